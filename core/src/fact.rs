@@ -1,0 +1,210 @@
+//! What the log holds: things that were decided, never requests.
+//!
+//! A fact carries all that its readers need — replay, the exporter, an auditor
+//! — so that none of them has to decide anything again. How it is laid out in
+//! bytes is the log's business (`persist`). Next: [`crate::command`].
+
+use crate::item::{ItemSpec, OrderState, coded};
+use crate::types::{ItemId, Quantity};
+use crate::types::{OrderId, UnixMillis};
+
+/// One decided thing. Every fact says when it was decided, on the sale clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fact<'a> {
+    /// An item was created, with `granted` units all available.
+    ItemCreated {
+        /// When.
+        at_ms: UnixMillis,
+        /// Which.
+        item: ItemId,
+        /// Its settings.
+        spec: ItemSpec<'a>,
+        /// Its stock.
+        granted: u64,
+        /// Who created it.
+        actor: &'a str,
+    },
+    /// Settings of an item were replaced (never its stock or payment kind).
+    ItemChanged {
+        /// When.
+        at_ms: UnixMillis,
+        /// Which.
+        item: ItemId,
+        /// Its new settings, all of them.
+        spec: ItemSpec<'a>,
+        /// Who changed them.
+        actor: &'a str,
+    },
+    /// Units were granted (positive) or withdrawn (negative, only available ones).
+    StockAdjusted {
+        /// When.
+        at_ms: UnixMillis,
+        /// Which.
+        item: ItemId,
+        /// How many.
+        delta: i64,
+        /// Who asked for it; [`ACTOR_POSTGRES`] when it was found in the database.
+        actor: &'a str,
+    },
+    /// The item was paused, resumed, closed for good, or its window ran out.
+    ItemSwitched {
+        /// When.
+        at_ms: UnixMillis,
+        /// Which.
+        item: ItemId,
+        /// To what.
+        switch: Switch,
+        /// Who; [`ACTOR_CLOCK`] for [`Switch::Ended`].
+        actor: &'a str,
+    },
+    /// A buyer placed an order.
+    OrderPlaced {
+        /// When; inside the item's window.
+        at_ms: UnixMillis,
+        /// Which; sequence numbers of an item have no gaps.
+        order: OrderId,
+        /// How many units.
+        quantity: Quantity,
+        /// The state in which it begins: where its units came to be.
+        state: OrderState,
+        /// When it expires unpaid; zero = never.
+        pay_by_ms: UnixMillis,
+        /// The buyer.
+        subject: &'a [u8],
+        /// The idempotency key; empty = none was given.
+        key: &'a [u8],
+    },
+    /// An order moved on.
+    OrderMoved {
+        /// When.
+        at_ms: UnixMillis,
+        /// Which.
+        order: OrderId,
+        /// Its units, repeated so that a reader needs no table of orders.
+        quantity: Quantity,
+        /// From which state.
+        from: OrderState,
+        /// To which state.
+        to: OrderState,
+        /// The payment's reference; empty = none.
+        payment_ref: &'a [u8],
+        /// Who moved it: [`ACTOR_BUYER`], [`ACTOR_CLOCK`], or the merchant.
+        actor: &'a str,
+    },
+    /// A buyer was put on the blocklist or taken off it.
+    BuyerBlocked {
+        /// When.
+        at_ms: UnixMillis,
+        /// The buyer.
+        subject: &'a [u8],
+        /// On or off.
+        blocked: bool,
+        /// Who did it.
+        actor: &'a str,
+    },
+    /// An order that stood in Postgres and nowhere else was taken over before the sale.
+    OrderImported {
+        /// When it was taken over.
+        at_ms: UnixMillis,
+        /// Which.
+        order: OrderId,
+        /// How many units.
+        quantity: Quantity,
+        /// Where it stands.
+        state: OrderState,
+        /// When it was placed.
+        created_at_ms: UnixMillis,
+        /// When it expires unpaid; zero = never.
+        pay_by_ms: UnixMillis,
+        /// The buyer.
+        subject: &'a [u8],
+        /// Its idempotency key; empty = none.
+        key: &'a [u8],
+        /// Its payment's reference; empty = none.
+        payment_ref: &'a [u8],
+    },
+    /// Nothing happened, but this much time has passed: keeps the sale clock from
+    /// running backwards over a restart.
+    ClockMark {
+        /// When.
+        at_ms: UnixMillis,
+    },
+}
+
+/// The actor of a change that a clock made.
+pub const ACTOR_CLOCK: &str = "clock";
+/// The actor of a change that the buyer made.
+pub const ACTOR_BUYER: &str = "buyer";
+/// The actor of a change that was found in the database.
+pub const ACTOR_POSTGRES: &str = "postgres";
+
+/// What an item can be switched to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Switch {
+    /// Sells nothing until it is resumed.
+    Paused = 0,
+    /// Sells again.
+    Resumed = 1,
+    /// Ended early, for good.
+    Closed = 2,
+    /// Its window ran out; only a later window reopens it.
+    Ended = 3,
+}
+
+coded!(Switch { Paused = "paused", Resumed = "resumed", Closed = "closed", Ended = "ended" });
+
+impl Fact<'_> {
+    /// When it was decided.
+    pub const fn at_ms(&self) -> UnixMillis {
+        match *self {
+            Fact::ItemCreated { at_ms, .. }
+            | Fact::ItemChanged { at_ms, .. }
+            | Fact::StockAdjusted { at_ms, .. }
+            | Fact::ItemSwitched { at_ms, .. }
+            | Fact::OrderPlaced { at_ms, .. }
+            | Fact::OrderMoved { at_ms, .. }
+            | Fact::BuyerBlocked { at_ms, .. }
+            | Fact::OrderImported { at_ms, .. }
+            | Fact::ClockMark { at_ms } => at_ms,
+        }
+    }
+
+    /// The item whose owner applies it; `None` for facts that concern all shards.
+    pub const fn item(&self) -> Option<ItemId> {
+        match *self {
+            Fact::ItemCreated { item, .. }
+            | Fact::ItemChanged { item, .. }
+            | Fact::StockAdjusted { item, .. }
+            | Fact::ItemSwitched { item, .. } => Some(item),
+            Fact::OrderPlaced { order, .. }
+            | Fact::OrderMoved { order, .. }
+            | Fact::OrderImported { order, .. } => Some(order.item()),
+            Fact::BuyerBlocked { .. } | Fact::ClockMark { .. } => None,
+        }
+    }
+
+    /// A short stable name of its kind.
+    pub const fn kind_name(&self) -> &'static str {
+        match self {
+            Fact::ItemCreated { .. } => "item_created",
+            Fact::ItemChanged { .. } => "item_changed",
+            Fact::StockAdjusted { .. } => "stock_adjusted",
+            Fact::ItemSwitched { .. } => "item_switched",
+            Fact::OrderPlaced { .. } => "order_placed",
+            Fact::OrderMoved { .. } => "order_moved",
+            Fact::BuyerBlocked { .. } => "buyer_blocked",
+            Fact::OrderImported { .. } => "order_imported",
+            Fact::ClockMark { .. } => "clock_mark",
+        }
+    }
+}
+
+/// Where decided facts go: the queue to the log, or a list in a test.
+///
+/// Contract: the caller has made sure of room, so `append` cannot fail; the
+/// numbers that one sink hands out only grow.
+pub trait FactSink {
+    /// Takes the fact and says where it stands in the one total order.
+    fn append(&mut self, fact: &Fact<'_>) -> crate::types::Lsn;
+}

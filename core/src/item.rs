@@ -1,0 +1,207 @@
+//! What an item is: its settings, its rules, the states of its orders.
+//!
+//! Pure values and their checks. Next: [`crate::fact`].
+
+use crate::limits::{
+    CURRENCY_BYTES, HOLD_MS_MAX, ITEM_NAME_BYTES_MAX, PRICE_MINOR_MAX, QUANTITY_MAX, UNIX_MILLIS_MAX,
+};
+use crate::types::UnixMillis;
+
+/// When the stock of an item is deducted. Fixed for the life of the item.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Payment {
+    /// At the order, which is `confirmed` at once.
+    OnOrder = 0,
+    /// At the order, which is `held` until `pay_by_ms` and then gives its units back.
+    Hold = 1,
+    /// At the payment; the order is `pending` until then.
+    OnPayment = 2,
+}
+
+/// Whether a purchase needs a ticket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum TicketRule {
+    /// No.
+    Never = 0,
+    /// Yes.
+    Required = 1,
+}
+
+/// Whether a ticket needs a solved challenge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ChallengeRule {
+    /// No.
+    Never = 0,
+    /// From an address that looks suspicious.
+    Suspicious = 1,
+    /// Always.
+    Always = 2,
+}
+
+macro_rules! coded {
+    ($type:ident { $($variant:ident = $name:literal),+ $(,)? }) => {
+        impl $type {
+            /// The stable number, as the log stores it.
+            pub const fn code(self) -> u8 {
+                self as u8
+            }
+            /// The value with this stable number.
+            pub const fn from_code(code: u8) -> Option<Self> {
+                $(if code == Self::$variant as u8 { return Some(Self::$variant); })+
+                None
+            }
+            /// The name, as HTTP and Postgres show it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+            /// The value with this name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+pub(crate) use coded;
+
+coded!(Payment { OnOrder = "on_order", Hold = "hold", OnPayment = "on_payment" });
+coded!(TicketRule { Never = "never", Required = "required" });
+coded!(ChallengeRule { Never = "never", Suspicious = "suspicious", Always = "always" });
+
+/// Where an order stands.
+///
+/// ```text
+///            on_order ─▶ confirmed ──┐
+/// purchase ─ hold ─────▶ held ───────┼─▶ paid ─▶ refunded
+///            on_payment ▶ pending ───┘
+///                          │ any of the three: cancelled
+///                          │ held, pending:    expired
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum OrderState {
+    /// Bought; units sold.
+    Confirmed = 0,
+    /// Units set aside until it is paid.
+    Held = 1,
+    /// No units yet; they are taken when it is paid.
+    Pending = 2,
+    /// Paid; units sold.
+    Paid = 3,
+    /// Called off before payment; units given back.
+    Cancelled = 4,
+    /// Not paid in time; units given back.
+    Expired = 5,
+    /// Paid and then reversed; units given back.
+    Refunded = 6,
+}
+
+coded!(OrderState {
+    Confirmed = "confirmed",
+    Held = "held",
+    Pending = "pending",
+    Paid = "paid",
+    Cancelled = "cancelled",
+    Expired = "expired",
+    Refunded = "refunded",
+});
+
+/// Which of an item's three piles holds the units of an order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pile {
+    /// None of the order's units are taken.
+    Available,
+    /// They are set aside.
+    Held,
+    /// They are sold.
+    Sold,
+}
+
+impl OrderState {
+    /// The state in which an order of an item with this payment kind begins.
+    pub const fn initial(payment: Payment) -> Self {
+        match payment {
+            Payment::OnOrder => Self::Confirmed,
+            Payment::Hold => Self::Held,
+            Payment::OnPayment => Self::Pending,
+        }
+    }
+    /// Where the units of such an order are.
+    pub const fn pile(self) -> Pile {
+        match self {
+            Self::Confirmed | Self::Paid => Pile::Sold,
+            Self::Held => Pile::Held,
+            Self::Pending | Self::Cancelled | Self::Expired | Self::Refunded => Pile::Available,
+        }
+    }
+    /// Whether it counts against the buyer's cap.
+    pub const fn counts_to_cap(self) -> bool {
+        matches!(self, Self::Confirmed | Self::Held | Self::Pending | Self::Paid)
+    }
+}
+
+/// The settings of an item, as the merchant gives them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ItemSpec<'a> {
+    /// What buyers see; 1 to [`ITEM_NAME_BYTES_MAX`] bytes, no control characters.
+    pub name: &'a str,
+    /// Price of one unit in minor units of the currency.
+    pub price_minor: u64,
+    /// ISO 4217 code, three upper-case letters.
+    pub currency: [u8; CURRENCY_BYTES],
+    /// First moment of the sale.
+    pub opens_at_ms: UnixMillis,
+    /// First moment after the sale.
+    pub closes_at_ms: UnixMillis,
+    /// Most units per buyer.
+    pub cap: u32,
+    /// When stock is deducted.
+    pub payment: Payment,
+    /// How long a held or pending order waits for its payment, in milliseconds; 0 = for ever
+    /// (not allowed for [`Payment::Hold`], no meaning for [`Payment::OnOrder`]).
+    pub hold_ms: u64,
+    /// Whether a purchase needs a ticket.
+    pub ticket: TicketRule,
+    /// Whether a ticket needs a challenge.
+    pub challenge: ChallengeRule,
+    /// Least account level of a buyer.
+    pub min_level: u8,
+    /// Least account age of a buyer, in seconds.
+    pub min_account_age_s: u32,
+    /// Purchases admitted per second; 0 = no limit.
+    pub admit_per_s: u32,
+}
+
+impl ItemSpec<'_> {
+    /// Checks each setting by itself and against the others.
+    ///
+    /// # Errors
+    /// The name of the first field that is wrong, and why.
+    pub fn check(&self) -> Result<(), FieldError> {
+        let ensure = |ok: bool, field, reason| if ok { Ok(()) } else { Err(FieldError { field, reason }) };
+        let name = self.name;
+        ensure(!name.trim().is_empty(), "name", "must not be empty")?;
+        ensure(name.len() <= ITEM_NAME_BYTES_MAX, "name", "longer than 200 bytes")?;
+        ensure(!name.chars().any(char::is_control), "name", "has a control character")?;
+        ensure(self.price_minor <= PRICE_MINOR_MAX, "price_minor", "above 2^53")?;
+        let letters = self.currency.iter().all(u8::is_ascii_uppercase);
+        ensure(letters, "currency", "must be three upper-case letters")?;
+        ensure(self.closes_at_ms.0 <= UNIX_MILLIS_MAX, "closes_at_ms", "beyond the year 9999")?;
+        ensure(self.opens_at_ms < self.closes_at_ms, "closes_at_ms", "must be after opens_at_ms")?;
+        ensure((1..=QUANTITY_MAX).contains(&self.cap), "cap", "must be 1 to 1000000")?;
+        ensure(self.hold_ms <= HOLD_MS_MAX, "hold_ms", "longer than 30 days")?;
+        let hold_given = self.payment != Payment::Hold || self.hold_ms > 0;
+        ensure(hold_given, "hold_ms", "must be above 0 when payment is hold")
+    }
+}
+
+/// A setting that cannot be, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FieldError {
+    /// The field, as HTTP names it.
+    pub field: &'static str,
+    /// What is wrong, as a clause.
+    pub reason: &'static str,
+}

@@ -1,0 +1,63 @@
+//! Every bound of the product that is not a setting, by name, in one place.
+//!
+//! A queue, table or buffer whose size a client could influence takes its bound
+//! from here. Relations between bounds are checked when this file compiles.
+
+/// Longest subject (the buyer's opaque name), in bytes.
+pub const SUBJECT_BYTES_MAX: usize = 64;
+/// Longest `Idempotency-Key`, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
+/// Longest payment reference, in bytes.
+pub const PAYMENT_REF_BYTES_MAX: usize = 64;
+/// Longest item name, in bytes of UTF-8.
+pub const ITEM_NAME_BYTES_MAX: usize = 200;
+/// An ISO 4217 code: three letters.
+pub const CURRENCY_BYTES: usize = 3;
+/// Longest name of who made a change, in bytes (an address, or a part of the engine).
+pub const ACTOR_BYTES_MAX: usize = 64;
+
+/// Largest item id: it fills the upper half of an order id and still fits a
+/// signed 64-bit column.
+pub const ITEM_ID_MAX: u32 = i32::MAX as u32;
+/// Most units in one purchase, and the largest cap per buyer.
+pub const QUANTITY_MAX: u32 = 1_000_000;
+/// Largest stock ever granted to one item: sums of stocks stay far from overflow.
+pub const STOCK_MAX: u64 = 1 << 40;
+/// Largest price in minor units (JSON readers keep integers exact up to 2^53).
+pub const PRICE_MINOR_MAX: u64 = 1 << 53;
+/// Latest time accepted from outside, in Unix milliseconds (year 9999).
+pub const UNIX_MILLIS_MAX: u64 = 253_402_300_799_999;
+/// Longest hold, in milliseconds (30 days); fits the 32 bits that an order keeps of it.
+pub const HOLD_MS_MAX: u64 = 30 * 24 * 3_600_000;
+
+/// Most items in one engine; sizes the catalogue, whose memory is only touched when used.
+pub const ITEMS_MAX: usize = 1 << 21;
+/// Most orders kept by one shard; beyond it purchases are refused as `overloaded`.
+pub const ORDERS_PER_SHARD_MAX: usize = 1 << 30;
+/// Most blocked buyers.
+pub const BLOCKED_BUYERS_MAX: usize = 100_000;
+/// Merchant changes that one shard keeps in memory for the audit trail; the log keeps all.
+pub const AUDIT_ENTRIES_MAX: usize = 10_000;
+
+/// Most cores that serve.
+pub const CORES_MAX: usize = 64;
+/// Most commands that an owner decides before it looks at its other duties.
+pub const OWNER_BATCH_MAX: usize = 128;
+/// Slots of the queue of facts to the journal; a power of two.
+pub const JOURNAL_SLOTS: usize = 1 << 15;
+/// Most bytes of one encoded fact, without the record's own header.
+pub const FACT_BYTES_MAX: usize = 480;
+
+const _: () = {
+    assert!(JOURNAL_SLOTS.is_power_of_two());
+    // Each owner checks for room before a batch and may then add a whole batch;
+    // all of them at once must still fit.
+    assert!(CORES_MAX * OWNER_BATCH_MAX <= JOURNAL_SLOTS / 2);
+    assert!(HOLD_MS_MAX <= u32::MAX as u64);
+    // The largest fact is an item with a full name; 120 bytes cover its fixed part.
+    assert!(ITEM_NAME_BYTES_MAX + ACTOR_BYTES_MAX + 120 <= FACT_BYTES_MAX);
+    assert!(
+        SUBJECT_BYTES_MAX + IDEMPOTENCY_KEY_BYTES_MAX + PAYMENT_REF_BYTES_MAX + ACTOR_BYTES_MAX + 120
+            <= FACT_BYTES_MAX
+    );
+};

@@ -1,0 +1,120 @@
+//! The state of a shard as a sorted list of rows: what a snapshot holds.
+//!
+//! Rows leave a shard in the order: items by id, orders by id, blocked buyers
+//! by subject, audit entries by LSN; and enter one in the same order. The piles
+//! of an item are not rows: they follow from its orders.
+
+use crate::item::{ItemSpec, OrderState};
+use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+
+/// One row of a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StateRow<'a> {
+    /// An item and where it stands.
+    Item {
+        /// Which.
+        item: ItemId,
+        /// Its settings.
+        spec: ItemSpec<'a>,
+        /// Units granted so far, withdrawals taken off.
+        granted: u64,
+        /// Paused, closed, ended: bits 0, 1, 2.
+        flags: u8,
+        /// How many facts changed it.
+        version: u64,
+        /// The sequence number of its last order.
+        last_seq: u32,
+        /// The last fact that changed it.
+        lsn: Lsn,
+    },
+    /// An order.
+    Order {
+        /// Which.
+        order: OrderId,
+        /// Its units.
+        quantity: Quantity,
+        /// Where it stands.
+        state: OrderState,
+        /// When it was placed.
+        created_at_ms: UnixMillis,
+        /// When it expires unpaid; zero = never.
+        pay_by_ms: UnixMillis,
+        /// The fact that placed it.
+        lsn: Lsn,
+        /// The last fact that changed it.
+        state_lsn: Lsn,
+        /// Keyed hash of its idempotency key; zero = none.
+        key_hash: u64,
+        /// Keyed hash of its payment's reference; zero = none.
+        payment_ref_hash: u64,
+        /// The buyer.
+        subject: &'a [u8],
+    },
+    /// A buyer on the blocklist.
+    Blocked {
+        /// The buyer.
+        subject: &'a [u8],
+    },
+    /// A merchant's change, for the audit trail.
+    Audit(AuditRow<'a>),
+}
+
+/// Who changed what, when, at which LSN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AuditRow<'a> {
+    /// The fact that recorded it.
+    pub lsn: Lsn,
+    /// When.
+    pub at_ms: UnixMillis,
+    /// What was done.
+    pub action: AuditAction,
+    /// To which item; `None` for the blocklist.
+    pub item: Option<ItemId>,
+    /// To which order, where it was one.
+    pub order: Option<OrderId>,
+    /// Units granted or added, where it has any.
+    pub units: i64,
+    /// Who.
+    pub actor: &'a str,
+    /// The buyer concerned; empty = none.
+    pub subject: &'a [u8],
+}
+
+/// What a merchant can do that the audit trail shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum AuditAction {
+    /// Created an item.
+    ItemCreated = 0,
+    /// Changed an item's settings.
+    ItemChanged = 1,
+    /// Added or withdrew stock.
+    StockAdjusted = 2,
+    /// Paused an item.
+    Paused = 3,
+    /// Resumed it.
+    Resumed = 4,
+    /// Closed it.
+    Closed = 5,
+    /// Cancelled an order.
+    OrderCancelled = 6,
+    /// Refunded an order.
+    OrderRefunded = 7,
+    /// Blocked a buyer.
+    BuyerBlocked = 8,
+    /// Took a buyer off the blocklist.
+    BuyerUnblocked = 9,
+}
+
+crate::item::coded!(AuditAction {
+    ItemCreated = "item_created",
+    ItemChanged = "item_changed",
+    StockAdjusted = "stock_adjusted",
+    Paused = "paused",
+    Resumed = "resumed",
+    Closed = "closed",
+    OrderCancelled = "order_cancelled",
+    OrderRefunded = "order_refunded",
+    BuyerBlocked = "buyer_blocked",
+    BuyerUnblocked = "buyer_unblocked",
+});

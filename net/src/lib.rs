@@ -1,0 +1,1 @@
+//! The HTTP front end and the owner loops.

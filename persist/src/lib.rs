@@ -1,0 +1,1 @@
+//! The durable half: the log, recovery, snapshots and the export to Postgres.
