@@ -8,7 +8,7 @@ use crate::limits::{
 use crate::types::UnixMillis;
 
 /// When the stock of an item is deducted. Fixed for the life of the item.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Payment {
     /// At the order, which is `confirmed` at once.
@@ -20,7 +20,7 @@ pub enum Payment {
 }
 
 /// Whether a purchase needs a ticket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum TicketRule {
     /// No.
@@ -30,7 +30,7 @@ pub enum TicketRule {
 }
 
 /// Whether a ticket needs a solved challenge.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum ChallengeRule {
     /// No.
@@ -79,7 +79,7 @@ coded!(ChallengeRule { Never = "never", Suspicious = "suspicious", Always = "alw
 ///                          │ any of the three: cancelled
 ///                          │ held, pending:    expired
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum OrderState {
     /// Bought; units sold.
@@ -109,7 +109,7 @@ coded!(OrderState {
 });
 
 /// Which of an item's three piles holds the units of an order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Pile {
     /// None of the order's units are taken.
     Available,
@@ -143,7 +143,7 @@ impl OrderState {
 }
 
 /// The settings of an item, as the merchant gives them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ItemSpec<'a> {
     /// What buyers see; 1 to [`ITEM_NAME_BYTES_MAX`] bytes, no control characters.
     pub name: &'a str,
@@ -198,7 +198,7 @@ impl ItemSpec<'_> {
 }
 
 /// A setting that cannot be, and why.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FieldError {
     /// The field, as HTTP names it.
     pub field: &'static str,

@@ -14,8 +14,21 @@ extern crate alloc;
 #[cfg(any(test, loom))]
 extern crate std;
 
+pub mod admit;
+mod audit;
+pub mod catalogue;
+pub mod command;
 pub mod fact;
+pub mod filter;
+pub mod gauge;
 pub mod item;
+mod items;
 pub mod limits;
+mod orders;
+mod published;
+pub mod shard;
+mod slab;
 pub mod state_row;
+pub mod stock;
+mod sync;
 pub mod types;

@@ -8,7 +8,7 @@ use crate::item::{ItemSpec, OrderState};
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// One row of a snapshot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StateRow<'a> {
     /// An item and where it stands.
     Item {
@@ -60,7 +60,7 @@ pub enum StateRow<'a> {
 }
 
 /// Who changed what, when, at which LSN.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AuditRow<'a> {
     /// The fact that recorded it.
     pub lsn: Lsn,
@@ -81,7 +81,7 @@ pub struct AuditRow<'a> {
 }
 
 /// What a merchant can do that the audit trail shows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum AuditAction {
     /// Created an item.

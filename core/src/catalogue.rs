@@ -1,0 +1,103 @@
+//! From an item's number to its gauge, for every core, without a lock.
+//!
+//! One table per owner core, written by that owner alone; items are never taken
+//! out. A table is open-addressed with linear probing and is replaced by one twice
+//! as large when it is three quarters full (readers finish on the old one: see
+//! [`crate::published`]). Next: [`crate::shard`].
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::gauge::Gauge;
+use crate::published::Published;
+use crate::types::ItemId;
+
+const SLOTS_MIN: usize = 16;
+
+struct Table {
+    slots: Box<[Published<Arc<Gauge>>]>,
+}
+
+impl Table {
+    fn with_slots(slots: usize) -> Self {
+        Self { slots: (0..slots).map(|_| Published::none()).collect() }
+    }
+
+    fn probe(&self, item: ItemId) -> impl Iterator<Item = &Published<Arc<Gauge>>> {
+        let hash = (u64::from(item.get()).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 32) as usize;
+        let mask = self.slots.len() - 1;
+        (0..self.slots.len()).map(move |step| &self.slots[(hash + step) & mask])
+    }
+
+    fn find(&self, item: ItemId) -> Option<&Arc<Gauge>> {
+        for slot in self.probe(item) {
+            let gauge = slot.get()?;
+            if gauge.item() == item {
+                return Some(gauge);
+            }
+        }
+        None
+    }
+
+    fn insert(&self, gauge: Arc<Gauge>) {
+        let free = self.probe(gauge.item()).find(|slot| slot.get().is_none());
+        free.expect("a table is never full").publish(gauge);
+    }
+}
+
+/// All items of the engine. Shared by the cores; each part is written by one owner.
+pub struct Catalogue {
+    tables: Vec<Published<Table>>,
+}
+
+impl Catalogue {
+    /// An empty catalogue for that many owner cores.
+    pub fn new(cores: usize) -> Self {
+        Self { tables: (0..cores).map(|_| Published::none()).collect() }
+    }
+
+    /// How many owner cores it serves.
+    pub fn cores(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// The gauge of an item, if there is such an item.
+    pub fn find(&self, item: ItemId) -> Option<&Gauge> {
+        let table = self.tables[item.owner(self.tables.len())].get()?;
+        table.find(item).map(|gauge| &**gauge)
+    }
+
+    /// Owner only: adds the gauge of a new item; `others` counts the owner's items so far.
+    pub(crate) fn insert(&self, gauge: Arc<Gauge>, others: usize) {
+        let published = &self.tables[gauge.item().owner(self.tables.len())];
+        let slots = published.get().map_or(0, |table| table.slots.len());
+        if (others + 1) * 4 > slots * 3 {
+            let larger = Table::with_slots((slots * 2).max(SLOTS_MIN));
+            if let Some(table) = published.get() {
+                table.slots.iter().filter_map(Published::get).for_each(|g| larger.insert(g.clone()));
+            }
+            published.publish(larger);
+        }
+        published.get().expect("published above").insert(gauge);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_every_item_and_no_other() {
+        let catalogue = Catalogue::new(3);
+        let mut counts = [0; 3];
+        for id in (1..=2_000).map(|n| ItemId::new(n * 7).expect("valid")) {
+            let owner = id.owner(3);
+            catalogue.insert(Arc::new(Gauge::new(id, 0)), counts[owner]);
+            counts[owner] += 1;
+        }
+        let known = |n| catalogue.find(ItemId::new(n).expect("valid")).is_some();
+        assert!((1..=14_000).all(|n| known(n) == (n % 7 == 0)));
+        assert!(counts.iter().all(|&count| count > 500), "uneven: {counts:?}");
+    }
+}

@@ -1,0 +1,283 @@
+//! What can be asked of an owner, and what it can answer.
+//!
+//! "Sold out" is an outcome, not an error; its number never changes. Next: [`crate::shard`].
+
+use crate::fact::Switch;
+use crate::item::{ChallengeRule, FieldError, ItemSpec, OrderState, Payment, TicketRule};
+use crate::limits::CURRENCY_BYTES;
+use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
+
+/// A request to change something, decided by the owner of the item that it concerns.
+#[derive(Clone, Copy, Debug)]
+pub enum Command<'a> {
+    /// A buyer buys.
+    Purchase(Purchase<'a>),
+    /// The buyer calls an order off; somebody else's order does not exist for them.
+    CancelOwn {
+        /// Which order.
+        order: OrderId,
+        /// Who asks.
+        buyer: BuyerHash,
+    },
+    /// The merchant moves an order on.
+    Move {
+        /// Which order.
+        order: OrderId,
+        /// How.
+        movement: Movement,
+        /// The payment's reference; empty = none.
+        payment_ref: &'a [u8],
+        /// Who asks.
+        actor: &'a str,
+    },
+    /// The merchant creates an item or changes its settings.
+    PutItem {
+        /// Which.
+        item: ItemId,
+        /// What is to change; all but the defaults is needed to create.
+        patch: ItemPatch<'a>,
+        /// Who asks.
+        actor: &'a str,
+    },
+    /// Units are granted or withdrawn.
+    AdjustStock {
+        /// Of which item.
+        item: ItemId,
+        /// How many; negative withdraws.
+        delta: i64,
+        /// Who asks.
+        actor: &'a str,
+    },
+    /// The item is paused, resumed or closed.
+    SwitchItem {
+        /// Which.
+        item: ItemId,
+        /// To what; not [`Switch::Ended`], which is the clock's.
+        switch: Switch,
+        /// Who asks.
+        actor: &'a str,
+    },
+    /// A buyer is put on the blocklist or taken off it. Decided by shard 0; the others
+    /// [`crate::shard::Shard::follow_block`].
+    BlockBuyer {
+        /// Who.
+        subject: &'a [u8],
+        /// On or off.
+        blocked: bool,
+        /// Who asks.
+        actor: &'a str,
+    },
+}
+
+/// What the merchant does with an order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Movement {
+    /// It was paid.
+    Pay,
+    /// It was paid and is reversed.
+    Refund,
+    /// It is called off before payment.
+    Cancel,
+}
+
+/// One purchase.
+#[derive(Clone, Copy, Debug)]
+pub struct Purchase<'a> {
+    /// What.
+    pub item: ItemId,
+    /// Who, as a hash.
+    pub buyer: BuyerHash,
+    /// Who, as the token says; 1 to 64 bytes.
+    pub subject: &'a [u8],
+    /// How many.
+    pub quantity: Quantity,
+    /// The idempotency key; at most 64 bytes, empty = none.
+    pub key: &'a [u8],
+}
+
+/// Settings to change; `None` keeps what is there, or takes the default on creation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the fields of ItemSpec, which says what they mean")]
+pub struct ItemPatch<'a> {
+    pub name: Option<&'a str>,
+    pub price_minor: Option<u64>,
+    pub currency: Option<[u8; CURRENCY_BYTES]>,
+    /// Counts on creation only.
+    pub stock: Option<u64>,
+    pub opens_at_ms: Option<UnixMillis>,
+    pub closes_at_ms: Option<UnixMillis>,
+    pub cap: Option<u32>,
+    pub payment: Option<Payment>,
+    pub hold_ms: Option<u64>,
+    pub ticket: Option<TicketRule>,
+    pub challenge: Option<ChallengeRule>,
+    pub min_level: Option<u8>,
+    pub min_account_age_s: Option<u32>,
+    pub admit_per_s: Option<u32>,
+}
+
+impl<'a> ItemPatch<'a> {
+    /// The settings of a new item: price 0, currency CNY, cap 1, payment on order, no gate.
+    ///
+    /// # Errors
+    /// Names a field that has no default and is missing.
+    pub(crate) fn create(&self) -> Result<(ItemSpec<'a>, u64), FieldError> {
+        let missing = |field| FieldError { field, reason: "is needed to create an item" };
+        let stock = self.stock.ok_or(missing("stock"))?;
+        let blank = ItemSpec {
+            name: self.name.ok_or(missing("name"))?,
+            price_minor: 0,
+            currency: *b"CNY",
+            opens_at_ms: self.opens_at_ms.ok_or(missing("opens_at_ms"))?,
+            closes_at_ms: self.closes_at_ms.ok_or(missing("closes_at_ms"))?,
+            cap: 1,
+            payment: self.payment.unwrap_or(Payment::OnOrder),
+            hold_ms: 0,
+            ticket: TicketRule::Never,
+            challenge: ChallengeRule::Never,
+            min_level: 0,
+            min_account_age_s: 0,
+            admit_per_s: 0,
+        };
+        Ok((self.over(&blank), stock))
+    }
+
+    /// `spec` with what the patch changes (the payment kind it never changes).
+    pub(crate) fn over(&self, spec: &ItemSpec<'a>) -> ItemSpec<'a> {
+        ItemSpec {
+            name: self.name.unwrap_or(spec.name),
+            price_minor: self.price_minor.unwrap_or(spec.price_minor),
+            currency: self.currency.unwrap_or(spec.currency),
+            opens_at_ms: self.opens_at_ms.unwrap_or(spec.opens_at_ms),
+            closes_at_ms: self.closes_at_ms.unwrap_or(spec.closes_at_ms),
+            cap: self.cap.unwrap_or(spec.cap),
+            payment: spec.payment,
+            hold_ms: self.hold_ms.unwrap_or(spec.hold_ms),
+            ticket: self.ticket.unwrap_or(spec.ticket),
+            challenge: self.challenge.unwrap_or(spec.challenge),
+            min_level: self.min_level.unwrap_or(spec.min_level),
+            min_account_age_s: self.min_account_age_s.unwrap_or(spec.min_account_age_s),
+            admit_per_s: self.admit_per_s.unwrap_or(spec.admit_per_s),
+        }
+    }
+}
+
+/// What an owner decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The order was placed.
+    Placed(OrderView),
+    /// The same purchase was placed before; this is the order as it was then.
+    Replayed(OrderView),
+    /// The order moved on, or already was where it should go.
+    Moved(OrderView),
+    /// Done; shows once that LSN is durable. `changed` is false if nothing had to change.
+    Done {
+        /// The last fact that concerns what was asked.
+        lsn: Lsn,
+        /// Whether a fact was decided.
+        changed: bool,
+    },
+    /// Refused; nothing changed.
+    Refused(Refusal),
+}
+
+impl Outcome {
+    /// The fact that must be durable before this outcome may be shown (I3); zero if none.
+    pub fn shown_after(&self) -> Lsn {
+        match self {
+            Self::Placed(order) | Self::Replayed(order) => order.lsn,
+            Self::Moved(order) => order.state_lsn,
+            Self::Done { lsn, .. } => *lsn,
+            Self::Refused(_) => Lsn::ZERO,
+        }
+    }
+}
+
+/// Why something was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// There is no such item, or no such order for this buyer.
+    NotFound,
+    /// The buyer is blocked, or the account's level or age is below what the item asks.
+    NotEligible,
+    /// The sale begins later.
+    NotOpen {
+        /// In so many milliseconds.
+        opens_in_ms: u64,
+    },
+    /// The sale is over.
+    Ended,
+    /// The merchant has stopped the item for now.
+    Paused,
+    /// More units asked for than the cap of the item.
+    BadQuantity,
+    /// Not that many units left.
+    SoldOut,
+    /// The buyer has used the cap.
+    CapReached {
+        /// A live order that used it, where one was found quickly.
+        order: Option<OrderId>,
+    },
+    /// The key was used with another quantity.
+    KeyReused,
+    /// The order is past the point where it could be called off.
+    NotCancellable,
+    /// The units went back before the payment came.
+    HoldExpired,
+    /// It was paid under another reference.
+    AlreadyPaid,
+    /// A withdrawal above what is available.
+    StockInUse {
+        /// Units available.
+        available: u64,
+    },
+    /// A setting that cannot be.
+    Invalid(FieldError),
+    /// A table is full.
+    Overloaded,
+}
+
+/// An order as its readers see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OrderView {
+    /// Which.
+    pub order: OrderId,
+    /// Its units.
+    pub quantity: Quantity,
+    /// Where it stands.
+    pub state: OrderState,
+    /// When it was placed.
+    pub created_at_ms: UnixMillis,
+    /// When it expires unpaid; zero = never.
+    pub pay_by_ms: UnixMillis,
+    /// The fact that placed it.
+    pub lsn: Lsn,
+    /// The last fact that changed it.
+    pub state_lsn: Lsn,
+}
+
+/// An item as the merchant sees it: everything, exact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ItemView<'a> {
+    /// Which.
+    pub item: ItemId,
+    /// Its settings.
+    pub spec: ItemSpec<'a>,
+    /// Units granted, withdrawals taken off.
+    pub granted: u64,
+    /// Units for sale.
+    pub available: u64,
+    /// Units set aside for unpaid orders.
+    pub held: u64,
+    /// Units sold.
+    pub sold: u64,
+    /// Orders accepted, whatever became of them.
+    pub accepted: u32,
+    /// Paused, closed, ended: see [`crate::gauge::Rules`].
+    pub flags: u8,
+    /// How many facts changed it.
+    pub version: u64,
+    /// The last fact that changed it.
+    pub lsn: Lsn,
+}

@@ -1,0 +1,255 @@
+//! The items of a shard, each with its piles: available (in the gauge), held, sold.
+//!
+//! `granted = available + held + sold` is asserted after every change. Knows nothing
+//! of orders. Next: [`crate::shard`].
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+
+use crate::command::ItemView;
+use crate::filter::Filter;
+use crate::gauge::{Gauge, Rules};
+use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
+use crate::limits::CURRENCY_BYTES;
+use crate::slab::Slab;
+use crate::types::{ItemId, Lsn, UnixMillis};
+
+/// An item and where it stands.
+pub(crate) struct Item {
+    pub(crate) gauge: Arc<Gauge>,
+    name: Box<str>,
+    price_minor: u64,
+    opens_at_ms: UnixMillis,
+    closes_at_ms: UnixMillis,
+    pub(crate) granted: u64,
+    pub(crate) held: u64,
+    pub(crate) sold: u64,
+    pub(crate) version: u64,
+    pub(crate) lsn: Lsn,
+    pub(crate) last_seq: u32,
+    hold_ms: u32,
+    cap: u32,
+    min_account_age_s: u32,
+    admit_per_s: u32,
+    currency: [u8; CURRENCY_BYTES],
+    payment: Payment,
+    ticket: TicketRule,
+    challenge: ChallengeRule,
+    min_level: u8,
+    flags: u8,
+}
+
+impl Item {
+    pub(crate) fn id(&self) -> ItemId {
+        self.gauge.item()
+    }
+
+    pub(crate) fn spec(&self) -> ItemSpec<'_> {
+        ItemSpec {
+            name: &self.name,
+            price_minor: self.price_minor,
+            currency: self.currency,
+            opens_at_ms: self.opens_at_ms,
+            closes_at_ms: self.closes_at_ms,
+            cap: self.cap,
+            payment: self.payment,
+            hold_ms: u64::from(self.hold_ms),
+            ticket: self.ticket,
+            challenge: self.challenge,
+            min_level: self.min_level,
+            min_account_age_s: self.min_account_age_s,
+            admit_per_s: self.admit_per_s,
+        }
+    }
+
+    /// Takes new settings and shows them to all cores.
+    pub(crate) fn set_spec(&mut self, spec: &ItemSpec<'_>) {
+        if *self.name != *spec.name {
+            self.name = spec.name.into();
+        }
+        self.price_minor = spec.price_minor;
+        self.currency = spec.currency;
+        self.opens_at_ms = spec.opens_at_ms;
+        self.closes_at_ms = spec.closes_at_ms;
+        self.cap = spec.cap;
+        self.hold_ms = spec.hold_ms as u32;
+        self.ticket = spec.ticket;
+        self.challenge = spec.challenge;
+        self.min_level = spec.min_level;
+        self.min_account_age_s = spec.min_account_age_s;
+        self.admit_per_s = spec.admit_per_s;
+        self.show();
+    }
+
+    pub(crate) const fn flags(&self) -> u8 {
+        self.flags
+    }
+    pub(crate) const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+    pub(crate) const fn over(&self) -> bool {
+        self.has(Rules::CLOSED | Rules::ENDED)
+    }
+    pub(crate) const fn cap(&self) -> u32 {
+        self.cap
+    }
+    pub(crate) const fn payment(&self) -> Payment {
+        self.payment
+    }
+    pub(crate) const fn opens_at_ms(&self) -> UnixMillis {
+        self.opens_at_ms
+    }
+    pub(crate) const fn closes_at_ms(&self) -> UnixMillis {
+        self.closes_at_ms
+    }
+
+    /// When an order placed now expires unpaid; zero = never.
+    pub(crate) fn pay_by_ms(&self, now: UnixMillis) -> UnixMillis {
+        match self.payment {
+            Payment::OnOrder => UnixMillis(0),
+            Payment::Hold | Payment::OnPayment if self.hold_ms == 0 => UnixMillis(0),
+            Payment::Hold | Payment::OnPayment => UnixMillis(now.0 + u64::from(self.hold_ms)),
+        }
+    }
+
+    pub(crate) fn set_flags(&mut self, flags: u8) {
+        self.flags = flags;
+        self.show();
+    }
+
+    fn show(&self) {
+        self.gauge.show(&self.spec(), self.flags);
+    }
+
+    /// Grants units or takes withdrawn ones out of the sum. The gauge has them already
+    /// (granted) or no longer (withdrawn).
+    pub(crate) fn set_granted(&mut self, granted: u64) {
+        self.granted = granted;
+        self.gauge.show_granted(granted);
+    }
+
+    /// Moves units from pile to pile. Those that leave `Available` were taken from the
+    /// gauge before, by the compare-and-swap that decided it; those that come back are
+    /// given to it here.
+    pub(crate) fn repile(&mut self, units: u64, from: Pile, to: Pile) {
+        if from == to {
+            return;
+        }
+        match from {
+            Pile::Available => {}
+            Pile::Held => self.held -= units,
+            Pile::Sold => self.sold -= units,
+        }
+        match to {
+            Pile::Available => self.gauge.stock.give(units),
+            Pile::Held => self.held += units,
+            Pile::Sold => self.sold += units,
+        }
+    }
+
+    /// Notes the fact that changed it, and asserts conservation (I8).
+    pub(crate) fn touch(&mut self, lsn: Lsn) {
+        self.version += 1;
+        self.lsn = lsn;
+        self.assert_conserved();
+    }
+
+    pub(crate) fn assert_conserved(&self) {
+        let available = self.gauge.stock.available();
+        let (held, sold) = (self.held, self.sold);
+        assert!(
+            self.granted == available + held + sold,
+            "item {}: granted {} != available {available} + held {held} + sold {sold}",
+            self.id(),
+            self.granted,
+        );
+    }
+
+    pub(crate) fn view(&self) -> ItemView<'_> {
+        ItemView {
+            item: self.id(),
+            spec: self.spec(),
+            granted: self.granted,
+            available: self.gauge.stock.available(),
+            held: self.held,
+            sold: self.sold,
+            accepted: self.last_seq,
+            flags: self.flags,
+            version: self.version,
+            lsn: self.lsn,
+        }
+    }
+
+    /// Whether the filter of holders has to be made, or made larger, before one more enters.
+    pub(crate) fn holders_outgrown(&self) -> bool {
+        let outgrown = |filter: &Filter| u64::from(self.last_seq) >= 2 * filter.sized_for().max(32);
+        self.gauge.holders().is_none_or(outgrown)
+    }
+}
+
+/// The items of a shard, found by number.
+pub(crate) struct Items {
+    rows: Slab<Item>,
+    by_id: BTreeMap<ItemId, u32>,
+}
+
+impl Items {
+    pub(crate) const fn new() -> Self {
+        Self { rows: Slab::new(), by_id: BTreeMap::new() }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Adds an item with all of `granted` available.
+    pub(crate) fn insert(&mut self, id: ItemId, spec: &ItemSpec<'_>, granted: u64, flags: u8) -> u32 {
+        let gauge = Arc::new(Gauge::new(id, self.rows.len() as u32));
+        gauge.stock.give(granted);
+        let mut item = Item {
+            gauge,
+            name: spec.name.into(),
+            price_minor: 0,
+            opens_at_ms: UnixMillis(0),
+            closes_at_ms: UnixMillis(0),
+            granted: 0,
+            held: 0,
+            sold: 0,
+            version: 0,
+            lsn: Lsn::ZERO,
+            last_seq: 0,
+            hold_ms: 0,
+            cap: 0,
+            min_account_age_s: 0,
+            admit_per_s: 0,
+            currency: spec.currency,
+            payment: spec.payment,
+            ticket: spec.ticket,
+            challenge: spec.challenge,
+            min_level: 0,
+            flags,
+        };
+        item.set_granted(granted);
+        item.set_spec(spec);
+        let slot = self.rows.push(item);
+        self.by_id.insert(id, slot);
+        slot
+    }
+
+    pub(crate) fn find(&self, id: ItemId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+    pub(crate) fn get(&self, slot: u32) -> &Item {
+        self.rows.get(slot)
+    }
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Item {
+        self.rows.get_mut(slot)
+    }
+    /// The items with numbers above `after`, in ascending order.
+    pub(crate) fn after(&self, after: u32) -> impl Iterator<Item = &Item> {
+        let first = ItemId::new(u64::from(after) + 1);
+        let rows = first.map(|first| self.by_id.range(first..));
+        rows.into_iter().flatten().map(|(_, &slot)| self.get(slot))
+    }
+}

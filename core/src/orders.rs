@@ -1,0 +1,325 @@
+//! The orders of a shard and the ways to find them: by number, by buyer and item
+//! (for the cap), by buyer (for the buyer's list), by idempotency key.
+//!
+//! Compact, because it is what a full sale keeps in memory: an order takes 64
+//! bytes, a buyer's holding of an item 40, and each index 5 to 11 bytes a row.
+//! It knows nothing of stock or rules. Next: [`crate::shard`].
+//!
+//! ```text
+//! by_buyer ─▶ Holding(buyer, item A) ─next─▶ Holding(buyer, item B)
+//!                 │ last                         │ last
+//!                 ▼                              ▼
+//!             Order ─previous─▶ Order        Order         by_id, by_key ─▶ Order
+//! ```
+
+use alloc::vec::Vec;
+
+use hashbrown::HashTable;
+
+use crate::command::OrderView;
+use crate::item::OrderState;
+use crate::limits::ORDERS_PER_SHARD_MAX;
+use crate::slab::{Arena, Slab};
+use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
+
+/// "No row" in a link.
+const NONE: u32 = u32::MAX;
+/// Bits of `units_state` that hold the state; the units lie above.
+const STATE_BITS: u32 = 3;
+/// Orders looked at for the one that used the cap; a buyer who cancelled more gets no hint.
+const CAP_HINT_STEPS_MAX: usize = 64;
+
+struct Order {
+    id: OrderId,
+    lsn: Lsn,
+    state_lsn: Lsn,
+    created_at_ms: u64,
+    key_hash: u64,
+    payment_ref_hash: u64,
+    holding: u32,
+    previous: u32,
+    /// `pay_by_ms - created_at_ms`, at most `HOLD_MS_MAX`; 0 = never expires.
+    pay_within_ms: u32,
+    units_state: u32,
+}
+
+struct Holding {
+    buyer: BuyerHash,
+    item: ItemId,
+    subject: u32,
+    units: u32,
+    last: u32,
+    next: u32,
+    subject_len: u8,
+}
+
+const _: () = {
+    assert!(size_of::<Order>() == 64);
+    assert!(size_of::<Holding>() == 40);
+    assert!(crate::limits::QUANTITY_MAX < 1 << (32 - STATE_BITS));
+};
+
+impl Order {
+    fn quantity(&self) -> Quantity {
+        Quantity::new(u64::from(self.units_state >> STATE_BITS)).expect("checked when placed")
+    }
+    fn state(&self) -> OrderState {
+        let code = self.units_state & ((1 << STATE_BITS) - 1);
+        OrderState::from_code(code as u8).expect("set from a state")
+    }
+    fn set_state(&mut self, state: OrderState) {
+        self.units_state = (self.units_state >> STATE_BITS) << STATE_BITS | u32::from(state.code());
+    }
+    fn pay_by_ms(&self) -> UnixMillis {
+        match self.pay_within_ms {
+            0 => UnixMillis(0),
+            within => UnixMillis(self.created_at_ms + u64::from(within)),
+        }
+    }
+}
+
+/// A row to add.
+pub(crate) struct NewOrder<'a> {
+    pub(crate) id: OrderId,
+    pub(crate) quantity: Quantity,
+    pub(crate) state: OrderState,
+    pub(crate) created_at_ms: UnixMillis,
+    pub(crate) pay_by_ms: UnixMillis,
+    pub(crate) lsn: Lsn,
+    pub(crate) state_lsn: Lsn,
+    pub(crate) key_hash: u64,
+    pub(crate) payment_ref_hash: u64,
+    pub(crate) buyer: BuyerHash,
+    pub(crate) subject: &'a [u8],
+}
+
+/// All orders of a shard.
+pub(crate) struct OrderBook {
+    orders: Slab<Order>,
+    holdings: Slab<Holding>,
+    subjects: Arena,
+    by_id: HashTable<u32>,
+    by_holding: HashTable<u32>,
+    by_buyer: HashTable<u32>,
+    by_key: HashTable<u32>,
+}
+
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+fn hash_id(id: OrderId) -> u64 {
+    let mixed = id.get().wrapping_mul(SPREAD);
+    mixed ^ (mixed >> 32)
+}
+fn hash_holding(buyer: BuyerHash, item: ItemId) -> u64 {
+    buyer.0[0] ^ u64::from(item.get()).wrapping_mul(SPREAD)
+}
+fn hash_key(holding: u32, key_hash: u64) -> u64 {
+    key_hash ^ u64::from(holding).wrapping_mul(SPREAD)
+}
+
+impl OrderBook {
+    pub(crate) const fn new() -> Self {
+        Self {
+            orders: Slab::new(),
+            holdings: Slab::new(),
+            subjects: Arena::new(),
+            by_id: HashTable::new(),
+            by_holding: HashTable::new(),
+            by_buyer: HashTable::new(),
+            by_key: HashTable::new(),
+        }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.orders.len()
+    }
+
+    /// Whether one more order can be kept at all.
+    pub(crate) fn has_room(&self) -> bool {
+        self.orders.len() < ORDERS_PER_SHARD_MAX && self.subjects.has_room()
+    }
+
+    /// Makes room for `more` orders, so that placing them allocates only for subjects.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.orders.reserve(more);
+        self.holdings.reserve(more);
+        let (orders, holdings) = (&self.orders, &self.holdings);
+        self.by_id.reserve(more, |&slot| hash_id(orders.get(slot).id));
+        self.by_holding.reserve(more, |&at| rehash_holding(holdings, at));
+        self.by_buyer.reserve(more, |&at| holdings.get(at).buyer.0[0]);
+        self.by_key.reserve(more, |&slot| rehash_key(orders, slot));
+    }
+
+    /// Makes room for `headroom` more orders if little is left. Called between requests.
+    pub(crate) fn keep_headroom(&mut self, headroom: usize) {
+        if self.orders.len() > 0 && self.by_id.capacity() - self.by_id.len() < headroom / 2 {
+            self.reserve(headroom);
+        }
+    }
+
+    /// The holding of this item by this buyer.
+    pub(crate) fn holding(&self, buyer: BuyerHash, item: ItemId) -> Option<u32> {
+        let same = |&at: &u32| {
+            let holding = self.holdings.get(at);
+            holding.buyer == buyer && holding.item == item
+        };
+        self.by_holding.find(hash_holding(buyer, item), same).copied()
+    }
+
+    /// Units that count against the cap.
+    pub(crate) fn units(&self, holding: u32) -> u32 {
+        self.holdings.get(holding).units
+    }
+
+    /// The order that was placed with this key.
+    pub(crate) fn find_key(&self, holding: u32, key_hash: u64) -> Option<u32> {
+        let same = |&slot: &u32| {
+            let order = self.orders.get(slot);
+            order.key_hash == key_hash && order.holding == holding
+        };
+        self.by_key.find(hash_key(holding, key_hash), same).copied()
+    }
+
+    /// A live order of the holding, if one is near the end of its list.
+    pub(crate) fn live_order(&self, holding: u32) -> Option<OrderId> {
+        let newest_first = self.chain(holding).take(CAP_HINT_STEPS_MAX);
+        newest_first.map(|slot| self.orders.get(slot)).find(|o| o.state().counts_to_cap()).map(|o| o.id)
+    }
+
+    pub(crate) fn find(&self, id: OrderId) -> Option<u32> {
+        self.by_id.find(hash_id(id), |&slot| self.orders.get(slot).id == id).copied()
+    }
+
+    pub(crate) fn view(&self, slot: u32) -> OrderView {
+        let order = self.orders.get(slot);
+        OrderView {
+            order: order.id,
+            quantity: order.quantity(),
+            state: order.state(),
+            created_at_ms: UnixMillis(order.created_at_ms),
+            pay_by_ms: order.pay_by_ms(),
+            lsn: order.lsn,
+            state_lsn: order.state_lsn,
+        }
+    }
+
+    pub(crate) fn key_hash(&self, slot: u32) -> u64 {
+        self.orders.get(slot).key_hash
+    }
+    pub(crate) fn payment_ref_hash(&self, slot: u32) -> u64 {
+        self.orders.get(slot).payment_ref_hash
+    }
+    pub(crate) fn buyer(&self, slot: u32) -> BuyerHash {
+        self.holdings.get(self.orders.get(slot).holding).buyer
+    }
+    pub(crate) fn subject(&self, slot: u32) -> &[u8] {
+        let holding = self.holdings.get(self.orders.get(slot).holding);
+        self.subjects.get(holding.subject, holding.subject_len)
+    }
+
+    /// Adds an order whose number is not there yet.
+    pub(crate) fn insert(&mut self, new: &NewOrder<'_>) -> u32 {
+        let item = new.id.item();
+        let holding = match self.holding(new.buyer, item) {
+            Some(holding) => holding,
+            None => self.insert_holding(new.buyer, item, new.subject),
+        };
+        let slot = self.orders.push(Order {
+            id: new.id,
+            lsn: new.lsn,
+            state_lsn: new.state_lsn,
+            created_at_ms: new.created_at_ms.0,
+            key_hash: new.key_hash,
+            payment_ref_hash: new.payment_ref_hash,
+            holding,
+            previous: self.holdings.get(holding).last,
+            pay_within_ms: new.pay_by_ms.0.saturating_sub(new.created_at_ms.0) as u32,
+            units_state: new.quantity.get() << STATE_BITS | u32::from(new.state.code()),
+        });
+        let row = self.holdings.get_mut(holding);
+        row.last = slot;
+        if new.state.counts_to_cap() {
+            row.units += new.quantity.get();
+        }
+        let orders = &self.orders;
+        self.by_id.insert_unique(hash_id(new.id), slot, |&slot| hash_id(orders.get(slot).id));
+        if new.key_hash != 0 {
+            let hash = hash_key(holding, new.key_hash);
+            self.by_key.insert_unique(hash, slot, |&slot| rehash_key(orders, slot));
+        }
+        slot
+    }
+
+    fn insert_holding(&mut self, buyer: BuyerHash, item: ItemId, subject: &[u8]) -> u32 {
+        let first = self.by_buyer.find(buyer.0[0], |&at| self.holdings.get(at).buyer == buyer).copied();
+        let holding = self.holdings.push(Holding {
+            buyer,
+            item,
+            subject: self.subjects.push(subject),
+            units: 0,
+            last: NONE,
+            next: first.map_or(NONE, |first| self.holdings.get(first).next),
+            subject_len: subject.len() as u8,
+        });
+        let holdings = &self.holdings;
+        let hash = hash_holding(buyer, item);
+        self.by_holding.insert_unique(hash, holding, |&at| rehash_holding(holdings, at));
+        match first {
+            Some(first) => self.holdings.get_mut(first).next = holding,
+            None => {
+                let rehash = |&at: &u32| holdings.get(at).buyer.0[0];
+                self.by_buyer.insert_unique(buyer.0[0], holding, rehash);
+            }
+        }
+        holding
+    }
+
+    /// Moves an order on and keeps the cap in step; `payment_ref_hash` 0 keeps the one it has.
+    pub(crate) fn set_state(&mut self, slot: u32, state: OrderState, lsn: Lsn, payment_ref_hash: u64) {
+        let order = self.orders.get_mut(slot);
+        let (before, units) = (order.state(), order.quantity().get());
+        order.set_state(state);
+        order.state_lsn = lsn;
+        if payment_ref_hash != 0 {
+            order.payment_ref_hash = payment_ref_hash;
+        }
+        let holding = self.holdings.get_mut(order.holding);
+        match (before.counts_to_cap(), state.counts_to_cap()) {
+            (true, false) => holding.units -= units,
+            (false, true) => holding.units += units,
+            _ => {}
+        }
+    }
+
+    /// The slots of a buyer's orders with numbers above `after`, in ascending order, at most `limit`.
+    ///
+    /// Cost: all orders that the buyer ever placed in this shard.
+    pub(crate) fn of_buyer(&self, buyer: BuyerHash, after: u64, limit: usize) -> Vec<u32> {
+        let first = self.by_buyer.find(buyer.0[0], |&at| self.holdings.get(at).buyer == buyer).copied();
+        let holdings = core::iter::successors(first, |&at| some(self.holdings.get(at).next));
+        let mut slots: Vec<u32> = holdings
+            .flat_map(|holding| self.chain(holding))
+            .filter(|&slot| self.orders.get(slot).id.get() > after)
+            .collect();
+        slots.sort_unstable_by_key(|&slot| self.orders.get(slot).id);
+        slots.truncate(limit);
+        slots
+    }
+
+    fn chain(&self, holding: u32) -> impl Iterator<Item = u32> {
+        let last = some(self.holdings.get(holding).last);
+        core::iter::successors(last, |&slot| some(self.orders.get(slot).previous))
+    }
+}
+
+fn some(link: u32) -> Option<u32> {
+    (link != NONE).then_some(link)
+}
+fn rehash_holding(holdings: &Slab<Holding>, at: u32) -> u64 {
+    let holding = holdings.get(at);
+    hash_holding(holding.buyer, holding.item)
+}
+fn rehash_key(orders: &Slab<Order>, slot: u32) -> u64 {
+    let order = orders.get(slot);
+    hash_key(order.holding, order.key_hash)
+}

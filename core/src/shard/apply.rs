@@ -1,0 +1,249 @@
+//! Replay: books facts that were decided before, and refuses one that cannot be.
+//!
+//! It never decides again. What it checks is what the decision guaranteed: the same
+//! fact is asserted on two roads. A refusal here means that the log is not a log of
+//! this engine, or that the engine had a bug; the caller must not go on.
+
+use alloc::boxed::Box;
+use core::cmp::Reverse;
+use core::fmt;
+
+use super::decide::switched;
+use super::{Shard, placed};
+use crate::fact::Fact;
+use crate::gauge::Rules;
+use crate::item::{ItemSpec, OrderState, Pile};
+use crate::limits::STOCK_MAX;
+use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+
+/// Why a fact cannot follow the ones before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ApplyError {
+    /// It names an item that was never created.
+    UnknownItem(ItemId),
+    /// It creates an item that exists.
+    ItemExists(ItemId),
+    /// It names an order that was never placed.
+    UnknownOrder(OrderId),
+    /// It places an order whose number is not the item's next.
+    SequenceGap {
+        /// The order.
+        order: OrderId,
+        /// The sequence number that had to come.
+        expected: u32,
+    },
+    /// It moves an order from a state or with a quantity that the order does not have, or
+    /// to a state that cannot follow.
+    WrongState {
+        /// The order.
+        order: OrderId,
+        /// The state that it is in.
+        actual: OrderState,
+    },
+    /// It takes more units than there are: the item would be oversold.
+    Oversold(ItemId),
+    /// A value is out of its range.
+    OutOfRange(&'static str),
+    /// It is numbered at or below the fact before it.
+    OutOfOrder(Lsn),
+    /// A table is full.
+    Full,
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownItem(item) => write!(f, "item {item} was never created"),
+            Self::ItemExists(item) => write!(f, "item {item} is created twice"),
+            Self::UnknownOrder(order) => write!(f, "order {order} was never placed"),
+            Self::SequenceGap { order, expected } => {
+                write!(f, "order {order} has sequence number {}, expected {expected}", order.seq())
+            }
+            Self::WrongState { order, actual } => {
+                write!(f, "order {order} is {} and cannot move so", actual.name())
+            }
+            Self::Oversold(item) => write!(f, "item {item} would be oversold"),
+            Self::OutOfRange(what) => write!(f, "{what} is out of range"),
+            Self::OutOfOrder(lsn) => write!(f, "LSN {lsn} does not follow"),
+            Self::Full => write!(f, "a table is full"),
+        }
+    }
+}
+
+impl core::error::Error for ApplyError {}
+
+type Applied = Result<(), ApplyError>;
+
+impl Shard {
+    /// Books a fact that was decided earlier, by this shard or by one that held its items.
+    ///
+    /// # Errors
+    /// If the fact cannot follow the ones before it; the shard must then not be used further.
+    pub fn apply(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Applied {
+        if lsn <= self.lsn {
+            return Err(ApplyError::OutOfOrder(lsn));
+        }
+        match *fact {
+            Fact::ItemCreated { item, ref spec, granted, .. } => {
+                self.apply_created(lsn, item, spec, granted)?;
+            }
+            Fact::ItemChanged { at_ms, item, ref spec, .. } => self.apply_changed(lsn, at_ms, item, spec)?,
+            Fact::StockAdjusted { item, delta, .. } => self.apply_adjusted(lsn, item, delta)?,
+            Fact::ItemSwitched { item, switch, .. } => {
+                let slot = self.known(item)?;
+                self.book_switch(lsn, slot, switched(self.items.get(slot).flags(), switch));
+            }
+            Fact::OrderPlaced { order, .. } | Fact::OrderImported { order, .. } => {
+                self.apply_placed(lsn, order, fact)?;
+            }
+            Fact::OrderMoved { order, quantity, from, to, payment_ref, .. } => {
+                self.apply_moved(lsn, (order, quantity), (from, to), payment_ref)?;
+            }
+            Fact::BuyerBlocked { subject, blocked, .. } => self.book_block(subject, blocked),
+            Fact::ClockMark { .. } => {}
+        }
+        if fact.item().is_some() || self.index == 0 {
+            self.audit.note(lsn, fact);
+        }
+        self.note(lsn, fact.at_ms());
+        Ok(())
+    }
+
+    fn known(&self, item: ItemId) -> Result<u32, ApplyError> {
+        self.items.find(item).ok_or(ApplyError::UnknownItem(item))
+    }
+
+    fn apply_created(&mut self, lsn: Lsn, item: ItemId, spec: &ItemSpec<'_>, granted: u64) -> Applied {
+        if self.items.find(item).is_some() {
+            return Err(ApplyError::ItemExists(item));
+        }
+        spec.check().map_err(|error| ApplyError::OutOfRange(error.field))?;
+        if granted > STOCK_MAX {
+            return Err(ApplyError::OutOfRange("stock"));
+        }
+        self.book_item(lsn, item, spec, granted, 0);
+        Ok(())
+    }
+
+    fn apply_changed(&mut self, lsn: Lsn, at_ms: UnixMillis, item: ItemId, spec: &ItemSpec<'_>) -> Applied {
+        let slot = self.known(item)?;
+        spec.check().map_err(|error| ApplyError::OutOfRange(error.field))?;
+        if spec.payment != self.items.get(slot).payment() {
+            return Err(ApplyError::OutOfRange("payment"));
+        }
+        self.book_change(lsn, at_ms, slot, spec);
+        Ok(())
+    }
+
+    fn apply_adjusted(&mut self, lsn: Lsn, item: ItemId, delta: i64) -> Applied {
+        let slot = self.known(item)?;
+        let row = self.items.get(slot);
+        let granted = row.granted.checked_add_signed(delta).filter(|&granted| granted <= STOCK_MAX);
+        let granted = granted.ok_or(ApplyError::OutOfRange("stock"))?;
+        if !row.gauge.stock.try_take(delta.min(0).unsigned_abs()) {
+            return Err(ApplyError::Oversold(item));
+        }
+        self.book_adjustment(lsn, slot, granted, delta.max(0) as u64);
+        Ok(())
+    }
+
+    fn apply_placed(&mut self, lsn: Lsn, order: OrderId, fact: &Fact<'_>) -> Applied {
+        let item = self.known(order.item())?;
+        let last_seq = self.items.get(item).last_seq;
+        // An import keeps the numbers that it finds; only their order is sure.
+        let follows = match fact {
+            Fact::OrderImported { .. } => order.seq() > last_seq,
+            _ => Some(order.seq()) == last_seq.checked_add(1),
+        };
+        if !follows {
+            return Err(ApplyError::SequenceGap { order, expected: last_seq.wrapping_add(1) });
+        }
+        if !self.orders.has_room() {
+            return Err(ApplyError::Full);
+        }
+        let new = placed(fact, lsn, &self.secret).ok_or(ApplyError::UnknownOrder(order))?;
+        self.enter_holder(item, new.buyer);
+        self.take_again(item, new.quantity, new.state.pile())?;
+        self.book_order(item, &new);
+        Ok(())
+    }
+
+    fn apply_moved(
+        &mut self,
+        lsn: Lsn,
+        (order, quantity): (OrderId, Quantity),
+        (from, to): (OrderState, OrderState),
+        payment_ref: &[u8],
+    ) -> Applied {
+        let slot = self.orders.find(order).ok_or(ApplyError::UnknownOrder(order))?;
+        let seen = self.orders.view(slot);
+        if seen.state != from || seen.quantity != quantity || !can_follow(from, to) {
+            return Err(ApplyError::WrongState { order, actual: seen.state });
+        }
+        if from.pile() == Pile::Available {
+            let item = self.known(order.item())?;
+            self.take_again(item, quantity, to.pile())?;
+        }
+        self.book_move(lsn, slot, to, self.reference(payment_ref));
+        Ok(())
+    }
+
+    /// Takes the stock that the decision took.
+    fn take_again(&self, item: u32, quantity: Quantity, pile: Pile) -> Applied {
+        let item = self.items.get(item);
+        let taken = pile == Pile::Available || item.gauge.stock.try_take(u64::from(quantity.get()));
+        if taken { Ok(()) } else { Err(ApplyError::Oversold(item.id())) }
+    }
+
+    // ---- booking that both roads share ----
+
+    pub(super) fn book_change(&mut self, lsn: Lsn, at_ms: UnixMillis, slot: u32, spec: &ItemSpec<'_>) {
+        let item = self.items.get_mut(slot);
+        let moved = spec.closes_at_ms != item.closes_at_ms();
+        item.set_spec(spec);
+        if spec.closes_at_ms > at_ms && item.has(Rules::ENDED) {
+            item.set_flags(item.flags() & !Rules::ENDED);
+        }
+        item.touch(lsn);
+        if moved {
+            self.windows.push(Reverse((spec.closes_at_ms, slot)));
+        }
+    }
+
+    /// Withdrawn units were taken from the gauge before; granted ones are given here.
+    pub(super) fn book_adjustment(&mut self, lsn: Lsn, slot: u32, granted: u64, given: u64) {
+        let item = self.items.get_mut(slot);
+        item.set_granted(granted);
+        item.gauge.stock.give(given);
+        item.touch(lsn);
+    }
+
+    pub(super) fn book_switch(&mut self, lsn: Lsn, slot: u32, flags: u8) {
+        let item = self.items.get_mut(slot);
+        item.set_flags(flags);
+        item.touch(lsn);
+    }
+
+    /// Follows shard 0, which decided to block or unblock a buyer. Not for replay.
+    pub fn follow_block(&mut self, subject: &[u8], blocked: bool) {
+        self.book_block(subject, blocked);
+    }
+
+    pub(super) fn book_block(&mut self, subject: &[u8], blocked: bool) {
+        let buyer = self.secret.buyer(subject);
+        if blocked {
+            self.blocked.insert(buyer, Box::from(subject));
+        } else {
+            self.blocked.remove(&buyer);
+        }
+    }
+}
+
+/// The arrows of the picture at [`OrderState`].
+fn can_follow(from: OrderState, to: OrderState) -> bool {
+    use OrderState::{Cancelled, Confirmed, Expired, Held, Paid, Pending, Refunded};
+    matches!(
+        (from, to),
+        (Confirmed | Held | Pending, Paid | Cancelled) | (Held | Pending, Expired) | (Paid, Refunded)
+    )
+}

@@ -1,0 +1,410 @@
+//! The rules: what is refused, and what becomes a fact.
+//!
+//! Each verb judges first, reserves (the stock's compare-and-swap) second, and only
+//! then appends the fact and books it, on a path that cannot fail.
+
+use super::Shard;
+use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase, Refusal};
+use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, Fact, FactSink, Switch};
+use crate::gauge::Rules;
+use crate::item::{FieldError, OrderState, Pile};
+use crate::limits::{BLOCKED_BUYERS_MAX, ITEMS_MAX, STOCK_MAX};
+use crate::orders::NewOrder;
+use crate::types::{ItemId, Lsn, OrderId, UnixMillis};
+
+type Judged<T> = Result<T, Refusal>;
+
+/// What a purchase needs once it has been judged good.
+struct Sale {
+    item: u32,
+    state: OrderState,
+    order: OrderId,
+    pay_by_ms: UnixMillis,
+}
+
+enum Verdict {
+    Sell(Sale),
+    Replay(u32),
+}
+
+/// An order's next step.
+struct Step<'a> {
+    slot: u32,
+    to: OrderState,
+    payment_ref: &'a [u8],
+    actor: &'a str,
+}
+
+impl Shard {
+    /// Judges a command and, if it is good, appends its one fact and books it.
+    ///
+    /// The sink must have room for one fact. Time never runs backwards: a `now` before
+    /// [`Self::clock`] counts as that.
+    pub fn decide(&mut self, now: UnixMillis, command: &Command<'_>, sink: &mut impl FactSink) -> Outcome {
+        let now = now.max(self.clock);
+        let judged = match *command {
+            Command::Purchase(ref purchase) => self.purchase(now, purchase, sink),
+            Command::CancelOwn { order, buyer } => self.cancel_own(now, order, buyer, sink),
+            Command::Move { order, movement, payment_ref, actor } => {
+                self.move_order(now, order, movement, (payment_ref, actor), sink)
+            }
+            Command::PutItem { item, ref patch, actor } => self.put_item(now, item, patch, actor, sink),
+            Command::AdjustStock { item, delta, actor } => self.adjust(now, item, delta, actor, sink),
+            Command::SwitchItem { item, switch, actor } => self.switch(now, item, switch, actor, sink),
+            Command::BlockBuyer { subject, blocked, actor } => self.block(now, subject, blocked, actor, sink),
+        };
+        judged.unwrap_or_else(Outcome::Refused)
+    }
+
+    // ---- purchase ----
+
+    fn purchase(&mut self, now: UnixMillis, p: &Purchase<'_>, sink: &mut impl FactSink) -> Judged<Outcome> {
+        let key_hash = self.reference(p.key);
+        let sale = match self.judge_purchase(now, p, key_hash)? {
+            Verdict::Sell(sale) => sale,
+            Verdict::Replay(slot) => return Ok(Outcome::Replayed(self.as_placed(slot))),
+        };
+        self.enter_holder(sale.item, p.buyer);
+        let gauge = &self.items.get(sale.item).gauge;
+        if sale.state.pile() != Pile::Available && !gauge.stock.try_take(u64::from(p.quantity.get())) {
+            return Err(Refusal::SoldOut);
+        }
+        let lsn = sink.append(&Fact::OrderPlaced {
+            at_ms: now,
+            order: sale.order,
+            quantity: p.quantity,
+            state: sale.state,
+            pay_by_ms: sale.pay_by_ms,
+            subject: p.subject,
+            key: p.key,
+        });
+        self.note(lsn, now);
+        let slot = self.book_order(
+            sale.item,
+            &NewOrder {
+                id: sale.order,
+                quantity: p.quantity,
+                state: sale.state,
+                created_at_ms: now,
+                pay_by_ms: sale.pay_by_ms,
+                lsn,
+                state_lsn: lsn,
+                key_hash,
+                payment_ref_hash: 0,
+                buyer: p.buyer,
+                subject: p.subject,
+            },
+        );
+        Ok(Outcome::Placed(self.orders.view(slot)))
+    }
+
+    /// Idempotency, window, cap, stock, in this order: a retry of a purchase that was
+    /// placed gets its order even if the sale is over by now.
+    fn judge_purchase(&self, now: UnixMillis, p: &Purchase<'_>, key_hash: u64) -> Judged<Verdict> {
+        let slot = self.gauge(p.item).ok_or(Refusal::NotFound)?.slot();
+        let item = self.items.get(slot);
+        let holding = self.orders.holding(p.buyer, p.item);
+        if let Some(holding) = holding.filter(|_| key_hash != 0)
+            && let Some(order) = self.orders.find_key(holding, key_hash)
+        {
+            let same = self.orders.view(order).quantity == p.quantity;
+            return if same { Ok(Verdict::Replay(order)) } else { Err(Refusal::KeyReused) };
+        }
+        judge_window(now, item)?;
+        let units = p.quantity.get();
+        if units > item.cap() {
+            return Err(Refusal::BadQuantity);
+        }
+        if let Some(holding) = holding.filter(|&holding| self.orders.units(holding) + units > item.cap()) {
+            return Err(Refusal::CapReached { order: self.orders.live_order(holding) });
+        }
+        if item.gauge.stock.available() < u64::from(units) {
+            return Err(Refusal::SoldOut);
+        }
+        if item.last_seq == u32::MAX || !self.orders.has_room() {
+            return Err(Refusal::Overloaded);
+        }
+        Ok(Verdict::Sell(Sale {
+            item: slot,
+            state: OrderState::initial(item.payment()),
+            order: OrderId::new(p.item, item.last_seq + 1),
+            pay_by_ms: item.pay_by_ms(now),
+        }))
+    }
+
+    /// The order as its first answer showed it.
+    fn as_placed(&self, slot: u32) -> OrderView {
+        let order = self.orders.view(slot);
+        let item = self.items.find(order.order.item()).expect("an order has its item");
+        let state = OrderState::initial(self.items.get(item).payment());
+        OrderView { state, state_lsn: order.lsn, ..order }
+    }
+
+    // ---- orders ----
+
+    fn cancel_own(
+        &mut self,
+        now: UnixMillis,
+        order: OrderId,
+        buyer: crate::types::BuyerHash,
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        let slot = self.orders.find(order).ok_or(Refusal::NotFound)?;
+        if self.orders.buyer(slot) != buyer {
+            return Err(Refusal::NotFound);
+        }
+        let step = Step { slot, to: OrderState::Cancelled, payment_ref: &[], actor: ACTOR_BUYER };
+        match self.orders.view(slot).state {
+            OrderState::Cancelled => Ok(Outcome::Moved(self.orders.view(slot))),
+            OrderState::Confirmed | OrderState::Held | OrderState::Pending => self.step(now, &step, sink),
+            _ => Err(Refusal::NotCancellable),
+        }
+    }
+
+    fn move_order(
+        &mut self,
+        now: UnixMillis,
+        order: OrderId,
+        movement: Movement,
+        (payment_ref, actor): (&[u8], &str),
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        use OrderState::{Cancelled, Confirmed, Expired, Held, Paid, Pending, Refunded};
+        let slot = self.orders.find(order).ok_or(Refusal::NotFound)?;
+        let seen = self.orders.view(slot);
+        let to = match (movement, seen.state) {
+            (Movement::Pay, Held | Pending) if expired(&seen, now) => return Err(Refusal::HoldExpired),
+            (Movement::Pay, Confirmed | Held | Pending) => Paid,
+            (Movement::Pay, Paid) if self.same_payment(slot, payment_ref) => Paid,
+            (Movement::Pay, Paid) => return Err(Refusal::AlreadyPaid),
+            (Movement::Pay, Cancelled | Expired | Refunded) => return Err(Refusal::HoldExpired),
+            (Movement::Refund, Paid | Refunded) => Refunded,
+            (Movement::Cancel, Confirmed | Held | Pending | Cancelled) => Cancelled,
+            (Movement::Refund | Movement::Cancel, _) => return Err(Refusal::NotCancellable),
+        };
+        if to == seen.state {
+            return Ok(Outcome::Moved(seen));
+        }
+        self.step(now, &Step { slot, to, payment_ref, actor }, sink)
+    }
+
+    fn same_payment(&self, slot: u32, payment_ref: &[u8]) -> bool {
+        self.orders.payment_ref_hash(slot) == self.reference(payment_ref)
+    }
+
+    /// Moves an order on; takes the stock of a pending one that is paid.
+    fn step(&mut self, now: UnixMillis, step: &Step<'_>, sink: &mut impl FactSink) -> Judged<Outcome> {
+        let order = self.orders.view(step.slot);
+        if (order.state.pile(), step.to.pile()) == (Pile::Available, Pile::Sold) {
+            let item = self.items.find(order.order.item()).ok_or(Refusal::NotFound)?;
+            let row = self.items.get(item);
+            if row.has(Rules::PAUSED) {
+                return Err(Refusal::Paused);
+            }
+            if !row.gauge.stock.try_take(u64::from(order.quantity.get())) {
+                return Err(Refusal::SoldOut);
+            }
+        }
+        let fact = Fact::OrderMoved {
+            at_ms: now,
+            order: order.order,
+            quantity: order.quantity,
+            from: order.state,
+            to: step.to,
+            payment_ref: step.payment_ref,
+            actor: step.actor,
+        };
+        let lsn = self.append(now, &fact, sink);
+        self.book_move(lsn, step.slot, step.to, self.reference(step.payment_ref));
+        Ok(Outcome::Moved(self.orders.view(step.slot)))
+    }
+
+    pub(super) fn expire(&mut self, now: UnixMillis, slot: u32, sink: &mut impl FactSink) -> bool {
+        let order = self.orders.view(slot);
+        let waiting = matches!(order.state, OrderState::Held | OrderState::Pending);
+        if !waiting || !expired(&order, now) {
+            return false;
+        }
+        let step = Step { slot, to: OrderState::Expired, payment_ref: &[], actor: ACTOR_CLOCK };
+        self.step(now, &step, sink).is_ok()
+    }
+
+    // ---- items ----
+
+    fn put_item(
+        &mut self,
+        now: UnixMillis,
+        id: ItemId,
+        patch: &ItemPatch<'_>,
+        actor: &str,
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        if let Some(slot) = self.items.find(id) {
+            return self.change_item(now, slot, patch, actor, sink);
+        }
+        let (spec, granted) = patch.create().map_err(Refusal::Invalid)?;
+        spec.check().map_err(Refusal::Invalid)?;
+        if granted > STOCK_MAX {
+            return Err(invalid("stock", "above 2^40"));
+        }
+        if self.items.len() >= ITEMS_MAX / self.catalogue.cores() {
+            return Err(Refusal::Overloaded);
+        }
+        let fact = Fact::ItemCreated { at_ms: now, item: id, spec, granted, actor };
+        let lsn = self.append(now, &fact, sink);
+        self.book_item(lsn, id, &spec, granted, 0);
+        Ok(Outcome::Done { lsn, changed: true })
+    }
+
+    fn change_item(
+        &mut self,
+        now: UnixMillis,
+        slot: u32,
+        patch: &ItemPatch<'_>,
+        actor: &str,
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        let item = self.items.get(slot);
+        let (id, current) = (item.id(), item.spec());
+        let spec = patch.over(&current);
+        if patch.payment.is_some_and(|payment| payment != current.payment) {
+            return Err(invalid("payment", "cannot change once the item exists"));
+        }
+        if item.has(Rules::CLOSED) && spec.closes_at_ms != current.closes_at_ms {
+            return Err(invalid("closes_at_ms", "the item was closed for good"));
+        }
+        spec.check().map_err(Refusal::Invalid)?;
+        if spec == current {
+            return Ok(Outcome::Done { lsn: item.lsn, changed: false });
+        }
+        let fact = Fact::ItemChanged { at_ms: now, item: id, spec, actor };
+        let lsn = sink.append(&fact);
+        self.audit.note(lsn, &fact);
+        // The name may be borrowed from the row that is about to change.
+        let name: alloc::boxed::Box<str> = spec.name.into();
+        let spec = crate::item::ItemSpec { name: &name, ..spec };
+        self.note(lsn, now);
+        self.book_change(lsn, now, slot, &spec);
+        Ok(Outcome::Done { lsn, changed: true })
+    }
+
+    fn adjust(
+        &mut self,
+        now: UnixMillis,
+        id: ItemId,
+        delta: i64,
+        actor: &str,
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        let slot = self.items.find(id).ok_or(Refusal::NotFound)?;
+        let item = self.items.get(slot);
+        if delta == 0 {
+            return Err(invalid("add", "must not be 0"));
+        }
+        let granted = item.granted.checked_add_signed(delta).filter(|&granted| granted <= STOCK_MAX);
+        let withdrawn = delta.min(0).unsigned_abs();
+        let available = item.gauge.stock.available();
+        let Some(granted) = granted else {
+            return Err(if delta > 0 {
+                invalid("add", "stock above 2^40")
+            } else {
+                Refusal::StockInUse { available }
+            });
+        };
+        if !item.gauge.stock.try_take(withdrawn) {
+            return Err(Refusal::StockInUse { available });
+        }
+        let lsn = self.append(now, &Fact::StockAdjusted { at_ms: now, item: id, delta, actor }, sink);
+        self.book_adjustment(lsn, slot, granted, delta.max(0) as u64);
+        Ok(Outcome::Done { lsn, changed: true })
+    }
+
+    fn switch(
+        &mut self,
+        now: UnixMillis,
+        id: ItemId,
+        switch: Switch,
+        actor: &str,
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        let slot = self.items.find(id).ok_or(Refusal::NotFound)?;
+        let item = self.items.get(slot);
+        let flags = switched(item.flags(), switch);
+        if flags == item.flags() {
+            return Ok(Outcome::Done { lsn: item.lsn, changed: false });
+        }
+        let lsn = self.append(now, &Fact::ItemSwitched { at_ms: now, item: id, switch, actor }, sink);
+        self.book_switch(lsn, slot, flags);
+        Ok(Outcome::Done { lsn, changed: true })
+    }
+
+    pub(super) fn end_window(&mut self, now: UnixMillis, slot: u32, sink: &mut impl FactSink) -> bool {
+        let item = self.items.get(slot);
+        if item.over() || item.closes_at_ms() > now {
+            return false;
+        }
+        let id = item.id();
+        matches!(
+            self.switch(now, id, Switch::Ended, ACTOR_CLOCK, sink),
+            Ok(Outcome::Done { changed: true, .. })
+        )
+    }
+
+    // ---- buyers ----
+
+    fn block(
+        &mut self,
+        now: UnixMillis,
+        subject: &[u8],
+        blocked: bool,
+        actor: &str,
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        if self.is_blocked(self.secret.buyer(subject)) == blocked {
+            return Ok(Outcome::Done { lsn: self.lsn, changed: false });
+        }
+        if blocked && self.blocked.len() >= BLOCKED_BUYERS_MAX {
+            return Err(Refusal::Overloaded);
+        }
+        let lsn = self.append(now, &Fact::BuyerBlocked { at_ms: now, subject, blocked, actor }, sink);
+        self.book_block(subject, blocked);
+        Ok(Outcome::Done { lsn, changed: true })
+    }
+
+    fn append(&mut self, now: UnixMillis, fact: &Fact<'_>, sink: &mut impl FactSink) -> Lsn {
+        let lsn = sink.append(fact);
+        self.audit.note(lsn, fact);
+        self.note(lsn, now);
+        lsn
+    }
+}
+
+fn judge_window(now: UnixMillis, item: &crate::items::Item) -> Judged<()> {
+    if item.over() || now >= item.closes_at_ms() {
+        Err(Refusal::Ended)
+    } else if now < item.opens_at_ms() {
+        Err(Refusal::NotOpen { opens_in_ms: item.opens_at_ms().0 - now.0 })
+    } else if item.has(Rules::PAUSED) {
+        Err(Refusal::Paused)
+    } else {
+        Ok(())
+    }
+}
+
+fn expired(order: &OrderView, now: UnixMillis) -> bool {
+    order.pay_by_ms.0 != 0 && now >= order.pay_by_ms
+}
+
+const fn invalid(field: &'static str, reason: &'static str) -> Refusal {
+    Refusal::Invalid(FieldError { field, reason })
+}
+
+/// The flags of an item after a switch.
+pub(super) const fn switched(flags: u8, switch: Switch) -> u8 {
+    match switch {
+        Switch::Paused => flags | Rules::PAUSED,
+        Switch::Resumed => flags & !Rules::PAUSED,
+        Switch::Closed => flags | Rules::CLOSED,
+        Switch::Ended => flags | Rules::ENDED,
+    }
+}

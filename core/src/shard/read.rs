@@ -1,0 +1,76 @@
+//! What can be asked of a shard. Nothing here changes anything.
+//!
+//! What an answer shows may rest on facts that are not durable yet; the caller
+//! waits for [`OrderView::state_lsn`] or [`ItemView::lsn`] before it shows it (I3).
+
+use alloc::vec::Vec;
+
+use super::Shard;
+use crate::command::{ItemView, OrderView};
+use crate::state_row::AuditRow;
+use crate::types::{BuyerHash, ItemId, Lsn, OrderId};
+
+/// An order with its buyer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnedOrder<'a> {
+    /// The order.
+    pub order: OrderView,
+    /// The buyer's subject.
+    pub subject: &'a [u8],
+}
+
+impl Shard {
+    /// An item of this shard.
+    pub fn item(&self, item: ItemId) -> Option<ItemView<'_>> {
+        self.items.find(item).map(|slot| self.items.get(slot).view())
+    }
+
+    /// This shard's items with numbers above `after`, in ascending order, at most `limit`.
+    pub fn items_after(&self, after: u32, limit: usize) -> impl Iterator<Item = ItemView<'_>> {
+        self.items.after(after).take(limit).map(|item| item.view())
+    }
+
+    /// How many items and orders it keeps.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.items.len(), self.orders.len())
+    }
+
+    /// An order, whoever's it is.
+    pub fn order(&self, order: OrderId) -> Option<OwnedOrder<'_>> {
+        self.orders.find(order).map(|slot| self.owned(slot))
+    }
+
+    /// An order of this buyer; somebody else's does not exist.
+    pub fn order_of(&self, buyer: BuyerHash, order: OrderId) -> Option<OrderView> {
+        let slot = self.orders.find(order)?;
+        (self.orders.buyer(slot) == buyer).then(|| self.orders.view(slot))
+    }
+
+    /// A buyer's orders in this shard with numbers above `after`, ascending, at most `limit`.
+    pub fn orders_of(&self, buyer: BuyerHash, after: u64, limit: usize) -> Vec<OwnedOrder<'_>> {
+        self.orders.of_buyer(buyer, after, limit).into_iter().map(|slot| self.owned(slot)).collect()
+    }
+
+    /// Orders of one item, or of all items of this shard, with numbers above `after`,
+    /// ascending, at most `limit`.
+    pub fn orders_after(&self, item: Option<ItemId>, after: u64, limit: usize) -> Vec<OwnedOrder<'_>> {
+        let begin = OrderId::from_u64(after);
+        // The item of `after` may have more orders; items before it are done.
+        let first = begin.map_or(0, |order| order.item().get() - 1);
+        let items = self.items.after(first).filter(|row| item.is_none_or(|item| item == row.id()));
+        let orders = items.flat_map(|row| {
+            let done = begin.filter(|order| order.item() == row.id()).map_or(0, |order| order.seq());
+            (done..row.last_seq).filter_map(move |seq| self.orders.find(OrderId::new(row.id(), seq + 1)))
+        });
+        orders.take(limit).map(|slot| self.owned(slot)).collect()
+    }
+
+    /// The merchant's changes above `after`, oldest first.
+    pub fn audit_after(&self, after: Lsn) -> impl Iterator<Item = AuditRow<'_>> {
+        self.audit.after(after)
+    }
+
+    fn owned(&self, slot: u32) -> OwnedOrder<'_> {
+        OwnedOrder { order: self.orders.view(slot), subject: self.orders.subject(slot) }
+    }
+}

@@ -1,0 +1,168 @@
+//! The state of a shard as rows, out and in, and its digest.
+//!
+//! Out and in again gives the same state: same [`Shard::digest`], same rows.
+
+use core::cmp::Reverse;
+use core::hash::{Hash, Hasher};
+
+use siphasher::sip::SipHasher13;
+
+use super::{ApplyError, Shard};
+use crate::item::OrderState;
+use crate::limits::STOCK_MAX;
+use crate::orders::NewOrder;
+use crate::state_row::StateRow;
+use crate::types::{Lsn, OrderId, UnixMillis};
+
+impl Shard {
+    /// Visits the whole state as rows, in the order that [`StateRow`] states.
+    pub fn rows(&self, visit: &mut dyn FnMut(&StateRow<'_>)) {
+        self.item_rows(visit);
+        self.order_rows(visit);
+        if self.index == 0 {
+            let mut subjects: alloc::vec::Vec<&[u8]> = self.blocked.values().map(|s| &**s).collect();
+            subjects.sort_unstable();
+            subjects.into_iter().for_each(|subject| visit(&StateRow::Blocked { subject }));
+        }
+        self.audit.after(Lsn::ZERO).for_each(|row| visit(&StateRow::Audit(row)));
+    }
+
+    fn item_rows(&self, visit: &mut dyn FnMut(&StateRow<'_>)) {
+        for row in self.items.after(0) {
+            visit(&StateRow::Item {
+                item: row.id(),
+                spec: row.spec(),
+                granted: row.granted,
+                flags: row.flags(),
+                version: row.version,
+                last_seq: row.last_seq,
+                lsn: row.lsn,
+            });
+        }
+    }
+
+    fn order_rows(&self, visit: &mut dyn FnMut(&StateRow<'_>)) {
+        for row in self.items.after(0) {
+            let seqs = 1..=row.last_seq;
+            for slot in seqs.filter_map(|seq| self.orders.find(OrderId::new(row.id(), seq))) {
+                let order = self.orders.view(slot);
+                visit(&StateRow::Order {
+                    order: order.order,
+                    quantity: order.quantity,
+                    state: order.state,
+                    created_at_ms: order.created_at_ms,
+                    pay_by_ms: order.pay_by_ms,
+                    lsn: order.lsn,
+                    state_lsn: order.state_lsn,
+                    key_hash: self.orders.key_hash(slot),
+                    payment_ref_hash: self.orders.payment_ref_hash(slot),
+                    subject: self.orders.subject(slot),
+                });
+            }
+        }
+    }
+
+    /// Takes in one row of a snapshot; `lsn` and `clock` of the snapshot go to
+    /// [`Self::finish_rows`] afterwards.
+    ///
+    /// # Errors
+    /// If the row cannot follow the ones before it; the shard must then not be used further.
+    pub fn load_row(&mut self, row: &StateRow<'_>) -> Result<(), ApplyError> {
+        match *row {
+            StateRow::Item { item, ref spec, granted, flags, version, last_seq, lsn } => {
+                if self.items.find(item).is_some() {
+                    return Err(ApplyError::ItemExists(item));
+                }
+                spec.check().map_err(|error| ApplyError::OutOfRange(error.field))?;
+                if granted > STOCK_MAX {
+                    return Err(ApplyError::OutOfRange("stock"));
+                }
+                let slot = self.book_item(lsn, item, spec, granted, flags);
+                let row = self.items.get_mut(slot);
+                (row.version, row.last_seq) = (version, last_seq);
+            }
+            StateRow::Order { .. } => self.load_order(row)?,
+            StateRow::Blocked { subject } => self.book_block(subject, true),
+            StateRow::Audit(ref row) => self.audit.push(row),
+        }
+        Ok(())
+    }
+
+    fn load_order(&mut self, row: &StateRow<'_>) -> Result<(), ApplyError> {
+        let StateRow::Order { order, quantity, state, pay_by_ms, subject, .. } = *row else { return Ok(()) };
+        let slot = self.items.find(order.item()).ok_or(ApplyError::UnknownItem(order.item()))?;
+        if order.seq() > self.items.get(slot).last_seq || self.orders.find(order).is_some() {
+            return Err(ApplyError::SequenceGap { order, expected: 0 });
+        }
+        if !self.orders.has_room() {
+            return Err(ApplyError::Full);
+        }
+        let buyer = self.secret.buyer(subject);
+        self.enter_holder(slot, buyer);
+        let units = u64::from(quantity.get());
+        let item = self.items.get_mut(slot);
+        if state.pile() != crate::item::Pile::Available && !item.gauge.stock.try_take(units) {
+            return Err(ApplyError::Oversold(order.item()));
+        }
+        item.repile(units, crate::item::Pile::Available, state.pile());
+        item.assert_conserved();
+        if let Some(new) = new_order(row, buyer) {
+            let placed = self.orders.insert(&new);
+            if pay_by_ms.0 != 0 && matches!(state, OrderState::Held | OrderState::Pending) {
+                self.holds.push(Reverse((pay_by_ms, placed)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the loading of a snapshot that covers the log up to `lsn`, taken when the sale
+    /// clock showed `clock`.
+    pub fn finish_rows(&mut self, lsn: Lsn, clock: UnixMillis) {
+        self.note(lsn, clock);
+    }
+
+    /// A number that two shards share if they hold the same items, orders and blocked
+    /// buyers. Digests of shards add up (wrapping), so that the sum does not depend on
+    /// how items are spread over cores. The audit trail does not count.
+    pub fn digest(&self) -> u64 {
+        let mut sum = 0u64;
+        self.rows(&mut |row| {
+            if !matches!(row, StateRow::Audit(_)) {
+                let mut hasher = SipHasher13::new();
+                row.hash(&mut hasher);
+                sum = sum.wrapping_add(hasher.finish());
+            }
+        });
+        sum
+    }
+}
+
+fn new_order<'a>(row: &StateRow<'a>, buyer: crate::types::BuyerHash) -> Option<NewOrder<'a>> {
+    match *row {
+        StateRow::Order {
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            lsn,
+            state_lsn,
+            key_hash,
+            payment_ref_hash,
+            subject,
+        } => Some(NewOrder {
+            id: order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            lsn,
+            state_lsn,
+            key_hash,
+            payment_ref_hash,
+            buyer,
+            subject,
+        }),
+        _ => None,
+    }
+}

@@ -1,0 +1,113 @@
+//! Rows that are added and never removed, in chunks: growing moves nothing and
+//! doubles nothing, and a row's number is its place for ever.
+
+use alloc::vec::Vec;
+
+const CHUNK_BITS: u32 = 12;
+const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
+
+/// A growing table of rows, numbered from 0.
+pub(crate) struct Slab<T> {
+    chunks: Vec<Vec<T>>,
+    len: usize,
+}
+
+impl<T> Slab<T> {
+    pub(crate) const fn new() -> Self {
+        Self { chunks: Vec::new(), len: 0 }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a row and says its number.
+    pub(crate) fn push(&mut self, row: T) -> u32 {
+        let slot = self.len;
+        self.reserve(1);
+        self.chunks[slot >> CHUNK_BITS].push(row);
+        self.len += 1;
+        slot as u32
+    }
+
+    /// Makes room for `more` rows, so that adding them allocates nothing.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        let chunks = (self.len + more).div_ceil(CHUNK_ROWS);
+        self.chunks.reserve(chunks.saturating_sub(self.chunks.len()));
+        while self.chunks.len() < chunks {
+            self.chunks.push(Vec::with_capacity(CHUNK_ROWS));
+        }
+    }
+
+    pub(crate) fn get(&self, slot: u32) -> &T {
+        &self.chunks[slot as usize >> CHUNK_BITS][slot as usize & (CHUNK_ROWS - 1)]
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut T {
+        &mut self.chunks[slot as usize >> CHUNK_BITS][slot as usize & (CHUNK_ROWS - 1)]
+    }
+}
+
+/// Short byte strings, packed one behind the other in chunks; never removed.
+pub(crate) struct Arena {
+    chunks: Vec<Vec<u8>>,
+}
+
+const ARENA_CHUNK_BITS: u32 = 16;
+const ARENA_CHUNK_BYTES: usize = 1 << ARENA_CHUNK_BITS;
+const ARENA_CHUNKS_MAX: usize = 1 << (32 - ARENA_CHUNK_BITS);
+
+impl Arena {
+    pub(crate) const fn new() -> Self {
+        Self { chunks: Vec::new() }
+    }
+
+    /// Whether one more string of up to 64 bytes fits the 32 bits of its place.
+    pub(crate) fn has_room(&self) -> bool {
+        self.chunks.len() < ARENA_CHUNKS_MAX
+    }
+
+    /// Keeps a string and says where.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> u32 {
+        let fits = |chunk: &Vec<u8>| chunk.len() + bytes.len() <= ARENA_CHUNK_BYTES;
+        if !self.chunks.last().is_some_and(fits) {
+            self.chunks.push(Vec::with_capacity(ARENA_CHUNK_BYTES));
+        }
+        let chunk = self.chunks.len() - 1;
+        let start = self.chunks[chunk].len();
+        self.chunks[chunk].extend_from_slice(bytes);
+        ((chunk << ARENA_CHUNK_BITS) | start) as u32
+    }
+
+    pub(crate) fn get(&self, place: u32, len: u8) -> &[u8] {
+        let start = place as usize & (ARENA_CHUNK_BYTES - 1);
+        &self.chunks[place as usize >> ARENA_CHUNK_BITS][start..start + len as usize]
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_their_numbers_over_chunks() {
+        let mut slab = Slab::new();
+        let slots: Vec<u32> = (0..10_000u32).map(|n| slab.push(n)).collect();
+        assert!(slots.iter().all(|&slot| *slab.get(slot) == slot));
+        *slab.get_mut(5_000) = 7;
+        assert_eq!((*slab.get(5_000), slab.len()), (7, 10_000));
+    }
+
+    #[test]
+    fn strings_come_back_whole_over_chunks() {
+        let mut arena = Arena::new();
+        let text = [b'x'; 61];
+        let places: Vec<u32> = (0..5_000u32)
+            .map(|n| arena.push(&[&n.to_le_bytes()[..], &text[..n as usize % 58]].concat()))
+            .collect();
+        for (n, &place) in (0u32..).zip(&places) {
+            let bytes = arena.get(place, 4 + (n % 58) as u8);
+            assert_eq!(bytes[..4], n.to_le_bytes());
+        }
+    }
+}
