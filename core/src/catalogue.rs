@@ -101,3 +101,47 @@ mod tests {
         assert!(counts.iter().all(|&count| count > 500), "uneven: {counts:?}");
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::sync::race;
+
+    fn item(id: u64) -> ItemId {
+        ItemId::new(id).expect("valid")
+    }
+
+    /// A gauge whose stock tells which item it is of, by an atomic that loom watches.
+    fn gauge(id: u64) -> Arc<Gauge> {
+        let gauge = Arc::new(Gauge::new(item(id), 0));
+        gauge.stock.give(id * 100);
+        gauge
+    }
+
+    fn available(catalogue: &Catalogue, id: u64) -> Option<u64> {
+        catalogue.find(item(id)).map(|gauge| gauge.stock.available())
+    }
+
+    /// A core that reads while the table is replaced finds what was there before, and of
+    /// the item that is being added either nothing or the whole gauge.
+    #[test]
+    fn a_reader_finds_its_item_while_the_table_grows() {
+        loom::model(|| {
+            let catalogue = Arc::new(Catalogue::new(1));
+            let small = Table::with_slots(2);
+            small.insert(gauge(1));
+            catalogue.tables[0].publish(small);
+            let (owner, reader) = (catalogue.clone(), catalogue.clone());
+            // One item in two slots: the next one needs a larger table.
+            race(
+                move || owner.insert(gauge(2), 1),
+                move || {
+                    assert_eq!(available(&reader, 1), Some(100));
+                    let added = available(&reader, 2);
+                    assert!(added.is_none_or(|units| units == 200), "half a gauge: {added:?}");
+                },
+            );
+            assert_eq!(available(&catalogue, 2), Some(200));
+        });
+    }
+}

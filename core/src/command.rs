@@ -278,6 +278,8 @@ pub struct ItemView<'a> {
     pub flags: u8,
     /// How many facts changed it.
     pub version: u64,
+    /// The version that its gauge showed when this was read.
+    pub shown_version: u32,
     /// The last fact that changed it.
     pub lsn: Lsn,
 }

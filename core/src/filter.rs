@@ -102,27 +102,26 @@ mod tests {
 mod loom_tests {
     use super::*;
     use crate::stock::StockCell;
+    use crate::sync::race;
     use loom::sync::Arc;
-    use loom::thread;
 
     /// A core that sees the stock at zero sees every winner in the filter.
     #[test]
     fn a_winner_is_entered_before_sold_out_shows() {
         loom::model(|| {
             let shared = Arc::new((StockCell::new(1), Filter::for_buyers(1)));
-            // One probe bit keeps the model small.
+            // All its probes fall on one bit, which keeps the model small.
             let winner = BuyerHash([0, 0]);
-            let owner = {
-                let shared = shared.clone();
-                thread::spawn(move || {
-                    shared.1.insert(winner);
-                    assert!(shared.0.try_take(1));
-                })
+            let owner = shared.clone();
+            let sell = move || {
+                owner.1.insert(winner);
+                assert!(owner.0.try_take(1));
             };
-            if shared.0.available() == 0 {
-                assert!(shared.1.may_contain(winner));
-            }
-            owner.join().expect("the owner ends");
+            race(sell, move || {
+                if shared.0.available() == 0 {
+                    assert!(shared.1.may_contain(winner));
+                }
+            });
         });
     }
 }

@@ -177,6 +177,7 @@ impl Item {
             accepted: self.last_seq,
             flags: self.flags,
             version: self.version,
+            shown_version: self.gauge.version(),
             lsn: self.lsn,
         }
     }

@@ -8,6 +8,50 @@
 //! Where to read next: [`types`] for the words, [`command`] and [`fact`] for
 //! what goes in and out, [`shard`] for the decisions, [`gauge`] for what other
 //! cores may read.
+//!
+//! A sale, and the same sale from its facts:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use stampede_core::catalogue::Catalogue;
+//! use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal};
+//! use stampede_core::fact::{Fact, FactSink};
+//! use stampede_core::shard::Shard;
+//! use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
+//!
+//! /// Where a log would be: counts, and applies each fact to a second shard.
+//! struct Copy(Shard);
+//! impl FactSink for Copy {
+//!     fn append(&mut self, fact: &Fact<'_>) -> Lsn {
+//!         let lsn = self.0.lsn().next();
+//!         self.0.apply(lsn, fact).expect("a decided fact can follow");
+//!         lsn
+//!     }
+//! }
+//!
+//! let secret = HashSecret([7; 16]);
+//! let shard = || Shard::new(0, secret, Arc::new(Catalogue::new(1)));
+//! let (mut sale, mut copy) = (shard(), Copy(shard()));
+//! let (item, now) = (ItemId::new(1).unwrap(), UnixMillis(1_000));
+//! let patch = ItemPatch {
+//!     name: Some("the last one"),
+//!     stock: Some(1),
+//!     opens_at_ms: Some(now),
+//!     closes_at_ms: Some(UnixMillis(2_000)),
+//!     ..ItemPatch::default()
+//! };
+//! sale.decide(now, &Command::PutItem { item, patch, actor: "shop" }, &mut copy);
+//!
+//! let mut buy = |subject: &[u8]| {
+//!     let (buyer, quantity) = (secret.buyer(subject), Quantity::ONE);
+//!     let purchase = Purchase { item, buyer, subject, quantity, key: b"once" };
+//!     sale.decide(now, &Command::Purchase(purchase), &mut copy)
+//! };
+//! assert!(matches!(buy(b"ann"), Outcome::Placed(_)));
+//! assert!(matches!(buy(b"ann"), Outcome::Replayed(_)));
+//! assert_eq!(buy(b"bob"), Outcome::Refused(Refusal::SoldOut));
+//! assert_eq!(sale.digest(), copy.0.digest());
+//! ```
 #![no_std]
 
 extern crate alloc;

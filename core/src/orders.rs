@@ -291,13 +291,20 @@ impl OrderBook {
         }
     }
 
-    /// The slots of a buyer's orders with numbers above `after`, in ascending order, at most `limit`.
+    /// The slots of a buyer's orders, of one item or of all, with numbers above `after`, in ascending order, at most `limit`.
     ///
     /// Cost: all orders that the buyer ever placed in this shard.
-    pub(crate) fn of_buyer(&self, buyer: BuyerHash, after: u64, limit: usize) -> Vec<u32> {
+    pub(crate) fn of_buyer(
+        &self,
+        buyer: BuyerHash,
+        item: Option<ItemId>,
+        after: u64,
+        limit: usize,
+    ) -> Vec<u32> {
         let first = self.by_buyer.find(buyer.0[0], |&at| self.holdings.get(at).buyer == buyer).copied();
         let holdings = core::iter::successors(first, |&at| some(self.holdings.get(at).next));
         let mut slots: Vec<u32> = holdings
+            .filter(|&at| item.is_none_or(|item| self.holdings.get(at).item == item))
             .flat_map(|holding| self.chain(holding))
             .filter(|&slot| self.orders.get(slot).id.get() > after)
             .collect();

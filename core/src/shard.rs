@@ -16,6 +16,7 @@ mod read;
 mod rows;
 
 pub use apply::ApplyError;
+pub use read::OwnedOrder;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BinaryHeap};
@@ -103,6 +104,12 @@ impl Shard {
         [due(&self.holds), due(&self.windows)].into_iter().flatten().min()
     }
 
+    /// Makes room for more orders if little is left, so that purchases rarely allocate.
+    /// Called between requests.
+    pub fn keep_headroom(&mut self) {
+        self.orders.keep_headroom(HEADROOM_ORDERS);
+    }
+
     // ---- booking: state follows a fact that stands ----
 
     fn note(&mut self, lsn: Lsn, at_ms: UnixMillis) {
@@ -167,7 +174,6 @@ impl Shard {
     /// Returns how many facts it appended; the sink must have room for `budget`.
     pub fn tick(&mut self, now: UnixMillis, budget: usize, sink: &mut impl FactSink) -> usize {
         let now = now.max(self.clock);
-        self.orders.keep_headroom(HEADROOM_ORDERS);
         let mut appended = 0;
         while appended < budget {
             let Some(slot) = pop_due(&mut self.holds, now) else { break };

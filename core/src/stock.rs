@@ -59,21 +59,17 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
+    use crate::sync::race;
     use loom::sync::Arc;
-    use loom::thread;
 
     /// Two cores and the last unit (I1): exactly one gets it.
     #[test]
     fn the_last_unit_is_sold_once() {
         loom::model(|| {
             let cell = Arc::new(StockCell::new(1));
-            let other = {
-                let cell = cell.clone();
-                thread::spawn(move || cell.try_take(1))
-            };
-            let mine = cell.try_take(1);
-            let theirs = other.join().expect("the other core ends");
-            assert!(mine ^ theirs);
+            let (mine, yours) = (cell.clone(), cell.clone());
+            let (mine, yours) = race(move || mine.try_take(1), move || yours.try_take(1));
+            assert!(mine ^ yours);
             assert_eq!(cell.available(), 0);
         });
     }
@@ -83,16 +79,13 @@ mod loom_tests {
     fn units_are_conserved() {
         loom::model(|| {
             let cell = Arc::new(StockCell::new(1));
-            let other = {
-                let cell = cell.clone();
-                thread::spawn(move || {
-                    cell.give(1);
-                    u64::from(cell.try_take(2))
-                })
+            let (mine, yours) = (cell.clone(), cell.clone());
+            let give_and_take = move || {
+                yours.give(1);
+                yours.try_take(2)
             };
-            let mine = u64::from(cell.try_take(1));
-            let theirs = other.join().expect("the other core ends");
-            assert_eq!(cell.available(), 2 - mine - 2 * theirs);
+            let (mine, yours) = race(move || mine.try_take(1), give_and_take);
+            assert_eq!(cell.available(), 2 - u64::from(mine) - 2 * u64::from(yours));
         });
     }
 }

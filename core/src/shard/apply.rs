@@ -13,7 +13,7 @@ use super::{Shard, placed};
 use crate::fact::Fact;
 use crate::gauge::Rules;
 use crate::item::{ItemSpec, OrderState, Pile};
-use crate::limits::STOCK_MAX;
+use crate::limits::{HOLD_MS_MAX, STOCK_MAX};
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// Why a fact cannot follow the ones before it.
@@ -162,6 +162,7 @@ impl Shard {
             return Err(ApplyError::Full);
         }
         let new = placed(fact, lsn, &self.secret).ok_or(ApplyError::UnknownOrder(order))?;
+        check_deadline(new.created_at_ms, new.pay_by_ms)?;
         self.enter_holder(item, new.buyer);
         self.take_again(item, new.quantity, new.state.pile())?;
         self.book_order(item, &new);
@@ -236,6 +237,16 @@ impl Shard {
         } else {
             self.blocked.remove(&buyer);
         }
+    }
+}
+
+/// An order keeps its deadline as a distance in 32 bits; another would change in the keeping.
+pub(super) fn check_deadline(created_at_ms: UnixMillis, pay_by_ms: UnixMillis) -> Applied {
+    let within = pay_by_ms.0.checked_sub(created_at_ms.0);
+    match within {
+        _ if pay_by_ms.0 == 0 => Ok(()),
+        Some(within) if (1..=HOLD_MS_MAX).contains(&within) => Ok(()),
+        _ => Err(ApplyError::OutOfRange("pay_by_ms")),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::Shard;
 use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase, Refusal};
-use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, Fact, FactSink, Switch};
+use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_POSTGRES, Fact, FactSink, Switch};
 use crate::gauge::Rules;
 use crate::item::{FieldError, OrderState, Pile};
 use crate::limits::{BLOCKED_BUYERS_MAX, ITEMS_MAX, STOCK_MAX};
@@ -330,7 +330,9 @@ impl Shard {
         let slot = self.items.find(id).ok_or(Refusal::NotFound)?;
         let item = self.items.get(slot);
         let flags = switched(item.flags(), switch);
-        if flags == item.flags() {
+        // To the exporter a pause by the database is an answer: it is written even if it
+        // changes nothing.
+        if flags == item.flags() && actor != ACTOR_POSTGRES {
             return Ok(Outcome::Done { lsn: item.lsn, changed: false });
         }
         let lsn = self.append(now, &Fact::ItemSwitched { at_ms: now, item: id, switch, actor }, sink);

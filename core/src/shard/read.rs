@@ -46,20 +46,29 @@ impl Shard {
         (self.orders.buyer(slot) == buyer).then(|| self.orders.view(slot))
     }
 
-    /// A buyer's orders in this shard with numbers above `after`, ascending, at most `limit`.
-    pub fn orders_of(&self, buyer: BuyerHash, after: u64, limit: usize) -> Vec<OwnedOrder<'_>> {
-        self.orders.of_buyer(buyer, after, limit).into_iter().map(|slot| self.owned(slot)).collect()
+    /// A buyer's orders in this shard, of one item or of all, with numbers above `after`,
+    /// ascending, at most `limit`.
+    pub fn orders_of(
+        &self,
+        buyer: BuyerHash,
+        item: Option<ItemId>,
+        after: u64,
+        limit: usize,
+    ) -> Vec<OwnedOrder<'_>> {
+        let slots = self.orders.of_buyer(buyer, item, after, limit);
+        slots.into_iter().map(|slot| self.owned(slot)).collect()
     }
 
     /// Orders of one item, or of all items of this shard, with numbers above `after`,
     /// ascending, at most `limit`.
     pub fn orders_after(&self, item: Option<ItemId>, after: u64, limit: usize) -> Vec<OwnedOrder<'_>> {
-        let begin = OrderId::from_u64(after);
-        // The item of `after` may have more orders; items before it are done.
-        let first = begin.map_or(0, |order| order.item().get() - 1);
+        // Any number may be asked for, so not by way of `OrderId`. Items before that of
+        // `after` are done; the item itself may have more orders.
+        let (item_reached, seq_reached) = ((after >> 32) as u32, after as u32);
+        let first = item_reached.saturating_sub(1);
         let items = self.items.after(first).filter(|row| item.is_none_or(|item| item == row.id()));
-        let orders = items.flat_map(|row| {
-            let done = begin.filter(|order| order.item() == row.id()).map_or(0, |order| order.seq());
+        let orders = items.flat_map(move |row| {
+            let done = if row.id().get() == item_reached { seq_reached } else { 0 };
             (done..row.last_seq).filter_map(move |seq| self.orders.find(OrderId::new(row.id(), seq + 1)))
         });
         orders.take(limit).map(|slot| self.owned(slot)).collect()

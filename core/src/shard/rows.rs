@@ -7,6 +7,7 @@ use core::hash::{Hash, Hasher};
 
 use siphasher::sip::SipHasher13;
 
+use super::apply::check_deadline;
 use super::{ApplyError, Shard};
 use crate::item::OrderState;
 use crate::limits::STOCK_MAX;
@@ -89,7 +90,9 @@ impl Shard {
     }
 
     fn load_order(&mut self, row: &StateRow<'_>) -> Result<(), ApplyError> {
-        let StateRow::Order { order, quantity, state, pay_by_ms, subject, .. } = *row else { return Ok(()) };
+        let StateRow::Order { order, quantity, state, created_at_ms, pay_by_ms, subject, .. } = *row else {
+            return Ok(());
+        };
         let slot = self.items.find(order.item()).ok_or(ApplyError::UnknownItem(order.item()))?;
         if order.seq() > self.items.get(slot).last_seq || self.orders.find(order).is_some() {
             return Err(ApplyError::SequenceGap { order, expected: 0 });
@@ -97,6 +100,7 @@ impl Shard {
         if !self.orders.has_room() {
             return Err(ApplyError::Full);
         }
+        check_deadline(created_at_ms, pay_by_ms)?;
         let buyer = self.secret.buyer(subject);
         self.enter_holder(slot, buyer);
         let units = u64::from(quantity.get());

@@ -1,0 +1,35 @@
+# The doors of the project: make run, make test, make check, make bench.
+# Everything is cargo underneath; CARGO_TARGET_DIR is respected.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-loom check bench deps
+
+CARGO ?= cargo
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+help: ## show the doors
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
+	$(CARGO) run --release -p stampede-net --bin stampede -- serve --demo
+
+deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
+	.ci/install-test-deps
+
+test: deps ## run every test: the workspace's, then loom's
+	$(CARGO) test --workspace
+	@$(MAKE) --no-print-directory test-loom
+
+# The lock-free parts under loom, which tries their interleavings. `--cfg loom` makes
+# another program of every crate, hence a target directory of its own; optimised,
+# because there are many interleavings; without LTO, because it would not pay.
+test-loom: ## run only the loom tests
+	RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$(TARGET)/loom \
+		$(CARGO) test --release -p stampede-core -p stampede-persist --lib loom
+
+check: ## format and lints, as the gate wants them
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+bench: ## run the benchmarks; results keep date and machine (docs/BENCHMARKS.md)
+	$(CARGO) bench --workspace

@@ -1,0 +1,166 @@
+//! What the core's verbs cost: nanoseconds per call on one core, nothing else.
+//!
+//! `cargo bench -p stampede-core` runs the small mode; `-- --full` takes longer and is
+//! what a recorded figure needs. Each line is the best of several rounds: the least
+//! disturbed one. Not here: queues, sockets, disks.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use stampede_core::admit::{Buyer, admit};
+use stampede_core::catalogue::Catalogue;
+use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal};
+use stampede_core::fact::{Fact, FactSink};
+use stampede_core::item::OrderState;
+use stampede_core::shard::Shard;
+use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
+
+const SECRET: HashSecret = HashSecret([5; 16]);
+const NOW: UnixMillis = UnixMillis(1_000);
+
+struct Size {
+    purchases: u64,
+    rounds: u32,
+}
+
+/// Numbers facts and forgets them.
+struct Forget(u64);
+
+impl FactSink for Forget {
+    fn append(&mut self, fact: &Fact<'_>) -> Lsn {
+        black_box(fact);
+        self.0 += 1;
+        Lsn(self.0)
+    }
+}
+
+fn item(number: u64) -> ItemId {
+    ItemId::new(number).expect("valid")
+}
+
+fn subject(buyer: u64) -> [u8; 16] {
+    let mut subject = *b"buyer-__________";
+    subject[8..].copy_from_slice(&buyer.to_be_bytes());
+    subject
+}
+
+/// The item that the `n`-th purchase asks for: strides over all of them.
+fn nth_item(n: u64, items: u64) -> ItemId {
+    item(n.wrapping_mul(7_919) % items + 1)
+}
+
+fn shard_with(items: u64, stock: u64, sink: &mut Forget) -> Shard {
+    let mut shard = Shard::new(0, SECRET, Arc::new(Catalogue::new(1)));
+    for number in 1..=items {
+        let patch = ItemPatch {
+            name: Some("an item of a bench"),
+            stock: Some(stock),
+            opens_at_ms: Some(UnixMillis(0)),
+            closes_at_ms: Some(UnixMillis(1_000_000)),
+            ..ItemPatch::default()
+        };
+        shard.decide(NOW, &Command::PutItem { item: item(number), patch, actor: "bench" }, sink);
+    }
+    shard
+}
+
+/// Best of the rounds, in nanoseconds per operation; `make` is not timed.
+fn best<T>(size: &Size, mut make: impl FnMut() -> T, mut run: impl FnMut(&mut T) -> u64) -> f64 {
+    let rounds = (0..size.rounds).map(|_| {
+        let mut state = make();
+        let begin = Instant::now();
+        let operations = run(&mut state);
+        begin.elapsed().as_nanos() as f64 / operations as f64
+    });
+    rounds.fold(f64::INFINITY, f64::min)
+}
+
+fn buyers(count: u64) -> Vec<(stampede_core::types::BuyerHash, [u8; 16])> {
+    let hashed = |subject: [u8; 16]| (SECRET.buyer(&subject), subject);
+    (0..count).map(|buyer| hashed(subject(buyer))).collect()
+}
+
+fn decide_purchase(size: &Size, items: u64) -> f64 {
+    let buyers = buyers(size.purchases);
+    let make = || {
+        let mut sink = Forget(0);
+        (shard_with(items, size.purchases / items + 1, &mut sink), sink)
+    };
+    best(size, make, |(shard, sink)| {
+        for (n, (buyer, subject)) in (0..).zip(&buyers) {
+            let (item, buyer) = (nth_item(n, items), *buyer);
+            let purchase = Purchase { item, buyer, subject, quantity: Quantity::ONE, key: subject };
+            let outcome = shard.decide(NOW, &Command::Purchase(purchase), sink);
+            assert!(matches!(outcome, Outcome::Placed(_)), "{outcome:?}");
+        }
+        size.purchases
+    })
+}
+
+/// One unit, sold; then everybody else is refused by what the gauge shows.
+fn admit_sold_out(size: &Size, items: u64) -> f64 {
+    let buyers = buyers(size.purchases);
+    let make = || {
+        let mut sink = Forget(0);
+        let mut shard = shard_with(items, 1, &mut sink);
+        let winner = subject(u64::MAX);
+        let buyer = SECRET.buyer(&winner);
+        for number in 1..=items {
+            let quantity = Quantity::ONE;
+            let purchase = Purchase { item: item(number), buyer, subject: &winner, quantity, key: &[] };
+            shard.decide(NOW, &Command::Purchase(purchase), &mut sink);
+        }
+        shard
+    };
+    best(size, make, |shard| {
+        let mut refused = 0;
+        for (n, (hash, _)) in (0..).zip(&buyers) {
+            let gauge = shard.catalogue().find(nth_item(n, items)).expect("created");
+            let buyer = Buyer { hash: *hash, level: 0, since_s: None, blocked: false };
+            refused += u64::from(admit(NOW, gauge, &buyer) == Err(Refusal::SoldOut));
+        }
+        // The filter of holders may send a few to the owner.
+        assert!(refused * 10 >= size.purchases * 9, "{refused} of {} refused", size.purchases);
+        size.purchases
+    })
+}
+
+fn apply_placed(size: &Size, items: u64) -> f64 {
+    let buyers = buyers(size.purchases);
+    let make = || {
+        let mut sink = Forget(0);
+        let shard = shard_with(items, size.purchases / items + 1, &mut sink);
+        (shard, vec![0u32; items as usize + 1])
+    };
+    best(size, make, |(shard, seqs)| {
+        for (n, (_, subject)) in (0..).zip(&buyers) {
+            let item = nth_item(n, items);
+            let seq = &mut seqs[item.get() as usize];
+            *seq += 1;
+            let fact = Fact::OrderPlaced {
+                at_ms: NOW,
+                order: OrderId::new(item, *seq),
+                quantity: Quantity::ONE,
+                state: OrderState::Confirmed,
+                pay_by_ms: UnixMillis(0),
+                subject,
+                key: subject,
+            };
+            shard.apply(Lsn(items + 1 + n), &fact).expect("follows");
+        }
+        size.purchases
+    })
+}
+
+fn main() {
+    let full = std::env::args().any(|argument| argument == "--full");
+    let size =
+        if full { Size { purchases: 1_000_000, rounds: 5 } } else { Size { purchases: 100_000, rounds: 3 } };
+    println!("ns/op, best of {} rounds of {}", size.rounds, size.purchases);
+    for (what, items) in [("one hot item", 1), ("100,000 items", 100_000)] {
+        println!("decide purchase     {what:<14} {:8.1}", decide_purchase(&size, items));
+        println!("admit: sold out     {what:<14} {:8.1}", admit_sold_out(&size, items));
+        println!("apply order placed  {what:<14} {:8.1}", apply_placed(&size, items));
+    }
+}

@@ -1,0 +1,92 @@
+//! Orders taken over from Postgres: they keep their numbers, gaps included, and count like
+//! any other.
+
+use stampede_core::command::{Command, Outcome, Purchase, Refusal};
+use stampede_core::fact::Fact;
+use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::shard::{ApplyError, Shard};
+use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+
+use crate::engine::{SECRET, empty_shards};
+use crate::record::Recorder;
+
+const ITEM: u64 = 3;
+
+fn item() -> ItemId {
+    ItemId::new(ITEM).expect("valid")
+}
+
+fn shard_with(granted: u64) -> Shard {
+    let mut shard = empty_shards(1).remove(0);
+    let spec = ItemSpec {
+        name: "taken over",
+        price_minor: 1,
+        currency: *b"CNY",
+        opens_at_ms: UnixMillis(100),
+        closes_at_ms: UnixMillis(10_000),
+        cap: 2,
+        payment: Payment::Hold,
+        hold_ms: 500,
+        ticket: TicketRule::Never,
+        challenge: ChallengeRule::Never,
+        min_level: 0,
+        min_account_age_s: 0,
+        admit_per_s: 0,
+    };
+    let created = Fact::ItemCreated { at_ms: UnixMillis(50), item: item(), spec, granted, actor: "postgres" };
+    shard.apply(Lsn(1), &created).expect("the first fact");
+    shard
+}
+
+fn imported(seq: u32, state: OrderState, pay_by_ms: u64) -> Fact<'static> {
+    Fact::OrderImported {
+        at_ms: UnixMillis(120),
+        order: OrderId::new(item(), seq),
+        quantity: Quantity::ONE,
+        state,
+        created_at_ms: UnixMillis(110),
+        pay_by_ms: UnixMillis(pay_by_ms),
+        subject: b"Ann",
+        key: b"k",
+        payment_ref: b"",
+    }
+}
+
+fn buy(shard: &mut Shard, key: &[u8]) -> Outcome {
+    let mut sink = Recorder::default();
+    sink.facts.resize(1_000, (Lsn(0), Fact::ClockMark { at_ms: UnixMillis(0) }));
+    let purchase =
+        Purchase { item: item(), buyer: SECRET.buyer(b"Ann"), subject: b"Ann", quantity: Quantity::ONE, key };
+    shard.decide(UnixMillis(200), &Command::Purchase(purchase), &mut sink)
+}
+
+#[test]
+fn an_imported_order_counts_replays_and_expires() {
+    let mut shard = shard_with(3);
+    shard.apply(Lsn(2), &imported(7, OrderState::Held, 610)).expect("a gap is allowed");
+    let view = shard.item(item()).expect("created");
+    assert_eq!((view.available, view.held, view.accepted), (2, 1, 7));
+    assert!(matches!(buy(&mut shard, b"k"), Outcome::Replayed(order) if order.order.seq() == 7));
+    assert!(matches!(buy(&mut shard, b"other"), Outcome::Placed(order) if order.order.seq() == 8));
+    assert!(matches!(buy(&mut shard, b"third"), Outcome::Refused(Refusal::CapReached { .. })));
+    assert_eq!(shard.next_due(), Some(UnixMillis(610)));
+}
+
+#[test]
+fn an_import_that_cannot_be_is_refused() {
+    let mut shard = shard_with(1);
+    shard.apply(Lsn(2), &imported(7, OrderState::Paid, 0)).expect("fits");
+    let order = OrderId::new(item(), 7);
+    let again = shard.apply(Lsn(3), &imported(7, OrderState::Cancelled, 0));
+    assert_eq!(again, Err(ApplyError::SequenceGap { order, expected: 8 }));
+    let mut shard = shard_with(0);
+    assert_eq!(shard.apply(Lsn(2), &imported(1, OrderState::Held, 610)), Err(ApplyError::Oversold(item())));
+}
+
+#[test]
+fn a_deadline_that_an_order_cannot_keep_is_refused() {
+    for pay_by_ms in [1, 109, 110, 110 + (1 << 32)] {
+        let refused = shard_with(9).apply(Lsn(2), &imported(1, OrderState::Held, pay_by_ms));
+        assert_eq!(refused, Err(ApplyError::OutOfRange("pay_by_ms")), "pay_by_ms {pay_by_ms}");
+    }
+}

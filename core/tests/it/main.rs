@@ -1,0 +1,15 @@
+//! The core's integration tests, one binary.
+//!
+//! [`model`] is the slow, obvious engine; [`world`] runs it beside the real one and
+//! compares after every step; [`trace`] makes the random histories. Next: [`agree`].
+
+mod admit;
+mod agree;
+mod engine;
+mod import;
+mod model;
+mod record;
+mod replay;
+mod tidy;
+mod trace;
+mod world;

@@ -1,0 +1,126 @@
+//! Facts and rows that outlive their shard, as a test needs them to replay and to mutate.
+//!
+//! Strings are interned for the life of the process: a history draws them from small
+//! sets, so that little is ever kept.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use stampede_core::fact::{Fact, FactSink};
+use stampede_core::item::ItemSpec;
+use stampede_core::state_row::{AuditRow, StateRow};
+use stampede_core::types::Lsn;
+
+thread_local! {
+    static POOL: RefCell<BTreeSet<&'static [u8]>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// The same bytes, for ever.
+pub(crate) fn keep(bytes: &[u8]) -> &'static [u8] {
+    POOL.with_borrow_mut(|pool| match pool.get(bytes) {
+        Some(kept) => kept,
+        None => {
+            let kept: &'static [u8] = bytes.to_vec().leak();
+            pool.insert(kept);
+            kept
+        }
+    })
+}
+
+/// The same text, for ever.
+pub(crate) fn keep_str(text: &str) -> &'static str {
+    std::str::from_utf8(keep(text.as_bytes())).expect("was text")
+}
+
+pub(crate) fn keep_spec(spec: &ItemSpec<'_>) -> ItemSpec<'static> {
+    ItemSpec { name: keep_str(spec.name), ..*spec }
+}
+
+/// A sink that keeps every fact and numbers them from 1.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    pub(crate) facts: Vec<(Lsn, Fact<'static>)>,
+}
+
+impl FactSink for Recorder {
+    fn append(&mut self, fact: &Fact<'_>) -> Lsn {
+        let lsn = Lsn(self.facts.len() as u64 + 1);
+        self.facts.push((lsn, keep_fact(fact)));
+        lsn
+    }
+}
+
+pub(crate) fn keep_fact(fact: &Fact<'_>) -> Fact<'static> {
+    match *fact {
+        Fact::ItemCreated { at_ms, item, ref spec, granted, actor } => {
+            Fact::ItemCreated { at_ms, item, spec: keep_spec(spec), granted, actor: keep_str(actor) }
+        }
+        Fact::ItemChanged { at_ms, item, ref spec, actor } => {
+            Fact::ItemChanged { at_ms, item, spec: keep_spec(spec), actor: keep_str(actor) }
+        }
+        Fact::StockAdjusted { at_ms, item, delta, actor } => {
+            Fact::StockAdjusted { at_ms, item, delta, actor: keep_str(actor) }
+        }
+        Fact::ItemSwitched { at_ms, item, switch, actor } => {
+            Fact::ItemSwitched { at_ms, item, switch, actor: keep_str(actor) }
+        }
+        Fact::BuyerBlocked { at_ms, subject, blocked, actor } => {
+            Fact::BuyerBlocked { at_ms, subject: keep(subject), blocked, actor: keep_str(actor) }
+        }
+        Fact::ClockMark { at_ms } => Fact::ClockMark { at_ms },
+        Fact::OrderPlaced { .. } | Fact::OrderMoved { .. } | Fact::OrderImported { .. } => {
+            keep_order_fact(fact)
+        }
+    }
+}
+
+fn keep_order_fact(fact: &Fact<'_>) -> Fact<'static> {
+    match *fact {
+        Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key } => {
+            let (subject, key) = (keep(subject), keep(key));
+            Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key }
+        }
+        Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, actor } => {
+            let (payment_ref, actor) = (keep(payment_ref), keep_str(actor));
+            Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, actor }
+        }
+        _ => panic!("the core never decides {}", fact.kind_name()),
+    }
+}
+
+pub(crate) fn keep_row(row: &StateRow<'_>) -> StateRow<'static> {
+    match *row {
+        StateRow::Item { item, ref spec, granted, flags, version, last_seq, lsn } => {
+            StateRow::Item { item, spec: keep_spec(spec), granted, flags, version, last_seq, lsn }
+        }
+        StateRow::Order {
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            lsn,
+            state_lsn,
+            key_hash,
+            payment_ref_hash,
+            subject,
+        } => StateRow::Order {
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            lsn,
+            state_lsn,
+            key_hash,
+            payment_ref_hash,
+            subject: keep(subject),
+        },
+        StateRow::Blocked { subject } => StateRow::Blocked { subject: keep(subject) },
+        StateRow::Audit(ref row) => StateRow::Audit(keep_audit(row)),
+    }
+}
+
+pub(crate) fn keep_audit(row: &AuditRow<'_>) -> AuditRow<'static> {
+    AuditRow { actor: keep_str(row.actor), subject: keep(row.subject), ..*row }
+}

@@ -1,0 +1,213 @@
+//! The style rules that matter, as tests over the source text.
+//!
+//! The core names no clock, file, socket or thread; atomics and `unsafe` have one home
+//! each; glommio and the Postgres client stay behind their seams.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FUNCTION_LINES_MAX: usize = 70;
+/// How many functions of a crate may be longer, for a reason that a reader sees.
+const LONG_FUNCTIONS_MAX: usize = 3;
+
+/// A source file of the workspace.
+struct Source {
+    /// From the root of the workspace, with `/` between the parts.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The text in front of the unit tests, without comments.
+    fn code(&self) -> impl Iterator<Item = &str> {
+        let code = ["#[cfg(all(test", "#[cfg(test"].iter().filter_map(|mark| self.text.find(mark)).min();
+        self.text[..code.unwrap_or(self.text.len())]
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+    }
+
+    /// Whether a line of code has the word, with no letter, digit or `_` on either side.
+    fn names(&self, word: &str) -> bool {
+        self.code().any(|line| has_word(line, word))
+    }
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back().is_some_and(in_word);
+        let after = line[at + word.len()..].chars().next().is_some_and(in_word);
+        !before && !after
+    })
+}
+
+fn root() -> PathBuf {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR"));
+    core.parent().expect("core lies in the workspace").to_path_buf()
+}
+
+fn collect(dir: &Path, sources: &mut Vec<Source>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for path in entries.map(|entry| entry.expect("readable").path()) {
+        if path.is_dir() {
+            collect(&path, sources);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            let text = fs::read_to_string(&path).expect("a source file is text");
+            let path = path.strip_prefix(root()).expect("below the root");
+            sources.push(Source { path: path.to_string_lossy().replace('\\', "/"), text });
+        }
+    }
+}
+
+/// Sources of the workspace in `<crate>/<part>` for each of the parts.
+fn sources(crates: &[&str], parts: &[&str]) -> Vec<Source> {
+    let mut sources = Vec::new();
+    for (krate, part) in crates.iter().flat_map(|krate| parts.iter().map(move |part| (krate, part))) {
+        collect(&root().join(krate).join(part), &mut sources);
+    }
+    sources
+}
+
+const CRATES: [&str; 4] = ["core", "net", "persist", "loadgen"];
+const PARTS: [&str; 4] = ["src", "tests", "benches", "examples"];
+
+fn core_sources() -> Vec<Source> {
+    let sources = sources(&["core"], &["src"]);
+    assert!(sources.len() > 10, "the walk found only {} files", sources.len());
+    sources
+}
+
+/// Fails with one line for each file that breaks a rule.
+fn assert_none<'a>(rule: &str, offenders: impl Iterator<Item = &'a Source>) {
+    let paths: Vec<&str> = offenders.map(|source| source.path.as_str()).collect();
+    assert!(paths.is_empty(), "{rule}:\n  {}", paths.join("\n  "));
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let all = sources(&CRATES, &PARTS);
+    let bare = all.iter().filter(|source| !source.text.starts_with("//! "));
+    assert_none("a file opens with `//!`: what it is for, what it must never do", bare);
+}
+
+#[test]
+fn the_core_cannot_name_the_world() {
+    let all = core_sources();
+    let lib = all.iter().find(|source| source.path == "core/src/lib.rs").expect("core has a lib.rs");
+    assert!(lib.text.lines().any(|line| line == "#![no_std]"));
+    for word in ["Instant", "SystemTime", "File", "TcpStream", "TcpListener", "thread", "println", "rand"] {
+        assert_none(&format!("core names `{word}`"), all.iter().filter(|source| source.names(word)));
+    }
+    let std = |source: &&Source| source.code().any(|line| has_word(line, "std") && line.contains("std::"));
+    assert_none("core uses std outside its unit tests", all.iter().filter(std));
+}
+
+#[test]
+fn unsafe_and_atomics_have_one_home_each() {
+    let all = core_sources();
+    let elsewhere = |home: &'static str| move |source: &&Source| source.path != home;
+    let of_unsafe = all.iter().filter(elsewhere("core/src/published.rs"));
+    assert_none("`unsafe` outside published.rs", of_unsafe.filter(|source| source.names("unsafe")));
+    let of_atomics = all.iter().filter(elsewhere("core/src/sync.rs"));
+    let imports = |source: &&Source| source.code().any(|line| line.contains("sync::atomic"));
+    assert_none("atomics imported outside sync.rs", of_atomics.filter(imports));
+    let named = all.iter().filter(|source| source.names("AtomicU64")).count();
+    assert!(named >= 3, "the search for atomics has gone blind");
+}
+
+/// The lines of a table of a manifest, trimmed, without blanks and comments.
+fn table<'a>(manifest: &'a str, name: &str) -> Vec<&'a str> {
+    let header = format!("[{name}]");
+    let lines = manifest.lines().map(str::trim).skip_while(|line| *line != header).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+#[test]
+fn the_core_has_next_to_no_dependencies() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a manifest");
+    let (core, workspace) = (read("core/Cargo.toml"), read("Cargo.toml"));
+    assert_eq!(table(&core, "dependencies"), ["hashbrown.workspace = true", "siphasher.workspace = true"]);
+    for name in ["hashbrown", "siphasher"] {
+        let shared = table(&workspace, "workspace.dependencies");
+        let line = shared.iter().find(|line| line.split(' ').next() == Some(name));
+        let line = line.unwrap_or_else(|| panic!("{name} is not a dependency of the workspace"));
+        assert!(line.contains("default-features = false"), "{line}");
+    }
+}
+
+#[test]
+fn strangers_stay_behind_their_seams() {
+    let all = sources(&CRATES, &["src"]);
+    let glommio = all.iter().filter(|source| source.names("glommio"));
+    let runtime = |source: &&Source| source.path.starts_with("net/src/runtime");
+    assert_none("glommio outside net/src/runtime*", glommio.filter(|source| !runtime(source)));
+    let clients = all.iter().filter(|s| ["postgres", "tokio_postgres"].iter().any(|client| uses(s, client)));
+    let seam = |source: &&Source| {
+        source.path.starts_with("persist/src/export") || source.path.starts_with("loadgen/src/")
+    };
+    assert_none("a Postgres client outside the exporter", clients.filter(|source| !seam(source)));
+}
+
+/// Whether the code has a path into that crate, as against a name that only ends like it.
+fn uses(source: &Source, krate: &str) -> bool {
+    let path = format!("{krate}::");
+    source.code().any(|line| {
+        let starts = |at: usize| {
+            let before = line[..at].chars().next_back();
+            before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
+        };
+        line.match_indices(&path).any(|(at, _)| starts(at))
+    })
+}
+
+#[test]
+fn no_file_knows_this_machine() {
+    let all = sources(&CRATES, &PARTS);
+    // In two parts, so that this file does not name them itself.
+    let marks =
+        [["/wo", "rk/"], ["/ho", "me/"], ["/ro", "ot/"], ["/tmp/tar", "get-"]].map(|mark| mark.concat());
+    let knows = |source: &&Source| marks.iter().any(|mark| source.text.contains(mark.as_str()));
+    assert_none("a path of somebody's machine", all.iter().filter(knows));
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    for krate in CRATES {
+        let all = sources(&[krate], &["src"]);
+        let long: Vec<String> = all.iter().flat_map(long_functions).collect();
+        let few = long.len() <= LONG_FUNCTIONS_MAX;
+        assert!(few, "{krate}: functions above {FUNCTION_LINES_MAX} lines:\n  {}", long.join("\n  "));
+    }
+}
+
+/// Functions that end more than [`FUNCTION_LINES_MAX`] lines after they begin, by their
+/// indentation: rustfmt puts both ends at the same depth.
+fn long_functions(source: &Source) -> Vec<String> {
+    let lines: Vec<&str> = source.text.lines().collect();
+    let mut long = Vec::new();
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_function(line)) {
+        let indent = line.len() - line.trim_start().len();
+        let end = format!("{}}}", " ".repeat(indent));
+        let length = lines[at..].iter().position(|line| *line == end).unwrap_or(0) + 1;
+        if length > FUNCTION_LINES_MAX {
+            long.push(format!("{}:{}: {length} lines", source.path, at + 1));
+        }
+    }
+    long
+}
+
+fn is_function(line: &str) -> bool {
+    let line = line.trim_start();
+    let opens = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn ", "pub async fn "];
+    // One that ends on its first line is not long.
+    opens.iter().any(|open| line.starts_with(open)) && !line.ends_with('}') && !line.ends_with(';')
+}
+
+#[test]
+fn long_functions_are_seen() {
+    let body = "        step();\n".repeat(FUNCTION_LINES_MAX - 1);
+    let text = format!("impl X {{\n    pub fn long(&self) {{\n{body}    }}\n    fn short() {{\n    }}\n}}\n");
+    let source = Source { path: "x.rs".into(), text };
+    assert_eq!(long_functions(&source), ["x.rs:2: 71 lines"]);
+}

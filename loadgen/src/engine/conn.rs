@@ -1,0 +1,144 @@
+//! One connection: a non-blocking socket, what is under way on it, what waits to be sent.
+//!
+//! It performs and reports; what a loss means is decided by [`super::worker`].
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// A purchase on its way to an end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Op {
+    /// Not to be sent before; orders the queue of retries.
+    pub(crate) not_before_ns: u64,
+    pub(crate) intended_ns: u64,
+    pub(crate) invoked_ns: u64,
+    pub(crate) sent_ns: u64,
+    /// When it was first in doubt; 0 = it is not.
+    pub(crate) doubt_ns: u64,
+    pub(crate) purchase: u32,
+    pub(crate) attempts: u32,
+    pub(crate) shared_key: bool,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// Closed until then.
+    Down { until_ns: u64 },
+    /// On its way up since then.
+    Connecting { since_ns: u64 },
+    /// Usable.
+    Up,
+}
+
+/// One connection.
+pub(crate) struct Conn {
+    pub(crate) phase: Phase,
+    /// Sent and not answered, oldest first.
+    pub(crate) under_way: VecDeque<Op>,
+    /// The beginning of an answer whose end has not come.
+    pub(crate) partial: Vec<u8>,
+    /// Bytes that the socket did not take.
+    pub(crate) unsent: Vec<u8>,
+    /// Since when it has had room.
+    pub(crate) free_ns: u64,
+    /// Losses since the last answer.
+    pub(crate) losses: u32,
+    /// Whether it stands in the queue of connections with room.
+    pub(crate) queued: bool,
+    socket: Option<Socket>,
+}
+
+impl Conn {
+    pub(crate) fn new(pipeline: usize) -> Self {
+        let (phase, free_ns, losses, queued) = (Phase::Down { until_ns: 0 }, 0, 0, false);
+        let under_way = VecDeque::with_capacity(pipeline);
+        Self {
+            phase,
+            under_way,
+            partial: Vec::new(),
+            unsent: Vec::new(),
+            free_ns,
+            losses,
+            queued,
+            socket: None,
+        }
+    }
+
+    /// Begins to connect; the outcome comes as an event under `token`.
+    pub(crate) fn open(
+        &mut self,
+        epoll: BorrowedFd<'_>,
+        token: u64,
+        addr: SocketAddr,
+        now_ns: u64,
+    ) -> io::Result<()> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        match socket.connect(&addr.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT;
+        epoll::add(epoll, &socket, epoll::EventData::new_u64(token), flags)?;
+        self.socket = Some(socket);
+        self.phase = Phase::Connecting { since_ns: now_ns };
+        Ok(())
+    }
+
+    /// Ends the connecting: usable from now on.
+    pub(crate) fn opened(&mut self, epoll: BorrowedFd<'_>, token: u64, now_ns: u64) -> io::Result<()> {
+        if let Some(error) = self.socket()?.take_error()? {
+            return Err(error);
+        }
+        self.want_write(epoll, token, false)?;
+        self.phase = Phase::Up;
+        self.free_ns = now_ns;
+        Ok(())
+    }
+
+    /// Asks to be told when the socket takes bytes again, or not to be.
+    pub(crate) fn want_write(&self, epoll: BorrowedFd<'_>, token: u64, want: bool) -> io::Result<()> {
+        let out = if want { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+        let flags = epoll::EventFlags::IN | out;
+        Ok(epoll::modify(epoll, self.socket()?, epoll::EventData::new_u64(token), flags)?)
+    }
+
+    /// Drops the socket and all bytes; what is under way stays for the caller to judge.
+    pub(crate) fn close(&mut self, until_ns: u64) {
+        self.socket = None;
+        self.partial.clear();
+        self.unsent.clear();
+        self.phase = Phase::Down { until_ns };
+    }
+
+    /// Sends what the socket takes; tells how much.
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        match send(self.socket()?.as_fd(), bytes, SendFlags::NOSIGNAL) {
+            Ok(count) => Ok(count),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Receives what is there; `None` = nothing now, `Some(0)` = the server closed.
+    pub(crate) fn recv(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        match recv(self.socket()?.as_fd(), into, RecvFlags::empty()) {
+            Ok((count, _)) => Ok(Some(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn socket(&self) -> io::Result<&Socket> {
+        self.socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}

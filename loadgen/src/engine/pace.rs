@@ -1,0 +1,164 @@
+//! When the next request is due, and which purchase it makes.
+//!
+//! Time comes in as an argument. In the open loop due times are fixed beforehand,
+//! whatever the server does: that is what corrects coordinated omission (Gil Tene's
+//! term). Next: [`super::worker`].
+
+use crate::workload::{Workload, mix};
+
+/// How many of the latest purchases a repeat chooses from.
+const RECENT: usize = 16;
+
+/// What makes requests due.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Mode {
+    /// A fixed rate over all threads, in requests per second.
+    Open {
+        /// The rate.
+        per_s: f64,
+    },
+    /// A connection's next request is due when its last answer is in.
+    Closed,
+}
+
+/// A request that is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Due {
+    /// The purchase that it makes.
+    pub(crate) purchase: u32,
+    /// Whether other requests may have the same key.
+    pub(crate) shared_key: bool,
+    /// When it should leave.
+    pub(crate) intended_ns: u64,
+}
+
+/// One thread's share of the schedule: every `threads`-th request, from the `thread`-th on.
+pub(crate) struct Pace {
+    mode: Mode,
+    seed: u64,
+    repeat: f64,
+    thread: u64,
+    threads: u64,
+    taken: u64,
+    limit: u64,
+    begin_ns: u64,
+    end_ns: u64,
+    recent: [u32; RECENT],
+    originals: usize,
+}
+
+impl Pace {
+    /// The share of one thread; `requests` is the limit over all threads.
+    pub(crate) fn new(
+        mode: Mode,
+        workload: &Workload,
+        thread: u64,
+        threads: u64,
+        requests: Option<u64>,
+    ) -> Self {
+        let all = requests.unwrap_or(u64::MAX).min(u64::from(u32::MAX));
+        let limit = all / threads + u64::from(thread < all % threads);
+        let (seed, repeat) = (workload.seed, workload.repeat);
+        let (taken, begin_ns, end_ns, recent, originals) = (0, 0, u64::MAX, [0; RECENT], 0);
+        Self { mode, seed, repeat, thread, threads, taken, limit, begin_ns, end_ns, recent, originals }
+    }
+    /// Sets the first moment and the first moment after.
+    pub(crate) const fn window(&mut self, begin_ns: u64, end_ns: u64) {
+        (self.begin_ns, self.end_ns) = (begin_ns, end_ns);
+    }
+    /// Nothing more is due.
+    pub(crate) const fn stop(&mut self) {
+        self.limit = self.taken;
+    }
+    /// Whether more will be due.
+    pub(crate) fn is_over(&self, now_ns: u64) -> bool {
+        self.taken >= self.limit || now_ns >= self.end_ns
+    }
+    /// When the next request is due, if there is one and the window is open.
+    pub(crate) fn next_ns(&self, now_ns: u64) -> Option<u64> {
+        if now_ns >= self.end_ns { None } else { self.due_ns(now_ns) }
+    }
+    /// The next request if it is due now.
+    pub(crate) fn take(&mut self, now_ns: u64) -> Option<Due> {
+        if now_ns >= self.end_ns { None } else { self.take_backlog(now_ns) }
+    }
+    /// The next request that was due by then, even if the window has closed.
+    pub(crate) fn take_backlog(&mut self, by_ns: u64) -> Option<Due> {
+        let intended_ns = self.due_ns(by_ns).filter(|&due_ns| due_ns <= by_ns)?;
+        let (purchase, shared_key) = self.choose();
+        self.taken += 1;
+        Some(Due { purchase, shared_key, intended_ns })
+    }
+
+    fn due_ns(&self, now_ns: u64) -> Option<u64> {
+        if self.taken >= self.limit {
+            return None;
+        }
+        let due_ns = match self.mode {
+            Mode::Closed => now_ns,
+            Mode::Open { per_s } => self.begin_ns + (self.number() as f64 * 1e9 / per_s) as u64,
+        };
+        (due_ns < self.end_ns).then_some(due_ns)
+    }
+    const fn number(&self) -> u64 {
+        self.taken * self.threads + self.thread
+    }
+    fn choose(&mut self) -> (u32, bool) {
+        let number = self.number();
+        if self.repeat > 0.0 {
+            let dice = mix(self.seed ^ mix(!number));
+            let known = self.originals.min(RECENT);
+            if known > 0 && ((dice >> 11) as f64) < self.repeat * (1u64 << 53) as f64 {
+                return (self.recent[mix(dice) as usize % known], true);
+            }
+            self.recent[self.originals % RECENT] = number as u32;
+            self.originals += 1;
+        }
+        (number as u32, self.repeat > 0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(pace: &mut Pace, now_ns: u64) -> Vec<Due> {
+        std::iter::from_fn(|| pace.take(now_ns)).collect()
+    }
+
+    #[test]
+    fn threads_share_the_schedule() {
+        let workload = Workload::purchases(1, 1);
+        let mut seen = Vec::new();
+        for thread in 0..3 {
+            let mut pace = Pace::new(Mode::Open { per_s: 1000.0 }, &workload, thread, 3, Some(10));
+            pace.window(500, u64::MAX);
+            assert_eq!(pace.take(0), None);
+            seen.extend(all(&mut pace, 1_000_000_000).iter().map(|due| (due.purchase, due.intended_ns)));
+        }
+        seen.sort_unstable();
+        let expected: Vec<_> = (0..10).map(|n| (n, 500 + u64::from(n) * 1_000_000)).collect();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_late_call_gets_the_intended_times_of_the_window_only() {
+        let mut pace = Pace::new(Mode::Open { per_s: 100.0 }, &Workload::purchases(1, 1), 0, 1, None);
+        pace.window(0, 1_000_000_000);
+        assert_eq!(pace.take(5_000_000_000), None);
+        let due: Vec<_> = std::iter::from_fn(|| pace.take_backlog(5_000_000_000)).collect();
+        assert_eq!((due.len(), due[99].intended_ns), (100, 990_000_000));
+    }
+
+    #[test]
+    fn repeats_have_their_share_and_name_earlier_purchases() {
+        let workload = Workload { repeat: 0.25, ..Workload::purchases(1, 7) };
+        let mut pace = Pace::new(Mode::Closed, &workload, 0, 1, Some(10_000));
+        let due = all(&mut pace, 0);
+        let repeats = due.iter().enumerate().filter(|(index, due)| due.purchase != *index as u32);
+        assert!(repeats.clone().all(|(index, due)| (due.purchase as usize) < index && due.shared_key));
+        assert!((2_300..2_700).contains(&repeats.count()));
+        let mut again = Pace::new(Mode::Closed, &workload, 0, 1, Some(10_000));
+        assert_eq!(all(&mut again, 0), due, "the same seed makes the same choices");
+    }
+}

@@ -1,0 +1,197 @@
+//! Where an answer begins and ends: a strict reader of HTTP/1.1 responses.
+//!
+//! Pure bytes to value; it owns no socket and allocates only when a head changes.
+//! It takes `Content-Length` answers only: a server that chunks is told apart as
+//! [`ResponseError::Chunked`]. Next: [`crate::answer`] for what a body means.
+
+use memchr::memmem;
+
+/// Most bytes of one answer, head and body; a longer one is an error.
+pub const RESPONSE_BYTES_MAX: usize = 1 << 20;
+/// Most header fields of one answer.
+const HEADERS_MAX: usize = 64;
+/// Longest answer that is remembered whole, in bytes.
+const REMEMBERED_BYTES_MAX: usize = 1024;
+
+/// The head of an answer, as far as a client needs it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The status.
+    pub status: u16,
+    /// Bytes of the head, blank line included.
+    pub head_bytes: usize,
+    /// Bytes of the body.
+    pub body_bytes: usize,
+    /// Whether the server closes the connection after it.
+    pub close: bool,
+    /// Whether it carries `Idempotent-Replay: true`.
+    pub replay: bool,
+}
+
+/// Bytes that are not an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ResponseError {
+    /// Not HTTP/1.x at all, or a malformed head.
+    #[error("the answer is not HTTP/1.1")]
+    Malformed,
+    /// No usable length.
+    #[error("the answer has no single valid Content-Length")]
+    Length,
+    /// Sent in chunks.
+    #[error("the answer is chunked, which this generator does not read")]
+    Chunked,
+    /// Longer than [`RESPONSE_BYTES_MAX`].
+    #[error("the answer is longer than 1 MiB")]
+    TooLong,
+}
+
+/// Reads heads and remembers the last one: a server that says the same thing a
+/// million times over ("sold out") is compared, not parsed.
+#[derive(Default)]
+pub struct Reader {
+    remembered: Vec<u8>,
+    head: Option<Head>,
+}
+
+impl Reader {
+    /// The head of the answer at the start of `bytes` if all of the answer is there, `None` if more is needed.
+    ///
+    /// # Errors
+    /// [`ResponseError`] as soon as the bytes cannot become an answer.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, ResponseError> {
+        let head = match self.head {
+            Some(head) if bytes.starts_with(&self.remembered) => head,
+            _ => match parse(bytes)? {
+                Some(head) => self.remember(bytes, head),
+                None => return Ok(None),
+            },
+        };
+        Ok((bytes.len() - head.head_bytes >= head.body_bytes).then_some(head))
+    }
+
+    fn remember(&mut self, bytes: &[u8], head: Head) -> Head {
+        self.remembered.clear();
+        self.head = None;
+        if head.head_bytes <= REMEMBERED_BYTES_MAX {
+            self.remembered.extend_from_slice(&bytes[..head.head_bytes]);
+            self.head = Some(head);
+        }
+        head
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Option<Head>, ResponseError> {
+    let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
+        let hopeless = !b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]);
+        return if hopeless {
+            Err(ResponseError::Malformed)
+        } else if bytes.len() > RESPONSE_BYTES_MAX {
+            Err(ResponseError::TooLong)
+        } else {
+            Ok(None)
+        };
+    };
+    let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut fields);
+    match response.parse(&bytes[..end + 4]) {
+        Ok(httparse::Status::Complete(length)) if length == end + 4 => {}
+        _ => return Err(ResponseError::Malformed),
+    }
+    let (Some(status), Some(version)) = (response.code, response.version) else {
+        return Err(ResponseError::Malformed);
+    };
+    head_of(status, version, response.headers, end + 4).map(Some)
+}
+
+fn head_of(
+    status: u16,
+    version: u8,
+    fields: &[httparse::Header<'_>],
+    head_bytes: usize,
+) -> Result<Head, ResponseError> {
+    let bodiless = matches!(status, 204 | 304);
+    let mut head = Head { status, head_bytes, body_bytes: 0, close: version == 0, replay: false };
+    let mut length = None;
+    for field in fields {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        if is("content-length") {
+            let value = digits(field.value).ok_or(ResponseError::Length)?;
+            if length.replace(value).is_some_and(|earlier| earlier != value) {
+                return Err(ResponseError::Length);
+            }
+        } else if is("transfer-encoding") {
+            return Err(ResponseError::Chunked);
+        } else if is("connection") {
+            head.close = connection_closes(field.value, version);
+        } else if is("idempotent-replay") {
+            head.replay = field.value.eq_ignore_ascii_case(b"true");
+        }
+    }
+    head.body_bytes = match length {
+        _ if bodiless => 0,
+        Some(length) => length,
+        None => return Err(ResponseError::Length),
+    };
+    if head.body_bytes > RESPONSE_BYTES_MAX - head_bytes.min(RESPONSE_BYTES_MAX) {
+        return Err(ResponseError::TooLong);
+    }
+    Ok(head)
+}
+
+fn connection_closes(value: &[u8], version: u8) -> bool {
+    let has = |word: &str| {
+        value.split(|&b| b == b',').any(|w| w.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    };
+    has("close") || (version == 0 && !has("keep-alive"))
+}
+
+fn digits(value: &[u8]) -> Option<usize> {
+    let fits = (1..=12).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    if fits { std::str::from_utf8(value).ok()?.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &[u8] = b"HTTP/1.1 409 Conflict\r\nContent-Length: 3\r\nIdempotent-Replay: true\r\n\r\nabc";
+
+    #[test]
+    fn whole_only_when_whole() {
+        for cut in 0..GOOD.len() {
+            assert_eq!(Reader::default().read(&GOOD[..cut]), Ok(None), "at {cut}");
+        }
+        let mut reader = Reader::default();
+        for _ in 0..3 {
+            let head = reader.read(GOOD).unwrap().unwrap();
+            assert_eq!((head.status, head.body_bytes, head.close, head.replay), (409, 3, false, true));
+            assert_eq!(head.head_bytes + head.body_bytes, GOOD.len());
+            // A remembered head must not leak into an answer that differs.
+            let other =
+                reader.read(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            assert!(other.unwrap().is_some_and(|head| head.status == 201 && head.close && !head.replay));
+        }
+    }
+
+    #[test]
+    fn doubtful_answers_are_errors() {
+        for (text, error) in [
+            ("SSH-2.0-x", ResponseError::Malformed),
+            ("HTTP/1.1 abc\r\n\r\n", ResponseError::Malformed),
+            ("HTTP/1.1 200 OK\r\n\r\n", ResponseError::Length),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\n", ResponseError::Length),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", ResponseError::Length),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", ResponseError::TooLong),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", ResponseError::Chunked),
+        ] {
+            assert_eq!(Reader::default().read(text.as_bytes()), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn old_servers_close() {
+        let head = Reader::default().read(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap().unwrap();
+        assert!(head.close);
+        assert!(Reader::default().read(b"HTTP/1.1 304 Not Modified\r\n\r\n").unwrap().is_some());
+    }
+}

@@ -1,0 +1,346 @@
+//! Collects the evidence: asks the merchant's pages and Postgres, then hands it to the judge.
+//!
+//! Blocking and simple, since it runs at rest. It decides nothing: that is
+//! [`crate::check`]'s part.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::{Client, NoTls};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::check::{Evidence, OrderRow, PostgresRows, State, Totals, Verdict, check};
+use crate::history::History;
+
+/// Orders asked for per page.
+const PAGE_ORDERS: usize = 1_000;
+/// How long one call to the merchant listener may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two looks at something that is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Times that the pages are read again because the item changed meanwhile.
+const READS_MAX: usize = 20;
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The merchant listener does not answer.
+    #[error("cannot ask {url}: {cause}; is the merchant listener up and the address right?")]
+    Ask {
+        /// What was asked.
+        url: String,
+        /// Why.
+        cause: String,
+    },
+    /// It answers, but not with what was asked for.
+    #[error("{url} answered {status}: {body}; check the item's number and the admin token")]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// The status.
+        status: u16,
+        /// The body's beginning.
+        body: String,
+    },
+    /// It answers with something that is not in the contract.
+    #[error("{url} answered something unexpected: {what}")]
+    Answer {
+        /// What was asked.
+        url: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The item does not come to rest.
+    #[error("item {0} keeps changing; verify when the sale is at rest")]
+    Restless(u32),
+    /// The export does not catch up.
+    #[error(
+        "the export stands at LSN {exported}, durable is {durable}; is Postgres up? raise --export-wait if it is slow"
+    )]
+    ExportBehind {
+        /// Last exported LSN.
+        exported: u64,
+        /// Last durable LSN.
+        durable: u64,
+    },
+    /// Postgres does not answer as it should.
+    #[error("cannot read from Postgres: {0}")]
+    Postgres(String),
+}
+
+/// The merchant listener, with the token that opens it.
+pub struct Merchant {
+    base: String,
+    token: String,
+    agent: ureq::Agent,
+}
+
+/// The item's page, as far as it is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ItemPage {
+    /// Its totals.
+    pub totals: Totals,
+    /// Its version: changes with every change of the item.
+    pub version: u64,
+    /// Orders accepted so far.
+    pub accepted: u64,
+    /// Highest durable LSN.
+    pub durable_lsn: u64,
+    /// Highest exported LSN.
+    pub exported_lsn: u64,
+}
+
+impl Merchant {
+    /// The listener at `base` (`http://host:port`); no call is made yet.
+    pub fn new(base: &str, token: &str) -> Self {
+        let config =
+            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(CALL_TIMEOUT));
+        let (base, token) = (base.trim_end_matches('/').to_owned(), token.trim().to_owned());
+        Self { base, token, agent: config.build().into() }
+    }
+
+    /// Asks for a page of JSON.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if it does not come.
+    pub fn get(&self, path: &str) -> Result<Value, VerifyError> {
+        let url = format!("{}{path}", self.base);
+        let request = self.agent.get(&url).header("Authorization", format!("Bearer {}", self.token));
+        let asked = request.call();
+        read_json(url, asked)
+    }
+
+    /// Creates or changes something.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if that is refused.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, VerifyError> {
+        let url = format!("{}{path}", self.base);
+        let request = self.agent.put(&url).header("Authorization", format!("Bearer {}", self.token));
+        let asked = request.send_json(body);
+        read_json(url, asked)
+    }
+
+    /// The item's page.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if it does not come or lacks a figure.
+    pub fn item(&self, item: u32) -> Result<ItemPage, VerifyError> {
+        let path = format!("/admin/items/{item}");
+        let page = self.get(&path)?;
+        let figure = |name: &str| {
+            let what = || format!("no integer `{name}`");
+            page[name].as_i64().ok_or_else(|| VerifyError::Answer { url: path.clone(), what: what() })
+        };
+        let count = |name: &str| figure(name).map(|figure| u64::try_from(figure).unwrap_or(0));
+        Ok(ItemPage {
+            totals: Totals {
+                granted: figure("granted")?,
+                available: figure("available")?,
+                held: figure("held")?,
+                sold: figure("sold")?,
+                cap: u32::try_from(page["cap"].as_u64().unwrap_or(0)).unwrap_or(u32::MAX),
+            },
+            version: count("version")?,
+            accepted: count("accepted").unwrap_or(0),
+            durable_lsn: count("durable_lsn")?,
+            exported_lsn: count("exported_lsn").unwrap_or(0),
+        })
+    }
+
+    /// All orders of an item after the one with this number, page by page, ascending.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if a page does not come or is not an orders page.
+    pub fn orders(&self, item: u32, mut after: u64) -> Result<Vec<OrderRow>, VerifyError> {
+        let mut orders = Vec::new();
+        loop {
+            let path = format!("/admin/orders?item={item}&limit={PAGE_ORDERS}{}", after_query(after));
+            let wrong = |what: String| VerifyError::Answer { url: path.clone(), what };
+            let page: OrdersPage =
+                serde_json::from_value(self.get(&path)?).map_err(|e| wrong(e.to_string()))?;
+            let rows: Result<Vec<_>, _> = page.orders.into_iter().map(OrderJson::row).collect();
+            let rows = rows.map_err(wrong)?;
+            let last = rows.iter().map(|row| row.order_id).max();
+            orders.extend(rows);
+            match last {
+                Some(last) if page.has_more && last > after => after = last,
+                Some(_) if page.has_more => return Err(wrong("the pages do not advance".to_owned())),
+                _ => return Ok(orders),
+            }
+        }
+    }
+
+    /// The highest order number of an item; 0 = it has none.
+    ///
+    /// # Errors
+    /// As [`Merchant::orders`].
+    pub fn last_order_id(&self, item: u32) -> Result<u64, VerifyError> {
+        Ok(self.orders(item, 0)?.iter().map(|row| row.order_id).max().unwrap_or(0))
+    }
+}
+
+fn after_query(after: u64) -> String {
+    if after == 0 { String::new() } else { format!("&after={after}") }
+}
+
+fn read_json(
+    url: String,
+    asked: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Value, VerifyError> {
+    let mut answer = match asked {
+        Ok(answer) => answer,
+        Err(cause) => return Err(VerifyError::Ask { url, cause: cause.to_string() }),
+    };
+    let status = answer.status().as_u16();
+    let body = match answer.body_mut().read_to_string() {
+        Ok(body) => body,
+        Err(cause) => return Err(VerifyError::Ask { url, cause: cause.to_string() }),
+    };
+    if !(200..300).contains(&status) {
+        return Err(VerifyError::Refused { url, status, body: body.chars().take(200).collect() });
+    }
+    serde_json::from_str(&body).map_err(|error| VerifyError::Answer { url, what: error.to_string() })
+}
+
+#[derive(Deserialize)]
+struct OrdersPage {
+    orders: Vec<OrderJson>,
+    #[serde(default)]
+    has_more: bool,
+}
+
+/// An order on the merchant's page; what is not judged is not read.
+#[derive(Deserialize)]
+struct OrderJson {
+    order_id: String,
+    #[serde(alias = "sub", alias = "subject")]
+    buyer: String,
+    quantity: u32,
+    state: String,
+    idempotency_key: Option<String>,
+}
+
+impl OrderJson {
+    fn row(self) -> Result<OrderRow, String> {
+        let order_id =
+            self.order_id.parse().map_err(|_| format!("order_id `{}` is no number", self.order_id))?;
+        let state = State::from_name(&self.state);
+        let state =
+            state.ok_or_else(|| format!("order {order_id} has the unknown state `{}`", self.state))?;
+        Ok(OrderRow {
+            order_id,
+            buyer: self.buyer,
+            quantity: self.quantity,
+            state,
+            key: self.idempotency_key,
+        })
+    }
+}
+
+/// What to verify.
+pub struct VerifyConfig<'a> {
+    /// Whom to ask.
+    pub merchant: &'a Merchant,
+    /// The database, as a URL, if it is to be compared.
+    pub postgres: Option<&'a str>,
+    /// The item.
+    pub item: u32,
+    /// What clients were told, if that was kept.
+    pub history: Option<&'a History>,
+    /// How long to wait for the export.
+    pub export_wait: Duration,
+}
+
+/// Collects the evidence about an item at rest and judges it.
+///
+/// # Errors
+/// [`VerifyError`] if the evidence cannot be had. A broken promise is a [`Verdict`], not an error.
+pub fn verify(config: &VerifyConfig<'_>) -> Result<Verdict, VerifyError> {
+    let (page, orders) = read_at_rest(config)?;
+    let postgres = match config.postgres {
+        Some(url) => {
+            wait_for_export(config, page.durable_lsn)?;
+            Some(read_postgres(url, config.item).map_err(|error| VerifyError::Postgres(words(&error)))?)
+        }
+        None => None,
+    };
+    let evidence = Evidence {
+        history: config.history,
+        totals: page.totals,
+        orders: &orders,
+        postgres: postgres.as_ref(),
+    };
+    Ok(check(&evidence))
+}
+
+/// Page and orders of one moment: read again if the item changed in between.
+fn read_at_rest(config: &VerifyConfig<'_>) -> Result<(ItemPage, Vec<OrderRow>), VerifyError> {
+    let mut before = config.merchant.item(config.item)?;
+    for _ in 0..READS_MAX {
+        let orders = config.merchant.orders(config.item, 0)?;
+        let after = config.merchant.item(config.item)?;
+        let still =
+            (before.version, before.totals, before.accepted) == (after.version, after.totals, after.accepted);
+        if still && orders.iter().all(|row| row.state != State::Accepted) {
+            return Ok((after, orders));
+        }
+        before = after;
+        thread::sleep(LOOK_EVERY);
+    }
+    Err(VerifyError::Restless(config.item))
+}
+
+fn wait_for_export(config: &VerifyConfig<'_>, durable: u64) -> Result<(), VerifyError> {
+    let deadline = Instant::now() + config.export_wait;
+    loop {
+        let exported = config.merchant.item(config.item)?.exported_lsn;
+        if exported >= durable {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(VerifyError::ExportBehind { exported, durable });
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn read_postgres(url: &str, item: u32) -> Result<PostgresRows, postgres::Error> {
+    let mut client = Client::connect(url, NoTls)?;
+    // One snapshot for both reads.
+    let mut view =
+        client.build_transaction().isolation_level(postgres::IsolationLevel::RepeatableRead).start()?;
+    let id = i64::from(item);
+    let stock =
+        view.query_opt("SELECT count::int8, held::int8, sale::int8 FROM stock WHERE id = $1", &[&id])?;
+    let mut rows = PostgresRows::default();
+    if let Some(stock) = stock {
+        (rows.count, rows.held, rows.sale) = (stock.get(0), stock.get(1), stock.get(2));
+    }
+    let text = "SELECT id::int8, buyer, quantity::int8, state, to_jsonb(o)->>'idem_key' \
+                FROM stock_order o WHERE sid = $1 ORDER BY id";
+    for row in view.query(text, &[&id])? {
+        let (id, quantity, state): (i64, i64, String) = (row.get(0), row.get(2), row.get(3));
+        rows.orders.push(OrderRow {
+            order_id: u64::try_from(id).unwrap_or(0),
+            buyer: row.get(1),
+            quantity: u32::try_from(quantity).unwrap_or(0),
+            // A state that nobody knows counts as gone, and so differs from whatever the merchant says.
+            state: State::from_name(&state).unwrap_or(State::Gone),
+            key: row.get(4),
+        });
+    }
+    Ok(rows)
+}
+
+/// The error with its causes: the client's own text alone says only "db error".
+fn words(error: &postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,20 @@
+//! `stampede check-config`: what would be in force, and from where.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use super::Failure;
+use super::args::SettingsArgs;
+use crate::settings::show;
+
+/// Checks the settings as `serve` would and prints them; secrets stay masked.
+pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let loaded = args.load(true)?;
+    for line in show::lines(&loaded) {
+        writeln!(out, "{line}")?;
+    }
+    for warning in &loaded.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

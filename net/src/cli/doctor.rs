@@ -1,0 +1,40 @@
+//! `stampede doctor`: every startup check, one line each.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use super::args::{SettingsArgs, defaults};
+use super::{EXIT_FAILED, Failure};
+use crate::doctor::probe::{probe, raise_limits};
+use crate::doctor::{Level, examine};
+use crate::settings::Loaded;
+
+/// Looks at the machine with the settings that `serve` would use, and without any when
+/// those cannot be used: that is a finding too, not the end of the visit.
+pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let (loaded, mut failed) = match args.load(true) {
+        Ok(loaded) => {
+            writeln!(out, "ok    settings      can be used")?;
+            (loaded, false)
+        }
+        Err(Failure::Settings(problem)) => {
+            writeln!(out, "FAIL  settings      {problem}")?;
+            (fallback(args)?, true)
+        }
+        Err(other) => return Err(other),
+    };
+    for warning in &loaded.warnings {
+        writeln!(out, "warn  settings      {warning}")?;
+    }
+    raise_limits();
+    for finding in examine(&probe(&loaded.settings), &loaded.settings) {
+        failed |= finding.level == Level::Fail;
+        writeln!(out, "{finding}")?;
+    }
+    Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// The same settings without the demand for keys, or the defaults.
+fn fallback(args: &SettingsArgs) -> Result<Loaded, Failure> {
+    args.load(false).or_else(|_| defaults())
+}

@@ -1,0 +1,55 @@
+//! `stampede serve`: settings, startup checks, then the server.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use super::args::SettingsArgs;
+use super::{Failure, Serve};
+use crate::doctor::probe::{probe, raise_limits};
+use crate::doctor::{Level, connections_fitting, examine, refusal};
+use crate::settings::{Settings, secrets};
+
+/// Serves, or says in one line why not.
+pub(super) fn run(args: &SettingsArgs, serve: Serve) -> Result<ExitCode, Failure> {
+    let loaded = args.load(true)?;
+    start_tracing();
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let settings = fit_to_machine(loaded.settings)?;
+    make_token(&settings)?;
+    Ok(serve(settings)?)
+}
+
+/// Raises limits, checks the machine, and lowers the connections to what fits.
+fn fit_to_machine(mut settings: Settings) -> Result<Settings, Failure> {
+    raise_limits();
+    let machine = probe(&settings);
+    let findings = examine(&machine, &settings);
+    if let Some(reasons) = refusal(&findings) {
+        return Err(Failure::Failed(format!("this machine cannot run it: {reasons}")));
+    }
+    for finding in findings.iter().filter(|finding| finding.level == Level::Warn) {
+        tracing::warn!("{}: {}: {}. {}", finding.check, finding.problem, finding.effect, finding.remedy);
+    }
+    settings.limits.connections = connections_fitting(&machine, &settings);
+    Ok(settings)
+}
+
+/// Makes the merchant's token if there is none; the banner says where it is, never what.
+fn make_token(settings: &Settings) -> Result<(), Failure> {
+    let token = secrets::admin_token(settings).map_err(|error| Failure::Failed(error.to_string()))?;
+    if let Some(warning) = token.warning {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
+/// Events go to the standard error; `RUST_LOG` chooses which (default: info and worse).
+fn start_tracing() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = format.with_ansi(std::io::stderr().is_terminal()).try_init();
+}

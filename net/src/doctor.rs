@@ -1,0 +1,411 @@
+//! Can this machine run the engine as it is set up? One answer per question.
+//!
+//! [`examine`] is pure: it judges a [`Machine`] that [`probe`](probe::probe)
+//! has looked at, so the tests invent machines. It must never change the
+//! machine; what raises limits is [`probe::raise_limits`], before the look.
+//! `stampede doctor` prints every finding, `stampede serve` refuses to start
+//! on a [`Level::Fail`].
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::settings::Settings;
+use crate::settings::units::{show_bytes, show_cores};
+
+pub mod probe;
+mod uring;
+
+/// What the checks ask for.
+pub mod limits {
+    /// Locked memory that glommio asks for per executor, in bytes.
+    pub const MEMLOCK_PER_CORE_BYTES: u64 = 512 << 10;
+    /// The first kernel with everything that glommio calls.
+    pub const KERNEL_MIN: (u32, u32) = (5, 8);
+    /// Files that are open besides connections: log, snapshots, Postgres, libraries.
+    pub const FILES_RESERVED: u64 = 128;
+    /// Files that one core opens for its rings and listeners.
+    pub const FILES_PER_CORE: u64 = 16;
+    /// Below this many connections it makes no sense to start.
+    pub const CONNECTIONS_MIN: u64 = 64;
+    /// The queue of connections that wait to be accepted, per listener and core.
+    pub const LISTEN_BACKLOG: u32 = 4096;
+    /// Segments that a new log lays down before the first order.
+    pub const SEGMENTS_FREE_MIN: u64 = 3;
+    /// Free disk that the log leaves to others, in bytes; below it selling pauses.
+    pub const FREE_RESERVE_BYTES: u64 = 256 << 20;
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Runs, with the effect that is named.
+    Warn,
+    /// Does not run.
+    Fail,
+}
+
+/// The answer to one question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What was looked at, in one word.
+    pub check: &'static str,
+    /// What was found.
+    pub problem: String,
+    /// What comes of it; empty when all is well.
+    pub effect: String,
+    /// What to do about it; empty when all is well.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(Level::Ok, check, found, "", "")
+    }
+
+    fn new(
+        level: Level,
+        check: &'static str,
+        problem: impl Into<String>,
+        effect: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { level, check, problem: problem.into(), effect: effect.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.level {
+            Level::Ok => "ok",
+            Level::Warn => "warn",
+            Level::Fail => "FAIL",
+        };
+        write!(f, "{word:<4}  {:<12}  {}", self.check, self.problem)?;
+        if !self.effect.is_empty() {
+            write!(f, ": {}. {}", self.effect, self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the kernel said to a first `io_uring_setup`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Uring {
+    /// It works.
+    Works,
+    /// Refused by policy (EPERM); `sysctl` is what `kernel.io_uring_disabled` says.
+    Forbidden {
+        /// 0 when the setting is absent or allows it.
+        sysctl: u32,
+    },
+    /// The call is not there (ENOSYS).
+    Missing,
+    /// Another error, by its number.
+    Other(i32),
+}
+
+/// A resource limit of this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// What holds now; `u64::MAX` = no limit.
+    pub soft: u64,
+    /// What it can be raised to.
+    pub hard: u64,
+}
+
+/// What stands at the data directory's place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DirState {
+    /// A directory that can be written to.
+    Writable,
+    /// Nothing yet, and it can be made.
+    Creatable,
+    /// It cannot be used; the text says why.
+    Unusable(String),
+}
+
+/// The disk under the data directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Disk {
+    /// What stands there.
+    pub dir: DirState,
+    /// Whether it is in memory (tmpfs, ramfs).
+    pub in_memory: bool,
+    /// Bytes that this user may still take.
+    pub free_bytes: u64,
+    /// Bytes that the directory holds already.
+    pub used_bytes: u64,
+}
+
+impl Disk {
+    /// Then nothing else about it matters.
+    const fn is_unusable(&self) -> bool {
+        matches!(self.dir, DirState::Unusable(_))
+    }
+}
+
+/// All that the checks want to know about a machine.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Machine {
+    /// The kernel's release: `6.1.0-18-amd64`.
+    pub kernel: String,
+    /// What the kernel said to io_uring.
+    pub uring: Uring,
+    /// Locked memory, in bytes.
+    pub memlock: Limit,
+    /// Open files.
+    pub nofile: Limit,
+    /// The processors that this process may use.
+    pub cpus: Vec<usize>,
+    /// Processors' worth of time that the container may use; `None` = no quota.
+    pub cpu_quota: Option<f64>,
+    /// The disk under the data directory.
+    pub disk: Disk,
+    /// The kernel's source of time.
+    pub clocksource: Option<String>,
+    /// `net.core.somaxconn`.
+    pub somaxconn: Option<u32>,
+    /// `vm.overcommit_memory`.
+    pub overcommit: Option<u32>,
+}
+
+/// Asks every question about this machine and these settings, in a fixed order.
+pub fn examine(machine: &Machine, settings: &Settings) -> Vec<Finding> {
+    vec![
+        kernel(machine),
+        uring(machine.uring),
+        memlock(machine.memlock, settings),
+        nofile(machine.nofile, settings),
+        cores(machine, settings),
+        data_dir(&machine.disk, settings),
+        medium(&machine.disk, settings),
+        space(&machine.disk, settings),
+        clock(machine.clocksource.as_deref()),
+        backlog(machine.somaxconn),
+        memory(machine.overcommit),
+    ]
+}
+
+/// The public connections that the limit on open files leaves room for: never more than
+/// asked for. `serve` lowers `limits.connections` to it, and the finding says so.
+pub fn connections_fitting(machine: &Machine, settings: &Settings) -> u32 {
+    let asked = u64::from(settings.limits.connections);
+    machine.nofile.soft.saturating_sub(files_besides(settings)).min(asked) as u32
+}
+
+/// The findings on which a start has to be refused, as one line; `None` when there are none.
+pub fn refusal(findings: &[Finding]) -> Option<String> {
+    let failed = findings.iter().filter(|finding| finding.level == Level::Fail);
+    let texts: Vec<String> =
+        failed.map(|f| format!("{}: {} ({}). {}", f.check, f.problem, f.effect, f.remedy)).collect();
+    (!texts.is_empty()).then(|| texts.join(". "))
+}
+
+fn files_besides(settings: &Settings) -> u64 {
+    u64::from(settings.limits.admin_connections)
+        + limits::FILES_PER_CORE * settings.cores.len() as u64
+        + limits::FILES_RESERVED
+}
+
+fn kernel(machine: &Machine) -> Finding {
+    let mut numbers =
+        machine.kernel.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (major, minor) = limits::KERNEL_MIN;
+    if version >= limits::KERNEL_MIN {
+        return Finding::ok("kernel", format!("Linux {}", machine.kernel));
+    }
+    Finding::new(
+        Level::Fail,
+        "kernel",
+        format!("Linux {} is older than {major}.{minor}", machine.kernel),
+        "its io_uring lacks calls that the engine's executors make",
+        format!("Boot a kernel of {major}.{minor} or newer"),
+    )
+}
+
+fn uring(uring: Uring) -> Finding {
+    let (problem, remedy) = match uring {
+        Uring::Works => return Finding::ok("io_uring", "works"),
+        Uring::Forbidden { sysctl } if sysctl > 0 => (
+            format!("switched off by the setting kernel.io_uring_disabled = {sysctl}"),
+            "Run: sysctl -w kernel.io_uring_disabled=0".to_owned(),
+        ),
+        Uring::Forbidden { .. } => (
+            "forbidden (EPERM), probably by a seccomp profile such as Docker's default one".to_owned(),
+            "Allow io_uring_setup, io_uring_enter and io_uring_register in the profile (Docker: --security-opt seccomp=FILE, or seccomp=unconfined to try it)".to_owned(),
+        ),
+        Uring::Missing => (
+            "not there (ENOSYS): the kernel was built without it, or a sandbox hides it".to_owned(),
+            "Use a kernel with CONFIG_IO_URING, outside of gVisor and the like".to_owned(),
+        ),
+        Uring::Other(errno) => (
+            format!("refused ({})", std::io::Error::from_raw_os_error(errno)),
+            "Look into the kernel's log; for lack of memory raise LimitMEMLOCK".to_owned(),
+        ),
+    };
+    Finding::new(Level::Fail, "io_uring", problem, "no executor can start", remedy)
+}
+
+fn memlock(limit: Limit, settings: &Settings) -> Finding {
+    let needed = limits::MEMLOCK_PER_CORE_BYTES * settings.cores.len() as u64;
+    let shown = if limit.soft == u64::MAX { "unlimited".to_owned() } else { show_bytes(limit.soft) };
+    if limit.soft >= needed {
+        return Finding::ok("memlock", format!("{shown}, {} needed", show_bytes(needed)));
+    }
+    Finding::new(
+        Level::Fail,
+        "memlock",
+        format!("only {shown} of memory may be locked, {} are needed", show_bytes(needed)),
+        "the executors' rings do not fit",
+        format!(
+            "Set LimitMEMLOCK={needed} (systemd), --ulimit memlock={needed} (Docker), or serve on fewer cores"
+        ),
+    )
+}
+
+fn nofile(limit: Limit, settings: &Settings) -> Finding {
+    let asked = u64::from(settings.limits.connections);
+    let needed = asked + files_besides(settings);
+    if limit.soft >= needed {
+        return Finding::ok("nofile", format!("{} files, {needed} needed", limit.soft));
+    }
+    let fitting = limit.soft.saturating_sub(files_besides(settings));
+    let problem = format!("only {} files may be open, {needed} are needed", limit.soft);
+    let remedy = format!("Set LimitNOFILE={needed} (systemd), --ulimit nofile={needed} (Docker)");
+    if fitting < limits::CONNECTIONS_MIN {
+        return Finding::new(Level::Fail, "nofile", problem, "hardly a connection would fit", remedy);
+    }
+    let effect = format!("limits.connections is lowered from {asked} to {fitting}");
+    Finding::new(Level::Warn, "nofile", problem, effect, format!("{remedy}, or set limits.connections"))
+}
+
+fn cores(machine: &Machine, settings: &Settings) -> Finding {
+    let served = settings.cores.len();
+    let found = format!("{} of {}", show_cores(&settings.cores), show_cores(&machine.cpus));
+    let quota = machine.cpu_quota.unwrap_or(f64::INFINITY);
+    if quota >= served as f64 {
+        return Finding::ok("cores", found);
+    }
+    let fitting = (quota.floor() as usize).max(1);
+    Finding::new(
+        Level::Warn,
+        "cores",
+        format!("{served} cores serve, and the container may use {quota:.1} processors' time"),
+        "the kernel stops all of them for parts of every 100 ms",
+        format!("Raise the quota (Docker: --cpus) or set cores = {fitting}"),
+    )
+}
+
+fn data_dir(disk: &Disk, settings: &Settings) -> Finding {
+    let path = settings.data_dir.display();
+    let why = match &disk.dir {
+        DirState::Writable => return Finding::ok("data_dir", format!("{path} can be written to")),
+        DirState::Creatable => return Finding::ok("data_dir", format!("{path} will be made")),
+        DirState::Unusable(why) => why,
+    };
+    Finding::new(
+        Level::Fail,
+        "data_dir",
+        format!("{path} cannot be used ({why})"),
+        "there is no place for the log",
+        "Choose another with --data-dir, or give this user the right to write there",
+    )
+}
+
+fn medium(disk: &Disk, settings: &Settings) -> Finding {
+    if disk.is_unusable() {
+        return Finding::ok("medium", "not looked at");
+    }
+    if !disk.in_memory {
+        return Finding::ok("medium", "the data directory is on a disk");
+    }
+    let problem = format!("{} is in memory (tmpfs)", settings.data_dir.display());
+    let effect = "a reboot loses every order";
+    let remedy = "Choose a directory on a disk with --data-dir, or accept it with log.allow_tmpfs = true";
+    let level = if settings.log.allow_tmpfs { Level::Warn } else { Level::Fail };
+    Finding::new(level, "medium", problem, effect, remedy)
+}
+
+fn space(disk: &Disk, settings: &Settings) -> Finding {
+    if disk.is_unusable() {
+        return Finding::ok("disk", "not looked at");
+    }
+    let budget = settings.log.bytes_max;
+    let begins = limits::SEGMENTS_FREE_MIN * settings.log.segment_bytes;
+    let least = begins + limits::FREE_RESERVE_BYTES;
+    let to_come = budget.saturating_sub(disk.used_bytes);
+    let free = show_mib(disk.free_bytes);
+    if disk.free_bytes >= to_come.saturating_add(limits::FREE_RESERVE_BYTES) {
+        return Finding::ok("disk", format!("{free} free, {} for the log to grow", show_mib(to_come)));
+    }
+    let problem = format!("{free} free, and the log may grow by {}", show_mib(to_come));
+    // A log that is there already holds its segments.
+    if disk.free_bytes < least && disk.used_bytes < begins {
+        let remedy = format!("Free at least {}, or choose another disk with --data-dir", show_mib(least));
+        return Finding::new(Level::Fail, "disk", problem, "the log cannot even begin", remedy);
+    }
+    let effect = "selling pauses when less than 256 MiB are free, before the budget is used up";
+    Finding::new(Level::Warn, "disk", problem, effect, "Free some, or lower log.bytes_max")
+}
+
+fn show_mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+fn clock(source: Option<&str>) -> Finding {
+    const FAST: [&str; 4] = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"];
+    match source {
+        None => Finding::ok("clock", "not known"),
+        Some(name) if FAST.contains(&name) => Finding::ok("clock", name),
+        Some(name) => Finding::new(
+            Level::Warn,
+            "clock",
+            format!("the kernel takes its time from {name}"),
+            "each look at the clock is a slow system call",
+            "See /sys/devices/system/clocksource/clocksource0/available_clocksource, and choose tsc if it is there",
+        ),
+    }
+}
+
+fn backlog(somaxconn: Option<u32>) -> Finding {
+    let wanted = limits::LISTEN_BACKLOG;
+    match somaxconn {
+        Some(allowed) if allowed < wanted => Finding::new(
+            Level::Warn,
+            "backlog",
+            format!("net.core.somaxconn = {allowed}, {wanted} are wanted"),
+            "a rush of new connections is dropped and tries again a second later",
+            format!("Run: sysctl -w net.core.somaxconn={wanted}"),
+        ),
+        Some(allowed) => Finding::ok("backlog", format!("net.core.somaxconn = {allowed}")),
+        None => Finding::ok("backlog", "not known"),
+    }
+}
+
+fn memory(overcommit: Option<u32>) -> Finding {
+    if overcommit != Some(2) {
+        return Finding::ok("memory", "tables may be reserved ahead of their use");
+    }
+    Finding::new(
+        Level::Warn,
+        "memory",
+        "vm.overcommit_memory = 2",
+        "tables that are reserved ahead of their use count as used, and a start may run out of memory",
+        "Run: sysctl -w vm.overcommit_memory=0",
+    )
+}
+
+/// The nearest directory at or above a path that exists.
+fn nearest_existing(path: &std::path::Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = absolute.ancestors().find(|ancestor| ancestor.exists());
+    found.unwrap_or(std::path::Path::new("/")).to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,27 @@
+//! The engine behind the HTTP front end: homes, owners, and what runs between them.
+//!
+//! One [`home::Home`] per core, on that core's thread alone. It answers what it can
+//! by itself, asks the owner core of the item for the rest, and keeps each answer
+//! back until the facts that it shows are durable. No sockets here, no executor,
+//! and no waiting: `runtime` calls in, and bytes come out.
+//!
+//! ```text
+//! request ─▶ home ──ask──▶ owner ──fact──▶ journal
+//!              ▲             │                │
+//!              └────reply────┘                │ durable_lsn, one wake per group
+//!              └──────────────────────────────┘
+//! ```
+//!
+//! Read in this order: [`ask`] (what travels), [`mesh`] (how), [`owner`] (who
+//! decides), [`slots`] (answers that wait), [`home`] (who brings them together).
+
+pub mod ask;
+pub mod clock;
+pub mod counters;
+pub mod home;
+pub mod mesh;
+pub mod owner;
+pub mod pages;
+pub mod render;
+pub mod shared;
+pub mod slots;

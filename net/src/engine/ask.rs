@@ -1,0 +1,229 @@
+//! What travels between cores: questions to an owner, and its replies.
+//!
+//! Values, no references. The hot ones (a purchase and its outcome) are carried
+//! inline; the rest is boxed. Next: [`crate::engine::mesh`].
+
+use stampede_core::command::{ItemPatch, ItemView, Movement, OrderView, Outcome};
+use stampede_core::fact::Switch;
+use stampede_core::item::ItemSpec;
+use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
+use stampede_core::state_row::AuditRow;
+use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, Subject};
+
+/// A connection of a core, safe against reuse of its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Token {
+    /// Its place in the core's table.
+    pub place: u32,
+    /// How often that place was used before.
+    pub generation: u32,
+}
+
+/// Where a reply belongs, on the core that asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReplyTo {
+    /// The answer of a connection: which one, and which of its requests.
+    Slot(Token, u32),
+    /// One part of an answer that several owners give.
+    Gather(u32),
+    /// Nobody waits for it.
+    Nobody,
+}
+
+/// An idempotency key by value: up to 64 bytes, empty = none.
+#[derive(Clone, Copy)]
+pub struct Key {
+    len: u8,
+    bytes: [u8; IDEMPOTENCY_KEY_BYTES_MAX],
+}
+
+impl Key {
+    /// The key with these bytes.
+    ///
+    /// # Panics
+    /// When they are more than 64; the HTTP side has checked.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut key = Self { len: bytes.len() as u8, bytes: [0; IDEMPOTENCY_KEY_BYTES_MAX] };
+        key.bytes[..bytes.len()].copy_from_slice(bytes);
+        key
+    }
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// A question to the owner core of an item.
+pub enum Ask {
+    /// A buyer buys.
+    Purchase(PurchaseAsk),
+    /// A buyer calls an order off.
+    CancelOwn(OrderId, BuyerHash),
+    /// A buyer reads an order.
+    OrderOf(OrderId, BuyerHash),
+    /// Anything that is not hot.
+    Rare(Box<RareAsk>),
+}
+
+/// A purchase on its way.
+pub struct PurchaseAsk {
+    /// What.
+    pub item: ItemId,
+    /// Who, as a hash.
+    pub buyer: BuyerHash,
+    /// Who, as the token says.
+    pub subject: Subject,
+    /// How many.
+    pub quantity: Quantity,
+    /// The idempotency key.
+    pub key: Key,
+}
+
+/// Questions that few ask.
+pub enum RareAsk {
+    /// A merchant creates or changes an item. The name travels beside the patch.
+    PutItem(ItemId, OwnedPatch),
+    /// A merchant grants or withdraws units, or the database did.
+    Adjust(ItemId, i64, Who),
+    /// A merchant, or a tampered row, switches an item.
+    SwitchItem(ItemId, Switch, Who),
+    /// A merchant moves an order on.
+    Move(OrderId, Movement, String),
+    /// A merchant blocks or unblocks a buyer. To owner 0.
+    Block(Subject, bool),
+    /// Owner 0 has done so; the others follow.
+    FollowBlock(Subject, bool),
+    /// An item, as the merchant sees it.
+    Item(ItemId),
+    /// Items with numbers above this one, so many at most.
+    Items(u32, usize),
+    /// An order, whoever's it is.
+    Order(OrderId),
+    /// A buyer's orders, of one item or all: above this number, so many at most.
+    OrdersOf(BuyerHash, Option<ItemId>, u64, usize),
+    /// Orders of one item or all: above this number, so many at most.
+    Orders(Option<ItemId>, u64, usize),
+    /// The audit trail above this LSN, so many at most.
+    Audit(Lsn, usize),
+    /// The database's row of an item differs: adjust, or pause if that cannot be.
+    FollowPostgres {
+        /// Which item.
+        item: ItemId,
+        /// Units that the row has more.
+        delta: i64,
+        /// The exported LSN to which `delta` refers.
+        as_of: Lsn,
+    },
+    /// Time has passed without a fact: note it in the log.
+    MarkClock,
+}
+
+/// Who asks for a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Who {
+    /// The shop's back office.
+    Merchant,
+    /// The exporter, for the database.
+    Postgres,
+}
+
+/// An [`ItemPatch`] that owns its name.
+pub struct OwnedPatch {
+    name: Option<Box<str>>,
+    rest: ItemPatch<'static>,
+}
+
+impl OwnedPatch {
+    /// A copy of a borrowed one.
+    pub fn new(patch: &ItemPatch<'_>) -> Self {
+        Self { name: patch.name.map(Box::from), rest: ItemPatch { name: None, ..*patch } }
+    }
+    /// The patch.
+    pub fn get(&self) -> ItemPatch<'_> {
+        ItemPatch { name: self.name.as_deref(), ..self.rest }
+    }
+}
+
+/// What an owner replies.
+pub enum Reply {
+    /// What was decided.
+    Outcome(Outcome),
+    /// The order, if it is this buyer's.
+    Order(Option<OrderView>),
+    /// Not now: nothing was touched, ask again later.
+    Busy(Busy),
+    /// Anything that is not hot.
+    Rare(Box<RareReply>),
+}
+
+/// Why an owner decides nothing at present.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Busy {
+    /// Too many facts wait for the disk.
+    Overloaded,
+    /// The log's disk budget is used up.
+    LogFull,
+}
+
+/// Replies to [`RareAsk`].
+pub enum RareReply {
+    /// What was decided about an item, and how it stands now.
+    Changed(Outcome, Option<OwnedItem>),
+    /// An item.
+    Item(Option<OwnedItem>),
+    /// Items, ascending.
+    Items(Vec<OwnedItem>),
+    /// An order and its buyer.
+    Order(Option<OwnedOrder>),
+    /// Orders and their buyers, ascending.
+    Orders(Vec<OwnedOrder>),
+    /// Audit entries, oldest first.
+    Audit(Vec<OwnedAudit>),
+    /// Done.
+    Followed,
+}
+
+/// An order and its buyer.
+pub struct OwnedOrder {
+    /// The order.
+    pub order: OrderView,
+    /// The buyer's subject.
+    pub subject: Box<[u8]>,
+}
+
+/// An item that owns its name.
+pub struct OwnedItem {
+    name: Box<str>,
+    view: ItemView<'static>,
+}
+
+impl OwnedItem {
+    /// A copy of a borrowed one.
+    pub fn new(view: &ItemView<'_>) -> Self {
+        let spec = ItemSpec { name: "", ..view.spec };
+        Self { name: view.spec.name.into(), view: ItemView { spec, ..*view } }
+    }
+    /// The item.
+    pub fn get(&self) -> ItemView<'_> {
+        ItemView { spec: ItemSpec { name: &self.name, ..self.view.spec }, ..self.view }
+    }
+}
+
+/// An audit entry that owns its texts.
+pub struct OwnedAudit {
+    row: AuditRow<'static>,
+    actor: Box<str>,
+    subject: Box<[u8]>,
+}
+
+impl OwnedAudit {
+    /// A copy of a borrowed one.
+    pub fn new(row: &AuditRow<'_>) -> Self {
+        let unborrowed = AuditRow { actor: "", subject: &[], ..*row };
+        Self { row: unborrowed, actor: row.actor.into(), subject: row.subject.into() }
+    }
+    /// The entry.
+    pub fn get(&self) -> AuditRow<'_> {
+        AuditRow { actor: &self.actor, subject: &self.subject, ..self.row }
+    }
+}

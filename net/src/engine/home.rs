@@ -1,0 +1,438 @@
+//! The home's side of a core: from requests to answers.
+//!
+//! It answers by itself what it can (bad requests, early refusals, pages), asks the
+//! owner for the rest, and lets an answer go only when what it shows is durable
+//! (I3). On its own thread alone; the executor calls in: [`Home::serve`] when bytes
+//! came or answers may go, [`Home::pump`] when the core was woken, [`Home::tick`] a
+//! few times a second.
+//!
+//! Next: [`buyer`] and [`merchant`] for the calls, [`gather`] for answers that
+//! several owners give, [`ops`] for health and metrics.
+
+mod buyer;
+mod gather;
+mod merchant;
+mod ops;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::Waker;
+
+use stampede_core::limits::OWNER_BATCH_MAX;
+use stampede_core::types::{ItemId, Lsn};
+
+use self::gather::Gathers;
+use super::ask::{Ask, RareReply, Reply, ReplyTo, Token};
+use super::clock::Now;
+use super::counters::{Count, Counters};
+use super::mesh::Endpoint;
+use super::owner::Owner;
+use super::pages::Pages;
+use super::render::{Moment, Shown, problem_of, problem_of_busy, render};
+use super::shared::{Phase, Shared};
+use super::slots::{Call, Connections};
+use crate::http::answer::{self, Date, Manner};
+use crate::http::conn::{Conn, Next, Request};
+use crate::http::page::Page;
+use crate::http::problem::{Code, Problem};
+use crate::http::route::Route;
+use crate::identity::VerdictCache;
+use stampede_core::command::Outcome;
+
+/// Bytes of answers that may wait for a slow reader before no further request is taken.
+pub const OUT_BYTES_MAX: usize = 256 << 10;
+/// How often an idle engine notes the time in its log, in milliseconds.
+const CLOCK_MARK_MS: u64 = 60_000;
+
+/// One connection, as far as the home has to know it. Owned by the connection's task.
+pub struct Client {
+    /// Its place in the table.
+    pub token: Token,
+    /// Bytes in.
+    pub conn: Conn,
+    /// Bytes out.
+    pub out: Vec<u8>,
+    /// Where it comes from.
+    pub peer: IpAddr,
+    cache: VerdictCache,
+    closing: bool,
+}
+
+impl Client {
+    /// A new connection.
+    pub fn new(token: Token, conn: Conn, peer: IpAddr) -> Self {
+        Self { token, conn, out: Vec::new(), peer, cache: VerdictCache::new(), closing: false }
+    }
+
+    /// Whether to close as soon as `out` is written.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+}
+
+/// One core.
+pub struct Home {
+    core: usize,
+    shared: Arc<Shared>,
+    owner: Owner,
+    mesh: Endpoint,
+    /// The core's connections.
+    pub connections: Connections,
+    pages: Pages,
+    list: Option<(u64, Page)>,
+    gathers: Gathers,
+    now: Now,
+    date: Date,
+    date_s: u64,
+    released: Lsn,
+    marked_ms: u64,
+    needs_flush: bool,
+}
+
+impl Home {
+    /// The home of core number `core`.
+    pub fn new(core: usize, owner: Owner, shared: Arc<Shared>) -> Self {
+        let cores = shared.mesh.cores();
+        let now = shared.clock.now();
+        Self {
+            core,
+            owner,
+            mesh: Endpoint::new(shared.mesh.clone(), core),
+            connections: Connections::new(cores),
+            pages: Pages::default(),
+            list: None,
+            gathers: Gathers::default(),
+            now,
+            date: answer::date_line(now.sale.0 / 1000),
+            date_s: now.sale.0 / 1000,
+            released: shared.shown_lsn(),
+            marked_ms: now.mono_ms,
+            needs_flush: false,
+            shared,
+        }
+    }
+
+    /// What all cores share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Reads the clock; once per wake.
+    pub fn read_clock(&mut self) -> Now {
+        self.now = self.shared.clock.now();
+        let second = self.now.sale.0 / 1000;
+        if second != self.date_s {
+            (self.date, self.date_s) = (answer::date_line(second), second);
+        }
+        self.now
+    }
+
+    /// The time as of the last [`Self::read_clock`], in monotonic milliseconds.
+    pub fn mono_ms(&self) -> u64 {
+        self.now.mono_ms
+    }
+
+    /// How the task that calls [`Self::pump`] is woken, from any thread.
+    pub fn register_pump(&mut self, waker: &Waker) {
+        self.mesh.waker().register(waker);
+    }
+
+    /// Whether questions, facts or replies wait to be sent off by [`Self::pump`].
+    pub fn needs_pump(&self) -> bool {
+        self.needs_flush
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters[self.core]
+    }
+
+    /// Counts something on this core.
+    pub fn count(&self, count: Count) {
+        self.counters().add(count);
+    }
+
+    // ---- one connection ----
+
+    /// Takes every complete request and appends every answer that may go.
+    pub fn serve(&mut self, client: &mut Client) {
+        loop {
+            self.collect(client);
+            let full = client.out.len() >= OUT_BYTES_MAX || !self.connections.has_room(client.token);
+            if client.closing || full {
+                break;
+            }
+            let (token, peer) = (client.token, client.peer);
+            match client.conn.next() {
+                Next::NeedMore => break,
+                Next::Reject(problem) => self.refuse(token, &mut client.out, Manner::CLOSE, problem),
+                Next::Request(request) => {
+                    let (cache, out) = (&mut client.cache, &mut client.out);
+                    self.request(&request, &mut Caller { token, peer, cache, out });
+                }
+            }
+        }
+        let drained = self.shared.phase() != Phase::Serving && !client.conn.is_mid_request();
+        if (client.conn.is_finished() || drained) && self.connections.is_idle(client.token) {
+            client.closing = true;
+        }
+        if client.conn.take_continue() && client.out.is_empty() {
+            client.out.extend_from_slice(answer::CONTINUE);
+        }
+    }
+
+    fn collect(&mut self, client: &mut Client) {
+        let shown_lsn = self.shared.shown_lsn();
+        let owed = !self.connections.is_idle(client.token);
+        while let Some((manner, call, shown)) = self.connections.pop(client.token, shown_lsn) {
+            self.write(&mut client.out, &shown, call, manner);
+            client.closing |= manner.closes();
+        }
+        if owed && self.connections.is_idle(client.token) {
+            client.conn.answered(self.now.mono_ms);
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner) {
+        let moment = Moment {
+            now: self.now.sale,
+            date: &self.date,
+            shown: self.shared.shown_lsn(),
+            durable: self.shared.log.durable_lsn(),
+            exported: self.shared.export.as_ref().map(|export| export.exported_lsn()),
+        };
+        match shown {
+            Shown::Problem(problem) => self.counters().refused(problem.code),
+            Shown::Order { replay: true, .. } => self.count(Count::Replayed),
+            Shown::Order { .. } if matches!(call, Call::Buy(_)) => self.count(Count::Placed),
+            Shown::Order { .. } if matches!(call, Call::MoveOrder | Call::Refund) => self.count(Count::Moved),
+            _ => {}
+        }
+        render(out, shown, call, manner, &moment);
+    }
+
+    fn request(&mut self, request: &Request<'_>, caller: &mut Caller<'_>) {
+        self.count(Count::Requests);
+        let manner = request.head.manner();
+        let manner = if self.shared.phase() == Phase::Serving { manner } else { manner.closing() };
+        let done = match request.route {
+            Ok(route) => self.call(route, request, manner, caller),
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = done {
+            self.refuse(caller.token, caller.out, manner, problem);
+        }
+    }
+
+    /// Answers a request with a refusal, at once or behind the answers that are still owed.
+    fn refuse(&mut self, token: Token, out: &mut Vec<u8>, manner: Manner, problem: Problem) {
+        self.answer(token, out, manner, Call::Other, Shown::Problem(problem));
+    }
+
+    /// Answers a request, at once or behind the answers that are still owed.
+    fn answer(&mut self, token: Token, out: &mut Vec<u8>, manner: Manner, call: Call, shown: Shown) {
+        if self.connections.is_idle(token) && !manner.closes() {
+            self.write(out, &shown, call, manner);
+        } else {
+            self.connections.queue(token, manner, call, Lsn::ZERO, shown);
+        }
+    }
+
+    fn call(&mut self, route: Route, request: &Request<'_>, manner: Manner, caller: &mut Caller<'_>) -> Called {
+        match route {
+            Route::Time => {
+                let (now, date) = (self.now.sale, &self.date);
+                self.connections.answer_bytes(caller, manner, |out| answer::time(out, now, manner, date));
+                Ok(())
+            }
+            Route::Items => self.list_items(request, manner, caller),
+            Route::Item(item) => self.item_page(item, request, manner, caller),
+            Route::Buy(item) => self.buy(item, request, manner, caller),
+            Route::Orders(query) => self.own_orders(query, request, manner, caller),
+            Route::Order { order, wait_ms } => self.own_order(order, wait_ms, request, manner, caller),
+            Route::CancelOrder(order) => self.cancel_own(order, request, manner, caller),
+            Route::Healthz | Route::Readyz | Route::Metrics => {
+                self.ops(route, manner, caller);
+                Ok(())
+            }
+            _ => self.merchant(route, request, manner, caller),
+        }
+    }
+
+    // ---- questions and replies ----
+
+    /// Puts a question to the owner of an item; its reply becomes the answer.
+    fn ask(&mut self, item: ItemId, call: Call, ask: Ask, manner: Manner, caller: &Caller<'_>) -> Called {
+        let owner = item.owner(self.mesh.cores());
+        self.needs_flush = true;
+        if owner == self.core {
+            let reply = self.owner.answer(self.now.sale, &ask);
+            let number = self.connections.open_slot(caller.token, manner, call);
+            self.deliver(owner, ReplyTo::Slot(caller.token, number), reply);
+            return Ok(());
+        }
+        let number = self.connections.open_slot(caller.token, manner, call);
+        let to = ReplyTo::Slot(caller.token, number);
+        self.count(Count::Hops);
+        if self.mesh.ask(owner, to, ask).is_err() {
+            self.deliver(owner, to, Reply::Busy(super::ask::Busy::Overloaded));
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, owner: usize, to: ReplyTo, reply: Reply) {
+        match to {
+            ReplyTo::Slot(token, number) => {
+                let Some(call) = self.connections.call(token, number) else { return };
+                let (after, shown) = self.shown(call, reply);
+                let limits = (after, self.shared.shown_lsn());
+                self.connections.fill(token, number, owner, limits, shown);
+            }
+            ReplyTo::Gather(id) => self.gathered(id, reply),
+            ReplyTo::Nobody => {}
+        }
+    }
+
+    /// What a reply shows, and after which LSN.
+    fn shown(&mut self, call: Call, reply: Reply) -> (Lsn, Shown) {
+        match reply {
+            Reply::Outcome(outcome) => shown_outcome(outcome, call),
+            Reply::Order(None) => (Lsn::ZERO, Shown::Problem(Code::NotFound.problem())),
+            Reply::Order(Some(view)) => {
+                let patient = call != Call::ReadOrder(0);
+                let placed = view.lsn <= self.shared.shown_lsn();
+                let after = if placed || patient { view.state_lsn } else { Lsn::ZERO };
+                (after, Shown::Order { view, replay: false })
+            }
+            Reply::Busy(busy) => (Lsn::ZERO, Shown::Problem(problem_of_busy(busy))),
+            Reply::Rare(rare) => self.shown_rare(call, *rare),
+        }
+    }
+
+    fn shown_rare(&mut self, call: Call, reply: RareReply) -> (Lsn, Shown) {
+        match reply {
+            RareReply::Item(Some(item)) if call == Call::ItemPage => (Lsn::ZERO, self.page_reply(item)),
+            RareReply::Item(Some(item)) => (item.get().lsn, Shown::AdminItem(Box::new(item), false)),
+            RareReply::Order(Some(order)) => (order.order.state_lsn, Shown::AdminOrder(Box::new(order))),
+            RareReply::Changed(outcome, item) => merchant::shown_change(outcome, item),
+            RareReply::Item(None) | RareReply::Order(None) => {
+                (Lsn::ZERO, Shown::Problem(Code::NotFound.problem()))
+            }
+            RareReply::Items(_) | RareReply::Orders(_) | RareReply::Audit(_) | RareReply::Followed => {
+                (Lsn::ZERO, Shown::Done)
+            }
+        }
+    }
+
+    // ---- the loop ----
+
+    /// Decides what other cores ask, takes their replies, lets go what has become durable,
+    /// and wakes whoever got something. Returns whether more work waits already.
+    pub fn pump(&mut self) -> bool {
+        self.mesh.waker().listen();
+        let more = self.decide_batch();
+        self.take_replies();
+        self.flush();
+        self.release();
+        more
+    }
+
+    fn decide_batch(&mut self) -> bool {
+        let mut decided = 0;
+        for home in 0..self.mesh.cores() {
+            while decided < OWNER_BATCH_MAX
+                && let Some((to, ask)) = self.mesh.next_ask(home)
+            {
+                let reply = self.owner.answer(self.now.sale, &ask);
+                self.mesh.reply(home, to, reply);
+                decided += 1;
+            }
+        }
+        while decided < OWNER_BATCH_MAX
+            && let Some(ask) = self.mesh.next_outside()
+        {
+            self.owner.answer(self.now.sale, &Ask::Rare(Box::new(ask)));
+            decided += 1;
+        }
+        decided == OWNER_BATCH_MAX
+    }
+
+    fn take_replies(&mut self) {
+        for owner in 0..self.mesh.cores() {
+            while let Some((to, reply)) = self.mesh.next_reply(owner) {
+                self.deliver(owner, to, reply);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.needs_flush = false;
+        self.owner.flush();
+        self.mesh.flush();
+    }
+
+    fn release(&mut self) {
+        let shown = self.shared.shown_lsn();
+        if shown > self.released {
+            self.released = shown;
+            self.connections.release(shown);
+        }
+        self.counters().set_open(self.connections.open());
+    }
+
+    /// Lets time pass: expires what is due, marks connections whose wait is over.
+    pub fn tick(&mut self) {
+        let now = self.read_clock();
+        let due = self.owner.tick(now.sale);
+        self.counters().add_many(Count::Ticked, due as u64);
+        if self.core == 0 && now.mono_ms - self.marked_ms >= CLOCK_MARK_MS {
+            self.marked_ms = now.mono_ms;
+            self.owner.answer(now.sale, &Ask::Rare(Box::new(super::ask::RareAsk::MarkClock)));
+        }
+        self.flush();
+    }
+
+    /// Closes connections whose wait is over; once or twice a second.
+    pub fn sweep(&mut self) {
+        let overdue = self.connections.sweep(self.now.mono_ms);
+        self.counters().add_many(Count::Overdue, overdue as u64);
+        self.connections.give_up_waiting(self.now.mono_ms, self.shared.shown_lsn());
+        if self.shared.phase() != Phase::Serving {
+            self.connections.wake_all();
+        }
+    }
+}
+
+/// Who sent a request, and where the answer goes.
+struct Caller<'a> {
+    token: Token,
+    peer: IpAddr,
+    cache: &'a mut VerdictCache,
+    out: &'a mut Vec<u8>,
+}
+
+impl Connections {
+    /// Answers with bytes that `render` appends, at once or behind the answers that are still owed.
+    fn answer_bytes(&mut self, caller: &mut Caller<'_>, manner: Manner, render: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_idle(caller.token) && !manner.closes() {
+            render(caller.out);
+        } else {
+            let mut bytes = Vec::new();
+            render(&mut bytes);
+            self.queue(caller.token, manner, Call::Other, Lsn::ZERO, Shown::Bytes(bytes));
+        }
+    }
+}
+
+/// A call either has answered, or will, or is refused.
+type Called = Result<(), Problem>;
+
+fn shown_outcome(outcome: Outcome, call: Call) -> (Lsn, Shown) {
+    let accepted_is_enough = call == Call::Buy(true);
+    let after = if accepted_is_enough { Lsn::ZERO } else { outcome.shown_after() };
+    match outcome {
+        Outcome::Placed(view) | Outcome::Moved(view) => (after, Shown::Order { view, replay: false }),
+        Outcome::Replayed(view) => (after, Shown::Order { view, replay: true }),
+        Outcome::Done { .. } => (after, Shown::Done),
+        Outcome::Refused(refusal) => (Lsn::ZERO, Shown::Problem(problem_of(refusal, call))),
+    }
+}

@@ -1,0 +1,137 @@
+//! What the shop's back office calls. Every change is decided by an owner, is a fact in
+//! the log, and is answered when that fact is durable.
+
+use stampede_core::command::{ItemPatch, Movement, Outcome};
+use stampede_core::fact::Switch;
+use stampede_core::item::{ChallengeRule, TicketRule};
+use stampede_core::types::{ItemId, Lsn, OrderId, Subject};
+
+use super::{Called, Caller, Home};
+use crate::engine::ask::{Ask, OwnedItem, OwnedPatch, RareAsk, Reply, Who};
+use crate::engine::render::{Shown, problem_of, problem_of_busy};
+use crate::engine::slots::Call;
+use crate::http::answer::Manner;
+use crate::http::body;
+use crate::http::conn::Request;
+use crate::http::problem::{Code, Problem};
+use crate::http::route::{AdminOrdersQuery, Route};
+use crate::identity::{check_admin, subject};
+
+impl Home {
+    pub(super) fn merchant(&mut self, route: Route, request: &Request<'_>, manner: Manner, caller: &mut Caller<'_>) -> Called {
+        check_admin(&request.head, self.shared.admin_token.as_bytes())?;
+        let mut scratch = String::new();
+        let ask = match route {
+            Route::AdminItems => return self.admin_items(manner, caller),
+            Route::AdminOrders(query) => return self.admin_orders(query, manner, caller),
+            Route::Audit(query) => {
+                self.gather_audit(Lsn(query.after), usize::from(query.limit), manner, caller);
+                return Ok(());
+            }
+            Route::Stats => {
+                self.stats(manner, caller);
+                return Ok(());
+            }
+            Route::Block(who) => return self.block(who, true, request, manner, caller),
+            Route::Unblock(who) => return self.block(who, false, request, manner, caller),
+            Route::AdminItem(item) => (item, Call::Other, RareAsk::Item(item)),
+            Route::AdminOrder(order) => (order.item(), Call::Other, RareAsk::Order(order)),
+            Route::PutItem(item) => {
+                let patch = body::item_patch(request.body, &mut scratch)?;
+                check_gate(&patch)?;
+                (item, Call::Other, RareAsk::PutItem(item, OwnedPatch::new(&patch)))
+            }
+            Route::Restock(item) => {
+                (item, Call::Other, RareAsk::Adjust(item, body::restock(request.body)?, Who::Merchant))
+            }
+            Route::PauseItem(item) => switch(item, Switch::Paused, request)?,
+            Route::ResumeItem(item) => switch(item, Switch::Resumed, request)?,
+            Route::CloseItem(item) => switch(item, Switch::Closed, request)?,
+            Route::PayOrder(order) => {
+                let reference = body::pay(request.body, &mut scratch)?.0.to_owned();
+                movement(order, Movement::Pay, reference)
+            }
+            Route::RefundOrder(order) => {
+                let reference = body::refund(request.body, &mut scratch)?.map_or("", |given| given.0);
+                movement(order, Movement::Refund, reference.to_owned())
+            }
+            Route::AdminCancelOrder(order) => {
+                let reference = body::refund(request.body, &mut scratch)?.map_or("", |given| given.0);
+                movement(order, Movement::Cancel, reference.to_owned())
+            }
+            _ => return Err(Code::NotFound.problem()),
+        };
+        let (item, call, ask) = ask;
+        self.ask(item, call, Ask::Rare(Box::new(ask)), manner, caller)
+    }
+
+    fn admin_items(&mut self, manner: Manner, caller: &Caller<'_>) -> Called {
+        self.gather_items(true, manner, caller);
+        Ok(())
+    }
+
+    fn admin_orders(&mut self, query: AdminOrdersQuery, manner: Manner, caller: &Caller<'_>) -> Called {
+        let (limit, after) = (usize::from(query.limit), query.after.map_or(0, OrderId::get));
+        let buyer = query.buyer.map(|subject| self.shared.secret.buyer(subject.as_bytes()));
+        self.gather_orders(limit, true, manner, caller, |limit| match buyer {
+            Some(buyer) => RareAsk::OrdersOf(buyer, query.item, after, limit),
+            None => RareAsk::Orders(query.item, after, limit),
+        });
+        Ok(())
+    }
+
+    /// Owner 0 decides; the merchant listener is on its core, so that changes of one buyer
+    /// reach every core in the order in which they were decided.
+    fn block(&mut self, who: Subject, blocked: bool, request: &Request<'_>, manner: Manner, caller: &Caller<'_>) -> Called {
+        body::empty(request.body)?;
+        let who = subject(who.as_bytes()).ok_or(Problem::invalid_field("sub", "must be UTF-8 without control characters"))?;
+        let decided = self.owner.answer(self.now.sale, &Ask::Rare(Box::new(RareAsk::Block(who, blocked))));
+        match decided {
+            Reply::Outcome(Outcome::Done { lsn, .. }) => {
+                self.gather_followers(lsn, manner, caller, || RareAsk::FollowBlock(who, blocked));
+                Ok(())
+            }
+            Reply::Outcome(Outcome::Refused(refusal)) => Err(problem_of(refusal, Call::Other)),
+            Reply::Busy(busy) => Err(problem_of_busy(busy)),
+            _ => Err(Code::Internal.problem()),
+        }
+    }
+}
+
+/// The question, the item whose owner is asked, and what the answer depends on.
+type Question = (ItemId, Call, RareAsk);
+
+fn switch(item: ItemId, switch: Switch, request: &Request<'_>) -> Result<Question, Problem> {
+    body::empty(request.body)?;
+    Ok((item, Call::Other, RareAsk::SwitchItem(item, switch, Who::Merchant)))
+}
+
+fn movement(order: OrderId, movement: Movement, payment_ref: String) -> Question {
+    let call = if movement == Movement::Refund { Call::Refund } else { Call::MoveOrder };
+    (order.item(), call, RareAsk::Move(order, movement, payment_ref))
+}
+
+/// Refuses settings that this version does not enforce, rather than keep them and do nothing.
+fn check_gate(patch: &ItemPatch<'_>) -> Result<(), Problem> {
+    const LATER: &str = "this version has no gate yet: only the default is possible";
+    match () {
+        () if patch.ticket.is_some_and(|rule| rule != TicketRule::Never) => Err(Problem::invalid_field("ticket", LATER)),
+        () if patch.challenge.is_some_and(|rule| rule != ChallengeRule::Never) => {
+            Err(Problem::invalid_field("challenge", LATER))
+        }
+        () if patch.admit_per_s.is_some_and(|rate| rate != 0) => Err(Problem::invalid_field("admit_per_s", LATER)),
+        () => Ok(()),
+    }
+}
+
+/// What the merchant sees of a change: the item as it is now, once the change is durable.
+pub(super) fn shown_change(outcome: Outcome, item: Option<OwnedItem>) -> (Lsn, Shown) {
+    match (outcome, item) {
+        (Outcome::Done { lsn, .. }, Some(item)) => {
+            let created = item.get().version == 1;
+            (lsn, Shown::AdminItem(Box::new(item), created))
+        }
+        (Outcome::Refused(refusal), _) => (Lsn::ZERO, Shown::Problem(problem_of(refusal, Call::Other))),
+        (outcome, _) => (outcome.shown_after(), Shown::Done),
+    }
+}

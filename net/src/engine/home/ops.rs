@@ -1,0 +1,230 @@
+//! Health, readiness, metrics, statistics: how the engine says that it is well.
+
+use std::fmt::Write as _;
+
+use super::{Caller, Home};
+use crate::engine::counters::Count;
+use crate::engine::shared::{Phase, Shared};
+use crate::http::answer::{self, Manner, Media, Status};
+use crate::http::json_out::Object;
+use crate::http::problem::Code;
+use crate::http::route::Route;
+
+/// Exported facts behind the durable ones at which `/readyz` says so.
+const EXPORT_LAG_MAX: u64 = 1_000_000;
+
+impl Home {
+    pub(super) fn ops(&mut self, route: Route, manner: Manner, caller: &mut Caller<'_>) {
+        let (shared, date) = (self.shared.clone(), self.date);
+        self.connections.answer_bytes(caller, manner, |out| match route {
+            Route::Readyz => {
+                let reasons = not_ready(&shared);
+                let status = if reasons.is_empty() { Status::Ok } else { Status::Unavailable };
+                answer::json(out, status, manner, &date, |object| readiness(object, &shared, &reasons));
+            }
+            Route::Metrics => {
+                let text = metrics(&shared);
+                answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), manner, &date);
+            }
+            _ => answer::json(out, Status::Ok, manner, &date, |object| {
+                object.boolean("live", true);
+            }),
+        });
+    }
+
+    pub(super) fn stats(&mut self, manner: Manner, caller: &mut Caller<'_>) {
+        let (shared, date, now) = (self.shared.clone(), self.date, self.now.sale);
+        self.connections.answer_bytes(caller, manner, |out| {
+            answer::json(out, Status::Ok, manner, &date, |object| {
+                outcomes(object, &shared);
+                per_core(object, &shared);
+                log(object, &shared);
+                export(object, &shared);
+                texts(object, "alarms", &shared.alarms());
+                texts(object, "weakened", &shared.weakened);
+                object.number("now_ms", now.0);
+            });
+        });
+    }
+}
+
+/// Why the engine is not ready to sell, as stable names.
+fn not_ready(shared: &Shared) -> Vec<&'static str> {
+    let mut reasons = Vec::new();
+    if shared.phase() != Phase::Serving {
+        reasons.push("draining");
+    }
+    if shared.log.is_full() {
+        reasons.push("log_full");
+    }
+    if shared.log.failure().is_some() {
+        reasons.push("log_failed");
+    }
+    if shared.selling_stopped().is_some() {
+        reasons.push("selling_stopped");
+    }
+    if shared.export.is_some() && export_lag(shared) > EXPORT_LAG_MAX {
+        reasons.push("export_lag");
+    }
+    reasons
+}
+
+fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
+    object.boolean("ready", reasons.is_empty());
+    texts(object, "reasons", reasons);
+    texts(object, "weakened", &shared.weakened);
+    if let Some(reason) = shared.selling_stopped() {
+        object.text("selling_stopped", &reason);
+    }
+    if let Some(error) = shared.export.as_ref().and_then(|export| export.last_error()) {
+        object.text("export_error", &error);
+    }
+}
+
+fn texts(object: &mut Object<'_>, name: &'static str, texts: &[impl AsRef<str>]) {
+    object.array(name, |array| texts.iter().for_each(|text| array.text(text.as_ref())));
+}
+
+fn total(shared: &Shared, count: Count) -> u64 {
+    shared.counters.iter().map(|core| core.get(count)).sum()
+}
+
+fn refusals(shared: &Shared) -> impl Iterator<Item = (Code, u64)> {
+    let sum = |code: Code| shared.counters.iter().map(|core| core.problem(code)).sum();
+    Code::ALL.iter().map(move |&code| (code, sum(code)))
+}
+
+fn export_lag(shared: &Shared) -> u64 {
+    let exported = shared.export.as_ref().map_or(u64::MAX, |export| export.exported_lsn().0);
+    shared.log.durable_lsn().0.saturating_sub(exported)
+}
+
+fn outcomes(object: &mut Object<'_>, shared: &Shared) {
+    object.object("totals", |object| {
+        for &count in Count::ALL {
+            object.number(count.name(), total(shared, count));
+        }
+    });
+    object.object("refusals", |object| {
+        for (code, times) in refusals(shared).filter(|(_, times)| *times > 0) {
+            object.number(code.name(), times);
+        }
+    });
+}
+
+fn per_core(object: &mut Object<'_>, shared: &Shared) {
+    object.array("cores", |array| {
+        for core in &shared.counters {
+            array.object(|object| {
+                object.number("connections_open", core.open());
+                for &count in Count::ALL {
+                    object.number(count.name(), core.get(count));
+                }
+            });
+        }
+    });
+}
+
+fn log(object: &mut Object<'_>, shared: &Shared) {
+    let log = &shared.log;
+    object.object("log", |object| {
+        object
+            .number("durable_lsn", log.durable_lsn().0)
+            .number("snapshot_lsn", log.snapshot_lsn().0)
+            .number("first_retained_lsn", log.first_retained_lsn().0)
+            .number("groups", log.groups())
+            .number("facts", log.facts())
+            .number("bytes_written", log.bytes_written())
+            .number("disk_bytes", log.disk_bytes())
+            .number("queued", shared.queue.len())
+            .number("sync_us_max", log.sync_us_max())
+            .number("sync_us_sum", log.sync_us_sum())
+            .boolean("accepting", log.accepting());
+    });
+}
+
+fn export(object: &mut Object<'_>, shared: &Shared) {
+    let Some(export) = &shared.export else { return };
+    object.object("export", |object| {
+        object
+            .boolean("connected", export.connected())
+            .number("exported_lsn", export.exported_lsn().0)
+            .number("lag", export_lag(shared))
+            .number("batches", export.batches())
+            .number("rows", export.rows())
+            .number("conflicts", export.conflicts())
+            .number("set_aside", export.set_aside())
+            .number("deferred", export.deferred());
+        if let Some(error) = export.last_error() {
+            object.text("last_error", &error);
+        }
+    });
+}
+
+// ---- Prometheus ----
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _infallible = writeln!(self.0, "# HELP stampede_{name} {help}\n# TYPE stampede_{name} {kind}");
+    }
+    fn sample(&mut self, name: &str, labels: &str, value: u64) {
+        let _infallible = writeln!(self.0, "stampede_{name}{labels} {value}");
+    }
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.family(name, kind, help);
+        self.sample(name, "", value);
+    }
+}
+
+fn metrics(shared: &Shared) -> String {
+    let mut text = Text(String::with_capacity(8 << 10));
+    for &count in Count::ALL {
+        let name = format!("{}_total", count.name());
+        text.family(&name, "counter", "See docs/ARCHITECTURE.md; one sample per core.");
+        for (core, counters) in shared.counters.iter().enumerate() {
+            text.sample(&name, &format!("{{core=\"{core}\"}}"), counters.get(count));
+        }
+    }
+    text.family("refusals_total", "counter", "Requests refused, by code.");
+    for (code, times) in refusals(shared) {
+        text.sample("refusals_total", &format!("{{code=\"{}\"}}", code.name()), times);
+    }
+    text.family("connections_open", "gauge", "Connections open now, per core.");
+    for (core, counters) in shared.counters.iter().enumerate() {
+        text.sample("connections_open", &format!("{{core=\"{core}\"}}"), counters.open());
+    }
+    log_metrics(&mut text, shared);
+    export_metrics(&mut text, shared);
+    text.one("ready", "gauge", "1 if ready to sell.", u64::from(not_ready(shared).is_empty()));
+    text.one("alarms", "gauge", "Alarms kept for the merchant.", shared.alarms().len() as u64);
+    text.family("weakened", "gauge", "A promise that was weakened by a flag.");
+    for what in &shared.weakened {
+        text.sample("weakened", &format!("{{what={what:?}}}"), 1);
+    }
+    text.0
+}
+
+fn log_metrics(text: &mut Text, shared: &Shared) {
+    let log = &shared.log;
+    text.one("log_durable_lsn", "gauge", "The last durable fact.", log.durable_lsn().0);
+    text.one("log_groups_total", "counter", "Groups written and synced.", log.groups());
+    text.one("log_facts_total", "counter", "Facts written.", log.facts());
+    text.one("log_written_bytes_total", "counter", "Bytes written, padding included.", log.bytes_written());
+    text.one("log_disk_bytes", "gauge", "Bytes of all segment files.", log.disk_bytes());
+    text.one("log_queued", "gauge", "Facts that wait for the journal.", shared.queue.len() as u64);
+    text.one("log_sync_max_microseconds", "gauge", "Longest write and sync.", log.sync_us_max());
+    text.one("log_sync_microseconds_total", "counter", "All writes and syncs.", log.sync_us_sum());
+    text.one("log_accepting", "gauge", "1 while the log takes facts.", u64::from(log.accepting()));
+}
+
+fn export_metrics(text: &mut Text, shared: &Shared) {
+    let Some(export) = &shared.export else { return };
+    text.one("export_connected", "gauge", "1 while Postgres is reached.", u64::from(export.connected()));
+    text.one("export_lsn", "gauge", "The last exported fact.", export.exported_lsn().0);
+    text.one("export_lag", "gauge", "Durable facts that are not exported yet.", export_lag(shared));
+    text.one("export_rows_total", "counter", "Rows of orders written.", export.rows());
+    text.one("export_conflicts_total", "counter", "Stock rows changed by others.", export.conflicts());
+    text.one("export_set_aside_total", "counter", "Rows that Postgres refused.", export.set_aside());
+}

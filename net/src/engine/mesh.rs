@@ -1,0 +1,183 @@
+//! The rings between cores: one for questions and one for replies per pair.
+//!
+//! Bounded, filled as requests come, and each core is woken once per batch. A home
+//! never has more questions open at an owner than a ring holds, so that an owner
+//! always finds room for its replies. Next: [`crate::engine::home`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use crossbeam::queue::{ArrayQueue, SegQueue};
+use parking_lot::Mutex;
+
+use super::ask::{Ask, RareAsk, Reply, ReplyTo};
+
+/// Questions that all homes together may have open at one owner.
+const OPEN_QUESTIONS_MAX: usize = 16_384;
+/// Fewest per pair of cores.
+const RING_SLOTS_MIN: usize = 256;
+
+/// Wakes a sleeping core: once per batch, from any thread.
+#[derive(Default)]
+pub struct CoreWaker {
+    /// Set by whoever wakes, cleared by the core before it looks at its rings. While it is
+    /// set, the core is sure to look again, so that nobody else needs to call the waker.
+    pending: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl CoreWaker {
+    /// Makes the core look at its rings and at the durable LSN.
+    pub fn wake(&self) {
+        // SeqCst on both sides: either the core sees what was pushed before this, or this
+        // sees that the core has cleared the flag and wakes it.
+        if !self.pending.swap(true, Ordering::SeqCst)
+            && let Some(waker) = &*self.waker.lock()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The core itself: from here on a `wake` calls its waker again. Look at the rings after this.
+    pub fn listen(&self) {
+        self.pending.swap(false, Ordering::SeqCst);
+    }
+
+    /// The core itself: how it is woken.
+    pub fn register(&self, waker: &Waker) {
+        let mut registered = self.waker.lock();
+        if !registered.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            *registered = Some(waker.clone());
+        }
+    }
+}
+
+/// The rings of one pair: a home that asks, an owner that replies.
+struct Pair {
+    asks: ArrayQueue<(ReplyTo, Ask)>,
+    replies: ArrayQueue<(ReplyTo, Reply)>,
+}
+
+/// All rings. Shared by all cores.
+pub struct Mesh {
+    cores: usize,
+    pairs: Vec<Pair>,
+    wakers: Vec<Arc<CoreWaker>>,
+    /// Questions from outside the cores, one inbox per core. Unbounded by itself; its users
+    /// are the exporter, with at most one open question per item, and the merchant's clock.
+    outside: Vec<SegQueue<RareAsk>>,
+}
+
+impl Mesh {
+    /// Rings for that many cores.
+    pub fn new(cores: usize) -> Self {
+        let slots = (OPEN_QUESTIONS_MAX / cores).max(RING_SLOTS_MIN);
+        let pair = |_| Pair { asks: ArrayQueue::new(slots), replies: ArrayQueue::new(slots) };
+        Self {
+            cores,
+            pairs: (0..cores * cores).map(pair).collect(),
+            wakers: (0..cores).map(|_| Arc::default()).collect(),
+            outside: (0..cores).map(|_| SegQueue::new()).collect(),
+        }
+    }
+
+    /// How many cores.
+    pub fn cores(&self) -> usize {
+        self.cores
+    }
+
+    /// How each core is woken.
+    pub fn wakers(&self) -> &[Arc<CoreWaker>] {
+        &self.wakers
+    }
+
+    /// Puts a question to a core from outside the cores, and wakes it.
+    pub fn ask_from_outside(&self, core: usize, ask: RareAsk) {
+        self.outside[core].push(ask);
+        self.wakers[core].wake();
+    }
+
+    fn pair(&self, home: usize, owner: usize) -> &Pair {
+        &self.pairs[home * self.cores + owner]
+    }
+}
+
+/// One core's end of the mesh.
+pub struct Endpoint {
+    mesh: Arc<Mesh>,
+    core: usize,
+    /// Questions open at each owner.
+    open: Vec<usize>,
+    /// Cores that got something since they were last woken.
+    touched: Vec<bool>,
+}
+
+impl Endpoint {
+    /// The end that belongs to `core`.
+    pub fn new(mesh: Arc<Mesh>, core: usize) -> Self {
+        let cores = mesh.cores;
+        Self { mesh, core, open: vec![0; cores], touched: vec![false; cores] }
+    }
+
+    /// How many cores.
+    pub fn cores(&self) -> usize {
+        self.mesh.cores
+    }
+
+    /// This core's waker.
+    pub fn waker(&self) -> &CoreWaker {
+        &self.mesh.wakers[self.core]
+    }
+
+    /// Asks an owner; hands the question back if too many are open there.
+    ///
+    /// # Errors
+    /// The question.
+    pub fn ask(&mut self, owner: usize, to: ReplyTo, ask: Ask) -> Result<(), Ask> {
+        let pair = self.mesh.pair(self.core, owner);
+        if self.open[owner] >= pair.replies.capacity() {
+            return Err(ask);
+        }
+        pair.asks.push((to, ask)).map_err(|(_, ask)| ask)?;
+        self.open[owner] += 1;
+        self.touched[owner] = true;
+        Ok(())
+    }
+
+    /// The next question of a home to this owner.
+    pub fn next_ask(&self, home: usize) -> Option<(ReplyTo, Ask)> {
+        self.mesh.pair(home, self.core).asks.pop()
+    }
+
+    /// The next question from outside the cores.
+    pub fn next_outside(&self) -> Option<RareAsk> {
+        self.mesh.outside[self.core].pop()
+    }
+
+    /// Replies to a home.
+    ///
+    /// # Panics
+    /// Never: a home has at most as many questions open as its ring of replies holds.
+    pub fn reply(&mut self, home: usize, to: ReplyTo, reply: Reply) {
+        let pushed = self.mesh.pair(home, self.core).replies.push((to, reply));
+        assert!(pushed.is_ok(), "a home asked more than its ring of replies holds");
+        self.touched[home] = true;
+    }
+
+    /// The next reply of an owner to this home.
+    pub fn next_reply(&mut self, owner: usize) -> Option<(ReplyTo, Reply)> {
+        let reply = self.mesh.pair(self.core, owner).replies.pop()?;
+        self.open[owner] -= 1;
+        Some(reply)
+    }
+
+    /// Wakes the cores that got something since the last call: once per batch.
+    pub fn flush(&mut self) {
+        for (core, touched) in self.touched.iter_mut().enumerate() {
+            if std::mem::take(touched) {
+                self.mesh.wakers[core].wake();
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The owner's side of a core: it decides, and appends what it decided to the log's queue.
+//!
+//! It makes sure of room in the queue before it decides, so that a decision cannot
+//! fail half-way; without room nothing is touched. It never waits for the disk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use stampede_core::command::{Command, Movement, Outcome, Purchase, Refusal};
+use stampede_core::fact::{ACTOR_POSTGRES, Fact, FactSink, Switch};
+use stampede_core::limits::OWNER_BATCH_MAX;
+use stampede_core::shard::Shard;
+use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
+use stampede_persist::log::queue::Producer;
+
+use super::ask::{Ask, Busy, OwnedAudit, OwnedItem, OwnedOrder, PurchaseAsk, RareAsk, RareReply, Reply, Who};
+use super::shared::Shared;
+
+/// The actor that the log names for the back office.
+const ACTOR_MERCHANT: &str = "merchant";
+
+/// One core's shard and its way to the log.
+pub struct Owner {
+    shard: Shard,
+    producer: Producer,
+    shared: Arc<Shared>,
+    /// Facts that may still be appended before the queue has to be asked for room again.
+    room: usize,
+    /// Whether facts were appended since the journal was last woken.
+    unflushed: bool,
+    /// The last fact by which the database's edit of an item was followed.
+    followed: HashMap<ItemId, Lsn>,
+}
+
+impl Owner {
+    /// The owner of a recovered shard.
+    pub fn new(shard: Shard, producer: Producer, shared: Arc<Shared>) -> Self {
+        Self { shard, producer, shared, room: 0, unflushed: false, followed: HashMap::new() }
+    }
+
+    /// Its state, for reading.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Decides or reads.
+    pub fn answer(&mut self, now: UnixMillis, ask: &Ask) -> Reply {
+        match ask {
+            Ask::Purchase(purchase) => self.purchase(now, purchase),
+            Ask::CancelOwn(order, buyer) => self.cancel_own(now, *order, *buyer),
+            Ask::OrderOf(order, buyer) => Reply::Order(self.shard.order_of(*buyer, *order)),
+            Ask::Rare(ask) => self.rare(now, ask),
+        }
+    }
+
+    fn purchase(&mut self, now: UnixMillis, ask: &PurchaseAsk) -> Reply {
+        self.decide(
+            now,
+            &Command::Purchase(Purchase {
+                item: ask.item,
+                buyer: ask.buyer,
+                subject: ask.subject.as_bytes(),
+                quantity: ask.quantity,
+                key: ask.key.as_bytes(),
+            }),
+        )
+    }
+
+    fn cancel_own(&mut self, now: UnixMillis, order: OrderId, buyer: BuyerHash) -> Reply {
+        self.decide(now, &Command::CancelOwn { order, buyer })
+    }
+
+    fn decide(&mut self, now: UnixMillis, command: &Command<'_>) -> Reply {
+        match self.try_decide(now, command) {
+            Ok(outcome) => Reply::Outcome(outcome),
+            Err(busy) => Reply::Busy(busy),
+        }
+    }
+
+    fn try_decide(&mut self, now: UnixMillis, command: &Command<'_>) -> Result<Outcome, Busy> {
+        self.make_room()?;
+        let before = self.shard.lsn();
+        let outcome = self.shard.decide(now, command, &mut self.producer);
+        self.note_appended(before);
+        Ok(outcome)
+    }
+
+    /// Makes sure that one more fact fits the queue and the disk.
+    fn make_room(&mut self) -> Result<(), Busy> {
+        if !self.shared.accepting() {
+            return Err(Busy::LogFull);
+        }
+        if self.room == 0 {
+            if !self.producer.has_room() {
+                return Err(Busy::Overloaded);
+            }
+            self.room = OWNER_BATCH_MAX;
+        }
+        Ok(())
+    }
+
+    fn note_appended(&mut self, before: Lsn) {
+        if self.shard.lsn() != before {
+            self.room -= 1;
+            self.unflushed = true;
+        }
+    }
+
+    /// Wakes the journal if facts were appended: once per batch.
+    pub fn flush(&mut self) {
+        if std::mem::take(&mut self.unflushed) {
+            self.room = 0;
+            self.producer.flush();
+        }
+    }
+
+    /// Lets time pass: expires holds, ends windows. Returns how many facts that made.
+    pub fn tick(&mut self, now: UnixMillis) -> usize {
+        self.shard.keep_headroom();
+        if self.shard.next_due().is_none_or(|due| due > now) || self.make_room().is_err() {
+            return 0;
+        }
+        let appended = self.shard.tick(now, self.room, &mut self.producer);
+        self.room -= appended;
+        self.unflushed |= appended > 0;
+        appended
+    }
+
+    // ---- what few ask ----
+
+    fn rare(&mut self, now: UnixMillis, ask: &RareAsk) -> Reply {
+        let reply = match *ask {
+            RareAsk::PutItem(item, ref patch) => {
+                let patch = patch.get();
+                self.change(now, item, &Command::PutItem { item, patch, actor: ACTOR_MERCHANT })
+            }
+            RareAsk::Adjust(item, delta, who) => {
+                self.change(now, item, &Command::AdjustStock { item, delta, actor: actor(who) })
+            }
+            RareAsk::SwitchItem(item, switch, who) => {
+                self.change(now, item, &Command::SwitchItem { item, switch, actor: actor(who) })
+            }
+            RareAsk::Move(order, movement, ref payment_ref) => {
+                return self.move_order(now, order, movement, payment_ref);
+            }
+            RareAsk::Block(ref subject, blocked) => {
+                let subject = subject.as_bytes();
+                return self.decide(now, &Command::BlockBuyer { subject, blocked, actor: ACTOR_MERCHANT });
+            }
+            RareAsk::FollowPostgres { item, delta, as_of } => {
+                self.follow_postgres(now, item, delta, as_of);
+                Ok(RareReply::Followed)
+            }
+            RareAsk::MarkClock => self.mark_clock(now),
+            _ => Ok(self.read(ask)),
+        };
+        reply.map_or_else(Reply::Busy, |reply| Reply::Rare(Box::new(reply)))
+    }
+
+    fn change(&mut self, now: UnixMillis, item: ItemId, command: &Command<'_>) -> Result<RareReply, Busy> {
+        let outcome = self.try_decide(now, command)?;
+        Ok(RareReply::Changed(outcome, self.shard.item(item).map(|item| OwnedItem::new(&item))))
+    }
+
+    fn move_order(&mut self, now: UnixMillis, order: OrderId, movement: Movement, payment_ref: &str) -> Reply {
+        let payment_ref = payment_ref.as_bytes();
+        self.decide(now, &Command::Move { order, movement, payment_ref, actor: ACTOR_MERCHANT })
+    }
+
+    fn read(&mut self, ask: &RareAsk) -> RareReply {
+        let order = |owned: stampede_core::shard::OwnedOrder<'_>| OwnedOrder {
+            order: owned.order,
+            subject: owned.subject.into(),
+        };
+        match *ask {
+            RareAsk::Item(item) => RareReply::Item(self.shard.item(item).map(|item| OwnedItem::new(&item))),
+            RareAsk::Items(after, limit) => {
+                RareReply::Items(self.shard.items_after(after, limit).map(|item| OwnedItem::new(&item)).collect())
+            }
+            RareAsk::Order(id) => RareReply::Order(self.shard.order(id).map(order)),
+            RareAsk::OrdersOf(buyer, item, after, limit) => {
+                let orders = self.shard.orders_of(buyer, item, after, limit);
+                RareReply::Orders(orders.into_iter().map(order).collect())
+            }
+            RareAsk::Orders(item, after, limit) => {
+                RareReply::Orders(self.shard.orders_after(item, after, limit).into_iter().map(order).collect())
+            }
+            RareAsk::Audit(after, limit) => {
+                let rows = self.shard.audit_after(after).take(limit);
+                RareReply::Audit(rows.map(|row| OwnedAudit::new(&row)).collect())
+            }
+            RareAsk::FollowBlock(ref subject, blocked) => {
+                self.shard.follow_block(subject.as_bytes(), blocked);
+                RareReply::Followed
+            }
+            _ => RareReply::Followed,
+        }
+    }
+
+    /// See `stampede_persist::export::event` for the protocol.
+    fn follow_postgres(&mut self, now: UnixMillis, item: ItemId, delta: i64, as_of: Lsn) {
+        if self.followed.get(&item).is_some_and(|&answered| answered > as_of) {
+            return;
+        }
+        let adjusted = self.change(now, item, &Command::AdjustStock { item, delta, actor: ACTOR_POSTGRES });
+        let outcome = match adjusted {
+            Ok(RareReply::Changed(Outcome::Refused(Refusal::NotFound), _)) => return,
+            Ok(RareReply::Changed(outcome @ Outcome::Done { .. }, _)) => Some(outcome),
+            // It cannot be borne: stop the item until somebody has looked.
+            Ok(_) => self.pause_for_postgres(now, item),
+            Err(_) => None,
+        };
+        match outcome {
+            Some(Outcome::Done { lsn, .. }) => drop(self.followed.insert(item, lsn)),
+            // No room at present: the question stays open and is asked again.
+            _ => self.shared.mesh().ask_from_outside(
+                item.owner(self.shared.mesh().cores()),
+                RareAsk::FollowPostgres { item, delta, as_of },
+            ),
+        }
+    }
+
+    fn pause_for_postgres(&mut self, now: UnixMillis, item: ItemId) -> Option<Outcome> {
+        let command = Command::SwitchItem { item, switch: Switch::Paused, actor: ACTOR_POSTGRES };
+        self.try_decide(now, &command).ok()
+    }
+
+    fn mark_clock(&mut self, now: UnixMillis) -> Result<RareReply, Busy> {
+        self.make_room()?;
+        self.producer.append(&Fact::ClockMark { at_ms: now });
+        self.room -= 1;
+        self.unflushed = true;
+        Ok(RareReply::Followed)
+    }
+}
+
+const fn actor(who: Who) -> &'static str {
+    match who {
+        Who::Merchant => ACTOR_MERCHANT,
+        Who::Postgres => ACTOR_POSTGRES,
+    }
+}
+

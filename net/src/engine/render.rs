@@ -1,0 +1,213 @@
+//! From what was decided to bytes: every answer of the engine but the sale pages.
+//!
+//! Rendering happens when an answer is at the head of its connection and may be
+//! shown, so that the numbers in it are of that moment.
+
+use stampede_core::command::{ItemView, OrderView, Refusal};
+use stampede_core::gauge::{ItemState, Rules};
+use stampede_core::types::{Lsn, UnixMillis};
+
+use super::ask::{Busy, OwnedAudit, OwnedItem, OwnedOrder};
+use super::slots::Call;
+use crate::http::answer::{self, Date, Manner, OrderHeaders, ShownState, Status};
+use crate::http::head::Field;
+use crate::http::json_out::Object;
+use crate::http::page::{AdminItemView, Page};
+use crate::http::problem::{Code, Problem};
+
+/// An answer, as a value.
+pub enum Shown {
+    /// A refusal.
+    Problem(Problem),
+    /// An order; `replay`: it was placed by an earlier request.
+    Order {
+        /// The order.
+        view: OrderView,
+        /// Whether this answer was given before.
+        replay: bool,
+    },
+    /// An order and its buyer, for the merchant.
+    AdminOrder(Box<OwnedOrder>),
+    /// Orders, ascending; `true`: for the merchant, with their buyers.
+    Orders(Vec<OwnedOrder>, bool, bool),
+    /// An item, for the merchant; `true`: it was made by this request.
+    AdminItem(Box<OwnedItem>, bool),
+    /// Items, for the merchant.
+    AdminItems(Vec<OwnedItem>),
+    /// The audit trail; `true`: there is more.
+    Audit(Vec<OwnedAudit>, bool),
+    /// A sale page, for a client that shows none of it.
+    Page(Page),
+    /// A whole response that was rendered before.
+    Bytes(Vec<u8>),
+    /// Done, and nothing more to say.
+    Done,
+}
+
+/// What an answer needs to know of the moment.
+#[derive(Clone, Copy)]
+pub struct Moment<'a> {
+    /// The sale clock.
+    pub now: UnixMillis,
+    /// The `Date` line.
+    pub date: &'a Date,
+    /// Up to where facts may be shown.
+    pub shown: Lsn,
+    /// The durable LSN.
+    pub durable: Lsn,
+    /// The exported LSN; `None` without Postgres.
+    pub exported: Option<Lsn>,
+}
+
+/// Appends the answer.
+pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, moment: &Moment<'_>) {
+    let date = moment.date;
+    match shown {
+        Shown::Problem(problem) => answer::problem(out, problem, manner, date),
+        Shown::Order { view, replay } => order(out, view, *replay, call, manner, moment),
+        Shown::AdminOrder(owned) => {
+            let view = order_view(&owned.order, moment.shown);
+            answer::admin_order(out, &view, &owned.subject, manner, date);
+        }
+        Shown::Orders(rows, has_more, merchant) => orders(out, rows, (*has_more, *merchant), manner, moment),
+        Shown::AdminItem(item, created) => {
+            let status = if *created { Status::Created } else { Status::Ok };
+            answer::json(out, status, manner, date, |object| admin_item(object, &item.get(), moment));
+        }
+        Shown::AdminItems(items) => answer::json(out, Status::Ok, manner, date, |object| {
+            object.array("items", |array| {
+                for item in items {
+                    array.object(|object| admin_item(object, &item.get(), moment));
+                }
+            });
+            object.number("now_ms", moment.now.0);
+        }),
+        Shown::Audit(rows, has_more) => audit(out, rows, *has_more, manner, date),
+        Shown::Page(page) => page.answer(out, Field::Absent, moment.now, manner, date),
+        Shown::Bytes(bytes) => out.extend_from_slice(bytes),
+        Shown::Done => answer::json(out, Status::Ok, manner, date, |_| {}),
+    }
+}
+
+fn order(out: &mut Vec<u8>, view: &OrderView, replay: bool, call: Call, manner: Manner, moment: &Moment<'_>) {
+    let (status, shown, location) = match call {
+        Call::Buy(true) => (Status::Accepted, shown_as(view, ShownState::Accepted), true),
+        Call::Buy(false) => (Status::Created, shown_as(view, ShownState::Durable(view.state)), true),
+        _ => (Status::Ok, order_view(view, moment.shown), false),
+    };
+    answer::order(out, status, &shown, OrderHeaders { replay, location }, manner, moment.date);
+}
+
+fn orders(out: &mut Vec<u8>, rows: &[OwnedOrder], (more, merchant): (bool, bool), manner: Manner, at: &Moment<'_>) {
+    let views = rows.iter().map(|row| order_view(&row.order, at.shown));
+    if merchant {
+        let subjects = rows.iter().map(|row| &*row.subject);
+        answer::admin_order_list(out, views.zip(subjects), more, manner, at.date);
+    } else {
+        answer::order_list(out, views, more, manner, at.date);
+    }
+}
+
+/// An order as its reader may see it: `accepted` until the fact that placed it may be shown.
+fn order_view(view: &OrderView, shown: Lsn) -> answer::OrderView {
+    let state = if view.lsn > shown { ShownState::Accepted } else { ShownState::Durable(view.state) };
+    shown_as(view, state)
+}
+
+fn shown_as(view: &OrderView, state: ShownState) -> answer::OrderView {
+    answer::OrderView {
+        order: view.order,
+        quantity: view.quantity,
+        state,
+        created_at_ms: view.created_at_ms,
+        pay_by_ms: view.pay_by_ms,
+        lsn: view.lsn,
+    }
+}
+
+fn admin_item(object: &mut Object<'_>, item: &ItemView<'_>, moment: &Moment<'_>) {
+    AdminItemView {
+        item: item.item,
+        spec: &item.spec,
+        state: state_of(item, moment.now).name(),
+        granted: item.granted,
+        available: item.available,
+        held: item.held,
+        sold: item.sold,
+        accepted: u64::from(item.accepted),
+        durable_lsn: moment.durable.0,
+        exported_lsn: moment.exported.map(|lsn| lsn.0),
+        version: item.version,
+    }
+    .fill(object);
+}
+
+fn state_of(item: &ItemView<'_>, now: UnixMillis) -> ItemState {
+    match () {
+        () if item.flags & (Rules::CLOSED | Rules::ENDED) != 0 => ItemState::Ended,
+        () if now >= item.spec.closes_at_ms => ItemState::Ended,
+        () if item.flags & Rules::PAUSED != 0 => ItemState::Paused,
+        () if now < item.spec.opens_at_ms => ItemState::Upcoming,
+        () if item.available == 0 => ItemState::SoldOut,
+        () => ItemState::Open,
+    }
+}
+
+fn audit(out: &mut Vec<u8>, rows: &[OwnedAudit], has_more: bool, manner: Manner, date: &Date) {
+    answer::json(out, Status::Ok, manner, date, |object| {
+        object.array("entries", |array| {
+            for row in rows.iter().map(OwnedAudit::get) {
+                array.object(|object| {
+                    object.number("lsn", row.lsn.0).number("at_ms", row.at_ms.0);
+                    object.text("actor", row.actor).text("action", row.action.name());
+                    if let Some(item) = row.item {
+                        object.number("item_id", item.get());
+                    }
+                    if let Some(order) = row.order {
+                        object.quoted("order_id", order.get());
+                    }
+                    if row.units != 0 {
+                        object.number("units", row.units);
+                    }
+                    if !row.subject.is_empty() {
+                        object.bytes("buyer", row.subject);
+                    }
+                });
+            }
+        });
+        object.boolean("has_more", has_more);
+    });
+}
+
+/// A refusal of the core, as the client is told.
+pub fn problem_of(refusal: Refusal, call: Call) -> Problem {
+    match refusal {
+        Refusal::NotFound => Code::NotFound.problem(),
+        Refusal::NotEligible => Code::NotEligible.problem(),
+        Refusal::NotOpen { opens_in_ms } => Problem::not_open(opens_in_ms),
+        Refusal::Ended => Code::Ended.problem(),
+        Refusal::Paused => Code::Paused.problem(),
+        Refusal::BadQuantity => Code::BadQuantity.problem().detail("more than the cap of this item"),
+        Refusal::SoldOut => Code::SoldOut.problem(),
+        Refusal::CapReached { order: Some(order) } => Problem::cap_reached(order),
+        Refusal::CapReached { order: None } => Code::CapReached.problem(),
+        Refusal::KeyReused => Code::IdempotencyKeyReused.problem(),
+        Refusal::NotCancellable if call == Call::Refund => Code::NotRefundable.problem(),
+        Refusal::NotCancellable => Code::NotCancellable.problem(),
+        Refusal::HoldExpired => Code::HoldExpired.problem(),
+        Refusal::AlreadyPaid => Code::AlreadyPaid.problem(),
+        Refusal::StockInUse { .. } => {
+            Code::StockOutOfRange.problem().detail("fewer units are available than were to be withdrawn")
+        }
+        Refusal::Invalid(error) => Problem::from(error),
+        Refusal::Overloaded => Code::Overloaded.problem(),
+    }
+}
+
+/// Why nothing is decided at present, as the client is told.
+pub fn problem_of_busy(busy: Busy) -> Problem {
+    match busy {
+        Busy::Overloaded => Code::Overloaded.problem(),
+        Busy::LogFull => Code::LogFull.problem(),
+    }
+}

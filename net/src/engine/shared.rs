@@ -1,0 +1,175 @@
+//! What every core reads: settings that are fixed, watermarks, and the few switches of
+//! the whole engine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use parking_lot::Mutex;
+use stampede_core::catalogue::Catalogue;
+use stampede_core::types::{HashSecret, Lsn};
+use stampede_persist::export::ExportStatus;
+use stampede_persist::log::queue::FactQueue;
+use stampede_persist::log::status::LogStatus;
+
+use super::clock::SaleClock;
+use super::counters::Counters;
+use super::mesh::Mesh;
+use crate::identity::Identity;
+
+/// Alarms kept for the merchant; older ones are in the process's own output.
+const ALARMS_MAX: usize = 100;
+
+/// How far the engine is between start and end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Phase {
+    /// Taking requests.
+    Serving = 0,
+    /// Going down: no new connection, no new purchase; what is owed is answered.
+    Draining = 1,
+    /// Connections that are still open are cut.
+    Closing = 2,
+}
+
+/// Parts of the engine that all cores share.
+pub struct Shared {
+    /// The sale clock.
+    pub clock: SaleClock,
+    /// How buyers are told apart.
+    pub identity: Identity,
+    /// The back office's token.
+    pub admin_token: String,
+    /// The secret under which buyers are hashed.
+    pub secret: HashSecret,
+    /// The gauges of all items.
+    pub catalogue: Arc<Catalogue>,
+    /// How far the log has come.
+    pub log: Arc<LogStatus>,
+    /// The queue to the journal.
+    pub queue: Arc<FactQueue>,
+    /// How far the export has come; `None` without Postgres.
+    pub export: Option<Arc<ExportStatus>>,
+    /// One set of counters per core.
+    pub counters: Vec<Counters>,
+    /// What was weakened on the operator's word (I17), in words; repeated wherever it matters.
+    pub weakened: Vec<&'static str>,
+    /// Whether answers wait for the log (`--ack wal`) or not (`--ack memory`).
+    pub ack_durable: bool,
+    /// The rings between cores.
+    pub mesh: Arc<Mesh>,
+    /// Written by the signal thread (Release), read by all cores (Acquire).
+    phase: AtomicU8,
+    /// Whether selling was stopped for a reason that is not the log's. Written by the
+    /// exporter's port under the lock of `stopped`, read by owners before they decide;
+    /// Relaxed, since nothing else hangs on it.
+    selling_stopped: AtomicBool,
+    stopped: Mutex<Option<String>>,
+    alarms: Mutex<Vec<String>>,
+}
+
+/// Everything that [`Shared`] is made from but its own switches.
+pub struct Parts {
+    /// See [`Shared::clock`].
+    pub clock: SaleClock,
+    /// See [`Shared::identity`].
+    pub identity: Identity,
+    /// See [`Shared::admin_token`].
+    pub admin_token: String,
+    /// See [`Shared::secret`].
+    pub secret: HashSecret,
+    /// See [`Shared::catalogue`].
+    pub catalogue: Arc<Catalogue>,
+    /// See [`Shared::log`].
+    pub log: Arc<LogStatus>,
+    /// See [`Shared::queue`].
+    pub queue: Arc<FactQueue>,
+    /// See [`Shared::export`].
+    pub export: Option<Arc<ExportStatus>>,
+    /// See [`Shared::weakened`].
+    pub weakened: Vec<&'static str>,
+    /// See [`Shared::ack_durable`].
+    pub ack_durable: bool,
+    /// See [`Shared::mesh`].
+    pub mesh: Arc<Mesh>,
+}
+
+impl Shared {
+    /// Puts the parts together; the engine is serving.
+    pub fn new(parts: Parts) -> Self {
+        let cores = parts.mesh.cores();
+        Self {
+            clock: parts.clock,
+            identity: parts.identity,
+            admin_token: parts.admin_token,
+            secret: parts.secret,
+            catalogue: parts.catalogue,
+            log: parts.log,
+            queue: parts.queue,
+            export: parts.export,
+            counters: (0..cores).map(|_| Counters::default()).collect(),
+            weakened: parts.weakened,
+            ack_durable: parts.ack_durable,
+            mesh: parts.mesh,
+            phase: AtomicU8::new(Phase::Serving as u8),
+            selling_stopped: AtomicBool::new(false),
+            stopped: Mutex::new(None),
+            alarms: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The rings between cores.
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// Up to where facts may be shown (I3): the durable LSN; all of them with `--ack memory`.
+    pub fn shown_lsn(&self) -> Lsn {
+        if self.ack_durable { self.log.durable_lsn() } else { Lsn(u64::MAX) }
+    }
+
+    /// Whether owners may decide.
+    pub fn accepting(&self) -> bool {
+        self.log.accepting() && !self.selling_stopped.load(Ordering::Relaxed)
+    }
+
+    /// How far the engine is.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            _ => Phase::Closing,
+        }
+    }
+
+    /// Goes on to a later phase and wakes every core.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+        self.mesh.wakers().iter().for_each(|waker| waker.wake());
+    }
+
+    /// Stops selling for good, for a reason in words; reads stay up.
+    pub fn stop_selling(&self, reason: String) {
+        let mut stopped = self.stopped.lock();
+        self.selling_stopped.store(true, Ordering::Relaxed);
+        stopped.get_or_insert(reason);
+    }
+
+    /// Why selling was stopped, if it was.
+    pub fn selling_stopped(&self) -> Option<String> {
+        if self.selling_stopped.load(Ordering::Relaxed) { self.stopped.lock().clone() } else { None }
+    }
+
+    /// Keeps an alarm for the merchant.
+    pub fn alarm(&self, text: String) {
+        let mut alarms = self.alarms.lock();
+        if alarms.len() == ALARMS_MAX {
+            alarms.remove(0);
+        }
+        alarms.push(text);
+    }
+
+    /// The alarms of late, oldest first.
+    pub fn alarms(&self) -> Vec<String> {
+        self.alarms.lock().clone()
+    }
+}

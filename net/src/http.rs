@@ -1,0 +1,34 @@
+//! HTTP/1.1 without sockets: bytes in become requests, answers become bytes out.
+//!
+//! Nothing here can name a socket, an executor or a clock: time comes in as an
+//! argument, so that every rule is tested byte by byte. httparse tokenises the
+//! header lines; every rule of framing is ours, and where a message leaves any
+//! doubt it is refused and the connection closed.
+//!
+//! Where the RFCs leave a choice, or their lax reading has been abused, the strict
+//! side is taken: one space between the parts of a request line; at most one empty
+//! line before it; no leading zero in `Content-Length`; no body on GET, HEAD, DELETE,
+//! OPTIONS and TRACE; 411 for POST, PUT and PATCH without a length; a target in
+//! absolute form must be `http` and name the same host as `Host`; percent signs are
+//! never decoded in a path, except in a subject; `Expect: 100-continue` is answered,
+//! any other expectation refused. HEAD is GET without the body. Each of the refusals
+//! closes the connection; 404, 405 and what is wrong with a query or a body do not.
+//!
+//! Read in this order: [`conn`] (bytes to requests), [`head`] (what a request
+//! says about itself), [`route`] (which call it is), [`body`] (what it carries),
+//! [`problem`] (what can be wrong), [`answer`] (what goes out).
+
+pub mod answer;
+pub mod body;
+pub(crate) mod chars;
+pub mod conn;
+pub mod head;
+pub(crate) mod json;
+pub mod json_out;
+pub mod limits;
+pub mod line;
+pub mod page;
+pub mod problem;
+pub(crate) mod query;
+pub mod route;
+mod templates;

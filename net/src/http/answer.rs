@@ -1,0 +1,418 @@
+//! Answers: values into the bytes of a response, appended to the caller's buffer.
+//!
+//! Every length is counted, never guessed; every answer to a framing doubt says
+//! `Connection: close`; no byte that came from outside ever reaches a header.
+//! The time of day comes in as a ready `Date` line, which RFC 9110 section
+//! 6.6.1 wants from a server that has a clock. Hot refusals come out of
+//! [`crate::http::templates`]; pages of items out of [`crate::http::page`].
+
+use std::io::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use stampede_core::item::OrderState;
+use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
+
+use crate::http::json_out::{self, Object};
+use crate::http::problem::{Code, Problem};
+use crate::http::templates;
+
+/// The interim answer that a waiting client gets before it sends its body.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A `Date` line with its line end.
+pub type Date = [u8; 37];
+
+/// The `Date` line of a time in Unix seconds; render it once per second.
+///
+/// Times beyond the year 9999 give the last one that there is.
+pub fn date_line(unix_s: u64) -> Date {
+    const LAST_UNIX_S: u64 = 253_402_300_799;
+    let time = UNIX_EPOCH + Duration::from_secs(unix_s.min(LAST_UNIX_S));
+    let mut line = *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+    let mut value = &mut line[6..35];
+    let written = write!(value, "{}", httpdate::HttpDate::from(time));
+    debug_assert!(written.is_ok() && value.is_empty(), "an HTTP date has 29 bytes");
+    line
+}
+
+/// What happens to the connection after an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Linger {
+    /// It stays open, which needs no word in HTTP/1.1.
+    Keep,
+    /// It stays open, which HTTP/1.0 wants said.
+    KeepSaid,
+    /// It is closed.
+    Close,
+}
+
+/// How an answer is to be written; it depends on the request alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Manner {
+    /// What happens to the connection.
+    pub linger: Linger,
+    /// The request was a HEAD: the same head, no body.
+    pub bodiless: bool,
+}
+
+impl Manner {
+    /// An ordinary answer on a connection that stays.
+    pub const KEEP: Self = Self { linger: Linger::Keep, bodiless: false };
+    /// An answer after which the connection is closed.
+    pub const CLOSE: Self = Self { linger: Linger::Close, bodiless: false };
+
+    /// The same, closing the connection.
+    pub const fn closing(self) -> Self {
+        Self { linger: Linger::Close, ..self }
+    }
+    /// Whether the connection is to be closed.
+    pub const fn closes(self) -> bool {
+        matches!(self.linger, Linger::Close)
+    }
+}
+
+macro_rules! statuses {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal $phrase:literal,)+) => {
+        /// The statuses that are answered.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Status { $($(#[$doc])* $variant),+ }
+
+        impl Status {
+            /// Its number.
+            pub const fn number(self) -> u16 {
+                match self { $(Self::$variant => $number),+ }
+            }
+            const fn line(self) -> &'static str {
+                match self { $(Self::$variant => concat!("HTTP/1.1 ", $number, " ", $phrase, "\r\n")),+ }
+            }
+        }
+    };
+}
+
+statuses! {
+    /// 200
+    Ok = 200 "OK",
+    /// 201
+    Created = 201 "Created",
+    /// 202
+    Accepted = 202 "Accepted",
+    /// 304
+    NotModified = 304 "Not Modified",
+    /// 400
+    BadRequest = 400 "Bad Request",
+    /// 401
+    Unauthorized = 401 "Unauthorized",
+    /// 403
+    Forbidden = 403 "Forbidden",
+    /// 404
+    NotFound = 404 "Not Found",
+    /// 405
+    MethodNotAllowed = 405 "Method Not Allowed",
+    /// 409
+    Conflict = 409 "Conflict",
+    /// 411
+    LengthRequired = 411 "Length Required",
+    /// 413
+    BodyTooLarge = 413 "Content Too Large",
+    /// 414
+    TargetTooLong = 414 "URI Too Long",
+    /// 422
+    Unprocessable = 422 "Unprocessable Content",
+    /// 429
+    TooManyRequests = 429 "Too Many Requests",
+    /// 431
+    HeadersTooLarge = 431 "Request Header Fields Too Large",
+    /// 500
+    Internal = 500 "Internal Server Error",
+    /// 501
+    NotImplemented = 501 "Not Implemented",
+    /// 503
+    Unavailable = 503 "Service Unavailable",
+    /// 505
+    VersionNotSupported = 505 "HTTP Version Not Supported",
+}
+
+/// What a body is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Media {
+    /// `application/json`
+    Json,
+    /// `application/problem+json` (RFC 9457)
+    Problem,
+    /// `text/plain; charset=utf-8`
+    Plain,
+    /// The Prometheus text format.
+    Metrics,
+}
+
+impl Media {
+    const fn line(self) -> &'static str {
+        match self {
+            Self::Json => "Content-Type: application/json\r\n",
+            Self::Problem => "Content-Type: application/problem+json\r\n",
+            Self::Plain => "Content-Type: text/plain; charset=utf-8\r\n",
+            Self::Metrics => "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n",
+        }
+    }
+}
+
+/// A response that is being written. Dropped before its body, it is a broken one.
+#[must_use = "a response needs its body, or the word that it has none"]
+#[derive(Debug)]
+pub struct Answer<'o> {
+    out: &'o mut Vec<u8>,
+    manner: Manner,
+}
+
+impl<'o> Answer<'o> {
+    /// Begins with the status, the date and what becomes of the connection.
+    pub fn begin(out: &'o mut Vec<u8>, status: Status, manner: Manner, date: &Date) -> Self {
+        out.extend_from_slice(status.line().as_bytes());
+        out.extend_from_slice(date);
+        match manner.linger {
+            Linger::Keep => {}
+            Linger::KeepSaid => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            Linger::Close => out.extend_from_slice(b"Connection: close\r\n"),
+        }
+        Self { out, manner }
+    }
+
+    /// A header whose value is ours: a constant.
+    pub fn header(self, name: &'static str, value: &'static str) -> Self {
+        self.push(&[name, ": ", value, "\r\n"])
+    }
+
+    /// A header whose value is a number.
+    pub fn header_number(self, name: &'static str, value: u64) -> Self {
+        let mut digits = itoa::Buffer::new();
+        self.push(&[name, ": ", digits.format(value), "\r\n"])
+    }
+
+    /// `Location: /v1/orders/{id}`
+    pub fn location(self, order: OrderId) -> Self {
+        let mut digits = itoa::Buffer::new();
+        self.push(&["Location: /v1/orders/", digits.format(order.get()), "\r\n"])
+    }
+
+    /// Ends the head and lets `fill` append the body, whose length is put in afterwards.
+    pub fn body(self, media: Media, fill: impl FnOnce(&mut Vec<u8>)) {
+        const ROOM: &str = "                    ";
+        let Self { out, manner } = self.push(&[media.line(), "Content-Length: ", ROOM, "\r\n\r\n"]);
+        let body_at = out.len();
+        fill(out);
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(out.len() - body_at).as_bytes();
+        if manner.bodiless {
+            out.truncate(body_at);
+        }
+        let room_at = body_at - ROOM.len() - 4;
+        out[room_at..room_at + digits.len()].copy_from_slice(digits);
+        out.copy_within(room_at + ROOM.len().., room_at + digits.len());
+        out.truncate(out.len() - ROOM.len() + digits.len());
+    }
+
+    /// Ends a response that by its status has no body (304).
+    pub fn no_body(self) {
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    pub(crate) fn push(self, parts: &[&str]) -> Self {
+        for part in parts {
+            self.out.extend_from_slice(part.as_bytes());
+        }
+        self
+    }
+}
+
+/// A response whose body is one JSON object.
+pub fn json(
+    out: &mut Vec<u8>,
+    status: Status,
+    manner: Manner,
+    date: &Date,
+    fill: impl FnOnce(&mut Object<'_>),
+) {
+    Answer::begin(out, status, manner, date).body(Media::Json, |out| json_out::object(out, fill));
+}
+
+/// A response whose body is there already.
+pub fn bytes(out: &mut Vec<u8>, status: Status, media: Media, body: &[u8], manner: Manner, date: &Date) {
+    Answer::begin(out, status, manner, date).body(media, |out| out.extend_from_slice(body));
+}
+
+/// `{"now_ms":…}`
+pub fn time(out: &mut Vec<u8>, now: UnixMillis, manner: Manner, date: &Date) {
+    json(out, Status::Ok, manner, date, |object| {
+        object.number("now_ms", now.0);
+    });
+}
+
+/// A refusal, as RFC 9457 has it. Hot ones are copied whole and patched.
+pub fn problem(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
+    if !templates::write(out, problem, manner, date) {
+        render_problem(out, problem, manner, date);
+    }
+}
+
+pub(crate) fn render_problem(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
+    let retry_after_ms = problem.retry_after_ms.or(problem.code.retry_after_ms_default());
+    let mut answer = Answer::begin(out, problem.code.status(), manner, date);
+    if problem.code == Code::Unauthenticated {
+        answer = answer.header("WWW-Authenticate", "Bearer");
+    }
+    if let Some(methods) = problem.allow {
+        answer = answer.header("Allow", methods);
+    }
+    if let Some(wait_ms) = retry_after_ms {
+        answer = answer.header_number("Retry-After", wait_ms.div_ceil(1_000).max(1));
+    }
+    answer.body(Media::Problem, |out| {
+        json_out::object(out, |object| fill_problem(object, problem, retry_after_ms));
+    });
+}
+
+fn fill_problem(object: &mut Object<'_>, problem: &Problem, retry_after_ms: Option<u64>) {
+    let code = problem.code;
+    object.number("status", code.status().number()).text("code", code.name()).text("title", code.title());
+    if let Some(detail) = problem.detail {
+        object.text("detail", detail);
+    }
+    if let Some(field) = &problem.field {
+        object.text("field", field.as_str());
+    }
+    if let Some(wait_ms) = retry_after_ms {
+        object.number("retry_after_ms", wait_ms);
+    }
+    if let Some(wait_ms) = problem.opens_in_ms {
+        object.number("opens_in_ms", wait_ms);
+    }
+    if let Some(order) = problem.order_id {
+        object.quoted("order_id", order.get());
+    }
+}
+
+/// Where an order stands, as a client sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShownState {
+    /// Decided, not durable yet.
+    Accepted,
+    /// Durable, and there.
+    Durable(OrderState),
+}
+
+impl ShownState {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Durable(state) => state.name(),
+        }
+    }
+}
+
+/// An order, as a client sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OrderView {
+    /// Which.
+    pub order: OrderId,
+    /// Its units.
+    pub quantity: Quantity,
+    /// Where it stands.
+    pub state: ShownState,
+    /// When it was placed.
+    pub created_at_ms: UnixMillis,
+    /// When it expires unpaid; zero = never, which is shown as `null`.
+    pub pay_by_ms: UnixMillis,
+    /// The fact that placed it.
+    pub lsn: Lsn,
+}
+
+impl OrderView {
+    /// Appends its fields to an object.
+    pub fn fill(&self, object: &mut Object<'_>) {
+        let pay_by_ms = Some(self.pay_by_ms.0).filter(|&time| time != 0);
+        object
+            .quoted("order_id", self.order.get())
+            .number("item_id", self.order.item().get())
+            .number("quantity", self.quantity.get())
+            .text("state", self.state.name())
+            .number("created_at_ms", self.created_at_ms.0)
+            .number_or_null("pay_by_ms", pay_by_ms)
+            .number("lsn", self.lsn.0);
+    }
+}
+
+/// What the head of an answer with an order says besides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OrderHeaders {
+    /// `Idempotent-Replay: true`: this answer was given before.
+    pub replay: bool,
+    /// `Location`: where the order can be read.
+    pub location: bool,
+}
+
+/// An answer with one order.
+pub fn order(
+    out: &mut Vec<u8>,
+    status: Status,
+    view: &OrderView,
+    headers: OrderHeaders,
+    manner: Manner,
+    date: &Date,
+) {
+    let mut answer = Answer::begin(out, status, manner, date);
+    if headers.replay {
+        answer = answer.header("Idempotent-Replay", "true");
+    }
+    if headers.location {
+        answer = answer.location(view.order);
+    }
+    answer.body(Media::Json, |out| json_out::object(out, |object| view.fill(object)));
+}
+
+/// `{"orders":[…],"has_more":…}`
+pub fn order_list(
+    out: &mut Vec<u8>,
+    orders: impl IntoIterator<Item = OrderView>,
+    has_more: bool,
+    manner: Manner,
+    date: &Date,
+) {
+    json(out, Status::Ok, manner, date, |object| {
+        object.array("orders", |array| {
+            for view in orders {
+                array.object(|object| view.fill(object));
+            }
+        });
+        object.boolean("has_more", has_more);
+    });
+}
+
+/// An order with the buyer's name, as the merchant sees it.
+pub fn admin_order(out: &mut Vec<u8>, view: &OrderView, subject: &[u8], manner: Manner, date: &Date) {
+    json(out, Status::Ok, manner, date, |object| {
+        view.fill(object);
+        object.bytes("buyer", subject);
+    });
+}
+
+/// `{"orders":[…],"has_more":…}` with each buyer's name.
+pub fn admin_order_list<'s>(
+    out: &mut Vec<u8>,
+    orders: impl IntoIterator<Item = (OrderView, &'s [u8])>,
+    has_more: bool,
+    manner: Manner,
+    date: &Date,
+) {
+    json(out, Status::Ok, manner, date, |object| {
+        object.array("orders", |array| {
+            for (view, subject) in orders {
+                array.object(|object| {
+                    view.fill(object);
+                    object.bytes("buyer", subject);
+                });
+            }
+        });
+        object.boolean("has_more", has_more);
+    });
+}

@@ -1,0 +1,214 @@
+//! Bodies: strict JSON objects into typed values, one function per kind of call.
+//!
+//! The rules of all of them: UTF-8 without a byte order mark, one object and
+//! nothing behind it, no key twice (`bad_json`); no field that the call does
+//! not know (`unknown_field`); integers are written as integers. A purchase
+//! allocates nothing. What a value means is decided elsewhere: here it is only
+//! read. Next: [`crate::http::problem`] for what a refusal says.
+
+use stampede_core::command::ItemPatch;
+use stampede_core::item::{ChallengeRule, Payment, TicketRule};
+use stampede_core::limits::{PAYMENT_REF_BYTES_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
+use stampede_core::types::{Quantity, UnixMillis};
+
+use crate::http::json::{FieldsError, Others, Text, Value, each_field};
+use crate::http::problem::{Code, Problem};
+
+/// What a buyer sends to buy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Purchase<'a> {
+    /// How many units; one if it was not said.
+    pub quantity: Quantity,
+    /// The ticket as it was written. A ticket has no character that JSON escapes,
+    /// so one with a backslash is none of ours.
+    pub ticket: Option<&'a str>,
+}
+
+/// `{"quantity":1,"ticket":"…"}`, both optional; the object itself is not.
+///
+/// # Errors
+/// `bad_json`, `unknown_field`, `bad_quantity`, or `bad_request` when the
+/// ticket is not a string.
+pub fn purchase(body: &[u8]) -> Result<Purchase<'_>, Problem> {
+    let mut purchase = Purchase { quantity: Quantity::ONE, ticket: None };
+    fields(body, &["quantity", "ticket"], |index, value| {
+        if index == 0 {
+            purchase.quantity = value.as_u64().and_then(Quantity::new).ok_or(Code::BadQuantity.problem())?;
+        } else {
+            let text = value.as_text().ok_or(Code::BadRequest.problem().field("ticket"))?;
+            purchase.ticket = Some(text.raw());
+        }
+        Ok(())
+    })?;
+    Ok(purchase)
+}
+
+/// The fields of `PUT /admin/items/{id}`, as the positions that [`put_field`] matches.
+const ITEM_FIELDS: [&str; 14] = [
+    "name",
+    "price_minor",
+    "currency",
+    "stock",
+    "opens_at_ms",
+    "closes_at_ms",
+    "cap",
+    "payment",
+    "hold_ms",
+    "ticket",
+    "challenge",
+    "min_level",
+    "min_account_age_s",
+    "admit_per_s",
+];
+
+/// The settings of an item, all optional here: what is missing keeps its value, or
+/// gets its default or a refusal when the item is created (see [`ItemPatch`]).
+/// `name` receives the item's name if it was written with escapes.
+///
+/// # Errors
+/// `bad_json`, `unknown_field`; `invalid_field` for a value of the wrong type or
+/// out of the range of its type. What the values mean together is checked later.
+pub fn item_patch<'a>(body: &'a [u8], name: &'a mut String) -> Result<ItemPatch<'a>, Problem> {
+    let mut patch = ItemPatch::default();
+    let mut given: Option<Text<'a>> = None;
+    fields(body, &ITEM_FIELDS, |index, value| match ITEM_FIELDS[index] {
+        "name" => {
+            given = Some(value.as_text().ok_or(invalid("name", "must be a string"))?);
+            Ok(())
+        }
+        field => put_field(&mut patch, field, value),
+    })?;
+    patch.name = match given {
+        None => None,
+        Some(text) => Some(match text.plain() {
+            Some(plain) => plain,
+            None => {
+                *name = text.decoded().into_owned();
+                name.as_str()
+            }
+        }),
+    };
+    Ok(patch)
+}
+
+fn put_field(patch: &mut ItemPatch<'_>, field: &'static str, value: Value<'_>) -> Result<(), Problem> {
+    let number = |max: u64, reason| value.as_u64().filter(|&n| n <= max).ok_or(invalid(field, reason));
+    let narrow = || number(u64::from(u32::MAX), "must be an integer from 0 to 4294967295").map(|n| n as u32);
+    let time = || number(UNIX_MILLIS_MAX, "must be Unix milliseconds, before the year 10000").map(UnixMillis);
+    match field {
+        "price_minor" => patch.price_minor = Some(number(u64::MAX, "must be an integer from 0")?),
+        "currency" => patch.currency = Some(currency(value)?),
+        "stock" => patch.stock = Some(number(STOCK_MAX, "must be an integer from 0 to 2^40")?),
+        "opens_at_ms" => patch.opens_at_ms = Some(time()?),
+        "closes_at_ms" => patch.closes_at_ms = Some(time()?),
+        "cap" => patch.cap = Some(narrow()?),
+        "payment" => {
+            let reason = "must be \"on_order\", \"hold\" or \"on_payment\"";
+            patch.payment = Some(word(value, Payment::from_name).ok_or(invalid(field, reason))?);
+        }
+        "hold_ms" => patch.hold_ms = Some(number(u64::MAX, "must be an integer from 0")?),
+        "ticket" => {
+            let reason = "must be \"never\" or \"required\"";
+            patch.ticket = Some(word(value, TicketRule::from_name).ok_or(invalid(field, reason))?);
+        }
+        "challenge" => {
+            let reason = "must be \"never\", \"suspicious\" or \"always\"";
+            patch.challenge = Some(word(value, ChallengeRule::from_name).ok_or(invalid(field, reason))?);
+        }
+        "min_level" => patch.min_level = Some(number(255, "must be an integer from 0 to 255")? as u8),
+        "min_account_age_s" => patch.min_account_age_s = Some(narrow()?),
+        "admit_per_s" => patch.admit_per_s = Some(narrow()?),
+        _ => return Err(invalid(field, "is not known")),
+    }
+    Ok(())
+}
+
+fn currency(value: Value<'_>) -> Result<[u8; 3], Problem> {
+    let code = value.as_text().and_then(Text::plain).and_then(|text| text.as_bytes().try_into().ok());
+    code.ok_or(invalid("currency", "must be three upper-case letters"))
+}
+
+fn word<T>(value: Value<'_>, from_name: impl Fn(&str) -> Option<T>) -> Option<T> {
+    value.as_text().and_then(Text::plain).and_then(from_name)
+}
+
+/// `{"add":n}`, where n may be negative but not zero.
+///
+/// # Errors
+/// `bad_json`, `unknown_field`; `invalid_field` when it is missing or no such number.
+pub fn restock(body: &[u8]) -> Result<i64, Problem> {
+    const RANGE: &str = "must be an integer other than 0, from -2^40 to 2^40";
+    let mut add = None;
+    fields(body, &["add"], |_, value| {
+        let fits = |n: &i64| *n != 0 && n.unsigned_abs() <= STOCK_MAX;
+        add = Some(value.as_i64().filter(fits).ok_or(invalid("add", RANGE))?);
+        Ok(())
+    })?;
+    add.ok_or(invalid("add", RANGE))
+}
+
+/// A payment's reference, 1 to 64 bytes; `scratch` receives it if it was written with escapes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PaymentRef<'a>(pub &'a str);
+
+/// `{"payment_ref":"…"}`.
+///
+/// # Errors
+/// `bad_json`, `unknown_field`; `invalid_field` when it is missing, empty, longer
+/// than 64 bytes, or has control characters.
+pub fn pay<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<PaymentRef<'a>, Problem> {
+    payment_ref(body, scratch)?.ok_or(invalid("payment_ref", REF_RULE))
+}
+
+/// The body of `/refund`: none, `{}`, or `{"payment_ref":"…"}`.
+///
+/// # Errors
+/// As [`pay`], except that it may be missing.
+pub fn refund<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<Option<PaymentRef<'a>>, Problem> {
+    if body.is_empty() { Ok(None) } else { payment_ref(body, scratch) }
+}
+
+const REF_RULE: &str = "must be a string of 1 to 64 bytes without control characters";
+
+fn payment_ref<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<Option<PaymentRef<'a>>, Problem> {
+    let mut given: Option<Text<'a>> = None;
+    fields(body, &["payment_ref"], |_, value| {
+        given = Some(value.as_text().ok_or(invalid("payment_ref", REF_RULE))?);
+        Ok(())
+    })?;
+    let Some(text) = given else { return Ok(None) };
+    let reference = match text.plain() {
+        Some(plain) => plain,
+        None => {
+            *scratch = text.decoded().into_owned();
+            scratch.as_str()
+        }
+    };
+    let fits = (1..=PAYMENT_REF_BYTES_MAX).contains(&reference.len());
+    let clean = !reference.chars().any(char::is_control);
+    if fits && clean { Ok(Some(PaymentRef(reference))) } else { Err(invalid("payment_ref", REF_RULE)) }
+}
+
+/// The body of a call that has nothing to say: none, or `{}`.
+///
+/// # Errors
+/// `bad_json`, `unknown_field`.
+pub fn empty(body: &[u8]) -> Result<(), Problem> {
+    if body.is_empty() { Ok(()) } else { fields(body, &[], |_, _| Ok(())) }
+}
+
+fn fields<'a>(
+    body: &'a [u8],
+    names: &[&str],
+    take: impl FnMut(usize, Value<'a>) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    each_field(body, names, Others::Refuse, take).map_err(|error| match error {
+        FieldsError::Json => Code::BadJson.problem(),
+        FieldsError::Unknown(name) => Code::UnknownField.problem().field(name),
+        FieldsError::Refused(problem) => problem,
+    })
+}
+
+fn invalid(field: &str, reason: &'static str) -> Problem {
+    Problem::invalid_field(field, reason)
+}

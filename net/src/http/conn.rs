@@ -1,0 +1,403 @@
+//! A connection as a state machine: bytes in, requests out; no socket, no clock.
+//!
+//! ```text
+//!            first byte            empty line           all bytes there
+//!   Idle ───────────────▶ Head ─────────────────▶ Body ─────────────────▶ Given
+//!    ▲                     │ any doubt             │ never leaves bounds    │ next()
+//!    │                     ▼                                                │
+//!    │                   Done ◀──────────── the request closes ─────────────┤
+//!    └──────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The verdict on a stream of bytes never depends on how it was cut: each rule
+//! fires at a position in the stream. What follows a refused request is thrown
+//! away unread. Scanning remembers where it stopped, so that a head that comes
+//! byte by byte costs no more than one that comes whole.
+//!
+//! Next: [`crate::http::line`] and [`crate::http::head`], which hold the rules.
+
+use crate::http::chars::is_token;
+use crate::http::head::{Head, Length};
+use crate::http::limits::{
+    BODY_BYTES_MAX, BODY_MS_MAX, BUY_BODY_BYTES_MAX, CONN_BUFFER_BYTES, HEAD_BYTES_MAX, HEAD_MS_MAX,
+    IDLE_MS_MAX, REQUEST_LINE_BYTES_MAX,
+};
+use crate::http::line::{self, Line};
+use crate::http::problem::{Code, Problem};
+use crate::http::route::{Listener, Route};
+
+/// What [`Conn::next`] found.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// No further request is complete: read on, unless [`Conn::is_finished`].
+    NeedMore,
+    /// A complete request. The following call to `next`, `space` or `feed` consumes it.
+    Request(Request<'a>),
+    /// Answer this and close; nothing behind it counts. Comes once.
+    Reject(Problem),
+}
+
+/// A complete request, borrowed from the connection's buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Its header fields.
+    pub head: Head<'a>,
+    /// Which call it is, or why it is none (404, 405, or 400 for its query);
+    /// the connection stays usable in either case.
+    pub route: Result<Route, Problem>,
+    /// Its body; empty without one.
+    pub body: &'a [u8],
+}
+
+/// One connection's reading side. Owns at most one buffer of
+/// [`crate::http::limits::CONN_BUFFER_BYTES_MAX`] bytes, and none while idle if
+/// [`Conn::shrink`] is called.
+#[derive(Debug)]
+pub struct Conn {
+    listener: Listener,
+    /// All of it is initialised; `start..end` has been filled and not consumed.
+    buf: Vec<u8>,
+    start: usize,
+    end: usize,
+    stage: Stage,
+    /// When bytes last came in.
+    now_ms: u64,
+    /// When the present wait began: for a head, a body, or anything at all.
+    since_ms: u64,
+    awaits_continue: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A head is awaited, or is coming in.
+    Head(Scan),
+    /// The head holds; `total` bytes make the whole request.
+    Body { located: Located, total: usize },
+    /// A request of so many bytes was handed out.
+    Given { total: usize },
+    /// Nothing more is taken.
+    Done,
+}
+
+/// A head that has ended.
+#[derive(Clone, Debug)]
+struct Located {
+    line: Line,
+    /// Length of the request line, its line end included.
+    line_len: usize,
+    head_len: usize,
+}
+
+/// How far a head has been looked at, relative to its first byte.
+#[derive(Debug, Default)]
+struct Scan {
+    /// An empty line before the request line was skipped.
+    skipped_line: bool,
+    /// Some bytes of the head have come, so that its deadline runs.
+    begun: bool,
+    at: usize,
+    line_at: usize,
+    /// The request line and its length with the line end.
+    line: Option<(Line, usize)>,
+}
+
+impl Conn {
+    /// A connection that was accepted at `now_ms` (monotonic milliseconds, as all times here).
+    pub const fn new(listener: Listener, now_ms: u64) -> Self {
+        let stage = Stage::Head(Scan { skipped_line: false, begun: false, at: 0, line_at: 0, line: None });
+        let awaits_continue = false;
+        Self { listener, buf: Vec::new(), start: 0, end: 0, stage, now_ms, since_ms: now_ms, awaits_continue }
+    }
+
+    /// Room to read into; tell [`Conn::filled`] how much of it was used.
+    ///
+    /// Never empty after `next` has answered `NeedMore`. Allocates only when the
+    /// buffer has to grow, or was given back.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.consume();
+        if self.end == self.buf.len() {
+            self.make_room();
+        }
+        &mut self.buf[self.end..]
+    }
+
+    /// Takes note that the first `len` bytes of [`Conn::space`] were filled at `now_ms`.
+    ///
+    /// # Panics
+    /// When `len` is more than the space.
+    pub fn filled(&mut self, len: usize, now_ms: u64) {
+        assert!(len <= self.buf.len() - self.end, "more bytes than there was space");
+        self.now_ms = now_ms;
+        if !self.is_finished() {
+            self.end += len;
+        }
+    }
+
+    /// Copies bytes in, and returns how many were taken: at least one after `next` has
+    /// answered `NeedMore`, and all of them once the connection [`Conn::is_finished`].
+    pub fn feed(&mut self, bytes: &[u8], now_ms: u64) -> usize {
+        if self.is_finished() {
+            return bytes.len();
+        }
+        let space = self.space();
+        let len = space.len().min(bytes.len());
+        space[..len].copy_from_slice(&bytes[..len]);
+        self.filled(len, now_ms);
+        len
+    }
+
+    /// The next complete request, if there is one. Consumes the one before.
+    #[expect(clippy::should_implement_trait, reason = "it lends from the connection, which Iterator cannot")]
+    pub fn next(&mut self) -> Next<'_> {
+        self.consume();
+        let Located { line, line_len, head_len } = match self.locate() {
+            Ok(Some(located)) => located,
+            Ok(None) => return Next::NeedMore,
+            Err(problem) => return self.reject(problem),
+        };
+        let bytes = &self.buf[self.start..self.end];
+        let parsed = Head::parse(&bytes[..head_len], &line, line_len)
+            .and_then(|(head, length)| Ok((head, head_len + body_len(&head, length, self.listener)?)));
+        match parsed {
+            Ok((head, total)) if total <= bytes.len() => {
+                let closes = head.manner().closes();
+                self.stage = if closes { Stage::Done } else { Stage::Given { total } };
+                self.awaits_continue = false;
+                let route = Route::parse(self.listener, &head);
+                Next::Request(Request { head, route, body: &bytes[head_len..total] })
+            }
+            Ok((head, total)) => {
+                self.awaits_continue = head.expects_continue && bytes.len() == head_len;
+                self.since_ms = self.now_ms;
+                self.stage = Stage::Body { located: Located { line, line_len, head_len }, total };
+                Next::NeedMore
+            }
+            Err(problem) => {
+                self.stage = Stage::Done;
+                Next::Reject(problem)
+            }
+        }
+    }
+
+    /// When the present wait is over, in monotonic milliseconds: then close without
+    /// an answer, unless answers are still owed.
+    pub const fn deadline_ms(&self) -> u64 {
+        let patience_ms = match &self.stage {
+            Stage::Head(scan) if scan.begun => HEAD_MS_MAX,
+            Stage::Body { .. } => BODY_MS_MAX,
+            Stage::Head(_) | Stage::Given { .. } | Stage::Done => IDLE_MS_MAX,
+        };
+        self.since_ms.saturating_add(patience_ms)
+    }
+
+    /// Takes note that an answer was written, so that the present wait begins anew:
+    /// the time that the server took is not the client's.
+    pub const fn answered(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.since_ms = now_ms;
+    }
+
+    /// Whether no further request will come: answer what is owed, then close.
+    /// What is still read is thrown away.
+    pub const fn is_finished(&self) -> bool {
+        matches!(self.stage, Stage::Done)
+    }
+
+    /// Takes no further request: the server is going down.
+    pub fn finish(&mut self) {
+        self.stage = Stage::Done;
+        (self.start, self.end) = (0, 0);
+    }
+
+    /// Whether part of a request has come in: closing now cuts it off.
+    pub const fn is_mid_request(&self) -> bool {
+        match &self.stage {
+            Stage::Head(scan) => scan.begun,
+            Stage::Body { .. } => true,
+            Stage::Given { .. } | Stage::Done => false,
+        }
+    }
+
+    /// True once when the client waits for [`crate::http::answer::CONTINUE`] before it sends
+    /// its body (RFC 9110 section 10.1.1): write that as soon as no earlier answer is owed.
+    pub const fn take_continue(&mut self) -> bool {
+        let awaited = self.awaits_continue;
+        self.awaits_continue = false;
+        awaited
+    }
+
+    /// Gives the buffer back if nothing is in it. The next `space` allocates it again.
+    pub fn shrink(&mut self) {
+        self.consume();
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            self.buf = Vec::new();
+        }
+    }
+
+    /// How many bytes the connection's buffer takes.
+    pub const fn buffer_bytes(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    fn consume(&mut self) {
+        match self.stage {
+            Stage::Given { total } => {
+                self.start += total;
+                self.since_ms = self.now_ms;
+                self.stage = Stage::Head(Scan::default());
+            }
+            Stage::Done => self.start = self.end,
+            Stage::Head(_) | Stage::Body { .. } => {}
+        }
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            if self.buf.len() > CONN_BUFFER_BYTES {
+                self.buf = Vec::new();
+            }
+        }
+    }
+
+    /// Moves what is buffered to the front; if it is there already, grows the buffer
+    /// towards what the request in it may need.
+    fn make_room(&mut self) {
+        if self.start > 0 {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            return;
+        }
+        let needed = match &self.stage {
+            Stage::Body { total, .. } => *total,
+            _ => HEAD_BYTES_MAX,
+        };
+        let len = (self.buf.len() * 2).min(needed).max(CONN_BUFFER_BYTES);
+        if len > self.buf.len() {
+            self.buf.reserve_exact(len - self.buf.len());
+            self.buf.resize(len, 0);
+        }
+    }
+
+    fn reject(&mut self, problem: Problem) -> Next<'_> {
+        self.finish();
+        Next::Reject(problem)
+    }
+
+    /// Finds a head whose request may be complete: one that has just ended, or one
+    /// whose whole body has come.
+    fn locate(&mut self) -> Result<Option<Located>, Problem> {
+        match &mut self.stage {
+            Stage::Body { located, total } => Ok((*total <= self.end - self.start).then(|| located.clone())),
+            Stage::Given { .. } | Stage::Done => Ok(None),
+            Stage::Head(scan) => {
+                match scan.empty_line_len(&self.buf[self.start..self.end])? {
+                    Some(len) => self.start += len,
+                    None => return Ok(None),
+                }
+                if !scan.begun && self.start < self.end {
+                    scan.begun = true;
+                    self.since_ms = self.now_ms;
+                }
+                scan.find_end(&self.buf[self.start..self.end])
+            }
+        }
+    }
+}
+
+impl Scan {
+    /// The length of an empty line before the request line; `None` while it cannot be
+    /// told. One is skipped, not two (RFC 9112 section 2.2).
+    fn empty_line_len(&mut self, bytes: &[u8]) -> Result<Option<usize>, Problem> {
+        match bytes {
+            [b'\r', b'\n', ..] if !self.skipped_line => {
+                self.skipped_line = true;
+                match bytes.get(2) {
+                    Some(first) if !is_token(*first) => Err(NO_REQUEST_LINE),
+                    _ => Ok(Some(2)),
+                }
+            }
+            [b'\r'] if !self.skipped_line => Ok(None),
+            [first, ..] if !is_token(*first) => Err(NO_REQUEST_LINE),
+            _ => Ok(Some(0)),
+        }
+    }
+
+    /// Looks at what is new of the head, line by line.
+    fn find_end(&mut self, bytes: &[u8]) -> Result<Option<Located>, Problem> {
+        let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+        while let Some(offset) = memchr::memchr(b'\n', &window[self.at..]) {
+            let lf = self.at + offset;
+            if let Some(located) = self.take_line(window, lf)? {
+                return Ok(Some(located));
+            }
+            self.line_at = lf + 1;
+            self.at = lf + 1;
+        }
+        self.at = window.len();
+        if self.line.is_none() && window.len() >= REQUEST_LINE_BYTES_MAX {
+            return Err(line::endless(window));
+        }
+        if window.len() == HEAD_BYTES_MAX {
+            return Err(Code::HeadersTooLarge.problem());
+        }
+        Ok(None)
+    }
+
+    /// One line, which ends with the line feed at `lf`.
+    fn take_line(&mut self, window: &[u8], lf: usize) -> Result<Option<Located>, Problem> {
+        if self.line.is_none() && lf >= REQUEST_LINE_BYTES_MAX {
+            return Err(line::endless(window));
+        }
+        if lf == self.line_at || window[lf - 1] != b'\r' {
+            return Err(malformed("a line feed without a carriage return"));
+        }
+        let content = &window[self.line_at..lf - 1];
+        match &self.line {
+            None => self.line = Some((Line::parse(content)?, lf + 1)),
+            Some((line, line_len)) if content.is_empty() => {
+                return Ok(Some(Located { line: line.clone(), line_len: *line_len, head_len: lf + 1 }));
+            }
+            Some(_) => {}
+        }
+        Ok(None)
+    }
+}
+
+const NO_REQUEST_LINE: Problem = malformed("the request line is malformed");
+
+/// How many bytes of body belong to the request: decided from the head alone.
+fn body_len(head: &Head<'_>, length: Length, listener: Listener) -> Result<usize, Problem> {
+    let bytes_max = if Route::is_buy(listener, head) { BUY_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
+    match length {
+        Length::Absent if head.method.has_body() => Err(Code::LengthRequired.problem()),
+        Length::Absent => Ok(0),
+        Length::Bytes(len) if len > 0 && !head.method.has_body() => {
+            Err(malformed("a body where none can be"))
+        }
+        Length::Bytes(len) if len > bytes_max as u64 => Err(Code::BodyTooLarge.problem()),
+        Length::Bytes(len) => Ok(len as usize),
+    }
+}
+
+const fn malformed(detail: &'static str) -> Problem {
+    Problem::new(Code::BadRequest).detail(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Conn, Listener, Next, Stage};
+
+    /// What was looked at is not looked at again, or a slow client could make the
+    /// work grow with the square of the head.
+    #[test]
+    fn no_byte_of_a_head_is_scanned_twice() {
+        let mut conn = Conn::new(Listener::Public, 0);
+        let head = b"GET /v1/time HTTP/1.1\r\nHost: a\r\nX: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n\r";
+        for (index, byte) in head.iter().enumerate() {
+            conn.feed(&[*byte], 0);
+            assert!(matches!(conn.next(), Next::NeedMore));
+            let Stage::Head(scan) = &conn.stage else { panic!("the head is not over") };
+            assert_eq!(scan.at, index + 1);
+        }
+    }
+}

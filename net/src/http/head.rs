@@ -1,0 +1,282 @@
+//! What a request says about itself: the header fields that the server knows.
+//!
+//! A field is kept as the bytes that came, borrowed from the connection; what
+//! this server does not know is skipped unread. The framing rules (RFC 9112
+//! sections 3.2, 6 and 7) are enforced here and nowhere else: whatever
+//! [`Head::parse`] refuses has to end the connection. Next: [`crate::http::conn`].
+
+use crate::http::answer::{Linger, Manner};
+use crate::http::chars::{decimal, is_visible};
+use crate::http::limits::HEADERS_MAX;
+use crate::http::line::{Line, Method, Version, is_authority};
+use crate::http::problem::{Code, Problem};
+use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
+
+/// A header field, as often as it came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Field<'a> {
+    /// It was not given.
+    #[default]
+    Absent,
+    /// It was given once.
+    Once(&'a [u8]),
+    /// It was given more than once; the last value.
+    Repeated(&'a [u8]),
+}
+
+impl<'a> Field<'a> {
+    fn push(&mut self, value: &'a [u8]) {
+        *self = match self {
+            Self::Absent => Self::Once(value),
+            _ => Self::Repeated(value),
+        };
+    }
+    /// The value if it was given exactly once.
+    pub const fn once(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Once(value) => Some(value),
+            _ => None,
+        }
+    }
+    /// The last value, however many there were.
+    pub const fn last(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Once(value) | Self::Repeated(value) => Some(value),
+            Self::Absent => None,
+        }
+    }
+}
+
+/// The head of a request whose framing holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// What is to be done.
+    pub method: Method,
+    /// In which dialect.
+    pub version: Version,
+    /// The path as it came, never normalised; `*` for a server-wide OPTIONS.
+    pub path: &'a str,
+    /// What stands behind the question mark; `None` without one.
+    pub query: Option<&'a str>,
+    /// Whether the connection stays open after the answer, and says so.
+    pub linger: Linger,
+    /// Whether `Prefer` lists `respond-async` (RFC 7240).
+    pub prefers_async: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// `Authorization`.
+    pub authorization: Field<'a>,
+    /// `Idempotency-Key`; see [`Head::idempotency_key`].
+    pub idempotency: Field<'a>,
+    /// `If-None-Match`.
+    pub if_none_match: Field<'a>,
+    /// `X-Buyer`, which counts in header mode alone.
+    pub x_buyer: Field<'a>,
+    /// `X-Buyer-Level`, which counts in header mode alone.
+    pub x_buyer_level: Field<'a>,
+    /// `X-Forwarded-For`, which counts from trusted peers alone.
+    pub x_forwarded_for: Field<'a>,
+}
+
+impl<'a> Head<'a> {
+    /// How the answer has to be written.
+    pub const fn manner(&self) -> Manner {
+        Manner { linger: self.linger, bodiless: matches!(self.method, Method::Head) }
+    }
+
+    /// The idempotency key: 1 to 64 visible characters, bare or in double quotes
+    /// (which do not belong to it; within them neither quote nor backslash).
+    ///
+    /// # Errors
+    /// `bad_header` when it is anything else, or repeated.
+    pub fn idempotency_key(&self) -> Result<Option<&'a [u8]>, Problem> {
+        const BAD: Problem =
+            Problem::new(Code::BadHeader).detail("Idempotency-Key: 1 to 64 visible characters, once");
+        let value = match self.idempotency {
+            Field::Absent => return Ok(None),
+            Field::Once(value) => value,
+            Field::Repeated(_) => return Err(BAD),
+        };
+        let key = match value {
+            [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => inner,
+            _ => value,
+        };
+        let fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len());
+        let is_key_byte = |byte: &u8| is_visible(*byte) && *byte != b'"';
+        if fits && key.iter().all(is_key_byte) { Ok(Some(key)) } else { Err(BAD) }
+    }
+
+    /// Parses the header lines behind the request line, with the empty line that ends them.
+    ///
+    /// # Errors
+    /// The problem to answer with before closing.
+    pub(crate) fn parse(bytes: &'a [u8], line: &Line, line_len: usize) -> Result<(Self, Length), Problem> {
+        let mut store = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let lines = tokenise(&bytes[line_len..], &mut store)?;
+        let mut seen = Seen::new(line, bytes);
+        for header in lines {
+            seen.take(header.name, header.value);
+        }
+        seen.finish(line, bytes)
+    }
+}
+
+/// How long the body is, as far as the head says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Length {
+    /// There is no `Content-Length`, and no body.
+    Absent,
+    /// This many bytes; `u64::MAX` also stands for all that does not fit.
+    Bytes(u64),
+}
+
+fn tokenise<'h, 'a>(
+    bytes: &'a [u8],
+    store: &'h mut [httparse::Header<'a>],
+) -> Result<&'h [httparse::Header<'a>], Problem> {
+    match httparse::parse_headers(bytes, store) {
+        Ok(httparse::Status::Complete((len, lines))) if len == bytes.len() => Ok(lines),
+        Err(httparse::Error::TooManyHeaders) => Err(Code::HeadersTooLarge.problem()),
+        _ => Err(bad("a header line is malformed")),
+    }
+}
+
+/// The fields gathered so far.
+struct Seen<'a> {
+    head: Head<'a>,
+    host: Field<'a>,
+    content_length: Field<'a>,
+    transfer_encoding: Field<'a>,
+    expect: Field<'a>,
+    asks_close: bool,
+    asks_keep: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn new(line: &Line, bytes: &'a [u8]) -> Self {
+        let target =
+            text(&bytes[usize::from(line.path_and_query.start)..usize::from(line.path_and_query.end)]);
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        Self {
+            head: Head {
+                method: line.method,
+                version: line.version,
+                path: if path.is_empty() { "/" } else { path },
+                query,
+                linger: Linger::Close,
+                prefers_async: false,
+                expects_continue: false,
+                authorization: Field::Absent,
+                idempotency: Field::Absent,
+                if_none_match: Field::Absent,
+                x_buyer: Field::Absent,
+                x_buyer_level: Field::Absent,
+                x_forwarded_for: Field::Absent,
+            },
+            host: Field::Absent,
+            content_length: Field::Absent,
+            transfer_encoding: Field::Absent,
+            expect: Field::Absent,
+            asks_close: false,
+            asks_keep: false,
+        }
+    }
+
+    fn take(&mut self, name: &str, value: &'a [u8]) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            4 if is("host") => self.host.push(value),
+            6 if is("expect") => self.expect.push(value),
+            6 if is("prefer") => self.head.prefers_async |= lists(value, b"respond-async"),
+            7 if is("x-buyer") => self.head.x_buyer.push(value),
+            10 if is("connection") => {
+                self.asks_close |= lists(value, b"close");
+                self.asks_keep |= lists(value, b"keep-alive");
+            }
+            13 if is("authorization") => self.head.authorization.push(value),
+            13 if is("if-none-match") => self.head.if_none_match.push(value),
+            13 if is("x-buyer-level") => self.head.x_buyer_level.push(value),
+            14 if is("content-length") => self.content_length.push(value),
+            15 if is("idempotency-key") => self.head.idempotency.push(value),
+            15 if is("x-forwarded-for") => self.head.x_forwarded_for.push(value),
+            17 if is("transfer-encoding") => self.transfer_encoding.push(value),
+            _ => {}
+        }
+    }
+
+    fn finish(mut self, line: &Line, bytes: &[u8]) -> Result<(Head<'a>, Length), Problem> {
+        let length = self.length()?;
+        self.check_host(&bytes[usize::from(line.authority.start)..usize::from(line.authority.end)])?;
+        self.check_expect()?;
+        self.head.linger = match (self.head.version, self.asks_close, self.asks_keep) {
+            (Version::Http11, false, _) => Linger::Keep,
+            (Version::Http10, false, true) => Linger::KeepSaid,
+            _ => Linger::Close,
+        };
+        Ok((self.head, length))
+    }
+
+    /// RFC 9112 section 6.3, without the parts that let two readers disagree.
+    fn length(&self) -> Result<Length, Problem> {
+        if self.transfer_encoding != Field::Absent {
+            let both = self.content_length != Field::Absent;
+            let coding = Code::NotImplemented.problem().detail("no transfer coding is taken");
+            return Err(if both { bad("Content-Length together with Transfer-Encoding") } else { coding });
+        }
+        match self.content_length {
+            Field::Absent => Ok(Length::Absent),
+            Field::Repeated(_) => Err(bad("Content-Length more than once")),
+            Field::Once(digits) => match decimal(digits) {
+                Some(bytes) => Ok(Length::Bytes(bytes)),
+                None if digits.iter().all(u8::is_ascii_digit) && digits.len() > 19 && digits[0] != b'0' => {
+                    Ok(Length::Bytes(u64::MAX))
+                }
+                None => Err(bad("Content-Length is not a plain number")),
+            },
+        }
+    }
+
+    fn check_host(&self, authority: &[u8]) -> Result<(), Problem> {
+        match self.host {
+            Field::Absent if self.head.version == Version::Http10 => Ok(()),
+            Field::Absent => Err(bad("no Host")),
+            Field::Repeated(_) => Err(bad("Host more than once")),
+            Field::Once(host) if !is_authority(host) => Err(bad("Host is malformed")),
+            Field::Once(host) if !authority.is_empty() && !host.eq_ignore_ascii_case(authority) => {
+                Err(bad("Host is not the host of the target"))
+            }
+            Field::Once(_) => Ok(()),
+        }
+    }
+
+    fn check_expect(&mut self) -> Result<(), Problem> {
+        match self.expect {
+            Field::Absent => Ok(()),
+            Field::Once(value) if value.eq_ignore_ascii_case(b"100-continue") => {
+                self.head.expects_continue = self.head.version == Version::Http11;
+                Ok(())
+            }
+            _ => Err(Code::BadHeader.problem().detail("only 100-continue can be expected")),
+        }
+    }
+}
+
+/// Whether a comma-separated list has this member; its parameters do not count.
+fn lists(value: &[u8], member: &[u8]) -> bool {
+    value.split(|&byte| byte == b',').any(|part| {
+        let name = part.split(|&byte| byte == b';').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(member)
+    })
+}
+
+/// A part of the target, which was checked to be ASCII.
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap_or_default()
+}
+
+const fn bad(detail: &'static str) -> Problem {
+    Problem::new(Code::BadRequest).detail(detail)
+}

@@ -1,0 +1,60 @@
+//! Every bound of the HTTP side, by name. Relations are checked when this file compiles.
+//!
+//! No number that a client could push against stands anywhere else in [`crate::http`].
+
+/// Longest head, in bytes: request line, header lines and the empty line.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Most header lines.
+pub const HEADERS_MAX: usize = 64;
+/// Longest request target, in bytes.
+pub const TARGET_BYTES_MAX: usize = 2 * 1024;
+/// Longest request line with its line end: target, method, version, spaces.
+pub const REQUEST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + 64;
+/// Longest method that is looked at, in bytes.
+pub const METHOD_BYTES_MAX: usize = 32;
+/// Longest body of a purchase, in bytes.
+pub const BUY_BODY_BYTES_MAX: usize = 4 * 1024;
+/// Longest body of any other request, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// What a connection's buffer holds at first, in bytes; one that is larger is given back when empty.
+pub const CONN_BUFFER_BYTES: usize = 4 * 1024;
+/// What a connection's buffer can grow to, in bytes.
+pub const CONN_BUFFER_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX;
+
+/// A head has to be complete this long after its first byte, in milliseconds.
+pub const HEAD_MS_MAX: u64 = 5_000;
+/// A body has to be complete this long after its head, in milliseconds.
+pub const BODY_MS_MAX: u64 = 5_000;
+/// A connection that says nothing is closed after this long, in milliseconds.
+pub const IDLE_MS_MAX: u64 = 30_000;
+
+/// Longest wait that `?wait_ms=` can ask for, in milliseconds.
+pub const WAIT_MS_MAX: u32 = 30_000;
+/// Orders in a buyer's list when `?limit=` is absent.
+pub const BUYER_LIST_DEFAULT: u16 = 50;
+/// Most orders in a buyer's list.
+pub const BUYER_LIST_MAX: u16 = 200;
+/// Rows in a merchant's list when `?limit=` is absent.
+pub const MERCHANT_LIST_DEFAULT: u16 = 100;
+/// Most rows in a merchant's list.
+pub const MERCHANT_LIST_MAX: u16 = 1_000;
+
+/// Deepest nesting of a JSON value.
+pub const JSON_DEPTH_MAX: u32 = 16;
+/// Longest name of a field that an `unknown_field` answer repeats, in bytes.
+pub const FIELD_NAME_BYTES_MAX: usize = 32;
+
+/// Longest token that is looked at, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// Longest token whose verdict a connection remembers, in bytes.
+pub const TOKEN_BYTES_REMEMBERED_MAX: usize = 1024;
+
+const _: () = {
+    assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX);
+    assert!(METHOD_BYTES_MAX + TARGET_BYTES_MAX + " HTTP/1.1 \r\n".len() < REQUEST_LINE_BYTES_MAX);
+    assert!(BUY_BODY_BYTES_MAX <= BODY_BYTES_MAX);
+    assert!(CONN_BUFFER_BYTES <= HEAD_BYTES_MAX);
+    // Offsets within a head are kept in 16 bits.
+    assert!(HEAD_BYTES_MAX <= u16::MAX as usize);
+    assert!(TOKEN_BYTES_REMEMBERED_MAX <= TOKEN_BYTES_MAX);
+};

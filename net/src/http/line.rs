@@ -1,0 +1,187 @@
+//! The request line: method, target, version, and nothing between the lines.
+//!
+//! Exactly one space separates the three parts (RFC 9112 section 3 lets a
+//! server be laxer; laxness is where two parsers begin to disagree). The target
+//! is never normalised: what is not literally a path of this server is not one.
+//! Next: [`crate::http::head`].
+
+use std::ops::Range;
+
+use crate::http::chars::{is_host, is_target, is_token, percent_signs_are_whole};
+use crate::http::limits::{METHOD_BYTES_MAX, TARGET_BYTES_MAX};
+use crate::http::problem::{Code, Problem};
+
+/// The methods that this server can tell apart; another one is answered 501.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Method {
+    /// Read.
+    Get,
+    /// Read, without the body.
+    Head,
+    /// Do.
+    Post,
+    /// Create or replace.
+    Put,
+    /// Remove.
+    Delete,
+    /// Known, allowed nowhere.
+    Options,
+    /// Known, allowed nowhere.
+    Patch,
+    /// Known, allowed nowhere.
+    Trace,
+}
+
+impl Method {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(match bytes {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"DELETE" => Self::Delete,
+            b"OPTIONS" => Self::Options,
+            b"PATCH" => Self::Patch,
+            b"TRACE" => Self::Trace,
+            _ => return None,
+        })
+    }
+    /// Whether a request with it has to say how long its body is.
+    pub const fn has_body(self) -> bool {
+        matches!(self, Self::Post | Self::Put | Self::Patch)
+    }
+}
+
+/// The versions that are spoken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Version {
+    /// HTTP/1.0: closes unless asked to keep the connection.
+    Http10,
+    /// HTTP/1.1: keeps the connection unless asked to close.
+    Http11,
+}
+
+/// A request line that holds, as offsets from its beginning.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// What is to be done.
+    pub(crate) method: Method,
+    /// In which dialect.
+    pub(crate) version: Version,
+    /// The path and query, of whatever form the target was; empty stands for `/`.
+    pub(crate) path_and_query: Range<u16>,
+    /// The authority of a target in absolute form; empty = the target was none.
+    pub(crate) authority: Range<u16>,
+}
+
+impl Line {
+    /// Parses a request line without its CRLF.
+    ///
+    /// # Errors
+    /// 400 where it is malformed, then 505, 414 and 501, in this order. The
+    /// connection has to be closed after any of them.
+    pub(crate) fn parse(line: &[u8]) -> Result<Self, Problem> {
+        let (method, rest) = split_at_space(line).ok_or(malformed("no method"))?;
+        let (target, version) = split_at_space(rest).ok_or(malformed("no target or no version"))?;
+        if method.is_empty() || !method.iter().all(|&byte| is_token(byte)) {
+            return Err(malformed("the method is no token"));
+        }
+        if target.is_empty() {
+            return Err(malformed("the target is empty"));
+        }
+        let version = parse_version(version)?;
+        if target.len() > TARGET_BYTES_MAX {
+            return Err(Code::TargetTooLong.problem());
+        }
+        let method = Method::parse(method).ok_or(Code::NotImplemented.problem().detail("unknown method"))?;
+        let target_at = line.len() - rest.len();
+        let (authority, path_and_query) = split_target(method, target)?;
+        let shift = |range: Range<usize>| (target_at + range.start) as u16..(target_at + range.end) as u16;
+        Ok(Self { method, version, path_and_query: shift(path_and_query), authority: shift(authority) })
+    }
+}
+
+/// The verdict on a first line that has gone on for too long without ending.
+pub(crate) fn endless(begin: &[u8]) -> Problem {
+    let method_end = begin.iter().take(METHOD_BYTES_MAX).position(|&byte| byte == b' ');
+    match method_end {
+        Some(_) => Code::TargetTooLong.problem(),
+        None => malformed("no method"),
+    }
+}
+
+/// Whether this can stand in a Host field: a host, and perhaps a port.
+pub(crate) fn is_authority(bytes: &[u8]) -> bool {
+    let (host, port) = match bytes.strip_prefix(b"[") {
+        Some(rest) => match memchr::memchr(b']', rest) {
+            Some(at) if is_ip_literal(&rest[..at]) => (&rest[..at], &rest[at + 1..]),
+            _ => return false,
+        },
+        None => bytes.split_at(memchr::memchr(b':', bytes).unwrap_or(bytes.len())),
+    };
+    let host_holds = bytes[0..].starts_with(b"[") || host.iter().all(|&byte| is_host(byte));
+    let port_holds = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    !host.is_empty() && host_holds && port_holds && percent_signs_are_whole(host)
+}
+
+fn is_ip_literal(bytes: &[u8]) -> bool {
+    str::from_utf8(bytes).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+fn split_at_space(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = memchr::memchr(b' ', bytes)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+fn parse_version(version: &[u8]) -> Result<Version, Problem> {
+    match version {
+        b"HTTP/1.1" => Ok(Version::Http11),
+        b"HTTP/1.0" => Ok(Version::Http10),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(Code::VersionNotSupported.problem())
+        }
+        _ => Err(malformed("the version is malformed")),
+    }
+}
+
+/// The authority and the path with its query, as ranges within the target
+/// (RFC 9112 section 3.2).
+///
+/// Origin form and, as the RFC demands, absolute form with the scheme `http`
+/// are taken; the asterisk for `OPTIONS` alone; the authority form belongs to
+/// CONNECT, which is not implemented.
+fn split_target(method: Method, target: &[u8]) -> Result<(Range<usize>, Range<usize>), Problem> {
+    const SCHEME: &[u8] = b"http://";
+    let whole = 0..target.len();
+    if target == b"*" {
+        let allowed = method == Method::Options;
+        return if allowed { Ok((0..0, whole)) } else { Err(malformed("an asterisk as target")) };
+    }
+    if !target.iter().all(|&byte| is_target(byte)) || !percent_signs_are_whole(target) {
+        return Err(malformed("the target has a character that it cannot have"));
+    }
+    if target[0] == b'/' {
+        return Ok((0..0, whole));
+    }
+    let is_absolute = target.len() >= SCHEME.len() && target[..SCHEME.len()].eq_ignore_ascii_case(SCHEME);
+    if !is_absolute {
+        return Err(malformed("the target is neither a path nor an http URI"));
+    }
+    let rest = &target[SCHEME.len()..];
+    let path_at = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    if !is_authority(&rest[..path_at]) {
+        return Err(malformed("the target has no valid host"));
+    }
+    let path_at = SCHEME.len() + path_at;
+    Ok((SCHEME.len()..path_at, path_at..target.len()))
+}
+
+const fn malformed(detail: &'static str) -> Problem {
+    Problem::new(Code::BadRequest).detail(detail)
+}

@@ -1,0 +1,229 @@
+//! What can be wrong with a request, as the client is told.
+//!
+//! [`Code`] is closed and stable: clients match on its names. A [`Problem`] is
+//! a plain value; it never carries bytes of a client into a header. It is
+//! rendered by [`crate::http::answer`].
+
+use stampede_core::item::FieldError;
+use stampede_core::types::OrderId;
+
+use crate::http::answer::Status;
+use crate::http::limits::FIELD_NAME_BYTES_MAX;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $status:ident $name:literal $title:literal,)+) => {
+        /// Every reason for which a request is refused.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Code { $($(#[$doc])* $variant),+ }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// The status under which it is answered.
+            pub const fn status(self) -> Status {
+                match self { $(Self::$variant => Status::$status),+ }
+            }
+            /// The stable name that clients match on.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+            /// One sentence for a human.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request cannot be understood, or its framing leaves doubt.
+    BadRequest = BadRequest "bad_request" "The request is malformed.",
+    /// The body is not the strict JSON object that was expected.
+    BadJson = BadRequest "bad_json" "The body is not a valid JSON object.",
+    /// The quantity is not an integer from 1 to 1000000.
+    BadQuantity = BadRequest "bad_quantity" "The quantity must be an integer from 1 to 1000000.",
+    /// The body has a field that this call does not know.
+    UnknownField = BadRequest "unknown_field" "The body has a field that this call does not know.",
+    /// A header has a value that it cannot have.
+    BadHeader = BadRequest "bad_header" "A header is malformed or repeated.",
+    /// Nobody vouches for the caller.
+    Unauthenticated = Unauthorized "unauthenticated" "A valid token is required.",
+    /// The sale has not begun.
+    NotOpen = Forbidden "not_open" "The sale is not open yet.",
+    /// The sale is over.
+    Ended = Forbidden "ended" "The sale has ended.",
+    /// A ticket is needed.
+    TicketRequired = Forbidden "ticket_required" "A ticket is required.",
+    /// The ticket does not count here.
+    TicketInvalid = Forbidden "ticket_invalid" "The ticket is not valid.",
+    /// A challenge has to be solved first.
+    ChallengeRequired = Forbidden "challenge_required" "A challenge has to be solved first.",
+    /// The challenge was not solved.
+    ChallengeFailed = Forbidden "challenge_failed" "The challenge was not solved.",
+    /// This buyer may not buy this.
+    NotEligible = Forbidden "not_eligible" "This account may not buy this item.",
+    /// There is no such thing, or not for this caller.
+    NotFound = NotFound "not_found" "There is nothing here.",
+    /// The path exists, but not for this method.
+    MethodNotAllowed = MethodNotAllowed "method_not_allowed" "This method is not allowed here.",
+    /// A body was to be expected and its length was not given.
+    LengthRequired = LengthRequired "length_required" "Content-Length is required.",
+    /// The body is longer than this call takes.
+    BodyTooLarge = BodyTooLarge "body_too_large" "The body is too large.",
+    /// The target is longer than 2 KiB.
+    TargetTooLong = TargetTooLong "target_too_long" "The request target is too long.",
+    /// The head is longer than 8 KiB or has more than 64 fields.
+    HeadersTooLarge = HeadersTooLarge "headers_too_large" "The request head is too large.",
+    /// A method or a transfer coding that this server does not speak.
+    NotImplemented = NotImplemented "not_implemented" "This is not implemented.",
+    /// Neither HTTP/1.1 nor HTTP/1.0.
+    VersionNotSupported = VersionNotSupported "version_not_supported" "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
+    /// No unit is left.
+    SoldOut = Conflict "sold_out" "Sold out.",
+    /// The buyer has had all that one buyer may have.
+    CapReached = Conflict "cap_reached" "The limit per buyer is reached.",
+    /// The item is paused.
+    Paused = Conflict "paused" "The sale is paused.",
+    /// The units went back before the payment came.
+    HoldExpired = Conflict "hold_expired" "The hold has expired.",
+    /// The order is past the point where it can be called off.
+    NotCancellable = Conflict "not_cancellable" "The order cannot be cancelled any more.",
+    /// The first request with this key has not been answered yet.
+    IdempotencyKeyRunning = Conflict "idempotency_key_running" "A request with this key is still running.",
+    /// The order was paid with another reference.
+    AlreadyPaid = Conflict "already_paid" "The order was paid with another reference.",
+    /// The order is in no state in which it can be paid.
+    NotPayable = Conflict "not_payable" "The order cannot be paid.",
+    /// The order is in no state in which it can be refunded.
+    NotRefundable = Conflict "not_refundable" "The order cannot be refunded.",
+    /// Fewer units are available than were to be withdrawn, or more than can be were to be granted.
+    StockOutOfRange = Conflict "stock_out_of_range" "The stock cannot be changed by that much.",
+    /// The key was used for another payload.
+    IdempotencyKeyReused = Unprocessable "idempotency_key_reused" "The key was used for another request.",
+    /// A field has a value that it cannot have.
+    InvalidField = Unprocessable "invalid_field" "A field has a value that it cannot have.",
+    /// Too many requests from this buyer or address.
+    RateLimited = TooManyRequests "rate_limited" "Too many requests.",
+    /// Something went wrong that nobody foresaw.
+    Internal = Internal "internal" "An unforeseen error.",
+    /// More work than can be queued.
+    Overloaded = Unavailable "overloaded" "Too busy at the moment.",
+    /// The log's disk budget is used up.
+    LogFull = Unavailable "log_full" "No order can be recorded at the moment.",
+    /// The server is going down.
+    Draining = Unavailable "draining" "The server is shutting down.",
+}
+
+impl Code {
+    /// The same, as a problem that says nothing more.
+    pub const fn problem(self) -> Problem {
+        Problem::new(self)
+    }
+    /// What `retry_after_ms` is where the problem does not say it: every 429 and 503 has one.
+    pub(crate) const fn retry_after_ms_default(self) -> Option<u64> {
+        match self.status() {
+            Status::TooManyRequests | Status::Unavailable => Some(1_000),
+            _ => None,
+        }
+    }
+}
+
+/// Why a request is refused, with what helps the caller on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// The reason.
+    pub code: Code,
+    /// What exactly, for a human.
+    pub detail: Option<&'static str>,
+    /// Which field.
+    pub field: Option<FieldName>,
+    /// How long until the sale opens, in milliseconds.
+    pub opens_in_ms: Option<u64>,
+    /// When to come again, in milliseconds; 429 and 503 say 1000 where it is `None`.
+    pub retry_after_ms: Option<u64>,
+    /// The order that used up the cap.
+    pub order_id: Option<OrderId>,
+    /// With 405: the methods of the path, as `Allow` lists them.
+    pub allow: Option<&'static str>,
+}
+
+impl Problem {
+    /// A problem that says nothing but its code.
+    pub const fn new(code: Code) -> Self {
+        Self {
+            code,
+            detail: None,
+            field: None,
+            opens_in_ms: None,
+            retry_after_ms: None,
+            order_id: None,
+            allow: None,
+        }
+    }
+    /// The same, saying what exactly is wrong.
+    pub const fn detail(self, detail: &'static str) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+    /// The same, naming the field. A name that is long or has unusual characters is left out.
+    pub fn field(self, name: &str) -> Self {
+        Self { field: FieldName::new(name), ..self }
+    }
+    /// `not_open`, and how long until it is.
+    pub const fn not_open(opens_in_ms: u64) -> Self {
+        Self { opens_in_ms: Some(opens_in_ms), ..Self::new(Code::NotOpen) }
+    }
+    /// `cap_reached`, and the order that used it up.
+    pub const fn cap_reached(order: OrderId) -> Self {
+        Self { order_id: Some(order), ..Self::new(Code::CapReached) }
+    }
+    /// `rate_limited`, and when to come again.
+    pub const fn rate_limited(retry_after_ms: u64) -> Self {
+        Self { retry_after_ms: Some(retry_after_ms), ..Self::new(Code::RateLimited) }
+    }
+    /// `invalid_field`: which, and why.
+    pub fn invalid_field(name: &str, reason: &'static str) -> Self {
+        Self::new(Code::InvalidField).field(name).detail(reason)
+    }
+}
+
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
+impl From<FieldError> for Problem {
+    fn from(error: FieldError) -> Self {
+        Self::invalid_field(error.field, error.reason)
+    }
+}
+
+/// The name of a field, kept by value: 1 to 32 characters of `A-Z a-z 0-9 _ - .`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FieldName {
+    len: u8,
+    bytes: [u8; FIELD_NAME_BYTES_MAX],
+}
+
+impl FieldName {
+    /// The name, or `None` if it is none that is worth repeating.
+    pub fn new(name: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        if name.is_empty() || name.len() > FIELD_NAME_BYTES_MAX || !name.bytes().all(plain) {
+            return None;
+        }
+        let mut bytes = [0; FIELD_NAME_BYTES_MAX];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        Some(Self { len: name.len() as u8, bytes })
+    }
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for FieldName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_str().fmt(f)
+    }
+}

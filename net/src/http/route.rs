@@ -1,0 +1,351 @@
+//! Which call a request is: every path of API.md, for both listeners, in one closed enum.
+//!
+//! Paths are compared byte by byte and never normalised, so that no two
+//! spellings reach one call: a percent sign outside of a subject is 404. The
+//! paths of one listener do not exist on the other. Next: [`crate::http::body`].
+
+use stampede_core::types::{ItemId, OrderId, Subject};
+
+use crate::http::chars::decimal;
+use crate::http::head::Head;
+use crate::http::limits::{
+    BUYER_LIST_DEFAULT, BUYER_LIST_MAX, MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX, WAIT_MS_MAX,
+};
+use crate::http::line::Method;
+use crate::http::problem::{Code, Problem};
+use crate::http::query::{Query, decode_query_subject, decode_subject};
+
+/// Whose listener a connection came in on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listener {
+    /// Buyers.
+    Public,
+    /// The shop's back office.
+    Merchant,
+}
+
+/// A call, with what its path and query say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// `GET /v1/time`
+    Time,
+    /// `GET /v1/items`
+    Items,
+    /// `GET /v1/items/{id}`
+    Item(ItemId),
+    /// `POST /v1/items/{id}/orders`
+    Buy(ItemId),
+    /// `GET /v1/orders?limit=&after=`
+    Orders(OrdersQuery),
+    /// `GET /v1/orders/{id}?wait_ms=`
+    Order {
+        /// Which.
+        order: OrderId,
+        /// How long to wait for it to leave `accepted`; 0 = not at all.
+        wait_ms: u32,
+    },
+    /// `POST /v1/orders/{id}/cancel`
+    CancelOrder(OrderId),
+    /// `PUT /admin/items/{id}`
+    PutItem(ItemId),
+    /// `GET /admin/items`
+    AdminItems,
+    /// `GET /admin/items/{id}`
+    AdminItem(ItemId),
+    /// `POST /admin/items/{id}/restock`
+    Restock(ItemId),
+    /// `POST /admin/items/{id}/pause`
+    PauseItem(ItemId),
+    /// `POST /admin/items/{id}/resume`
+    ResumeItem(ItemId),
+    /// `POST /admin/items/{id}/close`
+    CloseItem(ItemId),
+    /// `GET /admin/orders?item=&buyer=&limit=&after=`
+    AdminOrders(AdminOrdersQuery),
+    /// `GET /admin/orders/{id}`
+    AdminOrder(OrderId),
+    /// `POST /admin/orders/{id}/pay`
+    PayOrder(OrderId),
+    /// `POST /admin/orders/{id}/refund`
+    RefundOrder(OrderId),
+    /// `POST /admin/orders/{id}/cancel`
+    AdminCancelOrder(OrderId),
+    /// `PUT /admin/blocklist/{sub}`
+    Block(Subject),
+    /// `DELETE /admin/blocklist/{sub}`
+    Unblock(Subject),
+    /// `GET /admin/stats`
+    Stats,
+    /// `GET /admin/audit?limit=&after=`
+    Audit(AuditQuery),
+    /// `GET /metrics`
+    Metrics,
+    /// `GET /healthz`
+    Healthz,
+    /// `GET /readyz`
+    Readyz,
+}
+
+/// Which of a buyer's own orders.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OrdersQuery {
+    /// At most so many: 1 to 200, 50 if not said.
+    pub limit: u16,
+    /// Only those behind this one.
+    pub after: Option<OrderId>,
+}
+
+/// Which of all orders.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AdminOrdersQuery {
+    /// Only of this item.
+    pub item: Option<ItemId>,
+    /// Only of this buyer.
+    pub buyer: Option<Subject>,
+    /// At most so many: 1 to 1000, 100 if not said.
+    pub limit: u16,
+    /// Only those behind this one.
+    pub after: Option<OrderId>,
+}
+
+/// Which entries of the audit trail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AuditQuery {
+    /// At most so many: 1 to 1000, 100 if not said.
+    pub limit: u16,
+    /// Only those behind this LSN; 0 = from the first.
+    pub after: u64,
+}
+
+impl Route {
+    /// The call that a request is.
+    ///
+    /// # Errors
+    /// `not_found`; `method_not_allowed` with the methods that are; `bad_request`
+    /// for a query that the call does not take. None of them harms the connection.
+    pub fn parse(listener: Listener, head: &Head<'_>) -> Result<Self, Problem> {
+        if head.path == "*" {
+            return Err(not_allowed("GET, HEAD, POST, PUT, DELETE"));
+        }
+        let place = Place::find(listener, head.path).ok_or(Code::NotFound.problem())?;
+        let query = Query::parse(head.query.unwrap_or_default())?;
+        place.call(head.method, &query)
+    }
+
+    /// Whether the request goes to the buy path, whose bodies are kept small.
+    pub(crate) fn is_buy(listener: Listener, head: &Head<'_>) -> bool {
+        matches!(Place::find(listener, head.path), Some(Place::ItemOrders(_)))
+    }
+
+    /// Whether the call can be made without saying who calls.
+    pub const fn is_open(&self) -> bool {
+        matches!(
+            self,
+            Self::Healthz | Self::Readyz | Self::Metrics | Self::Time | Self::Items | Self::Item(_)
+        )
+    }
+}
+
+/// A path that exists, whatever is done with it.
+enum Place {
+    Time,
+    Items,
+    Item(ItemId),
+    ItemOrders(ItemId),
+    Orders,
+    Order(OrderId),
+    OrderCancel(OrderId),
+    AdminItems,
+    AdminItem(ItemId),
+    AdminItemVerb(ItemId, ItemVerb),
+    AdminOrders,
+    AdminOrder(OrderId),
+    AdminOrderVerb(OrderId, OrderVerb),
+    Blocklist(Subject),
+    Stats,
+    Audit,
+    Metrics,
+    Healthz,
+    Readyz,
+}
+
+enum ItemVerb {
+    Restock,
+    Pause,
+    Resume,
+    Close,
+}
+
+enum OrderVerb {
+    Pay,
+    Refund,
+    Cancel,
+}
+
+impl Place {
+    fn find(listener: Listener, path: &str) -> Option<Self> {
+        let mut parts = path.strip_prefix('/')?.split('/');
+        let parts = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
+        match listener {
+            Listener::Public => Self::find_public(parts),
+            Listener::Merchant => Self::find_merchant(parts),
+        }
+    }
+
+    fn find_public(parts: [Option<&str>; 5]) -> Option<Self> {
+        let [Some("v1"), rest @ ..] = parts else { return None };
+        Some(match rest {
+            [Some("time"), None, ..] => Self::Time,
+            [Some("items"), None, ..] => Self::Items,
+            [Some("items"), Some(id), None, _] => Self::Item(item(id)?),
+            [Some("items"), Some(id), Some("orders"), None] => Self::ItemOrders(item(id)?),
+            [Some("orders"), None, ..] => Self::Orders,
+            [Some("orders"), Some(id), None, _] => Self::Order(order(id)?),
+            [Some("orders"), Some(id), Some("cancel"), None] => Self::OrderCancel(order(id)?),
+            _ => return None,
+        })
+    }
+
+    fn find_merchant(parts: [Option<&str>; 5]) -> Option<Self> {
+        Some(match parts {
+            [Some("metrics"), None, ..] => Self::Metrics,
+            [Some("healthz"), None, ..] => Self::Healthz,
+            [Some("readyz"), None, ..] => Self::Readyz,
+            [Some("admin"), Some("stats"), None, ..] => Self::Stats,
+            [Some("admin"), Some("audit"), None, ..] => Self::Audit,
+            [Some("admin"), Some("blocklist"), Some(sub), None, _] => Self::Blocklist(decode_subject(sub)?),
+            [Some("admin"), Some("items"), None, ..] => Self::AdminItems,
+            [Some("admin"), Some("items"), Some(id), None, _] => Self::AdminItem(item(id)?),
+            [Some("admin"), Some("items"), Some(id), Some(verb), None] => {
+                Self::AdminItemVerb(item(id)?, item_verb(verb)?)
+            }
+            [Some("admin"), Some("orders"), None, ..] => Self::AdminOrders,
+            [Some("admin"), Some("orders"), Some(id), None, _] => Self::AdminOrder(order(id)?),
+            [Some("admin"), Some("orders"), Some(id), Some(verb), None] => {
+                Self::AdminOrderVerb(order(id)?, order_verb(verb)?)
+            }
+            _ => return None,
+        })
+    }
+
+    /// What the method does at this place, with the query's parameters.
+    fn call(self, method: Method, query: &Query<'_>) -> Result<Route, Problem> {
+        let read = matches!(method, Method::Get | Method::Head);
+        let route = match self {
+            Self::Orders if read => return orders(query),
+            Self::Order(order) if read => return wait(order, query),
+            Self::AdminOrders if read => return admin_orders(query),
+            Self::Audit if read => return audit(query),
+            Self::Time if read => Route::Time,
+            Self::Items if read => Route::Items,
+            Self::Item(item) if read => Route::Item(item),
+            Self::AdminItems if read => Route::AdminItems,
+            Self::AdminItem(item) if read => Route::AdminItem(item),
+            Self::AdminItem(item) if method == Method::Put => Route::PutItem(item),
+            Self::AdminOrder(order) if read => Route::AdminOrder(order),
+            Self::Stats if read => Route::Stats,
+            Self::Metrics if read => Route::Metrics,
+            Self::Healthz if read => Route::Healthz,
+            Self::Readyz if read => Route::Readyz,
+            Self::Blocklist(subject) if method == Method::Put => Route::Block(subject),
+            Self::Blocklist(subject) if method == Method::Delete => Route::Unblock(subject),
+            place if method == Method::Post => place.act()?,
+            place => return Err(not_allowed(place.methods())),
+        };
+        query.only(&[])?;
+        Ok(route)
+    }
+
+    /// What POST does at this place.
+    fn act(self) -> Result<Route, Problem> {
+        Ok(match self {
+            Self::ItemOrders(item) => Route::Buy(item),
+            Self::OrderCancel(order) => Route::CancelOrder(order),
+            Self::AdminItemVerb(item, ItemVerb::Restock) => Route::Restock(item),
+            Self::AdminItemVerb(item, ItemVerb::Pause) => Route::PauseItem(item),
+            Self::AdminItemVerb(item, ItemVerb::Resume) => Route::ResumeItem(item),
+            Self::AdminItemVerb(item, ItemVerb::Close) => Route::CloseItem(item),
+            Self::AdminOrderVerb(order, OrderVerb::Pay) => Route::PayOrder(order),
+            Self::AdminOrderVerb(order, OrderVerb::Refund) => Route::RefundOrder(order),
+            Self::AdminOrderVerb(order, OrderVerb::Cancel) => Route::AdminCancelOrder(order),
+            place => return Err(not_allowed(place.methods())),
+        })
+    }
+
+    /// What `Allow` lists.
+    const fn methods(&self) -> &'static str {
+        match self {
+            Self::AdminItem(_) => "GET, HEAD, PUT",
+            Self::Blocklist(_) => "PUT, DELETE",
+            Self::ItemOrders(_)
+            | Self::OrderCancel(_)
+            | Self::AdminItemVerb(..)
+            | Self::AdminOrderVerb(..) => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+fn item(id: &str) -> Option<ItemId> {
+    decimal(id.as_bytes()).and_then(ItemId::new)
+}
+
+fn order(id: &str) -> Option<OrderId> {
+    decimal(id.as_bytes()).and_then(OrderId::from_u64)
+}
+
+fn item_verb(verb: &str) -> Option<ItemVerb> {
+    Some(match verb {
+        "restock" => ItemVerb::Restock,
+        "pause" => ItemVerb::Pause,
+        "resume" => ItemVerb::Resume,
+        "close" => ItemVerb::Close,
+        _ => return None,
+    })
+}
+
+fn order_verb(verb: &str) -> Option<OrderVerb> {
+    Some(match verb {
+        "pay" => OrderVerb::Pay,
+        "refund" => OrderVerb::Refund,
+        "cancel" => OrderVerb::Cancel,
+        _ => return None,
+    })
+}
+
+fn orders(query: &Query<'_>) -> Result<Route, Problem> {
+    query.only(&["limit", "after"])?;
+    let limit = query.limit(BUYER_LIST_DEFAULT, BUYER_LIST_MAX)?;
+    Ok(Route::Orders(OrdersQuery { limit, after: query.parsed("after", order)? }))
+}
+
+fn wait(order: OrderId, query: &Query<'_>) -> Result<Route, Problem> {
+    query.only(&["wait_ms"])?;
+    let wait_ms = query.parsed("wait_ms", |text| number(text, u64::from(WAIT_MS_MAX)))?.unwrap_or(0);
+    Ok(Route::Order { order, wait_ms: wait_ms as u32 })
+}
+
+fn admin_orders(query: &Query<'_>) -> Result<Route, Problem> {
+    query.only(&["item", "buyer", "limit", "after"])?;
+    Ok(Route::AdminOrders(AdminOrdersQuery {
+        item: query.parsed("item", item)?,
+        buyer: query.parsed("buyer", decode_query_subject)?,
+        limit: query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?,
+        after: query.parsed("after", order)?,
+    }))
+}
+
+fn audit(query: &Query<'_>) -> Result<Route, Problem> {
+    query.only(&["limit", "after"])?;
+    let limit = query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?;
+    let after = query.parsed("after", |text| number(text, u64::MAX))?.unwrap_or(0);
+    Ok(Route::Audit(AuditQuery { limit, after }))
+}
+
+fn number(text: &str, max: u64) -> Option<u64> {
+    decimal(text.as_bytes()).filter(|&value| value <= max)
+}
+
+const fn not_allowed(methods: &'static str) -> Problem {
+    Problem { allow: Some(methods), ..Problem::new(Code::MethodNotAllowed) }
+}

@@ -1,0 +1,108 @@
+//! The hot refusals, rendered once and copied from then on.
+//!
+//! A template is a whole response. Its date and, where it has one, its one
+//! varying value lie in places that are written over; the value's place is as
+//! wide as the widest value and filled up with spaces, which JSON allows behind
+//! a value. The tests hold each template against the slow rendering.
+
+use std::sync::LazyLock;
+
+use crate::http::answer::{Date, Linger, Manner, render_problem};
+use crate::http::problem::{Code, Problem};
+use stampede_core::types::OrderId;
+
+/// Widest value: an order id in quotes.
+const VALUE_BYTES: usize = 22;
+
+/// The refusals that a sale answers by the million.
+const HOT: [Code; 7] = [
+    Code::SoldOut,
+    Code::NotOpen,
+    Code::Ended,
+    Code::Paused,
+    Code::CapReached,
+    Code::RateLimited,
+    Code::Overloaded,
+];
+
+const LINGERS: [Linger; 3] = [Linger::Keep, Linger::KeepSaid, Linger::Close];
+
+static TEMPLATES: LazyLock<Vec<[Template; 3]>> =
+    LazyLock::new(|| HOT.iter().map(|&code| LINGERS.map(|linger| Template::new(code, linger))).collect());
+
+struct Template {
+    bytes: Vec<u8>,
+    date_at: usize,
+    body_at: usize,
+    value_at: Option<usize>,
+}
+
+/// Appends the whole response if there is a template that says all of it.
+pub(crate) fn write(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) -> bool {
+    let plain = problem.detail.is_none() && problem.field.is_none() && problem.allow.is_none();
+    let Some(index) = HOT.iter().position(|&code| code == problem.code).filter(|_| plain) else {
+        return false;
+    };
+    if *problem != expected(problem) {
+        return false;
+    }
+    TEMPLATES[index][manner.linger as usize].write(out, problem, manner, date);
+    true
+}
+
+/// What a problem with this code has to look like for the template to say it all.
+fn expected(problem: &Problem) -> Problem {
+    let mut expected = problem.code.problem();
+    match problem.code {
+        Code::NotOpen => expected.opens_in_ms = problem.opens_in_ms.or(Some(0)),
+        Code::CapReached => expected.order_id = problem.order_id.or(OrderId::from_u64(1 << 32 | 1)),
+        _ => {}
+    }
+    expected
+}
+
+impl Template {
+    fn new(code: Code, linger: Linger) -> Self {
+        let date: Date = crate::http::answer::date_line(0);
+        let mut sample = code.problem();
+        let widest = OrderId::from_u64(i64::MAX as u64);
+        match code {
+            Code::NotOpen => sample.opens_in_ms = Some(u64::MAX),
+            Code::CapReached => sample.order_id = widest,
+            _ => {}
+        }
+        let has_value = sample != code.problem();
+        let mut bytes = Vec::new();
+        render_problem(&mut bytes, &sample, Manner { linger, bodiless: false }, &date);
+        let find = |needle: &[u8]| memchr::memmem::find(&bytes, needle).unwrap_or_default();
+        let (date_at, body_at) = (find(&date), find(b"\r\n\r\n") + 4);
+        let value_at = has_value.then(|| memchr::memrchr(b':', &bytes).unwrap_or_default() + 1);
+        Self { bytes, date_at, body_at, value_at }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
+        let base = out.len();
+        let len = if manner.bodiless { self.body_at } else { self.bytes.len() };
+        out.extend_from_slice(&self.bytes[..len]);
+        out[base + self.date_at..][..date.len()].copy_from_slice(date);
+        if let Some(value_at) = self.value_at.filter(|_| !manner.bodiless) {
+            let mut room = [b' '; VALUE_BYTES];
+            write_value(&mut room, problem);
+            let width = len - 1 - value_at;
+            out[base + value_at..][..width].copy_from_slice(&room[..width]);
+        }
+    }
+}
+
+fn write_value(room: &mut [u8; VALUE_BYTES], problem: &Problem) {
+    let mut digits = itoa::Buffer::new();
+    if let Some(order) = problem.order_id {
+        let digits = digits.format(order.get()).as_bytes();
+        room[0] = b'"';
+        room[1..=digits.len()].copy_from_slice(digits);
+        room[digits.len() + 1] = b'"';
+    } else if let Some(wait_ms) = problem.opens_in_ms {
+        let digits = digits.format(wait_ms).as_bytes();
+        room[..digits.len()].copy_from_slice(digits);
+    }
+}

@@ -1,0 +1,292 @@
+//! The server: opens the log, starts everything, waits for the end, stops everything.
+//!
+//! ```text
+//! open + lock ─▶ recover into shards ─▶ journal ─▶ Postgres: attach, preheat ─▶ cores ─▶ exporter
+//!                                                                                │
+//! exit ◀─ journal: sync, mark clean ◀─ exporter: drain ◀─ cores: answer, close ◀─┘ SIGTERM
+//! ```
+//!
+//! Every thread reports its end to one loop; if one ends that should not, the whole
+//! process stops: never half alive. Next: [`recover`] for the state,
+//! [`export`](self::export) for Postgres, [`banner`] for what is printed.
+
+mod banner;
+mod export;
+mod recover;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use stampede_persist::export::ExporterHandle;
+use stampede_persist::log::dir::{LogOptions, Started};
+use stampede_persist::log::thread::JournalHandle;
+
+use self::recover::Replayed;
+use crate::engine::clock::SaleClock;
+use crate::engine::home::Home;
+use crate::engine::mesh::Mesh;
+use crate::engine::owner::Owner;
+use crate::engine::shared::{Parts, Phase, Shared};
+use crate::http::route::Listener;
+use crate::runtime::{self, Gate};
+use crate::settings::{Ack, Settings, secrets};
+
+/// The log could not be written: what was acknowledged is safe, nothing more is sold.
+const EXIT_LOG_FAILED: u8 = 74;
+/// It was told to end at once, or the deadline came.
+const EXIT_FORCED: u8 = 75;
+/// Time kept for the last steps of a shutdown (sync, mark clean) within the deadline.
+const LAST_STEPS: Duration = Duration::from_millis(500);
+
+/// Everything that can end the server.
+enum Event {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// The journal cannot write any more.
+    LogFailed(String),
+    /// A core's executor has ended.
+    CoreEnded,
+}
+
+/// Serves until a signal or a failure. The exit code is 0 after an orderly end.
+///
+/// # Errors
+/// What keeps it from starting, with the remedy.
+pub fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+    stop_on_panic();
+    let (events, inbox) = mpsc::channel();
+    watch_signals(events.clone())?;
+    let sockets = bind(&settings)?;
+    let mesh = Arc::new(Mesh::new(settings.cores.len()));
+    let mut server = Server::prepare(&settings, mesh, &events)?;
+    server.start_cores(&settings, sockets, &events)?;
+    banner::print(&settings, &server.shared);
+    Ok(server.run(&settings, &inbox))
+}
+
+/// A thread that panics takes the process with it: half a server is worse than none.
+fn stop_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
+}
+
+fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).context("cannot handle signals")?;
+    std::thread::Builder::new().name("stampede-signals".to_owned()).spawn(move || {
+        let told = signals.forever().take(2).all(|_| events.send(Event::Signal).is_ok());
+        // The second one does not wait for anybody.
+        if told {
+            std::process::exit(i32::from(EXIT_FORCED));
+        }
+    })?;
+    Ok(())
+}
+
+/// Listening sockets: one per core for buyers, one for the shop.
+struct Sockets {
+    public: Vec<socket2::Socket>,
+    merchant: socket2::Socket,
+}
+
+fn bind(settings: &Settings) -> anyhow::Result<Sockets> {
+    let hint = |what: &str, address| format!("cannot listen on {address} for {what}; stop what uses it, or choose another address");
+    // Without this first try, a second server would share the port of the first.
+    drop(runtime::listen(settings.listen, false).with_context(|| hint("buyers", settings.listen))?);
+    let public = settings.cores.iter().map(|_| runtime::listen(settings.listen, true));
+    let public = public.collect::<Result<_, _>>().with_context(|| hint("buyers", settings.listen))?;
+    let merchant = runtime::listen(settings.admin_listen, false);
+    let merchant = merchant.with_context(|| hint("the merchant API", settings.admin_listen))?;
+    Ok(Sockets { public, merchant })
+}
+
+/// Everything that runs.
+struct Server {
+    shared: Arc<Shared>,
+    owners: Vec<Owner>,
+    journal: JournalHandle,
+    exporter: Option<ExporterHandle>,
+    cores_running: usize,
+}
+
+impl Server {
+    /// Recovers the state and starts the log and the exporter; the cores come later.
+    fn prepare(settings: &Settings, mesh: Arc<Mesh>, events: &Sender<Event>) -> anyhow::Result<Self> {
+        let cores = settings.cores.len();
+        let mut replayed = Replayed::open(&settings.data_dir, &log_options(settings), cores)?;
+        let export = settings.postgres.as_ref().map(|postgres| export::Plan::new(postgres, replayed.control()));
+        let attached = match &export {
+            Some(plan) => plan.attach_now(&replayed)?,
+            None => None,
+        };
+        let clock = SaleClock::start(replayed.last_ms());
+        let secret = replayed.secret();
+        let on_failure = {
+            let events = events.clone();
+            move |reason: &str| drop(events.send(Event::LogFailed(reason.to_owned())))
+        };
+        let wakers = mesh.wakers().iter().map(|waker| {
+            let waker = waker.clone();
+            Arc::new(move || waker.wake()) as Arc<dyn Fn() + Send + Sync>
+        });
+        let Started { queue, status, mut journal } = replayed.start_log(wakers.collect(), on_failure)?;
+        journal.start_snapshotter(move || recover::empty(secret)).context("cannot start the snapshot thread")?;
+        if let Some((plan, attached)) = export.as_ref().zip(attached) {
+            plan.preheat(attached, &mut replayed, &queue, clock.now().sale)?;
+        }
+        if settings.demo {
+            recover::open_demo_sale(&mut replayed, &queue, clock.now().sale);
+        }
+        let shared = Arc::new(Shared::new(Parts {
+            clock,
+            identity: secrets::identity(settings)?,
+            admin_token: secrets::admin_token(settings)?.token.reveal().to_owned(),
+            secret,
+            catalogue: replayed.catalogue().clone(),
+            log: status,
+            queue: queue.clone(),
+            export: export.as_ref().map(export::Plan::status),
+            weakened: weakened(settings),
+            ack_durable: settings.ack == Ack::Wal,
+            mesh,
+        }));
+        let owners = replayed.into_shards().into_iter();
+        let owners = owners.map(|shard| Owner::new(shard, queue.producer(), shared.clone())).collect();
+        let exporter = match export {
+            Some(plan) => Some(plan.start(shared.clone(), journal.maintenance().clone())?),
+            None => None,
+        };
+        Ok(Self { shared, owners, journal, exporter, cores_running: 0 })
+    }
+
+    fn start_cores(&mut self, settings: &Settings, sockets: Sockets, events: &Sender<Event>) -> anyhow::Result<()> {
+        let mut merchant = Some(sockets.merchant);
+        let owners = std::mem::take(&mut self.owners);
+        for (core, (owner, socket)) in owners.into_iter().zip(sockets.public).enumerate() {
+            let connections_max = settings.connections_per_core() as usize;
+            let mut gates = vec![Gate { listener: Listener::Public, socket, connections_max }];
+            // The merchant's requests come in on core 0 alone: see `Home::block`.
+            if let Some(socket) = merchant.take() {
+                let connections_max = settings.limits.admin_connections as usize;
+                gates.push(Gate { listener: Listener::Merchant, socket, connections_max });
+            }
+            let shared = self.shared.clone();
+            let started = runtime::start(settings.cores[core], &format!("stampede-core-{core}"), gates, move || {
+                Home::new(core, owner, shared)
+            });
+            let executor = started.with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))?;
+            let events = events.clone();
+            std::thread::Builder::new().name(format!("stampede-watch-{core}")).spawn(move || {
+                let _panics_abort = executor.join();
+                events.send(Event::CoreEnded)
+            })?;
+            self.cores_running += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end and brings it about in order.
+    fn run(mut self, settings: &Settings, inbox: &Receiver<Event>) -> ExitCode {
+        match inbox.recv() {
+            Ok(Event::Signal) => tracing::info!("stopping: no new purchases, answering what is owed"),
+            Ok(Event::LogFailed(reason)) => return self.fail(&reason),
+            Ok(Event::CoreEnded) | Err(_) => {
+                tracing::error!("a core has ended by itself; stopping the process");
+                std::process::abort();
+            }
+        }
+        let deadline = Instant::now() + Duration::from_millis(settings.shutdown.deadline_ms);
+        self.shared.enter(Phase::Draining);
+        if let Err(code) = self.wait_for_cores(inbox, deadline) {
+            return code;
+        }
+        self.drain_export(deadline);
+        match self.journal.shutdown(deadline.saturating_duration_since(Instant::now()) + LAST_STEPS) {
+            Ok(()) => {
+                tracing::info!(durable_lsn = self.shared.log.durable_lsn().0, "stopped in order");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                ExitCode::from(EXIT_FORCED)
+            }
+        }
+    }
+
+    fn wait_for_cores(&mut self, inbox: &Receiver<Event>, deadline: Instant) -> Result<(), ExitCode> {
+        while self.cores_running > 0 {
+            let last_call = deadline.checked_sub(LAST_STEPS).unwrap_or(deadline);
+            let patience = match self.shared.phase() {
+                Phase::Closing => LAST_STEPS,
+                _ => last_call.saturating_duration_since(Instant::now()),
+            };
+            match inbox.recv_timeout(patience) {
+                Ok(Event::CoreEnded) => self.cores_running -= 1,
+                Ok(Event::LogFailed(reason)) => return Err(self.fail(&reason)),
+                Ok(Event::Signal) => {}
+                Err(RecvTimeoutError::Timeout) if self.shared.phase() == Phase::Closing => {
+                    tracing::error!("a core does not stop; leaving it");
+                    return Err(ExitCode::from(EXIT_FORCED));
+                }
+                Err(_) => {
+                    tracing::warn!("connections are still open; closing them");
+                    self.shared.enter(Phase::Closing);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the exporter what is left of the deadline to bring Postgres up to date.
+    fn drain_export(&mut self, deadline: Instant) {
+        let Some(exporter) = self.exporter.take() else { return };
+        let (log, queue) = (&self.shared.log, &self.shared.queue);
+        let last_call = deadline.checked_sub(LAST_STEPS).unwrap_or(deadline);
+        let done = || queue.is_empty() && exporter.status().exported_lsn() >= log.durable_lsn();
+        let hopeless = || exporter.is_finished() || !exporter.status().connected();
+        while !done() && !hopeless() && Instant::now() < last_call {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        if !done() {
+            let left = log.durable_lsn().0.saturating_sub(exporter.status().exported_lsn().0);
+            tracing::warn!(facts = left, "Postgres is behind; the next start goes on from there");
+        }
+        if let Err(panic) = exporter.stop() {
+            tracing::error!("the exporter had panicked: {panic}");
+        }
+    }
+
+    fn fail(&self, reason: &str) -> ExitCode {
+        self.shared.enter(Phase::Closing);
+        tracing::error!("the log has failed: {reason}. Every acknowledged order is in it; see to the disk, then start again");
+        ExitCode::from(EXIT_LOG_FAILED)
+    }
+}
+
+fn log_options(settings: &Settings) -> LogOptions {
+    LogOptions {
+        segment_bytes: settings.log.segment_bytes,
+        log_bytes_max: settings.log.bytes_max,
+        allow_volatile: settings.log.allow_tmpfs,
+        exports: settings.postgres.is_some(),
+        ..LogOptions::default()
+    }
+}
+
+/// What was weakened on the operator's word (I17).
+fn weakened(settings: &Settings) -> Vec<&'static str> {
+    let mut weakened = Vec::new();
+    if settings.ack == Ack::Memory {
+        weakened.push("ack=memory: orders are acknowledged before they are durable; a crash loses them");
+    }
+    if settings.log.allow_tmpfs {
+        weakened.push("log.allow_tmpfs: the log may lie in memory; a power cut loses it");
+    }
+    weakened
+}

@@ -1,0 +1,164 @@
+//! Postgres, from the server's side: attach before the sale, preheat, and the port through
+//! which the exporter talks to the engine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Context;
+use stampede_core::fact::Switch;
+use stampede_core::types::{Lsn, UnixMillis};
+use stampede_persist::export::{
+    AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus, Exporter,
+    ExporterHandle, ExporterOptions, LogClaim, LogId, attach, migrate, preheat,
+};
+use stampede_persist::feed::{FactFeed, FeedError};
+use stampede_persist::log::control::Control;
+use stampede_persist::log::maintenance::Maintenance;
+use stampede_persist::log::queue::FactQueue;
+
+use super::recover::{Intake, Replayed};
+use crate::engine::ask::{RareAsk, Who};
+use crate::engine::shared::Shared;
+use crate::settings::PostgresSettings;
+
+/// What is known of the export before it runs.
+pub(super) struct Plan {
+    options: ExporterOptions,
+    status: Arc<ExportStatus>,
+}
+
+/// A connection that was attached before the sale.
+pub(super) struct Ready {
+    database: Database,
+    attached: Attached,
+}
+
+impl Plan {
+    pub(super) fn new(postgres: &PostgresSettings, control: &Control) -> Self {
+        let mut options = ExporterOptions::new(postgres.url.reveal(), LogId(control.log_id.0), control.epoch);
+        options.database = control.database.map(DatabaseId);
+        Self { options, status: Arc::default() }
+    }
+
+    pub(super) fn status(&self) -> Arc<ExportStatus> {
+        self.status.clone()
+    }
+
+    /// Attaches, if the database can be reached; if it cannot, the sale goes on without it (I18)
+    /// and the exporter tries by itself. A database that does not belong to this log is refused (I12).
+    pub(super) fn attach_now(&self, replayed: &Replayed) -> anyhow::Result<Option<Ready>> {
+        match self.try_attach(replayed) {
+            Ok(ready) => Ok(Some(ready)),
+            Err(AttachError::Database(reason)) => {
+                tracing::warn!("Postgres: {reason}. The sale goes on; orders are exported when it is back");
+                Ok(None)
+            }
+            Err(refused) => Err(refused).context("this database must not be used with this log"),
+        }
+    }
+
+    fn try_attach(&self, replayed: &Replayed) -> Result<Ready, AttachError> {
+        let unreachable = |error: &dyn std::fmt::Display| AttachError::Database(error.to_string());
+        let connect: &ConnectOptions = &self.options.connect;
+        let mut database = Database::connect(connect).map_err(|error| unreachable(&error))?;
+        migrate(&mut database).map_err(|error| AttachError::Schema(error.to_string()))?;
+        let control = replayed.control();
+        let claim = LogClaim {
+            log_id: self.options.log_id,
+            epoch: control.epoch,
+            first_retained: control.first_lsn,
+            durable: replayed.durable(),
+            database: self.options.database,
+        };
+        let attached = attach(&mut database, &claim)?;
+        Ok(Ready { database, attached })
+    }
+
+    /// Takes over what stands in Postgres and nowhere else, before the first request.
+    pub(super) fn preheat(
+        &self,
+        mut ready: Ready,
+        replayed: &mut Replayed,
+        queue: &FactQueue,
+        now: UnixMillis,
+    ) -> anyhow::Result<()> {
+        let mut intake = Intake { replayed, queue };
+        let report = preheat(&mut ready.database, &ready.attached, now, &mut intake)
+            .context("items in Postgres could not be taken over")?;
+        tracing::info!(items = report.items, orders = report.orders, blocked = report.blocked, "preheated from Postgres");
+        for (item, reason) in &report.left {
+            tracing::warn!(item, "an item in Postgres was not taken over: {reason}");
+        }
+        Ok(())
+    }
+
+    /// Starts the exporter's thread.
+    pub(super) fn start(self, shared: Arc<Shared>, maintenance: Arc<Maintenance>) -> anyhow::Result<ExporterHandle> {
+        let exported = shared.log.exported_watermark();
+        let port = Box::new(Port { shared, maintenance, exported });
+        let exporter = Exporter::new(self.options, port, self.status)?;
+        ExporterHandle::start(exporter).context("cannot start the exporter's thread")
+    }
+}
+
+/// The engine as the exporter sees it.
+struct Port {
+    shared: Arc<Shared>,
+    maintenance: Arc<Maintenance>,
+    exported: Arc<AtomicU64>,
+}
+
+impl ExportPort for Port {
+    fn durable_lsn(&self) -> Lsn {
+        self.shared.log.durable_lsn()
+    }
+
+    fn first_retained_lsn(&self) -> Lsn {
+        self.shared.log.first_retained_lsn()
+    }
+
+    fn open_feed(&mut self, after: Lsn) -> Result<Box<dyn FactFeed + Send>, FeedError> {
+        Ok(Box::new(self.maintenance.tail(after)))
+    }
+
+    fn exported(&mut self, lsn: Lsn) {
+        self.exported.store(lsn.0, Ordering::Release);
+    }
+
+    fn event(&mut self, event: ExportEvent) {
+        let mesh = self.shared.mesh();
+        match event {
+            ExportEvent::Attached { database, cursor } => {
+                tracing::info!(cursor = cursor.0, "exporting to Postgres");
+                if let Err(error) = self.maintenance.set_database(database.0) {
+                    self.alarm(format!("the control file cannot be written: {error}"));
+                }
+            }
+            ExportEvent::StockChangedOutside { item, delta, seen_version, as_of } => {
+                self.alarm(format!("stock row {item} was changed by {delta} units outside (version {seen_version})"));
+                mesh.ask_from_outside(item.owner(mesh.cores()), RareAsk::FollowPostgres { item, delta, as_of });
+            }
+            ExportEvent::PauseItem { item, reason } => {
+                self.alarm(format!("item {item} is paused: {reason}"));
+                let pause = RareAsk::SwitchItem(item, Switch::Paused, Who::Postgres);
+                mesh.ask_from_outside(item.owner(mesh.cores()), pause);
+            }
+            ExportEvent::Alarm(alarm) => self.alarm(alarm.to_string()),
+            ExportEvent::Refused(error) => self.stop_selling(error.to_string()),
+            ExportEvent::FeedLost { reason } => self.stop_selling(reason),
+        }
+    }
+}
+
+impl Port {
+    fn alarm(&self, text: String) {
+        tracing::warn!("alarm: {text}");
+        self.shared.alarm(text);
+    }
+
+    fn stop_selling(&self, reason: String) {
+        tracing::error!("selling has stopped: {reason}");
+        self.shared.alarm(reason.clone());
+        self.shared.stop_selling(reason);
+    }
+}

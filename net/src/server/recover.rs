@@ -1,0 +1,189 @@
+//! From the data directory to shards: every item to its owner, whatever the number of cores.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use stampede_core::catalogue::Catalogue;
+use stampede_core::command::{Command, ItemPatch};
+use stampede_core::fact::Fact;
+use stampede_core::item::Payment;
+use stampede_core::shard::{ApplyError, Shard};
+use stampede_core::state_row::StateRow;
+use stampede_core::types::{HashSecret, ItemId, Lsn, UnixMillis};
+use stampede_persist::export::preheat::PreheatSink;
+use stampede_persist::log::control::Control;
+use stampede_persist::log::dir::{DataDir, LogOptions, Opened, Started};
+use stampede_persist::log::queue::FactQueue;
+use stampede_persist::log::rebuild::Rebuild;
+
+/// The shards of all owners, while they are being filled.
+pub(super) struct Shards {
+    shards: Vec<Shard>,
+    catalogue: Arc<Catalogue>,
+    secret: HashSecret,
+}
+
+impl Shards {
+    fn new(cores: usize, secret: HashSecret) -> Self {
+        let catalogue = Arc::new(Catalogue::new(cores));
+        let shard = |index| Shard::new(index, secret, catalogue.clone());
+        Self { shards: (0..cores).map(shard).collect(), catalogue, secret }
+    }
+
+    fn each(&mut self, owner: Option<ItemId>, mut apply: impl FnMut(&mut Shard) -> Result<(), ApplyError>) -> Result<(), String> {
+        let cores = self.shards.len();
+        match owner {
+            Some(item) => apply(&mut self.shards[item.owner(cores)]),
+            None => self.shards.iter_mut().try_for_each(apply),
+        }
+        .map_err(|error| error.to_string())
+    }
+}
+
+impl Rebuild for Shards {
+    fn row(&mut self, row: &StateRow<'_>) -> Result<(), String> {
+        let owner = match row {
+            StateRow::Item { item, .. } => Some(*item),
+            StateRow::Order { order, .. } => Some(order.item()),
+            StateRow::Blocked { .. } => None,
+            // Where the entry concerns no item, shard 0 keeps it.
+            StateRow::Audit(audit) => match audit.item {
+                Some(item) => Some(item),
+                None => return self.shards[0].load_row(row).map_err(|error| error.to_string()),
+            },
+        };
+        self.each(owner, |shard| shard.load_row(row))
+    }
+
+    fn fact(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Result<(), String> {
+        self.each(fact.item(), |shard| shard.apply(lsn, fact))
+    }
+
+    fn rows(&self, visit: &mut dyn FnMut(StateRow<'_>)) {
+        // Only asked of a single shard: the rows of several would not be in order.
+        self.shards.iter().for_each(|shard| shard.rows(&mut |row| visit(*row)));
+    }
+}
+
+/// A single empty shard, for the snapshotter.
+pub(super) fn empty(secret: HashSecret) -> Box<dyn Rebuild> {
+    Box::new(Shards::new(1, secret))
+}
+
+/// A data directory and the state that was in it.
+pub(super) struct Replayed {
+    opened: Option<Opened>,
+    control: Control,
+    last_ms: UnixMillis,
+    state: Shards,
+}
+
+impl Replayed {
+    /// Opens the directory, checks it, and replays it into shards for that many cores.
+    pub(super) fn open(dir: &Path, options: &LogOptions, cores: usize) -> anyhow::Result<Self> {
+        let data = DataDir::open(dir, options)?;
+        let mut state = Shards::new(cores, data.hash_secret());
+        let opened = data.recover(&mut state).context("the state cannot be recovered")?;
+        opened.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let durable = Lsn(opened.next_lsn().0 - 1);
+        let last_ms = opened.last_ms();
+        state.shards.iter_mut().for_each(|shard| shard.finish_rows(durable, last_ms));
+        let counts = state.shards.iter().map(Shard::counts);
+        let (items, orders) = counts.fold((0, 0), |sum, (items, orders)| (sum.0 + items, sum.1 + orders));
+        tracing::info!(items, orders, facts_replayed = opened.facts_replayed(), durable_lsn = durable.0, "recovered");
+        Ok(Self { control: opened.control(), opened: Some(opened), last_ms, state })
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+    pub(super) fn last_ms(&self) -> UnixMillis {
+        self.last_ms
+    }
+    pub(super) fn secret(&self) -> HashSecret {
+        self.state.secret
+    }
+    pub(super) fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.state.catalogue
+    }
+    /// The last durable fact, before the log is started.
+    pub(super) fn durable(&self) -> Lsn {
+        self.opened.as_ref().map_or(Lsn::ZERO, |opened| Lsn(opened.next_lsn().0 - 1))
+    }
+
+    /// Starts the journal; once.
+    pub(super) fn start_log(
+        &mut self,
+        wakers: Vec<Arc<dyn Fn() + Send + Sync>>,
+        on_failure: impl FnOnce(&str) + Send + 'static,
+    ) -> anyhow::Result<Started> {
+        let opened = self.opened.take().context("the log was started before")?;
+        Ok(opened.start(wakers, on_failure)?)
+    }
+
+    pub(super) fn into_shards(self) -> Vec<Shard> {
+        self.state.shards
+    }
+}
+
+/// Takes facts before the cores run: appends each to the log and applies it.
+pub(super) struct Intake<'a> {
+    /// The state.
+    pub(super) replayed: &'a mut Replayed,
+    /// The queue to the journal, which runs.
+    pub(super) queue: &'a FactQueue,
+}
+
+impl PreheatSink for Intake<'_> {
+    fn knows_item(&mut self, item: ItemId) -> bool {
+        self.replayed.state.catalogue.find(item).is_some()
+    }
+    fn knows_blocked(&mut self, subject: &[u8]) -> bool {
+        let buyer = self.replayed.state.secret.buyer(subject);
+        self.replayed.state.shards[0].is_blocked(buyer)
+    }
+    fn take(&mut self, fact: &Fact<'_>) -> Result<(), String> {
+        while !self.queue.has_room() {
+            self.queue.flush();
+            std::thread::yield_now();
+        }
+        let lsn = self.queue.append(fact);
+        self.queue.flush();
+        self.replayed.state.fact(lsn, fact)
+    }
+}
+
+/// The items of the demo sale: number, name, price, stock, cap, payment, hold.
+const DEMO: [(u64, &str, u64, u64, u32, Payment, u64); 3] = [
+    (1, "Double 11 phone", 499_900, 1_000, 1, Payment::OnOrder, 0),
+    (2, "Red packet", 0, 10_000, 1, Payment::OnOrder, 0),
+    (3, "Railway ticket, window seat", 55_300, 200, 2, Payment::Hold, 120_000),
+];
+/// How long the demo sale is open, in milliseconds.
+const DEMO_OPEN_MS: u64 = 30 * 24 * 3_600_000;
+
+/// Puts the demo's items on sale, where they are not there yet.
+pub(super) fn open_demo_sale(replayed: &mut Replayed, queue: &Arc<FactQueue>, now: UnixMillis) {
+    let cores = replayed.state.shards.len();
+    for (id, name, price_minor, stock, cap, payment, hold_ms) in DEMO {
+        let Some(item) = ItemId::new(id) else { continue };
+        if replayed.state.catalogue.find(item).is_some() {
+            continue;
+        }
+        let patch = ItemPatch {
+            name: Some(name),
+            price_minor: Some(price_minor),
+            stock: Some(stock),
+            opens_at_ms: Some(now),
+            closes_at_ms: Some(UnixMillis(now.0 + DEMO_OPEN_MS)),
+            cap: Some(cap),
+            payment: Some(payment),
+            hold_ms: Some(hold_ms),
+            ..ItemPatch::default()
+        };
+        let command = Command::PutItem { item, patch, actor: "demo" };
+        replayed.state.shards[item.owner(cores)].decide(now, &command, &mut queue.producer());
+    }
+    queue.flush();
+}

@@ -1,0 +1,237 @@
+//! What an operator can set: read from four places, checked once, then fixed.
+//!
+//! Raw settings ([`raw`]: texts and where each came from) and checked settings
+//! ([`Settings`]) are two types, so that no other part of the program can meet
+//! a value that nobody looked at. Reading and checking are pure: the
+//! environment, the file's text and the machine's cores come in as [`Inputs`].
+//! Nothing here opens a socket, and nothing prints a secret.
+//!
+//! Next: [`keys`] for the table of every setting, [`check`] for the rules,
+//! [`secrets`] for the two secrets that are made at the first start.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use stampede_persist::log::dir::LogOptions;
+
+pub mod check;
+pub mod keys;
+pub mod raw;
+pub mod secrets;
+pub mod show;
+pub mod units;
+
+pub use raw::{SettingsError, Source};
+
+/// Everything that a running server needs to know, each value checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where buyers connect.
+    pub listen: SocketAddr,
+    /// Where the shop's back office connects.
+    pub admin_listen: SocketAddr,
+    /// The processors to pin one executor to each, ascending, none twice;
+    /// 1 to `CORES_MAX` of them, all usable by this process.
+    pub cores: Vec<usize>,
+    /// Where the log, the snapshots and the made secrets are kept.
+    pub data_dir: PathBuf,
+    /// When a purchase is answered.
+    pub ack: Ack,
+    /// Whether this is `serve --demo`.
+    pub demo: bool,
+    /// How buyers prove who they are.
+    pub identity: IdentitySettings,
+    /// Where orders are exported to; `None` = nowhere, the log keeps them all.
+    pub postgres: Option<PostgresSettings>,
+    /// Bounds that an operator may move.
+    pub limits: LimitSettings,
+    /// The log's share of the disk.
+    pub log: LogSettings,
+    /// The merchant listener.
+    pub admin: AdminSettings,
+    /// How the server stops.
+    pub shutdown: ShutdownSettings,
+}
+
+/// When a purchase is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ack {
+    /// After its log record is durable.
+    Wal,
+    /// After it was decided in memory: a crash loses acknowledged orders. The banner,
+    /// `/readyz` and a metric have to repeat it (invariant I17).
+    Memory,
+}
+
+/// How buyers prove who they are.
+#[derive(Clone, Debug)]
+pub struct IdentitySettings {
+    /// By token or by a header that a gateway sets.
+    pub mode: IdentityMode,
+    /// The keys that tokens may be signed with; in demo mode the made key is not among
+    /// them yet, see [`secrets::identity_keys`]. Empty in header mode.
+    pub keys: Vec<KeyText>,
+    /// Whose `X-Buyer` and `X-Forwarded-For` headers count. Empty in jwt mode.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// By token or by header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IdentityMode {
+    /// `Authorization: Bearer <JWT>`.
+    Jwt,
+    /// `X-Buyer`, set by a gateway that has authenticated the buyer.
+    Header,
+}
+
+/// One key of `identity.keys`, its parts as the operator wrote them.
+#[derive(Clone, Debug)]
+pub struct KeyText {
+    /// Its name, which tokens carry as `kid`.
+    pub kid: String,
+    /// `HS256` or `EdDSA`.
+    pub alg: String,
+    /// The shared secret (HS256) or the public key (EdDSA), in base64; known to parse as
+    /// an [`IdentityKey`](crate::identity::key::IdentityKey).
+    pub material: Secret,
+}
+
+/// Where orders are exported to.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// The connection string; it may hold the password.
+    pub url: Secret,
+}
+
+/// Bounds that an operator may move.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitSettings {
+    /// Most open connections of the public listener, over all cores.
+    pub connections: u32,
+    /// Most open connections of the merchant listener.
+    pub admin_connections: u32,
+}
+
+/// The log's share of the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSettings {
+    /// Size of one segment file, in bytes; a multiple of 4096.
+    pub segment_bytes: u64,
+    /// Most bytes that all segments together may take.
+    pub bytes_max: u64,
+    /// Whether a log in memory (tmpfs) is accepted. The banner, `/readyz` and a metric
+    /// have to repeat it (invariant I17).
+    pub allow_tmpfs: bool,
+}
+
+/// The merchant listener.
+#[derive(Clone, Debug)]
+pub struct AdminSettings {
+    /// The configured token; `None` = the one in `DATA_DIR/admin.token`,
+    /// see [`secrets::admin_token`].
+    pub token: Option<Secret>,
+}
+
+/// How the server stops.
+#[derive(Clone, Copy, Debug)]
+pub struct ShutdownSettings {
+    /// Longest time between SIGTERM and the end of the process, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+impl Settings {
+    /// Most open public connections of one core: an equal share, rounded up. The kernel
+    /// spreads connections by hash, so one core can be full a little before all are.
+    pub fn connections_per_core(&self) -> u32 {
+        self.limits.connections.div_ceil(self.cores.len() as u32)
+    }
+
+    /// What the log is opened with.
+    pub fn log_options(&self) -> LogOptions {
+        LogOptions {
+            segment_bytes: self.log.segment_bytes,
+            log_bytes_max: self.log.bytes_max,
+            allow_volatile: self.log.allow_tmpfs,
+            exports: self.postgres.is_some(),
+            ..LogOptions::default()
+        }
+    }
+}
+
+/// A text that must not be shown: `Debug` and `Display` print a mask.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps the text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+    /// The text itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Everything that settings are made from.
+pub struct Inputs<'a> {
+    /// Flags that were given: the key's name and the text.
+    pub flags: Vec<(&'static str, String)>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// The settings file: its path as the operator named it, and its text.
+    pub file: Option<(PathBuf, String)>,
+    /// Whether `--demo` was given.
+    pub demo: bool,
+    /// Whether buyers will be served; only then must there be a key for their tokens.
+    pub serving: bool,
+    /// The processors that this process may use, ascending.
+    pub cpus: Vec<usize>,
+    /// Reads the file that a `…_FILE` variable names.
+    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+}
+
+/// Checked settings, and where each value came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// One entry for each key of [`keys::KEYS`], in that order.
+    pub sources: Vec<Source>,
+    /// What is allowed but deserves a word, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads all places and checks every value: flag before environment before file
+/// before (with `--demo`) the demo's preset before default.
+///
+/// # Errors
+/// The first value that cannot be: the text names its key, where it came from, and
+/// what is allowed.
+pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
+    let mut raw = raw::Raw::defaults(inputs.demo);
+    if let Some((path, text)) = &inputs.file {
+        raw.read_file(path, text)?;
+    }
+    raw.read_env(&inputs.env, inputs.read)?;
+    raw.read_flags(&inputs.flags);
+    check::check(raw, inputs)
+}
+
+#[cfg(test)]
+mod tests;

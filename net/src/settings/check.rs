@@ -1,0 +1,316 @@
+//! The rules of the settings: raw values in, [`Settings`] or a sentence out.
+//!
+//! One method per way of writing a value, then the rules between values. Pure:
+//! whether a directory can be written to is the [`crate::doctor`]'s question.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use stampede_core::limits::CORES_MAX;
+
+use super::keys::{KEYS, Key, limits, position};
+use super::raw::{Raw, RawKey, RawValue, shown};
+use super::units::{CoresText, parse_bytes, parse_cores, parse_int, parse_net};
+use super::{
+    Ack, AdminSettings, IdentityMode, IdentitySettings, Inputs, KeyText, LimitSettings, Loaded, LogSettings,
+    PostgresSettings, Secret, Settings, SettingsError, ShutdownSettings, Source,
+};
+use crate::identity::key::IdentityKey;
+
+/// Checks every value by itself and against the others.
+///
+/// # Errors
+/// The first one that cannot be.
+pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
+    let reader = Reader { raw: &raw };
+    let settings = Settings {
+        listen: reader.addr("listen")?,
+        admin_listen: reader.addr("admin_listen")?,
+        cores: reader.cores(&inputs.cpus)?,
+        data_dir: reader.path("data_dir")?,
+        ack: reader.choice("ack", &[("wal", Ack::Wal), ("memory", Ack::Memory)])?,
+        demo: inputs.demo,
+        identity: reader.identity()?,
+        postgres: reader.secret("postgres.url", is_postgres_url)?.map(|url| PostgresSettings { url }),
+        limits: LimitSettings {
+            connections: reader.int("limits.connections", limits::CONNECTIONS)? as u32,
+            admin_connections: reader.int("limits.admin_connections", limits::ADMIN_CONNECTIONS)? as u32,
+        },
+        log: LogSettings {
+            segment_bytes: reader.bytes("log.segment_bytes", limits::SEGMENT_BYTES, limits::SEGMENT_ALIGN)?,
+            bytes_max: reader.bytes("log.bytes_max", limits::LOG_BYTES, 1)?,
+            allow_tmpfs: reader.bool("log.allow_tmpfs")?,
+        },
+        admin: AdminSettings { token: reader.secret("admin.token", is_token)? },
+        shutdown: ShutdownSettings { deadline_ms: reader.int("shutdown.deadline_ms", limits::DEADLINE_MS)? },
+    };
+    reader.together(&settings, inputs.serving)?;
+    let mut warnings = raw.warnings.clone();
+    warnings.extend(worth_a_word(&settings));
+    Ok(Loaded { settings, warnings, sources: raw.values.into_iter().map(|(_, source)| source).collect() })
+}
+
+/// Whether this can be an admin token.
+pub fn is_token(text: &str) -> bool {
+    limits::TOKEN_BYTES.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn is_postgres_url(text: &str) -> bool {
+    let url = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    // The other form that libpq knows: `host=… dbname=…`.
+    url || (text.contains('=') && !text.contains("://"))
+}
+
+struct Reader<'a> {
+    raw: &'a Raw,
+}
+
+impl Reader<'_> {
+    fn entry(&self, name: &str) -> (&'static Key, &RawValue, &Source) {
+        let index = position(name).expect("the key is in the table");
+        let (value, source) = &self.raw.values[index];
+        (&KEYS[index], value, source)
+    }
+
+    fn wrong(&self, name: &str) -> SettingsError {
+        let (key, value, source) = self.entry(name);
+        SettingsError::Value {
+            key: key.name.to_owned(),
+            shown: shown(key, value).into_owned(),
+            source_of: source.clone(),
+            allowed: key.allowed.to_owned(),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<&str, SettingsError> {
+        match self.entry(name).1 {
+            RawValue::Text(text) if !text.is_empty() => Ok(text),
+            _ => Err(self.wrong(name)),
+        }
+    }
+
+    fn addr(&self, name: &str) -> Result<SocketAddr, SettingsError> {
+        let text = self.text(name)?;
+        // The commonest name for an address; no resolver runs for it.
+        let text = text.replace("localhost:", "127.0.0.1:");
+        text.parse().map_err(|_| self.wrong(name))
+    }
+
+    fn path(&self, name: &str) -> Result<PathBuf, SettingsError> {
+        let text = self.text(name)?;
+        if text.contains('\0') { Err(self.wrong(name)) } else { Ok(PathBuf::from(text)) }
+    }
+
+    fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<T, SettingsError> {
+        let text = self.text(name)?;
+        let found = choices.iter().find(|(word, _)| *word == text);
+        found.map(|(_, choice)| *choice).ok_or_else(|| self.wrong(name))
+    }
+
+    fn int(&self, name: &str, allowed: RangeInclusive<u64>) -> Result<u64, SettingsError> {
+        let number = match self.entry(name).1 {
+            RawValue::Int(number) => u64::try_from(*number).ok(),
+            RawValue::Text(text) => parse_int(text),
+            _ => None,
+        };
+        number.filter(|number| allowed.contains(number)).ok_or_else(|| self.wrong(name))
+    }
+
+    fn bytes(&self, name: &str, allowed: RangeInclusive<u64>, align: u64) -> Result<u64, SettingsError> {
+        let bytes = match self.entry(name).1 {
+            RawValue::Int(number) => u64::try_from(*number).ok(),
+            RawValue::Text(text) => parse_bytes(text),
+            _ => None,
+        };
+        let fits = |bytes: &u64| allowed.contains(bytes) && bytes.is_multiple_of(align);
+        bytes.filter(fits).ok_or_else(|| self.wrong(name))
+    }
+
+    fn bool(&self, name: &str) -> Result<bool, SettingsError> {
+        match self.entry(name).1 {
+            RawValue::Bool(truth) => Ok(*truth),
+            RawValue::Text(text) if text == "true" => Ok(true),
+            RawValue::Text(text) if text == "false" => Ok(false),
+            _ => Err(self.wrong(name)),
+        }
+    }
+
+    /// A secret that may be absent. An empty text is absent too: that is what an
+    /// unfilled variable of a deployment template looks like.
+    fn secret(&self, name: &str, allowed: fn(&str) -> bool) -> Result<Option<Secret>, SettingsError> {
+        match self.entry(name).1 {
+            RawValue::None => Ok(None),
+            RawValue::Text(text) if text.is_empty() => Ok(None),
+            RawValue::Text(text) if allowed(text) => Ok(Some(Secret::new(text.clone()))),
+            _ => Err(self.wrong(name)),
+        }
+    }
+
+    fn cores(&self, cpus: &[usize]) -> Result<Vec<usize>, SettingsError> {
+        let name = "cores";
+        let asked = match self.entry(name).1 {
+            RawValue::Int(number) => parse_cores(&number.to_string()),
+            RawValue::Text(text) => parse_cores(text),
+            _ => None,
+        };
+        let usable = |cores: &[usize]| cores.iter().all(|core| cpus.contains(core));
+        match asked.ok_or_else(|| self.wrong(name))? {
+            CoresText::All => Ok(cpus.iter().copied().take(CORES_MAX).collect()),
+            CoresText::First(count) if count <= CORES_MAX && count <= cpus.len() => {
+                Ok(cpus[..count].to_vec())
+            }
+            CoresText::List(list) if list.len() <= CORES_MAX && usable(&list) => Ok(list),
+            CoresText::First(_) | CoresText::List(_) => Err(self.too_many_cores(cpus)),
+        }
+    }
+
+    fn too_many_cores(&self, cpus: &[usize]) -> SettingsError {
+        let (key, value, source) = self.entry("cores");
+        SettingsError::Value {
+            key: key.name.to_owned(),
+            shown: shown(key, value).into_owned(),
+            source_of: source.clone(),
+            allowed: format!(
+                "among the {} processors that this process may use ({}), at most {CORES_MAX} of them",
+                cpus.len(),
+                super::units::show_cores(cpus)
+            ),
+        }
+    }
+
+    fn identity(&self) -> Result<IdentitySettings, SettingsError> {
+        let modes = [("jwt", IdentityMode::Jwt), ("header", IdentityMode::Header)];
+        let mode = self.choice("identity.mode", &modes)?;
+        Ok(IdentitySettings { mode, keys: self.keys()?, trusted_proxies: self.nets()? })
+    }
+
+    fn nets(&self) -> Result<Vec<IpNet>, SettingsError> {
+        let name = "identity.trusted_proxies";
+        let nets: Option<Vec<IpNet>> = match self.entry(name).1 {
+            RawValue::None => Some(Vec::new()),
+            RawValue::Text(text) if text.is_empty() => Some(Vec::new()),
+            RawValue::Text(text) => text.split(',').map(parse_net).collect(),
+            RawValue::List(list) => list.iter().map(|text| parse_net(text)).collect(),
+            _ => None,
+        };
+        nets.ok_or_else(|| self.wrong(name))
+    }
+
+    fn keys(&self) -> Result<Vec<KeyText>, SettingsError> {
+        let name = "identity.keys";
+        let keys: Option<Vec<KeyText>> = match self.entry(name).1 {
+            RawValue::None => Some(Vec::new()),
+            RawValue::Text(text) => text.split_whitespace().map(key_of_word).collect(),
+            RawValue::Keys(keys) => keys.iter().map(key_of_table).collect(),
+            // `keys = []` cannot be told from a list of texts.
+            RawValue::List(list) if list.is_empty() => Some(Vec::new()),
+            _ => None,
+        };
+        let keys = keys.ok_or_else(|| self.wrong(name))?;
+        for key in &keys {
+            let parsed = IdentityKey::parse(&key.kid, &key.alg, key.material.reveal());
+            parsed.map_err(|error| self.in_keys(&format!("the key {:?}: {error}", key.kid)))?;
+        }
+        let twice = |(index, key): (usize, &KeyText)| keys[..index].iter().any(|other| other.kid == key.kid);
+        match keys.iter().enumerate().find(|pair| twice(*pair)) {
+            Some((_, key)) => {
+                Err(self.in_keys(&format!("two keys have the kid {:?}. Rename one of them", key.kid)))
+            }
+            None => Ok(keys),
+        }
+    }
+
+    fn in_keys(&self, problem: &str) -> SettingsError {
+        SettingsError::Together(format!("identity.keys ({}): {problem}", self.entry("identity.keys").2))
+    }
+
+    fn together(&self, settings: &Settings, serving: bool) -> Result<(), SettingsError> {
+        let refuse = |text: &str| Err(SettingsError::Together(text.to_owned()));
+        if overlap(settings.listen, settings.admin_listen) {
+            return Err(self.wrong("admin_listen"));
+        }
+        if settings.log.bytes_max < limits::SEGMENTS_MIN * settings.log.segment_bytes {
+            return Err(self.wrong("log.bytes_max"));
+        }
+        let local = settings.listen.ip().is_loopback();
+        if settings.demo && !(local && settings.admin_listen.ip().is_loopback()) {
+            return refuse(
+                "--demo serves this machine only: its key is made for play. Listen on 127.0.0.1, or leave out --demo and configure identity.keys",
+            );
+        }
+        self.check_identity(&settings.identity, local, serving && !settings.demo)
+    }
+
+    fn check_identity(
+        &self,
+        identity: &IdentitySettings,
+        local: bool,
+        keys_needed: bool,
+    ) -> Result<(), SettingsError> {
+        let trusts_some = !identity.trusted_proxies.is_empty();
+        let problem = match identity.mode {
+            IdentityMode::Header if !local && !trusts_some => {
+                "identity.mode = header lets everybody be any buyer while listen is not loopback. Set identity.trusted_proxies to the gateway's addresses, or listen on 127.0.0.1"
+            }
+            IdentityMode::Header if !identity.keys.is_empty() => {
+                "identity.keys does nothing with identity.mode = header. Take out one of the two"
+            }
+            IdentityMode::Jwt if trusts_some => {
+                "identity.trusted_proxies does nothing with identity.mode = jwt. Take it out, or set identity.mode = header"
+            }
+            IdentityMode::Jwt if keys_needed && identity.keys.is_empty() => {
+                "no key to check the buyers' tokens with. Set identity.keys in the settings file or STAMPEDE_IDENTITY_KEYS (kid:HS256:secret), or try the engine with serve --demo"
+            }
+            _ => return Ok(()),
+        };
+        Err(SettingsError::Together(problem.to_owned()))
+    }
+}
+
+fn key_of_word(word: &str) -> Option<KeyText> {
+    let mut parts = word.splitn(3, ':');
+    let (kid, alg, material) = (parts.next()?, parts.next()?, parts.next()?);
+    let text = Some(material.to_owned());
+    let (secret, public) = if alg == "EdDSA" { (None, text) } else { (text, None) };
+    key_of_table(&RawKey { kid: kid.to_owned(), alg: alg.to_owned(), secret, public })
+}
+
+fn key_of_table(key: &RawKey) -> Option<KeyText> {
+    let material = match (key.alg.as_str(), &key.secret, &key.public) {
+        ("HS256", Some(secret), None) => secret,
+        ("EdDSA", None, Some(public)) => public,
+        _ => return None,
+    };
+    let named = !key.kid.is_empty() && !material.is_empty();
+    named.then(|| KeyText {
+        kid: key.kid.clone(),
+        alg: key.alg.clone(),
+        material: Secret::new(material.clone()),
+    })
+}
+
+/// Whether two listeners would meet: the same port, and the same address or one that
+/// stands for all.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let meet = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && meet
+}
+
+fn worth_a_word(settings: &Settings) -> Vec<String> {
+    let mut words = Vec::new();
+    if !settings.admin_listen.ip().is_loopback() {
+        words.push(format!(
+            "admin_listen = {} can be reached from other machines, and its token travels in clear: keep it inside a private network",
+            settings.admin_listen
+        ));
+    }
+    if settings.ack == Ack::Memory {
+        words.push("ack = memory: a crash loses orders that were acknowledged".to_owned());
+    }
+    if settings.log.allow_tmpfs {
+        words.push("log.allow_tmpfs = true: a reboot may lose every order".to_owned());
+    }
+    words
+}

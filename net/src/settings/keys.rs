@@ -1,0 +1,214 @@
+//! The table of every setting: its names, default, bounds and meaning.
+//!
+//! The reader, `check-config`, the help of the flags and the table in
+//! docs/CONFIG.md are all made from it or compared with it, so a setting that
+//! does nothing, or that nobody described, cannot exist. Rules between
+//! settings are in [`super::check`].
+
+/// One setting.
+pub struct Key {
+    /// Its name in the file, with dots for tables: `limits.connections`.
+    pub name: &'static str,
+    /// The flag of `serve` that sets it.
+    pub flag: Option<&'static str>,
+    /// Its value when nobody sets it, as text; empty = none.
+    pub default: &'static str,
+    /// What `--demo` puts in place of the default.
+    pub demo: Option<&'static str>,
+    /// Whether its value must never be shown, and may come from a file.
+    pub secret: bool,
+    /// What is allowed, as the end of the sentence "must be …".
+    pub allowed: &'static str,
+    /// What it does, in one sentence.
+    pub meaning: &'static str,
+}
+
+impl Key {
+    /// The environment variable that sets it: `STAMPEDE_LIMITS_CONNECTIONS`.
+    pub fn env(&self) -> String {
+        format!("{ENV_PREFIX}{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// What the names of our environment variables begin with.
+pub const ENV_PREFIX: &str = "STAMPEDE_";
+/// The environment variable that names the settings file, as `--config` does.
+pub const ENV_CONFIG: &str = "STAMPEDE_CONFIG";
+
+/// Bounds of the values. The texts in [`KEYS`] repeat them in words; a test compares.
+pub mod limits {
+    use std::ops::RangeInclusive;
+
+    /// Open connections of the public listener.
+    pub const CONNECTIONS: RangeInclusive<u64> = 1..=10_000_000;
+    /// Open connections of the merchant listener.
+    pub const ADMIN_CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
+    /// Bytes of a log segment: at least a few groups of the largest size, at most what the log takes.
+    pub const SEGMENT_BYTES: RangeInclusive<u64> = (4 << 20)..=(1 << 30);
+    /// Bytes of all log segments: the least holds a full queue of facts many times over.
+    pub const LOG_BYTES: RangeInclusive<u64> = (128 << 20)..=(1 << 50);
+    /// The budget must hold the segment in use, its spare, and two to drain.
+    pub const SEGMENTS_MIN: u64 = 4;
+    /// Milliseconds from SIGTERM to the end.
+    pub const DEADLINE_MS: RangeInclusive<u64> = 100..=600_000;
+    /// Bytes of an admin token.
+    pub const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
+    /// Segments begin and end on a block.
+    pub const SEGMENT_ALIGN: u64 = 4096;
+}
+
+/// Every setting, in the order in which `check-config` and docs/CONFIG.md show them.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "listen",
+        flag: Some("--listen"),
+        default: "127.0.0.1:7070",
+        demo: None,
+        secret: false,
+        allowed: "an address and a port, such as 127.0.0.1:7070 or [::]:7070",
+        meaning: "Where buyers connect.",
+    },
+    Key {
+        name: "admin_listen",
+        flag: Some("--admin-listen"),
+        default: "127.0.0.1:7071",
+        demo: None,
+        secret: false,
+        allowed: "an address and a port other than those of listen",
+        meaning: "Where the shop's back office, payment callbacks and metrics connect.",
+    },
+    Key {
+        name: "cores",
+        flag: Some("--cores"),
+        default: "all",
+        demo: None,
+        secret: false,
+        allowed: "all, a number of cores (4), or a list of processors (0,2-5; a single one: 3-3), at most 64",
+        meaning: "The processors to serve on, one pinned thread each; a number takes the first ones that the process may use.",
+    },
+    Key {
+        name: "data_dir",
+        flag: Some("--data-dir"),
+        default: "./stampede-data",
+        demo: Some("./stampede-demo"),
+        secret: false,
+        allowed: "a directory that the server may create or write to",
+        meaning: "Where the log, the snapshots and the made secrets are kept.",
+    },
+    Key {
+        name: "ack",
+        flag: Some("--ack"),
+        default: "wal",
+        demo: None,
+        secret: false,
+        allowed: "wal or memory",
+        meaning: "When a purchase is answered: once it is durable (wal), or before that (memory: a crash loses acknowledged orders).",
+    },
+    Key {
+        name: "identity.mode",
+        flag: None,
+        default: "jwt",
+        demo: None,
+        secret: false,
+        allowed: "jwt or header",
+        meaning: "How buyers prove who they are: by a signed token, or by the X-Buyer header of a gateway that has authenticated them.",
+    },
+    Key {
+        name: "identity.keys",
+        flag: None,
+        default: "",
+        demo: None,
+        secret: true,
+        allowed: "tables with kid, alg = \"HS256\" and secret, or kid, alg = \"EdDSA\" and public, both in base64; in the environment words of the form kid:alg:key",
+        meaning: "The keys that tokens may be signed with; several, so that they can be rotated.",
+    },
+    Key {
+        name: "identity.trusted_proxies",
+        flag: None,
+        default: "",
+        demo: None,
+        secret: false,
+        allowed: "a list of addresses or networks, such as 10.0.0.0/8; only with identity.mode = header",
+        meaning: "Whose X-Buyer header counts; needed in header mode unless listen is loopback.",
+    },
+    Key {
+        name: "postgres.url",
+        flag: Some("--postgres"),
+        default: "",
+        demo: None,
+        secret: true,
+        allowed: "a connection string, such as postgres://user@host/database",
+        meaning: "Where orders are exported to; none = nowhere, the log keeps them all.",
+    },
+    Key {
+        name: "limits.connections",
+        flag: None,
+        default: "50000",
+        demo: Some("4096"),
+        secret: false,
+        allowed: "1 to 10000000",
+        meaning: "Most open connections of the public listener, shared equally among the cores.",
+    },
+    Key {
+        name: "limits.admin_connections",
+        flag: None,
+        default: "256",
+        demo: None,
+        secret: false,
+        allowed: "1 to 65536",
+        meaning: "Most open connections of the merchant listener.",
+    },
+    Key {
+        name: "log.segment_bytes",
+        flag: None,
+        default: "64MiB",
+        demo: None,
+        secret: false,
+        allowed: "4MiB to 1GiB, a multiple of 4096",
+        meaning: "Size of one segment file of the log.",
+    },
+    Key {
+        name: "log.bytes_max",
+        flag: None,
+        default: "16GiB",
+        demo: Some("1GiB"),
+        secret: false,
+        allowed: "128MiB to 1PiB, and at least 4 segments",
+        meaning: "The log's disk budget: selling pauses (503 log_full) before it is exceeded.",
+    },
+    Key {
+        name: "log.allow_tmpfs",
+        flag: None,
+        default: "false",
+        demo: None,
+        secret: false,
+        allowed: "true or false",
+        meaning: "Accept a data directory in memory, whose orders a reboot loses.",
+    },
+    Key {
+        name: "admin.token",
+        flag: None,
+        default: "",
+        demo: None,
+        secret: true,
+        allowed: "16 to 256 visible ASCII characters",
+        meaning: "What the merchant API asks for; none = one is made at the first start and kept in DATA_DIR/admin.token.",
+    },
+    Key {
+        name: "shutdown.deadline_ms",
+        flag: None,
+        default: "10000",
+        demo: None,
+        secret: false,
+        allowed: "100 to 600000",
+        meaning: "Longest time from SIGTERM to the end of the process.",
+    },
+];
+
+/// Settings that users of rate limiters will try: planned, and refused until they work.
+pub const LATER: &[&str] = &["limits.buyer_per_s", "limits.ip_per_s"];
+
+/// Where a key stands in [`KEYS`].
+pub fn position(name: &str) -> Option<usize> {
+    KEYS.iter().position(|key| key.name == name)
+}

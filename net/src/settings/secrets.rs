@@ -1,0 +1,164 @@
+//! The two secrets that are made at the first start and kept in the data
+//! directory: the merchant's token and, with `--demo`, the key of the tokens.
+//!
+//! Nothing here prints one. Files are made with mode 0600 in one step, so that
+//! there is no moment in which others can read them.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::check::is_token;
+use super::{IdentityMode, KeyText, Secret, Settings};
+use crate::identity::key::{IdentityKey, KeyError};
+use crate::identity::{Identity, IdentityError};
+
+/// The file of the made admin token, within the data directory.
+pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// The file of the made demo key, within the data directory.
+pub const DEMO_KEY_FILE: &str = "demo.key";
+/// The `kid` of the made demo key.
+pub const DEMO_KID: &str = "demo";
+/// Random bytes of a made secret; written as base64url.
+const MADE_BYTES: usize = 32;
+
+/// Why a secret could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file cannot be made or read.
+    #[error("cannot {verb} {} ({cause}). Make the data directory writable for this user", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        cause: io::Error,
+    },
+    /// The file holds something else.
+    #[error("{} does not hold a secret that can be used. Remove it, and the next start makes a new one", .0.display())]
+    Unusable(PathBuf),
+    /// A key that cannot verify anything.
+    #[error("identity.keys: the key {kid:?}: {cause}")]
+    Key {
+        /// Its name.
+        kid: String,
+        /// Why.
+        cause: KeyError,
+    },
+    /// Keys that are not enough, or mode and listener that do not go together.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes ({0})")]
+    Random(getrandom::Error),
+}
+
+/// The token that the merchant API asks for.
+#[derive(Clone, Debug)]
+pub struct AdminToken {
+    /// The token.
+    pub token: Secret,
+    /// The file that holds it; `None` when it was configured.
+    pub path: Option<PathBuf>,
+    /// What deserves a word: the file can be read by others.
+    pub warning: Option<String>,
+}
+
+/// The configured admin token, or the made one, which is made now if there is none.
+/// Creates the data directory (mode 0700) if it is not there.
+///
+/// # Errors
+/// The file cannot be made or read, or holds something else.
+pub fn admin_token(settings: &Settings) -> Result<AdminToken, SecretError> {
+    if let Some(token) = &settings.admin.token {
+        return Ok(AdminToken { token: token.clone(), path: None, warning: None });
+    }
+    let path = settings.data_dir.join(ADMIN_TOKEN_FILE);
+    let (token, warning) = load_or_make(&path)?;
+    Ok(AdminToken { token, path: Some(path), warning })
+}
+
+/// All keys that buyers' tokens may be signed with: the configured ones and, in demo
+/// mode, the made one, which is made now if there is none. Empty in header mode.
+///
+/// # Errors
+/// The demo key's file cannot be made or read, or holds something else.
+pub fn identity_keys(settings: &Settings) -> Result<Vec<KeyText>, SecretError> {
+    let mut keys = settings.identity.keys.clone();
+    if settings.demo && settings.identity.mode == IdentityMode::Jwt {
+        let (material, _) = load_or_make(&settings.data_dir.join(DEMO_KEY_FILE))?;
+        keys.retain(|key| key.kid != DEMO_KID);
+        keys.push(KeyText { kid: DEMO_KID.to_owned(), alg: "HS256".to_owned(), material });
+    }
+    Ok(keys)
+}
+
+/// How buyers are told apart: all keys parsed, the demo's made if need be.
+///
+/// # Errors
+/// As [`identity_keys`]; and for settings that were loaded without `serving` and have
+/// no key.
+pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
+    let trusted = settings.identity.trusted_proxies.clone();
+    match settings.identity.mode {
+        IdentityMode::Header => Ok(Identity::header(settings.listen.ip(), trusted)?),
+        IdentityMode::Jwt => {
+            let keys = identity_keys(settings)?;
+            let parse = |key: &KeyText| {
+                let parsed = IdentityKey::parse(&key.kid, &key.alg, key.material.reveal());
+                parsed.map_err(|cause| SecretError::Key { kid: key.kid.clone(), cause })
+            };
+            Ok(Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?)
+        }
+    }
+}
+
+fn load_or_make(path: &Path) -> Result<(Secret, Option<String>), SecretError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let text = text.trim_end();
+            let usable = is_token(text).then(|| Secret::new(text));
+            Ok((usable.ok_or_else(|| SecretError::Unusable(path.to_owned()))?, open_to_others(path)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map(|secret| (secret, None)),
+        Err(cause) => Err(SecretError::Io { verb: "read", path: path.to_owned(), cause }),
+    }
+}
+
+fn make(path: &Path) -> Result<Secret, SecretError> {
+    let mut bytes = [0; MADE_BYTES];
+    getrandom::fill(&mut bytes).map_err(SecretError::Random)?;
+    let text = URL_SAFE_NO_PAD.encode(bytes);
+    write_private(path, &text).map_err(|cause| SecretError::Io {
+        verb: "write",
+        path: path.to_owned(),
+        cause,
+    })?;
+    Ok(Secret::new(text))
+}
+
+/// Writes beside, syncs, then links into place: a crash leaves a whole file or none,
+/// and of two starts at once one wins instead of both writing.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let beside = path.with_extension(format!("new-{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    let linked = std::fs::hard_link(&beside, path);
+    std::fs::remove_file(&beside)?;
+    linked?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+fn open_to_others(path: &Path) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.mode() & 0o777;
+    let open = mode & 0o077 != 0;
+    open.then(|| format!("{0} can be read by others (mode {mode:03o}): chmod 600 {0}", path.display()))
+}

@@ -1,0 +1,120 @@
+//! The commands that look into what the engine keeps: a real log, a real database.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use stampede_core::fact::Fact;
+use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::state_row::StateRow;
+use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
+use stampede_persist::log::dir::{DataDir, LogOptions};
+use stampede_persist::log::rebuild::Rebuild;
+
+/// Exit code and everything that was printed.
+fn stampede(args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_stampede")).args(args).output().expect("the binary runs");
+    let told = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(told).unwrap())
+}
+
+/// A log needs no state to be made, only facts.
+struct Nothing;
+
+impl Rebuild for Nothing {
+    fn row(&mut self, _: &StateRow<'_>) -> Result<(), String> {
+        Ok(())
+    }
+    fn fact(&mut self, _: Lsn, _: &Fact<'_>) -> Result<(), String> {
+        Ok(())
+    }
+    fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
+}
+
+fn spec() -> ItemSpec<'static> {
+    ItemSpec {
+        name: "phone",
+        price_minor: 100,
+        currency: *b"CNY",
+        opens_at_ms: UnixMillis(1),
+        closes_at_ms: UnixMillis(1_000),
+        cap: 1,
+        payment: Payment::OnOrder,
+        hold_ms: 0,
+        ticket: TicketRule::Never,
+        challenge: ChallengeRule::Never,
+        min_level: 0,
+        min_account_age_s: 0,
+        admit_per_s: 0,
+    }
+}
+
+/// One item with `granted` units and `orders` orders of one unit, in a log that is shut down.
+fn write_log(dir: &Path, granted: u64, orders: u32) {
+    let options = LogOptions {
+        segment_bytes: 64 << 10,
+        free_bytes_min: 0,
+        queue_slots: 64,
+        queue_reserve: 8,
+        allow_volatile: true,
+        ..LogOptions::default()
+    };
+    let opened = DataDir::open(dir, &options).unwrap().recover(&mut Nothing).unwrap();
+    let log = opened.start(Vec::new(), |reason| panic!("{reason}")).unwrap();
+    let item = ItemId::new(7).unwrap();
+    let at_ms = UnixMillis(10);
+    log.queue.append(&Fact::ItemCreated { at_ms, item, spec: spec(), granted, actor: "shop" });
+    for seq in 1..=orders {
+        let order = OrderId::new(item, seq);
+        let (quantity, state) = (Quantity::ONE, OrderState::Confirmed);
+        let (subject, key, pay_by_ms) = (b"alice".as_slice(), b"".as_slice(), UnixMillis(0));
+        log.queue.append(&Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key });
+    }
+    log.queue.flush();
+    log.journal.shutdown(Duration::from_secs(20)).unwrap();
+}
+
+#[test]
+fn a_right_log_verifies_and_can_be_inspected() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    write_log(dir.path(), 10, 3);
+    let (code, told) = stampede(&["log", "verify", path]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("item 7: granted 10 = available 7 + held 0 + sold 3; 3 orders\n"), "{told}");
+    assert!(told.contains("right: "), "{told}");
+    let (code, brief) = stampede(&["log", "inspect", path]);
+    assert_eq!(code, Some(0), "{brief}");
+    assert!(brief.contains("format 1") && !brief.contains("order_placed"), "{brief}");
+    let (code, full) = stampede(&["log", "inspect", "--records", path]);
+    assert_eq!(code, Some(0), "{full}");
+    assert_eq!(full.matches("order_placed").count(), 3, "{full}");
+}
+
+#[test]
+fn an_oversold_log_fails_verification() {
+    let dir = tempfile::tempdir().unwrap();
+    write_log(dir.path(), 2, 3);
+    let (code, told) = stampede(&["log", "verify", dir.path().to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("WRONG: ") && told.contains("LSN 4"), "{told}");
+}
+
+#[test]
+fn migrate_makes_the_tables_once() {
+    let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    let url = cluster.url();
+    let (code, told) = stampede(&["migrate", "--postgres", &url]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("has its tables now"), "{told}");
+    let (code, told) = stampede(&["migrate", "--postgres", &url]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("already"), "{told}");
+    let password = url.split(':').nth(2).and_then(|rest| rest.split('@').next()).unwrap();
+    assert!(!told.contains(password), "{told}");
+    cluster.psql("postgres", "UPDATE stampede_schema SET version = 9999").unwrap();
+    let (code, told) = stampede(&["migrate", "--postgres", &url]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("version 9999") && told.lines().count() == 1, "{told}");
+}

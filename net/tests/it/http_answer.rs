@@ -1,0 +1,353 @@
+//! Answers, byte for byte.
+
+use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_net::http::answer::{
+    self, Date, Linger, Manner, Media, OrderHeaders, OrderView, ShownState, Status, date_line,
+};
+use stampede_net::http::head::Field;
+use stampede_net::http::page::{AdminItemView, ItemView, Page};
+use stampede_net::http::problem::{Code, Problem};
+
+fn date() -> Date {
+    date_line(784_111_777)
+}
+
+fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    // What stands in the buffer already must not matter.
+    let mut out = b"before".to_vec();
+    write(&mut out);
+    String::from_utf8(out.split_off(6)).expect("answers are UTF-8").replace("\r\n", "¶")
+}
+
+/// Splits an answer and holds its length against its head.
+fn parts(answer: &str) -> (&str, &str) {
+    let (head, body) = answer.split_once("¶¶").expect("a head");
+    let length = head.split('¶').find_map(|line| line.strip_prefix("Content-Length: "));
+    if let Some(length) = length {
+        assert_eq!(length.parse(), Ok(body.len()), "{answer}");
+    }
+    (head, body)
+}
+
+fn refusal(problem: &Problem, manner: Manner) -> String {
+    text(|out| answer::problem(out, problem, manner, &date()))
+}
+
+const KEEP_SAID: Manner = Manner { linger: Linger::KeepSaid, bodiless: false };
+const BODILESS: Manner = Manner { linger: Linger::Keep, bodiless: true };
+
+#[test]
+fn dates() {
+    assert_eq!(&date_line(784_111_777), b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+    assert_eq!(&date_line(0), b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
+    assert_eq!(&date_line(u64::MAX), b"Date: Fri, 31 Dec 9999 23:59:59 GMT\r\n");
+}
+
+#[test]
+fn a_refusal_byte_for_byte() {
+    let problem = Code::BadQuantity.problem();
+    assert_eq!(
+        refusal(&problem, Manner::CLOSE),
+        "HTTP/1.1 400 Bad Request¶Date: Sun, 06 Nov 1994 08:49:37 GMT¶Connection: close¶\
+         Content-Type: application/problem+json¶Content-Length: 104¶¶\
+         {\"status\":400,\"code\":\"bad_quantity\",\"title\":\"The quantity must be an integer from 1 to 1000000.\"}"
+            .replace("104", &"{\"status\":400,\"code\":\"bad_quantity\",\"title\":\"The quantity must be an integer from 1 to 1000000.\"}".len().to_string())
+    );
+    let manner = |manner| refusal(&problem, manner);
+    assert!(manner(KEEP_SAID).contains("¶Connection: keep-alive¶"));
+    assert!(!manner(Manner::KEEP).contains("Connection"));
+    assert!(manner(BODILESS).ends_with("¶¶"));
+    assert!(manner(BODILESS.closing()).contains("¶Connection: close¶"));
+}
+
+#[test]
+fn refusals_say_what_helps() {
+    let check = |problem: Problem, head_has: &[&str], body: &str| {
+        let shown = refusal(&problem, Manner::KEEP);
+        let (head, shown_body) = parts(&shown);
+        for line in head_has {
+            assert!(head.split('¶').any(|shown| shown == *line), "{line} in {head}");
+        }
+        assert_eq!(
+            shown_body.split_once("\",\"title\"").map(|(begin, _)| begin),
+            body.split_once('|').map(|(begin, _)| begin)
+        );
+        let rest = shown_body.split_once(".\"").map(|(_, rest)| rest);
+        assert_eq!(
+            rest.map(|rest| rest.replace(' ', "")),
+            body.split_once('|').map(|(_, rest)| rest.to_owned())
+        );
+    };
+    let order =
+        OrderId::from_u64(u64::from(u32::MAX >> 1) << 32 | 0xFFFF_FFFF).expect("the largest order id");
+    check(
+        Code::Unauthenticated.problem(),
+        &["HTTP/1.1 401 Unauthorized", "WWW-Authenticate: Bearer"],
+        "{\"status\":401,\"code\":\"unauthenticated|}",
+    );
+    check(
+        Problem { allow: Some("GET, HEAD"), ..Code::MethodNotAllowed.problem() },
+        &["Allow: GET, HEAD"],
+        "{\"status\":405,\"code\":\"method_not_allowed|}",
+    );
+    check(
+        Problem::not_open(0),
+        &["HTTP/1.1 403 Forbidden"],
+        "{\"status\":403,\"code\":\"not_open|,\"opens_in_ms\":0}",
+    );
+    check(Problem::not_open(12_345), &[], "{\"status\":403,\"code\":\"not_open|,\"opens_in_ms\":12345}");
+    check(
+        Problem::not_open(u64::MAX),
+        &[],
+        "{\"status\":403,\"code\":\"not_open|,\"opens_in_ms\":18446744073709551615}",
+    );
+    check(
+        Problem::cap_reached(order),
+        &["HTTP/1.1 409 Conflict"],
+        "{\"status\":409,\"code\":\"cap_reached|,\"order_id\":\"9223372036854775807\"}",
+    );
+    check(
+        Problem::rate_limited(1),
+        &["Retry-After: 1"],
+        "{\"status\":429,\"code\":\"rate_limited|,\"retry_after_ms\":1}",
+    );
+    check(
+        Problem::rate_limited(1_001),
+        &["Retry-After: 2"],
+        "{\"status\":429,\"code\":\"rate_limited|,\"retry_after_ms\":1001}",
+    );
+    check(
+        Code::RateLimited.problem(),
+        &["Retry-After: 1"],
+        "{\"status\":429,\"code\":\"rate_limited|,\"retry_after_ms\":1000}",
+    );
+    check(
+        Code::LogFull.problem(),
+        &["HTTP/1.1 503 Service Unavailable", "Retry-After: 1"],
+        "{\"status\":503,\"code\":\"log_full|,\"retry_after_ms\":1000}",
+    );
+    check(
+        Code::UnknownField.problem().field("qty"),
+        &[],
+        "{\"status\":400,\"code\":\"unknown_field|,\"field\":\"qty\"}",
+    );
+    check(
+        Code::UnknownField.problem().field("a\"b\r\nX: y"),
+        &[],
+        "{\"status\":400,\"code\":\"unknown_field|}",
+    );
+    check(
+        Problem::invalid_field("cap", "reason"),
+        &["HTTP/1.1 422 Unprocessable Content"],
+        "{\"status\":422,\"code\":\"invalid_field|,\"detail\":\"reason\",\"field\":\"cap\"}",
+    );
+}
+
+#[test]
+fn hot_refusals_are_the_slow_ones_but_for_spaces() {
+    let order = OrderId::from_u64(1 << 32 | 7).expect("an order id");
+    for code in Code::ALL {
+        for manner in [Manner::KEEP, Manner::CLOSE, KEEP_SAID, BODILESS, BODILESS.closing()] {
+            let problem = match code {
+                Code::NotOpen => Problem::not_open(987),
+                Code::CapReached => Problem::cap_reached(order),
+                _ => code.problem(),
+            };
+            // A detail takes the slow road.
+            let slow = refusal(&problem.detail("d"), manner);
+            let fast = refusal(&problem, manner);
+            let (fast_head, fast_body) = parts_if_any(&fast, manner);
+            let (slow_head, slow_body) = parts_if_any(&slow, manner);
+            let squeezed =
+                |body: &str| body.replace(",\"detail\":\"d\"", "").replace("  ", "").replace(" }", "}");
+            assert_eq!(squeezed(fast_body), squeezed(slow_body), "{code:?}");
+            let without_length = |head: &str| {
+                head.split('¶')
+                    .filter(|line| !line.starts_with("Content-Length"))
+                    .collect::<Vec<_>>()
+                    .join("¶")
+            };
+            assert_eq!(without_length(fast_head), without_length(slow_head), "{code:?}");
+        }
+    }
+}
+
+fn parts_if_any(answer: &str, manner: Manner) -> (&str, &str) {
+    if manner.bodiless { answer.split_once("¶¶").expect("a head") } else { parts(answer) }
+}
+
+#[test]
+fn a_bodiless_answer_has_the_length_of_the_body_that_it_leaves_out() {
+    let whole = refusal(&Code::SoldOut.problem(), Manner::KEEP);
+    let head = refusal(&Code::SoldOut.problem(), BODILESS);
+    assert_eq!(whole.split_once("¶¶").map(|(head, _)| format!("{head}¶¶")), Some(head));
+}
+
+fn view(state: ShownState, pay_by_ms: u64) -> OrderView {
+    OrderView {
+        order: OrderId::new(ItemId::new(1).expect("an item id"), 2),
+        quantity: Quantity::ONE,
+        state,
+        created_at_ms: UnixMillis(1_700_000_000_123),
+        pay_by_ms: UnixMillis(pay_by_ms),
+        lsn: Lsn(42),
+    }
+}
+
+#[test]
+fn orders() {
+    let headers = OrderHeaders::default();
+    let confirmed = view(ShownState::Durable(OrderState::Confirmed), 0);
+    let body = "{\"order_id\":\"4294967298\",\"item_id\":1,\"quantity\":1,\"state\":\"confirmed\",\
+                \"created_at_ms\":1700000000123,\"pay_by_ms\":null,\"lsn\":42}";
+    let shown = text(|out| answer::order(out, Status::Created, &confirmed, headers, Manner::KEEP, &date()));
+    assert_eq!(
+        shown,
+        format!(
+            "HTTP/1.1 201 Created¶Date: Sun, 06 Nov 1994 08:49:37 GMT¶Content-Type: application/json¶\
+             Content-Length: {}¶¶{body}",
+            body.len()
+        )
+    );
+    let replay = OrderHeaders { replay: true, ..headers };
+    let replayed = text(|out| answer::order(out, Status::Created, &confirmed, replay, Manner::KEEP, &date()));
+    assert_eq!(replayed.replace("Idempotent-Replay: true¶", ""), shown, "the same status and body");
+    assert_ne!(replayed, shown);
+
+    let accepted = view(ShownState::Accepted, 5);
+    let located = OrderHeaders { location: true, ..headers };
+    let shown = text(|out| answer::order(out, Status::Accepted, &accepted, located, Manner::CLOSE, &date()));
+    let (head, body) = parts(&shown);
+    assert!(head.contains("HTTP/1.1 202 Accepted¶"));
+    assert!(head.contains("¶Location: /v1/orders/4294967298¶"));
+    assert!(head.contains("¶Connection: close¶"));
+    assert!(body.contains("\"state\":\"accepted\"") && body.contains("\"pay_by_ms\":5,"));
+}
+
+#[test]
+fn lists() {
+    let order = view(ShownState::Durable(OrderState::Held), 9);
+    let empty = text(|out| answer::order_list(out, [], false, Manner::KEEP, &date()));
+    assert_eq!(parts(&empty).1, "{\"orders\":[],\"has_more\":false}");
+    let two = text(|out| answer::order_list(out, [order, order], true, Manner::KEEP, &date()));
+    let body = parts(&two).1;
+    assert!(
+        body.starts_with("{\"orders\":[{\"order_id\":\"4294967298\"")
+            && body.ends_with("}],\"has_more\":true}")
+    );
+    assert_eq!(body.matches("},{").count(), 1);
+    let named = text(|out| {
+        answer::admin_order_list(out, [(order, &b"b\"\\\n\x7f"[..])], false, Manner::KEEP, &date());
+    });
+    assert!(parts(&named).1.contains("\"buyer\":\"b\\\"\\\\\\u000a\u{7f}\""), "{named}");
+    let one = text(|out| answer::admin_order(out, &order, "买".as_bytes(), Manner::KEEP, &date()));
+    assert!(parts(&one).1.ends_with(",\"buyer\":\"买\"}"));
+    let time = text(|out| answer::time(out, UnixMillis(5), Manner::KEEP, &date()));
+    assert_eq!(parts(&time).1, "{\"now_ms\":5}");
+    let plain = text(|out| answer::bytes(out, Status::Ok, Media::Plain, b"ok\n", Manner::KEEP, &date()));
+    assert_eq!(parts(&plain).1, "ok\n");
+}
+
+fn spec() -> ItemSpec<'static> {
+    ItemSpec {
+        name: "Phone \"X\"",
+        price_minor: 199_900,
+        currency: *b"CNY",
+        opens_at_ms: UnixMillis(1),
+        closes_at_ms: UnixMillis(2),
+        cap: 1,
+        payment: Payment::Hold,
+        hold_ms: 900_000,
+        ticket: TicketRule::Required,
+        challenge: ChallengeRule::Never,
+        min_level: 0,
+        min_account_age_s: 0,
+        admit_per_s: 0,
+    }
+}
+
+fn item_view(spec: &ItemSpec<'static>, state: &'static str, version: u64) -> ItemView<'static> {
+    // The view borrows the settings; a test may let them live for ever.
+    let spec = Box::leak(Box::new(*spec));
+    let item = ItemId::new(7).expect("an item id");
+    ItemView { item, spec, state, stock_band: "plenty", refresh_ms: 1_000, version }
+}
+
+fn page(page: &Page, held: Field<'_>, now_ms: u64) -> String {
+    text(|out| page.answer(out, held, UnixMillis(now_ms), Manner::KEEP, &date()))
+}
+
+#[test]
+fn pages() {
+    let item = Page::item(&item_view(&spec(), "open", 3));
+    let shown = page(&item, Field::Absent, 1_700_000_000_123);
+    let (head, body) = parts(&shown);
+    assert!(head.contains("¶ETag: W/\"7-3-open-plenty\"¶Cache-Control: max-age=1¶"), "{head}");
+    assert_eq!(
+        body,
+        "{\"id\":7,\"name\":\"Phone \\\"X\\\"\",\"price_minor\":199900,\"currency\":\"CNY\",\"state\":\"open\",\
+         \"opens_at_ms\":1,\"closes_at_ms\":2,\"stock_band\":\"plenty\",\"cap\":1,\"payment\":\"hold\",\
+         \"ticket_required\":true,\"challenge\":\"never\",\"refresh_ms\":1000,\"now_ms\":1700000000123}"
+    );
+    for now_ms in [0, 1, 999_999_999_999, u64::MAX] {
+        assert!(!parts(&page(&item, Field::Absent, now_ms)).1.is_empty());
+    }
+    let list = Page::list([item_view(&spec(), "open", 3), item_view(&spec(), "ended", 4)], 9);
+    let shown = page(&list, Field::Absent, 1_700_000_000_123);
+    let (head, body) = parts(&shown);
+    assert!(head.contains("ETag: W/\"all-9\""));
+    assert!(body.starts_with("{\"items\":[{\"id\":7,") && body.ends_with("}],\"now_ms\":1700000000123}"));
+    assert_eq!(body.matches("now_ms").count(), 1);
+}
+
+#[test]
+fn a_client_that_has_the_page_gets_304() {
+    let item = Page::item(&item_view(&spec(), "open", 3));
+    let fresh: &[&[u8]] = &[
+        b"W/\"7-3-open-plenty\"",
+        b"\"7-3-open-plenty\"",
+        b"*",
+        b"\"x\", W/\"7-3-open-plenty\"",
+        b"\"7-3-open-plenty\",\"y\"",
+    ];
+    for held in fresh {
+        let shown = page(&item, Field::Once(held), 5);
+        assert_eq!(
+            shown,
+            "HTTP/1.1 304 Not Modified¶Date: Sun, 06 Nov 1994 08:49:37 GMT¶\
+             ETag: W/\"7-3-open-plenty\"¶Cache-Control: max-age=1¶¶"
+        );
+    }
+    let stale: &[&[u8]] =
+        &[b"", b"W/\"7-2-open-plenty\"", b"7-3-open-plenty", b"\"7-3-open-plenty", b"w/\"7-3-open-plenty\""];
+    for held in stale {
+        assert!(page(&item, Field::Once(held), 5).starts_with("HTTP/1.1 200 OK¶"), "{}", held.escape_ascii());
+    }
+    for other in [item_view(&spec(), "paused", 3), item_view(&spec(), "open", 4)] {
+        let shown = page(&Page::item(&other), Field::Once(b"W/\"7-3-open-plenty\""), 5);
+        assert!(shown.starts_with("HTTP/1.1 200 OK¶"), "another page");
+    }
+}
+
+#[test]
+fn the_merchants_item() {
+    let spec = spec();
+    let view = AdminItemView {
+        item: ItemId::new(7).expect("an item id"),
+        spec: &spec,
+        state: "open",
+        granted: 10,
+        available: 5,
+        held: 3,
+        sold: 2,
+        accepted: 6,
+        durable_lsn: 99,
+        exported_lsn: None,
+        version: 3,
+    };
+    let shown = text(|out| answer::json(out, Status::Ok, Manner::KEEP, &date(), |object| view.fill(object)));
+    let expected = "\"granted\":10,\"available\":5,\"held\":3,\"sold\":2,\"accepted\":6,\"durable_lsn\":99,\
+                    \"exported_lsn\":null,\"version\":3}";
+    assert!(parts(&shown).1.ends_with(expected), "{shown}");
+}

@@ -1,0 +1,259 @@
+//! The table of JSON bodies.
+
+use stampede_net::http::body;
+use stampede_net::http::problem::Problem;
+
+fn show<T: std::fmt::Debug>(outcome: Result<T, Problem>) -> String {
+    match outcome {
+        Ok(value) => format!("{value:?}"),
+        Err(problem) => {
+            let field = problem.field.map(|field| format!(" {}", field.as_str())).unwrap_or_default();
+            format!("{}{field}", problem.code.name())
+        }
+    }
+}
+
+fn purchase(body: &[u8]) -> String {
+    match body::purchase(body) {
+        Ok(purchase) => match purchase.ticket {
+            Some(ticket) => format!("{} {ticket}", purchase.quantity.get()),
+            None => purchase.quantity.get().to_string(),
+        },
+        Err(problem) => show::<()>(Err(problem)),
+    }
+}
+
+#[test]
+fn purchases() {
+    let table = [
+        ("{}", "1"),
+        (r#"{"quantity":1}"#, "1"),
+        (r#"{"quantity":1000000}"#, "1000000"),
+        (" \t\r\n{ \"quantity\" : 2 , \"ticket\" : \"a.b-c_d\" } \n", "2 a.b-c_d"),
+        (r#"{"ticket":"t","quantity":3}"#, "3 t"),
+        (r#"{"ticket":""}"#, "1 "),
+        (r#"{"quantity":0}"#, "bad_quantity"),
+        (r#"{"quantity":1000001}"#, "bad_quantity"),
+        (r#"{"quantity":4294967297}"#, "bad_quantity"),
+        (r#"{"quantity":18446744073709551617}"#, "bad_quantity"),
+        (r#"{"quantity":99999999999999999999999999999999}"#, "bad_quantity"),
+        (r#"{"quantity":-1}"#, "bad_quantity"),
+        (r#"{"quantity":-0}"#, "bad_quantity"),
+        (r#"{"quantity":1.0}"#, "bad_quantity"),
+        (r#"{"quantity":1e0}"#, "bad_quantity"),
+        (r#"{"quantity":1E+2}"#, "bad_quantity"),
+        (r#"{"quantity":0.1}"#, "bad_quantity"),
+        (r#"{"quantity":"1"}"#, "bad_quantity"),
+        (r#"{"quantity":null}"#, "bad_quantity"),
+        (r#"{"quantity":true}"#, "bad_quantity"),
+        (r#"{"quantity":[1]}"#, "bad_quantity"),
+        (r#"{"quantity":{"n":1}}"#, "bad_quantity"),
+        (r#"{"quantity":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}"#, "bad_quantity"),
+        (r#"{"quantity":[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]}"#, "bad_json"),
+        (r#"{"ticket":1}"#, "bad_request ticket"),
+        (r#"{"ticket":null}"#, "bad_request ticket"),
+        (r#"{"quantity":1,"quantity":1}"#, "bad_json"),
+        (r#"{"quantity":1,"quantity":2}"#, "bad_json"),
+        (r#"{"ticket":"a","ticket":"a"}"#, "bad_json"),
+        (r#"{"quantity":1,"qty":1}"#, "unknown_field qty"),
+        (r#"{"Quantity":1}"#, "unknown_field Quantity"),
+        (r#"{"quantity ":1}"#, "unknown_field"),
+        (r#"{"":1}"#, "unknown_field"),
+        (r#"{"quant\u0069ty":1}"#, "unknown_field"),
+        (r#"{"quantity":1,"quant\u0069ty":1}"#, "unknown_field"),
+        (r#"{"x":1,"y":2}"#, "unknown_field x"),
+        (r#"{"x":1,"quantity":0}"#, "unknown_field x"),
+        (r#"{"quantity":0,"x":1}"#, "bad_quantity"),
+        (r#"{"x":{"quantity":{}},"quantity":1}"#, "unknown_field x"),
+        (r#"{"a_name_that_is_longer_than_any_that_we_have":1}"#, "unknown_field"),
+        (r#"{"<script>":1}"#, "unknown_field"),
+        ("", "bad_json"),
+        (" ", "bad_json"),
+        ("{", "bad_json"),
+        ("}", "bad_json"),
+        ("[]", "bad_json"),
+        ("null", "bad_json"),
+        ("1", "bad_json"),
+        ("\"quantity\"", "bad_json"),
+        ("{}{}", "bad_json"),
+        ("{} x", "bad_json"),
+        ("{}\0", "bad_json"),
+        ("\u{feff}{}", "bad_json"),
+        ("{}\u{feff}", "bad_json"),
+        ("\u{a0}{}", "bad_json"),
+        ("\u{b}{}", "bad_json"),
+        (r#"{"quantity":1"#, "bad_json"),
+        (r#"{"quantity":1,}"#, "bad_json"),
+        (r#"{,"quantity":1}"#, "bad_json"),
+        (r#"{"quantity":1 "ticket":"a"}"#, "bad_json"),
+        (r#"{"quantity":1,,"ticket":"a"}"#, "bad_json"),
+        (r#"{"quantity"}"#, "bad_json"),
+        (r#"{"quantity":}"#, "bad_json"),
+        (r#"{"quantity"=1}"#, "bad_json"),
+        (r"{quantity:1}", "bad_json"),
+        (r"{'quantity':1}", "bad_json"),
+        (r#"{"quantity":01}"#, "bad_json"),
+        (r#"{"quantity":+1}"#, "bad_json"),
+        (r#"{"quantity":.5}"#, "bad_json"),
+        (r#"{"quantity":1.}"#, "bad_json"),
+        (r#"{"quantity":1e}"#, "bad_json"),
+        (r#"{"quantity":-}"#, "bad_json"),
+        (r#"{"quantity":0x1}"#, "bad_json"),
+        (r#"{"quantity":1_000}"#, "bad_json"),
+        (r#"{"quantity":NaN}"#, "bad_json"),
+        (r#"{"quantity":Infinity}"#, "bad_json"),
+        (r#"{"quantity":tru}"#, "bad_json"),
+        (r#"{"quantity":truex}"#, "bad_json"),
+        (r#"{"quantity":True}"#, "bad_json"),
+        (r#"{"quantity":1}/*x*/"#, "bad_json"),
+        (r#"{"quantity":1 //x"#, "bad_json"),
+        (r#"{"ticket":"a}"#, "bad_json"),
+        (r#"{"ticket":"\x"}"#, "bad_json"),
+        (r#"{"ticket":"\u12"}"#, "bad_json"),
+        (r#"{"ticket":"\u12g4"}"#, "bad_json"),
+        (r#"{"ticket":"\ud800"}"#, "bad_json"),
+        (r#"{"ticket":"\udc00"}"#, "bad_json"),
+        (r#"{"ticket":"\ud800\ud800"}"#, "bad_json"),
+        (r#"{"ticket":"\ud83d\ude00"}"#, r"1 \ud83d\ude00"),
+        (r#"{"ticket":"\"}"#, "bad_json"),
+        ("{\"ticket\":\"a\nb\"}", "bad_json"),
+        ("{\"ticket\":\"a\0b\"}", "bad_json"),
+        (r#"{"quantity":[1,]}"#, "bad_json"),
+        (r#"{"quantity":[,1]}"#, "bad_json"),
+        (r#"{"quantity":{"a"}}"#, "bad_json"),
+        (r#"{"quantity":[1}}"#, "bad_json"),
+        (r#"{"quantity":"1","#, "bad_json"),
+        (r#"{"x":1"#, "bad_json"),
+    ];
+    for (body, expected) in table {
+        assert_eq!(purchase(body.as_bytes()), expected, "{body}");
+    }
+    for bytes in [
+        &b"{\"ticket\":\"\xff\"}"[..],
+        b"{\"ticket\":\"\xc0\xaf\"}",
+        b"\xff\xfe{\0}\0",
+        b"{\"ticket\":\"\xed\xa0\x80\"}",
+    ] {
+        assert_eq!(purchase(bytes), "bad_json", "{}", bytes.escape_ascii());
+    }
+    let deep = format!("{{\"quantity\":{}", "[".repeat(4_000));
+    assert_eq!(purchase(deep.as_bytes()), "bad_json");
+}
+
+#[test]
+fn every_prefix_of_a_purchase_is_bad_json() {
+    let whole = br#"{"quantity":12,"ticket":"a\u00e4\n"}"#;
+    for len in 0..whole.len() {
+        assert_eq!(purchase(&whole[..len]), "bad_json", "{len}");
+    }
+}
+
+fn item(body: &str) -> String {
+    let mut name = String::new();
+    match body::item_patch(body.as_bytes(), &mut name) {
+        Ok(patch) => {
+            // Only what was given, so that the table stays readable.
+            let all = format!("{patch:?}");
+            let inner = all.trim_start_matches("ItemPatch { ").trim_end_matches(" }");
+            let given: Vec<&str> = inner.split(", ").filter(|field| !field.ends_with(": None")).collect();
+            given.join(", ")
+        }
+        Err(problem) => show::<()>(Err(problem)),
+    }
+}
+
+#[test]
+fn items() {
+    let full = r#"{"name":"Phone","price_minor":199900,"currency":"CNY","stock":100,"opens_at_ms":1,
+        "closes_at_ms":2,"cap":1,"payment":"hold","hold_ms":900000,"ticket":"required","challenge":"always",
+        "min_level":255,"min_account_age_s":86400,"admit_per_s":1000}"#;
+    assert_eq!(
+        item(full),
+        "name: Some(\"Phone\"), price_minor: Some(199900), currency: Some([67, 78, 89]), stock: Some(100), \
+         opens_at_ms: Some(UnixMillis(1)), closes_at_ms: Some(UnixMillis(2)), cap: Some(1), payment: Some(Hold), \
+         hold_ms: Some(900000), ticket: Some(Required), challenge: Some(Always), min_level: Some(255), \
+         min_account_age_s: Some(86400), admit_per_s: Some(1000)"
+    );
+    let table = [
+        ("{}", ""),
+        (r#"{"name":"\u624b\u673a \"X\" \ud83d\ude00\/"}"#, "name: Some(\"手机 \\\"X\\\" 😀/\")"),
+        (r#"{"name":"手机"}"#, "name: Some(\"手机\")"),
+        (r#"{"name":1}"#, "invalid_field name"),
+        (r#"{"name":null}"#, "invalid_field name"),
+        (r#"{"price_minor":"1"}"#, "invalid_field price_minor"),
+        (r#"{"price_minor":1.5}"#, "invalid_field price_minor"),
+        (r#"{"price_minor":-1}"#, "invalid_field price_minor"),
+        (r#"{"currency":"EURO"}"#, "invalid_field currency"),
+        (r#"{"currency":"\u0043NY"}"#, "invalid_field currency"),
+        (r#"{"stock":1099511627777}"#, "invalid_field stock"),
+        (r#"{"stock":1099511627776}"#, "stock: Some(1099511627776)"),
+        (r#"{"stock":-1}"#, "invalid_field stock"),
+        (r#"{"opens_at_ms":253402300800000}"#, "invalid_field opens_at_ms"),
+        (r#"{"closes_at_ms":"2026-11-22"}"#, "invalid_field closes_at_ms"),
+        (r#"{"cap":4294967296}"#, "invalid_field cap"),
+        (r#"{"payment":"later"}"#, "invalid_field payment"),
+        (r#"{"payment":true}"#, "invalid_field payment"),
+        (r#"{"hold_ms":{}}"#, "invalid_field hold_ms"),
+        (r#"{"ticket":"always"}"#, "invalid_field ticket"),
+        (r#"{"challenge":"required"}"#, "invalid_field challenge"),
+        (r#"{"min_level":256}"#, "invalid_field min_level"),
+        (r#"{"min_account_age_s":-5}"#, "invalid_field min_account_age_s"),
+        (r#"{"admit_per_s":1e3}"#, "invalid_field admit_per_s"),
+        (r#"{"id":1}"#, "unknown_field id"),
+        (r#"{"name":"a","name":"b"}"#, "bad_json"),
+        ("", "bad_json"),
+    ];
+    for (body, expected) in table {
+        assert_eq!(item(body), expected, "{body}");
+    }
+}
+
+#[test]
+fn restocks() {
+    let table = [
+        (r#"{"add":5}"#, "5"),
+        (r#"{"add":-5}"#, "-5"),
+        (r#"{"add":1099511627776}"#, "1099511627776"),
+        (r#"{"add":0}"#, "invalid_field add"),
+        (r#"{"add":-0}"#, "invalid_field add"),
+        (r#"{"add":1.5}"#, "invalid_field add"),
+        (r#"{"add":"5"}"#, "invalid_field add"),
+        (r#"{"add":1099511627777}"#, "invalid_field add"),
+        (r#"{"add":-1099511627777}"#, "invalid_field add"),
+        (r#"{"add":-9223372036854775808}"#, "invalid_field add"),
+        (r#"{"add":9223372036854775808}"#, "invalid_field add"),
+        ("{}", "invalid_field add"),
+        ("", "bad_json"),
+        (r#"{"add":1,"why":"x"}"#, "unknown_field why"),
+    ];
+    for (body, expected) in table {
+        assert_eq!(show(body::restock(body.as_bytes())), expected, "{body}");
+    }
+}
+
+#[test]
+fn payments_and_empty_bodies() {
+    let long = format!(r#"{{"payment_ref":"{}"}}"#, "p".repeat(65));
+    let table = [
+        (r#"{"payment_ref":"pi_1"}"#, "PaymentRef(\"pi_1\")", "Some(PaymentRef(\"pi_1\"))"),
+        (r#"{"payment_ref":"a\/b\u00e4"}"#, "PaymentRef(\"a/bä\")", "Some(PaymentRef(\"a/bä\"))"),
+        (r#"{"payment_ref":""}"#, "invalid_field payment_ref", "invalid_field payment_ref"),
+        (r#"{"payment_ref":"a\nb"}"#, "invalid_field payment_ref", "invalid_field payment_ref"),
+        (r#"{"payment_ref":5}"#, "invalid_field payment_ref", "invalid_field payment_ref"),
+        (&long, "invalid_field payment_ref", "invalid_field payment_ref"),
+        ("{}", "invalid_field payment_ref", "None"),
+        ("", "bad_json", "None"),
+        (r#"{"ref":"a"}"#, "unknown_field ref", "unknown_field ref"),
+    ];
+    for (body, paid, refunded) in table {
+        let mut scratch = String::new();
+        assert_eq!(show(body::pay(body.as_bytes(), &mut scratch)), paid, "{body}");
+        let mut scratch = String::new();
+        assert_eq!(show(body::refund(body.as_bytes(), &mut scratch)), refunded, "{body}");
+    }
+    for (body, expected) in
+        [("", "()"), ("{}", "()"), (" {} ", "()"), ("[]", "bad_json"), ("{\"a\":1}", "unknown_field a")]
+    {
+        assert_eq!(show(body::empty(body.as_bytes())), expected, "{body}");
+    }
+}

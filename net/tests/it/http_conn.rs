@@ -1,0 +1,256 @@
+//! Bytes in, requests out: cut anywhere, bounded in memory and time, never a panic.
+
+use proptest::prelude::*;
+use stampede_net::http::conn::{Conn, Next};
+use stampede_net::http::limits::{CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX};
+use stampede_net::http::route::Listener;
+
+/// A purchase that must not come out behind anything that closes the connection.
+pub(crate) const CANARY: &[u8] =
+    b"POST /v1/items/9/orders HTTP/1.1\r\nHost: canary\r\nContent-Length: 14\r\n\r\n{\"quantity\":1}";
+pub(crate) const CANARY_SHOWN: &str = "Buy(ItemId(9)) body=14";
+
+/// What comes out of a connection that gets these pieces, as text.
+pub(crate) fn transcript<'a>(listener: Listener, pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut conn = Conn::new(listener, 0);
+    let mut shown = Vec::new();
+    for piece in pieces {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let taken = conn.feed(rest, 0);
+            assert!(taken > 0, "a connection that wants more takes something");
+            assert!(conn.buffer_bytes() <= CONN_BUFFER_BYTES_MAX);
+            rest = &rest[taken..];
+            drain(&mut conn, &mut shown);
+        }
+    }
+    if conn.is_mid_request() {
+        shown.push("partial".to_owned());
+    }
+    shown.join(" | ")
+}
+
+fn drain(conn: &mut Conn, shown: &mut Vec<String>) {
+    loop {
+        let text = match conn.next() {
+            Next::NeedMore => return,
+            Next::Reject(problem) => format!("reject {}", problem.code.status().number()),
+            Next::Request(request) => {
+                let mut text = match request.route {
+                    Ok(route) => format!("{route:?}"),
+                    Err(problem) => format!("{}", problem.code.status().number()),
+                };
+                if !request.body.is_empty() {
+                    text += &format!(" body={}", request.body.len());
+                }
+                if request.head.manner().closes() {
+                    text += " close";
+                }
+                text
+            }
+        };
+        shown.push(text);
+    }
+}
+
+/// The same transcript, however the bytes are cut: whole, one by one, and at every position.
+pub(crate) fn transcript_cut_everywhere(listener: Listener, raw: &[u8]) -> String {
+    let whole = transcript(listener, [raw]);
+    assert_eq!(whole, transcript(listener, raw.chunks(1)), "byte by byte: {}", raw.escape_ascii());
+    // Long requests are long in one place, whose inner positions are all alike.
+    let step = raw.len().div_ceil(700).max(1);
+    for at in (0..raw.len()).step_by(step) {
+        let (left, right) = raw.split_at(at);
+        assert_eq!(whole, transcript(listener, [left, right]), "cut at {at}: {}", raw.escape_ascii());
+    }
+    whole
+}
+
+const GET: &[u8] = b"GET /v1/time HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn pipelined_requests_come_out_one_by_one() {
+    let flood = GET.repeat(1_000);
+    let shown = transcript(Listener::Public, [flood.as_slice()]);
+    assert_eq!(shown.split(" | ").count(), 1_000);
+    assert!(shown.split(" | ").all(|one| one == "Time"));
+}
+
+#[test]
+fn a_request_is_lent_with_its_fields() {
+    let mut conn = Conn::new(Listener::Public, 0);
+    let raw = b"POST /v1/items/7/orders HTTP/1.1\r\nhOST: a:80\r\nIdempotency-Key: \"k 1\"\r\n\
+        Idempotency-KEY2: z\r\nPrefer: wait=5, Respond-Async\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(conn.feed(raw, 0), raw.len());
+    let Next::Request(request) = conn.next() else { panic!("a whole request was fed") };
+    assert_eq!((request.head.path, request.head.query), ("/v1/items/7/orders", None));
+    assert_eq!(request.body, b"{}");
+    assert!(request.head.prefers_async);
+    assert!(request.head.idempotency_key().is_err(), "a space is not visible");
+}
+
+#[test]
+fn deadlines_run_from_the_first_byte_and_are_absolute() {
+    let mut conn = Conn::new(Listener::Public, 1_000);
+    assert_eq!(conn.deadline_ms(), 31_000, "idle");
+    let post = b"POST /v1/items/7/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n{}  ";
+    let mut now_ms = 2_000;
+    for (index, byte) in post.iter().enumerate() {
+        conn.feed(&[*byte], now_ms);
+        let complete = matches!(conn.next(), Next::Request(_));
+        assert_eq!(complete, index == post.len() - 1);
+        let head_ends_ms = 2_000 + 10 * (post.len() as u64 - 5);
+        match index {
+            _ if complete => {}
+            index if index < post.len() - 5 => assert_eq!(conn.deadline_ms(), 7_000, "head, byte {index}"),
+            _ => assert_eq!(conn.deadline_ms(), head_ends_ms + 5_000, "body, byte {index}"),
+        }
+        now_ms += 10;
+    }
+    assert!(!conn.is_mid_request());
+    conn.answered(50_000);
+    assert!(matches!(conn.next(), Next::NeedMore));
+    assert_eq!(conn.deadline_ms(), 80_000, "idle again");
+}
+
+#[test]
+fn a_waiting_client_is_told_to_continue_once() {
+    let head =
+        b"POST /v1/items/7/orders HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n";
+    let mut conn = Conn::new(Listener::Public, 0);
+    conn.feed(head, 0);
+    assert!(matches!(conn.next(), Next::NeedMore));
+    assert!(conn.take_continue());
+    assert!(!conn.take_continue());
+    conn.feed(b"{}", 0);
+    assert!(matches!(conn.next(), Next::Request(_)));
+    assert!(!conn.take_continue());
+
+    let mut conn = Conn::new(Listener::Public, 0);
+    conn.feed(&[head.as_slice(), b"{}"].concat(), 0);
+    assert!(matches!(conn.next(), Next::Request(_)));
+    assert!(!conn.take_continue(), "the body was there already");
+
+    let mut conn = Conn::new(Listener::Public, 0);
+    conn.feed(head, 0);
+    assert!(matches!(conn.next(), Next::NeedMore));
+    conn.feed(b"{}", 0);
+    assert!(matches!(conn.next(), Next::Request(_)));
+    assert!(!conn.take_continue(), "the client did not wait to be told");
+}
+
+#[test]
+fn an_idle_connection_owns_no_buffer() {
+    let mut conn = Conn::new(Listener::Merchant, 0);
+    assert_eq!(conn.buffer_bytes(), 0);
+    let body = vec![b' '; 60_000];
+    let head = format!("PUT /admin/items/1 HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    let raw = [head.as_bytes(), &body].concat();
+    let mut rest = raw.as_slice();
+    while !rest.is_empty() {
+        assert!(matches!(conn.next(), Next::NeedMore));
+        rest = &rest[conn.feed(rest, 0)..];
+        assert!(conn.buffer_bytes() <= raw.len() - rest.len() + CONN_BUFFER_BYTES + raw.len() / 2);
+    }
+    assert!(matches!(conn.next(), Next::Request(request) if request.body.len() == 60_000));
+    assert!(matches!(conn.next(), Next::NeedMore));
+    assert_eq!(conn.buffer_bytes(), 0, "a large buffer goes at once");
+    assert!(!conn.space().is_empty());
+    assert_eq!(conn.buffer_bytes(), CONN_BUFFER_BYTES);
+    conn.shrink();
+    assert_eq!(conn.buffer_bytes(), 0);
+}
+
+#[test]
+fn what_follows_the_last_request_is_thrown_away() {
+    let mut conn = Conn::new(Listener::Public, 0);
+    conn.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 0);
+    assert!(matches!(conn.next(), Next::Request(_)));
+    assert!(conn.is_finished());
+    for _ in 0..1_000 {
+        assert_eq!(conn.feed(CANARY, 0), CANARY.len());
+        assert!(matches!(conn.next(), Next::NeedMore));
+        let len = conn.space().len().min(CANARY.len());
+        conn.space()[..len].copy_from_slice(&CANARY[..len]);
+        conn.filled(len, 0);
+        assert!(matches!(conn.next(), Next::NeedMore));
+    }
+    assert!(conn.buffer_bytes() <= CONN_BUFFER_BYTES);
+}
+
+/// Requests that are right, and what has to come out of them.
+fn valid_request() -> impl Strategy<Value = (Vec<u8>, String)> {
+    let headers = proptest::collection::vec(("[A-Za-z][A-Za-z0-9-]{0,12}x9", "[!-~]{0,30}"), 0..12);
+    let body = proptest::collection::vec(any::<u8>(), 0..300);
+    let target =
+        prop_oneof![Just("/v1/items/3/orders"), Just("/v1/orders/4294967297/cancel"), Just("/nowhere")];
+    (target, headers, body).prop_map(|(target, headers, body)| {
+        let mut raw = format!("POST {target} HTTP/1.1\r\nHost: shop.example:8080\r\n").into_bytes();
+        for (name, value) in headers {
+            raw.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        raw.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+        raw.extend_from_slice(&body);
+        let route = match target {
+            "/v1/items/3/orders" => "Buy(ItemId(3))",
+            "/nowhere" => "404",
+            _ => "CancelOrder(OrderId(4294967297))",
+        };
+        let shown = if body.is_empty() { route.to_owned() } else { format!("{route} body={}", body.len()) };
+        (raw, shown)
+    })
+}
+
+/// Cuts at these places, which need not be in order or in range.
+fn cut<'a>(raw: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(raw.len() + 1)).collect();
+    places.sort_unstable();
+    let mut pieces = Vec::new();
+    let mut from = 0;
+    for to in places.into_iter().chain([raw.len()]) {
+        pieces.push(&raw[from..to]);
+        from = to;
+    }
+    pieces
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn right_requests_come_out_as_they_went_in(
+        requests in proptest::collection::vec(valid_request(), 1..5),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..9),
+    ) {
+        let raw = requests.iter().flat_map(|(raw, _)| raw.clone()).collect::<Vec<u8>>();
+        let expected = requests.iter().map(|(_, shown)| shown.clone()).collect::<Vec<_>>().join(" | ");
+        prop_assert_eq!(transcript(Listener::Public, cut(&raw, &cuts)), expected);
+    }
+
+    #[test]
+    fn any_bytes_get_one_verdict_however_they_are_cut(
+        raw in proptest::collection::vec(any::<u8>(), 1..400),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..9),
+    ) {
+        let whole = transcript(Listener::Public, [raw.as_slice()]);
+        prop_assert_eq!(whole, transcript(Listener::Public, cut(&raw, &cuts)));
+    }
+
+    #[test]
+    fn damaged_requests_get_one_verdict_however_they_are_cut(
+        (raw, _) in valid_request(),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), prop_oneof![
+            any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b' '), Just(b':'), Just(0)
+        ]), 1..4),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..9),
+    ) {
+        let mut raw = raw;
+        for (place, byte) in damage {
+            let at = place.index(raw.len());
+            raw[at] = byte;
+        }
+        let whole = transcript(Listener::Public, [raw.as_slice()]);
+        prop_assert_eq!(&whole, &transcript(Listener::Public, cut(&raw, &cuts)));
+        prop_assert_eq!(&whole, &transcript(Listener::Public, raw.chunks(1)));
+    }
+}

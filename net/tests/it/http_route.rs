@@ -1,0 +1,315 @@
+//! The table of routes, on both listeners.
+
+use stampede_net::http::conn::{Conn, Next};
+use stampede_net::http::problem::Code;
+use stampede_net::http::route::{Listener, Route};
+
+/// The route of a request, as text: what it is, or the code and what helps.
+fn route(listener: Listener, request: &str) -> String {
+    let (method, _) = request.split_once(' ').expect("method and target");
+    let length = if matches!(method, "POST" | "PUT" | "PATCH") { "Content-Length: 0\r\n" } else { "" };
+    let raw = format!("{request} HTTP/1.1\r\nHost: a\r\n{length}\r\n");
+    let mut conn = Conn::new(listener, 0);
+    assert_eq!(conn.feed(raw.as_bytes(), 0), raw.len());
+    let Next::Request(lent) = conn.next() else { panic!("{request} must be framed well") };
+    assert!(!lent.head.manner().closes());
+    match lent.route {
+        Ok(route) => format!("{route:?}"),
+        Err(problem) => {
+            let field = problem.field.map(|field| format!(" {}", field.as_str())).unwrap_or_default();
+            let allow = problem.allow.map(|allow| format!(" [{allow}]")).unwrap_or_default();
+            format!("{}{field}{allow}", problem.code.name())
+        }
+    }
+}
+
+fn check(listener: Listener, table: &[(&str, &str)]) {
+    for (request, expected) in table {
+        assert_eq!(route(listener, request), *expected, "{request}");
+    }
+}
+
+#[test]
+fn public_routes() {
+    check(
+        Listener::Public,
+        &[
+            ("GET /v1/time", "Time"),
+            ("HEAD /v1/time", "Time"),
+            ("GET /v1/items", "Items"),
+            ("GET /v1/items/7", "Item(ItemId(7))"),
+            ("GET /v1/items/2147483647", "Item(ItemId(2147483647))"),
+            ("POST /v1/items/7/orders", "Buy(ItemId(7))"),
+            ("GET /v1/orders", "Orders(OrdersQuery { limit: 50, after: None })"),
+            ("GET /v1/orders?limit=1", "Orders(OrdersQuery { limit: 1, after: None })"),
+            (
+                "GET /v1/orders?after=4294967297&limit=200",
+                "Orders(OrdersQuery { limit: 200, after: Some(OrderId(4294967297)) })",
+            ),
+            ("GET /v1/orders/4294967297", "Order { order: OrderId(4294967297), wait_ms: 0 }"),
+            (
+                "GET /v1/orders/4294967297?wait_ms=30000",
+                "Order { order: OrderId(4294967297), wait_ms: 30000 }",
+            ),
+            ("GET /v1/orders/4294967297?wait_ms=0", "Order { order: OrderId(4294967297), wait_ms: 0 }"),
+            ("POST /v1/orders/4294967297/cancel", "CancelOrder(OrderId(4294967297))"),
+        ],
+    );
+}
+
+#[test]
+fn merchant_routes() {
+    check(
+        Listener::Merchant,
+        &[
+            ("PUT /admin/items/7", "PutItem(ItemId(7))"),
+            ("GET /admin/items", "AdminItems"),
+            ("GET /admin/items/7", "AdminItem(ItemId(7))"),
+            ("POST /admin/items/7/restock", "Restock(ItemId(7))"),
+            ("POST /admin/items/7/pause", "PauseItem(ItemId(7))"),
+            ("POST /admin/items/7/resume", "ResumeItem(ItemId(7))"),
+            ("POST /admin/items/7/close", "CloseItem(ItemId(7))"),
+            (
+                "GET /admin/orders",
+                "AdminOrders(AdminOrdersQuery { item: None, buyer: None, limit: 100, after: None })",
+            ),
+            (
+                "GET /admin/orders?item=7&buyer=a%20%C3%A4&limit=1000&after=4294967297",
+                "AdminOrders(AdminOrdersQuery { item: Some(ItemId(7)), buyer: Some(a \\xc3\\xa4), limit: 1000, \
+             after: Some(OrderId(4294967297)) })",
+            ),
+            ("GET /admin/orders/4294967297", "AdminOrder(OrderId(4294967297))"),
+            ("POST /admin/orders/4294967297/pay", "PayOrder(OrderId(4294967297))"),
+            ("POST /admin/orders/4294967297/refund", "RefundOrder(OrderId(4294967297))"),
+            ("POST /admin/orders/4294967297/cancel", "AdminCancelOrder(OrderId(4294967297))"),
+            ("PUT /admin/blocklist/bob", "Block(bob)"),
+            ("DELETE /admin/blocklist/bob", "Unblock(bob)"),
+            ("PUT /admin/blocklist/a+b", "Block(a+b)"),
+            ("PUT /admin/blocklist/a%2Fb", "Block(a/b)"),
+            ("PUT /admin/blocklist/%e4%b9%b0", "Block(\\xe4\\xb9\\xb0)"),
+            ("GET /admin/stats", "Stats"),
+            ("GET /admin/audit", "Audit(AuditQuery { limit: 100, after: 0 })"),
+            ("GET /admin/audit?after=12&limit=5", "Audit(AuditQuery { limit: 5, after: 12 })"),
+            ("GET /metrics", "Metrics"),
+            ("GET /healthz", "Healthz"),
+            ("GET /readyz", "Readyz"),
+        ],
+    );
+}
+
+#[test]
+fn paths_that_do_not_exist() {
+    let public = [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/items/",
+        "/v1/items/0",
+        "/v1/items/-1",
+        "/v1/items/+1",
+        "/v1/items/01",
+        "/v1/items/1.0",
+        "/v1/items/1e1",
+        "/v1/items/2147483648",
+        "/v1/items/99999999999999999999999",
+        "/v1/items/x",
+        "/v1/items/1/",
+        "/v1/items/1/orders/",
+        "/v1/items/1/orders/2/3/4/5",
+        "/v1/items/1/ticket",
+        "/v1/items/1/challenge",
+        "/v1/demo/session",
+        "/V1/time",
+        "/v1/Time",
+        "/v2/time",
+        "/v1/orders/",
+        "/v1/orders/1",
+        "/v1/orders/4294967296",
+        "/v1/orders/04294967297",
+        "/v1/orders/9223372036854775808",
+        "/v1/orders/4294967297/",
+        "/v1/orders/4294967297/pay",
+        "/v1/orders/4294967297/cancel/",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/admin",
+        "/admin/items",
+        "/admin/items/1",
+        "/admin/stats",
+        "/v1/time;x",
+        "/v1//time",
+        "/v1/items/1%20",
+        "/v1/time/x/y/z/1/2/3",
+    ];
+    for path in public {
+        for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
+            assert_eq!(route(Listener::Public, &format!("{method} {path}")), "not_found", "{method} {path}");
+        }
+    }
+    let merchant = [
+        "/",
+        "/v1/time",
+        "/v1/items",
+        "/v1/items/1",
+        "/v1/items/1/orders",
+        "/v1/orders",
+        "/admin",
+        "/admin/",
+        "/admin/items/",
+        "/admin/items/0",
+        "/admin/items/1/",
+        "/admin/items/1/stop",
+        "/admin/items/1/pause/",
+        "/admin/orders/1",
+        "/admin/orders/4294967297/void",
+        "/admin/blocklist",
+        "/admin/blocklist/",
+        "/admin/blocklist/a/b",
+        "/admin/blocklist/%00",
+        "/admin/blocklist/a%0Ab",
+        "/admin/blocklist/%ff",
+        "/admin/blocklist/%c2%85",
+        "/metrics/",
+        "/healthz/",
+        "/admin/stats/",
+    ];
+    for path in merchant {
+        assert_eq!(route(Listener::Merchant, &format!("GET {path}")), "not_found", "{path}");
+    }
+    let long = "s".repeat(65);
+    assert_eq!(route(Listener::Merchant, &format!("PUT /admin/blocklist/{long}")), "not_found");
+    assert_eq!(
+        route(Listener::Merchant, &format!("PUT /admin/blocklist/{}", &long[1..])),
+        format!("Block({})", &long[1..])
+    );
+}
+
+#[test]
+fn methods_that_are_not_allowed_say_which_are() {
+    let get = "method_not_allowed [GET, HEAD]";
+    let post = "method_not_allowed [POST]";
+    check(
+        Listener::Public,
+        &[
+            ("POST /v1/time", get),
+            ("DELETE /v1/items", get),
+            ("PUT /v1/items/7", get),
+            ("POST /v1/orders", get),
+            ("POST /v1/orders/4294967297", get),
+            ("PATCH /v1/time", get),
+            ("OPTIONS /v1/time", get),
+            ("TRACE /v1/time", get),
+            ("GET /v1/items/7/orders", post),
+            ("PUT /v1/items/7/orders", post),
+            ("HEAD /v1/items/7/orders", post),
+            ("GET /v1/orders/4294967297/cancel", post),
+        ],
+    );
+    check(
+        Listener::Merchant,
+        &[
+            ("POST /admin/items/7", "method_not_allowed [GET, HEAD, PUT]"),
+            ("DELETE /admin/items/7", "method_not_allowed [GET, HEAD, PUT]"),
+            ("GET /admin/blocklist/bob", "method_not_allowed [PUT, DELETE]"),
+            ("POST /admin/blocklist/bob", "method_not_allowed [PUT, DELETE]"),
+            ("POST /admin/items", get),
+            ("POST /admin/orders", get),
+            ("POST /admin/stats", get),
+            ("POST /metrics", get),
+            ("GET /admin/items/7/pause", post),
+            ("PUT /admin/items/7/restock", post),
+            ("GET /admin/orders/4294967297/pay", post),
+        ],
+    );
+}
+
+#[test]
+fn queries_that_the_call_does_not_take() {
+    check(
+        Listener::Public,
+        &[
+            ("GET /v1/time?x=1", "bad_request x"),
+            ("GET /v1/items?limit=1", "bad_request limit"),
+            ("POST /v1/items/7/orders?quantity=1", "bad_request quantity"),
+            ("GET /v1/orders?limit=0", "bad_request limit"),
+            ("GET /v1/orders?limit=201", "bad_request limit"),
+            ("GET /v1/orders?limit=65537", "bad_request limit"),
+            ("GET /v1/orders?limit=-1", "bad_request limit"),
+            ("GET /v1/orders?limit=+1", "bad_request limit"),
+            ("GET /v1/orders?limit=01", "bad_request limit"),
+            ("GET /v1/orders?limit=1.5", "bad_request limit"),
+            ("GET /v1/orders?limit=%31", "bad_request limit"),
+            ("GET /v1/orders?limit=", "bad_request limit"),
+            ("GET /v1/orders?limit", "bad_request"),
+            ("GET /v1/orders?=1", "bad_request"),
+            ("GET /v1/orders?limit=1&limit=1", "bad_request limit"),
+            ("GET /v1/orders?limit=1&", "bad_request"),
+            ("GET /v1/orders?&limit=1", "bad_request"),
+            ("GET /v1/orders?limit=1;after=2", "bad_request limit"),
+            ("GET /v1/orders?Limit=1", "bad_request Limit"),
+            ("GET /v1/orders?after=1", "bad_request after"),
+            ("GET /v1/orders?wait_ms=1", "bad_request wait_ms"),
+            ("GET /v1/orders?a=1&b=2&c=3&d=4&e=5", "bad_request"),
+            ("GET /v1/orders/4294967297?wait_ms=30001", "bad_request wait_ms"),
+            ("GET /v1/orders/4294967297?wait_ms=18446744073709551617", "bad_request wait_ms"),
+            ("GET /v1/orders?", "Orders(OrdersQuery { limit: 50, after: None })"),
+        ],
+    );
+    check(
+        Listener::Merchant,
+        &[
+            ("GET /admin/orders?item=0", "bad_request item"),
+            ("GET /admin/orders?buyer=", "bad_request buyer"),
+            ("GET /admin/orders?buyer=a+b", "bad_request buyer"),
+            ("GET /admin/orders?buyer=%00", "bad_request buyer"),
+            ("GET /admin/orders?limit=1001", "bad_request limit"),
+            ("GET /admin/audit?after=-1", "bad_request after"),
+            ("GET /healthz?x=1", "bad_request x"),
+        ],
+    );
+}
+
+#[test]
+fn only_reads_that_name_nobody_are_open() {
+    assert!(Route::Healthz.is_open() && Route::Metrics.is_open() && Route::Time.is_open());
+    assert!(!Route::Stats.is_open() && !Route::AdminItems.is_open());
+}
+
+#[test]
+fn codes_are_unique_and_have_the_status_of_the_contract() {
+    let mut names: Vec<&str> = Code::ALL.iter().map(|code| code.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), Code::ALL.len());
+    // API.md, "Errors".
+    let contract: &[(u16, &str)] = &[
+        (400, "bad_request bad_json bad_quantity unknown_field bad_header"),
+        (401, "unauthenticated"),
+        (
+            403,
+            "not_open ended ticket_required ticket_invalid challenge_required challenge_failed not_eligible",
+        ),
+        (404, "not_found"),
+        (405, "method_not_allowed"),
+        (411, "length_required"),
+        (413, "body_too_large"),
+        (414, "target_too_long"),
+        (431, "headers_too_large"),
+        (501, "not_implemented"),
+        (505, "version_not_supported"),
+        (
+            409,
+            "sold_out cap_reached paused hold_expired not_cancellable idempotency_key_running already_paid",
+        ),
+        (422, "idempotency_key_reused invalid_field"),
+        (429, "rate_limited"),
+        (503, "overloaded log_full draining"),
+    ];
+    for (status, codes) in contract {
+        for name in codes.split(' ') {
+            let code = Code::ALL.iter().find(|code| code.name() == name).expect(name);
+            assert_eq!(code.status().number(), *status, "{name}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! How fast the log writes and comes back: orders per second through the whole journal
+//! into a real directory, and through recovery (checksums, chain, decoding).
+//!
+//! `cargo bench -p stampede-persist --bench log_speed -- [ORDERS] [DIR]`; 200,000 orders and
+//! a temporary directory by default. Prints one line per figure.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use stampede_core::fact::Fact;
+use stampede_core::item::OrderState;
+use stampede_core::state_row::StateRow;
+use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_persist::feed::FactFeed as _;
+use stampede_persist::log::dir::{DataDir, LogOptions};
+use stampede_persist::log::rebuild::Rebuild;
+
+/// A state that only counts.
+#[derive(Default)]
+struct Count(u64);
+
+impl Rebuild for Count {
+    fn row(&mut self, _: &StateRow<'_>) -> Result<(), String> {
+        Ok(())
+    }
+    fn fact(&mut self, _: Lsn, fact: &Fact<'_>) -> Result<(), String> {
+        self.0 += u64::from(fact.item().is_some());
+        Ok(())
+    }
+    fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
+}
+
+fn rate(what: &str, orders: u64, took: Duration) {
+    println!("{what:<28} {:>10.0} orders/s ({orders} in {took:.2?})", orders as f64 / took.as_secs_f64());
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
+    let orders: u64 = args.next().map_or(200_000, |arg| arg.parse().expect("a number of orders"));
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let dir = args.next().map_or_else(|| temp.path().to_owned(), PathBuf::from);
+    let options = LogOptions { allow_volatile: true, ..LogOptions::default() };
+    let opened = DataDir::open(&dir, &options).unwrap().recover(&mut Count::default()).unwrap();
+    let started = opened.start(Vec::new(), |reason| panic!("{reason}")).unwrap();
+    let (item, begun) = (ItemId::new(1).unwrap(), Instant::now());
+    for n in 1..=orders {
+        while !started.queue.has_room() || !started.status.accepting() {
+            started.queue.flush();
+            std::thread::yield_now();
+        }
+        started.queue.append(&Fact::OrderPlaced {
+            at_ms: UnixMillis(1_700_000_000_000 + n),
+            order: OrderId::new(item, n as u32),
+            quantity: Quantity::ONE,
+            state: OrderState::Confirmed,
+            pay_by_ms: UnixMillis(0),
+            subject: b"buyer-0123456789",
+            key: b"key-0123456789abcdef",
+        });
+        if n % 64 == 0 {
+            started.queue.flush();
+        }
+    }
+    started.queue.flush();
+    while started.status.durable_lsn() < Lsn(orders) {
+        std::thread::yield_now();
+    }
+    rate("written and synced", orders, begun.elapsed());
+    println!("{:<28} {:>10} groups, {} bytes", "", started.status.groups(), started.status.bytes_written());
+    let (mut tail, begun) = (started.journal.tail(Lsn::ZERO), Instant::now());
+    while tail.read(Lsn(orders), 1 << 16, &mut |_, _| ()).unwrap() > 0 {}
+    rate("read by a tail", orders, begun.elapsed());
+    started.journal.shutdown(Duration::from_secs(60)).unwrap();
+    let (mut count, begun) = (Count::default(), Instant::now());
+    DataDir::open(&dir, &options).unwrap().recover(&mut count).unwrap();
+    rate("recovered", count.0, begun.elapsed());
+}

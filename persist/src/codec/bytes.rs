@@ -1,0 +1,215 @@
+//! A cursor that writes fields and one that reads them, with their checks.
+//!
+//! Writing asserts (the values were checked when they were decided); reading
+//! answers [`DecodeError`]. Next: [`super::fact`].
+
+use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::limits::{
+    ACTOR_BYTES_MAX, HOLD_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, ITEM_NAME_BYTES_MAX, PAYMENT_REF_BYTES_MAX,
+    STOCK_MAX, SUBJECT_BYTES_MAX, UNIX_MILLIS_MAX,
+};
+use stampede_core::types::{ItemId, OrderId, Quantity, UnixMillis};
+
+use super::DecodeError;
+
+/// Latest time in a record: the latest from outside, and a hold on top of it.
+const TIME_MS_MAX: u64 = UNIX_MILLIS_MAX + HOLD_MS_MAX;
+
+/// Writes fields one after another into a buffer that is large enough.
+pub(super) struct Writer<'b> {
+    out: &'b mut [u8],
+    at: usize,
+}
+
+impl<'b> Writer<'b> {
+    pub(super) fn new(out: &'b mut [u8]) -> Self {
+        Self { out, at: 0 }
+    }
+    /// How many bytes were written.
+    pub(super) fn len(&self) -> usize {
+        self.at
+    }
+    fn put(&mut self, bytes: &[u8]) {
+        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+    pub(super) fn u8(&mut self, value: u8) {
+        self.put(&[value]);
+    }
+    pub(super) fn u32(&mut self, value: u32) {
+        self.put(&value.to_le_bytes());
+    }
+    pub(super) fn u64(&mut self, value: u64) {
+        self.put(&value.to_le_bytes());
+    }
+    pub(super) fn i64(&mut self, value: i64) {
+        self.put(&value.to_le_bytes());
+    }
+    pub(super) fn time(&mut self, value: UnixMillis) {
+        assert!(value.0 <= TIME_MS_MAX, "a decided time lies before the year 10000");
+        self.u64(value.0);
+    }
+    fn var(&mut self, bytes: &[u8], len_max: usize) {
+        assert!(bytes.len() <= len_max, "a decided value keeps its bound");
+        self.u8(bytes.len() as u8);
+        self.put(bytes);
+    }
+    pub(super) fn subject(&mut self, subject: &[u8]) {
+        assert!(!subject.is_empty(), "a buyer has a name");
+        self.var(subject, SUBJECT_BYTES_MAX);
+    }
+    pub(super) fn subject_or_none(&mut self, subject: &[u8]) {
+        self.var(subject, SUBJECT_BYTES_MAX);
+    }
+    pub(super) fn key(&mut self, key: &[u8]) {
+        self.var(key, IDEMPOTENCY_KEY_BYTES_MAX);
+    }
+    pub(super) fn payment_ref(&mut self, reference: &[u8]) {
+        self.var(reference, PAYMENT_REF_BYTES_MAX);
+    }
+    pub(super) fn actor(&mut self, actor: &str) {
+        self.var(actor.as_bytes(), ACTOR_BYTES_MAX);
+    }
+    pub(super) fn spec(&mut self, spec: &ItemSpec<'_>) {
+        assert!(spec.check().is_ok(), "decided settings were checked");
+        self.u64(spec.price_minor);
+        self.time(spec.opens_at_ms);
+        self.time(spec.closes_at_ms);
+        self.u64(spec.hold_ms);
+        self.u32(spec.cap);
+        self.u32(spec.min_account_age_s);
+        self.u32(spec.admit_per_s);
+        self.put(&spec.currency);
+        self.u8(spec.payment.code());
+        self.u8(spec.ticket.code());
+        self.u8(spec.challenge.code());
+        self.u8(spec.min_level);
+        self.var(spec.name.as_bytes(), ITEM_NAME_BYTES_MAX);
+    }
+}
+
+/// Reads fields one after another.
+pub(super) struct Reader<'a> {
+    left: &'a [u8],
+}
+
+type Read<T> = Result<T, DecodeError>;
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { left: bytes }
+    }
+    /// Refuses left-over bytes.
+    pub(super) fn end(&self) -> Read<()> {
+        if self.left.is_empty() { Ok(()) } else { Err(DecodeError::Trailing(self.left.len())) }
+    }
+    fn take<const N: usize>(&mut self, field: &'static str) -> Read<[u8; N]> {
+        let (head, left) = self.left.split_first_chunk::<N>().ok_or(DecodeError::Short(field))?;
+        self.left = left;
+        Ok(*head)
+    }
+    pub(super) fn u8(&mut self, field: &'static str) -> Read<u8> {
+        self.take::<1>(field).map(|[byte]| byte)
+    }
+    pub(super) fn u32(&mut self, field: &'static str) -> Read<u32> {
+        self.take(field).map(u32::from_le_bytes)
+    }
+    pub(super) fn u64(&mut self, field: &'static str) -> Read<u64> {
+        self.take(field).map(u64::from_le_bytes)
+    }
+    pub(super) fn i64(&mut self, field: &'static str) -> Read<i64> {
+        self.take(field).map(i64::from_le_bytes)
+    }
+    pub(super) fn time(&mut self, field: &'static str) -> Read<UnixMillis> {
+        let ms = self.u64(field)?;
+        if ms <= TIME_MS_MAX { Ok(UnixMillis(ms)) } else { Err(DecodeError::Range(field)) }
+    }
+    fn var(&mut self, field: &'static str, len_max: usize) -> Read<&'a [u8]> {
+        let len = usize::from(self.u8(field)?);
+        if len > len_max {
+            return Err(DecodeError::Range(field));
+        }
+        let (head, left) = self.left.split_at_checked(len).ok_or(DecodeError::Short(field))?;
+        self.left = left;
+        Ok(head)
+    }
+    fn text(&mut self, field: &'static str, len_max: usize) -> Read<&'a str> {
+        core::str::from_utf8(self.var(field, len_max)?).map_err(|_| DecodeError::Utf8(field))
+    }
+    pub(super) fn subject(&mut self) -> Read<&'a [u8]> {
+        let subject = self.subject_or_none()?;
+        if subject.is_empty() { Err(DecodeError::Range("subject")) } else { Ok(subject) }
+    }
+    pub(super) fn subject_or_none(&mut self) -> Read<&'a [u8]> {
+        self.var("subject", SUBJECT_BYTES_MAX)
+    }
+    pub(super) fn key(&mut self) -> Read<&'a [u8]> {
+        self.var("key", IDEMPOTENCY_KEY_BYTES_MAX)
+    }
+    pub(super) fn payment_ref(&mut self) -> Read<&'a [u8]> {
+        self.var("payment_ref", PAYMENT_REF_BYTES_MAX)
+    }
+    pub(super) fn actor(&mut self) -> Read<&'a str> {
+        self.text("actor", ACTOR_BYTES_MAX)
+    }
+    pub(super) fn item(&mut self) -> Read<ItemId> {
+        ItemId::new(u64::from(self.u32("item")?)).ok_or(DecodeError::Range("item"))
+    }
+    pub(super) fn order(&mut self) -> Read<OrderId> {
+        OrderId::from_u64(self.u64("order")?).ok_or(DecodeError::Range("order"))
+    }
+    pub(super) fn quantity(&mut self) -> Read<Quantity> {
+        Quantity::new(u64::from(self.u32("quantity")?)).ok_or(DecodeError::Range("quantity"))
+    }
+    pub(super) fn order_state(&mut self, field: &'static str) -> Read<OrderState> {
+        OrderState::from_code(self.u8(field)?).ok_or(DecodeError::Range(field))
+    }
+    pub(super) fn bool(&mut self, field: &'static str) -> Read<bool> {
+        match self.u8(field)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(DecodeError::Range(field)),
+        }
+    }
+    pub(super) fn stock(&mut self, field: &'static str) -> Read<u64> {
+        let units = self.u64(field)?;
+        if units <= STOCK_MAX { Ok(units) } else { Err(DecodeError::Range(field)) }
+    }
+    pub(super) fn stock_delta(&mut self, field: &'static str) -> Read<i64> {
+        let units = self.i64(field)?;
+        if units.unsigned_abs() <= STOCK_MAX { Ok(units) } else { Err(DecodeError::Range(field)) }
+    }
+    pub(super) fn spec(&mut self) -> Read<ItemSpec<'a>> {
+        let price_minor = self.u64("price_minor")?;
+        let opens_at_ms = self.time("opens_at_ms")?;
+        let closes_at_ms = self.time("closes_at_ms")?;
+        let hold_ms = self.u64("hold_ms")?;
+        let cap = self.u32("cap")?;
+        let min_account_age_s = self.u32("min_account_age_s")?;
+        let admit_per_s = self.u32("admit_per_s")?;
+        let currency = self.take("currency")?;
+        let payment = Payment::from_code(self.u8("payment")?).ok_or(DecodeError::Range("payment"))?;
+        let ticket = TicketRule::from_code(self.u8("ticket")?).ok_or(DecodeError::Range("ticket"))?;
+        let challenge = ChallengeRule::from_code(self.u8("challenge")?);
+        let challenge = challenge.ok_or(DecodeError::Range("challenge"))?;
+        let min_level = self.u8("min_level")?;
+        let name = self.text("name", ITEM_NAME_BYTES_MAX)?;
+        let spec = ItemSpec {
+            name,
+            price_minor,
+            currency,
+            opens_at_ms,
+            closes_at_ms,
+            cap,
+            payment,
+            hold_ms,
+            ticket,
+            challenge,
+            min_level,
+            min_account_age_s,
+            admit_per_s,
+        };
+        spec.check().map_err(|wrong| DecodeError::Range(wrong.field))?;
+        Ok(spec)
+    }
+}

@@ -1,0 +1,155 @@
+//! A snapshot's row as bytes: a kind byte and its fields.
+//!
+//! Kinds are never renumbered. Next: [`crate::log::snapshot`].
+
+use stampede_core::limits::STOCK_MAX;
+use stampede_core::state_row::{AuditAction, AuditRow, StateRow};
+use stampede_core::types::{ItemId, Lsn, OrderId};
+
+use super::DecodeError;
+use super::bytes::{Reader, Writer};
+
+const ITEM: u8 = 1;
+const ORDER: u8 = 2;
+const BLOCKED: u8 = 3;
+const AUDIT: u8 = 4;
+
+/// Bits in use of an item's flags: paused, closed, ended.
+const ITEM_FLAGS_MASK: u8 = 0b111;
+
+/// Most bytes of one encoded row.
+pub const ROW_BYTES_MAX: usize = 480;
+
+/// The stable number of a row's kind.
+pub const fn row_kind(row: &StateRow<'_>) -> u8 {
+    match row {
+        StateRow::Item { .. } => ITEM,
+        StateRow::Order { .. } => ORDER,
+        StateRow::Blocked { .. } => BLOCKED,
+        StateRow::Audit(_) => AUDIT,
+    }
+}
+
+/// Writes a row, kind first, and returns its length, at most [`ROW_BYTES_MAX`].
+///
+/// # Panics
+/// When the buffer is shorter than that, or a value lies outside its bound.
+pub fn encode_row(row: &StateRow<'_>, out: &mut [u8]) -> usize {
+    let mut w = Writer::new(out);
+    w.u8(row_kind(row));
+    match *row {
+        StateRow::Item { item, ref spec, granted, flags, version, last_seq, lsn } => {
+            assert!(granted <= STOCK_MAX && flags & !ITEM_FLAGS_MASK == 0, "an item keeps its bounds");
+            w.u32(item.get());
+            w.u64(granted);
+            w.u8(flags);
+            w.u64(version);
+            w.u32(last_seq);
+            w.u64(lsn.0);
+            w.spec(spec);
+        }
+        StateRow::Order { .. } => encode_order(row, &mut w),
+        StateRow::Blocked { subject } => w.subject(subject),
+        StateRow::Audit(ref audit) => encode_audit(audit, &mut w),
+    }
+    w.len()
+}
+
+fn encode_order(row: &StateRow<'_>, w: &mut Writer<'_>) {
+    let StateRow::Order {
+        order,
+        quantity,
+        state,
+        created_at_ms,
+        pay_by_ms,
+        lsn,
+        state_lsn,
+        key_hash,
+        payment_ref_hash,
+        subject,
+    } = *row
+    else {
+        unreachable!("only orders come here")
+    };
+    w.u64(order.get());
+    w.u32(quantity.get());
+    w.u8(state.code());
+    w.time(created_at_ms);
+    w.time(pay_by_ms);
+    w.u64(lsn.0);
+    w.u64(state_lsn.0);
+    w.u64(key_hash);
+    w.u64(payment_ref_hash);
+    w.subject(subject);
+}
+
+fn encode_audit(audit: &AuditRow<'_>, w: &mut Writer<'_>) {
+    w.u64(audit.lsn.0);
+    w.time(audit.at_ms);
+    w.u8(audit.action.code());
+    w.u32(audit.item.map_or(0, ItemId::get));
+    w.u64(audit.order.map_or(0, OrderId::get));
+    w.i64(audit.units);
+    w.actor(audit.actor);
+    w.subject_or_none(audit.subject);
+}
+
+/// Reads a row that fills the bytes; it borrows from them.
+///
+/// # Errors
+/// See [`DecodeError`]. Never panics, whatever the bytes.
+pub fn decode_row(bytes: &[u8]) -> Result<StateRow<'_>, DecodeError> {
+    let mut r = Reader::new(bytes);
+    let row = match r.u8("kind")? {
+        ITEM => decode_item(&mut r)?,
+        ORDER => decode_order(&mut r)?,
+        BLOCKED => StateRow::Blocked { subject: r.subject()? },
+        AUDIT => StateRow::Audit(decode_audit(&mut r)?),
+        unknown => return Err(DecodeError::Kind(u16::from(unknown))),
+    };
+    r.end()?;
+    Ok(row)
+}
+
+fn decode_item<'a>(r: &mut Reader<'a>) -> Result<StateRow<'a>, DecodeError> {
+    let (item, granted, flags) = (r.item()?, r.stock("granted")?, r.u8("flags")?);
+    if flags & !ITEM_FLAGS_MASK != 0 {
+        return Err(DecodeError::Range("flags"));
+    }
+    let (version, last_seq, lsn) = (r.u64("version")?, r.u32("last_seq")?, Lsn(r.u64("lsn")?));
+    Ok(StateRow::Item { item, spec: r.spec()?, granted, flags, version, last_seq, lsn })
+}
+
+fn decode_order<'a>(r: &mut Reader<'a>) -> Result<StateRow<'a>, DecodeError> {
+    let (order, quantity, state) = (r.order()?, r.quantity()?, r.order_state("state")?);
+    let (created_at_ms, pay_by_ms) = (r.time("created_at_ms")?, r.time("pay_by_ms")?);
+    let (lsn, state_lsn) = (Lsn(r.u64("lsn")?), Lsn(r.u64("state_lsn")?));
+    let (key_hash, payment_ref_hash) = (r.u64("key_hash")?, r.u64("payment_ref_hash")?);
+    Ok(StateRow::Order {
+        order,
+        quantity,
+        state,
+        created_at_ms,
+        pay_by_ms,
+        lsn,
+        state_lsn,
+        key_hash,
+        payment_ref_hash,
+        subject: r.subject()?,
+    })
+}
+
+fn decode_audit<'a>(r: &mut Reader<'a>) -> Result<AuditRow<'a>, DecodeError> {
+    let (lsn, at_ms) = (Lsn(r.u64("lsn")?), r.time("at_ms")?);
+    let action = AuditAction::from_code(r.u8("action")?).ok_or(DecodeError::Range("action"))?;
+    let item = match r.u32("item")? {
+        0 => None,
+        id => Some(ItemId::new(u64::from(id)).ok_or(DecodeError::Range("item"))?),
+    };
+    let order = match r.u64("order")? {
+        0 => None,
+        id => Some(OrderId::from_u64(id).ok_or(DecodeError::Range("order"))?),
+    };
+    let units = r.stock_delta("units")?;
+    Ok(AuditRow { lsn, at_ms, action, item, order, units, actor: r.actor()?, subject: r.subject_or_none()? })
+}

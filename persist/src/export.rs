@@ -1,0 +1,50 @@
+//! The export to Postgres: facts of the log become rows, exactly once.
+//!
+//! One thread tails the log's files and writes batches; each batch is one
+//! transaction that holds the orders, the stock rows and the cursor (the last
+//! exported LSN), so a crash on either side repeats nothing and loses nothing.
+//! Nothing here may delay an answer to a buyer, decide anything, or export a
+//! fact that is not durable.
+//!
+//! ```text
+//! log files ─▶ FactFeed ─▶ batch (fold) ─▶ one transaction ─▶ COMMIT ─▶ exported LSN
+//!                                          │ cursor  old → new, or fenced
+//!                                          │ orders  COPY, or insert over arrays
+//!                                          └ stock   WHERE version = …; else adopt and tell the engine
+//! ```
+//!
+//! Where to read next: [`exporter`] for the loop, [`event`] for what it tells
+//! the engine and what the engine must answer, [`attach`] for when it refuses,
+//! [`schema`] for the tables, [`preheat`] for the way back.
+
+mod asks;
+pub mod attach;
+mod backoff;
+pub(crate) mod batch;
+pub mod database;
+pub mod error;
+pub mod event;
+pub mod exporter;
+mod ledger;
+pub mod limits;
+pub mod preheat;
+pub mod reconcile;
+mod rows;
+pub mod schema;
+mod settle;
+pub mod status;
+mod sweep;
+pub mod text;
+pub mod thread;
+mod write;
+
+pub use attach::{AttachError, Attached, DatabaseId, LogClaim, LogId, attach};
+pub use database::{ConnectOptions, Database};
+pub use error::ExportError;
+pub use event::{Alarm, ExportEvent, ExportPort};
+pub use exporter::{Exporter, ExporterOptions, Step};
+pub use preheat::{PreheatError, PreheatReport, PreheatSink, preheat};
+pub use reconcile::{ItemRow, Reconciled, StateTotals, reconcile_read};
+pub use schema::{SCHEMA_VERSION, SchemaError, migrate};
+pub use status::ExportStatus;
+pub use thread::ExporterHandle;

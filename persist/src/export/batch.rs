@@ -1,0 +1,372 @@
+//! Facts folded into the rows that they come to: one row per order, one change per item.
+//!
+//! Pure memory: no database, no clock. A batch is kept until its transaction is known to
+//! be committed, so that it can be written again as it is. Next: [`super::write`].
+
+use std::collections::HashMap;
+
+use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
+use stampede_core::item::{ItemSpec, OrderState, Pile};
+use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+
+use super::text;
+
+/// A piece of the batch's text, already escaped.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Text {
+    at: u32,
+    len: u32,
+}
+
+/// The row of an order, or what changed in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OrderRow {
+    pub(crate) id: OrderId,
+    pub(crate) lsn: Lsn,
+    pub(crate) created_at_ms: UnixMillis,
+    pub(crate) updated_at_ms: UnixMillis,
+    pub(crate) pay_by_ms: UnixMillis,
+    pub(crate) quantity: u32,
+    pub(crate) state: OrderState,
+    /// Empty in a row that only moved.
+    pub(crate) buyer: Text,
+    pub(crate) key: Text,
+    /// Empty = none, or unchanged.
+    pub(crate) payment_ref: Text,
+}
+
+/// Units moved between the piles of an item.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Piles {
+    pub(crate) count: i64,
+    pub(crate) held: i64,
+    pub(crate) sale: i64,
+}
+
+impl Piles {
+    /// Takes units from one pile and puts them on another.
+    pub(crate) fn shift(&mut self, from: Pile, to: Pile, quantity: Quantity) {
+        let units = i64::from(quantity.get());
+        *self.pile(from) -= units;
+        *self.pile(to) += units;
+    }
+
+    fn pile(&mut self, pile: Pile) -> &mut i64 {
+        match pile {
+            Pile::Available => &mut self.count,
+            Pile::Held => &mut self.held,
+            Pile::Sold => &mut self.sale,
+        }
+    }
+}
+
+/// Settings of an item with its name in the batch's text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpecRow {
+    pub(crate) name: Text,
+    /// The settings; the name in them is empty.
+    pub(crate) spec: ItemSpec<'static>,
+}
+
+/// How an item came to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Created {
+    /// By the merchant: its stock row is to be written.
+    New,
+    /// By preheating: its stock row is there, and held this many units in all.
+    FromPostgres(i64),
+}
+
+/// What a batch does to an item.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ItemChange {
+    pub(crate) item: ItemId,
+    /// The last fact in the batch that concerns it.
+    pub(crate) lsn: Lsn,
+    pub(crate) created: Option<Created>,
+    pub(crate) spec: Option<SpecRow>,
+    pub(crate) delta: Piles,
+    /// Sum of the adjustments by which the engine answered changes made outside.
+    pub(crate) answered: Option<i64>,
+    /// The engine answered by a pause.
+    pub(crate) answered_by_pause: bool,
+    pub(crate) resumed: bool,
+    pub(crate) paused: Option<bool>,
+    pub(crate) closed: Option<bool>,
+    pub(crate) ended: Option<bool>,
+}
+
+/// A buyer put on the blocklist or taken off it; the last word in the batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockedRow {
+    pub(crate) buyer: Text,
+    pub(crate) blocked: bool,
+    pub(crate) at_ms: UnixMillis,
+    pub(crate) actor: Text,
+    pub(crate) lsn: Lsn,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    New(u32),
+    Moved(u32),
+}
+
+/// Facts after `from`, up to and with `to`, as rows.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) from: Lsn,
+    pub(crate) to: Lsn,
+    pub(crate) facts: usize,
+    /// Orders placed in this batch, in the state that they reached in it.
+    pub(crate) new: Vec<OrderRow>,
+    /// Orders from before the batch that moved in it.
+    pub(crate) moved: Vec<OrderRow>,
+    pub(crate) items: Vec<ItemChange>,
+    pub(crate) blocked: Vec<BlockedRow>,
+    text: Vec<u8>,
+    /// Built at the first move only: a batch of new orders alone needs no table.
+    places: HashMap<OrderId, Place>,
+    placed: usize,
+    item_places: HashMap<ItemId, u32>,
+    last_item: Option<(ItemId, u32)>,
+    blocked_places: HashMap<Vec<u8>, u32>,
+}
+
+impl Batch {
+    /// Empties it, keeping its memory, for the facts after `from`.
+    pub(crate) fn reset(&mut self, from: Lsn) {
+        (self.from, self.to, self.facts, self.placed) = (from, from, 0, 0);
+        self.new.clear();
+        self.moved.clear();
+        self.items.clear();
+        self.blocked.clear();
+        self.text.clear();
+        self.places.clear();
+        self.item_places.clear();
+        self.last_item = None;
+        self.blocked_places.clear();
+    }
+
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.facts == 0 && self.items.is_empty()
+    }
+
+    /// Has the item's stock row looked at, whatever the facts say.
+    pub(crate) fn touch(&mut self, item: ItemId) {
+        let lsn = self.to;
+        self.item(lsn, item);
+    }
+
+    /// A piece of text of this batch.
+    pub(crate) fn str(&self, text: Text) -> &str {
+        std::str::from_utf8(self.bytes(text)).expect("the batch holds escaped text only")
+    }
+
+    /// The same as bytes, for COPY.
+    pub(crate) fn bytes(&self, text: Text) -> &[u8] {
+        &self.text[text.at as usize..(text.at + text.len) as usize]
+    }
+
+    /// Folds the next fact in.
+    pub(crate) fn add(&mut self, lsn: Lsn, fact: &Fact<'_>) {
+        self.to = lsn;
+        self.facts += 1;
+        match *fact {
+            Fact::ItemCreated { item, ref spec, granted, actor, .. } => {
+                let granted = i64::try_from(granted).expect("STOCK_MAX fits a signed column");
+                self.add_item(lsn, item, spec, granted, actor == ACTOR_POSTGRES);
+            }
+            Fact::ItemChanged { at_ms, item, ref spec, .. } => self.change_item(lsn, at_ms, item, spec),
+            Fact::StockAdjusted { item, delta, actor, .. } => self.adjust(lsn, item, delta, actor),
+            Fact::ItemSwitched { item, switch, actor, .. } => self.switch(lsn, item, switch, actor),
+            Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key } => {
+                let row = OrderRow {
+                    id: order,
+                    lsn,
+                    created_at_ms: at_ms,
+                    updated_at_ms: at_ms,
+                    pay_by_ms,
+                    quantity: quantity.get(),
+                    state,
+                    buyer: self.push_text(subject),
+                    key: self.push_text(key),
+                    payment_ref: Text::default(),
+                };
+                self.new.push(row);
+                self.item(lsn, order.item()).delta.shift(Pile::Available, state.pile(), quantity);
+            }
+            Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, .. } => {
+                self.move_order(lsn, at_ms, order, quantity, to, payment_ref);
+                self.item(lsn, order.item()).delta.shift(from.pile(), to.pile(), quantity);
+            }
+            Fact::BuyerBlocked { at_ms, subject, blocked, actor } => {
+                self.block(lsn, at_ms, subject, blocked, actor);
+            }
+            // Its row is in Postgres already, and its item's row counts it.
+            Fact::OrderImported { .. } | Fact::ClockMark { .. } => {}
+        }
+    }
+
+    fn push_text(&mut self, bytes: &[u8]) -> Text {
+        let at = self.text.len();
+        text::escape_into(bytes, &mut self.text);
+        Text { at: at as u32, len: (self.text.len() - at) as u32 }
+    }
+
+    fn item(&mut self, lsn: Lsn, item: ItemId) -> &mut ItemChange {
+        let place = match self.last_item {
+            Some((last, place)) if last == item => place,
+            _ => {
+                let next = self.items.len() as u32;
+                let place = *self.item_places.entry(item).or_insert(next);
+                if place == next {
+                    self.items.push(ItemChange::new(item));
+                }
+                self.last_item = Some((item, place));
+                place
+            }
+        };
+        let change = &mut self.items[place as usize];
+        change.lsn = lsn;
+        change
+    }
+
+    fn spec_row(&mut self, spec: &ItemSpec<'_>) -> SpecRow {
+        // A name holds no control characters and is UTF-8: it goes as it is.
+        let at = self.text.len() as u32;
+        self.text.extend_from_slice(spec.name.as_bytes());
+        let name = Text { at, len: spec.name.len() as u32 };
+        SpecRow { name, spec: ItemSpec { name: "", ..*spec } }
+    }
+
+    fn add_item(&mut self, lsn: Lsn, item: ItemId, spec: &ItemSpec<'_>, granted: i64, preheated: bool) {
+        let spec = self.spec_row(spec);
+        let change = self.item(lsn, item);
+        change.spec = Some(spec);
+        if preheated {
+            change.created = Some(Created::FromPostgres(granted));
+        } else {
+            change.created = Some(Created::New);
+            change.delta.count += granted;
+        }
+    }
+
+    fn change_item(&mut self, lsn: Lsn, at_ms: UnixMillis, item: ItemId, spec: &ItemSpec<'_>) {
+        let reopened = spec.closes_at_ms > at_ms;
+        let spec = self.spec_row(spec);
+        let change = self.item(lsn, item);
+        change.spec = Some(spec);
+        if reopened {
+            change.ended = Some(false);
+        }
+    }
+
+    fn adjust(&mut self, lsn: Lsn, item: ItemId, delta: i64, actor: &str) {
+        let change = self.item(lsn, item);
+        change.delta.count += delta;
+        if actor == ACTOR_POSTGRES {
+            *change.answered.get_or_insert(0) += delta;
+        }
+    }
+
+    fn switch(&mut self, lsn: Lsn, item: ItemId, switch: Switch, actor: &str) {
+        let change = self.item(lsn, item);
+        match switch {
+            Switch::Paused => {
+                change.paused = Some(true);
+                change.answered_by_pause |= actor == ACTOR_POSTGRES;
+            }
+            Switch::Resumed => {
+                change.paused = Some(false);
+                change.resumed = true;
+            }
+            Switch::Closed => change.closed = Some(true),
+            Switch::Ended => change.ended = Some(true),
+        }
+    }
+
+    fn move_order(
+        &mut self,
+        lsn: Lsn,
+        at_ms: UnixMillis,
+        order: OrderId,
+        quantity: Quantity,
+        to: OrderState,
+        payment_ref: &[u8],
+    ) {
+        let payment_ref = self.push_text(payment_ref);
+        let row = match self.place(order) {
+            Some(Place::New(at)) => &mut self.new[at as usize],
+            Some(Place::Moved(at)) => &mut self.moved[at as usize],
+            None => {
+                self.places.insert(order, Place::Moved(self.moved.len() as u32));
+                self.moved.push(OrderRow {
+                    id: order,
+                    lsn,
+                    created_at_ms: at_ms,
+                    updated_at_ms: at_ms,
+                    pay_by_ms: UnixMillis(0),
+                    quantity: quantity.get(),
+                    state: to,
+                    buyer: Text::default(),
+                    key: Text::default(),
+                    payment_ref,
+                });
+                return;
+            }
+        };
+        (row.state, row.lsn, row.updated_at_ms) = (to, lsn, at_ms);
+        if payment_ref.len > 0 {
+            row.payment_ref = payment_ref;
+        }
+    }
+
+    fn place(&mut self, order: OrderId) -> Option<Place> {
+        for (at, row) in self.new.iter().enumerate().skip(self.placed) {
+            self.places.insert(row.id, Place::New(at as u32));
+        }
+        self.placed = self.new.len();
+        self.places.get(&order).copied()
+    }
+
+    fn block(&mut self, lsn: Lsn, at_ms: UnixMillis, subject: &[u8], blocked: bool, actor: &str) {
+        let buyer = self.push_text(subject);
+        let actor = self.push_text(actor.as_bytes());
+        let row = BlockedRow { buyer, blocked, at_ms, actor, lsn };
+        let next = self.blocked.len() as u32;
+        let place = *self.blocked_places.entry(subject.to_vec()).or_insert(next);
+        if place == next {
+            self.blocked.push(row);
+        } else {
+            self.blocked[place as usize] = row;
+        }
+    }
+}
+
+impl Text {
+    /// `None` for the empty text, which stands for "none".
+    pub(crate) fn some(self) -> Option<Self> {
+        (self.len > 0).then_some(self)
+    }
+}
+
+impl ItemChange {
+    /// A change that changes nothing: the item is only to be looked at.
+    pub(crate) const fn new(item: ItemId) -> Self {
+        Self {
+            item,
+            lsn: Lsn::ZERO,
+            created: None,
+            spec: None,
+            delta: Piles { count: 0, held: 0, sale: 0 },
+            answered: None,
+            answered_by_pause: false,
+            resumed: false,
+            paused: None,
+            closed: None,
+            ended: None,
+        }
+    }
+}

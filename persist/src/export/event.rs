@@ -1,0 +1,131 @@
+//! What the exporter asks of the engine and tells it: the seam between the two.
+//!
+//! Nothing here may block: the exporter calls it between two transactions.
+//!
+//! # When somebody else changes a stock row
+//! `stock.count` may be edited by hand or by the shop's own programs. The exporter
+//! notices by the row's version and numbers, keeps the edit in the row (`count` shows
+//! it at once), notes the difference as *outside* in its own table in the same
+//! transaction, and only then tells the engine:
+//!
+//! 1. [`ExportEvent::StockChangedOutside`] carries the whole difference between the row
+//!    and the facts up to `as_of`.
+//! 2. The item's owner answers **through the log**: it either writes
+//!    `Fact::StockAdjusted { delta, actor: ACTOR_POSTGRES }`, or, when it cannot bear
+//!    the withdrawal, pauses the item by `Fact::ItemSwitched { Paused, actor: ACTOR_POSTGRES }`
+//!    (also when it is paused already). An item that the engine does not know is ignored.
+//! 3. The answer comes back through the feed. An adjustment is not added to the row
+//!    again, since it stands there; it only clears *outside*. A pause leaves the
+//!    difference standing: it is told again when the row changes once more or when the
+//!    merchant resumes the item.
+//!
+//! At most one question per item is open, so a difference is never answered twice.
+//! If the process dies in between, *outside* stands in the database: the next process
+//! first exports every fact that was durable when it started, which contains any
+//! answer that was given, and asks again only for what is then left. So at rest either
+//! granted is the same on both sides, or the item is paused and an alarm was raised.
+//!
+//! `held` and `sale` are not for others to edit: the engine's numbers win, the item is
+//! paused, an alarm is raised. The same goes for a row that was deleted: it is put back.
+
+use stampede_core::types::{ItemId, Lsn, OrderId};
+
+use super::attach::{AttachError, DatabaseId};
+use crate::feed::{FactFeed, FeedError};
+
+/// The engine as the exporter sees it. Its methods are called from the exporter's thread
+/// and must not block.
+pub trait ExportPort: Send {
+    /// The last durable LSN: nothing beyond it is read.
+    fn durable_lsn(&self) -> Lsn;
+    /// The first LSN that the log still holds.
+    fn first_retained_lsn(&self) -> Lsn;
+    /// Opens a feed whose first fact is the one after `after`.
+    ///
+    /// # Errors
+    /// When the log no longer holds that fact, or cannot be read.
+    fn open_feed(&mut self, after: Lsn) -> Result<Box<dyn FactFeed + Send>, FeedError>;
+    /// Everything up to and with this LSN is in Postgres, and Postgres has synced it.
+    /// Called once per batch, with numbers that only grow.
+    fn exported(&mut self, lsn: Lsn);
+    /// Something that the engine has to know.
+    fn event(&mut self, event: ExportEvent);
+}
+
+/// What the exporter tells the engine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ExportEvent {
+    /// The database was reached and is ours. `database` belongs into the control file.
+    Attached {
+        /// Which database.
+        database: DatabaseId,
+        /// How far it had come.
+        cursor: Lsn,
+    },
+    /// `stock.count` of an item differs from the facts: adjust the grant by `delta`, or pause.
+    StockChangedOutside {
+        /// Which item.
+        item: ItemId,
+        /// Units that the row has more (less, if negative) than the facts up to `as_of` say.
+        delta: i64,
+        /// The row's version when it was seen.
+        seen_version: i64,
+        /// The exported LSN to which `delta` refers. An owner that has itself written an
+        /// adjustment by `ACTOR_POSTGRES` after it ignores the event.
+        as_of: Lsn,
+    },
+    /// An item whose rows were tampered with has to stop selling until somebody has looked.
+    PauseItem {
+        /// Which item.
+        item: ItemId,
+        /// Why, for the alarm and the merchant.
+        reason: String,
+    },
+    /// Something that an operator should see; nothing is lost.
+    Alarm(Alarm),
+    /// The exporter has stopped for good, and this engine must not sell on: another
+    /// database, another log, a database from the past or from the future, or another
+    /// engine that has taken over.
+    Refused(AttachError),
+    /// The exporter has stopped for good because it cannot read the log.
+    FeedLost {
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+}
+
+/// Why an operator should look.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Alarm {
+    /// Postgres refused a row for its own sake; it lies in `stampede_set_aside`.
+    #[error("Postgres refused a row at LSN {lsn} ({what}): {reason}; it lies in stampede_set_aside")]
+    SetAside {
+        /// The fact that made the row.
+        lsn: Lsn,
+        /// The row, in short.
+        what: String,
+        /// What Postgres said.
+        reason: String,
+    },
+    /// A row with the id of an order of ours was already there; ours has replaced it.
+    #[error("stock_order already held a row with id {order}; it now shows the engine's order")]
+    OrderReplaced {
+        /// Which order.
+        order: OrderId,
+    },
+    /// A stock row is not as the engine left it.
+    #[error("stock row {item}: {reason}")]
+    Stock {
+        /// Which item.
+        item: ItemId,
+        /// What was found and done.
+        reason: String,
+    },
+    /// The database cannot be used at present; the exporter tries again by itself.
+    /// Raised once per cause, not per attempt.
+    #[error("{reason}")]
+    Unreachable {
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+}

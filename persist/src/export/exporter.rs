@@ -1,0 +1,509 @@
+//! The exporter: a machine whose every step is one transaction at most.
+//!
+//! ```text
+//!  Down ──connect, attach──▶ Up ──fold facts──▶ batch ──write──▶ COMMIT ──▶ told, Up
+//!   ▲                        │                    ▲     │           │
+//!   └── wait (back-off) ◀────┴── connection lost ─┴─────┴───────────┘ answer to COMMIT lost:
+//!                                                                     the cursor tells, at attach
+//! ```
+//!
+//! A batch is kept until its COMMIT is known; after a lost connection the cursor in the
+//! database says whether it was. The machine has no thread and no queue of its own
+//! ([`super::thread`] runs it) and never gives up on a database that is merely away (I18),
+//! but stops for good before one that is not ours (I12, I13).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stampede_core::types::{ItemId, Lsn};
+use tokio::sync::watch;
+
+use super::asks::Asks;
+use super::attach::{AttachError, AttachFailure, Attached, DatabaseId, LogClaim, LogId, attach_over};
+use super::backoff::Backoff;
+use super::batch::Batch;
+use super::database::{ConnectOptions, Link, Runner};
+use super::error::ExportError;
+use super::event::{Alarm, ExportEvent, ExportPort};
+use super::limits::{FACTS_PER_BATCH_MAX, LEDGERS_MAX, REFUSED_REST, STOCK_REST, SWEEP_PERIOD, SWEEP_SHARE};
+use super::schema::migrate_over;
+use super::settle::Ledgers;
+use super::status::ExportStatus;
+use super::sweep::{Swept, sweep};
+use super::write::{CursorKey, Manner, WriteError, Written, write};
+use crate::feed::{FactFeed, FeedError};
+
+/// What an exporter needs to know.
+#[derive(Clone, Debug)]
+pub struct ExporterOptions {
+    /// How to reach the database.
+    pub connect: ConnectOptions,
+    /// The log that is exported.
+    pub log_id: LogId,
+    /// The epoch of this start.
+    pub epoch: u64,
+    /// The database that the log was exported to so far; `None` = to none.
+    pub database: Option<DatabaseId>,
+    /// Whether to bring the tables to the current version first.
+    pub migrate: bool,
+    /// Seed of the jitter between attempts to connect.
+    pub seed: u64,
+    /// Most facts in one transaction; at most [`FACTS_PER_BATCH_MAX`].
+    pub facts_per_batch_max: usize,
+}
+
+impl ExporterOptions {
+    /// Options for this log and this URL, everything else as usual.
+    pub fn new(url: impl Into<String>, log_id: LogId, epoch: u64) -> Self {
+        Self {
+            connect: ConnectOptions::new(url),
+            log_id,
+            epoch,
+            database: None,
+            migrate: true,
+            seed: epoch,
+            facts_per_batch_max: FACTS_PER_BATCH_MAX,
+        }
+    }
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// A transaction was committed with this many facts (0 = stock rows alone).
+    Exported(usize),
+    /// Something was done; go on at once.
+    Again,
+    /// Everything durable is exported.
+    Idle,
+    /// The database is away or busy; nothing to do for this long.
+    Wait(Duration),
+    /// Stopped for good; the status and the last event say why.
+    Stopped,
+}
+
+/// The machine. See the module's text.
+pub struct Exporter {
+    options: ExporterOptions,
+    key: CursorKey,
+    port: Box<dyn ExportPort>,
+    status: Arc<ExportStatus>,
+    runner: Runner,
+    link: Option<Link>,
+    feed: Option<Box<dyn FactFeed + Send>>,
+    /// Up to where the database is known to be; `None` before the first attach.
+    position: Option<Lsn>,
+    /// Questions wait until this is exported: it contains the answers of the process before.
+    barrier: Lsn,
+    batch: Batch,
+    careful: bool,
+    /// Its COMMIT was sent and not answered.
+    unconfirmed: Option<Written>,
+    ledgers: Ledgers,
+    asks: Asks,
+    /// Items that the engine was told to pause and has not paused yet.
+    pauses_told: HashSet<ItemId>,
+    /// Items whose stock row is behind the facts.
+    behind: HashSet<ItemId>,
+    /// Items whose stock row Postgres refuses, until when they are left alone.
+    refused: HashMap<ItemId, Instant>,
+    stock_rest_until: Option<Instant>,
+    next_sweep: Instant,
+    backoff: Backoff,
+    retry_at: Instant,
+    stopped: bool,
+}
+
+impl Exporter {
+    /// An exporter that has not connected yet.
+    ///
+    /// # Errors
+    /// [`ExportError::BadUrl`], or no memory for the runtime of its connection.
+    pub fn new(
+        options: ExporterOptions,
+        port: Box<dyn ExportPort>,
+        status: Arc<ExportStatus>,
+    ) -> Result<Self, ExportError> {
+        options.connect.target()?;
+        let now = Instant::now();
+        Ok(Self {
+            key: CursorKey { log_id: options.log_id.to_string(), epoch: options.epoch },
+            runner: Runner::new(options.connect.call_wait_max)?,
+            backoff: Backoff::new(options.seed),
+            options,
+            port,
+            status,
+            link: None,
+            feed: None,
+            position: None,
+            barrier: Lsn::ZERO,
+            batch: Batch::default(),
+            careful: false,
+            unconfirmed: None,
+            ledgers: Ledgers::new(),
+            asks: Asks::default(),
+            pauses_told: HashSet::new(),
+            behind: HashSet::new(),
+            refused: HashMap::new(),
+            stock_rest_until: None,
+            next_sweep: now,
+            retry_at: now,
+            stopped: false,
+        })
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> Arc<ExportStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// What ends a step that waits for the database, and every later one.
+    pub(super) fn stopper(&self) -> watch::Sender<bool> {
+        self.runner.stopper()
+    }
+
+    /// Does one thing: connects, or writes one batch, or finds nothing to do. Blocks for
+    /// as long as the database takes, at most for `call_wait_max` per call.
+    pub fn step(&mut self) -> Step {
+        if self.stopped || self.runner.stopping() {
+            self.disconnect();
+            return Step::Stopped;
+        }
+        match &mut self.link {
+            None => self.step_down(),
+            Some(_) => self.step_up(),
+        }
+    }
+
+    fn step_down(&mut self) -> Step {
+        let now = Instant::now();
+        if now < self.retry_at {
+            return Step::Wait(self.retry_at - now);
+        }
+        match self.connect() {
+            Ok((link, attached)) => self.attached(link, attached),
+            Err(AttachFailure::Refused(error)) => self.refuse(error),
+            Err(AttachFailure::Database(error)) => self.fail(&error),
+        }
+    }
+
+    fn connect(&mut self) -> Result<(Link, Attached), AttachFailure> {
+        let claim = LogClaim {
+            log_id: self.options.log_id,
+            epoch: self.options.epoch,
+            first_retained: self.port.first_retained_lsn(),
+            durable: self.port.durable_lsn(),
+            database: self.options.database,
+        };
+        let mut link = self.runner.connect(&self.options.connect)?;
+        let migrate = self.options.migrate;
+        let attached = self.runner.run(async {
+            if migrate {
+                migrate_over(&mut link).await?;
+            }
+            attach_over(&mut link, &claim).await
+        })?;
+        Ok((link, attached))
+    }
+
+    fn attached(&mut self, link: Link, attached: Attached) -> Step {
+        let confirmed = self.unconfirmed.take();
+        match (self.position, confirmed) {
+            (None, _) => self.begin(attached.cursor),
+            (Some(left), _) if left == attached.cursor => {}
+            (Some(_), Some(written)) if attached.cursor == self.batch.to => self.deliver(&written),
+            (Some(left), _) => {
+                return self.refuse(AttachError::CursorMoved { left, found: attached.cursor });
+            }
+        }
+        self.link = Some(link);
+        self.ledgers.clear();
+        self.options.database = Some(attached.database);
+        self.status.set_connected(true);
+        self.status.set_error(None);
+        self.port.event(ExportEvent::Attached { database: attached.database, cursor: attached.cursor });
+        Step::Again
+    }
+
+    /// The first attach of this process: the facts go on after the cursor.
+    fn begin(&mut self, cursor: Lsn) {
+        self.position = Some(cursor);
+        self.barrier = self.port.durable_lsn();
+        self.batch.reset(cursor);
+        self.status.set_exported(cursor);
+        self.port.exported(cursor);
+    }
+
+    fn step_up(&mut self) -> Step {
+        let now = Instant::now();
+        if now < self.retry_at {
+            return Step::Wait(self.retry_at - now);
+        }
+        if self.batch.is_empty() {
+            if let Err(step) = self.fill(now) {
+                return step;
+            }
+            if self.batch.is_empty() {
+                self.asks.expire(now);
+                return Step::Idle;
+            }
+        }
+        self.write(now)
+    }
+
+    /// Folds what is durable into the empty batch, and has rows looked at when it is time.
+    fn fill(&mut self, now: Instant) -> Result<(), Step> {
+        if now >= self.next_sweep && self.stock_may_be_touched(now) {
+            self.sweep(now)?;
+        }
+        let from = self.batch.from;
+        let max = self.options.facts_per_batch_max.min(FACTS_PER_BATCH_MAX);
+        let durable = self.port.durable_lsn();
+        if self.feed.is_none() {
+            let feed = self.port.open_feed(from).map_err(|error| self.feed_failed(&error))?;
+            self.feed = Some(feed);
+        }
+        let (feed, batch) = (self.feed.as_mut().expect("just opened"), &mut self.batch);
+        let read = feed.read(durable, max, &mut |lsn, fact| batch.add(lsn, fact));
+        read.map(drop).map_err(|error| self.feed_failed(&error))
+    }
+
+    /// A feed that failed has lost its place: it is opened anew after the cursor.
+    fn feed_failed(&mut self, error: &FeedError) -> Step {
+        self.feed = None;
+        let from = self.batch.from;
+        self.batch.reset(from);
+        let reason = error.to_string();
+        self.status.set_error(Some(reason.clone()));
+        if matches!(error, FeedError::Io { .. }) {
+            return self.wait();
+        }
+        self.port.event(ExportEvent::FeedLost { reason });
+        self.stop()
+    }
+
+    fn sweep(&mut self, now: Instant) -> Result<(), Step> {
+        let link = self.link.as_mut().expect("only called while connected");
+        match self.runner.run(sweep(link)) {
+            Ok(swept) => {
+                for found in swept {
+                    self.take_up(found, now);
+                }
+                let took = now.elapsed();
+                self.next_sweep = Instant::now() + SWEEP_PERIOD.max(took * SWEEP_SHARE);
+                Ok(())
+            }
+            Err(ExportError::Locked(_)) => {
+                self.stock_rest_until = Some(Instant::now() + STOCK_REST);
+                Ok(())
+            }
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    fn stock_may_be_touched(&self, now: Instant) -> bool {
+        self.stock_rest_until.is_none_or(|until| now >= until)
+    }
+
+    fn take_up(&mut self, found: Swept, now: Instant) {
+        if found.dirty {
+            self.batch.touch(found.item);
+        } else {
+            self.ask(found.item, found.outside, found.row_version, now);
+        }
+        if let Some(reason) = found.pause_reason {
+            self.tell_pause(found.item, reason);
+        }
+    }
+
+    /// Asks the engine about a difference, unless an answer may be under way.
+    fn ask(&mut self, item: ItemId, delta: i64, seen_version: i64, now: Instant) {
+        let as_of = self.position.unwrap_or(Lsn::ZERO);
+        if as_of >= self.barrier && self.asks.ask(item, delta, now) {
+            self.port.event(ExportEvent::StockChangedOutside { item, delta, seen_version, as_of });
+        }
+    }
+
+    fn tell_pause(&mut self, item: ItemId, reason: String) {
+        let settled = self.position.is_some_and(|position| position >= self.barrier);
+        if settled && self.pauses_told.insert(item) {
+            self.port.event(ExportEvent::PauseItem { item, reason });
+        }
+    }
+
+    fn write(&mut self, now: Instant) -> Step {
+        self.refused.retain(|_, until| *until > now);
+        if self.ledgers.len() > LEDGERS_MAX {
+            self.ledgers.clear();
+        }
+        let resting: HashSet<ItemId> = self.refused.keys().copied().collect();
+        let touch_stock = self.stock_may_be_touched(now);
+        let manner = Manner { careful: self.careful, touch_stock, resting: &resting };
+        let link = self.link.as_mut().expect("only called while connected");
+        let (key, batch, ledgers) = (&self.key, &self.batch, &mut self.ledgers);
+        let unconfirmed = &mut self.unconfirmed;
+        let done = self.runner.run(async {
+            let written = write(link, key, batch, ledgers, manner).await?;
+            *unconfirmed = Some(written);
+            link.execute_batch("COMMIT").await.map_err(WriteError::Database)
+        });
+        match done {
+            Ok(()) => {
+                let written = self.unconfirmed.take().expect("set before the COMMIT");
+                let facts = self.batch.facts;
+                self.deliver(&written);
+                Step::Exported(facts)
+            }
+            Err(WriteError::Moved) => {
+                self.disconnect();
+                Step::Again
+            }
+            Err(WriteError::Database(error)) => self.write_failed(error, touch_stock, now),
+        }
+    }
+
+    fn write_failed(&mut self, error: ExportError, touched_stock: bool, now: Instant) -> Step {
+        self.ledgers.clear();
+        if error.drops_connection() {
+            return self.fail(&error);
+        }
+        // Postgres has answered: the transaction did not come about.
+        self.unconfirmed = None;
+        let link = self.link.as_mut().expect("it has just answered");
+        if let Err(error) = self.runner.run(link.execute_batch("ROLLBACK")) {
+            return self.fail(&error);
+        }
+        match error {
+            ExportError::RowRefused(_) if !self.careful => {
+                self.careful = true;
+                Step::Again
+            }
+            ExportError::Locked(_) if touched_stock => {
+                self.stock_rest_until = Some(now + STOCK_REST);
+                Step::Again
+            }
+            other => {
+                self.report(other.to_string());
+                self.wait()
+            }
+        }
+    }
+
+    /// The batch is committed: moves on, and tells what it came to.
+    fn deliver(&mut self, written: &Written) {
+        let now = Instant::now();
+        let to = self.batch.to;
+        if self.position.is_some_and(|before| before < self.barrier) && to >= self.barrier {
+            // Questions held back until now: a sweep finds them.
+            self.next_sweep = now;
+        }
+        self.position = Some(to);
+        self.careful = false;
+        self.backoff.reset();
+        self.status.add_batch(written.facts, written.rows);
+        self.status.set_error(None);
+        if written.facts > 0 {
+            self.status.set_exported(to);
+            self.port.exported(to);
+        }
+        self.take_answers();
+        self.tell(written, now);
+        let items: Vec<ItemId> = self.batch.items.iter().map(|change| change.item).collect();
+        for item in items {
+            let known = self.ledgers.get(&item);
+            let known = known.map(|ledger| (ledger.outside, ledger.row.map_or(0, |row| row.version)));
+            if let Some((outside, version)) = known {
+                self.ask(item, outside, version, now);
+            }
+        }
+        self.batch.reset(to);
+    }
+
+    /// The engine's answers came through the log.
+    fn take_answers(&mut self) {
+        for change in &self.batch.items {
+            if change.answered.is_some() || change.resumed {
+                self.asks.clear(change.item);
+            }
+            if change.answered_by_pause && !change.resumed {
+                let outside = self.ledgers.get(&change.item).map_or(0, |ledger| ledger.outside);
+                self.asks.declined(change.item, outside);
+            }
+            if change.paused.is_some() {
+                self.pauses_told.remove(&change.item);
+            }
+            self.behind.remove(&change.item);
+        }
+    }
+
+    fn tell(&mut self, written: &Written, now: Instant) {
+        self.behind.extend(&written.settled.deferred);
+        self.status.set_deferred(self.behind.len() as u64);
+        self.status.add_conflicts(written.settled.adopted.len() as u64);
+        self.status.add_set_aside(written.set_aside.len() as u64);
+        for (item, reason) in &written.settled.tampered {
+            self.alarm(Alarm::Stock { item: *item, reason: reason.clone() });
+            self.tell_pause(*item, reason.clone());
+        }
+        for row in &written.set_aside {
+            if let Some(item) = row.item {
+                self.refused.insert(item, now + REFUSED_REST);
+            }
+            let what = format!("{} {}", row.kind, row.what);
+            self.alarm(Alarm::SetAside { lsn: row.lsn, what, reason: row.reason.clone() });
+        }
+        for order in &written.replaced {
+            self.alarm(Alarm::OrderReplaced { order: *order });
+        }
+    }
+
+    fn alarm(&mut self, alarm: Alarm) {
+        tracing::warn!(target: "stampede::export", "{alarm}");
+        self.port.event(ExportEvent::Alarm(alarm));
+    }
+
+    /// The database is away: drops the connection and waits.
+    fn fail(&mut self, error: &ExportError) -> Step {
+        self.disconnect();
+        if matches!(error, ExportError::Stopping) {
+            return Step::Stopped;
+        }
+        self.report(error.to_string());
+        self.wait()
+    }
+
+    /// Raises an alarm when the cause is new.
+    fn report(&mut self, reason: String) {
+        if self.status.last_error().as_ref() != Some(&reason) {
+            self.alarm(Alarm::Unreachable { reason: reason.clone() });
+        }
+        self.status.set_error(Some(reason));
+    }
+
+    fn wait(&mut self) -> Step {
+        let wait = self.backoff.next();
+        self.retry_at = Instant::now() + wait;
+        Step::Wait(wait)
+    }
+
+    fn refuse(&mut self, error: AttachError) -> Step {
+        tracing::error!(target: "stampede::export", "{error}");
+        self.status.set_error(Some(error.to_string()));
+        self.port.event(ExportEvent::Refused(error));
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Step {
+        self.stopped = true;
+        self.status.set_stopped();
+        self.disconnect();
+        Step::Stopped
+    }
+
+    fn disconnect(&mut self) {
+        self.link = None;
+        self.ledgers.clear();
+        self.status.set_connected(false);
+    }
+}

@@ -1,0 +1,168 @@
+//! The exporter's books of one item: what the facts say, what others changed, and the
+//! stock row as it was last left. Pure values; the SQL is in [`super::settle`].
+//!
+//! ```text
+//! facts (count, held, sale)  +  outside on count  =  what the stock row should show
+//! row: what it showed last;  found: what it shows now;  found ≠ row: somebody was there
+//! ```
+//!
+//! The protocol with the engine is in [`super::event`].
+
+use super::batch::{ItemChange, Piles};
+
+/// The numbers of a stock row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct StockRow {
+    pub(super) version: i64,
+    pub(super) piles: Piles,
+}
+
+/// The books of one item, as of the cursor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Ledger {
+    pub(super) name: String,
+    /// What the facts say.
+    pub(super) facts: Piles,
+    /// Units that others added to the row's count and the engine has not answered yet.
+    pub(super) outside: i64,
+    pub(super) paused: bool,
+    pub(super) closed: bool,
+    pub(super) ended: bool,
+    /// The stock row as it was last left; `None` = never written.
+    pub(super) row: Option<StockRow>,
+}
+
+/// What was found in a stock row that is not as we left it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    /// Only the version, or count: taken over.
+    Adopted,
+    /// Something that is not for others to change: ours stands again, the item has to stop.
+    Tampered(String),
+}
+
+impl Ledger {
+    /// Books of an item that has none yet.
+    pub(super) const fn new(name: String) -> Self {
+        let facts = Piles { count: 0, held: 0, sale: 0 };
+        Self { name, facts, outside: 0, paused: false, closed: false, ended: false, row: None }
+    }
+
+    /// Books of an item that came from Postgres with `granted` units: whatever its row
+    /// holds more or less by now was changed by others since.
+    pub(super) fn preheated(name: String, granted: i64, row: StockRow) -> Self {
+        let count = granted - row.piles.held - row.piles.sale;
+        let facts = Piles { count, ..row.piles };
+        Self { facts, outside: row.piles.count - count, row: Some(row), ..Self::new(name) }
+    }
+
+    /// Enters what a batch does to the item.
+    pub(super) fn apply(&mut self, change: &ItemChange) {
+        self.facts.count += change.delta.count;
+        self.facts.held += change.delta.held;
+        self.facts.sale += change.delta.sale;
+        self.outside -= change.answered.unwrap_or(0);
+        self.paused = change.paused.unwrap_or(self.paused);
+        self.closed = change.closed.unwrap_or(self.closed);
+        self.ended = change.ended.unwrap_or(self.ended);
+        self.bear();
+    }
+
+    /// What the stock row should show.
+    pub(super) fn wanted(&self) -> Piles {
+        Piles { count: self.facts.count + self.outside, ..self.facts }
+    }
+
+    /// Takes over what somebody else left in the row.
+    pub(super) fn meet(&mut self, found: StockRow) -> Found {
+        let Some(left) = self.row.replace(found) else {
+            return self.meet_unexpected(found);
+        };
+        self.outside += found.piles.count - left.piles.count;
+        self.bear();
+        let (theirs, ours) = (found.piles, left.piles);
+        if (theirs.held, theirs.sale) == (ours.held, ours.sale) {
+            return Found::Adopted;
+        }
+        Found::Tampered(format!(
+            "held and sale were changed from {} and {} to {} and {} by somebody else; the engine's numbers \
+             stand again, the item is paused: compare its orders, then resume it",
+            ours.held, ours.sale, theirs.held, theirs.sale
+        ))
+    }
+
+    /// A row where there should be none yet.
+    fn meet_unexpected(&self, found: StockRow) -> Found {
+        if found.piles == self.wanted() {
+            return Found::Adopted;
+        }
+        Found::Tampered(format!(
+            "a row with other numbers was there before the engine created the item (count {}, held {}, sale {}); \
+             the engine's stand now, the item is paused: check its stock, then resume it",
+            found.piles.count, found.piles.held, found.piles.sale
+        ))
+    }
+
+    /// Units that are sold or held cannot be withdrawn: a row's count stops at zero, and
+    /// the rest of the withdrawal is void.
+    fn bear(&mut self) {
+        self.outside = self.outside.max(-self.facts.count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piles(count: i64, held: i64, sale: i64) -> Piles {
+        Piles { count, held, sale }
+    }
+
+    fn ledger(count: i64, held: i64, sale: i64) -> Ledger {
+        let row = StockRow { version: 7, piles: piles(count, held, sale) };
+        Ledger { facts: row.piles, row: Some(row), ..Ledger::new("phone".into()) }
+    }
+
+    fn sold(units: i64) -> ItemChange {
+        let item = stampede_core::types::ItemId::new(1).expect("1 is an item");
+        ItemChange { delta: piles(-units, 0, units), ..ItemChange::new(item) }
+    }
+
+    #[test]
+    fn a_restock_outside_stays_in_the_row_and_is_asked_about() {
+        let mut books = ledger(10, 0, 5);
+        books.apply(&sold(3));
+        let found = books.meet(StockRow { version: 8, piles: piles(110, 0, 5) });
+        assert_eq!((found, books.outside, books.wanted()), (Found::Adopted, 100, piles(107, 0, 8)));
+        // The engine's answer moves the units from outside to the facts: the row stays.
+        let item = stampede_core::types::ItemId::new(1).expect("1 is an item");
+        books.apply(&ItemChange { delta: piles(100, 0, 0), answered: Some(100), ..ItemChange::new(item) });
+        assert_eq!((books.outside, books.wanted()), (0, piles(107, 0, 8)));
+    }
+
+    #[test]
+    fn a_withdrawal_of_units_already_sold_is_void() {
+        let mut books = ledger(10, 0, 0);
+        books.apply(&sold(8));
+        books.meet(StockRow { version: 8, piles: piles(0, 0, 0) });
+        // Ten were withdrawn, eight of them are sold: two can go.
+        assert_eq!((books.outside, books.wanted()), (-2, piles(0, 0, 8)));
+        books.apply(&sold(1));
+        assert_eq!((books.outside, books.wanted()), (-1, piles(0, 0, 9)));
+    }
+
+    #[test]
+    fn held_and_sale_are_ours() {
+        let mut books = ledger(10, 1, 5);
+        let found = books.meet(StockRow { version: 7, piles: piles(9, 1, 6) });
+        assert!(matches!(found, Found::Tampered(_)), "{found:?}");
+        assert_eq!((books.outside, books.wanted()), (-1, piles(9, 1, 5)));
+    }
+
+    #[test]
+    fn preheated_books_see_what_changed_since() {
+        let row = StockRow { version: 0, piles: piles(104, 2, 3) };
+        let books = Ledger::preheated("phone".into(), 100, row);
+        assert_eq!((books.facts, books.outside, books.wanted()), (piles(95, 2, 3), 9, piles(104, 2, 3)));
+    }
+}

@@ -1,0 +1,99 @@
+//! Where the export stands, for `/readyz`, `/metrics` and the tests.
+//!
+//! Written by the exporter's thread alone, read by anybody; `Relaxed` throughout, since
+//! these are figures to look at and nothing is decided by them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+use stampede_core::types::Lsn;
+
+/// Figures of one exporter. Counters count from its start.
+#[derive(Debug, Default)]
+pub struct ExportStatus {
+    connected: AtomicBool,
+    stopped: AtomicBool,
+    exported_lsn: AtomicU64,
+    batches: AtomicU64,
+    facts: AtomicU64,
+    rows: AtomicU64,
+    conflicts: AtomicU64,
+    set_aside: AtomicU64,
+    deferred: AtomicU64,
+    connects: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+macro_rules! readers {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        impl ExportStatus {
+            $($(#[$doc])* pub fn $name(&self) -> u64 { self.$name.load(Relaxed) })+
+        }
+    };
+}
+
+readers! {
+    /// Transactions committed.
+    batches,
+    /// Facts exported.
+    facts,
+    /// Rows of orders written.
+    rows,
+    /// Stock rows found changed by somebody else.
+    conflicts,
+    /// Rows that Postgres refused for their own sake.
+    set_aside,
+    /// Stock rows that are behind the facts at present, as of the last sweep or batch.
+    deferred,
+    /// Connections made.
+    connects,
+}
+
+impl ExportStatus {
+    /// Whether a connection is up and attached.
+    pub fn connected(&self) -> bool {
+        self.connected.load(Relaxed)
+    }
+    /// Whether the exporter has stopped for good; [`ExportStatus::last_error`] says why.
+    pub fn stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+    /// The last LSN known to be in Postgres.
+    pub fn exported_lsn(&self) -> Lsn {
+        Lsn(self.exported_lsn.load(Relaxed))
+    }
+    /// What went wrong last, with its remedy; `None` while all is well.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().clone()
+    }
+
+    pub(super) fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Relaxed);
+        if connected {
+            self.connects.fetch_add(1, Relaxed);
+        }
+    }
+    pub(super) fn set_stopped(&self) {
+        self.stopped.store(true, Relaxed);
+    }
+    pub(super) fn set_exported(&self, lsn: Lsn) {
+        self.exported_lsn.store(lsn.0, Relaxed);
+    }
+    pub(super) fn set_error(&self, error: Option<String>) {
+        *self.last_error.lock() = error;
+    }
+    pub(super) fn set_deferred(&self, items: u64) {
+        self.deferred.store(items, Relaxed);
+    }
+    pub(super) fn add_batch(&self, facts: u64, rows: u64) {
+        self.batches.fetch_add(1, Relaxed);
+        self.facts.fetch_add(facts, Relaxed);
+        self.rows.fetch_add(rows, Relaxed);
+    }
+    pub(super) fn add_conflicts(&self, items: u64) {
+        self.conflicts.fetch_add(items, Relaxed);
+    }
+    pub(super) fn add_set_aside(&self, rows: u64) {
+        self.set_aside.fetch_add(rows, Relaxed);
+    }
+}

@@ -1,0 +1,599 @@
+//! The way in: a data directory is opened, recovered, and started, in this order.
+//!
+//! ```text
+//! DataDir::open ──▶ DataDir::recover(rebuild) ──▶ Opened::start(wakers, on_failure) ──▶ Started
+//!   lock, identity      reads, judges, replays,       spares, journal's thread
+//!                       then repairs, epoch + 1
+//! ```
+//!
+//! Nothing on disk is changed before recovery has given its verdict, but for the
+//! lock and, in an empty directory, the new identity. See [`super::layout`] for
+//! what lies where, [`super::recovery`] for the verdicts.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use stampede_core::limits::{CORES_MAX, JOURNAL_SLOTS, OWNER_BATCH_MAX};
+use stampede_core::types::{HashSecret, Lsn, UnixMillis};
+
+use super::control::{Control, ControlError, ControlFile, create_control, read_control};
+use super::identity::LogId;
+use super::index::SegmentIndex;
+use super::journal::{Active, Journal, Waker, resume_bytes};
+use super::layout;
+use super::limits::{
+    FREE_BYTES_MIN_DEFAULT, GROUP_BYTES_MAX, LOG_BYTES_MAX_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, SNAPSHOT_SEGMENTS_DEFAULT,
+};
+use super::maintenance::Maintenance;
+use super::queue::FactQueue;
+use super::rebuild::Rebuild;
+use super::recovery::{Recovered, RecoveryError, recover};
+use super::repair::{remove_half_made, repair};
+use super::segment::{create_segment, list_segments};
+use super::shelf::{Prepared, Shelf, ShelfLimits, Spare};
+use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
+use super::status::LogStatus;
+use super::thread::JournalHandle;
+use crate::disk::buffer::AlignedBuffer;
+use crate::disk::real::RealDisk;
+use crate::disk::{Disk, DiskLock, LockError, OpenMode, SECTOR_BYTES};
+
+/// How a log is kept.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// Size of each segment in bytes: 32 KiB to 1 GiB, a multiple of 4096. Counts when the
+    /// directory is made; afterwards the directory's own size stays.
+    pub segment_bytes: u64,
+    /// Disk budget of all segments in bytes, spares included.
+    pub log_bytes_max: u64,
+    /// Free space in bytes below which nothing new is sold.
+    pub free_bytes_min: u64,
+    /// Slots of the queue to the journal; a power of two.
+    pub queue_slots: usize,
+    /// Slots of these that stay free for owners between looking for room and appending.
+    pub queue_reserve: usize,
+    /// Whether a directory in memory is allowed (I17).
+    pub allow_volatile: bool,
+    /// Whether Postgres is configured: then nothing is trimmed that it does not hold (I11).
+    pub exports: bool,
+    /// Segments beyond the last snapshot after which a new one is wanted.
+    pub snapshot_segments: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            log_bytes_max: LOG_BYTES_MAX_DEFAULT,
+            free_bytes_min: FREE_BYTES_MIN_DEFAULT,
+            queue_slots: JOURNAL_SLOTS,
+            queue_reserve: CORES_MAX * OWNER_BATCH_MAX,
+            allow_volatile: false,
+            exports: false,
+            snapshot_segments: SNAPSHOT_SEGMENTS_DEFAULT,
+        }
+    }
+}
+
+impl LogOptions {
+    /// Spares that have to be ready so that everything queued fits without a new one.
+    fn spares(&self, segment_bytes: u64) -> usize {
+        resume_bytes(self.queue_slots).div_ceil(segment_bytes) as usize
+    }
+    /// The least that [`LogOptions::log_bytes_max`] can be with these other settings.
+    pub fn log_bytes_least(&self) -> u64 {
+        (self.spares(self.segment_bytes) as u64 + 2) * self.segment_bytes
+    }
+    fn check(&self) -> Result<(), OpenError> {
+        let sizes = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
+        if !sizes.contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(SECTOR_BYTES as u64) {
+            return Err(OpenError::Options(
+                "segment_bytes must be a multiple of 4096 from 32 KiB to 1 GiB".into(),
+            ));
+        }
+        if !self.queue_slots.is_power_of_two() || self.queue_reserve >= self.queue_slots {
+            return Err(OpenError::Options("queue_slots must be a power of two above queue_reserve".into()));
+        }
+        if self.log_bytes_max < self.log_bytes_least() {
+            let least = self.log_bytes_least();
+            return Err(OpenError::Options(format!("log_bytes_max must be at least {least} bytes")));
+        }
+        Ok(())
+    }
+}
+
+/// What a new data directory is given at birth: drawn at random by [`DataDir::open`].
+#[derive(Clone, Copy, Debug)]
+pub struct Birth {
+    /// The log's identity.
+    pub log_id: LogId,
+    /// The bytes of its hash secret.
+    pub hash_secret: [u8; 16],
+}
+
+/// Why a data directory cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// An option is out of its range.
+    #[error("{0}; change the setting")]
+    Options(String),
+    /// Another process runs on it.
+    #[error(
+        "{} is in use by process {}; stop it, or give another data directory",
+        dir.display(),
+        holder_pid.map_or_else(|| "(unknown)".to_owned(), |pid| pid.to_string())
+    )]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// The other process, if it is known.
+        holder_pid: Option<u32>,
+    },
+    /// It lies in memory.
+    #[error(
+        "{} lies in memory (tmpfs): a power cut would lose acknowledged orders; use a directory on a disk, \
+         or allow tmpfs explicitly",
+        dir.display()
+    )]
+    Volatile {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// It cannot be written to.
+    #[error("cannot write to {}: {source}; make the directory and give it to the user of this process", dir.display())]
+    Unwritable {
+        /// The directory.
+        dir: PathBuf,
+        /// The file system's answer.
+        source: io::Error,
+    },
+    /// It holds segments or snapshots but no control file.
+    #[error(
+        "{} holds a log but no control file; put back `control` from a copy of the same directory, \
+         or use another directory. Nothing was changed",
+        dir.display()
+    )]
+    NoControl {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Its control file cannot be used.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Its log cannot be recovered.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// No snapshot is whole, and the log does not go back to the beginning.
+    #[error(
+        "{source}; the log begins at LSN {first_lsn} and no older snapshot reaches that far. Nothing was \
+         changed. Put the snapshot back from a copy"
+    )]
+    Snapshot {
+        /// What is wrong with the newest.
+        source: SnapshotError,
+        /// Where the log begins.
+        first_lsn: Lsn,
+    },
+    /// The log was trimmed and there is no snapshot at all.
+    #[error(
+        "{} has no snapshot, and its log begins at LSN {first_lsn}. Nothing was changed. Put the snapshot \
+         back from a copy",
+        dir.display()
+    )]
+    SnapshotMissing {
+        /// The directory.
+        dir: PathBuf,
+        /// Where the log begins.
+        first_lsn: Lsn,
+    },
+    /// The file system refused.
+    #[error("cannot access {}: {source}; see to the disk or the directory's owner", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+/// A data directory that this process alone holds.
+pub struct DataDir {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: LogOptions,
+    control: Control,
+    lock: Box<dyn DiskLock>,
+}
+
+impl std::fmt::Debug for DataDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataDir")
+            .field("dir", &self.dir)
+            .field("control", &self.control)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DataDir {
+    /// Locks a data directory on the real file system and reads who it is; makes it if it is new.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(dir: &Path, options: &LogOptions) -> Result<Self, OpenError> {
+        let mut birth = Birth { log_id: LogId([0; 16]), hash_secret: [0; 16] };
+        let drawn =
+            getrandom::fill(&mut birth.log_id.0).and_then(|()| getrandom::fill(&mut birth.hash_secret));
+        drawn.map_err(|error| OpenError::Io {
+            path: "/dev/urandom".into(),
+            source: io::Error::other(error),
+        })?;
+        Self::open_on(Arc::new(RealDisk), dir, options, &birth)
+    }
+
+    /// As [`DataDir::open`], on any disk and with a given birth.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: &LogOptions,
+        birth: &Birth,
+    ) -> Result<Self, OpenError> {
+        options.check()?;
+        let lock = enter(&*disk, dir, options)?;
+        let control = match read_control(&*disk, dir)? {
+            Some(control) => control,
+            None => give_birth(&*disk, dir, options, birth)?,
+        };
+        Ok(Self { disk, dir: dir.to_owned(), options: options.clone(), control, lock })
+    }
+
+    /// The secret under which its snapshots hash buyers and keys.
+    pub fn hash_secret(&self) -> HashSecret {
+        HashSecret(self.control.hash_secret)
+    }
+    /// What its control file says.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Checks everything, replays it into `rebuild`, and makes the log ready for writing.
+    /// Memory: one block and one chunk. Speed: above a million orders a second.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; `rebuild` may hold a part of the state then and is of no use.
+    pub fn recover(self, rebuild: &mut dyn Rebuild) -> Result<Opened, OpenError> {
+        let mut warnings = Vec::new();
+        let (snapshot_lsn, snapshot_ms) = self.replay_snapshot(rebuild, &mut warnings)?;
+        let found = recover(&*self.disk, &self.dir, &self.control, snapshot_lsn, rebuild)?;
+        if let Some(torn) = &found.torn {
+            warnings.push(format!(
+                "{} bytes at byte {} of segment {} were written but never durable; a copy is in {}",
+                torn.len,
+                torn.offset,
+                torn.segment,
+                layout::torn_dir(&self.dir).display()
+            ));
+        }
+        let repaired = self.repair(&found);
+        let control = repaired.map_err(|source| OpenError::Io { path: self.dir.clone(), source })?;
+        let durable = Lsn(found.end.next_lsn.0 - 1);
+        let first_lsn = self.control.first_lsn;
+        let status = Arc::new(LogStatus::recovered(durable, snapshot_lsn, first_lsn));
+        let last_ms = snapshot_ms.max(found.last_ms);
+        Ok(Opened { data: self, control: Arc::new(control), found, status, last_ms, warnings })
+    }
+
+    /// Replays the newest usable snapshot; returns its LSN and latest time.
+    fn replay_snapshot(
+        &self,
+        rebuild: &mut dyn Rebuild,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Lsn, UnixMillis), OpenError> {
+        let Some(lsn) = choose_snapshot(&*self.disk, &self.dir, &self.control, warnings)? else {
+            return Ok((Lsn::ZERO, UnixMillis(0)));
+        };
+        let log_id = self.control.log_id;
+        let header = read_snapshot(&*self.disk, &self.dir, lsn, log_id, &mut |row| rebuild.row(row));
+        let header = header.map_err(|error| match error {
+            SnapshotError::Refused { reason, .. } => RecoveryError::Refused { lsn, reason }.into(),
+            source => OpenError::Snapshot { source, first_lsn: self.control.first_lsn },
+        })?;
+        Ok((lsn, header.last_ms))
+    }
+
+    fn repair(&self, found: &Recovered) -> io::Result<ControlFile> {
+        remove_half_made(&*self.disk, &self.dir)?;
+        repair(&*self.disk, &self.dir, found)?;
+        let leftovers = list_segments(&*self.disk, &self.dir)?;
+        for number in leftovers.into_iter().filter(|number| *number < self.control.first_segment) {
+            self.disk.remove(&layout::segment_file(&self.dir, number))?;
+        }
+        let control = ControlFile::open(&*self.disk, &self.dir, self.control)?;
+        control.update(|control| {
+            control.epoch += 1;
+            control.durable_lsn = Lsn(found.end.next_lsn.0 - 1);
+            control.last_segment =
+                control.last_segment.max(found.starts.last().map_or(0, |start| start.number));
+            control.clean = false;
+        })?;
+        Ok(control)
+    }
+}
+
+/// Makes the directory and its parts, checks what it lies on, and takes the lock.
+fn enter(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<Box<dyn DiskLock>, OpenError> {
+    let unwritable = |source| OpenError::Unwritable { dir: dir.to_owned(), source };
+    disk.create_dir_all(dir).map_err(unwritable)?;
+    if disk.is_volatile(dir).map_err(unwritable)? && !options.allow_volatile {
+        return Err(OpenError::Volatile { dir: dir.to_owned() });
+    }
+    let lock = disk.lock(&dir.join(layout::LOCK_NAME)).map_err(|error| match error {
+        LockError::Held { holder_pid } => OpenError::Locked { dir: dir.to_owned(), holder_pid },
+        LockError::Io(source) => unwritable(source),
+    })?;
+    for part in [layout::log_dir(dir), layout::snapshot_dir(dir), layout::torn_dir(dir)] {
+        disk.create_dir_all(&part).map_err(unwritable)?;
+    }
+    disk.sync_dir(dir).map_err(unwritable)?;
+    if let Some(parent) = dir.parent() {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        disk.sync_dir(parent).map_err(unwritable)?;
+    }
+    Ok(lock)
+}
+
+fn give_birth(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &LogOptions,
+    birth: &Birth,
+) -> Result<Control, OpenError> {
+    let io = |source| OpenError::Io { path: dir.to_owned(), source };
+    let empty =
+        list_segments(disk, dir).map_err(io)?.is_empty() && list_snapshots(disk, dir).map_err(io)?.is_empty();
+    if !empty {
+        return Err(OpenError::NoControl { dir: dir.to_owned() });
+    }
+    let control = Control::new(birth.log_id, HashSecret(birth.hash_secret), options.segment_bytes);
+    create_control(disk, dir, &control).map_err(io)?;
+    Ok(control)
+}
+
+/// The newest snapshot that is whole and that the log goes on from.
+///
+/// # Errors
+/// [`OpenError::Snapshot`] when there is none and the log does not begin at LSN 1.
+pub(super) fn choose_snapshot(
+    disk: &dyn Disk,
+    dir: &Path,
+    control: &Control,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Lsn>, OpenError> {
+    let io = |source| OpenError::Io { path: layout::snapshot_dir(dir), source };
+    let first_lsn = control.first_lsn;
+    let mut first_error = None;
+    for lsn in list_snapshots(disk, dir).map_err(io)?.into_iter().rev() {
+        let checked = read_snapshot(disk, dir, lsn, control.log_id, &mut |_| Ok(()));
+        match checked {
+            Ok(_) if lsn.next() >= first_lsn => {
+                warnings.extend(
+                    first_error.map(|error: SnapshotError| format!("{error}; an older one was used")),
+                );
+                return Ok(Some(lsn));
+            }
+            Ok(_) => {}
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    match first_error {
+        Some(source) if first_lsn > Lsn(1) => Err(OpenError::Snapshot { source, first_lsn }),
+        None if first_lsn > Lsn(1) => Err(OpenError::SnapshotMissing { dir: dir.to_owned(), first_lsn }),
+        other => {
+            warnings.extend(other.map(|error| format!("{error}; the whole log was replayed instead")));
+            Ok(None)
+        }
+    }
+}
+
+/// A recovered log, not yet written to.
+pub struct Opened {
+    data: DataDir,
+    control: Arc<ControlFile>,
+    found: Recovered,
+    status: Arc<LogStatus>,
+    last_ms: UnixMillis,
+    warnings: Vec<String>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened")
+            .field("data", &self.data)
+            .field("next_lsn", &self.next_lsn().0)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A log with its journal as a state machine, for whoever wants to step it himself.
+pub struct Stepped {
+    /// The writer.
+    pub journal: Journal,
+    /// Spares, snapshots, trimming.
+    pub maintenance: Arc<Maintenance>,
+    /// Where facts go in.
+    pub queue: Arc<FactQueue>,
+    /// How far it has come.
+    pub status: Arc<LogStatus>,
+    /// Holds the directory until it is dropped.
+    pub lock: DirLock,
+}
+
+/// Holds a data directory until it is dropped.
+pub struct DirLock {
+    _lock: Box<dyn DiskLock>,
+}
+
+/// A running log.
+#[derive(Debug)]
+pub struct Started {
+    /// Where facts go in.
+    pub queue: Arc<FactQueue>,
+    /// How far it has come.
+    pub status: Arc<LogStatus>,
+    /// Its threads.
+    pub journal: JournalHandle,
+}
+
+impl Opened {
+    /// The control file's content after this start: identity, epoch, database.
+    pub fn control(&self) -> Control {
+        self.control.current()
+    }
+    /// The LSN that the next fact gets.
+    pub fn next_lsn(&self) -> Lsn {
+        self.found.end.next_lsn
+    }
+    /// The latest time of any fact: the sale clock must not begin before it (I14).
+    pub fn last_ms(&self) -> UnixMillis {
+        self.last_ms
+    }
+    /// How many facts were replayed after the snapshot.
+    pub fn facts_replayed(&self) -> u64 {
+        self.found.facts
+    }
+    /// The watermarks; the same object that [`Opened::start`] hands out.
+    pub fn status(&self) -> Arc<LogStatus> {
+        Arc::clone(&self.status)
+    }
+    /// What the operator should know: a torn tail that was cut, a snapshot that was skipped.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+    /// Notes which database this log exports to, durably.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn set_database(&self, identity: [u8; 16]) -> io::Result<()> {
+        self.control.update(|control| control.database = Some(identity))
+    }
+
+    /// Starts the journal's threads. Each waker is called once per durable group; `on_failure`
+    /// once, with the reason, if the log fails: the process must then stop selling and end.
+    ///
+    /// # Errors
+    /// [`OpenError::Io`] when segments cannot be made.
+    pub fn start(
+        self,
+        wakers: Vec<Waker>,
+        on_failure: impl FnOnce(&str) + Send + 'static,
+    ) -> Result<Started, OpenError> {
+        let stepped = self.start_stepped(wakers)?;
+        let (queue, status) = (Arc::clone(&stepped.queue), Arc::clone(&stepped.status));
+        let dir = stepped.maintenance.dir().to_owned();
+        let journal = JournalHandle::spawn(stepped, Box::new(on_failure));
+        let journal = journal.map_err(|source| OpenError::Io { path: dir, source })?;
+        Ok(Started { queue, status, journal })
+    }
+
+    /// As [`Opened::start`], without threads: the caller steps the journal and makes the spares.
+    ///
+    /// # Errors
+    /// [`OpenError::Io`] when segments cannot be made.
+    pub fn start_stepped(self, wakers: Vec<Waker>) -> Result<Stepped, OpenError> {
+        let path = self.data.dir.clone();
+        self.assemble(wakers).map_err(|source| OpenError::Io { path, source })
+    }
+
+    fn assemble(self, wakers: Vec<Waker>) -> io::Result<Stepped> {
+        let Self { data, control, found, status, .. } = self;
+        let segment_bytes = data.control.segment_bytes;
+        let next_lsn = found.end.next_lsn;
+        let index = Arc::new(SegmentIndex::new(found.starts));
+        let queue = Arc::new(FactQueue::new(data.options.queue_slots, data.options.queue_reserve, next_lsn));
+        let (active, shelf) = stock_up(&data, &control, &status, found.end.segment, found.end.offset)?;
+        control.update(|control| control.last_segment = active.number)?;
+        let shelf = Arc::new(shelf);
+        let maintenance = Arc::new(Maintenance {
+            disk: Arc::clone(&data.disk),
+            dir: data.dir.clone(),
+            options: data.options.clone(),
+            status: Arc::clone(&status),
+            control: Arc::clone(&control),
+            shelf: Arc::clone(&shelf),
+            index: Arc::clone(&index),
+            queue: Arc::clone(&queue),
+        });
+        while maintenance.prepare_spare()? {}
+        let journal = Journal {
+            log_id: data.control.log_id,
+            epoch: control.current().epoch,
+            segment_bytes,
+            active,
+            chain: found.end.chain,
+            durable: Lsn(next_lsn.0 - 1),
+            buffer: AlignedBuffer::new(GROUP_BYTES_MAX.min(segment_bytes as usize)),
+            queue: Arc::clone(&queue),
+            status: Arc::clone(&status),
+            shelf,
+            control,
+            index,
+            wakers,
+        };
+        journal.judge_room();
+        Ok(Stepped { journal, maintenance, queue, status, lock: DirLock { _lock: data.lock } })
+    }
+}
+
+/// Opens the segment that goes on and gathers the spares that lie ready.
+fn stock_up(
+    data: &DataDir,
+    control: &ControlFile,
+    status: &Arc<LogStatus>,
+    number: u64,
+    offset: u64,
+) -> io::Result<(Active, Shelf)> {
+    let (disk, dir) = (&data.disk, &data.dir);
+    let segment_bytes = control.current().segment_bytes;
+    let path = layout::segment_file(dir, number);
+    let file = match disk.open(&path, OpenMode::ReadWrite) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_segment(&**disk, dir, number, segment_bytes)?
+        }
+        other => other?,
+    };
+    let active = Active { number, file, offset, fresh: offset == 0 };
+    let mut ready = VecDeque::new();
+    for spare in list_segments(&**disk, dir)?.into_iter().filter(|n| *n > number) {
+        let path = layout::segment_file(dir, spare);
+        let file = disk.open(&path, OpenMode::ReadWrite)?;
+        // The journal goes from a segment to the next number: a spare behind a gap is of no use.
+        if file.size()? == segment_bytes && spare == number + ready.len() as u64 + 1 {
+            ready.push_back(Spare { number: spare, file });
+        } else {
+            disk.remove(&path)?;
+        }
+    }
+    let spares = data.options.spares(segment_bytes);
+    let limits = ShelfLimits {
+        segment_bytes,
+        spares,
+        spares_max: spares + data.options.snapshot_segments as usize,
+        log_bytes_max: data.options.log_bytes_max,
+        free_bytes_min: data.options.free_bytes_min,
+    };
+    let in_use = number + 1 - control.current().first_segment;
+    let next_number = number + ready.len() as u64 + 1;
+    let shelf =
+        Shelf::new(Arc::clone(disk), dir.clone(), limits, Arc::clone(status), ready, in_use, next_number);
+    Ok((active, shelf))
+}
+
+/// Whether [`Shelf::prepare`] made one, for callers that loop.
+pub(super) const fn made_one(prepared: Prepared) -> bool {
+    matches!(prepared, Prepared::One)
+}

@@ -1,0 +1,288 @@
+//! The way back: from the files to the state, or a refusal that changes nothing.
+//!
+//! Two verdicts, and no third (I9). Whatever was durable must be there and whole:
+//! otherwise [`RecoveryError::Damaged`] names file and offset, and not a byte is
+//! changed. What was never durable may be torn: [`super::repair`] keeps a copy and
+//! cuts it. What was durable is known from witnesses: a later block, a later
+//! segment, a snapshot, the control file. This module only reads.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use stampede_core::types::{Lsn, UnixMillis};
+
+use super::block::{BlockError, BlockHeader, FORMAT_VERSION, Records, check_block, peek_header};
+use super::chain::{ChainEnd, ChainReader, EndReason, Link};
+use super::control::Control;
+use super::identity::LogId;
+use super::index::SegmentStart;
+use super::layout;
+use super::rebuild::Rebuild;
+use super::segment::{SegmentReader, list_segments};
+use crate::codec;
+use crate::disk::{Disk, SECTOR_BYTES};
+
+/// Why a log cannot be recovered. Nothing on disk was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// Something durable is damaged or gone.
+    #[error(
+        "{} is damaged at byte {offset}: {reason}. Nothing was changed. Put the file back from a copy, \
+         or see `stampede log verify`",
+        file.display()
+    )]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong, and how it is known that this was durable.
+        reason: String,
+    },
+    /// A file belongs to another log.
+    #[error(
+        "{} belongs to another log ({found}; this directory holds {expected}). Nothing was changed. \
+         Put that log's files back where they came from",
+        file.display()
+    )]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+        /// Whose it is.
+        found: LogId,
+        /// Whose the directory is.
+        expected: LogId,
+    },
+    /// A newer version wrote a file.
+    #[error(
+        "{} has format version {found}; this program reads up to {FORMAT_VERSION}: start the newer \
+         program that wrote it",
+        file.display()
+    )]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: u16,
+    },
+    /// A fact or row was read but the state refuses it.
+    #[error("LSN {lsn} cannot be replayed: {reason}. Nothing was changed; see `stampede log verify`")]
+    Refused {
+        /// The fact, or the snapshot's LSN for a row.
+        lsn: Lsn,
+        /// Why.
+        reason: String,
+    },
+    /// The file system refused.
+    #[error("cannot read {}: {source}; see to the disk or the directory's owner", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+/// Bytes that were written but never durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct TornTail {
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+    pub(super) len: u64,
+}
+
+/// What recovery found.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) end: ChainEnd,
+    pub(super) starts: Vec<SegmentStart>,
+    pub(super) last_ms: UnixMillis,
+    pub(super) torn: Option<TornTail>,
+    /// The last group, if nothing proves that its sync has returned: (segment, offset).
+    pub(super) unproven: Option<(u64, u64)>,
+    /// How many facts were visited.
+    pub(super) facts: u64,
+}
+
+/// Reads and checks the whole log and replays what comes after the snapshot.
+///
+/// # Errors
+/// See [`RecoveryError`].
+pub(super) fn recover(
+    disk: &dyn Disk,
+    dir: &Path,
+    control: &Control,
+    snapshot_lsn: Lsn,
+    rebuild: &mut dyn Rebuild,
+) -> Result<Recovered, RecoveryError> {
+    let mut walk = Walk::new(snapshot_lsn);
+    let mut chain = ChainReader::new(disk, dir, control);
+    let end = loop {
+        let file = chain.file();
+        match chain.next_link().map_err(|source| RecoveryError::Io { file: file.clone(), source })? {
+            Link::Block { segment, offset, header, block } => {
+                walk.enter(segment, offset, &header);
+                walk.replay(&layout::segment_file(dir, segment), offset, &header, block, rebuild)?;
+            }
+            Link::End(end) => break end,
+        }
+    };
+    let witness = Witness { disk, dir, control, snapshot_lsn };
+    let torn = witness.judge(&end)?;
+    let proven = control.durable_lsn.max(snapshot_lsn) >= Lsn(end.next_lsn.0 - 1);
+    let unproven = if proven { None } else { walk.group };
+    Ok(Recovered { end, starts: walk.starts, last_ms: walk.last_ms, torn, unproven, facts: walk.facts })
+}
+
+/// What is gathered on the way.
+struct Walk {
+    snapshot_lsn: Lsn,
+    starts: Vec<SegmentStart>,
+    group: Option<(u64, u64)>,
+    last_ms: UnixMillis,
+    facts: u64,
+}
+
+impl Walk {
+    fn new(snapshot_lsn: Lsn) -> Self {
+        Self { snapshot_lsn, starts: Vec::new(), group: None, last_ms: UnixMillis(0), facts: 0 }
+    }
+
+    fn enter(&mut self, segment: u64, offset: u64, header: &BlockHeader) {
+        if offset == 0 {
+            let (first_lsn, prev_hash) = (header.first_lsn, header.prev_hash);
+            self.starts.push(SegmentStart { number: segment, first_lsn, prev_hash });
+        }
+        // The first block of a group knows everything before it to be durable.
+        if header.durable_lsn.next() == header.first_lsn {
+            self.group = Some((segment, offset));
+        }
+    }
+
+    fn replay(
+        &mut self,
+        file: &Path,
+        offset: u64,
+        header: &BlockHeader,
+        block: &[u8],
+        rebuild: &mut dyn Rebuild,
+    ) -> Result<(), RecoveryError> {
+        let damaged = |reason: String| RecoveryError::Damaged { file: file.to_owned(), offset, reason };
+        for record in Records::new(header, block) {
+            let record = record.map_err(|error| damaged(error.to_string()))?;
+            let fact = codec::decode(record.kind, record.payload)
+                .map_err(|error| damaged(format!("LSN {}: {error}", record.lsn)))?;
+            self.last_ms = self.last_ms.max(fact.at_ms());
+            if record.lsn > self.snapshot_lsn {
+                let applied = rebuild.fact(record.lsn, &fact);
+                applied.map_err(|reason| RecoveryError::Refused { lsn: record.lsn, reason })?;
+                self.facts += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What proves that something was durable.
+pub(super) struct Witness<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) dir: &'a Path,
+    pub(super) control: &'a Control,
+    pub(super) snapshot_lsn: Lsn,
+}
+
+impl Witness<'_> {
+    /// Whether the end of the chain is the end of the log: a clean one, a torn one, or damage.
+    pub(super) fn judge(&self, end: &ChainEnd) -> Result<Option<TornTail>, RecoveryError> {
+        let file = layout::segment_file(self.dir, end.segment);
+        match end.why {
+            EndReason::Block(BlockError::Newer(found)) => return Err(RecoveryError::Newer { file, found }),
+            EndReason::Block(BlockError::Foreign(found)) => {
+                return Err(RecoveryError::Foreign { file, found, expected: self.control.log_id });
+            }
+            _ => {}
+        }
+        match self.proof_of_damage(end) {
+            Ok(None) => self.find_torn(end),
+            Ok(Some(proof)) => {
+                let reason = format!("{}; {proof}", end.why);
+                Err(RecoveryError::Damaged { file, offset: end.offset, reason })
+            }
+            Err(source) => Err(RecoveryError::Io { file, source }),
+        }
+    }
+
+    fn proof_of_damage(&self, end: &ChainEnd) -> io::Result<Option<String>> {
+        let next = end.next_lsn;
+        let proof = match end.why {
+            EndReason::Broken(_) => Some("blocks are never written so".to_owned()),
+            EndReason::Size(_) => Some(format!("every segment has {}", self.control.segment_bytes)),
+            _ if self.control.durable_lsn >= next => {
+                Some(format!("the control file knows LSN {} to be durable", self.control.durable_lsn))
+            }
+            _ if self.snapshot_lsn >= next => Some(format!("a snapshot covers LSN {}", self.snapshot_lsn)),
+            _ if self.control.last_segment > end.segment => {
+                Some(format!("the control file knows segment {} to be in use", self.control.last_segment))
+            }
+            _ => None,
+        };
+        if proof.is_some() {
+            return Ok(proof);
+        }
+        self.later_blocks(end)
+    }
+
+    /// Looks behind the end for a block that was written when this place was durable.
+    fn later_blocks(&self, end: &ChainEnd) -> io::Result<Option<String>> {
+        for number in list_segments(self.disk, self.dir)?.into_iter().filter(|n| *n >= end.segment) {
+            let from = if number == end.segment { end.offset + SECTOR_BYTES as u64 } else { 0 };
+            let mut proof = None;
+            self.scan(number, from, |offset, header, valid| {
+                let proves = valid && (number > end.segment || header.durable_lsn >= end.next_lsn);
+                if proves && proof.is_none() {
+                    proof = Some(format!(
+                        "the block at byte {offset} of segment {number} (LSN {}) was written later",
+                        header.first_lsn
+                    ));
+                }
+            })?;
+            if proof.is_some() {
+                return Ok(proof);
+            }
+        }
+        Ok(None)
+    }
+
+    /// How far behind the end there are traces of blocks of this segment.
+    fn find_torn(&self, end: &ChainEnd) -> Result<Option<TornTail>, RecoveryError> {
+        if end.why == EndReason::Missing {
+            return Ok(None);
+        }
+        let mut torn_end = end.offset;
+        let segment_bytes = self.control.segment_bytes;
+        let scanned = self.scan(end.segment, end.offset, |offset, header, _| {
+            torn_end = torn_end.max((offset + header.block_len() as u64).min(segment_bytes));
+        });
+        let file = layout::segment_file(self.dir, end.segment);
+        scanned.map_err(|source| RecoveryError::Io { file, source })?;
+        let len = torn_end - end.offset;
+        Ok((len > 0).then_some(TornTail { segment: end.segment, offset: end.offset, len }))
+    }
+
+    /// Visits every sector from `from` on that looks like the beginning of a block of this segment,
+    /// and whether that block is valid.
+    fn scan(&self, number: u64, from: u64, mut visit: impl FnMut(u64, &BlockHeader, bool)) -> io::Result<()> {
+        let log_id = self.control.log_id;
+        let mut reader = SegmentReader::open(self.disk, self.dir, number)?;
+        let mut offset = from;
+        while offset + SECTOR_BYTES as u64 <= reader.size() {
+            let seen = peek_header(reader.bytes_at(offset, SECTOR_BYTES)?);
+            if let Some(header) = seen.ok().filter(|h| h.log_id == log_id && h.segment == number) {
+                let block = reader.bytes_at(offset, header.block_len())?;
+                visit(offset, &header, check_block(block, log_id, number).is_ok());
+            }
+            offset += SECTOR_BYTES as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! A segment: a file of fixed size, filled from its first sector to its last with blocks.
+//!
+//! It is made under another name, zero-filled, synced, renamed, and its directory
+//! synced, all before the first block goes in: writing it later changes no
+//! metadata. A recycled one keeps its old blocks, which their segment number gives
+//! away. Nothing here judges what a missing block means. Next: [`super::chain`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::block::{BLOCK_HEADER_BYTES, BlockError, BlockHeader, check_block, peek_header};
+use super::identity::LogId;
+use super::layout;
+use super::limits::READ_BYTES;
+use crate::disk::{Disk, DiskFile, OpenMode};
+
+/// The numbers of the segments in a data directory, ascending.
+///
+/// # Errors
+/// What the file system answers.
+pub fn list_segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<u64>> {
+    let names = disk.list(&layout::log_dir(dir))?;
+    let mut numbers: Vec<_> = names.iter().filter_map(|name| layout::segment_number(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Makes a segment of zeros, durable with its directory entry.
+///
+/// # Errors
+/// What the file system answers; a half-made file lies under a temporary name then.
+pub fn create_segment(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64) -> io::Result<Box<dyn DiskFile>> {
+    let name = layout::segment_file(dir, number);
+    let temp = name.with_extension("seg.tmp");
+    match disk.remove(&temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = disk.open(&temp, OpenMode::CreateNew)?;
+    file.zero_fill(bytes)?;
+    file.sync()?;
+    drop(file);
+    disk.rename(&temp, &name)?;
+    disk.sync_dir(&layout::log_dir(dir))?;
+    disk.open(&name, OpenMode::ReadWrite)
+}
+
+/// Gives a trimmed segment's file a new number, durable with its directory entry.
+///
+/// # Errors
+/// What the file system answers.
+pub fn recycle_segment(disk: &dyn Disk, dir: &Path, from: u64, to: u64) -> io::Result<Box<dyn DiskFile>> {
+    let name = layout::segment_file(dir, to);
+    disk.rename(&layout::segment_file(dir, from), &name)?;
+    disk.sync_dir(&layout::log_dir(dir))?;
+    disk.open(&name, OpenMode::ReadWrite)
+}
+
+/// Reads blocks out of a segment through a window of its bytes.
+pub struct SegmentReader {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    number: u64,
+    size: u64,
+    window: Vec<u8>,
+    window_at: u64,
+    window_len: usize,
+    read_ahead: usize,
+}
+
+impl SegmentReader {
+    /// Opens a segment for reading.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the file system answers.
+    pub fn open(disk: &dyn Disk, dir: &Path, number: u64) -> io::Result<Self> {
+        let path = layout::segment_file(dir, number);
+        let file = disk.open(&path, OpenMode::Read)?;
+        let size = file.size()?;
+        let window = vec![0; READ_BYTES];
+        Ok(Self { file, path, number, size, window, window_at: 0, window_len: 0, read_ahead: READ_BYTES })
+    }
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+    /// Sets how much is read at once: much to catch up, little to follow closely.
+    pub fn set_read_ahead(&mut self, bytes: usize) {
+        self.read_ahead = bytes.clamp(BLOCK_HEADER_BYTES, READ_BYTES);
+    }
+    /// Forgets what was read ahead: the journal may have written there since.
+    pub fn forget(&mut self) {
+        self.window_len = 0;
+    }
+
+    /// The bytes from `offset` on, at least `wanted` of them unless the file ends before.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn bytes_at(&mut self, offset: u64, wanted: usize) -> io::Result<&[u8]> {
+        assert!(wanted <= self.window.len(), "a window holds the largest block");
+        let end = self.window_at + self.window_len as u64;
+        let inside = self.window_at <= offset && offset + wanted as u64 <= end;
+        if !inside && (offset < self.window_at || end < self.size || self.window_len == 0) {
+            self.window_len = 0;
+            let len = wanted.max(self.read_ahead);
+            self.window_len = self.file.read(offset, &mut self.window[..len])?;
+            self.window_at = offset;
+        }
+        let skip = usize::try_from(offset.saturating_sub(self.window_at)).unwrap_or(usize::MAX);
+        Ok(self.window[..self.window_len].get(skip..).unwrap_or(&[]))
+    }
+
+    /// The block at `offset` and its bytes, or why there is none.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn block_at(
+        &mut self,
+        offset: u64,
+        log_id: LogId,
+    ) -> io::Result<Result<(BlockHeader, &[u8]), BlockError>> {
+        let number = self.number;
+        let wanted = match peek_header(self.bytes_at(offset, BLOCK_HEADER_BYTES)?) {
+            Ok(header) => header.block_len(),
+            Err(error) => return Ok(Err(error)),
+        };
+        let bytes = self.bytes_at(offset, wanted)?;
+        Ok(check_block(bytes, log_id, number).map(|header| (header, &bytes[..header.block_len()])))
+    }
+}

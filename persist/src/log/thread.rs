@@ -1,0 +1,236 @@
+//! The threads around the log: `stampede-journal` and `stampede-spares`.
+//!
+//! Thin loops; what they do is in [`super::journal`] and [`super::shelf`]. When the
+//! journal fails or panics, the process is told once and the thread ends; nobody
+//! takes its place. Next: [`super::snapshotter`] for the third thread.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use stampede_core::types::Lsn;
+
+use super::dir::{DirLock, Stepped};
+use super::journal::{Journal, Step};
+use super::limits::IDLE_MS_MIN;
+use super::maintenance::Maintenance;
+use super::queue::FactQueue;
+use super::rebuild::Rebuild;
+use super::snapshotter::Snapshotter;
+use super::status::LogStatus;
+use super::tail::LogTail;
+
+/// How long the journal may sleep at most when all is settled, in milliseconds.
+const NAP_MS_MAX: u64 = 1000;
+/// How often the spare-maker looks at the free space, in milliseconds.
+const LOOK_MS: u64 = 500;
+
+/// Told once when the log fails, with the reason.
+pub(super) type OnFailure = Box<dyn FnOnce(&str) + Send>;
+
+/// What the journal's thread was told to do. Written by the handle (Release), read by the
+/// thread (Acquire): what the handle did before is seen after. Zero: go on.
+#[derive(Debug, Default)]
+struct Order(AtomicU8);
+
+const DRAIN: u8 = 1;
+const ABANDON: u8 = 2;
+
+/// Why a shutdown was not clean.
+#[derive(Debug, thiserror::Error)]
+pub enum ShutdownError {
+    /// Facts were still queued at the deadline.
+    #[error("{waiting} facts were not durable when the deadline came; the next start recovers what is")]
+    Deadline {
+        /// How many.
+        waiting: usize,
+    },
+    /// The log has failed.
+    #[error("the log failed: {0}")]
+    Failed(String),
+}
+
+/// A running log's threads. Dropping it without [`JournalHandle::shutdown`] stops them as a crash would.
+pub struct JournalHandle {
+    order: Arc<Order>,
+    queue: Arc<FactQueue>,
+    status: Arc<LogStatus>,
+    maintenance: Arc<Maintenance>,
+    snapshotter: Option<Snapshotter>,
+    journal: Option<JoinHandle<()>>,
+    spares: Option<JoinHandle<()>>,
+    _lock: DirLock,
+}
+
+impl std::fmt::Debug for JournalHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JournalHandle").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+impl JournalHandle {
+    pub(super) fn spawn(stepped: Stepped, on_failure: OnFailure) -> io::Result<Self> {
+        let Stepped { journal, maintenance, queue, status, lock } = stepped;
+        let order = Arc::new(Order::default());
+        let (its_order, named) = (Arc::clone(&order), std::thread::Builder::new());
+        let journal_thread = named
+            .name("stampede-journal".to_owned())
+            .spawn(move || guard_journal(journal, &its_order, on_failure))?;
+        let (for_spares, named) = (Arc::clone(&maintenance), std::thread::Builder::new());
+        let spares = named.name("stampede-spares".to_owned()).spawn(move || make_spares(&for_spares))?;
+        Ok(Self {
+            order,
+            queue,
+            status,
+            maintenance,
+            snapshotter: None,
+            journal: Some(journal_thread),
+            spares: Some(spares),
+            _lock: lock,
+        })
+    }
+
+    /// Where facts go in.
+    pub fn queue(&self) -> &Arc<FactQueue> {
+        &self.queue
+    }
+    /// How far it has come.
+    pub fn status(&self) -> &Arc<LogStatus> {
+        &self.status
+    }
+    /// Snapshots, trimming, the control file.
+    pub fn maintenance(&self) -> &Arc<Maintenance> {
+        &self.maintenance
+    }
+    /// A reader of durable facts that begins after this LSN; see [`LogTail`].
+    pub fn tail(&self, after: Lsn) -> LogTail {
+        self.maintenance.tail(after)
+    }
+
+    /// Starts the thread that makes snapshots and trims. `empty` gives a state without rows, into
+    /// which a snapshot and the facts after it are replayed, beside the live one.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start_snapshotter(
+        &mut self,
+        empty: impl FnMut() -> Box<dyn Rebuild> + Send + 'static,
+    ) -> io::Result<()> {
+        self.snapshotter = Some(Snapshotter::spawn(Arc::clone(&self.maintenance), Box::new(empty))?);
+        Ok(())
+    }
+
+    /// Writes what is queued, marks the directory clean, and ends the threads. The caller has seen to
+    /// it that nobody appends any more.
+    ///
+    /// # Errors
+    /// See [`ShutdownError`]; the threads have ended all the same, unless a write hangs.
+    pub fn shutdown(mut self, within: Duration) -> Result<(), ShutdownError> {
+        self.snapshotter = None;
+        let deadline = Instant::now() + within;
+        self.give(DRAIN);
+        while !self.journal_has_ended() && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        if !self.journal_has_ended() {
+            return Err(ShutdownError::Deadline { waiting: self.queue.len() });
+        }
+        match self.status.failure() {
+            Some(reason) => Err(ShutdownError::Failed(reason.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn journal_has_ended(&self) -> bool {
+        self.journal.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn give(&self, order: u8) {
+        self.order.0.store(order, Ordering::Release);
+        self.queue.nudge();
+    }
+}
+
+impl Drop for JournalHandle {
+    fn drop(&mut self) {
+        self.snapshotter = None;
+        self.give(ABANDON);
+        self.maintenance.shelf.close();
+        for thread in [self.journal.take(), self.spares.take()].into_iter().flatten() {
+            // A panic was reported where it happened.
+            let _ended = thread.join();
+        }
+    }
+}
+
+fn guard_journal(mut journal: Journal, order: &Order, on_failure: OnFailure) {
+    let status = Arc::clone(&journal.status);
+    if catch_unwind(AssertUnwindSafe(|| run_journal(&mut journal, order))).is_err() {
+        status.fail("the journal thread panicked".to_owned());
+    }
+    if let Some(reason) = status.failure() {
+        tracing::error!(reason, "the log has failed; nothing more is sold");
+        on_failure(reason);
+    }
+}
+
+fn run_journal(journal: &mut Journal, order: &Order) {
+    let queue = Arc::clone(&journal.queue);
+    loop {
+        let begun = Instant::now();
+        match journal.step() {
+            Step::Wrote { .. } => journal.status.count_sync(begun.elapsed().as_micros() as u64),
+            Step::Failed => return,
+            // The spare-maker nudges; owners see a full log meanwhile.
+            Step::NeedsSegment => queue.nap(Duration::from_millis(IDLE_MS_MIN)),
+            Step::Idle => {
+                if order.0.load(Ordering::Acquire) == DRAIN && queue.is_empty() {
+                    journal.settle(true);
+                    return;
+                }
+                rest(journal, &queue);
+            }
+        }
+        if order.0.load(Ordering::Acquire) == ABANDON {
+            return;
+        }
+    }
+}
+
+/// Sleeps until there is work; brings the control file up to date when none comes for a while.
+fn rest(journal: &mut Journal, queue: &FactQueue) {
+    if journal.is_unsettled() {
+        queue.nap(Duration::from_millis(IDLE_MS_MIN));
+        if queue.is_empty() {
+            journal.settle(false);
+        }
+    } else {
+        queue.nap(Duration::from_millis(NAP_MS_MAX));
+    }
+}
+
+fn make_spares(maintenance: &Maintenance) {
+    let mut told = false;
+    loop {
+        let closed = match maintenance.prepare_spare() {
+            Ok(true) => {
+                told = false;
+                false
+            }
+            Ok(false) => maintenance.shelf.pause(Duration::from_millis(LOOK_MS)),
+            Err(error) => {
+                if !told {
+                    tracing::warn!(%error, "no spare segment could be made; trying again");
+                }
+                told = true;
+                maintenance.shelf.pause(Duration::from_millis(LOOK_MS))
+            }
+        };
+        if closed {
+            return;
+        }
+    }
+}

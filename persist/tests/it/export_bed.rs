@@ -1,0 +1,476 @@
+//! What the export's tests stand on: one throw-away cluster with a database per test, a
+//! log in memory, a slow model of what the rows must be, and a proxy that cuts connections.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use postgres::{Client, NoTls};
+use stampede_core::fact::Fact;
+use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, Pile, TicketRule};
+use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
+use stampede_persist::export::{
+    Alarm, ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, LogId, Step,
+};
+use stampede_persist::feed::{FactFeed, FeedError};
+
+pub(crate) const LOG: LogId = LogId([7; 16]);
+/// Longest wait for anything.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+const T0: u64 = 1_800_000_000_000;
+
+/// The one cluster of this test binary. Its warden removes it when the process ends.
+pub(crate) fn cluster() -> &'static PostgresCluster {
+    static CLUSTER: OnceLock<PostgresCluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| PostgresCluster::new(ClusterOptions::default()).expect("a throw-away cluster"))
+}
+
+/// A database of the test's own; its name.
+pub(crate) fn fresh_database() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    client(&cluster().url()).batch_execute(&format!("CREATE DATABASE {name}")).expect("created");
+    name
+}
+
+pub(crate) fn client(url: &str) -> Client {
+    Client::connect(url, NoTls).expect("connected")
+}
+
+/// What the port and the test share: the log, and what the exporter said.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) facts: Vec<Fact<'static>>,
+    pub(crate) first: u64,
+    pub(crate) exported: Lsn,
+    pub(crate) events: Vec<ExportEvent>,
+}
+
+/// A log in memory and the engine's side of the exporter.
+#[derive(Clone, Default)]
+pub(crate) struct FakeEngine(pub(crate) Arc<Mutex<Shared>>);
+
+impl FakeEngine {
+    pub(crate) fn with(facts: impl IntoIterator<Item = Fact<'static>>) -> Self {
+        let engine = Self::default();
+        engine.append(facts);
+        engine
+    }
+    pub(crate) fn append(&self, facts: impl IntoIterator<Item = Fact<'static>>) {
+        self.0.lock().expect("lock").facts.extend(facts);
+    }
+    pub(crate) fn durable(&self) -> Lsn {
+        Lsn(self.0.lock().expect("lock").facts.len() as u64)
+    }
+    pub(crate) fn facts(&self) -> Vec<Fact<'static>> {
+        self.0.lock().expect("lock").facts.clone()
+    }
+    pub(crate) fn events(&self) -> Vec<ExportEvent> {
+        self.0.lock().expect("lock").events.clone()
+    }
+    pub(crate) fn exported(&self) -> Lsn {
+        self.0.lock().expect("lock").exported
+    }
+    /// Differences that the exporter asked about, in order.
+    pub(crate) fn asked(&self) -> Vec<(u32, i64)> {
+        let asked = |event: &ExportEvent| match event {
+            ExportEvent::StockChangedOutside { item, delta, .. } => Some((item.get(), *delta)),
+            _ => None,
+        };
+        self.events().iter().filter_map(asked).collect()
+    }
+    pub(crate) fn pauses(&self) -> Vec<u32> {
+        let paused = |event: &ExportEvent| match event {
+            ExportEvent::PauseItem { item, .. } => Some(item.get()),
+            _ => None,
+        };
+        self.events().iter().filter_map(paused).collect()
+    }
+    pub(crate) fn alarms(&self) -> Vec<Alarm> {
+        let alarm = |event: &ExportEvent| match event {
+            ExportEvent::Alarm(alarm) => Some(alarm.clone()),
+            _ => None,
+        };
+        self.events().iter().filter_map(alarm).collect()
+    }
+    /// Everything that was said, as one text, to search in.
+    pub(crate) fn said(&self) -> String {
+        let words = |event: &ExportEvent| match event {
+            ExportEvent::Alarm(alarm) => alarm.to_string(),
+            ExportEvent::Refused(error) => format!("refused: {error}"),
+            other => format!("{other:?}"),
+        };
+        self.events().iter().map(words).collect::<Vec<_>>().join("\n")
+    }
+}
+
+struct FakeFeed {
+    engine: FakeEngine,
+    next: usize,
+}
+
+impl FactFeed for FakeFeed {
+    fn read(
+        &mut self,
+        up_to: Lsn,
+        max: usize,
+        visit: &mut dyn FnMut(Lsn, &Fact<'_>),
+    ) -> Result<usize, FeedError> {
+        let shared = self.engine.0.lock().expect("lock");
+        let end = (up_to.0 as usize).min(shared.facts.len()).min(self.next + max);
+        let read = self.next..end.max(self.next);
+        for at in read.clone() {
+            visit(Lsn(at as u64 + 1), &shared.facts[at]);
+        }
+        self.next = read.end;
+        Ok(read.len())
+    }
+}
+
+impl ExportPort for FakeEngine {
+    fn durable_lsn(&self) -> Lsn {
+        self.durable()
+    }
+    fn first_retained_lsn(&self) -> Lsn {
+        Lsn(self.0.lock().expect("lock").first.max(1))
+    }
+    fn open_feed(&mut self, after: Lsn) -> Result<Box<dyn FactFeed + Send>, FeedError> {
+        Ok(Box::new(FakeFeed { engine: self.clone(), next: after.0 as usize }))
+    }
+    fn exported(&mut self, lsn: Lsn) {
+        let mut shared = self.0.lock().expect("lock");
+        assert!(lsn >= shared.exported, "exported went back from {} to {lsn}", shared.exported);
+        shared.exported = lsn;
+    }
+    fn event(&mut self, event: ExportEvent) {
+        self.0.lock().expect("lock").events.push(event);
+    }
+}
+
+/// An exporter on a database of the shared cluster.
+pub(crate) fn exporter(engine: &FakeEngine, database: &str) -> Exporter {
+    exporter_to(engine, cluster().url_of(database), |_| {})
+}
+
+pub(crate) fn exporter_to(
+    engine: &FakeEngine,
+    url: String,
+    change: impl FnOnce(&mut ExporterOptions),
+) -> Exporter {
+    let mut options = ExporterOptions::new(url, LOG, 1);
+    change(&mut options);
+    engine.0.lock().expect("lock").exported = Lsn::ZERO;
+    Exporter::new(options, Box::new(engine.clone()), Arc::new(ExportStatus::default())).expect("an exporter")
+}
+
+/// Steps until the condition holds.
+#[track_caller]
+pub(crate) fn step_until(exporter: &mut Exporter, what: &str, mut done: impl FnMut(Step, &Exporter) -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let step = exporter.step();
+        if done(step, exporter) {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "not in time: {what}; last step {step:?}, {:?}",
+            exporter.status()
+        );
+        if let Step::Wait(_) | Step::Idle = step {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Steps until everything is exported.
+#[track_caller]
+pub(crate) fn drain(exporter: &mut Exporter, engine: &FakeEngine) {
+    let durable = engine.durable();
+    step_until(exporter, "drained", |step, _| {
+        assert_ne!(step, Step::Stopped, "stopped: {}", engine.said());
+        step == Step::Idle && engine.exported() == durable
+    });
+}
+
+pub(crate) fn item(id: u64) -> ItemId {
+    ItemId::new(id).expect("an item id")
+}
+
+pub(crate) fn order(item_id: u64, seq: u32) -> OrderId {
+    OrderId::new(item(item_id), seq)
+}
+
+fn units(units: u32) -> Quantity {
+    Quantity::new(units.into()).expect("units")
+}
+
+fn leak(text: String) -> &'static str {
+    Box::leak(text.into_boxed_str())
+}
+
+pub(crate) fn spec(name: &'static str) -> ItemSpec<'static> {
+    ItemSpec {
+        name,
+        price_minor: 499_900,
+        currency: *b"CNY",
+        opens_at_ms: UnixMillis(T0),
+        closes_at_ms: UnixMillis(T0 + 3_600_000),
+        cap: 2,
+        payment: Payment::Hold,
+        hold_ms: 60_000,
+        ticket: TicketRule::Never,
+        challenge: ChallengeRule::Suspicious,
+        min_level: 3,
+        min_account_age_s: 86_400,
+        admit_per_s: 1_000,
+    }
+}
+
+pub(crate) fn created(id: u64, granted: u64) -> Fact<'static> {
+    let spec = spec(leak(format!("phone {id} 手机")));
+    Fact::ItemCreated { at_ms: UnixMillis(T0), item: item(id), spec, granted, actor: "merchant" }
+}
+
+pub(crate) fn placed_by(order: OrderId, quantity: u32, state: OrderState, buyer: String) -> Fact<'static> {
+    Fact::OrderPlaced {
+        at_ms: UnixMillis(T0 + u64::from(order.seq())),
+        order,
+        quantity: units(quantity),
+        state,
+        pay_by_ms: UnixMillis(if state == OrderState::Held { T0 + 60_000 } else { 0 }),
+        subject: leak(buyer).as_bytes(),
+        key: leak(format!("key-{order}")).as_bytes(),
+    }
+}
+
+pub(crate) fn placed(id: u64, seq: u32, state: OrderState) -> Fact<'static> {
+    placed_by(order(id, seq), 1, state, format!("buyer-{id}-{seq}"))
+}
+
+/// `n` confirmed orders of one unit, from `seq` on.
+pub(crate) fn sales(id: u64, seq: u32, n: u32) -> Vec<Fact<'static>> {
+    (seq..seq + n).map(|seq| placed(id, seq, OrderState::Confirmed)).collect()
+}
+
+pub(crate) fn moved(order: OrderId, quantity: u32, from: OrderState, to: OrderState) -> Fact<'static> {
+    let payment_ref: &[u8] = if to == OrderState::Paid { b"pay-1" } else { b"" };
+    Fact::OrderMoved {
+        at_ms: UnixMillis(T0 + 1_000_000),
+        order,
+        quantity: units(quantity),
+        from,
+        to,
+        payment_ref,
+        actor: "merchant",
+    }
+}
+
+pub(crate) fn adjusted(id: u64, delta: i64, actor: &'static str) -> Fact<'static> {
+    Fact::StockAdjusted { at_ms: UnixMillis(T0), item: item(id), delta, actor }
+}
+
+/// A sale of some items in which everything happens, from a seed.
+pub(crate) fn trace(seed: u64, facts_max: usize) -> Vec<Fact<'static>> {
+    use OrderState::{Cancelled, Confirmed, Expired, Held, Paid, Pending, Refunded};
+    let mut random = seed;
+    let mut draw = move |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let mut facts: Vec<Fact<'static>> = (1..=5).map(|id| created(id, 1_000_000)).collect();
+    let mut orders: Vec<(OrderId, u32, OrderState)> = Vec::new();
+    let mut seqs = [0u32; 6];
+    while facts.len() < facts_max {
+        let id = 1 + draw(5);
+        match draw(20) {
+            0 => facts.push(adjusted(id, draw(50) as i64, "merchant")),
+            1 => facts.push(Fact::ClockMark { at_ms: UnixMillis(T0) }),
+            2 => facts.push(Fact::BuyerBlocked {
+                at_ms: UnixMillis(T0),
+                subject: leak(format!("blocked-{}", draw(9))).as_bytes(),
+                blocked: draw(3) > 0,
+                actor: "merchant",
+            }),
+            3..8 if !orders.is_empty() => {
+                let at = draw(orders.len() as u64) as usize;
+                let (order, quantity, from) = orders[at];
+                let to = match from {
+                    Confirmed => [Paid, Cancelled][draw(2) as usize],
+                    Held | Pending => [Paid, Cancelled, Expired][draw(3) as usize],
+                    Paid => Refunded,
+                    Cancelled | Expired | Refunded => continue,
+                };
+                orders[at].2 = to;
+                facts.push(moved(order, quantity, from, to));
+            }
+            _ => {
+                seqs[id as usize] += 1;
+                let order = order(id, seqs[id as usize]);
+                let (quantity, state) = (1 + draw(3) as u32, [Confirmed, Held, Pending][draw(3) as usize]);
+                let buyer = format!("b\\u{}é{}", draw(1000), if draw(50) == 0 { "\0" } else { "" });
+                orders.push((order, quantity, state));
+                facts.push(placed_by(order, quantity, state, buyer));
+            }
+        }
+    }
+    facts
+}
+
+/// What the rows must be, worked out fact by fact, the slow and obvious way.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub(crate) struct Rows {
+    /// count, held, sale by item.
+    pub(crate) stock: BTreeMap<i64, (i64, i64, i64)>,
+    /// quantity, state, buyer, payment reference, key by order.
+    pub(crate) orders: BTreeMap<i64, (i32, String, String, String, String)>,
+    pub(crate) blocked: Vec<String>,
+}
+
+pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
+    let mut rows = Rows::default();
+    let text = stampede_persist::export::text::escape;
+    let shift = |rows: &mut Rows, item: ItemId, from: Pile, to: Pile, units: Quantity| {
+        let (count, held, sale) = rows.stock.get_mut(&i64::from(item.get())).expect("a known item");
+        for (pile, change) in [(from, -i64::from(units.get())), (to, i64::from(units.get()))] {
+            *match pile {
+                Pile::Available => &mut *count,
+                Pile::Held => &mut *held,
+                Pile::Sold => &mut *sale,
+            } += change;
+        }
+    };
+    for fact in facts {
+        match *fact {
+            Fact::ItemCreated { item, granted, .. } => {
+                rows.stock.insert(item.get().into(), (granted as i64, 0, 0));
+            }
+            Fact::StockAdjusted { item, delta, .. } => {
+                rows.stock.get_mut(&i64::from(item.get())).expect("a known item").0 += delta;
+            }
+            Fact::OrderPlaced { order, quantity, state, subject, key, .. }
+            | Fact::OrderImported { order, quantity, state, subject, key, .. } => {
+                let row =
+                    (quantity.get() as i32, state.name().into(), text(subject), String::new(), text(key));
+                assert!(rows.orders.insert(order.get() as i64, row).is_none(), "{order} twice");
+                shift(&mut rows, order.item(), Pile::Available, state.pile(), quantity);
+            }
+            Fact::OrderMoved { order, quantity, from, to, payment_ref, .. } => {
+                let row = rows.orders.get_mut(&(order.get() as i64)).expect("a known order");
+                assert_eq!(row.1, from.name());
+                row.1 = to.name().into();
+                if !payment_ref.is_empty() {
+                    row.3 = text(payment_ref);
+                }
+                shift(&mut rows, order.item(), from.pile(), to.pile(), quantity);
+            }
+            Fact::BuyerBlocked { subject, blocked, .. } => {
+                let buyer = text(subject);
+                rows.blocked.retain(|other| *other != buyer);
+                if blocked {
+                    rows.blocked.push(buyer);
+                }
+            }
+            Fact::ItemChanged { .. } | Fact::ItemSwitched { .. } | Fact::ClockMark { .. } => {}
+        }
+    }
+    rows.blocked.sort();
+    rows
+}
+
+/// What the rows are.
+pub(crate) fn rows(client: &mut Client) -> Rows {
+    let mut rows = Rows::default();
+    for row in client.query("SELECT id, count, held, sale FROM stock", &[]).expect("stock") {
+        rows.stock.insert(row.get(0), (row.get(1), row.get(2), row.get(3)));
+    }
+    let orders = "SELECT id, quantity, state, buyer, coalesce(payment_ref, ''), coalesce(idem_key, ''), sid, name \
+         FROM stock_order";
+    for row in client.query(orders, &[]).expect("orders") {
+        let id: i64 = row.get(0);
+        assert_eq!(id >> 32, row.get::<_, i64>(6));
+        rows.orders.insert(id, (row.get(1), row.get(2), row.get(3), row.get(4), row.get(5)));
+    }
+    let blocked = client.query("SELECT buyer FROM stampede_blocked ORDER BY buyer COLLATE \"C\"", &[]);
+    rows.blocked = blocked.expect("blocked").iter().map(|row| row.get(0)).collect();
+    rows
+}
+
+/// The rows of the database are what the facts come to.
+#[track_caller]
+pub(crate) fn assert_exported(engine: &FakeEngine, url: &str) {
+    let (model, found) = (model(&engine.facts()), rows(&mut client(url)));
+    assert_eq!(found.stock, model.stock, "stock rows");
+    assert_eq!(found.blocked, model.blocked, "blocked buyers");
+    assert_eq!(found.orders.len(), model.orders.len(), "number of orders");
+    for (id, order) in &model.orders {
+        assert_eq!(found.orders.get(id), Some(order), "order {id}");
+    }
+}
+
+/// What a proxy does when it sees a COMMIT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cut {
+    /// Cuts the connection before the server hears of it.
+    BeforeCommit,
+    /// Lets the server commit, and cuts the connection before the answer.
+    AfterCommit,
+}
+
+/// Forwards connections to a server; the n-th COMMIT of those counted in `cuts` is cut.
+pub(crate) fn proxy(server: u16, cuts: Vec<(usize, Cut)>) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let seen = Arc::new(Mutex::new(0));
+    std::thread::spawn(move || {
+        for connection in listener.incoming().map_while(Result::ok) {
+            let Ok(upstream) = TcpStream::connect(("127.0.0.1", server)) else { continue };
+            let (cuts, seen) = (cuts.clone(), Arc::clone(&seen));
+            std::thread::spawn(move || forward(&connection, &upstream, &cuts, &seen));
+        }
+    });
+    port
+}
+
+/// The client waits for the answer to its COMMIT before it sends anything else, so that
+/// the message arrives alone.
+fn forward(client: &TcpStream, server: &TcpStream, cuts: &[(usize, Cut)], seen: &Mutex<usize>) {
+    let hold = Arc::new(Mutex::new(false));
+    let (from_server, to_client, held) =
+        (server.try_clone().expect("clone"), client.try_clone().expect("clone"), Arc::clone(&hold));
+    let back =
+        std::thread::spawn(move || pump(&from_server, &to_client, &mut |_| !*held.lock().expect("lock")));
+    pump(client, server, &mut |bytes| {
+        if !bytes.ends_with(b"COMMIT\0") {
+            return true;
+        }
+        let mut seen = seen.lock().expect("lock");
+        *seen += 1;
+        match cuts.iter().find(|(n, _)| *n == *seen) {
+            None => true,
+            Some((_, Cut::BeforeCommit)) => false,
+            Some((_, Cut::AfterCommit)) => {
+                *hold.lock().expect("lock") = true;
+                true
+            }
+        }
+    });
+    let _ = server.shutdown(Shutdown::Both);
+    let _ = back.join();
+}
+
+/// Copies bytes until an end, or until `pass` says no; then closes both sides.
+fn pump(mut from: &TcpStream, mut to: &TcpStream, pass: &mut dyn FnMut(&[u8]) -> bool) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(n) = from.read(&mut buffer) {
+        if n == 0 || !pass(&buffer[..n]) || to.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}

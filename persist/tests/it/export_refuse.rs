@@ -1,0 +1,237 @@
+//! Rows that Postgres refuses, and databases that the exporter refuses.
+
+use std::time::Duration;
+
+use stampede_core::item::OrderState::{Confirmed, Paid};
+use stampede_core::types::Lsn;
+use stampede_persist::export::{
+    AttachError, ConnectOptions, Database, DatabaseId, ExportEvent, ExporterOptions, LogClaim, LogId, Step,
+    attach, migrate,
+};
+
+use crate::export_bed::{
+    FakeEngine, LOG, assert_exported, client, cluster, created, drain, exporter, exporter_to, fresh_database,
+    model, moved, order, placed_by, rows, sales, step_until,
+};
+
+#[test]
+fn a_refused_row_is_set_aside_and_the_rest_flows() {
+    for orders in [60, 5_000] {
+        let database = fresh_database();
+        let url = cluster().url_of(&database);
+        let engine = FakeEngine::with([created(1, 100_000)]);
+        drain(&mut exporter(&engine, &database), &engine);
+        let mut shop = client(&url);
+        shop.batch_execute(
+            "ALTER TABLE stock_order ADD CHECK (buyer <> 'evil');
+             CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN IF NEW.buyer = 'worse' THEN RAISE 'not him'; END IF; RETURN NEW; END $$;
+             CREATE CONSTRAINT TRIGGER no AFTER INSERT ON stock_order DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION no()",
+        )
+        .expect("altered");
+        engine.append(sales(1, 1, orders));
+        engine.append([placed_by(order(1, orders + 1), 2, Confirmed, "evil".into())]);
+        engine.append([placed_by(order(1, orders + 2), 1, Confirmed, "worse".into())]);
+        engine.append(sales(1, orders + 3, 40));
+        engine.append([moved(order(1, 1), 1, Confirmed, Paid)]);
+        let mut exporter = exporter_to(&engine, url.clone(), |options| options.epoch = 2);
+        drain(&mut exporter, &engine);
+        let found = rows(&mut shop);
+        let mut wanted = model(&engine.facts());
+        for seq in [orders + 1, orders + 2] {
+            wanted.orders.remove(&(order(1, seq).get() as i64)).expect("it is there");
+        }
+        assert!(found == wanted, "the others are there, and the stock row counts all");
+        assert_eq!((engine.alarms().len(), exporter.status().set_aside()), (2, 2), "{}", engine.said());
+        // An order that was set aside moves on: that is set aside too.
+        engine.append([moved(order(1, orders + 1), 2, Confirmed, Paid)]);
+        drain(&mut exporter, &engine);
+        let kept =
+            shop.query("SELECT kind, what, reason FROM stampede_set_aside ORDER BY id", &[]).expect("kept");
+        let kept: Vec<(String, String)> = kept.iter().map(|row| (row.get(0), row.get(1))).collect();
+        assert_eq!(
+            kept.iter().map(|row| row.0.as_str()).collect::<Vec<_>>(),
+            ["order", "order", "order_move"]
+        );
+        assert!(kept[0].1.contains("buyer=evil quantity=2 state=confirmed"), "{kept:?}");
+    }
+}
+
+#[test]
+fn a_refused_stock_row_is_left_for_later() {
+    let database = fresh_database();
+    let url = cluster().url_of(&database);
+    let engine = FakeEngine::with([created(1, 100), created(2, 100)]);
+    drain(&mut exporter(&engine, &database), &engine);
+    let mut shop = client(&url);
+    shop.batch_execute("ALTER TABLE stock ADD CONSTRAINT many CHECK (id <> 1 OR count > 90)")
+        .expect("altered");
+    engine.append(sales(1, 1, 20));
+    engine.append(sales(2, 1, 20));
+    let mut next = exporter_to(&engine, url.clone(), |options| options.epoch = 2);
+    drain(&mut next, &engine);
+    let found = rows(&mut shop);
+    assert_eq!((found.orders.len(), found.stock[&1], found.stock[&2]), (40, (100, 0, 0), (80, 0, 20)));
+    assert_eq!((engine.alarms().len(), next.status().deferred()), (1, 1), "{}", engine.said());
+    shop.batch_execute("ALTER TABLE stock DROP CONSTRAINT many").expect("altered");
+    let mut next = exporter_to(&engine, url.clone(), |options| options.epoch = 3);
+    step_until(&mut next, "settled", |_, _| rows(&mut shop).stock[&1] == (80, 0, 20));
+    assert_exported(&engine, &url);
+}
+
+#[test]
+fn a_row_of_somebody_else_gives_way_to_the_order() {
+    for orders in [10, 5_000] {
+        let database = fresh_database();
+        let url = cluster().url_of(&database);
+        let engine = FakeEngine::with([created(1, 100_000)]);
+        drain(&mut exporter(&engine, &database), &engine);
+        let theirs =
+            "INSERT INTO stock_order (id, sid, buyer, quantity, state) VALUES ($1, 1, 'me', 9, 'paid')";
+        client(&url).execute(theirs, &[&(order(1, 5).get() as i64)]).expect("inserted");
+        engine.append(sales(1, 1, orders));
+        let mut next = exporter_to(&engine, url.clone(), |options| options.epoch = 2);
+        drain(&mut next, &engine);
+        assert_exported(&engine, &url);
+        assert!(engine.said().contains("now shows the engine's order"), "{}", engine.said());
+    }
+}
+
+/// Steps until the first failure and returns what was said.
+#[track_caller]
+fn complaint(url: String, change: impl FnOnce(&mut ExporterOptions)) -> String {
+    let engine = FakeEngine::with([created(1, 1)]);
+    let mut exporter = exporter_to(&engine, url, change);
+    step_until(&mut exporter, "a failure", |step, _| matches!(step, Step::Wait(_) | Step::Stopped));
+    let said = engine.said();
+    assert!(said.contains(&exporter.status().last_error().expect("an error")), "{said}");
+    said
+}
+
+#[test]
+fn what_is_wrong_is_said_in_words() {
+    let own = fresh_database();
+    let mut admin = client(&cluster().url());
+    let poor = format!("poor_{own}");
+    admin.batch_execute(&format!("CREATE USER {poor} PASSWORD 'x'")).expect("created");
+    let said = complaint(cluster().url_as(&poor, "wrong", &own), |_| {});
+    assert!(said.contains("refused the login") && said.contains("correct user and password"), "{said}");
+    assert!(!said.contains("wrong"), "{said}");
+    let said = complaint(cluster().url_of("nowhere"), |_| {});
+    assert!(said.contains("no such database") && said.contains("createdb"), "{said}");
+    let said = complaint(cluster().url_as(&poor, "x", &own), |_| {});
+    assert!(said.contains("lacks a right") && said.contains("GRANT"), "{said}");
+    let said = complaint(cluster().url_of(&own), |options| options.migrate = false);
+    assert!(said.contains("run `stampede migrate`"), "{said}");
+    let said = complaint(format!("{}?sslmode=require", cluster().url_of(&own)), |_| {});
+    assert!(said.contains("TLS to Postgres failed"), "{said}");
+
+    client(&cluster().url_of(&own)).batch_execute("CREATE TABLE stock (id int)").expect("created");
+    let said = complaint(cluster().url_of(&own), |_| {});
+    assert!(said.contains("a table named stock is already there"), "{said}");
+    for bad in ["postgresql://u@/db", "postgresql://h/db", "http://u@h/db", "postgresql://u@h/db?nonsense=1"]
+    {
+        let error = ConnectOptions::new(bad).target().expect_err(bad).to_string();
+        assert!(error.contains("the Postgres URL is not usable"), "{error}");
+    }
+    let hidden = format!("{:?}", ConnectOptions::new("postgresql://u:geheim@h/db"));
+    assert!(hidden.contains("h:5432/db") && !hidden.contains("geheim"), "{hidden}");
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let database = fresh_database();
+    let url = cluster().url_of(&database);
+    let mut connection = Database::connect(&ConnectOptions::new(url.clone())).expect("connected");
+    assert_eq!(migrate(&mut connection).expect("migrated"), 0);
+    assert_eq!(migrate(&mut connection).expect("nothing to do"), 1);
+    client(&url).batch_execute("UPDATE stampede_schema SET version = 99").expect("updated");
+    let error = migrate(&mut connection).expect_err("too new").to_string();
+    assert!(error.contains("version 99") && error.contains("use the newer program"), "{error}");
+    assert!(complaint(url, |_| {}).contains("version 99"));
+}
+
+#[test]
+fn two_migrations_at_once_are_one() {
+    let url = cluster().url_of(&fresh_database());
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let options = ConnectOptions::new(url.clone());
+            std::thread::spawn(move || migrate(&mut Database::connect(&options).expect("connected")))
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("no panic").expect("migrated");
+    }
+}
+
+#[test]
+fn a_database_that_is_not_ours_is_refused() {
+    let url = cluster().url_of(&fresh_database());
+    let mut connection = Database::connect(&ConnectOptions::new(url.clone())).expect("connected");
+    migrate(&mut connection).expect("migrated");
+    let claim = LogClaim { log_id: LOG, epoch: 5, first_retained: Lsn(1), durable: Lsn(100), database: None };
+    let ours = attach(&mut connection, &claim).expect("attached");
+    assert_eq!(ours.cursor, Lsn::ZERO);
+    let known = LogClaim { database: Some(ours.database), ..claim };
+    assert_eq!(attach(&mut connection, &known), Ok(ours), "a second time in the same epoch");
+    client(&url).batch_execute("UPDATE stampede_cursor SET lsn = 50").expect("updated");
+
+    let expected = DatabaseId([1; 16]);
+    let found = ours.database;
+    let theirs = LOG.to_string();
+    let other = LogId([8; 16]);
+    for (claim, error) in [
+        (LogClaim { database: Some(expected), ..known }, AttachError::OtherDatabase { expected, found }),
+        (LogClaim { log_id: other, ..known }, AttachError::OtherLog { ours: other, theirs, lsn: Lsn(50) }),
+        (LogClaim { epoch: 4, ..known }, AttachError::Fenced { ours: 4, theirs: 5 }),
+        (
+            LogClaim { first_retained: Lsn(52), ..known },
+            AttachError::Behind { cursor: Lsn(50), first_retained: Lsn(52) },
+        ),
+        (LogClaim { durable: Lsn(49), ..known }, AttachError::Ahead { cursor: Lsn(50), durable: Lsn(49) }),
+    ] {
+        let found = attach(&mut connection, &claim).expect_err("refused");
+        assert_eq!(found, error);
+        assert!(found.to_string().contains(';'), "no remedy in: {found}");
+    }
+    let just = LogClaim { first_retained: Lsn(51), durable: Lsn(50), ..known };
+    assert_eq!(attach(&mut connection, &just).expect("just right").cursor, Lsn(50));
+}
+
+#[test]
+fn a_newer_epoch_fences_the_older() {
+    let database = fresh_database();
+    let url = cluster().url_of(&database);
+    let engine = FakeEngine::with([created(1, 1_000)]);
+    let mut old = exporter(&engine, &database);
+    drain(&mut old, &engine);
+    let newer = FakeEngine::with(engine.facts());
+    let mut new = exporter_to(&newer, url.clone(), |options| options.epoch = 2);
+    drain(&mut new, &newer);
+    engine.append(sales(1, 1, 10));
+    step_until(&mut old, "stopped", |step, _| step == Step::Stopped);
+    let last = engine.events().pop();
+    assert_eq!(last, Some(ExportEvent::Refused(AttachError::Fenced { ours: 1, theirs: 2 })));
+    assert!(old.status().stopped());
+    assert_exported(&newer, &url);
+}
+
+#[test]
+fn a_cursor_that_somebody_moved_stops_the_export() {
+    let database = fresh_database();
+    let url = cluster().url_of(&database);
+    let engine = FakeEngine::with([created(1, 1_000)]);
+    engine.append(sales(1, 1, 10));
+    let mut exporter = exporter_to(&engine, url.clone(), |options| {
+        options.connect.call_wait_max = Duration::from_secs(20);
+    });
+    drain(&mut exporter, &engine);
+    client(&url).batch_execute("UPDATE stampede_cursor SET lsn = 3").expect("updated");
+    engine.append(sales(1, 11, 1));
+    step_until(&mut exporter, "stopped", |step, _| step == Step::Stopped);
+    let last = engine.events().pop();
+    let moved = AttachError::CursorMoved { left: Lsn(11), found: Lsn(3) };
+    assert_eq!(last, Some(ExportEvent::Refused(moved)));
+}

@@ -1,0 +1,189 @@
+//! Damage to what was durable: refused, named, and not a byte changed (I9).
+
+use std::path::{Path, PathBuf};
+
+use stampede_persist::log::dir::OpenError;
+use stampede_persist::log::journal::Step;
+use stampede_persist::log::layout;
+use stampede_persist::log::recovery::RecoveryError;
+use stampede_persist::log::verify::verify_on;
+
+use super::log_sale::{DIR, append_next, recover_on, small, step_on};
+use super::log_sim::{Rng, SimDisk};
+
+/// A log of `groups` groups, ended in order or by a kill.
+fn logged(groups: u64, clean: bool) -> SimDisk {
+    let disk = SimDisk::new(5);
+    let (_, mut log) = step_on(&disk, &small()).unwrap();
+    let mut next = 1;
+    for _ in 0..groups {
+        (0..30).for_each(|_| append_next(&log.queue, &mut next));
+        while log.journal.step() == Step::NeedsSegment {
+            log.maintenance.prepare_spare().unwrap();
+        }
+        log.maintenance.prepare_spare().unwrap();
+    }
+    if clean {
+        assert_eq!(log.journal.settle(true), Step::Idle);
+    }
+    drop(log);
+    disk.after_kill()
+}
+
+fn segment(number: u64) -> PathBuf {
+    layout::segment_file(Path::new(DIR), number)
+}
+
+/// The refusal's text; panics if the log opens, or if the refusal changed anything.
+fn refusal(what: &str, disk: &SimDisk) -> OpenError {
+    let before = disk.files();
+    let error = match recover_on(disk, &small()) {
+        Err(error) => error,
+        Ok((sale, _)) => panic!("{what}: opened, with the log up to LSN {}", sale.lsn()),
+    };
+    assert!(disk.files() == before, "{what}: a refusal changes nothing ({error})");
+    error
+}
+
+fn damaged_file(what: &str, disk: &SimDisk) -> PathBuf {
+    match refusal(what, disk) {
+        OpenError::Recovery(RecoveryError::Damaged { file, offset, reason }) => {
+            let verdict = verify_on(disk, DIR.as_ref()).unwrap();
+            let wrong = verdict.wrong.unwrap_or_else(|| panic!("{what}: verify finds it, too"));
+            assert_eq!((&wrong.file, wrong.offset), (&file, offset), "{what}: {reason}");
+            file
+        }
+        other => panic!("{what}: another refusal: {other}"),
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_the_durable_part_is_refused() {
+    let mut rng = Rng(11);
+    let intact = logged(40, true);
+    let segments: Vec<_> = intact.files().into_iter().filter(|(p, _)| p.starts_with("/data/log")).collect();
+    for _ in 0..400 {
+        let disk = intact.after_kill();
+        let (path, bytes) = &segments[rng.below(4) as usize];
+        let (byte, bit) = (rng.below(bytes.len() as u64) as usize, rng.below(8));
+        disk.edit(path, |bytes| bytes[byte] ^= 1 << bit);
+        let what = format!("bit {bit} of byte {byte} of {}", path.display());
+        // A bit in the version number reads as a newer version: a refusal, too.
+        let error = refusal(&what, &disk);
+        let named = error.to_string().contains(path.to_str().unwrap());
+        assert!(named, "{what}: names the file: {error}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_very_last_block_is_noticed_through_the_control_file() {
+    let disk = logged(3, true);
+    let last = 2 * 4096;
+    disk.edit(&segment(1), |bytes| bytes[last + 200] ^= 1);
+    assert_eq!(damaged_file("last block", &disk), segment(1));
+}
+
+#[test]
+fn a_truncated_segment_is_refused() {
+    for len in [0, 100, 4096, 20_000, (32 << 10) - 1] {
+        let disk = logged(40, false);
+        disk.edit(&segment(2), |bytes| bytes.truncate(len));
+        assert_eq!(damaged_file(&format!("truncated to {len}"), &disk), segment(2));
+    }
+}
+
+#[test]
+fn a_missing_segment_is_refused() {
+    let last_used = verify_on(&logged(40, true), DIR.as_ref()).unwrap().control.last_segment;
+    assert!(last_used > 3);
+    for number in [1, 2, last_used] {
+        let disk = logged(40, true);
+        disk.lose(&segment(number));
+        assert_eq!(damaged_file(&format!("segment {number} lost"), &disk), segment(number));
+    }
+}
+
+#[test]
+fn an_older_copy_of_a_segment_is_refused() {
+    let old = logged(3, true).files()[&segment(1)].clone();
+    // Last segment: only the control file knows that it once held more.
+    let disk = logged(6, true);
+    disk.edit(&segment(1), |bytes| bytes.clone_from(&old));
+    assert_eq!(damaged_file("older last segment", &disk), segment(1));
+    let disk = logged(40, false);
+    disk.edit(&segment(1), |bytes| bytes.clone_from(&old));
+    assert_eq!(damaged_file("older first segment", &disk), segment(1));
+}
+
+#[test]
+fn a_misdirected_block_is_refused() {
+    let disk = logged(40, false);
+    let other = disk.files()[&segment(2)][..4096].to_vec();
+    disk.edit(&segment(1), |bytes| bytes[8192..12288].copy_from_slice(&other));
+    assert_eq!(damaged_file("block of another segment", &disk), segment(1));
+    let disk = logged(40, false);
+    disk.edit(&segment(1), |bytes| bytes.copy_within(0..4096, 8192));
+    assert_eq!(damaged_file("block of another place", &disk), segment(1));
+}
+
+#[test]
+fn swapped_segments_are_refused() {
+    let disk = logged(40, false);
+    let files = disk.files();
+    disk.edit(&segment(1), |bytes| bytes.clone_from(&files[&segment(2)]));
+    disk.edit(&segment(2), |bytes| bytes.clone_from(&files[&segment(1)]));
+    assert_eq!(damaged_file("swapped", &disk), segment(1));
+}
+
+#[test]
+fn another_logs_segment_is_refused_as_such() {
+    let disk = logged(40, false);
+    disk.edit(&segment(1), |bytes| {
+        // Another identity, with a checksum that matches it.
+        bytes[16] ^= 1;
+        let crc = crc32c_of_block(&bytes[..block_len(bytes)]);
+        bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+    });
+    let error = refusal("foreign", &disk);
+    assert!(matches!(error, OpenError::Recovery(RecoveryError::Foreign { .. })), "{error}");
+}
+
+#[test]
+fn a_newer_format_is_refused_as_such() {
+    let disk = logged(3, false);
+    disk.edit(&segment(1), |bytes| bytes[8] = 9);
+    let error = refusal("newer block", &disk);
+    assert!(matches!(error, OpenError::Recovery(RecoveryError::Newer { found: 9, .. })), "{error}");
+}
+
+#[test]
+fn a_missing_control_file_is_refused_when_there_is_a_log() {
+    let disk = logged(3, false);
+    disk.lose(Path::new("/data/control"));
+    assert!(matches!(refusal("no control", &disk), OpenError::NoControl { .. }));
+}
+
+#[test]
+fn one_damaged_slot_of_the_control_file_is_survived_and_two_are_refused() {
+    let disk = logged(3, true);
+    let control = Path::new("/data/control");
+    for slot in [0, 4096] {
+        let disk = disk.after_kill();
+        disk.edit(control, |bytes| bytes[slot + 20] ^= 4);
+        recover_on(&disk, &small()).unwrap();
+    }
+    disk.edit(control, |bytes| {
+        bytes[20] ^= 4;
+        bytes[4096 + 20] ^= 4;
+    });
+    assert!(matches!(refusal("both slots", &disk), OpenError::Control(_)));
+}
+
+fn block_len(bytes: &[u8]) -> usize {
+    let records = u32::from_le_bytes(bytes[68..72].try_into().unwrap()) as usize;
+    (128 + records).next_multiple_of(4096)
+}
+
+fn crc32c_of_block(block: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&block[..124]), &block[128..])
+}

@@ -1,0 +1,184 @@
+//! Room: the disk budget, the free-space reserve, trimming and recycling (I11).
+
+use std::path::Path;
+
+use stampede_core::types::Lsn;
+use stampede_persist::log::dir::{LogOptions, Stepped};
+use stampede_persist::log::journal::Step;
+use stampede_persist::log::layout;
+use stampede_persist::log::segment::list_segments;
+use stampede_persist::log::snapshot::list_snapshots;
+
+use super::log_sale::{DIR, Sale, append_next, recover_on, small, step_on};
+use super::log_sim::SimDisk;
+
+/// Sells `facts` facts, or until the log does not accept any more; returns whether it still does.
+fn sell(log: &mut Stepped, next: &mut u64, facts: u64) -> bool {
+    let until = *next + facts;
+    while *next < until && log.status.accepting() {
+        while *next < until && log.queue.has_room() {
+            append_next(&log.queue, next);
+        }
+        drain(log);
+        while log.maintenance.prepare_spare().unwrap() {}
+        log.journal.step();
+    }
+    log.status.accepting()
+}
+
+fn drain(log: &mut Stepped) {
+    loop {
+        match log.journal.step() {
+            Step::Wrote { .. } => {}
+            Step::Idle => return,
+            Step::NeedsSegment => {
+                assert!(log.maintenance.prepare_spare().unwrap(), "what was queued still fits");
+            }
+            Step::Failed => panic!("{}", log.status.failure().unwrap()),
+        }
+    }
+}
+
+fn tight() -> LogOptions {
+    let options = small();
+    LogOptions { log_bytes_max: options.log_bytes_least() + 4 * options.segment_bytes, ..options }
+}
+
+#[test]
+fn a_full_budget_stops_selling_before_an_ack_could_not_be_kept() {
+    let disk = SimDisk::new(1);
+    let (_, mut log) = step_on(&disk, &tight()).unwrap();
+    let mut next = 1;
+    assert!(!sell(&mut log, &mut next, 100_000), "the budget is finite");
+    assert!(log.status.is_full() && log.status.failure().is_none());
+    assert!(log.status.disk_bytes() <= tight().log_bytes_max);
+    // The worst: every owner had looked before the log said stop, and each fact comes alone.
+    while log.queue.len() < log.queue.capacity() {
+        append_next(&log.queue, &mut next);
+    }
+    drain(&mut log);
+    assert_eq!(log.status.durable_lsn(), Lsn(next - 1), "what was queued was kept");
+    assert!(disk.files().values().map(Vec::len).sum::<usize>() as u64 <= tight().log_bytes_max + 8192);
+}
+
+#[test]
+fn trimming_makes_a_full_log_accept_again_and_reuses_its_files() {
+    let disk = SimDisk::new(2);
+    let (_, mut log) = step_on(&disk, &tight()).unwrap();
+    let mut next = 1;
+    for _ in 0..5 {
+        assert!(!sell(&mut log, &mut next, 100_000));
+        assert!(log.maintenance.wants_snapshot(), "a full log wants a snapshot");
+        let lsn = log.maintenance.snapshot(&mut Sale::default()).unwrap();
+        assert_eq!(lsn, Lsn(next - 1));
+        assert!(log.maintenance.trim().unwrap() > 0);
+        log.journal.step();
+        assert!(log.status.accepting(), "room again");
+        assert!(log.status.disk_bytes() <= tight().log_bytes_max);
+        assert!(log.status.first_retained_lsn() > Lsn(1));
+    }
+    drop(log);
+    // Recycled segments are full of old blocks; a restart takes none of them for new ones.
+    let (sale, opened) = recover_on(&disk.after_kill(), &tight()).unwrap();
+    assert_eq!(sale.lsn(), Lsn(next - 1));
+    assert!(sale.rows > 0, "it began with a snapshot");
+    assert_eq!(opened.warnings(), &[] as &[String], "and an old block is not a torn tail");
+}
+
+#[test]
+fn little_free_space_stops_selling_until_there_is_more() {
+    let options = LogOptions { free_bytes_min: 1 << 20, ..small() };
+    let disk = SimDisk::new(3);
+    let (_, mut log) = step_on(&disk, &options).unwrap();
+    assert!(log.status.accepting());
+    for (free, accepting) in [(1 << 19, false), (1 << 30, true)] {
+        disk.set_free_bytes(free);
+        log.maintenance.prepare_spare().unwrap();
+        log.journal.step();
+        assert_eq!(log.status.accepting(), accepting, "{free} bytes free");
+    }
+}
+
+#[test]
+fn nothing_is_trimmed_that_postgres_does_not_hold() {
+    let options = LogOptions { exports: true, ..small() };
+    let disk = SimDisk::new(4);
+    let (_, mut log) = step_on(&disk, &options).unwrap();
+    let mut next = 1;
+    for _ in 0..2 {
+        sell(&mut log, &mut next, 500);
+        log.maintenance.snapshot(&mut Sale::default()).unwrap();
+    }
+    assert_eq!(log.maintenance.trim().unwrap(), 0, "nothing was exported");
+    let exported = log.status.exported_watermark();
+    exported.store(450, std::sync::atomic::Ordering::Release);
+    assert!(log.maintenance.trim().unwrap() > 0);
+    let first = log.status.first_retained_lsn();
+    assert!(first <= Lsn(451), "LSN 451 is still there: the log begins at {first}");
+    assert_eq!(log.maintenance.trim().unwrap(), 0, "a second time there is nothing left to do");
+}
+
+#[test]
+fn the_log_is_kept_back_to_the_older_snapshot_which_can_stand_in_for_the_newer() {
+    let disk = SimDisk::new(5);
+    let (_, mut log) = step_on(&disk, &small()).unwrap();
+    let mut next = 1;
+    for _ in 0..3 {
+        sell(&mut log, &mut next, 400);
+        log.maintenance.snapshot(&mut Sale::default()).unwrap();
+        log.maintenance.trim().unwrap();
+    }
+    sell(&mut log, &mut next, 10);
+    let snapshots = list_snapshots(&disk, Path::new(DIR)).unwrap();
+    assert_eq!(snapshots, [Lsn(800), Lsn(1200)], "the last two are kept");
+    let first = log.status.first_retained_lsn();
+    assert!(first > Lsn(1) && first <= Lsn(801), "the log begins at {first}");
+    drop(log);
+    let newest = layout::snapshot_file(Path::new(DIR), Lsn(1200));
+    let disk = disk.after_kill();
+    disk.edit(&newest, |bytes| bytes[1000] ^= 1);
+    let (sale, opened) = recover_on(&disk, &small()).unwrap();
+    assert_eq!(sale.lsn(), Lsn(1210));
+    assert!(opened.warnings()[0].contains("older one was used"), "{:?}", opened.warnings());
+    drop(opened);
+    let older = layout::snapshot_file(Path::new(DIR), Lsn(800));
+    disk.edit(&older, |bytes| bytes[1000] ^= 1);
+    let before = disk.files();
+    let error = recover_on(&disk, &small()).unwrap_err().to_string();
+    assert!(error.contains("damaged at byte"), "{error}");
+    assert!(disk.files() == before, "a refusal changes nothing");
+}
+
+#[test]
+fn a_trimmed_segment_that_somebody_puts_back_does_not_count() {
+    let disk = SimDisk::new(7);
+    let (_, mut log) = step_on(&disk, &small()).unwrap();
+    let mut next = 1;
+    sell(&mut log, &mut next, 600);
+    let first = layout::segment_file(Path::new(DIR), 1);
+    let old = disk.files()[&first].clone();
+    for _ in 0..2 {
+        sell(&mut log, &mut next, 600);
+        log.maintenance.snapshot(&mut Sale::default()).unwrap();
+    }
+    assert!(log.maintenance.trim().unwrap() > 0);
+    drop(log);
+    let disk = disk.after_kill();
+    assert!(!disk.files().contains_key(&first), "trimmed");
+    disk.put(&first, &old);
+    assert_eq!(recover_on(&disk, &small()).unwrap().0.lsn(), Lsn(next - 1));
+    assert!(!disk.files().contains_key(&first), "and gone again");
+}
+
+#[test]
+fn spares_are_kept_over_a_restart() {
+    let disk = SimDisk::new(6);
+    let (_, log) = step_on(&disk, &small()).unwrap();
+    let segments = list_segments(&disk, Path::new(DIR)).unwrap();
+    drop(log);
+    let before = disk.ops();
+    let (_, log) = step_on(&disk, &small()).unwrap();
+    assert_eq!(list_segments(&disk, Path::new(DIR)).unwrap(), segments);
+    assert!(disk.ops() - before < 10, "nothing was made anew: {} operations", disk.ops() - before);
+    drop(log);
+}

@@ -1,0 +1,88 @@
+//! The tail follows the journal through the files, and never ahead of it.
+
+use stampede_core::types::Lsn;
+use stampede_persist::feed::{FactFeed as _, FeedError};
+use stampede_persist::log::journal::Step;
+use stampede_persist::log::rebuild::Rebuild as _;
+
+use super::log_sale::{Sale, append_next, small, step_on};
+use super::log_sim::{Rng, SimDisk};
+
+#[test]
+fn it_follows_across_segments_while_the_journal_writes() {
+    let mut rng = Rng(21);
+    let disk = SimDisk::new(21);
+    let (_, mut log) = step_on(&disk, &small()).unwrap();
+    let mut tail = log.maintenance.tail(Lsn::ZERO);
+    let (mut sale, mut next) = (Sale::default(), 1);
+    for round in 0..200 {
+        (0..rng.below(30)).filter(|_| log.queue.has_room()).for_each(|_| append_next(&log.queue, &mut next));
+        if rng.coin() {
+            while log.journal.step() == Step::NeedsSegment {
+                log.maintenance.prepare_spare().unwrap();
+            }
+            log.maintenance.prepare_spare().unwrap();
+        }
+        let durable = log.status.durable_lsn();
+        let max = 1 + rng.below(60) as usize;
+        let read = tail.read(Lsn(u64::MAX), max, &mut |lsn, fact| {
+            assert!(lsn <= durable, "round {round}: LSN {lsn} is not durable");
+            sale.fact(lsn, fact).unwrap();
+        });
+        assert!(read.unwrap() <= max, "round {round}");
+        assert_eq!(tail.next_lsn(), sale.lsn().next());
+    }
+    let durable = log.status.durable_lsn();
+    assert!(durable > Lsn(1500), "several segments: {durable}");
+    while sale.lsn() < durable {
+        tail.read(durable, 100, &mut |lsn, fact| sale.fact(lsn, fact).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn it_begins_anywhere_and_says_when_that_was_trimmed() {
+    let disk = SimDisk::new(22);
+    let (_, mut log) = step_on(&disk, &small()).unwrap();
+    let mut next = 1;
+    for round in 0..60 {
+        (0..30).for_each(|_| append_next(&log.queue, &mut next));
+        while log.journal.step() == Step::NeedsSegment {
+            log.maintenance.prepare_spare().unwrap();
+        }
+        while log.maintenance.prepare_spare().unwrap() {}
+        if round == 30 {
+            log.maintenance.snapshot(&mut Sale::default()).unwrap();
+        }
+    }
+    for after in [0, 1, 29, 30, 31, 777, 1799, 1800] {
+        let mut first = None;
+        let mut tail = log.maintenance.tail(Lsn(after));
+        let read = tail.read(Lsn(u64::MAX), 1, &mut |lsn, _| first = Some(lsn)).unwrap();
+        assert_eq!((first, read), if after < 1800 { (Some(Lsn(after + 1)), 1) } else { (None, 0) });
+    }
+    log.maintenance.snapshot(&mut Sale::default()).unwrap();
+    assert!(log.maintenance.trim().unwrap() > 0);
+    let retained = log.status.first_retained_lsn();
+    match log.maintenance.tail(Lsn(5)).read(Lsn(u64::MAX), 10, &mut |_, _| ()) {
+        Err(FeedError::Trimmed { wanted, first }) => assert_eq!((wanted, first), (Lsn(6), retained)),
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[test]
+fn it_names_the_place_of_damage() {
+    let disk = SimDisk::new(23);
+    let (_, mut log) = step_on(&disk, &small()).unwrap();
+    let mut next = 1;
+    for _ in 0..4 {
+        (0..30).for_each(|_| append_next(&log.queue, &mut next));
+        log.journal.step();
+    }
+    let first = stampede_persist::log::layout::segment_file(super::log_sale::DIR.as_ref(), 1);
+    disk.edit(&first, |bytes| bytes[2 * 4096 + 500] ^= 1);
+    let mut seen = 0;
+    match log.maintenance.tail(Lsn::ZERO).read(Lsn(u64::MAX), 1000, &mut |_, _| seen += 1) {
+        Err(FeedError::Damaged { file, offset, .. }) => assert_eq!((file, offset, seen), (first, 8192, 60)),
+        other => panic!("expected damage, got {other:?}"),
+    }
+}

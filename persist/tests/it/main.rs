@@ -1,0 +1,18 @@
+//! Integration tests of the durable half: the log on simulated and real disks, the
+//! export on throw-away clusters. One binary; each module holds one subject.
+
+mod export_bed;
+mod export_flow;
+mod export_outside;
+mod export_preheat;
+mod export_refuse;
+mod export_tls;
+mod log_codec;
+mod log_crash;
+mod log_damage;
+mod log_failstop;
+mod log_run;
+mod log_sale;
+mod log_sim;
+mod log_space;
+mod log_tail;
