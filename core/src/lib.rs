@@ -65,6 +65,7 @@ pub mod command;
 pub mod fact;
 pub mod filter;
 pub mod gauge;
+mod index;
 pub mod item;
 mod items;
 pub mod limits;

@@ -14,9 +14,8 @@
 
 use alloc::vec::Vec;
 
-use hashbrown::HashTable;
-
 use crate::command::OrderView;
+use crate::index::Index;
 use crate::item::OrderState;
 use crate::limits::ORDERS_PER_SHARD_MAX;
 use crate::slab::{Arena, Slab};
@@ -98,10 +97,12 @@ pub(crate) struct OrderBook {
     orders: Slab<Order>,
     holdings: Slab<Holding>,
     subjects: Arena,
-    by_id: HashTable<u32>,
-    by_holding: HashTable<u32>,
-    by_buyer: HashTable<u32>,
-    by_key: HashTable<u32>,
+    by_id: Index,
+    by_holding: Index,
+    by_buyer: Index,
+    by_key: Index,
+    /// The part of the indexes whose room is looked after next.
+    turn: usize,
 }
 
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -118,15 +119,16 @@ fn hash_key(holding: u32, key_hash: u64) -> u64 {
 }
 
 impl OrderBook {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             orders: Slab::new(),
             holdings: Slab::new(),
             subjects: Arena::new(),
-            by_id: HashTable::new(),
-            by_holding: HashTable::new(),
-            by_buyer: HashTable::new(),
-            by_key: HashTable::new(),
+            by_id: Index::new(),
+            by_holding: Index::new(),
+            by_buyer: Index::new(),
+            by_key: Index::new(),
+            turn: 0,
         }
     }
 
@@ -150,11 +152,20 @@ impl OrderBook {
         self.by_key.reserve(more, |&slot| rehash_key(orders, slot));
     }
 
-    /// Makes room for `headroom` more orders if little is left. Called between requests.
+    /// Makes room for `headroom` more orders where little is left, a small part of the
+    /// indexes at each call. Called between requests.
     pub(crate) fn keep_headroom(&mut self, headroom: usize) {
-        if self.orders.len() > 0 && self.by_id.capacity() - self.by_id.len() < headroom / 2 {
-            self.reserve(headroom);
+        if self.orders.len() == 0 {
+            return;
         }
+        self.orders.reserve(headroom);
+        self.holdings.reserve(headroom);
+        let (orders, holdings, turn) = (&self.orders, &self.holdings, self.turn);
+        self.by_id.keep_headroom(turn, headroom, |&slot| hash_id(orders.get(slot).id));
+        self.by_holding.keep_headroom(turn, headroom, |&at| rehash_holding(holdings, at));
+        self.by_buyer.keep_headroom(turn, headroom, |&at| holdings.get(at).buyer.0[0]);
+        self.by_key.keep_headroom(turn, headroom, |&slot| rehash_key(orders, slot));
+        self.turn = turn.wrapping_add(1);
     }
 
     /// The holding of this item by this buyer.
@@ -163,7 +174,7 @@ impl OrderBook {
             let holding = self.holdings.get(at);
             holding.buyer == buyer && holding.item == item
         };
-        self.by_holding.find(hash_holding(buyer, item), same).copied()
+        self.by_holding.find(hash_holding(buyer, item), same)
     }
 
     /// Units that count against the cap.
@@ -177,7 +188,7 @@ impl OrderBook {
             let order = self.orders.get(slot);
             order.key_hash == key_hash && order.holding == holding
         };
-        self.by_key.find(hash_key(holding, key_hash), same).copied()
+        self.by_key.find(hash_key(holding, key_hash), same)
     }
 
     /// A live order of the holding, if one is near the end of its list.
@@ -187,7 +198,7 @@ impl OrderBook {
     }
 
     pub(crate) fn find(&self, id: OrderId) -> Option<u32> {
-        self.by_id.find(hash_id(id), |&slot| self.orders.get(slot).id == id).copied()
+        self.by_id.find(hash_id(id), |&slot| self.orders.get(slot).id == id)
     }
 
     pub(crate) fn view(&self, slot: u32) -> OrderView {
@@ -242,16 +253,16 @@ impl OrderBook {
             row.units += new.quantity.get();
         }
         let orders = &self.orders;
-        self.by_id.insert_unique(hash_id(new.id), slot, |&slot| hash_id(orders.get(slot).id));
+        self.by_id.insert(hash_id(new.id), slot, |&slot| hash_id(orders.get(slot).id));
         if new.key_hash != 0 {
             let hash = hash_key(holding, new.key_hash);
-            self.by_key.insert_unique(hash, slot, |&slot| rehash_key(orders, slot));
+            self.by_key.insert(hash, slot, |&slot| rehash_key(orders, slot));
         }
         slot
     }
 
     fn insert_holding(&mut self, buyer: BuyerHash, item: ItemId, subject: &[u8]) -> u32 {
-        let first = self.by_buyer.find(buyer.0[0], |&at| self.holdings.get(at).buyer == buyer).copied();
+        let first = self.by_buyer.find(buyer.0[0], |&at| self.holdings.get(at).buyer == buyer);
         let holding = self.holdings.push(Holding {
             buyer,
             item,
@@ -263,12 +274,12 @@ impl OrderBook {
         });
         let holdings = &self.holdings;
         let hash = hash_holding(buyer, item);
-        self.by_holding.insert_unique(hash, holding, |&at| rehash_holding(holdings, at));
+        self.by_holding.insert(hash, holding, |&at| rehash_holding(holdings, at));
         match first {
             Some(first) => self.holdings.get_mut(first).next = holding,
             None => {
                 let rehash = |&at: &u32| holdings.get(at).buyer.0[0];
-                self.by_buyer.insert_unique(buyer.0[0], holding, rehash);
+                self.by_buyer.insert(buyer.0[0], holding, rehash);
             }
         }
         holding
@@ -301,7 +312,7 @@ impl OrderBook {
         after: u64,
         limit: usize,
     ) -> Vec<u32> {
-        let first = self.by_buyer.find(buyer.0[0], |&at| self.holdings.get(at).buyer == buyer).copied();
+        let first = self.by_buyer.find(buyer.0[0], |&at| self.holdings.get(at).buyer == buyer);
         let holdings = core::iter::successors(first, |&at| some(self.holdings.get(at).next));
         let mut slots: Vec<u32> = holdings
             .filter(|&at| item.is_none_or(|item| self.holdings.get(at).item == item))

@@ -1,9 +1,9 @@
 //! The HTTP front end and the owner loops.
+pub mod cli;
+pub mod doctor;
 pub mod engine;
 pub mod http;
 pub mod identity;
 pub mod runtime;
 pub mod server;
 pub mod settings;
-pub mod doctor;
-pub mod cli;

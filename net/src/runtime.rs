@@ -112,7 +112,8 @@ impl Seat {
 
 async fn run(seat: Rc<Seat>, gates: Vec<Gate>) {
     glommio::spawn_local(pump(seat.clone())).detach();
-    let accepting: Vec<_> = gates.into_iter().map(|gate| glommio::spawn_local(accept(seat.clone(), gate))).collect();
+    let accepting: Vec<_> =
+        gates.into_iter().map(|gate| glommio::spawn_local(accept(seat.clone(), gate))).collect();
     let mut ticks = 0u32;
     while seat.phase() == Phase::Serving {
         tick(&seat, &mut ticks).await;

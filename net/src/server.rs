@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use stampede_persist::export::ExporterHandle;
-use stampede_persist::log::dir::{LogOptions, Started};
+use stampede_persist::log::dir::Started;
 use stampede_persist::log::thread::JournalHandle;
 
 use self::recover::Replayed;
@@ -78,7 +78,8 @@ fn stop_on_panic() {
 }
 
 fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).context("cannot handle signals")?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).context("cannot handle signals")?;
     std::thread::Builder::new().name("stampede-signals".to_owned()).spawn(move || {
         let told = signals.forever().take(2).all(|_| events.send(Event::Signal).is_ok());
         // The second one does not wait for anybody.
@@ -96,7 +97,9 @@ struct Sockets {
 }
 
 fn bind(settings: &Settings) -> anyhow::Result<Sockets> {
-    let hint = |what: &str, address| format!("cannot listen on {address} for {what}; stop what uses it, or choose another address");
+    let hint = |what: &str, address| {
+        format!("cannot listen on {address} for {what}; stop what uses it, or choose another address")
+    };
     // Without this first try, a second server would share the port of the first.
     drop(runtime::listen(settings.listen, false).with_context(|| hint("buyers", settings.listen))?);
     let public = settings.cores.iter().map(|_| runtime::listen(settings.listen, true));
@@ -119,8 +122,9 @@ impl Server {
     /// Recovers the state and starts the log and the exporter; the cores come later.
     fn prepare(settings: &Settings, mesh: Arc<Mesh>, events: &Sender<Event>) -> anyhow::Result<Self> {
         let cores = settings.cores.len();
-        let mut replayed = Replayed::open(&settings.data_dir, &log_options(settings), cores)?;
-        let export = settings.postgres.as_ref().map(|postgres| export::Plan::new(postgres, replayed.control()));
+        let mut replayed = Replayed::open(&settings.data_dir, &settings.log_options(), cores)?;
+        let export =
+            settings.postgres.as_ref().map(|postgres| export::Plan::new(postgres, replayed.control()));
         let attached = match &export {
             Some(plan) => plan.attach_now(&replayed)?,
             None => None,
@@ -136,7 +140,9 @@ impl Server {
             Arc::new(move || waker.wake()) as Arc<dyn Fn() + Send + Sync>
         });
         let Started { queue, status, mut journal } = replayed.start_log(wakers.collect(), on_failure)?;
-        journal.start_snapshotter(move || recover::empty(secret)).context("cannot start the snapshot thread")?;
+        journal
+            .start_snapshotter(move || recover::empty(secret))
+            .context("cannot start the snapshot thread")?;
         if let Some((plan, attached)) = export.as_ref().zip(attached) {
             plan.preheat(attached, &mut replayed, &queue, clock.now().sale)?;
         }
@@ -165,7 +171,12 @@ impl Server {
         Ok(Self { shared, owners, journal, exporter, cores_running: 0 })
     }
 
-    fn start_cores(&mut self, settings: &Settings, sockets: Sockets, events: &Sender<Event>) -> anyhow::Result<()> {
+    fn start_cores(
+        &mut self,
+        settings: &Settings,
+        sockets: Sockets,
+        events: &Sender<Event>,
+    ) -> anyhow::Result<()> {
         let mut merchant = Some(sockets.merchant);
         let owners = std::mem::take(&mut self.owners);
         for (core, (owner, socket)) in owners.into_iter().zip(sockets.public).enumerate() {
@@ -177,10 +188,12 @@ impl Server {
                 gates.push(Gate { listener: Listener::Merchant, socket, connections_max });
             }
             let shared = self.shared.clone();
-            let started = runtime::start(settings.cores[core], &format!("stampede-core-{core}"), gates, move || {
-                Home::new(core, owner, shared)
-            });
-            let executor = started.with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))?;
+            let started =
+                runtime::start(settings.cores[core], &format!("stampede-core-{core}"), gates, move || {
+                    Home::new(core, owner, shared)
+                });
+            let executor = started
+                .with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))?;
             let events = events.clone();
             std::thread::Builder::new().name(format!("stampede-watch-{core}")).spawn(move || {
                 let _panics_abort = executor.join();
@@ -264,18 +277,10 @@ impl Server {
 
     fn fail(&self, reason: &str) -> ExitCode {
         self.shared.enter(Phase::Closing);
-        tracing::error!("the log has failed: {reason}. Every acknowledged order is in it; see to the disk, then start again");
+        tracing::error!(
+            "the log has failed: {reason}. Every acknowledged order is in it; see to the disk, then start again"
+        );
         ExitCode::from(EXIT_LOG_FAILED)
-    }
-}
-
-fn log_options(settings: &Settings) -> LogOptions {
-    LogOptions {
-        segment_bytes: settings.log.segment_bytes,
-        log_bytes_max: settings.log.bytes_max,
-        allow_volatile: settings.log.allow_tmpfs,
-        exports: settings.postgres.is_some(),
-        ..LogOptions::default()
     }
 }
 

@@ -3,9 +3,9 @@
 #[cfg(not(loom))]
 pub mod export;
 
+pub mod codec;
 #[cfg(not(loom))]
 pub mod disk;
 #[cfg(not(loom))]
 pub mod feed;
-pub mod codec;
 pub mod log;

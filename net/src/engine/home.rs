@@ -237,7 +237,13 @@ impl Home {
         }
     }
 
-    fn call(&mut self, route: Route, request: &Request<'_>, manner: Manner, caller: &mut Caller<'_>) -> Called {
+    fn call(
+        &mut self,
+        route: Route,
+        request: &Request<'_>,
+        manner: Manner,
+        caller: &mut Caller<'_>,
+    ) -> Called {
         match route {
             Route::Time => {
                 let (now, date) = (self.now.sale, &self.date);

@@ -162,7 +162,13 @@ impl Owner {
         Ok(RareReply::Changed(outcome, self.shard.item(item).map(|item| OwnedItem::new(&item))))
     }
 
-    fn move_order(&mut self, now: UnixMillis, order: OrderId, movement: Movement, payment_ref: &str) -> Reply {
+    fn move_order(
+        &mut self,
+        now: UnixMillis,
+        order: OrderId,
+        movement: Movement,
+        payment_ref: &str,
+    ) -> Reply {
         let payment_ref = payment_ref.as_bytes();
         self.decide(now, &Command::Move { order, movement, payment_ref, actor: ACTOR_MERCHANT })
     }
@@ -174,17 +180,17 @@ impl Owner {
         };
         match *ask {
             RareAsk::Item(item) => RareReply::Item(self.shard.item(item).map(|item| OwnedItem::new(&item))),
-            RareAsk::Items(after, limit) => {
-                RareReply::Items(self.shard.items_after(after, limit).map(|item| OwnedItem::new(&item)).collect())
-            }
+            RareAsk::Items(after, limit) => RareReply::Items(
+                self.shard.items_after(after, limit).map(|item| OwnedItem::new(&item)).collect(),
+            ),
             RareAsk::Order(id) => RareReply::Order(self.shard.order(id).map(order)),
             RareAsk::OrdersOf(buyer, item, after, limit) => {
                 let orders = self.shard.orders_of(buyer, item, after, limit);
                 RareReply::Orders(orders.into_iter().map(order).collect())
             }
-            RareAsk::Orders(item, after, limit) => {
-                RareReply::Orders(self.shard.orders_after(item, after, limit).into_iter().map(order).collect())
-            }
+            RareAsk::Orders(item, after, limit) => RareReply::Orders(
+                self.shard.orders_after(item, after, limit).into_iter().map(order).collect(),
+            ),
             RareAsk::Audit(after, limit) => {
                 let rows = self.shard.audit_after(after).take(limit);
                 RareReply::Audit(rows.map(|row| OwnedAudit::new(&row)).collect())
@@ -240,4 +246,3 @@ const fn actor(who: Who) -> &'static str {
         Who::Postgres => ACTOR_POSTGRES,
     }
 }
-

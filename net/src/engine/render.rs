@@ -98,7 +98,13 @@ fn order(out: &mut Vec<u8>, view: &OrderView, replay: bool, call: Call, manner: 
     answer::order(out, status, &shown, OrderHeaders { replay, location }, manner, moment.date);
 }
 
-fn orders(out: &mut Vec<u8>, rows: &[OwnedOrder], (more, merchant): (bool, bool), manner: Manner, at: &Moment<'_>) {
+fn orders(
+    out: &mut Vec<u8>,
+    rows: &[OwnedOrder],
+    (more, merchant): (bool, bool),
+    manner: Manner,
+    at: &Moment<'_>,
+) {
     let views = rows.iter().map(|row| order_view(&row.order, at.shown));
     if merchant {
         let subjects = rows.iter().map(|row| &*row.subject);

@@ -169,7 +169,14 @@ impl Connections {
 
     /// Fills a slot; it may be shown once `after` is durable, and waits for that in the
     /// queue of `owner`.
-    pub fn fill(&mut self, token: Token, number: u32, owner: usize, (after, durable): (Lsn, Lsn), shown: Shown) {
+    pub fn fill(
+        &mut self,
+        token: Token,
+        number: u32,
+        owner: usize,
+        (after, durable): (Lsn, Lsn),
+        shown: Shown,
+    ) {
         let Some(slot) = self.slot(token, number) else { return };
         slot.state = State::Known(after, shown);
         if after > durable {

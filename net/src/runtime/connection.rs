@@ -96,7 +96,13 @@ fn drive(
     Poll::Pending
 }
 
-fn serve(home: &mut Home, stream: &mut TcpStream, client: &mut Client, stage: &mut Stage, cx: &mut Context<'_>) -> Turn {
+fn serve(
+    home: &mut Home,
+    stream: &mut TcpStream,
+    client: &mut Client,
+    stage: &mut Stage,
+    cx: &mut Context<'_>,
+) -> Turn {
     home.serve(client);
     match write(stream, &mut client.out, cx) {
         Poll::Ready(Ok(())) => {}

@@ -10,7 +10,12 @@ use crate::settings::{IdentityMode, Settings, secrets};
 pub(super) fn print(settings: &Settings, shared: &Shared) {
     let public = url(settings.listen);
     let merchant = url(settings.admin_listen);
-    println!("Stampede {} is ready, {} core(s), log in {}", env!("CARGO_PKG_VERSION"), settings.cores.len(), settings.data_dir.display());
+    println!(
+        "Stampede {} is ready, {} core(s), log in {}",
+        env!("CARGO_PKG_VERSION"),
+        settings.cores.len(),
+        settings.data_dir.display()
+    );
     println!("  buyers:    {public}");
     println!("  merchant:  {merchant}");
     if let Ok(token) = secrets::admin_token(settings)

@@ -8,8 +8,8 @@ use anyhow::Context;
 use stampede_core::fact::Switch;
 use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::export::{
-    AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus, Exporter,
-    ExporterHandle, ExporterOptions, LogClaim, LogId, attach, migrate, preheat,
+    AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus,
+    Exporter, ExporterHandle, ExporterOptions, LogClaim, LogId, attach, migrate, preheat,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::control::Control;
@@ -85,7 +85,12 @@ impl Plan {
         let mut intake = Intake { replayed, queue };
         let report = preheat(&mut ready.database, &ready.attached, now, &mut intake)
             .context("items in Postgres could not be taken over")?;
-        tracing::info!(items = report.items, orders = report.orders, blocked = report.blocked, "preheated from Postgres");
+        tracing::info!(
+            items = report.items,
+            orders = report.orders,
+            blocked = report.blocked,
+            "preheated from Postgres"
+        );
         for (item, reason) in &report.left {
             tracing::warn!(item, "an item in Postgres was not taken over: {reason}");
         }
@@ -93,7 +98,11 @@ impl Plan {
     }
 
     /// Starts the exporter's thread.
-    pub(super) fn start(self, shared: Arc<Shared>, maintenance: Arc<Maintenance>) -> anyhow::Result<ExporterHandle> {
+    pub(super) fn start(
+        self,
+        shared: Arc<Shared>,
+        maintenance: Arc<Maintenance>,
+    ) -> anyhow::Result<ExporterHandle> {
         let exported = shared.log.exported_watermark();
         let port = Box::new(Port { shared, maintenance, exported });
         let exporter = Exporter::new(self.options, port, self.status)?;
@@ -135,8 +144,13 @@ impl ExportPort for Port {
                 }
             }
             ExportEvent::StockChangedOutside { item, delta, seen_version, as_of } => {
-                self.alarm(format!("stock row {item} was changed by {delta} units outside (version {seen_version})"));
-                mesh.ask_from_outside(item.owner(mesh.cores()), RareAsk::FollowPostgres { item, delta, as_of });
+                self.alarm(format!(
+                    "stock row {item} was changed by {delta} units outside (version {seen_version})"
+                ));
+                mesh.ask_from_outside(
+                    item.owner(mesh.cores()),
+                    RareAsk::FollowPostgres { item, delta, as_of },
+                );
             }
             ExportEvent::PauseItem { item, reason } => {
                 self.alarm(format!("item {item} is paused: {reason}"));

@@ -31,7 +31,11 @@ impl Shards {
         Self { shards: (0..cores).map(shard).collect(), catalogue, secret }
     }
 
-    fn each(&mut self, owner: Option<ItemId>, mut apply: impl FnMut(&mut Shard) -> Result<(), ApplyError>) -> Result<(), String> {
+    fn each(
+        &mut self,
+        owner: Option<ItemId>,
+        mut apply: impl FnMut(&mut Shard) -> Result<(), ApplyError>,
+    ) -> Result<(), String> {
         let cores = self.shards.len();
         match owner {
             Some(item) => apply(&mut self.shards[item.owner(cores)]),
@@ -91,7 +95,13 @@ impl Replayed {
         state.shards.iter_mut().for_each(|shard| shard.finish_rows(durable, last_ms));
         let counts = state.shards.iter().map(Shard::counts);
         let (items, orders) = counts.fold((0, 0), |sum, (items, orders)| (sum.0 + items, sum.1 + orders));
-        tracing::info!(items, orders, facts_replayed = opened.facts_replayed(), durable_lsn = durable.0, "recovered");
+        tracing::info!(
+            items,
+            orders,
+            facts_replayed = opened.facts_replayed(),
+            durable_lsn = durable.0,
+            "recovered"
+        );
         Ok(Self { control: opened.control(), opened: Some(opened), last_ms, state })
     }
 

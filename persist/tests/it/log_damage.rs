@@ -84,6 +84,21 @@ fn a_flipped_bit_in_the_very_last_block_is_noticed_through_the_control_file() {
 }
 
 #[test]
+fn a_later_block_alone_proves_that_an_earlier_one_was_durable() {
+    // Killed before the control file learned of any of the five groups.
+    for block in 0..4 {
+        let disk = logged(5, false);
+        disk.edit(&segment(1), |bytes| bytes[block * 4096 + 300] ^= 1);
+        assert_eq!(damaged_file(&format!("block {block}"), &disk), segment(1));
+    }
+    let disk = logged(5, false);
+    disk.edit(&segment(1), |bytes| bytes[4 * 4096 + 300] ^= 1);
+    let (sale, opened) = recover_on(&disk, &small()).unwrap();
+    assert_eq!(sale.lsn().0, 4 * 30, "nothing proves that the last one was durable: cut, and a copy kept");
+    assert_eq!(opened.warnings().len(), 1);
+}
+
+#[test]
 fn a_truncated_segment_is_refused() {
     for len in [0, 100, 4096, 20_000, (32 << 10) - 1] {
         let disk = logged(40, false);

@@ -25,7 +25,11 @@ use crate::http::route::OrdersQuery;
 const LIST_MS: u64 = 1_000;
 
 impl Home {
-    fn identify(&self, request: &Request<'_>, caller: &mut Caller<'_>) -> Result<(Subject, Buyer), crate::http::problem::Problem> {
+    fn identify(
+        &self,
+        request: &Request<'_>,
+        caller: &mut Caller<'_>,
+    ) -> Result<(Subject, Buyer), crate::http::problem::Problem> {
         let shared = &self.shared;
         let known = shared.identity.identify(&request.head, self.now.sale, caller.peer, caller.cache)?;
         let hash = shared.secret.buyer(known.subject.as_bytes());
@@ -33,11 +37,21 @@ impl Home {
         Ok((known.subject, Buyer { hash, level: known.level, since_s: known.since_s, blocked }))
     }
 
-    fn identify_hash(&self, request: &Request<'_>, caller: &mut Caller<'_>) -> Result<BuyerHash, crate::http::problem::Problem> {
+    fn identify_hash(
+        &self,
+        request: &Request<'_>,
+        caller: &mut Caller<'_>,
+    ) -> Result<BuyerHash, crate::http::problem::Problem> {
         self.identify(request, caller).map(|(_, buyer)| buyer.hash)
     }
 
-    pub(super) fn buy(&mut self, item: ItemId, request: &Request<'_>, manner: Manner, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn buy(
+        &mut self,
+        item: ItemId,
+        request: &Request<'_>,
+        manner: Manner,
+        caller: &mut Caller<'_>,
+    ) -> Called {
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
         let purchase = body::purchase(request.body)?;
@@ -60,7 +74,13 @@ impl Home {
         self.ask(item, Call::Buy(request.head.prefers_async), ask, manner, caller)
     }
 
-    pub(super) fn cancel_own(&mut self, order: OrderId, request: &Request<'_>, manner: Manner, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn cancel_own(
+        &mut self,
+        order: OrderId,
+        request: &Request<'_>,
+        manner: Manner,
+        caller: &mut Caller<'_>,
+    ) -> Called {
         body::empty(request.body)?;
         let buyer = self.identify_hash(request, caller)?;
         self.ask(order.item(), Call::MoveOrder, Ask::CancelOwn(order, buyer), manner, caller)
@@ -79,16 +99,30 @@ impl Home {
         self.ask(order.item(), Call::ReadOrder(until_ms), Ask::OrderOf(order, buyer), manner, caller)
     }
 
-    pub(super) fn own_orders(&mut self, query: OrdersQuery, request: &Request<'_>, manner: Manner, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn own_orders(
+        &mut self,
+        query: OrdersQuery,
+        request: &Request<'_>,
+        manner: Manner,
+        caller: &mut Caller<'_>,
+    ) -> Called {
         let buyer = self.identify_hash(request, caller)?;
         let (limit, after) = (usize::from(query.limit), query.after.map_or(0, OrderId::get));
-        self.gather_orders(limit, false, manner, caller, |limit| RareAsk::OrdersOf(buyer, None, after, limit));
+        self.gather_orders(limit, false, manner, caller, |limit| {
+            RareAsk::OrdersOf(buyer, None, after, limit)
+        });
         Ok(())
     }
 
     // ---- pages ----
 
-    pub(super) fn item_page(&mut self, item: ItemId, request: &Request<'_>, manner: Manner, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn item_page(
+        &mut self,
+        item: ItemId,
+        request: &Request<'_>,
+        manner: Manner,
+        caller: &mut Caller<'_>,
+    ) -> Called {
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(problem_of(Refusal::NotFound, Call::Other))?;
         let (now, date) = (self.now.sale, self.date);
@@ -109,11 +143,17 @@ impl Home {
         Shown::Page(self.pages.put(gauge, item, self.now.sale).clone())
     }
 
-    pub(super) fn list_items(&mut self, request: &Request<'_>, manner: Manner, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn list_items(
+        &mut self,
+        request: &Request<'_>,
+        manner: Manner,
+        caller: &mut Caller<'_>,
+    ) -> Called {
         match &self.list {
             Some((until_ms, page)) if *until_ms > self.now.mono_ms => {
                 let (held, now, date) = (request.head.if_none_match, self.now.sale, &self.date);
-                self.connections.answer_bytes(caller, manner, |out| page.answer(out, held, now, manner, date));
+                self.connections
+                    .answer_bytes(caller, manner, |out| page.answer(out, held, now, manner, date));
             }
             _ => self.gather_items(false, manner, caller),
         }

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use super::{Caller, Home};
-use crate::engine::ask::{Ask, Busy, OwnedAudit, OwnedItem, OwnedOrder, RareAsk, RareReply, Reply, ReplyTo, Token};
+use crate::engine::ask::{
+    Ask, Busy, OwnedAudit, OwnedItem, OwnedOrder, RareAsk, RareReply, Reply, ReplyTo, Token,
+};
 use crate::engine::render::{Shown, problem_of_busy};
 use crate::engine::slots::Call;
 use crate::http::answer::Manner;

@@ -18,7 +18,13 @@ use crate::http::route::{AdminOrdersQuery, Route};
 use crate::identity::{check_admin, subject};
 
 impl Home {
-    pub(super) fn merchant(&mut self, route: Route, request: &Request<'_>, manner: Manner, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn merchant(
+        &mut self,
+        route: Route,
+        request: &Request<'_>,
+        manner: Manner,
+        caller: &mut Caller<'_>,
+    ) -> Called {
         check_admin(&request.head, self.shared.admin_token.as_bytes())?;
         let mut scratch = String::new();
         let ask = match route {
@@ -82,9 +88,17 @@ impl Home {
 
     /// Owner 0 decides; the merchant listener is on its core, so that changes of one buyer
     /// reach every core in the order in which they were decided.
-    fn block(&mut self, who: Subject, blocked: bool, request: &Request<'_>, manner: Manner, caller: &Caller<'_>) -> Called {
+    fn block(
+        &mut self,
+        who: Subject,
+        blocked: bool,
+        request: &Request<'_>,
+        manner: Manner,
+        caller: &Caller<'_>,
+    ) -> Called {
         body::empty(request.body)?;
-        let who = subject(who.as_bytes()).ok_or(Problem::invalid_field("sub", "must be UTF-8 without control characters"))?;
+        let who = subject(who.as_bytes())
+            .ok_or(Problem::invalid_field("sub", "must be UTF-8 without control characters"))?;
         let decided = self.owner.answer(self.now.sale, &Ask::Rare(Box::new(RareAsk::Block(who, blocked))));
         match decided {
             Reply::Outcome(Outcome::Done { lsn, .. }) => {
@@ -115,11 +129,15 @@ fn movement(order: OrderId, movement: Movement, payment_ref: String) -> Question
 fn check_gate(patch: &ItemPatch<'_>) -> Result<(), Problem> {
     const LATER: &str = "this version has no gate yet: only the default is possible";
     match () {
-        () if patch.ticket.is_some_and(|rule| rule != TicketRule::Never) => Err(Problem::invalid_field("ticket", LATER)),
+        () if patch.ticket.is_some_and(|rule| rule != TicketRule::Never) => {
+            Err(Problem::invalid_field("ticket", LATER))
+        }
         () if patch.challenge.is_some_and(|rule| rule != ChallengeRule::Never) => {
             Err(Problem::invalid_field("challenge", LATER))
         }
-        () if patch.admit_per_s.is_some_and(|rate| rate != 0) => Err(Problem::invalid_field("admit_per_s", LATER)),
+        () if patch.admit_per_s.is_some_and(|rate| rate != 0) => {
+            Err(Problem::invalid_field("admit_per_s", LATER))
+        }
         () => Ok(()),
     }
 }
