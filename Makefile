@@ -31,5 +31,9 @@ check: ## format and lints, as the gate wants them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+# Every bench of the workspace in its small mode, in a few minutes; the engine's own comes
+# last, because its table of figures and targets is what docs/BENCHMARKS.md records.
 bench: ## run the benchmarks; results keep date and machine (docs/BENCHMARKS.md)
-	$(CARGO) bench --workspace
+	$(CARGO) bench --workspace --bench core --bench log_speed --bench export_drain
+	@date; uname -srm; nproc
+	$(CARGO) bench --workspace --bench serve

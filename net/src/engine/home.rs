@@ -382,7 +382,6 @@ impl Home {
             self.released = shown;
             self.connections.release(shown);
         }
-        self.counters().set_open(self.connections.open());
     }
 
     /// Lets time pass: expires what is due, marks connections whose wait is over.
@@ -390,6 +389,8 @@ impl Home {
         let now = self.read_clock();
         let due = self.owner.tick(now.sale);
         self.counters().add_many(Count::Ticked, due as u64);
+        // Here and not in `pump`: connections that only come and go do not wake it.
+        self.counters().set_open(self.connections.open());
         if self.core == 0 && now.mono_ms - self.marked_ms >= CLOCK_MARK_MS {
             self.marked_ms = now.mono_ms;
             self.owner.answer(now.sale, &Ask::Rare(Box::new(super::ask::RareAsk::MarkClock)));

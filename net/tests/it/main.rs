@@ -2,9 +2,18 @@
 
 mod cli_commands;
 mod cli_stores;
+mod e2e_buy;
+mod e2e_crash;
+mod e2e_limits;
+mod e2e_postgres;
+mod e2e_refuse;
+mod e2e_sale;
+mod e2e_shop;
+mod e2e_talk;
 mod http_answer;
 mod http_body;
 mod http_conn;
 mod http_framing;
 mod http_identity;
 mod http_route;
+mod server;

@@ -164,6 +164,19 @@ fn another_logs_segment_is_refused_as_such() {
 }
 
 #[test]
+fn a_forged_block_breaks_the_chain() {
+    let disk = logged(5, false);
+    disk.edit(&segment(1), |bytes| {
+        // A change that its own checksum covers up: the next block knows better.
+        bytes[110] = 1;
+        let crc = crc32c_of_block(&bytes[..block_len(bytes)]);
+        bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+    });
+    let error = refusal("forged", &disk).to_string();
+    assert!(error.contains("does not follow the one before it"), "{error}");
+}
+
+#[test]
 fn a_newer_format_is_refused_as_such() {
     let disk = logged(3, false);
     disk.edit(&segment(1), |bytes| bytes[8] = 9);

@@ -1,0 +1,104 @@
+//! F5: how fast a restart gets its orders back. Real shards decide and the real journal
+//! writes; then the directory is opened, checked and replayed into new shards.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stampede_core::catalogue::Catalogue;
+use stampede_core::command::{Command, ItemPatch, Outcome, Purchase};
+use stampede_core::fact::Fact;
+use stampede_core::shard::Shard;
+use stampede_core::state_row::StateRow;
+use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
+use stampede_persist::log::dir::{DataDir, LogOptions, Started};
+use stampede_persist::log::rebuild::Rebuild;
+
+use crate::Size;
+use crate::table::{Goal, Table};
+
+/// Items that the orders are spread over.
+const ITEMS: u64 = 100;
+/// Most purchases before the journal is woken, as an owner does it.
+const BATCH: u64 = 64;
+const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+/// A shard that is filled from a log, as the server fills its own.
+struct Replayed(Shard);
+
+impl Replayed {
+    fn new(secret: HashSecret) -> Self {
+        Self(Shard::new(0, secret, Arc::new(Catalogue::new(1))))
+    }
+}
+
+impl Rebuild for Replayed {
+    fn row(&mut self, row: &StateRow<'_>) -> Result<(), String> {
+        self.0.load_row(row).map_err(|error| error.to_string())
+    }
+    fn fact(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Result<(), String> {
+        self.0.apply(lsn, fact).map_err(|error| error.to_string())
+    }
+    fn rows(&self, visit: &mut dyn FnMut(StateRow<'_>)) {
+        self.0.rows(&mut |row| visit(*row));
+    }
+}
+
+/// Adds the figure.
+pub(crate) fn replay(size: &Size, table: &mut Table) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let options = LogOptions::default();
+    let data = DataDir::open(dir.path(), &options).expect("opened");
+    let secret = data.hash_secret();
+    let opened = data.recover(&mut Replayed::new(secret)).expect("new");
+    let started = opened.start(Vec::new(), |reason| panic!("{reason}")).expect("started");
+    let bytes = write(&secret, size.orders, started);
+    let rounds = size.pairs.min(5);
+    println!(
+        "\nF5: {} orders of {ITEMS} items, {:.0} bytes of log each",
+        size.orders,
+        bytes as f64 / size.orders as f64
+    );
+    let rates = (0..rounds).map(|_| {
+        let begin = Instant::now();
+        let mut replayed = Replayed::new(secret);
+        // Dropped without being started: the directory stays as it is.
+        let opened = DataDir::open(dir.path(), &options).expect("opened").recover(&mut replayed);
+        let rate = size.orders as f64 / begin.elapsed().as_secs_f64();
+        assert_eq!(opened.expect("recovered").facts_replayed(), size.orders + ITEMS);
+        assert_eq!(replayed.0.counts(), (ITEMS as usize, size.orders as usize));
+        println!("{rate:>12.0} orders/s");
+        rate
+    });
+    table.add("F5", "orders/s replayed into a shard", Goal::AtLeast(1e6), rates.collect());
+}
+
+/// Has a shard sell so many orders through the journal; returns the bytes of log that they took.
+fn write(secret: &HashSecret, orders: u64, started: Started) -> u64 {
+    let Started { queue, status, journal } = started;
+    let mut shard = Shard::new(0, *secret, Arc::new(Catalogue::new(1)));
+    let mut producer = queue.producer();
+    let item = |number: u64| ItemId::new(number % ITEMS + 1).expect("small");
+    for number in 0..ITEMS {
+        let closes_at_ms = Some(UnixMillis(NOW.0 + 1_000));
+        let (name, stock, opens_at_ms) = (Some("an item of a bench"), Some(1 << 30), Some(UnixMillis(0)));
+        let patch = ItemPatch { name, stock, opens_at_ms, closes_at_ms, ..ItemPatch::default() };
+        shard.decide(NOW, &Command::PutItem { item: item(number), patch, actor: "bench" }, &mut producer);
+    }
+    for number in 0..orders {
+        if number.is_multiple_of(BATCH) {
+            producer.flush();
+            while !producer.has_room() || !status.accepting() {
+                std::thread::yield_now();
+            }
+        }
+        let (subject, key) = (format!("b0123abcd-{number:010}"), format!("k0123abcd-{number:010}"));
+        let (subject, key) = (subject.as_bytes(), key.as_bytes());
+        let (item, buyer) = (item(number.wrapping_mul(7_919)), secret.buyer(subject));
+        let purchase = Purchase { item, buyer, subject, quantity: Quantity::ONE, key };
+        let outcome = shard.decide(NOW, &Command::Purchase(purchase), &mut producer);
+        assert!(matches!(outcome, Outcome::Placed(_)), "{outcome:?}");
+    }
+    producer.flush();
+    journal.shutdown(Duration::from_secs(60)).expect("all durable");
+    status.bytes_written()
+}

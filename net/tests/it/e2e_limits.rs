@@ -1,0 +1,105 @@
+//! End to end: clients that are slow, many, or do not read.
+
+use std::time::{Duration, Instant};
+
+use crate::e2e_talk::{Http, Talk, item};
+use crate::server::{Bed, Server, wait_for};
+
+fn stat(server: &Server, name: &str) -> u64 {
+    Talk::with(server).say("shop GET /admin/stats").json()["totals"][name].as_u64().unwrap()
+}
+
+#[test]
+fn e2e_half_a_request_is_cut_off_at_its_deadline() {
+    let mut bed = Bed::new();
+    let server = bed.start();
+    let mut doors: Vec<Http> = (0..4).map(|_| Http::to(server.public)).collect();
+    let began = Instant::now();
+    doors.iter_mut().for_each(|door| door.send("GET /v1/time HTTP/1.1\r\nHost: a"));
+    // A buyer is served meanwhile.
+    assert_eq!(Talk::with(&server).say("anon GET /v1/time").status, 200);
+    for mut door in doors {
+        let answer = door.read(false);
+        assert!(answer.is_none_or(|answer| answer.status == 408), "half a request was answered");
+    }
+    let waited = began.elapsed();
+    assert!((Duration::from_secs(4)..Duration::from_secs(20)).contains(&waited), "{waited:?}");
+    assert_eq!(stat(&server, "connections_overdue"), 4);
+}
+
+#[test]
+fn e2e_connections_above_the_limit_are_told_so() {
+    let mut bed = Bed::new().set("limits.connections", "4");
+    bed.cores = "1";
+    let server = bed.start();
+    let body = item(10, 1, "on_order", 0);
+    Talk::with(&server).check(&format!("shop PUT /admin/items/1 {body} -> 201 open 10=10+0+0"));
+    let mut inside: Vec<Http> = (0..4).map(|_| Http::to(server.public)).collect();
+    for door in &mut inside {
+        assert_eq!(door.call("GET /v1/time", &[], "").status, 200);
+    }
+    for _ in 0..6 {
+        let answer = Http::to(server.public).read(false).expect("an answer before the end");
+        assert_eq!(answer.brief(), "503 overloaded");
+        assert!(answer.header("Retry-After").is_some(), "{answer:?}");
+    }
+    for (number, door) in inside.iter_mut().enumerate() {
+        let buyer = format!("X-Buyer: b{number}");
+        let answer = door.call("POST /v1/items/1/orders", &[&buyer], r#"{"quantity":1}"#);
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    assert_eq!(stat(&server, "connections_turned_away"), 6);
+    // A place that is given up is free again.
+    drop(inside.pop());
+    wait_for("the free place", || {
+        let mut door = Http::to(server.public);
+        door.try_send("GET /v1/time HTTP/1.1\r\nHost: a\r\n\r\n");
+        door.read(false).filter(|answer| answer.status == 200)
+    });
+}
+
+#[test]
+fn e2e_whoever_does_not_read_hurts_nobody_else() {
+    const ENOUGH: usize = 64 << 20;
+    let mut bed = Bed::new();
+    bed.cores = "1";
+    let server = bed.start();
+    let body = item(1_000_000, 1_000_000, "on_order", 0);
+    Talk::with(&server).check(&format!("shop PUT /admin/items/1 {body} -> 201 open 1000000=1000000+0+0"));
+    let mut deaf = Http::to(server.public);
+    let page = deaf.request("GET /v1/items/1", &[], "").repeat(400);
+    let buys = deaf.request("POST /v1/items/1/orders", &["X-Buyer: deaf"], r#"{"quantity":1}"#).repeat(100);
+    let before = server.memory_bytes();
+    let (mut sent, mut refused) = (0, 0);
+    let mut friend = Http::to(server.public);
+    // It is over when the server has taken nothing for a while, though others are served.
+    while refused < 50 && sent < ENOUGH {
+        let took = deaf.try_send(&page) && deaf.try_send(&buys);
+        (sent, refused) = if took { (sent + page.len() + buys.len(), 0) } else { (sent, refused + 1) };
+        assert_eq!(friend.call("GET /v1/time", &[], "").status, 200);
+    }
+    assert!(sent < ENOUGH, "the server read {sent} bytes of requests whose answers nobody takes");
+    let grown = server.memory_bytes().saturating_sub(before);
+    assert!(grown < 32 << 20, "memory has grown by {grown} bytes");
+    let sold = friend.call("POST /v1/items/1/orders", &["X-Buyer: friend"], r#"{"quantity":1}"#);
+    assert_eq!(sold.status, 201, "{sold:?}");
+}
+
+#[test]
+fn e2e_a_client_that_has_said_everything_still_gets_its_answers() {
+    let mut bed = Bed::new();
+    let server = bed.start();
+    let body = item(100, 100, "on_order", 0);
+    Talk::with(&server).check(&format!("shop PUT /admin/items/1 {body} -> 201 open 100=100+0+0"));
+    for _ in 0..8 {
+        let mut door = Http::to(server.public);
+        let buy = door.request("POST /v1/items/1/orders", &["X-Buyer: a"], r#"{"quantity":1}"#);
+        door.send(&buy.repeat(10));
+        door.finish_sending();
+        for number in 0..10 {
+            let answer = door.read(false).unwrap_or_else(|| panic!("answer {number} is missing"));
+            assert_eq!(answer.status, 201, "{answer:?}");
+        }
+        assert!(door.read(false).is_none());
+    }
+}

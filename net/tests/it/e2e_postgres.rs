@@ -1,0 +1,135 @@
+//! End to end with a real Postgres: exactly once into it, without it, and its edits.
+
+use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
+
+use crate::e2e_sale::{STOCK, judge, open_sale, rush, wait_for_sold};
+use crate::e2e_talk::{Talk, item};
+use crate::server::{Bed, Server, wait_for};
+
+fn cluster() -> PostgresCluster {
+    PostgresCluster::new(ClusterOptions::default()).unwrap()
+}
+
+fn ask(cluster: &PostgresCluster, sql: &str) -> String {
+    cluster.psql("postgres", sql).unwrap().trim().to_owned()
+}
+
+fn wait_for_row(cluster: &PostgresCluster, sql: &str, expected: &str) {
+    let mut last = String::new();
+    wait_for(&format!("`{sql}` to be {expected}"), || {
+        let seen = ask(cluster, sql);
+        if seen != last {
+            eprintln!("{sql}: {seen}");
+            last.clone_from(&seen);
+        }
+        (seen == expected).then_some(())
+    });
+}
+
+fn check_rows(cluster: &PostgresCluster) {
+    assert_eq!(
+        ask(cluster, "SELECT count(*), count(DISTINCT buyer) FROM stock_order"),
+        format!("{STOCK}|{STOCK}")
+    );
+    assert_eq!(ask(cluster, "SELECT count, held, sale FROM stock WHERE id = 1"), format!("0|0|{STOCK}"));
+}
+
+#[test]
+fn e2e_killed_in_mid_sale_postgres_gets_every_order_once() {
+    let cluster = cluster();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    let server = bed.start();
+    open_sale(&server);
+    let (server, outcome) = rush(server, 21, |server| {
+        wait_for_sold(&server, STOCK as i64 / 4);
+        server.kill();
+        bed.start()
+    });
+    assert!(outcome.tally.reconnects > 0, "the crowd has noticed nothing");
+    judge(&server, &outcome, Some(&cluster.url()));
+    check_rows(&cluster);
+    assert_eq!(server.stop(), Some(0));
+    let server = bed.start();
+    judge(&server, &outcome, Some(&cluster.url()));
+}
+
+#[test]
+fn e2e_without_postgres_the_sale_goes_on_and_is_exported_later() {
+    let mut cluster = cluster();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    let server = bed.start();
+    open_sale(&server);
+    let (server, outcome) = rush(server, 22, |server| {
+        wait_for_sold(&server, STOCK as i64 / 4);
+        cluster.stop(StopMode::Immediate).unwrap();
+        wait_for_sold(&server, STOCK as i64);
+        server
+    });
+    assert_eq!(outcome.tally.reconnects, 0, "buyers must not notice");
+    judge(&server, &outcome, None);
+    assert_eq!(Talk::with(&server).say("shop GET /readyz").status, 200);
+    // A start without Postgres sells all the same.
+    server.kill();
+    let server = bed.start();
+    judge(&server, &outcome, None);
+    Talk::with(&server)
+        .check(&format!("shop PUT /admin/items/2 {} -> 201 open 9=9+0+0", item(9, 1, "on_order", 0)));
+    cluster.start().unwrap();
+    judge(&server, &outcome, Some(&cluster.url()));
+    check_rows(&cluster);
+}
+
+#[test]
+fn e2e_stock_rows_that_were_there_before_are_on_sale() {
+    let cluster = cluster();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    assert_eq!(bed.start().stop(), Some(0));
+    ask(&cluster, "INSERT INTO stock (id, name, count) VALUES (5, 'by hand', 3)");
+    let server = bed.start();
+    Talk::with(&server).check(
+        r#"
+        shop  GET /admin/items/5                           -> 200 open 3=3+0+0
+        alice POST /v1/items/5/orders {"quantity":1} #k    -> 201 confirmed x1 $a
+        "#,
+    );
+    wait_for_row(&cluster, "SELECT count, held, sale FROM stock WHERE id = 5", "2|0|1");
+    edit_by_hand(&cluster, &server);
+    server.kill();
+    let server = bed.start();
+    Talk::with(&server).check(
+        r#"
+        shop  GET /admin/items/5                           -> 200 open 10=9+0+1
+        alice POST /v1/items/5/orders {"quantity":1} #k    -> 201 confirmed x1 again $a
+        "#,
+    );
+    wait_for_row(&cluster, "SELECT count, held, sale FROM stock WHERE id = 5", "9|0|1");
+}
+
+/// Seven units more, put in with SQL while the sale runs.
+fn edit_by_hand(cluster: &PostgresCluster, server: &Server) {
+    ask(cluster, "UPDATE stock SET count = count + 7 WHERE id = 5");
+    let mut talk = Talk::with(server);
+    wait_for("the shop to see the edit", || {
+        (talk.say("shop GET /admin/items/5").brief() == "200 open 10=9+0+1").then_some(())
+    });
+    wait_for_row(cluster, "SELECT count, held, sale FROM stock WHERE id = 5", "9|0|1");
+    let alarms = talk.say("shop GET /admin/stats").json()["alarms"].to_string();
+    assert!(alarms.contains("changed by 7 units outside"), "{alarms}");
+}
+
+#[test]
+fn e2e_a_database_of_another_log_is_refused() {
+    let cluster = cluster();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    assert_eq!(bed.start().stop(), Some(0));
+    let other = Bed::new().flag("--postgres", &cluster.url());
+    let (code, said) = other.start_refused();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("stampede: this database must not be used with this log"), "{said}");
+    // And the log does not take to another database.
+    let elsewhere = self::cluster();
+    let bed = bed.without_flags().flag("--postgres", &elsewhere.url());
+    let (code, said) = bed.start_refused();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("stampede: this database must not be used with this log"), "{said}");
+}

@@ -1,0 +1,307 @@
+//! A running server for tests: the built binary, on ports and in a directory of its own.
+//!
+//! A [`Bed`] keeps directory, ports and settings over restarts; a [`Server`] is one
+//! process on it, killed when dropped and when the test's thread dies. Nothing here
+//! judges. Next: `e2e_talk.rs` for how tests speak with it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use stampede_loadgen::verify::Merchant;
+use tempfile::TempDir;
+
+/// The merchant's token on every bed.
+pub(crate) const TOKEN: &str = "token-of-the-test-shop";
+/// Longest wait for anything: far beyond what a loaded machine needs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// Starts that may find a port taken by somebody else.
+const STARTS_MAX: usize = 5;
+
+/// Everything about a server that outlives its process.
+pub(crate) struct Bed {
+    home: TempDir,
+    /// The data directory.
+    pub(crate) dir: PathBuf,
+    /// How many cores serve, as the flag says it.
+    pub(crate) cores: &'static str,
+    public: SocketAddr,
+    admin: SocketAddr,
+    flags: Vec<String>,
+    env: Vec<(String, String)>,
+    /// Whether clients know its addresses already.
+    has_served: bool,
+}
+
+impl Bed {
+    /// A fresh directory; two cores, buyers named by header, small log segments.
+    pub(crate) fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("data");
+        let bed = Self {
+            home,
+            dir,
+            cores: "2",
+            public: free_address(),
+            admin: free_address(),
+            flags: Vec::new(),
+            env: Vec::new(),
+            has_served: false,
+        };
+        bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN)
+    }
+
+    /// Sets a key of the settings.
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        let name = format!("STAMPEDE_{}", key.to_uppercase().replace('.', "_"));
+        self.env.retain(|(known, _)| *known != name);
+        self.env.push((name, value.to_owned()));
+        self
+    }
+
+    /// Adds a flag.
+    pub(crate) fn flag(mut self, flag: &str, value: &str) -> Self {
+        self.flags.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Takes all added flags away.
+    pub(crate) fn without_flags(mut self) -> Self {
+        self.flags.clear();
+        self
+    }
+
+    /// Listens elsewhere.
+    pub(crate) fn listen(mut self, public: SocketAddr) -> Self {
+        self.public = public;
+        self
+    }
+
+    /// A directory beside the data directory, gone with the bed.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn spawn(&self) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
+        command.arg("serve").args(["--cores", self.cores, "--data-dir"]).arg(&self.dir);
+        command.args(["--listen", &self.public.to_string(), "--admin-listen", &self.admin.to_string()]);
+        command.args(&self.flags).env_clear().envs(self.env.iter().cloned());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: between fork and exec only prctl is called, which allocates nothing and is
+        // safe to call there.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+                Ok(())
+            });
+        }
+        let mut child = command.spawn().expect("the binary runs");
+        let said = Arc::<Mutex<String>>::default();
+        let readers = vec![
+            listen_to(child.stdout.take().unwrap(), said.clone()),
+            listen_to(child.stderr.take().unwrap(), said.clone()),
+        ];
+        Server { child, public: self.public, admin: self.admin, said, readers, status: None }
+    }
+
+    /// Starts a server and waits until it is ready. Its addresses change only before the
+    /// first start has succeeded.
+    pub(crate) fn start(&mut self) -> Server {
+        for _ in 0..STARTS_MAX {
+            let mut server = self.spawn();
+            match server.wait_until_ready() {
+                Ok(()) => {
+                    self.has_served = true;
+                    return server;
+                }
+                Err(said) if said.contains("cannot listen on") && !self.has_served => {
+                    (self.public, self.admin) = (free_address(), free_address());
+                }
+                Err(said) => panic!("the server does not start:\n{said}"),
+            }
+        }
+        panic!("no free ports");
+    }
+
+    /// Starts a server that is expected to refuse: its exit code and everything that it said.
+    pub(crate) fn start_refused(&self) -> (Option<i32>, String) {
+        let mut server = self.spawn();
+        let status = server.wait_for_exit();
+        (status.code(), server.said())
+    }
+}
+
+/// One process. Dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    /// Where buyers connect.
+    pub(crate) public: SocketAddr,
+    /// Where the shop connects.
+    pub(crate) admin: SocketAddr,
+    said: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+    status: Option<ExitStatus>,
+}
+
+impl Server {
+    fn wait_until_ready(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if self.exited().is_some() {
+                return Err(self.said());
+            }
+            if get(self.admin, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                return Ok(());
+            }
+            assert!(Instant::now() < deadline, "not ready in time:\n{}", self.said());
+            pause();
+        }
+    }
+
+    /// What it has printed so far; all of it once it has ended.
+    pub(crate) fn said(&mut self) -> String {
+        if self.status.is_some() {
+            self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        }
+        self.said.lock().unwrap().clone()
+    }
+
+    fn exited(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().unwrap();
+        }
+        self.status
+    }
+
+    /// Its process number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`, and no trace of it left.
+    pub(crate) fn kill(mut self) {
+        assert_eq!(self.exited(), None, "it ended by itself:\n{}", self.said());
+        self.child.kill().unwrap();
+        self.status = Some(self.child.wait().unwrap());
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
+        wait_for("the server's end", || self.exited())
+    }
+
+    /// SIGTERM, and the exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        self.terminate();
+        self.wait_for_exit().code()
+    }
+
+    /// The shop's view of it.
+    pub(crate) fn merchant(&self) -> Merchant {
+        Merchant::new(&format!("http://{}", self.admin), TOKEN)
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.exited().is_none() {
+            let _gone_already = self.child.kill();
+            self.status = self.child.wait().ok();
+        }
+        let said = self.said();
+        if thread::panicking() {
+            eprintln!("---- the server said:\n{said}----");
+        }
+    }
+}
+
+fn listen_to(pipe: impl Read + Send + 'static, said: Arc<Mutex<String>>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let mut said = said.lock().unwrap();
+            said.push_str(&line);
+            said.push('\n');
+        }
+    })
+}
+
+/// Asks once, on a connection of its own; `None` if nobody answers.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    std::io::Write::write_all(&mut stream, request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// An address on the loopback interface that nobody listens on, below the ports that the
+/// system gives to clients, so that it is still free after a restart.
+pub(crate) fn free_address() -> SocketAddr {
+    const FIRST: u16 = 12_000;
+    const SPAN: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id().wrapping_mul(211) % u32::from(SPAN)) as u16;
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + start.wrapping_add(step) % SPAN;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// Looks until there is something, for at most [`PATIENCE`].
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        pause();
+    }
+}
+
+/// Leaves the processor to the server between two looks.
+pub(crate) fn pause() {
+    thread::park_timeout(Duration::from_millis(2));
+}
+
+/// Every file below a directory with its length and content, to tell whether anything changed.
+pub(crate) fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            let content = std::fs::read(&path).unwrap();
+            found.push((path, content));
+        }
+    }
+    found.sort();
+    found
+}
