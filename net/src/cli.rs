@@ -36,7 +36,7 @@ mod version;
 use args::SettingsArgs;
 
 /// The function that serves until it is told to stop; its code becomes the process's.
-pub type Serve = fn(Settings) -> anyhow::Result<ExitCode>;
+pub type Serve = fn(&Settings) -> anyhow::Result<ExitCode>;
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;

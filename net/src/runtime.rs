@@ -139,7 +139,7 @@ async fn tick(seat: &Seat, ticks: &mut u32) {
 }
 
 async fn pump(seat: Rc<Seat>) {
-    poll_fn(|cx| {
+    poll_fn(|cx| -> Poll<()> {
         let mut home = seat.home.borrow_mut();
         if seat.pump.borrow().is_none() {
             *seat.pump.borrow_mut() = Some(cx.waker().clone());
@@ -151,7 +151,7 @@ async fn pump(seat: Rc<Seat>) {
         }
         Poll::Pending
     })
-    .await
+    .await;
 }
 
 async fn accept(seat: Rc<Seat>, gate: Gate) {

@@ -14,6 +14,8 @@ mod banner;
 mod export;
 mod recover;
 
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -41,6 +43,11 @@ const EXIT_LOG_FAILED: u8 = 74;
 const EXIT_FORCED: u8 = 75;
 /// Time kept for the last steps of a shutdown (sync, mark clean) within the deadline.
 const LAST_STEPS: Duration = Duration::from_millis(500);
+/// How long a port may still be held by a server that was killed a moment ago: the kernel
+/// closes the sockets of a ring only after the process is gone.
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two tries at such a port.
+const PORT_RETRY: Duration = Duration::from_millis(20);
 
 /// Everything that can end the server.
 enum Event {
@@ -56,16 +63,16 @@ enum Event {
 ///
 /// # Errors
 /// What keeps it from starting, with the remedy.
-pub fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+pub fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     stop_on_panic();
     let (events, inbox) = mpsc::channel();
     watch_signals(events.clone())?;
-    let sockets = bind(&settings)?;
+    let sockets = bind(settings)?;
     let mesh = Arc::new(Mesh::new(settings.cores.len()));
-    let mut server = Server::prepare(&settings, mesh, &events)?;
-    server.start_cores(&settings, sockets, &events)?;
-    banner::print(&settings, &server.shared);
-    Ok(server.run(&settings, &inbox))
+    let mut server = Server::prepare(settings, mesh, &events)?;
+    server.start_cores(settings, sockets, &events)?;
+    banner::print(settings, &server.shared);
+    Ok(server.run(settings, &inbox))
 }
 
 /// A thread that panics takes the process with it: half a server is worse than none.
@@ -101,12 +108,24 @@ fn bind(settings: &Settings) -> anyhow::Result<Sockets> {
         format!("cannot listen on {address} for {what}; stop what uses it, or choose another address")
     };
     // Without this first try, a second server would share the port of the first.
-    drop(runtime::listen(settings.listen, false).with_context(|| hint("buyers", settings.listen))?);
+    drop(listen_patiently(settings.listen).with_context(|| hint("buyers", settings.listen))?);
     let public = settings.cores.iter().map(|_| runtime::listen(settings.listen, true));
     let public = public.collect::<Result<_, _>>().with_context(|| hint("buyers", settings.listen))?;
-    let merchant = runtime::listen(settings.admin_listen, false);
+    let merchant = listen_patiently(settings.admin_listen);
     let merchant = merchant.with_context(|| hint("the merchant API", settings.admin_listen))?;
     Ok(Sockets { public, merchant })
+}
+
+fn listen_patiently(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let deadline = Instant::now() + PORT_PATIENCE;
+    loop {
+        match runtime::listen(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(PORT_RETRY);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Everything that runs.
@@ -144,6 +163,11 @@ impl Server {
             .start_snapshotter(move || recover::empty(secret))
             .context("cannot start the snapshot thread")?;
         if let Some((plan, attached)) = export.as_ref().zip(attached) {
+            // Before anything is taken over: from now on no other database will do (I12).
+            journal
+                .maintenance()
+                .set_database(attached.database())
+                .context("cannot write the control file")?;
             plan.preheat(attached, &mut replayed, &queue, clock.now().sale)?;
         }
         if settings.demo {

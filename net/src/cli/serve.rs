@@ -20,7 +20,7 @@ pub(super) fn run(args: &SettingsArgs, serve: Serve) -> Result<ExitCode, Failure
     }
     let settings = fit_to_machine(loaded.settings)?;
     make_token(&settings)?;
-    Ok(serve(settings)?)
+    Ok(serve(&settings)?)
 }
 
 /// Raises limits, checks the machine, and lowers the connections to what fits.

@@ -279,7 +279,7 @@ impl Home {
         let number = self.connections.open_slot(caller.token, manner, call);
         let to = ReplyTo::Slot(caller.token, number);
         self.count(Count::Hops);
-        if self.mesh.ask(owner, to, ask).is_err() {
+        if !self.mesh.ask(owner, to, ask) {
             self.deliver(owner, to, Reply::Busy(super::ask::Busy::Overloaded));
         }
         Ok(())

@@ -130,19 +130,16 @@ impl Endpoint {
         &self.mesh.wakers[self.core]
     }
 
-    /// Asks an owner; hands the question back if too many are open there.
-    ///
-    /// # Errors
-    /// The question.
-    pub fn ask(&mut self, owner: usize, to: ReplyTo, ask: Ask) -> Result<(), Ask> {
+    /// Asks an owner, unless too many questions are open there: then it is `false` and the
+    /// question is dropped unasked, for which its buyer gets "busy, come again".
+    pub fn ask(&mut self, owner: usize, to: ReplyTo, ask: Ask) -> bool {
         let pair = self.mesh.pair(self.core, owner);
-        if self.open[owner] >= pair.replies.capacity() {
-            return Err(ask);
+        if self.open[owner] >= pair.replies.capacity() || pair.asks.push((to, ask)).is_err() {
+            return false;
         }
-        pair.asks.push((to, ask)).map_err(|(_, ask)| ask)?;
         self.open[owner] += 1;
         self.touched[owner] = true;
-        Ok(())
+        true
     }
 
     /// The next question of a home to this owner.

@@ -33,6 +33,13 @@ pub(super) struct Ready {
     attached: Attached,
 }
 
+impl Ready {
+    /// Which database it is, for the control file.
+    pub(super) fn database(&self) -> [u8; 16] {
+        self.attached.database.0
+    }
+}
+
 impl Plan {
     pub(super) fn new(postgres: &PostgresSettings, control: &Control) -> Self {
         let mut options = ExporterOptions::new(postgres.url.reveal(), LogId(control.log_id.0), control.epoch);

@@ -91,7 +91,7 @@ impl Home {
                 continue;
             }
             let asked = self.mesh.ask(owner, ReplyTo::Gather(id), Ask::Rare(Box::new(ask())));
-            if asked.is_err() {
+            if !asked {
                 self.gathered(id, Reply::Busy(Busy::Overloaded));
             }
         }
