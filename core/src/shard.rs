@@ -38,6 +38,12 @@ const HEADROOM_ORDERS: usize = 16_384;
 /// Room made at once when an item is created: enough for its stock, up to this many orders.
 const CREATION_RESERVE_MAX: u64 = 1 << 17;
 
+/// Stock from which on the filter of holders is made with the item, whole, rather than at the
+/// first purchase: making a large one would hold up the opening.
+const HOLDERS_AHEAD_MIN: u64 = 1 << 16;
+/// Buyers for which a smaller item's filter is made at first; most items sell little.
+const HOLDERS_FIRST_MAX: u64 = 1 << 12;
+
 /// Something that falls due: when, and the row (order or item) that it concerns.
 type Due = Reverse<(UnixMillis, u32)>;
 
@@ -123,6 +129,9 @@ impl Shard {
         let row = self.items.get_mut(slot);
         row.touch(lsn);
         self.catalogue.insert(row.gauge.clone(), others);
+        if granted >= HOLDERS_AHEAD_MIN {
+            row.gauge.publish_holders(Filter::for_buyers(granted));
+        }
         self.windows.push(Reverse((spec.closes_at_ms, slot)));
         self.orders.reserve(granted.min(CREATION_RESERVE_MAX) as usize);
         slot
@@ -155,7 +164,10 @@ impl Shard {
     fn enter_holder(&mut self, item: u32, buyer: BuyerHash) {
         let row = self.items.get(item);
         if row.holders_outgrown() {
-            let size = row.granted.max(4 * u64::from(row.last_seq)).max(1);
+            let size = match row.last_seq {
+                0 => row.granted.clamp(1, HOLDERS_FIRST_MAX),
+                orders => row.granted.max(4 * u64::from(orders)),
+            };
             let filter = Filter::for_buyers(size);
             for seq in 1..=row.last_seq {
                 let slot = self.orders.find(OrderId::new(row.id(), seq));

@@ -239,6 +239,7 @@ impl Server {
             }
         }
         let deadline = Instant::now() + Duration::from_millis(settings.shutdown.deadline_ms);
+        force_end_after(Duration::from_millis(settings.shutdown.deadline_ms) + 2 * LAST_STEPS);
         self.shared.enter(Phase::Draining);
         if let Err(code) = self.wait_for_cores(inbox, deadline) {
             return code;
@@ -305,6 +306,19 @@ impl Server {
             "the log has failed: {reason}. Every acknowledged order is in it; see to the disk, then start again"
         );
         ExitCode::from(EXIT_LOG_FAILED)
+    }
+}
+
+/// Ends the process when even the orderly end hangs: a disk that never answers holds the
+/// journal's thread for ever.
+fn force_end_after(patience: Duration) {
+    let started = std::thread::Builder::new().name("stampede-deadline".to_owned()).spawn(move || {
+        std::thread::sleep(patience);
+        tracing::error!("the deadline is over; ending at once");
+        std::process::exit(i32::from(EXIT_FORCED));
+    });
+    if let Err(error) = started {
+        tracing::warn!("no watch over the shutdown's deadline: {error}");
     }
 }
 

@@ -38,7 +38,8 @@ pub mod text;
 pub mod thread;
 mod write;
 
-pub use attach::{AttachError, Attached, DatabaseId, LogClaim, LogId, attach};
+pub use crate::log::identity::LogId;
+pub use attach::{AttachError, Attached, DatabaseId, LogClaim, attach};
 pub use database::{ConnectOptions, Database};
 pub use error::ExportError;
 pub use event::{Alarm, ExportEvent, ExportPort};

@@ -19,6 +19,7 @@ mod table;
 use std::time::Duration;
 
 use load::{Cpus, Leg, cpu_us};
+use probe::Probe;
 use server::{Flags, ServerProcess};
 use stampede_loadgen::workload::Workload;
 use table::{Goal, Table};
@@ -145,6 +146,7 @@ fn price_of_durability(size: &Size, cpus: Cpus, table: &mut Table) {
 fn latency_of_durability(size: &Size, cpus: Cpus, table: &mut Table) {
     let durable = ServerProcess::start(&Flags::default(), cpus);
     let memory = ServerProcess::start(&Flags { memory: true, ..Flags::default() }, cpus);
+    let mut probe = Probe::new(durable.dir());
     let mut ratios = Vec::new();
     println!("\n{:<8}{:>12}{:>12}{:>14}", "F3", "wal p50 µs", "memory p50", "raw write p50");
     for round in 0..=size.pairs {
@@ -153,7 +155,7 @@ fn latency_of_durability(size: &Size, cpus: Cpus, table: &mut Table) {
         };
         let kept = leg(&durable).run(cpus).p50_us();
         let quick = leg(&memory).run(cpus).p50_us();
-        let raw = probe::synced_append_p50_us(durable.dir(), size.leg);
+        let raw = probe.p50_us(size.leg);
         println!("{:<8}{kept:>12.1}{quick:>12.1}{raw:>14.1}", label(round));
         if round > 0 {
             ratios.push((kept - quick) / raw);

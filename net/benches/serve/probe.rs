@@ -10,31 +10,42 @@ use std::time::{Duration, Instant};
 /// Bytes of one write: what one purchase alone takes in the log.
 const BLOCK_BYTES: usize = 4096;
 /// Length of the file, which is written round and round.
-const FILE_BYTES: usize = 64 << 20;
+const FILE_BYTES: usize = 4 << 20;
 
-/// Median of one synced write in microseconds, on the file system of `dir`.
-pub(crate) fn synced_append_p50_us(dir: &Path, during: Duration) -> f64 {
-    let path = dir.join("probe");
-    let zeros = vec![0; 1 << 20];
-    let mut file = File::create(&path).expect("a file for the probe");
-    for _ in 0..FILE_BYTES / zeros.len() {
-        file.write_all(&zeros).expect("zeros");
+/// A file to measure with.
+pub(crate) struct Probe {
+    file: File,
+    room: Vec<u8>,
+    writes: usize,
+}
+
+impl Probe {
+    /// Makes the file in `dir`, long before it is used: what it takes to fill it must not
+    /// be in the way of what is measured.
+    pub(crate) fn new(dir: &Path) -> Self {
+        let path = dir.join("probe");
+        let mut filled = File::create(&path).expect("a file for the probe");
+        filled.write_all(&vec![0; FILE_BYTES]).expect("zeros");
+        filled.sync_all().expect("synced");
+        let direct = libc::O_DIRECT | libc::O_DSYNC;
+        let file = OpenOptions::new().write(true).custom_flags(direct).open(&path).expect("O_DIRECT");
+        Self { file, room: vec![7; 2 * BLOCK_BYTES], writes: 0 }
     }
-    file.sync_all().expect("synced");
-    let direct = libc::O_DIRECT | libc::O_DSYNC;
-    let file = OpenOptions::new().write(true).custom_flags(direct).open(&path).expect("O_DIRECT");
-    let mut room = vec![7; 2 * BLOCK_BYTES];
-    let at = room.as_ptr().align_offset(BLOCK_BYTES);
-    let mut took = Vec::new();
-    let begin = Instant::now();
-    while begin.elapsed() < during {
-        let offset = took.len() * BLOCK_BYTES % FILE_BYTES;
-        room[at] = took.len() as u8;
-        let one = Instant::now();
-        file.write_all_at(&room[at..at + BLOCK_BYTES], offset as u64).expect("written");
-        took.push(one.elapsed());
+
+    /// Median of one synced write, in microseconds.
+    pub(crate) fn p50_us(&mut self, during: Duration) -> f64 {
+        let at = self.room.as_ptr().align_offset(BLOCK_BYTES);
+        let mut took = Vec::new();
+        let begin = Instant::now();
+        while begin.elapsed() < during {
+            let offset = self.writes * BLOCK_BYTES % FILE_BYTES;
+            self.writes += 1;
+            self.room[at] = self.writes as u8;
+            let one = Instant::now();
+            self.file.write_all_at(&self.room[at..at + BLOCK_BYTES], offset as u64).expect("written");
+            took.push(one.elapsed());
+        }
+        took.sort_unstable();
+        took[took.len() / 2].as_secs_f64() * 1e6
     }
-    std::fs::remove_file(&path).expect("removed");
-    took.sort_unstable();
-    took[took.len() / 2].as_secs_f64() * 1e6
 }

@@ -1,10 +1,10 @@
 //! The process that is measured: the real binary with a directory of its own, two items
 //! on sale, one of them sold out.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -42,6 +42,8 @@ pub(crate) fn jwt_auth() -> Auth {
 /// A running server; dropping it kills it and removes its directory.
 pub(crate) struct ServerProcess {
     child: Child,
+    /// Kept open: a server that cannot print ends.
+    _out: BufReader<ChildStdout>,
     dir: TempDir,
     pub(crate) addr: SocketAddr,
     pub(crate) merchant: Merchant,
@@ -55,11 +57,16 @@ impl ServerProcess {
         let mut command = command(flags, dir.path(), cpus);
         command.arg("--listen").arg(addr.to_string()).arg("--admin-listen").arg(admin.to_string());
         let mut child = command.spawn().expect("the server starts");
-        let out = BufReader::new(child.stdout.take().expect("piped"));
-        let ready = out.lines().map_while(Result::ok).any(|line| line.contains("is ready"));
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let ready = out.by_ref().lines().map_while(Result::ok).any(|line| line.contains("is ready"));
         assert!(ready, "the server ended before it was ready; its reason is above");
-        let server =
-            Self { child, dir, addr, merchant: Merchant::new(&format!("http://{admin}"), ADMIN_TOKEN) };
+        let server = Self {
+            child,
+            _out: out,
+            dir,
+            addr,
+            merchant: Merchant::new(&format!("http://{admin}"), ADMIN_TOKEN),
+        };
         server.put_item(PLENTY, UNITS);
         server.put_item(SOLD_OUT, 1);
         let mut winner = Workload::purchases(SOLD_OUT, 1);
@@ -102,7 +109,8 @@ impl Drop for ServerProcess {
 fn command(flags: &Flags, dir: &Path, cpus: Cpus) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
     command.arg("serve").arg("--data-dir").arg(dir).arg("--cores").arg(format!("{0}-{0}", cpus.server));
-    command.env("STAMPEDE_ADMIN_TOKEN", ADMIN_TOKEN).env("RUST_LOG", "warn").stdout(Stdio::piped());
+    command.env("STAMPEDE_ADMIN_TOKEN", ADMIN_TOKEN).env("RUST_LOG", "warn");
+    command.env("STAMPEDE_LIMITS_CONNECTIONS", "1024").stdout(Stdio::piped());
     if flags.memory {
         command.arg("--ack").arg("memory");
     }

@@ -28,12 +28,11 @@ use super::counters::{Count, Counters};
 use super::mesh::Endpoint;
 use super::owner::Owner;
 use super::pages::Pages;
-use super::render::{Moment, Shown, problem_of, problem_of_busy, render};
+use super::render::{Call, Moment, Shown, problem_of, problem_of_busy, render};
 use super::shared::{Phase, Shared};
-use super::slots::{Call, Connections};
+use super::slots::Connections;
 use crate::http::answer::{self, Date, Manner};
 use crate::http::conn::{Conn, Next, Request};
-use crate::http::page::Page;
 use crate::http::problem::{Code, Problem};
 use crate::http::route::Route;
 use crate::identity::VerdictCache;
@@ -79,7 +78,7 @@ pub struct Home {
     /// The core's connections.
     pub connections: Connections,
     pages: Pages,
-    list: Option<(u64, Page)>,
+    list: Option<buyer::List>,
     gathers: Gathers,
     now: Now,
     date: Date,
@@ -250,7 +249,7 @@ impl Home {
                 self.connections.answer_bytes(caller, manner, |out| answer::time(out, now, manner, date));
                 Ok(())
             }
-            Route::Items => self.list_items(request, manner, caller),
+            Route::Items(query) => self.list_items(query, request, manner, caller),
             Route::Item(item) => self.item_page(item, request, manner, caller),
             Route::Buy(item) => self.buy(item, request, manner, caller),
             Route::Orders(query) => self.own_orders(query, request, manner, caller),

@@ -8,12 +8,29 @@ use stampede_core::gauge::{ItemState, Rules};
 use stampede_core::types::{Lsn, UnixMillis};
 
 use super::ask::{Busy, OwnedAudit, OwnedItem, OwnedOrder};
-use super::slots::Call;
 use crate::http::answer::{self, Date, Manner, OrderHeaders, ShownState, Status};
 use crate::http::head::Field;
 use crate::http::json_out::Object;
 use crate::http::page::{AdminItemView, Page};
 use crate::http::problem::{Code, Problem};
+
+/// What was asked, as far as the answer depends on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// A purchase; `true`: answer as soon as it is accepted.
+    Buy(bool),
+    /// Reading one's own order; waits for it to leave `accepted` until this moment
+    /// (monotonic ms; 0 = not at all).
+    ReadOrder(u64),
+    /// Moving an order on.
+    MoveOrder,
+    /// The merchant refunds an order.
+    Refund,
+    /// Reading an item's page.
+    ItemPage,
+    /// Anything else: the answer stands by itself.
+    Other,
+}
 
 /// An answer, as a value.
 pub enum Shown {

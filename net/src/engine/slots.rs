@@ -10,7 +10,7 @@ use std::task::Waker;
 use stampede_core::types::Lsn;
 
 use super::ask::Token;
-use super::render::Shown;
+use super::render::{Call, Shown};
 use crate::http::answer::Manner;
 
 /// Answers that one connection may have outstanding; beyond it no further request is taken
@@ -41,24 +41,6 @@ impl Slot {
             _ => false,
         }
     }
-}
-
-/// What was asked, as far as the answer depends on it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Call {
-    /// A purchase; `true`: answer as soon as it is accepted.
-    Buy(bool),
-    /// Reading one's own order; waits for it to leave `accepted` until this moment
-    /// (monotonic ms; 0 = not at all).
-    ReadOrder(u64),
-    /// Moving an order on.
-    MoveOrder,
-    /// The merchant refunds an order.
-    Refund,
-    /// Reading an item's page.
-    ItemPage,
-    /// Anything else: the answer stands by itself.
-    Other,
 }
 
 enum State {

@@ -29,8 +29,8 @@ pub enum Listener {
 pub enum Route {
     /// `GET /v1/time`
     Time,
-    /// `GET /v1/items`
-    Items,
+    /// `GET /v1/items?limit=&after=`
+    Items(ItemsQuery),
     /// `GET /v1/items/{id}`
     Item(ItemId),
     /// `POST /v1/items/{id}/orders`
@@ -48,8 +48,8 @@ pub enum Route {
     CancelOrder(OrderId),
     /// `PUT /admin/items/{id}`
     PutItem(ItemId),
-    /// `GET /admin/items`
-    AdminItems,
+    /// `GET /admin/items?limit=&after=`
+    AdminItems(ItemsQuery),
     /// `GET /admin/items/{id}`
     AdminItem(ItemId),
     /// `POST /admin/items/{id}/restock`
@@ -84,6 +84,15 @@ pub enum Route {
     Healthz,
     /// `GET /readyz`
     Readyz,
+}
+
+/// Which of all items.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ItemsQuery {
+    /// At most so many: 1 to 1000, 100 if not said.
+    pub limit: u16,
+    /// Only those behind this one.
+    pub after: Option<ItemId>,
 }
 
 /// Which of a buyer's own orders.
@@ -141,7 +150,7 @@ impl Route {
     pub const fn is_open(&self) -> bool {
         matches!(
             self,
-            Self::Healthz | Self::Readyz | Self::Metrics | Self::Time | Self::Items | Self::Item(_)
+            Self::Healthz | Self::Readyz | Self::Metrics | Self::Time | Self::Items(_) | Self::Item(_)
         )
     }
 }
@@ -237,9 +246,9 @@ impl Place {
             Self::AdminOrders if read => return admin_orders(query),
             Self::Audit if read => return audit(query),
             Self::Time if read => Route::Time,
-            Self::Items if read => Route::Items,
+            Self::Items if read => return items(query).map(Route::Items),
             Self::Item(item) if read => Route::Item(item),
-            Self::AdminItems if read => Route::AdminItems,
+            Self::AdminItems if read => return items(query).map(Route::AdminItems),
             Self::AdminItem(item) if read => Route::AdminItem(item),
             Self::AdminItem(item) if method == Method::Put => Route::PutItem(item),
             Self::AdminOrder(order) if read => Route::AdminOrder(order),
@@ -311,6 +320,12 @@ fn order_verb(verb: &str) -> Option<OrderVerb> {
         "cancel" => OrderVerb::Cancel,
         _ => return None,
     })
+}
+
+fn items(query: &Query<'_>) -> Result<ItemsQuery, Problem> {
+    query.only(&["limit", "after"])?;
+    let limit = query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?;
+    Ok(ItemsQuery { limit, after: query.parsed("after", item)? })
 }
 
 fn orders(query: &Query<'_>) -> Result<Route, Problem> {

@@ -9,7 +9,7 @@ use stampede_core::fact::Switch;
 use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::export::{
     AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus,
-    Exporter, ExporterHandle, ExporterOptions, LogClaim, LogId, attach, migrate, preheat,
+    Exporter, ExporterHandle, ExporterOptions, LogClaim, attach, migrate, preheat,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::control::Control;
@@ -42,7 +42,7 @@ impl Ready {
 
 impl Plan {
     pub(super) fn new(postgres: &PostgresSettings, control: &Control) -> Self {
-        let mut options = ExporterOptions::new(postgres.url.reveal(), LogId(control.log_id.0), control.epoch);
+        let mut options = ExporterOptions::new(postgres.url.reveal(), control.log_id, control.epoch);
         options.database = control.database.map(DatabaseId);
         Self { options, status: Arc::default() }
     }

@@ -101,10 +101,15 @@ fn e2e_the_window_and_the_switches() {
         (answer.brief() == "403 ended").then_some(())
     });
     talk.check(r#"alice POST /v1/items/2/orders {"quantity":1} #k -> 201 confirmed x1 again $w"#);
-    let end: u64 = talk.say("shop GET /admin/items/2").json()["closes_at_ms"].as_u64().unwrap();
+    let end_ms = talk.say("shop GET /admin/items/2").json()["closes_at_ms"].as_u64().unwrap();
     let orders = talk.say("shop GET /admin/orders?item=2&limit=1000").json();
-    let last = orders["orders"].as_array().unwrap().iter().map(|row| row["created_at_ms"].as_u64().unwrap());
-    assert!(last.max().unwrap() < end, "an order outside the window");
+    let created =
+        orders["orders"].as_array().unwrap().iter().map(|row| row["created_at_ms"].as_u64().unwrap());
+    assert!(created.max().unwrap() < end_ms, "an order outside the window");
+    // A later end opens it again.
+    let later = talk.say(&format!(r#"shop PUT /admin/items/2 {{"closes_at_ms":{}}}"#, now_ms() + hour_ms));
+    assert_eq!(later.json()["state"], "open", "{later:?}");
+    talk.check(r#"dave POST /v1/items/2/orders {"quantity":1} #k -> 201 confirmed x1 $v"#);
 }
 
 #[test]
@@ -144,6 +149,47 @@ fn e2e_every_item_can_be_bought_from_every_core() {
     }
     let stats = talk.say("shop GET /admin/stats").json();
     assert!(stats["totals"]["hops"].as_u64().unwrap() > 0, "{stats}");
+}
+
+#[test]
+fn e2e_a_hundred_duplicates_at_once_are_one_order() {
+    let mut bed = Bed::new();
+    let server = bed.start();
+    let mut talk = Talk::with(&server);
+    for id in ITEMS {
+        put(&mut talk, id, &item(1_000, 500, "on_order", 0));
+        let mut doors: Vec<Http> = (0..100).map(|_| Http::to(server.public)).collect();
+        let headers = ["X-Buyer: alice", "Idempotency-Key: once"];
+        for door in &mut doors {
+            let buy = door.request(&format!("POST /v1/items/{id}/orders"), &headers, r#"{"quantity":2}"#);
+            door.send(&buy);
+        }
+        let answers: Vec<Answer> =
+            doors.iter_mut().map(|door| door.read(false).expect("an answer")).collect();
+        let first = answers.iter().filter(|answer| answer.brief() == "201 confirmed x2").count();
+        let again = answers.iter().filter(|answer| answer.brief() == "201 confirmed x2 again").count();
+        assert_eq!((first, again), (1, 99));
+        assert!(answers.iter().all(|answer| answer.body == answers[0].body), "{answers:?}");
+        talk.check(&format!("shop GET /admin/items/{id} -> 200 open 1000=998+0+2"));
+    }
+}
+
+#[test]
+fn e2e_nothing_behind_a_malformed_request_is_done() {
+    let mut bed = Bed::new();
+    let server = bed.start();
+    let mut talk = Talk::with(&server);
+    put(&mut talk, 1, &item(10, 10, "on_order", 0));
+    let broken = ["GET /v1/time HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "G\0T / HTTP/1.1\r\n\r\n"];
+    for bad in broken {
+        let mut door = Http::to(server.public);
+        let buy = door.request("POST /v1/items/1/orders", &["X-Buyer: alice"], r#"{"quantity":1}"#);
+        door.send(&format!("{buy}{bad}{buy}"));
+        assert_eq!(door.read(false).expect("the first").brief(), "201 confirmed x1");
+        assert_eq!(door.read(false).expect("the refusal").brief(), "400 bad_request");
+        assert!(door.read(false).is_none(), "the connection goes on");
+    }
+    talk.check("shop GET /admin/items/1 -> 200 open 10=8+0+2");
 }
 
 #[test]

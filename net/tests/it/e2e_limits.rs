@@ -15,7 +15,9 @@ fn e2e_half_a_request_is_cut_off_at_its_deadline() {
     let server = bed.start();
     let mut doors: Vec<Http> = (0..4).map(|_| Http::to(server.public)).collect();
     let began = Instant::now();
-    doors.iter_mut().for_each(|door| door.send("GET /v1/time HTTP/1.1\r\nHost: a"));
+    doors.iter_mut().take(2).for_each(|door| door.send("GET /v1/time HTTP/1.1\r\nHost: a"));
+    let half_a_body = "POST /v1/orders/1/cancel HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{";
+    doors.iter_mut().skip(2).for_each(|door| door.send(half_a_body));
     // A buyer is served meanwhile.
     assert_eq!(Talk::with(&server).say("anon GET /v1/time").status, 200);
     for mut door in doors {

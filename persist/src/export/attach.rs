@@ -11,31 +11,23 @@ use stampede_core::types::Lsn;
 use super::database::{Database, Link};
 use super::error::ExportError;
 use super::schema::{self, SchemaError};
-
-/// The identity of a log: 16 random bytes, as its control file has them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LogId(pub [u8; 16]);
+use crate::log::identity::LogId;
 
 /// The identity of a database: 16 random bytes, drawn when it was first migrated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DatabaseId(pub [u8; 16]);
 
-macro_rules! as_hex {
-    ($type:ident) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
-        }
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($type), "({})"), self)
-            }
-        }
-    };
+impl fmt::Display for DatabaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
-as_hex!(LogId);
-as_hex!(DatabaseId);
+
+impl fmt::Debug for DatabaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseId({self})")
+    }
+}
 
 impl DatabaseId {
     /// The identity written as 32 hexadecimal digits.

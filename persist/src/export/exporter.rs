@@ -20,7 +20,7 @@ use stampede_core::types::{ItemId, Lsn};
 use tokio::sync::watch;
 
 use super::asks::Asks;
-use super::attach::{AttachError, AttachFailure, Attached, DatabaseId, LogClaim, LogId, attach_over};
+use super::attach::{AttachError, AttachFailure, Attached, DatabaseId, LogClaim, attach_over};
 use super::backoff::Backoff;
 use super::batch::Batch;
 use super::database::{ConnectOptions, Link, Runner};
@@ -33,6 +33,7 @@ use super::status::ExportStatus;
 use super::sweep::{Swept, sweep};
 use super::write::{CursorKey, Manner, WriteError, Written, write};
 use crate::feed::{FactFeed, FeedError};
+use crate::log::identity::LogId;
 
 /// What an exporter needs to know.
 #[derive(Clone, Debug)]

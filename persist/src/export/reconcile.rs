@@ -6,10 +6,11 @@
 use stampede_core::item::OrderState;
 use stampede_core::types::{ItemId, Lsn};
 
-use super::attach::{LogId, as_u64};
+use super::attach::as_u64;
 use super::database::{Database, Link};
 use super::error::ExportError;
 use super::settle::item_of;
+use crate::log::identity::LogId;
 
 /// Orders of one state, and their units.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

@@ -12,17 +12,24 @@ use super::{Called, Caller, Home};
 use crate::engine::ask::{Ask, Key, OwnedItem, PurchaseAsk, RareAsk};
 use crate::engine::counters::Count;
 use crate::engine::pages;
-use crate::engine::render::{Shown, problem_of};
+use crate::engine::render::{Call, Shown, problem_of};
 use crate::engine::shared::Phase;
-use crate::engine::slots::Call;
 use crate::http::answer::Manner;
 use crate::http::body;
 use crate::http::conn::Request;
+use crate::http::page::Page;
 use crate::http::problem::Code;
-use crate::http::route::OrdersQuery;
+use crate::http::route::{ItemsQuery, OrdersQuery};
 
 /// How long the list of items is kept before it is made anew, in milliseconds.
 const LIST_MS: u64 = 1_000;
+
+/// The page of items that was asked for last.
+pub(super) struct List {
+    query: ItemsQuery,
+    until_ms: u64,
+    page: Page,
+}
 
 impl Home {
     fn identify(
@@ -145,26 +152,27 @@ impl Home {
 
     pub(super) fn list_items(
         &mut self,
+        query: ItemsQuery,
         request: &Request<'_>,
         manner: Manner,
         caller: &mut Caller<'_>,
     ) -> Called {
         match &self.list {
-            Some((until_ms, page)) if *until_ms > self.now.mono_ms => {
+            Some(list) if list.query == query && list.until_ms > self.now.mono_ms => {
                 let (held, now, date) = (request.head.if_none_match, self.now.sale, &self.date);
                 self.connections
-                    .answer_bytes(caller, manner, |out| page.answer(out, held, now, manner, date));
+                    .answer_bytes(caller, manner, |out| list.page.answer(out, held, now, manner, date));
             }
-            _ => self.gather_items(false, manner, caller),
+            _ => self.gather_items(query, false, manner, caller),
         }
         Ok(())
     }
 
     /// The items have come: keeps their page for a second.
-    pub(super) fn list_reply(&mut self, items: &[OwnedItem]) -> Shown {
+    pub(super) fn list_reply(&mut self, query: ItemsQuery, items: &[OwnedItem]) -> Shown {
         let shared = self.shared.clone();
         let page = pages::list(items, |item| shared.catalogue.find(item), self.now.sale);
-        self.list = Some((self.now.mono_ms + LIST_MS, page.clone()));
+        self.list = Some(List { query, until_ms: self.now.mono_ms + LIST_MS, page: page.clone() });
         Shown::Page(page)
     }
 }

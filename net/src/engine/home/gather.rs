@@ -7,20 +7,17 @@ use super::{Caller, Home};
 use crate::engine::ask::{
     Ask, Busy, OwnedAudit, OwnedItem, OwnedOrder, RareAsk, RareReply, Reply, ReplyTo, Token,
 };
-use crate::engine::render::{Shown, problem_of_busy};
-use crate::engine::slots::Call;
+use crate::engine::render::{Call, Shown, problem_of_busy};
 use crate::http::answer::Manner;
-use stampede_core::types::Lsn;
-
-/// Items in one answer; more are left out (`GET /v1/items`).
-const ITEMS_MAX: usize = 1_000;
+use crate::http::route::ItemsQuery;
+use stampede_core::types::{ItemId, Lsn};
 
 /// What the parts become.
 enum Kind {
     /// Orders; `true`: for the merchant.
     Orders { limit: usize, merchant: bool },
     /// Items; `true`: for the merchant.
-    Items { merchant: bool },
+    Items { query: ItemsQuery, merchant: bool },
     /// The audit trail.
     Audit { limit: usize },
     /// Nothing but that all have done it; shows after that LSN.
@@ -58,8 +55,15 @@ impl Home {
         self.gather(Kind::Orders { limit, merchant }, manner, caller, || ask(limit + 1));
     }
 
-    pub(super) fn gather_items(&mut self, merchant: bool, manner: Manner, caller: &Caller<'_>) {
-        self.gather(Kind::Items { merchant }, manner, caller, || RareAsk::Items(0, ITEMS_MAX));
+    pub(super) fn gather_items(
+        &mut self,
+        query: ItemsQuery,
+        merchant: bool,
+        manner: Manner,
+        caller: &Caller<'_>,
+    ) {
+        let (after, limit) = (query.after.map_or(0, ItemId::get), usize::from(query.limit));
+        self.gather(Kind::Items { query, merchant }, manner, caller, || RareAsk::Items(after, limit));
     }
 
     pub(super) fn gather_audit(&mut self, after: Lsn, limit: usize, manner: Manner, caller: &Caller<'_>) {
@@ -140,13 +144,13 @@ impl Home {
                 let after = orders.iter().map(|owned| owned.order.state_lsn).max().unwrap_or_default();
                 (after, Shown::Orders(orders, has_more, merchant))
             }
-            Kind::Items { merchant } => {
+            Kind::Items { query, merchant } => {
                 items.sort_unstable_by_key(|item| item.get().item);
-                items.truncate(ITEMS_MAX);
+                items.truncate(usize::from(query.limit));
                 let after = items.iter().map(|item| item.get().lsn).max().unwrap_or_default();
                 match merchant {
                     true => (after, Shown::AdminItems(items)),
-                    false => (Lsn::ZERO, self.list_reply(&items)),
+                    false => (Lsn::ZERO, self.list_reply(query, &items)),
                 }
             }
             Kind::Audit { limit } => {

@@ -8,8 +8,7 @@ use stampede_core::types::{ItemId, Lsn, OrderId, Subject};
 
 use super::{Called, Caller, Home};
 use crate::engine::ask::{Ask, OwnedItem, OwnedPatch, RareAsk, Reply, Who};
-use crate::engine::render::{Shown, problem_of, problem_of_busy};
-use crate::engine::slots::Call;
+use crate::engine::render::{Call, Shown, problem_of, problem_of_busy};
 use crate::http::answer::Manner;
 use crate::http::body;
 use crate::http::conn::Request;
@@ -28,7 +27,10 @@ impl Home {
         check_admin(&request.head, self.shared.admin_token.as_bytes())?;
         let mut scratch = String::new();
         let ask = match route {
-            Route::AdminItems => return self.admin_items(manner, caller),
+            Route::AdminItems(query) => {
+                self.gather_items(query, true, manner, caller);
+                return Ok(());
+            }
             Route::AdminOrders(query) => return self.admin_orders(query, manner, caller),
             Route::Audit(query) => {
                 self.gather_audit(Lsn(query.after), usize::from(query.limit), manner, caller);
@@ -69,11 +71,6 @@ impl Home {
         };
         let (item, call, ask) = ask;
         self.ask(item, call, Ask::Rare(Box::new(ask)), manner, caller)
-    }
-
-    fn admin_items(&mut self, manner: Manner, caller: &Caller<'_>) -> Called {
-        self.gather_items(true, manner, caller);
-        Ok(())
     }
 
     fn admin_orders(&mut self, query: AdminOrdersQuery, manner: Manner, caller: &Caller<'_>) -> Called {
