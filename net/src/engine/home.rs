@@ -40,6 +40,8 @@ use stampede_core::command::Outcome;
 
 /// Bytes of answers that may wait for a slow reader before no further request is taken.
 pub const OUT_BYTES_MAX: usize = 256 << 10;
+/// Batches of due holds and windows in one tick; the rest waits for the next.
+const TICK_BATCHES_MAX: usize = 32;
 /// How often an idle engine notes the time in its log, in milliseconds.
 const CLOCK_MARK_MS: u64 = 60_000;
 
@@ -152,24 +154,25 @@ impl Home {
 
     // ---- one connection ----
 
-    /// Takes every complete request and appends every answer that may go.
-    pub fn serve(&mut self, client: &mut Client) {
-        loop {
+    /// Takes every complete request and appends every answer that may go. Returns whether it
+    /// stopped because enough is waiting to be written: then call it again after that.
+    pub fn serve(&mut self, client: &mut Client) -> bool {
+        let out_is_full = loop {
             self.collect(client);
-            let full = client.out.len() >= OUT_BYTES_MAX || !self.connections.has_room(client.token);
-            if client.closing || full {
-                break;
+            let out_is_full = client.out.len() >= OUT_BYTES_MAX;
+            if client.closing || out_is_full || !self.connections.has_room(client.token) {
+                break out_is_full;
             }
             let (token, peer) = (client.token, client.peer);
             match client.conn.next() {
-                Next::NeedMore => break,
+                Next::NeedMore => break false,
                 Next::Reject(problem) => self.refuse(token, &mut client.out, Manner::CLOSE, problem),
                 Next::Request(request) => {
                     let (cache, out) = (&mut client.cache, &mut client.out);
                     self.request(&request, &mut Caller { token, peer, cache, out });
                 }
             }
-        }
+        };
         let drained = self.shared.phase() != Phase::Serving && !client.conn.is_mid_request();
         if (client.conn.is_finished() || drained) && self.connections.is_idle(client.token) {
             client.closing = true;
@@ -177,6 +180,7 @@ impl Home {
         if client.conn.take_continue() && client.out.is_empty() {
             client.out.extend_from_slice(answer::CONTINUE);
         }
+        out_is_full && !client.closing
     }
 
     fn collect(&mut self, client: &mut Client) {
@@ -355,7 +359,7 @@ impl Home {
         while decided < OWNER_BATCH_MAX
             && let Some(ask) = self.mesh.next_outside()
         {
-            self.owner.answer(self.now.sale, &Ask::Rare(Box::new(ask)));
+            self.owner.answer_outside(self.now.sale, ask);
             decided += 1;
         }
         decided == OWNER_BATCH_MAX
@@ -386,8 +390,14 @@ impl Home {
     /// Lets time pass: expires what is due, marks connections whose wait is over.
     pub fn tick(&mut self) {
         let now = self.read_clock();
-        let due = self.owner.tick(now.sale);
-        self.counters().add_many(Count::Ticked, due as u64);
+        for _ in 0..TICK_BATCHES_MAX {
+            let due = self.owner.tick(now.sale);
+            self.counters().add_many(Count::Ticked, due as u64);
+            if due == 0 {
+                break;
+            }
+            self.owner.flush();
+        }
         // Here and not in `pump`: connections that only come and go do not wake it.
         self.counters().set_open(self.connections.open());
         if self.core == 0 && now.mono_ms - self.marked_ms >= CLOCK_MARK_MS {

@@ -28,6 +28,9 @@ pub struct Owner {
     room: usize,
     /// Whether facts were appended since the journal was last woken.
     unflushed: bool,
+    /// Questions of the exporter that could not be answered for want of room; at most two per
+    /// item.
+    unanswered: Vec<RareAsk>,
     /// The last fact by which the database's edit of an item was followed.
     followed: HashMap<ItemId, Lsn>,
 }
@@ -35,7 +38,15 @@ pub struct Owner {
 impl Owner {
     /// The owner of a recovered shard.
     pub fn new(shard: Shard, producer: Producer, shared: Arc<Shared>) -> Self {
-        Self { shard, producer, shared, room: 0, unflushed: false, followed: HashMap::new() }
+        Self {
+            shard,
+            producer,
+            shared,
+            room: 0,
+            unflushed: false,
+            unanswered: Vec::new(),
+            followed: HashMap::new(),
+        }
     }
 
     /// Its state, for reading.
@@ -50,6 +61,13 @@ impl Owner {
             Ask::CancelOwn(order, buyer) => self.cancel_own(now, *order, *buyer),
             Ask::OrderOf(order, buyer) => Reply::Order(self.shard.order_of(*buyer, *order)),
             Ask::Rare(ask) => self.rare(now, ask),
+        }
+    }
+
+    /// Follows the exporter. What cannot be decided for want of room is asked again with each tick.
+    pub fn answer_outside(&mut self, now: UnixMillis, ask: RareAsk) {
+        if matches!(self.rare(now, &ask), Reply::Busy(_)) {
+            self.unanswered.push(ask);
         }
     }
 
@@ -117,6 +135,9 @@ impl Owner {
     /// Lets time pass: expires holds, ends windows. Returns how many facts that made.
     pub fn tick(&mut self, now: UnixMillis) -> usize {
         self.shard.keep_headroom();
+        for ask in std::mem::take(&mut self.unanswered) {
+            self.answer_outside(now, ask);
+        }
         if self.shard.next_due().is_none_or(|due| due > now) || self.make_room().is_err() {
             return 0;
         }
@@ -148,8 +169,7 @@ impl Owner {
                 return self.decide(now, &Command::BlockBuyer { subject, blocked, actor: ACTOR_MERCHANT });
             }
             RareAsk::FollowPostgres { item, delta, as_of } => {
-                self.follow_postgres(now, item, delta, as_of);
-                Ok(RareReply::Followed)
+                self.follow_postgres(now, item, delta, as_of).map(|()| RareReply::Followed)
             }
             RareAsk::MarkClock => self.mark_clock(now),
             _ => Ok(self.read(ask)),
@@ -204,31 +224,22 @@ impl Owner {
     }
 
     /// See `stampede_persist::export::event` for the protocol.
-    fn follow_postgres(&mut self, now: UnixMillis, item: ItemId, delta: i64, as_of: Lsn) {
+    fn follow_postgres(&mut self, now: UnixMillis, item: ItemId, delta: i64, as_of: Lsn) -> Result<(), Busy> {
         if self.followed.get(&item).is_some_and(|&answered| answered > as_of) {
-            return;
+            return Ok(());
         }
-        let adjusted = self.change(now, item, &Command::AdjustStock { item, delta, actor: ACTOR_POSTGRES });
-        let outcome = match adjusted {
-            Ok(RareReply::Changed(Outcome::Refused(Refusal::NotFound), _)) => return,
-            Ok(RareReply::Changed(outcome @ Outcome::Done { .. }, _)) => Some(outcome),
-            // It cannot be borne: stop the item until somebody has looked.
-            Ok(_) => self.pause_for_postgres(now, item),
-            Err(_) => None,
+        let adjust = Command::AdjustStock { item, delta, actor: ACTOR_POSTGRES };
+        let answer = match self.try_decide(now, &adjust)? {
+            Outcome::Refused(Refusal::NotFound) => return Ok(()),
+            Outcome::Refused(_) => {
+                // It cannot be borne: stop the item until somebody has looked.
+                let pause = Command::SwitchItem { item, switch: Switch::Paused, actor: ACTOR_POSTGRES };
+                self.try_decide(now, &pause)?
+            }
+            done => done,
         };
-        match outcome {
-            Some(Outcome::Done { lsn, .. }) => drop(self.followed.insert(item, lsn)),
-            // No room at present: the question stays open and is asked again.
-            _ => self.shared.mesh().ask_from_outside(
-                item.owner(self.shared.mesh().cores()),
-                RareAsk::FollowPostgres { item, delta, as_of },
-            ),
-        }
-    }
-
-    fn pause_for_postgres(&mut self, now: UnixMillis, item: ItemId) -> Option<Outcome> {
-        let command = Command::SwitchItem { item, switch: Switch::Paused, actor: ACTOR_POSTGRES };
-        self.try_decide(now, &command).ok()
+        self.followed.insert(item, answer.shown_after());
+        Ok(())
     }
 
     fn mark_clock(&mut self, now: UnixMillis) -> Result<RareReply, Busy> {

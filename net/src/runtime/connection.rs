@@ -103,7 +103,7 @@ fn serve(
     stage: &mut Stage,
     cx: &mut Context<'_>,
 ) -> Turn {
-    home.serve(client);
+    let more = home.serve(client);
     match write(stream, &mut client.out, cx) {
         Poll::Ready(Ok(())) => {}
         Poll::Ready(Err(_)) => return Turn::Over,
@@ -117,6 +117,9 @@ fn serve(
         *stage = Stage::Lingering;
         let _half_closed = Pin::new(&mut *stream).poll_close(cx);
         home.connections.set_deadline(client.token, home.mono_ms() + LINGER_MS);
+        return Turn::Again;
+    }
+    if more {
         return Turn::Again;
     }
     if client.conn.is_finished() || !home.connections.has_room(client.token) {

@@ -4,6 +4,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
 
 use crate::e2e_talk::{Http, Talk, item};
 use crate::server::{Bed, contents, free_address, wait_for};
@@ -149,4 +152,37 @@ fn e2e_a_second_signal_ends_it_at_once() {
     assert_eq!(server.wait_for_exit().code(), Some(75), "{}", server.said());
     drop(server);
     assert_eq!(bed.start().stop(), Some(0));
+}
+
+#[test]
+fn e2e_nobody_holds_up_the_end_beyond_its_deadline() {
+    const DEADLINE: Duration = Duration::from_millis(1_500);
+    let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    let bed = Bed::new().set("shutdown.deadline_ms", "1500");
+    let mut bed = bed.flag("--postgres", &cluster.url());
+    let mut server = bed.start();
+    let body = item(10, 1, "on_order", 0);
+    let mut talk = Talk::with(&server);
+    talk.check(&format!("shop PUT /admin/items/1 {body} -> 201 open 10=10+0+0"));
+    // Half a request, a client that stays, and a database that does not answer.
+    let mut half = Http::to(server.public);
+    half.send("GET /v1/ti");
+    cluster.freeze();
+    talk.check(r#"alice POST /v1/items/1/orders {"quantity":1} -> 201 confirmed x1 $a"#);
+    let orders = talk.into_orders();
+    let began = Instant::now();
+    server.terminate();
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.said());
+    let took = began.elapsed();
+    cluster.thaw();
+    // Half a second for the system to end a process on a busy machine.
+    assert!(took < DEADLINE + Duration::from_millis(500), "{took:?}");
+    drop(server);
+    let server = bed.start();
+    let mut talk = Talk::resume(&server, orders);
+    talk.check("alice GET /v1/orders/$a -> 200 confirmed x1 $a");
+    wait_for("the export", || {
+        let rows = cluster.psql("postgres", "SELECT count(*) FROM stock_order").unwrap();
+        (rows.trim() == "1").then_some(())
+    });
 }

@@ -45,9 +45,8 @@ pub(crate) fn rush(server: Server, seed: u64, meanwhile: impl FnOnce(Server) -> 
     };
     let crowd = std::thread::spawn(move || engine::run(&config));
     // A test that fails in the middle must not wait for the crowd's patience.
-    let guard = StopOnDrop(stop.clone());
+    let _guard = StopOnDrop(stop);
     let server = meanwhile(server);
-    std::mem::forget(guard);
     let outcome = crowd.join().unwrap().expect("the crowd gets in");
     assert_eq!(outcome.gave_up, None);
     (server, outcome)
