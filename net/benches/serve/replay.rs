@@ -80,7 +80,8 @@ fn write(secret: &HashSecret, orders: u64, started: Started) -> u64 {
     let item = |number: u64| ItemId::new(number % ITEMS + 1).expect("small");
     for number in 0..ITEMS {
         let closes_at_ms = Some(UnixMillis(NOW.0 + 1_000));
-        let (name, stock, opens_at_ms) = (Some("an item of a bench"), Some(1 << 30), Some(UnixMillis(0)));
+        let (name, stock, opens_at_ms) =
+            (Some("an item of a bench"), Some(orders / ITEMS + 1), Some(UnixMillis(0)));
         let patch = ItemPatch { name, stock, opens_at_ms, closes_at_ms, ..ItemPatch::default() };
         shard.decide(NOW, &Command::PutItem { item: item(number), patch, actor: "bench" }, &mut producer);
     }

@@ -19,7 +19,7 @@ use crate::{PLENTY, SOLD_OUT};
 const ADMIN_TOKEN: &str = "a-token-for-the-bench";
 const JWT_SECRET: &[u8; 32] = b"a secret only for these figures!";
 /// Units of the item that nobody can buy out.
-const UNITS: u64 = 1 << 39;
+const UNITS: u64 = 4_000_000;
 /// The largest cap: one buyer may buy for a whole leg.
 const CAP: u32 = 1_000_000;
 
@@ -109,7 +109,7 @@ impl Drop for ServerProcess {
 fn command(flags: &Flags, dir: &Path, cpus: Cpus) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
     command.arg("serve").arg("--data-dir").arg(dir).arg("--cores").arg(format!("{0}-{0}", cpus.server));
-    command.env("STAMPEDE_ADMIN_TOKEN", ADMIN_TOKEN).env("RUST_LOG", "warn");
+    command.env("STAMPEDE_ADMIN_TOKEN", ADMIN_TOKEN).env("RUST_LOG", "error");
     command.env("STAMPEDE_LIMITS_CONNECTIONS", "1024").stdout(Stdio::piped());
     if flags.memory {
         command.arg("--ack").arg("memory");

@@ -175,8 +175,8 @@ fn e2e_nobody_holds_up_the_end_beyond_its_deadline() {
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.said());
     let took = began.elapsed();
     cluster.thaw();
-    // Half a second for the system to end a process on a busy machine.
-    assert!(took < DEADLINE + Duration::from_millis(500), "{took:?}");
+    // Twice the time, for a busy machine.
+    assert!(took < 2 * DEADLINE, "{took:?}");
     drop(server);
     let server = bed.start();
     let mut talk = Talk::resume(&server, orders);

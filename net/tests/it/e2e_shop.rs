@@ -90,6 +90,7 @@ fn e2e_stock_comes_and_goes() {
     Talk::with(&server).check(&format!(
         r#"
         shop  PUT /admin/items/3 {fresh}                         -> 201 open 2=2+0+0
+        shop  PUT /admin/items/3 {fresh}                         -> 200 open 2=2+0+0
         alice POST /v1/items/3/orders {{"quantity":1}}             -> 201 confirmed x1 $a
         shop  POST /admin/items/3/restock {{"add":-2}}             -> 409 stock_out_of_range
         shop  POST /admin/items/3/restock {{"add":-1}}             -> 200 sold_out 1=0+0+1

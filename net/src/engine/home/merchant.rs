@@ -142,8 +142,8 @@ fn check_gate(patch: &ItemPatch<'_>) -> Result<(), Problem> {
 /// What the merchant sees of a change: the item as it is now, once the change is durable.
 pub(super) fn shown_change(outcome: Outcome, item: Option<OwnedItem>) -> (Lsn, Shown) {
     match (outcome, item) {
-        (Outcome::Done { lsn, .. }, Some(item)) => {
-            let created = item.get().version == 1;
+        (Outcome::Done { lsn, changed }, Some(item)) => {
+            let created = changed && item.get().version == 1;
             (lsn, Shown::AdminItem(Box::new(item), created))
         }
         (Outcome::Refused(refusal), _) => (Lsn::ZERO, Shown::Problem(problem_of(refusal, Call::Other))),
