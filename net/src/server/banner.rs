@@ -1,49 +1,58 @@
 //! What is printed when the server is ready: where it listens, what was weakened, and in
 //! the demo the first commands to try.
 
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::engine::shared::Shared;
 use crate::settings::{IdentityMode, Settings, secrets};
 
-/// Prints it, to the standard output.
+/// Prints it, to the standard output. Nobody has to be there to read it.
 pub(super) fn print(settings: &Settings, shared: &Shared) {
-    let public = url(settings.listen);
-    let merchant = url(settings.admin_listen);
-    println!(
-        "Stampede {} is ready, {} core(s), log in {}",
-        env!("CARGO_PKG_VERSION"),
-        settings.cores.len(),
-        settings.data_dir.display()
-    );
-    println!("  buyers:    {public}");
-    println!("  merchant:  {merchant}");
-    if let Ok(token) = secrets::admin_token(settings)
-        && let Some(path) = token.path
-    {
-        println!("  token:     in {}", path.display());
-    }
-    for what in &shared.weakened {
-        println!("  WEAKENED:  {what}");
-    }
-    if settings.demo {
-        first_purchase(settings, &public, &merchant);
+    if let Err(error) = write(&mut io::stdout().lock(), settings, shared) {
+        tracing::debug!("the banner could not be printed: {error}");
     }
 }
 
-fn first_purchase(settings: &Settings, public: &str, merchant: &str) {
+fn write(out: &mut impl Write, settings: &Settings, shared: &Shared) -> io::Result<()> {
+    let public = url(settings.listen);
+    let merchant = url(settings.admin_listen);
+    let (version, cores, dir) =
+        (env!("CARGO_PKG_VERSION"), settings.cores.len(), settings.data_dir.display());
+    writeln!(out, "Stampede {version} is ready, {cores} core(s), log in {dir}")?;
+    writeln!(out, "  buyers:    {public}")?;
+    writeln!(out, "  merchant:  {merchant}")?;
+    if let Ok(token) = secrets::admin_token(settings)
+        && let Some(path) = token.path
+    {
+        writeln!(out, "  token:     in {}", path.display())?;
+    }
+    for what in &shared.weakened {
+        writeln!(out, "  WEAKENED:  {what}")?;
+    }
+    if settings.demo {
+        write_first_purchase(out, settings, &public, &merchant)?;
+    }
+    out.flush()
+}
+
+fn write_first_purchase(
+    out: &mut impl Write,
+    settings: &Settings,
+    public: &str,
+    merchant: &str,
+) -> io::Result<()> {
     let program = std::env::args().next().unwrap_or_else(|| "stampede".to_owned());
     let identity = match settings.identity.mode {
         IdentityMode::Header => "-H 'X-Buyer: alice'".to_owned(),
         IdentityMode::Jwt => format!("-H \"Authorization: Bearer $({program} token --demo --sub alice)\""),
     };
-    println!("\nTry it, in another terminal:\n  curl {public}/v1/items");
-    println!(
-        "  curl -i {public}/v1/items/1/orders {identity} \\\n       -H 'Idempotency-Key: first' -d '{{\"quantity\":1}}'"
-    );
     let token = settings.data_dir.join(secrets::ADMIN_TOKEN_FILE);
-    println!("  curl -H \"Authorization: Bearer $(cat {})\" {merchant}/admin/items/1", token.display());
-    println!("Ctrl-C stops it; the next start goes on where this one ended.");
+    writeln!(out, "\nTry it, in another terminal:\n  curl {public}/v1/items")?;
+    writeln!(out, "  curl -i {public}/v1/items/1/orders {identity} \\")?;
+    writeln!(out, "       -H 'Idempotency-Key: first' -d '{{\"quantity\":1}}'")?;
+    writeln!(out, "  curl -H \"Authorization: Bearer $(cat {})\" {merchant}/admin/items/1", token.display())?;
+    writeln!(out, "Ctrl-C stops it; the next start goes on where this one ended.")
 }
 
 /// An address as a client on this machine would write it.
