@@ -110,6 +110,12 @@ impl Shard {
         [due(&self.holds), due(&self.windows)].into_iter().flatten().min()
     }
 
+    /// Makes room for that many orders before a replay, so that no table has to grow under it.
+    /// Memory that is then not used is not touched either.
+    pub fn expect_orders(&mut self, orders: usize) {
+        self.orders.reserve(orders);
+    }
+
     /// Makes room for more orders if little is left, so that purchases rarely allocate.
     /// Called between requests.
     pub fn keep_headroom(&mut self) {

@@ -26,8 +26,10 @@ const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 struct Replayed(Shard);
 
 impl Replayed {
-    fn new(secret: HashSecret) -> Self {
-        Self(Shard::new(0, secret, Arc::new(Catalogue::new(1))))
+    fn new(secret: HashSecret, orders: u64) -> Self {
+        let mut shard = Shard::new(0, secret, Arc::new(Catalogue::new(1)));
+        shard.expect_orders(orders as usize);
+        Self(shard)
     }
 }
 
@@ -49,7 +51,7 @@ pub(crate) fn replay(size: &Size, table: &mut Table) {
     let options = LogOptions::default();
     let data = DataDir::open(dir.path(), &options).expect("opened");
     let secret = data.hash_secret();
-    let opened = data.recover(&mut Replayed::new(secret)).expect("new");
+    let opened = data.recover(&mut Replayed::new(secret, 0)).expect("new");
     let started = opened.start(Vec::new(), |reason| panic!("{reason}")).expect("started");
     let bytes = write(&secret, size.orders, started);
     let rounds = size.pairs.min(5);
@@ -60,7 +62,7 @@ pub(crate) fn replay(size: &Size, table: &mut Table) {
     );
     let rates = (0..rounds).map(|_| {
         let begin = Instant::now();
-        let mut replayed = Replayed::new(secret);
+        let mut replayed = Replayed::new(secret, size.orders);
         // Dropped without being started: the directory stays as it is.
         let opened = DataDir::open(dir.path(), &options).expect("opened").recover(&mut replayed);
         let rate = size.orders as f64 / begin.elapsed().as_secs_f64();

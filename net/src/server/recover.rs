@@ -17,6 +17,9 @@ use stampede_persist::log::dir::{DataDir, LogOptions, Opened, Started};
 use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::rebuild::Rebuild;
 
+/// Orders for which room is made ahead of a replay, over all shards.
+const EXPECTED_ORDERS_MAX: usize = 1 << 23;
+
 /// The shards of all owners, while they are being filled.
 pub(super) struct Shards {
     shards: Vec<Shard>,
@@ -29,6 +32,12 @@ impl Shards {
         let catalogue = Arc::new(Catalogue::new(cores));
         let shard = |index| Shard::new(index, secret, catalogue.clone());
         Self { shards: (0..cores).map(shard).collect(), catalogue, secret }
+    }
+
+    /// Every order has a fact of its own, so there are at most `facts` of them.
+    fn expect_orders(&mut self, facts: Lsn) {
+        let share = (facts.0 as usize).min(EXPECTED_ORDERS_MAX) / self.shards.len();
+        self.shards.iter_mut().for_each(|shard| shard.expect_orders(share));
     }
 
     fn each(
@@ -88,6 +97,7 @@ impl Replayed {
     pub(super) fn open(dir: &Path, options: &LogOptions, cores: usize) -> anyhow::Result<Self> {
         let data = DataDir::open(dir, options)?;
         let mut state = Shards::new(cores, data.hash_secret());
+        state.expect_orders(data.control().durable_lsn);
         let opened = data.recover(&mut state).context("the state cannot be recovered")?;
         opened.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let durable = Lsn(opened.next_lsn().0 - 1);
