@@ -7,12 +7,14 @@
 //! ```
 //!
 //! Every thread reports its end to one loop; if one ends that should not, the whole
-//! process stops: never half alive. Next: [`recover`] for the state,
+//! process stops: never half alive. Next: [`recover`] and
+//! [`replay`] for the state,
 //! [`export`](self::export) for Postgres, [`banner`] for what is printed.
 
 mod banner;
 mod export;
 mod recover;
+pub mod replay;
 
 use std::io;
 use std::net::SocketAddr;
@@ -160,7 +162,7 @@ impl Server {
         });
         let Started { queue, status, mut journal } = replayed.start_log(wakers.collect(), on_failure)?;
         journal
-            .start_snapshotter(move || recover::empty(secret))
+            .start_snapshotter(move || replay::empty(secret))
             .context("cannot start the snapshot thread")?;
         if let Some((plan, attached)) = export.as_ref().zip(attached) {
             // Before anything is taken over: from now on no other database will do (I12).

@@ -6,44 +6,21 @@ use std::time::{Duration, Instant};
 
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase};
-use stampede_core::fact::Fact;
 use stampede_core::shard::Shard;
-use stampede_core::state_row::StateRow;
 use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
+use stampede_net::server::replay::{Replay, Shards};
 use stampede_persist::log::dir::{DataDir, LogOptions, Started};
-use stampede_persist::log::rebuild::Rebuild;
 
 use crate::Size;
 use crate::table::{Goal, Table};
 
+/// Owners that the orders are replayed for.
+const CORES: usize = 2;
 /// Items that the orders are spread over.
 const ITEMS: u64 = 100;
 /// Most purchases before the journal is woken, as an owner does it.
 const BATCH: u64 = 64;
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
-
-/// A shard that is filled from a log, as the server fills its own.
-struct Replayed(Shard);
-
-impl Replayed {
-    fn new(secret: HashSecret, orders: u64) -> Self {
-        let mut shard = Shard::new(0, secret, Arc::new(Catalogue::new(1)));
-        shard.expect_orders(orders as usize);
-        Self(shard)
-    }
-}
-
-impl Rebuild for Replayed {
-    fn row(&mut self, row: &StateRow<'_>) -> Result<(), String> {
-        self.0.load_row(row).map_err(|error| error.to_string())
-    }
-    fn fact(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Result<(), String> {
-        self.0.apply(lsn, fact).map_err(|error| error.to_string())
-    }
-    fn rows(&self, visit: &mut dyn FnMut(StateRow<'_>)) {
-        self.0.rows(&mut |row| visit(*row));
-    }
-}
 
 /// Adds the figure.
 pub(crate) fn replay(size: &Size, table: &mut Table) {
@@ -51,7 +28,7 @@ pub(crate) fn replay(size: &Size, table: &mut Table) {
     let options = LogOptions::default();
     let data = DataDir::open(dir.path(), &options).expect("opened");
     let secret = data.hash_secret();
-    let opened = data.recover(&mut Replayed::new(secret, 0)).expect("new");
+    let opened = data.recover(&mut Replay::new(&mut Shards::new(1, secret))).expect("new");
     let started = opened.start(Vec::new(), |reason| panic!("{reason}")).expect("started");
     let bytes = write(&secret, size.orders, started);
     let rounds = size.pairs.min(5);
@@ -62,16 +39,18 @@ pub(crate) fn replay(size: &Size, table: &mut Table) {
     );
     let rates = (0..rounds).map(|_| {
         let begin = Instant::now();
-        let mut replayed = Replayed::new(secret, size.orders);
+        let mut state = Shards::new(CORES, secret);
+        state.expect_facts(Lsn(size.orders));
         // Dropped without being started: the directory stays as it is.
-        let opened = DataDir::open(dir.path(), &options).expect("opened").recover(&mut replayed);
+        let opened =
+            DataDir::open(dir.path(), &options).expect("opened").recover(&mut Replay::new(&mut state));
         let rate = size.orders as f64 / begin.elapsed().as_secs_f64();
         assert_eq!(opened.expect("recovered").facts_replayed(), size.orders + ITEMS);
-        assert_eq!(replayed.0.counts(), (ITEMS as usize, size.orders as usize));
+        assert_eq!(state.counts(), (ITEMS as usize, size.orders as usize));
         println!("{rate:>12.0} orders/s");
         rate
     });
-    table.add("F5", "orders/s replayed into a shard", Goal::AtLeast(1e6), rates.collect());
+    table.add("F5", "orders/s replayed into the shards of two cores", Goal::AtLeast(1e6), rates.collect());
 }
 
 /// Has a shard sell so many orders through the journal; returns the bytes of log that they took.

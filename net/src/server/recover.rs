@@ -1,4 +1,5 @@
 //! From the data directory to shards: every item to its owner, whatever the number of cores.
+//! And what else becomes a fact before the first request. Next: [`super::replay`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,81 +9,15 @@ use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch};
 use stampede_core::fact::Fact;
 use stampede_core::item::Payment;
-use stampede_core::shard::{ApplyError, Shard};
-use stampede_core::state_row::StateRow;
+use stampede_core::shard::Shard;
 use stampede_core::types::{HashSecret, ItemId, Lsn, UnixMillis};
 use stampede_persist::export::preheat::PreheatSink;
 use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::{DataDir, LogOptions, Opened, Started};
 use stampede_persist::log::queue::FactQueue;
-use stampede_persist::log::rebuild::Rebuild;
+use stampede_persist::log::rebuild::Rebuild as _;
 
-/// Orders for which room is made ahead of a replay, over all shards.
-const EXPECTED_ORDERS_MAX: usize = 1 << 23;
-
-/// The shards of all owners, while they are being filled.
-pub(super) struct Shards {
-    shards: Vec<Shard>,
-    catalogue: Arc<Catalogue>,
-    secret: HashSecret,
-}
-
-impl Shards {
-    fn new(cores: usize, secret: HashSecret) -> Self {
-        let catalogue = Arc::new(Catalogue::new(cores));
-        let shard = |index| Shard::new(index, secret, catalogue.clone());
-        Self { shards: (0..cores).map(shard).collect(), catalogue, secret }
-    }
-
-    /// Every order has a fact of its own, so there are at most `facts` of them.
-    fn expect_orders(&mut self, facts: Lsn) {
-        let share = (facts.0 as usize).min(EXPECTED_ORDERS_MAX) / self.shards.len();
-        self.shards.iter_mut().for_each(|shard| shard.expect_orders(share));
-    }
-
-    fn each(
-        &mut self,
-        owner: Option<ItemId>,
-        mut apply: impl FnMut(&mut Shard) -> Result<(), ApplyError>,
-    ) -> Result<(), String> {
-        let cores = self.shards.len();
-        match owner {
-            Some(item) => apply(&mut self.shards[item.owner(cores)]),
-            None => self.shards.iter_mut().try_for_each(apply),
-        }
-        .map_err(|error| error.to_string())
-    }
-}
-
-impl Rebuild for Shards {
-    fn row(&mut self, row: &StateRow<'_>) -> Result<(), String> {
-        let owner = match row {
-            StateRow::Item { item, .. } => Some(*item),
-            StateRow::Order { order, .. } => Some(order.item()),
-            StateRow::Blocked { .. } => None,
-            // Where the entry concerns no item, shard 0 keeps it.
-            StateRow::Audit(audit) => match audit.item {
-                Some(item) => Some(item),
-                None => return self.shards[0].load_row(row).map_err(|error| error.to_string()),
-            },
-        };
-        self.each(owner, |shard| shard.load_row(row))
-    }
-
-    fn fact(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Result<(), String> {
-        self.each(fact.item(), |shard| shard.apply(lsn, fact))
-    }
-
-    fn rows(&self, visit: &mut dyn FnMut(StateRow<'_>)) {
-        // Only asked of a single shard: the rows of several would not be in order.
-        self.shards.iter().for_each(|shard| shard.rows(&mut |row| visit(*row)));
-    }
-}
-
-/// A single empty shard, for the snapshotter.
-pub(super) fn empty(secret: HashSecret) -> Box<dyn Rebuild> {
-    Box::new(Shards::new(1, secret))
-}
+use super::replay::{Replay, Shards};
 
 /// A data directory and the state that was in it.
 pub(super) struct Replayed {
@@ -97,14 +32,13 @@ impl Replayed {
     pub(super) fn open(dir: &Path, options: &LogOptions, cores: usize) -> anyhow::Result<Self> {
         let data = DataDir::open(dir, options)?;
         let mut state = Shards::new(cores, data.hash_secret());
-        state.expect_orders(data.control().durable_lsn);
-        let opened = data.recover(&mut state).context("the state cannot be recovered")?;
+        state.expect_facts(data.control().durable_lsn);
+        let opened = data.recover(&mut Replay::new(&mut state)).context("the state cannot be recovered")?;
         opened.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let durable = Lsn(opened.next_lsn().0 - 1);
         let last_ms = opened.last_ms();
         state.shards.iter_mut().for_each(|shard| shard.finish_rows(durable, last_ms));
-        let counts = state.shards.iter().map(Shard::counts);
-        let (items, orders) = counts.fold((0, 0), |sum, (items, orders)| (sum.0 + items, sum.1 + orders));
+        let (items, orders) = state.counts();
         tracing::info!(
             items,
             orders,

@@ -270,6 +270,8 @@ impl DataDir {
         let mut warnings = Vec::new();
         let (snapshot_lsn, snapshot_ms) = self.replay_snapshot(rebuild, &mut warnings)?;
         let found = recover(&*self.disk, &self.dir, &self.control, snapshot_lsn, rebuild)?;
+        let last = Lsn(found.end.next_lsn.0 - 1);
+        rebuild.finish().map_err(|reason| RecoveryError::Refused { lsn: last, reason })?;
         if let Some(torn) = &found.torn {
             warnings.push(format!(
                 "{} bytes at byte {} of segment {} were written but never durable; a copy is in {}",

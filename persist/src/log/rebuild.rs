@@ -25,6 +25,14 @@ pub trait Rebuild {
     /// Why the fact cannot be.
     fn fact(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Result<(), String>;
 
+    /// All facts were visited: waits for what is still under way.
+    ///
+    /// # Errors
+    /// Why a fact cannot be, if that comes out only now. Nothing on disk has been changed yet.
+    fn finish(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Visits the whole state as rows, in the order of [`stampede_core::state_row`].
     fn rows(&self, visit: &mut dyn FnMut(StateRow<'_>));
 }
