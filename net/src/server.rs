@@ -7,8 +7,7 @@
 //! ```
 //!
 //! Every thread reports its end to one loop; if one ends that should not, the whole
-//! process stops: never half alive. Next: [`recover`] and
-//! [`replay`] for the state,
+//! process stops: never half alive. Next: [`recover`] and [`replay`] for the state,
 //! [`export`](self::export) for Postgres, [`banner`] for what is printed.
 
 mod banner;

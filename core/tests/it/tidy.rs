@@ -115,6 +115,31 @@ fn unsafe_and_atomics_have_one_home_each() {
     assert!(named >= 3, "the search for atomics has gone blind");
 }
 
+/// Files of the other crates that may hold `unsafe`, each with little else.
+const UNSAFE_HOMES: [&str; 3] = ["persist/src/log/slots.rs", "net/src/runtime.rs", "net/src/doctor/uring.rs"];
+
+#[test]
+fn unsafe_stays_where_the_architecture_says() {
+    let all = sources(&["persist", "net", "loadgen"], &["src"]);
+    let (at_home, elsewhere): (Vec<_>, Vec<_>) = all
+        .iter()
+        .filter(|source| source.names("unsafe"))
+        .partition(|source| UNSAFE_HOMES.contains(&source.path.as_str()));
+    assert_none("`unsafe` outside its homes", elsewhere.into_iter());
+    assert_eq!(at_home.len(), UNSAFE_HOMES.len(), "a home that holds none any more");
+}
+
+#[test]
+fn persist_touches_files_through_its_disk_alone() {
+    let all = sources(&["persist"], &["src"]);
+    let (at_home, elsewhere): (Vec<_>, Vec<_>) = all
+        .iter()
+        .filter(|source| source.code().any(|line| line.contains("std::fs")))
+        .partition(|source| source.path.starts_with("persist/src/disk/"));
+    assert_none("`std::fs` outside persist/src/disk", elsewhere.into_iter());
+    assert!(!at_home.is_empty(), "the search for files has gone blind");
+}
+
 /// The lines of a table of a manifest, trimmed, without blanks and comments.
 fn table<'a>(manifest: &'a str, name: &str) -> Vec<&'a str> {
     let header = format!("[{name}]");

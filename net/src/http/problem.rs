@@ -92,8 +92,6 @@ codes! {
     IdempotencyKeyRunning = Conflict "idempotency_key_running" "A request with this key is still running.",
     /// The order was paid with another reference.
     AlreadyPaid = Conflict "already_paid" "The order was paid with another reference.",
-    /// The order is in no state in which it can be paid.
-    NotPayable = Conflict "not_payable" "The order cannot be paid.",
     /// The order is in no state in which it can be refunded.
     NotRefundable = Conflict "not_refundable" "The order cannot be refunded.",
     /// Fewer units are available than were to be withdrawn, or more than can be were to be granted.
