@@ -75,6 +75,14 @@ codes! {
     BadJson = "bad_json",
     /// Refused: malformed quantity.
     BadQuantity = "bad_quantity",
+    /// Refused: the hold went back before the payment came.
+    HoldExpired = "hold_expired",
+    /// Refused: too late to call the order off.
+    NotCancellable = "not_cancellable",
+    /// Refused: paid already, under another reference.
+    AlreadyPaid = "already_paid",
+    /// Refused: somebody else changed the row first (a design with optimistic versions).
+    VersionConflict = "version_conflict",
     /// Refused with a code that this list does not have.
     OtherRefusal = "other_refusal",
     /// A status of 500 or above without one of the codes above.
@@ -144,6 +152,7 @@ pub struct Judged {
 }
 
 /// Reads the answer to a purchase. A success without a readable order is [`Code::BadAnswer`].
+/// A 202 tells an order that is not durable yet, which is not an ack: see [`is_accepted`].
 pub fn judge(status: u16, replay: bool, body: &[u8]) -> Judged {
     let refused = |code| Judged { code, acked: Acked::default() };
     match status {
@@ -155,6 +164,20 @@ pub fn judge(status: u16, replay: bool, body: &[u8]) -> Judged {
             refused(named(body).filter(|code| code.class() == Class::Unknown).unwrap_or(Code::ServerError))
         }
         _ => refused(named(body).unwrap_or(Code::OtherRefusal)),
+    }
+}
+
+/// Whether a body shows an order that was decided and is not durable yet.
+pub fn is_accepted(body: &[u8]) -> bool {
+    memmem::find(body, b"\"state\":\"accepted\"").is_some()
+}
+
+/// The meaning of an answer to a request around a purchase, where every 2xx is well.
+pub fn judge_step(status: u16, body: &[u8]) -> Code {
+    match status {
+        200..=299 => Code::Ok,
+        500.. => named(body).filter(|code| code.class() == Class::Unknown).unwrap_or(Code::ServerError),
+        _ => named(body).unwrap_or(Code::OtherRefusal),
     }
 }
 
@@ -183,10 +206,17 @@ fn named(body: &[u8]) -> Option<Code> {
     Code::from_name(&rest[..memchr::memchr(b'"', rest)?])
 }
 
-fn number_after(body: &[u8], name: &[u8]) -> Option<u64> {
+/// The number after `name` (as `"pay_by_ms":`), if it is there.
+pub(crate) fn number_after(body: &[u8], name: &[u8]) -> Option<u64> {
     let rest = after(body, name)?;
     let end = rest.iter().position(|b| !b.is_ascii_digit())?;
     std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+}
+
+/// The text after `name` up to the next quote; escapes are not undone.
+pub(crate) fn text_after<'a>(body: &'a [u8], name: &[u8]) -> Option<&'a str> {
+    let rest = after(body, name)?;
+    std::str::from_utf8(&rest[..memchr::memchr(b'"', rest)?]).ok()
 }
 
 fn after<'a>(body: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {

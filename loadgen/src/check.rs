@@ -10,6 +10,7 @@ use std::fmt;
 
 use crate::answer::{Class, Code};
 use crate::history::{Entry, History};
+use crate::workload::ItemPicker;
 
 /// Most violations that are kept in words; the rest is counted.
 pub const VIOLATIONS_MAX: usize = 100;
@@ -86,22 +87,75 @@ pub struct PostgresRows {
     pub orders: Vec<OrderRow>,
 }
 
-/// All that is known about one item at rest.
-#[derive(Clone, Copy, Debug)]
+/// What a buyer was answered who asked for an acked order again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recalled {
+    /// The purchase that won it.
+    pub purchase: u32,
+    /// Its number as acked.
+    pub order_id: u64,
+    /// Its units as acked.
+    pub quantity: u32,
+    /// Its units as the page shows them; `None` = there is no such order.
+    pub found: Option<u32>,
+}
+
+/// All that is known about one item at rest: the merchant's books, or what any buyer can see.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Evidence<'a> {
     /// What clients asked for and were told, if that was kept.
     pub history: Option<&'a History>,
-    /// The merchant's totals.
-    pub totals: Totals,
-    /// The merchant's list of orders.
-    pub orders: &'a [OrderRow],
+    /// The merchant's totals, if the merchant was asked.
+    pub totals: Option<Totals>,
+    /// The merchant's list of orders, if the merchant was asked.
+    pub orders: Option<&'a [OrderRow]>,
     /// What Postgres holds, if it was asked.
     pub postgres: Option<&'a PostgresRows>,
+    /// What only buyers see; used where the merchant's books are not known.
+    pub public: Public<'a>,
 }
 
-/// A broken promise.
+/// What buyers can know of an item, and whoever runs a load against it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Public<'a> {
+    /// Most units per buyer, from the item's page; 0 = not known.
+    pub cap: u32,
+    /// Units to sell, as whoever runs the load says.
+    pub stock: Option<u64>,
+    /// Whether acked orders may have given their units back meanwhile (or never took any), so
+    /// that sums of acks prove nothing.
+    pub units_return: bool,
+    /// Acked orders that their buyers asked for again.
+    pub recalled: &'a [Recalled],
+}
+
+/// A broken promise, and of which item.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Violation {
+pub struct Violation {
+    /// The item, where several were judged.
+    pub item: Option<u32>,
+    /// What was broken.
+    pub broken: Broken,
+}
+
+impl Violation {
+    /// Its name in reports.
+    pub const fn name(&self) -> &'static str {
+        self.broken.name()
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name())?;
+        self.item.map_or(Ok(()), |item| write!(f, "item {item}: "))?;
+        self.broken.fmt(f)
+    }
+}
+
+/// What was broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Broken {
     /// I1: more units went out than were granted.
     Oversold {
         /// The order with which the limit was passed; 0 = only the totals show it.
@@ -188,7 +242,7 @@ pub enum Violation {
     },
 }
 
-impl Violation {
+impl Broken {
     /// A short stable name.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -208,9 +262,8 @@ impl Violation {
     }
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.name())?;
         match self {
             Self::Oversold { order_id: 0, out, granted } => {
                 write!(f, "the item's totals have {out} units out of {granted} granted")
@@ -259,12 +312,18 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
     /// How many there are in all.
     pub violations_total: u64,
-    /// Orders looked at.
+    /// Orders of the merchant's books that were looked at.
     pub orders: u64,
-    /// Acks that were held against them.
+    /// Acks that were held against them, or against each other where there are no books.
     pub acks: u64,
     /// Rows of Postgres that were compared.
     pub postgres_orders: Option<u64>,
+    /// Whether the merchant's books were looked at; without them it is what clients can see.
+    pub has_books: bool,
+    /// Acked orders that their buyers asked for again.
+    pub recalled: u64,
+    /// What was not looked at, and why or how it could be, each a few words.
+    pub not_asked: Vec<String>,
 }
 
 impl Verdict {
@@ -272,64 +331,167 @@ impl Verdict {
     pub const fn is_fine(&self) -> bool {
         self.violations_total == 0
     }
-    fn add(&mut self, violation: Violation) {
+    /// Adds the verdict about one of several items, and names that item in what it found.
+    pub fn absorb(&mut self, item: u32, other: Self) {
+        let room = VIOLATIONS_MAX - self.violations.len().min(VIOLATIONS_MAX);
+        let named = other.violations.into_iter().map(|found| Violation { item: Some(item), ..found });
+        self.violations.extend(named.take(room));
+        self.violations_total += other.violations_total;
+        self.orders += other.orders;
+        self.acks += other.acks;
+        self.recalled += other.recalled;
+        self.has_books |= other.has_books;
+        if let Some(rows) = other.postgres_orders {
+            *self.postgres_orders.get_or_insert(0) += rows;
+        }
+        let news = other.not_asked.into_iter().filter(|words| !self.not_asked.contains(words));
+        let news: Vec<_> = news.collect();
+        self.not_asked.extend(news);
+    }
+    fn add(&mut self, broken: Broken) {
         self.violations_total += 1;
         if self.violations.len() < VIOLATIONS_MAX {
-            self.violations.push(violation);
+            self.violations.push(Violation { item: None, broken });
         }
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { orders, acks, .. } = self;
+        let Self { orders, acks, recalled, .. } = self;
         match self.violations.first() {
-            None => write!(f, "fine: {orders} orders, {acks} acks held against them")?,
+            None if self.has_books => write!(f, "fine: {orders} orders, {acks} acks held against them")?,
+            None => write!(
+                f,
+                "fine as far as clients can see: {acks} acks held against each other, \
+                 {recalled} orders asked back"
+            )?,
             Some(first) => write!(f, "VIOLATION ({} in all) {first}", self.violations_total)?,
         }
-        self.postgres_orders.map_or(Ok(()), |rows| write!(f, "; {rows} rows of Postgres compared"))
+        self.postgres_orders.map_or(Ok(()), |rows| write!(f, "; {rows} rows of Postgres compared"))?;
+        if self.not_asked.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; not asked: {}", self.not_asked.join(", "))
+        }
     }
 }
 
-/// Weighs the evidence.
+/// Weighs the evidence: the merchant's books where they are known, else what buyers can see.
 pub fn check(evidence: &Evidence<'_>) -> Verdict {
-    let mut verdict = Verdict { orders: evidence.orders.len() as u64, ..Verdict::default() };
-    check_list(evidence.orders, &mut verdict);
-    check_stock(evidence, &mut verdict);
-    check_cap(evidence, &mut verdict);
-    if let Some(history) = evidence.history {
-        check_acks(history, evidence.orders, &mut verdict);
-        check_keys(history, &mut verdict);
-        check_phantoms(history, evidence.orders, &mut verdict);
-        check_undersell(history, evidence, &mut verdict);
-    }
-    if let Some(postgres) = evidence.postgres {
-        check_postgres(evidence, postgres, &mut verdict);
+    let mut verdict = Verdict { has_books: evidence.orders.is_some(), ..Verdict::default() };
+    match (evidence.totals, evidence.orders) {
+        (Some(totals), Some(orders)) => check_books(evidence, &Books { totals, orders }, &mut verdict),
+        _ => {
+            verdict.not_asked.push("the merchant's books (give --admin)".to_owned());
+            if let Some(history) = evidence.history {
+                check_clients(history, &evidence.public, &mut verdict);
+            }
+        }
     }
     verdict
+}
+
+/// What the merchant says.
+struct Books<'a> {
+    totals: Totals,
+    orders: &'a [OrderRow],
+}
+
+fn check_books(evidence: &Evidence<'_>, books: &Books<'_>, verdict: &mut Verdict) {
+    verdict.orders = books.orders.len() as u64;
+    check_list(books.orders, verdict);
+    check_stock(books, verdict);
+    check_cap(books, verdict);
+    if let Some(history) = evidence.history {
+        check_acks(history, books.orders, verdict);
+        check_keys(history, verdict);
+        check_phantoms(history, books.orders, verdict);
+        check_undersell(history, books, verdict);
+    }
+    if let Some(postgres) = evidence.postgres {
+        check_postgres(books, postgres, verdict);
+    }
+}
+
+/// What acks alone can show: no more units than there are, no buyer above the cap, and each
+/// order still there when its buyer asks for it.
+fn check_clients(history: &History, public: &Public<'_>, verdict: &mut Verdict) {
+    let mut acked: Vec<&Entry> = winners(history).collect();
+    verdict.acks += acked.len() as u64;
+    verdict.recalled += public.recalled.len() as u64;
+    check_keys(history, verdict);
+    acked.sort_by_key(|entry| (entry.order_id, entry.done_10us));
+    acked.dedup_by_key(|entry| entry.order_id);
+    acked.sort_by_key(|entry| entry.done_10us);
+    if !public.units_return {
+        check_acked_units(&acked, public.stock, verdict);
+        check_acked_cap(history, &acked, public.cap, verdict);
+    }
+    for recalled in public.recalled {
+        let Recalled { purchase, order_id, quantity, found } = *recalled;
+        match found {
+            None => verdict.add(Broken::LostAck { order_id, key: history.names.key(purchase) }),
+            Some(shown) if shown != quantity => {
+                let how = format!("{quantity} units acked, {shown} shown to its buyer");
+                verdict.add(Broken::AckDiffers { order_id, how });
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// I1, as far as acks show it: `acked` has each order once, in the order of the answers.
+fn check_acked_units(acked: &[&Entry], stock: Option<u64>, verdict: &mut Verdict) {
+    let Some(stock) = stock.and_then(|stock| i64::try_from(stock).ok()) else { return };
+    let out: i64 = acked.iter().map(|entry| i64::from(entry.quantity)).sum();
+    let mut sum = 0;
+    let passes = |entry: &&&Entry| {
+        sum += i64::from(entry.quantity);
+        sum > stock
+    };
+    if let Some(entry) = acked.iter().find(passes) {
+        verdict.add(Broken::Oversold { order_id: entry.order_id, out, granted: stock });
+    }
+}
+
+/// I4, as far as acks show it.
+fn check_acked_cap(history: &History, acked: &[&Entry], cap: u32, verdict: &mut Verdict) {
+    if cap == 0 {
+        return;
+    }
+    let mut units_of: HashMap<u32, u64> = HashMap::new();
+    for entry in acked {
+        let units = units_of.entry(history.names.buyer_number(entry.purchase)).or_default();
+        *units += u64::from(entry.quantity);
+        if *units > u64::from(cap) {
+            let (order_id, buyer) = (entry.order_id, history.names.buyer(entry.purchase));
+            verdict.add(Broken::AboveCap { order_id, buyer, units: *units, cap });
+        }
+    }
 }
 
 /// Order numbers only grow; a key that is shown has one order.
 fn check_list(orders: &[OrderRow], verdict: &mut Verdict) {
     for pair in orders.windows(2) {
         if pair[0].order_id >= pair[1].order_id {
-            verdict.add(Violation::DuplicateOrder { order_id: pair[1].order_id });
+            verdict.add(Broken::DuplicateOrder { order_id: pair[1].order_id });
         }
     }
     let mut keys = HashMap::new();
     for row in orders {
         let Some(key) = row.key.as_deref().filter(|key| !key.is_empty()) else { continue };
         if keys.insert((row.buyer.as_str(), key), row.order_id).is_some() {
-            verdict.add(Violation::KeyWithTwoOrders { order_id: row.order_id, key: key.to_owned() });
+            verdict.add(Broken::KeyWithTwoOrders { order_id: row.order_id, key: key.to_owned() });
         }
     }
 }
 
 /// I1 and I8: by the orders, by the totals, and both against each other.
-fn check_stock(evidence: &Evidence<'_>, verdict: &mut Verdict) {
-    let totals = evidence.totals;
+fn check_stock(books: &Books<'_>, verdict: &mut Verdict) {
+    let totals = books.totals;
     let (mut held, mut sold) = (0i64, 0i64);
-    for row in evidence.orders {
+    for row in books.orders {
         let units = i64::from(row.quantity);
         match row.state {
             State::Sold => sold += units,
@@ -338,23 +500,23 @@ fn check_stock(evidence: &Evidence<'_>, verdict: &mut Verdict) {
         }
         if held + sold > totals.granted && held + sold - units <= totals.granted {
             let (order_id, granted) = (row.order_id, totals.granted);
-            verdict.add(Violation::Oversold { order_id, out: out_units(evidence.orders), granted });
+            verdict.add(Broken::Oversold { order_id, out: out_units(books.orders), granted });
         }
     }
     if totals.sold.saturating_add(totals.held) > totals.granted || totals.available < 0 {
         let out = totals.sold.saturating_add(totals.held);
-        verdict.add(Violation::Oversold { order_id: 0, out, granted: totals.granted });
+        verdict.add(Broken::Oversold { order_id: 0, out, granted: totals.granted });
     }
     if i128::from(totals.granted) != [totals.available, totals.held, totals.sold].map(i128::from).iter().sum()
     {
-        verdict.add(Violation::NotConserved { totals });
+        verdict.add(Broken::NotConserved { totals });
     }
     if (held, sold) != (totals.held, totals.sold) {
         let how = format!(
             "the orders add up to {held} held and {sold} sold, the item says {} and {}",
             totals.held, totals.sold
         );
-        verdict.add(Violation::TotalsDiffer { how });
+        verdict.add(Broken::TotalsDiffer { how });
     }
 }
 
@@ -364,18 +526,18 @@ fn out_units(orders: &[OrderRow]) -> i64 {
 }
 
 /// I4: what a buyer has, pending orders included.
-fn check_cap(evidence: &Evidence<'_>, verdict: &mut Verdict) {
-    let cap = evidence.totals.cap;
+fn check_cap(books: &Books<'_>, verdict: &mut Verdict) {
+    let cap = books.totals.cap;
     if cap == 0 {
         return;
     }
     let mut units_of: HashMap<&str, u64> = HashMap::new();
-    for row in evidence.orders.iter().filter(|row| row.state != State::Gone) {
+    for row in books.orders.iter().filter(|row| row.state != State::Gone) {
         let units = units_of.entry(&row.buyer).or_default();
         *units += u64::from(row.quantity);
         if *units > u64::from(cap) {
             let (order_id, buyer) = (row.order_id, row.buyer.clone());
-            verdict.add(Violation::AboveCap { order_id, buyer, units: *units, cap });
+            verdict.add(Broken::AboveCap { order_id, buyer, units: *units, cap });
         }
     }
 }
@@ -387,18 +549,18 @@ fn check_acks(history: &History, orders: &[OrderRow], verdict: &mut Verdict) {
         verdict.acks += 1;
         let order_id = entry.order_id;
         let Some(row) = by_id.get(&order_id) else {
-            verdict.add(Violation::LostAck { order_id, key: history.names.key(entry.purchase) });
+            verdict.add(Broken::LostAck { order_id, key: history.names.key(entry.purchase) });
             continue;
         };
         let buyer = history.names.buyer(entry.purchase);
         if row.buyer != buyer {
             let how = format!("acked to buyer {buyer}, listed for {}", row.buyer);
-            verdict.add(Violation::AckDiffers { order_id, how });
+            verdict.add(Broken::AckDiffers { order_id, how });
         }
         if row.quantity != entry.quantity || entry.quantity != history.quantity {
             let (asked, told) = (history.quantity, entry.quantity);
             let how = format!("{asked} units asked for, {told} acked, {} listed", row.quantity);
-            verdict.add(Violation::AckDiffers { order_id, how });
+            verdict.add(Broken::AckDiffers { order_id, how });
         }
     }
 }
@@ -415,17 +577,17 @@ fn check_keys(history: &History, verdict: &mut Verdict) {
         let key = || history.names.key(entry.purchase);
         if first.order_id != entry.order_id {
             let how = format!("answered with order {} and with order {}", first.order_id, entry.order_id);
-            verdict.add(Violation::AnswersDiffer { key: key(), how });
+            verdict.add(Broken::AnswersDiffer { key: key(), how });
         } else if (first.quantity, first.created_low) != (entry.quantity, entry.created_low) {
             let how = format!("order {} has another quantity or time in the second answer", entry.order_id);
-            verdict.add(Violation::AnswersDiffer { key: key(), how });
+            verdict.add(Broken::AnswersDiffer { key: key(), how });
         }
     }
     for entry in history.entries().iter().filter(|entry| entry.code.class() == Class::Refusal) {
         let Some(win) = first_of.get(&entry.purchase) else { continue };
         if entry.invoked_10us > win.done_10us {
             let how = format!("order {} first, then refused as {}", win.order_id, entry.code.name());
-            verdict.add(Violation::AnswersDiffer { key: history.names.key(entry.purchase), how });
+            verdict.add(Broken::AnswersDiffer { key: history.names.key(entry.purchase), how });
         }
     }
     check_orders_shared(history, verdict);
@@ -443,7 +605,22 @@ fn check_orders_shared(history: &History, verdict: &mut Verdict) {
         if holder != entry.purchase {
             let how =
                 format!("was given order {}, which key {} has", entry.order_id, history.names.key(holder));
-            verdict.add(Violation::AnswersDiffer { key: history.names.key(entry.purchase), how });
+            verdict.add(Broken::AnswersDiffer { key: history.names.key(entry.purchase), how });
+        }
+    }
+}
+
+/// I5 over all items of a run: keys of two items must not have been given the same order, which
+/// a look at each item alone cannot see.
+pub fn check_across_items(history: &History, verdict: &mut Verdict) {
+    let picker = ItemPicker::new(history.items, history.names.seed);
+    let mut key_of: HashMap<u64, u32> = HashMap::new();
+    for entry in winners(history) {
+        let holder = *key_of.entry(entry.order_id).or_insert(entry.purchase);
+        if picker.item(holder) != picker.item(entry.purchase) {
+            let (key, other) = (history.names.key(entry.purchase), history.names.key(holder));
+            let how = format!("was given order {}, which key {other} of another item has", entry.order_id);
+            verdict.add(Broken::AnswersDiffer { key, how });
         }
     }
 }
@@ -458,51 +635,51 @@ fn check_phantoms(history: &History, orders: &[OrderRow], verdict: &mut Verdict)
             *unknown_of.entry(history.names.buyer(entry.purchase)).or_default() += 1;
         }
     }
-    for row in orders.iter().filter(|row| row.order_id > history.baseline_order_id) {
+    for row in orders.iter().filter(|row| row.order_id > history.baseline().order_id) {
         if acked.contains_key(&row.order_id) {
             continue;
         }
         match unknown_of.get_mut(&row.buyer) {
             Some(left) if *left > 0 => *left -= 1,
-            _ => verdict.add(Violation::Phantom { order_id: row.order_id, buyer: row.buyer.clone() }),
+            _ => verdict.add(Broken::Phantom { order_id: row.order_id, buyer: row.buyer.clone() }),
         }
     }
 }
 
 /// I19: "sold out" is only true if at the end less is left than was asked for, unless units
 /// came back or were added meanwhile.
-fn check_undersell(history: &History, evidence: &Evidence<'_>, verdict: &mut Verdict) {
-    let available = evidence.totals.available;
-    let came_back = evidence.orders.iter().any(|row| matches!(row.state, State::Gone | State::Pending));
-    let granted = evidence.totals.granted;
-    let restocked = history.baseline_granted != 0 && history.baseline_granted != granted;
+fn check_undersell(history: &History, books: &Books<'_>, verdict: &mut Verdict) {
+    let available = books.totals.available;
+    let came_back = books.orders.iter().any(|row| matches!(row.state, State::Gone | State::Pending));
+    let granted = books.totals.granted;
+    let restocked = history.baseline().granted != 0 && history.baseline().granted != granted;
     if came_back || restocked || available < i64::from(history.quantity) {
         return;
     }
     let kept = history.entries().iter().map(|entry| (entry.purchase, entry.code));
     if let Some((purchase, _)) = kept.chain(history.refused()).find(|(_, code)| *code == Code::SoldOut) {
-        verdict.add(Violation::Undersold { available, key: history.names.key(purchase) });
+        verdict.add(Broken::Undersold { available, key: history.names.key(purchase) });
     }
 }
 
 /// I6: the stock row equals the totals, the rows equal the orders.
-fn check_postgres(evidence: &Evidence<'_>, postgres: &PostgresRows, verdict: &mut Verdict) {
+fn check_postgres(books: &Books<'_>, postgres: &PostgresRows, verdict: &mut Verdict) {
     verdict.postgres_orders = Some(postgres.orders.len() as u64);
-    let totals = evidence.totals;
+    let totals = books.totals;
     let (theirs, ours) =
         ((postgres.count, postgres.held, postgres.sale), (totals.available, totals.held, totals.sold));
     if theirs != ours {
         let how = format!("stock says count, held, sale = {theirs:?}, the merchant's page {ours:?}");
-        verdict.add(Violation::PostgresDiffers { order_id: 0, how });
+        verdict.add(Broken::PostgresDiffers { order_id: 0, how });
     }
-    let differs = |order_id, how: &str| Violation::PostgresDiffers { order_id, how: how.to_owned() };
+    let differs = |order_id, how: &str| Broken::PostgresDiffers { order_id, how: how.to_owned() };
     let mut rows: HashMap<u64, &OrderRow> = HashMap::new();
     for row in &postgres.orders {
         if rows.insert(row.order_id, row).is_some() {
             verdict.add(differs(row.order_id, "is in Postgres twice"));
         }
     }
-    for order in evidence.orders {
+    for order in books.orders {
         match rows.remove(&order.order_id) {
             None => verdict.add(differs(order.order_id, "is not in Postgres")),
             Some(row) if !same(row, order) => {
@@ -517,7 +694,7 @@ fn check_postgres(evidence: &Evidence<'_>, postgres: &PostgresRows, verdict: &mu
     let keyed: Vec<OrderRow> = postgres.orders.iter().filter(|row| row.key.is_some()).cloned().collect();
     let mut keys = Verdict::default();
     check_list(&sorted(keyed), &mut keys);
-    keys.violations.into_iter().for_each(|violation| verdict.add(violation));
+    keys.violations.into_iter().for_each(|violation| verdict.add(violation.broken));
 }
 
 fn sorted(mut rows: Vec<OrderRow>) -> Vec<OrderRow> {

@@ -2,17 +2,46 @@
 //!
 //! Turns flags into checked settings and outcomes into exit codes: 0 fine, 1 it
 //! could not run, 2 bad flags, 3 a promise was broken, 130 interrupted twice. What
-//! it says about an error is one line. Next: `cli/commands.rs` for what each does.
+//! it says about an error is one line. Each command has a file in `cli/`.
 
-mod args;
-mod commands;
+mod bare;
+mod capacity;
+mod classic;
+mod compare;
+mod item;
+mod load;
+mod merchant;
+mod output;
+mod report;
+mod run;
+mod scenario;
+mod shape;
+mod verify;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use clap::Parser;
+use anyhow::Result;
 use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
-pub use args::{Args, Command, ItemArgs, MerchantArgs, RunArgs, VerifyArgs};
+use crate::scenario::expand;
+
+pub use bare::BareArgs;
+pub use capacity::CapacityArgs;
+pub use classic::{BenchArgs, ClassicArgs, ClassicCommand, ServeArgs, TierArgs};
+pub use compare::CompareArgs;
+pub use item::ItemArgs;
+pub use load::{AuthKind, FlowKind, LoadArgs};
+pub use merchant::MerchantArgs;
+pub use output::OutputArgs;
+pub use report::ReportArgs;
+pub use run::RunArgs;
+pub use verify::VerifyArgs;
 
 /// Exit code: it could not run.
 pub const EXIT_FAILED: u8 = 1;
@@ -20,6 +49,70 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// Exit code: a promise was broken.
 pub const EXIT_VIOLATION: u8 = 3;
+/// Exit code: something that was asserted does not hold.
+pub const EXIT_ASSERTION: u8 = 99;
+/// Exit code of a second Ctrl-C, as shells count it.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Load generator and checker for flash sales.
+#[derive(Parser, Debug)]
+#[command(name = "stampede-loadgen", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  stampede-loadgen item --admin http://127.0.0.1:7071 --admin-token-file T --item 1 --stock 10k
+  stampede-loadgen run http://127.0.0.1:7070 --item 1 -R 50k -d 30s --admin http://127.0.0.1:7071 --admin-token-file T
+  stampede-loadgen run http://127.0.0.1:7070 --item 1 --closed -n 100k -c 200
+  stampede-loadgen run http://127.0.0.1:8080 --get / --closed -d 5s
+  stampede-loadgen report RUN.json
+  stampede-loadgen compare A.json B.json
+  stampede-loadgen verify --admin http://127.0.0.1:7071 --admin-token-file T --item 1 --history H
+
+Exit codes: 0 fine, 1 could not run, 2 bad flags, 3 a promise was broken, 99 an --assert does not hold.";
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Sends a workload, reports, and verifies what came of it
+    Run(Box<RunArgs>),
+    /// Makes one page with charts out of the record of a run
+    Report(ReportArgs),
+    /// Puts the records of two runs side by side
+    Compare(CompareArgs),
+    /// Verifies an item at rest: no oversell, no lost ack, no buyer above the cap, Postgres equal
+    Verify(VerifyArgs),
+    /// Finds the highest rate that a server holds
+    Capacity(Box<CapacityArgs>),
+    /// Lists and explains the sales that `run --scenario` knows
+    Scenarios,
+    /// Creates an item that is open now, for one hour
+    Item(ItemArgs),
+    /// Serves a constant answer from one thread: the limit to compare with
+    Bare(BareArgs),
+    /// Runs the classic designs (naive, locks, limiter, cache) beside the engine, one table at the end
+    Classic(Box<ClassicArgs>),
+}
+
+impl Command {
+    fn run(&self) -> Result<u8> {
+        match self {
+            Self::Run(args) => run::run(args),
+            Self::Report(args) => report::run(args),
+            Self::Compare(args) => compare::run(args),
+            Self::Verify(args) => verify::run(args),
+            Self::Capacity(args) => capacity::run(args),
+            Self::Scenarios => scenario::run(),
+            Self::Item(args) => item::run(args),
+            Self::Bare(args) => bare::run(args),
+            Self::Classic(args) => classic::run(args),
+        }
+    }
+}
 
 /// Flags that clap takes and that make no sense together.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -28,11 +121,11 @@ pub struct UsageError(pub String);
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match parse() {
         Ok(args) => args,
         Err(error) => return explain(&error),
     };
-    match commands::run(args) {
+    match args.command.run() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let code = if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILED };
@@ -40,6 +133,25 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// The command line, with the flags of a scenario; words that are not UTF-8 name none.
+fn parse() -> Result<Args, clap::Error> {
+    let words: Result<Vec<String>, _> = std::env::args_os().map(OsString::into_string).collect();
+    match words {
+        Ok(words) => Args::try_parse_from(expand(words)),
+        Err(_) => Args::try_parse(),
+    }
+}
+
+/// Set by the first Ctrl-C or SIGTERM; the second ends the process at once.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
 }
 
 /// Help goes to standard output; an error is one line.

@@ -6,7 +6,11 @@
 
 mod conn;
 mod pace;
+mod schedule;
+mod step;
 mod tally;
+mod timeline;
+mod way;
 mod worker;
 
 use std::io::{self, IsTerminal, Write};
@@ -17,11 +21,15 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use pace::Mode;
+pub use schedule::{PER_S_MAX, SEGMENTS_MAX, Schedule, ScheduleError, Segment};
+pub use step::{Step, StepTally};
 pub use tally::Tally;
+pub use timeline::{SLICES_MAX, Slice, Timeline};
 
 use crate::history::History;
-use crate::request::{RequestError, Template};
-use crate::workload::{Target, Workload};
+use crate::request::{Framing, RequestError, Requests, Shop};
+use crate::units::show_count;
+use crate::workload::{ITEMS_MAX, Workload};
 use worker::{Live, Share, Worker};
 
 /// Most connections of one run: more than one address has ports.
@@ -54,6 +62,10 @@ pub struct RunConfig {
     pub threads: u32,
     /// Most requests under way per connection, 1 to [`PIPELINE_MAX`].
     pub pipeline: u32,
+    /// Whether a connection carries more than one request.
+    pub keep_alive: bool,
+    /// The merchant listener, if payments are to be reported there.
+    pub shop: Option<ShopSide>,
     /// How long new requests begin; `None`: until `requests` are made.
     pub duration: Option<Duration>,
     /// How many purchases to make, retries apart; `None`: as many as the duration holds.
@@ -81,6 +93,8 @@ impl RunConfig {
             connections: 16,
             threads: 1,
             pipeline: 1,
+            keep_alive: true,
+            shop: None,
             duration: None,
             requests: Some(requests),
             timeout: Duration::from_secs(5),
@@ -93,12 +107,8 @@ impl RunConfig {
 
     /// An empty history of the right kind, if one is to be kept.
     fn history_wanted(&self) -> Option<History> {
-        match self.workload.target {
-            Target::Purchase { item } if self.keep_history => {
-                Some(History::new(self.workload.names(), item, self.workload.quantity))
-            }
-            _ => None,
-        }
+        let items = self.workload.items().filter(|_| self.keep_history)?;
+        Some(History::new(self.workload.names(), items, self.workload.quantity))
     }
 
     fn check(&self) -> Result<(), RunError> {
@@ -116,12 +126,46 @@ impl RunConfig {
         ensure(self.requests != Some(0), "the number of requests must be above 0")?;
         ensure(self.workload.users != Some(0), "there must be at least one user")?;
         ensure((0.0..=1.0).contains(&self.workload.repeat), "the share of repeats must be 0 to 1")?;
-        let rate_fits = match self.mode {
-            Mode::Open { per_s } => (1e-3..=1e8).contains(&per_s),
+        let rate_fits = match &self.mode {
+            Mode::Open(schedule) => (1e-3..=PER_S_MAX).contains(&schedule.peak_per_s()),
             Mode::Closed => true,
         };
-        ensure(rate_fits, "the rate must be 0.001 to 100 million a second")
+        ensure(rate_fits, "the rate must be 0.001 to 100 million a second")?;
+        ensure(
+            self.keep_alive || self.pipeline == 1,
+            "one connection per request leaves nothing to pipeline",
+        )?;
+        self.check_workload(ensure)
     }
+
+    fn check_workload(
+        &self,
+        ensure: impl Fn(bool, &'static str) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
+        let Workload { double_click, browse, fates, levels, .. } = &self.workload;
+        let is_share = |share: f64| (0.0..=1.0).contains(&share);
+        ensure(is_share(*double_click), "the share of double clicks must be 0 to 1")?;
+        ensure((0.0..=1_000.0).contains(browse), "onlookers read 0 to 1000 pages per purchase")?;
+        let shares = [fates.pay, fates.pay_late, fates.cancel];
+        let fits = shares.into_iter().all(is_share) && shares.iter().sum::<f64>() <= 1.0 + 1e-9;
+        ensure(fits, "the shares of those who pay, pay late and cancel must be 0 to 1 together")?;
+        ensure(!fates.pays() || self.shop.is_some(), "who pays needs the merchant listener: give --admin")?;
+        ensure(levels.is_none_or(|levels| (1..=10).contains(&levels)), "there are 1 to 10 levels")?;
+        let items_fit = self.workload.items().is_none_or(|items| {
+            let numbers = items.first >= 1 && items.first.checked_add(items.count).is_some();
+            numbers && (1..=ITEMS_MAX).contains(&items.count) && (0.0..=10.0).contains(&items.zipf)
+        });
+        ensure(items_fit, "there must be 1 to 100000 items, numbered from 1, and zipf 0 to 10")
+    }
+}
+
+/// The merchant listener as a run needs it.
+#[derive(Clone)]
+pub struct ShopSide {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// What its requests need.
+    pub shop: Shop,
 }
 
 /// What came of a run.
@@ -183,10 +227,12 @@ pub fn run(config: &RunConfig) -> Result<Outcome, RunError> {
     let began_at_ms = unix_ms();
     let length_s = config.duration.map_or(86_400, |length| length.as_secs());
     let expires_at_s = began_at_ms / 1000 + length_s + config.ride_out.as_secs() + TOKEN_SPARE_S;
-    let template = Template::new(&config.workload, &config.host, expires_at_s)?;
+    let framing = Framing { host: &config.host, keep_alive: config.keep_alive, expires_at_s };
+    let shop = config.shop.as_ref().map(|side| &side.shop);
+    let requests = Requests::new(&config.workload, framing, shop)?;
     reach(config)?;
     allow_descriptors(u64::from(config.connections) + DESCRIPTORS_SPARE)?;
-    let shares = run_threads(config, &template)?;
+    let shares = run_threads(config, &requests)?;
     Ok(merge(shares, config, began_at_ms))
 }
 
@@ -210,7 +256,7 @@ fn allow_descriptors(needed: u64) -> Result<(), RunError> {
     if raised { Ok(()) } else { Err(RunError::Descriptors { needed, allowed }) }
 }
 
-fn run_threads(config: &RunConfig, template: &Template) -> Result<Vec<Share>, RunError> {
+fn run_threads(config: &RunConfig, requests: &Requests) -> Result<Vec<Share>, RunError> {
     let threads = config.threads as usize;
     let lives: Vec<Live> = (0..threads).map(|_| Live::default()).collect();
     let clock = Instant::now();
@@ -219,7 +265,7 @@ fn run_threads(config: &RunConfig, template: &Template) -> Result<Vec<Share>, Ru
         // Sleeps are to end when they should, not up to 50 us later.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let told = (&lives[index], &*config.stop);
-        let mut worker = Worker::new(config, template.clone(), index as u64, clock, told);
+        let mut worker = Worker::new(config, requests.clone(), index as u64, clock, told);
         worker.iter_mut().for_each(Worker::warm_up);
         warm.wait();
         worker.map(Worker::run)
@@ -227,7 +273,7 @@ fn run_threads(config: &RunConfig, template: &Template) -> Result<Vec<Share>, Ru
     let begin = &begin;
     thread::scope(|scope| {
         if config.progress && io::stderr().is_terminal() {
-            scope.spawn(|| show_progress(&lives, &over));
+            scope.spawn(|| show_progress(&lives, config.duration, &over));
         }
         let handles: Vec<_> = (0..threads).map(|index| scope.spawn(move || begin(index))).collect();
         let shares: Vec<_> = handles.into_iter().map(thread::ScopedJoinHandle::join).collect();
@@ -251,19 +297,22 @@ fn merge(shares: Vec<Share>, config: &RunConfig, began_at_ms: u64) -> Outcome {
 }
 
 /// One line on standard error, four times a second, until the run is over.
-fn show_progress(lives: &[Live], over: &AtomicBool) {
+fn show_progress(lives: &[Live], length: Option<Duration>, over: &AtomicBool) {
     let (began, mut last) = (Instant::now(), 0);
+    let of_length = length.map_or_else(String::new, |length| format!(" of {:.0}s", length.as_secs_f64()));
     while !over.load(Ordering::Relaxed) {
         thread::sleep(PROGRESS_EVERY);
         let sum = |pick: fn(&Live) -> u64| lives.iter().map(pick).sum::<u64>();
         let winners = sum(|live| live.winners.load(Ordering::Relaxed));
         let refusals = sum(|live| live.refusals.load(Ordering::Relaxed));
         let doubts = sum(|live| live.doubts.load(Ordering::Relaxed));
-        let per_s = (winners + refusals).saturating_sub(last) * 4;
+        let per_s = show_count((winners + refusals).saturating_sub(last) * 4);
         last = winners + refusals;
         let seconds = began.elapsed().as_secs_f64();
-        let text =
-            format!("{seconds:6.1}s  {per_s}/s  won {winners}  refused {refusals}  tried again {doubts}");
+        let [winners, refusals, doubts] = [winners, refusals, doubts].map(show_count);
+        let text = format!(
+            "{seconds:6.1}s{of_length}  {per_s}/s  won {winners}  refused {refusals}  tried again {doubts}"
+        );
         let _ = write!(io::stderr(), "\r\x1b[K{text}");
     }
     let _ = write!(io::stderr(), "\r\x1b[K");

@@ -4,16 +4,18 @@
 //! each); a refusal of a key that was used once takes 8. Holds no text: names
 //! follow from [`Names`]. Next: [`crate::check`].
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Class, Code};
-use crate::workload::Names;
+use crate::workload::{ITEMS_MAX, ItemPicker, Items, Names};
 
-const FORMAT: &str = "stampede-history-1";
+const FORMAT: &str = "stampede-history-2";
 const ENTRY_BYTES: usize = 32;
+/// Longest first line of a file: it holds a baseline per item.
+const HEADER_BYTES_MAX: u64 = 16 << 20;
 /// Most entries that a file may announce; a larger number is damage.
 const ENTRIES_MAX: u64 = 1 << 32;
 
@@ -38,36 +40,54 @@ pub struct Entry {
     pub done_10us: u32,
 }
 
+/// How an item stood before a run, which answers only for what came later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// Orders up to this number existed.
+    pub order_id: u64,
+    /// Units granted; 0 = not known, taken to be as many as at the end.
+    pub granted: i64,
+}
+
 /// Everything that one run asked for and was told.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct History {
     /// Whose names and keys they are.
     pub names: Names,
-    /// The item.
-    pub item: u32,
+    /// The items; which purchase is of which follows from the seed.
+    pub items: Items,
     /// Units asked for per purchase.
     pub quantity: u32,
-    /// Orders up to this number existed before the run; it answers only for later ones.
-    pub baseline_order_id: u64,
-    /// Units granted before the run; 0 = not known, taken to be as many as at the end.
-    pub baseline_granted: i64,
+    /// How the items stood before the run, where that is known.
+    pub baselines: BTreeMap<u32, Baseline>,
     entries: Vec<Entry>,
     refused: Vec<u64>,
 }
 
 impl History {
     /// An empty history.
-    pub const fn new(names: Names, item: u32, quantity: u32) -> Self {
-        let (baseline_order_id, baseline_granted) = (0, 0);
-        Self {
-            names,
-            item,
-            quantity,
-            baseline_order_id,
-            baseline_granted,
-            entries: Vec::new(),
-            refused: Vec::new(),
+    pub const fn new(names: Names, items: Items, quantity: u32) -> Self {
+        let baselines = BTreeMap::new();
+        Self { names, items, quantity, baselines, entries: Vec::new(), refused: Vec::new() }
+    }
+    /// The part that is about one item.
+    pub fn of_item(&self, item: u32) -> Self {
+        let mut part = Self::new(self.names, Items::one(item), self.quantity);
+        part.baselines.extend(self.baselines.get(&item).map(|&baseline| (item, baseline)));
+        if self.items == Items::one(item) {
+            (part.entries, part.refused) = (self.entries.clone(), self.refused.clone());
+            return part;
         }
+        let picker = ItemPicker::new(self.items, self.names.seed);
+        let is_of_item = |purchase: u32| picker.item(purchase) == item;
+        part.entries.extend(self.entries.iter().filter(|entry| is_of_item(entry.purchase)));
+        part.refused.extend(self.refused.iter().filter(|&&packed| is_of_item((packed >> 8) as u32)));
+        part
+    }
+    /// How the first of its items stood before the run: the only one after [`History::of_item`].
+    pub fn baseline(&self) -> Baseline {
+        self.baselines.get(&self.items.first).copied().unwrap_or_default()
     }
     /// Adds an entry in full.
     pub fn push(&mut self, entry: Entry) {
@@ -120,10 +140,11 @@ struct Header {
     format: String,
     seed: u64,
     users: Option<u32>,
-    item: u32,
+    first_item: u32,
+    items: u32,
+    zipf: f64,
     quantity: u32,
-    baseline_order_id: u64,
-    baseline_granted: i64,
+    baselines: BTreeMap<u32, Baseline>,
     entries: u64,
     refused: u64,
 }
@@ -138,10 +159,11 @@ impl History {
             format: FORMAT.to_owned(),
             seed: self.names.seed,
             users: self.names.users,
-            item: self.item,
+            first_item: self.items.first,
+            items: self.items.count,
+            zipf: self.items.zipf,
             quantity: self.quantity,
-            baseline_order_id: self.baseline_order_id,
-            baseline_granted: self.baseline_granted,
+            baselines: self.baselines.clone(),
             entries: self.entries.len() as u64,
             refused: self.refused.len() as u64,
         };
@@ -162,15 +184,18 @@ impl History {
     /// [`HistoryError`] if it cannot be read, is of another kind or is cut short.
     pub fn read(input: &mut impl BufRead) -> Result<Self, HistoryError> {
         let mut line = Vec::new();
-        input.by_ref().take(4096).read_until(b'\n', &mut line)?;
+        input.by_ref().take(HEADER_BYTES_MAX).read_until(b'\n', &mut line)?;
         let header: Header = serde_json::from_slice(&line).map_err(|_| HistoryError::Format("no header"))?;
         if header.format != FORMAT || header.entries > ENTRIES_MAX || header.refused > ENTRIES_MAX {
             return Err(HistoryError::Format("another format"));
         }
         let names = Names { seed: header.seed, users: header.users };
-        let mut history = Self::new(names, header.item, header.quantity);
-        history.baseline_order_id = header.baseline_order_id;
-        history.baseline_granted = header.baseline_granted;
+        if !(1..=ITEMS_MAX).contains(&header.items) {
+            return Err(HistoryError::Format("an impossible number of items"));
+        }
+        let items = Items { first: header.first_item, count: header.items, zipf: header.zipf };
+        let mut history = Self::new(names, items, header.quantity);
+        history.baselines = header.baselines;
         for _ in 0..header.entries {
             let mut bytes = [0; ENTRY_BYTES];
             input.read_exact(&mut bytes)?;
@@ -220,8 +245,9 @@ mod tests {
     use super::*;
 
     fn sample() -> History {
-        let mut history = History::new(Names { seed: u64::MAX, users: Some(3) }, 9, 2);
-        (history.baseline_order_id, history.baseline_granted) = (77, 78);
+        let items = Items { first: 9, count: 3, zipf: 0.7 };
+        let mut history = History::new(Names { seed: u64::MAX, users: Some(3) }, items, 2);
+        history.baselines.insert(10, Baseline { order_id: 77, granted: 78 });
         let entry = Entry {
             purchase: u32::MAX,
             code: Code::Replayed,
@@ -235,6 +261,22 @@ mod tests {
         history.push(entry);
         history.push_refused(u32::MAX, Code::SoldOut);
         history
+    }
+
+    #[test]
+    fn every_entry_is_of_one_item() {
+        let mut history = sample();
+        let mut entry = *history.entries().first().unwrap();
+        for purchase in 0..1_000 {
+            entry.purchase = purchase;
+            history.push(entry);
+            history.push_refused(purchase, Code::SoldOut);
+        }
+        let parts: Vec<_> = history.items.numbers().map(|item| history.of_item(item)).collect();
+        let sum = |class| parts.iter().map(|part| part.count(class)).sum::<usize>();
+        assert_eq!((sum(Class::Winner), sum(Class::Refusal)), (1_001, 1_001));
+        assert!(parts.iter().all(|part| part.count(Class::Winner) > 100));
+        assert_eq!((parts[0].baseline().order_id, parts[1].baseline().order_id), (0, 77));
     }
 
     #[test]

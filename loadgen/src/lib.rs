@@ -4,9 +4,9 @@
 //! any other server with the same HTTP contract — from outside.
 //!
 //! ```text
-//! cli ──▶ engine (sends, counts) ──▶ report        bare: a server that does nothing, to compare with
-//!            │ history
-//!            ▼
+//! cli ──▶ engine (sends, counts) ──▶ record ──▶ report, assert      bare: a server that does nothing
+//!            │ history                 ▲                            classic: the designs to compare with
+//!            ▼                         │ verdict                    capacity: runs, one after another
 //!         verify (asks the server and Postgres) ──▶ check (judges)
 //! ```
 //!
@@ -14,14 +14,20 @@
 //! [`check`] for what must hold.
 
 pub mod answer;
+pub mod assert;
 pub mod bare;
+pub mod capacity;
 pub mod check;
+pub mod classic;
 pub mod cli;
 pub mod engine;
 pub mod history;
+pub mod record;
 pub mod report;
 pub mod request;
 pub mod response;
+pub mod sampler;
+pub mod scenario;
 pub mod throwaway;
 pub mod units;
 pub mod verify;

@@ -1,8 +1,8 @@
 //! Where an answer begins and ends: a strict reader of HTTP/1.1 responses.
 //!
 //! Pure bytes to value; it owns no socket and allocates only when a head changes.
-//! It takes `Content-Length` answers only: a server that chunks is told apart as
-//! [`ResponseError::Chunked`]. Next: [`crate::answer`] for what a body means.
+//! A body has a `Content-Length` or comes in chunks; one that only the end of the
+//! connection ends is an error. Next: [`crate::answer`] for what a body means.
 
 use memchr::memmem;
 
@@ -20,7 +20,7 @@ pub struct Head {
     pub status: u16,
     /// Bytes of the head, blank line included.
     pub head_bytes: usize,
-    /// Bytes of the body.
+    /// Bytes of the body as they are sent: chunks with their sizes.
     pub body_bytes: usize,
     /// Whether the server closes the connection after it.
     pub close: bool,
@@ -37,8 +37,8 @@ pub enum ResponseError {
     /// No usable length.
     #[error("the answer has no single valid Content-Length")]
     Length,
-    /// Sent in chunks.
-    #[error("the answer is chunked, which this generator does not read")]
+    /// Sent in chunks that are not chunks.
+    #[error("the answer's chunks are malformed")]
     Chunked,
     /// Longer than [`RESPONSE_BYTES_MAX`].
     #[error("the answer is longer than 1 MiB")]
@@ -51,9 +51,15 @@ pub enum ResponseError {
 pub struct Reader {
     remembered: Vec<u8>,
     head: Option<Head>,
+    chunked: bool,
+    heads_only: bool,
 }
 
 impl Reader {
+    /// A reader; `heads_only` for the answers to `HEAD`, which announce bodies that never come.
+    pub fn new(heads_only: bool) -> Self {
+        Self { heads_only, ..Self::default() }
+    }
     /// The head of the answer at the start of `bytes` if all of the answer is there, `None` if more is needed.
     ///
     /// # Errors
@@ -62,14 +68,22 @@ impl Reader {
         let head = match self.head {
             Some(head) if bytes.starts_with(&self.remembered) => head,
             _ => match parse(bytes)? {
-                Some(head) => self.remember(bytes, head),
+                Some((head, chunked)) => self.remember(bytes, head, chunked),
                 None => return Ok(None),
             },
         };
+        if self.heads_only {
+            return Ok(Some(Head { body_bytes: 0, ..head }));
+        }
+        if self.chunked {
+            let body = chunks_bytes(&bytes[head.head_bytes..])?;
+            return Ok(body.map(|body_bytes| Head { body_bytes, ..head }));
+        }
         Ok((bytes.len() - head.head_bytes >= head.body_bytes).then_some(head))
     }
 
-    fn remember(&mut self, bytes: &[u8], head: Head) -> Head {
+    fn remember(&mut self, bytes: &[u8], head: Head, chunked: bool) -> Head {
+        self.chunked = chunked;
         self.remembered.clear();
         self.head = None;
         if head.head_bytes <= REMEMBERED_BYTES_MAX {
@@ -80,7 +94,35 @@ impl Reader {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Option<Head>, ResponseError> {
+/// Bytes of a body in chunks (RFC 9112, section 7.1) with its trailer; `None` if more is needed.
+fn chunks_bytes(bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
+    let mut at = 0;
+    loop {
+        let (line, size) = match httparse::parse_chunk_size(&bytes[at..]) {
+            Ok(httparse::Status::Complete(found)) => found,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(ResponseError::Chunked),
+        };
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        if size > RESPONSE_BYTES_MAX {
+            return Err(ResponseError::TooLong);
+        }
+        at += line;
+        if size == 0 {
+            // The last chunk's line end stands before the trailer: an empty trailer is one more line end.
+            let trailer = memmem::find(&bytes[at - 2..], b"\r\n\r\n");
+            return Ok(trailer.map(|end| at - 2 + end + 4));
+        }
+        let Some(end) = bytes.get(at + size..at + size + 2) else { return Ok(None) };
+        if end != b"\r\n" {
+            return Err(ResponseError::Chunked);
+        }
+        at += size + 2;
+    }
+}
+
+/// The head, and whether the body comes in chunks.
+fn parse(bytes: &[u8]) -> Result<Option<(Head, bool)>, ResponseError> {
     let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
         let hopeless = !b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]);
         return if hopeless {
@@ -108,10 +150,10 @@ fn head_of(
     version: u8,
     fields: &[httparse::Header<'_>],
     head_bytes: usize,
-) -> Result<Head, ResponseError> {
+) -> Result<(Head, bool), ResponseError> {
     let bodiless = matches!(status, 204 | 304);
     let mut head = Head { status, head_bytes, body_bytes: 0, close: version == 0, replay: false };
-    let mut length = None;
+    let (mut length, mut chunked) = (None, false);
     for field in fields {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("content-length") {
@@ -120,7 +162,11 @@ fn head_of(
                 return Err(ResponseError::Length);
             }
         } else if is("transfer-encoding") {
-            return Err(ResponseError::Chunked);
+            // Any other coding would need its own decoder.
+            chunked = field.value.eq_ignore_ascii_case(b"chunked");
+            if !chunked || version == 0 {
+                return Err(ResponseError::Chunked);
+            }
         } else if is("connection") {
             head.close = connection_closes(field.value, version);
         } else if is("idempotent-replay") {
@@ -128,14 +174,17 @@ fn head_of(
         }
     }
     head.body_bytes = match length {
-        _ if bodiless => 0,
+        _ if bodiless || chunked => 0,
         Some(length) => length,
         None => return Err(ResponseError::Length),
     };
     if head.body_bytes > RESPONSE_BYTES_MAX - head_bytes.min(RESPONSE_BYTES_MAX) {
         return Err(ResponseError::TooLong);
     }
-    Ok(head)
+    if chunked && length.is_some() {
+        return Err(ResponseError::Length);
+    }
+    Ok((head, chunked && !bodiless))
 }
 
 fn connection_closes(value: &[u8], version: u8) -> bool {
@@ -182,9 +231,46 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\n", ResponseError::Length),
             ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", ResponseError::Length),
             ("HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", ResponseError::TooLong),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", ResponseError::Chunked),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", ResponseError::Chunked),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", ResponseError::Chunked),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc", ResponseError::Chunked),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n900000\r\n", ResponseError::TooLong),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+                ResponseError::Length,
+            ),
         ] {
             assert_eq!(Reader::default().read(text.as_bytes()), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn chunks_are_read_to_their_end() {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for body in
+            ["0\r\n\r\n", "3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", "1\r\na\r\n0\r\nX: y\r\n\r\n"]
+        {
+            let (text, mut reader) = (format!("{head}{body}"), Reader::default());
+            for cut in 0..text.len() {
+                assert_eq!(reader.read(&text.as_bytes()[..cut]), Ok(None), "{body:?} at {cut}");
+            }
+            let twice = format!("{text}{text}");
+            for _ in 0..2 {
+                let found = reader.read(twice.as_bytes()).unwrap().unwrap();
+                assert_eq!((found.head_bytes, found.body_bytes), (head.len(), body.len()), "{body:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_answer_to_head_has_no_body() {
+        let mut reader = Reader::new(true);
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ] {
+            let head = reader.read(text.as_bytes()).unwrap().unwrap();
+            assert_eq!((head.head_bytes, head.body_bytes), (text.len(), 0));
         }
     }
 

@@ -1,7 +1,10 @@
-//! Collects the evidence: asks the merchant's pages and Postgres, then hands it to the judge.
+//! Collects the evidence: asks the merchant's pages and Postgres, or, where the merchant's books
+//! are not open, what any buyer may ask; then hands it to the judge.
 //!
 //! Blocking and simple, since it runs at rest. It decides nothing: that is
-//! [`crate::check`]'s part.
+//! [`crate::check`]'s part. Next: `verify/public.rs` for what buyers are asked.
+
+mod public;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,8 +13,13 @@ use postgres::{Client, NoTls};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::check::{Evidence, OrderRow, PostgresRows, State, Totals, Verdict, check};
-use crate::history::History;
+use crate::check::{
+    Evidence, OrderRow, PostgresRows, Public, State, Totals, Verdict, check, check_across_items,
+};
+use crate::engine::RunConfig;
+use crate::history::{Baseline, History};
+use crate::request::RequestError;
+use crate::workload::Items;
 
 /// Orders asked for per page.
 const PAGE_ORDERS: usize = 1_000;
@@ -19,8 +27,10 @@ const PAGE_ORDERS: usize = 1_000;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Times that the pages are read again because the item changed meanwhile.
-const READS_MAX: usize = 20;
+/// How long the export may take to catch up, unless told otherwise.
+pub const EXPORT_WAIT: Duration = Duration::from_secs(60);
+/// How long an item may take to come to rest: holds that run out change it after the last request.
+const REST_WAIT: Duration = Duration::from_secs(60);
 
 /// Why there is no verdict.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +77,9 @@ pub enum VerifyError {
     /// Postgres does not answer as it should.
     #[error("cannot read from Postgres: {0}")]
     Postgres(String),
+    /// Buyers cannot be asked for with these settings.
+    #[error(transparent)]
+    Request(#[from] RequestError),
 }
 
 /// The merchant listener, with the token that opens it.
@@ -89,6 +102,13 @@ pub struct ItemPage {
     pub durable_lsn: u64,
     /// Highest exported LSN.
     pub exported_lsn: u64,
+}
+
+impl ItemPage {
+    /// Whether nothing changed between the two.
+    fn is_as(&self, other: &Self) -> bool {
+        (self.version, self.totals, self.accepted) == (other.version, other.totals, other.accepted)
+    }
 }
 
 impl Merchant {
@@ -174,10 +194,48 @@ impl Merchant {
 
     /// The highest order number of an item; 0 = it has none.
     ///
+    /// Order numbers grow, so that doubling steps and then halves find the last one in a few
+    /// calls, however many there are.
+    ///
     /// # Errors
     /// As [`Merchant::orders`].
     pub fn last_order_id(&self, item: u32) -> Result<u64, VerifyError> {
-        Ok(self.orders(item, 0)?.iter().map(|row| row.order_id).max().unwrap_or(0))
+        let Some(mut last) = self.first_after(item, 0)? else { return Ok(0) };
+        let mut step = PAGE_ORDERS as u64;
+        while let Some(later) = self.first_after(item, last.saturating_add(step))? {
+            last = later;
+            step = step.saturating_mul(2);
+        }
+        // `last` is an order's number, and there is none above `none_above`.
+        let mut none_above = last.saturating_add(step);
+        while last < none_above {
+            let middle = last + (none_above - last) / 2;
+            match self.first_after(item, middle)? {
+                Some(later) => last = later,
+                None => none_above = middle,
+            }
+        }
+        Ok(last)
+    }
+
+    fn first_after(&self, item: u32, after: u64) -> Result<Option<u64>, VerifyError> {
+        let path = format!("/admin/orders?item={item}&limit=1{}", after_query(after));
+        let wrong = |what: String| VerifyError::Answer { url: path.clone(), what };
+        let page: OrdersPage = serde_json::from_value(self.get(&path)?).map_err(|e| wrong(e.to_string()))?;
+        let first = page.orders.into_iter().next().map(OrderJson::row).transpose().map_err(&wrong)?;
+        match first {
+            Some(row) if row.order_id <= after => Err(wrong("the pages do not advance".to_owned())),
+            first => Ok(first.map(|row| row.order_id)),
+        }
+    }
+
+    /// How an item stands before a run, which answers only for what comes later.
+    ///
+    /// # Errors
+    /// As [`Merchant::item`] and [`Merchant::orders`].
+    pub fn baseline(&self, item: u32) -> Result<Baseline, VerifyError> {
+        let granted = self.item(item)?.totals.granted;
+        Ok(Baseline { order_id: self.last_order_id(item)?, granted })
     }
 }
 
@@ -239,63 +297,151 @@ impl OrderJson {
     }
 }
 
-/// What to verify.
-pub struct VerifyConfig<'a> {
-    /// Whom to ask.
-    pub merchant: &'a Merchant,
-    /// The database, as a URL, if it is to be compared.
+/// What to judge, and whom to ask.
+#[derive(Clone, Copy)]
+pub struct JudgeConfig<'a> {
+    /// The merchant, if the books are open; else only what clients can see is judged.
+    pub merchant: Option<&'a Merchant>,
+    /// The run, if its buyers may ask for their orders again; looked at only without a merchant.
+    pub run: Option<&'a RunConfig>,
+    /// The database, as a URL, if it is to be compared; looked at only with a merchant.
     pub postgres: Option<&'a str>,
-    /// The item.
-    pub item: u32,
+    /// The items.
+    pub items: Items,
     /// What clients were told, if that was kept.
     pub history: Option<&'a History>,
+    /// Units to sell of each item, as whoever runs the load says; looked at only without a merchant.
+    pub stock: Option<u64>,
     /// How long to wait for the export.
     pub export_wait: Duration,
 }
 
-/// Collects the evidence about an item at rest and judges it.
+impl<'a> JudgeConfig<'a> {
+    /// The merchant's books of one item and nothing else: a start to add to.
+    pub const fn books(merchant: &'a Merchant, item: u32) -> Self {
+        let (merchant, items, export_wait) = (Some(merchant), Items::one(item), EXPORT_WAIT);
+        Self { merchant, run: None, postgres: None, items, history: None, stock: None, export_wait }
+    }
+    /// What clients of a run were told and can ask again, without the merchant.
+    pub const fn clients(run: &'a RunConfig, history: &'a History) -> Self {
+        let (run, items, history, export_wait) = (Some(run), history.items, Some(history), EXPORT_WAIT);
+        Self { merchant: None, run, postgres: None, items, history, stock: None, export_wait }
+    }
+}
+
+/// Collects the evidence about items at rest, one after the other, and judges it.
 ///
 /// # Errors
 /// [`VerifyError`] if the evidence cannot be had. A broken promise is a [`Verdict`], not an error.
-pub fn verify(config: &VerifyConfig<'_>) -> Result<Verdict, VerifyError> {
-    let (page, orders) = read_at_rest(config)?;
+pub fn judge(config: &JudgeConfig<'_>) -> Result<Verdict, VerifyError> {
+    let mut left = 0;
+    let mut judge_item = |item: u32| {
+        let history = config.history.map(|history| history.of_item(item));
+        match config.merchant {
+            Some(merchant) => judge_books(config, merchant, item, history.as_ref()),
+            None => judge_clients(config, item, history.as_ref(), &mut left),
+        }
+    };
+    let mut verdict = if config.items.count == 1 {
+        judge_item(config.items.first)?
+    } else {
+        let mut sum = Verdict::default();
+        for item in config.items.numbers() {
+            sum.absorb(item, judge_item(item)?);
+        }
+        if let Some(history) = config.history {
+            check_across_items(history, &mut sum);
+        }
+        sum
+    };
+    if left > 0 {
+        verdict.not_asked.push(format!("{left} of the acked orders (a sample was)"));
+    }
+    Ok(verdict)
+}
+
+fn judge_books(
+    config: &JudgeConfig<'_>,
+    merchant: &Merchant,
+    item: u32,
+    history: Option<&History>,
+) -> Result<Verdict, VerifyError> {
+    let (page, orders) = read_at_rest(merchant, item)?;
     let postgres = match config.postgres {
         Some(url) => {
-            wait_for_export(config, page.durable_lsn)?;
-            Some(read_postgres(url, config.item).map_err(|error| VerifyError::Postgres(words(&error)))?)
+            wait_for_export(merchant, item, page.durable_lsn, config.export_wait)?;
+            Some(read_postgres(url, item).map_err(|error| VerifyError::Postgres(words(&error)))?)
         }
         None => None,
     };
-    let evidence = Evidence {
-        history: config.history,
-        totals: page.totals,
-        orders: &orders,
+    Ok(check(&Evidence {
+        history,
+        totals: Some(page.totals),
+        orders: Some(&orders),
         postgres: postgres.as_ref(),
+        ..Evidence::default()
+    }))
+}
+
+fn judge_clients(
+    config: &JudgeConfig<'_>,
+    item: u32,
+    history: Option<&History>,
+    left: &mut usize,
+) -> Result<Verdict, VerifyError> {
+    let orders_max = public::RECALLED_MAX.div_ceil(config.items.count.max(1) as usize);
+    let shown = match (config.run, history) {
+        (Some(run), Some(history)) => public::look(run, item, history, orders_max)?,
+        _ => public::Shown::default(),
     };
-    Ok(check(&evidence))
+    let public = Public {
+        cap: shown.cap,
+        stock: config.stock,
+        units_return: shown.units_return,
+        recalled: &shown.recalled,
+    };
+    *left += shown.left;
+    let mut verdict = check(&Evidence { history, public, ..Evidence::default() });
+    verdict.not_asked.extend(shown.not_asked);
+    Ok(verdict)
 }
 
 /// Page and orders of one moment: read again if the item changed in between.
-fn read_at_rest(config: &VerifyConfig<'_>) -> Result<(ItemPage, Vec<OrderRow>), VerifyError> {
-    let mut before = config.merchant.item(config.item)?;
-    for _ in 0..READS_MAX {
-        let orders = config.merchant.orders(config.item, 0)?;
-        let after = config.merchant.item(config.item)?;
-        let still =
-            (before.version, before.totals, before.accepted) == (after.version, after.totals, after.accepted);
-        if still && orders.iter().all(|row| row.state != State::Accepted) {
+fn read_at_rest(merchant: &Merchant, item: u32) -> Result<(ItemPage, Vec<OrderRow>), VerifyError> {
+    let deadline = Instant::now() + REST_WAIT;
+    loop {
+        let before = merchant.item(item)?;
+        let orders = merchant.orders(item, 0)?;
+        let after = merchant.item(item)?;
+        let decided = orders.iter().all(|row| row.state != State::Accepted);
+        if before.is_as(&after) && decided {
             return Ok((after, orders));
         }
-        before = after;
-        thread::sleep(LOOK_EVERY);
+        // Reading all orders is dear: wait until the item's own page holds still.
+        let mut last = after;
+        loop {
+            if Instant::now() >= deadline {
+                return Err(VerifyError::Restless(item));
+            }
+            thread::sleep(LOOK_EVERY);
+            let page = merchant.item(item)?;
+            if page.is_as(&last) {
+                break;
+            }
+            last = page;
+        }
     }
-    Err(VerifyError::Restless(config.item))
 }
 
-fn wait_for_export(config: &VerifyConfig<'_>, durable: u64) -> Result<(), VerifyError> {
-    let deadline = Instant::now() + config.export_wait;
+fn wait_for_export(
+    merchant: &Merchant,
+    item: u32,
+    durable: u64,
+    export_wait: Duration,
+) -> Result<(), VerifyError> {
+    let deadline = Instant::now() + export_wait;
     loop {
-        let exported = config.merchant.item(config.item)?.exported_lsn;
+        let exported = merchant.item(item)?.exported_lsn;
         if exported >= durable {
             return Ok(());
         }

@@ -4,16 +4,19 @@
 //! can be repeated and a checker can tell whose key it sees. No socket, no clock.
 //! Next: [`crate::request`] for the bytes.
 
+use std::fmt;
+use std::sync::Arc;
+
 /// Bytes of a buyer's name and of an idempotency key.
 pub const NAME_BYTES: usize = 20;
 
 /// What each request is.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Target {
-    /// A purchase of this item.
+    /// A purchase of one of these items.
     Purchase {
-        /// The item's number.
-        item: u32,
+        /// Which items, and how popular each is.
+        items: Items,
     },
     /// A bare request to this path, to measure any server.
     Raw {
@@ -22,6 +25,135 @@ pub enum Target {
         /// The path with its query.
         path: String,
     },
+}
+
+/// Items with consecutive numbers, and how unlike their popularity is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Items {
+    /// The first number, from 1.
+    pub first: u32,
+    /// How many, 1 to [`ITEMS_MAX`].
+    pub count: u32,
+    /// Exponent of Zipf's law: the k-th item is asked for in proportion to 1 / k^zipf; 0 = all alike.
+    pub zipf: f64,
+}
+
+/// Most items of one run.
+pub const ITEMS_MAX: u32 = 100_000;
+
+impl Items {
+    /// Just one item.
+    pub const fn one(item: u32) -> Self {
+        Self { first: item, count: 1, zipf: 0.0 }
+    }
+    /// Their numbers.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> + use<> {
+        self.first..self.first.saturating_add(self.count)
+    }
+}
+
+impl fmt::Display for Items {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            1 => write!(f, "item {}", self.first),
+            count => write!(f, "items {} to {}", self.first, self.first.saturating_add(count - 1)),
+        }
+    }
+}
+
+/// Which item each purchase is of: a function of the seed and the purchase's number.
+#[derive(Clone, Debug)]
+pub struct ItemPicker {
+    items: Items,
+    seed: u64,
+    /// Of item k: the share of purchases that go to the items up to it, in units of 2^-53.
+    upto: Arc<[u64]>,
+}
+
+impl ItemPicker {
+    /// A picker; costs 8 bytes per item if there are several.
+    pub fn new(items: Items, seed: u64) -> Self {
+        let weight = |k: u32| f64::from(k + 1).powf(-items.zipf);
+        let total: f64 = (0..items.count).map(weight).sum();
+        let mut sum = 0.0;
+        let share = |k| {
+            sum += weight(k) / total;
+            (sum * (1u64 << 53) as f64) as u64
+        };
+        let upto = if items.count > 1 { (0..items.count).map(share).collect() } else { Arc::default() };
+        Self { items, seed, upto }
+    }
+    /// The item of a purchase.
+    pub fn item(&self, purchase: u32) -> u32 {
+        if self.items.count <= 1 {
+            return self.items.first;
+        }
+        let dice = mix(self.seed ^ mix(u64::from(purchase) ^ ITEM_SALT)) >> 11;
+        let index = self.upto.partition_point(|&upto| upto <= dice);
+        self.items.first + (index as u32).min(self.items.count - 1)
+    }
+}
+
+/// Keeps the choice of items apart from the choice of buyers.
+const ITEM_SALT: u64 = 0x1D3A_57ED << 32;
+/// Keeps what buyers do afterwards apart from who they are.
+const FATE_SALT: u64 = 0xFA7E << 40;
+/// Keeps the level of an account apart from all else.
+const LEVEL_SALT: u64 = 0x1E7E1 << 40;
+
+/// How far a buyer goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// One request: the purchase.
+    Purchase,
+    /// State, challenge and ticket where the item asks for them, purchase, and the wait for the order.
+    Whole,
+}
+
+/// What a winner does with the order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Keeps it as it is.
+    Keep,
+    /// Pays in time.
+    Pay,
+    /// Pays after the hold went back.
+    PayLate,
+    /// Calls it off.
+    Cancel,
+}
+
+/// Shares of winners, each 0 to 1, together at most 1; what is left keeps the order.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Fates {
+    /// Who pays in time.
+    pub pay: f64,
+    /// Who pays too late.
+    pub pay_late: f64,
+    /// Who calls it off.
+    pub cancel: f64,
+}
+
+impl Fates {
+    /// What becomes of the order that a purchase won.
+    pub fn of(&self, seed: u64, purchase: u32) -> Fate {
+        let dice = unit(mix(seed ^ mix(u64::from(purchase) ^ FATE_SALT)));
+        match dice {
+            _ if dice < self.pay => Fate::Pay,
+            _ if dice < self.pay + self.pay_late => Fate::PayLate,
+            _ if dice < self.pay + self.pay_late + self.cancel => Fate::Cancel,
+            _ => Fate::Keep,
+        }
+    }
+    /// Whether anybody pays, early or late.
+    pub fn pays(&self) -> bool {
+        self.pay + self.pay_late > 0.0
+    }
+}
+
+/// A number spread over 64 bits as a share of one.
+pub(crate) fn unit(dice: u64) -> f64 {
+    (dice >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// How the server is told who buys.
@@ -51,6 +183,16 @@ pub struct Workload {
     pub users: Option<u32>,
     /// Share of requests that repeat an earlier purchase with its key, 0 to 1.
     pub repeat: f64,
+    /// Share of purchases that are sent twice at once, on two connections, with one key, 0 to 1.
+    pub double_click: f64,
+    /// Pages that onlookers read per purchase.
+    pub browse: f64,
+    /// How far a buyer goes.
+    pub flow: Flow,
+    /// What winners do with their orders.
+    pub fates: Fates,
+    /// Accounts have levels 0 to this minus one, 1 to 10; `None`: no level is told.
+    pub levels: Option<u8>,
     /// What all choices follow from.
     pub seed: u64,
     /// More header lines, `Name: value`, without line ends.
@@ -61,11 +203,16 @@ impl Workload {
     /// Purchases of one item by a new buyer each, named by header, one unit at a time.
     pub const fn purchases(item: u32, seed: u64) -> Self {
         Self {
-            target: Target::Purchase { item },
+            target: Target::Purchase { items: Items::one(item) },
             auth: Auth::Header,
             quantity: 1,
             users: None,
             repeat: 0.0,
+            double_click: 0.0,
+            browse: 0.0,
+            flow: Flow::Purchase,
+            fates: Fates { pay: 0.0, pay_late: 0.0, cancel: 0.0 },
+            levels: None,
             seed,
             headers: Vec::new(),
         }
@@ -79,9 +226,24 @@ impl Workload {
     pub const fn is_purchase(&self) -> bool {
         matches!(self.target, Target::Purchase { .. })
     }
+    /// Whether answers have no bodies.
+    pub fn is_head(&self) -> bool {
+        matches!(&self.target, Target::Raw { method, .. } if method == "HEAD")
+    }
+    /// The items that are bought; `None` in raw mode.
+    pub const fn items(&self) -> Option<Items> {
+        match self.target {
+            Target::Purchase { items } => Some(items),
+            Target::Raw { .. } => None,
+        }
+    }
     /// The names that its buyers and keys have.
     pub const fn names(&self) -> Names {
         Names { seed: self.seed, users: self.users }
+    }
+    /// Whether several requests may carry the same key.
+    pub fn shares_keys(&self) -> bool {
+        self.repeat > 0.0 || self.double_click > 0.0
     }
 }
 
@@ -101,6 +263,10 @@ impl Names {
             Some(users) => (mix(self.seed ^ mix(purchase as u64)) % users as u64) as u32,
             None => purchase,
         }
+    }
+    /// The level of the account that makes a purchase, below `levels`.
+    pub const fn level(&self, purchase: u32, levels: u8) -> u8 {
+        (mix(self.seed ^ mix(self.buyer_number(purchase) as u64 ^ LEVEL_SALT)) % levels as u64) as u8
     }
     /// Writes the buyer's name for a purchase.
     pub fn write_buyer(&self, purchase: u32, out: &mut [u8; NAME_BYTES]) {
@@ -165,6 +331,32 @@ mod tests {
         assert!(names.owns(&names.buyer(u32::MAX)));
         let other = Workload::purchases(1, 8).names();
         assert!(!other.owns(&names.buyer(42)) && !names.owns("b") && !names.owns(""));
+    }
+
+    #[test]
+    fn popularity_follows_zipf() {
+        let count = |zipf: f64| {
+            let picker = ItemPicker::new(Items { first: 7, count: 4, zipf }, 3);
+            let mut seen = [0u32; 4];
+            (0..100_000).for_each(|purchase| seen[(picker.item(purchase) - 7) as usize] += 1);
+            seen
+        };
+        // 1 + 1/2 + 1/3 + 1/4 = 25/12.
+        for (seen, share) in count(1.0).into_iter().zip([0.48, 0.24, 0.16, 0.12]) {
+            assert!((f64::from(seen) / 100_000.0 - share).abs() < 0.01, "{seen} is not {share}");
+        }
+        assert!(count(0.0).into_iter().all(|seen| seen.abs_diff(25_000) < 1_000));
+        assert_eq!(ItemPicker::new(Items::one(9), 3).item(5), 9);
+    }
+
+    #[test]
+    fn fates_have_their_shares() {
+        let fates = Fates { pay: 0.5, pay_late: 0.2, cancel: 0.1 };
+        let mut seen = [0u32; 4];
+        (0..100_000).for_each(|purchase| seen[fates.of(9, purchase) as usize] += 1);
+        for (seen, share) in seen.into_iter().zip([0.2, 0.5, 0.2, 0.1]) {
+            assert!((f64::from(seen) / 100_000.0 - share).abs() < 0.01, "{seen} is not {share}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The judge judged: each fault is planted once and has to be called by its name.
 
 use super::*;
-use crate::workload::Names;
+use crate::history::Baseline;
+use crate::workload::{Items, Names};
 
 /// A fair sale of `stock` units, one each; `demand` buyers came, one of them twice.
 struct Sale {
@@ -35,7 +36,7 @@ fn row(names: Names, purchase: u32, order_id: u64) -> OrderRow {
 
 fn fair() -> Sale {
     let names = Names { seed: 3, users: None };
-    let mut history = History::new(names, 1, 1);
+    let mut history = History::new(names, Items::one(1), 1);
     for purchase in 0..STOCK {
         history.push(entry(purchase, Code::Won, u64::from(purchase) + 100, purchase * 10));
     }
@@ -54,9 +55,10 @@ fn named(plant: impl FnOnce(&mut Sale)) -> String {
     plant(&mut sale);
     let evidence = Evidence {
         history: Some(&sale.history),
-        totals: sale.totals,
-        orders: &sale.orders,
+        totals: Some(sale.totals),
+        orders: Some(&sale.orders),
         postgres: Some(&sale.postgres),
+        ..Evidence::default()
     };
     let mut names: Vec<_> = check(&evidence).violations.iter().map(Violation::name).collect();
     names.dedup();
@@ -204,7 +206,7 @@ fn phantom_order() {
     // Orders from before the run are not its business.
     let before = |sale: &mut Sale| {
         plant(sale);
-        sale.history.baseline_order_id = 200;
+        sale.history.baselines.insert(1, Baseline { order_id: 200, granted: 0 });
     };
     assert_eq!(named(before), "");
 }
@@ -244,7 +246,7 @@ fn undersold() {
     assert_eq!(named(plant), "undersold");
     let restocked = |sale: &mut Sale| {
         plant(sale);
-        sale.history.baseline_granted = 5;
+        sale.history.baselines.insert(1, Baseline { order_id: 0, granted: 5 });
     };
     assert_eq!(named(restocked), "");
 }
@@ -256,4 +258,69 @@ fn postgres_differs() {
     assert_eq!(named(|sale| sale.postgres.orders[0].state = State::Gone), "postgres_differs");
     let extra = |sale: &mut Sale| sale.postgres.orders.push(row(sale.history.names, 60, 999));
     assert_eq!(named(extra), "postgres_differs");
+}
+
+/// What is left of a fair sale when nobody asks the merchant; each order was asked back.
+fn seen_by_clients(plant: impl FnOnce(&mut Sale, &mut Vec<Recalled>, &mut Public<'_>)) -> (String, Verdict) {
+    let mut sale = fair();
+    let mut recalled: Vec<_> = winners(&sale.history)
+        .filter(|entry| entry.code == Code::Won)
+        .map(|entry| Recalled {
+            purchase: entry.purchase,
+            order_id: entry.order_id,
+            quantity: entry.quantity,
+            found: Some(1),
+        })
+        .collect();
+    let mut public = Public { cap: 1, stock: Some(u64::from(STOCK)), ..Public::default() };
+    plant(&mut sale, &mut recalled, &mut public);
+    let public = Public { recalled: &recalled, ..public };
+    let verdict = check(&Evidence { history: Some(&sale.history), public, ..Evidence::default() });
+    let names: Vec<_> = verdict.violations.iter().map(Violation::name).collect();
+    (names.join(" "), verdict)
+}
+
+#[test]
+fn clients_alone_see_a_fair_sale_and_say_what_they_did_not_ask() {
+    let (names, verdict) = seen_by_clients(|_, _, _| {});
+    assert_eq!((names.as_str(), verdict.acks, verdict.recalled, verdict.has_books), ("", 6, 5, false));
+    assert_eq!(
+        verdict.to_string(),
+        "fine as far as clients can see: 6 acks held against each other, 5 orders asked back; \
+         not asked: the merchant's books (give --admin)"
+    );
+}
+
+#[test]
+fn clients_alone_see_what_acks_can_show() {
+    let named = |plant: fn(&mut Sale, &mut Vec<Recalled>, &mut Public<'_>)| seen_by_clients(plant).0;
+    assert_eq!(named(|sale, _, _| sale.history.push(entry(6, Code::Won, 200, 70))), "oversold");
+    assert_eq!(named(|_, _, public| public.stock = Some(4)), "oversold");
+    assert_eq!(named(|_, _, public| public.stock = None), "");
+    assert_eq!(named(|_, recalled, _| recalled[2].found = None), "lost_ack");
+    assert_eq!(named(|_, recalled, _| recalled[2].found = Some(2)), "ack_differs");
+    assert_eq!(
+        named(|sale, _, _| sale.history.push(entry(0, Code::Replayed, 201, 950))),
+        "answers_differ oversold above_cap"
+    );
+    assert_eq!(named(|sale, _, _| sale.history.push(entry(7, Code::Won, 100, 950))), "answers_differ");
+    // Two buyers behind five orders with a cap of one: three are too many.
+    assert_eq!(named(|sale, _, _| sale.history.names.users = Some(2)), "above_cap above_cap above_cap");
+    // Where units come back, sums of acks prove nothing.
+    let returned = |sale: &mut Sale, _: &mut Vec<Recalled>, public: &mut Public<'_>| {
+        sale.history.names.users = Some(2);
+        (public.stock, public.units_return) = (Some(1), true);
+    };
+    assert_eq!(named(returned), "");
+}
+
+#[test]
+fn verdicts_about_several_items_add_up_and_name_the_item() {
+    let (_, lost) = seen_by_clients(|_, recalled, _| recalled[2].found = None);
+    let (_, fine) = seen_by_clients(|_, _, _| {});
+    let mut sum = Verdict::default();
+    sum.absorb(7, fine);
+    sum.absorb(8, lost);
+    assert_eq!((sum.acks, sum.recalled, sum.violations_total, sum.not_asked.len()), (12, 10, 1, 1));
+    assert!(sum.to_string().starts_with("VIOLATION (1 in all) lost_ack: item 8: order 102"), "{sum}");
 }

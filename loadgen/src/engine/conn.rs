@@ -12,12 +12,18 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// A purchase on its way to an end.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+use super::step::Step;
+
+/// A request that has to be sent or answered; retries and the next steps of a way are the same one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Op {
-    /// Not to be sent before; orders the queue of retries.
+    /// Not to be sent before; orders the queue of those that wait.
     pub(crate) not_before_ns: u64,
+    /// When the buyer meant to begin: latency runs from here.
     pub(crate) intended_ns: u64,
+    /// When this step could have been sent.
+    pub(crate) ready_ns: u64,
+    pub(crate) step: Step,
     pub(crate) invoked_ns: u64,
     pub(crate) sent_ns: u64,
     /// When it was first in doubt; 0 = it is not.
@@ -25,6 +31,23 @@ pub(crate) struct Op {
     pub(crate) purchase: u32,
     pub(crate) attempts: u32,
     pub(crate) shared_key: bool,
+    /// Whether a challenge was solved on the way.
+    pub(crate) solved: bool,
+    /// Whether the server said that this purchase had been answered before.
+    pub(crate) replayed: bool,
+    /// The order that it is about; 0 = none yet.
+    pub(crate) order_id: u64,
+    /// The solved challenge or the ticket.
+    pub(crate) text: Option<Box<str>>,
+}
+
+/// Whom a connection leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lane {
+    /// The public listener.
+    Public,
+    /// The merchant listener, where payments are reported.
+    Shop,
 }
 
 /// What a connection is doing.
@@ -32,6 +55,8 @@ pub(crate) struct Op {
 pub(crate) enum Phase {
     /// Closed until then.
     Down { until_ns: u64 },
+    /// Closed, and opened when there is something to send: one connection per request.
+    Parked,
     /// On its way up since then.
     Connecting { since_ns: u64 },
     /// Usable.
@@ -40,6 +65,7 @@ pub(crate) enum Phase {
 
 /// One connection.
 pub(crate) struct Conn {
+    pub(crate) lane: Lane,
     pub(crate) phase: Phase,
     /// Sent and not answered, oldest first.
     pub(crate) under_way: VecDeque<Op>,
@@ -57,10 +83,11 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(pipeline: usize) -> Self {
+    pub(crate) fn new(lane: Lane, pipeline: usize) -> Self {
         let (phase, free_ns, losses, queued) = (Phase::Down { until_ns: 0 }, 0, 0, false);
         let under_way = VecDeque::with_capacity(pipeline);
         Self {
+            lane,
             phase,
             under_way,
             partial: Vec::new(),
@@ -113,11 +140,11 @@ impl Conn {
     }
 
     /// Drops the socket and all bytes; what is under way stays for the caller to judge.
-    pub(crate) fn close(&mut self, until_ns: u64) {
+    pub(crate) fn close(&mut self, phase: Phase) {
         self.socket = None;
         self.partial.clear();
         self.unsent.clear();
-        self.phase = Phase::Down { until_ns };
+        self.phase = phase;
     }
 
     /// Sends what the socket takes; tells how much.

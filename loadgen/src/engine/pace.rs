@@ -4,21 +4,30 @@
 //! whatever the server does: that is what corrects coordinated omission (Gil Tene's
 //! term). Next: [`super::worker`].
 
-use crate::workload::{Workload, mix};
+use super::schedule::{Schedule, Walk};
+use crate::workload::{Workload, mix, unit};
 
 /// How many of the latest purchases a repeat chooses from.
 const RECENT: usize = 16;
 
 /// What makes requests due.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Mode {
-    /// A fixed rate over all threads, in requests per second.
-    Open {
-        /// The rate.
-        per_s: f64,
-    },
+    /// The clock: a rate over all threads that no server can slow down.
+    Open(Schedule),
     /// A connection's next request is due when its last answer is in.
     Closed,
+}
+
+impl Mode {
+    /// The open loop at one rate, in requests per second.
+    pub const fn open(per_s: f64) -> Self {
+        Self::Open(Schedule::constant(per_s))
+    }
+    /// Whether the clock makes requests due.
+    pub const fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
 }
 
 /// A request that is due.
@@ -34,9 +43,13 @@ pub(crate) struct Due {
 
 /// One thread's share of the schedule: every `threads`-th request, from the `thread`-th on.
 pub(crate) struct Pace {
-    mode: Mode,
+    /// `None` in the closed loop.
+    walk: Option<Walk>,
+    /// When the next request is due, in seconds from the beginning; `None` = never.
+    next_s: Option<f64>,
     seed: u64,
     repeat: f64,
+    shares_keys: bool,
     thread: u64,
     threads: u64,
     taken: u64,
@@ -50,7 +63,7 @@ pub(crate) struct Pace {
 impl Pace {
     /// The share of one thread; `requests` is the limit over all threads.
     pub(crate) fn new(
-        mode: Mode,
+        mode: &Mode,
         workload: &Workload,
         thread: u64,
         threads: u64,
@@ -58,13 +71,34 @@ impl Pace {
     ) -> Self {
         let all = requests.unwrap_or(u64::MAX).min(u64::from(u32::MAX));
         let limit = all / threads + u64::from(thread < all % threads);
-        let (seed, repeat) = (workload.seed, workload.repeat);
-        let (taken, begin_ns, end_ns, recent, originals) = (0, 0, u64::MAX, [0; RECENT], 0);
-        Self { mode, seed, repeat, thread, threads, taken, limit, begin_ns, end_ns, recent, originals }
+        let mut walk = match mode {
+            Mode::Open(schedule) => Some(Walk::new(schedule.clone())),
+            Mode::Closed => None,
+        };
+        let next_s = walk.as_mut().and_then(|walk| walk.due_s(thread));
+        Self {
+            walk,
+            next_s,
+            seed: workload.seed,
+            repeat: workload.repeat,
+            shares_keys: workload.shares_keys(),
+            thread,
+            threads,
+            taken: 0,
+            limit,
+            begin_ns: 0,
+            end_ns: u64::MAX,
+            recent: [0; RECENT],
+            originals: 0,
+        }
     }
     /// Sets the first moment and the first moment after.
     pub(crate) const fn window(&mut self, begin_ns: u64, end_ns: u64) {
         (self.begin_ns, self.end_ns) = (begin_ns, end_ns);
+    }
+    /// The first moment after the window; the far future if it has no end.
+    pub(crate) const fn end_ns(&self) -> u64 {
+        self.end_ns
     }
     /// Nothing more is due.
     pub(crate) const fn stop(&mut self) {
@@ -72,7 +106,8 @@ impl Pace {
     }
     /// Whether more will be due.
     pub(crate) fn is_over(&self, now_ns: u64) -> bool {
-        self.taken >= self.limit || now_ns >= self.end_ns
+        let dry = self.walk.is_some() && self.next_s.is_none();
+        self.taken >= self.limit || now_ns >= self.end_ns || dry
     }
     /// When the next request is due, if there is one and the window is open.
     pub(crate) fn next_ns(&self, now_ns: u64) -> Option<u64> {
@@ -87,6 +122,9 @@ impl Pace {
         let intended_ns = self.due_ns(by_ns).filter(|&due_ns| due_ns <= by_ns)?;
         let (purchase, shared_key) = self.choose();
         self.taken += 1;
+        if let Some(walk) = &mut self.walk {
+            self.next_s = walk.due_s(self.taken * self.threads + self.thread);
+        }
         Some(Due { purchase, shared_key, intended_ns })
     }
 
@@ -94,9 +132,9 @@ impl Pace {
         if self.taken >= self.limit {
             return None;
         }
-        let due_ns = match self.mode {
-            Mode::Closed => now_ns,
-            Mode::Open { per_s } => self.begin_ns + (self.number() as f64 * 1e9 / per_s) as u64,
+        let due_ns = match self.walk {
+            None => now_ns,
+            Some(_) => self.begin_ns + (self.next_s? * 1e9) as u64,
         };
         (due_ns < self.end_ns).then_some(due_ns)
     }
@@ -108,13 +146,13 @@ impl Pace {
         if self.repeat > 0.0 {
             let dice = mix(self.seed ^ mix(!number));
             let known = self.originals.min(RECENT);
-            if known > 0 && ((dice >> 11) as f64) < self.repeat * (1u64 << 53) as f64 {
+            if known > 0 && unit(dice) < self.repeat {
                 return (self.recent[mix(dice) as usize % known], true);
             }
             self.recent[self.originals % RECENT] = number as u32;
             self.originals += 1;
         }
-        (number as u32, self.repeat > 0.0)
+        (number as u32, self.shares_keys)
     }
 }
 
@@ -131,7 +169,7 @@ mod tests {
         let workload = Workload::purchases(1, 1);
         let mut seen = Vec::new();
         for thread in 0..3 {
-            let mut pace = Pace::new(Mode::Open { per_s: 1000.0 }, &workload, thread, 3, Some(10));
+            let mut pace = Pace::new(&Mode::open(1000.0), &workload, thread, 3, Some(10));
             pace.window(500, u64::MAX);
             assert_eq!(pace.take(0), None);
             seen.extend(all(&mut pace, 1_000_000_000).iter().map(|due| (due.purchase, due.intended_ns)));
@@ -143,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_late_call_gets_the_intended_times_of_the_window_only() {
-        let mut pace = Pace::new(Mode::Open { per_s: 100.0 }, &Workload::purchases(1, 1), 0, 1, None);
+        let mut pace = Pace::new(&Mode::open(100.0), &Workload::purchases(1, 1), 0, 1, None);
         pace.window(0, 1_000_000_000);
         assert_eq!(pace.take(5_000_000_000), None);
         let due: Vec<_> = std::iter::from_fn(|| pace.take_backlog(5_000_000_000)).collect();
@@ -153,12 +191,12 @@ mod tests {
     #[test]
     fn repeats_have_their_share_and_name_earlier_purchases() {
         let workload = Workload { repeat: 0.25, ..Workload::purchases(1, 7) };
-        let mut pace = Pace::new(Mode::Closed, &workload, 0, 1, Some(10_000));
+        let mut pace = Pace::new(&Mode::Closed, &workload, 0, 1, Some(10_000));
         let due = all(&mut pace, 0);
         let repeats = due.iter().enumerate().filter(|(index, due)| due.purchase != *index as u32);
         assert!(repeats.clone().all(|(index, due)| (due.purchase as usize) < index && due.shared_key));
         assert!((2_300..2_700).contains(&repeats.count()));
-        let mut again = Pace::new(Mode::Closed, &workload, 0, 1, Some(10_000));
+        let mut again = Pace::new(&Mode::Closed, &workload, 0, 1, Some(10_000));
         assert_eq!(all(&mut again, 0), due, "the same seed makes the same choices");
     }
 }

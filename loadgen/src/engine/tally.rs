@@ -4,6 +4,8 @@
 
 use hdrhistogram::Histogram;
 
+use super::step::{Step, StepTally};
+use super::timeline::Timeline;
 use crate::answer::{CODES, Class, Code};
 
 /// Longest latency that is told apart, in nanoseconds (an hour); longer ones count as this.
@@ -40,7 +42,10 @@ pub struct Tally {
     pub cpu_ns: u64,
     /// How late the generator itself sent, in nanoseconds: from when a request was due and a connection free.
     pub lag: Histogram<u64>,
+    /// Counts and latencies slice by slice.
+    pub timeline: Timeline,
     by_class: [Histogram<u64>; 4],
+    steps: [StepTally; Step::ALL.len()],
 }
 
 impl Default for Tally {
@@ -63,20 +68,32 @@ impl Default for Tally {
             over_ns,
             cpu_ns,
             lag,
+            timeline: Timeline::default(),
             by_class,
+            steps: std::array::from_fn(|_| StepTally::default()),
         }
     }
 }
 
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LATENCY_NS_STEP, LATENCY_NS_MAX, 3).expect("the bounds are constants")
 }
 
 impl Tally {
-    /// Counts an end and its latency.
-    pub(crate) fn end(&mut self, code: Code, latency_ns: u64) {
+    /// Counts the end of a purchase at `now_ns` and its latency.
+    pub(crate) fn end(&mut self, now_ns: u64, code: Code, latency_ns: u64) {
         self.by_code[code as usize] += 1;
+        self.timeline.end(now_ns, code, latency_ns);
         self.by_class[code.class() as usize].saturating_record(latency_ns);
+    }
+    /// Counts the end of a request around a purchase.
+    pub(crate) fn step_end(&mut self, step: Step, code: Code, latency_ns: u64) {
+        self.steps[step as usize].end(code, latency_ns);
+    }
+    /// What came of the requests of one kind; of [`Step::Purchase`] it knows the purchases'
+    /// own part of a longer way only.
+    pub const fn step(&self, step: Step) -> &StepTally {
+        &self.steps[step as usize]
     }
     pub(crate) fn status(&mut self, status: u16) {
         self.by_status[usize::from(status).min(STATUSES - 1)] += 1;
@@ -124,6 +141,8 @@ impl Tally {
         self.last_done_ns = self.last_done_ns.max(other.last_done_ns);
         self.begin_ns = self.begin_ns.min(other.begin_ns);
         self.over_ns = self.over_ns.max(other.over_ns);
+        self.timeline.absorb(&other.timeline);
+        self.steps.iter_mut().zip(&other.steps).for_each(|(to, from)| to.absorb(from));
         let same = "all histograms have the same bounds";
         self.lag.add(&other.lag).expect(same);
         for (to, from) in self.by_class.iter_mut().zip(&other.by_class) {
@@ -141,7 +160,7 @@ mod tests {
         let mut sum = Tally::default();
         for ms in 1..=100u64 {
             let mut part = Tally::default();
-            part.end(if ms <= 50 { Code::Won } else { Code::SoldOut }, ms * 1_000_000);
+            part.end(0, if ms <= 50 { Code::Won } else { Code::SoldOut }, ms * 1_000_000);
             sum.absorb(&part);
         }
         assert_eq!((sum.total(), sum.class_count(Class::Winner), sum.count(Code::SoldOut)), (100, 50, 50));
@@ -149,7 +168,7 @@ mod tests {
         let near = |ns: u64, ms: u64| ns.abs_diff(ms * 1_000_000) < ms * 1_000;
         assert!(near(all.value_at_quantile(0.5), 50) && near(all.value_at_quantile(0.99), 99));
         assert!(near(sum.latency(Class::Winner).max(), 50));
-        sum.end(Code::TimedOut, u64::MAX);
+        sum.end(0, Code::TimedOut, u64::MAX);
         assert!(sum.latency_all().max() >= LATENCY_NS_MAX, "what is beyond the scale still counts");
     }
 }

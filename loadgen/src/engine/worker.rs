@@ -1,37 +1,42 @@
 //! One thread of the generator: its connections, its schedule, its loop.
 //!
 //! ```text
-//!            ┌────────── due ──────────┐
-//!  Pace ─────┤                         ▼             answer        ┌─▶ winner, refusal: the end
-//!            └─ retries (same key) ─▶ Conn ─▶ server ───▶ judge ───┤
-//!                   ▲                  │ lost, timed out           └─▶ unknown ──┐
-//!                   └──────────────────┴───────────────────────────────────────┘
+//!  Pace ── due ──▶ Conn ─▶ server ─── answer ──▶ way ─┬─▶ decided: the end, and perhaps a fate
+//!                   ▲  │                              ├─▶ the next step of the way ──┐
+//!                   │  └─ lost, timed out ─▶ doubt ───┴─▶ the same once more ────────┤
+//!                   └──────────────────────── waiting ◀──────────────────────────────┘
 //! ```
 //!
-//! It allocates nothing per request in the steady state and never blocks but in
-//! `epoll_wait`. Next: [`super::pace`], [`super::conn`], [`super::tally`].
+//! It allocates nothing per plain purchase in the steady state and never blocks but in
+//! `epoll_wait`. What an answer brings about is in `worker/answers.rs`. Next:
+//! [`super::way`], [`super::pace`], [`super::conn`], [`super::tally`].
+
+mod answers;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 
-use super::conn::{Conn, Op, Phase};
-use super::pace::Pace;
+use super::RunConfig;
+use super::conn::{Conn, Lane, Op, Phase};
+use super::pace::{Due, Pace};
+use super::step::Step;
 use super::tally::Tally;
-use super::{Mode, RunConfig};
-use crate::answer::{Acked, Class, Code, Judged, judge, judge_raw};
-use crate::history::{Entry, History};
-use crate::request::Template;
-use crate::response::{Head, RESPONSE_BYTES_MAX, Reader};
-use crate::workload::mix;
+use super::way;
+use crate::answer::{Acked, Class, Code};
+use crate::history::History;
+use crate::request::Requests;
+use crate::response::{RESPONSE_BYTES_MAX, Reader};
+use crate::workload::{Flow, mix, unit};
 
-/// Most requests for one purchase before it stays unknown.
-const ATTEMPTS_MAX: u32 = 1_000;
+/// Connections of a thread to the merchant listener, if payments are reported.
+const SHOP_CONNECTIONS: usize = 16;
 /// Losses in a row after which a connection is not just one that idled too long.
 const LOSSES_HOPELESS: u32 = 3;
 /// First and longest pause before a retry or a reconnect, in nanoseconds.
@@ -62,12 +67,19 @@ pub(crate) struct Share {
     pub(crate) gave_up: Option<String>,
 }
 
-/// The last refusal, so that the same words need not be read a million times.
+/// What one lane has to do and whom it has to do it with.
 #[derive(Default)]
-struct LastRefusal {
-    status: u16,
-    body: Vec<u8>,
-    code: Option<Code>,
+struct Queue {
+    /// Connections with room, the one that has waited longest first.
+    roomy: VecDeque<usize>,
+    /// Requests that wait for their time: retries and next steps.
+    waiting: BinaryHeap<Reverse<Op>>,
+}
+
+impl Queue {
+    fn due_ns(&self) -> u64 {
+        self.waiting.peek().map_or(u64::MAX, |Reverse(op)| op.not_before_ns)
+    }
 }
 
 /// One thread of the generator.
@@ -80,8 +92,7 @@ pub(crate) struct Worker<'a> {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
     conns: Vec<Conn>,
-    roomy: VecDeque<usize>,
-    retries: BinaryHeap<Reverse<Op>>,
+    lanes: [Queue; 2],
     under_way: usize,
     up: usize,
     silent_since_ns: u64,
@@ -90,21 +101,25 @@ pub(crate) struct Worker<'a> {
     dice: u64,
     last_error: String,
     pace: Pace,
-    template: Template,
+    requests: Requests,
+    /// Whether the requests around a purchase are counted one by one.
+    counts_steps: bool,
     reader: Reader,
-    last_refusal: LastRefusal,
+    last_refusal: answers::LastRefusal,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     tally: Tally,
     history: Option<History>,
     gave_up: Option<String>,
+    /// What opening the connections cost, which is not part of the run.
+    cpu_before_ns: u64,
 }
 
 impl<'a> Worker<'a> {
     /// A thread with its share of the connections, none of them open yet.
     pub(crate) fn new(
         config: &'a RunConfig,
-        template: Template,
+        requests: Requests,
         thread: u64,
         clock: Instant,
         (live, stop): (&'a Live, &'a AtomicBool),
@@ -122,9 +137,8 @@ impl<'a> Worker<'a> {
             now_ns: 0,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             events: vec![quiet; EVENTS_MAX],
-            conns: (0..own).map(|_| Conn::new(config.pipeline as usize)).collect(),
-            roomy: VecDeque::with_capacity(own),
-            retries: BinaryHeap::new(),
+            conns: connections_of(config, own),
+            lanes: Default::default(),
             under_way: 0,
             up: 0,
             silent_since_ns: 0,
@@ -132,15 +146,17 @@ impl<'a> Worker<'a> {
             cut_ns: u64::MAX,
             dice: mix(config.workload.seed ^ thread),
             last_error: String::new(),
-            pace: Pace::new(config.mode, &config.workload, thread, threads, config.requests),
-            template,
-            reader: Reader::default(),
-            last_refusal: LastRefusal::default(),
+            pace: Pace::new(&config.mode, &config.workload, thread, threads, config.requests),
+            requests,
+            counts_steps: config.workload.flow == Flow::Whole,
+            reader: Reader::new(config.workload.is_head()),
+            last_refusal: answers::LastRefusal::default(),
             inbox: vec![0; RECEIVE_BYTES],
             outbox: Vec::new(),
             tally: Tally::default(),
             history,
             gave_up: None,
+            cpu_before_ns: 0,
         })
     }
 
@@ -148,6 +164,9 @@ impl<'a> Worker<'a> {
     pub(crate) fn warm_up(&mut self) {
         self.now_ns = self.read_clock();
         let until_ns = self.now_ns + nanos(self.config.timeout);
+        if !self.config.keep_alive {
+            return self.sweep();
+        }
         while self.up < self.conns.len() && self.now_ns < until_ns && !self.stop.load(Ordering::Relaxed) {
             self.sweep();
             self.wait(self.sweep_ns);
@@ -158,7 +177,8 @@ impl<'a> Worker<'a> {
     pub(crate) fn run(mut self) -> Share {
         self.begin();
         loop {
-            self.feed_roomy();
+            self.feed_roomy(Lane::Public);
+            self.feed_roomy(Lane::Shop);
             if self.is_done() {
                 break;
             }
@@ -171,34 +191,39 @@ impl<'a> Worker<'a> {
     }
 
     fn begin(&mut self) {
+        self.cpu_before_ns = thread_cpu_ns();
         self.now_ns = self.read_clock();
         let end_ns = self.config.duration.map_or(u64::MAX, |length| self.now_ns + nanos(length));
         self.pace.window(self.now_ns, end_ns);
         self.tally.begin_ns = self.now_ns;
+        self.tally.timeline.begin(self.now_ns);
         self.tally.over_ns = if end_ns == u64::MAX { 0 } else { end_ns };
         self.silent_since_ns = self.now_ns;
     }
 
     fn is_done(&self) -> bool {
-        let idle = self.under_way == 0 && self.retries.is_empty();
+        let idle = self.under_way == 0 && self.lanes.iter().all(|queue| queue.waiting.is_empty());
         (idle && self.pace.is_over(self.now_ns)) || self.now_ns >= self.cut_ns || self.gave_up.is_some()
     }
 
     /// What is still open when the loop ends: unknowns stay unknown, backlog was never sent.
     fn close_books(mut self) -> Share {
         let left: Vec<Op> = self.conns.iter_mut().flat_map(|conn| conn.under_way.drain(..)).collect();
-        let left: Vec<Op> = left.into_iter().chain(self.retries.drain().map(|Reverse(op)| op)).collect();
+        let waiting = self.lanes.iter_mut().flat_map(|queue| queue.waiting.drain());
+        let left: Vec<Op> = left.into_iter().chain(waiting.map(|Reverse(op)| op)).collect();
         for op in left {
-            self.end(&op, Code::TimedOut, Acked::default());
+            let code = if op.attempts == 0 { Code::Unsent } else { Code::TimedOut };
+            self.end(&op, code, Acked::default());
         }
         let over_ns = if self.tally.over_ns == 0 { self.now_ns } else { self.tally.over_ns.min(self.now_ns) };
-        if self.config.mode != Mode::Closed {
+        if self.config.mode.is_open() {
             while let Some(due) = self.pace.take_backlog(over_ns) {
-                self.tally.end(Code::Unsent, over_ns.saturating_sub(due.intended_ns));
+                self.tally.timeline.due(due.intended_ns);
+                self.tally.end(over_ns, Code::Unsent, over_ns.saturating_sub(due.intended_ns));
             }
         }
         self.publish();
-        self.tally.cpu_ns = thread_cpu_ns();
+        self.tally.cpu_ns = thread_cpu_ns() - self.cpu_before_ns;
         Share { tally: self.tally, history: self.history, gave_up: self.gave_up }
     }
 
@@ -209,10 +234,10 @@ impl<'a> Worker<'a> {
     /// When to wake if no socket does it before.
     fn wake_ns(&self) -> u64 {
         let mut wake_ns = self.sweep_ns.min(self.now_ns + SLEEP_NS_MAX);
-        if !self.roomy.is_empty() {
-            let due_ns = self.pace.next_ns(self.now_ns).unwrap_or(u64::MAX);
-            let retry_ns = self.retries.peek().map_or(u64::MAX, |Reverse(op)| op.not_before_ns);
-            wake_ns = wake_ns.min(due_ns).min(retry_ns);
+        for lane in [Lane::Public, Lane::Shop] {
+            if !self.lanes[lane as usize].roomy.is_empty() {
+                wake_ns = wake_ns.min(self.next_due_ns(lane));
+            }
         }
         wake_ns
     }
@@ -239,7 +264,7 @@ impl<'a> Worker<'a> {
 
     fn handle_event(&mut self, index: usize, flags: epoll::EventFlags) {
         match self.conns[index].phase {
-            Phase::Down { .. } => {}
+            Phase::Down { .. } | Phase::Parked => {}
             Phase::Connecting { .. } => self.handle_opened(index),
             Phase::Up => {
                 if flags.contains(epoll::EventFlags::OUT) {
@@ -257,25 +282,32 @@ impl<'a> Worker<'a> {
         match self.conns[index].opened(self.epoll.as_fd(), index as u64, now_ns) {
             Ok(()) => {
                 self.up += 1;
-                self.make_roomy(index);
+                if self.conns[index].unsent.is_empty() {
+                    self.make_roomy(index);
+                } else {
+                    self.flush(index);
+                }
             }
             Err(error) => self.lose(index, Code::Reset, Some(&error)),
         }
     }
 
     fn handle_writable(&mut self, index: usize) {
+        self.flush(index);
+        if self.room(index) > 0 {
+            self.feed(index);
+        }
+    }
+
+    /// Sends what the socket did not take before, and asks to be told about room for the rest.
+    fn flush(&mut self, index: usize) {
         let conn = &mut self.conns[index];
-        match conn.send(&conn.unsent) {
-            Ok(count) => {
-                conn.unsent.drain(..count);
-                let more = !conn.unsent.is_empty();
-                if !more && let Err(error) = conn.want_write(self.epoll.as_fd(), index as u64, false) {
-                    self.lose(index, Code::Reset, Some(&error));
-                } else if !more {
-                    self.feed(index);
-                }
-            }
-            Err(error) => self.lose(index, Code::Reset, Some(&error)),
+        let sent = conn.send(&conn.unsent).and_then(|count| {
+            conn.unsent.drain(..count);
+            conn.want_write(self.epoll.as_fd(), index as u64, !conn.unsent.is_empty())
+        });
+        if let Err(error) = sent {
+            self.lose(index, Code::Reset, Some(&error));
         }
     }
 
@@ -317,10 +349,10 @@ impl<'a> Worker<'a> {
             self.under_way -= 1;
             self.conns[index].losses = 0;
             self.silent_since_ns = self.now_ns;
-            self.handle_answer(&op, head, at);
+            self.handle_answer(op, head, at);
             at += head.head_bytes + head.body_bytes;
-            if head.close {
-                return self.lose(index, Code::Reset, None);
+            if head.close || !self.keeps_alive(index) {
+                return self.retire(index);
             }
         }
         let (inbox, conn) = (&self.inbox, &mut self.conns[index]);
@@ -329,75 +361,6 @@ impl<'a> Worker<'a> {
             conn.free_ns = self.now_ns;
         }
         self.feed(index);
-    }
-
-    fn handle_answer(&mut self, op: &Op, head: Head, at: usize) {
-        self.tally.status(head.status);
-        let body_at = at + head.head_bytes;
-        let judged = if self.config.workload.is_purchase() {
-            self.judge(head, body_at)
-        } else {
-            Judged { code: judge_raw(head.status), acked: Acked::default() }
-        };
-        match judged.code.class() {
-            Class::Unknown => self.doubt(*op, judged.code),
-            _ => self.end(op, judged.code, judged.acked),
-        }
-    }
-
-    fn judge(&mut self, head: Head, body_at: usize) -> Judged {
-        let body = &self.inbox[body_at..body_at + head.body_bytes];
-        let last = &mut self.last_refusal;
-        if let Some(code) = last.code
-            && last.status == head.status
-            && last.body == body
-        {
-            return Judged { code, acked: Acked::default() };
-        }
-        let judged = judge(head.status, head.replay, body);
-        if judged.code.class() == Class::Refusal {
-            last.status = head.status;
-            last.body.clear();
-            last.body.extend_from_slice(body);
-            last.code = Some(judged.code);
-        }
-        judged
-    }
-
-    /// An attempt whose outcome nobody knows: once more with the same key, or unknown for good.
-    fn doubt(&mut self, mut op: Op, code: Code) {
-        if op.doubt_ns == 0 {
-            op.doubt_ns = self.now_ns;
-        }
-        let patient = self.now_ns - op.doubt_ns < nanos(self.config.ride_out) && op.attempts < ATTEMPTS_MAX;
-        if !self.config.workload.is_purchase() || !patient {
-            return self.end(&op, code, Acked::default());
-        }
-        self.tally.tried_again[code as usize] += 1;
-        op.not_before_ns = self.now_ns + self.pause_ns(op.attempts - 1);
-        self.retries.push(Reverse(op));
-    }
-
-    fn end(&mut self, op: &Op, code: Code, acked: Acked) {
-        self.tally.end(code, self.now_ns.saturating_sub(op.intended_ns));
-        self.tally.last_done_ns = self.now_ns;
-        let over_ns = self.tally.over_ns;
-        self.tally.late += u64::from(over_ns != 0 && self.now_ns > over_ns);
-        let Some(history) = &mut self.history else { return };
-        if code.class() == Class::Refusal && !op.shared_key {
-            return history.push_refused(op.purchase, code);
-        }
-        let in_10us = |ns: u64| u32::try_from(ns / 10_000).unwrap_or(u32::MAX);
-        history.push(Entry {
-            purchase: op.purchase,
-            code,
-            attempts: u8::try_from(op.attempts).unwrap_or(u8::MAX),
-            order_id: acked.order_id,
-            quantity: acked.quantity,
-            created_low: acked.created_at_ms as u32,
-            invoked_10us: in_10us(op.invoked_ns),
-            done_10us: in_10us(self.now_ns),
-        });
     }
 
     /// Doubling pauses with a quarter of jitter, so that connections do not come back in step.
@@ -412,14 +375,12 @@ impl<'a> Worker<'a> {
         if let Some(error) = error {
             self.last_error = error.to_string();
         }
-        if self.conns[index].phase == Phase::Up {
-            self.up -= 1;
-        }
+        self.up -= usize::from(self.conns[index].phase == Phase::Up);
         let losses = self.conns[index].losses;
         // The first time it comes straight back: servers may close idle connections.
         let until_ns = if losses == 0 { self.now_ns } else { self.now_ns + self.pause_ns(losses - 1) };
         self.conns[index].losses += 1;
-        self.conns[index].close(until_ns);
+        self.conns[index].close(Phase::Down { until_ns });
         self.sweep_ns = self.sweep_ns.min(until_ns.max(self.now_ns + 1));
         let mut met = code;
         while let Some(op) = self.conns[index].under_way.pop_front() {
@@ -429,38 +390,57 @@ impl<'a> Worker<'a> {
         }
     }
 
+    fn keeps_alive(&self, index: usize) -> bool {
+        self.config.keep_alive || self.conns[index].lane == Lane::Shop
+    }
+
+    /// Ends a connection after its last answer: one per request, or the server wished it.
+    fn retire(&mut self, index: usize) {
+        if self.keeps_alive(index) || !self.conns[index].under_way.is_empty() {
+            return self.lose(index, Code::Reset, None);
+        }
+        self.up -= 1;
+        self.conns[index].close(Phase::Parked);
+        self.conns[index].free_ns = self.now_ns;
+        self.make_roomy(index);
+    }
+
     fn make_roomy(&mut self, index: usize) {
         if !self.conns[index].queued {
             self.conns[index].queued = true;
-            self.roomy.push_back(index);
+            self.lanes[self.conns[index].lane as usize].roomy.push_back(index);
         }
     }
 
     /// Gives connections with room what is due, the one that has waited longest first.
-    fn feed_roomy(&mut self) {
-        while self.next_is_due() {
-            let Some(index) = self.roomy.pop_front() else { return };
+    fn feed_roomy(&mut self, lane: Lane) {
+        while self.next_due_ns(lane) <= self.now_ns {
+            let Some(index) = self.lanes[lane as usize].roomy.pop_front() else { return };
             self.conns[index].queued = false;
             self.feed(index);
         }
     }
 
-    fn next_is_due(&self) -> bool {
-        let retry = self.retries.peek().is_some_and(|Reverse(op)| op.not_before_ns <= self.now_ns);
-        retry || self.pace.next_ns(self.now_ns).is_some_and(|due_ns| due_ns <= self.now_ns)
+    /// When the next request of a lane is due; the far future if there is none.
+    fn next_due_ns(&self, lane: Lane) -> u64 {
+        let due_ns = match lane {
+            Lane::Public => self.pace.next_ns(self.now_ns).unwrap_or(u64::MAX),
+            Lane::Shop => u64::MAX,
+        };
+        due_ns.min(self.lanes[lane as usize].due_ns())
     }
 
     /// Sends what is due on one connection, as far as it has room, in one call.
     fn feed(&mut self, index: usize) {
         // In the open loop one at a time, so that requests spread over the connections.
-        let batch = if self.config.mode == Mode::Closed { usize::MAX } else { 1 };
+        let batch = if self.config.mode.is_open() { 1 } else { usize::MAX };
         let room = self.room(index);
         self.outbox.clear();
         let mut taken = 0;
         while taken < room.min(batch)
             && let Some(op) = self.next_op(index)
         {
-            self.template.append(op.purchase, &mut self.outbox);
+            self.write(&op);
             self.conns[index].under_way.push_back(op);
             taken += 1;
         }
@@ -474,38 +454,95 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn room(&self, index: usize) -> usize {
-        let conn = &self.conns[index];
-        let usable = conn.phase == Phase::Up && conn.unsent.is_empty();
-        if usable { self.config.pipeline as usize - conn.under_way.len() } else { 0 }
+    fn write(&mut self, op: &Op) {
+        let Self { requests, outbox: out, .. } = self;
+        match op.step {
+            Step::Purchase if !self.config.workload.is_purchase() => requests.raw(out),
+            Step::Purchase => requests.purchase(op.purchase, op.text.as_deref(), out),
+            Step::State | Step::Browse => requests.page(op.purchase, out),
+            Step::Challenge => requests.challenge(op.purchase, out),
+            Step::Ticket => requests.ticket(op.purchase, op.text.as_deref(), out),
+            Step::Wait => requests.wait(op.purchase, op.order_id, way::WAIT_MS, out),
+            Step::Pay => requests.pay(op.purchase, op.order_id, out),
+            Step::Cancel => requests.cancel(op.purchase, op.order_id, out),
+        }
     }
 
-    /// The next thing to send on this connection: a retry that has waited long enough, else what is due.
+    fn room(&self, index: usize) -> usize {
+        let conn = &self.conns[index];
+        match conn.phase {
+            Phase::Up if conn.unsent.is_empty() => self.config.pipeline as usize - conn.under_way.len(),
+            Phase::Parked => 1,
+            _ => 0,
+        }
+    }
+
+    /// The next thing to send on this connection: what has waited long enough, else what is due.
     fn next_op(&mut self, index: usize) -> Option<Op> {
         let now_ns = self.now_ns;
-        if self.retries.peek().is_some_and(|Reverse(op)| op.not_before_ns <= now_ns) {
-            let Reverse(op) = self.retries.pop()?;
+        let lane = self.conns[index].lane;
+        let queue = &mut self.lanes[lane as usize];
+        if queue.due_ns() <= now_ns {
+            let Reverse(op) = queue.waiting.pop()?;
             return Some(Op { sent_ns: now_ns, attempts: op.attempts + 1, ..op });
         }
-        let due = self.pace.take(now_ns)?;
-        if self.config.mode != Mode::Closed {
+        let due = if lane == Lane::Public { self.pace.take(now_ns)? } else { return None };
+        if self.config.mode.is_open() {
             let possible_ns = due.intended_ns.max(self.conns[index].free_ns);
             self.tally.lag.saturating_record(now_ns.saturating_sub(possible_ns));
         }
-        Some(Op {
+        Some(self.begin_way(due))
+    }
+
+    /// The first request of a buyer's way; who clicks twice and who only looks joins in.
+    fn begin_way(&mut self, due: Due) -> Op {
+        let workload = &self.config.workload;
+        self.tally.timeline.due(due.intended_ns);
+        let op = Op {
             not_before_ns: 0,
             intended_ns: due.intended_ns,
-            invoked_ns: now_ns,
-            sent_ns: now_ns,
+            ready_ns: due.intended_ns,
+            step: if workload.flow == Flow::Whole { Step::State } else { Step::Purchase },
+            invoked_ns: self.now_ns,
+            sent_ns: self.now_ns,
             doubt_ns: 0,
             purchase: due.purchase,
             attempts: 1,
             shared_key: due.shared_key,
-        })
+            solved: false,
+            replayed: false,
+            order_id: 0,
+            text: None,
+        };
+        if workload.double_click > 0.0 && self.draw() < workload.double_click {
+            self.tally.timeline.due(due.intended_ns);
+            self.wait_in(Lane::Public, Op { attempts: 0, ..op.clone() });
+        }
+        if workload.browse > 0.0 {
+            let pages = (workload.browse + self.draw()).floor() as u32;
+            for _ in 0..pages {
+                self.wait_in(Lane::Public, Op { attempts: 0, step: Step::Browse, ..op.clone() });
+            }
+        }
+        op
+    }
+
+    /// The next number of the dice, 0 to 1.
+    fn draw(&mut self) -> f64 {
+        self.dice = mix(self.dice);
+        unit(self.dice)
+    }
+
+    fn wait_in(&mut self, lane: Lane, op: Op) {
+        self.lanes[lane as usize].waiting.push(Reverse(op));
     }
 
     fn send(&mut self, index: usize) {
         let conn = &mut self.conns[index];
+        if conn.phase == Phase::Parked {
+            conn.unsent.extend_from_slice(&self.outbox);
+            return self.connect(index);
+        }
         match conn.send(&self.outbox) {
             Ok(count) if count == self.outbox.len() => {}
             Ok(count) => {
@@ -515,6 +552,21 @@ impl<'a> Worker<'a> {
                 }
             }
             Err(error) => self.lose(index, Code::Reset, Some(&error)),
+        }
+    }
+
+    fn connect(&mut self, index: usize) {
+        let Some(addr) = self.addr(self.conns[index].lane) else { return };
+        let conn = &mut self.conns[index];
+        if let Err(error) = conn.open(self.epoll.as_fd(), index as u64, addr, self.now_ns) {
+            self.lose(index, Code::Reset, Some(&error));
+        }
+    }
+
+    fn addr(&self, lane: Lane) -> Option<SocketAddr> {
+        match lane {
+            Lane::Public => Some(self.config.addr),
+            Lane::Shop => self.config.shop.as_ref().map(|shop| shop.addr),
         }
     }
 
@@ -541,18 +593,22 @@ impl<'a> Worker<'a> {
     fn is_hopeless(&self) -> bool {
         let patience_ns = nanos(self.config.ride_out.max(self.config.timeout));
         let silent_ns = self.now_ns.saturating_sub(self.silent_since_ns);
-        silent_ns > patience_ns && self.conns.iter().all(|conn| conn.losses >= LOSSES_HOPELESS)
+        let mut public = self.conns.iter().filter(|conn| conn.lane == Lane::Public);
+        silent_ns > patience_ns && public.all(|conn| conn.losses >= LOSSES_HOPELESS)
     }
 
     fn sweep_conn(&mut self, index: usize) {
         let (now_ns, timeout_ns) = (self.now_ns, nanos(self.config.timeout));
+        let keeps_alive = self.keeps_alive(index);
         let conn = &mut self.conns[index];
         match conn.phase {
+            Phase::Down { until_ns } if until_ns <= now_ns && !keeps_alive => {
+                conn.phase = Phase::Parked;
+                self.make_roomy(index);
+            }
             Phase::Down { until_ns } if until_ns <= now_ns => {
                 self.tally.reconnects += u64::from(conn.losses > 0);
-                if let Err(error) = conn.open(self.epoll.as_fd(), index as u64, self.config.addr, now_ns) {
-                    self.lose(index, Code::Reset, Some(&error));
-                }
+                self.connect(index);
             }
             Phase::Connecting { since_ns } if since_ns + timeout_ns <= now_ns => {
                 self.lose(index, Code::TimedOut, Some(&io::ErrorKind::TimedOut.into()));
@@ -563,6 +619,13 @@ impl<'a> Worker<'a> {
             _ => {}
         }
     }
+}
+
+/// The connections of one thread: `own` to the public listener, and some to the shop's side.
+fn connections_of(config: &RunConfig, own: usize) -> Vec<Conn> {
+    let shop = if config.shop.is_some() && config.workload.fates.pays() { SHOP_CONNECTIONS } else { 0 };
+    let public = (0..own).map(|_| Conn::new(Lane::Public, config.pipeline as usize));
+    public.chain((0..shop).map(|_| Conn::new(Lane::Shop, config.pipeline as usize))).collect()
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -1,7 +1,7 @@
 //! A flash-sale server of the contract's shape in a few threads, with faults to order.
 //!
 //! Slow and obvious on purpose: one lock, one thread per connection. It listens on
-//! free loopback ports and ends with its owner.
+//! free loopback ports and ends with its owner. Next: `shop.rs` for how it sells.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::shop::{Shop, refused, serve_admin, serve_buyer};
 
 /// What the server does wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +30,10 @@ pub(crate) enum Fault {
     Undersell,
     /// Does not know a key again: sells twice to it.
     ForgetKeys,
+    /// Takes the payment of an order whose hold went back, though its unit may be sold again.
+    SellExpiredHolds,
+    /// Has no pages for buyers, as a server of another make.
+    NoPages,
     /// Stalls everything once, for that long, after so many purchases.
     StallOnce { after: u64, length: Duration },
     /// Breaks every n-th connection after the decision and before the answer.
@@ -38,21 +44,49 @@ pub(crate) enum Fault {
     Mute,
 }
 
+/// What is sold, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Items, numbered from [`ITEM`].
+    pub(crate) items: u32,
+    /// Units of each.
+    pub(crate) stock: u64,
+    pub(crate) cap: u64,
+    /// `on_order`, `hold` or `on_payment`.
+    pub(crate) payment: &'static str,
+    pub(crate) hold_ms: u64,
+    /// Whether a purchase needs a ticket.
+    pub(crate) ticket: bool,
+    /// Zero bits of the proof of work that a ticket needs; `None` = no challenge.
+    pub(crate) pow_bits: Option<u32>,
+    pub(crate) min_level: u64,
+    /// From the start to the opening.
+    pub(crate) opens_in_ms: u64,
+    /// Whether `Prefer: respond-async` is honoured: 202 first, durable when asked again.
+    pub(crate) is_asynchronous: bool,
+    pub(crate) fault: Fault,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            items: 1,
+            stock: 10,
+            cap: 1,
+            payment: "on_order",
+            hold_ms: 0,
+            ticket: false,
+            pow_bits: None,
+            min_level: 0,
+            opens_in_ms: 0,
+            is_asynchronous: false,
+            fault: Fault::None,
+        }
+    }
+}
+
 pub(crate) const TOKEN: &str = "fake-token";
 pub(crate) const ITEM: u32 = 1;
-
-struct Order {
-    id: u64,
-    buyer: String,
-}
-
-struct Shop {
-    stock: u64,
-    fault: Fault,
-    orders: Vec<Order>,
-    by_key: HashMap<String, u64>,
-    decided: u64,
-}
 
 /// A running server; dropping it ends it.
 pub(crate) struct Fake {
@@ -65,15 +99,26 @@ pub(crate) struct Fake {
 impl Fake {
     /// Starts a server that sells `stock` units, one to a buyer.
     pub(crate) fn start(stock: u64, fault: Fault) -> Self {
-        let shop = Shop { stock, fault, orders: Vec::new(), by_key: HashMap::new(), decided: 0 };
-        let (shop, over) = (Arc::new(Mutex::new(shop)), Arc::new(AtomicBool::new(false)));
+        Self::with(Setup { stock, fault, ..Setup::default() })
+    }
+    pub(crate) fn with(setup: Setup) -> Self {
+        let (shop, over) = (Arc::new(Mutex::new(Shop::new(setup))), Arc::new(AtomicBool::new(false)));
         let public = listen(&shop, &over, serve_public);
-        let admin = listen(&shop, &over, serve_admin);
+        let admin = listen(&shop, &over, |shop, request| {
+            let authorized = request.fields.get("authorization").map(String::as_str);
+            let is_merchant = authorized == Some(&format!("Bearer {TOKEN}"));
+            let mut shop = shop.lock().unwrap();
+            if is_merchant { serve_admin(&mut shop, request) } else { refused(401, "unauthenticated") }
+        });
         Self { public, admin: format!("http://{admin}"), shop, over }
     }
     /// Orders that it keeps.
     pub(crate) fn orders(&self) -> usize {
         self.shop.lock().unwrap().orders.len()
+    }
+    /// Orders in this state.
+    pub(crate) fn count(&self, state: &str) -> usize {
+        self.shop.lock().unwrap().orders.iter().filter(|order| order.state == state).count()
     }
     /// Their numbers and buyers.
     pub(crate) fn rows(&self) -> Vec<(u64, String)> {
@@ -90,6 +135,7 @@ impl Drop for Fake {
     }
 }
 
+/// Answers a request; `None` breaks the connection.
 type Serve = fn(&Mutex<Shop>, &Request) -> Option<String>;
 
 fn listen(shop: &Arc<Mutex<Shop>>, over: &Arc<AtomicBool>, serve: Serve) -> SocketAddr {
@@ -108,9 +154,14 @@ fn listen(shop: &Arc<Mutex<Shop>>, over: &Arc<AtomicBool>, serve: Serve) -> Sock
     addr
 }
 
-struct Request {
-    line: String,
-    fields: HashMap<String, String>,
+/// A request, read whole.
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// The path's parts, without the query.
+    pub(crate) path: Vec<String>,
+    pub(crate) query: String,
+    pub(crate) fields: HashMap<String, String>,
+    pub(crate) body: serde_json::Value,
 }
 
 fn talk(stream: TcpStream, shop: &Mutex<Shop>, serve: Serve) -> std::io::Result<()> {
@@ -139,38 +190,34 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
         fields.insert(name.to_lowercase(), value.trim().to_owned());
     }
     let length = fields.get("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-    reader.take(length).read_to_end(&mut Vec::new())?;
-    Ok(Some(Request { line: line.trim().to_owned(), fields }))
+    let mut body = Vec::new();
+    reader.take(length).read_to_end(&mut body)?;
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    Ok(Some(Request {
+        method,
+        path: path.split('/').skip(1).map(str::to_owned).collect(),
+        query: query.to_owned(),
+        fields,
+        body: serde_json::from_slice(&body).unwrap_or_default(),
+    }))
 }
 
-fn answer(status: &str, extra: &str, body: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{extra}\r\n{body}", body.len()))
-}
-
-fn refused(code: &str) -> Option<String> {
-    answer("409 Conflict", "", &format!(r#"{{"status":409,"code":"{code}","title":"no"}}"#))
-}
-
-fn ack(id: u64, extra: &str) -> Option<String> {
-    let body = format!(
-        r#"{{"order_id":"{id}","item_id":1,"quantity":1,"state":"confirmed","created_at_ms":{id},"lsn":1}}"#
-    );
-    answer("201 Created", extra, &body)
-}
-
-/// Decides a purchase under the lock, with the fault; `None` breaks the connection.
+/// A buyer's request, with the faults that concern the connection rather than the sale.
 fn serve_public(shop: &Mutex<Shop>, request: &Request) -> Option<String> {
-    if request.line.starts_with("GET ") {
-        return answer("200 OK", "", "hello");
-    }
     let mut shop = shop.lock().unwrap();
+    let is_purchase = request.method == "POST" && request.path.last().is_some_and(|part| part == "orders");
+    let answer = serve_buyer(&mut shop, request);
+    if !is_purchase {
+        return answer;
+    }
     shop.decided += 1;
     let decided = shop.decided;
-    let answer_or_not = decide(&mut shop, request);
-    match shop.fault {
+    match shop.setup.fault {
         Fault::StallOnce { after, length } if decided == after => hold(length),
         Fault::ResetEvery(n) if decided.is_multiple_of(n) => return None,
-        Fault::FailEvery(n) if decided.is_multiple_of(n) => return answer("500 Oops", "", "{}"),
+        Fault::FailEvery(n) if decided.is_multiple_of(n) => return refused(500, "internal"),
         Fault::Mute => {
             drop(shop);
             hold(Duration::from_millis(300));
@@ -178,7 +225,7 @@ fn serve_public(shop: &Mutex<Shop>, request: &Request) -> Option<String> {
         }
         _ => {}
     }
-    answer_or_not
+    answer
 }
 
 /// Holds the lock (a stall is what is tested here, not waited for).
@@ -187,69 +234,4 @@ fn hold(length: Duration) {
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         thread::park_timeout(left);
     }
-}
-
-fn decide(shop: &mut Shop, request: &Request) -> Option<String> {
-    let (buyer, key) = (request.fields["x-buyer"].clone(), request.fields["idempotency-key"].clone());
-    if let Some(&id) = shop.by_key.get(&key).filter(|_| shop.fault != Fault::ForgetKeys) {
-        let id = if shop.fault == Fault::AnswerTwiceDifferently { id + 1_000_000 } else { id };
-        return ack(id, "Idempotent-Replay: true\r\n");
-    }
-    let capless = matches!(shop.fault, Fault::IgnoreCap | Fault::ForgetKeys);
-    if !capless && shop.orders.iter().any(|order| order.buyer == buyer) {
-        return refused("cap_reached");
-    }
-    let limit = match shop.fault {
-        Fault::OversellByOne => shop.stock + 1,
-        Fault::Undersell => shop.stock - 1,
-        _ => shop.stock,
-    };
-    if shop.orders.len() as u64 >= limit {
-        return refused("sold_out");
-    }
-    let id = (u64::from(ITEM) << 32) + shop.orders.len() as u64 + 1;
-    shop.orders.push(Order { id, buyer });
-    shop.by_key.insert(key, id);
-    ack(id, "")
-}
-
-fn serve_admin(shop: &Mutex<Shop>, request: &Request) -> Option<String> {
-    if request.fields.get("authorization").map(String::as_str) != Some(&format!("Bearer {TOKEN}")) {
-        return answer("401 Unauthorized", "", r#"{"code":"unauthenticated"}"#);
-    }
-    let shop = shop.lock().unwrap();
-    let path = request.line.split(' ').nth(1).unwrap_or("");
-    let body = match path.split_once('?') {
-        None if path == "/admin/items/1" => item_page(&shop),
-        Some(("/admin/orders", query)) => orders_page(&shop, query),
-        _ => return answer("404 Not Found", "", r#"{"code":"not_found"}"#),
-    };
-    answer("200 OK", "", &body)
-}
-
-fn item_page(shop: &Shop) -> String {
-    let sold = shop.orders.len() as u64;
-    let lost = u64::from(shop.fault == Fault::LoseAckedOrder && sold > 0);
-    let (granted, sold) = (shop.stock, sold - lost);
-    let left = granted as i64 - sold as i64;
-    format!(
-        r#"{{"id":1,"granted":{granted},"available":{left},"held":0,"sold":{sold},"cap":1,"version":{sold},"accepted":{sold},"durable_lsn":9,"exported_lsn":9}}"#
-    )
-}
-
-fn orders_page(shop: &Shop, query: &str) -> String {
-    let number = |name: &str| {
-        let value = query.split('&').find_map(|pair| pair.strip_prefix(name));
-        value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0)
-    };
-    // A page shorter than was asked for, so that paging is used.
-    let (after, limit) = (number("after="), number("limit=").min(7) as usize);
-    let skipped = usize::from(shop.fault == Fault::LoseAckedOrder);
-    let rest: Vec<_> = shop.orders.iter().skip(skipped).filter(|order| order.id > after).collect();
-    let rows = rest.iter().take(limit).map(|order| {
-        let (id, buyer) = (order.id, &order.buyer);
-        format!(r#"{{"order_id":"{id}","item_id":1,"buyer":"{buyer}","quantity":1,"state":"confirmed"}}"#)
-    });
-    let rows: Vec<_> = rows.collect();
-    format!(r#"{{"orders":[{}],"has_more":{}}}"#, rows.join(","), rest.len() > limit)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use stampede_loadgen::answer::{Class, Code};
 use stampede_loadgen::bare::Bare;
-use stampede_loadgen::engine::{Mode, Outcome, RunConfig, RunError, run};
+use stampede_loadgen::engine::{Mode, Outcome, RunConfig, RunError, Schedule, run};
 use stampede_loadgen::report::{KeptUp, Report};
 use stampede_loadgen::workload::Workload;
 
@@ -33,7 +33,7 @@ fn quantile_ms(outcome: &Outcome, quantile: f64) -> u64 {
 
 #[test]
 fn the_open_loop_shows_a_stall() {
-    let outcome = stalled(Mode::Open { per_s: RATE });
+    let outcome = stalled(Mode::Open(Schedule::constant(RATE)));
     assert_eq!(outcome.tally.count(Code::Won), REQUESTS);
     // 500 requests were due while it stalled, half of all: their waits run from 1 s down to 0.
     assert!((800..5_000).contains(&quantile_ms(&outcome, 0.99)), "{}", quantile_ms(&outcome, 0.99));
@@ -89,7 +89,7 @@ fn bare_answers_everything_pipelined_or_not() {
 fn a_short_open_run_makes_what_was_due_and_no_nan() {
     let bare = Running::start();
     let mut config = RunConfig::closed(bare.addr, Workload::get("/"), 1);
-    config.mode = Mode::Open { per_s: 1_000.0 };
+    config.mode = Mode::Open(Schedule::constant(1_000.0));
     (config.requests, config.duration) = (None, Some(Duration::from_millis(50)));
     let outcome = run(&config).unwrap();
     assert_eq!(outcome.tally.total(), 50, "due, sent or not");
@@ -104,7 +104,7 @@ fn a_short_open_run_makes_what_was_due_and_no_nan() {
 fn a_rate_that_the_server_cannot_serve_is_said_to_be_its_limit() {
     let fake = Fake::start(1, Fault::StallOnce { after: 1, length: Duration::from_millis(400) });
     let mut config = RunConfig::closed(fake.public, Workload::purchases(ITEM, 3), 1);
-    (config.mode, config.connections) = (Mode::Open { per_s: 1_000.0 }, 2);
+    (config.mode, config.connections) = (Mode::Open(Schedule::constant(1_000.0)), 2);
     (config.requests, config.duration) = (None, Some(Duration::from_millis(200)));
     let outcome = run(&config).unwrap();
     assert!(outcome.tally.count(Code::Unsent) > 100, "what was due and never sent is counted");
@@ -143,7 +143,7 @@ fn a_server_that_goes_and_comes_back_is_ridden_out() {
     // A relay that can be cut stands for `kill -9` and a restart on the same port.
     let relay = Relay::start(addr);
     let mut config = RunConfig::closed(relay.addr, Workload::purchases(ITEM, 9), 400);
-    (config.mode, config.connections) = (Mode::Open { per_s: 400.0 }, 8);
+    (config.mode, config.connections) = (Mode::Open(Schedule::constant(400.0)), 8);
     let stopper = {
         let cut = Arc::clone(&relay.cut);
         thread::spawn(move || {
@@ -168,7 +168,7 @@ fn a_server_that_stays_away_ends_the_run_with_a_reason() {
     let mut config = RunConfig::closed(relay.addr, Workload::purchases(ITEM, 2), 1_000_000);
     (config.timeout, config.ride_out) = (Duration::from_millis(100), Duration::from_secs(2));
     (config.requests, config.duration) = (None, Some(Duration::from_secs(60)));
-    config.mode = Mode::Open { per_s: 1_000.0 };
+    config.mode = Mode::Open(Schedule::constant(1_000.0));
     let outcome = run(&config).unwrap();
     assert_eq!(fake.orders(), 0);
     assert!(outcome.tally.class_count(Class::Winner) == 0 && outcome.tally.elapsed_ns() < 50_000_000_000);

@@ -1,7 +1,14 @@
 //! Integration tests of the generator: against servers that behave and servers that do not.
 
+mod capacity;
+mod classic;
 mod command;
 mod fake;
 mod faults;
+mod flow;
 mod latency;
 mod postgres;
+mod report;
+mod scenario;
+mod shop;
+mod wire;

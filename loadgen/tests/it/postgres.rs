@@ -6,7 +6,7 @@ use postgres::{Client, NoTls};
 use stampede_loadgen::check::Violation;
 use stampede_loadgen::engine::{RunConfig, run};
 use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
-use stampede_loadgen::verify::{Merchant, VerifyConfig, VerifyError, verify};
+use stampede_loadgen::verify::{JudgeConfig, Merchant, VerifyError, judge};
 use stampede_loadgen::workload::Workload;
 
 use crate::fake::{Fake, Fault, ITEM, TOKEN};
@@ -23,8 +23,7 @@ fn names(fake: &Fake, url: &str) -> Result<String, VerifyError> {
     let merchant = Merchant::new(&fake.admin, TOKEN);
     let export_wait = Duration::from_secs(1);
     let postgres = Some(url);
-    let verdict =
-        verify(&VerifyConfig { merchant: &merchant, postgres, item: ITEM, history: None, export_wait })?;
+    let verdict = judge(&JudgeConfig { postgres, export_wait, ..JudgeConfig::books(&merchant, ITEM) })?;
     let names: Vec<_> = verdict.violations.iter().map(Violation::name).collect();
     Ok(names.join(" "))
 }

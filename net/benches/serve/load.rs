@@ -62,7 +62,7 @@ impl Leg {
 
     /// At a rate, until `stop` is set.
     pub(crate) fn at_rate(self, per_s: f64, stop: std::sync::Arc<AtomicBool>) -> Self {
-        Self { config: RunConfig { mode: Mode::Open { per_s }, stop, ..self.config } }
+        Self { config: RunConfig { mode: Mode::open(per_s), stop, ..self.config } }
     }
 
     /// Runs it on the generator's processor.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use stampede_loadgen::answer::Class;
 use stampede_loadgen::engine::{self, Mode, Outcome, RunConfig};
-use stampede_loadgen::verify::{VerifyConfig, verify};
+use stampede_loadgen::verify::{self, JudgeConfig};
 use stampede_loadgen::workload::Workload;
 
 use crate::e2e_talk::{Talk, item};
@@ -36,7 +36,7 @@ pub(crate) fn rush(server: Server, seed: u64, meanwhile: impl FnOnce(Server) -> 
     let stop = Arc::new(AtomicBool::new(false));
     let workload = Workload { repeat: 0.1, ..Workload::purchases(ITEM, seed) };
     let config = RunConfig {
-        mode: Mode::Open { per_s: PER_S },
+        mode: Mode::open(PER_S),
         connections: CONNECTIONS,
         ride_out: PATIENCE,
         timeout: Duration::from_secs(10),
@@ -70,8 +70,9 @@ pub(crate) fn wait_for_sold(server: &Server, units: i64) {
 pub(crate) fn judge(server: &Server, outcome: &Outcome, postgres: Option<&str>) {
     let merchant = server.merchant();
     let history = outcome.history.as_ref();
-    let config = VerifyConfig { merchant: &merchant, postgres, item: ITEM, history, export_wait: PATIENCE };
-    let verdict = verify(&config).expect("a verdict");
+    let config =
+        JudgeConfig { postgres, history, export_wait: PATIENCE, ..JudgeConfig::books(&merchant, ITEM) };
+    let verdict = verify::judge(&config).expect("a verdict");
     assert!(verdict.is_fine(), "{verdict}: {:#?}", verdict.violations);
     let totals = merchant.item(ITEM).unwrap().totals;
     assert_eq!((totals.granted, totals.sold), (STOCK as i64, STOCK as i64));

@@ -1,0 +1,232 @@
+//! A buyer's way to an order: which request follows which answer.
+//!
+//! ```text
+//!  State ──▶ Challenge ──▶ Ticket ──▶ Purchase ──▶ Wait ──▶ decided ──▶ Pay | Cancel
+//!    │           ▲            │  ▲        ▲                     (a winner's fate)
+//!    └───────────┴────────────┴──┴────────┘  what the item does not ask for is left out
+//! ```
+//!
+//! Pure values: bytes in, the next step out; no socket, no clock. Next: `engine/worker.rs`.
+
+use sha2::{Digest, Sha256};
+
+use super::step::Step;
+use crate::answer::{Acked, Class, Code, Judged, is_accepted, judge, judge_step, number_after, text_after};
+
+/// Longest wait that one request for an order asks for, in milliseconds.
+pub(crate) const WAIT_MS: u64 = 2_000;
+/// Hardest proof of work that is tried: a million hashes or so; beyond it the buyer gives up.
+const POW_BITS_MAX: u32 = 20;
+/// Tries for each expected one before a proof of work counts as unsolvable.
+const POW_TRIES_PER_EXPECTED: u64 = 64;
+
+/// What follows an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    /// The purchase has come to an end.
+    Decided(Judged),
+    /// Nobody knows what came of this request: the same once more.
+    Doubt(Code),
+    /// On to another request.
+    Then(Then),
+}
+
+/// The next request of a way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Then {
+    pub(crate) step: Step,
+    /// How long the buyer waits for the opening before it, in milliseconds.
+    pub(crate) opens_in_ms: u64,
+    /// The order that is waited for; 0 = none.
+    pub(crate) order_id: u64,
+    /// The solved challenge or the ticket that goes with it.
+    pub(crate) text: Option<Box<str>>,
+}
+
+impl Then {
+    const fn step(step: Step) -> Self {
+        Self { step, opens_in_ms: 0, order_id: 0, text: None }
+    }
+}
+
+/// An answer to a request of a way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) replay: bool,
+    pub(crate) body: &'a [u8],
+}
+
+/// What follows this answer to `step`; `solved` tells whether a challenge was solved on the way.
+pub(crate) fn next(step: Step, answer: Answer<'_>, solved: bool) -> Next {
+    match step {
+        Step::Purchase => after_purchase(answer),
+        Step::Wait => after_wait(answer),
+        _ => match judge_step(answer.status, answer.body) {
+            Code::Ok => after_success(step, answer.body),
+            Code::ChallengeRequired if step == Step::Ticket && !solved => {
+                Next::Then(Then::step(Step::Challenge))
+            }
+            code if code.class() == Class::Unknown => Next::Doubt(code),
+            code => refused(code),
+        },
+    }
+}
+
+const fn refused(code: Code) -> Next {
+    Next::Decided(Judged { code, acked: Acked { order_id: 0, quantity: 0, created_at_ms: 0 } })
+}
+
+fn after_success(step: Step, body: &[u8]) -> Next {
+    match step {
+        Step::State => after_page(body),
+        Step::Challenge => match solve(body) {
+            Some(text) => Next::Then(Then { text: Some(text), ..Then::step(Step::Ticket) }),
+            None => refused(Code::ChallengeRequired),
+        },
+        Step::Ticket => match text_after(body, b"\"ticket\":\"") {
+            Some(ticket) => Next::Then(Then { text: Some(ticket.into()), ..Then::step(Step::Purchase) }),
+            None => Next::Doubt(Code::BadAnswer),
+        },
+        _ => Next::Doubt(Code::BadAnswer),
+    }
+}
+
+/// The item's page tells whether it is worth while to go on, how, and when.
+fn after_page(body: &[u8]) -> Next {
+    let has = |text: &[u8]| memchr::memmem::find(body, text).is_some();
+    let step = match (has(b"\"challenge\":\"always\""), has(b"\"ticket_required\":true")) {
+        (true, _) => Step::Challenge,
+        (false, true) => Step::Ticket,
+        (false, false) => Step::Purchase,
+    };
+    match text_after(body, b"\"state\":\"") {
+        Some("open") => Next::Then(Then::step(step)),
+        Some("upcoming") => {
+            let time = |name: &[u8]| number_after(body, name);
+            let (opens, now) = (time(b"\"opens_at_ms\":"), time(b"\"now_ms\":"));
+            let opens_in_ms = opens.unwrap_or(0).saturating_sub(now.unwrap_or(0));
+            Next::Then(Then { opens_in_ms, ..Then::step(step) })
+        }
+        Some("sold_out") => refused(Code::SoldOut),
+        Some("paused") => refused(Code::Paused),
+        Some("ended") => refused(Code::Ended),
+        _ => Next::Doubt(Code::BadAnswer),
+    }
+}
+
+fn after_purchase(answer: Answer<'_>) -> Next {
+    let judged = judge(answer.status, answer.replay, answer.body);
+    if judged.code.class() == Class::Winner && is_accepted(answer.body) {
+        let order_id = judged.acked.order_id;
+        return Next::Then(Then { order_id, ..Then::step(Step::Wait) });
+    }
+    match judged.code.class() {
+        Class::Unknown => Next::Doubt(judged.code),
+        _ => Next::Decided(judged),
+    }
+}
+
+/// An order that was only accepted may be gone after a crash: then the purchase is asked again.
+fn after_wait(answer: Answer<'_>) -> Next {
+    let judged = judge(answer.status, answer.replay, answer.body);
+    match judged.code {
+        Code::NotFound => Next::Then(Then::step(Step::Purchase)),
+        code if code.class() == Class::Winner && is_accepted(answer.body) => {
+            let order_id = judged.acked.order_id;
+            Next::Then(Then { order_id, ..Then::step(Step::Wait) })
+        }
+        code if code.class() == Class::Unknown => Next::Doubt(code),
+        _ => Next::Decided(judged),
+    }
+}
+
+/// Solves the proof of work that stands beside a drawn challenge: a number such that
+/// SHA-256 of `challenge:number` begins with `bits` zero bits. `None` if there is none.
+fn solve(body: &[u8]) -> Option<Box<str>> {
+    let challenge = text_after(body, b"\"challenge\":\"")?;
+    let bits = u32::try_from(number_after(body, b"\"bits\":")?).ok().filter(|&bits| bits <= POW_BITS_MAX)?;
+    let tries = POW_TRIES_PER_EXPECTED << bits;
+    let answer = (0..tries).find(|number| {
+        let hash = Sha256::digest(format!("{challenge}:{number}"));
+        let head = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+        head.leading_zeros() >= bits
+    })?;
+    Some(format!("\"challenge\":\"{challenge}\",\"answer\":\"{answer}\"").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(step: Step, status: u16, body: &str) -> Next {
+        next(step, Answer { status, replay: false, body: body.as_bytes() }, false)
+    }
+    fn then(step: Step) -> Next {
+        Next::Then(Then::step(step))
+    }
+    fn page(state: &str, ticket: bool, challenge: &str) -> String {
+        format!(
+            r#"{{"id":1,"state":"{state}","opens_at_ms":5000,"ticket_required":{ticket},"challenge":"{challenge}","now_ms":3500}}"#
+        )
+    }
+    fn order(state: &str) -> String {
+        format!(r#"{{"order_id":"8","item_id":1,"quantity":1,"state":"{state}","created_at_ms":7}}"#)
+    }
+
+    #[test]
+    fn the_page_shows_the_way() {
+        let open = |ticket, challenge| ask(Step::State, 200, &page("open", ticket, challenge));
+        assert_eq!(open(false, "never"), then(Step::Purchase));
+        assert_eq!(open(true, "suspicious"), then(Step::Ticket));
+        assert_eq!(open(true, "always"), then(Step::Challenge));
+        let early = Then { opens_in_ms: 1_500, ..Then::step(Step::Purchase) };
+        assert_eq!(ask(Step::State, 200, &page("upcoming", false, "never")), Next::Then(early));
+        assert_eq!(ask(Step::State, 200, &page("sold_out", false, "never")), refused(Code::SoldOut));
+        assert_eq!(ask(Step::State, 404, r#"{"code":"not_found"}"#), refused(Code::NotFound));
+        assert_eq!(ask(Step::State, 200, "{}"), Next::Doubt(Code::BadAnswer));
+        assert_eq!(ask(Step::State, 503, r#"{"code":"draining"}"#), Next::Doubt(Code::Draining));
+    }
+
+    #[test]
+    fn a_ticket_is_carried_on_and_a_challenge_is_met_once() {
+        let ticket = Then { text: Some("t.1".into()), ..Then::step(Step::Purchase) };
+        assert_eq!(ask(Step::Ticket, 201, r#"{"ticket":"t.1","expires_at_ms":9}"#), Next::Then(ticket));
+        let body = r#"{"status":403,"code":"challenge_required"}"#;
+        assert_eq!(ask(Step::Ticket, 403, body), then(Step::Challenge));
+        let again = next(Step::Ticket, Answer { status: 403, replay: false, body: body.as_bytes() }, true);
+        assert_eq!(again, refused(Code::ChallengeRequired));
+    }
+
+    #[test]
+    fn a_proof_of_work_is_solved() {
+        let body = r#"{"challenge":"abc","svg":"<svg/>","pow":{"bits":9},"expires_at_ms":9}"#;
+        let Next::Then(Then { step: Step::Ticket, text: Some(text), .. }) = ask(Step::Challenge, 200, body)
+        else {
+            panic!("no ticket is asked for");
+        };
+        let answer =
+            text.strip_prefix(r#""challenge":"abc","answer":""#).and_then(|rest| rest.strip_suffix('"'));
+        let hash = Sha256::digest(format!("abc:{}", answer.unwrap()));
+        assert!(hash[0] == 0 && hash[1] < 0x80, "{hash:?}");
+        // Without one, or with one that is too hard, this client cannot go on.
+        for body in [r#"{"challenge":"abc"}"#, r#"{"challenge":"abc","pow":{"bits":60}}"#] {
+            assert_eq!(ask(Step::Challenge, 200, body), refused(Code::ChallengeRequired));
+        }
+    }
+
+    #[test]
+    fn only_a_durable_order_is_an_ack() {
+        let wait = Then { order_id: 8, ..Then::step(Step::Wait) };
+        assert_eq!(ask(Step::Purchase, 202, &order("accepted")), Next::Then(wait.clone()));
+        assert_eq!(ask(Step::Wait, 200, &order("accepted")), Next::Then(wait));
+        for (step, status) in [(Step::Purchase, 201), (Step::Wait, 200)] {
+            let Next::Decided(judged) = ask(step, status, &order("held")) else { panic!("{step:?}") };
+            assert_eq!((judged.code, judged.acked.order_id), (Code::Won, 8));
+        }
+        // Gone after a crash: asked for again with the same key.
+        assert_eq!(ask(Step::Wait, 404, r#"{"code":"not_found"}"#), then(Step::Purchase));
+        assert_eq!(ask(Step::Purchase, 409, r#"{"code":"sold_out"}"#), refused(Code::SoldOut));
+        assert_eq!(ask(Step::Purchase, 500, ""), Next::Doubt(Code::ServerError));
+    }
+}

@@ -1,0 +1,213 @@
+//! What an answer brings about: the end of a purchase, its next step, or the same once more.
+//!
+//! The decisions are [`way`]'s; here they are performed and counted. Next: [`super::super::tally`].
+
+use super::{Worker, nanos};
+use crate::answer::{Acked, Class, Code, Judged, judge_raw, judge_step, number_after, text_after};
+use crate::engine::conn::{Lane, Op};
+use crate::engine::step::Step;
+use crate::engine::way::{self, Answer, Next, Then};
+use crate::history::Entry;
+use crate::response::Head;
+use crate::workload::{Fate, Flow};
+
+/// Most requests for one step before it stays unknown.
+const ATTEMPTS_MAX: u32 = 1_000;
+/// How long after the end of a hold a late payer pays, in nanoseconds.
+const LATE_NS: u64 = 1_000_000_000;
+
+/// The last refusal, so that the same words need not be read a million times.
+#[derive(Default)]
+pub(super) struct LastRefusal {
+    status: u16,
+    body: Vec<u8>,
+    code: Option<Code>,
+}
+
+impl Worker<'_> {
+    /// Takes the answer that begins at `at` in the inbox.
+    pub(super) fn handle_answer(&mut self, op: Op, head: Head, at: usize) {
+        self.tally.status(head.status);
+        let body = (at + head.head_bytes, head.body_bytes);
+        match op.step {
+            Step::Purchase if !self.config.workload.is_purchase() => {
+                self.end(&op, judge_raw(head.status), Acked::default());
+            }
+            Step::Purchase if self.config.workload.flow == Flow::Purchase => {
+                let known = self.known_refusal(head, body);
+                match known {
+                    Some(code) => self.end(&op, code, Acked::default()),
+                    None => self.handle_step(op, head, body),
+                }
+            }
+            Step::Pay | Step::Cancel | Step::Browse => match judge_step(head.status, self.body(body)) {
+                code if code.class() == Class::Unknown => self.doubt(op, code),
+                code => self.end(&op, code, Acked::default()),
+            },
+            _ => self.handle_step(op, head, body),
+        }
+    }
+
+    fn body(&self, (at, length): (usize, usize)) -> &[u8] {
+        &self.inbox[at..at + length]
+    }
+
+    /// The meaning of a refusal, if it is word for word the last one.
+    fn known_refusal(&self, head: Head, body: (usize, usize)) -> Option<Code> {
+        let last = &self.last_refusal;
+        last.code.filter(|_| last.status == head.status && last.body == self.body(body))
+    }
+
+    fn remember_refusal(&mut self, status: u16, code: Code, (at, length): (usize, usize)) {
+        let last = &mut self.last_refusal;
+        (last.status, last.code) = (status, Some(code));
+        last.body.clear();
+        last.body.extend_from_slice(&self.inbox[at..at + length]);
+    }
+
+    fn handle_step(&mut self, op: Op, head: Head, body: (usize, usize)) {
+        let replay = head.replay || op.replayed;
+        let answer = Answer { status: head.status, replay, body: self.body(body) };
+        match way::next(op.step, answer, op.solved) {
+            Next::Doubt(code) => self.doubt(op, code),
+            Next::Then(then) => {
+                self.count_step(&op, Code::Ok);
+                self.go_on(Op { replayed: replay, ..op }, then);
+            }
+            Next::Decided(judged) => {
+                self.count_step(&op, judged.code);
+                self.decide(&op, judged, head, body);
+            }
+        }
+    }
+
+    fn decide(&mut self, op: &Op, judged: Judged, head: Head, body: (usize, usize)) {
+        if judged.code.class() == Class::Refusal && op.step == Step::Purchase {
+            self.remember_refusal(head.status, judged.code, body);
+        }
+        self.end(op, judged.code, judged.acked);
+        if judged.code == Code::Won {
+            self.meet_fate(op, judged.acked, body);
+        }
+    }
+
+    /// The next step of a buyer's way, now or at the opening.
+    fn go_on(&mut self, op: Op, then: Then) {
+        if op.step == Step::Wait {
+            // Still not durable, or gone: the patience is that for an unknown outcome.
+            let same = Op { step: then.step, ..op };
+            return self.doubt(same, Code::TimedOut);
+        }
+        let wait_ns = then.opens_in_ms.saturating_mul(1_000_000);
+        let ready_ns = self.now_ns.saturating_add(wait_ns);
+        let next = Op {
+            step: then.step,
+            not_before_ns: ready_ns,
+            ready_ns,
+            // Who waits for the opening means to buy then.
+            intended_ns: if wait_ns > 0 { ready_ns } else { op.intended_ns },
+            attempts: 0,
+            solved: op.solved || op.step == Step::Challenge,
+            order_id: then.order_id,
+            text: then.text,
+            ..op
+        };
+        self.wait_unless_too_late(Lane::Public, next);
+    }
+
+    /// What a winner does with the order.
+    fn meet_fate(&mut self, op: &Op, acked: Acked, body: (usize, usize)) {
+        let workload = &self.config.workload;
+        let fate = workload.fates.of(workload.seed, op.purchase);
+        let body = self.body(body);
+        let unpaid = matches!(text_after(body, b"\"state\":\""), Some("held" | "pending"));
+        let pay_by_ms = number_after(body, b"\"pay_by_ms\":").unwrap_or(0);
+        let hold_ns = pay_by_ms.saturating_sub(acked.created_at_ms).saturating_mul(1_000_000);
+        let (lane, step, in_ns) = match fate {
+            Fate::Pay if unpaid => (Lane::Shop, Step::Pay, 0),
+            Fate::PayLate if unpaid && pay_by_ms > 0 => {
+                (Lane::Shop, Step::Pay, hold_ns.saturating_add(LATE_NS))
+            }
+            Fate::PayLate if unpaid => (Lane::Shop, Step::Pay, 0),
+            Fate::Cancel => (Lane::Public, Step::Cancel, 0),
+            _ => return,
+        };
+        let ready_ns = self.now_ns.saturating_add(in_ns);
+        let next = Op {
+            step,
+            not_before_ns: ready_ns,
+            ready_ns,
+            doubt_ns: 0,
+            attempts: 0,
+            order_id: acked.order_id,
+            text: None,
+            ..op.clone()
+        };
+        self.wait_unless_too_late(lane, next);
+    }
+
+    /// Puts it among those that wait, unless its time comes when nobody waits any more.
+    fn wait_unless_too_late(&mut self, lane: Lane, op: Op) {
+        let end_ns = self.pace.end_ns().max(self.now_ns);
+        let last_ns = if end_ns == u64::MAX { self.now_ns } else { end_ns };
+        if op.not_before_ns > last_ns.saturating_add(nanos(self.config.ride_out)) {
+            return self.end(&op, Code::Unsent, Acked::default());
+        }
+        self.wait_in(lane, op);
+    }
+
+    /// An attempt whose outcome nobody knows: once more with the same key, or unknown for good.
+    pub(super) fn doubt(&mut self, mut op: Op, code: Code) {
+        if op.doubt_ns == 0 {
+            op.doubt_ns = self.now_ns;
+        }
+        let patient = self.now_ns - op.doubt_ns < nanos(self.config.ride_out) && op.attempts < ATTEMPTS_MAX;
+        if !self.config.workload.is_purchase() || op.step == Step::Browse || !patient {
+            return self.end(&op, code, Acked::default());
+        }
+        self.tally.tried_again[code as usize] += 1;
+        op.not_before_ns = self.now_ns + self.pause_ns(op.attempts.saturating_sub(1));
+        let lane = if op.step == Step::Pay { Lane::Shop } else { Lane::Public };
+        self.wait_in(lane, op);
+    }
+
+    /// Counts a step of a way apart from the purchase that it is part of.
+    fn count_step(&mut self, op: &Op, code: Code) {
+        if self.counts_steps {
+            self.tally.step_end(op.step, code, self.now_ns.saturating_sub(op.ready_ns));
+        }
+    }
+
+    /// The end of a purchase, or of a request beside it.
+    pub(super) fn end(&mut self, op: &Op, code: Code, acked: Acked) {
+        if matches!(op.step, Step::Pay | Step::Cancel | Step::Browse) {
+            return self.tally.step_end(op.step, code, self.now_ns.saturating_sub(op.ready_ns));
+        }
+        self.tally.end(self.now_ns, code, self.now_ns.saturating_sub(op.intended_ns));
+        self.tally.last_done_ns = self.now_ns;
+        let over_ns = self.tally.over_ns;
+        self.tally.late += u64::from(over_ns != 0 && self.now_ns > over_ns);
+        self.keep(op, code, acked);
+    }
+
+    fn keep(&mut self, op: &Op, code: Code, acked: Acked) {
+        let Some(history) = &mut self.history else { return };
+        if code.class() == Class::Unsent {
+            return;
+        }
+        if code.class() == Class::Refusal && !op.shared_key {
+            return history.push_refused(op.purchase, code);
+        }
+        let in_10us = |ns: u64| u32::try_from(ns / 10_000).unwrap_or(u32::MAX);
+        history.push(Entry {
+            purchase: op.purchase,
+            code,
+            attempts: u8::try_from(op.attempts).unwrap_or(u8::MAX),
+            order_id: acked.order_id,
+            quantity: acked.quantity,
+            created_low: acked.created_at_ms as u32,
+            invoked_10us: in_10us(op.invoked_ns),
+            done_10us: in_10us(self.now_ns),
+        });
+    }
+}

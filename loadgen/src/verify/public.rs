@@ -1,0 +1,213 @@
+//! Asks what any buyer may ask: the item's page, and each buyer's own orders again.
+//!
+//! Used where the merchant's books are not open to whoever runs the load. Blocking and one
+//! request at a time, since it runs at rest. A server that lacks a page is no fault: what
+//! could not be asked is told in words. Next: [`crate::check`], which judges.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::answer::{number_after, text_after};
+use crate::check::Recalled;
+use crate::engine::{RunConfig, unix_ms};
+use crate::history::{Entry, History};
+use crate::request::{Framing, RequestError, Requests};
+use crate::response::{Head, RESPONSE_BYTES_MAX, Reader};
+use crate::workload::{Items, Target, Workload, mix};
+
+/// Most acked orders that are asked for again, over all items.
+pub(super) const RECALLED_MAX: usize = 1_000;
+/// How long one answer may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Calls in a row without an answer after which no more are made.
+const SILENT_MAX: u32 = 3;
+/// How long an order may take to become durable while it is asked for, in milliseconds.
+const WAIT_MS: u64 = 1_000;
+/// How long buyers' tokens last, in seconds.
+const TOKEN_S: u64 = 3_600;
+
+/// What buyers were shown of one item.
+#[derive(Default)]
+pub(super) struct Shown {
+    /// Most units per buyer; 0 = not told.
+    pub(super) cap: u32,
+    /// Whether orders may have given their units back, or never took any.
+    pub(super) units_return: bool,
+    /// What buyers were answered who asked for their orders.
+    pub(super) recalled: Vec<Recalled>,
+    /// Acked orders that were not asked for, since there are too many.
+    pub(super) left: usize,
+    /// What could not be asked.
+    pub(super) not_asked: Vec<String>,
+}
+
+/// Looks at one item as its buyers; `history` is that item's alone, at most `orders_max` orders are asked for.
+pub(super) fn look(
+    run: &RunConfig,
+    item: u32,
+    history: &History,
+    orders_max: usize,
+) -> Result<Shown, RequestError> {
+    let mut buyers = Buyers::new(run, item)?;
+    let mut shown = Shown { units_return: run.workload.fates.cancel > 0.0, ..Shown::default() };
+    match buyers.page() {
+        Some(page) => {
+            shown.cap = page.cap;
+            shown.units_return |= page.payment != "on_order";
+        }
+        None => shown.not_asked.push("the cap (the server has no item page)".to_owned()),
+    }
+    recall(&mut buyers, history, orders_max, &mut shown);
+    if shown.units_return {
+        shown.not_asked.push("sums of units and caps (orders may have given units back)".to_owned());
+    }
+    Ok(shown)
+}
+
+/// Acked orders, each once, chosen by the seed if there are too many.
+fn sample(history: &History, orders_max: usize) -> (Vec<&Entry>, usize) {
+    let mut acked: Vec<&Entry> = history.entries().iter().filter(|entry| entry.order_id > 0).collect();
+    acked.sort_by_key(|entry| entry.order_id);
+    acked.dedup_by_key(|entry| entry.order_id);
+    let total = acked.len();
+    acked.sort_by_key(|entry| mix(history.names.seed ^ mix(entry.order_id)));
+    acked.truncate(orders_max);
+    (acked, total)
+}
+
+fn recall(buyers: &mut Buyers, history: &History, orders_max: usize, shown: &mut Shown) {
+    let (chosen, total) = sample(history, orders_max);
+    let mut silent = 0;
+    for entry in &chosen {
+        let Entry { purchase, order_id, quantity, .. } = **entry;
+        let found = match buyers.order(purchase, order_id) {
+            Asked::Here { quantity, is_final } => {
+                shown.units_return |= !is_final;
+                Some(quantity)
+            }
+            Asked::Missing => None,
+            Asked::NoPage => {
+                return shown.not_asked.push("acked orders (the server has no order page)".to_owned());
+            }
+            Asked::NoAnswer => {
+                silent += 1;
+                if silent < SILENT_MAX {
+                    continue;
+                }
+                let words = "the other acked orders (the server no longer answers for them)";
+                return shown.not_asked.push(words.to_owned());
+            }
+        };
+        silent = 0;
+        shown.recalled.push(Recalled { purchase, order_id, quantity, found });
+    }
+    shown.left = total - shown.recalled.len();
+}
+
+/// The item's page, as far as it helps to judge.
+struct Page {
+    cap: u32,
+    payment: String,
+}
+
+/// What came of asking for an order.
+enum Asked {
+    /// It is there; `is_final` if it took its units and keeps them.
+    Here { quantity: u32, is_final: bool },
+    /// The server says that there is none.
+    Missing,
+    /// The server does not have that page at all.
+    NoPage,
+    /// It said nothing that helps.
+    NoAnswer,
+}
+
+/// A connection over which buyers ask.
+struct Buyers<'a> {
+    run: &'a RunConfig,
+    requests: Requests,
+    stream: Option<TcpStream>,
+    reader: Reader,
+    inbox: Vec<u8>,
+}
+
+impl<'a> Buyers<'a> {
+    fn new(run: &'a RunConfig, item: u32) -> Result<Self, RequestError> {
+        let target = Target::Purchase { items: Items::one(item) };
+        let workload = Workload { target, ..run.workload.clone() };
+        let expires_at_s = unix_ms() / 1_000 + TOKEN_S;
+        let framing = Framing { host: &run.host, keep_alive: true, expires_at_s };
+        let requests = Requests::new(&workload, framing, None)?;
+        Ok(Self { run, requests, stream: None, reader: Reader::default(), inbox: Vec::new() })
+    }
+
+    fn page(&mut self) -> Option<Page> {
+        let mut request = Vec::new();
+        self.requests.page(0, &mut request);
+        let (head, body) = self.ask(&request)?;
+        let cap = number_after(&body, b"\"cap\":").filter(|_| head.status == 200)?;
+        let payment = text_after(&body, b"\"payment\":\"").unwrap_or("on_order").to_owned();
+        Some(Page { cap: u32::try_from(cap).unwrap_or(u32::MAX), payment })
+    }
+
+    fn order(&mut self, purchase: u32, order_id: u64) -> Asked {
+        let mut request = Vec::new();
+        self.requests.wait(purchase, order_id, WAIT_MS, &mut request);
+        let Some((head, body)) = self.ask(&request) else { return Asked::NoAnswer };
+        let is_named = text_after(&body, b"\"code\":\"") == Some("not_found");
+        match head.status {
+            200 => match number_after(&body, b"\"quantity\":").and_then(|units| u32::try_from(units).ok()) {
+                Some(quantity) => {
+                    let state = text_after(&body, b"\"state\":\"").unwrap_or("confirmed");
+                    Asked::Here { quantity, is_final: matches!(state, "confirmed" | "paid") }
+                }
+                None => Asked::NoPage,
+            },
+            404 if is_named => Asked::Missing,
+            404 | 405 | 501 => Asked::NoPage,
+            _ => Asked::NoAnswer,
+        }
+    }
+
+    /// One request and its answer; a connection that the server closed meanwhile is opened once more.
+    fn ask(&mut self, request: &[u8]) -> Option<(Head, Vec<u8>)> {
+        let was_open = self.stream.is_some();
+        let answer = self.try_ask(request);
+        let answer = if was_open && answer.is_err() { self.try_ask(request) } else { answer };
+        answer.ok()
+    }
+
+    fn try_ask(&mut self, request: &[u8]) -> io::Result<(Head, Vec<u8>)> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => connect(self.run)?,
+        };
+        stream.write_all(request)?;
+        self.inbox.clear();
+        let mut bytes = [0; 16 * 1024];
+        loop {
+            let count = stream.read(&mut bytes)?;
+            self.inbox.extend_from_slice(&bytes[..count]);
+            let head = self.reader.read(&self.inbox).map_err(io::Error::other)?;
+            if let Some(head) = head {
+                if !head.close {
+                    self.stream = Some(stream);
+                }
+                let body = self.inbox[head.head_bytes..head.head_bytes + head.body_bytes].to_vec();
+                return Ok((head, body));
+            }
+            if count == 0 || self.inbox.len() > RESPONSE_BYTES_MAX {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+fn connect(run: &RunConfig) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&run.addr, CALL_TIMEOUT)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
+    stream.set_write_timeout(Some(CALL_TIMEOUT))?;
+    Ok(stream)
+}
