@@ -69,6 +69,9 @@ Examples:
   stampede-loadgen run http://127.0.0.1:7070 --item 1 -R 50k -d 30s --admin http://127.0.0.1:7071 --admin-token-file T
   stampede-loadgen run http://127.0.0.1:7070 --item 1 --closed -n 100k -c 200
   stampede-loadgen run http://127.0.0.1:8080 --get / --closed -d 5s
+  stampede-loadgen run http://127.0.0.1:7070 --scenario railway --html R.html --admin http://127.0.0.1:7071 --admin-token-file T
+  stampede-loadgen capacity http://127.0.0.1:7070 --item 1 --slo 'p99<10ms'
+  stampede-loadgen classic --pairs 3
   stampede-loadgen report RUN.json
   stampede-loadgen compare A.json B.json
   stampede-loadgen verify --admin http://127.0.0.1:7071 --admin-token-file T --item 1 --history H

@@ -11,6 +11,7 @@ mod machine;
 mod measure;
 mod read;
 mod settings;
+mod silence;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ pub use command::without_secrets;
 pub use machine::{Limits, Machine};
 pub use read::RecordError;
 pub use settings::Settings;
+pub use silence::Silence;
 
 /// What `format` says in every record that this version writes and reads.
 pub const FORMAT: &str = "stampede-loadgen-report-2";

@@ -41,6 +41,13 @@ pub(crate) struct Op {
     pub(crate) text: Option<Box<str>>,
 }
 
+impl Op {
+    /// Where it has to be sent.
+    pub(crate) fn lane(&self) -> Lane {
+        if self.step == Step::Pay { Lane::Shop } else { Lane::Public }
+    }
+}
+
 /// Whom a connection leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lane {

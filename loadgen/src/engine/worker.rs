@@ -516,12 +516,12 @@ impl<'a> Worker<'a> {
         };
         if workload.double_click > 0.0 && self.draw() < workload.double_click {
             self.tally.timeline.due(due.intended_ns);
-            self.wait_in(Lane::Public, Op { attempts: 0, ..op.clone() });
+            self.let_wait(Op { attempts: 0, ..op.clone() });
         }
         if workload.browse > 0.0 {
             let pages = (workload.browse + self.draw()).floor() as u32;
             for _ in 0..pages {
-                self.wait_in(Lane::Public, Op { attempts: 0, step: Step::Browse, ..op.clone() });
+                self.let_wait(Op { attempts: 0, step: Step::Browse, ..op.clone() });
             }
         }
         op
@@ -533,8 +533,8 @@ impl<'a> Worker<'a> {
         unit(self.dice)
     }
 
-    fn wait_in(&mut self, lane: Lane, op: Op) {
-        self.lanes[lane as usize].waiting.push(Reverse(op));
+    fn let_wait(&mut self, op: Op) {
+        self.lanes[op.lane() as usize].waiting.push(Reverse(op));
     }
 
     fn send(&mut self, index: usize) {
@@ -575,16 +575,30 @@ impl<'a> Worker<'a> {
         self.sweep_ns = self.now_ns + SWEEP_NS;
         self.publish();
         if self.stop.load(Ordering::Relaxed) && self.cut_ns == u64::MAX {
-            self.cut_ns = self.now_ns + nanos(self.config.timeout);
-            let over_ns = self.tally.over_ns;
-            self.tally.over_ns = if over_ns == 0 { self.now_ns } else { over_ns.min(self.now_ns) };
-            self.pace.stop();
+            self.cut_short();
         }
         for index in 0..self.conns.len() {
             self.sweep_conn(index);
         }
         if self.is_hopeless() {
             self.gave_up = Some(std::mem::take(&mut self.last_error));
+        }
+    }
+
+    /// Ctrl-C: nothing new begins, what is under way may end, and nobody waits for later any more.
+    fn cut_short(&mut self) {
+        self.cut_ns = self.now_ns + nanos(self.config.timeout);
+        let over_ns = self.tally.over_ns;
+        self.tally.over_ns = if over_ns == 0 { self.now_ns } else { over_ns.min(self.now_ns) };
+        self.pace.stop();
+        let is_later = |op: &Op| op.attempts == 0 && op.not_before_ns > self.now_ns;
+        let waiting = self.lanes.iter_mut().flat_map(|queue| queue.waiting.drain());
+        let (later, soon): (Vec<Op>, Vec<Op>) = waiting.map(|Reverse(op)| op).partition(is_later);
+        for op in later {
+            self.end(&op, Code::Unsent, Acked::default());
+        }
+        for op in soon {
+            self.let_wait(op);
         }
     }
 

@@ -146,6 +146,9 @@ fn judgements(page: &mut String, record: &Record) {
             judgement(page, Mood::Warn, "The target rate was not reached", words);
         }
     }
+    if let Some(silence) = record.silence() {
+        judgement(page, Mood::Warn, "The server stood still", &silence.to_string());
+    }
     if let Some(cause) = &record.gave_up {
         judgement(page, Mood::Bad, "The run gave up", &why_gave_up(cause));
     }

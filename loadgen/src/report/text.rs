@@ -103,9 +103,18 @@ impl Page<'_> {
         let per_cpu = show_rate(generator.requests_per_cpu_s);
         let busy = generator.busy_share * 100.0;
         self.line(format!("  generator  CPU {busy:.0} % of its threads, {per_cpu} requests per CPU second"));
+        self.kept_up();
+        if let Some(silence) = record.silence() {
+            let words = self.red(&silence.to_string());
+            self.line(format!("  silence    {words}"));
+        }
+    }
+
+    fn kept_up(&mut self) {
+        let record = self.record;
         let Some(words) = record.kept_up.words() else { return };
         let words = if record.kept_up == KeptUp::Yes { words.to_owned() } else { self.red(words) };
-        let lag = generator.send_lag_ns.as_ref();
+        let lag = record.generator.send_lag_ns.as_ref();
         let lag = lag.map_or_else(String::new, |lag| format!(" (send lag p99 {})", show_ns(lag.p99)));
         self.line(format!("  kept up    {words}{lag}"));
     }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use stampede_loadgen::answer::{Class, Code};
 use stampede_loadgen::bare::Bare;
 use stampede_loadgen::engine::{Mode, Outcome, RunConfig, RunError, Schedule, run};
-use stampede_loadgen::report::{KeptUp, Report};
+use stampede_loadgen::record::{KeptUp, Record, Silence};
+use stampede_loadgen::report::Report;
 use stampede_loadgen::workload::Workload;
 
 use crate::fake::{Fake, Fault, ITEM};
@@ -20,11 +21,16 @@ const STALL: Duration = Duration::from_secs(1);
 const RATE: f64 = 500.0;
 const REQUESTS: u64 = 1_000;
 
-fn stalled(mode: Mode) -> Outcome {
+/// A run against a server that stands still once, and the silence that its record names.
+fn stalled(mode: Mode) -> (Outcome, Silence) {
     let fake = Fake::start(REQUESTS, Fault::StallOnce { after: 200, length: STALL });
     let mut config = RunConfig::closed(fake.public, Workload::purchases(ITEM, 3), REQUESTS);
     (config.mode, config.connections) = (mode, 4);
-    run(&config).unwrap()
+    let outcome = run(&config).unwrap();
+    let record = Record::new(&config, &outcome, None);
+    let silence = record.silence().expect("a stall of a second is a silence");
+    assert!(Report::of(record).text(false).contains("silence    no answer for"));
+    (outcome, silence)
 }
 
 fn quantile_ms(outcome: &Outcome, quantile: f64) -> u64 {
@@ -33,8 +39,10 @@ fn quantile_ms(outcome: &Outcome, quantile: f64) -> u64 {
 
 #[test]
 fn the_open_loop_shows_a_stall() {
-    let outcome = stalled(Mode::Open(Schedule::constant(RATE)));
+    let (outcome, silence) = stalled(Mode::Open(Schedule::constant(RATE)));
     assert_eq!(outcome.tally.count(Code::Won), REQUESTS);
+    // A second of it, to the slices of 100 ms that lie within.
+    assert!(silence.length_ms >= 800 && silence.waiting >= 4, "{silence}");
     // 500 requests were due while it stalled, half of all: their waits run from 1 s down to 0.
     assert!((800..5_000).contains(&quantile_ms(&outcome, 0.99)), "{}", quantile_ms(&outcome, 0.99));
     assert!(quantile_ms(&outcome, 0.75) >= 300, "{}", quantile_ms(&outcome, 0.75));
@@ -44,8 +52,9 @@ fn the_open_loop_shows_a_stall() {
 
 #[test]
 fn the_closed_loop_hides_it() {
-    let outcome = stalled(Mode::Closed);
+    let (outcome, silence) = stalled(Mode::Closed);
     assert_eq!(outcome.tally.count(Code::Won), REQUESTS);
+    assert!(silence.length_ms >= 800 && silence.waiting == 4, "{silence}");
     // Only the four requests that were under way saw it.
     assert!(quantile_ms(&outcome, 0.99) < 800, "{}", quantile_ms(&outcome, 0.99));
     assert!(outcome.tally.latency(Class::Winner).max() >= 900_000_000);

@@ -4,7 +4,7 @@
 
 use super::{Worker, nanos};
 use crate::answer::{Acked, Class, Code, Judged, judge_raw, judge_step, number_after, text_after};
-use crate::engine::conn::{Lane, Op};
+use crate::engine::conn::Op;
 use crate::engine::step::Step;
 use crate::engine::way::{self, Answer, Next, Then};
 use crate::history::Entry;
@@ -112,7 +112,7 @@ impl Worker<'_> {
             text: then.text,
             ..op
         };
-        self.wait_unless_too_late(Lane::Public, next);
+        self.wait_unless_too_late(next);
     }
 
     /// What a winner does with the order.
@@ -123,13 +123,11 @@ impl Worker<'_> {
         let unpaid = matches!(text_after(body, b"\"state\":\""), Some("held" | "pending"));
         let pay_by_ms = number_after(body, b"\"pay_by_ms\":").unwrap_or(0);
         let hold_ns = pay_by_ms.saturating_sub(acked.created_at_ms).saturating_mul(1_000_000);
-        let (lane, step, in_ns) = match fate {
-            Fate::Pay if unpaid => (Lane::Shop, Step::Pay, 0),
-            Fate::PayLate if unpaid && pay_by_ms > 0 => {
-                (Lane::Shop, Step::Pay, hold_ns.saturating_add(LATE_NS))
-            }
-            Fate::PayLate if unpaid => (Lane::Shop, Step::Pay, 0),
-            Fate::Cancel => (Lane::Public, Step::Cancel, 0),
+        let (step, in_ns) = match fate {
+            Fate::Pay if unpaid => (Step::Pay, 0),
+            Fate::PayLate if unpaid && pay_by_ms > 0 => (Step::Pay, hold_ns.saturating_add(LATE_NS)),
+            Fate::PayLate if unpaid => (Step::Pay, 0),
+            Fate::Cancel => (Step::Cancel, 0),
             _ => return,
         };
         let ready_ns = self.now_ns.saturating_add(in_ns);
@@ -143,17 +141,17 @@ impl Worker<'_> {
             text: None,
             ..op.clone()
         };
-        self.wait_unless_too_late(lane, next);
+        self.wait_unless_too_late(next);
     }
 
     /// Puts it among those that wait, unless its time comes when nobody waits any more.
-    fn wait_unless_too_late(&mut self, lane: Lane, op: Op) {
+    fn wait_unless_too_late(&mut self, op: Op) {
         let end_ns = self.pace.end_ns().max(self.now_ns);
         let last_ns = if end_ns == u64::MAX { self.now_ns } else { end_ns };
         if op.not_before_ns > last_ns.saturating_add(nanos(self.config.ride_out)) {
             return self.end(&op, Code::Unsent, Acked::default());
         }
-        self.wait_in(lane, op);
+        self.let_wait(op);
     }
 
     /// An attempt whose outcome nobody knows: once more with the same key, or unknown for good.
@@ -167,8 +165,7 @@ impl Worker<'_> {
         }
         self.tally.tried_again[code as usize] += 1;
         op.not_before_ns = self.now_ns + self.pause_ns(op.attempts.saturating_sub(1));
-        let lane = if op.step == Step::Pay { Lane::Shop } else { Lane::Public };
-        self.wait_in(lane, op);
+        self.let_wait(op);
     }
 
     /// Counts a step of a way apart from the purchase that it is part of.
