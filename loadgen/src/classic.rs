@@ -100,8 +100,11 @@ pub enum ClassicError {
     #[error(transparent)]
     Server(#[from] crate::throwaway::ClusterError),
     /// The database refuses.
-    #[error("Postgres: {0}; is it up, and are the tables there (classic serve --stock N makes them)?")]
+    #[error("Postgres: {0}; are the tables there (classic serve --stock N makes them)?")]
     Postgres(String),
+    /// The database does not answer.
+    #[error("Postgres: {0}; is it up, and the URL right?")]
+    Unreachable(String),
     /// Redis refuses.
     #[error("Redis: {0}; is it up, and the password right?")]
     Redis(#[from] redis::RedisError),
@@ -130,8 +133,11 @@ pub enum ClassicError {
 impl From<postgres::Error> for ClassicError {
     fn from(error: postgres::Error) -> Self {
         // The client's own words are only "db error"; the server's are behind them.
-        let server = error.as_db_error().map(|db| format!("{} ({})", db.message(), db.code().code()));
-        Self::Postgres(server.unwrap_or_else(|| error.to_string()))
+        if let Some(db) = error.as_db_error() {
+            return Self::Postgres(format!("{} ({})", db.message(), db.code().code()));
+        }
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        Self::Unreachable(format!("{error}{cause}"))
     }
 }
 

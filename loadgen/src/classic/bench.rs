@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use postgres::NoTls;
 use serde::Serialize;
 
 use super::books::{Books, OwnDatabase, commits_at};
@@ -32,6 +33,8 @@ use crate::workload::{Workload, mix};
 
 /// Pause between two looks at whether a sale has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long connecting to a database that was given may take.
+const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one purchase may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a server may be silent.
@@ -226,11 +229,22 @@ struct Cost {
     counted: Option<Figures>,
 }
 
+/// Whether a database answers at all.
+fn reach(url: &str) -> Result<(), ClassicError> {
+    let mut config: postgres::Config = url.parse()?;
+    config.connect_timeout(REACH_TIMEOUT);
+    Ok(config.connect(NoTls).map(drop)?)
+}
+
 impl<'a> Bed<'a> {
     fn make(config: &'a BenchConfig, tell: &mut dyn FnMut(&str)) -> Result<Self, ClassicError> {
         let (mut postgres, mut redis) = (None, None);
         let postgres_url = match &config.postgres {
-            Some(url) => url.clone(),
+            Some(url) => {
+                // Said once and before anything is begun, rather than once per design.
+                reach(url)?;
+                url.clone()
+            }
             None => {
                 tell("starting a throw-away Postgres");
                 // As a shop would set it: commits wait for the disk, and a checkpoint does not
@@ -244,7 +258,10 @@ impl<'a> Bed<'a> {
         };
         let needs_redis = config.designs.iter().any(|design| design.needs_redis());
         let redis_url = match &config.redis {
-            Some(url) => Some(url.clone()),
+            Some(url) => {
+                redis_connect(url)?;
+                Some(url.clone())
+            }
             None if needs_redis => {
                 tell("starting a throw-away Redis");
                 Some(redis.insert(RedisServer::new(RedisOptions::default())?).url())
