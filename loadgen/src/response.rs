@@ -98,6 +98,10 @@ impl Reader {
 fn chunks_bytes(bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
     let mut at = 0;
     loop {
+        // The library takes an empty size for 0.
+        if bytes.get(at).is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+            return Err(ResponseError::Chunked);
+        }
         let (line, size) = match httparse::parse_chunk_size(&bytes[at..]) {
             Ok(httparse::Status::Complete(found)) => found,
             Ok(httparse::Status::Partial) => return Ok(None),
@@ -233,6 +237,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", ResponseError::TooLong),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", ResponseError::Chunked),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", ResponseError::Chunked),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n\r\n", ResponseError::Chunked),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc", ResponseError::Chunked),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n900000\r\n", ResponseError::TooLong),
             (
@@ -247,9 +252,12 @@ mod tests {
     #[test]
     fn chunks_are_read_to_their_end() {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        for body in
-            ["0\r\n\r\n", "3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", "1\r\na\r\n0\r\nX: y\r\n\r\n"]
-        {
+        for body in [
+            "0\r\n\r\n",
+            "4\r\n\r\n\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            "3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n",
+            "1\r\na\r\n0\r\nX: y\r\n\r\n",
+        ] {
             let (text, mut reader) = (format!("{head}{body}"), Reader::default());
             for cut in 0..text.len() {
                 assert_eq!(reader.read(&text.as_bytes()[..cut]), Ok(None), "{body:?} at {cut}");
