@@ -1,11 +1,11 @@
 //! What a full sale keeps in memory, and that selling does not allocate.
 //!
-//! A binary of its own, because it counts every allocation of the process: its tests
-//! take turns. The figures are bounds of the product, not timings.
+//! A binary of its own, because it counts allocations, each thread its own: the test
+//! runner's threads allocate as well. The figures are bounds of the product, not timings.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::cell::Cell;
+use std::sync::Arc;
 
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase};
@@ -15,12 +15,14 @@ use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 
 struct Counting;
 
-static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
 
 fn count(bytes: i64) {
-    LIVE_BYTES.fetch_add(bytes, Relaxed);
-    ALLOCATIONS.fetch_add(u64::from(bytes > 0), Relaxed);
+    LIVE_BYTES.set(LIVE_BYTES.get() + bytes);
+    ALLOCATIONS.set(ALLOCATIONS.get() + u64::from(bytes > 0));
 }
 
 // SAFETY: passes every call on to the system's allocator, unchanged.
@@ -39,12 +41,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-static TURN: Mutex<()> = Mutex::new(());
-
-fn my_turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
 
 const NOW: UnixMillis = UnixMillis(1_000);
 const SECRET: HashSecret = HashSecret([3; 16]);
@@ -111,12 +107,11 @@ fn text(prefix: &[u8; 6], number: u64) -> [u8; SUBJECT_BYTES as usize] {
 #[test]
 fn an_order_takes_at_most_160_bytes() {
     const ORDERS: i64 = 1_000_000;
-    let _turn = my_turn();
     let mut sale = Sale::new();
-    let before = LIVE_BYTES.load(Relaxed);
+    let before = LIVE_BYTES.get();
     sale.create(1, ORDERS as u64);
     (0..ORDERS as u64).for_each(|buyer| sale.buy(buyer));
-    let bytes = LIVE_BYTES.load(Relaxed) - before;
+    let bytes = LIVE_BYTES.get() - before;
     let each = bytes as f64 / ORDERS as f64 - SUBJECT_BYTES as f64;
     println!("{each:.1} bytes an order beside its subject ({ORDERS} orders, a key each)");
     assert!(each <= 160.0, "{each:.1} bytes an order");
@@ -125,11 +120,10 @@ fn an_order_takes_at_most_160_bytes() {
 #[test]
 fn an_item_takes_at_most_600_bytes() {
     const ITEMS: i64 = 1_000_000;
-    let _turn = my_turn();
     let mut sale = Sale::new();
-    let before = LIVE_BYTES.load(Relaxed);
+    let before = LIVE_BYTES.get();
     (1..=ITEMS as u64).for_each(|item| sale.create(item, 100));
-    let bytes = LIVE_BYTES.load(Relaxed) - before;
+    let bytes = LIVE_BYTES.get() - before;
     let each = bytes as f64 / ITEMS as f64;
     println!("{each:.1} bytes an item ({ITEMS} items, stock 100, name of 20 bytes)");
     assert!(each <= 600.0, "{each:.1} bytes an item");
@@ -138,14 +132,13 @@ fn an_item_takes_at_most_600_bytes() {
 #[test]
 fn a_purchase_does_not_allocate() {
     const PURCHASES: u64 = 10_000;
-    let _turn = my_turn();
     let mut sale = Sale::new();
     sale.create(1, 100_000);
     // The first one makes the filter of holders.
     sale.buy(0);
-    let before = ALLOCATIONS.load(Relaxed);
+    let before = ALLOCATIONS.get();
     (1..=PURCHASES).for_each(|buyer| sale.buy(buyer));
-    let allocations = ALLOCATIONS.load(Relaxed) - before;
+    let allocations = ALLOCATIONS.get() - before;
     println!("{allocations} allocations in {PURCHASES} purchases");
     // Chunks of subjects and rows; nothing by the purchase.
     assert!(allocations <= PURCHASES / 1_000, "{allocations} allocations in {PURCHASES} purchases");
@@ -153,11 +146,10 @@ fn a_purchase_does_not_allocate() {
 
 #[test]
 fn a_refusal_does_not_allocate() {
-    let _turn = my_turn();
     let mut sale = Sale::new();
     sale.create(1, 1);
     sale.buy(0);
-    let before = ALLOCATIONS.load(Relaxed);
+    let before = ALLOCATIONS.get();
     for buyer in 1..1_000 {
         let subject = text(b"buyer-", buyer);
         let purchase = Purchase {
@@ -170,5 +162,5 @@ fn a_refusal_does_not_allocate() {
         let outcome = sale.shard.decide(NOW, &Command::Purchase(purchase), &mut sale.sink);
         assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
     }
-    assert_eq!(ALLOCATIONS.load(Relaxed), before);
+    assert_eq!(ALLOCATIONS.get(), before);
 }
