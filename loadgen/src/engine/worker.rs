@@ -574,7 +574,7 @@ impl<'a> Worker<'a> {
     fn sweep(&mut self) {
         self.sweep_ns = self.now_ns + SWEEP_NS;
         self.publish();
-        if self.stop.load(Ordering::Relaxed) && self.cut_ns == u64::MAX {
+        if self.stop.load(Ordering::Relaxed) && !self.is_cut_short() {
             self.cut_short();
         }
         for index in 0..self.conns.len() {
@@ -583,6 +583,10 @@ impl<'a> Worker<'a> {
         if self.is_hopeless() {
             self.gave_up = Some(std::mem::take(&mut self.last_error));
         }
+    }
+
+    fn is_cut_short(&self) -> bool {
+        self.cut_ns != u64::MAX
     }
 
     /// Ctrl-C: nothing new begins, what is under way may end, and nobody waits for later any more.

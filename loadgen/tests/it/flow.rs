@@ -1,6 +1,8 @@
 //! A buyer's whole way, and what winners do afterwards, against a server that insists on each step.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use stampede_loadgen::answer::{Class, Code};
 use stampede_loadgen::check::{Verdict, Violation};
@@ -118,6 +120,29 @@ fn winners_pay_pay_late_cancel_or_forget() {
     let history = outcome.history.as_ref().unwrap();
     let seen = judge(&JudgeConfig { stock: Some(10), ..JudgeConfig::clients(&config, history) }).unwrap();
     assert!(seen.is_fine() && seen.to_string().contains("orders may have given units back"), "{seen}");
+}
+
+/// Ctrl-C while buyers wait for the end of their holds: nobody pays any more, and the run ends.
+#[test]
+fn who_would_come_later_is_not_waited_for() {
+    const BUYERS: u64 = 5;
+    let fake = Fake::with(Setup { stock: 100, payment: "hold", hold_ms: 15_000, ..Setup::default() });
+    let fates = Fates { pay_late: 1.0, ..Fates::default() };
+    let mut config = config(&fake, Workload { fates, ..Workload::purchases(ITEM, SEED) }, BUYERS);
+    // Longer than the holds: the end of the patience would not be what ends the run.
+    (config.timeout, config.ride_out) = (Duration::from_secs(60), Duration::from_secs(60));
+    let outcome = thread::scope(|scope| {
+        let running = scope.spawn(|| run(&config).unwrap());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while (fake.orders() as u64) < BUYERS && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        config.stop.store(true, Ordering::Relaxed);
+        running.join().unwrap()
+    });
+    assert!(outcome.interrupted);
+    assert_eq!((outcome.tally.count(Code::Won), step(&outcome, Step::Pay, Code::Unsent)), (BUYERS, BUYERS));
+    assert_eq!(outcome.tally.step(Step::Pay).total(), BUYERS);
 }
 
 /// Late payers of units that were sold again: refused, or the judge says oversold.

@@ -148,7 +148,8 @@ impl Worker<'_> {
     fn wait_unless_too_late(&mut self, op: Op) {
         let end_ns = self.pace.end_ns().max(self.now_ns);
         let last_ns = if end_ns == u64::MAX { self.now_ns } else { end_ns };
-        if op.not_before_ns > last_ns.saturating_add(nanos(self.config.ride_out)) {
+        let is_cut = self.is_cut_short() && op.not_before_ns > self.now_ns;
+        if is_cut || op.not_before_ns > last_ns.saturating_add(nanos(self.config.ride_out)) {
             return self.end(&op, Code::Unsent, Acked::default());
         }
         self.let_wait(op);
