@@ -6,6 +6,7 @@ use std::time::Duration;
 use stampede_loadgen::answer::{Class, Code};
 use stampede_loadgen::check::{Verdict, Violation};
 use stampede_loadgen::engine::{Mode, Outcome, RunConfig, Schedule, run};
+use stampede_loadgen::record::Record;
 use stampede_loadgen::report::Report;
 use stampede_loadgen::units::show_ns;
 use stampede_loadgen::verify::{JudgeConfig, Merchant, judge};
@@ -264,7 +265,7 @@ fn a_stall_shows_in_the_figures_and_the_report() {
     assert!(all.max() >= 950_000_000, "max is {}", all.max());
     // Every request after the stall began waits less than the one before it: no gap hides it.
     assert!(all.value_at_quantile(0.8) >= 100_000_000, "p80 is {}", all.value_at_quantile(0.8));
-    let text = Report::new(&config, &outcome, Some(&verdict)).text(false);
+    let text = Report::of(Record::new(&config, &outcome, Some(&verdict))).text(false);
     let row = text.lines().find(|line| line.trim().starts_with("all ")).unwrap_or_else(|| panic!("{text}"));
     let max = show_ns(all.max());
     assert!(row.contains(&max) && text.contains("coordinated omission: corrected"), "no {max} in\n{text}");

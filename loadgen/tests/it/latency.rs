@@ -102,11 +102,11 @@ fn a_short_open_run_makes_what_was_due_and_no_nan() {
     (config.requests, config.duration) = (None, Some(Duration::from_millis(50)));
     let outcome = run(&config).unwrap();
     assert_eq!(outcome.tally.total(), 50, "due, sent or not");
-    let report = Report::new(&config, &outcome, None);
+    let report = Report::of(Record::new(&config, &outcome, None));
     assert!(!report.text(false).contains("NaN") && !report.text(false).contains("inf"));
     assert!(report.text(false).contains("coordinated omission: corrected"));
-    assert!(report.achieved_per_s().is_finite() && report.busy_share() <= 1.0);
-    assert!(!report.json()["kept_up"].is_null());
+    assert!(report.record().achieved_per_s.is_finite() && report.record().generator.busy_share <= 1.0);
+    assert!(!serde_json::to_value(report.record()).unwrap()["kept_up"].is_null());
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_rate_that_the_server_cannot_serve_is_said_to_be_its_limit() {
     assert!(outcome.tally.count(Code::Unsent) > 100, "what was due and never sent is counted");
     assert_eq!(outcome.tally.total(), 200);
     assert_eq!(outcome.tally.latency(Class::Unsent).len(), outcome.tally.count(Code::Unsent));
-    assert_ne!(Report::new(&config, &outcome, None).kept_up(), KeptUp::Yes);
+    assert_ne!(Record::new(&config, &outcome, None).kept_up, KeptUp::Yes);
 }
 
 #[test]
