@@ -98,8 +98,8 @@ impl Shard {
         Ok(Outcome::Placed(self.orders.view(slot)))
     }
 
-    /// Idempotency, window, cap, stock, in this order: a retry of a purchase that was
-    /// placed gets its order even if the sale is over by now.
+    /// Idempotency, window, ticket, cap, stock, in this order: a retry of a purchase that was
+    /// placed gets its order even if the sale is over or its ticket has expired by now.
     fn judge_purchase(&self, now: UnixMillis, p: &Purchase<'_>, key_hash: u64) -> Judged<Verdict> {
         let slot = self.gauge(p.item).ok_or(Refusal::NotFound)?.slot();
         let item = self.items.get(slot);
@@ -111,6 +111,7 @@ impl Shard {
             return if same { Ok(Verdict::Replay(order)) } else { Err(Refusal::KeyReused) };
         }
         judge_window(now, item)?;
+        p.ticket.check()?;
         let units = p.quantity.get();
         if units > item.cap() {
             return Err(Refusal::BadQuantity);

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stampede_core::command::{Command, ItemPatch, ItemView, Movement, OrderView, Outcome, Purchase, Refusal};
+use stampede_core::command::{
+    Command, ItemPatch, ItemView, Movement, OrderView, Outcome, Purchase, Refusal, Ticket,
+};
 use stampede_core::fact::{Fact, Switch};
 use stampede_core::item::{ChallengeRule, FieldError, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::state_row::{AuditAction, AuditRow};
@@ -187,6 +189,11 @@ impl Model {
         let spec = item.spec;
         if let Err(refusal) = window(item, now) {
             return refused(refusal);
+        }
+        match p.ticket {
+            Ticket::Good => {}
+            Ticket::Missing => return refused(Refusal::TicketRequired),
+            Ticket::Invalid => return refused(Refusal::TicketInvalid),
         }
         let wanted = u64::from(p.quantity.get());
         if wanted > u64::from(spec.cap) {
@@ -538,6 +545,7 @@ fn wrong_fields(spec: &ItemSpec<'_>) -> Vec<&'static str> {
         (closes_wrong, "closes_at_ms"),
         (spec.cap == 0 || spec.cap > 1_000_000, "cap"),
         (hold_wrong, "hold_ms"),
+        (spec.challenge != ChallengeRule::Never && spec.ticket == TicketRule::Never, "challenge"),
     ];
     checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, field)| field).collect()
 }
