@@ -313,6 +313,8 @@ pub struct ItemView<'a> {
     pub accepted: u32,
     /// Paused, closed, ended: see [`crate::gauge::Rules`].
     pub flags: u8,
+    /// How often its window moved or it was closed: a ticket is good for one epoch.
+    pub epoch: u32,
     /// How many facts changed it.
     pub version: u64,
     /// The version that its gauge showed when this was read.

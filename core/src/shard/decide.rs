@@ -8,6 +8,7 @@ use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase,
 use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_POSTGRES, Fact, FactSink, Switch};
 use crate::gauge::Rules;
 use crate::item::{FieldError, OrderState, Pile};
+use crate::items::NewItem;
 use crate::limits::{BLOCKED_BUYERS_MAX, ITEMS_MAX, STOCK_MAX};
 use crate::orders::NewOrder;
 use crate::types::{ItemId, Lsn, OrderId, UnixMillis};
@@ -253,7 +254,7 @@ impl Shard {
         }
         let fact = Fact::ItemCreated { at_ms: now, item: id, spec, granted, actor };
         let lsn = self.append(now, &fact, sink);
-        self.book_item(lsn, id, &spec, granted, 0);
+        self.book_item(lsn, &NewItem { id, spec, granted, flags: 0, epoch: 0 });
         Ok(Outcome::Done { lsn, changed: true })
     }
 

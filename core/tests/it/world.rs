@@ -227,6 +227,7 @@ impl World {
                 assert!(!changed || before.2 < page.2, "{item} changed under version {}", page.2);
             }
             assert_eq!(gauge.map(|gauge| gauge.stock.available()), expected.map(|view| view.available));
+            assert_eq!(gauge.map(|gauge| gauge.epoch()), expected.map(|view| view.epoch));
             if let Some(view) = view {
                 assert_eq!(view.granted, view.available + view.held + view.sold, "conservation of {item}");
             }
