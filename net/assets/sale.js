@@ -461,7 +461,17 @@ async function done(answer) {
   take(answer.body);
 }
 
-const signIn = async () => (await ask('POST', '/v1/demo/session', {})).status === 201;
+// The demo makes a buyer up: once, however many tabs and requests find that there is none.
+let signing = null;
+function signIn() {
+  const once = async () => {
+    if ((await ask('GET', '/v1/orders?limit=1')).status === 200) return true;
+    return (await ask('POST', '/v1/demo/session', {})).status === 201;
+  };
+  const alone = () => (navigator.locks ? navigator.locks.request('stampede-session', once) : once());
+  signing = signing || alone().finally(() => { signing = null; });
+  return signing;
+}
 
 // How long to wait before the next try, in ms; below zero: it is settled.
 async function refused(answer, tries) {

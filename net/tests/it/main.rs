@@ -11,6 +11,7 @@ mod e2e_postgres;
 mod e2e_refuse;
 mod e2e_sale;
 mod e2e_shop;
+mod e2e_site;
 mod e2e_talk;
 mod http_answer;
 mod http_body;

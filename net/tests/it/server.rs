@@ -72,6 +72,12 @@ impl Bed {
         self
     }
 
+    /// Adds a flag that has no value.
+    pub(crate) fn switch(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
     /// Takes all added flags away.
     pub(crate) fn without_flags(mut self) -> Self {
         self.flags.clear();
