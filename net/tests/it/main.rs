@@ -12,10 +12,13 @@ mod e2e_refuse;
 mod e2e_sale;
 mod e2e_shop;
 mod e2e_talk;
+mod engine_busy;
 mod http_answer;
 mod http_body;
 mod http_conn;
 mod http_framing;
 mod http_identity;
 mod http_route;
+#[path = "../common/rig.rs"]
+mod rig;
 mod server;
