@@ -4,6 +4,7 @@ mod cli_commands;
 mod cli_stores;
 mod e2e_buy;
 mod e2e_classics;
+mod e2e_clock;
 mod e2e_crash;
 mod e2e_gate;
 mod e2e_limits;
