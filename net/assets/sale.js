@@ -262,7 +262,7 @@ function noteText(is) {
   if (is === 'open' && draws()) return words.n_draw;
   if (is === 'limited' && stranger) return words.n_sign_in;
   if (is === 'limited' && shutOut) return words.n_not_eligible;
-  if (is === 'held' && order.state === 'pending') return words.n_pending;
+  if (is === 'held') return `${order.state === 'pending' ? words.n_pending : words.n_held}${demo ? '' : ` ${words.pay_shop}`}`;
   if (is === 'won' && order.state === 'paid') return words.n_paid;
   if (is === 'sold_out' && item.payment === 'hold') return words.n_sold_out_hold;
   return words[`n_${is}`];
