@@ -45,12 +45,14 @@ let bought = false;       // a purchase is under way, or will be tried again
 
 let offset = Date.now() - performance.now();
 let trip = Infinity;
+let heardOnce = false;    // until then the clock of the device is not believed
 const now = () => performance.now() + offset;
 
 function heard(serverMs, sent, got) {
   // Half of the way there and back: the shorter it was, the less this can be wrong.
   if (got - sent > trip) return;
   trip = got - sent;
+  heardOnce = true;
   offset = serverMs + trip / 2 - got;
 }
 
@@ -236,6 +238,7 @@ const draws = () => drawsAt() > now();
 // ---- the one state ----
 
 function ofItem() {
+  if (!heardOnce) return item.state;
   if (item.state === 'upcoming' && now() >= item.opens_at_ms) return 'open';
   if (['open', 'sold_out'].includes(item.state) && now() >= item.closes_at_ms) return 'ended';
   return item.state;
@@ -324,6 +327,7 @@ function goal(is) {
 }
 
 function showTime(is) {
+  if (!heardOnce) return;
   const aim = goal(is);
   const clock = at('clock');
   at('timer').hidden = !aim;
@@ -366,7 +370,7 @@ let opened = false;
 
 function tick() {
   const left = item.opens_at_ms - now();
-  if (item.state === 'upcoming') {
+  if (item.state === 'upcoming' && heardOnce) {
     if (left > 0) countDown(left / 1000);
     else if (!opened) {
       opened = true;
