@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
 
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome};
@@ -28,11 +27,6 @@ use stampede_persist::log::rebuild::Rebuild;
 use stampede_persist::log::thread::JournalHandle;
 use tempfile::TempDir;
 
-/// Buyers that ask at the same time.
-pub(crate) const CLIENTS: usize = 32;
-/// Longest wait for an answer.
-const WAIT_MAX: Duration = Duration::from_secs(30);
-
 /// The log is new: nothing comes out of it.
 struct Empty;
 
@@ -46,25 +40,18 @@ impl Rebuild for Empty {
     fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
 }
 
-/// A small engine without an executor; the clients are connected to core 0.
+/// A small engine without an executor.
 pub(crate) struct Rig {
     /// One per core.
     pub(crate) homes: Vec<Home>,
-    /// All connected to core 0.
-    pub(crate) clients: Vec<Client>,
-    request: Vec<u8>,
-    /// Where the number of the purchase stands in the request.
-    numbers_at: [usize; 2],
-    purchases: u64,
+    /// What is on sale; the last core owns it.
+    pub(crate) item: ItemId,
     _journal: JournalHandle,
     _dir: TempDir,
 }
 
-/// The digits of a purchase's number.
-const BLANK: &str = "##########";
-
 impl Rig {
-    /// With so many cores; the item that is bought belongs to the last one. No limit is reached.
+    /// With so many cores, and one item on sale without end. No limit is reached.
     pub(crate) fn new(cores: usize) -> Self {
         Self::with(cores, 1_000_000, |_, _| {})
     }
@@ -107,44 +94,8 @@ impl Rig {
             }
             Home::new(core, Owner::new(shard, shared.queue.producer(), shared.clone()), shared.clone())
         });
-        let mut homes: Vec<Home> = homes.collect();
-        let clients = (0..CLIENTS).map(|_| connect(&mut homes[0])).collect();
-        let (request, numbers_at) = request(item);
-        Self { homes, clients, request, numbers_at, purchases: 0, _journal: started.journal, _dir: dir }
-    }
-
-    /// Every client buys once, with a key of its own, as a buyer whom nobody has seen before,
-    /// and gets the order when it is durable.
-    pub(crate) fn round(&mut self) {
-        for client in &mut self.clients {
-            self.purchases += 1;
-            for at in self.numbers_at {
-                write_number(self.purchases, &mut self.request[at..at + BLANK.len()]);
-            }
-            let now_ms = self.homes[0].read_clock().mono_ms;
-            assert_eq!(client.conn.feed(&self.request, now_ms), self.request.len());
-            client.out.clear();
-            self.homes[0].serve(client);
-        }
-        let begin = Instant::now();
-        let mut owed = CLIENTS;
-        while owed > 0 {
-            assert!(begin.elapsed() < WAIT_MAX, "{owed} answers of {CLIENTS} do not come");
-            for home in &mut self.homes {
-                home.read_clock();
-                while home.pump() {}
-            }
-            owed = 0;
-            for client in &mut self.clients {
-                self.homes[0].serve(client);
-                owed += usize::from(client.out.is_empty());
-            }
-            std::thread::yield_now();
-        }
-        for client in &self.clients {
-            assert!(client.out.starts_with(b"HTTP/1.1 201 "), "{}", client.out.escape_ascii());
-        }
-        self.homes.iter_mut().for_each(Home::tick);
+        let homes = homes.collect();
+        Self { homes, item, _journal: started.journal, _dir: dir }
     }
 }
 
@@ -170,27 +121,6 @@ fn put_on_sale(shard: &mut Shard, item: ItemId, shared: &Shared) {
     let command = Command::PutItem { item, patch, actor: "test" };
     let outcome = shard.decide(shared.clock.now().sale, &command, &mut shared.queue.producer());
     assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
-}
-
-/// A purchase with blanks for its number, and where they are.
-fn request(item: ItemId) -> (Vec<u8>, [usize; 2]) {
-    let text = format!(
-        "POST /v1/items/{}/orders HTTP/1.1\r\nHost: shop\r\nX-Buyer: buyer-{BLANK}\r\n\
-         Idempotency-Key: key-{BLANK}\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n\
-         {{\"quantity\":1}}",
-        item.get()
-    );
-    let mut blanks = text.match_indices(BLANK).map(|(at, _)| at);
-    let numbers_at = [blanks.next().expect("the buyer"), blanks.next().expect("the key")];
-    (text.into_bytes(), numbers_at)
-}
-
-fn write_number(number: u64, digits: &mut [u8]) {
-    let mut rest = number;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
 }
 
 /// A new connection to a core.
