@@ -194,7 +194,14 @@ fn draw(size: &Size) -> (f64, f64) {
         shard.decide(NOW, &put, &mut sink);
         for (buyer, subject) in &buyers {
             let (item, buyer) = (item(1), *buyer);
-            let purchase = Purchase { item, buyer, subject, quantity: Quantity::ONE, key: subject };
+            let purchase = Purchase {
+                item,
+                buyer,
+                subject,
+                quantity: Quantity::ONE,
+                key: subject,
+                ticket: Ticket::Good,
+            };
             shard.decide(opens, &Command::Purchase(purchase), &mut sink);
         }
         (shard, sink)

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use stampede_core::command::{Command, ItemPatch, Outcome};
+use stampede_core::draw::DrawSeed;
 use stampede_core::item::{ChallengeRule, TicketRule};
 use stampede_core::types::{ItemId, UnixMillis};
 use stampede_net::engine::home::{Client, Home};
@@ -235,7 +236,7 @@ fn a_refusal_at_the_gate_allocates_nothing() {
     let mut rig = Rig::with(1, 5, |shard, shared| {
         for (number, patch) in refusing_items() {
             let item = ItemId::new(number).expect("a number");
-            let command = Command::PutItem { item, patch, actor: "test" };
+            let command = Command::PutItem { item, patch, seed: DrawSeed::NONE, actor: "test" };
             let outcome = shard.decide(shared.clock.now().sale, &command, &mut shared.queue.producer());
             assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
         }

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome};
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::shard::Shard;
 use stampede_core::state_row::StateRow;
@@ -118,7 +119,7 @@ fn put_on_sale(shard: &mut Shard, item: ItemId, shared: &Shared) {
     let (name, stock, cap) = (Some("phone"), Some(1 << 30), Some(1));
     let (opens_at_ms, closes_at_ms) = (Some(UnixMillis(0)), Some(UnixMillis(200_000_000_000_000)));
     let patch = ItemPatch { name, stock, cap, opens_at_ms, closes_at_ms, ..ItemPatch::default() };
-    let command = Command::PutItem { item, patch, actor: "test" };
+    let command = Command::PutItem { item, patch, seed: DrawSeed::NONE, actor: "test" };
     let outcome = shard.decide(shared.clock.now().sale, &command, &mut shared.queue.producer());
     assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
 }

@@ -267,6 +267,7 @@ fn spec() -> ItemSpec<'static> {
         min_level: 0,
         min_account_age_s: 0,
         admit_per_s: 0,
+        draw_ms: 0,
     }
 }
 
@@ -274,7 +275,7 @@ fn item_view(spec: &ItemSpec<'static>, state: &'static str, version: u64) -> Ite
     // The view borrows the settings; a test may let them live for ever.
     let spec = Box::leak(Box::new(*spec));
     let item = ItemId::new(7).expect("an item id");
-    ItemView { item, spec, state, stock_band: "plenty", refresh_ms: 1_000, version }
+    ItemView { item, spec, state, stock_band: "plenty", draw: None, refresh_ms: 1_000, version }
 }
 
 fn page(page: &Page, held: Field<'_>, now_ms: u64) -> String {
@@ -340,6 +341,7 @@ fn the_merchants_item() {
         item: ItemId::new(7).expect("an item id"),
         spec: &spec,
         state: "open",
+        draw: None,
         granted: 10,
         available: 5,
         held: 3,
