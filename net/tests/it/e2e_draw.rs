@@ -6,9 +6,14 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use stampede_loadgen::answer::Code;
+use stampede_loadgen::engine::{self, Mode, RunConfig, Step};
+use stampede_loadgen::scenario::Scenario;
+use stampede_loadgen::verify::{self, JudgeConfig};
+use stampede_loadgen::workload::{Flow, Items, Workload};
 
 use crate::e2e_talk::{Http, Talk, now_ms};
-use crate::server::{Bed, Server, get, wait_for};
+use crate::server::{Bed, PATIENCE, Server, get, wait_for};
 
 /// The body of an item whose draw opens soon: it must be announced before.
 fn with_draw(stock: u64, payment: &str, draw_ms: u64) -> String {
@@ -38,7 +43,7 @@ fn wait_for_draw(server: &Server, item: u32) -> Value {
     })
 }
 
-fn verify(source: &str, flags: &[&str], input: &str) -> Output {
+fn draw_verify(source: &str, flags: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
     command.args(["draw", "verify", source, "--item", "1"]).args(flags);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -56,7 +61,7 @@ fn said(output: &Output) -> (Option<i32>, String) {
 /// By the server and by its log: both say that the draw is right, and the same of it.
 fn check_verified(server: &Server, dir: &Path, commitment: &str, winners: &str) {
     for source in [format!("http://{}", server.public), dir.display().to_string()] {
-        let (code, text) = said(&verify(&source, &["--before", commitment], ""));
+        let (code, text) = said(&draw_verify(&source, &["--before", commitment], ""));
         assert_eq!(code, Some(0), "{source}: {text}");
         assert!(text.ends_with("the draw is right\n"), "{text}");
         assert!(text.contains(&format!("winners     {winners}\n")), "{text}");
@@ -102,7 +107,7 @@ fn e2e_a_draw_is_announced_entered_held_and_verified() {
         "#,
     );
     assert_eq!(talk.say("shop GET /admin/items/1").json()["entered"], 3);
-    let (code, text) = said(&verify(&format!("http://{}", server.public), &[], ""));
+    let (code, text) = said(&draw_verify(&format!("http://{}", server.public), &[], ""));
     assert_eq!((code, text.as_str()), (Some(1), "stampede: the draw was not held yet.\n"));
     // The entries outlive a crash.
     let orders = talk.into_orders();
@@ -173,7 +178,7 @@ fn e2e_killed_in_mid_draw_it_goes_on_and_a_wrong_result_is_caught() {
         "nothing is listed before the end: {amid}"
     );
     println!("killed when it was {}", amid["state"]);
-    println!("its log then: {}", said(&verify(&bed.dir.display().to_string(), &[], "")).1);
+    println!("its log then: {}", said(&draw_verify(&bed.dir.display().to_string(), &[], "")).1);
     bed.cores = "2";
     let server = bed.start();
     let drawn = wait_for_draw(&server, 1);
@@ -184,8 +189,53 @@ fn e2e_killed_in_mid_draw_it_goes_on_and_a_wrong_result_is_caught() {
     let log = log.args(["log", "verify"]).arg(&bed.dir).output().expect("it runs");
     assert_eq!(log.status.code(), Some(0), "{}", said(&log).1);
     let pages = all_pages(&server);
-    assert_eq!(said(&verify("-", &[], &joined(&pages))).0, Some(0));
+    assert_eq!(said(&draw_verify("-", &[], &joined(&pages))).0, Some(0));
     catch_wrong_results(pages);
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// The load generator's lottery, from its item to its judge.
+#[test]
+fn e2e_the_lottery_is_a_draw_and_the_judge_understands_it() {
+    let mut bed = Bed::new();
+    let server = bed.start();
+    let merchant = server.merchant();
+    Scenario::Lottery.create(&merchant, Items::one(1), now_ms()).expect("created");
+    let workload = Workload {
+        flow: Flow::Whole,
+        users: Some(2_000),
+        levels: Some(10),
+        repeat: 0.1,
+        ..Workload::purchases(1, 21)
+    };
+    let config = RunConfig {
+        mode: Mode::open(800.0),
+        connections: 40,
+        ride_out: PATIENCE,
+        ..RunConfig::closed(server.public, workload, 2_000)
+    };
+    let outcome = engine::run(&config).expect("the crowd gets in");
+    assert_eq!(outcome.gave_up, None);
+    let drawn = wait_for_draw(&server, 1);
+    let (entered, steps) = (outcome.tally.by_code[Code::Entered as usize], outcome.tally.step(Step::Draw));
+    println!(
+        "{entered} entered, {} won, {} lost",
+        steps.by_code[Code::Won as usize],
+        steps.by_code[Code::Lost as usize]
+    );
+    assert!(
+        entered > 300 && outcome.tally.by_code[Code::NotEligible as usize] > 300,
+        "{:?}",
+        outcome.tally.by_code
+    );
+    assert_eq!((&drawn["winners"], steps.by_code[Code::Won as usize]), (&100.into(), 100));
+    assert!(steps.by_code[Code::Lost as usize] > 200, "{:?}", steps.by_code);
+    let history = outcome.history.as_ref();
+    let verdict =
+        verify::judge(&JudgeConfig { history, ..JudgeConfig::books(&merchant, 1) }).expect("a verdict");
+    assert!(verdict.is_fine(), "{verdict}: {:#?}", verdict.violations);
+    let (code, text) = said(&draw_verify(&format!("http://{}", server.public), &[], ""));
+    assert_eq!(code, Some(0), "{text}");
     assert_eq!(server.stop(), Some(0));
 }
 
@@ -212,7 +262,7 @@ fn catch_wrong_results(pages: Vec<Value>) {
     let caught = |what: &str, change: &dyn Fn(&mut Vec<Value>)| {
         let mut pages = pages.clone();
         change(&mut pages);
-        let (code, text) = said(&verify("-", &[], &joined(&pages)));
+        let (code, text) = said(&draw_verify("-", &[], &joined(&pages)));
         assert_eq!(code, Some(1), "{what}: {text}");
         assert!(text.contains("WRONG: ") || text.starts_with("stampede: "), "{what}: {text}");
         println!("{what}: {}", text.lines().last().unwrap_or_default());
@@ -238,6 +288,6 @@ fn catch_wrong_results(pages: Vec<Value>) {
     caught("another seed", &|pages| {
         pages.iter_mut().for_each(|page| page["seed"] = "00".repeat(32).into());
     });
-    let (code, text) = said(&verify("-", &["--before", &"00".repeat(32)], &joined(&pages)));
+    let (code, text) = said(&draw_verify("-", &["--before", &"00".repeat(32)], &joined(&pages)));
     assert!(code == Some(1) && text.contains("noted before"), "{text}");
 }
