@@ -128,7 +128,6 @@ impl Item {
         }
     }
 
-    /// Takes new flags and shows them to all cores; being closed begins a new epoch.
     // ---- its draw ----
 
     /// When its draw is held, if it has one.
@@ -212,6 +211,7 @@ impl Item {
         self.show();
     }
 
+    /// Takes new flags and shows them to all cores; being closed begins a new epoch.
     pub(crate) fn set_flags(&mut self, flags: u8) {
         let closed = (flags ^ self.flags) & Rules::CLOSED != 0;
         self.epoch = self.epoch.wrapping_add(u32::from(closed));

@@ -190,7 +190,7 @@ fn e2e_killed_in_mid_draw_it_goes_on_and_a_wrong_result_is_caught() {
     assert_eq!(log.status.code(), Some(0), "{}", said(&log).1);
     let pages = all_pages(&server);
     assert_eq!(said(&draw_verify("-", &[], &joined(&pages))).0, Some(0));
-    catch_wrong_results(pages);
+    catch_wrong_results(&pages);
     assert_eq!(server.stop(), Some(0));
 }
 
@@ -258,9 +258,9 @@ fn joined(pages: &[Value]) -> String {
 }
 
 /// Whoever touches the pages is found out.
-fn catch_wrong_results(pages: Vec<Value>) {
+fn catch_wrong_results(pages: &[Value]) {
     let caught = |what: &str, change: &dyn Fn(&mut Vec<Value>)| {
-        let mut pages = pages.clone();
+        let mut pages = pages.to_vec();
         change(&mut pages);
         let (code, text) = said(&draw_verify("-", &[], &joined(&pages)));
         assert_eq!(code, Some(1), "{what}: {text}");
@@ -275,7 +275,7 @@ fn catch_wrong_results(pages: Vec<Value>) {
         let (page, entry, _) = places.find(|(_, _, fits)| *fits).expect("there is one");
         (page, entry)
     };
-    let (winner, loser) = (won(&pages, true), won(&pages, false));
+    let (winner, loser) = (won(pages, true), won(pages, false));
     caught("a friend let in", &|pages| pages[loser.0]["entries"][loser.1]["won"] = true.into());
     caught("places swapped", &|pages| {
         pages[loser.0]["entries"][loser.1]["won"] = true.into();
@@ -288,6 +288,6 @@ fn catch_wrong_results(pages: Vec<Value>) {
     caught("another seed", &|pages| {
         pages.iter_mut().for_each(|page| page["seed"] = "00".repeat(32).into());
     });
-    let (code, text) = said(&draw_verify("-", &["--before", &"00".repeat(32)], &joined(&pages)));
+    let (code, text) = said(&draw_verify("-", &["--before", &"00".repeat(32)], &joined(pages)));
     assert!(code == Some(1) && text.contains("noted before"), "{text}");
 }

@@ -117,7 +117,8 @@ fn encode_order(row: &StateRow<'_>, w: &mut Writer<'_>) {
     w.u64(key_hash);
     w.u64(payment_ref_hash);
     if entry || drawn {
-        w.u8(u8::from(entry) * ENTRY | u8::from(drawn) * DRAWN);
+        let (entry, drawn) = (if entry { ENTRY } else { 0 }, if drawn { DRAWN } else { 0 });
+        w.u8(entry | drawn);
     }
     w.subject(subject);
 }
