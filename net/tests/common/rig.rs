@@ -41,24 +41,16 @@ impl Rebuild for Empty {
     fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
 }
 
-/// A small engine without an executor.
-pub(crate) struct Rig {
-    /// One per core.
-    pub(crate) homes: Vec<Home>,
-    /// What is on sale; the last core owns it.
-    pub(crate) item: ItemId,
+/// What all cores share, over a log of its own.
+pub(crate) struct Base {
+    pub(crate) shared: Arc<Shared>,
     _journal: JournalHandle,
     _dir: TempDir,
 }
 
-impl Rig {
-    /// With so many cores, and one item on sale without end. No limit is reached.
-    pub(crate) fn new(cores: usize) -> Self {
-        Self::with(cores, 1_000_000, |_, _| {})
-    }
-
-    /// The same with a rate per buyer, and with more items that `prepare` puts on sale.
-    pub(crate) fn with(cores: usize, buyer_per_s: u32, prepare: impl Fn(&mut Shard, &Shared)) -> Self {
+impl Base {
+    /// For so many cores, with a rate per buyer.
+    pub(crate) fn new(cores: usize, buyer_per_s: u32) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let options = LogOptions { allow_volatile: true, ..LogOptions::default() };
         let data = DataDir::open(dir.path(), &options).expect("opened");
@@ -85,18 +77,41 @@ impl Rig {
             demo: None,
             mesh,
         }));
+        Self { shared, _journal: started.journal, _dir: dir }
+    }
+}
+
+/// A small engine without an executor.
+pub(crate) struct Rig {
+    /// One per core.
+    pub(crate) homes: Vec<Home>,
+    /// What is on sale; the last core owns it.
+    pub(crate) item: ItemId,
+    _base: Base,
+}
+
+impl Rig {
+    /// With so many cores, and one item on sale without end. No limit is reached.
+    pub(crate) fn new(cores: usize) -> Self {
+        Self::with(cores, 1_000_000, |_, _| {})
+    }
+
+    /// The same with a rate per buyer, and with more items that `prepare` puts on sale.
+    pub(crate) fn with(cores: usize, buyer_per_s: u32, prepare: impl Fn(&mut Shard, &Shared)) -> Self {
+        let base = Base::new(cores, buyer_per_s);
+        let shared = &base.shared;
         let item =
             (1..).filter_map(ItemId::new).find(|item| item.owner(cores) == cores - 1).expect("one of many");
         let homes = (0..cores).map(|core| {
-            let mut shard = Shard::new(core, secret, shared.catalogue.clone());
+            let mut shard = Shard::new(core, shared.secret, shared.catalogue.clone());
             if core == item.owner(cores) {
-                put_on_sale(&mut shard, item, &shared);
-                prepare(&mut shard, &shared);
+                put_on_sale(&mut shard, item, shared);
+                prepare(&mut shard, shared);
             }
             Home::new(core, Owner::new(shard, shared.queue.producer(), shared.clone()), shared.clone())
         });
         let homes = homes.collect();
-        Self { homes, item, _journal: started.journal, _dir: dir }
+        Self { homes, item, _base: base }
     }
 }
 

@@ -22,6 +22,7 @@ mod http_conn;
 mod http_framing;
 mod http_identity;
 mod http_route;
+mod owner_draw;
 #[path = "../common/rig.rs"]
 mod rig;
 mod server;
