@@ -276,6 +276,18 @@ fn entries_are_orders_and_losers_have_nothing() {
 }
 
 #[test]
+fn a_loser_may_buy_what_is_left() {
+    let mut sale = fair();
+    drawn(&mut sale);
+    let loser = sale.orders.pop().expect("the last one lost");
+    sale.orders[4].state = State::Lost;
+    sale.orders.push(loser.clone());
+    sale.orders.push(OrderRow { order_id: 200, state: State::Sold, key: None, ..loser });
+    let evidence = Evidence { totals: Some(sale.totals), orders: Some(&sale.orders), ..Evidence::default() };
+    assert!(check(&evidence).is_fine(), "{:?}", check(&evidence).violations);
+}
+
+#[test]
 fn undersold() {
     let plant = |sale: &mut Sale| {
         sale.totals = Totals { granted: 6, available: 1, ..sale.totals };

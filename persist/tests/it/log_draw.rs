@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use stampede_core::catalogue::Catalogue;
-use stampede_core::command::{Command, ItemPatch, Outcome, Purchase};
+use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Ticket};
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, FactSink};
 use stampede_core::item::{OrderState, Payment};
@@ -68,7 +68,8 @@ fn entered() -> (Shard, Records) {
         let subject = number.to_be_bytes();
         let quantity = Quantity::new(1 + number % 3).expect("small");
         let buyer = SECRET.buyer(&subject);
-        let purchase = Purchase { item: item(), buyer, subject: &subject, quantity, key: b"" };
+        let purchase =
+            Purchase { item: item(), buyer, subject: &subject, quantity, key: b"", ticket: Ticket::Good };
         let outcome = shard.decide(OPENS_AT, &Command::Purchase(purchase), &mut log);
         assert!(
             matches!(outcome, Outcome::Placed(order) if order.state == OrderState::Entered),
