@@ -45,10 +45,10 @@ fn enter(shard: &mut Shard, secret: HashSecret, shared: &Shared) {
 /// Runs `test` with the owner of an item whose draw is due and was not held yet.
 fn with_owner(test: impl FnOnce(Owner)) {
     let base = Base::new(1, 0);
-    let shared = base.shared.clone();
+    let shared = &base.shared;
     let mut shard = Shard::new(0, shared.secret, shared.catalogue.clone());
-    enter(&mut shard, shared.secret, &shared);
-    test(Owner::new(shard, shared.queue.producer(), shared));
+    enter(&mut shard, shared.secret, shared);
+    test(Owner::new(shard, shared.queue.producer(), shared.clone()));
 }
 
 #[test]

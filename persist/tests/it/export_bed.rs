@@ -224,7 +224,7 @@ pub(crate) fn spec(name: &'static str) -> ItemSpec<'static> {
         cap: 2,
         payment: Payment::Hold,
         hold_ms: 60_000,
-        ticket: TicketRule::Never,
+        ticket: TicketRule::Required,
         challenge: ChallengeRule::Suspicious,
         min_level: 3,
         min_account_age_s: 86_400,

@@ -55,6 +55,8 @@ impl Parts {
     }
     fn spec(&self) -> ItemSpec<'_> {
         let [_, _, _, a, b, c, d, _] = self.numbers;
+        let ticket = TicketRule::from_code((b % 2) as u8).unwrap();
+        let challenge = ChallengeRule::from_code((c % 3) as u8).unwrap();
         ItemSpec {
             name: &self.name,
             price_minor: a % (1 << 53),
@@ -64,8 +66,8 @@ impl Parts {
             cap: 1 + (d % 1_000_000) as u32,
             payment: Payment::from_code((a % 3) as u8).unwrap(),
             hold_ms: 1 + b % 1000,
-            ticket: TicketRule::from_code((b % 2) as u8).unwrap(),
-            challenge: ChallengeRule::from_code((c % 3) as u8).unwrap(),
+            ticket,
+            challenge: if ticket == TicketRule::Required { challenge } else { ChallengeRule::Never },
             min_level: d as u8,
             min_account_age_s: a as u32,
             admit_per_s: b as u32,
