@@ -119,10 +119,18 @@ impl Keeper {
         if let Some(buyers) = &mut self.buyers {
             buyers.take(asker.buyer, now_ms).map_err(limited)?;
         }
-        if let (Some(addresses), Some(address)) = (&mut self.addresses, asker.address) {
-            addresses.take(address.0, now_ms).map_err(limited)?;
+        self.rate_address(asker.address, now_ms)
+    }
+
+    /// Whether one more request from this address fits its rate.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`].
+    pub fn rate_address(&mut self, address: Option<AddressKey>, now_ms: u64) -> Result<(), Refusal> {
+        match (&mut self.addresses, address) {
+            (Some(addresses), Some(address)) => addresses.take(address.0, now_ms).map_err(limited),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The same for a purchase, for which the item's admission counts, too.

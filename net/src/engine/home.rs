@@ -196,8 +196,11 @@ impl Home {
                 Next::NeedMore => break false,
                 Next::Reject(problem) => self.refuse(token, &mut client.out, Manner::CLOSE, problem),
                 Next::Request(request) => {
-                    let (cache, out) = (&mut client.cache, &mut client.out);
-                    self.request(&request, &mut Caller { token, peer, cache, out });
+                    let manner = request.head.manner();
+                    let serving = self.shared.phase() == Phase::Serving;
+                    let manner = if serving { manner } else { manner.closing() };
+                    let (request, cache, out) = (&request, &mut client.cache, &mut client.out);
+                    self.request(&mut Caller { request, manner, token, peer, cache, out });
                 }
             }
         };
@@ -241,16 +244,14 @@ impl Home {
         render(out, shown, call, manner, &moment);
     }
 
-    fn request(&mut self, request: &Request<'_>, caller: &mut Caller<'_>) {
+    fn request(&mut self, caller: &mut Caller<'_>) {
         self.count(Count::Requests);
-        let manner = request.head.manner();
-        let manner = if self.shared.phase() == Phase::Serving { manner } else { manner.closing() };
-        let done = match request.route {
-            Ok(route) => self.call(route, request, manner, caller),
+        let done = match caller.request.route {
+            Ok(route) => self.call(route, caller),
             Err(problem) => Err(problem),
         };
         if let Err(problem) = done {
-            self.refuse(caller.token, caller.out, manner, problem);
+            self.refuse(caller.token, caller.out, caller.manner, problem);
         }
     }
 
@@ -268,41 +269,37 @@ impl Home {
         }
     }
 
-    fn call(
-        &mut self,
-        route: Route,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    fn call(&mut self, route: Route, caller: &mut Caller<'_>) -> Called {
+        let manner = caller.manner;
         match route {
             Route::Time => {
                 let (now, date) = (self.now.sale, &self.date);
-                self.connections.answer_bytes(caller, manner, |out| answer::time(out, now, manner, date));
+                self.connections.answer_bytes(caller, |out| answer::time(out, now, manner, date));
                 Ok(())
             }
-            Route::Items(query) => self.list_items(query, request, manner, caller),
-            Route::Item(item) => self.item_page(item, request, manner, caller),
-            Route::Challenge(item) => self.challenge(item, request, manner, caller),
-            Route::Ticket(item) => self.ticket(item, request, manner, caller),
-            Route::Draw(query) => self.draw_page(query, manner, caller),
-            Route::Buy(item) => self.buy(item, request, manner, caller),
-            Route::Orders(query) => self.own_orders(query, request, manner, caller),
-            Route::Order { order, wait_ms } => self.own_order(order, wait_ms, request, manner, caller),
-            Route::CancelOrder(order) => self.cancel_own(order, request, manner, caller),
-            Route::Site(call) => self.site(call, request, manner, caller),
+            Route::Items(query) => self.list_items(query, caller),
+            Route::Item(item) => self.item_page(item, caller),
+            Route::Challenge(item) => self.challenge(item, caller),
+            Route::Ticket(item) => self.ticket(item, caller),
+            Route::Draw(query) => self.draw_page(query, caller),
+            Route::Buy(item) => self.buy(item, caller),
+            Route::Orders(query) => self.own_orders(query, caller),
+            Route::Order { order, wait_ms } => self.own_order(order, wait_ms, caller),
+            Route::CancelOrder(order) => self.cancel_own(order, caller),
+            Route::Site(call) => self.site(call, caller),
             Route::Healthz | Route::Readyz | Route::Metrics => {
-                self.ops(route, manner, caller);
+                self.ops(route, caller);
                 Ok(())
             }
-            _ => self.merchant(route, request, manner, caller),
+            _ => self.merchant(route, caller),
         }
     }
 
     // ---- questions and replies ----
 
     /// Puts a question to the owner of an item; its reply becomes the answer.
-    fn ask(&mut self, item: ItemId, call: Call, ask: Ask, manner: Manner, caller: &Caller<'_>) -> Called {
+    fn ask(&mut self, item: ItemId, call: Call, ask: Ask, caller: &Caller<'_>) -> Called {
+        let manner = caller.manner;
         let owner = item.owner(self.mesh.cores());
         self.needs_flush = true;
         if owner == self.core {
@@ -469,8 +466,10 @@ impl Home {
     }
 }
 
-/// Who sent a request, and where the answer goes.
+/// A request, who sent it, and how and where the answer goes.
 struct Caller<'a> {
+    request: &'a Request<'a>,
+    manner: Manner,
     token: Token,
     peer: IpAddr,
     cache: &'a mut VerdictCache,
@@ -479,7 +478,8 @@ struct Caller<'a> {
 
 impl Connections {
     /// Answers with bytes that `render` appends, at once or behind the answers that are still owed.
-    fn answer_bytes(&mut self, caller: &mut Caller<'_>, manner: Manner, render: impl FnOnce(&mut Vec<u8>)) {
+    fn answer_bytes(&mut self, caller: &mut Caller<'_>, render: impl FnOnce(&mut Vec<u8>)) {
+        let manner = caller.manner;
         if self.is_idle(caller.token) && !manner.closes() {
             render(caller.out);
         } else {

@@ -421,6 +421,10 @@ fn e2e_each_address_has_a_rate() {
     // The last address that no proxy of ours has added counts, not what the client claims.
     assert!((6..20).contains(&through(&|n| format!("203.0.113.{n},192.0.2.99"))));
     assert!((6..20).contains(&through(&|n| format!("not-an-address,{n}"))), "then the proxy's own counts");
+    // What needs no buyer and still costs something counts, too.
+    let pages =
+        (0..40).filter(|_| talk.say("anon GET /v1/items/1/draw +X-Forwarded-For:192.0.2.55").status != 429);
+    assert!((6..20).contains(&pages.count()));
 }
 
 #[test]

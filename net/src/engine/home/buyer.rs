@@ -14,9 +14,7 @@ use crate::engine::counters::Count;
 use crate::engine::pages;
 use crate::engine::render::{Call, Shown, problem_of};
 use crate::engine::shared::Phase;
-use crate::http::answer::Manner;
 use crate::http::body;
-use crate::http::conn::Request;
 use crate::http::page::Page;
 use crate::http::problem::Code;
 use crate::http::route::{ItemsQuery, OrdersQuery};
@@ -34,37 +32,28 @@ pub(super) struct List {
 impl Home {
     pub(super) fn identify(
         &self,
-        request: &Request<'_>,
         caller: &mut Caller<'_>,
     ) -> Result<(Subject, Buyer), crate::http::problem::Problem> {
         let shared = &self.shared;
-        let known = shared.identity.identify(&request.head, self.now.sale, caller.peer, caller.cache)?;
+        let known =
+            shared.identity.identify(&caller.request.head, self.now.sale, caller.peer, caller.cache)?;
         let hash = shared.secret.buyer(known.subject.as_bytes());
         let blocked = self.owner.shard().is_blocked(hash);
         Ok((known.subject, Buyer { hash, level: known.level, since_s: known.since_s, blocked }))
     }
 
-    fn identify_hash(
-        &self,
-        request: &Request<'_>,
-        caller: &mut Caller<'_>,
-    ) -> Result<BuyerHash, crate::http::problem::Problem> {
-        self.identify(request, caller).map(|(_, buyer)| buyer.hash)
+    fn identify_hash(&self, caller: &mut Caller<'_>) -> Result<BuyerHash, crate::http::problem::Problem> {
+        self.identify(caller).map(|(_, buyer)| buyer.hash)
     }
 
-    pub(super) fn buy(
-        &mut self,
-        item: ItemId,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    pub(super) fn buy(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Called {
+        let request = caller.request;
         self.shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
         let purchase = body::purchase(request.body)?;
         let key = request.head.idempotency_key()?.unwrap_or_default();
-        let who = self.identify(request, caller)?;
+        let who = self.identify(caller)?;
         let call = Call::Buy(request.head.prefers_async);
-        self.place(item, who, (&purchase, key), request, (call, manner), caller)
+        self.place(item, who, (&purchase, key), call, caller)
     }
 
     /// A purchase by a known buyer: checks what can be checked here, then asks the owner.
@@ -73,8 +62,7 @@ impl Home {
         item: ItemId,
         (subject, buyer): (Subject, Buyer),
         (purchase, key): (&body::Purchase<'_>, &[u8]),
-        request: &Request<'_>,
-        (call, manner): (Call, Manner),
+        call: Call,
         caller: &Caller<'_>,
     ) -> Called {
         let shared = self.shared.clone();
@@ -82,7 +70,7 @@ impl Home {
         if shared.phase() != Phase::Serving {
             return Err(Code::Draining.problem());
         }
-        let asker = self.asker(&buyer, request, caller, self.keeper.counts_addresses());
+        let asker = self.asker(&buyer, caller, self.keeper.counts_addresses());
         let (now, keeper, tickets) = (self.now, &mut self.keeper, &shared.gate.tickets);
         let rate = || keeper.rate_purchase(gauge, asker, now.mono_ms);
         let judge = || tickets.judge(gauge, purchase.ticket, subject.as_bytes(), now.sale);
@@ -98,67 +86,41 @@ impl Home {
             key: Key::new(key),
             ticket,
         });
-        self.ask(item, call, ask, manner, caller)
+        self.ask(item, call, ask, caller)
     }
 
-    pub(super) fn cancel_own(
-        &mut self,
-        order: OrderId,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
-        body::empty(request.body)?;
-        let buyer = self.identify_hash(request, caller)?;
-        self.ask(order.item(), Call::MoveOrder, Ask::CancelOwn(order, buyer), manner, caller)
+    pub(super) fn cancel_own(&mut self, order: OrderId, caller: &mut Caller<'_>) -> Called {
+        body::empty(caller.request.body)?;
+        let buyer = self.identify_hash(caller)?;
+        self.ask(order.item(), Call::MoveOrder, Ask::CancelOwn(order, buyer), caller)
     }
 
-    pub(super) fn own_order(
-        &mut self,
-        order: OrderId,
-        wait_ms: u32,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
-        let buyer = self.identify_hash(request, caller)?;
+    pub(super) fn own_order(&mut self, order: OrderId, wait_ms: u32, caller: &mut Caller<'_>) -> Called {
+        let buyer = self.identify_hash(caller)?;
         let until_ms = if wait_ms == 0 { 0 } else { self.now.mono_ms + u64::from(wait_ms) };
-        self.ask(order.item(), Call::ReadOrder(until_ms), Ask::OrderOf(order, buyer), manner, caller)
+        self.ask(order.item(), Call::ReadOrder(until_ms), Ask::OrderOf(order, buyer), caller)
     }
 
-    pub(super) fn own_orders(
-        &mut self,
-        query: OrdersQuery,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
-        let buyer = self.identify_hash(request, caller)?;
+    pub(super) fn own_orders(&mut self, query: OrdersQuery, caller: &mut Caller<'_>) -> Called {
+        let buyer = self.identify_hash(caller)?;
         let (limit, after) = (usize::from(query.limit), query.after.map_or(0, OrderId::get));
-        self.gather_orders(limit, false, manner, caller, |limit| {
-            RareAsk::OrdersOf(buyer, None, after, limit)
-        });
+        self.gather_orders(limit, false, caller, |limit| RareAsk::OrdersOf(buyer, None, after, limit));
         Ok(())
     }
 
     // ---- pages ----
 
-    pub(super) fn item_page(
-        &mut self,
-        item: ItemId,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    pub(super) fn item_page(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Called {
+        let (request, manner) = (caller.request, caller.manner);
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(problem_of(Refusal::NotFound, Call::Other))?;
         let (now, date) = (self.now.sale, self.date);
         if let Some(page) = self.pages.get(gauge, now) {
             let held = request.head.if_none_match;
-            self.connections.answer_bytes(caller, manner, |out| page.answer(out, held, now, manner, &date));
+            self.connections.answer_bytes(caller, |out| page.answer(out, held, now, manner, &date));
             return Ok(());
         }
-        self.ask(item, Call::ItemPage, Ask::Rare(Box::new(RareAsk::Item(item))), manner, caller)
+        self.ask(item, Call::ItemPage, Ask::Rare(Box::new(RareAsk::Item(item))), caller)
     }
 
     /// The settings of an item have come: keeps its page and answers with it.
@@ -170,20 +132,14 @@ impl Home {
         Shown::Page(self.pages.put(gauge, item, self.now.sale, shared.shown_lsn()).clone())
     }
 
-    pub(super) fn list_items(
-        &mut self,
-        query: ItemsQuery,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    pub(super) fn list_items(&mut self, query: ItemsQuery, caller: &mut Caller<'_>) -> Called {
+        let (request, manner) = (caller.request, caller.manner);
         match &self.list {
             Some(list) if list.query == query && list.until_ms > self.now.mono_ms => {
                 let (held, now, date) = (request.head.if_none_match, self.now.sale, &self.date);
-                self.connections
-                    .answer_bytes(caller, manner, |out| list.page.answer(out, held, now, manner, date));
+                self.connections.answer_bytes(caller, |out| list.page.answer(out, held, now, manner, date));
             }
-            _ => self.gather_items(query, false, manner, caller),
+            _ => self.gather_items(query, false, caller),
         }
         Ok(())
     }

@@ -1,20 +1,23 @@
-//! The public page of a draw's entries: no identity is asked for.
+//! The public page of a draw's entries: no identity is asked for. It costs a hop and many
+//! look-ups, so the rate of an address counts for it.
 
 use stampede_core::shard::Shard;
 use stampede_core::types::{ItemId, OrderId};
 
 use super::{Called, Caller, Home};
 use crate::engine::ask::{Ask, RareAsk};
-use crate::engine::render::Call;
-use crate::http::answer::Manner;
+use crate::engine::render::{Call, problem_of};
 use crate::http::draw::DrawPage;
 use crate::http::route::DrawQuery;
 
 impl Home {
-    pub(super) fn draw_page(&mut self, query: DrawQuery, manner: Manner, caller: &Caller<'_>) -> Called {
+    pub(super) fn draw_page(&mut self, query: DrawQuery, caller: &Caller<'_>) -> Called {
+        let address = self.keeper.counts_addresses().then(|| self.address(caller));
+        let rate = self.keeper.rate_address(address, self.now.mono_ms);
+        rate.map_err(|refusal| problem_of(refusal, Call::Other))?;
         let after = query.after.map_or(0, OrderId::get);
         let ask = RareAsk::Draw(query.item, after, usize::from(query.limit));
-        self.ask(query.item, Call::Other, Ask::Rare(Box::new(ask)), manner, caller)
+        self.ask(query.item, Call::Other, Ask::Rare(Box::new(ask)), caller)
     }
 }
 

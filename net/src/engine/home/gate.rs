@@ -16,23 +16,16 @@ use crate::gate::Asker;
 use crate::gate::address::AddressKey;
 use crate::gate::challenge::Posed;
 use crate::gate::ticket::{Issued, claim};
-use crate::http::answer::{Answer, Manner, Media, Status};
+use crate::http::answer::{Answer, Media, Status};
 use crate::http::body::{self, Solved};
-use crate::http::conn::Request;
 use crate::http::json_out::{self, Object};
 use crate::http::problem::{Code, Problem};
 
 impl Home {
     /// `GET /v1/items/{id}/challenge`
-    pub(super) fn challenge(
-        &mut self,
-        item: ItemId,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
-        let posed = self.pose(item, request, caller)?;
-        self.answer_once(Status::Ok, manner, caller, |object| {
+    pub(super) fn challenge(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Called {
+        let posed = self.pose(item, caller)?;
+        self.answer_once(Status::Ok, caller, |object| {
             object.text("challenge", &posed.text).text("svg", &posed.svg);
             object.number("expires_at_ms", posed.until_ms.0);
             object.object("pow", |object| {
@@ -43,31 +36,20 @@ impl Home {
     }
 
     /// `POST /v1/items/{id}/ticket`
-    pub(super) fn ticket(
-        &mut self,
-        item: ItemId,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
-        let solved = body::ticket(request.body)?;
-        let issued = self.issue(item, solved, request, caller)?;
-        self.answer_once(Status::Created, manner, caller, |object| {
+    pub(super) fn ticket(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Called {
+        let solved = body::ticket(caller.request.body)?;
+        let issued = self.issue(item, solved, caller)?;
+        self.answer_once(Status::Created, caller, |object| {
             object.text("ticket", &issued.text).number("expires_at_ms", issued.until_ms.0);
         });
         Ok(())
     }
 
     /// A new challenge for the buyer who asks.
-    pub(super) fn pose(
-        &mut self,
-        item: ItemId,
-        request: &Request<'_>,
-        caller: &mut Caller<'_>,
-    ) -> Result<Posed, Problem> {
+    pub(super) fn pose(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Result<Posed, Problem> {
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
-        let (subject, asker) = self.at_the_gate(gauge, request, caller)?;
+        let (subject, asker) = self.at_the_gate(gauge, caller)?;
         self.keeper
             .may_answer(asker, self.now.mono_ms)
             .map_err(|refusal| problem_of(refusal, Call::Other))?;
@@ -80,12 +62,11 @@ impl Home {
         &mut self,
         item: ItemId,
         solved: Option<Solved<'_>>,
-        request: &Request<'_>,
         caller: &mut Caller<'_>,
     ) -> Result<Issued, Problem> {
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
-        let (subject, asker) = self.at_the_gate(gauge, request, caller)?;
+        let (subject, asker) = self.at_the_gate(gauge, caller)?;
         let must_solve = self.keeper.must_solve(gauge, asker, self.now.mono_ms);
         match solved {
             Some(solved) => self.check_answer(gauge, &subject, asker, solved)?,
@@ -115,17 +96,12 @@ impl Home {
     }
 
     /// All checks that tickets and challenges have in common.
-    fn at_the_gate(
-        &mut self,
-        gauge: &Gauge,
-        request: &Request<'_>,
-        caller: &mut Caller<'_>,
-    ) -> Result<(Subject, Asker), Problem> {
-        let (subject, buyer) = self.identify(request, caller)?;
+    fn at_the_gate(&mut self, gauge: &Gauge, caller: &mut Caller<'_>) -> Result<(Subject, Asker), Problem> {
+        let (subject, buyer) = self.identify(caller)?;
         if self.shared.phase() != Phase::Serving {
             return Err(Code::Draining.problem());
         }
-        let asker = self.asker(&buyer, request, caller, true);
+        let asker = self.asker(&buyer, caller, true);
         let now = self.now;
         let may_ask = eligible(now.sale, gauge, &buyer)
             .and_then(|()| window(now.sale, gauge))
@@ -141,30 +117,21 @@ impl Home {
     }
 
     /// Who asks, as far as limits go; with an address only where one is wanted.
-    pub(super) fn asker(
-        &self,
-        buyer: &Buyer,
-        request: &Request<'_>,
-        caller: &Caller<'_>,
-        wants_address: bool,
-    ) -> Asker {
-        let address = || {
-            let address = self.shared.identity.client_ip(&request.head, caller.peer);
-            AddressKey::new(&self.shared.secret, address)
-        };
-        Asker { buyer: buyer.hash.0[0], address: wants_address.then(address) }
+    pub(super) fn asker(&self, buyer: &Buyer, caller: &Caller<'_>, wants_address: bool) -> Asker {
+        Asker { buyer: buyer.hash.0[0], address: wants_address.then(|| self.address(caller)) }
+    }
+
+    /// Where the request comes from, as far as limits go.
+    pub(super) fn address(&self, caller: &Caller<'_>) -> AddressKey {
+        let address = self.shared.identity.client_ip(&caller.request.head, caller.peer);
+        AddressKey::new(&self.shared.secret, address)
     }
 
     /// Answers with an object that is for this buyer and this once.
-    fn answer_once(
-        &mut self,
-        status: Status,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-        fill: impl FnOnce(&mut Object<'_>),
-    ) {
+    fn answer_once(&mut self, status: Status, caller: &mut Caller<'_>, fill: impl FnOnce(&mut Object<'_>)) {
+        let manner = caller.manner;
         let date = self.date;
-        self.connections.answer_bytes(caller, manner, |out| {
+        self.connections.answer_bytes(caller, |out| {
             let answer = Answer::begin(out, status, manner, &date).header("Cache-Control", "no-store");
             answer.body(Media::Json, |out| json_out::object(out, fill));
         });

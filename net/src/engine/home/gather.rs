@@ -9,7 +9,6 @@ use crate::engine::ask::{
 };
 use crate::engine::browser::Browser;
 use crate::engine::render::{Call, Shown, problem_of_busy};
-use crate::http::answer::Manner;
 use crate::http::limits::MERCHANT_LIST_MAX;
 use crate::http::route::ItemsQuery;
 use stampede_core::types::{ItemId, Lsn};
@@ -51,47 +50,34 @@ impl Home {
         &mut self,
         limit: usize,
         merchant: bool,
-        manner: Manner,
         caller: &Caller<'_>,
         ask: impl Fn(usize) -> RareAsk,
     ) {
         // One more than wanted tells whether there are more.
-        self.gather(Kind::Orders { limit, merchant }, manner, caller, || ask(limit + 1));
+        self.gather(Kind::Orders { limit, merchant }, caller, || ask(limit + 1));
     }
 
-    pub(super) fn gather_items(
-        &mut self,
-        query: ItemsQuery,
-        merchant: bool,
-        manner: Manner,
-        caller: &Caller<'_>,
-    ) {
+    pub(super) fn gather_items(&mut self, query: ItemsQuery, merchant: bool, caller: &Caller<'_>) {
         let (after, limit) = (query.after.map_or(0, ItemId::get), usize::from(query.limit));
-        self.gather(Kind::Items { query, merchant }, manner, caller, || RareAsk::Items(after, limit));
+        self.gather(Kind::Items { query, merchant }, caller, || RareAsk::Items(after, limit));
     }
 
-    pub(super) fn gather_sales(&mut self, browser: Browser, manner: Manner, caller: &Caller<'_>) {
+    pub(super) fn gather_sales(&mut self, browser: Browser, caller: &Caller<'_>) {
         let limit = usize::from(MERCHANT_LIST_MAX);
-        self.gather(Kind::Sales(browser), manner, caller, || RareAsk::Items(0, limit));
+        self.gather(Kind::Sales(browser), caller, || RareAsk::Items(0, limit));
     }
 
-    pub(super) fn gather_audit(&mut self, after: Lsn, limit: usize, manner: Manner, caller: &Caller<'_>) {
-        self.gather(Kind::Audit { limit }, manner, caller, || RareAsk::Audit(after, limit + 1));
+    pub(super) fn gather_audit(&mut self, after: Lsn, limit: usize, caller: &Caller<'_>) {
+        self.gather(Kind::Audit { limit }, caller, || RareAsk::Audit(after, limit + 1));
     }
 
     /// Has all owners follow what owner 0 decided with the fact at `lsn`.
-    pub(super) fn gather_followers(
-        &mut self,
-        lsn: Lsn,
-        manner: Manner,
-        caller: &Caller<'_>,
-        ask: impl Fn() -> RareAsk,
-    ) {
-        self.gather(Kind::Followed(lsn), manner, caller, ask);
+    pub(super) fn gather_followers(&mut self, lsn: Lsn, caller: &Caller<'_>, ask: impl Fn() -> RareAsk) {
+        self.gather(Kind::Followed(lsn), caller, ask);
     }
 
-    fn gather(&mut self, kind: Kind, manner: Manner, caller: &Caller<'_>, ask: impl Fn() -> RareAsk) {
-        let number = self.connections.open_slot(caller.token, manner, Call::Other);
+    fn gather(&mut self, kind: Kind, caller: &Caller<'_>, ask: impl Fn() -> RareAsk) {
+        let number = self.connections.open_slot(caller.token, caller.manner, Call::Other);
         let id = self.gathers.last.wrapping_add(1);
         self.gathers.last = id;
         let missing = self.mesh.cores();

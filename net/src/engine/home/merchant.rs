@@ -8,7 +8,6 @@ use stampede_core::types::{ItemId, Lsn, OrderId, Subject};
 use super::{Called, Caller, Home};
 use crate::engine::ask::{Ask, OwnedItem, OwnedPatch, RareAsk, Reply, Who};
 use crate::engine::render::{Call, Shown, problem_of, problem_of_busy};
-use crate::http::answer::Manner;
 use crate::http::body;
 use crate::http::conn::Request;
 use crate::http::problem::{Code, Problem};
@@ -16,31 +15,26 @@ use crate::http::route::{AdminOrdersQuery, Route};
 use crate::identity::{check_admin, subject};
 
 impl Home {
-    pub(super) fn merchant(
-        &mut self,
-        route: Route,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    pub(super) fn merchant(&mut self, route: Route, caller: &mut Caller<'_>) -> Called {
+        let request = caller.request;
         check_admin(&request.head, self.shared.admin_token.as_bytes())?;
         let mut scratch = String::new();
         let ask = match route {
             Route::AdminItems(query) => {
-                self.gather_items(query, true, manner, caller);
+                self.gather_items(query, true, caller);
                 return Ok(());
             }
-            Route::AdminOrders(query) => return self.admin_orders(query, manner, caller),
+            Route::AdminOrders(query) => return self.admin_orders(query, caller),
             Route::Audit(query) => {
-                self.gather_audit(Lsn(query.after), usize::from(query.limit), manner, caller);
+                self.gather_audit(Lsn(query.after), usize::from(query.limit), caller);
                 return Ok(());
             }
             Route::Stats => {
-                self.stats(manner, caller);
+                self.stats(caller);
                 return Ok(());
             }
-            Route::Block(who) => return self.block(who, true, request, manner, caller),
-            Route::Unblock(who) => return self.block(who, false, request, manner, caller),
+            Route::Block(who) => return self.block(who, true, caller),
+            Route::Unblock(who) => return self.block(who, false, caller),
             Route::AdminItem(item) => (item, Call::Other, RareAsk::Item(item)),
             Route::AdminOrder(order) => (order.item(), Call::Other, RareAsk::Order(order)),
             Route::PutItem(item) => {
@@ -68,13 +62,13 @@ impl Home {
             _ => return Err(Code::NotFound.problem()),
         };
         let (item, call, ask) = ask;
-        self.ask(item, call, Ask::Rare(Box::new(ask)), manner, caller)
+        self.ask(item, call, Ask::Rare(Box::new(ask)), caller)
     }
 
-    fn admin_orders(&mut self, query: AdminOrdersQuery, manner: Manner, caller: &Caller<'_>) -> Called {
+    fn admin_orders(&mut self, query: AdminOrdersQuery, caller: &Caller<'_>) -> Called {
         let (limit, after) = (usize::from(query.limit), query.after.map_or(0, OrderId::get));
         let buyer = query.buyer.map(|subject| self.shared.secret.buyer(subject.as_bytes()));
-        self.gather_orders(limit, true, manner, caller, |limit| match buyer {
+        self.gather_orders(limit, true, caller, |limit| match buyer {
             Some(buyer) => RareAsk::OrdersOf(buyer, query.item, after, limit),
             None => RareAsk::Orders(query.item, after, limit),
         });
@@ -83,21 +77,15 @@ impl Home {
 
     /// Owner 0 decides; the merchant listener is on its core, so that changes of one buyer
     /// reach every core in the order in which they were decided.
-    fn block(
-        &mut self,
-        who: Subject,
-        blocked: bool,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &Caller<'_>,
-    ) -> Called {
+    fn block(&mut self, who: Subject, blocked: bool, caller: &Caller<'_>) -> Called {
+        let request = caller.request;
         body::empty(request.body)?;
         let who = subject(who.as_bytes())
             .ok_or(Problem::invalid_field("sub", "must be UTF-8 without control characters"))?;
         let decided = self.owner.answer(self.now.sale, &Ask::Rare(Box::new(RareAsk::Block(who, blocked))));
         match decided {
             Reply::Outcome(Outcome::Done { lsn, .. }) => {
-                self.gather_followers(lsn, manner, caller, || RareAsk::FollowBlock(who, blocked));
+                self.gather_followers(lsn, caller, || RareAsk::FollowBlock(who, blocked));
                 Ok(())
             }
             Reply::Outcome(Outcome::Refused(refusal)) => Err(problem_of(refusal, Call::Other)),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{Caller, Home};
 use crate::engine::counters::Count;
 use crate::engine::shared::{Phase, Shared};
-use crate::http::answer::{self, Manner, Media, Status};
+use crate::http::answer::{self, Media, Status};
 use crate::http::json_out::Object;
 use crate::http::problem::Code;
 use crate::http::route::Route;
@@ -14,9 +14,10 @@ use crate::http::route::Route;
 const EXPORT_LAG_MAX: u64 = 1_000_000;
 
 impl Home {
-    pub(super) fn ops(&mut self, route: Route, manner: Manner, caller: &mut Caller<'_>) {
+    pub(super) fn ops(&mut self, route: Route, caller: &mut Caller<'_>) {
+        let manner = caller.manner;
         let (shared, date) = (self.shared.clone(), self.date);
-        self.connections.answer_bytes(caller, manner, |out| match route {
+        self.connections.answer_bytes(caller, |out| match route {
             Route::Readyz => {
                 let reasons = not_ready(&shared);
                 let status = if reasons.is_empty() { Status::Ok } else { Status::Unavailable };
@@ -32,9 +33,10 @@ impl Home {
         });
     }
 
-    pub(super) fn stats(&mut self, manner: Manner, caller: &mut Caller<'_>) {
+    pub(super) fn stats(&mut self, caller: &mut Caller<'_>) {
+        let manner = caller.manner;
         let (shared, date, now) = (self.shared.clone(), self.date, self.now.sale);
-        self.connections.answer_bytes(caller, manner, |out| {
+        self.connections.answer_bytes(caller, |out| {
             answer::json(out, Status::Ok, manner, &date, |object| {
                 outcomes(object, &shared);
                 per_core(object, &shared);

@@ -15,7 +15,7 @@ use crate::engine::ask::{Ask, OwnedItem, RareAsk};
 use crate::engine::browser::{self, Browser};
 use crate::engine::pages;
 use crate::engine::render::{Call, Shown};
-use crate::http::answer::{Manner, Status};
+use crate::http::answer::Status;
 use crate::http::body;
 use crate::http::conn::Request;
 use crate::http::problem::{Code, Problem};
@@ -153,13 +153,8 @@ fn sale_view<'a>(item: &'a OwnedItem, shows: Shows, key: &'a str, demo: bool) ->
 
 impl Home {
     /// Answers a call of the sale page; a refusal is a page, too.
-    pub(super) fn site(
-        &mut self,
-        call: SiteCall,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    pub(super) fn site(&mut self, call: SiteCall, caller: &mut Caller<'_>) -> Called {
+        let (request, manner) = (caller.request, caller.manner);
         let (item, buys) = match call {
             SiteCall::Sale(item) => (Some(item), false),
             SiteCall::Buy { item, .. } => (Some(item), true),
@@ -172,12 +167,15 @@ impl Home {
         let browser = Browser { lang, item, buys, demo: self.shared.demo.is_some() };
         let done = match call {
             // These two are calls of the API, and are answered like one.
-            SiteCall::Session => return self.demo_session(request, manner, caller),
-            SiteCall::PayOwn(order) => return self.pay_own(order, Call::MoveOrder, request, manner, caller),
+            SiteCall::Session => return self.demo_session(caller),
+            SiteCall::PayOwn(order) => {
+                body::empty(caller.request.body)?;
+                return self.pay_own(order, Call::MoveOrder, caller);
+            }
             SiteCall::Asset(asset) => {
                 let wants = Wants::of(&request.head);
                 let date = self.date;
-                self.connections.answer_bytes(caller, manner, |out| {
+                self.connections.answer_bytes(caller, |out| {
                     asset.answer(out, wants, FOR_EVER, manner, &date);
                 });
                 Ok(())
@@ -185,17 +183,17 @@ impl Home {
             SiteCall::Favicon => {
                 let wants = Wants::of(&request.head);
                 let date = self.date;
-                self.connections.answer_bytes(caller, manner, |out| {
+                self.connections.answer_bytes(caller, |out| {
                     ICON.answer(out, wants, FOR_A_DAY, manner, &date);
                 });
                 Ok(())
             }
-            SiteCall::List => self.sales_page(browser, request, manner, caller),
-            SiteCall::Sale(item) => self.sale_page(item, browser, request, manner, caller),
-            SiteCall::Buy { item, again } => self.buy_form((item, again), browser, request, manner, caller),
-            SiteCall::Order(order) => self.order_page(order, browser, request, manner, caller),
-            SiteCall::Cancel(order) => self.cancel_form(order, browser, request, manner, caller),
-            SiteCall::Pay(order) => self.pay_form(order, browser, request, manner, caller),
+            SiteCall::List => self.sales_page(browser, caller),
+            SiteCall::Sale(item) => self.sale_page(item, browser, caller),
+            SiteCall::Buy { item, again } => self.buy_form((item, again), browser, caller),
+            SiteCall::Order(order) => self.order_page(order, browser, caller),
+            SiteCall::Cancel(order) => self.cancel_form(order, browser, caller),
+            SiteCall::Pay(order) => self.pay_form(order, browser, caller),
         };
         if let Err(problem) = done {
             let shown = Shown::Problem(problem);
@@ -206,23 +204,17 @@ impl Home {
 
     // ---- pages for everybody ----
 
-    fn sale_page(
-        &mut self,
-        item: ItemId,
-        browser: Browser,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    fn sale_page(&mut self, item: ItemId, browser: Browser, caller: &mut Caller<'_>) -> Called {
+        let (request, manner) = (caller.request, caller.manner);
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
         let (now, date) = (self.now.sale, self.date);
         if let Some(html) = self.site.sale(gauge, now, browser.lang, browser.demo) {
             let wants = Wants::of(&request.head);
-            self.connections.answer_bytes(caller, manner, |out| html.answer(out, wants, manner, &date));
+            self.connections.answer_bytes(caller, |out| html.answer(out, wants, manner, &date));
             return Ok(());
         }
-        self.ask(item, Call::Browser(browser), Ask::Rare(Box::new(RareAsk::Item(item))), manner, caller)
+        self.ask(item, Call::Browser(browser), Ask::Rare(Box::new(RareAsk::Item(item))), caller)
     }
 
     /// The settings of an item have come: keeps them and answers with the page.
@@ -240,19 +232,14 @@ impl Home {
         Shown::Html(Box::new(html))
     }
 
-    fn sales_page(
-        &mut self,
-        browser: Browser,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    fn sales_page(&mut self, browser: Browser, caller: &mut Caller<'_>) -> Called {
+        let (request, manner) = (caller.request, caller.manner);
         match &self.site.lists[browser.lang as usize] {
             Some((until_ms, html)) if *until_ms > self.now.mono_ms => {
                 let (wants, date) = (Wants::of(&request.head), &self.date);
-                self.connections.answer_bytes(caller, manner, |out| html.answer(out, wants, manner, date));
+                self.connections.answer_bytes(caller, |out| html.answer(out, wants, manner, date));
             }
-            _ => self.gather_sales(browser, manner, caller),
+            _ => self.gather_sales(browser, caller),
         }
         Ok(())
     }
@@ -288,15 +275,14 @@ impl Home {
         &mut self,
         (item, again): (ItemId, bool),
         browser: Browser,
-        request: &Request<'_>,
-        manner: Manner,
         caller: &mut Caller<'_>,
     ) -> Called {
+        let (request, manner) = (caller.request, caller.manner);
         refuse_foreign(request)?;
         let form = BuyForm::parse(&request.head, request.body)?;
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
-        let who = match self.identify(request, caller) {
+        let who = match self.identify(caller) {
             Ok(who) => who,
             Err(problem) if problem.code == Code::Unauthenticated && browser.demo => {
                 let shown = self.lend_session(item, again, browser.lang)?;
@@ -307,7 +293,7 @@ impl Home {
         };
         let mut ticket = form.ticket.clone();
         if ticket.is_none() && gauge.rules().ticket() == TicketRule::Required {
-            match self.step_before(item, &form, request, caller, browser.lang)? {
+            match self.step_before(item, &form, caller, browser.lang)? {
                 Step::Ticket(given) => ticket = Some(given),
                 Step::Page(html) => {
                     let shown = Shown::Html(Box::new(html));
@@ -318,7 +304,7 @@ impl Home {
         }
         let purchase = body::Purchase { quantity: Quantity::ONE, ticket: ticket.as_deref() };
         let key = form.key.as_deref().unwrap_or_default().as_bytes();
-        self.place(item, who, (&purchase, key), request, (Call::Browser(browser), manner), caller)
+        self.place(item, who, (&purchase, key), Call::Browser(browser), caller)
     }
 
     /// The ticket, or the page with what has to be done for it.
@@ -326,20 +312,19 @@ impl Home {
         &mut self,
         item: ItemId,
         form: &BuyForm,
-        request: &Request<'_>,
         caller: &mut Caller<'_>,
         lang: Lang,
     ) -> Result<Step, Problem> {
         let key = form.key.as_deref().unwrap_or_default();
         let solved = form.solved();
-        match self.issue(item, solved, request, caller) {
+        match self.issue(item, solved, caller) {
             Ok(ticket) if solved.is_some() => Ok(Step::Ticket(ticket.text)),
             Ok(ticket) => Ok(Step::Page(Html::private(
                 Status::Ok,
                 render::confirm(item, key, render::Ask::Confirm(&ticket.text), lang),
             ))),
             Err(problem) if matches!(problem.code, Code::ChallengeRequired | Code::ChallengeFailed) => {
-                let posed = self.pose(item, request, caller)?;
+                let posed = self.pose(item, caller)?;
                 let challenge = ChallengeView { challenge: &posed.text, svg: &posed.svg };
                 let again = problem.code == Code::ChallengeFailed;
                 let page = render::confirm(item, key, render::Ask::Solve(challenge, again), lang);
@@ -349,75 +334,47 @@ impl Home {
         }
     }
 
-    fn order_page(
-        &mut self,
-        order: OrderId,
-        browser: Browser,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
-        let (_, buyer) = self.identify(request, caller)?;
+    fn order_page(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Called {
+        let (_, buyer) = self.identify(caller)?;
         let ask = RareAsk::OrderPage(order, buyer.hash);
-        self.ask(order.item(), Call::Browser(browser), Ask::Rare(Box::new(ask)), manner, caller)
+        self.ask(order.item(), Call::Browser(browser), Ask::Rare(Box::new(ask)), caller)
     }
 
-    fn cancel_form(
-        &mut self,
-        order: OrderId,
-        browser: Browser,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    fn cancel_form(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Called {
+        let request = caller.request;
         refuse_foreign(request)?;
         form::empty(&request.head, request.body)?;
-        let (_, buyer) = self.identify(request, caller)?;
+        let (_, buyer) = self.identify(caller)?;
         let ask = Ask::CancelOwn(order, buyer.hash);
-        self.ask(order.item(), Call::Browser(browser), ask, manner, caller)
+        self.ask(order.item(), Call::Browser(browser), ask, caller)
     }
 
-    fn pay_form(
-        &mut self,
-        order: OrderId,
-        browser: Browser,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    fn pay_form(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Called {
+        let request = caller.request;
         refuse_foreign(request)?;
         form::empty(&request.head, request.body)?;
-        // The form's body is done with; what follows wants none.
-        let request = Request { body: b"", ..*request };
-        self.pay_own(order, Call::Browser(browser), &request, manner, caller)
+        self.pay_own(order, Call::Browser(browser), caller)
     }
 
     // ---- the demo ----
 
     /// Pretends a payment of the buyer's own order.
-    fn pay_own(
-        &mut self,
-        order: OrderId,
-        call: Call,
-        request: &Request<'_>,
-        manner: Manner,
-        caller: &mut Caller<'_>,
-    ) -> Called {
+    fn pay_own(&mut self, order: OrderId, call: Call, caller: &mut Caller<'_>) -> Called {
         if self.shared.demo.is_none() {
             return Err(Code::NotFound.problem());
         }
-        body::empty(request.body)?;
-        let (_, buyer) = self.identify(request, caller)?;
+        let (_, buyer) = self.identify(caller)?;
         let ask = RareAsk::PayOwn(order, buyer.hash);
-        self.ask(order.item(), call, Ask::Rare(Box::new(ask)), manner, caller)
+        self.ask(order.item(), call, Ask::Rare(Box::new(ask)), caller)
     }
 
-    fn demo_session(&mut self, request: &Request<'_>, manner: Manner, caller: &mut Caller<'_>) -> Called {
+    fn demo_session(&mut self, caller: &mut Caller<'_>) -> Called {
+        let (request, manner) = (caller.request, caller.manner);
         body::empty(request.body)?;
         refuse_foreign(request)?;
         let session = self.new_session()?;
         let date = self.date;
-        self.connections.answer_bytes(caller, manner, |out| browser::session(out, &session, manner, &date));
+        self.connections.answer_bytes(caller, |out| browser::session(out, &session, manner, &date));
         Ok(())
     }
 
