@@ -3,7 +3,6 @@
 //! Values, no references. The hot ones (a purchase and its outcome) are carried
 //! inline; the rest is boxed. Next: [`crate::engine::mesh`].
 
-use crate::http::draw::DrawPage;
 use stampede_core::command::{ItemPatch, ItemView, Movement, OrderView, Outcome, Ticket};
 use stampede_core::fact::Switch;
 use stampede_core::item::ItemSpec;
@@ -11,7 +10,7 @@ use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use stampede_core::state_row::AuditRow;
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, Subject};
 
-use super::browser::OrderOf;
+use crate::http::draw::DrawPage;
 
 /// A connection of a core, safe against reuse of its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,6 +203,14 @@ pub struct OwnedOrder {
     pub order: OrderView,
     /// The buyer's subject.
     pub subject: Box<[u8]>,
+}
+
+/// An order and what it is of.
+pub struct OrderOf {
+    /// The order.
+    pub order: OrderView,
+    /// The item.
+    pub item: OwnedItem,
 }
 
 /// An item that owns its name.

@@ -3,13 +3,12 @@
 //! The JSON of the same values is in [`super::render`]. Which page is asked for, and in
 //! which language, travels with the request as [`Browser`].
 
-use super::ask::OwnedItem;
+use super::ask::OrderOf;
 use super::render::{Moment, Shown};
 use crate::http::answer::{self, Manner, Status};
 use crate::site::html::{Html, Wants, see_order, send_again};
 use crate::site::render;
 use crate::site::words::Lang;
-use stampede_core::command::OrderView;
 use stampede_core::types::ItemId;
 
 /// How a browser is answered.
@@ -23,14 +22,6 @@ pub struct Browser {
     pub buys: bool,
     /// Whether this is the demo.
     pub demo: bool,
-}
-
-/// An order and what it is of.
-pub struct OrderOf {
-    /// The order.
-    pub order: OrderView,
-    /// The item.
-    pub item: OwnedItem,
 }
 
 /// Appends the answer if it is one for browsers alone.

@@ -14,8 +14,9 @@ use stampede_core::shard::Shard;
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 use stampede_persist::log::queue::Producer;
 
-use super::ask::{Ask, Busy, OwnedAudit, OwnedItem, OwnedOrder, PurchaseAsk, RareAsk, RareReply, Reply, Who};
-use super::browser::OrderOf;
+use super::ask::{
+    Ask, Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder, PurchaseAsk, RareAsk, RareReply, Reply, Who,
+};
 use super::shared::Shared;
 
 /// The actor that the log names for the back office.

@@ -8,8 +8,8 @@ use stampede_core::gauge::{ItemState, Rules};
 use stampede_core::item::OrderState;
 use stampede_core::types::{Lsn, UnixMillis};
 
-use super::ask::{Busy, OwnedAudit, OwnedItem, OwnedOrder};
-use super::browser::{Browser, OrderOf};
+use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder};
+use super::browser::Browser;
 use crate::http::answer::{self, Date, Manner, OrderHeaders, ShownState, Status};
 use crate::http::draw::{DrawFace, DrawPage};
 use crate::http::head::Field;
