@@ -58,6 +58,15 @@ impl Bed {
         bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN)
     }
 
+    /// The demo sale on one core: buyers are told apart by the demo's own tokens.
+    pub(crate) fn demo() -> Self {
+        let mut bed = Self::new();
+        bed.cores = "1";
+        bed.env.retain(|(name, _)| name != "STAMPEDE_IDENTITY_MODE");
+        bed.flags.push("--demo".to_owned());
+        bed
+    }
+
     /// Sets a key of the settings.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         let name = format!("STAMPEDE_{}", key.to_uppercase().replace('.', "_"));
