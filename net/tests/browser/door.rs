@@ -27,8 +27,7 @@ struct Books {
     requests: Vec<(String, Option<String>)>,
     /// Faults that wait for a request that begins so.
     faults: Vec<(String, Fault)>,
-    /// Answers that are held now, and whether they may go.
-    held: usize,
+    /// Whether answers that are held may go.
     may_go: bool,
 }
 
@@ -75,11 +74,6 @@ impl Door {
     /// Faults that no request has met yet.
     pub(crate) fn faults_left(&self) -> usize {
         self.books().faults.len()
-    }
-
-    /// How many answers are held at this moment.
-    pub(crate) fn held(&self) -> usize {
-        self.books().held
     }
 
     /// Lets the held answers go, and those to come.
@@ -168,8 +162,6 @@ fn note(name: &str, request: &Message, books: &mut Books) -> (Option<SocketAddr>
 }
 
 fn hold((books, changed): &(Mutex<Books>, Condvar)) {
-    let mut books = books.lock().unwrap();
-    books.held += 1;
-    let mut books = changed.wait_while(books, |books| !books.may_go).unwrap();
-    books.held -= 1;
+    let books = books.lock().unwrap();
+    drop(changed.wait_while(books, |books| !books.may_go).unwrap());
 }

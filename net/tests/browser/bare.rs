@@ -1,0 +1,35 @@
+//! Without scripts: the whole purchase by forms, and a page that reloads itself.
+
+use serde_json::json;
+
+use crate::browser::Browser;
+use crate::sale::Sale;
+use crate::shop::{ITEM, Shop, from_now};
+
+#[test]
+fn bare_from_the_countdown_to_the_payment() {
+    let shop = Shop::selling(
+        json!({"payment": "hold", "hold_ms": 600_000, "stock": 1, "opens_at_ms": from_now(4_000)}),
+    );
+    let browser = Browser::english("bare");
+    browser.allow_scripts(false);
+    let sale = Sale::at(&browser, &shop.sale(ITEM));
+    sale.wait_for("upcoming");
+    sale.look("upcoming");
+    // The page reloads itself at the opening.
+    sale.wait_for("open");
+    sale.look("open");
+    sale.press();
+    sale.wait_for("held");
+    assert!(browser.url().contains("/order/"), "{}", browser.url());
+    sale.look("held");
+    browser.reload();
+    sale.wait_for("held");
+    assert_eq!(shop.orders(ITEM).len(), 1);
+    browser.click("#pay");
+    sale.wait_for("won");
+    assert_eq!(shop.merchant().item(ITEM).unwrap().totals.sold, 1);
+    sale.look("won");
+    assert_eq!(shop.door.count("POST /v1/"), 0, "a script has run");
+    sale.check_console();
+}

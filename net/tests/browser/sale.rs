@@ -1,0 +1,139 @@
+//! The sale page as its promises have it: states, the button, the live region.
+//!
+//! [`Sale::look`] is what every state has to bear: drawn in light, dark and on the
+//! narrowest telephone, checked for accessibility, for what sticks out and for targets
+//! that a finger misses.
+
+use serde_json::{Value, json};
+
+use crate::browser::{Browser, NARROW, WIDE};
+use crate::e2e_talk::now_ms;
+
+/// Smallest width and height of a thing to press, in CSS pixels.
+const TARGET_PX_MIN: u32 = 44;
+
+/// Everything of the page that can be pressed; links that stand within a sentence are text.
+const TARGETS: &str = "button, input:not([type=hidden]), select, summary, a[href]";
+
+/// A browser on a sale page.
+pub(crate) struct Sale<'b> {
+    pub(crate) browser: &'b Browser,
+}
+
+impl<'b> Sale<'b> {
+    /// Goes to the page.
+    pub(crate) fn at(browser: &'b Browser, url: &str) -> Self {
+        browser.go(url);
+        Self { browser }
+    }
+
+    /// Waits until the page is in that state.
+    pub(crate) fn wait_for(&self, state: &str) {
+        self.browser.wait(&format!("document.querySelector('[data-state]')?.dataset.state == '{state}'"));
+    }
+
+    /// The state that it is in.
+    pub(crate) fn state(&self) -> String {
+        self.browser.attribute("[data-state]", "data-state").expect("the page has a state")
+    }
+
+    /// The order that it shows.
+    pub(crate) fn order(&self) -> Option<String> {
+        self.browser.attribute("[data-state]", "data-order").filter(|order| !order.is_empty())
+    }
+
+    /// What is written on the button.
+    pub(crate) fn button(&self) -> String {
+        self.browser.text("#buy")
+    }
+
+    /// Whether the button says that pressing it does nothing, and never by `disabled`, which
+    /// would throw the focus away.
+    pub(crate) fn is_grey(&self) -> bool {
+        assert_eq!(self.browser.attribute("#buy", "disabled"), None);
+        self.browser.attribute("#buy", "aria-disabled").as_deref() == Some("true")
+    }
+
+    pub(crate) fn press(&self) {
+        self.browser.click("#buy");
+    }
+
+    /// What the live region says now.
+    pub(crate) fn live(&self) -> String {
+        self.browser.value("document.querySelector('#live').textContent.trim()").as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the live region says something in which each of these occurs.
+    pub(crate) fn wait_until_said(&self, parts: &[&str]) {
+        let said = "document.querySelector('#live').textContent";
+        let all: Vec<String> = parts.iter().map(|part| format!("{said}.includes('{part}')")).collect();
+        self.browser.wait(&all.join(" && "));
+    }
+
+    pub(crate) fn focus_is_on_the_button(&self) -> bool {
+        self.browser.value("document.activeElement.id") == "buy"
+    }
+
+    /// Draws the page in light, in dark and narrow, and checks each of them.
+    pub(crate) fn look(&self, label: &str) {
+        let browser = self.browser;
+        for (dark, size, suffix) in [(false, WIDE, "light"), (true, WIDE, "dark"), (true, NARROW, "narrow")] {
+            // Without motion, so that no colour is caught on its way.
+            browser.prefer(dark, true);
+            browser.resize(size);
+            let label = format!("{label}-{suffix}");
+            browser.screenshot(&label);
+            if size == NARROW {
+                assert_eq!(self.sticks_out(), json!([]), "{label}: wider than the window");
+                assert_eq!(self.too_small(), json!([]), "{label}: smaller than {TARGET_PX_MIN} px");
+            } else {
+                assert_eq!(browser.violations(), "", "{label}");
+            }
+        }
+        browser.prefer(false, false);
+        browser.resize(WIDE);
+    }
+
+    /// What reaches beyond the right edge; nothing as long as the page cannot be scrolled.
+    fn sticks_out(&self) -> Value {
+        self.browser.value(
+            "document.documentElement.scrollWidth <= innerWidth ? [] :
+             [...document.querySelectorAll('body *')]
+                 .filter(part => part.getBoundingClientRect().right > innerWidth)
+                 .map(part => part.outerHTML.slice(0, 80))",
+        )
+    }
+
+    fn too_small(&self) -> Value {
+        self.browser.run(
+            "return [...document.querySelectorAll(arguments[0])]
+                 .filter(part => part.checkVisibility() && !part.closest('p, li > span'))
+                 .map(part => [part.outerHTML.slice(0, 80), part.getBoundingClientRect()])
+                 .filter(([, box]) => box.width < arguments[1] || box.height < arguments[1])
+                 .map(([html, box]) => `${html} is ${box.width} by ${box.height}`)",
+            &json!([TARGETS, TARGET_PX_MIN]),
+        )
+    }
+
+    /// Fails if the console has got anything but refusals and lost connections, which the
+    /// tests bring about themselves: a script's error, a violation of the page's policy.
+    pub(crate) fn check_console(&self) {
+        let log = self.browser.log();
+        let faults: Vec<&String> =
+            log.iter().filter(|line| !line.contains("Failed to load resource:")).collect();
+        assert!(faults.is_empty(), "{faults:#?}");
+    }
+
+    /// The next pages of this tab believe that it is that much later.
+    pub(crate) fn set_clock_wrong_by(&self, ms: i64) {
+        let source = format!(
+            "{{ const now = Date.now; Date.now = () => now() + {ms};
+               Date = class extends Date {{ constructor(...a) {{ a.length ? super(...a) : super(Date.now()) }} }} }}"
+        );
+        self.browser.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": source}));
+        self.browser.reload();
+        let believed = self.browser.value("Date.now()").as_i64().expect("a moment");
+        let off = believed - i64::try_from(now_ms()).unwrap();
+        assert!((off - ms).abs() < 60_000, "the clock is not set: {off}");
+    }
+}

@@ -1,0 +1,131 @@
+//! What happens to the sale while somebody watches: the shop, the crowd, the network.
+
+use serde_json::json;
+
+use crate::browser::Browser;
+use crate::door::Fault;
+use crate::sale::Sale;
+use crate::shop::{ITEM, Shop, from_now};
+
+const PURCHASES: &str = "POST /v1/items/90/orders";
+
+#[test]
+fn watching_it_sell_out() {
+    let shop = Shop::selling(json!({"stock": 2}));
+    let browser = Browser::english("sold-out");
+    let sale = Sale::at(&browser, &shop.sale(ITEM));
+    sale.wait_for("open");
+    shop.somebody_buys(ITEM);
+    shop.somebody_buys(ITEM);
+    sale.wait_for("sold_out");
+    assert!(sale.is_grey());
+    sale.look("sold-out");
+    // Units come back: the page notices that, too.
+    shop.tell(&format!("POST /admin/items/{ITEM}/restock"), r#"{"add":1}"#);
+    sale.wait_for("open");
+    // And one that is gone between two looks is said at once, by the answer.
+    let reads = shop.door.count(&format!("GET /v1/items/{ITEM}"));
+    shop.somebody_buys(ITEM);
+    sale.press();
+    sale.wait_for("sold_out");
+    assert!(shop.door.count(PURCHASES) == 1 || shop.door.count(&format!("GET /v1/items/{ITEM}")) > reads);
+    sale.check_console();
+}
+
+#[test]
+fn watching_the_shop_pause_resume_and_close() {
+    let shop = Shop::selling(json!({}));
+    let browser = Browser::english("paused");
+    let sale = Sale::at(&browser, &shop.sale(ITEM));
+    sale.wait_for("open");
+    shop.act(ITEM, "pause");
+    sale.wait_for("paused");
+    assert!(sale.is_grey());
+    sale.look("paused");
+    shop.act(ITEM, "resume");
+    sale.wait_for("open");
+    shop.act(ITEM, "close");
+    sale.wait_for("ended");
+    assert!(sale.is_grey());
+    sale.look("ended");
+    sale.check_console();
+}
+
+#[test]
+fn watching_the_limit_pass() {
+    let shop = Shop::selling(json!({}));
+    let browser = Browser::english("limited");
+    let sale = Sale::at(&browser, &shop.sale(ITEM));
+    sale.wait_for("open");
+    let body = r#"{"status":429,"code":"rate_limited","title":"Too many requests","retry_after_ms":4000}"#;
+    let answer = format!(
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/problem+json\r\nRetry-After: 4\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    shop.door.spoil(PURCHASES, Fault::Answer(answer));
+    sale.press();
+    sale.wait_for("limited");
+    assert!(sale.is_grey());
+    sale.look("limited");
+    sale.wait_for("won");
+    let keys = shop.door.keys(PURCHASES);
+    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+    sale.check_console();
+}
+
+#[test]
+fn watching_the_network_go_and_come_back() {
+    let shop = Shop::selling(json!({}));
+    let browser = Browser::english("offline");
+    let sale = Sale::at(&browser, &shop.sale(ITEM));
+    sale.wait_for("open");
+    browser.set_offline(true);
+    sale.wait_for("offline");
+    assert!(sale.is_grey());
+    sale.look("offline");
+    browser.set_offline(false);
+    sale.wait_for("open");
+    sale.press();
+    sale.wait_for("won");
+    sale.check_console();
+}
+
+#[test]
+fn watching_an_answer_get_lost_and_the_server_die() {
+    let mut shop = Shop::selling(json!({"cap": 5}));
+    let browser = Browser::english("lost-answer");
+    let sale = Sale::at(&browser, &shop.sale(ITEM));
+    sale.wait_for("open");
+    shop.door.spoil(PURCHASES, Fault::LoseAnswer);
+    sale.press();
+    crate::server::wait_for("the answer to be lost", || (shop.door.faults_left() == 0).then_some(()));
+    crate::server::wait_for("the order", || shop.orders(ITEM).pop());
+    shop.kill();
+    browser.wait("document.querySelector('[data-state]').dataset.state != 'open'");
+    assert_ne!(sale.state(), "won");
+    shop.start_again();
+    sale.wait_for("won");
+    let (orders, keys) = (shop.orders(ITEM), shop.door.keys(PURCHASES));
+    assert_eq!((orders.len(), sale.order()), (1, Some(orders[0].order_id.to_string())));
+    assert!(keys.len() >= 2 && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    sale.check_console();
+}
+
+#[test]
+fn watching_the_time_being_told() {
+    let shop = Shop::demo();
+    let browser = Browser::english("live");
+    for (item, before_ms, said) in
+        [(91, 603_000, ["10", "minute"]), (92, 63_000, ["1", "minute"]), (93, 13_000, ["10", "second"])]
+    {
+        shop.put(item, json!({"opens_at_ms": from_now(before_ms)}));
+        let sale = Sale::at(&browser, &shop.sale(item));
+        sale.wait_for("upcoming");
+        assert!(!sale.live().contains(said[1]), "too early: {}", sale.live());
+        sale.wait_until_said(&said);
+        let polite = browser.attribute("#live", "aria-live");
+        assert_eq!(polite.as_deref(), Some("polite"));
+        sale.check_console();
+    }
+}
