@@ -63,13 +63,6 @@ impl<'b> Sale<'b> {
         self.browser.value("document.querySelector('#live').textContent.trim()").as_str().unwrap().to_owned()
     }
 
-    /// Waits until the live region says something in which each of these occurs.
-    pub(crate) fn wait_until_said(&self, parts: &[&str]) {
-        let said = "document.querySelector('#live').textContent";
-        let all: Vec<String> = parts.iter().map(|part| format!("{said}.includes('{part}')")).collect();
-        self.browser.wait(&all.join(" && "));
-    }
-
     pub(crate) fn focus_is_on_the_button(&self) -> bool {
         self.browser.value("document.activeElement.id") == "buy"
     }
