@@ -3,8 +3,10 @@
 //! A subject is opaque: its bytes are compared and never normalised, so two
 //! that look alike are two buyers. Whatever leaves doubt is 401. The clock and
 //! the peer's address are arguments. Next: [`key`] for keys, [`token`] for
-//! what a token must look like.
+//! what a token must look like, [`cookie`] for browsers.
 
+pub mod cookie;
+pub mod demo;
 pub mod key;
 pub mod mint;
 pub mod token;
@@ -41,7 +43,8 @@ pub struct Identity {
 
 #[derive(Debug)]
 enum Mode {
-    Jwt(Vec<IdentityKey>),
+    /// The keys, and the name of the cookie that may carry the token instead of the header.
+    Jwt(Vec<IdentityKey>, Option<String>),
     Header,
 }
 
@@ -78,7 +81,17 @@ impl Identity {
                 return Err(IdentityError::KidTwice(key.kid().to_owned()));
             }
         }
-        Ok(Self { mode: Mode::Jwt(keys), trusted })
+        Ok(Self { mode: Mode::Jwt(keys, None), trusted })
+    }
+
+    /// The same, taking the token out of the cookie of this name where a request has no
+    /// `Authorization`. Changes nothing in header mode.
+    #[must_use]
+    pub fn with_cookie(mut self, name: &str) -> Self {
+        if let Mode::Jwt(_, cookie) = &mut self.mode {
+            *cookie = Some(name.to_owned());
+        }
+        self
     }
 
     /// Buyers come named by a gateway; `listen` is the address of the public listener.
@@ -96,7 +109,8 @@ impl Identity {
     /// shown before is not verified again while its times hold.
     ///
     /// # Errors
-    /// `unauthenticated`, saying why in words that help no forger.
+    /// `unauthenticated`, saying why in words that help no forger; `cross_site` for a token in
+    /// a cookie with a change that no page of ours has sent.
     pub fn identify(
         &self,
         head: &Head<'_>,
@@ -105,7 +119,10 @@ impl Identity {
         cache: &mut VerdictCache,
     ) -> Result<Buyer, Problem> {
         match &self.mode {
-            Mode::Jwt(keys) => identify_by_token(keys, head, now, cache),
+            Mode::Jwt(keys, cookie) => {
+                let shown = shown_token(head, cookie.as_deref())?;
+                identify_by_token(keys, shown, now, cache)
+            }
             Mode::Header if self.trusts(peer) => identify_by_header(head),
             Mode::Header => Err(stranger("this address may not name buyers")),
         }
@@ -200,11 +217,10 @@ pub fn check_admin(head: &Head<'_>, token: &[u8]) -> Result<(), Problem> {
 
 fn identify_by_token(
     keys: &[IdentityKey],
-    head: &Head<'_>,
+    shown: &[u8],
     now: UnixMillis,
     cache: &mut VerdictCache,
 ) -> Result<Buyer, Problem> {
-    let shown = bearer(head)?;
     if let Some(buyer) = cache.get(shown, now) {
         return Ok(buyer);
     }
@@ -222,6 +238,16 @@ fn identify_by_header(head: &Head<'_>) -> Result<Buyer, Problem> {
     };
     let level = level.ok_or(stranger("X-Buyer-Level: 0 to 255, once"))?;
     Ok(Buyer { subject, level, since_s: None })
+}
+
+/// The token of the request: in `Authorization`, or else in the cookie.
+fn shown_token<'a>(head: &Head<'a>, cookie: Option<&str>) -> Result<&'a [u8], Problem> {
+    if let (Field::Absent, Some(name)) = (head.authorization, cookie)
+        && let Some(token) = cookie::token(head, name)?
+    {
+        return Ok(token);
+    }
+    bearer(head)
 }
 
 /// The token in `Authorization: Bearer <token>`, given once.

@@ -7,3 +7,4 @@ pub mod identity;
 pub mod runtime;
 pub mod server;
 pub mod settings;
+pub mod site;

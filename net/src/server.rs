@@ -8,9 +8,11 @@
 //!
 //! Every thread reports its end to one loop; if one ends that should not, the whole
 //! process stops: never half alive. Next: [`recover`] and [`replay`] for the state,
-//! [`export`](self::export) for Postgres, [`banner`] for what is printed.
+//! [`export`](self::export) for Postgres, [`banner`] for what is printed, [`demo`]
+//! for what the demo sells.
 
 mod banner;
+mod demo;
 mod export;
 mod recover;
 pub mod replay;
@@ -172,7 +174,7 @@ impl Server {
             plan.preheat(attached, &mut replayed, &queue, clock.now().sale)?;
         }
         if settings.demo {
-            recover::open_demo_sale(&mut replayed, &queue, clock.now().sale);
+            demo::open_sale(&mut replayed, &queue, clock.now().sale);
         }
         let shared = Arc::new(Shared::new(Parts {
             clock,
@@ -185,6 +187,7 @@ impl Server {
             export: export.as_ref().map(export::Plan::status),
             weakened: weakened(settings),
             ack_durable: settings.ack == Ack::Wal,
+            demo: secrets::demo(settings)?,
             mesh,
         }));
         let owners = replayed.into_shards().into_iter();

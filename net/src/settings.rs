@@ -74,8 +74,10 @@ pub struct IdentitySettings {
     /// The keys that tokens may be signed with; in demo mode the made key is not among
     /// them yet, see [`secrets::identity_keys`]. Empty in header mode.
     pub keys: Vec<KeyText>,
-    /// Whose `X-Buyer` and `X-Forwarded-For` headers count. Empty in jwt mode.
+    /// Whose `X-Forwarded-For` headers count, and in header mode whose `X-Buyer`.
     pub trusted_proxies: Vec<IpNet>,
+    /// The cookie that may carry a token; counts in jwt mode.
+    pub cookie: String,
 }
 
 /// By token or by header.

@@ -134,6 +134,7 @@ impl Rig {
             queue: started.queue.clone(),
             export: None,
             weakened: vec![],
+            demo: None,
             ack_durable: true,
             mesh,
         }));

@@ -10,6 +10,8 @@ use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use stampede_core::state_row::AuditRow;
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, Subject};
 
+use super::browser::OrderOf;
+
 /// A connection of a core, safe against reuse of its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Token {
@@ -116,6 +118,10 @@ pub enum RareAsk {
     },
     /// Time has passed without a fact: note it in the log.
     MarkClock,
+    /// A buyer reads an order together with what it is of.
+    OrderPage(OrderId, BuyerHash),
+    /// A buyer pays an order of their own; in the demo, where payments are pretended.
+    PayOwn(OrderId, BuyerHash),
 }
 
 /// Who asks for a change.
@@ -179,6 +185,8 @@ pub enum RareReply {
     Orders(Vec<OwnedOrder>),
     /// Audit entries, oldest first.
     Audit(Vec<OwnedAudit>),
+    /// An order and what it is of, if it is this buyer's.
+    OrderPage(Option<OrderOf>),
     /// Done.
     Followed,
 }
@@ -192,6 +200,7 @@ pub struct OwnedOrder {
 }
 
 /// An item that owns its name.
+#[derive(Clone)]
 pub struct OwnedItem {
     name: Box<str>,
     view: ItemView<'static>,
@@ -202,6 +211,10 @@ impl OwnedItem {
     pub fn new(view: &ItemView<'_>) -> Self {
         let spec = ItemSpec { name: "", ..view.spec };
         Self { name: view.spec.name.into(), view: ItemView { spec, ..*view } }
+    }
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
     /// The item.
     pub fn get(&self) -> ItemView<'_> {

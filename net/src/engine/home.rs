@@ -6,13 +6,14 @@
 //! came or answers may go, [`Home::pump`] when the core was woken, [`Home::tick`] a
 //! few times a second.
 //!
-//! Next: [`buyer`] and [`merchant`] for the calls, [`gather`] for answers that
+//! Next: [`buyer`], [`merchant`] and [`site`] for the calls, [`gather`] for answers that
 //! several owners give, [`ops`] for health and metrics.
 
 mod buyer;
 mod gather;
 mod merchant;
 mod ops;
+mod site;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -80,6 +81,7 @@ pub struct Home {
     /// The core's connections.
     pub connections: Connections,
     pages: Pages,
+    site: site::SitePages,
     list: Option<buyer::List>,
     gathers: Gathers,
     now: Now,
@@ -101,6 +103,7 @@ impl Home {
             mesh: Endpoint::new(shared.mesh.clone(), core),
             connections: Connections::new(cores),
             pages: Pages::default(),
+            site: site::SitePages::default(),
             list: None,
             gathers: Gathers::default(),
             now,
@@ -206,8 +209,8 @@ impl Home {
         match shown {
             Shown::Problem(problem) => self.counters().refused(problem.code),
             Shown::Order { replay: true, .. } => self.count(Count::Replayed),
-            Shown::Order { .. } if matches!(call, Call::Buy(_)) => self.count(Count::Placed),
-            Shown::Order { .. } if matches!(call, Call::MoveOrder | Call::Refund) => self.count(Count::Moved),
+            Shown::Order { .. } if call.buys() => self.count(Count::Placed),
+            Shown::Order { .. } if call.moves() => self.count(Count::Moved),
             _ => {}
         }
         render(out, shown, call, manner, &moment);
@@ -259,6 +262,7 @@ impl Home {
             Route::Orders(query) => self.own_orders(query, request, manner, caller),
             Route::Order { order, wait_ms } => self.own_order(order, wait_ms, request, manner, caller),
             Route::CancelOrder(order) => self.cancel_own(order, request, manner, caller),
+            Route::Site(call) => self.site(call, request, manner, caller),
             Route::Healthz | Route::Readyz | Route::Metrics => {
                 self.ops(route, manner, caller);
                 Ok(())
@@ -318,12 +322,27 @@ impl Home {
     }
 
     fn shown_rare(&mut self, call: Call, reply: RareReply) -> (Lsn, Shown) {
+        match (reply, call) {
+            (RareReply::Item(Some(item)), Call::Browser(browser)) => {
+                (Lsn::ZERO, self.sale_reply(item, browser))
+            }
+            (reply, _) => self.shown_other(call, reply),
+        }
+    }
+
+    fn shown_other(&mut self, call: Call, reply: RareReply) -> (Lsn, Shown) {
         match reply {
             RareReply::Item(Some(item)) if call == Call::ItemPage => (Lsn::ZERO, self.page_reply(item)),
             RareReply::Item(Some(item)) => (item.get().lsn, Shown::AdminItem(Box::new(item), false)),
             RareReply::Order(Some(order)) => (order.order.state_lsn, Shown::AdminOrder(Box::new(order))),
             RareReply::Changed(outcome, item) => merchant::shown_change(outcome, item),
-            RareReply::Item(None) | RareReply::Order(None) => {
+            RareReply::OrderPage(Some(page)) => {
+                // Before the order may be shown, the page says that it is accepted.
+                let placed = page.order.lsn <= self.shared.shown_lsn();
+                let after = if placed { page.order.state_lsn } else { Lsn::ZERO };
+                (after, Shown::OrderPage(Box::new(page)))
+            }
+            RareReply::Item(None) | RareReply::Order(None) | RareReply::OrderPage(None) => {
                 (Lsn::ZERO, Shown::Problem(Code::NotFound.problem()))
             }
             RareReply::Items(_) | RareReply::Orders(_) | RareReply::Audit(_) | RareReply::Followed => {

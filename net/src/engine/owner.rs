@@ -14,10 +14,13 @@ use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 use stampede_persist::log::queue::Producer;
 
 use super::ask::{Ask, Busy, OwnedAudit, OwnedItem, OwnedOrder, PurchaseAsk, RareAsk, RareReply, Reply, Who};
+use super::browser::OrderOf;
 use super::shared::Shared;
 
 /// The actor that the log names for the back office.
 const ACTOR_MERCHANT: &str = "merchant";
+/// The actor that the log names for pretended payments.
+const ACTOR_DEMO: &str = "demo";
 
 /// One core's shard and its way to the log.
 pub struct Owner {
@@ -164,6 +167,7 @@ impl Owner {
             RareAsk::Move(order, movement, ref payment_ref) => {
                 return self.move_order(now, order, movement, payment_ref);
             }
+            RareAsk::PayOwn(order, buyer) => return self.pay_own(now, order, buyer),
             RareAsk::Block(ref subject, blocked) => {
                 let subject = subject.as_bytes();
                 return self.decide(now, &Command::BlockBuyer { subject, blocked, actor: ACTOR_MERCHANT });
@@ -193,6 +197,17 @@ impl Owner {
         self.decide(now, &Command::Move { order, movement, payment_ref, actor: ACTOR_MERCHANT })
     }
 
+    /// Pays an order of the buyer's own. Looking whose it is and moving it on are one step of
+    /// the one thread that may do either.
+    fn pay_own(&mut self, now: UnixMillis, order: OrderId, buyer: BuyerHash) -> Reply {
+        if self.shard.order_of(buyer, order).is_none() {
+            return Reply::Outcome(Outcome::Refused(Refusal::NotFound));
+        }
+        let payment_ref = format!("demo-{order}");
+        let (movement, payment_ref) = (Movement::Pay, payment_ref.as_bytes());
+        self.decide(now, &Command::Move { order, movement, payment_ref, actor: ACTOR_DEMO })
+    }
+
     fn read(&mut self, ask: &RareAsk) -> RareReply {
         let order = |owned: stampede_core::shard::OwnedOrder<'_>| OwnedOrder {
             order: owned.order,
@@ -204,6 +219,11 @@ impl Owner {
                 self.shard.items_after(after, limit).map(|item| OwnedItem::new(&item)).collect(),
             ),
             RareAsk::Order(id) => RareReply::Order(self.shard.order(id).map(order)),
+            RareAsk::OrderPage(id, buyer) => {
+                let found = self.shard.order_of(buyer, id).zip(self.shard.item(id.item()));
+                let page = found.map(|(order, item)| OrderOf { order, item: OwnedItem::new(&item) });
+                RareReply::OrderPage(page)
+            }
             RareAsk::OrdersOf(buyer, item, after, limit) => {
                 let orders = self.shard.orders_of(buyer, item, after, limit);
                 RareReply::Orders(orders.into_iter().map(order).collect())

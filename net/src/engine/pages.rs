@@ -61,8 +61,23 @@ impl Pages {
 
 /// State, band, and whether the opening is near.
 fn shows(gauge: &Gauge, now: UnixMillis) -> (ItemState, StockBand, bool) {
-    let soon = gauge.opens_at_ms().0.saturating_sub(now.0) <= SOON_MS;
+    let soon = is_soon(gauge.opens_at_ms().0.saturating_sub(now.0));
     (gauge.state(now), gauge.band(), soon)
+}
+
+/// Whether an item that opens in so many milliseconds is about to change.
+pub(super) const fn is_soon(opens_in_ms: u64) -> bool {
+    opens_in_ms <= SOON_MS
+}
+
+/// How long a client should wait before it asks again, in milliseconds.
+pub(super) const fn refresh_ms(state: ItemState, soon: bool) -> u64 {
+    let quiet = match state {
+        ItemState::Ended => true,
+        ItemState::Upcoming => !soon,
+        ItemState::Open | ItemState::SoldOut | ItemState::Paused => false,
+    };
+    if quiet { REFRESH_QUIET_MS } else { REFRESH_OPEN_MS }
 }
 
 fn render(item: &OwnedItem, version: u32, shows: (ItemState, StockBand, bool)) -> Page {
@@ -75,17 +90,12 @@ fn item_view<'a>(
     version: u64,
     (state, band, soon): (ItemState, StockBand, bool),
 ) -> ItemView<'a> {
-    let quiet = match state {
-        ItemState::Ended => true,
-        ItemState::Upcoming => !soon,
-        ItemState::Open | ItemState::SoldOut | ItemState::Paused => false,
-    };
     ItemView {
         item: view.item,
         spec: &view.spec,
         state: state.name(),
         stock_band: band.name(),
-        refresh_ms: if quiet { REFRESH_QUIET_MS } else { REFRESH_OPEN_MS },
+        refresh_ms: refresh_ms(state, soon),
         version,
     }
 }

@@ -8,11 +8,13 @@ use stampede_core::gauge::{ItemState, Rules};
 use stampede_core::types::{Lsn, UnixMillis};
 
 use super::ask::{Busy, OwnedAudit, OwnedItem, OwnedOrder};
+use super::browser::{Browser, OrderOf};
 use crate::http::answer::{self, Date, Manner, OrderHeaders, ShownState, Status};
 use crate::http::head::Field;
 use crate::http::json_out::Object;
 use crate::http::page::{AdminItemView, Page};
 use crate::http::problem::{Code, Problem};
+use crate::site::html::{Html, Wants};
 
 /// What was asked, as far as the answer depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,8 +30,21 @@ pub enum Call {
     Refund,
     /// Reading an item's page.
     ItemPage,
+    /// Something that a browser asked for: answered with a page.
+    Browser(Browser),
     /// Anything else: the answer stands by itself.
     Other,
+}
+
+impl Call {
+    /// Whether it places an order.
+    pub const fn buys(self) -> bool {
+        matches!(self, Self::Buy(_) | Self::Browser(Browser { buys: true, .. }))
+    }
+    /// Whether it moves an order on.
+    pub const fn moves(self) -> bool {
+        matches!(self, Self::MoveOrder | Self::Refund | Self::Browser(Browser { buys: false, .. }))
+    }
 }
 
 /// An answer, as a value.
@@ -57,6 +72,12 @@ pub enum Shown {
     Page(Page),
     /// A whole response that was rendered before.
     Bytes(Vec<u8>),
+    /// A rendered page, for a browser that shows none of it.
+    Html(Box<Html>),
+    /// An order and what it is of, for a browser.
+    OrderPage(Box<OrderOf>),
+    /// A session for a browser that had none: where to send its form once more, and the cookie.
+    SendAgain(String, String),
     /// Done, and nothing more to say.
     Done,
 }
@@ -79,6 +100,11 @@ pub struct Moment<'a> {
 /// Appends the answer.
 pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, moment: &Moment<'_>) {
     let date = moment.date;
+    if let Call::Browser(browser) = call
+        && super::browser::write(out, shown, browser, manner, moment)
+    {
+        return;
+    }
     match shown {
         Shown::Problem(problem) => answer::problem(out, problem, manner, date),
         Shown::Order { view, replay } => order(out, view, *replay, call, manner, moment),
@@ -102,7 +128,10 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
         Shown::Audit(rows, has_more) => audit(out, rows, *has_more, manner, date),
         Shown::Page(page) => page.answer(out, Field::Absent, moment.now, manner, date),
         Shown::Bytes(bytes) => out.extend_from_slice(bytes),
-        Shown::Done => answer::json(out, Status::Ok, manner, date, |_| {}),
+        Shown::Html(html) => html.answer(out, Wants::default(), manner, date),
+        Shown::OrderPage(_) | Shown::SendAgain(..) | Shown::Done => {
+            answer::json(out, Status::Ok, manner, date, |_| {});
+        }
     }
 }
 
@@ -132,7 +161,7 @@ fn orders(
 }
 
 /// An order as its reader may see it: `accepted` until the fact that placed it may be shown.
-fn order_view(view: &OrderView, shown: Lsn) -> answer::OrderView {
+pub(super) fn order_view(view: &OrderView, shown: Lsn) -> answer::OrderView {
     let state = if view.lsn > shown { ShownState::Accepted } else { ShownState::Durable(view.state) };
     shown_as(view, state)
 }

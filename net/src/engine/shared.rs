@@ -15,6 +15,7 @@ use super::clock::SaleClock;
 use super::counters::Counters;
 use super::mesh::Mesh;
 use crate::identity::Identity;
+use crate::identity::demo::Demo;
 
 /// Alarms kept for the merchant; older ones are in the process's own output.
 const ALARMS_MAX: usize = 100;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub weakened: Vec<&'static str>,
     /// Whether answers wait for the log (`--ack wal`) or not (`--ack memory`).
     pub ack_durable: bool,
+    /// Makes sessions for buyers who have none; with `--demo` only.
+    pub demo: Option<Demo>,
     /// The rings between cores.
     pub mesh: Arc<Mesh>,
     /// Written by the signal thread (Release), read by all cores (Acquire).
@@ -89,6 +92,8 @@ pub struct Parts {
     pub weakened: Vec<&'static str>,
     /// See [`Shared::ack_durable`].
     pub ack_durable: bool,
+    /// See [`Shared::demo`].
+    pub demo: Option<Demo>,
     /// See [`Shared::mesh`].
     pub mesh: Arc<Mesh>,
 }
@@ -109,6 +114,7 @@ impl Shared {
             counters: (0..cores).map(|_| Counters::default()).collect(),
             weakened: parts.weakened,
             ack_durable: parts.ack_durable,
+            demo: parts.demo,
             mesh: parts.mesh,
             phase: AtomicU8::new(Phase::Serving as u8),
             selling_stopped: AtomicBool::new(false),

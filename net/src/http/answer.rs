@@ -96,8 +96,12 @@ statuses! {
     Created = 201 "Created",
     /// 202
     Accepted = 202 "Accepted",
+    /// 303
+    SeeOther = 303 "See Other",
     /// 304
     NotModified = 304 "Not Modified",
+    /// 307
+    TemporaryRedirect = 307 "Temporary Redirect",
     /// 400
     BadRequest = 400 "Bad Request",
     /// 401
@@ -143,6 +147,14 @@ pub enum Media {
     Plain,
     /// The Prometheus text format.
     Metrics,
+    /// `text/html; charset=utf-8`
+    Html,
+    /// `text/css; charset=utf-8`
+    Css,
+    /// `text/javascript; charset=utf-8`
+    Script,
+    /// `image/svg+xml`
+    Svg,
 }
 
 impl Media {
@@ -152,6 +164,10 @@ impl Media {
             Self::Problem => "Content-Type: application/problem+json\r\n",
             Self::Plain => "Content-Type: text/plain; charset=utf-8\r\n",
             Self::Metrics => "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n",
+            Self::Html => "Content-Type: text/html; charset=utf-8\r\n",
+            Self::Css => "Content-Type: text/css; charset=utf-8\r\n",
+            Self::Script => "Content-Type: text/javascript; charset=utf-8\r\n",
+            Self::Svg => "Content-Type: image/svg+xml\r\n",
         }
     }
 }

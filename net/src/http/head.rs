@@ -64,8 +64,22 @@ pub struct Head<'a> {
     pub prefers_async: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// `Host`; at most once, or the request was refused.
+    pub host: Field<'a>,
     /// `Authorization`.
     pub authorization: Field<'a>,
+    /// `Cookie`; see [`crate::identity::cookie`].
+    pub cookie: Field<'a>,
+    /// `Origin`.
+    pub origin: Field<'a>,
+    /// `Sec-Fetch-Site`.
+    pub sec_fetch_site: Field<'a>,
+    /// `Accept-Language`.
+    pub accept_language: Field<'a>,
+    /// `Accept-Encoding`.
+    pub accept_encoding: Field<'a>,
+    /// `Content-Type`, which is looked at for forms alone.
+    pub content_type: Field<'a>,
     /// `Idempotency-Key`; see [`Head::idempotency_key`].
     pub idempotency: Field<'a>,
     /// `If-None-Match`.
@@ -169,7 +183,14 @@ impl<'a> Seen<'a> {
                 linger: Linger::Close,
                 prefers_async: false,
                 expects_continue: false,
+                host: Field::Absent,
                 authorization: Field::Absent,
+                cookie: Field::Absent,
+                origin: Field::Absent,
+                sec_fetch_site: Field::Absent,
+                accept_language: Field::Absent,
+                accept_encoding: Field::Absent,
+                content_type: Field::Absent,
                 idempotency: Field::Absent,
                 if_none_match: Field::Absent,
                 x_buyer: Field::Absent,
@@ -189,17 +210,23 @@ impl<'a> Seen<'a> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is("host") => self.host.push(value),
+            6 if is("cookie") => self.head.cookie.push(value),
             6 if is("expect") => self.expect.push(value),
+            6 if is("origin") => self.head.origin.push(value),
             6 if is("prefer") => self.head.prefers_async |= lists(value, b"respond-async"),
             7 if is("x-buyer") => self.head.x_buyer.push(value),
             10 if is("connection") => {
                 self.asks_close |= lists(value, b"close");
                 self.asks_keep |= lists(value, b"keep-alive");
             }
+            12 if is("content-type") => self.head.content_type.push(value),
             13 if is("authorization") => self.head.authorization.push(value),
             13 if is("if-none-match") => self.head.if_none_match.push(value),
             13 if is("x-buyer-level") => self.head.x_buyer_level.push(value),
             14 if is("content-length") => self.content_length.push(value),
+            14 if is("sec-fetch-site") => self.head.sec_fetch_site.push(value),
+            15 if is("accept-encoding") => self.head.accept_encoding.push(value),
+            15 if is("accept-language") => self.head.accept_language.push(value),
             15 if is("idempotency-key") => self.head.idempotency.push(value),
             15 if is("x-forwarded-for") => self.head.x_forwarded_for.push(value),
             17 if is("transfer-encoding") => self.transfer_encoding.push(value),
@@ -211,6 +238,7 @@ impl<'a> Seen<'a> {
         let length = self.length()?;
         self.check_host(&bytes[usize::from(line.authority.start)..usize::from(line.authority.end)])?;
         self.check_expect()?;
+        self.head.host = self.host;
         self.head.linger = match (self.head.version, self.asks_close, self.asks_keep) {
             (Version::Http11, false, _) => Linger::Keep,
             (Version::Http10, false, true) => Linger::KeepSaid,
@@ -262,6 +290,16 @@ impl<'a> Seen<'a> {
             _ => Err(Code::BadHeader.problem().detail("only 100-continue can be expected")),
         }
     }
+}
+
+/// Whether an `If-None-Match` lists this entity tag (with its quotes), compared weakly
+/// (RFC 9110 section 8.8.3.2), or any.
+pub(crate) fn lists_tag(held: &[u8], tag: &str) -> bool {
+    held.trim_ascii() == b"*"
+        || held.split(|&byte| byte == b',').any(|entry| {
+            let entry = entry.trim_ascii();
+            entry.strip_prefix(b"W/").unwrap_or(entry) == tag.as_bytes()
+        })
 }
 
 /// Whether a comma-separated list has this member; its parameters do not count.

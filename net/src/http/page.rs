@@ -9,7 +9,7 @@ use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, UnixMillis};
 
 use crate::http::answer::{Answer, Date, Manner, Media, Status};
-use crate::http::head::Field;
+use crate::http::head::{Field, lists_tag};
 use crate::http::json_out::{self, Object};
 
 /// Width of `now_ms`: milliseconds have 13 digits from 2001 until 2286.
@@ -118,11 +118,7 @@ impl Page {
 
     /// Whether an `If-None-Match` lists the page's tag, compared weakly, or any.
     fn is_listed(&self, held: &[u8]) -> bool {
-        held.trim_ascii() == b"*"
-            || held.split(|&byte| byte == b',').any(|entry| {
-                let entry = entry.trim_ascii();
-                entry.strip_prefix(b"W/").unwrap_or(entry) == self.tag.as_bytes()
-            })
+        lists_tag(held, &self.tag)
     }
 }
 

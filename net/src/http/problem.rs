@@ -62,6 +62,8 @@ codes! {
     ChallengeFailed = Forbidden "challenge_failed" "The challenge was not solved.",
     /// This buyer may not buy this.
     NotEligible = Forbidden "not_eligible" "This account may not buy this item.",
+    /// A cookie vouches for the caller, and nothing shows that a page of ours sent the request.
+    CrossSite = Forbidden "cross_site" "The request did not come from a page of this site.",
     /// There is no such thing, or not for this caller.
     NotFound = NotFound "not_found" "There is nothing here.",
     /// The path exists, but not for this method.

@@ -2,7 +2,10 @@
 //!
 //! Paths are compared byte by byte and never normalised, so that no two
 //! spellings reach one call: a percent sign outside of a subject is 404. The
-//! paths of one listener do not exist on the other. Next: [`crate::http::body`].
+//! paths of one listener do not exist on the other. The paths of the sale page are in
+//! [`site`]. Next: [`crate::http::body`].
+
+pub mod site;
 
 use stampede_core::types::{ItemId, OrderId, Subject};
 
@@ -14,6 +17,7 @@ use crate::http::limits::{
 use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::{Query, decode_query_subject, decode_subject};
+use site::{SiteCall, SitePlace};
 
 /// Whose listener a connection came in on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +50,8 @@ pub enum Route {
     },
     /// `POST /v1/orders/{id}/cancel`
     CancelOrder(OrderId),
+    /// A call of the sale page.
+    Site(SiteCall),
     /// `PUT /admin/items/{id}`
     PutItem(ItemId),
     /// `GET /admin/items?limit=&after=`
@@ -137,21 +143,28 @@ impl Route {
             return Err(not_allowed("GET, HEAD, POST, PUT, DELETE"));
         }
         let place = Place::find(listener, head.path).ok_or(Code::NotFound.problem())?;
+        if let Place::Site(place) = place {
+            return place.call(head).map(Self::Site);
+        }
         let query = Query::parse(head.query.unwrap_or_default())?;
         place.call(head.method, &query)
     }
 
-    /// Whether the request goes to the buy path, whose bodies are kept small.
+    /// Whether the request goes to a path whose bodies are kept small: the buy path, and the
+    /// forms of the sale page.
     pub(crate) fn is_buy(listener: Listener, head: &Head<'_>) -> bool {
-        matches!(Place::find(listener, head.path), Some(Place::ItemOrders(_)))
+        matches!(Place::find(listener, head.path), Some(Place::ItemOrders(_) | Place::Site(_)))
     }
 
     /// Whether the call can be made without saying who calls.
     pub const fn is_open(&self) -> bool {
-        matches!(
-            self,
-            Self::Healthz | Self::Readyz | Self::Metrics | Self::Time | Self::Items(_) | Self::Item(_)
-        )
+        match self {
+            Self::Healthz | Self::Readyz | Self::Metrics | Self::Time | Self::Items(_) | Self::Item(_) => {
+                true
+            }
+            Self::Site(call) => call.is_open(),
+            _ => false,
+        }
     }
 }
 
@@ -164,6 +177,7 @@ enum Place {
     Orders,
     Order(OrderId),
     OrderCancel(OrderId),
+    Site(SitePlace),
     AdminItems,
     AdminItem(ItemId),
     AdminItemVerb(ItemId, ItemVerb),
@@ -196,7 +210,7 @@ impl Place {
         let mut parts = path.strip_prefix('/')?.split('/');
         let parts = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
         match listener {
-            Listener::Public => Self::find_public(parts),
+            Listener::Public => Self::find_public(parts).or_else(|| SitePlace::find(path).map(Self::Site)),
             Listener::Merchant => Self::find_merchant(parts),
         }
     }

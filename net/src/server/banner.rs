@@ -20,6 +20,7 @@ fn write(out: &mut impl Write, settings: &Settings, shared: &Shared) -> io::Resu
     let (version, cores, dir) =
         (env!("CARGO_PKG_VERSION"), settings.cores.len(), settings.data_dir.display());
     writeln!(out, "Stampede {version} is ready, {cores} core(s), log in {dir}")?;
+    writeln!(out, "  open {public}/ in a browser")?;
     writeln!(out, "  buyers:    {public}")?;
     writeln!(out, "  merchant:  {merchant}")?;
     if let Ok(token) = secrets::admin_token(settings)

@@ -1,14 +1,13 @@
 //! From the data directory to shards: every item to its owner, whatever the number of cores.
-//! And what else becomes a fact before the first request. Next: [`super::replay`].
+//! And what else becomes a fact before the first request. Next: [`super::replay`], and
+//! [`super::demo`] for the demo's items.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use stampede_core::catalogue::Catalogue;
-use stampede_core::command::{Command, ItemPatch};
 use stampede_core::fact::Fact;
-use stampede_core::item::Payment;
 use stampede_core::shard::Shard;
 use stampede_core::types::{HashSecret, ItemId, Lsn, UnixMillis};
 use stampede_persist::export::preheat::PreheatSink;
@@ -76,6 +75,12 @@ impl Replayed {
         Ok(opened.start(wakers, on_failure)?)
     }
 
+    /// The shard that owns an item.
+    pub(super) fn shard_of(&mut self, item: ItemId) -> &mut Shard {
+        let owner = item.owner(self.state.shards.len());
+        &mut self.state.shards[owner]
+    }
+
     pub(super) fn into_shards(self) -> Vec<Shard> {
         self.state.shards
     }
@@ -106,38 +111,4 @@ impl PreheatSink for Intake<'_> {
         self.queue.flush();
         self.replayed.state.fact(lsn, fact)
     }
-}
-
-/// The items of the demo sale: number, name, price, stock, cap, payment, hold.
-const DEMO: [(u64, &str, u64, u64, u32, Payment, u64); 3] = [
-    (1, "Double 11 phone", 499_900, 1_000, 1, Payment::OnOrder, 0),
-    (2, "Red packet", 0, 10_000, 1, Payment::OnOrder, 0),
-    (3, "Railway ticket, window seat", 55_300, 200, 2, Payment::Hold, 120_000),
-];
-/// How long the demo sale is open, in milliseconds.
-const DEMO_OPEN_MS: u64 = 30 * 24 * 3_600_000;
-
-/// Puts the demo's items on sale, where they are not there yet.
-pub(super) fn open_demo_sale(replayed: &mut Replayed, queue: &Arc<FactQueue>, now: UnixMillis) {
-    let cores = replayed.state.shards.len();
-    for (id, name, price_minor, stock, cap, payment, hold_ms) in DEMO {
-        let Some(item) = ItemId::new(id) else { continue };
-        if replayed.state.catalogue.find(item).is_some() {
-            continue;
-        }
-        let patch = ItemPatch {
-            name: Some(name),
-            price_minor: Some(price_minor),
-            stock: Some(stock),
-            opens_at_ms: Some(now),
-            closes_at_ms: Some(UnixMillis(now.0 + DEMO_OPEN_MS)),
-            cap: Some(cap),
-            payment: Some(payment),
-            hold_ms: Some(hold_ms),
-            ..ItemPatch::default()
-        };
-        let command = Command::PutItem { item, patch, actor: "demo" };
-        replayed.state.shards[item.owner(cores)].decide(now, &command, &mut queue.producer());
-    }
-    queue.flush();
 }

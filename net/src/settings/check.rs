@@ -17,6 +17,7 @@ use super::{
     Ack, AdminSettings, IdentityMode, IdentitySettings, Inputs, KeyText, LimitSettings, Loaded, LogSettings,
     PostgresSettings, Secret, Settings, SettingsError, ShutdownSettings, Source,
 };
+use crate::identity::cookie::is_cookie_name;
 use crate::identity::key::IdentityKey;
 
 /// Checks every value by itself and against the others.
@@ -183,7 +184,13 @@ impl Reader<'_> {
     fn identity(&self) -> Result<IdentitySettings, SettingsError> {
         let modes = [("jwt", IdentityMode::Jwt), ("header", IdentityMode::Header)];
         let mode = self.choice("identity.mode", &modes)?;
-        Ok(IdentitySettings { mode, keys: self.keys()?, trusted_proxies: self.nets()? })
+        let name = "identity.cookie";
+        let cookie = self.text(name)?;
+        if !is_cookie_name(cookie) {
+            return Err(self.wrong(name));
+        }
+        let (keys, trusted_proxies) = (self.keys()?, self.nets()?);
+        Ok(IdentitySettings { mode, keys, trusted_proxies, cookie: cookie.to_owned() })
     }
 
     fn nets(&self) -> Result<Vec<IpNet>, SettingsError> {
@@ -256,9 +263,6 @@ impl Reader<'_> {
             }
             IdentityMode::Header if !identity.keys.is_empty() => {
                 "identity.keys does nothing with identity.mode = header. Take out one of the two"
-            }
-            IdentityMode::Jwt if trusts_some => {
-                "identity.trusted_proxies does nothing with identity.mode = jwt. Take it out, or set identity.mode = header"
             }
             IdentityMode::Jwt if keys_needed && identity.keys.is_empty() => {
                 "no key to check the buyers' tokens with. Set identity.keys in the settings file or STAMPEDE_IDENTITY_KEYS (kid:HS256:secret), or try the engine with serve --demo"

@@ -14,7 +14,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::check::is_token;
 use super::{IdentityMode, KeyText, Secret, Settings};
+use crate::identity::demo::Demo;
 use crate::identity::key::{IdentityKey, KeyError};
+use crate::identity::mint::MintKey;
 use crate::identity::{Identity, IdentityError};
 
 /// The file of the made admin token, within the data directory.
@@ -113,9 +115,26 @@ pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
                 let parsed = IdentityKey::parse(&key.kid, &key.alg, key.material.reveal());
                 parsed.map_err(|cause| SecretError::Key { kid: key.kid.clone(), cause })
             };
-            Ok(Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?)
+            let identity = Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?;
+            Ok(identity.with_cookie(&settings.identity.cookie))
         }
     }
+}
+
+/// What the demo makes its sessions with; `None` without `--demo`, and in header mode, where
+/// tokens do not count.
+///
+/// # Errors
+/// As [`identity_keys`].
+pub fn demo(settings: &Settings) -> Result<Option<Demo>, SecretError> {
+    if !settings.demo {
+        return Ok(None);
+    }
+    let keys = identity_keys(settings)?;
+    let Some(key) = keys.iter().find(|key| key.kid == DEMO_KID) else { return Ok(None) };
+    let key = MintKey::parse(&key.kid, &key.alg, key.material.reveal())
+        .map_err(|cause| SecretError::Key { kid: DEMO_KID.to_owned(), cause })?;
+    Ok(Some(Demo::new(key, settings.identity.cookie.clone())))
 }
 
 fn load_or_make(path: &Path) -> Result<(Secret, Option<String>), SecretError> {

@@ -32,6 +32,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "identity.mode" => mode(settings.identity.mode).to_owned(),
         "identity.keys" => keys(settings),
         "identity.trusted_proxies" => proxies(settings),
+        "identity.cookie" => settings.identity.cookie.clone(),
         "postgres.url" => masked(settings.postgres.is_some()).to_owned(),
         "limits.connections" => settings.limits.connections.to_string(),
         "limits.admin_connections" => settings.limits.admin_connections.to_string(),

@@ -236,7 +236,12 @@ fn identity_rules() {
     assert!(serving(open).starts_with("identity.mode = header lets everybody be any buyer"));
     assert_eq!(serving(&format!("{open}trusted_proxies = ['10.0.0.0/8']")), "fine");
     assert!(serving(&format!("identity.mode='header'\n{key}")).contains("does nothing"));
-    assert!(serving("identity.trusted_proxies = ['10.0.0.0/8']").contains("does nothing"));
+    assert_eq!(serving(&format!("identity.trusted_proxies = ['10.0.0.0/8']\n{key}")), "fine");
+    assert_eq!(serving(&format!("identity.cookie = 'shop-token_2'\n{key}")), "fine");
+    for name in ["", "a b", "a;b", "a=b", "ä", &"c".repeat(65)] {
+        let error = serving(&format!("identity.cookie = '{name}'\n{key}"));
+        assert!(error.contains("must be a name of 1 to 64 letters"), "{name}: {error}");
+    }
     assert!(serving("identity.trusted_proxies = ['10.0.0.0/33']").contains("must be a list of addresses"));
 }
 

@@ -32,7 +32,7 @@ pub(super) struct List {
 }
 
 impl Home {
-    fn identify(
+    pub(super) fn identify(
         &self,
         request: &Request<'_>,
         caller: &mut Caller<'_>,
@@ -59,11 +59,26 @@ impl Home {
         manner: Manner,
         caller: &mut Caller<'_>,
     ) -> Called {
+        self.shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
+        let purchase = body::purchase(request.body)?;
+        let key = request.head.idempotency_key()?.unwrap_or_default();
+        let who = self.identify(request, caller)?;
+        let call = Call::Buy(request.head.prefers_async);
+        self.place(item, who, (&purchase, key), call, manner, caller)
+    }
+
+    /// A purchase by a known buyer: checks what can be checked here, then asks the owner.
+    pub(super) fn place(
+        &mut self,
+        item: ItemId,
+        (subject, buyer): (Subject, Buyer),
+        (purchase, key): (&body::Purchase<'_>, &[u8]),
+        call: Call,
+        manner: Manner,
+        caller: &Caller<'_>,
+    ) -> Called {
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
-        let purchase = body::purchase(request.body)?;
-        let key = request.head.idempotency_key()?;
-        let (subject, buyer) = self.identify(request, caller)?;
         if shared.phase() != Phase::Serving {
             return Err(Code::Draining.problem());
         }
@@ -76,9 +91,9 @@ impl Home {
             buyer: buyer.hash,
             subject,
             quantity: purchase.quantity,
-            key: Key::new(key.unwrap_or_default()),
+            key: Key::new(key),
         });
-        self.ask(item, Call::Buy(request.head.prefers_async), ask, manner, caller)
+        self.ask(item, call, ask, manner, caller)
     }
 
     pub(super) fn cancel_own(

@@ -7,8 +7,10 @@ use super::{Caller, Home};
 use crate::engine::ask::{
     Ask, Busy, OwnedAudit, OwnedItem, OwnedOrder, RareAsk, RareReply, Reply, ReplyTo, Token,
 };
+use crate::engine::browser::Browser;
 use crate::engine::render::{Call, Shown, problem_of_busy};
 use crate::http::answer::Manner;
+use crate::http::limits::MERCHANT_LIST_MAX;
 use crate::http::route::ItemsQuery;
 use stampede_core::types::{ItemId, Lsn};
 
@@ -18,6 +20,8 @@ enum Kind {
     Orders { limit: usize, merchant: bool },
     /// Items; `true`: for the merchant.
     Items { query: ItemsQuery, merchant: bool },
+    /// The page of all sales.
+    Sales(Browser),
     /// The audit trail.
     Audit { limit: usize },
     /// Nothing but that all have done it; shows after that LSN.
@@ -64,6 +68,11 @@ impl Home {
     ) {
         let (after, limit) = (query.after.map_or(0, ItemId::get), usize::from(query.limit));
         self.gather(Kind::Items { query, merchant }, manner, caller, || RareAsk::Items(after, limit));
+    }
+
+    pub(super) fn gather_sales(&mut self, browser: Browser, manner: Manner, caller: &Caller<'_>) {
+        let limit = usize::from(MERCHANT_LIST_MAX);
+        self.gather(Kind::Sales(browser), manner, caller, || RareAsk::Items(0, limit));
     }
 
     pub(super) fn gather_audit(&mut self, after: Lsn, limit: usize, manner: Manner, caller: &Caller<'_>) {
@@ -152,6 +161,10 @@ impl Home {
                     true => (after, Shown::AdminItems(items)),
                     false => (Lsn::ZERO, self.list_reply(query, &items)),
                 }
+            }
+            Kind::Sales(browser) => {
+                items.sort_unstable_by_key(|item| item.get().item);
+                (Lsn::ZERO, self.sales_reply(&items, browser))
             }
             Kind::Audit { limit } => {
                 audit.sort_unstable_by_key(|entry| entry.get().lsn);

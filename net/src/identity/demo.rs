@@ -1,0 +1,70 @@
+//! Sessions of the demo: a made-up buyer, named by a token that the demo's own key signs.
+//!
+//! With `--demo` only. Randomness and the time are arguments.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use stampede_core::types::UnixMillis;
+
+use super::mint::{Claims, MintError, MintKey};
+
+/// How long a session counts, in seconds.
+pub const SESSION_S: u64 = 24 * 3_600;
+/// Random bytes in the name of a buyer.
+pub const RANDOM_BYTES: usize = 12;
+
+/// What the demo makes its sessions with.
+#[derive(Debug)]
+pub struct Demo {
+    key: MintKey,
+    cookie: String,
+}
+
+/// A fresh buyer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Session {
+    /// The buyer: `demo-` and something random.
+    pub sub: String,
+    /// The token that names it.
+    pub token: String,
+    /// The same token as the value of `Set-Cookie`.
+    pub cookie: String,
+}
+
+impl Demo {
+    /// Sessions signed with `key`, in the cookie of this name.
+    pub const fn new(key: MintKey, cookie: String) -> Self {
+        Self { key, cookie }
+    }
+
+    /// A fresh buyer. `random` has to be unguessable.
+    ///
+    /// # Errors
+    /// When the name is none that would be taken, which it always is.
+    pub fn session(&self, random: &[u8; RANDOM_BYTES], now: UnixMillis) -> Result<Session, MintError> {
+        let sub = format!("demo-{}", BASE64.encode(random));
+        let claims = Claims { sub: &sub, exp_s: now.0 / 1_000 + SESSION_S, ..Claims::default() };
+        let token = self.key.mint(&claims)?;
+        let name = &self.cookie;
+        // Without `Secure`: the demo serves this machine only, and not over TLS.
+        let cookie = format!("{name}={token}; Path=/; Max-Age={SESSION_S}; HttpOnly; SameSite=Strict");
+        Ok(Session { sub, token, cookie })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_a_buyer_of_its_own() {
+        let key = MintKey::hs256("demo", &[7; 32]).expect("a key");
+        let demo = Demo::new(key, "shop".to_owned());
+        let first = demo.session(&[1; RANDOM_BYTES], UnixMillis(5_000)).expect("a session");
+        let second = demo.session(&[2; RANDOM_BYTES], UnixMillis(5_000)).expect("a session");
+        assert_ne!(first.sub, second.sub);
+        assert!(first.sub.starts_with("demo-") && first.sub.len() == 21, "{}", first.sub);
+        let attributes = "; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict";
+        assert_eq!(first.cookie, format!("shop={}{attributes}", first.token));
+    }
+}

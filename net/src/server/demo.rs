@@ -1,0 +1,131 @@
+//! The demo sale: what is for sale with `--demo`, one item for each way of selling.
+//!
+//! Items are put on sale at a start where they are not there yet. The draw is over soon,
+//! so each start after that makes a new one.
+
+use std::sync::Arc;
+
+use stampede_core::command::{Command, ItemPatch};
+use stampede_core::gauge::ItemState;
+use stampede_core::item::Payment;
+use stampede_core::types::{ItemId, UnixMillis};
+use stampede_persist::log::queue::FactQueue;
+
+use super::recover::Replayed;
+
+/// One item of the demo.
+struct DemoItem {
+    name: &'static str,
+    price_minor: u64,
+    stock: u64,
+    cap: u32,
+    payment: Payment,
+    /// How long an order waits for its payment, in milliseconds.
+    hold_ms: u64,
+    /// How long after the start it opens, in milliseconds.
+    opens_in_ms: u64,
+    /// How long it stays open, in milliseconds.
+    open_ms: u64,
+}
+
+/// How long the items stay on sale that are there from the first start on, in milliseconds.
+const OPEN_MS: u64 = 30 * 24 * 3_600_000;
+
+/// The items with the numbers from 1 on.
+const ITEMS: [DemoItem; 3] = [
+    DemoItem {
+        name: "Double 11 phone",
+        price_minor: 499_900,
+        stock: 1_000,
+        cap: 1,
+        payment: Payment::OnOrder,
+        hold_ms: 0,
+        opens_in_ms: 0,
+        open_ms: OPEN_MS,
+    },
+    DemoItem {
+        name: "Red packet",
+        price_minor: 0,
+        stock: 10_000,
+        cap: 1,
+        payment: Payment::OnOrder,
+        hold_ms: 0,
+        opens_in_ms: 0,
+        open_ms: OPEN_MS,
+    },
+    DemoItem {
+        name: "Railway ticket, window seat",
+        price_minor: 55_300,
+        stock: 200,
+        cap: 2,
+        payment: Payment::Hold,
+        hold_ms: 120_000,
+        opens_in_ms: 20_000,
+        open_ms: OPEN_MS,
+    },
+];
+
+/// The draw, which takes the next free number behind them.
+const DRAW: DemoItem = DemoItem {
+    name: "Concert ticket by lot",
+    price_minor: 88_000,
+    stock: 20,
+    cap: 1,
+    payment: Payment::OnOrder,
+    hold_ms: 0,
+    opens_in_ms: 30_000,
+    open_ms: 15 * 60_000,
+};
+
+impl DemoItem {
+    fn patch(&self, now: UnixMillis) -> ItemPatch<'static> {
+        let opens_at_ms = now.0 + self.opens_in_ms;
+        ItemPatch {
+            name: Some(self.name),
+            price_minor: Some(self.price_minor),
+            stock: Some(self.stock),
+            opens_at_ms: Some(UnixMillis(opens_at_ms)),
+            closes_at_ms: Some(UnixMillis(opens_at_ms + self.open_ms)),
+            cap: Some(self.cap),
+            payment: Some(self.payment),
+            hold_ms: Some(self.hold_ms),
+            ..ItemPatch::default()
+        }
+    }
+}
+
+/// Puts the demo's items on sale, where they are not there yet.
+pub(super) fn open_sale(replayed: &mut Replayed, queue: &Arc<FactQueue>, now: UnixMillis) {
+    for (number, item) in (1..).zip(&ITEMS) {
+        let id = ItemId::new(number).filter(|id| replayed.catalogue().find(*id).is_none());
+        put(replayed, queue, now, id, item);
+    }
+    let id = next_draw(replayed, now);
+    put(replayed, queue, now, id, &DRAW);
+    queue.flush();
+}
+
+/// The number for a new draw; `None` while the last one is not over.
+fn next_draw(replayed: &mut Replayed, now: UnixMillis) -> Option<ItemId> {
+    let catalogue = replayed.catalogue().clone();
+    for id in (ITEMS.len() as u64 + 1..).map_while(ItemId::new) {
+        let Some(gauge) = catalogue.find(id) else { return Some(id) };
+        let is_draw = replayed.shard_of(id).item(id).is_some_and(|item| item.spec.name == DRAW.name);
+        if is_draw && gauge.state(now) != ItemState::Ended {
+            return None;
+        }
+    }
+    None
+}
+
+fn put(
+    replayed: &mut Replayed,
+    queue: &Arc<FactQueue>,
+    now: UnixMillis,
+    id: Option<ItemId>,
+    item: &DemoItem,
+) {
+    let Some(id) = id else { return };
+    let command = Command::PutItem { item: id, patch: item.patch(now), actor: "demo" };
+    replayed.shard_of(id).decide(now, &command, &mut queue.producer());
+}

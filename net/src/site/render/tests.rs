@@ -1,0 +1,3 @@
+//! What the pages say, and what they never say.
+
+use super::*;
