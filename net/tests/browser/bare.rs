@@ -6,16 +6,23 @@ use crate::browser::Browser;
 use crate::sale::Sale;
 use crate::shop::{ITEM, Shop, from_now};
 
+/// An item that opens long after the test.
+const LATER: u32 = 91;
+
 #[test]
 fn bare_from_the_countdown_to_the_payment() {
     let shop = Shop::selling(
-        json!({"payment": "hold", "hold_ms": 600_000, "stock": 1, "opens_at_ms": from_now(4_000)}),
+        json!({"payment": "hold", "hold_ms": 600_000, "stock": 1, "opens_at_ms": from_now(1_800_000)}),
     );
+    shop.put(LATER, json!({"opens_at_ms": from_now(1_800_000)}));
     let browser = Browser::english("bare");
     browser.allow_scripts(false);
-    let sale = Sale::at(&browser, &shop.sale(ITEM));
+    let sale = Sale::at(&browser, &shop.sale(LATER));
     sale.wait_for("upcoming");
     sale.look("upcoming");
+    shop.change(ITEM, &json!({"opens_at_ms": from_now(4_000)}));
+    browser.go(&shop.sale(ITEM));
+    sale.wait_for("upcoming");
     // The page reloads itself at the opening.
     sale.wait_for("open");
     sale.look("open");

@@ -3,6 +3,7 @@
 //! Whatever cannot be done is a panic that says so. Only [`Browser::wait`] has patience;
 //! everything else looks once. Next: `sale.rs` for what the sale page promises.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, Once};
 use std::thread;
@@ -65,6 +66,8 @@ pub(crate) struct Browser {
     path: String,
     /// What its screenshots are called.
     name: &'static str,
+    /// Whether pages may run scripts.
+    scripts: Cell<bool>,
     // Dropped after the session has ended, in this order.
     _profile: TempDir,
     _slot: Slot,
@@ -93,7 +96,7 @@ impl Browser {
         let session = driver.call("/session", Some(&wish)).unwrap_or_else(|no| panic!("no browser: {no}"));
         let id = session["sessionId"].as_str().expect("a session has an id");
         let path = format!("/session/{id}");
-        let browser = Self { path, name, _profile: profile, _slot: slot };
+        let browser = Self { path, name, scripts: Cell::new(true), _profile: profile, _slot: slot };
         browser.resize(WIDE);
         browser
     }
@@ -230,6 +233,7 @@ impl Browser {
 
     /// Whether pages that are loaded from now on may run scripts of their own.
     pub(crate) fn allow_scripts(&self, allowed: bool) {
+        self.scripts.set(allowed);
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": !allowed}));
     }
 
@@ -287,16 +291,17 @@ impl Browser {
         let axe = std::fs::read_to_string(&file).unwrap_or_else(|error| {
             panic!("no axe-core at {} ({error}): `make deps` gets it", file.display());
         });
-        if self.value("typeof axe") == "undefined" {
-            self.run(&axe, &json!([]));
-        }
-        let found = self.run(
-            "const found = await axe.run(document, { resultTypes: ['violations'] });
-             return found.violations.flatMap(rule => rule.nodes.map(node =>
-                 `${rule.id} (${rule.impact}): ${rule.help}: ${node.html} ${node.any.concat(node.all)
-                     .map(check => check.message).join('; ')}`)).join('\\n');",
-            &json!([]),
+        let script = format!(
+            "if (!window.axe) {{ {axe} }}
+             return axe.run(document, {{ resultTypes: ['violations'] }}).then(found =>
+                 found.violations.flatMap(rule => rule.nodes.map(node =>
+                     `${{rule.id}} (${{rule.impact}}): ${{rule.help}}: ${{node.html}} ${{
+                         node.any.concat(node.all).map(check => check.message).join('; ')}}`)).join('\\n'))"
         );
+        // What the page brought has been run by now, or never will be; the checker needs timers.
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": false}));
+        let found = self.run(&script, &json!([]));
+        self.allow_scripts(self.scripts.get());
         found.as_str().expect("text").to_owned()
     }
 }

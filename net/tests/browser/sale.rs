@@ -27,6 +27,15 @@ impl<'b> Sale<'b> {
         Self { browser }
     }
 
+    /// Goes to the page as a buyer who is known already; others are only at their first
+    /// purchase.
+    pub(crate) fn as_buyer(browser: &'b Browser, url: &str) -> Self {
+        let sale = Self::at(browser, url);
+        let status = browser.value("fetch('/v1/demo/session', { method: 'POST' }).then(it => it.status)");
+        assert_eq!(status, 201);
+        sale
+    }
+
     /// Waits until the page is in that state.
     pub(crate) fn wait_for(&self, state: &str) {
         self.browser.wait(&format!("document.querySelector('[data-state]')?.dataset.state == '{state}'"));
