@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::catalogue::Catalogue;
-use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal};
+use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
 use stampede_core::fact::{Fact, FactSink};
 use stampede_core::item::OrderState;
 use stampede_core::shard::Shard;
@@ -90,7 +90,14 @@ fn decide_purchase(size: &Size, items: u64) -> f64 {
     best(size, make, |(shard, sink)| {
         for (n, (buyer, subject)) in (0..).zip(&buyers) {
             let (item, buyer) = (nth_item(n, items), *buyer);
-            let purchase = Purchase { item, buyer, subject, quantity: Quantity::ONE, key: subject };
+            let purchase = Purchase {
+                item,
+                buyer,
+                subject,
+                quantity: Quantity::ONE,
+                key: subject,
+                ticket: Ticket::Good,
+            };
             let outcome = shard.decide(NOW, &Command::Purchase(purchase), sink);
             assert!(matches!(outcome, Outcome::Placed(_)), "{outcome:?}");
         }
@@ -108,7 +115,14 @@ fn admit_sold_out(size: &Size, items: u64) -> f64 {
         let buyer = SECRET.buyer(&winner);
         for number in 1..=items {
             let quantity = Quantity::ONE;
-            let purchase = Purchase { item: item(number), buyer, subject: &winner, quantity, key: &[] };
+            let purchase = Purchase {
+                item: item(number),
+                buyer,
+                subject: &winner,
+                quantity,
+                key: &[],
+                ticket: Ticket::Good,
+            };
             shard.decide(NOW, &Command::Purchase(purchase), &mut sink);
         }
         shard
@@ -118,7 +132,8 @@ fn admit_sold_out(size: &Size, items: u64) -> f64 {
         for (n, (hash, _)) in (0..).zip(&buyers) {
             let gauge = shard.catalogue().find(nth_item(n, items)).expect("created");
             let buyer = Buyer { hash: *hash, level: 0, since_s: None, blocked: false };
-            refused += u64::from(admit(NOW, gauge, &buyer) == Err(Refusal::SoldOut));
+            refused +=
+                u64::from(admit(NOW, gauge, &buyer, || Ok(()), || Ticket::Good) == Err(Refusal::SoldOut));
         }
         // The filter of holders may send a few to the owner.
         assert!(refused * 10 >= size.purchases * 9, "{refused} of {} refused", size.purchases);

@@ -5,7 +5,7 @@
 //! let through, so that a winner's retry gets the order and not "sold out" (I5).
 //! Next: [`crate::gauge`].
 
-use crate::command::Refusal;
+use crate::command::{Refusal, Ticket};
 use crate::gauge::Gauge;
 use crate::types::{BuyerHash, UnixMillis};
 
@@ -33,20 +33,41 @@ pub fn eligible(now: UnixMillis, gauge: &Gauge, buyer: &Buyer) -> Result<(), Ref
     if fits && !buyer.blocked { Ok(()) } else { Err(Refusal::NotEligible) }
 }
 
-/// Whether a purchase of `quantity` units is worth the hop, in the order of checks of the
-/// HTTP contract: eligibility, window, stock.
+/// Whether a purchase is worth the hop, in the order of checks of the HTTP contract:
+/// eligibility, window, rate, ticket, stock. `rate` and `ticket` are asked in their turn and
+/// only if the checks before them have let the buyer through.
+///
+/// A buyer who may hold an order of the item is let through all but the first and `rate`; what
+/// `ticket` found goes with the purchase, for the owner to judge once it knows that this is no
+/// retry.
 ///
 /// # Errors
-/// The refusal that the owner would give.
-pub fn admit(now: UnixMillis, gauge: &Gauge, buyer: &Buyer) -> Result<(), Refusal> {
+/// The refusal that the owner would give; or that of `rate`, which is the home's own.
+pub fn admit(
+    now: UnixMillis,
+    gauge: &Gauge,
+    buyer: &Buyer,
+    rate: impl FnOnce() -> Result<(), Refusal>,
+    ticket: impl FnOnce() -> Ticket,
+) -> Result<Ticket, Refusal> {
     eligible(now, gauge, buyer)?;
-    match window(now, gauge) {
+    let unless_holder = |verdict: Result<(), Refusal>| match verdict {
         Err(_) if gauge.may_hold(buyer.hash) => Ok(()),
         verdict => verdict,
-    }
+    };
+    unless_holder(window(now, gauge))?;
+    rate()?;
+    let ticket = ticket();
+    unless_holder(ticket.check())?;
+    unless_holder(stock(gauge))?;
+    Ok(ticket)
 }
 
-fn window(now: UnixMillis, gauge: &Gauge) -> Result<(), Refusal> {
+/// Whether the item is on sale at this moment, sold out or not.
+///
+/// # Errors
+/// [`Refusal::Ended`], [`Refusal::NotOpen`] or [`Refusal::Paused`].
+pub fn window(now: UnixMillis, gauge: &Gauge) -> Result<(), Refusal> {
     let opens_at = gauge.opens_at_ms();
     let rules = gauge.rules();
     if rules.over() || now >= gauge.closes_at_ms() {
@@ -55,9 +76,15 @@ fn window(now: UnixMillis, gauge: &Gauge) -> Result<(), Refusal> {
         Err(Refusal::NotOpen { opens_in_ms: opens_at.0 - now.0 })
     } else if rules.paused() {
         Err(Refusal::Paused)
-    } else if gauge.stock.available() == 0 {
-        Err(Refusal::SoldOut)
     } else {
         Ok(())
     }
+}
+
+/// Whether a unit is left.
+///
+/// # Errors
+/// [`Refusal::SoldOut`].
+pub fn stock(gauge: &Gauge) -> Result<(), Refusal> {
+    if gauge.stock.available() == 0 { Err(Refusal::SoldOut) } else { Ok(()) }
 }

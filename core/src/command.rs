@@ -93,6 +93,34 @@ pub struct Purchase<'a> {
     pub quantity: Quantity,
     /// The idempotency key; at most 64 bytes, empty = none.
     pub key: &'a [u8],
+    /// What its ticket was found to be.
+    pub ticket: Ticket,
+}
+
+/// What the home core found a purchase's ticket to be. It travels with the purchase, because
+/// the retry of one that was placed needs no ticket, and only the owner knows which one is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ticket {
+    /// A good one, or the item asks for none.
+    Good,
+    /// The item asks for one, and there is none.
+    Missing,
+    /// It does not count here and now.
+    Invalid,
+}
+
+impl Ticket {
+    /// Whether a purchase may go on with it.
+    ///
+    /// # Errors
+    /// [`Refusal::TicketRequired`] or [`Refusal::TicketInvalid`].
+    pub const fn check(self) -> Result<(), Refusal> {
+        match self {
+            Self::Good => Ok(()),
+            Self::Missing => Err(Refusal::TicketRequired),
+            Self::Invalid => Err(Refusal::TicketInvalid),
+        }
+    }
 }
 
 /// Settings to change; `None` keeps what is there, or takes the default on creation.
@@ -210,6 +238,15 @@ pub enum Refusal {
     Ended,
     /// The merchant has stopped the item for now.
     Paused,
+    /// Too many requests: of this buyer, of this address, or for this item.
+    RateLimited {
+        /// Until one would be taken.
+        retry_after_ms: u64,
+    },
+    /// The item asks for a ticket, and there is none.
+    TicketRequired,
+    /// The ticket does not count here and now.
+    TicketInvalid,
     /// More units asked for than the cap of the item.
     BadQuantity,
     /// Not that many units left.
@@ -276,6 +313,8 @@ pub struct ItemView<'a> {
     pub accepted: u32,
     /// Paused, closed, ended: see [`crate::gauge::Rules`].
     pub flags: u8,
+    /// How often its window moved or it was closed: a ticket is good for one epoch.
+    pub epoch: u32,
     /// How many facts changed it.
     pub version: u64,
     /// The version that its gauge showed when this was read.

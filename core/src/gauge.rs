@@ -24,6 +24,7 @@ pub struct Gauge {
     rules: AtomicU64,
     version: AtomicU32,
     admit_per_s: AtomicU32,
+    epoch: AtomicU32,
     holders: Published<Filter>,
     item: ItemId,
     slot: u32,
@@ -149,6 +150,7 @@ impl Gauge {
             rules: AtomicU64::new(0),
             version: AtomicU32::new(0),
             admit_per_s: AtomicU32::new(0),
+            epoch: AtomicU32::new(0),
             holders: Published::none(),
             item,
             slot,
@@ -183,6 +185,10 @@ impl Gauge {
     pub fn admit_per_s(&self) -> u32 {
         self.admit_per_s.load(Ordering::Relaxed)
     }
+    /// Grows when the window moves or the item is closed; a ticket is good for one epoch.
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
     /// How much is left, roughly.
     pub fn band(&self) -> StockBand {
         StockBand::of(self.stock.available(), self.granted.load(Ordering::Acquire))
@@ -205,9 +211,10 @@ impl Gauge {
     }
 
     /// Owner only: shows new settings and flags.
-    pub(crate) fn show(&self, spec: &ItemSpec<'_>, flags: u8) {
+    pub(crate) fn show(&self, spec: &ItemSpec<'_>, flags: u8, epoch: u32) {
         self.opens_at_ms.store(spec.opens_at_ms.0, Ordering::Release);
         self.closes_at_ms.store(spec.closes_at_ms.0, Ordering::Release);
+        self.epoch.store(epoch, Ordering::Release);
         self.admit_per_s.store(spec.admit_per_s, Ordering::Relaxed);
         self.rules.store(Rules::new(flags, spec).0, Ordering::Release);
         self.version.fetch_add(1, Ordering::Release);

@@ -164,7 +164,7 @@ pub struct ItemSpec<'a> {
     pub hold_ms: u64,
     /// Whether a purchase needs a ticket.
     pub ticket: TicketRule,
-    /// Whether a ticket needs a challenge.
+    /// Whether a ticket needs a challenge; anything but `never` only with a ticket.
     pub challenge: ChallengeRule,
     /// Least account level of a buyer.
     pub min_level: u8,
@@ -193,7 +193,11 @@ impl ItemSpec<'_> {
         ensure((1..=QUANTITY_MAX).contains(&self.cap), "cap", "must be 1 to 1000000")?;
         ensure(self.hold_ms <= HOLD_MS_MAX, "hold_ms", "longer than 30 days")?;
         let hold_given = self.payment != Payment::Hold || self.hold_ms > 0;
-        ensure(hold_given, "hold_ms", "must be above 0 when payment is hold")
+        ensure(hold_given, "hold_ms", "must be above 0 when payment is hold")?;
+        // A challenge stands before a ticket; without one it would do nothing.
+        let challenged = self.challenge != ChallengeRule::Never;
+        let ticketed = self.ticket == TicketRule::Required;
+        ensure(ticketed || !challenged, "challenge", "needs ticket to be \"required\"")
     }
 }
 

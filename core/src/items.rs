@@ -28,6 +28,7 @@ pub(crate) struct Item {
     pub(crate) version: u64,
     pub(crate) lsn: Lsn,
     pub(crate) last_seq: u32,
+    epoch: u32,
     hold_ms: u32,
     cap: u32,
     min_account_age_s: u32,
@@ -63,8 +64,14 @@ impl Item {
         }
     }
 
-    /// Takes new settings and shows them to all cores.
-    pub(crate) fn set_spec(&mut self, spec: &ItemSpec<'_>) {
+    /// Takes new settings and shows them to all cores; a moved window begins a new epoch.
+    pub(crate) fn change(&mut self, spec: &ItemSpec<'_>) {
+        let moved = spec.opens_at_ms != self.opens_at_ms || spec.closes_at_ms != self.closes_at_ms;
+        self.epoch = self.epoch.wrapping_add(u32::from(moved));
+        self.set_spec(spec);
+    }
+
+    fn set_spec(&mut self, spec: &ItemSpec<'_>) {
         if *self.name != *spec.name {
             self.name = spec.name.into();
         }
@@ -84,6 +91,9 @@ impl Item {
 
     pub(crate) const fn flags(&self) -> u8 {
         self.flags
+    }
+    pub(crate) const fn epoch(&self) -> u32 {
+        self.epoch
     }
     pub(crate) const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
@@ -113,13 +123,16 @@ impl Item {
         }
     }
 
+    /// Takes new flags and shows them to all cores; being closed begins a new epoch.
     pub(crate) fn set_flags(&mut self, flags: u8) {
+        let closed = (flags ^ self.flags) & Rules::CLOSED != 0;
+        self.epoch = self.epoch.wrapping_add(u32::from(closed));
         self.flags = flags;
         self.show();
     }
 
     fn show(&self) {
-        self.gauge.show(&self.spec(), self.flags);
+        self.gauge.show(&self.spec(), self.flags, self.epoch);
     }
 
     /// Grants units or takes withdrawn ones out of the sum. The gauge has them already
@@ -176,6 +189,7 @@ impl Item {
             sold: self.sold,
             accepted: self.last_seq,
             flags: self.flags,
+            epoch: self.epoch,
             version: self.version,
             shown_version: self.gauge.version(),
             lsn: self.lsn,
@@ -187,6 +201,15 @@ impl Item {
         let outgrown = |filter: &Filter| u64::from(self.last_seq) >= 2 * filter.sized_for().max(32);
         self.gauge.holders().is_none_or(outgrown)
     }
+}
+
+/// A row to add, with all of `granted` available.
+pub(crate) struct NewItem<'a> {
+    pub(crate) id: ItemId,
+    pub(crate) spec: ItemSpec<'a>,
+    pub(crate) granted: u64,
+    pub(crate) flags: u8,
+    pub(crate) epoch: u32,
 }
 
 /// The items of a shard, found by number.
@@ -204,8 +227,9 @@ impl Items {
         self.rows.len()
     }
 
-    /// Adds an item with all of `granted` available.
-    pub(crate) fn insert(&mut self, id: ItemId, spec: &ItemSpec<'_>, granted: u64, flags: u8) -> u32 {
+    /// Adds an item whose number is not there yet.
+    pub(crate) fn insert(&mut self, new: &NewItem<'_>) -> u32 {
+        let NewItem { id, spec, granted, flags, epoch } = *new;
         let gauge = Arc::new(Gauge::new(id, self.rows.len() as u32));
         gauge.stock.give(granted);
         let mut item = Item {
@@ -220,6 +244,7 @@ impl Items {
             version: 0,
             lsn: Lsn::ZERO,
             last_seq: 0,
+            epoch,
             hold_ms: 0,
             cap: 0,
             min_account_age_s: 0,
@@ -232,7 +257,7 @@ impl Items {
             flags,
         };
         item.set_granted(granted);
-        item.set_spec(spec);
+        item.set_spec(&spec);
         let slot = self.rows.push(item);
         self.by_id.insert(id, slot);
         slot

@@ -14,7 +14,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use stampede_core::catalogue::Catalogue;
-//! use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal};
+//! use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
 //! use stampede_core::fact::{Fact, FactSink};
 //! use stampede_core::shard::Shard;
 //! use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
@@ -44,7 +44,8 @@
 //!
 //! let mut buy = |subject: &[u8]| {
 //!     let (buyer, quantity) = (secret.buyer(subject), Quantity::ONE);
-//!     let purchase = Purchase { item, buyer, subject, quantity, key: b"once" };
+//!     let (key, ticket) = (b"once", Ticket::Good);
+//!     let purchase = Purchase { item, buyer, subject, quantity, key, ticket };
 //!     sale.decide(now, &Command::Purchase(purchase), &mut copy)
 //! };
 //! assert!(matches!(buy(b"ann"), Outcome::Placed(_)));

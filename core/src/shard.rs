@@ -28,8 +28,8 @@ use crate::catalogue::Catalogue;
 use crate::fact::{Fact, FactSink};
 use crate::filter::Filter;
 use crate::gauge::Gauge;
-use crate::item::{ItemSpec, OrderState};
-use crate::items::Items;
+use crate::item::OrderState;
+use crate::items::{Items, NewItem};
 use crate::orders::{NewOrder, OrderBook};
 use crate::types::{BuyerHash, HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -129,16 +129,16 @@ impl Shard {
         self.lsn = lsn;
     }
 
-    fn book_item(&mut self, lsn: Lsn, item: ItemId, spec: &ItemSpec<'_>, granted: u64, flags: u8) -> u32 {
-        let others = self.items.len();
-        let slot = self.items.insert(item, spec, granted, flags);
+    fn book_item(&mut self, lsn: Lsn, new: &NewItem<'_>) -> u32 {
+        let (others, granted) = (self.items.len(), new.granted);
+        let slot = self.items.insert(new);
         let row = self.items.get_mut(slot);
         row.touch(lsn);
         self.catalogue.insert(row.gauge.clone(), others);
         if granted >= HOLDERS_AHEAD_MIN {
             row.gauge.publish_holders(Filter::for_buyers(granted));
         }
-        self.windows.push(Reverse((spec.closes_at_ms, slot)));
+        self.windows.push(Reverse((new.spec.closes_at_ms, slot)));
         self.orders.reserve(granted.min(CREATION_RESERVE_MAX) as usize);
         slot
     }

@@ -20,6 +20,8 @@ pub enum StateRow<'a> {
         granted: u64,
         /// Paused, closed, ended: bits 0, 1, 2.
         flags: u8,
+        /// How often its window moved or it was closed: tickets are bound to it.
+        epoch: u32,
         /// How many facts changed it.
         version: u64,
         /// The sequence number of its last order.

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use stampede_core::catalogue::Catalogue;
-use stampede_core::command::{Command, ItemPatch, Outcome, Purchase};
+use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Ticket};
 use stampede_core::fact::{Fact, FactSink};
 use stampede_core::shard::Shard;
 use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
@@ -88,6 +88,7 @@ impl Sale {
             subject: &subject,
             quantity: Quantity::ONE,
             key: &key,
+            ticket: Ticket::Good,
         };
         let outcome = self.shard.decide(NOW, &Command::Purchase(purchase), &mut self.sink);
         assert!(matches!(outcome, Outcome::Placed(_)), "{outcome:?}");
@@ -158,6 +159,7 @@ fn a_refusal_does_not_allocate() {
             subject: &subject,
             quantity: Quantity::ONE,
             key: &subject,
+            ticket: Ticket::Good,
         };
         let outcome = sale.shard.decide(NOW, &Command::Purchase(purchase), &mut sale.sink);
         assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");

@@ -138,7 +138,7 @@ impl Identity {
             return client;
         };
         let mut hops = list.rsplit(',').map(|hop| hop.trim().parse::<IpAddr>());
-        while self.trusts_by_name(client) {
+        while self.is_proxy(client) {
             match hops.next() {
                 Some(Ok(hop)) => client = hop.to_canonical(),
                 _ => break,
@@ -150,10 +150,11 @@ impl Identity {
     /// Named as a proxy, or, where nobody is, on this machine (the listener is loopback then).
     fn trusts(&self, peer: IpAddr) -> bool {
         let nobody_named = self.trusted.is_empty();
-        self.trusts_by_name(peer) || nobody_named && peer.to_canonical().is_loopback()
+        self.is_proxy(peer) || nobody_named && peer.to_canonical().is_loopback()
     }
 
-    fn trusts_by_name(&self, peer: IpAddr) -> bool {
+    /// Whether a peer is one of the proxies that the operator named.
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted.iter().any(|net| net.contains(&peer))
     }

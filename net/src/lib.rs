@@ -2,6 +2,7 @@
 pub mod cli;
 pub mod doctor;
 pub mod engine;
+pub mod gate;
 pub mod http;
 pub mod identity;
 pub mod runtime;

@@ -12,7 +12,6 @@ mod connection;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -26,6 +25,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
 use crate::engine::shared::Phase;
+use crate::http::problem::Code;
 use crate::http::route::Listener;
 
 /// Entries of each of glommio's rings.
@@ -42,7 +42,7 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 const BACKLOG: i32 = 4096;
 
 /// A listening socket and what it is for.
-pub struct Gate {
+pub struct Door {
     /// Whose connections come in on it.
     pub listener: Listener,
     /// The socket; see [`listen`].
@@ -75,14 +75,14 @@ pub fn listen(address: std::net::SocketAddr, shared: bool) -> io::Result<Socket>
 pub fn start(
     cpu: usize,
     name: &str,
-    gates: Vec<Gate>,
+    doors: Vec<Door>,
     home: impl FnOnce() -> Home + Send + 'static,
 ) -> io::Result<ExecutorJoinHandle<()>> {
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(name)
         .ring_depth(RING_ENTRIES)
         .io_memory(IO_MEMORY_BYTES)
-        .spawn(move || run(Rc::new(Seat::new(home())), gates))
+        .spawn(move || run(Rc::new(Seat::new(home())), doors))
         .map_err(|error| io::Error::other(error.to_string()))
 }
 
@@ -110,10 +110,10 @@ impl Seat {
     }
 }
 
-async fn run(seat: Rc<Seat>, gates: Vec<Gate>) {
+async fn run(seat: Rc<Seat>, doors: Vec<Door>) {
     glommio::spawn_local(pump(seat.clone())).detach();
     let accepting: Vec<_> =
-        gates.into_iter().map(|gate| glommio::spawn_local(accept(seat.clone(), gate))).collect();
+        doors.into_iter().map(|door| glommio::spawn_local(accept(seat.clone(), door))).collect();
     let mut ticks = 0u32;
     while seat.phase() == Phase::Serving {
         tick(&seat, &mut ticks).await;
@@ -154,13 +154,13 @@ async fn pump(seat: Rc<Seat>) {
     .await;
 }
 
-async fn accept(seat: Rc<Seat>, gate: Gate) {
+async fn accept(seat: Rc<Seat>, door: Door) {
     // SAFETY: the descriptor is a listening socket, and `into_raw_fd` has given it up.
-    let listener = unsafe { TcpListener::from_raw_fd(gate.socket.into_raw_fd()) };
+    let listener = unsafe { TcpListener::from_raw_fd(door.socket.into_raw_fd()) };
     let open = Rc::new(Cell::new(0usize));
     loop {
         match listener.accept().await {
-            Ok(stream) => admit(&seat, stream, &open, gate.listener, gate.connections_max),
+            Ok(stream) => admit(&seat, stream, &open, door.listener, door.connections_max),
             // No descriptors, or the peer is gone already: come back in a moment.
             Err(_) => drop(Timer::new(Duration::from_millis(ACCEPT_PAUSE_MS)).await),
         }
@@ -169,17 +169,24 @@ async fn accept(seat: Rc<Seat>, gate: Gate) {
 
 fn admit(seat: &Rc<Seat>, stream: TcpStream, open: &Rc<Cell<usize>>, listener: Listener, open_max: usize) {
     let Ok(peer) = stream.peer_addr() else { return };
+    let peer = peer.ip();
     seat.home.borrow().count(Count::Accepted);
-    if open.get() >= open_max {
+    let refused = match () {
+        () if open.get() >= open_max => Some(Code::Overloaded),
+        () if !seat.home.borrow_mut().enter(listener, peer) => Some(Code::RateLimited),
+        () => None,
+    };
+    if let Some(code) = refused {
         seat.home.borrow().count(Count::TurnedAway);
-        glommio::spawn_local(connection::turn_away(stream)).detach();
+        glommio::spawn_local(connection::turn_away(stream, code)).detach();
         return;
     }
     open.set(open.get() + 1);
-    let (seat, open, peer): (_, _, IpAddr) = (seat.clone(), open.clone(), peer.ip());
+    let (seat, open): (_, Rc<Cell<usize>>) = (seat.clone(), open.clone());
     glommio::spawn_local(async move {
         connection::run(&seat, stream, listener, peer).await;
         open.set(open.get() - 1);
+        seat.home.borrow_mut().leave(listener, peer);
     })
     .detach();
 }

@@ -36,8 +36,11 @@ use crate::engine::home::Home;
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
 use crate::engine::shared::{Parts, Phase, Shared};
+use crate::gate::challenge::Challenges;
+use crate::gate::ticket::Tickets;
+use crate::gate::{Gate, GateRules};
 use crate::http::route::Listener;
-use crate::runtime::{self, Gate};
+use crate::runtime::{self, Door};
 use crate::settings::{Ack, Settings, secrets};
 
 /// The log could not be written: what was acknowledged is safe, nothing more is sold.
@@ -179,6 +182,7 @@ impl Server {
         let shared = Arc::new(Shared::new(Parts {
             clock,
             identity: secrets::identity(settings)?,
+            gate: gate(settings)?,
             admin_token: secrets::admin_token(settings)?.token.reveal().to_owned(),
             secret,
             catalogue: replayed.catalogue().clone(),
@@ -209,15 +213,15 @@ impl Server {
         let owners = std::mem::take(&mut self.owners);
         for (core, (owner, socket)) in owners.into_iter().zip(sockets.public).enumerate() {
             let connections_max = settings.connections_per_core() as usize;
-            let mut gates = vec![Gate { listener: Listener::Public, socket, connections_max }];
+            let mut doors = vec![Door { listener: Listener::Public, socket, connections_max }];
             // The merchant's requests come in on core 0 alone: see `Home::block`.
             if let Some(socket) = merchant.take() {
                 let connections_max = settings.limits.admin_connections as usize;
-                gates.push(Gate { listener: Listener::Merchant, socket, connections_max });
+                doors.push(Door { listener: Listener::Merchant, socket, connections_max });
             }
             let shared = self.shared.clone();
             let started =
-                runtime::start(settings.cores[core], &format!("stampede-core-{core}"), gates, move || {
+                runtime::start(settings.cores[core], &format!("stampede-core-{core}"), doors, move || {
                     Home::new(core, owner, shared)
                 });
             let executor = started
@@ -324,6 +328,24 @@ fn force_end_after(patience: Duration) {
     if let Err(error) = started {
         tracing::warn!("no watch over the shutdown's deadline: {error}");
     }
+}
+
+/// The shared half of the gate; the keys of challenges are drawn anew.
+fn gate(settings: &Settings) -> anyhow::Result<Gate> {
+    let mut random = [0; 64];
+    getrandom::fill(&mut random).context("the system gives no random bytes")?;
+    let (limits, gate) = (&settings.limits, &settings.gate);
+    Ok(Gate {
+        rules: GateRules {
+            buyer_per_s: limits.buyer_per_s,
+            ip_per_s: limits.ip_per_s,
+            connections_per_ip: limits.connections_per_ip,
+            suspicious_accounts: gate.suspicious_accounts,
+            suspicious_asks_per_min: gate.suspicious_asks_per_min,
+        },
+        tickets: Tickets::new(secrets::ticket_keys(settings)?, gate.ticket_ms),
+        challenges: Challenges::new(settings.cores.len(), &random, gate.challenge_ms, gate.pow_bits),
+    })
 }
 
 /// What was weakened on the operator's word (I17).

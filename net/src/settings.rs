@@ -48,6 +48,8 @@ pub struct Settings {
     pub postgres: Option<PostgresSettings>,
     /// Bounds that an operator may move.
     pub limits: LimitSettings,
+    /// Tickets, challenges and suspicion.
+    pub gate: GateSettings,
     /// The log's share of the disk.
     pub log: LogSettings,
     /// The merchant listener.
@@ -115,6 +117,30 @@ pub struct LimitSettings {
     pub connections: u32,
     /// Most open connections of the merchant listener.
     pub admin_connections: u32,
+    /// Most requests a second of one buyer, per core; 0 = no limit.
+    pub buyer_per_s: u32,
+    /// Most requests a second from one address, per core; 0 = no limit.
+    pub ip_per_s: u32,
+    /// Most open public connections from one address, per core; 0 = no limit.
+    pub connections_per_ip: u32,
+}
+
+/// Tickets, challenges and suspicion.
+#[derive(Clone, Debug)]
+pub struct GateSettings {
+    /// How long a ticket is good for, in milliseconds.
+    pub ticket_ms: u64,
+    /// The keys of tickets, each known to parse by [`check::ticket_key`], the first seals; empty =
+    /// those of `DATA_DIR/ticket.keys`, see [`secrets::ticket_keys`].
+    pub ticket_keys: Vec<Secret>,
+    /// How long a challenge can be answered, in milliseconds.
+    pub challenge_ms: u64,
+    /// Zero bits of a proof of work.
+    pub pow_bits: u32,
+    /// Accounts behind one address from which on it is suspicious; 0 = no bound.
+    pub suspicious_accounts: u32,
+    /// Asks for tickets from one address in a minute from which on it is suspicious; 0 = no bound.
+    pub suspicious_asks_per_min: u32,
 }
 
 /// The log's share of the disk.

@@ -21,6 +21,10 @@ use stampede_net::engine::home::{Client, Home};
 use stampede_net::engine::mesh::Mesh;
 use stampede_net::engine::owner::Owner;
 use stampede_net::engine::shared::{Parts, Shared};
+use stampede_net::gate::challenge::Challenges;
+use stampede_net::gate::seal::SealKey;
+use stampede_net::gate::ticket::Tickets;
+use stampede_net::gate::{Gate, GateRules};
 use stampede_net::http::conn::Conn;
 use stampede_net::http::route::Listener;
 use stampede_net::identity::Identity;
@@ -127,6 +131,7 @@ impl Rig {
         let shared = Arc::new(Shared::new(Parts {
             clock: SaleClock::start(UnixMillis(0)),
             identity: Identity::header(IpAddr::V4(Ipv4Addr::LOCALHOST), vec![]).expect("loopback"),
+            gate: gate(cores),
             admin_token: String::new(),
             secret,
             catalogue: Arc::new(Catalogue::new(cores)),
@@ -190,6 +195,21 @@ impl Rig {
             assert!(client.out.starts_with(b"HTTP/1.1 201 "), "{}", client.out.escape_ascii());
         }
         self.homes.iter_mut().for_each(Home::tick);
+    }
+}
+
+/// Every limit is on, and none is ever reached.
+fn gate(cores: usize) -> Gate {
+    Gate {
+        rules: GateRules {
+            buyer_per_s: 1_000_000,
+            ip_per_s: 1_000_000,
+            connections_per_ip: 1_000,
+            suspicious_accounts: 8,
+            suspicious_asks_per_min: 60,
+        },
+        tickets: Tickets::new(vec![SealKey::new(1, &[7; 32]).expect("long enough")], 60_000),
+        challenges: Challenges::new(cores, &[9; 64], 60_000, 16),
     }
 }
 

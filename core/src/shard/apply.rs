@@ -13,6 +13,7 @@ use super::{Shard, placed};
 use crate::fact::Fact;
 use crate::gauge::Rules;
 use crate::item::{ItemSpec, OrderState, Pile};
+use crate::items::NewItem;
 use crate::limits::{HOLD_MS_MAX, STOCK_MAX};
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -121,7 +122,7 @@ impl Shard {
         if granted > STOCK_MAX {
             return Err(ApplyError::OutOfRange("stock"));
         }
-        self.book_item(lsn, item, spec, granted, 0);
+        self.book_item(lsn, &NewItem { id: item, spec: *spec, granted, flags: 0, epoch: 0 });
         Ok(())
     }
 
@@ -201,7 +202,7 @@ impl Shard {
     pub(super) fn book_change(&mut self, lsn: Lsn, at_ms: UnixMillis, slot: u32, spec: &ItemSpec<'_>) {
         let item = self.items.get_mut(slot);
         let moved = spec.closes_at_ms != item.closes_at_ms();
-        item.set_spec(spec);
+        item.change(spec);
         if spec.closes_at_ms > at_ms && item.has(Rules::ENDED) {
             item.set_flags(item.flags() & !Rules::ENDED);
         }

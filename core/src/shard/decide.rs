@@ -8,6 +8,7 @@ use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase,
 use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_POSTGRES, Fact, FactSink, Switch};
 use crate::gauge::Rules;
 use crate::item::{FieldError, OrderState, Pile};
+use crate::items::NewItem;
 use crate::limits::{BLOCKED_BUYERS_MAX, ITEMS_MAX, STOCK_MAX};
 use crate::orders::NewOrder;
 use crate::types::{ItemId, Lsn, OrderId, UnixMillis};
@@ -98,8 +99,8 @@ impl Shard {
         Ok(Outcome::Placed(self.orders.view(slot)))
     }
 
-    /// Idempotency, window, cap, stock, in this order: a retry of a purchase that was
-    /// placed gets its order even if the sale is over by now.
+    /// Idempotency, window, ticket, cap, stock, in this order: a retry of a purchase that was
+    /// placed gets its order even if the sale is over or its ticket has expired by now.
     fn judge_purchase(&self, now: UnixMillis, p: &Purchase<'_>, key_hash: u64) -> Judged<Verdict> {
         let slot = self.gauge(p.item).ok_or(Refusal::NotFound)?.slot();
         let item = self.items.get(slot);
@@ -111,6 +112,7 @@ impl Shard {
             return if same { Ok(Verdict::Replay(order)) } else { Err(Refusal::KeyReused) };
         }
         judge_window(now, item)?;
+        p.ticket.check()?;
         let units = p.quantity.get();
         if units > item.cap() {
             return Err(Refusal::BadQuantity);
@@ -252,7 +254,7 @@ impl Shard {
         }
         let fact = Fact::ItemCreated { at_ms: now, item: id, spec, granted, actor };
         let lsn = self.append(now, &fact, sink);
-        self.book_item(lsn, id, &spec, granted, 0);
+        self.book_item(lsn, &NewItem { id, spec, granted, flags: 0, epoch: 0 });
         Ok(Outcome::Done { lsn, changed: true })
     }
 

@@ -10,6 +10,7 @@ use siphasher::sip::SipHasher13;
 use super::apply::check_deadline;
 use super::{ApplyError, Shard};
 use crate::item::OrderState;
+use crate::items::NewItem;
 use crate::limits::STOCK_MAX;
 use crate::orders::NewOrder;
 use crate::state_row::StateRow;
@@ -35,6 +36,7 @@ impl Shard {
                 spec: row.spec(),
                 granted: row.granted,
                 flags: row.flags(),
+                epoch: row.epoch(),
                 version: row.version,
                 last_seq: row.last_seq,
                 lsn: row.lsn,
@@ -70,7 +72,7 @@ impl Shard {
     /// If the row cannot follow the ones before it; the shard must then not be used further.
     pub fn load_row(&mut self, row: &StateRow<'_>) -> Result<(), ApplyError> {
         match *row {
-            StateRow::Item { item, ref spec, granted, flags, version, last_seq, lsn } => {
+            StateRow::Item { item, spec, granted, flags, epoch, version, last_seq, lsn } => {
                 if self.items.find(item).is_some() {
                     return Err(ApplyError::ItemExists(item));
                 }
@@ -78,7 +80,7 @@ impl Shard {
                 if granted > STOCK_MAX {
                     return Err(ApplyError::OutOfRange("stock"));
                 }
-                let slot = self.book_item(lsn, item, spec, granted, flags);
+                let slot = self.book_item(lsn, &NewItem { id: item, spec, granted, flags, epoch });
                 let row = self.items.get_mut(slot);
                 (row.version, row.last_seq) = (version, last_seq);
             }

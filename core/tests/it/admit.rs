@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::any;
 use stampede_core::admit::{Buyer, admit};
-use stampede_core::command::{Outcome, Refusal};
+use stampede_core::command::{Outcome, Refusal, Ticket};
 use stampede_core::types::{ItemId, UnixMillis};
 
-use crate::trace::{BUYERS, ITEMS, check, history};
+use crate::trace::{BUYERS, ITEMS, Patch, Step, check, history};
 use crate::world::{World, buyer_hash, item_id};
 
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,7 @@ struct Asker {
     buyer: u8,
     level: u8,
     key: &'static [u8],
+    ticket: Ticket,
 }
 
 type Seen = RefCell<BTreeMap<&'static str, u64>>;
@@ -34,12 +35,12 @@ fn sale_clock(world: &World, item: ItemId) -> UnixMillis {
     world.now.max(world.engine.owner(item).clock())
 }
 
-fn verdict(world: &World, asker: &Asker) -> Option<Result<(), Refusal>> {
+fn verdict(world: &World, asker: &Asker) -> Option<Result<Ticket, Refusal>> {
     let gauge = world.engine.owner(asker.item).catalogue().find(asker.item)?;
     let hash = buyer_hash(asker.buyer);
     let blocked = world.engine.owner(asker.item).is_blocked(hash);
     let buyer = Buyer { hash, level: asker.level, since_s: None, blocked };
-    Some(admit(sale_clock(world, asker.item), gauge, &buyer))
+    Some(admit(sale_clock(world, asker.item), gauge, &buyer, || Ok(()), || asker.ticket))
 }
 
 fn ask(world: &mut World, asker: &Asker, seen: &Seen) {
@@ -55,14 +56,22 @@ fn ask(world: &mut World, asker: &Asker, seen: &Seen) {
         return count(seen, "not eligible");
     }
     world.now = sale_clock(world, asker.item);
-    let outcome = world.buy(asker.item, asker.buyer, 1, asker.key);
+    let outcome = world.buy(asker.item, asker.buyer, 1, asker.key, asker.ticket);
     match verdict {
         Err(refusal) => {
             assert_eq!(outcome, Outcome::Refused(refusal), "home and owner differ for {asker:?}");
             count(seen, name_of(refusal));
         }
-        Ok(()) if sold_out && matches!(outcome, Outcome::Replayed(_)) => count(seen, "retry after sold out"),
-        Ok(()) => {}
+        Ok(ticket) => {
+            assert_eq!(ticket, asker.ticket, "the verdict on the ticket goes with the purchase");
+            let retry = matches!(outcome, Outcome::Replayed(_));
+            if retry && sold_out {
+                count(seen, "retry after sold out");
+            }
+            if retry && ticket != Ticket::Good {
+                count(seen, "retry without a good ticket");
+            }
+        }
     }
 }
 
@@ -72,6 +81,8 @@ fn name_of(refusal: Refusal) -> &'static str {
         Refusal::Ended => "ended",
         Refusal::Paused => "paused",
         Refusal::SoldOut => "sold out",
+        Refusal::TicketRequired => "ticket required",
+        Refusal::TicketInvalid => "ticket invalid",
         _ => panic!("not one that a home core may give: {refusal:?}"),
     }
 }
@@ -91,14 +102,63 @@ fn a_refusal_at_home_is_the_owners_refusal() {
                 buyer: (roll / 8 % u64::from(BUYERS)) as u8,
                 level: (roll / 128 % 5) as u8,
                 key: [&b"k1"[..], b"k2", b""][roll as usize / 1024 % 3],
+                ticket: [Ticket::Good, Ticket::Good, Ticket::Missing, Ticket::Invalid]
+                    [roll as usize / 4096 % 4],
             };
             ask(&mut world, &asker, &seen);
         }
         world.check_all();
     });
     println!("{:?}", seen.borrow());
-    let kinds = ["ended", "not eligible", "not open", "paused", "retry after sold out", "sold out"];
+    let kinds = [
+        "ended",
+        "not eligible",
+        "not open",
+        "paused",
+        "retry after sold out",
+        "retry without a good ticket",
+        "sold out",
+        "ticket invalid",
+        "ticket required",
+    ];
     if full {
         assert!(kinds.iter().all(|kind| seen.borrow().contains_key(kind)), "{:?}", seen.borrow());
     }
+}
+
+/// The checks behind one that refuses are not asked: a request before the opening uses up no
+/// rate, one above the rate has no ticket looked at.
+#[test]
+fn each_check_waits_for_its_turn() {
+    let mut world = World::new(1);
+    let patch = Patch {
+        name: Some("item".into()),
+        stock: Some(5),
+        opens_in_ms: Some(0),
+        closes_in_ms: Some(100),
+        ..Patch::default()
+    };
+    world.take(&Step::Put { item: 1, patch });
+    let gauge = world.engine.owner(item_id(1)).catalogue().find(item_id(1)).expect("created");
+    let buyer = Buyer { hash: buyer_hash(0), level: 0, since_s: None, blocked: false };
+    let asked = RefCell::new(String::new());
+    let ask = |now: UnixMillis, rate: Result<(), Refusal>, ticket: Ticket| {
+        asked.borrow_mut().clear();
+        let rate = || {
+            asked.borrow_mut().push('r');
+            rate
+        };
+        let ticket = || {
+            asked.borrow_mut().push('t');
+            ticket
+        };
+        let verdict = admit(now, gauge, &buyer, rate, ticket);
+        (verdict, asked.borrow().clone())
+    };
+    let limited = Refusal::RateLimited { retry_after_ms: 7 };
+    let (early, open) = (UnixMillis(gauge.opens_at_ms().0 - 1), gauge.opens_at_ms());
+    assert_eq!(ask(early, Ok(()), Ticket::Good), (Err(Refusal::NotOpen { opens_in_ms: 1 }), String::new()));
+    assert_eq!(ask(open, Err(limited), Ticket::Missing), (Err(limited), "r".into()));
+    assert_eq!(ask(open, Ok(()), Ticket::Missing), (Err(Refusal::TicketRequired), "rt".into()));
+    assert_eq!(ask(open, Ok(()), Ticket::Good), (Ok(Ticket::Good), "rt".into()));
 }

@@ -1,7 +1,7 @@
 //! Orders taken over from Postgres: they keep their numbers, gaps included, and count like
 //! any other.
 
-use stampede_core::command::{Command, Outcome, Purchase, Refusal};
+use stampede_core::command::{Command, Outcome, Purchase, Refusal, Ticket};
 use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::shard::{ApplyError, Shard};
@@ -55,8 +55,14 @@ fn imported(seq: u32, state: OrderState, pay_by_ms: u64) -> Fact<'static> {
 fn buy(shard: &mut Shard, key: &[u8]) -> Outcome {
     let mut sink = Recorder::default();
     sink.facts.resize(1_000, (Lsn(0), Fact::ClockMark { at_ms: UnixMillis(0) }));
-    let purchase =
-        Purchase { item: item(), buyer: SECRET.buyer(b"Ann"), subject: b"Ann", quantity: Quantity::ONE, key };
+    let purchase = Purchase {
+        item: item(),
+        buyer: SECRET.buyer(b"Ann"),
+        subject: b"Ann",
+        quantity: Quantity::ONE,
+        key,
+        ticket: Ticket::Good,
+    };
     shard.decide(UnixMillis(200), &Command::Purchase(purchase), &mut sink)
 }
 

@@ -8,6 +8,7 @@ mod agree;
 mod engine;
 mod import;
 mod model;
+mod readme;
 mod record;
 mod replay;
 mod tidy;

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stampede_core::command::{Command, ItemPatch, ItemView, Movement, OrderView, Outcome, Purchase, Refusal};
+use stampede_core::command::{
+    Command, ItemPatch, ItemView, Movement, OrderView, Outcome, Purchase, Refusal, Ticket,
+};
 use stampede_core::fact::{Fact, Switch};
 use stampede_core::item::{ChallengeRule, FieldError, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::state_row::{AuditAction, AuditRow};
@@ -49,6 +51,7 @@ pub(crate) struct Item {
     pub(crate) paused: bool,
     closed: bool,
     ended: bool,
+    epoch: u32,
     version: u64,
     lsn: Lsn,
     pub(crate) last_seq: u32,
@@ -134,6 +137,7 @@ impl Model {
             sold: self.sold(id),
             accepted: item.last_seq,
             flags: u8::from(item.paused) | u8::from(item.closed) << 1 | u8::from(item.ended) << 2,
+            epoch: item.epoch,
             version: item.version,
             shown_version: 0,
             lsn: item.lsn,
@@ -187,6 +191,11 @@ impl Model {
         let spec = item.spec;
         if let Err(refusal) = window(item, now) {
             return refused(refusal);
+        }
+        match p.ticket {
+            Ticket::Good => {}
+            Ticket::Missing => return refused(Refusal::TicketRequired),
+            Ticket::Invalid => return refused(Refusal::TicketInvalid),
         }
         let wanted = u64::from(p.quantity.get());
         if wanted > u64::from(spec.cap) {
@@ -333,7 +342,8 @@ impl Model {
             return Expected::InvalidIn(wrong);
         }
         let (paused, closed, ended) = (false, false, false);
-        let item = Item { spec, granted, paused, closed, ended, version: 0, lsn: Lsn::ZERO, last_seq: 0 };
+        let (epoch, version, lsn, last_seq) = (0, 0, Lsn::ZERO, 0);
+        let item = Item { spec, granted, paused, closed, ended, epoch, version, lsn, last_seq };
         self.items.insert(id, item);
         self.changed(now, id, AuditAction::ItemCreated, granted as i64, actor)
     }
@@ -353,6 +363,8 @@ impl Model {
         }
         let item = self.items.get_mut(&id).expect("found before");
         item.spec = keep_spec(&spec);
+        let window = |spec: &ItemSpec<'_>| (spec.opens_at_ms, spec.closes_at_ms);
+        item.epoch += u32::from(window(&before) != window(&spec));
         item.ended &= spec.closes_at_ms <= now;
         self.changed(now, id, AuditAction::ItemChanged, 0, actor)
     }
@@ -387,9 +399,11 @@ impl Model {
             Switch::Ended => panic!("only the clock ends a window"),
         };
         // What the database asked for is always answered by a fact.
-        if std::mem::replace(flag, value) == value && actor != "postgres" {
+        let was = std::mem::replace(flag, value);
+        if was == value && actor != "postgres" {
             return Expected::Exactly(Outcome::Done { lsn: item.lsn, changed: false });
         }
+        item.epoch += u32::from(switch == Switch::Closed && was != value);
         self.changed(now, id, action, 0, actor)
     }
 
@@ -538,6 +552,7 @@ fn wrong_fields(spec: &ItemSpec<'_>) -> Vec<&'static str> {
         (closes_wrong, "closes_at_ms"),
         (spec.cap == 0 || spec.cap > 1_000_000, "cap"),
         (hold_wrong, "hold_ms"),
+        (spec.challenge != ChallengeRule::Never && spec.ticket == TicketRule::Never, "challenge"),
     ];
     checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, field)| field).collect()
 }

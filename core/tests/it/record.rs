@@ -90,8 +90,8 @@ fn keep_order_fact(fact: &Fact<'_>) -> Fact<'static> {
 
 pub(crate) fn keep_row(row: &StateRow<'_>) -> StateRow<'static> {
     match *row {
-        StateRow::Item { item, ref spec, granted, flags, version, last_seq, lsn } => {
-            StateRow::Item { item, spec: keep_spec(spec), granted, flags, version, last_seq, lsn }
+        StateRow::Item { item, ref spec, granted, flags, epoch, version, last_seq, lsn } => {
+            StateRow::Item { item, spec: keep_spec(spec), granted, flags, epoch, version, last_seq, lsn }
         }
         StateRow::Order {
             order,

@@ -10,7 +10,7 @@ use proptest::option::weighted;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
-use stampede_core::command::Movement;
+use stampede_core::command::{Movement, Ticket};
 use stampede_core::fact::Switch;
 use stampede_core::item::{ChallengeRule, Payment, TicketRule};
 use stampede_core::limits::{HOLD_MS_MAX, PRICE_MINOR_MAX};
@@ -28,6 +28,7 @@ pub(crate) enum Step {
         buyer: u8,
         quantity: u64,
         key: u8,
+        ticket: Ticket,
     },
     /// `back` counts from the item's newest order; `own` = by the buyer whose it is.
     CancelOwn {
@@ -151,11 +152,13 @@ fn step() -> impl Strategy<Value = Step> {
 fn buy() -> impl Strategy<Value = Step> {
     let quantity = prop_oneof![6 => Just(1), 2 => Just(2), 1 => 3..6u64];
     let key = prop_oneof![1 => Just(0), 2 => 0..KEYS];
-    (1..=ITEMS, 0..BUYERS, quantity, key).prop_map(|(item, buyer, quantity, key)| Step::Buy {
+    let ticket = prop_oneof![8 => Just(Ticket::Good), 1 => select(vec![Ticket::Missing, Ticket::Invalid])];
+    (1..=ITEMS, 0..BUYERS, quantity, key, ticket).prop_map(|(item, buyer, quantity, key, ticket)| Step::Buy {
         item,
         buyer,
         quantity,
         key,
+        ticket,
     })
 }
 

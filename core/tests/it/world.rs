@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use stampede_core::command::{Command, ItemPatch, ItemView, OrderView, Outcome, Purchase};
+use stampede_core::command::{Command, ItemPatch, ItemView, OrderView, Outcome, Purchase, Ticket};
 use stampede_core::fact::ACTOR_POSTGRES;
 use stampede_core::item::ItemSpec;
 use stampede_core::shard::Shard;
@@ -50,9 +50,9 @@ impl World {
     /// Takes a step in both and compares what it came to; the outcome, if it was a command.
     pub(crate) fn take(&mut self, step: &Step) -> Option<Outcome> {
         match *step {
-            Step::Buy { item, buyer, quantity, key } => {
+            Step::Buy { item, buyer, quantity, key, ticket } => {
                 let key = KEYS[usize::from(key)];
-                return Some(self.buy(item_id(item), buyer, quantity, key));
+                return Some(self.buy(item_id(item), buyer, quantity, key, ticket));
             }
             Step::CancelOwn { item, back, own, buyer } => {
                 let order = self.pick(item_id(item), back);
@@ -96,13 +96,21 @@ impl World {
         }
     }
 
-    pub(crate) fn buy(&mut self, item: ItemId, buyer: u8, quantity: u64, key: &[u8]) -> Outcome {
+    pub(crate) fn buy(
+        &mut self,
+        item: ItemId,
+        buyer: u8,
+        quantity: u64,
+        key: &[u8],
+        ticket: Ticket,
+    ) -> Outcome {
         self.command(&Command::Purchase(Purchase {
             item,
             buyer: buyer_hash(buyer),
             subject: &subject(buyer),
             quantity: Quantity::new(quantity).expect("a small number"),
             key,
+            ticket,
         }))
     }
 
@@ -219,6 +227,7 @@ impl World {
                 assert!(!changed || before.2 < page.2, "{item} changed under version {}", page.2);
             }
             assert_eq!(gauge.map(|gauge| gauge.stock.available()), expected.map(|view| view.available));
+            assert_eq!(gauge.map(|gauge| gauge.epoch()), expected.map(|view| view.epoch));
             if let Some(view) = view {
                 assert_eq!(view.granted, view.available + view.held + view.sold, "conservation of {item}");
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stampede_core::catalogue::Catalogue;
-use stampede_core::command::{Command, ItemPatch, Outcome, Purchase};
+use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Ticket};
 use stampede_core::shard::Shard;
 use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 use stampede_net::server::replay::{Replay, Shards};
@@ -76,7 +76,7 @@ fn write(secret: &HashSecret, orders: u64, started: Started) -> u64 {
         let (subject, key) = (format!("b0123abcd-{number:010}"), format!("k0123abcd-{number:010}"));
         let (subject, key) = (subject.as_bytes(), key.as_bytes());
         let (item, buyer) = (item(number.wrapping_mul(7_919)), secret.buyer(subject));
-        let purchase = Purchase { item, buyer, subject, quantity: Quantity::ONE, key };
+        let purchase = Purchase { item, buyer, subject, quantity: Quantity::ONE, key, ticket: Ticket::Good };
         let outcome = shard.decide(NOW, &Command::Purchase(purchase), &mut producer);
         assert!(matches!(outcome, Outcome::Placed(_)), "{outcome:?}");
     }

@@ -3,7 +3,7 @@
 //! Values, no references. The hot ones (a purchase and its outcome) are carried
 //! inline; the rest is boxed. Next: [`crate::engine::mesh`].
 
-use stampede_core::command::{ItemPatch, ItemView, Movement, OrderView, Outcome};
+use stampede_core::command::{ItemPatch, ItemView, Movement, OrderView, Outcome, Ticket};
 use stampede_core::fact::Switch;
 use stampede_core::item::ItemSpec;
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
@@ -79,6 +79,8 @@ pub struct PurchaseAsk {
     pub quantity: Quantity,
     /// The idempotency key.
     pub key: Key,
+    /// What the home found its ticket to be.
+    pub ticket: Ticket,
 }
 
 /// Questions that few ask.

@@ -37,6 +37,10 @@ counts! {
     Ticked = "ticks_due",
     /// Purchases refused by the home core, without a hop.
     RefusedEarly = "purchases_refused_early",
+    /// Tickets handed out.
+    TicketsIssued = "tickets_issued",
+    /// Challenges handed out.
+    ChallengesPosed = "challenges_posed",
     /// Questions to another core.
     Hops = "hops",
     /// Connections accepted.

@@ -6,10 +6,11 @@
 //! came or answers may go, [`Home::pump`] when the core was woken, [`Home::tick`] a
 //! few times a second.
 //!
-//! Next: [`buyer`], [`merchant`] and [`site`] for the calls, [`gather`] for answers that
+//! Next: [`buyer`], [`gate`], [`merchant`] and [`site`] for the calls, [`gather`] for answers that
 //! several owners give, [`ops`] for health and metrics.
 
 mod buyer;
+mod gate;
 mod gather;
 mod merchant;
 mod ops;
@@ -32,10 +33,11 @@ use super::pages::Pages;
 use super::render::{Call, Moment, Shown, problem_of, problem_of_busy, render};
 use super::shared::{Phase, Shared};
 use super::slots::Connections;
+use crate::gate::Keeper;
 use crate::http::answer::{self, Date, Manner};
 use crate::http::conn::{Conn, Next, Request};
 use crate::http::problem::{Code, Problem};
-use crate::http::route::Route;
+use crate::http::route::{Listener, Route};
 use crate::identity::VerdictCache;
 use stampede_core::command::Outcome;
 
@@ -84,6 +86,7 @@ pub struct Home {
     site: site::SitePages,
     list: Option<buyer::List>,
     gathers: Gathers,
+    keeper: Keeper,
     now: Now,
     date: Date,
     date_s: u64,
@@ -106,6 +109,7 @@ impl Home {
             site: site::SitePages::default(),
             list: None,
             gathers: Gathers::default(),
+            keeper: Keeper::new(core, cores, &shared.gate.rules),
             now,
             date: answer::date_line(now.sale.0 / 1000),
             date_s: now.sale.0 / 1000,
@@ -156,6 +160,23 @@ impl Home {
     }
 
     // ---- one connection ----
+
+    /// Whether one more connection from an address may be open; if so, [`Self::leave`] gives it
+    /// back. The shop's own and those of trusted proxies always may.
+    pub fn enter(&mut self, listener: Listener, peer: IpAddr) -> bool {
+        self.is_uncounted(listener, peer) || self.keeper.enter(&self.shared.secret, peer)
+    }
+
+    /// A connection that entered is over.
+    pub fn leave(&mut self, listener: Listener, peer: IpAddr) {
+        if !self.is_uncounted(listener, peer) {
+            self.keeper.leave(&self.shared.secret, peer);
+        }
+    }
+
+    fn is_uncounted(&self, listener: Listener, peer: IpAddr) -> bool {
+        listener == Listener::Merchant || self.shared.identity.is_proxy(peer)
+    }
 
     /// Takes every complete request and appends every answer that may go. Returns whether it
     /// stopped because enough is waiting to be written: then call it again after that.
@@ -258,6 +279,8 @@ impl Home {
             }
             Route::Items(query) => self.list_items(query, request, manner, caller),
             Route::Item(item) => self.item_page(item, request, manner, caller),
+            Route::Challenge(item) => self.challenge(item, request, manner, caller),
+            Route::Ticket(item) => self.ticket(item, request, manner, caller),
             Route::Buy(item) => self.buy(item, request, manner, caller),
             Route::Orders(query) => self.own_orders(query, request, manner, caller),
             Route::Order { order, wait_ms } => self.own_order(order, wait_ms, request, manner, caller),

@@ -83,6 +83,7 @@ impl Owner {
                 subject: ask.subject.as_bytes(),
                 quantity: ask.quantity,
                 key: ask.key.as_bytes(),
+                ticket: ask.ticket,
             }),
         )
     }

@@ -14,6 +14,7 @@ use stampede_persist::log::status::LogStatus;
 use super::clock::SaleClock;
 use super::counters::Counters;
 use super::mesh::Mesh;
+use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::identity::demo::Demo;
 
@@ -38,6 +39,8 @@ pub struct Shared {
     pub clock: SaleClock,
     /// How buyers are told apart.
     pub identity: Identity,
+    /// Tickets, challenges, and the rules of limits.
+    pub gate: Gate,
     /// The back office's token.
     pub admin_token: String,
     /// The secret under which buyers are hashed.
@@ -76,6 +79,8 @@ pub struct Parts {
     pub clock: SaleClock,
     /// See [`Shared::identity`].
     pub identity: Identity,
+    /// See [`Shared::gate`].
+    pub gate: Gate,
     /// See [`Shared::admin_token`].
     pub admin_token: String,
     /// See [`Shared::secret`].
@@ -105,6 +110,7 @@ impl Shared {
         Self {
             clock: parts.clock,
             identity: parts.identity,
+            gate: parts.gate,
             admin_token: parts.admin_token,
             secret: parts.secret,
             catalogue: parts.catalogue,

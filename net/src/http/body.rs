@@ -43,6 +43,43 @@ pub fn purchase(body: &[u8]) -> Result<Purchase<'_>, Problem> {
     Ok(purchase)
 }
 
+/// A solved challenge, as it was written: neither part has a character that JSON escapes, so one
+/// with a backslash is none of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Solved<'a> {
+    /// The challenge.
+    pub challenge: &'a str,
+    /// The sum that it draws, or the number that its proof of work asks for.
+    pub answer: &'a str,
+}
+
+/// `{}` or `{"challenge":"…","answer":"…"}`; the answer may be a number, too.
+///
+/// # Errors
+/// `bad_json`, `unknown_field`, or `bad_request` when one of the two is missing or of another type.
+pub fn ticket(body: &[u8]) -> Result<Option<Solved<'_>>, Problem> {
+    let (mut challenge, mut answer) = (None, None);
+    fields(body, &["challenge", "answer"], |index, value| {
+        match (index, value) {
+            (0, Value::Text(text)) => challenge = Some(text.raw()),
+            (1, Value::Text(text)) => answer = Some(text.raw()),
+            (1, Value::Number(digits)) => answer = Some(digits),
+            _ => return Err(missing(index)),
+        }
+        Ok(())
+    })?;
+    match (challenge, answer) {
+        (Some(challenge), Some(answer)) => Ok(Some(Solved { challenge, answer })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(missing(0)),
+        (Some(_), None) => Err(missing(1)),
+    }
+}
+
+fn missing(index: usize) -> Problem {
+    Code::BadRequest.problem().field(["challenge", "answer"][index])
+}
+
 /// The fields of `PUT /admin/items/{id}`, as the positions that [`put_field`] matches.
 const ITEM_FIELDS: [&str; 14] = [
     "name",

@@ -37,6 +37,10 @@ pub enum Route {
     Items(ItemsQuery),
     /// `GET /v1/items/{id}`
     Item(ItemId),
+    /// `GET /v1/items/{id}/challenge`
+    Challenge(ItemId),
+    /// `POST /v1/items/{id}/ticket`
+    Ticket(ItemId),
     /// `POST /v1/items/{id}/orders`
     Buy(ItemId),
     /// `GET /v1/orders?limit=&after=`
@@ -150,10 +154,11 @@ impl Route {
         place.call(head.method, &query)
     }
 
-    /// Whether the request goes to a path whose bodies are kept small: the buy path, and the
-    /// forms of the sale page.
+    /// Whether the request is on the way to a purchase, or a form of the sale page: there bodies
+    /// are kept small.
     pub(crate) fn is_buy(listener: Listener, head: &Head<'_>) -> bool {
-        matches!(Place::find(listener, head.path), Some(Place::ItemOrders(_) | Place::Site(_)))
+        let place = Place::find(listener, head.path);
+        matches!(place, Some(Place::ItemOrders(_) | Place::ItemTicket(_) | Place::Site(_)))
     }
 
     /// Whether the call can be made without saying who calls.
@@ -173,6 +178,8 @@ enum Place {
     Time,
     Items,
     Item(ItemId),
+    ItemChallenge(ItemId),
+    ItemTicket(ItemId),
     ItemOrders(ItemId),
     Orders,
     Order(OrderId),
@@ -221,6 +228,8 @@ impl Place {
             [Some("time"), None, ..] => Self::Time,
             [Some("items"), None, ..] => Self::Items,
             [Some("items"), Some(id), None, _] => Self::Item(item(id)?),
+            [Some("items"), Some(id), Some("challenge"), None] => Self::ItemChallenge(item(id)?),
+            [Some("items"), Some(id), Some("ticket"), None] => Self::ItemTicket(item(id)?),
             [Some("items"), Some(id), Some("orders"), None] => Self::ItemOrders(item(id)?),
             [Some("orders"), None, ..] => Self::Orders,
             [Some("orders"), Some(id), None, _] => Self::Order(order(id)?),
@@ -262,6 +271,7 @@ impl Place {
             Self::Time if read => Route::Time,
             Self::Items if read => return items(query).map(Route::Items),
             Self::Item(item) if read => Route::Item(item),
+            Self::ItemChallenge(item) if read => Route::Challenge(item),
             Self::AdminItems if read => return items(query).map(Route::AdminItems),
             Self::AdminItem(item) if read => Route::AdminItem(item),
             Self::AdminItem(item) if method == Method::Put => Route::PutItem(item),
@@ -282,6 +292,7 @@ impl Place {
     /// What POST does at this place.
     fn act(self) -> Result<Route, Problem> {
         Ok(match self {
+            Self::ItemTicket(item) => Route::Ticket(item),
             Self::ItemOrders(item) => Route::Buy(item),
             Self::OrderCancel(order) => Route::CancelOrder(order),
             Self::AdminItemVerb(item, ItemVerb::Restock) => Route::Restock(item),
@@ -300,7 +311,8 @@ impl Place {
         match self {
             Self::AdminItem(_) => "GET, HEAD, PUT",
             Self::Blocklist(_) => "PUT, DELETE",
-            Self::ItemOrders(_)
+            Self::ItemTicket(_)
+            | Self::ItemOrders(_)
             | Self::OrderCancel(_)
             | Self::AdminItemVerb(..)
             | Self::AdminOrderVerb(..) => "POST",

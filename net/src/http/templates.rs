@@ -3,7 +3,8 @@
 //! A template is a whole response. Its date and, where it has one, its one
 //! varying value lie in places that are written over; the value's place is as
 //! wide as the widest value and filled up with spaces, which JSON allows behind
-//! a value. The tests hold each template against the slow rendering.
+//! a value, and HTTP behind that of a header: the seconds of `Retry-After` follow from
+//! the value. The tests hold each template against the slow rendering.
 
 use std::sync::LazyLock;
 
@@ -14,8 +15,17 @@ use stampede_core::types::OrderId;
 /// Widest value: an order id in quotes.
 const VALUE_BYTES: usize = 22;
 
+/// Widest wait that a template can say, in milliseconds; more than any limiter asks for.
+const WAIT_MS_WIDEST: u64 = 999_999_999;
+/// The digits of its seconds.
+const SECONDS_BYTES: usize = 7;
+const RETRY_AFTER: &[u8] = b"Retry-After: ";
+
 /// The refusals that a sale answers by the million.
-const HOT: [Code; 7] = [
+const HOT: [Code; 10] = [
+    Code::NotEligible,
+    Code::TicketRequired,
+    Code::TicketInvalid,
     Code::SoldOut,
     Code::NotOpen,
     Code::Ended,
@@ -35,6 +45,8 @@ struct Template {
     date_at: usize,
     body_at: usize,
     value_at: Option<usize>,
+    /// Where the seconds of `Retry-After` stand, if they follow from the value.
+    seconds_at: Option<usize>,
 }
 
 /// Appends the whole response if there is a template that says all of it.
@@ -56,6 +68,9 @@ fn expected(problem: &Problem) -> Problem {
     match problem.code {
         Code::NotOpen => expected.opens_in_ms = problem.opens_in_ms.or(Some(0)),
         Code::CapReached => expected.order_id = problem.order_id.or(OrderId::from_u64(1 << 32 | 1)),
+        Code::RateLimited => {
+            expected.retry_after_ms = problem.retry_after_ms.filter(|&ms| ms <= WAIT_MS_WIDEST).or(Some(0));
+        }
         _ => {}
     }
     expected
@@ -69,6 +84,7 @@ impl Template {
         match code {
             Code::NotOpen => sample.opens_in_ms = Some(u64::MAX),
             Code::CapReached => sample.order_id = widest,
+            Code::RateLimited => sample.retry_after_ms = Some(WAIT_MS_WIDEST),
             _ => {}
         }
         let has_value = sample != code.problem();
@@ -77,7 +93,8 @@ impl Template {
         let find = |needle: &[u8]| memchr::memmem::find(&bytes, needle).unwrap_or_default();
         let (date_at, body_at) = (find(&date), find(b"\r\n\r\n") + 4);
         let value_at = has_value.then(|| memchr::memrchr(b':', &bytes).unwrap_or_default() + 1);
-        Self { bytes, date_at, body_at, value_at }
+        let seconds_at = sample.retry_after_ms.map(|_| find(RETRY_AFTER) + RETRY_AFTER.len());
+        Self { bytes, date_at, body_at, value_at, seconds_at }
     }
 
     fn write(&self, out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
@@ -85,6 +102,10 @@ impl Template {
         let len = if manner.bodiless { self.body_at } else { self.bytes.len() };
         out.extend_from_slice(&self.bytes[..len]);
         out[base + self.date_at..][..date.len()].copy_from_slice(date);
+        if let Some(seconds_at) = self.seconds_at {
+            let seconds = problem.retry_after_ms.unwrap_or(0).div_ceil(1_000).max(1);
+            write_digits(&mut out[base + seconds_at..][..SECONDS_BYTES], seconds);
+        }
         if let Some(value_at) = self.value_at.filter(|_| !manner.bodiless) {
             let mut room = [b' '; VALUE_BYTES];
             write_value(&mut room, problem);
@@ -95,14 +116,21 @@ impl Template {
 }
 
 fn write_value(room: &mut [u8; VALUE_BYTES], problem: &Problem) {
-    let mut digits = itoa::Buffer::new();
     if let Some(order) = problem.order_id {
+        let mut digits = itoa::Buffer::new();
         let digits = digits.format(order.get()).as_bytes();
         room[0] = b'"';
         room[1..=digits.len()].copy_from_slice(digits);
         room[digits.len() + 1] = b'"';
-    } else if let Some(wait_ms) = problem.opens_in_ms {
-        let digits = digits.format(wait_ms).as_bytes();
-        room[..digits.len()].copy_from_slice(digits);
+    } else if let Some(wait_ms) = problem.opens_in_ms.or(problem.retry_after_ms) {
+        write_digits(room, wait_ms);
     }
+}
+
+/// Writes a number that fits, and fills up with spaces.
+fn write_digits(room: &mut [u8], value: u64) {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(value).as_bytes();
+    room.fill(b' ');
+    room[..digits.len()].copy_from_slice(digits);
 }

@@ -170,7 +170,7 @@ pub(super) fn key_bytes(material: &str, label: &str, head: &[u8]) -> Option<[u8;
 }
 
 /// Base64 as people paste it: either alphabet, padded or not.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let url_safe = text.contains(['-', '_']);
     let alphabet = if url_safe { &URL_SAFE } else { &STANDARD };

@@ -57,10 +57,10 @@ pub(super) async fn run(seat: &Seat, mut stream: TcpStream, listener: Listener, 
     seat.home.borrow_mut().connections.leave(token);
 }
 
-/// Tells a connection that there are too many, and closes it.
-pub(super) async fn turn_away(mut stream: TcpStream) {
+/// Tells a connection that there are too many (`code` says: of all, or of its address), and closes it.
+pub(super) async fn turn_away(mut stream: TcpStream, code: Code) {
     let mut out = Vec::new();
-    answer::problem(&mut out, &Code::Overloaded.problem(), Manner::CLOSE, &answer::date_line(0));
+    answer::problem(&mut out, &code.problem(), Manner::CLOSE, &answer::date_line(0));
     // One attempt: a client that does not take it is cut off.
     let _sent = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, &out))).await;
 }

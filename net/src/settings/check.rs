@@ -14,11 +14,13 @@ use super::keys::{KEYS, Key, limits, position};
 use super::raw::{Raw, RawKey, RawValue, shown};
 use super::units::{CoresText, parse_bytes, parse_cores, parse_int, parse_net};
 use super::{
-    Ack, AdminSettings, IdentityMode, IdentitySettings, Inputs, KeyText, LimitSettings, Loaded, LogSettings,
-    PostgresSettings, Secret, Settings, SettingsError, ShutdownSettings, Source,
+    Ack, AdminSettings, GateSettings, IdentityMode, IdentitySettings, Inputs, KeyText, LimitSettings, Loaded,
+    LogSettings, PostgresSettings, Secret, Settings, SettingsError, ShutdownSettings, Source,
 };
+use crate::gate::seal::SealKey;
+use crate::gate::ticket;
 use crate::identity::cookie::is_cookie_name;
-use crate::identity::key::IdentityKey;
+use crate::identity::key::{IdentityKey, decode};
 
 /// Checks every value by itself and against the others.
 ///
@@ -38,7 +40,11 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
         limits: LimitSettings {
             connections: reader.int("limits.connections", limits::CONNECTIONS)? as u32,
             admin_connections: reader.int("limits.admin_connections", limits::ADMIN_CONNECTIONS)? as u32,
+            buyer_per_s: reader.int("limits.buyer_per_s", limits::PER_TIME)? as u32,
+            ip_per_s: reader.int("limits.ip_per_s", limits::PER_TIME)? as u32,
+            connections_per_ip: reader.int("limits.connections_per_ip", limits::CONNECTIONS_PER_IP)? as u32,
         },
+        gate: reader.gate()?,
         log: LogSettings {
             segment_bytes: reader.bytes("log.segment_bytes", limits::SEGMENT_BYTES, limits::SEGMENT_ALIGN)?,
             bytes_max: reader.bytes("log.bytes_max", limits::LOG_BYTES, 1)?,
@@ -56,6 +62,12 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
 /// Whether this can be an admin token.
 pub fn is_token(text: &str) -> bool {
     limits::TOKEN_BYTES.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The ticket key that a word `number:secret` stands for.
+pub fn ticket_key(word: &str) -> Option<SealKey> {
+    let (number, secret) = word.split_once(':')?;
+    SealKey::new(number.parse().ok()?, &decode(secret)?)
 }
 
 fn is_postgres_url(text: &str) -> bool {
@@ -178,6 +190,36 @@ impl Reader<'_> {
                 cpus.len(),
                 super::units::show_cores(cpus)
             ),
+        }
+    }
+
+    fn gate(&self) -> Result<GateSettings, SettingsError> {
+        let int = |name, allowed| self.int(name, allowed);
+        Ok(GateSettings {
+            ticket_ms: int("gate.ticket_ms", limits::TICKET_MS)?,
+            ticket_keys: self.ticket_keys()?,
+            challenge_ms: int("gate.challenge_ms", limits::CHALLENGE_MS)?,
+            pow_bits: int("gate.pow_bits", limits::POW_BITS)? as u32,
+            suspicious_accounts: int("gate.suspicious_accounts", limits::SUSPICIOUS_ACCOUNTS)? as u32,
+            suspicious_asks_per_min: int("gate.suspicious_asks_per_min", limits::PER_TIME)? as u32,
+        })
+    }
+
+    fn ticket_keys(&self) -> Result<Vec<Secret>, SettingsError> {
+        let name = "gate.ticket_keys";
+        let words: Vec<&str> = match self.entry(name).1 {
+            RawValue::None => Vec::new(),
+            RawValue::Text(text) => text.split_whitespace().collect(),
+            RawValue::List(list) => list.iter().map(String::as_str).collect(),
+            _ => return Err(self.wrong(name)),
+        };
+        let keys: Option<Vec<_>> = words.iter().map(|word| ticket_key(word)).collect();
+        let numbers: Vec<u8> = keys.ok_or_else(|| self.wrong(name))?.iter().map(SealKey::id).collect();
+        let twice = numbers.len() == 2 && numbers[0] == numbers[1];
+        if twice || numbers.len() > ticket::KEYS_MAX {
+            Err(self.wrong(name))
+        } else {
+            Ok(words.into_iter().map(Secret::new).collect())
         }
     }
 

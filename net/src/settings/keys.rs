@@ -43,6 +43,18 @@ pub mod limits {
     pub const CONNECTIONS: RangeInclusive<u64> = 1..=10_000_000;
     /// Open connections of the merchant listener.
     pub const ADMIN_CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
+    /// Requests a second, of a buyer or an address; asks in a minute.
+    pub const PER_TIME: RangeInclusive<u64> = 0..=1_000_000;
+    /// Open connections from one address.
+    pub const CONNECTIONS_PER_IP: RangeInclusive<u64> = 0..=10_000_000;
+    /// Milliseconds that a ticket is good for.
+    pub const TICKET_MS: RangeInclusive<u64> = 1_000..=3_600_000;
+    /// Milliseconds in which a challenge can be answered.
+    pub const CHALLENGE_MS: RangeInclusive<u64> = 5_000..=3_600_000;
+    /// Zero bits of a proof of work: below, it is no work; above, nobody does it.
+    pub const POW_BITS: RangeInclusive<u64> = 8..=32;
+    /// Accounts of one address that can be told apart.
+    pub const SUSPICIOUS_ACCOUNTS: RangeInclusive<u64> = 0..=crate::gate::watch::ACCOUNTS_MAX as u64;
     /// Bytes of a log segment: at least a few groups of the largest size, at most what the log takes.
     pub const SEGMENT_BYTES: RangeInclusive<u64> = (4 << 20)..=(1 << 30);
     /// Bytes of all log segments: the least holds a full queue of facts many times over.
@@ -168,6 +180,87 @@ pub const KEYS: &[Key] = &[
         meaning: "Most open connections of the merchant listener.",
     },
     Key {
+        name: "limits.buyer_per_s",
+        flag: None,
+        default: "0",
+        demo: None,
+        secret: false,
+        allowed: "0 to 1000000",
+        meaning: "Most requests a second of one buyer for purchases, tickets and challenges, per core; 0 = no limit.",
+    },
+    Key {
+        name: "limits.ip_per_s",
+        flag: None,
+        default: "0",
+        demo: None,
+        secret: false,
+        allowed: "0 to 1000000",
+        meaning: "The same from one address (an IPv6 /64 is one address); 0 = no limit.",
+    },
+    Key {
+        name: "limits.connections_per_ip",
+        flag: None,
+        default: "0",
+        demo: None,
+        secret: false,
+        allowed: "0 to 10000000",
+        meaning: "Most open connections from one address to the public listener, per core; trusted proxies are exempt; 0 = no limit.",
+    },
+    Key {
+        name: "gate.ticket_ms",
+        flag: None,
+        default: "120000",
+        demo: None,
+        secret: false,
+        allowed: "1000 to 3600000",
+        meaning: "How long a ticket is good for, in milliseconds.",
+    },
+    Key {
+        name: "gate.ticket_keys",
+        flag: None,
+        default: "",
+        demo: None,
+        secret: true,
+        allowed: "one or two words of the form number:secret, the number from 0 to 255, the secret of at least 32 bytes in base64",
+        meaning: "The keys of tickets: the first seals, both open. Needed where several machines share a sale; none = one is made and kept in DATA_DIR/ticket.keys.",
+    },
+    Key {
+        name: "gate.challenge_ms",
+        flag: None,
+        default: "120000",
+        demo: None,
+        secret: false,
+        allowed: "5000 to 3600000",
+        meaning: "How long a challenge can be answered, in milliseconds.",
+    },
+    Key {
+        name: "gate.pow_bits",
+        flag: None,
+        default: "18",
+        demo: None,
+        secret: false,
+        allowed: "8 to 32",
+        meaning: "Zero bits of the proof of work that stands beside a drawn challenge: 2^bits hashes on the average.",
+    },
+    Key {
+        name: "gate.suspicious_accounts",
+        flag: None,
+        default: "8",
+        demo: None,
+        secret: false,
+        allowed: "0 to 128",
+        meaning: "Accounts behind one address within a minute or two from which on it has to solve challenges, where an item says challenge = suspicious; 0 = no bound.",
+    },
+    Key {
+        name: "gate.suspicious_asks_per_min",
+        flag: None,
+        default: "60",
+        demo: None,
+        secret: false,
+        allowed: "0 to 1000000",
+        meaning: "Asks for tickets from one address within a minute from which on it has to; 0 = no bound.",
+    },
+    Key {
         name: "log.segment_bytes",
         flag: None,
         default: "64MiB",
@@ -213,9 +306,6 @@ pub const KEYS: &[Key] = &[
         meaning: "Longest time from SIGTERM to the end of the process.",
     },
 ];
-
-/// Settings that users of rate limiters will try: planned, and refused until they work.
-pub const LATER: &[&str] = &["limits.buyer_per_s", "limits.ip_per_s"];
 
 /// Where a key stands in [`KEYS`].
 pub fn position(name: &str) -> Option<usize> {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{ENV_CONFIG, ENV_PREFIX, KEYS, Key, LATER, position};
+use super::keys::{ENV_CONFIG, ENV_PREFIX, KEYS, Key, position};
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -281,11 +281,7 @@ impl File<'_> {
     }
 
     fn unknown(&self, name: &str, at: usize) -> SettingsError {
-        let hint = match LATER.contains(&name) {
-            true => ". It comes with a later version; take it out until then".to_owned(),
-            false => suggestion(name),
-        };
-        SettingsError::Unknown { key: name.to_owned(), source_of: self.source(at), hint }
+        SettingsError::Unknown { key: name.to_owned(), source_of: self.source(at), hint: suggestion(name) }
     }
 
     fn wrong(&self, key: &Key, shown: &str, at: usize) -> SettingsError {

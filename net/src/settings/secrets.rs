@@ -1,5 +1,5 @@
-//! The two secrets that are made at the first start and kept in the data
-//! directory: the merchant's token and, with `--demo`, the key of the tokens.
+//! The secrets that are made at the first start and kept in the data directory: the
+//! merchant's token, the key of purchase tickets and, with `--demo`, that of buyers' tokens.
 //!
 //! Nothing here prints one. Files are made with mode 0600 in one step, so that
 //! there is no moment in which others can read them.
@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::check::is_token;
+use super::check::{is_token, ticket_key};
 use super::{IdentityMode, KeyText, Secret, Settings};
+use crate::gate::seal::SealKey;
+use crate::gate::ticket;
 use crate::identity::demo::Demo;
 use crate::identity::key::{IdentityKey, KeyError};
 use crate::identity::mint::MintKey;
@@ -25,6 +27,9 @@ pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 pub const DEMO_KEY_FILE: &str = "demo.key";
 /// The `kid` of the made demo key.
 pub const DEMO_KID: &str = "demo";
+/// The file of the made ticket keys, within the data directory: one or two lines `number:secret`,
+/// of which the first seals.
+pub const TICKET_KEYS_FILE: &str = "ticket.keys";
 /// Random bytes of a made secret; written as base64url.
 const MADE_BYTES: usize = 32;
 
@@ -137,6 +142,60 @@ pub fn demo(settings: &Settings) -> Result<Option<Demo>, SecretError> {
     Ok(Some(Demo::new(key, settings.identity.cookie.clone())))
 }
 
+/// The keys of purchase tickets: the configured ones, or the made ones, of which one is made now if
+/// there is none.
+///
+/// # Errors
+/// The file cannot be made or read, or holds something else.
+pub fn ticket_keys(settings: &Settings) -> Result<Vec<SealKey>, SecretError> {
+    if !settings.gate.ticket_keys.is_empty() {
+        let parsed = settings.gate.ticket_keys.iter().filter_map(|word| ticket_key(word.reveal()));
+        return Ok(parsed.collect());
+    }
+    let path = settings.data_dir.join(TICKET_KEYS_FILE);
+    let lines = match read_ticket_keys(&path)? {
+        Some(lines) => lines,
+        None => {
+            let line = format!("1:{}", random_text()?);
+            write_private(&path, &line, Existing::Keep).map_err(|cause| io_error("write", &path, cause))?;
+            vec![line]
+        }
+    };
+    Ok(lines.iter().filter_map(|line| ticket_key(line)).collect())
+}
+
+/// Makes a new ticket key the first and keeps the one that was first beside it, so that the tickets
+/// that are out stay good. Returns the numbers of both. Takes effect at the next start.
+///
+/// # Errors
+/// As [`ticket_keys`].
+pub fn rotate_ticket_keys(data_dir: &Path) -> Result<(u8, Option<u8>), SecretError> {
+    let path = data_dir.join(TICKET_KEYS_FILE);
+    let former = read_ticket_keys(&path)?.and_then(|lines| lines.into_iter().next());
+    let former_id = former.as_deref().and_then(ticket_key).map(|key| key.id());
+    let id = former_id.map_or(1, |id| id.wrapping_add(1));
+    let mut text = format!("{id}:{}", random_text()?);
+    if let Some(former) = former {
+        text.push('\n');
+        text.push_str(&former);
+    }
+    write_private(&path, &text, Existing::Replace).map_err(|cause| io_error("write", &path, cause))?;
+    Ok((id, former_id))
+}
+
+/// The lines of the file, each known to be a key; `None` if there is no file.
+fn read_ticket_keys(path: &Path) -> Result<Option<Vec<String>>, SecretError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(io_error("read", path, cause)),
+    };
+    let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+    let usable = (1..=ticket::KEYS_MAX).contains(&lines.len());
+    let usable = usable && lines.iter().all(|line| ticket_key(line).is_some());
+    if usable { Ok(Some(lines)) } else { Err(SecretError::Unusable(path.to_owned())) }
+}
+
 fn load_or_make(path: &Path) -> Result<(Secret, Option<String>), SecretError> {
     match std::fs::read_to_string(path) {
         Ok(text) => {
@@ -145,34 +204,51 @@ fn load_or_make(path: &Path) -> Result<(Secret, Option<String>), SecretError> {
             Ok((usable.ok_or_else(|| SecretError::Unusable(path.to_owned()))?, open_to_others(path)))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map(|secret| (secret, None)),
-        Err(cause) => Err(SecretError::Io { verb: "read", path: path.to_owned(), cause }),
+        Err(cause) => Err(io_error("read", path, cause)),
     }
 }
 
 fn make(path: &Path) -> Result<Secret, SecretError> {
-    let mut bytes = [0; MADE_BYTES];
-    getrandom::fill(&mut bytes).map_err(SecretError::Random)?;
-    let text = URL_SAFE_NO_PAD.encode(bytes);
-    write_private(path, &text).map_err(|cause| SecretError::Io {
-        verb: "write",
-        path: path.to_owned(),
-        cause,
-    })?;
+    let text = random_text()?;
+    write_private(path, &text, Existing::Keep).map_err(|cause| io_error("write", path, cause))?;
     Ok(Secret::new(text))
 }
 
-/// Writes beside, syncs, then links into place: a crash leaves a whole file or none,
+/// [`MADE_BYTES`] random bytes, as text.
+fn random_text() -> Result<String, SecretError> {
+    let mut bytes = [0; MADE_BYTES];
+    getrandom::fill(&mut bytes).map_err(SecretError::Random)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn io_error(verb: &'static str, path: &Path, cause: io::Error) -> SecretError {
+    SecretError::Io { verb, path: path.to_owned(), cause }
+}
+
+/// What becomes of a file that is there already.
+#[derive(Clone, Copy)]
+enum Existing {
+    Keep,
+    Replace,
+}
+
+/// Writes beside, syncs, then links or renames into place: a crash leaves a whole file or none,
 /// and of two starts at once one wins instead of both writing.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+fn write_private(path: &Path, text: &str, existing: Existing) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let beside = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
-    let linked = std::fs::hard_link(&beside, path);
-    std::fs::remove_file(&beside)?;
-    linked?;
+    match existing {
+        Existing::Replace => std::fs::rename(&beside, path)?,
+        Existing::Keep => {
+            let linked = std::fs::hard_link(&beside, path);
+            std::fs::remove_file(&beside)?;
+            linked?;
+        }
+    }
     std::fs::File::open(dir)?.sync_all()
 }
 

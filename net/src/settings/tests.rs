@@ -165,10 +165,6 @@ fn unknown_keys_are_refused_with_a_suggestion() {
         "[[identity.keys]]\nkid = 'a'\nsecrte = 'b'",
         "unknown key identity.keys.secrte (shop.toml:3). Did you mean identity.keys.secret?",
     );
-    refused(
-        "limits.buyer_per_s = 1",
-        "unknown key limits.buyer_per_s (shop.toml:1). It comes with a later version; take it out until then",
-    );
     let syntax = Case { file: "\nlisten = ", ..Case::default() }.load().unwrap_err().to_string();
     assert!(syntax.starts_with("shop.toml:2: "), "{syntax}");
 }
@@ -364,6 +360,18 @@ fn bounds_in_words_are_true() {
     assert_eq!(allowed("limits.connections"), words(&limits::CONNECTIONS));
     assert_eq!(allowed("limits.admin_connections"), words(&limits::ADMIN_CONNECTIONS));
     assert_eq!(allowed("shutdown.deadline_ms"), words(&limits::DEADLINE_MS));
+    for (name, range) in [
+        ("limits.buyer_per_s", &limits::PER_TIME),
+        ("limits.ip_per_s", &limits::PER_TIME),
+        ("limits.connections_per_ip", &limits::CONNECTIONS_PER_IP),
+        ("gate.ticket_ms", &limits::TICKET_MS),
+        ("gate.challenge_ms", &limits::CHALLENGE_MS),
+        ("gate.pow_bits", &limits::POW_BITS),
+        ("gate.suspicious_accounts", &limits::SUSPICIOUS_ACCOUNTS),
+        ("gate.suspicious_asks_per_min", &limits::PER_TIME),
+    ] {
+        assert_eq!(allowed(name), words(range), "{name}");
+    }
     assert!(allowed("log.segment_bytes").starts_with(&sizes(&limits::SEGMENT_BYTES)));
     let tib = sizes(&limits::LOG_BYTES).replace("1024TiB", "1PiB");
     assert!(allowed("log.bytes_max").starts_with(&tib));
@@ -392,6 +400,57 @@ fn table_row(key: &keys::Key) -> String {
         key.allowed,
         key.meaning
     )
+}
+
+#[test]
+fn ticket_keys_are_one_or_two() {
+    const A: &str = "c2l4dGVlbiBhbmQgc2l4dGVlbiBieXRlcyBvZiBzZWNyZXQ=";
+    let keys = |file: &str| match (Case { file, ..Case::default() }.load()) {
+        Ok(loaded) => loaded.settings.gate.ticket_keys.len().to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(keys(""), "0");
+    assert_eq!(keys(&format!("gate.ticket_keys = '7:{A}'")), "1");
+    assert_eq!(keys(&format!("gate.ticket_keys = '255:{A}  0:{A}'")), "2");
+    assert_eq!(keys(&format!("[gate]\nticket_keys = ['2:{A}', '1:{A}']")), "2");
+    let wrong = [
+        format!("'7:{A} 7:{A}'"),
+        format!("'1:{A} 2:{A} 3:{A}'"),
+        format!("'256:{A}'"),
+        format!("'{A}'"),
+        "'1:c2hvcnQ='".to_owned(),
+        "'1:!'".to_owned(),
+        "7".to_owned(),
+    ];
+    for wrong in wrong {
+        let said = keys(&format!("gate.ticket_keys = {wrong}"));
+        assert!(
+            said.contains("gate.ticket_keys = *** (shop.toml:1): must be one or two words"),
+            "{wrong}: {said}"
+        );
+    }
+}
+
+#[test]
+fn made_ticket_keys_are_kept_and_rotated() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags: &[(&str, &str)] = &[("data_dir", dir.path().to_str().unwrap())];
+    let settings = Case { flags, ..Case::default() }.load().unwrap().settings;
+    let numbers =
+        || -> Vec<u8> { secrets::ticket_keys(&settings).unwrap().iter().map(|key| key.id()).collect() };
+    let path = dir.path().join(secrets::TICKET_KEYS_FILE);
+    let text = || std::fs::read_to_string(&path).unwrap();
+    assert_eq!((numbers(), numbers()), (vec![1], vec![1]));
+    let first = text();
+    assert_eq!(secrets::rotate_ticket_keys(dir.path()).unwrap(), (2, Some(1)));
+    assert_eq!(numbers(), [2, 1]);
+    assert!(text().ends_with(&first), "the former first key is the second");
+    assert_eq!(secrets::rotate_ticket_keys(dir.path()).unwrap(), (3, Some(2)));
+    assert_eq!(numbers(), [3, 2]);
+    for broken in ["", "1:short", &format!("{first}{first}{first}")] {
+        std::fs::write(&path, broken).unwrap();
+        assert!(secrets::ticket_keys(&settings).is_err(), "{broken}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 
+use crate::http::body::Solved;
 use crate::http::chars::{hex_value, is_visible};
 use crate::http::head::{Field, Head};
 use crate::http::problem::{Code, Problem};
@@ -54,9 +55,9 @@ impl BuyForm {
     }
 
     /// What the buyer makes of the challenge, if there was one.
-    pub fn solved(&self) -> Option<(&str, &str)> {
-        let answer = self.answer.as_deref().unwrap_or_default();
-        self.challenge.as_deref().map(|challenge| (challenge, answer.trim()))
+    pub fn solved(&self) -> Option<Solved<'_>> {
+        let answer = self.answer.as_deref().unwrap_or_default().trim();
+        self.challenge.as_deref().map(|challenge| Solved { challenge, answer })
     }
 }
 
@@ -150,7 +151,7 @@ mod tests {
         let form = parse(WHOLE).expect("a form");
         assert_eq!(form.key.as_deref(), Some("page-1"));
         assert_eq!(form.ticket.as_deref(), Some("a.b-c"));
-        assert_eq!(form.solved(), Some(("你+ x", "42")));
+        assert_eq!(form.solved(), Some(Solved { challenge: "你+ x", answer: "42" }));
         assert_eq!(parse(b""), Ok(BuyForm::default()));
         assert_eq!(parse(b"ticket=&answer="), Ok(BuyForm::default()));
         assert!(parse_as(&format!("Content-Type: {FORM}; charset=UTF-8\r\n"), WHOLE).is_ok());

@@ -430,14 +430,12 @@ fn order_forms(words: &Words, view: &OrderView, demo: bool) -> Markup {
 // ---- the step before an order ----
 
 /// A challenge to show.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ChallengeView {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChallengeView<'a> {
     /// Its name, which goes with the answer.
-    pub challenge: String,
+    pub challenge: &'a str,
     /// The drawing.
-    pub svg: String,
-    /// When it is over, in Unix milliseconds.
-    pub expires_at_ms: u64,
+    pub svg: &'a str,
 }
 
 /// What a form without script has to ask before it can buy.
@@ -446,7 +444,7 @@ pub enum Ask<'a> {
     /// Nothing more: the ticket is there.
     Confirm(&'a str),
     /// The answer to a challenge; `true`: the last answer was wrong.
-    Solve(&'a ChallengeView, bool),
+    Solve(ChallengeView<'a>, bool),
 }
 
 /// The page with the step before the order.
@@ -475,12 +473,12 @@ pub fn confirm(item: ItemId, key: &str, ask: Ask<'_>, lang: Lang) -> Vec<u8> {
     frame(lang, words.confirm_title, &Renew::Never, false, &Markup::filled(CONFIRM, &gaps))
 }
 
-fn puzzle(words: &Words, challenge: &ChallengeView) -> Markup {
+fn puzzle(words: &Words, challenge: ChallengeView<'_>) -> Markup {
     use base64::Engine as _;
     // As an image it can do nothing but be seen.
-    let drawing = base64::prelude::BASE64_STANDARD.encode(&challenge.svg);
+    let drawing = base64::prelude::BASE64_STANDARD.encode(challenge.svg);
     let gaps = [
-        ("challenge", Text(&challenge.challenge)),
+        ("challenge", Text(challenge.challenge)),
         ("svg", Text(&drawing)),
         ("drawing", Text(words.drawing)),
         ("label", Text(words.answer_label)),

@@ -101,7 +101,7 @@ fn e2e_stock_comes_and_goes() {
         shop  POST /admin/items/4/restock {{"add":1}}              -> 404 not_found
         shop  PUT /admin/items/3 {{"payment":"hold"}}              -> 422 invalid_field field=payment
         shop  PUT /admin/items/3 {{"cap":0}}                       -> 422 invalid_field field=cap
-        shop  PUT /admin/items/3 {{"ticket":"required"}}           -> 422 invalid_field field=ticket
+        shop  PUT /admin/items/3 {{"challenge":"always"}}          -> 422 invalid_field field=challenge
         shop  PUT /admin/items/3 {{"cap":"1"}}                     -> 422 invalid_field field=cap
         shop  PUT /admin/items/3 {{"nmae":"x"}}                    -> 400 unknown_field field=nmae
         shop  PUT /admin/items/5 {{"name":"x"}}                    -> 422 invalid_field field=stock

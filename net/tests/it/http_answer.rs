@@ -67,7 +67,7 @@ fn refusals_say_what_helps() {
         let shown = refusal(&problem, Manner::KEEP);
         let (head, shown_body) = parts(&shown);
         for line in head_has {
-            assert!(head.split('¶').any(|shown| shown == *line), "{line} in {head}");
+            assert!(head.split('¶').any(|shown| shown.trim_end() == *line), "{line} in {head}");
         }
         assert_eq!(
             shown_body.split_once("\",\"title\"").map(|(begin, _)| begin),
@@ -147,11 +147,13 @@ fn refusals_say_what_helps() {
 #[test]
 fn hot_refusals_are_the_slow_ones_but_for_spaces() {
     let order = OrderId::from_u64(1 << 32 | 7).expect("an order id");
-    for code in Code::ALL {
+    let waits = [0, 1, 999, 1_000, 1_001, 65_432, 999_999_999, 1_000_000_000, u64::MAX];
+    for (code, wait_ms) in Code::ALL.iter().flat_map(|code| waits.map(|wait_ms| (code, wait_ms))) {
         for manner in [Manner::KEEP, Manner::CLOSE, KEEP_SAID, BODILESS, BODILESS.closing()] {
             let problem = match code {
                 Code::NotOpen => Problem::not_open(987),
                 Code::CapReached => Problem::cap_reached(order),
+                Code::RateLimited => Problem::rate_limited(wait_ms),
                 _ => code.problem(),
             };
             // A detail takes the slow road.
@@ -165,6 +167,7 @@ fn hot_refusals_are_the_slow_ones_but_for_spaces() {
             let without_length = |head: &str| {
                 head.split('¶')
                     .filter(|line| !line.starts_with("Content-Length"))
+                    .map(str::trim_end)
                     .collect::<Vec<_>>()
                     .join("¶")
             };

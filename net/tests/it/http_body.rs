@@ -24,6 +24,42 @@ fn purchase(body: &[u8]) -> String {
 }
 
 #[test]
+fn solved_challenges() {
+    let ticket = |body: &[u8]| match body::ticket(body) {
+        Ok(None) => "none".to_owned(),
+        Ok(Some(solved)) => format!("{}={}", solved.challenge, solved.answer),
+        Err(problem) => show::<()>(Err(problem)),
+    };
+    let table = [
+        ("{}", "none"),
+        (r#"{"challenge":"c","answer":"7"}"#, "c=7"),
+        (r#"{"answer":7,"challenge":"c"}"#, "c=7"),
+        (r#"{"challenge":"c","answer":-7}"#, "c=-7"),
+        (r#"{"challenge":"c","answer":7.0}"#, "c=7.0"),
+        (r#"{"challenge":"","answer":""}"#, "="),
+        (r#"{"challenge":"c"}"#, "bad_request answer"),
+        (r#"{"answer":"7"}"#, "bad_request challenge"),
+        (r#"{"challenge":"c","answer":null}"#, "bad_request answer"),
+        (r#"{"challenge":"c","answer":true}"#, "bad_request answer"),
+        (r#"{"challenge":"c","answer":[7]}"#, "bad_request answer"),
+        (r#"{"challenge":7,"answer":7}"#, "bad_request challenge"),
+        (r#"{"challenge":"c","challenge":"d","answer":7}"#, "bad_json"),
+        (r#"{"challenge":"c","answer":7,"answer":8}"#, "bad_json"),
+        (r#"{"challenge":"c","answer":07}"#, "bad_json"),
+        (r#"{"challenge":"c","answer":"7","quantity":1}"#, "unknown_field quantity"),
+        ("", "bad_json"),
+        ("null", "bad_json"),
+    ];
+    for (body, expected) in table {
+        assert_eq!(ticket(body.as_bytes()), expected, "{body}");
+    }
+    let whole = br#"{"challenge":"c\u0041","answer":12}"#;
+    for end in 0..whole.len() {
+        assert_eq!(ticket(&whole[..end]), "bad_json", "cut at {end}");
+    }
+}
+
+#[test]
 fn purchases() {
     let table = [
         ("{}", "1"),

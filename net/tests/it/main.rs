@@ -5,6 +5,7 @@ mod cli_stores;
 mod e2e_buy;
 mod e2e_classics;
 mod e2e_crash;
+mod e2e_gate;
 mod e2e_limits;
 mod e2e_postgres;
 mod e2e_refuse;

@@ -9,10 +9,12 @@ use stampede_core::types::{ItemId, Lsn, OrderId};
 use super::DecodeError;
 use super::bytes::{Reader, Writer};
 
-const ITEM: u8 = 1;
+/// An item as it was kept before it had an epoch; read only.
+const ITEM_WITHOUT_EPOCH: u8 = 1;
 const ORDER: u8 = 2;
 const BLOCKED: u8 = 3;
 const AUDIT: u8 = 4;
+const ITEM: u8 = 5;
 
 /// Bits in use of an item's flags: paused, closed, ended.
 const ITEM_FLAGS_MASK: u8 = 0b111;
@@ -38,7 +40,7 @@ pub fn encode_row(row: &StateRow<'_>, out: &mut [u8]) -> usize {
     let mut w = Writer::new(out);
     w.u8(row_kind(row));
     match *row {
-        StateRow::Item { item, ref spec, granted, flags, version, last_seq, lsn } => {
+        StateRow::Item { item, ref spec, granted, flags, epoch, version, last_seq, lsn } => {
             assert!(granted <= STOCK_MAX && flags & !ITEM_FLAGS_MASK == 0, "an item keeps its bounds");
             w.u32(item.get());
             w.u64(granted);
@@ -46,6 +48,7 @@ pub fn encode_row(row: &StateRow<'_>, out: &mut [u8]) -> usize {
             w.u64(version);
             w.u32(last_seq);
             w.u64(lsn.0);
+            w.u32(epoch);
             w.spec(spec);
         }
         StateRow::Order { .. } => encode_order(row, &mut w),
@@ -101,7 +104,7 @@ fn encode_audit(audit: &AuditRow<'_>, w: &mut Writer<'_>) {
 pub fn decode_row(bytes: &[u8]) -> Result<StateRow<'_>, DecodeError> {
     let mut r = Reader::new(bytes);
     let row = match r.u8("kind")? {
-        ITEM => decode_item(&mut r)?,
+        kind @ (ITEM_WITHOUT_EPOCH | ITEM) => decode_item(kind, &mut r)?,
         ORDER => decode_order(&mut r)?,
         BLOCKED => StateRow::Blocked { subject: r.subject()? },
         AUDIT => StateRow::Audit(decode_audit(&mut r)?),
@@ -111,13 +114,14 @@ pub fn decode_row(bytes: &[u8]) -> Result<StateRow<'_>, DecodeError> {
     Ok(row)
 }
 
-fn decode_item<'a>(r: &mut Reader<'a>) -> Result<StateRow<'a>, DecodeError> {
+fn decode_item<'a>(kind: u8, r: &mut Reader<'a>) -> Result<StateRow<'a>, DecodeError> {
     let (item, granted, flags) = (r.item()?, r.stock("granted")?, r.u8("flags")?);
     if flags & !ITEM_FLAGS_MASK != 0 {
         return Err(DecodeError::Range("flags"));
     }
     let (version, last_seq, lsn) = (r.u64("version")?, r.u32("last_seq")?, Lsn(r.u64("lsn")?));
-    Ok(StateRow::Item { item, spec: r.spec()?, granted, flags, version, last_seq, lsn })
+    let epoch = if kind == ITEM_WITHOUT_EPOCH { 0 } else { r.u32("epoch")? };
+    Ok(StateRow::Item { item, spec: r.spec()?, granted, flags, epoch, version, last_seq, lsn })
 }
 
 fn decode_order<'a>(r: &mut Reader<'a>) -> Result<StateRow<'a>, DecodeError> {

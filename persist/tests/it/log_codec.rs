@@ -110,6 +110,7 @@ impl Parts {
                 spec: self.spec(),
                 granted: self.numbers[4] % STOCK_MAX,
                 flags: (self.numbers[5] % 8) as u8,
+                epoch: self.numbers[2] as u32,
                 version,
                 last_seq: self.numbers[7] as u32,
                 lsn,
@@ -211,6 +212,31 @@ fn kinds_are_what_they_were() {
     };
     let kinds: Vec<_> = parts.facts().iter().map(fact_kind).collect();
     assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    assert_eq!(parts.rows().iter().map(row_kind).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(parts.rows().iter().map(row_kind).collect::<Vec<_>>(), [5, 2, 3, 4]);
     assert_eq!(decode(10, &[]), Err(DecodeError::Kind(10)));
+}
+
+#[test]
+fn an_item_of_old_is_read_with_epoch_0() {
+    let parts = Parts {
+        numbers: [5; 8],
+        subject: b"s".to_vec(),
+        key: Vec::new(),
+        reference: Vec::new(),
+        actor: "a".to_owned(),
+        name: "n".to_owned(),
+    };
+    let row = parts.rows()[0];
+    let mut bytes = [0; ROW_BYTES_MAX];
+    let len = encode_row(&row, &mut bytes);
+    // Kind 1 is kind 5 without the four bytes in front of the settings.
+    let mut old = bytes[..len].to_vec();
+    old[0] = 1;
+    let epoch_at = 1 + 4 + 8 + 1 + 8 + 4 + 8;
+    assert_eq!(old.drain(epoch_at..epoch_at + 4).collect::<Vec<_>>(), [5, 0, 0, 0]);
+    let StateRow::Item { item, spec, granted, flags, version, last_seq, lsn, .. } = row else {
+        panic!("an item comes first")
+    };
+    let read = StateRow::Item { item, spec, granted, flags, epoch: 0, version, last_seq, lsn };
+    assert_eq!(decode_row(&old), Ok(read));
 }

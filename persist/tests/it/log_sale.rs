@@ -123,7 +123,16 @@ impl Rebuild for Sale {
         }
         let (spec, lsn) = (spec("phone"), self.lsn());
         let last_seq = self.orders;
-        visit(StateRow::Item { item: item(), spec, granted: GRANTED, flags: 0, version: 1, last_seq, lsn });
+        visit(StateRow::Item {
+            item: item(),
+            spec,
+            granted: GRANTED,
+            flags: 0,
+            epoch: 0,
+            version: 1,
+            last_seq,
+            lsn,
+        });
         for seq in 1..=self.orders {
             let lsn = Lsn(u64::from(seq) + 1);
             visit(StateRow::Order {

@@ -1,8 +1,8 @@
 //! What buyers call: pages, purchases, their own orders.
 //!
 //! Order of checks on a purchase, as the contract has it: framing and route are
-//! behind us; body, identity, blocklist and eligibility, window, sold out; then the
-//! owner.
+//! behind us; body, identity, blocklist and eligibility, window, rate, ticket, sold out; then
+//! the owner.
 
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::command::Refusal;
@@ -64,7 +64,7 @@ impl Home {
         let key = request.head.idempotency_key()?.unwrap_or_default();
         let who = self.identify(request, caller)?;
         let call = Call::Buy(request.head.prefers_async);
-        self.place(item, who, (&purchase, key), call, manner, caller)
+        self.place(item, who, (&purchase, key), request, (call, manner), caller)
     }
 
     /// A purchase by a known buyer: checks what can be checked here, then asks the owner.
@@ -73,8 +73,8 @@ impl Home {
         item: ItemId,
         (subject, buyer): (Subject, Buyer),
         (purchase, key): (&body::Purchase<'_>, &[u8]),
-        call: Call,
-        manner: Manner,
+        request: &Request<'_>,
+        (call, manner): (Call, Manner),
         caller: &Caller<'_>,
     ) -> Called {
         let shared = self.shared.clone();
@@ -82,16 +82,21 @@ impl Home {
         if shared.phase() != Phase::Serving {
             return Err(Code::Draining.problem());
         }
-        if let Err(refusal) = admit(self.now.sale, gauge, &buyer) {
+        let asker = self.asker(&buyer, request, caller, self.keeper.counts_addresses());
+        let (now, keeper, tickets) = (self.now, &mut self.keeper, &shared.gate.tickets);
+        let rate = || keeper.rate_purchase(gauge, asker, now.mono_ms);
+        let judge = || tickets.judge(gauge, purchase.ticket, subject.as_bytes(), now.sale);
+        let ticket = admit(now.sale, gauge, &buyer, rate, judge).map_err(|refusal| {
             self.count(Count::RefusedEarly);
-            return Err(problem_of(refusal, Call::Other));
-        }
+            problem_of(refusal, Call::Other)
+        })?;
         let ask = Ask::Purchase(PurchaseAsk {
             item,
             buyer: buyer.hash,
             subject,
             quantity: purchase.quantity,
             key: Key::new(key),
+            ticket,
         });
         self.ask(item, call, ask, manner, caller)
     }

@@ -1,9 +1,8 @@
 //! What the shop's back office calls. Every change is decided by an owner, is a fact in
 //! the log, and is answered when that fact is durable.
 
-use stampede_core::command::{ItemPatch, Movement, Outcome};
+use stampede_core::command::{Movement, Outcome};
 use stampede_core::fact::Switch;
-use stampede_core::item::{ChallengeRule, TicketRule};
 use stampede_core::types::{ItemId, Lsn, OrderId, Subject};
 
 use super::{Called, Caller, Home};
@@ -46,7 +45,6 @@ impl Home {
             Route::AdminOrder(order) => (order.item(), Call::Other, RareAsk::Order(order)),
             Route::PutItem(item) => {
                 let patch = body::item_patch(request.body, &mut scratch)?;
-                check_gate(&patch)?;
                 (item, Call::Other, RareAsk::PutItem(item, OwnedPatch::new(&patch)))
             }
             Route::Restock(item) => {
@@ -120,23 +118,6 @@ fn switch(item: ItemId, switch: Switch, request: &Request<'_>) -> Result<Questio
 fn movement(order: OrderId, movement: Movement, payment_ref: String) -> Question {
     let call = if movement == Movement::Refund { Call::Refund } else { Call::MoveOrder };
     (order.item(), call, RareAsk::Move(order, movement, payment_ref))
-}
-
-/// Refuses settings that this version does not enforce, rather than keep them and do nothing.
-fn check_gate(patch: &ItemPatch<'_>) -> Result<(), Problem> {
-    const LATER: &str = "this version has no gate yet: only the default is possible";
-    match () {
-        () if patch.ticket.is_some_and(|rule| rule != TicketRule::Never) => {
-            Err(Problem::invalid_field("ticket", LATER))
-        }
-        () if patch.challenge.is_some_and(|rule| rule != ChallengeRule::Never) => {
-            Err(Problem::invalid_field("challenge", LATER))
-        }
-        () if patch.admit_per_s.is_some_and(|rate| rate != 0) => {
-            Err(Problem::invalid_field("admit_per_s", LATER))
-        }
-        () => Ok(()),
-    }
 }
 
 /// What the merchant sees of a change: the item as it is now, once the change is durable.

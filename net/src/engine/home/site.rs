@@ -6,10 +6,9 @@
 
 use std::collections::HashMap;
 
-use stampede_core::admit::Buyer;
 use stampede_core::gauge::{Gauge, ItemState, StockBand};
 use stampede_core::item::TicketRule;
-use stampede_core::types::{ItemId, OrderId, Quantity, Subject, UnixMillis};
+use stampede_core::types::{ItemId, OrderId, Quantity, UnixMillis};
 
 use super::{Called, Caller, Home};
 use crate::engine::ask::{Ask, OwnedItem, RareAsk};
@@ -298,7 +297,7 @@ impl Home {
         };
         let mut ticket = form.ticket.clone();
         if ticket.is_none() && gauge.rules().ticket() == TicketRule::Required {
-            match self.step_before(item, &who, &form, browser.lang)? {
+            match self.step_before(item, &form, request, caller, browser.lang)? {
                 Step::Ticket(given) => ticket = Some(given),
                 Step::Page(html) => {
                     let shown = Shown::Html(Box::new(html));
@@ -309,29 +308,31 @@ impl Home {
         }
         let purchase = body::Purchase { quantity: Quantity::ONE, ticket: ticket.as_deref() };
         let key = form.key.as_deref().unwrap_or_default().as_bytes();
-        self.place(item, who, (&purchase, key), Call::Browser(browser), manner, caller)
+        self.place(item, who, (&purchase, key), request, (Call::Browser(browser), manner), caller)
     }
 
     /// The ticket, or the page with what has to be done for it.
     fn step_before(
         &mut self,
         item: ItemId,
-        who: &(Subject, Buyer),
         form: &BuyForm,
+        request: &Request<'_>,
+        caller: &mut Caller<'_>,
         lang: Lang,
     ) -> Result<Step, Problem> {
         let key = form.key.as_deref().unwrap_or_default();
         let solved = form.solved();
-        match self.ticket_for(item, who, solved) {
-            Ok(ticket) if solved.is_some() => Ok(Step::Ticket(ticket)),
+        match self.issue(item, solved, request, caller) {
+            Ok(ticket) if solved.is_some() => Ok(Step::Ticket(ticket.text)),
             Ok(ticket) => Ok(Step::Page(Html::private(
                 Status::Ok,
-                render::confirm(item, key, render::Ask::Confirm(&ticket), lang),
+                render::confirm(item, key, render::Ask::Confirm(&ticket.text), lang),
             ))),
             Err(problem) if matches!(problem.code, Code::ChallengeRequired | Code::ChallengeFailed) => {
-                let challenge = self.challenge_for(item, who)?;
+                let posed = self.pose(item, request, caller)?;
+                let challenge = ChallengeView { challenge: &posed.text, svg: &posed.svg };
                 let again = problem.code == Code::ChallengeFailed;
-                let page = render::confirm(item, key, render::Ask::Solve(&challenge, again), lang);
+                let page = render::confirm(item, key, render::Ask::Solve(challenge, again), lang);
                 Ok(Step::Page(Html::private(Status::Ok, page)))
             }
             Err(problem) => Err(problem),
@@ -424,23 +425,6 @@ impl Home {
         let mut random = [0; RANDOM_BYTES];
         getrandom::fill(&mut random).map_err(|_| Code::Internal.problem())?;
         demo.session(&random, self.now.sale).map_err(|_| Code::Internal.problem())
-    }
-
-    // ---- the gate ----
-
-    /// A ticket for this buyer, or why there is none. No item asks for one yet.
-    fn ticket_for(
-        &mut self,
-        _item: ItemId,
-        _who: &(Subject, Buyer),
-        _solved: Option<(&str, &str)>,
-    ) -> Result<String, Problem> {
-        Err(Code::NotFound.problem())
-    }
-
-    /// A challenge for this buyer. No item asks for one yet.
-    fn challenge_for(&mut self, _item: ItemId, _who: &(Subject, Buyer)) -> Result<ChallengeView, Problem> {
-        Err(Code::NotFound.problem())
     }
 }
 

@@ -1,0 +1,67 @@
+//! The README and its Chinese twin say the same: sections, commands, links.
+//!
+//! What can be compared without knowing either language; the sentences are for people.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ENGLISH: &str = "README.md";
+const CHINESE: &str = "docs/README.zh-CN.md";
+
+fn root() -> PathBuf {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR"));
+    core.parent().expect("core lies in the workspace").to_path_buf()
+}
+
+fn read(page: &str) -> String {
+    fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
+}
+
+/// A page by its headings' levels and its code, line by line; a comment is left out, since
+/// it is translated.
+fn outline(page: &str) -> Vec<String> {
+    let mut in_code = false;
+    let mut outline = Vec::new();
+    for line in read(page).lines() {
+        if line.starts_with("```") {
+            in_code = !in_code;
+            outline.push(line.to_owned());
+        } else if in_code {
+            outline.push(line.split(" # ").next().unwrap_or(line).trim_end().to_owned());
+        } else if line.starts_with('#') {
+            outline.push(line.split(' ').next().unwrap_or(line).to_owned());
+        }
+    }
+    assert!(!in_code, "{page}: a code block does not end");
+    outline
+}
+
+/// The files that a page links to, from the root of the workspace.
+fn linked(page: &str) -> BTreeSet<PathBuf> {
+    let text = read(page);
+    let dir = root().join(page);
+    let dir = dir.parent().expect("a page lies in a directory");
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let files = targets.filter(|target| !target.contains("://")).map(|target| {
+        let path = dir.join(target).canonicalize();
+        path.unwrap_or_else(|error| panic!("{page} links to {target}: {error}"))
+    });
+    files.collect()
+}
+
+#[test]
+fn both_languages_have_the_same_sections_and_commands() {
+    let english = outline(ENGLISH);
+    assert!(english.len() > 20, "the walk found only {english:?}");
+    assert_eq!(english, outline(CHINESE));
+}
+
+#[test]
+fn both_languages_link_to_the_same_pages_and_to_each_other() {
+    let of = |page: &str| root().join(page).canonicalize().expect("a page");
+    let (mut english, mut chinese) = (linked(ENGLISH), linked(CHINESE));
+    assert!(english.remove(&of(CHINESE)), "{ENGLISH} does not name its twin");
+    assert!(chinese.remove(&of(ENGLISH)), "{CHINESE} does not name its twin");
+    assert_eq!(english, chinese);
+}

@@ -1,0 +1,172 @@
+//! What buyers call before they buy: challenges and tickets.
+//!
+//! Answered by the home core alone. Order of checks: body, identity, blocklist and eligibility,
+//! window, rate, sold out, challenge. Before the opening nothing is handed out and no rate is
+//! used up.
+
+use stampede_core::admit::{Buyer, eligible, stock, window};
+use stampede_core::gauge::Gauge;
+use stampede_core::types::{ItemId, Subject};
+
+use super::{Called, Caller, Home};
+use crate::engine::counters::Count;
+use crate::engine::render::{Call, problem_of};
+use crate::engine::shared::Phase;
+use crate::gate::Asker;
+use crate::gate::address::AddressKey;
+use crate::gate::challenge::Posed;
+use crate::gate::ticket::{Issued, claim};
+use crate::http::answer::{Answer, Manner, Media, Status};
+use crate::http::body::{self, Solved};
+use crate::http::conn::Request;
+use crate::http::json_out::{self, Object};
+use crate::http::problem::{Code, Problem};
+
+impl Home {
+    /// `GET /v1/items/{id}/challenge`
+    pub(super) fn challenge(
+        &mut self,
+        item: ItemId,
+        request: &Request<'_>,
+        manner: Manner,
+        caller: &mut Caller<'_>,
+    ) -> Called {
+        let posed = self.pose(item, request, caller)?;
+        self.answer_once(Status::Ok, manner, caller, |object| {
+            object.text("challenge", &posed.text).text("svg", &posed.svg);
+            object.number("expires_at_ms", posed.until_ms.0);
+            object.object("pow", |object| {
+                object.number("bits", posed.pow_bits);
+            });
+        });
+        Ok(())
+    }
+
+    /// `POST /v1/items/{id}/ticket`
+    pub(super) fn ticket(
+        &mut self,
+        item: ItemId,
+        request: &Request<'_>,
+        manner: Manner,
+        caller: &mut Caller<'_>,
+    ) -> Called {
+        let solved = body::ticket(request.body)?;
+        let issued = self.issue(item, solved, request, caller)?;
+        self.answer_once(Status::Created, manner, caller, |object| {
+            object.text("ticket", &issued.text).number("expires_at_ms", issued.until_ms.0);
+        });
+        Ok(())
+    }
+
+    /// A new challenge for the buyer who asks.
+    pub(super) fn pose(
+        &mut self,
+        item: ItemId,
+        request: &Request<'_>,
+        caller: &mut Caller<'_>,
+    ) -> Result<Posed, Problem> {
+        let shared = self.shared.clone();
+        let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
+        let (subject, asker) = self.at_the_gate(gauge, request, caller)?;
+        self.keeper
+            .may_answer(asker, self.now.mono_ms)
+            .map_err(|refusal| problem_of(refusal, Call::Other))?;
+        self.count(Count::ChallengesPosed);
+        Ok(shared.gate.challenges.pose(self.core, &claim(gauge, subject.as_bytes()), self.now.sale))
+    }
+
+    /// A ticket for the buyer who asks, if a challenge that is needed was solved.
+    pub(super) fn issue(
+        &mut self,
+        item: ItemId,
+        solved: Option<Solved<'_>>,
+        request: &Request<'_>,
+        caller: &mut Caller<'_>,
+    ) -> Result<Issued, Problem> {
+        let shared = self.shared.clone();
+        let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
+        let (subject, asker) = self.at_the_gate(gauge, request, caller)?;
+        let must_solve = self.keeper.must_solve(gauge, asker, self.now.mono_ms);
+        match solved {
+            Some(solved) => self.check_answer(gauge, &subject, asker, solved)?,
+            None if must_solve => return Err(Code::ChallengeRequired.problem()),
+            None => {}
+        }
+        self.count(Count::TicketsIssued);
+        let claim = claim(gauge, subject.as_bytes());
+        Ok(shared.gate.tickets.issue(gauge, &claim, self.keeper.serial(), self.now.sale))
+    }
+
+    fn check_answer(
+        &mut self,
+        gauge: &Gauge,
+        subject: &Subject,
+        asker: Asker,
+        solved: Solved<'_>,
+    ) -> Result<(), Problem> {
+        let now = self.now;
+        self.keeper.may_answer(asker, now.mono_ms).map_err(|refusal| problem_of(refusal, Call::Other))?;
+        let claim = claim(gauge, subject.as_bytes());
+        if self.shared.gate.challenges.solves(solved.challenge, solved.answer, &claim, now.sale) {
+            return Ok(());
+        }
+        self.keeper.note_wrong(asker, now.mono_ms);
+        Err(Code::ChallengeFailed.problem())
+    }
+
+    /// All checks that tickets and challenges have in common.
+    fn at_the_gate(
+        &mut self,
+        gauge: &Gauge,
+        request: &Request<'_>,
+        caller: &mut Caller<'_>,
+    ) -> Result<(Subject, Asker), Problem> {
+        let (subject, buyer) = self.identify(request, caller)?;
+        if self.shared.phase() != Phase::Serving {
+            return Err(Code::Draining.problem());
+        }
+        let asker = self.asker(&buyer, request, caller, true);
+        let now = self.now;
+        let may_ask = eligible(now.sale, gauge, &buyer)
+            .and_then(|()| window(now.sale, gauge))
+            .and_then(|()| self.keeper.rate(asker, now.mono_ms))
+            .and_then(|()| stock(gauge));
+        match may_ask {
+            Ok(()) => Ok((subject, asker)),
+            Err(refusal) => {
+                self.count(Count::RefusedEarly);
+                Err(problem_of(refusal, Call::Other))
+            }
+        }
+    }
+
+    /// Who asks, as far as limits go; with an address only where one is wanted.
+    pub(super) fn asker(
+        &self,
+        buyer: &Buyer,
+        request: &Request<'_>,
+        caller: &Caller<'_>,
+        wants_address: bool,
+    ) -> Asker {
+        let address = || {
+            let address = self.shared.identity.client_ip(&request.head, caller.peer);
+            AddressKey::new(&self.shared.secret, address)
+        };
+        Asker { buyer: buyer.hash.0[0], address: wants_address.then(address) }
+    }
+
+    /// Answers with an object that is for this buyer and this once.
+    fn answer_once(
+        &mut self,
+        status: Status,
+        manner: Manner,
+        caller: &mut Caller<'_>,
+        fill: impl FnOnce(&mut Object<'_>),
+    ) {
+        let date = self.date;
+        self.connections.answer_bytes(caller, manner, |out| {
+            let answer = Answer::begin(out, status, manner, &date).header("Cache-Control", "no-store");
+            answer.body(Media::Json, |out| json_out::object(out, fill));
+        });
+    }
+}

@@ -1,0 +1,187 @@
+//! The gate: keeps useless and dishonest requests away before they cost anything.
+//!
+//! Two halves. [`Gate`] is shared by all cores and holds what must be the same on each: keys,
+//! and which challenges were answered. [`Keeper`] is a core's own: counters that no other
+//! core reads, so that a limit costs no shared cache line; each states by how much that lets
+//! it be overshot. Nothing here waits, hops, or reads a clock; time and addresses are arguments.
+//!
+//! Read in this order: [`seal`] (what a ticket is made of), [`ticket`], [`challenge`] and its
+//! [`drawing`], then the limits: [`limiter`], [`admission`], [`watch`], [`address`].
+//! docs/GATE.md tells an operator which to use against what.
+
+pub mod address;
+pub mod admission;
+pub mod challenge;
+pub mod drawing;
+pub mod limiter;
+pub mod seal;
+pub mod ticket;
+pub mod watch;
+
+use std::net::IpAddr;
+
+use stampede_core::command::Refusal;
+use stampede_core::gauge::Gauge;
+use stampede_core::item::ChallengeRule;
+use stampede_core::types::HashSecret;
+
+use address::{AddressKey, OpenByAddress};
+use admission::Admission;
+use challenge::Challenges;
+use limiter::Limiter;
+use ticket::Tickets;
+use watch::Watch;
+
+/// One wrong answer in so many nanoseconds is let pass, and so many at once: enough for a person,
+/// too few to guess (one in a hundred is right by chance).
+const WRONG_INTERVAL_NS: u64 = 10_000_000_000;
+/// See [`WRONG_INTERVAL_NS`].
+const WRONG_BURST: u64 = 3;
+/// Buyers whose wrong answers are told apart.
+const WRONG_KEYS: usize = 1 << 14;
+
+/// The rules that an operator sets, checked. Zero switches a limit off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GateRules {
+    /// Requests a second of one buyer.
+    pub buyer_per_s: u32,
+    /// Requests a second from one address.
+    pub ip_per_s: u32,
+    /// Open connections from one address.
+    pub connections_per_ip: u32,
+    /// Accounts behind one address in a minute or two from which on it is suspicious.
+    pub suspicious_accounts: u32,
+    /// Asks for a ticket from one address in a minute from which on it is suspicious.
+    pub suspicious_asks_per_min: u32,
+}
+
+/// The half that all cores share.
+#[derive(Debug)]
+pub struct Gate {
+    /// The rules in force.
+    pub rules: GateRules,
+    /// Seals and opens tickets.
+    pub tickets: Tickets,
+    /// Makes challenges and judges answers.
+    pub challenges: Challenges,
+}
+
+/// Who asks, as far as limits go.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// A keyed hash of the buyer.
+    pub buyer: u64,
+    /// Where it comes from; `None` where no rule asks for it.
+    pub address: Option<AddressKey>,
+}
+
+/// The half that a core keeps for itself.
+pub struct Keeper {
+    core: u32,
+    issued: u64,
+    buyers: Option<Limiter>,
+    addresses: Option<Limiter>,
+    admission: Admission,
+    watch: Option<Watch>,
+    wrong: Limiter,
+    open: OpenByAddress,
+    connections_per_ip: u32,
+    watches: (u32, u32),
+}
+
+impl Keeper {
+    /// The half of core number `core` of `cores`.
+    pub fn new(core: usize, cores: usize, rules: &GateRules) -> Self {
+        Self {
+            core: core as u32,
+            issued: 0,
+            buyers: Limiter::new(rules.buyer_per_s),
+            addresses: Limiter::new(rules.ip_per_s),
+            admission: Admission::new(cores),
+            watch: None,
+            wrong: Limiter::with(WRONG_KEYS, WRONG_INTERVAL_NS, WRONG_BURST),
+            open: OpenByAddress::default(),
+            connections_per_ip: rules.connections_per_ip,
+            watches: (rules.suspicious_accounts, rules.suspicious_asks_per_min),
+        }
+    }
+
+    /// Whether every request has to say where it comes from.
+    pub fn counts_addresses(&self) -> bool {
+        self.addresses.is_some()
+    }
+
+    /// Whether one more request of this buyer and address fits their rates.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`].
+    pub fn rate(&mut self, asker: Asker, now_ms: u64) -> Result<(), Refusal> {
+        if let Some(buyers) = &mut self.buyers {
+            buyers.take(asker.buyer, now_ms).map_err(limited)?;
+        }
+        if let (Some(addresses), Some(address)) = (&mut self.addresses, asker.address) {
+            addresses.take(address.0, now_ms).map_err(limited)?;
+        }
+        Ok(())
+    }
+
+    /// The same for a purchase, for which the item's admission counts, too.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`].
+    pub fn rate_purchase(&mut self, gauge: &Gauge, asker: Asker, now_ms: u64) -> Result<(), Refusal> {
+        self.rate(asker, now_ms)?;
+        self.admission.take(gauge, now_ms).map_err(limited)
+    }
+
+    /// Whether a ticket for this item needs a solved challenge from this asker. Notes the ask where
+    /// the item cares for suspects.
+    pub fn must_solve(&mut self, gauge: &Gauge, asker: Asker, now_ms: u64) -> bool {
+        match gauge.rules().challenge() {
+            ChallengeRule::Never => false,
+            ChallengeRule::Always => true,
+            ChallengeRule::Suspicious => {
+                let (accounts, asks) = self.watches;
+                let watch = self.watch.get_or_insert_with(|| Watch::new(accounts, asks));
+                asker.address.is_some_and(|address| watch.note(address, asker.buyer, now_ms))
+            }
+        }
+    }
+
+    /// Whether this buyer has given too many wrong answers of late to try again.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`].
+    pub fn may_answer(&mut self, asker: Asker, now_ms: u64) -> Result<(), Refusal> {
+        self.wrong.check(asker.buyer, now_ms).map_err(limited)
+    }
+
+    /// Notes a wrong answer.
+    pub fn note_wrong(&mut self, asker: Asker, now_ms: u64) {
+        // One that is over the limit was refused before it was looked at.
+        let _over = self.wrong.take(asker.buyer, now_ms);
+    }
+
+    /// A number that no other ticket of this process has.
+    pub fn serial(&mut self) -> (u32, u64) {
+        self.issued += 1;
+        (self.core, self.issued)
+    }
+
+    /// A connection from an address, unless it has too many; give it back with [`Self::leave`].
+    pub fn enter(&mut self, secret: &HashSecret, address: IpAddr) -> bool {
+        let most = self.connections_per_ip;
+        most == 0 || self.open.enter(AddressKey::new(secret, address), most)
+    }
+
+    /// A connection that entered is over.
+    pub fn leave(&mut self, secret: &HashSecret, address: IpAddr) {
+        if self.connections_per_ip != 0 {
+            self.open.leave(AddressKey::new(secret, address));
+        }
+    }
+}
+
+fn limited(retry_after_ms: u64) -> Refusal {
+    Refusal::RateLimited { retry_after_ms }
+}

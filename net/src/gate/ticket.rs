@@ -1,0 +1,72 @@
+//! Tickets: the purchase address that nobody knows before the sale.
+//!
+//! A ticket is a sealed note for one buyer, one item, one epoch of that item, and a few minutes.
+//! It is handed out inside the window only, and counts as often as it is shown: what a buyer
+//! may have is for the cap to say. Two keys can be live, so that they can be changed in
+//! mid-sale: the first seals, both open. Next: [`super::seal`] for its bytes.
+
+use stampede_core::command::Ticket;
+use stampede_core::gauge::Gauge;
+use stampede_core::item::TicketRule;
+use stampede_core::types::UnixMillis;
+
+use super::seal::{self, Claim, Note, Purpose, SealKey};
+
+/// Keys that may be live at a time.
+pub const KEYS_MAX: usize = 2;
+/// How far the clocks of machines that share their keys may differ, in milliseconds: a ticket
+/// counts that much before it was made, but not before the opening.
+const SKEW_MS: u64 = 2_000;
+
+/// Seals and opens tickets. Shared by all cores.
+#[derive(Debug)]
+pub struct Tickets {
+    keys: Vec<SealKey>,
+    valid_ms: u64,
+}
+
+/// A ticket, as the buyer gets it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Issued {
+    /// Its text.
+    pub text: String,
+    /// First moment at which it does not count any more.
+    pub until_ms: UnixMillis,
+}
+
+impl Tickets {
+    /// Tickets under these keys, the first of which seals, good for `valid_ms` milliseconds.
+    ///
+    /// # Panics
+    /// Without a key, or with more than [`KEYS_MAX`]: the settings have been checked.
+    pub fn new(keys: Vec<SealKey>, valid_ms: u64) -> Self {
+        assert!((1..=KEYS_MAX).contains(&keys.len()), "one key or two");
+        Self { keys, valid_ms }
+    }
+
+    /// A ticket from now on, within the window of the item at most. `serial` tells tickets apart.
+    pub fn issue(&self, gauge: &Gauge, claim: &Claim<'_>, serial: (u32, u64), now: UnixMillis) -> Issued {
+        let from_ms = UnixMillis(now.0.saturating_sub(SKEW_MS)).max(gauge.opens_at_ms());
+        let until_ms = UnixMillis(now.0 + self.valid_ms).min(gauge.closes_at_ms());
+        let text = self.keys[0].seal(Purpose::Ticket, claim, &Note { from_ms, until_ms, serial });
+        Issued { text, until_ms }
+    }
+
+    /// What a purchase's ticket is worth. Nothing is looked at where the item asks for none.
+    pub fn judge(&self, gauge: &Gauge, shown: Option<&str>, subject: &[u8], now: UnixMillis) -> Ticket {
+        if gauge.rules().ticket() == TicketRule::Never {
+            return Ticket::Good;
+        }
+        let Some(text) = shown else { return Ticket::Missing };
+        let claim = claim(gauge, subject);
+        match seal::open(&self.keys, Purpose::Ticket, text, &claim, now) {
+            Some(_) => Ticket::Good,
+            None => Ticket::Invalid,
+        }
+    }
+}
+
+/// What a note about an item has to claim at present.
+pub fn claim<'a>(gauge: &Gauge, subject: &'a [u8]) -> Claim<'a> {
+    Claim { subject, item: gauge.item(), epoch: gauge.epoch() }
+}
