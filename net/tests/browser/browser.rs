@@ -237,6 +237,11 @@ impl Browser {
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": !allowed}));
     }
 
+    /// Whether pages may run scripts of their own.
+    pub(crate) fn runs_scripts(&self) -> bool {
+        self.scripts.get()
+    }
+
     /// Pulls the network cable, or puts it back.
     pub(crate) fn set_offline(&self, offline: bool) {
         let rate = if offline { 0 } else { -1 };

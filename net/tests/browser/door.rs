@@ -4,6 +4,7 @@
 //! It keeps its address while the server restarts; while there is no server, it hangs up.
 //! Next: `sale.rs`.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -20,11 +21,28 @@ pub(crate) enum Fault {
     Answer(String),
 }
 
+impl Fault {
+    /// A refusal that says when to try again.
+    pub(crate) fn refusal(status: u16, code: &str, retry_after_s: u64) -> Self {
+        let body = format!(
+            r#"{{"status":{status},"code":"{code}","title":"Not now","retry_after_ms":{}}}"#,
+            retry_after_s * 1_000
+        );
+        Self::Answer(format!(
+            "HTTP/1.1 {status} Not now\r\nContent-Type: application/problem+json\r\n\
+             Retry-After: {retry_after_s}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+}
+
 #[derive(Default)]
 struct Books {
     server: Option<SocketAddr>,
     /// Each request as `METHOD path`, and its idempotency key.
     requests: Vec<(String, Option<String>)>,
+    /// The last answer's body to each of them.
+    answers: HashMap<String, String>,
     /// Faults that wait for a request that begins so.
     faults: Vec<(String, Fault)>,
     /// Whether answers that are held may go.
@@ -87,6 +105,11 @@ impl Door {
         self.books().requests.iter().filter(|(request, _)| request.starts_with(begins)).count()
     }
 
+    /// What the server has last answered to this request.
+    pub(crate) fn last_answer(&self, request: &str) -> String {
+        self.books().answers.get(request).unwrap_or_else(|| panic!("no answer to {request}")).clone()
+    }
+
     /// The idempotency keys of those requests.
     pub(crate) fn keys(&self, begins: &str) -> Vec<Option<String>> {
         let books = self.books();
@@ -145,6 +168,8 @@ fn pass(browser: &TcpStream, books: &(Mutex<Books>, Condvar)) -> Option<()> {
     request.write(&server)?;
     let with_body = |line: &str| !name.starts_with("HEAD") && !line.contains(" 304 ");
     let mut answer = Message::read(&mut BufReader::new(&server), with_body)?;
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    books.0.lock().unwrap().answers.insert(name, body);
     match fault {
         Some(Fault::LoseAnswer) => return None,
         Some(Fault::HoldAnswer) => hold(books),

@@ -42,6 +42,7 @@ fn holding_ends_and_the_buyer_may_try_again() {
     sale.wait_for("held");
     sale.wait_for("open");
     assert_eq!(sale.order(), None);
+    assert!(browser.text("#note").contains("time to pay was over"), "{}", browser.text("#note"));
     sale.look("expired");
     shop.change(ITEM, &json!({"hold_ms": 600_000}));
     sale.press();

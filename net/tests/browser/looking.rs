@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::sale::Sale;
+use crate::server::Bed;
 use crate::shop::{ITEM, Shop, from_now};
 
 /// Page, style and script over the wire, heads included.
@@ -88,4 +89,44 @@ fn looking_at_the_list_and_going_in() {
     browser.click(&format!("a[href='/sale/{ITEM}']"));
     list.wait_for("open");
     list.check_console();
+}
+
+#[test]
+fn looking_at_a_hostile_name() {
+    let name = "</script><img src=x onerror=\"window.evil=1\">'&\"<script>window.evil=1</script>";
+    let shop = Shop::selling(json!({"name": name}));
+    let browser = Browser::english("hostile");
+    let sale = Sale::at(&browser, &shop.url("/"));
+    browser.wait("document.querySelectorAll('a[href^=\"/sale/\"]').length >= 4");
+    assert!(browser.text("main").contains(name), "{}", browser.text("main"));
+    browser.go(&shop.sale(ITEM));
+    sale.wait_for("open");
+    assert_eq!(browser.text("h1"), name);
+    assert_eq!(browser.value("typeof window.evil"), "undefined");
+    sale.check_console();
+    // And if something slipped through, the page's policy would stop it.
+    let ran = browser.run(
+        "const script = document.createElement('script');
+         script.textContent = 'window.evil = 1';
+         document.body.append(script);
+         return typeof window.evil",
+        &json!([]),
+    );
+    assert_eq!(ran, "undefined");
+    assert!(browser.log().iter().any(|line| line.contains("Content Security Policy")));
+}
+
+#[test]
+fn looking_at_it_as_nobody() {
+    let key = "k:HS256:c2l4dGVlbiBhbmQgc2l4dGVlbiBieXRlcyBvZiBzZWNyZXQ=";
+    let shop = Shop::on(Bed::new().set("identity.mode", "jwt").set("identity.keys", key));
+    shop.put(ITEM, json!({}));
+    let browser = Browser::english("nobody");
+    let sale = Sale::at(&browser, &shop.sale(ITEM));
+    sale.wait_for("open");
+    sale.press();
+    sale.wait_for("limited");
+    assert!(sale.is_grey() && sale.button().contains("Sign in"), "{}", sale.button());
+    sale.look("limited");
+    sale.check_console();
 }

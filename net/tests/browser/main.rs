@@ -11,6 +11,7 @@ mod driving;
 #[path = "../it/e2e_talk.rs"]
 #[allow(dead_code, reason = "the other tests of this crate use the rest of it")]
 mod e2e_talk;
+mod gate;
 mod holding;
 mod looking;
 mod sale;

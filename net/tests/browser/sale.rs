@@ -89,11 +89,20 @@ impl<'b> Sale<'b> {
                 assert_eq!(self.sticks_out(), json!([]), "{label}: wider than the window");
                 assert_eq!(self.too_small(), json!([]), "{label}: smaller than {TARGET_PX_MIN} px");
             } else {
-                assert_eq!(browser.violations(), "", "{label}");
+                assert_eq!(self.violations(), Vec::<String>::new(), "{label}");
             }
         }
         browser.prefer(false, false);
         browser.resize(WIDE);
+    }
+
+    /// What the checker finds. A page without script has no other way to renew itself than
+    /// the one that the checker dislikes, and says so in its text.
+    fn violations(&self) -> Vec<String> {
+        let found = self.browser.violations();
+        let found =
+            found.lines().filter(|line| self.browser.runs_scripts() || !line.starts_with("meta-refresh "));
+        found.map(str::to_owned).collect()
     }
 
     /// What reaches beyond the right edge; nothing as long as the page cannot be scrolled.

@@ -9,6 +9,8 @@ use crate::server::wait_for;
 use crate::shop::{ITEM, Shop, from_now};
 
 const PURCHASES: &str = "POST /v1/items/90/orders";
+/// A second item.
+const OTHER: u32 = 91;
 
 #[test]
 fn watching_it_sell_out() {
@@ -54,26 +56,52 @@ fn watching_the_shop_pause_resume_and_close() {
 }
 
 #[test]
-fn watching_the_limit_pass() {
+fn watching_the_crowd_and_the_limit_pass() {
     let shop = Shop::selling(json!({}));
-    let browser = Browser::english("limited");
+    let browser = Browser::english("crowd");
     let sale = Sale::as_buyer(&browser, &shop.sale(ITEM));
+    for (status, code, state) in [(429, "rate_limited", "limited"), (503, "overloaded", "waiting")] {
+        sale.wait_for("open");
+        shop.door.spoil(PURCHASES, Fault::refusal(status, code, 60));
+        sale.press();
+        sale.wait_for(state);
+        assert!(sale.is_grey());
+        sale.look(state);
+        // Nobody has to wait for it: the key is kept.
+        browser.reload();
+    }
     sale.wait_for("open");
-    let body = r#"{"status":429,"code":"rate_limited","title":"Too many requests","retry_after_ms":4000}"#;
-    let answer = format!(
-        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/problem+json\r\nRetry-After: 4\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    shop.door.spoil(PURCHASES, Fault::Answer(answer));
+    shop.door.spoil(PURCHASES, Fault::refusal(429, "rate_limited", 1));
+    shop.door.spoil(PURCHASES, Fault::refusal(503, "overloaded", 1));
     sale.press();
     sale.wait_for("limited");
-    assert!(sale.is_grey());
-    sale.look("limited");
+    sale.wait_for("waiting");
     sale.wait_for("won");
     let keys = shop.door.keys(PURCHASES);
-    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+    assert!(keys.len() == 5 && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
     sale.check_console();
+}
+
+#[test]
+fn watching_from_a_tab_behind_asks_nothing() {
+    let shop = Shop::selling(json!({}));
+    shop.put(OTHER, json!({}));
+    let browser = Browser::english("hidden");
+    let hidden = Sale::at(&browser, &shop.sale(ITEM));
+    hidden.wait_for("open");
+    let looks = |item: u32| shop.door.count(&format!("GET /v1/items/{item}"));
+    wait_for("a first look", || (looks(ITEM) > 0).then_some(()));
+    let first = browser.tab();
+    browser.open_tab();
+    let before = looks(ITEM);
+    let front = Sale::at(&browser, &shop.sale(OTHER));
+    front.wait_for("open");
+    wait_for("four looks in front", || (looks(OTHER) >= 4).then_some(()));
+    // One may have been on its way.
+    assert!(looks(ITEM) <= before + 1, "{} looks from behind", looks(ITEM) - before);
+    browser.switch_to(&first);
+    wait_for("a look on coming back", || (looks(ITEM) > before + 1).then_some(()));
+    front.check_console();
 }
 
 #[test]
