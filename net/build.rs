@@ -14,8 +14,12 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 /// The static files: their name in the code, their file, what they are.
-const FILES: [(&str, &str, &str); 3] =
-    [("STYLE", "style.css", "Css"), ("SCRIPT", "sale.js", "Script"), ("ICON", "icon.svg", "Svg")];
+const FILES: [(&str, &str, &str); 4] = [
+    ("STYLE", "style.css", "Css"),
+    ("SCRIPT", "sale.js", "Script"),
+    ("PAGE_SCRIPT", "page.js", "Script"),
+    ("ICON", "icon.svg", "Svg"),
+];
 /// Hexadecimal digits of the content's hash in a name.
 const HASH_DIGITS: usize = 12;
 

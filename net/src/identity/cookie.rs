@@ -56,30 +56,24 @@ fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
 pub enum Origin {
     /// A page of this host.
     Ours,
-    /// A page of somebody else, or a contradiction.
+    /// A page of somebody else, or one that hides who it is.
     Foreign,
     /// It does not say: no browser, or a very old one.
     Unsaid,
 }
 
-/// What `Sec-Fetch-Site` and `Origin` say.
+/// What `Sec-Fetch-Site` says, which no page can forge; or, where a browser does not send it
+/// (an old one, or any over plain HTTP), what `Origin` says.
 ///
 /// The scheme of `Origin` may be either: behind a gateway that ends TLS the engine sees
 /// only the host. Browsers that send `Sec-Fetch-Site` say by it when the scheme differs.
 pub fn shown_origin(head: &Head<'_>) -> Origin {
-    let fetched = match head.sec_fetch_site {
-        Field::Absent => Origin::Unsaid,
-        Field::Once(b"same-origin") => Origin::Ours,
+    match (head.sec_fetch_site, head.origin, head.host.once()) {
+        (Field::Once(b"same-origin"), ..) => Origin::Ours,
+        (Field::Once(_) | Field::Repeated(_), ..) => Origin::Foreign,
+        (Field::Absent, Field::Absent, _) => Origin::Unsaid,
+        (Field::Absent, Field::Once(origin), Some(host)) if is_origin_of(origin, host) => Origin::Ours,
         _ => Origin::Foreign,
-    };
-    let named = match (head.origin, head.host.once()) {
-        (Field::Absent, _) => Origin::Unsaid,
-        (Field::Once(origin), Some(host)) if is_origin_of(origin, host) => Origin::Ours,
-        _ => Origin::Foreign,
-    };
-    match (fetched, named) {
-        (Origin::Foreign, _) | (_, Origin::Foreign) => Origin::Foreign,
-        (Origin::Unsaid, other) | (other, _) => other,
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Asset {
 include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 
 /// All of them.
-const ALL: [&Asset; 3] = [&STYLE, &SCRIPT, &ICON];
+const ALL: [&Asset; 4] = [&STYLE, &SCRIPT, &PAGE_SCRIPT, &ICON];
 
 /// The file at this path.
 pub fn find(path: &str) -> Option<&'static Asset> {

@@ -159,7 +159,7 @@ mod tests {
         for answer in answers {
             assert!(answer.contains(CSP), "{answer}");
             assert!(answer.contains("\r\nX-Content-Type-Options: nosniff\r\n"), "{answer}");
-            assert!(answer.contains("\r\nReferrer-Policy: no-referrer\r\n"), "{answer}");
+            assert!(answer.contains("\r\nReferrer-Policy: same-origin\r\n"), "{answer}");
         }
     }
 

@@ -6,9 +6,10 @@
 use stampede_core::item::Payment;
 use stampede_core::types::{ItemId, OrderId};
 
+use super::assets::{self, Asset};
 use super::format::{iso, price, utc};
+use super::html::Html;
 use super::words::{Lang, Words};
-use super::{assets, html::Html};
 use crate::http::answer::{OrderView, Status};
 use crate::http::problem::{Code, Problem};
 
@@ -77,32 +78,18 @@ const ORDER: &str = include_str!("../../assets/order.html");
 const NOTICE: &str = include_str!("../../assets/notice.html");
 const CONFIRM: &str = include_str!("../../assets/confirm.html");
 
-/// How a page renews itself.
-enum Renew {
-    Never,
-    /// After so many seconds.
-    After(u32),
-    /// The same, where no script does it better.
-    WithoutScript(u32),
-}
-
-fn frame(lang: Lang, title: &str, renew: &Renew, script: bool, main: &Markup) -> Vec<u8> {
+/// Around a page: the script that it runs, and after how many seconds it renews itself
+/// where no script runs; 0 = not at all.
+fn frame(lang: Lang, title: &str, script: Option<&Asset>, renew_s: u32, main: &Markup) -> Vec<u8> {
     let words = lang.words();
     let mut head = Markup::default();
-    if script {
-        let path = [("path", Text(assets::SCRIPT.path))];
+    if let Some(script) = script {
+        let path = [("path", Text(script.path))];
         head.fill("<script type=\"module\" src=\"{{path}}\"></script>\n", &path);
     }
-    match renew {
-        Renew::Never => {}
-        Renew::After(s) => {
-            let gaps = [("s", Number(u64::from(*s)))];
-            head.fill("<meta http-equiv=\"refresh\" content=\"{{s}}\">\n", &gaps);
-        }
-        Renew::WithoutScript(s) => {
-            let gaps = [("s", Number(u64::from(*s)))];
-            head.fill("<noscript><meta http-equiv=\"refresh\" content=\"{{s}}\"></noscript>\n", &gaps);
-        }
+    if renew_s > 0 {
+        let gaps = [("s", Number(u64::from(renew_s)))];
+        head.fill("<noscript><meta http-equiv=\"refresh\" content=\"{{s}}\"></noscript>\n", &gaps);
     }
     let gaps = [
         ("lang", Text(lang.tag())),
@@ -199,18 +186,17 @@ pub fn sale(view: &SaleView<'_>, lang: Lang) -> Vec<u8> {
         ("all", Text(words.all)),
     ];
     let main = Markup::filled(SALE, &gaps);
-    let renew = if view.renew_s == 0 { Renew::Never } else { Renew::WithoutScript(view.renew_s) };
-    frame(lang, view.name, &renew, true, &main)
+    frame(lang, view.name, Some(&assets::SCRIPT), view.renew_s, &main)
 }
 
 fn steps(words: &Words, view: &SaleView<'_>) -> Markup {
-    let after = match view.payment {
-        Payment::OnOrder => words.next_order.to_owned(),
-        Payment::Hold => words.next_hold.replace("{t}", &span(words, view.hold_ms)),
-        Payment::OnPayment => words.next_pending.to_owned(),
+    let (after, result) = match view.payment {
+        Payment::OnOrder => (words.next_order.to_owned(), words.next_result),
+        Payment::Hold => (words.next_hold.replace("{t}", &span(words, view.hold_ms)), words.next_result_hold),
+        Payment::OnPayment => (words.next_pending.to_owned(), words.next_result),
     };
     let mut steps = Markup::default();
-    for step in [words.next_press, &after, words.next_result] {
+    for step in [words.next_press, &after, result] {
         steps.fill("<li>{{step}}</li>", &[("step", Text(step))]);
     }
     steps
@@ -265,8 +251,8 @@ fn state_words(words: &Words, state: &str) -> (&'static str, &'static str) {
 
 // ---- the list ----
 
-/// The page of all sales.
-pub fn list<'v>(views: impl IntoIterator<Item = SaleView<'v>>, lang: Lang) -> Vec<u8> {
+/// The page of all sales. It renews itself after so many seconds.
+pub fn list<'v>(views: impl IntoIterator<Item = SaleView<'v>>, renew_s: u32, lang: Lang) -> Vec<u8> {
     let words = lang.words();
     let mut rows = Markup::default();
     for view in views {
@@ -290,7 +276,7 @@ pub fn list<'v>(views: impl IntoIterator<Item = SaleView<'v>>, lang: Lang) -> Ve
     };
     let gaps =
         [("sales", Text(words.sales)), ("lead", Text(words.sales_lead)), ("items", Gap::Markup(&items))];
-    frame(lang, words.sales, &Renew::Never, false, &Markup::filled(LIST, &gaps))
+    frame(lang, words.sales, Some(&assets::PAGE_SCRIPT), renew_s, &Markup::filled(LIST, &gaps))
 }
 
 fn list_words(words: &Words, state: &str) -> &'static str {
@@ -341,8 +327,14 @@ pub fn order(page: &OrderPage<'_>, lang: Lang) -> Vec<u8> {
         1 => String::new(),
         many => words.quantity.replace("{n}", &many.to_string()),
     };
+    let renew_s = match state {
+        "accepted" | "entered" => SETTLE_S,
+        "held" | "pending" => pay_by_ms.map_or(HOLD_S, |ms| due_s(ms, page.now_ms)),
+        _ => 0,
+    };
     let gaps = [
         ("state", Text(shown_state(state))),
+        ("renew", Number(u64::from(renew_s))),
         ("item", Number(u64::from(view.order.item().get()))),
         ("order", Number(view.order.get())),
         ("name", Text(page.name)),
@@ -355,12 +347,7 @@ pub fn order(page: &OrderPage<'_>, lang: Lang) -> Vec<u8> {
         ("forms", Gap::Markup(&order_forms(words, view, page.demo))),
         ("back", Text(words.back)),
     ];
-    let renew = match state {
-        "accepted" | "entered" => Renew::After(SETTLE_S),
-        "held" | "pending" => Renew::After(pay_by_ms.map_or(HOLD_S, |ms| due_s(ms, page.now_ms))),
-        _ => Renew::Never,
-    };
-    frame(lang, heading, &renew, false, &Markup::filled(ORDER, &gaps))
+    frame(lang, heading, Some(&assets::PAGE_SCRIPT), renew_s, &Markup::filled(ORDER, &gaps))
 }
 
 /// The state of the page's machine that an order's state is.
@@ -470,7 +457,7 @@ pub fn confirm(item: ItemId, key: &str, ask: Ask<'_>, lang: Lang) -> Vec<u8> {
         ("button", Text(words.b_challenge)),
         ("back", Text(words.back)),
     ];
-    frame(lang, words.confirm_title, &Renew::Never, false, &Markup::filled(CONFIRM, &gaps))
+    frame(lang, words.confirm_title, None, 0, &Markup::filled(CONFIRM, &gaps))
 }
 
 fn puzzle(words: &Words, challenge: ChallengeView<'_>) -> Markup {
@@ -515,7 +502,7 @@ pub fn refusal(problem: &Problem, item: Option<ItemId>, lang: Lang) -> Html {
         ("more", Gap::Markup(&more)),
         ("links", Gap::Markup(&links)),
     ];
-    let body = frame(lang, heading, &Renew::Never, false, &Markup::filled(NOTICE, &gaps));
+    let body = frame(lang, heading, None, 0, &Markup::filled(NOTICE, &gaps));
     let retry_after_ms = problem.retry_after_ms.or(problem.code.retry_after_ms_default());
     Html { retry_after_ms, ..Html::private(problem.code.status(), body) }
 }
@@ -564,7 +551,7 @@ pub fn no_cookie(item: ItemId, lang: Lang) -> Html {
         ("links", Gap::Markup(&links)),
     ];
     let main = Markup::filled(NOTICE, &gaps);
-    Html::private(Status::Unauthorized, frame(lang, words.p_cookie, &Renew::Never, false, &main))
+    Html::private(Status::Unauthorized, frame(lang, words.p_cookie, None, 0, &main))
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ words! {
     say_left: "It opens in {t}.", "{t}后开售。";
     u_d: "{n} d", "{n} 天";
     u_h: "{n} h", "{n} 小时";
-    u_m: "{n} min", "{n} 分";
+    u_m: "{n} min", "{n} 分钟";
     u_s: "{n} s", "{n} 秒";
     order: "Order {n}", "订单 {n}";
     pow_busy: "Your device is working: {n} %", "设备正在计算：{n} %";
@@ -180,9 +180,10 @@ words! {
     next: "What happens next", "接下来";
     next_press: "When the sale opens, press the button once.", "开售后，点一次按钮。";
     next_order: "As soon as you read that it is yours, the order is on record and cannot be lost.", "看到“抢购成功”时，订单已经永久记录，不会丢失。";
-    next_hold: "What you get is reserved for {t}. Pay in that time, or it goes back on sale.", "抢到后为您保留{t}。请在此时间内付款，否则将重新出售。";
+    next_hold: "What you get is reserved for {t}. Pay in that time, or it goes back on sale.", "抢到后为您保留 {t}。请在此时间内付款，否则将重新出售。";
     next_pending: "What you order becomes yours when you pay, as long as there is any left.", "下单后付款即归您所有，先付先得。";
     next_result: "The answer is final: sold out means that it is.", "结果以页面为准：售罄就是真的没有了。";
+    next_result_hold: "Reserved is not sold: what is not paid for in time comes back here.", "预订不等于售出：逾期未付款的会重新出售。";
     answer_label: "The result", "算式结果";
     drawing: "A drawing of a small sum", "一道简单算式的图片";
     pow: "I can't see the picture: let my device work instead", "看不到图片？让设备代为计算";

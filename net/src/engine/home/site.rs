@@ -32,6 +32,8 @@ use crate::site::words::Lang;
 const PAGES_MAX: usize = 4_096;
 /// How long the list of sales is kept before it is made anew, in milliseconds.
 const LIST_MS: u64 = 1_000;
+/// When the list renews itself where nothing opens sooner, in seconds.
+const LIST_RENEW_S: u32 = 60;
 /// Items that the list shows at most; what can be bought comes first.
 const LIST_MAX: usize = 100;
 /// For how long two loads of a page share the idempotency key of its form, in milliseconds.
@@ -265,9 +267,12 @@ impl Home {
             ItemState::Ended => 4,
         });
         shown.truncate(LIST_MAX);
+        let upcoming = shown.iter().filter(|(_, shows)| shows.state == ItemState::Upcoming);
+        let renew_s =
+            upcoming.map(|(_, shows)| shows.renew_s).min().unwrap_or(LIST_RENEW_S).min(LIST_RENEW_S);
         let views = shown.iter().map(|(item, shows)| sale_view(item, *shows, "", browser.demo));
         let tag = format!("\"sales-{}-{}\"", now.0, browser.lang.tag());
-        let html = Html::shared(tag, render::list(views, browser.lang));
+        let html = Html::shared(tag, render::list(views, renew_s, browser.lang));
         self.site.lists[browser.lang as usize] = Some((self.now.mono_ms + LIST_MS, html.clone()));
         Shown::Html(Box::new(html))
     }
