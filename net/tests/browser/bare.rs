@@ -20,9 +20,7 @@ fn bare_from_the_countdown_to_the_payment() {
     let sale = Sale::at(&browser, &shop.sale(LATER));
     sale.wait_for("upcoming");
     sale.look("upcoming");
-    shop.change(ITEM, &json!({"opens_at_ms": from_now(4_000)}));
-    browser.go(&shop.sale(ITEM));
-    sale.wait_for("upcoming");
+    let sale = shop.before_the_opening(&browser, ITEM);
     // The page reloads itself at the opening.
     sale.wait_for("open");
     sale.look("open");

@@ -40,6 +40,13 @@ const SWITCHES: [&str; 9] = [
     "--hide-scrollbars",
 ];
 
+/// Keeps the states that a page has been in, so that none is missed between two looks.
+const RECORDER: &str = "window.states = [];
+    new MutationObserver(() => {
+        const state = document.querySelector('[data-state]')?.dataset.state;
+        if (state && state !== states.at(-1)) states.push(state);
+    }).observe(document, { subtree: true, childList: true, attributeFilter: ['data-state'] });";
+
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static ENDED: Condvar = Condvar::new();
 
@@ -97,8 +104,18 @@ impl Browser {
         let id = session["sessionId"].as_str().expect("a session has an id");
         let path = format!("/session/{id}");
         let browser = Self { path, name, scripts: Cell::new(true), _profile: profile, _slot: slot };
-        browser.resize(WIDE);
+        browser.set_up_tab();
         browser
+    }
+
+    fn set_up_tab(&self) {
+        self.resize(WIDE);
+        self.run_first(RECORDER);
+    }
+
+    /// From now on this script runs in each new page of this tab, before the page's own.
+    pub(crate) fn run_first(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": script}));
     }
 
     fn ask(&self, command: &str) -> Value {
@@ -255,7 +272,7 @@ impl Browser {
         let tab = self.tell("/window/new", &json!({"type": "tab"}));
         let tab = tab["handle"].as_str().expect("a handle").to_owned();
         self.switch_to(&tab);
-        self.resize(WIDE);
+        self.set_up_tab();
         tab
     }
 

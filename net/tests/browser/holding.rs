@@ -39,7 +39,7 @@ fn holding_ends_and_the_buyer_may_try_again() {
     let sale = Sale::at(&browser, &shop.sale(ITEM));
     sale.wait_for("open");
     sale.press();
-    sale.wait_for("held");
+    sale.wait_until_seen("held");
     sale.wait_for("open");
     assert_eq!(sale.order(), None);
     assert!(browser.text("#note").contains("time to pay was over"), "{}", browser.text("#note"));

@@ -41,6 +41,11 @@ impl<'b> Sale<'b> {
         self.browser.wait(&format!("document.querySelector('[data-state]')?.dataset.state == '{state}'"));
     }
 
+    /// Waits until it has been in that state, however shortly, since it was loaded.
+    pub(crate) fn wait_until_seen(&self, state: &str) {
+        self.browser.wait(&format!("window.states.includes('{state}')"));
+    }
+
     /// The state that it is in.
     pub(crate) fn state(&self) -> String {
         self.browser.attribute("[data-state]", "data-state").expect("the page has a state")
@@ -65,11 +70,6 @@ impl<'b> Sale<'b> {
 
     pub(crate) fn press(&self) {
         self.browser.click("#buy");
-    }
-
-    /// What the live region says now.
-    pub(crate) fn live(&self) -> String {
-        self.browser.value("document.querySelector('#live').textContent.trim()").as_str().unwrap().to_owned()
     }
 
     pub(crate) fn focus_is_on_the_button(&self) -> bool {
@@ -135,13 +135,12 @@ impl<'b> Sale<'b> {
         assert!(faults.is_empty(), "{faults:#?}");
     }
 
-    /// The next pages of this tab believe that it is that much later.
-    pub(crate) fn set_clock_wrong_by(&self, ms: i64) {
-        let source = format!(
+    /// Loads the page anew with a clock of the computer that is wrong by that much.
+    pub(crate) fn reload_with_clock_wrong_by(&self, ms: i64) {
+        self.browser.run_first(&format!(
             "{{ const now = Date.now; Date.now = () => now() + {ms};
                Date = class extends Date {{ constructor(...a) {{ a.length ? super(...a) : super(Date.now()) }} }} }}"
-        );
-        self.browser.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": source}));
+        ));
         self.browser.reload();
         let believed = self.browser.value("Date.now()").as_i64().expect("a moment");
         let off = believed - i64::try_from(now_ms()).unwrap();

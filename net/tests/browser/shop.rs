@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use stampede_loadgen::check::OrderRow;
 use stampede_loadgen::verify::Merchant;
 
+use crate::browser::Browser;
 use crate::door::Door;
 use crate::e2e_talk::{Answer, Http, now_ms};
+use crate::sale::Sale;
 use crate::server::{Bed, Server, TOKEN};
 
 /// The item that a test sells, unless it needs more.
@@ -59,6 +61,20 @@ impl Shop {
     /// Changes some fields of an item.
     pub(crate) fn change(&self, item: u32, body: &Value) {
         self.merchant().put(&format!("/admin/items/{item}"), body).unwrap();
+    }
+
+    /// The page of an item before its opening, which comes in some seconds, but not before the
+    /// page is there and somebody has pressed its button.
+    pub(crate) fn before_the_opening<'b>(&self, browser: &'b Browser, item: u32) -> Sale<'b> {
+        for lead_ms in [5_000, 10_000, 20_000] {
+            self.change(item, &json!({"opens_at_ms": from_now(lead_ms)}));
+            let sale = Sale::at(browser, &self.sale(item));
+            if sale.state() == "upcoming" {
+                sale.press();
+                return sale;
+            }
+        }
+        panic!("no page comes within twenty seconds");
     }
 
     fn server(&self) -> &Server {
