@@ -65,7 +65,7 @@ pub struct Requests {
     buyer: Buyer,
     asynchronous: bool,
     quantity: u32,
-    /// Last lines and body of a purchase without a ticket.
+    /// Last lines and body of a purchase that brings no ticket of its own.
     plain_purchase: Vec<u8>,
 }
 
@@ -98,7 +98,10 @@ impl Requests {
             format!("Host: {}\r\nAuthorization: Bearer {}\r\n", shop.host, shop.token).into_bytes()
         });
         let mut plain_purchase = Vec::new();
-        write_body(&mut plain_purchase, format_args!("{{\"quantity\":{}}}", workload.quantity));
+        match &workload.ticket {
+            None => write_body(&mut plain_purchase, format_args!("{{\"quantity\":{}}}", workload.quantity)),
+            Some(ticket) => write_purchase(&mut plain_purchase, workload.quantity, ticket),
+        }
         Ok(Self {
             names,
             picker: ItemPicker::new(workload.items().unwrap_or(Items::one(1)), workload.seed),
@@ -132,8 +135,7 @@ impl Requests {
         match ticket {
             None => out.extend_from_slice(&self.plain_purchase),
             Some(ticket) => {
-                let quantity = self.quantity;
-                write_body(out, format_args!("{{\"quantity\":{quantity},\"ticket\":\"{ticket}\"}}"));
+                write_purchase(out, self.quantity, ticket);
             }
         }
     }
@@ -248,6 +250,11 @@ fn check_header(line: &str) -> Result<(), RequestError> {
     } else {
         Err(RequestError::Header(line.to_owned()))
     }
+}
+
+/// Last lines and body of a purchase with a ticket.
+fn write_purchase(out: &mut Vec<u8>, quantity: u32, ticket: &str) {
+    write_body(out, format_args!("{{\"quantity\":{quantity},\"ticket\":\"{ticket}\"}}"));
 }
 
 /// The last lines of a request with a body, and the body.

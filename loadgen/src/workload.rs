@@ -179,6 +179,8 @@ pub struct Workload {
     pub auth: Auth,
     /// Units per purchase.
     pub quantity: u32,
+    /// A ticket that every purchase shows, whosesoever it is; `None`: none, but in the whole flow.
+    pub ticket: Option<String>,
     /// Number of distinct buyers; `None`: a new one for each purchase.
     pub users: Option<u32>,
     /// Share of requests that repeat an earlier purchase with its key, 0 to 1.
@@ -206,6 +208,7 @@ impl Workload {
             target: Target::Purchase { items: Items::one(item) },
             auth: Auth::Header,
             quantity: 1,
+            ticket: None,
             users: None,
             repeat: 0.0,
             double_click: 0.0,

@@ -45,12 +45,14 @@ let bought = false;       // a purchase is under way, or will be tried again
 
 let offset = Date.now() - performance.now();
 let trip = Infinity;
+let heardOnce = false;    // until then the clock of the device is not believed
 const now = () => performance.now() + offset;
 
 function heard(serverMs, sent, got) {
   // Half of the way there and back: the shorter it was, the less this can be wrong.
   if (got - sent > trip) return;
   trip = got - sent;
+  heardOnce = true;
   offset = serverMs + trip / 2 - got;
 }
 
@@ -236,6 +238,7 @@ const draws = () => drawsAt() > now();
 // ---- the one state ----
 
 function ofItem() {
+  if (!heardOnce) return item.state;
   if (item.state === 'upcoming' && now() >= item.opens_at_ms) return 'open';
   if (['open', 'sold_out'].includes(item.state) && now() >= item.closes_at_ms) return 'ended';
   return item.state;
@@ -262,7 +265,7 @@ function noteText(is) {
   if (is === 'open' && draws()) return words.n_draw;
   if (is === 'limited' && stranger) return words.n_sign_in;
   if (is === 'limited' && shutOut) return words.n_not_eligible;
-  if (is === 'held' && order.state === 'pending') return words.n_pending;
+  if (is === 'held') return `${order.state === 'pending' ? words.n_pending : words.n_held}${demo ? '' : ` ${words.pay_shop}`}`;
   if (is === 'won' && order.state === 'paid') return words.n_paid;
   if (is === 'sold_out' && item.payment === 'hold') return words.n_sold_out_hold;
   return words[`n_${is}`];
@@ -324,6 +327,7 @@ function goal(is) {
 }
 
 function showTime(is) {
+  if (!heardOnce) return;
   const aim = goal(is);
   const clock = at('clock');
   at('timer').hidden = !aim;
@@ -366,7 +370,7 @@ let opened = false;
 
 function tick() {
   const left = item.opens_at_ms - now();
-  if (item.state === 'upcoming') {
+  if (item.state === 'upcoming' && heardOnce) {
     if (left > 0) countDown(left / 1000);
     else if (!opened) {
       opened = true;
@@ -461,7 +465,17 @@ async function done(answer) {
   take(answer.body);
 }
 
-const signIn = async () => (await ask('POST', '/v1/demo/session', {})).status === 201;
+// The demo makes a buyer up: once, however many tabs and requests find that there is none.
+let signing = null;
+function signIn() {
+  const once = async () => {
+    if ((await ask('GET', '/v1/orders?limit=1')).status === 200) return true;
+    return (await ask('POST', '/v1/demo/session', {})).status === 201;
+  };
+  const alone = () => (navigator.locks ? navigator.locks.request('stampede-session', once) : once());
+  signing = signing || alone().finally(() => { signing = null; });
+  return signing;
+}
 
 // How long to wait before the next try, in ms; below zero: it is settled.
 async function refused(answer, tries) {

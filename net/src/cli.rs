@@ -30,6 +30,7 @@ mod doctor;
 mod log;
 mod migrate;
 mod serve;
+mod ticket_keys;
 mod token;
 mod version;
 
@@ -81,6 +82,8 @@ enum Command {
     Log(log::LogCommand),
     /// Make a signed buyer's token
     Token(token::TokenArgs),
+    /// Make a new key for purchase tickets; the former one stays good beside it
+    RotateTicketKey(SettingsArgs),
     /// Print the versions of the program, its formats, and what the kernel offers
     Version,
     /// Print a completion script for a shell
@@ -142,6 +145,7 @@ fn act(command: Command, serve: Serve) -> Result<ExitCode, Failure> {
         Command::Migrate(args) => migrate::run(&args, out),
         Command::Log(command) => log::run(&command, out),
         Command::Token(args) => token::run(&args, out),
+        Command::RotateTicketKey(args) => ticket_keys::rotate(&args, out),
         Command::Version => version::run(out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
     }

@@ -2,8 +2,8 @@
 //!
 //! Pure: no socket, no clock, no engine. Pages are filled templates in which every text
 //! is escaped by its type; what a page may say is in [`words`], in each language. The
-//! calls that lead here are in [`crate::http::route::site`], the engine's side is in
-//! `engine/home/site.rs`.
+//! calls that lead here are in [`crate::http::route::site`], what the engine answers them
+//! with is the part `site` of its home.
 //!
 //! Read in this order: [`words`] (what is said), [`render`] (how it looks), [`html`]
 //! (how it is sent), [`form`] (what comes back), [`assets`] (style and script).

@@ -11,6 +11,7 @@ mod model;
 mod readme;
 mod record;
 mod replay;
+mod shown;
 mod tidy;
 mod trace;
 mod world;

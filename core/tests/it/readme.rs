@@ -4,15 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::tidy::root;
 
 const ENGLISH: &str = "README.md";
 const CHINESE: &str = "docs/README.zh-CN.md";
-
-fn root() -> PathBuf {
-    let core = Path::new(env!("CARGO_MANIFEST_DIR"));
-    core.parent().expect("core lies in the workspace").to_path_buf()
-}
 
 fn read(page: &str) -> String {
     fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))

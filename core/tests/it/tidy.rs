@@ -41,7 +41,7 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let core = Path::new(env!("CARGO_MANIFEST_DIR"));
     core.parent().expect("core lies in the workspace").to_path_buf()
 }
@@ -68,7 +68,7 @@ fn sources(crates: &[&str], parts: &[&str]) -> Vec<Source> {
     sources
 }
 
-const CRATES: [&str; 4] = ["core", "net", "persist", "loadgen"];
+pub(crate) const CRATES: [&str; 4] = ["core", "net", "persist", "loadgen"];
 const PARTS: [&str; 4] = ["src", "tests", "benches", "examples"];
 
 fn core_sources() -> Vec<Source> {

@@ -218,6 +218,7 @@ impl LoadArgs {
         Ok(Workload {
             target,
             auth: self.auth()?,
+            ticket: None,
             quantity: self.quantity,
             users: users.map_err(|_| UsageError("--users is too large".to_owned()))?,
             repeat: self.repeat,

@@ -10,6 +10,7 @@
 //! Next: [`table`] for targets, [`load`] for a leg, [`server`] for the process measured.
 
 mod drain;
+mod gate;
 mod load;
 mod probe;
 mod replay;
@@ -66,6 +67,12 @@ fn main() {
     }
     if wanted("F5") {
         replay::replay(&size, &mut table);
+    }
+    if wanted("F7") {
+        gate::refusals_beside_sold_out(&size, cpus, &mut table);
+    }
+    if wanted("F8") {
+        gate::tokens_beside_headers(&size, cpus, &mut table);
     }
     println!("\n{table}");
 }
@@ -164,6 +171,6 @@ fn latency_of_durability(size: &Size, cpus: Cpus, table: &mut Table) {
     table.add("F3", "latency added by durability ÷ raw synced 4 KiB", Goal::AtMost(1.5), ratios);
 }
 
-fn label(round: u64) -> String {
+pub(crate) fn label(round: u64) -> String {
     if round == 0 { "warm-up".to_owned() } else { format!("{round}") }
 }

@@ -1,14 +1,14 @@
 //! The process that is measured: the real binary with a directory of its own, two items
 //! on sale, one of them sold out.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use stampede_loadgen::verify::Merchant;
 use stampede_loadgen::workload::{Auth, Workload};
 use tempfile::TempDir;
@@ -32,6 +32,8 @@ pub(crate) struct Flags {
     pub(crate) jwt: bool,
     /// Where to export to.
     pub(crate) postgres: Option<String>,
+    /// The variable of a limit that is set to one request a second.
+    pub(crate) limit: Option<&'static str>,
 }
 
 /// How the generator proves who buys, with [`Flags::jwt`].
@@ -46,6 +48,7 @@ pub(crate) struct ServerProcess {
     _out: BufReader<ChildStdout>,
     dir: TempDir,
     pub(crate) addr: SocketAddr,
+    admin: SocketAddr,
     pub(crate) merchant: Merchant,
 }
 
@@ -65,6 +68,7 @@ impl ServerProcess {
             _out: out,
             dir,
             addr,
+            admin,
             merchant: Merchant::new(&format!("http://{admin}"), ADMIN_TOKEN),
         };
         server.put_item(PLENTY, UNITS);
@@ -78,13 +82,33 @@ impl ServerProcess {
     }
 
     fn put_item(&self, item: u32, stock: u64) {
-        let now_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64;
-        let body = json!({
+        self.put(item, stock, &json!({}));
+    }
+
+    /// Puts an item on sale, with settings beside or instead of the plain ones.
+    pub(crate) fn put(&self, item: u32, stock: u64, settings: &Value) {
+        let mut body = json!({
             "name": "an item of a bench", "price_minor": 1, "currency": "CNY", "stock": stock, "cap": CAP,
-            "opens_at_ms": now_ms - 1_000, "closes_at_ms": now_ms + 86_400_000, "payment": "on_order",
+            "opens_at_ms": now_ms() - 1_000, "closes_at_ms": now_ms() + 86_400_000, "payment": "on_order",
         });
+        for (name, value) in settings.as_object().into_iter().flatten() {
+            body[name] = value.clone();
+        }
         self.merchant.put(&format!("/admin/items/{item}"), &body).expect("an item");
+    }
+
+    /// The merchant's POST.
+    pub(crate) fn shop_post(&self, path: &str, body: &Value) {
+        let who = format!("Authorization: Bearer {ADMIN_TOKEN}");
+        let answer = post(self.admin, path, &who, &body.to_string());
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+
+    /// A ticket of this buyer.
+    pub(crate) fn ticket(&self, item: u32, buyer: &str) -> String {
+        let answer = post(self.addr, &format!("/v1/items/{item}/ticket"), &format!("X-Buyer: {buyer}"), "{}");
+        let after = answer.split_once("\"ticket\":\"").unwrap_or_else(|| panic!("no ticket: {answer}")).1;
+        after.split('"').next().unwrap_or_default().to_owned()
     }
 
     /// Where the kernel lists its threads.
@@ -117,6 +141,9 @@ fn command(flags: &Flags, dir: &Path, cpus: Cpus) -> Command {
     if let Some(url) = &flags.postgres {
         command.arg("--postgres").arg(url);
     }
+    if let Some(limit) = flags.limit {
+        command.env(limit, "1");
+    }
     if flags.jwt {
         let secret = base64::engine::general_purpose::STANDARD.encode(JWT_SECRET);
         command.env("STAMPEDE_IDENTITY_KEYS", format!("bench:HS256:{secret}"));
@@ -124,6 +151,24 @@ fn command(flags: &Flags, dir: &Path, cpus: Cpus) -> Command {
         command.env("STAMPEDE_IDENTITY_MODE", "header");
     }
     command
+}
+
+/// Asks once on a connection of its own; the whole response.
+fn post(addr: SocketAddr, path: &str, who: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(addr).expect("connected");
+    let len = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {addr}\r\n{who}\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n"
+    );
+    stream.write_all((head + body).as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+/// Unix time in milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
 }
 
 /// An address that was free a moment ago.

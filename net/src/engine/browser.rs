@@ -52,7 +52,7 @@ pub(super) fn write(
         }
         Shown::Order { view, .. } => see_order(out, view.order, manner, at.date),
         Shown::OrderPage(page) => {
-            order_page(page, browser, at).answer(out, Wants::default(), manner, at.date)
+            order_page(page, browser, at).answer(out, Wants::default(), manner, at.date);
         }
         Shown::Html(html) => html.answer(out, Wants::default(), manner, at.date),
         Shown::SendAgain(path, cookie) => send_again(out, (path, cookie), manner, at.date),

@@ -47,6 +47,9 @@ pub const OUT_BYTES_MAX: usize = 256 << 10;
 const TICK_BATCHES_MAX: usize = 32;
 /// How often an idle engine notes the time in its log, in milliseconds.
 const CLOCK_MARK_MS: u64 = 60_000;
+/// The same while tickets are out: by so much at most can a clock that is set back before a
+/// restart revive one.
+const CLOCK_MARK_TICKETS_MS: u64 = 500;
 
 /// One connection, as far as the home has to know it. Owned by the connection's task.
 pub struct Client {
@@ -442,7 +445,9 @@ impl Home {
         }
         // Here and not in `pump`: connections that only come and go do not wake it.
         self.counters().set_open(self.connections.open());
-        if self.core == 0 && now.mono_ms - self.marked_ms >= CLOCK_MARK_MS {
+        let tickets_out = self.shared.gate.tickets.are_out(now.sale);
+        let mark_ms = if tickets_out { CLOCK_MARK_TICKETS_MS } else { CLOCK_MARK_MS };
+        if self.core == 0 && now.mono_ms - self.marked_ms >= mark_ms {
             self.marked_ms = now.mono_ms;
             self.owner.answer(now.sale, &Ask::Rare(Box::new(super::ask::RareAsk::MarkClock)));
         }

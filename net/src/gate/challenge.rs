@@ -251,8 +251,10 @@ mod tests {
         assert!(!ring.answer(first));
         ring.issue();
         assert!(!ring.answer(first) && ring.answer(first + 1), "one too old, the next is not");
+        (0..2).for_each(|_| assert!(ring.issue() > first));
+        assert!(!ring.answer(first + 2), "too old, though nobody has answered it");
         assert!(!ring.answer(RING_BITS), "not issued yet");
-        assert_eq!((OUTSTANDING_MAX..RING_BITS).map(|_| ring.issue()).last(), Some(RING_BITS));
+        assert_eq!((OUTSTANDING_MAX + 2..RING_BITS).map(|_| ring.issue()).last(), Some(RING_BITS));
         assert!(ring.answer(RING_BITS), "the bit is clear again");
     }
 }

@@ -5,6 +5,8 @@
 //! may have is for the cap to say. Two keys can be live, so that they can be changed in
 //! mid-sale: the first seals, both open. Next: [`super::seal`] for its bytes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use stampede_core::command::Ticket;
 use stampede_core::gauge::Gauge;
 use stampede_core::item::TicketRule;
@@ -23,7 +25,14 @@ const SKEW_MS: u64 = 2_000;
 pub struct Tickets {
     keys: Vec<SealKey>,
     valid_ms: u64,
+    /// When the last of those that are out expires, about. Raised by every core that issues, read by
+    /// the one that notes the time; Relaxed, since nothing else hangs on it.
+    out_until_ms: AtomicU64,
 }
+
+/// How much later than any other a ticket has to expire to be noted: the shared number is written
+/// twice a second at most.
+const NOTED_MS: u64 = 500;
 
 /// A ticket, as the buyer gets it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,15 +50,25 @@ impl Tickets {
     /// Without a key, or with more than [`KEYS_MAX`]: the settings have been checked.
     pub fn new(keys: Vec<SealKey>, valid_ms: u64) -> Self {
         assert!((1..=KEYS_MAX).contains(&keys.len()), "one key or two");
-        Self { keys, valid_ms }
+        Self { keys, valid_ms, out_until_ms: AtomicU64::new(0) }
     }
 
     /// A ticket from now on, within the window of the item at most. `serial` tells tickets apart.
     pub fn issue(&self, gauge: &Gauge, claim: &Claim<'_>, serial: (u32, u64), now: UnixMillis) -> Issued {
         let from_ms = UnixMillis(now.0.saturating_sub(SKEW_MS)).max(gauge.opens_at_ms());
         let until_ms = UnixMillis(now.0 + self.valid_ms).min(gauge.closes_at_ms());
+        if until_ms.0 > self.out_until_ms.load(Ordering::Relaxed) + NOTED_MS {
+            self.out_until_ms.fetch_max(until_ms.0, Ordering::Relaxed);
+        }
         let text = self.keys[0].seal(Purpose::Ticket, claim, &Note { from_ms, until_ms, serial });
         Issued { text, until_ms }
+    }
+
+    /// Whether a ticket may be out that counts, or did so a moment ago. As long as this holds the time
+    /// has to be noted in the log often: a clock that is set back before a restart must not revive
+    /// a ticket (I14).
+    pub fn are_out(&self, now: UnixMillis) -> bool {
+        now.0 < self.out_until_ms.load(Ordering::Relaxed) + 4 * NOTED_MS
     }
 
     /// What a purchase's ticket is worth. Nothing is looked at where the item asks for none.

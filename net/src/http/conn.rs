@@ -28,6 +28,7 @@ use crate::http::route::{Listener, Route};
 
 /// What [`Conn::next`] found.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "looked at in place; a box would be an allocation per request")]
 pub enum Next<'a> {
     /// No further request is complete: read on, unless [`Conn::is_finished`].
     NeedMore,

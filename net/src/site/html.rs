@@ -68,12 +68,11 @@ impl Html {
         if fresh {
             return answer.no_body();
         }
-        match wants.encodings.last().is_some_and(takes_gzip) {
-            true => {
-                answer.header("Content-Encoding", "gzip").body(Media::Html, |out| out.extend_from_slice(gzip))
-            }
-            false => answer.body(Media::Html, |out| out.extend_from_slice(&self.body)),
+        if wants.encodings.last().is_some_and(takes_gzip) {
+            let answer = answer.header("Content-Encoding", "gzip");
+            return answer.body(Media::Html, |out| out.extend_from_slice(gzip));
         }
+        answer.body(Media::Html, |out| out.extend_from_slice(&self.body));
     }
 
     fn answer_private(&self, out: &mut Vec<u8>, manner: Manner, date: &Date) {

@@ -274,8 +274,12 @@ pub fn list<'v>(views: impl IntoIterator<Item = SaleView<'v>>, renew_s: u32, lan
         true => Markup::filled("<p>{{none}}</p>\n", &[("none", Text(words.no_sales))]),
         false => Markup::filled("<ul class=\"list\">\n{{rows}}</ul>\n", &[("rows", Gap::Markup(&rows))]),
     };
-    let gaps =
-        [("sales", Text(words.sales)), ("lead", Text(words.sales_lead)), ("items", Gap::Markup(&items))];
+    let gaps = [
+        ("sales", Text(words.sales)),
+        ("lead", Text(words.sales_lead)),
+        ("renew", Number(u64::from(renew_s))),
+        ("items", Gap::Markup(&items)),
+    ];
     frame(lang, words.sales, Some(&assets::PAGE_SCRIPT), renew_s, &Markup::filled(LIST, &gaps))
 }
 

@@ -122,6 +122,7 @@ words! {
     n_paid: "It is paid, and your order is recorded. You may close this page.", "已付款，订单已记录，可以关闭此页面。";
     n_held: "Pay before the time is up, or it goes back on sale.", "请在时间结束前付款，否则将重新出售。";
     n_pending: "It becomes yours when you pay, as long as there is any left.", "付款后即归您所有，先付先得。";
+    pay_shop: "Pay in the shop's checkout.", "请在商城收银台付款。";
     n_entered: "You may close this page and come back after the draw.", "可以关闭此页面，抽签后再回来查看。";
     n_lost: "The draw was held, and it was not you this time.", "抽签已结束，这次没有抽中。";
     n_sold_out: "Nothing is left. If the shop adds more, this page will show it.", "已全部售出。如有补货，此页面会自动更新。";
@@ -191,7 +192,6 @@ words! {
     confirm_title: "One more step", "还差一步";
     confirm_lead: "Your place is kept. Confirm the order now.", "资格已保留，请确认下单。";
     pay: "Pay now (demo)", "立即付款（演示）";
-    pay_shop: "Pay in the shop's checkout.", "请在商城收银台付款。";
     cancel: "Give it back", "放弃订单";
     again: "Try again", "重新抢购";
     back: "Back to the sale", "返回活动页";

@@ -93,6 +93,22 @@ fn commands_that_cannot_do_it_say_why() {
 }
 
 #[test]
+fn ticket_keys_are_rotated_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let rotate = || prints(dir.path(), &["rotate-ticket-key", "--data-dir", "data"], &[]);
+    assert_eq!(rotate(), "ticket key 1 is made; from the next start on it seals\n");
+    let second = rotate();
+    assert!(second.starts_with("ticket key 2 is made") && second.contains("key 1 still opens"), "{second}");
+    let kept = std::fs::read_to_string(dir.path().join("data/ticket.keys")).unwrap();
+    assert!(kept.lines().count() == 2 && kept.starts_with("2:"), "the newest first");
+    let shown = prints(dir.path(), &["check-config", "--demo", "--data-dir", "data"], &[]);
+    assert!(kept.lines().all(|line| !shown.contains(&line[2..])));
+    let key = "7:c2l4dGVlbiBhbmQgc2l4dGVlbiBieXRlcyBvZiBzZWNyZXQ=";
+    let case = Case { args: &["rotate-ticket-key"], env: &[("STAMPEDE_GATE_TICKET_KEYS", key)] };
+    case.complains(78, "gate.ticket_keys is configured");
+}
+
+#[test]
 fn help_has_examples() {
     let dir = tempfile::tempdir().unwrap();
     for args in [&["help"][..], &["--help"]] {

@@ -3,6 +3,9 @@
 use std::sync::Barrier;
 
 use sha2::{Digest as _, Sha256};
+use stampede_loadgen::engine::{self, RunConfig};
+use stampede_loadgen::verify::{self, JudgeConfig};
+use stampede_loadgen::workload::{Flow, Workload};
 
 use crate::e2e_talk::{Answer, Http, Talk, item, now_ms, sale};
 use crate::server::{Bed, Server, wait_for};
@@ -504,4 +507,26 @@ fn assert_stays_up(server: &Server, talk: &mut Talk<'_>) {
     assert_eq!(available(talk, 1), 1);
     let answer = Http::to(server.public).call("GET /v1/items/1", &[], "");
     assert_eq!(answer.brief(), "200 open last");
+}
+
+/// The generator's buyers go the whole way: page, challenge by proof of work, ticket, purchase, wait.
+#[test]
+fn e2e_a_crowd_goes_the_whole_way_through_the_gate() {
+    const STOCK: u64 = 60;
+    let mut bed = bed();
+    let server = bed.start();
+    put(&mut Talk::with(&server), 1, &challenged(STOCK, "always"));
+    let workload = Workload { flow: Flow::Whole, ..Workload::purchases(1, 7) };
+    let config = RunConfig { connections: 16, ..RunConfig::closed(server.public, workload, 3 * STOCK) };
+    let outcome = engine::run(&config).expect("the crowd gets in");
+    assert_eq!(outcome.gave_up, None);
+    let merchant = server.merchant();
+    let history = outcome.history.as_ref();
+    let config = JudgeConfig { history, ..JudgeConfig::books(&merchant, 1) };
+    let verdict = verify::judge(&config).expect("a verdict");
+    assert!(verdict.is_fine(), "{verdict}: {:#?}", verdict.violations);
+    assert_eq!(verdict.orders, STOCK, "{verdict}");
+    let stats = Talk::with(&server).say("shop GET /admin/stats").json();
+    let total = |name: &str| stats["totals"][name].as_u64().unwrap();
+    assert!(total("tickets_issued") >= STOCK && total("challenges_posed") >= STOCK, "{stats}");
 }

@@ -81,7 +81,7 @@ fn request_lines() {
 #[test]
 fn targets() {
     check_table(&[
-        ("GET / HTTP/1.1¶Host: a¶¶", "404"),
+        ("GET / HTTP/1.1¶Host: a¶¶", "Site(List)"),
         ("GET /v1/time? HTTP/1.1¶Host: a¶¶", "Time"),
         ("GET /v1/time?a=1 HTTP/1.1¶Host: a¶¶", "400"),
         ("GET /v1/time#x HTTP/1.1¶Host: a¶¶", "reject 400"),
@@ -112,8 +112,8 @@ fn targets() {
         ("TRACE /v1/time HTTP/1.1¶Host: a¶¶", "405"),
         ("GET http://a/v1/time HTTP/1.1¶Host: a¶¶", "Time"),
         ("GET HTTP://A:80/v1/time HTTP/1.1¶Host: a:80¶¶", "Time"),
-        ("GET http://a HTTP/1.1¶Host: a¶¶", "404"),
-        ("GET http://a?x=1 HTTP/1.1¶Host: a¶¶", "404"),
+        ("GET http://a HTTP/1.1¶Host: a¶¶", "Site(List)"),
+        ("GET http://a?x=1 HTTP/1.1¶Host: a¶¶", "Site(List)"),
         ("GET http://b/v1/time HTTP/1.1¶Host: a¶¶", "reject 400"),
         ("GET http://a/v1/time HTTP/1.1¶¶", "reject 400"),
         ("GET http:///v1/time HTTP/1.1¶Host: a¶¶", "reject 400"),

@@ -501,3 +501,95 @@ fn idempotency_keys() {
         !prefers("Prefer: wait=10\r\n") && !prefers("Prefer: respond-asynchronously\r\n") && !prefers("")
     );
 }
+
+/// Who a request with these lines is, by a token that may come in the cookie `shop`.
+fn by_cookie(method: &str, lines: &str) -> String {
+    let raw =
+        format!("{method} /v1/orders HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 0\r\n{lines}\r\n");
+    let mut conn = Conn::new(Listener::Public, 0);
+    conn.feed(raw.as_bytes(), 0);
+    let Next::Request(request) = conn.next() else { panic!("must be framed well: {raw}") };
+    let identity = identity().with_cookie("shop");
+    match identity.identify(&request.head, UnixMillis(NOW_S * 1_000), HOME, &mut VerdictCache::new()) {
+        Ok(buyer) => format!("{:?}", buyer.subject),
+        Err(problem) => problem.code.name().to_owned(),
+    }
+}
+
+#[test]
+fn a_token_may_come_in_the_cookie() {
+    let token = hs().mint(&claims("bob")).expect("claims");
+    let other = hs().mint(&claims("eve")).expect("claims");
+    for jar in [
+        format!("shop={token}"),
+        format!("shop=\"{token}\""),
+        format!("a=b; shop={token}"),
+        format!("shop={token};a=b; shopper=x; SHOP=y"),
+    ] {
+        assert_eq!(by_cookie("GET", &format!("Cookie: {jar}\r\n")), "bob", "{jar}");
+    }
+    for lines in [
+        "Cookie: a=b\r\n".to_owned(),
+        "Cookie: shop=\r\n".to_owned(),
+        "Cookie: shop\r\n".to_owned(),
+        format!("Cookie: shop={token}x\r\n"),
+        format!("Cookie: Shop={token}\r\n"),
+        format!("Cookie: xshop={token}\r\n"),
+        format!("Cookie: shop={token}; shop={token}\r\n"),
+        format!("Cookie: shop={token}\r\nCookie: shop={token}\r\n"),
+        // What is said on purpose counts, even if it is wrong.
+        format!("Authorization: Basic x\r\nCookie: shop={token}\r\n"),
+    ] {
+        assert_eq!(by_cookie("GET", &lines), "unauthenticated", "{lines}");
+    }
+    let both = format!("Authorization: Bearer {other}\r\nCookie: shop={token}\r\n");
+    assert_eq!(by_cookie("GET", &both), "eve");
+    // Without the setting, a cookie is nothing.
+    assert!(is_stranger(&identify(&format!("Cookie: shop={token}\r\n"))));
+}
+
+#[test]
+fn a_cookie_does_not_act_for_foreign_pages() {
+    let token = hs().mint(&claims("bob")).expect("claims");
+    let posts = |lines: &str| by_cookie("POST", &format!("Cookie: shop={token}\r\n{lines}"));
+    for ours in [
+        "Sec-Fetch-Site: same-origin\r\n",
+        "Origin: http://shop.example\r\n",
+        "Origin: https://shop.example\r\n",
+        "Origin: https://SHOP.example\r\n",
+        "Origin: null\r\nSec-Fetch-Site: same-origin\r\n",
+    ] {
+        assert_eq!(posts(ours), "bob", "{ours}");
+    }
+    for foreign in [
+        "",
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+        "Sec-Fetch-Site: none\r\n",
+        "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Site: same-origin\r\n",
+        "Sec-Fetch-Site: cross-site\r\nOrigin: https://shop.example\r\n",
+        "Origin: null\r\n",
+        "Origin: https://evil.example\r\n",
+        "Origin: https://shop.example.evil\r\n",
+        "Origin: https://shop.example:444\r\n",
+        "Origin: ftp://shop.example\r\n",
+        "Origin: shop.example\r\n",
+        "Origin: https://\r\n",
+        "Origin: https://shop.example\r\nOrigin: https://shop.example\r\n",
+        "Referer: https://shop.example/\r\n",
+    ] {
+        assert_eq!(posts(foreign), "cross_site", "{foreign}");
+    }
+    // A token in the header is sent on purpose.
+    let header = format!("Authorization: Bearer {token}\r\nSec-Fetch-Site: cross-site\r\n");
+    assert_eq!(by_cookie("POST", &header), "bob");
+    assert_eq!(by_cookie("PUT", &format!("Cookie: shop={token}\r\n")), "cross_site");
+}
+
+#[test]
+fn a_cookie_counts_in_no_other_mode() {
+    let identity = Identity::header(HOME, Vec::new()).expect("loopback").with_cookie("shop");
+    let token = hs().mint(&claims("bob")).expect("claims");
+    let outcome = identify_at(&identity, &format!("Cookie: shop={token}\r\n"), 0, &mut VerdictCache::new());
+    assert!(is_stranger(&outcome), "{outcome}");
+}

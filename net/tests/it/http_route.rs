@@ -1,7 +1,9 @@
 //! The table of routes, on both listeners.
 
+use stampede_core::types::OrderId;
 use stampede_net::http::conn::{Conn, Next};
 use stampede_net::http::problem::Code;
+use stampede_net::http::route::site::SiteCall;
 use stampede_net::http::route::{Listener, Route};
 
 /// The route of a request, as text: what it is, or the code and what helps.
@@ -61,6 +63,42 @@ fn public_routes() {
 }
 
 #[test]
+fn routes_of_the_sale_page() {
+    use stampede_net::site::assets::SCRIPT;
+    let script = SCRIPT.path;
+    check(
+        Listener::Public,
+        &[
+            ("GET /", "Site(List)"),
+            ("HEAD /", "Site(List)"),
+            ("GET /sale/7", "Site(Sale(ItemId(7)))"),
+            ("GET /?utm_source=a&utm_medium=b&c&d=%20&e=&f=+", "Site(List)"),
+            ("GET /sale/7?fbclid=x&again=1", "Site(Sale(ItemId(7)))"),
+            ("POST /sale/7", "Site(Buy { item: ItemId(7), again: false })"),
+            ("POST /sale/7?again=1", "Site(Buy { item: ItemId(7), again: true })"),
+            ("POST /sale/7?again=2", "bad_request again"),
+            ("POST /sale/7?again=1&x=1", "bad_request again"),
+            ("GET /sale/1/order/4294967297", "Site(Order(OrderId(4294967297)))"),
+            ("POST /sale/1/order/4294967297/cancel", "Site(Cancel(OrderId(4294967297)))"),
+            ("POST /sale/1/order/4294967297/pay", "Site(Pay(OrderId(4294967297)))"),
+            ("POST /v1/demo/session", "Site(Session)"),
+            ("POST /v1/demo/orders/4294967297/pay", "Site(PayOwn(OrderId(4294967297)))"),
+            ("POST /v1/demo/session?x=1", "bad_request x"),
+            ("GET /favicon.ico", "Site(Favicon)"),
+            (&format!("GET {script}"), &format!("Site(Asset({script}))")),
+            ("PUT /sale/7", "method_not_allowed [GET, HEAD, POST]"),
+            ("POST /", "method_not_allowed [GET, HEAD]"),
+            ("GET /v1/demo/session", "method_not_allowed [POST]"),
+            ("GET /sale/1/order/4294967297/pay", "method_not_allowed [POST]"),
+            ("POST /sale/1/order/4294967297", "method_not_allowed [GET, HEAD]"),
+        ],
+    );
+    for path in ["/", "/sale/7", "/favicon.ico", "/v1/demo/session"] {
+        assert_eq!(route(Listener::Merchant, &format!("GET {path}")), "not_found", "{path}");
+    }
+}
+
+#[test]
 fn merchant_routes() {
     check(
         Listener::Merchant,
@@ -103,7 +141,6 @@ fn merchant_routes() {
 #[test]
 fn paths_that_do_not_exist() {
     let public = [
-        "/",
         "/v1",
         "/v1/",
         "/v1/items/",
@@ -121,7 +158,31 @@ fn paths_that_do_not_exist() {
         "/v1/items/1/orders/2/3/4/5",
         "/v1/items/1/tickets",
         "/v1/items/1/challenges",
-        "/v1/demo/session",
+        "/v1/demo",
+        "/v1/demo/session/",
+        "/v1/demo/orders/4294967297",
+        "/v1/demo/orders/1/pay",
+        "/v1/demo/orders/4294967297/pay/",
+        "//",
+        "/index.html",
+        "/sale",
+        "/sale/",
+        "/sale/0",
+        "/sale/01",
+        "/sale/x",
+        "/sale/1/",
+        "/sale/1/order",
+        "/sale/1/order/4294967296",
+        "/sale/1/order/8589934593",
+        "/sale/1/order/4294967297/",
+        "/sale/1/order/4294967297/refund",
+        "/sale/1/order/4294967297/pay/",
+        "/sale/1/order/4294967297/pay/x",
+        "/assets",
+        "/assets/",
+        "/assets/sale.js",
+        "/assets/../sale.js",
+        "/favicon.ico/",
         "/V1/time",
         "/v1/Time",
         "/v2/time",
@@ -279,6 +340,9 @@ fn queries_that_the_call_does_not_take() {
 fn only_reads_that_name_nobody_are_open() {
     assert!(Route::Healthz.is_open() && Route::Metrics.is_open() && Route::Time.is_open());
     assert!(!Route::Stats.is_open());
+    assert!(Route::Site(SiteCall::List).is_open());
+    let order = OrderId::from_u64(1 << 32 | 1).expect("an order");
+    assert!(!Route::Site(SiteCall::Order(order)).is_open());
 }
 
 #[test]

@@ -75,9 +75,21 @@ impl Bed {
         self
     }
 
+    /// Sets a variable of the environment.
+    pub(crate) fn var(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Adds a flag.
     pub(crate) fn flag(mut self, flag: &str, value: &str) -> Self {
         self.flags.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Adds a flag that has no value.
+    pub(crate) fn switch(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
         self
     }
 
