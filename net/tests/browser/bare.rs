@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::browser::Browser;
 use crate::sale::Sale;
+use crate::server::wait_for;
 use crate::shop::{ITEM, Shop, from_now};
 
 /// An item that opens long after the test.
@@ -20,6 +21,12 @@ fn bare_from_the_countdown_to_the_payment() {
     let sale = Sale::at(&browser, &shop.sale(LATER));
     sale.wait_for("upcoming");
     sale.look("upcoming");
+    // Too early there, too: it costs nothing and says so.
+    sale.press();
+    wait_for("the early form", || (shop.door.count("POST /sale/91") > 0).then_some(()));
+    sale.wait_for("upcoming");
+    sale.look("early");
+    assert_eq!(shop.orders(LATER).len(), 0);
     let sale = shop.before_the_opening(&browser, ITEM);
     // The page reloads itself at the opening.
     sale.wait_for("open");

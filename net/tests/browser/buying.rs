@@ -18,6 +18,7 @@ fn buying_from_the_countdown_to_the_order() {
     let shop = Shop::selling(json!({"opens_at_ms": from_now(1_800_000)}));
     let browser = Browser::english("countdown");
     let sale = shop.before_the_opening(&browser, ITEM);
+    sale.press();
     assert_eq!(browser.attribute("#timer", "role").as_deref(), Some("timer"));
     browser.wait("/opens in [0-9]+ s/.test(document.querySelector('#live').textContent)");
     assert!(sale.focus_is_on_the_button(), "an early click leaves the focus where it is");

@@ -64,13 +64,12 @@ impl Shop {
     }
 
     /// The page of an item before its opening, which comes in some seconds, but not before the
-    /// page is there and somebody has pressed its button.
+    /// page is there.
     pub(crate) fn before_the_opening<'b>(&self, browser: &'b Browser, item: u32) -> Sale<'b> {
         for lead_ms in [5_000, 10_000, 20_000] {
             self.change(item, &json!({"opens_at_ms": from_now(lead_ms)}));
             let sale = Sale::at(browser, &self.sale(item));
             if sale.state() == "upcoming" {
-                sale.press();
                 return sale;
             }
         }
