@@ -11,6 +11,7 @@ use std::time::Instant;
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, FactSink};
 use stampede_core::item::OrderState;
 use stampede_core::shard::Shard;
@@ -60,7 +61,11 @@ fn shard_with(items: u64, stock: u64, sink: &mut Forget) -> Shard {
             closes_at_ms: Some(UnixMillis(1_000_000)),
             ..ItemPatch::default()
         };
-        shard.decide(NOW, &Command::PutItem { item: item(number), patch, actor: "bench" }, sink);
+        shard.decide(
+            NOW,
+            &Command::PutItem { item: item(number), patch, seed: DrawSeed::NONE, actor: "bench" },
+            sink,
+        );
     }
     shard
 }
@@ -168,6 +173,52 @@ fn apply_placed(size: &Size, items: u64) -> f64 {
     })
 }
 
+/// A draw among as many entries as there are purchases, for a hundred units: how long it
+/// takes in all by entry, and how long the owner's longest tick is, in nanoseconds.
+fn draw(size: &Size) -> (f64, f64) {
+    let buyers = buyers(size.purchases);
+    let (opens, draws) = (UnixMillis(NOW.0 + 1), UnixMillis(NOW.0 + 10_001));
+    let mut longest = f64::INFINITY;
+    let make = || {
+        let mut sink = Forget(0);
+        let mut shard = Shard::new(0, SECRET, Arc::new(Catalogue::new(1)));
+        let patch = ItemPatch {
+            name: Some("an item of a bench"),
+            stock: Some(100),
+            opens_at_ms: Some(opens),
+            closes_at_ms: Some(UnixMillis(1_000_000)),
+            draw_ms: Some(10_000),
+            ..ItemPatch::default()
+        };
+        let put = Command::PutItem { item: item(1), patch, seed: DrawSeed([7; 32]), actor: "bench" };
+        shard.decide(NOW, &put, &mut sink);
+        for (buyer, subject) in &buyers {
+            let (item, buyer) = (item(1), *buyer);
+            let purchase = Purchase {
+                item,
+                buyer,
+                subject,
+                quantity: Quantity::ONE,
+                key: subject,
+                ticket: Ticket::Good,
+            };
+            shard.decide(opens, &Command::Purchase(purchase), &mut sink);
+        }
+        (shard, sink)
+    };
+    let each = best(size, make, |(shard, sink)| {
+        let mut longest_now = 0.0_f64;
+        while shard.next_due().is_some_and(|due| due <= draws) {
+            let begin = Instant::now();
+            shard.tick(draws, 128, sink);
+            longest_now = longest_now.max(begin.elapsed().as_nanos() as f64);
+        }
+        longest = longest.min(longest_now);
+        size.purchases
+    });
+    (each, longest)
+}
+
 fn main() {
     let full = std::env::args().any(|argument| argument == "--full");
     let size =
@@ -178,4 +229,7 @@ fn main() {
         println!("admit: sold out     {what:<14} {:8.1}", admit_sold_out(&size, items));
         println!("apply order placed  {what:<14} {:8.1}", apply_placed(&size, items));
     }
+    let (each, longest) = draw(&size);
+    println!("draw, by entry      one item       {each:8.1}");
+    println!("draw, longest tick  one item       {longest:8.1}");
 }

@@ -105,6 +105,10 @@ fn audit_row<'a>(lsn: Lsn, fact: &Fact<'a>) -> Option<AuditRow<'a>> {
             let action = if blocked { AuditAction::BuyerBlocked } else { AuditAction::BuyerUnblocked };
             Some(AuditRow { subject, ..row(action, at_ms, actor) })
         }
-        Fact::OrderPlaced { .. } | Fact::OrderImported { .. } | Fact::ClockMark { .. } => None,
+        Fact::OrderPlaced { .. }
+        | Fact::DrawHeld { .. }
+        | Fact::EntryDrawn { .. }
+        | Fact::OrderImported { .. }
+        | Fact::ClockMark { .. } => None,
     }
 }

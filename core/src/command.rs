@@ -2,6 +2,7 @@
 //!
 //! "Sold out" is an outcome, not an error; its number never changes. Next: [`crate::shard`].
 
+use crate::draw::{DrawSeed, DrawView};
 use crate::fact::Switch;
 use crate::item::{ChallengeRule, FieldError, ItemSpec, OrderState, Payment, TicketRule};
 use crate::limits::CURRENCY_BYTES;
@@ -36,6 +37,8 @@ pub enum Command<'a> {
         item: ItemId,
         /// What is to change; all but the defaults is needed to create.
         patch: ItemPatch<'a>,
+        /// Fresh random bytes; kept if the item needs a seed now and has none yet.
+        seed: DrawSeed,
         /// Who asks.
         actor: &'a str,
     },
@@ -142,10 +145,12 @@ pub struct ItemPatch<'a> {
     pub min_level: Option<u8>,
     pub min_account_age_s: Option<u32>,
     pub admit_per_s: Option<u32>,
+    pub draw_ms: Option<u32>,
 }
 
 impl<'a> ItemPatch<'a> {
-    /// The settings of a new item: price 0, currency CNY, cap 1, payment on order, no gate.
+    /// The settings of a new item: price 0, currency CNY, cap 1, payment on order, no gate,
+    /// no draw.
     ///
     /// # Errors
     /// Names a field that has no default and is missing.
@@ -166,6 +171,7 @@ impl<'a> ItemPatch<'a> {
             min_level: 0,
             min_account_age_s: 0,
             admit_per_s: 0,
+            draw_ms: 0,
         };
         Ok((self.over(&blank), stock))
     }
@@ -186,6 +192,7 @@ impl<'a> ItemPatch<'a> {
             min_level: self.min_level.unwrap_or(spec.min_level),
             min_account_age_s: self.min_account_age_s.unwrap_or(spec.min_account_age_s),
             admit_per_s: self.admit_per_s.unwrap_or(spec.admit_per_s),
+            draw_ms: self.draw_ms.unwrap_or(spec.draw_ms),
         }
     }
 }
@@ -264,6 +271,8 @@ pub enum Refusal {
     HoldExpired,
     /// It was paid under another reference.
     AlreadyPaid,
+    /// It is an entry that was not drawn yet.
+    NotDrawn,
     /// A withdrawal above what is available.
     StockInUse {
         /// Units available.
@@ -271,7 +280,7 @@ pub enum Refusal {
     },
     /// A setting that cannot be.
     Invalid(FieldError),
-    /// A table is full.
+    /// A table is full, or the item's draw is being held: nothing was touched, ask again.
     Overloaded,
 }
 
@@ -311,7 +320,9 @@ pub struct ItemView<'a> {
     pub sold: u64,
     /// Orders accepted, whatever became of them.
     pub accepted: u32,
-    /// Paused, closed, ended: see [`crate::gauge::Rules`].
+    /// Its draw, if it has one.
+    pub draw: Option<DrawView>,
+    /// Paused, closed, ended, drawn: see [`crate::gauge::Rules`].
     pub flags: u8,
     /// How often its window moved or it was closed: a ticket is good for one epoch.
     pub epoch: u32,

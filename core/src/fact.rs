@@ -4,6 +4,7 @@
 //! — so that none of them has to decide anything again. How it is laid out in
 //! bytes is the log's business (`persist`). Next: [`crate::command`].
 
+use crate::draw::DrawSeed;
 use crate::item::{ItemSpec, OrderState, coded};
 use crate::types::{ItemId, Quantity};
 use crate::types::{OrderId, UnixMillis};
@@ -21,6 +22,8 @@ pub enum Fact<'a> {
         spec: ItemSpec<'a>,
         /// Its stock.
         granted: u64,
+        /// The seed of its draw; none without one.
+        seed: DrawSeed,
         /// Who created it.
         actor: &'a str,
     },
@@ -32,6 +35,8 @@ pub enum Fact<'a> {
         item: ItemId,
         /// Its new settings, all of them.
         spec: ItemSpec<'a>,
+        /// The seed of its draw: once there is one it stays.
+        seed: DrawSeed,
         /// Who changed them.
         actor: &'a str,
     },
@@ -90,6 +95,33 @@ pub enum Fact<'a> {
         payment_ref: &'a [u8],
         /// Who moved it: [`ACTOR_BUYER`], [`ACTOR_CLOCK`], or the merchant.
         actor: &'a str,
+    },
+    /// An item's draw was held: what it came from is fixed, and the seed a secret no longer.
+    /// An [`Fact::EntryDrawn`] for each entry follows, in order of rank.
+    DrawHeld {
+        /// When; not before the end of the draw phase.
+        at_ms: UnixMillis,
+        /// Which.
+        item: ItemId,
+        /// Entries that take part.
+        entries: u32,
+        /// Units to be won: what was available, or none if the sale was over.
+        units: u64,
+        /// The seed.
+        seed: DrawSeed,
+    },
+    /// An entry was drawn.
+    EntryDrawn {
+        /// When.
+        at_ms: UnixMillis,
+        /// Which.
+        order: OrderId,
+        /// Its units, repeated so that a reader needs no table of orders.
+        quantity: Quantity,
+        /// The state in which a purchase begins if it won, else [`OrderState::Lost`].
+        to: OrderState,
+        /// When it expires unpaid; zero = never.
+        pay_by_ms: UnixMillis,
     },
     /// A buyer was put on the blocklist or taken off it.
     BuyerBlocked {
@@ -164,6 +196,8 @@ impl Fact<'_> {
             | Fact::ItemSwitched { at_ms, .. }
             | Fact::OrderPlaced { at_ms, .. }
             | Fact::OrderMoved { at_ms, .. }
+            | Fact::DrawHeld { at_ms, .. }
+            | Fact::EntryDrawn { at_ms, .. }
             | Fact::BuyerBlocked { at_ms, .. }
             | Fact::OrderImported { at_ms, .. }
             | Fact::ClockMark { at_ms } => at_ms,
@@ -176,9 +210,11 @@ impl Fact<'_> {
             Fact::ItemCreated { item, .. }
             | Fact::ItemChanged { item, .. }
             | Fact::StockAdjusted { item, .. }
-            | Fact::ItemSwitched { item, .. } => Some(item),
+            | Fact::ItemSwitched { item, .. }
+            | Fact::DrawHeld { item, .. } => Some(item),
             Fact::OrderPlaced { order, .. }
             | Fact::OrderMoved { order, .. }
+            | Fact::EntryDrawn { order, .. }
             | Fact::OrderImported { order, .. } => Some(order.item()),
             Fact::BuyerBlocked { .. } | Fact::ClockMark { .. } => None,
         }
@@ -193,6 +229,8 @@ impl Fact<'_> {
             Fact::ItemSwitched { .. } => "item_switched",
             Fact::OrderPlaced { .. } => "order_placed",
             Fact::OrderMoved { .. } => "order_moved",
+            Fact::DrawHeld { .. } => "draw_held",
+            Fact::EntryDrawn { .. } => "entry_drawn",
             Fact::BuyerBlocked { .. } => "buyer_blocked",
             Fact::OrderImported { .. } => "order_imported",
             Fact::ClockMark { .. } => "clock_mark",

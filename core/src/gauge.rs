@@ -41,6 +41,8 @@ impl Rules {
     pub const CLOSED: u8 = 2;
     /// See [`Self::PAUSED`].
     pub const ENDED: u8 = 4;
+    /// Bit 3: its draw was held.
+    pub const DRAWN: u8 = 8;
 
     pub(crate) fn new(flags: u8, spec: &ItemSpec<'_>) -> Self {
         Self(

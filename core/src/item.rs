@@ -3,7 +3,8 @@
 //! Pure values and their checks. Next: [`crate::fact`].
 
 use crate::limits::{
-    CURRENCY_BYTES, HOLD_MS_MAX, ITEM_NAME_BYTES_MAX, PRICE_MINOR_MAX, QUANTITY_MAX, UNIX_MILLIS_MAX,
+    CURRENCY_BYTES, DRAW_MS_MAX, DRAW_MS_MIN, HOLD_MS_MAX, ITEM_NAME_BYTES_MAX, PRICE_MINOR_MAX,
+    QUANTITY_MAX, UNIX_MILLIS_MAX,
 };
 use crate::types::UnixMillis;
 
@@ -75,9 +76,11 @@ coded!(ChallengeRule { Never = "never", Suspicious = "suspicious", Always = "alw
 /// ```text
 ///            on_order ─▶ confirmed ──┐
 /// purchase ─ hold ─────▶ held ───────┼─▶ paid ─▶ refunded
-///            on_payment ▶ pending ───┘
-///                          │ any of the three: cancelled
-///                          │ held, pending:    expired
+///     ▲      on_payment ▶ pending ───┘
+///     │ won                │ any of the three: cancelled
+///     │                    │ held, pending:    expired
+/// purchase in a draw ─▶ entered ─▶ lost
+///                          │ before the draw:  cancelled
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
@@ -96,6 +99,10 @@ pub enum OrderState {
     Expired = 5,
     /// Paid and then reversed; units given back.
     Refunded = 6,
+    /// An entry in a draw; no units yet.
+    Entered = 7,
+    /// Drawn, and no units were left for it.
+    Lost = 8,
 }
 
 coded!(OrderState {
@@ -106,6 +113,8 @@ coded!(OrderState {
     Cancelled = "cancelled",
     Expired = "expired",
     Refunded = "refunded",
+    Entered = "entered",
+    Lost = "lost",
 });
 
 /// Which of an item's three piles holds the units of an order.
@@ -120,6 +129,9 @@ pub enum Pile {
 }
 
 impl OrderState {
+    /// How many states there are; their codes lie below.
+    pub const COUNT: usize = 9;
+
     /// The state in which an order of an item with this payment kind begins.
     pub const fn initial(payment: Payment) -> Self {
         match payment {
@@ -133,12 +145,14 @@ impl OrderState {
         match self {
             Self::Confirmed | Self::Paid => Pile::Sold,
             Self::Held => Pile::Held,
-            Self::Pending | Self::Cancelled | Self::Expired | Self::Refunded => Pile::Available,
+            Self::Pending | Self::Cancelled | Self::Expired | Self::Refunded | Self::Entered | Self::Lost => {
+                Pile::Available
+            }
         }
     }
     /// Whether it counts against the buyer's cap.
     pub const fn counts_to_cap(self) -> bool {
-        matches!(self, Self::Confirmed | Self::Held | Self::Pending | Self::Paid)
+        matches!(self, Self::Confirmed | Self::Held | Self::Pending | Self::Paid | Self::Entered)
     }
 }
 
@@ -172,9 +186,16 @@ pub struct ItemSpec<'a> {
     pub min_account_age_s: u32,
     /// Purchases admitted per second; 0 = no limit.
     pub admit_per_s: u32,
+    /// How long from the opening on purchases are entries in a draw, in milliseconds; 0 = no draw.
+    pub draw_ms: u32,
 }
 
 impl ItemSpec<'_> {
+    /// When the draw is held, if there is one: the first moment after its entries.
+    pub const fn draws_at_ms(&self) -> UnixMillis {
+        UnixMillis(self.opens_at_ms.0 + self.draw_ms as u64)
+    }
+
     /// Checks each setting by itself and against the others.
     ///
     /// # Errors
@@ -192,6 +213,10 @@ impl ItemSpec<'_> {
         ensure(self.opens_at_ms < self.closes_at_ms, "closes_at_ms", "must be after opens_at_ms")?;
         ensure((1..=QUANTITY_MAX).contains(&self.cap), "cap", "must be 1 to 1000000")?;
         ensure(self.hold_ms <= HOLD_MS_MAX, "hold_ms", "longer than 30 days")?;
+        let draw_fits = matches!(self.draw_ms, 0 | DRAW_MS_MIN..=DRAW_MS_MAX);
+        ensure(draw_fits, "draw_ms", "must be 0, or 1000 to 604800000 (7 days)")?;
+        let drawn_in_time = self.draw_ms == 0 || self.draws_at_ms() < self.closes_at_ms;
+        ensure(drawn_in_time, "draw_ms", "the draw must be held before closes_at_ms")?;
         let hold_given = self.payment != Payment::Hold || self.hold_ms > 0;
         ensure(hold_given, "hold_ms", "must be above 0 when payment is hold")?;
         // A challenge stands before a ticket; without one it would do nothing.

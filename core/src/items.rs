@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use crate::command::ItemView;
+use crate::draw::{Draw, DrawRow, DrawSeed, DrawView, Held};
 use crate::filter::Filter;
 use crate::gauge::{Gauge, Rules};
 use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
@@ -33,6 +34,8 @@ pub(crate) struct Item {
     cap: u32,
     min_account_age_s: u32,
     admit_per_s: u32,
+    draw_ms: u32,
+    draw: Option<Box<Draw>>,
     currency: [u8; CURRENCY_BYTES],
     payment: Payment,
     ticket: TicketRule,
@@ -61,6 +64,7 @@ impl Item {
             min_level: self.min_level,
             min_account_age_s: self.min_account_age_s,
             admit_per_s: self.admit_per_s,
+            draw_ms: self.draw_ms,
         }
     }
 
@@ -86,6 +90,7 @@ impl Item {
         self.min_level = spec.min_level;
         self.min_account_age_s = spec.min_account_age_s;
         self.admit_per_s = spec.admit_per_s;
+        self.draw_ms = spec.draw_ms;
         self.show();
     }
 
@@ -123,6 +128,89 @@ impl Item {
         }
     }
 
+    // ---- its draw ----
+
+    /// When its draw is held, if it has one.
+    pub(crate) fn draws_at_ms(&self) -> Option<UnixMillis> {
+        (self.draw_ms != 0).then(|| UnixMillis(self.opens_at_ms.0 + u64::from(self.draw_ms)))
+    }
+
+    /// Whether a purchase is an entry now.
+    pub(crate) fn takes_entries(&self, now: UnixMillis) -> bool {
+        let ahead = self.draws_at_ms().is_some_and(|draws_at| now < draws_at);
+        ahead && now >= self.opens_at_ms && !self.has(Rules::DRAWN)
+    }
+
+    /// Whether its draw has begun, so that its time and length are fixed.
+    pub(crate) const fn draw_has_begun(&self, now: UnixMillis) -> bool {
+        self.draw_ms != 0 && now.0 >= self.opens_at_ms.0
+    }
+
+    /// Whether its draw is to be held: it waits while the item is paused, unless it is over.
+    pub(crate) fn draw_is_due(&self, now: UnixMillis) -> bool {
+        let due = self.draws_at_ms().is_some_and(|draws_at| draws_at <= now);
+        due && !self.has(Rules::DRAWN) && (self.over() || !self.has(Rules::PAUSED))
+    }
+
+    /// Whether its draw was held and entries are left to be drawn.
+    pub(crate) fn is_drawing(&self) -> bool {
+        self.has(Rules::DRAWN) && self.entered() > 0
+    }
+
+    /// Whether nothing may give or take its units or touch its entries, so that the draw
+    /// depends on what it came from alone.
+    pub(crate) fn is_frozen(&self, now: UnixMillis) -> bool {
+        self.draw_is_due(now) || self.is_drawing()
+    }
+
+    /// Orders that stand at `entered`.
+    pub(crate) fn entered(&self) -> u32 {
+        self.draw.as_ref().map_or(0, |draw| draw.entered)
+    }
+
+    pub(crate) fn seed(&self) -> DrawSeed {
+        self.draw.as_ref().map_or(DrawSeed::NONE, |draw| draw.seed)
+    }
+
+    pub(crate) fn draw_row(&self) -> Option<DrawRow> {
+        self.draw.as_ref().and_then(|draw| draw.row())
+    }
+
+    /// The draw that was held.
+    pub(crate) fn held_draw(&self) -> Option<&Held> {
+        self.draw.as_ref().and_then(|draw| draw.held.as_ref())
+    }
+
+    pub(crate) fn held_draw_mut(&mut self) -> Option<&mut Held> {
+        self.draw.as_mut().and_then(|draw| draw.held.as_mut())
+    }
+
+    /// Keeps the seed; none leaves it as it is.
+    pub(crate) fn set_seed(&mut self, seed: DrawSeed) {
+        if !seed.is_none() && seed != self.seed() {
+            let entered = self.entered();
+            let mut draw = Draw::new(self.id(), seed);
+            draw.entered = entered;
+            self.draw = Some(Box::new(draw));
+        }
+    }
+
+    /// Counts orders that came to stand at `entered`, or do so no longer.
+    pub(crate) fn count_entered(&mut self, more: i32) {
+        let id = self.id();
+        let draw = self.draw.get_or_insert_with(|| Box::new(Draw::new(id, DrawSeed::NONE)));
+        draw.entered = draw.entered.checked_add_signed(more).expect("each entry is counted once");
+    }
+
+    /// Notes that the draw was held.
+    pub(crate) fn set_held(&mut self, held: Held) {
+        if let Some(draw) = &mut self.draw {
+            draw.held = Some(held);
+        }
+        self.flags |= Rules::DRAWN;
+        self.show();
+    }
+
     /// Takes new flags and shows them to all cores; being closed begins a new epoch.
     pub(crate) fn set_flags(&mut self, flags: u8) {
         let closed = (flags ^ self.flags) & Rules::CLOSED != 0;
@@ -131,7 +219,8 @@ impl Item {
         self.show();
     }
 
-    fn show(&self) {
+    /// Shows its settings and flags to all cores, under a new version.
+    pub(crate) fn show(&self) {
         self.gauge.show(&self.spec(), self.flags, self.epoch);
     }
 
@@ -188,12 +277,18 @@ impl Item {
             held: self.held,
             sold: self.sold,
             accepted: self.last_seq,
+            draw: self.draw_view(),
             flags: self.flags,
             epoch: self.epoch,
             version: self.version,
             shown_version: self.gauge.version(),
             lsn: self.lsn,
         }
+    }
+
+    fn draw_view(&self) -> Option<DrawView> {
+        let draw = self.draw.as_ref().filter(|draw| !draw.seed.is_none())?;
+        self.draws_at_ms().map(|draws_at_ms| draw.view(draws_at_ms))
     }
 
     /// Whether the filter of holders has to be made, or made larger, before one more enters.
@@ -210,6 +305,7 @@ pub(crate) struct NewItem<'a> {
     pub(crate) granted: u64,
     pub(crate) flags: u8,
     pub(crate) epoch: u32,
+    pub(crate) draw: Option<DrawRow>,
 }
 
 /// The items of a shard, found by number.
@@ -229,7 +325,7 @@ impl Items {
 
     /// Adds an item whose number is not there yet.
     pub(crate) fn insert(&mut self, new: &NewItem<'_>) -> u32 {
-        let NewItem { id, spec, granted, flags, epoch } = *new;
+        let NewItem { id, spec, granted, flags, epoch, draw } = *new;
         let gauge = Arc::new(Gauge::new(id, self.rows.len() as u32));
         gauge.stock.give(granted);
         let mut item = Item {
@@ -249,6 +345,8 @@ impl Items {
             cap: 0,
             min_account_age_s: 0,
             admit_per_s: 0,
+            draw_ms: 0,
+            draw: draw.map(|row| Box::new(Draw::from_row(id, &row))),
             currency: spec.currency,
             payment: spec.payment,
             ticket: spec.ticket,

@@ -15,6 +15,7 @@
 //! use std::sync::Arc;
 //! use stampede_core::catalogue::Catalogue;
 //! use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
+//! use stampede_core::draw::DrawSeed;
 //! use stampede_core::fact::{Fact, FactSink};
 //! use stampede_core::shard::Shard;
 //! use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
@@ -40,7 +41,8 @@
 //!     closes_at_ms: Some(UnixMillis(2_000)),
 //!     ..ItemPatch::default()
 //! };
-//! sale.decide(now, &Command::PutItem { item, patch, actor: "shop" }, &mut copy);
+//! let put = Command::PutItem { item, patch, seed: DrawSeed::NONE, actor: "shop" };
+//! sale.decide(now, &put, &mut copy);
 //!
 //! let mut buy = |subject: &[u8]| {
 //!     let (buyer, quantity) = (secret.buyer(subject), Quantity::ONE);
@@ -63,6 +65,7 @@ pub mod admit;
 mod audit;
 pub mod catalogue;
 pub mod command;
+pub mod draw;
 pub mod fact;
 pub mod filter;
 pub mod gauge;

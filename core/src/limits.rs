@@ -30,6 +30,11 @@ pub const UNIX_MILLIS_MAX: u64 = 253_402_300_799_999;
 /// Longest hold, in milliseconds (30 days); fits the 32 bits that an order keeps of it.
 pub const HOLD_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
+/// Shortest and longest draw phase, in milliseconds (1 s, 7 days).
+pub const DRAW_MS_MIN: u32 = 1_000;
+/// See [`DRAW_MS_MIN`].
+pub const DRAW_MS_MAX: u32 = 7 * 24 * 3_600_000;
+
 /// Most items in one engine; sizes the catalogue, whose memory is only touched when used.
 pub const ITEMS_MAX: usize = 1 << 21;
 /// Most orders kept by one shard; beyond it purchases are refused as `overloaded`.

@@ -23,8 +23,16 @@ use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// "No row" in a link.
 const NONE: u32 = u32::MAX;
-/// Bits of `units_state` that hold the state; the units lie above.
-const STATE_BITS: u32 = 3;
+/// Bits of `units_state` that hold the state; the marks lie above, the units above those.
+const STATE_BITS: u32 = 4;
+/// The mark of an order that was placed as an entry in a draw.
+const ENTRY: u32 = 1 << STATE_BITS;
+/// The mark of an entry that was drawn.
+const DRAWN: u32 = 2 << STATE_BITS;
+/// Where the units begin.
+const UNITS_SHIFT: u32 = STATE_BITS + 2;
+/// Bits of a time in milliseconds; those above hold what does not fit `pay_within_ms`.
+const TIME_BITS: u32 = 48;
 /// Orders looked at for the one that used the cap; a buyer who cancelled more gets no hint.
 const CAP_HINT_STEPS_MAX: usize = 64;
 
@@ -32,12 +40,14 @@ struct Order {
     id: OrderId,
     lsn: Lsn,
     state_lsn: Lsn,
+    /// The time, and above its [`TIME_BITS`] the upper part of the time to pay within.
     created_at_ms: u64,
     key_hash: u64,
     payment_ref_hash: u64,
     holding: u32,
     previous: u32,
-    /// `pay_by_ms - created_at_ms`, at most `HOLD_MS_MAX`; 0 = never expires.
+    /// The lower part of `pay_by_ms - created_at_ms`; 0 in all = never expires. An entry may
+    /// have been drawn long after it was placed.
     pay_within_ms: u32,
     units_state: u32,
 }
@@ -55,12 +65,14 @@ struct Holding {
 const _: () = {
     assert!(size_of::<Order>() == 64);
     assert!(size_of::<Holding>() == 40);
-    assert!(crate::limits::QUANTITY_MAX < 1 << (32 - STATE_BITS));
+    assert!(crate::limits::QUANTITY_MAX < 1 << (32 - UNITS_SHIFT));
+    assert!(OrderState::COUNT <= 1 << STATE_BITS);
+    assert!(crate::limits::UNIX_MILLIS_MAX + crate::limits::HOLD_MS_MAX < 1 << TIME_BITS);
 };
 
 impl Order {
     fn quantity(&self) -> Quantity {
-        Quantity::new(u64::from(self.units_state >> STATE_BITS)).expect("checked when placed")
+        Quantity::new(u64::from(self.units_state >> UNITS_SHIFT)).expect("checked when placed")
     }
     fn state(&self) -> OrderState {
         let code = self.units_state & ((1 << STATE_BITS) - 1);
@@ -69,11 +81,20 @@ impl Order {
     fn set_state(&mut self, state: OrderState) {
         self.units_state = (self.units_state >> STATE_BITS) << STATE_BITS | u32::from(state.code());
     }
+    const fn created_at_ms(&self) -> UnixMillis {
+        UnixMillis(self.created_at_ms & ((1 << TIME_BITS) - 1))
+    }
     fn pay_by_ms(&self) -> UnixMillis {
-        match self.pay_within_ms {
+        let upper = self.created_at_ms >> TIME_BITS;
+        match upper << 32 | u64::from(self.pay_within_ms) {
             0 => UnixMillis(0),
-            within => UnixMillis(self.created_at_ms + u64::from(within)),
+            within => UnixMillis(self.created_at_ms().0 + within),
         }
+    }
+    fn set_times(&mut self, created_at_ms: UnixMillis, pay_by_ms: UnixMillis) {
+        let within = pay_by_ms.0.saturating_sub(created_at_ms.0);
+        self.created_at_ms = within >> 32 << TIME_BITS | created_at_ms.0;
+        self.pay_within_ms = within as u32;
     }
 }
 
@@ -88,6 +109,8 @@ pub(crate) struct NewOrder<'a> {
     pub(crate) state_lsn: Lsn,
     pub(crate) key_hash: u64,
     pub(crate) payment_ref_hash: u64,
+    pub(crate) entry: bool,
+    pub(crate) drawn: bool,
     pub(crate) buyer: BuyerHash,
     pub(crate) subject: &'a [u8],
 }
@@ -191,6 +214,13 @@ impl OrderBook {
         self.by_key.find(hash_key(holding, key_hash), same)
     }
 
+    /// The entry of the holding that waits to be drawn; a buyer has one at most.
+    pub(crate) fn entered(&self, holding: u32) -> Option<OrderId> {
+        let newest_first = self.chain(holding).take(CAP_HINT_STEPS_MAX);
+        let mut orders = newest_first.map(|slot| self.orders.get(slot));
+        orders.find(|order| order.state() == OrderState::Entered).map(|order| order.id)
+    }
+
     /// A live order of the holding, if one is near the end of its list.
     pub(crate) fn live_order(&self, holding: u32) -> Option<OrderId> {
         let newest_first = self.chain(holding).take(CAP_HINT_STEPS_MAX);
@@ -207,7 +237,7 @@ impl OrderBook {
             order: order.id,
             quantity: order.quantity(),
             state: order.state(),
-            created_at_ms: UnixMillis(order.created_at_ms),
+            created_at_ms: order.created_at_ms(),
             pay_by_ms: order.pay_by_ms(),
             lsn: order.lsn,
             state_lsn: order.state_lsn,
@@ -216,6 +246,14 @@ impl OrderBook {
 
     pub(crate) fn key_hash(&self, slot: u32) -> u64 {
         self.orders.get(slot).key_hash
+    }
+    /// Whether the order was placed as an entry in a draw.
+    pub(crate) fn is_entry(&self, slot: u32) -> bool {
+        self.orders.get(slot).units_state & ENTRY != 0
+    }
+    /// Whether it is an entry that was drawn.
+    pub(crate) fn is_drawn(&self, slot: u32) -> bool {
+        self.orders.get(slot).units_state & DRAWN != 0
     }
     pub(crate) fn payment_ref_hash(&self, slot: u32) -> u64 {
         self.orders.get(slot).payment_ref_hash
@@ -235,18 +273,21 @@ impl OrderBook {
             Some(holding) => holding,
             None => self.insert_holding(new.buyer, item, new.subject),
         };
-        let slot = self.orders.push(Order {
+        let marks = if new.entry { ENTRY } else { 0 } | if new.drawn { DRAWN } else { 0 };
+        let mut order = Order {
             id: new.id,
             lsn: new.lsn,
             state_lsn: new.state_lsn,
-            created_at_ms: new.created_at_ms.0,
+            created_at_ms: 0,
             key_hash: new.key_hash,
             payment_ref_hash: new.payment_ref_hash,
             holding,
             previous: self.holdings.get(holding).last,
-            pay_within_ms: new.pay_by_ms.0.saturating_sub(new.created_at_ms.0) as u32,
-            units_state: new.quantity.get() << STATE_BITS | u32::from(new.state.code()),
-        });
+            pay_within_ms: 0,
+            units_state: new.quantity.get() << UNITS_SHIFT | marks | u32::from(new.state.code()),
+        };
+        order.set_times(new.created_at_ms, new.pay_by_ms);
+        let slot = self.orders.push(order);
         let row = self.holdings.get_mut(holding);
         row.last = slot;
         if new.state.counts_to_cap() {
@@ -300,6 +341,13 @@ impl OrderBook {
             (false, true) => holding.units += units,
             _ => {}
         }
+    }
+
+    /// Marks an entry as drawn and sets its deadline; its state is set beside.
+    pub(crate) fn set_drawn(&mut self, slot: u32, pay_by_ms: UnixMillis) {
+        let order = self.orders.get_mut(slot);
+        order.units_state |= DRAWN;
+        order.set_times(order.created_at_ms(), pay_by_ms);
     }
 
     /// The slots of a buyer's orders, of one item or of all, with numbers above `after`, in ascending order, at most `limit`.

@@ -12,6 +12,7 @@
 
 mod apply;
 mod decide;
+mod drawing;
 mod read;
 mod rows;
 
@@ -19,12 +20,14 @@ pub use apply::ApplyError;
 pub use read::OwnedOrder;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use crate::audit::Audit;
 use crate::catalogue::Catalogue;
+use crate::draw::Ranking;
 use crate::fact::{Fact, FactSink};
 use crate::filter::Filter;
 use crate::gauge::Gauge;
@@ -41,7 +44,8 @@ const CREATION_RESERVE_MAX: u64 = 1 << 17;
 /// Stock from which on the filter of holders is made with the item, whole, rather than at the
 /// first purchase: making a large one would hold up the opening.
 const HOLDERS_AHEAD_MIN: u64 = 1 << 16;
-/// Buyers for which a smaller item's filter is made at first; most items sell little.
+/// Buyers for which a smaller item's filter is made at first; most items sell little. Of one
+/// with a draw the stock says nothing about the number of entries.
 const HOLDERS_FIRST_MAX: u64 = 1 << 12;
 
 /// Something that falls due: when, and the row (order or item) that it concerns.
@@ -58,6 +62,13 @@ pub struct Shard {
     audit: Audit,
     holds: BinaryHeap<Due>,
     windows: BinaryHeap<Due>,
+    draws: BinaryHeap<Due>,
+    /// Items whose draw was held and is being worked off, in turn.
+    drawing: VecDeque<u32>,
+    /// The ranking of the first of them, made when it is needed.
+    ranking: Option<Ranking>,
+    /// Holds that fell due in the middle of a draw and wait for its end.
+    postponed: Vec<Due>,
     clock: UnixMillis,
     lsn: Lsn,
 }
@@ -79,6 +90,10 @@ impl Shard {
             audit: Audit::new(),
             holds: BinaryHeap::new(),
             windows: BinaryHeap::new(),
+            draws: BinaryHeap::new(),
+            drawing: VecDeque::new(),
+            ranking: None,
+            postponed: Vec::new(),
             clock: UnixMillis(0),
             lsn: Lsn::ZERO,
         }
@@ -107,7 +122,8 @@ impl Shard {
     /// When [`Self::tick`] next has something to do, if ever.
     pub fn next_due(&self) -> Option<UnixMillis> {
         let due = |heap: &BinaryHeap<Due>| heap.peek().map(|Reverse((due, _))| *due);
-        [due(&self.holds), due(&self.windows)].into_iter().flatten().min()
+        let drawing = (!self.drawing.is_empty()).then_some(UnixMillis(0));
+        [due(&self.holds), due(&self.windows), due(&self.draws), drawing].into_iter().flatten().min()
     }
 
     /// Makes room for that many orders before a replay, so that no table has to grow under it.
@@ -139,6 +155,7 @@ impl Shard {
             row.gauge.publish_holders(Filter::for_buyers(granted));
         }
         self.windows.push(Reverse((new.spec.closes_at_ms, slot)));
+        self.expect_draw(slot);
         self.orders.reserve(granted.min(CREATION_RESERVE_MAX) as usize);
         slot
     }
@@ -152,6 +169,9 @@ impl Shard {
         let row = self.items.get_mut(item);
         row.last_seq = new.id.seq();
         row.repile(u64::from(new.quantity.get()), crate::item::Pile::Available, new.state.pile());
+        if new.state == OrderState::Entered {
+            row.count_entered(1);
+        }
         row.touch(new.state_lsn);
         slot
     }
@@ -163,6 +183,9 @@ impl Shard {
         let item = self.items.find(order.order.item()).expect("an order has its item");
         let row = self.items.get_mut(item);
         row.repile(u64::from(order.quantity.get()), order.state.pile(), to.pile());
+        if order.state == OrderState::Entered {
+            row.count_entered(-1);
+        }
         row.touch(lsn);
     }
 
@@ -171,6 +194,7 @@ impl Shard {
         let row = self.items.get(item);
         if row.holders_outgrown() {
             let size = match row.last_seq {
+                0 if row.draws_at_ms().is_some() => HOLDERS_AHEAD_MIN,
                 0 => row.granted.clamp(1, HOLDERS_FIRST_MAX),
                 orders => row.granted.max(4 * u64::from(orders)),
             };
@@ -188,15 +212,37 @@ impl Shard {
         if reference.is_empty() { 0 } else { self.secret.reference(reference) }
     }
 
-    /// Lets time pass: expires unpaid orders and ends windows, at most `budget` of them.
-    /// Returns how many facts it appended; the sink must have room for `budget`.
+    /// Lets time pass: holds draws and draws their entries, expires unpaid orders, ends
+    /// windows, until nothing is due or `budget` facts were appended; the sink must have
+    /// room for them. Returns how many they were.
+    ///
+    /// A large draw leaves at least half of the budget to what else is due.
     pub fn tick(&mut self, now: UnixMillis, budget: usize, sink: &mut impl FactSink) -> usize {
         let now = now.max(self.clock);
+        let mut appended = 0;
+        loop {
+            let before = appended;
+            appended += self.hold_draws(now, budget - appended, sink);
+            appended += self.draw_entries_due(now, (budget - appended).div_ceil(2), sink);
+            appended += self.expire_due(now, budget - appended, sink);
+            appended += self.end_windows(now, budget - appended, sink);
+            if appended == before {
+                return appended;
+            }
+        }
+    }
+
+    fn expire_due(&mut self, now: UnixMillis, budget: usize, sink: &mut impl FactSink) -> usize {
         let mut appended = 0;
         while appended < budget {
             let Some(slot) = pop_due(&mut self.holds, now) else { break };
             appended += usize::from(self.expire(now, slot, sink));
         }
+        appended
+    }
+
+    fn end_windows(&mut self, now: UnixMillis, budget: usize, sink: &mut impl FactSink) -> usize {
+        let mut appended = 0;
         while appended < budget {
             let Some(slot) = pop_due(&mut self.windows, now) else { break };
             appended += usize::from(self.end_window(now, slot, sink));
@@ -223,7 +269,7 @@ fn placed<'a>(fact: &Fact<'a>, lsn: Lsn, secret: &HashSecret) -> Option<NewOrder
     let hash = |reference: &[u8]| if reference.is_empty() { 0 } else { secret.reference(reference) };
     let row = |id: OrderId,
                quantity: Quantity,
-               state,
+               state: OrderState,
                at: (UnixMillis, UnixMillis),
                refs: (&[u8], &[u8]),
                subject| NewOrder {
@@ -236,6 +282,8 @@ fn placed<'a>(fact: &Fact<'a>, lsn: Lsn, secret: &HashSecret) -> Option<NewOrder
         state_lsn: lsn,
         key_hash: hash(refs.0),
         payment_ref_hash: hash(refs.1),
+        entry: matches!(state, OrderState::Entered | OrderState::Lost),
+        drawn: false,
         buyer: secret.buyer(subject),
         subject,
     };

@@ -4,6 +4,7 @@
 //! by subject, audit entries by LSN; and enter one in the same order. The piles
 //! of an item are not rows: they follow from its orders.
 
+use crate::draw::DrawRow;
 use crate::item::{ItemSpec, OrderState};
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -18,10 +19,12 @@ pub enum StateRow<'a> {
         spec: ItemSpec<'a>,
         /// Units granted so far, withdrawals taken off.
         granted: u64,
-        /// Paused, closed, ended: bits 0, 1, 2.
+        /// Paused, closed, ended, drawn: bits 0, 1, 2, 3.
         flags: u8,
         /// How often its window moved or it was closed: tickets are bound to it.
         epoch: u32,
+        /// Its draw, if it has a seed for one.
+        draw: Option<DrawRow>,
         /// How many facts changed it.
         version: u64,
         /// The sequence number of its last order.
@@ -49,6 +52,10 @@ pub enum StateRow<'a> {
         key_hash: u64,
         /// Keyed hash of its payment's reference; zero = none.
         payment_ref_hash: u64,
+        /// Whether it was placed as an entry in a draw.
+        entry: bool,
+        /// Whether it was drawn: an entry that was called off before was not.
+        drawn: bool,
         /// The buyer.
         subject: &'a [u8],
     },

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Ticket};
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, FactSink};
 use stampede_core::shard::Shard;
 use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
@@ -75,7 +76,7 @@ impl Sale {
             ..ItemPatch::default()
         };
         let item = ItemId::new(item).expect("valid");
-        let put = Command::PutItem { item, patch, actor: "test" };
+        let put = Command::PutItem { item, patch, seed: DrawSeed::NONE, actor: "test" };
         let outcome = self.shard.decide(NOW, &put, &mut self.sink);
         assert!(matches!(outcome, Outcome::Done { changed: true, .. }), "{outcome:?}");
     }

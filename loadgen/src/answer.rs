@@ -31,6 +31,10 @@ codes! {
     Won = "won",
     /// 201 with `Idempotent-Replay: true`: the same order again.
     Replayed = "replayed",
+    /// 202 (again or for the first time): an entry in a draw.
+    Entered = "entered",
+    /// The draw is over, and the entry was not among those that won.
+    Lost = "lost",
     /// Any 2xx in raw mode.
     Ok = "ok",
     /// Refused: no stock left.
@@ -81,6 +85,8 @@ codes! {
     NotCancellable = "not_cancellable",
     /// Refused: paid already, under another reference.
     AlreadyPaid = "already_paid",
+    /// Refused: an entry was to be paid before the draw.
+    NotDrawn = "not_drawn",
     /// Refused: somebody else changed the row first (a design with optimistic versions).
     VersionConflict = "version_conflict",
     /// Refused with a code that this list does not have.
@@ -117,7 +123,8 @@ impl Code {
     /// The kind of end.
     pub const fn class(self) -> Class {
         match self {
-            Self::Won | Self::Replayed | Self::Ok => Class::Winner,
+            // An entry has its order as any other; who won the draw is seen later.
+            Self::Won | Self::Replayed | Self::Entered | Self::Ok => Class::Winner,
             Self::TimedOut | Self::Reset | Self::BadAnswer | Self::ServerError => Class::Unknown,
             Self::Overloaded | Self::LogFull | Self::Draining | Self::KeyRunning => Class::Unknown,
             Self::Unsent => Class::Unsent,
@@ -125,7 +132,7 @@ impl Code {
         }
     }
     const fn is_refusal(self) -> bool {
-        let named = !matches!(self, Self::OtherRefusal | Self::ServerError);
+        let named = !matches!(self, Self::OtherRefusal | Self::ServerError | Self::Lost);
         let transport = matches!(self, Self::TimedOut | Self::Reset | Self::BadAnswer | Self::Unsent);
         named && !transport && !matches!(self.class(), Class::Winner)
     }
@@ -157,6 +164,7 @@ pub fn judge(status: u16, replay: bool, body: &[u8]) -> Judged {
     let refused = |code| Judged { code, acked: Acked::default() };
     match status {
         200..=202 => match acked(body) {
+            Some(acked) if is_in_state(body, "entered") => Judged { code: Code::Entered, acked },
             Some(acked) => Judged { code: if replay { Code::Replayed } else { Code::Won }, acked },
             None => refused(Code::BadAnswer),
         },
@@ -169,7 +177,12 @@ pub fn judge(status: u16, replay: bool, body: &[u8]) -> Judged {
 
 /// Whether a body shows an order that was decided and is not durable yet.
 pub fn is_accepted(body: &[u8]) -> bool {
-    memmem::find(body, b"\"state\":\"accepted\"").is_some()
+    is_in_state(body, "accepted")
+}
+
+/// Whether a body shows an order in this state.
+pub(crate) fn is_in_state(body: &[u8], state: &str) -> bool {
+    text_after(body, b"\"state\":\"") == Some(state)
 }
 
 /// The meaning of an answer to a request around a purchase, where every 2xx is well.
@@ -233,6 +246,11 @@ mod tests {
         let acked = Acked { order_id: 4_294_967_297, quantity: 2, created_at_ms: 7 };
         assert_eq!(judge(201, false, body), Judged { code: Code::Won, acked });
         assert_eq!(judge(201, true, body), Judged { code: Code::Replayed, acked });
+        let entry = String::from_utf8_lossy(body).replace("confirmed", "entered");
+        for replay in [false, true] {
+            let judged = judge(202, replay, entry.as_bytes());
+            assert_eq!(judged, Judged { code: Code::Entered, acked });
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub enum State {
     Accepted,
     /// Called off, expired or refunded: units given back.
     Gone,
+    /// Drawn, and nothing was left for it: it never had any units.
+    Lost,
 }
 
 impl State {
@@ -36,9 +38,10 @@ impl State {
         match name {
             "confirmed" | "paid" => Some(Self::Sold),
             "held" => Some(Self::Held),
-            "pending" => Some(Self::Pending),
+            "pending" | "entered" => Some(Self::Pending),
             "accepted" => Some(Self::Accepted),
             "cancelled" | "expired" | "refunded" => Some(Self::Gone),
+            "lost" => Some(Self::Lost),
             _ => None,
         }
     }
@@ -423,6 +426,8 @@ fn check_clients(history: &History, public: &Public<'_>, verdict: &mut Verdict) 
     check_keys(history, verdict);
     acked.sort_by_key(|entry| (entry.order_id, entry.done_10us));
     acked.dedup_by_key(|entry| entry.order_id);
+    // An entry takes no units, and may lose its place under the cap.
+    acked.retain(|entry| entry.code != Code::Entered);
     acked.sort_by_key(|entry| entry.done_10us);
     if !public.units_return {
         check_acked_units(&acked, public.stock, verdict);
@@ -496,7 +501,7 @@ fn check_stock(books: &Books<'_>, verdict: &mut Verdict) {
         match row.state {
             State::Sold => sold += units,
             State::Held => held += units,
-            State::Pending | State::Accepted | State::Gone => continue,
+            State::Pending | State::Accepted | State::Gone | State::Lost => continue,
         }
         if held + sold > totals.granted && held + sold - units <= totals.granted {
             let (order_id, granted) = (row.order_id, totals.granted);
@@ -532,7 +537,8 @@ fn check_cap(books: &Books<'_>, verdict: &mut Verdict) {
         return;
     }
     let mut units_of: HashMap<&str, u64> = HashMap::new();
-    for row in books.orders.iter().filter(|row| row.state != State::Gone) {
+    let counts = |row: &&OrderRow| !matches!(row.state, State::Gone | State::Lost);
+    for row in books.orders.iter().filter(counts) {
         let units = units_of.entry(&row.buyer).or_default();
         *units += u64::from(row.quantity);
         if *units > u64::from(cap) {

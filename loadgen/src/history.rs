@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::answer::{Class, Code};
 use crate::workload::{ITEMS_MAX, ItemPicker, Items, Names};
 
-const FORMAT: &str = "stampede-history-2";
+const FORMAT: &str = "stampede-history-3";
 const ENTRY_BYTES: usize = 32;
 /// Longest first line of a file: it holds a baseline per item.
 const HEADER_BYTES_MAX: u64 = 16 << 20;

@@ -22,7 +22,7 @@ pub enum Scenario {
     RedPacket,
     /// Trains before the holidays: holds, late payers, seats that come back
     Railway,
-    /// Few units, many accounts, only some of which may take part
+    /// Few units, many accounts, only some of which may take part: drawn, not raced for
     Lottery,
 }
 
@@ -99,6 +99,7 @@ const LOTTERY: &[Flag] = &[
     flag("--users", "20k"),
     flag("--levels", "10"),
     flag("--repeat", "10%"),
+    flag("--flow", "whole"),
 ];
 
 /// What all items of a scenario have in common.
@@ -110,6 +111,8 @@ struct Sale {
     hold_ms: u64,
     min_level: u8,
     price_minor: u64,
+    /// How long purchases are entries in a draw; 0 = no draw.
+    draw_ms: u64,
     /// From the creation to the opening: what comes before it is seen as `not_open`.
     opens_in_ms: u64,
 }
@@ -144,7 +147,8 @@ impl Scenario {
             }
             Self::Lottery => {
                 "One hundred units, twenty thousand accounts of ten levels; only level 5 and above may take part\n\
-                 (not_eligible). Winners who try again are refused by the cap (cap_reached)."
+                 (not_eligible). Whoever comes in the first five seconds enters a draw (entered; twice is\n\
+                 cap_reached) and looks afterwards who won: step `draw` counts won and lost."
             }
         }
     }
@@ -158,6 +162,7 @@ impl Scenario {
             hold_ms: 0,
             min_level: 0,
             price_minor: 100,
+            draw_ms: 0,
             opens_in_ms: 3_000,
         };
         match self {
@@ -171,7 +176,14 @@ impl Scenario {
                 opens_in_ms: 1_000,
                 ..plain
             },
-            Self::Lottery => Sale { name: "lottery", stock: 100, min_level: 5, opens_in_ms: 1_000, ..plain },
+            Self::Lottery => Sale {
+                name: "lottery",
+                stock: 100,
+                min_level: 5,
+                draw_ms: 5_000,
+                opens_in_ms: 1_000,
+                ..plain
+            },
         }
     }
 
@@ -181,7 +193,7 @@ impl Scenario {
         let body = |index: usize| {
             let name =
                 if items.count == 1 { sale.name.to_owned() } else { format!("{} {}", sale.name, index + 1) };
-            json!({
+            let mut body = json!({
                 "name": name,
                 "price_minor": sale.price_minor,
                 "currency": "CNY",
@@ -196,7 +208,11 @@ impl Scenario {
                 "min_level": sale.min_level,
                 "min_account_age_s": 0,
                 "admit_per_s": 0,
-            })
+            });
+            if sale.draw_ms > 0 {
+                body["draw_ms"] = sale.draw_ms.into();
+            }
+            body
         };
         items.numbers().enumerate().map(|(index, item)| (item, body(index))).collect()
     }
@@ -279,7 +295,9 @@ mod tests {
         let number = |name: &str| body[name].as_u64().unwrap_or_else(|| panic!("{name} in {body}"));
         assert!(number("opens_at_ms") < number("closes_at_ms") && number("cap") >= 1 && number("stock") > 0);
         assert_eq!(body["payment"] == "hold", number("hold_ms") > 0, "{body}");
-        assert_eq!(body.as_object().unwrap().len(), 14, "{body}");
+        let draw_ms = body["draw_ms"].as_u64().unwrap_or(0);
+        assert!(number("opens_at_ms") + draw_ms < number("closes_at_ms") && draw_ms != 1, "{body}");
+        assert_eq!(body.as_object().unwrap().len(), 14 + usize::from(draw_ms > 0), "{body}");
     }
 
     fn parse(words: &str) -> Result<LoadArgs, String> {

@@ -8,7 +8,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done; for `serve`: stopped in order |
-//! | 1 | could not be done, or a check failed (`doctor`, `log verify`) |
+//! | 1 | could not be done, or a check failed (`doctor`, `log verify`, `draw verify`) |
 //! | 2 | the command line cannot be understood |
 //! | 74 | `serve`: the log could not be written; what was acknowledged is safe |
 //! | 75 | `serve`: told to end at once, or the shutdown's deadline came |
@@ -27,6 +27,7 @@ mod args;
 mod check_config;
 mod completions;
 mod doctor;
+mod draw;
 mod log;
 mod migrate;
 mod serve;
@@ -51,6 +52,7 @@ Examples:
   stampede serve --config shop.toml         serve
   stampede token --demo --sub alice         a buyer's token to play with
   stampede log verify stampede-demo         is everything right that was written?
+  stampede draw verify http://shop --item 4 was the draw right?
 
 Every setting is a key of the TOML file and an environment variable (limits.connections is
 STAMPEDE_LIMITS_CONNECTIONS); the common ones are flags. A flag wins over the environment, that
@@ -80,6 +82,9 @@ enum Command {
     /// Look into a log, or verify it
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Recompute the result of a draw
+    #[command(subcommand)]
+    Draw(draw::DrawCommand),
     /// Make a signed buyer's token
     Token(token::TokenArgs),
     /// Make a new key for purchase tickets; the former one stays good beside it
@@ -144,6 +149,7 @@ fn act(command: Command, serve: Serve) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Migrate(args) => migrate::run(&args, out),
         Command::Log(command) => log::run(&command, out),
+        Command::Draw(command) => draw::run(&command, out),
         Command::Token(args) => token::run(&args, out),
         Command::RotateTicketKey(args) => ticket_keys::rotate(&args, out),
         Command::Version => version::run(out),

@@ -22,6 +22,7 @@ pub mod answer;
 pub mod body;
 pub(crate) mod chars;
 pub mod conn;
+pub mod draw;
 pub mod head;
 pub(crate) mod json;
 pub mod json_out;

@@ -6,12 +6,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use stampede_core::command::{Command, ItemPatch, Outcome};
+use stampede_core::draw::DrawSeed;
 use stampede_core::item::{ChallengeRule, TicketRule};
 use stampede_core::types::{ItemId, UnixMillis};
+use stampede_net::engine::home::{Client, Home};
 
-use rig::{CLIENTS, Rig};
+use rig::{Rig, connect};
 
 #[path = "common/rig.rs"]
 mod rig;
@@ -65,11 +68,91 @@ const ROUNDS: (u64, u64) = (64, 256);
 /// Tables grow in chunks, each for many orders: so many purchases per allocation at least.
 const PURCHASES_PER_CHUNK: u64 = 1_000;
 
+/// Buyers that ask at the same time.
+const CLIENTS: usize = 32;
+/// Longest wait for an answer.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// The digits of a purchase's number.
+const BLANK: &str = "##########";
+
+/// Buyers at core 0 of an engine that is driven by hand.
+struct Crowd {
+    rig: Rig,
+    clients: Vec<Client>,
+    request: Vec<u8>,
+    /// Where the number of the purchase stands in the request.
+    numbers_at: [usize; 2],
+    purchases: u64,
+}
+
+impl Crowd {
+    fn at(mut rig: Rig) -> Self {
+        let clients = (0..CLIENTS).map(|_| connect(&mut rig.homes[0])).collect();
+        let (request, numbers_at) = request(rig.item);
+        Self { rig, clients, request, numbers_at, purchases: 0 }
+    }
+
+    /// Every client buys once, with a key of its own, as a buyer whom nobody has seen before,
+    /// and gets the order when it is durable.
+    fn round(&mut self) {
+        for client in &mut self.clients {
+            self.purchases += 1;
+            for at in self.numbers_at {
+                write_number(self.purchases, &mut self.request[at..at + BLANK.len()]);
+            }
+            let now_ms = self.rig.homes[0].read_clock().mono_ms;
+            assert_eq!(client.conn.feed(&self.request, now_ms), self.request.len());
+            client.out.clear();
+            self.rig.homes[0].serve(client);
+        }
+        let begin = Instant::now();
+        let mut owed = CLIENTS;
+        while owed > 0 {
+            assert!(begin.elapsed() < WAIT_MAX, "{owed} answers of {CLIENTS} do not come");
+            for home in &mut self.rig.homes {
+                home.read_clock();
+                while home.pump() {}
+            }
+            owed = 0;
+            for client in &mut self.clients {
+                self.rig.homes[0].serve(client);
+                owed += usize::from(client.out.is_empty());
+            }
+            std::thread::yield_now();
+        }
+        for client in &self.clients {
+            assert!(client.out.starts_with(b"HTTP/1.1 201 "), "{}", client.out.escape_ascii());
+        }
+        self.rig.homes.iter_mut().for_each(Home::tick);
+    }
+}
+
+/// A purchase with blanks for its number, and where they are.
+fn request(item: ItemId) -> (Vec<u8>, [usize; 2]) {
+    let text = format!(
+        "POST /v1/items/{}/orders HTTP/1.1\r\nHost: shop\r\nX-Buyer: buyer-{BLANK}\r\n\
+         Idempotency-Key: key-{BLANK}\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n\
+         {{\"quantity\":1}}",
+        item.get()
+    );
+    let mut blanks = text.match_indices(BLANK).map(|(at, _)| at);
+    let numbers_at = [blanks.next().expect("the buyer"), blanks.next().expect("the key")];
+    (text.into_bytes(), numbers_at)
+}
+
+fn write_number(number: u64, digits: &mut [u8]) {
+    let mut rest = number;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+}
+
 /// Allocations during so many rounds: of this thread, of all others.
-fn allocations(rig: &mut Rig, rounds: u64) -> (u64, u64) {
+fn allocations(crowd: &mut Crowd, rounds: u64) -> (u64, u64) {
     let elsewhere = ELSEWHERE.load(Ordering::Relaxed);
     HERE.set(Some(0));
-    (0..rounds).for_each(|_| rig.round());
+    (0..rounds).for_each(|_| crowd.round());
     let here = HERE.replace(None).unwrap_or_default();
     (here, ELSEWHERE.load(Ordering::Relaxed) - elsewhere)
 }
@@ -82,10 +165,10 @@ fn turn() -> MutexGuard<'static, ()> {
 
 fn check(cores: usize) {
     let _turn = turn();
-    let mut rig = Rig::new(cores);
-    let (warming, _) = allocations(&mut rig, ROUNDS.0);
+    let mut crowd = Crowd::at(Rig::new(cores));
+    let (warming, _) = allocations(&mut crowd, ROUNDS.0);
     assert!(warming > 0, "the counter counts: the first rounds make the buffers");
-    let (here, elsewhere) = allocations(&mut rig, ROUNDS.1);
+    let (here, elsewhere) = allocations(&mut crowd, ROUNDS.1);
     let purchases = ROUNDS.1 * CLIENTS as u64;
     println!(
         "{cores} core(s), {purchases} purchases: {here} allocations on the cores, {elsewhere} elsewhere"
@@ -127,9 +210,8 @@ fn refusing_items() -> Vec<(u64, ItemPatch<'static>)> {
 }
 
 /// Sends a request as a client and gives back the answer, which no owner is asked for.
-fn ask(rig: &mut Rig, request: &[u8]) -> usize {
+fn ask(rig: &mut Rig, client: &mut Client, request: &[u8]) -> usize {
     let now_ms = rig.homes[0].read_clock().mono_ms;
-    let client = &mut rig.clients[0];
     client.out.clear();
     client.conn.feed(request, now_ms);
     rig.homes[0].serve(client);
@@ -154,15 +236,16 @@ fn a_refusal_at_the_gate_allocates_nothing() {
     let mut rig = Rig::with(1, 5, |shard, shared| {
         for (number, patch) in refusing_items() {
             let item = ItemId::new(number).expect("a number");
-            let command = Command::PutItem { item, patch, actor: "test" };
+            let command = Command::PutItem { item, patch, seed: DrawSeed::NONE, actor: "test" };
             let outcome = shard.decide(shared.clock.now().sale, &command, &mut shared.queue.producer());
             assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
         }
     });
+    let mut client = connect(&mut rig.homes[0]);
     let (one, junk) = (r#"{"quantity":1}"#, format!(r#"{{"ticket":"{}"}}"#, "A".repeat(96)));
     let limited = purchase(14, "limited", one);
     for _ in 0..8 {
-        ask(&mut rig, &limited);
+        ask(&mut rig, &mut client, &limited);
     }
     let solved = format!(r#"{{"challenge":"{}","answer":"1"}}"#, "A".repeat(96));
     let table = [
@@ -178,20 +261,20 @@ fn a_refusal_at_the_gate_allocates_nothing() {
         ("403 Forbidden", "challenge_failed", post("/v1/items/18/ticket", "h", &solved)),
     ];
     for (status, code, request) in table {
-        ask(&mut rig, &request);
+        ask(&mut rig, &mut client, &request);
         HERE.set(Some(0));
-        let len = ask(&mut rig, &request);
+        let len = ask(&mut rig, &mut client, &request);
         let allocations = HERE.replace(None).unwrap_or_default();
-        let out = String::from_utf8_lossy(&rig.clients[0].out[..len]).into_owned();
+        let out = String::from_utf8_lossy(&client.out[..len]).into_owned();
         let said = out.starts_with(&format!("HTTP/1.1 {status}")) && out.contains(&format!("\"{code}\""));
         assert!(said, "{code}: {out}");
         assert_eq!(allocations, 0, "{code}");
     }
     // The item's own rate: the first is let through to the stock, the next are not.
     let admitted = purchase(17, "i", one);
-    ask(&mut rig, &admitted);
+    ask(&mut rig, &mut client, &admitted);
     HERE.set(Some(0));
-    ask(&mut rig, &admitted);
+    ask(&mut rig, &mut client, &admitted);
     assert_eq!(HERE.replace(None), Some(0), "admission");
-    assert!(rig.clients[0].out.starts_with(b"HTTP/1.1 429 "), "{}", rig.clients[0].out.escape_ascii());
+    assert!(client.out.starts_with(b"HTTP/1.1 429 "), "{}", client.out.escape_ascii());
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
@@ -39,7 +40,8 @@ impl MadeUp {
         let id = |number: u64| ItemId::new(1 + number % ITEMS).expect("small");
         if lsn <= ITEMS {
             let (item, at_ms) = (id(lsn - 1), UnixMillis(1));
-            let fact = Fact::ItemCreated { at_ms, item, spec: SPEC, granted: 1 << 30, actor: "bench" };
+            let (seed, actor) = (DrawSeed::NONE, "bench");
+            let fact = Fact::ItemCreated { at_ms, item, spec: SPEC, granted: 1 << 30, seed, actor };
             return visit(Lsn(lsn), &fact);
         }
         let number = lsn - ITEMS - 1;
@@ -75,6 +77,7 @@ const SPEC: ItemSpec<'static> = ItemSpec {
     min_level: 0,
     min_account_age_s: 0,
     admit_per_s: 0,
+    draw_ms: 0,
 };
 
 impl FactFeed for MadeUp {

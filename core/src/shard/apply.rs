@@ -9,12 +9,15 @@ use core::cmp::Reverse;
 use core::fmt;
 
 use super::decide::switched;
+use super::drawing::EntryDrawn;
 use super::{Shard, placed};
+use crate::draw::{DrawRow, DrawSeed};
 use crate::fact::Fact;
 use crate::gauge::Rules;
 use crate::item::{ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
-use crate::limits::{HOLD_MS_MAX, STOCK_MAX};
+use crate::limits::{HOLD_MS_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
+use crate::orders::NewOrder;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// Why a fact cannot follow the ones before it.
@@ -43,6 +46,8 @@ pub enum ApplyError {
     },
     /// It takes more units than there are: the item would be oversold.
     Oversold(ItemId),
+    /// It gives or takes units of an item, or places an order of it, in the middle of its draw.
+    Drawing(ItemId),
     /// A value is out of its range.
     OutOfRange(&'static str),
     /// It is numbered at or below the fact before it.
@@ -64,6 +69,7 @@ impl fmt::Display for ApplyError {
                 write!(f, "order {order} is {} and cannot move so", actual.name())
             }
             Self::Oversold(item) => write!(f, "item {item} would be oversold"),
+            Self::Drawing(item) => write!(f, "item {item} is in the middle of its draw"),
             Self::OutOfRange(what) => write!(f, "{what} is out of range"),
             Self::OutOfOrder(lsn) => write!(f, "LSN {lsn} does not follow"),
             Self::Full => write!(f, "a table is full"),
@@ -85,10 +91,12 @@ impl Shard {
             return Err(ApplyError::OutOfOrder(lsn));
         }
         match *fact {
-            Fact::ItemCreated { item, ref spec, granted, .. } => {
-                self.apply_created(lsn, item, spec, granted)?;
+            Fact::ItemCreated { item, ref spec, granted, seed, .. } => {
+                self.apply_created(lsn, item, spec, granted, seed)?;
             }
-            Fact::ItemChanged { at_ms, item, ref spec, .. } => self.apply_changed(lsn, at_ms, item, spec)?,
+            Fact::ItemChanged { at_ms, item, ref spec, seed, .. } => {
+                self.apply_changed(lsn, at_ms, item, (spec, seed))?;
+            }
             Fact::StockAdjusted { item, delta, .. } => self.apply_adjusted(lsn, item, delta)?,
             Fact::ItemSwitched { item, switch, .. } => {
                 let slot = self.known(item)?;
@@ -99,6 +107,10 @@ impl Shard {
             }
             Fact::OrderMoved { order, quantity, from, to, payment_ref, .. } => {
                 self.apply_moved(lsn, (order, quantity), (from, to), payment_ref)?;
+            }
+            Fact::DrawHeld { at_ms, item, .. } => self.apply_draw(lsn, at_ms, item, fact)?,
+            Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms } => {
+                self.apply_entry_drawn(lsn, &EntryDrawn { at_ms, order, quantity, to, pay_by_ms })?;
             }
             Fact::BuyerBlocked { subject, blocked, .. } => self.book_block(subject, blocked),
             Fact::ClockMark { .. } => {}
@@ -114,7 +126,14 @@ impl Shard {
         self.items.find(item).ok_or(ApplyError::UnknownItem(item))
     }
 
-    fn apply_created(&mut self, lsn: Lsn, item: ItemId, spec: &ItemSpec<'_>, granted: u64) -> Applied {
+    fn apply_created(
+        &mut self,
+        lsn: Lsn,
+        item: ItemId,
+        spec: &ItemSpec<'_>,
+        granted: u64,
+        seed: DrawSeed,
+    ) -> Applied {
         if self.items.find(item).is_some() {
             return Err(ApplyError::ItemExists(item));
         }
@@ -122,17 +141,33 @@ impl Shard {
         if granted > STOCK_MAX {
             return Err(ApplyError::OutOfRange("stock"));
         }
-        self.book_item(lsn, &NewItem { id: item, spec: *spec, granted, flags: 0, epoch: 0 });
+        check_seed(spec, seed)?;
+        self.book_item(
+            lsn,
+            &NewItem { id: item, spec: *spec, granted, flags: 0, epoch: 0, draw: DrawRow::of(seed) },
+        );
         Ok(())
     }
 
-    fn apply_changed(&mut self, lsn: Lsn, at_ms: UnixMillis, item: ItemId, spec: &ItemSpec<'_>) -> Applied {
+    fn apply_changed(
+        &mut self,
+        lsn: Lsn,
+        at_ms: UnixMillis,
+        item: ItemId,
+        (spec, seed): (&ItemSpec<'_>, DrawSeed),
+    ) -> Applied {
         let slot = self.known(item)?;
         spec.check().map_err(|error| ApplyError::OutOfRange(error.field))?;
         if spec.payment != self.items.get(slot).payment() {
             return Err(ApplyError::OutOfRange("payment"));
         }
-        self.book_change(lsn, at_ms, slot, spec);
+        check_seed(spec, seed)?;
+        let (row, current) = (self.items.get(slot), self.items.get(slot).seed());
+        let fixed = row.draw_has_begun(at_ms) && row.draws_at_ms() != Some(spec.draws_at_ms());
+        if fixed || (!current.is_none() && current != seed) {
+            return Err(ApplyError::OutOfRange("draw"));
+        }
+        self.book_change(lsn, at_ms, slot, (spec, seed));
         Ok(())
     }
 
@@ -141,6 +176,9 @@ impl Shard {
         let row = self.items.get(slot);
         let granted = row.granted.checked_add_signed(delta).filter(|&granted| granted <= STOCK_MAX);
         let granted = granted.ok_or(ApplyError::OutOfRange("stock"))?;
+        if row.is_drawing() {
+            return Err(ApplyError::Drawing(item));
+        }
         if !row.gauge.stock.try_take(delta.min(0).unsigned_abs()) {
             return Err(ApplyError::Oversold(item));
         }
@@ -163,10 +201,26 @@ impl Shard {
             return Err(ApplyError::Full);
         }
         let new = placed(fact, lsn, &self.secret).ok_or(ApplyError::UnknownOrder(order))?;
-        check_deadline(new.created_at_ms, new.pay_by_ms)?;
+        self.check_placed(item, &new, fact)?;
         self.enter_holder(item, new.buyer);
         self.take_again(item, new.quantity, new.state.pile())?;
         self.book_order(item, &new);
+        Ok(())
+    }
+
+    /// Whether the order may be placed so, in the middle of a draw or before it.
+    fn check_placed(&self, item: u32, new: &NewOrder<'_>, fact: &Fact<'_>) -> Applied {
+        let placed = matches!(fact, Fact::OrderPlaced { .. });
+        let last_ms = if placed { new.created_at_ms.0 + HOLD_MS_MAX } else { PAY_BY_MS_MAX };
+        check_deadline(new.created_at_ms, new.pay_by_ms, last_ms)?;
+        let row = self.items.get(item);
+        if row.is_drawing() {
+            return Err(ApplyError::Drawing(row.id()));
+        }
+        let entered = new.state == OrderState::Entered;
+        if placed && entered != row.takes_entries(fact.at_ms()) {
+            return Err(ApplyError::OutOfRange("state"));
+        }
         Ok(())
     }
 
@@ -182,8 +236,12 @@ impl Shard {
         if seen.state != from || seen.quantity != quantity || !can_follow(from, to) {
             return Err(ApplyError::WrongState { order, actual: seen.state });
         }
+        let item = self.known(order.item())?;
+        let touches = from.pile() == Pile::Available || to.pile() == Pile::Available;
+        if touches && self.items.get(item).is_drawing() {
+            return Err(ApplyError::Drawing(order.item()));
+        }
         if from.pile() == Pile::Available {
-            let item = self.known(order.item())?;
             self.take_again(item, quantity, to.pile())?;
         }
         self.book_move(lsn, slot, to, self.reference(payment_ref));
@@ -191,7 +249,7 @@ impl Shard {
     }
 
     /// Takes the stock that the decision took.
-    fn take_again(&self, item: u32, quantity: Quantity, pile: Pile) -> Applied {
+    pub(super) fn take_again(&self, item: u32, quantity: Quantity, pile: Pile) -> Applied {
         let item = self.items.get(item);
         let taken = pile == Pile::Available || item.gauge.stock.try_take(u64::from(quantity.get()));
         if taken { Ok(()) } else { Err(ApplyError::Oversold(item.id())) }
@@ -199,10 +257,17 @@ impl Shard {
 
     // ---- booking that both roads share ----
 
-    pub(super) fn book_change(&mut self, lsn: Lsn, at_ms: UnixMillis, slot: u32, spec: &ItemSpec<'_>) {
+    pub(super) fn book_change(
+        &mut self,
+        lsn: Lsn,
+        at_ms: UnixMillis,
+        slot: u32,
+        (spec, seed): (&ItemSpec<'_>, DrawSeed),
+    ) {
         let item = self.items.get_mut(slot);
         let moved = spec.closes_at_ms != item.closes_at_ms();
         item.change(spec);
+        item.set_seed(seed);
         if spec.closes_at_ms > at_ms && item.has(Rules::ENDED) {
             item.set_flags(item.flags() & !Rules::ENDED);
         }
@@ -210,6 +275,7 @@ impl Shard {
         if moved {
             self.windows.push(Reverse((spec.closes_at_ms, slot)));
         }
+        self.expect_draw(slot);
     }
 
     /// Withdrawn units were taken from the gauge before; granted ones are given here.
@@ -224,6 +290,9 @@ impl Shard {
         let item = self.items.get_mut(slot);
         item.set_flags(flags);
         item.touch(lsn);
+        // A draw may have waited for this, or no longer hold anything up.
+        self.expect_draw(slot);
+        self.release_postponed();
     }
 
     /// Follows shard 0, which decided to block or unblock a buyer. Not for replay.
@@ -241,21 +310,29 @@ impl Shard {
     }
 }
 
-/// An order keeps its deadline as a distance in 32 bits; another would change in the keeping.
-pub(super) fn check_deadline(created_at_ms: UnixMillis, pay_by_ms: UnixMillis) -> Applied {
-    let within = pay_by_ms.0.checked_sub(created_at_ms.0);
-    match within {
-        _ if pay_by_ms.0 == 0 => Ok(()),
-        Some(within) if (1..=HOLD_MS_MAX).contains(&within) => Ok(()),
-        _ => Err(ApplyError::OutOfRange("pay_by_ms")),
-    }
+/// A deadline lies behind the order, and one that was set with it within the longest hold. An
+/// entry's is set when it is drawn, however late that is.
+pub(super) fn check_deadline(created_at_ms: UnixMillis, pay_by_ms: UnixMillis, last_ms: u64) -> Applied {
+    let follows = pay_by_ms > created_at_ms && pay_by_ms.0 <= last_ms;
+    if pay_by_ms.0 == 0 || follows { Ok(()) } else { Err(ApplyError::OutOfRange("pay_by_ms")) }
 }
 
-/// The arrows of the picture at [`OrderState`].
+/// The latest deadline that there can be.
+pub(super) const PAY_BY_MS_MAX: u64 = UNIX_MILLIS_MAX + HOLD_MS_MAX;
+
+/// An item with a draw has a seed for it.
+fn check_seed(spec: &ItemSpec<'_>, seed: DrawSeed) -> Applied {
+    if spec.draw_ms != 0 && seed.is_none() { Err(ApplyError::OutOfRange("seed")) } else { Ok(()) }
+}
+
+/// The arrows of the picture at [`OrderState`], but for those of a draw.
 fn can_follow(from: OrderState, to: OrderState) -> bool {
-    use OrderState::{Cancelled, Confirmed, Expired, Held, Paid, Pending, Refunded};
+    use OrderState::{Cancelled, Confirmed, Entered, Expired, Held, Paid, Pending, Refunded};
     matches!(
         (from, to),
-        (Confirmed | Held | Pending, Paid | Cancelled) | (Held | Pending, Expired) | (Paid, Refunded)
+        (Confirmed | Held | Pending, Paid | Cancelled)
+            | (Held | Pending, Expired)
+            | (Paid, Refunded)
+            | (Entered, Cancelled)
     )
 }

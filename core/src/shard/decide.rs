@@ -3,11 +3,14 @@
 //! Each verb judges first, reserves (the stock's compare-and-swap) second, and only
 //! then appends the fact and books it, on a path that cannot fail.
 
+use core::cmp::Reverse;
+
 use super::Shard;
 use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase, Refusal};
+use crate::draw::{DrawRow, DrawSeed};
 use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_POSTGRES, Fact, FactSink, Switch};
 use crate::gauge::Rules;
-use crate::item::{FieldError, OrderState, Pile};
+use crate::item::{FieldError, ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
 use crate::limits::{BLOCKED_BUYERS_MAX, ITEMS_MAX, STOCK_MAX};
 use crate::orders::NewOrder;
@@ -49,7 +52,9 @@ impl Shard {
             Command::Move { order, movement, payment_ref, actor } => {
                 self.move_order(now, order, movement, (payment_ref, actor), sink)
             }
-            Command::PutItem { item, ref patch, actor } => self.put_item(now, item, patch, actor, sink),
+            Command::PutItem { item, ref patch, seed, actor } => {
+                self.put_item(now, item, (patch, seed), actor, sink)
+            }
             Command::AdjustStock { item, delta, actor } => self.adjust(now, item, delta, actor, sink),
             Command::SwitchItem { item, switch, actor } => self.switch(now, item, switch, actor, sink),
             Command::BlockBuyer { subject, blocked, actor } => self.block(now, subject, blocked, actor, sink),
@@ -92,6 +97,8 @@ impl Shard {
                 state_lsn: lsn,
                 key_hash,
                 payment_ref_hash: 0,
+                entry: sale.state == OrderState::Entered,
+                drawn: false,
                 buyer: p.buyer,
                 subject: p.subject,
             },
@@ -120,23 +127,34 @@ impl Shard {
         if let Some(holding) = holding.filter(|&holding| self.orders.units(holding) + units > item.cap()) {
             return Err(Refusal::CapReached { order: self.orders.live_order(holding) });
         }
+        let enters = item.takes_entries(now);
+        if let Some(order) = holding.filter(|_| enters).and_then(|holding| self.orders.entered(holding)) {
+            return Err(Refusal::CapReached { order: Some(order) });
+        }
         if item.gauge.stock.available() < u64::from(units) {
             return Err(Refusal::SoldOut);
+        }
+        if item.is_frozen(now) {
+            return Err(Refusal::Overloaded);
         }
         if item.last_seq == u32::MAX || !self.orders.has_room() {
             return Err(Refusal::Overloaded);
         }
         Ok(Verdict::Sell(Sale {
             item: slot,
-            state: OrderState::initial(item.payment()),
+            state: if enters { OrderState::Entered } else { OrderState::initial(item.payment()) },
             order: OrderId::new(p.item, item.last_seq + 1),
-            pay_by_ms: item.pay_by_ms(now),
+            pay_by_ms: if enters { UnixMillis(0) } else { item.pay_by_ms(now) },
         }))
     }
 
     /// The order as its first answer showed it.
     fn as_placed(&self, slot: u32) -> OrderView {
         let order = self.orders.view(slot);
+        if self.orders.is_entry(slot) {
+            let (state, pay_by_ms) = (OrderState::Entered, UnixMillis(0));
+            return OrderView { state, pay_by_ms, state_lsn: order.lsn, ..order };
+        }
         let item = self.items.find(order.order.item()).expect("an order has its item");
         let state = OrderState::initial(self.items.get(item).payment());
         OrderView { state, state_lsn: order.lsn, ..order }
@@ -158,7 +176,9 @@ impl Shard {
         let step = Step { slot, to: OrderState::Cancelled, payment_ref: &[], actor: ACTOR_BUYER };
         match self.orders.view(slot).state {
             OrderState::Cancelled => Ok(Outcome::Moved(self.orders.view(slot))),
-            OrderState::Confirmed | OrderState::Held | OrderState::Pending => self.step(now, &step, sink),
+            OrderState::Confirmed | OrderState::Held | OrderState::Pending | OrderState::Entered => {
+                self.step(now, &step, sink)
+            }
             _ => Err(Refusal::NotCancellable),
         }
     }
@@ -171,7 +191,7 @@ impl Shard {
         (payment_ref, actor): (&[u8], &str),
         sink: &mut impl FactSink,
     ) -> Judged<Outcome> {
-        use OrderState::{Cancelled, Confirmed, Expired, Held, Paid, Pending, Refunded};
+        use OrderState::{Cancelled, Confirmed, Entered, Expired, Held, Lost, Paid, Pending, Refunded};
         let slot = self.orders.find(order).ok_or(Refusal::NotFound)?;
         let seen = self.orders.view(slot);
         let to = match (movement, seen.state) {
@@ -179,9 +199,10 @@ impl Shard {
             (Movement::Pay, Confirmed | Held | Pending) => Paid,
             (Movement::Pay, Paid) if self.same_payment(slot, payment_ref) => Paid,
             (Movement::Pay, Paid) => return Err(Refusal::AlreadyPaid),
-            (Movement::Pay, Cancelled | Expired | Refunded) => return Err(Refusal::HoldExpired),
+            (Movement::Pay, Cancelled | Expired | Refunded | Lost) => return Err(Refusal::HoldExpired),
+            (Movement::Pay, Entered) => return Err(Refusal::NotDrawn),
             (Movement::Refund, Paid | Refunded) => Refunded,
-            (Movement::Cancel, Confirmed | Held | Pending | Cancelled) => Cancelled,
+            (Movement::Cancel, Confirmed | Held | Pending | Entered | Cancelled) => Cancelled,
             (Movement::Refund | Movement::Cancel, _) => return Err(Refusal::NotCancellable),
         };
         if to == seen.state {
@@ -194,12 +215,17 @@ impl Shard {
         self.orders.payment_ref_hash(slot) == self.reference(payment_ref)
     }
 
-    /// Moves an order on; takes the stock of a pending one that is paid.
+    /// Moves an order on; takes the stock of a pending one that is paid. Units that would come
+    /// or go in the middle of a draw wait for its end.
     fn step(&mut self, now: UnixMillis, step: &Step<'_>, sink: &mut impl FactSink) -> Judged<Outcome> {
         let order = self.orders.view(step.slot);
-        if (order.state.pile(), step.to.pile()) == (Pile::Available, Pile::Sold) {
-            let item = self.items.find(order.order.item()).ok_or(Refusal::NotFound)?;
-            let row = self.items.get(item);
+        let (from, to) = (order.state.pile(), step.to.pile());
+        let item = self.items.find(order.order.item()).ok_or(Refusal::NotFound)?;
+        let row = self.items.get(item);
+        if (from == Pile::Available || to == Pile::Available) && row.is_frozen(now) {
+            return Err(Refusal::Overloaded);
+        }
+        if (from, to) == (Pile::Available, Pile::Sold) {
             if row.has(Rules::PAUSED) {
                 return Err(Refusal::Paused);
             }
@@ -228,7 +254,11 @@ impl Shard {
             return false;
         }
         let step = Step { slot, to: OrderState::Expired, payment_ref: &[], actor: ACTOR_CLOCK };
-        self.step(now, &step, sink).is_ok()
+        let stepped = self.step(now, &step, sink);
+        if stepped == Err(Refusal::Overloaded) {
+            self.postponed.push(Reverse((order.pay_by_ms, slot)));
+        }
+        stepped.is_ok()
     }
 
     // ---- items ----
@@ -237,24 +267,26 @@ impl Shard {
         &mut self,
         now: UnixMillis,
         id: ItemId,
-        patch: &ItemPatch<'_>,
+        (patch, seed): (&ItemPatch<'_>, DrawSeed),
         actor: &str,
         sink: &mut impl FactSink,
     ) -> Judged<Outcome> {
         if let Some(slot) = self.items.find(id) {
-            return self.change_item(now, slot, patch, actor, sink);
+            return self.change_item(now, slot, (patch, seed), actor, sink);
         }
         let (spec, granted) = patch.create().map_err(Refusal::Invalid)?;
         spec.check().map_err(Refusal::Invalid)?;
         if granted > STOCK_MAX {
             return Err(invalid("stock", "above 2^40"));
         }
+        let seed = judge_draw(now, &spec, DrawSeed::NONE, seed)?;
         if self.items.len() >= ITEMS_MAX / self.catalogue.cores() {
             return Err(Refusal::Overloaded);
         }
-        let fact = Fact::ItemCreated { at_ms: now, item: id, spec, granted, actor };
+        let fact = Fact::ItemCreated { at_ms: now, item: id, spec, granted, seed, actor };
         let lsn = self.append(now, &fact, sink);
-        self.book_item(lsn, &NewItem { id, spec, granted, flags: 0, epoch: 0 });
+        let draw = DrawRow::of(seed);
+        self.book_item(lsn, &NewItem { id, spec, granted, flags: 0, epoch: 0, draw });
         Ok(Outcome::Done { lsn, changed: true })
     }
 
@@ -262,7 +294,7 @@ impl Shard {
         &mut self,
         now: UnixMillis,
         slot: u32,
-        patch: &ItemPatch<'_>,
+        (patch, seed): (&ItemPatch<'_>, DrawSeed),
         actor: &str,
         sink: &mut impl FactSink,
     ) -> Judged<Outcome> {
@@ -279,14 +311,19 @@ impl Shard {
         if spec == current {
             return Ok(Outcome::Done { lsn: item.lsn, changed: false });
         }
-        let fact = Fact::ItemChanged { at_ms: now, item: id, spec, actor };
+        let seed = match item.draw_has_begun(now) {
+            true => judge_begun_draw(&current, &spec, item.seed())?,
+            false if draw_time(&spec) == draw_time(&current) => item.seed(),
+            false => judge_draw(now, &spec, item.seed(), seed)?,
+        };
+        let fact = Fact::ItemChanged { at_ms: now, item: id, spec, seed, actor };
         let lsn = sink.append(&fact);
         self.audit.note(lsn, &fact);
         // The name may be borrowed from the row that is about to change.
         let name: alloc::boxed::Box<str> = spec.name.into();
         let spec = crate::item::ItemSpec { name: &name, ..spec };
         self.note(lsn, now);
-        self.book_change(lsn, now, slot, &spec);
+        self.book_change(lsn, now, slot, (&spec, seed));
         Ok(Outcome::Done { lsn, changed: true })
     }
 
@@ -302,6 +339,9 @@ impl Shard {
         let item = self.items.get(slot);
         if delta == 0 {
             return Err(invalid("add", "must not be 0"));
+        }
+        if item.is_frozen(now) {
+            return Err(Refusal::Overloaded);
         }
         let granted = item.granted.checked_add_signed(delta).filter(|&granted| granted <= STOCK_MAX);
         let withdrawn = delta.min(0).unsigned_abs();
@@ -397,6 +437,33 @@ fn judge_window(now: UnixMillis, item: &crate::items::Item) -> Judged<()> {
 
 fn expired(order: &OrderView, now: UnixMillis) -> bool {
     order.pay_by_ms.0 != 0 && now >= order.pay_by_ms
+}
+
+/// What says when a draw is held.
+const fn draw_time(spec: &ItemSpec<'_>) -> (UnixMillis, u32) {
+    (spec.opens_at_ms, spec.draw_ms)
+}
+
+/// The seed that an item keeps under new settings: the one that it has, or a fresh one. A
+/// draw is announced, with its commitment, before its opening.
+fn judge_draw(now: UnixMillis, spec: &ItemSpec<'_>, kept: DrawSeed, fresh: DrawSeed) -> Judged<DrawSeed> {
+    match () {
+        () if spec.draw_ms == 0 => Ok(kept),
+        () if spec.opens_at_ms <= now => Err(invalid("opens_at_ms", "a draw must be announced before it")),
+        () if !kept.is_none() => Ok(kept),
+        () if fresh.is_none() => Err(invalid("draw_ms", "there is no seed for it")),
+        () => Ok(fresh),
+    }
+}
+
+/// A draw whose entries are coming in stays where it is.
+fn judge_begun_draw(current: &ItemSpec<'_>, spec: &ItemSpec<'_>, seed: DrawSeed) -> Judged<DrawSeed> {
+    const BEGUN: &str = "the draw has begun";
+    match () {
+        () if spec.opens_at_ms != current.opens_at_ms => Err(invalid("opens_at_ms", BEGUN)),
+        () if spec.draw_ms != current.draw_ms => Err(invalid("draw_ms", BEGUN)),
+        () => Ok(seed),
+    }
 }
 
 const fn invalid(field: &'static str, reason: &'static str) -> Refusal {

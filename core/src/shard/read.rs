@@ -4,11 +4,17 @@
 //! waits for [`OrderView::state_lsn`] or [`ItemView::lsn`] before it shows it (I3).
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use super::Shard;
 use crate::command::{ItemView, OrderView};
+use crate::draw::DrawEntry;
+use crate::item::OrderState;
 use crate::state_row::AuditRow;
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId};
+
+/// Orders that one page of a draw's entries looks at.
+const SCAN_ORDERS_MAX: u32 = 4_096;
 
 /// An order with its buyer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,6 +78,38 @@ impl Shard {
             (done..row.last_seq).filter_map(move |seq| self.orders.find(OrderId::new(row.id(), seq + 1)))
         });
         orders.take(limit).map(|slot| self.owned(slot)).collect()
+    }
+
+    /// The entries that an item's draw drew, with numbers above `after`, ascending, at most
+    /// `limit`; and if there may be more, the number after which to go on. `None` until the
+    /// draw is over.
+    ///
+    /// Looks at [`SCAN_ORDERS_MAX`] orders at most: others may lie between.
+    pub fn draw_entries(
+        &self,
+        item: ItemId,
+        after: u64,
+        limit: usize,
+    ) -> Option<(Vec<DrawEntry>, Option<OrderId>)> {
+        let row = self.items.get(self.items.find(item)?);
+        let last_seq = row.held_draw().filter(|_| !row.is_drawing())?.drawn.last_seq;
+        let done = match (after >> 32).cmp(&u64::from(item.get())) {
+            Ordering::Less => 0,
+            Ordering::Equal => after as u32,
+            Ordering::Greater => u32::MAX,
+        };
+        let end = last_seq.min(done.saturating_add(SCAN_ORDERS_MAX));
+        let mut entries = Vec::new();
+        for order in (done..end).map(|seq| OrderId::new(item, seq + 1)) {
+            if let Some(slot) = self.orders.find(order).filter(|&slot| self.orders.is_drawn(slot)) {
+                if entries.len() == limit {
+                    return Some((entries, Some(OrderId::new(item, order.seq() - 1))));
+                }
+                let OrderView { quantity, state, .. } = self.orders.view(slot);
+                entries.push(DrawEntry { order, quantity, won: state != OrderState::Lost });
+            }
+        }
+        Some((entries, (end < last_seq).then(|| OrderId::new(item, end))))
     }
 
     /// The merchant's changes above `after`, oldest first.

@@ -7,8 +7,9 @@ use core::hash::{Hash, Hasher};
 
 use siphasher::sip::SipHasher13;
 
-use super::apply::check_deadline;
+use super::apply::{PAY_BY_MS_MAX, check_deadline};
 use super::{ApplyError, Shard};
+use crate::gauge::Rules;
 use crate::item::OrderState;
 use crate::items::NewItem;
 use crate::limits::STOCK_MAX;
@@ -37,6 +38,7 @@ impl Shard {
                 granted: row.granted,
                 flags: row.flags(),
                 epoch: row.epoch(),
+                draw: row.draw_row(),
                 version: row.version,
                 last_seq: row.last_seq,
                 lsn: row.lsn,
@@ -59,6 +61,8 @@ impl Shard {
                     state_lsn: order.state_lsn,
                     key_hash: self.orders.key_hash(slot),
                     payment_ref_hash: self.orders.payment_ref_hash(slot),
+                    entry: self.orders.is_entry(slot),
+                    drawn: self.orders.is_drawn(slot),
                     subject: self.orders.subject(slot),
                 });
             }
@@ -72,7 +76,7 @@ impl Shard {
     /// If the row cannot follow the ones before it; the shard must then not be used further.
     pub fn load_row(&mut self, row: &StateRow<'_>) -> Result<(), ApplyError> {
         match *row {
-            StateRow::Item { item, spec, granted, flags, epoch, version, last_seq, lsn } => {
+            StateRow::Item { item, spec, granted, flags, epoch, draw, version, last_seq, lsn } => {
                 if self.items.find(item).is_some() {
                     return Err(ApplyError::ItemExists(item));
                 }
@@ -80,7 +84,12 @@ impl Shard {
                 if granted > STOCK_MAX {
                     return Err(ApplyError::OutOfRange("stock"));
                 }
-                let slot = self.book_item(lsn, &NewItem { id: item, spec, granted, flags, epoch });
+                let held = draw.is_some_and(|draw| draw.drawn.is_some());
+                if held != (flags & Rules::DRAWN != 0) || (spec.draw_ms != 0 && draw.is_none()) {
+                    return Err(ApplyError::OutOfRange("draw"));
+                }
+                let new = NewItem { id: item, spec, granted, flags, epoch, draw };
+                let slot = self.book_item(lsn, &new);
                 let row = self.items.get_mut(slot);
                 (row.version, row.last_seq) = (version, last_seq);
             }
@@ -92,7 +101,7 @@ impl Shard {
     }
 
     fn load_order(&mut self, row: &StateRow<'_>) -> Result<(), ApplyError> {
-        let StateRow::Order { order, quantity, state, created_at_ms, pay_by_ms, subject, .. } = *row else {
+        let StateRow::Order { order, quantity, state, subject, pay_by_ms, .. } = *row else {
             return Ok(());
         };
         let slot = self.items.find(order.item()).ok_or(ApplyError::UnknownItem(order.item()))?;
@@ -102,7 +111,7 @@ impl Shard {
         if !self.orders.has_room() {
             return Err(ApplyError::Full);
         }
-        check_deadline(created_at_ms, pay_by_ms)?;
+        check_order(row)?;
         let buyer = self.secret.buyer(subject);
         self.enter_holder(slot, buyer);
         let units = u64::from(quantity.get());
@@ -112,6 +121,7 @@ impl Shard {
         }
         item.repile(units, crate::item::Pile::Available, state.pile());
         item.assert_conserved();
+        self.load_entry(slot, row)?;
         if let Some(new) = new_order(row, buyer) {
             let placed = self.orders.insert(&new);
             if pay_by_ms.0 != 0 && matches!(state, OrderState::Held | OrderState::Pending) {
@@ -119,6 +129,21 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// Counts an order towards the draw that it waits for or took part in.
+    fn load_entry(&mut self, slot: u32, row: &StateRow<'_>) -> Result<(), ApplyError> {
+        let StateRow::Order { quantity, state, drawn, .. } = *row else { return Ok(()) };
+        let item = self.items.get_mut(slot);
+        if state == OrderState::Entered {
+            item.count_entered(1);
+            if item.has(Rules::DRAWN) && item.entered() == 1 {
+                self.drawing.push_back(slot);
+            }
+        }
+        let won = (state != OrderState::Lost).then_some(quantity);
+        let fits = !drawn || item.held_draw_mut().is_some_and(|held| held.note(won, Lsn::ZERO));
+        if fits { Ok(()) } else { Err(ApplyError::OutOfRange("draw")) }
     }
 
     /// Ends the loading of a snapshot that covers the log up to `lsn`, taken when the sale
@@ -143,6 +168,16 @@ impl Shard {
     }
 }
 
+/// An order's deadline and its marks, each by itself.
+fn check_order(row: &StateRow<'_>) -> Result<(), ApplyError> {
+    let StateRow::Order { state, created_at_ms, pay_by_ms, entry, drawn, .. } = *row else { return Ok(()) };
+    let entered = state == OrderState::Entered;
+    if (entered && (!entry || drawn)) || (drawn && !entry) {
+        return Err(ApplyError::OutOfRange("state"));
+    }
+    check_deadline(created_at_ms, pay_by_ms, PAY_BY_MS_MAX)
+}
+
 fn new_order<'a>(row: &StateRow<'a>, buyer: crate::types::BuyerHash) -> Option<NewOrder<'a>> {
     match *row {
         StateRow::Order {
@@ -155,6 +190,8 @@ fn new_order<'a>(row: &StateRow<'a>, buyer: crate::types::BuyerHash) -> Option<N
             state_lsn,
             key_hash,
             payment_ref_hash,
+            entry,
+            drawn,
             subject,
         } => Some(NewOrder {
             id: order,
@@ -166,6 +203,8 @@ fn new_order<'a>(row: &StateRow<'a>, buyer: crate::types::BuyerHash) -> Option<N
             state_lsn,
             key_hash,
             payment_ref_hash,
+            entry,
+            drawn,
             buyer,
             subject,
         }),

@@ -5,6 +5,7 @@
 
 mod admit;
 mod agree;
+mod draw;
 mod engine;
 mod import;
 mod model;

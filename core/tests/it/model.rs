@@ -3,16 +3,20 @@
 //! Written from the HTTP contract and the vocabulary, not from the shard. It must
 //! never share code with what it checks; of the crate it uses the words alone.
 
+mod draw;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use stampede_core::command::{
     Command, ItemPatch, ItemView, Movement, OrderView, Outcome, Purchase, Refusal, Ticket,
 };
+use stampede_core::draw::{DrawSeed, Drawn};
 use stampede_core::fact::{Fact, Switch};
 use stampede_core::item::{ChallengeRule, FieldError, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::state_row::{AuditAction, AuditRow};
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 
+use self::draw::wrong_draw_fields;
 use crate::engine::{SECRET, owner_of};
 use crate::record::{keep, keep_spec, keep_str};
 
@@ -52,6 +56,8 @@ pub(crate) struct Item {
     closed: bool,
     ended: bool,
     epoch: u32,
+    seed: DrawSeed,
+    drawn: Option<Drawn>,
     version: u64,
     lsn: Lsn,
     pub(crate) last_seq: u32,
@@ -63,6 +69,7 @@ pub(crate) struct Order {
     pub(crate) buyer: &'static [u8],
     key: &'static [u8],
     payment_ref: &'static [u8],
+    drawn: bool,
 }
 
 /// What a core remembers of time: nothing it decides is dated or numbered earlier.
@@ -86,8 +93,8 @@ fn units(order: &Order) -> u64 {
 }
 
 fn is_live(state: OrderState) -> bool {
-    use OrderState::{Confirmed, Held, Paid, Pending};
-    [Confirmed, Held, Pending, Paid].contains(&state)
+    use OrderState::{Confirmed, Entered, Held, Paid, Pending};
+    [Confirmed, Held, Pending, Paid, Entered].contains(&state)
 }
 
 impl Model {
@@ -136,7 +143,11 @@ impl Model {
             held: self.held(id),
             sold: self.sold(id),
             accepted: item.last_seq,
-            flags: u8::from(item.paused) | u8::from(item.closed) << 1 | u8::from(item.ended) << 2,
+            draw: self.draw_view(id),
+            flags: u8::from(item.paused)
+                | u8::from(item.closed) << 1
+                | u8::from(item.ended) << 2
+                | u8::from(item.drawn.is_some()) << 3,
             epoch: item.epoch,
             version: item.version,
             shown_version: 0,
@@ -155,7 +166,7 @@ impl Model {
             Command::Move { order, movement, payment_ref, actor } => {
                 self.move_order(now, order, movement, payment_ref, actor)
             }
-            Command::PutItem { item, ref patch, actor } => self.put(now, item, patch, actor),
+            Command::PutItem { item, ref patch, seed, actor } => self.put(now, item, patch, seed, actor),
             Command::AdjustStock { item, delta, actor } => self.adjust(now, item, delta, actor),
             Command::SwitchItem { item, switch, actor } => self.switch(now, item, switch, actor),
             Command::BlockBuyer { subject, blocked, actor } => self.block(now, subject, blocked, actor),
@@ -205,28 +216,35 @@ impl Model {
         if live.iter().map(|order| units(order)).sum::<u64>() + wanted > u64::from(spec.cap) {
             return Expected::CapReached(live.iter().map(|order| order.view.order).collect());
         }
+        let enters = item.takes_entries(now);
+        if let Some(entry) = live.iter().find(|order| enters && order.view.state == OrderState::Entered) {
+            return Expected::CapReached(vec![entry.view.order]);
+        }
         if self.available(p.item) < wanted {
             return refused(Refusal::SoldOut);
         }
-        self.place(now, p, &spec)
+        if self.frozen(p.item, now) {
+            return refused(Refusal::Overloaded);
+        }
+        self.place(now, p, &spec, enters)
     }
 
-    fn place(&mut self, now: UnixMillis, p: &Purchase<'_>, spec: &ItemSpec<'_>) -> Expected {
+    fn place(&mut self, now: UnixMillis, p: &Purchase<'_>, spec: &ItemSpec<'_>, enters: bool) -> Expected {
         let lsn = self.touch(p.item, now);
         let item = self.items.get_mut(&p.item).expect("found before");
         item.last_seq += 1;
-        let waits = spec.payment != Payment::OnOrder && spec.hold_ms > 0;
+        let waits = !enters && spec.payment != Payment::OnOrder && spec.hold_ms > 0;
         let view = OrderView {
             order: OrderId::new(p.item, item.last_seq),
             quantity: p.quantity,
-            state: first_state(spec.payment),
+            state: if enters { OrderState::Entered } else { first_state(spec.payment) },
             created_at_ms: now,
             pay_by_ms: UnixMillis(if waits { now.0 + spec.hold_ms } else { 0 }),
             lsn,
             state_lsn: lsn,
         };
         let (buyer, key) = (keep(p.subject), keep(p.key));
-        let order = Order { view, as_placed: view, buyer, key, payment_ref: b"" };
+        let order = Order { view, as_placed: view, buyer, key, payment_ref: b"", drawn: false };
         self.orders.insert(view.order, order);
         Expected::Exactly(Outcome::Placed(view))
     }
@@ -239,9 +257,12 @@ impl Model {
     }
 
     fn cancel(&mut self, now: UnixMillis, id: OrderId, reference: &[u8], actor: &str) -> Expected {
-        use OrderState::{Cancelled, Confirmed, Held, Pending};
+        use OrderState::{Cancelled, Confirmed, Entered, Held, Pending};
         match self.orders[&id].view.state {
-            Confirmed | Held | Pending => self.go(now, id, Cancelled, reference, actor),
+            Confirmed | Held | Pending | Entered if self.frozen(id.item(), now) => {
+                refused(Refusal::Overloaded)
+            }
+            Confirmed | Held | Pending | Entered => self.go(now, id, Cancelled, reference, actor),
             Cancelled => Expected::Exactly(Outcome::Moved(self.orders[&id].view)),
             _ => refused(Refusal::NotCancellable),
         }
@@ -259,6 +280,9 @@ impl Model {
         match (movement, order.view.state) {
             (Movement::Pay, _) => self.pay(now, id, reference, actor),
             (Movement::Cancel, _) => self.cancel(now, id, reference, actor),
+            (Movement::Refund, OrderState::Paid) if self.frozen(id.item(), now) => {
+                refused(Refusal::Overloaded)
+            }
             (Movement::Refund, OrderState::Paid) => self.go(now, id, OrderState::Refunded, reference, actor),
             (Movement::Refund, OrderState::Refunded) => Expected::Exactly(Outcome::Moved(order.view)),
             (Movement::Refund, _) => refused(Refusal::NotCancellable),
@@ -271,6 +295,7 @@ impl Model {
         let too_late = order.view.pay_by_ms.0 != 0 && now >= order.view.pay_by_ms;
         match order.view.state {
             OrderState::Held | OrderState::Pending if too_late => refused(Refusal::HoldExpired),
+            OrderState::Pending if self.frozen(item, now) => refused(Refusal::Overloaded),
             OrderState::Pending if self.items[&item].paused => refused(Refusal::Paused),
             OrderState::Pending if self.available(item) < units(order) => refused(Refusal::SoldOut),
             OrderState::Confirmed | OrderState::Held | OrderState::Pending => {
@@ -280,7 +305,8 @@ impl Model {
                 Expected::Exactly(Outcome::Moved(order.view))
             }
             OrderState::Paid => refused(Refusal::AlreadyPaid),
-            OrderState::Cancelled | OrderState::Expired | OrderState::Refunded => {
+            OrderState::Entered => refused(Refusal::NotDrawn),
+            OrderState::Cancelled | OrderState::Expired | OrderState::Refunded | OrderState::Lost => {
                 refused(Refusal::HoldExpired)
             }
         }
@@ -307,14 +333,27 @@ impl Model {
         Expected::Exactly(Outcome::Moved(view))
     }
 
-    fn put(&mut self, now: UnixMillis, id: ItemId, patch: &ItemPatch<'_>, actor: &str) -> Expected {
+    fn put(
+        &mut self,
+        now: UnixMillis,
+        id: ItemId,
+        patch: &ItemPatch<'_>,
+        seed: DrawSeed,
+        actor: &str,
+    ) -> Expected {
         match self.items.get(&id) {
-            Some(_) => self.change(now, id, patch, actor),
-            None => self.create(now, id, patch, actor),
+            Some(_) => self.change(now, id, (patch, seed), actor),
+            None => self.create(now, id, (patch, seed), actor),
         }
     }
 
-    fn create(&mut self, now: UnixMillis, id: ItemId, patch: &ItemPatch<'_>, actor: &str) -> Expected {
+    fn create(
+        &mut self,
+        now: UnixMillis,
+        id: ItemId,
+        (patch, seed): (&ItemPatch<'_>, DrawSeed),
+        actor: &str,
+    ) -> Expected {
         let (Some(name), Some(granted), Some(opens_at_ms), Some(closes_at_ms)) =
             (patch.name, patch.stock, patch.opens_at_ms, patch.closes_at_ms)
         else {
@@ -334,27 +373,37 @@ impl Model {
             min_level: 0,
             min_account_age_s: 0,
             admit_per_s: 0,
+            draw_ms: 0,
         };
         let spec = keep_spec(&patched(&blank, patch));
         let mut wrong = wrong_fields(&spec);
         wrong.extend((granted > 1 << 40).then_some("stock"));
+        wrong.extend((spec.draw_ms > 0 && spec.opens_at_ms <= now).then_some("opens_at_ms"));
         if !wrong.is_empty() {
             return Expected::InvalidIn(wrong);
         }
         let (paused, closed, ended) = (false, false, false);
-        let (epoch, version, lsn, last_seq) = (0, 0, Lsn::ZERO, 0);
-        let item = Item { spec, granted, paused, closed, ended, epoch, version, lsn, last_seq };
+        let (epoch, version, lsn, last_seq, drawn) = (0, 0, Lsn::ZERO, 0, None);
+        let seed = if spec.draw_ms > 0 { seed } else { DrawSeed::NONE };
+        let item = Item { spec, granted, paused, closed, ended, epoch, seed, drawn, version, lsn, last_seq };
         self.items.insert(id, item);
         self.changed(now, id, AuditAction::ItemCreated, granted as i64, actor)
     }
 
-    fn change(&mut self, now: UnixMillis, id: ItemId, patch: &ItemPatch<'_>, actor: &str) -> Expected {
+    fn change(
+        &mut self,
+        now: UnixMillis,
+        id: ItemId,
+        (patch, seed): (&ItemPatch<'_>, DrawSeed),
+        actor: &str,
+    ) -> Expected {
         let item = &self.items[&id];
         let before = item.spec;
         let spec = patched(&before, patch);
         let mut wrong = wrong_fields(&spec);
         wrong.extend(patch.payment.filter(|&payment| payment != before.payment).map(|_| "payment"));
         wrong.extend((item.closed && spec.closes_at_ms != before.closes_at_ms).then_some("closes_at_ms"));
+        wrong.extend(wrong_draw_fields(now, &before, &spec));
         if !wrong.is_empty() {
             return Expected::InvalidIn(wrong);
         }
@@ -363,6 +412,9 @@ impl Model {
         }
         let item = self.items.get_mut(&id).expect("found before");
         item.spec = keep_spec(&spec);
+        if spec.draw_ms > 0 && item.seed.is_none() {
+            item.seed = seed;
+        }
         let window = |spec: &ItemSpec<'_>| (spec.opens_at_ms, spec.closes_at_ms);
         item.epoch += u32::from(window(&before) != window(&spec));
         item.ended &= spec.closes_at_ms <= now;
@@ -380,7 +432,13 @@ impl Model {
         let Some(item) = self.items.get(&id) else { return refused(Refusal::NotFound) };
         let (granted, available) = (i128::from(item.granted), self.available(id));
         let after = granted + i128::from(delta);
-        if delta == 0 || after > 1 << 40 {
+        if delta == 0 {
+            return Expected::InvalidIn(vec!["add"]);
+        }
+        if self.frozen(id, now) {
+            return refused(Refusal::Overloaded);
+        }
+        if after > 1 << 40 {
             return Expected::InvalidIn(vec!["add"]);
         }
         if i128::from(available) + i128::from(delta) < 0 {
@@ -450,22 +508,26 @@ impl Model {
     /// of several orders with the same deadline goes first is left to it.
     pub(crate) fn tick(&mut self, core: usize, now: UnixMillis, budget: usize, facts: &[(Lsn, Fact<'_>)]) {
         let now = now.max(self.owners[core].clock);
-        let due = self.due_orders(core, now).len() + self.due_windows(core, now).len();
-        assert_eq!(facts.len(), due.min(budget), "facts of a tick at {now:?}: {facts:?}");
+        assert!(facts.len() <= budget, "{} facts of a tick for {budget}", facts.len());
         for (lsn, fact) in facts {
             assert_eq!((*lsn, fact.at_ms()), (self.lsn.next(), now));
             self.follow(core, now, fact);
         }
+        if facts.len() < budget {
+            let left = (self.expiring(core, now), self.due_windows(core, now), self.due_draws(core, now));
+            assert_eq!(left, Default::default(), "left at {now:?} by {facts:?}");
+        }
     }
 
     fn follow(&mut self, core: usize, now: UnixMillis, fact: &Fact<'_>) {
-        let first_due = self.due_orders(core, now).into_iter().min().map(|(due, _)| due);
+        let first_due = self.expiring(core, now).into_iter().min().map(|(due, _)| due);
         match *fact {
             Fact::OrderMoved {
                 order, quantity, from, to: OrderState::Expired, payment_ref, actor, ..
             } => {
                 let view = self.orders[&order].view;
                 assert_eq!(Some(view.pay_by_ms), first_due, "expired before its turn: {view:?}");
+                assert!(!self.frozen(order.item(), now), "expired in the middle of a draw: {view:?}");
                 assert_eq!((quantity, from), (view.quantity, view.state));
                 assert_eq!((payment_ref, actor), (&b""[..], "clock"));
                 self.go(now, order, OrderState::Expired, b"", "clock");
@@ -473,8 +535,15 @@ impl Model {
             Fact::ItemSwitched { item, switch: Switch::Ended, actor: "clock", .. } => {
                 assert_eq!(first_due, None, "a window ended before the orders that are due");
                 assert!(self.due_windows(core, now).contains(&item), "item {item} ended early");
+                assert!(!self.draw_due(item, now), "item {item} ended before its draw");
                 self.items.get_mut(&item).expect("it is due").ended = true;
                 self.touch(item, now);
+            }
+            Fact::DrawHeld { item, entries, units, seed, .. } => {
+                self.hold_draw(now, item, (entries, units, seed));
+            }
+            Fact::EntryDrawn { order, quantity, to, pay_by_ms, .. } => {
+                self.draw_entry(now, order, (quantity, to, pay_by_ms));
             }
             _ => panic!("not a clock's fact: {fact:?}"),
         }
@@ -526,6 +595,7 @@ fn patched<'a>(spec: &ItemSpec<'a>, patch: &ItemPatch<'a>) -> ItemSpec<'a> {
     set(&mut new.min_level, patch.min_level);
     set(&mut new.min_account_age_s, patch.min_account_age_s);
     set(&mut new.admit_per_s, patch.admit_per_s);
+    set(&mut new.draw_ms, patch.draw_ms);
     new
 }
 
@@ -545,6 +615,10 @@ fn wrong_fields(spec: &ItemSpec<'_>) -> Vec<&'static str> {
     let name_wrong = name.trim().is_empty() || name.len() > 200 || name.chars().any(char::is_control);
     let hold_wrong = spec.hold_ms > 30 * DAY_MS || (spec.payment == Payment::Hold && spec.hold_ms == 0);
     let closes_wrong = spec.closes_at_ms <= spec.opens_at_ms || spec.closes_at_ms.0 > 253_402_300_799_999;
+    let draw = u64::from(spec.draw_ms);
+    let draw_wrong = draw != 0
+        && (!(1_000..=7 * DAY_MS).contains(&draw)
+            || spec.closes_at_ms.0 <= spec.opens_at_ms.0.saturating_add(draw));
     let checks = [
         (name_wrong, "name"),
         (spec.price_minor > 1 << 53, "price_minor"),
@@ -553,6 +627,7 @@ fn wrong_fields(spec: &ItemSpec<'_>) -> Vec<&'static str> {
         (spec.cap == 0 || spec.cap > 1_000_000, "cap"),
         (hold_wrong, "hold_ms"),
         (spec.challenge != ChallengeRule::Never && spec.ticket == TicketRule::Never, "challenge"),
+        (draw_wrong, "draw_ms"),
     ];
     checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, field)| field).collect()
 }

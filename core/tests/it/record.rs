@@ -52,11 +52,11 @@ impl FactSink for Recorder {
 
 pub(crate) fn keep_fact(fact: &Fact<'_>) -> Fact<'static> {
     match *fact {
-        Fact::ItemCreated { at_ms, item, ref spec, granted, actor } => {
-            Fact::ItemCreated { at_ms, item, spec: keep_spec(spec), granted, actor: keep_str(actor) }
+        Fact::ItemCreated { at_ms, item, ref spec, granted, seed, actor } => {
+            Fact::ItemCreated { at_ms, item, spec: keep_spec(spec), granted, seed, actor: keep_str(actor) }
         }
-        Fact::ItemChanged { at_ms, item, ref spec, actor } => {
-            Fact::ItemChanged { at_ms, item, spec: keep_spec(spec), actor: keep_str(actor) }
+        Fact::ItemChanged { at_ms, item, ref spec, seed, actor } => {
+            Fact::ItemChanged { at_ms, item, spec: keep_spec(spec), seed, actor: keep_str(actor) }
         }
         Fact::StockAdjusted { at_ms, item, delta, actor } => {
             Fact::StockAdjusted { at_ms, item, delta, actor: keep_str(actor) }
@@ -68,6 +68,12 @@ pub(crate) fn keep_fact(fact: &Fact<'_>) -> Fact<'static> {
             Fact::BuyerBlocked { at_ms, subject: keep(subject), blocked, actor: keep_str(actor) }
         }
         Fact::ClockMark { at_ms } => Fact::ClockMark { at_ms },
+        Fact::DrawHeld { at_ms, item, entries, units, seed } => {
+            Fact::DrawHeld { at_ms, item, entries, units, seed }
+        }
+        Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms } => {
+            Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms }
+        }
         Fact::OrderPlaced { .. } | Fact::OrderMoved { .. } | Fact::OrderImported { .. } => {
             keep_order_fact(fact)
         }
@@ -90,34 +96,47 @@ fn keep_order_fact(fact: &Fact<'_>) -> Fact<'static> {
 
 pub(crate) fn keep_row(row: &StateRow<'_>) -> StateRow<'static> {
     match *row {
-        StateRow::Item { item, ref spec, granted, flags, epoch, version, last_seq, lsn } => {
-            StateRow::Item { item, spec: keep_spec(spec), granted, flags, epoch, version, last_seq, lsn }
+        StateRow::Item { item, ref spec, granted, flags, epoch, draw, version, last_seq, lsn } => {
+            let spec = keep_spec(spec);
+            StateRow::Item { item, spec, granted, flags, epoch, draw, version, last_seq, lsn }
         }
-        StateRow::Order {
-            order,
-            quantity,
-            state,
-            created_at_ms,
-            pay_by_ms,
-            lsn,
-            state_lsn,
-            key_hash,
-            payment_ref_hash,
-            subject,
-        } => StateRow::Order {
-            order,
-            quantity,
-            state,
-            created_at_ms,
-            pay_by_ms,
-            lsn,
-            state_lsn,
-            key_hash,
-            payment_ref_hash,
-            subject: keep(subject),
-        },
+        StateRow::Order { .. } => keep_order_row(row),
         StateRow::Blocked { subject } => StateRow::Blocked { subject: keep(subject) },
         StateRow::Audit(ref row) => StateRow::Audit(keep_audit(row)),
+    }
+}
+
+fn keep_order_row(row: &StateRow<'_>) -> StateRow<'static> {
+    let StateRow::Order {
+        order,
+        quantity,
+        state,
+        created_at_ms,
+        pay_by_ms,
+        lsn,
+        state_lsn,
+        key_hash,
+        payment_ref_hash,
+        entry,
+        drawn,
+        subject,
+    } = *row
+    else {
+        panic!("only orders come here")
+    };
+    StateRow::Order {
+        order,
+        quantity,
+        state,
+        created_at_ms,
+        pay_by_ms,
+        lsn,
+        state_lsn,
+        key_hash,
+        payment_ref_hash,
+        entry,
+        drawn,
+        subject: keep(subject),
     }
 }
 

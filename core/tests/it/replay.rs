@@ -45,6 +45,10 @@ fn place_shows(facts: &Facts, at: usize) -> bool {
             let again = |(_, fact): &(Lsn, Fact<'_>)| matches!(fact, Fact::OrderMoved { order, .. } if *order == moved);
             !facts[at + 1..].iter().any(again)
         }
+        Fact::EntryDrawn { order: drawn, .. } => {
+            let again = |(_, fact): &(Lsn, Fact<'_>)| matches!(fact, Fact::OrderMoved { order, .. } if *order == drawn);
+            !facts[at + 1..].iter().any(again)
+        }
         _ => false,
     }
 }
@@ -107,7 +111,10 @@ fn requantified(facts: &Facts, at: usize) -> Option<Facts> {
     match &mut facts[at].1 {
         Fact::ItemCreated { granted, .. } => *granted += 1,
         Fact::StockAdjusted { delta, .. } => *delta -= 1,
-        Fact::OrderPlaced { quantity, .. } | Fact::OrderMoved { quantity, .. } => {
+        Fact::DrawHeld { units, .. } => *units += 1,
+        Fact::OrderPlaced { quantity, .. }
+        | Fact::OrderMoved { quantity, .. }
+        | Fact::EntryDrawn { quantity, .. } => {
             *quantity = Quantity::new(u64::from(quantity.get()) + 1).expect("small");
         }
         _ => return None,

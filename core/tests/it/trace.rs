@@ -82,6 +82,7 @@ pub(crate) enum Step {
 pub(crate) enum Edge {
     Opens,
     Closes,
+    Draws,
     PayBy,
 }
 
@@ -101,6 +102,7 @@ pub(crate) struct Patch {
     pub(crate) challenge: Option<ChallengeRule>,
     pub(crate) min_level: Option<u8>,
     pub(crate) admit_per_s: Option<u32>,
+    pub(crate) draw_ms: Option<u32>,
 }
 
 /// A number of cores to begin with, and what happens.
@@ -163,7 +165,7 @@ fn buy() -> impl Strategy<Value = Step> {
 }
 
 fn time() -> impl Strategy<Value = Step> {
-    let edge = select(vec![Edge::Opens, Edge::Closes, Edge::PayBy, Edge::PayBy]);
+    let edge = select(vec![Edge::Opens, Edge::Closes, Edge::Draws, Edge::Draws, Edge::PayBy, Edge::PayBy]);
     prop_oneof![
         5 => (0..20u64).prop_map(Step::Forward),
         1 => (0..200u64).prop_map(Step::Forward),
@@ -188,7 +190,21 @@ fn payment() -> impl Strategy<Value = Payment> {
     select(vec![Payment::OnOrder, Payment::Hold, Payment::OnPayment])
 }
 
+/// A new item, one in three with a draw.
 fn new_item() -> impl Strategy<Value = Patch> {
+    let draw = (1..30i64, 1_000..2_500u32, 1..20_000i64);
+    (plain_item(), weighted(0.35, draw)).prop_map(|(patch, draw)| match draw {
+        None => patch,
+        Some((opens, draw_ms, rest)) => Patch {
+            opens_in_ms: Some(opens),
+            closes_in_ms: Some(opens + i64::from(draw_ms) + rest),
+            draw_ms: Some(draw_ms),
+            ..patch
+        },
+    })
+}
+
+fn plain_item() -> impl Strategy<Value = Patch> {
     let window = (prop_oneof![2 => Just(0), 1 => -9..200i64], 1..20_000i64);
     (0..12u64, window, 1..5u32, payment(), prop_oneof![20..400u64, Just(0)], 0..4u8).prop_map(
         |(stock, (opens, length), cap, payment, hold_ms, min_level)| Patch {
@@ -215,6 +231,7 @@ fn changes() -> impl Strategy<Value = Patch> {
         weighted(0.1, select(vec![ChallengeRule::Never, ChallengeRule::Suspicious, ChallengeRule::Always])),
         weighted(0.1, 0..3u8),
         weighted(0.1, any::<u32>()),
+        weighted(0.1, select(vec![0, 0, 1_000, 1_500, 999, 604_800_001])),
     );
     let money = (
         weighted(0.1, prop_oneof![5 => 0..9u64, 1 => Just(PRICE_MINOR_MAX + 1)]),
@@ -241,6 +258,7 @@ fn changes() -> impl Strategy<Value = Patch> {
         challenge: rules.1,
         min_level: rules.2,
         admit_per_s: rules.3,
+        draw_ms: rules.4,
     })
 }
 

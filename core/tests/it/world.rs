@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use stampede_core::command::{Command, ItemPatch, ItemView, OrderView, Outcome, Purchase, Ticket};
+use stampede_core::draw::{DrawEntry, DrawSeed};
 use stampede_core::fact::ACTOR_POSTGRES;
 use stampede_core::item::ItemSpec;
 use stampede_core::shard::Shard;
@@ -80,7 +81,8 @@ impl World {
             }
             Step::Put { item, ref patch } => {
                 let patch = self.patch(patch);
-                self.command(&Command::PutItem { item: item_id(item), patch, actor })
+                let seed = self.fresh_seed();
+                self.command(&Command::PutItem { item: item_id(item), patch, seed, actor })
             }
             Step::Adjust { item, delta } => {
                 self.command(&Command::AdjustStock { item: item_id(item), delta, actor })
@@ -147,13 +149,22 @@ impl World {
             min_level: patch.min_level,
             min_account_age_s: None,
             admit_per_s: patch.admit_per_s,
+            draw_ms: patch.draw_ms,
         }
+    }
+
+    /// Another one for each command, the same in each run of a history.
+    fn fresh_seed(&self) -> DrawSeed {
+        let mut seed = [0x5A; 32];
+        seed[..8].copy_from_slice(&(self.engine.log.facts.len() as u64).to_le_bytes());
+        DrawSeed(seed)
     }
 
     fn jump(&mut self, item: ItemId, edge: Edge, offset: i64) {
         let Some(row) = self.model.items.get(&item) else { return };
         let moment = match edge {
             Edge::Opens => Some(row.spec.opens_at_ms),
+            Edge::Draws => row.draws_at_ms(),
             Edge::Closes => Some(row.spec.closes_at_ms).filter(|closes| closes.0 < self.now.0 + 2_000),
             Edge::PayBy => {
                 let deadlines = self.model.orders_of_item(item).map(|order| order.view.pay_by_ms);
@@ -176,7 +187,8 @@ impl World {
         let orders = self.model.due_orders(core, UnixMillis(u64::MAX));
         let windows = self.model.due_windows(core, UnixMillis(u64::MAX));
         let closes = windows.into_iter().map(|id| self.model.items[&id].spec.closes_at_ms);
-        let first = orders.into_iter().map(|(due, _)| due).chain(closes).min();
+        let draws = self.model.draws_ahead(core);
+        let first = orders.into_iter().map(|(due, _)| due).chain(closes).chain(draws).min();
         if let Some(first) = first {
             assert!(next.is_some_and(|next| next <= first), "sleeps until {next:?}, due at {first:?}");
         }
@@ -215,7 +227,7 @@ impl World {
     /// Compares every item: its piles, its settings, its gauge.
     pub(crate) fn check_items(&mut self) {
         for item in (1..=ITEMS).map(item_id) {
-            let view = self.engine.owner(item).item(item);
+            let view = self.engine.owner(item).item(item).map(|view| without_draw_lsn(&view));
             let gauge = self.engine.owner(item).catalogue().find(item);
             let shown_version = gauge.map_or(0, |gauge| gauge.version());
             let expected = self.model.view(item).map(|view| ItemView { shown_version, ..view });
@@ -244,6 +256,7 @@ impl World {
             self.check_orders_of(buyer);
         }
         self.check_merchant_lists();
+        self.check_draws();
         let mut audit: Vec<_> = self
             .engine
             .shards
@@ -298,6 +311,28 @@ impl World {
         assert_eq!(counts, (self.model.items.len(), self.model.orders.len()));
     }
 
+    /// Compares the entries of every draw that is over, page by page.
+    fn check_draws(&self) {
+        for item in (1..=ITEMS).map(item_id) {
+            let expected = self.model.draw_entries(item);
+            for limit in [1, 3, 1_000] {
+                assert_eq!(self.drawn_entries(item, limit), expected, "entries of item {item} by {limit}");
+            }
+        }
+    }
+
+    fn drawn_entries(&self, item: ItemId, limit: usize) -> Option<Vec<DrawEntry>> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        loop {
+            let (entries, next) = self.engine.owner(item).draw_entries(item, after, limit)?;
+            assert!(entries.len() <= limit);
+            all.extend(entries);
+            let Some(next) = next else { return Some(all) };
+            assert!(next.get() > after, "a page that goes nowhere");
+            after = next.get();
+        }
+    }
+
     fn expected(&self, wanted: impl Fn(&OrderView, &&[u8]) -> bool) -> Vec<OrderView> {
         let orders = self.model.orders.values().filter(|order| wanted(&order.view, &order.buyer));
         orders.map(|order| order.view).collect()
@@ -308,4 +343,13 @@ impl World {
         let some = self.model.orders.keys().nth(self.model.orders.len() / 2).map_or(0, |id| id.get());
         vec![(0, usize::MAX), (0, 3), (some, 4), (some + (1 << 32), 5), (u64::MAX, 1)]
     }
+}
+
+/// Which fact of a draw was the last is not kept over a restart: all is durable then.
+fn without_draw_lsn<'a>(view: &ItemView<'a>) -> ItemView<'a> {
+    let mut view = *view;
+    if let Some(held) = view.draw.as_mut().and_then(|draw| draw.held.as_mut()) {
+        held.lsn = Lsn::ZERO;
+    }
+    view
 }

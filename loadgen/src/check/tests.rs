@@ -237,6 +237,56 @@ fn key_with_two_orders_and_number_used_twice() {
     assert_eq!(named(numbers), "duplicate_order postgres_differs");
 }
 
+/// A draw: everybody entered, the first five by number won, the others lost.
+fn drawn(sale: &mut Sale) {
+    let names = sale.history.names;
+    let mut history = History::new(names, Items::one(1), 1);
+    for purchase in 0..DEMAND {
+        history.push(entry(purchase, Code::Entered, u64::from(purchase) + 100, purchase * 10));
+    }
+    sale.history = history;
+    let lost = |purchase| OrderRow { state: State::Lost, ..row(names, purchase, u64::from(purchase) + 100) };
+    sale.orders.extend((STOCK..DEMAND).map(lost));
+    mirror(sale);
+}
+
+#[test]
+fn entries_are_orders_and_losers_have_nothing() {
+    assert_eq!(named(drawn), "");
+    let forgotten = |sale: &mut Sale| {
+        drawn(sale);
+        sale.orders.pop();
+        mirror(sale);
+    };
+    assert_eq!(named(forgotten), "lost_ack");
+    let one_too_many = |sale: &mut Sale| {
+        drawn(sale);
+        sale.orders[6].state = State::Sold;
+        mirror(sale);
+    };
+    assert_eq!(named(one_too_many), "oversold totals_differ");
+    // That some have lost does not excuse a "sold out" while units were left.
+    let unsold = |sale: &mut Sale| {
+        drawn(sale);
+        sale.history.push_refused(DEMAND + 1, Code::SoldOut);
+        sale.totals = Totals { granted: 6, available: 1, ..sale.totals };
+        mirror(sale);
+    };
+    assert_eq!(named(unsold), "undersold");
+}
+
+#[test]
+fn a_loser_may_buy_what_is_left() {
+    let mut sale = fair();
+    drawn(&mut sale);
+    let loser = sale.orders.pop().expect("the last one lost");
+    sale.orders[4].state = State::Lost;
+    sale.orders.push(loser.clone());
+    sale.orders.push(OrderRow { order_id: 200, state: State::Sold, key: None, ..loser });
+    let evidence = Evidence { totals: Some(sale.totals), orders: Some(&sale.orders), ..Evidence::default() };
+    assert!(check(&evidence).is_fine(), "{:?}", check(&evidence).violations);
+}
+
 #[test]
 fn undersold() {
     let plant = |sale: &mut Sale| {

@@ -109,7 +109,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = pages, help_heading = WHAT)]
     pub browse: f64,
     /// How far a buyer goes: `purchase` is one request; `whole` reads the item's page, waits for the opening,
-    /// solves the challenge and fetches the ticket where the item asks for them, buys, and waits for the order
+    /// solves the challenge and fetches the ticket where the item asks for them, buys, and waits for the order and for the draw
     #[arg(long, value_enum, default_value = "purchase", help_heading = WHAT)]
     pub flow: FlowKind,
     /// Share of winners who pay at once, reported at the merchant listener; for items with hold or on_payment

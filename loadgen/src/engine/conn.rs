@@ -35,6 +35,8 @@ pub(crate) struct Op {
     pub(crate) solved: bool,
     /// Whether the server said that this purchase had been answered before.
     pub(crate) replayed: bool,
+    /// When the item's draw is held, as its page said; 0 = it has none, or nobody looked.
+    pub(crate) draws_ns: u64,
     /// The order that it is about; 0 = none yet.
     pub(crate) order_id: u64,
     /// The solved challenge or the ticket.

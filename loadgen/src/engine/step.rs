@@ -22,6 +22,8 @@ pub enum Step {
     Purchase,
     /// Waiting for an order that was accepted and is not durable yet.
     Wait,
+    /// Waiting for the draw that an entry takes part in.
+    Draw,
     /// The payment, which the shop's payment service reports.
     Pay,
     /// The buyer calls the order off.
@@ -32,12 +34,13 @@ pub enum Step {
 
 impl Step {
     /// All of them, in the order of a buyer's way.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::State,
         Self::Challenge,
         Self::Ticket,
         Self::Purchase,
         Self::Wait,
+        Self::Draw,
         Self::Pay,
         Self::Cancel,
         Self::Browse,
@@ -50,6 +53,7 @@ impl Step {
             Self::Ticket => "ticket",
             Self::Purchase => "purchase",
             Self::Wait => "wait",
+            Self::Draw => "draw",
             Self::Pay => "pay",
             Self::Cancel => "cancel",
             Self::Browse => "browse",

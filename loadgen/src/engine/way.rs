@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  State ──▶ Challenge ──▶ Ticket ──▶ Purchase ──▶ Wait ──▶ decided ──▶ Pay | Cancel
-//!    │           ▲            │  ▲        ▲                     (a winner's fate)
+//!    │           ▲            │  ▲        ▲                    │   ▲     (a winner's fate)
+//!    │           │            │  │        │            entered └▶ Draw
 //!    └───────────┴────────────┴──┴────────┘  what the item does not ask for is left out
 //! ```
 //!
@@ -11,7 +12,9 @@
 use sha2::{Digest, Sha256};
 
 use super::step::Step;
-use crate::answer::{Acked, Class, Code, Judged, is_accepted, judge, judge_step, number_after, text_after};
+use crate::answer::{
+    Acked, Class, Code, Judged, is_accepted, is_in_state, judge, judge_step, number_after, text_after,
+};
 
 /// Longest wait that one request for an order asks for, in milliseconds.
 pub(crate) const WAIT_MS: u64 = 2_000;
@@ -37,6 +40,8 @@ pub(crate) struct Then {
     pub(crate) step: Step,
     /// How long the buyer waits for the opening before it, in milliseconds.
     pub(crate) opens_in_ms: u64,
+    /// How long until the item's draw is held, in milliseconds; 0 = it has none.
+    pub(crate) draws_in_ms: u64,
     /// The order that is waited for; 0 = none.
     pub(crate) order_id: u64,
     /// The solved challenge or the ticket that goes with it.
@@ -45,7 +50,7 @@ pub(crate) struct Then {
 
 impl Then {
     const fn step(step: Step) -> Self {
-        Self { step, opens_in_ms: 0, order_id: 0, text: None }
+        Self { step, opens_in_ms: 0, draws_in_ms: 0, order_id: 0, text: None }
     }
 }
 
@@ -100,13 +105,14 @@ fn after_page(body: &[u8]) -> Next {
         (false, true) => Step::Ticket,
         (false, false) => Step::Purchase,
     };
+    let now_ms = number_after(body, b"\"now_ms\":").unwrap_or(0);
+    let until = |name: &[u8]| number_after(body, name).unwrap_or(0).saturating_sub(now_ms);
+    let draws_in_ms = until(b"\"draws_at_ms\":");
     match text_after(body, b"\"state\":\"") {
-        Some("open") => Next::Then(Then::step(step)),
+        Some("open") => Next::Then(Then { draws_in_ms, ..Then::step(step) }),
         Some("upcoming") => {
-            let time = |name: &[u8]| number_after(body, name);
-            let (opens, now) = (time(b"\"opens_at_ms\":"), time(b"\"now_ms\":"));
-            let opens_in_ms = opens.unwrap_or(0).saturating_sub(now.unwrap_or(0));
-            Next::Then(Then { opens_in_ms, ..Then::step(step) })
+            let opens_in_ms = until(b"\"opens_at_ms\":");
+            Next::Then(Then { opens_in_ms, draws_in_ms, ..Then::step(step) })
         }
         Some("sold_out") => refused(Code::SoldOut),
         Some("paused") => refused(Code::Paused),
@@ -138,6 +144,16 @@ fn after_wait(answer: Answer<'_>) -> Next {
         }
         code if code.class() == Class::Unknown => Next::Doubt(code),
         _ => Next::Decided(judged),
+    }
+}
+
+/// What an entry's own page says of the draw; `None` as long as it was not drawn.
+pub(crate) fn after_draw(answer: Answer<'_>) -> Option<Judged> {
+    let judged = judge(answer.status, false, answer.body);
+    match judged.code {
+        Code::Entered => None,
+        Code::Won if is_in_state(answer.body, "lost") => Some(Judged { code: Code::Lost, ..judged }),
+        _ => Some(judged),
     }
 }
 
@@ -180,12 +196,29 @@ mod tests {
         assert_eq!(open(false, "never"), then(Step::Purchase));
         assert_eq!(open(true, "suspicious"), then(Step::Ticket));
         assert_eq!(open(true, "always"), then(Step::Challenge));
+        let drawn =
+            page("open", false, "never").replace("\"now_ms\"", "\"draw\":{\"draws_at_ms\":4500},\"now_ms\"");
+        let waits = Then { draws_in_ms: 1_000, ..Then::step(Step::Purchase) };
+        assert_eq!(ask(Step::State, 200, &drawn), Next::Then(waits));
         let early = Then { opens_in_ms: 1_500, ..Then::step(Step::Purchase) };
         assert_eq!(ask(Step::State, 200, &page("upcoming", false, "never")), Next::Then(early));
         assert_eq!(ask(Step::State, 200, &page("sold_out", false, "never")), refused(Code::SoldOut));
         assert_eq!(ask(Step::State, 404, r#"{"code":"not_found"}"#), refused(Code::NotFound));
         assert_eq!(ask(Step::State, 200, "{}"), Next::Doubt(Code::BadAnswer));
         assert_eq!(ask(Step::State, 503, r#"{"code":"draining"}"#), Next::Doubt(Code::Draining));
+    }
+
+    #[test]
+    fn an_entry_waits_for_the_draw() {
+        let Next::Decided(judged) = ask(Step::Purchase, 202, &order("entered")) else { panic!("undecided") };
+        assert_eq!((judged.code, judged.acked.order_id), (Code::Entered, 8));
+        let drawn = |status, body: &str| {
+            after_draw(Answer { status, replay: false, body: body.as_bytes() }).map(|judged| judged.code)
+        };
+        assert_eq!(drawn(200, &order("entered")), None);
+        assert_eq!(drawn(200, &order("lost")), Some(Code::Lost));
+        assert_eq!(drawn(200, &order("held")), Some(Code::Won));
+        assert_eq!(drawn(503, r#"{"code":"draining"}"#), Some(Code::Draining));
     }
 
     #[test]

@@ -463,6 +463,7 @@ impl<'a> Worker<'a> {
             Step::Challenge => requests.challenge(op.purchase, out),
             Step::Ticket => requests.ticket(op.purchase, op.text.as_deref(), out),
             Step::Wait => requests.wait(op.purchase, op.order_id, way::WAIT_MS, out),
+            Step::Draw => requests.wait(op.purchase, op.order_id, 0, out),
             Step::Pay => requests.pay(op.purchase, op.order_id, out),
             Step::Cancel => requests.cancel(op.purchase, op.order_id, out),
         }
@@ -511,6 +512,7 @@ impl<'a> Worker<'a> {
             shared_key: due.shared_key,
             solved: false,
             replayed: false,
+            draws_ns: 0,
             order_id: 0,
             text: None,
         };

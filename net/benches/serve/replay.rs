@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Ticket};
+use stampede_core::draw::DrawSeed;
 use stampede_core::shard::Shard;
 use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 use stampede_net::server::replay::{Replay, Shards};
@@ -64,7 +65,11 @@ fn write(secret: &HashSecret, orders: u64, started: Started) -> u64 {
         let (name, stock, opens_at_ms) =
             (Some("an item of a bench"), Some(orders / ITEMS + 1), Some(UnixMillis(0)));
         let patch = ItemPatch { name, stock, opens_at_ms, closes_at_ms, ..ItemPatch::default() };
-        shard.decide(NOW, &Command::PutItem { item: item(number), patch, actor: "bench" }, &mut producer);
+        shard.decide(
+            NOW,
+            &Command::PutItem { item: item(number), patch, seed: DrawSeed::NONE, actor: "bench" },
+            &mut producer,
+        );
     }
     for number in 0..orders {
         if number.is_multiple_of(BATCH) {

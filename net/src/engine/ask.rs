@@ -3,6 +3,7 @@
 //! Values, no references. The hot ones (a purchase and its outcome) are carried
 //! inline; the rest is boxed. Next: [`crate::engine::mesh`].
 
+use crate::http::draw::DrawPage;
 use stampede_core::command::{ItemPatch, ItemView, Movement, OrderView, Outcome, Ticket};
 use stampede_core::fact::Switch;
 use stampede_core::item::ItemSpec;
@@ -107,6 +108,8 @@ pub enum RareAsk {
     OrdersOf(BuyerHash, Option<ItemId>, u64, usize),
     /// Orders of one item or all: above this number, so many at most.
     Orders(Option<ItemId>, u64, usize),
+    /// The draw of an item: its entries above this number, so many at most.
+    Draw(ItemId, u64, usize),
     /// The audit trail above this LSN, so many at most.
     Audit(Lsn, usize),
     /// The database's row of an item differs: adjust, or pause if that cannot be.
@@ -185,6 +188,8 @@ pub enum RareReply {
     Order(Option<OwnedOrder>),
     /// Orders and their buyers, ascending.
     Orders(Vec<OwnedOrder>),
+    /// A draw and a page of its entries.
+    Draw(Option<DrawPage>),
     /// Audit entries, oldest first.
     Audit(Vec<OwnedAudit>),
     /// An order and what it is of, if it is this buyer's.
@@ -217,6 +222,16 @@ impl OwnedItem {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+    /// Hides what came of its draw as long as that is not durable; says whether it was hidden.
+    pub fn hide_draw(&mut self, shown: Lsn) -> bool {
+        match &mut self.view.draw {
+            Some(draw) if draw.held.is_some_and(|held| held.lsn > shown) => {
+                draw.held = None;
+                true
+            }
+            _ => false,
+        }
     }
     /// The item.
     pub fn get(&self) -> ItemView<'_> {

@@ -10,6 +10,7 @@
 //! several owners give, [`ops`] for health and metrics.
 
 mod buyer;
+pub(super) mod draw;
 mod gate;
 mod gather;
 mod merchant;
@@ -284,6 +285,7 @@ impl Home {
             Route::Item(item) => self.item_page(item, request, manner, caller),
             Route::Challenge(item) => self.challenge(item, request, manner, caller),
             Route::Ticket(item) => self.ticket(item, request, manner, caller),
+            Route::Draw(query) => self.draw_page(query, manner, caller),
             Route::Buy(item) => self.buy(item, request, manner, caller),
             Route::Orders(query) => self.own_orders(query, request, manner, caller),
             Route::Order { order, wait_ms } => self.own_order(order, wait_ms, request, manner, caller),
@@ -368,9 +370,11 @@ impl Home {
                 let after = if placed { page.order.state_lsn } else { Lsn::ZERO };
                 (after, Shown::OrderPage(Box::new(page)))
             }
-            RareReply::Item(None) | RareReply::Order(None) | RareReply::OrderPage(None) => {
-                (Lsn::ZERO, Shown::Problem(Code::NotFound.problem()))
-            }
+            RareReply::Draw(Some(page)) => (page.after, Shown::Draw(Box::new(page))),
+            RareReply::Item(None)
+            | RareReply::Order(None)
+            | RareReply::OrderPage(None)
+            | RareReply::Draw(None) => (Lsn::ZERO, Shown::Problem(Code::NotFound.problem())),
             RareReply::Items(_) | RareReply::Orders(_) | RareReply::Audit(_) | RareReply::Followed => {
                 (Lsn::ZERO, Shown::Done)
             }

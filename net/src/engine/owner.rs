@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use stampede_core::command::{Command, Movement, Outcome, Purchase, Refusal};
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{ACTOR_POSTGRES, Fact, FactSink, Switch};
 use stampede_core::limits::OWNER_BATCH_MAX;
 use stampede_core::shard::Shard;
@@ -136,7 +137,7 @@ impl Owner {
         }
     }
 
-    /// Lets time pass: expires holds, ends windows. Returns how many facts that made.
+    /// Lets time pass: holds draws, expires holds, ends windows. Returns how many facts that made.
     pub fn tick(&mut self, now: UnixMillis) -> usize {
         self.shard.keep_headroom();
         for ask in std::mem::take(&mut self.unanswered) {
@@ -156,8 +157,8 @@ impl Owner {
     fn rare(&mut self, now: UnixMillis, ask: &RareAsk) -> Reply {
         let reply = match *ask {
             RareAsk::PutItem(item, ref patch) => {
-                let patch = patch.get();
-                self.change(now, item, &Command::PutItem { item, patch, actor: ACTOR_MERCHANT })
+                let (patch, seed) = (patch.get(), fresh_seed());
+                self.change(now, item, &Command::PutItem { item, patch, seed, actor: ACTOR_MERCHANT })
             }
             RareAsk::Adjust(item, delta, who) => {
                 self.change(now, item, &Command::AdjustStock { item, delta, actor: actor(who) })
@@ -232,6 +233,9 @@ impl Owner {
             RareAsk::Orders(item, after, limit) => RareReply::Orders(
                 self.shard.orders_after(item, after, limit).into_iter().map(order).collect(),
             ),
+            RareAsk::Draw(item, after, limit) => {
+                RareReply::Draw(super::home::draw::read_page(&self.shard, item, after, limit))
+            }
             RareAsk::Audit(after, limit) => {
                 let rows = self.shard.audit_after(after).take(limit);
                 RareReply::Audit(rows.map(|row| OwnedAudit::new(&row)).collect())
@@ -252,6 +256,8 @@ impl Owner {
         let adjust = Command::AdjustStock { item, delta, actor: ACTOR_POSTGRES };
         let answer = match self.try_decide(now, &adjust)? {
             Outcome::Refused(Refusal::NotFound) => return Ok(()),
+            // In the middle of its draw an item bears nothing; a moment later it may.
+            Outcome::Refused(Refusal::Overloaded) => return Err(Busy::Overloaded),
             Outcome::Refused(_) => {
                 // It cannot be borne: stop the item until somebody has looked.
                 let pause = Command::SwitchItem { item, switch: Switch::Paused, actor: ACTOR_POSTGRES };
@@ -269,6 +275,15 @@ impl Owner {
         self.room -= 1;
         self.unflushed = true;
         Ok(RareReply::Followed)
+    }
+}
+
+/// Random bytes for a draw. Without any there is no draw: the owner refuses it.
+pub fn fresh_seed() -> DrawSeed {
+    let mut seed = DrawSeed::NONE;
+    match getrandom::fill(&mut seed.0) {
+        Ok(()) => seed,
+        Err(_) => DrawSeed::NONE,
     }
 }
 

@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 
 use stampede_core::gauge::{Gauge, ItemState, StockBand};
-use stampede_core::types::{ItemId, UnixMillis};
+use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
 use super::ask::OwnedItem;
+use crate::http::draw::DrawFace;
 use crate::http::page::{ItemView, Page};
 
 /// Pages kept; with one more, all are dropped and made again as they are asked for.
@@ -47,12 +48,14 @@ impl Pages {
         Some(&entry.page)
     }
 
-    /// Takes settings that came from the owner.
-    pub fn put(&mut self, gauge: &Gauge, item: OwnedItem, now: UnixMillis) -> &Page {
+    /// Takes settings that came from the owner; everything up to `shown` may be shown.
+    pub fn put(&mut self, gauge: &Gauge, mut item: OwnedItem, now: UnixMillis, shown: Lsn) -> &Page {
         if self.entries.len() >= PAGES_MAX {
             self.entries.clear();
         }
-        let (shows, gauge_version) = (shows(gauge, now), item.get().shown_version);
+        // A page that hides something counts as one of before, and is asked for anew.
+        let hides = u32::from(item.hide_draw(shown));
+        let (shows, gauge_version) = (shows(gauge, now), item.get().shown_version.wrapping_sub(hides));
         let page = render(&item, gauge_version, shows);
         let entry = Entry { item, gauge_version, shows, page };
         &self.entries.entry(gauge.item()).insert_entry(entry).into_mut().page
@@ -95,6 +98,7 @@ fn item_view<'a>(
         spec: &view.spec,
         state: state.name(),
         stock_band: band.name(),
+        draw: view.draw.as_ref().map(|draw| DrawFace { draw_ms: view.spec.draw_ms, view: draw }),
         refresh_ms: refresh_ms(state, soon),
         version,
     }

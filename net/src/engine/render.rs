@@ -5,11 +5,13 @@
 
 use stampede_core::command::{ItemView, OrderView, Refusal};
 use stampede_core::gauge::{ItemState, Rules};
+use stampede_core::item::OrderState;
 use stampede_core::types::{Lsn, UnixMillis};
 
 use super::ask::{Busy, OwnedAudit, OwnedItem, OwnedOrder};
 use super::browser::{Browser, OrderOf};
 use crate::http::answer::{self, Date, Manner, OrderHeaders, ShownState, Status};
+use crate::http::draw::{DrawFace, DrawPage};
 use crate::http::head::Field;
 use crate::http::json_out::Object;
 use crate::http::page::{AdminItemView, Page};
@@ -66,6 +68,8 @@ pub enum Shown {
     AdminItem(Box<OwnedItem>, bool),
     /// Items, for the merchant.
     AdminItems(Vec<OwnedItem>),
+    /// A draw and a page of its entries.
+    Draw(Box<DrawPage>),
     /// The audit trail; `true`: there is more.
     Audit(Vec<OwnedAudit>, bool),
     /// A sale page, for a client that shows none of it.
@@ -126,6 +130,7 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
             object.number("now_ms", moment.now.0);
         }),
         Shown::Audit(rows, has_more) => audit(out, rows, *has_more, manner, date),
+        Shown::Draw(page) => page.answer(out, moment.now, manner, date),
         Shown::Page(page) => page.answer(out, Field::Absent, moment.now, manner, date),
         Shown::Bytes(bytes) => out.extend_from_slice(bytes),
         Shown::Html(html) => html.answer(out, Wants::default(), manner, date),
@@ -138,6 +143,10 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
 fn order(out: &mut Vec<u8>, view: &OrderView, replay: bool, call: Call, manner: Manner, moment: &Moment<'_>) {
     let (status, shown, location) = match call {
         Call::Buy(true) => (Status::Accepted, shown_as(view, ShownState::Accepted), true),
+        // An entry is taken in; what becomes of it is decided later.
+        Call::Buy(false) if view.state == OrderState::Entered => {
+            (Status::Accepted, shown_as(view, ShownState::Durable(view.state)), true)
+        }
         Call::Buy(false) => (Status::Created, shown_as(view, ShownState::Durable(view.state)), true),
         _ => (Status::Ok, order_view(view, moment.shown), false),
     };
@@ -182,6 +191,7 @@ fn admin_item(object: &mut Object<'_>, item: &ItemView<'_>, moment: &Moment<'_>)
         item: item.item,
         spec: &item.spec,
         state: state_of(item, moment.now).name(),
+        draw: item.draw.as_ref().map(|draw| DrawFace { draw_ms: item.spec.draw_ms, view: draw }),
         granted: item.granted,
         available: item.available,
         held: item.held,
@@ -251,6 +261,7 @@ pub fn problem_of(refusal: Refusal, call: Call) -> Problem {
         Refusal::NotCancellable => Code::NotCancellable.problem(),
         Refusal::HoldExpired => Code::HoldExpired.problem(),
         Refusal::AlreadyPaid => Code::AlreadyPaid.problem(),
+        Refusal::NotDrawn => Code::NotDrawn.problem(),
         Refusal::StockInUse { .. } => {
             Code::StockOutOfRange.problem().detail("fewer units are available than were to be withdrawn")
         }

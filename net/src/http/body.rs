@@ -81,7 +81,7 @@ fn missing(index: usize) -> Problem {
 }
 
 /// The fields of `PUT /admin/items/{id}`, as the positions that [`put_field`] matches.
-const ITEM_FIELDS: [&str; 14] = [
+const ITEM_FIELDS: [&str; 15] = [
     "name",
     "price_minor",
     "currency",
@@ -96,6 +96,7 @@ const ITEM_FIELDS: [&str; 14] = [
     "min_level",
     "min_account_age_s",
     "admit_per_s",
+    "draw_ms",
 ];
 
 /// The settings of an item, all optional here: what is missing keeps its value, or
@@ -155,6 +156,7 @@ fn put_field(patch: &mut ItemPatch<'_>, field: &'static str, value: Value<'_>) -
         "min_level" => patch.min_level = Some(number(255, "must be an integer from 0 to 255")? as u8),
         "min_account_age_s" => patch.min_account_age_s = Some(narrow()?),
         "admit_per_s" => patch.admit_per_s = Some(narrow()?),
+        "draw_ms" => patch.draw_ms = Some(narrow()?),
         _ => return Err(invalid(field, "is not known")),
     }
     Ok(())

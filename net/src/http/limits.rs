@@ -34,6 +34,8 @@ pub const WAIT_MS_MAX: u32 = 30_000;
 pub const BUYER_LIST_DEFAULT: u16 = 50;
 /// Most orders in a buyer's list.
 pub const BUYER_LIST_MAX: u16 = 200;
+/// Most entries in a page of a draw, and how many when `?limit=` is absent.
+pub const DRAW_LIST_MAX: u16 = 1_000;
 /// Rows in a merchant's list when `?limit=` is absent.
 pub const MERCHANT_LIST_DEFAULT: u16 = 100;
 /// Most rows in a merchant's list.

@@ -9,6 +9,7 @@ use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, UnixMillis};
 
 use crate::http::answer::{Answer, Date, Manner, Media, Status};
+use crate::http::draw::DrawFace;
 use crate::http::head::{Field, lists_tag};
 use crate::http::json_out::{self, Object};
 
@@ -30,6 +31,8 @@ pub struct ItemView<'a> {
     pub state: &'static str,
     /// `plenty`, `few`, `last` or `none`.
     pub stock_band: &'static str,
+    /// Its draw, if it has one.
+    pub draw: Option<DrawFace<'a>>,
     /// How long a client should wait before it asks again, in milliseconds.
     pub refresh_ms: u64,
     /// How often the item has changed.
@@ -52,8 +55,11 @@ impl ItemView<'_> {
             .number("cap", spec.cap)
             .text("payment", spec.payment.name())
             .boolean("ticket_required", spec.ticket.code() != 0)
-            .text("challenge", spec.challenge.name())
-            .number("refresh_ms", self.refresh_ms);
+            .text("challenge", spec.challenge.name());
+        if let Some(draw) = &self.draw {
+            draw.fill(object);
+        }
+        object.number("refresh_ms", self.refresh_ms);
     }
 }
 
@@ -131,6 +137,8 @@ pub struct AdminItemView<'a> {
     pub spec: &'a ItemSpec<'a>,
     /// `upcoming`, `open`, `sold_out`, `paused` or `ended`.
     pub state: &'static str,
+    /// Its draw, if it has one.
+    pub draw: Option<DrawFace<'a>>,
     /// Units granted, withdrawals taken off.
     pub granted: u64,
     /// Units that can be sold.
@@ -168,7 +176,12 @@ impl AdminItemView<'_> {
             .text("challenge", spec.challenge.name())
             .number("min_level", spec.min_level)
             .number("min_account_age_s", spec.min_account_age_s)
-            .number("admit_per_s", spec.admit_per_s)
+            .number("admit_per_s", spec.admit_per_s);
+        if let Some(draw) = &self.draw {
+            draw.fill(object);
+            object.number("entered", draw.view.entered);
+        }
+        object
             .number("granted", self.granted)
             .number("available", self.available)
             .number("held", self.held)

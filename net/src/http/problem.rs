@@ -94,6 +94,8 @@ codes! {
     IdempotencyKeyRunning = Conflict "idempotency_key_running" "A request with this key is still running.",
     /// The order was paid with another reference.
     AlreadyPaid = Conflict "already_paid" "The order was paid with another reference.",
+    /// The order is an entry in a draw that was not held yet.
+    NotDrawn = Conflict "not_drawn" "The entry has not been drawn yet.",
     /// The order is in no state in which it can be refunded.
     NotRefundable = Conflict "not_refundable" "The order cannot be refunded.",
     /// Fewer units are available than were to be withdrawn, or more than can be were to be granted.

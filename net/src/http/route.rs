@@ -12,7 +12,7 @@ use stampede_core::types::{ItemId, OrderId, Subject};
 use crate::http::chars::decimal;
 use crate::http::head::Head;
 use crate::http::limits::{
-    BUYER_LIST_DEFAULT, BUYER_LIST_MAX, MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX, WAIT_MS_MAX,
+    BUYER_LIST_DEFAULT, BUYER_LIST_MAX, DRAW_LIST_MAX, MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX, WAIT_MS_MAX,
 };
 use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
@@ -41,6 +41,8 @@ pub enum Route {
     Challenge(ItemId),
     /// `POST /v1/items/{id}/ticket`
     Ticket(ItemId),
+    /// `GET /v1/items/{id}/draw?limit=&after=`
+    Draw(DrawQuery),
     /// `POST /v1/items/{id}/orders`
     Buy(ItemId),
     /// `GET /v1/orders?limit=&after=`
@@ -103,6 +105,17 @@ pub struct ItemsQuery {
     pub limit: u16,
     /// Only those behind this one.
     pub after: Option<ItemId>,
+}
+
+/// Which of the entries in an item's draw.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrawQuery {
+    /// Which item.
+    pub item: ItemId,
+    /// At most so many: 1 to 1000, 1000 if not said.
+    pub limit: u16,
+    /// Only those behind this one.
+    pub after: Option<OrderId>,
 }
 
 /// Which of a buyer's own orders.
@@ -180,6 +193,7 @@ enum Place {
     Item(ItemId),
     ItemChallenge(ItemId),
     ItemTicket(ItemId),
+    ItemDraw(ItemId),
     ItemOrders(ItemId),
     Orders,
     Order(OrderId),
@@ -230,6 +244,7 @@ impl Place {
             [Some("items"), Some(id), None, _] => Self::Item(item(id)?),
             [Some("items"), Some(id), Some("challenge"), None] => Self::ItemChallenge(item(id)?),
             [Some("items"), Some(id), Some("ticket"), None] => Self::ItemTicket(item(id)?),
+            [Some("items"), Some(id), Some("draw"), None] => Self::ItemDraw(item(id)?),
             [Some("items"), Some(id), Some("orders"), None] => Self::ItemOrders(item(id)?),
             [Some("orders"), None, ..] => Self::Orders,
             [Some("orders"), Some(id), None, _] => Self::Order(order(id)?),
@@ -264,6 +279,7 @@ impl Place {
     fn call(self, method: Method, query: &Query<'_>) -> Result<Route, Problem> {
         let read = matches!(method, Method::Get | Method::Head);
         let route = match self {
+            Self::ItemDraw(item) if read => return draw(item, query),
             Self::Orders if read => return orders(query),
             Self::Order(order) if read => return wait(order, query),
             Self::AdminOrders if read => return admin_orders(query),
@@ -358,6 +374,12 @@ fn orders(query: &Query<'_>) -> Result<Route, Problem> {
     query.only(&["limit", "after"])?;
     let limit = query.limit(BUYER_LIST_DEFAULT, BUYER_LIST_MAX)?;
     Ok(Route::Orders(OrdersQuery { limit, after: query.parsed("after", order)? }))
+}
+
+fn draw(item: ItemId, query: &Query<'_>) -> Result<Route, Problem> {
+    query.only(&["limit", "after"])?;
+    let limit = query.limit(DRAW_LIST_MAX, DRAW_LIST_MAX)?;
+    Ok(Route::Draw(DrawQuery { item, limit, after: query.parsed("after", order)? }))
 }
 
 fn wait(order: OrderId, query: &Query<'_>) -> Result<Route, Problem> {

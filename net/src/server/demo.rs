@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use stampede_core::command::{Command, ItemPatch};
+use stampede_core::command::{Command, ItemPatch, ItemView};
 use stampede_core::gauge::ItemState;
 use stampede_core::item::Payment;
 use stampede_core::types::{ItemId, UnixMillis};
 use stampede_persist::log::queue::FactQueue;
 
 use super::recover::Replayed;
+use crate::engine::owner::fresh_seed;
 
 /// One item of the demo.
 struct DemoItem {
@@ -26,6 +27,8 @@ struct DemoItem {
     opens_in_ms: u64,
     /// How long it stays open, in milliseconds.
     open_ms: u64,
+    /// In its first so many milliseconds all who ask form one draw; 0 = none.
+    draw_ms: u32,
 }
 
 /// How long the items stay on sale that are there from the first start on, in milliseconds.
@@ -42,6 +45,7 @@ const ITEMS: [DemoItem; 3] = [
         hold_ms: 0,
         opens_in_ms: 0,
         open_ms: OPEN_MS,
+        draw_ms: 0,
     },
     DemoItem {
         name: "Red packet",
@@ -52,6 +56,7 @@ const ITEMS: [DemoItem; 3] = [
         hold_ms: 0,
         opens_in_ms: 0,
         open_ms: OPEN_MS,
+        draw_ms: 0,
     },
     DemoItem {
         name: "Railway ticket, window seat",
@@ -62,6 +67,7 @@ const ITEMS: [DemoItem; 3] = [
         hold_ms: 120_000,
         opens_in_ms: 20_000,
         open_ms: OPEN_MS,
+        draw_ms: 0,
     },
 ];
 
@@ -75,6 +81,7 @@ const DRAW: DemoItem = DemoItem {
     hold_ms: 0,
     opens_in_ms: 30_000,
     open_ms: 15 * 60_000,
+    draw_ms: 30_000,
 };
 
 impl DemoItem {
@@ -89,6 +96,7 @@ impl DemoItem {
             cap: Some(self.cap),
             payment: Some(self.payment),
             hold_ms: Some(self.hold_ms),
+            draw_ms: Some(self.draw_ms),
             ..ItemPatch::default()
         }
     }
@@ -105,13 +113,14 @@ pub(super) fn open_sale(replayed: &mut Replayed, queue: &Arc<FactQueue>, now: Un
     queue.flush();
 }
 
-/// The number for a new draw; `None` while the last one is not over.
+/// The number for a new draw; `None` while the last one was not held.
 fn next_draw(replayed: &mut Replayed, now: UnixMillis) -> Option<ItemId> {
     let catalogue = replayed.catalogue().clone();
     for id in (ITEMS.len() as u64 + 1..).map_while(ItemId::new) {
         let Some(gauge) = catalogue.find(id) else { return Some(id) };
-        let is_draw = replayed.shard_of(id).item(id).is_some_and(|item| item.spec.name == DRAW.name);
-        if is_draw && gauge.state(now) != ItemState::Ended {
+        let awaited = |item: ItemView<'_>| item.draw.is_some_and(|draw| draw.held.is_none());
+        let is_awaited = replayed.shard_of(id).item(id).is_some_and(awaited);
+        if is_awaited && gauge.state(now) != ItemState::Ended {
             return None;
         }
     }
@@ -126,6 +135,6 @@ fn put(
     item: &DemoItem,
 ) {
     let Some(id) = id else { return };
-    let command = Command::PutItem { item: id, patch: item.patch(now), actor: "demo" };
+    let command = Command::PutItem { item: id, patch: item.patch(now), seed: fresh_seed(), actor: "demo" };
     replayed.shard_of(id).decide(now, &command, &mut queue.producer());
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::state_row::StateRow;
@@ -47,6 +48,7 @@ fn spec() -> ItemSpec<'static> {
         min_level: 0,
         min_account_age_s: 0,
         admit_per_s: 0,
+        draw_ms: 0,
     }
 }
 
@@ -64,7 +66,8 @@ fn write_log(dir: &Path, granted: u64, orders: u32) {
     let log = opened.start(Vec::new(), |reason| panic!("{reason}")).unwrap();
     let item = ItemId::new(7).unwrap();
     let at_ms = UnixMillis(10);
-    log.queue.append(&Fact::ItemCreated { at_ms, item, spec: spec(), granted, actor: "shop" });
+    let (seed, actor) = (DrawSeed::NONE, "shop");
+    log.queue.append(&Fact::ItemCreated { at_ms, item, spec: spec(), granted, seed, actor });
     for seq in 1..=orders {
         let order = OrderId::new(item, seq);
         let (quantity, state) = (Quantity::ONE, OrderState::Confirmed);

@@ -1,6 +1,8 @@
 //! Peak shaving: an owner that does not keep up is not asked without end. What finds its ring
 //! full is told to come again, and nothing was touched.
 
+use std::time::{Duration, Instant};
+
 use stampede_core::types::ItemId;
 use stampede_net::engine::home::Client;
 
@@ -11,8 +13,7 @@ const BATCH: usize = 64;
 /// Connections, all at core 0: more questions than the ring to core 1 holds.
 const CLIENTS: usize = 160;
 
-fn requests(client: usize) -> String {
-    let item = (1..).filter_map(ItemId::new).find(|item| item.owner(2) == 1).expect("one of many");
+fn requests(item: ItemId, client: usize) -> String {
     let one = |n: usize| {
         format!(
             "POST /v1/items/{item}/orders HTTP/1.1\r\nHost: shop\r\nX-Buyer: b{client}-{n}\r\n\
@@ -43,15 +44,19 @@ fn ask_all(rig: &mut Rig, clients: &mut [Client], requests: impl Fn(usize) -> St
 }
 
 fn settle(rig: &mut Rig, clients: &mut [Client], answers: usize) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        rig.homes.iter_mut().for_each(|home| while home.pump() {});
-        clients.iter_mut().for_each(|client| drop(rig.homes[0].serve(client)));
+        for home in &mut rig.homes {
+            while home.pump() {}
+        }
+        for client in clients.iter_mut() {
+            rig.homes[0].serve(client);
+        }
         let come: usize = clients.iter().map(|client| statuses(&client.out).len()).sum();
         if come == answers {
             return;
         }
-        assert!(std::time::Instant::now() < deadline, "{come} answers of {answers}");
+        assert!(Instant::now() < deadline, "{come} answers of {answers}");
         std::thread::yield_now();
     }
 }
@@ -60,7 +65,8 @@ fn settle(rig: &mut Rig, clients: &mut [Client], answers: usize) {
 fn a_full_ring_is_answered_at_once_and_can_be_asked_again() {
     let mut rig = Rig::new(2);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| connect(&mut rig.homes[0])).collect();
-    ask_all(&mut rig, &mut clients, requests);
+    let item = rig.item;
+    ask_all(&mut rig, &mut clients, |client| requests(item, client));
     settle(&mut rig, &mut clients, CLIENTS * BATCH);
     let first: Vec<Vec<u16>> = clients.iter().map(|client| statuses(&client.out)).collect();
     let count = |wanted: u16| first.iter().flatten().filter(|&&status| status == wanted).count();
@@ -74,7 +80,7 @@ fn a_full_ring_is_answered_at_once_and_can_be_asked_again() {
     let is_busy = |statuses: &Vec<u16>| statuses.contains(&503);
     let late: Vec<usize> = (0..CLIENTS).filter(|&client| is_busy(&first[client])).collect();
     let mut late_clients: Vec<Client> = clients.drain(late[0]..).collect();
-    ask_all(&mut rig, &mut late_clients, |number| requests(late[0] + number));
+    ask_all(&mut rig, &mut late_clients, |number| requests(item, late[0] + number));
     settle(&mut rig, &mut late_clients, late.len() * BATCH);
     let answers: Vec<u16> = late_clients.iter().flat_map(|client| statuses(&client.out)).collect();
     assert!(answers.iter().all(|&status| status == 201), "{answers:?}");

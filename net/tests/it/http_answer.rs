@@ -1,10 +1,12 @@
 //! Answers, byte for byte.
 
+use stampede_core::draw::{DrawSeed, DrawView, Drawn, HeldView};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_net::http::answer::{
     self, Date, Linger, Manner, Media, OrderHeaders, OrderView, ShownState, Status, date_line,
 };
+use stampede_net::http::draw::DrawFace;
 use stampede_net::http::head::Field;
 use stampede_net::http::page::{AdminItemView, ItemView, Page};
 use stampede_net::http::problem::{Code, Problem};
@@ -267,6 +269,7 @@ fn spec() -> ItemSpec<'static> {
         min_level: 0,
         min_account_age_s: 0,
         admit_per_s: 0,
+        draw_ms: 0,
     }
 }
 
@@ -274,7 +277,7 @@ fn item_view(spec: &ItemSpec<'static>, state: &'static str, version: u64) -> Ite
     // The view borrows the settings; a test may let them live for ever.
     let spec = Box::leak(Box::new(*spec));
     let item = ItemId::new(7).expect("an item id");
-    ItemView { item, spec, state, stock_band: "plenty", refresh_ms: 1_000, version }
+    ItemView { item, spec, state, stock_band: "plenty", draw: None, refresh_ms: 1_000, version }
 }
 
 fn page(page: &Page, held: Field<'_>, now_ms: u64) -> String {
@@ -340,6 +343,7 @@ fn the_merchants_item() {
         item: ItemId::new(7).expect("an item id"),
         spec: &spec,
         state: "open",
+        draw: None,
         granted: 10,
         available: 5,
         held: 3,
@@ -353,4 +357,29 @@ fn the_merchants_item() {
     let expected = "\"granted\":10,\"available\":5,\"held\":3,\"sold\":2,\"accepted\":6,\"durable_lsn\":99,\
                     \"exported_lsn\":null,\"version\":3}";
     assert!(parts(&shown).1.ends_with(expected), "{shown}");
+}
+
+#[test]
+fn a_draw_shows_its_seed_when_it_is_over() {
+    let seed = DrawSeed([0xAB; 32]);
+    let drawn = Drawn { at_ms: UnixMillis(9), units: 3, entries: 2, last_seq: 5 };
+    let held = HeldView { drawn, seed, winners: 1, lsn: Lsn(7) };
+    let view = |entered, held| DrawView { draws_at_ms: UnixMillis(6), commitment: [0xCD; 32], entered, held };
+    let face = |view: DrawView| {
+        let spec = spec();
+        let draw = Some(DrawFace { draw_ms: 5, view: &view });
+        let shown = text(|out| {
+            let page = Page::item(&ItemView { draw, ..item_view(&spec, "open", 3) });
+            page.answer(out, Field::Absent, UnixMillis(5), Manner::KEEP, &date());
+        });
+        let from = shown.find("\"draw\":").expect("a draw");
+        let to = shown.find(",\"refresh_ms\"").expect("after it");
+        shown[from..to].to_owned()
+    };
+    let (cd, ab) = ("cd".repeat(32), "ab".repeat(32));
+    let announced = format!("\"draw\":{{\"draw_ms\":5,\"draws_at_ms\":6,\"commitment\":\"{cd}\"");
+    assert_eq!(face(view(9, None)), format!("{announced}}}"));
+    assert_eq!(face(view(1, Some(held))), format!("{announced}}}"), "not as long as it goes on");
+    let result = format!(",\"drawn_at_ms\":9,\"seed\":\"{ab}\",\"units\":3,\"entries\":2,\"winners\":1}}");
+    assert_eq!(face(view(0, Some(held))), format!("{announced}{result}"));
 }

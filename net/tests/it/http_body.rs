@@ -202,13 +202,13 @@ fn item(body: &str) -> String {
 fn items() {
     let full = r#"{"name":"Phone","price_minor":199900,"currency":"CNY","stock":100,"opens_at_ms":1,
         "closes_at_ms":2,"cap":1,"payment":"hold","hold_ms":900000,"ticket":"required","challenge":"always",
-        "min_level":255,"min_account_age_s":86400,"admit_per_s":1000}"#;
+        "min_level":255,"min_account_age_s":86400,"admit_per_s":1000,"draw_ms":5000}"#;
     assert_eq!(
         item(full),
         "name: Some(\"Phone\"), price_minor: Some(199900), currency: Some([67, 78, 89]), stock: Some(100), \
          opens_at_ms: Some(UnixMillis(1)), closes_at_ms: Some(UnixMillis(2)), cap: Some(1), payment: Some(Hold), \
          hold_ms: Some(900000), ticket: Some(Required), challenge: Some(Always), min_level: Some(255), \
-         min_account_age_s: Some(86400), admit_per_s: Some(1000)"
+         min_account_age_s: Some(86400), admit_per_s: Some(1000), draw_ms: Some(5000)"
     );
     let table = [
         ("{}", ""),
@@ -235,6 +235,7 @@ fn items() {
         (r#"{"min_level":256}"#, "invalid_field min_level"),
         (r#"{"min_account_age_s":-5}"#, "invalid_field min_account_age_s"),
         (r#"{"admit_per_s":1e3}"#, "invalid_field admit_per_s"),
+        (r#"{"draw_ms":4294967296}"#, "invalid_field draw_ms"),
         (r#"{"id":1}"#, "unknown_field id"),
         (r#"{"name":"a","name":"b"}"#, "bad_json"),
         ("", "bad_json"),

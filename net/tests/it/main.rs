@@ -6,6 +6,7 @@ mod e2e_buy;
 mod e2e_classics;
 mod e2e_clock;
 mod e2e_crash;
+mod e2e_draw;
 mod e2e_gate;
 mod e2e_limits;
 mod e2e_postgres;
@@ -21,6 +22,7 @@ mod http_conn;
 mod http_framing;
 mod http_identity;
 mod http_route;
+mod owner_draw;
 #[path = "../common/rig.rs"]
 mod rig;
 mod server;

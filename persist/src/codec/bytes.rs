@@ -3,6 +3,7 @@
 //! Writing asserts (the values were checked when they were decided); reading
 //! answers [`DecodeError`]. Next: [`super::fact`].
 
+use stampede_core::draw::DrawSeed;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::limits::{
     ACTOR_BYTES_MAX, HOLD_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, ITEM_NAME_BYTES_MAX, PAYMENT_REF_BYTES_MAX,
@@ -29,6 +30,9 @@ impl<'b> Writer<'b> {
     pub(super) fn len(&self) -> usize {
         self.at
     }
+    pub(super) fn seed(&mut self, seed: &DrawSeed) {
+        self.put(&seed.0);
+    }
     fn put(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
@@ -48,6 +52,13 @@ impl<'b> Writer<'b> {
     pub(super) fn time(&mut self, value: UnixMillis) {
         assert!(value.0 <= TIME_MS_MAX, "a decided time lies before the year 10000");
         self.u64(value.0);
+    }
+    /// What [`Reader::spec_with_draw`] reads.
+    pub(super) fn spec_with_draw(&mut self, spec: &ItemSpec<'_>, seed: &DrawSeed) {
+        assert!(!seed.is_none(), "a draw has a seed");
+        self.spec(spec);
+        self.u32(spec.draw_ms);
+        self.seed(seed);
     }
     fn var(&mut self, bytes: &[u8], len_max: usize) {
         assert!(bytes.len() <= len_max, "a decided value keeps its bound");
@@ -70,6 +81,7 @@ impl<'b> Writer<'b> {
     pub(super) fn actor(&mut self, actor: &str) {
         self.var(actor.as_bytes(), ACTOR_BYTES_MAX);
     }
+    /// The settings, but for those of a draw.
     pub(super) fn spec(&mut self, spec: &ItemSpec<'_>) {
         assert!(spec.check().is_ok(), "decided settings were checked");
         self.u64(spec.price_minor);
@@ -164,6 +176,9 @@ impl<'a> Reader<'a> {
     pub(super) fn order_state(&mut self, field: &'static str) -> Read<OrderState> {
         OrderState::from_code(self.u8(field)?).ok_or(DecodeError::Range(field))
     }
+    pub(super) fn seed(&mut self) -> Read<DrawSeed> {
+        self.take("seed").map(DrawSeed)
+    }
     pub(super) fn bool(&mut self, field: &'static str) -> Read<bool> {
         match self.u8(field)? {
             0 => Ok(false),
@@ -178,6 +193,14 @@ impl<'a> Reader<'a> {
     pub(super) fn stock_delta(&mut self, field: &'static str) -> Read<i64> {
         let units = self.i64(field)?;
         if units.unsigned_abs() <= STOCK_MAX { Ok(units) } else { Err(DecodeError::Range(field)) }
+    }
+    /// The settings, followed by those of a draw where there is one.
+    pub(super) fn spec_with_draw(&mut self) -> Read<(ItemSpec<'a>, DrawSeed)> {
+        let spec = self.spec()?;
+        let (draw_ms, seed) = (self.u32("draw_ms")?, self.seed()?);
+        let spec = ItemSpec { draw_ms, ..spec };
+        spec.check().map_err(|wrong| DecodeError::Range(wrong.field))?;
+        if seed.is_none() { Err(DecodeError::Range("seed")) } else { Ok((spec, seed)) }
     }
     pub(super) fn spec(&mut self) -> Read<ItemSpec<'a>> {
         let price_minor = self.u64("price_minor")?;
@@ -208,6 +231,7 @@ impl<'a> Reader<'a> {
             min_level,
             min_account_age_s,
             admit_per_s,
+            draw_ms: 0,
         };
         spec.check().map_err(|wrong| DecodeError::Range(wrong.field))?;
         Ok(spec)

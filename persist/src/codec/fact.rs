@@ -4,7 +4,9 @@
 //! renumbered and a layout is never changed: a new one gets a new number.
 //! Next: [`crate::log::block`].
 
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, Switch};
+use stampede_core::item::ItemSpec;
 use stampede_core::limits::STOCK_MAX;
 
 use super::DecodeError;
@@ -19,11 +21,18 @@ const ORDER_MOVED: u16 = 6;
 const BUYER_BLOCKED: u16 = 7;
 const ORDER_IMPORTED: u16 = 8;
 const CLOCK_MARK: u16 = 9;
+const ITEM_CREATED_WITH_DRAW: u16 = 10;
+const ITEM_CHANGED_WITH_DRAW: u16 = 11;
+const DRAW_HELD: u16 = 12;
+const ENTRY_DRAWN: u16 = 13;
 
-/// The stable number of a fact's kind, as the record header holds it.
-pub const fn fact_kind(fact: &Fact<'_>) -> u16 {
+/// The stable number of a fact's kind, as the record header holds it. Items that never had a
+/// draw keep the shorter kinds.
+pub fn fact_kind(fact: &Fact<'_>) -> u16 {
     match fact {
+        Fact::ItemCreated { seed, .. } if !seed.is_none() => ITEM_CREATED_WITH_DRAW,
         Fact::ItemCreated { .. } => ITEM_CREATED,
+        Fact::ItemChanged { seed, .. } if !seed.is_none() => ITEM_CHANGED_WITH_DRAW,
         Fact::ItemChanged { .. } => ITEM_CHANGED,
         Fact::StockAdjusted { .. } => STOCK_ADJUSTED,
         Fact::ItemSwitched { .. } => ITEM_SWITCHED,
@@ -32,6 +41,8 @@ pub const fn fact_kind(fact: &Fact<'_>) -> u16 {
         Fact::BuyerBlocked { .. } => BUYER_BLOCKED,
         Fact::OrderImported { .. } => ORDER_IMPORTED,
         Fact::ClockMark { .. } => CLOCK_MARK,
+        Fact::DrawHeld { .. } => DRAW_HELD,
+        Fact::EntryDrawn { .. } => ENTRY_DRAWN,
     }
 }
 
@@ -45,16 +56,16 @@ pub fn encode(fact: &Fact<'_>, out: &mut [u8]) -> usize {
     let mut w = Writer::new(out);
     w.time(fact.at_ms());
     match *fact {
-        Fact::ItemCreated { item, ref spec, granted, actor, .. } => {
+        Fact::ItemCreated { item, ref spec, granted, ref seed, actor, .. } => {
             assert!(granted <= STOCK_MAX, "granted stock keeps its bound");
             w.u32(item.get());
             w.u64(granted);
-            w.spec(spec);
+            encode_spec(spec, seed, &mut w);
             w.actor(actor);
         }
-        Fact::ItemChanged { item, ref spec, actor, .. } => {
+        Fact::ItemChanged { item, ref spec, ref seed, actor, .. } => {
             w.u32(item.get());
-            w.spec(spec);
+            encode_spec(spec, seed, &mut w);
             w.actor(actor);
         }
         Fact::StockAdjusted { item, delta, actor, .. } => {
@@ -74,11 +85,31 @@ pub fn encode(fact: &Fact<'_>, out: &mut [u8]) -> usize {
             w.actor(actor);
         }
         Fact::ClockMark { .. } => {}
-        Fact::OrderPlaced { .. } | Fact::OrderMoved { .. } | Fact::OrderImported { .. } => {
+        Fact::DrawHeld { item, entries, units, ref seed, .. } => {
+            assert!(units <= STOCK_MAX && !seed.is_none(), "a draw keeps its bounds");
+            w.u32(item.get());
+            w.u32(entries);
+            w.u64(units);
+            w.seed(seed);
+        }
+        Fact::OrderPlaced { .. }
+        | Fact::OrderMoved { .. }
+        | Fact::EntryDrawn { .. }
+        | Fact::OrderImported { .. } => {
             encode_order(fact, &mut w);
         }
     }
     w.len()
+}
+
+/// Settings, in the layout that [`fact_kind`] names.
+fn encode_spec(spec: &ItemSpec<'_>, seed: &DrawSeed, w: &mut Writer<'_>) {
+    if seed.is_none() {
+        assert!(spec.draw_ms == 0, "a draw has a seed");
+        w.spec(spec);
+    } else {
+        w.spec_with_draw(spec, seed);
+    }
 }
 
 /// The facts that concern an order: these come by the million.
@@ -99,6 +130,12 @@ fn encode_order(fact: &Fact<'_>, w: &mut Writer<'_>) {
             w.u8(to.code());
             w.payment_ref(payment_ref);
             w.actor(actor);
+        }
+        Fact::EntryDrawn { order, quantity, to, pay_by_ms, .. } => {
+            w.u64(order.get());
+            w.u32(quantity.get());
+            w.u8(to.code());
+            w.time(pay_by_ms);
         }
         Fact::OrderImported {
             order,
@@ -131,9 +168,13 @@ fn encode_order(fact: &Fact<'_>, w: &mut Writer<'_>) {
 pub fn decode(kind: u16, payload: &[u8]) -> Result<Fact<'_>, DecodeError> {
     let mut r = Reader::new(payload);
     let fact = match kind {
-        ITEM_CREATED | ITEM_CHANGED | STOCK_ADJUSTED | ITEM_SWITCHED => decode_item(kind, &mut r)?,
+        ITEM_CREATED | ITEM_CHANGED | ITEM_CREATED_WITH_DRAW | ITEM_CHANGED_WITH_DRAW => {
+            decode_settings(kind, &mut r)?
+        }
+        STOCK_ADJUSTED | ITEM_SWITCHED | DRAW_HELD => decode_item(kind, &mut r)?,
         ORDER_PLACED => decode_placed(&mut r)?,
         ORDER_MOVED => decode_moved(&mut r)?,
+        ENTRY_DRAWN => decode_drawn(&mut r)?,
         ORDER_IMPORTED => decode_imported(&mut r)?,
         BUYER_BLOCKED => {
             let (at_ms, blocked) = (r.time("at_ms")?, r.bool("blocked")?);
@@ -146,14 +187,31 @@ pub fn decode(kind: u16, payload: &[u8]) -> Result<Fact<'_>, DecodeError> {
     Ok(fact)
 }
 
+fn decode_settings<'a>(kind: u16, r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {
+    let (at_ms, item) = (r.time("at_ms")?, r.item()?);
+    let created = matches!(kind, ITEM_CREATED | ITEM_CREATED_WITH_DRAW);
+    let granted = if created { r.stock("granted")? } else { 0 };
+    let (spec, seed) = match kind {
+        ITEM_CREATED | ITEM_CHANGED => (r.spec()?, DrawSeed::NONE),
+        _ => r.spec_with_draw()?,
+    };
+    let actor = r.actor()?;
+    Ok(match created {
+        true => Fact::ItemCreated { at_ms, item, spec, granted, seed, actor },
+        false => Fact::ItemChanged { at_ms, item, spec, seed, actor },
+    })
+}
+
 fn decode_item<'a>(kind: u16, r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {
     let (at_ms, item) = (r.time("at_ms")?, r.item()?);
     Ok(match kind {
-        ITEM_CREATED => {
-            let granted = r.stock("granted")?;
-            Fact::ItemCreated { at_ms, item, granted, spec: r.spec()?, actor: r.actor()? }
+        DRAW_HELD => {
+            let (entries, units, seed) = (r.u32("entries")?, r.stock("units")?, r.seed()?);
+            if seed.is_none() {
+                return Err(DecodeError::Range("seed"));
+            }
+            Fact::DrawHeld { at_ms, item, entries, units, seed }
         }
-        ITEM_CHANGED => Fact::ItemChanged { at_ms, item, spec: r.spec()?, actor: r.actor()? },
         STOCK_ADJUSTED => {
             let delta = r.stock_delta("delta")?;
             Fact::StockAdjusted { at_ms, item, delta, actor: r.actor()? }
@@ -176,6 +234,12 @@ fn decode_moved<'a>(r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {
     let (from, to) = (r.order_state("from")?, r.order_state("to")?);
     let (payment_ref, actor) = (r.payment_ref()?, r.actor()?);
     Ok(Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, actor })
+}
+
+fn decode_drawn<'a>(r: &mut Reader<'_>) -> Result<Fact<'a>, DecodeError> {
+    let (at_ms, order, quantity) = (r.time("at_ms")?, r.order()?, r.quantity()?);
+    let (to, pay_by_ms) = (r.order_state("to")?, r.time("pay_by_ms")?);
+    Ok(Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms })
 }
 
 fn decode_imported<'a>(r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {

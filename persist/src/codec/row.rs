@@ -2,9 +2,12 @@
 //!
 //! Kinds are never renumbered. Next: [`crate::log::snapshot`].
 
+use stampede_core::draw::{DrawRow, Drawn};
+use stampede_core::gauge::Rules;
+use stampede_core::item::ItemSpec;
 use stampede_core::limits::STOCK_MAX;
 use stampede_core::state_row::{AuditAction, AuditRow, StateRow};
-use stampede_core::types::{ItemId, Lsn, OrderId};
+use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
 use super::DecodeError;
 use super::bytes::{Reader, Writer};
@@ -15,9 +18,14 @@ const ORDER: u8 = 2;
 const BLOCKED: u8 = 3;
 const AUDIT: u8 = 4;
 const ITEM: u8 = 5;
+const ITEM_WITH_DRAW: u8 = 6;
+const ORDER_OF_DRAW: u8 = 7;
 
-/// Bits in use of an item's flags: paused, closed, ended.
+/// Bits in use of an item's flags: paused, closed, ended; with a draw also: drawn.
 const ITEM_FLAGS_MASK: u8 = 0b111;
+/// Marks of an order of a draw: placed as an entry, drawn.
+const ENTRY: u8 = 1;
+const DRAWN: u8 = 2;
 
 /// Most bytes of one encoded row.
 pub const ROW_BYTES_MAX: usize = 480;
@@ -25,8 +33,10 @@ pub const ROW_BYTES_MAX: usize = 480;
 /// The stable number of a row's kind.
 pub const fn row_kind(row: &StateRow<'_>) -> u8 {
     match row {
+        StateRow::Item { draw: Some(_), .. } => ITEM_WITH_DRAW,
         StateRow::Item { .. } => ITEM,
-        StateRow::Order { .. } => ORDER,
+        StateRow::Order { entry: false, drawn: false, .. } => ORDER,
+        StateRow::Order { .. } => ORDER_OF_DRAW,
         StateRow::Blocked { .. } => BLOCKED,
         StateRow::Audit(_) => AUDIT,
     }
@@ -40,8 +50,11 @@ pub fn encode_row(row: &StateRow<'_>, out: &mut [u8]) -> usize {
     let mut w = Writer::new(out);
     w.u8(row_kind(row));
     match *row {
-        StateRow::Item { item, ref spec, granted, flags, epoch, version, last_seq, lsn } => {
-            assert!(granted <= STOCK_MAX && flags & !ITEM_FLAGS_MASK == 0, "an item keeps its bounds");
+        StateRow::Item { item, ref spec, granted, flags, epoch, ref draw, version, last_seq, lsn } => {
+            assert!(
+                granted <= STOCK_MAX && flags & !flags_mask(draw.is_some()) == 0,
+                "an item keeps its bounds"
+            );
             w.u32(item.get());
             w.u64(granted);
             w.u8(flags);
@@ -49,13 +62,31 @@ pub fn encode_row(row: &StateRow<'_>, out: &mut [u8]) -> usize {
             w.u32(last_seq);
             w.u64(lsn.0);
             w.u32(epoch);
-            w.spec(spec);
+            match draw {
+                None => w.spec(spec),
+                Some(draw) => encode_draw(spec, draw, &mut w),
+            }
         }
         StateRow::Order { .. } => encode_order(row, &mut w),
         StateRow::Blocked { subject } => w.subject(subject),
         StateRow::Audit(ref audit) => encode_audit(audit, &mut w),
     }
     w.len()
+}
+
+const fn flags_mask(draw: bool) -> u8 {
+    if draw { ITEM_FLAGS_MASK | Rules::DRAWN } else { ITEM_FLAGS_MASK }
+}
+
+/// What a draw came from is zero until it is held.
+fn encode_draw(spec: &ItemSpec<'_>, draw: &DrawRow, w: &mut Writer<'_>) {
+    let none = Drawn { at_ms: UnixMillis(0), units: 0, entries: 0, last_seq: 0 };
+    let Drawn { at_ms, units, entries, last_seq } = draw.drawn.unwrap_or(none);
+    w.spec_with_draw(spec, &draw.seed);
+    w.time(at_ms);
+    w.u64(units);
+    w.u32(entries);
+    w.u32(last_seq);
 }
 
 fn encode_order(row: &StateRow<'_>, w: &mut Writer<'_>) {
@@ -69,6 +100,8 @@ fn encode_order(row: &StateRow<'_>, w: &mut Writer<'_>) {
         state_lsn,
         key_hash,
         payment_ref_hash,
+        entry,
+        drawn,
         subject,
     } = *row
     else {
@@ -83,6 +116,10 @@ fn encode_order(row: &StateRow<'_>, w: &mut Writer<'_>) {
     w.u64(state_lsn.0);
     w.u64(key_hash);
     w.u64(payment_ref_hash);
+    if entry || drawn {
+        let (entry, drawn) = (if entry { ENTRY } else { 0 }, if drawn { DRAWN } else { 0 });
+        w.u8(entry | drawn);
+    }
     w.subject(subject);
 }
 
@@ -104,8 +141,8 @@ fn encode_audit(audit: &AuditRow<'_>, w: &mut Writer<'_>) {
 pub fn decode_row(bytes: &[u8]) -> Result<StateRow<'_>, DecodeError> {
     let mut r = Reader::new(bytes);
     let row = match r.u8("kind")? {
-        kind @ (ITEM_WITHOUT_EPOCH | ITEM) => decode_item(kind, &mut r)?,
-        ORDER => decode_order(&mut r)?,
+        kind @ (ITEM_WITHOUT_EPOCH | ITEM | ITEM_WITH_DRAW) => decode_item(kind, &mut r)?,
+        kind @ (ORDER | ORDER_OF_DRAW) => decode_order(kind, &mut r)?,
         BLOCKED => StateRow::Blocked { subject: r.subject()? },
         AUDIT => StateRow::Audit(decode_audit(&mut r)?),
         unknown => return Err(DecodeError::Kind(u16::from(unknown))),
@@ -116,19 +153,38 @@ pub fn decode_row(bytes: &[u8]) -> Result<StateRow<'_>, DecodeError> {
 
 fn decode_item<'a>(kind: u8, r: &mut Reader<'a>) -> Result<StateRow<'a>, DecodeError> {
     let (item, granted, flags) = (r.item()?, r.stock("granted")?, r.u8("flags")?);
-    if flags & !ITEM_FLAGS_MASK != 0 {
+    if flags & !flags_mask(kind == ITEM_WITH_DRAW) != 0 {
         return Err(DecodeError::Range("flags"));
     }
     let (version, last_seq, lsn) = (r.u64("version")?, r.u32("last_seq")?, Lsn(r.u64("lsn")?));
     let epoch = if kind == ITEM_WITHOUT_EPOCH { 0 } else { r.u32("epoch")? };
-    Ok(StateRow::Item { item, spec: r.spec()?, granted, flags, epoch, version, last_seq, lsn })
+    let (spec, draw) = match kind {
+        ITEM_WITH_DRAW => decode_draw(flags & Rules::DRAWN != 0, r)?,
+        _ => (r.spec()?, None),
+    };
+    Ok(StateRow::Item { item, spec, granted, flags, epoch, draw, version, last_seq, lsn })
 }
 
-fn decode_order<'a>(r: &mut Reader<'a>) -> Result<StateRow<'a>, DecodeError> {
+fn decode_draw<'a>(held: bool, r: &mut Reader<'a>) -> Result<(ItemSpec<'a>, Option<DrawRow>), DecodeError> {
+    let (spec, seed) = r.spec_with_draw()?;
+    let (at_ms, units) = (r.time("drawn_at_ms")?, r.stock("draw_units")?);
+    let (entries, last_seq) = (r.u32("draw_entries")?, r.u32("draw_last_seq")?);
+    if !held && (at_ms.0, units, entries, last_seq) != (0, 0, 0, 0) {
+        return Err(DecodeError::Range("drawn_at_ms"));
+    }
+    let drawn = held.then_some(Drawn { at_ms, units, entries, last_seq });
+    Ok((spec, Some(DrawRow { seed, drawn })))
+}
+
+fn decode_order<'a>(kind: u8, r: &mut Reader<'a>) -> Result<StateRow<'a>, DecodeError> {
     let (order, quantity, state) = (r.order()?, r.quantity()?, r.order_state("state")?);
     let (created_at_ms, pay_by_ms) = (r.time("created_at_ms")?, r.time("pay_by_ms")?);
     let (lsn, state_lsn) = (Lsn(r.u64("lsn")?), Lsn(r.u64("state_lsn")?));
     let (key_hash, payment_ref_hash) = (r.u64("key_hash")?, r.u64("payment_ref_hash")?);
+    let marks = if kind == ORDER_OF_DRAW { r.u8("marks")? } else { 0 };
+    if marks & !(ENTRY | DRAWN) != 0 || (marks == 0) != (kind == ORDER) {
+        return Err(DecodeError::Range("marks"));
+    }
     Ok(StateRow::Order {
         order,
         quantity,
@@ -139,6 +195,8 @@ fn decode_order<'a>(r: &mut Reader<'a>) -> Result<StateRow<'a>, DecodeError> {
         state_lsn,
         key_hash,
         payment_ref_hash,
+        entry: marks & ENTRY != 0,
+        drawn: marks & DRAWN != 0,
         subject: r.subject()?,
     })
 }

@@ -25,6 +25,7 @@ pub(crate) struct OrderRow {
     pub(crate) lsn: Lsn,
     pub(crate) created_at_ms: UnixMillis,
     pub(crate) updated_at_ms: UnixMillis,
+    /// Zero = never; in a row that only moved: unchanged.
     pub(crate) pay_by_ms: UnixMillis,
     pub(crate) quantity: u32,
     pub(crate) state: OrderState,
@@ -198,14 +199,18 @@ impl Batch {
                 self.item(lsn, order.item()).delta.shift(Pile::Available, state.pile(), quantity);
             }
             Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, .. } => {
-                self.move_order(lsn, at_ms, order, quantity, to, payment_ref);
+                self.move_order(lsn, at_ms, order, (quantity, to, UnixMillis(0)), payment_ref);
                 self.item(lsn, order.item()).delta.shift(from.pile(), to.pile(), quantity);
+            }
+            Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms } => {
+                self.move_order(lsn, at_ms, order, (quantity, to, pay_by_ms), &[]);
+                self.item(lsn, order.item()).delta.shift(Pile::Available, to.pile(), quantity);
             }
             Fact::BuyerBlocked { at_ms, subject, blocked, actor } => {
                 self.block(lsn, at_ms, subject, blocked, actor);
             }
-            // Its row is in Postgres already, and its item's row counts it.
-            Fact::OrderImported { .. } | Fact::ClockMark { .. } => {}
+            // The row of an imported order is in Postgres already, and its item's row counts it.
+            Fact::DrawHeld { .. } | Fact::OrderImported { .. } | Fact::ClockMark { .. } => {}
         }
     }
 
@@ -292,8 +297,7 @@ impl Batch {
         lsn: Lsn,
         at_ms: UnixMillis,
         order: OrderId,
-        quantity: Quantity,
-        to: OrderState,
+        (quantity, to, pay_by_ms): (Quantity, OrderState, UnixMillis),
         payment_ref: &[u8],
     ) {
         let payment_ref = self.push_text(payment_ref);
@@ -307,7 +311,7 @@ impl Batch {
                     lsn,
                     created_at_ms: at_ms,
                     updated_at_ms: at_ms,
-                    pay_by_ms: UnixMillis(0),
+                    pay_by_ms,
                     quantity: quantity.get(),
                     state: to,
                     buyer: Text::default(),
@@ -318,6 +322,9 @@ impl Batch {
             }
         };
         (row.state, row.lsn, row.updated_at_ms) = (to, lsn, at_ms);
+        if pay_by_ms.0 != 0 {
+            row.pay_by_ms = pay_by_ms;
+        }
         if payment_ref.len > 0 {
             row.payment_ref = payment_ref;
         }

@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, Pile, TicketRule};
 use stampede_core::limits::{
@@ -211,7 +212,9 @@ impl Preheating<'_> {
     ) -> Result<(), PreheatError> {
         let (at_ms, actor) = (self.now, ACTOR_POSTGRES);
         self.report.items += 1;
-        self.take(&Fact::ItemCreated { at_ms, item, spec: stock.spec(), granted: stock.granted, actor })?;
+        // The database knows nothing of a draw.
+        let (spec, granted, seed) = (stock.spec(), stock.granted, DrawSeed::NONE);
+        self.take(&Fact::ItemCreated { at_ms, item, spec, granted, seed, actor })?;
         for (on, switch) in
             [(stock.paused, Switch::Paused), (stock.closed, Switch::Closed), (stock.ended, Switch::Ended)]
         {
@@ -356,6 +359,7 @@ fn read_spec(row: &Row) -> Result<ItemSpec<'static>, String> {
         min_level: in_range(row.get::<_, i32>(14).into(), "min_level")?,
         min_account_age_s: in_range(row.get(15), "min_account_age_s")?,
         admit_per_s: in_range(row.get(16), "admit_per_s")?,
+        draw_ms: 0,
     })
 }
 

@@ -37,7 +37,7 @@ pub struct ItemRow {
     /// Units that others added to `count` and the engine has not taken over.
     pub outside: i64,
     /// Orders by [`OrderState::code`].
-    pub orders: [StateTotals; OrderState::Refunded as usize + 1],
+    pub orders: [StateTotals; OrderState::COUNT],
 }
 
 impl ItemRow {

@@ -228,9 +228,10 @@ async fn update(
 ) -> Result<(), ExportError> {
     const UPDATE: &str = "
 UPDATE stock_order o SET state = w.state, update_time = to_timestamp(w.updated_at_ms / 1000.0),
-    payment_ref = coalesce(w.payment_ref, o.payment_ref), lsn = w.lsn
-FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[])
-    AS w(id, state, updated_at_ms, payment_ref, lsn)
+    payment_ref = coalesce(w.payment_ref, o.payment_ref), lsn = w.lsn,
+    pay_by = coalesce(to_timestamp(w.pay_by_ms / 1000.0), o.pay_by)
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[])
+    AS w(id, state, updated_at_ms, payment_ref, lsn, pay_by_ms)
 WHERE o.id = w.id";
     const MISSING: &str = "SELECT w.id FROM unnest($1::bigint[]) AS w(id) \
          WHERE NOT EXISTS (SELECT FROM stock_order o WHERE o.id = w.id)";
@@ -238,7 +239,9 @@ WHERE o.id = w.id";
         return Ok(());
     }
     let a = OrderArrays::of(batch, rows, |_| "");
-    let done = link.execute(UPDATE, &[&a.id, &a.state, &a.updated_at_ms, &a.payment_ref, &a.lsn]).await?;
+    let params: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+        &[&a.id, &a.state, &a.updated_at_ms, &a.payment_ref, &a.lsn, &a.pay_by_ms];
+    let done = link.execute(UPDATE, params).await?;
     written.rows += done;
     if done == rows.len() as u64 {
         return Ok(());

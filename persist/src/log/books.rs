@@ -1,16 +1,17 @@
 //! Keeps the books of a sale from its facts alone: a second, slow opinion beside the
 //! engine's own state.
 //!
-//! It knows orders and piles, nothing of time, buyers or caps. Each fact either fits
+//! It knows orders, piles and draws, nothing of time, buyers or caps. Each fact either fits
 //! or is refused with a reason. Next: [`super::verify`], which feeds it.
 
 use std::collections::{BTreeMap, HashMap};
 
+use stampede_core::draw::{DrawEntry, DrawSeed, Drawn};
 use stampede_core::fact::Fact;
-use stampede_core::item::{OrderState, Pile};
+use stampede_core::item::{ItemSpec, OrderState, Pile};
 use stampede_core::limits::STOCK_MAX;
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{ItemId, OrderId, Quantity};
+use stampede_core::types::{ItemId, OrderId, Quantity, UnixMillis};
 
 /// Where the units of an item are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,11 +30,35 @@ pub struct ItemTotals {
     pub last_seq: u32,
 }
 
+/// The draw of an item, as the log tells it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DrawRecord {
+    /// The opening, with which its entries begin.
+    pub opens_at_ms: UnixMillis,
+    /// How long entries are taken; 0 = the draw was called off before the opening.
+    pub draw_ms: u32,
+    /// Its seed.
+    pub seed: DrawSeed,
+    /// What it came from, once it was held.
+    pub drawn: Option<Drawn>,
+    /// Entries that are not drawn.
+    pub waiting: u32,
+    /// Units won so far.
+    pub units_won: u64,
+    /// Entries that were drawn, by number.
+    pub entries: Vec<DrawEntry>,
+}
+
+/// An order: its state and units, and whether it was drawn.
+type OrderEntry = (OrderState, Quantity, bool);
+
 /// The books.
 #[derive(Debug, Default)]
 pub struct Books {
     items: BTreeMap<ItemId, ItemTotals>,
-    orders: HashMap<OrderId, (OrderState, Quantity)>,
+    orders: HashMap<OrderId, OrderEntry>,
+    /// Without their entries, which are among the orders.
+    draws: BTreeMap<ItemId, DrawRecord>,
 }
 
 type Entry = Result<(), String>;
@@ -43,9 +68,15 @@ impl Books {
     pub fn items(&self) -> &BTreeMap<ItemId, ItemTotals> {
         &self.items
     }
-    /// The totals of each item, without the books.
-    pub fn into_items(self) -> BTreeMap<ItemId, ItemTotals> {
-        self.items
+    /// The totals of each item and its draw, without the books.
+    pub fn into_totals(mut self) -> (BTreeMap<ItemId, ItemTotals>, BTreeMap<ItemId, DrawRecord>) {
+        for (order, (state, quantity, drawn)) in self.orders {
+            if let Some(draw) = self.draws.get_mut(&order.item()).filter(|_| drawn) {
+                draw.entries.push(DrawEntry { order, quantity, won: state != OrderState::Lost });
+            }
+        }
+        self.draws.values_mut().for_each(|draw| draw.entries.sort_unstable_by_key(|entry| entry.order));
+        (self.items, self.draws)
     }
 
     /// Takes over a row of a snapshot.
@@ -54,12 +85,19 @@ impl Books {
     /// Why it cannot be.
     pub fn row(&mut self, row: &StateRow<'_>) -> Result<(), String> {
         match *row {
-            StateRow::Item { item, granted, last_seq, .. } => {
+            StateRow::Item { item, granted, last_seq, ref spec, draw, .. } => {
                 self.create(item, granted)?;
                 self.totals(item)?.last_seq = last_seq;
+                if let Some(draw) = draw {
+                    self.plan(item, spec, draw.seed)?;
+                    self.draw(item)?.drawn = draw.drawn;
+                }
                 Ok(())
             }
-            StateRow::Order { order, quantity, state, .. } => self.enter(order, quantity, state),
+            StateRow::Order { order, quantity, state, drawn, .. } => {
+                self.enter(order, (state, quantity, drawn))?;
+                if drawn { self.win(order, quantity, state) } else { Ok(()) }
+            }
             StateRow::Blocked { .. } | StateRow::Audit(_) => Ok(()),
         }
     }
@@ -70,18 +108,35 @@ impl Books {
     /// Why it contradicts those before it.
     pub fn fact(&mut self, fact: &Fact<'_>) -> Result<(), String> {
         match *fact {
-            Fact::ItemCreated { item, granted, .. } => self.create(item, granted),
+            Fact::ItemCreated { item, granted, ref spec, seed, .. } => {
+                self.create(item, granted)?;
+                self.plan(item, spec, seed)
+            }
             Fact::StockAdjusted { item, delta, .. } => self.adjust(item, delta),
-            Fact::ItemChanged { item, .. } | Fact::ItemSwitched { item, .. } => self.totals(item).map(|_| ()),
+            Fact::ItemChanged { item, ref spec, seed, .. } => {
+                self.totals(item)?;
+                self.plan(item, spec, seed)
+            }
+            Fact::ItemSwitched { item, .. } => self.totals(item).map(|_| ()),
             Fact::OrderPlaced { order, quantity, state, .. } => {
                 let last = self.totals(order.item())?.last_seq;
                 if order.seq() != last.saturating_add(1) {
                     return Err(format!("order {order} has sequence number {} after {last}", order.seq()));
                 }
-                self.enter(order, quantity, state)
+                self.enter(order, (state, quantity, false))
             }
-            Fact::OrderImported { order, quantity, state, .. } => self.enter(order, quantity, state),
+            Fact::OrderImported { order, quantity, state, .. } => self.enter(order, (state, quantity, false)),
             Fact::OrderMoved { order, quantity, from, to, .. } => self.shift(order, quantity, from, to),
+            Fact::DrawHeld { at_ms, item, entries, units, seed } => {
+                self.hold(at_ms, item, (entries, units, seed))
+            }
+            Fact::EntryDrawn { order, quantity, to, .. } => {
+                self.shift(order, quantity, OrderState::Entered, to)?;
+                if let Some(entry) = self.orders.get_mut(&order) {
+                    entry.2 = true;
+                }
+                self.win(order, quantity, to)
+            }
             Fact::BuyerBlocked { .. } | Fact::ClockMark { .. } => Ok(()),
         }
     }
@@ -110,25 +165,97 @@ impl Books {
     }
 
     /// Puts a new order on the pile of its state.
-    fn enter(&mut self, order: OrderId, quantity: Quantity, state: OrderState) -> Entry {
-        if self.orders.insert(order, (state, quantity)).is_some() {
+    fn enter(&mut self, order: OrderId, entry: OrderEntry) -> Entry {
+        let (state, quantity, _) = entry;
+        if self.orders.insert(order, entry).is_some() {
             return Err(format!("order {order} was placed twice"));
         }
         let totals = self.totals(order.item())?;
         totals.orders += 1;
         totals.last_seq = totals.last_seq.max(order.seq());
+        self.wait(order.item(), state, 1);
         self.carry(order, quantity, Pile::Available, state.pile())
     }
 
     fn shift(&mut self, order: OrderId, quantity: Quantity, from: OrderState, to: OrderState) -> Entry {
         let known = self.orders.get_mut(&order).ok_or_else(|| format!("order {order} was never placed"))?;
-        if *known != (from, quantity) {
+        if (known.0, known.1) != (from, quantity) {
             let (state, units) = (known.0.name(), known.1.get());
             let (said, moved) = (from.name(), quantity.get());
             return Err(format!("order {order} is {state} with {units} units, not {said} with {moved}"));
         }
         known.0 = to;
+        self.wait(order.item(), from, -1);
         self.carry(order, quantity, from.pile(), to.pile())
+    }
+
+    // ---- draws ----
+
+    fn plan(&mut self, item: ItemId, spec: &ItemSpec<'_>, seed: DrawSeed) -> Entry {
+        if seed.is_none() {
+            return Ok(());
+        }
+        let waits =
+            |(order, entry): (&OrderId, &OrderEntry)| order.item() == item && entry.0 == OrderState::Entered;
+        let known = self.draws.contains_key(&item);
+        let waiting = if known { 0 } else { self.orders.iter().filter(|entry| waits(*entry)).count() as u32 };
+        let fresh = DrawRecord {
+            opens_at_ms: spec.opens_at_ms,
+            draw_ms: spec.draw_ms,
+            seed,
+            drawn: None,
+            waiting,
+            units_won: 0,
+            entries: Vec::new(),
+        };
+        let draw = self.draws.entry(item).or_insert(fresh);
+        (draw.opens_at_ms, draw.draw_ms) = (spec.opens_at_ms, spec.draw_ms);
+        if draw.seed == seed { Ok(()) } else { Err(format!("the seed of item {item} was replaced")) }
+    }
+
+    fn draw(&mut self, item: ItemId) -> Result<&mut DrawRecord, String> {
+        self.draws.get_mut(&item).ok_or_else(|| format!("item {item} has no draw"))
+    }
+
+    /// Counts the entries that wait; an item that has only imported ones has no draw.
+    fn wait(&mut self, item: ItemId, state: OrderState, more: i32) {
+        if let Some(draw) = self.draws.get_mut(&item).filter(|_| state == OrderState::Entered) {
+            draw.waiting = draw.waiting.saturating_add_signed(more);
+        }
+    }
+
+    fn hold(&mut self, at_ms: UnixMillis, item: ItemId, said: (u32, u64, DrawSeed)) -> Entry {
+        let ItemTotals { available, last_seq, .. } = *self.totals(item)?;
+        let (entries, units, seed) = said;
+        let draw = self.draw(item)?;
+        if draw.drawn.is_some() {
+            return Err(format!("the draw of item {item} was held twice"));
+        }
+        if seed != draw.seed {
+            return Err(format!("the draw of item {item} was held with another seed"));
+        }
+        if entries != draw.waiting || (units != available && units != 0) {
+            let waiting = draw.waiting;
+            return Err(format!(
+                "the draw of item {item} was held for {entries} entries and {units} units; there were \
+                 {waiting} and {available}"
+            ));
+        }
+        draw.drawn = Some(Drawn { at_ms, units, entries, last_seq });
+        Ok(())
+    }
+
+    fn win(&mut self, order: OrderId, quantity: Quantity, state: OrderState) -> Entry {
+        let draw = self.draw(order.item())?;
+        let units = draw.drawn.ok_or_else(|| format!("order {order} was drawn before the draw"))?.units;
+        if state != OrderState::Lost {
+            draw.units_won += u64::from(quantity.get());
+        }
+        if draw.units_won <= units {
+            Ok(())
+        } else {
+            Err(format!("order {order} won where nothing was left"))
+        }
     }
 
     /// Carries the units of an order from one pile to another.

@@ -162,6 +162,12 @@ pub fn describe(fact: &Fact<'_>) -> String {
             to.name(),
             payment_ref.escape_ascii()
         ),
+        Fact::DrawHeld { item, entries, units, .. } => {
+            format!("item {item} entries {entries} units {units}")
+        }
+        Fact::EntryDrawn { order, quantity, to, .. } => {
+            format!("order {order} quantity {} -> {}", quantity.get(), to.name())
+        }
         Fact::BuyerBlocked { subject, blocked, actor, .. } => {
             format!(
                 "buyer {} {} by {actor}",

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use stampede_core::types::{ItemId, Lsn};
 
 use super::block::{BlockHeader, Records};
-use super::books::{Books, ItemTotals};
+use super::books::{Books, DrawRecord, ItemTotals};
 use super::chain::{ChainEnd, ChainReader, Link};
 use super::control::{Control, ControlError, read_control};
 use super::dir::OpenError;
@@ -42,6 +42,8 @@ pub struct Verdict {
     pub torn_bytes: u64,
     /// The totals of each item, up to the first wrong record.
     pub items: BTreeMap<ItemId, ItemTotals>,
+    /// The draw of each item that has one, up to the first wrong record.
+    pub draws: BTreeMap<ItemId, DrawRecord>,
     /// The first record that is wrong; `None` = all is well.
     pub wrong: Option<Wrong>,
 }
@@ -245,6 +247,7 @@ impl<'d> Pass<'d> {
     }
 
     fn verdict(self, last_lsn: Lsn, torn_bytes: u64) -> Verdict {
+        let (items, draws) = self.books.into_totals();
         Verdict {
             control: self.control,
             snapshot_lsn: self.snapshot_lsn,
@@ -252,7 +255,8 @@ impl<'d> Pass<'d> {
             blocks: self.blocks,
             facts: self.facts,
             torn_bytes,
-            items: self.books.into_items(),
+            items,
+            draws,
             wrong: self.wrong,
         }
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, Pile, TicketRule};
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
@@ -223,17 +224,19 @@ pub(crate) fn spec(name: &'static str) -> ItemSpec<'static> {
         cap: 2,
         payment: Payment::Hold,
         hold_ms: 60_000,
-        ticket: TicketRule::Never,
+        ticket: TicketRule::Required,
         challenge: ChallengeRule::Suspicious,
         min_level: 3,
         min_account_age_s: 86_400,
         admit_per_s: 1_000,
+        draw_ms: 0,
     }
 }
 
 pub(crate) fn created(id: u64, granted: u64) -> Fact<'static> {
     let spec = spec(leak(format!("phone {id} 手机")));
-    Fact::ItemCreated { at_ms: UnixMillis(T0), item: item(id), spec, granted, actor: "merchant" }
+    let (at_ms, seed) = (UnixMillis(T0), DrawSeed::NONE);
+    Fact::ItemCreated { at_ms, item: item(id), spec, granted, seed, actor: "merchant" }
 }
 
 pub(crate) fn placed_by(order: OrderId, quantity: u32, state: OrderState, buyer: String) -> Fact<'static> {
@@ -270,13 +273,20 @@ pub(crate) fn moved(order: OrderId, quantity: u32, from: OrderState, to: OrderSt
     }
 }
 
+/// An entry that was drawn, and if it won is to be paid until a minute later.
+pub(crate) fn drawn(order: OrderId, quantity: u32, to: OrderState) -> Fact<'static> {
+    let at_ms = UnixMillis(T0 + 2_000_000);
+    let pay_by_ms = UnixMillis(if to == OrderState::Held { at_ms.0 + 60_000 } else { 0 });
+    Fact::EntryDrawn { at_ms, order, quantity: units(quantity), to, pay_by_ms }
+}
+
 pub(crate) fn adjusted(id: u64, delta: i64, actor: &'static str) -> Fact<'static> {
     Fact::StockAdjusted { at_ms: UnixMillis(T0), item: item(id), delta, actor }
 }
 
 /// A sale of some items in which everything happens, from a seed.
 pub(crate) fn trace(seed: u64, facts_max: usize) -> Vec<Fact<'static>> {
-    use OrderState::{Cancelled, Confirmed, Expired, Held, Paid, Pending, Refunded};
+    use OrderState::{Cancelled, Confirmed, Entered, Expired, Held, Lost, Paid, Pending, Refunded};
     let mut random = seed;
     let mut draw = move |below: u64| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -303,15 +313,20 @@ pub(crate) fn trace(seed: u64, facts_max: usize) -> Vec<Fact<'static>> {
                     Confirmed => [Paid, Cancelled][draw(2) as usize],
                     Held | Pending => [Paid, Cancelled, Expired][draw(3) as usize],
                     Paid => Refunded,
-                    Cancelled | Expired | Refunded => continue,
+                    Entered => [Confirmed, Held, Pending, Lost, Cancelled][draw(5) as usize],
+                    Cancelled | Expired | Refunded | Lost => continue,
                 };
                 orders[at].2 = to;
-                facts.push(moved(order, quantity, from, to));
+                facts.push(match from {
+                    Entered if to != Cancelled => drawn(order, quantity, to),
+                    _ => moved(order, quantity, from, to),
+                });
             }
             _ => {
                 seqs[id as usize] += 1;
                 let order = order(id, seqs[id as usize]);
-                let (quantity, state) = (1 + draw(3) as u32, [Confirmed, Held, Pending][draw(3) as usize]);
+                let states = [Confirmed, Held, Pending, Entered];
+                let (quantity, state) = (1 + draw(3) as u32, states[draw(4) as usize]);
                 let buyer = format!("b\\u{}é{}", draw(1000), if draw(50) == 0 { "\0" } else { "" });
                 orders.push((order, quantity, state));
                 facts.push(placed_by(order, quantity, state, buyer));
@@ -326,8 +341,8 @@ pub(crate) fn trace(seed: u64, facts_max: usize) -> Vec<Fact<'static>> {
 pub(crate) struct Rows {
     /// count, held, sale by item.
     pub(crate) stock: BTreeMap<i64, (i64, i64, i64)>,
-    /// quantity, state, buyer, payment reference, key by order.
-    pub(crate) orders: BTreeMap<i64, (i32, String, String, String, String)>,
+    /// quantity, state, buyer, payment reference, key, deadline by order.
+    pub(crate) orders: BTreeMap<i64, (i32, String, String, String, String, i64)>,
     pub(crate) blocked: Vec<String>,
 }
 
@@ -352,10 +367,10 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
             Fact::StockAdjusted { item, delta, .. } => {
                 rows.stock.get_mut(&i64::from(item.get())).expect("a known item").0 += delta;
             }
-            Fact::OrderPlaced { order, quantity, state, subject, key, .. }
-            | Fact::OrderImported { order, quantity, state, subject, key, .. } => {
-                let row =
-                    (quantity.get() as i32, state.name().into(), text(subject), String::new(), text(key));
+            Fact::OrderPlaced { order, quantity, state, pay_by_ms, subject, key, .. }
+            | Fact::OrderImported { order, quantity, state, pay_by_ms, subject, key, .. } => {
+                let (units, state_name, pay_by) = (quantity.get() as i32, state.name(), pay_by_ms.0 as i64);
+                let row = (units, state_name.into(), text(subject), String::new(), text(key), pay_by);
                 assert!(rows.orders.insert(order.get() as i64, row).is_none(), "{order} twice");
                 shift(&mut rows, order.item(), Pile::Available, state.pile(), quantity);
             }
@@ -368,6 +383,12 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
                 }
                 shift(&mut rows, order.item(), from.pile(), to.pile(), quantity);
             }
+            Fact::EntryDrawn { order, quantity, to, pay_by_ms, .. } => {
+                let row = rows.orders.get_mut(&(order.get() as i64)).expect("a known order");
+                assert_eq!(row.1, "entered");
+                (row.1, row.5) = (to.name().into(), pay_by_ms.0 as i64);
+                shift(&mut rows, order.item(), Pile::Available, to.pile(), quantity);
+            }
             Fact::BuyerBlocked { subject, blocked, .. } => {
                 let buyer = text(subject);
                 rows.blocked.retain(|other| *other != buyer);
@@ -375,7 +396,10 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
                     rows.blocked.push(buyer);
                 }
             }
-            Fact::ItemChanged { .. } | Fact::ItemSwitched { .. } | Fact::ClockMark { .. } => {}
+            Fact::ItemChanged { .. }
+            | Fact::ItemSwitched { .. }
+            | Fact::DrawHeld { .. }
+            | Fact::ClockMark { .. } => {}
         }
     }
     rows.blocked.sort();
@@ -388,12 +412,13 @@ pub(crate) fn rows(client: &mut Client) -> Rows {
     for row in client.query("SELECT id, count, held, sale FROM stock", &[]).expect("stock") {
         rows.stock.insert(row.get(0), (row.get(1), row.get(2), row.get(3)));
     }
-    let orders = "SELECT id, quantity, state, buyer, coalesce(payment_ref, ''), coalesce(idem_key, ''), sid, name \
-         FROM stock_order";
+    let orders = "SELECT id, quantity, state, buyer, coalesce(payment_ref, ''), coalesce(idem_key, ''), sid, \
+         coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0) FROM stock_order";
     for row in client.query(orders, &[]).expect("orders") {
         let id: i64 = row.get(0);
         assert_eq!(id >> 32, row.get::<_, i64>(6));
-        rows.orders.insert(id, (row.get(1), row.get(2), row.get(3), row.get(4), row.get(5)));
+        let order = (row.get(1), row.get(2), row.get(3), row.get(4), row.get(5), row.get(7));
+        rows.orders.insert(id, order);
     }
     let blocked = client.query("SELECT buyer FROM stampede_blocked ORDER BY buyer COLLATE \"C\"", &[]);
     rows.blocked = blocked.expect("blocked").iter().map(|row| row.get(0)).collect();

@@ -40,11 +40,11 @@ fn bytes(bytes: &[u8]) -> &'static [u8] {
 /// The kinds of facts that preheating makes, with a life of their own.
 fn keep(fact: &Fact<'_>) -> Fact<'static> {
     match *fact {
-        Fact::ItemCreated { at_ms, item, spec, granted, actor } => {
+        Fact::ItemCreated { at_ms, item, spec, granted, seed, actor } => {
             assert_eq!(actor, ACTOR_POSTGRES);
             let name: &'static str = Box::leak(spec.name.to_owned().into_boxed_str());
             let spec = ItemSpec { name, ..spec };
-            Fact::ItemCreated { at_ms, item, spec, granted, actor: ACTOR_POSTGRES }
+            Fact::ItemCreated { at_ms, item, spec, granted, seed, actor: ACTOR_POSTGRES }
         }
         Fact::OrderImported {
             at_ms,

@@ -1,6 +1,7 @@
 //! Facts and rows as bytes: what goes in comes out, and no bytes make it panic.
 
 use proptest::prelude::*;
+use stampede_core::draw::{DrawRow, DrawSeed, Drawn};
 use stampede_core::fact::{Fact, Switch};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::limits::{FACT_BYTES_MAX, ITEM_ID_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
@@ -50,10 +51,12 @@ impl Parts {
         Quantity::new(1 + self.numbers[3] % 1_000_000).unwrap()
     }
     fn state(&self, n: usize) -> OrderState {
-        OrderState::from_code((self.numbers[n] % 7) as u8).unwrap()
+        OrderState::from_code((self.numbers[n] % OrderState::COUNT as u64) as u8).unwrap()
     }
     fn spec(&self) -> ItemSpec<'_> {
         let [_, _, _, a, b, c, d, _] = self.numbers;
+        let ticket = TicketRule::from_code((b % 2) as u8).unwrap();
+        let challenge = ChallengeRule::from_code((c % 3) as u8).unwrap();
         ItemSpec {
             name: &self.name,
             price_minor: a % (1 << 53),
@@ -63,12 +66,20 @@ impl Parts {
             cap: 1 + (d % 1_000_000) as u32,
             payment: Payment::from_code((a % 3) as u8).unwrap(),
             hold_ms: 1 + b % 1000,
-            ticket: TicketRule::from_code((b % 2) as u8).unwrap(),
-            challenge: ChallengeRule::from_code((c % 3) as u8).unwrap(),
+            ticket,
+            challenge: if ticket == TicketRule::Required { challenge } else { ChallengeRule::Never },
             min_level: d as u8,
             min_account_age_s: a as u32,
             admit_per_s: b as u32,
+            draw_ms: 0,
         }
+    }
+    fn drawn_spec(&self) -> ItemSpec<'_> {
+        let draw_ms = 1_000 + (self.numbers[6] % 604_799_000) as u32;
+        ItemSpec { draw_ms, closes_at_ms: UnixMillis(604_801_000), ..self.spec() }
+    }
+    fn seed(&self) -> DrawSeed {
+        DrawSeed([1 + self.numbers[7] as u8 % 255; 32])
     }
     fn delta(&self) -> i64 {
         (self.numbers[5] % (2 * STOCK_MAX)) as i64 - STOCK_MAX as i64
@@ -81,8 +92,8 @@ impl Parts {
         let switch = Switch::from_code((self.numbers[4] % 4) as u8).unwrap();
         let (spec, delta, blocked) = (self.spec(), self.delta(), self.numbers[4] & 1 == 1);
         vec![
-            Fact::ItemCreated { at_ms, item, spec, granted, actor },
-            Fact::ItemChanged { at_ms, item, spec, actor },
+            Fact::ItemCreated { at_ms, item, spec, granted, seed: DrawSeed::NONE, actor },
+            Fact::ItemChanged { at_ms, item, spec, seed: DrawSeed::NONE, actor },
             Fact::StockAdjusted { at_ms, item, delta, actor },
             Fact::ItemSwitched { at_ms, item, switch, actor },
             Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key },
@@ -100,6 +111,10 @@ impl Parts {
                 payment_ref,
             },
             Fact::ClockMark { at_ms },
+            Fact::ItemCreated { at_ms, item, spec: self.drawn_spec(), granted, seed: self.seed(), actor },
+            Fact::ItemChanged { at_ms, item, spec: self.drawn_spec(), seed: self.seed(), actor },
+            Fact::DrawHeld { at_ms, item, entries: granted as u32, units: granted, seed: self.seed() },
+            Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms },
         ]
     }
     fn rows(&self) -> Vec<StateRow<'_>> {
@@ -111,6 +126,7 @@ impl Parts {
                 granted: self.numbers[4] % STOCK_MAX,
                 flags: (self.numbers[5] % 8) as u8,
                 epoch: self.numbers[2] as u32,
+                draw: None,
                 version,
                 last_seq: self.numbers[7] as u32,
                 lsn,
@@ -125,6 +141,8 @@ impl Parts {
                 state_lsn: Lsn(version),
                 key_hash: self.numbers[7],
                 payment_ref_hash: self.numbers[3],
+                entry: false,
+                drawn: false,
                 subject: &self.subject,
             },
             StateRow::Blocked { subject: &self.subject },
@@ -139,6 +157,28 @@ impl Parts {
                 subject: &self.key,
             }),
         ]
+    }
+    /// The rows of an item with a draw, before and after it was held, and of its orders.
+    fn draw_rows(&self) -> Vec<StateRow<'_>> {
+        let [item, order, ..] = self.rows()[..] else { panic!("items and orders come first") };
+        let with_draw = |drawn: Option<Drawn>| {
+            let mut row = item;
+            if let StateRow::Item { spec, flags, draw, .. } = &mut row {
+                (*spec, *draw) = (self.drawn_spec(), Some(DrawRow { seed: self.seed(), drawn }));
+                *flags |= if drawn.is_some() { 8 } else { 0 };
+            }
+            row
+        };
+        let marked = |is_entry, was_drawn| {
+            let mut row = order;
+            if let StateRow::Order { entry, drawn, .. } = &mut row {
+                (*entry, *drawn) = (is_entry, was_drawn);
+            }
+            row
+        };
+        let (units, entries) = (self.numbers[4] % STOCK_MAX, self.numbers[5] as u32);
+        let drawn = Drawn { at_ms: self.time(6), units, entries, last_seq: self.numbers[3] as u32 };
+        vec![with_draw(None), with_draw(Some(drawn)), marked(true, false), marked(true, true)]
     }
 }
 
@@ -159,7 +199,7 @@ proptest! {
 
     #[test]
     fn every_row_comes_back(parts in parts()) {
-        for row in parts.rows() {
+        for row in parts.rows().into_iter().chain(parts.draw_rows()) {
             let mut bytes = [0xA5; ROW_BYTES_MAX];
             let len = encode_row(&row, &mut bytes);
             prop_assert_eq!(bytes[0], row_kind(&row));
@@ -172,7 +212,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(kind in 0..12_u16, bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+    fn no_bytes_make_it_panic(kind in 0..16_u16, bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
         // Whatever is let through is in range: writing it again does not panic either.
         let mut again = [0; FACT_BYTES_MAX];
         if let Ok(fact) = decode(kind, &bytes) {
@@ -211,9 +251,10 @@ fn kinds_are_what_they_were() {
         name: "n".to_owned(),
     };
     let kinds: Vec<_> = parts.facts().iter().map(fact_kind).collect();
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     assert_eq!(parts.rows().iter().map(row_kind).collect::<Vec<_>>(), [5, 2, 3, 4]);
-    assert_eq!(decode(10, &[]), Err(DecodeError::Kind(10)));
+    assert_eq!(parts.draw_rows().iter().map(row_kind).collect::<Vec<_>>(), [6, 6, 7, 7]);
+    assert_eq!(decode(14, &[]), Err(DecodeError::Kind(14)));
 }
 
 #[test]
@@ -237,6 +278,6 @@ fn an_item_of_old_is_read_with_epoch_0() {
     let StateRow::Item { item, spec, granted, flags, version, last_seq, lsn, .. } = row else {
         panic!("an item comes first")
     };
-    let read = StateRow::Item { item, spec, granted, flags, epoch: 0, version, last_seq, lsn };
+    let read = StateRow::Item { item, spec, granted, flags, epoch: 0, draw: None, version, last_seq, lsn };
     assert_eq!(decode_row(&old), Ok(read));
 }

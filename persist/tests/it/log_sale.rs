@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, FactSink as _};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::state_row::StateRow;
@@ -38,6 +39,7 @@ pub(crate) fn spec(name: &str) -> ItemSpec<'_> {
         min_level: 0,
         min_account_age_s: 0,
         admit_per_s: 0,
+        draw_ms: 0,
     }
 }
 
@@ -51,7 +53,8 @@ pub(crate) fn append_next(queue: &Arc<FactQueue>, next: &mut u64) {
     let mut producer = queue.producer();
     let lsn = if *next == 1 {
         let spec = spec("phone");
-        producer.append(&Fact::ItemCreated { at_ms, item: item(), spec, granted: GRANTED, actor: "shop" })
+        let (seed, actor) = (DrawSeed::NONE, "shop");
+        producer.append(&Fact::ItemCreated { at_ms, item: item(), spec, granted: GRANTED, seed, actor })
     } else {
         let seq = *next as u32 - 1;
         producer.append(&Fact::OrderPlaced {
@@ -129,6 +132,7 @@ impl Rebuild for Sale {
             granted: GRANTED,
             flags: 0,
             epoch: 0,
+            draw: None,
             version: 1,
             last_seq,
             lsn,
@@ -145,6 +149,8 @@ impl Rebuild for Sale {
                 state_lsn: lsn,
                 key_hash: 0,
                 payment_ref_hash: 0,
+                entry: false,
+                drawn: false,
                 subject: subject(seq).as_bytes(),
             });
         }

@@ -10,6 +10,7 @@ mod export_tls;
 mod log_codec;
 mod log_crash;
 mod log_damage;
+mod log_draw;
 mod log_failstop;
 mod log_run;
 mod log_sale;

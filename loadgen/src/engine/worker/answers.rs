@@ -13,6 +13,10 @@ use crate::workload::{Fate, Flow};
 
 /// Most requests for one step before it stays unknown.
 const ATTEMPTS_MAX: u32 = 1_000;
+/// The longest pause between two looks at an entry that was not drawn yet.
+const DRAW_PAUSE_TRIES: u32 = 10;
+/// Within this time of the draw all its entrants come to look, in nanoseconds.
+const DRAW_SPREAD_NS: u64 = 1_000_000_000;
 /// How long after the end of a hold a late payer pays, in nanoseconds.
 const LATE_NS: u64 = 1_000_000_000;
 
@@ -44,8 +48,37 @@ impl Worker<'_> {
                 code if code.class() == Class::Unknown => self.doubt(op, code),
                 code => self.end(&op, code, Acked::default()),
             },
+            Step::Draw => self.handle_draw(op, head, body),
             _ => self.handle_step(op, head, body),
         }
+    }
+
+    /// An entry's buyer looks whether it was drawn.
+    fn handle_draw(&mut self, op: Op, head: Head, body: (usize, usize)) {
+        let answer = Answer { status: head.status, replay: false, body: self.body(body) };
+        match way::after_draw(answer) {
+            None => {
+                let not_before_ns = self.now_ns + self.pause_ns(DRAW_PAUSE_TRIES);
+                self.wait_unless_too_late(Op { not_before_ns, doubt_ns: 0, attempts: 0, ..op });
+            }
+            Some(judged) if judged.code.class() == Class::Unknown => self.doubt(op, judged.code),
+            Some(judged) => {
+                self.end(&op, judged.code, judged.acked);
+                if judged.code == Code::Won {
+                    self.meet_fate(&op, judged.acked, body);
+                }
+            }
+        }
+    }
+
+    /// Looks at the order when the draw is over; not all at the same moment.
+    fn wait_for_draw(&mut self, op: &Op, order_id: u64) {
+        let drawn_ns = op.draws_ns.max(self.now_ns);
+        let not_before_ns = drawn_ns + (self.draw() * DRAW_SPREAD_NS as f64) as u64;
+        let (ready_ns, step, text) = (drawn_ns, Step::Draw, None);
+        let next =
+            Op { not_before_ns, ready_ns, step, doubt_ns: 0, attempts: 0, order_id, text, ..op.clone() };
+        self.wait_unless_too_late(next);
     }
 
     fn body(&self, (at, length): (usize, usize)) -> &[u8] {
@@ -89,6 +122,11 @@ impl Worker<'_> {
         if judged.code == Code::Won {
             self.meet_fate(op, judged.acked, body);
         }
+        // A retry of somebody else's looks no second time.
+        let is_first = !(head.replay || op.replayed) || op.doubt_ns != 0;
+        if judged.code == Code::Entered && self.config.workload.flow == Flow::Whole && is_first {
+            self.wait_for_draw(op, judged.acked.order_id);
+        }
     }
 
     /// The next step of a buyer's way, now or at the opening.
@@ -108,6 +146,10 @@ impl Worker<'_> {
             intended_ns: if wait_ns > 0 { ready_ns } else { op.intended_ns },
             attempts: 0,
             solved: op.solved || op.step == Step::Challenge,
+            draws_ns: match then.draws_in_ms {
+                0 => op.draws_ns,
+                ms => self.now_ns.saturating_add(ms.saturating_mul(1_000_000)),
+            },
             order_id: then.order_id,
             text: then.text,
             ..op
@@ -178,7 +220,7 @@ impl Worker<'_> {
 
     /// The end of a purchase, or of a request beside it.
     pub(super) fn end(&mut self, op: &Op, code: Code, acked: Acked) {
-        if matches!(op.step, Step::Pay | Step::Cancel | Step::Browse) {
+        if matches!(op.step, Step::Draw | Step::Pay | Step::Cancel | Step::Browse) {
             return self.tally.step_end(op.step, code, self.now_ns.saturating_sub(op.ready_ns));
         }
         self.tally.end(self.now_ns, code, self.now_ns.saturating_sub(op.intended_ns));

@@ -167,7 +167,7 @@ impl Home {
         let Some(gauge) = shared.catalogue.find(item.get().item) else {
             return Shown::Problem(Code::NotFound.problem());
         };
-        Shown::Page(self.pages.put(gauge, item, self.now.sale).clone())
+        Shown::Page(self.pages.put(gauge, item, self.now.sale, shared.shown_lsn()).clone())
     }
 
     pub(super) fn list_items(

@@ -159,7 +159,13 @@ impl Home {
                 let after = items.iter().map(|item| item.get().lsn).max().unwrap_or_default();
                 match merchant {
                     true => (after, Shown::AdminItems(items)),
-                    false => (Lsn::ZERO, self.list_reply(query, &items)),
+                    false => {
+                        let shown = self.shared.shown_lsn();
+                        for item in &mut items {
+                            item.hide_draw(shown);
+                        }
+                        (Lsn::ZERO, self.list_reply(query, &items))
+                    }
                 }
             }
             Kind::Sales(browser) => {

@@ -47,11 +47,14 @@ struct Shows {
     refresh_ms: u64,
     renew_s: u32,
     key: u64,
+    /// When the draw is held that all who buy until then take part in.
+    draws_at_ms: Option<u64>,
 }
 
 impl Shows {
-    fn of(gauge: &Gauge, now: UnixMillis) -> Self {
+    fn of(gauge: &Gauge, item: &OwnedItem, now: UnixMillis) -> Self {
         let state = gauge.state(now);
+        let draws_at = item.get().draw.filter(|draw| draw.held.is_none()).map(|draw| draw.draws_at_ms);
         let left_ms = gauge.opens_at_ms().0.saturating_sub(now.0);
         Self {
             state,
@@ -59,6 +62,7 @@ impl Shows {
             refresh_ms: pages::refresh_ms(state, pages::is_soon(left_ms)),
             renew_s: renew_s(state, left_ms),
             key: now.0 / KEY_MS,
+            draws_at_ms: draws_at.map(|at_ms| at_ms.0).filter(|&at_ms| now.0 < at_ms),
         }
     }
 }
@@ -92,7 +96,7 @@ impl SitePages {
     /// The page of an item as it is now, or `None` if its settings have to be asked for.
     fn sale(&mut self, gauge: &Gauge, now: UnixMillis, lang: Lang, demo: bool) -> Option<&Html> {
         let entry = self.sales.get_mut(&gauge.item()).filter(|entry| entry.version == gauge.version())?;
-        let shows = Shows::of(gauge, now);
+        let shows = Shows::of(gauge, &entry.item, now);
         let page = &mut entry.pages[lang as usize];
         if page.as_ref().is_none_or(|(shown, _)| *shown != shows) {
             *page = Some((shows, sale_html(&entry.item, entry.version, shows, (lang, demo))));
@@ -114,11 +118,12 @@ fn sale_html(item: &OwnedItem, version: u32, shows: Shows, (lang, demo): (Lang, 
     let view = sale_view(item, shows, &key, demo);
     let (state, band) = (shows.state.name(), shows.band.name());
     let tag = format!(
-        "\"{}-{version}-{state}-{band}-{}-{}-{}-{}\"",
+        "\"{}-{version}-{state}-{band}-{}-{}-{}-{}-{}\"",
         view.item,
         shows.refresh_ms,
         shows.renew_s,
         shows.key,
+        u8::from(shows.draws_at_ms.is_some()),
         lang.tag()
     );
     Html::shared(tag, render::sale(&view, lang))
@@ -138,7 +143,7 @@ fn sale_view<'a>(item: &'a OwnedItem, shows: Shows, key: &'a str, demo: bool) ->
         cap: view.spec.cap,
         payment: view.spec.payment,
         hold_ms: view.spec.hold_ms,
-        draws_at_ms: None,
+        draws_at_ms: shows.draws_at_ms,
         refresh_ms: shows.refresh_ms,
         renew_s: shows.renew_s,
         key,
@@ -228,7 +233,7 @@ impl Home {
         };
         // The item may have changed again meanwhile: then what came is shown once, and the
         // next request asks anew.
-        let shows = Shows::of(gauge, self.now.sale);
+        let shows = Shows::of(gauge, &item, self.now.sale);
         let version = item.get().shown_version;
         let html = sale_html(&item, version, shows, (browser.lang, browser.demo));
         self.site.put(item);
@@ -258,7 +263,7 @@ impl Home {
         let now = self.now.sale;
         let gauge = |item: &OwnedItem| shared.catalogue.find(item.get().item);
         let mut shown: Vec<_> =
-            items.iter().filter_map(|item| Some((item, Shows::of(gauge(item)?, now)))).collect();
+            items.iter().filter_map(|item| Some((item, Shows::of(gauge(item)?, item, now)))).collect();
         shown.sort_by_key(|(_, shows)| match shows.state {
             ItemState::Open => 0,
             ItemState::Upcoming => 1,

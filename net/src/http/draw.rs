@@ -1,0 +1,107 @@
+//! What is published of a draw: the `draw` object of an item, and the pages of its entries.
+//!
+//! Everything here is public. The seed is among it only once the draw is over. The
+//! protocol is in docs/DRAW.md. Next: [`crate::http::page`].
+
+use stampede_core::draw::{DrawEntry, DrawView, HeldView};
+use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
+
+use crate::http::answer::{Answer, Date, Manner, Media, Status};
+use crate::http::json_out::{self, Object};
+
+/// The draw of an item, for everybody.
+#[derive(Clone, Copy, Debug)]
+pub struct DrawFace<'a> {
+    /// How long entries are taken, in milliseconds.
+    pub draw_ms: u32,
+    /// The rest.
+    pub view: &'a DrawView,
+}
+
+impl DrawFace<'_> {
+    /// What came of it, once that is final.
+    fn result(&self) -> Option<&HeldView> {
+        self.view.held.as_ref().filter(|_| self.view.entered == 0)
+    }
+
+    /// Appends the `draw` object.
+    pub fn fill(&self, object: &mut Object<'_>) {
+        object.object("draw", |object| {
+            self.announce(object);
+            if let Some(held) = self.result() {
+                object.number("drawn_at_ms", held.drawn.at_ms.0).text("seed", &hex(&held.seed.0));
+                object.number("units", held.drawn.units).number("entries", held.drawn.entries);
+                object.number("winners", held.winners);
+            }
+        });
+    }
+
+    fn announce(&self, object: &mut Object<'_>) {
+        object.number("draw_ms", self.draw_ms).number("draws_at_ms", self.view.draws_at_ms.0);
+        object.text("commitment", &hex(&self.view.commitment));
+    }
+}
+
+/// A page of the entries of a draw; empty until the draw is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DrawPage {
+    /// Of which item.
+    pub item: ItemId,
+    /// How long entries are taken, in milliseconds.
+    pub draw_ms: u32,
+    /// How the draw stands.
+    pub view: DrawView,
+    /// The entries, by number.
+    pub entries: Vec<DrawEntry>,
+    /// Where to go on, if there may be more.
+    pub next_after: Option<OrderId>,
+    /// The fact that has to be durable before this may be shown.
+    pub after: Lsn,
+}
+
+impl DrawPage {
+    fn state(&self) -> &'static str {
+        match (&self.view.held, self.view.entered) {
+            (None, _) => "waiting",
+            (Some(_), 0) => "drawn",
+            (Some(_), _) => "drawing",
+        }
+    }
+
+    /// Appends a response with the page. One of a draw that is over never changes.
+    pub fn answer(&self, out: &mut Vec<u8>, now: UnixMillis, manner: Manner, date: &Date) {
+        let lasts = if self.state() == "drawn" { "max-age=60" } else { "max-age=1" };
+        let answer = Answer::begin(out, Status::Ok, manner, date).header("Cache-Control", lasts);
+        answer.body(Media::Json, |out| json_out::object(out, |object| self.fill(object, now)));
+    }
+
+    fn fill(&self, object: &mut Object<'_>, now: UnixMillis) {
+        object.number("item_id", self.item.get()).text("state", self.state());
+        let face = DrawFace { draw_ms: self.draw_ms, view: &self.view };
+        face.announce(object);
+        if let Some(held) = face.result() {
+            object.text("seed", &hex(&held.seed.0)).number("drawn_at_ms", held.drawn.at_ms.0);
+            object.number("units", held.drawn.units).number("entries_total", held.drawn.entries);
+            object.number("winners", held.winners);
+        }
+        object.array("entries", |array| {
+            for entry in &self.entries {
+                array.object(|object| {
+                    object.quoted("order_id", entry.order.get()).number("quantity", entry.quantity.get());
+                    object.boolean("won", entry.won);
+                });
+            }
+        });
+        object.boolean("has_more", self.next_after.is_some());
+        if let Some(next) = self.next_after {
+            object.quoted("next_after", next.get());
+        }
+        object.number("now_ms", now.0);
+    }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
