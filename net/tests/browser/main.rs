@@ -6,6 +6,7 @@ mod bare;
 mod browser;
 mod buying;
 mod door;
+mod drawing;
 mod driver;
 mod driving;
 #[path = "../it/e2e_talk.rs"]

@@ -32,6 +32,7 @@ impl Shop {
 
     /// A server as that bed has it.
     pub(crate) fn on(mut bed: Bed) -> Self {
+        bed.cores = "1";
         let server = bed.start();
         let door = Door::to(server.public);
         Self { bed, server: Some(server), door }

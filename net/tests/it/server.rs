@@ -58,13 +58,9 @@ impl Bed {
         bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN)
     }
 
-    /// The demo sale on one core: buyers are told apart by the demo's own tokens.
+    /// The demo sale: buyers are told apart by the demo's own tokens.
     pub(crate) fn demo() -> Self {
-        let mut bed = Self::new();
-        bed.cores = "1";
-        bed.env.retain(|(name, _)| name != "STAMPEDE_IDENTITY_MODE");
-        bed.flags.push("--demo".to_owned());
-        bed
+        Self::new().set("identity.mode", "jwt").switch("--demo")
     }
 
     /// Sets a key of the settings.
