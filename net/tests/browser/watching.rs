@@ -96,7 +96,7 @@ fn watching_from_a_tab_behind_asks_nothing() {
     let before = looks(ITEM);
     let front = Sale::at(&browser, &shop.sale(OTHER));
     front.wait_for("open");
-    wait_for("three looks in front", || (looks(OTHER) >= 3).then_some(()));
+    wait_for("four looks in front", || (looks(OTHER) >= 4).then_some(()));
     // One may have been on its way.
     assert!(looks(ITEM) <= before + 1, "{} looks from behind", looks(ITEM) - before);
     browser.switch_to(&first);
