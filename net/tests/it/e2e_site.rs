@@ -59,11 +59,6 @@ impl Browser {
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 
-fn demo() -> Bed {
-    let bed = Bed::new().set("identity.mode", "jwt");
-    bed.switch("--demo")
-}
-
 fn put(server: &Server, id: u32, body: &str) {
     let token = format!("Authorization: Bearer {}", crate::server::TOKEN);
     let answer = Http::to(server.admin).call(&format!("PUT /admin/items/{id}"), &[&token], body);
@@ -88,7 +83,7 @@ fn is_private(answer: &Answer) {
 
 #[test]
 fn e2e_the_demo_can_be_bought_from_without_script() {
-    let mut bed = demo();
+    let mut bed = Bed::demo();
     let server = bed.start();
     let mut browser = Browser::to(&server);
     let list = browser.get("/");
@@ -127,7 +122,7 @@ fn e2e_the_demo_can_be_bought_from_without_script() {
 
 #[test]
 fn e2e_a_held_order_is_paid_given_back_or_too_late() {
-    let mut bed = demo();
+    let mut bed = Bed::demo();
     let server = bed.start();
     put(&server, 20, &item(2, 1, "hold", 600_000));
     put(&server, 21, &item(1, 1, "hold", 300));
@@ -162,7 +157,7 @@ fn e2e_a_held_order_is_paid_given_back_or_too_late() {
 
 #[test]
 fn e2e_the_script_pays_its_own_orders_only() {
-    let mut bed = demo();
+    let mut bed = Bed::demo();
     let server = bed.start();
     put(&server, 20, &item(2, 1, "hold", 600_000));
     let session = |http: &mut Http| {
@@ -188,7 +183,7 @@ fn e2e_the_script_pays_its_own_orders_only() {
 
 #[test]
 fn e2e_foreign_forms_do_nothing() {
-    let mut bed = demo();
+    let mut bed = Bed::demo();
     let server = bed.start();
     put(&server, 20, &item(5, 5, "on_order", 0));
     let mut browser = Browser::to(&server);
@@ -217,7 +212,7 @@ fn e2e_foreign_forms_do_nothing() {
 
 #[test]
 fn e2e_a_browser_without_cookies_is_told() {
-    let mut bed = demo();
+    let mut bed = Bed::demo();
     let server = bed.start();
     let mut http = Http::to(server.public);
     let own = [FORM, "Sec-Fetch-Site: same-origin"];
@@ -321,7 +316,7 @@ fn e2e_files_are_served_for_ever() {
 
 #[test]
 fn e2e_a_ticket_is_one_step_more() {
-    let mut bed = demo();
+    let mut bed = Bed::demo();
     let server = bed.start();
     let gated = |challenge: &str| {
         let mut body: serde_json::Value = serde_json::from_str(&item(5, 1, "on_order", 0)).unwrap();
@@ -371,7 +366,7 @@ fn solve(challenge: &str, bits: u32) -> u64 {
 
 #[test]
 fn e2e_a_new_draw_is_made_when_the_last_is_over() {
-    let mut bed = demo();
+    let mut bed = Bed::demo();
     let server = bed.start();
     let draws = |server: &Server| {
         let items = Browser::to(server).get("/v1/items").json();

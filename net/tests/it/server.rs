@@ -58,6 +58,11 @@ impl Bed {
         bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN)
     }
 
+    /// The demo sale: buyers are told apart by the demo's own tokens.
+    pub(crate) fn demo() -> Self {
+        Self::new().set("identity.mode", "jwt").switch("--demo")
+    }
+
     /// Sets a key of the settings.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         let name = format!("STAMPEDE_{}", key.to_uppercase().replace('.', "_"));
