@@ -42,7 +42,7 @@ fn refusals() -> Vec<Refusal> {
             "not open",
             json!({"opens_at_ms": now_ms() + hour_ms, "closes_at_ms": now_ms() + 2 * hour_ms}),
         ),
-        Refusal::new("ended", json!({"closes_at_ms": now_ms() - 1})),
+        Refusal::new("ended", json!({"opens_at_ms": 0, "closes_at_ms": now_ms() - 1})),
         Refusal { pause: true, ..Refusal::new("paused", json!({})) },
         Refusal::new("not eligible", json!({"min_level": 1})),
         Refusal::new("rate of the item", json!({"admit_per_s": 1})),

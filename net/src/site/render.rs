@@ -195,8 +195,12 @@ fn steps(words: &Words, view: &SaleView<'_>) -> Markup {
         Payment::Hold => (words.next_hold.replace("{t}", &span(words, view.hold_ms)), words.next_result_hold),
         Payment::OnPayment => (words.next_pending.to_owned(), words.next_result),
     };
+    let (first, after, result) = match view.draws_at_ms {
+        Some(_) => (words.next_enter, words.next_drawn, words.next_check),
+        None => (words.next_press, after.as_str(), result),
+    };
     let mut steps = Markup::default();
-    for step in [words.next_press, &after, result] {
+    for step in [first, after, result] {
         steps.fill("<li>{{step}}</li>", &[("step", Text(step))]);
     }
     steps
@@ -489,6 +493,10 @@ fn puzzle(words: &Words, challenge: ChallengeView<'_>) -> Markup {
 pub fn refusal(problem: &Problem, item: Option<ItemId>, lang: Lang) -> Html {
     let words = lang.words();
     let (state, heading, note) = refusal_words(words, problem.code);
+    let note = match problem.opens_in_ms {
+        Some(left_ms) => words.n_early.replace("{t}", &span(words, left_ms)),
+        None => note.to_owned(),
+    };
     let mut links = Markup::default();
     let mut more = Markup::default();
     if let Some(item) = item.filter(|_| problem.code != Code::NotFound) {
@@ -502,7 +510,7 @@ pub fn refusal(problem: &Problem, item: Option<ItemId>, lang: Lang) -> Html {
     let gaps = [
         ("state", Text(state)),
         ("heading", Text(heading)),
-        ("note", Text(note)),
+        ("note", Text(&note)),
         ("more", Gap::Markup(&more)),
         ("links", Gap::Markup(&links)),
     ];

@@ -183,6 +183,9 @@ words! {
     next_order: "As soon as you read that it is yours, the order is on record and cannot be lost.", "看到“抢购成功”时，订单已经永久记录，不会丢失。";
     next_hold: "What you get is reserved for {t}. Pay in that time, or it goes back on sale.", "抢到后为您保留 {t}。请在此时间内付款，否则将重新出售。";
     next_pending: "What you order becomes yours when you pay, as long as there is any left.", "下单后付款即归您所有，先付先得。";
+    next_enter: "Enter once. All who enter in this time are equal, the first and the last.", "登记一次即可。在此期间登记的人机会均等，不分先后。";
+    next_drawn: "Then the draw is held. Come back here: the page shows whether it is yours.", "随后摇号。回到本页即可看到是否中签。";
+    next_check: "The draw was sealed before the sale; when it is over anybody can recompute who won.", "摇号种子在开售前已封存；结束后任何人都能复算中签结果。";
     next_result: "The answer is final: sold out means that it is.", "结果以页面为准：售罄就是真的没有了。";
     next_result_hold: "Reserved is not sold: what is not paid for in time comes back here.", "预订不等于售出：逾期未付款的会重新出售。";
     answer_label: "The result", "算式结果";
@@ -190,7 +193,7 @@ words! {
     pow: "I can't see the picture: let my device work instead", "看不到图片？让设备代为计算";
     pow_script: "To let your device work instead, switch JavaScript on.", "若要让设备代为计算，请启用 JavaScript。";
     confirm_title: "One more step", "还差一步";
-    confirm_lead: "Your place is kept. Confirm the order now.", "资格已保留，请确认下单。";
+    confirm_lead: "You may buy now. Confirm the order.", "现在可以下单，请确认。";
     pay: "Pay now (demo)", "立即付款（演示）";
     cancel: "Give it back", "放弃订单";
     again: "Try again", "重新抢购";
