@@ -6,6 +6,7 @@
 use super::ask::OrderOf;
 use super::render::{Moment, Shown};
 use crate::http::answer::{self, Manner, Status};
+use crate::http::head::Field;
 use crate::site::html::{Html, Wants, see_order, send_again};
 use crate::site::render;
 use crate::site::words::Lang;
@@ -22,6 +23,16 @@ pub struct Browser {
     pub buys: bool,
     /// Whether this is the demo.
     pub demo: bool,
+    /// Whether it takes a compressed page.
+    pub gzip: bool,
+}
+
+impl Browser {
+    /// The form of an answer that comes later than the request's head is kept: what the
+    /// client holds already is not known any more.
+    const fn wants(self) -> Wants<'static> {
+        Wants { gzip: self.gzip, held: Field::Absent }
+    }
 }
 
 /// Appends the answer if it is one for browsers alone.
@@ -45,7 +56,7 @@ pub(super) fn write(
         Shown::OrderPage(page) => {
             order_page(page, browser, at).answer(out, Wants::default(), manner, at.date);
         }
-        Shown::Html(html) => html.answer(out, Wants::default(), manner, at.date),
+        Shown::Html(html) => html.answer(out, browser.wants(), manner, at.date),
         Shown::SendAgain(path, cookie) => send_again(out, (path, cookie), manner, at.date),
         _ => return false,
     }

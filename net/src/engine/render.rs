@@ -16,7 +16,7 @@ use crate::http::head::Field;
 use crate::http::json_out::Object;
 use crate::http::page::{AdminItemView, Page};
 use crate::http::problem::{Code, Problem};
-use crate::site::html::{Html, Wants};
+use crate::site::html::Html;
 
 /// What was asked, as far as the answer depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -133,8 +133,8 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
         Shown::Draw(page) => page.answer(out, moment.now, manner, date),
         Shown::Page(page) => page.answer(out, Field::Absent, moment.now, manner, date),
         Shown::Bytes(bytes) => out.extend_from_slice(bytes),
-        Shown::Html(html) => html.answer(out, Wants::default(), manner, date),
-        Shown::OrderPage(_) | Shown::SendAgain(..) | Shown::Done => {
+        // Pages are answered above, since only browsers ask for them.
+        Shown::Html(_) | Shown::OrderPage(_) | Shown::SendAgain(..) | Shown::Done => {
             answer::json(out, Status::Ok, manner, date, |_| {});
         }
     }

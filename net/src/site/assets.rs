@@ -55,7 +55,7 @@ impl Asset {
         manner: Manner,
         date: &Date,
     ) {
-        let zipped = wants.encodings.last().is_some_and(takes_gzip);
+        let zipped = wants.gzip;
         let (tag, body) = if zipped { (self.gzip_tag, self.gzip) } else { (self.tag, self.plain) };
         let fresh = wants.held.last().is_some_and(|held| lists_tag(held, tag));
         let status = if fresh { Status::NotModified } else { Status::Ok };
@@ -129,7 +129,13 @@ mod tests {
 
     fn answer(encodings: Field<'_>, held: Field<'_>) -> String {
         let mut out = Vec::new();
-        SCRIPT.answer(&mut out, Wants { encodings, held }, FOR_EVER, Manner::KEEP, &date_line(0));
+        SCRIPT.answer(
+            &mut out,
+            Wants { gzip: encodings.last().is_some_and(takes_gzip), held },
+            FOR_EVER,
+            Manner::KEEP,
+            &date_line(0),
+        );
         let head_end = out.windows(4).position(|part| part == b"\r\n\r\n").expect("a head") + 4;
         let body = &out[head_end..];
         assert!(body.is_empty() || body == SCRIPT.plain || body == SCRIPT.gzip);

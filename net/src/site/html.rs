@@ -68,7 +68,7 @@ impl Html {
         if fresh {
             return answer.no_body();
         }
-        if wants.encodings.last().is_some_and(takes_gzip) {
+        if wants.gzip {
             let answer = answer.header("Content-Encoding", "gzip");
             return answer.body(Media::Html, |out| out.extend_from_slice(gzip));
         }
@@ -90,16 +90,17 @@ impl Html {
 /// What a client says about the form of an answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wants<'a> {
-    /// `Accept-Encoding`.
-    pub encodings: Field<'a>,
+    /// Whether `Accept-Encoding` allows gzip.
+    pub gzip: bool,
     /// `If-None-Match`.
     pub held: Field<'a>,
 }
 
 impl<'a> Wants<'a> {
     /// What this request says.
-    pub const fn of(head: &Head<'a>) -> Self {
-        Self { encodings: head.accept_encoding, held: head.if_none_match }
+    pub fn of(head: &Head<'a>) -> Self {
+        let gzip = head.accept_encoding.last().is_some_and(takes_gzip);
+        Self { gzip, held: head.if_none_match }
     }
 }
 
@@ -134,7 +135,7 @@ mod tests {
 
     fn shown(html: &Html, held: Field<'_>) -> String {
         let mut out = Vec::new();
-        let wants = Wants { held, encodings: Field::Absent };
+        let wants = Wants { held, gzip: false };
         html.answer(&mut out, wants, Manner::KEEP, &date_line(0));
         String::from_utf8(out).expect("text")
     }
@@ -180,7 +181,7 @@ mod tests {
     #[test]
     fn only_pages_for_everybody_are_compressed() {
         let mut out = Vec::new();
-        let wants = Wants { encodings: Field::Once(b"gzip"), held: Field::Absent };
+        let wants = Wants { gzip: true, held: Field::Absent };
         Html::shared("\"t\"".to_owned(), b"page".to_vec()).answer(
             &mut out,
             wants,

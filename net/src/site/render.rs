@@ -78,6 +78,9 @@ const ORDER: &str = include_str!("../../assets/order.html");
 const NOTICE: &str = include_str!("../../assets/notice.html");
 const CONFIRM: &str = include_str!("../../assets/confirm.html");
 
+/// Longest wait of a notice that came too early before it goes back to the sale, in seconds.
+const EARLY_RENEW_S_MAX: u64 = 300;
+
 /// Around a page: the script that it runs, and after how many seconds it renews itself
 /// where no script runs; 0 = not at all.
 fn frame(lang: Lang, title: &str, script: Option<&Asset>, renew_s: u32, main: &Markup) -> Vec<u8> {
@@ -514,7 +517,10 @@ pub fn refusal(problem: &Problem, item: Option<ItemId>, lang: Lang) -> Html {
         ("more", Gap::Markup(&more)),
         ("links", Gap::Markup(&links)),
     ];
-    let body = frame(lang, heading, None, 0, &Markup::filled(NOTICE, &gaps));
+    // One that came too early goes back to the sale when that opens.
+    let renew_s =
+        problem.opens_in_ms.map_or(0, |left_ms| (left_ms / 1_000 + 1).min(EARLY_RENEW_S_MAX) as u32);
+    let body = frame(lang, heading, None, renew_s, &Markup::filled(NOTICE, &gaps));
     let retry_after_ms = problem.retry_after_ms.or(problem.code.retry_after_ms_default());
     Html { retry_after_ms, ..Html::private(problem.code.status(), body) }
 }

@@ -330,7 +330,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        if let Err(no) = Driver::get().delete(&self.path) {
+        if let Err(no) = Driver::get().end(&self.path) {
             eprintln!("{}: the browser does not end: {no}", self.name);
         }
     }

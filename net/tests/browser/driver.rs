@@ -91,21 +91,27 @@ impl Driver {
             Some(body) => self.agent.post(&url).send_json(body),
             None => self.agent.get(&url).call(),
         };
-        read(path, asked)
+        let what = || body.and_then(|body| body["cmd"].as_str()).unwrap_or(path);
+        read(what, asked)
     }
 
-    /// Sends one command that is asked with DELETE.
+    /// Ends a session. Never panics: a test that has failed ends its browser, too.
     ///
     /// # Errors
-    /// As [`Driver::call`].
-    pub(crate) fn delete(&self, path: &str) -> Result<Value, Refusal> {
-        read(path, self.agent.delete(&format!("{}{path}", self.base)).call())
+    /// What came in the way.
+    pub(crate) fn end(&self, session: &str) -> Result<(), String> {
+        let asked = self.agent.delete(&format!("{}{session}", self.base)).call();
+        let status = asked.map_err(|error| error.to_string())?.status();
+        if status.is_success() { Ok(()) } else { Err(status.to_string()) }
     }
 }
 
-/// The `value` of an answer.
-fn read(path: &str, asked: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Refusal> {
-    let mut answer = asked.unwrap_or_else(|error| panic!("chromedriver does not answer {path}: {error}"));
+/// The `value` of an answer; `what` was asked.
+fn read<'a>(
+    what: impl FnOnce() -> &'a str,
+    asked: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Value, Refusal> {
+    let mut answer = asked.unwrap_or_else(|error| panic!("chromedriver does not answer {}: {error}", what()));
     // A screenshot may be larger than the client's own bound.
     let body = answer.body_mut().with_config().limit(64 << 20).read_to_string();
     let mut body: Value = serde_json::from_str(&body.expect("an answer's body")).expect("JSON");

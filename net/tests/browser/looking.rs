@@ -35,10 +35,6 @@ fn looking_at_its_weight() {
     let browser = Browser::english("weight");
     let sale = Sale::at(&browser, &shop.sale(ITEM));
     sale.wait_for("upcoming");
-    // The very first to ask gets the page while it is being made, uncompressed. Then nobody does.
-    browser.devtools("Network.clearBrowserCache", &json!({}));
-    browser.go(&shop.sale(ITEM));
-    sale.wait_for("upcoming");
     let files = browser.value(
         "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
              .filter(entry => !entry.name.includes('/v1/'))

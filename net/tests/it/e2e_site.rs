@@ -387,3 +387,25 @@ fn e2e_a_new_draw_is_made_when_the_last_is_over() {
     let server = bed.start();
     assert_eq!(draws(&server), [4, 6]);
 }
+
+/// The first to ask for a page has it made, and gets it as small as everybody after.
+#[test]
+fn e2e_the_first_page_is_compressed_too() {
+    let mut bed = Bed::new();
+    let server = bed.start();
+    put(&server, 1, &item(5, 1, "on_order", 0));
+    for path in ["/sale/1", "/"] {
+        for encodings in ["gzip, br", "identity", "gzip, br"] {
+            // HEAD, because this client reads text.
+            let mut http = Http::to(server.public);
+            let accept = format!("Accept-Encoding: {encodings}");
+            let answer = http.call(&format!("HEAD {path}"), &[&accept], "");
+            let gzip = answer.header("Content-Encoding");
+            assert_eq!((answer.status, gzip == Some("gzip")), (200, encodings != "identity"), "{answer:?}");
+        }
+    }
+    let mut early = Browser::to(&server);
+    put(&server, 2, &sale(5, 1, "on_order", 0, now_ms() + 30_000, now_ms() + 3_600_000));
+    let told = early.call("POST /sale/2", &[FORM, "Sec-Fetch-Site: same-origin", "X-Buyer: ann"], "key=k");
+    assert!(told.status == 403 && told.body.contains("http-equiv=\"refresh\""), "{told:?}");
+}

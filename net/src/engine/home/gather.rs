@@ -77,7 +77,8 @@ impl Home {
     }
 
     fn gather(&mut self, kind: Kind, caller: &Caller<'_>, ask: impl Fn() -> RareAsk) {
-        let number = self.connections.open_slot(caller.token, caller.manner, Call::Other);
+        let call = if let Kind::Sales(browser) = kind { Call::Browser(browser) } else { Call::Other };
+        let number = self.connections.open_slot(caller.token, caller.manner, call);
         let id = self.gathers.last.wrapping_add(1);
         self.gathers.last = id;
         let missing = self.mesh.cores();

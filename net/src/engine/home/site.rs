@@ -164,7 +164,8 @@ impl Home {
             _ => (None, false),
         };
         let lang = Lang::choose(request.head.accept_language);
-        let browser = Browser { lang, item, buys, demo: self.shared.demo.is_some() };
+        let gzip = Wants::of(&caller.request.head).gzip;
+        let browser = Browser { lang, item, buys, demo: self.shared.demo.is_some(), gzip };
         let done = match call {
             // These two are calls of the API, and are answered like one.
             SiteCall::Session => return self.demo_session(caller),
