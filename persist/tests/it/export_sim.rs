@@ -36,6 +36,31 @@ fn drain(exporter: &mut Exporter<SimDatabase>, engine: &FakeEngine, database: &S
     panic!("not drained: {}", engine.said());
 }
 
+#[track_caller]
+fn until_stopped(exporter: &mut Exporter<SimDatabase>, database: &SimDatabase) {
+    for _ in 0..100 {
+        if exporter.step() == Step::Stopped {
+            return;
+        }
+        database.advance(Duration::from_secs(1));
+    }
+    panic!("it goes on");
+}
+
+/// Steps until the planned fault has come about, or everything is exported without.
+#[track_caller]
+fn until_fault(exporter: &mut Exporter<SimDatabase>, engine: &FakeEngine, database: &SimDatabase) {
+    for _ in 0..1_000 {
+        if !database.counts().injected().is_empty() || engine.exported() == engine.durable() {
+            return;
+        }
+        if let Step::Wait(wait) = exporter.step() {
+            database.advance(wait);
+        }
+    }
+    panic!("neither the fault nor the end: {}", engine.said());
+}
+
 /// The rows in the form of the model.
 fn rows(tables: &Tables) -> Rows {
     let mut rows = Rows::default();
@@ -155,11 +180,7 @@ fn run(n: u64, fault: Option<Fault>, dies: bool) -> (Outcome, u64) {
     let mut machine = exporter(&engine, &database, 2);
     database.set_plan(Some(Box::new(move |_, call| fault.filter(|_| call == n))));
     let facts = engine.durable();
-    while database.counts().injected().is_empty() && engine.exported() < facts {
-        if let Step::Wait(wait) = machine.step() {
-            database.advance(wait);
-        }
-    }
+    until_fault(&mut machine, &engine, &database);
     let calls = database.calls();
     if dies {
         machine = exporter(&engine, &database, 3);
@@ -233,9 +254,7 @@ fn an_answer_to_commit_that_is_lost_is_found_out() {
         drain(&mut machine, &engine, &database);
         engine.append(sales(1, 1, 10));
         database.set_plan(Some(at_nth(Call::Commit, 1, fault)));
-        while database.counts().injected().is_empty() {
-            machine.step();
-        }
+        until_fault(&mut machine, &engine, &database);
         let orders = database.orders().len();
         assert_eq!((orders == 10, orders == 0), (committed, !committed), "{fault:?}");
         assert_eq!(engine.exported().0, 1, "not told before it is known");
@@ -257,9 +276,7 @@ fn a_database_from_the_past_is_refused_while_it_runs() {
     drain(&mut machine, &engine, &database);
     database.restore(&backup);
     engine.append(sales(1, 11, 1));
-    while machine.step() != Step::Stopped {
-        database.advance(Duration::from_secs(1));
-    }
+    until_stopped(&mut machine, &database);
     assert!(
         engine.said().contains("ends at LSN 1, this engine had brought it to LSN 11"),
         "{}",
@@ -278,9 +295,7 @@ fn a_second_engine_fences_the_first() {
     drain(&mut machine, &engine, &database);
     database.take_over(LOG, 2);
     engine.append(sales(1, 1, 10));
-    while machine.step() != Step::Stopped {
-        database.advance(Duration::from_secs(1));
-    }
+    until_stopped(&mut machine, &database);
     assert!(engine.said().contains("another engine has taken over"), "{}", engine.said());
     assert!(database.orders().is_empty());
 }

@@ -53,9 +53,10 @@ impl SimDatabase {
         self.happens("stock row inserted").tables.stock.insert(id, line);
     }
 
-    /// Deletes a stock row; whether there was one.
+    /// Deletes a stock row; `false` = there is none, or it is locked.
     pub fn delete_stock(&self, id: i64) -> bool {
-        self.happens("stock row deleted").tables.stock.remove(&id).is_some()
+        let mut state = self.happens("stock row deleted");
+        !state.outside.stock_locked.contains(&id) && state.tables.stock.remove(&id).is_some()
     }
 
     /// Deletes the books of an item; whether there were any.
@@ -79,15 +80,13 @@ impl SimDatabase {
         state.tables.blocked.insert(buyer.to_owned(), (String::new(), 0, 0));
     }
 
-    /// Another session holds a stock row locked, or no longer.
-    pub fn lock_stock(&self, id: i64, locked: bool) {
+    /// Another session holds a stock row locked, or no longer; `false` = there is none to lock.
+    pub fn lock_stock(&self, id: i64, locked: bool) -> bool {
         let mut state = self.happens(if locked { "stock row locked" } else { "stock row let go" });
-        let set = &mut state.outside.stock_locked;
-        if locked {
-            set.insert(id)
-        } else {
-            set.remove(&id)
-        };
+        if !locked {
+            return state.outside.stock_locked.remove(&id);
+        }
+        state.tables.stock.contains_key(&id) && state.outside.stock_locked.insert(id)
     }
 
     /// Another session holds the whole stock table locked, or no longer.
