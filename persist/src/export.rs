@@ -27,6 +27,7 @@ pub mod event;
 pub mod exporter;
 mod ledger;
 pub mod limits;
+pub mod look;
 pub mod preheat;
 pub mod reconcile;
 mod rows;
