@@ -125,10 +125,7 @@ fn complete(mismatch: &mut Mismatch, sources: &mut Sources<'_>) -> Result<(), Tr
     Ok(())
 }
 
-fn order_in_memory(
-    sources: &Sources<'_>,
-    order: OrderId,
-) -> Result<(Lsn, Option<fields::Fields>), Trouble> {
+fn order_in_memory(sources: &Sources<'_>, order: OrderId) -> Result<(Lsn, Option<fields::Fields>), Trouble> {
     let page = sources.engine.books(order.item(), order.seq() - 1, 1, true)?;
     Ok(page.map_or((Lsn::ZERO, None), |page| (page.as_of, page.rows.into_iter().next())))
 }

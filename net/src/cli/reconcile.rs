@@ -216,18 +216,22 @@ fn print_items(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let [granted, available, held, sold] = line.piles;
         let verdict = if report.has(line.item) { "DIFFERS" } else { "equal" };
         let (item, orders) = (line.item.get(), line.orders);
-        writeln!(out, "{item:>10} {orders:>10} {granted:>12} {available:>12} {held:>10} {sold:>12}  {verdict}")?;
+        writeln!(
+            out,
+            "{item:>10} {orders:>10} {granted:>12} {available:>12} {held:>10} {sold:>12}  {verdict}"
+        )?;
     }
     Ok(())
 }
 
 fn print_mismatch(mismatch: &Mismatch, out: &mut dyn Write) -> io::Result<()> {
     let item = mismatch.item;
-    writeln!(out, "item {item} DIFFERS: {}", mismatch.reason())?;
+    writeln!(out, "item {item} DIFFERS at LSN {}: {}", mismatch.lsn, mismatch.reason())?;
     let differing = mismatch.differing();
     for place in Place::ALL {
         let Some(told) = mismatch.told(place) else { continue };
-        let text = told.order.as_ref().map_or_else(|| "no such order".to_owned(), |order| order.text(&differing));
+        let text =
+            told.order.as_ref().map_or_else(|| "no such order".to_owned(), |order| order.text(&differing));
         writeln!(out, "  {:<9} at LSN {}: {text}", place.name(), told.at)?;
     }
     match &mismatch.pause {

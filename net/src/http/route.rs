@@ -12,7 +12,8 @@ use stampede_core::types::{ItemId, OrderId, Subject};
 use crate::http::chars::decimal;
 use crate::http::head::Head;
 use crate::http::limits::{
-    BOOKS_ORDERS_MAX, BUYER_LIST_DEFAULT, BUYER_LIST_MAX, DRAW_LIST_MAX, MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX, WAIT_MS_MAX,
+    BOOKS_ORDERS_MAX, BUYER_LIST_DEFAULT, BUYER_LIST_MAX, DRAW_LIST_MAX, MERCHANT_LIST_DEFAULT,
+    MERCHANT_LIST_MAX, WAIT_MS_MAX,
 };
 use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};

@@ -236,7 +236,9 @@ impl<'a> Comparison<'a> {
             }
             self.done = id;
             if self.aside.contains(&id.cast_signed()) {
-                self.known(|| format!("order {order} was refused by Postgres and lies in stampede_set_aside"));
+                self.known(|| {
+                    format!("order {order} was refused by Postgres and lies in stampede_set_aside")
+                });
                 continue;
             }
             let ours = Fields::of_record(&record);
@@ -248,7 +250,12 @@ impl<'a> Comparison<'a> {
         let replica = self.log.replica();
         let Some(record) = replica.order(order) else {
             let theirs = fields(row, replica);
-            return self.differs(Mismatch::at_order(Place::Postgres, self.cursor, order, (None, Some(theirs))));
+            return self.differs(Mismatch::at_order(
+                Place::Postgres,
+                self.cursor,
+                order,
+                (None, Some(theirs)),
+            ));
         };
         if same(&record, row, replica) {
             return;
@@ -256,7 +263,9 @@ impl<'a> Comparison<'a> {
         if self.aside_moves.contains(&row.id) && row.state != record.state.name() {
             let state = record.state.name();
             return self.known(|| {
-                format!("order {order}: Postgres refused its change to {state}, which lies in stampede_set_aside")
+                format!(
+                    "order {order}: Postgres refused its change to {state}, which lies in stampede_set_aside"
+                )
             });
         }
         let ours = Fields::of_record(&record);
@@ -314,7 +323,9 @@ impl Looker for Comparison<'_> {
         let item = stock.item;
         let totals = self.log.replica().items().get(&item).copied();
         match totals {
-            None => self.known(|| format!("stock row {item} is not on sale; it is taken over at the next start")),
+            None => {
+                self.known(|| format!("stock row {item} is not on sale; it is taken over at the next start"))
+            }
             Some(totals) => match judge_stock(stock, &totals) {
                 Judged::Equal => {}
                 Judged::Behind => self.known(|| {
@@ -407,7 +418,8 @@ fn same(record: &OrderRecord<'_>, row: &OrderLook<'_>, replica: &Replica) -> boo
 }
 
 fn same_text(bytes: &[u8], shown: &str) -> bool {
-    bytes == shown.as_bytes() && !bytes.contains(&b'\\') && !bytes.contains(&0) || text::escape(bytes) == shown
+    bytes == shown.as_bytes() && !bytes.contains(&b'\\') && !bytes.contains(&0)
+        || text::escape(bytes) == shown
 }
 
 fn hash(replica: &Replica, shown: &str) -> Option<u64> {

@@ -88,10 +88,8 @@ impl Mismatch {
                 format!("order {order}: {} has another {}", place.name(), names.join(", "))
             }
         };
-        let told = vec![
-            Told { place, at: lsn, order: theirs },
-            Told { place: Place::Log, at: lsn, order: log },
-        ];
+        let told =
+            vec![Told { place, at: lsn, order: theirs }, Told { place: Place::Log, at: lsn, order: log }];
         Self { order: Some(order), told, ..Self::new(order.item(), place, lsn, what) }
     }
 
@@ -105,9 +103,9 @@ impl Mismatch {
         self.told.push(Told { place, at, order });
     }
 
-    /// In one line, for the alarm and the item's table.
+    /// In one line, for the alarm. The same mismatch gives the same line however often it is seen.
     pub fn reason(&self) -> String {
-        format!("{} and the log differ at LSN {}: {}", self.place.name(), self.lsn, self.what)
+        format!("{} and the log differ: {}", self.place.name(), self.what)
     }
 
     /// The names of fields on which any two places differ.

@@ -168,9 +168,8 @@ impl Looking<'_> {
         let mut last = 0_i64;
         loop {
             let params = (&last, &PAGE_ROWS, &only);
-            let page = self.database.run(async |link| {
-                link.query(STOCKS, &[params.0, params.1, params.2]).await
-            })?;
+            let page =
+                self.database.run(async |link| link.query(STOCKS, &[params.0, params.1, params.2]).await)?;
             let Some(end) = page.last() else { return Ok(()) };
             last = end.get(0);
             for stock in page.iter().filter_map(stock_of) {
@@ -191,9 +190,9 @@ impl Looking<'_> {
         self.looker.range(after, end);
         loop {
             let params = (&after, &end);
-            let page = self.database.run(async |link| {
-                link.query(ORDERS, &[params.0, params.1, &PAGE_ROWS]).await
-            })?;
+            let page = self
+                .database
+                .run(async |link| link.query(ORDERS, &[params.0, params.1, &PAGE_ROWS]).await)?;
             let Some(last) = page.last() else {
                 self.looker.range_done();
                 return Ok(());

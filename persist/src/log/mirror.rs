@@ -163,6 +163,15 @@ impl<'d> Mirror<'d> {
 
     /// Takes the next block of the chain; false at its end.
     fn next_block(&mut self) -> Result<bool, MirrorError> {
+        // What was read ahead may be older than what stands there now: an end is looked at twice.
+        if self.take_block()? || self.take_block()? {
+            return Ok(true);
+        }
+        self.still_there()?;
+        Ok(false)
+    }
+
+    fn take_block(&mut self) -> Result<bool, MirrorError> {
         let file = self.chain.file();
         let link = self.chain.next_link();
         let link = link.map_err(|source| VerifyError::Read(RecoveryError::Io { file, source }))?;
@@ -177,9 +186,7 @@ impl<'d> Mirror<'d> {
             }
             Link::End(end) => {
                 self.end = Some(end);
-                // What was read ahead may be older than what stands there now.
                 self.chain.forget();
-                self.still_there()?;
                 Ok(false)
             }
         }
@@ -230,12 +237,8 @@ impl<'d> Mirror<'d> {
         self.still_there()?;
         let now = read_control(self.disk, &self.dir).map_err(VerifyError::from)?;
         let control = now.ok_or_else(|| VerifyError::NoLog(self.dir.clone()))?;
-        let witness = Witness {
-            disk: self.disk,
-            dir: &self.dir,
-            control: &control,
-            snapshot_lsn: self.snapshot_lsn,
-        };
+        let witness =
+            Witness { disk: self.disk, dir: &self.dir, control: &control, snapshot_lsn: self.snapshot_lsn };
         let reason = match witness.judge(end) {
             Ok(_) => return Ok(()),
             Err(RecoveryError::Damaged { reason, .. }) => reason,

@@ -50,8 +50,7 @@ impl Home {
             }
             Route::Mismatch(item) => {
                 let reason = body::mismatch(request.body, &mut scratch)?;
-                tracing::warn!("alarm: item {item} is paused by reconcile: {reason}");
-                self.shared.alarm(format!("item {item} is paused by reconcile: {reason}"));
+                self.shared.alarm_once(format!("item {item} is paused by reconcile: {reason}"));
                 (item, Call::Other, RareAsk::SwitchItem(item, Switch::Paused, Who::Reconcile))
             }
             Route::PauseItem(item) => switch(item, Switch::Paused, request)?,
