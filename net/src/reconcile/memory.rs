@@ -155,3 +155,110 @@ pub(super) fn first_difference(
 fn take(side: &mut Peekable<impl Iterator<Item = Fields>>, order: u64) -> Option<Fields> {
     side.next_if(|fields| fields.order == order)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use stampede_core::draw::DrawSeed;
+    use stampede_core::fact::Fact;
+    use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+    use stampede_core::types::{Quantity, UnixMillis};
+
+    use super::*;
+
+    fn item() -> ItemId {
+        ItemId::new(7).expect("an item")
+    }
+
+    /// An item with orders 1 to `orders`, each of its own buyer.
+    pub(in crate::reconcile) fn replica(orders: u32) -> Replica {
+        let spec = ItemSpec {
+            name: "phone",
+            price_minor: 1,
+            currency: *b"CNY",
+            opens_at_ms: UnixMillis(1),
+            closes_at_ms: UnixMillis(9),
+            cap: 1,
+            payment: Payment::OnOrder,
+            hold_ms: 0,
+            ticket: TicketRule::Never,
+            challenge: ChallengeRule::Never,
+            min_level: 0,
+            min_account_age_s: 0,
+            admit_per_s: 0,
+            draw_ms: 0,
+        };
+        let mut replica = Replica::new(HashSecret([1; 16]));
+        let (at_ms, seed, actor) = (UnixMillis(2), DrawSeed::NONE, "shop");
+        let created = Fact::ItemCreated { at_ms, item: item(), spec, granted: 10, seed, actor };
+        replica.fact(Lsn(1), &created).expect("it fits");
+        for seq in 1..=orders {
+            let subject = format!("buyer\\{seq}");
+            let placed = Fact::OrderPlaced {
+                at_ms,
+                order: OrderId::new(item(), seq),
+                quantity: Quantity::ONE,
+                state: OrderState::Confirmed,
+                pay_by_ms: UnixMillis(0),
+                subject: subject.as_bytes(),
+                key: b"key",
+            };
+            replica.fact(Lsn(u64::from(seq) + 1), &placed).expect("it fits");
+        }
+        replica
+    }
+
+    fn rows(replica: &Replica) -> Vec<Fields> {
+        replica.records(item(), 0, u32::MAX).map(|record| Fields::of_record(&record)).collect()
+    }
+
+    #[test]
+    fn the_first_difference_is_the_lowest_order() {
+        let replica = replica(4);
+        let good = rows(&replica);
+        let find = |rows: Vec<Fields>| {
+            first_difference(&replica, item(), 0, rows)
+                .map(|(order, log, memory)| (order.seq(), log.is_some(), memory.is_some()))
+        };
+        assert_eq!(find(good.clone()), None);
+        let forged = |seq: u64| {
+            Fields::of_pairs(u64::from(item().get()) << 32 | seq, vec![("buyer", "eve".to_owned())])
+        };
+        let with = |at: usize, row: Fields| {
+            let mut rows = good.clone();
+            rows[at] = row;
+            rows
+        };
+        let mut two = with(1, forged(2));
+        two[3] = forged(4);
+        assert_eq!(find(two), Some((2, true, true)));
+        let mut lost = good.clone();
+        lost.remove(0);
+        assert_eq!(find(lost), Some((1, true, false)), "an order that memory has lost");
+        assert_eq!(find(good[..3].to_vec()), Some((4, true, false)), "the last one");
+        let more = [&good[..], &[forged(5)]].concat();
+        assert_eq!(find(more), Some((5, false, true)), "an order that the log does not know");
+        assert_eq!(first_difference(&replica, item(), 2, good[2..].to_vec()), None, "a later page");
+    }
+
+    #[test]
+    fn piles_are_compared_one_by_one() {
+        let replica = replica(4);
+        let totals = replica.items()[&item()];
+        let page = Page {
+            as_of: Lsn(5),
+            piles: [10, 6, 0, 4],
+            last_seq: 4,
+            range: (0, 4),
+            digest: replica.digest(item(), 0, 4),
+            rows: Vec::new(),
+            mark: String::new(),
+        };
+        assert_eq!(differing_piles(item(), Lsn(5), &page, &totals), None);
+        for at in 0..4 {
+            let mut piles = page.piles;
+            piles[at] += 1;
+            let found = differing_piles(item(), Lsn(5), &Page { piles, ..page.clone() }, &totals);
+            assert!(found.is_some_and(|found| found.order.is_none()), "pile {at}");
+        }
+    }
+}

@@ -437,3 +437,90 @@ fn with_item(fields: Fields, order: OrderId) -> Fields {
     pairs.push(("sid", order.item().to_string()));
     Fields::of_pairs(fields.order, pairs)
 }
+
+#[cfg(test)]
+mod tests {
+    use stampede_persist::export::look::StockBooks;
+
+    use super::super::memory::tests::replica;
+    use super::*;
+
+    fn totals() -> ItemTotals {
+        ItemTotals { granted: 10, available: 6, held: 1, sold: 3, orders: 4, last_seq: 4 }
+    }
+
+    fn row(version: i64, count: i64, held: i64, sale: i64) -> StockNumbers {
+        StockNumbers { version, count, held, sale }
+    }
+
+    fn judged(row: Option<StockNumbers>, books: Option<StockBooks>) -> String {
+        let item = ItemId::new(7).expect("an item");
+        match judge_stock(&StockLook { item, row, books }, &totals()) {
+            Judged::Equal => "equal".to_owned(),
+            Judged::Behind => "behind".to_owned(),
+            Judged::Differs(what) => what,
+        }
+    }
+
+    #[test]
+    fn a_stock_row_is_judged_by_the_exporters_books_and_those_by_the_log() {
+        let good = row(5, 6, 1, 3);
+        let books = StockBooks { facts: [6, 1, 3], outside: 0, left: Some(good) };
+        assert_eq!(judged(Some(good), Some(books)), "equal");
+        let older = StockBooks { left: Some(row(4, 7, 1, 2)), ..books };
+        assert_eq!(judged(Some(row(4, 7, 1, 2)), Some(older)), "behind");
+        let differs = |row, books, what: &str| {
+            let said = judged(row, books);
+            assert!(said.contains(what), "{said}");
+        };
+        differs(Some(row(6, 6, 1, 3)), Some(books), "version 6");
+        differs(Some(row(5, 7, 1, 3)), Some(books), "count 7");
+        differs(Some(row(5, 6, 0, 4)), Some(books), "held 0, sale 4");
+        differs(None, Some(books), "its stock row is gone");
+        differs(Some(good), None, "its row in stampede_item is gone");
+        differs(
+            Some(good),
+            Some(StockBooks { facts: [5, 1, 4], ..books }),
+            "the exporter's books have count 5",
+        );
+        let asked = row(5, 106, 1, 3);
+        let outside = StockBooks { outside: 100, left: Some(asked), ..books };
+        differs(Some(asked), Some(outside), "+100 units that the engine has not taken over");
+    }
+
+    #[test]
+    fn every_field_of_a_row_counts_but_the_exporters_notes() {
+        let replica = replica(2);
+        let record = replica.next_order(0).expect("an order");
+        let id = record.order.get().cast_signed();
+        let good = OrderLook {
+            id,
+            sid: 7,
+            buyer: "buyer\\\\1",
+            quantity: 1,
+            state: "confirmed",
+            key: "key",
+            payment_ref: "",
+            lsn: 2,
+        };
+        assert!(same(&record, &good, &replica));
+        assert!(same(&record, &OrderLook { lsn: 77, ..good }, &replica), "the LSN is the exporter's own");
+        let wrong = [
+            (OrderLook { sid: 8, ..good }, "sid"),
+            (OrderLook { buyer: "buyer\\\\2", ..good }, "buyer"),
+            // As the bytes are, and not as they are shown.
+            (OrderLook { buyer: "buyer\\1", ..good }, "buyer"),
+            (OrderLook { quantity: 2, ..good }, "quantity"),
+            (OrderLook { state: "paid", ..good }, "state"),
+            (OrderLook { key: "other", ..good }, "key_hash"),
+            (OrderLook { key: "", ..good }, "key_hash"),
+            (OrderLook { key: "broken\\", ..good }, "key_hash"),
+            (OrderLook { payment_ref: "p", ..good }, "payment_ref_hash"),
+        ];
+        for (row, name) in wrong {
+            assert!(!same(&record, &row, &replica), "{name}");
+            let ours = with_item(Fields::of_record(&record), record.order);
+            assert_eq!(ours.differing(&fields(&row, &replica)), [name]);
+        }
+    }
+}

@@ -19,7 +19,7 @@ use stampede_persist::log::control::read_control;
 use stampede_persist::log::layout::segment_file;
 use stampede_persist::log::record::Record;
 
-use crate::e2e_talk::{Talk, item};
+use crate::e2e_talk::{Talk, item, now_ms};
 use crate::server::{Bed, PATIENCE, Server, wait_for};
 
 /// Items that are sold; the last two hold and expire, and wait for payments.
@@ -135,13 +135,20 @@ const fn order(item: u64, seq: u64) -> u64 {
 fn e2e_reconcile_finds_what_was_changed_in_postgres_and_stops_that_item_alone() {
     let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    let sql = |text: &str| cluster.psql("postgres", text).unwrap();
+    assert!(bed.command("migrate").status().expect("the binary runs").success());
+    put_by_hand(&cluster);
     let server = bed.start();
     open_items(&server);
     let crowd = Crowd::come(&server, 31);
     wait_for_orders(&server, 6, 50);
+    let refused = refuse_and_draw(&server);
     let first = is_equal(&bed);
     assert!(first["orders"].as_u64() > Some(100) && first["postgres_lsn"].as_u64() > Some(0), "{first:#}");
-    let sql = |text: &str| cluster.psql("postgres", text).unwrap();
+    let known = first["known"].to_string();
+    assert!(known.contains(&format!("order {refused} was refused by Postgres")), "{known}");
+    assert!(known.contains("row 78 of stock_order is of no item that is on sale"), "{known}");
+    check_drawn(&server, &bed);
     // An edit that the engine can follow is none of its business, however fresh.
     sql("UPDATE stock SET count = count + 7 WHERE id = 6");
     is_equal(&bed);
@@ -189,6 +196,50 @@ fn e2e_reconcile_finds_what_was_changed_in_postgres_and_stops_that_item_alone() 
     mend(&cluster, &server, &bed);
     crowd.go();
     assert_eq!(server.stop(), Some(0));
+}
+
+/// What was there before the engine: an item with an order, an order of something else, and a rule
+/// that refuses a buyer.
+fn put_by_hand(cluster: &PostgresCluster) {
+    let id = order(20, 7);
+    let sql = format!(
+        "INSERT INTO stock (id, name, count, sale) VALUES (20, 'by hand', 3, 1); \
+         INSERT INTO stock_order (id, sid, buyer, quantity, state, idem_key, payment_ref) \
+         VALUES ({id}, 20, 'back\\\\slash', 1, 'paid', 'k', 'p'), (78, 99, 'z', 1, 'paid', NULL, NULL); \
+         ALTER TABLE stock_order ADD CONSTRAINT nobody CHECK (buyer <> 'nobody')"
+    );
+    cluster.psql("postgres", &sql).unwrap();
+}
+
+/// An order that Postgres refuses, and a draw with more entries than units; returns the order.
+fn refuse_and_draw(server: &Server) -> String {
+    let opens_at_ms = now_ms() + 400;
+    let body = serde_json::json!({
+        "name": "drawn", "stock": 1, "cap": 1, "payment": "on_order", "opens_at_ms": opens_at_ms,
+        "closes_at_ms": opens_at_ms + 3_600_000, "draw_ms": 1_500,
+    });
+    let mut talk = Talk::with(server);
+    talk.check(&format!("shop PUT /admin/items/21 {body} -> 201 upcoming 1=1+0+0"));
+    wait_for("the opening", || (state(server, 21) == "open").then_some(()));
+    talk.check(
+        r#"
+        ann    POST /v1/items/21/orders {"quantity":1}         -> 202 entered x1 $a
+        bob    POST /v1/items/21/orders {"quantity":1}         -> 202 entered x1 $b
+        nobody POST /v1/items/6/orders {"quantity":1}          -> 201 confirmed x1 $n
+        cy     POST /v1/items/20/orders {"quantity":1} #k      -> 201 confirmed x1 $c
+        shop   POST /admin/orders/$c/pay {"payment_ref":"q"}   -> 200 paid x1 $c
+        "#,
+    );
+    talk.into_orders()["$n"].clone()
+}
+
+fn check_drawn(server: &Server, bed: &Bed) {
+    let mut talk = Talk::with(server);
+    wait_for("the draw", || {
+        let orders = talk.say("shop GET /admin/orders?item=21").body;
+        (orders.contains("lost") && orders.contains("confirmed")).then_some(())
+    });
+    is_equal(bed);
 }
 
 /// Puts right what was changed, and sells on.
