@@ -54,6 +54,12 @@ impl Fields {
         Self { order, pairs }
     }
 
+    /// The same with one more.
+    pub fn with(mut self, name: &'static str, value: String) -> Self {
+        self.pairs.push((name, value));
+        self
+    }
+
     /// The value of a field.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())

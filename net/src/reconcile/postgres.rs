@@ -269,7 +269,8 @@ impl<'a> Comparison<'a> {
             });
         }
         let ours = Fields::of_record(&record);
-        let ours = with_item(ours, order);
+        // A record has its item in its number; a row could name another.
+        let ours = ours.with("sid", order.item().to_string());
         let theirs = fields(row, replica);
         self.differs(Mismatch::at_order(Place::Postgres, self.cursor, order, (Some(ours), Some(theirs))));
     }
@@ -324,7 +325,7 @@ impl Looker for Comparison<'_> {
         let totals = self.log.replica().items().get(&item).copied();
         match totals {
             None => {
-                self.known(|| format!("stock row {item} is not on sale; it is taken over at the next start"))
+                self.known(|| format!("stock row {item} is not on sale; it is taken over at the next start"));
             }
             Some(totals) => match judge_stock(stock, &totals) {
                 Judged::Equal => {}
@@ -430,14 +431,6 @@ fn fields(row: &OrderLook<'_>, replica: &Replica) -> Fields {
     Fields::of_row(row, |shown| hash(replica, shown))
 }
 
-/// A record has its item in its number; a row could name another.
-fn with_item(fields: Fields, order: OrderId) -> Fields {
-    let mut pairs: Vec<(&'static str, String)> =
-        fields.pairs().map(|(name, value)| (name, value.to_owned())).collect();
-    pairs.push(("sid", order.item().to_string()));
-    Fields::of_pairs(fields.order, pairs)
-}
-
 #[cfg(test)]
 mod tests {
     use stampede_persist::export::look::StockBooks;
@@ -519,7 +512,7 @@ mod tests {
         ];
         for (row, name) in wrong {
             assert!(!same(&record, &row, &replica), "{name}");
-            let ours = with_item(Fields::of_record(&record), record.order);
+            let ours = Fields::of_record(&record).with("sid", record.order.item().to_string());
             assert_eq!(ours.differing(&fields(&row, &replica)), [name]);
         }
     }

@@ -136,7 +136,7 @@ fn e2e_reconcile_finds_what_was_changed_in_postgres_and_stops_that_item_alone() 
     let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let sql = |text: &str| cluster.psql("postgres", text).unwrap();
-    assert!(bed.command("migrate").status().expect("the binary runs").success());
+    assert!(bed.command("migrate").stdout(Stdio::null()).status().expect("the binary runs").success());
     put_by_hand(&cluster);
     let server = bed.start();
     open_items(&server);
