@@ -22,6 +22,8 @@ use crate::settings::{Settings, secrets};
 
 /// How often it begins anew when the log is trimmed under it.
 const TRIES_MAX: usize = 5;
+/// How much it steps back behind the engine for the processor.
+const NICE: i32 = 5;
 /// Least time between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
@@ -76,6 +78,8 @@ fn parse_item(text: &str) -> Result<ItemId, String> {
 /// Compares once, or until interrupted.
 pub(super) fn run(args: &ReconcileArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let settings = args.settings.load(false)?.settings;
+    // The sale comes first; where that is not allowed it goes on as it is.
+    let _as_it_is = rustix::process::nice(NICE);
     let not_compared = |error: &dyn std::fmt::Display| Failure::NotCompared(error.to_string());
     if !settings.data_dir.is_dir() {
         let place = settings.data_dir.display();
