@@ -18,13 +18,13 @@
 //!   exporter is about to follow, are no mismatch.
 //!
 //! Nothing here changes anything but by [`engine::Engine::report`], which pauses one item. Next:
-//! [`memory`], [`postgres`], and [`follow`] for the replica.
+//! [`memory`], [`database`], and [`follow`] for the replica.
 
+pub mod database;
 pub mod engine;
 pub mod fields;
 pub mod follow;
 pub mod memory;
-pub mod postgres;
 pub mod report;
 
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ pub struct Sources<'a> {
 /// Compares everything once. Mismatches and what could not be compared are in the report.
 ///
 /// # Errors
-/// [`Trouble`] when the log or the engine cannot be read: nothing is said about any item then.
+/// [`Trouble`] when the log or the engine cannot be read and no mismatch was found before.
 pub fn round(
     sources: &mut Sources<'_>,
     options: &Options,
@@ -87,42 +87,61 @@ pub fn round(
 ) -> Result<Report, Trouble> {
     let begun = Instant::now();
     let mut report = Report::default();
-    let mut differing = BTreeMap::new();
-    if let Some(database) = sources.database.as_deref_mut() {
-        let only = options.item.map(|item| vec![item]);
-        let looked = postgres::look(database, sources.log, only.as_deref(), options.patience, progress)?;
-        differing = postgres::note(looked, &mut report);
-    }
-    memory::compare(sources.log, sources.engine, options, &mut report, progress)?;
-    if let Some(database) = sources.database.as_deref_mut() {
-        postgres::look_again(database, sources.log, differing, options.patience, &mut report, progress)?;
+    match compare(sources, options, &mut report, progress) {
+        Ok(()) => {}
+        Err(trouble) if report.mismatches.is_empty() || matches!(trouble, Trouble::Trimmed) => {
+            return Err(trouble);
+        }
+        // What was found stands, and its item has to stop.
+        Err(trouble) => report.unable.push(format!("everything: {trouble}")),
     }
     report.lsn = sources.log.lsn();
     report.items_total(sources.log.replica(), options.item);
     for mismatch in &mut report.mismatches {
-        complete(mismatch, sources)?;
         if options.pause {
             mismatch.pause = Some(sources.engine.report(mismatch.item, &mismatch.reason()));
         }
+        complete(mismatch, sources);
     }
     report.took = begun.elapsed();
     Ok(report)
 }
 
-/// Adds what the places that were not part of the comparison say about the order.
-fn complete(mismatch: &mut Mismatch, sources: &mut Sources<'_>) -> Result<(), Trouble> {
-    let Some(order) = mismatch.order else { return Ok(()) };
-    if mismatch.told(Place::Memory).is_none() {
-        let (as_of, record) = order_in_memory(sources, order)?;
+fn compare(
+    sources: &mut Sources<'_>,
+    options: &Options,
+    report: &mut Report,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), Trouble> {
+    let patience = options.patience;
+    let mut differing = BTreeMap::new();
+    if let Some(postgres) = sources.database.as_deref_mut() {
+        let only = options.item.map(|item| vec![item]);
+        let looked = database::look(postgres, sources.log, only.as_deref(), patience, progress)?;
+        differing = database::note(looked, report);
+    }
+    memory::compare(sources.log, sources.engine, options, report, progress)?;
+    if let Some(postgres) = sources.database.as_deref_mut() {
+        database::look_again(postgres, sources.log, differing, patience, report, progress)?;
+    }
+    Ok(())
+}
+
+/// Adds what the places that were not part of the comparison say about the order, if they say
+/// anything: it is there to be shown, and proves nothing more.
+fn complete(mismatch: &mut Mismatch, sources: &mut Sources<'_>) {
+    let Some(order) = mismatch.order else { return };
+    if mismatch.told(Place::Memory).is_none()
+        && let Ok((as_of, record)) = order_in_memory(sources, order)
+    {
         mismatch.tell(Place::Memory, as_of, record);
     }
     if mismatch.told(Place::Postgres).is_none()
-        && let Some(database) = sources.database.as_deref_mut()
+        && let Some(postgres) = sources.database.as_deref_mut()
+        && let Ok((cursor, record)) = database::one(postgres, sources.log, order)
     {
-        let (cursor, record) = postgres::one(database, sources.log, order)?;
         mismatch.tell(Place::Postgres, cursor, record);
     }
-    Ok(())
 }
 
 fn order_in_memory(sources: &Sources<'_>, order: OrderId) -> Result<(Lsn, Option<fields::Fields>), Trouble> {
