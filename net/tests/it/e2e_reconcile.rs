@@ -1,17 +1,18 @@
 //! End to end: `stampede reconcile` beside a sale with a real Postgres. Equal while all is well,
 //! and each kind of difference planted by hand: it stops its own item and nothing else.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Output, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
 use stampede_core::fact::Fact;
 use stampede_loadgen::engine::{self, Mode, Outcome, RunConfig};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
+use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
 use stampede_loadgen::workload::{Fates, Items, Target, Workload};
 use stampede_persist::codec;
 use stampede_persist::log::block::{BLOCK_HEADER_BYTES, BlockBuilder, BlockHeader, Records, check_block};
@@ -292,38 +293,38 @@ fn log_says(bed: &Bed, item: u64, seq: u64, field: &str) -> String {
 
 #[test]
 fn e2e_reconcile_lives_through_kills_and_says_what_it_cannot_compare() {
-    let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();
     open_items(&server);
     let crowd = Crowd::come(&server, 32);
     wait_for_orders(&server, 6, 30);
     // The server is killed and started again beside it; it never sees a mismatch.
-    let watching = bed
-        .command("reconcile")
-        .args(["--watch", "1", "--json", "--patience", "20"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the binary runs");
-    let watching = Watching(watching);
+    let watching = Watching::start(&bed, &["--watch", "1", "--json", "--patience", "20"]);
+    wait_for("a comparison", || (!watching.printed().is_empty()).then_some(()));
     server.kill();
     let server = bed.start();
     let sold = orders_of(&server, 6);
     wait_for_orders(&server, 6, sold + 30);
     is_equal(&bed);
-    for line in watching.kill() {
+    let before = watching.printed().len();
+    wait_for("one comparison more", || (watching.printed().len() > before).then_some(()));
+    for line in watching.printed() {
         let report: Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(found(&report), [], "{report:#}");
     }
-    // kill -9 of the comparison itself, in the middle.
+    // kill -9 of the comparison itself, at any moment.
+    drop(watching);
     for _ in 0..3 {
-        let child = bed.command("reconcile").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        Watching(child).kill();
+        drop(Watching::start(&bed, &[]));
     }
     is_equal(&bed);
     crowd.go();
-    let (code, text) = reconcile(&bed, &["--item", "99"]);
+    cluster.stop(StopMode::Immediate).unwrap();
+    let (code, text) = reconcile(&bed, &["--patience", "2"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("memory and log; Postgres could not be compared, equal: 8 items"), "{text}");
+    let (code, text) = reconcile(&bed, &["--item", "99", "--patience", "2"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("neither the engine nor the log has an item 99"), "{text}");
     assert_eq!(server.stop(), Some(0));
@@ -333,24 +334,35 @@ fn e2e_reconcile_lives_through_kills_and_says_what_it_cannot_compare() {
 }
 
 /// A comparison that goes on until it is killed.
-struct Watching(std::process::Child);
+struct Watching {
+    child: Child,
+    printed: Arc<Mutex<Vec<String>>>,
+}
 
 impl Watching {
-    /// The lines that it has printed.
-    fn kill(mut self) -> Vec<String> {
-        self.0.kill().unwrap();
-        let output = self.0.stdout.take().map(std::io::read_to_string).transpose().unwrap();
-        self.0.wait().unwrap();
-        let whole = output.unwrap_or_default();
-        let end = whole.rfind('\n').map_or(0, |end| end + 1);
-        whole[..end].lines().map(str::to_owned).collect()
+    fn start(bed: &Bed, flags: &[&str]) -> Self {
+        let mut command = bed.command("reconcile");
+        command.args(flags).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the binary runs");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let printed = Arc::<Mutex<Vec<String>>>::default();
+        let printing = printed.clone();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| printing.lock().unwrap().push(line));
+        });
+        Self { child, printed }
+    }
+
+    /// The lines that it has printed so far.
+    fn printed(&self) -> Vec<String> {
+        self.printed.lock().unwrap().clone()
     }
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        let _gone_already = self.0.kill();
-        let _gone_already = self.0.wait();
+        let _gone_already = self.child.kill();
+        let _gone_already = self.child.wait();
     }
 }
 
