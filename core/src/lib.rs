@@ -75,6 +75,7 @@ mod items;
 pub mod limits;
 mod orders;
 mod published;
+pub mod record;
 pub mod shard;
 mod slab;
 pub mod state_row;

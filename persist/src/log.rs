@@ -36,6 +36,8 @@ pub mod layout;
 pub mod limits;
 #[cfg(not(loom))]
 pub mod maintenance;
+#[cfg(not(loom))]
+pub mod mirror;
 pub mod queue;
 #[cfg(not(loom))]
 pub mod rebuild;
@@ -45,6 +47,8 @@ pub mod record;
 pub mod recovery;
 #[cfg(not(loom))]
 mod repair;
+#[cfg(not(loom))]
+pub mod replica;
 #[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]

@@ -10,6 +10,7 @@ mod e2e_draw;
 mod e2e_gate;
 mod e2e_limits;
 mod e2e_postgres;
+mod e2e_reconcile;
 mod e2e_refuse;
 mod e2e_sale;
 mod e2e_shop;

@@ -148,6 +148,15 @@ impl Bed {
         panic!("no free ports");
     }
 
+    /// Another command with the same settings, beside a server or without one.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
+        command.arg(name).arg("--data-dir").arg(&self.dir);
+        command.args(["--listen", &self.public.to_string(), "--admin-listen", &self.admin.to_string()]);
+        command.args(&self.flags).env_clear().envs(self.env.iter().cloned());
+        command
+    }
+
     /// Starts a server that is expected to refuse: its exit code and everything that it said.
     pub(crate) fn start_refused(&self) -> (Option<i32>, String) {
         let mut server = self.spawn();

@@ -248,6 +248,21 @@ impl<'a> Records<'a> {
         let left = &block[BLOCK_HEADER_BYTES..BLOCK_HEADER_BYTES + header.records_len as usize];
         Self { left, len: left.len(), next_lsn: header.first_lsn, left_count: header.records }
     }
+    /// The rest of them: from the record that begins at `position` and follows `after`. A
+    /// `position` at the beginning of the block begins with its first record, whatever `after`.
+    ///
+    /// # Panics
+    /// When no record begins there: `position` is what [`Records::position`] said before.
+    pub fn from(header: &BlockHeader, block: &'a [u8], position: usize, after: Lsn) -> Self {
+        let all = Self::new(header, block);
+        if position <= BLOCK_HEADER_BYTES {
+            return all;
+        }
+        let next_lsn = after.next();
+        let done = (next_lsn.0 - header.first_lsn.0) as u32;
+        let left = &all.left[position - BLOCK_HEADER_BYTES..];
+        Self { left, len: all.len, next_lsn, left_count: header.records - done }
+    }
     /// Where in its block the next record begins.
     pub fn position(&self) -> usize {
         BLOCK_HEADER_BYTES + self.len - self.left.len()

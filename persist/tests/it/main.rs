@@ -16,6 +16,7 @@ mod log_crash;
 mod log_damage;
 mod log_draw;
 mod log_failstop;
+mod log_mirror;
 mod log_run;
 mod log_sale;
 mod log_sim;
