@@ -62,6 +62,8 @@ pub mod tail;
 #[cfg(not(loom))]
 pub mod thread;
 #[cfg(not(loom))]
+mod torn;
+#[cfg(not(loom))]
 mod trim;
 #[cfg(not(loom))]
 pub mod verify;
