@@ -576,7 +576,7 @@ fn stock_up(
         // The journal goes from a segment to the next number: a spare behind a gap is of no use. Nor is
         // one that is not empty: recovery relies on zeros behind the end of the log.
         let in_turn = file.size()? == segment_bytes && spare == number + ready.len() as u64 + 1;
-        if in_turn && SegmentReader::open(&**disk, dir, spare)?.first_not_empty()?.is_none() {
+        if in_turn && SegmentReader::open(&**disk, dir, spare)?.first_not_empty(0)?.is_none() {
             ready.push_back(Spare { number: spare, file });
         } else {
             disk.remove(&path)?;

@@ -320,7 +320,7 @@ impl Witness<'_> {
     fn beyond(&self, end: &ChainEnd) -> io::Result<Option<(PathBuf, u64)>> {
         for number in list_segments(self.disk, self.dir)?.into_iter().filter(|n| *n > end.segment) {
             let mut reader = SegmentReader::open(self.disk, self.dir, number)?;
-            if let Some(offset) = reader.first_not_empty()? {
+            if let Some(offset) = reader.first_not_empty(0)? {
                 return Ok(Some((layout::segment_file(self.dir, number), offset)));
             }
         }

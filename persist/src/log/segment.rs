@@ -132,12 +132,11 @@ impl SegmentReader {
         Ok(self.window[..self.window_len].get(skip..).unwrap_or(&[]))
     }
 
-    /// Where the first sector begins that does not hold zeros; `None` = there is none.
+    /// Where the first sector from `offset` on begins that does not hold zeros; `None` = there is none.
     ///
     /// # Errors
     /// What the file system answers.
-    pub fn first_not_empty(&mut self) -> io::Result<Option<u64>> {
-        let mut offset = 0;
+    pub fn first_not_empty(&mut self, mut offset: u64) -> io::Result<Option<u64>> {
         while offset < self.size {
             let sector = self.bytes_at(offset, SECTOR_BYTES)?;
             if !is_zero(&sector[..SECTOR_BYTES.min(sector.len())]) {

@@ -5,6 +5,14 @@
 //! disk that writes in smaller units, each unit of 512 bytes. A sector that is
 //! neither was whole once, and was changed: it may have been durable, and is never
 //! cut. What cannot be seen is a sector lost as a whole. Reads only.
+//!
+//! A group is blocks of the largest size and one more, of any size:
+//!
+//! ```text
+//!  end of the chain
+//!  | 1 MiB          | 1 MiB          | the last one |  zeros to the end of the segment
+//! ```
+//!
 //! Next: [`super::recovery`], which asks.
 
 use std::io;
@@ -14,6 +22,7 @@ use super::block::{
 };
 use super::chain::ChainEnd;
 use super::identity::LogId;
+use super::limits::{BLOCK_BYTES_MAX, GROUP_BYTES_MAX};
 use super::segment::SegmentReader;
 use crate::disk::SECTOR_BYTES;
 
@@ -34,11 +43,10 @@ pub(super) enum Rest {
     },
 }
 
-/// What a place behind the end looks like.
+/// What a place behind the end looks like where a block may begin.
 enum Sight {
-    Empty,
-    /// A part of a block whose beginning did not land.
-    Trace,
+    /// Nothing landed there: whatever became of the rest of the block.
+    Lost,
     /// A block of this many bytes, each sector of it as written or empty.
     Block(usize),
     Damaged(u64, String),
@@ -50,37 +58,54 @@ enum Sight {
 /// What the file system answers.
 pub(super) fn look_behind(reader: &mut SegmentReader, log_id: LogId, end: &ChainEnd) -> io::Result<Rest> {
     let (mut at, mut unfinished) = (end.offset, end.offset);
-    // Whether a block must begin here, if anything does.
-    let mut due = true;
-    while at < reader.size() {
-        let (len, next_due) = match sight(reader, log_id, end, at, due)? {
+    let group_end = reader.size().min(end.offset + GROUP_BYTES_MAX as u64);
+    while at < group_end {
+        let len = match sight(reader, log_id, end, at)? {
             Sight::Damaged(offset, reason) => return Ok(Rest::Damaged { offset, reason }),
-            Sight::Empty => (SECTOR_BYTES, false),
-            Sight::Trace => (SECTOR_BYTES, false),
-            Sight::Block(len) => (len, true),
+            Sight::Lost => BLOCK_BYTES_MAX,
+            Sight::Block(len) => len,
         };
-        let seen = &reader.bytes_at(at, len)?[..len];
-        at += len as u64;
-        if !is_zero(seen) {
-            unfinished = at;
+        let (begin, block_end) = (at, reader.size().min(at + len as u64));
+        while at < block_end {
+            let sector = &reader.bytes_at(at, SECTOR_BYTES)?[..SECTOR_BYTES];
+            if at > begin && begins_block(sector, log_id) {
+                let reason = format!("a block stands at byte {at}, where none was ever written");
+                return Ok(Rest::Damaged { offset: at, reason });
+            }
+            let empty = is_zero(sector);
+            at += SECTOR_BYTES as u64;
+            if !empty {
+                unfinished = at;
+            }
         }
-        due = next_due;
+        if len < BLOCK_BYTES_MAX {
+            break;
+        }
     }
-    Ok(Rest::Unfinished(unfinished))
+    Ok(match reader.first_not_empty(at)? {
+        None => Rest::Unfinished(unfinished),
+        Some(offset) => {
+            let reason =
+                format!("the sector at byte {offset} is not empty, behind the last block of a group");
+            Rest::Damaged { offset, reason }
+        }
+    })
 }
 
-fn sight(reader: &mut SegmentReader, log_id: LogId, end: &ChainEnd, at: u64, due: bool) -> io::Result<Sight> {
+fn begins_block(sector: &[u8], log_id: LogId) -> bool {
+    let header = peek_header(sector).ok().filter(|_| header_is_whole(sector));
+    header.is_some_and(|header| header.log_id == log_id)
+}
+
+fn sight(reader: &mut SegmentReader, log_id: LogId, end: &ChainEnd, at: u64) -> io::Result<Sight> {
     let size = reader.size();
     let sector = &reader.bytes_at(at, SECTOR_BYTES)?[..SECTOR_BYTES];
-    if is_zero(sector) {
-        return Ok(Sight::Empty);
-    }
     if is_zero(&sector[..UNIT_BYTES]) {
-        return Ok(Sight::Trace);
+        return Ok(Sight::Lost);
     }
     let Some(header) = peek_header(sector).ok().filter(|_| header_is_whole(sector)) else {
-        let reason = "the sector is neither empty nor the beginning of a block".to_owned();
-        return Ok(if due { Sight::Damaged(at, reason) } else { Sight::Trace });
+        let reason = format!("the sector at byte {at} is neither empty nor the beginning of a block");
+        return Ok(Sight::Damaged(at, reason));
     };
     let len = header.block_len();
     if let Some(reason) = misplaced(&header, log_id, end, at) {
