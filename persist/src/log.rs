@@ -37,6 +37,8 @@ pub mod limits;
 #[cfg(not(loom))]
 pub mod maintenance;
 pub mod queue;
+#[cfg(all(test, not(loom)))]
+mod race_tests;
 #[cfg(not(loom))]
 pub mod rebuild;
 #[cfg(not(loom))]
