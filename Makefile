@@ -2,7 +2,7 @@
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-loom check bench deps
+.PHONY: help run test test-browser test-loom test-tsan check bench deps
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -16,10 +16,11 @@ run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
 deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 	.ci/install-test-deps
 
-test: deps ## run every test: the workspace's, then loom's
+test: deps ## run every test: the workspace's, then a browser's, loom's and ThreadSanitizer's
 	$(CARGO) test --workspace
 	@$(MAKE) --no-print-directory test-browser
 	@$(MAKE) --no-print-directory test-loom
+	@$(MAKE) --no-print-directory test-tsan
 
 # A browser under a loaded machine was seen to hang for good, which says nothing of the page:
 # the whole suite gets one more try, said aloud. What is wrong with the page fails twice.
@@ -33,6 +34,15 @@ test-browser: deps ## run only the tests in a real browser
 test-loom: ## run only the loom tests
 	RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$(TARGET)/loom \
 		$(CARGO) test --release -p stampede-core -p stampede-persist --lib loom
+
+# Real threads under ThreadSanitizer, where there are too many interleavings for loom: the whole
+# log at work. The compiler takes the option on its stable channel only when told so. The
+# standard library comes without it, hence the list of what is suppressed and why.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+test-tsan: ## run only the unit tests of core and persist under ThreadSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+		TSAN_OPTIONS="suppressions=$(CURDIR)/.ci/tsan-suppressions" CARGO_TARGET_DIR=$(TARGET)/tsan \
+		$(CARGO) test --target $(HOST) -p stampede-core -p stampede-persist --lib
 
 check: ## format and lints, as the gate wants them
 	$(CARGO) fmt --all --check

@@ -39,6 +39,8 @@ pub mod maintenance;
 #[cfg(not(loom))]
 pub mod mirror;
 pub mod queue;
+#[cfg(all(test, not(loom)))]
+mod race_tests;
 #[cfg(not(loom))]
 pub mod rebuild;
 #[cfg(not(loom))]
@@ -65,6 +67,8 @@ mod sync;
 pub mod tail;
 #[cfg(not(loom))]
 pub mod thread;
+#[cfg(not(loom))]
+mod torn;
 #[cfg(not(loom))]
 mod trim;
 #[cfg(not(loom))]

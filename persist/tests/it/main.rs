@@ -1,6 +1,10 @@
 //! Integration tests of the durable half: the log on simulated and real disks, the
 //! export on throw-away clusters. One binary; each module holds one subject.
 
+mod damage_disk;
+mod damage_log;
+mod damage_matrix;
+mod damage_torn;
 mod export_bed;
 mod export_flow;
 mod export_outside;
