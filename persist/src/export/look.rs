@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use super::attach::as_u64;
 use super::database::Database;
 use super::error::ExportError;
-use super::settle::{item_of, number};
+use super::reconcile::item_of;
 use crate::log::identity::LogId;
 
 /// Rows in one page.
@@ -141,10 +141,11 @@ impl Looking<'_> {
                 self.orders(i64::MIN, i64::MAX)?;
             }
             Some(items) => {
-                let ids: Vec<i64> = items.iter().map(number).collect();
+                let ids: Vec<i64> = items.iter().map(|item| i64::from(item.get())).collect();
                 self.stocks(Some(&ids))?;
                 for item in items {
-                    self.orders(number(item) << 32, (number(item) + 1) << 32)?;
+                    let number = i64::from(item.get());
+                    self.orders(number << 32, (number + 1) << 32)?;
                 }
                 self.astray(&ids)?;
             }
