@@ -19,7 +19,6 @@ mod engine_busy;
 mod http_answer;
 mod http_body;
 mod http_conn;
-mod http_framing;
 mod http_identity;
 mod http_route;
 mod owner_draw;
