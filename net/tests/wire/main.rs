@@ -8,9 +8,15 @@
 #[path = "../common/rig.rs"]
 mod rig;
 
+#[path = "../common/compare.rs"]
+mod compare;
+#[path = "../common/reader.rs"]
+mod reader;
+
 mod answers;
 mod case;
 mod codings;
+mod differ;
 mod engine;
 mod fields;
 mod hosts;
