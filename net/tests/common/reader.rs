@@ -326,15 +326,20 @@ fn body_len(message: &Message) -> Result<usize, &'static str> {
     }
 }
 
-/// House rule: the paths to a purchase take small bodies.
+/// House rule: the paths to a purchase, and those of the sale page, take small bodies.
 fn small_bodies(path: &str) -> bool {
-    let number = |text: &str| !text.starts_with('0') && text.parse::<u32>().is_ok_and(|id| id > 0);
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parts: Vec<&str> = path.split('/').collect();
-    match parts[..] {
-        ["", "v1", "items", id, "orders" | "ticket"] => digits(id) && number(id),
+    let plain = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if digits && !text.starts_with('0') { text.parse::<u64>().ok() } else { None }
+    };
+    let item = |id: &str| plain(id).filter(|id| *id <= i32::MAX as u64);
+    let order = |id: &str| plain(id).filter(|id| item(&(id >> 32).to_string()).is_some() && *id as u32 > 0);
+    let order_of = |id: &str, of: &str| item(id).is_some() && order(of).map(|of| of >> 32) == item(id);
+    match path.split('/').collect::<Vec<_>>()[..] {
+        ["", "v1", "items", id, "orders" | "ticket"] | ["", "sale", id] => item(id).is_some(),
+        ["", "sale", id, "order", of] | ["", "sale", id, "order", of, "cancel" | "pay"] => order_of(id, of),
+        ["", "v1", "demo", "orders", id, "pay"] => order(id).is_some(),
         ["", "v1", "demo", "session"] | ["", ""] | ["", "favicon.ico"] => true,
-        ["", "sale", id] => digits(id) && number(id),
         _ => false,
     }
 }
