@@ -194,7 +194,9 @@ fn spoil(dice: &mut Dice, bytes: &mut Vec<u8>) {
     match dice.below(8) {
         0 => bytes[at] = dice.pick(&NASTY),
         1 => bytes.insert(at, dice.pick(&NASTY)),
-        2 => drop(bytes.remove(at)),
+        2 => {
+            bytes.remove(at);
+        }
         3 => bytes[at] ^= 1 << dice.below(8),
         4 => bytes.truncate(at),
         5 => {
