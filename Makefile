@@ -49,7 +49,8 @@ SECONDS ?= 60
 
 fuzz-build:
 	RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$(TARGET)/fuzz \
-		$(CARGO) build -p stampede-fuzz --features libfuzzer --bins --target $(FUZZ_HOST)
+		$(CARGO) build -p stampede-fuzz --features libfuzzer --target $(FUZZ_HOST) \
+		$(FUZZ_TARGETS:%=--bin fuzz-%)
 
 fuzz: fuzz-build ## run every fuzz target for SECONDS=60 each
 	@$(FUZZ_DIR)/run $(FUZZ_BIN) $(TARGET)/fuzz/found $(SECONDS) $(FUZZ_TARGETS)
@@ -58,7 +59,9 @@ test-fuzz: fuzz-build ## replay the corpora, then fuzz each target for a few sec
 	@$(FUZZ_DIR)/run $(FUZZ_BIN) $(TARGET)/fuzz/found 3 $(FUZZ_TARGETS)
 
 fuzz-minimise: fuzz-build ## put what was found into the corpora, and drop what adds no coverage
-	@$(FUZZ_DIR)/minimise $(FUZZ_BIN) $(TARGET)/fuzz/found $(FUZZ_TARGETS)
+	@rm -rf $(TARGET)/fuzz/seeds
+	@$(CARGO) run -q -p stampede-fuzz --bin fuzz-seeds $(TARGET)/fuzz/seeds
+	@$(FUZZ_DIR)/minimise $(FUZZ_BIN) $(TARGET)/fuzz/seeds $(TARGET)/fuzz/found $(FUZZ_TARGETS)
 
 check: ## format and lints, as the gate wants them
 	$(CARGO) fmt --all --check
