@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 use stampede_loadgen::verify::Merchant;
 use tempfile::TempDir;
 
@@ -22,6 +22,8 @@ use tempfile::TempDir;
 pub(crate) const TOKEN: &str = "token-of-the-test-shop";
 /// Longest wait for anything: far beyond what a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// What a tick of `/proc` is on Linux, in milliseconds.
+const MS_PER_TICK: u64 = 10;
 /// Starts that may find a port taken by somebody else.
 const STARTS_MAX: usize = 5;
 
@@ -36,6 +38,8 @@ pub(crate) struct Bed {
     admin: SocketAddr,
     flags: Vec<String>,
     env: Vec<(String, String)>,
+    /// How many files it may have open; as many as we may if `None`.
+    files_max: Option<u64>,
     /// Whether clients know its addresses already.
     has_served: bool,
 }
@@ -53,6 +57,7 @@ impl Bed {
             admin: free_address(),
             flags: Vec::new(),
             env: Vec::new(),
+            files_max: None,
             has_served: false,
         };
         bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN)
@@ -95,6 +100,12 @@ impl Bed {
         self
     }
 
+    /// Lets it have so many files open, as `ulimit -n` does.
+    pub(crate) fn files(mut self, files_max: u64) -> Self {
+        self.files_max = Some(files_max);
+        self
+    }
+
     /// Listens elsewhere.
     pub(crate) fn listen(mut self, public: SocketAddr) -> Self {
         self.public = public;
@@ -112,11 +123,16 @@ impl Bed {
         command.args(["--listen", &self.public.to_string(), "--admin-listen", &self.admin.to_string()]);
         command.args(&self.flags).env_clear().envs(self.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // SAFETY: between fork and exec only prctl is called, which allocates nothing and is
-        // safe to call there.
+        let files_max = self.files_max;
+        // SAFETY: between fork and exec only prctl and setrlimit are called, which allocate
+        // nothing and are safe to call there.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+                if files_max.is_some() {
+                    let limit = Rlimit { current: files_max, maximum: files_max };
+                    rustix::process::setrlimit(Resource::Nofile, limit)?;
+                }
                 Ok(())
             });
         }
@@ -238,6 +254,20 @@ impl Server {
     /// The shop's view of it.
     pub(crate) fn merchant(&self) -> Merchant {
         Merchant::new(&format!("http://{}", self.admin), TOKEN)
+    }
+
+    /// Processor time that it has used, in milliseconds.
+    pub(crate) fn cpu_ms(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name, which may hold spaces, ends with the last bracket; then come 11 fields to `utime`.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        ticks * MS_PER_TICK
+    }
+
+    /// How many files it has open.
+    pub(crate) fn files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     /// Resident memory in bytes.
