@@ -2,7 +2,7 @@
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-loom check bench deps
+.PHONY: help run test test-browser test-torture test-disk test-loom torture check bench deps
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -19,6 +19,8 @@ deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 test: deps ## run every test: the workspace's, then loom's
 	$(CARGO) test --workspace
 	@$(MAKE) --no-print-directory test-browser
+	@$(MAKE) --no-print-directory test-torture
+	@$(MAKE) --no-print-directory test-disk
 	@$(MAKE) --no-print-directory test-loom
 
 # A browser under a loaded machine was seen to hang for good, which says nothing of the page:
@@ -26,6 +28,21 @@ test: deps ## run every test: the workspace's, then loom's
 test-browser: deps ## run only the tests in a real browser
 	@$(CARGO) test -p stampede-net --test browser || \
 		{ echo "test-browser: failed once, see above; once more"; $(CARGO) test -p stampede-net --test browser; }
+
+# Real crashes of the real binary, one kind of fault after the other, each once (docs/LOADGEN.md).
+test-torture: deps ## run only the short round of the torture
+	$(CARGO) test -p stampede-net --test torture
+
+# Faults below the file system need root, loop devices and /dev/fuse; what a machine cannot do is said.
+test-disk: deps ## run only the faults below the file system
+	$(CARGO) test -p stampede-net --test disk
+
+# The released binary, thousands of connections, for as long as you like.
+SECONDS ?= 300
+torture: deps ## kill the released binary for SECONDS=300; SEED= repeats a schedule, ONLY= picks faults by name
+	$(CARGO) build --release -p stampede-net --bin stampede
+	TORTURE_BINARY=$(abspath $(TARGET))/release/stampede TORTURE_SECONDS=$(SECONDS) TORTURE_SEED=$(SEED) \
+		TORTURE_ONLY='$(ONLY)' $(CARGO) test -p stampede-net --test torture
 
 # The lock-free parts under loom, which tries their interleavings. `--cfg loom` makes
 # another program of every crate, hence a target directory of its own; optimised,
