@@ -40,6 +40,8 @@ pub(crate) struct Bed {
     env: Vec<(String, String)>,
     /// How many files it may have open; as many as we may if `None`.
     files_max: Option<u64>,
+    /// A command that runs the server as its own last words, such as a tracer; empty = none.
+    pub(crate) wrap: Vec<String>,
     /// Whether clients know its addresses already.
     has_served: bool,
 }
@@ -58,6 +60,7 @@ impl Bed {
             flags: Vec::new(),
             env: Vec::new(),
             files_max: None,
+            wrap: Vec::new(),
             has_served: false,
         };
         bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN)
@@ -117,8 +120,18 @@ impl Bed {
         self.home.path().join(name)
     }
 
-    fn spawn(&self) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
+    #[allow(dead_code, reason = "only the torture keeps what went red")]
+    /// Leaves everything where it is when the bed goes, and says where.
+    pub(crate) fn keep(&mut self) -> PathBuf {
+        self.home.disable_cleanup(true);
+        self.home.path().to_path_buf()
+    }
+
+    /// Starts a process and does not wait until it is ready.
+    pub(crate) fn spawn(&self) -> Server {
+        let mut words = self.wrap.iter().map(Into::into).chain([binary().into_os_string()]);
+        let mut command = Command::new(words.next().expect("at least the binary"));
+        command.args(words);
         command.arg("serve").args(["--cores", self.cores, "--data-dir"]).arg(&self.dir);
         command.args(["--listen", &self.public.to_string(), "--admin-listen", &self.admin.to_string()]);
         command.args(&self.flags).env_clear().envs(self.env.iter().cloned());
@@ -216,7 +229,8 @@ impl Server {
         self.said.lock().unwrap().clone()
     }
 
-    fn exited(&mut self) -> Option<ExitStatus> {
+    /// How it ended, if it has.
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().unwrap();
         }
@@ -289,6 +303,12 @@ impl Drop for Server {
             eprintln!("---- the server said:\n{said}----");
         }
     }
+}
+
+/// The server under test: the one that was built with the tests, or the one that
+/// `TORTURE_BINARY` names.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("TORTURE_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_stampede").into(), PathBuf::from)
 }
 
 fn listen_to(pipe: impl Read + Send + 'static, said: Arc<Mutex<String>>) -> JoinHandle<()> {
