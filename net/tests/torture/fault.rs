@@ -341,7 +341,7 @@ fn edit(round: &mut Round<'_>, units: i64) -> bool {
     round.reach(10);
     let row = format!("SELECT count(*) FROM stock WHERE id = {item}");
     wait_for("the stock's row", || (round.world.sql(&row) == "1").then_some(()));
-    round.world.sql(&format!("UPDATE stock SET count = count + ({units}) WHERE id = {item}"));
+    round.world.sql(&format!("UPDATE stock SET count = greatest(count + ({units}), 0) WHERE id = {item}"));
     let merchant = round.world.server().merchant();
     let before = round.granted as i64;
     let totals = wait_for("the shop to see the edit", || {
