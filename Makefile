@@ -47,7 +47,7 @@ FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 	-Cllvm-args=-sanitizer-coverage-trace-compares
 SECONDS ?= 60
 
-fuzz-build:
+fuzz-build: deps
 	RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$(TARGET)/fuzz \
 		$(CARGO) build -p stampede-fuzz --features libfuzzer --target $(FUZZ_HOST) \
 		$(FUZZ_TARGETS:%=--bin fuzz-%)
