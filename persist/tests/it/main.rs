@@ -14,6 +14,7 @@ mod log_draw;
 mod log_failstop;
 mod log_run;
 mod log_sale;
+#[path = "../common/sim_disk.rs"]
 mod log_sim;
 mod log_space;
 mod log_tail;
