@@ -14,7 +14,7 @@
 mod banner;
 mod demo;
 mod export;
-mod recover;
+pub mod recover;
 pub mod replay;
 
 use std::io;

@@ -15,6 +15,7 @@
 //! The proof of work: a number such that SHA-256 of the ASCII text `challenge:number` begins with
 //! `bits` zero bits. It takes 2^bits hashes on the average, and costs the server one.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
@@ -52,18 +53,19 @@ struct Ring {
     /// by all (Acquire).
     next: AtomicU64,
     /// Set by whoever answers (AcqRel: there is one first), cleared by its core.
-    answered: Box<[AtomicU64]>,
+    /// Made with the first challenge: most sales pose none.
+    answered: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl Ring {
     fn new() -> Self {
-        let words = (0..RING_BITS / 64).map(|_| AtomicU64::new(0));
-        Self { next: AtomicU64::new(0), answered: words.collect() }
+        Self { next: AtomicU64::new(0), answered: OnceLock::new() }
     }
 
     fn bit(&self, serial: u64) -> (&AtomicU64, u64) {
         let at = serial % RING_BITS;
-        (&self.answered[(at / 64) as usize], 1 << (at % 64))
+        let words = || (0..RING_BITS / 64).map(|_| AtomicU64::new(0)).collect();
+        (&self.answered.get_or_init(words)[(at / 64) as usize], 1 << (at % 64))
     }
 
     /// The ring's own core: the serial of a new challenge.

@@ -77,7 +77,7 @@ impl SegmentReader {
         let path = layout::segment_file(dir, number);
         let file = disk.open(&path, OpenMode::Read)?;
         let size = file.size()?;
-        let window = vec![0; READ_BYTES];
+        let window = vec![0; READ_BYTES.min(usize::try_from(size).unwrap_or(READ_BYTES))];
         Ok(Self { file, path, number, size, window, window_at: 0, window_len: 0, read_ahead: READ_BYTES })
     }
     /// Its number.
@@ -101,17 +101,19 @@ impl SegmentReader {
         self.window_len = 0;
     }
 
-    /// The bytes from `offset` on, at least `wanted` of them unless the file ends before.
+    /// The bytes from `offset` on, at least `wanted` of them unless the file ends before. No block is
+    /// larger than [`READ_BYTES`], which is as much as `wanted` can be.
     ///
     /// # Errors
     /// What the file system answers.
     pub fn bytes_at(&mut self, offset: u64, wanted: usize) -> io::Result<&[u8]> {
-        assert!(wanted <= self.window.len(), "a window holds the largest block");
+        assert!(wanted <= READ_BYTES, "a window holds the largest block");
+        let wanted = wanted.min(self.window.len());
         let end = self.window_at + self.window_len as u64;
         let inside = self.window_at <= offset && offset + wanted as u64 <= end;
         if !inside && (offset < self.window_at || end < self.size || self.window_len == 0) {
             self.window_len = 0;
-            let len = wanted.max(self.read_ahead);
+            let len = wanted.max(self.read_ahead).min(self.window.len());
             self.window_len = self.file.read(offset, &mut self.window[..len])?;
             self.window_at = offset;
         }

@@ -2,14 +2,19 @@
 //!
 //! What was written and not synced lives in the live image alone. At a crash a random
 //! subset of the unsynced sectors lands, and a random prefix of the unsynced directory
-//! changes. It can crash or fail at any operation. Deterministic: same seed, same disk.
+//! changes. It can crash, fail, tear, misdirect or write short at any operation, and read
+//! wrongly. Deterministic: same seed, same disk. Sectors are shared between images, so
+//! that a crash copies no file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use stampede_persist::disk::{Disk, DiskFile, DiskLock, LockError, OpenMode, SECTOR_BYTES};
+use stampede_persist::disk::{Disk, DiskFile, DiskLock, LockError, OpenMode, SECTOR_BYTES, write_whole};
+
+/// Where a write that tears inside a sector may be cut: what a medium writes at once.
+const ATOM_BYTES: usize = 512;
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone)]
@@ -40,29 +45,82 @@ pub(crate) enum Trouble {
     Fail(i32),
     /// A durable write lands in part and reports this error; the disk works on.
     Tear(i32),
+    /// A durable write says that it is done and landed in other sectors of a file; other
+    /// operations do what they should.
+    Misdirect,
+    /// A durable write takes only a part at first; other operations do what they should.
+    Short,
 }
+
+/// What a process does to a disk, as far as it changes something.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Op {
+    Create,
+    Rename,
+    Remove,
+    SyncDir,
+    WriteDurable,
+    Write,
+    Sync,
+}
+
+/// Which part of a data directory a file belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Part {
+    Control,
+    Log,
+    Snapshot,
+    Other,
+}
+
+impl Part {
+    fn of(path: &str) -> Self {
+        match path {
+            path if path.contains("/log") => Self::Log,
+            path if path.contains("/snap") => Self::Snapshot,
+            path if path.contains("/control") => Self::Control,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Trouble, and what it struck.
+pub(crate) type Struck = (Trouble, Op, Part);
+
+/// The bytes of a sector; `None` = zeros.
+type Sector = Option<Arc<[u8; SECTOR_BYTES]>>;
 
 #[derive(Clone, Default)]
 struct Inode {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    dirty: BTreeSet<usize>,
+    len: usize,
+    sectors: Vec<Sector>,
+    durable_len: usize,
+    /// Of each sector that was written and not synced: what is there durably.
+    unsynced: BTreeMap<usize, Sector>,
 }
 
 #[derive(Clone)]
 enum DirOp {
-    Link(PathBuf, usize),
-    Unlink(PathBuf),
-    Rename(PathBuf, PathBuf),
+    Link(String, usize),
+    Unlink(String),
+    Rename(String, String),
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("simulated paths are text")
 }
 
 impl DirOp {
-    fn dir(&self) -> &Path {
+    fn dir(&self) -> &str {
         match self {
-            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(path, _) => path.parent().unwrap(),
+            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(path, _) => parent(path),
         }
     }
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
             Self::Link(path, inode) => {
                 names.insert(path.clone(), *inode);
@@ -79,20 +137,32 @@ impl DirOp {
     }
 }
 
+#[derive(Clone)]
 struct Sim {
     inodes: Vec<Inode>,
-    names: BTreeMap<PathBuf, usize>,
-    durable_names: BTreeMap<PathBuf, usize>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
     pending: Vec<DirOp>,
     rng: Rng,
     ops: u64,
     trouble: Option<(u64, Trouble)>,
+    /// The trouble that struck last, and the operation.
+    struck: Option<Struck>,
+    /// The operation at which the power went.
+    death: Option<(Op, Part)>,
     crashed: bool,
+    reads: u64,
+    misread: Option<u64>,
+    misreads: u64,
     free_bytes: u64,
+    volatile: bool,
+    fine_tears: bool,
     locked: bool,
     /// Writes and syncs that came to each file after one of its writes or syncs had failed.
     after_failure: u64,
     failed_inodes: BTreeSet<usize>,
+    /// Changes that were made by anybody since the last look.
+    changes: u64,
 }
 
 /// The disk; clones share it.
@@ -105,23 +175,27 @@ fn dead() -> io::Error {
 
 impl SimDisk {
     pub(crate) fn new(seed: u64) -> Self {
-        Self::with(Vec::new(), BTreeMap::new(), Rng(seed))
-    }
-
-    fn with(inodes: Vec<Inode>, names: BTreeMap<PathBuf, usize>, rng: Rng) -> Self {
         Self(Arc::new(Mutex::new(Sim {
-            inodes,
-            durable_names: names.clone(),
-            names,
+            inodes: Vec::new(),
+            durable_names: BTreeMap::new(),
+            names: BTreeMap::new(),
             pending: Vec::new(),
-            rng,
+            rng: Rng(seed),
             ops: 0,
             trouble: None,
+            struck: None,
+            death: None,
             crashed: false,
+            reads: 0,
+            misread: None,
+            misreads: 0,
             free_bytes: 1 << 40,
+            volatile: false,
+            fine_tears: false,
             locked: false,
             after_failure: 0,
             failed_inodes: BTreeSet::new(),
+            changes: 0,
         })))
     }
 
@@ -134,6 +208,28 @@ impl SimDisk {
         let mut sim = self.sim();
         sim.trouble = Some((sim.ops + in_ops, trouble));
     }
+    /// Plans no trouble any more.
+    pub(crate) fn calm(&self) {
+        let mut sim = self.sim();
+        (sim.trouble, sim.misread) = (None, None);
+    }
+    /// Plans a read that gives other sectors than were asked for, counted from now on.
+    pub(crate) fn plan_misread(&self, in_reads: u64) {
+        let mut sim = self.sim();
+        sim.misread = Some(sim.reads + in_reads);
+    }
+    /// Misdirected reads so far.
+    pub(crate) fn misreads(&self) -> u64 {
+        self.sim().misreads
+    }
+    /// The trouble that struck last, once.
+    pub(crate) fn take_struck(&self) -> Option<Struck> {
+        self.sim().struck.take()
+    }
+    /// The operation at which the power went.
+    pub(crate) fn death(&self) -> Option<(Op, Part)> {
+        self.sim().death
+    }
     /// Operations so far.
     pub(crate) fn ops(&self) -> u64 {
         self.sim().ops
@@ -144,103 +240,207 @@ impl SimDisk {
     pub(crate) fn set_free_bytes(&self, bytes: u64) {
         self.sim().free_bytes = bytes;
     }
+    /// Whether the disk says that it lies in memory.
+    pub(crate) fn set_volatile(&self, volatile: bool) {
+        self.sim().volatile = volatile;
+    }
+    /// Whether a crash may tear a sector in the middle, at 512 bytes.
+    pub(crate) fn set_fine_tears(&self, fine: bool) {
+        self.sim().fine_tears = fine;
+    }
     /// Writes and syncs on a file after one failed on it: must stay zero (I10).
     pub(crate) fn writes_after_failure(&self) -> u64 {
         self.sim().after_failure
     }
+    /// Changes since the last call.
+    pub(crate) fn take_changes(&self) -> u64 {
+        std::mem::take(&mut self.sim().changes)
+    }
 
     /// The disk after a power cut.
     pub(crate) fn after_crash(&self) -> Self {
-        let mut sim = self.sim();
-        let mut rng = Rng(sim.rng.next());
-        let mut names = sim.durable_names.clone();
-        let landed = rng.below(sim.pending.len() as u64 + 1) as usize;
-        sim.pending[..landed].iter().for_each(|op| op.apply(&mut names));
-        let inodes = sim.inodes.iter().map(|inode| inode.after_crash(&mut rng)).collect();
-        Self::with(inodes, names, rng)
+        let after = self.copy();
+        after.cut();
+        after
     }
 
     /// The disk after the process was killed: the kernel still has everything, but what was not
     /// durable is not durable yet, and a later power cut may take it.
     pub(crate) fn after_kill(&self) -> Self {
-        let sim = self.sim();
-        let after = Self::with(sim.inodes.clone(), sim.names.clone(), sim.rng.clone());
-        let mut copy = after.sim();
-        copy.durable_names.clone_from(&sim.durable_names);
-        copy.pending.clone_from(&sim.pending);
-        drop(copy);
+        let after = self.copy();
+        after.kill();
         after
+    }
+
+    /// A disk with the same content.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.sim().clone())))
+    }
+
+    /// As [`SimDisk::after_crash`], on this disk itself.
+    pub(crate) fn cut(&self) {
+        self.kill();
+        let sim = &mut *self.sim();
+        let rng = &mut sim.rng;
+        let landed = rng.below(sim.pending.len() as u64 + 1) as usize;
+        sim.pending[..landed].iter().for_each(|op| op.apply(&mut sim.durable_names));
+        sim.names.clone_from(&sim.durable_names);
+        sim.pending.clear();
+        let fine = sim.fine_tears;
+        sim.inodes.iter_mut().for_each(|inode| inode.cut(rng, fine));
+    }
+
+    /// As [`SimDisk::after_kill`], on this disk itself.
+    pub(crate) fn kill(&self) {
+        let mut sim = self.sim();
+        (sim.ops, sim.reads, sim.trouble, sim.misread) = (0, 0, None, None);
+        (sim.crashed, sim.locked, sim.struck, sim.death) = (false, false, None, None);
+        sim.after_failure = 0;
+        sim.failed_inodes.clear();
     }
 
     /// All files by name, with their bytes.
     pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let sim = self.sim();
-        sim.names.iter().map(|(path, inode)| (path.clone(), sim.inodes[*inode].live.clone())).collect()
+        sim.names.iter().map(|(path, inode)| (path.into(), sim.inodes[*inode].bytes())).collect()
     }
     /// Changes a file's bytes behind everybody's back.
     pub(crate) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut sim = self.sim();
-        let inode = sim.names[path];
-        change(&mut sim.inodes[inode].live);
-        sim.inodes[inode].durable = sim.inodes[inode].live.clone();
+        let inode = sim.names[text(path)];
+        let mut bytes = sim.inodes[inode].bytes();
+        change(&mut bytes);
+        sim.inodes[inode] = Inode::durable(&bytes);
+    }
+    /// Flips one bit of what a random file holds, behind everybody's back; the file and the byte.
+    pub(crate) fn flip(&self) -> Option<(String, u64)> {
+        let sim = &mut *self.sim();
+        let rng = &mut sim.rng;
+        let (name, inode) = sim.names.iter().nth(rng.below(sim.names.len().max(1) as u64) as usize)?;
+        let inode = &mut sim.inodes[*inode];
+        let used: Vec<usize> =
+            (0..inode.sectors.len()).filter(|sector| inode.sectors[*sector].is_some()).collect();
+        let sector = *used.get(rng.below(used.len().max(1) as u64) as usize)?;
+        let len = (inode.len - sector * SECTOR_BYTES).min(SECTOR_BYTES) as u64;
+        let (at, bit) = (rng.below(len) as usize, rng.below(8));
+        Arc::make_mut(inode.sectors[sector].as_mut()?)[at] ^= 1 << bit;
+        Some((name.clone(), (sector * SECTOR_BYTES + at) as u64))
     }
     /// Removes a file behind everybody's back.
     pub(crate) fn lose(&self, path: &Path) {
         let mut sim = self.sim();
-        sim.names.remove(path).expect("a file to lose");
-        sim.durable_names.remove(path);
+        sim.names.remove(text(path)).expect("a file to lose");
+        sim.durable_names.remove(text(path));
     }
     /// Puts a file there behind everybody's back.
     pub(crate) fn put(&self, path: &Path, bytes: &[u8]) {
         let mut sim = self.sim();
         let inode = sim.inodes.len();
-        sim.inodes.push(Inode { live: bytes.to_vec(), durable: bytes.to_vec(), dirty: BTreeSet::new() });
-        sim.names.insert(path.to_owned(), inode);
-        sim.durable_names.insert(path.to_owned(), inode);
+        sim.inodes.push(Inode::durable(bytes));
+        sim.names.insert(text(path).to_owned(), inode);
+        sim.durable_names.insert(text(path).to_owned(), inode);
     }
 }
 
 impl Inode {
-    fn after_crash(&self, rng: &mut Rng) -> Self {
-        let len = if rng.coin() { self.live.len() } else { self.durable.len() };
-        let mut bytes = self.durable.clone();
-        bytes.resize(len, 0);
-        for sector in &self.dirty {
-            let (from, to) =
-                (sector * SECTOR_BYTES, ((sector + 1) * SECTOR_BYTES).min(len).min(self.live.len()));
-            if from < to && rng.coin() {
-                bytes[from..to].copy_from_slice(&self.live[from..to]);
+    fn durable(bytes: &[u8]) -> Self {
+        let mut inode = Self::default();
+        inode.write(0, bytes);
+        inode.sync();
+        inode
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len];
+        self.read(0, &mut bytes);
+        bytes
+    }
+
+    fn read(&self, offset: usize, buffer: &mut [u8]) -> usize {
+        let from = offset.min(self.len);
+        let len = buffer.len().min(self.len - from);
+        let mut done = 0;
+        while done < len {
+            let (sector, skip) = ((from + done) / SECTOR_BYTES, (from + done) % SECTOR_BYTES);
+            let piece = (SECTOR_BYTES - skip).min(len - done);
+            let target = &mut buffer[done..done + piece];
+            match &self.sectors[sector] {
+                Some(bytes) => target.copy_from_slice(&bytes[skip..skip + piece]),
+                None => target.fill(0),
             }
+            done += piece;
         }
-        Self { durable: bytes.clone(), live: bytes, dirty: BTreeSet::new() }
+        len
+    }
+
+    fn grow(&mut self, len: usize) {
+        self.len = self.len.max(len);
+        self.sectors.resize(self.len.div_ceil(SECTOR_BYTES), None);
     }
 
     fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        if self.live.len() < end {
-            self.live.resize(end, 0);
+        self.grow(offset + bytes.len());
+        let mut done = 0;
+        while done < bytes.len() {
+            let (sector, skip) = ((offset + done) / SECTOR_BYTES, (offset + done) % SECTOR_BYTES);
+            let piece = &bytes[done..done + (SECTOR_BYTES - skip).min(bytes.len() - done)];
+            let place = &mut self.sectors[sector];
+            self.unsynced.entry(sector).or_insert_with(|| place.clone());
+            let mut whole = place.as_deref().copied().unwrap_or([0; SECTOR_BYTES]);
+            whole[skip..skip + piece.len()].copy_from_slice(piece);
+            *place = Some(Arc::new(whole));
+            done += piece.len();
         }
-        self.live[offset..end].copy_from_slice(bytes);
-        self.dirty.extend(offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
+    }
+
+    fn zero_fill(&mut self, bytes: usize) {
+        self.grow(bytes);
+        for sector in 0..bytes.div_ceil(SECTOR_BYTES) {
+            let old = self.sectors[sector].take();
+            self.unsynced.entry(sector).or_insert(old);
+        }
     }
 
     fn sync(&mut self) {
-        self.durable.clone_from(&self.live);
-        self.dirty.clear();
+        self.durable_len = self.len;
+        self.unsynced.clear();
     }
 
     fn sync_range(&mut self, offset: usize, len: usize) {
-        self.durable.resize(self.live.len(), 0);
-        self.durable[offset..offset + len].copy_from_slice(&self.live[offset..offset + len]);
+        self.durable_len = self.len;
         for sector in offset / SECTOR_BYTES..(offset + len) / SECTOR_BYTES {
-            self.dirty.remove(&sector);
+            self.unsynced.remove(&sector);
         }
+    }
+
+    /// A power cut: of each unsynced sector either state is there, or a part of both.
+    fn cut(&mut self, rng: &mut Rng, fine_tears: bool) {
+        if self.unsynced.is_empty() && self.len == self.durable_len {
+            return;
+        }
+        let len = if rng.coin() { self.len } else { self.durable_len };
+        for (sector, old) in std::mem::take(&mut self.unsynced) {
+            match rng.next() & 3 {
+                0 | 1 => self.sectors[sector] = old,
+                2 if fine_tears => {
+                    let cut = rng.below((SECTOR_BYTES / ATOM_BYTES) as u64) as usize * ATOM_BYTES;
+                    let zeros = [0; SECTOR_BYTES];
+                    let mut torn = *old.as_deref().unwrap_or(&zeros);
+                    let new = self.sectors[sector].as_deref().unwrap_or(&zeros);
+                    torn[..cut].copy_from_slice(&new[..cut]);
+                    self.sectors[sector] = Some(Arc::new(torn));
+                }
+                _ => {}
+            }
+        }
+        (self.len, self.durable_len) = (len, len);
+        self.sectors.resize(len.div_ceil(SECTOR_BYTES), None);
     }
 }
 
 impl Sim {
     /// Counts an operation that changes something; `Some` = trouble strikes now.
-    fn strike(&mut self) -> io::Result<Option<Trouble>> {
+    fn strike(&mut self, op: Op, part: Part) -> io::Result<Option<Trouble>> {
         if self.crashed {
             return Err(dead());
         }
@@ -248,6 +448,10 @@ impl Sim {
         match self.trouble {
             Some((at, trouble)) if at == self.ops => {
                 self.crashed = trouble == Trouble::Crash;
+                self.struck = Some((trouble, op, part));
+                if self.crashed {
+                    self.death = Some((op, part));
+                }
                 Ok(Some(trouble))
             }
             _ => Ok(None),
@@ -255,9 +459,9 @@ impl Sim {
     }
 
     /// An operation that lands whole or not at all.
-    fn whole(&mut self) -> io::Result<()> {
-        match self.strike()? {
-            None => Ok(()),
+    fn whole(&mut self, op: Op, path: &str) -> io::Result<()> {
+        match self.strike(op, Part::of(path))? {
+            None | Some(Trouble::Misdirect | Trouble::Short) => Ok(()),
             Some(Trouble::Crash) => Err(dead()),
             Some(Trouble::Fail(errno) | Trouble::Tear(errno)) => Err(io::Error::from_raw_os_error(errno)),
         }
@@ -266,10 +470,23 @@ impl Sim {
     fn change(&mut self, op: DirOp) {
         op.apply(&mut self.names);
         self.pending.push(op);
+        self.changes += 1;
     }
 
     fn alive(&self) -> io::Result<()> {
         if self.crashed { Err(dead()) } else { Ok(()) }
+    }
+
+    /// Writes to another place of a file than was asked for.
+    fn misdirect(&mut self, inode: usize, offset: usize, bytes: &[u8]) {
+        let target = if self.rng.coin() { inode } else { self.rng.below(self.inodes.len() as u64) as usize };
+        let places = (self.inodes[target].len / SECTOR_BYTES).saturating_sub(bytes.len() / SECTOR_BYTES);
+        let place = self.rng.below(places as u64 + 1) as usize * SECTOR_BYTES;
+        let fits = place + bytes.len() <= self.inodes[target].len;
+        if fits && (target, place) != (inode, offset) {
+            self.inodes[target].write(place, bytes);
+            self.inodes[target].sync_range(place, bytes.len());
+        }
     }
 }
 
@@ -279,56 +496,59 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, file: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        let mut sim = self.sim();
+        let (mut sim, name) = (self.sim(), text(file));
         sim.alive()?;
-        let inode = match (sim.names.get(file).copied(), mode) {
+        let inode = match (sim.names.get(name).copied(), mode) {
             (Some(_), OpenMode::CreateNew) => return Err(ErrorKind::AlreadyExists.into()),
             (Some(inode), _) => inode,
             (None, OpenMode::CreateNew) => {
-                sim.whole()?;
+                sim.whole(Op::Create, name)?;
                 let inode = sim.inodes.len();
                 sim.inodes.push(Inode::default());
-                sim.change(DirOp::Link(file.to_owned(), inode));
+                sim.change(DirOp::Link(name.to_owned(), inode));
                 inode
             }
             (None, _) => return Err(ErrorKind::NotFound.into()),
         };
-        Ok(Box::new(SimFile { disk: self.clone(), inode, writable: mode != OpenMode::Read }))
+        let (writable, part) = (mode != OpenMode::Read, Part::of(name));
+        Ok(Box::new(SimFile { disk: self.clone(), inode, writable, part }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let sim = self.sim();
         sim.alive()?;
-        let inside = sim.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(inside.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect())
+        let inside = format!("{}/", text(dir));
+        let below = sim.names.range(inside.clone()..).map_while(|(path, _)| path.strip_prefix(&inside));
+        Ok(below.filter(|name| !name.contains('/')).map(str::to_owned).collect())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut sim = self.sim();
-        sim.whole()?;
-        if !sim.names.contains_key(from) {
+        sim.whole(Op::Rename, text(to))?;
+        if !sim.names.contains_key(text(from)) {
             return Err(ErrorKind::NotFound.into());
         }
-        sim.change(DirOp::Rename(from.to_owned(), to.to_owned()));
+        sim.change(DirOp::Rename(text(from).to_owned(), text(to).to_owned()));
         Ok(())
     }
 
     fn remove(&self, file: &Path) -> io::Result<()> {
         let mut sim = self.sim();
         sim.alive()?;
-        if !sim.names.contains_key(file) {
+        if !sim.names.contains_key(text(file)) {
             return Err(ErrorKind::NotFound.into());
         }
-        sim.whole()?;
-        sim.change(DirOp::Unlink(file.to_owned()));
+        sim.whole(Op::Remove, text(file))?;
+        sim.change(DirOp::Unlink(text(file).to_owned()));
         Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut sim = self.sim();
-        sim.whole()?;
+        let inside = format!("{}/", text(dir));
+        sim.whole(Op::SyncDir, &inside)?;
         let (now, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut sim.pending).into_iter().partition(|op| op.dir() == dir);
+            std::mem::take(&mut sim.pending).into_iter().partition(|op| op.dir() == text(dir));
         now.iter().for_each(|op| op.apply(&mut sim.durable_names));
         sim.pending = later;
         Ok(())
@@ -341,7 +561,7 @@ impl Disk for SimDisk {
     }
 
     fn is_volatile(&self, _: &Path) -> io::Result<bool> {
-        Ok(false)
+        Ok(self.sim().volatile)
     }
 
     fn lock(&self, _: &Path) -> Result<Box<dyn DiskLock>, LockError> {
@@ -365,37 +585,69 @@ struct SimFile {
     disk: SimDisk,
     inode: usize,
     writable: bool,
+    part: Part,
 }
 
 impl SimFile {
     /// Counts a write or sync of this file, and notes one that comes after a failure.
-    fn touch(&self, sim: &mut Sim) -> io::Result<Option<Trouble>> {
+    fn touch(&self, sim: &mut Sim, op: Op) -> io::Result<Option<Trouble>> {
         assert!(self.writable, "a file opened for reading is not written");
+        sim.changes += 1;
         if sim.failed_inodes.contains(&self.inode) {
             sim.after_failure += 1;
         }
-        let trouble = sim.strike()?;
-        if trouble.is_some() {
+        let trouble = sim.strike(op, self.part)?;
+        if matches!(trouble, Some(Trouble::Crash | Trouble::Fail(_) | Trouble::Tear(_))) {
             sim.failed_inodes.insert(self.inode);
         }
         Ok(trouble)
+    }
+
+    /// A write that becomes durable later: it lands in the live image, whatever is reported.
+    fn write_live(&self, change: impl FnOnce(&mut Inode)) -> io::Result<()> {
+        let mut sim = self.disk.sim();
+        let trouble = self.touch(&mut sim, Op::Write)?;
+        change(&mut sim.inodes[self.inode]);
+        match trouble {
+            None | Some(Trouble::Misdirect | Trouble::Short) => Ok(()),
+            Some(Trouble::Crash) => Err(dead()),
+            Some(Trouble::Fail(errno) | Trouble::Tear(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Takes a part of what it is given first, as the kernel may.
+    fn write_short(&self, sim: &mut Sim, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let (mut first, cut) = (true, ATOM_BYTES << sim.rng.below(5));
+        let inode = &mut sim.inodes[self.inode];
+        write_whole(bytes, |done, rest| {
+            let taken = if std::mem::take(&mut first) { cut.min(rest.len()) } else { rest.len() };
+            inode.write(offset + done, &rest[..taken]);
+            Ok(taken)
+        })?;
+        inode.sync_range(offset, bytes.len());
+        Ok(())
     }
 }
 
 impl DiskFile for SimFile {
     fn write_durable(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut sim = self.disk.sim();
-        let trouble = self.touch(&mut sim)?;
+        let sim = &mut *self.disk.sim();
+        let trouble = self.touch(sim, Op::WriteDurable)?;
         let offset = offset as usize;
         assert!(
             offset.is_multiple_of(SECTOR_BYTES) && bytes.len().is_multiple_of(SECTOR_BYTES),
             "whole sectors"
         );
-        assert!(offset + bytes.len() <= sim.inodes[self.inode].live.len(), "inside the file");
-        if let Some(Trouble::Fail(errno)) = trouble {
-            return Err(io::Error::from_raw_os_error(errno));
+        assert!(offset + bytes.len() <= sim.inodes[self.inode].len, "inside the file");
+        match trouble {
+            Some(Trouble::Fail(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            Some(Trouble::Misdirect) => {
+                sim.misdirect(self.inode, offset, bytes);
+                return Ok(());
+            }
+            Some(Trouble::Short) => return self.write_short(sim, offset, bytes),
+            _ => sim.inodes[self.inode].write(offset, bytes),
         }
-        sim.inodes[self.inode].write(offset, bytes);
         match trouble {
             None => {
                 sim.inodes[self.inode].sync_range(offset, bytes.len());
@@ -407,34 +659,30 @@ impl DiskFile for SimFile {
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut sim = self.disk.sim();
-        let trouble = self.touch(&mut sim)?;
-        sim.inodes[self.inode].write(offset as usize, bytes);
-        match trouble {
-            None => Ok(()),
-            Some(Trouble::Crash) => Err(dead()),
-            Some(Trouble::Fail(errno) | Trouble::Tear(errno)) => Err(io::Error::from_raw_os_error(errno)),
-        }
+        self.write_live(|inode| inode.write(offset as usize, bytes))
     }
 
     fn zero_fill(&mut self, bytes: u64) -> io::Result<()> {
-        self.write(0, &vec![0; bytes as usize])
+        self.write_live(|inode| inode.zero_fill(bytes as usize))
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let sim = self.disk.sim();
+        let sim = &mut *self.disk.sim();
         sim.alive()?;
-        let live = &sim.inodes[self.inode].live;
-        let from = (offset as usize).min(live.len());
-        let len = buffer.len().min(live.len() - from);
-        buffer[..len].copy_from_slice(&live[from..from + len]);
-        Ok(len)
+        sim.reads += 1;
+        let mut offset = offset as usize;
+        if sim.misread == Some(sim.reads) {
+            sim.misreads += 1;
+            let sectors = sim.inodes[self.inode].sectors.len().max(1) as u64;
+            offset = sim.rng.below(sectors) as usize * SECTOR_BYTES;
+        }
+        Ok(sim.inodes[self.inode].read(offset, buffer))
     }
 
     fn sync(&mut self) -> io::Result<()> {
         let mut sim = self.disk.sim();
-        match self.touch(&mut sim)? {
-            None => {
+        match self.touch(&mut sim, Op::Sync)? {
+            None | Some(Trouble::Misdirect | Trouble::Short) => {
                 sim.inodes[self.inode].sync();
                 Ok(())
             }
@@ -446,6 +694,6 @@ impl DiskFile for SimFile {
     fn size(&self) -> io::Result<u64> {
         let sim = self.disk.sim();
         sim.alive()?;
-        Ok(sim.inodes[self.inode].live.len() as u64)
+        Ok(sim.inodes[self.inode].len as u64)
     }
 }
