@@ -121,12 +121,6 @@ impl Book {
         self.items.get(&item).map_or(0, |row| row.granted - self.taken(item))
     }
 
-    /// The order that a key of a buyer placed.
-    pub(crate) fn by_key(&self, item: u32, buyer: &[u8], key: &[u8]) -> Option<(u64, &Order)> {
-        let found = self.of_item(item).find(|(_, order)| &*order.buyer == buyer && &*order.key == key);
-        found.map(|(id, order)| (*id, order))
-    }
-
     /// A durable fact was read: an old one must be what it was, a new one is judged.
     pub(crate) fn read(&mut self, lsn: u64, fact: &Fact<'_>) -> Result<(), Red> {
         let hash = hash(fact);

@@ -3,7 +3,9 @@
 //!
 //! Single-threaded. Every choice comes out of one generator: same seed, same history.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use stampede_net::engine::home::Client;
@@ -36,7 +38,7 @@ struct Plan {
     id: u32,
     body: String,
     stock: u64,
-    closes: u64,
+    draws: bool,
 }
 
 /// A connection, and the calls that are under way on it.
@@ -72,6 +74,8 @@ pub(crate) struct History<'c> {
     slow: u32,
     /// The LSN before a group that may have landed elsewhere, and whether it was the last.
     misdirected: Option<u64>,
+    /// Up to where the log was said to be durable.
+    durable: u64,
     /// The durable LSN before the group that was written last.
     last_group: u64,
     /// Digest of the live state at a crash at which everything was durable, and that LSN.
@@ -88,7 +92,12 @@ pub(crate) fn run(
     mono_ms: &'static AtomicU64,
 ) -> (Result<(), Red>, Trace) {
     let mut history = History::new(seed, keeps_text, cover, mono_ms);
-    let ended = history.play();
+    // A panic of the engine is red, too; in the product it ends the process.
+    let ended = catch_unwind(AssertUnwindSafe(|| history.play()));
+    let ended = ended.unwrap_or_else(|panic| {
+        let at = crate::PANICKED_AT.with_borrow(Clone::clone);
+        Err(format!("I16 panic at {at}: {}", panic_text(&*panic)))
+    });
     if let Err(red) = &ended {
         history.trace.note("RED", &[], || red.clone());
     }
@@ -98,6 +107,11 @@ pub(crate) fn run(
     history.cover.histories += 1;
     history.life = None;
     (ended, history.trace)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 impl<'c> History<'c> {
@@ -126,6 +140,7 @@ impl<'c> History<'c> {
             slow: 0,
             misdirected: None,
             last_group: 0,
+            durable: 0,
             expected: None,
             damaged: false,
         };
@@ -149,14 +164,17 @@ impl<'c> History<'c> {
             let closes = self.wall_ms + if self.chance(250) { 200 + self.rng.below(800) } else { 100 * HOUR_MS };
             let payment = ["on_order", "hold", "on_payment"][self.rng.below(3) as usize];
             let hold_ms = if payment == "on_order" { 0 } else { 50 + self.rng.below(2_000) };
-            let draw = if self.chance(80) { 1_000 + HOUR_MS } else { 0 };
-            let draw = if opens + draw < closes { draw } else { 0 };
+            // A draw has to be announced before the item opens.
+            let (opens, closes, draw) = match self.chance(80) {
+                true => (self.wall_ms + 60, self.wall_ms + 100 * HOUR_MS, 1_000),
+                false => (opens, closes, 0),
+            };
             let body = format!(
                 "{{\"name\":\"n\",\"price_minor\":1,\"stock\":{stock},\"opens_at_ms\":{opens},\
                  \"closes_at_ms\":{closes},\"cap\":{cap},\"payment\":\"{payment}\",\"hold_ms\":{hold_ms},\
                  \"draw_ms\":{draw}}}"
             );
-            self.plans.push(Plan { id, body, stock, closes });
+            self.plans.push(Plan { id, body, stock, draws: draw > 0 });
         }
     }
 
@@ -223,7 +241,7 @@ impl<'c> History<'c> {
         self.book = book;
         let refusal = match recovered? {
             Ok(recovery) => {
-                if !self.recovered_enough(recovery.replayed.durable().0) {
+                if !self.recovered_enough(recovery.replayed.durable().0)? {
                     return Ok(false);
                 }
                 recovery.judge(&mut self.book)?;
@@ -253,13 +271,15 @@ impl<'c> History<'c> {
     }
 
     /// After a write went astray what is left may be short, by the group that was written last.
-    fn recovered_enough(&mut self, durable: u64) -> bool {
-        if durable < self.book.lsn && self.misdirected.is_some_and(|before| durable >= before) {
+    fn recovered_enough(&mut self, durable: u64) -> Result<bool, Red> {
+        if durable < self.durable && self.misdirected.is_some_and(|before| durable >= before) {
             self.cover.unwitnessed += 1;
             self.damaged = true;
-            return false;
+            return Ok(false);
         }
-        true
+        ensure!(durable >= self.durable, "I2 recovered up to LSN {durable}, {} was said to be durable", self.durable);
+        self.durable = durable;
+        Ok(true)
     }
 
     /// A start was refused: that is right only if something was wrong with the disk.
@@ -418,11 +438,11 @@ impl<'c> History<'c> {
         match recovered? {
             Ok(recovery) => {
                 let durable = recovery.replayed.durable().0;
-                let lost = durable < self.book.lsn;
+                let lost = durable < self.durable;
                 // The group that was written last has no witness until the control file has it.
-                let floor = recovery.witnessed.max(self.last_group).min(self.book.lsn);
+                let floor = recovery.witnessed.max(self.last_group).min(self.durable);
                 let witnessed = durable >= floor;
-                ensure!(witnessed, "I9 byte {byte} of {file}: recovered up to {durable} of {}", self.book.lsn);
+                ensure!(witnessed, "I9 byte {byte} of {file}: recovered up to {durable} of {}", self.durable);
                 self.cover.unwitnessed += u64::from(lost);
                 if durable == self.book.lsn && recovery.is_known() {
                     self.book.compare(recovery.replayed.shards().iter())?;
@@ -533,9 +553,10 @@ impl<'c> History<'c> {
             self.last_group = before.0;
         }
         let durable = life.log.status.durable_lsn();
+        self.durable = durable.0;
         ensure!(wrote != Wrote::Failed || durable == before, "I10 a failed write was called durable");
         self.trace.note("journal", &[durable.0], || format!("{wrote:?}, LSN {durable}"));
-        if wrote == Wrote::NeedsSegment {
+        if wrote == Wrote::NeedsSegment || self.rng.coin() {
             self.spare();
         }
         Ok(())
@@ -856,19 +877,39 @@ impl<'c> History<'c> {
             self.send(link, Call::Item(plan.id), |writer| writer.merchant("POST", &path, ""))?;
         }
         self.settle()?;
-        for at in 0..self.shop.intents.len() {
-            if self.shop.intents[at].keyed && self.shop.intents[at].fate == Fate::Unknown {
+        self.audit()?;
+        self.ask_once_more()?;
+        self.demand(&plans)?;
+        self.last_checks()
+    }
+
+    /// Only an answer of now is the last word on a key: whoever holds no order asks again, and
+    /// as often as it takes.
+    fn ask_once_more(&mut self) -> Result<(), Red> {
+        let intents = self.shop.intents.iter_mut().enumerate();
+        let open = intents.filter(|(_, intent)| intent.keyed && !matches!(intent.fate, Fate::Acked(..)));
+        let open: Vec<_> = open.map(|(at, intent)| (at, std::mem::replace(&mut intent.fate, Fate::Unknown))).collect();
+        for (at, _) in &open {
+            let (link, quantity) = (self.buyer_link(), self.shop.intents[*at].quantity);
+            self.ask_to_buy_on(link, *at, quantity)?;
+        }
+        self.settle()?;
+        for (at, _) in open {
+            if self.shop.intents[at].fate == Fate::Unknown {
                 self.insist(at)?;
             }
         }
-        self.demand(&plans)?;
-        self.last_checks()
+        Ok(())
     }
 
     /// Lets everybody act until nothing moves any more.
     fn settle(&mut self) -> Result<(), Red> {
         for _ in 0..QUIET_ROUNDS_MAX {
+            (0..self.cores).for_each(|core| self.tick(core));
             (0..self.cores).for_each(|core| self.pump(core));
+            if !self.life().log.status.accepting() {
+                self.make_room()?;
+            }
             self.journal()?;
             for at in 0..self.links.len() {
                 self.serve(at)?;
@@ -879,6 +920,20 @@ impl<'c> History<'c> {
             }
         }
         Err("I16 the system does not come to rest".into())
+    }
+
+    /// What the threads beside the journal do by themselves when room runs out.
+    fn make_room(&mut self) -> Result<(), Red> {
+        if self.life().log.maintenance.wants_snapshot() {
+            self.snapshot()?;
+        }
+        self.trim()?;
+        while matches!(self.life().log.maintenance.prepare_spare(), Ok(true)) {}
+        Ok(())
+    }
+
+    fn audit(&mut self) -> Result<(), Red> {
+        self.life.as_ref().expect("called in a life").audit(&mut self.book)
     }
 
     /// Asks until there is a definite answer.
@@ -902,6 +957,10 @@ impl<'c> History<'c> {
     /// More buyers than units: then everything is sold (I19).
     fn demand(&mut self, plans: &[Plan]) -> Result<(), Red> {
         for plan in plans {
+            if plan.draws && !self.book.items.contains_key(&plan.id) {
+                // Too late for its announcement.
+                continue;
+            }
             for n in 0..plan.stock + 12 {
                 let (buyer, item, fate) = (100 + n as u16, plan.id, Fate::Unknown);
                 let intent = Intent { buyer, item, quantity: 1, keyed: true, fate, conflicting: None };
@@ -914,7 +973,7 @@ impl<'c> History<'c> {
             }
             let life = self.life.as_ref().expect("at peace");
             life.audit(&mut self.book)?;
-            let row = &self.book.items[&plan.id];
+            let row = self.book.items.get(&plan.id).ok_or("I16 an item cannot be made")?;
             let now = life.shared.clock.now().sale.0;
             let sells = !row.closed && !row.ended && !row.paused && (row.opens..row.closes).contains(&now);
             let draws = row.draws_at.is_some() && !row.drawn;

@@ -16,14 +16,12 @@ mod sim_disk;
 mod trace;
 mod wire;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::coverage::Coverage;
-use crate::trace::Trace;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,6 +29,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Seeds that found something once, or that stand for a kind of history.
 const KEPT_SEEDS: &[u64] = &[1, 2, 3];
 const USAGE: &str = "usage: sim [--seconds N | --histories N] [--seed S] [--threads N]";
+
+thread_local! {
+    /// Where the last panic of this thread was.
+    pub(crate) static PANICKED_AT: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
+}
 
 /// What to run.
 struct Plan {
@@ -70,7 +73,11 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|info| {
+        if let Some(at) = info.location() {
+            PANICKED_AT.with_borrow_mut(|place| *place = format!("{}:{}", at.file(), at.line()));
+        }
+    }));
     if let (Some(seed), None) = (plan.seed, plan.seconds)
         && plan.histories == 1
     {
@@ -79,23 +86,13 @@ fn main() -> ExitCode {
     many(&plan)
 }
 
-/// Runs one history; a panic of the engine is red, too.
-fn try_one(seed: u64, keeps_text: bool, cover: &mut Coverage, clock: &'static AtomicU64) -> (Result<(), String>, Trace) {
-    let ended = catch_unwind(AssertUnwindSafe(|| history::run(seed, keeps_text, cover, clock)));
-    ended.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        (Err(format!("panic: {}", text.unwrap_or_default())), Trace::new(true))
-    })
-}
-
 fn clock() -> &'static AtomicU64 {
     Box::leak(Box::new(AtomicU64::new(0)))
 }
 
 /// Tells one history in full.
 fn one(seed: u64) -> ExitCode {
-    let (ended, trace) = try_one(seed, true, &mut Coverage::default(), clock());
+    let (ended, trace) = history::run(seed, true, &mut Coverage::default(), clock());
     let digest = trace.digest();
     trace.lines().iter().for_each(|line| println!("{line}"));
     println!("seed {seed}: trace digest {digest:016x}");
@@ -159,9 +156,9 @@ fn worker(
             break;
         }
         let seed = KEPT_SEEDS.get(n as usize).copied().unwrap_or_else(|| first + n - kept);
-        let (ended, trace) = try_one(seed, false, &mut cover, clock);
+        let (ended, trace) = history::run(seed, false, &mut cover, clock);
         // The same seed is the same history: looked at now and then.
-        let again = (n % 64 == 0 && ended.is_ok()).then(|| try_one(seed, false, &mut Coverage::default(), clock));
+        let again = (n % 64 == 0 && ended.is_ok()).then(|| history::run(seed, false, &mut Coverage::default(), clock));
         let differs = again.is_some_and(|(_, again)| again.digest() != trace.digest());
         let red = ended.err().or(differs.then(|| "the same seed gave another history".to_owned()));
         if let Some(red) = red {
