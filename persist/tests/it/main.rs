@@ -6,6 +6,7 @@ mod export_flow;
 mod export_outside;
 mod export_preheat;
 mod export_refuse;
+mod export_sim;
 mod export_tls;
 mod log_codec;
 mod log_crash;
@@ -18,3 +19,5 @@ mod log_sale;
 mod log_sim;
 mod log_space;
 mod log_tail;
+#[path = "../common/sim_database.rs"]
+mod sim_database;
