@@ -13,7 +13,7 @@
 
 mod banner;
 mod demo;
-mod export;
+pub mod export;
 pub mod recover;
 pub mod replay;
 
