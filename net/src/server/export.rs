@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context;
 use stampede_core::fact::Switch;
 use stampede_core::types::{Lsn, UnixMillis};
+use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
     AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus,
     Exporter, ExporterHandle, ExporterOptions, LogClaim, Postgres, attach, migrate, preheat,
 };
-use stampede_persist::export::store::Connect;
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::control::Control;
 use stampede_persist::log::maintenance::Maintenance;
@@ -42,7 +42,7 @@ pub fn attach_before_sale<C: Connect>(
     mut database: Database<C>,
     replayed: &Replayed,
 ) -> Result<Ready<C>, AttachError> {
-    migrate(&mut database).map_err(|error| AttachError::Schema(error.to_string()))?;
+    migrate(&mut database)?;
     let control = replayed.control();
     let claim = LogClaim {
         log_id: control.log_id,

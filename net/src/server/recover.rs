@@ -29,7 +29,9 @@ pub struct Replayed {
 impl Replayed {
     /// Opens the directory, checks it, and replays it into shards for that many cores.
     pub(super) fn open(dir: &Path, options: &LogOptions, cores: usize) -> anyhow::Result<Self> {
-        Self::recover(DataDir::open(dir, options)?, cores, |data, state| data.recover(&mut Replay::new(state)))
+        Self::recover(DataDir::open(dir, options)?, cores, |data, state| {
+            data.recover(&mut Replay::new(state))
+        })
     }
 
     /// Checks a directory and replays it into shards for that many cores, by `replay`.

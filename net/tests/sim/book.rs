@@ -130,7 +130,11 @@ impl Book {
         }
         ensure!(lsn == self.lsn + 1, "I9 LSN {lsn} follows {}", self.lsn);
         let at = fact.at_ms().0;
-        ensure!(at >= self.life_began_ms, "I14 LSN {lsn} is dated {at}, this life began at {}", self.life_began_ms);
+        ensure!(
+            at >= self.life_began_ms,
+            "I14 LSN {lsn} is dated {at}, this life began at {}",
+            self.life_began_ms
+        );
         self.fold(lsn, at, fact).map_err(|red| format!("{red} (LSN {lsn}: {fact:?})"))?;
         self.hashes.push(hash);
         (self.lsn, self.last_ms) = (lsn, self.last_ms.max(at));
@@ -302,7 +306,11 @@ impl Book {
             }
         }
         ensure!(items == self.items.len(), "I8 {items} items in memory, {} in the log", self.items.len());
-        ensure!(orders == self.orders.len(), "I2 {orders} orders in memory, {} in the log", self.orders.len());
+        ensure!(
+            orders == self.orders.len(),
+            "I2 {orders} orders in memory, {} in the log",
+            self.orders.len()
+        );
         Ok(())
     }
 }

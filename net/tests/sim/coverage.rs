@@ -37,6 +37,17 @@ named! {
         TwoProcesses = "second process",
         Volatile = "log in memory",
         AnswerLost = "answer lost",
+        DbDies = "database dies",
+        DbAnswerLost = "  answer lost",
+        DbStalls = "  stalls",
+        DbComplains = "  complains",
+        DbDown = "  down",
+        DbKilled = "  sessions killed",
+        DbRestored = "  old backup",
+        DbEdited = "  row edited",
+        DbDeleted = "  row deleted",
+        DbLocked = "  row locked",
+        DbRefuses = "  row refused",
     }
 }
 
@@ -51,6 +62,7 @@ named! {
         Spare = "spare",
         Snapshot = "snapsh",
         Trim = "trim",
+        Export = "export",
         Boot = "boot",
         Rest = "rest",
     }
@@ -67,6 +79,9 @@ pub(crate) struct Coverage {
     pub(crate) refusals: u64,
     pub(crate) busy: u64,
     pub(crate) unwitnessed: u64,
+    pub(crate) exported: u64,
+    /// Faults by call of the database.
+    calls: BTreeMap<(String, String), u64>,
     struck: BTreeMap<(Fault, Step), u64>,
     ops: BTreeMap<(Fault, Op, Part), u64>,
     answers: BTreeMap<(u16, String), u64>,
@@ -77,6 +92,11 @@ impl Coverage {
         *self.struck.entry((fault, step)).or_default() += 1;
         if let Some((op, part)) = at {
             *self.ops.entry((fault, op, part)).or_default() += 1;
+        }
+    }
+    pub(crate) fn database(&mut self, counts: &crate::sim_database::Counts) {
+        for ((fault, call), count) in counts.injected() {
+            *self.calls.entry((format!("{call:?}"), format!("{fault:?}"))).or_default() += count;
         }
     }
     pub(crate) fn answered(&mut self, status: u16, code: &str) {
@@ -98,6 +118,8 @@ impl Coverage {
         self.refusals += other.refusals;
         self.busy += other.busy;
         self.unwitnessed += other.unwitnessed;
+        self.exported += other.exported;
+        other.calls.into_iter().for_each(|(key, count)| *self.calls.entry(key).or_default() += count);
         other.struck.into_iter().for_each(|(key, count)| *self.struck.entry(key).or_default() += count);
         other.ops.into_iter().for_each(|(key, count)| *self.ops.entry(key).or_default() += count);
         other.answers.into_iter().for_each(|(key, count)| *self.answers.entry(key).or_default() += count);
@@ -119,6 +141,7 @@ impl Coverage {
             out += &format!("{all:>10}\n");
         }
         out += &self.op_table();
+        out += &self.call_table();
         out += "\nanswers:";
         for ((status, code), count) in &self.answers {
             out += &format!("  {status} {code} {count}").replace("  ", " ").replace(" ", " ");
@@ -127,8 +150,22 @@ impl Coverage {
         out + "\n"
     }
 
+    fn call_table(&self) -> String {
+        let calls: std::collections::BTreeSet<_> = self.calls.keys().map(|(call, _)| call).collect();
+        let mut out = String::from("\ncalls of the database hit, by what:\n");
+        for call in calls {
+            out += &format!("{call:<26}");
+            for ((_, fault), count) in self.calls.iter().filter(|((of, _), _)| of == call) {
+                out += &format!("  {fault} {count}");
+            }
+            out += "\n";
+        }
+        out
+    }
+
     fn op_table(&self) -> String {
-        let columns: std::collections::BTreeSet<_> = self.ops.keys().map(|(_, op, part)| (*op, *part)).collect();
+        let columns: std::collections::BTreeSet<_> =
+            self.ops.keys().map(|(_, op, part)| (*op, *part)).collect();
         let mut out = String::from("\ndisk operations hit, by what:\n");
         for (op, part) in columns {
             out += &format!("{:<26}", format!("{op:?} {part:?}"));

@@ -19,14 +19,17 @@ use stampede_net::gate::seal::SealKey;
 use stampede_net::gate::ticket::Tickets;
 use stampede_net::gate::{Gate, GateRules};
 use stampede_net::identity::Identity;
+use stampede_net::server::export::attach_before_sale;
 use stampede_net::server::recover::Replayed;
 use stampede_net::server::replay::Shards;
 use stampede_persist::codec;
+use stampede_persist::export::{AttachError, Database, ExportStatus};
 use stampede_persist::log::dir::{Birth, DataDir, LogOptions, Stepped};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::rebuild::Rebuild;
 
 use crate::book::{Book, Red, ensure};
+use crate::ledger::{Desk, Machine};
 use crate::sim_disk::SimDisk;
 
 /// Where the simulated disk keeps everything.
@@ -57,6 +60,7 @@ pub(crate) struct Life {
     pub(crate) homes: Vec<Home>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) log: Stepped,
+    pub(crate) exporter: Option<Machine>,
 }
 
 /// What starts an engine.
@@ -64,9 +68,14 @@ pub(crate) struct Start<'a> {
     pub(crate) disk: &'a SimDisk,
     pub(crate) cores: usize,
     pub(crate) wall_ms: u64,
-    pub(crate) exports: bool,
+    pub(crate) desk: Option<&'a Desk>,
     pub(crate) seed: u64,
     pub(crate) mono_ms: &'static AtomicU64,
+}
+
+/// The identity of a history's log.
+pub(crate) fn log_id(seed: u64) -> LogId {
+    LogId([seed as u8 | 1; 16])
 }
 
 thread_local! {
@@ -127,8 +136,13 @@ pub(crate) struct Recovery {
 
 /// Opens and recovers; the inner error is a refusal, in words.
 pub(crate) fn recover(start: &Start<'_>, book: &mut Book) -> Result<Result<Recovery, String>, Red> {
-    let birth = Birth { log_id: LogId([start.seed as u8; 16]), hash_secret: [7; 16] };
-    let opened = DataDir::open_on(Arc::new(start.disk.clone()), Path::new(DIR), &options(start.exports), &birth);
+    let birth = Birth { log_id: log_id(start.seed), hash_secret: [7; 16] };
+    let opened = DataDir::open_on(
+        Arc::new(start.disk.clone()),
+        Path::new(DIR),
+        &options(start.desk.is_some()),
+        &birth,
+    );
     let data = match opened {
         Ok(data) => data,
         Err(error) => return Ok(Err(error.to_string())),
@@ -167,13 +181,30 @@ impl Recovery {
     }
 
     /// Starts the log and puts the engine together; the inner error is a refusal.
-    pub(crate) fn start(mut self, start: &Start<'_>) -> Result<Life, String> {
+    pub(crate) fn start(mut self, start: &Start<'_>, attaches: bool) -> Result<Life, String> {
         let mesh = Arc::new(Mesh::with_slots(start.cores, SLOTS));
         let wakers = mesh.wakers().iter().map(|waker| {
             let waker = waker.clone();
             Arc::new(move || waker.wake()) as Arc<dyn Fn() + Send + Sync>
         });
+        let attached = match start.desk.filter(|_| attaches) {
+            Some(desk) => match Database::over(desk.database.clone()) {
+                Ok(database) => match attach_before_sale(database, &self.replayed) {
+                    Ok(ready) => Some(ready),
+                    // The sale goes on without it (I18).
+                    Err(AttachError::Database(_)) => None,
+                    Err(refused) => return Err(format!("I12 {refused}")),
+                },
+                Err(_unreachable) => None,
+            },
+            None => None,
+        };
         let log = self.replayed.start_stepped(wakers.collect()).map_err(|error| format!("{error:#}"))?;
+        if let Some(ready) = attached {
+            let noted = log.maintenance.set_database(ready.database());
+            noted.map_err(|error| format!("cannot write the control file: {error}"))?;
+        }
+        let export = start.desk.map(|_| Arc::<ExportStatus>::default());
         start.mono_ms.store(0, std::sync::atomic::Ordering::Relaxed);
         let wall = UnixMillis(start.wall_ms);
         let shared = Arc::new(Shared::new(Parts {
@@ -185,7 +216,7 @@ impl Recovery {
             catalogue: self.replayed.catalogue().clone(),
             log: log.status.clone(),
             queue: log.queue.clone(),
-            export: None,
+            export: export.clone(),
             weakened: vec![],
             ack_durable: true,
             demo: None,
@@ -196,7 +227,9 @@ impl Recovery {
             let owner = Owner::with_seeds(shard, log.queue.producer(), shared.clone(), draw_seed);
             Home::new(core, owner, shared.clone())
         });
-        Ok(Life { homes: homes.collect(), shared, log })
+        let homes = homes.collect();
+        let exporter = start.desk.zip(export).map(|(desk, status)| desk.exporter(&shared, &log, status));
+        Ok(Life { homes, shared, log, exporter })
     }
 }
 

@@ -12,12 +12,14 @@ use stampede_net::engine::home::Client;
 use stampede_net::http::conn::Conn;
 use stampede_net::http::route::Listener;
 use stampede_net::server::replay::Shards;
+use stampede_persist::export::Step as Exported;
 use stampede_persist::log::journal::Step as Wrote;
 use std::task::Waker;
 
 use crate::book::{Book, Red, ensure};
 use crate::coverage::{Coverage, Fault, Step};
-use crate::engine::{FREE_BYTES_MIN, Life, Start, begin_draws, recover};
+use crate::engine::{FREE_BYTES_MIN, Life, Start, begin_draws, log_id, recover};
+use crate::ledger::Desk;
 use crate::shop::{Call, Fate, Intent, Shop};
 use crate::sim_disk::{Op, Rng, SimDisk, Struck, Trouble};
 use crate::trace::Trace;
@@ -29,6 +31,10 @@ const HOUR_MS: u64 = 3_600_000;
 const BUYERS: u16 = 6;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
+/// Steps of the exporter after which everything must stand in the database, and steps without
+/// any change after which it does.
+const DRAIN_STEPS_MAX: usize = 400;
+const QUIET_EXPORTS: usize = 30;
 /// Rounds after which a system at peace must be quiet.
 const QUIET_ROUNDS_MAX: usize = 64;
 
@@ -65,6 +71,8 @@ pub(crate) struct History<'c> {
     cover: &'c mut Coverage,
     mono_ms: &'static AtomicU64,
     wall_ms: u64,
+    /// The database, in histories that have one.
+    desk: Option<Desk>,
     cores: usize,
     seed: u64,
     life: Option<Life>,
@@ -133,6 +141,7 @@ impl<'c> History<'c> {
             mono_ms,
             wall_ms,
             seed,
+            desk: None,
             life: None,
             links: Vec::new(),
             writer: Writer::default(),
@@ -144,6 +153,7 @@ impl<'c> History<'c> {
             expected: None,
             damaged: false,
         };
+        history.desk = history.chance(600).then(|| Desk::new(seed, log_id(seed)));
         history.plan_items();
         history
     }
@@ -161,7 +171,8 @@ impl<'c> History<'c> {
             }
             let (stock, cap) = (1 + self.rng.below(5), 1 + self.rng.below(2));
             let opens = self.wall_ms - HOUR_MS + self.rng.below(4) / 3 * (HOUR_MS + 20);
-            let closes = self.wall_ms + if self.chance(250) { 200 + self.rng.below(800) } else { 100 * HOUR_MS };
+            let closes =
+                self.wall_ms + if self.chance(250) { 200 + self.rng.below(800) } else { 100 * HOUR_MS };
             let payment = ["on_order", "hold", "on_payment"][self.rng.below(3) as usize];
             let hold_ms = if payment == "on_order" { 0 } else { 50 + self.rng.below(2_000) };
             // A draw has to be announced before the item opens.
@@ -227,7 +238,7 @@ impl<'c> History<'c> {
             disk: &self.disk,
             cores: self.cores,
             wall_ms: self.wall_ms,
-            exports: false,
+            desk: self.desk.as_ref(),
             seed: self.seed,
             mono_ms: self.mono_ms,
         }
@@ -253,12 +264,15 @@ impl<'c> History<'c> {
                     let found = found.fold(0, u64::wrapping_add);
                     ensure!(found == digest, "I8 replay gives another state than the live one");
                 }
-                match recovery.start(&self.start()) {
+                let attaches = self.rng.coin();
+                match recovery.start(&self.start(), attaches) {
                     Ok(life) => {
+                        self.check_attached(&life)?;
                         self.life = Some(life);
                         self.cover.lives += 1;
                         let numbers = [self.book.lsn, self.cores as u64];
-                        self.trace.note("up", &numbers, || format!("{} cores, LSN {}", numbers[1], numbers[0]));
+                        self.trace
+                            .note("up", &numbers, || format!("{} cores, LSN {}", numbers[1], numbers[0]));
                         return Ok(true);
                     }
                     Err(refusal) => refusal,
@@ -277,7 +291,11 @@ impl<'c> History<'c> {
             self.damaged = true;
             return Ok(false);
         }
-        ensure!(durable >= self.durable, "I2 recovered up to LSN {durable}, {} was said to be durable", self.durable);
+        ensure!(
+            durable >= self.durable,
+            "I2 recovered up to LSN {durable}, {} was said to be durable",
+            self.durable
+        );
         self.durable = durable;
         Ok(true)
     }
@@ -290,6 +308,11 @@ impl<'c> History<'c> {
         let excused = self.disk.crashed() || struck.is_some() || self.disk.misreads() > 0;
         self.damaged |= self.misdirected.is_some();
         let full = refusal.contains("os error 28");
+        if refusal.starts_with("I12") {
+            let decided = self.desk.as_mut().is_some_and(Desk::decide);
+            ensure!(decided, "I12 refuses a database that is its own: {refusal}");
+            return Ok(());
+        }
         ensure!(excused || self.damaged || full, "I9 refuses to start without a reason: {refusal}");
         if let Some(at) = struck {
             self.note_trouble(at);
@@ -299,6 +322,44 @@ impl<'c> History<'c> {
             ensure!(names || refusal.contains("LSN"), "I9 the refusal names no place: {refusal}");
         }
         Ok(())
+    }
+
+    /// The database is not behind what was trimmed, or nothing is sold (I12).
+    fn check_attached(&mut self, life: &Life) -> Result<(), Red> {
+        let first = life.log.status.first_retained_lsn().0;
+        if let Some(desk) = &mut self.desk {
+            let furthest = desk.may_trim();
+            ensure!(first <= furthest + 1, "I11 the log begins at LSN {first}, {furthest} was exported");
+        }
+        Ok(())
+    }
+
+    /// The exporter takes a step; what it tells the engine lies in the engine's inboxes.
+    fn export(&mut self) -> Result<(), Red> {
+        let (Some(desk), Some(life)) = (&mut self.desk, &mut self.life) else { return Ok(()) };
+        let Some(exporter) = &mut life.exporter else { return Ok(()) };
+        self.step = Step::Export;
+        let step = exporter.step();
+        desk.wait(step);
+        let (cursor, first) = (desk.cursor(), life.log.status.first_retained_lsn().0);
+        let attached = matches!(step, Exported::Exported(_) | Exported::Idle);
+        ensure!(
+            !attached || cursor + 1 >= first,
+            "I12 exports to a database at {cursor}, the log begins at {first}"
+        );
+        let durable = life.log.status.durable_lsn().0;
+        ensure!(cursor <= durable, "I3 LSN {cursor} is exported, {durable} is durable");
+        self.cover.exported += u64::from(matches!(step, Exported::Exported(_)));
+        self.trace.note("export", &[cursor], || format!("{step:?}, the cursor is at {cursor}"));
+        Ok(())
+    }
+
+    fn disturb(&mut self) {
+        let items: Vec<u32> = self.plans.iter().map(|plan| plan.id).collect();
+        let Some(desk) = &mut self.desk else { return };
+        let fault = desk.disturb(&mut self.rng, &items);
+        self.cover.struck(fault, self.step, None);
+        self.trace.note("database", &[fault as u64], || fault.name().to_owned());
     }
 
     fn live(&mut self) -> Result<End, Red> {
@@ -356,7 +417,8 @@ impl<'c> History<'c> {
         }
         self.cover.struck(fault, self.step, Some(at));
         let step = self.step;
-        self.trace.note("fault", &[fault as u64, step as u64], || format!("{} in {step:?}: {at:?}", fault.name()));
+        self.trace
+            .note("fault", &[fault as u64, step as u64], || format!("{} in {step:?}: {at:?}", fault.name()));
     }
 
     /// Ends a life that is over, one way or the other. `true`: the log is damaged, nothing follows.
@@ -365,6 +427,7 @@ impl<'c> History<'c> {
         self.links.clear();
         self.life = None;
         if self.damaged {
+            self.count_database();
             return Ok(true);
         }
         let power = self.rng.coin();
@@ -372,7 +435,8 @@ impl<'c> History<'c> {
         let at = self.disk.death();
         self.cover.struck(fault, self.step, at);
         let step = self.step;
-        self.trace.note("dies", &[power as u64, step as u64], || format!("{} in {step:?} {at:?}", fault.name()));
+        self.trace
+            .note("dies", &[power as u64, step as u64], || format!("{} in {step:?} {at:?}", fault.name()));
         if power {
             self.disk.cut();
         } else {
@@ -431,9 +495,8 @@ impl<'c> History<'c> {
         self.cover.struck(Fault::BitFlip, Step::Boot, None);
         copy.take_changes();
         let before = copy.files();
-        let start = Start { disk: &copy, ..self.start() };
         let mut book = std::mem::take(&mut self.book);
-        let recovered = recover(&start, &mut book);
+        let recovered = recover(&Start { disk: &copy, ..self.start() }, &mut book);
         self.book = book;
         match recovered? {
             Ok(recovery) => {
@@ -492,7 +555,14 @@ impl<'c> History<'c> {
     fn act(&mut self) -> Result<(), Red> {
         self.step = Step::Rest;
         match self.rng.below(100) {
-            0..42 => self.somebody_asks(),
+            0..38 => self.somebody_asks(),
+            38..41 => self.export(),
+            41 => {
+                if self.chance(700) {
+                    self.disturb();
+                }
+                Ok(())
+            }
             42..50 => {
                 let at = self.rng.below(self.links.len() as u64) as usize;
                 self.serve(at)
@@ -603,7 +673,9 @@ impl<'c> History<'c> {
         self.step = Step::Trim;
         let life = self.life.as_ref().expect("called in a life");
         let gone = life.log.maintenance.trim();
+        let exported = self.desk.as_mut().map_or(u64::MAX, Desk::may_trim);
         let (first, covered) = (life.log.status.first_retained_lsn(), life.log.status.snapshot_lsn());
+        ensure!(first.0 - 1 <= exported, "I11 trimmed up to {first}, {exported} is exported");
         ensure!(first.0 <= covered.0 + 1, "I11 trimmed up to {first}, the snapshot covers {covered}");
         self.trace.note("trim", &[first.0], || format!("{gone:?}, the log begins at LSN {first}"));
         Ok(())
@@ -836,7 +908,8 @@ impl<'c> History<'c> {
     }
 
     fn block(&mut self) -> Result<(), Red> {
-        let (link, buyer, blocked) = (self.shop_link(), self.rng.below(BUYERS.into()) as u16, self.rng.coin());
+        let (link, buyer, blocked) =
+            (self.shop_link(), self.rng.below(BUYERS.into()) as u16, self.rng.coin());
         self.shop.asks_block(buyer);
         let path = format!("/admin/blocklist/b{buyer}");
         let method = if blocked { "PUT" } else { "DELETE" };
@@ -861,6 +934,7 @@ impl<'c> History<'c> {
         self.disk.calm();
         self.disk.set_free_bytes(1 << 40);
         self.slow = 0;
+        self.desk.iter_mut().for_each(Desk::calm);
         if !self.boot()? {
             ensure!(self.damaged, "I9 does not start although nothing is wrong");
             return Ok(());
@@ -879,7 +953,9 @@ impl<'c> History<'c> {
         self.settle()?;
         self.audit()?;
         self.ask_once_more()?;
+        self.drain()?;
         self.demand(&plans)?;
+        self.drain()?;
         self.last_checks()
     }
 
@@ -888,7 +964,8 @@ impl<'c> History<'c> {
     fn ask_once_more(&mut self) -> Result<(), Red> {
         let intents = self.shop.intents.iter_mut().enumerate();
         let open = intents.filter(|(_, intent)| intent.keyed && !matches!(intent.fate, Fate::Acked(..)));
-        let open: Vec<_> = open.map(|(at, intent)| (at, std::mem::replace(&mut intent.fate, Fate::Unknown))).collect();
+        let open: Vec<_> =
+            open.map(|(at, intent)| (at, std::mem::replace(&mut intent.fate, Fate::Unknown))).collect();
         for (at, _) in &open {
             let (link, quantity) = (self.buyer_link(), self.shop.intents[*at].quantity);
             self.ask_to_buy_on(link, *at, quantity)?;
@@ -954,6 +1031,34 @@ impl<'c> History<'c> {
         Err(format!("I16 k{at} gets no answer"))
     }
 
+    fn count_database(&mut self) {
+        if let Some(desk) = &self.desk {
+            self.cover.database(&desk.database.counts());
+        }
+    }
+
+    /// Until everything is exported, whatever somebody else did is followed, and nothing moves.
+    fn drain(&mut self) -> Result<(), Red> {
+        if self.desk.is_none() {
+            return Ok(());
+        }
+        let mut quiet = 0;
+        for _ in 0..DRAIN_STEPS_MAX {
+            let before = (self.durable, self.desk.as_ref().map_or(0, Desk::cursor));
+            self.export()?;
+            self.settle()?;
+            let desk = self.desk.as_ref().expect("looked above");
+            let after = (self.durable, desk.cursor());
+            quiet = if before == after && after.0 == after.1 { quiet + 1 } else { 0 };
+            if quiet == QUIET_EXPORTS {
+                return Ok(());
+            }
+        }
+        let status = self.life().exporter.as_ref().and_then(|exporter| exporter.status().last_error());
+        let cursor = self.desk.as_ref().map_or(0, Desk::cursor);
+        Err(format!("I18 {cursor} of {} is exported, and no more: {status:?}", self.durable))
+    }
+
     /// More buyers than units: then everything is sold (I19).
     fn demand(&mut self, plans: &[Plan]) -> Result<(), Red> {
         for plan in plans {
@@ -993,7 +1098,11 @@ impl<'c> History<'c> {
         self.book.compare(life.homes.iter().map(|home| home.owner().shard()))?;
         self.shop.check_seen(&self.book)?;
         self.shop.check_rows(&self.book)?;
-        life.log.journal.settle(true);
+        if let Some(desk) = &self.desk {
+            desk.check(&self.book)?;
+        }
+        self.count_database();
+        self.life().log.journal.settle(true);
         self.note_end_of_life()?;
         let (lsn, digest) = (self.book.lsn, self.expected.map_or(0, |expected| expected.0));
         self.trace.note("end", &[lsn, digest], || format!("LSN {lsn}, digest {digest:x}"));

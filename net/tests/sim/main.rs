@@ -9,7 +9,10 @@ mod book;
 mod coverage;
 mod engine;
 mod history;
+mod ledger;
 mod shop;
+#[path = "../../../persist/tests/common/sim_database.rs"]
+mod sim_database;
 #[path = "../../../persist/tests/common/sim_disk.rs"]
 #[allow(dead_code, reason = "shared with the tests of the log, which need other parts of it")]
 mod sim_disk;
@@ -158,7 +161,8 @@ fn worker(
         let seed = KEPT_SEEDS.get(n as usize).copied().unwrap_or_else(|| first + n - kept);
         let (ended, trace) = history::run(seed, false, &mut cover, clock);
         // The same seed is the same history: looked at now and then.
-        let again = (n % 64 == 0 && ended.is_ok()).then(|| history::run(seed, false, &mut Coverage::default(), clock));
+        let again = (n % 64 == 0 && ended.is_ok())
+            .then(|| history::run(seed, false, &mut Coverage::default(), clock));
         let differs = again.is_some_and(|(_, again)| again.digest() != trace.digest());
         let red = ended.err().or(differs.then(|| "the same seed gave another history".to_owned()));
         if let Some(red) = red {
@@ -190,6 +194,7 @@ fn report(cover: &Coverage, took: Duration, threads: usize) {
         per(cover.facts),
         per(cover.acked)
     );
+    println!("{:.1} times in a history something was exported", per(cover.exported));
     println!(
         "in all: {} requests, {} purchases acked, {} crashes, {} starts refused, {} answers 503, {} times the group \
          written last was lost to damage that nothing can witness",

@@ -225,7 +225,8 @@ impl Shop {
         }
         for (id, order) in &book.orders {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let buyer: u16 = text(&order.buyer)[1..].parse().map_err(|_| format!("I7 order {id}: {order:?}"))?;
+            let buyer: u16 =
+                text(&order.buyer)[1..].parse().map_err(|_| format!("I7 order {id}: {order:?}"))?;
             if order.key.is_empty() {
                 let left = keyless.entry((buyer, (id >> 32) as u32, order.quantity)).or_default();
                 *left -= 1;

@@ -98,7 +98,14 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// A buyer's request.
-    pub(crate) fn buyer(&mut self, method: &str, path: &str, buyer: u16, key: Option<usize>, body: &str) -> &[u8] {
+    pub(crate) fn buyer(
+        &mut self,
+        method: &str,
+        path: &str,
+        buyer: u16,
+        key: Option<usize>,
+        body: &str,
+    ) -> &[u8] {
         self.text.clear();
         let text = &mut self.text;
         let _ = write!(text, "{method} {path} HTTP/1.1\r\nHost: s\r\nX-Buyer: b{buyer}\r\n");
