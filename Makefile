@@ -2,7 +2,7 @@
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-loom check bench deps
+.PHONY: help run test test-sim test-browser test-loom sim check bench deps
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -16,10 +16,20 @@ run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
 deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 	.ci/install-test-deps
 
-test: deps ## run every test: the workspace's, then loom's
+test: deps ## run every test: the workspace's, the simulation's, the browser's, loom's
 	$(CARGO) test --workspace
+	@$(MAKE) --no-print-directory test-sim
 	@$(MAKE) --no-print-directory test-browser
 	@$(MAKE) --no-print-directory test-loom
+
+# Other seeds each day; what it finds is repeated with SEED=… make sim.
+test-sim: ## run only the simulation, a fixed number of histories
+	$(CARGO) test -p stampede-net --test sim -- --histories 4000
+
+# SEED= with nothing else tells that one history in full.
+sim: ## simulate the whole engine with faults, SECONDS=60 on all cores; SEED=… tells one history
+	$(CARGO) test --release -p stampede-net --test sim -- \
+		$(if $(SEED),--seed $(SEED) --histories 1,--seconds $(or $(SECONDS),60))
 
 # A browser under a loaded machine was seen to hang for good, which says nothing of the page:
 # the whole suite gets one more try, said aloud. What is wrong with the page fails twice.

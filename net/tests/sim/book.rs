@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stampede_core::fact::{Fact, Switch};
+use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::{OrderState, Payment};
 use stampede_core::shard::Shard;
 use stampede_persist::codec;
@@ -38,6 +38,10 @@ pub(crate) struct Item {
     pub(crate) drawn: bool,
     pub(crate) last_seq: u32,
     pub(crate) version: u64,
+    /// Units by which an edit of the database's row was followed.
+    pub(crate) followed: i64,
+    /// Whether it was ever paused for the database's sake.
+    pub(crate) stopped: bool,
     last_ms: u64,
 }
 
@@ -158,6 +162,8 @@ impl Book {
                     drawn: false,
                     last_seq: 0,
                     version: 0,
+                    followed: 0,
+                    stopped: false,
                     last_ms: 0,
                 };
                 self.items.insert(item.get(), row);
@@ -169,12 +175,15 @@ impl Book {
                 row.draws_at = (spec.draw_ms > 0).then(|| spec.draws_at_ms().0);
                 row.ended &= at >= row.closes;
             }
-            Fact::StockAdjusted { item, delta, .. } => {
-                self.touch(item.get(), at)?.granted += delta;
+            Fact::StockAdjusted { item, delta, actor, .. } => {
+                let row = self.touch(item.get(), at)?;
+                row.granted += delta;
+                row.followed += if actor == ACTOR_POSTGRES { delta } else { 0 };
                 ensure!(self.available(item.get()) >= 0, "I1 more units withdrawn than were available");
             }
-            Fact::ItemSwitched { item, switch, .. } => {
+            Fact::ItemSwitched { item, switch, actor, .. } => {
                 let row = self.touch(item.get(), at)?;
+                row.stopped |= actor == ACTOR_POSTGRES;
                 match switch {
                     Switch::Paused => row.paused = true,
                     Switch::Resumed => row.paused = false,

@@ -21,7 +21,7 @@ use crate::coverage::{Coverage, Fault, Step};
 use crate::engine::{FREE_BYTES_MIN, Life, Start, begin_draws, log_id, recover};
 use crate::ledger::Desk;
 use crate::shop::{Call, Fate, Intent, Shop};
-use crate::sim_disk::{Op, Rng, SimDisk, Struck, Trouble};
+use crate::sim_disk::{Op, Part, Rng, SimDisk, Struck, Trouble};
 use crate::trace::Trace;
 use crate::wire::{Answer, Writer};
 
@@ -29,6 +29,19 @@ use crate::wire::{Answer, Writer};
 const BEGAN_MS: u64 = 1_790_000_000_000;
 const HOUR_MS: u64 = 3_600_000;
 const BUYERS: u16 = 6;
+/// Operations that trouble is aimed at; the first two are durable writes.
+const AIMS: &[(Op, Part)] = &[
+    (Op::WriteDurable, Part::Log),
+    (Op::WriteDurable, Part::Control),
+    (Op::WriteDurable, Part::Log),
+    (Op::Rename, Part::Log),
+    (Op::Rename, Part::Snapshot),
+    (Op::Remove, Part::Snapshot),
+    (Op::Remove, Part::Log),
+    (Op::Sync, Part::Snapshot),
+    (Op::SyncDir, Part::Log),
+    (Op::SyncDir, Part::Snapshot),
+];
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 /// Steps of the exporter after which everything must stand in the database, and steps without
@@ -71,6 +84,12 @@ pub(crate) struct History<'c> {
     cover: &'c mut Coverage,
     mono_ms: &'static AtomicU64,
     wall_ms: u64,
+    /// Whether the log is driven through many segments.
+    rolls: bool,
+    /// Nothing breaks any more.
+    peaceful: bool,
+    /// The process ends in the middle of what it does.
+    dies: bool,
     /// The database, in histories that have one.
     desk: Option<Desk>,
     cores: usize,
@@ -141,6 +160,9 @@ impl<'c> History<'c> {
             mono_ms,
             wall_ms,
             seed,
+            rolls: false,
+            dies: false,
+            peaceful: false,
             desk: None,
             life: None,
             links: Vec::new(),
@@ -154,6 +176,7 @@ impl<'c> History<'c> {
             damaged: false,
         };
         history.desk = history.chance(600).then(|| Desk::new(seed, log_id(seed)));
+        history.rolls = history.chance(120);
         history.plan_items();
         history
     }
@@ -220,10 +243,21 @@ impl<'c> History<'c> {
             74..78 => Some(Trouble::Misdirect),
             _ => None,
         };
+        // Half of it at any operation, half at one of a kind that is rare or matters most.
+        let aim = AIMS[self.rng.below(AIMS.len() as u64) as usize];
         if let Some(trouble) = trouble {
-            self.disk.plan(in_ops, trouble);
+            let durable = matches!(trouble, Trouble::Short | Trouble::Misdirect);
+            if durable || self.rng.coin() {
+                let (op, part) = if durable { AIMS[self.rng.below(2) as usize] } else { aim };
+                self.disk.aim(op, part, 1 + self.rng.below(6), trouble);
+            } else {
+                self.disk.plan(in_ops, trouble);
+            }
         }
-        if self.chance(20) {
+        if self.rolls && self.rng.coin() {
+            self.desk.iter().for_each(|desk| desk.database.set_down(true));
+        }
+        if self.chance(40) {
             self.disk.plan_misread(1 + self.rng.below(40));
         }
         let full = self.chance(40);
@@ -268,6 +302,8 @@ impl<'c> History<'c> {
                 match recovery.start(&self.start(), attaches) {
                     Ok(life) => {
                         self.check_attached(&life)?;
+                        let (now, last) = (life.shared.clock.now().sale.0, self.book.last_ms);
+                        ensure!(now >= last, "I14 the sale clock begins at {now}, the log has {last}");
                         self.life = Some(life);
                         self.cover.lives += 1;
                         let numbers = [self.book.lsn, self.cores as u64];
@@ -339,7 +375,14 @@ impl<'c> History<'c> {
         let (Some(desk), Some(life)) = (&mut self.desk, &mut self.life) else { return Ok(()) };
         let Some(exporter) = &mut life.exporter else { return Ok(()) };
         self.step = Step::Export;
+        // Now and then the process ends at one of the calls, in or behind a transaction.
+        let ends = !self.peaceful && self.rng.below(16) == 0;
+        let before = desk.injected();
+        if ends {
+            desk.end_at_call(&mut self.rng);
+        }
         let step = exporter.step();
+        self.dies = ends && desk.injected() > before;
         desk.wait(step);
         let (cursor, first) = (desk.cursor(), life.log.status.first_retained_lsn().0);
         let attached = matches!(step, Exported::Exported(_) | Exported::Idle);
@@ -378,7 +421,7 @@ impl<'c> History<'c> {
                 self.put_item(&plan)?;
             }
         }
-        let steps = 30 + self.rng.below(50);
+        let steps = if self.rolls { 160 } else { 30 + self.rng.below(50) };
         let kill_at = if self.chance(200) { self.rng.below(steps) } else { steps };
         let mut last_words = None;
         for at in 0..steps {
@@ -387,7 +430,7 @@ impl<'c> History<'c> {
             }
             self.act()?;
             self.after_step()?;
-            if self.disk.crashed() {
+            if self.disk.crashed() || std::mem::take(&mut self.dies) {
                 return Ok(End::Dead);
             }
             let failed = self.life.as_ref().is_some_and(|life| life.log.status.failure().is_some());
@@ -554,6 +597,13 @@ impl<'c> History<'c> {
     /// One step of somebody.
     fn act(&mut self) -> Result<(), Red> {
         self.step = Step::Rest;
+        if self.rolls && self.rng.below(4) == 0 {
+            return match self.rng.below(8) {
+                0 => self.snapshot(),
+                1 => self.trim(),
+                _ => self.journal(),
+            };
+        }
         match self.rng.below(100) {
             0..38 => self.somebody_asks(),
             38..41 => self.export(),
@@ -934,6 +984,7 @@ impl<'c> History<'c> {
         self.disk.calm();
         self.disk.set_free_bytes(1 << 40);
         self.slow = 0;
+        self.peaceful = true;
         self.desk.iter_mut().for_each(Desk::calm);
         if !self.boot()? {
             ensure!(self.damaged, "I9 does not start although nothing is wrong");

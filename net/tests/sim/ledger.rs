@@ -1,5 +1,6 @@
 //! The database's part of a history: what goes wrong there, and what must stand there in the end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub(crate) struct Desk {
     /// What was there before the backup was put back: where the operator finds it again.
     before_restore: Option<Backup>,
     locked: Vec<i64>,
+    /// Units that somebody else put on sale or took off, by item.
+    deltas: BTreeMap<u32, i64>,
+    /// Whether rows were lost, so that not every edit can be followed.
+    lost_rows: bool,
     /// Whether somebody else wrote to stock rows.
     pub(crate) edited: bool,
     /// Whether somebody else refused rows.
@@ -55,6 +60,8 @@ impl Desk {
             backup: None,
             before_restore: None,
             locked: Vec::new(),
+            deltas: BTreeMap::new(),
+            lost_rows: false,
             edited: false,
             refuses: false,
         }
@@ -67,6 +74,17 @@ impl Desk {
         options.database = control.database.map(stampede_persist::export::DatabaseId);
         let port = Port::new(shared.clone(), log.maintenance.clone());
         Exporter::over(options, Box::new(port), status)
+    }
+
+    /// Faults that its calls had so far.
+    pub(crate) fn injected(&self) -> u64 {
+        self.database.counts().injected().values().sum()
+    }
+
+    /// One of the next calls is the last that the process makes.
+    pub(crate) fn end_at_call(&self, rng: &mut Rng) {
+        let fault = if rng.coin() { DbFault::DiesAfter } else { DbFault::Dies };
+        self.database.set_plan(Some(at_call(1 + rng.below(14), fault)));
     }
 
     /// How far the database holds the log now.
@@ -110,14 +128,17 @@ impl Desk {
             8 | 9 => {
                 let delta = rng.below(5) as i64 - 2;
                 let bump = i64::from(rng.coin());
-                self.edited |= self.database.edit_stock(item, |line| {
+                let edited = self.database.edit_stock(item, |line| {
                     line.row.piles.count += delta;
                     line.row.version += bump;
                 });
+                self.edited |= edited;
+                *self.deltas.entry(item as u32).or_default() += if edited { delta } else { 0 };
                 Fault::DbEdited
             }
             10 => {
                 self.edited |= self.database.delete_stock(item);
+                self.lost_rows = true;
                 Fault::DbDeleted
             }
             11 => {
@@ -152,6 +173,7 @@ impl Desk {
         if let (Some(backup), None) = (&self.backup, &self.before_restore) {
             self.before_restore = Some(self.database.back_up());
             self.database.restore(backup);
+            self.lost_rows = true;
             self.locked.clear();
         }
         Fault::DbRestored
@@ -209,6 +231,12 @@ impl Desk {
                 let piles = line.row.piles;
                 let (taken, granted) = (book.taken(*id), piles.count + piles.held + piles.sale);
                 let same = granted == item.granted && piles.held + piles.sale == taken;
+                let (asked, followed) = (self.deltas.get(id).copied().unwrap_or(0), item.followed);
+                let settled = asked == followed || item.stopped || self.lost_rows || self.refuses;
+                ensure!(
+                    settled,
+                    "I8 item {id}: somebody changed its row by {asked}, {followed} was followed"
+                );
                 let excused = (self.edited || self.refuses) && item.paused;
                 ensure!(
                     same || excused,

@@ -146,6 +146,7 @@ struct Sim {
     rng: Rng,
     ops: u64,
     trouble: Option<(u64, Trouble)>,
+    aimed: Option<(Op, Part, u64, Trouble)>,
     /// The trouble that struck last, and the operation.
     struck: Option<Struck>,
     /// The operation at which the power went.
@@ -183,6 +184,7 @@ impl SimDisk {
             rng: Rng(seed),
             ops: 0,
             trouble: None,
+            aimed: None,
             struck: None,
             death: None,
             crashed: false,
@@ -208,10 +210,14 @@ impl SimDisk {
         let mut sim = self.sim();
         sim.trouble = Some((sim.ops + in_ops, trouble));
     }
+    /// Plans trouble for the n-th operation of this kind on this part, counted from now on.
+    pub(crate) fn aim(&self, op: Op, part: Part, nth: u64, trouble: Trouble) {
+        self.sim().aimed = Some((op, part, nth, trouble));
+    }
     /// Plans no trouble any more.
     pub(crate) fn calm(&self) {
         let mut sim = self.sim();
-        (sim.trouble, sim.misread) = (None, None);
+        (sim.trouble, sim.aimed, sim.misread) = (None, None, None);
     }
     /// Plans a read that gives other sectors than were asked for, counted from now on.
     pub(crate) fn plan_misread(&self, in_reads: u64) {
@@ -293,7 +299,7 @@ impl SimDisk {
     /// As [`SimDisk::after_kill`], on this disk itself.
     pub(crate) fn kill(&self) {
         let mut sim = self.sim();
-        (sim.ops, sim.reads, sim.trouble, sim.misread) = (0, 0, None, None);
+        (sim.ops, sim.reads, sim.trouble, sim.aimed, sim.misread) = (0, 0, None, None, None);
         (sim.crashed, sim.locked, sim.struck, sim.death) = (false, false, None, None);
         sim.after_failure = 0;
         sim.failed_inodes.clear();
@@ -445,6 +451,15 @@ impl Sim {
             return Err(dead());
         }
         self.ops += 1;
+        if let Some((aimed_op, aimed_part, nth, trouble)) = &mut self.aimed
+            && (*aimed_op, *aimed_part) == (op, part)
+        {
+            *nth -= 1;
+            if *nth == 0 {
+                self.trouble = Some((self.ops, *trouble));
+                self.aimed = None;
+            }
+        }
         match self.trouble {
             Some((at, trouble)) if at == self.ops => {
                 self.crashed = trouble == Trouble::Crash;
