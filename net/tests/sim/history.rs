@@ -353,7 +353,7 @@ impl<'c> History<'c> {
         if let Some(at) = struck {
             self.note_trouble(at);
         }
-        if self.damaged && !self.disk.crashed() {
+        if self.damaged && !self.disk.crashed() && struck.is_none() {
             let names = refusal.contains("/data/");
             ensure!(names || refusal.contains("LSN"), "I9 the refusal names no place: {refusal}");
         }
@@ -411,6 +411,7 @@ impl<'c> History<'c> {
         }
         self.second_process()?;
         self.links.clear();
+        self.shop.begin_life();
         for core in 0..self.cores {
             self.connect(Listener::Public, core);
         }
@@ -496,6 +497,10 @@ impl<'c> History<'c> {
         let durable = life.log.status.durable_lsn().0;
         if life.log.queue.is_empty() && life.log.status.failure().is_none() && self.misdirected.is_none() {
             life.audit(&mut self.book)?;
+            if self.book.lsn != durable {
+                // A read went astray.
+                return Ok(());
+            }
             self.book.compare(life.homes.iter().map(|home| home.owner().shard()))?;
             let digests = life.homes.iter().map(|home| home.owner().shard().digest());
             self.expected = Some((digests.fold(0, u64::wrapping_add), durable));
@@ -991,6 +996,7 @@ impl<'c> History<'c> {
             return Ok(());
         }
         self.links.clear();
+        self.shop.begin_life();
         (0..self.cores).for_each(|core| self.connect(Listener::Public, core));
         self.connect(Listener::Merchant, 0);
         let plans = self.plans.clone();

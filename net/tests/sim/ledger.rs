@@ -39,8 +39,8 @@ pub(crate) struct Desk {
     /// What was there before the backup was put back: where the operator finds it again.
     before_restore: Option<Backup>,
     locked: Vec<i64>,
-    /// Units that somebody else put on sale or took off, by item.
-    deltas: BTreeMap<u32, i64>,
+    /// Units that somebody else put on sale or took off in all, and those taken off, by item.
+    deltas: BTreeMap<u32, (i64, i64)>,
     /// Whether rows were lost, so that not every edit can be followed.
     lost_rows: bool,
     /// Whether somebody else wrote to stock rows.
@@ -128,12 +128,20 @@ impl Desk {
             8 | 9 => {
                 let delta = rng.below(5) as i64 - 2;
                 let bump = i64::from(rng.coin());
-                let edited = self.database.edit_stock(item, |line| {
-                    line.row.piles.count += delta;
-                    line.row.version += bump;
-                });
+                // The table's own check lets no count go below zero.
+                let fits = |line: &crate::sim_database::StockLine| line.row.piles.count + delta >= 0;
+                let fits = self.database.look(|tables| tables.stock.get(&item).is_some_and(fits));
+                let edited = fits
+                    && self.database.edit_stock(item, |line| {
+                        line.row.piles.count += delta;
+                        line.row.version += bump;
+                    });
                 self.edited |= edited;
-                *self.deltas.entry(item as u32).or_default() += if edited { delta } else { 0 };
+                if edited {
+                    let (sum, withdrawn) = self.deltas.entry(item as u32).or_default();
+                    *sum += delta;
+                    *withdrawn += delta.min(0).abs();
+                }
                 Fault::DbEdited
             }
             10 => {
@@ -231,8 +239,11 @@ impl Desk {
                 let piles = line.row.piles;
                 let (taken, granted) = (book.taken(*id), piles.count + piles.held + piles.sale);
                 let same = granted == item.granted && piles.held + piles.sale == taken;
-                let (asked, followed) = (self.deltas.get(id).copied().unwrap_or(0), item.followed);
-                let settled = asked == followed || item.stopped || self.lost_rows || self.refuses;
+                // Units that were sold before the withdrawal was seen cannot be withdrawn.
+                let (asked, withdrawn) = self.deltas.get(id).copied().unwrap_or_default();
+                let followed = item.followed;
+                let exact = (asked..=asked + withdrawn).contains(&followed);
+                let settled = exact || item.stopped || self.lost_rows || self.refuses;
                 ensure!(
                     settled,
                     "I8 item {id}: somebody changed its row by {asked}, {followed} was followed"

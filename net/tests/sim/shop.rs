@@ -65,6 +65,8 @@ pub(crate) struct Shop {
     versions: BTreeMap<u32, u64>,
     /// Who is known to be blocked or not; nothing while a change is under way.
     blocked: BTreeMap<u16, bool>,
+    /// Changes of the blocklist that are under way, by buyer.
+    blocking: BTreeMap<u16, u32>,
 }
 
 fn name(buyer: u16) -> Vec<u8> {
@@ -85,6 +87,12 @@ impl Shop {
     /// A change of the blocklist is asked for.
     pub(crate) fn asks_block(&mut self, buyer: u16) {
         self.blocked.remove(&buyer);
+        *self.blocking.entry(buyer).or_default() += 1;
+    }
+
+    /// Nothing is under way any more.
+    pub(crate) fn begin_life(&mut self) {
+        self.blocking.clear();
     }
 
     /// Whether the buyer may be blocked.
@@ -135,8 +143,12 @@ impl Shop {
                 let known = self.versions.entry(item).or_default();
                 *known = version.max(*known);
             }
-            Call::Block(buyer, blocked) if fine => {
-                self.blocked.insert(buyer, blocked);
+            Call::Block(buyer, blocked) => {
+                let under_way = self.blocking.entry(buyer).or_default();
+                *under_way = under_way.saturating_sub(1);
+                if fine && *under_way == 0 {
+                    self.blocked.insert(buyer, blocked);
+                }
             }
             _ => {}
         }
