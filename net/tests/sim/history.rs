@@ -470,6 +470,9 @@ impl<'c> History<'c> {
         self.after_step()?;
         self.links.clear();
         self.life = None;
+        if self.disk.misreads() > 0 {
+            self.cover.struck(Fault::Misread, self.step, None);
+        }
         if self.damaged {
             self.count_database();
             return Ok(true);

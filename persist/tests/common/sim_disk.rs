@@ -224,7 +224,7 @@ impl SimDisk {
         let mut sim = self.sim();
         sim.misread = Some(sim.reads + in_reads);
     }
-    /// Misdirected reads so far.
+    /// Misdirected reads since the last start.
     pub(crate) fn misreads(&self) -> u64 {
         self.sim().misreads
     }
@@ -301,7 +301,7 @@ impl SimDisk {
         let mut sim = self.sim();
         (sim.ops, sim.reads, sim.trouble, sim.aimed, sim.misread) = (0, 0, None, None, None);
         (sim.crashed, sim.locked, sim.struck, sim.death) = (false, false, None, None);
-        sim.after_failure = 0;
+        (sim.after_failure, sim.misreads) = (0, 0);
         sim.failed_inodes.clear();
     }
 
