@@ -29,6 +29,15 @@ test: deps ## run every test: the workspace's, then those that need a program of
 	@$(MAKE) --no-print-directory test-tsan
 	@$(MAKE) --no-print-directory test-loom
 
+# Other seeds each day; what it finds is repeated with SEED=… make sim.
+test-sim: ## run only the simulation, a fixed number of histories
+	$(CARGO) test -p stampede-net --test sim -- --histories 4000
+
+# SEED= with nothing else tells that one history in full.
+sim: ## simulate the whole engine with faults, SECONDS=60 on all cores; SEED=… tells one history
+	$(CARGO) test --release -p stampede-net --test sim -- \
+		$(if $(SEED),--seed $(SEED) --histories 1,--seconds $(or $(SECONDS),60))
+
 # A browser under a loaded machine was seen to hang for good, which says nothing of the page:
 # the whole suite gets one more try, said aloud. What is wrong with the page fails twice.
 test-browser: deps ## run only the tests in a real browser

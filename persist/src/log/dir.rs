@@ -310,7 +310,7 @@ impl DataDir {
 
     fn repair(&self, found: &Recovered) -> io::Result<ControlFile> {
         remove_half_made(&*self.disk, &self.dir)?;
-        repair(&*self.disk, &self.dir, found)?;
+        repair(&*self.disk, &self.dir, self.control.log_id, found)?;
         let leftovers = list_segments(&*self.disk, &self.dir)?;
         for number in leftovers.into_iter().filter(|number| *number < self.control.first_segment) {
             self.disk.remove(&layout::segment_file(&self.dir, number))?;
