@@ -104,9 +104,13 @@ fuzz-minimise: fuzz-build ## put what was found into the corpora, and drop what 
 	@$(CARGO) run -q -p stampede-fuzz --bin fuzz-seeds $(TARGET)/fuzz/seeds
 	@$(FUZZ_DIR)/minimise $(FUZZ_BIN) $(TARGET)/fuzz/seeds $(TARGET)/fuzz/found $(FUZZ_TARGETS)
 
+# Programs that `--all-targets` passes over, since they are not run by `cargo test` alone.
+APART := browser disk mutants sim torture
 check: ## format and lints, as the gate wants them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p stampede-net --features planted $(APART:%=--test %) -- -D warnings
+	$(CARGO) clippy -p stampede-fuzz --features libfuzzer --bins -- -D warnings
 
 # Every bench of the workspace in its small mode, in a few minutes; the engine's own comes
 # last, because its table of figures and targets is what docs/BENCHMARKS.md records.

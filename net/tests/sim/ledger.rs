@@ -174,7 +174,9 @@ impl Desk {
     }
 
     fn unlock(&mut self) {
-        self.locked.drain(..).for_each(|item| self.database.lock_stock(item, false));
+        self.locked.drain(..).for_each(|item| {
+            self.database.lock_stock(item, false);
+        });
     }
 
     fn put_back(&mut self) -> Fault {

@@ -315,6 +315,10 @@ impl DataDir {
         for number in leftovers.into_iter().filter(|number| *number < self.control.first_segment) {
             self.disk.remove(&layout::segment_file(&self.dir, number))?;
         }
+        // A killed process may have left names that no power cut would spare: what is built upon
+        // from here on, and what the control file is about to know, has to be durable.
+        self.disk.sync_dir(&layout::log_dir(&self.dir))?;
+        self.disk.sync_dir(&layout::snapshot_dir(&self.dir))?;
         let control = ControlFile::open(&*self.disk, &self.dir, self.control)?;
         control.update(|control| {
             control.epoch += 1;
