@@ -73,7 +73,11 @@ impl Challenges {
     /// A new challenge; called by `core` alone.
     pub fn pose(&self, core: usize, claim: &Claim<'_>, now: UnixMillis) -> Posed {
         let until_ms = UnixMillis(now.0 + self.valid_ms);
-        let note = Note { from_ms: now, until_ms, serial: (core as u32, self.rings[core].get_or_init(|| OnceRing::new(RING_BITS)).issue()) };
+        let note = Note {
+            from_ms: now,
+            until_ms,
+            serial: (core as u32, self.rings[core].get_or_init(|| OnceRing::new(RING_BITS)).issue()),
+        };
         let (seed, sum) = self.sum(claim, &note);
         Posed {
             text: self.seal[0].seal(Purpose::Challenge, claim, &note),
@@ -87,7 +91,8 @@ impl Challenges {
     pub fn solves(&self, text: &str, answer: &str, claim: &Claim<'_>, now: UnixMillis) -> bool {
         let Some(note) = seal::open(&self.seal, Purpose::Challenge, text, claim, now) else { return false };
         let (core, serial) = note.serial;
-        let first = self.rings.get(core as usize).and_then(OnceLock::get).is_some_and(|ring| ring.take(serial));
+        let first =
+            self.rings.get(core as usize).and_then(OnceLock::get).is_some_and(|ring| ring.take(serial));
         first && self.is_right(text, answer, claim, &note)
     }
 
