@@ -89,7 +89,7 @@ fn a_right_log_verifies_and_can_be_inspected() {
     assert!(told.contains("right: "), "{told}");
     let (code, brief) = stampede(&["log", "inspect", path]);
     assert_eq!(code, Some(0), "{brief}");
-    assert!(brief.contains("format 1") && !brief.contains("order_placed"), "{brief}");
+    assert!(brief.contains("format 2") && !brief.contains("order_placed"), "{brief}");
     let (code, full) = stampede(&["log", "inspect", "--records", path]);
     assert_eq!(code, Some(0), "{full}");
     assert_eq!(full.matches("order_placed").count(), 3, "{full}");
