@@ -58,7 +58,7 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(any(test, loom))]
+#[cfg(any(test, loom, feature = "planted"))]
 extern crate std;
 
 pub mod admit;
@@ -74,6 +74,7 @@ pub mod item;
 mod items;
 pub mod limits;
 mod orders;
+pub mod planted;
 mod published;
 pub mod shard;
 mod slab;

@@ -6,6 +6,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::UnixMillis;
 
 /// Time read once and used for a batch.
@@ -27,6 +28,7 @@ pub struct SaleClock {
 impl SaleClock {
     /// Starts the clock, not before `last`: the latest time that any fact carries.
     pub fn start(last: UnixMillis) -> Self {
+        let last = if planted(Bug::ClockTurnsBack) { UnixMillis(0) } else { last };
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { base_ms: (wall.as_millis() as u64).max(last.0), anchor: Instant::now() }
     }

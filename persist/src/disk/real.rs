@@ -12,6 +12,8 @@ use std::path::Path;
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
+use stampede_core::planted::{Bug, planted};
+
 use super::buffer::{AlignedBuffer, is_aligned};
 use super::{Disk, DiskFile, DiskLock, LockError, OpenMode, SECTOR_BYTES};
 
@@ -138,6 +140,7 @@ impl RealFile {
                         "direct write ended inside a sector after {n} bytes"
                     )));
                 }
+                Ok(_) if planted(Bug::ShortWriteIgnored) => return Ok(true),
                 Ok(n) => done += n,
             }
         }

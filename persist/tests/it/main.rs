@@ -1,6 +1,7 @@
 //! Integration tests of the durable half: the log on simulated and real disks, the
 //! export on throw-away clusters. One binary; each module holds one subject.
 
+mod disk_short;
 mod export_bed;
 mod export_flow;
 mod export_outside;
