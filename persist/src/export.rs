@@ -15,7 +15,8 @@
 //!
 //! Where to read next: [`exporter`] for the loop, [`event`] for what it tells
 //! the engine and what the engine must answer, [`attach`] for when it refuses,
-//! [`schema`] for the tables, [`preheat`] for the way back.
+//! [`schema`] for the tables, [`preheat`] for the way back, [`store`] for what all of them
+//! ask of a database, [`postgres`] for how Postgres answers.
 
 mod asks;
 pub mod attach;
@@ -27,13 +28,14 @@ pub mod event;
 pub mod exporter;
 mod ledger;
 pub mod limits;
+mod orders;
+pub mod postgres;
 pub mod preheat;
 pub mod reconcile;
-mod rows;
 pub mod schema;
 mod settle;
 pub mod status;
-mod sweep;
+pub mod store;
 pub mod text;
 pub mod thread;
 mod write;
@@ -44,6 +46,7 @@ pub use database::{ConnectOptions, Database};
 pub use error::ExportError;
 pub use event::{Alarm, ExportEvent, ExportPort};
 pub use exporter::{Exporter, ExporterOptions, Step};
+pub use postgres::Postgres;
 pub use preheat::{PreheatError, PreheatReport, PreheatSink, preheat};
 pub use reconcile::{ItemRow, Reconciled, StateTotals, reconcile_read};
 pub use schema::{SCHEMA_VERSION, SchemaError, migrate};

@@ -8,9 +8,10 @@ use std::fmt;
 
 use stampede_core::types::Lsn;
 
-use super::database::{Database, Link};
+use super::database::Database;
 use super::error::ExportError;
 use super::schema::{self, SchemaError};
+use super::store::{Begin, Connect, CursorKey, Store};
 use crate::log::identity::LogId;
 
 /// The identity of a database: 16 random bytes, drawn when it was first migrated.
@@ -149,8 +150,8 @@ pub enum AttachError {
 ///
 /// # Errors
 /// See [`AttachError`]; the database is then as it was.
-pub fn attach(database: &mut Database, claim: &LogClaim) -> Result<Attached, AttachError> {
-    database.run(async |link| attach_over(link, claim).await).map_err(|failure| failure.into_error())
+pub fn attach<C: Connect>(database: &mut Database<C>, claim: &LogClaim) -> Result<Attached, AttachError> {
+    database.run(async |store| attach_over(store, claim).await).map_err(|failure| failure.into_error())
 }
 
 /// Why attaching failed: for good, or because of the connection.
@@ -190,36 +191,44 @@ impl From<AttachError> for AttachFailure {
     }
 }
 
-pub(super) async fn attach_over(link: &mut Link, claim: &LogClaim) -> Result<Attached, AttachFailure> {
-    schema::require_current(link).await?;
-    link.execute_batch("BEGIN").await?;
-    let done = attach_locked(link, claim).await;
-    let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    let ended = link.execute_batch(end).await;
+pub(super) async fn attach_over(store: &mut impl Store, claim: &LogClaim) -> Result<Attached, AttachFailure> {
+    schema::require_current(store).await?;
+    store.begin(Begin::Ordinary).await?;
+    let done = attach_locked(store, claim).await;
+    let ended = if done.is_ok() { store.commit().await } else { store.roll_back().await };
     let attached = done?;
     ended?;
     Ok(attached)
 }
 
-async fn attach_locked(link: &mut Link, claim: &LogClaim) -> Result<Attached, AttachFailure> {
+async fn attach_locked(store: &mut impl Store, claim: &LogClaim) -> Result<Attached, AttachFailure> {
     // Nobody else can attach between the look and the write; batches are not held up.
-    link.execute_batch("LOCK TABLE stampede_schema IN SHARE ROW EXCLUSIVE MODE").await?;
-    let database = identity(link).await?;
+    store.lock_attaching().await?;
+    let nameless = || ExportError::Other("stampede_schema holds no database identity".to_owned());
+    let database = store.identity().await?.ok_or_else(nameless)?;
     if let Some(expected) = claim.database.filter(|expected| *expected != database) {
         return Err(AttachError::OtherDatabase { expected, found: database }.into());
     }
-    let rows = link.query("SELECT log_id, epoch, lsn FROM stampede_cursor FOR UPDATE", &[]).await?;
-    let ours = claim.log_id.to_string();
-    let cursor = match rows.iter().find(|row| row.get::<_, &str>(0) == ours) {
-        Some(row) => take(claim, as_u64(row.get(1)), Lsn(as_u64(row.get(2))))?,
-        None if rows.is_empty() => Lsn::ZERO,
-        None => {
-            let (theirs, lsn) = (rows[0].get(0), Lsn(as_u64(rows[0].get(2))));
-            return Err(AttachError::OtherLog { ours: claim.log_id, theirs, lsn }.into());
-        }
+    let key = CursorKey { log_id: claim.log_id.to_string(), epoch: claim.epoch };
+    let rows = store.lock_cursors().await?;
+    let cursor = match rows.iter().find(|row| row.key.log_id == key.log_id) {
+        Some(row) => take(claim, row.key.epoch, row.lsn)?,
+        None => match rows.first() {
+            None => Lsn::ZERO,
+            Some(row) => {
+                let (theirs, lsn) = (row.key.log_id.clone(), row.lsn);
+                return Err(AttachError::OtherLog { ours: claim.log_id, theirs, lsn }.into());
+            }
+        },
     };
     check_range(claim, cursor)?;
-    write_cursor(link, claim, rows.is_empty()).await?;
+    if rows.is_empty() {
+        // Books of a log that is gone would be compared with rows that it no longer writes.
+        store.clear_books().await?;
+        store.make_cursor(&key).await?;
+    } else {
+        store.take_cursor(&key).await?;
+    }
     Ok(Attached { database, cursor })
 }
 
@@ -235,27 +244,6 @@ fn check_range(claim: &LogClaim, cursor: Lsn) -> Result<(), AttachError> {
         return Err(AttachError::Ahead { cursor, durable: claim.durable });
     }
     Ok(())
-}
-
-async fn write_cursor(link: &mut Link, claim: &LogClaim, first: bool) -> Result<(), ExportError> {
-    let (log_id, epoch) = (claim.log_id.to_string(), as_i64(claim.epoch));
-    if first {
-        // Books of a log that is gone would be compared with rows that it no longer writes.
-        link.execute_batch("DELETE FROM stampede_item").await?;
-        const NEW: &str = "INSERT INTO stampede_cursor (log_id, epoch, lsn) VALUES ($1, $2, 0)";
-        link.execute(NEW, &[&log_id, &epoch]).await?;
-    } else {
-        const TAKE: &str = "UPDATE stampede_cursor SET epoch = $2 WHERE log_id = $1 AND epoch < $2";
-        link.execute(TAKE, &[&log_id, &epoch]).await?;
-    }
-    Ok(())
-}
-
-async fn identity(link: &mut Link) -> Result<DatabaseId, ExportError> {
-    let rows = link.query("SELECT database_id FROM stampede_schema", &[]).await?;
-    rows.first()
-        .and_then(|row| DatabaseId::from_hex(row.get(0)))
-        .ok_or_else(|| ExportError::Other("stampede_schema holds no database identity".to_owned()))
 }
 
 /// Numbers of ours fit a signed column by far; a negative one there is nobody's.

@@ -36,12 +36,15 @@ pub(crate) struct OrderRow {
     pub(crate) payment_ref: Text,
 }
 
-/// Units moved between the piles of an item.
+/// Units on the piles of an item, or moved between them.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Piles {
-    pub(crate) count: i64,
-    pub(crate) held: i64,
-    pub(crate) sale: i64,
+pub struct Piles {
+    /// Available.
+    pub count: i64,
+    /// Set aside for orders that are to be paid.
+    pub held: i64,
+    /// Sold.
+    pub sale: i64,
 }
 
 impl Piles {

@@ -26,6 +26,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::ExportError;
 use super::limits::{CONNECT_WAIT_MAX, LOCK_WAIT_MAX};
+use super::postgres::Postgres;
+use super::store::Connect;
 
 /// How to reach the database.
 #[derive(Clone)]
@@ -92,31 +94,40 @@ fn target_of(config: &Config) -> String {
     format!("{host}:{port}/{database}")
 }
 
-/// A connection with its runtime, for the calls that are made outside the exporter's
+/// A connection with what drives its calls, for those that are made outside the exporter's
 /// thread: migrations, attaching, preheating, reading back.
 #[derive(Debug)]
-pub struct Database {
-    runner: Runner,
-    link: Link,
+pub struct Database<C: Connect = Postgres> {
+    way: C,
+    store: C::Store,
 }
 
 impl Database {
-    /// Connects.
+    /// Connects to Postgres.
     ///
     /// # Errors
     /// [`ExportError`] says what is wrong and what to do.
     pub fn connect(options: &ConnectOptions) -> Result<Self, ExportError> {
-        let runner = Runner::new(options.call_wait_max)?;
-        let link = runner.connect(options)?;
-        Ok(Self { runner, link })
+        Self::over(Postgres::new(options.clone())?)
+    }
+}
+
+impl<C: Connect> Database<C> {
+    /// Connects to any database.
+    ///
+    /// # Errors
+    /// [`ExportError`] says what is wrong and what to do.
+    pub fn over(mut way: C) -> Result<Self, ExportError> {
+        let store = way.connect()?;
+        Ok(Self { way, store })
     }
 
     /// Runs calls under one deadline.
     pub(super) fn run<T, E: From<ExportError>>(
         &mut self,
-        work: impl AsyncFnOnce(&mut Link) -> Result<T, E>,
+        work: impl AsyncFnOnce(&mut C::Store) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.runner.run(work(&mut self.link))
+        self.way.run(work(&mut self.store))
     }
 }
 
@@ -191,9 +202,9 @@ impl Runner {
     }
 }
 
-/// One connection and the statements prepared on it. Every method is one round trip.
+/// One connection to Postgres and the statements prepared on it.
 #[derive(Debug)]
-pub(super) struct Link {
+pub struct Link {
     client: Client,
     statements: HashMap<&'static str, Statement>,
     driver: JoinHandle<()>,

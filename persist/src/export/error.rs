@@ -88,11 +88,14 @@ impl ExportError {
         let Some(said) = error.as_db_error() else {
             return Self::Lost(chain(error));
         };
-        let text = match said.detail() {
+        let code = said.code();
+        // The detail of these is the whole row, times of change included: no two refusals of one
+        // row would read the same, and be known as the same.
+        let shows_row = matches!(*code, SqlState::CHECK_VIOLATION | SqlState::NOT_NULL_VIOLATION);
+        let text = match said.detail().filter(|_| !shows_row) {
             Some(detail) => format!("{} ({detail})", said.message()),
             None => said.message().to_owned(),
         };
-        let code = said.code();
         match (code, &code.code()[..2]) {
             (&SqlState::INSUFFICIENT_PRIVILEGE, _) => Self::LackingRights { reason: text },
             (&SqlState::LOCK_NOT_AVAILABLE, _) => Self::Locked(text),

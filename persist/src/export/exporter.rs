@@ -23,23 +23,26 @@ use super::asks::Asks;
 use super::attach::{AttachError, AttachFailure, Attached, DatabaseId, LogClaim, attach_over};
 use super::backoff::Backoff;
 use super::batch::Batch;
-use super::database::{ConnectOptions, Link, Runner};
+use super::database::ConnectOptions;
 use super::error::ExportError;
 use super::event::{Alarm, ExportEvent, ExportPort};
-use super::limits::{FACTS_PER_BATCH_MAX, LEDGERS_MAX, REFUSED_REST, STOCK_REST, SWEEP_PERIOD, SWEEP_SHARE};
+use super::ledger::Ledgers;
+use super::limits::{
+    FACTS_PER_BATCH_MAX, LEDGERS_MAX, REFUSED_REST, STOCK_REST, SWEEP_ITEMS_MAX, SWEEP_PERIOD, SWEEP_SHARE,
+};
+use super::postgres::Postgres;
 use super::schema::migrate_over;
-use super::settle::Ledgers;
 use super::status::ExportStatus;
-use super::sweep::{Swept, sweep};
-use super::write::{CursorKey, Manner, WriteError, Written, write};
+use super::store::{Connect, CursorKey, Store, Swept};
+use super::write::{Manner, WriteError, Written, write};
 use crate::feed::{FactFeed, FeedError};
 use crate::log::identity::LogId;
 
 /// What an exporter needs to know.
 #[derive(Clone, Debug)]
-pub struct ExporterOptions {
+pub struct ExporterOptions<T = ConnectOptions> {
     /// How to reach the database.
-    pub connect: ConnectOptions,
+    pub connect: T,
     /// The log that is exported.
     pub log_id: LogId,
     /// The epoch of this start.
@@ -57,8 +60,15 @@ pub struct ExporterOptions {
 impl ExporterOptions {
     /// Options for this log and this URL, everything else as usual.
     pub fn new(url: impl Into<String>, log_id: LogId, epoch: u64) -> Self {
+        Self::over(ConnectOptions::new(url), log_id, epoch)
+    }
+}
+
+impl<T> ExporterOptions<T> {
+    /// Options for this log and this way to a database, everything else as usual.
+    pub const fn over(connect: T, log_id: LogId, epoch: u64) -> Self {
         Self {
-            connect: ConnectOptions::new(url),
+            connect,
             log_id,
             epoch,
             database: None,
@@ -66,6 +76,21 @@ impl ExporterOptions {
             seed: epoch,
             facts_per_batch_max: FACTS_PER_BATCH_MAX,
         }
+    }
+
+    fn with_connect<U>(
+        self,
+        connect: impl FnOnce(T) -> Result<U, ExportError>,
+    ) -> Result<ExporterOptions<U>, ExportError> {
+        Ok(ExporterOptions {
+            connect: connect(self.connect)?,
+            log_id: self.log_id,
+            epoch: self.epoch,
+            database: self.database,
+            migrate: self.migrate,
+            seed: self.seed,
+            facts_per_batch_max: self.facts_per_batch_max,
+        })
     }
 }
 
@@ -85,13 +110,12 @@ pub enum Step {
 }
 
 /// The machine. See the module's text.
-pub struct Exporter {
-    options: ExporterOptions,
+pub struct Exporter<C: Connect = Postgres> {
+    options: ExporterOptions<C>,
     key: CursorKey,
     port: Box<dyn ExportPort>,
     status: Arc<ExportStatus>,
-    runner: Runner,
-    link: Option<Link>,
+    store: Option<C::Store>,
     feed: Option<Box<dyn FactFeed + Send>>,
     /// Up to where the database is known to be; `None` before the first attach.
     position: Option<Lsn>,
@@ -117,7 +141,7 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// An exporter that has not connected yet.
+    /// An exporter to Postgres that has not connected yet.
     ///
     /// # Errors
     /// [`ExportError::BadUrl`], or no memory for the runtime of its connection.
@@ -126,16 +150,26 @@ impl Exporter {
         port: Box<dyn ExportPort>,
         status: Arc<ExportStatus>,
     ) -> Result<Self, ExportError> {
-        options.connect.target()?;
-        let now = Instant::now();
-        Ok(Self {
+        Ok(Self::over(options.with_connect(Postgres::new)?, port, status))
+    }
+
+    /// What ends a step that waits for the database, and every later one.
+    pub(super) fn stopper(&self) -> watch::Sender<bool> {
+        self.options.connect.stopper()
+    }
+}
+
+impl<C: Connect> Exporter<C> {
+    /// An exporter to any database that has not connected yet.
+    pub fn over(options: ExporterOptions<C>, port: Box<dyn ExportPort>, status: Arc<ExportStatus>) -> Self {
+        let now = options.connect.now();
+        Self {
             key: CursorKey { log_id: options.log_id.to_string(), epoch: options.epoch },
-            runner: Runner::new(options.connect.call_wait_max)?,
             backoff: Backoff::new(options.seed),
             options,
             port,
             status,
-            link: None,
+            store: None,
             feed: None,
             position: None,
             barrier: Lsn::ZERO,
@@ -151,7 +185,7 @@ impl Exporter {
             next_sweep: now,
             retry_at: now,
             stopped: false,
-        })
+        }
     }
 
     /// Where it stands.
@@ -159,37 +193,36 @@ impl Exporter {
         Arc::clone(&self.status)
     }
 
-    /// What ends a step that waits for the database, and every later one.
-    pub(super) fn stopper(&self) -> watch::Sender<bool> {
-        self.runner.stopper()
-    }
-
     /// Does one thing: connects, or writes one batch, or finds nothing to do. Blocks for
     /// as long as the database takes, at most for `call_wait_max` per call.
     pub fn step(&mut self) -> Step {
-        if self.stopped || self.runner.stopping() {
+        if self.stopped || self.options.connect.stopping() {
             self.disconnect();
             return Step::Stopped;
         }
-        match &mut self.link {
+        match &self.store {
             None => self.step_down(),
             Some(_) => self.step_up(),
         }
     }
 
+    fn now(&self) -> Instant {
+        self.options.connect.now()
+    }
+
     fn step_down(&mut self) -> Step {
-        let now = Instant::now();
+        let now = self.now();
         if now < self.retry_at {
             return Step::Wait(self.retry_at - now);
         }
         match self.connect() {
-            Ok((link, attached)) => self.attached(link, attached),
+            Ok((store, attached)) => self.attached(store, attached),
             Err(AttachFailure::Refused(error)) => self.refuse(error),
             Err(AttachFailure::Database(error)) => self.fail(&error),
         }
     }
 
-    fn connect(&mut self) -> Result<(Link, Attached), AttachFailure> {
+    fn connect(&mut self) -> Result<(C::Store, Attached), AttachFailure> {
         let claim = LogClaim {
             log_id: self.options.log_id,
             epoch: self.options.epoch,
@@ -197,18 +230,18 @@ impl Exporter {
             durable: self.port.durable_lsn(),
             database: self.options.database,
         };
-        let mut link = self.runner.connect(&self.options.connect)?;
+        let mut store = self.options.connect.connect()?;
         let migrate = self.options.migrate;
-        let attached = self.runner.run(async {
+        let attached = self.options.connect.run(async {
             if migrate {
-                migrate_over(&mut link).await?;
+                migrate_over(&mut store).await?;
             }
-            attach_over(&mut link, &claim).await
+            attach_over(&mut store, &claim).await
         })?;
-        Ok((link, attached))
+        Ok((store, attached))
     }
 
-    fn attached(&mut self, link: Link, attached: Attached) -> Step {
+    fn attached(&mut self, store: C::Store, attached: Attached) -> Step {
         let confirmed = self.unconfirmed.take();
         match (self.position, confirmed) {
             (None, _) => self.begin(attached.cursor),
@@ -218,7 +251,7 @@ impl Exporter {
                 return self.refuse(AttachError::CursorMoved { left, found: attached.cursor });
             }
         }
-        self.link = Some(link);
+        self.store = Some(store);
         self.ledgers.clear();
         self.options.database = Some(attached.database);
         self.status.set_connected(true);
@@ -237,7 +270,7 @@ impl Exporter {
     }
 
     fn step_up(&mut self) -> Step {
-        let now = Instant::now();
+        let now = self.now();
         if now < self.retry_at {
             return Step::Wait(self.retry_at - now);
         }
@@ -285,18 +318,19 @@ impl Exporter {
     }
 
     fn sweep(&mut self, now: Instant) -> Result<(), Step> {
-        let link = self.link.as_mut().expect("only called while connected");
-        match self.runner.run(sweep(link)) {
+        let store = self.store.as_mut().expect("only called while connected");
+        match self.options.connect.run(store.sweep(SWEEP_ITEMS_MAX)) {
             Ok(swept) => {
                 for found in swept {
                     self.take_up(found, now);
                 }
-                let took = now.elapsed();
-                self.next_sweep = Instant::now() + SWEEP_PERIOD.max(took * SWEEP_SHARE);
+                let done_at = self.now();
+                let took = done_at.saturating_duration_since(now);
+                self.next_sweep = done_at + SWEEP_PERIOD.max(took * SWEEP_SHARE);
                 Ok(())
             }
             Err(ExportError::Locked(_)) => {
-                self.stock_rest_until = Some(Instant::now() + STOCK_REST);
+                self.stock_rest_until = Some(self.now() + STOCK_REST);
                 Ok(())
             }
             Err(error) => Err(self.fail(&error)),
@@ -341,13 +375,13 @@ impl Exporter {
         let resting: HashSet<ItemId> = self.refused.keys().copied().collect();
         let touch_stock = self.stock_may_be_touched(now);
         let manner = Manner { careful: self.careful, touch_stock, resting: &resting };
-        let link = self.link.as_mut().expect("only called while connected");
+        let store = self.store.as_mut().expect("only called while connected");
         let (key, batch, ledgers) = (&self.key, &self.batch, &mut self.ledgers);
         let unconfirmed = &mut self.unconfirmed;
-        let done = self.runner.run(async {
-            let written = write(link, key, batch, ledgers, manner).await?;
+        let done = self.options.connect.run(async {
+            let written = write(store, key, batch, ledgers, manner).await?;
             *unconfirmed = Some(written);
-            link.execute_batch("COMMIT").await.map_err(WriteError::Database)
+            store.commit().await.map_err(WriteError::Database)
         });
         match done {
             Ok(()) => {
@@ -371,8 +405,8 @@ impl Exporter {
         }
         // Postgres has answered: the transaction did not come about.
         self.unconfirmed = None;
-        let link = self.link.as_mut().expect("it has just answered");
-        if let Err(error) = self.runner.run(link.execute_batch("ROLLBACK")) {
+        let store = self.store.as_mut().expect("it has just answered");
+        if let Err(error) = self.options.connect.run(store.roll_back()) {
             return self.fail(&error);
         }
         match error {
@@ -393,7 +427,7 @@ impl Exporter {
 
     /// The batch is committed: moves on, and tells what it came to.
     fn deliver(&mut self, written: &Written) {
-        let now = Instant::now();
+        let now = self.now();
         let to = self.batch.to;
         if self.position.is_some_and(|before| before < self.barrier) && to >= self.barrier {
             // Questions held back until now: a sweep finds them.
@@ -484,7 +518,7 @@ impl Exporter {
 
     fn wait(&mut self) -> Step {
         let wait = self.backoff.next();
-        self.retry_at = Instant::now() + wait;
+        self.retry_at = self.now() + wait;
         Step::Wait(wait)
     }
 
@@ -503,7 +537,7 @@ impl Exporter {
     }
 
     fn disconnect(&mut self) {
-        self.link = None;
+        self.store = None;
         self.ledgers.clear();
         self.status.set_connected(false);
     }

@@ -8,28 +8,41 @@
 //!
 //! The protocol with the engine is in [`super::event`].
 
+use std::collections::HashMap;
+
+use stampede_core::types::ItemId;
+
 use super::batch::{ItemChange, Piles};
+
+/// Books by item. Right only as of the last commit: after a failure they are read anew.
+pub(super) type Ledgers = HashMap<ItemId, Ledger>;
 
 /// The numbers of a stock row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct StockRow {
-    pub(super) version: i64,
-    pub(super) piles: Piles,
+pub struct StockRow {
+    /// Grows by one with each write.
+    pub version: i64,
+    /// Units.
+    pub piles: Piles,
 }
 
 /// The books of one item, as of the cursor.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Ledger {
-    pub(super) name: String,
+pub struct Ledger {
+    /// The item's name.
+    pub name: String,
     /// What the facts say.
-    pub(super) facts: Piles,
+    pub facts: Piles,
     /// Units that others added to the row's count and the engine has not answered yet.
-    pub(super) outside: i64,
-    pub(super) paused: bool,
-    pub(super) closed: bool,
-    pub(super) ended: bool,
+    pub outside: i64,
+    /// The item is paused.
+    pub paused: bool,
+    /// It was closed for good.
+    pub closed: bool,
+    /// It has passed its end.
+    pub ended: bool,
     /// The stock row as it was last left; `None` = never written.
-    pub(super) row: Option<StockRow>,
+    pub row: Option<StockRow>,
 }
 
 /// What was found in a stock row that is not as we left it.
@@ -69,7 +82,7 @@ impl Ledger {
     }
 
     /// What the stock row should show.
-    pub(super) fn wanted(&self) -> Piles {
+    pub const fn wanted(&self) -> Piles {
         Piles { count: self.facts.count + self.outside, ..self.facts }
     }
 

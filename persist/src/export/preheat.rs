@@ -18,13 +18,12 @@ use stampede_core::limits::{
     IDEMPOTENCY_KEY_BYTES_MAX, PAYMENT_REF_BYTES_MAX, STOCK_MAX, SUBJECT_BYTES_MAX, UNIX_MILLIS_MAX,
 };
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
-use tokio_postgres::Row;
 
 use super::attach::Attached;
 use super::database::Database;
 use super::error::ExportError;
 use super::limits::{PREHEAT_PAGE_ITEMS, PREHEAT_PAGE_ORDERS};
-use super::settle::{item_of, number};
+use super::store::{Begin, Connect, OrderRecord, Piles, StockRecord, Store};
 use super::text;
 
 /// What the engine knows already, and where new facts go.
@@ -76,26 +75,24 @@ pub enum PreheatError {
 ///
 /// # Errors
 /// See [`PreheatError`].
-pub fn preheat(
-    database: &mut Database,
+pub fn preheat<C: Connect>(
+    database: &mut Database<C>,
     attached: &Attached,
     now: UnixMillis,
     sink: &mut dyn PreheatSink,
 ) -> Result<PreheatReport, PreheatError> {
-    database.run(async |link| -> Result<(), ExportError> {
-        link.execute_batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
-    })?;
+    database.run(async |store| store.begin(Begin::Snapshot).await)?;
     let mut preheating = Preheating { database, sink, now, report: PreheatReport::default(), muddled: None };
     let done = preheating.blocked(attached).and_then(|()| preheating.items());
     let report = preheating.report;
-    let ended = database.run(async |link| link.execute_batch("ROLLBACK").await);
+    let ended = database.run(async |store| store.roll_back().await);
     done?;
     ended?;
     Ok(report)
 }
 
-struct Preheating<'a> {
-    database: &'a mut Database,
+struct Preheating<'a, C: Connect> {
+    database: &'a mut Database<C>,
     sink: &'a mut dyn PreheatSink,
     now: UnixMillis,
     report: PreheatReport,
@@ -103,23 +100,21 @@ struct Preheating<'a> {
     muddled: Option<HashSet<i64>>,
 }
 
-impl Preheating<'_> {
+impl<C: Connect> Preheating<'_, C> {
     /// The blocklist. A database that this log was already exported to may be behind it, so
     /// there only rows count that somebody has written by hand.
     fn blocked(&mut self, attached: &Attached) -> Result<(), PreheatError> {
-        const PAGE: &str = "SELECT buyer FROM stampede_blocked WHERE buyer > $1 AND (lsn = 0 OR $2) \
-             ORDER BY buyer LIMIT $3";
         let fresh = attached.cursor == Lsn::ZERO;
         let mut last = String::new();
         loop {
-            let rows = self
+            let page = self
                 .database
-                .run(async |link| link.query(PAGE, &[&last, &fresh, &PREHEAT_PAGE_ORDERS]).await)?;
-            let Some(end) = rows.last() else { return Ok(()) };
-            last = end.get(0);
-            for row in &rows {
-                self.block(row.get(0))?;
+                .run(async |store| store.blocked_page(&last, fresh, PREHEAT_PAGE_ORDERS).await)?;
+            for buyer in &page {
+                self.block(buyer)?;
             }
+            let Some(end) = page.into_iter().next_back() else { return Ok(()) };
+            last = end;
         }
     }
 
@@ -140,38 +135,33 @@ impl Preheating<'_> {
     fn items(&mut self) -> Result<(), PreheatError> {
         let mut last = 0_i64;
         loop {
-            let rows =
-                self.database.run(async |link| link.query(ITEMS, &[&last, &PREHEAT_PAGE_ITEMS]).await)?;
-            let Some(end) = rows.last() else { return Ok(()) };
-            last = end.get(0);
+            let page = self.database.run(async |store| store.stock_page(last, PREHEAT_PAGE_ITEMS).await)?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last = end.id;
             let mut unknown = Vec::new();
-            for row in rows {
-                match item_of(row.get(0)) {
+            for row in page {
+                match u64::try_from(row.id).ok().and_then(ItemId::new) {
                     Some(item) if self.sink.knows_item(item) => {}
                     Some(item) => unknown.push((item, row)),
-                    None => self.leave(row.get(0), "the id is not 1 to 2147483647".to_owned()),
+                    None => self.leave(row.id, "the id is not 1 to 2147483647".to_owned()),
                 }
             }
             self.page(&unknown)?;
         }
     }
 
-    fn page(&mut self, unknown: &[(ItemId, Row)]) -> Result<(), PreheatError> {
+    fn page(&mut self, unknown: &[(ItemId, StockRecord)]) -> Result<(), PreheatError> {
         if unknown.is_empty() {
             return Ok(());
         }
-        let ids: Vec<i64> = unknown.iter().map(|(item, _)| number(item)).collect();
-        let with_orders: HashSet<i64> = self
-            .database
-            .run(async |link| link.query(WITH_ORDERS, &[&ids]).await)?
-            .iter()
-            .map(|row| row.get(0))
-            .collect();
+        let items: Vec<ItemId> = unknown.iter().map(|(item, _)| *item).collect();
+        let with_orders = self.database.run(async |store| store.items_with_orders(&items).await)?;
+        let with_orders: HashSet<ItemId> = with_orders.into_iter().collect();
         for (item, row) in unknown {
-            let has_orders = with_orders.contains(&number(item));
+            let has_orders = with_orders.contains(item);
             match self.judge(*item, row, has_orders)? {
                 Ok(stock) => self.hand_out(*item, &stock, has_orders)?,
-                Err(reason) => self.leave(number(item), reason),
+                Err(reason) => self.leave(row.id, reason),
             }
         }
         Ok(())
@@ -181,14 +171,14 @@ impl Preheating<'_> {
     fn judge(
         &mut self,
         item: ItemId,
-        row: &Row,
+        row: &StockRecord,
         has_orders: bool,
     ) -> Result<Result<StockSettings, String>, PreheatError> {
         let stock = match StockSettings::read(row) {
             Ok(stock) => stock,
             Err(reason) => return Ok(Err(reason)),
         };
-        if self.muddled()?.contains(&number(&item)) {
+        if self.muddled()?.contains(&row.id) {
             return Ok(Err("it has orders whose id is not sid * 2^32 + a number".to_owned()));
         }
         let (held, sale) = match self.sum_orders(item, has_orders)? {
@@ -262,17 +252,17 @@ impl Preheating<'_> {
 
     /// The next page of the item's orders, by id.
     fn orders(&mut self, item: ItemId, after: i64) -> Result<Vec<JudgedOrder>, PreheatError> {
-        let end = (number(&item) + 1) << 32;
-        let page = &PREHEAT_PAGE_ORDERS;
-        let rows = self.database.run(async |link| link.query(ORDERS, &[&after, &end, page]).await)?;
-        Ok(rows.iter().map(|row| (row.get(0), ImportedOrder::read(row))).collect())
+        let before = (i64::from(item.get()) + 1) << 32;
+        let page =
+            self.database.run(async |store| store.orders_page(after, before, PREHEAT_PAGE_ORDERS).await)?;
+        Ok(page.iter().map(|row| (row.id, ImportedOrder::read(row))).collect())
     }
 
     /// Orders whose id does not name their item make that item one to leave alone.
     fn muddled(&mut self) -> Result<&HashSet<i64>, PreheatError> {
         if self.muddled.is_none() {
-            let rows = self.database.run(async |link| link.query(MUDDLED, &[]).await)?;
-            self.muddled = Some(rows.iter().map(|row| row.get(0)).collect());
+            let muddled = self.database.run(async |store| store.muddled_items().await)?;
+            self.muddled = Some(muddled.into_iter().collect());
         }
         Ok(self.muddled.get_or_insert_default())
     }
@@ -290,22 +280,9 @@ impl Preheating<'_> {
     }
 }
 
-const ITEMS: &str = "SELECT id, name, count, held, sale, price_minor, currency, opens_at_ms, closes_at_ms, cap, \
-     payment, hold_ms, ticket, challenge, min_level, min_account_age_s, admit_per_s, paused, closed, ended \
-     FROM stock WHERE id > $1 ORDER BY id LIMIT $2";
-
-const WITH_ORDERS: &str = "SELECT w.id FROM unnest($1::bigint[]) AS w(id) \
-     WHERE EXISTS (SELECT FROM stock_order o WHERE o.id > w.id << 32 AND o.id < (w.id + 1) << 32)";
-
-const ORDERS: &str = "SELECT id, quantity, state, (extract(epoch FROM create_time) * 1000)::bigint, \
-     coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0), buyer, coalesce(idem_key, ''), \
-     coalesce(payment_ref, '') FROM stock_order WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3";
-
-const MUDDLED: &str = "SELECT DISTINCT sid FROM stock_order WHERE id >> 32 <> sid OR id & 4294967295 = 0";
-
 /// Just before the first id that an order of the item can have.
 fn first_order(item: ItemId) -> i64 {
-    number(&item) << 32
+    i64::from(item.get()) << 32
 }
 
 /// A row of `stock`, checked.
@@ -321,9 +298,8 @@ struct StockSettings {
 }
 
 impl StockSettings {
-    fn read(row: &Row) -> Result<Self, String> {
-        let name: String = row.get(1);
-        let (count, held, sale): (i64, i64, i64) = (row.get(2), row.get(3), row.get(4));
+    fn read(row: &StockRecord) -> Result<Self, String> {
+        let (name, Piles { count, held, sale }) = (row.name.clone(), row.piles);
         let granted = u64::try_from(i128::from(count) + i128::from(held) + i128::from(sale))
             .ok()
             .filter(|granted| *granted <= STOCK_MAX)
@@ -332,7 +308,7 @@ impl StockSettings {
         ItemSpec { name: &name, ..spec }
             .check()
             .map_err(|wrong| format!("{}: {}", wrong.field, wrong.reason))?;
-        let (paused, closed, ended) = (row.get(17), row.get(18), row.get(19));
+        let (paused, closed, ended) = (row.paused, row.closed, row.ended);
         Ok(Self { name, granted, held, sale, paused, closed, ended, spec })
     }
 
@@ -342,23 +318,21 @@ impl StockSettings {
 }
 
 /// The settings in a row, without the name.
-fn read_spec(row: &Row) -> Result<ItemSpec<'static>, String> {
-    let currency: &str = row.get(6);
-    let wide = |column: usize, name: &str| in_range::<u64>(row.get(column), name);
+fn read_spec(row: &StockRecord) -> Result<ItemSpec<'static>, String> {
     Ok(ItemSpec {
         name: "",
-        price_minor: wide(5, "price_minor")?,
-        currency: currency.as_bytes().try_into().map_err(|_| "currency: not three letters")?,
-        opens_at_ms: UnixMillis(wide(7, "opens_at_ms")?),
-        closes_at_ms: UnixMillis(wide(8, "closes_at_ms")?),
-        cap: in_range(row.get::<_, i32>(9).into(), "cap")?,
-        payment: Payment::from_name(row.get(10)).ok_or("payment: no such kind")?,
-        hold_ms: wide(11, "hold_ms")?,
-        ticket: TicketRule::from_name(row.get(12)).ok_or("ticket: no such rule")?,
-        challenge: ChallengeRule::from_name(row.get(13)).ok_or("challenge: no such rule")?,
-        min_level: in_range(row.get::<_, i32>(14).into(), "min_level")?,
-        min_account_age_s: in_range(row.get(15), "min_account_age_s")?,
-        admit_per_s: in_range(row.get(16), "admit_per_s")?,
+        price_minor: in_range(row.price_minor, "price_minor")?,
+        currency: row.currency.as_bytes().try_into().map_err(|_| "currency: not three letters")?,
+        opens_at_ms: UnixMillis(in_range(row.opens_at_ms, "opens_at_ms")?),
+        closes_at_ms: UnixMillis(in_range(row.closes_at_ms, "closes_at_ms")?),
+        cap: in_range(row.cap.into(), "cap")?,
+        payment: Payment::from_name(&row.payment).ok_or("payment: no such kind")?,
+        hold_ms: in_range(row.hold_ms, "hold_ms")?,
+        ticket: TicketRule::from_name(&row.ticket).ok_or("ticket: no such rule")?,
+        challenge: ChallengeRule::from_name(&row.challenge).ok_or("challenge: no such rule")?,
+        min_level: in_range(row.min_level.into(), "min_level")?,
+        min_account_age_s: in_range(row.min_account_age_s, "min_account_age_s")?,
+        admit_per_s: in_range(row.admit_per_s, "admit_per_s")?,
         draw_ms: 0,
     })
 }
@@ -383,18 +357,18 @@ struct ImportedOrder {
 }
 
 impl ImportedOrder {
-    fn read(row: &Row) -> Result<Self, String> {
-        let units: i32 = row.get(1);
-        let state: &str = row.get(2);
+    fn read(row: &OrderRecord) -> Result<Self, String> {
+        let (units, state) = (row.quantity, row.state.as_str());
         Ok(Self {
-            id: u64::try_from(row.get::<_, i64>(0)).ok().and_then(OrderId::from_u64).ok_or("no order id")?,
+            id: u64::try_from(row.id).ok().and_then(OrderId::from_u64).ok_or("no order id")?,
             quantity: u64::try_from(units).ok().and_then(Quantity::new).ok_or("quantity out of range")?,
             state: OrderState::from_name(state).ok_or_else(|| format!("no such state: {state}"))?,
-            created_at_ms: moment(row.get(3))?,
-            pay_by_ms: moment(row.get(4))?,
-            subject: subject_of(row.get(5)).ok_or("the buyer is not 1 to 64 bytes")?,
-            key: bytes_of(row.get(6), IDEMPOTENCY_KEY_BYTES_MAX).ok_or("the idempotency key is too long")?,
-            payment_ref: bytes_of(row.get(7), PAYMENT_REF_BYTES_MAX)
+            created_at_ms: moment(row.create_time_ms)?,
+            pay_by_ms: moment(row.pay_by_ms)?,
+            subject: subject_of(&row.buyer).ok_or("the buyer is not 1 to 64 bytes")?,
+            key: bytes_of(&row.idem_key, IDEMPOTENCY_KEY_BYTES_MAX)
+                .ok_or("the idempotency key is too long")?,
+            payment_ref: bytes_of(&row.payment_ref, PAYMENT_REF_BYTES_MAX)
                 .ok_or("the payment reference is too long")?,
         })
     }

@@ -9,7 +9,6 @@ use stampede_core::types::{ItemId, Lsn};
 use super::attach::as_u64;
 use super::database::{Database, Link};
 use super::error::ExportError;
-use super::settle::item_of;
 use crate::log::identity::LogId;
 
 /// Orders of one state, and their units.
@@ -118,4 +117,8 @@ impl Reconciled {
             None => self.orders_astray += totals.orders,
         }
     }
+}
+
+fn item_of(number: i64) -> Option<ItemId> {
+    u64::try_from(number).ok().and_then(ItemId::new)
 }

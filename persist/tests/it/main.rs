@@ -7,7 +7,11 @@ mod export_flow;
 mod export_outside;
 mod export_preheat;
 mod export_refuse;
+mod export_sale;
+mod export_shop;
+mod export_sim;
 mod export_tls;
+mod export_twins;
 mod log_codec;
 mod log_crash;
 mod log_damage;
@@ -18,3 +22,5 @@ mod log_sale;
 mod log_sim;
 mod log_space;
 mod log_tail;
+#[path = "../common/sim_database.rs"]
+mod sim_database;

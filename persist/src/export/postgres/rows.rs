@@ -6,7 +6,7 @@
 
 use stampede_core::types::UnixMillis;
 
-use super::batch::{Batch, OrderRow, Text};
+use super::super::store::{Order, Orders};
 
 /// The columns in the order in which [`copy_row`] writes them.
 pub(super) const COPY_SQL: &str = "COPY stock_order (id, sid, name, buyer, quantity, state, create_time, pay_by, \
@@ -21,24 +21,24 @@ const COLUMNS: i16 = 12;
 /// Postgres counts from 2000-01-01, in microseconds.
 const EPOCH_2000_MS: i64 = 946_684_800_000;
 
-/// Appends one row; `name` is the name of its item.
-pub(super) fn copy_row(buffer: &mut Vec<u8>, batch: &Batch, row: &OrderRow, name: &str) {
+/// Appends one row.
+pub(super) fn copy_row(buffer: &mut Vec<u8>, order: &Order<'_>) {
     buffer.extend_from_slice(&COLUMNS.to_be_bytes());
-    put_i64(buffer, row.id.get().cast_signed());
-    put_i64(buffer, i64::from(row.id.item().get()));
-    put_bytes(buffer, Some(name.as_bytes()).filter(|name| !name.is_empty()));
-    put_bytes(buffer, Some(batch.bytes(row.buyer)));
-    put_i32(buffer, row.quantity.cast_signed());
-    put_bytes(buffer, Some(row.state.name().as_bytes()));
-    put_i64(buffer, micros(row.created_at_ms));
-    match row.pay_by_ms {
-        UnixMillis(0) => put_bytes(buffer, None),
-        at => put_i64(buffer, micros(at)),
+    put_i64(buffer, order.id.get().cast_signed());
+    put_i64(buffer, i64::from(order.id.item().get()));
+    put_bytes(buffer, order.name.map(str::as_bytes));
+    put_bytes(buffer, Some(order.buyer));
+    put_i32(buffer, order.quantity.cast_signed());
+    put_bytes(buffer, Some(order.state.name().as_bytes()));
+    put_i64(buffer, micros(order.created_at_ms));
+    match order.pay_by_ms {
+        None => put_bytes(buffer, None),
+        Some(at) => put_i64(buffer, micros(at)),
     }
-    put_i64(buffer, micros(row.updated_at_ms));
-    put_bytes(buffer, row.payment_ref.some().map(|text| batch.bytes(text)));
-    put_bytes(buffer, row.key.some().map(|text| batch.bytes(text)));
-    put_i64(buffer, row.lsn.0.cast_signed());
+    put_i64(buffer, micros(order.updated_at_ms));
+    put_bytes(buffer, order.payment_ref);
+    put_bytes(buffer, order.key);
+    put_i64(buffer, order.lsn.0.cast_signed());
 }
 
 fn micros(at: UnixMillis) -> i64 {
@@ -82,23 +82,22 @@ pub(super) struct OrderArrays<'a> {
 }
 
 impl<'a> OrderArrays<'a> {
-    /// The rows; `name_of` gives the name of a row's item.
-    pub(super) fn of(batch: &'a Batch, rows: &[OrderRow], name_of: impl Fn(&OrderRow) -> &'a str) -> Self {
+    pub(super) fn of(orders: Orders<'a>) -> Self {
         let mut arrays = Self::default();
-        let text = |text: Text| text.some().map(|text| batch.str(text));
-        for row in rows {
-            arrays.id.push(row.id.get().cast_signed());
-            arrays.sid.push(i64::from(row.id.item().get()));
-            arrays.name.push(Some(name_of(row)).filter(|name| !name.is_empty()));
-            arrays.buyer.push(batch.str(row.buyer));
-            arrays.quantity.push(row.quantity.cast_signed());
-            arrays.state.push(row.state.name());
-            arrays.created_at_ms.push(row.created_at_ms.0.cast_signed());
-            arrays.pay_by_ms.push((row.pay_by_ms.0 > 0).then_some(row.pay_by_ms.0.cast_signed()));
-            arrays.updated_at_ms.push(row.updated_at_ms.0.cast_signed());
-            arrays.payment_ref.push(text(row.payment_ref));
-            arrays.key.push(text(row.key));
-            arrays.lsn.push(row.lsn.0.cast_signed());
+        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).expect("a batch holds escaped text only");
+        for order in orders {
+            arrays.id.push(order.id.get().cast_signed());
+            arrays.sid.push(i64::from(order.id.item().get()));
+            arrays.name.push(order.name);
+            arrays.buyer.push(text(order.buyer));
+            arrays.quantity.push(order.quantity.cast_signed());
+            arrays.state.push(order.state.name());
+            arrays.created_at_ms.push(order.created_at_ms.0.cast_signed());
+            arrays.pay_by_ms.push(order.pay_by_ms.map(|at| at.0.cast_signed()));
+            arrays.updated_at_ms.push(order.updated_at_ms.0.cast_signed());
+            arrays.payment_ref.push(order.payment_ref.map(text));
+            arrays.key.push(order.key.map(text));
+            arrays.lsn.push(order.lsn.0.cast_signed());
         }
         arrays
     }

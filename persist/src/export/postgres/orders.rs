@@ -1,0 +1,121 @@
+//! Orders and the blocklist: binary COPY for many, arrays for few, and what was refused.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use stampede_core::types::OrderId;
+use tokio_postgres::Row;
+
+use super::super::attach::{as_i64, as_u64};
+use super::super::database::{Link, Params};
+use super::super::error::ExportError;
+use super::super::limits::COPY_CHUNK_BYTES;
+use super::super::store::{BlockedBuyer, Orders, SetAside};
+use super::rows::{COPY_HEADER, COPY_SQL, COPY_TRAILER, OrderArrays, copy_row};
+
+pub(super) async fn copy(link: &mut Link, orders: Orders<'_>) -> Result<(), ExportError> {
+    let lost = |error: tokio_postgres::Error| ExportError::of(&error);
+    let statement = link.prepared(COPY_SQL).await?;
+    let mut sink = pin!(link.client().copy_in::<_, Bytes>(&statement).await.map_err(lost)?);
+    let mut buffer = Vec::with_capacity(COPY_CHUNK_BYTES + 1024);
+    buffer.extend_from_slice(COPY_HEADER);
+    for order in orders {
+        copy_row(&mut buffer, &order);
+        if buffer.len() >= COPY_CHUNK_BYTES {
+            let next = Vec::with_capacity(COPY_CHUNK_BYTES + 1024);
+            sink.send(Bytes::from(std::mem::replace(&mut buffer, next))).await.map_err(lost)?;
+        }
+    }
+    buffer.extend_from_slice(COPY_TRAILER);
+    sink.send(Bytes::from(buffer)).await.map_err(lost)?;
+    sink.as_mut().finish().await.map_err(lost)?;
+    Ok(())
+}
+
+pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
+    const INSERT: &str = "
+WITH put AS (
+    INSERT INTO stock_order (id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref,
+        idem_key, lsn)
+    SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created_at_ms / 1000.0),
+        to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
+        $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[])
+        AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn)
+    ON CONFLICT (id) DO UPDATE SET sid = excluded.sid, name = excluded.name, buyer = excluded.buyer,
+        quantity = excluded.quantity, state = excluded.state, create_time = excluded.create_time,
+        pay_by = excluded.pay_by, update_time = excluded.update_time, payment_ref = excluded.payment_ref,
+        idem_key = excluded.idem_key, lsn = excluded.lsn
+    RETURNING id, xmax::text <> '0' AS replaced
+)
+SELECT id FROM put WHERE replaced";
+    let a = OrderArrays::of(orders);
+    let params: Params<'_> = &[
+        &a.id,
+        &a.sid,
+        &a.name,
+        &a.buyer,
+        &a.quantity,
+        &a.state,
+        &a.created_at_ms,
+        &a.pay_by_ms,
+        &a.updated_at_ms,
+        &a.payment_ref,
+        &a.key,
+        &a.lsn,
+    ];
+    let replaced = link.query(INSERT, params).await?;
+    Ok(order_ids(&replaced))
+}
+
+pub(super) async fn update(link: &mut Link, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
+    const UPDATE: &str = "
+UPDATE stock_order o SET state = w.state, update_time = to_timestamp(w.updated_at_ms / 1000.0),
+    payment_ref = coalesce(w.payment_ref, o.payment_ref), lsn = w.lsn,
+    pay_by = coalesce(to_timestamp(w.pay_by_ms / 1000.0), o.pay_by)
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[])
+    AS w(id, state, updated_at_ms, payment_ref, lsn, pay_by_ms)
+WHERE o.id = w.id";
+    const MISSING: &str = "SELECT w.id FROM unnest($1::bigint[]) AS w(id) \
+         WHERE NOT EXISTS (SELECT FROM stock_order o WHERE o.id = w.id)";
+    let a = OrderArrays::of(orders);
+    let params: Params<'_> = &[&a.id, &a.state, &a.updated_at_ms, &a.payment_ref, &a.lsn, &a.pay_by_ms];
+    if link.execute(UPDATE, params).await? == orders.len() as u64 {
+        return Ok(Vec::new());
+    }
+    Ok(order_ids(&link.query(MISSING, &[&a.id]).await?))
+}
+
+fn order_ids(rows: &[Row]) -> Vec<OrderId> {
+    rows.iter().filter_map(|row| OrderId::from_u64(as_u64(row.get(0)))).collect()
+}
+
+pub(super) async fn block(link: &mut Link, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError> {
+    const BLOCK: &str = "INSERT INTO stampede_blocked (buyer, actor, since, lsn) \
+         SELECT w.buyer, w.actor, to_timestamp(w.at_ms / 1000.0), w.lsn \
+         FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS w(buyer, actor, at_ms, lsn) \
+         ON CONFLICT (buyer) DO UPDATE SET actor = excluded.actor, since = excluded.since, lsn = excluded.lsn";
+    let buyer: Vec<&str> = buyers.iter().map(|row| row.buyer).collect();
+    let actor: Vec<&str> = buyers.iter().map(|row| row.actor).collect();
+    let at_ms: Vec<i64> = buyers.iter().map(|row| as_i64(row.since_ms.0)).collect();
+    let lsn: Vec<i64> = buyers.iter().map(|row| as_i64(row.lsn.0)).collect();
+    link.execute(BLOCK, &[&buyer, &actor, &at_ms, &lsn]).await.map(drop)
+}
+
+pub(super) async fn unblock(link: &mut Link, buyers: &[&str]) -> Result<(), ExportError> {
+    link.execute("DELETE FROM stampede_blocked WHERE buyer = ANY($1)", &[&buyers]).await.map(drop)
+}
+
+pub(super) async fn set_aside(link: &mut Link, rows: &[SetAside]) -> Result<(), ExportError> {
+    const ASIDE: &str = "INSERT INTO stampede_set_aside (lsn, kind, what, reason) \
+         SELECT w.lsn, w.kind, w.what, w.reason \
+         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS w(lsn, kind, what, reason) \
+         WHERE w.kind <> 'stock' OR NOT EXISTS (SELECT FROM stampede_set_aside s \
+             WHERE s.kind = 'stock' AND s.what = w.what AND s.reason = w.reason)";
+    let lsn: Vec<i64> = rows.iter().map(|row| as_i64(row.lsn.0)).collect();
+    let kind: Vec<&str> = rows.iter().map(|row| row.kind).collect();
+    let what: Vec<&str> = rows.iter().map(|row| row.what.as_str()).collect();
+    let reason: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
+    link.execute(ASIDE, &[&lsn, &kind, &what, &reason]).await.map(drop)
+}

@@ -1,0 +1,275 @@
+//! What the export asks of a database, in its own words: the seam under its logic.
+//!
+//! The logic (batches, books, attaching, preheating) decides; a [`Store`] reads and writes
+//! rows and decides nothing. The product's store is [`super::postgres`]; the tests have one
+//! in memory, so that the same machine runs there without a server, a thread or a timer.
+//! No SQL and no client of a database may be named on this side of it.
+
+use std::future::Future;
+use std::time::Instant;
+
+use stampede_core::item::ItemSpec;
+use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
+
+use super::attach::DatabaseId;
+pub use super::batch::Piles;
+use super::error::ExportError;
+pub use super::ledger::{Ledger, StockRow};
+pub use super::orders::{Order, Orders, OrdersIter};
+
+/// How to come to a database, and what the export needs of the world besides: the time, the
+/// word to stop, and something that waits for an answer.
+pub trait Connect {
+    /// A connection.
+    type Store: Store;
+
+    /// The monotonic time. It alone decides when something is tried again.
+    fn now(&self) -> Instant;
+
+    /// Whether the exporter was told to stop.
+    fn stopping(&self) -> bool;
+
+    /// Makes a connection. Blocks, with a limit of its own.
+    ///
+    /// # Errors
+    /// [`ExportError`] says what is wrong and what to do.
+    fn connect(&mut self) -> Result<Self::Store, ExportError>;
+
+    /// Drives calls to their end, within one time limit for all of them.
+    ///
+    /// # Errors
+    /// The work's own, [`ExportError::Stalled`] past the limit, [`ExportError::Stopping`] on a
+    /// stop. After the latter two the connection is in an unknown state and has to be dropped.
+    fn run<T, E: From<ExportError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E>;
+}
+
+/// How a transaction begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Begin {
+    /// To write, and to see what others have committed by the time of each call.
+    Ordinary,
+    /// The same; whatever the database would only check at the commit is checked at each call,
+    /// so that a refusal names its row.
+    Careful,
+    /// To read, everything as of one moment.
+    Snapshot,
+}
+
+/// Whose cursor it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CursorKey {
+    /// The log, in hexadecimal digits.
+    pub log_id: String,
+    /// The epoch of the process that may write.
+    pub epoch: u64,
+}
+
+/// A row of `stampede_cursor`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CursorRow {
+    /// Whose.
+    pub key: CursorKey,
+    /// The last exported LSN.
+    pub lsn: Lsn,
+}
+
+/// A buyer who may not buy, for `stampede_blocked`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlockedBuyer<'a> {
+    /// The subject as text, see [`super::text`].
+    pub buyer: &'a str,
+    /// Who said so.
+    pub actor: &'a str,
+    /// Since when.
+    pub since_ms: UnixMillis,
+    /// The fact.
+    pub lsn: Lsn,
+}
+
+/// A row that was refused for its own sake, for `stampede_set_aside`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetAside {
+    /// The fact that made the row.
+    pub lsn: Lsn,
+    /// `order`, `order_move` or `stock`.
+    pub kind: &'static str,
+    /// The row, as text.
+    pub what: String,
+    /// What the database said.
+    pub reason: String,
+    /// For a stock row: its item.
+    pub item: Option<ItemId>,
+}
+
+/// An item that a sweep brought up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Swept {
+    /// Which.
+    pub item: ItemId,
+    /// Its row is not as it was left, or not as it should be.
+    pub dirty: bool,
+    /// What the engine has not answered yet.
+    pub outside: i64,
+    /// The version at which its row was left; 0 = never written.
+    pub row_version: i64,
+    /// Why it has to stop, if the engine has not confirmed that yet.
+    pub pause_reason: Option<String>,
+}
+
+/// A whole row of `stock`, as anybody may have written it: nothing is checked yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "named after the columns, which the migration describes")]
+pub struct StockRecord {
+    pub id: i64,
+    pub name: String,
+    pub piles: Piles,
+    pub price_minor: i64,
+    pub currency: String,
+    pub opens_at_ms: i64,
+    pub closes_at_ms: i64,
+    pub cap: i32,
+    pub payment: String,
+    pub hold_ms: i64,
+    pub ticket: String,
+    pub challenge: String,
+    pub min_level: i32,
+    pub min_account_age_s: i64,
+    pub admit_per_s: i64,
+    pub paused: bool,
+    pub closed: bool,
+    pub ended: bool,
+}
+
+/// What preheating reads of a row of `stock_order`: nothing is checked yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "named after the columns, which the migration describes")]
+pub struct OrderRecord {
+    pub id: i64,
+    pub quantity: i32,
+    pub state: String,
+    /// Milliseconds since 1970, like every time here.
+    pub create_time_ms: i64,
+    /// 0 = none.
+    pub pay_by_ms: i64,
+    pub buyer: String,
+    /// Empty = none, as below.
+    pub idem_key: String,
+    pub payment_ref: String,
+}
+
+/// One connection to a database. Each method is one call to it.
+///
+/// After [`ExportError::RowRefused`], [`ExportError::Locked`] or [`ExportError::Conflict`] in a
+/// transaction only a rollback, whole or to the savepoint, may follow. After any other error
+/// the connection is of no more use; what it had not committed is void. Whether a commit that
+/// was not answered came about, only the cursor tells.
+#[expect(async_fn_in_trait, reason = "driven where it is made, by Connect::run; nothing has to be sent")]
+pub trait Store {
+    /// Begins a transaction.
+    async fn begin(&mut self, how: Begin) -> Result<(), ExportError>;
+    /// Commits it: everything in it is there, or nothing.
+    async fn commit(&mut self) -> Result<(), ExportError>;
+    /// Ends it without a trace.
+    async fn roll_back(&mut self) -> Result<(), ExportError>;
+    /// Sets the one savepoint. Savepoints are not nested.
+    async fn savepoint(&mut self) -> Result<(), ExportError>;
+    /// Drops the savepoint; what was done since stays.
+    async fn release_savepoint(&mut self) -> Result<(), ExportError>;
+    /// Undoes what was done since the savepoint, and drops it.
+    async fn roll_back_to_savepoint(&mut self) -> Result<(), ExportError>;
+
+    /// The version of the tables; 0 = there are none.
+    async fn schema_version(&mut self) -> Result<i32, ExportError>;
+    /// Waits until nobody else is migrating, and keeps others from it until the end of the transaction.
+    async fn lock_migrations(&mut self) -> Result<(), ExportError>;
+    /// The name of a table that is there although none of ours is.
+    async fn table_in_the_way(&mut self) -> Result<Option<String>, ExportError>;
+    /// Makes the row that says which version the tables have, and draws the database's identity.
+    async fn make_identity(&mut self) -> Result<(), ExportError>;
+    /// Brings the tables from version `from` to the next; the row still says `from` then.
+    async fn migrate_step(&mut self, from: i32) -> Result<(), ExportError>;
+    /// Notes the version of the tables.
+    async fn set_schema_version(&mut self, version: i32) -> Result<(), ExportError>;
+
+    /// Keeps others from attaching until the end of the transaction. Batches are not held up.
+    async fn lock_attaching(&mut self) -> Result<(), ExportError>;
+    /// Which database this is; `None` = the row is gone.
+    async fn identity(&mut self) -> Result<Option<DatabaseId>, ExportError>;
+    /// All cursors by log, locked until the end of the transaction.
+    async fn lock_cursors(&mut self) -> Result<Vec<CursorRow>, ExportError>;
+    /// Empties the books of all items.
+    async fn clear_books(&mut self) -> Result<(), ExportError>;
+    /// Makes a cursor at [`Lsn::ZERO`].
+    async fn make_cursor(&mut self, key: &CursorKey) -> Result<(), ExportError>;
+    /// Raises the epoch of the log's cursor to that of the key.
+    async fn take_cursor(&mut self, key: &CursorKey) -> Result<(), ExportError>;
+    /// Moves the cursor; `false` = it is not at `from`, or not of this epoch, and nothing moved.
+    async fn move_cursor(&mut self, key: &CursorKey, from: Lsn, to: Lsn) -> Result<bool, ExportError>;
+
+    /// The books of those of these items that have any, in any order.
+    async fn load_books(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, Ledger)>, ExportError>;
+    /// Notes the settings of items; one without books gets empty ones.
+    async fn put_specs(&mut self, specs: &[(ItemId, ItemSpec<'_>)]) -> Result<(), ExportError>;
+    /// Makes books out of the stock rows of those of these items that have a row and no books.
+    async fn recover_books(&mut self, items: &[ItemId]) -> Result<(), ExportError>;
+    /// The stock rows of those of these items that have one, in any order.
+    async fn stock_rows(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, StockRow)>, ExportError>;
+    /// The same, locked until the end of the transaction, without those that others hold locked.
+    async fn lock_stock_rows(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, StockRow)>, ExportError>;
+    /// Enters the books of items, and writes, with the next version, the stock row of each that
+    /// is still as the books left it and that nobody holds locked. Returns, for each item that has
+    /// books, in any order, the version written, or `None` if its row was left out.
+    async fn settle(
+        &mut self,
+        books: &[(ItemId, &Ledger)],
+    ) -> Result<Vec<(ItemId, Option<i64>)>, ExportError>;
+    /// Enters the books of items and leaves their stock rows alone.
+    async fn enter_books(&mut self, books: &[(ItemId, &Ledger)]) -> Result<(), ExportError>;
+    /// Makes the stock rows of items out of their books and enters them as left, where there is
+    /// none yet. Returns the version of each row made, in any order.
+    async fn make_stock_rows(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, i64)>, ExportError>;
+    /// Notes why items have to stop until the engine has confirmed it; each item at most once.
+    async fn note_pauses(&mut self, reasons: &[(ItemId, &str)]) -> Result<(), ExportError>;
+    /// The engine has switched these items.
+    async fn clear_pauses(&mut self, items: &[ItemId]) -> Result<(), ExportError>;
+
+    /// Writes many new orders fast; one that is there already is refused.
+    async fn copy_orders(&mut self, orders: Orders<'_>) -> Result<(), ExportError>;
+    /// Writes new orders; one that is there already is replaced. Returns those that were, in any order.
+    async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
+    /// Writes state, time of change, deadline and payment reference (where there is one) of orders.
+    /// Returns those that are not there, in any order.
+    async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
+    /// Enters buyers in the blocklist, anew where they are in it.
+    async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError>;
+    /// Strikes buyers, given as text, off the blocklist.
+    async fn unblock(&mut self, buyers: &[&str]) -> Result<(), ExportError>;
+    /// Keeps rows that were refused; a stock row that is kept with the same reason is not kept again.
+    async fn set_aside(&mut self, rows: &[SetAside]) -> Result<(), ExportError>;
+
+    /// At most `items_max` items whose row is not as it was left or not as the books say, that
+    /// have a difference without an answer, or a reason to stop: the first of these first, by item.
+    async fn sweep(&mut self, items_max: i64) -> Result<Vec<Swept>, ExportError>;
+
+    /// Blocked buyers as text after this one, in the database's own order; without `all` only those
+    /// that no engine has written.
+    async fn blocked_page(
+        &mut self,
+        after: &str,
+        all: bool,
+        buyers_max: i64,
+    ) -> Result<Vec<String>, ExportError>;
+    /// Rows of `stock` after this id, by id.
+    async fn stock_page(&mut self, after: i64, rows_max: i64) -> Result<Vec<StockRecord>, ExportError>;
+    /// Those of these items that have orders.
+    async fn items_with_orders(&mut self, items: &[ItemId]) -> Result<Vec<ItemId>, ExportError>;
+    /// Orders between these two ids, both excluded, by id.
+    async fn orders_page(
+        &mut self,
+        after: i64,
+        before: i64,
+        rows_max: i64,
+    ) -> Result<Vec<OrderRecord>, ExportError>;
+    /// Ids of items with orders whose own id is not one of that item's.
+    async fn muddled_items(&mut self) -> Result<Vec<i64>, ExportError>;
+}

@@ -1,0 +1,318 @@
+//! The exporter over the simulated database: what no real server can be made to do on cue.
+//! Every death, every lost answer, at every call of a transaction; then the rows must be
+//! what the facts come to, once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
+use stampede_core::item::OrderState;
+use stampede_core::types::UnixMillis;
+use stampede_persist::export::{Alarm, ExportStatus, Exporter, ExporterOptions, Step};
+
+use crate::export_bed::{FakeEngine, LOG, Rows, created, item, model, moved, order, sales};
+use crate::sim_database::{Call, Fault, Refusal, Rule, SimDatabase, StockLine, Tables, at_nth};
+
+fn exporter(engine: &FakeEngine, database: &SimDatabase, epoch: u64) -> Exporter<SimDatabase> {
+    let options = ExporterOptions::over(database.clone(), LOG, epoch);
+    engine.0.lock().expect("lock").exported = Default::default();
+    Exporter::over(options, Box::new(engine.clone()), Arc::new(ExportStatus::default()))
+}
+
+/// Steps, letting time pass where the exporter waits, until everything is exported and the
+/// last look found nothing.
+#[track_caller]
+fn drain(exporter: &mut Exporter<SimDatabase>, engine: &FakeEngine, database: &SimDatabase) {
+    for _ in 0..10_000 {
+        match exporter.step() {
+            Step::Idle if engine.exported() == engine.durable() => return,
+            Step::Idle => database.advance(Duration::from_millis(10)),
+            Step::Wait(wait) => database.advance(wait),
+            Step::Exported(_) | Step::Again => {}
+            Step::Stopped => panic!("stopped: {}", engine.said()),
+        }
+    }
+    panic!("not drained: {}", engine.said());
+}
+
+#[track_caller]
+fn until_stopped(exporter: &mut Exporter<SimDatabase>, database: &SimDatabase) {
+    for _ in 0..100 {
+        if exporter.step() == Step::Stopped {
+            return;
+        }
+        database.advance(Duration::from_secs(1));
+    }
+    panic!("it goes on");
+}
+
+/// Steps until the planned fault has come about, or everything is exported without.
+#[track_caller]
+fn until_fault(exporter: &mut Exporter<SimDatabase>, engine: &FakeEngine, database: &SimDatabase) {
+    for _ in 0..1_000 {
+        if !database.counts().injected().is_empty() || engine.exported() == engine.durable() {
+            return;
+        }
+        if let Step::Wait(wait) = exporter.step() {
+            database.advance(wait);
+        }
+    }
+    panic!("neither the fault nor the end: {}", engine.said());
+}
+
+/// The rows in the form of the model.
+fn rows(tables: &Tables) -> Rows {
+    let mut rows = Rows::default();
+    for (id, line) in &tables.stock {
+        let piles = line.row.piles;
+        rows.stock.insert(*id, (piles.count, piles.held, piles.sale));
+    }
+    for (id, line) in &tables.orders {
+        let row = line.record.clone();
+        let line = (row.quantity, row.state, row.buyer, row.payment_ref, row.idem_key, row.pay_by_ms);
+        rows.orders.insert(*id, line);
+    }
+    rows.blocked = tables.blocked.keys().cloned().collect();
+    rows
+}
+
+#[track_caller]
+fn assert_exported(engine: &FakeEngine, database: &SimDatabase) {
+    assert_eq!(rows(&database.tables()), model(&engine.facts()));
+    assert_eq!(database.cursor(LOG), Some(engine.durable()));
+}
+
+#[test]
+fn a_trace_is_exported() {
+    let (engine, database) = (FakeEngine::with(crate::export_bed::trace(3, 3_000)), SimDatabase::new(1));
+    let mut exporter = exporter(&engine, &database, 1);
+    drain(&mut exporter, &engine, &database);
+    assert_exported(&engine, &database);
+}
+
+/// What a faultless run and one with a fault are compared by.
+#[derive(PartialEq, Debug)]
+struct Outcome {
+    tables: Tables,
+    asked: Vec<(u32, i64)>,
+    pauses: Vec<u32>,
+    alarms: Vec<Alarm>,
+}
+
+/// A database on which a batch waits that has something of every kind to do, for the rows of
+/// items that somebody else has been at.
+fn bed() -> (FakeEngine, SimDatabase) {
+    let (engine, database) = (FakeEngine::default(), SimDatabase::new(1));
+    engine.append((1..=6).map(|id| created(id, 100)));
+    engine.append((1..=6).flat_map(|id| sales(id, 1, 5)));
+    engine.append([blocked("late", true)]);
+    let mut before = exporter(&engine, &database, 1);
+    drain(&mut before, &engine, &database);
+    assert_exported(&engine, &database);
+    // 1 restocked by hand, 2 deleted, 3 locked, 4 tampered with, 5 without books, 6 refused.
+    database.edit_stock(1, |line| line.row.piles.count += 7);
+    database.delete_stock(2);
+    database.lock_stock(3, true);
+    database.edit_stock(4, |line| line.row.piles.sale += 1);
+    database.delete_books(5);
+    database.refuse(refusal("six", Rule::CountUpTo { id: 6, count: 94 }));
+    // 7 is there before it is created, 8 comes from Postgres; one order is there, one gone.
+    database.insert_stock(7, StockLine::new("theirs", 3));
+    database.insert_stock(8, StockLine::new("shop's", 50));
+    let order_one = order(1, 1).get() as i64;
+    let mut foreign = database.orders()[&order_one].clone();
+    foreign.record.id = order(1, 6).get() as i64;
+    database.insert_order(foreign);
+    database.delete_order(order(2, 2).get() as i64);
+    database.refuse(refusal("him", Rule::Buyer("buyer-4-6".to_owned())));
+    engine.append([created(7, 40), created(9, 10), created_by(8, 50, ACTOR_POSTGRES)]);
+    engine.append((1..=9).flat_map(|id| sales(id, 6, 2)));
+    engine.append([
+        moved(order(1, 1), 1, OrderState::Confirmed, OrderState::Paid),
+        moved(order(2, 2), 1, OrderState::Confirmed, OrderState::Cancelled),
+        moved(order(3, 6), 1, OrderState::Confirmed, OrderState::Cancelled),
+        blocked("late", false),
+        blocked("rude", true),
+        Fact::ItemSwitched { at_ms: UnixMillis(1), item: item(9), switch: Switch::Paused, actor: "merchant" },
+    ]);
+    (engine, database)
+}
+
+fn refusal(name: &str, rule: Rule) -> Refusal {
+    Refusal { name: name.to_owned(), rule, deferred: false }
+}
+
+fn blocked(buyer: &'static str, blocked: bool) -> Fact<'static> {
+    Fact::BuyerBlocked { at_ms: UnixMillis(1), subject: buyer.as_bytes(), blocked, actor: "merchant" }
+}
+
+fn created_by(id: u64, granted: u64, by: &'static str) -> Fact<'static> {
+    match created(id, granted) {
+        Fact::ItemCreated { at_ms, item, spec, granted, seed, .. } => {
+            Fact::ItemCreated { at_ms, item, spec, granted, seed, actor: by }
+        }
+        other => other,
+    }
+}
+
+/// Until whatever was put off has had its turn.
+#[track_caller]
+fn come_to_rest(exporter: &mut Exporter<SimDatabase>, engine: &FakeEngine, database: &SimDatabase) {
+    for _ in 0..15 {
+        drain(exporter, engine, database);
+        database.advance(Duration::from_secs(10));
+    }
+    drain(exporter, engine, database);
+}
+
+fn outcome(engine: &FakeEngine, database: &SimDatabase) -> Outcome {
+    let mut alarms = engine.alarms();
+    alarms.retain(|alarm| !matches!(alarm, Alarm::Unreachable { .. }));
+    Outcome { tables: database.tables(), asked: engine.asked(), pauses: engine.pauses(), alarms }
+}
+
+/// One run of the batch. The fault comes at the n-th call, counted from the first attach of
+/// the second process on; `dies` says whether that process dies of it.
+#[track_caller]
+fn run(n: u64, fault: Option<Fault>, dies: bool) -> (Outcome, u64) {
+    let (engine, database) = bed();
+    let mut machine = exporter(&engine, &database, 2);
+    database.set_plan(Some(Box::new(move |_, call| fault.filter(|_| call == n))));
+    let facts = engine.durable();
+    until_fault(&mut machine, &engine, &database);
+    let calls = database.calls();
+    if dies {
+        machine = exporter(&engine, &database, 3);
+    }
+    drain(&mut machine, &engine, &database);
+    database.refuse_no_more();
+    database.lock_stock(3, false);
+    come_to_rest(&mut machine, &engine, &database);
+    assert_eq!(database.cursor(LOG), Some(facts));
+    (outcome(&engine, &database), calls)
+}
+
+#[test]
+fn the_batch_of_all_kinds_does_all_kinds_of_things() {
+    let (outcome, calls) = run(0, None, false);
+    assert!(calls > 40, "{calls} calls");
+    assert_eq!((outcome.asked, outcome.pauses), (vec![(1, 7)], vec![5, 2, 4, 7]));
+    let (engine, _) = bed();
+    let (rows, mut model) = (rows(&outcome.tables), model(&engine.facts()));
+    // Refused for its own sake; deleted by somebody else, and so is its move.
+    for lost in [order(4, 6), order(2, 2)] {
+        assert!(model.orders.remove(&(lost.get() as i64)).is_some());
+    }
+    model.stock.get_mut(&1).expect("item 1").0 += 7;
+    assert_eq!(rows, model);
+    let kinds: Vec<&str> = outcome.tables.set_aside.iter().map(|line| line.1.as_str()).collect();
+    assert_eq!(kinds, ["order", "order_move", "stock"]);
+}
+
+#[test]
+fn it_comes_out_the_same_whatever_call_fails() {
+    let (right, calls) = run(0, None, false);
+    for fault in Fault::ALL {
+        for n in 1..=calls {
+            let (found, _) = run(n, Some(fault), false);
+            if fault == Fault::LockedOut {
+                // Rows that were put off are written once less, or once more.
+                assert_eq!(rows(&found.tables), rows(&right.tables), "{fault:?} at call {n}");
+                continue;
+            }
+            assert_eq!(found, right, "{fault:?} at call {n}");
+        }
+    }
+}
+
+#[test]
+fn it_comes_out_the_same_whatever_call_the_process_dies_at() {
+    let (right, calls) = run(0, None, false);
+    for fault in [Fault::Dies, Fault::DiesAfter] {
+        for n in 1..=calls {
+            let (mut found, _) = run(n, Some(fault), true);
+            for row in found.tables.cursors.values_mut() {
+                row.key.epoch = 2;
+            }
+            assert_eq!(found.tables, right.tables, "{fault:?} at call {n}");
+            let asked: BTreeSet<_> = found.asked.iter().collect();
+            assert_eq!(asked, right.asked.iter().collect(), "{fault:?} at call {n}");
+            let pauses: BTreeSet<_> = found.pauses.iter().collect();
+            assert_eq!(pauses, right.pauses.iter().collect(), "{fault:?} at call {n}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_to_commit_that_is_lost_is_found_out() {
+    for (fault, committed) in
+        [(Fault::Dies, false), (Fault::DiesAfter, true), (Fault::Stalls, false), (Fault::StallsAfter, true)]
+    {
+        let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
+        let mut machine = exporter(&engine, &database, 1);
+        drain(&mut machine, &engine, &database);
+        engine.append(sales(1, 1, 10));
+        database.set_plan(Some(at_nth(Call::Commit, 1, fault)));
+        until_fault(&mut machine, &engine, &database);
+        let orders = database.orders().len();
+        assert_eq!((orders == 10, orders == 0), (committed, !committed), "{fault:?}");
+        assert_eq!(engine.exported().0, 1, "not told before it is known");
+        drain(&mut machine, &engine, &database);
+        assert_exported(&engine, &database);
+        // Once: a second time would have moved the version on.
+        assert_eq!(database.stock()[&1].row.version, 2, "{fault:?}");
+        assert_eq!((machine.status().batches(), machine.status().facts()), (2, 11));
+    }
+}
+
+#[test]
+fn a_database_from_the_past_is_refused_while_it_runs() {
+    let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
+    let mut machine = exporter(&engine, &database, 1);
+    drain(&mut machine, &engine, &database);
+    let backup = database.back_up();
+    engine.append(sales(1, 1, 10));
+    drain(&mut machine, &engine, &database);
+    database.restore(&backup);
+    engine.append(sales(1, 11, 1));
+    until_stopped(&mut machine, &database);
+    assert!(
+        engine.said().contains("ends at LSN 1, this engine had brought it to LSN 11"),
+        "{}",
+        engine.said()
+    );
+    // A new process exports again what is missing.
+    let mut machine = exporter(&engine, &database, 2);
+    drain(&mut machine, &engine, &database);
+    assert_exported(&engine, &database);
+}
+
+#[test]
+fn a_second_engine_fences_the_first() {
+    let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
+    let mut machine = exporter(&engine, &database, 1);
+    drain(&mut machine, &engine, &database);
+    database.take_over(LOG, 2);
+    engine.append(sales(1, 1, 10));
+    until_stopped(&mut machine, &database);
+    assert!(engine.said().contains("another engine has taken over"), "{}", engine.said());
+    assert!(database.orders().is_empty());
+}
+
+#[test]
+fn a_history_is_cheap_and_repeats() {
+    let history = || {
+        let (engine, database) = bed();
+        database.set_plan(Some(Box::new(|_, call| {
+            (call < 200 && call % 9 == 0).then_some(Fault::ALL[call as usize % 7])
+        })));
+        let mut machine = exporter(&engine, &database, 2);
+        drain(&mut machine, &engine, &database);
+        (database.counts(), database.elapsed(), outcome(&engine, &database))
+    };
+    let (first, second) = (history(), history());
+    assert!(first.0.injected().len() > 5, "{:?}", first.0);
+    assert_eq!((first.0, first.1), (second.0, second.1));
+    assert_eq!(first.2, second.2);
+}
