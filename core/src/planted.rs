@@ -63,7 +63,7 @@ bugs! {
     CommitAssumed, "commit-assumed", "a COMMIT without an answer counts as done";
     ExportedEarly, "exported-early", "facts count as exported before the COMMIT";
     OldBackupTaken, "old-backup-taken", "a database from before the trim point is taken";
-    FenceDropped, "fence-dropped", "an engine of an older epoch goes on writing";
+    FenceDropped, "fence-dropped", "an engine does not notice that another has taken its place";
     LockedRowForgotten, "locked-row-forgotten", "a stock row that was locked is never looked at again";
     BadRowBlocks, "bad-row-blocks", "a row that Postgres refuses stops the export";
     ShownEarly, "shown-early", "a retry's answer does not wait for the log";
