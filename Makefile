@@ -2,13 +2,15 @@
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-loom check bench deps
+.PHONY: help run deps test test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
+	sim torture mutants fuzz fuzz-build fuzz-minimise check bench
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 help: ## show the doors
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
 	$(CARGO) run --release -p stampede-net --bin stampede -- serve --demo
@@ -16,9 +18,15 @@ run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
 deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 	.ci/install-test-deps
 
-test: deps ## run every test: the workspace's, then loom's
+# docs/TESTING.md says what each part is for.
+test: deps ## run every test: the workspace's, then those that need a program of their own
 	$(CARGO) test --workspace
+	@$(MAKE) --no-print-directory test-sim
+	@$(MAKE) --no-print-directory test-torture
+	@$(MAKE) --no-print-directory test-disk
 	@$(MAKE) --no-print-directory test-browser
+	@$(MAKE) --no-print-directory test-fuzz
+	@$(MAKE) --no-print-directory test-tsan
 	@$(MAKE) --no-print-directory test-loom
 
 # A browser under a loaded machine was seen to hang for good, which says nothing of the page:
@@ -27,12 +35,65 @@ test-browser: deps ## run only the tests in a real browser
 	@$(CARGO) test -p stampede-net --test browser || \
 		{ echo "test-browser: failed once, see above; once more"; $(CARGO) test -p stampede-net --test browser; }
 
+# Real crashes of the real binary, one kind of fault after the other, each once.
+test-torture: deps ## run only the short round of the torture
+	$(CARGO) test -p stampede-net --test torture
+
+# Faults below the file system need root, loop devices and /dev/fuse; what a machine cannot do is said.
+test-disk: deps ## run only the faults below the file system
+	$(CARGO) test -p stampede-net --test disk
+
+# The released binary, thousands of connections, for as long as you like.
+torture: deps ## kill the released binary for SECONDS=300; SEED= repeats a schedule, ONLY= picks faults by name
+	$(CARGO) build --release -p stampede-net --bin stampede
+	TORTURE_BINARY=$(abspath $(TARGET))/release/stampede TORTURE_SECONDS=$(or $(SECONDS),300) \
+		TORTURE_SEED=$(SEED) TORTURE_ONLY='$(ONLY)' $(CARGO) test -p stampede-net --test torture
+
 # The lock-free parts under loom, which tries their interleavings. `--cfg loom` makes
 # another program of every crate, hence a target directory of its own; optimised,
 # because there are many interleavings; without LTO, because it would not pay.
 test-loom: ## run only the loom tests
 	RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$(TARGET)/loom \
 		$(CARGO) test --release -p stampede-core -p stampede-persist --lib loom
+
+# Real threads under ThreadSanitizer, where there are too many interleavings for loom: the whole
+# log at work. The compiler takes the option on its stable channel only when told so. The
+# standard library comes without it, hence the list of what is suppressed and why.
+test-tsan: ## run only the unit tests of core and persist under ThreadSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+		TSAN_OPTIONS="suppressions=$(CURDIR)/.ci/tsan-suppressions" CARGO_TARGET_DIR=$(TARGET)/tsan \
+		$(CARGO) test --target $(HOST) -p stampede-core -p stampede-persist --lib
+
+# One bug after the other, in a build of its own, so that no program with bugs lies where
+# the good one should.
+mutants: deps ## plant every known mistake and say which test noticed; BUG= plants one, ALL=1 asks all tests
+	CARGO_TARGET_DIR=$(TARGET)/planted $(CARGO) test -p stampede-net --features planted --test mutants -- \
+		$(if $(ALL),--all) $(BUG)
+
+# Coverage-guided fuzzing with libFuzzer, on the stable compiler: LLVM's pass counts edges and
+# traces comparisons, no sanitizer is on. The flags make another program of every crate, hence a
+# target directory of its own; `--target` keeps them away from build scripts.
+FUZZ_TARGETS := conn json seal log snapshot
+FUZZ_DIR := net/fuzz
+FUZZ_BIN = $(TARGET)/fuzz/$(HOST)/debug
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+
+fuzz-build:
+	RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$(TARGET)/fuzz \
+		$(CARGO) build -p stampede-fuzz --features libfuzzer --target $(HOST) $(FUZZ_TARGETS:%=--bin fuzz-%)
+
+fuzz: fuzz-build ## run every fuzz target for SECONDS=60 each
+	@$(FUZZ_DIR)/run $(FUZZ_BIN) $(TARGET)/fuzz/found $(or $(SECONDS),60) $(FUZZ_TARGETS)
+
+test-fuzz: fuzz-build ## replay the corpora, then fuzz each target for a few seconds
+	@$(FUZZ_DIR)/run $(FUZZ_BIN) $(TARGET)/fuzz/found 3 $(FUZZ_TARGETS)
+
+fuzz-minimise: fuzz-build ## put what was found into the corpora, and drop what adds no coverage
+	@rm -rf $(TARGET)/fuzz/seeds
+	@$(CARGO) run -q -p stampede-fuzz --bin fuzz-seeds $(TARGET)/fuzz/seeds
+	@$(FUZZ_DIR)/minimise $(FUZZ_BIN) $(TARGET)/fuzz/seeds $(TARGET)/fuzz/found $(FUZZ_TARGETS)
 
 check: ## format and lints, as the gate wants them
 	$(CARGO) fmt --all --check

@@ -252,3 +252,85 @@ mod tests {
         assert!(size_of::<Gauge>() <= 128);
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::item::Payment;
+    use crate::sync::race;
+    use loom::sync::Arc;
+
+    /// All probes of a buyer on one bit, which keeps the model small.
+    const ANN: BuyerHash = BuyerHash([0, 0]);
+    const BOB: BuyerHash = BuyerHash([0, 0x1_0080_4020_1008]);
+
+    fn spec() -> ItemSpec<'static> {
+        ItemSpec {
+            name: "the last one",
+            price_minor: 1,
+            currency: *b"EUR",
+            opens_at_ms: UnixMillis(1),
+            closes_at_ms: UnixMillis(2),
+            cap: 1,
+            payment: Payment::OnOrder,
+            hold_ms: 0,
+            ticket: TicketRule::Never,
+            challenge: ChallengeRule::Never,
+            min_level: 0,
+            min_account_age_s: 0,
+            admit_per_s: 0,
+            draw_ms: 0,
+        }
+    }
+
+    /// An item with one unit left, whose filter holds Ann.
+    fn gauge() -> Arc<Gauge> {
+        let gauge = Gauge::new(ItemId::new(1).expect("valid"), 0);
+        gauge.stock.give(1);
+        let holders = Filter::for_buyers(1);
+        holders.insert(ANN);
+        gauge.publish_holders(holders);
+        Arc::new(gauge)
+    }
+
+    /// The filter is replaced by a larger one, the last unit sold, and the stock shows zero: a core
+    /// that sees zero finds the winners of before and the last one.
+    #[test]
+    fn no_winner_is_missed_while_the_filter_grows() {
+        loom::model(|| {
+            let gauge = gauge();
+            let owner = gauge.clone();
+            let sell = move || {
+                let larger = Filter::for_buyers(2);
+                larger.insert(ANN);
+                larger.insert(BOB);
+                owner.publish_holders(larger);
+                assert!(owner.stock.try_take(1));
+            };
+            race(sell, move || {
+                if gauge.stock.available() == 0 {
+                    assert!(gauge.may_hold(ANN) && gauge.may_hold(BOB));
+                }
+            });
+        });
+    }
+
+    /// The same when it is the end of the sale that refuses everybody else.
+    #[test]
+    fn no_winner_is_missed_when_the_sale_ends() {
+        loom::model(|| {
+            let gauge = gauge();
+            let owner = gauge.clone();
+            let sell_and_end = move || {
+                owner.holders().expect("a filter").insert(BOB);
+                assert!(owner.stock.try_take(1));
+                owner.show(&spec(), Rules::ENDED, 1);
+            };
+            race(sell_and_end, move || {
+                if gauge.rules().over() {
+                    assert!(gauge.may_hold(BOB));
+                }
+            });
+        });
+    }
+}

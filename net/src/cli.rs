@@ -8,8 +8,8 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done; for `serve`: stopped in order |
-//! | 1 | could not be done, or a check failed (`doctor`, `log verify`, `draw verify`) |
-//! | 2 | the command line cannot be understood |
+//! | 1 | could not be done, or a check failed (`doctor`, `log verify`, `draw verify`, `reconcile`) |
+//! | 2 | the command line cannot be understood; `reconcile`: something could not be compared |
 //! | 74 | `serve`: the log could not be written; what was acknowledged is safe |
 //! | 75 | `serve`: told to end at once, or the shutdown's deadline came |
 //! | 78 | the settings cannot be used (`EX_CONFIG` of sysexits.h) |
@@ -30,6 +30,7 @@ mod doctor;
 mod draw;
 mod log;
 mod migrate;
+mod reconcile;
 mod serve;
 mod ticket_keys;
 mod token;
@@ -42,6 +43,7 @@ pub type Serve = fn(&Settings) -> anyhow::Result<ExitCode>;
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
+const EXIT_NOT_COMPARED: u8 = 2;
 const EXIT_SETTINGS: u8 = 78;
 
 const EXAMPLES: &str = "\
@@ -52,6 +54,7 @@ Examples:
   stampede serve --config shop.toml         serve
   stampede token --demo --sub alice         a buyer's token to play with
   stampede log verify stampede-demo         is everything right that was written?
+  stampede reconcile --config shop.toml     do memory, log and database agree, while it sells?
   stampede draw verify http://shop --item 4 was the draw right?
 
 Every setting is a key of the TOML file and an environment variable (limits.connections is
@@ -82,6 +85,8 @@ enum Command {
     /// Look into a log, or verify it
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Compare memory, log and Postgres, item by item, while the sale runs
+    Reconcile(reconcile::ReconcileArgs),
     /// Recompute the result of a draw
     #[command(subcommand)]
     Draw(draw::DrawCommand),
@@ -104,6 +109,8 @@ enum Failure {
     Settings(String),
     /// It could not be done.
     Failed(String),
+    /// Nothing could be compared.
+    NotCompared(String),
     /// The result could not be written.
     Output(io::Error),
 }
@@ -149,6 +156,7 @@ fn act(command: Command, serve: Serve) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Migrate(args) => migrate::run(&args, out),
         Command::Log(command) => log::run(&command, out),
+        Command::Reconcile(args) => reconcile::run(&args, out),
         Command::Draw(command) => draw::run(&command, out),
         Command::Token(args) => token::run(&args, out),
         Command::RotateTicketKey(args) => ticket_keys::rotate(&args, out),
@@ -190,6 +198,7 @@ fn report(failure: &Failure) -> ExitCode {
         Failure::Usage(text) => (EXIT_USAGE, format!("{}. Try: stampede help", text.trim_end_matches('.'))),
         Failure::Settings(text) => (EXIT_SETTINGS, text.clone()),
         Failure::Failed(text) => (EXIT_FAILED, text.clone()),
+        Failure::NotCompared(text) => (EXIT_NOT_COMPARED, text.clone()),
         // Whoever read our output has read enough.
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
         Failure::Output(error) => (EXIT_FAILED, format!("cannot write the result ({error})")),

@@ -16,6 +16,7 @@
 //! decides), [`slots`] (answers that wait), [`home`] (who brings them together).
 
 pub mod ask;
+pub mod books;
 pub mod browser;
 pub mod clock;
 pub mod counters;

@@ -28,6 +28,7 @@ pub mod event;
 pub mod exporter;
 mod ledger;
 pub mod limits;
+pub mod look;
 mod orders;
 pub mod postgres;
 pub mod preheat;

@@ -1,6 +1,6 @@
 //! The durable half: the log, recovery, snapshots and the export to Postgres.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, tsan)))]
 pub mod export;
 
 pub mod codec;

@@ -36,7 +36,11 @@ pub mod layout;
 pub mod limits;
 #[cfg(not(loom))]
 pub mod maintenance;
+#[cfg(not(loom))]
+pub mod mirror;
 pub mod queue;
+#[cfg(all(test, not(loom)))]
+mod race_tests;
 #[cfg(not(loom))]
 pub mod rebuild;
 #[cfg(not(loom))]
@@ -45,6 +49,8 @@ pub mod record;
 pub mod recovery;
 #[cfg(not(loom))]
 mod repair;
+#[cfg(not(loom))]
+pub mod replica;
 #[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]
@@ -61,6 +67,8 @@ mod sync;
 pub mod tail;
 #[cfg(not(loom))]
 pub mod thread;
+#[cfg(not(loom))]
+mod torn;
 #[cfg(not(loom))]
 mod trim;
 #[cfg(not(loom))]

@@ -46,6 +46,17 @@ impl Shard {
         self.orders.find(order).map(|slot| self.owned(slot))
     }
 
+    /// An order with the keyed hashes of its idempotency key and payment reference.
+    pub(crate) fn order_with_hashes(&self, order: OrderId) -> Option<(OwnedOrder<'_>, u64, u64)> {
+        let slot = self.orders.find(order)?;
+        Some((self.owned(slot), self.orders.key_hash(slot), self.orders.payment_ref_hash(slot)))
+    }
+
+    /// The sequence number of an item's last order.
+    pub(crate) fn last_seq(&self, item: ItemId) -> Option<u32> {
+        self.items.find(item).map(|slot| self.items.get(slot).last_seq)
+    }
+
     /// An order of this buyer; somebody else's does not exist.
     pub fn order_of(&self, buyer: BuyerHash, order: OrderId) -> Option<OrderView> {
         let slot = self.orders.find(order)?;

@@ -68,8 +68,8 @@ fn sources(crates: &[&str], parts: &[&str]) -> Vec<Source> {
     sources
 }
 
-pub(crate) const CRATES: [&str; 4] = ["core", "net", "persist", "loadgen"];
-const PARTS: [&str; 4] = ["src", "tests", "benches", "examples"];
+pub(crate) const CRATES: [&str; 5] = ["core", "net", "net/fuzz", "persist", "loadgen"];
+const PARTS: [&str; 5] = ["src", "tests", "benches", "examples", "targets"];
 
 fn core_sources() -> Vec<Source> {
     let sources = sources(&["core"], &["src"]);

@@ -10,6 +10,7 @@ use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use stampede_core::state_row::AuditRow;
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, Subject};
 
+use super::books::BooksReply;
 use crate::http::draw::DrawPage;
 
 /// A connection of a core, safe against reuse of its place.
@@ -126,6 +127,9 @@ pub enum RareAsk {
     OrderPage(OrderId, BuyerHash),
     /// A buyer pays an order of their own; in the demo, where payments are pretended.
     PayOwn(OrderId, BuyerHash),
+    /// An item's books, for whoever compares them: its orders above this sequence number, so
+    /// many numbers at most; `true`: each of them, not their digest alone.
+    Books(ItemId, u32, u32, bool),
 }
 
 /// Who asks for a change.
@@ -135,6 +139,8 @@ pub enum Who {
     Merchant,
     /// The exporter, for the database.
     Postgres,
+    /// `stampede reconcile`, which has found a mismatch.
+    Reconcile,
 }
 
 /// An [`ItemPatch`] that owns its name.
@@ -193,6 +199,8 @@ pub enum RareReply {
     Audit(Vec<OwnedAudit>),
     /// An order and what it is of, if it is this buyer's.
     OrderPage(Option<OrderOf>),
+    /// An item's books.
+    Books(Option<BooksReply>),
     /// Done.
     Followed,
 }

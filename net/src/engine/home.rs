@@ -369,7 +369,12 @@ impl Home {
                 (after, Shown::OrderPage(Box::new(page)))
             }
             RareReply::Draw(Some(page)) => (page.after, Shown::Draw(Box::new(page))),
+            RareReply::Books(Some(books)) => {
+                let mark = super::books::mark(&self.shared.secret);
+                (books.as_of, Shown::Books(Box::new(books), mark))
+            }
             RareReply::Item(None)
+            | RareReply::Books(None)
             | RareReply::Order(None)
             | RareReply::OrderPage(None)
             | RareReply::Draw(None) => (Lsn::ZERO, Shown::Problem(Code::NotFound.problem())),

@@ -5,11 +5,11 @@
 //! always finds room for its replies. Next: [`crate::engine::home`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use parking_lot::Mutex;
+use stampede_core::wake::WakeFlag;
 
 use super::ask::{Ask, RareAsk, Reply, ReplyTo};
 
@@ -21,18 +21,14 @@ const RING_SLOTS_MIN: usize = 256;
 /// Wakes a sleeping core: once per batch, from any thread.
 #[derive(Default)]
 pub struct CoreWaker {
-    /// Set by whoever wakes, cleared by the core before it looks at its rings. While it is
-    /// set, the core is sure to look again, so that nobody else needs to call the waker.
-    pending: AtomicBool,
+    flag: WakeFlag,
     waker: Mutex<Option<Waker>>,
 }
 
 impl CoreWaker {
     /// Makes the core look at its rings and at the durable LSN.
     pub fn wake(&self) {
-        // SeqCst on both sides: either the core sees what was pushed before this, or this
-        // sees that the core has cleared the flag and wakes it.
-        if !self.pending.swap(true, Ordering::SeqCst)
+        if self.flag.raise()
             && let Some(waker) = &*self.waker.lock()
         {
             waker.wake_by_ref();
@@ -41,7 +37,7 @@ impl CoreWaker {
 
     /// The core itself: from here on a `wake` calls its waker again. Look at the rings after this.
     pub fn listen(&self) {
-        self.pending.swap(false, Ordering::SeqCst);
+        self.flag.lower();
     }
 
     /// The core itself: how it is woken.

@@ -17,10 +17,13 @@ use stampede_persist::log::queue::Producer;
 use super::ask::{
     Ask, Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder, PurchaseAsk, RareAsk, RareReply, Reply, Who,
 };
+use super::books::BooksReply;
 use super::shared::Shared;
 
 /// The actor that the log names for the back office.
 const ACTOR_MERCHANT: &str = "merchant";
+/// The actor that the log names for `stampede reconcile`.
+const ACTOR_RECONCILE: &str = "reconcile";
 /// The actor that the log names for pretended payments.
 const ACTOR_DEMO: &str = "demo";
 
@@ -241,6 +244,9 @@ impl Owner {
                 let rows = self.shard.audit_after(after).take(limit);
                 RareReply::Audit(rows.map(|row| OwnedAudit::new(&row)).collect())
             }
+            RareAsk::Books(item, after, limit, with_rows) => {
+                RareReply::Books(BooksReply::read(&self.shard, item, (after, limit), with_rows))
+            }
             RareAsk::FollowBlock(ref subject, blocked) => {
                 self.shard.follow_block(subject.as_bytes(), blocked);
                 RareReply::Followed
@@ -292,5 +298,6 @@ const fn actor(who: Who) -> &'static str {
     match who {
         Who::Merchant => ACTOR_MERCHANT,
         Who::Postgres => ACTOR_POSTGRES,
+        Who::Reconcile => ACTOR_RECONCILE,
     }
 }

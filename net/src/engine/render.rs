@@ -10,6 +10,7 @@ use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Lsn, UnixMillis};
 
 use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder};
+use super::books::BooksReply;
 use super::browser::Browser;
 use crate::http::answer::{self, Date, Manner, OrderHeaders, ShownState, Status};
 use crate::http::draw::{DrawFace, DrawPage};
@@ -71,6 +72,8 @@ pub enum Shown {
     AdminItems(Vec<OwnedItem>),
     /// A draw and a page of its entries.
     Draw(Box<DrawPage>),
+    /// An item's books, and the mark of this engine's data directory.
+    Books(Box<BooksReply>, u64),
     /// The audit trail; `true`: there is more.
     Audit(Vec<OwnedAudit>, bool),
     /// A sale page, for a client that shows none of it.
@@ -130,6 +133,9 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
             });
             object.number("now_ms", moment.now.0);
         }),
+        Shown::Books(books, mark) => {
+            answer::json(out, Status::Ok, manner, date, |object| books.fill(object, *mark));
+        }
         Shown::Audit(rows, has_more) => audit(out, rows, *has_more, manner, date),
         Shown::Draw(page) => page.answer(out, moment.now, manner, date),
         Shown::Page(page) => page.answer(out, Field::Absent, moment.now, manner, date),

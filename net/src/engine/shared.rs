@@ -180,6 +180,14 @@ impl Shared {
         alarms.push(text);
     }
 
+    /// The same, unless it is among those that are kept: for one that is raised again and again.
+    pub fn alarm_once(&self, text: String) {
+        if !self.alarms.lock().contains(&text) {
+            tracing::warn!("alarm: {text}");
+            self.alarm(text);
+        }
+    }
+
     /// The alarms of late, oldest first.
     pub fn alarms(&self) -> Vec<String> {
         self.alarms.lock().clone()

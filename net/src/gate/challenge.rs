@@ -6,18 +6,13 @@
 //! core and connection, has answered; right or wrong, there is no second try. The
 //! keys are drawn at the start: no challenge outlives the process.
 //!
-//! ```text
-//!  one ring per core       serial ─▶ bit of the ring      (serial + RING_BITS takes it over)
-//!  made by that core:      clears the bit, then the note leaves
-//!  answered on any core:   sets the bit; it was set before? then it was answered before
-//! ```
+//! The bits are those of [`stampede_core::once`], one ring per core.
 //!
 //! The proof of work: a number such that SHA-256 of the ASCII text `challenge:number` begins with
 //! `bits` zero bits. It takes 2^bits hashes on the average, and costs the server one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use sha2::{Digest as _, Sha256};
+use stampede_core::once::OnceRing;
 use stampede_core::types::UnixMillis;
 
 use super::drawing::{Sum, draw};
@@ -35,7 +30,8 @@ pub struct Challenges {
     /// Alone in a slice, as `seal::open` wants it.
     seal: [SealKey; 1],
     sums: SealKey,
-    rings: Vec<Ring>,
+    /// One per core; a number is used by answering its challenge.
+    rings: Vec<OnceRing>,
     valid_ms: u64,
     pow_bits: u32,
 }
@@ -43,46 +39,6 @@ pub struct Challenges {
 impl std::fmt::Debug for Challenges {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Challenges({} ms, {} bits)", self.valid_ms, self.pow_bits)
-    }
-}
-
-/// What was answered, one bit for each challenge of a core.
-struct Ring {
-    /// Serial of the next challenge. Written by its core (Release: the bit is clear by then), read
-    /// by all (Acquire).
-    next: AtomicU64,
-    /// Set by whoever answers (AcqRel: there is one first), cleared by its core.
-    answered: Box<[AtomicU64]>,
-}
-
-impl Ring {
-    fn new() -> Self {
-        let words = (0..RING_BITS / 64).map(|_| AtomicU64::new(0));
-        Self { next: AtomicU64::new(0), answered: words.collect() }
-    }
-
-    fn bit(&self, serial: u64) -> (&AtomicU64, u64) {
-        let at = serial % RING_BITS;
-        (&self.answered[(at / 64) as usize], 1 << (at % 64))
-    }
-
-    /// The ring's own core: the serial of a new challenge.
-    fn issue(&self) -> u64 {
-        let serial = self.next.load(Ordering::Relaxed);
-        let (word, bit) = self.bit(serial);
-        word.fetch_and(!bit, Ordering::Relaxed);
-        self.next.store(serial + 1, Ordering::Release);
-        serial
-    }
-
-    /// Whether this is the first answer.
-    fn answer(&self, serial: u64) -> bool {
-        let issued = self.next.load(Ordering::Acquire);
-        if serial >= issued || issued - serial > OUTSTANDING_MAX {
-            return false;
-        }
-        let (word, bit) = self.bit(serial);
-        word.fetch_or(bit, Ordering::AcqRel) & bit == 0
     }
 }
 
@@ -107,7 +63,7 @@ impl Challenges {
         Self {
             seal: [key(&random[..32])],
             sums: key(&random[32..]),
-            rings: (0..cores).map(|_| Ring::new()).collect(),
+            rings: (0..cores).map(|_| OnceRing::new(RING_BITS)).collect(),
             valid_ms,
             pow_bits,
         }
@@ -130,7 +86,7 @@ impl Challenges {
     pub fn solves(&self, text: &str, answer: &str, claim: &Claim<'_>, now: UnixMillis) -> bool {
         let Some(note) = seal::open(&self.seal, Purpose::Challenge, text, claim, now) else { return false };
         let (core, serial) = note.serial;
-        let first = self.rings.get(core as usize).is_some_and(|ring| ring.answer(serial));
+        let first = self.rings.get(core as usize).is_some_and(|ring| ring.take(serial));
         first && self.is_right(text, answer, claim, &note)
     }
 
@@ -240,21 +196,5 @@ mod tests {
             });
             assert_eq!(won, 1);
         }
-    }
-
-    #[test]
-    fn a_challenge_whose_bit_was_taken_over_does_not_count() {
-        let ring = Ring::new();
-        let first = ring.issue();
-        assert_eq!((1..OUTSTANDING_MAX).map(|_| ring.issue()).last(), Some(OUTSTANDING_MAX - 1));
-        assert!(ring.answer(first), "the oldest that counts");
-        assert!(!ring.answer(first));
-        ring.issue();
-        assert!(!ring.answer(first) && ring.answer(first + 1), "one too old, the next is not");
-        (0..2).for_each(|_| assert!(ring.issue() > first));
-        assert!(!ring.answer(first + 2), "too old, though nobody has answered it");
-        assert!(!ring.answer(RING_BITS), "not issued yet");
-        assert_eq!((OUTSTANDING_MAX + 2..RING_BITS).map(|_| ring.issue()).last(), Some(RING_BITS));
-        assert!(ring.answer(RING_BITS), "the bit is clear again");
     }
 }

@@ -228,6 +228,33 @@ fn payment_ref<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<Option<Pay
     if fits && clean { Ok(Some(PaymentRef(reference))) } else { Err(invalid("payment_ref", REF_RULE)) }
 }
 
+const REASON_RULE: &str = "must be a string of 1 to 1000 bytes without control characters";
+/// Longest reason of a mismatch, in bytes.
+const REASON_BYTES_MAX: usize = 1_000;
+
+/// `{"reason":"…"}`: why an item is paused; `scratch` receives it if it was written with escapes.
+///
+/// # Errors
+/// `bad_json`, `unknown_field`; `invalid_field` when it is missing, empty, longer than 1,000
+/// bytes, or has control characters.
+pub fn mismatch<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<&'a str, Problem> {
+    let mut given: Option<Text<'a>> = None;
+    fields(body, &["reason"], |_, value| {
+        given = Some(value.as_text().ok_or(invalid("reason", REASON_RULE))?);
+        Ok(())
+    })?;
+    let text = given.ok_or(invalid("reason", REASON_RULE))?;
+    let reason = match text.plain() {
+        Some(plain) => plain,
+        None => {
+            *scratch = text.decoded().into_owned();
+            scratch.as_str()
+        }
+    };
+    let fits = (1..=REASON_BYTES_MAX).contains(&reason.len()) && !reason.chars().any(char::is_control);
+    if fits { Ok(reason) } else { Err(invalid("reason", REASON_RULE)) }
+}
+
 /// The body of a call that has nothing to say: none, or `{}`.
 ///
 /// # Errors

@@ -12,7 +12,8 @@ use stampede_core::types::{ItemId, OrderId, Subject};
 use crate::http::chars::decimal;
 use crate::http::head::Head;
 use crate::http::limits::{
-    BUYER_LIST_DEFAULT, BUYER_LIST_MAX, DRAW_LIST_MAX, MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX, WAIT_MS_MAX,
+    BOOKS_ORDERS_MAX, BUYER_LIST_DEFAULT, BUYER_LIST_MAX, DRAW_LIST_MAX, MERCHANT_LIST_DEFAULT,
+    MERCHANT_LIST_MAX, WAIT_MS_MAX,
 };
 use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
@@ -72,6 +73,10 @@ pub enum Route {
     ResumeItem(ItemId),
     /// `POST /admin/items/{id}/close`
     CloseItem(ItemId),
+    /// `GET /admin/items/{id}/books?after=&limit=&rows=`
+    Books(BooksQuery),
+    /// `POST /admin/items/{id}/mismatch`
+    Mismatch(ItemId),
     /// `GET /admin/orders?item=&buyer=&limit=&after=`
     AdminOrders(AdminOrdersQuery),
     /// `GET /admin/orders/{id}`
@@ -116,6 +121,19 @@ pub struct DrawQuery {
     pub limit: u16,
     /// Only those behind this one.
     pub after: Option<OrderId>,
+}
+
+/// Which part of an item's books.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BooksQuery {
+    /// Which item.
+    pub item: ItemId,
+    /// At most so many sequence numbers: 1 to 1000, 1000 if not said.
+    pub limit: u16,
+    /// Only orders with sequence numbers above this one.
+    pub after: u32,
+    /// Whether each order is wanted, not their digest alone.
+    pub rows: bool,
 }
 
 /// Which of a buyer's own orders.
@@ -218,6 +236,8 @@ enum ItemVerb {
     Pause,
     Resume,
     Close,
+    Books,
+    Mismatch,
 }
 
 enum OrderVerb {
@@ -289,6 +309,7 @@ impl Place {
             Self::Item(item) if read => Route::Item(item),
             Self::ItemChallenge(item) if read => Route::Challenge(item),
             Self::AdminItems if read => return items(query).map(Route::AdminItems),
+            Self::AdminItemVerb(item, ItemVerb::Books) if read => return books(item, query),
             Self::AdminItem(item) if read => Route::AdminItem(item),
             Self::AdminItem(item) if method == Method::Put => Route::PutItem(item),
             Self::AdminOrder(order) if read => Route::AdminOrder(order),
@@ -315,6 +336,7 @@ impl Place {
             Self::AdminItemVerb(item, ItemVerb::Pause) => Route::PauseItem(item),
             Self::AdminItemVerb(item, ItemVerb::Resume) => Route::ResumeItem(item),
             Self::AdminItemVerb(item, ItemVerb::Close) => Route::CloseItem(item),
+            Self::AdminItemVerb(item, ItemVerb::Mismatch) => Route::Mismatch(item),
             Self::AdminOrderVerb(order, OrderVerb::Pay) => Route::PayOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Refund) => Route::RefundOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Cancel) => Route::AdminCancelOrder(order),
@@ -327,6 +349,7 @@ impl Place {
         match self {
             Self::AdminItem(_) => "GET, HEAD, PUT",
             Self::Blocklist(_) => "PUT, DELETE",
+            Self::AdminItemVerb(_, ItemVerb::Books) => "GET, HEAD",
             Self::ItemTicket(_)
             | Self::ItemOrders(_)
             | Self::OrderCancel(_)
@@ -351,6 +374,8 @@ fn item_verb(verb: &str) -> Option<ItemVerb> {
         "pause" => ItemVerb::Pause,
         "resume" => ItemVerb::Resume,
         "close" => ItemVerb::Close,
+        "books" => ItemVerb::Books,
+        "mismatch" => ItemVerb::Mismatch,
         _ => return None,
     })
 }
@@ -368,6 +393,14 @@ fn items(query: &Query<'_>) -> Result<ItemsQuery, Problem> {
     query.only(&["limit", "after"])?;
     let limit = query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?;
     Ok(ItemsQuery { limit, after: query.parsed("after", item)? })
+}
+
+fn books(item: ItemId, query: &Query<'_>) -> Result<Route, Problem> {
+    query.only(&["after", "limit", "rows"])?;
+    let limit = query.limit(BOOKS_ORDERS_MAX, BOOKS_ORDERS_MAX)?;
+    let after = query.parsed("after", |text| number(text, u64::from(u32::MAX)))?.unwrap_or(0) as u32;
+    let rows = query.parsed("rows", |text| text.parse().ok())?.unwrap_or(false);
+    Ok(Route::Books(BooksQuery { item, limit, after, rows }))
 }
 
 fn orders(query: &Query<'_>) -> Result<Route, Problem> {

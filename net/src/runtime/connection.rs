@@ -35,6 +35,13 @@ enum Stage {
     Lingering,
 }
 
+/// What a connection's task remembers from one wake to the next.
+struct Progress {
+    stage: Stage,
+    /// When a write that stands still is given up; `None` while none does.
+    write_until_ms: Option<u64>,
+}
+
 /// What a step came to.
 enum Turn {
     /// Wait for the socket, or for an answer.
@@ -52,8 +59,8 @@ pub(super) async fn run(seat: &Seat, mut stream: TcpStream, listener: Listener, 
         (home.connections.enter(), home.read_clock().mono_ms)
     };
     let mut client = Client::new(token, Conn::new(listener, now_ms), peer);
-    let mut stage = Stage::Serving;
-    poll_fn(|cx| drive(seat, &mut stream, &mut client, &mut stage, cx)).await;
+    let mut progress = Progress { stage: Stage::Serving, write_until_ms: None };
+    poll_fn(|cx| drive(seat, &mut stream, &mut client, &mut progress, cx)).await;
     seat.home.borrow_mut().connections.leave(token);
 }
 
@@ -69,7 +76,7 @@ fn drive(
     seat: &Seat,
     stream: &mut TcpStream,
     client: &mut Client,
-    stage: &mut Stage,
+    progress: &mut Progress,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     let mut home = seat.home.borrow_mut();
@@ -79,8 +86,8 @@ fn drive(
         return Poll::Ready(());
     }
     for _ in 0..ROUNDS_MAX {
-        let turn = match *stage {
-            Stage::Serving => serve(&mut home, stream, client, stage, cx),
+        let turn = match progress.stage {
+            Stage::Serving => serve(&mut home, stream, client, progress, cx),
             Stage::Lingering => linger(stream, cx),
         };
         if home.needs_pump() {
@@ -100,21 +107,27 @@ fn serve(
     home: &mut Home,
     stream: &mut TcpStream,
     client: &mut Client,
-    stage: &mut Stage,
+    progress: &mut Progress,
     cx: &mut Context<'_>,
 ) -> Turn {
     let more = home.serve(client);
+    let owed = client.out.len();
     match write(stream, &mut client.out, cx) {
-        Poll::Ready(Ok(())) => {}
+        Poll::Ready(Ok(())) => progress.write_until_ms = None,
         Poll::Ready(Err(_)) => return Turn::Over,
         Poll::Pending => {
-            let until_ms = home.mono_ms() + WRITE_MS_MAX;
+            // This task is woken for other reasons, too (an answer has become durable, the sweep
+            // asks for buffers): only bytes that went off buy time.
+            let stands_still = client.out.len() == owed;
+            let until_ms = progress.write_until_ms.filter(|_| stands_still);
+            let until_ms = until_ms.unwrap_or(home.mono_ms() + WRITE_MS_MAX);
+            progress.write_until_ms = Some(until_ms);
             home.connections.set_deadline(client.token, until_ms);
             return Turn::Wait;
         }
     }
     if client.is_closing() {
-        *stage = Stage::Lingering;
+        progress.stage = Stage::Lingering;
         let _half_closed = Pin::new(&mut *stream).poll_close(cx);
         home.connections.set_deadline(client.token, home.mono_ms() + LINGER_MS);
         return Turn::Again;

@@ -90,6 +90,20 @@ pub fn admin_token(settings: &Settings) -> Result<AdminToken, SecretError> {
     Ok(AdminToken { token, path: Some(path), warning })
 }
 
+/// The configured admin token, or the one that a start has made; makes none.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+pub fn existing_admin_token(settings: &Settings) -> Result<Secret, SecretError> {
+    if let Some(token) = &settings.admin.token {
+        return Ok(token.clone());
+    }
+    let path = settings.data_dir.join(ADMIN_TOKEN_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|cause| io_error("read", &path, cause))?;
+    let text = text.trim_end();
+    if is_token(text) { Ok(Secret::new(text)) } else { Err(SecretError::Unusable(path)) }
+}
+
 /// All keys that buyers' tokens may be signed with: the configured ones and, in demo
 /// mode, the made one, which is made now if there is none. Empty in header mode.
 ///

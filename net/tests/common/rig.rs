@@ -48,9 +48,38 @@ pub(crate) struct Base {
     _dir: TempDir,
 }
 
+/// What an engine is like beside its number of cores.
+pub(crate) struct Setup {
+    /// Purchases that a buyer may try in a second.
+    pub(crate) buyer_per_s: u32,
+    /// How buyers are told apart.
+    pub(crate) identity: Identity,
+    /// The merchant's token.
+    pub(crate) admin_token: String,
+    /// The keys of tickets; the first seals.
+    pub(crate) ticket_keys: Vec<SealKey>,
+}
+
+impl Default for Setup {
+    /// Buyers are named by header, no limit is reached, and nobody is the merchant.
+    fn default() -> Self {
+        Self {
+            buyer_per_s: 1_000_000,
+            identity: Identity::header(IpAddr::V4(Ipv4Addr::LOCALHOST), vec![]).expect("loopback"),
+            admin_token: String::new(),
+            ticket_keys: vec![SealKey::new(1, &[7; 32]).expect("long enough")],
+        }
+    }
+}
+
 impl Base {
     /// For so many cores, with a rate per buyer.
     pub(crate) fn new(cores: usize, buyer_per_s: u32) -> Self {
+        Self::made(cores, Setup { buyer_per_s, ..Setup::default() })
+    }
+
+    /// For so many cores.
+    pub(crate) fn made(cores: usize, setup: Setup) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let options = LogOptions { allow_volatile: true, ..LogOptions::default() };
         let data = DataDir::open(dir.path(), &options).expect("opened");
@@ -64,9 +93,9 @@ impl Base {
         let started = started.expect("started");
         let shared = Arc::new(Shared::new(Parts {
             clock: SaleClock::start(UnixMillis(0)),
-            identity: Identity::header(IpAddr::V4(Ipv4Addr::LOCALHOST), vec![]).expect("loopback"),
-            gate: gate(cores, buyer_per_s),
-            admin_token: String::new(),
+            identity: setup.identity,
+            gate: gate(cores, setup.buyer_per_s, setup.ticket_keys),
+            admin_token: setup.admin_token,
             secret,
             catalogue: Arc::new(Catalogue::new(cores)),
             log: started.status.clone(),
@@ -98,7 +127,11 @@ impl Rig {
 
     /// The same with a rate per buyer, and with more items that `prepare` puts on sale.
     pub(crate) fn with(cores: usize, buyer_per_s: u32, prepare: impl Fn(&mut Shard, &Shared)) -> Self {
-        let base = Base::new(cores, buyer_per_s);
+        Self::on(Base::new(cores, buyer_per_s), cores, prepare)
+    }
+
+    /// The same on a base that is there; `prepare` sees the shard of the last core.
+    pub(crate) fn on(base: Base, cores: usize, prepare: impl Fn(&mut Shard, &Shared)) -> Self {
         let shared = &base.shared;
         let item =
             (1..).filter_map(ItemId::new).find(|item| item.owner(cores) == cores - 1).expect("one of many");
@@ -116,7 +149,7 @@ impl Rig {
 }
 
 /// Every limit is on.
-fn gate(cores: usize, buyer_per_s: u32) -> Gate {
+fn gate(cores: usize, buyer_per_s: u32, ticket_keys: Vec<SealKey>) -> Gate {
     Gate {
         rules: GateRules {
             buyer_per_s,
@@ -125,7 +158,7 @@ fn gate(cores: usize, buyer_per_s: u32) -> Gate {
             suspicious_accounts: 8,
             suspicious_asks_per_min: 60,
         },
-        tickets: Tickets::new(vec![SealKey::new(1, &[7; 32]).expect("long enough")], 60_000),
+        tickets: Tickets::new(ticket_keys, 60_000),
         challenges: Challenges::new(cores, &[9; 64], 60_000, 16),
     }
 }

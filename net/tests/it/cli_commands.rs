@@ -129,7 +129,7 @@ fn version_names_formats_and_kernel() {
     let dir = tempfile::tempdir().unwrap();
     let text = prints(dir.path(), &["version"], &[]);
     assert!(text.starts_with(&format!("stampede {}\n", env!("CARGO_PKG_VERSION"))), "{text}");
-    for word in ["http api", "log format   1\n", "tables ", "kernel", "io_uring"] {
+    for word in ["http api", "log format   2\n", "tables ", "kernel", "io_uring"] {
         assert!(text.contains(word), "{text}");
     }
 }

@@ -269,6 +269,26 @@ fn restocks() {
 }
 
 #[test]
+fn reasons_of_a_mismatch() {
+    let long = format!(r#"{{"reason":"{}"}}"#, "r".repeat(1_001));
+    let table = [
+        (r#"{"reason":"order 5: another buyer"}"#, "\"order 5: another buyer\""),
+        (r#"{"reason":"\u00e4"}"#, "\"ä\""),
+        (r#"{"reason":""}"#, "invalid_field reason"),
+        (r#"{"reason":"a\nb"}"#, "invalid_field reason"),
+        (r#"{"reason":5}"#, "invalid_field reason"),
+        (&long, "invalid_field reason"),
+        ("{}", "invalid_field reason"),
+        ("", "bad_json"),
+        (r#"{"why":"x"}"#, "unknown_field why"),
+    ];
+    for (body, expected) in table {
+        let mut scratch = String::new();
+        assert_eq!(show(body::mismatch(body.as_bytes(), &mut scratch)), expected, "{body}");
+    }
+}
+
+#[test]
 fn payments_and_empty_bodies() {
     let long = format!(r#"{{"payment_ref":"{}"}}"#, "p".repeat(65));
     let table = [

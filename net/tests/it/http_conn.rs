@@ -6,12 +6,11 @@ use stampede_net::http::limits::{CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX};
 use stampede_net::http::route::Listener;
 
 /// A purchase that must not come out behind anything that closes the connection.
-pub(crate) const CANARY: &[u8] =
+const CANARY: &[u8] =
     b"POST /v1/items/9/orders HTTP/1.1\r\nHost: canary\r\nContent-Length: 14\r\n\r\n{\"quantity\":1}";
-pub(crate) const CANARY_SHOWN: &str = "Buy(ItemId(9)) body=14";
 
 /// What comes out of a connection that gets these pieces, as text.
-pub(crate) fn transcript<'a>(listener: Listener, pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+fn transcript<'a>(listener: Listener, pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut conn = Conn::new(listener, 0);
     let mut shown = Vec::new();
     for piece in pieces {
@@ -51,19 +50,6 @@ fn drain(conn: &mut Conn, shown: &mut Vec<String>) {
         };
         shown.push(text);
     }
-}
-
-/// The same transcript, however the bytes are cut: whole, one by one, and at every position.
-pub(crate) fn transcript_cut_everywhere(listener: Listener, raw: &[u8]) -> String {
-    let whole = transcript(listener, [raw]);
-    assert_eq!(whole, transcript(listener, raw.chunks(1)), "byte by byte: {}", raw.escape_ascii());
-    // Long requests are long in one place, whose inner positions are all alike.
-    let step = raw.len().div_ceil(700).max(1);
-    for at in (0..raw.len()).step_by(step) {
-        let (left, right) = raw.split_at(at);
-        assert_eq!(whole, transcript(listener, [left, right]), "cut at {at}: {}", raw.escape_ascii());
-    }
-    whole
 }
 
 const GET: &[u8] = b"GET /v1/time HTTP/1.1\r\nHost: x\r\n\r\n";

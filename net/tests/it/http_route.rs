@@ -116,6 +116,19 @@ fn merchant_routes() {
             ("POST /admin/items/7/resume", "ResumeItem(ItemId(7))"),
             ("POST /admin/items/7/close", "CloseItem(ItemId(7))"),
             (
+                "GET /admin/items/7/books",
+                "Books(BooksQuery { item: ItemId(7), limit: 1000, after: 0, rows: false })",
+            ),
+            (
+                "GET /admin/items/7/books?after=5&limit=2&rows=true",
+                "Books(BooksQuery { item: ItemId(7), limit: 2, after: 5, rows: true })",
+            ),
+            ("GET /admin/items/7/books?limit=1001", "bad_request limit"),
+            ("POST /admin/items/7/books", "method_not_allowed [GET, HEAD]"),
+            ("GET /admin/items/7/books?rows=yes", "bad_request rows"),
+            ("POST /admin/items/7/mismatch", "Mismatch(ItemId(7))"),
+            ("GET /admin/items/7/mismatch", "method_not_allowed [POST]"),
+            (
                 "GET /admin/orders",
                 "AdminOrders(AdminOrdersQuery { item: None, buyer: None, limit: 100, after: None })",
             ),

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 use stampede_loadgen::verify::Merchant;
 use tempfile::TempDir;
 
@@ -22,6 +22,8 @@ use tempfile::TempDir;
 pub(crate) const TOKEN: &str = "token-of-the-test-shop";
 /// Longest wait for anything: far beyond what a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// What a tick of `/proc` is on Linux, in milliseconds.
+const MS_PER_TICK: u64 = 10;
 /// Starts that may find a port taken by somebody else.
 const STARTS_MAX: usize = 5;
 
@@ -36,6 +38,10 @@ pub(crate) struct Bed {
     admin: SocketAddr,
     flags: Vec<String>,
     env: Vec<(String, String)>,
+    /// How many files it may have open; as many as we may if `None`.
+    files_max: Option<u64>,
+    /// A command that runs the server as its own last words, such as a tracer; empty = none.
+    pub(crate) wrap: Vec<String>,
     /// Whether clients know its addresses already.
     has_served: bool,
 }
@@ -53,6 +59,8 @@ impl Bed {
             admin: free_address(),
             flags: Vec::new(),
             env: Vec::new(),
+            files_max: None,
+            wrap: Vec::new(),
             has_served: false,
         };
         bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN)
@@ -95,6 +103,12 @@ impl Bed {
         self
     }
 
+    /// Lets it have so many files open, as `ulimit -n` does.
+    pub(crate) fn files(mut self, files_max: u64) -> Self {
+        self.files_max = Some(files_max);
+        self
+    }
+
     /// Listens elsewhere.
     pub(crate) fn listen(mut self, public: SocketAddr) -> Self {
         self.public = public;
@@ -106,17 +120,32 @@ impl Bed {
         self.home.path().join(name)
     }
 
-    fn spawn(&self) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
+    #[allow(dead_code, reason = "only the torture keeps what went red")]
+    /// Leaves everything where it is when the bed goes, and says where.
+    pub(crate) fn keep(&mut self) -> PathBuf {
+        self.home.disable_cleanup(true);
+        self.home.path().to_path_buf()
+    }
+
+    /// Starts a process and does not wait until it is ready.
+    pub(crate) fn spawn(&self) -> Server {
+        let mut words = self.wrap.iter().map(Into::into).chain([binary().into_os_string()]);
+        let mut command = Command::new(words.next().expect("at least the binary"));
+        command.args(words);
         command.arg("serve").args(["--cores", self.cores, "--data-dir"]).arg(&self.dir);
         command.args(["--listen", &self.public.to_string(), "--admin-listen", &self.admin.to_string()]);
         command.args(&self.flags).env_clear().envs(self.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // SAFETY: between fork and exec only prctl is called, which allocates nothing and is
-        // safe to call there.
+        let files_max = self.files_max;
+        // SAFETY: between fork and exec only prctl and setrlimit are called, which allocate
+        // nothing and are safe to call there.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+                if files_max.is_some() {
+                    let limit = Rlimit { current: files_max, maximum: files_max };
+                    rustix::process::setrlimit(Resource::Nofile, limit)?;
+                }
                 Ok(())
             });
         }
@@ -146,6 +175,15 @@ impl Bed {
             }
         }
         panic!("no free ports");
+    }
+
+    /// Another command with the same settings, beside a server or without one.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
+        command.arg(name).arg("--data-dir").arg(&self.dir);
+        command.args(["--listen", &self.public.to_string(), "--admin-listen", &self.admin.to_string()]);
+        command.args(&self.flags).env_clear().envs(self.env.iter().cloned());
+        command
     }
 
     /// Starts a server that is expected to refuse: its exit code and everything that it said.
@@ -191,7 +229,8 @@ impl Server {
         self.said.lock().unwrap().clone()
     }
 
-    fn exited(&mut self) -> Option<ExitStatus> {
+    /// How it ended, if it has.
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().unwrap();
         }
@@ -231,6 +270,20 @@ impl Server {
         Merchant::new(&format!("http://{}", self.admin), TOKEN)
     }
 
+    /// Processor time that it has used, in milliseconds.
+    pub(crate) fn cpu_ms(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name, which may hold spaces, ends with the last bracket; then come 11 fields to `utime`.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        ticks * MS_PER_TICK
+    }
+
+    /// How many files it has open.
+    pub(crate) fn files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -250,6 +303,12 @@ impl Drop for Server {
             eprintln!("---- the server said:\n{said}----");
         }
     }
+}
+
+/// The server under test: the one that was built with the tests, or the one that
+/// `TORTURE_BINARY` names.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("TORTURE_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_stampede").into(), PathBuf::from)
 }
 
 fn listen_to(pipe: impl Read + Send + 'static, said: Arc<Mutex<String>>) -> JoinHandle<()> {

@@ -119,6 +119,7 @@ impl Reconciled {
     }
 }
 
-fn item_of(number: i64) -> Option<ItemId> {
+/// The item with this number, if it can be one.
+pub(super) fn item_of(number: i64) -> Option<ItemId> {
     u64::try_from(number).ok().and_then(ItemId::new)
 }

@@ -1,10 +1,12 @@
-//! A block: a header of 128 bytes, records, zeros up to a whole sector.
+//! A block: a header of 128 bytes, records, checksums of its sectors, zeros up to a whole sector.
 //!
 //! One group of facts is one write of one or more blocks. Each carries the hash of
 //! the one before it (a chain, so that a sale can be audited), and the highest LSN
 //! known durable when it was written, which is how recovery tells damage from a
-//! tail that never was durable. docs/WAL_FORMAT.md draws it. Building and checking
-//! only: no file here. Next: [`super::segment`].
+//! tail that never was durable. Each sector can be checked alone, so that a write
+//! that landed in part is told from one that was damaged later ([`super::torn`]).
+//! docs/WAL_FORMAT.md draws it. Building and checking only: no file here. Next:
+//! [`super::segment`].
 
 use sha2::{Digest as _, Sha256};
 use stampede_core::types::Lsn;
@@ -17,11 +19,26 @@ use crate::disk::SECTOR_BYTES;
 /// Bytes before the first record.
 pub const BLOCK_HEADER_BYTES: usize = 128;
 /// The version of all files of the log that this program writes, and the highest it reads.
-pub const FORMAT_VERSION: u16 = 1;
+/// Version 1 had one checksum per block, and recycled segments with their old bytes.
+pub const FORMAT_VERSION: u16 = 2;
+/// The oldest version of a block and of a control file that it reads.
+pub const FORMAT_VERSION_MIN: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"STAMPBLK";
-/// Where the header's checksum stands; it covers the whole padded block but itself.
+/// Where the checksum of the sector checksums stands.
+const TABLE_CRC_AT: usize = 104;
+/// Where the checksum of the header stands; it covers all before it.
+const HEADER_CRC_AT: usize = 108;
+/// Where the checksum of the first sector stands; it covers the whole sector but itself.
 const CRC_AT: usize = 124;
+/// Bytes of a sector's checksum.
+const ENTRY_BYTES: usize = 4;
+/// Stands behind the sector checksums: no unit of a disk that a block was written to is all zeros.
+const END_MARK: u8 = 0x5A;
+/// The least bytes of a block that holds this many bytes of records, without padding.
+pub const fn block_bytes_min(records_len: usize) -> usize {
+    BLOCK_HEADER_BYTES + records_len + 1
+}
 
 /// SHA-256 of a block: header and records, without the padding.
 pub type ChainHash = [u8; 32];
@@ -33,7 +50,7 @@ pub struct BlockHeader {
     pub log_id: LogId,
     /// The run of the engine that wrote it; grows by one with each start.
     pub epoch: u64,
-    /// The segment it was written for: another number marks a leftover of recycling.
+    /// The segment it was written for: another number marks a block gone astray.
     pub segment: u64,
     /// The LSN of its first record.
     pub first_lsn: Lsn,
@@ -50,7 +67,17 @@ pub struct BlockHeader {
 impl BlockHeader {
     /// Bytes on disk, padding included.
     pub fn block_len(&self) -> usize {
-        (BLOCK_HEADER_BYTES + self.records_len as usize).next_multiple_of(SECTOR_BYTES)
+        // Every sector after the first has its checksum behind the records.
+        let beyond = block_bytes_min(self.records_len as usize).saturating_sub(SECTOR_BYTES);
+        (1 + beyond.div_ceil(SECTOR_BYTES - ENTRY_BYTES)) * SECTOR_BYTES
+    }
+    /// Where in the block the records end and the checksums of its sectors begin.
+    pub fn records_end(&self) -> usize {
+        BLOCK_HEADER_BYTES + self.records_len as usize
+    }
+    /// Where the checksums and the mark behind them end and the zeros begin.
+    pub fn content_end(&self) -> usize {
+        self.records_end() + (self.block_len() / SECTOR_BYTES - 1) * ENTRY_BYTES + 1
     }
     /// The LSN of its last record.
     pub fn last_lsn(&self) -> Lsn {
@@ -67,13 +94,16 @@ pub enum BlockError {
     /// A newer version wrote it.
     #[error("format version {0} is newer than {FORMAT_VERSION}, the newest that this program reads")]
     Newer(u16),
+    /// An older version wrote it, which this program does not read any more.
+    #[error("format version {0} is older than {FORMAT_VERSION_MIN}, the oldest that this program reads")]
+    Older(u16),
     /// Its lengths contradict each other.
     #[error("the block's header is damaged")]
     Header,
     /// The file ends inside it.
     #[error("the file ends inside the block")]
     Short,
-    /// Its checksum is another.
+    /// A checksum is another, or what should be zero is not.
     #[error("the block's checksum does not match")]
     Checksum,
     /// It belongs to another log.
@@ -87,6 +117,8 @@ pub enum BlockError {
 /// Fills a block record by record.
 pub struct BlockBuilder<'b> {
     out: &'b mut [u8],
+    /// Where records have to end, so that the checksums of all sectors still fit.
+    limit: usize,
     len: usize,
     records: u32,
 }
@@ -100,7 +132,8 @@ impl<'b> BlockBuilder<'b> {
         assert!(
             out.len().is_multiple_of(SECTOR_BYTES) && (SECTOR_BYTES..=BLOCK_BYTES_MAX).contains(&out.len())
         );
-        Self { out, len: BLOCK_HEADER_BYTES, records: 0 }
+        let limit = out.len() - (out.len() / SECTOR_BYTES - 1) * ENTRY_BYTES - 1;
+        Self { out, limit, len: BLOCK_HEADER_BYTES, records: 0 }
     }
     /// How many records it holds.
     pub fn records(&self) -> u32 {
@@ -108,7 +141,7 @@ impl<'b> BlockBuilder<'b> {
     }
     /// Adds a record; false when it does not fit any more.
     pub fn push(&mut self, record: &Record<'_>) -> bool {
-        let Some(len) = write_record(record, &mut self.out[self.len..]) else { return false };
+        let Some(len) = write_record(record, &mut self.out[self.len..self.limit]) else { return false };
         self.len += len;
         self.records += 1;
         true
@@ -124,11 +157,21 @@ impl<'b> BlockBuilder<'b> {
         let header = BlockHeader { records: self.records, records_len, ..header };
         let block = &mut self.out[..header.block_len()];
         block[self.len..].fill(0);
+        block[header.content_end() - 1] = END_MARK;
+        for sector in 1..block.len() / SECTOR_BYTES {
+            let crc = crc32c::crc32c(records_in(&header, block, sector));
+            put_u32(block, self.len + (sector - 1) * ENTRY_BYTES, crc);
+        }
         write_header(&header, block);
-        let crc = checksum(block);
-        block[CRC_AT..BLOCK_HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+        put_u32(block, TABLE_CRC_AT, crc32c::crc32c(&block[self.len..header.content_end()]));
+        put_u32(block, HEADER_CRC_AT, crc32c::crc32c(&block[..HEADER_CRC_AT]));
+        put_u32(block, CRC_AT, first_sector_crc(block));
         (block.len(), hash_of(&block[..self.len]))
     }
+}
+
+fn put_u32(out: &mut [u8], at: usize, value: u32) {
+    out[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
 fn write_header(header: &BlockHeader, out: &mut [u8]) {
@@ -144,15 +187,52 @@ fn write_header(header: &BlockHeader, out: &mut [u8]) {
     out[64..68].copy_from_slice(&header.records.to_le_bytes());
     out[68..72].copy_from_slice(&header.records_len.to_le_bytes());
     out[72..104].copy_from_slice(&header.prev_hash);
-    out[104..CRC_AT].fill(0);
+    out[TABLE_CRC_AT..BLOCK_HEADER_BYTES].fill(0);
 }
 
-fn checksum(block: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&block[..CRC_AT]), &block[BLOCK_HEADER_BYTES..])
+fn first_sector_crc(block: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&block[..CRC_AT]), &block[BLOCK_HEADER_BYTES..SECTOR_BYTES])
+}
+
+/// The records' bytes in a sector of the block but the first: what its checksum covers.
+fn records_in<'b>(header: &BlockHeader, block: &'b [u8], sector: usize) -> &'b [u8] {
+    let (from, to) = (sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
+    let end = header.records_end();
+    &block[from.min(end)..to.min(end)]
+}
+
+/// Whether the header's own checksum is right: then its lengths can be believed, whatever
+/// became of the rest. `first_sector` begins with the header.
+pub fn header_is_whole(first_sector: &[u8]) -> bool {
+    u32_at(first_sector, HEADER_CRC_AT) == crc32c::crc32c(&first_sector[..HEADER_CRC_AT])
+}
+
+/// Whether the checksums of the sectors are what was written. `block` is as long as its header says.
+pub fn sector_checks_are_whole(header: &BlockHeader, block: &[u8]) -> bool {
+    u32_at(block, TABLE_CRC_AT) == crc32c::crc32c(&block[header.records_end()..header.content_end()])
+}
+
+/// Whether one sector of a block is what was written, as far as its own checksum tells. `block` is
+/// as long as its header says; for sectors but the first, [`sector_checks_are_whole`] comes before.
+pub fn sector_is_whole(header: &BlockHeader, block: &[u8], sector: usize) -> bool {
+    if sector == 0 {
+        return u32_at(block, CRC_AT) == first_sector_crc(block);
+    }
+    let expected = u32_at(block, header.records_end() + (sector - 1) * ENTRY_BYTES);
+    expected == crc32c::crc32c(records_in(header, block, sector))
+}
+
+/// Whether every byte is zero.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(64).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 fn hash_of(header_and_records: &[u8]) -> ChainHash {
     Sha256::digest(header_and_records).into()
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -162,16 +242,18 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 /// Reads a header without believing it: only magic, version and lengths are checked.
 ///
 /// # Errors
-/// [`BlockError::None`], [`BlockError::Newer`], [`BlockError::Header`] or [`BlockError::Short`].
+/// [`BlockError::None`], [`BlockError::Newer`], [`BlockError::Older`], [`BlockError::Header`] or [`BlockError::Short`].
 pub fn peek_header(bytes: &[u8]) -> Result<BlockHeader, BlockError> {
     let bytes: &[u8; BLOCK_HEADER_BYTES] = bytes.first_chunk().ok_or(BlockError::Short)?;
     if bytes[..8] != MAGIC {
         return Err(BlockError::None);
     }
-    let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
     let format = u16::from_le_bytes([bytes[8], bytes[9]]);
     if format > FORMAT_VERSION {
         return Err(BlockError::Newer(format));
+    }
+    if format < FORMAT_VERSION_MIN {
+        return Err(BlockError::Older(format));
     }
     let header = BlockHeader {
         log_id: LogId(bytes[16..32].try_into().expect("sixteen bytes")),
@@ -179,12 +261,12 @@ pub fn peek_header(bytes: &[u8]) -> Result<BlockHeader, BlockError> {
         segment: u64_at(bytes, 40),
         first_lsn: Lsn(u64_at(bytes, 48)),
         durable_lsn: Lsn(u64_at(bytes, 56)),
-        records: u32_at(64),
-        records_len: u32_at(68),
+        records: u32_at(bytes, 64),
+        records_len: u32_at(bytes, 68),
         prev_hash: bytes[72..104].try_into().expect("thirty-two bytes"),
     };
-    let fits = header.records_len as usize <= BLOCK_BYTES_MAX - BLOCK_HEADER_BYTES;
-    let plausible = format != 0 && header.records > 0 && header.records <= header.records_len;
+    let fits = header.block_len() <= BLOCK_BYTES_MAX;
+    let plausible = header.records > 0 && header.records <= header.records_len;
     let counted = header.first_lsn > Lsn::ZERO && header.first_lsn.0 < u64::MAX / 2;
     if fits && plausible && counted { Ok(header) } else { Err(BlockError::Header) }
 }
@@ -196,9 +278,13 @@ pub fn peek_header(bytes: &[u8]) -> Result<BlockHeader, BlockError> {
 pub fn check_block(bytes: &[u8], log_id: LogId, segment: u64) -> Result<BlockHeader, BlockError> {
     let header = peek_header(bytes)?;
     let block = bytes.get(..header.block_len()).ok_or(BlockError::Short)?;
-    if checksum(block)
-        != u32::from_le_bytes(block[CRC_AT..BLOCK_HEADER_BYTES].try_into().expect("four bytes"))
-    {
+    let sectors = block.len() / SECTOR_BYTES;
+    let whole = sector_is_whole(&header, block, 0)
+        && header_is_whole(block)
+        && sector_checks_are_whole(&header, block)
+        && (1..sectors).all(|sector| sector_is_whole(&header, block, sector))
+        && is_zero(&block[header.content_end()..]);
+    if !whole {
         return Err(BlockError::Checksum);
     }
     if header.log_id != log_id {
@@ -212,7 +298,7 @@ pub fn check_block(bytes: &[u8], log_id: LogId, segment: u64) -> Result<BlockHea
 
 /// The hash of a checked block.
 pub fn hash_block(header: &BlockHeader, block: &[u8]) -> ChainHash {
-    hash_of(&block[..BLOCK_HEADER_BYTES + header.records_len as usize])
+    hash_of(&block[..header.records_end()])
 }
 
 /// Walks the records of a checked block.
@@ -245,8 +331,23 @@ pub enum RecordsError {
 impl<'a> Records<'a> {
     /// The records of a block that [`check_block`] has let pass.
     pub fn new(header: &BlockHeader, block: &'a [u8]) -> Self {
-        let left = &block[BLOCK_HEADER_BYTES..BLOCK_HEADER_BYTES + header.records_len as usize];
+        let left = &block[BLOCK_HEADER_BYTES..header.records_end()];
         Self { left, len: left.len(), next_lsn: header.first_lsn, left_count: header.records }
+    }
+    /// The rest of them: from the record that begins at `position` and follows `after`. A
+    /// `position` at the beginning of the block begins with its first record, whatever `after`.
+    ///
+    /// # Panics
+    /// When no record begins there: `position` is what [`Records::position`] said before.
+    pub fn from(header: &BlockHeader, block: &'a [u8], position: usize, after: Lsn) -> Self {
+        let all = Self::new(header, block);
+        if position <= BLOCK_HEADER_BYTES {
+            return all;
+        }
+        let next_lsn = after.next();
+        let done = (next_lsn.0 - header.first_lsn.0) as u32;
+        let left = &all.left[position - BLOCK_HEADER_BYTES..];
+        Self { left, len: all.len, next_lsn, left_count: header.records - done }
     }
     /// Where in its block the next record begins.
     pub fn position(&self) -> usize {

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{HashSecret, Lsn};
 
-use super::block::{ChainHash, FORMAT_VERSION};
+use super::block::{ChainHash, FORMAT_VERSION, FORMAT_VERSION_MIN};
 use super::identity::LogId;
 use crate::disk::buffer::AlignedBuffer;
 use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
@@ -130,6 +130,9 @@ impl Control {
         if format > FORMAT_VERSION {
             return Err(SlotError::Newer(format));
         }
+        if format < FORMAT_VERSION_MIN {
+            return Err(SlotError::Older(format));
+        }
         let database = (slot[11] == 1).then(|| slot[144..160].try_into().expect("sixteen bytes"));
         Ok(Self {
             generation: u64_at(16),
@@ -152,6 +155,7 @@ impl Control {
 enum SlotError {
     Damaged,
     Newer(u16),
+    Older(u16),
 }
 
 /// Why the control file cannot be read.
@@ -174,6 +178,18 @@ pub enum ControlError {
         file.display()
     )]
     Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: u16,
+    },
+    /// An older version wrote it, which this program does not read any more.
+    #[error(
+        "{} has format version {found}; this program reads from {FORMAT_VERSION_MIN} on: let the program \
+         that wrote it drain to Postgres, and begin a new directory",
+        file.display()
+    )]
+    Older {
         /// The file.
         file: PathBuf,
         /// Its version.
@@ -203,10 +219,12 @@ pub fn read_control(disk: &dyn Disk, dir: &Path) -> Result<Option<Control>, Cont
     let mut bytes = vec![0; 2 * SLOT_BYTES];
     open.read(0, &mut bytes).map_err(wrap)?;
     let slots = [Control::decode(&bytes[..SLOT_BYTES]), Control::decode(&bytes[SLOT_BYTES..])];
-    if let Some(found) =
-        slots.iter().find_map(|s| if let Err(SlotError::Newer(v)) = s { Some(*v) } else { None })
-    {
-        return Err(ControlError::Newer { file, found });
+    for slot in &slots {
+        match *slot {
+            Err(SlotError::Newer(found)) => return Err(ControlError::Newer { file, found }),
+            Err(SlotError::Older(found)) => return Err(ControlError::Older { file, found }),
+            Ok(_) | Err(SlotError::Damaged) => {}
+        }
     }
     let newest = slots.into_iter().flatten().max_by_key(|control| control.generation);
     newest.map(Some).ok_or(ControlError::Damaged { file })

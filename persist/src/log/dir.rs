@@ -32,7 +32,7 @@ use super::queue::FactQueue;
 use super::rebuild::Rebuild;
 use super::recovery::{Recovered, RecoveryError, recover};
 use super::repair::{remove_half_made, repair};
-use super::segment::{create_segment, list_segments};
+use super::segment::{SegmentReader, create_segment, list_segments};
 use super::shelf::{Prepared, Shelf, ShelfLimits, Spare};
 use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
 use super::status::LogStatus;
@@ -573,8 +573,10 @@ fn stock_up(
     for spare in list_segments(&**disk, dir)?.into_iter().filter(|n| *n > number) {
         let path = layout::segment_file(dir, spare);
         let file = disk.open(&path, OpenMode::ReadWrite)?;
-        // The journal goes from a segment to the next number: a spare behind a gap is of no use.
-        if file.size()? == segment_bytes && spare == number + ready.len() as u64 + 1 {
+        // The journal goes from a segment to the next number: a spare behind a gap is of no use. Nor is
+        // one that is not empty: recovery relies on zeros behind the end of the log.
+        let in_turn = file.size()? == segment_bytes && spare == number + ready.len() as u64 + 1;
+        if in_turn && SegmentReader::open(&**disk, dir, spare)?.first_not_empty(0)?.is_none() {
             ready.push_back(Spare { number: spare, file });
         } else {
             disk.remove(&path)?;

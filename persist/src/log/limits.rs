@@ -3,7 +3,7 @@
 
 use stampede_core::limits::{CORES_MAX, FACT_BYTES_MAX, OWNER_BATCH_MAX};
 
-use super::block::BLOCK_HEADER_BYTES;
+use super::block::block_bytes_min;
 use super::record::RECORD_HEADER_BYTES;
 use crate::disk::SECTOR_BYTES;
 
@@ -24,7 +24,9 @@ pub const FREE_BYTES_MIN_DEFAULT: u64 = 256 << 20;
 /// Default of the segments after which a new snapshot is made.
 pub const SNAPSHOT_SEGMENTS_DEFAULT: u64 = 16;
 /// How long the journal has to be idle before it renews the control file, in milliseconds.
-pub const IDLE_MS_MIN: u64 = 10;
+pub const IDLE_MS_MIN: u64 = 2;
+/// How far the control file may lag behind a journal that is never idle, in milliseconds.
+pub const LAG_MS_MAX: u64 = 50;
 /// Snapshots kept.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// Most bytes of rows in one chunk of a snapshot.
@@ -36,7 +38,7 @@ pub const READ_BYTES: usize = 1 << 20;
 
 const _: () = {
     // Every record fits the smallest block, so a segment is filled to its last sector.
-    assert!(BLOCK_HEADER_BYTES + RECORD_HEADER_BYTES + FACT_BYTES_MAX <= SECTOR_BYTES);
+    assert!(block_bytes_min(RECORD_HEADER_BYTES + FACT_BYTES_MAX) <= SECTOR_BYTES);
     assert!(BLOCK_BYTES_MAX.is_multiple_of(SECTOR_BYTES) && GROUP_BYTES_MAX.is_multiple_of(BLOCK_BYTES_MAX));
     assert!(SEGMENT_BYTES_MIN.is_multiple_of(SECTOR_BYTES as u64));
     assert!(READ_BYTES >= BLOCK_BYTES_MAX);

@@ -139,18 +139,20 @@ impl FactQueue {
         let busy = *nudged || self.slots.is_ready(self.slots.consumed());
         if !busy {
             // Spurious wake-ups do no harm: the journal looks, finds nothing and comes back.
-            nudged = match self.wake.wait_timeout(nudged, at_most) {
-                Ok((guard, _)) => guard,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            #[cfg(not(loom))]
+            self.wake.wait_for(&mut nudged, at_most);
+            #[cfg(loom)]
+            {
+                nudged = self.wake.wait_timeout(nudged, at_most).unwrap().0;
+            }
         }
         *nudged = false;
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
     #[cfg(not(loom))]
-    fn lock_nap(&self) -> std::sync::MutexGuard<'_, bool> {
-        self.nap.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock_nap(&self) -> parking_lot::MutexGuard<'_, bool> {
+        self.nap.lock()
     }
     #[cfg(loom)]
     fn lock_nap(&self) -> loom::sync::MutexGuard<'_, bool> {

@@ -4,7 +4,8 @@
 //! otherwise [`RecoveryError::Damaged`] names file and offset, and not a byte is
 //! changed. What was never durable may be torn: [`super::repair`] keeps a copy and
 //! cuts it. What was durable is known from witnesses: a later block, a later
-//! segment, a snapshot, the control file. This module only reads.
+//! segment, a snapshot, the control file. Where none speaks, the sectors do:
+//! [`super::torn`] tells what an unfinished write can have left. This module only reads.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Lsn, UnixMillis};
 
-use super::block::{BlockError, BlockHeader, FORMAT_VERSION, Records, check_block, peek_header};
+use super::block::{BlockError, BlockHeader, FORMAT_VERSION, Records, header_is_whole, peek_header};
 use super::chain::{ChainEnd, ChainReader, EndReason, Link};
 use super::control::Control;
 use super::identity::LogId;
@@ -20,6 +21,7 @@ use super::index::SegmentStart;
 use super::layout;
 use super::rebuild::Rebuild;
 use super::segment::{SegmentReader, list_segments};
+use super::torn::{Rest, look_behind};
 use crate::codec;
 use crate::disk::{Disk, SECTOR_BYTES};
 
@@ -42,13 +44,15 @@ pub enum RecoveryError {
     },
     /// A file belongs to another log.
     #[error(
-        "{} belongs to another log ({found}; this directory holds {expected}). Nothing was changed. \
-         Put that log's files back where they came from",
+        "{} belongs to another log at byte {offset} ({found}; this directory holds {expected}). Nothing \
+         was changed. Put that log's files back where they came from",
         file.display()
     )]
     Foreign {
         /// The file.
         file: PathBuf,
+        /// Where in it.
+        offset: u64,
         /// Whose it is.
         found: LogId,
         /// Whose the directory is.
@@ -56,13 +60,15 @@ pub enum RecoveryError {
     },
     /// A newer version wrote a file.
     #[error(
-        "{} has format version {found}; this program reads up to {FORMAT_VERSION}: start the newer \
-         program that wrote it",
+        "{} has format version {found} at byte {offset}; this program reads up to {FORMAT_VERSION}: start \
+         the newer program that wrote it. Nothing was changed",
         file.display()
     )]
     Newer {
         /// The file.
         file: PathBuf,
+        /// Where in it.
+        offset: u64,
         /// Its version.
         found: u16,
     },
@@ -197,9 +203,12 @@ impl Witness<'_> {
     pub(super) fn judge(&self, end: &ChainEnd) -> Result<Option<TornTail>, RecoveryError> {
         let file = layout::segment_file(self.dir, end.segment);
         match end.why {
-            EndReason::Block(BlockError::Newer(found)) => return Err(RecoveryError::Newer { file, found }),
+            EndReason::Block(BlockError::Newer(found)) => {
+                return Err(RecoveryError::Newer { file, offset: end.offset, found });
+            }
             EndReason::Block(BlockError::Foreign(found)) => {
-                return Err(RecoveryError::Foreign { file, found, expected: self.control.log_id });
+                let (offset, expected) = (end.offset, self.control.log_id);
+                return Err(RecoveryError::Foreign { file, offset, found, expected });
             }
             _ => {}
         }
@@ -223,9 +232,8 @@ impl Witness<'_> {
                 Some(format!("the control file knows LSN {} to be durable", self.control.durable_lsn))
             }
             _ if self.snapshot_lsn >= next => Some(format!("a snapshot covers LSN {}", self.snapshot_lsn)),
-            _ if self.control.last_segment > end.segment => {
-                Some(format!("the control file knows segment {} to be in use", self.control.last_segment))
-            }
+            EndReason::Missing if self.control.last_segment >= end.segment => Some(self.in_use()),
+            _ if self.control.last_segment > end.segment => Some(self.in_use()),
             _ => None,
         };
         if proof.is_some() {
@@ -234,14 +242,19 @@ impl Witness<'_> {
         self.later_blocks(end)
     }
 
-    /// Looks behind the end for a block that was written when this place was durable.
+    fn in_use(&self) -> String {
+        format!("the control file knows segment {} to be in use", self.control.last_segment)
+    }
+
+    /// Looks behind the end for a block that was written when this place was durable, or that was
+    /// to be written here and went elsewhere.
     fn later_blocks(&self, end: &ChainEnd) -> io::Result<Option<String>> {
         for number in list_segments(self.disk, self.dir)?.into_iter().filter(|n| *n >= end.segment) {
             let from = if number == end.segment { end.offset + SECTOR_BYTES as u64 } else { 0 };
             let mut proof = None;
-            self.scan(number, from, |offset, header, valid| {
-                let proves = valid && (number > end.segment || header.durable_lsn >= end.next_lsn);
-                if proves && proof.is_none() {
+            self.scan(number, from, |offset, header| {
+                let later = number > end.segment && header.first_lsn >= end.next_lsn;
+                if proof.is_none() && (later || header.durable_lsn >= end.next_lsn) {
                     proof = Some(format!(
                         "the block at byte {offset} of segment {number} (LSN {}) was written later",
                         header.first_lsn
@@ -255,36 +268,64 @@ impl Witness<'_> {
         Ok(None)
     }
 
-    /// How far behind the end there are traces of blocks of this segment.
+    /// How far behind the end there are traces of a write that never finished; damage if there is
+    /// anything else. After a shutdown in order the log is known to end here, and nothing matters.
     fn find_torn(&self, end: &ChainEnd) -> Result<Option<TornTail>, RecoveryError> {
         if end.why == EndReason::Missing {
             return Ok(None);
         }
-        let mut torn_end = end.offset;
-        let segment_bytes = self.control.segment_bytes;
-        let scanned = self.scan(end.segment, end.offset, |offset, header, _| {
-            torn_end = torn_end.max((offset + header.block_len() as u64).min(segment_bytes));
-        });
         let file = layout::segment_file(self.dir, end.segment);
-        scanned.map_err(|source| RecoveryError::Io { file, source })?;
+        let rest = SegmentReader::open(self.disk, self.dir, end.segment)
+            .and_then(|mut reader| look_behind(&mut reader, self.control.log_id, end));
+        let torn_end = match rest {
+            Err(source) => return Err(RecoveryError::Io { file, source }),
+            Ok(Rest::Unfinished(torn_end)) => torn_end,
+            Ok(Rest::Damaged { .. }) if self.ends_in_order(end) => self.control.segment_bytes,
+            Ok(Rest::Damaged { offset, reason }) => {
+                return Err(RecoveryError::Damaged { file, offset, reason });
+            }
+        };
         let len = torn_end - end.offset;
+        if len > 0 && !self.ends_in_order(end) {
+            let beyond = self.beyond(end).map_err(|source| RecoveryError::Io { file, source })?;
+            if let Some((file, offset)) = beyond {
+                let reason = format!("a spare is not empty, and segment {} ends in traces", end.segment);
+                return Err(RecoveryError::Damaged { file, offset, reason });
+            }
+        }
         Ok((len > 0).then_some(TornTail { segment: end.segment, offset: end.offset, len }))
     }
 
-    /// Visits every sector from `from` on that looks like the beginning of a block of this segment,
-    /// and whether that block is valid.
-    fn scan(&self, number: u64, from: u64, mut visit: impl FnMut(u64, &BlockHeader, bool)) -> io::Result<()> {
-        let log_id = self.control.log_id;
+    /// Whether the engine shut down in order when the log ended here.
+    fn ends_in_order(&self, end: &ChainEnd) -> bool {
+        self.control.clean && self.control.durable_lsn.next() == end.next_lsn
+    }
+
+    /// Visits every sector from `from` on that is the beginning of a block of this log, as far as
+    /// its header tells.
+    fn scan(&self, number: u64, from: u64, mut visit: impl FnMut(u64, &BlockHeader)) -> io::Result<()> {
         let mut reader = SegmentReader::open(self.disk, self.dir, number)?;
         let mut offset = from;
         while offset + SECTOR_BYTES as u64 <= reader.size() {
-            let seen = peek_header(reader.bytes_at(offset, SECTOR_BYTES)?);
-            if let Some(header) = seen.ok().filter(|h| h.log_id == log_id && h.segment == number) {
-                let block = reader.bytes_at(offset, header.block_len())?;
-                visit(offset, &header, check_block(block, log_id, number).is_ok());
+            let sector = reader.bytes_at(offset, SECTOR_BYTES)?;
+            let seen = peek_header(sector).ok().filter(|_| header_is_whole(sector));
+            if let Some(header) = seen.filter(|header| header.log_id == self.control.log_id) {
+                visit(offset, &header);
             }
             offset += SECTOR_BYTES as u64;
         }
         Ok(())
+    }
+
+    /// The first sector behind a segment that is not empty. Nothing may be there when a group did not
+    /// finish: a spare is zeros until it is in use, which the control file learns first.
+    fn beyond(&self, end: &ChainEnd) -> io::Result<Option<(PathBuf, u64)>> {
+        for number in list_segments(self.disk, self.dir)?.into_iter().filter(|n| *n > end.segment) {
+            let mut reader = SegmentReader::open(self.disk, self.dir, number)?;
+            if let Some(offset) = reader.first_not_empty(0)? {
+                return Ok(Some((layout::segment_file(self.dir, number), offset)));
+            }
+        }
+        Ok(None)
     }
 }

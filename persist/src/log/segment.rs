@@ -2,19 +2,20 @@
 //!
 //! It is made under another name, zero-filled, synced, renamed, and its directory
 //! synced, all before the first block goes in: writing it later changes no
-//! metadata. A recycled one keeps its old blocks, which their segment number gives
-//! away. Nothing here judges what a missing block means. Next: [`super::chain`].
+//! metadata. A recycled one is zeroed first, so that a sector holds zeros until it is
+//! written, once: [`super::torn`] relies on that. Nothing here judges what a missing
+//! block means. Next: [`super::chain`].
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use stampede_core::planted::{Bug, planted};
 
-use super::block::{BLOCK_HEADER_BYTES, BlockError, BlockHeader, check_block, peek_header};
+use super::block::{BLOCK_HEADER_BYTES, BlockError, BlockHeader, check_block, is_zero, peek_header};
 use super::identity::LogId;
 use super::layout;
 use super::limits::READ_BYTES;
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
 
 /// The numbers of the segments in a data directory, ascending.
 ///
@@ -49,13 +50,24 @@ pub fn create_segment(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64) -> i
     disk.open(&name, OpenMode::ReadWrite)
 }
 
-/// Gives a trimmed segment's file a new number, durable with its directory entry.
+/// Zeroes a trimmed segment's file of `bytes` bytes and gives it a new number, durable with its
+/// directory entry. It must not count any more: a crash in between leaves it half zeroed.
 ///
 /// # Errors
 /// What the file system answers.
-pub fn recycle_segment(disk: &dyn Disk, dir: &Path, from: u64, to: u64) -> io::Result<Box<dyn DiskFile>> {
-    let name = layout::segment_file(dir, to);
-    disk.rename(&layout::segment_file(dir, from), &name)?;
+pub fn recycle_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    from: u64,
+    to: u64,
+    bytes: u64,
+) -> io::Result<Box<dyn DiskFile>> {
+    let (old, name) = (layout::segment_file(dir, from), layout::segment_file(dir, to));
+    let mut file = disk.open(&old, OpenMode::ReadWrite)?;
+    file.zero_fill(bytes)?;
+    file.sync()?;
+    drop(file);
+    disk.rename(&old, &name)?;
     disk.sync_dir(&layout::log_dir(dir))?;
     disk.open(&name, OpenMode::ReadWrite)
 }
@@ -81,7 +93,8 @@ impl SegmentReader {
         let path = layout::segment_file(dir, number);
         let file = disk.open(&path, OpenMode::Read)?;
         let size = file.size()?;
-        let window = vec![0; READ_BYTES];
+        // A file that is smaller than a window is read at once.
+        let window = vec![0; READ_BYTES.min(size.max(SECTOR_BYTES as u64) as usize)];
         Ok(Self { file, path, number, size, window, window_at: 0, window_len: 0, read_ahead: READ_BYTES })
     }
     /// Its number.
@@ -110,17 +123,32 @@ impl SegmentReader {
     /// # Errors
     /// What the file system answers.
     pub fn bytes_at(&mut self, offset: u64, wanted: usize) -> io::Result<&[u8]> {
-        assert!(wanted <= self.window.len(), "a window holds the largest block");
+        assert!(wanted <= READ_BYTES, "a window holds the largest block");
         let end = self.window_at + self.window_len as u64;
         let inside = self.window_at <= offset && offset + wanted as u64 <= end;
         if !inside && (offset < self.window_at || end < self.size || self.window_len == 0) {
             self.window_len = 0;
-            let len = wanted.max(self.read_ahead);
+            let len = wanted.max(self.read_ahead).min(self.window.len());
             self.window_len = self.file.read(offset, &mut self.window[..len])?;
             self.window_at = offset;
         }
         let skip = usize::try_from(offset.saturating_sub(self.window_at)).unwrap_or(usize::MAX);
         Ok(self.window[..self.window_len].get(skip..).unwrap_or(&[]))
+    }
+
+    /// Where the first sector from `offset` on begins that does not hold zeros; `None` = there is none.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn first_not_empty(&mut self, mut offset: u64) -> io::Result<Option<u64>> {
+        while offset < self.size {
+            let sector = self.bytes_at(offset, SECTOR_BYTES)?;
+            if !is_zero(&sector[..SECTOR_BYTES.min(sector.len())]) {
+                return Ok(Some(offset));
+            }
+            offset += SECTOR_BYTES as u64;
+        }
+        Ok(None)
     }
 
     /// The block at `offset` and its bytes, or why there is none.

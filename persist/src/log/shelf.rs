@@ -148,24 +148,43 @@ impl Shelf {
     }
 
     /// Takes back a trimmed segment: as a spare if it is of use, otherwise its file is removed.
+    /// A spare takes as long as zero-filling a segment; the journal is not held up meanwhile.
     ///
     /// # Errors
     /// What the file system answers.
     pub(super) fn give_back(&self, number: u64) -> io::Result<()> {
+        let recycled = match self.number_for_recycled() {
+            None => {
+                self.disk.remove(&layout::segment_file(&self.dir, number))?;
+                None
+            }
+            Some(to) => {
+                let bytes = self.limits.segment_bytes;
+                let file = recycle_segment(&*self.disk, &self.dir, number, to, bytes);
+                Some(file.map(|file| Spare { number: to, file }))
+            }
+        };
         let mut stock = self.stock.lock();
-        let keep = stock.ready.len() < self.limits.spares_max && !stock.making;
-        if keep {
-            let file = recycle_segment(&*self.disk, &self.dir, number, stock.next_number)?;
-            let spare = Spare { number: stock.next_number, file };
-            stock.next_number += 1;
+        if let Some(recycled) = recycled {
+            stock.making = false;
+            let spare = recycled?;
+            stock.next_number = spare.number + 1;
             stock.ready.push_back(spare);
-        } else {
-            self.disk.remove(&layout::segment_file(&self.dir, number))?;
         }
         stock.in_use -= 1;
         self.report(&stock);
         self.taken.notify_all();
         Ok(())
+    }
+
+    /// The number for a recycled segment, which nobody else takes until `making` is reset.
+    fn number_for_recycled(&self) -> Option<u64> {
+        let mut stock = self.stock.lock();
+        if stock.ready.len() >= self.limits.spares_max || stock.making {
+            return None;
+        }
+        stock.making = true;
+        Some(stock.next_number)
     }
 
     /// Waits until a spare was taken or given back, or for this long at most. Returns whether the

@@ -94,7 +94,10 @@ impl Maintenance {
         let from = before.unwrap_or(Lsn::ZERO);
         last_ms = last_ms.max(self.replay(state, from, target, stop)?);
         self.write_snapshot(state, &SnapshotHeader { log_id: control.log_id, lsn: target, last_ms })?;
-        self.update_control(|control| control.snapshot_lsn = target)?;
+        self.update_control(|control| {
+            control.snapshot_lsn = target;
+            control.durable_lsn = control.durable_lsn.max(target);
+        })?;
         self.status.set_snapshot(target);
         Ok(target)
     }

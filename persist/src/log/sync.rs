@@ -1,7 +1,8 @@
 //! Where the log's atomics come from: the standard library, or loom when it explores
 //! every order of them (`RUSTFLAGS="--cfg loom"`).
 //!
-//! Nothing else in [`super::queue`] and [`super::slots`] may name `std::sync`.
+//! Nothing else in [`super::queue`] and [`super::slots`] may name `std::sync`. The locks are not
+//! the standard library's, which comes compiled and hides from ThreadSanitizer what it orders.
 
 #[cfg(loom)]
 pub(super) use loom::{
@@ -11,10 +12,9 @@ pub(super) use loom::{
 };
 
 #[cfg(not(loom))]
-pub(super) use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering, fence},
-    sync::{Condvar, Mutex},
-};
+pub(super) use parking_lot::{Condvar, Mutex};
+#[cfg(not(loom))]
+pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 // Only what the queue itself does is explored, not how it is shared.
 pub(super) use std::sync::Arc;

@@ -15,7 +15,7 @@ use stampede_core::types::Lsn;
 
 use super::dir::{DirLock, Stepped};
 use super::journal::{Journal, Step};
-use super::limits::IDLE_MS_MIN;
+use super::limits::{IDLE_MS_MIN, LAG_MS_MAX};
 use super::maintenance::Maintenance;
 use super::queue::FactQueue;
 use super::rebuild::Rebuild;
@@ -179,10 +179,18 @@ fn guard_journal(mut journal: Journal, order: &Order, on_failure: OnFailure) {
 
 fn run_journal(journal: &mut Journal, order: &Order) {
     let queue = Arc::clone(&journal.queue);
+    let mut settled = Instant::now();
     loop {
         let begun = Instant::now();
         match journal.step() {
-            Step::Wrote { .. } => journal.status.count_sync(begun.elapsed().as_micros() as u64),
+            Step::Wrote { .. } => {
+                journal.status.count_sync(begun.elapsed().as_micros() as u64);
+                // A sale that never pauses must not leave the control file behind.
+                if begun.duration_since(settled) > Duration::from_millis(LAG_MS_MAX) {
+                    journal.settle(false);
+                    settled = Instant::now();
+                }
+            }
             Step::Failed => return,
             // The spare-maker nudges; owners see a full log meanwhile.
             Step::NeedsSegment => queue.nap(Duration::from_millis(IDLE_MS_MIN)),
@@ -192,6 +200,7 @@ fn run_journal(journal: &mut Journal, order: &Order) {
                     return;
                 }
                 rest(journal, &queue);
+                settled = Instant::now();
             }
         }
         if order.0.load(Ordering::Acquire) == ABANDON {

@@ -22,6 +22,8 @@ use crate::codec;
 use crate::disk::Disk;
 use crate::disk::real::RealDisk;
 
+/// How often it looks at an end that seems damaged: the journal may be writing there.
+const LOOKS_MAX: usize = 5;
 /// How often it begins anew when the log is trimmed under it.
 const TRIES_MAX: usize = 5;
 
@@ -190,12 +192,12 @@ impl<'d> Pass<'d> {
                         return Ok(self.verdict(header.last_lsn(), 0));
                     }
                 }
-                // The journal may have written here while it was read or judged: look again, twice.
+                // The journal may have written here while it was read or judged: look again.
                 Link::End(end) => {
                     looks = if last.as_ref() == Some(&end) { looks + 1 } else { 1 };
                     if looks > 1 {
                         let judged = self.judge(&end)?;
-                        if looks > 2 || judged.is_ok() {
+                        if looks >= LOOKS_MAX || judged.is_ok() {
                             self.wrong = judged.as_ref().err().cloned();
                             return Ok(self.verdict(Lsn(end.next_lsn.0 - 1), judged.unwrap_or(0)));
                         }
@@ -236,14 +238,14 @@ impl<'d> Pass<'d> {
     fn judge(&self, end: &ChainEnd) -> Result<Result<u64, Wrong>, VerifyError> {
         let (disk, dir, control) = (self.disk, self.dir, &self.control);
         let witness = Witness { disk, dir, control, snapshot_lsn: self.snapshot_lsn };
-        let reason = match witness.judge(end) {
+        let (offset, reason) = match witness.judge(end) {
             Ok(torn) => return Ok(Ok(torn.map_or(0, |torn| torn.len))),
             Err(RecoveryError::Io { file, source }) => return Err(RecoveryError::Io { file, source }.into()),
-            Err(RecoveryError::Damaged { reason, .. }) => reason,
-            Err(other) => other.to_string(),
+            Err(RecoveryError::Damaged { offset, reason, .. }) => (offset, reason),
+            Err(other) => (end.offset, other.to_string()),
         };
         let file = layout::segment_file(dir, end.segment);
-        Ok(Err(Wrong { file, offset: end.offset, lsn: Some(end.next_lsn), reason }))
+        Ok(Err(Wrong { file, offset, lsn: Some(end.next_lsn), reason }))
     }
 
     fn verdict(self, last_lsn: Lsn, torn_bytes: u64) -> Verdict {

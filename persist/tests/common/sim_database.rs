@@ -199,6 +199,7 @@ impl State {
 
     fn next_fault(&mut self, call: Call) -> Option<Fault> {
         self.calls += 1;
+        self.counts.call(call);
         let fault = self.plan.as_mut()?(call, self.calls)?;
         self.counts.inject(fault, call);
         Some(fault)

@@ -68,6 +68,23 @@ impl RandomSale {
         std::mem::take(&mut self.keep.0)
     }
 
+    /// A run of purchases of one item, by as many buyers: more than go into one insert.
+    pub(crate) fn rush(&mut self, orders: u64) -> Vec<Fact<'static>> {
+        let id = item(ITEMS + 1);
+        let patch = ItemPatch {
+            name: Some("rush"),
+            stock: Some(orders),
+            opens_at_ms: Some(self.now),
+            closes_at_ms: Some(UnixMillis(self.now.0 + 1)),
+            ..ItemPatch::default()
+        };
+        self.decide(&Command::PutItem { item: id, patch, seed: DrawSeed::NONE, actor: "merchant" });
+        for number in 0..orders {
+            self.purchase(id, &format!("rush-{number}"), 1, "");
+        }
+        std::mem::take(&mut self.keep.0)
+    }
+
     /// The engine's answers to what the exporter told it.
     pub(crate) fn answer(&mut self, events: &[ExportEvent]) -> Vec<Fact<'static>> {
         let actor = ACTOR_POSTGRES;
@@ -152,11 +169,16 @@ impl RandomSale {
     fn buy(&mut self, rng: &mut Rng, item: ItemId) {
         let subject = buyer(rng.below(BUYERS));
         let key = if rng.coin() { String::new() } else { format!("key-{}", rng.below(1_000)) };
+        let quantity = 1 + rng.below(2);
+        self.purchase(item, &subject, quantity, &key);
+    }
+
+    fn purchase(&mut self, item: ItemId, subject: &str, quantity: u64, key: &str) {
         self.decide(&Command::Purchase(Purchase {
             item,
             buyer: SECRET.buyer(subject.as_bytes()),
             subject: subject.as_bytes(),
-            quantity: Quantity::new(1 + rng.below(2)).expect("small"),
+            quantity: Quantity::new(quantity).expect("small"),
             key: key.as_bytes(),
             ticket: Ticket::Good,
         }));

@@ -2,12 +2,14 @@
 //! real one, and both read as the same plain values.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use postgres::error::SqlState;
 use postgres::{Client, Row};
 use stampede_core::types::Lsn;
 use stampede_persist::export::store::{CursorKey, CursorRow, OrderRecord, Piles, StockRow};
 
-use crate::export_bed::client;
+use crate::export_bed::{DEADLINE, client};
 use crate::log_sim::Rng;
 use crate::sim_database::{Books, OrderLine, Refusal, Rule, SimDatabase, Spec, StockLine, Tables};
 
@@ -30,9 +32,18 @@ impl Shop {
         self.real.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
+    /// Whether the database let the statement through; its own constraints bind the shop as well.
+    fn allowed(&mut self, sql: &str) -> bool {
+        match self.real.batch_execute(sql) {
+            Ok(()) => true,
+            Err(error) if error.code() == Some(&SqlState::CHECK_VIOLATION) => false,
+            Err(error) => panic!("{sql}: {error}"),
+        }
+    }
+
     /// One deed, by chance. `item` and `order` are of the sale, and `next_order` is none yet.
     pub(crate) fn meddle(&mut self, rng: &mut Rng, item: i64, order: Option<i64>, next_order: i64) -> String {
-        let deed = rng.below(12);
+        let deed = rng.below(14);
         match deed {
             0..=2 => self.restock(rng, item),
             3 => self.tamper(rng, item),
@@ -42,7 +53,9 @@ impl Shop {
             7 => self.insert_order(next_order),
             8 => self.switch_lock(item),
             9 | 10 => self.switch_refusals(rng, item),
-            _ => self.block(rng),
+            11 => self.block(rng),
+            12 => self.delete_books(item),
+            _ => self.kill_sessions(),
         }
         format!("deed {deed} at item {item}, order {order:?}")
     }
@@ -52,9 +65,12 @@ impl Shop {
         if self.locked {
             return;
         }
-        self.sql(&format!(
+        let edit = format!(
             "UPDATE stock SET count = greatest(count + {delta}, 0), version = version + {bump} WHERE id = {id}"
-        ));
+        );
+        if !self.allowed(&edit) {
+            return;
+        }
         self.sim.edit_stock(id, |line| {
             line.row.piles.count = (line.row.piles.count + delta).max(0);
             line.row.version += bump;
@@ -66,7 +82,11 @@ impl Shop {
         if self.locked {
             return;
         }
-        self.sql(&format!("UPDATE stock SET held = held + {held}, sale = sale + {sale} WHERE id = {id}"));
+        if !self
+            .allowed(&format!("UPDATE stock SET held = held + {held}, sale = sale + {sale} WHERE id = {id}"))
+        {
+            return;
+        }
         self.sim.edit_stock(id, |line| {
             line.row.piles.held += held;
             line.row.piles.sale += sale;
@@ -85,8 +105,28 @@ impl Shop {
             return;
         }
         let count = rng.below(50) as i64;
-        self.sql(&format!("INSERT INTO stock (id, name, count) VALUES ({id}, 'theirs', {count})"));
+        if !self.allowed(&format!("INSERT INTO stock (id, name, count) VALUES ({id}, 'theirs', {count})")) {
+            return;
+        }
         self.sim.insert_stock(id, StockLine::new("theirs", count));
+    }
+
+    /// Books that are kept in memory would hide it: the connections go as well.
+    fn delete_books(&mut self, id: i64) {
+        self.sql(&format!("DELETE FROM stampede_item WHERE id = {id}"));
+        self.sim.delete_books(id);
+        self.kill_sessions();
+    }
+
+    /// Ends the exporters' connections, and waits until the real one is gone.
+    fn kill_sessions(&mut self) {
+        const KILL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name = 'stampede'";
+        let deadline = Instant::now() + DEADLINE;
+        while !self.real.query(KILL, &[]).expect("killed").is_empty() {
+            assert!(Instant::now() < deadline, "a connection does not end");
+        }
+        self.sim.kill_sessions();
     }
 
     fn delete_order(&mut self, id: i64) {

@@ -91,8 +91,15 @@ fn a_later_block_alone_proves_that_an_earlier_one_was_durable() {
         disk.edit(&segment(1), |bytes| bytes[block * 4096 + 300] ^= 1);
         assert_eq!(damaged_file(&format!("block {block}"), &disk), segment(1));
     }
+}
+
+#[test]
+fn the_last_block_of_a_killed_engine_is_refused_when_damaged_and_cut_when_it_did_not_land() {
     let disk = logged(5, false);
     disk.edit(&segment(1), |bytes| bytes[4 * 4096 + 300] ^= 1);
+    assert_eq!(damaged_file("no unfinished write leaves this", &disk), segment(1));
+    let disk = logged(5, false);
+    disk.edit(&segment(1), |bytes| bytes[4 * 4096..4 * 4096 + 512].fill(0));
     let (sale, opened) = recover_on(&disk, &small()).unwrap();
     assert_eq!(sale.lsn().0, 4 * 30, "nothing proves that the last one was durable: cut, and a copy kept");
     assert_eq!(opened.warnings().len(), 1);
@@ -156,8 +163,7 @@ fn another_logs_segment_is_refused_as_such() {
     disk.edit(&segment(1), |bytes| {
         // Another identity, with a checksum that matches it.
         bytes[16] ^= 1;
-        let crc = crc32c_of_block(&bytes[..block_len(bytes)]);
-        bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+        seal(bytes);
     });
     let error = refusal("foreign", &disk);
     assert!(matches!(error, OpenError::Recovery(RecoveryError::Foreign { .. })), "{error}");
@@ -168,9 +174,8 @@ fn a_forged_block_breaks_the_chain() {
     let disk = logged(5, false);
     disk.edit(&segment(1), |bytes| {
         // A change that its own checksum covers up: the next block knows better.
-        bytes[110] = 1;
-        let crc = crc32c_of_block(&bytes[..block_len(bytes)]);
-        bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+        bytes[113] = 1;
+        seal(bytes);
     });
     let error = refusal("forged", &disk).to_string();
     assert!(error.contains("does not follow the one before it"), "{error}");
@@ -207,11 +212,10 @@ fn one_damaged_slot_of_the_control_file_is_survived_and_two_are_refused() {
     assert!(matches!(refusal("both slots", &disk), OpenError::Control(_)));
 }
 
-fn block_len(bytes: &[u8]) -> usize {
-    let records = u32::from_le_bytes(bytes[68..72].try_into().unwrap()) as usize;
-    (128 + records).next_multiple_of(4096)
-}
-
-fn crc32c_of_block(block: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&block[..124]), &block[128..])
+/// Gives a block of one sector the checksums that fit what it says.
+fn seal(bytes: &mut [u8]) {
+    let header = crc32c::crc32c(&bytes[..108]);
+    bytes[108..112].copy_from_slice(&header.to_le_bytes());
+    let sector = crc32c::crc32c_append(crc32c::crc32c(&bytes[..124]), &bytes[128..4096]);
+    bytes[124..128].copy_from_slice(&sector.to_le_bytes());
 }

@@ -2,6 +2,10 @@
 //! export on throw-away clusters. One binary; each module holds one subject.
 
 mod disk_short;
+mod damage_disk;
+mod damage_log;
+mod damage_matrix;
+mod damage_torn;
 mod export_bed;
 mod export_flow;
 mod export_outside;
@@ -17,6 +21,7 @@ mod log_crash;
 mod log_damage;
 mod log_draw;
 mod log_failstop;
+mod log_mirror;
 mod log_run;
 mod log_sale;
 mod log_sim;

@@ -44,6 +44,15 @@ impl Home {
             Route::Restock(item) => {
                 (item, Call::Other, RareAsk::Adjust(item, body::restock(request.body)?, Who::Merchant))
             }
+            Route::Books(query) => {
+                let (after, limit) = (query.after, u32::from(query.limit));
+                (query.item, Call::Other, RareAsk::Books(query.item, after, limit, query.rows))
+            }
+            Route::Mismatch(item) => {
+                let reason = body::mismatch(request.body, &mut scratch)?;
+                self.shared.alarm_once(format!("item {item} is paused by reconcile: {reason}"));
+                (item, Call::Other, RareAsk::SwitchItem(item, Switch::Paused, Who::Reconcile))
+            }
             Route::PauseItem(item) => switch(item, Switch::Paused, request)?,
             Route::ResumeItem(item) => switch(item, Switch::Resumed, request)?,
             Route::CloseItem(item) => switch(item, Switch::Closed, request)?,

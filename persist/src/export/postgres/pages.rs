@@ -6,7 +6,8 @@ use tokio_postgres::Row;
 use super::super::database::Link;
 use super::super::error::ExportError;
 use super::super::store::{OrderRecord, Piles, StockRecord};
-use super::stock::{item_of, numbers};
+use super::stock::numbers;
+use crate::export::reconcile::item_of;
 
 pub(super) async fn blocked(
     link: &mut Link,

@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use super::super::database::Link;
 use super::super::error::ExportError;
 use super::super::store::{Ledger, Piles, StockRow, Swept};
+use crate::export::reconcile::item_of;
 
 /// Locks what can be locked, updates what is as it was left, enters the books.
 pub(super) const SETTLE: &str = "
@@ -225,10 +226,6 @@ fn number(item: &ItemId) -> i64 {
 
 pub(super) fn numbers(items: &[ItemId]) -> Vec<i64> {
     items.iter().map(number).collect()
-}
-
-pub(super) fn item_of(number: i64) -> Option<ItemId> {
-    u64::try_from(number).ok().and_then(ItemId::new)
 }
 
 fn read_ledger(row: &Row) -> Ledger {

@@ -105,17 +105,27 @@ pub fn at_nth(kind: Call, mut n: u64, fault: Fault) -> Plan {
 /// How often what was done to the exporter.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Counts {
+    called: BTreeMap<Call, u64>,
     injected: BTreeMap<(Fault, Call), u64>,
     outside: BTreeMap<&'static str, u64>,
 }
 
 impl Counts {
+    pub(super) fn call(&mut self, call: Call) {
+        *self.called.entry(call).or_insert(0) += 1;
+    }
+
     pub(super) fn inject(&mut self, fault: Fault, call: Call) {
         *self.injected.entry((fault, call)).or_insert(0) += 1;
     }
 
     pub(super) fn happen(&mut self, what: &'static str) {
         *self.outside.entry(what).or_insert(0) += 1;
+    }
+
+    /// Calls, by kind.
+    pub const fn called(&self) -> &BTreeMap<Call, u64> {
+        &self.called
     }
 
     /// Faults of the plan, by kind and call.

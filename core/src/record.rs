@@ -1,0 +1,130 @@
+//! An order as it is compared: the same record, whether the engine's memory, the log or
+//! Postgres tells it, and a digest of many.
+//!
+//! A digest is a sum, so that it does not depend on the order in which records come. It is
+//! no proof against somebody who forges records on purpose. Next: [`crate::shard`], which
+//! tells the engine's own.
+
+use core::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::command::{ItemView, OrderView};
+use crate::item::OrderState;
+use crate::shard::Shard;
+use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+
+/// One order, everything that its facts say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OrderRecord<'a> {
+    /// Which.
+    pub order: OrderId,
+    /// Its units.
+    pub quantity: Quantity,
+    /// Where it stands.
+    pub state: OrderState,
+    /// When it was placed.
+    pub created_at_ms: UnixMillis,
+    /// When it expires unpaid; zero = never.
+    pub pay_by_ms: UnixMillis,
+    /// The fact that placed it.
+    pub lsn: Lsn,
+    /// The last fact that changed it.
+    pub state_lsn: Lsn,
+    /// Keyed hash of its idempotency key; zero = none.
+    pub key_hash: u64,
+    /// Keyed hash of its payment's reference; zero = none.
+    pub payment_ref_hash: u64,
+    /// The buyer.
+    pub subject: &'a [u8],
+}
+
+impl OrderRecord<'_> {
+    /// Its part of a digest (SipHash-1-3 under a key of zeros).
+    pub fn digest(&self) -> u64 {
+        let mut hasher = SipHasher13::new();
+        let numbers = [
+            self.order.get(),
+            u64::from(self.quantity.get()) << 8 | u64::from(self.state.code()),
+            self.created_at_ms.0,
+            self.pay_by_ms.0,
+            self.lsn.0,
+            self.state_lsn.0,
+            self.key_hash,
+            self.payment_ref_hash,
+        ];
+        for number in numbers {
+            hasher.write_u64(number);
+        }
+        hasher.write(self.subject);
+        hasher.finish()
+    }
+}
+
+/// How many records, and the wrapping sum of their digests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RecordDigest {
+    /// How many.
+    pub orders: u64,
+    /// Sum of [`OrderRecord::digest`].
+    pub sum: u64,
+}
+
+impl RecordDigest {
+    /// Counts one more record.
+    pub fn add(&mut self, record: &OrderRecord<'_>) {
+        self.orders += 1;
+        self.sum = self.sum.wrapping_add(record.digest());
+    }
+}
+
+/// An item's books, and a range of its orders, in one step of its owner.
+#[derive(Clone, Copy, Debug)]
+pub struct BooksPage<'a> {
+    /// The item.
+    pub item: ItemView<'a>,
+    /// The last fact of the shard: every fact of the item up to it is in here, none after it.
+    pub as_of: Lsn,
+    /// The sequence number of its last order.
+    pub last_seq: u32,
+    /// The range ends with this sequence number.
+    pub to: u32,
+    /// The orders in the range.
+    pub digest: RecordDigest,
+}
+
+impl Shard {
+    /// An item's books and the digest of its orders with sequence numbers above `after`, at
+    /// most `limit` numbers of them. `None` if there is no such item.
+    pub fn books_page(&self, item: ItemId, after: u32, limit: u32) -> Option<BooksPage<'_>> {
+        let view = self.item(item)?;
+        let last_seq = self.last_seq(item)?;
+        let to = last_seq.min(after.saturating_add(limit)).max(after);
+        let mut digest = RecordDigest::default();
+        self.records(item, after, to).for_each(|record| digest.add(&record));
+        Some(BooksPage { item: view, as_of: self.lsn(), last_seq, to, digest })
+    }
+
+    /// An item's orders with sequence numbers above `after`, up to and with `to`.
+    pub fn records(&self, item: ItemId, after: u32, to: u32) -> impl Iterator<Item = OrderRecord<'_>> {
+        (after..to).filter_map(move |seq| self.record(OrderId::new(item, seq + 1)))
+    }
+
+    fn record(&self, order: OrderId) -> Option<OrderRecord<'_>> {
+        let (owned, key_hash, payment_ref_hash) = self.order_with_hashes(order)?;
+        let OrderView { quantity, state, created_at_ms, pay_by_ms, lsn, state_lsn, .. } = owned.order;
+        let subject = owned.subject;
+        Some(OrderRecord {
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            lsn,
+            state_lsn,
+            key_hash,
+            payment_ref_hash,
+            subject,
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! The request parser: any stream, cut anywhere, is to the server what it is to the second reader.
+//!
+//! The first two bytes say where it is cut; the rest is the stream.
+
+use crate::compare;
+
+/// Reads the stream with both readers, whole and cut.
+///
+/// # Panics
+/// When they disagree, or the server does with itself.
+pub fn check(data: &[u8]) {
+    let Some((cuts, bytes)) = data.split_first_chunk::<2>() else { return };
+    // The names of embedded files are no part of the grammar, and their paths take small bodies.
+    if bytes.windows(8).any(|part| part == b"/assets/") {
+        return;
+    }
+    let mut cuts = cuts.map(|cut| usize::from(cut) * (bytes.len() + 1) / 256);
+    cuts.sort_unstable();
+    compare::check(bytes, &cuts).unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// Requests of every kind.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let texts = [
+        "GET /v1/time HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\r\nHEAD /v1/items/7?x=1 HTTP/1.0\r\nConnection: keep-alive, x\r\n\r\n",
+        "POST /v1/items/7/orders HTTP/1.1\r\nHost: a:80\r\nX-Buyer: b\r\nIdempotency-Key: \"k\"\r\n\
+         Prefer: respond-async\r\nContent-Length: 14\r\n\r\n{\"quantity\":1}",
+        "POST /v1/items/7/ticket HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+        "PUT /admin/items/7 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\nContent-Length: 0\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: [::1]:7\r\n\r\n",
+        "GET http://a%20b:1/x%41?y HTTP/1.1\r\nhost:a%20b:1\r\nCookie: a=b\r\nCookie: c\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /sale/7 HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nSec-Fetch-Site: none\r\nContent-Length: 1\r\n\r\nx",
+        "DELETE /admin/blocklist/x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET",
+        "POST /sale/7/order/30064771073/cancel HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    ];
+    let cut = |(number, text): (usize, &str)| {
+        let cuts = [(number * 37) as u8, (number * 91) as u8];
+        [cuts.as_slice(), text.as_bytes()].concat()
+    };
+    texts.into_iter().enumerate().map(cut).collect()
+}

@@ -1,0 +1,315 @@
+//! The reader of the log: what it reads it would write again, and nothing that was changed is
+//! read as something else.
+//!
+//! The first byte says which of five games is played with the rest.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use stampede_core::draw::DrawSeed;
+use stampede_core::fact::{Fact, FactSink};
+use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::limits::FACT_BYTES_MAX;
+use stampede_core::state_row::StateRow;
+use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_persist::codec;
+use stampede_persist::disk::SECTOR_BYTES;
+use stampede_persist::log::block::{BLOCK_HEADER_BYTES, BlockBuilder, BlockHeader, Records, check_block};
+use stampede_persist::log::dir::{Birth, DataDir, LogOptions};
+use stampede_persist::log::identity::LogId;
+use stampede_persist::log::journal::Step;
+use stampede_persist::log::layout;
+use stampede_persist::log::rebuild::Rebuild;
+use stampede_persist::log::record::{Record, read_record};
+use stampede_persist::log::verify::verify_on;
+
+use crate::disk::MemoryDisk;
+
+const DIR: &str = "/data";
+const LOG: LogId = LogId(*b"a log of a test!");
+const SEGMENT: u64 = 1;
+/// Groups of the log that is spoilt, one block each, and the facts of each.
+const GROUPS: u64 = 3;
+const FACTS: u64 = 4;
+
+/// Plays the game.
+///
+/// # Panics
+/// When the reader breaks a promise.
+pub fn check(data: &[u8]) {
+    let Some((&game, rest)) = data.split_first() else { return };
+    match game % 5 {
+        0 => check_raw(rest),
+        1 => check_records(rest),
+        2 => check_repaired(rest),
+        3 => check_spoilt(rest),
+        _ => check_rewritten(rest),
+    }
+}
+
+/// Any bytes in the place of a block and of a record.
+fn check_raw(data: &[u8]) {
+    let _ = read_record(data);
+    let mut block = data.to_vec();
+    block.resize(data.len().next_multiple_of(SECTOR_BYTES).max(SECTOR_BYTES), 0);
+    walk(&block);
+}
+
+/// Walks a block if it is one. Returns how many records were good.
+fn walk(block: &[u8]) -> Option<u32> {
+    let header = check_block(block, LOG, SEGMENT).ok()?;
+    let mut good = 0;
+    for record in Records::new(&header, block) {
+        let Ok(record) = record else { return Some(good) };
+        assert_eq!(record.lsn.0, header.first_lsn.0 + u64::from(good), "records are in order");
+        check_fact(&record);
+        good += 1;
+    }
+    assert_eq!(good, header.records, "a block has the records that it says");
+    Some(good)
+}
+
+/// What is a fact is written as it was read.
+fn check_fact(record: &Record<'_>) -> bool {
+    let Ok(fact) = codec::decode(record.kind, record.payload) else { return false };
+    assert_eq!(codec::fact_kind(&fact), record.kind, "a fact of another kind");
+    let mut again = [0; FACT_BYTES_MAX];
+    let len = codec::encode(&fact, &mut again);
+    assert_eq!(&again[..len], record.payload, "a fact is written otherwise than it was read");
+    true
+}
+
+/// Payloads, each behind its kind and its length: those that are facts make a block, which is
+/// read as it was written, and not at all with any bit flipped.
+fn check_records(mut data: &[u8]) {
+    let mut out = vec![0; SECTOR_BYTES];
+    let mut builder = BlockBuilder::new(&mut out);
+    let mut pushed: Vec<(u16, &[u8])> = Vec::new();
+    let mut salt = 0usize;
+    while let [kind, len, rest @ ..] = data {
+        let (payload, rest) = rest.split_at(usize::from(*len).min(rest.len()));
+        let lsn = Lsn(10 + pushed.len() as u64);
+        let record = Record { lsn, kind: u16::from(*kind), payload };
+        if check_fact(&record) && builder.push(&record) {
+            pushed.push((record.kind, payload));
+        }
+        salt = salt.wrapping_mul(31).wrapping_add(usize::from(*len));
+        data = rest;
+    }
+    if pushed.is_empty() {
+        return;
+    }
+    let header = BlockHeader {
+        log_id: LOG,
+        epoch: 1,
+        segment: SEGMENT,
+        first_lsn: Lsn(10),
+        durable_lsn: Lsn(9),
+        records: 0,
+        records_len: 0,
+        prev_hash: [7; 32],
+    };
+    let (len, _) = builder.finish(header);
+    let block = &mut out[..len];
+    let read = check_block(block, LOG, SEGMENT).expect("a block that was written is read");
+    let records: Vec<(u16, &[u8])> = Records::new(&read, block)
+        .map(|record| record.expect("a record"))
+        .map(|r| (r.kind, r.payload))
+        .collect();
+    assert_eq!(records, pushed);
+    for step in 0..16 {
+        let bit = (salt + step * 2_654_435_761) % (len * 8);
+        out[bit / 8] ^= 1 << (bit % 8);
+        assert!(check_block(&out[..len], LOG, SEGMENT).is_err(), "bit {bit} was flipped");
+        out[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+/// A good block, edited, with checksums that hold again: lengths and counts are not believed.
+fn check_repaired(edits: &[u8]) {
+    let mut block = spoilt(edits).1;
+    block.truncate(SECTOR_BYTES);
+    repair_records(&mut block);
+    repair_block(&mut block);
+    walk(&block);
+}
+
+/// Makes the checksums of the records hold, as far as they can be found.
+fn repair_records(block: &mut [u8]) {
+    let mut at = BLOCK_HEADER_BYTES;
+    while let Some(len) = block.get(at..at + 4) {
+        let len = u32::from_le_bytes(len.try_into().expect("four bytes")) as usize;
+        if len > FACT_BYTES_MAX || at + 20 + len > block.len() {
+            return;
+        }
+        let record = &block[at..at + 20 + len];
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&record[..4]), &record[8..]);
+        block[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
+        at += 20 + len;
+    }
+}
+
+fn repair_block(block: &mut [u8]) {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&block[..124]), &block[BLOCK_HEADER_BYTES..]);
+    block[124..128].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A whole log, edited: a change where something is durable is always found.
+fn check_spoilt(edits: &[u8]) {
+    let (before, after) = spoilt(edits);
+    let used = GROUPS as usize * SECTOR_BYTES;
+    let found = verdict(&after);
+    if before[..used] == after[..used] {
+        assert_eq!(found, Some(GROUPS * FACTS), "nothing durable was changed");
+    } else {
+        assert_eq!(found, None, "a change was not found");
+    }
+}
+
+/// The same with checksums that hold again: the chain finds what is not in the last block.
+fn check_rewritten(edits: &[u8]) {
+    let (before, mut after) = spoilt(edits);
+    for block in after[..GROUPS as usize * SECTOR_BYTES].chunks_mut(SECTOR_BYTES) {
+        repair_records(block);
+        repair_block(block);
+    }
+    let chained = (GROUPS as usize - 1) * SECTOR_BYTES;
+    let found = verdict(&after);
+    assert!(found.is_none() || before[..chained] == after[..chained], "a forged block was not found");
+}
+
+/// The segment of the good log, as it is and edited. An edit is a place in two bytes (few of the
+/// padding are among them) and a byte.
+fn spoilt(edits: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let before = segment_of(good_log());
+    let mut after = before.clone();
+    for edit in edits.chunks_exact(3) {
+        let block = usize::from(edit[0] >> 6);
+        let within = (usize::from(edit[0] & 0x3f) << 8 | usize::from(edit[1])) % 1_024;
+        after[block * SECTOR_BYTES + within] = edit[2];
+    }
+    (before, after)
+}
+
+fn segment_of(disk: &MemoryDisk) -> Vec<u8> {
+    disk.get(&layout::segment_file(Path::new(DIR), SEGMENT)).expect("a segment")
+}
+
+/// How many facts a log has whose first segment is this; `None` if something is wrong with it.
+fn verdict(segment: &[u8]) -> Option<u64> {
+    let disk = good_log().copy();
+    disk.put(&layout::segment_file(Path::new(DIR), SEGMENT), segment.to_vec());
+    let verdict = verify_on(&disk, Path::new(DIR)).ok()?;
+    verdict.wrong.is_none().then_some(verdict.facts)
+}
+
+/// Takes whatever comes.
+struct Anything;
+
+impl Rebuild for Anything {
+    fn row(&mut self, _: &StateRow<'_>) -> Result<(), String> {
+        Ok(())
+    }
+    fn fact(&mut self, _: Lsn, _: &Fact<'_>) -> Result<(), String> {
+        Ok(())
+    }
+    fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
+}
+
+fn good_log() -> &'static MemoryDisk {
+    static LOG: OnceLock<MemoryDisk> = OnceLock::new();
+    LOG.get_or_init(write_log)
+}
+
+/// A small log that was ended in order, all of it durable.
+fn write_log() -> MemoryDisk {
+    let disk = MemoryDisk::default();
+    let options = LogOptions {
+        segment_bytes: 32 << 10,
+        log_bytes_max: 4 << 20,
+        free_bytes_min: 0,
+        queue_slots: 64,
+        queue_reserve: 16,
+        ..LogOptions::default()
+    };
+    let birth = Birth { log_id: LOG, hash_secret: [9; 16] };
+    let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options, &birth).expect("opened");
+    let opened = dir.recover(&mut Anything).expect("new");
+    let mut log = opened.start_stepped(Vec::new()).expect("started");
+    for group in 0..GROUPS {
+        for fact in 0..FACTS {
+            append(&mut log.queue.producer(), group * FACTS + fact);
+        }
+        assert!(matches!(log.journal.step(), Step::Wrote { facts: FACTS }));
+    }
+    log.journal.settle(true);
+    disk
+}
+
+/// The item of the small log.
+pub(crate) fn item() -> ItemId {
+    ItemId::new(7).expect("a number")
+}
+
+/// Its settings.
+pub(crate) fn spec() -> ItemSpec<'static> {
+    ItemSpec {
+        name: "phone",
+        price_minor: 100,
+        currency: *b"CNY",
+        opens_at_ms: UnixMillis(1),
+        closes_at_ms: UnixMillis(1 << 40),
+        cap: 1,
+        payment: Payment::OnOrder,
+        hold_ms: 0,
+        ticket: TicketRule::Never,
+        challenge: ChallengeRule::Never,
+        min_level: 0,
+        min_account_age_s: 0,
+        admit_per_s: 0,
+        draw_ms: 0,
+    }
+}
+
+fn append(producer: &mut impl FactSink, number: u64) {
+    let at_ms = UnixMillis(1_000 + number);
+    let fact = match number {
+        0 => Fact::ItemCreated {
+            at_ms,
+            item: item(),
+            spec: spec(),
+            granted: 1_000,
+            seed: DrawSeed::NONE,
+            actor: "shop",
+        },
+        number => Fact::OrderPlaced {
+            at_ms,
+            order: OrderId::new(item(), number as u32),
+            quantity: Quantity::ONE,
+            state: OrderState::Confirmed,
+            pay_by_ms: UnixMillis(0),
+            subject: b"ann",
+            key: b"k",
+        },
+    };
+    producer.append(&fact);
+}
+
+/// Inputs out of the small log: each of its records for the game of records, and a few edits.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let segment = segment_of(good_log());
+    let mut all = vec![1];
+    let mut seeds = vec![vec![3], vec![3, 0, 200, 1], vec![4, 128, 150, 9], vec![2, 0, 64, 2, 0, 68, 9]];
+    for block in segment[..GROUPS as usize * SECTOR_BYTES].chunks(SECTOR_BYTES) {
+        let header = check_block(block, LOG, SEGMENT).expect("a block");
+        for record in Records::new(&header, block).map(|record| record.expect("a record")) {
+            let one = [&[record.kind as u8, record.payload.len() as u8], record.payload].concat();
+            all.extend_from_slice(&one);
+            seeds.push([&[1], one.as_slice()].concat());
+        }
+        let used = BLOCK_HEADER_BYTES + header.records_len as usize;
+        seeds.push([&[0], &block[..used]].concat());
+    }
+    seeds.push(all);
+    seeds
+}

@@ -1,0 +1,187 @@
+//! The reader of snapshots: what it reads it would write again, and nothing that was changed is
+//! read as something else.
+//!
+//! The first byte says which of four games is played with the rest.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use stampede_core::item::OrderState;
+use stampede_core::state_row::StateRow;
+use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
+use stampede_persist::codec::{ROW_BYTES_MAX, decode_row, encode_row};
+use stampede_persist::log::identity::LogId;
+use stampede_persist::log::layout;
+use stampede_persist::log::snapshot::{SnapshotHeader, SnapshotWriter, read_snapshot};
+
+use crate::disk::MemoryDisk;
+use crate::log::{item, spec};
+
+const DIR: &str = "/data";
+const HEADER: SnapshotHeader =
+    SnapshotHeader { log_id: LogId(*b"a log of a test!"), lsn: Lsn(40), last_ms: UnixMillis(7_000) };
+
+/// Plays the game.
+///
+/// # Panics
+/// When the reader breaks a promise.
+pub fn check(data: &[u8]) {
+    let Some((&game, rest)) = data.split_first() else { return };
+    match game % 4 {
+        0 => check_rows(rest),
+        1 => drop(read(rest)),
+        2 => check_repaired(rest),
+        _ => check_spoilt(rest),
+    }
+}
+
+/// Rows behind their lengths: those that are rows make a snapshot, which is read as it was
+/// written, and not at all with a bit flipped.
+fn check_rows(mut data: &[u8]) {
+    let mut rows = Vec::new();
+    let mut salt = 0usize;
+    while let [len, rest @ ..] = data {
+        let (row, rest) = rest.split_at(usize::from(*len).min(rest.len()));
+        if decode_row(row).is_ok() {
+            rows.push(row.to_vec());
+        }
+        salt = salt.wrapping_mul(31).wrapping_add(usize::from(*len));
+        data = rest;
+    }
+    let file = written(&rows);
+    assert_eq!(read(&file), Some(rows), "a snapshot is read otherwise than it was written");
+    for step in 0..8 {
+        let bit = (salt + step * 2_654_435_761) % (file.len() * 8);
+        let mut flipped = file.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(read(&flipped).is_none(), "bit {bit} was flipped");
+    }
+}
+
+/// A good snapshot, edited, with checksums that hold again: lengths and counts are not believed,
+/// and what is read is written as it was read.
+fn check_repaired(edits: &[u8]) {
+    let mut file = spoilt(edits);
+    repair(&mut file);
+    if let Some(rows) = read(&file) {
+        assert_eq!(read(&written(&rows)), Some(rows));
+    }
+}
+
+/// A good snapshot, edited: every change is found.
+fn check_spoilt(edits: &[u8]) {
+    let file = spoilt(edits);
+    assert_eq!(read(&file).is_some(), file == *good(), "a change was not found");
+}
+
+/// The good snapshot after the edits: a place in two bytes, and a byte; beyond the end it is appended
+/// or, as 0xff, cuts the file.
+fn spoilt(edits: &[u8]) -> Vec<u8> {
+    let mut file = good().clone();
+    for edit in edits.chunks_exact(3) {
+        let at = usize::from(u16::from_be_bytes([edit[0], edit[1]])) % (good().len() + 64);
+        match file.get_mut(at) {
+            Some(byte) => *byte = edit[2],
+            None if edit[2] == 0xff => file.truncate(at.saturating_sub(good().len()) * 8),
+            None => file.push(edit[2]),
+        }
+    }
+    file
+}
+
+/// Makes the checksums hold, as far as chunks can be found.
+fn repair(file: &mut [u8]) {
+    if file.len() < 64 {
+        return;
+    }
+    let crc = crc32c::crc32c(&file[..60]);
+    file[60..64].copy_from_slice(&crc.to_le_bytes());
+    let mut at = 64;
+    while let Some(len) = file.get(at..at + 4) {
+        let len = u32::from_le_bytes(len.try_into().expect("four bytes")) as usize;
+        let Some(chunk) = file.get(at..).filter(|rest| rest.len() >= 16 + len) else { return };
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&chunk[..12]), &chunk[16..16 + len]);
+        file[at + 12..at + 16].copy_from_slice(&crc.to_le_bytes());
+        at += 16 + len;
+    }
+}
+
+/// The rows of a snapshot file, encoded anew; `None` if it is none.
+fn read(file: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let (disk, dir) = (MemoryDisk::default(), Path::new(DIR));
+    disk.put(&layout::snapshot_file(dir, HEADER.lsn), file.to_vec());
+    let mut rows = Vec::new();
+    let header = read_snapshot(&disk, dir, HEADER.lsn, HEADER.log_id, &mut |row| {
+        rows.push(encoded(row));
+        Ok(())
+    });
+    let header = header.ok()?;
+    assert_eq!((header.log_id, header.lsn), (HEADER.log_id, HEADER.lsn));
+    Some(rows)
+}
+
+fn encoded(row: &StateRow<'_>) -> Vec<u8> {
+    let mut bytes = [0; ROW_BYTES_MAX];
+    let len = encode_row(row, &mut bytes);
+    bytes[..len].to_vec()
+}
+
+/// The file of a snapshot with these rows.
+fn written(rows: &[Vec<u8>]) -> Vec<u8> {
+    let (disk, dir) = (MemoryDisk::default(), Path::new(DIR));
+    let mut writer = SnapshotWriter::create(&disk, dir, &HEADER).expect("memory takes it");
+    for row in rows {
+        let row = decode_row(row).expect("a row");
+        writer.row(&row).expect("memory takes it");
+    }
+    writer.finish().expect("memory takes it");
+    disk.get(&layout::snapshot_file(dir, HEADER.lsn)).expect("a snapshot")
+}
+
+fn good() -> &'static Vec<u8> {
+    static GOOD: OnceLock<Vec<u8>> = OnceLock::new();
+    GOOD.get_or_init(|| written(&good_rows()))
+}
+
+fn good_rows() -> Vec<Vec<u8>> {
+    let first = StateRow::Item {
+        item: item(),
+        spec: spec(),
+        granted: 1_000,
+        flags: 0,
+        epoch: 0,
+        draw: None,
+        version: 1,
+        last_seq: 3,
+        lsn: Lsn(4),
+    };
+    let order = |seq: u32| {
+        let lsn = Lsn(u64::from(seq) + 1);
+        encoded(&StateRow::Order {
+            order: OrderId::new(item(), seq),
+            quantity: Quantity::ONE,
+            state: OrderState::Confirmed,
+            created_at_ms: UnixMillis(1_000),
+            pay_by_ms: UnixMillis(0),
+            lsn,
+            state_lsn: lsn,
+            key_hash: 0,
+            payment_ref_hash: 0,
+            entry: false,
+            drawn: false,
+            subject: b"ann",
+        })
+    };
+    [vec![encoded(&first)], (1..=3).map(order).collect()].concat()
+}
+
+/// Inputs out of a good snapshot.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let one = |row: &Vec<u8>| [&[row.len() as u8], row.as_slice()].concat();
+    let rows: Vec<Vec<u8>> = good_rows().iter().map(one).collect();
+    let mut seeds: Vec<Vec<u8>> = rows.iter().map(|row| [&[0], row.as_slice()].concat()).collect();
+    seeds.push([&[0], rows.concat().as_slice()].concat());
+    seeds.push([&[1], good().as_slice()].concat());
+    seeds.extend([vec![2, 0, 64, 5], vec![2, 0, 40, 5], vec![3], vec![3, 0, 70, 1], vec![0]]);
+    seeds
+}

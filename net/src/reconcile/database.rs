@@ -1,0 +1,519 @@
+//! Log = Postgres: every stock row and every order, at the cursor.
+//!
+//! A difference is only suspected at first. It counts when it is there again past everything that
+//! was to be seen meanwhile; one of a stock row, when it lasts as long as there is patience, since
+//! the exporter follows what others edit. Next: [`stampede_persist::export::look`].
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use stampede_core::record::OrderRecord;
+use stampede_core::types::{ItemId, Lsn, OrderId};
+use stampede_persist::export::look::{self, AsideLook, Looker, OrderLook, StockLook, StockNumbers};
+use stampede_persist::export::{Database, text};
+use stampede_persist::log::books::ItemTotals;
+use stampede_persist::log::replica::Replica;
+
+use super::fields::Fields;
+use super::follow::Follower;
+use super::report::{Mismatch, Place, Report};
+use super::{LOOK_EVERY, Trouble};
+
+/// Known differences that are named; more are counted.
+const KNOWN_MAX: usize = 20;
+/// Orders between two lines of progress.
+const PROGRESS_ORDERS: u64 = 50_000;
+
+/// Items that differ, with the first difference of each.
+pub(super) type Differing = BTreeMap<ItemId, Mismatch>;
+
+/// What a look came to.
+#[derive(Default)]
+pub(super) struct Looked {
+    cursor: Option<Lsn>,
+    differing: Differing,
+    known: Vec<String>,
+    known_total: usize,
+    /// Why nothing could be compared.
+    unable: Option<String>,
+}
+
+/// Compares all items, or these alone, at the first cursor that the replica can be brought to.
+pub(super) fn look(
+    database: &mut Database,
+    log: &mut Follower,
+    only: Option<&[ItemId]>,
+    patience: Duration,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Looked, Trouble> {
+    let deadline = Instant::now() + patience;
+    let log_id = log.control().log_id;
+    loop {
+        let from = log.lsn();
+        let mut comparison = Comparison::new(log, only, patience, progress);
+        let wanted = look::look(database, log_id, only, &mut comparison);
+        if matches!(wanted, Ok(true)) {
+            comparison.missing_rows();
+        }
+        let Comparison { trouble, looked, cursor, .. } = comparison;
+        if let Some(trouble) = trouble {
+            return Err(trouble);
+        }
+        match wanted {
+            Ok(true) => return Ok(looked),
+            Ok(false) if Instant::now() < deadline => std::thread::sleep(LOOK_EVERY),
+            Ok(false) => {
+                let text = if cursor == Lsn::ZERO {
+                    "nothing of this log is in Postgres yet".to_owned()
+                } else {
+                    format!("Postgres is at LSN {cursor} and does not come to LSN {from}")
+                };
+                return Ok(Looked { unable: Some(text), ..Looked::default() });
+            }
+            Err(error) => return Ok(Looked { unable: Some(error.to_string()), ..Looked::default() }),
+        }
+    }
+}
+
+/// Enters what is certain in the report; returns what is to be looked at again.
+pub(super) fn note(looked: Looked, report: &mut Report) -> Differing {
+    if let Some(reason) = looked.unable {
+        report.unable.push(format!("Postgres: {reason}"));
+        return Differing::new();
+    }
+    report.cursor = looked.cursor;
+    report.known = looked.known;
+    let more = looked.known_total.saturating_sub(report.known.len());
+    if more > 0 {
+        report.known.push(format!("and {more} more"));
+    }
+    looked.differing
+}
+
+/// Looks at the items that differed until they are found equal or the difference is certain.
+pub(super) fn look_again(
+    database: &mut Database,
+    log: &mut Follower,
+    mut differing: Differing,
+    patience: Duration,
+    report: &mut Report,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), Trouble> {
+    let deadline = Instant::now() + patience;
+    while !differing.is_empty() {
+        progress(&format!("Postgres: looking at {} items again", differing.len()));
+        let items: Vec<ItemId> = differing.keys().copied().collect();
+        let looked = look(database, log, Some(&items), patience, progress)?;
+        if let Some(reason) = looked.unable {
+            report.unable.push(format!("Postgres, items that differed at first: {reason}"));
+            return Ok(());
+        }
+        let over = Instant::now() >= deadline;
+        let orders = |mismatch: &Mismatch| mismatch.order.is_some() || mismatch.stray.is_some();
+        let (certain, rest): (Differing, Differing) =
+            looked.differing.into_iter().partition(|(_, mismatch)| over || orders(mismatch));
+        certain.into_values().for_each(|mismatch| report.add(mismatch));
+        differing = rest;
+        if !differing.is_empty() {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+    Ok(())
+}
+
+/// What Postgres says about one order, for showing.
+pub(super) fn one(
+    database: &mut Database,
+    log: &Follower,
+    order: OrderId,
+) -> Result<(Lsn, Option<Fields>), Trouble> {
+    let mut one = One { replica: log.replica(), order, cursor: Lsn::ZERO, found: None };
+    let looked = look::look(database, log.control().log_id, Some(&[order.item()]), &mut one);
+    looked.map_err(|error| Trouble::Unable(error.to_string()))?;
+    Ok((one.cursor, one.found))
+}
+
+struct One<'a> {
+    replica: &'a Replica,
+    order: OrderId,
+    cursor: Lsn,
+    found: Option<Fields>,
+}
+
+impl Looker for One<'_> {
+    fn cursor(&mut self, cursor: Lsn) -> bool {
+        self.cursor = cursor;
+        true
+    }
+    fn aside(&mut self, _: &AsideLook<'_>) {}
+    fn stock(&mut self, _: &StockLook) {}
+    fn range(&mut self, _: i64, _: i64) {}
+    fn order(&mut self, row: &OrderLook<'_>) {
+        if row.id == self.order.get().cast_signed() {
+            self.found = Some(fields(row, self.replica));
+        }
+    }
+    fn range_done(&mut self) {}
+    fn astray(&mut self, _: &OrderLook<'_>) {}
+}
+
+/// One look at everything.
+struct Comparison<'a> {
+    log: &'a mut Follower,
+    only: Option<&'a [ItemId]>,
+    patience: Duration,
+    progress: &'a mut dyn FnMut(&str),
+    cursor: Lsn,
+    aside: HashSet<i64>,
+    aside_moves: HashSet<i64>,
+    /// Items with a row or books in Postgres.
+    stocked: HashSet<ItemId>,
+    /// The last order that was compared, and where the range ends.
+    done: u64,
+    end: u64,
+    seen: u64,
+    trouble: Option<Trouble>,
+    looked: Looked,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(
+        log: &'a mut Follower,
+        only: Option<&'a [ItemId]>,
+        patience: Duration,
+        progress: &'a mut dyn FnMut(&str),
+    ) -> Self {
+        Self {
+            log,
+            only,
+            patience,
+            progress,
+            cursor: Lsn::ZERO,
+            aside: HashSet::new(),
+            aside_moves: HashSet::new(),
+            stocked: HashSet::new(),
+            done: 0,
+            end: 0,
+            seen: 0,
+            trouble: None,
+            looked: Looked::default(),
+        }
+    }
+
+    fn known(&mut self, text: impl FnOnce() -> String) {
+        self.looked.known_total += 1;
+        if self.looked.known.len() < KNOWN_MAX {
+            self.looked.known.push(text());
+        }
+    }
+
+    /// Items of the log that Postgres does not know at all.
+    fn missing_rows(&mut self) {
+        let items = self.log.replica().items().keys().copied();
+        let items = items.filter(|item| self.only.is_none_or(|only| only.contains(item)));
+        let items: Vec<ItemId> = items.filter(|item| !self.stocked.contains(item)).collect();
+        for item in items {
+            let what = "it has no stock row and no books in Postgres".to_owned();
+            self.differs(Mismatch::new(item, Place::Postgres, self.cursor, what));
+        }
+    }
+
+    /// Orders come before stock rows, and the first of them before the others.
+    fn differs(&mut self, mismatch: Mismatch) {
+        let orders = |known: &Mismatch| known.order.is_some() || known.stray.is_some();
+        match self.looked.differing.get(&mismatch.item) {
+            Some(known) if orders(known) => {}
+            _ => drop(self.looked.differing.insert(mismatch.item, mismatch)),
+        }
+    }
+
+    /// Orders of the log up to `end`, left out, that Postgres passed over.
+    fn passed_over(&mut self, end: u64) {
+        while let Some(record) = self.log.replica().next_order(self.done) {
+            let (order, id) = (record.order, record.order.get());
+            if id >= end {
+                return;
+            }
+            self.done = id;
+            if self.aside.contains(&id.cast_signed()) {
+                self.known(|| {
+                    format!("order {order} was refused by Postgres and lies in stampede_set_aside")
+                });
+                continue;
+            }
+            let ours = Fields::of_record(&record);
+            self.differs(Mismatch::at_order(Place::Postgres, self.cursor, order, (Some(ours), None)));
+        }
+    }
+
+    fn compare(&mut self, order: OrderId, row: &OrderLook<'_>) {
+        let replica = self.log.replica();
+        let Some(record) = replica.order(order) else {
+            let theirs = fields(row, replica);
+            return self.differs(Mismatch::at_order(
+                Place::Postgres,
+                self.cursor,
+                order,
+                (None, Some(theirs)),
+            ));
+        };
+        if same(&record, row, replica) {
+            return;
+        }
+        if self.aside_moves.contains(&row.id) && row.state != record.state.name() {
+            let state = record.state.name();
+            return self.known(|| {
+                format!(
+                    "order {order}: Postgres refused its change to {state}, which lies in stampede_set_aside"
+                )
+            });
+        }
+        let ours = Fields::of_record(&record);
+        // A record has its item in its number; a row could name another.
+        let ours = ours.with("sid", order.item().to_string());
+        let theirs = fields(row, replica);
+        self.differs(Mismatch::at_order(Place::Postgres, self.cursor, order, (Some(ours), Some(theirs))));
+    }
+
+    /// A row whose id is none of an item of the log.
+    fn stranger(&mut self, row: &OrderLook<'_>) {
+        let named = u64::try_from(row.sid).ok().and_then(ItemId::new);
+        let named = named.filter(|item| self.log.replica().items().contains_key(item));
+        match named {
+            Some(item) => {
+                let what = format!("stock_order holds a row {} of this item that is no order of it", row.id);
+                let mismatch = Mismatch::new(item, Place::Postgres, self.cursor, what);
+                self.differs(Mismatch { stray: Some(row.id), ..mismatch });
+            }
+            None => self.known(|| format!("row {} of stock_order is of no item that is on sale", row.id)),
+        }
+    }
+
+    /// The order of a known item that an id names.
+    fn named(&self, id: i64) -> Option<OrderId> {
+        let order = u64::try_from(id).ok().and_then(OrderId::from_u64);
+        order.filter(|order| self.log.replica().items().contains_key(&order.item()))
+    }
+}
+
+impl Looker for Comparison<'_> {
+    fn cursor(&mut self, cursor: Lsn) -> bool {
+        self.cursor = cursor;
+        if cursor == Lsn::ZERO || cursor < self.log.lsn() {
+            return false;
+        }
+        if let Err(trouble) = self.log.go_to(cursor, self.patience, self.progress) {
+            self.trouble = Some(trouble);
+            return false;
+        }
+        self.looked.cursor = Some(cursor);
+        true
+    }
+
+    fn aside(&mut self, aside: &AsideLook<'_>) {
+        let id = aside.what.strip_prefix("id=").and_then(|rest| rest.split(' ').next()?.parse().ok());
+        match (aside.kind, id) {
+            ("order", Some(id)) => drop(self.aside.insert(id)),
+            ("order_move", Some(id)) => drop(self.aside_moves.insert(id)),
+            _ => {}
+        }
+    }
+
+    fn stock(&mut self, stock: &StockLook) {
+        self.stocked.insert(stock.item);
+        let item = stock.item;
+        let totals = self.log.replica().items().get(&item).copied();
+        match totals {
+            None => {
+                self.known(|| format!("stock row {item} is not on sale; it is taken over at the next start"));
+            }
+            Some(totals) => match judge_stock(stock, &totals) {
+                Judged::Equal => {}
+                Judged::Behind => self.known(|| {
+                    format!("stock row {item} is behind its orders: it is locked, or Postgres refuses it")
+                }),
+                Judged::Differs(what) => {
+                    self.differs(Mismatch::new(item, Place::Postgres, self.cursor, what));
+                }
+            },
+        }
+    }
+
+    fn range(&mut self, after: i64, end: i64) {
+        self.done = u64::try_from(after).unwrap_or(0);
+        self.end = u64::try_from(end).unwrap_or(0);
+    }
+
+    fn order(&mut self, row: &OrderLook<'_>) {
+        self.seen += 1;
+        if self.seen.is_multiple_of(PROGRESS_ORDERS) {
+            (self.progress)(&format!("Postgres: {} orders", self.seen));
+        }
+        let Some(order) = self.named(row.id) else { return self.stranger(row) };
+        self.passed_over(order.get());
+        self.done = order.get();
+        self.compare(order, row);
+    }
+
+    fn range_done(&mut self) {
+        self.passed_over(self.end);
+    }
+
+    fn astray(&mut self, row: &OrderLook<'_>) {
+        if self.named(row.id).is_none() {
+            self.stranger(row);
+        }
+    }
+}
+
+enum Judged {
+    Equal,
+    /// As the exporter left it, which is not yet as it should be.
+    Behind,
+    Differs(String),
+}
+
+/// The row against the exporter's books, and those against the log.
+fn judge_stock(stock: &StockLook, totals: &ItemTotals) -> Judged {
+    let facts = [totals.available, totals.held, totals.sold].map(u64::cast_signed);
+    let Some(books) = stock.books else {
+        return Judged::Differs("its row in stampede_item is gone".to_owned());
+    };
+    let text = |[count, held, sale]: [i64; 3]| format!("count {count}, held {held}, sale {sale}");
+    if books.facts != facts {
+        let (theirs, ours) = (text(books.facts), text(facts));
+        return Judged::Differs(format!("the exporter's books have {theirs}; the log has {ours}"));
+    }
+    let Some(row) = stock.row else {
+        return Judged::Differs("its stock row is gone".to_owned());
+    };
+    let piles = |row: StockNumbers| [row.count, row.held, row.sale];
+    if Some(row) != books.left {
+        let left = books.left.map_or_else(|| "nothing".to_owned(), |left| numbers(left, &text(piles(left))));
+        let found = numbers(row, &text(piles(row)));
+        return Judged::Differs(format!("the stock row has {found}; the exporter left {left}"));
+    }
+    if books.outside != 0 {
+        let found = numbers(row, &text(piles(row)));
+        return Judged::Differs(format!(
+            "the stock row has {found}, which is {:+} units that the engine has not taken over",
+            books.outside
+        ));
+    }
+    if piles(row) == facts { Judged::Equal } else { Judged::Behind }
+}
+
+fn numbers(row: StockNumbers, piles: &str) -> String {
+    format!("{piles} (version {})", row.version)
+}
+
+/// Whether the row says what the record says. Times and the LSN are the exporter's own notes: an
+/// order that was taken over keeps those of its former engine.
+fn same(record: &OrderRecord<'_>, row: &OrderLook<'_>, replica: &Replica) -> bool {
+    i64::from(record.order.item().get()) == row.sid
+        && i64::from(record.quantity.get()) == i64::from(row.quantity)
+        && record.state.name() == row.state
+        && same_text(record.subject, row.buyer)
+        && hash(replica, row.key) == Some(record.key_hash)
+        && hash(replica, row.payment_ref) == Some(record.payment_ref_hash)
+}
+
+fn same_text(bytes: &[u8], shown: &str) -> bool {
+    bytes == shown.as_bytes() && !bytes.contains(&b'\\') && !bytes.contains(&0)
+        || text::escape(bytes) == shown
+}
+
+fn hash(replica: &Replica, shown: &str) -> Option<u64> {
+    if shown.is_empty() { Some(0) } else { text::unescape(shown).map(|bytes| replica.hash(&bytes)) }
+}
+
+fn fields(row: &OrderLook<'_>, replica: &Replica) -> Fields {
+    Fields::of_row(row, |shown| hash(replica, shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use stampede_persist::export::look::StockBooks;
+
+    use super::super::memory::tests::replica;
+    use super::*;
+
+    fn totals() -> ItemTotals {
+        ItemTotals { granted: 10, available: 6, held: 1, sold: 3, orders: 4, last_seq: 4 }
+    }
+
+    fn row(version: i64, count: i64, held: i64, sale: i64) -> StockNumbers {
+        StockNumbers { version, count, held, sale }
+    }
+
+    fn judged(row: Option<StockNumbers>, books: Option<StockBooks>) -> String {
+        let item = ItemId::new(7).expect("an item");
+        match judge_stock(&StockLook { item, row, books }, &totals()) {
+            Judged::Equal => "equal".to_owned(),
+            Judged::Behind => "behind".to_owned(),
+            Judged::Differs(what) => what,
+        }
+    }
+
+    #[test]
+    fn a_stock_row_is_judged_by_the_exporters_books_and_those_by_the_log() {
+        let good = row(5, 6, 1, 3);
+        let books = StockBooks { facts: [6, 1, 3], outside: 0, left: Some(good) };
+        assert_eq!(judged(Some(good), Some(books)), "equal");
+        let older = StockBooks { left: Some(row(4, 7, 1, 2)), ..books };
+        assert_eq!(judged(Some(row(4, 7, 1, 2)), Some(older)), "behind");
+        let differs = |row, books, what: &str| {
+            let said = judged(row, books);
+            assert!(said.contains(what), "{said}");
+        };
+        differs(Some(row(6, 6, 1, 3)), Some(books), "version 6");
+        differs(Some(row(5, 7, 1, 3)), Some(books), "count 7");
+        differs(Some(row(5, 6, 0, 4)), Some(books), "held 0, sale 4");
+        differs(None, Some(books), "its stock row is gone");
+        differs(Some(good), None, "its row in stampede_item is gone");
+        differs(
+            Some(good),
+            Some(StockBooks { facts: [5, 1, 4], ..books }),
+            "the exporter's books have count 5",
+        );
+        let asked = row(5, 106, 1, 3);
+        let outside = StockBooks { outside: 100, left: Some(asked), ..books };
+        differs(Some(asked), Some(outside), "+100 units that the engine has not taken over");
+    }
+
+    #[test]
+    fn every_field_of_a_row_counts_but_the_exporters_notes() {
+        let replica = replica(2);
+        let record = replica.next_order(0).expect("an order");
+        let id = record.order.get().cast_signed();
+        let good = OrderLook {
+            id,
+            sid: 7,
+            buyer: "buyer\\\\1",
+            quantity: 1,
+            state: "confirmed",
+            key: "key",
+            payment_ref: "",
+            lsn: 2,
+        };
+        assert!(same(&record, &good, &replica));
+        assert!(same(&record, &OrderLook { lsn: 77, ..good }, &replica), "the LSN is the exporter's own");
+        let wrong = [
+            (OrderLook { sid: 8, ..good }, "sid"),
+            (OrderLook { buyer: "buyer\\\\2", ..good }, "buyer"),
+            // As the bytes are, and not as they are shown.
+            (OrderLook { buyer: "buyer\\1", ..good }, "buyer"),
+            (OrderLook { quantity: 2, ..good }, "quantity"),
+            (OrderLook { state: "paid", ..good }, "state"),
+            (OrderLook { key: "other", ..good }, "key_hash"),
+            (OrderLook { key: "", ..good }, "key_hash"),
+            (OrderLook { key: "broken\\", ..good }, "key_hash"),
+            (OrderLook { payment_ref: "p", ..good }, "payment_ref_hash"),
+        ];
+        for (row, name) in wrong {
+            assert!(!same(&record, &row, &replica), "{name}");
+            let ours = Fields::of_record(&record).with("sid", record.order.item().to_string());
+            assert_eq!(ours.differing(&fields(&row, &replica)), [name]);
+        }
+    }
+}

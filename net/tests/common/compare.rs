@@ -1,0 +1,176 @@
+//! The server's reader against the second one: the same requests, in the same bytes, or none.
+
+use stampede_net::http::conn::{Conn, Next, Request};
+use stampede_net::http::head::Field;
+use stampede_net::http::limits::CONN_BUFFER_BYTES_MAX;
+use stampede_net::http::line::Version;
+use stampede_net::http::route::Listener;
+
+use crate::reader::{Message, Reading, read};
+
+/// What the server's reader makes of a stream, in the words of the second reader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Stream {
+    requests: Vec<Taken>,
+    rejected: bool,
+    mid_request: bool,
+    finished: bool,
+}
+
+/// A request as far as the server keeps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Taken {
+    method: String,
+    minor: u8,
+    path: String,
+    query: Option<String>,
+    body: Vec<u8>,
+    closes: bool,
+    prefers_async: bool,
+    expects_continue: bool,
+    fields: Vec<(&'static str, Kept)>,
+}
+
+/// How often a field stood, and its last value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Kept {
+    Absent,
+    Once(Vec<u8>),
+    Repeated(Vec<u8>),
+}
+
+/// Reads a stream, cut before these positions, with both readers. Returns how many requests
+/// were in it.
+///
+/// # Errors
+/// In what the two disagree, or the server with itself when the stream is cut.
+pub(crate) fn check(bytes: &[u8], cuts: &[usize]) -> Result<usize, String> {
+    let whole = stream(bytes, &[]);
+    let cut = stream(bytes, cuts);
+    if cut != whole {
+        return Err(format!("cut at {cuts:?} it is {cut:?}, whole {whole:?}"));
+    }
+    agree(bytes, &whole)
+}
+
+fn agree(bytes: &[u8], stream: &Stream) -> Result<usize, String> {
+    let mut at = 0;
+    for (number, taken) in stream.requests.iter().enumerate() {
+        match read(&bytes[at..]) {
+            Reading::Whole(message, len) => {
+                let expected = kept(&message, &taken.fields);
+                if *taken != expected {
+                    return Err(format!("request {number} is {taken:?}, and {expected:?} to the second"));
+                }
+                at += len;
+            }
+            other => return Err(format!("request {number} at byte {at}, taken, is {other:?} to the second")),
+        }
+    }
+    let ended = stream.requests.last().is_some_and(|taken| taken.closes);
+    let end = read(&bytes[at..]);
+    let agreed = match end {
+        _ if ended => !stream.rejected && stream.finished,
+        Reading::Whole(..) => false,
+        Reading::Refused(_) => stream.rejected,
+        Reading::Unfinished { .. } => !stream.rejected && stream.mid_request,
+        Reading::Nothing => !stream.rejected && !stream.mid_request,
+    };
+    if agreed {
+        return Ok(stream.requests.len());
+    }
+    let (rejected, mid) = (stream.rejected, stream.mid_request);
+    Err(format!("from byte {at} on: {end:?} to the second; here rejected={rejected} mid-request={mid}"))
+}
+
+fn stream(bytes: &[u8], cuts: &[usize]) -> Stream {
+    let mut conn = Conn::new(Listener::Public, 0);
+    let mut stream = Stream { requests: Vec::new(), rejected: false, mid_request: false, finished: false };
+    let mut from = 0;
+    for to in cuts.iter().copied().chain([bytes.len()]) {
+        let mut piece = &bytes[from..to];
+        while !piece.is_empty() {
+            let taken = conn.feed(piece, 0);
+            assert!(taken > 0, "a connection that wants more takes something");
+            assert!(conn.buffer_bytes() <= CONN_BUFFER_BYTES_MAX, "a buffer without bound");
+            piece = &piece[taken..];
+            drain(&mut conn, &mut stream);
+        }
+        from = to;
+    }
+    stream.mid_request = conn.is_mid_request();
+    stream.finished = conn.is_finished();
+    stream
+}
+
+fn drain(conn: &mut Conn, stream: &mut Stream) {
+    loop {
+        match conn.next() {
+            Next::NeedMore => return,
+            Next::Reject(_) => stream.rejected = true,
+            Next::Request(request) => {
+                assert!(!stream.rejected, "a request behind a refusal");
+                stream.requests.push(taken(&request));
+            }
+        }
+    }
+}
+
+fn taken(request: &Request<'_>) -> Taken {
+    let head = &request.head;
+    let fields = [
+        ("host", head.host),
+        ("authorization", head.authorization),
+        ("cookie", head.cookie),
+        ("origin", head.origin),
+        ("sec-fetch-site", head.sec_fetch_site),
+        ("accept-language", head.accept_language),
+        ("accept-encoding", head.accept_encoding),
+        ("content-type", head.content_type),
+        ("idempotency-key", head.idempotency),
+        ("if-none-match", head.if_none_match),
+        ("x-buyer", head.x_buyer),
+        ("x-buyer-level", head.x_buyer_level),
+        ("x-forwarded-for", head.x_forwarded_for),
+    ];
+    Taken {
+        method: format!("{:?}", head.method).to_uppercase(),
+        minor: u8::from(head.version == Version::Http11),
+        path: head.path.to_owned(),
+        query: head.query.map(str::to_owned),
+        body: request.body.to_vec(),
+        closes: head.manner().closes(),
+        prefers_async: head.prefers_async,
+        expects_continue: head.expects_continue,
+        fields: fields
+            .map(|(name, field)| {
+                let kept = match field {
+                    Field::Absent => Kept::Absent,
+                    Field::Once(value) => Kept::Once(value.to_vec()),
+                    Field::Repeated(value) => Kept::Repeated(value.to_vec()),
+                };
+                (name, kept)
+            })
+            .into(),
+    }
+}
+
+/// What the server should have kept of a message.
+fn kept(message: &Message, names: &[(&'static str, Kept)]) -> Taken {
+    let keep = |name: &'static str| match message.values(name)[..] {
+        [] => Kept::Absent,
+        [value] => Kept::Once(value.to_vec()),
+        [.., last] => Kept::Repeated(last.to_vec()),
+    };
+    Taken {
+        method: message.method.clone(),
+        minor: message.minor,
+        path: message.path.clone(),
+        query: message.query.clone(),
+        body: message.body.clone(),
+        closes: message.closes,
+        prefers_async: message.lists("prefer", "respond-async"),
+        expects_continue: message.minor == 1 && !message.values("expect").is_empty(),
+        fields: names.iter().map(|(name, _)| (*name, keep(name))).collect(),
+    }
+}

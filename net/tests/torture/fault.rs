@@ -1,0 +1,419 @@
+//! The faults of a round, one function each, and the list of them all.
+//!
+//! A fault waits for its moment, strikes, and leaves a server that serves. What has to hold
+//! afterwards is for the round's judge. Next: `round.rs`.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::proxy::Cut;
+use crate::round::{Reached, Round};
+use crate::sale::last;
+use crate::server::wait_for;
+use crate::small;
+use crate::tracer::Strike;
+
+/// What kind of crowd a fault needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Crowded {
+    Plain,
+    /// A second crowd that fills the log, so that segments are rolled and snapshots made.
+    WithBallast,
+    /// A connection for every request.
+    WithoutKeepAlive,
+    /// Somebody changes the stock, so that nobody may give units back meanwhile.
+    Edited,
+}
+
+/// What a fault comes to, or why it cannot be made on this machine.
+type Done = Result<Reached, String>;
+
+/// One kind of fault.
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
+    pub(crate) crowded: Crowded,
+    pub(crate) act: fn(&mut Round<'_>) -> Done,
+}
+
+const fn plain(name: &'static str, act: fn(&mut Round<'_>) -> Done) -> Fault {
+    Fault { name, crowded: Crowded::Plain, act }
+}
+
+const fn with(crowded: Crowded, name: &'static str, act: fn(&mut Round<'_>) -> Done) -> Fault {
+    Fault { name, crowded, act }
+}
+
+/// All of them.
+pub(crate) const FAULTS: &[Fault] = &[
+    plain("kill -9", kill),
+    plain("kill -9, and again while it starts", kill_again),
+    plain("kill -9, another number of cores", kill_and_change_cores),
+    plain("kill -9 before a log write", kill_before_write),
+    plain("kill -9 after a sync, nobody told yet", kill_after_sync),
+    plain("kill -9 in the control file", kill_in_control),
+    with(Crowded::WithBallast, "kill -9 while a segment is made", kill_in_segment),
+    with(Crowded::WithBallast, "kill -9 in a snapshot or a trim", kill_in_snapshot),
+    plain("kill -9 at the export's send", kill_at_send),
+    plain("kill -9 at the export's answer", kill_at_receive),
+    plain("kill -9 while replaying", kill_while_replaying),
+    plain("EIO on a log write", |round| fail_write(round, "error=EIO")),
+    plain("ENOSPC on a log write", |round| fail_write(round, "error=ENOSPC")),
+    plain("a log write that writes nothing", |round| fail_write(round, "retval=0")),
+    plain("EIO on the control file", fail_control),
+    with(Crowded::WithBallast, "EIO while a segment is made", fail_segment),
+    with(Crowded::WithBallast, "EIO in a snapshot", fail_snapshot),
+    plain("SIGTERM", terminate),
+    plain("SIGTERM twice", terminate_twice),
+    plain("SIGSTOP of the server", stop_server),
+    plain("Postgres: sessions ended", end_sessions),
+    plain("Postgres: kill -9", |round| outage(round, true)),
+    plain("Postgres: immediate stop", |round| outage(round, false)),
+    plain("Postgres: SIGSTOP", freeze),
+    plain("Postgres: cut before COMMIT", |round| cut(round, Cut::BeforeCommit)),
+    plain("Postgres: cut after COMMIT", |round| cut(round, Cut::AfterCommit)),
+    plain("Postgres: cut after COMMIT, and kill -9", cut_and_kill),
+    plain("Postgres: a locked row", lock_row),
+    plain("Postgres: a wrong password", wrong_password),
+    with(Crowded::Edited, "Postgres: a row restocked", restock),
+    with(Crowded::Edited, "Postgres: a row withdrawn from", withdraw),
+    with(Crowded::Edited, "Postgres: a row deleted", delete),
+    with(Crowded::WithoutKeepAlive, "ulimit -n 64 while it runs", few_descriptors),
+    plain("ulimit -n 64 at the start", few_descriptors_at_start),
+    plain("a small file system, full", small::fill),
+];
+
+fn kill(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    round.kill();
+    round.start();
+    Ok(Reached::Yes)
+}
+
+fn kill_again(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    round.kill();
+    for _ in 0..3 {
+        let server = round.world.bed.spawn();
+        let pause_us = round.dice.among(0, 150_000);
+        last(Duration::from_micros(pause_us));
+        server.kill();
+        round.outages += 1;
+    }
+    round.start();
+    Ok(Reached::Yes)
+}
+
+fn kill_and_change_cores(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    round.kill();
+    round.world.bed.cores = if round.world.bed.cores == "1" { "2" } else { "1" };
+    round.start();
+    Ok(Reached::Yes)
+}
+
+fn strike(thread: &'static str, call: &'static str, effect: &'static str, at: u64) -> Strike {
+    Strike { thread, file: None, call, effect, at }
+}
+
+const JOURNAL: &str = "stampede-journal";
+const SPARES: &str = "stampede-spares";
+const SNAPSHOT: &str = "stampede-snapshot";
+const EXPORTER: &str = "stampede-exporter";
+const KILL: &str = "signal=SIGKILL";
+
+fn kill_before_write(round: &mut Round<'_>) -> Done {
+    round.reach(5);
+    let at = round.dice.among(1, 30);
+    round.die_of(&strike(JOURNAL, "pwrite64", KILL, at))
+}
+
+/// The first thing that the journal does after a sync is to wake the cores, by a `write`.
+fn kill_after_sync(round: &mut Round<'_>) -> Done {
+    round.reach(5);
+    let at = round.dice.among(1, 30);
+    round.die_of(&strike(JOURNAL, "write", KILL, at))
+}
+
+/// It is written when the journal is idle, and when a segment is rolled.
+fn kill_in_control(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    let file = Some(round.world.bed.dir.join("control"));
+    round.die_of(&Strike { file, ..strike(JOURNAL, "pwrite64", KILL, 1) })
+}
+
+fn kill_in_segment(round: &mut Round<'_>) -> Done {
+    round.reach(5);
+    let call = round.dice.pick(&["fallocate", "pwrite64", "fsync", "rename"]);
+    round.die_of(&strike(SPARES, call, KILL, 1))
+}
+
+fn kill_in_snapshot(round: &mut Round<'_>) -> Done {
+    round.reach(5);
+    let call = round.dice.pick(&["pwrite64", "fsync", "rename"]);
+    let at = if call == "rename" { round.dice.among(1, 2) } else { round.dice.among(1, 3) };
+    round.die_of(&strike(SNAPSHOT, call, KILL, at))
+}
+
+fn kill_at_send(round: &mut Round<'_>) -> Done {
+    round.reach(5);
+    let at = round.dice.among(1, 12);
+    round.die_of(&strike(EXPORTER, "sendto", KILL, at))
+}
+
+fn kill_at_receive(round: &mut Round<'_>) -> Done {
+    round.reach(5);
+    let at = round.dice.among(1, 12);
+    round.die_of(&strike(EXPORTER, "recvfrom", KILL, at))
+}
+
+/// The start dies at its n-th read of a file, at its n-th write, or while it renames.
+fn kill_while_replaying(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    round.kill();
+    let mut reached = Reached::Not;
+    for _ in 0..2 {
+        let (call, most) = round.dice.pick(&[("pread64", 12), ("pwrite64", 3), ("fsync", 2), ("openat", 60)]);
+        let at = round.dice.among(1, most);
+        let mut words = vec!["strace".to_owned(), "-D".to_owned(), "-f".to_owned()];
+        words.extend(["-o".to_owned(), round.world.beside("strace.log").display().to_string()]);
+        words.extend(strike("", call, KILL, at).words());
+        round.world.bed.wrap = words;
+        let mut server = round.world.bed.spawn();
+        round.world.bed.wrap.clear();
+        let ended = wait_for("the start, or its end", || {
+            let is_up = crate::server::get(server.admin, "/healthz").is_some();
+            let ended = server.exited().is_some();
+            (is_up || ended).then_some(ended)
+        });
+        if ended {
+            let said = server.said();
+            if said.contains("strace") {
+                round.start();
+                return Err(said);
+            }
+            reached = Reached::Yes;
+        } else {
+            server.kill();
+        }
+        round.outages += 1;
+    }
+    round.start();
+    Ok(reached)
+}
+
+fn fail_write(round: &mut Round<'_>, effect: &'static str) -> Done {
+    round.reach(5);
+    let at = round.dice.among(1, 30);
+    round.die_of(&strike(JOURNAL, "pwrite64", effect, at))
+}
+
+fn fail_control(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    let file = Some(round.world.bed.dir.join("control"));
+    round.die_of(&Strike { file, ..strike(JOURNAL, "pwrite64", "error=EIO", 1) })
+}
+
+/// A spare that cannot be made is no failure of the log: it is made anew.
+fn fail_segment(round: &mut Round<'_>) -> Done {
+    round.reach(5);
+    let call = round.dice.pick(&["fallocate", "pwrite64", "fsync", "rename"]);
+    round.survive(&strike(SPARES, call, "error=EIO", 1))
+}
+
+/// A snapshot that cannot be made costs nothing but the room of the log that it would have freed.
+fn fail_snapshot(round: &mut Round<'_>) -> Done {
+    round.reach(5);
+    let call = round.dice.pick(&["fsync", "rename"]);
+    round.survive(&strike(SNAPSHOT, call, "error=EIO", 1))
+}
+
+fn terminate(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    round.world.server().terminate();
+    let (status, said) = round.gone();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("stopped in order"), "{said}");
+    round.start();
+    Ok(Reached::Yes)
+}
+
+fn terminate_twice(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    round.world.server().terminate();
+    round.world.server().terminate();
+    let (status, said) = round.gone();
+    assert!(matches!(status.code(), Some(0 | 75)), "{status}\n{said}");
+    round.start();
+    Ok(Reached::Yes)
+}
+
+fn stop_server(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    let pid = Pid::from_raw(round.world.server().pid().cast_signed()).expect("a process");
+    kill_process(pid, Signal::STOP).expect("it runs");
+    let length_ms = round.dice.among(100, 1_000);
+    last(Duration::from_millis(length_ms));
+    kill_process(pid, Signal::CONT).expect("it runs");
+    Ok(Reached::Yes)
+}
+
+fn end_sessions(round: &mut Round<'_>) -> Done {
+    let mut ended = 0;
+    for percent in [10, 40, 60] {
+        round.reach(percent);
+        ended += round.world.base.terminate_sessions();
+    }
+    assert!(ended > 0, "the exporter had no session");
+    Ok(Reached::Yes)
+}
+
+fn outage(round: &mut Round<'_>, is_killed: bool) -> Done {
+    round.reach_somewhere();
+    let crowd = &round.crowd;
+    round.world.base.outage(is_killed, || wait_for("the crowd's end", || crowd.is_over().then_some(())));
+    Ok(Reached::Yes)
+}
+
+fn freeze(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    round.world.base.cluster.freeze();
+    round.see_it_through();
+    round.world.base.cluster.thaw();
+    Ok(Reached::Yes)
+}
+
+/// Waits until the armed door has cut, or the exporter has nothing left to commit.
+fn wait_for_cut(round: &mut Round<'_>, cut: Cut) -> Reached {
+    round.reach_somewhere();
+    let before = round.world.base.proxy.cuts();
+    round.world.base.proxy.arm(cut);
+    let was_cut = wait_for("a COMMIT", || {
+        let was_cut = round.world.base.proxy.cuts() > before;
+        (was_cut || round.crowd.is_over()).then_some(was_cut)
+    });
+    if was_cut { Reached::Yes } else { Reached::Not }
+}
+
+fn cut(round: &mut Round<'_>, cut: Cut) -> Done {
+    let mut reached = Reached::Not;
+    for _ in 0..2 {
+        if wait_for_cut(round, cut) == Reached::Yes {
+            reached = Reached::Yes;
+        }
+    }
+    round.world.base.proxy.arm(Cut::Nowhere);
+    Ok(reached)
+}
+
+/// Neither the exporter nor its next life knows that the rows are in.
+fn cut_and_kill(round: &mut Round<'_>) -> Done {
+    let reached = wait_for_cut(round, Cut::AfterCommit);
+    round.world.base.proxy.arm(Cut::Nowhere);
+    round.kill();
+    round.start();
+    Ok(reached)
+}
+
+fn lock_row(round: &mut Round<'_>) -> Done {
+    round.reach(10);
+    let mut session = round.world.base.session(&round.world.database);
+    let lock = format!("BEGIN; SELECT 1 FROM stock WHERE id = {} FOR UPDATE", round.sale.item);
+    session.batch_execute(&lock).expect("a lock");
+    round.see_it_through();
+    session.batch_execute("ROLLBACK").expect("unlocked");
+    Ok(Reached::Yes)
+}
+
+fn wrong_password(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    round.world.base.lock_out(true);
+    round.see_it_through();
+    round.world.base.lock_out(false);
+    Ok(Reached::Yes)
+}
+
+/// Waits until the row is in Postgres, changes it, and waits until the shop sees the change;
+/// whether anything was left to sell then.
+fn edit(round: &mut Round<'_>, units: i64) -> bool {
+    let item = round.sale.item;
+    round.reach(10);
+    let row = format!("SELECT count(*) FROM stock WHERE id = {item}");
+    wait_for("the stock's row", || (round.world.sql(&row) == "1").then_some(()));
+    round.world.sql(&format!("UPDATE stock SET count = count + ({units}) WHERE id = {item}"));
+    let merchant = round.world.server().merchant();
+    round.granted = round.granted.checked_add_signed(units).expect("units are left");
+    let expected = round.granted as i64;
+    let page = wait_for("the shop to see the edit", || {
+        merchant.item(item).ok().filter(|page| page.totals.granted == expected)
+    });
+    page.totals.available > 0
+}
+
+fn restock(round: &mut Round<'_>) -> Done {
+    let units = round.dice.among(1, 9).cast_signed();
+    round.sells_out = edit(round, units);
+    Ok(Reached::Yes)
+}
+
+fn withdraw(round: &mut Round<'_>) -> Done {
+    let units = round.dice.among(1, 9).cast_signed();
+    round.sells_out = edit(round, -units);
+    Ok(Reached::Yes)
+}
+
+/// The row is put back with the engine's numbers, and the item is paused until somebody says
+/// what was meant.
+fn delete(round: &mut Round<'_>) -> Done {
+    let item = round.sale.item;
+    round.reach(10);
+    let deleted =
+        format!("WITH gone AS (DELETE FROM stock WHERE id = {item} RETURNING 1) SELECT count(*) FROM gone");
+    wait_for("the stock's row", || (round.world.sql(&deleted) == "1").then_some(()));
+    let merchant = round.world.server().merchant();
+    wait_for("the item to be paused", || {
+        let page = merchant.get(&format!("/admin/items/{item}")).ok()?;
+        (page["state"] == "paused").then_some(())
+    });
+    let alarms = merchant.get("/admin/stats").expect("the shop answers")["alarms"].to_string();
+    assert!(alarms.contains(&format!("item {item} ")), "{alarms}");
+    let resumed = round.post(&format!("/admin/items/{item}/resume"), "");
+    assert!(resumed.starts_with("HTTP/1.1 200"), "{resumed}");
+    // Buyers who came while it was paused were told so, and do not come back.
+    round.sells_out = false;
+    Ok(Reached::Yes)
+}
+
+fn few_descriptors(round: &mut Round<'_>) -> Done {
+    let limits = |round: &Round<'_>, soft: &str| {
+        let pid = round.world.server().pid().to_string();
+        let mut command = std::process::Command::new("prlimit");
+        let output = command.args(["--pid", &pid, &format!("--nofile={soft}:")]).output();
+        let output = output.map_err(|error| format!("prlimit: {error}"))?;
+        let failed = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(failed) }
+    };
+    round.reach(10);
+    let soft =
+        std::fs::read_to_string(format!("/proc/{}/limits", round.world.server().pid())).expect("it runs");
+    let soft = soft.lines().find(|line| line.starts_with("Max open files")).expect("there is such a line");
+    let soft = soft.split_whitespace().nth(3).expect("a limit").to_owned();
+    limits(round, "64")?;
+    let length_ms = round.dice.among(200, 1_500);
+    last(Duration::from_millis(length_ms));
+    limits(round, &soft)?;
+    Ok(Reached::Yes)
+}
+
+/// A clear refusal: hardly a connection would fit.
+fn few_descriptors_at_start(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    round.kill();
+    round.world.bed.wrap = ["prlimit", "--nofile=64:64"].map(str::to_owned).to_vec();
+    let (code, said) = round.world.bed.start_refused();
+    round.world.bed.wrap.clear();
+    round.start();
+    assert!(code.is_some_and(|code| code != 0), "it took 64 descriptors for enough:\n{said}");
+    assert!(said.contains("64 files may be open"), "{said}");
+    Ok(Reached::Yes)
+}

@@ -1,0 +1,111 @@
+//! Faults at named system calls: strace on one thread of the server, which kills the
+//! process at the n-th call of a kind, or has that call fail.
+//!
+//! It works because the journal, its helpers and the exporter are plain threads with plain
+//! system calls; what the cores ask of io_uring escapes it. Next: `fault.rs`.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::server::{Server, wait_for};
+
+/// Letters of a thread's name that the kernel keeps.
+const NAME_BYTES_MAX: usize = 15;
+
+/// Where to strike, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Strike {
+    /// The thread, as the server names it.
+    pub(crate) thread: &'static str,
+    /// Only calls that touch this file.
+    pub(crate) file: Option<PathBuf>,
+    /// The system call.
+    pub(crate) call: &'static str,
+    /// What happens, in strace's words: `signal=SIGKILL`, `error=EIO`, `retval=0`.
+    pub(crate) effect: &'static str,
+    /// At which such call from now on, from 1.
+    pub(crate) at: u64,
+}
+
+impl Strike {
+    /// The words for strace.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let Self { call, effect, at, .. } = self;
+        let mut words = vec!["-qq".to_owned(), "-e".to_owned(), format!("trace={call}")];
+        words.extend(["-e".to_owned(), format!("inject={call}:{effect}:when={at}")]);
+        if let Some(file) = &self.file {
+            words.extend(["-P".to_owned(), file.display().to_string()]);
+        }
+        words
+    }
+}
+
+/// strace at work. Dropping it lets the thread go.
+pub(crate) struct Tracer {
+    child: Child,
+}
+
+impl Tracer {
+    /// Takes hold of a thread.
+    ///
+    /// # Errors
+    /// Why it cannot: no strace, or no right to trace.
+    pub(crate) fn attach(server: &Server, strike: &Strike, log: &Path) -> Result<Self, String> {
+        let thread = thread_of(server, strike.thread)
+            .unwrap_or_else(|| panic!("the server has no thread {}", strike.thread));
+        let mut command = Command::new("strace");
+        command.args(strike.words()).args(["-p", &thread.to_string()]).arg("-o").arg(log);
+        let said = log.with_extension("said");
+        let errors = File::create(&said).expect("a file beside the data");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        die_with_us(&mut command);
+        let child = command.spawn().map_err(|error| format!("strace: {error}"))?;
+        let mut tracer = Self { child };
+        let status = format!("/proc/{}/task/{thread}/status", server.pid());
+        wait_for("strace to take hold", || {
+            if tracer.child.try_wait().expect("our own child").is_some() {
+                return Some(Err(format!("strace: {}", read(&said).trim())));
+            }
+            let held = read(Path::new(&status))
+                .lines()
+                .any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"));
+            held.then_some(Ok(()))
+        })?;
+        Ok(tracer)
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // strace lets its threads go in order on this one.
+        let _gone_already = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ended = self.child.wait();
+    }
+}
+
+/// The parent's end ends the child, too.
+pub(crate) fn die_with_us(command: &mut Command) {
+    // SAFETY: between fork and exec only prctl is called, which allocates nothing and is
+    // safe to call there.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+            Ok(())
+        });
+    }
+}
+
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap_or_default()
+}
+
+fn thread_of(server: &Server, name: &str) -> Option<u32> {
+    let kept = &name[..name.len().min(NAME_BYTES_MAX)];
+    let threads = std::fs::read_dir(format!("/proc/{}/task", server.pid())).ok()?.flatten();
+    let mut named = threads.filter(|thread| read(&thread.path().join("comm")).trim() == kept);
+    named.next()?.file_name().to_str()?.parse().ok()
+}

@@ -1,0 +1,251 @@
+//! Looks at stock rows and orders for `stampede reconcile`: every row, as it stands, in one
+//! snapshot of the database together with the cursor.
+//!
+//! Reads only, a page at a time, and judges nothing. Next: [`super::preheat`], which reads the
+//! same tables for another purpose.
+
+use stampede_core::types::{ItemId, Lsn};
+use tokio_postgres::Row;
+
+use super::attach::as_u64;
+use super::database::Database;
+use super::error::ExportError;
+use super::reconcile::item_of;
+use crate::log::identity::LogId;
+
+/// Rows in one page.
+const PAGE_ROWS: i64 = 10_000;
+
+/// The numbers of a stock row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StockNumbers {
+    /// Grows by one with each write of the engine.
+    pub version: i64,
+    /// Units available.
+    pub count: i64,
+    /// Units set aside.
+    pub held: i64,
+    /// Units sold.
+    pub sale: i64,
+}
+
+/// What the database has of an item.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StockLook {
+    /// Which.
+    pub item: ItemId,
+    /// Its row in `stock`.
+    pub row: Option<StockNumbers>,
+    /// The exporter's own books of it.
+    pub books: Option<StockBooks>,
+}
+
+/// The exporter's own books of an item.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StockBooks {
+    /// What the facts say: count, held, sale.
+    pub facts: [i64; 3],
+    /// Units that others added to `count` and the engine has not taken over.
+    pub outside: i64,
+    /// The stock row as the exporter last left it; `None` = never written.
+    pub left: Option<StockNumbers>,
+}
+
+/// A row of `stock_order`. Texts are as [`super::text`] writes them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OrderLook<'a> {
+    /// Its id.
+    pub id: i64,
+    /// The item that it names.
+    pub sid: i64,
+    /// The buyer.
+    pub buyer: &'a str,
+    /// Units.
+    pub quantity: i32,
+    /// The state's name.
+    pub state: &'a str,
+    /// The idempotency key; empty = none.
+    pub key: &'a str,
+    /// The payment's reference; empty = none.
+    pub payment_ref: &'a str,
+    /// The last fact that the exporter wrote to it; 0 = none.
+    pub lsn: i64,
+}
+
+/// A row that Postgres refused and the exporter set aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AsideLook<'a> {
+    /// `order`, `order_move` or `stock`.
+    pub kind: &'a str,
+    /// The row, in short; that of an order begins with `id=`.
+    pub what: &'a str,
+}
+
+/// Who looks. Called in this order: the cursor, what was set aside, stock rows by id, orders by id.
+pub trait Looker {
+    /// How far the log was exported (zero = never). False: not now; nothing more is visited.
+    fn cursor(&mut self, cursor: Lsn) -> bool;
+    /// A row that was set aside.
+    fn aside(&mut self, aside: &AsideLook<'_>);
+    /// An item that has a stock row or books.
+    fn stock(&mut self, stock: &StockLook);
+    /// Orders with ids from here to there, both left out, are visited next.
+    fn range(&mut self, after: i64, end: i64);
+    /// The next of them.
+    fn order(&mut self, order: &OrderLook<'_>);
+    /// All of them were visited.
+    fn range_done(&mut self);
+    /// In a look at some items: an order that names one of them and has an id of another item or
+    /// of none.
+    fn astray(&mut self, order: &OrderLook<'_>);
+}
+
+/// Looks at all items, or at these alone, ascending. Returns whether the looker wanted to.
+/// Memory: one page of rows.
+///
+/// # Errors
+/// [`ExportError`] says what is wrong and what to do.
+pub fn look(
+    database: &mut Database,
+    log_id: LogId,
+    only: Option<&[ItemId]>,
+    looker: &mut dyn Looker,
+) -> Result<bool, ExportError> {
+    database.run(async |link| -> Result<(), ExportError> {
+        link.execute_batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+    })?;
+    let looked = Looking { database, looker }.all(log_id, only);
+    let ended = database.run(async |link| link.execute_batch("ROLLBACK").await);
+    let wanted = looked?;
+    ended?;
+    Ok(wanted)
+}
+
+struct Looking<'a> {
+    database: &'a mut Database,
+    looker: &'a mut dyn Looker,
+}
+
+impl Looking<'_> {
+    fn all(&mut self, log_id: LogId, only: Option<&[ItemId]>) -> Result<bool, ExportError> {
+        let log_id = log_id.to_string();
+        let cursor = self.database.run(async |link| link.query(CURSOR, &[&log_id]).await)?;
+        let cursor = cursor.first().map_or(Lsn::ZERO, |row| Lsn(as_u64(row.get(0))));
+        if !self.looker.cursor(cursor) {
+            return Ok(false);
+        }
+        self.asides()?;
+        match only {
+            None => {
+                self.stocks(None)?;
+                self.orders(i64::MIN, i64::MAX)?;
+            }
+            Some(items) => {
+                let ids: Vec<i64> = items.iter().map(|item| i64::from(item.get())).collect();
+                self.stocks(Some(&ids))?;
+                for item in items {
+                    let number = i64::from(item.get());
+                    self.orders(number << 32, (number + 1) << 32)?;
+                }
+                self.astray(&ids)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn asides(&mut self) -> Result<(), ExportError> {
+        let mut last = 0_i64;
+        loop {
+            let page = self.database.run(async |link| link.query(ASIDES, &[&last, &PAGE_ROWS]).await)?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last = end.get(0);
+            for row in &page {
+                self.looker.aside(&AsideLook { kind: row.get(1), what: row.get(2) });
+            }
+        }
+    }
+
+    fn stocks(&mut self, only: Option<&[i64]>) -> Result<(), ExportError> {
+        let mut last = 0_i64;
+        loop {
+            let params = (&last, &PAGE_ROWS, &only);
+            let page =
+                self.database.run(async |link| link.query(STOCKS, &[params.0, params.1, params.2]).await)?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last = end.get(0);
+            for stock in page.iter().filter_map(stock_of) {
+                self.looker.stock(&stock);
+            }
+        }
+    }
+
+    /// Orders that name one of these items and have an id that is not one of its own.
+    fn astray(&mut self, ids: &[i64]) -> Result<(), ExportError> {
+        let page = self.database.run(async |link| link.query(ASTRAY, &[&ids, &PAGE_ROWS]).await)?;
+        page.iter().for_each(|row| self.looker.astray(&order_of(row)));
+        Ok(())
+    }
+
+    /// Orders with ids above `after` and below `end`.
+    fn orders(&mut self, mut after: i64, end: i64) -> Result<(), ExportError> {
+        self.looker.range(after, end);
+        loop {
+            let params = (&after, &end);
+            let page = self
+                .database
+                .run(async |link| link.query(ORDERS, &[params.0, params.1, &PAGE_ROWS]).await)?;
+            let Some(last) = page.last() else {
+                self.looker.range_done();
+                return Ok(());
+            };
+            after = last.get(0);
+            page.iter().for_each(|row| self.looker.order(&order_of(row)));
+        }
+    }
+}
+
+fn order_of(row: &Row) -> OrderLook<'_> {
+    OrderLook {
+        id: row.get(0),
+        sid: row.get(1),
+        buyer: row.get(2),
+        quantity: row.get(3),
+        state: row.get(4),
+        key: row.get(5),
+        payment_ref: row.get(6),
+        lsn: row.get(7),
+    }
+}
+
+fn stock_of(row: &Row) -> Option<StockLook> {
+    let numbers = |at: usize| {
+        let column = |offset: usize| row.get::<_, Option<i64>>(at + offset);
+        let (version, count, held, sale) = (column(0)?, column(1)?, column(2)?, column(3)?);
+        Some(StockNumbers { version, count, held, sale })
+    };
+    let facts = |at: usize| {
+        let column = |offset: usize| row.get::<_, Option<i64>>(at + offset);
+        Some([column(0)?, column(1)?, column(2)?])
+    };
+    let books = facts(5).map(|facts| StockBooks {
+        facts,
+        outside: row.get::<_, Option<i64>>(8).unwrap_or(0),
+        left: numbers(9),
+    });
+    Some(StockLook { item: item_of(row.get(0))?, row: numbers(1), books })
+}
+
+const CURSOR: &str = "SELECT lsn FROM stampede_cursor WHERE log_id = $1";
+
+const ASIDES: &str = "SELECT id, kind, what FROM stampede_set_aside WHERE id > $1 ORDER BY id LIMIT $2";
+
+const STOCKS: &str = "SELECT id, s.version, s.count, s.held, s.sale, l.count, l.held, l.sale, l.outside, \
+     l.row_version, l.row_count, l.row_held, l.row_sale \
+     FROM stock s FULL JOIN stampede_item l USING (id) \
+     WHERE id > $1 AND ($3::bigint[] IS NULL OR id = ANY($3)) ORDER BY id LIMIT $2";
+
+const ASTRAY: &str = "SELECT id, sid, buyer, quantity, state, coalesce(idem_key, ''), coalesce(payment_ref, ''), lsn \
+     FROM stock_order WHERE sid = ANY($1) AND id >> 32 <> sid ORDER BY id LIMIT $2";
+
+const ORDERS: &str = "SELECT id, sid, buyer, quantity, state, coalesce(idem_key, ''), coalesce(payment_ref, ''), lsn \
+     FROM stock_order WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3";

@@ -1,0 +1,250 @@
+//! A replica that follows a log's files and can be stopped at any LSN: what a running engine's
+//! memory, and a database at its cursor, can be compared with.
+//!
+//! It takes no lock and writes nothing, so it works on a live directory: where the chain ends it
+//! looks again later. It only goes forward. Next: [`super::replica`].
+
+use std::path::{Path, PathBuf};
+
+use stampede_core::types::{HashSecret, Lsn};
+
+use super::block::{BlockHeader, Records};
+use super::chain::{ChainEnd, ChainReader, Link};
+use super::control::{Control, read_control};
+use super::dir::OpenError;
+use super::layout;
+use super::recovery::{RecoveryError, Witness};
+use super::replica::Replica;
+use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
+use super::verify::{VerifyError, Wrong};
+use crate::codec;
+use crate::disk::Disk;
+use crate::disk::real::RealDisk;
+
+/// Blocks read between two chances to say how far it is.
+const BLOCKS_PER_STEP: usize = 64;
+
+/// What an advance came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Advance {
+    /// It stands at the LSN that was asked for.
+    There,
+    /// It stands before it, and there is more to read.
+    More,
+    /// It stands before it, and nothing more is in the files yet.
+    End,
+}
+
+/// Why a log can be followed no further.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// It cannot be read at all.
+    #[error(transparent)]
+    Open(#[from] VerifyError),
+    /// The log was trimmed past this place meanwhile: begin anew.
+    #[error("the log was trimmed while it was read")]
+    Trimmed,
+    /// A record is wrong.
+    #[error("the log is wrong: {0}")]
+    Wrong(Wrong),
+}
+
+/// The follower.
+pub struct Mirror<'d> {
+    disk: &'d dyn Disk,
+    dir: PathBuf,
+    control: Control,
+    snapshot_lsn: Lsn,
+    chain: ChainReader<'d>,
+    end: Option<ChainEnd>,
+    /// The block that is being entered, and how far: where its next record begins.
+    block: Vec<u8>,
+    entering: Option<(PathBuf, u64, BlockHeader, usize)>,
+    replica: Replica,
+    lsn: Lsn,
+}
+
+impl Mirror<'static> {
+    /// A follower of the log in a data directory of the real file system; stands at the oldest
+    /// place that the directory still allows.
+    ///
+    /// # Errors
+    /// See [`MirrorError`].
+    pub fn open(dir: &Path) -> Result<Self, MirrorError> {
+        Mirror::open_on(&RealDisk, dir)
+    }
+}
+
+impl<'d> Mirror<'d> {
+    /// As [`Mirror::open`], on any disk.
+    ///
+    /// # Errors
+    /// See [`MirrorError`].
+    pub fn open_on(disk: &'d dyn Disk, dir: &Path) -> Result<Self, MirrorError> {
+        let control = read_control(disk, dir).map_err(VerifyError::from)?;
+        let control = control.ok_or_else(|| VerifyError::NoLog(dir.to_owned()))?;
+        let chain = ChainReader::new(disk, dir, &control);
+        let mut mirror = Self {
+            disk,
+            dir: dir.to_owned(),
+            control,
+            snapshot_lsn: Lsn::ZERO,
+            chain,
+            end: None,
+            block: Vec::new(),
+            entering: None,
+            replica: Replica::new(HashSecret(control.hash_secret)),
+            lsn: Lsn(control.first_lsn.0 - 1),
+        };
+        if control.first_lsn > Lsn(1) {
+            mirror.enter_snapshot()?;
+        }
+        Ok(mirror)
+    }
+
+    /// The oldest snapshot that the log goes on from.
+    fn enter_snapshot(&mut self) -> Result<(), MirrorError> {
+        let (first_lsn, log_id) = (self.control.first_lsn, self.control.log_id);
+        let listed = list_snapshots(self.disk, &self.dir);
+        let listed = listed.map_err(|source| {
+            VerifyError::Snapshot(OpenError::Io { path: layout::snapshot_dir(&self.dir), source })
+        })?;
+        let mut first_error = None;
+        for lsn in listed.into_iter().filter(|lsn| lsn.next() >= first_lsn) {
+            let mut replica = Replica::new(HashSecret(self.control.hash_secret));
+            match read_snapshot(self.disk, &self.dir, lsn, log_id, &mut |row| replica.row(row)) {
+                Ok(_) => {
+                    (self.snapshot_lsn, self.lsn, self.replica) = (lsn, lsn, replica);
+                    return Ok(());
+                }
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(MirrorError::Open(match first_error {
+            Some(SnapshotError::Refused { reason, .. }) => {
+                VerifyError::Read(RecoveryError::Refused { lsn: first_lsn, reason })
+            }
+            Some(source) => VerifyError::Snapshot(OpenError::Snapshot { source, first_lsn }),
+            None => VerifyError::Snapshot(OpenError::SnapshotMissing { dir: self.dir.clone(), first_lsn }),
+        }))
+    }
+
+    /// What the control file said when it was opened.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The books and orders at [`Self::lsn`].
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The last fact in the replica.
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// Reads on towards `to`, some blocks at most, and never beyond it.
+    ///
+    /// # Errors
+    /// See [`MirrorError`]; the mirror is of no more use then.
+    pub fn advance(&mut self, to: Lsn) -> Result<Advance, MirrorError> {
+        for _ in 0..BLOCKS_PER_STEP {
+            if self.lsn >= to {
+                return Ok(Advance::There);
+            }
+            if self.entering.is_none() && !self.next_block()? {
+                return Ok(Advance::End);
+            }
+            self.enter(to)?;
+        }
+        Ok(if self.lsn >= to { Advance::There } else { Advance::More })
+    }
+
+    /// Takes the next block of the chain; false at its end.
+    fn next_block(&mut self) -> Result<bool, MirrorError> {
+        // What was read ahead may be older than what stands there now: an end is looked at twice.
+        if self.take_block()? || self.take_block()? {
+            return Ok(true);
+        }
+        self.still_there()?;
+        Ok(false)
+    }
+
+    fn take_block(&mut self) -> Result<bool, MirrorError> {
+        let file = self.chain.file();
+        let link = self.chain.next_link();
+        let link = link.map_err(|source| VerifyError::Read(RecoveryError::Io { file, source }))?;
+        match link {
+            Link::Block { segment, offset, header, block } => {
+                self.block.clear();
+                self.block.extend_from_slice(block);
+                let at = Records::new(&header, &self.block).position();
+                self.entering = Some((layout::segment_file(&self.dir, segment), offset, header, at));
+                self.end = None;
+                Ok(true)
+            }
+            Link::End(end) => {
+                self.end = Some(end);
+                self.chain.forget();
+                Ok(false)
+            }
+        }
+    }
+
+    fn still_there(&self) -> Result<(), MirrorError> {
+        let now = read_control(self.disk, &self.dir).map_err(VerifyError::from)?;
+        let now = now.ok_or_else(|| VerifyError::NoLog(self.dir.clone()))?;
+        if now.first_lsn > self.lsn.next() { Err(MirrorError::Trimmed) } else { Ok(()) }
+    }
+
+    /// Enters what is wanted of the block at hand.
+    fn enter(&mut self, to: Lsn) -> Result<(), MirrorError> {
+        let Some((file, offset, header, mut at)) = self.entering.take() else { return Ok(()) };
+        let mut records = Records::from(&header, &self.block, at, self.lsn);
+        while at < self.block.len() {
+            at = records.position();
+            let wrong = |lsn, reason| {
+                let (file, offset) = (file.clone(), offset + at as u64);
+                MirrorError::Wrong(Wrong { file, offset, lsn, reason })
+            };
+            if self.lsn >= to && self.lsn < header.last_lsn() {
+                self.entering = Some((file, offset, header, at));
+                return Ok(());
+            }
+            let record = match records.next() {
+                None => return Ok(()),
+                Some(record) => record.map_err(|error| wrong(None, error.to_string()))?,
+            };
+            if record.lsn <= self.lsn {
+                continue;
+            }
+            let fact = codec::decode(record.kind, record.payload);
+            let fact = fact.map_err(|error| wrong(Some(record.lsn), error.to_string()))?;
+            let entered = self.replica.fact(record.lsn, &fact);
+            entered.map_err(|reason| wrong(Some(record.lsn), reason))?;
+            self.lsn = record.lsn;
+        }
+        Ok(())
+    }
+
+    /// Judges the place where the log ends, as recovery would: damage, or just its end?
+    ///
+    /// # Errors
+    /// [`MirrorError::Wrong`] for damage; [`MirrorError::Trimmed`]; files that cannot be read.
+    pub fn judge_end(&self) -> Result<(), MirrorError> {
+        let Some(end) = &self.end else { return Ok(()) };
+        self.still_there()?;
+        let now = read_control(self.disk, &self.dir).map_err(VerifyError::from)?;
+        let control = now.ok_or_else(|| VerifyError::NoLog(self.dir.clone()))?;
+        let witness =
+            Witness { disk: self.disk, dir: &self.dir, control: &control, snapshot_lsn: self.snapshot_lsn };
+        let reason = match witness.judge(end) {
+            Ok(_) => return Ok(()),
+            Err(RecoveryError::Damaged { reason, .. }) => reason,
+            Err(other) => return Err(VerifyError::Read(other).into()),
+        };
+        let file = layout::segment_file(&self.dir, end.segment);
+        Err(MirrorError::Wrong(Wrong { file, offset: end.offset, lsn: Some(end.next_lsn), reason }))
+    }
+}

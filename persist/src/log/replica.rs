@@ -1,0 +1,263 @@
+//! A copy of every item's books and orders, made from facts alone: what reconciliation holds
+//! the engine's memory and Postgres against.
+//!
+//! [`super::books`] checks each fact and keeps the piles; here stand the orders, each with all
+//! that its facts say. Pure memory: about 120 bytes and the buyer's name per order. Next:
+//! [`super::mirror`], which feeds it from the files.
+
+use std::collections::BTreeMap;
+
+use stampede_core::fact::Fact;
+use stampede_core::item::OrderState;
+use stampede_core::record::{OrderRecord, RecordDigest};
+use stampede_core::state_row::StateRow;
+use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
+
+use super::books::{Books, ItemTotals};
+
+/// The copy. See the module's text.
+pub struct Replica {
+    secret: HashSecret,
+    books: Books,
+    orders: BTreeMap<ItemId, Vec<Row>>,
+    subjects: Vec<u8>,
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica").field("items", &self.books.items().len()).finish_non_exhaustive()
+    }
+}
+
+/// An order; the rows of an item lie in the order of `seq`.
+struct Row {
+    seq: u32,
+    quantity: Quantity,
+    state: OrderState,
+    subject_len: u8,
+    subject_at: u64,
+    created_at_ms: UnixMillis,
+    pay_by_ms: UnixMillis,
+    lsn: Lsn,
+    state_lsn: Lsn,
+    key_hash: u64,
+    payment_ref_hash: u64,
+}
+
+impl Replica {
+    /// A copy of nothing; `secret` is that of the log's control file.
+    pub fn new(secret: HashSecret) -> Self {
+        Self { secret, books: Books::default(), orders: BTreeMap::new(), subjects: Vec::new() }
+    }
+
+    /// Takes over a row of a snapshot.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn row(&mut self, row: &StateRow<'_>) -> Result<(), String> {
+        self.books.row(row)?;
+        if let StateRow::Order {
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            lsn,
+            state_lsn,
+            key_hash,
+            payment_ref_hash,
+            subject,
+            ..
+        } = *row
+        {
+            self.place(&OrderRecord {
+                order,
+                quantity,
+                state,
+                created_at_ms,
+                pay_by_ms,
+                lsn,
+                state_lsn,
+                key_hash,
+                payment_ref_hash,
+                subject,
+            });
+        }
+        Ok(())
+    }
+
+    /// Enters a fact.
+    ///
+    /// # Errors
+    /// Why it contradicts those before it.
+    pub fn fact(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Result<(), String> {
+        self.books.fact(fact)?;
+        match *fact {
+            Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key } => {
+                let times = (at_ms, pay_by_ms);
+                self.place_new(lsn, (order, quantity, state), times, (subject, key, &[]));
+            }
+            Fact::OrderImported {
+                order,
+                quantity,
+                state,
+                created_at_ms,
+                pay_by_ms,
+                subject,
+                key,
+                payment_ref,
+                ..
+            } => {
+                let times = (created_at_ms, pay_by_ms);
+                self.place_new(lsn, (order, quantity, state), times, (subject, key, payment_ref));
+            }
+            Fact::OrderMoved { order, to, payment_ref, .. } => {
+                let hash = self.hash(payment_ref);
+                self.shift(lsn, order, to, |row| {
+                    if hash != 0 {
+                        row.payment_ref_hash = hash;
+                    }
+                });
+            }
+            Fact::EntryDrawn { order, to, pay_by_ms, .. } => {
+                self.shift(lsn, order, to, |row| row.pay_by_ms = pay_by_ms);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The keyed hash of a key or reference; zero for none.
+    pub fn hash(&self, reference: &[u8]) -> u64 {
+        if reference.is_empty() { 0 } else { self.secret.reference(reference) }
+    }
+
+    fn place_new(
+        &mut self,
+        lsn: Lsn,
+        (order, quantity, state): (OrderId, Quantity, OrderState),
+        (created_at_ms, pay_by_ms): (UnixMillis, UnixMillis),
+        (subject, key, payment_ref): (&[u8], &[u8], &[u8]),
+    ) {
+        let (key_hash, payment_ref_hash) = (self.hash(key), self.hash(payment_ref));
+        self.place(&OrderRecord {
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            lsn,
+            state_lsn: lsn,
+            key_hash,
+            payment_ref_hash,
+            subject,
+        });
+    }
+
+    fn place(&mut self, record: &OrderRecord<'_>) {
+        let row = Row {
+            seq: record.order.seq(),
+            quantity: record.quantity,
+            state: record.state,
+            subject_len: record.subject.len() as u8,
+            subject_at: self.subjects.len() as u64,
+            created_at_ms: record.created_at_ms,
+            pay_by_ms: record.pay_by_ms,
+            lsn: record.lsn,
+            state_lsn: record.state_lsn,
+            key_hash: record.key_hash,
+            payment_ref_hash: record.payment_ref_hash,
+        };
+        self.subjects.extend_from_slice(record.subject);
+        let rows = self.orders.entry(record.order.item()).or_default();
+        // Numbers grow, but for orders that come from a database in another order.
+        let at = match rows.last() {
+            Some(last) if last.seq >= row.seq => rows.partition_point(|other| other.seq < row.seq),
+            _ => rows.len(),
+        };
+        rows.insert(at, row);
+    }
+
+    fn shift(&mut self, lsn: Lsn, order: OrderId, to: OrderState, change: impl FnOnce(&mut Row)) {
+        let Some(rows) = self.orders.get_mut(&order.item()) else { return };
+        if let Some(row) = find(rows, order.seq()).and_then(|at| rows.get_mut(at)) {
+            (row.state, row.state_lsn) = (to, lsn);
+            change(row);
+        }
+    }
+
+    // ---- reading ----
+
+    /// The totals of each item.
+    pub fn items(&self) -> &BTreeMap<ItemId, ItemTotals> {
+        self.books.items()
+    }
+
+    /// How many orders it holds.
+    pub fn orders(&self) -> u64 {
+        self.orders.values().map(|rows| rows.len() as u64).sum()
+    }
+
+    /// One order.
+    pub fn order(&self, order: OrderId) -> Option<OrderRecord<'_>> {
+        let rows = self.orders.get(&order.item())?;
+        find(rows, order.seq()).map(|at| self.record(order.item(), &rows[at]))
+    }
+
+    /// The order with the lowest number above `after`, over all items.
+    pub fn next_order(&self, after: u64) -> Option<OrderRecord<'_>> {
+        let (item_reached, seq_reached) = ((after >> 32) as u32, after as u32);
+        let first = ItemId::new(u64::from(item_reached.max(1)))?;
+        self.orders.range(first..).find_map(|(item, rows)| {
+            let done = if item.get() == item_reached { seq_reached } else { 0 };
+            rows.get(above(rows, done)).map(|row| self.record(*item, row))
+        })
+    }
+
+    /// An item's orders with sequence numbers above `after`, up to and with `to`.
+    pub fn records(&self, item: ItemId, after: u32, to: u32) -> impl Iterator<Item = OrderRecord<'_>> {
+        let rows = self.orders.get(&item).map_or(&[][..], Vec::as_slice);
+        let rows = rows[above(rows, after)..].iter().take_while(move |row| row.seq <= to);
+        rows.map(move |row| self.record(item, row))
+    }
+
+    /// The digest of the same.
+    pub fn digest(&self, item: ItemId, after: u32, to: u32) -> RecordDigest {
+        let mut digest = RecordDigest::default();
+        self.records(item, after, to).for_each(|record| digest.add(&record));
+        digest
+    }
+
+    fn record(&self, item: ItemId, row: &Row) -> OrderRecord<'_> {
+        let at = row.subject_at as usize;
+        OrderRecord {
+            order: OrderId::new(item, row.seq),
+            quantity: row.quantity,
+            state: row.state,
+            created_at_ms: row.created_at_ms,
+            pay_by_ms: row.pay_by_ms,
+            lsn: row.lsn,
+            state_lsn: row.state_lsn,
+            key_hash: row.key_hash,
+            payment_ref_hash: row.payment_ref_hash,
+            subject: &self.subjects[at..at + usize::from(row.subject_len)],
+        }
+    }
+}
+
+/// Where the order with this number lies: mostly at its number, since there are no gaps.
+fn find(rows: &[Row], seq: u32) -> Option<usize> {
+    let guess = seq.wrapping_sub(1) as usize;
+    match rows.get(guess) {
+        Some(row) if row.seq == seq => Some(guess),
+        _ => rows.binary_search_by_key(&seq, |row| row.seq).ok(),
+    }
+}
+
+/// Where the orders with numbers above this one begin.
+fn above(rows: &[Row], seq: u32) -> usize {
+    match find(rows, seq) {
+        Some(at) => at + 1,
+        None => rows.partition_point(|row| row.seq <= seq),
+    }
+}
