@@ -30,12 +30,13 @@ pub mod report;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use stampede_core::types::{ItemId, Lsn, OrderId};
+use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId};
 use stampede_persist::export::Database;
 
 use self::engine::Engine;
 use self::follow::Follower;
 use self::report::{Mismatch, Place, Report};
+use crate::engine::books::mark;
 
 /// Pause between two looks at something that is not there yet.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -114,6 +115,11 @@ fn compare(
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), Trouble> {
     let patience = options.patience;
+    let secret = HashSecret(sources.log.control().hash_secret);
+    if sources.engine.mark()? != format!("{:016x}", mark(&secret)) {
+        let what = "the engine that answers writes to another data directory than this one";
+        return Err(Trouble::Unable(what.to_owned()));
+    }
     let mut differing = BTreeMap::new();
     if let Some(postgres) = sources.database.as_deref_mut() {
         let only = options.item.map(|item| vec![item]);

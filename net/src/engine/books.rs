@@ -60,14 +60,13 @@ impl BooksReply {
     }
 
     /// Fills the object of the answer.
-    pub fn fill(&self, object: &mut Object<'_>, mark: u64) {
+    pub fn fill(&self, object: &mut Object<'_>) {
         let [granted, available, held, sold] = self.piles;
         object.number("item_id", self.item.get()).number("as_of_lsn", self.as_of.0);
         object.number("granted", granted).number("available", available);
         object.number("held", held).number("sold", sold);
         object.number("last_seq", self.last_seq).number("after", self.range.0).number("to", self.range.1);
         object.number("orders", self.digest.orders).text("digest", &format!("{:016x}", self.digest.sum));
-        object.text("mark", &format!("{mark:016x}"));
         if let Some(rows) = &self.rows {
             object.raw("rows", rows);
         }

@@ -369,10 +369,7 @@ impl Home {
                 (after, Shown::OrderPage(Box::new(page)))
             }
             RareReply::Draw(Some(page)) => (page.after, Shown::Draw(Box::new(page))),
-            RareReply::Books(Some(books)) => {
-                let mark = super::books::mark(&self.shared.secret);
-                (books.as_of, Shown::Books(Box::new(books), mark))
-            }
+            RareReply::Books(Some(books)) => (books.as_of, Shown::Books(Box::new(books))),
             RareReply::Item(None)
             | RareReply::Books(None)
             | RareReply::Order(None)

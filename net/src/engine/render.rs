@@ -72,8 +72,8 @@ pub enum Shown {
     AdminItems(Vec<OwnedItem>),
     /// A draw and a page of its entries.
     Draw(Box<DrawPage>),
-    /// An item's books, and the mark of this engine's data directory.
-    Books(Box<BooksReply>, u64),
+    /// An item's books.
+    Books(Box<BooksReply>),
     /// The audit trail; `true`: there is more.
     Audit(Vec<OwnedAudit>, bool),
     /// A sale page, for a client that shows none of it.
@@ -133,9 +133,7 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
             });
             object.number("now_ms", moment.now.0);
         }),
-        Shown::Books(books, mark) => {
-            answer::json(out, Status::Ok, manner, date, |object| books.fill(object, *mark));
-        }
+        Shown::Books(books) => answer::json(out, Status::Ok, manner, date, |object| books.fill(object)),
         Shown::Audit(rows, has_more) => audit(out, rows, *has_more, manner, date),
         Shown::Draw(page) => page.answer(out, moment.now, manner, date),
         Shown::Page(page) => page.answer(out, Field::Absent, moment.now, manner, date),

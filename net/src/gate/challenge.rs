@@ -19,11 +19,9 @@ use super::drawing::{Sum, draw};
 use super::seal::{self, Claim, Note, Purpose, SealKey};
 use crate::http::chars::decimal;
 
-/// Bits of a core's ring: 512 KiB, touched as it is used.
+/// Bits of a core's ring: 512 KiB, touched as it is used. Half as many challenges of a core can wait
+/// for their answers; older ones do not count any more.
 const RING_BITS: u64 = 1 << 22;
-/// Challenges of one core that can wait for their answers; older ones do not count any more. Half
-/// of the ring, so that a bit is never taken over while somebody is about to set it.
-pub const OUTSTANDING_MAX: u64 = RING_BITS / 2;
 
 /// Makes challenges and judges answers. Shared by all cores.
 pub struct Challenges {

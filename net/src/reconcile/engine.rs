@@ -27,8 +27,6 @@ pub struct Page {
     pub digest: RecordDigest,
     /// Each of them, where asked for.
     pub rows: Vec<Fields>,
-    /// What tells that engine and data directory belong together.
-    pub mark: String,
 }
 
 /// The way to an engine.
@@ -51,6 +49,15 @@ impl Engine {
     pub fn new(base: &str, token: &str, patience: Duration) -> Self {
         let agent = ureq::Agent::config_builder().timeout_global(Some(ANSWER_WAIT)).build().into();
         Self { agent, base: base.trim_end_matches('/').to_owned(), token: token.to_owned(), patience }
+    }
+
+    /// What tells which data directory belongs to it.
+    ///
+    /// # Errors
+    /// [`Trouble::Unable`].
+    pub fn mark(&self) -> Result<String, Trouble> {
+        let stats = self.get("/admin/stats")?.unwrap_or_default();
+        stats["mark"].as_str().map(str::to_owned).ok_or_else(|| self.odd("no mark of its data directory"))
     }
 
     /// All items, ascending.
@@ -154,7 +161,6 @@ fn read_page(body: &Value) -> Option<Page> {
             sum: u64::from_str_radix(body["digest"].as_str()?, 16).ok()?,
         },
         rows: rows.iter().map(read_row).collect::<Option<_>>()?,
-        mark: body["mark"].as_str()?.to_owned(),
     })
 }
 

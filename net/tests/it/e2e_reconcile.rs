@@ -377,6 +377,12 @@ fn e2e_reconcile_tells_memory_from_a_log_that_says_something_else() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("memory and log; no Postgres is configured, equal: 8 items, "), "{text}");
     assert_eq!(text.matches("  equal\n").count(), 8, "{text}");
+    // Of another engine nothing is said, however much it differs.
+    let stranger = Bed::new().start();
+    let (code, text) = reconcile(&bed, &["--url", &format!("http://{}", stranger.admin)]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("writes to another data directory"), "{text}");
+    assert_eq!(stranger.stop(), Some(0));
     crowd.go();
     let mut talk = Talk::with(&server);
     // Nothing is left that would expire later.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Caller, Home};
+use crate::engine::books;
 use crate::engine::counters::Count;
 use crate::engine::shared::{Phase, Shared};
 use crate::http::answer::{self, Media, Status};
@@ -44,6 +45,7 @@ impl Home {
                 export(object, &shared);
                 texts(object, "alarms", &shared.alarms());
                 texts(object, "weakened", &shared.weakened);
+                object.text("mark", &format!("{:016x}", books::mark(&shared.secret)));
                 object.number("now_ms", now.0);
             });
         });
