@@ -318,6 +318,9 @@ impl<C: Connect> Exporter<C> {
         self.stop()
     }
 
+    /// Looks for stock rows that nobody's order would bring up: edited while nothing is sold (a
+    /// restock of a sold-out item, most of all), locked when their turn came, left over from a
+    /// process that died. Reads only.
     fn sweep(&mut self, now: Instant) -> Result<(), Step> {
         let store = self.store.as_mut().expect("only called while connected");
         match self.options.connect.run(store.sweep(SWEEP_ITEMS_MAX)) {

@@ -1,5 +1,5 @@
 //! The exporter's books of one item: what the facts say, what others changed, and the
-//! stock row as it was last left. Pure values; the SQL is in [`super::settle`].
+//! stock row as it was last left. Pure values; what becomes of them is in [`super::settle`].
 //!
 //! ```text
 //! facts (count, held, sale)  +  outside on count  =  what the stock row should show
