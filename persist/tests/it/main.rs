@@ -1,11 +1,11 @@
 //! Integration tests of the durable half: the log on simulated and real disks, the
 //! export on throw-away clusters. One binary; each module holds one subject.
 
-mod disk_short;
 mod damage_disk;
 mod damage_log;
 mod damage_matrix;
 mod damage_torn;
+mod disk_short;
 mod export_bed;
 mod export_flow;
 mod export_outside;
