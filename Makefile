@@ -29,6 +29,15 @@ test: deps ## run every test: the workspace's, then those that need a program of
 	@$(MAKE) --no-print-directory test-tsan
 	@$(MAKE) --no-print-directory test-loom
 
+# Other seeds each day; what it finds is repeated with SEED=… make sim.
+test-sim: ## run only the simulation, a fixed number of histories
+	$(CARGO) test -p stampede-net --test sim -- --histories 4000
+
+# SEED= with nothing else tells that one history in full.
+sim: ## simulate the whole engine with faults, SECONDS=60 on all cores; SEED=… tells one history
+	$(CARGO) test --release -p stampede-net --test sim -- \
+		$(if $(SEED),--seed $(SEED) --histories 1,--seconds $(or $(SECONDS),60))
+
 # A browser under a loaded machine was seen to hang for good, which says nothing of the page:
 # the whole suite gets one more try, said aloud. What is wrong with the page fails twice.
 test-browser: deps ## run only the tests in a real browser
@@ -80,7 +89,7 @@ FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares
 
-fuzz-build:
+fuzz-build: deps
 	RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$(TARGET)/fuzz \
 		$(CARGO) build -p stampede-fuzz --features libfuzzer --target $(HOST) $(FUZZ_TARGETS:%=--bin fuzz-%)
 
@@ -95,9 +104,13 @@ fuzz-minimise: fuzz-build ## put what was found into the corpora, and drop what 
 	@$(CARGO) run -q -p stampede-fuzz --bin fuzz-seeds $(TARGET)/fuzz/seeds
 	@$(FUZZ_DIR)/minimise $(FUZZ_BIN) $(TARGET)/fuzz/seeds $(TARGET)/fuzz/found $(FUZZ_TARGETS)
 
+# Programs that `--all-targets` passes over, since they are not run by `cargo test` alone.
+APART := browser disk mutants sim torture
 check: ## format and lints, as the gate wants them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p stampede-net --features planted $(APART:%=--test %) -- -D warnings
+	$(CARGO) clippy -p stampede-fuzz --features libfuzzer --bins -- -D warnings
 
 # Every bench of the workspace in its small mode, in a few minutes; the engine's own comes
 # last, because its table of figures and targets is what docs/BENCHMARKS.md records.

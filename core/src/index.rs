@@ -30,8 +30,12 @@ impl Index {
     }
 
     /// Makes room for `more` rows in all parts, with a margin for those that get more than
-    /// their share: six standard deviations.
+    /// their share: six standard deviations. Fewer rows than parts are not worth it: each makes
+    /// its own part when it comes.
     pub(crate) fn reserve(&mut self, more: usize, rehash: impl Fn(&u32) -> u64) {
+        if more < PARTS {
+            return;
+        }
         let share = more.div_ceil(PARTS);
         let margin = 6 * (share.isqrt() + 1);
         self.parts.iter_mut().for_each(|part| part.reserve(share + margin, &rehash));

@@ -55,6 +55,7 @@ bugs! {
     ChainUnchecked, "chain-unchecked", "a block need not follow the one before it";
     SnapshotUnsynced, "snapshot-unsynced", "a snapshot is renamed before it is synced";
     EntryUnsynced, "entry-unsynced", "a new segment's directory entry is not synced";
+    NamesTrusted, "names-trusted", "names that a killed process left are built upon without a sync";
     OneControlSlot, "one-control-slot", "the control file is overwritten in place";
     ClockTurnsBack, "clock-turns-back", "the sale clock starts at the wall clock, whatever the log says";
     VersionUnchecked, "version-unchecked", "a stock row is overwritten without a version check";

@@ -83,7 +83,7 @@ pub struct Keeper {
     addresses: Option<Limiter>,
     admission: Admission,
     watch: Option<Watch>,
-    wrong: Limiter,
+    wrong: Option<Limiter>,
     open: OpenByAddress,
     connections_per_ip: u32,
     watches: (u32, u32),
@@ -99,7 +99,7 @@ impl Keeper {
             addresses: Limiter::new(rules.ip_per_s),
             admission: Admission::new(cores),
             watch: None,
-            wrong: Limiter::with(WRONG_KEYS, WRONG_INTERVAL_NS, WRONG_BURST),
+            wrong: None,
             open: OpenByAddress::default(),
             connections_per_ip: rules.connections_per_ip,
             watches: (rules.suspicious_accounts, rules.suspicious_asks_per_min),
@@ -161,13 +161,15 @@ impl Keeper {
     /// # Errors
     /// [`Refusal::RateLimited`].
     pub fn may_answer(&mut self, asker: Asker, now_ms: u64) -> Result<(), Refusal> {
-        self.wrong.check(asker.buyer, now_ms).map_err(limited)
+        let wrong = self.wrong.as_mut();
+        wrong.map_or(Ok(()), |wrong| wrong.check(asker.buyer, now_ms).map_err(limited))
     }
 
     /// Notes a wrong answer.
     pub fn note_wrong(&mut self, asker: Asker, now_ms: u64) {
         // One that is over the limit was refused before it was looked at.
-        let _over = self.wrong.take(asker.buyer, now_ms);
+        let wrong = || Limiter::with(WRONG_KEYS, WRONG_INTERVAL_NS, WRONG_BURST);
+        let _over = self.wrong.get_or_insert_with(wrong).take(asker.buyer, now_ms);
     }
 
     /// A number that no other ticket of this process has.

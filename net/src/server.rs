@@ -13,8 +13,8 @@
 
 mod banner;
 mod demo;
-mod export;
-mod recover;
+pub mod export;
+pub mod recover;
 pub mod replay;
 
 use std::io;

@@ -9,6 +9,8 @@
 use std::io;
 use std::path::Path;
 
+use stampede_core::planted::{Bug, planted};
+
 pub mod buffer;
 pub mod real;
 
@@ -131,6 +133,33 @@ pub trait DiskFile: Send {
     /// # Errors
     /// What the file system answers.
     fn size(&self) -> io::Result<u64>;
+}
+
+/// Writes all of `bytes`, whole sectors, by calls that each may take only a part: `pwrite` gets
+/// how much is done and what is left, and says how much it took. An interrupted call is made
+/// again; any other error is the end.
+///
+/// # Errors
+/// What `pwrite` answers; `WriteZero` when it takes nothing; and an error when it ends inside a
+/// sector, since what is there then is unknown.
+pub fn write_whole(
+    bytes: &[u8],
+    mut pwrite: impl FnMut(usize, &[u8]) -> io::Result<usize>,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match pwrite(done, &bytes[done..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) if n % SECTOR_BYTES != 0 => {
+                return Err(io::Error::other(format!("direct write ended inside a sector after {n} bytes")));
+            }
+            Ok(_) if planted(Bug::ShortWriteIgnored) => return Ok(()),
+            Ok(n) => done += n,
+        }
+    }
+    Ok(())
 }
 
 /// A lock that is held until this is dropped.

@@ -35,6 +35,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "DELETE /admin/blocklist/x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET",
         "POST /sale/7/order/30064771073/cancel HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        // What careless readers take, each with a request behind it.
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nxGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0",
+        "GET / HTTP/1.1\nHost: a\n\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 01\r\n\r\nx",
     ];
     let cut = |(number, text): (usize, &str)| {
         let cuts = [(number * 37) as u8, (number * 91) as u8];

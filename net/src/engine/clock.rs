@@ -4,6 +4,7 @@
 //! one that was set back before a restart is held at the last fact of the log until
 //! it has caught up. Copied to every core, so that all read the same time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use stampede_core::planted::{Bug, planted};
@@ -22,7 +23,15 @@ pub struct Now {
 #[derive(Clone, Copy, Debug)]
 pub struct SaleClock {
     base_ms: u64,
-    anchor: Instant,
+    monotonic: Monotonic,
+}
+
+/// What tells how much time has passed since the start.
+#[derive(Clone, Copy, Debug)]
+enum Monotonic {
+    Real(Instant),
+    /// Milliseconds; Relaxed, since whoever sets them by hand also makes the calls that read them.
+    ByHand(&'static AtomicU64),
 }
 
 impl SaleClock {
@@ -30,12 +39,25 @@ impl SaleClock {
     pub fn start(last: UnixMillis) -> Self {
         let last = if planted(Bug::ClockTurnsBack) { UnixMillis(0) } else { last };
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { base_ms: (wall.as_millis() as u64).max(last.0), anchor: Instant::now() }
+        Self::begin(UnixMillis(wall.as_millis() as u64), last, Monotonic::Real(Instant::now()))
+    }
+
+    /// As [`SaleClock::start`], with a wall clock that shows `wall` and a monotonic clock that
+    /// somebody sets: milliseconds since the start, never less than before. For simulations.
+    pub fn start_by_hand(wall: UnixMillis, last: UnixMillis, monotonic_ms: &'static AtomicU64) -> Self {
+        Self::begin(wall, last, Monotonic::ByHand(monotonic_ms))
+    }
+
+    fn begin(wall: UnixMillis, last: UnixMillis, monotonic: Monotonic) -> Self {
+        Self { base_ms: wall.0.max(last.0), monotonic }
     }
 
     /// Reads it.
     pub fn now(&self) -> Now {
-        let mono_ms = self.anchor.elapsed().as_millis() as u64;
+        let mono_ms = match self.monotonic {
+            Monotonic::Real(anchor) => anchor.elapsed().as_millis() as u64,
+            Monotonic::ByHand(ms) => ms.load(Ordering::Relaxed),
+        };
         Now { sale: UnixMillis(self.base_ms + mono_ms), mono_ms }
     }
 }

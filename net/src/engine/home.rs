@@ -125,6 +125,11 @@ impl Home {
         }
     }
 
+    /// The core's owner, for reading.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     /// What all cores share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared

@@ -68,7 +68,11 @@ pub struct Mesh {
 impl Mesh {
     /// Rings for that many cores.
     pub fn new(cores: usize) -> Self {
-        let slots = (OPEN_QUESTIONS_MAX / cores).max(RING_SLOTS_MIN);
+        Self::with_slots(cores, (OPEN_QUESTIONS_MAX / cores).max(RING_SLOTS_MIN))
+    }
+
+    /// Rings for that many cores, with so many slots each.
+    pub fn with_slots(cores: usize, slots: usize) -> Self {
         let pair = |_| Pair { asks: ArrayQueue::new(slots), replies: ArrayQueue::new(slots) };
         Self {
             cores,

@@ -34,6 +34,10 @@ pub struct Owner {
     shared: Arc<Shared>,
     /// Facts that may still be appended before the queue has to be asked for room again.
     room: usize,
+    /// Facts for which the queue keeps room when it says that it has room.
+    batch: usize,
+    /// Where the seeds of draws come from.
+    seeds: fn() -> DrawSeed,
     /// Whether facts were appended since the journal was last woken.
     unflushed: bool,
     /// Questions of the exporter that could not be answered for want of room; at most two per
@@ -46,11 +50,24 @@ pub struct Owner {
 impl Owner {
     /// The owner of a recovered shard.
     pub fn new(shard: Shard, producer: Producer, shared: Arc<Shared>) -> Self {
+        Self::with_seeds(shard, producer, shared, fresh_seed)
+    }
+
+    /// As [`Owner::new`], with another source of seeds for draws: for simulations.
+    pub fn with_seeds(
+        shard: Shard,
+        producer: Producer,
+        shared: Arc<Shared>,
+        seeds: fn() -> DrawSeed,
+    ) -> Self {
+        let batch = (shared.queue.reserve() / shared.mesh.cores()).min(OWNER_BATCH_MAX);
         Self {
             shard,
             producer,
             shared,
             room: 0,
+            batch,
+            seeds,
             unflushed: false,
             unanswered: Vec::new(),
             followed: HashMap::new(),
@@ -121,7 +138,7 @@ impl Owner {
             if !self.producer.has_room() {
                 return Err(Busy::Overloaded);
             }
-            self.room = OWNER_BATCH_MAX;
+            self.room = self.batch;
         }
         Ok(())
     }
@@ -161,7 +178,7 @@ impl Owner {
     fn rare(&mut self, now: UnixMillis, ask: &RareAsk) -> Reply {
         let reply = match *ask {
             RareAsk::PutItem(item, ref patch) => {
-                let (patch, seed) = (patch.get(), fresh_seed());
+                let (patch, seed) = (patch.get(), (self.seeds)());
                 self.change(now, item, &Command::PutItem { item, patch, seed, actor: ACTOR_MERCHANT })
             }
             RareAsk::Adjust(item, delta, who) => {

@@ -11,6 +11,8 @@
 //! The proof of work: a number such that SHA-256 of the ASCII text `challenge:number` begins with
 //! `bits` zero bits. It takes 2^bits hashes on the average, and costs the server one.
 
+use std::sync::OnceLock;
+
 use sha2::{Digest as _, Sha256};
 use stampede_core::once::OnceRing;
 use stampede_core::types::UnixMillis;
@@ -28,8 +30,9 @@ pub struct Challenges {
     /// Alone in a slice, as `seal::open` wants it.
     seal: [SealKey; 1],
     sums: SealKey,
-    /// One per core; a number is used by answering its challenge.
-    rings: Vec<OnceRing>,
+    /// One per core, made with its first challenge: most sales pose none. A number is used by
+    /// answering its challenge.
+    rings: Vec<OnceLock<OnceRing>>,
     valid_ms: u64,
     pow_bits: u32,
 }
@@ -61,7 +64,7 @@ impl Challenges {
         Self {
             seal: [key(&random[..32])],
             sums: key(&random[32..]),
-            rings: (0..cores).map(|_| OnceRing::new(RING_BITS)).collect(),
+            rings: (0..cores).map(|_| OnceLock::new()).collect(),
             valid_ms,
             pow_bits,
         }
@@ -70,7 +73,11 @@ impl Challenges {
     /// A new challenge; called by `core` alone.
     pub fn pose(&self, core: usize, claim: &Claim<'_>, now: UnixMillis) -> Posed {
         let until_ms = UnixMillis(now.0 + self.valid_ms);
-        let note = Note { from_ms: now, until_ms, serial: (core as u32, self.rings[core].issue()) };
+        let note = Note {
+            from_ms: now,
+            until_ms,
+            serial: (core as u32, self.rings[core].get_or_init(|| OnceRing::new(RING_BITS)).issue()),
+        };
         let (seed, sum) = self.sum(claim, &note);
         Posed {
             text: self.seal[0].seal(Purpose::Challenge, claim, &note),
@@ -84,7 +91,8 @@ impl Challenges {
     pub fn solves(&self, text: &str, answer: &str, claim: &Claim<'_>, now: UnixMillis) -> bool {
         let Some(note) = seal::open(&self.seal, Purpose::Challenge, text, claim, now) else { return false };
         let (core, serial) = note.serial;
-        let first = self.rings.get(core as usize).is_some_and(|ring| ring.take(serial));
+        let first =
+            self.rings.get(core as usize).and_then(OnceLock::get).is_some_and(|ring| ring.take(serial));
         first && self.is_right(text, answer, claim, &note)
     }
 

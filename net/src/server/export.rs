@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context;
 use stampede_core::fact::Switch;
 use stampede_core::types::{Lsn, UnixMillis};
+use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
     AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus,
-    Exporter, ExporterHandle, ExporterOptions, LogClaim, attach, migrate, preheat,
+    Exporter, ExporterHandle, ExporterOptions, LogClaim, Postgres, attach, migrate, preheat,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::control::Control;
@@ -28,14 +29,35 @@ pub(super) struct Plan {
 }
 
 /// A connection that was attached before the sale.
-pub(super) struct Ready {
-    database: Database,
+pub struct Ready<C: Connect = Postgres> {
+    database: Database<C>,
     attached: Attached,
 }
 
-impl Ready {
+/// Claims a database for a recovered log, before anything is sold.
+///
+/// # Errors
+/// See [`AttachError`]; the database is then as it was, but for its tables.
+pub fn attach_before_sale<C: Connect>(
+    mut database: Database<C>,
+    replayed: &Replayed,
+) -> Result<Ready<C>, AttachError> {
+    migrate(&mut database)?;
+    let control = replayed.control();
+    let claim = LogClaim {
+        log_id: control.log_id,
+        epoch: control.epoch,
+        first_retained: control.first_lsn,
+        durable: replayed.durable(),
+        database: control.database.map(DatabaseId),
+    };
+    let attached = attach(&mut database, &claim)?;
+    Ok(Ready { database, attached })
+}
+
+impl<C: Connect> Ready<C> {
     /// Which database it is, for the control file.
-    pub(super) fn database(&self) -> [u8; 16] {
+    pub fn database(&self) -> [u8; 16] {
         self.attached.database.0
     }
 }
@@ -65,20 +87,10 @@ impl Plan {
     }
 
     fn try_attach(&self, replayed: &Replayed) -> Result<Ready, AttachError> {
-        let unreachable = |error: &dyn std::fmt::Display| AttachError::Database(error.to_string());
         let connect: &ConnectOptions = &self.options.connect;
-        let mut database = Database::connect(connect).map_err(|error| unreachable(&error))?;
-        migrate(&mut database).map_err(|error| AttachError::Schema(error.to_string()))?;
-        let control = replayed.control();
-        let claim = LogClaim {
-            log_id: self.options.log_id,
-            epoch: control.epoch,
-            first_retained: control.first_lsn,
-            durable: replayed.durable(),
-            database: self.options.database,
-        };
-        let attached = attach(&mut database, &claim)?;
-        Ok(Ready { database, attached })
+        let database =
+            Database::connect(connect).map_err(|error| AttachError::Database(error.to_string()))?;
+        attach_before_sale(database, replayed)
     }
 
     /// Takes over what stands in Postgres and nowhere else, before the first request.
@@ -110,15 +122,14 @@ impl Plan {
         shared: Arc<Shared>,
         maintenance: Arc<Maintenance>,
     ) -> anyhow::Result<ExporterHandle> {
-        let exported = shared.log.exported_watermark();
-        let port = Box::new(Port { shared, maintenance, exported });
+        let port = Box::new(Port::new(shared, maintenance));
         let exporter = Exporter::new(self.options, port, self.status)?;
         ExporterHandle::start(exporter).context("cannot start the exporter's thread")
     }
 }
 
 /// The engine as the exporter sees it.
-struct Port {
+pub struct Port {
     shared: Arc<Shared>,
     maintenance: Arc<Maintenance>,
     exported: Arc<AtomicU64>,
@@ -172,6 +183,12 @@ impl ExportPort for Port {
 }
 
 impl Port {
+    /// The port of a running engine.
+    pub fn new(shared: Arc<Shared>, maintenance: Arc<Maintenance>) -> Self {
+        let exported = shared.log.exported_watermark();
+        Self { shared, maintenance, exported }
+    }
+
     fn alarm(&self, text: String) {
         tracing::warn!("alarm: {text}");
         self.shared.alarm(text);

@@ -12,14 +12,14 @@ use stampede_core::shard::Shard;
 use stampede_core::types::{HashSecret, ItemId, Lsn, UnixMillis};
 use stampede_persist::export::preheat::PreheatSink;
 use stampede_persist::log::control::Control;
-use stampede_persist::log::dir::{DataDir, LogOptions, Opened, Started};
+use stampede_persist::log::dir::{DataDir, LogOptions, OpenError, Opened, Started, Stepped};
 use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::rebuild::Rebuild as _;
 
 use super::replay::{Replay, Shards};
 
 /// A data directory and the state that was in it.
-pub(super) struct Replayed {
+pub struct Replayed {
     opened: Option<Opened>,
     control: Control,
     last_ms: UnixMillis,
@@ -29,10 +29,23 @@ pub(super) struct Replayed {
 impl Replayed {
     /// Opens the directory, checks it, and replays it into shards for that many cores.
     pub(super) fn open(dir: &Path, options: &LogOptions, cores: usize) -> anyhow::Result<Self> {
-        let data = DataDir::open(dir, options)?;
+        Self::recover(DataDir::open(dir, options)?, cores, |data, state| {
+            data.recover(&mut Replay::new(state))
+        })
+    }
+
+    /// Checks a directory and replays it into shards for that many cores, by `replay`.
+    ///
+    /// # Errors
+    /// What `replay` answers.
+    pub fn recover(
+        data: DataDir,
+        cores: usize,
+        replay: impl FnOnce(DataDir, &mut Shards) -> Result<Opened, OpenError>,
+    ) -> anyhow::Result<Self> {
         let mut state = Shards::new(cores, data.hash_secret());
         state.expect_facts(data.control().durable_lsn);
-        let opened = data.recover(&mut Replay::new(&mut state)).context("the state cannot be recovered")?;
+        let opened = replay(data, &mut state).context("the state cannot be recovered")?;
         opened.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let durable = Lsn(opened.next_lsn().0 - 1);
         let last_ms = opened.last_ms();
@@ -48,20 +61,28 @@ impl Replayed {
         Ok(Self { control: opened.control(), opened: Some(opened), last_ms, state })
     }
 
-    pub(super) fn control(&self) -> &Control {
+    /// What its control file says after this start.
+    pub fn control(&self) -> &Control {
         &self.control
     }
-    pub(super) fn last_ms(&self) -> UnixMillis {
+    /// The latest time of any fact: the sale clock does not begin before it.
+    pub fn last_ms(&self) -> UnixMillis {
         self.last_ms
     }
-    pub(super) fn secret(&self) -> HashSecret {
+    /// The secret under which buyers are hashed.
+    pub fn secret(&self) -> HashSecret {
         self.state.secret
     }
-    pub(super) fn catalogue(&self) -> &Arc<Catalogue> {
+    /// The gauges of all items.
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
         &self.state.catalogue
     }
+    /// The shards, by owner.
+    pub fn shards(&self) -> &[Shard] {
+        &self.state.shards
+    }
     /// The last durable fact, before the log is started.
-    pub(super) fn durable(&self) -> Lsn {
+    pub fn durable(&self) -> Lsn {
         self.opened.as_ref().map_or(Lsn::ZERO, |opened| Lsn(opened.next_lsn().0 - 1))
     }
 
@@ -75,13 +96,23 @@ impl Replayed {
         Ok(opened.start(wakers, on_failure)?)
     }
 
+    /// As [`Replayed::start_log`], without threads.
+    ///
+    /// # Errors
+    /// When segments cannot be made, or the log was started before.
+    pub fn start_stepped(&mut self, wakers: Vec<Arc<dyn Fn() + Send + Sync>>) -> anyhow::Result<Stepped> {
+        let opened = self.opened.take().context("the log was started before")?;
+        Ok(opened.start_stepped(wakers)?)
+    }
+
     /// The shard that owns an item.
     pub(super) fn shard_of(&mut self, item: ItemId) -> &mut Shard {
         let owner = item.owner(self.state.shards.len());
         &mut self.state.shards[owner]
     }
 
-    pub(super) fn into_shards(self) -> Vec<Shard> {
+    /// The shards, to be given to their owners.
+    pub fn into_shards(self) -> Vec<Shard> {
         self.state.shards
     }
 }

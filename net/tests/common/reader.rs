@@ -186,7 +186,7 @@ fn request_target<'t>(method: &str, target: &'t str) -> Result<(Option<&'t str>,
         return Err("another scheme");
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    if !host_and_port(rest[..end].as_bytes()) {
+    if !host_and_port(&rest.as_bytes()[..end]) {
         return Err("no host in the target");
     }
     uri_text(rest)?;

@@ -18,7 +18,7 @@ const PLACES: usize = 3_000;
 const WAITING_BYTES: u64 = 12 << 10;
 /// What a client that does not read may cost, in bytes: answers up to their bound, requests up to
 /// theirs, and as much again for how allocators round.
-const DEAF_BYTES: u64 = 2 * (256 + 72) << 10;
+const DEAF_BYTES: u64 = (2 * (256 + 72)) << 10;
 
 fn total(server: &Server, name: &str) -> u64 {
     Talk::with(server).say("shop GET /admin/stats").json()["totals"][name].as_u64().unwrap()

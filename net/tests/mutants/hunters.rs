@@ -16,6 +16,12 @@ pub(crate) enum Program {
     Net,
     /// Instructions counted.
     ConstantTime,
+    /// The table of raw requests and the two readers.
+    Wire,
+    /// The whole engine in simulation.
+    Sim,
+    /// Faults below the file system.
+    Disk,
     /// The core's loom models.
     CoreLoom,
 }
@@ -28,6 +34,9 @@ impl Program {
             Self::NetUnits => "net, units",
             Self::Net => "net",
             Self::ConstantTime => "constant_time",
+            Self::Wire => "wire",
+            Self::Sim => "sim",
+            Self::Disk => "disk",
             Self::CoreLoom => "core under loom",
         }
     }
@@ -35,7 +44,9 @@ impl Program {
         match self {
             Self::Core | Self::CoreLoom => "stampede-core",
             Self::Persist => "stampede-persist",
-            Self::NetUnits | Self::Net | Self::ConstantTime => "stampede-net",
+            Self::NetUnits | Self::Net | Self::ConstantTime | Self::Wire | Self::Sim | Self::Disk => {
+                "stampede-net"
+            }
         }
     }
     /// The name of its test target; `None` = the library's own tests.
@@ -43,6 +54,9 @@ impl Program {
         match self {
             Self::Core | Self::Persist | Self::Net => Some("it"),
             Self::ConstantTime => Some("constant_time"),
+            Self::Wire => Some("wire"),
+            Self::Sim => Some("sim"),
+            Self::Disk => Some("disk"),
             Self::NetUnits | Self::CoreLoom => None,
         }
     }
@@ -67,62 +81,57 @@ const fn detector(name: &'static str, program: Program, args: &'static [&'static
 static MODEL: Detector =
     detector("core", Program::Core, &["--skip", "tidy", "--skip", "shown", "--skip", "readme"]);
 static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
-static EXPORT: Detector = detector("export", Program::Persist, &["export_"]);
-static UNITS: Detector = detector("units", Program::NetUnits, &[]);
+static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
+static EXPORT: Detector = detector("export", Program::Persist, &["export_sim", "export_twins"]);
+static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
+static UNITS: Detector = detector("units", Program::NetUnits, &["gate::", "clock::", "identity::"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
-static SERVER: Detector = detector("server", Program::Net, &["e2e_"]);
+static WIRE: Detector = detector("wire", Program::Wire, &[]);
+static SIM: Detector = detector("sim", Program::Sim, &["--histories", "4000"]);
+static DISK: Detector = detector("disk", Program::Disk, &[]);
 static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 
 /// All of them.
-pub(crate) static DETECTORS: [&Detector; 8] = [&MODEL, &LOG, &EXPORT, &UNITS, &HTTP, &SERVER, &STEPS, &LOOM];
+pub(crate) static DETECTORS: [&Detector; 12] =
+    [&MODEL, &LOG, &DAMAGE, &EXPORT, &POSTGRES, &UNITS, &HTTP, &WIRE, &SIM, &DISK, &STEPS, &LOOM];
 
-/// Those that are meant to notice a bug. The list is never empty: a bug without a hunter does not
-/// compile.
+/// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
 pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
     use Bug as B;
     match bug {
         B::CheckThenAct => vec![&LOOM],
+        B::FilterTooLate | B::LoserCounts => vec![&MODEL],
         B::DedupeAfterTaking
         | B::KeysInMemory
         | B::PayloadIgnored
         | B::CapForgotten
         | B::CapKept
         | B::EarlySoldOut
-        | B::FilterTooLate
         | B::ClosesLate
         | B::LatePayment
         | B::ExpiresTwice
         | B::ReplayDecides
-        | B::BlocklistForgotten
-        | B::LoserCounts => vec![&MODEL],
-        B::AckBeforeSync
-        | B::RetriedSync
-        | B::ShortWriteIgnored
-        | B::TrimBeforeExport
-        | B::TrimBeforeSnapshot
-        | B::DamageCut
-        | B::ChainUnchecked
-        | B::SnapshotUnsynced
-        | B::EntryUnsynced
-        | B::OneControlSlot => vec![&LOG],
+        | B::BlocklistForgotten => vec![&MODEL, &SIM],
+        B::AckBeforeSync | B::RetriedSync | B::TrimBeforeExport | B::TrimBeforeSnapshot => {
+            vec![&LOG, &SIM]
+        }
+        B::ShortWriteIgnored => vec![&LOG, &DISK, &SIM],
+        B::DamageCut | B::ChainUnchecked => vec![&LOG, &DAMAGE, &SIM],
+        B::SnapshotUnsynced | B::EntryUnsynced | B::NamesTrusted | B::OneControlSlot => vec![&LOG, &SIM],
         B::ClockTurnsBack => vec![&UNITS],
         B::VersionUnchecked
         | B::CursorOutside
         | B::CursorBefore
         | B::CommitAssumed
-        | B::ExportedEarly
         | B::OldBackupTaken
         | B::FenceDropped
         | B::LockedRowForgotten
-        | B::BadRowBlocks => vec![&EXPORT],
-        B::ShownEarly
-        | B::ReadEarly
-        | B::ChunkedTaken
-        | B::LengthTwice
-        | B::BareLineFeed
-        | B::GoesOnAfterDoubt => vec![&HTTP],
+        | B::BadRowBlocks => vec![&EXPORT, &SIM],
+        B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
+        B::ShownEarly | B::ReadEarly => vec![&HTTP, &SIM],
+        B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],
         B::MacByEquals => vec![&STEPS],
-        B::TicketForAnyone => vec![&UNITS],
+        B::TicketForAnyone => vec![&UNITS, &WIRE],
     }
 }

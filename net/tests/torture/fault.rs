@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use stampede_loadgen::check::Totals;
 
 use crate::proxy::Cut;
 use crate::round::{Reached, Round};
@@ -340,14 +341,23 @@ fn edit(round: &mut Round<'_>, units: i64) -> bool {
     round.reach(10);
     let row = format!("SELECT count(*) FROM stock WHERE id = {item}");
     wait_for("the stock's row", || (round.world.sql(&row) == "1").then_some(()));
-    round.world.sql(&format!("UPDATE stock SET count = count + ({units}) WHERE id = {item}"));
+    round.world.sql(&format!("UPDATE stock SET count = greatest(count + ({units}), 0) WHERE id = {item}"));
     let merchant = round.world.server().merchant();
-    round.granted = round.granted.checked_add_signed(units).expect("units are left");
-    let expected = round.granted as i64;
-    let page = wait_for("the shop to see the edit", || {
-        merchant.item(item).ok().filter(|page| page.totals.granted == expected)
+    let before = round.granted as i64;
+    let totals = wait_for("the shop to see the edit", || {
+        let totals = merchant.item(item).ok()?.totals;
+        let is_seen = totals.granted == before + units;
+        (is_seen || is_void(round, units, &totals)).then_some(totals)
     });
-    page.totals.available > 0
+    round.granted = u64::try_from(totals.granted).expect("units were granted");
+    totals.available > 0
+}
+
+/// A withdrawal that comes when all is sold takes nothing away, and the row says so again.
+fn is_void(round: &Round<'_>, units: i64, totals: &Totals) -> bool {
+    let row = format!("SELECT count, held, sale FROM stock WHERE id = {}", round.sale.item);
+    let sold = totals.granted;
+    units < 0 && totals.sold == sold && round.world.sql(&row) == format!("0|0|{sold}")
 }
 
 fn restock(round: &mut Round<'_>) -> Done {

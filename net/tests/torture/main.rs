@@ -58,7 +58,7 @@ impl Plan {
         let faults: Vec<_> = FAULTS.iter().filter(|fault| fault.name.contains(&only)).collect();
         assert!(!faults.is_empty(), "no fault's name contains `{only}`");
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
-        let seed = number("TORTURE_SEED").unwrap_or_else(|| clock.as_nanos() as u64 % 1_000_000_007);
+        let seed = number("TORTURE_SEED").unwrap_or(clock.as_nanos() as u64 % 1_000_000_007);
         Self { length: number("TORTURE_SECONDS").map(Duration::from_secs), seed, faults }
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Size {
 const BALLAST_CONNECTIONS: u32 = 12;
 /// Units of an item that is never sold out.
 const BALLAST_STOCK: u64 = 400_000;
+/// How long a sale takes whose stock somebody edits, in seconds.
+const EDITED_SALE_S: f64 = 3.0;
 /// Longest wait for a step of the server: snapshots come after many segments.
 const STEP_WAIT: Duration = Duration::from_secs(30);
 /// Looks at a server whose crowd is through: it settles its control file a moment later.
@@ -82,6 +84,10 @@ pub(crate) fn play(world: &mut World, fault: &Fault, size: Size, seed: u64) -> (
     // Every third sale has buyers who call their order off.
     if dice.among(1, 3) == 1 && fault.crowded != Crowded::Edited {
         sale.cancel = 0.1;
+    }
+    if fault.crowded == Crowded::Edited {
+        // Slow enough that somebody with a database client finds it in its middle.
+        sale.per_s = Some(sale.purchases as f64 / EDITED_SALE_S);
     }
     sale.open(world.server());
     let ballast = (fault.crowded == Crowded::WithBallast).then(|| start_ballast(world, dice.next()));

@@ -68,7 +68,10 @@ impl Tracer {
         let status = format!("/proc/{}/task/{thread}/status", server.pid());
         wait_for("strace to take hold", || {
             if tracer.child.try_wait().expect("our own child").is_some() {
-                return Some(Err(format!("strace: {}", read(&said).trim())));
+                // Without a complaint it has struck at once, and the thread is gone.
+                let complaint = read(&said);
+                let struck = complaint.trim().is_empty();
+                return Some(if struck { Ok(()) } else { Err(format!("strace: {}", complaint.trim())) });
             }
             let held = read(Path::new(&status))
                 .lines()

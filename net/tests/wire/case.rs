@@ -171,6 +171,6 @@ fn positions(len: usize) -> Vec<usize> {
     const EVERY: usize = 9_000;
     const NEAR: usize = 600;
     const STEP: usize = 997;
-    let middle = |at: &usize| len <= EVERY || *at < NEAR || at + NEAR > len || at % STEP == 0;
+    let middle = |at: &usize| len <= EVERY || *at < NEAR || at + NEAR > len || at.is_multiple_of(STEP);
     (1..len).filter(middle).collect()
 }

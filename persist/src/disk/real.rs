@@ -12,10 +12,8 @@ use std::path::Path;
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use stampede_core::planted::{Bug, planted};
-
 use super::buffer::{AlignedBuffer, is_aligned};
-use super::{Disk, DiskFile, DiskLock, LockError, OpenMode, SECTOR_BYTES};
+use super::{Disk, DiskFile, DiskLock, LockError, OpenMode, SECTOR_BYTES, write_whole};
 
 /// Mode of files that it makes: order data is nobody else's business.
 const FILE_MODE: u32 = 0o600;
@@ -127,23 +125,17 @@ impl RealFile {
     /// Direct, durable, whole. `Ok(false)`: this file takes no direct writes, nothing was written.
     fn write_direct(&self, offset: u64, bytes: &[u8]) -> io::Result<bool> {
         let Some(direct) = &self.direct else { return Ok(false) };
-        let mut done = 0;
-        while done < bytes.len() {
-            match rustix::io::pwrite(direct, &bytes[done..], offset + done as u64) {
-                // The kernel checks alignment and support before it moves a byte.
-                Err(Errno::INVAL) if done == 0 => return Ok(false),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) if n % SECTOR_BYTES != 0 => {
-                    return Err(io::Error::other(format!(
-                        "direct write ended inside a sector after {n} bytes"
-                    )));
-                }
-                Ok(_) if planted(Bug::ShortWriteIgnored) => return Ok(true),
-                Ok(n) => done += n,
-            }
+        let mut refused = false;
+        let written = write_whole(bytes, |done, rest| {
+            let wrote = rustix::io::pwrite(direct, rest, offset + done as u64);
+            // The kernel checks alignment and support before it moves a byte.
+            refused |= wrote == Err(Errno::INVAL) && done == 0;
+            Ok(wrote?)
+        });
+        if refused {
+            return Ok(false);
         }
+        written?;
         Ok(true)
     }
 }

@@ -186,6 +186,13 @@ impl From<SchemaError> for AttachFailure {
     }
 }
 
+/// A database that went away in the middle of it is no reason to refuse it (I18).
+impl From<SchemaError> for AttachError {
+    fn from(error: SchemaError) -> Self {
+        AttachFailure::from(error).into_error()
+    }
+}
+
 impl From<AttachError> for AttachFailure {
     fn from(error: AttachError) -> Self {
         Self::Refused(error)
@@ -255,4 +262,17 @@ pub(super) fn as_u64(number: i64) -> u64 {
 
 pub(super) fn as_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_goes_away_while_its_tables_are_looked_at_is_not_refused() {
+        let gone = SchemaError::Database(ExportError::Locked("lock timeout".to_owned()));
+        assert!(matches!(AttachError::from(gone), AttachError::Database(_)));
+        let newer = SchemaError::TooNew { found: 99 };
+        assert!(matches!(AttachError::from(newer), AttachError::Schema(_)));
+    }
 }

@@ -491,6 +491,12 @@ impl<C: Connect> Exporter<C> {
         self.status.set_deferred(self.behind.len() as u64);
         self.status.add_conflicts(written.settled.adopted.len() as u64);
         self.status.add_set_aside(written.set_aside.len() as u64);
+        for (item, units) in &written.settled.void {
+            let reason = format!(
+                "of what somebody else withdrew, {units} units were sold already; that part of the withdrawal is void"
+            );
+            self.alarm(Alarm::Stock { item: *item, reason });
+        }
         for (item, reason) in &written.settled.tampered {
             self.alarm(Alarm::Stock { item: *item, reason: reason.clone() });
             self.tell_pause(*item, reason.clone());

@@ -50,6 +50,8 @@ pub struct Ledger {
 pub(super) enum Found {
     /// Only the version, or count: taken over.
     Adopted,
+    /// The same, but so many units of a withdrawal are sold already: that part is void.
+    Void(i64),
     /// Something that is not for others to change: ours stands again, the item has to stop.
     Tampered(String),
 }
@@ -92,10 +94,12 @@ impl Ledger {
             return self.meet_unexpected(found);
         };
         self.outside += found.piles.count - left.piles.count;
+        let asked_for = self.outside;
         self.bear();
+        let void = self.outside - asked_for;
         let (theirs, ours) = (found.piles, left.piles);
         if (theirs.held, theirs.sale) == (ours.held, ours.sale) {
-            return Found::Adopted;
+            return if void > 0 { Found::Void(void) } else { Found::Adopted };
         }
         Found::Tampered(format!(
             "held and sale were changed from {} and {} to {} and {} by somebody else; the engine's numbers \
@@ -157,7 +161,7 @@ mod tests {
     fn a_withdrawal_of_units_already_sold_is_void() {
         let mut books = ledger(10, 0, 0);
         books.apply(&sold(8));
-        books.meet(StockRow { version: 8, piles: piles(0, 0, 0) });
+        assert_eq!(books.meet(StockRow { version: 8, piles: piles(0, 0, 0) }), Found::Void(8));
         // Ten were withdrawn, eight of them are sold: two can go.
         assert_eq!((books.outside, books.wanted()), (-2, piles(0, 0, 8)));
         books.apply(&sold(1));

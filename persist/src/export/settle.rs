@@ -21,6 +21,8 @@ use super::store::Store;
 pub(super) struct Settled {
     /// Items whose row somebody had changed; with the row's version then.
     pub(super) adopted: Vec<(ItemId, i64)>,
+    /// Items of which units were withdrawn that are sold already, and how many.
+    pub(super) void: Vec<(ItemId, i64)>,
     /// Items that have to stop, and why.
     pub(super) tampered: Vec<(ItemId, String)>,
     /// Items whose row is left for later.
@@ -214,8 +216,10 @@ async fn meet(
             (Some(row), _) => {
                 let found = ledger.meet(*row);
                 settled.adopted.push((*item, row.version));
-                if let Found::Tampered(reason) = found {
-                    settled.tampered.push((*item, reason));
+                match found {
+                    Found::Adopted => {}
+                    Found::Void(units) => settled.void.push((*item, units)),
+                    Found::Tampered(reason) => settled.tampered.push((*item, reason)),
                 }
                 met.push(*item);
             }

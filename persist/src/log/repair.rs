@@ -9,6 +9,8 @@
 use std::io;
 use std::path::Path;
 
+use super::block::{BlockHeader, check_block, hash_block};
+use super::identity::LogId;
 use super::layout::{self, TEMP_SUFFIX};
 use super::recovery::{Recovered, TornTail};
 use crate::disk::buffer::AlignedBuffer;
@@ -18,17 +20,46 @@ use crate::disk::{Disk, OpenMode};
 ///
 /// # Errors
 /// What the file system answers.
-pub(super) fn repair(disk: &dyn Disk, dir: &Path, found: &Recovered) -> io::Result<()> {
+pub(super) fn repair(disk: &dyn Disk, dir: &Path, log_id: LogId, found: &Recovered) -> io::Result<()> {
     if let Some(torn) = &found.torn {
-        keep_copy(disk, dir, torn)?;
+        keep_copy(disk, dir, torn, |bytes| check_torn(bytes, log_id, found))?;
         let mut file = disk.open(&layout::segment_file(dir, torn.segment), OpenMode::ReadWrite)?;
         file.write_durable(torn.offset, AlignedBuffer::new(torn.len as usize).as_slice())?;
     }
     if let Some((segment, offset)) = found.unproven {
         let end = if found.end.segment == segment { found.end.offset } else { u64::MAX };
-        write_again(disk, dir, segment, offset, end)?;
+        write_again(disk, dir, segment, (offset, end), |bytes| check_group(bytes, segment, log_id, found))?;
     }
     Ok(())
+}
+
+/// What was read once may read otherwise the next time (a read that went astray): nothing is
+/// written over before both reads agree.
+fn reads_differ() -> io::Error {
+    io::Error::other("the end of the log reads otherwise than a moment ago; nothing there was changed")
+}
+
+/// What is to be cut does not go on from the end that was found.
+fn check_torn(bytes: &[u8], log_id: LogId, found: &Recovered) -> io::Result<()> {
+    let end = &found.end;
+    let goes_on = |header: BlockHeader| header.prev_hash == end.chain && header.first_lsn == end.next_lsn;
+    if check_block(bytes, log_id, end.segment).is_ok_and(goes_on) { Err(reads_differ()) } else { Ok(()) }
+}
+
+/// What is to be written again is the group that was replayed: blocks in a chain, up to the end
+/// that was found.
+fn check_group(bytes: &[u8], segment: u64, log_id: LogId, found: &Recovered) -> io::Result<()> {
+    let (mut at, mut chain) = (0, None);
+    while at < bytes.len() {
+        let block = &bytes[at..];
+        let header = check_block(block, log_id, segment).map_err(|_| reads_differ())?;
+        if chain.is_some_and(|chain| chain != header.prev_hash) {
+            return Err(reads_differ());
+        }
+        chain = Some(hash_block(&header, block));
+        at += header.block_len();
+    }
+    if chain == Some(found.end.chain) { Ok(()) } else { Err(reads_differ()) }
 }
 
 fn read_range(disk: &dyn Disk, file: &Path, offset: u64, len: usize) -> io::Result<AlignedBuffer> {
@@ -37,8 +68,14 @@ fn read_range(disk: &dyn Disk, file: &Path, offset: u64, len: usize) -> io::Resu
     if read == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-fn keep_copy(disk: &dyn Disk, dir: &Path, torn: &TornTail) -> io::Result<()> {
+fn keep_copy(
+    disk: &dyn Disk,
+    dir: &Path,
+    torn: &TornTail,
+    check: impl FnOnce(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let bytes = read_range(disk, &layout::segment_file(dir, torn.segment), torn.offset, torn.len as usize)?;
+    check(bytes.as_slice())?;
     let name = format!("{:016}-at-{}", torn.segment, torn.offset);
     let copies = layout::torn_dir(dir);
     let taken = disk.list(&copies)?;
@@ -50,11 +87,18 @@ fn keep_copy(disk: &dyn Disk, dir: &Path, torn: &TornTail) -> io::Result<()> {
     disk.sync_dir(&copies)
 }
 
-fn write_again(disk: &dyn Disk, dir: &Path, segment: u64, offset: u64, end: u64) -> io::Result<()> {
+fn write_again(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment: u64,
+    (offset, end): (u64, u64),
+    check: impl FnOnce(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let path = layout::segment_file(dir, segment);
     let mut file = disk.open(&path, OpenMode::ReadWrite)?;
     let end = end.min(file.size()?);
     let bytes = read_range(disk, &path, offset, (end - offset) as usize)?;
+    check(bytes.as_slice())?;
     file.write_durable(offset, bytes.as_slice())
 }
 

@@ -118,12 +118,14 @@ impl SegmentReader {
         self.window_len = 0;
     }
 
-    /// The bytes from `offset` on, at least `wanted` of them unless the file ends before.
+    /// The bytes from `offset` on, at least `wanted` of them unless the file ends before. No block is
+    /// larger than [`READ_BYTES`], which is as much as `wanted` can be.
     ///
     /// # Errors
     /// What the file system answers.
     pub fn bytes_at(&mut self, offset: u64, wanted: usize) -> io::Result<&[u8]> {
         assert!(wanted <= READ_BYTES, "a window holds the largest block");
+        let wanted = wanted.min(self.window.len());
         let end = self.window_at + self.window_len as u64;
         let inside = self.window_at <= offset && offset + wanted as u64 <= end;
         if !inside && (offset < self.window_at || end < self.size || self.window_len == 0) {

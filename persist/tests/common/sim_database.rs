@@ -40,12 +40,11 @@ mod store;
 #[path = "sim_database/tables.rs"]
 mod tables;
 
-pub use outside::Outside;
-pub use plan::{Call, Fault, Plan, at_call, at_nth};
+pub use outside::{Backup, Outside};
+pub use plan::{Call, Counts, Fault, Plan, at_call, at_nth};
 pub use store::SimStore;
 pub use tables::{Books, OrderLine, Refusal, Rule, SchemaRow, Spec, StockLine, Tables};
 
-use plan::Counts;
 use tables::{Mark, Undo};
 
 /// What an ordinary call costs.

@@ -24,6 +24,8 @@ mod log_failstop;
 mod log_mirror;
 mod log_run;
 mod log_sale;
+#[path = "../common/sim_disk.rs"]
+#[allow(dead_code, reason = "shared with the simulation of the engine, which needs other parts of it")]
 mod log_sim;
 mod log_space;
 mod log_tail;

@@ -1,0 +1,714 @@
+//! A simulated disk: a live image and a durable one, kept apart.
+//!
+//! What was written and not synced lives in the live image alone. At a crash a random
+//! subset of the unsynced sectors lands, and a random prefix of the unsynced directory
+//! changes. It can crash, fail, tear, misdirect or write short at any operation, and read
+//! wrongly. Deterministic: same seed, same disk. Sectors are shared between images, so
+//! that a crash copies no file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use stampede_persist::disk::{Disk, DiskFile, DiskLock, LockError, OpenMode, SECTOR_BYTES, write_whole};
+
+/// Where a write that tears inside a sector may be cut: what a medium writes at once.
+const ATOM_BYTES: usize = 512;
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+#[derive(Clone)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    pub(crate) fn coin(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+}
+
+/// What happens at a chosen operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Trouble {
+    /// The power goes: the operation may have landed in part, nothing works afterwards.
+    Crash,
+    /// The operation fails with this error; the disk works on.
+    Fail(i32),
+    /// A durable write lands in part and reports this error; the disk works on.
+    Tear(i32),
+    /// A durable write says that it is done and landed in other sectors of a file; other
+    /// operations do what they should.
+    Misdirect,
+    /// A durable write takes only a part at first; other operations do what they should.
+    Short,
+}
+
+/// What a process does to a disk, as far as it changes something.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Op {
+    Create,
+    Rename,
+    Remove,
+    SyncDir,
+    WriteDurable,
+    Write,
+    Sync,
+}
+
+/// Which part of a data directory a file belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Part {
+    Control,
+    Log,
+    Snapshot,
+    Other,
+}
+
+impl Part {
+    fn of(path: &str) -> Self {
+        match path {
+            path if path.contains("/log") => Self::Log,
+            path if path.contains("/snap") => Self::Snapshot,
+            path if path.contains("/control") => Self::Control,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Trouble, and what it struck.
+pub(crate) type Struck = (Trouble, Op, Part);
+
+/// The bytes of a sector; `None` = zeros.
+type Sector = Option<Arc<[u8; SECTOR_BYTES]>>;
+
+#[derive(Clone, Default)]
+struct Inode {
+    len: usize,
+    sectors: Vec<Sector>,
+    durable_len: usize,
+    /// Of each sector that was written and not synced: what is there durably.
+    unsynced: BTreeMap<usize, Sector>,
+}
+
+#[derive(Clone)]
+enum DirOp {
+    Link(String, usize),
+    Unlink(String),
+    Rename(String, String),
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("simulated paths are text")
+}
+
+impl DirOp {
+    fn dir(&self) -> &str {
+        match self {
+            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(path, _) => parent(path),
+        }
+    }
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Self::Link(path, inode) => {
+                names.insert(path.clone(), *inode);
+            }
+            Self::Unlink(path) => {
+                names.remove(path);
+            }
+            Self::Rename(from, to) => {
+                if let Some(inode) = names.remove(from) {
+                    names.insert(to.clone(), inode);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Sim {
+    inodes: Vec<Inode>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    pending: Vec<DirOp>,
+    rng: Rng,
+    ops: u64,
+    trouble: Option<(u64, Trouble)>,
+    aimed: Option<(Op, Part, u64, Trouble)>,
+    /// The trouble that struck last, and the operation.
+    struck: Option<Struck>,
+    /// The operation at which the power went.
+    death: Option<(Op, Part)>,
+    crashed: bool,
+    reads: u64,
+    misread: Option<u64>,
+    misreads: u64,
+    free_bytes: u64,
+    volatile: bool,
+    fine_tears: bool,
+    locked: bool,
+    /// Writes and syncs that came to each file after one of its writes or syncs had failed.
+    after_failure: u64,
+    failed_inodes: BTreeSet<usize>,
+    /// Changes that were made by anybody since the last look.
+    changes: u64,
+}
+
+/// The disk; clones share it.
+#[derive(Clone)]
+pub(crate) struct SimDisk(Arc<Mutex<Sim>>);
+
+fn dead() -> io::Error {
+    io::Error::other("simulated power cut")
+}
+
+impl SimDisk {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Sim {
+            inodes: Vec::new(),
+            durable_names: BTreeMap::new(),
+            names: BTreeMap::new(),
+            pending: Vec::new(),
+            rng: Rng(seed),
+            ops: 0,
+            trouble: None,
+            aimed: None,
+            struck: None,
+            death: None,
+            crashed: false,
+            reads: 0,
+            misread: None,
+            misreads: 0,
+            free_bytes: 1 << 40,
+            volatile: false,
+            fine_tears: false,
+            locked: false,
+            after_failure: 0,
+            failed_inodes: BTreeSet::new(),
+            changes: 0,
+        })))
+    }
+
+    fn sim(&self) -> MutexGuard<'_, Sim> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Plans trouble for the operation with this number, counted from now on.
+    pub(crate) fn plan(&self, in_ops: u64, trouble: Trouble) {
+        let mut sim = self.sim();
+        sim.trouble = Some((sim.ops + in_ops, trouble));
+    }
+    /// Plans trouble for the n-th operation of this kind on this part, counted from now on.
+    pub(crate) fn aim(&self, op: Op, part: Part, nth: u64, trouble: Trouble) {
+        self.sim().aimed = Some((op, part, nth, trouble));
+    }
+    /// Plans no trouble any more.
+    pub(crate) fn calm(&self) {
+        let mut sim = self.sim();
+        (sim.trouble, sim.aimed, sim.misread) = (None, None, None);
+    }
+    /// Plans a read that gives other sectors than were asked for, counted from now on.
+    pub(crate) fn plan_misread(&self, in_reads: u64) {
+        let mut sim = self.sim();
+        sim.misread = Some(sim.reads + in_reads);
+    }
+    /// Misdirected reads since the last start.
+    pub(crate) fn misreads(&self) -> u64 {
+        self.sim().misreads
+    }
+    /// The trouble that struck last, once.
+    pub(crate) fn take_struck(&self) -> Option<Struck> {
+        self.sim().struck.take()
+    }
+    /// The operation at which the power went.
+    pub(crate) fn death(&self) -> Option<(Op, Part)> {
+        self.sim().death
+    }
+    /// Operations so far.
+    pub(crate) fn ops(&self) -> u64 {
+        self.sim().ops
+    }
+    pub(crate) fn crashed(&self) -> bool {
+        self.sim().crashed
+    }
+    pub(crate) fn set_free_bytes(&self, bytes: u64) {
+        self.sim().free_bytes = bytes;
+    }
+    /// Whether the disk says that it lies in memory.
+    pub(crate) fn set_volatile(&self, volatile: bool) {
+        self.sim().volatile = volatile;
+    }
+    /// Whether a crash may tear a sector in the middle, at 512 bytes.
+    pub(crate) fn set_fine_tears(&self, fine: bool) {
+        self.sim().fine_tears = fine;
+    }
+    /// Writes and syncs on a file after one failed on it: must stay zero (I10).
+    pub(crate) fn writes_after_failure(&self) -> u64 {
+        self.sim().after_failure
+    }
+    /// Changes since the last call.
+    pub(crate) fn take_changes(&self) -> u64 {
+        std::mem::take(&mut self.sim().changes)
+    }
+
+    /// The disk after a power cut.
+    pub(crate) fn after_crash(&self) -> Self {
+        let after = self.copy();
+        after.cut();
+        after
+    }
+
+    /// The disk after the process was killed: the kernel still has everything, but what was not
+    /// durable is not durable yet, and a later power cut may take it.
+    pub(crate) fn after_kill(&self) -> Self {
+        let after = self.copy();
+        after.kill();
+        after
+    }
+
+    /// A disk with the same content.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.sim().clone())))
+    }
+
+    /// As [`SimDisk::after_crash`], on this disk itself.
+    pub(crate) fn cut(&self) {
+        self.kill();
+        let sim = &mut *self.sim();
+        let rng = &mut sim.rng;
+        let landed = rng.below(sim.pending.len() as u64 + 1) as usize;
+        sim.pending[..landed].iter().for_each(|op| op.apply(&mut sim.durable_names));
+        sim.names.clone_from(&sim.durable_names);
+        sim.pending.clear();
+        let fine = sim.fine_tears;
+        sim.inodes.iter_mut().for_each(|inode| inode.cut(rng, fine));
+    }
+
+    /// As [`SimDisk::after_kill`], on this disk itself.
+    pub(crate) fn kill(&self) {
+        let mut sim = self.sim();
+        (sim.ops, sim.reads, sim.trouble, sim.aimed, sim.misread) = (0, 0, None, None, None);
+        (sim.crashed, sim.locked, sim.struck, sim.death) = (false, false, None, None);
+        (sim.after_failure, sim.misreads) = (0, 0);
+        sim.failed_inodes.clear();
+    }
+
+    /// All files by name, with their bytes.
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let sim = self.sim();
+        sim.names.iter().map(|(path, inode)| (path.into(), sim.inodes[*inode].bytes())).collect()
+    }
+    /// Changes a file's bytes behind everybody's back.
+    pub(crate) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut sim = self.sim();
+        let inode = sim.names[text(path)];
+        let mut bytes = sim.inodes[inode].bytes();
+        change(&mut bytes);
+        sim.inodes[inode] = Inode::durable(&bytes);
+    }
+    /// Flips one bit of what a random file holds, behind everybody's back; the file and the byte.
+    pub(crate) fn flip(&self) -> Option<(String, u64)> {
+        let sim = &mut *self.sim();
+        let rng = &mut sim.rng;
+        let (name, inode) = sim.names.iter().nth(rng.below(sim.names.len().max(1) as u64) as usize)?;
+        let inode = &mut sim.inodes[*inode];
+        let used: Vec<usize> =
+            (0..inode.sectors.len()).filter(|sector| inode.sectors[*sector].is_some()).collect();
+        let sector = *used.get(rng.below(used.len().max(1) as u64) as usize)?;
+        let len = (inode.len - sector * SECTOR_BYTES).min(SECTOR_BYTES) as u64;
+        let (at, bit) = (rng.below(len) as usize, rng.below(8));
+        Arc::make_mut(inode.sectors[sector].as_mut()?)[at] ^= 1 << bit;
+        Some((name.clone(), (sector * SECTOR_BYTES + at) as u64))
+    }
+    /// Removes a file behind everybody's back.
+    pub(crate) fn lose(&self, path: &Path) {
+        let mut sim = self.sim();
+        sim.names.remove(text(path)).expect("a file to lose");
+        sim.durable_names.remove(text(path));
+    }
+    /// Puts a file there behind everybody's back.
+    pub(crate) fn put(&self, path: &Path, bytes: &[u8]) {
+        let mut sim = self.sim();
+        let inode = sim.inodes.len();
+        sim.inodes.push(Inode::durable(bytes));
+        sim.names.insert(text(path).to_owned(), inode);
+        sim.durable_names.insert(text(path).to_owned(), inode);
+    }
+}
+
+impl Inode {
+    fn durable(bytes: &[u8]) -> Self {
+        let mut inode = Self::default();
+        inode.write(0, bytes);
+        inode.sync();
+        inode
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len];
+        self.read(0, &mut bytes);
+        bytes
+    }
+
+    fn read(&self, offset: usize, buffer: &mut [u8]) -> usize {
+        let from = offset.min(self.len);
+        let len = buffer.len().min(self.len - from);
+        let mut done = 0;
+        while done < len {
+            let (sector, skip) = ((from + done) / SECTOR_BYTES, (from + done) % SECTOR_BYTES);
+            let piece = (SECTOR_BYTES - skip).min(len - done);
+            let target = &mut buffer[done..done + piece];
+            match &self.sectors[sector] {
+                Some(bytes) => target.copy_from_slice(&bytes[skip..skip + piece]),
+                None => target.fill(0),
+            }
+            done += piece;
+        }
+        len
+    }
+
+    fn grow(&mut self, len: usize) {
+        self.len = self.len.max(len);
+        self.sectors.resize(self.len.div_ceil(SECTOR_BYTES), None);
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.grow(offset + bytes.len());
+        let mut done = 0;
+        while done < bytes.len() {
+            let (sector, skip) = ((offset + done) / SECTOR_BYTES, (offset + done) % SECTOR_BYTES);
+            let piece = &bytes[done..done + (SECTOR_BYTES - skip).min(bytes.len() - done)];
+            let place = &mut self.sectors[sector];
+            self.unsynced.entry(sector).or_insert_with(|| place.clone());
+            let mut whole = place.as_deref().copied().unwrap_or([0; SECTOR_BYTES]);
+            whole[skip..skip + piece.len()].copy_from_slice(piece);
+            *place = Some(Arc::new(whole));
+            done += piece.len();
+        }
+    }
+
+    fn zero_fill(&mut self, bytes: usize) {
+        self.grow(bytes);
+        for sector in 0..bytes.div_ceil(SECTOR_BYTES) {
+            let old = self.sectors[sector].take();
+            self.unsynced.entry(sector).or_insert(old);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.durable_len = self.len;
+        self.unsynced.clear();
+    }
+
+    fn sync_range(&mut self, offset: usize, len: usize) {
+        self.durable_len = self.len;
+        for sector in offset / SECTOR_BYTES..(offset + len) / SECTOR_BYTES {
+            self.unsynced.remove(&sector);
+        }
+    }
+
+    /// A power cut: of each unsynced sector either state is there, or a part of both.
+    fn cut(&mut self, rng: &mut Rng, fine_tears: bool) {
+        if self.unsynced.is_empty() && self.len == self.durable_len {
+            return;
+        }
+        let len = if rng.coin() { self.len } else { self.durable_len };
+        for (sector, old) in std::mem::take(&mut self.unsynced) {
+            match rng.next() & 3 {
+                0 | 1 => self.sectors[sector] = old,
+                2 if fine_tears => {
+                    let cut = rng.below((SECTOR_BYTES / ATOM_BYTES) as u64) as usize * ATOM_BYTES;
+                    let zeros = [0; SECTOR_BYTES];
+                    let mut torn = *old.as_deref().unwrap_or(&zeros);
+                    let new = self.sectors[sector].as_deref().unwrap_or(&zeros);
+                    torn[..cut].copy_from_slice(&new[..cut]);
+                    self.sectors[sector] = Some(Arc::new(torn));
+                }
+                _ => {}
+            }
+        }
+        (self.len, self.durable_len) = (len, len);
+        self.sectors.resize(len.div_ceil(SECTOR_BYTES), None);
+    }
+}
+
+impl Sim {
+    /// Counts an operation that changes something; `Some` = trouble strikes now.
+    fn strike(&mut self, op: Op, part: Part) -> io::Result<Option<Trouble>> {
+        if self.crashed {
+            return Err(dead());
+        }
+        self.ops += 1;
+        if let Some((aimed_op, aimed_part, nth, trouble)) = &mut self.aimed
+            && (*aimed_op, *aimed_part) == (op, part)
+        {
+            *nth -= 1;
+            if *nth == 0 {
+                self.trouble = Some((self.ops, *trouble));
+                self.aimed = None;
+            }
+        }
+        match self.trouble {
+            Some((at, trouble)) if at == self.ops => {
+                self.crashed = trouble == Trouble::Crash;
+                self.struck = Some((trouble, op, part));
+                if self.crashed {
+                    self.death = Some((op, part));
+                }
+                Ok(Some(trouble))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// An operation that lands whole or not at all.
+    fn whole(&mut self, op: Op, path: &str) -> io::Result<()> {
+        match self.strike(op, Part::of(path))? {
+            None | Some(Trouble::Misdirect | Trouble::Short) => Ok(()),
+            Some(Trouble::Crash) => Err(dead()),
+            Some(Trouble::Fail(errno) | Trouble::Tear(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    fn change(&mut self, op: DirOp) {
+        op.apply(&mut self.names);
+        self.pending.push(op);
+        self.changes += 1;
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.crashed { Err(dead()) } else { Ok(()) }
+    }
+
+    /// Writes to another place of a file than was asked for.
+    fn misdirect(&mut self, inode: usize, offset: usize, bytes: &[u8]) {
+        let target = if self.rng.coin() { inode } else { self.rng.below(self.inodes.len() as u64) as usize };
+        let places = (self.inodes[target].len / SECTOR_BYTES).saturating_sub(bytes.len() / SECTOR_BYTES);
+        let place = self.rng.below(places as u64 + 1) as usize * SECTOR_BYTES;
+        let fits = place + bytes.len() <= self.inodes[target].len;
+        if fits && (target, place) != (inode, offset) {
+            self.inodes[target].write(place, bytes);
+            self.inodes[target].sync_range(place, bytes.len());
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        self.sim().alive()
+    }
+
+    fn open(&self, file: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let (mut sim, name) = (self.sim(), text(file));
+        sim.alive()?;
+        let inode = match (sim.names.get(name).copied(), mode) {
+            (Some(_), OpenMode::CreateNew) => return Err(ErrorKind::AlreadyExists.into()),
+            (Some(inode), _) => inode,
+            (None, OpenMode::CreateNew) => {
+                sim.whole(Op::Create, name)?;
+                let inode = sim.inodes.len();
+                sim.inodes.push(Inode::default());
+                sim.change(DirOp::Link(name.to_owned(), inode));
+                inode
+            }
+            (None, _) => return Err(ErrorKind::NotFound.into()),
+        };
+        let (writable, part) = (mode != OpenMode::Read, Part::of(name));
+        Ok(Box::new(SimFile { disk: self.clone(), inode, writable, part }))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let sim = self.sim();
+        sim.alive()?;
+        let inside = format!("{}/", text(dir));
+        let below = sim.names.range(inside.clone()..).map_while(|(path, _)| path.strip_prefix(&inside));
+        Ok(below.filter(|name| !name.contains('/')).map(str::to_owned).collect())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut sim = self.sim();
+        sim.whole(Op::Rename, text(to))?;
+        if !sim.names.contains_key(text(from)) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        sim.change(DirOp::Rename(text(from).to_owned(), text(to).to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, file: &Path) -> io::Result<()> {
+        let mut sim = self.sim();
+        sim.alive()?;
+        if !sim.names.contains_key(text(file)) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        sim.whole(Op::Remove, text(file))?;
+        sim.change(DirOp::Unlink(text(file).to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut sim = self.sim();
+        let inside = format!("{}/", text(dir));
+        sim.whole(Op::SyncDir, &inside)?;
+        let (now, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut sim.pending).into_iter().partition(|op| op.dir() == text(dir));
+        now.iter().for_each(|op| op.apply(&mut sim.durable_names));
+        sim.pending = later;
+        Ok(())
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        let sim = self.sim();
+        sim.alive()?;
+        Ok(sim.free_bytes)
+    }
+
+    fn is_volatile(&self, _: &Path) -> io::Result<bool> {
+        Ok(self.sim().volatile)
+    }
+
+    fn lock(&self, _: &Path) -> Result<Box<dyn DiskLock>, LockError> {
+        let mut sim = self.sim();
+        if std::mem::replace(&mut sim.locked, true) {
+            return Err(LockError::Held { holder_pid: Some(1) });
+        }
+        Ok(Box::new(SimLock(self.clone())))
+    }
+}
+
+struct SimLock(SimDisk);
+impl DiskLock for SimLock {}
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.0.sim().locked = false;
+    }
+}
+
+struct SimFile {
+    disk: SimDisk,
+    inode: usize,
+    writable: bool,
+    part: Part,
+}
+
+impl SimFile {
+    /// Counts a write or sync of this file, and notes one that comes after a failure.
+    fn touch(&self, sim: &mut Sim, op: Op) -> io::Result<Option<Trouble>> {
+        assert!(self.writable, "a file opened for reading is not written");
+        sim.changes += 1;
+        if sim.failed_inodes.contains(&self.inode) {
+            sim.after_failure += 1;
+        }
+        let trouble = sim.strike(op, self.part)?;
+        if matches!(trouble, Some(Trouble::Crash | Trouble::Fail(_) | Trouble::Tear(_))) {
+            sim.failed_inodes.insert(self.inode);
+        }
+        Ok(trouble)
+    }
+
+    /// A write that becomes durable later: it lands in the live image, whatever is reported.
+    fn write_live(&self, change: impl FnOnce(&mut Inode)) -> io::Result<()> {
+        let mut sim = self.disk.sim();
+        let trouble = self.touch(&mut sim, Op::Write)?;
+        change(&mut sim.inodes[self.inode]);
+        match trouble {
+            None | Some(Trouble::Misdirect | Trouble::Short) => Ok(()),
+            Some(Trouble::Crash) => Err(dead()),
+            Some(Trouble::Fail(errno) | Trouble::Tear(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Takes a part of what it is given first, as the kernel may.
+    fn write_short(&self, sim: &mut Sim, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let (mut first, cut) = (true, ATOM_BYTES << sim.rng.below(5));
+        let inode = &mut sim.inodes[self.inode];
+        write_whole(bytes, |done, rest| {
+            let taken = if std::mem::take(&mut first) { cut.min(rest.len()) } else { rest.len() };
+            inode.write(offset + done, &rest[..taken]);
+            Ok(taken)
+        })?;
+        inode.sync_range(offset, bytes.len());
+        Ok(())
+    }
+}
+
+impl DiskFile for SimFile {
+    fn write_durable(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let sim = &mut *self.disk.sim();
+        let trouble = self.touch(sim, Op::WriteDurable)?;
+        let offset = offset as usize;
+        assert!(
+            offset.is_multiple_of(SECTOR_BYTES) && bytes.len().is_multiple_of(SECTOR_BYTES),
+            "whole sectors"
+        );
+        assert!(offset + bytes.len() <= sim.inodes[self.inode].len, "inside the file");
+        match trouble {
+            Some(Trouble::Fail(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            Some(Trouble::Misdirect) => {
+                sim.misdirect(self.inode, offset, bytes);
+                return Ok(());
+            }
+            Some(Trouble::Short) => return self.write_short(sim, offset, bytes),
+            _ => sim.inodes[self.inode].write(offset, bytes),
+        }
+        match trouble {
+            None => {
+                sim.inodes[self.inode].sync_range(offset, bytes.len());
+                Ok(())
+            }
+            Some(Trouble::Tear(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(dead()),
+        }
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_live(|inode| inode.write(offset as usize, bytes))
+    }
+
+    fn zero_fill(&mut self, bytes: u64) -> io::Result<()> {
+        self.write_live(|inode| inode.zero_fill(bytes as usize))
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let sim = &mut *self.disk.sim();
+        sim.alive()?;
+        sim.reads += 1;
+        let mut offset = offset as usize;
+        if sim.misread == Some(sim.reads) {
+            sim.misreads += 1;
+            let sectors = sim.inodes[self.inode].sectors.len().max(1) as u64;
+            offset = sim.rng.below(sectors) as usize * SECTOR_BYTES;
+        }
+        Ok(sim.inodes[self.inode].read(offset, buffer))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut sim = self.disk.sim();
+        match self.touch(&mut sim, Op::Sync)? {
+            None | Some(Trouble::Misdirect | Trouble::Short) => {
+                sim.inodes[self.inode].sync();
+                Ok(())
+            }
+            Some(Trouble::Crash) => Err(dead()),
+            Some(Trouble::Fail(errno) | Trouble::Tear(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let sim = self.disk.sim();
+        sim.alive()?;
+        Ok(sim.inodes[self.inode].len as u64)
+    }
+}
