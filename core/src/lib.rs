@@ -58,7 +58,7 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(any(test, loom))]
+#[cfg(any(test, loom, feature = "planted"))]
 extern crate std;
 
 pub mod admit;
@@ -75,6 +75,7 @@ mod items;
 pub mod limits;
 pub mod once;
 mod orders;
+pub mod planted;
 mod published;
 pub mod record;
 pub mod shard;

@@ -18,6 +18,7 @@ use crate::command::OrderView;
 use crate::index::Index;
 use crate::item::OrderState;
 use crate::limits::ORDERS_PER_SHARD_MAX;
+use crate::planted::{Bug, planted};
 use crate::slab::{Arena, Slab};
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -290,7 +291,9 @@ impl OrderBook {
         let slot = self.orders.push(order);
         let row = self.holdings.get_mut(holding);
         row.last = slot;
-        if new.state.counts_to_cap() {
+        // Only a row of a snapshot has moved before it is inserted.
+        let forgotten = planted(Bug::CapForgotten) && new.state_lsn != new.lsn;
+        if new.state.counts_to_cap() && !forgotten {
             row.units += new.quantity.get();
         }
         let orders = &self.orders;
@@ -337,6 +340,8 @@ impl OrderBook {
         }
         let holding = self.holdings.get_mut(order.holding);
         match (before.counts_to_cap(), state.counts_to_cap()) {
+            (true, false) if planted(Bug::CapKept) => {}
+            (true, false) if planted(Bug::LoserCounts) && state == OrderState::Lost => {}
             (true, false) => holding.units -= units,
             (false, true) => holding.units += units,
             _ => {}

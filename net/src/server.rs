@@ -357,5 +357,8 @@ fn weakened(settings: &Settings) -> Vec<&'static str> {
     if settings.log.allow_tmpfs {
         weakened.push("log.allow_tmpfs: the log may lie in memory; a power cut loses it");
     }
+    if cfg!(feature = "planted") {
+        weakened.push("built with planted bugs, for tests alone: this program must not sell");
+    }
     weakened
 }

@@ -18,6 +18,7 @@ use crate::item::{ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
 use crate::limits::{HOLD_MS_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
 use crate::orders::NewOrder;
+use crate::planted::{Bug, planted};
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// Why a fact cannot follow the ones before it.
@@ -89,6 +90,13 @@ impl Shard {
     pub fn apply(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Applied {
         if lsn <= self.lsn {
             return Err(ApplyError::OutOfOrder(lsn));
+        }
+        while planted(Bug::ReplayDecides)
+            && let Some(slot) = super::pop_due(&mut self.holds, fact.at_ms())
+        {
+            if matches!(self.orders.view(slot).state, OrderState::Held | OrderState::Pending) {
+                self.book_move(self.lsn, slot, OrderState::Expired, 0);
+            }
         }
         match *fact {
             Fact::ItemCreated { item, ref spec, granted, seed, .. } => {

@@ -14,6 +14,7 @@ use crate::item::{FieldError, ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
 use crate::limits::{BLOCKED_BUYERS_MAX, ITEMS_MAX, STOCK_MAX};
 use crate::orders::NewOrder;
+use crate::planted::{Bug, planted};
 use crate::types::{ItemId, Lsn, OrderId, UnixMillis};
 
 type Judged<T> = Result<T, Refusal>;
@@ -66,11 +67,20 @@ impl Shard {
 
     fn purchase(&mut self, now: UnixMillis, p: &Purchase<'_>, sink: &mut impl FactSink) -> Judged<Outcome> {
         let key_hash = self.reference(p.key);
+        if planted(Bug::DedupeAfterTaking) {
+            let gauge = self.gauge(p.item).ok_or(Refusal::NotFound)?;
+            let retry = self.orders.holding(p.buyer, p.item).is_some();
+            if retry && !gauge.stock.try_take(u64::from(p.quantity.get())) {
+                return Err(Refusal::SoldOut);
+            }
+        }
         let sale = match self.judge_purchase(now, p, key_hash)? {
             Verdict::Sell(sale) => sale,
             Verdict::Replay(slot) => return Ok(Outcome::Replayed(self.as_placed(slot))),
         };
-        self.enter_holder(sale.item, p.buyer);
+        if !planted(Bug::FilterTooLate) {
+            self.enter_holder(sale.item, p.buyer);
+        }
         let gauge = &self.items.get(sale.item).gauge;
         if sale.state.pile() != Pile::Available && !gauge.stock.try_take(u64::from(p.quantity.get())) {
             return Err(Refusal::SoldOut);
@@ -103,6 +113,9 @@ impl Shard {
                 subject: p.subject,
             },
         );
+        if planted(Bug::FilterTooLate) {
+            self.enter_holder(sale.item, p.buyer);
+        }
         Ok(Outcome::Placed(self.orders.view(slot)))
     }
 
@@ -115,7 +128,7 @@ impl Shard {
         if let Some(holding) = holding.filter(|_| key_hash != 0)
             && let Some(order) = self.orders.find_key(holding, key_hash)
         {
-            let same = self.orders.view(order).quantity == p.quantity;
+            let same = self.orders.view(order).quantity == p.quantity || planted(Bug::PayloadIgnored);
             return if same { Ok(Verdict::Replay(order)) } else { Err(Refusal::KeyReused) };
         }
         judge_window(now, item)?;
@@ -195,7 +208,9 @@ impl Shard {
         let slot = self.orders.find(order).ok_or(Refusal::NotFound)?;
         let seen = self.orders.view(slot);
         let to = match (movement, seen.state) {
-            (Movement::Pay, Held | Pending) if expired(&seen, now) => return Err(Refusal::HoldExpired),
+            (Movement::Pay, Held | Pending) if expired(&seen, now) && !planted(Bug::LatePayment) => {
+                return Err(Refusal::HoldExpired);
+            }
             (Movement::Pay, Confirmed | Held | Pending) => Paid,
             (Movement::Pay, Paid) if self.same_payment(slot, payment_ref) => Paid,
             (Movement::Pay, Paid) => return Err(Refusal::AlreadyPaid),
@@ -249,7 +264,8 @@ impl Shard {
 
     pub(super) fn expire(&mut self, now: UnixMillis, slot: u32, sink: &mut impl FactSink) -> bool {
         let order = self.orders.view(slot);
-        let waiting = matches!(order.state, OrderState::Held | OrderState::Pending);
+        let waiting =
+            matches!(order.state, OrderState::Held | OrderState::Pending) || planted(Bug::ExpiresTwice);
         if !waiting || !expired(&order, now) {
             return false;
         }
@@ -424,7 +440,9 @@ impl Shard {
 }
 
 fn judge_window(now: UnixMillis, item: &crate::items::Item) -> Judged<()> {
-    if item.over() || now >= item.closes_at_ms() {
+    let closes_at_ms = item.closes_at_ms();
+    let late = now == closes_at_ms && planted(Bug::ClosesLate);
+    if item.over() || (now >= closes_at_ms && !late) {
         Err(Refusal::Ended)
     } else if now < item.opens_at_ms() {
         Err(Refusal::NotOpen { opens_in_ms: item.opens_at_ms().0 - now.0 })

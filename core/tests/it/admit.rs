@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::any;
 use stampede_core::admit::{Buyer, admit};
-use stampede_core::command::{Outcome, Refusal, Ticket};
-use stampede_core::types::{ItemId, UnixMillis};
+use stampede_core::command::{Command, Outcome, Purchase, Refusal, Ticket};
+use stampede_core::fact::{Fact, FactSink};
+use stampede_core::gauge::Gauge;
+use stampede_core::types::{BuyerHash, ItemId, Lsn, Quantity, UnixMillis};
 
 use crate::trace::{BUYERS, ITEMS, Patch, Step, check, history};
-use crate::world::{World, buyer_hash, item_id};
+use crate::world::{World, buyer_hash, item_id, subject};
 
 #[derive(Clone, Copy, Debug)]
 struct Asker {
@@ -161,4 +163,50 @@ fn each_check_waits_for_its_turn() {
     assert_eq!(ask(open, Err(limited), Ticket::Missing), (Err(limited), "r".into()));
     assert_eq!(ask(open, Ok(()), Ticket::Missing), (Err(Refusal::TicketRequired), "rt".into()));
     assert_eq!(ask(open, Ok(()), Ticket::Good), (Ok(Ticket::Good), "rt".into()));
+}
+
+/// A sink that looks at the gauge as another core may, at the moment at which the owner has
+/// taken the stock and not yet booked the order.
+struct Onlooker<'a> {
+    gauge: &'a Gauge,
+    buyer: BuyerHash,
+    saw_it_sold_out: bool,
+}
+
+impl FactSink for Onlooker<'_> {
+    fn append(&mut self, _: &Fact<'_>) -> Lsn {
+        self.saw_it_sold_out = self.gauge.stock.available() == 0;
+        assert!(self.gauge.may_hold(self.buyer), "sold out, and the winner is not among the holders");
+        Lsn(1_000_000)
+    }
+}
+
+/// Whoever reads zero finds the winner among the holders already, or the winner's retry would
+/// be answered "sold out" (I5).
+#[test]
+fn a_winner_is_a_holder_before_the_stock_shows_zero() {
+    let mut world = World::new(1);
+    let patch = Patch {
+        name: Some("the last one".into()),
+        stock: Some(1),
+        opens_in_ms: Some(0),
+        closes_in_ms: Some(100),
+        ..Patch::default()
+    };
+    world.take(&Step::Put { item: 1, patch });
+    let catalogue = world.engine.owner(item_id(1)).catalogue().clone();
+    let gauge = catalogue.find(item_id(1)).expect("created");
+    let mut onlooker = Onlooker { gauge, buyer: buyer_hash(0), saw_it_sold_out: false };
+    let purchase = Purchase {
+        item: item_id(1),
+        buyer: buyer_hash(0),
+        subject: &subject(0),
+        quantity: Quantity::ONE,
+        key: b"k1",
+        ticket: Ticket::Good,
+    };
+    let now = gauge.opens_at_ms();
+    let outcome = world.engine.shards[0].decide(now, &Command::Purchase(purchase), &mut onlooker);
+    assert!(matches!(outcome, Outcome::Placed(_)), "{outcome:?}");
+    assert!(onlooker.saw_it_sold_out, "the stock is taken before the fact is appended");
 }

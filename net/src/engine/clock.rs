@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::UnixMillis;
 
 /// Time read once and used for a batch.
@@ -36,6 +37,7 @@ enum Monotonic {
 impl SaleClock {
     /// Starts the clock, not before `last`: the latest time that any fact carries.
     pub fn start(last: UnixMillis) -> Self {
+        let last = if planted(Bug::ClockTurnsBack) { UnixMillis(0) } else { last };
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::begin(UnixMillis(wall.as_millis() as u64), last, Monotonic::Real(Instant::now()))
     }

@@ -6,6 +6,7 @@
 use stampede_core::command::{ItemView, OrderView, Refusal};
 use stampede_core::gauge::{ItemState, Rules};
 use stampede_core::item::OrderState;
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Lsn, UnixMillis};
 
 use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder};
@@ -175,7 +176,8 @@ fn orders(
 
 /// An order as its reader may see it: `accepted` until the fact that placed it may be shown.
 pub(super) fn order_view(view: &OrderView, shown: Lsn) -> answer::OrderView {
-    let state = if view.lsn > shown { ShownState::Accepted } else { ShownState::Durable(view.state) };
+    let hidden = view.lsn > shown && !planted(Bug::ReadEarly);
+    let state = if hidden { ShownState::Accepted } else { ShownState::Durable(view.state) };
     shown_as(view, state)
 }
 

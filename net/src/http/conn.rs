@@ -16,6 +16,8 @@
 //!
 //! Next: [`crate::http::line`] and [`crate::http::head`], which hold the rules.
 
+use stampede_core::planted::{Bug, planted};
+
 use crate::http::chars::is_token;
 use crate::http::head::{Head, Length};
 use crate::http::limits::{
@@ -174,7 +176,11 @@ impl Conn {
                 Next::NeedMore
             }
             Err(problem) => {
-                self.stage = Stage::Done;
+                let total = head_len;
+                self.stage = match planted(Bug::GoesOnAfterDoubt) {
+                    true => Stage::Given { total },
+                    false => Stage::Done,
+                };
                 Next::Reject(problem)
             }
         }
@@ -349,10 +355,11 @@ impl Scan {
         if self.line.is_none() && lf >= REQUEST_LINE_BYTES_MAX {
             return Err(line::endless(window));
         }
-        if lf == self.line_at || window[lf - 1] != b'\r' {
+        let bare = lf == self.line_at || window[lf - 1] != b'\r';
+        if bare && !planted(Bug::BareLineFeed) {
             return Err(malformed("a line feed without a carriage return"));
         }
-        let content = &window[self.line_at..lf - 1];
+        let content = &window[self.line_at..if bare { lf } else { lf - 1 }];
         match &self.line {
             None => self.line = Some((Line::parse(content)?, lf + 1)),
             Some((line, line_len)) if content.is_empty() => {

@@ -11,6 +11,7 @@ use crate::http::limits::HEADERS_MAX;
 use crate::http::line::{Line, Method, Version, is_authority};
 use crate::http::problem::{Code, Problem};
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
+use stampede_core::planted::{Bug, planted};
 
 /// A header field, as often as it came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -249,12 +250,16 @@ impl<'a> Seen<'a> {
 
     /// RFC 9112 section 6.3, without the parts that let two readers disagree.
     fn length(&self) -> Result<Length, Problem> {
-        if self.transfer_encoding != Field::Absent {
+        if self.transfer_encoding != Field::Absent && !planted(Bug::ChunkedTaken) {
             let both = self.content_length != Field::Absent;
             let coding = Code::NotImplemented.problem().detail("no transfer coding is taken");
             return Err(if both { bad("Content-Length together with Transfer-Encoding") } else { coding });
         }
-        match self.content_length {
+        let length = match self.content_length {
+            Field::Repeated(last) if planted(Bug::LengthTwice) => Field::Once(last),
+            field => field,
+        };
+        match length {
             Field::Absent => Ok(Length::Absent),
             Field::Repeated(_) => Err(bad("Content-Length more than once")),
             Field::Once(digits) => match decimal(digits) {

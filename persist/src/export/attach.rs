@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use super::database::Database;
@@ -240,11 +241,12 @@ async fn attach_locked(store: &mut impl Store, claim: &LogClaim) -> Result<Attac
 }
 
 fn take(claim: &LogClaim, theirs: u64, cursor: Lsn) -> Result<Lsn, AttachError> {
-    if theirs > claim.epoch { Err(AttachError::Fenced { ours: claim.epoch, theirs }) } else { Ok(cursor) }
+    let fenced = theirs > claim.epoch && !planted(Bug::FenceDropped);
+    if fenced { Err(AttachError::Fenced { ours: claim.epoch, theirs }) } else { Ok(cursor) }
 }
 
 fn check_range(claim: &LogClaim, cursor: Lsn) -> Result<(), AttachError> {
-    if cursor.next() < claim.first_retained {
+    if cursor.next() < claim.first_retained && !planted(Bug::OldBackupTaken) {
         return Err(AttachError::Behind { cursor, first_retained: claim.first_retained });
     }
     if cursor > claim.durable {

@@ -16,6 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn};
 use tokio::sync::watch;
 
@@ -345,7 +346,9 @@ impl<C: Connect> Exporter<C> {
     }
 
     fn take_up(&mut self, found: Swept, now: Instant) {
-        if found.dirty {
+        if found.dirty && planted(Bug::LockedRowForgotten) {
+            self.behind.remove(&found.item);
+        } else if found.dirty {
             self.batch.touch(found.item);
         } else {
             self.ask(found.item, found.outside, found.row_version, now);
@@ -375,6 +378,9 @@ impl<C: Connect> Exporter<C> {
         if self.ledgers.len() > LEDGERS_MAX {
             self.ledgers.clear();
         }
+        if planted(Bug::ExportedEarly) {
+            self.port.exported(self.batch.to);
+        }
         let resting: HashSet<ItemId> = self.refused.keys().copied().collect();
         let touch_stock = self.stock_may_be_touched(now);
         let manner = Manner { careful: self.careful, touch_stock, resting: &resting };
@@ -403,6 +409,11 @@ impl<C: Connect> Exporter<C> {
 
     fn write_failed(&mut self, error: ExportError, touched_stock: bool, now: Instant) -> Step {
         self.ledgers.clear();
+        if planted(Bug::CommitAssumed)
+            && let Some(written) = self.unconfirmed.take_if(|_| error.drops_connection())
+        {
+            self.deliver(&written);
+        }
         if error.drops_connection() {
             return self.fail(&error);
         }
@@ -413,7 +424,7 @@ impl<C: Connect> Exporter<C> {
             return self.fail(&error);
         }
         match error {
-            ExportError::RowRefused(_) if !self.careful => {
+            ExportError::RowRefused(_) if !self.careful && !planted(Bug::BadRowBlocks) => {
                 self.careful = true;
                 Step::Again
             }

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
 use super::batch::{Batch, BlockedRow, OrderRow};
@@ -62,7 +63,13 @@ pub(super) async fn write(
     manner: Manner<'_>,
 ) -> Result<Written, WriteError> {
     store.begin(if manner.careful { Begin::Careful } else { Begin::Ordinary }).await?;
-    move_cursor(store, key, batch).await?;
+    if !planted(Bug::CursorOutside) {
+        move_cursor(store, key, batch).await?;
+    }
+    if planted(Bug::CursorBefore) {
+        store.commit().await?;
+        store.begin(Begin::Ordinary).await?;
+    }
     let mut written = Written { facts: batch.facts as u64, ..Written::default() };
     settle::enter(store, ledgers, batch, &mut written.settled).await?;
     if manner.careful {
@@ -75,6 +82,11 @@ pub(super) async fn write(
     clear_reasons(store, batch).await?;
     settle::note_reasons(store, &written.settled).await?;
     write_set_aside(store, &written.set_aside).await?;
+    if planted(Bug::CursorOutside) {
+        store.commit().await?;
+        store.begin(Begin::Ordinary).await?;
+        move_cursor(store, key, batch).await?;
+    }
     Ok(written)
 }
 

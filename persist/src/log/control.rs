@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{HashSecret, Lsn};
 
 use super::block::{ChainHash, FORMAT_VERSION, FORMAT_VERSION_MIN};
@@ -292,7 +293,8 @@ impl ControlFile {
         change(&mut next);
         next.generation = inner.current.generation + 1;
         next.encode(inner.slot.as_mut_slice());
-        let offset = (next.generation % 2) * SLOT_BYTES as u64;
+        let slot = if planted(Bug::OneControlSlot) { 0 } else { next.generation % 2 };
+        let offset = slot * SLOT_BYTES as u64;
         inner.failed = true;
         inner.file.write_durable(offset, inner.slot.as_slice())?;
         inner.failed = false;

@@ -9,6 +9,7 @@
 use std::io;
 use std::sync::Arc;
 
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use super::block::{BlockBuilder, BlockHeader, ChainHash};
@@ -120,7 +121,17 @@ impl Journal {
         let Some(group) = self.fill() else { return Ok(Step::Idle) };
         // The slots are free as soon as their bytes are copied: the next group gathers while this one syncs.
         self.queue.release(group.next);
-        self.active.file.write_durable(self.active.offset, &self.buffer.as_slice()[..group.bytes])?;
+        if planted(Bug::AckBeforeSync) {
+            self.status.set_durable(Lsn(group.next.0 - 1));
+            self.wakers.iter().for_each(|wake| wake());
+        }
+        let mut landed =
+            self.active.file.write_durable(self.active.offset, &self.buffer.as_slice()[..group.bytes]);
+        if landed.is_err() && planted(Bug::RetriedSync) {
+            landed =
+                self.active.file.write_durable(self.active.offset, &self.buffer.as_slice()[..group.bytes]);
+        }
+        landed?;
         Ok(self.written(&group))
     }
 

@@ -8,6 +8,7 @@
 
 use std::io;
 
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use super::maintenance::Maintenance;
@@ -19,8 +20,16 @@ impl Maintenance {
         let newest = self.status.snapshot_lsn();
         let known = list_snapshots(&*self.disk, &self.dir)?;
         let older = known.iter().rev().find(|lsn| **lsn < newest).copied().unwrap_or(Lsn::ZERO);
-        let covered = if self.status.is_full() { newest } else { older };
-        Ok(if self.options.exports { covered.min(self.status.exported_lsn()) } else { covered })
+        let covered = match self.status.is_full() {
+            _ if planted(Bug::TrimBeforeSnapshot) => self.status.durable_lsn(),
+            true => newest,
+            false => older,
+        };
+        Ok(if self.options.exports && !planted(Bug::TrimBeforeExport) {
+            covered.min(self.status.exported_lsn())
+        } else {
+            covered
+        })
     }
 
     /// Lets go of segments that are no longer needed; returns how many went.

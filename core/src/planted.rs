@@ -1,0 +1,105 @@
+//! Bugs planted on purpose, one at a time, to prove that the tests bite.
+//!
+//! Each stands at the place where a good engineer could make it, behind [`planted`]. Without
+//! the feature `planted` that is `false` when compiled, and nothing of it is in the program.
+//! With it, the bug that the environment variable `STAMPEDE_PLANTED` names is alive;
+//! `make mutants` goes through all of them and prints which test noticed which
+//! (`net/tests/mutants/`). A program that was built so says it when it starts.
+
+macro_rules! bugs {
+    ($($bug:ident, $name:literal, $what:literal;)*) => {
+        /// A mistake that can be planted.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Bug {
+            $(#[doc = $what] $bug,)*
+        }
+
+        impl Bug {
+            /// All of them, in the order of the table that `make mutants` prints.
+            pub const ALL: &[Self] = &[$(Self::$bug),*];
+
+            /// What `STAMPEDE_PLANTED` calls it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$bug => $name,)* }
+            }
+
+            /// The mistake, in words.
+            pub const fn what(self) -> &'static str {
+                match self { $(Self::$bug => $what,)* }
+            }
+        }
+    };
+}
+
+bugs! {
+    CheckThenAct, "check-then-act", "stock is looked at, then taken, in two steps";
+    DedupeAfterTaking, "dedupe-after-taking", "a retry takes stock before its key is looked up";
+    KeysInMemory, "keys-in-memory", "idempotency keys do not survive a restart";
+    PayloadIgnored, "payload-ignored", "a key with another payload gets the old order";
+    CapForgotten, "cap-forgotten", "orders that had moved on before a snapshot do not count against the cap after it";
+    CapKept, "cap-kept", "a cancelled unit does not give the cap back";
+    EarlySoldOut, "early-sold-out", "a winner's retry is answered sold out by the home core";
+    FilterTooLate, "filter-too-late", "a winner enters the filter after the stock shows zero";
+    ClosesLate, "closes-late", "the last millisecond after the window still sells";
+    LatePayment, "late-payment", "a hold that has run out can still be paid";
+    ExpiresTwice, "expires-twice", "an order that is paid or cancelled expires all the same";
+    ReplayDecides, "replay-decides", "replay lets timers run, besides the facts";
+    BlocklistForgotten, "blocklist-forgotten", "a snapshot leaves the blocklist out";
+    LoserCounts, "loser-counts", "a lost entry counts against the cap";
+    AckBeforeSync, "ack-before-sync", "the watermark moves before the sync has returned";
+    RetriedSync, "retried-sync", "a failed write of the log is tried once more";
+    ShortWriteIgnored, "short-write-ignored", "a write that ended early counts as whole";
+    TrimBeforeExport, "trim-before-export", "a segment goes that Postgres does not hold";
+    TrimBeforeSnapshot, "trim-before-snapshot", "a segment goes that no snapshot covers";
+    DamageCut, "damage-cut", "damage to durable records is cut like a torn tail";
+    ChainUnchecked, "chain-unchecked", "a block need not follow the one before it";
+    SnapshotUnsynced, "snapshot-unsynced", "a snapshot is renamed before it is synced";
+    EntryUnsynced, "entry-unsynced", "a new segment's directory entry is not synced";
+    NamesTrusted, "names-trusted", "names that a killed process left are built upon without a sync";
+    OneControlSlot, "one-control-slot", "the control file is overwritten in place";
+    ClockTurnsBack, "clock-turns-back", "the sale clock starts at the wall clock, whatever the log says";
+    VersionUnchecked, "version-unchecked", "a stock row is overwritten without a version check";
+    CursorOutside, "cursor-outside", "the cursor is moved in a transaction of its own, after the rows";
+    CursorBefore, "cursor-before", "the cursor is moved in a transaction of its own, before the rows";
+    CommitAssumed, "commit-assumed", "a COMMIT without an answer counts as done";
+    ExportedEarly, "exported-early", "facts count as exported before the COMMIT";
+    OldBackupTaken, "old-backup-taken", "a database from before the trim point is taken";
+    FenceDropped, "fence-dropped", "an engine does not notice that another has taken its place";
+    LockedRowForgotten, "locked-row-forgotten", "a stock row that was locked is never looked at again";
+    BadRowBlocks, "bad-row-blocks", "a row that Postgres refuses stops the export";
+    ShownEarly, "shown-early", "a retry's answer does not wait for the log";
+    ReadEarly, "read-early", "an order is read as placed before it is durable";
+    ChunkedTaken, "chunked-taken", "Transfer-Encoding is ignored";
+    LengthTwice, "length-twice", "the last of several Content-Lengths counts";
+    BareLineFeed, "bare-line-feed", "a line may end with a bare line feed";
+    GoesOnAfterDoubt, "goes-on-after-doubt", "a connection goes on after a request that was refused unread";
+    MacByEquals, "mac-by-equals", "a ticket's seal is compared with `==`";
+    TicketForAnyone, "ticket-for-anyone", "a ticket's seal does not cover the buyer";
+}
+
+/// Whether this bug is alive.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn planted(_: Bug) -> bool {
+    false
+}
+
+/// Whether this bug is alive.
+///
+/// # Panics
+/// When `STAMPEDE_PLANTED` names no bug: a typing error must not look like a bug that escaped.
+#[cfg(feature = "planted")]
+pub fn planted(bug: Bug) -> bool {
+    alive() == Some(bug)
+}
+
+/// The bug that is alive in this process, if any.
+#[cfg(feature = "planted")]
+pub fn alive() -> Option<Bug> {
+    static ALIVE: std::sync::OnceLock<Option<Bug>> = std::sync::OnceLock::new();
+    *ALIVE.get_or_init(|| {
+        let name = std::env::var("STAMPEDE_PLANTED").ok().filter(|name| !name.is_empty())?;
+        let bug = Bug::ALL.iter().copied().find(|bug| bug.name() == name);
+        Some(bug.unwrap_or_else(|| panic!("STAMPEDE_PLANTED={name} is no planted bug")))
+    })
+}

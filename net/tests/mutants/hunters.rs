@@ -1,0 +1,137 @@
+//! Who hunts what: the detectors, all of them part of `make test`, and the bugs that each
+//! is meant to notice.
+
+use stampede_core::planted::Bug;
+
+/// A test program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Program {
+    /// The core's integration tests.
+    Core,
+    /// The log's and the exporter's.
+    Persist,
+    /// The front end's unit tests.
+    NetUnits,
+    /// The front end's integration tests, with the real server among them.
+    Net,
+    /// Instructions counted.
+    ConstantTime,
+    /// The table of raw requests and the two readers.
+    Wire,
+    /// The whole engine in simulation.
+    Sim,
+    /// Faults below the file system.
+    Disk,
+    /// The core's loom models.
+    CoreLoom,
+}
+
+impl Program {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Persist => "persist",
+            Self::NetUnits => "net, units",
+            Self::Net => "net",
+            Self::ConstantTime => "constant_time",
+            Self::Wire => "wire",
+            Self::Sim => "sim",
+            Self::Disk => "disk",
+            Self::CoreLoom => "core under loom",
+        }
+    }
+    pub(crate) const fn package(self) -> &'static str {
+        match self {
+            Self::Core | Self::CoreLoom => "stampede-core",
+            Self::Persist => "stampede-persist",
+            Self::NetUnits | Self::Net | Self::ConstantTime | Self::Wire | Self::Sim | Self::Disk => {
+                "stampede-net"
+            }
+        }
+    }
+    /// The name of its test target; `None` = the library's own tests.
+    pub(crate) const fn target(self) -> Option<&'static str> {
+        match self {
+            Self::Core | Self::Persist | Self::Net => Some("it"),
+            Self::ConstantTime => Some("constant_time"),
+            Self::Wire => Some("wire"),
+            Self::Sim => Some("sim"),
+            Self::Disk => Some("disk"),
+            Self::NetUnits | Self::CoreLoom => None,
+        }
+    }
+    pub(crate) const fn is_loom(self) -> bool {
+        matches!(self, Self::CoreLoom)
+    }
+}
+
+/// A way to run a test program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Detector {
+    pub(crate) name: &'static str,
+    pub(crate) program: Program,
+    pub(crate) args: &'static [&'static str],
+    pub(crate) env: &'static [(&'static str, &'static str)],
+}
+
+const fn detector(name: &'static str, program: Program, args: &'static [&'static str]) -> Detector {
+    Detector { name, program, args, env: &[] }
+}
+
+static MODEL: Detector =
+    detector("core", Program::Core, &["--skip", "tidy", "--skip", "shown", "--skip", "readme"]);
+static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
+static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
+static EXPORT: Detector = detector("export", Program::Persist, &["export_sim", "export_twins"]);
+static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
+static UNITS: Detector = detector("units", Program::NetUnits, &["gate::", "clock::", "identity::"]);
+static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
+static WIRE: Detector = detector("wire", Program::Wire, &[]);
+static SIM: Detector = detector("sim", Program::Sim, &["--histories", "4000"]);
+static DISK: Detector = detector("disk", Program::Disk, &[]);
+static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
+static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
+
+/// All of them.
+pub(crate) static DETECTORS: [&Detector; 12] =
+    [&MODEL, &LOG, &DAMAGE, &EXPORT, &POSTGRES, &UNITS, &HTTP, &WIRE, &SIM, &DISK, &STEPS, &LOOM];
+
+/// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
+pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
+    use Bug as B;
+    match bug {
+        B::CheckThenAct => vec![&LOOM],
+        B::FilterTooLate | B::LoserCounts => vec![&MODEL],
+        B::DedupeAfterTaking
+        | B::KeysInMemory
+        | B::PayloadIgnored
+        | B::CapForgotten
+        | B::CapKept
+        | B::EarlySoldOut
+        | B::ClosesLate
+        | B::LatePayment
+        | B::ExpiresTwice
+        | B::ReplayDecides
+        | B::BlocklistForgotten => vec![&MODEL, &SIM],
+        B::AckBeforeSync | B::RetriedSync | B::TrimBeforeExport | B::TrimBeforeSnapshot => {
+            vec![&LOG, &SIM]
+        }
+        B::ShortWriteIgnored => vec![&LOG, &DISK, &SIM],
+        B::DamageCut | B::ChainUnchecked => vec![&LOG, &DAMAGE, &SIM],
+        B::SnapshotUnsynced | B::EntryUnsynced | B::NamesTrusted | B::OneControlSlot => vec![&LOG, &SIM],
+        B::ClockTurnsBack => vec![&UNITS],
+        B::VersionUnchecked
+        | B::CursorOutside
+        | B::CursorBefore
+        | B::CommitAssumed
+        | B::OldBackupTaken
+        | B::FenceDropped
+        | B::LockedRowForgotten
+        | B::BadRowBlocks => vec![&EXPORT, &SIM],
+        B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
+        B::ShownEarly | B::ReadEarly => vec![&HTTP, &SIM],
+        B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],
+        B::MacByEquals => vec![&STEPS],
+        B::TicketForAnyone => vec![&UNITS, &WIRE],
+    }
+}
