@@ -31,7 +31,7 @@ test: deps ## run every test: the workspace's, then those that need a program of
 
 # Other seeds each day; what it finds is repeated with SEED=… make sim.
 test-sim: ## run only the simulation, a fixed number of histories
-	$(CARGO) test -p stampede-net --test sim -- --histories 4000
+	$(CARGO) test -p stampede-net --test sim -- --histories 60000
 
 # SEED= with nothing else tells that one history in full.
 sim: ## simulate the whole engine with faults, SECONDS=60 on all cores; SEED=… tells one history

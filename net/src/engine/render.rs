@@ -283,3 +283,26 @@ pub fn problem_of_busy(busy: Busy) -> Problem {
         Busy::LogFull => Code::LogFull.problem(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stampede_core::types::{ItemId, OrderId, Quantity};
+
+    /// I3: an order says what it is only when the fact that placed it may be shown.
+    #[test]
+    fn what_is_not_durable_is_shown_as_accepted() {
+        let item = ItemId::new(1).expect("small");
+        let view = OrderView {
+            order: OrderId::new(item, 1),
+            quantity: Quantity::ONE,
+            state: OrderState::Confirmed,
+            created_at_ms: UnixMillis(1),
+            pay_by_ms: UnixMillis(0),
+            lsn: Lsn(7),
+            state_lsn: Lsn(7),
+        };
+        assert_eq!(order_view(&view, Lsn(6)).state, ShownState::Accepted);
+        assert_eq!(order_view(&view, Lsn(7)).state, ShownState::Durable(OrderState::Confirmed));
+    }
+}

@@ -84,10 +84,11 @@ static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
 static EXPORT: Detector = detector("export", Program::Persist, &["export_sim", "export_twins"]);
 static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
-static UNITS: Detector = detector("units", Program::NetUnits, &["gate::", "clock::", "identity::"]);
+static UNITS: Detector =
+    detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
 static WIRE: Detector = detector("wire", Program::Wire, &[]);
-static SIM: Detector = detector("sim", Program::Sim, &["--histories", "4000"]);
+static SIM: Detector = detector("sim", Program::Sim, &["--histories", "40000"]);
 static DISK: Detector = detector("disk", Program::Disk, &[]);
 static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
@@ -124,12 +125,13 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::CursorOutside
         | B::CursorBefore
         | B::CommitAssumed
-        | B::OldBackupTaken
         | B::FenceDropped
         | B::LockedRowForgotten
         | B::BadRowBlocks => vec![&EXPORT, &SIM],
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
-        B::ShownEarly | B::ReadEarly => vec![&HTTP, &SIM],
+        B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
+        B::ShownEarly => vec![&HTTP, &SIM],
+        B::ReadEarly => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],
         B::MacByEquals => vec![&STEPS],
         B::TicketForAnyone => vec![&UNITS, &WIRE],

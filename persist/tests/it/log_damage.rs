@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use stampede_core::types::HashSecret;
+use stampede_persist::disk::SECTOR_BYTES;
+use stampede_persist::log::control::{Control, ControlFile, create_control, read_control};
 use stampede_persist::log::dir::OpenError;
+use stampede_persist::log::identity::LogId;
 use stampede_persist::log::journal::Step;
 use stampede_persist::log::layout;
 use stampede_persist::log::recovery::RecoveryError;
@@ -218,4 +222,29 @@ fn seal(bytes: &mut [u8]) {
     bytes[108..112].copy_from_slice(&header.to_le_bytes());
     let sector = crc32c::crc32c_append(crc32c::crc32c(&bytes[..124]), &bytes[128..4096]);
     bytes[124..128].copy_from_slice(&sector.to_le_bytes());
+}
+
+/// Whatever becomes of the sector that was being written when the power went, the control file
+/// says what it said before.
+#[test]
+fn the_control_file_outlives_the_sector_that_is_being_written() {
+    let (disk, dir) = (SimDisk::new(3), Path::new(DIR));
+    let file = dir.join("control");
+    create_control(&disk, dir, &Control::new(LogId([7; 16]), HashSecret([9; 16]), 1 << 16)).unwrap();
+    for round in 1..=4 {
+        let before = read_control(&disk, dir).unwrap().expect("made above");
+        let old = disk.files()[&file].clone();
+        ControlFile::open(&disk, dir, before).unwrap().update(|control| control.epoch = round).unwrap();
+        assert_eq!(read_control(&disk, dir).unwrap().expect("written").epoch, round);
+        let new = disk.files()[&file].clone();
+        let lost = disk.after_kill();
+        lost.edit(&file, |bytes| {
+            let sectors = old.chunks(SECTOR_BYTES).zip(new.chunks(SECTOR_BYTES)).enumerate();
+            for (at, _) in sectors.filter(|(_, (old, new))| old != new) {
+                bytes[at * SECTOR_BYTES..(at + 1) * SECTOR_BYTES].fill(0xA5);
+            }
+        });
+        let left = read_control(&lost, dir).unwrap().expect("the other slot");
+        assert_eq!(left.generation, before.generation, "round {round}");
+    }
 }
