@@ -1,6 +1,6 @@
 //! What the docs claim is shown by a test: the tests that they name exist.
 //!
-//! `T name` in docs/GATE.md and `T crate name` in docs/FEATURES.md are short for a run of
+//! `T name` in docs/GATE.md and `T crate name` in docs/FEATURES.md and docs/TESTING.md are short for a run of
 //! `cargo test` with that filter; one that finds no test would pass and show nothing.
 
 use std::fs;
@@ -70,6 +70,11 @@ fn check(page: &str, krate: Option<&str>, least: usize) {
 #[test]
 fn the_tests_that_the_gate_page_names_exist() {
     check("GATE.md", Some("net"), 20);
+}
+
+#[test]
+fn the_tests_that_the_page_on_testing_names_exist() {
+    check("TESTING.md", None, 8);
 }
 
 #[test]

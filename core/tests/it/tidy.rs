@@ -99,7 +99,9 @@ fn the_core_cannot_name_the_world() {
         assert_none(&format!("core names `{word}`"), all.iter().filter(|source| source.names(word)));
     }
     let std = |source: &&Source| source.code().any(|line| has_word(line, "std") && line.contains("std::"));
-    assert_none("core uses std outside its unit tests", all.iter().filter(std));
+    // What plants bugs reads an environment variable, behind a feature that no program that sells has.
+    let sober = all.iter().filter(|source| source.path != "core/src/planted.rs");
+    assert_none("core uses std outside its unit tests", sober.filter(std));
 }
 
 #[test]

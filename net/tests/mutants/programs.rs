@@ -16,6 +16,8 @@ use crate::hunters::{Detector, Program};
 const RUN_MAX: Duration = Duration::from_secs(300);
 /// Tests named in a cell of the table.
 const NAMED_MAX: usize = 1;
+/// Characters kept of what the simulation says.
+const BROKEN_CHARS: usize = 60;
 
 /// What a detector says.
 pub(crate) enum Verdict {
@@ -122,7 +124,9 @@ fn red_tests(said: &str, ended: &str) -> Vec<String> {
     };
     let mut names: Vec<String> = said.lines().filter_map(name).collect();
     if names.is_empty() {
-        names.extend(said.lines().filter(|line| line.starts_with("RED")).map(str::to_owned));
+        // The simulation names no test, but the promise that was broken.
+        let broken = said.lines().filter_map(|line| line.strip_prefix("RED "));
+        names.extend(broken.map(|line| line.chars().take(BROKEN_CHARS).collect()));
     }
     if names.is_empty() {
         names.push(ended.to_owned());
