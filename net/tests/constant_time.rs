@@ -20,9 +20,13 @@ use stampede_net::identity::key::IdentityKey;
 /// Steps after which a child is given up: far more than any check takes.
 const STEPS_MAX: u64 = 20_000_000;
 
+/// Makes a check of something that differs from the right thing in this byte alone; the check says
+/// whether it was taken.
+type Forger = fn(usize) -> Box<dyn Fn() -> bool>;
+
 fn main() -> ExitCode {
     // What is done once, at first use (the processor's features, the resolver of symbols), is done now.
-    let checks: [(&str, fn(usize) -> Box<dyn Fn() -> bool>); 3] =
+    let checks: [(&str, Forger); 3] =
         [("ticket's seal", ticket), ("buyer's token", token), ("merchant's token", merchant)];
     let mut failed = 0;
     println!("running {} tests", checks.len());
@@ -44,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 /// How many instructions a check takes, if it takes the same for each place of the difference.
-fn constant(forged: fn(usize) -> Box<dyn Fn() -> bool>) -> Result<u64, String> {
+fn constant(forged: Forger) -> Result<u64, String> {
     let mut seen = Vec::new();
     for place in [0, 1, 7, 15, 30, 31] {
         let check = forged(place);

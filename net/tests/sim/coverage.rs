@@ -144,7 +144,7 @@ impl Coverage {
         out += &self.call_table();
         out += "\nanswers:";
         for ((status, code), count) in &self.answers {
-            out += &format!("  {status} {code} {count}").replace("  ", " ").replace(" ", " ");
+            out += &format!(" {status} {code} {count}");
             out += ";";
         }
         out + "\n"

@@ -52,7 +52,7 @@ pub(crate) fn options(exports: bool) -> LogOptions {
         snapshot_segments: 1,
         ..LogOptions::default()
     };
-    LogOptions { log_bytes_max: options.log_bytes_least() + (4 * 32 << 10), ..options }
+    LogOptions { log_bytes_max: options.log_bytes_least() + ((4 * 32) << 10), ..options }
 }
 
 /// A running engine.

@@ -482,8 +482,9 @@ impl<'c> History<'c> {
         let at = self.disk.death();
         self.cover.struck(fault, self.step, at);
         let step = self.step;
-        self.trace
-            .note("dies", &[power as u64, step as u64], || format!("{} in {step:?} {at:?}", fault.name()));
+        self.trace.note("dies", &[u64::from(power), step as u64], || {
+            format!("{} in {step:?} {at:?}", fault.name())
+        });
         if power {
             self.disk.cut();
         } else {

@@ -161,7 +161,7 @@ fn worker(
         let seed = KEPT_SEEDS.get(n as usize).copied().unwrap_or_else(|| first + n - kept);
         let (ended, trace) = history::run(seed, false, &mut cover, clock);
         // The same seed is the same history: looked at now and then.
-        let again = (n % 64 == 0 && ended.is_ok())
+        let again = (n.is_multiple_of(64) && ended.is_ok())
             .then(|| history::run(seed, false, &mut Coverage::default(), clock));
         let differs = again.is_some_and(|(_, again)| again.digest() != trace.digest());
         let red = ended.err().or(differs.then(|| "the same seed gave another history".to_owned()));
