@@ -248,3 +248,31 @@ fn the_control_file_outlives_the_sector_that_is_being_written() {
         assert_eq!(left.generation, before.generation, "round {round}");
     }
 }
+
+/// A read that goes astray while a log is opened, whichever it is: the log is refused, or opened
+/// without what nothing could witness; but what was read is not destroyed by what is written next.
+#[test]
+fn a_read_that_goes_astray_destroys_nothing() {
+    let (mut refused, mut opened) = (0, 0);
+    for groups in 1..=6 {
+        let whole = logged(groups, false);
+        let acked = recover_on(&whole.copy(), &small()).unwrap().0.lsn();
+        for nth in 1.. {
+            let disk = whole.copy();
+            disk.plan_misread(nth);
+            let first = recover_on(&disk, &small()).map(|(sale, _)| sale.lsn());
+            if disk.misreads() == 0 {
+                break;
+            }
+            match first {
+                Err(_) => refused += 1,
+                Ok(lsn) if lsn < acked => continue,
+                Ok(_) => opened += 1,
+            }
+            let second = recover_on(&disk.after_kill(), &small());
+            let second = second.unwrap_or_else(|error| panic!("{groups} groups, read {nth}: {error}"));
+            assert_eq!(second.0.lsn(), acked, "{groups} groups, read {nth}");
+        }
+    }
+    assert!(refused > 0 && opened > 0, "{refused} refused, {opened} opened");
+}
