@@ -30,7 +30,7 @@ use crate::coverage::Coverage;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Seeds that found something once, or that stand for a kind of history.
-const KEPT_SEEDS: &[u64] = &[1, 89_258_010_394_277];
+const KEPT_SEEDS: &[u64] = &[1, 89_258_010_394_277, 89_258_010_500_108];
 const USAGE: &str = "usage: sim [--seconds N | --histories N] [--seed S] [--threads N]";
 
 thread_local! {

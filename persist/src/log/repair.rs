@@ -22,44 +22,47 @@ use crate::disk::{Disk, OpenMode};
 /// What the file system answers.
 pub(super) fn repair(disk: &dyn Disk, dir: &Path, log_id: LogId, found: &Recovered) -> io::Result<()> {
     if let Some(torn) = &found.torn {
-        keep_copy(disk, dir, torn, |bytes| check_torn(bytes, log_id, found))?;
+        keep_copy(disk, dir, torn, |bytes| is_torn(bytes, log_id, found))?;
         let mut file = disk.open(&layout::segment_file(dir, torn.segment), OpenMode::ReadWrite)?;
         file.write_durable(torn.offset, AlignedBuffer::new(torn.len as usize).as_slice())?;
     }
     if let Some((segment, offset)) = found.unproven {
         let end = if found.end.segment == segment { found.end.offset } else { u64::MAX };
-        write_again(disk, dir, segment, (offset, end), |bytes| check_group(bytes, segment, log_id, found))?;
+        write_again(disk, dir, segment, (offset, end), |bytes| is_group(bytes, segment, log_id, found))?;
     }
     Ok(())
 }
 
 /// What was read once may read otherwise the next time (a read that went astray): nothing is
 /// written over before both reads agree.
-fn reads_differ() -> io::Error {
-    io::Error::other("the end of the log reads otherwise than a moment ago; nothing there was changed")
+fn reads_differ(file: &Path, offset: u64) -> io::Error {
+    let file = file.display();
+    io::Error::other(format!(
+        "{file} reads otherwise at byte {offset} than a moment ago; nothing there was changed"
+    ))
 }
 
-/// What is to be cut does not go on from the end that was found.
-fn check_torn(bytes: &[u8], log_id: LogId, found: &Recovered) -> io::Result<()> {
+/// Whether what is to be cut does not go on from the end that was found.
+fn is_torn(bytes: &[u8], log_id: LogId, found: &Recovered) -> bool {
     let end = &found.end;
     let goes_on = |header: BlockHeader| header.prev_hash == end.chain && header.first_lsn == end.next_lsn;
-    if check_block(bytes, log_id, end.segment).is_ok_and(goes_on) { Err(reads_differ()) } else { Ok(()) }
+    !check_block(bytes, log_id, end.segment).is_ok_and(goes_on)
 }
 
-/// What is to be written again is the group that was replayed: blocks in a chain, up to the end
-/// that was found.
-fn check_group(bytes: &[u8], segment: u64, log_id: LogId, found: &Recovered) -> io::Result<()> {
+/// Whether what is to be written again is the group that was replayed: blocks in a chain, up to
+/// the end that was found.
+fn is_group(bytes: &[u8], segment: u64, log_id: LogId, found: &Recovered) -> bool {
     let (mut at, mut chain) = (0, None);
     while at < bytes.len() {
         let block = &bytes[at..];
-        let header = check_block(block, log_id, segment).map_err(|_| reads_differ())?;
+        let Ok(header) = check_block(block, log_id, segment) else { return false };
         if chain.is_some_and(|chain| chain != header.prev_hash) {
-            return Err(reads_differ());
+            return false;
         }
         chain = Some(hash_block(&header, block));
         at += header.block_len();
     }
-    if chain == Some(found.end.chain) { Ok(()) } else { Err(reads_differ()) }
+    chain == Some(found.end.chain)
 }
 
 fn read_range(disk: &dyn Disk, file: &Path, offset: u64, len: usize) -> io::Result<AlignedBuffer> {
@@ -72,10 +75,13 @@ fn keep_copy(
     disk: &dyn Disk,
     dir: &Path,
     torn: &TornTail,
-    check: impl FnOnce(&[u8]) -> io::Result<()>,
+    is_right: impl FnOnce(&[u8]) -> bool,
 ) -> io::Result<()> {
-    let bytes = read_range(disk, &layout::segment_file(dir, torn.segment), torn.offset, torn.len as usize)?;
-    check(bytes.as_slice())?;
+    let path = layout::segment_file(dir, torn.segment);
+    let bytes = read_range(disk, &path, torn.offset, torn.len as usize)?;
+    if !is_right(bytes.as_slice()) {
+        return Err(reads_differ(&path, torn.offset));
+    }
     let name = format!("{:016}-at-{}", torn.segment, torn.offset);
     let copies = layout::torn_dir(dir);
     let taken = disk.list(&copies)?;
@@ -92,13 +98,15 @@ fn write_again(
     dir: &Path,
     segment: u64,
     (offset, end): (u64, u64),
-    check: impl FnOnce(&[u8]) -> io::Result<()>,
+    is_right: impl FnOnce(&[u8]) -> bool,
 ) -> io::Result<()> {
     let path = layout::segment_file(dir, segment);
     let mut file = disk.open(&path, OpenMode::ReadWrite)?;
     let end = end.min(file.size()?);
     let bytes = read_range(disk, &path, offset, (end - offset) as usize)?;
-    check(bytes.as_slice())?;
+    if !is_right(bytes.as_slice()) {
+        return Err(reads_differ(&path, offset));
+    }
     file.write_durable(offset, bytes.as_slice())
 }
 
