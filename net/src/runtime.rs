@@ -1,30 +1,27 @@
-//! The executor's side of a core: sockets, tasks, timers. The only place that names glommio.
+//! The executor's side of a core: sockets and time. The only place that names glommio or io_uring.
 //!
 //! It moves bytes between sockets and [`Home`], and calls it when there is something
-//! to do; it decides nothing. One task per connection, one that pumps, one that
-//! ticks. The transport behind it (glommio's streams) is meant to be replaced by a
-//! private ring without a change above this file.
+//! to do; it decides nothing. Two transports do the same:
 //!
-//! Next: [`connection`] for what happens on a socket.
+//! - [`ring`]: a private io_uring per core; connections are served where their bytes arrive, no
+//!   task, no allocation and no clock call per request. For kernels from 6.4 on.
+//! - [`streams`]: glommio's own TCP streams, one task per connection, for kernels that lack
+//!   something that the ring needs.
+//!
+//! Either runs on an executor of glommio, which starts and pins the thread.
 
-mod connection;
+mod ring;
+mod streams;
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd};
-use std::rc::Rc;
-use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::net::IpAddr;
 
-use glommio::net::{TcpListener, TcpStream};
-use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
-use crate::engine::shared::Phase;
+use crate::http::answer::{self, Manner};
 use crate::http::problem::Code;
 use crate::http::route::Listener;
 
@@ -40,6 +37,38 @@ const SWEEP_TICKS: u32 = 25;
 const ACCEPT_PAUSE_MS: u64 = 50;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
+/// How long a closed connection is read on, so that its last answer is not lost to a reset,
+/// in milliseconds.
+const LINGER_MS: u64 = 1_000;
+/// How long a write may stand still, in milliseconds.
+const WRITE_MS_MAX: u64 = 30_000;
+
+/// How bytes come and go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// The private ring.
+    Ring,
+    /// glommio's streams.
+    Streams,
+}
+
+impl Transport {
+    /// The name, as settings and the log have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Streams => "streams",
+        }
+    }
+}
+
+/// Whether this kernel has what the private ring needs.
+///
+/// # Errors
+/// What is missing.
+pub fn probe_ring() -> io::Result<()> {
+    ring::probe()
+}
 
 /// A listening socket and what it is for.
 pub struct Door {
@@ -73,120 +102,44 @@ pub fn listen(address: std::net::SocketAddr, shared: bool) -> io::Result<Socket>
 /// # Errors
 /// When the executor cannot be made: io_uring is refused, or too little memory may be locked.
 pub fn start(
-    cpu: usize,
-    name: &str,
+    transport: Transport,
+    (cpu, name): (usize, &str),
     doors: Vec<Door>,
     home: impl FnOnce() -> Home + Send + 'static,
 ) -> io::Result<ExecutorJoinHandle<()>> {
-    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+    let builder = LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(name)
         .ring_depth(RING_ENTRIES)
-        .io_memory(IO_MEMORY_BYTES)
-        .spawn(move || run(Rc::new(Seat::new(home())), doors))
-        .map_err(|error| io::Error::other(error.to_string()))
+        .io_memory(IO_MEMORY_BYTES);
+    let started = match transport {
+        Transport::Ring => builder.spawn(move || ring::run(home(), doors)),
+        Transport::Streams => builder.spawn(move || streams::run(home(), doors)),
+    };
+    started.map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// A home and the tasks around it, on one thread.
-struct Seat {
-    home: RefCell<Home>,
-    pump: RefCell<Option<Waker>>,
-}
-
-impl Seat {
-    fn new(home: Home) -> Self {
-        Self { home: RefCell::new(home), pump: RefCell::new(None) }
-    }
-
-    /// Has the pump run after the tasks that are ready now: what they leave behind goes
-    /// off as one batch.
-    fn wake_pump(&self) {
-        if let Some(waker) = &*self.pump.borrow() {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn phase(&self) -> Phase {
-        self.home.borrow().shared().phase()
-    }
-}
-
-async fn run(seat: Rc<Seat>, doors: Vec<Door>) {
-    glommio::spawn_local(pump(seat.clone())).detach();
-    let accepting: Vec<_> =
-        doors.into_iter().map(|door| glommio::spawn_local(accept(seat.clone(), door))).collect();
-    let mut ticks = 0u32;
-    while seat.phase() == Phase::Serving {
-        tick(&seat, &mut ticks).await;
-    }
-    for task in accepting {
-        task.cancel().await;
-    }
-    seat.home.borrow_mut().connections.wake_all();
-    while seat.phase() == Phase::Draining && seat.home.borrow().connections.open() > 0 {
-        tick(&seat, &mut ticks).await;
-    }
-    seat.home.borrow_mut().pump();
-}
-
-async fn tick(seat: &Seat, ticks: &mut u32) {
-    Timer::new(Duration::from_millis(TICK_MS)).await;
-    let mut home = seat.home.borrow_mut();
-    home.tick();
-    *ticks = ticks.wrapping_add(1);
-    if ticks.is_multiple_of(SWEEP_TICKS) {
-        home.sweep();
-    }
-}
-
-async fn pump(seat: Rc<Seat>) {
-    poll_fn(|cx| -> Poll<()> {
-        let mut home = seat.home.borrow_mut();
-        if seat.pump.borrow().is_none() {
-            *seat.pump.borrow_mut() = Some(cx.waker().clone());
-            home.register_pump(cx.waker());
-        }
-        home.read_clock();
-        if home.pump() {
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
-    })
-    .await;
-}
-
-async fn accept(seat: Rc<Seat>, door: Door) {
-    // SAFETY: the descriptor is a listening socket, and `into_raw_fd` has given it up.
-    let listener = unsafe { TcpListener::from_raw_fd(door.socket.into_raw_fd()) };
-    let open = Rc::new(Cell::new(0usize));
-    loop {
-        match listener.accept().await {
-            Ok(stream) => admit(&seat, stream, &open, door.listener, door.connections_max),
-            // No descriptors, or the peer is gone already: come back in a moment.
-            Err(_) => drop(Timer::new(Duration::from_millis(ACCEPT_PAUSE_MS)).await),
-        }
-    }
-}
-
-fn admit(seat: &Rc<Seat>, stream: TcpStream, open: &Rc<Cell<usize>>, listener: Listener, open_max: usize) {
-    let Ok(peer) = stream.peer_addr() else { return };
-    let peer = peer.ip();
-    seat.home.borrow().count(Count::Accepted);
+/// Takes a connection in or says why not: too many, of all or of its address.
+fn admit(
+    home: &mut Home,
+    (open, open_max): (usize, usize),
+    listener: Listener,
+    peer: IpAddr,
+) -> Option<Code> {
+    home.count(Count::Accepted);
     let refused = match () {
-        () if open.get() >= open_max => Some(Code::Overloaded),
-        () if !seat.home.borrow_mut().enter(listener, peer) => Some(Code::RateLimited),
+        () if open >= open_max => Some(Code::Overloaded),
+        () if !home.enter(listener, peer) => Some(Code::RateLimited),
         () => None,
     };
-    if let Some(code) = refused {
-        seat.home.borrow().count(Count::TurnedAway);
-        glommio::spawn_local(connection::turn_away(stream, code)).detach();
-        return;
+    if refused.is_some() {
+        home.count(Count::TurnedAway);
     }
-    open.set(open.get() + 1);
-    let (seat, open): (_, Rc<Cell<usize>>) = (seat.clone(), open.clone());
-    glommio::spawn_local(async move {
-        connection::run(&seat, stream, listener, peer).await;
-        open.set(open.get() - 1);
-        seat.home.borrow_mut().leave(listener, peer);
-    })
-    .detach();
+    refused
+}
+
+/// What a connection is told that is turned away.
+fn farewell(code: Code) -> Vec<u8> {
+    let mut out = Vec::new();
+    answer::problem(&mut out, &code.problem(), Manner::CLOSE, &answer::date_line(0));
+    out
 }

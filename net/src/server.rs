@@ -40,8 +40,8 @@ use crate::gate::challenge::Challenges;
 use crate::gate::ticket::Tickets;
 use crate::gate::{Gate, GateRules};
 use crate::http::route::Listener;
-use crate::runtime::{self, Door};
-use crate::settings::{Ack, Settings, secrets};
+use crate::runtime::{self, Door, Transport};
+use crate::settings::{Ack, Settings, TransportChoice, secrets};
 
 /// The log could not be written: what was acknowledged is safe, nothing more is sold.
 const EXIT_LOG_FAILED: u8 = 74;
@@ -210,6 +210,8 @@ impl Server {
         events: &Sender<Event>,
     ) -> anyhow::Result<()> {
         let mut merchant = Some(sockets.merchant);
+        let transport = transport(settings.transport)?;
+        tracing::info!(transport = transport.name(), "bytes come and go");
         let owners = std::mem::take(&mut self.owners);
         for (core, (owner, socket)) in owners.into_iter().zip(sockets.public).enumerate() {
             let connections_max = settings.connections_per_core() as usize;
@@ -220,10 +222,12 @@ impl Server {
                 doors.push(Door { listener: Listener::Merchant, socket, connections_max });
             }
             let shared = self.shared.clone();
-            let started =
-                runtime::start(settings.cores[core], &format!("stampede-core-{core}"), doors, move || {
-                    Home::new(core, owner, shared)
-                });
+            let started = runtime::start(
+                transport,
+                (settings.cores[core], &format!("stampede-core-{core}")),
+                doors,
+                move || Home::new(core, owner, shared),
+            );
             let executor = started
                 .with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))?;
             let events = events.clone();
@@ -327,6 +331,23 @@ fn force_end_after(patience: Duration) {
     });
     if let Err(error) = started {
         tracing::warn!("no watch over the shutdown's deadline: {error}");
+    }
+}
+
+/// The transport to use: what was chosen, or what the kernel can.
+fn transport(choice: TransportChoice) -> anyhow::Result<Transport> {
+    match (choice, runtime::probe_ring()) {
+        (TransportChoice::Streams, _) => Ok(Transport::Streams),
+        (_, Ok(())) => Ok(Transport::Ring),
+        (TransportChoice::Auto, Err(error)) => {
+            tracing::warn!(
+                "this kernel lacks what the private ring needs ({error}); using streams, which cost more CPU"
+            );
+            Ok(Transport::Streams)
+        }
+        (TransportChoice::Ring, Err(error)) => {
+            Err(error).context("transport = ring, and this kernel lacks what it needs; try transport = auto")
+        }
     }
 }
 

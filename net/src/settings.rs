@@ -40,6 +40,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// When a purchase is answered.
     pub ack: Ack,
+    /// How bytes come and go.
+    pub transport: TransportChoice,
     /// Whether this is `serve --demo`.
     pub demo: bool,
     /// How buyers prove who they are.
@@ -66,6 +68,23 @@ pub enum Ack {
     /// After it was decided in memory: a crash loses acknowledged orders. The banner,
     /// `/readyz` and a metric have to repeat it (invariant I17).
     Memory,
+}
+
+/// How bytes come and go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TransportChoice {
+    /// The ring if the kernel has what it needs, else streams.
+    Auto,
+    /// A private io_uring per core, or no start.
+    Ring,
+    /// glommio's streams.
+    Streams,
+}
+
+impl TransportChoice {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("ring", Self::Ring), ("streams", Self::Streams)];
 }
 
 /// How buyers prove who they are.

@@ -37,6 +37,9 @@ pub(super) struct SettingsArgs {
     /// When a purchase is answered: durable (wal) or only decided (memory) [default: wal]
     #[arg(long, value_name = "wal|memory")]
     ack: Option<String>,
+    /// How bytes come and go: over a ring of our own or glommio's streams [default: auto]
+    #[arg(long, value_name = "auto|ring|streams")]
+    transport: Option<String>,
 }
 
 impl SettingsArgs {
@@ -74,6 +77,7 @@ impl SettingsArgs {
             ("data_dir", &self.data_dir),
             ("postgres.url", &self.postgres),
             ("ack", &self.ack),
+            ("transport", &self.transport),
         ];
         given.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))).collect()
     }

@@ -150,9 +150,20 @@ impl Home {
         self.now.mono_ms
     }
 
-    /// How the task that calls [`Self::pump`] is woken, from any thread.
+    /// How whoever calls [`Self::pump`] is woken, from any thread.
     pub fn register_pump(&mut self, waker: &Waker) {
         self.mesh.waker().register(waker);
+    }
+
+    /// From here on other threads call that waker again; to be followed by [`Self::pump`], or by
+    /// sleep if [`Self::has_work`] says no.
+    pub fn listen(&self) {
+        self.mesh.waker().listen();
+    }
+
+    /// Until [`Self::listen`] nobody has to call the waker: the core is awake, and looks by itself.
+    pub fn stay_awake(&self) {
+        self.mesh.waker().stay_awake();
     }
 
     /// Whether questions, facts or replies wait to be sent off by [`Self::pump`].
@@ -217,6 +228,7 @@ impl Home {
         if client.conn.take_continue() && client.out.is_empty() {
             client.out.extend_from_slice(answer::CONTINUE);
         }
+        self.connections.served(client.token);
         out_is_full && !client.closing
     }
 
@@ -391,12 +403,16 @@ impl Home {
     /// Decides what other cores ask, takes their replies, lets go what has become durable,
     /// and wakes whoever got something. Returns whether more work waits already.
     pub fn pump(&mut self) -> bool {
-        self.mesh.waker().listen();
         let more = self.decide_batch();
         self.take_replies();
         self.flush();
         self.release();
         more
+    }
+
+    /// Whether [`Self::pump`] would find something to do.
+    pub fn has_work(&self) -> bool {
+        self.needs_flush || self.shared.shown_lsn() > self.released || self.mesh.has_work()
     }
 
     fn decide_batch(&mut self) -> bool {

@@ -40,6 +40,11 @@ impl CoreWaker {
         self.flag.lower();
     }
 
+    /// The core itself: until it listens again it looks at its rings without being woken.
+    pub fn stay_awake(&self) {
+        let _nobody_is_asleep = self.flag.raise();
+    }
+
     /// The core itself: how it is woken.
     pub fn register(&self, waker: &Waker) {
         let mut registered = self.waker.lock();
@@ -140,6 +145,15 @@ impl Endpoint {
         self.open[owner] += 1;
         self.touched[owner] = true;
         true
+    }
+
+    /// Whether questions or replies wait for this core.
+    pub fn has_work(&self) -> bool {
+        let pairs = |other| (self.mesh.pair(other, self.core), self.mesh.pair(self.core, other));
+        !self.mesh.outside[self.core].is_empty()
+            || (0..self.mesh.cores)
+                .map(pairs)
+                .any(|(to, from)| !to.asks.is_empty() || !from.replies.is_empty())
     }
 
     /// The next question of a home to this owner.

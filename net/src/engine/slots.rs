@@ -5,7 +5,6 @@
 //! The queues are reused: in steady state nothing is allocated.
 
 use std::collections::VecDeque;
-use std::task::Waker;
 
 use stampede_core::types::Lsn;
 
@@ -58,12 +57,24 @@ struct Place {
     slots: VecDeque<Slot>,
     /// The number of the first slot in the queue.
     first: u32,
-    waker: Option<Waker>,
+    /// Something has happened for the connection since it was last served.
+    ready: bool,
+    /// Its place stands in [`Connections::ready`].
+    queued: bool,
     deadline_ms: u64,
     overdue: bool,
     /// How many sweeps have found it waiting since it last did something.
     sweeps: u8,
     quiet: bool,
+}
+
+impl Place {
+    fn mark_ready(&mut self, place: u32, ready: &mut VecDeque<u32>) {
+        self.ready = true;
+        if !std::mem::replace(&mut self.queued, true) {
+            ready.push_back(place);
+        }
+    }
 }
 
 /// All connections of a core.
@@ -72,6 +83,8 @@ pub struct Connections {
     places: Vec<Place>,
     free: Vec<u32>,
     open: usize,
+    /// Places for whose connections something may have happened, each at most once.
+    ready: VecDeque<u32>,
     /// Per owner: answers that are known and wait for an LSN, by LSN.
     parked: Vec<VecDeque<(Lsn, Token)>>,
 }
@@ -109,7 +122,7 @@ impl Connections {
         row.used = false;
         row.slots.clear();
         row.slots.shrink_to(OUTSTANDING_MAX / 8);
-        row.waker = None;
+        row.ready = false;
         self.free.push(token.place);
         self.open -= 1;
     }
@@ -189,7 +202,7 @@ impl Connections {
         }
     }
 
-    /// Wakes the connections whose answers have become durable.
+    /// Marks the connections ready whose answers have become durable.
     pub fn release(&mut self, durable: Lsn) {
         for owner in 0..self.parked.len() {
             while let Some(&(after, token)) = self.parked[owner].front()
@@ -204,34 +217,47 @@ impl Connections {
     /// Stops waiting where a reader's patience is over and the order is still not durable:
     /// it is shown as accepted. Looks at all connections; called by the sweep.
     pub fn give_up_waiting(&mut self, mono_ms: u64, shown: Lsn) {
-        for row in self.places.iter_mut().filter(|row| row.used) {
+        for (place, row) in self.places.iter_mut().enumerate().filter(|(_, row)| row.used) {
             let patience_over = row.slots.iter_mut().any(|slot| slot.give_up(mono_ms, shown));
             if patience_over {
-                row.waker.iter().for_each(Waker::wake_by_ref);
+                row.mark_ready(place as u32, &mut self.ready);
             }
         }
     }
 
-    // ---- the connection's task ----
-
-    /// How the connection's task is woken.
-    pub fn register(&mut self, token: Token, waker: &Waker) {
-        if let Some(row) = self.row(token)
-            && !row.waker.as_ref().is_some_and(|old| old.will_wake(waker))
-        {
-            row.waker = Some(waker.clone());
-        }
-    }
+    // ---- the transport ----
 
     fn wake(&mut self, token: Token) {
-        if let Some(waker) = self.row(token).and_then(|row| row.waker.as_ref()) {
-            waker.wake_by_ref();
+        if let Some(row) = self.places.get_mut(token.place as usize)
+            && row.used
+            && row.generation == token.generation
+        {
+            row.mark_ready(token.place, &mut self.ready);
         }
     }
 
-    /// Wakes every connection: the server is going down.
+    /// Marks every connection ready: the server is going down.
     pub fn wake_all(&mut self) {
-        self.places.iter().filter_map(|row| row.waker.as_ref()).for_each(Waker::wake_by_ref);
+        for (place, row) in self.places.iter_mut().enumerate().filter(|(_, row)| row.used) {
+            row.mark_ready(place as u32, &mut self.ready);
+        }
+    }
+
+    /// The next connection that has to be served although it sent nothing.
+    pub fn next_ready(&mut self) -> Option<Token> {
+        while let Some(place) = self.ready.pop_front() {
+            let row = &mut self.places[place as usize];
+            row.queued = false;
+            if std::mem::take(&mut row.ready) {
+                return Some(Token { place, generation: row.generation });
+            }
+        }
+        None
+    }
+
+    /// Takes note that the connection was served just now.
+    pub(super) fn served(&mut self, token: Token) {
+        self.places[token.place as usize].ready = false;
     }
 
     /// When the connection's present wait is over (monotonic ms).
@@ -251,10 +277,10 @@ impl Connections {
         self.row(token).is_some_and(|row| std::mem::take(&mut row.quiet))
     }
 
-    /// Marks and wakes the connections whose wait is over; returns how many.
+    /// Marks the connections overdue, and ready, whose wait is over; returns how many.
     pub fn sweep(&mut self, mono_ms: u64) -> usize {
         let mut overdue = 0;
-        for row in self.places.iter_mut().filter(|row| row.used) {
+        for (place, row) in self.places.iter_mut().enumerate().filter(|(_, row)| row.used) {
             row.sweeps = row.sweeps.saturating_add(1);
             row.quiet = row.sweeps == QUIET_SWEEPS;
             if row.deadline_ms <= mono_ms {
@@ -263,7 +289,7 @@ impl Connections {
                 overdue += 1;
             }
             if row.quiet || row.overdue {
-                row.waker.iter().for_each(Waker::wake_by_ref);
+                row.mark_ready(place as u32, &mut self.ready);
             }
         }
         overdue

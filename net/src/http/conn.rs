@@ -68,6 +68,8 @@ pub struct Conn {
     /// When the present wait began: for a head, a body, or anything at all.
     since_ms: u64,
     awaits_continue: bool,
+    /// The client itself asked to close, and has sent nothing behind that.
+    said_goodbye: bool,
 }
 
 #[derive(Debug)]
@@ -108,8 +110,17 @@ impl Conn {
     /// A connection that was accepted at `now_ms` (monotonic milliseconds, as all times here).
     pub const fn new(listener: Listener, now_ms: u64) -> Self {
         let stage = Stage::Head(Scan { skipped_line: false, begun: false, at: 0, line_at: 0, line: None });
-        let awaits_continue = false;
-        Self { listener, buf: Vec::new(), start: 0, end: 0, stage, now_ms, since_ms: now_ms, awaits_continue }
+        Self {
+            listener,
+            buf: Vec::new(),
+            start: 0,
+            end: 0,
+            stage,
+            now_ms,
+            since_ms: now_ms,
+            awaits_continue: false,
+            said_goodbye: false,
+        }
     }
 
     /// Room to read into; tell [`Conn::filled`] how much of it was used.
@@ -131,7 +142,9 @@ impl Conn {
     pub fn filled(&mut self, len: usize, now_ms: u64) {
         assert!(len <= self.buf.len() - self.end, "more bytes than there was space");
         self.now_ms = now_ms;
-        if !self.is_finished() {
+        if self.is_finished() {
+            self.said_goodbye &= len == 0;
+        } else {
             self.end += len;
         }
     }
@@ -140,6 +153,7 @@ impl Conn {
     /// answered `NeedMore`, and all of them once the connection [`Conn::is_finished`].
     pub fn feed(&mut self, bytes: &[u8], now_ms: u64) -> usize {
         if self.is_finished() {
+            self.said_goodbye &= bytes.is_empty();
             return bytes.len();
         }
         let space = self.space();
@@ -164,6 +178,7 @@ impl Conn {
         match parsed {
             Ok((head, total)) if total <= bytes.len() => {
                 let closes = head.manner().closes();
+                self.said_goodbye = closes && total == bytes.len();
                 self.stage = if closes { Stage::Done } else { Stage::Given { total } };
                 self.awaits_continue = false;
                 let route = Route::parse(self.listener, &head);
@@ -210,6 +225,13 @@ impl Conn {
         matches!(self.stage, Stage::Done)
     }
 
+    /// Whether the client itself asked to close, and nothing came behind that: then the connection
+    /// can be closed without waiting for the client to do so. After anything else what is still
+    /// under way has to be read first, or a reset would overtake the last answer (RFC 9112 section 9.6).
+    pub const fn may_close_at_once(&self) -> bool {
+        self.said_goodbye
+    }
+
     /// Takes no further request: the server is going down.
     pub fn finish(&mut self) {
         self.stage = Stage::Done;
@@ -240,6 +262,26 @@ impl Conn {
             (self.start, self.end) = (0, 0);
             self.buf = Vec::new();
         }
+    }
+
+    /// Gives a connection that has no buffer one that [`Conn::take_buffer`] took from another;
+    /// returns it if it has one.
+    pub fn put_buffer(&mut self, buffer: Vec<u8>) -> Option<Vec<u8>> {
+        if self.buf.is_empty() {
+            self.buf = buffer;
+            return None;
+        }
+        Some(buffer)
+    }
+
+    /// Takes the buffer away if nothing is in it; all of it is initialised.
+    pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        self.consume();
+        let is_unused = self.start == self.end && !self.buf.is_empty();
+        is_unused.then(|| {
+            (self.start, self.end) = (0, 0);
+            std::mem::take(&mut self.buf)
+        })
     }
 
     /// How many bytes the connection's buffer takes.

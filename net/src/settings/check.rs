@@ -16,6 +16,7 @@ use super::units::{CoresText, parse_bytes, parse_cores, parse_int, parse_net};
 use super::{
     Ack, AdminSettings, GateSettings, IdentityMode, IdentitySettings, Inputs, KeyText, LimitSettings, Loaded,
     LogSettings, PostgresSettings, Secret, Settings, SettingsError, ShutdownSettings, Source,
+    TransportChoice,
 };
 use crate::gate::seal::SealKey;
 use crate::gate::ticket;
@@ -34,6 +35,7 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
         cores: reader.cores(&inputs.cpus)?,
         data_dir: reader.path("data_dir")?,
         ack: reader.choice("ack", &[("wal", Ack::Wal), ("memory", Ack::Memory)])?,
+        transport: reader.choice("transport", &TransportChoice::ALL)?,
         demo: inputs.demo,
         identity: reader.identity()?,
         postgres: reader.secret("postgres.url", is_postgres_url)?.map(|url| PostgresSettings { url }),

@@ -117,6 +117,15 @@ pub const KEYS: &[Key] = &[
         meaning: "When a purchase is answered: once it is durable (wal), or before that (memory: a crash loses acknowledged orders).",
     },
     Key {
+        name: "transport",
+        flag: Some("--transport"),
+        default: "auto",
+        demo: None,
+        secret: false,
+        allowed: "auto, ring or streams",
+        meaning: "How bytes come and go: over a private io_uring per core (ring), over glommio's streams (streams), or whichever the kernel has everything for (auto).",
+    },
+    Key {
         name: "identity.mode",
         flag: None,
         default: "jwt",

@@ -5,7 +5,7 @@
 
 use super::keys::{KEYS, Key};
 use super::units::{show_bytes, show_cores};
-use super::{Ack, IdentityMode, Loaded, Settings};
+use super::{Ack, IdentityMode, Loaded, Settings, TransportChoice};
 
 /// One line per setting: name, value in force, where it came from.
 pub fn lines(loaded: &Loaded) -> Vec<String> {
@@ -29,6 +29,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "cores" => show_cores(&settings.cores),
         "data_dir" => settings.data_dir.display().to_string(),
         "ack" => ack(settings.ack).to_owned(),
+        "transport" => transport(settings.transport).to_owned(),
         "identity.mode" => mode(settings.identity.mode).to_owned(),
         "identity.keys" => keys(settings),
         "identity.trusted_proxies" => proxies(settings),
@@ -60,6 +61,10 @@ pub const fn ack(ack: Ack) -> &'static str {
         Ack::Wal => "wal",
         Ack::Memory => "memory",
     }
+}
+
+fn transport(chosen: TransportChoice) -> &'static str {
+    TransportChoice::ALL.iter().find(|(_, choice)| *choice == chosen).map_or("", |(name, _)| name)
 }
 
 const fn mode(mode: IdentityMode) -> &'static str {

@@ -14,7 +14,6 @@ use stampede_net::http::route::Listener;
 use stampede_net::server::replay::Shards;
 use stampede_persist::export::Step as Exported;
 use stampede_persist::log::journal::Step as Wrote;
-use std::task::Waker;
 
 use crate::book::{Book, Red, ensure};
 use crate::coverage::{Coverage, Fault, Step};
@@ -746,7 +745,6 @@ impl<'c> History<'c> {
         let now_ms = self.mono_ms.load(Ordering::Relaxed);
         let home = &mut self.life().homes[core];
         let token = home.connections.enter();
-        home.connections.register(token, Waker::noop());
         let client = Client::new(token, Conn::new(listener, now_ms), [127, 0, 0, 1].into());
         self.links.push(Link { core, client, calls: VecDeque::new() });
     }

@@ -4,7 +4,6 @@
 //! judges nothing. Next: [`super::case`].
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use stampede_core::command::{Command, ItemPatch, Outcome};
@@ -141,7 +140,6 @@ impl<'r> Line<'r> {
         let home = &mut rig.homes[0];
         let now_ms = home.read_clock().mono_ms;
         let token = home.connections.enter();
-        home.connections.register(token, Waker::noop());
         let client = Client::new(token, Conn::new(run.listener, now_ms), IpAddr::V4(Ipv4Addr::LOCALHOST));
         let mut pieces = Vec::new();
         let mut from = 0;

@@ -10,20 +10,15 @@ use std::task::{Context, Poll};
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 
+use super::super::{LINGER_MS, WRITE_MS_MAX, farewell};
 use super::Seat;
 use crate::engine::home::{Client, Home};
-use crate::http::answer::{self, Manner};
 use crate::http::conn::Conn;
 use crate::http::problem::Code;
 use crate::http::route::Listener;
 
 /// Rounds of read, serve and write before other tasks get their turn.
 const ROUNDS_MAX: usize = 8;
-/// How long a closed connection is read on, so that its last answer is not lost to a reset,
-/// in milliseconds.
-const LINGER_MS: u64 = 1_000;
-/// How long a write may stand still, in milliseconds.
-const WRITE_MS_MAX: u64 = 30_000;
 /// Capacity of an output buffer that an idle connection may keep, in bytes.
 const OUT_BYTES_KEPT: usize = 4 << 10;
 
@@ -66,8 +61,7 @@ pub(super) async fn run(seat: &Seat, mut stream: TcpStream, listener: Listener, 
 
 /// Tells a connection that there are too many (`code` says: of all, or of its address), and closes it.
 pub(super) async fn turn_away(mut stream: TcpStream, code: Code) {
-    let mut out = Vec::new();
-    answer::problem(&mut out, &code.problem(), Manner::CLOSE, &answer::date_line(0));
+    let out = farewell(code);
     // One attempt: a client that does not take it is cut off.
     let _sent = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, &out))).await;
 }
@@ -81,7 +75,7 @@ fn drive(
 ) -> Poll<()> {
     let mut home = seat.home.borrow_mut();
     home.read_clock();
-    home.connections.register(client.token, cx.waker());
+    seat.register(client.token, cx);
     if home.connections.is_overdue(client.token) {
         return Poll::Ready(());
     }
@@ -93,6 +87,7 @@ fn drive(
         if home.needs_pump() {
             seat.wake_pump();
         }
+        seat.wake_ready(&mut home);
         match turn {
             Turn::Again => {}
             Turn::Wait => return Poll::Pending,
@@ -127,6 +122,9 @@ fn serve(
         }
     }
     if client.is_closing() {
+        if client.conn.may_close_at_once() {
+            return Turn::Over;
+        }
         progress.stage = Stage::Lingering;
         let _half_closed = Pin::new(&mut *stream).poll_close(cx);
         home.connections.set_deadline(client.token, home.mono_ms() + LINGER_MS);

@@ -1,0 +1,355 @@
+//! One connection on the ring, as a state machine that is driven by completions.
+//!
+//! ```text
+//!            answers written,               the peer closes,
+//!            the last one closes            or its time is over
+//!  Serving ─────────────────────▶ Lingering ────────────────────▶ Over ──▶ place free, when no
+//!     │                                                            ▲       operation is under way
+//!     └── the client asked to close or has closed; an error ───────┘
+//! ```
+//!
+//! At most one send is under way, and at most one operation that receives. While the home cannot
+//! take more (answers wait, or are not read), what still comes in is held and receiving is
+//! stopped: so no more is held than one turn of the loop brings.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::Shutdown;
+
+use super::super::{LINGER_MS, WRITE_MS_MAX};
+use super::uring::{Place, Uring};
+use crate::engine::home::{Client, Home};
+use crate::http::conn::Conn;
+use crate::http::route::Listener;
+
+/// Where a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// Requests come, answers go.
+    Serving,
+    /// The last answer is written; what still comes in is thrown away.
+    Lingering,
+    /// It is closed, and waits for operations that are under way.
+    Over,
+}
+
+/// What has to be done about a connection after [`Link::settle`].
+pub(super) enum Turn {
+    /// Nothing, until something happens.
+    Wait,
+    /// Serve it again after the next submission.
+    Again,
+    /// Call [`Link::depart`] after the next submission.
+    Leave,
+    /// Call [`Link::end`]: its place is free.
+    Over,
+}
+
+/// The operation that receives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Receiving {
+    No,
+    Yes,
+    /// It was told to end, and has not ended yet.
+    Stopping,
+}
+
+/// One connection.
+pub(super) struct Link {
+    client: Client,
+    /// `None` once it was closed.
+    socket: Option<OwnedFd>,
+    listener: Listener,
+    door: Place,
+    /// Bytes that came in while the home could not take them.
+    held: Vec<u8>,
+    receiving: Receiving,
+    stage: Stage,
+    /// The peer will send nothing more.
+    ended: bool,
+    /// A send waits in the kernel for the peer to read.
+    resting: bool,
+    /// How much of that send's buffer has gone off.
+    rested: usize,
+    /// The home stopped because enough waits to be written.
+    out_is_full: bool,
+    /// Its last answer has gone off, and [`Link::depart`] is still to come.
+    is_leaving: bool,
+    /// It stands in the list of what was touched in this turn.
+    pub(super) is_touched: bool,
+}
+
+impl Link {
+    pub(super) fn new(
+        home: &mut Home,
+        socket: OwnedFd,
+        (listener, door): (Listener, Place),
+        peer: IpAddr,
+    ) -> Self {
+        let token = home.connections.enter();
+        Self {
+            client: Client::new(token, Conn::new(listener, home.mono_ms()), peer),
+            socket: Some(socket),
+            listener,
+            door,
+            held: Vec::new(),
+            receiving: Receiving::No,
+            stage: Stage::Serving,
+            ended: false,
+            resting: false,
+            rested: 0,
+            out_is_full: false,
+            is_leaving: false,
+            is_touched: false,
+        }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.client.token.place
+    }
+
+    /// Lends it the buffers that it needs to be served; [`Link::settle`] takes them back.
+    pub(super) fn equip(&mut self, uring: &mut Uring, inputs: &mut Vec<Vec<u8>>) {
+        if self.client.out.capacity() == 0 {
+            self.client.out = uring.spare();
+        }
+        if let Some(input) = inputs.pop() {
+            if let Some(input) = self.client.conn.put_buffer(input) {
+                inputs.push(input);
+            }
+        }
+    }
+
+    // ---- what happens ----
+
+    /// Bytes have come in.
+    pub(super) fn received(&mut self, bytes: &[u8], more: bool, home: &mut Home) {
+        if !more {
+            self.receiving = Receiving::No;
+        }
+        if self.stage != Stage::Serving {
+            return;
+        }
+        if self.held.is_empty() && self.may_take(home) {
+            let taken = self.feed(bytes, home);
+            self.held.extend_from_slice(&bytes[taken..]);
+        } else {
+            self.held.extend_from_slice(bytes);
+        }
+    }
+
+    /// Receiving has ended: by the peer, by us, for want of buffers, or by an error.
+    pub(super) fn receive_ended(&mut self, error: i32, home: &mut Home) {
+        self.receiving = Receiving::No;
+        match error {
+            0 => {
+                self.ended = true;
+                self.serve(home);
+            }
+            libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN => {}
+            _ => self.cut_off(),
+        }
+    }
+
+    /// A send did not take everything.
+    pub(super) fn unsent(&mut self, rest: Vec<u8>, error: i32, uring: &mut Uring, home: &mut Home) {
+        match &self.socket {
+            Some(socket) if error == libc::EAGAIN => {
+                (self.resting, self.rested) = (true, 0);
+                uring.send_rest(self.client.token.place, socket.as_fd(), rest, 0);
+                home.connections.set_deadline(self.client.token, home.mono_ms() + WRITE_MS_MAX);
+            }
+            _ => self.cut_off(),
+        }
+    }
+
+    /// A send that had to wait has ended.
+    pub(super) fn sent(
+        &mut self,
+        buffer: Vec<u8>,
+        result: Result<usize, i32>,
+        uring: &mut Uring,
+        home: &mut Home,
+    ) {
+        self.resting = false;
+        match (result, &self.socket) {
+            (Ok(len), Some(socket)) if len > 0 => {
+                self.rested += len;
+                if self.rested < buffer.len() {
+                    self.resting = true;
+                    uring.send_rest(self.client.token.place, socket.as_fd(), buffer, self.rested);
+                    // Only bytes that went off buy time.
+                    home.connections.set_deadline(self.client.token, home.mono_ms() + WRITE_MS_MAX);
+                } else {
+                    uring.put_spare(buffer);
+                    self.serve(home);
+                }
+            }
+            _ => self.cut_off(),
+        }
+    }
+
+    /// Lets the home go on: with answers that may go, and with what is held.
+    pub(super) fn serve(&mut self, home: &mut Home) {
+        if self.stage != Stage::Serving || self.resting || self.is_leaving {
+            return;
+        }
+        self.out_is_full = home.serve(&mut self.client);
+        while !self.held.is_empty() && self.may_take(home) {
+            let held = std::mem::take(&mut self.held);
+            let taken = self.feed(&held, home);
+            self.held = held;
+            self.held.drain(..taken);
+            if taken == 0 {
+                break;
+            }
+        }
+        if self.ended && self.held.is_empty() && !self.client.conn.is_finished() {
+            self.client.conn.finish();
+            self.out_is_full = home.serve(&mut self.client);
+        }
+    }
+
+    /// Whether the home takes further requests.
+    fn may_take(&self, home: &Home) -> bool {
+        !self.resting && !self.out_is_full && !self.is_leaving && home.connections.has_room(self.client.token)
+    }
+
+    /// Feeds and serves as long as bytes are taken; returns how many were.
+    fn feed(&mut self, bytes: &[u8], home: &mut Home) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() && self.may_take(home) {
+            let len = self.client.conn.feed(&bytes[taken..], home.mono_ms());
+            if len == 0 {
+                break;
+            }
+            taken += len;
+            self.out_is_full = home.serve(&mut self.client);
+        }
+        taken
+    }
+
+    // ---- the end of a turn ----
+
+    /// Sends what there is to say, receives or stops receiving, gives back what is not needed.
+    pub(super) fn settle(&mut self, home: &mut Home, uring: &mut Uring, inputs: &mut Vec<Vec<u8>>) -> Turn {
+        if home.connections.is_overdue(self.client.token) {
+            self.cut_off();
+        }
+        let turn = match self.stage {
+            Stage::Serving => self.settle_serving(home, uring),
+            Stage::Lingering if self.ended => {
+                self.stage = Stage::Over;
+                Turn::Wait
+            }
+            Stage::Lingering => {
+                self.receive(uring);
+                Turn::Wait
+            }
+            Stage::Over => Turn::Wait,
+        };
+        if let Some(input) = self.client.conn.take_buffer() {
+            inputs.push(input);
+        }
+        if self.client.out.is_empty() && self.client.out.capacity() > 0 {
+            uring.put_spare(std::mem::take(&mut self.client.out));
+        }
+        if self.stage == Stage::Over { self.close(uring) } else { turn }
+    }
+
+    fn settle_serving(&mut self, home: &mut Home, uring: &mut Uring) -> Turn {
+        let (token, place) = (self.client.token, self.client.token.place);
+        self.hold_up(uring);
+        let Some(socket) = &self.socket else { return Turn::Wait };
+        if self.resting {
+            return Turn::Wait;
+        }
+        let speaks = !self.client.out.is_empty();
+        if speaks {
+            uring.send(place, socket.as_fd(), std::mem::take(&mut self.client.out));
+        }
+        if self.client.is_closing() {
+            self.is_leaving = true;
+            return Turn::Leave;
+        }
+        if self.ended && home.connections.is_idle(token) && !speaks {
+            self.stage = Stage::Over;
+            return Turn::Wait;
+        }
+        let held_up = self.out_is_full || !home.connections.has_room(token) || !self.held.is_empty();
+        if held_up || self.client.conn.is_finished() {
+            // What is owed makes it ready.
+            home.connections.set_deadline(token, u64::MAX);
+            return if self.out_is_full { Turn::Again } else { Turn::Wait };
+        }
+        let owed = !home.connections.is_idle(token);
+        home.connections.set_deadline(token, if owed { u64::MAX } else { self.client.conn.deadline_ms() });
+        if home.connections.take_quiet(token) {
+            self.client.conn.shrink();
+            self.held = Vec::new();
+        }
+        self.receive(uring);
+        Turn::Wait
+    }
+
+    /// Stops receiving if more has come in than the home takes.
+    fn hold_up(&mut self, uring: &mut Uring) {
+        if !self.held.is_empty() && self.receiving == Receiving::Yes {
+            self.receiving = Receiving::Stopping;
+            uring.stop_receiving(self.client.token.place);
+        }
+    }
+
+    fn receive(&mut self, uring: &mut Uring) {
+        if let (Receiving::No, false, Some(socket)) = (self.receiving, self.ended, &self.socket) {
+            self.receiving = Receiving::Yes;
+            uring.receive(self.client.token.place, socket.as_fd());
+        }
+    }
+
+    /// Its last answer has gone off, but for what [`Link::unsent`] was told.
+    pub(super) fn depart(&mut self, home: &mut Home) {
+        let is_leaving = std::mem::take(&mut self.is_leaving);
+        if !is_leaving || self.stage != Stage::Serving || self.resting {
+            return;
+        }
+        if self.ended || (self.client.conn.may_close_at_once() && self.held.is_empty()) {
+            self.stage = Stage::Over;
+            return;
+        }
+        if let Some(socket) = &self.socket {
+            let _gone_already = rustix::net::shutdown(socket, Shutdown::Write);
+        }
+        self.stage = Stage::Lingering;
+        self.held = Vec::new();
+        home.connections.set_deadline(self.client.token, home.mono_ms() + LINGER_MS);
+    }
+
+    /// Ends it at once, whatever is under way.
+    fn cut_off(&mut self) {
+        self.stage = Stage::Over;
+    }
+
+    /// Closes the socket and ends what is under way; says when all has ended.
+    fn close(&mut self, uring: &mut Uring) -> Turn {
+        if let Some(socket) = self.socket.take() {
+            if self.resting {
+                // Ends a send that waits.
+                let _gone_already = rustix::net::shutdown(&socket, Shutdown::Both);
+            }
+            if self.receiving == Receiving::Yes {
+                self.receiving = Receiving::Stopping;
+                uring.stop_receiving(self.client.token.place);
+            }
+            uring.close(socket);
+        }
+        if self.receiving == Receiving::No && !self.resting { Turn::Over } else { Turn::Wait }
+    }
+
+    /// The end: nothing is under way for its place any more.
+    pub(super) fn end(self, home: &mut Home) -> (Listener, Place, IpAddr) {
+        home.connections.leave(self.client.token);
+        (self.listener, self.door, self.client.peer)
+    }
+}

@@ -1,0 +1,490 @@
+//! The kernel's side of the private ring: every `unsafe` of the transport, behind calls that are safe.
+//!
+//! # Who owns what, and when
+//! ```text
+//! receive buffers   kernel ──completion──▶ Chunk, ours to read ──give_back──▶ kernel
+//! send buffers      caller ──send──▶ ring, kernel reads ──enter has returned──▶ spare buffers
+//!                   caller ──send_rest──▶ ring, kernel reads ──completion──▶ caller
+//! descriptors       caller ──borrowed for a submission, by number──▶ the kernel holds the file itself
+//!                   caller ──close──▶ ring ──submission, after all earlier ones──▶ kernel
+//! ```
+//! - A receive buffer belongs to the kernel from the store of the tail that provides it until a
+//!   completion names it. A [`Chunk`] is a part of one that has been filled. With incremental
+//!   buffers the kernel goes on to fill what lies behind the chunk, never the chunk itself; the
+//!   buffer goes back when its last chunk is given back. A chunk can be neither copied nor
+//!   made by others, and giving back consumes it.
+//! - A send by [`Uring::send`] is made with `MSG_DONTWAIT`: the kernel takes what fits while it is
+//!   submitted, and never looks at the buffer again. It reports only failures; until every completion
+//!   of that submission was taken, the buffers are kept, so that what was not sent is still there.
+//! - A send by [`Uring::send_rest`] may wait in the kernel: its buffer stays here until its
+//!   completion, and is leaked, not freed, when the ring is dropped before.
+//! - Submissions name descriptors by number, and are executed in order. [`Uring::close`] is one of
+//!   them, so that a number cannot be given to another socket before what was queued for it has begun.
+//!
+//! Next: [`super`] for what is done with completions.
+
+use std::alloc::{self, Layout};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{BufRingEntry, Fd, TimeoutFlags, Timespec};
+use io_uring::{IoUring, cqueue, opcode};
+
+/// Submissions that fit before some have to go off.
+const SUBMISSIONS: u32 = 1024;
+/// Completions that fit; the kernel keeps what is beyond them until there is room.
+const COMPLETIONS: u32 = 8192;
+/// Bytes of all receive buffers of a ring.
+const RECEIVE_BYTES: usize = 512 << 10;
+/// Bytes of one of them where each takes many messages, one behind the other.
+const INCREMENTAL_BYTES: usize = 16 << 10;
+/// Bytes of one of them where each takes one message.
+const SINGLE_BYTES: usize = 2 << 10;
+/// The only group of receive buffers.
+const GROUP: u16 = 0;
+/// Capacity of a send buffer that is kept for the next answers, in bytes.
+const SPARE_BYTES_MAX: usize = 64 << 10;
+/// Send buffers that are kept.
+const SPARE_MAX: usize = 512;
+const PAGE_BYTES: usize = 4096;
+
+/// `IORING_ENTER_GETEVENTS`: run what is ready, wait for completions.
+const GET_EVENTS: u32 = 1;
+/// `IOU_PBUF_RING_INC`: a buffer takes one message behind the other (Linux 6.12).
+const INCREMENTAL: u16 = 2;
+
+/// Where a submission came from: a place in the table of connections, or the number of a door.
+pub(super) type Place = u32;
+
+/// What a completion is about: the upper half of its user data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Op {
+    Accept = 1,
+    Receive,
+    Send,
+    Rest,
+    Tick,
+    Wake,
+    Nothing,
+}
+
+/// What has happened.
+pub(super) enum Completion {
+    /// A door has a new connection; `more`: it goes on to accept.
+    Accepted { door: Place, socket: OwnedFd, more: bool },
+    /// A door accepts no more; the error number.
+    AcceptEnded { door: Place, error: i32 },
+    /// Bytes have come in; `more`: it goes on to receive.
+    Received { place: Place, chunk: Chunk, more: bool },
+    /// Receiving has ended: 0 = the peer sends no more, otherwise the error number.
+    ReceiveEnded { place: Place, error: i32 },
+    /// A send did not take everything: this is the rest. `error` is `EAGAIN` if it may be tried again.
+    Unsent { place: Place, rest: Vec<u8>, error: i32 },
+    /// A [`Uring::send_rest`] has ended: how much it took, or the error number; and its buffer.
+    Sent { place: Place, buffer: Vec<u8>, result: Result<usize, i32> },
+    /// Time has passed; `more`: it goes on to tell.
+    Tick { more: bool },
+    /// Somebody has work for this core; `more`: it goes on to tell.
+    Woken { more: bool },
+    /// Nothing that matters.
+    Nothing,
+}
+
+/// A part of a receive buffer that the kernel has filled. Has to be given back.
+#[must_use = "a receive buffer that is not given back is lost"]
+pub(super) struct Chunk {
+    buffer: u16,
+    at: u32,
+    len: u32,
+    /// The kernel is done with the buffer.
+    last: bool,
+}
+
+/// A ring, its receive buffers, and the buffers that are being sent.
+pub(super) struct Uring {
+    /// Dropped before anything that the kernel may still write to.
+    ring: ManuallyDrop<IoUring>,
+    receive: ManuallyDrop<ReceiveBuffers>,
+    /// Sent with the submission that is being prepared, or that went off last.
+    flying: Vec<(Place, Vec<u8>)>,
+    /// Whether all of `flying` has gone off.
+    landed: bool,
+    /// Sends that may take longer, by the number in their user data.
+    resting: ManuallyDrop<Vec<Option<(Place, Vec<u8>)>>>,
+    spare: Vec<Vec<u8>>,
+    tick: Box<Timespec>,
+}
+
+impl Uring {
+    /// A ring for the calling thread, and no other.
+    ///
+    /// # Errors
+    /// What the kernel lacks or refuses.
+    pub(super) fn new() -> io::Result<Self> {
+        let build = |sqarray: bool| {
+            let mut builder = IoUring::builder();
+            builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
+            builder.setup_cqsize(COMPLETIONS);
+            if !sqarray {
+                builder.setup_no_sqarray();
+            }
+            builder.build(SUBMISSIONS)
+        };
+        // Linux 6.6 can do without the array of indexes.
+        let ring: IoUring = build(false).or_else(|_| build(true))?;
+        let has_all = ring.params().is_feature_nodrop() && ring.params().is_feature_skip_cqe_on_success();
+        if !has_all {
+            return Err(io::Error::other("the kernel's io_uring is too old"));
+        }
+        let receive = ReceiveBuffers::register(&ring)?;
+        let this = Self {
+            ring: ManuallyDrop::new(ring),
+            receive: ManuallyDrop::new(receive),
+            flying: Vec::new(),
+            landed: false,
+            resting: ManuallyDrop::default(),
+            spare: Vec::new(),
+            tick: Box::default(),
+        };
+        // Saves a look-up per call; a kernel without it is no worse off.
+        let _optional = this.ring.submitter().register_ring_fd();
+        Ok(this)
+    }
+
+    // ---- submissions ----
+
+    /// Accepts on a listening socket until told otherwise.
+    pub(super) fn accept(&mut self, door: Place, listener: BorrowedFd<'_>) {
+        let entry = opcode::AcceptMulti::new(fd(listener)).flags(libc::SOCK_CLOEXEC).build();
+        self.push(entry.user_data(tag(Op::Accept, door)));
+    }
+
+    /// Receives on a socket until told otherwise.
+    pub(super) fn receive(&mut self, place: Place, socket: BorrowedFd<'_>) {
+        let entry = opcode::RecvMulti::new(fd(socket), GROUP).build();
+        self.push(entry.user_data(tag(Op::Receive, place)));
+    }
+
+    /// Ends receiving; [`Completion::ReceiveEnded`] says when it has.
+    pub(super) fn stop_receiving(&mut self, place: Place) {
+        self.cancel(tag(Op::Receive, place));
+    }
+
+    /// Ends accepting at a door.
+    pub(super) fn stop_accepting(&mut self, door: Place) {
+        self.cancel(tag(Op::Accept, door));
+    }
+
+    fn cancel(&mut self, tag_of: u64) {
+        let entry = opcode::AsyncCancel::new(tag_of).build();
+        self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(tag(Op::Nothing, 0)));
+    }
+
+    /// Sends what fits now. Only if that is not all, [`Completion::Unsent`] has the rest, at the
+    /// latest when [`Uring::next`] has answered `None` after the next [`Uring::enter`]: until
+    /// then, nothing else may be sent on that socket.
+    pub(super) fn send(&mut self, place: Place, socket: BorrowedFd<'_>, buffer: Vec<u8>) {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let entry = opcode::Send::new(fd(socket), buffer.as_ptr(), buffer.len() as u32).flags(flags).build();
+        let number = self.flying.len() as u32;
+        self.flying.push((place, buffer));
+        self.landed = false;
+        self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(tag(Op::Send, number)));
+    }
+
+    /// Sends `buffer[from..]` or a part of it as soon as the socket takes any;
+    /// [`Completion::Sent`] says how much that was.
+    pub(super) fn send_rest(&mut self, place: Place, socket: BorrowedFd<'_>, buffer: Vec<u8>, from: usize) {
+        let bytes = &buffer[from..];
+        let entry = opcode::Send::new(fd(socket), bytes.as_ptr(), bytes.len() as u32);
+        let entry = entry.flags(libc::MSG_NOSIGNAL).build();
+        let free = self.resting.iter().position(Option::is_none);
+        let number = free.unwrap_or_else(|| {
+            self.resting.push(None);
+            self.resting.len() - 1
+        });
+        self.resting[number] = Some((place, buffer));
+        self.push(entry.user_data(tag(Op::Rest, number as u32)));
+    }
+
+    /// Closes a socket, after everything that was submitted for it before has begun.
+    pub(super) fn close(&mut self, socket: OwnedFd) {
+        let entry = opcode::Close::new(Fd(socket.into_raw_fd())).build();
+        self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(tag(Op::Nothing, 0)));
+    }
+
+    /// [`Completion::Tick`] every so often.
+    pub(super) fn tick_every(&mut self, ms: u64) {
+        *self.tick = Timespec::new().sec(ms / 1_000).nsec((ms % 1_000) as u32 * 1_000_000);
+        let entry = opcode::Timeout::new(&raw const *self.tick).flags(TimeoutFlags::MULTISHOT).build();
+        self.push(entry.user_data(tag(Op::Tick, 0)));
+    }
+
+    /// [`Completion::Woken`] whenever the event is written to.
+    pub(super) fn watch(&mut self, event: BorrowedFd<'_>) {
+        let entry = opcode::PollAdd::new(fd(event), libc::POLLIN as u32).multi(true).build();
+        self.push(entry.user_data(tag(Op::Wake, 0)));
+    }
+
+    fn push(&mut self, entry: Entry) {
+        loop {
+            // SAFETY: buffers and the time that the entry points to stay alive as the head of this
+            // file says: in `flying`, `resting` and `tick`, none of which moves its bytes.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            // Full: what is queued goes off now. A refusal means that the kernel has no
+            // memory to spare at this moment.
+            let _again = self.submit(0, 0);
+        }
+    }
+
+    /// Sends off what is queued, runs what is ready, and waits for a completion if told so.
+    ///
+    /// # Errors
+    /// What the kernel answers, other than that it was interrupted or is short of memory.
+    pub(super) fn enter(&mut self, wait: bool) -> io::Result<()> {
+        self.land();
+        let entered = self.submit(u32::from(wait), GET_EVENTS);
+        self.landed = self.ring.submission().is_empty();
+        match entered.map_err(|error| (error.raw_os_error(), error)) {
+            Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME), _)) => Ok(()),
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    fn submit(&mut self, want: u32, flags: u32) -> io::Result<usize> {
+        let queued = self.ring.submission().len() as u32;
+        // SAFETY: no argument that points anywhere; the ring belongs to this thread.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, want, flags, None) }
+    }
+
+    /// The buffers of sends that have gone off, and of which no failure is left to be told.
+    fn land(&mut self) {
+        if self.landed {
+            let landed = self.flying.drain(..).map(|(_, buffer)| buffer);
+            keep(&mut self.spare, landed);
+        }
+    }
+
+    // ---- completions ----
+
+    /// The next completion that is there.
+    pub(super) fn next(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.ring.completion().next();
+            if let Some(entry) = entry {
+                return Some(self.completion(&entry));
+            }
+            if !self.ring.submission().cq_overflow() || self.submit(0, GET_EVENTS).is_err() {
+                return None;
+            }
+        }
+    }
+
+    fn completion(&mut self, entry: &cqueue::Entry) -> Completion {
+        let (op, number) = ((entry.user_data() >> 32) as u32, entry.user_data() as u32);
+        let (result, flags) = (entry.result(), entry.flags());
+        let more = cqueue::more(flags);
+        match op {
+            _ if op == Op::Receive as u32 => match self.receive.chunk(result, flags) {
+                Some(chunk) => Completion::Received { place: number, chunk, more },
+                None => Completion::ReceiveEnded { place: number, error: -result },
+            },
+            _ if op == Op::Send as u32 => self.unsent(number as usize, result),
+            _ if op == Op::Rest as u32 => self.rested(number as usize, result),
+            _ if op == Op::Accept as u32 && result >= 0 => {
+                // SAFETY: the kernel has just made this descriptor, and told nobody else.
+                let socket = unsafe { OwnedFd::from_raw_fd(result) };
+                Completion::Accepted { door: number, socket, more }
+            }
+            _ if op == Op::Accept as u32 => Completion::AcceptEnded { door: number, error: -result },
+            _ if op == Op::Tick as u32 => Completion::Tick { more },
+            _ if op == Op::Wake as u32 => Completion::Woken { more },
+            _ => Completion::Nothing,
+        }
+    }
+
+    fn unsent(&mut self, number: usize, result: i32) -> Completion {
+        let Some((place, buffer)) = self.flying.get_mut(number) else { return Completion::Nothing };
+        let (place, mut rest) = (*place, std::mem::take(buffer));
+        let sent = usize::try_from(result).unwrap_or(0);
+        rest.drain(..sent.min(rest.len()));
+        let error = if result < 0 { -result } else { libc::EAGAIN };
+        Completion::Unsent { place, rest, error }
+    }
+
+    fn rested(&mut self, number: usize, result: i32) -> Completion {
+        match self.resting.get_mut(number).and_then(Option::take) {
+            Some((place, buffer)) => {
+                Completion::Sent { place, buffer, result: usize::try_from(result).map_err(|_| -result) }
+            }
+            None => Completion::Nothing,
+        }
+    }
+
+    /// The bytes of a chunk.
+    pub(super) fn bytes(&self, chunk: &Chunk) -> &[u8] {
+        self.receive.bytes(chunk)
+    }
+
+    /// Lets the kernel fill a buffer again.
+    pub(super) fn give_back(&mut self, chunk: Chunk) {
+        self.receive.give_back(&chunk);
+    }
+
+    // ---- send buffers ----
+
+    /// An empty buffer for answers.
+    pub(super) fn spare(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back that [`Uring::spare`] gave.
+    pub(super) fn put_spare(&mut self, buffer: Vec<u8>) {
+        keep(&mut self.spare, [buffer]);
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // Whatever the kernel may still read or write is left to it: a ring ends with its thread,
+        // and the thread with the process.
+        let under_way = self.resting.iter().any(Option::is_some);
+        // SAFETY: nobody uses the ring after this, and it is not dropped twice.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        if !under_way {
+            // SAFETY: no send is under way, so that the kernel reads none of them.
+            unsafe { ManuallyDrop::drop(&mut self.resting) };
+        }
+    }
+}
+
+fn keep(spare: &mut Vec<Vec<u8>>, buffers: impl IntoIterator<Item = Vec<u8>>) {
+    for mut buffer in buffers {
+        if spare.len() < SPARE_MAX && (1..=SPARE_BYTES_MAX).contains(&buffer.capacity()) {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
+}
+
+fn fd(fd: BorrowedFd<'_>) -> Fd {
+    Fd(fd.as_raw_fd() as RawFd)
+}
+
+fn tag(op: Op, number: u32) -> u64 {
+    u64::from(op as u32) << 32 | u64::from(number)
+}
+
+/// The buffers that the kernel fills, and the ring through which it gets them.
+struct ReceiveBuffers {
+    /// `count` entries; the tail lies in the reserved part of the first. Page-aligned.
+    entries: *mut BufRingEntry,
+    /// `count` buffers of `each` bytes.
+    memory: *mut u8,
+    count: u16,
+    each: u32,
+    incremental: bool,
+    tail: u16,
+    /// How much of each buffer has been filled since it was provided.
+    filled: Vec<u32>,
+}
+
+impl ReceiveBuffers {
+    fn register(ring: &IoUring) -> io::Result<Self> {
+        let memory = allocate(RECEIVE_BYTES);
+        let entries_max = RECEIVE_BYTES / SINGLE_BYTES;
+        let entries = allocate(entries_max * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
+        let attempt = |each: usize, flags: u16| {
+            let count = (RECEIVE_BYTES / each) as u16;
+            // SAFETY: the memory holds that many entries, is aligned to pages, and is never freed
+            // while the ring exists.
+            unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, flags) }
+                .map(|()| (each, count, flags == INCREMENTAL))
+        };
+        let registered = attempt(INCREMENTAL_BYTES, INCREMENTAL).or_else(|_| attempt(SINGLE_BYTES, 0));
+        let (each, count, incremental) = match registered {
+            Ok(registered) => registered,
+            Err(error) => {
+                free(memory, RECEIVE_BYTES);
+                free(entries.cast(), entries_max * size_of::<BufRingEntry>());
+                return Err(error);
+            }
+        };
+        let filled = vec![0; usize::from(count)];
+        let mut this = Self { entries, memory, count, each: each as u32, incremental, tail: 0, filled };
+        (0..count).for_each(|buffer| this.provide(buffer));
+        Ok(this)
+    }
+
+    /// Hands a buffer to the kernel, whole.
+    fn provide(&mut self, buffer: u16) {
+        let slot = usize::from(self.tail & (self.count - 1));
+        let at = usize::from(buffer) * self.each as usize;
+        self.filled[usize::from(buffer)] = 0;
+        // SAFETY: `slot` is below `count`. The kernel does not read an entry before the tail has
+        // passed it, and the reserved part, where the tail is, is left alone.
+        let entry = unsafe { &mut *self.entries.add(slot) };
+        entry.set_addr(self.memory.wrapping_add(at) as u64);
+        entry.set_len(self.each);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the entries are alive and initialised: zeroed, then written above.
+        let tail = unsafe { BufRingEntry::tail(self.entries) }.cast_mut();
+        // SAFETY: the tail is aligned, lives as long as the entries, and is only accessed as an
+        // atomic, by us and by the kernel. Release: the entry is seen before the tail.
+        unsafe { AtomicU16::from_ptr(tail) }.store(self.tail, Ordering::Release);
+    }
+
+    /// What a completion has filled; `None` if nothing.
+    fn chunk(&mut self, result: i32, flags: u32) -> Option<Chunk> {
+        let buffer = cqueue::buffer_select(flags)?;
+        let last = !(self.incremental && cqueue::buffer_more(flags));
+        let filled = self.filled.get_mut(usize::from(buffer))?;
+        let len = u32::try_from(result).unwrap_or(0).min(self.each - *filled);
+        let chunk = Chunk { buffer, at: *filled, len, last };
+        *filled += len;
+        if result <= 0 {
+            self.give_back(&chunk);
+            return None;
+        }
+        Some(chunk)
+    }
+
+    fn bytes(&self, chunk: &Chunk) -> &[u8] {
+        let at = usize::from(chunk.buffer) * self.each as usize + chunk.at as usize;
+        // SAFETY: the chunk lies within its buffer and the buffer within the memory (see `chunk`);
+        // the kernel has filled it and does not touch it again before it is given back.
+        unsafe { std::slice::from_raw_parts(self.memory.add(at), chunk.len as usize) }
+    }
+
+    fn give_back(&mut self, chunk: &Chunk) {
+        if chunk.last {
+            self.provide(chunk.buffer);
+        }
+    }
+}
+
+fn layout(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, PAGE_BYTES).expect("a few pages")
+}
+
+/// Zeroed memory, aligned to pages.
+fn allocate(bytes: usize) -> *mut u8 {
+    // SAFETY: the size is not zero.
+    let memory = unsafe { alloc::alloc_zeroed(layout(bytes)) };
+    if memory.is_null() {
+        alloc::handle_alloc_error(layout(bytes));
+    }
+    memory
+}
+
+fn free(memory: *mut u8, bytes: usize) {
+    // SAFETY: it came from `allocate` with the same size, and the kernel has refused it.
+    unsafe { alloc::dealloc(memory, layout(bytes)) };
+}
