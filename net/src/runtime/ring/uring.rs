@@ -43,6 +43,8 @@ const RECEIVE_BYTES: usize = 512 << 10;
 const INCREMENTAL_BYTES: usize = 16 << 10;
 /// Bytes of one of them where each takes one message.
 const SINGLE_BYTES: usize = 2 << 10;
+/// Bytes that one socket brings before others get their turn (Linux 6.17; before it, 32 times that).
+const RECEIVE_AT_ONCE: u32 = 8 << 10;
 /// The only group of receive buffers.
 const GROUP: u16 = 0;
 /// Capacity of a send buffer that is kept for the next answers, in bytes.
@@ -165,7 +167,7 @@ impl Uring {
 
     /// Receives on a socket until told otherwise.
     pub(super) fn receive(&mut self, place: Place, socket: BorrowedFd<'_>) {
-        let entry = opcode::RecvMulti::new(fd(socket), GROUP).build();
+        let entry = opcode::RecvMulti::new(fd(socket), GROUP).len(RECEIVE_AT_ONCE).build();
         self.push(entry.user_data(tag(Op::Receive, place)));
     }
 
@@ -314,6 +316,7 @@ impl Uring {
         let (place, mut rest) = (*place, std::mem::take(buffer));
         let sent = usize::try_from(result).unwrap_or(0);
         rest.drain(..sent.min(rest.len()));
+        rest.shrink_to_fit();
         let error = if result < 0 { -result } else { libc::EAGAIN };
         Completion::Unsent { place, rest, error }
     }
