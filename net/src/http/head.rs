@@ -7,7 +7,7 @@
 
 use crate::http::answer::{Linger, Manner};
 use crate::http::chars::{decimal, is_visible};
-use crate::http::limits::HEADERS_MAX;
+use crate::http::limits::{HEADERS_FEW, HEADERS_MAX};
 use crate::http::line::{Line, Method, Version, is_authority};
 use crate::http::problem::{Code, Problem};
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
@@ -126,10 +126,26 @@ impl<'a> Head<'a> {
     /// # Errors
     /// The problem to answer with before closing.
     pub(crate) fn parse(bytes: &'a [u8], line: &Line, line_len: usize) -> Result<(Self, Length), Problem> {
-        let mut store = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let lines = tokenise(&bytes[line_len..], &mut store)?;
+        // Room for many lines costs time, which most requests do not need.
+        let mut few = [httparse::EMPTY_HEADER; HEADERS_FEW];
+        match httparse::parse_headers(&bytes[line_len..], &mut few) {
+            Err(httparse::Error::TooManyHeaders) => {
+                let mut many = [httparse::EMPTY_HEADER; HEADERS_MAX];
+                let parsed = httparse::parse_headers(&bytes[line_len..], &mut many);
+                Self::gather(bytes, line, line_len, parsed)
+            }
+            parsed => Self::gather(bytes, line, line_len, parsed),
+        }
+    }
+
+    fn gather(
+        bytes: &'a [u8],
+        line: &Line,
+        line_len: usize,
+        parsed: httparse::Result<(usize, &[httparse::Header<'a>])>,
+    ) -> Result<(Self, Length), Problem> {
         let mut seen = Seen::new(line, bytes);
-        for header in lines {
+        for header in tokens(parsed, bytes.len() - line_len)? {
             seen.take(header.name, header.value);
         }
         seen.finish(line, bytes)
@@ -145,12 +161,13 @@ pub(crate) enum Length {
     Bytes(u64),
 }
 
-fn tokenise<'h, 'a>(
-    bytes: &'a [u8],
-    store: &'h mut [httparse::Header<'a>],
+/// The header lines, if they are all there is in `len` bytes.
+fn tokens<'h, 'a>(
+    parsed: httparse::Result<(usize, &'h [httparse::Header<'a>])>,
+    len: usize,
 ) -> Result<&'h [httparse::Header<'a>], Problem> {
-    match httparse::parse_headers(bytes, store) {
-        Ok(httparse::Status::Complete((len, lines))) if len == bytes.len() => Ok(lines),
+    match parsed {
+        Ok(httparse::Status::Complete((parsed_len, lines))) if parsed_len == len => Ok(lines),
         Err(httparse::Error::TooManyHeaders) => Err(Code::HeadersTooLarge.problem()),
         _ => Err(bad("a header line is malformed")),
     }
@@ -171,8 +188,8 @@ impl<'a> Seen<'a> {
     fn new(line: &Line, bytes: &'a [u8]) -> Self {
         let target =
             text(&bytes[usize::from(line.path_and_query.start)..usize::from(line.path_and_query.end)]);
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
+        let (path, query) = match memchr::memchr(b'?', target.as_bytes()) {
+            Some(at) => (&target[..at], Some(&target[at + 1..])),
             None => (target, None),
         };
         Self {

@@ -33,9 +33,6 @@ use crate::engine::shared::Phase;
 use crate::http::problem::Code;
 use crate::http::route::Listener;
 
-/// Buffers for requests that are kept for the connections that need one next.
-const INPUTS_MAX: usize = 64;
-
 /// Tries whether this kernel has all that the ring needs.
 pub(super) fn probe() -> io::Result<()> {
     let mut uring = Uring::new()?;
@@ -133,7 +130,7 @@ struct Seat {
     leaving: Vec<Place>,
     /// Connections that have more to do as soon as what they said has gone off.
     again: Vec<Place>,
-    /// Buffers for requests.
+    /// Buffers for requests, which are kept for the connections that need one next.
     inputs: Vec<Vec<u8>>,
     drained: bool,
     ticks: u32,
@@ -207,6 +204,7 @@ impl Seat {
                 if let Some(Some(link)) = self.links.get_mut(place as usize) {
                     link.equip(&mut self.uring, &mut self.inputs);
                     link.received(self.uring.bytes(&chunk), more, &mut self.home);
+                    link.give_back_input(&mut self.inputs);
                     self.touch(place);
                 }
                 self.uring.give_back(chunk);
@@ -261,6 +259,7 @@ impl Seat {
         if let Some(Some(link)) = self.links.get_mut(place as usize) {
             link.equip(&mut self.uring, &mut self.inputs);
             link.serve(&mut self.home);
+            link.give_back_input(&mut self.inputs);
             self.touch(place);
         }
     }
@@ -335,7 +334,7 @@ impl Seat {
         for place in touched.drain(..) {
             let Some(Some(link)) = self.links.get_mut(place as usize) else { continue };
             link.is_touched = false;
-            match link.settle(&mut self.home, &mut self.uring, &mut self.inputs) {
+            match link.settle(&mut self.home, &mut self.uring) {
                 Turn::Wait => {}
                 Turn::Again => self.again.push(place),
                 Turn::Leave => self.leaving.push(place),
@@ -343,7 +342,6 @@ impl Seat {
             }
         }
         self.touched = touched;
-        self.inputs.truncate(INPUTS_MAX);
     }
 
     fn tick(&mut self) {

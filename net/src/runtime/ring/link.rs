@@ -23,6 +23,9 @@ use crate::engine::home::{Client, Home};
 use crate::http::conn::Conn;
 use crate::http::route::Listener;
 
+/// Buffers for requests that are kept for the connections that need one next.
+const INPUTS_MAX: usize = 16;
+
 /// Where a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stage {
@@ -109,7 +112,8 @@ impl Link {
         self.client.token.place
     }
 
-    /// Lends it the buffers that it needs to be served; [`Link::settle`] takes them back.
+    /// Lends it the buffers that it needs to be served; [`Link::give_back_input`] and
+    /// [`Link::settle`] take them back.
     pub(super) fn equip(&mut self, uring: &mut Uring, inputs: &mut Vec<Vec<u8>>) {
         if self.client.out.capacity() == 0 {
             self.client.out = uring.spare();
@@ -118,6 +122,15 @@ impl Link {
             if let Some(input) = self.client.conn.put_buffer(input) {
                 inputs.push(input);
             }
+        }
+    }
+
+    /// Gives the buffer for requests back, unless a part of one is in it.
+    pub(super) fn give_back_input(&mut self, inputs: &mut Vec<Vec<u8>>) {
+        if let Some(input) = self.client.conn.take_buffer()
+            && inputs.len() < INPUTS_MAX
+        {
+            inputs.push(input);
         }
     }
 
@@ -233,7 +246,7 @@ impl Link {
     // ---- the end of a turn ----
 
     /// Sends what there is to say, receives or stops receiving, gives back what is not needed.
-    pub(super) fn settle(&mut self, home: &mut Home, uring: &mut Uring, inputs: &mut Vec<Vec<u8>>) -> Turn {
+    pub(super) fn settle(&mut self, home: &mut Home, uring: &mut Uring) -> Turn {
         if home.connections.is_overdue(self.client.token) {
             self.cut_off();
         }
@@ -249,9 +262,6 @@ impl Link {
             }
             Stage::Over => Turn::Wait,
         };
-        if let Some(input) = self.client.conn.take_buffer() {
-            inputs.push(input);
-        }
         if self.client.out.is_empty() && self.client.out.capacity() > 0 {
             uring.put_spare(std::mem::take(&mut self.client.out));
         }
