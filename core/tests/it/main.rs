@@ -8,6 +8,7 @@ mod agree;
 mod draw;
 mod engine;
 mod import;
+mod lots;
 mod model;
 mod readme;
 mod record;
