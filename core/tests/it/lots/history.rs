@@ -124,7 +124,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, cover: &mut Coverage) -> Result<(
 
 impl History<'_> {
     fn live(&mut self) -> Result<(), String> {
-        let steps = 30 + self.rng.below(170);
+        let steps = 30 + self.rng.below(330);
         // Slow messages or quick ones; quiet merchants or busy ones.
         let (patience, trouble) = (self.rng.pick(&[2, 5, 9]), self.rng.pick(&[0, 1, 3]));
         for step in 0..steps {

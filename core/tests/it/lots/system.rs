@@ -63,10 +63,12 @@ pub(crate) enum Bug {
     MarkStays,
     /// The pause stands before the cores have yielded.
     PausedTooEarly,
+    /// A start with fewer cores takes in what the others held, and writes nothing of it.
+    TakenInUnlogged,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::LeaseCountedTwice,
         Self::ReturnLost,
         Self::NeighboursForgotten,
@@ -74,6 +76,7 @@ impl Bug {
         Self::GrantsOvertaken,
         Self::MarkStays,
         Self::PausedTooEarly,
+        Self::TakenInUnlogged,
     ];
 
     /// What the judge may say of it.
@@ -83,6 +86,7 @@ impl Bug {
             Self::NeighboursForgotten | Self::CountIgnored | Self::GrantsOvertaken => &["sold out", "in use"],
             Self::MarkStays => &["sold out", "undersell"],
             Self::PausedTooEarly => &["paused"],
+            Self::TakenInUnlogged => &["replay"],
         }
     }
 }
@@ -193,7 +197,12 @@ impl System {
         let bus = &mut self.bus;
         bus.log.truncate(kept);
         let mut books = Books::replay(&bus.log, bus.keeping, bus.bug)?;
-        books.take_in(cores, &mut |fact| bus.append(fact));
+        let is_logged = bus.keeping == Keeping::Logged && bus.bug != Some(Bug::TakenInUnlogged);
+        books.take_in(cores, &mut |fact| {
+            if is_logged {
+                bus.append(fact)
+            }
+        });
         bus.board = Board::default();
         bus.letters.clear();
         bus.in_flight = 0;

@@ -99,5 +99,34 @@ pub(crate) fn print_costs(keepings: &[Keeping]) {
     }
 }
 
-/// What one hot item gives, by the model of docs/CAPACITY.md.
-pub(crate) fn print_throughput() {}
+/// Prices of docs/CAPACITY.md ("The prices"), in nanoseconds: of the owner, of its end of a
+/// hop, of the journal's thread; and purchases per second that homes can put in, per core.
+struct Prices {
+    decide: f64,
+    hop: f64,
+    journal: f64,
+    home_per_s: f64,
+}
+
+const PRICES: Prices = Prices { decide: 500.0, hop: 80.0, journal: 90.0, home_per_s: 40_000.0 };
+const NS_PER_S: f64 = 1e9;
+
+/// What one hot item gives, by the model of docs/CAPACITY.md: the least of what homes can ask,
+/// owners decide and the journal write. The messages of lots are those counted above.
+pub(crate) fn print_throughput() {
+    const STOCK: u64 = 1_000_000;
+    println!("one hot item, millions of purchases/s by the model; * is what limits");
+    println!("{:>5} {:>8} {:>10} {:>10} {:>9}", "cores", "homes", "one owner", "in lots", "journal");
+    for cores in [1, 2, 7, 16, 64] {
+        let cost = sell_out(cores, STOCK, Demand::Spread, Keeping::Volatile);
+        let (n, journal) = (cores as f64, NS_PER_S / PRICES.journal);
+        let homes = n * PRICES.home_per_s;
+        let per_sale = cost.counts.messages as f64 / cost.sold as f64;
+        let owner = NS_PER_S / (PRICES.decide + PRICES.hop);
+        let lots = n * NS_PER_S / (PRICES.decide + PRICES.hop * (1.0 + per_sale));
+        let least = homes.min(lots).min(journal);
+        let mark = |rate: f64| format!("{:.2}{}", rate / 1e6, if rate <= least { "*" } else { "" });
+        println!("{cores:>5} {:>8} {:>10} {:>10} {:>9}", mark(homes), mark(owner), mark(lots), mark(journal));
+        assert!(lots >= 0.99 * n * owner, "messages are no part of what lots cost: {per_sale} a sale");
+    }
+}
