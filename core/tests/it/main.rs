@@ -7,6 +7,7 @@ mod admit;
 mod agree;
 mod draw;
 mod engine;
+mod host_tuning;
 mod import;
 mod lots;
 mod model;
