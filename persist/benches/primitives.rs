@@ -52,6 +52,16 @@ fn best(rounds: u32, mut run: impl FnMut() -> (Duration, u64)) -> f64 {
     rounds.fold(f64::INFINITY, f64::min)
 }
 
+/// Waits for the other side, and lets it run where it has no processor of its own just now.
+fn wait_until(mut is_there: impl FnMut() -> bool) {
+    for spins in 1_u64.. {
+        if is_there() {
+            return;
+        }
+        if spins % 4_096 == 0 { std::thread::yield_now() } else { spin_loop() }
+    }
+}
+
 /// What one owner pays to hand a fact to the journal, encoding included.
 fn append(rounds: u32) -> f64 {
     let reserve = CORES_MAX * OWNER_BATCH_MAX;
@@ -154,26 +164,18 @@ fn hop(rounds: u32, batch: u64, batches: u64) -> f64 {
         let owner = std::thread::spawn(move || {
             let mut answered = 0;
             while answered < all {
-                let Some(question) = owner_asks.pop() else {
-                    spin_loop();
-                    continue;
-                };
-                owner_replies.push([question[0]; 12]).expect("never more than a batch is open");
-                answered += 1;
+                wait_until(|| !owner_asks.is_empty());
+                while let Some(question) = owner_asks.pop() {
+                    owner_replies.push([question[0]; 12]).expect("never more than a batch is open");
+                    answered += 1;
+                }
             }
         });
         let begun = Instant::now();
         for _ in 0..batches {
             (0..batch).for_each(|n| asks.push([n; 24]).expect("never more than a batch is open"));
-            let mut open = batch;
-            while open > 0 {
-                match replies.pop() {
-                    Some(reply) => {
-                        black_box(reply);
-                        open -= 1;
-                    }
-                    None => spin_loop(),
-                }
+            for _ in 0..batch {
+                wait_until(|| replies.pop().map(black_box).is_some());
             }
         }
         let took = begun.elapsed();
@@ -190,18 +192,14 @@ fn line_round_trip(rounds: u32, trips: u64) -> f64 {
         let other = Arc::clone(&line);
         let answering = std::thread::spawn(move || {
             for n in 0..trips {
-                while other.load(Ordering::Acquire) != 2 * n + 1 {
-                    spin_loop();
-                }
+                wait_until(|| other.load(Ordering::Acquire) == 2 * n + 1);
                 other.store(2 * n + 2, Ordering::Release);
             }
         });
         let begun = Instant::now();
         for n in 0..trips {
             line.store(2 * n + 1, Ordering::Release);
-            while line.load(Ordering::Acquire) != 2 * n + 2 {
-                spin_loop();
-            }
+            wait_until(|| line.load(Ordering::Acquire) == 2 * n + 2);
         }
         let took = begun.elapsed();
         answering.join().expect("the other side");
