@@ -98,7 +98,7 @@ impl Holder {
         let ends_soon = self.lease < self.last_grant / 4;
         if self.asked.is_none() && (missing.is_some() || ends_soon) {
             self.asked = Some(Asked { up_to: self.parked.back().map(|last| last.id) });
-            bus.to_owner(Message::Ask { core: self.core, want: missing.unwrap_or(0) });
+            bus.tell_owner(Message::Ask { core: self.core, want: missing.unwrap_or(0) });
         }
     }
 
@@ -153,6 +153,6 @@ impl Holder {
         if bus.keeping == Keeping::Logged && units > 0 {
             bus.append(Fact::Yielded { core: self.core, units });
         }
-        bus.to_owner(Message::Yield { round, units });
+        bus.tell_owner(Message::Yield { round, units });
     }
 }

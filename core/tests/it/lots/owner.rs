@@ -119,7 +119,7 @@ impl Owner {
         self.paused = false;
         self.epoch += 1;
         bus.append(Fact::Resumed);
-        (0..self.cores).for_each(|core| bus.to_core(core, Message::Resume { epoch: self.epoch }));
+        (0..self.cores).for_each(|core| bus.tell_core(core, Message::Resume { epoch: self.epoch }));
         true
     }
 
@@ -154,7 +154,7 @@ impl Owner {
         }
         let known = self.knows_all(bus) || bus.bug == Some(Bug::NeighboursForgotten);
         if known {
-            bus.to_core(core, Message::Dry { available: self.pool });
+            bus.tell_core(core, Message::Dry { available: self.pool });
         }
         known
     }
@@ -168,7 +168,7 @@ impl Owner {
             }
         }
         self.grants_sent[core] += 1;
-        bus.to_core(core, Message::Grant { units });
+        bus.tell_core(core, Message::Grant { units });
     }
 
     /// Whether the pool is all there is in the whole system, now. Sets the mark if that is nothing.
@@ -220,7 +220,7 @@ impl Owner {
         self.collect = Some(Collect { round: self.rounds, left: self.cores, since: bus.board.count() });
         for core in 0..self.cores {
             let (round, epoch) = (self.rounds, self.epoch);
-            bus.to_core(core, Message::Recall { round, grants_sent: self.grants_sent[core], epoch });
+            bus.tell_core(core, Message::Recall { round, grants_sent: self.grants_sent[core], epoch });
         }
     }
 }

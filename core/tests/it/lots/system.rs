@@ -136,14 +136,14 @@ impl Bus {
     pub(crate) fn answer_claim(&mut self, claim: u64, answer: ClaimAnswer) {
         self.claim_answers.push((claim, answer));
     }
-    pub(crate) fn to_owner(&mut self, message: Message) {
+    pub(crate) fn tell_owner(&mut self, message: Message) {
         if let Message::Yield { units, .. } = message {
             self.in_flight += units;
         }
         self.counts.asks += u64::from(matches!(message, Message::Ask { .. }));
         self.letters.push((To::Owner, message));
     }
-    pub(crate) fn to_core(&mut self, core: usize, message: Message) {
+    pub(crate) fn tell_core(&mut self, core: usize, message: Message) {
         if let Message::Grant { units } = message {
             self.in_flight += units;
             self.counts.grants += u64::from(units > 0);
@@ -200,7 +200,7 @@ impl System {
         let is_logged = bus.keeping == Keeping::Logged && bus.bug != Some(Bug::TakenInUnlogged);
         books.take_in(cores, &mut |fact| {
             if is_logged {
-                bus.append(fact)
+                bus.append(fact);
             }
         });
         bus.board = Board::default();
