@@ -162,6 +162,8 @@ fn hop(rounds: u32, batch: u64, batches: u64) -> f64 {
         let (owner_asks, owner_replies) = (Arc::clone(&asks), Arc::clone(&replies));
         let all = batch * batches;
         let owner = std::thread::spawn(move || {
+            // It is there: time begins.
+            owner_replies.push([0; 12]).expect("empty");
             let mut answered = 0;
             while answered < all {
                 wait_until(|| !owner_asks.is_empty());
@@ -171,6 +173,7 @@ fn hop(rounds: u32, batch: u64, batches: u64) -> f64 {
                 }
             }
         });
+        wait_until(|| replies.pop().is_some());
         let begun = Instant::now();
         for _ in 0..batches {
             (0..batch).for_each(|n| asks.push([n; 24]).expect("never more than a batch is open"));
@@ -227,10 +230,10 @@ fn main() {
         println!("synced write of {kib:>5} KiB        {median:8.0} us ({least:.0}-{most:.0})");
     }
     // Short rounds, many of them: on a machine that does other things, too, some are left alone.
-    let rounds = rounds * 10;
-    println!("cache line there and back        {:8.1} ns", line_round_trip(rounds, 2_000));
+    let rounds = rounds * 5;
+    println!("cache line there and back        {:8.1} ns", line_round_trip(rounds, 500));
     for batch in [1, 16, 64, 128] {
-        let ns = hop(rounds, batch, 4_096 / batch);
+        let ns = hop(rounds, batch, if batch == 1 { 256 } else { 4_096 / batch });
         println!("ask and reply, batches of {batch:>4}   {ns:8.1} ns");
     }
 }
