@@ -115,6 +115,6 @@ check: ## format and lints, as the gate wants them
 # Every bench of the workspace in its small mode, in a few minutes; the engine's own comes
 # last, because its table of figures and targets is what docs/BENCHMARKS.md records.
 bench: ## run the benchmarks; results keep date and machine (docs/BENCHMARKS.md)
-	$(CARGO) bench --workspace --bench core --bench log_speed --bench export_drain --bench generator
+	$(CARGO) bench --workspace --bench core --bench primitives --bench log_speed --bench export_drain --bench generator
 	@date; uname -srm; nproc
 	$(CARGO) bench --workspace --bench serve
