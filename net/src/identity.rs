@@ -162,9 +162,14 @@ impl Identity {
 
 /// The last good token of a connection, and whom it names.
 ///
-/// At most [`TOKEN_BYTES_REMEMBERED_MAX`] bytes; nothing until the first token.
+/// At most [`TOKEN_BYTES_REMEMBERED_MAX`] bytes; a pointer's size until the first token.
 #[derive(Debug, Default)]
 pub struct VerdictCache {
+    remembered: Option<Box<Remembered>>,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
     token: Vec<u8>,
     verdict: Option<token::Verdict>,
 }
@@ -172,25 +177,29 @@ pub struct VerdictCache {
 impl VerdictCache {
     /// Remembers nothing yet.
     pub const fn new() -> Self {
-        Self { token: Vec::new(), verdict: None }
+        Self { remembered: None }
     }
 
     /// Forgets the token, and keeps the room for the next.
     pub fn forget(&mut self) {
-        self.token.clear();
-        self.verdict = None;
+        if let Some(remembered) = &mut self.remembered {
+            remembered.token.clear();
+            remembered.verdict = None;
+        }
     }
 
     fn get(&self, token: &[u8], now: UnixMillis) -> Option<Buyer> {
-        let verdict = self.verdict.as_ref()?;
-        (verdict.holds_at(now) && self.token == token).then_some(verdict.buyer)
+        let remembered = self.remembered.as_ref()?;
+        let verdict = remembered.verdict.as_ref()?;
+        (verdict.holds_at(now) && remembered.token == token).then_some(verdict.buyer)
     }
 
     fn put(&mut self, token: &[u8], verdict: token::Verdict) {
         self.forget();
         if token.len() <= TOKEN_BYTES_REMEMBERED_MAX {
-            self.token.extend_from_slice(token);
-            self.verdict = Some(verdict);
+            let remembered = self.remembered.get_or_insert_default();
+            remembered.token.extend_from_slice(token);
+            remembered.verdict = Some(verdict);
         }
     }
 }
