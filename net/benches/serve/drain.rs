@@ -1,59 +1,70 @@
-//! F4: how fast orders drain into Postgres while the sale goes on, beside raw COPY of the
-//! same rows. Postgres is away while the first orders are sold, so that the exporter has
-//! something to catch up with.
+//! Row 13 and F4: how fast orders drain into Postgres beside a raw binary COPY of the same rows
+//! into a table of the same shape. Postgres is away while the orders are sold, so that the exporter
+//! has something to catch up with.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use postgres::{Client, NoTls};
+use stampede_loadgen::answer::Code;
 use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
 use stampede_loadgen::workload::Workload;
 
-use crate::load::{Cpus, Leg};
+use crate::load::Leg;
 use crate::server::{Flags, ServerProcess};
 use crate::table::{Goal, Table};
-use crate::{PLENTY, Size};
+use crate::{Bench, PLENTY, fresh_seed, ratios};
 
-/// Purchases per second that go on meanwhile.
+/// Purchases per second that go on meanwhile, in F4.
 const SALE_PER_S: f64 = 5_000.0;
 /// How often the drain is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 /// Longest wait for the drain.
 const WAIT_MAX: Duration = Duration::from_secs(120);
+/// Bytes that the raw COPY sends at a time.
+const CHUNK_BYTES: usize = 1 << 17;
 
-/// Adds the figure.
-pub(crate) fn while_selling(size: &Size, cpus: Cpus, table: &mut Table) {
-    println!("\n{:<8}{:>12}{:>12}", "F4", "drained/s", "raw COPY/s");
-    let ratios = (0..size.pairs.min(3)).map(|round| {
-        let (drained, copied) = one_round(size.orders, round, cpus);
-        println!("{round:<8}{drained:>12.0}{copied:>12.0}");
-        drained / copied
-    });
-    table.add("F4", "rows/s drained while selling ÷ raw COPY", Goal::AtLeast(0.3), ratios.collect());
+/// Row 13.
+pub(crate) fn beside_copy(bench: &Bench, table: &mut Table) {
+    let rounds = bench.rounds(["drained/s", "raw COPY/s"], || one_round(bench, false));
+    let what = "drain to Postgres ÷ raw binary COPY into the same table, rows a second";
+    table.add("13", what, Goal::AtLeast(0.85), ratios(&rounds));
 }
 
-/// Rows per second: drained while selling, and copied.
-fn one_round(orders: u64, round: u64, cpus: Cpus) -> (f64, f64) {
+/// F4: the same while purchases go on.
+pub(crate) fn while_selling(bench: &Bench, table: &mut Table) {
+    let rounds = bench.rounds(["drained/s", "raw COPY/s"], || one_round(bench, true));
+    let what = "drain while 5,000 a second are sold ÷ raw COPY";
+    table.add("F4", what, Goal::AtLeast(0.3), ratios(&rounds));
+}
+
+/// Rows per second: drained, and copied.
+fn one_round(bench: &Bench, selling: bool) -> [f64; 2] {
     let settings = [("max_wal_size", "4GB"), ("shared_buffers", "512MB")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let mut cluster = PostgresCluster::new(ClusterOptions { fsync: true, settings }).expect("a cluster");
     cluster.stop(StopMode::Fast).expect("stopped");
-    let url = cluster.url();
-    let server = ServerProcess::start(&Flags { postgres: Some(url), ..Flags::default() }, cpus);
-    Leg::count(server.addr, Workload::purchases(PLENTY, 10 + round), orders).run(cpus);
-    let stop = Arc::new(AtomicBool::new(false));
+    let flags = Flags { postgres: Some(cluster.url()), ..Flags::default() };
+    let server = ServerProcess::start(bench, &flags);
+    let workload = Workload::purchases(PLENTY, fresh_seed());
+    Leg::count(server.addr, workload, Code::Won, bench.size.orders).run(bench.cpus);
+    let stop = Arc::new(AtomicBool::new(!selling));
     let drained = std::thread::scope(|scope| {
-        let sale = Leg::closed(server.addr, Workload::purchases(PLENTY, 50 + round), 64, WAIT_MAX);
-        let sale = sale.at_rate(SALE_PER_S, Arc::clone(&stop));
-        scope.spawn(move || sale.run(cpus));
+        if selling {
+            let sale = Workload::purchases(PLENTY, fresh_seed());
+            let sale = Leg::closed(server.addr, sale, Code::Won, WAIT_MAX).at_rate(SALE_PER_S);
+            let sale = sale.until(Arc::clone(&stop));
+            scope.spawn(move || sale.run(bench.cpus));
+        }
         cluster.start().expect("started");
         let drained = drain_per_s(&server);
         stop.store(true, Ordering::Relaxed);
         drained
     });
-    let rows = copy_out(&cluster);
     drop(server);
-    (drained, copy_per_s(&cluster, rows))
+    [drained, copy_per_s(&cluster)]
 }
 
 /// From the first rows in Postgres until it is as far as the log was when they came.
@@ -80,25 +91,19 @@ fn wait_until<T>(look: impl Fn() -> T, done: impl Fn(&T) -> bool) -> T {
     }
 }
 
-fn copy_file(cluster: &PostgresCluster) -> String {
-    cluster.data_dir().join("rows.bin").display().to_string()
-}
-
-/// Writes the rows as the drain left them into a file of the cluster; returns how many.
-fn copy_out(cluster: &PostgresCluster) -> u64 {
-    let file = copy_file(cluster);
-    let sql = format!("COPY (SELECT * FROM stock_order ORDER BY lsn) TO '{file}' (FORMAT binary)");
-    cluster.psql("postgres", &sql).expect("copied out");
-    let rows = cluster.psql("postgres", "SELECT count(*) FROM stock_order").expect("counted");
-    rows.trim().parse().expect("a number")
-}
-
-/// One COPY of the rows into a table of the same shape with the same indexes, nothing else running.
-fn copy_per_s(cluster: &PostgresCluster, rows: u64) -> f64 {
-    let file = copy_file(cluster);
-    cluster.psql("postgres", "CHECKPOINT").expect("checkpoint");
-    cluster.psql("postgres", "CREATE TABLE raw (LIKE stock_order INCLUDING ALL)").expect("created");
+/// One COPY of the rows as the drain left them, out of a client's memory, into a table of the same
+/// shape with the same indexes, nothing else running.
+fn copy_per_s(cluster: &PostgresCluster) -> f64 {
+    let mut client = Client::connect(&cluster.url(), NoTls).expect("connected");
+    client.batch_execute("CHECKPOINT; CREATE TABLE raw (LIKE stock_order INCLUDING ALL)").expect("created");
+    let mut bytes = Vec::new();
+    let rows = "COPY (SELECT * FROM stock_order ORDER BY lsn) TO STDOUT (FORMAT binary)";
+    client.copy_out(rows).expect("copied out").read_to_end(&mut bytes).expect("read");
     let begin = Instant::now();
-    cluster.psql("postgres", &format!("COPY raw FROM '{file}' (FORMAT binary)")).expect("copied");
+    let mut writer = client.copy_in("COPY raw FROM STDIN (FORMAT binary)").expect("copying");
+    for chunk in bytes.chunks(CHUNK_BYTES) {
+        writer.write_all(chunk).expect("written");
+    }
+    let rows = writer.finish().expect("copied");
     rows as f64 / begin.elapsed().as_secs_f64()
 }
