@@ -96,12 +96,13 @@ fn the_answer_can_be_somebody_elses() {
     let seen = Arc::clone(&stop);
     let thread = thread::spawn(move || bare.serve(&seen).unwrap());
     let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream.write_all(LAST.as_bytes()).unwrap();
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, text);
+    let read = stream.read_to_string(&mut answer);
     stop.store(true, Ordering::Relaxed);
     thread.join().unwrap();
+    assert_eq!((read.unwrap(), answer.as_str()), (text.len(), text));
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede-loadgen"));
     let flags = ["bare", "--listen", "127.0.0.1:0", "--answer", "there/is/no/such/file"];

@@ -77,7 +77,9 @@ fn per_s(bench: &Bench, server: &ServerProcess, figure: &Figure, format: &str) -
     let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(format!("`stampede-loadgen batch` failed: {}", words.lines().next().unwrap_or_default()));
+        let first = words.lines().next().unwrap_or_default();
+        let first = first.strip_prefix("stampede-loadgen: ").unwrap_or(first);
+        return Err(format!("`stampede-loadgen batch`: {first}"));
     }
     let said: Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
     let field = |name: &str| said[name].as_f64().ok_or_else(|| format!("no {name} in {said}"));

@@ -5,7 +5,9 @@
 //! standard input is answered with the count so far. Next: [`crate::allocations`].
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::fs::File;
 use std::io::{BufRead, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,11 +54,14 @@ unsafe impl GlobalAlloc for Counting {
 
 /// Is the server until it ends.
 pub(crate) fn serve() -> ExitCode {
-    std::thread::spawn(|| {
+    // The server's command line holds the lock of the standard output as long as it serves.
+    let output = std::io::stdout().as_fd().try_clone_to_owned();
+    let mut output = File::from(output.expect("a descriptor"));
+    std::thread::spawn(move || {
         let mut line = String::with_capacity(64);
         let mut input = std::io::stdin().lock();
         while input.read_line(&mut line).is_ok_and(|count| count > 0) {
-            println!("{WORD}{}", COUNT.load(Ordering::Relaxed));
+            writeln!(output, "{WORD}{}", COUNT.load(Ordering::Relaxed)).expect("it is read");
             line.clear();
         }
     });

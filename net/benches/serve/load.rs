@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -18,6 +18,9 @@ use stampede_loadgen::workload::Workload;
 pub(crate) const CONNECTIONS: u32 = 64;
 /// Share of a leg's requests that may end otherwise than expected before it counts as failed.
 const ODD_SHARE_MAX: f64 = 0.001;
+/// How long a process is watched to see whether it rests, and how long that may take.
+const REST_LOOK: Duration = Duration::from_millis(50);
+const REST_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Which processor serves and which one asks; the same where there is only one.
 #[derive(Clone, Copy)]
@@ -164,6 +167,19 @@ pub(crate) trait Serving {
         let ran = leg.run(cpus);
         let spent = cpu_ns(self.pid()) - before;
         (spent as f64 / 1e3 / ran.answers() as f64, ran)
+    }
+
+    /// Waits until it does next to nothing.
+    fn come_to_rest(&self) {
+        let begin = Instant::now();
+        loop {
+            let before = cpu_ns(self.pid());
+            std::thread::park_timeout(REST_LOOK);
+            if Duration::from_nanos(cpu_ns(self.pid()) - before) < REST_LOOK / 20 {
+                return;
+            }
+            assert!(begin.elapsed() < REST_WAIT_MAX, "the server does not come to rest");
+        }
     }
 }
 

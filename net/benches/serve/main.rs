@@ -77,11 +77,12 @@ const ROWS: &[Row] = &[
     ("R11", crowd::idle_connections),
     ("R12", cost::short_connections),
     ("R13", drain::beside_copy),
-    ("F4", drain::while_selling),
     ("F5", replay::replay),
-    ("F7", gate::refusals_beside_sold_out),
     ("F8", gate::tokens_beside_headers),
 ];
+
+/// Figures that run when they are named, and in the full mode.
+const MORE: &[Row] = &[("F4", drain::while_selling), ("F7", gate::refusals_beside_sold_out)];
 
 fn main() -> ExitCode {
     // Called by one of these names it is that program: no other binary has to be built for it.
@@ -90,7 +91,7 @@ fn main() -> ExitCode {
         counting::PROGRAM => return counting::serve(),
         _ => {}
     }
-    let known: Vec<&str> = ROWS.iter().map(|(name, _)| *name).collect();
+    let known: Vec<&str> = ROWS.iter().chain(MORE).map(|(name, _)| *name).collect();
     let words = match Words::parse(std::env::args().skip(1), &known) {
         Ok(words) => words,
         Err(what) => {
@@ -108,7 +109,8 @@ fn main() -> ExitCode {
         spread: words.spread,
     };
     let mut table = Table::default();
-    for (name, row) in ROWS.iter().filter(|(name, _)| words.wants(name)) {
+    let rows = ROWS.iter().filter(|(name, _)| words.wants(name));
+    for (name, row) in rows.chain(MORE.iter().filter(|(name, _)| words.wants_more(name))) {
         println!("\n{name}");
         // A row that fails must not take the others with it.
         if catch_unwind(AssertUnwindSafe(|| row(&bench, &mut table))).is_err() {

@@ -22,8 +22,8 @@ const NOTHING_PER: f64 = 1_000.0;
 impl Goal {
     fn words(self) -> String {
         match self {
-            Self::AtMost(limit) => format!("≤ {}", number(limit)),
-            Self::AtLeast(limit) => format!("≥ {}", number(limit)),
+            Self::AtMost(limit) => format!("≤ {}", limit_in_words(limit)),
+            Self::AtLeast(limit) => format!("≥ {}", limit_in_words(limit)),
             Self::Nothing => "0".to_owned(),
             Self::None => "-".to_owned(),
         }
@@ -37,6 +37,10 @@ impl Goal {
         };
         if met { "met" } else { "**missed**" }
     }
+}
+
+fn limit_in_words(limit: f64) -> String {
+    if limit < 1_000.0 { format!("{}", (limit * 100.0).round() / 100.0) } else { number(limit) }
 }
 
 /// What a leg or a row could not do, in words for the table.
@@ -77,8 +81,9 @@ impl Table {
         goal: Goal,
         why: NotMeasured,
     ) {
-        println!("{name}: not measured: {why}");
-        self.rows.push(Row { name, what: what.into(), goal, samples: Err(why) });
+        let what = what.into();
+        println!("{what}: not measured: {why}");
+        self.rows.push(Row { name, what, goal, samples: Err(why) });
     }
 }
 

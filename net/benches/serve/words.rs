@@ -31,17 +31,19 @@ pub(crate) struct Words {
     pub(crate) transport: Option<String>,
     /// Whether the server's other threads may leave the server's processor.
     pub(crate) spread: bool,
+    full: bool,
     rows: Vec<String>,
 }
 
 impl Words {
     /// Reads them, or says which one it does not know. `known` are the rows that there are.
     pub(crate) fn parse(words: impl Iterator<Item = String>, known: &[&str]) -> Result<Self, String> {
-        let mut all = Self { size: Size::SMALL, transport: None, spread: false, rows: Vec::new() };
+        let mut all =
+            Self { size: Size::SMALL, transport: None, spread: false, full: false, rows: Vec::new() };
         let mut words = words;
         while let Some(word) = words.next() {
             match word.as_str() {
-                "--full" => all.size = Size::FULL,
+                "--full" => (all.full, all.size) = (true, Size::FULL),
                 "--spread" => all.spread = true,
                 "--transport" => all.transport = Some(words.next().ok_or("--transport which?")?),
                 // Cargo says so.
@@ -56,6 +58,11 @@ impl Words {
             }
         }
         Ok(all)
+    }
+
+    /// Whether a figure is to run that takes long: all of them in the full mode.
+    pub(crate) fn wants_more(&self, row: &str) -> bool {
+        if self.rows.is_empty() { self.full } else { self.wants(row) }
     }
 
     /// Whether a row is to run: all of them unless some were named.
