@@ -2,6 +2,7 @@
 //! into a table of the same shape. Postgres is away while the orders are sold, so that the exporter
 //! has something to catch up with.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,20 +29,29 @@ const CHUNK_BYTES: usize = 1 << 17;
 
 /// Row 13.
 pub(crate) fn beside_copy(bench: &Bench, table: &mut Table) {
-    let rounds = bench.rounds(["drained/s", "raw COPY/s"], || one_round(bench, false));
+    let rounds = bench.rounds(["drained/s", "raw COPY/s"], || one_round(bench, false, drain_per_s));
     let what = "drain to Postgres ÷ raw binary COPY into the same table, rows a second";
     table.add("13", what, Goal::AtLeast(0.85), ratios(&rounds));
+    let mut shares = String::new();
+    one_round(bench, false, |server, url| {
+        let (per_s, seen) = watched(server, url);
+        shares = seen;
+        per_s
+    });
+    table.note(format!(
+        "Row 13, what the exporter's backend did while it was watched in one more drain: {shares}."
+    ));
 }
 
 /// F4: the same while purchases go on.
 pub(crate) fn while_selling(bench: &Bench, table: &mut Table) {
-    let rounds = bench.rounds(["drained/s", "raw COPY/s"], || one_round(bench, true));
+    let rounds = bench.rounds(["drained/s", "raw COPY/s"], || one_round(bench, true, drain_per_s));
     let what = "drain while 5,000 a second are sold ÷ raw COPY";
     table.add("F4", what, Goal::AtLeast(0.3), ratios(&rounds));
 }
 
-/// Rows per second: drained, and copied.
-fn one_round(bench: &Bench, selling: bool) -> [f64; 2] {
+/// Rows per second: drained, as `drain` says, and copied.
+fn one_round(bench: &Bench, selling: bool, mut drain: impl FnMut(&ServerProcess, &str) -> f64) -> [f64; 2] {
     let settings = [("max_wal_size", "4GB"), ("shared_buffers", "512MB")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let mut cluster = PostgresCluster::new(ClusterOptions { fsync: true, settings }).expect("a cluster");
@@ -59,7 +69,7 @@ fn one_round(bench: &Bench, selling: bool) -> [f64; 2] {
             scope.spawn(move || sale.run(bench.cpus));
         }
         cluster.start().expect("started");
-        let drained = drain_per_s(&server);
+        let drained = drain(&server, &cluster.url());
         stop.store(true, Ordering::Relaxed);
         drained
     });
@@ -68,7 +78,7 @@ fn one_round(bench: &Bench, selling: bool) -> [f64; 2] {
 }
 
 /// From the first rows in Postgres until it is as far as the log was when they came.
-fn drain_per_s(server: &ServerProcess) -> f64 {
+fn drain_per_s(server: &ServerProcess, _url: &str) -> f64 {
     let begun = Instant::now();
     let exported = || {
         assert!(begun.elapsed() < WAIT_MAX, "the export does not get on");
@@ -79,6 +89,38 @@ fn drain_per_s(server: &ServerProcess) -> f64 {
     let (last, _, end) = wait_until(exported, |&(exported, ..)| exported >= goal);
     assert!(last > first, "all was there at the first look: more orders are needed");
     (last - first) as f64 / (end - begin).as_secs_f64()
+}
+
+/// The same, while Postgres is asked again and again what the exporter's backend is doing: the shares of
+/// what it waited for, the largest first.
+fn watched(server: &ServerProcess, url: &str) -> (f64, String) {
+    const LOOK_AT_IT: &str = "SELECT coalesce(wait_event, 'running') FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    let mut client = Client::connect(url, NoTls).expect("connected");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut seen = BTreeMap::<String, u32>::new();
+            while !over.load(Ordering::Relaxed) {
+                for row in client.query(LOOK_AT_IT, &[]).expect("its sessions") {
+                    *seen.entry(row.get(0)).or_default() += 1;
+                }
+                std::thread::park_timeout(LOOK / 2);
+            }
+            seen
+        });
+        let drained = drain_per_s(server, url);
+        over.store(true, Ordering::Relaxed);
+        (drained, shares(watching.join().expect("no panic")))
+    })
+}
+
+fn shares(seen: BTreeMap<String, u32>) -> String {
+    let all = f64::from(seen.values().sum::<u32>().max(1));
+    let mut seen: Vec<_> = seen.into_iter().collect();
+    seen.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let words = seen.iter().map(|(what, count)| format!("{what} {:.0} %", f64::from(*count) * 100.0 / all));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn wait_until<T>(look: impl Fn() -> T, done: impl Fn(&T) -> bool) -> T {

@@ -57,6 +57,7 @@ struct Row {
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<Row>,
+    notes: Vec<String>,
 }
 
 impl Table {
@@ -71,6 +72,12 @@ impl Table {
         assert!(!samples.is_empty(), "{name}: nothing was measured");
         samples.sort_by(f64::total_cmp);
         self.rows.push(Row { name, what: what.into(), goal, samples: Ok(samples) });
+    }
+
+    /// Adds a sentence below the table.
+    pub(crate) fn note(&mut self, words: String) {
+        println!("{words}");
+        self.notes.push(words);
     }
 
     /// Adds a figure that could not be had, and why.
@@ -98,7 +105,7 @@ impl fmt::Display for Table {
             };
             writeln!(f, "| {name} | {what} | {target} | {measured} | {verdict} |")?;
         }
-        Ok(())
+        self.notes.iter().try_for_each(|note| write!(f, "\n{note}\n"))
     }
 }
 
