@@ -1,15 +1,21 @@
 //! The limit to compare with: a server in one thread that does nothing but answer.
 //!
 //! One receive, one send, one constant answer per request; it parses only as far as
-//! it must to count requests. To order it is slow in a known way, so that what a
-//! generator measures can be held against what is true:
+//! it must to count requests. Requests that came together are answered together, in one
+//! send; a connection whose request says `Connection: close` is closed behind the answer,
+//! and one that brought its request along has never been in epoll's set. It makes no system
+//! call that it could do without, and allocates nothing once its connections stand.
+//! To order it is slow in a known way, so that what a generator measures can be held
+//! against what is true:
 //!
 //! ```text
 //!  request ──▶ at once ─────────────────────────▶ answer     (no flags: the limit)
 //!          ──▶ queue in the order of leaving ───▶ answer     (--delay, --stall --every)
 //! ```
 //!
-//! Never for anything but measuring. Next: [`crate::engine`].
+//! Never for anything but measuring. Next: `bare/requests.rs`, [`crate::engine`].
+
+mod requests;
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,11 +25,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use memchr::memmem;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send, sockopt};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use self::requests::Requests;
 
 /// Bytes of an answer by default: about those of a refusal as sold out.
 pub const ANSWER_BYTES: usize = 230;
@@ -98,16 +105,20 @@ struct Waiting {
     index: usize,
     serial: u64,
     count: usize,
+    closes: bool,
 }
 
 /// What the loop works with.
 struct Floor {
     began: Instant,
     clients: Vec<Option<Client>>,
+    /// Places that a client has left.
+    vacant: Vec<usize>,
     serials: u64,
     /// In the order of leaving: see [`Manner::leaves_ns`].
     waiting: VecDeque<Waiting>,
     inbox: Vec<u8>,
+    /// The answer, as often as it was ever sent at once.
     outbox: Vec<u8>,
 }
 
@@ -119,10 +130,18 @@ impl Bare {
     pub fn bind(addr: SocketAddr, answer_bytes: usize) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        // Every connection inherits it: one call for all.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         Ok(Self { listener: socket.into(), answer: answer(answer_bytes), manner: Manner::default() })
+    }
+
+    /// The same server with these bytes as its whole answer, head included.
+    #[must_use]
+    pub fn answering(self, answer: Vec<u8>) -> Self {
+        Self { answer, ..self }
     }
 
     /// The same server, slow in this manner.
@@ -178,48 +197,67 @@ impl Bare {
         Ok(())
     }
 
+    /// Takes in who has come. Who brought a request along is answered at once.
     fn accept(&self, epoll: &OwnedFd, floor: &mut Floor) {
         while let Ok(socket) = accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            let clients = &mut floor.clients;
-            let index = clients.iter().position(Option::is_none).unwrap_or(clients.len());
+            let index = floor.seat(socket);
+            self.turn(floor, index);
+            let Some(client) = &floor.clients[index] else { continue };
             let data = epoll::EventData::new_u64(index as u64);
-            let _ = sockopt::set_tcp_nodelay(&socket, true);
-            if epoll::add(epoll, &socket, data, epoll::EventFlags::IN).is_err() {
-                continue;
+            if epoll::add(epoll, &client.socket, data, epoll::EventFlags::IN).is_err() {
+                floor.leave(index);
             }
-            floor.serials += 1;
-            let client = Some(Client { socket, serial: floor.serials, partial: Vec::new() });
-            if index == clients.len() { clients.push(client) } else { clients[index] = client }
         }
     }
 
     /// One receive and what follows from it; a connection that is over loses its place.
     fn turn(&self, floor: &mut Floor, index: usize) {
         let Floor { began, clients, waiting, inbox, outbox, .. } = floor;
-        let Some(slot) = clients.get_mut(index) else { return };
-        let Some(client) = slot else { return };
+        let Some(Some(client)) = clients.get_mut(index) else { return };
         let stays = match receive(client, inbox) {
             None => false,
-            Some(0) => true,
-            Some(count) if self.manner.is_prompt() => send_all(client, &self.answer, count, outbox),
-            Some(count) => {
+            Some(Requests { count: 0, .. }) => true,
+            Some(Requests { count, closes, .. }) if self.manner.is_prompt() => {
+                send_all(client, &self.answer, count, outbox) && !closes
+            }
+            Some(Requests { count, closes, .. }) => {
                 let arrived_ns = nanos(began.elapsed());
                 let leaves_ns = self.manner.leaves_ns(arrived_ns);
-                waiting.push_back(Waiting { leaves_ns, index, serial: client.serial, count });
+                waiting.push_back(Waiting { leaves_ns, index, serial: client.serial, count, closes });
                 waiting.len() < WAITING_MAX
             }
         };
         if !stays {
-            *slot = None;
+            floor.leave(index);
         }
     }
 }
 
 impl Floor {
     fn new() -> Self {
-        let (clients, waiting, outbox) = (Vec::new(), VecDeque::new(), Vec::new());
+        let (clients, vacant) = (Vec::new(), Vec::new());
+        let (waiting, outbox) = (VecDeque::new(), Vec::new());
         let inbox = vec![0; 2 * REQUEST_BYTES_MAX];
-        Self { began: Instant::now(), clients, serials: 0, waiting, inbox, outbox }
+        Self { began: Instant::now(), clients, vacant, serials: 0, waiting, inbox, outbox }
+    }
+
+    /// Gives a connection a place; tells which.
+    fn seat(&mut self, socket: OwnedFd) -> usize {
+        self.serials += 1;
+        let client = Some(Client { socket, serial: self.serials, partial: Vec::new() });
+        if let Some(index) = self.vacant.pop() {
+            self.clients[index] = client;
+            return index;
+        }
+        self.clients.push(client);
+        self.clients.len() - 1
+    }
+
+    /// Closes a connection and frees its place.
+    fn leave(&mut self, index: usize) {
+        if self.clients[index].take().is_some() {
+            self.vacant.push(index);
+        }
     }
 
     /// Until the next answer leaves, if that is soon.
@@ -239,17 +277,17 @@ impl Floor {
         let now_ns = nanos(self.began.elapsed());
         while self.waiting.front().is_some_and(|due| due.leaves_ns <= now_ns) {
             let Some(due) = self.waiting.pop_front() else { return };
-            let slot = &mut self.clients[due.index];
-            let client = slot.as_ref().filter(|client| client.serial == due.serial);
-            if client.is_some_and(|client| !send_all(client, answer, due.count, &mut self.outbox)) {
-                *slot = None;
+            let client = self.clients[due.index].as_ref().filter(|client| client.serial == due.serial);
+            let Some(client) = client else { continue };
+            if !send_all(client, answer, due.count, &mut self.outbox) || due.closes {
+                self.leave(due.index);
             }
         }
     }
 }
 
-/// One receive: how many requests it completed; `None` when the connection is over.
-fn receive(client: &mut Client, inbox: &mut [u8]) -> Option<usize> {
+/// One receive: the requests that it completed; `None` when the connection is over.
+fn receive(client: &mut Client, inbox: &mut [u8]) -> Option<Requests> {
     let kept = client.partial.len();
     inbox[..kept].copy_from_slice(&client.partial);
     client.partial.clear();
@@ -258,43 +296,18 @@ fn receive(client: &mut Client, inbox: &mut [u8]) -> Option<usize> {
         Err(Errno::AGAIN | Errno::INTR) => 0,
         _ => return None,
     };
-    let (requests, used) = count_requests(&inbox[..kept + count]);
-    client.partial.extend_from_slice(&inbox[used..kept + count]);
+    let requests = Requests::of(&inbox[..kept + count]);
+    client.partial.extend_from_slice(&inbox[requests.bytes..kept + count]);
     (client.partial.len() <= REQUEST_BYTES_MAX).then_some(requests)
 }
 
 /// Sends so many answers or tells that it cannot: a client that does not read is not worth a buffer here.
 fn send_all(client: &Client, answer: &[u8], count: usize, outbox: &mut Vec<u8>) -> bool {
-    let sent = |bytes: &[u8]| send(client.socket.as_fd(), bytes, SendFlags::NOSIGNAL) == Ok(bytes.len());
-    if count == 1 {
-        return sent(answer);
+    let bytes = answer.len() * count;
+    while outbox.len() < bytes {
+        outbox.extend_from_slice(answer);
     }
-    outbox.clear();
-    (0..count).for_each(|_| outbox.extend_from_slice(answer));
-    sent(outbox)
-}
-
-/// How many whole requests the bytes begin with, and how many bytes these take.
-fn count_requests(bytes: &[u8]) -> (usize, usize) {
-    let (mut requests, mut used) = (0, 0);
-    while let Some(end) = memmem::find(&bytes[used..], b"\r\n\r\n") {
-        let head = &bytes[used..used + end + 2];
-        let whole = end + 4 + if head.starts_with(b"GET ") { 0 } else { body_bytes(head) };
-        if bytes.len() - used < whole {
-            break;
-        }
-        used += whole;
-        requests += 1;
-    }
-    (requests, used)
-}
-
-fn body_bytes(head: &[u8]) -> usize {
-    let mut lines = head.split(|&b| b == b'\n');
-    let name = b"content-length:";
-    let line = lines.find(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name));
-    let value = line.and_then(|line| std::str::from_utf8(&line[name.len()..]).ok());
-    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    send(client.socket.as_fd(), &outbox[..bytes], SendFlags::NOSIGNAL) == Ok(bytes)
 }
 
 fn answer(bytes: usize) -> Vec<u8> {
@@ -311,18 +324,6 @@ fn answer(bytes: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn requests_are_counted_whole() {
-        let post = b"POST / HTTP/1.1\r\nHost: h\r\ncontent-length: 3\r\n\r\nabc";
-        let get = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-        let both = [post.as_slice(), get].concat();
-        assert_eq!(count_requests(&both), (2, both.len()));
-        for cut in 0..both.len() {
-            let expected = if cut < post.len() { (0, 0) } else { (1, post.len()) };
-            assert_eq!(count_requests(&both[..cut]), expected, "at {cut}");
-        }
-    }
 
     #[test]
     fn an_answer_has_the_length_asked_for() {

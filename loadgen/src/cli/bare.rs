@@ -3,6 +3,7 @@
 //! Next: [`crate::bare`].
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,6 +22,9 @@ pub struct BareArgs {
     /// Bytes of an answer, head included
     #[arg(long, value_name = "N", default_value_t = ANSWER_BYTES)]
     pub bytes: usize,
+    /// Answer with the bytes of this file, head included, instead
+    #[arg(long, value_name = "FILE", conflicts_with = "bytes")]
+    pub answer: Option<PathBuf>,
     /// Each answer leaves this long after its request
     #[arg(long, value_name = "TIME", value_parser = units::time, default_value = "0s")]
     pub delay: Duration,
@@ -50,6 +54,13 @@ pub(super) fn run(args: &BareArgs) -> Result<u8> {
     let bare =
         Bare::bind(args.listen, args.bytes).with_context(|| format!("cannot listen on {}", args.listen))?;
     let bare = bare.with_manner(manner);
+    let bare = match &args.answer {
+        None => bare,
+        Some(file) => {
+            let answer = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            bare.answering(answer)
+        }
+    };
     println!("listening on {}", bare.addr()?);
     let stop = stop_flag()?;
     bare.serve(&stop)?;

@@ -7,6 +7,7 @@ mod fake;
 mod faults;
 mod flow;
 mod latency;
+mod limit;
 mod postgres;
 mod report;
 mod scenario;

@@ -2,16 +2,19 @@
 //! that was seen before costs beside a buyer who is named by header.
 
 use serde_json::{Value, json};
+use stampede_loadgen::answer::Code;
 use stampede_loadgen::workload::Workload;
 
-use crate::load::{Cpus, Leg, cpu_us};
+use crate::load::{Leg, Serving};
 use crate::server::{Flags, ServerProcess, jwt_auth, now_ms};
 use crate::table::{Goal, Table};
-use crate::{SOLD_OUT, Size, label};
+use crate::{Bench, SOLD_OUT, fresh_seed, ratios};
 
 /// One refusal: what the item is like, and what the purchases show.
 struct Refusal {
     name: &'static str,
+    /// The refusal that is expected.
+    code: Code,
     /// Settings of the item beside those of a plain sale.
     item: Value,
     /// Whether the item is stopped at once.
@@ -29,8 +32,8 @@ enum Ticket {
 }
 
 impl Refusal {
-    fn new(name: &'static str, item: Value) -> Self {
-        Self { name, item, pause: false, limit: None, ticket: Ticket::None }
+    fn new(name: &'static str, code: Code, item: Value) -> Self {
+        Self { name, code, item, pause: false, limit: None, ticket: Ticket::None }
     }
 }
 
@@ -40,17 +43,27 @@ fn refusals() -> Vec<Refusal> {
     vec![
         Refusal::new(
             "not open",
+            Code::NotOpen,
             json!({"opens_at_ms": now_ms() + hour_ms, "closes_at_ms": now_ms() + 2 * hour_ms}),
         ),
-        Refusal::new("ended", json!({"opens_at_ms": 0, "closes_at_ms": now_ms() - 1})),
-        Refusal { pause: true, ..Refusal::new("paused", json!({})) },
-        Refusal::new("not eligible", json!({"min_level": 1})),
-        Refusal::new("rate of the item", json!({"admit_per_s": 1})),
-        Refusal { limit: Some("STAMPEDE_LIMITS_BUYER_PER_S"), ..Refusal::new("rate of a buyer", json!({})) },
-        Refusal { limit: Some("STAMPEDE_LIMITS_IP_PER_S"), ..Refusal::new("rate of an address", json!({})) },
-        Refusal::new("no ticket", ticketed.clone()),
-        Refusal { ticket: Ticket::Forged, ..Refusal::new("forged ticket", ticketed.clone()) },
-        Refusal { ticket: Ticket::Good, ..Refusal::new("sold out, good ticket", ticketed) },
+        Refusal::new("ended", Code::Ended, json!({"opens_at_ms": 0, "closes_at_ms": now_ms() - 1})),
+        Refusal { pause: true, ..Refusal::new("paused", Code::Paused, json!({})) },
+        Refusal::new("not eligible", Code::NotEligible, json!({"min_level": 1})),
+        Refusal::new("rate of the item", Code::RateLimited, json!({"admit_per_s": 1})),
+        Refusal {
+            limit: Some("STAMPEDE_LIMITS_BUYER_PER_S"),
+            ..Refusal::new("rate of a buyer", Code::RateLimited, json!({}))
+        },
+        Refusal {
+            limit: Some("STAMPEDE_LIMITS_IP_PER_S"),
+            ..Refusal::new("rate of an address", Code::RateLimited, json!({}))
+        },
+        Refusal::new("no ticket", Code::TicketRequired, ticketed.clone()),
+        Refusal {
+            ticket: Ticket::Forged,
+            ..Refusal::new("forged ticket", Code::TicketInvalid, ticketed.clone())
+        },
+        Refusal { ticket: Ticket::Good, ..Refusal::new("sold out, good ticket", Code::SoldOut, ticketed) },
     ]
 }
 
@@ -58,32 +71,28 @@ fn refusals() -> Vec<Refusal> {
 const FIRST_ITEM: u32 = 100;
 
 /// F7: each refusal beside the sold-out answer, which runs before and after it.
-pub(crate) fn refusals_beside_sold_out(size: &Size, cpus: Cpus, table: &mut Table) {
-    let plain = ServerProcess::start(&Flags::default(), cpus);
-    println!("\nF7, µs per answer: sold out, the refusal, sold out");
+pub(crate) fn refusals_beside_sold_out(bench: &Bench, table: &mut Table) {
+    let plain = ServerProcess::start(bench, &Flags::default());
     for (item, refusal) in (FIRST_ITEM..).zip(refusals()) {
+        println!("{}", refusal.name);
         let limited = refusal
             .limit
-            .map(|limit| ServerProcess::start(&Flags { limit: Some(limit), ..Flags::default() }, cpus));
+            .map(|limit| ServerProcess::start(bench, &Flags { limit: Some(limit), ..Flags::default() }));
         let server = limited.as_ref().unwrap_or(&plain);
         let workload = prepare(server, item, &refusal);
-        let mut ratios = Vec::new();
-        for round in 0..=size.pairs {
-            let sold_out = || {
-                let workload =
-                    Workload { users: workload.users, ..Workload::purchases(SOLD_OUT, 1_000 + round) };
-                cpu_us(&plain, cpus, &Leg::closed(plain.addr, workload, 64, size.leg / 2))
-            };
+        let sold_out = || {
+            let workload = Workload { users: workload.users, ..Workload::purchases(SOLD_OUT, fresh_seed()) };
+            let leg = Leg::closed(plain.addr, workload, Code::SoldOut, bench.size.leg / 4);
+            plain.cpu_us(bench.cpus, &leg).0
+        };
+        let rounds = bench.rounds(["sold out", "refusal", "sold out"], || {
             let before = sold_out();
-            let leg = Leg::closed(server.addr, workload.clone(), 64, size.leg);
-            let refused = cpu_us(server, cpus, &leg);
-            let after = sold_out();
-            println!("{:<24}{:<8}{before:>8.2}{refused:>8.2}{after:>8.2}", refusal.name, label(round));
-            if round > 0 {
-                ratios.push(refused / ((before + after) / 2.0));
-            }
-        }
-        table.add("F7", refusal.name, Goal::AtMost(1.2), ratios);
+            let leg = Leg::closed(server.addr, workload.clone(), refusal.code, bench.size.leg / 2);
+            [before, server.cpu_us(bench.cpus, &leg).0, sold_out()]
+        });
+        let ratio = |[before, refused, after]: &[f64; 3]| refused / ((before + after) / 2.0);
+        let what = format!("{} ÷ sold out, CPU", refusal.name);
+        table.add("F7", what, Goal::AtMost(1.2), rounds.iter().map(ratio).collect());
     }
 }
 
@@ -109,22 +118,17 @@ fn prepare(server: &ServerProcess, item: u32, refusal: &Refusal) -> Workload {
 }
 
 /// F8: a buyer with a token that its connection has shown before, beside one named by header.
-pub(crate) fn tokens_beside_headers(size: &Size, cpus: Cpus, table: &mut Table) {
-    let by_header = ServerProcess::start(&Flags::default(), cpus);
-    let by_token = ServerProcess::start(&Flags { jwt: true, ..Flags::default() }, cpus);
-    let mut ratios = Vec::new();
-    println!("\n{:<8}{:>10}{:>10}", "F8", "header", "token");
-    for round in 0..=size.pairs {
-        let workload = Workload { users: Some(1), ..Workload::purchases(SOLD_OUT, 1_000 + round) };
+pub(crate) fn tokens_beside_headers(bench: &Bench, table: &mut Table) {
+    let by_header = ServerProcess::start(bench, &Flags::default());
+    let by_token = ServerProcess::start(bench, &Flags { jwt: true, ..Flags::default() });
+    let rounds = bench.rounds(["token µs", "header µs"], || {
+        let workload = Workload { users: Some(1), ..Workload::purchases(SOLD_OUT, fresh_seed()) };
         let leg = |server: &ServerProcess, workload: Workload| {
-            cpu_us(server, cpus, &Leg::closed(server.addr, workload, 64, size.leg))
+            let leg = Leg::closed(server.addr, workload, Code::SoldOut, bench.size.leg);
+            server.cpu_us(bench.cpus, &leg).0
         };
-        let header = leg(&by_header, workload.clone());
-        let token = leg(&by_token, Workload { auth: jwt_auth(), ..workload });
-        println!("{:<8}{header:>10.2}{token:>10.2}", label(round));
-        if round > 0 {
-            ratios.push(token / header);
-        }
-    }
-    table.add("F8", "sold out: unchanged token ÷ header, CPU", Goal::AtMost(1.1), ratios);
+        [leg(&by_token, Workload { auth: jwt_auth(), ..workload.clone() }), leg(&by_header, workload)]
+    });
+    let what = "sold out: a token seen before ÷ header, CPU";
+    table.add("F8", what, Goal::AtMost(1.1), ratios(&rounds));
 }

@@ -2,16 +2,25 @@
 //! server's process spent meanwhile.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
-use stampede_loadgen::bare::{ANSWER_BYTES, Bare};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use stampede_loadgen::answer::Code;
 use stampede_loadgen::engine::{self, Mode, RunConfig, Tally};
 use stampede_loadgen::workload::Workload;
 
-use crate::server::ServerProcess;
+/// Connections of a leg, unless a row says otherwise.
+pub(crate) const CONNECTIONS: u32 = 64;
+/// Share of a leg's requests that may end otherwise than expected before it counts as failed.
+const ODD_SHARE_MAX: f64 = 0.001;
+/// How long a process is watched to see whether it rests, and how long that may take.
+const REST_LOOK: Duration = Duration::from_millis(50);
+const REST_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Which processor serves and which one asks; the same where there is only one.
 #[derive(Clone, Copy)]
@@ -29,99 +38,161 @@ impl Cpus {
     }
 }
 
-/// Pins the calling thread, and the threads that it starts.
-fn pin(cpu: usize) {
-    let mut one = CpuSet::new();
-    one.set(cpu);
-    sched_setaffinity(None, &one).expect("pinned");
+/// Does something on one processor; threads and processes that it starts stay there.
+pub(crate) fn on_cpu<T: Send>(cpu: usize, work: impl FnOnce() -> T + Send) -> T {
+    let pinned = || {
+        let mut one = CpuSet::new();
+        one.set(cpu);
+        sched_setaffinity(None, &one).expect("pinned");
+        work()
+    };
+    std::thread::scope(|scope| match scope.spawn(pinned).join() {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+/// Starts a process on one processor.
+pub(crate) fn spawn_on(cpu: usize, command: &mut Command) -> Child {
+    on_cpu(cpu, || command.spawn().expect("started"))
+}
+
+/// Lets this process and those that it starts have as many descriptors as they may.
+pub(crate) fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).expect("a soft limit may be raised");
+}
+
+/// How many descriptors a process may have.
+pub(crate) fn descriptors() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// What is sent in one leg.
 pub(crate) struct Leg {
     config: RunConfig,
-}
-
-/// What came of it.
-pub(crate) struct Ran {
-    pub(crate) tally: Tally,
+    expected: Code,
 }
 
 impl Leg {
-    /// A closed loop: every connection asks again as soon as it has its answer.
-    pub(crate) fn closed(addr: SocketAddr, workload: Workload, connections: u32, during: Duration) -> Self {
+    /// A closed loop of so many connections: each asks again as soon as it has its answer, which is to be
+    /// `expected`.
+    pub(crate) fn closed(addr: SocketAddr, workload: Workload, expected: Code, during: Duration) -> Self {
         let config = RunConfig::closed(addr, workload, 1);
-        let (duration, requests) = (Some(during), None);
-        Self { config: RunConfig { connections, duration, requests, keep_history: false, ..config } }
+        let (connections, duration, requests) = (CONNECTIONS, Some(during), None);
+        let config = RunConfig { connections, duration, requests, keep_history: false, ..config };
+        Self { config, expected }
     }
 
     /// So many requests, over however long that takes.
-    pub(crate) fn count(addr: SocketAddr, workload: Workload, requests: u64) -> Self {
-        let config = RunConfig::closed(addr, workload, requests);
-        Self { config: RunConfig { connections: 64, keep_history: false, ..config } }
+    pub(crate) fn count(addr: SocketAddr, workload: Workload, expected: Code, requests: u64) -> Self {
+        let leg = Self::closed(addr, workload, expected, Duration::MAX);
+        let (duration, requests) = (None, Some(requests));
+        Self { config: RunConfig { duration, requests, ..leg.config }, ..leg }
     }
 
-    /// At a rate, until `stop` is set.
-    pub(crate) fn at_rate(self, per_s: f64, stop: std::sync::Arc<AtomicBool>) -> Self {
-        Self { config: RunConfig { mode: Mode::open(per_s), stop, ..self.config } }
+    /// The same over so many connections.
+    pub(crate) fn over(self, connections: u32) -> Self {
+        Self { config: RunConfig { connections, ..self.config }, ..self }
+    }
+
+    /// The same with so many requests under way on each connection.
+    pub(crate) fn pipelined(self, pipeline: u32) -> Self {
+        Self { config: RunConfig { pipeline, ..self.config }, ..self }
+    }
+
+    /// The same with a connection for each request.
+    pub(crate) fn short(self) -> Self {
+        Self { config: RunConfig { keep_alive: false, ..self.config }, ..self }
+    }
+
+    /// The same in the open loop: the clock makes so many requests due per second.
+    pub(crate) fn at_rate(self, per_s: f64) -> Self {
+        Self { config: RunConfig { mode: Mode::open(per_s), ..self.config }, ..self }
+    }
+
+    /// The same until `stop` is set.
+    pub(crate) fn until(self, stop: Arc<AtomicBool>) -> Self {
+        Self { config: RunConfig { stop, ..self.config }, ..self }
     }
 
     /// Runs it on the generator's processor.
     pub(crate) fn run(&self, cpus: Cpus) -> Ran {
-        let outcome = std::thread::scope(|scope| {
-            let run = || {
-                pin(cpus.generator);
-                engine::run(&self.config).expect("a run")
-            };
-            scope.spawn(run).join().expect("no panic")
-        });
+        let outcome = on_cpu(cpus.generator, || engine::run(&self.config).expect("a run"));
         assert_eq!(outcome.gave_up, None);
-        Ran { tally: outcome.tally }
+        let ran = Ran { tally: outcome.tally };
+        let odd = ran.answers() - ran.tally.count(self.expected).min(ran.answers());
+        let allowed = (ran.answers() as f64 * ODD_SHARE_MAX) as u64;
+        assert!(odd <= allowed, "{odd} of {} were not {:?}: {}", ran.answers(), self.expected, ran.codes());
+        ran
     }
+}
+
+/// What came of a leg.
+pub(crate) struct Ran {
+    pub(crate) tally: Tally,
 }
 
 impl Ran {
+    /// Requests that were answered, or at least sent.
+    pub(crate) fn answers(&self) -> u64 {
+        self.tally.total() - self.tally.count(Code::Unsent)
+    }
     pub(crate) fn per_s(&self) -> f64 {
-        self.tally.total() as f64 / (self.tally.elapsed_ns() as f64 / 1e9)
+        self.answers() as f64 / (self.tally.elapsed_ns() as f64 / 1e9)
     }
-    pub(crate) fn p50_us(&self) -> f64 {
-        self.tally.latency_all().value_at_quantile(0.5) as f64 / 1e3
+    /// A quantile of the latency, in microseconds.
+    pub(crate) fn latency_us(&self, quantile: f64) -> f64 {
+        self.tally.latency_all().value_at_quantile(quantile) as f64 / 1e3
+    }
+    /// p99 of how late the generator itself was, in microseconds.
+    pub(crate) fn lag_us(&self) -> f64 {
+        self.tally.lag.value_at_quantile(0.99) as f64 / 1e3
+    }
+    fn codes(&self) -> String {
+        let seen = Code::ALL.iter().filter(|&&code| self.tally.count(code) > 0);
+        seen.map(|&code| format!("{} {}", code.name(), self.tally.count(code))).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// CPU microseconds that the server's process spent per request of this leg.
-pub(crate) fn cpu_us(server: &ServerProcess, cpus: Cpus, leg: &Leg) -> f64 {
-    let before = cpu_ns(&server.tasks());
-    let ran = leg.run(cpus);
-    per_request(cpu_ns(&server.tasks()) - before, &ran)
+/// A process that answers requests.
+pub(crate) trait Serving {
+    /// Its number.
+    fn pid(&self) -> u32;
+
+    /// CPU microseconds that it spent per request of this leg, and what came of the leg.
+    fn cpu_us(&self, cpus: Cpus, leg: &Leg) -> (f64, Ran) {
+        let before = cpu_ns(self.pid());
+        let ran = leg.run(cpus);
+        let spent = cpu_ns(self.pid()) - before;
+        (spent as f64 / 1e3 / ran.answers() as f64, ran)
+    }
+
+    /// Waits until it does next to nothing.
+    fn come_to_rest(&self) {
+        let begin = Instant::now();
+        loop {
+            let before = cpu_ns(self.pid());
+            std::thread::park_timeout(REST_LOOK);
+            if Duration::from_nanos(cpu_ns(self.pid()) - before) < REST_LOOK / 20 {
+                return;
+            }
+            assert!(begin.elapsed() < REST_WAIT_MAX, "the server does not come to rest");
+        }
+    }
 }
 
-/// The same for a server that does nothing but answer.
-pub(crate) fn bare_cpu_us(cpus: Cpus, during: Duration) -> f64 {
-    let bare = Bare::bind(([127, 0, 0, 1], 0).into(), ANSWER_BYTES).expect("a free port");
-    let addr = bare.addr().expect("bound");
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let server = scope.spawn(|| {
-            pin(cpus.server);
-            let own = format!("/proc/self/task/{}/schedstat", gettid().as_raw_nonzero());
-            bare.serve(&stop).expect("served");
-            on_cpu_ns(Path::new(&own))
-        });
-        let ran = Leg::closed(addr, Workload::get("/"), 64, during).run(cpus);
-        stop.store(true, Ordering::Relaxed);
-        per_request(server.join().expect("no panic"), &ran)
-    })
-}
-
-fn per_request(cpu_ns: u64, ran: &Ran) -> f64 {
-    cpu_ns as f64 / 1e3 / ran.tally.total() as f64
+/// Where the kernel lists the threads of a process.
+pub(crate) fn tasks(pid: u32) -> Vec<PathBuf> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the threads of the server");
+    threads.map(|thread| thread.expect("a thread").path()).collect()
 }
 
 /// What all threads of a process have spent, in nanoseconds: user and system, as in
 /// `/proc/PID/stat`, but not rounded to ticks.
-fn cpu_ns(tasks: &Path) -> u64 {
-    let threads = std::fs::read_dir(tasks).expect("the threads of the server");
-    threads.map(|thread| on_cpu_ns(&thread.expect("a thread").path().join("schedstat"))).sum()
+fn cpu_ns(pid: u32) -> u64 {
+    tasks(pid).iter().map(|task| on_cpu_ns(&task.join("schedstat"))).sum()
 }
 
 fn on_cpu_ns(schedstat: &Path) -> u64 {

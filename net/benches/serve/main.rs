@@ -1,176 +1,159 @@
-//! The figures of the whole engine, measured from outside: what a purchase costs beside a
-//! constant answer, what durability costs, how fast orders drain and come back.
+//! The engine measured from outside, beside the limit of the machine: the table of ratios of
+//! docs/BENCHMARKS.md.
 //!
-//! `cargo bench -p stampede-net --bench serve` runs the small mode; `-- --full` takes longer
-//! and is what docs/BENCHMARKS.md records; a word such as `F3` runs that figure alone. The
-//! server serves on one processor, the generator sends from another; the legs of a figure
-//! take turns, so that a machine whose speed changes changes them alike. What counts is
-//! the ratio of two legs that ran side by side.
+//! `cargo bench -p stampede-net --bench serve` runs everything in its small mode. Words behind `--`
+//! choose: `R3` that row alone, `--full` longer legs and more pairs, `--transport X` what is handed
+//! to `stampede serve`, `--spread` lets the server's other threads leave its processor.
 //!
-//! Next: [`table`] for targets, [`load`] for a leg, [`server`] for the process measured.
+//! ```text
+//!  processor of the server              processor of the generator
+//!  stampede serve  ──┐                  ┌── generator, in this process
+//!  bare (the limit) ─┴── take turns ────┘   A B A B …, each alone while it is measured
+//! ```
+//!
+//! The legs of a row take turns, so that a machine whose speed changes changes them alike; what
+//! counts is the ratio of two legs that ran side by side, its median and range over the pairs.
+//! The bench brings its own limit: this program is `stampede-loadgen`, too, if it is called so.
+//!
+//! Next: [`table`] for targets, [`load`] for a leg, [`server`] and [`limit`] for what is measured;
+//! the rows are in [`cost`], [`tail`], [`durability`], [`calls`], [`allocations`], [`items`],
+//! [`batches`], [`crowd`] and [`drain`].
 
+mod allocations;
+mod batches;
+mod calls;
+mod cost;
+mod counting;
+mod crowd;
 mod drain;
+mod durability;
 mod gate;
+mod items;
+mod limit;
 mod load;
+mod perf;
 mod probe;
 mod replay;
 mod server;
 mod table;
+mod tail;
+mod words;
 
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use load::{Cpus, Leg, cpu_us};
-use probe::Probe;
-use server::{Flags, ServerProcess};
-use stampede_loadgen::workload::Workload;
+use load::Cpus;
 use table::{Goal, Table};
+use words::{Heading, Size, Words};
 
 /// An item with units for everybody, and one that is sold out.
 pub(crate) const PLENTY: u32 = 1;
 pub(crate) const SOLD_OUT: u32 = 2;
 
-/// How long, how often, how many.
-pub(crate) struct Size {
-    pub(crate) leg: Duration,
-    pub(crate) pairs: u64,
-    pub(crate) orders: u64,
+/// What every row needs to know.
+pub(crate) struct Bench {
+    pub(crate) size: Size,
+    pub(crate) cpus: Cpus,
+    pub(crate) transport: Option<String>,
+    pub(crate) spread: bool,
 }
 
-impl Size {
-    const SMALL: Self = Self { leg: Duration::from_millis(1_000), pairs: 5, orders: 200_000 };
-    const FULL: Self = Self { leg: Duration::from_millis(3_000), pairs: 9, orders: 2_000_000 };
-}
+type Row = (&'static str, fn(&Bench, &mut Table));
 
-fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let size = if words.iter().any(|word| word == "--full") { Size::FULL } else { Size::SMALL };
-    let figures: Vec<&String> = words.iter().filter(|word| word.starts_with('F')).collect();
-    let wanted = |figure: &str| figures.is_empty() || figures.iter().any(|word| *word == figure);
-    let cpus = Cpus::of_this_machine();
+/// The rows of the table, then the figures beside it.
+const ROWS: &[Row] = &[
+    ("R1", cost::sold_out),
+    ("R2", cost::sold_out_pipelined),
+    ("R3", cost::durable_purchase),
+    ("R4", tail::p99_of_own_peak),
+    ("R5", durability::purchases_per_s),
+    ("R6", durability::added_latency),
+    ("R7", calls::per_request),
+    ("R8", allocations::per_request),
+    ("R9", items::hot_beside_uniform),
+    ("R10", batches::of_a_gateway),
+    ("R11", crowd::idle_connections),
+    ("R12", cost::short_connections),
+    ("R13", drain::beside_copy),
+    ("F5", replay::replay),
+    ("F8", gate::tokens_beside_headers),
+];
+
+/// Figures that run when they are named, and in the full mode.
+const MORE: &[Row] = &[("F4", drain::while_selling), ("F7", gate::refusals_beside_sold_out)];
+
+fn main() -> ExitCode {
+    // Called by one of these names it is that program: no other binary has to be built for it.
+    match called_as().as_str() {
+        limit::PROGRAM => return stampede_loadgen::cli::main(),
+        counting::PROGRAM => return counting::serve(),
+        _ => {}
+    }
+    let known: Vec<&str> = ROWS.iter().chain(MORE).map(|(name, _)| *name).collect();
+    let words = match Words::parse(std::env::args().skip(1), &known) {
+        Ok(words) => words,
+        Err(what) => {
+            eprintln!("serve: {what}");
+            return ExitCode::from(2);
+        }
+    };
+    let heading = Heading(&words).to_string();
+    println!("{heading}CPU in µs per request of the whole server process");
+    load::allow_descriptors();
+    let bench = Bench {
+        size: words.size,
+        cpus: Cpus::of_this_machine(),
+        transport: words.transport.clone(),
+        spread: words.spread,
+    };
     let mut table = Table::default();
-    println!(
-        "legs of {:?}, {} rounds; CPU in µs per request of the whole server process",
-        size.leg, size.pairs
-    );
-    if wanted("F1") {
-        cost_per_answer(&size, cpus, &mut table);
-        cost_with_tokens(&size, cpus, &mut table);
-    }
-    if wanted("F2") {
-        price_of_durability(&size, cpus, &mut table);
-    }
-    if wanted("F3") {
-        latency_of_durability(&size, cpus, &mut table);
-    }
-    if wanted("F4") {
-        drain::while_selling(&size, cpus, &mut table);
-    }
-    if wanted("F5") {
-        replay::replay(&size, &mut table);
-    }
-    if wanted("F7") {
-        gate::refusals_beside_sold_out(&size, cpus, &mut table);
-    }
-    if wanted("F8") {
-        gate::tokens_beside_headers(&size, cpus, &mut table);
-    }
-    println!("\n{table}");
-}
-
-/// F1: a durable purchase and a sold-out answer beside a constant answer of the same server.
-fn cost_per_answer(size: &Size, cpus: Cpus, table: &mut Table) {
-    let server = ServerProcess::start(&Flags::default(), cpus);
-    let (mut buy, mut sold_out, mut bare_ratio) = (Vec::new(), Vec::new(), Vec::new());
-    println!("\n{:<8}{:>10}{:>10}{:>10}{:>10}", "F1", "constant", "purchase", "sold out", "bare");
-    for round in 0..=size.pairs {
-        let leg = |workload: Workload| Leg::closed(server.addr, workload, 64, size.leg);
-        let constant = cpu_us(&server, cpus, &leg(Workload::get("/v1/time")));
-        let bought = cpu_us(&server, cpus, &leg(Workload::purchases(PLENTY, 10 + round)));
-        let refused = cpu_us(&server, cpus, &leg(Workload::purchases(SOLD_OUT, 10 + round)));
-        let bare = load::bare_cpu_us(cpus, size.leg);
-        println!("{:<8}{constant:>10.2}{bought:>10.2}{refused:>10.2}{bare:>10.2}", label(round));
-        // The first round warms up.
-        if round > 0 {
-            buy.push(bought / constant);
-            sold_out.push(refused / constant);
-            bare_ratio.push(bought / bare);
+    let rows = ROWS.iter().filter(|(name, _)| words.wants(name));
+    for (name, row) in rows.chain(MORE.iter().filter(|(name, _)| words.wants_more(name))) {
+        println!("\n{name}");
+        // A row that fails must not take the others with it.
+        if catch_unwind(AssertUnwindSafe(|| row(&bench, &mut table))).is_err() {
+            table.add_not_measured(name, "the row failed", Goal::None, "see its words above".to_owned());
         }
     }
-    table.add("F1a", "durable purchase ÷ constant answer, CPU", Goal::AtMost(1.5), buy);
-    table.add("F1b", "sold-out answer ÷ constant answer, CPU", Goal::AtMost(1.15), sold_out);
-    table.add("", "durable purchase ÷ bare epoll server, CPU", Goal::None, bare_ratio);
+    println!("\n{heading}\n{table}");
+    ExitCode::SUCCESS
 }
 
-/// F1 again, with one token that a connection repeats, and with a new one for every purchase.
-fn cost_with_tokens(size: &Size, cpus: Cpus, table: &mut Table) {
-    let server = ServerProcess::start(&Flags { jwt: true, ..Flags::default() }, cpus);
-    let (mut buy, mut sold_out, mut verified) = (Vec::new(), Vec::new(), Vec::new());
-    println!("\n{:<8}{:>10}{:>10}{:>10}{:>10}", "F1 jwt", "constant", "purchase", "sold out", "new token");
-    for round in 0..=size.pairs {
-        let tokens = |item, users| Workload {
-            auth: server::jwt_auth(),
-            users,
-            ..Workload::purchases(item, 1_000 + round)
+fn called_as() -> String {
+    let name = std::env::args_os().next().unwrap_or_default();
+    Path::new(&name).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A seed that no leg before had: its buyers are new.
+pub(crate) fn fresh_seed() -> u64 {
+    static SEEDS: AtomicU64 = AtomicU64::new(1);
+    SEEDS.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Bench {
+    /// Runs the legs of a row in turns, prints each round, and drops the first, which warms up.
+    pub(crate) fn rounds<const N: usize>(
+        &self,
+        columns: [&str; N],
+        mut one: impl FnMut() -> [f64; N],
+    ) -> Vec<[f64; N]> {
+        print!("{:<8}", "");
+        columns.iter().for_each(|column| print!("{column:>18}"));
+        println!();
+        let round = |number: u64| {
+            let values = one();
+            print!("{:<8}", if number == 0 { "warm-up".to_owned() } else { number.to_string() });
+            values.iter().for_each(|&value| print!("{:>18}", table::number(value)));
+            println!();
+            values
         };
-        let leg = |workload: Workload| Leg::closed(server.addr, workload, 64, size.leg);
-        let constant = cpu_us(&server, cpus, &leg(Workload::get("/v1/time")));
-        let bought = cpu_us(&server, cpus, &leg(tokens(PLENTY, Some(1))));
-        let refused = cpu_us(&server, cpus, &leg(tokens(SOLD_OUT, Some(1))));
-        let fresh = cpu_us(&server, cpus, &leg(tokens(PLENTY, None)));
-        println!("{:<8}{constant:>10.2}{bought:>10.2}{refused:>10.2}{fresh:>10.2}", label(round));
-        if round > 0 {
-            buy.push(bought / constant);
-            sold_out.push(refused / constant);
-            verified.push(fresh / constant);
-        }
+        (0..=self.size.pairs).map(round).skip(1).collect()
     }
-    table.add("F1a jwt", "the same, a token that was seen before", Goal::AtMost(1.5), buy);
-    table.add("F1b jwt", "the same, a token that was seen before", Goal::AtMost(1.15), sold_out);
-    table.add("", "purchase with a new token ÷ constant", Goal::None, verified);
 }
 
-/// F2: purchases per second with `--ack wal` beside `--ack memory`.
-fn price_of_durability(size: &Size, cpus: Cpus, table: &mut Table) {
-    let durable = ServerProcess::start(&Flags::default(), cpus);
-    let memory = ServerProcess::start(&Flags { memory: true, ..Flags::default() }, cpus);
-    let mut ratios = Vec::new();
-    println!("\n{:<8}{:>12}{:>12}", "F2", "wal/s", "memory/s");
-    for round in 0..=size.pairs {
-        let leg = |server: &ServerProcess| {
-            Leg::closed(server.addr, Workload::purchases(PLENTY, 10 + round), 64, size.leg)
-        };
-        let kept = leg(&durable).run(cpus).per_s();
-        let quick = leg(&memory).run(cpus).per_s();
-        println!("{:<8}{kept:>12.0}{quick:>12.0}", label(round));
-        if round > 0 {
-            ratios.push(kept / quick);
-        }
-    }
-    table.add("F2", "purchases/s: durable ÷ --ack memory", Goal::AtLeast(0.8), ratios);
-}
-
-/// F3: what durability adds to the median latency, beside one synced write of the same size.
-fn latency_of_durability(size: &Size, cpus: Cpus, table: &mut Table) {
-    let durable = ServerProcess::start(&Flags::default(), cpus);
-    let memory = ServerProcess::start(&Flags { memory: true, ..Flags::default() }, cpus);
-    let mut probe = Probe::new(durable.dir());
-    let mut ratios = Vec::new();
-    println!("\n{:<8}{:>12}{:>12}{:>14}", "F3", "wal p50 µs", "memory p50", "raw write p50");
-    for round in 0..=size.pairs {
-        let leg = |server: &ServerProcess| {
-            Leg::closed(server.addr, Workload::purchases(PLENTY, 10 + round), 1, size.leg)
-        };
-        let kept = leg(&durable).run(cpus).p50_us();
-        let quick = leg(&memory).run(cpus).p50_us();
-        let raw = probe.p50_us(size.leg);
-        println!("{:<8}{kept:>12.1}{quick:>12.1}{raw:>14.1}", label(round));
-        if round > 0 {
-            ratios.push((kept - quick) / raw);
-        }
-    }
-    table.add("F3", "latency added by durability ÷ raw synced 4 KiB", Goal::AtMost(1.5), ratios);
-}
-
-pub(crate) fn label(round: u64) -> String {
-    if round == 0 { "warm-up".to_owned() } else { format!("{round}") }
+/// The first of each round divided by the second.
+pub(crate) fn ratios(rounds: &[[f64; 2]]) -> Vec<f64> {
+    rounds.iter().map(|[ours, limit]| ours / limit).collect()
 }

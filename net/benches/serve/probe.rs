@@ -32,8 +32,8 @@ impl Probe {
         Self { file, room: vec![7; 2 * BLOCK_BYTES], writes: 0 }
     }
 
-    /// Median of one synced write, in microseconds.
-    pub(crate) fn p50_us(&mut self, during: Duration) -> f64 {
+    /// Median and p99 of one synced write, in microseconds.
+    pub(crate) fn took_us(&mut self, during: Duration) -> [f64; 2] {
         let at = self.room.as_ptr().align_offset(BLOCK_BYTES);
         let mut took = Vec::new();
         let begin = Instant::now();
@@ -46,6 +46,6 @@ impl Probe {
             took.push(one.elapsed());
         }
         took.sort_unstable();
-        took[took.len() / 2].as_secs_f64() * 1e6
+        [took.len() / 2, took.len() * 99 / 100].map(|index| took[index].as_secs_f64() * 1e6)
     }
 }

@@ -12,7 +12,7 @@ use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 use stampede_net::server::replay::{Replay, Shards};
 use stampede_persist::log::dir::{DataDir, LogOptions, Started};
 
-use crate::Size;
+use crate::Bench;
 use crate::table::{Goal, Table};
 
 /// Owners that the orders are replayed for.
@@ -24,7 +24,8 @@ const BATCH: u64 = 64;
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
 /// Adds the figure.
-pub(crate) fn replay(size: &Size, table: &mut Table) {
+pub(crate) fn replay(bench: &Bench, table: &mut Table) {
+    let size = &bench.size;
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let options = LogOptions::default();
     let data = DataDir::open(dir.path(), &options).expect("opened");
@@ -34,7 +35,7 @@ pub(crate) fn replay(size: &Size, table: &mut Table) {
     let bytes = write(&secret, size.orders, started);
     let rounds = size.pairs.min(5);
     println!(
-        "\nF5: {} orders of {ITEMS} items, {:.0} bytes of log each",
+        "{} orders of {ITEMS} items, {:.0} bytes of log each",
         size.orders,
         bytes as f64 / size.orders as f64
     );

@@ -3,28 +3,33 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use serde_json::{Value, json};
+use stampede_loadgen::answer::Code;
+use stampede_loadgen::request::{Framing, Requests};
 use stampede_loadgen::verify::Merchant;
 use stampede_loadgen::workload::{Auth, Workload};
 use tempfile::TempDir;
 
-use crate::load::{Cpus, Leg};
-use crate::{PLENTY, SOLD_OUT};
+use crate::load::{Leg, Serving, on_cpu};
+use crate::{Bench, PLENTY, SOLD_OUT, counting, fresh_seed};
 
-const ADMIN_TOKEN: &str = "a-token-for-the-bench";
+pub(crate) const ADMIN_TOKEN: &str = "a-token-for-the-bench";
 const JWT_SECRET: &[u8; 32] = b"a secret only for these figures!";
 /// Units of the item that nobody can buy out.
-const UNITS: u64 = 4_000_000;
+const UNITS: u64 = 1 << 39;
 /// The largest cap: one buyer may buy for a whole leg.
 const CAP: u32 = 1_000_000;
+/// Longest wait for an answer that is asked for by hand.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the server is started.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Flags {
     /// `--ack memory`.
     pub(crate) memory: bool,
@@ -34,6 +39,19 @@ pub(crate) struct Flags {
     pub(crate) postgres: Option<String>,
     /// The variable of a limit that is set to one request a second.
     pub(crate) limit: Option<&'static str>,
+    /// Most connections of buyers.
+    pub(crate) connections: u32,
+    /// Whether it may use all processors, with a core on each, instead of one.
+    pub(crate) all_cores: bool,
+    /// Whether it is this program, which counts the server's allocations.
+    pub(crate) counting: bool,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        let (memory, jwt, postgres, limit) = (false, false, None, None);
+        Self { memory, jwt, postgres, limit, connections: 1024, all_cores: false, counting: false }
+    }
 }
 
 /// How the generator proves who buys, with [`Flags::jwt`].
@@ -45,55 +63,51 @@ pub(crate) fn jwt_auth() -> Auth {
 pub(crate) struct ServerProcess {
     child: Child,
     /// Kept open: a server that cannot print ends.
-    _out: BufReader<ChildStdout>,
+    pub(crate) out: BufReader<ChildStdout>,
+    /// Read by a server that counts.
+    pub(crate) input: ChildStdin,
     dir: TempDir,
     pub(crate) addr: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     pub(crate) merchant: Merchant,
 }
 
+impl Serving for ServerProcess {
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl ServerProcess {
-    /// Starts it, with its one core on the server's processor, and puts the items on sale.
-    pub(crate) fn start(flags: &Flags, cpus: Cpus) -> Self {
+    /// Starts it and puts the items on sale. Its one core serves on the server's processor, and its other
+    /// threads stay there, too, unless the bench or the flags say otherwise.
+    pub(crate) fn start(bench: &Bench, flags: &Flags) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let (addr, admin) = (free_addr(), free_addr());
-        let mut command = command(flags, dir.path(), cpus);
+        let mut command = command(bench, flags, dir.path());
         command.arg("--listen").arg(addr.to_string()).arg("--admin-listen").arg(admin.to_string());
-        let mut child = command.spawn().expect("the server starts");
+        let mut spawn = || command.spawn().expect("the server starts");
+        let free = bench.spread || flags.all_cores;
+        let mut child = if free { spawn() } else { on_cpu(bench.cpus.server, spawn) };
+        let input = child.stdin.take().expect("piped");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let ready = out.by_ref().lines().map_while(Result::ok).any(|line| line.contains("is ready"));
         assert!(ready, "the server ended before it was ready; its reason is above");
-        let server = Self {
-            child,
-            _out: out,
-            dir,
-            addr,
-            admin,
-            merchant: Merchant::new(&format!("http://{admin}"), ADMIN_TOKEN),
-        };
-        server.put_item(PLENTY, UNITS);
-        server.put_item(SOLD_OUT, 1);
-        let mut winner = Workload::purchases(SOLD_OUT, 1);
+        let merchant = Merchant::new(&format!("http://{admin}"), ADMIN_TOKEN);
+        let server = Self { child, out, input, dir, addr, admin, merchant };
+        server.put(PLENTY, UNITS, &json!({}));
+        server.put(SOLD_OUT, 1, &json!({}));
+        let mut winner = Workload::purchases(SOLD_OUT, 0);
         if flags.jwt {
             winner.auth = jwt_auth();
         }
-        Leg::count(addr, winner, 64).run(cpus);
+        Leg::count(addr, winner, Code::Won, 1).over(1).run(bench.cpus);
         server
-    }
-
-    fn put_item(&self, item: u32, stock: u64) {
-        self.put(item, stock, &json!({}));
     }
 
     /// Puts an item on sale, with settings beside or instead of the plain ones.
     pub(crate) fn put(&self, item: u32, stock: u64, settings: &Value) {
-        let mut body = json!({
-            "name": "an item of a bench", "price_minor": 1, "currency": "CNY", "stock": stock, "cap": CAP,
-            "opens_at_ms": now_ms() - 1_000, "closes_at_ms": now_ms() + 86_400_000, "payment": "on_order",
-        });
-        for (name, value) in settings.as_object().into_iter().flatten() {
-            body[name] = value.clone();
-        }
+        let body = item_body(stock, settings);
         self.merchant.put(&format!("/admin/items/{item}"), &body).expect("an item");
     }
 
@@ -111,9 +125,12 @@ impl ServerProcess {
         after.split('"').next().unwrap_or_default().to_owned()
     }
 
-    /// Where the kernel lists its threads.
-    pub(crate) fn tasks(&self) -> PathBuf {
-        format!("/proc/{}/task", self.child.id()).into()
+    /// The bytes with which it answers a purchase of this item as the generator sends it.
+    pub(crate) fn answer_to_purchase(&self, item: u32, keep_alive: bool) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.addr).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+        stream.write_all(&purchase(self.addr, item, keep_alive)).expect("sent");
+        read_answer(&mut stream)
     }
 
     /// Its data directory.
@@ -130,11 +147,20 @@ impl Drop for ServerProcess {
     }
 }
 
-fn command(flags: &Flags, dir: &Path, cpus: Cpus) -> Command {
+fn command(bench: &Bench, flags: &Flags, dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
-    command.arg("serve").arg("--data-dir").arg(dir).arg("--cores").arg(format!("{0}-{0}", cpus.server));
+    if flags.counting {
+        command = Command::new(std::env::current_exe().expect("this program"));
+        command.arg0(counting::PROGRAM);
+    }
+    command.arg("serve").arg("--data-dir").arg(dir).arg("--cores");
+    command.arg(if flags.all_cores { "all".to_owned() } else { format!("{0}-{0}", bench.cpus.server) });
     command.env("STAMPEDE_ADMIN_TOKEN", ADMIN_TOKEN).env("RUST_LOG", "error");
-    command.env("STAMPEDE_LIMITS_CONNECTIONS", "1024").stdout(Stdio::piped());
+    command.env("STAMPEDE_LIMITS_CONNECTIONS", flags.connections.to_string());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    if let Some(transport) = &bench.transport {
+        command.arg("--transport").arg(transport);
+    }
     if flags.memory {
         command.arg("--ack").arg("memory");
     }
@@ -151,6 +177,52 @@ fn command(flags: &Flags, dir: &Path, cpus: Cpus) -> Command {
         command.env("STAMPEDE_IDENTITY_MODE", "header");
     }
     command
+}
+
+/// An item as the merchant puts it on sale.
+pub(crate) fn item_body(stock: u64, settings: &Value) -> Value {
+    let mut body = json!({
+        "name": "an item of a bench", "price_minor": 1, "currency": "CNY", "stock": stock, "cap": CAP,
+        "opens_at_ms": now_ms() - 1_000, "closes_at_ms": now_ms() + 86_400_000, "payment": "on_order",
+    });
+    for (name, value) in settings.as_object().into_iter().flatten() {
+        body[name] = value.clone();
+    }
+    body
+}
+
+/// The bytes of a purchase by somebody new, as the generator sends them.
+pub(crate) fn purchase(addr: SocketAddr, item: u32, keep_alive: bool) -> Vec<u8> {
+    let workload = Workload::purchases(item, fresh_seed());
+    let host = addr.to_string();
+    let framing = Framing { host: &host, keep_alive, expires_at_s: 0 };
+    let mut bytes = Vec::new();
+    Requests::new(&workload, framing, None).expect("a workload").purchase(0, None, &mut bytes);
+    bytes
+}
+
+/// Reads one answer with a `Content-Length`, and no byte behind it.
+pub(crate) fn read_answer(stream: &mut TcpStream) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let mut room = [0; 4096];
+    loop {
+        if let Some(bytes) = answer_bytes(&answer) {
+            assert_eq!(answer.len(), bytes, "more than one answer: {}", answer.escape_ascii());
+            return answer;
+        }
+        let count = stream.read(&mut room).expect("an answer");
+        assert!(count > 0, "closed within an answer: {}", answer.escape_ascii());
+        answer.extend_from_slice(&room[..count]);
+    }
+}
+
+/// How long the first answer is, if it is all there.
+pub(crate) fn answer_bytes(bytes: &[u8]) -> Option<usize> {
+    let head = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
+    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let body: usize = length.and_then(|length| length.trim().parse().ok()).expect("a length");
+    (bytes.len() >= head + body).then_some(head + body)
 }
 
 /// Asks once on a connection of its own; the whole response.

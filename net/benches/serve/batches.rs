@@ -1,0 +1,118 @@
+//! Row 10: batches of 8,192 purchases from one trusted gateway, on all processors.
+//!
+//! The client is `stampede-loadgen batch`, a process of its own that shares the processors with the
+//! server, as a gateway on the same machine would. It makes its items, and checks every answer.
+
+use std::cell::Cell;
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use crate::limit::loadgen;
+use crate::server::{ADMIN_TOKEN, Flags, ServerProcess};
+use crate::table::{Goal, NotMeasured, Table};
+use crate::{Bench, ratios};
+
+/// What a batch is of, what counts, and the target.
+struct Figure {
+    name: &'static str,
+    mode: &'static str,
+    what: &'static str,
+    /// The field of the client's report that is counted.
+    counted: &'static str,
+    /// Purchases of one leg: what the target makes of a second.
+    purchases: u64,
+    per_s: f64,
+}
+
+const FIGURES: [Figure; 3] = [
+    Figure {
+        name: "10",
+        mode: "winners",
+        what: "batches of 8,192, binary: durable winners a second",
+        counted: "winners",
+        purchases: 1_000_000,
+        per_s: 1e6,
+    },
+    Figure {
+        name: "",
+        mode: "sold-out",
+        what: "answers a second when nearly all are sold out",
+        counted: "records",
+        purchases: 4_000_000,
+        per_s: 4e6,
+    },
+    Figure {
+        name: "",
+        mode: "hold-and-pay",
+        what: "hold-and-pay pairs a second",
+        counted: "paid",
+        purchases: 400_000,
+        per_s: 4e5,
+    },
+];
+/// What JSON lines have to reach of the binary form.
+const JSON_SHARE: f64 = 0.5;
+/// Items that a leg buys in turn, so that every core owns some, and the first of all legs.
+const ITEMS: u32 = 64;
+const FIRST_ITEM: u32 = 1_000;
+
+/// Adds the row: the binary form and JSON lines take turns.
+pub(crate) fn of_a_gateway(bench: &Bench, table: &mut Table) {
+    for figure in &FIGURES {
+        let gateway = Gateway::start(bench);
+        let json = format!("JSON lines ÷ binary: {}", figure.mode);
+        // What is missing is seen at the first try.
+        if let Err(why) = gateway.per_s(figure, "binary") {
+            table.add_not_measured(figure.name, figure.what, Goal::AtLeast(figure.per_s), why.clone());
+            table.add_not_measured("", json, Goal::AtLeast(JSON_SHARE), why);
+            continue;
+        }
+        let rounds = bench.rounds(["JSON lines/s", "binary/s"], || {
+            ["jsonl", "binary"].map(|format| gateway.per_s(figure, format).expect("a run"))
+        });
+        let binary = rounds.iter().map(|round| round[1]).collect();
+        table.add(figure.name, figure.what, Goal::AtLeast(figure.per_s), binary);
+        table.add("", json, Goal::AtLeast(JSON_SHARE), ratios(&rounds));
+    }
+}
+
+/// A server on all processors, and what the client needs to reach it.
+struct Gateway {
+    server: ServerProcess,
+    token: NamedTempFile,
+    /// The first item of the next leg.
+    item: Cell<u32>,
+}
+
+impl Gateway {
+    fn start(bench: &Bench) -> Self {
+        let server = ServerProcess::start(bench, &Flags { all_cores: true, ..Flags::default() });
+        let mut token = NamedTempFile::new().expect("a file for the token");
+        token.write_all(ADMIN_TOKEN.as_bytes()).expect("written");
+        Self { server, token, item: Cell::new(FIRST_ITEM) }
+    }
+
+    /// One run of the client over items of its own; what is counted, per second.
+    fn per_s(&self, figure: &Figure, format: &str) -> Result<f64, NotMeasured> {
+        let item = self.item.replace(self.item.get() + ITEMS);
+        let mut command = loadgen();
+        command.args(["batch", "--admin", &format!("http://{}", self.server.admin)]);
+        command.arg("--admin-token-file").arg(self.token.path());
+        command.args(["--item", &item.to_string(), "--items", &ITEMS.to_string()]);
+        command.args(["-n", &figure.purchases.to_string()]);
+        command.args(["--mode", figure.mode, "--format", format, "--json"]);
+        let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            let first = words.lines().next().unwrap_or_default();
+            let first = first.strip_prefix("stampede-loadgen: ").unwrap_or(first);
+            return Err(format!("`stampede-loadgen batch`: {first}"));
+        }
+        let said: Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+        let field = |name: &str| said[name].as_f64().ok_or_else(|| format!("no {name} in {said}"));
+        Ok(field(figure.counted)? / field("seconds")?)
+    }
+}
