@@ -69,7 +69,10 @@ pub(super) async fn run(home: Home, doors: Vec<Door>) {
             Ok(Going::On) => {}
             // Whatever else runs on this executor.
             Ok(Going::Ticked) => futures_lite::future::yield_now().await,
-            Ok(Going::Over) => break,
+            Ok(Going::Over) => {
+                seat.say_goodbye();
+                break;
+            }
             Err(error) => {
                 tracing::error!("io_uring: {error}");
                 break;
@@ -344,6 +347,13 @@ impl Seat {
         }
         self.touched = touched;
         self.inputs.truncate(INPUTS_MAX);
+    }
+
+    /// Sends off the last answers and closes, for which there is no further turn.
+    fn say_goodbye(&mut self) {
+        if let Err(error) = self.uring.enter(false) {
+            tracing::debug!("io_uring: {error}");
+        }
     }
 
     fn tick(&mut self) {
