@@ -20,7 +20,7 @@ const STORM: Duration = Duration::from_secs(6);
 const THREADS: u64 = 4;
 /// Connections that a thread keeps open beside the one that acts.
 const KEPT: usize = 100;
-const BUYERS: u64 = 400;
+const BUYERS: u64 = 2_000;
 const CAP: u64 = 3;
 /// What memory may have grown by when all are gone, in bytes.
 const GROWN_BYTES_MAX: u64 = 48 << 20;
