@@ -146,8 +146,11 @@ struct Seat {
 }
 
 impl Seat {
-    fn open(mut home: Home, doors: Vec<Door>) -> io::Result<Self> {
-        let mut uring = Uring::new()?;
+    fn open(home: Home, doors: Vec<Door>) -> io::Result<Self> {
+        Self::on(Uring::new()?, home, doors)
+    }
+
+    fn on(mut uring: Uring, mut home: Home, doors: Vec<Door>) -> io::Result<Self> {
         let bell = Arc::new(Bell(eventfd(0, EventfdFlags::CLOEXEC)?));
         home.register_pump(&Waker::from(bell.clone()));
         uring.watch(bell.0.as_fd());
@@ -391,4 +394,10 @@ impl Seat {
 /// Tells a connection why it is turned away. One attempt: a client that does not take it is cut off.
 fn turn_away(socket: &OwnedFd, code: Code) {
     let _sent = rustix::net::send(socket, &farewell(code), rustix::net::SendFlags::DONTWAIT);
+    // What was asked is unread: a socket that is closed so resets, which may overtake the answer.
+    let mut thrown_away = [0; 4096];
+    let _read = rustix::net::recv(socket, &mut thrown_away[..], rustix::net::RecvFlags::DONTWAIT);
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,18 +36,18 @@ use io_uring::{IoUring, cqueue, opcode};
 
 /// How large the parts of a ring are.
 #[derive(Clone, Copy)]
-struct Sizes {
+pub(super) struct Sizes {
     /// Submissions that fit before some have to go off.
-    submissions: u32,
+    pub(super) submissions: u32,
     /// Completions that fit; the kernel keeps what is beyond them until there is room.
-    completions: u32,
+    pub(super) completions: u32,
     /// Bytes of all receive buffers.
-    receive_bytes: usize,
+    pub(super) receive_bytes: usize,
     /// Bytes of one of them where each takes many messages, one behind the other; `None`: do
     /// without that mode.
-    incremental_bytes: Option<usize>,
+    pub(super) incremental_bytes: Option<usize>,
     /// Bytes of one of them where each takes one message.
-    single_bytes: usize,
+    pub(super) single_bytes: usize,
 }
 
 /// The sizes that serve.
@@ -150,7 +150,11 @@ impl Uring {
         Ok(this)
     }
 
-    fn with(sizes: &Sizes) -> io::Result<Self> {
+    /// The same with other sizes, without trying whether it receives.
+    ///
+    /// # Errors
+    /// What the kernel lacks or refuses.
+    pub(super) fn with(sizes: &Sizes) -> io::Result<Self> {
         let build = |sqarray: bool| {
             let mut builder = IoUring::builder();
             builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
@@ -304,6 +308,8 @@ impl Uring {
                 // A part went off: what is behind it must not wait for another turn, in which
                 // its sockets may have more to say.
                 Ok(1..) if !self.landed => {}
+                // No memory for any of it at this moment.
+                Err((Some(libc::EAGAIN), _)) if !self.landed => std::thread::yield_now(),
                 Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME), _)) => {
                     return Ok(());
                 }
