@@ -235,6 +235,7 @@ fn whoever_asks_to_close_gets_the_answer_whole_and_no_reset() {
 #[test]
 fn a_refusal_is_not_lost_to_what_was_sent_behind_it() {
     on_each(&[], |server| {
+        let mut taken = 0;
         for round in 0..20 {
             let mut stream = connect(server);
             let refused = "POST /v1/items/1/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -243,10 +244,12 @@ fn a_refusal_is_not_lost_to_what_was_sent_behind_it() {
             let behind = buy("b", "never").repeat(2_000 + round);
             let mut writer = stream.try_clone().unwrap();
             let writing = thread::spawn(move || writer.write_all(behind.as_bytes()).is_ok());
-            let all_taken = writing.join().unwrap();
+            taken += usize::from(writing.join().unwrap());
             let (said, end) = read_all(&mut stream);
-            assert_eq!((statuses(&said), end), (vec![501], End::Closed), "taken: {all_taken}");
+            assert_eq!((statuses(&said), end), (vec![501], End::Closed));
         }
+        // The server reads on for a second; on a machine that stands still meanwhile it may be less.
+        assert!(taken > 10, "only {taken} of 20 clients could say all");
         assert_eq!(total(server, "orders_placed"), 0);
     });
 }
@@ -364,8 +367,8 @@ fn whoever_is_turned_away_is_told_why() {
                 stream.write_all(TIME.repeat(round % 4).as_bytes()).unwrap();
                 stream
             });
-            let (said, _) = read_all(&mut stream);
-            assert_eq!(statuses(&said), [503], "{said:?}");
+            let (said, end) = read_all(&mut stream);
+            assert_eq!((statuses(&said), end), (vec![503], End::Closed));
         }
         drop(inside);
     });
