@@ -214,6 +214,8 @@ impl Seat {
                     link.equip(&mut self.uring, &mut self.inputs);
                     link.received(self.uring.bytes(&chunk), more, &mut self.home);
                     self.touch(place);
+                } else {
+                    debug_assert!(false, "place {place} was freed with an operation under way");
                 }
                 self.uring.give_back(chunk);
             }
@@ -248,7 +250,10 @@ impl Seat {
     }
 
     fn with(&mut self, place: Place, act: impl FnOnce(&mut Link, &mut Self)) {
-        let Some(mut link) = self.links.get_mut(place as usize).and_then(Option::take) else { return };
+        let Some(mut link) = self.links.get_mut(place as usize).and_then(Option::take) else {
+            debug_assert!(false, "place {place} was freed with an operation under way");
+            return;
+        };
         act(&mut link, self);
         self.links[place as usize] = Some(link);
         self.touch(place);

@@ -256,7 +256,8 @@ fn a_refusal_is_not_lost_to_what_was_sent_behind_it() {
 
 #[test]
 fn a_slow_reader_gets_thousands_of_answers_in_order() {
-    const REQUESTS: usize = 6_000;
+    // More answers than sockets take without being read.
+    const REQUESTS: usize = 40_000;
     on_each(&[], |server| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4 << 10).unwrap();
@@ -266,10 +267,11 @@ fn a_slow_reader_gets_thousands_of_answers_in_order() {
         let mut writer = stream.try_clone().unwrap();
         let writing = thread::spawn(move || {
             for number in 0..REQUESTS {
-                let request = match number % 3 {
+                let request = match number % 8 {
                     0 => TIME.to_owned(),
                     1 => buy("slow", &number.to_string()),
-                    _ => format!("GET /v1/nothing/{number} HTTP/1.1\r\nHost: a\r\n\r\n"),
+                    2 => format!("GET /v1/nothing/{number} HTTP/1.1\r\nHost: a\r\n\r\n"),
+                    _ => "GET /v1/items/1 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
                 };
                 writer.write_all(request.as_bytes()).unwrap();
             }
@@ -289,7 +291,11 @@ fn a_slow_reader_gets_thousands_of_answers_in_order() {
         assert_eq!(answers.len(), REQUESTS);
         let mut last_order = 0;
         for (number, (status, body)) in answers.into_iter().enumerate() {
-            assert_eq!(status, [200, 201, 404][number % 3], "answer {number}: {body}");
+            assert_eq!(
+                status,
+                [200, 201, 404, 200, 200, 200, 200, 200][number % 8],
+                "answer {number}: {body}"
+            );
             if status == 201 {
                 let order: serde_json::Value = serde_json::from_str(body).unwrap();
                 let id: u64 = order["order_id"].as_str().unwrap().parse().unwrap();
