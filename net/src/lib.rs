@@ -10,3 +10,7 @@ pub mod runtime;
 pub mod server;
 pub mod settings;
 pub mod site;
+
+// The engine that tests drive by hand names this crate as the other tests do.
+#[cfg(test)]
+extern crate self as stampede_net;

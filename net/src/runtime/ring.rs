@@ -66,7 +66,10 @@ pub(super) async fn run(home: Home, doors: Vec<Door>) {
             Ok(Going::On) => {}
             // Whatever else runs on this executor.
             Ok(Going::Ticked) => futures_lite::future::yield_now().await,
-            Ok(Going::Over) => break,
+            Ok(Going::Over) => {
+                seat.say_goodbye();
+                break;
+            }
             Err(error) => {
                 tracing::error!("io_uring: {error}");
                 break;
@@ -140,8 +143,11 @@ struct Seat {
 }
 
 impl Seat {
-    fn open(mut home: Home, doors: Vec<Door>) -> io::Result<Self> {
-        let mut uring = Uring::new()?;
+    fn open(home: Home, doors: Vec<Door>) -> io::Result<Self> {
+        Self::on(Uring::new()?, home, doors)
+    }
+
+    fn on(mut uring: Uring, mut home: Home, doors: Vec<Door>) -> io::Result<Self> {
         let bell = Arc::new(Bell(eventfd(0, EventfdFlags::CLOEXEC)?));
         home.register_pump(&Waker::from(bell.clone()));
         uring.watch(bell.0.as_fd());
@@ -206,6 +212,8 @@ impl Seat {
                     link.received(self.uring.bytes(&chunk), more, &mut self.home);
                     link.give_back_input(&mut self.inputs);
                     self.touch(place);
+                } else {
+                    debug_assert!(false, "place {place} was freed with an operation under way");
                 }
                 self.uring.give_back(chunk);
             }
@@ -240,7 +248,10 @@ impl Seat {
     }
 
     fn with(&mut self, place: Place, act: impl FnOnce(&mut Link, &mut Self)) {
-        let Some(mut link) = self.links.get_mut(place as usize).and_then(Option::take) else { return };
+        let Some(mut link) = self.links.get_mut(place as usize).and_then(Option::take) else {
+            debug_assert!(false, "place {place} was freed with an operation under way");
+            return;
+        };
         act(&mut link, self);
         self.links[place as usize] = Some(link);
         self.touch(place);
@@ -344,6 +355,13 @@ impl Seat {
         self.touched = touched;
     }
 
+    /// Sends off the last answers and closes, for which there is no further turn.
+    fn say_goodbye(&mut self) {
+        if let Err(error) = self.uring.enter(false) {
+            tracing::debug!("io_uring: {error}");
+        }
+    }
+
     fn tick(&mut self) {
         self.home.tick();
         self.ticks = self.ticks.wrapping_add(1);
@@ -379,4 +397,10 @@ impl Seat {
 /// Tells a connection why it is turned away. One attempt: a client that does not take it is cut off.
 fn turn_away(socket: &OwnedFd, code: Code) {
     let _sent = rustix::net::send(socket, &farewell(code), rustix::net::SendFlags::DONTWAIT);
+    // What was asked is unread: a socket that is closed so resets, which may overtake the answer.
+    let mut thrown_away = [0; 4096];
+    let _read = rustix::net::recv(socket, &mut thrown_away[..], rustix::net::RecvFlags::DONTWAIT);
 }
+
+#[cfg(test)]
+mod tests;

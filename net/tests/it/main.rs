@@ -27,3 +27,5 @@ mod owner_draw;
 #[path = "../common/rig.rs"]
 mod rig;
 mod server;
+mod transport;
+mod transport_storm;

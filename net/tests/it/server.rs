@@ -63,7 +63,13 @@ impl Bed {
             wrap: Vec::new(),
             has_served: false,
         };
-        bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN)
+        let bed =
+            bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN);
+        // `make test-streams` has every server use that transport.
+        match std::env::var("STAMPEDE_TRANSPORT") {
+            Ok(transport) => bed.set("transport", &transport),
+            Err(_) => bed,
+        }
     }
 
     /// The demo sale: buyers are told apart by the demo's own tokens.
@@ -166,6 +172,7 @@ impl Bed {
             match server.wait_until_ready() {
                 Ok(()) => {
                     self.has_served = true;
+                    self.prove_transport(&mut server);
                     return server;
                 }
                 Err(said) if said.contains("cannot listen on") && !self.has_served => {
@@ -175,6 +182,14 @@ impl Bed {
             }
         }
         panic!("no free ports");
+    }
+
+    /// Waits until the server has said that it uses the transport that was asked for, if one was.
+    fn prove_transport(&self, server: &mut Server) {
+        let chosen = self.env.iter().find(|(name, _)| name == "STAMPEDE_TRANSPORT");
+        let Some((_, chosen)) = chosen.filter(|(_, chosen)| chosen != "auto") else { return };
+        let line = format!("transport=\"{chosen}\"");
+        wait_for("the transport", || server.said().contains(&line).then_some(()));
     }
 
     /// Another command with the same settings, beside a server or without one.

@@ -218,7 +218,8 @@ impl Link {
                 break;
             }
         }
-        if self.ended && self.held.is_empty() && !self.client.conn.is_finished() {
+        // The home may have stopped before the last request that is in the buffer.
+        if self.ended && self.held.is_empty() && self.may_take(home) && !self.client.conn.is_finished() {
             self.client.conn.finish();
             self.out_is_full = home.serve(&mut self.client);
         }

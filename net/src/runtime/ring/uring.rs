@@ -26,24 +26,40 @@
 use std::alloc::{self, Layout};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{BufRingEntry, Fd, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
-/// Submissions that fit before some have to go off.
-const SUBMISSIONS: u32 = 1024;
-/// Completions that fit; the kernel keeps what is beyond them until there is room.
-const COMPLETIONS: u32 = 8192;
-/// Bytes of all receive buffers of a ring.
-const RECEIVE_BYTES: usize = 512 << 10;
-/// Bytes of one of them where each takes many messages, one behind the other.
-const INCREMENTAL_BYTES: usize = 16 << 10;
-/// Bytes of one of them where each takes one message.
-const SINGLE_BYTES: usize = 2 << 10;
-/// Bytes that one socket brings before others get their turn (Linux 6.17; before it, 32 times that).
+/// How large the parts of a ring are.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    /// Submissions that fit before some have to go off.
+    pub(super) submissions: u32,
+    /// Completions that fit; the kernel keeps what is beyond them until there is room.
+    pub(super) completions: u32,
+    /// Bytes of all receive buffers.
+    pub(super) receive_bytes: usize,
+    /// Bytes of one of them where each takes many messages, one behind the other; `None`: do
+    /// without that mode.
+    pub(super) incremental_bytes: Option<usize>,
+    /// Bytes of one of them where each takes one message.
+    pub(super) single_bytes: usize,
+}
+
+/// The sizes that serve.
+const SIZES: Sizes = Sizes {
+    submissions: 1024,
+    completions: 8192,
+    receive_bytes: 512 << 10,
+    incremental_bytes: Some(16 << 10),
+    single_bytes: 2 << 10,
+};
+/// Bytes that one socket brings before others get their turn, where the kernel can be told so
+/// (Linux 6.17; others take their turn after 32 receives).
 const RECEIVE_AT_ONCE: u32 = 8 << 10;
 /// The only group of receive buffers.
 const GROUP: u16 = 0;
@@ -111,6 +127,8 @@ pub(super) struct Uring {
     /// Dropped before anything that the kernel may still write to.
     ring: ManuallyDrop<IoUring>,
     receive: ManuallyDrop<ReceiveBuffers>,
+    /// Bytes that one socket brings in its turn; 0 = the kernel cannot be told.
+    at_once: u32,
     /// Sent with the submission that is being prepared, or that went off last.
     flying: Vec<(Place, Vec<u8>)>,
     /// Whether all of `flying` has gone off.
@@ -127,14 +145,24 @@ impl Uring {
     /// # Errors
     /// What the kernel lacks or refuses.
     pub(super) fn new() -> io::Result<Self> {
+        let mut this = Self::with(&SIZES)?;
+        this.at_once = if this.takes_turns()? { RECEIVE_AT_ONCE } else { 0 };
+        Ok(this)
+    }
+
+    /// The same with other sizes, without trying whether it receives.
+    ///
+    /// # Errors
+    /// What the kernel lacks or refuses.
+    pub(super) fn with(sizes: &Sizes) -> io::Result<Self> {
         let build = |sqarray: bool| {
             let mut builder = IoUring::builder();
             builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
-            builder.setup_cqsize(COMPLETIONS);
+            builder.setup_cqsize(sizes.completions);
             if !sqarray {
                 builder.setup_no_sqarray();
             }
-            builder.build(SUBMISSIONS)
+            builder.build(sizes.submissions)
         };
         // Linux 6.6 can do without the array of indexes.
         let ring: IoUring = build(false).or_else(|_| build(true))?;
@@ -142,10 +170,11 @@ impl Uring {
         if !has_all {
             return Err(io::Error::other("the kernel's io_uring is too old"));
         }
-        let receive = ReceiveBuffers::register(&ring)?;
+        let receive = ReceiveBuffers::register(&ring, sizes)?;
         let this = Self {
             ring: ManuallyDrop::new(ring),
             receive: ManuallyDrop::new(receive),
+            at_once: 0,
             flying: Vec::new(),
             landed: false,
             resting: ManuallyDrop::default(),
@@ -155,6 +184,28 @@ impl Uring {
         // Saves a look-up per call; a kernel without it is no worse off.
         let _optional = this.ring.submitter().register_ring_fd();
         Ok(this)
+    }
+
+    /// Tries to receive, and whether the kernel can be told how much a socket brings in its
+    /// turn: one that cannot refuses the whole operation.
+    fn takes_turns(&mut self) -> io::Result<bool> {
+        let (socket, peer) = UnixStream::pair()?;
+        drop(peer);
+        self.at_once = RECEIVE_AT_ONCE;
+        loop {
+            self.receive(0, socket.as_fd());
+            let error = loop {
+                self.enter(true)?;
+                if let Some(Completion::ReceiveEnded { error, .. }) = self.next() {
+                    break error;
+                }
+            };
+            match error {
+                0 => return Ok(self.at_once > 0),
+                libc::EINVAL if self.at_once > 0 => self.at_once = 0,
+                _ => return Err(io::Error::from_raw_os_error(error)),
+            }
+        }
     }
 
     // ---- submissions ----
@@ -167,7 +218,7 @@ impl Uring {
 
     /// Receives on a socket until told otherwise.
     pub(super) fn receive(&mut self, place: Place, socket: BorrowedFd<'_>) {
-        let entry = opcode::RecvMulti::new(fd(socket), GROUP).len(RECEIVE_AT_ONCE).build();
+        let entry = opcode::RecvMulti::new(fd(socket), GROUP).len(self.at_once).build();
         self.push(entry.user_data(tag(Op::Receive, place)));
     }
 
@@ -250,24 +301,36 @@ impl Uring {
     /// # Errors
     /// What the kernel answers, other than that it was interrupted or is short of memory.
     pub(super) fn enter(&mut self, wait: bool) -> io::Result<()> {
-        self.land();
-        let entered = self.submit(u32::from(wait), GET_EVENTS);
-        self.landed = self.ring.submission().is_empty();
-        match entered.map_err(|error| (error.raw_os_error(), error)) {
-            Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME), _)) => Ok(()),
-            Err((_, error)) => Err(error),
+        loop {
+            let entered = self.submit(u32::from(wait), GET_EVENTS);
+            self.landed = self.ring.submission().is_empty();
+            match entered.map_err(|error| (error.raw_os_error(), error)) {
+                // A part went off: what is behind it must not wait for another turn, in which
+                // its sockets may have more to say.
+                Ok(1..) if !self.landed => {}
+                // No memory for any of it at this moment.
+                Err((Some(libc::EAGAIN), _)) if !self.landed => std::thread::yield_now(),
+                Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME), _)) => {
+                    return Ok(());
+                }
+                Err((_, error)) => return Err(error),
+            }
         }
     }
 
     fn submit(&mut self, want: u32, flags: u32) -> io::Result<usize> {
         let queued = self.ring.submission().len() as u32;
+        self.call(queued, want, flags)
+    }
+
+    fn call(&mut self, queued: u32, want: u32, flags: u32) -> io::Result<usize> {
         // SAFETY: no argument that points anywhere; the ring belongs to this thread.
         unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, want, flags, None) }
     }
 
-    /// The buffers of sends that have gone off, and of which no failure is left to be told.
+    /// Takes back the buffers of sends that have gone off, and of which no failure is left to be told.
     fn land(&mut self) {
-        if self.landed {
+        if std::mem::take(&mut self.landed) {
             let landed = self.flying.drain(..).map(|(_, buffer)| buffer);
             keep(&mut self.spare, landed);
         }
@@ -282,7 +345,15 @@ impl Uring {
             if let Some(entry) = entry {
                 return Some(self.completion(&entry));
             }
-            if !self.ring.submission().cq_overflow() || self.submit(0, GET_EVENTS).is_err() {
+            if !self.ring.submission().cq_overflow() {
+                self.land();
+                return None;
+            }
+            // What the kernel kept comes now. A failed send may be among it, so that nothing has
+            // landed before all of it was taken.
+            if let Err(error) = self.call(0, 0, GET_EVENTS)
+                && error.raw_os_error() != Some(libc::EINTR)
+            {
                 return None;
             }
         }
@@ -399,22 +470,24 @@ struct ReceiveBuffers {
 }
 
 impl ReceiveBuffers {
-    fn register(ring: &IoUring) -> io::Result<Self> {
-        let memory = allocate(RECEIVE_BYTES);
-        let entries_max = RECEIVE_BYTES / SINGLE_BYTES;
+    fn register(ring: &IoUring, sizes: &Sizes) -> io::Result<Self> {
+        let &Sizes { receive_bytes, incremental_bytes, single_bytes, .. } = sizes;
+        let memory = allocate(receive_bytes);
+        let entries_max = receive_bytes / single_bytes.min(incremental_bytes.unwrap_or(single_bytes));
         let entries = allocate(entries_max * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
         let attempt = |each: usize, flags: u16| {
-            let count = (RECEIVE_BYTES / each) as u16;
+            let count = (receive_bytes / each) as u16;
             // SAFETY: the memory holds that many entries, is aligned to pages, and is never freed
             // while the ring exists.
             unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, flags) }
                 .map(|()| (each, count, flags == INCREMENTAL))
         };
-        let registered = attempt(INCREMENTAL_BYTES, INCREMENTAL).or_else(|_| attempt(SINGLE_BYTES, 0));
+        let incremental = incremental_bytes.and_then(|each| attempt(each, INCREMENTAL).ok());
+        let registered = incremental.map_or_else(|| attempt(single_bytes, 0), Ok);
         let (each, count, incremental) = match registered {
             Ok(registered) => registered,
             Err(error) => {
-                free(memory, RECEIVE_BYTES);
+                free(memory, receive_bytes);
                 free(entries.cast(), entries_max * size_of::<BufRingEntry>());
                 return Err(error);
             }
@@ -491,3 +564,6 @@ fn free(memory: *mut u8, bytes: usize) {
     // SAFETY: it came from `allocate` with the same size, and the kernel has refused it.
     unsafe { alloc::dealloc(memory, layout(bytes)) };
 }
+
+#[cfg(test)]
+mod tests;
