@@ -83,7 +83,7 @@ impl ServerProcess {
     /// threads stay there, too, unless the bench or the flags say otherwise.
     pub(crate) fn start(bench: &Bench, flags: &Flags) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-        let (addr, admin) = (free_addr(), free_addr());
+        let [addr, admin] = free_addrs();
         let mut command = command(bench, flags, dir.path());
         command.arg("--listen").arg(addr.to_string()).arg("--admin-listen").arg(admin.to_string());
         let mut spawn = || command.spawn().expect("the server starts");
@@ -243,8 +243,8 @@ pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
 }
 
-/// An address that was free a moment ago.
-fn free_addr() -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("bound")
+/// Two addresses that were free a moment ago. Both are held before either is let go: else they may be one.
+fn free_addrs() -> [SocketAddr; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+    listeners.each_ref().map(|listener| listener.local_addr().expect("bound"))
 }
