@@ -17,6 +17,7 @@ mod e2e_sale;
 mod e2e_shop;
 mod e2e_site;
 mod e2e_talk;
+mod engine_batch;
 mod engine_busy;
 mod http_answer;
 mod http_body;
