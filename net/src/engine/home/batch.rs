@@ -84,8 +84,6 @@ struct Batch {
     missing: usize,
     after: Lsn,
     lanes: Vec<Lane>,
-    /// Where its answers go, once all of it has come in.
-    slot: Option<u32>,
     /// Since when an owner has had no room, in monotonic milliseconds.
     stuck_since_ms: Option<u64>,
     open: Arc<()>,
@@ -142,8 +140,8 @@ impl Home {
         let lanes = (0..self.mesh.cores()).map(|_| Lane::default()).collect();
         let answers = self.batches.lists.pop().unwrap_or_default();
         let (token, after, open) = (caller.token, Lsn::ZERO, self.batches.alive.clone());
-        let (missing, slot, stuck_since_ms) = (0, None, None);
-        let batch = Batch { token, format, answers, missing, after, lanes, slot, stuck_since_ms, open };
+        let (missing, stuck_since_ms) = (0, None);
+        let batch = Batch { token, format, answers, missing, after, lanes, stuck_since_ms, open };
         let id = self.batches.last.wrapping_add(1);
         self.batches.last = id;
         self.batches.open.insert(id, Box::new(batch));
@@ -177,10 +175,6 @@ impl Home {
         if taken != Taken::All {
             self.batches.open.insert(id, batch);
             client.intake = Some(intake);
-        } else if batch.slot.is_some() {
-            self.keep_or_complete(id, batch);
-        } else {
-            self.batches.give_list(batch.answers);
         }
         taken
     }
@@ -193,7 +187,11 @@ impl Home {
             let is_full = batch.answers.len() == BATCH_RECORDS_MAX;
             if left == 0 || is_full {
                 self.send_all(id, batch);
-                self.end_intake(batch, intake.manner, left, client);
+                // The next batch of the connection must not overtake what waits for an owner.
+                if batch.missing > 0 {
+                    return Taken::Held;
+                }
+                self.complete(batch, intake.manner, left, client);
                 return Taken::All;
             }
             if batch.lanes.iter().any(Lane::is_blocked) {
@@ -218,14 +216,19 @@ impl Home {
         }
     }
 
-    /// All of the batch has come in, or all that counts: opens the slot of its answer.
-    fn end_intake(&mut self, batch: &mut Batch, manner: Manner, left: usize, client: &mut Client) {
+    /// All of the batch was decided, or all that counts: its answers wait for the log, the
+    /// connection goes on.
+    fn complete(&mut self, batch: &mut Batch, manner: Manner, left: usize, client: &mut Client) {
         let manner = if left > 0 { manner.closing() } else { manner };
         if left > 0 {
             client.conn.finish();
         }
         self.counters().add_many(Count::BatchRecords, batch.answers.len() as u64);
-        batch.slot = Some(self.connections.open_slot(client.token, manner, Call::Other));
+        let (format, answers) = (batch.format, std::mem::take(&mut batch.answers));
+        let shown = BatchAnswers { format, answers, written: 0, _open: batch.open.clone() };
+        let limits = (batch.after, self.shared.shown_lsn());
+        let slot = self.connections.open_slot(client.token, manner, Call::Other);
+        self.connections.fill(client.token, slot, self.core, limits, Shown::Batch(Box::new(shown)));
         client.owed_batches += 1;
     }
 
@@ -354,7 +357,7 @@ impl Home {
             self.send(id, &mut batch, owner);
         }
         self.go_on(batch.token);
-        self.keep_or_complete(id, batch);
+        self.batches.open.insert(id, batch);
     }
 
     /// Asks owners again that had no room; called when the log has moved on, and with each tick.
@@ -363,28 +366,13 @@ impl Home {
             let Some(mut batch) = self.batches.open.remove(&id) else { continue };
             self.send_all(id, &mut batch);
             self.go_on(batch.token);
-            self.keep_or_complete(id, batch);
+            self.batches.open.insert(id, batch);
         }
     }
 
     fn go_on(&mut self, token: Token) {
         self.connections.hold(token, false);
         self.connections.wake(token);
-    }
-
-    fn keep_or_complete(&mut self, id: u32, mut batch: Box<Batch>) {
-        match batch.slot {
-            Some(slot) if batch.missing == 0 => {
-                let (format, answers) = (batch.format, std::mem::take(&mut batch.answers));
-                let shown = BatchAnswers { format, answers, written: 0, _open: batch.open.clone() };
-                let limits = (batch.after, self.shared.shown_lsn());
-                let shown = Shown::Batch(Box::new(shown));
-                self.connections.fill(batch.token, slot, self.core, limits, shown);
-            }
-            _ => {
-                self.batches.open.insert(id, batch);
-            }
-        }
     }
 
     /// Gives up batches whose connection is gone; called by the sweep.
