@@ -24,6 +24,8 @@ use wire::{Answer, Inbox, Names};
 
 /// Most records in a batch.
 pub const RECORDS_MAX: u64 = 8_192;
+/// Longest latency that is told from a longer one, in microseconds.
+const LATENCY_US_MAX: u64 = 600_000_000;
 /// How long one read or write may stand still.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -244,7 +246,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(plan: &'a Plan, socket: TcpStream) -> Self {
-        let latency_us = Histogram::new(3).expect("three digits are allowed");
+        let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("bounds of a histogram");
         let (elapsed, answers, winners, refused, paid) = (Duration::ZERO, 0, 0, 0, 0);
         let report = Report { elapsed, answers, winners, refused, paid, latency_us };
         Self { plan, inbox: Inbox::new(socket), last_seqs: vec![0; plan.items as usize], report }

@@ -10,7 +10,7 @@ use stampede_core::command::{Command, Movement, Outcome, Purchase, Refusal};
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{ACTOR_POSTGRES, Fact, FactSink, Switch};
 use stampede_core::limits::OWNER_BATCH_MAX;
-use stampede_core::shard::Shard;
+use stampede_core::shard::{Ahead, Shard};
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 use stampede_persist::log::queue::Producer;
 
@@ -107,6 +107,11 @@ impl Owner {
     /// Decides the records of a chunk, from where it stopped before, until one finds no room.
     pub fn decide_chunk(&mut self, now: UnixMillis, chunk: &mut Chunk) {
         chunk.busy = None;
+        let first = chunk.answers.len();
+        self.shard.look_ahead((first..chunk.len()).map(|number| match chunk.asks()[number].want {
+            Want::Purchase { item, buyer, .. } => Ahead::Purchase(item, buyer),
+            Want::Move(order, _) => Ahead::Order(order),
+        }));
         for number in chunk.answers.len()..chunk.len() {
             if let Err(busy) = self.make_room() {
                 chunk.busy = Some(busy);
