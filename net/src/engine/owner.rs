@@ -17,7 +17,7 @@ use stampede_persist::log::queue::Producer;
 use super::ask::{
     Ask, Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder, PurchaseAsk, RareAsk, RareReply, Reply, Who,
 };
-use super::batch::{Chunk, Want};
+use super::batch::{Chunk, RecordAsk, Want};
 use super::books::BooksReply;
 use super::shared::Shared;
 use crate::http::batch::answer::RecordAnswer;
@@ -28,6 +28,9 @@ const ACTOR_MERCHANT: &str = "merchant";
 const ACTOR_RECONCILE: &str = "reconcile";
 /// The actor that the log names for pretended payments.
 const ACTOR_DEMO: &str = "demo";
+
+/// Records of a chunk that are looked at ahead of their decisions: what they read stays near.
+const LOOK_AHEAD: usize = 64;
 
 /// One core's shard and its way to the log.
 pub struct Owner {
@@ -107,12 +110,10 @@ impl Owner {
     /// Decides the records of a chunk, from where it stopped before, until one finds no room.
     pub fn decide_chunk(&mut self, now: UnixMillis, chunk: &mut Chunk) {
         chunk.busy = None;
-        let first = chunk.answers.len();
-        self.shard.look_ahead((first..chunk.len()).map(|number| match chunk.asks()[number].want {
-            Want::Purchase { item, buyer, .. } => Ahead::Purchase(item, buyer),
-            Want::Move(order, _) => Ahead::Order(order),
-        }));
         for number in chunk.answers.len()..chunk.len() {
+            if number % LOOK_AHEAD == 0 {
+                self.look_ahead(&chunk.asks()[number..(number + LOOK_AHEAD).min(chunk.len())]);
+            }
             if let Err(busy) = self.make_room() {
                 chunk.busy = Some(busy);
                 return;
@@ -125,6 +126,13 @@ impl Owner {
             chunk.after = chunk.after.max(outcome.shown_after());
             chunk.answers.push(RecordAnswer::of(&outcome, refunds));
         }
+    }
+
+    fn look_ahead(&self, asks: &[RecordAsk]) {
+        self.shard.look_ahead(asks.iter().map(|ask| match ask.want {
+            Want::Purchase { item, buyer, .. } => Ahead::Purchase(item, buyer),
+            Want::Move(order, _) => Ahead::Order(order),
+        }));
     }
 
     /// Follows the exporter. What cannot be decided for want of room is asked again with each tick.

@@ -148,3 +148,73 @@ const _: () = assert!(
     stampede_core::limits::PAYMENT_REF_BYTES_MAX == stampede_core::limits::SUBJECT_BYTES_MAX,
     "one check serves both"
 );
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every step through a body whose bytes come `cut` at a time, as text.
+    fn read(format: Format, body: &[u8], cut: usize) -> Vec<String> {
+        let (mut decoder, mut seen, mut at, mut come) = (Decoder::new(format), Vec::new(), 0, 0);
+        while at < body.len() {
+            match decoder.next(&body[at..come], body.len() - at) {
+                Step::Record(record, len) => {
+                    seen.push(format!("{record:?}"));
+                    at += len;
+                }
+                Step::Skip(len) => at += len,
+                Step::NeedMore => {
+                    assert!(come < body.len(), "all has come, and more is wanted");
+                    come = (come + cut).min(body.len());
+                }
+                Step::Refused(problem) => {
+                    seen.push(format!("refused {:?}", problem.detail));
+                    break;
+                }
+            }
+            assert!(at <= come, "more was taken than has come");
+        }
+        seen
+    }
+
+    fn binary(records: u32) -> Vec<u8> {
+        let mut body = Vec::from(*b"SBAT\x01\x04\x04\x02");
+        body.extend_from_slice(&records.to_le_bytes());
+        body.extend_from_slice(&[0; 4]);
+        for n in 0..records {
+            body.extend_from_slice(&[1 + (n % 4) as u8, 3, 2, 0, 0, 0, 0, 0]);
+            body.extend_from_slice(&u64::from(7 + n).to_le_bytes());
+            body.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+            body.extend_from_slice(b"ann\0k1\0\0\0\0");
+        }
+        body
+    }
+
+    const LINES: &str = concat!(
+        r#"{"item_id":7,"buyer":"ann","quantity":2,"key":"k","level":1,"since_s":3,"ticket":"t"}"#,
+        "\n",
+        r#"{"kind":"pay","order_id":"30064771073","payment_ref":"\u0061"}"#,
+        "\n",
+    );
+
+    proptest! {
+        /// Spoiled anywhere and cut anywhere, a body reads the same, and nothing panics.
+        #[test]
+        fn spoiled_bodies_read_the_same_however_they_are_cut(
+            spoils in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in 1usize..200,
+            lines in any::<bool>(),
+            keep in any::<prop::sample::Index>(),
+        ) {
+            let format = if lines { Format::Lines } else { Format::Binary };
+            let mut body = if lines { LINES.repeat(3).into_bytes() } else { binary(5) };
+            spoils.iter().for_each(|(at, byte)| { let at = at.index(body.len()); body[at] = *byte; });
+            let len = body.len();
+            for body in [&body[..], &body[..keep.index(len) + 1]] {
+                prop_assert_eq!(read(format, body, cut), read(format, body, body.len()));
+            }
+        }
+    }
+}

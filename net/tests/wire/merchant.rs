@@ -136,11 +136,11 @@ pub(crate) fn batches() -> Vec<Case> {
     let post = |fields: &str, body: &str| {
         format!("POST /v1/orders/batch HTTP/1.1¶Host: a¶{fields}Content-Length: {}¶¶{body}", body.len())
     };
-    let buy = r#"{"item_id":8,"buyer":"gw"}"#;
+    let buy = r#"{"item_id":13,"buyer":"gw"}"#;
     let rows = [
-        (post(&format!("{token}{lines}"), buy), "200"),
-        (post(&format!("{token}{lines}"), "{"), "200"),
-        (post(&format!("{token}Content-Type: Application/X-NDJSON; charset=utf-8¶"), buy), "200"),
+        (post(&format!("{token}{lines}"), buy), "200 sold_out"),
+        (post(&format!("{token}{lines}"), "{"), "200 bad_json"),
+        (post(&format!("{token}Content-Type: Application/X-NDJSON; charset=utf-8¶"), buy), "200 sold_out"),
         (post(lines, buy), "401 unauthenticated, closes"),
         (post(&token, buy), "400 bad_header, closes"),
         (post(&format!("{token}Content-Type: application/json¶"), buy), "400 bad_header, closes"),
