@@ -121,8 +121,8 @@ impl Report {
         let seconds = self.elapsed.as_secs_f64();
         let ms = |quantile| self.latency_us.value_at_quantile(quantile) as f64 / 1_000.0;
         json!({
-            "mode": name_of(plan.mode),
-            "format": name_of(plan.format),
+            "mode": name_of(&plan.mode),
+            "format": name_of(&plan.format),
             "seconds": seconds,
             "records": self.answers,
             "winners": self.winners,
@@ -136,7 +136,7 @@ impl Report {
     }
 }
 
-fn name_of(value: impl clap::ValueEnum) -> String {
+fn name_of(value: &impl clap::ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 

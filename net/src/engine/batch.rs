@@ -24,7 +24,7 @@ use crate::http::batch::answer::RecordAnswer;
 use crate::http::problem::Code;
 
 /// Records in a chunk.
-pub const CHUNK_RECORDS_MAX: usize = 512;
+pub const CHUNK_RECORDS_MAX: usize = 1_024;
 /// Batches that may be open on a core, from the first record to the last byte of the answers.
 pub const BATCHES_MAX: usize = 64;
 /// Batches of one connection whose answers may be owed while the next comes in.

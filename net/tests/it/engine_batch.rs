@@ -410,6 +410,30 @@ fn engine_batch_moves_orders_as_the_single_calls_do() {
     }
 }
 
+/// I3: no byte of the answers leaves before the last order among them is durable.
+#[test]
+fn engine_batch_answers_wait_for_the_log() {
+    let mut rig = rig(1);
+    let mut shop = Shop::new(&mut rig);
+    let item = shop.put_item(&mut rig, 0, 0, r#""stock":100000,"cap":1"#);
+    for round in 0..20 {
+        let names: Vec<String> = (0..500).map(|n| format!("b{round}-{n}")).collect();
+        let wants: Vec<_> = names.iter().map(|name| Want::Buy(item, name, 1, "k")).collect();
+        shop.send(&mut rig, &batch(BINARY, &body_of(BINARY, &wants)), usize::MAX);
+        let deadline = Instant::now() + PATIENCE;
+        while shop.out.is_empty() {
+            assert!(Instant::now() < deadline, "an answer never came");
+            pump(&mut rig);
+            shop.serve(&mut rig);
+        }
+        let durable = rig.homes[0].shared().log.durable_lsn().0;
+        let answer = shop.answers(&mut rig).remove(0);
+        let lsn = |row: &[u8]| u64::from_le_bytes(row[16..24].try_into().unwrap());
+        let last = answer.body[16..].chunks(40).map(lsn).max().unwrap();
+        assert!(last <= durable, "round {round}: LSN {last} was shown, and {durable} is durable");
+    }
+}
+
 /// A whole batch of the largest size, and the same once more: every order is the same (I5).
 #[test]
 fn engine_batch_retried_whole_gives_the_same_orders() {
