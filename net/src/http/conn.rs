@@ -351,7 +351,7 @@ impl Conn {
         let len = match &self.stage {
             Stage::Begun { .. } | Stage::Stream { .. } => BATCH_BUFFER_BYTES,
             Stage::Body { total, .. } => (self.buf.len() * 2).min(*total).max(CONN_BUFFER_BYTES),
-            _ => (self.buf.len() * 2).min(HEAD_BYTES_MAX).max(CONN_BUFFER_BYTES),
+            _ => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, HEAD_BYTES_MAX),
         };
         if len > self.buf.len() {
             self.buf.reserve_exact(len - self.buf.len());

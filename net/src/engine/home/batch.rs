@@ -98,6 +98,7 @@ pub(super) struct Batches {
     stuck: Vec<u32>,
     /// One handle beside this for each batch, up to the last byte of its answers.
     alive: Arc<()>,
+    #[expect(clippy::vec_box, reason = "the boxes travel to owners and come back")]
     chunks: Vec<Box<Chunk>>,
     lists: Vec<Vec<RecordAnswer>>,
 }

@@ -130,7 +130,7 @@ fn parse<'a>(record: &'a [u8], layout: &Layout) -> Result<Record<'a>, Code> {
         return Err(bad);
     }
     let optional = movement != Movement::Pay;
-    if !is_name(reference) && !(optional && reference.is_empty()) {
+    if !(is_name(reference) || optional && reference.is_empty()) {
         return Err(Code::InvalidField);
     }
     Ok(Record::Move { order: OrderId::from_u64(target).ok_or(Code::NotFound)?, movement, reference })
