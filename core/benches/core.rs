@@ -15,7 +15,7 @@ use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Tic
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, FactSink};
 use stampede_core::item::OrderState;
-use stampede_core::shard::Shard;
+use stampede_core::shard::{Ahead, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 const SECRET: HashSecret = HashSecret([5; 16]);
@@ -124,6 +124,29 @@ fn decide_purchase(size: &Size, items: u64) -> f64 {
             };
             let outcome = shard.decide(NOW, &Command::Purchase(purchase), sink);
             assert!(matches!(outcome, Outcome::Placed(_)), "{outcome:?}");
+        }
+        size.purchases
+    })
+}
+
+/// The same with a look ahead over each batch of so many.
+fn decide_batch(size: &Size, items: u64, batch: usize) -> f64 {
+    let buyers = buyers(size.purchases);
+    let asks: Vec<_> =
+        (0..).zip(&buyers).map(|(n, (buyer, subject))| (nth_item(n, items), *buyer, subject)).collect();
+    let make = || {
+        let mut sink = Forget(0);
+        (shard_with(items, size.purchases / items + 1, &mut sink), sink)
+    };
+    best(size, make, |(shard, sink)| {
+        for batch in asks.chunks(batch) {
+            shard.look_ahead(batch.iter().map(|&(item, buyer, _)| Ahead::Purchase(item, buyer)));
+            for &(item, buyer, subject) in batch {
+                let (quantity, ticket) = (Quantity::ONE, Ticket::Good);
+                let purchase = Purchase { item, buyer, subject, quantity, key: subject, ticket };
+                let outcome = shard.decide(NOW, &Command::Purchase(purchase), sink);
+                assert!(matches!(outcome, Outcome::Placed(_)), "{outcome:?}");
+            }
         }
         size.purchases
     })
@@ -245,6 +268,9 @@ fn main() {
     println!("ns/op, best of {} rounds of {}", size.rounds, size.purchases);
     for (what, items) in [("one hot item", 1), ("100,000 items", 100_000)] {
         println!("decide purchase     {what:<14} {:8.1}", decide_purchase(&size, items));
+        for batch in [16, 64, 256] {
+            println!("  {batch:>3} looked ahead  {what:<14} {:8.1}", decide_batch(&size, items, batch));
+        }
         println!("admit: sold out     {what:<14} {:8.1}", admit_sold_out(&size, items));
         println!("apply order placed  {what:<14} {:8.1}", apply_placed(&size, items));
     }

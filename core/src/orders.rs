@@ -9,8 +9,13 @@
 //! by_buyer ─▶ Holding(buyer, item A) ─next─▶ Holding(buyer, item B)
 //!                 │ last                         │ last
 //!                 ▼                              ▼
-//!             Order ─previous─▶ Order        Order         by_id, by_key ─▶ Order
+//!             Order ─previous─▶ Order        Order             by_id ─▶ Order
 //! ```
+//!
+//! What a purchase costs is the memory that it waits for, and each index is a wait. So a buyer
+//! with few items is followed along `next`, and a key is looked for along `previous`; only beyond
+//! [`WALK_MAX`] rows are they entered in `by_holding` and `by_key`, all of them then. And `by_id`
+//! keeps the orders of an item side by side: see [`hash_id`].
 
 use alloc::vec::Vec;
 
@@ -22,6 +27,8 @@ use crate::planted::{Bug, planted};
 use crate::slab::{Arena, Slab};
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
+/// Rows of a chain that are walked; a longer chain is found by index.
+const WALK_MAX: u8 = 8;
 /// "No row" in a link.
 const NONE: u32 = u32::MAX;
 /// Bits of `units_state` that hold the state; the marks lie above, the units above those.
@@ -61,6 +68,10 @@ struct Holding {
     last: u32,
     next: u32,
     subject_len: u8,
+    /// Orders of this holding, counted up to 255.
+    orders: u8,
+    /// In the first holding of a buyer: how many the buyer has, counted up to 255.
+    siblings: u8,
 }
 
 const _: () = {
@@ -131,9 +142,17 @@ pub(crate) struct OrderBook {
 
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// Orders of an item are placed one after the other, and so they lie in the index: blocks of 64
+/// numbers go to one part and to neighbouring buckets, each block to another place. Tags depend
+/// on the whole number.
 fn hash_id(id: OrderId) -> u64 {
-    let mixed = id.get().wrapping_mul(SPREAD);
-    mixed ^ (mixed >> 32)
+    const TAG: u64 = 0x7F << 57;
+    let whole = id.get().wrapping_mul(SPREAD);
+    let block = (id.get() >> 6).wrapping_mul(SPREAD);
+    let block = block ^ (block >> 32);
+    // Items with a few orders each do not all begin at the same bucket of their blocks.
+    let turn = u64::from(id.item().get()).wrapping_mul(SPREAD) >> 58;
+    whole & TAG | block & !TAG & !63 | (id.get() + turn) & 63
 }
 fn hash_holding(buyer: BuyerHash, item: ItemId) -> u64 {
     buyer.0[0] ^ u64::from(item.get()).wrapping_mul(SPREAD)
@@ -171,9 +190,7 @@ impl OrderBook {
         self.holdings.reserve(more);
         let (orders, holdings) = (&self.orders, &self.holdings);
         self.by_id.reserve(more, |&slot| hash_id(orders.get(slot).id));
-        self.by_holding.reserve(more, |&at| rehash_holding(holdings, at));
         self.by_buyer.reserve(more, |&at| holdings.get(at).buyer.0[0]);
-        self.by_key.reserve(more, |&slot| rehash_key(orders, slot));
     }
 
     /// Makes room for `headroom` more orders where little is left, a small part of the
@@ -194,11 +211,23 @@ impl OrderBook {
 
     /// The holding of this item by this buyer.
     pub(crate) fn holding(&self, buyer: BuyerHash, item: ItemId) -> Option<u32> {
-        let same = |&at: &u32| {
-            let holding = self.holdings.get(at);
-            holding.buyer == buyer && holding.item == item
-        };
-        self.by_holding.find(hash_holding(buyer, item), same)
+        let first = self.first_holding(buyer)?;
+        if self.holdings.get(first).siblings > WALK_MAX {
+            let same = |&at: &u32| {
+                let holding = self.holdings.get(at);
+                holding.buyer == buyer && holding.item == item
+            };
+            return self.by_holding.find(hash_holding(buyer, item), same);
+        }
+        self.siblings(first).find(|&at| self.holdings.get(at).item == item)
+    }
+
+    fn first_holding(&self, buyer: BuyerHash) -> Option<u32> {
+        self.by_buyer.find(buyer.0[0], |&at| self.holdings.get(at).buyer == buyer)
+    }
+
+    fn siblings(&self, first: u32) -> impl Iterator<Item = u32> {
+        core::iter::successors(Some(first), |&at| some(self.holdings.get(at).next))
     }
 
     /// Units that count against the cap.
@@ -208,6 +237,9 @@ impl OrderBook {
 
     /// The order that was placed with this key.
     pub(crate) fn find_key(&self, holding: u32, key_hash: u64) -> Option<u32> {
+        if self.holdings.get(holding).orders <= WALK_MAX {
+            return self.chain(holding).find(|&slot| self.orders.get(slot).key_hash == key_hash);
+        }
         let same = |&slot: &u32| {
             let order = self.orders.get(slot);
             order.key_hash == key_hash && order.holding == holding
@@ -267,6 +299,19 @@ impl OrderBook {
         self.subjects.get(holding.subject, holding.subject_len)
     }
 
+    /// Reads the place where this buyer is looked up and booked; what is found means nothing. See
+    /// [`crate::shard::Shard::look_ahead`].
+    pub(crate) fn look_at_buyer(&self, buyer: BuyerHash) -> bool {
+        self.by_buyer.find(buyer.0[0], |_| false).is_some()
+    }
+
+    /// Reads the rows of these orders, then those that they point to.
+    pub(crate) fn look_at_holdings(&self, slots: &[u32]) -> bool {
+        let sum = slots.iter().fold(0, |sum: u32, &slot| sum ^ self.orders.get(slot).holding);
+        let units = |&slot: &u32| self.holdings.get(self.orders.get(slot).holding).units;
+        slots.iter().fold(sum, |sum, slot| sum ^ units(slot)) != 0
+    }
+
     /// Adds an order whose number is not there yet.
     pub(crate) fn insert(&mut self, new: &NewOrder<'_>) -> u32 {
         let item = new.id.item();
@@ -291,6 +336,7 @@ impl OrderBook {
         let slot = self.orders.push(order);
         let row = self.holdings.get_mut(holding);
         row.last = slot;
+        row.orders = row.orders.saturating_add(1);
         // Only a row of a snapshot has moved before it is inserted.
         let forgotten = planted(Bug::CapForgotten) && new.state_lsn != new.lsn;
         if new.state.counts_to_cap() && !forgotten {
@@ -298,15 +344,27 @@ impl OrderBook {
         }
         let orders = &self.orders;
         self.by_id.insert(hash_id(new.id), slot, |&slot| hash_id(orders.get(slot).id));
-        if new.key_hash != 0 {
-            let hash = hash_key(holding, new.key_hash);
-            self.by_key.insert(hash, slot, |&slot| rehash_key(orders, slot));
+        match self.holdings.get(holding).orders {
+            count if count <= WALK_MAX => {}
+            count if count == WALK_MAX + 1 => {
+                let chain: Vec<u32> = self.chain(holding).collect();
+                chain.into_iter().for_each(|slot| self.index_key(slot));
+            }
+            _ => self.index_key(slot),
         }
         slot
     }
 
+    fn index_key(&mut self, slot: u32) {
+        let orders = &self.orders;
+        let order = orders.get(slot);
+        if order.key_hash != 0 {
+            self.by_key.insert(rehash_key(orders, slot), slot, |&slot| rehash_key(orders, slot));
+        }
+    }
+
     fn insert_holding(&mut self, buyer: BuyerHash, item: ItemId, subject: &[u8]) -> u32 {
-        let first = self.by_buyer.find(buyer.0[0], |&at| self.holdings.get(at).buyer == buyer);
+        let first = self.first_holding(buyer);
         let holding = self.holdings.push(Holding {
             buyer,
             item,
@@ -315,18 +373,31 @@ impl OrderBook {
             last: NONE,
             next: first.map_or(NONE, |first| self.holdings.get(first).next),
             subject_len: subject.len() as u8,
+            orders: 0,
+            siblings: 1,
         });
-        let holdings = &self.holdings;
-        let hash = hash_holding(buyer, item);
-        self.by_holding.insert(hash, holding, |&at| rehash_holding(holdings, at));
-        match first {
-            Some(first) => self.holdings.get_mut(first).next = holding,
-            None => {
-                let rehash = |&at: &u32| holdings.get(at).buyer.0[0];
-                self.by_buyer.insert(buyer.0[0], holding, rehash);
+        let Some(first) = first else {
+            let holdings = &self.holdings;
+            self.by_buyer.insert(buyer.0[0], holding, |&at| holdings.get(at).buyer.0[0]);
+            return holding;
+        };
+        let row = self.holdings.get_mut(first);
+        row.next = holding;
+        row.siblings = row.siblings.saturating_add(1);
+        match row.siblings {
+            count if count <= WALK_MAX => {}
+            count if count == WALK_MAX + 1 => {
+                let all: Vec<u32> = self.siblings(first).collect();
+                all.into_iter().for_each(|at| self.index_holding(at));
             }
+            _ => self.index_holding(holding),
         }
         holding
+    }
+
+    fn index_holding(&mut self, at: u32) {
+        let holdings = &self.holdings;
+        self.by_holding.insert(rehash_holding(holdings, at), at, |&at| rehash_holding(holdings, at));
     }
 
     /// Moves an order on and keeps the cap in step; `payment_ref_hash` 0 keeps the one it has.
@@ -365,8 +436,7 @@ impl OrderBook {
         after: u64,
         limit: usize,
     ) -> Vec<u32> {
-        let first = self.by_buyer.find(buyer.0[0], |&at| self.holdings.get(at).buyer == buyer);
-        let holdings = core::iter::successors(first, |&at| some(self.holdings.get(at).next));
+        let holdings = self.first_holding(buyer).into_iter().flat_map(|first| self.siblings(first));
         let mut slots: Vec<u32> = holdings
             .filter(|&at| item.is_none_or(|item| self.holdings.get(at).item == item))
             .flat_map(|holding| self.chain(holding))
@@ -393,4 +463,82 @@ fn rehash_holding(holdings: &Slab<Holding>, at: u32) -> u64 {
 fn rehash_key(orders: &Slab<Order>, slot: u32) -> u64 {
     let order = orders.get(slot);
     hash_key(order.holding, order.key_hash)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::types::HashSecret;
+
+    const SECRET: HashSecret = HashSecret([3; 16]);
+
+    fn item(number: u32) -> ItemId {
+        ItemId::new(u64::from(number)).expect("valid")
+    }
+
+    fn place(book: &mut OrderBook, id: OrderId, subject: &[u8], key_hash: u64) -> u32 {
+        let (lsn, at_ms) = (Lsn(1), UnixMillis(1));
+        book.insert(&NewOrder {
+            id,
+            quantity: Quantity::ONE,
+            state: OrderState::Confirmed,
+            created_at_ms: at_ms,
+            pay_by_ms: UnixMillis(0),
+            lsn,
+            state_lsn: lsn,
+            key_hash,
+            payment_ref_hash: 0,
+            entry: false,
+            drawn: false,
+            buyer: SECRET.buyer(subject),
+            subject,
+        })
+    }
+
+    /// A buyer with ever more items, each with ever more orders: everything is found on either side
+    /// of the bound up to which chains are walked, and nothing else is.
+    #[test]
+    fn chains_are_found_whether_they_are_walked_or_not() {
+        let mut book = OrderBook::new();
+        let (ann, bob) = (SECRET.buyer(b"ann"), SECRET.buyer(b"bob"));
+        let many = 3 * u32::from(WALK_MAX);
+        for seq in 1..=many {
+            for number in 1..=seq {
+                place(&mut book, OrderId::new(item(number), seq), b"ann", u64::from(seq));
+            }
+            place(&mut book, OrderId::new(item(1_000), seq), b"bob", 0);
+            for number in 1..=many {
+                let holding = book.holding(ann, item(number));
+                assert_eq!(holding.is_some(), number <= seq, "item {number} after {seq}");
+                let Some(holding) = holding else { continue };
+                assert_eq!(book.units(holding), seq + 1 - number);
+                for key in 1..=many {
+                    let order = book.find_key(holding, u64::from(key)).map(|slot| book.view(slot).order);
+                    let expected = (number..=seq).contains(&key).then(|| OrderId::new(item(number), key));
+                    assert_eq!(order, expected, "key {key} of item {number} after {seq}");
+                }
+            }
+            assert!(book.holding(bob, item(1)).is_none() && book.holding(ann, item(1_000)).is_none());
+        }
+        assert_eq!(book.of_buyer(ann, None, 0, usize::MAX).len(), (many * (many + 1) / 2) as usize);
+    }
+
+    /// Orders of an item lie side by side in the index, and all of them are found.
+    #[test]
+    fn every_order_is_found_by_its_number() {
+        let mut book = OrderBook::new();
+        for seq in 1..=2_000 {
+            for number in [1, 2, 77, 1 << 30] {
+                place(&mut book, OrderId::new(item(number), seq), b"ann", 0);
+            }
+        }
+        for number in [1, 2, 77, 1 << 30] {
+            let found =
+                |seq| book.find(OrderId::new(item(number), seq)).map(|slot| book.view(slot).order.seq());
+            assert!((1..=2_000).all(|seq| found(seq) == Some(seq)));
+            assert!((2_001..=4_000).all(|seq| found(seq).is_none()));
+        }
+        let part = |seq| hash_id(OrderId::new(item(7), seq)) >> 40 & 0xFF;
+        assert!((64..128).all(|seq| part(seq) == part(64)), "a block lies in one part");
+    }
 }

@@ -8,14 +8,16 @@
 //! writes the fact, a replay reads the fact and then takes the stock.
 //!
 //! Never here: a clock, a lock, a wait. Next: [`decide`](self::decide) for the rules,
-//! [`apply`](self::apply) for replay, [`read`](self::read) for what can be asked.
+//! [`apply`](self::apply) for replay, [`ahead`](self::ahead) for batches, [`read`](self::read) for what can be asked.
 
+mod ahead;
 mod apply;
 mod decide;
 mod drawing;
 mod read;
 mod rows;
 
+pub use ahead::Ahead;
 pub use apply::ApplyError;
 pub use read::OwnedOrder;
 
@@ -40,7 +42,7 @@ use crate::types::{BuyerHash, HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMi
 /// Orders for which room is kept ahead, so that a purchase rarely allocates.
 const HEADROOM_ORDERS: usize = 16_384;
 /// Room made at once when an item is created: enough for its stock, up to this many orders.
-const CREATION_RESERVE_MAX: u64 = 1 << 17;
+const CREATION_RESERVE_MAX: u64 = 1 << 20;
 
 /// Stock from which on the filter of holders is made with the item, whole, rather than at the
 /// first purchase: making a large one would hold up the opening.

@@ -5,6 +5,7 @@
 //! it says about an error is one line. Each command has a file in `cli/`.
 
 mod bare;
+mod batch;
 mod capacity;
 mod classic;
 mod compare;
@@ -32,6 +33,7 @@ use signal_hook::flag;
 use crate::scenario::expand;
 
 pub use bare::BareArgs;
+pub use batch::BatchArgs;
 pub use capacity::CapacityArgs;
 pub use classic::{BenchArgs, ClassicArgs, ClassicCommand, ServeArgs, TierArgs};
 pub use compare::CompareArgs;
@@ -71,6 +73,7 @@ Examples:
   stampede-loadgen run http://127.0.0.1:8080 --get / --closed -d 5s
   stampede-loadgen run http://127.0.0.1:7070 --scenario railway --html R.html --admin http://127.0.0.1:7071 --admin-token-file T
   stampede-loadgen capacity http://127.0.0.1:7070 --item 1 --slo 'p99<10ms'
+  stampede-loadgen batch --admin http://127.0.0.1:7071 --admin-token-file T --item 900 -n 1M --mode winners
   stampede-loadgen classic --pairs 3
   stampede-loadgen report RUN.json
   stampede-loadgen compare A.json B.json
@@ -97,6 +100,8 @@ pub enum Command {
     Item(ItemArgs),
     /// Serves a constant answer from one thread: the limit to compare with
     Bare(BareArgs),
+    /// Sends purchases by the thousand in one request, as a trusted gateway does, and checks every answer
+    Batch(BatchArgs),
     /// Runs the classic designs (naive, locks, limiter, cache) beside the engine, one table at the end
     Classic(Box<ClassicArgs>),
 }
@@ -112,6 +117,7 @@ impl Command {
             Self::Scenarios => scenario::run(),
             Self::Item(args) => item::run(args),
             Self::Bare(args) => bare::run(args),
+            Self::Batch(args) => batch::run(args),
             Self::Classic(args) => classic::run(args),
         }
     }

@@ -16,6 +16,7 @@
 pub mod answer;
 pub mod assert;
 pub mod bare;
+pub mod batch;
 pub mod capacity;
 pub mod check;
 pub mod classic;

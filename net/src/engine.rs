@@ -12,10 +12,11 @@
 //!              └──────────────────────────────┘
 //! ```
 //!
-//! Read in this order: [`ask`] (what travels), [`mesh`] (how), [`owner`] (who
+//! Read in this order: [`ask`] (what travels; [`batch`] for many purchases in one request), [`mesh`] (how), [`owner`] (who
 //! decides), [`slots`] (answers that wait), [`home`] (who brings them together).
 
 pub mod ask;
+pub mod batch;
 pub mod books;
 pub mod browser;
 pub mod clock;

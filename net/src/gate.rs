@@ -142,6 +142,14 @@ impl Keeper {
         self.admission.take(gauge, now_ms).map_err(limited)
     }
 
+    /// The item's admission alone, for a gateway that limits its own buyers.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`].
+    pub fn rate_item(&mut self, gauge: &Gauge, now_ms: u64) -> Result<(), Refusal> {
+        self.admission.take(gauge, now_ms).map_err(limited)
+    }
+
     /// Whether a ticket for this item needs a solved challenge from this asker. Notes the ask where
     /// the item cares for suspects.
     pub fn must_solve(&mut self, gauge: &Gauge, asker: Asker, now_ms: u64) -> bool {

@@ -16,9 +16,11 @@
 //!
 //! Read in this order: [`conn`] (bytes to requests), [`head`] (what a request
 //! says about itself), [`route`] (which call it is), [`body`] (what it carries),
-//! [`problem`] (what can be wrong), [`answer`] (what goes out).
+//! [`problem`] (what can be wrong), [`answer`] (what goes out); [`batch`] for the one call
+//! whose body is taken piece by piece.
 
 pub mod answer;
+pub mod batch;
 pub mod body;
 pub(crate) mod chars;
 pub mod conn;

@@ -10,6 +10,7 @@ use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use stampede_core::state_row::AuditRow;
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, Subject};
 
+use super::batch::Chunk;
 use super::books::BooksReply;
 use crate::http::draw::DrawPage;
 
@@ -29,6 +30,8 @@ pub enum ReplyTo {
     Slot(Token, u32),
     /// One part of an answer that several owners give.
     Gather(u32),
+    /// A batch, by its number on that core.
+    Batch(u32),
     /// Nobody waits for it.
     Nobody,
 }
@@ -64,6 +67,8 @@ pub enum Ask {
     CancelOwn(OrderId, BuyerHash),
     /// A buyer reads an order.
     OrderOf(OrderId, BuyerHash),
+    /// Records of a batch; the chunk comes back with the answers.
+    Batch(Box<Chunk>),
     /// Anything that is not hot.
     Rare(Box<RareAsk>),
 }
@@ -168,6 +173,8 @@ pub enum Reply {
     Order(Option<OrderView>),
     /// Not now: nothing was touched, ask again later.
     Busy(Busy),
+    /// The records of a batch, decided as far as there was room.
+    Batch(Box<Chunk>),
     /// Anything that is not hot.
     Rare(Box<RareReply>),
 }

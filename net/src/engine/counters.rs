@@ -41,6 +41,10 @@ counts! {
     TicketsIssued = "tickets_issued",
     /// Challenges handed out.
     ChallengesPosed = "challenges_posed",
+    /// Batches taken.
+    Batches = "batches",
+    /// Records of batches taken.
+    BatchRecords = "batch_records",
     /// Questions to another core.
     Hops = "hops",
     /// Connections accepted.
@@ -81,7 +85,11 @@ impl Counters {
     }
     /// Owner core only: one more refusal of this kind.
     pub fn refused(&self, code: Code) {
-        bump(&self.problems[code as usize], 1);
+        self.refused_many(code, 1);
+    }
+    /// Owner core only: so many more refusals of this kind.
+    pub fn refused_many(&self, code: Code, more: u64) {
+        bump(&self.problems[code as usize], more);
     }
     /// Owner core only: how many connections are open now.
     pub fn set_open(&self, open: usize) {

@@ -6,9 +6,10 @@
 //! came or answers may go, [`Home::pump`] when the core was woken, [`Home::tick`] a
 //! few times a second.
 //!
-//! Next: [`buyer`], [`gate`], [`merchant`] and [`site`] for the calls, [`gather`] for answers that
+//! Next: [`buyer`], [`batch`], [`gate`], [`merchant`] and [`site`] for the calls, [`gather`] for answers that
 //! several owners give, [`ops`] for health and metrics.
 
+mod batch;
 mod buyer;
 pub(super) mod draw;
 mod gate;
@@ -65,12 +66,20 @@ pub struct Client {
     pub peer: IpAddr,
     cache: VerdictCache,
     closing: bool,
+    /// A batch that is coming in.
+    intake: Option<batch::Intake>,
+    /// The answers of a batch that are going out.
+    outgoing: Option<batch::Outgoing>,
+    /// Batches that came in whole and whose answers have not gone out.
+    owed_batches: usize,
 }
 
 impl Client {
     /// A new connection.
     pub fn new(token: Token, conn: Conn, peer: IpAddr) -> Self {
-        Self { token, conn, out: Vec::new(), peer, cache: VerdictCache::new(), closing: false }
+        let cache = VerdictCache::new();
+        let (intake, outgoing, owed_batches) = (None, None, 0);
+        Self { token, conn, out: Vec::new(), peer, cache, closing: false, intake, outgoing, owed_batches }
     }
 
     /// Whether to close as soon as `out` is written.
@@ -91,6 +100,7 @@ pub struct Home {
     site: site::SitePages,
     list: Option<buyer::List>,
     gathers: Gathers,
+    batches: batch::Batches,
     keeper: Keeper,
     now: Now,
     date: Date,
@@ -114,6 +124,7 @@ impl Home {
             site: site::SitePages::default(),
             list: None,
             gathers: Gathers::default(),
+            batches: batch::Batches::default(),
             keeper: Keeper::new(core, cores, &shared.gate.rules),
             now,
             date: answer::date_line(now.sale.0 / 1000),
@@ -205,8 +216,17 @@ impl Home {
         let out_is_full = loop {
             self.collect(client);
             let out_is_full = client.out.len() >= OUT_BYTES_MAX;
-            if client.closing || out_is_full || !self.connections.has_room(client.token) {
+            if client.closing || out_is_full {
                 break out_is_full;
+            }
+            if client.intake.is_some() {
+                match self.take_records(client) {
+                    batch::Taken::All => continue,
+                    batch::Taken::NeedMore | batch::Taken::Held => break false,
+                }
+            }
+            if !self.connections.has_room(client.token) {
+                break false;
             }
             let (token, peer) = (client.token, client.peer);
             match client.conn.next() {
@@ -217,12 +237,18 @@ impl Home {
                     let serving = self.shared.phase() == Phase::Serving;
                     let manner = if serving { manner } else { manner.closing() };
                     let (request, cache, out) = (&request, &mut client.cache, &mut client.out);
-                    self.request(&mut Caller { request, manner, token, peer, cache, out });
+                    let intake = &mut client.intake;
+                    self.request(&mut Caller { request, manner, token, peer, cache, out, intake });
+                    if client.conn.is_streaming() && client.intake.is_none() {
+                        // The body of a batch that was refused is not read.
+                        client.conn.finish();
+                    }
                 }
             }
         };
         let drained = self.shared.phase() != Phase::Serving && !client.conn.is_mid_request();
-        if (client.conn.is_finished() || drained) && self.connections.is_idle(client.token) {
+        let idle = self.connections.is_idle(client.token) && client.outgoing.is_none();
+        if (client.conn.is_finished() || drained) && idle {
             client.closing = true;
         }
         if client.conn.take_continue() && client.out.is_empty() {
@@ -235,7 +261,13 @@ impl Home {
     fn collect(&mut self, client: &mut Client) {
         let shown_lsn = self.shared.shown_lsn();
         let owed = !self.connections.is_idle(client.token);
-        while let Some((manner, call, shown)) = self.connections.pop(client.token, shown_lsn) {
+        while self.write_answers(client)
+            && let Some((manner, call, shown)) = self.connections.pop(client.token, shown_lsn)
+        {
+            if let Shown::Batch(answers) = shown {
+                self.begin_answers(client, answers, manner);
+                continue;
+            }
             self.write(&mut client.out, &shown, call, manner);
             client.closing |= manner.closes();
         }
@@ -269,7 +301,9 @@ impl Home {
             Err(problem) => Err(problem),
         };
         if let Err(problem) = done {
-            self.refuse(caller.token, caller.out, caller.manner, problem);
+            let body_follows = caller.request.streamed.is_some();
+            let manner = if body_follows { caller.manner.closing() } else { caller.manner };
+            self.refuse(caller.token, caller.out, manner, problem);
         }
     }
 
@@ -304,6 +338,7 @@ impl Home {
             Route::Orders(query) => self.own_orders(query, caller),
             Route::Order { order, wait_ms } => self.own_order(order, wait_ms, caller),
             Route::CancelOrder(order) => self.cancel_own(order, caller),
+            Route::Batch => self.batch(caller),
             Route::Site(call) => self.site(call, caller),
             Route::Healthz | Route::Readyz | Route::Metrics => {
                 self.ops(route, caller);
@@ -344,6 +379,11 @@ impl Home {
                 self.connections.fill(token, number, owner, limits, shown);
             }
             ReplyTo::Gather(id) => self.gathered(id, reply),
+            ReplyTo::Batch(id) => {
+                if let Reply::Batch(chunk) = reply {
+                    self.batch_reply(owner, id, chunk);
+                }
+            }
             ReplyTo::Nobody => {}
         }
     }
@@ -360,6 +400,7 @@ impl Home {
                 (after, Shown::Order { view, replay: false })
             }
             Reply::Busy(busy) => (Lsn::ZERO, Shown::Problem(problem_of_busy(busy))),
+            Reply::Batch(_) => (Lsn::ZERO, Shown::Done),
             Reply::Rare(rare) => self.shown_rare(call, *rare),
         }
     }
@@ -421,9 +462,12 @@ impl Home {
             while decided < OWNER_BATCH_MAX
                 && let Some((to, ask)) = self.mesh.next_ask(home)
             {
-                let reply = self.owner.answer(self.now.sale, &ask);
+                decided += match &ask {
+                    Ask::Batch(chunk) => chunk.len().max(1),
+                    _ => 1,
+                };
+                let reply = self.owner.reply(self.now.sale, ask);
                 self.mesh.reply(home, to, reply);
-                decided += 1;
             }
         }
         while decided < OWNER_BATCH_MAX
@@ -432,7 +476,7 @@ impl Home {
             self.owner.answer_outside(self.now.sale, ask);
             decided += 1;
         }
-        decided == OWNER_BATCH_MAX
+        decided >= OWNER_BATCH_MAX
     }
 
     fn take_replies(&mut self) {
@@ -454,6 +498,7 @@ impl Home {
         if shown > self.released {
             self.released = shown;
             self.connections.release(shown);
+            self.retry_batches();
         }
     }
 
@@ -468,6 +513,7 @@ impl Home {
             }
             self.owner.flush();
         }
+        self.retry_batches();
         // Here and not in `pump`: connections that only come and go do not wake it.
         self.counters().set_open(self.connections.open());
         let tickets_out = self.shared.gate.tickets.are_out(now.sale);
@@ -481,6 +527,7 @@ impl Home {
 
     /// Closes connections whose wait is over; once or twice a second.
     pub fn sweep(&mut self) {
+        self.sweep_batches();
         let overdue = self.connections.sweep(self.now.mono_ms);
         self.counters().add_many(Count::Overdue, overdue as u64);
         self.connections.give_up_waiting(self.now.mono_ms, self.shared.shown_lsn());
@@ -498,6 +545,7 @@ struct Caller<'a> {
     peer: IpAddr,
     cache: &'a mut VerdictCache,
     out: &'a mut Vec<u8>,
+    intake: &'a mut Option<batch::Intake>,
 }
 
 impl Connections {

@@ -135,6 +135,11 @@ impl Endpoint {
         &self.mesh.wakers[self.core]
     }
 
+    /// Whether one more question may be put to an owner: then [`Self::ask`] takes it.
+    pub fn may_ask(&self, owner: usize) -> bool {
+        self.open[owner] < self.mesh.pair(self.core, owner).replies.capacity()
+    }
+
     /// Asks an owner, unless too many questions are open there: then it is `false` and the
     /// question is dropped unasked, for which its buyer gets "busy, come again".
     pub fn ask(&mut self, owner: usize, to: ReplyTo, ask: Ask) -> bool {

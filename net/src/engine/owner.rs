@@ -10,15 +10,17 @@ use stampede_core::command::{Command, Movement, Outcome, Purchase, Refusal};
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{ACTOR_POSTGRES, Fact, FactSink, Switch};
 use stampede_core::limits::OWNER_BATCH_MAX;
-use stampede_core::shard::Shard;
+use stampede_core::shard::{Ahead, Shard};
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 use stampede_persist::log::queue::Producer;
 
 use super::ask::{
     Ask, Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder, PurchaseAsk, RareAsk, RareReply, Reply, Who,
 };
+use super::batch::{Chunk, RecordAsk, Want};
 use super::books::BooksReply;
 use super::shared::Shared;
+use crate::http::batch::answer::RecordAnswer;
 
 /// The actor that the log names for the back office.
 const ACTOR_MERCHANT: &str = "merchant";
@@ -26,6 +28,9 @@ const ACTOR_MERCHANT: &str = "merchant";
 const ACTOR_RECONCILE: &str = "reconcile";
 /// The actor that the log names for pretended payments.
 const ACTOR_DEMO: &str = "demo";
+
+/// Records of a chunk that are looked at ahead of their decisions: what they read stays near.
+const LOOK_AHEAD: usize = 64;
 
 /// One core's shard and its way to the log.
 pub struct Owner {
@@ -85,8 +90,49 @@ impl Owner {
             Ask::Purchase(purchase) => self.purchase(now, purchase),
             Ask::CancelOwn(order, buyer) => self.cancel_own(now, *order, *buyer),
             Ask::OrderOf(order, buyer) => Reply::Order(self.shard.order_of(*buyer, *order)),
+            // Comes by value: see [`Owner::reply`].
+            Ask::Batch(_) => Reply::Busy(Busy::Overloaded),
             Ask::Rare(ask) => self.rare(now, ask),
         }
+    }
+
+    /// The same for a question that is given away: a chunk of a batch goes back with its answers.
+    pub fn reply(&mut self, now: UnixMillis, ask: Ask) -> Reply {
+        match ask {
+            Ask::Batch(mut chunk) => {
+                self.decide_chunk(now, &mut chunk);
+                Reply::Batch(chunk)
+            }
+            ask => self.answer(now, &ask),
+        }
+    }
+
+    /// Decides the records of a chunk, from where it stopped before, until one finds no room.
+    pub fn decide_chunk(&mut self, now: UnixMillis, chunk: &mut Chunk) {
+        chunk.busy = None;
+        for number in chunk.answers.len()..chunk.len() {
+            if number % LOOK_AHEAD == 0 {
+                self.look_ahead(&chunk.asks()[number..(number + LOOK_AHEAD).min(chunk.len())]);
+            }
+            if let Err(busy) = self.make_room() {
+                chunk.busy = Some(busy);
+                return;
+            }
+            let (ask, subject, reference) = chunk.get(number);
+            let (command, refunds) = command_of(&ask.want, subject, reference);
+            let before = self.shard.lsn();
+            let outcome = self.shard.decide(now, &command, &mut self.producer);
+            self.note_appended(before);
+            chunk.after = chunk.after.max(outcome.shown_after());
+            chunk.answers.push(RecordAnswer::of(&outcome, refunds));
+        }
+    }
+
+    fn look_ahead(&self, asks: &[RecordAsk]) {
+        self.shard.look_ahead(asks.iter().map(|ask| match ask.want {
+            Want::Purchase { item, buyer, .. } => Ahead::Purchase(item, buyer),
+            Want::Move(order, _) => Ahead::Order(order),
+        }));
     }
 
     /// Follows the exporter. What cannot be decided for want of room is asked again with each tick.
@@ -299,6 +345,20 @@ impl Owner {
         self.room -= 1;
         self.unflushed = true;
         Ok(RareReply::Followed)
+    }
+}
+
+/// What a record of a batch asks for, and whether that is a refund.
+fn command_of<'a>(want: &Want, subject: &'a [u8], reference: &'a [u8]) -> (Command<'a>, bool) {
+    match *want {
+        Want::Purchase { item, buyer, quantity, ticket } => {
+            (Command::Purchase(Purchase { item, buyer, subject, quantity, key: reference, ticket }), false)
+        }
+        Want::Move(order, movement) => {
+            let actor = ACTOR_MERCHANT;
+            let command = Command::Move { order, movement, payment_ref: reference, actor };
+            (command, movement == Movement::Refund)
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Lsn, UnixMillis};
 
 use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder};
+use super::batch::BatchAnswers;
 use super::books::BooksReply;
 use super::browser::Browser;
 use crate::http::answer::{self, Date, Manner, OrderHeaders, ShownState, Status};
@@ -86,6 +87,8 @@ pub enum Shown {
     OrderPage(Box<OrderOf>),
     /// A session for a browser that had none: where to send its form once more, and the cookie.
     SendAgain(String, String),
+    /// The answers of a batch, which are written piece by piece.
+    Batch(Box<BatchAnswers>),
     /// Done, and nothing more to say.
     Done,
 }
@@ -139,7 +142,8 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
         Shown::Page(page) => page.answer(out, Field::Absent, moment.now, manner, date),
         Shown::Bytes(bytes) => out.extend_from_slice(bytes),
         // Pages are answered above, since only browsers ask for them.
-        Shown::Html(_) | Shown::OrderPage(_) | Shown::SendAgain(..) | Shown::Done => {
+        // Nor is a batch: the home writes it in pieces.
+        Shown::Batch(_) | Shown::Html(_) | Shown::OrderPage(_) | Shown::SendAgain(..) | Shown::Done => {
             answer::json(out, Status::Ok, manner, date, |_| {});
         }
     }

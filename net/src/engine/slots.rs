@@ -63,6 +63,8 @@ struct Place {
     queued: bool,
     deadline_ms: u64,
     overdue: bool,
+    /// Its batch waits for owners: nothing is read meanwhile.
+    held: bool,
     /// How many sweeps have found it waiting since it last did something.
     sweeps: u8,
     quiet: bool,
@@ -108,7 +110,7 @@ impl Connections {
         });
         let row = &mut self.places[place as usize];
         row.used = true;
-        (row.overdue, row.deadline_ms) = (false, u64::MAX);
+        (row.overdue, row.held, row.deadline_ms) = (false, false, u64::MAX);
         (row.sweeps, row.quiet) = (0, false);
         self.open += 1;
         Token { place, generation: row.generation }
@@ -138,7 +140,20 @@ impl Connections {
 
     /// Whether one more request may be taken from it.
     pub fn has_room(&self, token: Token) -> bool {
-        self.places[token.place as usize].slots.len() < OUTSTANDING_MAX
+        let row = &self.places[token.place as usize];
+        row.slots.len() < OUTSTANDING_MAX && !row.held
+    }
+
+    /// Stops reading from the connection while its batch waits, or goes on.
+    pub fn hold(&mut self, token: Token, held: bool) {
+        if let Some(row) = self.row(token) {
+            row.held = held;
+        }
+    }
+
+    /// Whether the connection is still there.
+    pub fn knows(&mut self, token: Token) -> bool {
+        self.row(token).is_some()
     }
 
     /// Opens a slot for an answer that an owner will give; returns its number.
@@ -227,7 +242,7 @@ impl Connections {
 
     // ---- the transport ----
 
-    fn wake(&mut self, token: Token) {
+    pub(super) fn wake(&mut self, token: Token) {
         if let Some(row) = self.places.get_mut(token.place as usize)
             && row.used
             && row.generation == token.generation

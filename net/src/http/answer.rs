@@ -155,6 +155,10 @@ pub enum Media {
     Script,
     /// `image/svg+xml`
     Svg,
+    /// `application/x-ndjson`
+    Lines,
+    /// `application/vnd.stampede.batch`
+    Batch,
 }
 
 impl Media {
@@ -168,6 +172,8 @@ impl Media {
             Self::Css => "Content-Type: text/css; charset=utf-8\r\n",
             Self::Script => "Content-Type: text/javascript; charset=utf-8\r\n",
             Self::Svg => "Content-Type: image/svg+xml\r\n",
+            Self::Lines => "Content-Type: application/x-ndjson\r\n",
+            Self::Batch => "Content-Type: application/vnd.stampede.batch\r\n",
         }
     }
 }
@@ -225,6 +231,12 @@ impl<'o> Answer<'o> {
         out[room_at..room_at + digits.len()].copy_from_slice(digits);
         out.copy_within(room_at + ROOM.len().., room_at + digits.len());
         out.truncate(out.len() - ROOM.len() + digits.len());
+    }
+
+    /// Ends the head of a body of so many bytes, which the caller writes.
+    pub fn body_follows(self, media: Media, len: usize) {
+        let mut digits = itoa::Buffer::new();
+        let _written = self.push(&[media.line(), "Content-Length: ", digits.format(len), "\r\n\r\n"]);
     }
 
     /// Ends a response that by its status has no body (304).

@@ -9,6 +9,13 @@
 //!    └──────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! The body of a batch alone is not gathered: its request is handed out with its head, and the
+//! body is taken piece by piece from `piece` and `take`. One that nobody takes is thrown away.
+//!
+//! ```text
+//!   Head ──empty line──▶ Begun ──▶ Stream ──all taken──▶ Head, or Done if the request closes
+//! ```
+//!
 //! The verdict on a stream of bytes never depends on how it was cut: each rule
 //! fires at a position in the stream. What follows a refused request is thrown
 //! away unread. Scanning remembers where it stopped, so that a head that comes
@@ -21,8 +28,8 @@ use stampede_core::planted::{Bug, planted};
 use crate::http::chars::is_token;
 use crate::http::head::{Head, Length};
 use crate::http::limits::{
-    BODY_BYTES_MAX, BODY_MS_MAX, BUY_BODY_BYTES_MAX, CONN_BUFFER_BYTES, HEAD_BYTES_MAX, HEAD_MS_MAX,
-    IDLE_MS_MAX, REQUEST_LINE_BYTES_MAX,
+    BATCH_BODY_BYTES_MAX, BATCH_BUFFER_BYTES, BATCH_MS_MAX, BODY_BYTES_MAX, BODY_MS_MAX, BUY_BODY_BYTES_MAX,
+    CONN_BUFFER_BYTES, HEAD_BYTES_MAX, HEAD_MS_MAX, IDLE_MS_MAX, REQUEST_LINE_BYTES_MAX,
 };
 use crate::http::line::{self, Line};
 use crate::http::problem::{Code, Problem};
@@ -50,6 +57,8 @@ pub struct Request<'a> {
     pub route: Result<Route, Problem>,
     /// Its body; empty without one.
     pub body: &'a [u8],
+    /// Bytes of a body that comes piece by piece (see [`Conn::piece`]); `None` where `body` is all.
+    pub streamed: Option<usize>,
 }
 
 /// One connection's reading side. Owns at most one buffer of
@@ -80,6 +89,10 @@ enum Stage {
     Body { located: Located, total: usize },
     /// A request of so many bytes was handed out.
     Given { total: usize },
+    /// The head of a batch was handed out; so many bytes of body follow it.
+    Begun { head_len: usize, left: usize, closes: bool },
+    /// The body of a batch is taken piece by piece; so many bytes are not taken yet.
+    Stream { left: usize, closes: bool },
     /// Nothing more is taken.
     Done,
 }
@@ -129,7 +142,8 @@ impl Conn {
     /// buffer has to grow, or was given back.
     pub fn space(&mut self) -> &mut [u8] {
         self.consume();
-        if self.end == self.buf.len() {
+        // Of a batch at most the beginning of a record is left: each read gets the whole buffer.
+        if self.end == self.buf.len() || self.is_streaming() {
             self.make_room();
         }
         &mut self.buf[self.end..]
@@ -167,6 +181,7 @@ impl Conn {
     #[expect(clippy::should_implement_trait, reason = "it lends from the connection, which Iterator cannot")]
     pub fn next(&mut self) -> Next<'_> {
         self.consume();
+        self.skip_stream();
         let Located { line, line_len, head_len } = match self.locate() {
             Ok(Some(located)) => located,
             Ok(None) => return Next::NeedMore,
@@ -176,13 +191,21 @@ impl Conn {
         let parsed = Head::parse(&bytes[..head_len], &line, line_len)
             .and_then(|(head, length)| Ok((head, head_len + body_len(&head, length, self.listener)?)));
         match parsed {
+            Ok((head, total)) if Route::is_batch(self.listener, &head) => {
+                let (left, closes) = (total - head_len, head.manner().closes());
+                self.awaits_continue = head.expects_continue && left > 0 && bytes.len() == head_len;
+                self.since_ms = self.now_ms;
+                self.stage = Stage::Begun { head_len, left, closes };
+                let route = Route::parse(self.listener, &head);
+                Next::Request(Request { head, route, body: &[], streamed: Some(left) })
+            }
             Ok((head, total)) if total <= bytes.len() => {
                 let closes = head.manner().closes();
                 self.said_goodbye = closes && total == bytes.len();
                 self.stage = if closes { Stage::Done } else { Stage::Given { total } };
                 self.awaits_continue = false;
                 let route = Route::parse(self.listener, &head);
-                Next::Request(Request { head, route, body: &bytes[head_len..total] })
+                Next::Request(Request { head, route, body: &bytes[head_len..total], streamed: None })
             }
             Ok((head, total)) => {
                 self.awaits_continue = head.expects_continue && bytes.len() == head_len;
@@ -201,12 +224,53 @@ impl Conn {
         }
     }
 
+    /// What has come of the body of a batch and was not taken; empty for any other request.
+    pub fn piece(&mut self) -> &[u8] {
+        self.consume();
+        &self.buf[self.start..self.end.min(self.start + self.left())]
+    }
+
+    /// Takes so many bytes off the front of [`Conn::piece`].
+    ///
+    /// # Panics
+    /// When that many have not come.
+    pub fn take(&mut self, len: usize) {
+        let come = self.piece().len();
+        assert!(len <= come, "more taken than has come");
+        if let Stage::Stream { left, .. } = &mut self.stage {
+            *left -= len;
+            self.start += len;
+        }
+    }
+
+    /// Bytes of a batch's body that were not taken, come or not.
+    pub const fn left(&self) -> usize {
+        match &self.stage {
+            Stage::Begun { left, .. } | Stage::Stream { left, .. } => *left,
+            _ => 0,
+        }
+    }
+
+    /// Whether the body of a batch is being taken.
+    pub const fn is_streaming(&self) -> bool {
+        matches!(&self.stage, Stage::Begun { .. } | Stage::Stream { .. })
+    }
+
+    /// Throws away what has come of a body that nobody takes.
+    fn skip_stream(&mut self) {
+        while self.is_streaming() && !self.piece().is_empty() {
+            self.take(self.end.min(self.start + self.left()) - self.start);
+        }
+        self.consume();
+    }
+
     /// When the present wait is over, in monotonic milliseconds: then close without
     /// an answer, unless answers are still owed.
     pub const fn deadline_ms(&self) -> u64 {
         let patience_ms = match &self.stage {
             Stage::Head(scan) if scan.begun => HEAD_MS_MAX,
             Stage::Body { .. } => BODY_MS_MAX,
+            Stage::Begun { .. } | Stage::Stream { .. } => BATCH_MS_MAX,
             Stage::Head(_) | Stage::Given { .. } | Stage::Done => IDLE_MS_MAX,
         };
         self.since_ms.saturating_add(patience_ms)
@@ -242,7 +306,7 @@ impl Conn {
     pub const fn is_mid_request(&self) -> bool {
         match &self.stage {
             Stage::Head(scan) => scan.begun,
-            Stage::Body { .. } => true,
+            Stage::Body { .. } | Stage::Begun { .. } | Stage::Stream { .. } => true,
             Stage::Given { .. } | Stage::Done => false,
         }
     }
@@ -296,12 +360,20 @@ impl Conn {
                 self.since_ms = self.now_ms;
                 self.stage = Stage::Head(Scan::default());
             }
+            Stage::Begun { head_len, left, closes } => {
+                self.start += head_len;
+                self.stage = Stage::Stream { left, closes };
+            }
+            Stage::Stream { left: 0, closes } => {
+                self.since_ms = self.now_ms;
+                self.stage = if closes { Stage::Done } else { Stage::Head(Scan::default()) };
+            }
             Stage::Done => self.start = self.end,
-            Stage::Head(_) | Stage::Body { .. } => {}
+            Stage::Head(_) | Stage::Body { .. } | Stage::Stream { .. } => {}
         }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-            if self.buf.len() > CONN_BUFFER_BYTES {
+            if self.buf.len() > CONN_BUFFER_BYTES && !self.is_streaming() {
                 self.buf = Vec::new();
             }
         }
@@ -314,13 +386,15 @@ impl Conn {
             self.buf.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
-            return;
+            if !self.is_streaming() {
+                return;
+            }
         }
-        let needed = match &self.stage {
-            Stage::Body { total, .. } => *total,
-            _ => HEAD_BYTES_MAX,
+        let len = match &self.stage {
+            Stage::Begun { .. } | Stage::Stream { .. } => BATCH_BUFFER_BYTES,
+            Stage::Body { total, .. } => (self.buf.len() * 2).min(*total).max(CONN_BUFFER_BYTES),
+            _ => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, HEAD_BYTES_MAX),
         };
-        let len = (self.buf.len() * 2).min(needed).max(CONN_BUFFER_BYTES);
         if len > self.buf.len() {
             self.buf.reserve_exact(len - self.buf.len());
             self.buf.resize(len, 0);
@@ -337,7 +411,7 @@ impl Conn {
     fn locate(&mut self) -> Result<Option<Located>, Problem> {
         match &mut self.stage {
             Stage::Body { located, total } => Ok((*total <= self.end - self.start).then(|| located.clone())),
-            Stage::Given { .. } | Stage::Done => Ok(None),
+            Stage::Given { .. } | Stage::Begun { .. } | Stage::Stream { .. } | Stage::Done => Ok(None),
             Stage::Head(scan) => {
                 match scan.empty_line_len(&self.buf[self.start..self.end])? {
                     Some(len) => self.start += len,
@@ -417,7 +491,11 @@ const NO_REQUEST_LINE: Problem = malformed("the request line is malformed");
 
 /// How many bytes of body belong to the request: decided from the head alone.
 fn body_len(head: &Head<'_>, length: Length, listener: Listener) -> Result<usize, Problem> {
-    let bytes_max = if Route::is_buy(listener, head) { BUY_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
+    let bytes_max = match () {
+        () if Route::is_batch(listener, head) => BATCH_BODY_BYTES_MAX,
+        () if Route::is_buy(listener, head) => BUY_BODY_BYTES_MAX,
+        () => BODY_BYTES_MAX,
+    };
     match length {
         Length::Absent if head.method.has_body() => Err(Code::LengthRequired.problem()),
         Length::Absent => Ok(0),

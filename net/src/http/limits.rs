@@ -23,10 +23,22 @@ pub const CONN_BUFFER_BYTES: usize = 4 * 1024;
 /// What a connection's buffer can grow to, in bytes.
 pub const CONN_BUFFER_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX;
 
+/// Most records in a batch.
+pub const BATCH_RECORDS_MAX: usize = 8_192;
+/// Longest body of a batch, in bytes: it is taken piece by piece and never kept whole.
+pub const BATCH_BODY_BYTES_MAX: usize = 4 << 20;
+/// Longest line of a batch, in bytes, without its line feed.
+pub const BATCH_LINE_BYTES_MAX: usize = 4 * 1024;
+/// What a connection's buffer holds while a batch comes in, in bytes.
+pub const BATCH_BUFFER_BYTES: usize = 64 * 1024;
+
 /// A head has to be complete this long after its first byte, in milliseconds.
 pub const HEAD_MS_MAX: u64 = 5_000;
 /// A body has to be complete this long after its head, in milliseconds.
 pub const BODY_MS_MAX: u64 = 5_000;
+/// A batch has to be complete this long after its head, in milliseconds; the time that the server
+/// makes it wait does not count.
+pub const BATCH_MS_MAX: u64 = 30_000;
 /// A connection that says nothing is closed after this long, in milliseconds.
 pub const IDLE_MS_MAX: u64 = 30_000;
 
@@ -60,6 +72,10 @@ const _: () = {
     assert!(METHOD_BYTES_MAX + TARGET_BYTES_MAX + " HTTP/1.1 \r\n".len() < REQUEST_LINE_BYTES_MAX);
     assert!(BUY_BODY_BYTES_MAX <= BODY_BYTES_MAX);
     assert!(CONN_BUFFER_BYTES <= HEAD_BYTES_MAX);
+    // The longest line with its line feed fits several times, and so does the longest record.
+    assert!(BATCH_LINE_BYTES_MAX * 4 <= BATCH_BUFFER_BYTES);
+    assert!(BATCH_BUFFER_BYTES <= CONN_BUFFER_BYTES_MAX);
+    assert!(16 + BATCH_RECORDS_MAX * (24 + 64 + 64 + 255) <= BATCH_BODY_BYTES_MAX);
     // Offsets within a head are kept in 16 bits.
     assert!(HEAD_BYTES_MAX <= u16::MAX as usize);
     assert!(TOKEN_BYTES_REMEMBERED_MAX <= TOKEN_BYTES_MAX);

@@ -87,6 +87,8 @@ pub enum Route {
     RefundOrder(OrderId),
     /// `POST /admin/orders/{id}/cancel`
     AdminCancelOrder(OrderId),
+    /// `POST /v1/orders/batch`
+    Batch,
     /// `PUT /admin/blocklist/{sub}`
     Block(Subject),
     /// `DELETE /admin/blocklist/{sub}`
@@ -192,6 +194,11 @@ impl Route {
         matches!(place, Some(Place::ItemOrders(_) | Place::ItemTicket(_) | Place::Site(_)))
     }
 
+    /// Whether the request is a batch, whose body is taken piece by piece.
+    pub(crate) fn is_batch(listener: Listener, head: &Head<'_>) -> bool {
+        head.method == Method::Post && matches!(Place::find(listener, head.path), Some(Place::Batch))
+    }
+
     /// Whether the call can be made without saying who calls.
     pub const fn is_open(&self) -> bool {
         match self {
@@ -223,6 +230,7 @@ enum Place {
     AdminOrders,
     AdminOrder(OrderId),
     AdminOrderVerb(OrderId, OrderVerb),
+    Batch,
     Blocklist(Subject),
     Stats,
     Audit,
@@ -288,6 +296,7 @@ impl Place {
             [Some("metrics"), None, ..] => Self::Metrics,
             [Some("healthz"), None, ..] => Self::Healthz,
             [Some("readyz"), None, ..] => Self::Readyz,
+            [Some("v1"), Some("orders"), Some("batch"), None, _] => Self::Batch,
             [Some("admin"), Some("stats"), None, ..] => Self::Stats,
             [Some("admin"), Some("audit"), None, ..] => Self::Audit,
             [Some("admin"), Some("blocklist"), Some(sub), None, _] => Self::Blocklist(decode_subject(sub)?),
@@ -350,6 +359,7 @@ impl Place {
             Self::AdminOrderVerb(order, OrderVerb::Pay) => Route::PayOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Refund) => Route::RefundOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Cancel) => Route::AdminCancelOrder(order),
+            Self::Batch => Route::Batch,
             place => return Err(not_allowed(place.methods())),
         })
     }
@@ -364,7 +374,8 @@ impl Place {
             | Self::ItemOrders(_)
             | Self::OrderCancel(_)
             | Self::AdminItemVerb(..)
-            | Self::AdminOrderVerb(..) => "POST",
+            | Self::AdminOrderVerb(..)
+            | Self::Batch => "POST",
             _ => "GET, HEAD",
         }
     }

@@ -240,3 +240,64 @@ proptest! {
         prop_assert_eq!(&whole, &transcript(Listener::Public, raw.chunks(1)));
     }
 }
+
+/// The body of a batch comes piece by piece, whatever the cut; what is behind it is the next
+/// request, and a body that nobody takes is thrown away.
+#[test]
+fn the_body_of_a_batch_is_handed_out_in_pieces() {
+    let body: Vec<u8> = (0..10_000u32).flat_map(u32::to_le_bytes).collect();
+    let head = format!("POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    let next = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    let stream = [head.as_bytes(), &body, next].concat();
+    for takes in [true, false] {
+        for cut in [1, 7, 4_096, 70_000] {
+            let mut conn = Conn::new(Listener::Merchant, 0);
+            let (mut seen, mut taken, mut rest) = (Vec::new(), Vec::new(), &stream[..]);
+            loop {
+                if takes && conn.is_streaming() && conn.left() > 0 {
+                    // As records do, whole tens of bytes are taken until the last ones.
+                    let (left, piece) = (conn.left(), conn.piece());
+                    let len = if piece.len() == left { left } else { piece.len() / 10 * 10 };
+                    taken.extend_from_slice(&piece[..len]);
+                    conn.take(len);
+                    if len > 0 {
+                        continue;
+                    }
+                } else if let Next::Request(request) = conn.next() {
+                    seen.push((request.head.path.to_owned(), request.streamed));
+                    continue;
+                }
+                if rest.is_empty() {
+                    break;
+                }
+                let len = conn.feed(&rest[..rest.len().min(cut)], 0);
+                rest = &rest[len..];
+                assert!(conn.buffer_bytes() <= 72 * 1024);
+            }
+            let expected = [("/v1/orders/batch".to_owned(), Some(body.len())), ("/healthz".to_owned(), None)];
+            assert_eq!(seen, expected, "cut into {cut}");
+            assert!(taken == if takes { &body[..] } else { &[] }, "cut into {cut}");
+            assert!(!conn.is_mid_request() && !conn.is_finished());
+        }
+    }
+}
+
+/// A batch that closes the connection ends with its body, not with its head.
+#[test]
+fn a_batch_that_closes_ends_with_its_body() {
+    let head = "POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    let mut conn = Conn::new(Listener::Merchant, 0);
+    conn.feed(head.as_bytes(), 1_000);
+    assert!(matches!(conn.next(), Next::Request(request) if request.streamed == Some(3)));
+    assert!(conn.take_continue() && !conn.take_continue());
+    assert_eq!(conn.deadline_ms(), 31_000);
+    conn.feed(b"ab", 2_000);
+    assert_eq!((conn.piece().to_vec(), conn.left()), (b"ab".to_vec(), 3));
+    conn.take(2);
+    assert!(conn.is_mid_request() && !conn.is_finished());
+    conn.feed(b"cGET / HTTP/1.1\r\n\r\n", 3_000);
+    assert_eq!(conn.piece(), b"c");
+    conn.take(1);
+    assert!(matches!(conn.next(), Next::NeedMore));
+    assert!(conn.is_finished());
+}

@@ -2,6 +2,7 @@
 
 mod cli_commands;
 mod cli_stores;
+mod e2e_batch;
 mod e2e_buy;
 mod e2e_classics;
 mod e2e_clock;
@@ -17,6 +18,7 @@ mod e2e_sale;
 mod e2e_shop;
 mod e2e_site;
 mod e2e_talk;
+mod engine_batch;
 mod engine_busy;
 mod http_answer;
 mod http_body;

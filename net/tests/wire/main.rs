@@ -113,6 +113,11 @@ fn the_shops_own_listener() {
 }
 
 #[test]
+fn batches_of_gateways() {
+    check(merchant::batches);
+}
+
+#[test]
 fn wellformed_requests() {
     check(wellformed::cases);
 }
@@ -134,6 +139,7 @@ fn the_table_is_large() {
         tickets::cases,
         merchant::on_the_public_listener,
         merchant::on_its_own_listener,
+        merchant::batches,
         wellformed::cases,
     ];
     let cases: usize = classes.iter().map(|class| class().len()).sum();

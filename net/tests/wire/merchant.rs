@@ -128,3 +128,45 @@ pub(crate) fn on_its_own_listener() -> Vec<Case> {
     ));
     cases
 }
+
+/// Batches: what is refused at the head closes, and the canary behind the body is not met.
+pub(crate) fn batches() -> Vec<Case> {
+    let token = format!("Authorization: Bearer {ADMIN_TOKEN}¶");
+    let lines = "Content-Type: application/x-ndjson¶";
+    let post = |fields: &str, body: &str| {
+        format!("POST /v1/orders/batch HTTP/1.1¶Host: a¶{fields}Content-Length: {}¶¶{body}", body.len())
+    };
+    let buy = r#"{"item_id":13,"buyer":"gw"}"#;
+    let rows = [
+        (post(&format!("{token}{lines}"), buy), "200 sold_out"),
+        (post(&format!("{token}{lines}"), "{"), "200 bad_json"),
+        (post(&format!("{token}Content-Type: Application/X-NDJSON; charset=utf-8¶"), buy), "200 sold_out"),
+        (post(lines, buy), "401 unauthenticated, closes"),
+        (post(&token, buy), "400 bad_header, closes"),
+        (post(&format!("{token}Content-Type: application/json¶"), buy), "400 bad_header, closes"),
+        (post(&format!("{token}{}", lines.repeat(2)), buy), "400 bad_header, closes"),
+        (post(&format!("{token}{lines}"), ""), "400 bad_request, closes"),
+        (
+            post(&format!("{token}Content-Type: application/vnd.stampede.batch¶"), buy),
+            "400 bad_request, closes",
+        ),
+        (post(&format!("{token}{lines}"), buy).replace("Length: ", "Length: 0"), "400 bad_request, closes"),
+        (
+            post(&format!("{token}{lines}"), buy).replace("Length: ", "Length: 999999"),
+            "413 body_too_large, closes",
+        ),
+        (post(&format!("{token}{lines}Transfer-Encoding: chunked¶"), buy), "400 bad_request, closes"),
+        (post(&format!("{token}{lines}"), buy).replace("batch", "batch?x=1"), "400 bad_request, closes"),
+        (read("/v1/orders/batch", &token), "405 method_not_allowed"),
+        (read("/v1/orders/batch/", &token), "404 not_found"),
+    ];
+    let then = |verdict: &str| match verdict {
+        closes if closes.ends_with("closes") => closes.to_owned(),
+        stays => format!("{stays} >> {stays} | 404 not_found"),
+    };
+    let mut cases: Vec<Case> =
+        rows.iter().map(|(text, verdict)| Case::merchant(text, &then(verdict))).collect();
+    // On the buyers' listener there is no such call.
+    cases.push(Case::text(&post(&format!("{token}{lines}"), buy), HIDDEN));
+    cases
+}

@@ -110,7 +110,7 @@ impl Home {
                 RareReply::Audit(mut audit) => gather.audit.append(&mut audit),
                 _ => {}
             },
-            Reply::Outcome(_) | Reply::Order(_) => {}
+            Reply::Outcome(_) | Reply::Order(_) | Reply::Batch(_) => {}
         }
         gather.missing -= 1;
         if gather.missing == 0

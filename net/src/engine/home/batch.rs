@@ -1,0 +1,433 @@
+//! `POST /v1/orders/batch`: many purchases and movements in one request of a trusted gateway.
+//!
+//! The head is judged first; what is refused there closes the connection, and no record was
+//! looked at. Then records are taken as they come in, each judged as a single purchase would be
+//! (eligibility, window, the item's rate, ticket, sold out), and sent to their owners in chunks.
+//! Rates per buyer and per address are the gateway's own business. All answers leave together
+//! once the last of them is durable. Nothing grows with a reader that does not read or an owner
+//! that does not keep up: then no further record is taken. See [`crate::engine::batch`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use stampede_core::admit::{Buyer, admit};
+use stampede_core::types::Lsn;
+
+use super::{Called, Caller, Client, Home, OUT_BYTES_MAX};
+use crate::engine::ask::{Ask, Busy, ReplyTo, Token};
+use crate::engine::batch::{
+    BATCHES_MAX, BATCHES_PER_CONNECTION_MAX, BatchAnswers, Chunk, PATIENCE_MS, SPARES_MAX, Want,
+};
+use crate::engine::counters::Count;
+use crate::engine::render::{Call, Shown};
+use crate::engine::shared::{Phase, Shared};
+use crate::http::answer::{Answer, Manner, Media, Status};
+use crate::http::batch::answer::RecordAnswer;
+use crate::http::batch::{Decoder, Format, Purchase, Record, Step, answer};
+use crate::http::limits::BATCH_RECORDS_MAX;
+use crate::http::problem::Code;
+use crate::identity::check_admin;
+
+/// Answers written before the bound of waiting bytes is looked at again.
+const ANSWERS_AT_ONCE: usize = 128;
+
+/// A batch whose body is coming in. Owned by its connection.
+pub(super) struct Intake {
+    batch: u32,
+    decoder: Decoder,
+    manner: Manner,
+    /// Whether records wait because of us, so that the time does not count against the client.
+    held: bool,
+}
+
+/// The answers of a batch that are being written.
+pub(super) struct Outgoing {
+    answers: Box<BatchAnswers>,
+    manner: Manner,
+}
+
+/// How far the taking of records came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Taken {
+    /// All of the batch, or it was given up.
+    All,
+    /// What has come.
+    NeedMore,
+    /// Not all that has come: owners, or earlier answers, have to go first.
+    Held,
+}
+
+/// Records on their way to one owner.
+#[derive(Default)]
+struct Lane {
+    /// The chunk that is being filled.
+    filling: Option<Box<Chunk>>,
+    /// A chunk that found no room, or not for all of it; it goes before the other.
+    stuck: Option<Box<Chunk>>,
+    /// Whether a chunk is with the owner.
+    under_way: bool,
+}
+
+impl Lane {
+    fn is_blocked(&self) -> bool {
+        let full = self.filling.as_ref().is_some_and(|chunk| chunk.is_full());
+        full && (self.under_way || self.stuck.is_some())
+    }
+}
+
+/// A batch that is open.
+struct Batch {
+    token: Token,
+    format: Format,
+    answers: Vec<RecordAnswer>,
+    /// Records whose answer has not come.
+    missing: usize,
+    after: Lsn,
+    lanes: Vec<Lane>,
+    /// Since when an owner has had no room, in monotonic milliseconds.
+    stuck_since_ms: Option<u64>,
+    open: Arc<()>,
+}
+
+/// All batches of a core.
+#[derive(Default)]
+pub(super) struct Batches {
+    open: HashMap<u32, Box<Batch>>,
+    last: u32,
+    /// Batches that an owner had no room for: asked again when the log has moved on.
+    stuck: Vec<u32>,
+    /// One handle beside this for each batch, up to the last byte of its answers.
+    alive: Arc<()>,
+    #[expect(clippy::vec_box, reason = "the boxes travel to owners and come back")]
+    chunks: Vec<Box<Chunk>>,
+    lists: Vec<Vec<RecordAnswer>>,
+}
+
+impl Batches {
+    fn spare_chunk(&mut self) -> Box<Chunk> {
+        self.chunks.pop().unwrap_or_default()
+    }
+
+    fn give_chunk(&mut self, mut chunk: Box<Chunk>) {
+        if self.chunks.len() < SPARES_MAX {
+            chunk.clear();
+            self.chunks.push(chunk);
+        }
+    }
+
+    fn give_list(&mut self, mut list: Vec<RecordAnswer>) {
+        if self.lists.len() < SPARES_MAX {
+            list.clear();
+            self.lists.push(list);
+        }
+    }
+}
+
+impl Home {
+    /// Judges the head of a batch and begins to take its records.
+    pub(super) fn batch(&mut self, caller: &mut Caller<'_>) -> Called {
+        let head = &caller.request.head;
+        check_admin(head, self.shared.admin_token.as_bytes())?;
+        let format = Format::of(head)?;
+        if self.shared.phase() != Phase::Serving {
+            return Err(Code::Draining.problem());
+        }
+        if caller.request.streamed.is_none_or(|len| len == 0) {
+            return Err(Code::BadRequest.problem().detail("a batch has at least one record"));
+        }
+        if Arc::strong_count(&self.batches.alive) > BATCHES_MAX {
+            return Err(Code::Overloaded.problem());
+        }
+        let lanes = (0..self.mesh.cores()).map(|_| Lane::default()).collect();
+        let answers = self.batches.lists.pop().unwrap_or_default();
+        let (token, after, open) = (caller.token, Lsn::ZERO, self.batches.alive.clone());
+        let (missing, stuck_since_ms) = (0, None);
+        let batch = Batch { token, format, answers, missing, after, lanes, stuck_since_ms, open };
+        let id = self.batches.last.wrapping_add(1);
+        self.batches.last = id;
+        self.batches.open.insert(id, Box::new(batch));
+        self.count(Count::Batches);
+        let (decoder, manner) = (Decoder::new(format), caller.manner);
+        *caller.intake = Some(Intake { batch: id, decoder, manner, held: false });
+        Ok(())
+    }
+
+    // ---- in ----
+
+    /// Takes the records that have come in whole, as far as there is room for them.
+    pub(super) fn take_records(&mut self, client: &mut Client) -> Taken {
+        let Some(mut intake) = client.intake.take() else { return Taken::All };
+        let id = intake.batch;
+        let Some(mut batch) = self.batches.open.remove(&id) else { return Taken::All };
+        if !client.conn.is_streaming() && client.conn.left() == 0 && client.conn.is_finished() {
+            // Cut off in the middle: what came in whole was decided, and nobody waits for it.
+            self.batches.give_list(batch.answers);
+            return Taken::All;
+        }
+        if std::mem::take(&mut intake.held) {
+            client.conn.answered(self.now.mono_ms);
+        }
+        let taken = match client.owed_batches < BATCHES_PER_CONNECTION_MAX {
+            true => self.take_some(id, &mut batch, &mut intake, client),
+            false => Taken::Held,
+        };
+        intake.held = taken == Taken::Held;
+        self.connections.hold(client.token, intake.held);
+        if taken != Taken::All {
+            self.batches.open.insert(id, batch);
+            client.intake = Some(intake);
+        }
+        taken
+    }
+
+    fn take_some(&mut self, id: u32, batch: &mut Batch, intake: &mut Intake, client: &mut Client) -> Taken {
+        let shared = self.shared.clone();
+        let serving = shared.phase() == Phase::Serving;
+        loop {
+            let left = client.conn.left();
+            let is_full = batch.answers.len() == BATCH_RECORDS_MAX;
+            if left == 0 || is_full {
+                self.send_all(id, batch);
+                // The next batch of the connection must not overtake what waits for an owner.
+                if batch.missing > 0 {
+                    return Taken::Held;
+                }
+                self.complete(batch, intake.manner, left, client);
+                return Taken::All;
+            }
+            if batch.lanes.iter().any(Lane::is_blocked) {
+                return Taken::Held;
+            }
+            match intake.decoder.next(client.conn.piece(), left) {
+                Step::Record(record, len) => {
+                    self.take_record(&shared, serving, id, batch, record);
+                    client.conn.take(len);
+                }
+                Step::Skip(len) => client.conn.take(len),
+                Step::NeedMore => {
+                    self.send_all(id, batch);
+                    return Taken::NeedMore;
+                }
+                Step::Refused(problem) => {
+                    self.refuse(client.token, &mut client.out, intake.manner.closing(), problem);
+                    client.conn.finish();
+                    return Taken::All;
+                }
+            }
+        }
+    }
+
+    /// All of the batch was decided, or all that counts: its answers wait for the log, the
+    /// connection goes on.
+    fn complete(&mut self, batch: &mut Batch, manner: Manner, left: usize, client: &mut Client) {
+        let manner = if left > 0 { manner.closing() } else { manner };
+        if left > 0 {
+            client.conn.finish();
+        }
+        self.counters().add_many(Count::BatchRecords, batch.answers.len() as u64);
+        let (format, answers) = (batch.format, std::mem::take(&mut batch.answers));
+        let shown = BatchAnswers { format, answers, written: 0, _open: batch.open.clone() };
+        let limits = (batch.after, self.shared.shown_lsn());
+        let slot = self.connections.open_slot(client.token, manner, Call::Other);
+        self.connections.fill(client.token, slot, self.core, limits, Shown::Batch(Box::new(shown)));
+        client.owed_batches += 1;
+    }
+
+    fn take_record(
+        &mut self,
+        shared: &Shared,
+        serving: bool,
+        id: u32,
+        batch: &mut Batch,
+        record: Result<Record<'_>, Code>,
+    ) {
+        let index = batch.answers.len() as u32;
+        batch.answers.push(RecordAnswer::Open);
+        let judged = match record {
+            Err(code) => Err(RecordAnswer::code(code)),
+            Ok(_) if !serving => Err(RecordAnswer::code(Code::Draining)),
+            Ok(Record::Purchase(purchase)) => {
+                self.judge_purchase(shared, &purchase).map(|want| (want, purchase.subject, purchase.key))
+            }
+            Ok(Record::Move { order, movement, reference }) => {
+                Ok((Want::Move(order, movement), &[][..], reference))
+            }
+        };
+        let (want, subject, reference) = match judged {
+            Ok(wanted) => wanted,
+            Err(refused) => return batch.answers[index as usize] = refused,
+        };
+        let item = match want {
+            Want::Purchase { item, .. } => item,
+            Want::Move(order, _) => order.item(),
+        };
+        let owner = item.owner(self.mesh.cores());
+        batch.missing += 1;
+        let chunk = batch.lanes[owner].filling.get_or_insert_with(|| self.batches.spare_chunk());
+        chunk.push(index, want, subject, reference);
+        if chunk.is_full() {
+            self.send(id, batch, owner);
+        }
+    }
+
+    /// What a home can say of a purchase by itself, in the order of checks of a single one.
+    fn judge_purchase(&mut self, shared: &Shared, purchase: &Purchase<'_>) -> Result<Want, RecordAnswer> {
+        let gauge = shared.catalogue.find(purchase.item).ok_or(RecordAnswer::code(Code::NotFound))?;
+        let hash = shared.secret.buyer(purchase.subject);
+        let blocked = self.owner.shard().is_blocked(hash);
+        let buyer = Buyer { hash, level: purchase.level, since_s: purchase.since_s, blocked };
+        let (now, keeper) = (self.now, &mut self.keeper);
+        let rate = || keeper.rate_item(gauge, now.mono_ms);
+        let judge = || shared.gate.tickets.judge(gauge, purchase.ticket, purchase.subject, now.sale);
+        match admit(now.sale, gauge, &buyer, rate, judge) {
+            Ok(ticket) => {
+                let (item, quantity) = (purchase.item, purchase.quantity);
+                Ok(Want::Purchase { item, buyer: hash, quantity, ticket })
+            }
+            Err(refusal) => {
+                self.count(Count::RefusedEarly);
+                Err(RecordAnswer::refused(refusal))
+            }
+        }
+    }
+
+    // ---- to the owners and back ----
+
+    fn send_all(&mut self, id: u32, batch: &mut Batch) {
+        (0..batch.lanes.len()).for_each(|owner| self.send(id, batch, owner));
+    }
+
+    /// Sends what waits for an owner, unless a chunk is with it.
+    fn send(&mut self, id: u32, batch: &mut Batch, owner: usize) {
+        let lane = &mut batch.lanes[owner];
+        if lane.under_way || owner != self.core && !self.mesh.may_ask(owner) {
+            let waits = !lane.under_way && (lane.stuck.is_some() || lane.filling.is_some());
+            if waits && !self.batches.stuck.contains(&id) {
+                self.batches.stuck.push(id);
+            }
+            return;
+        }
+        let Some(mut chunk) = lane.stuck.take().or_else(|| lane.filling.take()) else { return };
+        self.needs_flush = true;
+        if owner == self.core {
+            self.owner.decide_chunk(self.now.sale, &mut chunk);
+            self.owner.flush();
+            self.settle(id, batch, owner, chunk);
+        } else {
+            lane.under_way = true;
+            self.count(Count::Hops);
+            let asked = self.mesh.ask(owner, ReplyTo::Batch(id), Ask::Batch(chunk));
+            debug_assert!(asked, "room was made sure of");
+        }
+    }
+
+    /// Puts the answers of a chunk where they belong, and what is left of it back into its lane.
+    fn settle(&mut self, id: u32, batch: &mut Batch, owner: usize, mut chunk: Box<Chunk>) {
+        let impatient = |since_ms: u64| self.now.mono_ms >= since_ms + PATIENCE_MS;
+        match chunk.busy {
+            Some(Busy::LogFull) => chunk.refuse_rest(Code::LogFull),
+            Some(Busy::Overloaded) if batch.stuck_since_ms.is_some_and(impatient) => {
+                chunk.refuse_rest(Code::Overloaded);
+            }
+            _ => {}
+        }
+        let settled = chunk.settle(&mut batch.answers);
+        batch.missing -= settled;
+        batch.after = batch.after.max(chunk.after);
+        if settled > 0 {
+            batch.stuck_since_ms = None;
+        }
+        if chunk.is_decided() {
+            return self.batches.give_chunk(chunk);
+        }
+        batch.stuck_since_ms.get_or_insert(self.now.mono_ms);
+        batch.lanes[owner].stuck = Some(chunk);
+        if !self.batches.stuck.contains(&id) {
+            self.batches.stuck.push(id);
+        }
+    }
+
+    /// A chunk has come back from an owner.
+    pub(super) fn batch_reply(&mut self, owner: usize, id: u32, chunk: Box<Chunk>) {
+        let Some(mut batch) = self.batches.open.remove(&id) else {
+            return self.batches.give_chunk(chunk);
+        };
+        batch.lanes[owner].under_way = false;
+        self.settle(id, &mut batch, owner, chunk);
+        if batch.lanes[owner].stuck.is_none() {
+            self.send(id, &mut batch, owner);
+        }
+        self.go_on(batch.token);
+        self.batches.open.insert(id, batch);
+    }
+
+    /// Asks owners again that had no room; called when the log has moved on, and with each tick.
+    pub(super) fn retry_batches(&mut self) {
+        for id in std::mem::take(&mut self.batches.stuck) {
+            let Some(mut batch) = self.batches.open.remove(&id) else { continue };
+            self.send_all(id, &mut batch);
+            self.go_on(batch.token);
+            self.batches.open.insert(id, batch);
+        }
+    }
+
+    fn go_on(&mut self, token: Token) {
+        self.connections.hold(token, false);
+        self.connections.wake(token);
+    }
+
+    /// Gives up batches whose connection is gone; called by the sweep.
+    pub(super) fn sweep_batches(&mut self) {
+        let connections = &mut self.connections;
+        self.batches.open.retain(|_, batch| connections.knows(batch.token));
+    }
+
+    // ---- out ----
+
+    /// Begins the answer to a batch.
+    pub(super) fn begin_answers(&mut self, client: &mut Client, answers: Box<BatchAnswers>, manner: Manner) {
+        let BatchAnswers { format, answers: list, .. } = &*answers;
+        let media = if *format == Format::Binary { Media::Batch } else { Media::Lines };
+        let len = answer::body_len(*format, list);
+        client.out.reserve(len.min(OUT_BYTES_MAX) + OUT_BYTES_MAX / 8);
+        Answer::begin(&mut client.out, Status::Ok, manner, &self.date).body_follows(media, len);
+        answer::begin(&mut client.out, *format, list.len());
+        self.count_answers(list);
+        client.outgoing = Some(Outgoing { answers, manner });
+    }
+
+    /// Writes more of the answers that were begun; false if the rest has to wait for the reader.
+    pub(super) fn write_answers(&mut self, client: &mut Client) -> bool {
+        let Some(outgoing) = &mut client.outgoing else { return true };
+        let answers = &mut *outgoing.answers;
+        while answers.written < answers.answers.len() {
+            if client.out.len() >= OUT_BYTES_MAX {
+                return false;
+            }
+            let until = (answers.written + ANSWERS_AT_ONCE).min(answers.answers.len());
+            answer::write(&mut client.out, answers.format, &answers.answers[answers.written..until]);
+            answers.written = until;
+        }
+        client.closing |= outgoing.manner.closes();
+        client.owed_batches -= 1;
+        let list = std::mem::take(&mut answers.answers);
+        client.outgoing = None;
+        self.batches.give_list(list);
+        true
+    }
+
+    fn count_answers(&self, list: &[RecordAnswer]) {
+        let (mut placed, mut replayed, mut moved) = (0, 0, 0);
+        for answer in list {
+            match answer {
+                RecordAnswer::Order { replay: true, .. } => replayed += 1,
+                RecordAnswer::Order { status: 200, .. } => moved += 1,
+                RecordAnswer::Order { .. } => placed += 1,
+                RecordAnswer::Refused { code, .. } => self.counters().refused(*code),
+                RecordAnswer::Open => {}
+            }
+        }
+        let counts = [(Count::Placed, placed), (Count::Replayed, replayed), (Count::Moved, moved)];
+        counts.iter().for_each(|&(count, more)| self.counters().add_many(count, more));
+    }
+}

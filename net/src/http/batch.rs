@@ -1,0 +1,220 @@
+//! Batches of a trusted gateway: records out of a body that comes in pieces, and the answers
+//! back into bytes, in either of two formats.
+//!
+//! No socket and no decision here. A record is taken whole or not at all, so that what is read
+//! never depends on how the bytes were cut. One that is malformed but can be told from the next
+//! is an answer of its own; only what leaves the borders of records in doubt refuses the batch.
+//! docs/BATCH.md draws every byte. Next: [`binary`] and [`lines`] for the two formats,
+//! [`answer`] for what is written back.
+
+pub mod answer;
+pub mod binary;
+pub mod lines;
+
+use stampede_core::command::Movement;
+use stampede_core::types::{ItemId, OrderId, Quantity};
+
+use crate::http::head::Head;
+use crate::http::problem::{Code, Problem};
+
+/// How the records of a batch are written; the answers are written the same way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// `application/vnd.stampede.batch`: records of one fixed size.
+    Binary,
+    /// `application/x-ndjson`: one JSON object a line.
+    Lines,
+}
+
+impl Format {
+    /// The format that a request names in its `Content-Type`; parameters do not count.
+    ///
+    /// # Errors
+    /// `bad_header` for any other, or none.
+    pub fn of(head: &Head<'_>) -> Result<Self, Problem> {
+        let value = head.content_type.once().unwrap_or_default();
+        let name = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        match name {
+            _ if name.eq_ignore_ascii_case(b"application/vnd.stampede.batch") => Ok(Self::Binary),
+            _ if name.eq_ignore_ascii_case(b"application/x-ndjson") => Ok(Self::Lines),
+            _ => Err(Code::BadHeader
+                .problem()
+                .detail("Content-Type: application/x-ndjson or application/vnd.stampede.batch, once")),
+        }
+    }
+}
+
+/// One record, borrowed from the body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Record<'a> {
+    /// A buyer buys.
+    Purchase(Purchase<'a>),
+    /// The merchant moves an order on.
+    Move {
+        /// Which.
+        order: OrderId,
+        /// How.
+        movement: Movement,
+        /// The payment's reference; empty = none, which a payment cannot have.
+        reference: &'a [u8],
+    },
+}
+
+/// A purchase, as the gateway vouches for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Purchase<'a> {
+    /// What.
+    pub item: ItemId,
+    /// Who: 1 to 64 bytes of UTF-8 without control characters.
+    pub subject: &'a [u8],
+    /// How many.
+    pub quantity: Quantity,
+    /// The idempotency key; empty = none.
+    pub key: &'a [u8],
+    /// The account's level; 0 if it was not said.
+    pub level: u8,
+    /// When the account was opened, in Unix seconds; `None` counts as just now.
+    pub since_s: Option<u64>,
+    /// The ticket as it was written.
+    pub ticket: Option<&'a str>,
+}
+
+/// What comes next in a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step<'a> {
+    /// A whole record of so many bytes, or why it is none.
+    Record(Result<Record<'a>, Code>, usize),
+    /// So many bytes that belong to no record.
+    Skip(usize),
+    /// The next record has not come in whole.
+    NeedMore,
+    /// Where records begin cannot be told: the batch is refused, and nothing of it was decided.
+    Refused(Problem),
+}
+
+/// Reads records out of a body.
+#[derive(Debug)]
+pub enum Decoder {
+    /// See [`Format::Binary`].
+    Binary(binary::Reader),
+    /// See [`Format::Lines`].
+    Lines(lines::Reader),
+}
+
+impl Decoder {
+    /// For a body in this format.
+    pub fn new(format: Format) -> Self {
+        match format {
+            Format::Binary => Self::Binary(binary::Reader::default()),
+            Format::Lines => Self::Lines(lines::Reader::default()),
+        }
+    }
+
+    /// Which format it reads.
+    pub const fn format(&self) -> Format {
+        match self {
+            Self::Binary(_) => Format::Binary,
+            Self::Lines(_) => Format::Lines,
+        }
+    }
+
+    /// What stands at the start of `piece`, which is what has come of the `left` bytes of the
+    /// body that are not taken yet. Not called once none is left.
+    pub fn next<'a>(&'a mut self, piece: &'a [u8], left: usize) -> Step<'a> {
+        match self {
+            Self::Binary(reader) => reader.next(piece, left),
+            Self::Lines(reader) => reader.next(piece, left),
+        }
+    }
+}
+
+/// Whether these bytes can be an idempotency key: 1 to 64 visible characters but the quote.
+fn is_key(bytes: &[u8]) -> bool {
+    let fits = (1..=stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&bytes.len());
+    fits && bytes.iter().all(|&byte| crate::http::chars::is_visible(byte) && byte != b'"')
+}
+
+/// Whether these bytes can name a buyer or a payment: 1 to 64 bytes of UTF-8 without control
+/// characters. Most names are ASCII, which is told without decoding.
+fn is_name(bytes: &[u8]) -> bool {
+    if bytes.is_empty() || bytes.len() > stampede_core::limits::SUBJECT_BYTES_MAX {
+        return false;
+    }
+    let plain = bytes.iter().fold(true, |plain, &byte| plain & (byte.wrapping_sub(0x20) < 0x5F));
+    plain || str::from_utf8(bytes).is_ok_and(|text| !text.chars().any(char::is_control))
+}
+
+const _: () = assert!(
+    stampede_core::limits::PAYMENT_REF_BYTES_MAX == stampede_core::limits::SUBJECT_BYTES_MAX,
+    "one check serves both"
+);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every step through a body whose bytes come `cut` at a time, as text.
+    fn read(format: Format, body: &[u8], cut: usize) -> Vec<String> {
+        let (mut decoder, mut seen, mut at, mut come) = (Decoder::new(format), Vec::new(), 0, 0);
+        while at < body.len() {
+            match decoder.next(&body[at..come], body.len() - at) {
+                Step::Record(record, len) => {
+                    seen.push(format!("{record:?}"));
+                    at += len;
+                }
+                Step::Skip(len) => at += len,
+                Step::NeedMore => {
+                    assert!(come < body.len(), "all has come, and more is wanted");
+                    come = (come + cut).min(body.len());
+                }
+                Step::Refused(problem) => {
+                    seen.push(format!("refused {:?}", problem.detail));
+                    break;
+                }
+            }
+            assert!(at <= come, "more was taken than has come");
+        }
+        seen
+    }
+
+    fn binary(records: u32) -> Vec<u8> {
+        let mut body = Vec::from(*b"SBAT\x01\x04\x04\x02");
+        body.extend_from_slice(&records.to_le_bytes());
+        body.extend_from_slice(&[0; 4]);
+        for n in 0..records {
+            body.extend_from_slice(&[1 + (n % 4) as u8, 3, 2, 0, 0, 0, 0, 0]);
+            body.extend_from_slice(&u64::from(7 + n).to_le_bytes());
+            body.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+            body.extend_from_slice(b"ann\0k1\0\0\0\0");
+        }
+        body
+    }
+
+    const LINES: &str = concat!(
+        r#"{"item_id":7,"buyer":"ann","quantity":2,"key":"k","level":1,"since_s":3,"ticket":"t"}"#,
+        "\n",
+        r#"{"kind":"pay","order_id":"30064771073","payment_ref":"\u0061"}"#,
+        "\n",
+    );
+
+    proptest! {
+        /// Spoiled anywhere and cut anywhere, a body reads the same, and nothing panics.
+        #[test]
+        fn spoiled_bodies_read_the_same_however_they_are_cut(
+            spoils in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in 1usize..200,
+            lines in any::<bool>(),
+            keep in any::<prop::sample::Index>(),
+        ) {
+            let format = if lines { Format::Lines } else { Format::Binary };
+            let mut body = if lines { LINES.repeat(3).into_bytes() } else { binary(5) };
+            spoils.iter().for_each(|(at, byte)| { let at = at.index(body.len()); body[at] = *byte; });
+            let len = body.len();
+            for body in [&body[..], &body[..keep.index(len) + 1]] {
+                prop_assert_eq!(read(format, body, cut), read(format, body, body.len()));
+            }
+        }
+    }
+}

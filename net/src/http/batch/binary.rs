@@ -1,0 +1,260 @@
+//! The compact format: a header of 16 bytes, then records of one size, little-endian.
+//!
+//! The sender chooses how wide subjects, references and tickets are in its batch, so that short
+//! names make short records. Every length is checked before it is used. docs/BATCH.md draws it.
+
+use stampede_core::command::Movement;
+use stampede_core::limits::{IDEMPOTENCY_KEY_BYTES_MAX, SUBJECT_BYTES_MAX};
+use stampede_core::types::{ItemId, OrderId, Quantity};
+
+use super::{Purchase, Record, Step, is_key, is_name};
+use crate::http::limits::BATCH_RECORDS_MAX;
+use crate::http::problem::{Code, Problem};
+
+/// Bytes before the first record, in a request and in an answer.
+pub const HEADER_BYTES: usize = 16;
+/// Bytes of a record before its subject.
+pub const FIXED_BYTES: usize = 24;
+/// How a request begins.
+pub const MAGIC: [u8; 4] = *b"SBAT";
+/// The only version there is.
+pub const VERSION: u8 = 1;
+
+/// The record kinds, as their first byte has them.
+pub mod kind {
+    /// A purchase.
+    pub const PURCHASE: u8 = 1;
+    /// A payment.
+    pub const PAY: u8 = 2;
+    /// A refund.
+    pub const REFUND: u8 = 3;
+    /// A cancellation by the merchant.
+    pub const CANCEL: u8 = 4;
+}
+
+/// What the header says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Layout {
+    subject_width: usize,
+    reference_width: usize,
+    ticket_width: usize,
+}
+
+impl Layout {
+    const fn stride(&self) -> usize {
+        FIXED_BYTES + self.subject_width + self.reference_width + self.ticket_width
+    }
+}
+
+/// Reads a body; see the module.
+#[derive(Debug, Default)]
+pub struct Reader {
+    layout: Option<Layout>,
+}
+
+impl Reader {
+    /// See [`super::Decoder::next`].
+    pub fn next<'a>(&mut self, piece: &'a [u8], left: usize) -> Step<'a> {
+        let Some(layout) = self.layout else { return self.header(piece, left) };
+        match piece.get(..layout.stride()) {
+            Some(record) => Step::Record(parse(record, &layout), record.len()),
+            None => Step::NeedMore,
+        }
+    }
+
+    fn header<'a>(&mut self, piece: &[u8], left: usize) -> Step<'a> {
+        let Some(header) = piece.first_chunk::<HEADER_BYTES>() else {
+            return if left < HEADER_BYTES { refused("shorter than its header") } else { Step::NeedMore };
+        };
+        let [subject_width, reference_width, ticket_width] = [5, 6, 7].map(|at| usize::from(header[at]));
+        let layout = Layout { subject_width, reference_width, ticket_width };
+        let records = u32_at(header, 8) as usize;
+        if header[..4] != MAGIC || header[4] != VERSION || u32_at(header, 12) != 0 {
+            return refused("not a batch of version 1");
+        }
+        if subject_width > SUBJECT_BYTES_MAX || reference_width > IDEMPOTENCY_KEY_BYTES_MAX {
+            return refused("a width is above its bound");
+        }
+        if !(1..=BATCH_RECORDS_MAX).contains(&records) {
+            return refused("not 1 to 8192 records");
+        }
+        if left != HEADER_BYTES + records * layout.stride() {
+            return refused("Content-Length is not that of the records");
+        }
+        self.layout = Some(layout);
+        Step::Skip(HEADER_BYTES)
+    }
+}
+
+const fn refused<'a>(detail: &'static str) -> Step<'a> {
+    Step::Refused(Problem::new(Code::BadRequest).detail(detail))
+}
+
+fn parse<'a>(record: &'a [u8], layout: &Layout) -> Result<Record<'a>, Code> {
+    let bad = Code::BadRequest;
+    let (fixed, names) = record.split_first_chunk::<FIXED_BYTES>().ok_or(bad)?;
+    let [kind, subject_len, reference_len, ticket_len, level, zeros @ ..] =
+        fixed.first_chunk::<8>().ok_or(bad)?;
+    let (subject, names) = names.split_at_checked(layout.subject_width).ok_or(bad)?;
+    let (reference, ticket) = names.split_at_checked(layout.reference_width).ok_or(bad)?;
+    let subject = subject.get(..usize::from(*subject_len)).ok_or(bad)?;
+    let reference = reference.get(..usize::from(*reference_len)).ok_or(bad)?;
+    let ticket = ticket.get(..usize::from(*ticket_len)).ok_or(bad)?;
+    let (target, quantity, since_s) = (u64_at(fixed, 8), u32_at(fixed, 16), u32_at(fixed, 20));
+    if *zeros != [0; 3] {
+        return Err(bad);
+    }
+    if *kind == kind::PURCHASE {
+        if !is_name(subject) || !(reference.is_empty() || is_key(reference)) {
+            return Err(bad);
+        }
+        return Ok(Record::Purchase(Purchase {
+            item: ItemId::new(target).ok_or(Code::NotFound)?,
+            subject,
+            quantity: Quantity::new(u64::from(quantity)).ok_or(Code::BadQuantity)?,
+            key: reference,
+            level: *level,
+            since_s: (since_s != 0).then_some(u64::from(since_s)),
+            // One that is not even text is none of ours, and is judged as such.
+            ticket: (!ticket.is_empty()).then(|| str::from_utf8(ticket).unwrap_or("?")),
+        }));
+    }
+    let movement = match *kind {
+        kind::PAY => Movement::Pay,
+        kind::REFUND => Movement::Refund,
+        kind::CANCEL => Movement::Cancel,
+        _ => return Err(bad),
+    };
+    let bare = subject.is_empty() && ticket.is_empty() && (*level, quantity, since_s) == (0, 0, 0);
+    if !bare {
+        return Err(bad);
+    }
+    let optional = movement != Movement::Pay;
+    if !(is_name(reference) || optional && reference.is_empty()) {
+        return Err(Code::InvalidField);
+    }
+    Ok(Record::Move { order: OrderId::from_u64(target).ok_or(Code::NotFound)?, movement, reference })
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body with the widths 8, 8 and 0.
+    fn body(records: &[[u8; 40]]) -> Vec<u8> {
+        let mut body = Vec::from(*b"SBAT\x01\x08\x08\x00");
+        body.extend_from_slice(&(records.len() as u32).to_le_bytes());
+        body.extend_from_slice(&[0; 4]);
+        records.iter().for_each(|record| body.extend_from_slice(record));
+        body
+    }
+
+    fn record(kind: u8, target: u64, quantity: u32, subject: &[u8], reference: &[u8]) -> [u8; 40] {
+        let mut record = [0; 40];
+        (record[0], record[1], record[2]) = (kind, subject.len() as u8, reference.len() as u8);
+        record[8..16].copy_from_slice(&target.to_le_bytes());
+        record[16..20].copy_from_slice(&quantity.to_le_bytes());
+        record[24..24 + subject.len()].copy_from_slice(subject);
+        record[32..32 + reference.len()].copy_from_slice(reference);
+        record
+    }
+
+    /// Every record of a body whose bytes come `cut` at a time, as text.
+    fn read(body: &[u8], cut: usize) -> Vec<String> {
+        let (mut reader, mut seen, mut at, mut come) = (Reader::default(), Vec::new(), 0, 0);
+        while at < body.len() {
+            match reader.next(&body[at..come], body.len() - at) {
+                Step::Record(record, len) => {
+                    seen.push(format!("{record:?}"));
+                    at += len;
+                }
+                Step::Skip(len) => at += len,
+                Step::NeedMore => come = (come + cut).min(body.len()),
+                Step::Refused(problem) => {
+                    seen.push(format!("refused {:?}", problem.detail));
+                    return seen;
+                }
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn records_do_not_depend_on_how_they_were_cut() {
+        let order = 7u64 << 32 | 3;
+        let body = body(&[
+            record(kind::PURCHASE, 7, 2, b"ann", b"k1"),
+            record(kind::PAY, order, 0, b"", b"ref"),
+            record(kind::REFUND, order, 0, b"", b""),
+            record(kind::CANCEL, order, 0, b"", b"ref"),
+        ]);
+        let whole = read(&body, body.len());
+        assert_eq!(whole.len(), 4);
+        assert!(whole[0].contains("Purchase") && whole[0].contains("[97, 110, 110]"), "{whole:?}");
+        assert!(whole[1].contains("Pay") && whole[2].contains("Refund") && whole[3].contains("Cancel"));
+        (1..body.len()).for_each(|cut| assert_eq!(read(&body, cut), whole, "cut into {cut}"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_record_is_its_answer_alone() {
+        let good = record(kind::PURCHASE, 7, 1, b"ann", b"k1");
+        let spoil = |at: usize, byte: u8| {
+            let mut record = good;
+            record[at] = byte;
+            record
+        };
+        let cases = [
+            (spoil(0, 0), "BadRequest"),
+            (spoil(0, 9), "BadRequest"),
+            (spoil(1, 0), "BadRequest"),
+            (spoil(1, 9), "BadRequest"),
+            (spoil(2, 9), "BadRequest"),
+            (spoil(3, 1), "BadRequest"),
+            (spoil(5, 1), "BadRequest"),
+            (spoil(7, 1), "BadRequest"),
+            (spoil(8, 0), "NotFound"),
+            (spoil(15, 0x80), "NotFound"),
+            (spoil(16, 0), "BadQuantity"),
+            (spoil(19, 0xFF), "BadQuantity"),
+            (spoil(24, 7), "BadRequest"),
+            (spoil(25, 0xFF), "BadRequest"),
+            (spoil(32, b' '), "BadRequest"),
+            (spoil(32, b'"'), "BadRequest"),
+            (record(kind::PAY, 7 << 32 | 1, 0, b"", b""), "InvalidField"),
+            (record(kind::PAY, 7 << 32 | 1, 1, b"", b"r"), "BadRequest"),
+            (record(kind::PAY, 7 << 32 | 1, 0, b"ann", b"r"), "BadRequest"),
+            (record(kind::PAY, 7, 0, b"", b"r"), "NotFound"),
+            (record(kind::REFUND, 7 << 32 | 1, 0, b"", b"\n"), "InvalidField"),
+        ];
+        for (record, code) in cases {
+            let seen = read(&body(&[good, record, good]), 64);
+            assert_eq!((seen.len(), &*seen[1]), (3, &*format!("Err({code})")), "{record:?}");
+            assert!(seen[0].starts_with("Ok(") && seen[0] == seen[2], "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_leaves_doubt_refuses_the_batch() {
+        let good = body(&[record(kind::PURCHASE, 7, 1, b"ann", b"k1")]);
+        for (at, byte) in
+            [(0, b'X'), (4, 2), (5, 65), (5, 9), (6, 65), (6, 7), (7, 1), (8, 0), (8, 2), (10, 1), (12, 1)]
+        {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            for cut in [1, 16, 64] {
+                let seen = read(&bad, cut);
+                assert!(seen.len() == 1 && seen[0].starts_with("refused"), "byte {at}: {seen:?}");
+            }
+        }
+        assert!(read(&good[..15], 4)[0].starts_with("refused"));
+        assert!(read(&good[..40], 4)[0].starts_with("refused"));
+    }
+}
