@@ -152,7 +152,7 @@ fn rude(address: SocketAddr, client: u64, round: u64, number: u64) {
         _ => {}
     }
     stream.set_nonblocking(false).unwrap();
-    if round % 3 > 0 && number > 0 {
+    if !round.is_multiple_of(3) && number > 0 {
         let mut part = [0; 200];
         assert!(stream.read(&mut part).expect("an answer begins") > 0);
     }
