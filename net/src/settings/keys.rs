@@ -123,7 +123,7 @@ pub const KEYS: &[Key] = &[
         demo: None,
         secret: false,
         allowed: "auto, ring or streams",
-        meaning: "How bytes come and go: over a private io_uring per core (ring), over glommio's streams (streams), or whichever the kernel has everything for (auto).",
+        meaning: "How bytes come and go: over a private io_uring per core (ring), over the executor's own streams (streams), or whichever the kernel has everything for (auto).",
     },
     Key {
         name: "identity.mode",

@@ -187,7 +187,8 @@ impl Bed {
     /// Waits until the server has said that it uses the transport that was asked for, if one was.
     fn prove_transport(&self, server: &mut Server) {
         let chosen = self.env.iter().find(|(name, _)| name == "STAMPEDE_TRANSPORT");
-        let Some((_, chosen)) = chosen.filter(|(_, chosen)| chosen != "auto") else { return };
+        let chosen = chosen.map(|(_, chosen)| chosen.clone()).or(std::env::var("STAMPEDE_TRANSPORT").ok());
+        let Some(chosen) = chosen.filter(|chosen| chosen != "auto") else { return };
         let line = format!("transport=\"{chosen}\"");
         wait_for("the transport", || server.said().contains(&line).then_some(()));
     }

@@ -27,7 +27,7 @@ pub(crate) fn transports() -> Vec<String> {
 }
 
 /// Runs a test on a server of one core, with a large item on sale, once per transport.
-fn on_each(settings: &[(&str, &str)], test: impl Fn(&Server)) {
+fn on_each(settings: &[(&str, &str)], test: impl Fn(&Server, &str)) {
     for transport in transports() {
         println!("on {transport}");
         let mut bed = Bed::new().set("transport", &transport);
@@ -37,7 +37,7 @@ fn on_each(settings: &[(&str, &str)], test: impl Fn(&Server)) {
         bed.cores = "1";
         let server = bed.start();
         put_on_sale(&server, 1_000_000);
-        test(&server);
+        test(&server, &transport);
         assert_eq!(server.stop(), Some(0), "on {transport}");
     }
 }
@@ -144,7 +144,7 @@ fn while_it_stands<T>(server: &Server, act: impl FnOnce() -> T) -> T {
 
 #[test]
 fn half_closed_behind_requests_all_are_answered() {
-    on_each(&[], |server| {
+    on_each(&[], |server, _| {
         for _ in 0..50 {
             let mut stream = connect(server);
             stream.write_all(TIME.as_bytes()).unwrap();
@@ -174,7 +174,7 @@ fn half_closed_within_a_request_only_what_was_whole_is_answered() {
         "GET /v1/time HTTP/1.1\r\nHost: a\r\nX: y",
         "POST /v1/items/1/orders HTTP/1.1\r\nHost: a\r\nX-Buyer: b\r\nContent-Length: 14\r\n\r\n{\"quantity\":1",
     ];
-    on_each(&[], |server| {
+    on_each(&[], |server, _| {
         for half in HALVES {
             for wholes in [0, 1, 3] {
                 let mut stream = connect(server);
@@ -190,7 +190,7 @@ fn half_closed_within_a_request_only_what_was_whole_is_answered() {
 
 #[test]
 fn a_reset_right_behind_a_request_hurts_nobody() {
-    on_each(&[], |server| {
+    on_each(&[], |server, _| {
         let (mut friend, files) = (connect(server), server.files());
         for round in 0..500 {
             let mut stream = connect(server);
@@ -215,7 +215,7 @@ fn a_reset_right_behind_a_request_hurts_nobody() {
 
 #[test]
 fn whoever_asks_to_close_gets_the_answer_whole_and_no_reset() {
-    on_each(&[], |server| {
+    on_each(&[], |server, _| {
         for round in 0..100 {
             let mut stream = connect(server);
             let request = match round % 2 {
@@ -234,7 +234,7 @@ fn whoever_asks_to_close_gets_the_answer_whole_and_no_reset() {
 
 #[test]
 fn a_refusal_is_not_lost_to_what_was_sent_behind_it() {
-    on_each(&[], |server| {
+    on_each(&[], |server, _| {
         let mut taken = 0;
         for round in 0..20 {
             let mut stream = connect(server);
@@ -258,7 +258,7 @@ fn a_refusal_is_not_lost_to_what_was_sent_behind_it() {
 fn a_slow_reader_gets_thousands_of_answers_in_order() {
     // More answers than sockets take without being read.
     const REQUESTS: usize = 40_000;
-    on_each(&[], |server| {
+    on_each(&[], |server, _| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4 << 10).unwrap();
         socket.connect(&server.public.into()).expect("it is let in");
@@ -335,7 +335,7 @@ fn read_one(stream: &mut TcpStream) -> u16 {
 
 #[test]
 fn more_requests_at_once_than_there_are_buffers_for_are_all_answered() {
-    on_each(&[("limits.connections", "4000")], |server| {
+    on_each(&[("limits.connections", "4000")], |server, _| {
         let Some(mut crowd) = crowd(server, 2_000) else { return };
         let request = TIME.replace("\r\n\r\n", &format!("\r\nX-Padding: {}\r\n\r\n", "x".repeat(1_000)));
         for _ in 0..2 {
@@ -349,7 +349,7 @@ fn more_requests_at_once_than_there_are_buffers_for_are_all_answered() {
 
 #[test]
 fn more_completions_at_once_than_the_queue_holds_are_all_heard() {
-    on_each(&[("limits.connections", "12000")], |server| {
+    on_each(&[("limits.connections", "12000")], |server, _| {
         let Some(mut crowd) = crowd(server, 9_000) else { return };
         while_it_stands(server, || {
             crowd.iter_mut().for_each(|stream| stream.write_all(TIME.as_bytes()).unwrap());
@@ -363,7 +363,7 @@ fn more_completions_at_once_than_the_queue_holds_are_all_heard() {
 
 #[test]
 fn whoever_is_turned_away_is_told_why() {
-    on_each(&[("limits.connections", "4")], |server| {
+    on_each(&[("limits.connections", "4")], |server, transport| {
         let inside: Vec<TcpStream> = (0..4).map(|_| connect(server)).collect();
         wait_for("the four", || (open(server) >= 4).then_some(()));
         for round in 0..200 {
@@ -374,7 +374,9 @@ fn whoever_is_turned_away_is_told_why() {
                 stream
             });
             let (said, end) = read_all(&mut stream);
-            assert_eq!((statuses(&said), end), (vec![503], End::Closed));
+            assert_eq!(statuses(&said), [503]);
+            // The streams leave what was asked unread, so that their end may be a reset.
+            assert!(transport != "ring" || end == End::Closed);
         }
         drop(inside);
     });

@@ -118,10 +118,10 @@ impl Link {
         if self.client.out.capacity() == 0 {
             self.client.out = uring.spare();
         }
-        if let Some(input) = inputs.pop() {
-            if let Some(input) = self.client.conn.put_buffer(input) {
-                inputs.push(input);
-            }
+        if let Some(input) = inputs.pop()
+            && let Some(input) = self.client.conn.put_buffer(input)
+        {
+            inputs.push(input);
         }
     }
 

@@ -122,6 +122,9 @@ pub(super) struct Chunk {
     last: bool,
 }
 
+/// Whose bytes are being sent, and the buffer that they are in.
+type Outgoing = (Place, Vec<u8>);
+
 /// A ring, its receive buffers, and the buffers that are being sent.
 pub(super) struct Uring {
     /// Dropped before anything that the kernel may still write to.
@@ -130,11 +133,11 @@ pub(super) struct Uring {
     /// Bytes that one socket brings in its turn; 0 = the kernel cannot be told.
     at_once: u32,
     /// Sent with the submission that is being prepared, or that went off last.
-    flying: Vec<(Place, Vec<u8>)>,
+    flying: Vec<Outgoing>,
     /// Whether all of `flying` has gone off.
     landed: bool,
     /// Sends that may take longer, by the number in their user data.
-    resting: ManuallyDrop<Vec<Option<(Place, Vec<u8>)>>>,
+    resting: ManuallyDrop<Vec<Option<Outgoing>>>,
     spare: Vec<Vec<u8>>,
     tick: Box<Timespec>,
 }
@@ -283,6 +286,7 @@ impl Uring {
         self.push(entry.user_data(tag(Op::Wake, 0)));
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "all callers have just made it")]
     fn push(&mut self, entry: Entry) {
         loop {
             // SAFETY: buffers and the time that the entry points to stay alive as the head of this
@@ -407,6 +411,7 @@ impl Uring {
     }
 
     /// Lets the kernel fill a buffer again.
+    #[expect(clippy::needless_pass_by_value, reason = "whoever has given it back must not have it")]
     pub(super) fn give_back(&mut self, chunk: Chunk) {
         self.receive.give_back(&chunk);
     }
@@ -503,9 +508,10 @@ impl ReceiveBuffers {
         let slot = usize::from(self.tail & (self.count - 1));
         let at = usize::from(buffer) * self.each as usize;
         self.filled[usize::from(buffer)] = 0;
+        let entry = self.entries.wrapping_add(slot);
         // SAFETY: `slot` is below `count`. The kernel does not read an entry before the tail has
         // passed it, and the reserved part, where the tail is, is left alone.
-        let entry = unsafe { &mut *self.entries.add(slot) };
+        let entry = unsafe { &mut *entry };
         entry.set_addr(self.memory.wrapping_add(at) as u64);
         entry.set_len(self.each);
         entry.set_bid(buffer);
@@ -534,9 +540,10 @@ impl ReceiveBuffers {
 
     fn bytes(&self, chunk: &Chunk) -> &[u8] {
         let at = usize::from(chunk.buffer) * self.each as usize + chunk.at as usize;
+        let from = self.memory.wrapping_add(at);
         // SAFETY: the chunk lies within its buffer and the buffer within the memory (see `chunk`);
         // the kernel has filled it and does not touch it again before it is given back.
-        unsafe { std::slice::from_raw_parts(self.memory.add(at), chunk.len as usize) }
+        unsafe { std::slice::from_raw_parts(from, chunk.len as usize) }
     }
 
     fn give_back(&mut self, chunk: &Chunk) {

@@ -64,9 +64,6 @@ pub(super) async fn turn_away(mut stream: TcpStream, code: Code) {
     let out = farewell(code);
     // One attempt: a client that does not take it is cut off.
     let _sent = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, &out))).await;
-    // What was asked is unread: a socket that is closed so resets, which may overtake the answer.
-    let mut thrown_away = [0; 4096];
-    let _read = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_read(cx, &mut thrown_away))).await;
 }
 
 fn drive(
