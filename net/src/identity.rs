@@ -207,6 +207,10 @@ impl VerdictCache {
 /// The subject with these bytes, if it can be one: 1 to 64 bytes of UTF-8 without
 /// control characters.
 pub fn subject(bytes: &[u8]) -> Option<Subject> {
+    // Most are plain ASCII.
+    if bytes.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+        return Subject::new(bytes);
+    }
     let text = str::from_utf8(bytes).ok()?;
     if text.chars().any(char::is_control) { None } else { Subject::new(bytes) }
 }

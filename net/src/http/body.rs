@@ -31,6 +31,9 @@ pub struct Purchase<'a> {
 /// ticket is not a string.
 pub fn purchase(body: &[u8]) -> Result<Purchase<'_>, Problem> {
     let mut purchase = Purchase { quantity: Quantity::ONE, ticket: None };
+    if let Some(quantity) = plain_quantity(body) {
+        return Ok(Purchase { quantity, ..purchase });
+    }
     fields(body, &["quantity", "ticket"], |index, value| {
         if index == 0 {
             purchase.quantity = value.as_u64().and_then(Quantity::new).ok_or(Code::BadQuantity.problem())?;
@@ -41,6 +44,15 @@ pub fn purchase(body: &[u8]) -> Result<Purchase<'_>, Problem> {
         Ok(())
     })?;
     Ok(purchase)
+}
+
+/// The quantity of a body that says nothing else, to the letter as most clients write it: no need
+/// to take such a one apart.
+fn plain_quantity(body: &[u8]) -> Option<Quantity> {
+    match body.strip_prefix(b"{\"quantity\":")? {
+        &[digit @ b'1'..=b'9', b'}'] => Quantity::new(u64::from(digit - b'0')),
+        _ => None,
+    }
 }
 
 /// A solved challenge, as it was written: neither part has a character that JSON escapes, so one

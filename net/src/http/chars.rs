@@ -1,6 +1,7 @@
 //! Classes of bytes, as the RFCs name them.
 //!
-//! One table-free `const fn` per class; nothing here looks at more than one byte.
+//! One `const fn` per class says what is in it; the classes that every request is full of are
+//! looked up in a table that is made of them when this is compiled.
 
 /// RFC 9110 section 5.6.2: what methods and field names are made of.
 pub(crate) const fn is_token(byte: u8) -> bool {
@@ -53,13 +54,31 @@ const fn is_plain_uri(byte: u8) -> bool {
 
 /// What the path and the query of a request may hold, percent signs included.
 pub(crate) const fn is_target(byte: u8) -> bool {
-    is_plain_uri(byte) || matches!(byte, b':' | b'@' | b'/' | b'?' | b'%')
+    CLASSES[byte as usize] & TARGET != 0
 }
 
 /// What a host name may hold, percent signs included; not the brackets of an IP literal.
 pub(crate) const fn is_host(byte: u8) -> bool {
-    is_plain_uri(byte) && !matches!(byte, b',' | b'(' | b')' | b'\'' | b'*') || byte == b'%'
+    CLASSES[byte as usize] & HOST != 0
 }
+
+const TARGET: u8 = 1;
+const HOST: u8 = 2;
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut at = 0;
+    while at < classes.len() {
+        let byte = at as u8;
+        if is_plain_uri(byte) || matches!(byte, b':' | b'@' | b'/' | b'?' | b'%') {
+            classes[at] |= TARGET;
+        }
+        if is_plain_uri(byte) && !matches!(byte, b',' | b'(' | b')' | b'\'' | b'*') || byte == b'%' {
+            classes[at] |= HOST;
+        }
+        at += 1;
+    }
+    classes
+};
 
 /// The value of one hexadecimal digit.
 pub(crate) const fn hex_value(byte: u8) -> Option<u8> {

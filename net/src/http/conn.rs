@@ -448,8 +448,9 @@ impl Scan {
     /// Looks at what is new of the head, line by line.
     fn find_end(&mut self, bytes: &[u8]) -> Result<Option<Located>, Problem> {
         let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
-        while let Some(offset) = memchr::memchr(b'\n', &window[self.at..]) {
-            let lf = self.at + offset;
+        let from = self.at;
+        for offset in memchr::memchr_iter(b'\n', &window[from..]) {
+            let lf = from + offset;
             if let Some(located) = self.take_line(window, lf)? {
                 return Ok(Some(located));
             }
