@@ -3,6 +3,8 @@
 //! ```text
 //!  whoever gives work:  push the work ─▶ raise ─▶ was it down? then call the core's waker
 //!  the core:            lower ─▶ take all work that is there ─▶ sleep until its waker is called
+//!                         ▲                                       │
+//!                         └──── hold ─▶ work, and look again ◀────┘  (hold may be left out)
 //! ```
 //!
 //! Work that was pushed before `raise` is seen after the next `lower`, and that next one is sure
@@ -27,6 +29,13 @@ impl WakeFlag {
         !self.pending.swap(true, Ordering::AcqRel)
     }
 
+    /// The core itself, awake: it is sure to look before it sleeps, so that until it lowers the flag
+    /// nobody needs to call its waker. A swap, too, and no mere store: that would hide from the next
+    /// `lower` what others have raised meanwhile.
+    pub fn hold(&self) {
+        self.pending.swap(true, Ordering::AcqRel);
+    }
+
     /// The core itself, before it looks for work: from here on `raise` asks for its waker again.
     pub fn lower(&self) {
         self.pending.swap(false, Ordering::AcqRel);
@@ -43,6 +52,9 @@ mod tests {
         assert!(flag.raise() && !flag.raise());
         flag.lower();
         assert!(flag.raise());
+        flag.lower();
+        flag.hold();
+        assert!(!flag.raise());
     }
 }
 
@@ -63,9 +75,19 @@ mod loom_tests {
     /// finds nothing: a wake that is lost would leave it asleep for ever, which loom reports.
     #[test]
     fn no_work_is_slept_over() {
+        sleep_over(false);
+    }
+
+    /// The same for a core that holds the flag up while it is awake.
+    #[test]
+    fn no_work_is_slept_over_by_a_core_that_holds_the_flag() {
+        sleep_over(true);
+    }
+
+    fn sleep_over(holds: bool) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
-        model.check(|| {
+        model.check(move || {
             let work = [AtomicU64::new(0), AtomicU64::new(0)];
             let core = Arc::new(Core { flag: WakeFlag::default(), work, waker: Notify::new() });
             let givers = [0, 1].map(|giver| {
@@ -84,6 +106,9 @@ mod loom_tests {
                         break;
                     }
                     core.waker.wait();
+                    if holds {
+                        core.flag.hold();
+                    }
                 }
             });
             for giver in givers {

@@ -42,7 +42,7 @@ impl CoreWaker {
 
     /// The core itself: until it listens again it looks at its rings without being woken.
     pub fn stay_awake(&self) {
-        let _nobody_is_asleep = self.flag.raise();
+        self.flag.hold();
     }
 
     /// The core itself: how it is woken.

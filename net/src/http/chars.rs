@@ -5,6 +5,10 @@
 
 /// RFC 9110 section 5.6.2: what methods and field names are made of.
 pub(crate) const fn is_token(byte: u8) -> bool {
+    CLASSES[byte as usize] & TOKEN != 0
+}
+
+const fn belongs_to_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
@@ -64,6 +68,7 @@ pub(crate) const fn is_host(byte: u8) -> bool {
 
 const TARGET: u8 = 1;
 const HOST: u8 = 2;
+const TOKEN: u8 = 4;
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut at = 0;
@@ -74,6 +79,9 @@ const CLASSES: [u8; 256] = {
         }
         if is_plain_uri(byte) && !matches!(byte, b',' | b'(' | b')' | b'\'' | b'*') || byte == b'%' {
             classes[at] |= HOST;
+        }
+        if belongs_to_token(byte) {
+            classes[at] |= TOKEN;
         }
         at += 1;
     }

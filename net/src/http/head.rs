@@ -6,7 +6,7 @@
 //! [`Head::parse`] refuses has to end the connection. Next: [`crate::http::conn`].
 
 use crate::http::answer::{Linger, Manner};
-use crate::http::chars::{decimal, is_visible};
+use crate::http::chars::{decimal, is_token, is_visible};
 use crate::http::limits::{HEADERS_FEW, HEADERS_MAX};
 use crate::http::line::{Line, Method, Version, is_authority};
 use crate::http::problem::{Code, Problem};
@@ -126,6 +126,10 @@ impl<'a> Head<'a> {
     /// # Errors
     /// The problem to answer with before closing.
     pub(crate) fn parse(bytes: &'a [u8], line: &Line, line_len: usize) -> Result<(Self, Length), Problem> {
+        let mut seen = Seen::new(line, bytes);
+        if plain_lines(&bytes[line_len..], |name, value| seen.take(name, value)) {
+            return seen.finish(line, bytes);
+        }
         // Room for many lines costs time, which most requests do not need.
         let mut few = [httparse::EMPTY_HEADER; HEADERS_FEW];
         match httparse::parse_headers(&bytes[line_len..], &mut few) {
@@ -146,7 +150,7 @@ impl<'a> Head<'a> {
     ) -> Result<(Self, Length), Problem> {
         let mut seen = Seen::new(line, bytes);
         for header in tokens(parsed, bytes.len() - line_len)? {
-            seen.take(header.name, header.value);
+            seen.take(header.name.as_bytes(), header.value);
         }
         seen.finish(line, bytes)
     }
@@ -159,6 +163,31 @@ pub(crate) enum Length {
     Absent,
     /// This many bytes; `u64::MAX` also stands for all that does not fit.
     Bytes(u64),
+}
+
+/// Goes through header lines that are written as nearly all clients write them: a name, a colon,
+/// one space, printable ASCII without spaces around it. Where one is written otherwise the answer
+/// is `false`, and httparse has to look at all of them, which knows what else may be.
+fn plain_lines<'a>(bytes: &'a [u8], mut take: impl FnMut(&'a [u8], &'a [u8])) -> bool {
+    let mut rest = bytes;
+    for _ in 0..HEADERS_MAX {
+        let Some(colon) = rest.iter().position(|&byte| !is_token(byte)) else { return false };
+        let (name, behind) = rest.split_at(colon);
+        let Some(behind) = behind.strip_prefix(b": ") else {
+            return name.is_empty() && behind == b"\r\n";
+        };
+        let Some(end) = memchr::memchr(b'\r', behind) else { return false };
+        let (value, behind) = behind.split_at(end);
+        let is_plain = value.iter().all(|&byte| is_visible(byte) || byte == b' ');
+        let (Some(first), Some(last)) = (value.first(), value.last()) else { return false };
+        let Some(behind) = behind.strip_prefix(b"\r\n") else { return false };
+        if name.is_empty() || !is_plain || *first == b' ' || *last == b' ' {
+            return false;
+        }
+        take(name, value);
+        rest = behind;
+    }
+    rest == b"\r\n"
 }
 
 /// The header lines, if they are all there is in `len` bytes.
@@ -224,8 +253,8 @@ impl<'a> Seen<'a> {
         }
     }
 
-    fn take(&mut self, name: &str, value: &'a [u8]) {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+    fn take(&mut self, name: &[u8], value: &'a [u8]) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
             4 if is("host") => self.host.push(value),
             6 if is("cookie") => self.head.cookie.push(value),
