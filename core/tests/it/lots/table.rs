@@ -111,22 +111,14 @@ struct Prices {
     message: f64,
 }
 
-/// With the transport as it was measured, and with one three times as cheap.
-const PRICES: [Prices; 2] = [
-    Prices { owner: 700.0, home: 27_500.0, journal: 110.0, message: 90.0 },
-    Prices { owner: 700.0, home: 9_000.0, journal: 110.0, message: 90.0 },
-];
+const PRICES: Prices = Prices { owner: 270.0, home: 7_800.0, journal: 110.0, message: 70.0 };
 const NS_PER_S: f64 = 1e9;
 
 /// What one hot item gives by the model of docs/CAPACITY.md, with an owner that serves its share
 /// of the connections, with one that serves none, and in lots. The messages of lots are counted.
 pub(crate) fn print_throughput() {
-    PRICES.iter().for_each(print_throughput_at);
-}
-
-fn print_throughput_at(prices: &Prices) {
     const STOCK: u64 = 1_000_000;
-    let &Prices { owner, home, journal, message } = prices;
+    let Prices { owner, home, journal, message } = PRICES;
     println!("one hot item, thousands of purchases/s by the model; a home pays {home} ns for one");
     println!(
         "{:>5} {:>9} {:>14} {:>8} {:>7} {:>9}",
