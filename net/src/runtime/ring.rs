@@ -179,8 +179,9 @@ impl Seat {
             self.complete(completion);
         }
         self.depart();
-        let again = std::mem::take(&mut self.again);
-        again.iter().for_each(|&place| self.serve(place));
+        let mut again = std::mem::take(&mut self.again);
+        again.drain(..).for_each(|place| self.serve(place));
+        self.again = again;
         let ticked = std::mem::take(&mut self.ticked);
         if ticked {
             self.tick();

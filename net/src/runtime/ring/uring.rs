@@ -136,8 +136,8 @@ pub(super) struct Uring {
     flying: Vec<Outgoing>,
     /// Whether all of `flying` has gone off.
     landed: bool,
-    /// Sends that may take longer, by the number in their user data.
-    resting: ManuallyDrop<Vec<Option<Outgoing>>>,
+    /// Sends that may take longer, by place: each has one at most.
+    resting: ManuallyDrop<Vec<Option<Vec<u8>>>>,
     spare: Vec<Vec<u8>>,
     tick: Box<Timespec>,
 }
@@ -253,18 +253,17 @@ impl Uring {
     }
 
     /// Sends `buffer[from..]` or a part of it as soon as the socket takes any;
-    /// [`Completion::Sent`] says how much that was.
+    /// [`Completion::Sent`] says how much that was. One at a time for each place.
     pub(super) fn send_rest(&mut self, place: Place, socket: BorrowedFd<'_>, buffer: Vec<u8>, from: usize) {
         let bytes = &buffer[from..];
         let entry = opcode::Send::new(fd(socket), bytes.as_ptr(), bytes.len() as u32);
         let entry = entry.flags(libc::MSG_NOSIGNAL).build();
-        let free = self.resting.iter().position(Option::is_none);
-        let number = free.unwrap_or_else(|| {
-            self.resting.push(None);
-            self.resting.len() - 1
-        });
-        self.resting[number] = Some((place, buffer));
-        self.push(entry.user_data(tag(Op::Rest, number as u32)));
+        let row = place as usize;
+        if self.resting.len() <= row {
+            self.resting.resize_with(row + 1, || None);
+        }
+        self.resting[row] = Some(buffer);
+        self.push(entry.user_data(tag(Op::Rest, place)));
     }
 
     /// Closes a socket, after everything that was submitted for it before has begun.
@@ -373,7 +372,7 @@ impl Uring {
                 None => Completion::ReceiveEnded { place: number, error: -result },
             },
             _ if op == Op::Send as u32 => self.unsent(number as usize, result),
-            _ if op == Op::Rest as u32 => self.rested(number as usize, result),
+            _ if op == Op::Rest as u32 => self.rested(number, result),
             _ if op == Op::Accept as u32 && result >= 0 => {
                 // SAFETY: the kernel has just made this descriptor, and told nobody else.
                 let socket = unsafe { OwnedFd::from_raw_fd(result) };
@@ -396,9 +395,9 @@ impl Uring {
         Completion::Unsent { place, rest, error }
     }
 
-    fn rested(&mut self, number: usize, result: i32) -> Completion {
-        match self.resting.get_mut(number).and_then(Option::take) {
-            Some((place, buffer)) => {
+    fn rested(&mut self, place: Place, result: i32) -> Completion {
+        match self.resting.get_mut(place as usize).and_then(Option::take) {
+            Some(buffer) => {
                 Completion::Sent { place, buffer, result: usize::try_from(result).map_err(|_| -result) }
             }
             None => Completion::Nothing,
