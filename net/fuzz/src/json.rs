@@ -203,7 +203,7 @@ pub(crate) fn is_json(text: &[u8]) -> bool {
 
 /// Bodies that are right, and some that are nearly so.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let texts: [(u8, &str); 14] = [
+    let texts: [(u8, &str); 15] = [
         (0, r#"{"quantity":1,"ticket":"AbC-_9"}"#),
         (0, r#" { "quantity" : 2 } "#),
         (0, r#"{"quantity":1,"quantity":2}"#),
@@ -211,6 +211,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         (0, r#"{"x":[1,-2.5e+3,true,false,null,{"y":[]}]}"#),
         (1, r#"{"challenge":"abc","answer":"12"}"#),
         (1, r#"{"challenge":"abc","answer":12}"#),
+        (1, r#"{"challenge":"abc","answer":1e999}"#),
         (1, "{}"),
         (2, r#"{"add":-17}"#),
         (2, r#"{"add":1e3}"#),

@@ -65,7 +65,7 @@ pub struct Solved<'a> {
     pub answer: &'a str,
 }
 
-/// `{}` or `{"challenge":"…","answer":"…"}`; the answer may be a number, too.
+/// `{}` or `{"challenge":"…","answer":"…"}`; the answer may be a number in plain digits, too.
 ///
 /// # Errors
 /// `bad_json`, `unknown_field`, or `bad_request` when one of the two is missing or of another type.
@@ -75,7 +75,9 @@ pub fn ticket(body: &[u8]) -> Result<Option<Solved<'_>>, Problem> {
         match (index, value) {
             (0, Value::Text(text)) => challenge = Some(text.raw()),
             (1, Value::Text(text)) => answer = Some(text.raw()),
-            (1, Value::Number(digits)) => answer = Some(digits),
+            (1, Value::Number(digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                answer = Some(digits)
+            }
             _ => return Err(missing(index)),
         }
         Ok(())
