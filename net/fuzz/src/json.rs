@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::Value;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value};
 use stampede_net::http::body;
 use stampede_net::http::problem::{Code, Problem};
 
@@ -196,9 +196,40 @@ fn check_patch(body: &[u8]) {
     }
 }
 
-/// Whether serde_json takes the text as one value, whatever it is.
-pub(crate) fn is_json(text: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(text).is_ok()
+/// The values that an object has under these names, the last of each; of the others serde_json says
+/// only that they are JSON, so that a number beyond all floats may be among them.
+pub(crate) fn members(text: &[u8], names: &'static [&'static str]) -> serde_json::Result<Map<String, Value>> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let members = Named(names).deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(members)
+}
+
+struct Named(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Named {
+    type Value = Map<String, Value>;
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Named {
+    type Value = Map<String, Value>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if self.0.contains(&name.as_str()) {
+                members.insert(name, map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(members)
+    }
 }
 
 /// Bodies that are right, and some that are nearly so.
