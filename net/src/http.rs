@@ -1,8 +1,8 @@
 //! HTTP/1.1 without sockets: bytes in become requests, answers become bytes out.
 //!
 //! Nothing here can name a socket, an executor or a clock: time comes in as an
-//! argument, so that every rule is tested byte by byte. httparse tokenises the
-//! header lines; every rule of framing is ours, and where a message leaves any
+//! argument, so that every rule is tested byte by byte. Header lines that are written as nearly
+//! all clients write them are read in one pass, any others by httparse; every rule of framing is ours, and where a message leaves any
 //! doubt it is refused and the connection closed.
 //!
 //! Where the RFCs leave a choice, or their lax reading has been abused, the strict
@@ -14,7 +14,7 @@
 //! any other expectation refused. HEAD is GET without the body. Each of the refusals
 //! closes the connection; 404, 405 and what is wrong with a query or a body do not.
 //!
-//! Read in this order: [`conn`] (bytes to requests), [`head`] (what a request
+//! Read in this order: [`conn`] (bytes to requests), [`head`] and [`field`] (what a request
 //! says about itself), [`route`] (which call it is), [`body`] (what it carries),
 //! [`problem`] (what can be wrong), [`answer`] (what goes out); [`batch`] for the one call
 //! whose body is taken piece by piece.
@@ -25,6 +25,7 @@ pub mod body;
 pub(crate) mod chars;
 pub mod conn;
 pub mod draw;
+pub mod field;
 pub mod head;
 pub(crate) mod json;
 pub mod json_out;

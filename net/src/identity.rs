@@ -18,7 +18,8 @@ use stampede_core::types::{Subject, UnixMillis};
 use subtle::ConstantTimeEq as _;
 
 use crate::http::chars::decimal;
-use crate::http::head::{Field, Head};
+use crate::http::field::{Field, Name};
+use crate::http::head::Head;
 use crate::http::limits::{TOKEN_BYTES_MAX, TOKEN_BYTES_REMEMBERED_MAX};
 use crate::http::problem::{Code, Problem};
 use key::IdentityKey;
@@ -134,7 +135,8 @@ impl Identity {
     /// Where the list holds something that is no address, what stands before it does not count.
     pub fn client_ip(&self, head: &Head<'_>, peer: IpAddr) -> IpAddr {
         let mut client = peer.to_canonical();
-        let Some(list) = head.x_forwarded_for.last().and_then(|list| str::from_utf8(list).ok()) else {
+        let Some(list) = head.field(Name::XForwardedFor).last().and_then(|list| str::from_utf8(list).ok())
+        else {
             return client;
         };
         let mut hops = list.rsplit(',').map(|hop| hop.trim().parse::<IpAddr>());
@@ -244,9 +246,9 @@ fn identify_by_token(
 }
 
 fn identify_by_header(head: &Head<'_>) -> Result<Buyer, Problem> {
-    let name = head.x_buyer.once().filter(|name| !name.contains(&b' ')).and_then(subject);
+    let name = head.field(Name::XBuyer).once().filter(|name| !name.contains(&b' ')).and_then(subject);
     let subject = name.ok_or(stranger("X-Buyer: 1 to 64 visible bytes, once"))?;
-    let level = match head.x_buyer_level {
+    let level = match head.field(Name::XBuyerLevel) {
         Field::Absent => Some(0),
         field => field.once().and_then(decimal).and_then(|level| u8::try_from(level).ok()),
     };
@@ -256,7 +258,7 @@ fn identify_by_header(head: &Head<'_>) -> Result<Buyer, Problem> {
 
 /// The token of the request: in `Authorization`, or else in the cookie.
 fn shown_token<'a>(head: &Head<'a>, cookie: Option<&str>) -> Result<&'a [u8], Problem> {
-    if let (Field::Absent, Some(name)) = (head.authorization, cookie)
+    if let (Field::Absent, Some(name)) = (head.field(Name::Authorization), cookie)
         && let Some(token) = cookie::token(head, name)?
     {
         return Ok(token);
@@ -267,7 +269,7 @@ fn shown_token<'a>(head: &Head<'a>, cookie: Option<&str>) -> Result<&'a [u8], Pr
 /// The token in `Authorization: Bearer <token>`, given once.
 fn bearer<'a>(head: &Head<'a>) -> Result<&'a [u8], Problem> {
     const SCHEME: &[u8] = b"bearer ";
-    let value = match head.authorization {
+    let value = match head.field(Name::Authorization) {
         Field::Absent => return Err(stranger("a bearer token is required")),
         Field::Once(value) => value,
         Field::Repeated(_) => return Err(stranger("Authorization more than once")),

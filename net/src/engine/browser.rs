@@ -6,7 +6,7 @@
 use super::ask::OrderOf;
 use super::render::{Moment, Shown};
 use crate::http::answer::{self, Manner, Status};
-use crate::http::head::Field;
+use crate::http::field::Field;
 use crate::site::html::{Html, Wants, see_order, send_again};
 use crate::site::render;
 use crate::site::words::Lang;

@@ -15,7 +15,7 @@ use super::books::BooksReply;
 use super::browser::Browser;
 use crate::http::answer::{self, Date, Manner, OrderHeaders, ShownState, Status};
 use crate::http::draw::{DrawFace, DrawPage};
-use crate::http::head::Field;
+use crate::http::field::Field;
 use crate::http::json_out::Object;
 use crate::http::page::{AdminItemView, Page};
 use crate::http::problem::{Code, Problem};

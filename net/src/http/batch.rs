@@ -14,6 +14,7 @@ pub mod lines;
 use stampede_core::command::Movement;
 use stampede_core::types::{ItemId, OrderId, Quantity};
 
+use crate::http::field::Name;
 use crate::http::head::Head;
 use crate::http::problem::{Code, Problem};
 
@@ -32,7 +33,7 @@ impl Format {
     /// # Errors
     /// `bad_header` for any other, or none.
     pub fn of(head: &Head<'_>) -> Result<Self, Problem> {
-        let value = head.content_type.once().unwrap_or_default();
+        let value = head.field(Name::ContentType).once().unwrap_or_default();
         let name = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
         match name {
             _ if name.eq_ignore_ascii_case(b"application/vnd.stampede.batch") => Ok(Self::Binary),

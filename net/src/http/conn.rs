@@ -26,18 +26,17 @@
 use stampede_core::planted::{Bug, planted};
 
 use crate::http::chars::is_token;
-use crate::http::head::{Head, Length};
+use crate::http::head::{Found, Head, Length};
 use crate::http::limits::{
-    BATCH_BODY_BYTES_MAX, BATCH_BUFFER_BYTES, BATCH_MS_MAX, BODY_BYTES_MAX, BODY_MS_MAX, BUY_BODY_BYTES_MAX,
-    CONN_BUFFER_BYTES, HEAD_BYTES_MAX, HEAD_MS_MAX, IDLE_MS_MAX, REQUEST_LINE_BYTES_MAX,
+    BATCH_BUFFER_BYTES, BATCH_MS_MAX, BODY_BYTES_MAX, BODY_MS_MAX, CONN_BUFFER_BYTES, HEAD_BYTES_MAX,
+    HEAD_MS_MAX, IDLE_MS_MAX, REQUEST_LINE_BYTES_MAX,
 };
 use crate::http::line::{self, Line};
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{Listener, Route};
+use crate::http::route::{Listener, Place, Route};
 
 /// What [`Conn::next`] found.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "looked at in place; a box would be an allocation per request")]
 pub enum Next<'a> {
     /// No further request is complete: read on, unless [`Conn::is_finished`].
     NeedMore,
@@ -182,46 +181,44 @@ impl Conn {
     pub fn next(&mut self) -> Next<'_> {
         self.consume();
         self.skip_stream();
-        let Located { line, line_len, head_len } = match self.locate() {
-            Ok(Some(located)) => located,
-            Ok(None) => return Next::NeedMore,
-            Err(problem) => return self.reject(problem),
-        };
-        let bytes = &self.buf[self.start..self.end];
-        let parsed = Head::parse(&bytes[..head_len], &line, line_len)
-            .and_then(|(head, length)| Ok((head, head_len + body_len(&head, length, self.listener)?)));
-        match parsed {
-            Ok((head, total)) if Route::is_batch(self.listener, &head) => {
-                let (left, closes) = (total - head_len, head.manner().closes());
-                self.awaits_continue = head.expects_continue && left > 0 && bytes.len() == head_len;
-                self.since_ms = self.now_ms;
-                self.stage = Stage::Begun { head_len, left, closes };
-                let route = Route::parse(self.listener, &head);
-                Next::Request(Request { head, route, body: &[], streamed: Some(left) })
-            }
-            Ok((head, total)) if total <= bytes.len() => {
-                let closes = head.manner().closes();
-                self.said_goodbye = closes && total == bytes.len();
-                self.stage = if closes { Stage::Done } else { Stage::Given { total } };
-                self.awaits_continue = false;
-                let route = Route::parse(self.listener, &head);
-                Next::Request(Request { head, route, body: &bytes[head_len..total], streamed: None })
-            }
-            Ok((head, total)) => {
-                self.awaits_continue = head.expects_continue && bytes.len() == head_len;
-                self.since_ms = self.now_ms;
-                self.stage = Stage::Body { located: Located { line, line_len, head_len }, total };
-                Next::NeedMore
-            }
-            Err(problem) => {
-                let total = head_len;
-                self.stage = match planted(Bug::GoesOnAfterDoubt) {
-                    true => Stage::Given { total },
-                    false => Stage::Done,
-                };
-                Next::Reject(problem)
-            }
+        let mut found = Found::new();
+        match self.find(&mut found) {
+            Ok(true) => {}
+            Ok(false) => return Next::NeedMore,
+            Err(problem) => return Next::Reject(problem),
         }
+        let head_len = found.head_len;
+        let head = found.head(&self.buf[self.start..self.start + head_len]);
+        let place = Place::find(self.listener, head.path);
+        let body_len = match body_len(&head, found.length, place.as_ref()) {
+            Ok(len) => len,
+            Err(problem) => {
+                self.stage = Stage::after_doubt(head_len);
+                return Next::Reject(problem);
+            }
+        };
+        let come = self.end - self.start - head_len;
+        let streamed = place.as_ref().is_some_and(|place| place.is_batch(head.method)).then_some(body_len);
+        self.awaits_continue = head.expects_continue && body_len > 0 && come == 0;
+        if streamed.is_some() {
+            self.since_ms = self.now_ms;
+            self.stage = Stage::Begun { head_len, left: body_len, closes: head.manner().closes() };
+        } else if come < body_len {
+            self.since_ms = self.now_ms;
+            let located = Located { line: found.line, line_len: found.line_len, head_len };
+            self.stage = Stage::Body { located, total: head_len + body_len };
+            return Next::NeedMore;
+        } else {
+            let total = head_len + body_len;
+            let closes = head.manner().closes();
+            self.awaits_continue = false;
+            self.said_goodbye = closes && come == body_len;
+            self.stage = if closes { Stage::Done } else { Stage::Given { total } };
+        }
+        let route = Route::at(place, &head);
+        let body_at = self.start + head_len;
+        let body = if streamed.is_some() { &[] } else { &self.buf[body_at..body_at + body_len] };
+        Next::Request(Request { head, route, body, streamed })
     }
 
     /// What has come of the body of a batch and was not taken; empty for any other request.
@@ -401,9 +398,24 @@ impl Conn {
         }
     }
 
-    fn reject(&mut self, problem: Problem) -> Next<'_> {
-        self.finish();
-        Next::Reject(problem)
+    /// Finds a head and what it says, at once if it is there as a whole; returns whether there is
+    /// one. An error ends what is read.
+    fn find(&mut self, found: &mut Found) -> Result<bool, Problem> {
+        let is_untouched = matches!(&self.stage, Stage::Head(scan) if scan.at == 0);
+        if is_untouched && found.plain(&self.buf[self.start..self.end]).is_some() {
+            return Ok(true);
+        }
+        let located = self.locate().inspect_err(|_| self.stage = Stage::Done)?;
+        let Some(Located { line, line_len, head_len }) = located else { return Ok(false) };
+        let bytes = &self.buf[self.start..self.start + head_len];
+        match Found::parse(bytes, line, line_len) {
+            Ok(parsed) => *found = parsed,
+            Err(problem) => {
+                self.stage = Stage::after_doubt(head_len);
+                return Err(problem);
+            }
+        }
+        Ok(true)
     }
 
     /// Finds a head whose request may be complete: one that has just ended, or one
@@ -423,6 +435,16 @@ impl Conn {
                 }
                 scan.find_end(&self.buf[self.start..self.end])
             }
+        }
+    }
+}
+
+impl Stage {
+    /// What follows a refusal for what a head of so many bytes says: nothing.
+    fn after_doubt(head_len: usize) -> Self {
+        match planted(Bug::GoesOnAfterDoubt) {
+            true => Self::Given { total: head_len },
+            false => Self::Done,
         }
     }
 }
@@ -491,12 +513,8 @@ impl Scan {
 const NO_REQUEST_LINE: Problem = malformed("the request line is malformed");
 
 /// How many bytes of body belong to the request: decided from the head alone.
-fn body_len(head: &Head<'_>, length: Length, listener: Listener) -> Result<usize, Problem> {
-    let bytes_max = match () {
-        () if Route::is_batch(listener, head) => BATCH_BODY_BYTES_MAX,
-        () if Route::is_buy(listener, head) => BUY_BODY_BYTES_MAX,
-        () => BODY_BYTES_MAX,
-    };
+fn body_len(head: &Head<'_>, length: Length, place: Option<&Place>) -> Result<usize, Problem> {
+    let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
     match length {
         Length::Absent if head.method.has_body() => Err(Code::LengthRequired.problem()),
         Length::Absent => Ok(0),

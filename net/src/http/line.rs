@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::http::chars::{is_host, is_target, is_token, percent_signs_are_whole};
+use crate::http::chars::{find, is_token, is_whole_host, is_whole_target};
 use crate::http::limits::{METHOD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::http::problem::{Code, Problem};
 
@@ -75,6 +75,10 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// None yet.
+    pub(crate) const NONE: Self =
+        Self { method: Method::Trace, version: Version::Http10, path_and_query: 0..0, authority: 0..0 };
+
     /// Parses a request line without its CRLF.
     ///
     /// # Errors
@@ -83,7 +87,8 @@ impl Line {
     pub(crate) fn parse(line: &[u8]) -> Result<Self, Problem> {
         let (method, rest) = split_at_space(line).ok_or(malformed("no method"))?;
         let (target, version) = split_at_space(rest).ok_or(malformed("no target or no version"))?;
-        if method.is_empty() || !method.iter().all(|&byte| is_token(byte)) {
+        let known = Method::parse(method);
+        if known.is_none() && (method.is_empty() || !method.iter().all(|&byte| is_token(byte))) {
             return Err(malformed("the method is no token"));
         }
         if target.is_empty() {
@@ -93,11 +98,31 @@ impl Line {
         if target.len() > TARGET_BYTES_MAX {
             return Err(Code::TargetTooLong.problem());
         }
-        let method = Method::parse(method).ok_or(Code::NotImplemented.problem().detail("unknown method"))?;
+        let method = known.ok_or(Code::NotImplemented.problem().detail("unknown method"))?;
         let target_at = line.len() - rest.len();
         let (authority, path_and_query) = split_target(method, target)?;
         let shift = |range: Range<usize>| (target_at + range.start) as u16..(target_at + range.end) as u16;
         Ok(Self { method, version, path_and_query: shift(path_and_query), authority: shift(authority) })
+    }
+}
+
+impl Line {
+    /// A request line as nearly all clients write theirs: a path of this server, HTTP/1.1. It says
+    /// what [`Line::parse`] would say; `None` stands for any doubt.
+    #[inline]
+    pub(crate) fn plain(line: &[u8]) -> Option<Self> {
+        let line = line.strip_suffix(b" HTTP/1.1")?;
+        let target_at = find(b' ', line)? + 1;
+        let method = Method::parse(&line[..target_at - 1])?;
+        let target = &line[target_at..];
+        let holds =
+            target.first() == Some(&b'/') && target.len() <= TARGET_BYTES_MAX && is_whole_target(target);
+        holds.then_some(Self {
+            method,
+            version: Version::Http11,
+            path_and_query: target_at as u16..line.len() as u16,
+            authority: 0..0,
+        })
     }
 }
 
@@ -117,15 +142,15 @@ pub(crate) fn is_authority(bytes: &[u8]) -> bool {
             Some(at) if is_ip_literal(&rest[..at]) => (&rest[..at], &rest[at + 1..]),
             _ => return false,
         },
-        None => bytes.split_at(memchr::memchr(b':', bytes).unwrap_or(bytes.len())),
+        None => bytes.split_at(find(b':', bytes).unwrap_or(bytes.len())),
     };
-    let host_holds = bytes[0..].starts_with(b"[") || host.iter().all(|&byte| is_host(byte));
+    let host_holds = bytes.starts_with(b"[") || is_whole_host(host);
     let port_holds = match port {
         [] => true,
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    !host.is_empty() && host_holds && port_holds && percent_signs_are_whole(host)
+    !host.is_empty() && host_holds && port_holds
 }
 
 fn is_ip_literal(bytes: &[u8]) -> bool {
@@ -133,7 +158,7 @@ fn is_ip_literal(bytes: &[u8]) -> bool {
 }
 
 fn split_at_space(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = memchr::memchr(b' ', bytes)?;
+    let at = find(b' ', bytes)?;
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
@@ -163,7 +188,7 @@ fn split_target(method: Method, target: &[u8]) -> Result<(Range<usize>, Range<us
         let allowed = method == Method::Options;
         return if allowed { Ok((0..0, whole)) } else { Err(malformed("an asterisk as target")) };
     }
-    if !target.iter().all(|&byte| is_target(byte)) || !percent_signs_are_whole(target) {
+    if !is_whole_target(target) {
         return Err(malformed("the target has a character that it cannot have"));
     }
     if target[0] == b'/' {

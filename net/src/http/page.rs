@@ -10,7 +10,8 @@ use stampede_core::types::{ItemId, UnixMillis};
 
 use crate::http::answer::{Answer, Date, Manner, Media, Status};
 use crate::http::draw::DrawFace;
-use crate::http::head::{Field, lists_tag};
+use crate::http::field::Field;
+use crate::http::head::lists_tag;
 use crate::http::json_out::{self, Object};
 
 /// Width of `now_ms`: milliseconds have 13 digits from 2001 until 2286.

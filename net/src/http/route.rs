@@ -12,8 +12,8 @@ use stampede_core::types::{ItemId, OrderId, Subject};
 use crate::http::chars::decimal;
 use crate::http::head::Head;
 use crate::http::limits::{
-    BOOKS_ORDERS_MAX, BUYER_LIST_DEFAULT, BUYER_LIST_MAX, DRAW_LIST_MAX, MERCHANT_LIST_DEFAULT,
-    MERCHANT_LIST_MAX, WAIT_MS_MAX,
+    BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BOOKS_ORDERS_MAX, BUY_BODY_BYTES_MAX, BUYER_LIST_DEFAULT,
+    BUYER_LIST_MAX, DRAW_LIST_MAX, MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX, WAIT_MS_MAX,
 };
 use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
@@ -170,33 +170,21 @@ pub struct AuditQuery {
 }
 
 impl Route {
-    /// The call that a request is.
+    /// The call that a request is, whose path is the one of a place, or of none.
     ///
     /// # Errors
     /// `not_found`; `method_not_allowed` with the methods that are; `bad_request`
     /// for a query that the call does not take. None of them harms the connection.
-    pub fn parse(listener: Listener, head: &Head<'_>) -> Result<Self, Problem> {
-        if head.path == "*" {
-            return Err(not_allowed("GET, HEAD, POST, PUT, DELETE"));
+    pub(crate) fn at(place: Option<Place>, head: &Head<'_>) -> Result<Self, Problem> {
+        match place {
+            None if head.path == "*" => Err(not_allowed("GET, HEAD, POST, PUT, DELETE")),
+            None => Err(Code::NotFound.problem()),
+            Some(Place::ItemOrders(item)) if head.method == Method::Post && head.query.is_none() => {
+                Ok(Self::Buy(item))
+            }
+            Some(Place::Site(place)) => place.call(head).map(Self::Site),
+            Some(place) => place.call(head.method, &Query::parse(head.query.unwrap_or_default())?),
         }
-        let place = Place::find(listener, head.path).ok_or(Code::NotFound.problem())?;
-        if let Place::Site(place) = place {
-            return place.call(head).map(Self::Site);
-        }
-        let query = Query::parse(head.query.unwrap_or_default())?;
-        place.call(head.method, &query)
-    }
-
-    /// Whether the request is on the way to a purchase, or a form of the sale page: there bodies
-    /// are kept small.
-    pub(crate) fn is_buy(listener: Listener, head: &Head<'_>) -> bool {
-        let place = Place::find(listener, head.path);
-        matches!(place, Some(Place::ItemOrders(_) | Place::ItemTicket(_) | Place::Site(_)))
-    }
-
-    /// Whether the request is a batch, whose body is taken piece by piece.
-    pub(crate) fn is_batch(listener: Listener, head: &Head<'_>) -> bool {
-        head.method == Method::Post && matches!(Place::find(listener, head.path), Some(Place::Batch))
     }
 
     /// Whether the call can be made without saying who calls.
@@ -212,7 +200,7 @@ impl Route {
 }
 
 /// A path that exists, whatever is done with it.
-enum Place {
+pub(crate) enum Place {
     Time,
     Items,
     Item(ItemId),
@@ -239,7 +227,7 @@ enum Place {
     Readyz,
 }
 
-enum ItemVerb {
+pub(crate) enum ItemVerb {
     Restock,
     Pause,
     Resume,
@@ -248,14 +236,15 @@ enum ItemVerb {
     Mismatch,
 }
 
-enum OrderVerb {
+pub(crate) enum OrderVerb {
     Pay,
     Refund,
     Cancel,
 }
 
 impl Place {
-    fn find(listener: Listener, path: &str) -> Option<Self> {
+    /// The place that a path is on a listener, if it is one.
+    pub(crate) fn find(listener: Listener, path: &str) -> Option<Self> {
         if listener == Listener::Public
             && let Some(orders) = Self::find_item_orders(path)
         {
@@ -266,6 +255,21 @@ impl Place {
         match listener {
             Listener::Public => Self::find_public(parts).or_else(|| SitePlace::find(path).map(Self::Site)),
             Listener::Merchant => Self::find_merchant(parts),
+        }
+    }
+
+    /// Whether a request here is a batch, whose body is taken piece by piece.
+    pub(crate) fn is_batch(&self, method: Method) -> bool {
+        method == Method::Post && matches!(self, Self::Batch)
+    }
+
+    /// Longest body that is taken here, in bytes. On the way to a purchase and for forms of the
+    /// sale page bodies are kept small.
+    pub(crate) fn body_bytes_max(&self, method: Method) -> usize {
+        match self {
+            _ if self.is_batch(method) => BATCH_BODY_BYTES_MAX,
+            Self::ItemOrders(_) | Self::ItemTicket(_) | Self::Site(_) => BUY_BODY_BYTES_MAX,
+            _ => BODY_BYTES_MAX,
         }
     }
 

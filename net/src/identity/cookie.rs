@@ -5,7 +5,8 @@
 //! by `Sec-Fetch-Site: same-origin`, or by an `Origin` that names the host of `Host`.
 //! A token in `Authorization` is sent on purpose and needs none of this.
 
-use crate::http::head::{Field, Head};
+use crate::http::field::{Field, Name};
+use crate::http::head::Head;
 use crate::http::limits::TOKEN_BYTES_MAX;
 use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
@@ -25,7 +26,7 @@ pub fn is_cookie_name(name: &str) -> bool {
 /// `unauthenticated` if it came more than once or cannot be a token; `cross_site` if the
 /// request changes something and nothing shows that a page of ours sent it.
 pub(super) fn token<'a>(head: &Head<'a>, name: &str) -> Result<Option<&'a [u8]>, Problem> {
-    let jar = match head.cookie {
+    let jar = match head.field(Name::Cookie) {
         Field::Absent => return Ok(None),
         Field::Once(jar) => jar,
         Field::Repeated(_) => return Err(super::stranger("Cookie more than once")),
@@ -68,7 +69,7 @@ pub enum Origin {
 /// The scheme of `Origin` may be either: behind a gateway that ends TLS the engine sees
 /// only the host. Browsers that send `Sec-Fetch-Site` say by it when the scheme differs.
 pub fn shown_origin(head: &Head<'_>) -> Origin {
-    match (head.sec_fetch_site, head.origin, head.host.once()) {
+    match (head.field(Name::SecFetchSite), head.field(Name::Origin), head.field(Name::Host).once()) {
         (Field::Once(b"same-origin"), ..) => Origin::Ours,
         (Field::Once(_) | Field::Repeated(_), ..) => Origin::Foreign,
         (Field::Absent, Field::Absent, _) => Origin::Unsaid,

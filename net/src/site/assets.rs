@@ -125,7 +125,7 @@ fn thousandths(digits: &[u8]) -> Option<u16> {
 mod tests {
     use super::*;
     use crate::http::answer::date_line;
-    use crate::http::head::Field;
+    use crate::http::field::Field;
 
     fn answer(encodings: Field<'_>, held: Field<'_>) -> String {
         let mut out = Vec::new();

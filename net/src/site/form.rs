@@ -8,7 +8,8 @@ use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 
 use crate::http::body::Solved;
 use crate::http::chars::{hex_value, is_visible};
-use crate::http::head::{Field, Head};
+use crate::http::field::{Field, Name};
+use crate::http::head::Head;
 use crate::http::problem::{Code, Problem};
 
 /// Longest value of a field, decoded, in bytes.
@@ -33,7 +34,7 @@ impl BuyForm {
     /// # Errors
     /// `bad_request`, naming the field where there is one.
     pub fn parse(head: &Head<'_>, body: &[u8]) -> Result<Self, Problem> {
-        check_type(head.content_type)?;
+        check_type(head.field(Name::ContentType))?;
         let mut form = Self::default();
         each_field(body, |name, value| {
             let slot = match name {
@@ -69,7 +70,7 @@ pub fn empty(head: &Head<'_>, body: &[u8]) -> Result<(), Problem> {
     if body.is_empty() {
         return Ok(());
     }
-    check_type(head.content_type)?;
+    check_type(head.field(Name::ContentType))?;
     each_field(body, |name, _| Err(bad("the form has a field that it cannot have").field(name)))
 }
 

@@ -10,7 +10,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::http::answer::{Answer, Date, Manner, Media, Status};
-use crate::http::head::{Field, Head, lists_tag};
+use crate::http::field::{Field, Name};
+use crate::http::head::{Head, lists_tag};
 use crate::site::SECURITY;
 use crate::site::assets::takes_gzip;
 use stampede_core::types::OrderId;
@@ -99,8 +100,8 @@ pub struct Wants<'a> {
 impl<'a> Wants<'a> {
     /// What this request says.
     pub fn of(head: &Head<'a>) -> Self {
-        let gzip = head.accept_encoding.last().is_some_and(takes_gzip);
-        Self { gzip, held: head.if_none_match }
+        let gzip = head.field(Name::AcceptEncoding).last().is_some_and(takes_gzip);
+        Self { gzip, held: head.field(Name::IfNoneMatch) }
     }
 }
 

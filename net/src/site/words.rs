@@ -4,7 +4,7 @@
 //! does not compile. `{t}` and `{n}` stand for a time and a number. Next: [`super::render`].
 
 use super::assets::weight;
-use crate::http::head::Field;
+use crate::http::field::Field;
 use crate::http::json_out;
 
 /// The languages that are spoken.

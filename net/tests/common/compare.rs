@@ -1,7 +1,7 @@
 //! The server's reader against the second one: the same requests, in the same bytes, or none.
 
 use stampede_net::http::conn::{Conn, Next, Request};
-use stampede_net::http::head::Field;
+use stampede_net::http::field::{Field, Name};
 use stampede_net::http::limits::CONN_BUFFER_BYTES_MAX;
 use stampede_net::http::line::Version;
 use stampede_net::http::route::Listener;
@@ -119,19 +119,19 @@ fn drain(conn: &mut Conn, stream: &mut Stream) {
 fn taken(request: &Request<'_>) -> Taken {
     let head = &request.head;
     let fields = [
-        ("host", head.host),
-        ("authorization", head.authorization),
-        ("cookie", head.cookie),
-        ("origin", head.origin),
-        ("sec-fetch-site", head.sec_fetch_site),
-        ("accept-language", head.accept_language),
-        ("accept-encoding", head.accept_encoding),
-        ("content-type", head.content_type),
-        ("idempotency-key", head.idempotency),
-        ("if-none-match", head.if_none_match),
-        ("x-buyer", head.x_buyer),
-        ("x-buyer-level", head.x_buyer_level),
-        ("x-forwarded-for", head.x_forwarded_for),
+        ("host", head.field(Name::Host)),
+        ("authorization", head.field(Name::Authorization)),
+        ("cookie", head.field(Name::Cookie)),
+        ("origin", head.field(Name::Origin)),
+        ("sec-fetch-site", head.field(Name::SecFetchSite)),
+        ("accept-language", head.field(Name::AcceptLanguage)),
+        ("accept-encoding", head.field(Name::AcceptEncoding)),
+        ("content-type", head.field(Name::ContentType)),
+        ("idempotency-key", head.field(Name::IdempotencyKey)),
+        ("if-none-match", head.field(Name::IfNoneMatch)),
+        ("x-buyer", head.field(Name::XBuyer)),
+        ("x-buyer-level", head.field(Name::XBuyerLevel)),
+        ("x-forwarded-for", head.field(Name::XForwardedFor)),
     ];
     Taken {
         method: format!("{:?}", head.method).to_uppercase(),

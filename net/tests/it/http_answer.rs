@@ -7,7 +7,7 @@ use stampede_net::http::answer::{
     self, Date, Linger, Manner, Media, OrderHeaders, OrderView, ShownState, Status, date_line,
 };
 use stampede_net::http::draw::DrawFace;
-use stampede_net::http::head::Field;
+use stampede_net::http::field::Field;
 use stampede_net::http::page::{AdminItemView, ItemView, Page};
 use stampede_net::http::problem::{Code, Problem};
 

@@ -15,6 +15,7 @@ use crate::engine::pages;
 use crate::engine::render::{Call, Shown, problem_of};
 use crate::engine::shared::Phase;
 use crate::http::body;
+use crate::http::field::Name;
 use crate::http::page::Page;
 use crate::http::problem::Code;
 use crate::http::route::{ItemsQuery, OrdersQuery};
@@ -65,13 +66,12 @@ impl Home {
         call: Call,
         caller: &Caller<'_>,
     ) -> Called {
-        let shared = self.shared.clone();
-        let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
-        if shared.phase() != Phase::Serving {
+        let gauge = self.shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
+        if self.shared.phase() != Phase::Serving {
             return Err(Code::Draining.problem());
         }
         let asker = self.asker(&buyer, caller, self.keeper.counts_addresses());
-        let (now, keeper, tickets) = (self.now, &mut self.keeper, &shared.gate.tickets);
+        let (now, keeper, tickets) = (self.now, &mut self.keeper, &self.shared.gate.tickets);
         let rate = || keeper.rate_purchase(gauge, asker, now.mono_ms);
         let judge = || tickets.judge(gauge, purchase.ticket, subject.as_bytes(), now.sale);
         let ticket = admit(now.sale, gauge, &buyer, rate, judge).map_err(|refusal| {
@@ -116,7 +116,7 @@ impl Home {
         let gauge = shared.catalogue.find(item).ok_or(problem_of(Refusal::NotFound, Call::Other))?;
         let (now, date) = (self.now.sale, self.date);
         if let Some(page) = self.pages.get(gauge, now) {
-            let held = request.head.if_none_match;
+            let held = request.head.field(Name::IfNoneMatch);
             self.connections.answer_bytes(caller, |out| page.answer(out, held, now, manner, &date));
             return Ok(());
         }
@@ -136,7 +136,7 @@ impl Home {
         let (request, manner) = (caller.request, caller.manner);
         match &self.list {
             Some(list) if list.query == query && list.until_ms > self.now.mono_ms => {
-                let (held, now, date) = (request.head.if_none_match, self.now.sale, &self.date);
+                let (held, now, date) = (request.head.field(Name::IfNoneMatch), self.now.sale, &self.date);
                 self.connections.answer_bytes(caller, |out| list.page.answer(out, held, now, manner, date));
             }
             _ => self.gather_items(query, false, caller),

@@ -18,6 +18,7 @@ use crate::engine::render::{Call, Shown};
 use crate::http::answer::Status;
 use crate::http::body;
 use crate::http::conn::Request;
+use crate::http::field::Name;
 use crate::http::problem::{Code, Problem};
 use crate::http::route::site::{AGAIN, SiteCall};
 use crate::identity::cookie::{Origin, shown_origin};
@@ -163,7 +164,7 @@ impl Home {
             }
             _ => (None, false),
         };
-        let lang = Lang::choose(request.head.accept_language);
+        let lang = Lang::choose(request.head.field(Name::AcceptLanguage));
         let gzip = Wants::of(&caller.request.head).gzip;
         let browser = Browser { lang, item, buys, demo: self.shared.demo.is_some(), gzip };
         let done = match call {

@@ -51,7 +51,7 @@ impl SiteCall {
 }
 
 /// A path of the sale page, whatever is done with it.
-pub(super) enum SitePlace {
+pub(crate) enum SitePlace {
     List,
     Sale(ItemId),
     Order(OrderId),
