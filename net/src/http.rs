@@ -1,9 +1,10 @@
 //! HTTP/1.1 without sockets: bytes in become requests, answers become bytes out.
 //!
 //! Nothing here can name a socket, an executor or a clock: time comes in as an
-//! argument, so that every rule is tested byte by byte. Header lines that are written as nearly
-//! all clients write them are read in one pass, any others by httparse; every rule of framing is ours, and where a message leaves any
-//! doubt it is refused and the connection closed.
+//! argument, so that every rule is tested byte by byte. Header lines that are written
+//! as nearly all clients write them are read in one pass, any others by httparse; every
+//! rule of framing is ours, and where a message leaves any doubt it is refused and the
+//! connection closed.
 //!
 //! Where the RFCs leave a choice, or their lax reading has been abused, the strict
 //! side is taken: one space between the parts of a request line; at most one empty
