@@ -159,3 +159,191 @@ fn plain_len(bytes: &[u8], first: u8) -> usize {
     let is_plain = |&byte: &u8| (first..0x7F).contains(&byte) && byte != b'"' && byte != b'\\';
     len + bytes[len..].iter().take_while(|byte| is_plain(byte)).count()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Step;
+    use super::super::lines::Reader;
+    use super::*;
+
+    /// Every step through a body whose bytes come `cut` at a time, as text; `by_rules`: without
+    /// this module.
+    fn steps(body: &[u8], cut: usize, by_rules: bool) -> Vec<String> {
+        let (mut reader, mut seen, mut at, mut come) = (Reader::default(), Vec::new(), 0, 0);
+        while at < body.len() {
+            let (piece, left) = (&body[at..come], body.len() - at);
+            let step = if by_rules { reader.next_by_rules(piece, left) } else { reader.next(piece, left) };
+            match step {
+                Step::Record(record, len) => {
+                    seen.push(format!("{len} {record:?}"));
+                    at += len;
+                }
+                Step::Skip(len) => {
+                    seen.push(format!("skip {len}"));
+                    at += len;
+                }
+                Step::NeedMore => come = (come + cut).min(body.len()),
+                Step::Refused(problem) => panic!("{problem:?}"),
+            }
+        }
+        seen
+    }
+
+    /// A field as gateways write it, or nearly so: numbers around every bound, texts with all that
+    /// a text may not have.
+    fn field() -> impl Strategy<Value = String> {
+        let number = prop_oneof![
+            4 => (0u64..300).prop_map(|number| number.to_string()),
+            1 => any::<u64>().prop_map(|number| number.to_string()),
+            1 => prop::sample::select(vec![
+                "00", "07", "-1", "1.0", "1e3", "2147483647", "2147483648", "4294967297",
+                "253402300799", "253402300800", "9999999999999999999", "10000000000000000000",
+                "18446744073709551616", "null", "\"7\"", " 7", "",
+            ]).prop_map(str::to_owned),
+        ];
+        let text = prop_oneof![
+            4 => "[a-z0-9-]{1,20}",
+            1 => "[ -~]{0,70}",
+            1 => prop::sample::select(vec![
+                "", "\\u0061", "\\n", "\\\"", "\u{e9}", "\u{7f}", "\u{80}", "\t", "a b", "30064771073",
+                "9223372032559808513", "99999999999999999999",
+            ]).prop_map(str::to_owned),
+            1 => (60usize..70).prop_map(|len| "x".repeat(len)),
+        ];
+        let names = prop::sample::select(vec![
+            ("item_id", true),
+            ("buyer", false),
+            ("quantity", true),
+            ("key", false),
+            ("level", true),
+            ("since_s", true),
+            ("ticket", false),
+            ("order_id", false),
+            ("payment_ref", false),
+            ("x", true),
+        ]);
+        (names, number, text).prop_map(|((name, is_number), number, text)| match is_number {
+            true => format!("\"{name}\":{number}"),
+            false => format!("\"{name}\":\"{text}\""),
+        })
+    }
+
+    /// A line in the order of the documents with some fields left out, or of any fields.
+    fn line() -> impl Strategy<Value = String> {
+        let order = prop_oneof![Just("30064771073"), Just("9223372032559808513"), Just("7")];
+        let kind = prop::sample::select(vec!["pay", "refund", "cancel", "purchase", "steal"]);
+        let movement = (kind, order, prop::option::of("[!-~]{1,66}")).prop_map(|(kind, order, reference)| {
+            let reference = reference.map_or_else(String::new, |text| format!(",\"payment_ref\":\"{text}\""));
+            format!("{{\"kind\":\"{kind}\",\"order_id\":\"{order}\"{reference}}}")
+        });
+        let more = [
+            ",\"quantity\":2",
+            ",\"key\":\"k-1\"",
+            ",\"level\":3",
+            ",\"since_s\":1700000000",
+            ",\"ticket\":\"t\"",
+        ];
+        let usual = (prop::sample::subsequence(more.to_vec(), 0..=5), any::<bool>(), "[a-z]{1,64}").prop_map(
+            |(more, with_kind, buyer)| {
+                let kind = if with_kind { "\"kind\":\"purchase\"," } else { "" };
+                format!("{{{kind}\"item_id\":7,\"buyer\":\"{buyer}\"{}}}", more.concat())
+            },
+        );
+        let any_fields =
+            prop::collection::vec(field(), 0..6).prop_map(|fields| format!("{{{}}}", fields.join(",")));
+        let begun = prop::collection::vec(field(), 0..4).prop_map(|fields| {
+            let more: String = fields.iter().map(|field| format!(",{field}")).collect();
+            format!("{{\"item_id\":7,\"buyer\":\"ann\"{more}}}")
+        });
+        prop_oneof![3 => usual, 2 => movement, 2 => begun, 1 => any_fields]
+    }
+
+    /// What may happen to a byte of a line.
+    fn spoil(body: &mut Vec<u8>, at: usize, how: u8, byte: u8) {
+        match how % 4 {
+            0 => body[at] = byte,
+            1 => body.insert(at, byte),
+            2 => drop(body.remove(at)),
+            _ => body[at] = b"\"\\ ,:{}\n\r0\x7F\x80"[usize::from(byte) % 12],
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Written as usual or not, spoiled anywhere and cut anywhere: the same steps as by the
+        /// rules alone.
+        #[test]
+        fn usual_lines_are_read_as_all_others(
+            lines in prop::collection::vec((line(), prop::sample::select(vec!["\n", "\r\n", " \n"])), 1..4),
+            spoils in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<u8>()), 0..3),
+            cut in 1usize..300,
+            unended in any::<bool>(),
+        ) {
+            let mut body = lines.iter().map(|(line, end)| format!("{line}{end}")).collect::<String>().into_bytes();
+            if unended {
+                body.pop();
+            }
+            for (at, how, byte) in &spoils {
+                let at = at.index(body.len());
+                spoil(&mut body, at, *how, *byte);
+            }
+            for cut in [cut, body.len().max(1)] {
+                prop_assert_eq!(steps(&body, cut, false), steps(&body, cut, true));
+            }
+        }
+    }
+
+    #[test]
+    fn usual_lines_are_taken_here() {
+        let lines = [
+            r#"{"item_id":1,"buyer":"alice"}"#,
+            r#"{"item_id":2147483647,"buyer":"a b","quantity":1,"key":"order-17"}"#,
+            r#"{"item_id":1,"buyer":"bob","key":"k","level":255,"since_s":0,"ticket":"AbC-_9"}"#,
+            r#"{"kind":"purchase","item_id":1,"buyer":"alice","key":"order-17"}"#,
+            r#"{"kind":"pay","order_id":"4294967297","payment_ref":"pi_3K"}"#,
+            r#"{"kind":"refund","order_id":"4294967297"}"#,
+            r#"{"kind":"cancel","order_id":"9223372032559808513","payment_ref":"why not"}"#,
+        ];
+        for line in lines {
+            let ended = format!("{line}\n{{");
+            let (record, len) = read(ended.as_bytes(), ended.len() + 9).expect("as usual");
+            assert_eq!(len, line.len() + 1);
+            assert_eq!(
+                steps(line.as_bytes(), 1, true),
+                [format!("{} {:?}", line.len(), Ok::<_, ()>(record))]
+            );
+            assert_eq!(read(line.as_bytes(), line.len()), Some((record, line.len())), "the last of a body");
+            assert_eq!(read(line.as_bytes(), line.len() + 1), None, "more may come");
+        }
+    }
+
+    #[test]
+    fn the_bound_of_a_line_is_that_of_the_rules() {
+        for (ticket_bytes, taken) in [(BATCH_LINE_BYTES_MAX - 39, true), (BATCH_LINE_BYTES_MAX - 38, false)] {
+            let ticket = "t".repeat(ticket_bytes);
+            let body = format!("{{\"item_id\":7,\"buyer\":\"ann\",\"ticket\":\"{ticket}\"}}\n");
+            assert_eq!(read(body.as_bytes(), body.len()).is_some(), taken, "{} bytes", body.len());
+            assert_eq!(steps(body.as_bytes(), 777, false), steps(body.as_bytes(), 777, true));
+        }
+    }
+
+    #[test]
+    fn every_byte_is_judged_at_every_place() {
+        for first in [b' ', b'!'] {
+            for byte in 0..=255u8 {
+                let plain = (first..0x7F).contains(&byte) && byte != b'"' && byte != b'\\';
+                for at in 0..20 {
+                    let mut text = [b'~'; 20];
+                    text[at] = byte;
+                    assert_eq!(plain_len(&text, first), if plain { 20 } else { at }, "{byte:#x} at {at}");
+                    text[19] = 0xFF;
+                    let expected = if plain { 19 } else { at };
+                    assert_eq!(plain_len(&text, first), expected, "{byte:#x} at {at}, and another behind");
+                }
+            }
+        }
+    }
+}
