@@ -26,17 +26,9 @@ const DIGITS_MAX: usize = 19;
 /// and how long its line is, line feed included. `None`: see the module, or it has not all come.
 pub(super) fn read(piece: &[u8], left: usize) -> Option<(Record<'_>, usize)> {
     let mut line = Line { rest: piece };
-    let record = if line.take(b"{\"kind\":\"") {
-        match () {
-            () if line.take(b"pay\",") => line.movement(Movement::Pay)?,
-            () if line.take(b"refund\",") => line.movement(Movement::Refund)?,
-            () if line.take(b"cancel\",") => line.movement(Movement::Cancel)?,
-            () if line.take(b"purchase\",") => line.purchase()?,
-            () => return None,
-        }
-    } else {
-        line.expect(b"{")?;
-        line.purchase()?
+    let record = match line.kind()? {
+        None => line.purchase()?,
+        Some(movement) => line.movement(movement)?,
     };
     line.expect(b"}")?;
     let len = piece.len() - line.rest.len();
@@ -53,6 +45,21 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
+    /// The brace and the kind, if there is one; `None` within is a purchase.
+    #[inline]
+    fn kind(&mut self) -> Option<Option<Movement>> {
+        if !self.take(b"{\"kind\":\"") {
+            return self.take(b"{").then_some(None);
+        }
+        match () {
+            () if self.take(b"pay\",") => Some(Some(Movement::Pay)),
+            () if self.take(b"refund\",") => Some(Some(Movement::Refund)),
+            () if self.take(b"cancel\",") => Some(Some(Movement::Cancel)),
+            () if self.take(b"purchase\",") => Some(None),
+            () => None,
+        }
+    }
+
     /// The fields of a purchase, between the braces.
     #[inline]
     fn purchase(&mut self) -> Option<Record<'a>> {
@@ -84,6 +91,7 @@ impl<'a> Line<'a> {
     }
 
     /// The fields of a movement, behind its kind.
+    #[inline]
     fn movement(&mut self, movement: Movement) -> Option<Record<'a>> {
         self.expect(b"\"order_id\":\"")?;
         let order = OrderId::from_u64(self.number()?)?;
