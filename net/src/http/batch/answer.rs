@@ -181,12 +181,13 @@ pub fn write(out: &mut Vec<u8>, format: Format, answers: &[RecordAnswer]) {
         Format::Binary => answers.iter().for_each(|answer| out.extend_from_slice(&binary(answer))),
         Format::Lines => {
             let mut line = Line { bytes: [0; LINE_BYTES_MAX], len: 0 };
-            answers.iter().for_each(|answer| match answer {
-                RecordAnswer::Refused { code: Code::SoldOut, .. } => {
-                    out.extend_from_slice(SOLD_OUT.as_bytes())
-                }
-                answer => out.extend_from_slice(line.of(answer)),
-            });
+            for answer in answers {
+                let bytes = match answer {
+                    RecordAnswer::Refused { code: Code::SoldOut, .. } => SOLD_OUT.as_bytes(),
+                    answer => line.of(answer),
+                };
+                out.extend_from_slice(bytes);
+            }
         }
     }
 }
