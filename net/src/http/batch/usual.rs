@@ -328,6 +328,76 @@ mod tests {
         }
     }
 
+    /// One thing is not as usual in each, at the start of a body, at its end and behind a line that
+    /// is too long: the rules judge.
+    #[test]
+    fn what_is_nearly_usual_is_left_to_the_rules() {
+        let long = "x".repeat(BATCH_LINE_BYTES_MAX + 9);
+        let fields = [
+            "\"quantity\":01",
+            "\"quantity\":0",
+            "\"quantity\":00",
+            "\"quantity\":",
+            "\"quantity\":-1",
+            "\"quantity\":1.0",
+            "\"quantity\":1e0",
+            "\"quantity\":18446744073709551617",
+            "\"quantity\":\"1\"",
+            "\"key\":\"\"",
+            "\"key\":\"a b\"",
+            "\"key\":\"\u{7f}\"",
+            "\"key\":\"\\u0061\"",
+            "\"key\":\"a",
+            "\"key\":1",
+            "\"level\":256",
+            "\"level\":007",
+            "\"since_s\":253402300800",
+            "\"since_s\":00",
+            "\"ticket\":\"\"",
+            "\"ticket\":\"\u{e9}\"",
+            "\"ticket\":\"t\\",
+            " \"key\":\"k\"",
+            "\"key\":\"k\",",
+            "\"key\":\"k\" ",
+            "\"key\":\"k\",\"key\":\"k\"",
+            "\"key\":\"k\",\"quantity\":1",
+            "\"order_id\":\"30064771073\"",
+            "\"x\":1",
+        ];
+        let purchases = fields.iter().map(|field| format!("{{\"item_id\":7,\"buyer\":\"ann\",{field}}}"));
+        let others = [
+            r#"{"item_id":07,"buyer":"ann"}"#,
+            r#"{"item_id":0,"buyer":"ann"}"#,
+            r#"{"item_id":7}"#,
+            r#"{"item_id":7,"buyer":"ann"}}"#,
+            r#"{"item_id":7,"buyer":"ann"} "#,
+            r#"{"item_id":7,"buyer":"ann""#,
+            r#"{"kind":"pay","order_id":"030064771073","payment_ref":"r"}"#,
+            r#"{"kind":"pay","order_id":"18446744103774322689","payment_ref":"r"}"#,
+            r#"{"kind":"pay","order_id":30064771073,"payment_ref":"r"}"#,
+            r#"{"kind":"pay","order_id":"30064771073"}"#,
+            r#"{"kind":"pay","order_id":"7","payment_ref":"r"}"#,
+            r#"{"kind":"refund","order_id":"30064771073","payment_ref":""}"#,
+            r#"{"kind":"steal","order_id":"30064771073"}"#,
+            r#"{"kind":"pay"}"#,
+            "{}",
+            "{",
+            "",
+        ];
+        for line in purchases.chain(others.map(str::to_owned)) {
+            let usual = r#"{"item_id":7,"buyer":"ann"}"#;
+            for body in [format!("{line}\n{usual}\n"), line.clone(), format!("{long}\n{line}\n{usual}")] {
+                assert_eq!(steps(body.as_bytes(), 11, false), steps(body.as_bytes(), 11, true), "{line}");
+            }
+            assert_eq!(read(line.as_bytes(), line.len()), None, "{line}");
+        }
+        let hidden = format!("{}{}", " ".repeat(BATCH_LINE_BYTES_MAX), r#"{"item_id":7,"buyer":"ann"}"#);
+        for cut in [11, BATCH_LINE_BYTES_MAX, hidden.len()] {
+            let seen = steps(hidden.as_bytes(), cut, false);
+            assert_eq!(seen, steps(hidden.as_bytes(), cut, true), "the end of a line that is too long");
+        }
+    }
+
     #[test]
     fn the_bound_of_a_line_is_that_of_the_rules() {
         for (ticket_bytes, taken) in [(BATCH_LINE_BYTES_MAX - 39, true), (BATCH_LINE_BYTES_MAX - 38, false)] {
