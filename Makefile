@@ -88,7 +88,7 @@ mutants: deps ## plant every known mistake and say which test noticed; BUG= plan
 # Coverage-guided fuzzing with libFuzzer, on the stable compiler: LLVM's pass counts edges and
 # traces comparisons, no sanitizer is on. The flags make another program of every crate, hence a
 # target directory of its own; `--target` keeps them away from build scripts.
-FUZZ_TARGETS := conn json seal log snapshot
+FUZZ_TARGETS := batch conn json seal log snapshot
 FUZZ_DIR := net/fuzz
 FUZZ_BIN = $(TARGET)/fuzz/$(HOST)/debug
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

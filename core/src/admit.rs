@@ -44,6 +44,7 @@ pub fn eligible(now: UnixMillis, gauge: &Gauge, buyer: &Buyer) -> Result<(), Ref
 ///
 /// # Errors
 /// The refusal that the owner would give; or that of `rate`, which is the home's own.
+#[inline]
 pub fn admit(
     now: UnixMillis,
     gauge: &Gauge,

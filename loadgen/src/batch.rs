@@ -8,8 +8,9 @@
 //!
 //! Answers have to come one for each record and in its order: orders of an item get numbers that
 //! only grow, as long as nobody else buys it, and a payment names its order. Next: [`wire`] for
-//! the two formats.
+//! the two formats, `lines` for what is special to JSON.
 
+mod lines;
 pub mod wire;
 
 use std::io::{self, Write};

@@ -3,12 +3,12 @@
 use std::io::{self, Read, Write as _};
 use std::net::TcpStream;
 
-use super::{BatchError, Format, Plan};
+use super::{BatchError, Format, Plan, lines};
 
 /// Bytes of a binary record before its names.
 const FIXED_BYTES: usize = 24;
-const SUBJECT_BYTES: usize = 16;
-const REFERENCE_BYTES: usize = 8;
+pub(super) const SUBJECT_BYTES: usize = 16;
+pub(super) const REFERENCE_BYTES: usize = 8;
 const RECORD_BYTES: usize = FIXED_BYTES + SUBJECT_BYTES + REFERENCE_BYTES;
 const HEADER_BYTES: usize = 16;
 const ANSWER_BYTES: usize = 40;
@@ -36,6 +36,7 @@ impl Names {
         Self { tag: digits }
     }
 
+    /// The buyer with this number; its last eight bytes are [`reference()`] of it, too.
     fn subject(&self, number: u64) -> [u8; SUBJECT_BYTES] {
         let mut name = [0; SUBJECT_BYTES];
         name[..4].copy_from_slice(&self.tag);
@@ -61,9 +62,11 @@ fn reference(number: u64) -> [u8; REFERENCE_BYTES] {
 /// A request with purchases, from this number on.
 pub(super) fn purchases(out: &mut Vec<u8>, plan: &Plan, names: &Names, first: u64, count: u64) {
     let item_of = |number: u64| plan.item + (number % u64::from(plan.items)) as u32;
+    let mut purchase = lines::Purchase::new();
     request(out, plan, count as usize, |out| {
         for number in first..first + count {
-            let (subject, key, item) = (names.subject(number), reference(number), item_of(number));
+            let (subject, item) = (names.subject(number), item_of(number));
+            let key = subject.last_chunk().expect("shorter than the name");
             match plan.format {
                 Format::Binary => {
                     let mut record = [0; RECORD_BYTES];
@@ -71,18 +74,10 @@ pub(super) fn purchases(out: &mut Vec<u8>, plan: &Plan, names: &Names, first: u6
                     record[8..12].copy_from_slice(&item.to_le_bytes());
                     record[16] = 1;
                     record[FIXED_BYTES..FIXED_BYTES + SUBJECT_BYTES].copy_from_slice(&subject);
-                    record[FIXED_BYTES + SUBJECT_BYTES..].copy_from_slice(&key);
+                    record[FIXED_BYTES + SUBJECT_BYTES..].copy_from_slice(key);
                     out.extend_from_slice(&record);
                 }
-                Format::Jsonl => {
-                    out.extend_from_slice(b"{\"item_id\":");
-                    push_number(out, u64::from(item));
-                    out.extend_from_slice(b",\"buyer\":\"");
-                    out.extend_from_slice(&subject);
-                    out.extend_from_slice(b"\",\"key\":\"");
-                    out.extend_from_slice(&key);
-                    out.extend_from_slice(b"\"}\n");
-                }
+                Format::Jsonl => out.extend_from_slice(purchase.of(item, &subject, key)),
             }
         }
     });
@@ -90,6 +85,7 @@ pub(super) fn purchases(out: &mut Vec<u8>, plan: &Plan, names: &Names, first: u6
 
 /// A request with payments of these orders.
 pub(super) fn payments(out: &mut Vec<u8>, plan: &Plan, orders: &[u64]) {
+    let mut payment = lines::Payment::new();
     request(out, plan, orders.len(), |out| {
         for &order in orders {
             let payment_ref = reference(order & 0xFFFF_FFFF);
@@ -101,13 +97,7 @@ pub(super) fn payments(out: &mut Vec<u8>, plan: &Plan, orders: &[u64]) {
                     record[FIXED_BYTES + SUBJECT_BYTES..].copy_from_slice(&payment_ref);
                     out.extend_from_slice(&record);
                 }
-                Format::Jsonl => {
-                    out.extend_from_slice(b"{\"kind\":\"pay\",\"order_id\":\"");
-                    push_number(out, order);
-                    out.extend_from_slice(b"\",\"payment_ref\":\"");
-                    out.extend_from_slice(&payment_ref);
-                    out.extend_from_slice(b"\"}\n");
-                }
+                Format::Jsonl => out.extend_from_slice(payment.of(order, &payment_ref)),
             }
         }
     });
@@ -144,19 +134,6 @@ fn request(out: &mut Vec<u8>, plan: &Plan, records: usize, fill: impl FnOnce(&mu
     // Spaces before a number are no part of it.
     let mut room = &mut out[length_at..length_at + ROOM];
     let _fits = write!(room, "{len:>ROOM$}");
-}
-
-fn push_number(out: &mut Vec<u8>, number: u64) {
-    let (mut digits, mut at, mut left) = ([0; 20], 20, number);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// What a record was answered.
@@ -222,16 +199,12 @@ impl Inbox {
     pub(super) fn answer(&mut self, format: Format) -> Result<Answer, BatchError> {
         match format {
             Format::Binary => self.take(ANSWER_BYTES).map(binary),
-            Format::Jsonl => {
-                let len = loop {
-                    let come = &self.buffer[self.start..self.end];
-                    match memchr::memchr(b'\n', come) {
-                        Some(at) => break at + 1,
-                        None => self.read_more()?,
-                    }
-                };
-                self.take(len).map(line)
-            }
+            Format::Jsonl => loop {
+                match lines::read(&self.buffer[self.start..self.end]) {
+                    Some((answer, len)) => return self.take(len).map(|_line| answer),
+                    None => self.read_more()?,
+                }
+            },
         }
     }
 
@@ -280,24 +253,6 @@ fn binary(bytes: &[u8]) -> Answer {
     }
 }
 
-fn line(bytes: &[u8]) -> Answer {
-    if bytes.starts_with(b"{\"status\":409,\"code\":\"sold_out\"") {
-        return Answer::SoldOut;
-    }
-    let digits_behind = |name: &[u8]| {
-        let from = memchr::memmem::find(bytes, name)? + name.len();
-        let digits = bytes[from..].iter().take_while(|byte| byte.is_ascii_digit());
-        Some(digits.fold(0u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))))
-    };
-    match (digits_behind(b"\"status\":"), digits_behind(b"\"order_id\":\"")) {
-        (Some(status @ 200..=202), Some(order)) => {
-            let paid = memchr::memmem::find(bytes, b"\"state\":\"paid\"").is_some();
-            Answer::Order { status: status as u16, order, paid }
-        }
-        _ => Answer::Other(String::from_utf8_lossy(bytes).into_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,10 +260,6 @@ mod tests {
     #[test]
     fn answers_are_read() {
         let order = Answer::Order { status: 201, order: 30_064_771_073, paid: false };
-        let text = r#"{"status":201,"order_id":"30064771073","item_id":7,"state":"confirmed"}"#;
-        assert_eq!(line(text.as_bytes()), order);
-        assert_eq!(line(br#"{"status":409,"code":"sold_out"}"#), Answer::SoldOut);
-        assert!(matches!(line(br#"{"status":409,"code":"paused"}"#), Answer::Other(_)));
         let mut bytes = [0; ANSWER_BYTES];
         bytes[..2].copy_from_slice(&201u16.to_le_bytes());
         bytes[8..16].copy_from_slice(&30_064_771_073u64.to_le_bytes());
@@ -320,12 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn names_differ_and_numbers_are_written() {
+    fn names_differ() {
         let names = Names::new(0xAB);
         assert_eq!(&names.subject(0x1F), b"00ab00000000001f");
         assert_eq!(&reference(0x1_0000_0002), b"00000002");
-        let mut out = Vec::new();
-        [0, 7, 1_230, u64::MAX].iter().for_each(|&number| push_number(&mut out, number));
-        assert_eq!(str::from_utf8(&out).unwrap(), "07123018446744073709551615");
     }
 }

@@ -5,6 +5,7 @@
 //! the corpus (`tests/corpus.rs`). A corpus of a target lies in `corpus/TARGET`, one small file
 //! per input.
 
+pub mod batch;
 pub mod conn;
 pub mod disk;
 pub mod json;

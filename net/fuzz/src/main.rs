@@ -7,7 +7,8 @@ type Seeds = fn() -> Vec<Vec<u8>>;
 
 fn main() -> std::io::Result<()> {
     let dir = std::env::args_os().nth(1).expect("fuzz-seeds DIR");
-    let targets: [(&str, Seeds); 5] = [
+    let targets: [(&str, Seeds); 6] = [
+        ("batch", stampede_fuzz::batch::seeds),
         ("conn", stampede_fuzz::conn::seeds),
         ("json", stampede_fuzz::json::seeds),
         ("seal", stampede_fuzz::seal::seeds),

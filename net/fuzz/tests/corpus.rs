@@ -30,6 +30,11 @@ fn replay(target: &str, check: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>) {
 }
 
 #[test]
+fn batch() {
+    replay("batch", stampede_fuzz::batch::check, stampede_fuzz::batch::seeds);
+}
+
+#[test]
 fn conn() {
     replay("conn", stampede_fuzz::conn::check, stampede_fuzz::conn::seeds);
 }

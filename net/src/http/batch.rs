@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod binary;
 pub mod lines;
+mod usual;
 
 use stampede_core::command::Movement;
 use stampede_core::types::{ItemId, OrderId, Quantity};

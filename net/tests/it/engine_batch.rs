@@ -408,6 +408,43 @@ fn engine_batch_moves_orders_as_the_single_calls_do() {
     }
 }
 
+/// A line is the same record however its JSON is written: as gateways usually write it, and as
+/// others may. The key of each finds the order that the first way of writing it placed.
+#[test]
+fn engine_batch_lines_are_answered_alike_however_they_are_written() {
+    let mut rig = rig(2);
+    let mut shop = Shop::new(&mut rig);
+    let items = [0, 1].map(|owner| shop.put_item(&mut rig, owner, 0, r#""stock":1000,"cap":5"#));
+    let [a, b] = items;
+    let ways = [
+        format!(
+            "{{\"item_id\":{a},\"buyer\":\"ann\",\"quantity\":2,\"key\":\"k-1\"}}\n\
+             {{\"item_id\":{b},\"buyer\":\"ann\",\"key\":\"k-1\",\"level\":3,\"since_s\":9}}\n\
+             {{\"item_id\":{a},\"buyer\":\"ann\",\"quantity\":6,\"key\":\"k-2\"}}"
+        ),
+        format!(
+            " {{ \"item_id\" : {a}, \"buyer\" : \"ann\", \"quantity\" : 2, \"key\" : \"k-1\" }} \r\n\
+             {{\"since_s\":9,\"level\":3,\"key\":\"k-1\",\"buyer\":\"ann\",\"item_id\":{b}}}\n\
+             {{\"item_id\":{a},\"buyer\":\"ann\",\"key\":\"k-2\",\"quantity\":6}}\n"
+        ),
+        format!(
+            "{{\"kind\":\"purchase\",\"item_id\":{a},\"buyer\":\"\\u0061nn\",\"quantity\":2,\"key\":\"k\\u002d1\"}}\n\
+             {{\"item_id\":{b},\"buyer\":\"ann\",\"quantity\":1,\"key\":\"k-1\",\"ticket\":\"\"}}\n\
+             {{\"kind\":\"purchase\",\"item_id\":{a},\"buyer\":\"ann\",\"quantity\":6,\"key\":\"k-2\"}}\n"
+        ),
+    ];
+    let first = shop.batch(&mut rig, LINES, ways[0].as_bytes(), usize::MAX);
+    assert_eq!(briefs(&first)[..2], ["201", "201"]);
+    for (way, cut) in ways.iter().flat_map(|way| [1, 50, usize::MAX].map(|cut| (way, cut))) {
+        let again = shop.batch(&mut rig, LINES, way.as_bytes(), cut);
+        assert_eq!(briefs(&again)[..2], ["201 again", "201 again"], "{way}");
+        assert_eq!(again[2].brief, first[2].brief, "{way}");
+        let orders = |records: &[Record]| records.iter().map(|record| record.order).collect::<Vec<_>>();
+        assert_eq!(orders(&again), orders(&first), "{way}");
+    }
+    assert_eq!(items.map(|item| shop.sold(&mut rig, item)), [2, 1]);
+}
+
 /// I3: no byte of the answers leaves before the last order among them is durable.
 #[test]
 fn engine_batch_answers_wait_for_the_log() {

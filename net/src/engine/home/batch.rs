@@ -198,18 +198,20 @@ impl Home {
             if batch.lanes.iter().any(Lane::is_blocked) {
                 return Taken::Held;
             }
-            match intake.decoder.next(client.conn.piece(), left) {
+            // A record stays where it was read: what is copied right behind its parts were written waits
+            // for them.
+            match &intake.decoder.next(client.conn.piece(), left) {
                 Step::Record(record, len) => {
                     self.take_record(&shared, serving, id, batch, record);
-                    client.conn.take(len);
+                    client.conn.take(*len);
                 }
-                Step::Skip(len) => client.conn.take(len),
+                Step::Skip(len) => client.conn.take(*len),
                 Step::NeedMore => {
                     self.send_all(id, batch);
                     return Taken::NeedMore;
                 }
                 Step::Refused(problem) => {
-                    self.refuse(client.token, &mut client.out, intake.manner.closing(), problem);
+                    self.refuse(client.token, &mut client.out, intake.manner.closing(), *problem);
                     client.conn.finish();
                     return Taken::All;
                 }
@@ -239,18 +241,18 @@ impl Home {
         serving: bool,
         id: u32,
         batch: &mut Batch,
-        record: Result<Record<'_>, Code>,
+        record: &Result<Record<'_>, Code>,
     ) {
         let index = batch.answers.len() as u32;
         batch.answers.push(RecordAnswer::Open);
         let judged = match record {
-            Err(code) => Err(RecordAnswer::code(code)),
+            Err(code) => Err(RecordAnswer::code(*code)),
             Ok(_) if !serving => Err(RecordAnswer::code(Code::Draining)),
             Ok(Record::Purchase(purchase)) => {
-                self.judge_purchase(shared, &purchase).map(|want| (want, purchase.subject, purchase.key))
+                self.judge_purchase(shared, purchase).map(|want| (want, purchase.subject, purchase.key))
             }
             Ok(Record::Move { order, movement, reference }) => {
-                Ok((Want::Move(order, movement), &[][..], reference))
+                Ok((Want::Move(*order, *movement), &[][..], *reference))
             }
         };
         let (want, subject, reference) = match judged {

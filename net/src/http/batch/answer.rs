@@ -20,6 +20,11 @@ pub const MAGIC: [u8; 4] = *b"SBAN";
 /// Bit 7 of a binary answer's fourth byte: this purchase was placed by an earlier record.
 pub const REPLAY: u8 = 0x80;
 
+/// The line of nearly all answers to a crowd.
+const SOLD_OUT: &str = "{\"status\":409,\"code\":\"sold_out\"}\n";
+/// More than any line of an answer has.
+const LINE_BYTES_MAX: usize = 256;
+
 /// The stable numbers of the codes that a record can be answered with.
 const NUMBERS: [(u8, Code); 26] = [
     (1, Code::BadRequest),
@@ -174,7 +179,16 @@ pub fn begin(out: &mut Vec<u8>, format: Format, records: usize) {
 pub fn write(out: &mut Vec<u8>, format: Format, answers: &[RecordAnswer]) {
     match format {
         Format::Binary => answers.iter().for_each(|answer| out.extend_from_slice(&binary(answer))),
-        Format::Lines => answers.iter().for_each(|answer| line(out, answer)),
+        Format::Lines => {
+            let mut line = Line { bytes: [0; LINE_BYTES_MAX], len: 0 };
+            for answer in answers {
+                let bytes = match answer {
+                    RecordAnswer::Refused { code: Code::SoldOut, .. } => SOLD_OUT.as_bytes(),
+                    answer => line.of(answer),
+                };
+                out.extend_from_slice(bytes);
+            }
+        }
     }
 }
 
@@ -201,29 +215,77 @@ fn binary(answer: &RecordAnswer) -> [u8; ANSWER_BYTES] {
     out
 }
 
-/// Where a line goes: into a buffer, or into a sum.
+/// Where a line goes: into its place, or into a sum.
 trait Sink {
     fn text(&mut self, text: &'static str);
     fn number(&mut self, value: u64);
 }
 
-impl Sink for Vec<u8> {
+/// One line that is being written. It has room for the longest, so that there is no asking for
+/// room with each of a dozen parts.
+struct Line {
+    bytes: [u8; LINE_BYTES_MAX],
+    len: usize,
+}
+
+impl Line {
+    /// Writes this answer over the last one.
+    fn of(&mut self, answer: &RecordAnswer) -> &[u8] {
+        self.len = 0;
+        line(self, answer);
+        &self.bytes[..self.len]
+    }
+}
+
+impl Sink for Line {
+    #[inline]
     fn text(&mut self, text: &'static str) {
-        self.extend_from_slice(text.as_bytes());
+        self.bytes[self.len..][..text.len()].copy_from_slice(text.as_bytes());
+        self.len += text.len();
     }
+
+    #[inline]
     fn number(&mut self, value: u64) {
-        crate::http::json_out::number(self, value);
+        let end = self.len + digits(value);
+        let (mut left, mut at) = (value, end);
+        while left >= 100 {
+            at -= 2;
+            self.bytes[at..at + 2].copy_from_slice(&PAIRS[(left % 100) as usize]);
+            left /= 100;
+        }
+        let [tens, ones] = PAIRS[left as usize];
+        self.bytes[at - 1] = ones;
+        if left >= 10 {
+            self.bytes[at - 2] = tens;
+        }
+        self.len = end;
     }
+}
+
+/// `00` to `99`.
+const PAIRS: [[u8; 2]; 100] = {
+    let (mut pairs, mut at) = ([[b'0'; 2]; 100], 0);
+    while at < pairs.len() {
+        pairs[at] = [b'0' + (at / 10) as u8, b'0' + (at % 10) as u8];
+        at += 1;
+    }
+    pairs
+};
+
+fn digits(value: u64) -> usize {
+    value.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
 struct Counted(usize);
 
 impl Sink for Counted {
+    #[inline]
     fn text(&mut self, text: &'static str) {
         self.0 += text.len();
     }
+    #[inline]
     fn number(&mut self, value: u64) {
-        self.0 += value.checked_ilog10().map_or(1, |digits| digits as usize + 1);
+        self.0 += digits(value);
     }
 }
 
@@ -253,7 +315,7 @@ fn line(out: &mut impl Sink, answer: &RecordAnswer) {
             out.text(if *replay { ",\"replay\":true}\n" } else { "}\n" });
         }
         RecordAnswer::Refused { code: Code::SoldOut, .. } => {
-            out.text("{\"status\":409,\"code\":\"sold_out\"}\n");
+            out.text(SOLD_OUT);
         }
         RecordAnswer::Refused { code, order, wait_ms } => {
             out.text("{\"status\":");
@@ -351,6 +413,36 @@ mod tests {
         let sold_out = &out[16 + 3 * 40..16 + 4 * 40];
         assert_eq!(sold_out[..3], [0x99, 1, 14], "409, number 14");
         assert!(sold_out[3..].iter().all(|&byte| byte == 0));
+    }
+
+    /// No number is too long for a line.
+    #[test]
+    fn the_longest_line_fits() {
+        let order = OrderId::from_u64((1 << 63) - 1).expect("the last one");
+        let [lsn, time, quantity] = [u64::MAX, u64::MAX, u64::from(u32::MAX)];
+        let (created_at_ms, pay_by_ms) = (UnixMillis(time), UnixMillis(time));
+        for state in (0..=u8::MAX).filter_map(OrderState::from_code) {
+            let view = Shown { order, lsn, created_at_ms, pay_by_ms, quantity: quantity as u32, state };
+            let (mut out, answer) = (Vec::new(), RecordAnswer::Order { view, status: 201, replay: true });
+            write(&mut out, Format::Lines, &[answer]);
+            assert!(out.len() == body_len(Format::Lines, &[answer]) && out.ends_with(b"true}\n"));
+        }
+        for &code in Code::ALL {
+            let (mut out, wait_ms) = (Vec::new(), u64::MAX);
+            write(&mut out, Format::Lines, &[RecordAnswer::Refused { code, order: Some(order), wait_ms }]);
+            assert!(out.ends_with(b"}\n"));
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_whatever_was_there() {
+        let mut line = Line { bytes: [b'x'; LINE_BYTES_MAX], len: 0 };
+        let near = |power: u32| [10u64.pow(power) - 1, 10u64.pow(power), 10u64.pow(power) + 1];
+        for number in (0..20).flat_map(near).chain([u64::MAX, 42]) {
+            line.len = 3;
+            line.number(number);
+            assert_eq!(line.bytes[3..line.len], *number.to_string().as_bytes());
+        }
     }
 
     /// The length goes out before the body: it has to be right for every answer.

@@ -1,13 +1,14 @@
 //! JSON lines: one object a line, ended by a line feed; the last line may go without.
 //!
 //! The rules of an object are those of every other body of this server ([`crate::http::body`]).
-//! A line that is too long is one record, which is refused; it is read over, never kept.
+//! A line that is too long is one record, which is refused; it is read over, never kept. Most lines
+//! are as gateways usually write them: [`super::usual`] takes those before they come here.
 
 use stampede_core::command::Movement;
 use stampede_core::limits::UNIX_MILLIS_MAX;
 use stampede_core::types::{ItemId, OrderId, Quantity};
 
-use super::{Purchase, Record, Step, is_key, is_name};
+use super::{Purchase, Record, Step, is_key, is_name, usual};
 use crate::http::chars::decimal;
 use crate::http::json::{FieldsError, Others, Text, Value, each_field};
 use crate::http::limits::BATCH_LINE_BYTES_MAX;
@@ -30,6 +31,18 @@ pub struct Reader {
 impl Reader {
     /// See [`super::Decoder::next`].
     pub fn next<'a>(&'a mut self, piece: &'a [u8], left: usize) -> Step<'a> {
+        // What follows a line that is too long is no line.
+        if !self.too_long
+            && let Some((record, len)) = usual::read(piece, left)
+        {
+            return Step::Record(Ok(record), len);
+        }
+        self.next_by_rules(piece, left)
+    }
+
+    /// The same, slower: also of a usual line by the rules alone. Both give the same steps.
+    #[inline(never)]
+    pub fn next_by_rules<'a>(&'a mut self, piece: &'a [u8], left: usize) -> Step<'a> {
         let window = &piece[..piece.len().min(BATCH_LINE_BYTES_MAX + 1)];
         let (line, len) = match memchr::memchr(b'\n', window) {
             Some(at) => (&piece[..at], at + 1),
