@@ -125,6 +125,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::CursorOutside
         | B::CursorBefore
         | B::CommitAssumed
+        | B::AheadDropped
+        | B::BatchGrows
         | B::FenceDropped
         | B::LockedRowForgotten
         | B::BadRowBlocks => vec![&EXPORT, &SIM],

@@ -16,6 +16,7 @@
 //! exporter.rs          the steps: connect, write, what follows a failure
 //! exporter/options.rs  what it is told when it is made
 //! exporter/fill.rs     what goes into a batch
+//! exporter/ahead.rs    the batch behind it, read while the database works
 //! exporter/deliver.rs  what follows a commit
 //! ```
 
@@ -34,18 +35,21 @@ use super::batch::Batch;
 use super::error::ExportError;
 use super::event::{Alarm, ExportEvent, ExportPort};
 use super::ledger::Ledgers;
-use super::limits::{LEDGERS_MAX, STOCK_REST};
+use super::limits::{FACTS_PER_BATCH_MAX, LEDGERS_MAX, STOCK_REST};
 use super::postgres::Postgres;
 use super::schema::migrate_over;
 use super::status::ExportStatus;
 use super::store::{Connect, CursorKey, Store};
 use super::write::{Manner, WriteError, Written, write};
-use crate::feed::FactFeed;
 
+mod ahead;
 mod deliver;
 mod fill;
 mod options;
 
+use ahead::Intake;
+
+pub(super) use ahead::beside;
 pub use options::ExporterOptions;
 
 /// What a step came to.
@@ -70,12 +74,15 @@ pub struct Exporter<C: Connect = Postgres> {
     port: Box<dyn ExportPort>,
     status: Arc<ExportStatus>,
     store: Option<C::Store>,
-    feed: Option<Box<dyn FactFeed + Send>>,
+    intake: Intake,
     /// Up to where the database is known to be; `None` before the first attach.
     position: Option<Lsn>,
     /// Questions wait until this is exported: it contains the answers of the process before.
     barrier: Lsn,
+    /// The batch whose turn it is.
     batch: Batch,
+    /// Somebody has seen the batch: it may be committed, and must stay as it is.
+    tried: bool,
     careful: bool,
     /// Its COMMIT was sent and not answered.
     unconfirmed: Option<Written>,
@@ -120,14 +127,15 @@ impl<C: Connect> Exporter<C> {
         Self {
             key: CursorKey { log_id: options.log_id.to_string(), epoch: options.epoch },
             backoff: Backoff::new(options.seed),
+            intake: Intake::new(options.facts_per_batch_max.min(FACTS_PER_BATCH_MAX)),
             options,
             port,
             status,
             store: None,
-            feed: None,
             position: None,
             barrier: Lsn::ZERO,
             batch: Batch::default(),
+            tried: false,
             careful: false,
             unconfirmed: None,
             ledgers: Ledgers::new(),
@@ -228,7 +236,7 @@ impl<C: Connect> Exporter<C> {
         if now < self.retry_at {
             return Step::Wait(self.retry_at - now);
         }
-        if self.batch.is_empty() {
+        if !self.tried || planted(Bug::BatchGrows) {
             if let Err(step) = self.fill(now) {
                 return step;
             }
@@ -248,16 +256,19 @@ impl<C: Connect> Exporter<C> {
         if planted(Bug::ExportedEarly) {
             self.port.exported(self.batch.to);
         }
+        self.tried = true;
+        self.intake.begin(self.batch.to);
         let resting: HashSet<ItemId> = self.refused.keys().copied().collect();
         let touch_stock = self.stock_may_be_touched(now);
         let manner = Manner { careful: self.careful, touch_stock, resting: &resting };
         let store = self.store.as_mut().expect("only called while connected");
         let (key, batch, ledgers) = (&self.key, &self.batch, &mut self.ledgers);
-        let unconfirmed = &mut self.unconfirmed;
+        let (unconfirmed, intake, port) = (&mut self.unconfirmed, &mut self.intake, &mut *self.port);
+        let mut ahead = || intake.read_ahead(port);
         let done = self.options.connect.run(async {
-            let written = write(store, key, batch, ledgers, manner).await?;
+            let written = write(store, key, batch, ledgers, manner, &mut ahead).await?;
             *unconfirmed = Some(written);
-            store.commit().await.map_err(WriteError::Database)
+            beside(store.commit(), &mut ahead).await.map_err(WriteError::Database)
         });
         match done {
             Ok(()) => {

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const FACTS_PER_BATCH_MAX: usize = 1 << 16;
 /// From this many new orders on, a batch goes by binary COPY instead of an insert over arrays.
 pub const COPY_ROWS_MIN: usize = 2_000;
+/// Facts read ahead at a time while the database works: so few that its connection does not wait.
+pub const AHEAD_FACTS: usize = 1_024;
 /// Bytes of one message of a COPY: large enough that a message costs nothing per row.
 pub const COPY_CHUNK_BYTES: usize = 1 << 17;
 /// Most rows tried at once when the batch holds one that Postgres refuses.

@@ -23,7 +23,7 @@ impl<C: Connect> Exporter<C> {
             self.next_sweep = now;
         }
         self.position = Some(to);
-        self.careful = false;
+        (self.tried, self.careful) = (false, false);
         self.backoff.reset();
         self.status.add_batch(written.facts, written.rows);
         self.status.set_error(None);
@@ -41,7 +41,7 @@ impl<C: Connect> Exporter<C> {
                 self.ask(item, outside, version, now);
             }
         }
-        self.batch.reset(to);
+        self.intake.turn(&mut self.batch);
     }
 
     /// The engine's answers came through the log.

@@ -6,34 +6,21 @@ use stampede_core::planted::{Bug, planted};
 
 use super::super::error::ExportError;
 use super::super::event::ExportEvent;
-use super::super::limits::{FACTS_PER_BATCH_MAX, STOCK_REST, SWEEP_ITEMS_MAX, SWEEP_PERIOD, SWEEP_SHARE};
+use super::super::limits::{STOCK_REST, SWEEP_ITEMS_MAX, SWEEP_PERIOD, SWEEP_SHARE};
 use super::super::store::{Connect, Store, Swept};
 use super::{Exporter, Step};
 use crate::feed::FeedError;
 
 impl<C: Connect> Exporter<C> {
-    /// Folds what is durable into the empty batch, and has rows looked at when it is time.
+    /// Fills the batch up with what is durable, and has rows looked at when it is time.
     pub(super) fn fill(&mut self, now: Instant) -> Result<(), Step> {
         if now >= self.next_sweep && self.stock_may_be_touched(now) {
             self.sweep(now)?;
         }
-        let from = self.batch.from;
-        let max = self.options.facts_per_batch_max.min(FACTS_PER_BATCH_MAX);
-        let durable = self.port.durable_lsn();
-        if self.feed.is_none() {
-            let feed = self.port.open_feed(from).map_err(|error| self.feed_failed(&error))?;
-            self.feed = Some(feed);
-        }
-        let (feed, batch) = (self.feed.as_mut().expect("just opened"), &mut self.batch);
-        let read = feed.read(durable, max, &mut |lsn, fact| batch.add(lsn, fact));
-        read.map(drop).map_err(|error| self.feed_failed(&error))
+        self.intake.fill(&mut *self.port, &mut self.batch).map_err(|error| self.feed_failed(&error))
     }
 
-    /// A feed that failed has lost its place: it is opened anew after the cursor.
     fn feed_failed(&mut self, error: &FeedError) -> Step {
-        self.feed = None;
-        let from = self.batch.from;
-        self.batch.reset(from);
         let reason = error.to_string();
         self.status.set_error(Some(reason.clone()));
         if matches!(error, FeedError::Io { .. }) {
