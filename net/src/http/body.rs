@@ -76,7 +76,7 @@ pub fn ticket(body: &[u8]) -> Result<Option<Solved<'_>>, Problem> {
             (0, Value::Text(text)) => challenge = Some(text.raw()),
             (1, Value::Text(text)) => answer = Some(text.raw()),
             (1, Value::Number(digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                answer = Some(digits)
+                answer = Some(digits);
             }
             _ => return Err(missing(index)),
         }
