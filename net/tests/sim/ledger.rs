@@ -31,7 +31,7 @@ const CALLS: &[Call] = &[
 ];
 
 /// Most facts of a batch, by the life: so few that one is read while another is written, or all.
-const FACTS_PER_BATCH: [usize; 4] = [16, FACTS_PER_BATCH_MAX, 64, FACTS_PER_BATCH_MAX];
+const FACTS_PER_BATCH: [usize; 4] = [3, FACTS_PER_BATCH_MAX, 8, FACTS_PER_BATCH_MAX];
 
 /// A database, and what somebody else has done to it.
 pub(crate) struct Desk {

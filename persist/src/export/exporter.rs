@@ -7,6 +7,7 @@
 //!                                                                     the cursor tells, at attach
 //! ```
 //!
+//! While the database works on a batch, the next one is read (`exporter/ahead.rs`).
 //! A batch is kept until its COMMIT is known; after a lost connection the cursor in the
 //! database says whether it was. The machine has no thread and no queue of its own
 //! ([`super::thread`] runs it) and never gives up on a database that is merely away (I18),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Most facts folded into one transaction.
+/// Most facts folded into one transaction. Two such batches are in memory at most, one written and one
+/// read ahead: 5 MiB each for rows, and the texts of its facts, at most 512 bytes for an order.
 pub const FACTS_PER_BATCH_MAX: usize = 1 << 16;
 /// From this many new orders on, a batch goes by binary COPY instead of an insert over arrays.
 pub const COPY_ROWS_MIN: usize = 2_000;
