@@ -63,6 +63,8 @@ bugs! {
     CursorBefore, "cursor-before", "the cursor is moved in a transaction of its own, before the rows";
     CommitAssumed, "commit-assumed", "a COMMIT without an answer counts as done";
     ExportedEarly, "exported-early", "facts count as exported before the COMMIT";
+    AheadDropped, "ahead-dropped", "facts that were read ahead are forgotten when the batch in front is written again";
+    BatchGrows, "batch-grows", "a batch that may be committed takes more facts in";
     OldBackupTaken, "old-backup-taken", "a database from before the trim point is taken";
     FenceDropped, "fence-dropped", "an engine does not notice that another has taken its place";
     LockedRowForgotten, "locked-row-forgotten", "a stock row that was locked is never looked at again";

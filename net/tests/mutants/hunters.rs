@@ -82,7 +82,8 @@ static MODEL: Detector =
     detector("core", Program::Core, &["--skip", "tidy", "--skip", "shown", "--skip", "readme"]);
 static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
-static EXPORT: Detector = detector("export", Program::Persist, &["export_sim", "export_twins"]);
+static EXPORT: Detector =
+    detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins"]);
 static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
 static UNITS: Detector =
     detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::"]);
@@ -125,6 +126,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::CursorOutside
         | B::CursorBefore
         | B::CommitAssumed
+        | B::AheadDropped
+        | B::BatchGrows
         | B::FenceDropped
         | B::LockedRowForgotten
         | B::BadRowBlocks => vec![&EXPORT, &SIM],

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use stampede_net::engine::shared::Shared;
 use stampede_net::server::export::Port;
+use stampede_persist::export::limits::FACTS_PER_BATCH_MAX;
 use stampede_persist::export::{ExportStatus, Exporter, ExporterOptions, LogId, Step as Exported};
 use stampede_persist::log::dir::Stepped;
 
@@ -28,6 +29,9 @@ const CALLS: &[Call] = &[
     Call::TakeCursor,
     Call::MakeStockRows,
 ];
+
+/// Most facts of a batch, by the life: so few that one is read while another is written, or all.
+const FACTS_PER_BATCH: [usize; 4] = [3, FACTS_PER_BATCH_MAX, 8, FACTS_PER_BATCH_MAX];
 
 /// A database, and what somebody else has done to it.
 pub(crate) struct Desk {
@@ -71,6 +75,8 @@ impl Desk {
     pub(crate) fn exporter(&self, shared: &Arc<Shared>, log: &Stepped, status: Arc<ExportStatus>) -> Machine {
         let control = log.maintenance.control();
         let mut options = ExporterOptions::over(self.database.clone(), control.log_id, control.epoch);
+        let lives = self.database.seed() ^ control.epoch;
+        options.facts_per_batch_max = FACTS_PER_BATCH[(lives % FACTS_PER_BATCH.len() as u64) as usize];
         options.database = control.database.map(stampede_persist::export::DatabaseId);
         let port = Port::new(shared.clone(), log.maintenance.clone());
         Exporter::over(options, Box::new(port), status)

@@ -159,8 +159,8 @@ impl Batch {
 
     /// Has the item's stock row looked at, whatever the facts say.
     pub(crate) fn touch(&mut self, item: ItemId) {
-        let lsn = self.to;
-        self.item(lsn, item);
+        let known = self.item_places.get(&item).map(|place| self.items[*place as usize].lsn);
+        self.item(known.unwrap_or(self.to), item);
     }
 
     /// A piece of text of this batch.

@@ -7,10 +7,19 @@
 //!                                                                     the cursor tells, at attach
 //! ```
 //!
+//! While the database works on a batch, the next one is read (`exporter/ahead.rs`).
 //! A batch is kept until its COMMIT is known; after a lost connection the cursor in the
 //! database says whether it was. The machine has no thread and no queue of its own
 //! ([`super::thread`] runs it) and never gives up on a database that is merely away (I18),
 //! but stops for good before one that is not ours (I12, I13).
+//!
+//! ```text
+//! exporter.rs          the steps: connect, write, what follows a failure
+//! exporter/options.rs  what it is told when it is made
+//! exporter/fill.rs     what goes into a batch
+//! exporter/ahead.rs    the batch behind it, read while the database works
+//! exporter/deliver.rs  what follows a commit
+//! ```
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,79 +30,28 @@ use stampede_core::types::{ItemId, Lsn};
 use tokio::sync::watch;
 
 use super::asks::Asks;
-use super::attach::{AttachError, AttachFailure, Attached, DatabaseId, LogClaim, attach_over};
+use super::attach::{AttachError, AttachFailure, Attached, LogClaim, attach_over};
 use super::backoff::Backoff;
 use super::batch::Batch;
-use super::database::ConnectOptions;
 use super::error::ExportError;
 use super::event::{Alarm, ExportEvent, ExportPort};
 use super::ledger::Ledgers;
-use super::limits::{
-    FACTS_PER_BATCH_MAX, LEDGERS_MAX, REFUSED_REST, STOCK_REST, SWEEP_ITEMS_MAX, SWEEP_PERIOD, SWEEP_SHARE,
-};
+use super::limits::{FACTS_PER_BATCH_MAX, LEDGERS_MAX, STOCK_REST};
 use super::postgres::Postgres;
 use super::schema::migrate_over;
 use super::status::ExportStatus;
-use super::store::{Connect, CursorKey, Store, Swept};
+use super::store::{Connect, CursorKey, Store};
 use super::write::{Manner, WriteError, Written, write};
-use crate::feed::{FactFeed, FeedError};
-use crate::log::identity::LogId;
 
-/// What an exporter needs to know.
-#[derive(Clone, Debug)]
-pub struct ExporterOptions<T = ConnectOptions> {
-    /// How to reach the database.
-    pub connect: T,
-    /// The log that is exported.
-    pub log_id: LogId,
-    /// The epoch of this start.
-    pub epoch: u64,
-    /// The database that the log was exported to so far; `None` = to none.
-    pub database: Option<DatabaseId>,
-    /// Whether to bring the tables to the current version first.
-    pub migrate: bool,
-    /// Seed of the jitter between attempts to connect.
-    pub seed: u64,
-    /// Most facts in one transaction; at most [`FACTS_PER_BATCH_MAX`].
-    pub facts_per_batch_max: usize,
-}
+mod ahead;
+mod deliver;
+mod fill;
+mod options;
 
-impl ExporterOptions {
-    /// Options for this log and this URL, everything else as usual.
-    pub fn new(url: impl Into<String>, log_id: LogId, epoch: u64) -> Self {
-        Self::over(ConnectOptions::new(url), log_id, epoch)
-    }
-}
+use ahead::Intake;
 
-impl<T> ExporterOptions<T> {
-    /// Options for this log and this way to a database, everything else as usual.
-    pub const fn over(connect: T, log_id: LogId, epoch: u64) -> Self {
-        Self {
-            connect,
-            log_id,
-            epoch,
-            database: None,
-            migrate: true,
-            seed: epoch,
-            facts_per_batch_max: FACTS_PER_BATCH_MAX,
-        }
-    }
-
-    fn with_connect<U>(
-        self,
-        connect: impl FnOnce(T) -> Result<U, ExportError>,
-    ) -> Result<ExporterOptions<U>, ExportError> {
-        Ok(ExporterOptions {
-            connect: connect(self.connect)?,
-            log_id: self.log_id,
-            epoch: self.epoch,
-            database: self.database,
-            migrate: self.migrate,
-            seed: self.seed,
-            facts_per_batch_max: self.facts_per_batch_max,
-        })
-    }
-}
+pub(super) use ahead::beside;
+pub use options::ExporterOptions;
 
 /// What a step came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,12 +75,15 @@ pub struct Exporter<C: Connect = Postgres> {
     port: Box<dyn ExportPort>,
     status: Arc<ExportStatus>,
     store: Option<C::Store>,
-    feed: Option<Box<dyn FactFeed + Send>>,
+    intake: Intake,
     /// Up to where the database is known to be; `None` before the first attach.
     position: Option<Lsn>,
     /// Questions wait until this is exported: it contains the answers of the process before.
     barrier: Lsn,
+    /// The batch whose turn it is.
     batch: Batch,
+    /// Somebody has seen the batch: it may be committed, and must stay as it is.
+    tried: bool,
     careful: bool,
     /// Its COMMIT was sent and not answered.
     unconfirmed: Option<Written>,
@@ -167,14 +128,15 @@ impl<C: Connect> Exporter<C> {
         Self {
             key: CursorKey { log_id: options.log_id.to_string(), epoch: options.epoch },
             backoff: Backoff::new(options.seed),
+            intake: Intake::new(options.facts_per_batch_max.min(FACTS_PER_BATCH_MAX)),
             options,
             port,
             status,
             store: None,
-            feed: None,
             position: None,
             barrier: Lsn::ZERO,
             batch: Batch::default(),
+            tried: false,
             careful: false,
             unconfirmed: None,
             ledgers: Ledgers::new(),
@@ -275,7 +237,7 @@ impl<C: Connect> Exporter<C> {
         if now < self.retry_at {
             return Step::Wait(self.retry_at - now);
         }
-        if self.batch.is_empty() {
+        if !self.tried || planted(Bug::BatchGrows) {
             if let Err(step) = self.fill(now) {
                 return step;
             }
@@ -287,92 +249,6 @@ impl<C: Connect> Exporter<C> {
         self.write(now)
     }
 
-    /// Folds what is durable into the empty batch, and has rows looked at when it is time.
-    fn fill(&mut self, now: Instant) -> Result<(), Step> {
-        if now >= self.next_sweep && self.stock_may_be_touched(now) {
-            self.sweep(now)?;
-        }
-        let from = self.batch.from;
-        let max = self.options.facts_per_batch_max.min(FACTS_PER_BATCH_MAX);
-        let durable = self.port.durable_lsn();
-        if self.feed.is_none() {
-            let feed = self.port.open_feed(from).map_err(|error| self.feed_failed(&error))?;
-            self.feed = Some(feed);
-        }
-        let (feed, batch) = (self.feed.as_mut().expect("just opened"), &mut self.batch);
-        let read = feed.read(durable, max, &mut |lsn, fact| batch.add(lsn, fact));
-        read.map(drop).map_err(|error| self.feed_failed(&error))
-    }
-
-    /// A feed that failed has lost its place: it is opened anew after the cursor.
-    fn feed_failed(&mut self, error: &FeedError) -> Step {
-        self.feed = None;
-        let from = self.batch.from;
-        self.batch.reset(from);
-        let reason = error.to_string();
-        self.status.set_error(Some(reason.clone()));
-        if matches!(error, FeedError::Io { .. }) {
-            return self.wait();
-        }
-        self.port.event(ExportEvent::FeedLost { reason });
-        self.stop()
-    }
-
-    /// Looks for stock rows that nobody's order would bring up: edited while nothing is sold (a
-    /// restock of a sold-out item, most of all), locked when their turn came, left over from a
-    /// process that died. Reads only.
-    fn sweep(&mut self, now: Instant) -> Result<(), Step> {
-        let store = self.store.as_mut().expect("only called while connected");
-        match self.options.connect.run(store.sweep(SWEEP_ITEMS_MAX)) {
-            Ok(swept) => {
-                for found in swept {
-                    self.take_up(found, now);
-                }
-                let done_at = self.now();
-                let took = done_at.saturating_duration_since(now);
-                self.next_sweep = done_at + SWEEP_PERIOD.max(took * SWEEP_SHARE);
-                Ok(())
-            }
-            Err(ExportError::Locked(_)) => {
-                self.stock_rest_until = Some(self.now() + STOCK_REST);
-                Ok(())
-            }
-            Err(error) => Err(self.fail(&error)),
-        }
-    }
-
-    fn stock_may_be_touched(&self, now: Instant) -> bool {
-        self.stock_rest_until.is_none_or(|until| now >= until)
-    }
-
-    fn take_up(&mut self, found: Swept, now: Instant) {
-        if found.dirty && planted(Bug::LockedRowForgotten) {
-            self.behind.remove(&found.item);
-        } else if found.dirty {
-            self.batch.touch(found.item);
-        } else {
-            self.ask(found.item, found.outside, found.row_version, now);
-        }
-        if let Some(reason) = found.pause_reason {
-            self.tell_pause(found.item, reason);
-        }
-    }
-
-    /// Asks the engine about a difference, unless an answer may be under way.
-    fn ask(&mut self, item: ItemId, delta: i64, seen_version: i64, now: Instant) {
-        let as_of = self.position.unwrap_or(Lsn::ZERO);
-        if as_of >= self.barrier && self.asks.ask(item, delta, now) {
-            self.port.event(ExportEvent::StockChangedOutside { item, delta, seen_version, as_of });
-        }
-    }
-
-    fn tell_pause(&mut self, item: ItemId, reason: String) {
-        let settled = self.position.is_some_and(|position| position >= self.barrier);
-        if settled && self.pauses_told.insert(item) {
-            self.port.event(ExportEvent::PauseItem { item, reason });
-        }
-    }
-
     fn write(&mut self, now: Instant) -> Step {
         self.refused.retain(|_, until| *until > now);
         if self.ledgers.len() > LEDGERS_MAX {
@@ -381,16 +257,19 @@ impl<C: Connect> Exporter<C> {
         if planted(Bug::ExportedEarly) {
             self.port.exported(self.batch.to);
         }
+        self.tried = true;
+        self.intake.begin(self.batch.to);
         let resting: HashSet<ItemId> = self.refused.keys().copied().collect();
         let touch_stock = self.stock_may_be_touched(now);
         let manner = Manner { careful: self.careful, touch_stock, resting: &resting };
         let store = self.store.as_mut().expect("only called while connected");
         let (key, batch, ledgers) = (&self.key, &self.batch, &mut self.ledgers);
-        let unconfirmed = &mut self.unconfirmed;
+        let (unconfirmed, intake, port) = (&mut self.unconfirmed, &mut self.intake, &mut *self.port);
+        let mut ahead = || intake.read_ahead(port);
         let done = self.options.connect.run(async {
-            let written = write(store, key, batch, ledgers, manner).await?;
+            let written = write(store, key, batch, ledgers, manner, &mut ahead).await?;
             *unconfirmed = Some(written);
-            store.commit().await.map_err(WriteError::Database)
+            beside(store.commit(), &mut ahead).await.map_err(WriteError::Database)
         });
         match done {
             Ok(()) => {
@@ -437,85 +316,6 @@ impl<C: Connect> Exporter<C> {
                 self.wait()
             }
         }
-    }
-
-    /// The batch is committed: moves on, and tells what it came to.
-    fn deliver(&mut self, written: &Written) {
-        let now = self.now();
-        let to = self.batch.to;
-        if self.position.is_some_and(|before| before < self.barrier) && to >= self.barrier {
-            // Questions held back until now: a sweep finds them.
-            self.next_sweep = now;
-        }
-        self.position = Some(to);
-        self.careful = false;
-        self.backoff.reset();
-        self.status.add_batch(written.facts, written.rows);
-        self.status.set_error(None);
-        if written.facts > 0 {
-            self.status.set_exported(to);
-            self.port.exported(to);
-        }
-        self.take_answers();
-        self.tell(written, now);
-        let items: Vec<ItemId> = self.batch.items.iter().map(|change| change.item).collect();
-        for item in items {
-            let known = self.ledgers.get(&item);
-            let known = known.map(|ledger| (ledger.outside, ledger.row.map_or(0, |row| row.version)));
-            if let Some((outside, version)) = known {
-                self.ask(item, outside, version, now);
-            }
-        }
-        self.batch.reset(to);
-    }
-
-    /// The engine's answers came through the log.
-    fn take_answers(&mut self) {
-        for change in &self.batch.items {
-            if change.answered.is_some() || change.resumed {
-                self.asks.clear(change.item);
-            }
-            if change.answered_by_pause && !change.resumed {
-                let outside = self.ledgers.get(&change.item).map_or(0, |ledger| ledger.outside);
-                self.asks.declined(change.item, outside);
-            }
-            if change.paused.is_some() {
-                self.pauses_told.remove(&change.item);
-            }
-            self.behind.remove(&change.item);
-        }
-    }
-
-    fn tell(&mut self, written: &Written, now: Instant) {
-        self.behind.extend(&written.settled.deferred);
-        self.status.set_deferred(self.behind.len() as u64);
-        self.status.add_conflicts(written.settled.adopted.len() as u64);
-        self.status.add_set_aside(written.set_aside.len() as u64);
-        for (item, units) in &written.settled.void {
-            let reason = format!(
-                "of what somebody else withdrew, {units} units were sold already; that part of the withdrawal is void"
-            );
-            self.alarm(Alarm::Stock { item: *item, reason });
-        }
-        for (item, reason) in &written.settled.tampered {
-            self.alarm(Alarm::Stock { item: *item, reason: reason.clone() });
-            self.tell_pause(*item, reason.clone());
-        }
-        for row in &written.set_aside {
-            if let Some(item) = row.item {
-                self.refused.insert(item, now + REFUSED_REST);
-            }
-            let what = format!("{} {}", row.kind, row.what);
-            self.alarm(Alarm::SetAside { lsn: row.lsn, what, reason: row.reason.clone() });
-        }
-        for order in &written.replaced {
-            self.alarm(Alarm::OrderReplaced { order: *order });
-        }
-    }
-
-    fn alarm(&mut self, alarm: Alarm) {
-        tracing::warn!(target: "stampede::export", "{alarm}");
-        self.port.event(ExportEvent::Alarm(alarm));
     }
 
     /// The database is away: drops the connection and waits.

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-/// Most facts folded into one transaction.
+/// Most facts folded into one transaction. Two such batches are in memory at most, one written and one
+/// read ahead: 5 MiB each for rows, and the texts of its facts, at most 512 bytes for an order.
 pub const FACTS_PER_BATCH_MAX: usize = 1 << 16;
 /// From this many new orders on, a batch goes by binary COPY instead of an insert over arrays.
 pub const COPY_ROWS_MIN: usize = 2_000;
+/// Facts read ahead at a time while the database works: so few that its connection does not wait.
+pub const AHEAD_FACTS: usize = 1_024;
 /// Bytes of one message of a COPY: large enough that a message costs nothing per row.
 pub const COPY_CHUNK_BYTES: usize = 1 << 17;
 /// Most rows tried at once when the batch holds one that Postgres refuses.

@@ -12,6 +12,7 @@ use stampede_core::types::{ItemId, Lsn, OrderId};
 
 use super::batch::{Batch, BlockedRow, OrderRow};
 use super::error::ExportError;
+use super::exporter::beside;
 use super::ledger::Ledgers;
 use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN};
 use super::orders::Orders;
@@ -54,13 +55,15 @@ impl From<ExportError> for WriteError {
 }
 
 /// Writes the batch up to, not including, its COMMIT. On an error the transaction is
-/// still open, and the books in `ledgers` are void.
+/// still open, and the books in `ledgers` are void. While the database works on the orders,
+/// `ahead` is done in pieces.
 pub(super) async fn write(
     store: &mut impl Store,
     key: &CursorKey,
     batch: &Batch,
     ledgers: &mut Ledgers,
     manner: Manner<'_>,
+    ahead: &mut dyn FnMut() -> bool,
 ) -> Result<Written, WriteError> {
     store.begin(if manner.careful { Begin::Careful } else { Begin::Ordinary }).await?;
     if !planted(Bug::CursorOutside) {
@@ -75,7 +78,7 @@ pub(super) async fn write(
     if manner.careful {
         write_orders_carefully(store, batch, ledgers, &mut written).await?;
     } else {
-        write_orders(store, batch, ledgers, &mut written).await?;
+        write_orders(store, batch, ledgers, &mut written, ahead).await?;
     }
     write_blocked(store, batch).await?;
     write_stock(store, batch, ledgers, manner, &mut written).await?;
@@ -99,17 +102,19 @@ async fn write_orders(
     batch: &Batch,
     ledgers: &Ledgers,
     written: &mut Written,
+    ahead: &mut dyn FnMut() -> bool,
 ) -> Result<(), ExportError> {
     let new = Orders::new(batch, &batch.new, ledgers);
     if new.len() >= COPY_ROWS_MIN {
         // New since the cursor, which moves in the same transaction: they cannot be there
         // yet. If somebody has put rows of his own there, the careful way sorts it out.
-        store.copy_orders(new).await?;
+        beside(store.copy_orders(new), ahead).await?;
         written.rows += new.len() as u64;
     } else {
-        insert(store, new, written).await?;
+        beside(insert(store, new, written), ahead).await?;
     }
-    update(store, batch, Orders::new(batch, &batch.moved, ledgers), written).await
+    let moved = Orders::new(batch, &batch.moved, ledgers);
+    beside(update(store, batch, moved, written), ahead).await
 }
 
 /// Inserts rows; one that is there already is replaced, since ours is the fact.

@@ -3,9 +3,9 @@
 //! It stands where Postgres stands in the product, behind the export's seam, and behaves as
 //! Postgres does in what the export can tell: transactions with a savepoint, one that failed
 //! takes nothing but a rollback, rows held locked by others, rows refused for their own sake
-//! (at once or at the commit). No thread, no timer, no clock: every answer is there at once,
-//! time passes by the cost of a call, by a fault, or by [`SimDatabase::advance`]. Same calls,
-//! same plan, same answers.
+//! (at once or at the commit). No thread, no timer, no clock: every answer is there at the second
+//! look, so that what the exporter does while it waits is done; time passes by the cost of a call,
+//! by a fault, or by [`SimDatabase::advance`]. Same calls, same plan, same answers.
 //!
 //! ```text
 //! tables.rs   the rows, and the way back from every change (undo, not copies)
@@ -49,6 +49,8 @@ use tables::{Mark, Undo};
 
 /// What an ordinary call costs.
 const CALL_COST: Duration = Duration::from_micros(100);
+/// Most looks at the calls of one transaction: each needs two.
+const LOOKS_MAX: u32 = 1 << 20;
 /// How long a call waits for a lock, as the product's session settings have it.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
 /// How long a call waits for an answer, as the product's options have it.
@@ -116,6 +118,11 @@ impl SimDatabase {
         self.0.lock().expect("no test panics while it holds the database")
     }
 
+    /// What it was made with.
+    pub fn seed(&self) -> u64 {
+        self.state().seed
+    }
+
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         self.state().elapsed += by;
@@ -161,10 +168,13 @@ impl Connect for SimDatabase {
     }
 
     fn run<T, E: From<ExportError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(done) => done,
-            Poll::Pending => unreachable!("a simulated database never lets anybody wait"),
+        let (mut work, mut context) = (pin!(work), Context::from_waker(Waker::noop()));
+        for _ in 0..LOOKS_MAX {
+            if let Poll::Ready(done) = work.as_mut().poll(&mut context) {
+                return done;
+            }
         }
+        unreachable!("a simulated database lets nobody wait for long")
     }
 }
 

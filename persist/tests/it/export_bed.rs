@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -49,6 +50,19 @@ pub(crate) struct Shared {
     pub(crate) first: u64,
     pub(crate) exported: Lsn,
     pub(crate) events: Vec<ExportEvent>,
+    /// Up to where a feed has handed facts out.
+    pub(crate) read: Lsn,
+    /// The fact at which a feed breaks.
+    pub(crate) breaks_at: Option<(Lsn, Break)>,
+}
+
+/// How a feed breaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Break {
+    /// The first that comes there cannot read it.
+    Once,
+    /// The log is damaged there.
+    ForGood,
 }
 
 /// A log in memory and the engine's side of the exporter.
@@ -109,6 +123,17 @@ impl FakeEngine {
     }
 }
 
+impl Shared {
+    fn break_feed(&mut self, how: Break) -> FeedError {
+        let file = PathBuf::from("log");
+        if how == Break::ForGood {
+            return FeedError::Damaged { file, offset: 0, reason: "its checksum is wrong".to_owned() };
+        }
+        self.breaks_at = None;
+        FeedError::Io { file, source: std::io::Error::other("unreadable") }
+    }
+}
+
 struct FakeFeed {
     engine: FakeEngine,
     next: usize,
@@ -121,11 +146,16 @@ impl FactFeed for FakeFeed {
         max: usize,
         visit: &mut dyn FnMut(Lsn, &Fact<'_>),
     ) -> Result<usize, FeedError> {
-        let shared = self.engine.0.lock().expect("lock");
+        let mut shared = self.engine.0.lock().expect("lock");
         let end = (up_to.0 as usize).min(shared.facts.len()).min(self.next + max);
         let read = self.next..end.max(self.next);
         for at in read.clone() {
-            visit(Lsn(at as u64 + 1), &shared.facts[at]);
+            let lsn = Lsn(at as u64 + 1);
+            if let Some((_, how)) = shared.breaks_at.filter(|(at, _)| *at == lsn) {
+                return Err(shared.break_feed(how));
+            }
+            visit(lsn, &shared.facts[at]);
+            shared.read = lsn;
         }
         self.next = read.end;
         Ok(read.len())

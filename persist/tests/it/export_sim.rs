@@ -23,7 +23,7 @@ fn exporter(engine: &FakeEngine, database: &SimDatabase, epoch: u64) -> Exporter
 /// Steps, letting time pass where the exporter waits, until everything is exported and the
 /// last look found nothing.
 #[track_caller]
-fn drain(exporter: &mut Exporter<SimDatabase>, engine: &FakeEngine, database: &SimDatabase) {
+pub(crate) fn drain(exporter: &mut Exporter<SimDatabase>, engine: &FakeEngine, database: &SimDatabase) {
     for _ in 0..10_000 {
         match exporter.step() {
             Step::Idle if engine.exported() == engine.durable() => return,
@@ -37,7 +37,7 @@ fn drain(exporter: &mut Exporter<SimDatabase>, engine: &FakeEngine, database: &S
 }
 
 #[track_caller]
-fn until_stopped(exporter: &mut Exporter<SimDatabase>, database: &SimDatabase) {
+pub(crate) fn until_stopped(exporter: &mut Exporter<SimDatabase>, database: &SimDatabase) {
     for _ in 0..100 {
         if exporter.step() == Step::Stopped {
             return;
@@ -62,7 +62,7 @@ fn until_fault(exporter: &mut Exporter<SimDatabase>, engine: &FakeEngine, databa
 }
 
 /// The rows in the form of the model.
-fn rows(tables: &Tables) -> Rows {
+pub(crate) fn rows(tables: &Tables) -> Rows {
     let mut rows = Rows::default();
     for (id, line) in &tables.stock {
         let piles = line.row.piles;
@@ -78,7 +78,7 @@ fn rows(tables: &Tables) -> Rows {
 }
 
 #[track_caller]
-fn assert_exported(engine: &FakeEngine, database: &SimDatabase) {
+pub(crate) fn assert_exported(engine: &FakeEngine, database: &SimDatabase) {
     assert_eq!(rows(&database.tables()), model(&engine.facts()));
     assert_eq!(database.cursor(LOG), Some(engine.durable()));
 }

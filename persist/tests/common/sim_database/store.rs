@@ -4,7 +4,9 @@
 //! in one line; the equivalence test compares the two.
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
@@ -31,7 +33,9 @@ impl SimStore {
         Self { database, session }
     }
 
-    fn call<T>(&mut self, call: Call, work: impl FnOnce(&mut State) -> Answer<T>) -> Answer<T> {
+    /// The answer is there at the second look: whoever has something else to do does it meanwhile.
+    async fn call<T>(&mut self, call: Call, work: impl FnOnce(&mut State) -> Answer<T>) -> Answer<T> {
+        look_once_more().await;
         self.database.state().call(self.session, call, work)
     }
 }
@@ -43,6 +47,12 @@ impl Drop for SimStore {
             state.end_session(self.session);
         }
     }
+}
+
+/// Is not ready at the first look.
+async fn look_once_more() {
+    let mut looked = false;
+    poll_fn(|_| if std::mem::replace(&mut looked, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 fn number(item: ItemId) -> i64 {
@@ -339,15 +349,17 @@ impl Store for SimStore {
             state.begin(session, how);
             Ok(())
         })
+        .await
     }
     async fn commit(&mut self) -> Answer<()> {
-        self.call(Call::Commit, State::commit)
+        self.call(Call::Commit, State::commit).await
     }
     async fn roll_back(&mut self) -> Answer<()> {
         self.call(Call::RollBack, |state| {
             state.roll_back();
             Ok(())
         })
+        .await
     }
     async fn savepoint(&mut self) -> Answer<()> {
         self.call(Call::Savepoint, |state| {
@@ -355,12 +367,14 @@ impl Store for SimStore {
             assert!(state.transaction().savepoint.replace(mark).is_none(), "savepoints are not nested");
             Ok(())
         })
+        .await
     }
     async fn release_savepoint(&mut self) -> Answer<()> {
         self.call(Call::ReleaseSavepoint, |state| {
             state.transaction().savepoint.take().expect("a savepoint");
             Ok(())
         })
+        .await
     }
     async fn roll_back_to_savepoint(&mut self) -> Answer<()> {
         self.call(Call::RollBackToSavepoint, |state| {
@@ -369,16 +383,17 @@ impl Store for SimStore {
             state.undo.back_to(mark, &mut state.tables);
             Ok(())
         })
+        .await
     }
 
     async fn schema_version(&mut self) -> Answer<i32> {
-        self.call(Call::SchemaVersion, |state| Ok(state.tables.schema.map_or(0, |row| row.version)))
+        self.call(Call::SchemaVersion, |state| Ok(state.tables.schema.map_or(0, |row| row.version))).await
     }
     async fn lock_migrations(&mut self) -> Answer<()> {
-        self.call(Call::LockMigrations, |_| Ok(()))
+        self.call(Call::LockMigrations, |_| Ok(())).await
     }
     async fn table_in_the_way(&mut self) -> Answer<Option<String>> {
-        self.call(Call::TableInTheWay, |_| Ok(None))
+        self.call(Call::TableInTheWay, |_| Ok(None)).await
     }
     async fn make_identity(&mut self) -> Answer<()> {
         self.call(Call::MakeIdentity, |state| {
@@ -386,10 +401,11 @@ impl Store for SimStore {
             state.tables.set_schema(&mut state.undo, SchemaRow { version: 0, database });
             Ok(())
         })
+        .await
     }
     async fn migrate_step(&mut self, from: i32) -> Answer<()> {
         assert!((0..SCHEMA_VERSION).contains(&from), "no such migration");
-        self.call(Call::MigrateStep, |state| state.migrated().map(drop))
+        self.call(Call::MigrateStep, |state| state.migrated().map(drop)).await
     }
     async fn set_schema_version(&mut self, version: i32) -> Answer<()> {
         self.call(Call::SetSchemaVersion, |state| {
@@ -397,22 +413,24 @@ impl Store for SimStore {
             state.tables.set_schema(&mut state.undo, row);
             Ok(())
         })
+        .await
     }
 
     async fn lock_attaching(&mut self) -> Answer<()> {
-        self.call(Call::LockAttaching, |state| state.migrated().map(drop))
+        self.call(Call::LockAttaching, |state| state.migrated().map(drop)).await
     }
     async fn identity(&mut self) -> Answer<Option<DatabaseId>> {
-        self.call(Call::Identity, |state| Ok(Some(DatabaseId(state.migrated()?.database))))
+        self.call(Call::Identity, |state| Ok(Some(DatabaseId(state.migrated()?.database)))).await
     }
     async fn lock_cursors(&mut self) -> Answer<Vec<CursorRow>> {
-        self.call(Call::LockCursors, |state| Ok(state.tables.cursors.values().cloned().collect()))
+        self.call(Call::LockCursors, |state| Ok(state.tables.cursors.values().cloned().collect())).await
     }
     async fn clear_books(&mut self) -> Answer<()> {
         self.call(Call::ClearBooks, |state| {
             state.tables.clear_books(&mut state.undo);
             Ok(())
         })
+        .await
     }
     async fn make_cursor(&mut self, key: &CursorKey) -> Answer<()> {
         self.call(Call::MakeCursor, |state| {
@@ -420,15 +438,17 @@ impl Store for SimStore {
             state.tables.set_cursor(&mut state.undo, row);
             Ok(())
         })
+        .await
     }
     async fn take_cursor(&mut self, key: &CursorKey) -> Answer<()> {
         self.call(Call::TakeCursor, |state| {
             state.take_cursor(key);
             Ok(())
         })
+        .await
     }
     async fn move_cursor(&mut self, key: &CursorKey, from: Lsn, to: Lsn) -> Answer<bool> {
-        self.call(Call::MoveCursor, |state| Ok(state.move_cursor(key, from, to)))
+        self.call(Call::MoveCursor, |state| Ok(state.move_cursor(key, from, to))).await
     }
 
     async fn load_books(&mut self, items: &[ItemId]) -> Answer<Vec<(ItemId, Ledger)>> {
@@ -441,12 +461,14 @@ impl Store for SimStore {
             };
             Ok(items.iter().filter_map(ledger).collect())
         })
+        .await
     }
     async fn put_specs(&mut self, specs: &[(ItemId, ItemSpec<'_>)]) -> Answer<()> {
         self.call(Call::PutSpecs, |state| {
             specs.iter().for_each(|(item, spec)| state.put_spec(number(*item), spec));
             Ok(())
         })
+        .await
     }
     async fn recover_books(&mut self, items: &[ItemId]) -> Answer<()> {
         self.call(Call::RecoverBooks, |state| {
@@ -454,18 +476,21 @@ impl Store for SimStore {
             items.iter().for_each(|item| state.recover_books(number(*item)));
             Ok(())
         })
+        .await
     }
     async fn stock_rows(&mut self, items: &[ItemId]) -> Answer<Vec<(ItemId, StockRow)>> {
         self.call(Call::StockRows, |state| {
             state.stock_open()?;
             Ok(state.rows_of(items, false))
         })
+        .await
     }
     async fn lock_stock_rows(&mut self, items: &[ItemId]) -> Answer<Vec<(ItemId, StockRow)>> {
         self.call(Call::LockStockRows, |state| {
             state.stock_open()?;
             Ok(state.rows_of(items, true))
         })
+        .await
     }
     async fn settle(&mut self, books: &[(ItemId, &Ledger)]) -> Answer<Vec<(ItemId, Option<i64>)>> {
         self.call(Call::Settle, |state| {
@@ -478,6 +503,7 @@ impl Store for SimStore {
             }
             Ok(settled)
         })
+        .await
     }
     async fn enter_books(&mut self, books: &[(ItemId, &Ledger)]) -> Answer<()> {
         self.call(Call::EnterBooks, |state| {
@@ -488,6 +514,7 @@ impl Store for SimStore {
             }
             Ok(())
         })
+        .await
     }
     async fn make_stock_rows(&mut self, items: &[ItemId]) -> Answer<Vec<(ItemId, i64)>> {
         self.call(Call::MakeStockRows, |state| {
@@ -500,6 +527,7 @@ impl Store for SimStore {
             }
             Ok(made)
         })
+        .await
     }
     async fn note_pauses(&mut self, reasons: &[(ItemId, &str)]) -> Answer<()> {
         let items: BTreeSet<ItemId> = reasons.iter().map(|(item, _)| *item).collect();
@@ -508,22 +536,24 @@ impl Store for SimStore {
             reasons.iter().for_each(|(item, reason)| state.set_reason(number(*item), Some(reason)));
             Ok(())
         })
+        .await
     }
     async fn clear_pauses(&mut self, items: &[ItemId]) -> Answer<()> {
         self.call(Call::ClearPauses, |state| {
             items.iter().for_each(|item| state.set_reason(number(*item), None));
             Ok(())
         })
+        .await
     }
 
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Answer<()> {
-        self.call(Call::CopyOrders, |state| state.copy_orders(orders))
+        self.call(Call::CopyOrders, |state| state.copy_orders(orders)).await
     }
     async fn insert_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
-        self.call(Call::InsertOrders, |state| state.insert_orders(orders))
+        self.call(Call::InsertOrders, |state| state.insert_orders(orders)).await
     }
     async fn update_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
-        self.call(Call::UpdateOrders, |state| state.update_orders(orders))
+        self.call(Call::UpdateOrders, |state| state.update_orders(orders)).await
     }
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Answer<()> {
         self.call(Call::Block, |state| {
@@ -533,18 +563,21 @@ impl Store for SimStore {
             }
             Ok(())
         })
+        .await
     }
     async fn unblock(&mut self, buyers: &[&str]) -> Answer<()> {
         self.call(Call::Unblock, |state| {
             buyers.iter().for_each(|buyer| state.tables.set_blocked(&mut state.undo, buyer, None));
             Ok(())
         })
+        .await
     }
     async fn set_aside(&mut self, rows: &[SetAside]) -> Answer<()> {
         self.call(Call::SetAside, |state| {
             rows.iter().for_each(|row| state.keep(row));
             Ok(())
         })
+        .await
     }
 
     async fn sweep(&mut self, items_max: i64) -> Answer<Vec<Swept>> {
@@ -552,6 +585,7 @@ impl Store for SimStore {
             state.stock_open()?;
             Ok(state.sweep(items_max))
         })
+        .await
     }
 
     async fn blocked_page(&mut self, after: &str, all: bool, buyers_max: i64) -> Answer<Vec<String>> {
@@ -560,6 +594,7 @@ impl Store for SimStore {
             let page = blocked.filter(|(buyer, line)| buyer.as_str() > after && (all || line.2 == 0));
             Ok(page.take(buyers_max as usize).map(|(buyer, _)| buyer.clone()).collect())
         })
+        .await
     }
     async fn stock_page(&mut self, after: i64, rows_max: i64) -> Answer<Vec<StockRecord>> {
         self.call(Call::StockPage, |state| {
@@ -567,6 +602,7 @@ impl Store for SimStore {
             let page = state.tables.stock.range(after + 1..).take(rows_max as usize);
             Ok(page.map(|(id, line)| line.record(*id)).collect())
         })
+        .await
     }
     async fn items_with_orders(&mut self, items: &[ItemId]) -> Answer<Vec<ItemId>> {
         self.call(Call::ItemsWithOrders, |state| {
@@ -576,12 +612,14 @@ impl Store for SimStore {
             };
             Ok(items.iter().copied().filter(has).collect())
         })
+        .await
     }
     async fn orders_page(&mut self, after: i64, before: i64, rows_max: i64) -> Answer<Vec<OrderRecord>> {
         self.call(Call::OrdersPage, |state| {
             let page = state.orders_between(after, before).take(rows_max as usize);
             Ok(page.map(|line| line.record.clone()).collect())
         })
+        .await
     }
     async fn muddled_items(&mut self) -> Answer<Vec<i64>> {
         self.call(Call::MuddledItems, |state| {
@@ -592,5 +630,6 @@ impl Store for SimStore {
                 .filter(|(id, line)| **id >> 32 != line.sid || **id & 0xFFFF_FFFF == 0);
             Ok(muddled.map(|(_, line)| line.sid).collect::<BTreeSet<i64>>().into_iter().collect())
         })
+        .await
     }
 }

@@ -1,0 +1,72 @@
+//! What goes into a batch: durable facts, and stock rows that are to be looked at.
+
+use std::time::Instant;
+
+use stampede_core::planted::{Bug, planted};
+
+use super::super::error::ExportError;
+use super::super::event::ExportEvent;
+use super::super::limits::{STOCK_REST, SWEEP_ITEMS_MAX, SWEEP_PERIOD, SWEEP_SHARE};
+use super::super::store::{Connect, Store, Swept};
+use super::{Exporter, Step};
+use crate::feed::FeedError;
+
+impl<C: Connect> Exporter<C> {
+    /// Fills the batch up with what is durable, and has rows looked at when it is time.
+    pub(super) fn fill(&mut self, now: Instant) -> Result<(), Step> {
+        if now >= self.next_sweep && self.stock_may_be_touched(now) {
+            self.sweep(now)?;
+        }
+        self.intake.fill(&mut *self.port, &mut self.batch).map_err(|error| self.feed_failed(&error))
+    }
+
+    fn feed_failed(&mut self, error: &FeedError) -> Step {
+        let reason = error.to_string();
+        self.status.set_error(Some(reason.clone()));
+        if matches!(error, FeedError::Io { .. }) {
+            return self.wait();
+        }
+        self.port.event(ExportEvent::FeedLost { reason });
+        self.stop()
+    }
+
+    /// Looks for stock rows that nobody's order would bring up: edited while nothing is sold (a
+    /// restock of a sold-out item, most of all), locked when their turn came, left over from a
+    /// process that died. Reads only.
+    fn sweep(&mut self, now: Instant) -> Result<(), Step> {
+        let store = self.store.as_mut().expect("only called while connected");
+        match self.options.connect.run(store.sweep(SWEEP_ITEMS_MAX)) {
+            Ok(swept) => {
+                for found in swept {
+                    self.take_up(found, now);
+                }
+                let done_at = self.now();
+                let took = done_at.saturating_duration_since(now);
+                self.next_sweep = done_at + SWEEP_PERIOD.max(took * SWEEP_SHARE);
+                Ok(())
+            }
+            Err(ExportError::Locked(_)) => {
+                self.stock_rest_until = Some(self.now() + STOCK_REST);
+                Ok(())
+            }
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    pub(super) fn stock_may_be_touched(&self, now: Instant) -> bool {
+        self.stock_rest_until.is_none_or(|until| now >= until)
+    }
+
+    fn take_up(&mut self, found: Swept, now: Instant) {
+        if found.dirty && planted(Bug::LockedRowForgotten) {
+            self.behind.remove(&found.item);
+        } else if found.dirty {
+            self.batch.touch(found.item);
+        } else {
+            self.ask(found.item, found.outside, found.row_version, now);
+        }
+        if let Some(reason) = found.pause_reason {
+            self.tell_pause(found.item, reason);
+        }
+    }
+}

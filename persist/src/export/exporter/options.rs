@@ -1,0 +1,63 @@
+//! What an exporter is told when it is made.
+
+use super::super::attach::DatabaseId;
+use super::super::database::ConnectOptions;
+use super::super::error::ExportError;
+use super::super::limits::FACTS_PER_BATCH_MAX;
+use crate::log::identity::LogId;
+
+/// What an exporter needs to know.
+#[derive(Clone, Debug)]
+pub struct ExporterOptions<T = ConnectOptions> {
+    /// How to reach the database.
+    pub connect: T,
+    /// The log that is exported.
+    pub log_id: LogId,
+    /// The epoch of this start.
+    pub epoch: u64,
+    /// The database that the log was exported to so far; `None` = to none.
+    pub database: Option<DatabaseId>,
+    /// Whether to bring the tables to the current version first.
+    pub migrate: bool,
+    /// Seed of the jitter between attempts to connect.
+    pub seed: u64,
+    /// Most facts in one transaction; at most [`FACTS_PER_BATCH_MAX`].
+    pub facts_per_batch_max: usize,
+}
+
+impl ExporterOptions {
+    /// Options for this log and this URL, everything else as usual.
+    pub fn new(url: impl Into<String>, log_id: LogId, epoch: u64) -> Self {
+        Self::over(ConnectOptions::new(url), log_id, epoch)
+    }
+}
+
+impl<T> ExporterOptions<T> {
+    /// Options for this log and this way to a database, everything else as usual.
+    pub const fn over(connect: T, log_id: LogId, epoch: u64) -> Self {
+        Self {
+            connect,
+            log_id,
+            epoch,
+            database: None,
+            migrate: true,
+            seed: epoch,
+            facts_per_batch_max: FACTS_PER_BATCH_MAX,
+        }
+    }
+
+    pub(super) fn with_connect<U>(
+        self,
+        connect: impl FnOnce(T) -> Result<U, ExportError>,
+    ) -> Result<ExporterOptions<U>, ExportError> {
+        Ok(ExporterOptions {
+            connect: connect(self.connect)?,
+            log_id: self.log_id,
+            epoch: self.epoch,
+            database: self.database,
+            migrate: self.migrate,
+            seed: self.seed,
+            facts_per_batch_max: self.facts_per_batch_max,
+        })
+    }
+}
