@@ -229,14 +229,15 @@ impl Home {
                 break false;
             }
             let (token, peer) = (client.token, client.peer);
-            match client.conn.next() {
+            // Looked at where it is: it is too large to be moved for every request.
+            match &client.conn.next() {
                 Next::NeedMore => break false,
-                Next::Reject(problem) => self.refuse(token, &mut client.out, Manner::CLOSE, problem),
+                Next::Reject(problem) => self.refuse(token, &mut client.out, Manner::CLOSE, *problem),
                 Next::Request(request) => {
                     let manner = request.head.manner();
                     let serving = self.shared.phase() == Phase::Serving;
                     let manner = if serving { manner } else { manner.closing() };
-                    let (request, cache, out) = (&request, &mut client.cache, &mut client.out);
+                    let (cache, out) = (&mut client.cache, &mut client.out);
                     let intake = &mut client.intake;
                     self.request(&mut Caller { request, manner, token, peer, cache, out, intake });
                     if client.conn.is_streaming() && client.intake.is_none() {
@@ -296,9 +297,10 @@ impl Home {
 
     fn request(&mut self, caller: &mut Caller<'_>) {
         self.count(Count::Requests);
-        let done = match caller.request.route {
+        let request = caller.request;
+        let done = match &request.route {
             Ok(route) => self.call(route, caller),
-            Err(problem) => Err(problem),
+            Err(problem) => Err(*problem),
         };
         if let Err(problem) = done {
             let body_follows = caller.request.streamed.is_some();
@@ -321,9 +323,9 @@ impl Home {
         }
     }
 
-    fn call(&mut self, route: Route, caller: &mut Caller<'_>) -> Called {
+    fn call(&mut self, route: &Route, caller: &mut Caller<'_>) -> Called {
         let manner = caller.manner;
-        match route {
+        match *route {
             Route::Time => {
                 let (now, date) = (self.now.sale, &self.date);
                 self.connections.answer_bytes(caller, |out| answer::time(out, now, manner, date));
@@ -341,10 +343,10 @@ impl Home {
             Route::Batch => self.batch(caller),
             Route::Site(call) => self.site(call, caller),
             Route::Healthz | Route::Readyz | Route::Metrics => {
-                self.ops(route, caller);
+                self.ops(*route, caller);
                 Ok(())
             }
-            _ => self.merchant(route, caller),
+            _ => self.merchant(*route, caller),
         }
     }
 

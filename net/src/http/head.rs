@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use crate::http::answer::{Linger, Manner};
-use crate::http::chars::{decimal, find, is_token, is_visible, text_len};
+use crate::http::chars::{decimal, find, is_token, text_len};
 use crate::http::field::{Field, Fields, Name};
 use crate::http::limits::{HEAD_BYTES_MAX, HEADERS_FEW, HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::http::line::{Line, Method, Version, is_authority};
@@ -66,8 +66,8 @@ impl<'a> Head<'a> {
             _ => value,
         };
         let fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len());
-        let is_key_byte = |byte: &u8| is_visible(*byte) && *byte != b'"';
-        if fits && key.iter().all(is_key_byte) { Ok(Some(key)) } else { Err(BAD) }
+        let is_visible = text_len(key) == key.len() && find(b' ', key).is_none();
+        if fits && is_visible && find(b'"', key).is_none() { Ok(Some(key)) } else { Err(BAD) }
     }
 }
 

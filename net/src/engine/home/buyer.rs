@@ -31,6 +31,7 @@ pub(super) struct List {
 }
 
 impl Home {
+    #[inline]
     pub(super) fn identify(
         &self,
         caller: &mut Caller<'_>,
