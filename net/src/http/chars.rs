@@ -34,10 +34,13 @@ pub(crate) const fn is_visible(byte: u8) -> bool {
     byte.is_ascii_graphic()
 }
 
+/// The lowest bit of each of eight bytes.
+const LOW: u64 = 0x0101_0101_0101_0101;
+/// The highest.
+const HIGH: u64 = LOW << 7;
+
 /// How many bytes at the front are printable ASCII, spaces among them; eight are looked at at once.
 pub(crate) fn text_len(bytes: &[u8]) -> usize {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = LOW << 7;
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
@@ -54,8 +57,6 @@ pub(crate) fn text_len(bytes: &[u8]) -> usize {
 
 /// Where a byte stands first; made for short texts, in which a call costs more than the search.
 pub(crate) fn find(needle: u8, bytes: &[u8]) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = LOW << 7;
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let differences = u64::from_le_bytes(*word) ^ (LOW * u64::from(needle));

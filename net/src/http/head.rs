@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::http::answer::{Linger, Manner};
 use crate::http::chars::{decimal, find, is_token, text_len};
 use crate::http::field::{Field, Fields, Name};
-use crate::http::limits::{HEAD_BYTES_MAX, HEADERS_FEW, HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
+use crate::http::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::http::line::{Line, Method, Version, is_authority};
 use crate::http::problem::{Code, Problem};
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
@@ -170,35 +170,20 @@ impl Found {
     /// # Errors
     /// The problem to answer with before closing.
     pub(crate) fn parse(bytes: &[u8], line: Line, line_len: usize) -> Result<Self, Problem> {
-        // Room for many lines costs time, which most requests do not need.
-        let mut few = [httparse::EMPTY_HEADER; HEADERS_FEW];
-        let found = Self { line, line_len, head_len: bytes.len(), ..Self::new() };
-        match httparse::parse_headers(&bytes[line_len..], &mut few) {
-            Err(httparse::Error::TooManyHeaders) => {
-                let mut many = [httparse::EMPTY_HEADER; HEADERS_MAX];
-                let parsed = httparse::parse_headers(&bytes[line_len..], &mut many);
-                found.gather(bytes, parsed)
-            }
-            parsed => found.gather(bytes, parsed),
-        }
-    }
-
-    fn gather(
-        mut self,
-        bytes: &[u8],
-        parsed: httparse::Result<(usize, &[httparse::Header<'_>])>,
-    ) -> Result<Self, Problem> {
-        for header in tokens(parsed, bytes.len() - self.line_len)? {
+        let mut found = Self { line, line_len, head_len: bytes.len(), ..Self::new() };
+        let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let parsed = httparse::parse_headers(&bytes[line_len..], &mut lines);
+        for header in tokens(parsed, bytes.len() - line_len)? {
             let at = match header.value {
                 [] => 0,
                 value => value.as_ptr() as usize - bytes.as_ptr() as usize,
             };
             if let Some(name) = Name::find(header.name.as_bytes()) {
-                self.take(name, at, header.value);
+                found.take(name, at, header.value);
             }
         }
-        self.finish(bytes)?;
-        Ok(self)
+        found.finish(bytes)?;
+        Ok(found)
     }
 
     /// A header line that is known, whose value stands at `at` in the head.

@@ -6,8 +6,6 @@
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Most header lines.
 pub const HEADERS_MAX: usize = 64;
-/// Header lines that are looked for first: room for all would cost more than it is worth.
-pub const HEADERS_FEW: usize = 16;
 /// Longest request target, in bytes.
 pub const TARGET_BYTES_MAX: usize = 2 * 1024;
 /// Longest request line with its line end: target, method, version, spaces.
