@@ -2,7 +2,7 @@
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
-.PHONY: help run deps test test-streams test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
+.PHONY: help run deps test test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
 	sim torture mutants fuzz fuzz-build fuzz-minimise check bench
 
 CARGO ?= cargo
@@ -21,7 +21,7 @@ deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 # docs/TESTING.md says what each part is for.
 test: deps ## run every test: the workspace's, then those that need a program of their own
 	$(CARGO) test --workspace
-	@$(MAKE) --no-print-directory test-streams
+	@$(MAKE) --no-print-directory test-epoll
 	@$(MAKE) --no-print-directory test-sim
 	@$(MAKE) --no-print-directory test-torture
 	@$(MAKE) --no-print-directory test-disk
@@ -30,10 +30,10 @@ test: deps ## run every test: the workspace's, then those that need a program of
 	@$(MAKE) --no-print-directory test-tsan
 	@$(MAKE) --no-print-directory test-loom
 
-# The end-to-end tests once more, on the transport that kernels without the ring's needs get. Those
+# The end-to-end tests once more, on the transport of machines without io_uring. Those
 # of the transports themselves (`transport`) run on both already.
-test-streams: ## run only the end-to-end tests, on glommio's streams
-	STAMPEDE_TRANSPORT=streams $(CARGO) test -p stampede-net --test it e2e_
+test-epoll: ## run only the end-to-end tests, on epoll
+	STAMPEDE_TRANSPORT=epoll $(CARGO) test -p stampede-net --test it e2e_
 
 # Other seeds each day; what it finds is repeated with SEED=… make sim.
 test-sim: ## run only the simulation, a fixed number of histories

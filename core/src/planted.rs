@@ -77,6 +77,9 @@ bugs! {
     GoesOnAfterDoubt, "goes-on-after-doubt", "a connection goes on after a request that was refused unread";
     MacByEquals, "mac-by-equals", "a ticket's seal is compared with `==`";
     TicketForAnyone, "ticket-for-anyone", "a ticket's seal does not cover the buyer";
+    GivesWay, "gives-way", "a core's loop gives way through its executor, which then sleeps where nothing wakes it";
+    LooksBeforeLowering, "looks-before-lowering", "a core looks for work before it asks to be woken";
+    StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 
 /// Whether this bug is alive.

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!  whoever gives work:  push the work ─▶ raise ─▶ was it down? then call the core's waker
-//!  the core:            lower ─▶ take all work that is there ─▶ sleep until its waker is called
-//!                         ▲                                       │
-//!                         └──── hold ─▶ work, and look again ◀────┘  (hold may be left out)
+//!  the core:            lower ─▶ look: is there work? ─▶ no: sleep until its waker is called ─▶ hold
+//!                         ▲                           └▶ yes: do not sleep ──────────────────▶ │
+//!                         └───────────────────────────── work ◀────────────────────────────────┘
 //! ```
 //!
 //! Work that was pushed before `raise` is seen after the next `lower`, and that next one is sure
-//! to come. The waker itself is whoever's who uses this; nothing here sleeps.
+//! to come. The waker must stay called until a sleep has ended by it, as an eventfd does: a call that
+//! comes between the look and the sleep then ends the sleep at once.
 
+use crate::planted::{Bug, planted};
 use crate::sync::{AtomicBool, Ordering};
 
 /// The flag of one core. Raised by any thread, lowered by the core alone.
@@ -29,15 +31,33 @@ impl WakeFlag {
         !self.pending.swap(true, Ordering::AcqRel)
     }
 
-    /// The core itself, awake: it is sure to look before it sleeps, so that until it lowers the flag
-    /// nobody needs to call its waker. A swap, too, and no mere store: that would hide from the next
-    /// `lower` what others have raised meanwhile.
-    pub fn hold(&self) {
+    /// The core itself: one sleep. `has_work` says whether work is there; `sleep` is told whether it
+    /// may wait until the waker is called, and comes back after that.
+    ///
+    /// While it works, between two sleeps, nobody calls the waker: the core is sure to look before it
+    /// sleeps. The order of the three steps is the whole point, so that they are in one place.
+    pub fn sleep<R>(&self, has_work: impl FnOnce() -> bool, sleep: impl FnOnce(bool) -> R) -> R {
+        if planted(Bug::LooksBeforeLowering) {
+            let may_sleep = !has_work();
+            self.lower();
+            let slept = sleep(may_sleep);
+            self.hold();
+            return slept;
+        }
+        self.lower();
+        let slept = sleep(!has_work());
+        self.hold();
+        slept
+    }
+
+    /// From here on nobody needs to call the waker. A swap, too, and no mere store: that would hide from
+    /// the next `lower` what others have raised meanwhile.
+    fn hold(&self) {
         self.pending.swap(true, Ordering::AcqRel);
     }
 
-    /// The core itself, before it looks for work: from here on `raise` asks for its waker again.
-    pub fn lower(&self) {
+    /// From here on `raise` asks for the waker again.
+    fn lower(&self) {
         self.pending.swap(false, Ordering::AcqRel);
     }
 }
@@ -50,11 +70,15 @@ mod tests {
     fn a_batch_wakes_once() {
         let flag = WakeFlag::default();
         assert!(flag.raise() && !flag.raise());
-        flag.lower();
-        assert!(flag.raise());
-        flag.lower();
-        flag.hold();
-        assert!(!flag.raise());
+        let may_sleep = flag.sleep(|| false, |may_sleep| may_sleep && flag.raise() && !flag.raise());
+        assert!(may_sleep);
+        assert!(!flag.raise(), "the core is awake, and looks by itself");
+    }
+
+    #[test]
+    fn a_core_with_work_does_not_sleep() {
+        let flag = WakeFlag::default();
+        assert!(!flag.sleep(|| true, |may_sleep| may_sleep));
     }
 }
 
@@ -71,20 +95,29 @@ mod loom_tests {
         waker: Notify,
     }
 
+    /// How much of the work one turn takes.
+    #[derive(Clone, Copy)]
+    enum Turn {
+        All,
+        /// One piece, as a loop with a budget does: for the rest it must not sleep.
+        One,
+    }
+
     /// What two threads push before they raise the flag is found by a core that sleeps whenever it
     /// finds nothing: a wake that is lost would leave it asleep for ever, which loom reports.
     #[test]
     fn no_work_is_slept_over() {
-        sleep_over(false);
+        sleep_over(Turn::All);
     }
 
-    /// The same for a core that holds the flag up while it is awake.
+    /// The same for a loop whose turns have a budget, so that it goes to sleep with work that it
+    /// has seen before, and with work that came while it worked.
     #[test]
-    fn no_work_is_slept_over_by_a_core_that_holds_the_flag() {
-        sleep_over(true);
+    fn no_work_is_slept_over_by_a_loop_with_a_budget() {
+        sleep_over(Turn::One);
     }
 
-    fn sleep_over(holds: bool) {
+    fn sleep_over(turn: Turn) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(move || {
@@ -100,14 +133,21 @@ mod loom_tests {
                 })
             });
             let sleeper = loom::thread::spawn(move || {
-                loop {
-                    core.flag.lower();
-                    if core.work.iter().all(|work| work.load(Ordering::Relaxed) == 1) {
-                        break;
-                    }
-                    core.waker.wait();
-                    if holds {
-                        core.flag.hold();
+                let mut done = 0;
+                while done < 2 {
+                    let waits = || core.work.iter().filter(|work| work.load(Ordering::Relaxed) == 1);
+                    core.flag.sleep(
+                        || waits().next().is_some(),
+                        |may_sleep| {
+                            if may_sleep {
+                                core.waker.wait();
+                            }
+                        },
+                    );
+                    let budget = if matches!(turn, Turn::All) { 2 } else { 1 };
+                    for work in waits().take(budget) {
+                        work.store(2, Ordering::Relaxed);
+                        done += 1;
                     }
                 }
             });

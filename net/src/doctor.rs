@@ -9,8 +9,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::settings::Settings;
 use crate::settings::units::{show_bytes, show_cores};
+use crate::settings::{Settings, TransportChoice};
 
 pub mod probe;
 mod uring;
@@ -177,8 +177,8 @@ pub struct Machine {
 pub fn examine(machine: &Machine, settings: &Settings) -> Vec<Finding> {
     vec![
         kernel(machine),
-        uring(machine.uring),
-        memlock(machine.memlock, settings),
+        uring(machine.uring, settings),
+        memlock(machine, settings),
         nofile(machine.nofile, settings),
         cores(machine, settings),
         data_dir(&machine.disk, settings),
@@ -223,13 +223,16 @@ fn kernel(machine: &Machine) -> Finding {
         Level::Fail,
         "kernel",
         format!("Linux {} is older than {major}.{minor}", machine.kernel),
-        "its io_uring lacks calls that the engine's executors make",
+        "it lacks calls that the engine makes",
         format!("Boot a kernel of {major}.{minor} or newer"),
     )
 }
 
-fn uring(uring: Uring) -> Finding {
+fn uring(uring: Uring, settings: &Settings) -> Finding {
     let (problem, remedy) = match uring {
+        _ if settings.transport == TransportChoice::Epoll => {
+            return Finding::ok("io_uring", "not asked for (transport = epoll)");
+        }
         Uring::Works => return Finding::ok("io_uring", "works"),
         Uring::Forbidden { sysctl } if sysctl > 0 => (
             format!("switched off by the setting kernel.io_uring_disabled = {sysctl}"),
@@ -248,10 +251,23 @@ fn uring(uring: Uring) -> Finding {
             "Look into the kernel's log; for lack of memory raise LimitMEMLOCK".to_owned(),
         ),
     };
-    Finding::new(Level::Fail, "io_uring", problem, "no executor can start", remedy)
+    match settings.transport {
+        TransportChoice::Ring => {
+            let remedy = format!("{remedy}, or choose transport = auto");
+            Finding::new(Level::Fail, "io_uring", problem, "transport = ring cannot start", remedy)
+        }
+        _ => {
+            let effect = "transport epoll is used, which costs more CPU per request";
+            Finding::new(Level::Warn, "io_uring", problem, effect, remedy)
+        }
+    }
 }
 
-fn memlock(limit: Limit, settings: &Settings) -> Finding {
+fn memlock(machine: &Machine, settings: &Settings) -> Finding {
+    let limit = machine.memlock;
+    if settings.transport == TransportChoice::Epoll || machine.uring != Uring::Works {
+        return Finding::ok("memlock", "none needed without io_uring");
+    }
     let needed = limits::MEMLOCK_PER_CORE_BYTES * settings.cores.len() as u64;
     let shown = if limit.soft == u64::MAX { "unlimited".to_owned() } else { show_bytes(limit.soft) };
     if limit.soft >= needed {

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Read in this order: [`ask`] (what travels; [`batch`] for many purchases in one request), [`mesh`] (how), [`owner`] (who
-//! decides), [`slots`] (answers that wait), [`home`] (who brings them together).
+//! decides), [`slots`] (answers that wait), [`home`] (who brings them together), [`pulse`] (whether every core turns).
 
 pub mod ask;
 pub mod batch;
@@ -25,6 +25,7 @@ pub mod home;
 pub mod mesh;
 pub mod owner;
 pub mod pages;
+pub mod pulse;
 pub mod render;
 pub mod shared;
 pub mod slots;

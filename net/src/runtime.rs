@@ -1,24 +1,32 @@
-//! The executor's side of a core: sockets and time. The only place that names glommio or io_uring.
+//! A core's thread: sockets and time. The only place that names glommio, io_uring or epoll.
 //!
-//! It moves bytes between sockets and [`Home`], and calls it when there is something
-//! to do; it decides nothing. Two transports do the same:
+//! It moves bytes between sockets and [`Home`], and calls it when there is something to do; it
+//! decides nothing. One loop ([`seat`]) drives one state machine per connection ([`link`]), over either
+//! of two transports that stand behind one seam ([`kernel`]):
 //!
-//! - [`ring`]: a private io_uring per core; connections are served where their bytes arrive, no
-//!   task, no allocation and no clock call per request. For kernels from 6.4 on.
-//! - [`streams`]: glommio's own TCP streams, one task per connection, for kernels that lack
-//!   something that the ring needs.
-//!
-//! Either runs on an executor of glommio, which starts and pins the thread.
+//! - [`ring`]: a private io_uring per core, on an executor of glommio that starts and pins the
+//!   thread. For kernels from 6.4 on.
+//! - [`epoll`]: plain epoll on a plain thread, where io_uring is missing or refused.
 
+mod epoll;
+mod kernel;
+mod link;
 mod ring;
-mod streams;
+mod seat;
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutorBuilder, Placement};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::{Domain, Protocol, Socket, Type};
+use stampede_core::planted::{Bug, planted};
 
+use self::kernel::Kernel;
+use self::seat::Seat;
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
 use crate::http::answer::{self, Manner};
@@ -27,6 +35,10 @@ use crate::http::route::Listener;
 
 /// Entries of each of glommio's rings.
 const RING_ENTRIES: usize = 1024;
+/// How long glommio may run a task before it looks for others. There is one task, and an executor
+/// whose time for it is over *before it has begun* takes that for "nothing to do" and sleeps for ever
+/// (glommio 0.9, `run_task_queues`): so never, in practice.
+const PREEMPT_AFTER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// Memory that glommio registers for file I/O, of which a front end does none.
 const IO_MEMORY_BYTES: usize = 16 << 10;
 /// How often time passes for the owner, in milliseconds.
@@ -48,8 +60,8 @@ const WRITE_MS_MAX: u64 = 30_000;
 pub enum Transport {
     /// The private ring.
     Ring,
-    /// glommio's streams.
-    Streams,
+    /// Plain epoll.
+    Epoll,
 }
 
 impl Transport {
@@ -57,7 +69,7 @@ impl Transport {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ring => "ring",
-            Self::Streams => "streams",
+            Self::Epoll => "epoll",
         }
     }
 }
@@ -96,26 +108,75 @@ pub fn listen(address: std::net::SocketAddr, shared: bool) -> io::Result<Socket>
     Ok(socket)
 }
 
-/// Starts the executor of one core, pinned to processor `cpu`. It ends when the engine
-/// drains and its last connection is gone, or when the engine closes.
+/// Starts the thread of one core, pinned to processor `cpu`. When this returns, the core has all that
+/// it needs from the system. The thread ends when the engine drains and its last connection is gone,
+/// or when the engine closes.
 ///
 /// # Errors
-/// When the executor cannot be made: io_uring is refused, or too little memory may be locked.
+/// What the system lacks or refuses: io_uring, memory that may be locked, descriptors, threads.
 pub fn start(
     transport: Transport,
     (cpu, name): (usize, &str),
     doors: Vec<Door>,
     home: impl FnOnce() -> Home + Send + 'static,
-) -> io::Result<ExecutorJoinHandle<()>> {
-    let builder = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .name(name)
+) -> io::Result<JoinHandle<()>> {
+    let (ready, started) = sync_channel(1);
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || match transport {
+        Transport::Ring => on_executor(cpu, &ready, home, doors),
+        Transport::Epoll => {
+            // A container may not let us choose; any processor will do.
+            let mut cpus = CpuSet::new();
+            cpus.set(cpu);
+            if let Err(error) = sched_setaffinity(None, &cpus) {
+                tracing::debug!("not pinned to processor {cpu}: {error}");
+            }
+            futures_lite::future::block_on(serve(epoll::Epoll::new(), &ready, home, doors));
+        }
+    })?;
+    match started.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::Error::other("the thread ended before it had begun")),
+    }
+}
+
+/// Tells [`start`] whether the core has what it needs.
+type Ready = SyncSender<io::Result<()>>;
+
+/// Serves on a ring, as the one task of an executor. It never gives way: an executor that believes it
+/// has nothing to do sleeps in rings of its own, where nothing of ours would wake it.
+fn on_executor(cpu: usize, ready: &Ready, home: impl FnOnce() -> Home, doors: Vec<Door>) {
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .ring_depth(RING_ENTRIES)
-        .io_memory(IO_MEMORY_BYTES);
-    let started = match transport {
-        Transport::Ring => builder.spawn(move || ring::run(home(), doors)),
-        Transport::Streams => builder.spawn(move || streams::run(home(), doors)),
+        .io_memory(IO_MEMORY_BYTES)
+        .preempt_timer(if planted(Bug::GivesWay) { Duration::from_millis(100) } else { PREEMPT_AFTER })
+        .make();
+    match executor {
+        Ok(executor) => executor.run(async { serve(ring::Uring::new(), ready, home, doors).await }),
+        Err(error) => tell(ready, Err(io::Error::other(error.to_string()))),
+    }
+}
+
+/// Serves as one task that is polled once.
+async fn serve(
+    kernel: io::Result<impl Kernel>,
+    ready: &Ready,
+    home: impl FnOnce() -> Home,
+    doors: Vec<Door>,
+) {
+    let seat = match kernel.and_then(|kernel| Seat::new(kernel, home(), doors)) {
+        Ok(seat) => seat,
+        Err(error) => return tell(ready, Err(error)),
     };
-    started.map_err(|error| io::Error::other(error.to_string()))
+    tell(ready, Ok(()));
+    if let Err(error) = seat.run().await {
+        tracing::error!("a core cannot go on: {error}");
+    }
+}
+
+fn tell(ready: &Ready, what: io::Result<()>) {
+    // Whoever asked has given up if it cannot be told.
+    let _told = ready.send(what);
 }
 
 /// Takes a connection in or says why not: too many, of all or of its address.

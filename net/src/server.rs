@@ -8,14 +8,15 @@
 //!
 //! Every thread reports its end to one loop; if one ends that should not, the whole
 //! process stops: never half alive. Next: [`recover`] and [`replay`] for the state,
-//! [`export`](self::export) for Postgres, [`banner`] for what is printed, [`demo`]
-//! for what the demo sells.
+//! [`export`](self::export) for Postgres, [`watch`] for cores that stand still, [`banner`] for what is
+//! printed, [`demo`] for what the demo sells.
 
 mod banner;
 mod demo;
 pub mod export;
 pub mod recover;
 pub mod replay;
+pub mod watch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -209,6 +210,7 @@ impl Server {
         sockets: Sockets,
         events: &Sender<Event>,
     ) -> anyhow::Result<()> {
+        let standby = sockets.merchant.try_clone().context("cannot copy the merchant's listening socket")?;
         let mut merchant = Some(sockets.merchant);
         let transport = transport(settings.transport)?;
         tracing::info!(transport = transport.name(), "bytes come and go");
@@ -228,16 +230,16 @@ impl Server {
                 doors,
                 move || Home::new(core, owner, shared),
             );
-            let executor = started
+            let thread = started
                 .with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))?;
             let events = events.clone();
-            std::thread::Builder::new().name(format!("stampede-watch-{core}")).spawn(move || {
-                let _panics_abort = executor.join();
+            std::thread::Builder::new().name(format!("stampede-end-{core}")).spawn(move || {
+                let _panics_abort = thread.join();
                 events.send(Event::CoreEnded)
             })?;
             self.cores_running += 1;
         }
-        Ok(())
+        watch::start(self.shared.clone(), standby).context("cannot watch over the cores")
     }
 
     /// Waits for the end and brings it about in order.
@@ -337,13 +339,13 @@ fn force_end_after(patience: Duration) {
 /// The transport to use: what was chosen, or what the kernel can.
 fn transport(choice: TransportChoice) -> anyhow::Result<Transport> {
     match (choice, runtime::probe_ring()) {
-        (TransportChoice::Streams, _) => Ok(Transport::Streams),
+        (TransportChoice::Epoll, _) => Ok(Transport::Epoll),
         (_, Ok(())) => Ok(Transport::Ring),
         (TransportChoice::Auto, Err(error)) => {
             tracing::warn!(
-                "this kernel lacks what the private ring needs ({error}); using streams, which cost more CPU"
+                "transport epoll, since io_uring is not to be had as the ring needs it ({error}); it costs more CPU"
             );
-            Ok(Transport::Streams)
+            Ok(Transport::Epoll)
         }
         (TransportChoice::Ring, Err(error)) => {
             Err(error).context("transport = ring, and this kernel lacks what it needs; try transport = auto")

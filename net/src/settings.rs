@@ -73,18 +73,18 @@ pub enum Ack {
 /// How bytes come and go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TransportChoice {
-    /// The ring if the kernel has what it needs, else streams.
+    /// The ring if the kernel has what it needs, else epoll.
     Auto,
     /// A private io_uring per core, or no start.
     Ring,
-    /// glommio's streams.
-    Streams,
+    /// Plain epoll, without io_uring.
+    Epoll,
 }
 
 impl TransportChoice {
     /// All of them, with their names.
     pub const ALL: [(&'static str, Self); 3] =
-        [("auto", Self::Auto), ("ring", Self::Ring), ("streams", Self::Streams)];
+        [("auto", Self::Auto), ("ring", Self::Ring), ("epoll", Self::Epoll)];
 }
 
 /// How buyers prove who they are.

@@ -37,8 +37,8 @@ pub(super) struct SettingsArgs {
     /// When a purchase is answered: durable (wal) or only decided (memory) [default: wal]
     #[arg(long, value_name = "wal|memory")]
     ack: Option<String>,
-    /// How bytes come and go: over a ring of our own or glommio's streams [default: auto]
-    #[arg(long, value_name = "auto|ring|streams")]
+    /// How bytes come and go: over an io_uring of our own or plain epoll [default: auto]
+    #[arg(long, value_name = "auto|ring|epoll")]
     transport: Option<String>,
 }
 

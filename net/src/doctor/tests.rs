@@ -83,6 +83,16 @@ fn refusals_of_io_uring_are_told_apart() {
 }
 
 #[test]
+fn without_io_uring_epoll_serves_unless_the_ring_is_insisted_on() {
+    let refused = |m: &mut Machine| m.uring = Uring::Forbidden { sysctl: 0 };
+    check(refused, "warn  io_uring");
+    check_with("transport = 'ring'", refused, "FAIL  io_uring");
+    let machine = Machine { uring: Uring::Missing, memlock: Limit { soft: 0, hard: 0 }, ..good_machine() };
+    let findings = examine(&machine, &settings("transport = 'epoll'"));
+    assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
+}
+
+#[test]
 fn limits_are_compared_with_settings() {
     let small = Limit { soft: 64 << 10, hard: 64 << 10 };
     check(|m| m.memlock = small, "only 64KiB of memory may be locked, 1MiB are needed");

@@ -15,7 +15,7 @@ pub(super) mod draw;
 mod gate;
 mod gather;
 mod merchant;
-mod ops;
+pub(crate) mod ops;
 mod site;
 
 use std::net::IpAddr;
@@ -146,8 +146,9 @@ impl Home {
         &self.shared
     }
 
-    /// Reads the clock; once per wake.
+    /// Reads the clock and counts a turn of the core; once per wake.
     pub fn read_clock(&mut self) -> Now {
+        self.shared.pulse.beat(self.core);
         self.now = self.shared.clock.now();
         let second = self.now.sale.0 / 1000;
         if second != self.date_s {
@@ -166,15 +167,15 @@ impl Home {
         self.mesh.waker().register(waker);
     }
 
-    /// From here on other threads call that waker again; to be followed by [`Self::pump`], or by
-    /// sleep if [`Self::has_work`] says no.
-    pub fn listen(&self) {
-        self.mesh.waker().listen();
+    /// One sleep of the core: `sleep` is told whether it may wait until the waker is called. To be
+    /// followed by [`Self::read_clock`], and by [`Self::pump`] if [`Self::has_work`].
+    pub fn sleep<R>(&self, sleep: impl FnOnce(bool) -> R) -> R {
+        self.mesh.waker().sleep(|| self.has_work(), sleep)
     }
 
-    /// Until [`Self::listen`] nobody has to call the waker: the core is awake, and looks by itself.
-    pub fn stay_awake(&self) {
-        self.mesh.waker().stay_awake();
+    /// The core has ended in order: nobody waits for its next turn.
+    pub fn end(&self) {
+        self.shared.pulse.end(self.core);
     }
 
     /// Whether questions, facts or replies wait to be sent off by [`Self::pump`].

@@ -35,14 +35,16 @@ impl CoreWaker {
         }
     }
 
-    /// The core itself: from here on a `wake` calls its waker again. Look at the rings after this.
-    pub fn listen(&self) {
-        self.flag.lower();
+    /// Calls the core's waker whatever the flag says: for a core that should be awake, and is not.
+    pub fn shake(&self) {
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
     }
 
-    /// The core itself: until it listens again it looks at its rings without being woken.
-    pub fn stay_awake(&self) {
-        self.flag.hold();
+    /// The core itself: one sleep; see [`WakeFlag::sleep`].
+    pub fn sleep<R>(&self, has_work: impl FnOnce() -> bool, sleep: impl FnOnce(bool) -> R) -> R {
+        self.flag.sleep(has_work, sleep)
     }
 
     /// The core itself: how it is woken.

@@ -14,6 +14,7 @@ use stampede_persist::log::status::LogStatus;
 use super::clock::SaleClock;
 use super::counters::Counters;
 use super::mesh::Mesh;
+use super::pulse::Pulse;
 use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::identity::demo::Demo;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub demo: Option<Demo>,
     /// The rings between cores.
     pub mesh: Arc<Mesh>,
+    /// Whether every core still turns.
+    pub pulse: Pulse,
     /// Written by the signal thread (Release), read by all cores (Acquire).
     phase: AtomicU8,
     /// Whether selling was stopped for a reason that is not the log's. Written by the
@@ -122,6 +125,7 @@ impl Shared {
             ack_durable: parts.ack_durable,
             demo: parts.demo,
             mesh: parts.mesh,
+            pulse: Pulse::new(cores),
             phase: AtomicU8::new(Phase::Serving as u8),
             selling_stopped: AtomicBool::new(false),
             stopped: Mutex::new(None),

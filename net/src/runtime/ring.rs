@@ -1,37 +1,78 @@
-//! The transport on a private io_uring: connections are served where their bytes arrive.
+//! The transport on a private io_uring: the kernel's side of a core, with who owns which buffer when.
 //!
-//! One turn of a core's loop:
+//! Every `unsafe` of the transport is in this file, behind calls that are safe.
 //!
+//! # Who owns what, and when
 //! ```text
-//!  enter: submit what the last turn left, wait ─▶ completions: bytes in, serve ─▶ pump: neighbours, journal
-//!    ▲                                                                                │
-//!    └──────────── settle: one send per connection that has something to say ◀────────┘
+//! receive buffers   kernel ──completion──▶ Chunk, ours to read ──give_back──▶ kernel
+//! send buffers      caller ──send──▶ ring, kernel reads ──enter has returned──▶ spare buffers
+//!                   caller ──send_rest──▶ ring, kernel reads ──completion──▶ caller
+//! descriptors       caller ──borrowed for a submission, by number──▶ the kernel holds the file itself
+//!                   caller ──close──▶ ring ──submission, after all earlier ones──▶ kernel
 //! ```
+//! - A receive buffer belongs to the kernel from the store of the tail that provides it until a
+//!   completion names it. A [`Chunk`] is a part of one that has been filled. With incremental
+//!   buffers the kernel goes on to fill what lies behind the chunk, never the chunk itself; the
+//!   buffer goes back when its last chunk is given back. A chunk can be neither copied nor
+//!   made by others, and giving back consumes it.
+//! - A send by [`Kernel::send`] is made with `MSG_DONTWAIT`: the kernel takes what fits while it is
+//!   submitted, and never looks at the buffer again. It reports only failures; until every completion
+//!   of that submission was taken, the buffers are kept, so that what was not sent is still there.
+//! - A send by [`Kernel::send_rest`] may wait in the kernel: its buffer stays here until its
+//!   completion, and is leaked, not freed, when the ring is dropped before.
+//! - Submissions name descriptors by number, and are executed in order. [`Kernel::close`] is one of
+//!   them, so that a number cannot be given to another socket before what was queued for it has begun.
 //!
-//! The core sleeps in `enter` and nowhere else. It is woken there by the network, by the tick of a
-//! timer in the ring, and by an event that its neighbours and the journal write to, only while it
-//! is about to sleep or asleep. The executor of glommio that carries the loop gets its turn at each
-//! tick.
-//!
-//! Next: [`link`] for one connection, [`uring`] for the kernel's side.
+//! Next: [`super::seat`] for what is done with completions.
 
-mod link;
-mod uring;
-
+use std::alloc::{self, Layout};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU16, Ordering};
 
-use rustix::event::{EventfdFlags, eventfd};
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{BufRingEntry, Fd, TimeoutFlags, Timespec};
+use io_uring::{IoUring, cqueue, opcode};
 
-use self::link::{Link, Turn};
-use self::uring::{Completion, Place, Uring};
-use super::{ACCEPT_PAUSE_MS, Door, SWEEP_TICKS, TICK_MS, farewell};
-use crate::engine::home::Home;
-use crate::engine::shared::Phase;
-use crate::http::problem::Code;
-use crate::http::route::Listener;
+use super::kernel::{Completion, Kernel, Place, Spares};
+
+/// How large the parts of a ring are.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    /// Submissions that fit before some have to go off.
+    pub(super) submissions: u32,
+    /// Completions that fit; the kernel keeps what is beyond them until there is room.
+    pub(super) completions: u32,
+    /// Bytes of all receive buffers.
+    pub(super) receive_bytes: usize,
+    /// Bytes of one of them where each takes many messages, one behind the other; `None`: do
+    /// without that mode.
+    pub(super) incremental_bytes: Option<usize>,
+    /// Bytes of one of them where each takes one message.
+    pub(super) single_bytes: usize,
+}
+
+/// The sizes that serve.
+const SIZES: Sizes = Sizes {
+    submissions: 1024,
+    completions: 8192,
+    receive_bytes: 512 << 10,
+    incremental_bytes: Some(16 << 10),
+    single_bytes: 2 << 10,
+};
+/// Bytes that one socket brings before others get their turn, where the kernel can be told so
+/// (Linux 6.17; others take their turn after 32 receives).
+const RECEIVE_AT_ONCE: u32 = 8 << 10;
+/// The only group of receive buffers.
+const GROUP: u16 = 0;
+const PAGE_BYTES: usize = 4096;
+
+/// `IORING_ENTER_GETEVENTS`: run what is ready, wait for completions.
+const GET_EVENTS: u32 = 1;
+/// `IOU_PBUF_RING_INC`: a buffer takes one message behind the other (Linux 6.12).
+const INCREMENTAL: u16 = 2;
 
 /// Tries whether this kernel has all that the ring needs.
 pub(super) fn probe() -> io::Result<()> {
@@ -52,355 +93,450 @@ pub(super) fn probe() -> io::Result<()> {
     }
 }
 
-/// Serves a core until the engine has drained or closes.
-pub(super) async fn run(home: Home, doors: Vec<Door>) {
-    let mut seat = match Seat::open(home, doors) {
-        Ok(seat) => seat,
-        Err(error) => {
-            tracing::error!("io_uring: {error}; `--transport streams` does without a ring of its own");
-            return;
-        }
-    };
-    loop {
-        match seat.turn() {
-            Ok(Going::On) => {}
-            // Whatever else runs on this executor.
-            Ok(Going::Ticked) => futures_lite::future::yield_now().await,
-            Ok(Going::Over) => {
-                seat.say_goodbye();
-                break;
+/// What a completion is about: the upper half of its user data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Op {
+    Accept = 1,
+    Receive,
+    Send,
+    Rest,
+    Tick,
+    Wake,
+    Nothing,
+}
+
+/// A part of a receive buffer that the kernel has filled. Has to be given back.
+#[must_use = "a receive buffer that is not given back is lost"]
+pub(super) struct Chunk {
+    buffer: u16,
+    at: u32,
+    len: u32,
+    /// The kernel is done with the buffer.
+    last: bool,
+}
+
+/// Whose bytes are being sent, and the buffer that they are in.
+type Outgoing = (Place, Vec<u8>);
+
+/// A ring, its receive buffers, and the buffers that are being sent.
+pub(super) struct Uring {
+    /// Dropped before anything that the kernel may still write to.
+    ring: ManuallyDrop<IoUring>,
+    receive: ManuallyDrop<ReceiveBuffers>,
+    /// Bytes that one socket brings in its turn; 0 = the kernel cannot be told.
+    at_once: u32,
+    /// Sent with the submission that is being prepared, or that went off last.
+    flying: Vec<Outgoing>,
+    /// Whether all of `flying` has gone off.
+    landed: bool,
+    /// Sends that may take longer, by place: each has one at most.
+    resting: ManuallyDrop<Vec<Option<Vec<u8>>>>,
+    spares: Spares,
+    tick: Box<Timespec>,
+}
+
+impl Uring {
+    /// A ring for the calling thread, and no other.
+    ///
+    /// # Errors
+    /// What the kernel lacks or refuses.
+    pub(super) fn new() -> io::Result<Self> {
+        let mut this = Self::with(&SIZES)?;
+        this.at_once = if this.takes_turns()? { RECEIVE_AT_ONCE } else { 0 };
+        Ok(this)
+    }
+
+    /// The same with other sizes, without trying whether it receives.
+    ///
+    /// # Errors
+    /// What the kernel lacks or refuses.
+    pub(super) fn with(sizes: &Sizes) -> io::Result<Self> {
+        let build = |sqarray: bool| {
+            let mut builder = IoUring::builder();
+            builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
+            builder.setup_cqsize(sizes.completions);
+            if !sqarray {
+                builder.setup_no_sqarray();
             }
+            builder.build(sizes.submissions)
+        };
+        // Linux 6.6 can do without the array of indexes.
+        let ring: IoUring = build(false).or_else(|_| build(true))?;
+        let has_all = ring.params().is_feature_nodrop() && ring.params().is_feature_skip_cqe_on_success();
+        if !has_all {
+            return Err(io::Error::other("the kernel's io_uring is too old"));
+        }
+        let receive = ReceiveBuffers::register(&ring, sizes)?;
+        let this = Self {
+            ring: ManuallyDrop::new(ring),
+            receive: ManuallyDrop::new(receive),
+            at_once: 0,
+            flying: Vec::new(),
+            landed: false,
+            resting: ManuallyDrop::default(),
+            spares: Spares::default(),
+            tick: Box::default(),
+        };
+        // Saves a look-up per call; a kernel without it is no worse off.
+        let _optional = this.ring.submitter().register_ring_fd();
+        Ok(this)
+    }
+
+    /// Tries to receive, and whether the kernel can be told how much a socket brings in its
+    /// turn: one that cannot refuses the whole operation.
+    fn takes_turns(&mut self) -> io::Result<bool> {
+        let (socket, peer) = UnixStream::pair()?;
+        drop(peer);
+        self.at_once = RECEIVE_AT_ONCE;
+        loop {
+            self.receive(0, socket.as_fd());
+            let error = loop {
+                self.enter(true)?;
+                if let Some(Completion::ReceiveEnded { error, .. }) = self.next() {
+                    break error;
+                }
+            };
+            match error {
+                0 => return Ok(self.at_once > 0),
+                libc::EINVAL if self.at_once > 0 => self.at_once = 0,
+                _ => return Err(io::Error::from_raw_os_error(error)),
+            }
+        }
+    }
+
+    fn cancel(&mut self, tag_of: u64) {
+        let entry = opcode::AsyncCancel::new(tag_of).build();
+        self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(tag(Op::Nothing, 0)));
+    }
+
+    /// Closes a descriptor, after everything that was submitted for it before has begun.
+    fn close_in_turn(&mut self, socket: OwnedFd) {
+        let entry = opcode::Close::new(Fd(socket.into_raw_fd())).build();
+        self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(tag(Op::Nothing, 0)));
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "all callers have just made it")]
+    fn push(&mut self, entry: Entry) {
+        loop {
+            // SAFETY: buffers and the time that the entry points to stay alive as the head of this
+            // file says: in `flying`, `resting` and `tick`, none of which moves its bytes.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            // Full: what is queued goes off now. A refusal means that the kernel has no
+            // memory to spare at this moment.
+            let _again = self.submit(0, 0);
+        }
+    }
+
+    fn submit(&mut self, want: u32, flags: u32) -> io::Result<usize> {
+        let queued = self.ring.submission().len() as u32;
+        self.call(queued, want, flags)
+    }
+
+    fn call(&mut self, queued: u32, want: u32, flags: u32) -> io::Result<usize> {
+        // SAFETY: no argument that points anywhere; the ring belongs to this thread.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, want, flags, None) }
+    }
+
+    /// Takes back the buffers of sends that have gone off, and of which no failure is left to be told.
+    fn land(&mut self) {
+        if std::mem::take(&mut self.landed) {
+            for (_, buffer) in self.flying.drain(..) {
+                self.spares.put(buffer);
+            }
+        }
+    }
+
+    fn completion(&mut self, entry: &cqueue::Entry) -> Completion<Chunk> {
+        let (op, number) = ((entry.user_data() >> 32) as u32, entry.user_data() as u32);
+        let (result, flags) = (entry.result(), entry.flags());
+        let more = cqueue::more(flags);
+        match op {
+            _ if op == Op::Receive as u32 => match self.receive.chunk(result, flags) {
+                Some(chunk) => Completion::Received { place: number, chunk, more },
+                None => Completion::ReceiveEnded { place: number, error: -result },
+            },
+            _ if op == Op::Send as u32 => self.unsent(number as usize, result),
+            _ if op == Op::Rest as u32 => self.rested(number, result),
+            _ if op == Op::Accept as u32 && result >= 0 => {
+                // SAFETY: the kernel has just made this descriptor, and told nobody else.
+                let socket = unsafe { OwnedFd::from_raw_fd(result) };
+                Completion::Accepted { door: number, socket, more }
+            }
+            _ if op == Op::Accept as u32 => Completion::AcceptEnded { door: number, error: -result },
+            _ if op == Op::Tick as u32 => Completion::Tick { more },
+            _ if op == Op::Wake as u32 => Completion::Woken { more },
+            _ => Completion::Nothing,
+        }
+    }
+
+    fn unsent(&mut self, number: usize, result: i32) -> Completion<Chunk> {
+        let Some((place, buffer)) = self.flying.get_mut(number) else { return Completion::Nothing };
+        let (place, mut rest) = (*place, std::mem::take(buffer));
+        let sent = usize::try_from(result).unwrap_or(0);
+        rest.drain(..sent.min(rest.len()));
+        rest.shrink_to_fit();
+        let error = if result < 0 { -result } else { libc::EAGAIN };
+        Completion::Unsent { place, rest, error }
+    }
+
+    fn rested(&mut self, place: Place, result: i32) -> Completion<Chunk> {
+        match self.resting.get_mut(place as usize).and_then(Option::take) {
+            Some(buffer) => {
+                Completion::Sent { place, buffer, result: usize::try_from(result).map_err(|_| -result) }
+            }
+            None => Completion::Nothing,
+        }
+    }
+}
+
+impl Kernel for Uring {
+    type Chunk = Chunk;
+
+    fn enter(&mut self, wait: bool) -> io::Result<()> {
+        loop {
+            let entered = self.submit(u32::from(wait), GET_EVENTS);
+            self.landed = self.ring.submission().is_empty();
+            match entered.map_err(|error| (error.raw_os_error(), error)) {
+                // A part went off: what is behind it must not wait for another turn, in which
+                // its sockets may have more to say.
+                Ok(1..) if !self.landed => {}
+                // No memory for any of it at this moment.
+                Err((Some(libc::EAGAIN), _)) if !self.landed => std::thread::yield_now(),
+                Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME), _)) => {
+                    return Ok(());
+                }
+                Err((_, error)) => return Err(error),
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Completion<Chunk>> {
+        loop {
+            let entry = self.ring.completion().next();
+            if let Some(entry) = entry {
+                return Some(self.completion(&entry));
+            }
+            if !self.ring.submission().cq_overflow() {
+                self.land();
+                return None;
+            }
+            // What the kernel kept comes now. A failed send may be among it, so that nothing has
+            // landed before all of it was taken.
+            if let Err(error) = self.call(0, 0, GET_EVENTS)
+                && error.raw_os_error() != Some(libc::EINTR)
+            {
+                return None;
+            }
+        }
+    }
+
+    fn bytes(&self, chunk: &Chunk) -> &[u8] {
+        self.receive.bytes(chunk)
+    }
+
+    fn give_back(&mut self, chunk: Chunk) {
+        self.receive.give_back(&chunk);
+    }
+
+    fn spare(&mut self) -> Vec<u8> {
+        self.spares.take()
+    }
+
+    fn put_spare(&mut self, buffer: Vec<u8>) {
+        self.spares.put(buffer);
+    }
+
+    fn accept(&mut self, door: Place, listener: BorrowedFd<'_>) {
+        let entry = opcode::AcceptMulti::new(fd(listener)).flags(libc::SOCK_CLOEXEC).build();
+        self.push(entry.user_data(tag(Op::Accept, door)));
+    }
+
+    fn receive(&mut self, place: Place, socket: BorrowedFd<'_>) {
+        let entry = opcode::RecvMulti::new(fd(socket), GROUP).len(self.at_once).build();
+        self.push(entry.user_data(tag(Op::Receive, place)));
+    }
+
+    fn stop_receiving(&mut self, place: Place) {
+        self.cancel(tag(Op::Receive, place));
+    }
+
+    fn close_door(&mut self, door: Place, listener: OwnedFd) {
+        self.cancel(tag(Op::Accept, door));
+        self.close_in_turn(listener);
+    }
+
+    fn send(&mut self, place: Place, socket: BorrowedFd<'_>, buffer: Vec<u8>) {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let entry = opcode::Send::new(fd(socket), buffer.as_ptr(), buffer.len() as u32).flags(flags).build();
+        let number = self.flying.len() as u32;
+        self.flying.push((place, buffer));
+        self.landed = false;
+        self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(tag(Op::Send, number)));
+    }
+
+    fn send_rest(&mut self, place: Place, socket: BorrowedFd<'_>, buffer: Vec<u8>, from: usize) {
+        let bytes = &buffer[from..];
+        let entry = opcode::Send::new(fd(socket), bytes.as_ptr(), bytes.len() as u32);
+        let entry = entry.flags(libc::MSG_NOSIGNAL).build();
+        let row = place as usize;
+        if self.resting.len() <= row {
+            self.resting.resize_with(row + 1, || None);
+        }
+        self.resting[row] = Some(buffer);
+        self.push(entry.user_data(tag(Op::Rest, place)));
+    }
+
+    fn close(&mut self, _: Place, socket: OwnedFd) {
+        self.close_in_turn(socket);
+    }
+
+    fn tick_every(&mut self, ms: u64) {
+        *self.tick = Timespec::new().sec(ms / 1_000).nsec((ms % 1_000) as u32 * 1_000_000);
+        let entry = opcode::Timeout::new(&raw const *self.tick).flags(TimeoutFlags::MULTISHOT).build();
+        self.push(entry.user_data(tag(Op::Tick, 0)));
+    }
+
+    fn watch(&mut self, event: BorrowedFd<'_>) {
+        let entry = opcode::PollAdd::new(fd(event), libc::POLLIN as u32).multi(true).build();
+        self.push(entry.user_data(tag(Op::Wake, 0)));
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // Whatever the kernel may still read or write is left to it: a ring ends with its thread,
+        // and the thread with the process.
+        let under_way = self.resting.iter().any(Option::is_some);
+        // SAFETY: nobody uses the ring after this, and it is not dropped twice.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        if !under_way {
+            // SAFETY: no send is under way, so that the kernel reads none of them.
+            unsafe { ManuallyDrop::drop(&mut self.resting) };
+        }
+    }
+}
+
+fn fd(fd: BorrowedFd<'_>) -> Fd {
+    Fd(fd.as_raw_fd() as RawFd)
+}
+
+fn tag(op: Op, number: u32) -> u64 {
+    u64::from(op as u32) << 32 | u64::from(number)
+}
+
+/// The buffers that the kernel fills, and the ring through which it gets them.
+struct ReceiveBuffers {
+    /// `count` entries; the tail lies in the reserved part of the first. Page-aligned.
+    entries: *mut BufRingEntry,
+    /// `count` buffers of `each` bytes.
+    memory: *mut u8,
+    count: u16,
+    each: u32,
+    incremental: bool,
+    tail: u16,
+    /// How much of each buffer has been filled since it was provided.
+    filled: Vec<u32>,
+}
+
+impl ReceiveBuffers {
+    fn register(ring: &IoUring, sizes: &Sizes) -> io::Result<Self> {
+        let &Sizes { receive_bytes, incremental_bytes, single_bytes, .. } = sizes;
+        let memory = allocate(receive_bytes);
+        let entries_max = receive_bytes / single_bytes.min(incremental_bytes.unwrap_or(single_bytes));
+        let entries = allocate(entries_max * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
+        let attempt = |each: usize, flags: u16| {
+            let count = (receive_bytes / each) as u16;
+            // SAFETY: the memory holds that many entries, is aligned to pages, and is never freed
+            // while the ring exists.
+            unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, flags) }
+                .map(|()| (each, count, flags == INCREMENTAL))
+        };
+        let incremental = incremental_bytes.and_then(|each| attempt(each, INCREMENTAL).ok());
+        let registered = incremental.map_or_else(|| attempt(single_bytes, 0), Ok);
+        let (each, count, incremental) = match registered {
+            Ok(registered) => registered,
             Err(error) => {
-                tracing::error!("io_uring: {error}");
-                break;
+                free(memory, receive_bytes);
+                free(entries.cast(), entries_max * size_of::<BufRingEntry>());
+                return Err(error);
             }
-        }
-    }
-}
-
-/// What a turn came to.
-enum Going {
-    On,
-    /// Go on; some time has passed.
-    Ticked,
-    /// The engine has drained, or closes.
-    Over,
-}
-
-/// Wakes the core out of its sleep in the ring.
-struct Bell(OwnedFd);
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-    fn wake_by_ref(self: &Arc<Self>) {
-        // It can only fail when the counter is full: then the core has been woken often enough.
-        let _full = rustix::io::write(&self.0, &1u64.to_ne_bytes());
-    }
-}
-
-/// A listening socket, until the engine drains.
-struct Entrance {
-    listener: Listener,
-    socket: Option<OwnedFd>,
-    connections_max: usize,
-    open: usize,
-    accepting: bool,
-    /// When to accept again after it failed.
-    again_ms: u64,
-}
-
-impl Entrance {
-    fn new(door: Door) -> Self {
-        let Door { listener, socket, connections_max } = door;
-        let socket = Some(socket.into());
-        Self { listener, socket, connections_max, open: 0, accepting: false, again_ms: 0 }
-    }
-}
-
-/// A home, its connections and its ring, on one thread.
-struct Seat {
-    home: Home,
-    uring: Uring,
-    bell: Arc<Bell>,
-    entrances: Vec<Entrance>,
-    /// By place; a place is free again when no operation is under way for it.
-    links: Vec<Option<Box<Link>>>,
-    /// Connections that something has happened to in this turn, each once.
-    touched: Vec<Place>,
-    /// Connections whose last answer went off with the submission before.
-    leaving: Vec<Place>,
-    /// Connections that have more to do as soon as what they said has gone off.
-    again: Vec<Place>,
-    /// Buffers for requests, which are kept for the connections that need one next.
-    inputs: Vec<Vec<u8>>,
-    drained: bool,
-    ticks: u32,
-    ticked: bool,
-    /// The home has more to do than it did in one go.
-    pump_again: bool,
-}
-
-impl Seat {
-    fn open(home: Home, doors: Vec<Door>) -> io::Result<Self> {
-        Self::on(Uring::new()?, home, doors)
-    }
-
-    fn on(mut uring: Uring, mut home: Home, doors: Vec<Door>) -> io::Result<Self> {
-        let bell = Arc::new(Bell(eventfd(0, EventfdFlags::CLOEXEC)?));
-        home.register_pump(&Waker::from(bell.clone()));
-        uring.watch(bell.0.as_fd());
-        uring.tick_every(TICK_MS);
-        let entrances = doors.into_iter().map(Entrance::new).collect();
-        let mut seat = Self {
-            home,
-            uring,
-            bell,
-            entrances,
-            links: Vec::new(),
-            touched: Vec::new(),
-            leaving: Vec::new(),
-            again: Vec::new(),
-            inputs: Vec::new(),
-            drained: false,
-            ticks: 0,
-            ticked: false,
-            pump_again: false,
         };
-        seat.accept();
-        Ok(seat)
+        let filled = vec![0; usize::from(count)];
+        let mut this = Self { entries, memory, count, each: each as u32, incremental, tail: 0, filled };
+        (0..count).for_each(|buffer| this.provide(buffer));
+        Ok(this)
     }
 
-    fn turn(&mut self) -> io::Result<Going> {
-        self.sleep()?;
-        self.home.read_clock();
-        while let Some(completion) = self.uring.next() {
-            self.complete(completion);
-        }
-        self.depart();
-        let mut again = std::mem::take(&mut self.again);
-        again.drain(..).for_each(|place| self.serve(place));
-        self.again = again;
-        let ticked = std::mem::take(&mut self.ticked);
-        if ticked {
-            self.tick();
-        }
-        self.settle();
-        Ok(match () {
-            () if self.is_over() => Going::Over,
-            () if ticked => Going::Ticked,
-            () => Going::On,
-        })
+    /// Hands a buffer to the kernel, whole.
+    fn provide(&mut self, buffer: u16) {
+        let slot = usize::from(self.tail & (self.count - 1));
+        let at = usize::from(buffer) * self.each as usize;
+        self.filled[usize::from(buffer)] = 0;
+        let entry = self.entries.wrapping_add(slot);
+        // SAFETY: `slot` is below `count`. The kernel does not read an entry before the tail has
+        // passed it, and the reserved part, where the tail is, is left alone.
+        let entry = unsafe { &mut *entry };
+        entry.set_addr(self.memory.wrapping_add(at) as u64);
+        entry.set_len(self.each);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the entries are alive and initialised: zeroed, then written above.
+        let tail = unsafe { BufRingEntry::tail(self.entries) }.cast_mut();
+        // SAFETY: the tail is aligned, lives as long as the entries, and is only accessed as an
+        // atomic, by us and by the kernel. Release: the entry is seen before the tail.
+        unsafe { AtomicU16::from_ptr(tail) }.store(self.tail, Ordering::Release);
     }
 
-    /// Submits what is queued, and sleeps until something happens unless there is something to do.
-    fn sleep(&mut self) -> io::Result<()> {
-        if self.pump_again || !self.again.is_empty() || !self.leaving.is_empty() {
-            return self.uring.enter(false);
+    /// What a completion has filled; `None` if nothing.
+    fn chunk(&mut self, result: i32, flags: u32) -> Option<Chunk> {
+        let buffer = cqueue::buffer_select(flags)?;
+        let last = !(self.incremental && cqueue::buffer_more(flags));
+        let filled = self.filled.get_mut(usize::from(buffer))?;
+        let len = u32::try_from(result).unwrap_or(0).min(self.each - *filled);
+        let chunk = Chunk { buffer, at: *filled, len, last };
+        *filled += len;
+        if result <= 0 {
+            self.give_back(&chunk);
+            return None;
         }
-        self.home.listen();
-        let entered = self.uring.enter(!self.home.has_work());
-        self.home.stay_awake();
-        entered
+        Some(chunk)
     }
 
-    fn complete(&mut self, completion: Completion) {
-        match completion {
-            Completion::Received { place, chunk, more } => {
-                if let Some(Some(link)) = self.links.get_mut(place as usize) {
-                    link.equip(&mut self.uring, &mut self.inputs);
-                    link.received(self.uring.bytes(&chunk), more, &mut self.home);
-                    link.give_back_input(&mut self.inputs);
-                    self.touch(place);
-                } else {
-                    debug_assert!(false, "place {place} was freed with an operation under way");
-                }
-                self.uring.give_back(chunk);
-            }
-            Completion::ReceiveEnded { place, error } => {
-                self.with(place, |link, seat| link.receive_ended(error, &mut seat.home));
-            }
-            Completion::Unsent { place, rest, error } => {
-                self.with(place, |link, seat| link.unsent(rest, error, &mut seat.uring, &mut seat.home));
-            }
-            Completion::Sent { place, buffer, result } => {
-                self.with(place, |link, seat| link.sent(buffer, result, &mut seat.uring, &mut seat.home));
-            }
-            Completion::Accepted { door, socket, more } => {
-                self.entrances[door as usize].accepting = more;
-                self.admit(door, socket);
-            }
-            Completion::AcceptEnded { door, error } => {
-                tracing::debug!(error, "accepting has ended for the moment");
-                // No descriptors, most likely: come back in a moment.
-                let entrance = &mut self.entrances[door as usize];
-                (entrance.accepting, entrance.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
-            }
-            Completion::Tick { more } => {
-                self.ticked = true;
-                if !more {
-                    self.uring.tick_every(TICK_MS);
-                }
-            }
-            Completion::Woken { more: false } => self.uring.watch(self.bell.0.as_fd()),
-            Completion::Woken { more: true } | Completion::Nothing => {}
-        }
+    fn bytes(&self, chunk: &Chunk) -> &[u8] {
+        let at = usize::from(chunk.buffer) * self.each as usize + chunk.at as usize;
+        let from = self.memory.wrapping_add(at);
+        // SAFETY: the chunk lies within its buffer and the buffer within the memory (see `chunk`);
+        // the kernel has filled it and does not touch it again before it is given back.
+        unsafe { std::slice::from_raw_parts(from, chunk.len as usize) }
     }
 
-    fn with(&mut self, place: Place, act: impl FnOnce(&mut Link, &mut Self)) {
-        let Some(mut link) = self.links.get_mut(place as usize).and_then(Option::take) else {
-            debug_assert!(false, "place {place} was freed with an operation under way");
-            return;
-        };
-        act(&mut link, self);
-        self.links[place as usize] = Some(link);
-        self.touch(place);
-    }
-
-    fn touch(&mut self, place: Place) {
-        if let Some(Some(link)) = self.links.get_mut(place as usize)
-            && !std::mem::replace(&mut link.is_touched, true)
-        {
-            self.touched.push(place);
+    fn give_back(&mut self, chunk: &Chunk) {
+        if chunk.last {
+            self.provide(chunk.buffer);
         }
-    }
-
-    /// Lets the home go on with a connection.
-    fn serve(&mut self, place: Place) {
-        if let Some(Some(link)) = self.links.get_mut(place as usize) {
-            link.equip(&mut self.uring, &mut self.inputs);
-            link.serve(&mut self.home);
-            link.give_back_input(&mut self.inputs);
-            self.touch(place);
-        }
-    }
-
-    // ---- coming and going ----
-
-    fn accept(&mut self) {
-        let now_ms = self.home.mono_ms();
-        for (number, entrance) in self.entrances.iter_mut().enumerate() {
-            let Some(socket) = &entrance.socket else { continue };
-            if !entrance.accepting && entrance.again_ms <= now_ms {
-                entrance.accepting = true;
-                self.uring.accept(number as u32, socket.as_fd());
-            }
-        }
-    }
-
-    fn admit(&mut self, door: Place, socket: OwnedFd) {
-        let entrance = &mut self.entrances[door as usize];
-        let listener = entrance.listener;
-        if entrance.socket.is_none() {
-            return;
-        }
-        // The peer may be gone already.
-        let peer = rustix::net::getpeername(&socket).ok().flatten();
-        let peer = peer.and_then(|peer| std::net::SocketAddr::try_from(peer).ok());
-        let Some(peer) = peer.map(|peer| peer.ip()) else { return };
-        let room = (entrance.open, entrance.connections_max);
-        if let Some(code) = super::admit(&mut self.home, room, listener, peer) {
-            turn_away(&socket, code);
-            return;
-        }
-        entrance.open += 1;
-        let link = Link::new(&mut self.home, socket, (listener, door), peer);
-        let place = link.place();
-        if self.links.len() <= place as usize {
-            self.links.resize_with(place as usize + 1, || None);
-        }
-        self.links[place as usize] = Some(Box::new(link));
-        self.touch(place);
-    }
-
-    /// Goes on with connections whose last answer went off: it is known now whether all of it did.
-    fn depart(&mut self) {
-        let mut leaving = std::mem::take(&mut self.leaving);
-        for place in leaving.drain(..) {
-            self.with(place, |link, seat| link.depart(&mut seat.home));
-        }
-        self.leaving = leaving;
-    }
-
-    fn remove(&mut self, place: Place) {
-        let Some(link) = self.links[place as usize].take() else { return };
-        let (listener, door, peer) = link.end(&mut self.home);
-        self.entrances[door as usize].open -= 1;
-        self.home.leave(listener, peer);
-    }
-
-    // ---- the end of a turn ----
-
-    /// Deals with neighbours and the journal, and sends what there is to say.
-    fn settle(&mut self) {
-        self.pump_again = self.home.has_work() && self.home.pump();
-        while let Some(token) = self.home.connections.next_ready() {
-            self.serve(token.place);
-        }
-        // What was served just now may have asked.
-        if self.home.needs_pump() {
-            self.pump_again |= self.home.pump();
-        }
-        let mut touched = std::mem::take(&mut self.touched);
-        for place in touched.drain(..) {
-            let Some(Some(link)) = self.links.get_mut(place as usize) else { continue };
-            link.is_touched = false;
-            match link.settle(&mut self.home, &mut self.uring) {
-                Turn::Wait => {}
-                Turn::Again => self.again.push(place),
-                Turn::Leave => self.leaving.push(place),
-                Turn::Over => self.remove(place),
-            }
-        }
-        self.touched = touched;
-    }
-
-    /// Sends off the last answers and closes, for which there is no further turn.
-    fn say_goodbye(&mut self) {
-        if let Err(error) = self.uring.enter(false) {
-            tracing::debug!("io_uring: {error}");
-        }
-    }
-
-    fn tick(&mut self) {
-        self.home.tick();
-        self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks.is_multiple_of(SWEEP_TICKS) {
-            self.home.sweep();
-        }
-        self.accept();
-    }
-
-    /// Whether this was the last turn.
-    fn is_over(&mut self) -> bool {
-        let phase = self.home.shared().phase();
-        if phase == Phase::Serving {
-            return false;
-        }
-        if !std::mem::replace(&mut self.drained, true) {
-            for (number, entrance) in self.entrances.iter_mut().enumerate() {
-                if let Some(socket) = entrance.socket.take() {
-                    self.uring.stop_accepting(number as u32);
-                    self.uring.close(socket);
-                }
-            }
-            self.home.connections.wake_all();
-        }
-        let is_over = phase == Phase::Closing || self.home.connections.open() == 0;
-        if is_over {
-            self.home.pump();
-        }
-        is_over
     }
 }
 
-/// Tells a connection why it is turned away. One attempt: a client that does not take it is cut off.
-fn turn_away(socket: &OwnedFd, code: Code) {
-    let _sent = rustix::net::send(socket, &farewell(code), rustix::net::SendFlags::DONTWAIT);
-    // What was asked is unread: a socket that is closed so resets, which may overtake the answer.
-    let mut thrown_away = [0; 4096];
-    let _read = rustix::net::recv(socket, &mut thrown_away[..], rustix::net::RecvFlags::DONTWAIT);
+fn layout(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, PAGE_BYTES).expect("a few pages")
+}
+
+/// Zeroed memory, aligned to pages.
+fn allocate(bytes: usize) -> *mut u8 {
+    // SAFETY: the size is not zero.
+    let memory = unsafe { alloc::alloc_zeroed(layout(bytes)) };
+    if memory.is_null() {
+        alloc::handle_alloc_error(layout(bytes));
+    }
+    memory
+}
+
+fn free(memory: *mut u8, bytes: usize) {
+    // SAFETY: it came from `allocate` with the same size, and the kernel has refused it.
+    unsafe { alloc::dealloc(memory, layout(bytes)) };
 }
 
 #[cfg(test)]

@@ -122,8 +122,8 @@ pub const KEYS: &[Key] = &[
         default: "auto",
         demo: None,
         secret: false,
-        allowed: "auto, ring or streams",
-        meaning: "How bytes come and go: over a private io_uring per core (ring), over the executor's own streams (streams), or whichever the kernel has everything for (auto).",
+        allowed: "auto, ring or epoll",
+        meaning: "How bytes come and go: over a private io_uring per core (ring), over plain epoll (epoll), or the ring wherever the kernel allows it (auto).",
     },
     Key {
         name: "identity.mode",

@@ -20,6 +20,7 @@ mod e2e_site;
 mod e2e_talk;
 mod engine_batch;
 mod engine_busy;
+mod hold;
 mod http_answer;
 mod http_body;
 mod http_conn;

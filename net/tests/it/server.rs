@@ -65,7 +65,7 @@ impl Bed {
         };
         let bed =
             bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN);
-        // `make test-streams` has every server use that transport.
+        // `make test-epoll` has every server use that transport.
         match std::env::var("STAMPEDE_TRANSPORT") {
             Ok(transport) => bed.set("transport", &transport),
             Err(_) => bed,

@@ -88,6 +88,7 @@ static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_out
 static UNITS: Detector =
     detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
+static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_idle", "hold_a_core_for_long"]);
 static WIRE: Detector = detector("wire", Program::Wire, &[]);
 static SIM: Detector = detector("sim", Program::Sim, &["--histories", "40000"]);
 static DISK: Detector = detector("disk", Program::Disk, &[]);
@@ -95,14 +96,15 @@ static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 
 /// All of them.
-pub(crate) static DETECTORS: [&Detector; 12] =
-    [&MODEL, &LOG, &DAMAGE, &EXPORT, &POSTGRES, &UNITS, &HTTP, &WIRE, &SIM, &DISK, &STEPS, &LOOM];
+pub(crate) static DETECTORS: [&Detector; 13] =
+    [&MODEL, &LOG, &DAMAGE, &EXPORT, &POSTGRES, &UNITS, &HTTP, &HOLD, &WIRE, &SIM, &DISK, &STEPS, &LOOM];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
 pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
     use Bug as B;
     match bug {
-        B::CheckThenAct => vec![&LOOM],
+        B::CheckThenAct | B::LooksBeforeLowering => vec![&LOOM],
+        B::GivesWay | B::StaysSilent => vec![&HOLD],
         B::FilterTooLate | B::LoserCounts => vec![&MODEL],
         B::DedupeAfterTaking
         | B::KeysInMemory

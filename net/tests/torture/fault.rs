@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use stampede_loadgen::check::Totals;
 
+use crate::hold::{Held, Quota, threads_of};
 use crate::proxy::Cut;
 use crate::round::{Reached, Round};
 use crate::sale::last;
@@ -67,6 +68,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     plain("SIGTERM", terminate),
     plain("SIGTERM twice", terminate_twice),
     plain("SIGSTOP of the server", stop_server),
+    plain("single threads held", hold_threads),
+    plain("a processor quota", quota),
     plain("Postgres: sessions ended", end_sessions),
     plain("Postgres: kill -9", |round| outage(round, true)),
     plain("Postgres: immediate stop", |round| outage(round, false)),
@@ -256,6 +259,31 @@ fn stop_server(round: &mut Round<'_>) -> Done {
     let length_ms = round.dice.among(100, 1_000);
     last(Duration::from_millis(length_ms));
     kill_process(pid, Signal::CONT).expect("it runs");
+    Ok(Reached::Yes)
+}
+
+/// Threads are held one by one, each at a drawn boundary of a system call, in the middle of the sale.
+fn hold_threads(round: &mut Round<'_>) -> Done {
+    round.reach(5);
+    let pid = round.world.server().pid();
+    for _ in 0..4 {
+        let threads = threads_of(pid);
+        let (thread, name) = &threads[round.dice.among(0, threads.len() as u64 - 1) as usize];
+        let boundaries = round.dice.among(0, 12);
+        let length_ms = round.dice.among(120, 600);
+        Held::keep(*thread, boundaries, Duration::from_millis(length_ms))
+            .map_err(|why| format!("{name}: {why}"))?;
+    }
+    Ok(Reached::Yes)
+}
+
+/// 20 ms of processor time in 500, for all threads together.
+fn quota(round: &mut Round<'_>) -> Done {
+    round.reach_somewhere();
+    let quota = Quota::on(round.world.server().pid())?;
+    let length_ms = round.dice.among(1_000, 3_000);
+    last(Duration::from_millis(length_ms));
+    drop(quota);
     Ok(Reached::Yes)
 }
 

@@ -9,6 +9,8 @@
 mod base;
 mod dice;
 mod fault;
+#[path = "../common/hold.rs"]
+mod hold;
 #[path = "../disk/mount.rs"]
 #[allow(dead_code, reason = "the other program of this crate uses the rest of it")]
 mod mount;

@@ -6,7 +6,7 @@ use super::{Caller, Home};
 use crate::engine::books;
 use crate::engine::counters::Count;
 use crate::engine::shared::{Phase, Shared};
-use crate::http::answer::{self, Media, Status};
+use crate::http::answer::{self, Date, Manner, Media, Status};
 use crate::http::json_out::Object;
 use crate::http::problem::Code;
 use crate::http::route::Route;
@@ -18,20 +18,7 @@ impl Home {
     pub(super) fn ops(&mut self, route: Route, caller: &mut Caller<'_>) {
         let manner = caller.manner;
         let (shared, date) = (self.shared.clone(), self.date);
-        self.connections.answer_bytes(caller, |out| match route {
-            Route::Readyz => {
-                let reasons = not_ready(&shared);
-                let status = if reasons.is_empty() { Status::Ok } else { Status::Unavailable };
-                answer::json(out, status, manner, &date, |object| readiness(object, &shared, &reasons));
-            }
-            Route::Metrics => {
-                let text = metrics(&shared);
-                answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), manner, &date);
-            }
-            _ => answer::json(out, Status::Ok, manner, &date, |object| {
-                object.boolean("live", true);
-            }),
-        });
+        self.connections.answer_bytes(caller, |out| health(out, route, &shared, manner, &date));
     }
 
     pub(super) fn stats(&mut self, caller: &mut Caller<'_>) {
@@ -52,11 +39,47 @@ impl Home {
     }
 }
 
+/// Answers `/healthz`, `/readyz` or `/metrics`, on whatever thread. They tell what the watch over the
+/// cores has found ([`crate::engine::pulse`]), not that the thread that answers is well.
+pub(crate) fn health(out: &mut Vec<u8>, route: Route, shared: &Shared, manner: Manner, date: &Date) {
+    let status = |well: bool| if well { Status::Ok } else { Status::Unavailable };
+    match route {
+        Route::Readyz => {
+            let reasons = not_ready(shared);
+            let status = status(reasons.is_empty());
+            answer::json(out, status, manner, date, |object| readiness(object, shared, &reasons));
+        }
+        Route::Metrics => {
+            let text = metrics(shared);
+            answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), manner, date);
+        }
+        _ => {
+            let live = shared.pulse.stalled().next().is_none();
+            answer::json(out, status(live), manner, date, |object| {
+                object.boolean("live", live);
+                stalled_cores(object, shared);
+            });
+        }
+    }
+}
+
+/// Names the cores that stand still, if any.
+fn stalled_cores(object: &mut Object<'_>, shared: &Shared) {
+    if shared.pulse.stalled().next().is_some() {
+        object.array("stalled_cores", |array| {
+            shared.pulse.stalled().for_each(|core| array.number(core as u64));
+        });
+    }
+}
+
 /// Why the engine is not ready to sell, as stable names.
 fn not_ready(shared: &Shared) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     if shared.phase() != Phase::Serving {
         reasons.push("draining");
+    }
+    if shared.pulse.stalled().next().is_some() {
+        reasons.push("core_stalled");
     }
     if shared.log.is_full() {
         reasons.push("log_full");
@@ -77,6 +100,7 @@ fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
     object.boolean("ready", reasons.is_empty());
     texts(object, "reasons", reasons);
     texts(object, "weakened", &shared.weakened);
+    stalled_cores(object, shared);
     if let Some(reason) = shared.selling_stopped() {
         object.text("selling_stopped", &reason);
     }
@@ -199,6 +223,7 @@ fn metrics(shared: &Shared) -> String {
     for (core, counters) in shared.counters.iter().enumerate() {
         text.sample("connections_open", &format!("{{core=\"{core}\"}}"), counters.open());
     }
+    pulse_metrics(&mut text, shared);
     log_metrics(&mut text, shared);
     export_metrics(&mut text, shared);
     text.one("ready", "gauge", "1 if ready to sell.", u64::from(not_ready(shared).is_empty()));
@@ -208,6 +233,18 @@ fn metrics(shared: &Shared) -> String {
         text.sample("weakened", &format!("{{what={what:?}}}"), 1);
     }
     text.0
+}
+
+fn pulse_metrics(text: &mut Text, shared: &Shared) {
+    let pulse = &shared.pulse;
+    text.family("core_stalled_milliseconds", "gauge", "How long the core has not turned; 0 = it turns.");
+    for core in 0..pulse.cores() {
+        text.sample("core_stalled_milliseconds", &format!("{{core=\"{core}\"}}"), pulse.stalled_ms(core));
+    }
+    text.family("core_stalls_total", "counter", "How often the core was found not to turn for a second.");
+    for core in 0..pulse.cores() {
+        text.sample("core_stalls_total", &format!("{{core=\"{core}\"}}"), pulse.stalls(core));
+    }
 }
 
 fn log_metrics(text: &mut Text, shared: &Shared) {

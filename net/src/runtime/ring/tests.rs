@@ -1,213 +1,517 @@
-//! A core on a ring where everything is tiny: what is rare in service happens all the time.
+//! The ring with socket pairs and small sizes: what is short, lost, full, cancelled or used again.
 //!
-//! Eight submissions, sixteen completions, two receive buffers for dozens of connections, and sockets
-//! that take a few kilobytes: sends are short, receiving starves, the completion queue overflows,
-//! and connections end in the midst of all that. Clients know what they asked, and compare.
+//! Every stream carries numbered bytes, so that a byte that is lost, repeated or out of place shows.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::mpsc::channel;
-use std::thread;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
 use socket2::SockRef;
 
-#[allow(dead_code, reason = "other tests use the rest")]
-#[path = "../../../tests/common/rig.rs"]
-mod rig;
-
-use self::rig::Rig;
-use super::super::listen;
-use super::uring::Sizes;
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(40);
-/// Clients at once.
-const CROWD: u64 = 24;
-/// Connections that each of them makes, one after the other.
-const ROUNDS: u64 = 40;
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SMALL: Sizes = Sizes {
+    submissions: 64,
+    completions: 256,
+    receive_bytes: 16 << 10,
+    incremental_bytes: Some(4 << 10),
+    single_bytes: 1 << 10,
+};
+/// Without the mode in which a buffer takes many messages.
+const SINGLE: Sizes = Sizes { incremental_bytes: None, ..SMALL };
 
-/// Runs clients against a core, with and without incremental buffers, until the core has drained.
-fn on_tiny(test: impl Fn(SocketAddr)) {
-    for incremental_bytes in [Some(4 << 10), None] {
-        let sizes = Sizes {
-            submissions: 8,
-            completions: 16,
-            receive_bytes: 8 << 10,
-            incremental_bytes,
-            single_bytes: 1 << 10,
-        };
-        let (tell, told) = channel();
-        let core = thread::spawn(move || {
-            let mut rig = Rig::new(1);
-            let home = rig.homes.pop().expect("one home");
-            let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("a free port");
-            // Accepted sockets inherit it: the least that the kernel allows.
-            socket.set_send_buffer_size(1).expect("a small buffer");
-            let address = socket.local_addr().expect("an address").as_socket().expect("of IP");
-            tell.send((address, home.shared().clone())).expect("the test is there");
-            let door = Door { listener: Listener::Public, socket, connections_max: 1_000 };
-            let mut seat = Seat::on(Uring::with(&sizes).expect("a ring"), home, vec![door]).expect("a seat");
-            while !matches!(seat.turn().expect("the ring goes on"), Going::Over) {}
-            seat.say_goodbye();
-            assert!(seat.links.iter().all(Option::is_none), "a place is taken still");
-        });
-        let (address, shared) = told.recv().expect("the core starts");
-        test(address);
-        shared.enter(Phase::Draining);
-        let until = Instant::now() + PATIENCE;
-        while !core.is_finished() {
-            assert!(Instant::now() < until, "the core does not end");
-            thread::park_timeout(Duration::from_millis(2));
+/// A ring that never sleeps for long, and an end to all patience.
+struct Rig {
+    uring: Uring,
+    until: Instant,
+}
+
+impl Rig {
+    fn new(sizes: &Sizes) -> Self {
+        let mut uring = Uring::with(sizes).expect("a ring");
+        uring.tick_every(5);
+        Self { uring, until: Instant::now() + PATIENCE }
+    }
+
+    /// One turn: everything that has happened, but for time.
+    fn turn(&mut self) -> Vec<Completion<Chunk>> {
+        assert!(Instant::now() < self.until, "waited in vain");
+        self.uring.enter(true).expect("the ring goes on");
+        let mut happened = Vec::new();
+        while let Some(completion) = self.uring.next() {
+            match completion {
+                Completion::Tick { more: true } | Completion::Nothing => {}
+                Completion::Tick { more: false } => self.uring.tick_every(5),
+                completion => happened.push(completion),
+            }
         }
-        core.join().expect("the core is well");
+        happened
+    }
+
+    /// Turns until something has come of what was submitted, if anything does.
+    fn ticks(&mut self, turns: usize) -> Vec<Completion<Chunk>> {
+        (0..turns).flat_map(|_| self.turn()).collect()
+    }
+
+    /// Waits until the peer has been sent exactly that, and whether an end behind it.
+    fn expect(&mut self, peer: &mut TcpStream, sent: &[u8], ends: bool) {
+        let mut came = Vec::new();
+        let mut ended = drink(peer, &mut came);
+        while came.len() < sent.len() || ended != ends {
+            assert!(Instant::now() < self.until, "waited in vain for the peer's bytes");
+            std::thread::yield_now();
+            ended |= drink(peer, &mut came);
+        }
+        assert!(came == sent, "the bytes came otherwise than they were sent");
+    }
+
+    fn take(&mut self, chunk: Chunk, into: &mut Vec<u8>) {
+        into.extend_from_slice(self.uring.bytes(&chunk));
+        self.uring.give_back(chunk);
     }
 }
 
-fn connect(address: SocketAddr, deaf: bool) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("it is let in");
-    if deaf {
-        SockRef::from(&stream).set_recv_buffer_size(1).unwrap();
-    }
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
+/// A connected pair: our end, and the peer's, which does not block.
+fn pair() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    peer.set_nonblocking(true).unwrap();
+    peer.set_nodelay(true).unwrap();
+    (ours.into(), peer)
 }
 
-/// The requests of a round, and the status of each answer.
-fn requests(client: u64, round: u64, number: u64) -> (String, Vec<u16>) {
-    let (mut text, mut expected) = (String::new(), Vec::new());
-    for at in 0..number {
-        match at % 4 {
-            0 => text.push_str("GET /v1/time HTTP/1.1\r\nHost: a\r\n\r\n"),
-            1 => text.push_str("GET /v1/items/1 HTTP/1.1\r\nHost: a\r\n\r\n"),
-            2 => text.push_str("GET /v1/nowhere HTTP/1.1\r\nHost: a\r\n\r\n"),
-            _ => text.push_str(&format!(
-                "POST /v1/items/1/orders HTTP/1.1\r\nHost: a\r\nX-Buyer: {client}-{round}-{at}\r\n\
-                 Content-Length: 14\r\n\r\n{{\"quantity\":1}}"
-            )),
-        }
-        expected.push([200, 200, 404, 201][at as usize % 4]);
-    }
-    (text, expected)
+/// The bytes of a stream: no two places of it look alike for long.
+fn numbered(len: usize, stream: u32) -> Vec<u8> {
+    let word = |number: u32| (number ^ stream.rotate_left(16)).wrapping_mul(0x9E37_79B1).to_be_bytes();
+    (0..len.div_ceil(4) as u32).flat_map(word).take(len).collect()
 }
 
-/// The status of each answer, all of them whole, and the orders that they tell of.
-fn answers(said: &str) -> (Vec<u16>, Vec<u64>) {
-    let (mut statuses, mut orders, mut rest) = (Vec::new(), Vec::new(), said);
-    while !rest.is_empty() {
-        let (head, behind) = rest.split_once("\r\n\r\n").expect("a whole head");
-        let status: u16 = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
-        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-        let length: usize = length.expect("a length").parse().expect("a number");
-        let (body, behind) = behind.split_at_checked(length).expect("a whole body");
-        if status == 201 {
-            let id = body.split("\"order_id\":\"").nth(1).and_then(|rest| rest.split('"').next());
-            orders.push(id.and_then(|id| id.parse().ok()).expect("an order"));
-        }
-        statuses.push(status);
-        rest = behind;
-    }
-    (statuses, orders)
-}
-
-/// Says everything while what comes is read in small pieces, then ends; everything is answered.
-fn patient(address: SocketAddr, client: u64, round: u64, number: u64) -> Vec<u64> {
-    let mut stream = connect(address, round.is_multiple_of(2));
-    let (mut text, mut expected) = requests(client, round, number);
-    // The end comes from the client, or it asks the server for it.
-    let asks = round % 4 == 1;
-    if asks {
-        text.push_str("GET /v1/time HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-        expected.push(200);
-    }
-    let mut writer = stream.try_clone().unwrap();
-    let writing = thread::spawn(move || {
-        writer.write_all(text.as_bytes()).expect("it takes requests");
-        if !asks {
-            writer.shutdown(Shutdown::Write).expect("it is there");
-        }
-    });
-    let (mut said, mut part) = (Vec::new(), [0; 700]);
+/// What the peer can read now; whether the stream has ended.
+fn drink(peer: &mut TcpStream, into: &mut Vec<u8>) -> bool {
+    let mut part = [0; 8 << 10];
     loop {
-        match stream.read(&mut part).expect("the end comes, and no reset") {
-            0 => break,
-            len => said.extend_from_slice(&part[..len]),
+        match peer.read(&mut part) {
+            Ok(0) => return true,
+            Ok(len) => into.extend_from_slice(&part[..len]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            Err(error) => panic!("{error}"),
         }
     }
-    writing.join().unwrap();
-    let (statuses, orders) = answers(std::str::from_utf8(&said).expect("text"));
-    assert_eq!(statuses, expected);
-    orders
 }
 
-/// Breaks off in the middle of it all, in one way or another.
-fn rude(address: SocketAddr, client: u64, round: u64, number: u64) {
-    let mut stream = connect(address, true);
-    let (text, _) = requests(client + 1_000, round, number);
-    stream.set_nonblocking(true).unwrap();
-    match stream.write(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
-        _ => {}
-    }
-    stream.set_nonblocking(false).unwrap();
-    if !round.is_multiple_of(3) && number > 0 {
-        let mut part = [0; 200];
-        assert!(stream.read(&mut part).expect("an answer begins") > 0);
-    }
-    match round % 4 {
-        0 => drop(stream),
-        1 => drop(stream.shutdown(Shutdown::Write)),
-        _ => SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
+fn reset(peer: TcpStream) {
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+}
+
+/// Feeds a peer as much of its stream as the kernel takes; returns how far it came.
+fn pour(peer: &mut TcpStream, stream: &[u8], from: usize, at_most: usize) -> usize {
+    let end = stream.len().min(from + at_most);
+    match peer.write(&stream[from..end]) {
+        Ok(len) => from + len,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => from,
+        Err(error) => panic!("{error}"),
     }
 }
 
 #[test]
-fn on_a_tiny_ring_everybody_gets_what_was_asked() {
-    on_tiny(|address| {
-        let clients = (0..CROWD).map(|client| {
-            thread::spawn(move || {
-                let mut orders = Vec::new();
-                for round in 0..ROUNDS {
-                    let number = [1, 3, 9, 70, 200, 30, 0][((client + round) % 7) as usize];
-                    if (client + round).is_multiple_of(3) {
-                        rude(address, client, round, number);
-                    } else {
-                        orders.extend(patient(address, client, round, number));
+fn what_a_short_send_leaves_is_exactly_the_rest() {
+    let mut rig = Rig::new(&SMALL);
+    for round in 0..3 {
+        let (socket, mut peer) = pair();
+        SockRef::from(&socket).set_send_buffer_size(8 << 10).unwrap();
+        let message = numbered(1 << 20, round);
+        rig.uring.send(7, socket.as_fd(), message.clone());
+        let rest = match rig.turn().pop() {
+            Some(Completion::Unsent { place: 7, rest, error: libc::EAGAIN }) => rest,
+            _ => panic!("a send that cannot have fitted says nothing"),
+        };
+        assert!(!rest.is_empty() && rest.len() < message.len());
+        assert!(message.ends_with(&rest), "the rest is not the end of the message");
+        let (mut came, mut from) = (Vec::new(), 0);
+        rig.uring.send_rest(7, socket.as_fd(), rest, 0);
+        while came.len() < message.len() {
+            drink(&mut peer, &mut came);
+            for completion in rig.turn() {
+                let Completion::Sent { place: 7, buffer, result: Ok(len) } = completion else {
+                    panic!("not how a send ends")
+                };
+                assert!(len > 0);
+                from += len;
+                if from < buffer.len() {
+                    rig.uring.send_rest(7, socket.as_fd(), buffer, from);
+                }
+            }
+        }
+        assert!(came == message, "the bytes came otherwise than they were sent");
+        assert!(!drink(&mut peer, &mut came) && came.len() == message.len());
+    }
+}
+
+#[test]
+fn sends_that_fit_say_nothing_and_give_their_buffers_back() {
+    let mut rig = Rig::new(&SMALL);
+    let mut pairs: Vec<_> = (0..4).map(|_| pair()).collect();
+    let mut sent = Vec::new();
+    for round in 0..200 {
+        // Something is sent in every turn, as under load.
+        let message = numbered(100, round);
+        sent.extend_from_slice(&message);
+        for (place, (socket, _)) in pairs.iter().enumerate() {
+            let mut buffer = rig.uring.spare();
+            assert!(buffer.is_empty());
+            assert!(round < 2 || buffer.capacity() > 0, "buffers do not come back");
+            buffer.extend_from_slice(&message);
+            rig.uring.send(place as Place, socket.as_fd(), buffer);
+        }
+        assert!(rig.turn().is_empty(), "a send that fits reports");
+        assert!(rig.uring.flying.is_empty(), "{} buffers are kept", rig.uring.flying.len());
+    }
+    for (_, peer) in &mut pairs {
+        rig.expect(peer, &sent, false);
+    }
+}
+
+#[test]
+fn a_send_to_a_peer_that_is_gone_fails() {
+    let mut rig = Rig::new(&SMALL);
+    let (socket, peer) = pair();
+    reset(peer);
+    for _ in 0..2 {
+        rig.uring.send(3, socket.as_fd(), numbered(100, 1));
+        match rig.turn().pop() {
+            Some(Completion::Unsent { place: 3, rest, error: libc::ECONNRESET | libc::EPIPE }) => {
+                assert_eq!(rest, numbered(100, 1));
+            }
+            _ => panic!("nobody is told"),
+        }
+    }
+    rig.uring.send_rest(3, socket.as_fd(), numbered(100, 1), 0);
+    assert!(matches!(
+        rig.turn().pop(),
+        Some(Completion::Sent { place: 3, result: Err(libc::ECONNRESET | libc::EPIPE), .. })
+    ));
+    // A send that waits is ended by a shutdown.
+    let (socket, _peer) = pair();
+    rig.uring.send(4, socket.as_fd(), numbered(8 << 20, 2));
+    let Some(Completion::Unsent { rest, .. }) = rig.turn().pop() else { panic!("it fitted") };
+    rig.uring.send_rest(4, socket.as_fd(), rest, 0);
+    let mut from = 0;
+    let mut happened = rig.ticks(3);
+    rustix::net::shutdown(&socket, rustix::net::Shutdown::Both).unwrap();
+    loop {
+        match happened.pop() {
+            Some(Completion::Sent { place: 4, result: Err(_), .. }) => break,
+            // The peer's kernel took a little more.
+            Some(Completion::Sent { place: 4, buffer, result: Ok(len) }) => {
+                from += len;
+                rig.uring.send_rest(4, socket.as_fd(), buffer, from);
+            }
+            Some(_) => panic!("not what was submitted"),
+            None => {}
+        }
+        happened.extend(rig.turn());
+    }
+}
+
+#[test]
+fn without_buffers_receiving_ends_and_nothing_is_lost() {
+    for sizes in [SMALL, SINGLE] {
+        let mut rig = Rig::new(&sizes);
+        let (socket, mut peer) = pair();
+        let stream = numbered(100 << 10, 5);
+        let mut poured = 0;
+        let (mut came, mut starved) = (Vec::new(), 0);
+        rig.uring.receive(1, socket.as_fd());
+        let mut kept = Vec::new();
+        while came.len() < stream.len() {
+            poured = pour(&mut peer, &stream, poured, 64 << 10);
+            for completion in rig.turn() {
+                match completion {
+                    // Nothing goes back before there is nothing left.
+                    Completion::Received { place: 1, chunk, more } => {
+                        came.extend_from_slice(rig.uring.bytes(&chunk));
+                        kept.push(chunk);
+                        if !more {
+                            rig.uring.receive(1, socket.as_fd());
+                        }
                     }
+                    Completion::ReceiveEnded { place: 1, error: libc::ENOBUFS } => {
+                        starved += 1;
+                        kept.drain(..).for_each(|chunk| rig.uring.give_back(chunk));
+                        rig.uring.receive(1, socket.as_fd());
+                    }
+                    _ => panic!("not what was submitted"),
                 }
-                orders
-            })
-        });
-        let clients: Vec<_> = clients.collect();
-        let mut orders = HashSet::new();
-        for client in clients {
-            for order in client.join().expect("a client was wronged") {
-                assert!(orders.insert(order), "order {order} was told of twice");
             }
         }
-        assert!(orders.len() > 1_000);
-    });
+        assert!(came == stream, "the bytes came otherwise than they were sent");
+        assert!(starved >= 3, "{starved} times without buffers");
+    }
 }
 
 #[test]
-fn on_a_tiny_ring_a_crowd_at_once_is_answered() {
-    on_tiny(|address| {
-        let mut crowd: Vec<_> = (0..200).map(|_| connect(address, false)).collect();
-        for round in 0..5 {
-            let text = requests(0, round, 1).0;
-            let text = text.replace("\r\n\r\n", &format!("\r\nX-Padding: {}\r\n\r\n", "x".repeat(1_500)));
-            crowd.iter_mut().for_each(|stream| stream.write_all(text.as_bytes()).unwrap());
-            for stream in &mut crowd {
-                let (mut said, mut part) = (Vec::new(), [0; 1_000]);
-                while !said.ends_with(b"}") {
-                    let len = stream.read(&mut part).expect("an answer");
-                    assert!(len > 0, "closed instead of answered");
-                    said.extend_from_slice(&part[..len]);
+fn what_overflows_the_queue_is_neither_lost_nor_late() {
+    const CROWD: usize = 60;
+    let tiny = Sizes { submissions: 8, completions: 16, ..SMALL };
+    let mut rig = Rig::new(&tiny);
+    let mut pairs: Vec<_> = (0..CROWD).map(|_| pair()).collect();
+    let streams: Vec<_> = (0..CROWD as u32).map(|place| numbered(3_000, place)).collect();
+    let mut came = vec![Vec::new(); CROWD];
+    for (place, (socket, _)) in pairs.iter().enumerate() {
+        rig.uring.receive(place as Place, socket.as_fd());
+    }
+    rig.ticks(2);
+    for step in 0..3 {
+        for (place, (_, peer)) in pairs.iter_mut().enumerate() {
+            peer.write_all(&streams[place][step * 1_000..][..1_000]).unwrap();
+        }
+        while came.iter().any(|came| came.len() < (step + 1) * 1_000) {
+            for completion in rig.turn() {
+                match completion {
+                    Completion::Received { place, chunk, more } => {
+                        rig.take(chunk, &mut came[place as usize]);
+                        if !more {
+                            rig.uring.receive(place, pairs[place as usize].0.as_fd());
+                        }
+                    }
+                    Completion::ReceiveEnded { place, error: libc::ENOBUFS } => {
+                        rig.uring.receive(place, pairs[place as usize].0.as_fd());
+                    }
+                    _ => panic!("not what was submitted"),
                 }
-                assert_eq!(answers(std::str::from_utf8(&said).unwrap()).0, [200]);
             }
         }
-    });
+    }
+    assert!(came == streams, "the bytes came otherwise than they were sent");
+    // Sends that fail, far more of them than fit: all are told within one turn.
+    let gone: Vec<_> = (0..CROWD).map(|_| pair()).map(|(socket, peer)| (reset(peer), socket).1).collect();
+    for (place, socket) in gone.iter().enumerate() {
+        rig.uring.send(place as Place, socket.as_fd(), streams[place].clone());
+    }
+    let mut told = HashMap::new();
+    for completion in rig.turn() {
+        if let Completion::Unsent { place, rest, .. } = completion {
+            assert!(told.insert(place, rest).is_none(), "told twice");
+        }
+    }
+    assert_eq!(told.len(), CROWD, "failed sends that nobody was told of");
+    assert!(told.iter().all(|(place, rest)| *rest == streams[*place as usize]));
+}
+
+#[test]
+fn receiving_that_is_cancelled_ends_once_and_loses_nothing() {
+    for sizes in [SMALL, SINGLE] {
+        let mut rig = Rig::new(&sizes);
+        let (socket, mut peer) = pair();
+        let stream = numbered(300 << 10, 9);
+        let (mut poured, mut came, mut cancelled) = (0, Vec::new(), 0);
+        for round in 0.. {
+            rig.uring.receive(2, socket.as_fd());
+            let mut receives = true;
+            poured = pour(&mut peer, &stream, poured, 100 + round % 7 * 900);
+            if round % 3 > 0 {
+                receives &= hear(&mut rig, &mut came, &mut cancelled);
+            }
+            poured = pour(&mut peer, &stream, poured, round % 5 * 700);
+            if receives {
+                rig.uring.stop_receiving(2);
+            }
+            poured = pour(&mut peer, &stream, poured, round % 2 * 2_000);
+            while receives {
+                receives = hear(&mut rig, &mut came, &mut cancelled);
+            }
+            // Ended: whatever is sent now waits.
+            poured = pour(&mut peer, &stream, poured, 500);
+            assert!(rig.turn().is_empty(), "something comes after the end");
+            if came.len() == stream.len() {
+                break;
+            }
+        }
+        assert!(came == stream, "the bytes came otherwise than they were sent");
+        assert!(cancelled > 10, "{cancelled} were cancelled");
+    }
+}
+
+/// One turn of a receiver; whether it goes on.
+fn hear(rig: &mut Rig, came: &mut Vec<u8>, cancelled: &mut usize) -> bool {
+    let mut receives = true;
+    for completion in rig.turn() {
+        assert!(receives, "something comes after the end");
+        match completion {
+            Completion::Received { place: 2, chunk, more } => {
+                rig.take(chunk, came);
+                receives = more;
+            }
+            Completion::ReceiveEnded { place: 2, error } => {
+                assert!([libc::ECANCELED, libc::ENOBUFS].contains(&error), "ended with error {error}");
+                *cancelled += usize::from(error == libc::ECANCELED);
+                receives = false;
+            }
+            _ => panic!("not what was submitted"),
+        }
+    }
+    receives
+}
+
+#[test]
+fn a_number_that_is_used_again_hears_nothing_of_what_was_before() {
+    let mut rig = Rig::new(&SMALL);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rig.uring.accept(0, listener.as_fd());
+    let mut again = 0;
+    for round in 0..200 {
+        let (socket, mut peer) = pair();
+        let number = socket.as_raw_fd();
+        rig.uring.receive(1, socket.as_fd());
+        assert!(rig.turn().is_empty());
+        // In one submission: the last words, the end of receiving, the end of the socket.
+        rig.uring.send(1, socket.as_fd(), numbered(500, round));
+        rig.uring.stop_receiving(1);
+        rig.uring.close(1, socket);
+        let (other, mut others_peer) = pair();
+        assert_ne!(other.as_raw_fd(), number, "closed before its last words have gone off");
+        let mut newcomer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        newcomer.set_nonblocking(true).unwrap();
+        rig.uring.send(2, other.as_fd(), numbered(300, round));
+        let (mut ended, mut accepted) = (false, None);
+        while !ended || accepted.is_none() {
+            for completion in rig.turn() {
+                match completion {
+                    Completion::ReceiveEnded { place: 1, error: libc::ECANCELED } => ended = true,
+                    Completion::Accepted { door: 0, socket, more: true } => accepted = Some(socket),
+                    _ => panic!("not what was submitted"),
+                }
+            }
+        }
+        let accepted = accepted.unwrap();
+        again += usize::from(accepted.as_raw_fd() == number);
+        rig.uring.send(3, accepted.as_fd(), numbered(200, round));
+        rig.turn();
+        let expected = [(&mut peer, 500, true), (&mut others_peer, 300, false), (&mut newcomer, 200, false)];
+        for (peer, len, ends) in expected {
+            rig.expect(peer, &numbered(len, round), ends);
+        }
+    }
+    println!("{again} of 200 numbers were used again at once");
+    assert!(again > 0);
+    rig.uring.close_door(0, listener.into());
+    let ended = rig.ticks(2).pop();
+    assert!(matches!(ended, Some(Completion::AcceptEnded { door: 0, error: libc::ECANCELED })));
+}
+
+#[test]
+fn every_chunk_holds_what_was_sent_over_many_rounds_of_the_buffers() {
+    const CROWD: usize = 9;
+    for sizes in [SMALL, SINGLE] {
+        let mut rig = Rig::new(&sizes);
+        let mut pairs: Vec<_> = (0..CROWD).map(|_| pair()).collect();
+        let streams: Vec<_> = (0..CROWD as u32).map(|place| numbered(400 << 10, place)).collect();
+        let (mut came, mut poured) = (vec![Vec::new(); CROWD], [0; CROWD]);
+        for (place, (socket, _)) in pairs.iter().enumerate() {
+            rig.uring.receive(place as Place, socket.as_fd());
+        }
+        let mut kept = Vec::new();
+        for round in 0.. {
+            for (place, (_, peer)) in pairs.iter_mut().enumerate() {
+                let at_most = 1 + (round * 7 + place * 131) % 3_000;
+                poured[place] = pour(peer, &streams[place], poured[place], at_most);
+            }
+            for completion in rig.turn() {
+                match completion {
+                    // Looked at and given back later, and not in the order in which they came.
+                    Completion::Received { place, chunk, more } => {
+                        kept.push((place, chunk));
+                        if !more {
+                            rig.uring.receive(place, pairs[place as usize].0.as_fd());
+                        }
+                    }
+                    Completion::ReceiveEnded { place, error: libc::ENOBUFS } => {
+                        rig.uring.receive(place, pairs[place as usize].0.as_fd());
+                    }
+                    _ => panic!("not what was submitted"),
+                }
+            }
+            for (place, chunk) in &kept {
+                came[*place as usize].extend_from_slice(rig.uring.bytes(chunk));
+            }
+            kept.drain(..).rev().for_each(|(_, chunk)| rig.uring.give_back(chunk));
+            if came.iter().map(Vec::len).sum::<usize>() >= streams.iter().map(Vec::len).sum() {
+                break;
+            }
+        }
+        assert!(came == streams, "the bytes came otherwise than they were sent");
+    }
+}
+
+#[test]
+fn half_closing_is_told_after_the_last_bytes() {
+    let mut rig = Rig::new(&SMALL);
+    for round in 0..50 {
+        let (socket, mut peer) = pair();
+        let stream = numbered(6_000, round);
+        rig.uring.receive(1, socket.as_fd());
+        peer.write_all(&stream).unwrap();
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        let (mut came, mut ended) = (Vec::new(), false);
+        while !ended {
+            for completion in rig.turn() {
+                assert!(!ended);
+                match completion {
+                    Completion::Received { chunk, more, .. } => {
+                        rig.take(chunk, &mut came);
+                        if !more {
+                            rig.uring.receive(1, socket.as_fd());
+                        }
+                    }
+                    Completion::ReceiveEnded { error: 0, .. } => ended = true,
+                    Completion::ReceiveEnded { error: libc::ENOBUFS, .. } => {
+                        rig.uring.receive(1, socket.as_fd());
+                    }
+                    _ => panic!("not what was submitted"),
+                }
+            }
+        }
+        assert!(came == stream);
+    }
+}
+
+#[test]
+fn whoever_rings_wakes_it_each_time() {
+    let mut rig = Rig::new(&SMALL);
+    let event = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    rig.uring.watch(event.as_fd());
+    rig.turn();
+    for _ in 0..100 {
+        let event = event.try_clone().unwrap();
+        let ringer = std::thread::spawn(move || rustix::io::write(&event, &1u64.to_ne_bytes()).map(drop));
+        let mut woken = false;
+        while !woken {
+            for completion in rig.turn() {
+                let Completion::Woken { more } = completion else { panic!("not what was submitted") };
+                assert!(more, "it watches no more");
+                woken = true;
+            }
+        }
+        ringer.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_ring_that_serves_can_be_made_and_left_with_work_under_way() {
+    for _ in 0..4 {
+        let mut uring = Uring::new().expect("a ring");
+        let (socket, _peer) = pair();
+        uring.receive(1, socket.as_fd());
+        uring.send(1, socket.as_fd(), numbered(8 << 20, 1));
+        uring.enter(true).unwrap();
+        let Some(Completion::Unsent { rest, .. }) = uring.next() else { panic!("it fitted") };
+        uring.send_rest(1, socket.as_fd(), rest, 0);
+        uring.enter(false).unwrap();
+    }
 }

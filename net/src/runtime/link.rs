@@ -1,4 +1,4 @@
-//! One connection on the ring, as a state machine that is driven by completions.
+//! One connection, as a state machine that is driven by what has happened on its socket.
 //!
 //! ```text
 //!            answers written,               the peer closes,
@@ -17,8 +17,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::Shutdown;
 
-use super::super::{LINGER_MS, WRITE_MS_MAX};
-use super::uring::{Place, Uring};
+use super::kernel::{Kernel, Place};
+use super::{LINGER_MS, WRITE_MS_MAX};
 use crate::engine::home::{Client, Home};
 use crate::http::conn::Conn;
 use crate::http::route::Listener;
@@ -114,9 +114,9 @@ impl Link {
 
     /// Lends it the buffers that it needs to be served; [`Link::give_back_input`] and
     /// [`Link::settle`] take them back.
-    pub(super) fn equip(&mut self, uring: &mut Uring, inputs: &mut Vec<Vec<u8>>) {
+    pub(super) fn equip(&mut self, kernel: &mut impl Kernel, inputs: &mut Vec<Vec<u8>>) {
         if self.client.out.capacity() == 0 {
-            self.client.out = uring.spare();
+            self.client.out = kernel.spare();
         }
         if let Some(input) = inputs.pop()
             && let Some(input) = self.client.conn.put_buffer(input)
@@ -166,11 +166,11 @@ impl Link {
     }
 
     /// A send did not take everything.
-    pub(super) fn unsent(&mut self, rest: Vec<u8>, error: i32, uring: &mut Uring, home: &mut Home) {
+    pub(super) fn unsent(&mut self, rest: Vec<u8>, error: i32, kernel: &mut impl Kernel, home: &mut Home) {
         match &self.socket {
             Some(socket) if error == libc::EAGAIN => {
                 (self.resting, self.rested) = (true, 0);
-                uring.send_rest(self.client.token.place, socket.as_fd(), rest, 0);
+                kernel.send_rest(self.client.token.place, socket.as_fd(), rest, 0);
                 home.connections.set_deadline(self.client.token, home.mono_ms() + WRITE_MS_MAX);
             }
             _ => self.cut_off(),
@@ -182,7 +182,7 @@ impl Link {
         &mut self,
         buffer: Vec<u8>,
         result: Result<usize, i32>,
-        uring: &mut Uring,
+        kernel: &mut impl Kernel,
         home: &mut Home,
     ) {
         self.resting = false;
@@ -191,11 +191,11 @@ impl Link {
                 self.rested += len;
                 if self.rested < buffer.len() {
                     self.resting = true;
-                    uring.send_rest(self.client.token.place, socket.as_fd(), buffer, self.rested);
+                    kernel.send_rest(self.client.token.place, socket.as_fd(), buffer, self.rested);
                     // Only bytes that went off buy time.
                     home.connections.set_deadline(self.client.token, home.mono_ms() + WRITE_MS_MAX);
                 } else {
-                    uring.put_spare(buffer);
+                    kernel.put_spare(buffer);
                     self.serve(home);
                 }
             }
@@ -247,38 +247,38 @@ impl Link {
     // ---- the end of a turn ----
 
     /// Sends what there is to say, receives or stops receiving, gives back what is not needed.
-    pub(super) fn settle(&mut self, home: &mut Home, uring: &mut Uring) -> Turn {
+    pub(super) fn settle(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
         if home.connections.is_overdue(self.client.token) {
             self.cut_off();
         }
         let turn = match self.stage {
-            Stage::Serving => self.settle_serving(home, uring),
+            Stage::Serving => self.settle_serving(home, kernel),
             Stage::Lingering if self.ended => {
                 self.stage = Stage::Over;
                 Turn::Wait
             }
             Stage::Lingering => {
-                self.receive(uring);
+                self.receive(kernel);
                 Turn::Wait
             }
             Stage::Over => Turn::Wait,
         };
         if self.client.out.is_empty() && self.client.out.capacity() > 0 {
-            uring.put_spare(std::mem::take(&mut self.client.out));
+            kernel.put_spare(std::mem::take(&mut self.client.out));
         }
-        if self.stage == Stage::Over { self.close(uring) } else { turn }
+        if self.stage == Stage::Over { self.close(kernel) } else { turn }
     }
 
-    fn settle_serving(&mut self, home: &mut Home, uring: &mut Uring) -> Turn {
+    fn settle_serving(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
         let (token, place) = (self.client.token, self.client.token.place);
-        self.hold_up(uring);
+        self.hold_up(kernel);
         let Some(socket) = &self.socket else { return Turn::Wait };
         if self.resting {
             return Turn::Wait;
         }
         let speaks = !self.client.out.is_empty();
         if speaks {
-            uring.send(place, socket.as_fd(), std::mem::take(&mut self.client.out));
+            kernel.send(place, socket.as_fd(), std::mem::take(&mut self.client.out));
         }
         if self.client.is_closing() {
             self.is_leaving = true;
@@ -300,22 +300,22 @@ impl Link {
             self.client.conn.shrink();
             self.held = Vec::new();
         }
-        self.receive(uring);
+        self.receive(kernel);
         Turn::Wait
     }
 
     /// Stops receiving if more has come in than the home takes.
-    fn hold_up(&mut self, uring: &mut Uring) {
+    fn hold_up(&mut self, kernel: &mut impl Kernel) {
         if !self.held.is_empty() && self.receiving == Receiving::Yes {
             self.receiving = Receiving::Stopping;
-            uring.stop_receiving(self.client.token.place);
+            kernel.stop_receiving(self.client.token.place);
         }
     }
 
-    fn receive(&mut self, uring: &mut Uring) {
+    fn receive(&mut self, kernel: &mut impl Kernel) {
         if let (Receiving::No, false, Some(socket)) = (self.receiving, self.ended, &self.socket) {
             self.receiving = Receiving::Yes;
-            uring.receive(self.client.token.place, socket.as_fd());
+            kernel.receive(self.client.token.place, socket.as_fd());
         }
     }
 
@@ -343,7 +343,7 @@ impl Link {
     }
 
     /// Closes the socket and ends what is under way; says when all has ended.
-    fn close(&mut self, uring: &mut Uring) -> Turn {
+    fn close(&mut self, kernel: &mut impl Kernel) -> Turn {
         if let Some(socket) = self.socket.take() {
             if self.resting {
                 // Ends a send that waits.
@@ -351,9 +351,9 @@ impl Link {
             }
             if self.receiving == Receiving::Yes {
                 self.receiving = Receiving::Stopping;
-                uring.stop_receiving(self.client.token.place);
+                kernel.stop_receiving(self.client.token.place);
             }
-            uring.close(socket);
+            kernel.close(self.client.token.place, socket);
         }
         if self.receiving == Receiving::No && !self.resting { Turn::Over } else { Turn::Wait }
     }

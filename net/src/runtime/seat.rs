@@ -1,0 +1,361 @@
+//! The loop of a core: connections are served where their bytes arrive.
+//!
+//! One turn:
+//!
+//! ```text
+//!  enter: submit what the last turn left, wait ─▶ completions: bytes in, serve ─▶ pump: neighbours, journal
+//!    ▲                                                                                │
+//!    └──────────── settle: one send per connection that has something to say ◀────────┘
+//! ```
+//!
+//! The core sleeps in [`Kernel::enter`] and nowhere else: never in an executor, which knows nothing
+//! of what wakes a core. It is woken there by the network, by a timer that ticks 50 times a second,
+//! and by an event that its neighbours and the journal write to, only while it is about to sleep or
+//! asleep. All three are kept by the kernel until they were taken, so that a thread that is held for
+//! any time at any point finds them afterwards. Each turn is a beat that [`crate::engine::pulse`] counts.
+//!
+//! Next: [`super::link`] for one connection, [`super::kernel`] for the system's side.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+use rustix::event::{EventfdFlags, eventfd};
+use stampede_core::planted::{Bug, planted};
+
+use super::kernel::{Completion, Kernel, Place};
+use super::link::{Link, Turn};
+use super::{ACCEPT_PAUSE_MS, Door, SWEEP_TICKS, TICK_MS, farewell};
+use crate::engine::home::Home;
+use crate::engine::shared::Phase;
+use crate::http::problem::Code;
+use crate::http::route::Listener;
+
+/// What a turn came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Going {
+    On,
+    /// The engine has drained, or closes.
+    Over,
+}
+
+/// Wakes the core out of its sleep in the kernel.
+struct Bell(OwnedFd);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        // It can only fail when the counter is full: then the core has been woken often enough.
+        let _full = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+/// A listening socket, until the engine drains.
+struct Entrance {
+    listener: Listener,
+    socket: Option<OwnedFd>,
+    connections_max: usize,
+    open: usize,
+    accepting: bool,
+    /// When to accept again after it failed.
+    again_ms: u64,
+}
+
+impl Entrance {
+    fn new(door: Door) -> Self {
+        let Door { listener, socket, connections_max } = door;
+        let socket = Some(socket.into());
+        Self { listener, socket, connections_max, open: 0, accepting: false, again_ms: 0 }
+    }
+}
+
+/// A home, its connections and the kernel's side, on one thread.
+pub(super) struct Seat<K> {
+    home: Home,
+    kernel: K,
+    bell: Arc<Bell>,
+    entrances: Vec<Entrance>,
+    /// By place; a place is free again when no operation is under way for it.
+    links: Vec<Option<Box<Link>>>,
+    /// Connections that something has happened to in this turn, each once.
+    touched: Vec<Place>,
+    /// Connections whose last answer went off with the submission before.
+    leaving: Vec<Place>,
+    /// Connections that have more to do as soon as what they said has gone off.
+    again: Vec<Place>,
+    /// Buffers for requests, which are kept for the connections that need one next.
+    inputs: Vec<Vec<u8>>,
+    drained: bool,
+    ticks: u32,
+    ticked: bool,
+    /// The home has more to do than it did in one go.
+    pump_again: bool,
+}
+
+impl<K: Kernel> Seat<K> {
+    /// Takes its place: from here on the doors accept.
+    pub(super) fn new(mut kernel: K, mut home: Home, doors: Vec<Door>) -> io::Result<Self> {
+        let bell = Arc::new(Bell(eventfd(0, EventfdFlags::CLOEXEC)?));
+        home.register_pump(&Waker::from(bell.clone()));
+        kernel.watch(bell.0.as_fd());
+        kernel.tick_every(TICK_MS);
+        let entrances = doors.into_iter().map(Entrance::new).collect();
+        let mut seat = Self {
+            home,
+            kernel,
+            bell,
+            entrances,
+            links: Vec::new(),
+            touched: Vec::new(),
+            leaving: Vec::new(),
+            again: Vec::new(),
+            inputs: Vec::new(),
+            drained: false,
+            ticks: 0,
+            ticked: false,
+            pump_again: false,
+        };
+        seat.accept();
+        Ok(seat)
+    }
+
+    /// Serves until the engine has drained or closes. It does not give way to whoever polls it.
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        while self.turn()? == Going::On {
+            if planted(Bug::GivesWay) {
+                futures_lite::future::yield_now().await;
+            }
+        }
+        self.say_goodbye();
+        self.home.end();
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<Going> {
+        self.sleep()?;
+        self.home.read_clock();
+        while let Some(completion) = self.kernel.next() {
+            self.complete(completion);
+        }
+        self.depart();
+        let mut again = std::mem::take(&mut self.again);
+        again.drain(..).for_each(|place| self.serve(place));
+        self.again = again;
+        if std::mem::take(&mut self.ticked) {
+            self.tick();
+        }
+        self.settle();
+        Ok(if self.is_over() { Going::Over } else { Going::On })
+    }
+
+    /// Submits what is queued, and sleeps until something happens unless there is something to do.
+    fn sleep(&mut self) -> io::Result<()> {
+        if self.pump_again || !self.again.is_empty() || !self.leaving.is_empty() {
+            return self.kernel.enter(false);
+        }
+        let kernel = &mut self.kernel;
+        self.home.sleep(|may_sleep| kernel.enter(may_sleep))
+    }
+
+    fn complete(&mut self, completion: Completion<K::Chunk>) {
+        match completion {
+            Completion::Received { place, chunk, more } => {
+                if let Some(Some(link)) = self.links.get_mut(place as usize) {
+                    link.equip(&mut self.kernel, &mut self.inputs);
+                    link.received(self.kernel.bytes(&chunk), more, &mut self.home);
+                    link.give_back_input(&mut self.inputs);
+                    self.touch(place);
+                } else {
+                    debug_assert!(false, "place {place} was freed with an operation under way");
+                }
+                self.kernel.give_back(chunk);
+            }
+            Completion::ReceiveEnded { place, error } => {
+                self.with(place, |link, seat| link.receive_ended(error, &mut seat.home));
+            }
+            Completion::Unsent { place, rest, error } => {
+                self.with(place, |link, seat| link.unsent(rest, error, &mut seat.kernel, &mut seat.home));
+            }
+            Completion::Sent { place, buffer, result } => {
+                self.with(place, |link, seat| link.sent(buffer, result, &mut seat.kernel, &mut seat.home));
+            }
+            Completion::Accepted { door, socket, more } => {
+                self.entrances[door as usize].accepting = more;
+                self.admit(door, socket);
+            }
+            Completion::AcceptEnded { door, error } => {
+                tracing::debug!(error, "accepting has ended for the moment");
+                // No descriptors, most likely: come back in a moment.
+                let entrance = &mut self.entrances[door as usize];
+                (entrance.accepting, entrance.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
+            }
+            Completion::Tick { more } => {
+                self.ticked = true;
+                if !more {
+                    self.kernel.tick_every(TICK_MS);
+                }
+            }
+            Completion::Woken { more: false } => self.kernel.watch(self.bell.0.as_fd()),
+            Completion::Woken { more: true } | Completion::Nothing => {}
+        }
+    }
+
+    fn with(&mut self, place: Place, act: impl FnOnce(&mut Link, &mut Self)) {
+        let Some(mut link) = self.links.get_mut(place as usize).and_then(Option::take) else {
+            debug_assert!(false, "place {place} was freed with an operation under way");
+            return;
+        };
+        act(&mut link, self);
+        self.links[place as usize] = Some(link);
+        self.touch(place);
+    }
+
+    fn touch(&mut self, place: Place) {
+        if let Some(Some(link)) = self.links.get_mut(place as usize)
+            && !std::mem::replace(&mut link.is_touched, true)
+        {
+            self.touched.push(place);
+        }
+    }
+
+    /// Lets the home go on with a connection.
+    fn serve(&mut self, place: Place) {
+        if let Some(Some(link)) = self.links.get_mut(place as usize) {
+            link.equip(&mut self.kernel, &mut self.inputs);
+            link.serve(&mut self.home);
+            link.give_back_input(&mut self.inputs);
+            self.touch(place);
+        }
+    }
+
+    // ---- coming and going ----
+
+    fn accept(&mut self) {
+        let now_ms = self.home.mono_ms();
+        for (number, entrance) in self.entrances.iter_mut().enumerate() {
+            let Some(socket) = &entrance.socket else { continue };
+            if !entrance.accepting && entrance.again_ms <= now_ms {
+                entrance.accepting = true;
+                self.kernel.accept(number as u32, socket.as_fd());
+            }
+        }
+    }
+
+    fn admit(&mut self, door: Place, socket: OwnedFd) {
+        let entrance = &mut self.entrances[door as usize];
+        let listener = entrance.listener;
+        if entrance.socket.is_none() {
+            return;
+        }
+        // The peer may be gone already.
+        let peer = rustix::net::getpeername(&socket).ok().flatten();
+        let peer = peer.and_then(|peer| std::net::SocketAddr::try_from(peer).ok());
+        let Some(peer) = peer.map(|peer| peer.ip()) else { return };
+        let room = (entrance.open, entrance.connections_max);
+        if let Some(code) = super::admit(&mut self.home, room, listener, peer) {
+            turn_away(&socket, code);
+            return;
+        }
+        entrance.open += 1;
+        let link = Link::new(&mut self.home, socket, (listener, door), peer);
+        let place = link.place();
+        if self.links.len() <= place as usize {
+            self.links.resize_with(place as usize + 1, || None);
+        }
+        self.links[place as usize] = Some(Box::new(link));
+        self.touch(place);
+    }
+
+    /// Goes on with connections whose last answer went off: it is known now whether all of it did.
+    fn depart(&mut self) {
+        let mut leaving = std::mem::take(&mut self.leaving);
+        for place in leaving.drain(..) {
+            self.with(place, |link, seat| link.depart(&mut seat.home));
+        }
+        self.leaving = leaving;
+    }
+
+    fn remove(&mut self, place: Place) {
+        let Some(link) = self.links[place as usize].take() else { return };
+        let (listener, door, peer) = link.end(&mut self.home);
+        self.entrances[door as usize].open -= 1;
+        self.home.leave(listener, peer);
+    }
+
+    // ---- the end of a turn ----
+
+    /// Deals with neighbours and the journal, and sends what there is to say.
+    fn settle(&mut self) {
+        self.pump_again = self.home.has_work() && self.home.pump();
+        while let Some(token) = self.home.connections.next_ready() {
+            self.serve(token.place);
+        }
+        // What was served just now may have asked.
+        if self.home.needs_pump() {
+            self.pump_again |= self.home.pump();
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        for place in touched.drain(..) {
+            let Some(Some(link)) = self.links.get_mut(place as usize) else { continue };
+            link.is_touched = false;
+            match link.settle(&mut self.home, &mut self.kernel) {
+                Turn::Wait => {}
+                Turn::Again => self.again.push(place),
+                Turn::Leave => self.leaving.push(place),
+                Turn::Over => self.remove(place),
+            }
+        }
+        self.touched = touched;
+    }
+
+    /// Sends off the last answers and closes, for which there is no further turn.
+    fn say_goodbye(&mut self) {
+        if let Err(error) = self.kernel.enter(false) {
+            tracing::debug!("the last submission: {error}");
+        }
+    }
+
+    fn tick(&mut self) {
+        self.home.tick();
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(SWEEP_TICKS) {
+            self.home.sweep();
+        }
+        self.accept();
+    }
+
+    /// Whether this was the last turn.
+    fn is_over(&mut self) -> bool {
+        let phase = self.home.shared().phase();
+        if phase == Phase::Serving {
+            return false;
+        }
+        if !std::mem::replace(&mut self.drained, true) {
+            for (number, entrance) in self.entrances.iter_mut().enumerate() {
+                if let Some(socket) = entrance.socket.take() {
+                    self.kernel.close_door(number as u32, socket);
+                }
+            }
+            self.home.connections.wake_all();
+        }
+        let is_over = phase == Phase::Closing || self.home.connections.open() == 0;
+        if is_over {
+            self.home.pump();
+        }
+        is_over
+    }
+}
+
+/// Tells a connection why it is turned away. One attempt: a client that does not take it is cut off.
+fn turn_away(socket: &OwnedFd, code: Code) {
+    let _sent = rustix::net::send(socket, &farewell(code), rustix::net::SendFlags::DONTWAIT);
+    // What was asked is unread: a socket that is closed so resets, which may overtake the answer.
+    let mut thrown_away = [0; 4096];
+    let _read = rustix::net::recv(socket, &mut thrown_away[..], rustix::net::RecvFlags::DONTWAIT);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Holds a single thread of a server still for a while, at a point that is drawn; or slows all of it.
+//!
+//! SIGSTOP stops a whole process; a virtual processor that is stolen, a quota or a migration stops
+//! one thread, anywhere. ptrace can: it takes hold of the thread, lets it run up to the n-th
+//! boundary of a system call from there (0: wherever it is), and holds it there.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest wait for a boundary: a thread that sleeps is then held in its sleep.
+const BOUNDARY_WAIT: Duration = Duration::from_millis(300);
+/// Longest wait for the kernel to stop a thread that was told to stop.
+const STOP_WAIT: Duration = Duration::from_secs(20);
+
+/// A thread that is held until this is dropped.
+pub(crate) struct Held {
+    thread: i32,
+}
+
+impl Held {
+    /// Takes hold of a thread at the `boundaries`-th boundary of a system call from now.
+    ///
+    /// # Errors
+    /// Why it cannot: no right to trace, or the thread is gone.
+    pub(crate) fn take(thread: u32, boundaries: u64) -> Result<Self, String> {
+        let thread = thread.cast_signed();
+        ptrace(libc::PTRACE_SEIZE, thread, "seize")?;
+        // From here on dropping it lets the thread go.
+        let held = Self { thread };
+        ptrace(libc::PTRACE_INTERRUPT, thread, "interrupt")?;
+        wait_for_stop(thread, STOP_WAIT)?;
+        for _ in 0..boundaries {
+            ptrace(libc::PTRACE_SYSCALL, thread, "let run")?;
+            if wait_for_stop(thread, BOUNDARY_WAIT).is_err() {
+                ptrace(libc::PTRACE_INTERRUPT, thread, "interrupt")?;
+                wait_for_stop(thread, STOP_WAIT)?;
+                break;
+            }
+        }
+        Ok(held)
+    }
+
+    /// Holds a thread for so long at such a boundary.
+    ///
+    /// # Errors
+    /// See [`Held::take`].
+    pub(crate) fn keep(thread: u32, boundaries: u64, length: Duration) -> Result<(), String> {
+        let held = Self::take(thread, boundaries)?;
+        let until = Instant::now() + length;
+        while Instant::now() < until {
+            std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
+        }
+        drop(held);
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if ptrace(libc::PTRACE_DETACH, self.thread, "let go").is_err() {
+            // The process has ended, or is about to; it is gone when we have looked at this thread.
+            let _gone = wait_for_stop(self.thread, STOP_WAIT);
+        }
+    }
+}
+
+fn ptrace(request: libc::c_uint, thread: i32, what: &str) -> Result<(), String> {
+    // SAFETY: none of the requests that are made here reads or writes our memory.
+    let done = unsafe { libc::ptrace(request, thread, 0, 0) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(format!("cannot {what} thread {thread}: {}", io::Error::last_os_error()))
+    }
+}
+
+fn wait_for_stop(thread: i32, patience: Duration) -> Result<(), String> {
+    let until = Instant::now() + patience;
+    loop {
+        let mut status = 0;
+        // SAFETY: the status is ours.
+        let waited = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL | libc::WNOHANG) };
+        match waited {
+            0 if Instant::now() < until => std::thread::park_timeout(Duration::from_millis(1)),
+            0 => return Err(format!("thread {thread} does not stop")),
+            _ if waited == thread && libc::WIFSTOPPED(status) => return Ok(()),
+            _ => return Err(format!("thread {thread} is gone")),
+        }
+    }
+}
+
+/// The threads of a process: number and name, as far as the kernel keeps it.
+pub(crate) fn threads_of(pid: u32) -> Vec<(u32, String)> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let named = threads.filter_map(|thread| {
+        let name = std::fs::read_to_string(thread.path().join("comm")).ok()?;
+        Some((thread.file_name().to_str()?.parse().ok()?, name.trim().to_owned()))
+    });
+    named.collect()
+}
+
+/// A control group with a processor quota that a process was put into.
+pub(crate) struct Quota {
+    group: PathBuf,
+    home: PathBuf,
+    pid: u32,
+}
+
+impl Quota {
+    /// 20 ms in 500, in version 1 or 2 of control groups.
+    ///
+    /// # Errors
+    /// Why neither can be had.
+    pub(crate) fn on(pid: u32) -> Result<Self, String> {
+        let name = format!("stampede-test-{pid}");
+        let attempts = [
+            ("/sys/fs/cgroup/cpu", vec![("cpu.cfs_period_us", "500000"), ("cpu.cfs_quota_us", "20000")]),
+            ("/sys/fs/cgroup", vec![("cpu.max", "20000 500000")]),
+        ];
+        let mut why = String::new();
+        for (home, limits) in attempts {
+            let group = Path::new(home).join(&name);
+            let made = std::fs::create_dir(&group).and_then(|()| {
+                limits.iter().try_for_each(|(file, limit)| {
+                    // Only a file that is there: elsewhere this is an ordinary directory.
+                    let mut file = std::fs::OpenOptions::new().write(true).open(group.join(file))?;
+                    file.write_all(limit.as_bytes())
+                })?;
+                std::fs::write(group.join("cgroup.procs"), pid.to_string())
+            });
+            match made {
+                Ok(()) => return Ok(Self { group, home: home.into(), pid }),
+                Err(error) => {
+                    let _not_made = std::fs::remove_dir(&group);
+                    why = format!("{home}: {error}");
+                }
+            }
+        }
+        Err(format!("no processor quota can be set here ({why})"))
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        let _back = std::fs::write(self.home.join("cgroup.procs"), self.pid.to_string());
+        let until = Instant::now() + STOP_WAIT;
+        while std::fs::remove_dir(&self.group).is_err() && Instant::now() < until {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+}
