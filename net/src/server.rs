@@ -142,6 +142,7 @@ struct Server {
     journal: JournalHandle,
     exporter: Option<ExporterHandle>,
     cores_running: usize,
+    standby: Option<watch::Standby>,
 }
 
 impl Server {
@@ -201,7 +202,7 @@ impl Server {
             Some(plan) => Some(plan.start(shared.clone(), journal.maintenance().clone())?),
             None => None,
         };
-        Ok(Self { shared, owners, journal, exporter, cores_running: 0 })
+        Ok(Self { shared, owners, journal, exporter, cores_running: 0, standby: None })
     }
 
     fn start_cores(
@@ -239,7 +240,9 @@ impl Server {
             })?;
             self.cores_running += 1;
         }
-        watch::start(self.shared.clone(), standby).context("cannot watch over the cores")
+        self.standby =
+            Some(watch::start(self.shared.clone(), standby).context("cannot watch over the cores")?);
+        Ok(())
     }
 
     /// Waits for the end and brings it about in order.
@@ -255,6 +258,7 @@ impl Server {
         let deadline = Instant::now() + Duration::from_millis(settings.shutdown.deadline_ms);
         force_end_after(Duration::from_millis(settings.shutdown.deadline_ms) + 2 * LAST_STEPS);
         self.shared.enter(Phase::Draining);
+        self.standby.iter().for_each(watch::Standby::close);
         if let Err(code) = self.wait_for_cores(inbox, deadline) {
             return code;
         }

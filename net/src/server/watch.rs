@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 use stampede_core::planted::{Bug, planted};
@@ -35,20 +36,33 @@ const PATIENCE: Duration = Duration::from_millis(LOOK_MS);
 /// Bytes of a request that the health thread reads: its first line is all that counts.
 const REQUEST_BYTES_MAX: usize = 2 << 10;
 
+/// The watch's own handle of the merchant's listening socket, until the engine drains: while any handle
+/// is open, the kernel lets connections in.
+#[derive(Clone)]
+pub(super) struct Standby(Arc<Mutex<Option<Socket>>>);
+
+impl Standby {
+    /// Closes it: from now on nobody stands in for core 0.
+    pub(super) fn close(&self) {
+        drop(self.0.lock().take());
+    }
+}
+
 /// Starts both threads. `merchant` is a second handle of the merchant's listening socket.
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<()> {
+pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Standby> {
     // `accept` must come back when a core was quicker. Nothing else of ours blocks on these sockets.
     merchant.set_read_timeout(Some(PATIENCE))?;
-    let for_health = shared.clone();
+    let standby = Standby(Arc::new(Mutex::new(Some(merchant))));
+    let (for_health, its_own) = (shared.clone(), standby.clone());
     let health = thread::Builder::new()
         .name("stampede-health".to_owned())
-        .spawn(move || stand_in(&for_health, &merchant))?;
+        .spawn(move || stand_in(&for_health, &its_own))?;
     let health = health.thread().clone();
     thread::Builder::new().name("stampede-watch".to_owned()).spawn(move || watch(&shared, &health))?;
-    Ok(())
+    Ok(standby)
 }
 
 // ---- the watch ----
@@ -92,11 +106,17 @@ fn act(shared: &Shared, core: usize, finding: Finding) {
 
 // ---- the stand-in ----
 
-fn stand_in(shared: &Shared, merchant: &Socket) -> ! {
+fn stand_in(shared: &Shared, standby: &Standby) {
     loop {
         if shared.pulse.stalled_ms(MERCHANT_CORE) == 0 {
             thread::park();
-        } else if let Some(stream) = next_connection(merchant) {
+            continue;
+        }
+        let connection = match &*standby.0.lock() {
+            Some(merchant) => next_connection(merchant),
+            None => return,
+        };
+        if let Some(stream) = connection {
             // Somebody who went away needs no answer.
             let _gone = answer_one(shared, stream);
         }

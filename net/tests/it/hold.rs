@@ -230,6 +230,21 @@ fn hold_a_core_for_long_and_health_says_so_from_another_thread() {
     }
 }
 
+/// The watch has a handle of the merchant's listening socket: it must not keep it open.
+#[test]
+fn hold_nothing_open_that_a_stopping_server_has_closed() {
+    let (_bed, mut server) = server_on(&transports()[0]);
+    // A request that is under way keeps the server from ending.
+    let mut half = TcpStream::connect_timeout(&server.admin, PATIENCE).unwrap();
+    half.write_all(b"GET /admin/items HTTP/1.1\r\nHost: a\r\n").unwrap();
+    wait_for("the connection", || ask(server.admin, "/healthz").ok());
+    server.terminate();
+    wait_for("the merchant's address to refuse", || TcpStream::connect(server.admin).err());
+    assert_eq!(server.exited(), None, "it ended: that its address refuses shows nothing");
+    drop(half);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
 #[test]
 fn hold_a_core_for_ever_and_the_process_ends() {
     let (_bed, mut server) = server_on(&transports()[0]);
