@@ -169,6 +169,9 @@ pub const ACTOR_CLOCK: &str = "clock";
 pub const ACTOR_BUYER: &str = "buyer";
 /// The actor of a change that was found in the database.
 pub const ACTOR_POSTGRES: &str = "postgres";
+/// The actor of the pause around an import: of an item that is taken over from Postgres, until
+/// all its orders are there.
+pub const ACTOR_IMPORT: &str = "import";
 
 /// What an item can be switched to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

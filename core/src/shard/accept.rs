@@ -6,19 +6,21 @@
 //! fact that a restart would refuse. [`Trial`] asks that rule about a whole item ahead of its
 //! first fact. Next: [`super::apply`] for the rule.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::ops::Deref;
 
-use super::apply::{ApplyError, PAY_BY_MS_MAX};
 use super::Shard;
+use super::apply::{ApplyError, PAY_BY_MS_MAX};
 use crate::catalogue::Catalogue;
 use crate::command::ItemView;
-use crate::fact::{Fact, FactSink};
+use crate::fact::{ACTOR_IMPORT, Fact, FactSink};
 use crate::limits::{
     ACTOR_BYTES_MAX, BLOCKED_BUYERS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, ITEMS_MAX, ORDERS_PER_SHARD_MAX,
     PAYMENT_REF_BYTES_MAX, STOCK_MAX, SUBJECT_BYTES_MAX,
 };
 use crate::planted::{Bug, planted};
+use crate::state_row::AuditAction;
 use crate::types::{HashSecret, ItemId, Lsn, UnixMillis};
 
 /// A fact that a shard stands behind: it decided it, or the rule of replay lets it through.
@@ -81,6 +83,20 @@ impl Shard {
         self.items.len() < ITEMS_MAX / self.catalogue.cores()
             && orders_after <= ORDERS_PER_SHARD_MAX as u64
             && self.orders.has_room()
+    }
+
+    /// Items whose import was cut short: the pause that an import begins with is the last word
+    /// about them.
+    pub fn half_imported(&self) -> BTreeSet<ItemId> {
+        let mut half = BTreeSet::new();
+        for row in self.audit.after(Lsn::ZERO) {
+            match (row.item, row.action) {
+                (Some(item), AuditAction::Paused) if row.actor == ACTOR_IMPORT => drop(half.insert(item)),
+                (Some(item), AuditAction::Paused | AuditAction::Resumed) => drop(half.remove(&item)),
+                _ => {}
+            }
+        }
+        half
     }
 
     /// A replay takes whatever fitted once; what comes anew keeps the bounds of a decision.
@@ -201,4 +217,3 @@ impl Default for Trial {
         Self::new()
     }
 }
-

@@ -41,7 +41,8 @@ fn time() -> impl Strategy<Value = UnixMillis> {
 }
 
 fn text(len_max: usize) -> impl Strategy<Value = &'static [u8]> {
-    prop::collection::vec(prop::sample::select(b"ab\0\xff\\".to_vec()), 0..len_max).prop_map(|bytes| keep(&bytes))
+    prop::collection::vec(prop::sample::select(b"ab\0\xff\\".to_vec()), 0..len_max)
+        .prop_map(|bytes| keep(&bytes))
 }
 
 fn state() -> impl Strategy<Value = OrderState> {

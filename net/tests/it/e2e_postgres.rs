@@ -141,7 +141,8 @@ fn e2e_an_order_row_that_cannot_be_is_set_aside_and_the_directory_opens() {
     let cluster = cluster();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();
-    Talk::with(&server).check(&format!("shop PUT /admin/items/2 {} -> 201 open 9=9+0+0", item(9, 1, "on_order", 0)));
+    Talk::with(&server)
+        .check(&format!("shop PUT /admin/items/2 {} -> 201 open 9=9+0+0", item(9, 1, "on_order", 0)));
     Talk::with(&server).check(r#"alice POST /v1/items/2/orders {"quantity":1} #k -> 201 confirmed x1 $a"#);
     assert_eq!(server.stop(), Some(0));
     ask(

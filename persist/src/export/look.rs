@@ -145,7 +145,7 @@ impl Looking<'_> {
                 self.stocks(Some(&ids))?;
                 for item in items {
                     let number = i64::from(item.get());
-                    self.orders(number << 32, (number + 1) << 32)?;
+                    self.orders(number << 32, (number + 1).checked_mul(1 << 32).unwrap_or(i64::MAX))?;
                 }
                 self.astray(&ids)?;
             }

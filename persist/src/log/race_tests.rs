@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use stampede_core::fact::{Fact, FactSink as _};
 use stampede_core::item::OrderState;
-use stampede_core::state_row::StateRow;
 use stampede_core::shard::Accepted;
+use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 use super::dir::{DataDir, LogOptions, Started};

@@ -30,7 +30,7 @@ impl FactSink for Keep {
         let mut bytes = vec![0; 1 << 13];
         let len = encode(&fact, &mut bytes);
         bytes.truncate(len);
-        self.0.push(decode(fact_kind(fact), bytes.leak()).expect("what went in comes out"));
+        self.0.push(decode(fact_kind(&fact), bytes.leak()).expect("what went in comes out"));
         self.1 += 1;
         Lsn(self.1)
     }
