@@ -15,7 +15,6 @@ use stampede_persist::export::{HalfTaken, PreheatSink};
 use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::{DataDir, LogOptions, OpenError, Opened, Started, Stepped};
 use stampede_persist::log::queue::{FactQueue, Producer};
-use stampede_persist::log::rebuild::Rebuild as _;
 
 use super::replay::{Replay, Shards};
 
