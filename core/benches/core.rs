@@ -13,9 +13,9 @@ use stampede_core::admit::{Buyer, admit};
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{Fact, FactSink};
+use stampede_core::fact::FactSink;
 use stampede_core::item::OrderState;
-use stampede_core::shard::{Ahead, Shard};
+use stampede_core::shard::{Accepted, Ahead, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 const SECRET: HashSecret = HashSecret([5; 16]);
@@ -30,7 +30,7 @@ struct Size {
 struct Forget(u64);
 
 impl FactSink for Forget {
-    fn append(&mut self, fact: &Fact<'_>) -> Lsn {
+    fn append(&mut self, fact: Accepted<'_>) -> Lsn {
         black_box(fact);
         self.0 += 1;
         Lsn(self.0)

@@ -6,8 +6,8 @@
 
 use crate::draw::DrawSeed;
 use crate::item::{ItemSpec, OrderState, coded};
-use crate::types::{ItemId, Quantity};
-use crate::types::{OrderId, UnixMillis};
+use crate::shard::Accepted;
+use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// One decided thing. Every fact says when it was decided, on the sale clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -169,6 +169,9 @@ pub const ACTOR_CLOCK: &str = "clock";
 pub const ACTOR_BUYER: &str = "buyer";
 /// The actor of a change that was found in the database.
 pub const ACTOR_POSTGRES: &str = "postgres";
+/// The actor of the pause around an import: of an item that is taken over from Postgres, until
+/// all its orders are there.
+pub const ACTOR_IMPORT: &str = "import";
 
 /// What an item can be switched to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -241,8 +244,9 @@ impl Fact<'_> {
 /// Where decided facts go: the queue to the log, or a list in a test.
 ///
 /// Contract: the caller has made sure of room, so `append` cannot fail; the
-/// numbers that one sink hands out only grow.
+/// numbers that one sink hands out only grow. It takes what a shard has accepted and nothing
+/// else, so that a log cannot come to hold a fact that a replay refuses.
 pub trait FactSink {
     /// Takes the fact and says where it stands in the one total order.
-    fn append(&mut self, fact: &Fact<'_>) -> crate::types::Lsn;
+    fn append(&mut self, fact: Accepted<'_>) -> Lsn;
 }

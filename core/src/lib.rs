@@ -16,16 +16,16 @@
 //! use stampede_core::catalogue::Catalogue;
 //! use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
 //! use stampede_core::draw::DrawSeed;
-//! use stampede_core::fact::{Fact, FactSink};
-//! use stampede_core::shard::Shard;
+//! use stampede_core::fact::FactSink;
+//! use stampede_core::shard::{Accepted, Shard};
 //! use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 //!
 //! /// Where a log would be: counts, and applies each fact to a second shard.
 //! struct Copy(Shard);
 //! impl FactSink for Copy {
-//!     fn append(&mut self, fact: &Fact<'_>) -> Lsn {
+//!     fn append(&mut self, fact: Accepted<'_>) -> Lsn {
 //!         let lsn = self.0.lsn().next();
-//!         self.0.apply(lsn, fact).expect("a decided fact can follow");
+//!         self.0.apply(lsn, &fact).expect("a decided fact can follow");
 //!         lsn
 //!     }
 //! }

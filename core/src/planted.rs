@@ -76,6 +76,10 @@ bugs! {
     BareLineFeed, "bare-line-feed", "a line may end with a bare line feed";
     GoesOnAfterDoubt, "goes-on-after-doubt", "a connection goes on after a request that was refused unread";
     MacByEquals, "mac-by-equals", "a ticket's seal is compared with `==`";
+    AppendedUnchecked, "appended-unchecked", "a fact from Postgres is appended before the rule of replay is asked";
+    ImportCheckWeaker, "import-check-weaker", "an item to be taken over is judged by a weaker rule than that of replay";
+    ImportForgotten, "import-forgotten", "an item whose import a crash cut short counts as taken over";
+    VerifyByOwnRule, "verify-by-own-rule", "`log verify` keeps books and does not ask the rule of replay";
     TicketForAnyone, "ticket-for-anyone", "a ticket's seal does not cover the buyer";
     GivesWay, "gives-way", "a core's loop gives way through its executor, which then sleeps where nothing wakes it";
     LooksBeforeLowering, "looks-before-lowering", "a core looks for work before it asks to be woken";

@@ -8,8 +8,10 @@
 //! writes the fact, a replay reads the fact and then takes the stock.
 //!
 //! Never here: a clock, a lock, a wait. Next: [`decide`](self::decide) for the rules,
-//! [`apply`](self::apply) for replay, [`ahead`](self::ahead) for batches, [`read`](self::read) for what can be asked.
+//! [`apply`](self::apply) for replay, [`accept`](self::accept) for what may go into the log,
+//! [`ahead`](self::ahead) for batches, [`read`](self::read) for what can be asked.
 
+mod accept;
 mod ahead;
 mod apply;
 mod decide;
@@ -17,6 +19,7 @@ mod drawing;
 mod read;
 mod rows;
 
+pub use accept::{Accepted, Trial};
 pub use ahead::Ahead;
 pub use apply::ApplyError;
 pub use read::OwnedOrder;
@@ -41,8 +44,6 @@ use crate::types::{BuyerHash, HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMi
 
 /// Orders for which room is kept ahead, so that a purchase rarely allocates.
 const HEADROOM_ORDERS: usize = 16_384;
-/// Room made at once when an item is created: enough for its stock, up to this many orders.
-const CREATION_RESERVE_MAX: u64 = 1 << 20;
 
 /// Stock from which on the filter of holders is made with the item, whole, rather than at the
 /// first purchase: making a large one would hold up the opening.
@@ -159,7 +160,6 @@ impl Shard {
         }
         self.windows.push(Reverse((new.spec.closes_at_ms, slot)));
         self.expect_draw(slot);
-        self.orders.reserve(granted.min(CREATION_RESERVE_MAX) as usize);
         slot
     }
 
@@ -169,14 +169,19 @@ impl Shard {
         if new.pay_by_ms.0 != 0 && matches!(new.state, OrderState::Held | OrderState::Pending) {
             self.holds.push(Reverse((new.pay_by_ms, slot)));
         }
+        self.book_units(item, new.id, new.quantity, new.state, new.state_lsn);
+        slot
+    }
+
+    /// What a new order changes in its item.
+    fn book_units(&mut self, item: u32, order: OrderId, quantity: Quantity, state: OrderState, lsn: Lsn) {
         let row = self.items.get_mut(item);
-        row.last_seq = new.id.seq();
-        row.repile(u64::from(new.quantity.get()), crate::item::Pile::Available, new.state.pile());
-        if new.state == OrderState::Entered {
+        row.last_seq = order.seq();
+        row.repile(u64::from(quantity.get()), crate::item::Pile::Available, state.pile());
+        if state == OrderState::Entered {
             row.count_entered(1);
         }
-        row.touch(new.state_lsn);
-        slot
+        row.touch(lsn);
     }
 
     /// The stock, if it moves out of `Available`, was taken before.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Ticket};
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{Fact, FactSink};
-use stampede_core::shard::Shard;
+use stampede_core::fact::FactSink;
+use stampede_core::shard::{Accepted, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 
 struct Counting;
@@ -50,7 +50,7 @@ const SECRET: HashSecret = HashSecret([3; 16]);
 struct Forget(u64);
 
 impl FactSink for Forget {
-    fn append(&mut self, _: &Fact<'_>) -> Lsn {
+    fn append(&mut self, _: Accepted<'_>) -> Lsn {
         self.0 += 1;
         Lsn(self.0)
     }

@@ -170,13 +170,14 @@ impl Server {
         journal
             .start_snapshotter(move || replay::empty(secret))
             .context("cannot start the snapshot thread")?;
+        let mut alarms = Vec::new();
         if let Some((plan, attached)) = export.as_ref().zip(attached) {
             // Before anything is taken over: from now on no other database will do (I12).
             journal
                 .maintenance()
                 .set_database(attached.database())
                 .context("cannot write the control file")?;
-            plan.preheat(attached, &mut replayed, &queue, clock.now().sale)?;
+            alarms = plan.preheat(attached, &mut replayed, &queue, clock.now().sale)?;
         }
         if settings.demo {
             demo::open_sale(&mut replayed, &queue, clock.now().sale);
@@ -196,6 +197,7 @@ impl Server {
             demo: secrets::demo(settings)?,
             mesh,
         }));
+        alarms.into_iter().for_each(|alarm| shared.alarm(alarm));
         let owners = replayed.into_shards().into_iter();
         let owners = owners.map(|shard| Owner::new(shard, queue.producer(), shared.clone())).collect();
         let exporter = match export {

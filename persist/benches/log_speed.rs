@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use stampede_core::fact::Fact;
 use stampede_core::item::OrderState;
+use stampede_core::shard::Accepted;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::feed::FactFeed as _;
@@ -48,7 +49,7 @@ fn main() {
             started.queue.flush();
             std::thread::yield_now();
         }
-        started.queue.append(&Fact::OrderPlaced {
+        started.queue.append(Accepted::forged(&Fact::OrderPlaced {
             at_ms: UnixMillis(1_700_000_000_000 + n),
             order: OrderId::new(item, n as u32),
             quantity: Quantity::ONE,
@@ -56,7 +57,7 @@ fn main() {
             pay_by_ms: UnixMillis(0),
             subject: b"buyer-0123456789",
             key: b"key-0123456789abcdef",
-        });
+        }));
         if n % 64 == 0 {
             started.queue.flush();
         }

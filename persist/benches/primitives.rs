@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use stampede_core::fact::Fact;
 use stampede_core::item::OrderState;
 use stampede_core::limits::{CORES_MAX, JOURNAL_SLOTS, OWNER_BATCH_MAX};
+use stampede_core::shard::Accepted;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::codec;
 use stampede_persist::disk::buffer::AlignedBuffer;
@@ -77,7 +78,7 @@ fn append(rounds: u32) -> f64 {
             if n == 4_096 {
                 (begun, counted) = (Instant::now(), 0);
             }
-            black_box(queue.append(&placed(n)));
+            black_box(queue.append(Accepted::forged(&placed(n))));
             counted += 1;
         }
         (begun.elapsed(), counted)

@@ -81,6 +81,8 @@ impl fmt::Display for ApplyError {
 impl core::error::Error for ApplyError {}
 
 type Applied = Result<(), ApplyError>;
+/// The number of a fact that was booked.
+type Taken = Result<Lsn, ApplyError>;
 
 impl Shard {
     /// Books a fact that was decided earlier, by this shard or by one that held its items.
@@ -98,50 +100,60 @@ impl Shard {
                 self.book_move(self.lsn, slot, OrderState::Expired, 0);
             }
         }
-        match *fact {
+        self.take(fact, || lsn).map(|_| ())
+    }
+
+    /// Judges a fact, has it numbered, and books it, in this order: a fact that is refused gets no
+    /// number, and the shard is as it was.
+    pub(super) fn take(&mut self, fact: &Fact<'_>, number: impl FnOnce() -> Lsn) -> Taken {
+        let lsn = match *fact {
             Fact::ItemCreated { item, ref spec, granted, seed, .. } => {
-                self.apply_created(lsn, item, spec, granted, seed)?;
+                self.take_created(number, item, spec, granted, seed)?
             }
             Fact::ItemChanged { at_ms, item, ref spec, seed, .. } => {
-                self.apply_changed(lsn, at_ms, item, (spec, seed))?;
+                self.take_changed(number, at_ms, item, (spec, seed))?
             }
-            Fact::StockAdjusted { item, delta, .. } => self.apply_adjusted(lsn, item, delta)?,
+            Fact::StockAdjusted { item, delta, .. } => self.take_adjusted(number, item, delta)?,
             Fact::ItemSwitched { item, switch, .. } => {
-                let slot = self.known(item)?;
+                let (slot, lsn) = (self.known(item)?, number());
                 self.book_switch(lsn, slot, switched(self.items.get(slot).flags(), switch));
+                lsn
             }
             Fact::OrderPlaced { order, .. } | Fact::OrderImported { order, .. } => {
-                self.apply_placed(lsn, order, fact)?;
+                self.take_placed(number, order, fact)?
             }
             Fact::OrderMoved { order, quantity, from, to, payment_ref, .. } => {
-                self.apply_moved(lsn, (order, quantity), (from, to), payment_ref)?;
+                self.take_moved(number, (order, quantity), (from, to), payment_ref)?
             }
-            Fact::DrawHeld { at_ms, item, .. } => self.apply_draw(lsn, at_ms, item, fact)?,
+            Fact::DrawHeld { at_ms, item, .. } => self.take_draw(number, at_ms, item, fact)?,
             Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms } => {
-                self.apply_entry_drawn(lsn, &EntryDrawn { at_ms, order, quantity, to, pay_by_ms })?;
+                self.take_entry_drawn(number, &EntryDrawn { at_ms, order, quantity, to, pay_by_ms })?
             }
-            Fact::BuyerBlocked { subject, blocked, .. } => self.book_block(subject, blocked),
-            Fact::ClockMark { .. } => {}
-        }
+            Fact::BuyerBlocked { subject, blocked, .. } => {
+                self.book_block(subject, blocked);
+                number()
+            }
+            Fact::ClockMark { .. } => number(),
+        };
         if fact.item().is_some() || self.index == 0 {
             self.audit.note(lsn, fact);
         }
         self.note(lsn, fact.at_ms());
-        Ok(())
+        Ok(lsn)
     }
 
-    fn known(&self, item: ItemId) -> Result<u32, ApplyError> {
+    pub(super) fn known(&self, item: ItemId) -> Result<u32, ApplyError> {
         self.items.find(item).ok_or(ApplyError::UnknownItem(item))
     }
 
-    fn apply_created(
+    fn take_created(
         &mut self,
-        lsn: Lsn,
+        number: impl FnOnce() -> Lsn,
         item: ItemId,
         spec: &ItemSpec<'_>,
         granted: u64,
         seed: DrawSeed,
-    ) -> Applied {
+    ) -> Taken {
         if self.items.find(item).is_some() {
             return Err(ApplyError::ItemExists(item));
         }
@@ -150,20 +162,19 @@ impl Shard {
             return Err(ApplyError::OutOfRange("stock"));
         }
         check_seed(spec, seed)?;
-        self.book_item(
-            lsn,
-            &NewItem { id: item, spec: *spec, granted, flags: 0, epoch: 0, draw: DrawRow::of(seed) },
-        );
-        Ok(())
+        let lsn = number();
+        let draw = DrawRow::of(seed);
+        self.book_item(lsn, &NewItem { id: item, spec: *spec, granted, flags: 0, epoch: 0, draw });
+        Ok(lsn)
     }
 
-    fn apply_changed(
+    fn take_changed(
         &mut self,
-        lsn: Lsn,
+        number: impl FnOnce() -> Lsn,
         at_ms: UnixMillis,
         item: ItemId,
         (spec, seed): (&ItemSpec<'_>, DrawSeed),
-    ) -> Applied {
+    ) -> Taken {
         let slot = self.known(item)?;
         spec.check().map_err(|error| ApplyError::OutOfRange(error.field))?;
         if spec.payment != self.items.get(slot).payment() {
@@ -175,11 +186,12 @@ impl Shard {
         if fixed || (!current.is_none() && current != seed) {
             return Err(ApplyError::OutOfRange("draw"));
         }
+        let lsn = number();
         self.book_change(lsn, at_ms, slot, (spec, seed));
-        Ok(())
+        Ok(lsn)
     }
 
-    fn apply_adjusted(&mut self, lsn: Lsn, item: ItemId, delta: i64) -> Applied {
+    fn take_adjusted(&mut self, number: impl FnOnce() -> Lsn, item: ItemId, delta: i64) -> Taken {
         let slot = self.known(item)?;
         let row = self.items.get(slot);
         let granted = row.granted.checked_add_signed(delta).filter(|&granted| granted <= STOCK_MAX);
@@ -190,11 +202,26 @@ impl Shard {
         if !row.gauge.stock.try_take(delta.min(0).unsigned_abs()) {
             return Err(ApplyError::Oversold(item));
         }
+        let lsn = number();
         self.book_adjustment(lsn, slot, granted, delta.max(0) as u64);
-        Ok(())
+        Ok(lsn)
     }
 
-    fn apply_placed(&mut self, lsn: Lsn, order: OrderId, fact: &Fact<'_>) -> Applied {
+    fn take_placed(&mut self, number: impl FnOnce() -> Lsn, order: OrderId, fact: &Fact<'_>) -> Taken {
+        let (item, new) = self.judge_placed(order, fact)?;
+        self.enter_holder(item, new.buyer);
+        self.take_again(item, new.quantity, new.state.pile())?;
+        let lsn = number();
+        self.book_order(item, &NewOrder { lsn, state_lsn: lsn, ..new });
+        Ok(lsn)
+    }
+
+    /// Judges all but the stock: the item, and the order as a row that is not numbered yet.
+    pub(super) fn judge_placed<'a>(
+        &self,
+        order: OrderId,
+        fact: &Fact<'a>,
+    ) -> Result<(u32, NewOrder<'a>), ApplyError> {
         let item = self.known(order.item())?;
         let last_seq = self.items.get(item).last_seq;
         // An import keeps the numbers that it finds; only their order is sure.
@@ -208,12 +235,9 @@ impl Shard {
         if !self.orders.has_room() {
             return Err(ApplyError::Full);
         }
-        let new = placed(fact, lsn, &self.secret).ok_or(ApplyError::UnknownOrder(order))?;
+        let new = placed(fact, Lsn::ZERO, &self.secret).ok_or(ApplyError::UnknownOrder(order))?;
         self.check_placed(item, &new, fact)?;
-        self.enter_holder(item, new.buyer);
-        self.take_again(item, new.quantity, new.state.pile())?;
-        self.book_order(item, &new);
-        Ok(())
+        Ok((item, new))
     }
 
     /// Whether the order may be placed so, in the middle of a draw or before it.
@@ -232,13 +256,13 @@ impl Shard {
         Ok(())
     }
 
-    fn apply_moved(
+    fn take_moved(
         &mut self,
-        lsn: Lsn,
+        number: impl FnOnce() -> Lsn,
         (order, quantity): (OrderId, Quantity),
         (from, to): (OrderState, OrderState),
         payment_ref: &[u8],
-    ) -> Applied {
+    ) -> Taken {
         let slot = self.orders.find(order).ok_or(ApplyError::UnknownOrder(order))?;
         let seen = self.orders.view(slot);
         if seen.state != from || seen.quantity != quantity || !can_follow(from, to) {
@@ -252,8 +276,9 @@ impl Shard {
         if from.pile() == Pile::Available {
             self.take_again(item, quantity, to.pile())?;
         }
+        let lsn = number();
         self.book_move(lsn, slot, to, self.reference(payment_ref));
-        Ok(())
+        Ok(lsn)
     }
 
     /// Takes the stock that the decision took.

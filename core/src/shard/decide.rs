@@ -6,6 +6,7 @@
 use core::cmp::Reverse;
 
 use super::Shard;
+use super::accept::Accepted;
 use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase, Refusal};
 use crate::draw::{DrawRow, DrawSeed};
 use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_POSTGRES, Fact, FactSink, Switch};
@@ -85,7 +86,7 @@ impl Shard {
         if sale.state.pile() != Pile::Available && !gauge.stock.try_take(u64::from(p.quantity.get())) {
             return Err(Refusal::SoldOut);
         }
-        let lsn = sink.append(&Fact::OrderPlaced {
+        let lsn = sink.append(Accepted::new(&Fact::OrderPlaced {
             at_ms: now,
             order: sale.order,
             quantity: p.quantity,
@@ -93,7 +94,7 @@ impl Shard {
             pay_by_ms: sale.pay_by_ms,
             subject: p.subject,
             key: p.key,
-        });
+        }));
         self.note(lsn, now);
         let slot = self.book_order(
             sale.item,
@@ -333,7 +334,7 @@ impl Shard {
             false => judge_draw(now, &spec, item.seed(), seed)?,
         };
         let fact = Fact::ItemChanged { at_ms: now, item: id, spec, seed, actor };
-        let lsn = sink.append(&fact);
+        let lsn = sink.append(Accepted::new(&fact));
         self.audit.note(lsn, &fact);
         // The name may be borrowed from the row that is about to change.
         let name: alloc::boxed::Box<str> = spec.name.into();
@@ -432,7 +433,7 @@ impl Shard {
     }
 
     fn append(&mut self, now: UnixMillis, fact: &Fact<'_>, sink: &mut impl FactSink) -> Lsn {
-        let lsn = sink.append(fact);
+        let lsn = sink.append(Accepted::new(fact));
         self.audit.note(lsn, fact);
         self.note(lsn, now);
         lsn

@@ -8,6 +8,7 @@
 
 use core::cmp::Reverse;
 
+use super::accept::Accepted;
 use super::apply::ApplyError;
 use super::{Shard, pop_due};
 use crate::draw::{Drawn, GATHER_STEP, Held, Ranking};
@@ -60,7 +61,7 @@ impl Shard {
         let drawn = what_is_drawn(item, now);
         let Drawn { entries, units, .. } = drawn;
         let fact = Fact::DrawHeld { at_ms: now, item: item.id(), entries, units, seed: item.seed() };
-        let lsn = sink.append(&fact);
+        let lsn = sink.append(Accepted::new(&fact));
         self.note(lsn, now);
         self.book_draw(lsn, slot, drawn);
     }
@@ -107,7 +108,8 @@ impl Shard {
             assert!(taken, "item {}: a winner's units were there when the draw was held", row.id());
         }
         let drawn = EntryDrawn { at_ms: now, order, quantity, to, pay_by_ms };
-        let lsn = sink.append(&Fact::EntryDrawn { at_ms: now, order, quantity, to, pay_by_ms });
+        let fact = Fact::EntryDrawn { at_ms: now, order, quantity, to, pay_by_ms };
+        let lsn = sink.append(Accepted::new(&fact));
         self.note(lsn, now);
         self.book_entry_drawn(lsn, item, slot, &drawn);
     }
@@ -125,13 +127,13 @@ impl Shard {
     // ---- replay ----
 
     /// A draw that was held: what it came from must be what is there now.
-    pub(super) fn apply_draw(
+    pub(super) fn take_draw(
         &mut self,
-        lsn: Lsn,
+        number: impl FnOnce() -> Lsn,
         at_ms: UnixMillis,
         item: ItemId,
         fact: &Fact<'_>,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Lsn, ApplyError> {
         let slot = self.items.find(item).ok_or(ApplyError::UnknownItem(item))?;
         let row = self.items.get(slot);
         let drawn = what_is_drawn(row, at_ms);
@@ -140,12 +142,17 @@ impl Shard {
         if !same || !row.draw_is_due(at_ms) {
             return Err(ApplyError::OutOfRange("draw"));
         }
+        let lsn = number();
         self.book_draw(lsn, slot, drawn);
-        Ok(())
+        Ok(lsn)
     }
 
     /// An entry that was drawn. Whether it was its turn is for an auditor to say.
-    pub(super) fn apply_entry_drawn(&mut self, lsn: Lsn, drawn: &EntryDrawn) -> Result<(), ApplyError> {
+    pub(super) fn take_entry_drawn(
+        &mut self,
+        number: impl FnOnce() -> Lsn,
+        drawn: &EntryDrawn,
+    ) -> Result<Lsn, ApplyError> {
         let order = drawn.order;
         let slot = self.orders.find(order).ok_or(ApplyError::UnknownOrder(order))?;
         let item = self.items.find(order.item()).ok_or(ApplyError::UnknownItem(order.item()))?;
@@ -158,8 +165,9 @@ impl Shard {
             return Err(ApplyError::OutOfRange("fate of an entry"));
         }
         self.take_again(item, drawn.quantity, drawn.to.pile())?;
+        let lsn = number();
         self.book_entry_drawn(lsn, item, slot, drawn);
-        Ok(())
+        Ok(lsn)
     }
 
     // ---- booking that both roads share ----

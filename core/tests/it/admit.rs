@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::any;
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::command::{Command, Outcome, Purchase, Refusal, Ticket};
-use stampede_core::fact::{Fact, FactSink};
+use stampede_core::fact::FactSink;
 use stampede_core::gauge::Gauge;
+use stampede_core::shard::Accepted;
 use stampede_core::types::{BuyerHash, ItemId, Lsn, Quantity, UnixMillis};
 
 use crate::trace::{BUYERS, ITEMS, Patch, Step, check, history};
@@ -174,7 +175,7 @@ struct Onlooker<'a> {
 }
 
 impl FactSink for Onlooker<'_> {
-    fn append(&mut self, _: &Fact<'_>) -> Lsn {
+    fn append(&mut self, _: Accepted<'_>) -> Lsn {
         self.saw_it_sold_out = self.gauge.stock.available() == 0;
         assert!(self.gauge.may_hold(self.buyer), "sold out, and the winner is not among the holders");
         Lsn(1_000_000)

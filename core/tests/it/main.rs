@@ -3,6 +3,7 @@
 //! [`model`] is the slow, obvious engine; [`world`] runs it beside the real one and
 //! compares after every step; [`trace`] makes the random histories. Next: [`agree`].
 
+mod accept;
 mod admit;
 mod agree;
 mod draw;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use stampede_core::fact::{Fact, FactSink};
 use stampede_core::item::ItemSpec;
+use stampede_core::shard::Accepted;
 use stampede_core::state_row::{AuditRow, StateRow};
 use stampede_core::types::Lsn;
 
@@ -43,9 +44,9 @@ pub(crate) struct Recorder {
 }
 
 impl FactSink for Recorder {
-    fn append(&mut self, fact: &Fact<'_>) -> Lsn {
+    fn append(&mut self, fact: Accepted<'_>) -> Lsn {
         let lsn = Lsn(self.facts.len() as u64 + 1);
-        self.facts.push((lsn, keep_fact(fact)));
+        self.facts.push((lsn, keep_fact(&fact)));
         lsn
     }
 }
@@ -90,7 +91,28 @@ fn keep_order_fact(fact: &Fact<'_>) -> Fact<'static> {
             let (payment_ref, actor) = (keep(payment_ref), keep_str(actor));
             Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, actor }
         }
-        _ => panic!("the core never decides {}", fact.kind_name()),
+        Fact::OrderImported {
+            at_ms,
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            subject,
+            key,
+            payment_ref,
+        } => Fact::OrderImported {
+            at_ms,
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            subject: keep(subject),
+            key: keep(key),
+            payment_ref: keep(payment_ref),
+        },
+        _ => panic!("{} is of no order", fact.kind_name()),
     }
 }
 

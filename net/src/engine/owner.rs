@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use stampede_core::command::{Command, Movement, Outcome, Purchase, Refusal};
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{ACTOR_POSTGRES, Fact, FactSink, Switch};
+use stampede_core::fact::{ACTOR_POSTGRES, Switch};
 use stampede_core::limits::OWNER_BATCH_MAX;
 use stampede_core::shard::{Ahead, Shard};
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
@@ -341,7 +341,7 @@ impl Owner {
 
     fn mark_clock(&mut self, now: UnixMillis) -> Result<RareReply, Busy> {
         self.make_room()?;
-        self.producer.append(&Fact::ClockMark { at_ms: now });
+        self.shard.mark_clock(now, &mut self.producer);
         self.room -= 1;
         self.unflushed = true;
         Ok(RareReply::Followed)

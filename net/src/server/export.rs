@@ -10,7 +10,8 @@ use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
     AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus,
-    Exporter, ExporterHandle, ExporterOptions, LogClaim, Postgres, attach, migrate, preheat,
+    Exporter, ExporterHandle, ExporterOptions, LogClaim, Postgres, PreheatError, PreheatReport, attach,
+    migrate, preheat,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::control::Control;
@@ -60,6 +61,19 @@ impl<C: Connect> Ready<C> {
     pub fn database(&self) -> [u8; 16] {
         self.attached.database.0
     }
+
+    /// Takes over what stands in the database and nowhere else.
+    ///
+    /// # Errors
+    /// See [`PreheatError`]; doing it again at the next start goes on.
+    pub fn preheat(
+        mut self,
+        replayed: &mut Replayed,
+        queue: &Arc<FactQueue>,
+        now: UnixMillis,
+    ) -> Result<PreheatReport, PreheatError> {
+        preheat(&mut self.database, &self.attached, now, &mut Intake::new(replayed, queue))
+    }
 }
 
 impl Plan {
@@ -94,26 +108,26 @@ impl Plan {
     }
 
     /// Takes over what stands in Postgres and nowhere else, before the first request.
+    /// What is to be told of rows that were left alone.
     pub(super) fn preheat(
         &self,
-        mut ready: Ready,
+        ready: Ready,
         replayed: &mut Replayed,
-        queue: &FactQueue,
+        queue: &Arc<FactQueue>,
         now: UnixMillis,
-    ) -> anyhow::Result<()> {
-        let mut intake = Intake { replayed, queue };
-        let report = preheat(&mut ready.database, &ready.attached, now, &mut intake)
-            .context("items in Postgres could not be taken over")?;
+    ) -> anyhow::Result<Vec<String>> {
+        let report = ready.preheat(replayed, queue, now);
+        let report = report.context("items in Postgres could not be taken over")?;
         tracing::info!(
             items = report.items,
             orders = report.orders,
             blocked = report.blocked,
             "preheated from Postgres"
         );
-        for (item, reason) in &report.left {
-            tracing::warn!(item, "an item in Postgres was not taken over: {reason}");
-        }
-        Ok(())
+        let mut alarms: Vec<String> = report.left.iter().map(ToString::to_string).collect();
+        let more = report.left_total - report.left.len() as u64;
+        alarms.extend((more > 0).then(|| format!("{more} more rows in Postgres are not taken over")));
+        Ok(alarms)
     }
 
     /// Starts the exporter's thread.

@@ -2,19 +2,19 @@
 //! And what else becomes a fact before the first request. Next: [`super::replay`], and
 //! [`super::demo`] for the demo's items.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use stampede_core::catalogue::Catalogue;
 use stampede_core::fact::Fact;
-use stampede_core::shard::Shard;
+use stampede_core::shard::{ApplyError, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, UnixMillis};
-use stampede_persist::export::preheat::PreheatSink;
+use stampede_persist::export::{HalfTaken, PreheatSink};
 use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::{DataDir, LogOptions, OpenError, Opened, Started, Stepped};
-use stampede_persist::log::queue::FactQueue;
-use stampede_persist::log::rebuild::Rebuild as _;
+use stampede_persist::log::queue::{FactQueue, Producer};
 
 use super::replay::{Replay, Shards};
 
@@ -111,35 +111,71 @@ impl Replayed {
         &mut self.state.shards[owner]
     }
 
+    /// The shards, to decide something before they are given to their owners.
+    pub fn shards_mut(&mut self) -> &mut [Shard] {
+        &mut self.state.shards
+    }
+
     /// The shards, to be given to their owners.
     pub fn into_shards(self) -> Vec<Shard> {
         self.state.shards
     }
 }
 
-/// Takes facts before the cores run: appends each to the log and applies it.
-pub(super) struct Intake<'a> {
-    /// The state.
-    pub(super) replayed: &'a mut Replayed,
-    /// The queue to the journal, which runs.
-    pub(super) queue: &'a FactQueue,
+/// Takes facts from Postgres before the cores run: the owner judges each by the rule of replay,
+/// and only what it accepts goes into the log.
+pub struct Intake<'a> {
+    replayed: &'a mut Replayed,
+    log: Producer,
+    /// Items whose import was cut short at an earlier start.
+    half: BTreeSet<ItemId>,
+}
+
+impl<'a> Intake<'a> {
+    /// Into this state, and into the queue of a journal that runs.
+    pub fn new(replayed: &'a mut Replayed, queue: &Arc<FactQueue>) -> Self {
+        let half = replayed.shards().iter().flat_map(Shard::half_imported).collect();
+        Self { replayed, log: queue.producer(), half }
+    }
+
+    fn accept(&mut self, fact: &Fact<'_>) -> Result<(), ApplyError> {
+        let shards = &mut self.replayed.state.shards;
+        let owner = fact.item().map_or(0, |item| item.owner(shards.len()));
+        let lsn = shards[owner].accept(fact, &mut self.log)?;
+        if fact.item().is_none() {
+            shards[1..].iter_mut().try_for_each(|shard| shard.apply(lsn, fact))?;
+        }
+        Ok(())
+    }
 }
 
 impl PreheatSink for Intake<'_> {
     fn knows_item(&mut self, item: ItemId) -> bool {
         self.replayed.state.catalogue.find(item).is_some()
     }
+    fn half_taken(&mut self, item: ItemId) -> Option<HalfTaken> {
+        let view = if self.half.contains(&item) { self.replayed.shard_of(item).item(item) } else { None };
+        view.map(|item| HalfTaken {
+            granted: item.granted,
+            held: item.held,
+            sold: item.sold,
+            last_seq: item.accepted,
+        })
+    }
+    fn has_room(&mut self, item: ItemId, orders: u64) -> bool {
+        self.replayed.shard_of(item).has_room_for_item(orders)
+    }
     fn knows_blocked(&mut self, subject: &[u8]) -> bool {
         let buyer = self.replayed.state.secret.buyer(subject);
         self.replayed.state.shards[0].is_blocked(buyer)
     }
     fn take(&mut self, fact: &Fact<'_>) -> Result<(), String> {
-        while !self.queue.has_room() {
-            self.queue.flush();
+        while !self.log.has_room() {
+            self.log.flush();
             std::thread::yield_now();
         }
-        let lsn = self.queue.append(fact);
-        self.queue.flush();
-        self.replayed.state.fact(lsn, fact)
+        let accepted = self.accept(fact);
+        self.log.flush();
+        accepted.map_err(|error| error.to_string())
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::shard::Accepted;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
@@ -67,12 +68,27 @@ fn write_log(dir: &Path, granted: u64, orders: u32) {
     let item = ItemId::new(7).unwrap();
     let at_ms = UnixMillis(10);
     let (seed, actor) = (DrawSeed::NONE, "shop");
-    log.queue.append(&Fact::ItemCreated { at_ms, item, spec: spec(), granted, seed, actor });
+    log.queue.append(Accepted::forged(&Fact::ItemCreated {
+        at_ms,
+        item,
+        spec: spec(),
+        granted,
+        seed,
+        actor,
+    }));
     for seq in 1..=orders {
         let order = OrderId::new(item, seq);
         let (quantity, state) = (Quantity::ONE, OrderState::Confirmed);
         let (subject, key, pay_by_ms) = (b"alice".as_slice(), b"".as_slice(), UnixMillis(0));
-        log.queue.append(&Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key });
+        log.queue.append(Accepted::forged(&Fact::OrderPlaced {
+            at_ms,
+            order,
+            quantity,
+            state,
+            pay_by_ms,
+            subject,
+            key,
+        }));
     }
     log.queue.flush();
     log.journal.shutdown(Duration::from_secs(20)).unwrap();

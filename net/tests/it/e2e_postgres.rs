@@ -133,3 +133,40 @@ fn e2e_a_database_of_another_log_is_refused() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("stampede: this database must not be used with this log"), "{said}");
 }
+
+/// A shop takes over old orders: created "now", to be paid years ago. Such a row says nothing that
+/// the log could hold.
+#[test]
+fn e2e_an_order_row_that_cannot_be_is_set_aside_and_the_directory_opens() {
+    let cluster = cluster();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    let server = bed.start();
+    Talk::with(&server)
+        .check(&format!("shop PUT /admin/items/2 {} -> 201 open 9=9+0+0", item(9, 1, "on_order", 0)));
+    Talk::with(&server).check(r#"alice POST /v1/items/2/orders {"quantity":1} #k -> 201 confirmed x1 $a"#);
+    assert_eq!(server.stop(), Some(0));
+    ask(
+        &cluster,
+        "INSERT INTO stock (id, name, count, sale) VALUES (5, 'old', 3, 1), (6, 'new', 4, 0); \
+         INSERT INTO stock_order (id, sid, buyer, quantity, state, pay_by) \
+         VALUES (5::bigint << 32 | 1, 5, 'bob', 1, 'paid', '2020-01-01')",
+    );
+    let (odd, next) = (5_u64 << 32 | 1, bed.start());
+    let mut talk = Talk::with(&next);
+    talk.check(
+        r#"
+        shop  GET /admin/items/5                           -> 404 not_found
+        shop  GET /admin/items/6                           -> 200 open 4=4+0+0
+        alice POST /v1/items/2/orders {"quantity":1} #k    -> 201 confirmed x1 again $a
+        "#,
+    );
+    let alarms = talk.say("shop GET /admin/stats").json()["alarms"].to_string();
+    assert!(alarms.contains("stock row 5") && alarms.contains(&odd.to_string()), "{alarms}");
+    next.kill();
+    // Without the database as well, and the log is right.
+    let verified = bed.command("log").arg("verify").arg(&bed.dir).output().expect("the binary runs");
+    assert!(verified.status.success(), "{verified:?}");
+    drop(cluster);
+    let alone = bed.start();
+    Talk::with(&alone).check("shop GET /admin/items/2 -> 200 open 9=8+0+1");
+}

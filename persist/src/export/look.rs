@@ -145,7 +145,7 @@ impl Looking<'_> {
                 self.stocks(Some(&ids))?;
                 for item in items {
                     let number = i64::from(item.get());
-                    self.orders(number << 32, (number + 1) << 32)?;
+                    self.orders(number << 32, (number + 1).checked_mul(1 << 32).unwrap_or(i64::MAX))?;
                 }
                 self.astray(&ids)?;
             }
@@ -205,15 +205,17 @@ impl Looking<'_> {
 }
 
 fn order_of(row: &Row) -> OrderLook<'_> {
+    // Somebody may have dropped a NOT NULL: what is NULL shows as nothing, which no order of ours has.
+    let text = |at: usize| row.get::<_, Option<&str>>(at).unwrap_or_default();
     OrderLook {
         id: row.get(0),
-        sid: row.get(1),
-        buyer: row.get(2),
-        quantity: row.get(3),
-        state: row.get(4),
-        key: row.get(5),
-        payment_ref: row.get(6),
-        lsn: row.get(7),
+        sid: row.get::<_, Option<i64>>(1).unwrap_or_default(),
+        buyer: text(2),
+        quantity: row.get::<_, Option<i32>>(3).unwrap_or_default(),
+        state: text(4),
+        key: text(5),
+        payment_ref: text(6),
+        lsn: row.get::<_, Option<i64>>(7).unwrap_or_default(),
     }
 }
 

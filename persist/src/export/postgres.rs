@@ -212,12 +212,12 @@ impl Store for Link {
     async fn orders_page(
         &mut self,
         after: i64,
-        before: i64,
+        last: i64,
         rows_max: i64,
     ) -> Result<Vec<OrderRecord>, ExportError> {
-        pages::orders(self, after, before, rows_max).await
+        pages::orders(self, after, last, rows_max).await
     }
-    async fn muddled_items(&mut self) -> Result<Vec<i64>, ExportError> {
+    async fn muddled_items(&mut self) -> Result<Vec<(i64, i64)>, ExportError> {
         pages::muddled_items(self).await
     }
 }

@@ -6,37 +6,60 @@
 //! its orders as `OrderImported`; each blocked buyer as `BuyerBlocked`. When these facts
 //! come back through the feed, the exporter adds nothing to the rows: they are the rows.
 //!
-//! An item is taken over as a whole or not at all, and only if its numbers agree with its
-//! orders. This module reads only, one page at a time, in one snapshot of the database.
+//! An item is taken over as a whole or not at all: only if its numbers agree with its orders,
+//! and only if the rule of replay lets every one of its facts through, which a [`Trial`] asks
+//! before the first is handed out. A row that cannot be is left alone, with an alarm that names
+//! it. While its orders come in the item is paused, so that a crash in between leaves nothing on
+//! sale that Postgres has sold; the next start goes on with what is missing.
+//!
+//! This module reads only, one page at a time, in one snapshot of the database. Next:
+//! [`super::foreign`] for the rows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
-use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, Pile, TicketRule};
-use stampede_core::limits::{
-    IDEMPOTENCY_KEY_BYTES_MAX, PAYMENT_REF_BYTES_MAX, STOCK_MAX, SUBJECT_BYTES_MAX, UNIX_MILLIS_MAX,
-};
-use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
+use stampede_core::item::Pile;
+use stampede_core::planted::{Bug, planted};
+use stampede_core::shard::Trial;
+use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
 use super::attach::Attached;
 use super::database::Database;
 use super::error::ExportError;
+use super::foreign::{ImportedOrder, StockSettings, subject_of};
 use super::limits::{PREHEAT_PAGE_ITEMS, PREHEAT_PAGE_ORDERS};
-use super::store::{Begin, Connect, OrderRecord, Piles, StockRecord, Store};
-use super::text;
+use super::store::{Begin, Connect, StockRecord, Store};
 
 /// What the engine knows already, and where new facts go.
 pub trait PreheatSink {
     /// Whether the engine knows this item.
     fn knows_item(&mut self, item: ItemId) -> bool;
+    /// If the import of this item was cut short: what the engine has of it.
+    fn half_taken(&mut self, item: ItemId) -> Option<HalfTaken>;
+    /// Whether there is room for one more item with so many orders.
+    fn has_room(&mut self, item: ItemId, orders: u64) -> bool;
     /// Whether this buyer is on the engine's blocklist.
     fn knows_blocked(&mut self, subject: &[u8]) -> bool;
-    /// Takes a fact. An item's facts come in a row: the item, its switches, its orders by id.
+    /// Takes a fact. An item's facts come in a row: the item, a pause, its orders by id, its
+    /// switches.
     ///
     /// # Errors
     /// Why the engine cannot take it; preheating then ends.
     fn take(&mut self, fact: &Fact<'_>) -> Result<(), String>;
+}
+
+/// What the engine has of an item whose import was cut short.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HalfTaken {
+    /// Units granted.
+    pub granted: u64,
+    /// Units held by the orders that are there.
+    pub held: u64,
+    /// Units sold by them.
+    pub sold: u64,
+    /// The number of the last of them; 0 = none.
+    pub last_seq: u32,
 }
 
 /// What preheating did.
@@ -48,13 +71,28 @@ pub struct PreheatReport {
     pub orders: u64,
     /// Blocked buyers taken over.
     pub blocked: u64,
-    /// Items left alone, and why; at most the first thousand.
-    pub left: Vec<(i64, String)>,
-    /// How many items were left alone.
+    /// Rows left alone, and why; at most the first thousand.
+    pub left: Vec<LeftAlone>,
+    /// How many rows were left alone.
     pub left_total: u64,
 }
 
-/// Most items that a report names as left alone.
+/// A row that is not taken over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftAlone {
+    /// Which: the table and the key.
+    pub row: String,
+    /// What is wrong with it, or with which of its orders.
+    pub reason: String,
+}
+
+impl std::fmt::Display for LeftAlone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is not taken over: {}", self.row, self.reason)
+    }
+}
+
+/// Most rows that a report names as left alone.
 const LEFT_MAX: usize = 1_000;
 
 /// Why preheating ended early. Facts that were taken stay taken; doing it again goes on.
@@ -96,8 +134,9 @@ struct Preheating<'a, C: Connect> {
     sink: &'a mut dyn PreheatSink,
     now: UnixMillis,
     report: PreheatReport,
-    /// Items with orders whose id is not one of theirs; looked up when first needed.
-    muddled: Option<HashSet<i64>>,
+    /// Items that an order names whose id is of no or another item, each with such an order;
+    /// looked up when first needed.
+    muddled: Option<HashMap<i64, i64>>,
 }
 
 impl<C: Connect> Preheating<'_, C> {
@@ -119,100 +158,161 @@ impl<C: Connect> Preheating<'_, C> {
     }
 
     fn block(&mut self, buyer: &str) -> Result<(), PreheatError> {
-        let Some(subject) = subject_of(buyer) else { return Ok(()) };
+        let Some(subject) = subject_of(buyer) else {
+            self.leave(format!("blocked buyer {buyer:?}"), "the buyer is not 1 to 64 bytes".to_owned());
+            return Ok(());
+        };
         if self.sink.knows_blocked(&subject) {
             return Ok(());
         }
-        self.report.blocked += 1;
-        self.take(&Fact::BuyerBlocked {
-            at_ms: self.now,
-            subject: &subject,
-            blocked: true,
-            actor: ACTOR_POSTGRES,
-        })
+        let (at_ms, actor) = (self.now, ACTOR_POSTGRES);
+        match self.sink.take(&Fact::BuyerBlocked { at_ms, subject: &subject, blocked: true, actor }) {
+            Ok(()) => self.report.blocked += 1,
+            Err(reason) => self.leave(format!("blocked buyer {buyer:?}"), reason),
+        }
+        Ok(())
     }
 
     fn items(&mut self) -> Result<(), PreheatError> {
-        let mut last = 0_i64;
+        let mut last = i64::MIN;
         loop {
             let page = self.database.run(async |store| store.stock_page(last, PREHEAT_PAGE_ITEMS).await)?;
             let Some(end) = page.last() else { return Ok(()) };
             last = end.id;
-            let mut unknown = Vec::new();
+            let mut wanted = Vec::new();
             for row in page {
-                match u64::try_from(row.id).ok().and_then(ItemId::new) {
-                    Some(item) if self.sink.knows_item(item) => {}
-                    Some(item) => unknown.push((item, row)),
-                    None => self.leave(row.id, "the id is not 1 to 2147483647".to_owned()),
+                let Some(item) = u64::try_from(row.id).ok().and_then(ItemId::new) else {
+                    self.leave(stock_row(row.id), "the id is not 1 to 2147483647".to_owned());
+                    continue;
+                };
+                let half = self.sink.half_taken(item).filter(|_| !planted(Bug::ImportForgotten));
+                if half.is_some() || !self.sink.knows_item(item) {
+                    wanted.push(Wanted { item, row, half });
                 }
             }
-            self.page(&unknown)?;
+            self.page(&wanted)?;
         }
     }
 
-    fn page(&mut self, unknown: &[(ItemId, StockRecord)]) -> Result<(), PreheatError> {
-        if unknown.is_empty() {
+    fn page(&mut self, wanted: &[Wanted]) -> Result<(), PreheatError> {
+        if wanted.is_empty() {
             return Ok(());
         }
-        let items: Vec<ItemId> = unknown.iter().map(|(item, _)| *item).collect();
+        let items: Vec<ItemId> = wanted.iter().map(|wanted| wanted.item).collect();
         let with_orders = self.database.run(async |store| store.items_with_orders(&items).await)?;
         let with_orders: HashSet<ItemId> = with_orders.into_iter().collect();
-        for (item, row) in unknown {
-            let has_orders = with_orders.contains(item);
-            match self.judge(*item, row, has_orders)? {
-                Ok(stock) => self.hand_out(*item, &stock, has_orders)?,
-                Err(reason) => self.leave(row.id, reason),
+        for wanted in wanted {
+            let has_orders = with_orders.contains(&wanted.item);
+            match self.judge(wanted, has_orders)? {
+                Ok(stock) => self.hand_out(wanted, &stock, has_orders)?,
+                Err(reason) => self.leave(stock_row(wanted.row.id), reason),
             }
         }
         Ok(())
     }
 
-    /// Whether the item can be taken over: its settings, and its numbers against its orders.
-    fn judge(
-        &mut self,
-        item: ItemId,
-        row: &StockRecord,
-        has_orders: bool,
-    ) -> Result<Result<StockSettings, String>, PreheatError> {
-        let stock = match StockSettings::read(row) {
+    /// Whether the item can be taken over: its settings, each of its orders, and its numbers
+    /// against its orders.
+    fn judge(&mut self, wanted: &Wanted, has_orders: bool) -> Result<Judged<StockSettings>, PreheatError> {
+        let stock = match StockSettings::read(&wanted.row) {
             Ok(stock) => stock,
             Err(reason) => return Ok(Err(reason)),
         };
-        if self.muddled()?.contains(&row.id) {
-            return Ok(Err("it has orders whose id is not sid * 2^32 + a number".to_owned()));
+        if let Some(order) = self.muddled()?.get(&wanted.row.id) {
+            return Ok(Err(format!("the id of order {order} is not its sid * 2^32 + a number")));
         }
-        let (held, sale) = match self.sum_orders(item, has_orders)? {
-            Ok(sums) => sums,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        if (held, sale) == (stock.held, stock.sale) {
-            return Ok(Ok(stock));
+        let mut trial = Trial::new();
+        if let Err(error) = trial.take(&self.created(wanted.item, &stock)) {
+            return Ok(Err(error.to_string()));
         }
-        Ok(Err(format!(
-            "its row says held {} and sale {}, its orders come to {held} and {sale}",
-            stock.held, stock.sale
-        )))
+        if has_orders && let Err(reason) = self.try_orders(wanted, &mut trial)? {
+            return Ok(Err(reason));
+        }
+        let item = trial.item(wanted.item).expect("created above");
+        let (held, sold) = (item.held, item.sold);
+        if (held, sold) != (stock.held, stock.sale) {
+            return Ok(Err(format!(
+                "its row says held {} and sale {}, its orders come to {held} and {sold}",
+                stock.held, stock.sale
+            )));
+        }
+        if wanted.half.is_some_and(|half| half.granted != stock.granted) {
+            return Ok(Err(CHANGED_SINCE.to_owned()));
+        }
+        let fits = wanted.half.is_some() || self.sink.has_room(wanted.item, trial.orders());
+        Ok(if fits { Ok(stock) } else { Err("the engine has no room for it".to_owned()) })
     }
 
+    /// Asks the rule of replay about every order; those that are there already must add up to what
+    /// the engine has.
+    fn try_orders(&mut self, wanted: &Wanted, trial: &mut Trial) -> Result<Judged<()>, PreheatError> {
+        let (mut held, mut sold, mut there) = (0, 0, None);
+        let mut page = self.orders(wanted.item, first_order(wanted.item))?;
+        while let Some((last, _)) = page.last() {
+            let last = *last;
+            for (id, order) in &page {
+                let order = match order {
+                    Ok(order) => order,
+                    Err(reason) => return Ok(Err(format!("order {id}: {reason}"))),
+                };
+                if let Err(error) = trial.take(&order.fact(self.now)) {
+                    return Ok(Err(format!("order {id}: {error}")));
+                }
+                if wanted.half.is_some_and(|half| order.id.seq() <= half.last_seq) {
+                    let units = u64::from(order.quantity.get());
+                    held += if order.state.pile() == Pile::Held { units } else { 0 };
+                    sold += if order.state.pile() == Pile::Sold { units } else { 0 };
+                    there = Some(order.id.seq());
+                }
+            }
+            page = self.orders(wanted.item, last)?;
+        }
+        let same =
+            |half: HalfTaken| (half.held, half.sold, half.last_seq) == (held, sold, there.unwrap_or(0));
+        Ok(if wanted.half.is_none_or(same) { Ok(()) } else { Err(CHANGED_SINCE.to_owned()) })
+    }
+
+    fn created<'s>(&self, item: ItemId, stock: &'s StockSettings) -> Fact<'s> {
+        // The database knows nothing of a draw.
+        let (spec, granted, seed) = (stock.spec(), stock.granted, DrawSeed::NONE);
+        Fact::ItemCreated { at_ms: self.now, item, spec, granted, seed, actor: ACTOR_POSTGRES }
+    }
+
+    /// Hands out the facts of an item, or those that are missing. It sells nothing before the last.
     fn hand_out(
         &mut self,
-        item: ItemId,
+        wanted: &Wanted,
         stock: &StockSettings,
         has_orders: bool,
     ) -> Result<(), PreheatError> {
-        let (at_ms, actor) = (self.now, ACTOR_POSTGRES);
+        let item = wanted.item;
+        let switched = stock.paused || stock.closed || stock.ended;
         self.report.items += 1;
-        // The database knows nothing of a draw.
-        let (spec, granted, seed) = (stock.spec(), stock.granted, DrawSeed::NONE);
-        self.take(&Fact::ItemCreated { at_ms, item, spec, granted, seed, actor })?;
-        for (on, switch) in
-            [(stock.paused, Switch::Paused), (stock.closed, Switch::Closed), (stock.ended, Switch::Ended)]
-        {
-            if on {
-                self.take(&Fact::ItemSwitched { at_ms, item, switch, actor })?;
+        if wanted.half.is_none() {
+            self.take(&self.created(item, stock))?;
+            if has_orders || switched {
+                self.switch(item, Switch::Paused, ACTOR_IMPORT)?;
             }
         }
-        let mut page = if has_orders { self.orders(item, first_order(item))? } else { Vec::new() };
+        if has_orders {
+            self.hand_out_orders(item, wanted.half.map_or(0, |half| half.last_seq))?;
+        }
+        for (on, switch) in [(stock.closed, Switch::Closed), (stock.ended, Switch::Ended)] {
+            if on {
+                self.switch(item, switch, ACTOR_POSTGRES)?;
+            }
+        }
+        match stock.paused {
+            true => self.switch(item, Switch::Paused, ACTOR_POSTGRES),
+            false if has_orders || switched || wanted.half.is_some() => {
+                self.switch(item, Switch::Resumed, ACTOR_IMPORT)
+            }
+            false => Ok(()),
+        }
+    }
+
+    fn hand_out_orders(&mut self, item: ItemId, after_seq: u32) -> Result<(), PreheatError> {
+        let mut page = self.orders(item, first_order(item) + i64::from(after_seq))?;
         while let Some((last, _)) = page.last() {
             let last = *last;
             for (_, order) in &page {
@@ -225,41 +325,16 @@ impl<C: Connect> Preheating<'_, C> {
         Ok(())
     }
 
-    /// Units held and sold according to the orders; or what is wrong with one of them.
-    fn sum_orders(
-        &mut self,
-        item: ItemId,
-        has_orders: bool,
-    ) -> Result<Result<(i64, i64), String>, PreheatError> {
-        let (mut held, mut sale) = (0_i64, 0_i64);
-        let mut page = if has_orders { self.orders(item, first_order(item))? } else { Vec::new() };
-        while let Some((last, _)) = page.last() {
-            let last = *last;
-            for (id, order) in &page {
-                match order {
-                    Ok(order) => match order.state.pile() {
-                        Pile::Held => held += i64::from(order.quantity.get()),
-                        Pile::Sold => sale += i64::from(order.quantity.get()),
-                        Pile::Available => {}
-                    },
-                    Err(reason) => return Ok(Err(format!("order {id}: {reason}"))),
-                }
-            }
-            page = self.orders(item, last)?;
-        }
-        Ok(Ok((held, sale)))
-    }
-
     /// The next page of the item's orders, by id.
     fn orders(&mut self, item: ItemId, after: i64) -> Result<Vec<JudgedOrder>, PreheatError> {
-        let before = (i64::from(item.get()) + 1) << 32;
+        let last = first_order(item) | i64::from(u32::MAX);
         let page =
-            self.database.run(async |store| store.orders_page(after, before, PREHEAT_PAGE_ORDERS).await)?;
+            self.database.run(async |store| store.orders_page(after, last, PREHEAT_PAGE_ORDERS).await)?;
         Ok(page.iter().map(|row| (row.id, ImportedOrder::read(row))).collect())
     }
 
     /// Orders whose id does not name their item make that item one to leave alone.
-    fn muddled(&mut self) -> Result<&HashSet<i64>, PreheatError> {
+    fn muddled(&mut self) -> Result<&HashMap<i64, i64>, PreheatError> {
         if self.muddled.is_none() {
             let muddled = self.database.run(async |store| store.muddled_items().await)?;
             self.muddled = Some(muddled.into_iter().collect());
@@ -267,17 +342,39 @@ impl<C: Connect> Preheating<'_, C> {
         Ok(self.muddled.get_or_insert_default())
     }
 
+    fn switch(&mut self, item: ItemId, switch: Switch, actor: &str) -> Result<(), PreheatError> {
+        self.take(&Fact::ItemSwitched { at_ms: self.now, item, switch, actor })
+    }
+
     fn take(&mut self, fact: &Fact<'_>) -> Result<(), PreheatError> {
         self.sink.take(fact).map_err(PreheatError::Sink)
     }
 
-    fn leave(&mut self, id: i64, reason: String) {
-        tracing::warn!(target: "stampede::export", "stock row {id} is not taken over: {reason}");
+    fn leave(&mut self, row: String, reason: String) {
+        let left = LeftAlone { row, reason };
+        tracing::warn!(target: "stampede::export", "{left}");
         self.report.left_total += 1;
         if self.report.left.len() < LEFT_MAX {
-            self.report.left.push((id, reason));
+            self.report.left.push(left);
         }
     }
+}
+
+/// A row that the engine does not know, or not all of.
+struct Wanted {
+    item: ItemId,
+    row: StockRecord,
+    half: Option<HalfTaken>,
+}
+
+/// What came of a look at a row: itself, or why it is left alone.
+type Judged<T> = Result<T, String>;
+
+const CHANGED_SINCE: &str = "its import was cut short, and its rows have changed since; it stays paused: check it, \
+     then resume it";
+
+fn stock_row(id: i64) -> String {
+    format!("stock row {id}")
 }
 
 /// Just before the first id that an order of the item can have.
@@ -285,118 +382,5 @@ fn first_order(item: ItemId) -> i64 {
     i64::from(item.get()) << 32
 }
 
-/// A row of `stock`, checked.
-struct StockSettings {
-    name: String,
-    granted: u64,
-    held: i64,
-    sale: i64,
-    paused: bool,
-    closed: bool,
-    ended: bool,
-    spec: ItemSpec<'static>,
-}
-
-impl StockSettings {
-    fn read(row: &StockRecord) -> Result<Self, String> {
-        let (name, Piles { count, held, sale }) = (row.name.clone(), row.piles);
-        let granted = u64::try_from(i128::from(count) + i128::from(held) + i128::from(sale))
-            .ok()
-            .filter(|granted| *granted <= STOCK_MAX)
-            .ok_or("its stock is out of range")?;
-        let spec = read_spec(row)?;
-        ItemSpec { name: &name, ..spec }
-            .check()
-            .map_err(|wrong| format!("{}: {}", wrong.field, wrong.reason))?;
-        let (paused, closed, ended) = (row.paused, row.closed, row.ended);
-        Ok(Self { name, granted, held, sale, paused, closed, ended, spec })
-    }
-
-    fn spec(&self) -> ItemSpec<'_> {
-        ItemSpec { name: &self.name, ..self.spec }
-    }
-}
-
-/// The settings in a row, without the name.
-fn read_spec(row: &StockRecord) -> Result<ItemSpec<'static>, String> {
-    Ok(ItemSpec {
-        name: "",
-        price_minor: in_range(row.price_minor, "price_minor")?,
-        currency: row.currency.as_bytes().try_into().map_err(|_| "currency: not three letters")?,
-        opens_at_ms: UnixMillis(in_range(row.opens_at_ms, "opens_at_ms")?),
-        closes_at_ms: UnixMillis(in_range(row.closes_at_ms, "closes_at_ms")?),
-        cap: in_range(row.cap.into(), "cap")?,
-        payment: Payment::from_name(&row.payment).ok_or("payment: no such kind")?,
-        hold_ms: in_range(row.hold_ms, "hold_ms")?,
-        ticket: TicketRule::from_name(&row.ticket).ok_or("ticket: no such rule")?,
-        challenge: ChallengeRule::from_name(&row.challenge).ok_or("challenge: no such rule")?,
-        min_level: in_range(row.min_level.into(), "min_level")?,
-        min_account_age_s: in_range(row.min_account_age_s, "min_account_age_s")?,
-        admit_per_s: in_range(row.admit_per_s, "admit_per_s")?,
-        draw_ms: 0,
-    })
-}
-
-fn in_range<T: TryFrom<i64>>(value: i64, name: &str) -> Result<T, String> {
-    T::try_from(value).map_err(|_| format!("{name}: out of range"))
-}
-
 /// An order by its id, or what is wrong with it.
-type JudgedOrder = (i64, Result<ImportedOrder, String>);
-
-/// A row of `stock_order`, checked.
-struct ImportedOrder {
-    id: OrderId,
-    quantity: Quantity,
-    state: OrderState,
-    created_at_ms: UnixMillis,
-    pay_by_ms: UnixMillis,
-    subject: Vec<u8>,
-    key: Vec<u8>,
-    payment_ref: Vec<u8>,
-}
-
-impl ImportedOrder {
-    fn read(row: &OrderRecord) -> Result<Self, String> {
-        let (units, state) = (row.quantity, row.state.as_str());
-        Ok(Self {
-            id: u64::try_from(row.id).ok().and_then(OrderId::from_u64).ok_or("no order id")?,
-            quantity: u64::try_from(units).ok().and_then(Quantity::new).ok_or("quantity out of range")?,
-            state: OrderState::from_name(state).ok_or_else(|| format!("no such state: {state}"))?,
-            created_at_ms: moment(row.create_time_ms)?,
-            pay_by_ms: moment(row.pay_by_ms)?,
-            subject: subject_of(&row.buyer).ok_or("the buyer is not 1 to 64 bytes")?,
-            key: bytes_of(&row.idem_key, IDEMPOTENCY_KEY_BYTES_MAX)
-                .ok_or("the idempotency key is too long")?,
-            payment_ref: bytes_of(&row.payment_ref, PAYMENT_REF_BYTES_MAX)
-                .ok_or("the payment reference is too long")?,
-        })
-    }
-
-    fn fact(&self, at_ms: UnixMillis) -> Fact<'_> {
-        Fact::OrderImported {
-            at_ms,
-            order: self.id,
-            quantity: self.quantity,
-            state: self.state,
-            created_at_ms: self.created_at_ms,
-            pay_by_ms: self.pay_by_ms,
-            subject: &self.subject,
-            key: &self.key,
-            payment_ref: &self.payment_ref,
-        }
-    }
-}
-
-fn moment(at_ms: i64) -> Result<UnixMillis, &'static str> {
-    let at_ms = u64::try_from(at_ms).map_err(|_| "a time before 1970")?;
-    if at_ms > UNIX_MILLIS_MAX { Err("a time beyond the year 9999") } else { Ok(UnixMillis(at_ms)) }
-}
-
-fn subject_of(buyer: &str) -> Option<Vec<u8>> {
-    bytes_of(buyer, SUBJECT_BYTES_MAX).filter(|subject| !subject.is_empty())
-}
-
-fn bytes_of(text: &str, bytes_max: usize) -> Option<Vec<u8>> {
-    text::unescape(text).filter(|bytes| bytes.len() <= bytes_max)
-}
+type JudgedOrder = (i64, Judged<ImportedOrder>);

@@ -138,6 +138,8 @@ pub struct StockRecord {
     pub paused: bool,
     pub closed: bool,
     pub ended: bool,
+    /// A column is NULL, since somebody has dropped its NOT NULL; the value above is nothing then.
+    pub has_null: bool,
 }
 
 /// What preheating reads of a row of `stock_order`: nothing is checked yet.
@@ -147,7 +149,7 @@ pub struct OrderRecord {
     pub id: i64,
     pub quantity: i32,
     pub state: String,
-    /// Milliseconds since 1970, like every time here.
+    /// Milliseconds since 1970, like every time here; -1 = not a finite time.
     pub create_time_ms: i64,
     /// 0 = none.
     pub pay_by_ms: i64,
@@ -155,6 +157,8 @@ pub struct OrderRecord {
     /// Empty = none, as below.
     pub idem_key: String,
     pub payment_ref: String,
+    /// As in [`StockRecord`].
+    pub has_null: bool,
 }
 
 /// One connection to a database. Each method is one call to it.
@@ -263,13 +267,14 @@ pub trait Store {
     async fn stock_page(&mut self, after: i64, rows_max: i64) -> Result<Vec<StockRecord>, ExportError>;
     /// Those of these items that have orders.
     async fn items_with_orders(&mut self, items: &[ItemId]) -> Result<Vec<ItemId>, ExportError>;
-    /// Orders between these two ids, both excluded, by id.
+    /// Orders after one id, up to and with another, by id.
     async fn orders_page(
         &mut self,
         after: i64,
-        before: i64,
+        last: i64,
         rows_max: i64,
     ) -> Result<Vec<OrderRecord>, ExportError>;
-    /// Ids of items with orders whose own id is not one of that item's.
-    async fn muddled_items(&mut self) -> Result<Vec<i64>, ExportError>;
+    /// Items that are named by an order whose own id is not one of that item's, or whose id names
+    /// them although it is of another; each with the first such order.
+    async fn muddled_items(&mut self) -> Result<Vec<(i64, i64)>, ExportError>;
 }

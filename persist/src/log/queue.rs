@@ -1,14 +1,15 @@
 //! The queue of facts from the owners to the journal: a ticket is an LSN.
 //!
 //! Many producers, one consumer, bounded, lock-free. The owner knows the LSN of a
-//! fact the moment it decides. A producer makes sure of room *before* it decides,
+//! fact the moment it decides. It takes what a shard has accepted and nothing else. A producer makes sure of room *before* it decides,
 //! so appending cannot fail. It wakes the journal once per batch, and only if it
 //! sleeps. Nothing here touches a file. Next: [`super::slots`] for the memory
 //! model, [`super::journal`] for the other end.
 
 use std::time::Duration;
 
-use stampede_core::fact::{Fact, FactSink};
+use stampede_core::fact::FactSink;
+use stampede_core::shard::Accepted;
 use stampede_core::types::Lsn;
 
 use super::slots::Slots;
@@ -87,10 +88,10 @@ impl FactQueue {
     ///
     /// # Panics
     /// When there is no room after all; see [`codec::encode`] for bounds of the fact.
-    pub fn append(&self, fact: &Fact<'_>) -> Lsn {
+    pub fn append(&self, fact: Accepted<'_>) -> Lsn {
         let ticket = self.slots.push(|slot| {
-            slot.kind = codec::fact_kind(fact);
-            slot.len = codec::encode(fact, &mut slot.bytes) as u16;
+            slot.kind = codec::fact_kind(&fact);
+            slot.len = codec::encode(&fact, &mut slot.bytes) as u16;
         });
         Lsn(ticket)
     }
@@ -184,7 +185,7 @@ impl Producer {
 }
 
 impl FactSink for Producer {
-    fn append(&mut self, fact: &Fact<'_>) -> Lsn {
+    fn append(&mut self, fact: Accepted<'_>) -> Lsn {
         self.queue.append(fact)
     }
 }
@@ -192,6 +193,7 @@ impl FactSink for Producer {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
+    use stampede_core::fact::Fact;
     use stampede_core::types::UnixMillis;
 
     fn mark(n: u64) -> Fact<'static> {
@@ -230,7 +232,7 @@ mod loom_tests {
                 .map(|at| {
                     let mut producer = queue.producer();
                     loom::thread::spawn(move || {
-                        let lsn = producer.append(&mark(at));
+                        let lsn = producer.append(Accepted::forged(&mark(at)));
                         producer.flush();
                         lsn
                     })
@@ -252,12 +254,12 @@ mod loom_tests {
             let queue = Arc::new(FactQueue::new(1, 0, Lsn(1)));
             let mut producer = queue.producer();
             let thread = loom::thread::spawn(move || {
-                producer.append(&mark(1));
+                producer.append(Accepted::forged(&mark(1)));
                 producer.flush();
                 while !producer.has_room_for_one() {
                     loom::thread::yield_now();
                 }
-                producer.append(&mark(2));
+                producer.append(Accepted::forged(&mark(2)));
                 producer.flush();
             });
             assert_eq!(take(&queue, 2), [1, 2]);
@@ -275,6 +277,7 @@ mod loom_tests {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use stampede_core::fact::Fact;
     use stampede_core::types::UnixMillis;
 
     fn mark(n: u64) -> Fact<'static> {
@@ -286,7 +289,7 @@ mod tests {
         let queue = FactQueue::new(8, 3, Lsn(7));
         let mut decided = 0;
         while queue.has_room() {
-            assert_eq!(queue.append(&mark(decided)), Lsn(7 + decided));
+            assert_eq!(queue.append(Accepted::forged(&mark(decided))), Lsn(7 + decided));
             decided += 1;
         }
         assert_eq!(decided, 6, "six wait, one more would leave less than the reserve");
@@ -300,7 +303,7 @@ mod tests {
     fn a_full_ring_refuses_instead_of_overwriting() {
         let queue = FactQueue::new(2, 0, Lsn(1));
         for n in 0..3 {
-            queue.append(&mark(n));
+            queue.append(Accepted::forged(&mark(n)));
         }
     }
 
@@ -318,7 +321,7 @@ mod tests {
                         while !producer.has_room() {
                             std::thread::yield_now();
                         }
-                        sent.push((producer.append(&mark(p * EACH + n)), p * EACH + n));
+                        sent.push((producer.append(Accepted::forged(&mark(p * EACH + n))), p * EACH + n));
                         producer.flush();
                     }
                     sent

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use stampede_core::fact::{Fact, FactSink as _};
 use stampede_core::item::OrderState;
+use stampede_core::shard::Accepted;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -72,7 +73,7 @@ fn own(queue: &Arc<FactQueue>, status: &LogStatus, owner: u64, until: Instant) {
             producer.flush();
             std::thread::yield_now();
         }
-        let lsn = producer.append(&Fact::OrderPlaced {
+        let lsn = producer.append(Accepted::forged(&Fact::OrderPlaced {
             at_ms: UnixMillis(seq),
             order: OrderId::new(ItemId::new(owner + 1).unwrap(), seq as u32),
             quantity: Quantity::ONE,
@@ -80,7 +81,7 @@ fn own(queue: &Arc<FactQueue>, status: &LogStatus, owner: u64, until: Instant) {
             pay_by_ms: UnixMillis(0),
             subject: subject.as_bytes(),
             key: &[],
-        });
+        }));
         if seq % 16 == 0 {
             producer.flush();
         }

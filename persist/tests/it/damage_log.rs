@@ -17,6 +17,7 @@ use std::sync::Arc;
 use stampede_core::draw::{DrawRow, DrawSeed};
 use stampede_core::fact::{Fact, FactSink as _};
 use stampede_core::item::{ItemSpec, OrderState};
+use stampede_core::shard::Accepted;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::log::block::peek_header;
@@ -201,7 +202,7 @@ pub(crate) fn write(plan: &Plan) -> Written {
         }
         let branch = if next > 12 { plan.branch } else { 0 };
         while next <= last {
-            with_fact(next, branch, |fact| log.queue.producer().append(fact));
+            with_fact(next, branch, |fact| log.queue.producer().append(Accepted::forged(fact)));
             next += 1;
         }
         let mut step = log.journal.step();

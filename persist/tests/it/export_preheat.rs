@@ -1,10 +1,11 @@
 //! Rows that stand in Postgres and nowhere else become facts, and are not written again.
 
-use stampede_core::fact::{ACTOR_POSTGRES, Fact};
+use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact};
 use stampede_core::item::{ItemSpec, OrderState, Payment};
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
 use stampede_persist::export::{
-    Attached, ConnectOptions, Database, LogClaim, LogId, PreheatReport, PreheatSink, attach, migrate, preheat,
+    Attached, ConnectOptions, Database, HalfTaken, LogClaim, LogId, PreheatReport, PreheatSink, attach,
+    migrate, preheat,
 };
 
 use crate::export_bed::{
@@ -23,6 +24,12 @@ impl PreheatSink for Taker {
             .facts()
             .iter()
             .any(|fact| matches!(fact, Fact::ItemCreated { .. }) && fact.item() == Some(item))
+    }
+    fn half_taken(&mut self, _: ItemId) -> Option<HalfTaken> {
+        None
+    }
+    fn has_room(&mut self, _: ItemId, _: u64) -> bool {
+        true
     }
     fn knows_blocked(&mut self, _: &[u8]) -> bool {
         false
@@ -70,8 +77,9 @@ fn keep(fact: &Fact<'_>) -> Fact<'static> {
         Fact::BuyerBlocked { at_ms, subject, blocked, .. } => {
             Fact::BuyerBlocked { at_ms, subject: bytes(subject), blocked, actor: ACTOR_POSTGRES }
         }
-        Fact::ItemSwitched { at_ms, item, switch, .. } => {
-            Fact::ItemSwitched { at_ms, item, switch, actor: ACTOR_POSTGRES }
+        Fact::ItemSwitched { at_ms, item, switch, actor } => {
+            let actor = if actor == ACTOR_IMPORT { ACTOR_IMPORT } else { ACTOR_POSTGRES };
+            Fact::ItemSwitched { at_ms, item, switch, actor }
         }
         other => panic!("not a fact of preheating: {other:?}"),
     }
@@ -108,10 +116,10 @@ fn an_item_put_in_by_hand_is_sold() {
     let engine = FakeEngine::default();
     let report = warm(&url, LOG, &engine);
     assert_eq!((report.items, report.orders, report.blocked, report.left_total), (2, 0, 1, 3));
-    let left: Vec<i64> = report.left.iter().map(|(id, _)| *id).collect();
-    assert_eq!(left, [9, 10, 11], "{report:?}");
+    let left: Vec<&str> = report.left.iter().map(|left| left.row.as_str()).collect();
+    assert_eq!(left, ["stock row 9", "stock row 10", "stock row 11"], "{report:?}");
     let facts = engine.facts();
-    assert_eq!(facts.len(), 4, "{facts:?}");
+    assert_eq!(facts.len(), 5, "{facts:?}");
     let Fact::ItemCreated { spec, granted, .. } = facts[1] else { panic!("{facts:?}") };
     assert_eq!((spec.name, granted, spec.cap, spec.payment), ("秒杀手机", 100, 1, Payment::OnOrder));
 

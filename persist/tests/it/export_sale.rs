@@ -8,7 +8,7 @@ use stampede_core::command::{Command, ItemPatch, Movement, Outcome, Purchase, Re
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{ACTOR_POSTGRES, Fact, FactSink, Switch};
 use stampede_core::item::Payment;
-use stampede_core::shard::Shard;
+use stampede_core::shard::{Accepted, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::codec::fact::{decode, encode, fact_kind};
 use stampede_persist::export::ExportEvent;
@@ -26,11 +26,11 @@ const BUYERS: u64 = 14;
 struct Keep(Vec<Fact<'static>>, u64);
 
 impl FactSink for Keep {
-    fn append(&mut self, fact: &Fact<'_>) -> Lsn {
+    fn append(&mut self, fact: Accepted<'_>) -> Lsn {
         let mut bytes = vec![0; 1 << 13];
-        let len = encode(fact, &mut bytes);
+        let len = encode(&fact, &mut bytes);
         bytes.truncate(len);
-        self.0.push(decode(fact_kind(fact), bytes.leak()).expect("what went in comes out"));
+        self.0.push(decode(fact_kind(&fact), bytes.leak()).expect("what went in comes out"));
         self.1 += 1;
         Lsn(self.1)
     }

@@ -152,6 +152,7 @@ impl Shop {
             buyer: "me".to_owned(),
             idem_key: String::new(),
             payment_ref: String::new(),
+            has_null: false,
         };
         self.sim.insert_order(OrderLine { sid: id >> 32, name: None, record, update_time_ms: 1_000, lsn: 0 });
     }
@@ -322,6 +323,7 @@ fn order_line(row: &Row) -> OrderLine {
         buyer: row.get(3),
         idem_key: row.get(10),
         payment_ref: row.get(9),
+        has_null: false,
     };
     OrderLine { sid: row.get(1), name: row.get(2), record, update_time_ms: row.get(8), lsn: row.get(11) }
 }

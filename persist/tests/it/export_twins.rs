@@ -14,7 +14,7 @@ use stampede_persist::export::limits::{COPY_ROWS_MIN, REFUSED_REST};
 use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
     Alarm, Attached, ConnectOptions, Database, DatabaseId, ExportError, ExportEvent, ExportStatus, Exporter,
-    ExporterOptions, Postgres, PreheatSink, Step, preheat,
+    ExporterOptions, HalfTaken, Postgres, PreheatSink, Step, preheat,
 };
 
 use crate::export_bed::{FakeEngine, LOG, client, cluster, created, fresh_database, sales};
@@ -247,6 +247,12 @@ struct Facts(Vec<String>);
 impl PreheatSink for Facts {
     fn knows_item(&mut self, _: ItemId) -> bool {
         false
+    }
+    fn half_taken(&mut self, _: ItemId) -> Option<HalfTaken> {
+        None
+    }
+    fn has_room(&mut self, _: ItemId, _: u64) -> bool {
+        true
     }
     fn knows_blocked(&mut self, _: &[u8]) -> bool {
         false

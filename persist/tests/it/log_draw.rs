@@ -10,7 +10,7 @@ use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, FactSink};
 use stampede_core::item::{OrderState, Payment};
 use stampede_core::limits::FACT_BYTES_MAX;
-use stampede_core::shard::Shard;
+use stampede_core::shard::{Accepted, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::codec::{ROW_BYTES_MAX, decode, decode_row, encode, encode_row, fact_kind};
 use stampede_persist::log::books::Books;
@@ -25,10 +25,10 @@ const ENTRIES: u64 = 60;
 struct Records(Vec<(u16, Vec<u8>)>);
 
 impl FactSink for Records {
-    fn append(&mut self, fact: &Fact<'_>) -> Lsn {
+    fn append(&mut self, fact: Accepted<'_>) -> Lsn {
         let mut bytes = [0; FACT_BYTES_MAX];
-        let len = encode(fact, &mut bytes);
-        self.0.push((fact_kind(fact), bytes[..len].to_vec()));
+        let len = encode(&fact, &mut bytes);
+        self.0.push((fact_kind(&fact), bytes[..len].to_vec()));
         Lsn(self.0.len() as u64)
     }
 }

@@ -10,7 +10,7 @@ use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, FactSink, Switch};
 use stampede_core::item::{OrderState, Payment};
 use stampede_core::record::RecordDigest;
-use stampede_core::shard::Shard;
+use stampede_core::shard::{Accepted, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::log::journal::Step;
 use stampede_persist::log::mirror::{Advance, Mirror, MirrorError};
@@ -25,9 +25,9 @@ const SECRET: HashSecret = HashSecret([3; 16]);
 struct Follow(Replica, Lsn);
 
 impl FactSink for Follow {
-    fn append(&mut self, fact: &Fact<'_>) -> Lsn {
+    fn append(&mut self, fact: Accepted<'_>) -> Lsn {
         self.1 = self.1.next();
-        self.0.fact(self.1, fact).expect("a decided fact fits");
+        self.0.fact(self.1, &fact).expect("a decided fact fits");
         self.1
     }
 }
@@ -158,7 +158,7 @@ fn import(shard: &mut Shard, follow: &mut Follow) {
         });
     }
     for fact in &facts {
-        let lsn = follow.append(fact);
+        let lsn = follow.append(Accepted::forged(fact));
         shard.apply(lsn, fact).expect("an import fits");
     }
     let digest = follow.0.digest(item, 2, 59);

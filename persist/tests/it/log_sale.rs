@@ -7,6 +7,7 @@ use std::sync::Arc;
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, FactSink as _};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::shard::Accepted;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::disk::Disk;
@@ -54,10 +55,11 @@ pub(crate) fn append_next(queue: &Arc<FactQueue>, next: &mut u64) {
     let lsn = if *next == 1 {
         let spec = spec("phone");
         let (seed, actor) = (DrawSeed::NONE, "shop");
-        producer.append(&Fact::ItemCreated { at_ms, item: item(), spec, granted: GRANTED, seed, actor })
+        let fact = Fact::ItemCreated { at_ms, item: item(), spec, granted: GRANTED, seed, actor };
+        producer.append(Accepted::forged(&fact))
     } else {
         let seq = *next as u32 - 1;
-        producer.append(&Fact::OrderPlaced {
+        producer.append(Accepted::forged(&Fact::OrderPlaced {
             at_ms,
             order: OrderId::new(item(), seq),
             quantity: Quantity::ONE,
@@ -65,7 +67,7 @@ pub(crate) fn append_next(queue: &Arc<FactQueue>, next: &mut u64) {
             pay_by_ms: UnixMillis(0),
             subject: subject(seq).as_bytes(),
             key: b"",
-        })
+        }))
     };
     assert_eq!(lsn, Lsn(*next), "the ticket is the LSN");
     *next += 1;

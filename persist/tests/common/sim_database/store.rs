@@ -3,8 +3,9 @@
 //! Where a statement of `persist/src/export/postgres/` says so in one clause, this says so
 //! in one line; the equivalence test compares the two.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -137,11 +138,12 @@ impl State {
     }
 
     fn put_stock(&mut self, id: i64, line: StockLine) -> Answer<()> {
-        if let Some(name) = broken_check(&line) {
-            self.refuse("stock", name, false)?;
-        }
+        let own = broken_check(&line).map(|name| (name.to_owned(), false));
         let hit = self.outside.refusals.iter().find(|refusal| refusal.hits_stock(id, &line));
-        if let Some((name, deferred)) = hit.map(|refusal| (refusal.name.clone(), refusal.deferred)) {
+        let hit = hit.map(|refusal| (refusal.name.clone(), refusal.deferred));
+        // Of several that are broken Postgres names the first by name, and a deferred one at the end.
+        let broken = own.into_iter().chain(hit).min_by_key(|(name, deferred)| (*deferred, name.clone()));
+        if let Some((name, deferred)) = broken {
             self.refuse("stock", &name, deferred)?;
         }
         self.tables.set_stock(&mut self.undo, id, line);
@@ -599,7 +601,8 @@ impl Store for SimStore {
     async fn stock_page(&mut self, after: i64, rows_max: i64) -> Answer<Vec<StockRecord>> {
         self.call(Call::StockPage, |state| {
             state.stock_open()?;
-            let page = state.tables.stock.range(after + 1..).take(rows_max as usize);
+            let page =
+                state.tables.stock.range((Bound::Excluded(after), Bound::Unbounded)).take(rows_max as usize);
             Ok(page.map(|(id, line)| line.record(*id)).collect())
         })
         .await
@@ -614,21 +617,27 @@ impl Store for SimStore {
         })
         .await
     }
-    async fn orders_page(&mut self, after: i64, before: i64, rows_max: i64) -> Answer<Vec<OrderRecord>> {
+    async fn orders_page(&mut self, after: i64, last: i64, rows_max: i64) -> Answer<Vec<OrderRecord>> {
         self.call(Call::OrdersPage, |state| {
-            let page = state.orders_between(after, before).take(rows_max as usize);
+            let page = state.orders_between(after, last.saturating_add(1)).take(rows_max as usize);
             Ok(page.map(|line| line.record.clone()).collect())
         })
         .await
     }
-    async fn muddled_items(&mut self) -> Answer<Vec<i64>> {
+    async fn muddled_items(&mut self) -> Answer<Vec<(i64, i64)>> {
         self.call(Call::MuddledItems, |state| {
             let muddled = state
                 .tables
                 .orders
                 .iter()
                 .filter(|(id, line)| **id >> 32 != line.sid || **id & 0xFFFF_FFFF == 0);
-            Ok(muddled.map(|(_, line)| line.sid).collect::<BTreeSet<i64>>().into_iter().collect())
+            let mut first = BTreeMap::new();
+            for (id, line) in muddled {
+                for item in [line.sid, *id >> 32] {
+                    first.entry(item).or_insert(*id);
+                }
+            }
+            Ok(first.into_iter().collect())
         })
         .await
     }

@@ -82,6 +82,7 @@ impl StockLine {
             paused: self.paused,
             closed: self.closed,
             ended: self.ended,
+            has_null: false,
         }
     }
 }
@@ -124,6 +125,7 @@ impl OrderLine {
                 buyer: text(order.buyer),
                 idem_key: order.key.map(text).unwrap_or_default(),
                 payment_ref: order.payment_ref.map(text).unwrap_or_default(),
+                has_null: false,
             },
             update_time_ms: order.updated_at_ms.0.cast_signed(),
             lsn: order.lsn.0.cast_signed(),
@@ -315,5 +317,5 @@ pub(super) fn broken_check(line: &StockLine) -> Option<&'static str> {
         (spec.cap >= 1, "stock_cap_check"),
         (spec.hold_ms >= 0, "stock_hold_ms_check"),
     ];
-    checks.iter().find(|(holds, _)| !holds).map(|(_, name)| *name)
+    checks.iter().filter(|(holds, _)| !holds).map(|(_, name)| *name).min()
 }
