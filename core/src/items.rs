@@ -13,6 +13,7 @@ use crate::filter::Filter;
 use crate::gauge::{Gauge, Rules};
 use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
 use crate::limits::CURRENCY_BYTES;
+use crate::seqs::Seqs;
 use crate::slab::Slab;
 use crate::types::{ItemId, Lsn, UnixMillis};
 
@@ -29,6 +30,7 @@ pub(crate) struct Item {
     pub(crate) version: u64,
     pub(crate) lsn: Lsn,
     pub(crate) last_seq: u32,
+    seqs: Seqs,
     epoch: u32,
     hold_ms: u32,
     cap: u32,
@@ -92,6 +94,11 @@ impl Item {
         self.admit_per_s = spec.admit_per_s;
         self.draw_ms = spec.draw_ms;
         self.show();
+    }
+
+    /// The sequence numbers of its orders: the only way to walk them.
+    pub(crate) const fn seqs(&self) -> &Seqs {
+        &self.seqs
     }
 
     pub(crate) const fn flags(&self) -> u8 {
@@ -312,11 +319,13 @@ pub(crate) struct NewItem<'a> {
 pub(crate) struct Items {
     rows: Slab<Item>,
     by_id: BTreeMap<ItemId, u32>,
+    /// Those that have orders: a list of orders must not walk all the others.
+    with_orders: BTreeMap<ItemId, u32>,
 }
 
 impl Items {
     pub(crate) const fn new() -> Self {
-        Self { rows: Slab::new(), by_id: BTreeMap::new() }
+        Self { rows: Slab::new(), by_id: BTreeMap::new(), with_orders: BTreeMap::new() }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -340,6 +349,7 @@ impl Items {
             version: 0,
             lsn: Lsn::ZERO,
             last_seq: 0,
+            seqs: Seqs::new(),
             epoch,
             hold_ms: 0,
             cap: 0,
@@ -361,6 +371,16 @@ impl Items {
         slot
     }
 
+    /// Notes the number of an item's next order; it is above those before it.
+    pub(crate) fn add_order(&mut self, slot: u32, seq: u32) {
+        let row = self.rows.get_mut(slot);
+        if row.seqs.last() == 0 {
+            self.with_orders.insert(row.id(), slot);
+        }
+        row.seqs.push(seq);
+        row.last_seq = row.last_seq.max(seq);
+    }
+
     pub(crate) fn find(&self, id: ItemId) -> Option<u32> {
         self.by_id.get(&id).copied()
     }
@@ -372,8 +392,15 @@ impl Items {
     }
     /// The items with numbers above `after`, in ascending order.
     pub(crate) fn after(&self, after: u32) -> impl Iterator<Item = &Item> {
+        self.above(&self.by_id, after)
+    }
+    /// The same, but only those that have orders.
+    pub(crate) fn with_orders_after(&self, after: u32) -> impl Iterator<Item = &Item> {
+        self.above(&self.with_orders, after)
+    }
+    fn above<'a>(&'a self, ids: &'a BTreeMap<ItemId, u32>, after: u32) -> impl Iterator<Item = &'a Item> {
         let first = ItemId::new(u64::from(after) + 1);
-        let rows = first.map(|first| self.by_id.range(first..));
+        let rows = first.map(|first| ids.range(first..));
         rows.into_iter().flatten().map(|(_, &slot)| self.get(slot))
     }
 }

@@ -78,6 +78,7 @@ mod orders;
 pub mod planted;
 mod published;
 pub mod record;
+mod seqs;
 pub mod shard;
 mod slab;
 pub mod state_row;

@@ -46,6 +46,7 @@ bugs! {
     ReplayDecides, "replay-decides", "replay lets timers run, besides the facts";
     BlocklistForgotten, "blocklist-forgotten", "a snapshot leaves the blocklist out";
     LoserCounts, "loser-counts", "a lost entry counts against the cap";
+    WalksNumbers, "walks-numbers", "the numbers between two orders are walked like orders";
     AckBeforeSync, "ack-before-sync", "the watermark moves before the sync has returned";
     RetriedSync, "retried-sync", "a failed write of the log is tried once more";
     ShortWriteIgnored, "short-write-ignored", "a write that ended early counts as whole";

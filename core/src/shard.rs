@@ -169,8 +169,8 @@ impl Shard {
         if new.pay_by_ms.0 != 0 && matches!(new.state, OrderState::Held | OrderState::Pending) {
             self.holds.push(Reverse((new.pay_by_ms, slot)));
         }
+        self.items.add_order(item, new.id.seq());
         let row = self.items.get_mut(item);
-        row.last_seq = new.id.seq();
         row.repile(u64::from(new.quantity.get()), crate::item::Pile::Available, new.state.pile());
         if new.state == OrderState::Entered {
             row.count_entered(1);

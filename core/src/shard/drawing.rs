@@ -79,7 +79,8 @@ impl Shard {
             let orders = &self.orders;
             let is_entered =
                 |order| orders.find(order).is_some_and(|slot| orders.view(slot).state == OrderState::Entered);
-            if !ranking.gather(GATHER_STEP, is_entered) {
+            let seqs = self.items.get(slot).seqs();
+            if !ranking.gather(seqs, GATHER_STEP, is_entered) {
                 self.ranking = Some(ranking);
                 break;
             }

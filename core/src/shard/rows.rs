@@ -16,7 +16,7 @@ use crate::limits::STOCK_MAX;
 use crate::orders::NewOrder;
 use crate::planted::{Bug, planted};
 use crate::state_row::StateRow;
-use crate::types::{Lsn, OrderId, UnixMillis};
+use crate::types::{Lsn, UnixMillis};
 
 impl Shard {
     /// Visits the whole state as rows, in the order that [`StateRow`] states.
@@ -48,9 +48,8 @@ impl Shard {
     }
 
     fn order_rows(&self, visit: &mut dyn FnMut(&StateRow<'_>)) {
-        for row in self.items.after(0) {
-            let seqs = 1..=row.last_seq;
-            for slot in seqs.filter_map(|seq| self.orders.find(OrderId::new(row.id(), seq))) {
+        for row in self.items.with_orders_after(0) {
+            for slot in self.slots_after(row, 0) {
                 let order = self.orders.view(slot);
                 visit(&StateRow::Order {
                     order: order.order,
@@ -106,8 +105,11 @@ impl Shard {
             return Ok(());
         };
         let slot = self.items.find(order.item()).ok_or(ApplyError::UnknownItem(order.item()))?;
-        if order.seq() > self.items.get(slot).last_seq || self.orders.find(order).is_some() {
-            return Err(ApplyError::SequenceGap { order, expected: 0 });
+        let item = self.items.get(slot);
+        // Rows come in the order of their numbers.
+        if order.seq() > item.last_seq || order.seq() <= item.seqs().last() {
+            let expected = item.seqs().last().saturating_add(1);
+            return Err(ApplyError::SequenceGap { order, expected });
         }
         if !self.orders.has_room() {
             return Err(ApplyError::Full);
@@ -122,6 +124,7 @@ impl Shard {
         }
         item.repile(units, crate::item::Pile::Available, state.pile());
         item.assert_conserved();
+        self.items.add_order(slot, order.seq());
         self.load_entry(slot, row)?;
         if let Some(new) = new_order(row, buyer) {
             let placed = self.orders.insert(&new);
