@@ -185,8 +185,6 @@ impl Held {
     }
 }
 
-/// Orders to look at in one step of [`Ranking::gather`]; a step takes about three milliseconds.
-pub(crate) const GATHER_STEP: usize = 4_096;
 /// Entries that one bucket of a ranking holds on average: what is sorted at once.
 const BUCKET_ENTRIES: u32 = 128;
 /// Most buckets, as a power of two.
@@ -220,11 +218,18 @@ impl Ranking {
         Self { item, seed, seen: 0, last_seq, shift: 64 - bits, buckets, bucket: 0, sorted: false }
     }
 
-    /// Looks at the next of the item's orders, at most `step`; true when all were looked at.
-    pub(crate) fn gather(&mut self, seqs: &Seqs, step: usize, is_entered: impl Fn(OrderId) -> bool) -> bool {
+    /// Looks at the next of the item's orders, as many as there are steps for; true when all were
+    /// looked at.
+    pub(crate) fn gather(
+        &mut self,
+        seqs: &Seqs,
+        steps: &mut usize,
+        is_entered: impl Fn(OrderId) -> bool,
+    ) -> bool {
         let last_seq = self.last_seq;
         let mut ahead = seqs.after(self.seen).take_while(|&seq| seq <= last_seq);
-        for seq in ahead.by_ref().take(step) {
+        for seq in ahead.by_ref().take(*steps) {
+            *steps -= 1;
             self.seen = seq;
             let order = OrderId::new(self.item, seq);
             if is_entered(order) {
@@ -298,7 +303,7 @@ mod tests {
             for step in [1, 7, usize::MAX] {
                 let mut ranking = Ranking::new(item(), seed, 2 * entries, entries);
                 // Every second order is an entry.
-                while !ranking.gather(&seqs, step, |order| order.seq() % 2 == 0) {}
+                while !ranking.gather(&seqs, &mut { step }, |order| order.seq() % 2 == 0) {}
                 let popped: Vec<_> = core::iter::from_fn(|| ranking.pop()).collect();
                 let mut expected: Vec<_> = (1..=entries).map(|n| OrderId::new(item(), 2 * n)).collect();
                 expected.sort_by_key(|&order| rank(&seed, order));

@@ -15,7 +15,7 @@ use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
 use crate::limits::CURRENCY_BYTES;
 use crate::seqs::Seqs;
 use crate::slab::Slab;
-use crate::types::{ItemId, Lsn, UnixMillis};
+use crate::types::{BuyerHash, ItemId, Lsn, UnixMillis};
 
 /// An item and where it stands.
 pub(crate) struct Item {
@@ -31,6 +31,8 @@ pub(crate) struct Item {
     pub(crate) lsn: Lsn,
     pub(crate) last_seq: u32,
     seqs: Seqs,
+    /// How many more buyers the newest filter of holders takes.
+    holders_room: u64,
     epoch: u32,
     hold_ms: u32,
     cap: u32,
@@ -298,10 +300,20 @@ impl Item {
         self.draws_at_ms().map(|draws_at_ms| draw.view(draws_at_ms))
     }
 
-    /// Whether the filter of holders has to be made, or made larger, before one more enters.
-    pub(crate) fn holders_outgrown(&self) -> bool {
-        let outgrown = |filter: &Filter| u64::from(self.last_seq) >= 2 * filter.sized_for().max(32);
-        self.gauge.holders().is_none_or(outgrown)
+    /// Puts a filter of holders of at least this size in place, beside those that are there.
+    pub(crate) fn add_holders(&mut self, size: u64) {
+        let next = self.gauge.holders().map_or(size, |newest| newest.next_size().max(size));
+        let filter = Filter::for_buyers(next);
+        self.holders_room = filter.room();
+        self.gauge.publish_holders(filter);
+    }
+
+    /// Enters a buyer among the holders; `false` if there is no filter with room.
+    pub(crate) fn enter_holder(&mut self, buyer: BuyerHash) -> bool {
+        let Some(left) = self.holders_room.checked_sub(1) else { return false };
+        self.holders_room = left;
+        self.gauge.holders().expect("made with its room").insert(buyer);
+        true
     }
 }
 
@@ -321,11 +333,13 @@ pub(crate) struct Items {
     by_id: BTreeMap<ItemId, u32>,
     /// Those that have orders: a list of orders must not walk all the others.
     with_orders: BTreeMap<ItemId, u32>,
+    /// The highest sequence number of any order.
+    seq_max: u32,
 }
 
 impl Items {
     pub(crate) const fn new() -> Self {
-        Self { rows: Slab::new(), by_id: BTreeMap::new(), with_orders: BTreeMap::new() }
+        Self { rows: Slab::new(), by_id: BTreeMap::new(), with_orders: BTreeMap::new(), seq_max: 0 }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -350,6 +364,7 @@ impl Items {
             lsn: Lsn::ZERO,
             last_seq: 0,
             seqs: Seqs::new(),
+            holders_room: 0,
             epoch,
             hold_ms: 0,
             cap: 0,
@@ -379,6 +394,12 @@ impl Items {
         }
         row.seqs.push(seq);
         row.last_seq = row.last_seq.max(seq);
+        self.seq_max = self.seq_max.max(seq);
+    }
+
+    /// The highest sequence number of any order of any item.
+    pub(crate) const fn seq_max(&self) -> u32 {
+        self.seq_max
     }
 
     pub(crate) fn find(&self, id: ItemId) -> Option<u32> {

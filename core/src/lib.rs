@@ -66,6 +66,7 @@ mod audit;
 pub mod catalogue;
 pub mod command;
 pub mod draw;
+mod due;
 pub mod fact;
 pub mod filter;
 pub mod gauge;

@@ -28,3 +28,4 @@ pub mod pages;
 pub mod render;
 pub mod shared;
 pub mod slots;
+pub mod watch;

@@ -8,14 +8,36 @@ use crate::command::{ItemView, OrderView};
 use crate::draw::DrawEntry;
 use crate::item::OrderState;
 use crate::items::Item;
+use crate::limits::{ALARM_PERCENT, SCAN_ORDERS_MAX};
 use crate::seqs::Seqs;
 use crate::state_row::AuditRow;
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-/// Orders that one page of a draw's entries looks at.
-const SCAN_ORDERS_MAX: u32 = 4_096;
+/// How many tables [`Shard::fullness`] tells of.
+pub const TABLES: usize = TABLE_NAMES.len();
+/// Their names, as statistics show them.
+pub const TABLE_NAMES: [&str; 6] =
+    ["items", "orders", "buyers", "buyer_name_bytes", "blocked_buyers", "order_numbers"];
+
+/// How full a table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fullness {
+    /// Its name, as statistics show it.
+    pub table: &'static str,
+    /// What it holds.
+    pub used: u64,
+    /// What it can hold; 0 = not known yet.
+    pub max: u64,
+}
+
+impl Fullness {
+    /// Whether somebody has to be told: long before it takes no more.
+    pub const fn is_alarming(&self) -> bool {
+        self.max > 0 && self.used as u128 * 100 >= self.max as u128 * ALARM_PERCENT as u128
+    }
+}
 
 /// An order with its buyer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +62,27 @@ impl Shard {
     /// How many items and orders it keeps.
     pub fn counts(&self) -> (usize, usize) {
         (self.items.len(), self.orders.len())
+    }
+
+    /// How full its tables are, each with the number at which it takes no more: every bound whose
+    /// end would refuse something.
+    pub fn fullness(&self) -> [Fullness; TABLES] {
+        let used = self.orders.used();
+        let orders = self.bounds.orders as u64;
+        let tables = [
+            (self.items.len() as u64, self.items_max() as u64),
+            (used.orders as u64, orders),
+            (used.buyers as u64, orders),
+            (used.subject_bytes, self.bounds.subject_bytes),
+            (self.blocked.len() as u64, self.bounds.blocked as u64),
+            (u64::from(self.items.seq_max()), u64::from(u32::MAX)),
+        ];
+        core::array::from_fn(|n| Fullness { table: TABLE_NAMES[n], used: tables[n].0, max: tables[n].1 })
+    }
+
+    /// Most rows of an index that one call has moved so far: what growing costs at a time.
+    pub fn rows_moved_max(&self) -> usize {
+        self.orders.moved_max()
     }
 
     /// An order, whoever's it is.

@@ -5,6 +5,7 @@
 
 mod admit;
 mod agree;
+mod bounds;
 mod draw;
 mod engine;
 mod host_tuning;

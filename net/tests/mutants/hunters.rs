@@ -86,7 +86,7 @@ static EXPORT: Detector =
     detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins"]);
 static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
 static UNITS: Detector =
-    detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::"]);
+    detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::", "replay::"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
 static WIRE: Detector = detector("wire", Program::Wire, &[]);
 static SIM: Detector = detector("sim", Program::Sim, &["--histories", "40000"]);
@@ -103,7 +103,12 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
     use Bug as B;
     match bug {
         B::CheckThenAct => vec![&LOOM],
-        B::FilterTooLate | B::LoserCounts => vec![&MODEL],
+        B::FilterTooLate
+        | B::LoserCounts
+        | B::WalksNumbers
+        | B::ReservesAtOnce
+        | B::OrdersUnbounded
+        | B::FilterForgets => vec![&MODEL],
         B::DedupeAfterTaking
         | B::KeysInMemory
         | B::PayloadIgnored
@@ -134,7 +139,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::ShownEarly => vec![&HTTP, &SIM],
-        B::ReadEarly => vec![&UNITS],
+        B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],
         B::MacByEquals => vec![&STEPS],
         B::TicketForAnyone => vec![&UNITS, &WIRE],
