@@ -4,6 +4,13 @@
 //! what a recorded figure needs. Each line is the best of several rounds: the least
 //! disturbed one. Time is what the thread had a processor for, where the kernel tells, so
 //! that other programs disturb less. Not here: queues, sockets, disks.
+//!
+//! At the end [`verbs`] shows the longest single call of every verb at 200,000 orders, and at ten
+//! million with `--full` or as many as `STAMPEDE_BENCH_ORDERS` says (a gigabyte and a half for ten
+//! million).
+
+#[path = "core/verbs.rs"]
+mod verbs;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -13,7 +20,7 @@ use stampede_core::admit::{Buyer, admit};
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::FactSink;
+use stampede_core::fact::{Fact, FactSink};
 use stampede_core::item::OrderState;
 use stampede_core::shard::{Accepted, Ahead, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
@@ -277,4 +284,6 @@ fn main() {
     let (each, longest) = draw(&size);
     println!("draw, by entry      one item       {each:8.1}");
     println!("draw, longest tick  one item       {longest:8.1}");
+    let orders = std::env::var("STAMPEDE_BENCH_ORDERS").ok().and_then(|orders| orders.parse().ok());
+    verbs::run(orders.unwrap_or(if full { 10_000_000 } else { 200_000 }));
 }

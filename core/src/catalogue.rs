@@ -1,31 +1,40 @@
 //! From an item's number to its gauge, for every core, without a lock.
 //!
-//! One table per owner core, written by that owner alone; items are never taken
-//! out. A table is open-addressed with linear probing and is replaced by one twice
+//! The items of an owner core lie in [`TABLES`] tables, written by that owner alone; items are
+//! never taken out. A table is open-addressed with linear probing and is replaced by one twice
 //! as large when it is three quarters full (readers finish on the old one: see
-//! [`crate::published`]). Next: [`crate::shard`].
+//! [`crate::published`]). There are many, so that replacing one moves few items however many
+//! there are. Next: [`crate::shard`].
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::gauge::Gauge;
+use crate::limits::ITEMS_MAX;
 use crate::published::Published;
+use crate::sync::{AtomicU32, Ordering};
 use crate::types::ItemId;
 
-const SLOTS_MIN: usize = 16;
+const SLOTS_MIN: usize = 4;
+/// Tables of an owner: each gets a few thousand of [`ITEMS_MAX`] items at most.
+const TABLES: usize = if cfg!(loom) { 1 } else { 256 };
+
+const _: () = assert!(cfg!(loom) || ITEMS_MAX / TABLES <= 1 << 13);
 
 struct Table {
     slots: Box<[Published<Arc<Gauge>>]>,
+    /// Slots that are taken. The owner's alone.
+    taken: AtomicU32,
 }
 
 impl Table {
     fn with_slots(slots: usize) -> Self {
-        Self { slots: (0..slots).map(|_| Published::none()).collect() }
+        Self { slots: (0..slots).map(|_| Published::none()).collect(), taken: AtomicU32::new(0) }
     }
 
     fn probe(&self, item: ItemId) -> impl Iterator<Item = &Published<Arc<Gauge>>> {
-        let hash = (u64::from(item.get()).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 32) as usize;
+        let hash = hash(item) as usize;
         let mask = self.slots.len() - 1;
         (0..self.slots.len()).map(move |step| &self.slots[(hash + step) & mask])
     }
@@ -43,44 +52,63 @@ impl Table {
     fn insert(&self, gauge: Arc<Gauge>) {
         let free = self.probe(gauge.item()).find(|slot| slot.get().is_none());
         free.expect("a table is never full").publish(gauge);
+        self.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        (self.taken.load(Ordering::Relaxed) as usize + 1) * 4 > self.slots.len() * 3
+    }
+
+    /// One twice as large with the same items.
+    fn doubled(&self) -> Self {
+        let larger = Self::with_slots(self.slots.len() * 2);
+        self.slots.iter().filter_map(Published::get).for_each(|gauge| larger.insert(gauge.clone()));
+        larger
     }
 }
 
 /// All items of the engine. Shared by the cores; each part is written by one owner.
 pub struct Catalogue {
-    tables: Vec<Published<Table>>,
+    owners: Vec<Box<[Published<Table>]>>,
 }
 
 impl Catalogue {
     /// An empty catalogue for that many owner cores.
     pub fn new(cores: usize) -> Self {
-        Self { tables: (0..cores).map(|_| Published::none()).collect() }
+        let tables = |_| (0..TABLES).map(|_| Published::none()).collect();
+        Self { owners: (0..cores).map(tables).collect() }
     }
 
     /// How many owner cores it serves.
     pub fn cores(&self) -> usize {
-        self.tables.len()
+        self.owners.len()
     }
 
     /// The gauge of an item, if there is such an item.
     pub fn find(&self, item: ItemId) -> Option<&Gauge> {
-        let table = self.tables[item.owner(self.tables.len())].get()?;
-        table.find(item).map(|gauge| &**gauge)
+        self.table_of(item).get()?.find(item).map(|gauge| &**gauge)
     }
 
-    /// Owner only: adds the gauge of a new item; `others` counts the owner's items so far.
-    pub(crate) fn insert(&self, gauge: Arc<Gauge>, others: usize) {
-        let published = &self.tables[gauge.item().owner(self.tables.len())];
-        let slots = published.get().map_or(0, |table| table.slots.len());
-        if (others + 1) * 4 > slots * 3 {
-            let larger = Table::with_slots((slots * 2).max(SLOTS_MIN));
-            if let Some(table) = published.get() {
-                table.slots.iter().filter_map(Published::get).for_each(|g| larger.insert(g.clone()));
-            }
-            published.publish(larger);
+    fn table_of(&self, item: ItemId) -> &Published<Table> {
+        // Other bits than those that pick the slot.
+        &self.owners[item.owner(self.owners.len())][(hash(item) >> 24) as usize % TABLES]
+    }
+
+    /// Owner only: adds the gauge of a new item.
+    pub(crate) fn insert(&self, gauge: Arc<Gauge>) {
+        let published = self.table_of(gauge.item());
+        match published.get() {
+            None => published.publish(Table::with_slots(SLOTS_MIN)),
+            Some(table) if table.is_full() => published.publish(table.doubled()),
+            Some(_) => {}
         }
         published.get().expect("published above").insert(gauge);
     }
+}
+
+/// 32 well mixed bits.
+fn hash(item: ItemId) -> u32 {
+    (u64::from(item.get()).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 32) as u32
 }
 
 #[cfg(all(test, not(loom)))]
@@ -93,7 +121,7 @@ mod tests {
         let mut counts = [0; 3];
         for id in (1..=2_000).map(|n| ItemId::new(n * 7).expect("valid")) {
             let owner = id.owner(3);
-            catalogue.insert(Arc::new(Gauge::new(id, 0)), counts[owner]);
+            catalogue.insert(Arc::new(Gauge::new(id, 0)));
             counts[owner] += 1;
         }
         let known = |n| catalogue.find(ItemId::new(n).expect("valid")).is_some();
@@ -130,11 +158,11 @@ mod loom_tests {
             let catalogue = Arc::new(Catalogue::new(1));
             let small = Table::with_slots(2);
             small.insert(gauge(1));
-            catalogue.tables[0].publish(small);
+            catalogue.table_of(item(1)).publish(small);
             let (owner, reader) = (catalogue.clone(), catalogue.clone());
             // One item in two slots: the next one needs a larger table.
             race(
-                move || owner.insert(gauge(2), 1),
+                move || owner.insert(gauge(2)),
                 move || {
                     assert_eq!(available(&reader, 1), Some(100));
                     let added = available(&reader, 2);

@@ -263,6 +263,8 @@ pub enum Refusal {
         /// A live order that used it, where one was found quickly.
         order: Option<OrderId>,
     },
+    /// The buyer has placed as many orders of the item as one buyer may, whatever became of them.
+    OrdersUsedUp,
     /// The key was used with another quantity.
     KeyReused,
     /// The order is past the point where it could be called off.

@@ -11,6 +11,7 @@ use core::fmt;
 
 use sha2::{Digest, Sha256};
 
+use crate::seqs::Seqs;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// What the commitment hashes first, so that it is good for nothing else.
@@ -184,8 +185,6 @@ impl Held {
     }
 }
 
-/// Orders to look at in one step of [`Ranking::gather`]; a step takes about three milliseconds.
-pub(crate) const GATHER_STEP: u32 = 4_096;
 /// Entries that one bucket of a ranking holds on average: what is sorted at once.
 const BUCKET_ENTRIES: u32 = 128;
 /// Most buckets, as a power of two.
@@ -219,18 +218,26 @@ impl Ranking {
         Self { item, seed, seen: 0, last_seq, shift: 64 - bits, buckets, bucket: 0, sorted: false }
     }
 
-    /// Looks at the next orders, at most `step`; true when all were looked at.
-    pub(crate) fn gather(&mut self, step: u32, is_entered: impl Fn(OrderId) -> bool) -> bool {
-        let end = self.last_seq.min(self.seen.saturating_add(step));
-        for seq in self.seen + 1..=end {
+    /// Looks at the next of the item's orders, as many as there are steps for; true when all were
+    /// looked at.
+    pub(crate) fn gather(
+        &mut self,
+        seqs: &Seqs,
+        steps: &mut usize,
+        is_entered: impl Fn(OrderId) -> bool,
+    ) -> bool {
+        let last_seq = self.last_seq;
+        let mut ahead = seqs.after(self.seen).take_while(|&seq| seq <= last_seq);
+        for seq in ahead.by_ref().take(*steps) {
+            *steps -= 1;
+            self.seen = seq;
             let order = OrderId::new(self.item, seq);
             if is_entered(order) {
                 let prefix = prefix(&rank(&self.seed, order));
                 self.buckets[(prefix >> self.shift) as usize].push((prefix, seq));
             }
         }
-        self.seen = end;
-        end == self.last_seq
+        ahead.next().is_none()
     }
 
     /// Takes out the entry with the lowest rank, when all were gathered.
@@ -291,10 +298,12 @@ mod tests {
     fn a_ranking_gives_all_entries_in_order_of_rank_whatever_the_steps() {
         let seed = DrawSeed([9; 32]);
         for entries in [0, 1, 2, 100, 5_000] {
-            for step in [1, 7, u32::MAX] {
+            let mut seqs = Seqs::new();
+            (1..=2 * entries).for_each(|seq| seqs.push(seq));
+            for step in [1, 7, usize::MAX] {
                 let mut ranking = Ranking::new(item(), seed, 2 * entries, entries);
                 // Every second order is an entry.
-                while !ranking.gather(step, |order| order.seq() % 2 == 0) {}
+                while !ranking.gather(&seqs, &mut { step }, |order| order.seq() % 2 == 0) {}
                 let popped: Vec<_> = core::iter::from_fn(|| ranking.pop()).collect();
                 let mut expected: Vec<_> = (1..=entries).map(|n| OrderId::new(item(), 2 * n)).collect();
                 expected.sort_by_key(|&order| rank(&seed, order));

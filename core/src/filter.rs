@@ -5,12 +5,19 @@
 //! zero and does not find the buyer may refuse on its own, and a hit takes the hop
 //! to the exact answer. Buyers are never taken out.
 //!
+//! A filter that is full gets a larger one beside it, and a buyer is looked for in all of them
+//! (P. S. Almeida and others, *Scalable Bloom Filters*, 2007): nothing is entered twice, so that
+//! growing costs no walk over the orders. A large filter consists of parts of 16 KiB that are made
+//! one by one, ahead of their use or when a buyer falls into one. So no step takes longer because
+//! the stock is large.
+//!
 //! A blocked Bloom filter (Putze, Sanders, Singler, *Cache-, Hash- and
 //! Space-Efficient Bloom Filters*, 2007): all bits of a buyer lie in one cache
 //! line. Next: [`crate::gauge`].
 
 use alloc::boxed::Box;
 
+use crate::published::Published;
 use crate::sync::{AtomicU64, Ordering};
 use crate::types::BuyerHash;
 
@@ -20,27 +27,74 @@ const WORDS_PER_LINE: usize = 8;
 const LINE_BITS: u64 = WORDS_PER_LINE as u64 * 64;
 const LINES_MAX: u64 = 1 << 18;
 const PROBES: u32 = 4;
+/// Lines of a part. To loom each of their words is an object: one is enough there.
+const PART_LINES: usize = if cfg!(loom) { 1 } else { 256 };
+/// Fewest buyers that a filter is made for: one line.
+const BUYERS_MIN: u64 = LINE_BITS / BITS_PER_BUYER;
+/// Most.
+const BUYERS_MAX: u64 = LINES_MAX * BUYERS_MIN;
+/// A filter takes so many times the buyers that it was made for; then 3 % are false positives.
+const OVERLOAD: u64 = 2;
+/// How much larger the next one is.
+const GROWTH: u64 = 4;
 
 #[repr(align(64))]
 struct Line([AtomicU64; WORDS_PER_LINE]);
 
+impl Line {
+    fn empty() -> Self {
+        Self(core::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+struct Part([Line; PART_LINES]);
+
+enum Lines {
+    /// All of them, made at once.
+    Few(Box<[Line]>),
+    /// Parts, each made when it is needed or before.
+    Many(Box<[Published<Part>]>),
+}
+
 /// A set of buyers. Written by the owner core, read by all.
 pub struct Filter {
-    lines: Box<[Line]>,
+    lines: Lines,
+    count: u64,
     sized_for: u64,
 }
 
 impl Filter {
     /// An empty filter for about `buyers` of them; 64 bytes to 16 MiB.
     pub fn for_buyers(buyers: u64) -> Self {
-        let lines = (buyers.saturating_mul(BITS_PER_BUYER) / LINE_BITS + 1).min(LINES_MAX);
-        let line = |_| Line(core::array::from_fn(|_| AtomicU64::new(0)));
-        Self { lines: (0..lines).map(line).collect(), sized_for: buyers }
+        let sized_for = buyers.clamp(BUYERS_MIN, BUYERS_MAX);
+        let count = (sized_for * BITS_PER_BUYER).div_ceil(LINE_BITS);
+        let parts = count.div_ceil(PART_LINES as u64);
+        let lines = match parts {
+            1 => Lines::Few((0..count).map(|_| Line::empty()).collect()),
+            _ => Lines::Many((0..parts).map(|_| Published::none()).collect()),
+        };
+        Self { lines, count, sized_for }
     }
 
-    /// How many buyers it was made for.
-    pub fn sized_for(&self) -> u64 {
-        self.sized_for
+    /// How many buyers may be entered before a larger one is put beside it.
+    pub fn room(&self) -> u64 {
+        OVERLOAD * self.sized_for
+    }
+
+    /// How many buyers the next one is made for.
+    pub fn next_size(&self) -> u64 {
+        GROWTH * self.sized_for
+    }
+
+    /// Owner only: makes some of the parts that are missing, from the `from`-th on. Says with
+    /// which to go on; `None` when all are there.
+    pub fn prepare(&self, from: usize, parts: usize) -> Option<usize> {
+        let Lines::Many(all) = &self.lines else { return None };
+        let end = from.saturating_add(parts).min(all.len());
+        for part in &all[from.min(end)..end] {
+            made(part);
+        }
+        (end < all.len()).then_some(end)
     }
 
     /// Enters a buyer.
@@ -48,7 +102,11 @@ impl Filter {
     /// Relaxed is enough: what publishes the bits is the Release of the stock cell or of
     /// the gauge's rules, which the owner writes afterwards.
     pub fn insert(&self, buyer: BuyerHash) {
-        let line = self.line(buyer);
+        let at = self.line_of(buyer);
+        let line = match &self.lines {
+            Lines::Few(lines) => &lines[at],
+            Lines::Many(parts) => &made(&parts[at / PART_LINES]).0[at % PART_LINES],
+        };
         for (word, bit) in probes(buyer) {
             line.0[word].fetch_or(bit, Ordering::Relaxed);
         }
@@ -56,14 +114,28 @@ impl Filter {
 
     /// Whether the buyer may have been entered; `false` is certain.
     pub fn may_contain(&self, buyer: BuyerHash) -> bool {
-        let line = self.line(buyer);
+        let at = self.line_of(buyer);
+        let line = match &self.lines {
+            Lines::Few(lines) => &lines[at],
+            Lines::Many(parts) => match parts[at / PART_LINES].get() {
+                Some(part) => &part.0[at % PART_LINES],
+                None => return false,
+            },
+        };
         probes(buyer).all(|(word, bit)| line.0[word].load(Ordering::Relaxed) & bit != 0)
     }
 
-    fn line(&self, buyer: BuyerHash) -> &Line {
-        let index = (u128::from(buyer.0[0]) * self.lines.len() as u128) >> 64;
-        &self.lines[index as usize]
+    fn line_of(&self, buyer: BuyerHash) -> usize {
+        ((u128::from(buyer.0[0]) * u128::from(self.count)) >> 64) as usize
     }
+}
+
+/// The part, made now if it is missing.
+fn made(part: &Published<Part>) -> &Part {
+    if part.get().is_none() {
+        part.publish(Part(core::array::from_fn(|_| Line::empty())));
+    }
+    part.get().expect("published above")
 }
 
 fn probes(buyer: BuyerHash) -> impl Iterator<Item = (usize, u64)> {
@@ -93,8 +165,26 @@ mod tests {
 
     #[test]
     fn is_bounded() {
-        assert_eq!(Filter::for_buyers(0).lines.len(), 1);
-        assert_eq!(Filter::for_buyers(u64::MAX).lines.len(), LINES_MAX as usize);
+        assert_eq!(Filter::for_buyers(0).count, 1);
+        let largest = Filter::for_buyers(u64::MAX);
+        assert_eq!(largest.count, LINES_MAX);
+        let Lines::Many(parts) = &largest.lines else { panic!("made in one piece") };
+        assert!(parts.iter().all(|part| part.get().is_none()), "nothing is made before it is needed");
+    }
+
+    #[test]
+    fn parts_that_were_made_ahead_hold_the_same() {
+        let filter = Filter::for_buyers(100_000);
+        filter.insert(buyer(1));
+        let (mut next, mut steps) = (Some(0), 0);
+        while let Some(from) = next {
+            next = filter.prepare(from, 3);
+            steps += 1;
+        }
+        assert!(steps > 3, "{steps} steps");
+        filter.insert(buyer(2));
+        assert!(filter.may_contain(buyer(1)) && filter.may_contain(buyer(2)));
+        assert!(!filter.may_contain(buyer(3)));
     }
 }
 

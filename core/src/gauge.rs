@@ -7,6 +7,7 @@
 
 use crate::filter::Filter;
 use crate::item::{ChallengeRule, ItemSpec, TicketRule};
+use crate::planted::{Bug, planted};
 use crate::published::Published;
 use crate::stock::StockCell;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -209,7 +210,8 @@ impl Gauge {
     /// Whether the buyer may hold an order of it; `false` is certain for all orders placed
     /// before the state was read that made the caller ask.
     pub fn may_hold(&self, buyer: BuyerHash) -> bool {
-        self.holders.get().is_some_and(|filter| filter.may_contain(buyer))
+        let mut filters = self.holders.all().take(if planted(Bug::FilterForgets) { 1 } else { usize::MAX });
+        filters.any(|filter| filter.may_contain(buyer))
     }
 
     /// Owner only: shows new settings and flags.
@@ -225,11 +227,11 @@ impl Gauge {
     pub(crate) fn show_granted(&self, granted: u64) {
         self.granted.store(granted, Ordering::Release);
     }
-    /// Owner only: the filter of holders, if there is one yet.
+    /// Owner only: the newest filter of holders, if there is one yet.
     pub(crate) fn holders(&self) -> Option<&Filter> {
         self.holders.get()
     }
-    /// Owner only: puts a filter in place. It must hold every buyer that the old one holds.
+    /// Owner only: puts a filter beside those that are there; new buyers enter this one.
     pub(crate) fn publish_holders(&self, filter: Filter) {
         self.holders.publish(filter);
     }
@@ -293,7 +295,7 @@ mod loom_tests {
         Arc::new(gauge)
     }
 
-    /// The filter is replaced by a larger one, the last unit sold, and the stock shows zero: a core
+    /// A larger filter is put beside the first, the last unit sold, and the stock shows zero: a core
     /// that sees zero finds the winners of before and the last one.
     #[test]
     fn no_winner_is_missed_while_the_filter_grows() {
@@ -302,7 +304,6 @@ mod loom_tests {
             let owner = gauge.clone();
             let sell = move || {
                 let larger = Filter::for_buyers(2);
-                larger.insert(ANN);
                 larger.insert(BOB);
                 owner.publish_holders(larger);
                 assert!(owner.stock.try_take(1));

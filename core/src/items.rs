@@ -13,8 +13,9 @@ use crate::filter::Filter;
 use crate::gauge::{Gauge, Rules};
 use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
 use crate::limits::CURRENCY_BYTES;
+use crate::seqs::Seqs;
 use crate::slab::Slab;
-use crate::types::{ItemId, Lsn, UnixMillis};
+use crate::types::{BuyerHash, ItemId, Lsn, UnixMillis};
 
 /// An item and where it stands.
 pub(crate) struct Item {
@@ -29,6 +30,9 @@ pub(crate) struct Item {
     pub(crate) version: u64,
     pub(crate) lsn: Lsn,
     pub(crate) last_seq: u32,
+    seqs: Seqs,
+    /// How many more buyers the newest filter of holders takes.
+    holders_room: u64,
     epoch: u32,
     hold_ms: u32,
     cap: u32,
@@ -92,6 +96,11 @@ impl Item {
         self.admit_per_s = spec.admit_per_s;
         self.draw_ms = spec.draw_ms;
         self.show();
+    }
+
+    /// The sequence numbers of its orders: the only way to walk them.
+    pub(crate) const fn seqs(&self) -> &Seqs {
+        &self.seqs
     }
 
     pub(crate) const fn flags(&self) -> u8 {
@@ -291,10 +300,20 @@ impl Item {
         self.draws_at_ms().map(|draws_at_ms| draw.view(draws_at_ms))
     }
 
-    /// Whether the filter of holders has to be made, or made larger, before one more enters.
-    pub(crate) fn holders_outgrown(&self) -> bool {
-        let outgrown = |filter: &Filter| u64::from(self.last_seq) >= 2 * filter.sized_for().max(32);
-        self.gauge.holders().is_none_or(outgrown)
+    /// Puts a filter of holders of at least this size in place, beside those that are there.
+    pub(crate) fn add_holders(&mut self, size: u64) {
+        let next = self.gauge.holders().map_or(size, |newest| newest.next_size().max(size));
+        let filter = Filter::for_buyers(next);
+        self.holders_room = filter.room();
+        self.gauge.publish_holders(filter);
+    }
+
+    /// Enters a buyer among the holders; `false` if there is no filter with room.
+    pub(crate) fn enter_holder(&mut self, buyer: BuyerHash) -> bool {
+        let Some(left) = self.holders_room.checked_sub(1) else { return false };
+        self.holders_room = left;
+        self.gauge.holders().expect("made with its room").insert(buyer);
+        true
     }
 }
 
@@ -312,11 +331,15 @@ pub(crate) struct NewItem<'a> {
 pub(crate) struct Items {
     rows: Slab<Item>,
     by_id: BTreeMap<ItemId, u32>,
+    /// Those that have orders: a list of orders must not walk all the others.
+    with_orders: BTreeMap<ItemId, u32>,
+    /// The highest sequence number of any order.
+    seq_max: u32,
 }
 
 impl Items {
     pub(crate) const fn new() -> Self {
-        Self { rows: Slab::new(), by_id: BTreeMap::new() }
+        Self { rows: Slab::new(), by_id: BTreeMap::new(), with_orders: BTreeMap::new(), seq_max: 0 }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -340,6 +363,8 @@ impl Items {
             version: 0,
             lsn: Lsn::ZERO,
             last_seq: 0,
+            seqs: Seqs::new(),
+            holders_room: 0,
             epoch,
             hold_ms: 0,
             cap: 0,
@@ -361,6 +386,22 @@ impl Items {
         slot
     }
 
+    /// Notes the number of an item's next order; it is above those before it.
+    pub(crate) fn add_order(&mut self, slot: u32, seq: u32) {
+        let row = self.rows.get_mut(slot);
+        if row.seqs.last() == 0 {
+            self.with_orders.insert(row.id(), slot);
+        }
+        row.seqs.push(seq);
+        row.last_seq = row.last_seq.max(seq);
+        self.seq_max = self.seq_max.max(seq);
+    }
+
+    /// The highest sequence number of any order of any item.
+    pub(crate) const fn seq_max(&self) -> u32 {
+        self.seq_max
+    }
+
     pub(crate) fn find(&self, id: ItemId) -> Option<u32> {
         self.by_id.get(&id).copied()
     }
@@ -372,8 +413,15 @@ impl Items {
     }
     /// The items with numbers above `after`, in ascending order.
     pub(crate) fn after(&self, after: u32) -> impl Iterator<Item = &Item> {
+        self.above(&self.by_id, after)
+    }
+    /// The same, but only those that have orders.
+    pub(crate) fn with_orders_after(&self, after: u32) -> impl Iterator<Item = &Item> {
+        self.above(&self.with_orders, after)
+    }
+    fn above<'a>(&'a self, ids: &'a BTreeMap<ItemId, u32>, after: u32) -> impl Iterator<Item = &'a Item> {
         let first = ItemId::new(u64::from(after) + 1);
-        let rows = first.map(|first| self.by_id.range(first..));
+        let rows = first.map(|first| ids.range(first..));
         rows.into_iter().flatten().map(|(_, &slot)| self.get(slot))
     }
 }

@@ -35,12 +35,35 @@ pub const DRAW_MS_MIN: u32 = 1_000;
 /// See [`DRAW_MS_MIN`].
 pub const DRAW_MS_MAX: u32 = 7 * 24 * 3_600_000;
 
-/// Most items in one engine; sizes the catalogue, whose memory is only touched when used.
+/// Most items in one engine; beyond it no item is created, `overloaded`.
 pub const ITEMS_MAX: usize = 1 << 21;
 /// Most orders kept by one shard; beyond it purchases are refused as `overloaded`.
 pub const ORDERS_PER_SHARD_MAX: usize = 1 << 30;
-/// Most blocked buyers.
+/// Most bytes of buyers' names that one shard keeps, one name for each buyer and item; beyond it
+/// purchases are refused as `overloaded`. They fit a place of 40 bits.
+pub const SUBJECT_BYTES_PER_SHARD_MAX: u64 = 1 << 37;
+/// Most orders of one item that a buyer may place, whatever becomes of them; beyond it purchases
+/// are refused as `cap_reached`. A cancelled order gives the cap back, but not its memory.
+pub const ORDERS_PER_BUYER_AND_ITEM_MAX: u8 = 64;
+/// Most blocked buyers; beyond it none is blocked any more, `overloaded`.
 pub const BLOCKED_BUYERS_MAX: usize = 100_000;
+/// How full a table is when it raises an alarm, in percent of its bound.
+pub const ALARM_PERCENT: u64 = 80;
+
+/// How long an owner may be busy with one verb, in microseconds of its processor, however large
+/// its tables are: a purchase, a page of a list, a step of a draw, a tick. `cargo bench -p
+/// stampede-core` measures it; the bounds below are chosen for it.
+pub const VERB_CPU_US_MAX: u64 = 2_000;
+/// Most rows in a part of an index, and so the most that one call moves: seven eighths of 8,192.
+pub const INDEX_PART_ROWS_MAX: usize = 7_168;
+/// Most rows that one tick looks at, whether they turn out to be due or not.
+pub const TICK_STEPS_MAX: usize = 1_024;
+/// Orders that one step of a draw looks at while it gathers the entries.
+pub const DRAW_STEP_ORDERS: usize = 1_024;
+/// Most orders that one page of a draw's entries looks at.
+pub const SCAN_ORDERS_MAX: usize = 2_048;
+/// Parts of a filter of holders that are made at once, ahead of their use: 256 KiB.
+pub const FILTER_PARTS_AT_ONCE: usize = 16;
 /// Merchant changes that one shard keeps in memory for the audit trail; the log keeps all.
 pub const AUDIT_ENTRIES_MAX: usize = 10_000;
 
@@ -52,6 +75,32 @@ pub const OWNER_BATCH_MAX: usize = 128;
 pub const JOURNAL_SLOTS: usize = 1 << 15;
 /// Most bytes of one encoded fact, without the record's own header.
 pub const FACT_BYTES_MAX: usize = 480;
+
+/// The ends of a shard's tables, as parameters: tests set small ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// See [`ITEMS_MAX`]; each shard has its share of it.
+    pub items: usize,
+    /// See [`ORDERS_PER_SHARD_MAX`].
+    pub orders: usize,
+    /// See [`SUBJECT_BYTES_PER_SHARD_MAX`].
+    pub subject_bytes: u64,
+    /// See [`BLOCKED_BUYERS_MAX`].
+    pub blocked: usize,
+    /// See [`ORDERS_PER_BUYER_AND_ITEM_MAX`].
+    pub orders_per_buyer_and_item: u8,
+}
+
+impl Bounds {
+    /// What serves.
+    pub const DEFAULT: Self = Self {
+        items: ITEMS_MAX,
+        orders: ORDERS_PER_SHARD_MAX,
+        subject_bytes: SUBJECT_BYTES_PER_SHARD_MAX,
+        blocked: BLOCKED_BUYERS_MAX,
+        orders_per_buyer_and_item: ORDERS_PER_BUYER_AND_ITEM_MAX,
+    };
+}
 
 const _: () = {
     assert!(JOURNAL_SLOTS.is_power_of_two());

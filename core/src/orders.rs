@@ -2,7 +2,7 @@
 //! (for the cap), by buyer (for the buyer's list), by idempotency key.
 //!
 //! Compact, because it is what a full sale keeps in memory: an order takes 64
-//! bytes, a buyer's holding of an item 40, and each index 5 to 11 bytes a row.
+//! bytes, a buyer's holding of an item 40, and each index 6 to 11 bytes a row.
 //! It knows nothing of stock or rules. Next: [`crate::shard`].
 //!
 //! ```text
@@ -14,17 +14,22 @@
 //!
 //! What a purchase costs is the memory that it waits for, and each index is a wait. So a buyer
 //! with few items is followed along `next`, and a key is looked for along `previous`; only beyond
-//! [`WALK_MAX`] rows are they entered in `by_holding` and `by_key`, all of them then. And `by_id`
-//! keeps the orders of an item side by side: see [`hash_id`].
+//! [`WALK_MAX`] rows are they entered in `by_holding`, `by_item` and `by_key`, all of them then. And
+//! `by_id` keeps the orders of an item side by side: see [`hash_id`].
+//!
+//! A page of a buyer's orders costs what it holds and some [`ORDERS_PER_BUYER_AND_ITEM_MAX`] more:
+//! `by_item` has the items of one who has many in ascending order, and `long` the orders of a
+//! holding that has more than may be placed today; only an older log brings one.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::command::OrderView;
 use crate::index::Index;
 use crate::item::OrderState;
-use crate::limits::ORDERS_PER_SHARD_MAX;
+use crate::limits::{Bounds, ORDERS_PER_BUYER_AND_ITEM_MAX};
 use crate::planted::{Bug, planted};
-use crate::slab::{Arena, Slab};
+use crate::slab::{Arena, Place, Slab};
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// Rows of a chain that are walked; a longer chain is found by index.
@@ -43,6 +48,8 @@ const UNITS_SHIFT: u32 = STATE_BITS + 2;
 const TIME_BITS: u32 = 48;
 /// Orders looked at for the one that used the cap; a buyer who cancelled more gets no hint.
 const CAP_HINT_STEPS_MAX: usize = 64;
+/// Orders of a holding that a page may have to look at; a longer one is in `long`.
+const CHAIN_MAX: u8 = ORDERS_PER_BUYER_AND_ITEM_MAX;
 
 struct Order {
     id: OrderId,
@@ -68,6 +75,7 @@ struct Holding {
     last: u32,
     next: u32,
     subject_len: u8,
+    subject_upper: u8,
     /// Orders of this holding, counted up to 255.
     orders: u8,
     /// In the first holding of a buyer: how many the buyer has, counted up to 255.
@@ -78,6 +86,7 @@ const _: () = {
     assert!(size_of::<Order>() == 64);
     assert!(size_of::<Holding>() == 40);
     assert!(crate::limits::QUANTITY_MAX < 1 << (32 - UNITS_SHIFT));
+    assert!(WALK_MAX < CHAIN_MAX && CHAIN_MAX < u8::MAX);
     assert!(OrderState::COUNT <= 1 << STATE_BITS);
     assert!(crate::limits::UNIX_MILLIS_MAX + crate::limits::HOLD_MS_MAX < 1 << TIME_BITS);
 };
@@ -136,8 +145,20 @@ pub(crate) struct OrderBook {
     by_holding: Index,
     by_buyer: Index,
     by_key: Index,
-    /// The part of the indexes whose room is looked after next.
+    /// The holdings of buyers with many items: by the buyer's first holding, then by item.
+    by_item: BTreeMap<(u32, ItemId), u32>,
+    /// The orders of holdings with more than [`CHAIN_MAX`], ascending.
+    long: BTreeMap<u32, Vec<u32>>,
+    bounds: Bounds,
+    /// The index whose room is looked after next.
     turn: usize,
+}
+
+/// How much of an order book's tables is used.
+pub(crate) struct Used {
+    pub(crate) orders: usize,
+    pub(crate) buyers: usize,
+    pub(crate) subject_bytes: u64,
 }
 
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -162,7 +183,7 @@ fn hash_key(holding: u32, key_hash: u64) -> u64 {
 }
 
 impl OrderBook {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             orders: Slab::new(),
             holdings: Slab::new(),
@@ -171,6 +192,9 @@ impl OrderBook {
             by_holding: Index::new(),
             by_buyer: Index::new(),
             by_key: Index::new(),
+            by_item: BTreeMap::new(),
+            long: BTreeMap::new(),
+            bounds,
             turn: 0,
         }
     }
@@ -181,32 +205,49 @@ impl OrderBook {
 
     /// Whether one more order can be kept at all.
     pub(crate) fn has_room(&self) -> bool {
-        self.orders.len() < ORDERS_PER_SHARD_MAX && self.subjects.has_room()
+        self.orders.len() < self.bounds.orders && self.subjects.bytes() < self.bounds.subject_bytes
     }
 
-    /// Makes room for `more` orders, so that placing them allocates only for subjects.
-    pub(crate) fn reserve(&mut self, more: usize) {
-        self.orders.reserve(more);
-        self.holdings.reserve(more);
-        let (orders, holdings) = (&self.orders, &self.holdings);
-        self.by_id.reserve(more, |&slot| hash_id(orders.get(slot).id));
-        self.by_buyer.reserve(more, |&at| holdings.get(at).buyer.0[0]);
+    pub(crate) const fn used(&self) -> Used {
+        let (orders, buyers) = (self.orders.len(), self.holdings.len());
+        Used { orders, buyers, subject_bytes: self.subjects.bytes() }
     }
 
-    /// Makes room for `headroom` more orders where little is left, a small part of the
-    /// indexes at each call. Called between requests.
+    /// Makes room for about so many orders before the first, so that placing them moves nothing.
+    pub(crate) fn expect(&mut self, orders: usize) {
+        self.orders.reserve(orders);
+        self.holdings.reserve(orders);
+        self.by_id.reserve(orders);
+        self.by_buyer.reserve(orders);
+    }
+
+    /// Makes room for more orders where little is left, in one index at a time. Called between
+    /// requests.
     pub(crate) fn keep_headroom(&mut self, headroom: usize) {
         if self.orders.len() == 0 {
             return;
         }
         self.orders.reserve(headroom);
         self.holdings.reserve(headroom);
-        let (orders, holdings, turn) = (&self.orders, &self.holdings, self.turn);
-        self.by_id.keep_headroom(turn, headroom, |&slot| hash_id(orders.get(slot).id));
-        self.by_holding.keep_headroom(turn, headroom, |&at| rehash_holding(holdings, at));
-        self.by_buyer.keep_headroom(turn, headroom, |&at| holdings.get(at).buyer.0[0]);
-        self.by_key.keep_headroom(turn, headroom, |&slot| rehash_key(orders, slot));
-        self.turn = turn.wrapping_add(1);
+        let (orders, holdings) = (&self.orders, &self.holdings);
+        for _ in 0..4 {
+            self.turn = (self.turn + 1) % 4;
+            let moved = match self.turn {
+                0 => self.by_id.keep_headroom(|&slot| hash_id(orders.get(slot).id)),
+                1 => self.by_holding.keep_headroom(|&at| rehash_holding(holdings, at)),
+                2 => self.by_buyer.keep_headroom(|&at| holdings.get(at).buyer.0[0]),
+                _ => self.by_key.keep_headroom(|&slot| rehash_key(orders, slot)),
+            };
+            if moved {
+                return;
+            }
+        }
+    }
+
+    /// Most rows that one call has moved so far.
+    pub(crate) fn moved_max(&self) -> usize {
+        let indexes = [&self.by_id, &self.by_holding, &self.by_buyer, &self.by_key];
+        indexes.map(Index::moved_max).into_iter().max().unwrap_or(0)
     }
 
     /// The holding of this item by this buyer.
@@ -228,6 +269,13 @@ impl OrderBook {
 
     fn siblings(&self, first: u32) -> impl Iterator<Item = u32> {
         core::iter::successors(Some(first), |&at| some(self.holdings.get(at).next))
+    }
+
+    /// Whether the buyer has placed as many orders of the item as there may be, whatever became
+    /// of them. Only a decision asks: a log may hold more.
+    pub(crate) fn is_used_up(&self, holding: u32) -> bool {
+        let bounded = !planted(Bug::OrdersUnbounded);
+        bounded && self.holdings.get(holding).orders >= self.bounds.orders_per_buyer_and_item
     }
 
     /// Units that count against the cap.
@@ -296,7 +344,8 @@ impl OrderBook {
     }
     pub(crate) fn subject(&self, slot: u32) -> &[u8] {
         let holding = self.holdings.get(self.orders.get(slot).holding);
-        self.subjects.get(holding.subject, holding.subject_len)
+        let place = Place { lower: holding.subject, upper: holding.subject_upper };
+        self.subjects.get(place, holding.subject_len)
     }
 
     /// Reads the place where this buyer is looked up and booked; what is found means nothing. See
@@ -352,7 +401,20 @@ impl OrderBook {
             }
             _ => self.index_key(slot),
         }
+        if self.holdings.get(holding).orders > CHAIN_MAX {
+            self.note_long(holding, slot);
+        }
         slot
+    }
+
+    fn note_long(&mut self, holding: u32, slot: u32) {
+        if let Some(orders) = self.long.get_mut(&holding) {
+            orders.push(slot);
+            return;
+        }
+        let mut orders: Vec<u32> = self.chain(holding).collect();
+        orders.reverse();
+        self.long.insert(holding, orders);
     }
 
     fn index_key(&mut self, slot: u32) {
@@ -365,14 +427,16 @@ impl OrderBook {
 
     fn insert_holding(&mut self, buyer: BuyerHash, item: ItemId, subject: &[u8]) -> u32 {
         let first = self.first_holding(buyer);
+        let place = self.subjects.push(subject);
         let holding = self.holdings.push(Holding {
             buyer,
             item,
-            subject: self.subjects.push(subject),
+            subject: place.lower,
             units: 0,
             last: NONE,
             next: first.map_or(NONE, |first| self.holdings.get(first).next),
             subject_len: subject.len() as u8,
+            subject_upper: place.upper,
             orders: 0,
             siblings: 1,
         });
@@ -388,15 +452,16 @@ impl OrderBook {
             count if count <= WALK_MAX => {}
             count if count == WALK_MAX + 1 => {
                 let all: Vec<u32> = self.siblings(first).collect();
-                all.into_iter().for_each(|at| self.index_holding(at));
+                all.into_iter().for_each(|at| self.index_holding(first, at));
             }
-            _ => self.index_holding(holding),
+            _ => self.index_holding(first, holding),
         }
         holding
     }
 
-    fn index_holding(&mut self, at: u32) {
+    fn index_holding(&mut self, first: u32, at: u32) {
         let holdings = &self.holdings;
+        self.by_item.insert((first, holdings.get(at).item), at);
         self.by_holding.insert(rehash_holding(holdings, at), at, |&at| rehash_holding(holdings, at));
     }
 
@@ -426,9 +491,10 @@ impl OrderBook {
         order.set_times(order.created_at_ms(), pay_by_ms);
     }
 
-    /// The slots of a buyer's orders, of one item or of all, with numbers above `after`, in ascending order, at most `limit`.
+    /// The slots of a buyer's orders, of one item or of all, with numbers above `after`, in
+    /// ascending order, at most `limit`.
     ///
-    /// Cost: all orders that the buyer ever placed in this shard.
+    /// Looks at no more orders than it returns and two holdings have.
     pub(crate) fn of_buyer(
         &self,
         buyer: BuyerHash,
@@ -436,15 +502,45 @@ impl OrderBook {
         after: u64,
         limit: usize,
     ) -> Vec<u32> {
-        let holdings = self.first_holding(buyer).into_iter().flat_map(|first| self.siblings(first));
-        let mut slots: Vec<u32> = holdings
-            .filter(|&at| item.is_none_or(|item| self.holdings.get(at).item == item))
-            .flat_map(|holding| self.chain(holding))
-            .filter(|&slot| self.orders.get(slot).id.get() > after)
-            .collect();
-        slots.sort_unstable_by_key(|&slot| self.orders.get(slot).id);
-        slots.truncate(limit);
+        let mut slots = Vec::new();
+        let holdings = match item {
+            Some(item) => self.holding(buyer, item).into_iter().collect(),
+            None => self.holdings_from(buyer, (after >> 32) as u32, limit),
+        };
+        for holding in holdings {
+            if slots.len() == limit {
+                break;
+            }
+            self.orders_of_holding(holding, after, limit - slots.len(), &mut slots);
+        }
         slots
+    }
+
+    /// A buyer's holdings of items from this number on, by item; each has an order at least, so
+    /// that one more than `limit` is enough.
+    fn holdings_from(&self, buyer: BuyerHash, item: u32, limit: usize) -> Vec<u32> {
+        let Some(first) = self.first_holding(buyer) else { return Vec::new() };
+        let Some(from) = ItemId::new(u64::from(item.max(1))) else { return Vec::new() };
+        if self.holdings.get(first).siblings > WALK_MAX {
+            let of_buyer = self.by_item.range((first, from)..).take_while(|((of, _), _)| *of == first);
+            return of_buyer.map(|(_, &at)| at).take(limit.saturating_add(1)).collect();
+        }
+        let mut few: Vec<u32> = self.siblings(first).collect();
+        few.retain(|&at| self.holdings.get(at).item >= from);
+        few.sort_unstable_by_key(|&at| self.holdings.get(at).item);
+        few
+    }
+
+    /// Adds the slots of a holding's orders with numbers above `after`, ascending, at most `limit`.
+    fn orders_of_holding(&self, holding: u32, after: u64, limit: usize, slots: &mut Vec<u32>) {
+        let is_done = |slot: u32| self.orders.get(slot).id.get() <= after;
+        if let Some(orders) = self.long.get(&holding) {
+            let first = orders.partition_point(|&slot| is_done(slot));
+            return slots.extend(orders[first..].iter().take(limit));
+        }
+        let mut newest_first: Vec<u32> = self.chain(holding).take_while(|&slot| !is_done(slot)).collect();
+        newest_first.reverse();
+        slots.extend(newest_first.iter().take(limit));
     }
 
     fn chain(&self, holding: u32) -> impl Iterator<Item = u32> {
@@ -499,7 +595,7 @@ mod tests {
     /// of the bound up to which chains are walked, and nothing else is.
     #[test]
     fn chains_are_found_whether_they_are_walked_or_not() {
-        let mut book = OrderBook::new();
+        let mut book = OrderBook::new(Bounds::DEFAULT);
         let (ann, bob) = (SECRET.buyer(b"ann"), SECRET.buyer(b"bob"));
         let many = 3 * u32::from(WALK_MAX);
         for seq in 1..=many {
@@ -526,7 +622,7 @@ mod tests {
     /// Orders of an item lie side by side in the index, and all of them are found.
     #[test]
     fn every_order_is_found_by_its_number() {
-        let mut book = OrderBook::new();
+        let mut book = OrderBook::new(Bounds::DEFAULT);
         for seq in 1..=2_000 {
             for number in [1, 2, 77, 1 << 30] {
                 place(&mut book, OrderId::new(item(number), seq), b"ann", 0);
@@ -538,7 +634,7 @@ mod tests {
             assert!((1..=2_000).all(|seq| found(seq) == Some(seq)));
             assert!((2_001..=4_000).all(|seq| found(seq).is_none()));
         }
-        let part = |seq| hash_id(OrderId::new(item(7), seq)) >> 40 & 0xFF;
+        let part = |seq| crate::index::pattern(hash_id(OrderId::new(item(7), seq)), 19);
         assert!((64..128).all(|seq| part(seq) == part(64)), "a block lies in one part");
     }
 }

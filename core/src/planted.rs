@@ -46,6 +46,11 @@ bugs! {
     ReplayDecides, "replay-decides", "replay lets timers run, besides the facts";
     BlocklistForgotten, "blocklist-forgotten", "a snapshot leaves the blocklist out";
     LoserCounts, "loser-counts", "a lost entry counts against the cap";
+    WalksNumbers, "walks-numbers", "the numbers between two orders are walked like orders";
+    ReservesAtOnce, "reserves-at-once", "a table that grows moves all its rows in one call";
+    OrdersUnbounded, "orders-unbounded", "a buyer may place and call off as many orders as there are numbers";
+    FilterForgets, "filter-forgets", "a larger filter of holders takes the place of the smaller one, without its buyers";
+    SnapshotOneArena, "snapshot-one-arena", "a snapshot is made in one shard, whose tables end before those of many owners do";
     AckBeforeSync, "ack-before-sync", "the watermark moves before the sync has returned";
     RetriedSync, "retried-sync", "a failed write of the log is tried once more";
     ShortWriteIgnored, "short-write-ignored", "a write that ended early counts as whole";

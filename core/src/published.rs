@@ -39,6 +39,19 @@ impl<T> Published<T> {
         unsafe { node.as_ref() }.map(|node| &node.value)
     }
 
+    /// The current value and all before it, newest first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
+        // Acquire as in `get`; the older nodes were linked before the newest was published.
+        let newest = self.newest.load(Ordering::Acquire);
+        // SAFETY: null or a node that lives as long as `self` (see the head of this file).
+        let first = unsafe { newest.as_ref() };
+        core::iter::successors(first, |node| {
+            // SAFETY: as above; `older` is set before the node is published and never changed.
+            unsafe { node.older.as_ref() }
+        })
+        .map(|node| &node.value)
+    }
+
     /// Makes `value` the current one. One writer at a time: the owner core.
     pub(crate) fn publish(&self, value: T) {
         let older = self.newest.load(Ordering::Relaxed);
@@ -77,6 +90,7 @@ mod tests {
         let first = published.get().expect("published");
         published.publish((2, probe.clone()));
         assert_eq!((first.0, published.get().expect("published").0), (1, 2));
+        assert_eq!(published.all().map(|value| value.0).collect::<std::vec::Vec<_>>(), [2, 1]);
         drop(published);
         assert_eq!(Arc::strong_count(&probe), 1);
     }

@@ -22,38 +22,52 @@ mod rows;
 pub use accept::{Accepted, Trial};
 pub use ahead::Ahead;
 pub use apply::ApplyError;
-pub use read::OwnedOrder;
+pub use read::{Fullness, OwnedOrder, TABLE_NAMES, TABLES};
+pub use rows::rows_of;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::cmp::Reverse;
 
 use crate::audit::Audit;
 use crate::catalogue::Catalogue;
 use crate::draw::Ranking;
+use crate::due::{Due, DueHeap};
 use crate::fact::{Fact, FactSink};
-use crate::filter::Filter;
 use crate::gauge::Gauge;
 use crate::item::OrderState;
 use crate::items::{Items, NewItem};
+use crate::limits::{Bounds, DRAW_STEP_ORDERS, FILTER_PARTS_AT_ONCE, TICK_STEPS_MAX};
 use crate::orders::{NewOrder, OrderBook};
 use crate::planted::{Bug, planted};
+use crate::slab::Slab;
 use crate::types::{BuyerHash, HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// Orders for which room is kept ahead, so that a purchase rarely allocates.
 const HEADROOM_ORDERS: usize = 16_384;
 
-/// Stock from which on the filter of holders is made with the item, whole, rather than at the
-/// first purchase: making a large one would hold up the opening.
+/// Stock from which on the filter of holders is made ahead, part by part from the item's creation
+/// on, rather than at the first purchase.
 const HOLDERS_AHEAD_MIN: u64 = 1 << 16;
 /// Buyers for which a smaller item's filter is made at first; most items sell little. Of one
 /// with a draw the stock says nothing about the number of entries.
 const HOLDERS_FIRST_MAX: u64 = 1 << 12;
 
-/// Something that falls due: when, and the row (order or item) that it concerns.
-type Due = Reverse<(UnixMillis, u32)>;
+/// How many more rows a tick looks at.
+struct Steps {
+    left: usize,
+    /// Of its own: a draw that is gathered must not hold up what else is due.
+    gather: usize,
+}
+
+impl Steps {
+    /// Whether there is one more step; counts it.
+    fn take(&mut self) -> bool {
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+}
 
 /// The state of one owner core.
 pub struct Shard {
@@ -64,15 +78,22 @@ pub struct Shard {
     orders: OrderBook,
     blocked: BTreeMap<BuyerHash, Box<[u8]>>,
     audit: Audit,
-    holds: BinaryHeap<Due>,
-    windows: BinaryHeap<Due>,
-    draws: BinaryHeap<Due>,
+    holds: DueHeap,
+    windows: DueHeap,
+    draws: DueHeap,
     /// Items whose draw was held and is being worked off, in turn.
     drawing: VecDeque<u32>,
     /// The ranking of the first of them, made when it is needed.
     ranking: Option<Ranking>,
     /// Holds that fell due in the middle of a draw and wait for its end.
-    postponed: Vec<Due>,
+    postponed: Slab<Due>,
+    /// Those for which the wait is over, on their way back among the holds.
+    released: Slab<Due>,
+    /// Whether the wait is over for all that are postponed.
+    releases: bool,
+    /// Items whose filter of holders is being made ahead, and with which part to go on.
+    preparing: VecDeque<(u32, usize)>,
+    bounds: Bounds,
     clock: UnixMillis,
     lsn: Lsn,
 }
@@ -83,24 +104,41 @@ impl Shard {
     /// # Panics
     /// If the catalogue serves no such owner.
     pub fn new(index: usize, secret: HashSecret, catalogue: Arc<Catalogue>) -> Self {
+        Self::with_bounds(index, secret, catalogue, Bounds::DEFAULT)
+    }
+
+    /// The same with other ends of its tables.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    pub fn with_bounds(index: usize, secret: HashSecret, catalogue: Arc<Catalogue>, bounds: Bounds) -> Self {
         assert!(index < catalogue.cores(), "owner {index} of {}", catalogue.cores());
         Self {
             index,
             secret,
             catalogue,
             items: Items::new(),
-            orders: OrderBook::new(),
+            orders: OrderBook::new(bounds),
             blocked: BTreeMap::new(),
             audit: Audit::new(),
-            holds: BinaryHeap::new(),
-            windows: BinaryHeap::new(),
-            draws: BinaryHeap::new(),
+            holds: DueHeap::new(),
+            windows: DueHeap::new(),
+            draws: DueHeap::new(),
             drawing: VecDeque::new(),
             ranking: None,
-            postponed: Vec::new(),
+            postponed: Slab::new(),
+            released: Slab::new(),
+            releases: false,
+            preparing: VecDeque::new(),
+            bounds,
             clock: UnixMillis(0),
             lsn: Lsn::ZERO,
         }
+    }
+
+    /// Which owner of the catalogue it is.
+    pub const fn index(&self) -> usize {
+        self.index
     }
 
     /// The latest time that any fact of this shard carries; decisions are never dated earlier.
@@ -125,21 +163,27 @@ impl Shard {
 
     /// When [`Self::tick`] next has something to do, if ever.
     pub fn next_due(&self) -> Option<UnixMillis> {
-        let due = |heap: &BinaryHeap<Due>| heap.peek().map(|Reverse((due, _))| *due);
-        let drawing = (!self.drawing.is_empty()).then_some(UnixMillis(0));
+        let due = |heap: &DueHeap| heap.peek().map(|(due, _)| due);
+        let at_once = !self.drawing.is_empty() || self.puts_back();
+        let drawing = at_once.then_some(UnixMillis(0));
         [due(&self.holds), due(&self.windows), due(&self.draws), drawing].into_iter().flatten().min()
     }
 
     /// Makes room for that many orders before a replay, so that no table has to grow under it.
     /// Memory that is then not used is not touched either.
     pub fn expect_orders(&mut self, orders: usize) {
-        self.orders.reserve(orders);
+        self.orders.expect(orders);
     }
 
-    /// Makes room for more orders if little is left, so that purchases rarely allocate.
-    /// Called between requests.
+    /// Makes room for more orders if little is left, so that purchases rarely allocate, and
+    /// goes on with what is made ahead. Called between requests.
     pub fn keep_headroom(&mut self) {
         self.orders.keep_headroom(HEADROOM_ORDERS);
+        if let Some((slot, from)) = self.preparing.pop_front() {
+            let holders = self.items.get(slot).gauge.holders();
+            let next = holders.and_then(|filter| filter.prepare(from, FILTER_PARTS_AT_ONCE));
+            self.preparing.extend(next.map(|next| (slot, next)));
+        }
     }
 
     // ---- booking: state follows a fact that stands ----
@@ -150,15 +194,16 @@ impl Shard {
     }
 
     fn book_item(&mut self, lsn: Lsn, new: &NewItem<'_>) -> u32 {
-        let (others, granted) = (self.items.len(), new.granted);
+        let granted = new.granted;
         let slot = self.items.insert(new);
         let row = self.items.get_mut(slot);
         row.touch(lsn);
-        self.catalogue.insert(row.gauge.clone(), others);
+        self.catalogue.insert(row.gauge.clone());
         if granted >= HOLDERS_AHEAD_MIN {
-            row.gauge.publish_holders(Filter::for_buyers(granted));
+            row.add_holders(granted);
+            self.preparing.push_back((slot, 0));
         }
-        self.windows.push(Reverse((new.spec.closes_at_ms, slot)));
+        self.windows.push((new.spec.closes_at_ms, slot));
         self.expect_draw(slot);
         slot
     }
@@ -167,7 +212,7 @@ impl Shard {
     fn book_order(&mut self, item: u32, new: &NewOrder<'_>) -> u32 {
         let slot = self.orders.insert(new);
         if new.pay_by_ms.0 != 0 && matches!(new.state, OrderState::Held | OrderState::Pending) {
-            self.holds.push(Reverse((new.pay_by_ms, slot)));
+            self.holds.push((new.pay_by_ms, slot));
         }
         self.book_units(item, new.id, new.quantity, new.state, new.state_lsn);
         slot
@@ -175,8 +220,8 @@ impl Shard {
 
     /// What a new order changes in its item.
     fn book_units(&mut self, item: u32, order: OrderId, quantity: Quantity, state: OrderState, lsn: Lsn) {
+        self.items.add_order(item, order.seq());
         let row = self.items.get_mut(item);
-        row.last_seq = order.seq();
         row.repile(u64::from(quantity.get()), crate::item::Pile::Available, state.pile());
         if state == OrderState::Entered {
             row.count_entered(1);
@@ -199,21 +244,23 @@ impl Shard {
 
     /// Enters a buyer among the holders of an item, before the stock can show zero.
     fn enter_holder(&mut self, item: u32, buyer: BuyerHash) {
-        let row = self.items.get(item);
-        if row.holders_outgrown() {
-            let size = match row.last_seq {
-                0 if row.draws_at_ms().is_some() => HOLDERS_AHEAD_MIN,
-                0 => row.granted.clamp(1, HOLDERS_FIRST_MAX),
-                orders => row.granted.max(4 * u64::from(orders)),
-            };
-            let filter = Filter::for_buyers(size);
-            for seq in 1..=row.last_seq {
-                let slot = self.orders.find(OrderId::new(row.id(), seq));
-                slot.into_iter().for_each(|slot| filter.insert(self.orders.buyer(slot)));
-            }
-            row.gauge.publish_holders(filter);
+        let row = self.items.get_mut(item);
+        if row.enter_holder(buyer) {
+            return;
         }
-        row.gauge.holders().expect("made above").insert(buyer);
+        let size = match row.gauge.holders() {
+            None if row.draws_at_ms().is_some() => HOLDERS_AHEAD_MIN,
+            None => row.granted.min(HOLDERS_FIRST_MAX),
+            Some(_) => row.granted,
+        };
+        row.add_holders(size);
+        assert!(row.enter_holder(buyer), "a new filter has room");
+        self.preparing.push_back((item, 0));
+    }
+
+    /// Its share of the engine's items.
+    fn items_max(&self) -> usize {
+        self.bounds.items / self.catalogue.cores()
     }
 
     fn reference(&self, reference: &[u8]) -> u64 {
@@ -221,38 +268,54 @@ impl Shard {
     }
 
     /// Lets time pass: holds draws and draws their entries, expires unpaid orders, ends
-    /// windows, until nothing is due or `budget` facts were appended; the sink must have
-    /// room for them. Returns how many they were.
+    /// windows, until nothing is due, `budget` facts were appended, or [`TICK_STEPS_MAX`] rows
+    /// were looked at; the sink must have room for the facts. Returns how many they were;
+    /// [`Self::next_due`] says whether more is due.
     ///
     /// A large draw leaves at least half of the budget to what else is due.
     pub fn tick(&mut self, now: UnixMillis, budget: usize, sink: &mut impl FactSink) -> usize {
         let now = now.max(self.clock);
         let mut appended = 0;
+        let steps = &mut Steps { left: TICK_STEPS_MAX, gather: DRAW_STEP_ORDERS };
         loop {
             let before = appended;
-            appended += self.hold_draws(now, budget - appended, sink);
-            appended += self.draw_entries_due(now, (budget - appended).div_ceil(2), sink);
-            appended += self.expire_due(now, budget - appended, sink);
-            appended += self.end_windows(now, budget - appended, sink);
-            if appended == before {
+            appended += self.hold_draws(now, budget - appended, steps, sink);
+            let for_draws = (budget - appended).min(steps.left).div_ceil(2);
+            appended += self.draw_entries_due(now, for_draws, steps, sink);
+            self.put_back_postponed(steps);
+            appended += self.expire_due(now, budget - appended, steps, sink);
+            appended += self.end_windows(now, budget - appended, steps, sink);
+            if appended == before || steps.left == 0 {
                 return appended;
             }
         }
     }
 
-    fn expire_due(&mut self, now: UnixMillis, budget: usize, sink: &mut impl FactSink) -> usize {
+    fn expire_due(
+        &mut self,
+        now: UnixMillis,
+        budget: usize,
+        steps: &mut Steps,
+        sink: &mut impl FactSink,
+    ) -> usize {
         let mut appended = 0;
-        while appended < budget {
-            let Some(slot) = pop_due(&mut self.holds, now) else { break };
+        while appended < budget && steps.take() {
+            let Some(slot) = self.holds.pop_by(now) else { break };
             appended += usize::from(self.expire(now, slot, sink));
         }
         appended
     }
 
-    fn end_windows(&mut self, now: UnixMillis, budget: usize, sink: &mut impl FactSink) -> usize {
+    fn end_windows(
+        &mut self,
+        now: UnixMillis,
+        budget: usize,
+        steps: &mut Steps,
+        sink: &mut impl FactSink,
+    ) -> usize {
         let mut appended = 0;
-        while appended < budget {
-            let Some(slot) = pop_due(&mut self.windows, now) else { break };
+        while appended < budget && steps.take() {
+            let Some(slot) = self.windows.pop_by(now) else { break };
             appended += usize::from(self.end_window(now, slot, sink));
         }
         appended
@@ -261,15 +324,6 @@ impl Shard {
     fn gauge(&self, item: ItemId) -> Option<&Gauge> {
         self.catalogue.find(item).filter(|_| item.owner(self.catalogue.cores()) == self.index)
     }
-}
-
-fn pop_due(heap: &mut BinaryHeap<Due>, now: UnixMillis) -> Option<u32> {
-    let Reverse((due, slot)) = *heap.peek()?;
-    if due > now {
-        return None;
-    }
-    heap.pop();
-    Some(slot)
 }
 
 /// The order that a fact places, as a row.

@@ -1,7 +1,9 @@
-//! Rows that are added and never removed, in chunks: growing moves nothing and
-//! doubles nothing, and a row's number is its place for ever.
+//! Rows in chunks: growing moves nothing and doubles nothing, and a row's number is its place
+//! for ever.
 
 use alloc::vec::Vec;
+
+use crate::limits::SUBJECT_BYTES_PER_SHARD_MAX;
 
 const CHUNK_BITS: u32 = 12;
 const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
@@ -30,6 +32,12 @@ impl<T> Slab<T> {
         slot as u32
     }
 
+    /// Takes out the last row.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        self.len = self.len.checked_sub(1)?;
+        self.chunks[self.len >> CHUNK_BITS].pop()
+    }
+
     /// Makes room for `more` rows, so that adding them allocates nothing.
     pub(crate) fn reserve(&mut self, more: usize) {
         let chunks = (self.len + more).div_ceil(CHUNK_ROWS);
@@ -55,20 +63,28 @@ pub(crate) struct Arena {
 
 const ARENA_CHUNK_BITS: u32 = 16;
 const ARENA_CHUNK_BYTES: usize = 1 << ARENA_CHUNK_BITS;
-const ARENA_CHUNKS_MAX: usize = 1 << (32 - ARENA_CHUNK_BITS);
+
+/// Where a string lies: 40 bits, in two parts so that a row need not be aligned for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) lower: u32,
+    pub(crate) upper: u8,
+}
+
+const _: () = assert!(SUBJECT_BYTES_PER_SHARD_MAX <= 1 << 40);
 
 impl Arena {
     pub(crate) const fn new() -> Self {
         Self { chunks: Vec::new() }
     }
 
-    /// Whether one more string of up to 64 bytes fits the 32 bits of its place.
-    pub(crate) fn has_room(&self) -> bool {
-        self.chunks.len() < ARENA_CHUNKS_MAX
+    /// Bytes that are taken up, whole chunks.
+    pub(crate) const fn bytes(&self) -> u64 {
+        (self.chunks.len() as u64) << ARENA_CHUNK_BITS
     }
 
     /// Keeps a string and says where.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> u32 {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Place {
         let fits = |chunk: &Vec<u8>| chunk.len() + bytes.len() <= ARENA_CHUNK_BYTES;
         if !self.chunks.last().is_some_and(fits) {
             self.chunks.push(Vec::with_capacity(ARENA_CHUNK_BYTES));
@@ -76,12 +92,14 @@ impl Arena {
         let chunk = self.chunks.len() - 1;
         let start = self.chunks[chunk].len();
         self.chunks[chunk].extend_from_slice(bytes);
-        ((chunk << ARENA_CHUNK_BITS) | start) as u32
+        let place = ((chunk as u64) << ARENA_CHUNK_BITS) | start as u64;
+        Place { lower: place as u32, upper: (place >> 32) as u8 }
     }
 
-    pub(crate) fn get(&self, place: u32, len: u8) -> &[u8] {
+    pub(crate) fn get(&self, place: Place, len: u8) -> &[u8] {
+        let place = u64::from(place.upper) << 32 | u64::from(place.lower);
         let start = place as usize & (ARENA_CHUNK_BYTES - 1);
-        &self.chunks[place as usize >> ARENA_CHUNK_BITS][start..start + len as usize]
+        &self.chunks[(place >> ARENA_CHUNK_BITS) as usize][start..start + len as usize]
     }
 }
 
@@ -102,7 +120,7 @@ mod tests {
     fn strings_come_back_whole_over_chunks() {
         let mut arena = Arena::new();
         let text = [b'x'; 61];
-        let places: Vec<u32> = (0..5_000u32)
+        let places: Vec<Place> = (0..5_000u32)
             .map(|n| arena.push(&[&n.to_le_bytes()[..], &text[..n as usize % 58]].concat()))
             .collect();
         for (n, &place) in (0u32..).zip(&places) {

@@ -29,3 +29,4 @@ pub mod pulse;
 pub mod render;
 pub mod shared;
 pub mod slots;
+pub mod tables;

@@ -168,7 +168,7 @@ impl Server {
         });
         let Started { queue, status, mut journal } = replayed.start_log(wakers.collect(), on_failure)?;
         journal
-            .start_snapshotter(move || replay::empty(secret))
+            .start_snapshotter(move || replay::empty(cores, secret))
             .context("cannot start the snapshot thread")?;
         let mut alarms = Vec::new();
         if let Some((plan, attached)) = export.as_ref().zip(attached) {

@@ -5,7 +5,6 @@
 //! this engine, or that the engine had a bug; the caller must not go on.
 
 use alloc::boxed::Box;
-use core::cmp::Reverse;
 use core::fmt;
 
 use super::decide::switched;
@@ -94,7 +93,7 @@ impl Shard {
             return Err(ApplyError::OutOfOrder(lsn));
         }
         while planted(Bug::ReplayDecides)
-            && let Some(slot) = super::pop_due(&mut self.holds, fact.at_ms())
+            && let Some(slot) = self.holds.pop_by(fact.at_ms())
         {
             if matches!(self.orders.view(slot).state, OrderState::Held | OrderState::Pending) {
                 self.book_move(self.lsn, slot, OrderState::Expired, 0);
@@ -306,7 +305,7 @@ impl Shard {
         }
         item.touch(lsn);
         if moved {
-            self.windows.push(Reverse((spec.closes_at_ms, slot)));
+            self.windows.push((spec.closes_at_ms, slot));
         }
         self.expect_draw(slot);
     }

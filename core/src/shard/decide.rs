@@ -3,8 +3,6 @@
 //! Each verb judges first, reserves (the stock's compare-and-swap) second, and only
 //! then appends the fact and books it, on a path that cannot fail.
 
-use core::cmp::Reverse;
-
 use super::Shard;
 use super::accept::Accepted;
 use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase, Refusal};
@@ -13,7 +11,7 @@ use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_POSTGRES, Fact, FactSink, Swit
 use crate::gauge::Rules;
 use crate::item::{FieldError, ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
-use crate::limits::{BLOCKED_BUYERS_MAX, ITEMS_MAX, STOCK_MAX};
+use crate::limits::STOCK_MAX;
 use crate::orders::NewOrder;
 use crate::planted::{Bug, planted};
 use crate::types::{ItemId, Lsn, OrderId, UnixMillis};
@@ -145,6 +143,9 @@ impl Shard {
         if let Some(order) = holding.filter(|_| enters).and_then(|holding| self.orders.entered(holding)) {
             return Err(Refusal::CapReached { order: Some(order) });
         }
+        if holding.is_some_and(|holding| self.orders.is_used_up(holding)) {
+            return Err(Refusal::OrdersUsedUp);
+        }
         if item.gauge.stock.available() < u64::from(units) {
             return Err(Refusal::SoldOut);
         }
@@ -273,7 +274,7 @@ impl Shard {
         let step = Step { slot, to: OrderState::Expired, payment_ref: &[], actor: ACTOR_CLOCK };
         let stepped = self.step(now, &step, sink);
         if stepped == Err(Refusal::Overloaded) {
-            self.postponed.push(Reverse((order.pay_by_ms, slot)));
+            self.postponed.push((order.pay_by_ms, slot));
         }
         stepped.is_ok()
     }
@@ -297,7 +298,7 @@ impl Shard {
             return Err(invalid("stock", "above 2^40"));
         }
         let seed = judge_draw(now, &spec, DrawSeed::NONE, seed)?;
-        if self.items.len() >= ITEMS_MAX / self.catalogue.cores() {
+        if self.items.len() >= self.items_max() {
             return Err(Refusal::Overloaded);
         }
         let fact = Fact::ItemCreated { at_ms: now, item: id, spec, granted, seed, actor };
@@ -424,7 +425,7 @@ impl Shard {
         if self.is_blocked(self.secret.buyer(subject)) == blocked {
             return Ok(Outcome::Done { lsn: self.lsn, changed: false });
         }
-        if blocked && self.blocked.len() >= BLOCKED_BUYERS_MAX {
+        if blocked && self.blocked.len() >= self.bounds.blocked {
             return Err(Refusal::Overloaded);
         }
         let lsn = self.append(now, &Fact::BuyerBlocked { at_ms: now, subject, blocked, actor }, sink);

@@ -6,12 +6,10 @@
 //! entries that are left, and the units that are left, are what they were.
 //! Next: [`crate::draw`].
 
-use core::cmp::Reverse;
-
 use super::accept::Accepted;
 use super::apply::ApplyError;
-use super::{Shard, pop_due};
-use crate::draw::{Drawn, GATHER_STEP, Held, Ranking};
+use super::{Shard, Steps};
+use crate::draw::{Drawn, Held, Ranking};
 use crate::fact::{Fact, FactSink};
 use crate::item::{OrderState, Pile};
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
@@ -33,21 +31,45 @@ impl Shard {
     /// waits for, may have changed.
     pub(super) fn expect_draw(&mut self, slot: u32) {
         if let Some(draws_at_ms) = self.items.get(slot).draws_at_ms() {
-            self.draws.push(Reverse((draws_at_ms, slot)));
+            self.draws.push((draws_at_ms, slot));
         }
     }
 
-    /// Puts the holds back that waited for the end of a draw.
+    /// Lets the holds go back that waited for the end of a draw; the next ticks put them back.
     pub(super) fn release_postponed(&mut self) {
-        self.holds.extend(self.postponed.drain(..));
+        self.releases |= self.postponed.len() > 0;
+    }
+
+    /// Puts holds back that were let go, as many as there are steps for.
+    pub(super) fn put_back_postponed(&mut self, steps: &mut Steps) {
+        if self.released.len() == 0 && self.releases {
+            core::mem::swap(&mut self.released, &mut self.postponed);
+            self.releases = false;
+        }
+        while self.released.len() > 0 && steps.take() {
+            if let Some(due) = self.released.pop() {
+                self.holds.push(due);
+            }
+        }
+    }
+
+    /// Whether holds wait to be put back.
+    pub(super) const fn puts_back(&self) -> bool {
+        self.releases || self.released.len() > 0
     }
 
     /// Holds the draws that are due. One that waits for a paused item is forgotten here and
     /// expected again when the item is switched.
-    pub(super) fn hold_draws(&mut self, now: UnixMillis, budget: usize, sink: &mut impl FactSink) -> usize {
+    pub(super) fn hold_draws(
+        &mut self,
+        now: UnixMillis,
+        budget: usize,
+        steps: &mut Steps,
+        sink: &mut impl FactSink,
+    ) -> usize {
         let mut appended = 0;
-        while appended < budget {
-            let Some(slot) = pop_due(&mut self.draws, now) else { break };
+        while appended < budget && steps.take() {
+            let Some(slot) = self.draws.pop_by(now) else { break };
             if self.items.get(slot).draw_is_due(now) {
                 self.hold_draw(now, slot, sink);
                 appended += 1;
@@ -71,16 +93,18 @@ impl Shard {
         &mut self,
         now: UnixMillis,
         budget: usize,
+        steps: &mut Steps,
         sink: &mut impl FactSink,
     ) -> usize {
         let mut appended = 0;
-        while appended < budget {
+        while appended < budget && steps.take() {
             let Some(&slot) = self.drawing.front() else { break };
             let mut ranking = self.ranking_of(slot);
             let orders = &self.orders;
             let is_entered =
                 |order| orders.find(order).is_some_and(|slot| orders.view(slot).state == OrderState::Entered);
-            if !ranking.gather(GATHER_STEP, is_entered) {
+            let seqs = self.items.get(slot).seqs();
+            if !ranking.gather(seqs, &mut steps.gather, is_entered) {
                 self.ranking = Some(ranking);
                 break;
             }
@@ -188,7 +212,7 @@ impl Shard {
         self.orders.set_drawn(slot, drawn.pay_by_ms);
         self.book_move(lsn, slot, drawn.to, 0);
         if drawn.pay_by_ms.0 != 0 {
-            self.holds.push(Reverse((drawn.pay_by_ms, slot)));
+            self.holds.push((drawn.pay_by_ms, slot));
         }
         let row = self.items.get_mut(item);
         let won = (drawn.to != OrderState::Lost).then_some(drawn.quantity);

@@ -3,18 +3,41 @@
 //! What an answer shows may rest on facts that are not durable yet; the caller
 //! waits for [`OrderView::state_lsn`] or [`ItemView::lsn`] before it shows it (I3).
 
-use alloc::vec::Vec;
-use core::cmp::Ordering;
-
 use super::Shard;
 use crate::command::{ItemView, OrderView};
 use crate::draw::DrawEntry;
 use crate::item::OrderState;
+use crate::items::Item;
+use crate::limits::{ALARM_PERCENT, SCAN_ORDERS_MAX};
+use crate::seqs::Seqs;
 use crate::state_row::AuditRow;
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId};
+use alloc::vec::Vec;
+use core::cmp::Ordering;
 
-/// Orders that one page of a draw's entries looks at.
-const SCAN_ORDERS_MAX: u32 = 4_096;
+/// How many tables [`Shard::fullness`] tells of.
+pub const TABLES: usize = TABLE_NAMES.len();
+/// Their names, as statistics show them.
+pub const TABLE_NAMES: [&str; 6] =
+    ["items", "orders", "buyers", "buyer_name_bytes", "blocked_buyers", "order_numbers"];
+
+/// How full a table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fullness {
+    /// Its name, as statistics show it.
+    pub table: &'static str,
+    /// What it holds.
+    pub used: u64,
+    /// What it can hold; 0 = not known yet.
+    pub max: u64,
+}
+
+impl Fullness {
+    /// Whether somebody has to be told: long before it takes no more.
+    pub const fn is_alarming(&self) -> bool {
+        self.max > 0 && self.used as u128 * 100 >= self.max as u128 * ALARM_PERCENT as u128
+    }
+}
 
 /// An order with its buyer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +64,27 @@ impl Shard {
         (self.items.len(), self.orders.len())
     }
 
+    /// How full its tables are, each with the number at which it takes no more: every bound whose
+    /// end would refuse something.
+    pub fn fullness(&self) -> [Fullness; TABLES] {
+        let used = self.orders.used();
+        let orders = self.bounds.orders as u64;
+        let tables = [
+            (self.items.len() as u64, self.items_max() as u64),
+            (used.orders as u64, orders),
+            (used.buyers as u64, orders),
+            (used.subject_bytes, self.bounds.subject_bytes),
+            (self.blocked.len() as u64, self.bounds.blocked as u64),
+            (u64::from(self.items.seq_max()), u64::from(u32::MAX)),
+        ];
+        core::array::from_fn(|n| Fullness { table: TABLE_NAMES[n], used: tables[n].0, max: tables[n].1 })
+    }
+
+    /// Most rows of an index that one call has moved so far: what growing costs at a time.
+    pub fn rows_moved_max(&self) -> usize {
+        self.orders.moved_max()
+    }
+
     /// An order, whoever's it is.
     pub fn order(&self, order: OrderId) -> Option<OwnedOrder<'_>> {
         self.orders.find(order).map(|slot| self.owned(slot))
@@ -52,9 +96,16 @@ impl Shard {
         Some((self.owned(slot), self.orders.key_hash(slot), self.orders.payment_ref_hash(slot)))
     }
 
-    /// The sequence number of an item's last order.
-    pub(crate) fn last_seq(&self, item: ItemId) -> Option<u32> {
-        self.items.find(item).map(|slot| self.items.get(slot).last_seq)
+    /// The sequence numbers of an item's orders.
+    pub(crate) fn seqs(&self, item: ItemId) -> Option<&Seqs> {
+        self.items.find(item).map(|slot| self.items.get(slot).seqs())
+    }
+
+    /// The rows of an item's orders with sequence numbers above `after`, ascending.
+    pub(super) fn slots_after(&self, item: &Item, after: u32) -> impl Iterator<Item = u32> {
+        let id = item.id();
+        let orders = item.seqs().after(after).map(move |seq| OrderId::new(id, seq));
+        orders.map(|order| self.orders.find(order).expect("a number that was noted has its order"))
     }
 
     /// An order of this buyer; somebody else's does not exist.
@@ -79,15 +130,11 @@ impl Shard {
     /// Orders of one item, or of all items of this shard, with numbers above `after`,
     /// ascending, at most `limit`.
     pub fn orders_after(&self, item: Option<ItemId>, after: u64, limit: usize) -> Vec<OwnedOrder<'_>> {
-        // Any number may be asked for, so not by way of `OrderId`. Items before that of
-        // `after` are done; the item itself may have more orders.
-        let (item_reached, seq_reached) = ((after >> 32) as u32, after as u32);
-        let first = item_reached.saturating_sub(1);
-        let items = self.items.after(first).filter(|row| item.is_none_or(|item| item == row.id()));
-        let orders = items.flat_map(move |row| {
-            let done = if row.id().get() == item_reached { seq_reached } else { 0 };
-            (done..row.last_seq).filter_map(move |seq| self.orders.find(OrderId::new(row.id(), seq + 1)))
-        });
+        let one = item.map(|item| self.items.find(item).map(|slot| self.items.get(slot)));
+        let first = ((after >> 32) as u32).saturating_sub(1);
+        let all = item.is_none().then(|| self.items.with_orders_after(first));
+        let items = one.into_iter().flatten().chain(all.into_iter().flatten());
+        let orders = items.flat_map(|row| self.slots_after(row, seqs_done(row.id(), after)));
         orders.take(limit).map(|slot| self.owned(slot)).collect()
     }
 
@@ -104,23 +151,23 @@ impl Shard {
     ) -> Option<(Vec<DrawEntry>, Option<OrderId>)> {
         let row = self.items.get(self.items.find(item)?);
         let last_seq = row.held_draw().filter(|_| !row.is_drawing())?.drawn.last_seq;
-        let done = match (after >> 32).cmp(&u64::from(item.get())) {
-            Ordering::Less => 0,
-            Ordering::Equal => after as u32,
-            Ordering::Greater => u32::MAX,
-        };
-        let end = last_seq.min(done.saturating_add(SCAN_ORDERS_MAX));
-        let mut entries = Vec::new();
-        for order in (done..end).map(|seq| OrderId::new(item, seq + 1)) {
-            if let Some(slot) = self.orders.find(order).filter(|&slot| self.orders.is_drawn(slot)) {
-                if entries.len() == limit {
-                    return Some((entries, Some(OrderId::new(item, order.seq() - 1))));
-                }
-                let OrderView { quantity, state, .. } = self.orders.view(slot);
+        let mut done = seqs_done(item, after);
+        let (mut entries, mut seen) = (Vec::new(), 0);
+        for slot in self.slots_after(row, done) {
+            let OrderView { order, quantity, state, .. } = self.orders.view(slot);
+            let is_drawn = self.orders.is_drawn(slot);
+            if order.seq() > last_seq {
+                break;
+            }
+            if seen == SCAN_ORDERS_MAX || (is_drawn && entries.len() == limit) {
+                return Some((entries, Some(OrderId::new(item, done))));
+            }
+            (seen, done) = (seen + 1, order.seq());
+            if is_drawn {
                 entries.push(DrawEntry { order, quantity, won: state != OrderState::Lost });
             }
         }
-        Some((entries, (end < last_seq).then(|| OrderId::new(item, end))))
+        Some((entries, None))
     }
 
     /// The merchant's changes above `after`, oldest first.
@@ -130,5 +177,15 @@ impl Shard {
 
     fn owned(&self, slot: u32) -> OwnedOrder<'_> {
         OwnedOrder { order: self.orders.view(slot), subject: self.orders.subject(slot) }
+    }
+}
+
+/// Up to which sequence number an item's orders are done for who goes on after the number
+/// `after`. Any number may be asked for, so not by way of `OrderId`.
+fn seqs_done(item: ItemId, after: u64) -> u32 {
+    match u64::from(item.get()).cmp(&(after >> 32)) {
+        Ordering::Less => u32::MAX,
+        Ordering::Equal => after as u32,
+        Ordering::Greater => 0,
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Out and in again gives the same state: same [`Shard::digest`], same rows.
 
-use core::cmp::Reverse;
+use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
+use core::slice;
 
 use siphasher::sip::SipHasher13;
 
@@ -11,62 +12,69 @@ use super::apply::{PAY_BY_MS_MAX, check_deadline};
 use super::{ApplyError, Shard};
 use crate::gauge::Rules;
 use crate::item::OrderState;
-use crate::items::NewItem;
+use crate::items::{Item, NewItem};
 use crate::limits::STOCK_MAX;
 use crate::orders::NewOrder;
 use crate::planted::{Bug, planted};
 use crate::state_row::StateRow;
-use crate::types::{Lsn, OrderId, UnixMillis};
+use crate::types::{Lsn, UnixMillis};
+
+/// Visits the state of all these shards as one, in the order that [`StateRow`] states: their
+/// items lie in between each other.
+pub fn rows_of(shards: &[Shard], visit: &mut dyn FnMut(&StateRow<'_>)) {
+    let items = shards.iter().flat_map(|shard| shard.items.after(0).map(move |item| (shard, item)));
+    let mut items: Vec<_> = items.collect();
+    items.sort_unstable_by_key(|(_, item)| item.id());
+    items.iter().for_each(|(_, item)| visit(&item_row(item)));
+    items.iter().for_each(|(shard, item)| shard.order_rows(item, visit));
+    let decides = shards.iter().find(|shard| shard.index == 0 && !planted(Bug::BlocklistForgotten));
+    if let Some(shard) = decides {
+        let mut subjects: Vec<&[u8]> = shard.blocked.values().map(|s| &**s).collect();
+        subjects.sort_unstable();
+        subjects.into_iter().for_each(|subject| visit(&StateRow::Blocked { subject }));
+    }
+    let mut audit: Vec<_> = shards.iter().flat_map(|shard| shard.audit.after(Lsn::ZERO)).collect();
+    audit.sort_by_key(|row| row.lsn);
+    audit.into_iter().for_each(|row| visit(&StateRow::Audit(row)));
+}
+
+fn item_row(item: &Item) -> StateRow<'_> {
+    StateRow::Item {
+        item: item.id(),
+        spec: item.spec(),
+        granted: item.granted,
+        flags: item.flags(),
+        epoch: item.epoch(),
+        draw: item.draw_row(),
+        version: item.version,
+        last_seq: item.last_seq,
+        lsn: item.lsn,
+    }
+}
 
 impl Shard {
     /// Visits the whole state as rows, in the order that [`StateRow`] states.
     pub fn rows(&self, visit: &mut dyn FnMut(&StateRow<'_>)) {
-        self.item_rows(visit);
-        self.order_rows(visit);
-        if self.index == 0 && !planted(Bug::BlocklistForgotten) {
-            let mut subjects: alloc::vec::Vec<&[u8]> = self.blocked.values().map(|s| &**s).collect();
-            subjects.sort_unstable();
-            subjects.into_iter().for_each(|subject| visit(&StateRow::Blocked { subject }));
-        }
-        self.audit.after(Lsn::ZERO).for_each(|row| visit(&StateRow::Audit(row)));
+        rows_of(slice::from_ref(self), visit);
     }
 
-    fn item_rows(&self, visit: &mut dyn FnMut(&StateRow<'_>)) {
-        for row in self.items.after(0) {
-            visit(&StateRow::Item {
-                item: row.id(),
-                spec: row.spec(),
-                granted: row.granted,
-                flags: row.flags(),
-                epoch: row.epoch(),
-                draw: row.draw_row(),
-                version: row.version,
-                last_seq: row.last_seq,
-                lsn: row.lsn,
+    fn order_rows(&self, item: &Item, visit: &mut dyn FnMut(&StateRow<'_>)) {
+        for slot in self.slots_after(item, 0) {
+            let order = self.orders.view(slot);
+            visit(&StateRow::Order {
+                order: order.order,
+                quantity: order.quantity,
+                state: order.state,
+                created_at_ms: order.created_at_ms,
+                pay_by_ms: order.pay_by_ms,
+                lsn: order.lsn,
+                state_lsn: order.state_lsn,
+                key_hash: self.orders.key_hash(slot),
+                payment_ref_hash: self.orders.payment_ref_hash(slot),
+                entry: self.orders.is_entry(slot),
+                drawn: self.orders.is_drawn(slot),
+                subject: self.orders.subject(slot),
             });
-        }
-    }
-
-    fn order_rows(&self, visit: &mut dyn FnMut(&StateRow<'_>)) {
-        for row in self.items.after(0) {
-            let seqs = 1..=row.last_seq;
-            for slot in seqs.filter_map(|seq| self.orders.find(OrderId::new(row.id(), seq))) {
-                let order = self.orders.view(slot);
-                visit(&StateRow::Order {
-                    order: order.order,
-                    quantity: order.quantity,
-                    state: order.state,
-                    created_at_ms: order.created_at_ms,
-                    pay_by_ms: order.pay_by_ms,
-                    lsn: order.lsn,
-                    state_lsn: order.state_lsn,
-                    key_hash: self.orders.key_hash(slot),
-                    payment_ref_hash: self.orders.payment_ref_hash(slot),
-                    entry: self.orders.is_entry(slot),
-                    drawn: self.orders.is_drawn(slot),
-                    subject: self.orders.subject(slot),
-                });
-            }
         }
     }
 
@@ -106,8 +114,11 @@ impl Shard {
             return Ok(());
         };
         let slot = self.items.find(order.item()).ok_or(ApplyError::UnknownItem(order.item()))?;
-        if order.seq() > self.items.get(slot).last_seq || self.orders.find(order).is_some() {
-            return Err(ApplyError::SequenceGap { order, expected: 0 });
+        let item = self.items.get(slot);
+        // Rows come in the order of their numbers.
+        if order.seq() > item.last_seq || order.seq() <= item.seqs().last() {
+            let expected = item.seqs().last().saturating_add(1);
+            return Err(ApplyError::SequenceGap { order, expected });
         }
         if !self.orders.has_room() {
             return Err(ApplyError::Full);
@@ -122,11 +133,12 @@ impl Shard {
         }
         item.repile(units, crate::item::Pile::Available, state.pile());
         item.assert_conserved();
+        self.items.add_order(slot, order.seq());
         self.load_entry(slot, row)?;
         if let Some(new) = new_order(row, buyer) {
             let placed = self.orders.insert(&new);
             if pay_by_ms.0 != 0 && matches!(state, OrderState::Held | OrderState::Pending) {
-                self.holds.push(Reverse((pay_by_ms, placed)));
+                self.holds.push((pay_by_ms, placed));
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::trace::{History, Step, check, history};
 use crate::world::World;
 
 /// Everything that a history must come to somewhere.
-const OUTCOMES: [&str; 23] = [
+const OUTCOMES: [&str; 24] = [
     "AlreadyPaid",
     "BadQuantity",
     "CapReached",
@@ -26,6 +26,7 @@ const OUTCOMES: [&str; 23] = [
     "NotDrawn",
     "NotFound",
     "NotOpen",
+    "OrdersUsedUp",
     "Overloaded",
     "Paused",
     "Placed",

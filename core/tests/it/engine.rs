@@ -5,6 +5,7 @@ use std::sync::Arc;
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, Outcome};
 use stampede_core::fact::Fact;
+use stampede_core::limits::Bounds;
 use stampede_core::shard::{ApplyError, Shard};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, UnixMillis};
@@ -12,6 +13,9 @@ use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, UnixMillis};
 use crate::record::{Recorder, keep_row};
 
 pub(crate) const SECRET: HashSecret = HashSecret(*b"a test's secret!");
+
+/// Few orders a buyer, so that random histories come to the bound.
+pub(crate) const BOUNDS: Bounds = Bounds { orders_per_buyer_and_item: 5, ..Bounds::DEFAULT };
 
 /// All shards of an engine and everything that they ever decided.
 pub(crate) struct Engine {
@@ -85,7 +89,7 @@ impl Engine {
 
 pub(crate) fn empty_shards(cores: usize) -> Vec<Shard> {
     let catalogue = Arc::new(Catalogue::new(cores));
-    (0..cores).map(|index| Shard::new(index, SECRET, catalogue.clone())).collect()
+    (0..cores).map(|index| Shard::with_bounds(index, SECRET, catalogue.clone(), BOUNDS)).collect()
 }
 
 pub(crate) fn digest(shards: &[Shard]) -> u64 {

@@ -6,6 +6,7 @@ use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::shard::{ApplyError, Shard};
+use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 use crate::engine::{SECRET, empty_shards};
@@ -98,4 +99,47 @@ fn a_deadline_that_an_order_cannot_keep_is_refused() {
         let refused = shard_with(9).apply(Lsn(2), &imported(1, OrderState::Held, pay_by_ms));
         assert_eq!(refused, Err(ApplyError::OutOfRange("pay_by_ms")), "pay_by_ms {pay_by_ms}");
     }
+}
+
+/// Numbers come from outside, and a walk over those between two orders would last for minutes:
+/// every list, page and copy of an item's orders costs what it holds.
+#[test]
+fn a_gap_between_two_numbers_is_not_walked() {
+    const NUMBERS: [u32; 4] = [5, 1_700_000_000, 1_700_000_001, 4_000_000_000];
+    let mut shard = shard_with(9);
+    for (lsn, seq) in (2..).zip(NUMBERS) {
+        shard.apply(Lsn(lsn), &imported(seq, OrderState::Cancelled, 0)).expect("fits");
+    }
+    assert!(matches!(buy(&mut shard, b"new"), Outcome::Placed(order) if order.order.seq() == 4_000_000_001));
+    let all = [5, 1_700_000_000, 1_700_000_001, 4_000_000_000, 4_000_000_001];
+    let (mut after, mut pages) = (0, Vec::new());
+    while pages.len() < 9 {
+        let page = shard.books_page(item(), after, 2).expect("there is such an item");
+        pages.push((page.to, page.digest.orders));
+        after = page.to;
+        if page.to == page.last_seq {
+            break;
+        }
+    }
+    assert_eq!(pages, [(1_700_000_000, 2), (4_000_000_000, 2), (4_000_000_001, 1)]);
+    for (place, seq) in all.into_iter().enumerate() {
+        for (item, after) in [(Some(item()), seq - 1), (None, seq - 1), (None, seq)] {
+            let after = OrderId::new(ItemId::new(ITEM).expect("valid"), after).get();
+            let found = shard.orders_after(item, after, 3).into_iter().map(|order| order.order.order.seq());
+            let skipped = place + usize::from(after as u32 == seq);
+            let expected = all.into_iter().skip(skipped).take(3);
+            assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "after {after}");
+        }
+    }
+    let mut again = empty_shards(1).remove(0);
+    let mut rows = Vec::new();
+    shard.rows(&mut |row| {
+        if let StateRow::Order { order, .. } = row {
+            rows.push(order.seq());
+        }
+        again.load_row(row).expect("a row that came out goes in");
+    });
+    assert_eq!(rows, all);
+    assert_eq!(again.digest(), shard.digest());
+    assert_eq!(again.orders_after(None, 0, 9).len(), all.len(), "the copy lists the same orders");
 }

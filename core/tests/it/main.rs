@@ -6,6 +6,7 @@
 mod accept;
 mod admit;
 mod agree;
+mod bounds;
 mod draw;
 mod engine;
 mod host_tuning;

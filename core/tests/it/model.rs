@@ -17,7 +17,7 @@ use stampede_core::state_row::{AuditAction, AuditRow};
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 
 use self::draw::wrong_draw_fields;
-use crate::engine::{SECRET, owner_of};
+use crate::engine::{BOUNDS, SECRET, owner_of};
 use crate::record::{keep, keep_spec, keep_str};
 
 /// What a command must come to.
@@ -212,6 +212,7 @@ impl Model {
         if wanted > u64::from(spec.cap) {
             return refused(Refusal::BadQuantity);
         }
+        let placed = mine.len();
         let live: Vec<&Order> = mine.into_iter().filter(|order| is_live(order.view.state)).collect();
         if live.iter().map(|order| units(order)).sum::<u64>() + wanted > u64::from(spec.cap) {
             return Expected::CapReached(live.iter().map(|order| order.view.order).collect());
@@ -219,6 +220,9 @@ impl Model {
         let enters = item.takes_entries(now);
         if let Some(entry) = live.iter().find(|order| enters && order.view.state == OrderState::Entered) {
             return Expected::CapReached(vec![entry.view.order]);
+        }
+        if placed >= usize::from(BOUNDS.orders_per_buyer_and_item) {
+            return refused(Refusal::OrdersUsedUp);
         }
         if self.available(p.item) < wanted {
             return refused(Refusal::SoldOut);

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use stampede_core::shard::{Fullness, TABLE_NAMES, TABLES};
+
 use crate::http::problem::Code;
 
 macro_rules! counts {
@@ -62,6 +64,8 @@ pub struct Counters {
     counts: [AtomicU64; Count::ALL.len()],
     problems: [AtomicU64; Code::ALL.len()],
     open: AtomicU64,
+    /// How full each of the owner's tables is, and its end.
+    tables: [[AtomicU64; 2]; TABLES],
 }
 
 impl Default for Counters {
@@ -70,6 +74,7 @@ impl Default for Counters {
             counts: std::array::from_fn(|_| AtomicU64::new(0)),
             problems: std::array::from_fn(|_| AtomicU64::new(0)),
             open: AtomicU64::new(0),
+            tables: std::array::from_fn(|_| [AtomicU64::new(0), AtomicU64::new(0)]),
         }
     }
 }
@@ -94,6 +99,20 @@ impl Counters {
     /// Owner core only: how many connections are open now.
     pub fn set_open(&self, open: usize) {
         self.open.store(open as u64, Ordering::Relaxed);
+    }
+    /// Owner core only: how full its tables are.
+    pub fn set_tables(&self, fullness: &[Fullness; TABLES]) {
+        for ([used, max], table) in self.tables.iter().zip(fullness) {
+            used.store(table.used, Ordering::Relaxed);
+            max.store(table.max, Ordering::Relaxed);
+        }
+    }
+    /// How full the owner's tables are.
+    pub fn tables(&self) -> [Fullness; TABLES] {
+        std::array::from_fn(|n| {
+            let [used, max] = self.tables[n].each_ref().map(|cell| cell.load(Ordering::Relaxed));
+            Fullness { table: TABLE_NAMES[n], used, max }
+        })
     }
     /// How often it happened.
     pub fn get(&self, count: Count) -> u64 {

@@ -48,6 +48,8 @@ use stampede_core::command::Outcome;
 pub const OUT_BYTES_MAX: usize = 256 << 10;
 /// Batches of due holds and windows in one tick; the rest waits for the next.
 const TICK_BATCHES_MAX: usize = 32;
+/// Of these, such as look at rows and find that nothing has to be done with them.
+const TICK_BATCHES_IDLE_MAX: usize = 4;
 /// How often an idle engine notes the time in its log, in milliseconds.
 const CLOCK_MARK_MS: u64 = 60_000;
 /// The same while tickets are out: by so much at most can a clock that is set back before a
@@ -508,10 +510,12 @@ impl Home {
     /// Lets time pass: expires what is due, marks connections whose wait is over.
     pub fn tick(&mut self) {
         let now = self.read_clock();
+        let mut idle = 0;
         for _ in 0..TICK_BATCHES_MAX {
             let due = self.owner.tick(now.sale);
             self.counters().add_many(Count::Ticked, due as u64);
-            if due == 0 {
+            idle += usize::from(due == 0);
+            if due == 0 && (idle == TICK_BATCHES_IDLE_MAX || !self.owner.has_more_due(now.sale)) {
                 break;
             }
             self.owner.flush();

@@ -20,6 +20,7 @@ use super::ask::{
 use super::batch::{Chunk, RecordAsk, Want};
 use super::books::BooksReply;
 use super::shared::Shared;
+use super::tables::TableWatch;
 use crate::http::batch::answer::RecordAnswer;
 
 /// The actor that the log names for the back office.
@@ -50,6 +51,7 @@ pub struct Owner {
     unanswered: Vec<RareAsk>,
     /// The last fact by which the database's edit of an item was followed.
     followed: HashMap<ItemId, Lsn>,
+    tables: TableWatch,
 }
 
 impl Owner {
@@ -76,6 +78,7 @@ impl Owner {
             unflushed: false,
             unanswered: Vec::new(),
             followed: HashMap::new(),
+            tables: TableWatch::new(),
         }
     }
 
@@ -207,6 +210,7 @@ impl Owner {
     /// Lets time pass: holds draws, expires holds, ends windows. Returns how many facts that made.
     pub fn tick(&mut self, now: UnixMillis) -> usize {
         self.shard.keep_headroom();
+        self.tables.look(&self.shard, &self.shared);
         for ask in std::mem::take(&mut self.unanswered) {
             self.answer_outside(now, ask);
         }
@@ -217,6 +221,11 @@ impl Owner {
         self.room -= appended;
         self.unflushed |= appended > 0;
         appended
+    }
+
+    /// Whether something is due that the last tick left for the next.
+    pub fn has_more_due(&self, now: UnixMillis) -> bool {
+        self.shard.next_due().is_some_and(|due| due <= now)
     }
 
     // ---- what few ask ----

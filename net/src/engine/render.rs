@@ -266,6 +266,9 @@ pub fn problem_of(refusal: Refusal, call: Call) -> Problem {
         Refusal::SoldOut => Code::SoldOut.problem(),
         Refusal::CapReached { order: Some(order) } => Problem::cap_reached(order),
         Refusal::CapReached { order: None } => Code::CapReached.problem(),
+        Refusal::OrdersUsedUp => {
+            Code::CapReached.problem().detail("as many orders of this item as one buyer may place")
+        }
         Refusal::KeyReused => Code::IdempotencyKeyReused.problem(),
         Refusal::NotCancellable if call == Call::Refund => Code::NotRefundable.problem(),
         Refusal::NotCancellable => Code::NotCancellable.problem(),

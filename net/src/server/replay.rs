@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 
 use stampede_core::catalogue::Catalogue;
 use stampede_core::fact::Fact;
-use stampede_core::limits::FACT_BYTES_MAX;
-use stampede_core::shard::{ApplyError, Shard};
+use stampede_core::limits::{Bounds, FACT_BYTES_MAX};
+use stampede_core::planted::{Bug, planted};
+use stampede_core::shard::{ApplyError, Shard, rows_of};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{HashSecret, ItemId, Lsn};
 use stampede_persist::codec;
@@ -35,8 +36,13 @@ pub struct Shards {
 impl Shards {
     /// Empty shards for that many cores.
     pub fn new(cores: usize, secret: HashSecret) -> Self {
+        Self::with_bounds(cores, secret, Bounds::DEFAULT)
+    }
+
+    /// The same with other ends of their tables.
+    fn with_bounds(cores: usize, secret: HashSecret, bounds: Bounds) -> Self {
         let catalogue = Arc::new(Catalogue::new(cores));
-        let shard = |index| Shard::new(index, secret, catalogue.clone());
+        let shard = |index| Shard::with_bounds(index, secret, catalogue.clone(), bounds);
         Self { shards: (0..cores).map(shard).collect(), catalogue, secret }
     }
 
@@ -86,14 +92,19 @@ impl Rebuild for Shards {
     }
 
     fn rows(&self, visit: &mut dyn FnMut(StateRow<'_>)) {
-        // Only asked of a single shard: the rows of several would not be in order.
-        self.shards.iter().for_each(|shard| shard.rows(&mut |row| visit(*row)));
+        rows_of(&self.shards, &mut |row| visit(*row));
     }
 }
 
-/// A single empty shard, for the snapshotter.
-pub(super) fn empty(secret: HashSecret) -> Box<dyn Rebuild> {
-    Box::new(Shards::new(1, secret))
+/// Empty shards for the snapshotter: as many as there are owners, so that each holds what one
+/// owner does. Whatever the tables of the owners can keep, a snapshot can.
+pub(super) fn empty(cores: usize, secret: HashSecret) -> Box<dyn Rebuild> {
+    Box::new(empty_with_bounds(cores, secret, Bounds::DEFAULT))
+}
+
+fn empty_with_bounds(cores: usize, secret: HashSecret, bounds: Bounds) -> Shards {
+    let shards = if planted(Bug::SnapshotOneArena) { 1 } else { cores };
+    Shards::with_bounds(shards, secret, bounds)
 }
 
 /// Fills shards from a log, in parallel. Rows of a snapshot come first, on the calling thread.
@@ -218,24 +229,97 @@ impl Rebuild for Replay<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stampede_core::draw::DrawSeed;
+    use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
     use stampede_core::types::{OrderId, Quantity, UnixMillis};
+
+    const SECRET: HashSecret = HashSecret([1; 16]);
+
+    fn item(number: u64) -> ItemId {
+        ItemId::new(number).expect("small")
+    }
+
+    fn placed(order: OrderId) -> Fact<'static> {
+        let (state, pay_by_ms) = (OrderState::Confirmed, UnixMillis(0));
+        let (subject, key) = (b"alice", b"");
+        Fact::OrderPlaced {
+            at_ms: UnixMillis(1),
+            order,
+            quantity: Quantity::ONE,
+            state,
+            pay_by_ms,
+            subject,
+            key,
+        }
+    }
+
+    fn created(item: ItemId) -> Fact<'static> {
+        let spec = ItemSpec {
+            name: "one of many",
+            price_minor: 1,
+            currency: *b"CNY",
+            opens_at_ms: UnixMillis(0),
+            closes_at_ms: UnixMillis(1_000),
+            cap: 99,
+            payment: Payment::OnOrder,
+            hold_ms: 0,
+            ticket: TicketRule::Never,
+            challenge: ChallengeRule::Never,
+            min_level: 0,
+            min_account_age_s: 0,
+            admit_per_s: 0,
+            draw_ms: 0,
+        };
+        let (at_ms, seed, actor) = (UnixMillis(0), DrawSeed::NONE, "shop");
+        Fact::ItemCreated { at_ms, item, spec, granted: 99, seed, actor }
+    }
 
     /// An order of an item that was never created: no shard can take it.
     #[test]
     fn a_fact_that_cannot_be_is_told_with_its_lsn() {
-        let item = ItemId::new(7).expect("small");
-        let fact = Fact::OrderPlaced {
-            at_ms: UnixMillis(1),
-            order: OrderId::new(item, 1),
-            quantity: Quantity::ONE,
-            state: stampede_core::item::OrderState::Confirmed,
-            pay_by_ms: UnixMillis(0),
-            subject: b"alice",
-            key: b"",
-        };
-        let mut state = Shards::new(2, HashSecret([1; 16]));
+        let fact = placed(OrderId::new(item(7), 1));
+        let mut state = Shards::new(2, SECRET);
         let mut replay = Replay::new(&mut state);
         let applied = replay.fact(Lsn(41), &fact).and_then(|()| replay.finish());
         assert_eq!(applied, Err("LSN 41: item 7 was never created".to_owned()));
+    }
+
+    /// What all owners together can keep is more than one shard can: a snapshot of it is made all
+    /// the same, with its rows in order, and can be loaded.
+    #[test]
+    fn a_snapshot_takes_what_the_tables_of_all_owners_can() {
+        const OWNERS: usize = 4;
+        let bounds = Bounds { orders: 10, ..Bounds::DEFAULT };
+        let mut owners = Shards::with_bounds(OWNERS, SECRET, bounds);
+        let mut snapshot = empty_with_bounds(OWNERS, SECRET, bounds);
+        let mut lsn = 0;
+        let mut both = |fact: &Fact<'_>| {
+            lsn += 1;
+            owners.fact(Lsn(lsn), fact).expect("an owner has room");
+            snapshot.fact(Lsn(lsn), fact).expect("a snapshot has room for what the owners have");
+        };
+        // An item for each owner, with as many orders as it has room for.
+        let items = (0..OWNERS).map(|owner| (1..).map(item).find(|item| item.owner(OWNERS) == owner));
+        for item in items.flatten() {
+            both(&created(item));
+            for seq in 1..=10 {
+                both(&placed(OrderId::new(item, seq)));
+            }
+        }
+        assert_eq!(owners.counts(), snapshot.counts());
+        let (mut keys, mut again) = (Vec::new(), Shards::with_bounds(OWNERS, SECRET, bounds));
+        snapshot.rows(&mut |row| {
+            again.row(&row).expect("a row that came out goes in");
+            keys.push(match row {
+                StateRow::Item { item, .. } => (0, u64::from(item.get())),
+                StateRow::Order { order, .. } => (1, order.get()),
+                StateRow::Blocked { .. } => (2, 0),
+                StateRow::Audit(row) => (3, row.lsn.0),
+            });
+        });
+        assert!(keys.is_sorted(), "rows are in order: {keys:?}");
+        let digest = |shards: &Shards| shards.shards.iter().map(Shard::digest).fold(0, u64::wrapping_add);
+        assert_eq!(digest(&again), digest(&owners));
+        assert_eq!(keys.iter().filter(|key| key.0 == 3).count(), OWNERS, "the audit trail is in it");
     }
 }

@@ -86,7 +86,7 @@ static EXPORT: Detector =
     detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins"]);
 static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
 static UNITS: Detector =
-    detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::"]);
+    detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::", "replay::"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
 static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_idle", "hold_a_core_for_long"]);
 static WIRE: Detector = detector("wire", Program::Wire, &[]);
@@ -105,7 +105,12 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
     match bug {
         B::CheckThenAct | B::LooksBeforeLowering => vec![&LOOM],
         B::GivesWay | B::StaysSilent => vec![&HOLD],
-        B::FilterTooLate | B::LoserCounts => vec![&MODEL],
+        B::FilterTooLate
+        | B::LoserCounts
+        | B::WalksNumbers
+        | B::ReservesAtOnce
+        | B::OrdersUnbounded
+        | B::FilterForgets => vec![&MODEL],
         B::DedupeAfterTaking
         | B::KeysInMemory
         | B::PayloadIgnored
@@ -136,7 +141,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::ShownEarly => vec![&HTTP, &SIM],
-        B::ReadEarly => vec![&UNITS],
+        B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],
         B::MacByEquals => vec![&STEPS],
         B::TicketForAnyone => vec![&UNITS, &WIRE],

@@ -20,6 +20,8 @@ use crate::feed::{FactFeed as _, FeedError};
 
 /// How often the thread looks whether there is something to do, in milliseconds.
 const LOOK_MS: u64 = 500;
+/// Most of these looks between two tries after one that failed: each replays the whole state.
+const RETRY_LOOKS_MAX: u32 = 16;
 /// Facts replayed between two looks at whether to stop.
 const REPLAY_FACTS_MAX: usize = 1 << 16;
 /// How much less important than the rest (`nice`).
@@ -190,12 +192,23 @@ impl Drop for Snapshotter {
 fn run(maintenance: &Maintenance, mut empty: Empty, stop: &Stop) {
     // Where this is not allowed the thread is merely more important than it need be.
     let _niceness = rustix::process::nice(NICE);
+    let (mut pause, mut looks_left) = (1, 0);
     while !stop.wait(Duration::from_millis(LOOK_MS)) {
-        if maintenance.wants_snapshot() {
+        if looks_left > 0 {
+            looks_left -= 1;
+        } else if maintenance.wants_snapshot() {
             match maintenance.snapshot_unless(&mut *empty(), &|| stop.is_asked()) {
-                Ok(lsn) => tracing::info!(lsn = lsn.0, "snapshot made"),
+                Ok(lsn) => {
+                    maintenance.status.set_snapshot_failure(None);
+                    pause = 1;
+                    tracing::info!(lsn = lsn.0, "snapshot made");
+                }
                 Err(SnapshotFailure::Stopped) => return,
-                Err(error) => tracing::warn!(%error, "no snapshot could be made; the log is kept"),
+                Err(error) => {
+                    maintenance.status.set_snapshot_failure(Some(error.to_string()));
+                    tracing::warn!(%error, "no snapshot could be made; the log is kept");
+                    (looks_left, pause) = (pause, (2 * pause).min(RETRY_LOOKS_MAX));
+                }
             }
         }
         if let Err(error) = maintenance.trim() {

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use stampede_core::types::Lsn;
 
 /// The log's watermarks and figures.
@@ -29,6 +30,10 @@ pub struct LogStatus {
     disk_low: AtomicBool,
     /// Written once by the journal (the cell synchronises), read by everybody.
     failed: OnceLock<String>,
+    /// Why the last snapshot failed; none if it did not. Written by the snapshotter under the lock
+    /// of the text; the flag is read by whoever looks often (Relaxed: the text has its lock).
+    snapshots_fail: AtomicBool,
+    snapshot_failure: Mutex<Option<String>>,
     /// Figures for people. Each is written by one thread (named in its method) and read by any; Relaxed.
     figures: Figures,
 }
@@ -81,6 +86,20 @@ impl LogStatus {
     }
     pub(super) fn set_snapshot(&self, lsn: Lsn) {
         self.snapshot.store(lsn.0, Ordering::Release);
+    }
+
+    /// Whether the last snapshot failed, so that the log only grows.
+    pub fn snapshots_fail(&self) -> bool {
+        self.snapshots_fail.load(Ordering::Relaxed)
+    }
+    /// Why, if it did.
+    pub fn snapshot_failure(&self) -> Option<String> {
+        self.snapshots_fail().then(|| self.snapshot_failure.lock().clone()).flatten()
+    }
+    pub(super) fn set_snapshot_failure(&self, failure: Option<String>) {
+        let mut kept = self.snapshot_failure.lock();
+        self.snapshots_fail.store(failure.is_some(), Ordering::Relaxed);
+        *kept = failure;
     }
 
     /// The first LSN that the log still holds, or will hold when it is empty.

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use super::{Caller, Home};
 use crate::engine::books;
-use crate::engine::counters::Count;
+use crate::engine::counters::{Count, Counters};
 use crate::engine::shared::{Phase, Shared};
+use crate::engine::tables;
 use crate::http::answer::{self, Date, Manner, Media, Status};
 use crate::http::json_out::Object;
 use crate::http::problem::Code;
 use crate::http::route::Route;
+use stampede_core::shard::Fullness;
 
 /// Exported facts behind the durable ones at which `/readyz` says so.
 const EXPORT_LAG_MAX: u64 = 1_000_000;
@@ -101,6 +103,10 @@ fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
     texts(object, "reasons", reasons);
     texts(object, "weakened", &shared.weakened);
     stalled_cores(object, shared);
+    texts(object, "filling", &tables::filling(shared));
+    if let Some(error) = shared.log.snapshot_failure() {
+        object.text("snapshot_error", &error);
+    }
     if let Some(reason) = shared.selling_stopped() {
         object.text("selling_stopped", &reason);
     }
@@ -148,6 +154,17 @@ fn per_core(object: &mut Object<'_>, shared: &Shared) {
                 for &count in Count::ALL {
                     object.number(count.name(), core.get(count));
                 }
+                tables(object, core);
+            });
+        }
+    });
+}
+
+fn tables(object: &mut Object<'_>, core: &Counters) {
+    object.object("tables", |object| {
+        for Fullness { table, used, max } in core.tables() {
+            object.object(table, |object| {
+                object.number("used", used).number("max", max);
             });
         }
     });
@@ -168,6 +185,9 @@ fn log(object: &mut Object<'_>, shared: &Shared) {
             .number("sync_us_max", log.sync_us_max())
             .number("sync_us_sum", log.sync_us_sum())
             .boolean("accepting", log.accepting());
+        if let Some(error) = log.snapshot_failure() {
+            object.text("snapshot_error", &error);
+        }
     });
 }
 
@@ -224,6 +244,7 @@ fn metrics(shared: &Shared) -> String {
         text.sample("connections_open", &format!("{{core=\"{core}\"}}"), counters.open());
     }
     pulse_metrics(&mut text, shared);
+    table_metrics(&mut text, shared);
     log_metrics(&mut text, shared);
     export_metrics(&mut text, shared);
     text.one("ready", "gauge", "1 if ready to sell.", u64::from(not_ready(shared).is_empty()));
@@ -247,6 +268,22 @@ fn pulse_metrics(text: &mut Text, shared: &Shared) {
     }
 }
 
+fn table_metrics(text: &mut Text, shared: &Shared) {
+    let figures: [(&str, &str, fn(&Fullness) -> u64); 2] = [
+        ("table_used", "What a table of an owner holds.", |table| table.used),
+        ("table_max", "What it can hold; what needs more is refused.", |table| table.max),
+    ];
+    for (name, help, figure) in figures {
+        text.family(name, "gauge", help);
+        for (core, counters) in shared.counters.iter().enumerate() {
+            for fullness in counters.tables() {
+                let labels = format!("{{core=\"{core}\",table=\"{}\"}}", fullness.table);
+                text.sample(name, &labels, figure(&fullness));
+            }
+        }
+    }
+}
+
 fn log_metrics(text: &mut Text, shared: &Shared) {
     let log = &shared.log;
     text.one("log_durable_lsn", "gauge", "The last durable fact.", log.durable_lsn().0);
@@ -257,6 +294,8 @@ fn log_metrics(text: &mut Text, shared: &Shared) {
     text.one("log_queued", "gauge", "Facts that wait for the journal.", shared.queue.len() as u64);
     text.one("log_sync_max_microseconds", "gauge", "Longest write and sync.", log.sync_us_max());
     text.one("log_sync_microseconds_total", "counter", "All writes and syncs.", log.sync_us_sum());
+    let failing = u64::from(log.snapshots_fail());
+    text.one("log_snapshots_fail", "gauge", "1 while no snapshot can be made.", failing);
     text.one("log_accepting", "gauge", "1 while the log takes facts.", u64::from(log.accepting()));
 }
 

@@ -1,0 +1,89 @@
+//! The sequence numbers of an item's orders, as runs without a gap.
+//!
+//! Orders that are taken over from a database keep their numbers, and between two of them may
+//! lie a gap of billions. So nothing here or elsewhere counts from one number to the next: who
+//! walks an item's orders walks the numbers that exist, and a walk costs what it yields.
+//!
+//! The engine numbers its own orders one after the other: they are a single run and take no
+//! memory each. A gap takes 8 bytes. Next: [`crate::items`].
+
+use alloc::vec::Vec;
+
+/// The numbers `first ..= last`, all of them taken; none if `first` is above `last`.
+#[derive(Clone, Copy)]
+struct Run {
+    first: u32,
+    last: u32,
+}
+
+/// The numbers of an item's orders, in ascending order.
+pub(crate) struct Seqs {
+    /// The runs before the newest, ascending, a gap behind each.
+    older: Vec<Run>,
+    newest: Run,
+}
+
+impl Seqs {
+    pub(crate) const fn new() -> Self {
+        Self { older: Vec::new(), newest: Run { first: 1, last: 0 } }
+    }
+
+    /// The highest number; 0 = none yet.
+    pub(crate) const fn last(&self) -> u32 {
+        self.newest.last
+    }
+
+    /// Adds a number.
+    ///
+    /// # Panics
+    /// If it is not above all others.
+    pub(crate) fn push(&mut self, seq: u32) {
+        let last = self.last();
+        assert!(seq > last, "order number {seq} after {last}");
+        if last == 0 {
+            self.newest = Run { first: seq, last: seq };
+        } else if seq == last + 1 {
+            self.newest.last = seq;
+        } else {
+            self.older.push(self.newest);
+            self.newest = Run { first: seq, last: seq };
+        }
+    }
+
+    /// The numbers above `after`, ascending.
+    pub(crate) fn after(&self, after: u32) -> impl Iterator<Item = u32> {
+        let first = self.older.partition_point(|run| run.last <= after);
+        let runs = self.older[first..].iter().copied().chain([self.newest]);
+        runs.filter(move |run| run.last > after)
+            .flat_map(move |run| run.first.max(after.saturating_add(1))..=run.last)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_comes_back_from_every_place_and_no_other() {
+        let numbers = [3, 4, 5, 9, 1_700_000_000, 1_700_000_001, u32::MAX - 1, u32::MAX];
+        for len in 0..=numbers.len() {
+            let mut seqs = Seqs::new();
+            numbers[..len].iter().for_each(|&seq| seqs.push(seq));
+            assert_eq!(seqs.last(), numbers[..len].last().copied().unwrap_or(0));
+            let places = numbers.iter().flat_map(|&seq| [seq - 1, seq, seq.saturating_add(1)]);
+            for after in places.chain([0]) {
+                let expected: Vec<u32> = numbers[..len].iter().copied().filter(|&seq| seq > after).collect();
+                assert_eq!(seqs.after(after).take(99).collect::<Vec<_>>(), expected, "after {after}");
+            }
+        }
+    }
+
+    #[test]
+    fn orders_without_gaps_take_no_memory_each() {
+        let mut seqs = Seqs::new();
+        (1..=10_000).for_each(|seq| seqs.push(seq));
+        assert_eq!(seqs.older.capacity(), 0);
+        (1..=1_000).for_each(|n| seqs.push(10_000 + 2 * n));
+        assert_eq!(seqs.older.len(), 1_000);
+    }
+}

@@ -1,0 +1,66 @@
+//! What an owner looks after between requests: how full its tables are, and whether snapshots
+//! are made. It tells long before an end is reached, once, and costs a request nothing.
+//!
+//! Where a table ends the owner refuses what would need one more row, as `overloaded`, and goes
+//! on with everything else. Next: [`super::counters`], where the figures are read.
+
+use stampede_core::shard::{Fullness, Shard, TABLES};
+
+use super::shared::Shared;
+
+/// What an owner has raised an alarm about.
+pub struct TableWatch {
+    filling: [bool; TABLES],
+    snapshots_failing: bool,
+}
+
+impl TableWatch {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self { filling: [false; TABLES], snapshots_failing: false }
+    }
+
+    /// Notes how full the owner's tables are, and raises an alarm for each that has come near its
+    /// end since. Core 0 looks after the snapshots.
+    pub fn look(&mut self, shard: &Shard, shared: &Shared) {
+        let core = shard.index();
+        let fullness = shard.fullness();
+        shared.counters[core].set_tables(&fullness);
+        for (raised, table) in self.filling.iter_mut().zip(&fullness) {
+            let alarming = table.is_alarming();
+            if alarming && !*raised {
+                shared.alarm_once(alarm(core, table));
+            }
+            *raised = alarming;
+        }
+        if core == 0 {
+            self.look_at_snapshots(shared);
+        }
+    }
+
+    fn look_at_snapshots(&mut self, shared: &Shared) {
+        let failing = shared.log.snapshots_fail();
+        if failing && !self.snapshots_failing {
+            let why = shared.log.snapshot_failure().unwrap_or_default();
+            shared.alarm_once(format!("no snapshot can be made, so the log only grows: {why}"));
+        }
+        self.snapshots_failing = failing;
+    }
+}
+
+fn alarm(core: usize, table: &Fullness) -> String {
+    let Fullness { table, used, max } = table;
+    format!("core {core}: the table {table} has {used} of {max}; when it is full, what needs more is refused")
+}
+
+/// The tables of all cores that are near their ends, as `/readyz` names them.
+pub fn filling(shared: &Shared) -> Vec<String> {
+    let tables = shared
+        .counters
+        .iter()
+        .enumerate()
+        .flat_map(|(core, counters)| counters.tables().into_iter().map(move |table| (core, table)));
+    let near = tables.filter(|(_, table)| table.is_alarming());
+    near.map(|(core, Fullness { table, used, max })| format!("core {core}: {table} {used} of {max}"))
+        .collect()
+}
