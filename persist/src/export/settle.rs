@@ -29,6 +29,20 @@ pub(super) struct Settled {
     pub(super) deferred: Vec<ItemId>,
 }
 
+impl Settled {
+    /// Takes in what came of settling some more.
+    pub(super) fn append(&mut self, more: Self) {
+        // Field by field, so that one more field cannot be forgotten here.
+        let Self { adopted, void, tampered, deferred } = more;
+        self.adopted.extend(adopted);
+        if !planted(Bug::VoidAlarmDropped) {
+            self.void.extend(void);
+        }
+        self.tampered.extend(tampered);
+        self.deferred.extend(deferred);
+    }
+}
+
 /// Reads the books of these items that are not in memory yet.
 pub(super) async fn load(
     store: &mut impl Store,

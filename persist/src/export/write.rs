@@ -17,7 +17,7 @@ use super::ledger::Ledgers;
 use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN};
 use super::orders::Orders;
 use super::settle::{self, Settled};
-use super::store::{Begin, BlockedBuyer, CursorKey, SetAside, Store};
+use super::store::{Begin, BlockedBuyer, CursorKey, CursorMove, SetAside, Store};
 
 /// How a batch is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,8 @@ pub(super) async fn write(
 }
 
 async fn move_cursor(store: &mut impl Store, key: &CursorKey, batch: &Batch) -> Result<(), WriteError> {
-    if store.move_cursor(key, batch.from, batch.to).await? { Ok(()) } else { Err(WriteError::Moved) }
+    let to = CursorMove { from: batch.from, to: batch.to, chain: batch.chain };
+    if store.move_cursor(key, &to).await? { Ok(()) } else { Err(WriteError::Moved) }
 }
 
 async fn write_orders(
@@ -288,9 +289,7 @@ async fn settle_carefully(
         }
         Err(other) => return Err(other),
     }
-    written.settled.adopted.append(&mut settled.adopted);
-    written.settled.tampered.append(&mut settled.tampered);
-    written.settled.deferred.append(&mut settled.deferred);
+    written.settled.append(settled);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::types::UnixMillis;
-use stampede_persist::export::{Exporter, Step};
+use stampede_persist::export::{Exporter, Nonce, Step};
 
 use crate::export_bed::{
     FakeEngine, adjusted, assert_exported, client, cluster, created, drain, exporter, exporter_to,
@@ -57,8 +57,9 @@ impl Bed {
         self.shop.query_one("SELECT outside FROM stampede_item", &[]).expect("books").get(0)
     }
     /// The process dies, another one takes over.
-    fn restart(&mut self, epoch: u64) {
-        self.exporter = exporter_to(&self.engine, self.url.clone(), |options| options.epoch = epoch);
+    fn restart(&mut self, process: u128) {
+        self.exporter =
+            exporter_to(&self.engine, self.url.clone(), |options| options.nonce = Nonce::new(process));
     }
 }
 

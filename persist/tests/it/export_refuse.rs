@@ -5,8 +5,8 @@ use std::time::Duration;
 use stampede_core::item::OrderState::{Confirmed, Paid};
 use stampede_core::types::Lsn;
 use stampede_persist::export::{
-    AttachError, ConnectOptions, Database, DatabaseId, ExportEvent, ExporterOptions, LogClaim, LogId, Step,
-    attach, migrate,
+    AttachError, ConnectOptions, Database, DatabaseId, ExportEvent, ExporterOptions, LogClaim, LogId, Nonce,
+    SCHEMA_VERSION, Step, attach, migrate,
 };
 
 use crate::export_bed::{
@@ -35,7 +35,7 @@ fn a_refused_row_is_set_aside_and_the_rest_flows() {
         engine.append([placed_by(order(1, orders + 2), 1, Confirmed, "worse".into())]);
         engine.append(sales(1, orders + 3, 40));
         engine.append([moved(order(1, 1), 1, Confirmed, Paid)]);
-        let mut exporter = exporter_to(&engine, url.clone(), |options| options.epoch = 2);
+        let mut exporter = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(2));
         drain(&mut exporter, &engine);
         let found = rows(&mut shop);
         let mut wanted = model(&engine.facts());
@@ -69,13 +69,13 @@ fn a_refused_stock_row_is_left_for_later() {
         .expect("altered");
     engine.append(sales(1, 1, 20));
     engine.append(sales(2, 1, 20));
-    let mut next = exporter_to(&engine, url.clone(), |options| options.epoch = 2);
+    let mut next = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(2));
     drain(&mut next, &engine);
     let found = rows(&mut shop);
     assert_eq!((found.orders.len(), found.stock[&1], found.stock[&2]), (40, (100, 0, 0), (80, 0, 20)));
     assert_eq!((engine.alarms().len(), next.status().deferred()), (1, 1), "{}", engine.said());
     shop.batch_execute("ALTER TABLE stock DROP CONSTRAINT many").expect("altered");
-    let mut next = exporter_to(&engine, url.clone(), |options| options.epoch = 3);
+    let mut next = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(3));
     step_until(&mut next, "settled", |_, _| rows(&mut shop).stock[&1] == (80, 0, 20));
     assert_exported(&engine, &url);
 }
@@ -91,7 +91,7 @@ fn a_row_of_somebody_else_gives_way_to_the_order() {
             "INSERT INTO stock_order (id, sid, buyer, quantity, state) VALUES ($1, 1, 'me', 9, 'paid')";
         client(&url).execute(theirs, &[&(order(1, 5).get() as i64)]).expect("inserted");
         engine.append(sales(1, 1, orders));
-        let mut next = exporter_to(&engine, url.clone(), |options| options.epoch = 2);
+        let mut next = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(2));
         drain(&mut next, &engine);
         assert_exported(&engine, &url);
         assert!(engine.said().contains("now shows the engine's order"), "{}", engine.said());
@@ -145,7 +145,7 @@ fn a_newer_schema_is_refused() {
     let url = cluster().url_of(&database);
     let mut connection = Database::connect(&ConnectOptions::new(url.clone())).expect("connected");
     assert_eq!(migrate(&mut connection).expect("migrated"), 0);
-    assert_eq!(migrate(&mut connection).expect("nothing to do"), 1);
+    assert_eq!(migrate(&mut connection).expect("nothing to do"), SCHEMA_VERSION);
     client(&url).batch_execute("UPDATE stampede_schema SET version = 99").expect("updated");
     let error = migrate(&mut connection).expect_err("too new").to_string();
     assert!(error.contains("version 99") && error.contains("use the newer program"), "{error}");
@@ -171,51 +171,43 @@ fn a_database_that_is_not_ours_is_refused() {
     let url = cluster().url_of(&fresh_database());
     let mut connection = Database::connect(&ConnectOptions::new(url.clone())).expect("connected");
     migrate(&mut connection).expect("migrated");
-    let claim = LogClaim { log_id: LOG, epoch: 5, first_retained: Lsn(1), durable: Lsn(100), database: None };
-    let ours = attach(&mut connection, &claim).expect("attached");
-    assert_eq!(ours.cursor, Lsn::ZERO);
-    let known = LogClaim { database: Some(ours.database), ..claim };
-    assert_eq!(attach(&mut connection, &known), Ok(ours), "a second time in the same epoch");
-    client(&url).batch_execute("UPDATE stampede_cursor SET lsn = 50").expect("updated");
+    let (nonce, held, database) = (Nonce::new(5), None, None);
+    let claim = LogClaim { log_id: LOG, nonce, held, first_retained: Lsn(1), durable: Lsn(100), database };
+    let mut try_it = |claim: &LogClaim| attach(&mut connection, claim, &mut |_| Ok([7; 32]));
+    let ours = try_it(&claim).expect("attached");
+    assert_eq!((ours.cursor, ours.epoch), (Lsn::ZERO, 1));
+    let known = LogClaim { database: Some(ours.database), held: Some(1), ..claim };
+    assert_eq!(try_it(&known), Ok(ours), "a second time by the same process");
+    let chain = "07".repeat(32);
+    let mut shop = client(&url);
+    shop.execute("UPDATE stampede_cursor SET lsn = 50, chain = $1", &[&chain]).expect("updated");
+    shop.execute("UPDATE stampede_cursor SET epoch = 3", &[]).expect("updated");
 
     let expected = DatabaseId([1; 16]);
     let found = ours.database;
     let theirs = LOG.to_string();
     let other = LogId([8; 16]);
+    let late = LogClaim { nonce: Nonce::new(4), ..known };
     for (claim, error) in [
         (LogClaim { database: Some(expected), ..known }, AttachError::OtherDatabase { expected, found }),
         (LogClaim { log_id: other, ..known }, AttachError::OtherLog { ours: other, theirs, lsn: Lsn(50) }),
-        (LogClaim { epoch: 4, ..known }, AttachError::Fenced { ours: 4, theirs: 5 }),
+        (LogClaim { held: Some(2), ..late }, AttachError::Fenced { ours: 2, theirs: 3 }),
+        (LogClaim { held: Some(3), ..late }, AttachError::Fenced { ours: 3, theirs: 3 }),
+        (LogClaim { held: Some(4), ..late }, AttachError::ClaimLost { ours: 4, found: Some(3) }),
         (
             LogClaim { first_retained: Lsn(52), ..known },
             AttachError::Behind { cursor: Lsn(50), first_retained: Lsn(52) },
         ),
         (LogClaim { durable: Lsn(49), ..known }, AttachError::Ahead { cursor: Lsn(50), durable: Lsn(49) }),
     ] {
-        let found = attach(&mut connection, &claim).expect_err("refused");
+        let found = try_it(&claim).expect_err("refused");
         assert_eq!(found, error);
         assert!(found.to_string().contains(';'), "no remedy in: {found}");
     }
     let just = LogClaim { first_retained: Lsn(51), durable: Lsn(50), ..known };
-    assert_eq!(attach(&mut connection, &just).expect("just right").cursor, Lsn(50));
-}
-
-#[test]
-fn a_newer_epoch_fences_the_older() {
-    let database = fresh_database();
-    let url = cluster().url_of(&database);
-    let engine = FakeEngine::with([created(1, 1_000)]);
-    let mut old = exporter(&engine, &database);
-    drain(&mut old, &engine);
-    let newer = FakeEngine::with(engine.facts());
-    let mut new = exporter_to(&newer, url.clone(), |options| options.epoch = 2);
-    drain(&mut new, &newer);
-    engine.append(sales(1, 1, 10));
-    step_until(&mut old, "stopped", |step, _| step == Step::Stopped);
-    let last = engine.events().pop();
-    assert_eq!(last, Some(ExportEvent::Refused(AttachError::Fenced { ours: 1, theirs: 2 })));
-    assert!(old.status().stopped());
-    assert_exported(&newer, &url);
+    assert_eq!(try_it(&just).map(|taken| (taken.cursor, taken.epoch)), Ok((Lsn(50), 3)), "just right");
+    let next = LogClaim { nonce: Nonce::new(6), held: None, ..known };
+    assert_eq!(try_it(&next).map(|taken| (taken.cursor, taken.epoch)), Ok((Lsn(50), 4)), "the next process");
 }
 
 #[test]
@@ -228,7 +220,7 @@ fn a_cursor_that_somebody_moved_stops_the_export() {
         options.connect.call_wait_max = Duration::from_secs(20);
     });
     drain(&mut exporter, &engine);
-    client(&url).batch_execute("UPDATE stampede_cursor SET lsn = 3").expect("updated");
+    client(&url).batch_execute("UPDATE stampede_cursor SET lsn = 3, chain = NULL").expect("updated");
     engine.append(sales(1, 11, 1));
     step_until(&mut exporter, "stopped", |step, _| step == Step::Stopped);
     let last = engine.events().pop();

@@ -234,7 +234,7 @@ impl Tables {
     }
 
     pub(super) fn set_cursor(&mut self, undo: &mut Undo, row: CursorRow) {
-        let key = row.key.log_id.clone();
+        let key = row.log_id.clone();
         undo.0.push(Back::Cursor(key.clone(), self.cursors.insert(key, row)));
     }
 
@@ -301,7 +301,7 @@ impl Refusal {
     }
 }
 
-/// The name of the table's own constraint that a stock row breaks.
+/// The name of the table's own constraint that a stock row breaks; the first by name of several.
 pub(super) fn broken_check(line: &StockLine) -> Option<&'static str> {
     let (piles, spec) = (line.row.piles, &*line.spec);
     let checks = [
@@ -315,5 +315,5 @@ pub(super) fn broken_check(line: &StockLine) -> Option<&'static str> {
         (spec.cap >= 1, "stock_cap_check"),
         (spec.hold_ms >= 0, "stock_hold_ms_check"),
     ];
-    checks.iter().find(|(holds, _)| !holds).map(|(_, name)| *name)
+    checks.iter().filter(|(holds, _)| !holds).map(|(_, name)| *name).min()
 }
