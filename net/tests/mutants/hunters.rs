@@ -135,6 +135,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::VoidAlarmDropped => vec![&EXPORT, &SIM],
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
         B::SameNonce | B::HashNotCompared => vec![&IDENTITY],
+        B::ForeignRowReplaced => vec![&POSTGRES],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly => vec![&UNITS],

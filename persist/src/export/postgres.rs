@@ -21,8 +21,8 @@ use super::attach::{DatabaseId, Nonce};
 use super::database::{ConnectOptions, Link, Runner};
 use super::error::ExportError;
 use super::store::{
-    Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Ledger, OrderRecord, Orders, SetAside,
-    StockRecord, StockRow, Store, Swept,
+    Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Inserted, Ledger, OrderRecord, Orders,
+    SetAside, StockRecord, StockRow, Store, Swept,
 };
 
 mod orders;
@@ -178,7 +178,7 @@ impl Store for Link {
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Result<(), ExportError> {
         orders::copy(self, orders).await
     }
-    async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
+    async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Inserted, ExportError> {
         orders::insert(self, orders).await
     }
     async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {

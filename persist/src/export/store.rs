@@ -119,6 +119,17 @@ pub struct SetAside {
     pub reason: String,
     /// For a stock row: its item.
     pub item: Option<ItemId>,
+    /// For an order under whose id somebody else's row stands: that id.
+    pub order: Option<OrderId>,
+}
+
+/// What became of orders that were written as new.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Inserted {
+    /// Those whose row was there already and was written anew, in any order.
+    pub replaced: Vec<OrderId>,
+    /// Those under whose id somebody else's row stands, in any order: it was left as it is.
+    pub foreign: Vec<OrderId>,
 }
 
 /// An item that a sweep brought up.
@@ -257,12 +268,15 @@ pub trait Store {
 
     /// Writes many new orders fast; one that is there already is refused.
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Result<(), ExportError>;
-    /// Writes new orders; one that is there already is replaced. Returns those that were, in any order.
-    async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
+    /// Writes new orders. A row that is there already is written anew if it is the engine's row of
+    /// this order (it has an LSN, the item and the buyer), and left as it is otherwise.
+    async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Inserted, ExportError>;
     /// Writes state, time of change, deadline and payment reference (where there is one) of orders.
-    /// Returns those that are not there, in any order.
+    /// Returns those that have no row of this item, or were set aside because somebody else's row
+    /// stands under their id, in any order.
     async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
-    /// Enters buyers in the blocklist, anew where they are in it.
+    /// Enters buyers in the blocklist, anew where they are in it: an entry made by hand says the same,
+    /// and is the engine's from then on.
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError>;
     /// Strikes buyers, given as text, off the blocklist.
     async fn unblock(&mut self, buyers: &[&str]) -> Result<(), ExportError>;

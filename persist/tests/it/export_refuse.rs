@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use stampede_core::item::OrderState::{Confirmed, Paid};
+use postgres::Client;
+use stampede_core::item::OrderState::{Cancelled, Confirmed, Paid};
 use stampede_core::types::Lsn;
 use stampede_persist::export::{
     AttachError, ConnectOptions, Database, DatabaseId, ExportEvent, ExporterOptions, LogClaim, LogId, Nonce,
@@ -81,21 +82,76 @@ fn a_refused_stock_row_is_left_for_later() {
 }
 
 #[test]
-fn a_row_of_somebody_else_gives_way_to_the_order() {
+fn a_row_of_somebody_else_stands_and_the_order_is_set_aside() {
+    // An order of the shop's own, one of another log with the same buyer's item, and one of another item.
+    let theirs = [
+        (5, "VALUES ($1, 1, 'buyer-1-5', 9, 'paid', 0)"),
+        (6, "VALUES ($1, 1, 'somebody', 1, 'paid', 77)"),
+        (7, "VALUES ($1, 2, 'buyer-1-7', 1, 'paid', 77)"),
+    ];
     for orders in [10, 5_000] {
         let database = fresh_database();
         let url = cluster().url_of(&database);
-        let engine = FakeEngine::with([created(1, 100_000)]);
+        let engine = FakeEngine::with([created(1, 100_000), created(2, 10)]);
         drain(&mut exporter(&engine, &database), &engine);
-        let theirs =
-            "INSERT INTO stock_order (id, sid, buyer, quantity, state) VALUES ($1, 1, 'me', 9, 'paid')";
-        client(&url).execute(theirs, &[&(order(1, 5).get() as i64)]).expect("inserted");
+        let mut shop = client(&url);
+        for (seq, values) in theirs {
+            let sql = format!("INSERT INTO stock_order (id, sid, buyer, quantity, state, lsn) {values}");
+            shop.execute(&sql, &[&(order(1, seq).get() as i64)]).expect("inserted");
+        }
+        let rows_of = |shop: &mut Client| {
+            let sql = "SELECT id, sid, buyer, quantity, state, lsn, update_time::text FROM stock_order \
+                 WHERE id = ANY($1) ORDER BY id";
+            let ids: Vec<i64> = theirs.map(|(seq, _)| order(1, seq).get() as i64).into();
+            let rows = shop.query(sql, &[&ids]).expect("rows");
+            let text = |row: &postgres::Row| {
+                let (id, sid, lsn): (i64, i64, i64) = (row.get(0), row.get(1), row.get(5));
+                let (buyer, state, time): (String, String, String) = (row.get(2), row.get(4), row.get(6));
+                format!("{id} {sid} {buyer} {} {state} {lsn} {time}", row.get::<_, i32>(3))
+            };
+            rows.iter().map(text).collect::<Vec<_>>()
+        };
+        let before = rows_of(&mut shop);
         engine.append(sales(1, 1, orders));
         let mut next = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(2));
         drain(&mut next, &engine);
-        assert_exported(&engine, &url);
-        assert!(engine.said().contains("now shows the engine's order"), "{}", engine.said());
+        assert_eq!(rows_of(&mut shop), before, "{orders} orders");
+        assert_eq!((engine.pauses(), next.status().set_aside()), (vec![1], 3), "{}", engine.said());
+        assert!(engine.said().contains("stock_order holds a row of somebody else"), "{}", engine.said());
+        // What becomes of them is not written to the rows of others either; the rest flows.
+        engine.append([5, 6, 7, 8].map(|seq| moved(order(1, seq), 1, Confirmed, Cancelled)));
+        drain(&mut next, &engine);
+        assert_eq!(rows_of(&mut shop), before, "{orders} orders");
+        let mut wanted = model(&engine.facts());
+        for (seq, _) in theirs {
+            let id = order(1, seq).get() as i64;
+            assert!(wanted.orders.remove(&id).is_some());
+            shop.execute("DELETE FROM stock_order WHERE id = $1", &[&id]).expect("deleted");
+        }
+        assert!(rows(&mut shop) == wanted, "the others are there, and the stock row counts all");
+        let kept =
+            shop.query("SELECT kind, order_id FROM stampede_set_aside ORDER BY id", &[]).expect("kept");
+        let kept: Vec<(String, bool)> =
+            kept.iter().map(|row| (row.get(0), row.get::<_, Option<i64>>(1).is_some())).collect();
+        let (order, moved) = (("order".to_owned(), true), ("order_move".to_owned(), false));
+        assert_eq!(kept, [order.clone(), order.clone(), order, moved.clone(), moved.clone(), moved]);
     }
+}
+
+/// A log that is exported once more from its beginning meets its own rows, and those it writes anew.
+#[test]
+fn rows_of_the_log_itself_are_written_anew() {
+    let database = fresh_database();
+    let url = cluster().url_of(&database);
+    let engine = FakeEngine::with([created(1, 100)]);
+    engine.append(sales(1, 1, 20));
+    engine.append([moved(order(1, 3), 1, Confirmed, Cancelled)]);
+    drain(&mut exporter(&engine, &database), &engine);
+    client(&url).batch_execute("DELETE FROM stampede_cursor").expect("deleted");
+    let mut again = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(2));
+    drain(&mut again, &engine);
+    assert_exported(&engine, &url);
+    assert_eq!((again.status().set_aside(), engine.pauses()), (0, vec![]), "{}", engine.said());
 }
 
 /// Steps until the first failure and returns what was said.

@@ -288,9 +288,9 @@ fn read(client: &mut Client) -> Tables {
     for row in client.query(blocked, &[]).expect("blocked") {
         tables.blocked.insert(row.get(0), (row.get(1), row.get(2), row.get(3)));
     }
-    let aside = "SELECT lsn, kind, what, reason FROM stampede_set_aside ORDER BY id";
+    let aside = "SELECT lsn, kind, what, reason, order_id FROM stampede_set_aside ORDER BY id";
     for row in client.query(aside, &[]).expect("set aside") {
-        tables.set_aside.push((row.get(0), row.get(1), row.get(2), row.get(3)));
+        tables.set_aside.push((row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)));
     }
     tables
 }

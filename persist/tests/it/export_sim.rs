@@ -197,7 +197,7 @@ fn run(n: u64, fault: Option<Fault>, dies: bool) -> (Outcome, u64) {
 fn the_batch_of_all_kinds_does_all_kinds_of_things() {
     let (outcome, calls) = run(0, None, false);
     assert!(calls > 40, "{calls} calls");
-    assert_eq!((outcome.asked, outcome.pauses), (vec![(1, 7)], vec![5, 2, 4, 7]));
+    assert_eq!((outcome.asked, outcome.pauses), (vec![(1, 7)], vec![5, 1, 2, 4, 7]));
     let (engine, _) = bed();
     let (rows, mut model) = (rows(&outcome.tables), model(&engine.facts()));
     // Refused for its own sake; deleted by somebody else, and so is its move.
@@ -205,9 +205,15 @@ fn the_batch_of_all_kinds_does_all_kinds_of_things() {
         assert!(model.orders.remove(&(lost.get() as i64)).is_some());
     }
     model.stock.get_mut(&1).expect("item 1").0 += 7;
+    // Somebody else's rows stand.
+    let foreign = order(1, 6).get() as i64;
+    model.orders.insert(foreign, model.orders[&(order(1, 1).get() as i64)].clone());
+    model.orders.get_mut(&foreign).expect("just inserted").1 = "confirmed".to_owned();
+    model.orders.get_mut(&foreign).expect("just inserted").3.clear();
+    model.stock.insert(7, (3, 0, 0));
     assert_eq!(rows, model);
     let kinds: Vec<&str> = outcome.tables.set_aside.iter().map(|line| line.1.as_str()).collect();
-    assert_eq!(kinds, ["order", "order_move", "stock"]);
+    assert_eq!(kinds, ["order", "order", "order_move", "stock", "stock"]);
 }
 
 #[test]

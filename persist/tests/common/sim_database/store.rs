@@ -11,13 +11,13 @@ use std::task::Poll;
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 use stampede_persist::export::store::{
-    Begin, BlockedBuyer, CursorKey, CursorMove, CursorRow, Ledger, OrderRecord, Orders, SetAside,
+    Begin, BlockedBuyer, CursorKey, CursorMove, CursorRow, Inserted, Ledger, OrderRecord, Orders, SetAside,
     StockRecord, StockRow, Store, Swept,
 };
 use stampede_persist::export::{DatabaseId, ExportError, Nonce, SCHEMA_VERSION};
 
 use super::plan::Call;
-use super::tables::{Books, OrderLine, SchemaRow, Spec, StockLine, broken_check};
+use super::tables::{AsideLine, Books, OrderLine, Refusal, SchemaRow, Spec, StockLine, broken_check};
 use super::{SimDatabase, State, Transaction};
 
 type Answer<T> = Result<T, ExportError>;
@@ -295,24 +295,38 @@ impl State {
         Ok(())
     }
 
-    fn insert_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
-        let mut replaced = Vec::new();
+    fn insert_orders(&mut self, orders: Orders<'_>) -> Answer<Inserted> {
+        let mut inserted = Inserted::default();
         for order in orders {
             let id = order.id.get().cast_signed();
-            if self.tables.orders.contains_key(&id) {
+            let line = OrderLine::of(&order);
+            if let Some(there) = self.tables.orders.get(&id) {
+                let same = (there.sid, &there.record.buyer) == (line.sid, &line.record.buyer);
+                let ours = there.lsn != 0 && same;
+                // Postgres checks the new row before it looks what is there.
+                let hits = |refusal: &&Refusal| !refusal.deferred && refusal.hits_order(&line);
+                if let Some(name) = self.outside.refusals.iter().find(hits).map(|hit| hit.name.clone()) {
+                    self.refuse("stock_order", &name, false)?;
+                }
                 self.order_open(id)?;
-                replaced.push(order.id);
+                if !ours {
+                    inserted.foreign.push(order.id);
+                    continue;
+                }
+                inserted.replaced.push(order.id);
             }
-            self.put_order(OrderLine::of(&order))?;
+            self.put_order(line)?;
         }
-        Ok(replaced)
+        Ok(inserted)
     }
 
     fn update_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
         let mut missing = Vec::new();
         for order in orders {
             let id = order.id.get().cast_signed();
-            let Some(mut line) = self.tables.orders.get(&id).cloned() else {
+            let is_aside = self.tables.set_aside.iter().any(|line| line.4 == Some(id));
+            let line = self.tables.orders.get(&id).filter(|line| !is_aside && line.sid == id >> 32);
+            let Some(mut line) = line.cloned() else {
                 missing.push(order.id);
                 continue;
             };
@@ -324,10 +338,11 @@ impl State {
     }
 
     fn keep(&mut self, row: &SetAside) {
-        let line = (row.lsn.0.cast_signed(), row.kind.to_owned(), row.what.clone(), row.reason.clone());
-        let again = |old: &&(i64, String, String, String)| {
-            row.kind == "stock" && old.1 == line.1 && old.2 == line.2 && old.3 == line.3
-        };
+        let order = row.order.map(|order| order.get().cast_signed());
+        let line =
+            (row.lsn.0.cast_signed(), row.kind.to_owned(), row.what.clone(), row.reason.clone(), order);
+        let again =
+            |old: &&AsideLine| row.kind == "stock" && old.1 == line.1 && old.2 == line.2 && old.3 == line.3;
         if self.tables.set_aside.iter().find(again).is_none() {
             self.tables.add_set_aside(&mut self.undo, line);
         }
@@ -558,7 +573,7 @@ impl Store for SimStore {
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Answer<()> {
         self.call(Call::CopyOrders, |state| state.copy_orders(orders)).await
     }
-    async fn insert_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
+    async fn insert_orders(&mut self, orders: Orders<'_>) -> Answer<Inserted> {
         self.call(Call::InsertOrders, |state| state.insert_orders(orders)).await
     }
     async fn update_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {

@@ -145,8 +145,8 @@ impl OrderLine {
 
 /// A row of `stampede_blocked`.
 pub type BlockedLine = (String, i64, i64);
-/// A row of `stampede_set_aside`: LSN, kind, what, reason.
-pub type AsideLine = (i64, String, String, String);
+/// A row of `stampede_set_aside`: LSN, kind, what, reason, the id of an order that somebody else's row has.
+pub type AsideLine = (i64, String, String, String, Option<i64>);
 
 /// The row of `stampede_schema`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
