@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use stampede_core::fact::Fact;
 use stampede_core::types::Lsn;
 
+use crate::log::block::ChainHash;
+
 /// Facts in LSN order, each once.
 pub trait FactFeed {
     /// Visits facts in LSN order, beginning after the last one visited, none beyond `up_to`,
@@ -22,6 +24,13 @@ pub trait FactFeed {
         max: usize,
         visit: &mut dyn FnMut(Lsn, &Fact<'_>),
     ) -> Result<usize, FeedError>;
+
+    /// The hash of the block that holds the last fact visited or, before any was, the fact after
+    /// which the feed begins. Two logs that give the same hash for an LSN hold the same facts up to it.
+    ///
+    /// # Errors
+    /// See [`FeedError`]; the feed stays where it is.
+    fn chain(&mut self) -> Result<ChainHash, FeedError>;
 }
 
 /// Why a feed cannot go on.

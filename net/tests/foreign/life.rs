@@ -12,7 +12,7 @@ use stampede_net::server::export::{Ready, attach_before_sale};
 use stampede_net::server::recover::Replayed;
 use stampede_net::server::replay::{Replay, Shards};
 use stampede_persist::export::{
-    ConnectOptions, Database, ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions,
+    ConnectOptions, Database, ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, Nonce,
     PreheatReport, Step,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
@@ -74,13 +74,14 @@ impl Life {
     pub(crate) fn with(dir: &Path, url: &str) -> Judged<(Self, PreheatReport)> {
         let mut replayed = recover(dir, true)?;
         let database = words("connected", Database::connect(&ConnectOptions::new(url)))?;
-        let ready: Ready = words("attached", attach_before_sale(database, &replayed))?;
         let control = *replayed.control();
+        let nonce = Nonce::new(control.epoch.into());
+        let ready: Ready = words("attached", attach_before_sale(database, &replayed, nonce))?;
         let log = words("started", replayed.start_stepped(Vec::new()))?;
         let report = words("preheated", ready.preheat(&mut replayed, &log.queue, NOW))?;
         let events = Arc::default();
         let port = Port { maintenance: log.maintenance.clone(), events: Arc::clone(&events) };
-        let options = ExporterOptions::new(url, control.log_id, control.epoch);
+        let options = ExporterOptions::new(url, control.log_id, nonce);
         let exporter =
             words("exporter", Exporter::new(options, Box::new(port), Arc::<ExportStatus>::default()))?;
         let mut life = Self { replayed, log, exporter: Some(exporter), events, said: Vec::new() };

@@ -84,6 +84,7 @@ static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
 static EXPORT: Detector =
     detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins"]);
+static IDENTITY: Detector = detector("identity", Program::Persist, &["export_identity"]);
 static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
 static UNITS: Detector =
     detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::", "replay::"]);
@@ -96,8 +97,10 @@ static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 
 /// All of them.
-pub(crate) static DETECTORS: [&Detector; 13] =
-    [&MODEL, &LOG, &DAMAGE, &EXPORT, &POSTGRES, &UNITS, &HTTP, &HOLD, &WIRE, &SIM, &DISK, &STEPS, &LOOM];
+pub(crate) static DETECTORS: [&Detector; 14] = [
+    &MODEL, &LOG, &DAMAGE, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WIRE, &SIM, &DISK, &STEPS,
+    &LOOM,
+];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
 pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
@@ -137,8 +140,11 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::BatchGrows
         | B::FenceDropped
         | B::LockedRowForgotten
-        | B::BadRowBlocks => vec![&EXPORT, &SIM],
+        | B::BadRowBlocks
+        | B::VoidAlarmDropped => vec![&EXPORT, &SIM],
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
+        B::SameNonce | B::HashNotCompared => vec![&IDENTITY],
+        B::ForeignRowReplaced => vec![&POSTGRES],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],

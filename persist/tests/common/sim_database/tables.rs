@@ -147,8 +147,8 @@ impl OrderLine {
 
 /// A row of `stampede_blocked`.
 pub type BlockedLine = (String, i64, i64);
-/// A row of `stampede_set_aside`: LSN, kind, what, reason.
-pub type AsideLine = (i64, String, String, String);
+/// A row of `stampede_set_aside`: LSN, kind, what, reason, the id of an order that somebody else's row has.
+pub type AsideLine = (i64, String, String, String, Option<i64>);
 
 /// The row of `stampede_schema`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -236,7 +236,7 @@ impl Tables {
     }
 
     pub(super) fn set_cursor(&mut self, undo: &mut Undo, row: CursorRow) {
-        let key = row.key.log_id.clone();
+        let key = row.log_id.clone();
         undo.0.push(Back::Cursor(key.clone(), self.cursors.insert(key, row)));
     }
 
@@ -303,7 +303,7 @@ impl Refusal {
     }
 }
 
-/// The name of the table's own constraint that a stock row breaks.
+/// The name of the table's own constraint that a stock row breaks; the first by name of several.
 pub(super) fn broken_check(line: &StockLine) -> Option<&'static str> {
     let (piles, spec) = (line.row.piles, &*line.spec);
     let checks = [
