@@ -21,6 +21,8 @@ pub mod chain;
 #[cfg(not(loom))]
 pub mod control;
 #[cfg(not(loom))]
+pub mod cut;
+#[cfg(not(loom))]
 pub mod dir;
 #[cfg(not(loom))]
 pub mod identity;
