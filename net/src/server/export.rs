@@ -10,8 +10,8 @@ use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
     AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus,
-    Exporter, ExporterHandle, ExporterOptions, LogClaim, Postgres, PreheatError, PreheatReport, attach,
-    migrate, preheat,
+    Exporter, ExporterHandle, ExporterOptions, LogClaim, Postgres, PreheatError, PreheatReport, PreheatSink,
+    attach, migrate, preheat,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::control::Control;
@@ -67,12 +67,24 @@ impl<C: Connect> Ready<C> {
     /// # Errors
     /// See [`PreheatError`]; doing it again at the next start goes on.
     pub fn preheat(
-        mut self,
+        self,
         replayed: &mut Replayed,
         queue: &Arc<FactQueue>,
         now: UnixMillis,
     ) -> Result<PreheatReport, PreheatError> {
-        preheat(&mut self.database, &self.attached, now, &mut Intake::new(replayed, queue))
+        self.preheat_into(&mut Intake::new(replayed, queue), now)
+    }
+
+    /// The same into any sink.
+    ///
+    /// # Errors
+    /// See [`PreheatError`].
+    pub fn preheat_into(
+        mut self,
+        sink: &mut dyn PreheatSink,
+        now: UnixMillis,
+    ) -> Result<PreheatReport, PreheatError> {
+        preheat(&mut self.database, &self.attached, now, sink)
     }
 }
 
