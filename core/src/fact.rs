@@ -169,8 +169,8 @@ pub const ACTOR_CLOCK: &str = "clock";
 pub const ACTOR_BUYER: &str = "buyer";
 /// The actor of a change that was found in the database.
 pub const ACTOR_POSTGRES: &str = "postgres";
-/// The actor of the pause around an import: of an item that is taken over from Postgres, until
-/// all its orders are there.
+/// The actor that creates an item which has more to be taken over from Postgres, its orders above
+/// all. Such an item begins paused; the import's last fact is a switch that says otherwise.
 pub const ACTOR_IMPORT: &str = "import";
 
 /// What an item can be switched to.

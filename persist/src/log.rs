@@ -23,6 +23,8 @@ mod chain_at;
 #[cfg(not(loom))]
 pub mod control;
 #[cfg(not(loom))]
+pub mod cut;
+#[cfg(not(loom))]
 pub mod dir;
 #[cfg(not(loom))]
 pub mod identity;

@@ -85,14 +85,17 @@ impl Shard {
             && self.orders.has_room()
     }
 
-    /// Items whose import was cut short: the pause that an import begins with is the last word
-    /// about them.
+    /// Items whose import was cut short: nobody has switched them since it began.
     pub fn half_imported(&self) -> BTreeSet<ItemId> {
         let mut half = BTreeSet::new();
         for row in self.audit.after(Lsn::ZERO) {
             match (row.item, row.action) {
-                (Some(item), AuditAction::Paused) if row.actor == ACTOR_IMPORT => drop(half.insert(item)),
-                (Some(item), AuditAction::Paused | AuditAction::Resumed) => drop(half.remove(&item)),
+                (Some(item), AuditAction::ItemCreated) if row.actor == ACTOR_IMPORT => {
+                    half.insert(item);
+                }
+                (Some(item), AuditAction::Paused | AuditAction::Resumed) => {
+                    half.remove(&item);
+                }
                 _ => {}
             }
         }

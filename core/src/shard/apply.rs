@@ -11,7 +11,7 @@ use super::decide::switched;
 use super::drawing::EntryDrawn;
 use super::{Shard, placed};
 use crate::draw::{DrawRow, DrawSeed};
-use crate::fact::Fact;
+use crate::fact::{ACTOR_IMPORT, Fact};
 use crate::gauge::Rules;
 use crate::item::{ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
@@ -106,8 +106,8 @@ impl Shard {
     /// number, and the shard is as it was.
     pub(super) fn take(&mut self, fact: &Fact<'_>, number: impl FnOnce() -> Lsn) -> Taken {
         let lsn = match *fact {
-            Fact::ItemCreated { item, ref spec, granted, seed, .. } => {
-                self.take_created(number, item, spec, granted, seed)?
+            Fact::ItemCreated { item, ref spec, granted, seed, actor, .. } => {
+                self.take_created(number, item, (spec, seed, actor), granted)?
             }
             Fact::ItemChanged { at_ms, item, ref spec, seed, .. } => {
                 self.take_changed(number, at_ms, item, (spec, seed))?
@@ -149,9 +149,8 @@ impl Shard {
         &mut self,
         number: impl FnOnce() -> Lsn,
         item: ItemId,
-        spec: &ItemSpec<'_>,
+        (spec, seed, actor): (&ItemSpec<'_>, DrawSeed, &str),
         granted: u64,
-        seed: DrawSeed,
     ) -> Taken {
         if self.items.find(item).is_some() {
             return Err(ApplyError::ItemExists(item));
@@ -162,8 +161,8 @@ impl Shard {
         }
         check_seed(spec, seed)?;
         let lsn = number();
-        let draw = DrawRow::of(seed);
-        self.book_item(lsn, &NewItem { id: item, spec: *spec, granted, flags: 0, epoch: 0, draw });
+        let (draw, flags) = (DrawRow::of(seed), created_flags(actor));
+        self.book_item(lsn, &NewItem { id: item, spec: *spec, granted, flags, epoch: 0, draw });
         Ok(lsn)
     }
 
@@ -351,6 +350,12 @@ pub(super) fn check_deadline(created_at_ms: UnixMillis, pay_by_ms: UnixMillis, l
 
 /// The latest deadline that there can be.
 pub(super) const PAY_BY_MS_MAX: u64 = UNIX_MILLIS_MAX + HOLD_MS_MAX;
+
+/// The flags that an item begins with: one with more to come from Postgres sells nothing before
+/// that is there.
+pub(super) fn created_flags(actor: &str) -> u8 {
+    if actor == ACTOR_IMPORT { Rules::PAUSED } else { 0 }
+}
 
 /// An item with a draw has a seed for it.
 fn check_seed(spec: &ItemSpec<'_>, seed: DrawSeed) -> Applied {

@@ -5,6 +5,7 @@
 
 use super::Shard;
 use super::accept::Accepted;
+use super::apply::created_flags;
 use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase, Refusal};
 use crate::draw::{DrawRow, DrawSeed};
 use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_POSTGRES, Fact, FactSink, Switch};
@@ -303,8 +304,8 @@ impl Shard {
         }
         let fact = Fact::ItemCreated { at_ms: now, item: id, spec, granted, seed, actor };
         let lsn = self.append(now, &fact, sink);
-        let draw = DrawRow::of(seed);
-        self.book_item(lsn, &NewItem { id, spec, granted, flags: 0, epoch: 0, draw });
+        let (draw, flags) = (DrawRow::of(seed), created_flags(actor));
+        self.book_item(lsn, &NewItem { id, spec, granted, flags, epoch: 0, draw });
         Ok(Outcome::Done { lsn, changed: true })
     }
 

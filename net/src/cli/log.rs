@@ -1,5 +1,6 @@
 //! `stampede log inspect` and `stampede log verify`: what the log holds, and
-//! whether it is right. Both only read, and may do so while an engine runs.
+//! whether it is right. Both only read, and may do so while an engine runs. And `stampede log
+//! cut-import`, which mends one thing.
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use stampede_persist::log::books::ItemTotals;
+use stampede_persist::log::cut::{Cut, cut_import};
 use stampede_persist::log::inspect::inspect;
 use stampede_persist::log::verify::{Verdict, verify};
 
@@ -18,6 +20,9 @@ pub(super) enum LogCommand {
     Inspect(InspectArgs),
     /// Walk the whole chain and check the books of every item; exit code 1 if anything is wrong
     Verify(VerifyArgs),
+    /// Cut off what a start took over from Postgres and no start can replay; exit code 1 if there
+    /// is something to cut off, and --yes is not given
+    CutImport(CutImportArgs),
 }
 
 #[derive(Args)]
@@ -35,7 +40,16 @@ pub(super) struct VerifyArgs {
     dir: PathBuf,
 }
 
-/// Reads the log.
+#[derive(Args)]
+pub(super) struct CutImportArgs {
+    /// The data directory; no engine may run on it
+    dir: PathBuf,
+    /// Do it: without this, only say what would be cut off
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Reads the log, or mends it.
 pub(super) fn run(command: &LogCommand, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let mut out = BufWriter::new(out);
     let code = match command {
@@ -50,9 +64,28 @@ pub(super) fn run(command: &LogCommand, out: &mut dyn Write) -> Result<ExitCode,
             print_verdict(&verdict, &mut out)?;
             if verdict.wrong.is_some() { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS }
         }
+        LogCommand::CutImport(args) => {
+            must_be_dir(&args.dir)?;
+            let cut = cut_import(&args.dir, args.yes).map_err(anyhow::Error::from)?;
+            print_cut(cut.as_ref(), args, &mut out)?;
+            if cut.is_some() && !args.yes { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS }
+        }
     };
     out.flush()?;
     Ok(code)
+}
+
+fn print_cut(cut: Option<&Cut>, args: &CutImportArgs, out: &mut dyn Write) -> std::io::Result<()> {
+    let Some(Cut { refused, reason, facts: (first, last), .. }) = cut else {
+        return writeln!(out, "nothing to cut off: every fact can be replayed");
+    };
+    writeln!(out, "LSN {refused} cannot be replayed: {reason}")?;
+    let what =
+        format!("LSN {first} to {last}, which one start took over from Postgres before it sold anything");
+    match args.yes {
+        true => writeln!(out, "cut off: {what}; a copy is in {}", args.dir.join("torn").display()),
+        false => writeln!(out, "to be cut off with --yes: {what}. Nothing was changed"),
+    }
 }
 
 /// Otherwise a misspelt directory would look like an empty log.

@@ -11,7 +11,7 @@ use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
     AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus,
     Exporter, ExporterHandle, ExporterOptions, LogClaim, Nonce, Postgres, PreheatError, PreheatReport,
-    attach, migrate, preheat,
+    PreheatSink, attach, migrate, preheat,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::control::Control;
@@ -69,12 +69,24 @@ impl<C: Connect> Ready<C> {
     /// # Errors
     /// See [`PreheatError`]; doing it again at the next start goes on.
     pub fn preheat(
-        mut self,
+        self,
         replayed: &mut Replayed,
         queue: &Arc<FactQueue>,
         now: UnixMillis,
     ) -> Result<PreheatReport, PreheatError> {
-        preheat(&mut self.database, &self.attached, now, &mut Intake::new(replayed, queue))
+        self.preheat_into(&mut Intake::new(replayed, queue), now)
+    }
+
+    /// The same into any sink.
+    ///
+    /// # Errors
+    /// See [`PreheatError`].
+    pub fn preheat_into(
+        mut self,
+        sink: &mut dyn PreheatSink,
+        now: UnixMillis,
+    ) -> Result<PreheatReport, PreheatError> {
+        preheat(&mut self.database, &self.attached, now, sink)
     }
 }
 

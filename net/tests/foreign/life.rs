@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use stampede_core::command::{Command, Outcome, Purchase, Ticket};
-use stampede_core::fact::{ACTOR_POSTGRES, Switch};
+use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::types::{ItemId, Lsn, Quantity, UnixMillis};
 use stampede_net::server::export::{Ready, attach_before_sale};
-use stampede_net::server::recover::Replayed;
+use stampede_net::server::recover::{Intake, Replayed};
 use stampede_net::server::replay::{Replay, Shards};
 use stampede_persist::export::{
-    ConnectOptions, Database, ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, Nonce,
-    PreheatReport, Step,
+    ConnectOptions, Database, ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, HalfTaken,
+    Nonce, PreheatReport, PreheatSink, Step,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::dir::{DataDir, LogOptions, Stepped};
@@ -87,6 +87,31 @@ impl Life {
         let mut life = Self { replayed, log, exporter: Some(exporter), events, said: Vec::new() };
         life.write()?;
         Ok((life, report))
+    }
+
+    /// With the database, and killed when so many facts were taken over. Returns whether it came to that.
+    pub(crate) fn killed(dir: &Path, url: &str, facts: usize) -> Judged<bool> {
+        let mut replayed = recover(dir, true)?;
+        let database = words("connected", Database::connect(&ConnectOptions::new(url)))?;
+        let ready: Ready = words("attached", attach_before_sale(database, &replayed))?;
+        let log = words("started", replayed.start_stepped(Vec::new()))?;
+        let mut mortal = Mortal { intake: Intake::new(&mut replayed, &log.queue), left: facts };
+        let killed = ready.preheat_into(&mut mortal, NOW).is_err();
+        let mut life = Self { replayed, log, exporter: None, events: Arc::default(), said: Vec::new() };
+        life.write()?;
+        Ok(killed)
+    }
+
+    /// What the shop sees of an item.
+    pub(crate) fn item(&self, item: ItemId) -> Option<ItemNumbers> {
+        let shards = self.replayed.shards();
+        let shard = &shards[item.owner(shards.len())];
+        let orders = shard.orders_after(Some(item), 0, 1_000).len();
+        shard.item(item).map(|item| ItemNumbers {
+            piles: [item.granted, item.available, item.held, item.sold],
+            orders,
+            flags: item.flags,
+        })
     }
 
     /// Writes what waits into the log.
@@ -179,6 +204,39 @@ impl Life {
     pub(crate) fn snapshot(&self) -> Judged<Lsn> {
         let mut state = Shards::new(1, self.replayed.secret());
         words("a snapshot", self.log.maintenance.snapshot(&mut state))
+    }
+}
+
+/// An item's piles, orders and flags.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ItemNumbers {
+    pub(crate) piles: [u64; 4],
+    pub(crate) orders: usize,
+    pub(crate) flags: u8,
+}
+
+/// Takes so many facts, and then no more: the process is gone.
+struct Mortal<'a> {
+    intake: Intake<'a>,
+    left: usize,
+}
+
+impl PreheatSink for Mortal<'_> {
+    fn knows_item(&mut self, item: ItemId) -> bool {
+        self.intake.knows_item(item)
+    }
+    fn half_taken(&mut self, item: ItemId) -> Option<HalfTaken> {
+        self.intake.half_taken(item)
+    }
+    fn has_room(&mut self, item: ItemId, orders: u64) -> bool {
+        self.intake.has_room(item, orders)
+    }
+    fn knows_blocked(&mut self, subject: &[u8]) -> bool {
+        self.intake.knows_blocked(subject)
+    }
+    fn take(&mut self, fact: &Fact<'_>) -> Result<(), String> {
+        self.left = self.left.checked_sub(1).ok_or("killed")?;
+        self.intake.take(fact)
     }
 }
 

@@ -206,3 +206,54 @@ fn whatever_stands_in_postgres_the_directory_opens() {
     let telling = u64::from(cases);
     assert!(items as u64 * 2 > telling && orders > telling && left * 2 > telling, "the cases say little");
 }
+
+/// A shop with orders of all kinds, half of whose facts are not there when the process is killed.
+const CUT_SHORT: &str = "
+    INSERT INTO stock (id, name, count, held, sale, paused) VALUES
+        (1, 'phone', 4, 2, 3, false), (2, 'paused', 5, 0, 1, true), (3, 'closed', 5, 0, 0, false);
+    UPDATE stock SET closed = true WHERE id = 3;
+    INSERT INTO stock_order (id, sid, buyer, quantity, state) VALUES
+        (4294967297, 1, 'ann', 2, 'paid'), (4294967298, 1, 'bob', 2, 'held'), (4294967300, 1, 'cy', 1, 'cancelled'),
+        (4294967303, 1, 'di', 1, 'confirmed'), (8589934593, 2, 'ann', 1, 'paid')";
+
+#[test]
+fn an_import_that_was_cut_short_sells_nothing_and_goes_on_at_the_next_start() {
+    let mut databases = Databases::new();
+    let items = [1, 2, 3].map(|id| ItemId::new(id).expect("an item"));
+    let url = databases.cluster.url_of("strict");
+    let shop = &mut databases.strict;
+    let mut fresh = || {
+        shop.batch_execute(EMPTY).expect("emptied");
+        shop.batch_execute(CUT_SHORT).expect("a shop");
+        tempfile::tempdir().expect("a directory")
+    };
+    let home = fresh();
+    let (whole, report) = Life::with(home.path(), &url).expect("taken over");
+    assert_eq!((report.items, report.orders, report.left_total), (3, 5, 0), "{report:?}");
+    let whole = items.map(|item| whole.item(item));
+    for facts in 0.. {
+        let home = fresh();
+        if !Life::killed(home.path(), &url, facts).expect("started") {
+            assert!(facts > 10, "only {facts} facts");
+            break;
+        }
+        let mut alone = Life::alone(home.path()).expect("opened without the database");
+        let before = items.map(|item| alone.item(item));
+        alone.sell("early").expect("written");
+        for (at, item) in items.into_iter().enumerate() {
+            let sold = alone.item(item) != before[at];
+            assert!(
+                !sold || before[at] == whole[at],
+                "killed after {facts}: half of item {item} was on sale"
+            );
+        }
+        let early = items.map(|item| alone.item(item));
+        drop(alone);
+        let (again, report) = Life::with(home.path(), &url).expect("goes on");
+        assert_eq!(report.left_total, 0, "killed after {facts}: {report:?}");
+        for (at, item) in items.into_iter().enumerate() {
+            let wanted = if before[at] == whole[at] { early[at] } else { whole[at] };
+            assert_eq!(again.item(item), wanted, "killed after {facts}: item {item}");
+        }
+    }
+}

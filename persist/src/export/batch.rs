@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
+use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::{ItemSpec, OrderState, Pile};
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -183,7 +183,7 @@ impl Batch {
         match *fact {
             Fact::ItemCreated { item, ref spec, granted, actor, .. } => {
                 let granted = i64::try_from(granted).expect("STOCK_MAX fits a signed column");
-                self.add_item(lsn, item, spec, granted, actor == ACTOR_POSTGRES);
+                self.add_item(lsn, item, spec, granted, actor);
             }
             Fact::ItemChanged { at_ms, item, ref spec, .. } => self.change_item(lsn, at_ms, item, spec),
             Fact::StockAdjusted { item, delta, actor, .. } => self.adjust(lsn, item, delta, actor),
@@ -252,12 +252,13 @@ impl Batch {
         SpecRow { name, spec: ItemSpec { name: "", ..*spec } }
     }
 
-    fn add_item(&mut self, lsn: Lsn, item: ItemId, spec: &ItemSpec<'_>, granted: i64, preheated: bool) {
+    fn add_item(&mut self, lsn: Lsn, item: ItemId, spec: &ItemSpec<'_>, granted: i64, actor: &str) {
         let spec = self.spec_row(spec);
         let change = self.item(lsn, item);
         change.spec = Some(spec);
-        if preheated {
+        if actor == ACTOR_POSTGRES || actor == ACTOR_IMPORT {
             change.created = Some(Created::FromPostgres(granted));
+            change.paused = (actor == ACTOR_IMPORT).then_some(true);
         } else {
             change.created = Some(Created::New);
             change.delta.count += granted;

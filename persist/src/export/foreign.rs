@@ -49,6 +49,11 @@ impl StockSettings {
         Ok(Self { name, granted, held, sale, paused, closed, ended, spec })
     }
 
+    /// Whether switches belong to it.
+    pub(super) const fn is_switched(&self) -> bool {
+        self.paused || self.closed || self.ended
+    }
+
     pub(super) fn spec(&self) -> ItemSpec<'_> {
         ItemSpec { name: &self.name, ..self.spec }
     }

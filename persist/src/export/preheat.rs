@@ -41,8 +41,7 @@ pub trait PreheatSink {
     fn has_room(&mut self, item: ItemId, orders: u64) -> bool;
     /// Whether this buyer is on the engine's blocklist.
     fn knows_blocked(&mut self, subject: &[u8]) -> bool;
-    /// Takes a fact. An item's facts come in a row: the item, a pause, its orders by id, its
-    /// switches.
+    /// Takes a fact. An item's facts come in a row: the item, its orders by id, its switches.
     ///
     /// # Errors
     /// Why the engine cannot take it; preheating then ends.
@@ -222,7 +221,7 @@ impl<C: Connect> Preheating<'_, C> {
             return Ok(Err(format!("the id of order {order} is not its sid * 2^32 + a number")));
         }
         let mut trial = Trial::new();
-        if let Err(error) = trial.take(&self.created(wanted.item, &stock)) {
+        if let Err(error) = trial.take(&self.created(wanted.item, &stock, has_orders)) {
             return Ok(Err(error.to_string()));
         }
         if has_orders && let Err(reason) = self.try_orders(wanted, &mut trial)? {
@@ -272,10 +271,12 @@ impl<C: Connect> Preheating<'_, C> {
         Ok(if wanted.half.is_none_or(same) { Ok(()) } else { Err(CHANGED_SINCE.to_owned()) })
     }
 
-    fn created<'s>(&self, item: ItemId, stock: &'s StockSettings) -> Fact<'s> {
+    /// The first fact of an item. One that has more to come begins paused.
+    fn created<'s>(&self, item: ItemId, stock: &'s StockSettings, has_orders: bool) -> Fact<'s> {
+        let actor = if has_orders || stock.is_switched() { ACTOR_IMPORT } else { ACTOR_POSTGRES };
         // The database knows nothing of a draw.
         let (spec, granted, seed) = (stock.spec(), stock.granted, DrawSeed::NONE);
-        Fact::ItemCreated { at_ms: self.now, item, spec, granted, seed, actor: ACTOR_POSTGRES }
+        Fact::ItemCreated { at_ms: self.now, item, spec, granted, seed, actor }
     }
 
     /// Hands out the facts of an item, or those that are missing. It sells nothing before the last.
@@ -286,13 +287,9 @@ impl<C: Connect> Preheating<'_, C> {
         has_orders: bool,
     ) -> Result<(), PreheatError> {
         let item = wanted.item;
-        let switched = stock.paused || stock.closed || stock.ended;
         self.report.items += 1;
         if wanted.half.is_none() {
-            self.take(&self.created(item, stock))?;
-            if has_orders || switched {
-                self.switch(item, Switch::Paused, ACTOR_IMPORT)?;
-            }
+            self.take(&self.created(item, stock, has_orders))?;
         }
         if has_orders {
             self.hand_out_orders(item, wanted.half.map_or(0, |half| half.last_seq))?;
@@ -304,7 +301,7 @@ impl<C: Connect> Preheating<'_, C> {
         }
         match stock.paused {
             true => self.switch(item, Switch::Paused, ACTOR_POSTGRES),
-            false if has_orders || switched || wanted.half.is_some() => {
+            false if has_orders || stock.is_switched() || wanted.half.is_some() => {
                 self.switch(item, Switch::Resumed, ACTOR_IMPORT)
             }
             false => Ok(()),

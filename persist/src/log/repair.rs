@@ -71,7 +71,7 @@ fn read_range(disk: &dyn Disk, file: &Path, offset: u64, len: usize) -> io::Resu
     if read == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-fn keep_copy(
+pub(super) fn keep_copy(
     disk: &dyn Disk,
     dir: &Path,
     torn: &TornTail,

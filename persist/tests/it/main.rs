@@ -20,6 +20,7 @@ mod export_tls;
 mod export_twins;
 mod log_codec;
 mod log_crash;
+mod log_cut;
 mod log_damage;
 mod log_draw;
 mod log_failstop;
