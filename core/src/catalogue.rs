@@ -8,7 +8,6 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use crate::gauge::Gauge;
 use crate::limits::ITEMS_MAX;
@@ -69,19 +68,20 @@ impl Table {
 
 /// All items of the engine. Shared by the cores; each part is written by one owner.
 pub struct Catalogue {
-    owners: Vec<Box<[Published<Table>]>>,
+    /// [`TABLES`] of each owner, one owner after the other.
+    tables: Box<[Published<Table>]>,
+    cores: usize,
 }
 
 impl Catalogue {
     /// An empty catalogue for that many owner cores.
     pub fn new(cores: usize) -> Self {
-        let tables = |_| (0..TABLES).map(|_| Published::none()).collect();
-        Self { owners: (0..cores).map(tables).collect() }
+        Self { tables: (0..cores * TABLES).map(|_| Published::none()).collect(), cores }
     }
 
     /// How many owner cores it serves.
     pub fn cores(&self) -> usize {
-        self.owners.len()
+        self.cores
     }
 
     /// The gauge of an item, if there is such an item.
@@ -91,7 +91,7 @@ impl Catalogue {
 
     fn table_of(&self, item: ItemId) -> &Published<Table> {
         // Other bits than those that pick the slot.
-        &self.owners[item.owner(self.owners.len())][(hash(item) >> 24) as usize % TABLES]
+        &self.tables[item.owner(self.cores) * TABLES + (hash(item) >> 24) as usize % TABLES]
     }
 
     /// Owner only: adds the gauge of a new item.

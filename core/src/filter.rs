@@ -86,6 +86,11 @@ impl Filter {
         GROWTH * self.sized_for
     }
 
+    /// Whether it is made part by part.
+    pub fn has_parts(&self) -> bool {
+        matches!(self.lines, Lines::Many(_))
+    }
+
     /// Owner only: makes some of the parts that are missing, from the `from`-th on. Says with
     /// which to go on; `None` when all are there.
     pub fn prepare(&self, from: usize, parts: usize) -> Option<usize> {

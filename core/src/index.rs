@@ -31,11 +31,15 @@ const DEPTH_SHIFT: u32 = 32;
 const HEADROOM_ROWS: usize = 256;
 /// Parts that one call of it looks at.
 const HEADROOM_PARTS: usize = 64;
+/// Parts that it splits at most, however few rows they have.
+const HEADROOM_SPLITS: usize = 4;
 
 struct Part {
     rows: HashTable<u32>,
     /// How many bits all its rows share.
     depth: u32,
+    /// Those bits.
+    pattern: u32,
 }
 
 /// Numbers of rows, found by the hash of what they are looked up by.
@@ -52,7 +56,7 @@ pub(crate) struct Index {
 
 impl Index {
     pub(crate) fn new() -> Self {
-        let part = Part { rows: HashTable::new(), depth: 0 };
+        let part = Part { rows: HashTable::new(), depth: 0, pattern: 0 };
         Self { directory: alloc::vec![0], parts: alloc::vec![part], depth: 0, turn: 0, moved_max: 0 }
     }
 
@@ -83,37 +87,43 @@ impl Index {
         if self.parts.len() > 1 || !self.parts[0].rows.is_empty() {
             return;
         }
-        // Three quarters full: some parts get more than their share.
-        let depth = rows.div_ceil(PART_ROWS_MAX * 3 / 4).next_power_of_two().ilog2().min(DEPTH_MAX);
+        let depth = depth_for(rows);
         let share = ((rows >> depth) * 4 / 3).min(PART_ROWS_MAX);
         self.depth = depth;
         self.directory = (0..1 << depth).collect();
-        self.parts =
-            self.directory.iter().map(|_| Part { rows: HashTable::with_capacity(share), depth }).collect();
+        let part = |&pattern: &u32| Part { rows: HashTable::with_capacity(share), depth, pattern };
+        self.parts = self.directory.iter().map(part).collect();
     }
 
-    /// Makes room in one of the next parts if one has little left. Says whether it moved any rows.
-    pub(crate) fn keep_headroom(&mut self, rehash: impl Fn(&u32) -> u64) -> bool {
+    /// Makes room in the next parts if they have little left, or if there are too few of them for
+    /// the `expected` rows; moves no more rows than a part has. Says whether it moved any.
+    pub(crate) fn keep_headroom(&mut self, expected: usize, rehash: impl Fn(&u32) -> u64) -> bool {
+        let depth = depth_for(expected);
+        let (mut moved, mut made) = (0, 0);
         for _ in 0..HEADROOM_PARTS.min(self.parts.len()) {
             let at = self.turn % self.parts.len();
-            self.turn = at + 1;
-            let rows = &mut self.parts[at].rows;
-            let (len, room) = (rows.len(), rows.capacity() - rows.len());
-            if len + HEADROOM_ROWS > PART_ROWS_MAX {
-                return self.split(at, rehash);
+            let part = &self.parts[at];
+            let (len, room) = (part.rows.len(), part.rows.capacity() - part.rows.len());
+            let splits = len + HEADROOM_ROWS > PART_ROWS_MAX || part.depth < depth;
+            let grows = !splits && len > 0 && room < HEADROOM_ROWS.min(len);
+            if (splits || grows) && (moved + len > PART_ROWS_MAX || made == HEADROOM_SPLITS) {
+                break;
             }
-            if len > 0 && room < HEADROOM_ROWS.min(len) {
-                rows.reserve(HEADROOM_ROWS.min(PART_ROWS_MAX - len), rehash);
+            self.turn = at + 1;
+            if splits && self.split(at, &rehash) {
+                (moved, made) = (moved + len, made + 1);
+            } else if grows {
                 self.moved_max = self.moved_max.max(len);
-                return true;
+                self.parts[at].rows.reserve(HEADROOM_ROWS.min(PART_ROWS_MAX - len), &rehash);
+                (moved, made) = (moved + len, made + 1);
             }
         }
-        false
+        made > 0
     }
 
     /// Splits a part by the next bit of its rows' hashes; `false` if there is none.
     fn split(&mut self, at: usize, rehash: impl Fn(&u32) -> u64) -> bool {
-        let depth = self.parts[at].depth;
+        let Part { depth, pattern: shared, .. } = self.parts[at];
         if depth == DEPTH_MAX {
             return false;
         }
@@ -124,18 +134,17 @@ impl Index {
         let whole = mem::take(&mut self.parts[at].rows);
         self.moved_max = self.moved_max.max(whole.len());
         let mut halves = [HashTable::with_capacity(PART_ROWS_MAX), HashTable::with_capacity(PART_ROWS_MAX)];
-        let mut first = 0;
         for row in whole {
             let hash = rehash(&row);
-            first = hash;
             halves[pattern(hash, depth + 1) >> depth].insert_unique(hash, row, &rehash);
         }
         let [lower, upper] = halves;
         let new = self.parts.len() as u32;
-        self.parts[at] = Part { rows: lower, depth: depth + 1 };
-        self.parts.push(Part { rows: upper, depth: depth + 1 });
+        let upper_pattern = shared | 1 << depth;
+        self.parts[at] = Part { rows: lower, depth: depth + 1, pattern: shared };
+        self.parts.push(Part { rows: upper, depth: depth + 1, pattern: upper_pattern });
         // Every second of the patterns that end in the bits which all these rows share.
-        let upper_patterns = (pattern(first, depth) | 1 << depth..1 << self.depth).step_by(2 << depth);
+        let upper_patterns = (upper_pattern as usize..1 << self.depth).step_by(2 << depth);
         upper_patterns.for_each(|pattern| self.directory[pattern] = new);
         true
     }
@@ -144,6 +153,12 @@ impl Index {
     pub(crate) const fn moved_max(&self) -> usize {
         self.moved_max
     }
+}
+
+/// How many bits have to pick a part where so many rows are expected. Three quarters full: some
+/// parts get more than their share.
+fn depth_for(rows: usize) -> u32 {
+    rows.div_ceil(PART_ROWS_MAX * 3 / 4).next_power_of_two().ilog2().min(DEPTH_MAX)
 }
 
 /// The first `depth` of the bits that pick a part.
@@ -166,7 +181,7 @@ mod tests {
         for row in 0..rows {
             index.insert(hash(row), row, |&row| hash(row));
             if row % 100 == 0 {
-                index.keep_headroom(|&row| hash(row));
+                index.keep_headroom(0, |&row| hash(row));
             }
         }
         let found = |row: u32| index.find(hash(row), |&at| at == row);
@@ -191,6 +206,20 @@ mod tests {
         let mut index = Index::new();
         index.reserve(300_000);
         assert_eq!(filled(index, 300_000, hash).moved_max(), 0);
+    }
+
+    #[test]
+    fn room_that_was_made_ahead_part_by_part_is_enough() {
+        let mut index = filled(Index::new(), 10_000, hash);
+        while index.keep_headroom(300_000, |&row| hash(row)) {}
+        assert!(index.moved_max() <= PART_ROWS_MAX);
+        let parts = index.parts.len();
+        for row in 10_000..300_000 {
+            index.insert(hash(row), row, |&row| hash(row));
+        }
+        assert_eq!(index.parts.len(), parts, "nothing had to be split");
+        let found = |row: u32| index.find(hash(row), |&at| at == row);
+        assert!((0..300_000).all(|row| found(row) == Some(row)));
     }
 
     /// Numbers may come from outside: rows that no bit tells apart must not split for ever.

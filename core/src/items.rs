@@ -32,7 +32,7 @@ pub(crate) struct Item {
     pub(crate) last_seq: u32,
     seqs: Seqs,
     /// How many more buyers the newest filter of holders takes.
-    holders_room: u64,
+    holders_room: u32,
     epoch: u32,
     hold_ms: u32,
     cap: u32,
@@ -304,7 +304,7 @@ impl Item {
     pub(crate) fn add_holders(&mut self, size: u64) {
         let next = self.gauge.holders().map_or(size, |newest| newest.next_size().max(size));
         let filter = Filter::for_buyers(next);
-        self.holders_room = filter.room();
+        self.holders_room = filter.room() as u32;
         self.gauge.publish_holders(filter);
     }
 
@@ -331,8 +331,9 @@ pub(crate) struct NewItem<'a> {
 pub(crate) struct Items {
     rows: Slab<Item>,
     by_id: BTreeMap<ItemId, u32>,
-    /// Those that have orders: a list of orders must not walk all the others.
-    with_orders: BTreeMap<ItemId, u32>,
+    /// Those that have orders: a list of orders must not walk all the others. A bit for each of
+    /// 64 neighbouring numbers, since shops number their items one after the other.
+    with_orders: BTreeMap<u32, u64>,
     /// The highest sequence number of any order.
     seq_max: u32,
 }
@@ -390,7 +391,8 @@ impl Items {
     pub(crate) fn add_order(&mut self, slot: u32, seq: u32) {
         let row = self.rows.get_mut(slot);
         if row.seqs.last() == 0 {
-            self.with_orders.insert(row.id(), slot);
+            let id = row.id().get();
+            *self.with_orders.entry(id / 64).or_default() |= 1 << (id % 64);
         }
         row.seqs.push(seq);
         row.last_seq = row.last_seq.max(seq);
@@ -413,15 +415,21 @@ impl Items {
     }
     /// The items with numbers above `after`, in ascending order.
     pub(crate) fn after(&self, after: u32) -> impl Iterator<Item = &Item> {
-        self.above(&self.by_id, after)
+        let first = ItemId::new(u64::from(after) + 1);
+        let rows = first.map(|first| self.by_id.range(first..));
+        rows.into_iter().flatten().map(|(_, &slot)| self.get(slot))
     }
     /// The same, but only those that have orders.
     pub(crate) fn with_orders_after(&self, after: u32) -> impl Iterator<Item = &Item> {
-        self.above(&self.with_orders, after)
+        let blocks = self.with_orders.range(after / 64..);
+        let ids = blocks.flat_map(|(&block, &bits)| bits_of(bits).map(move |bit| block * 64 + bit));
+        let ids = ids.filter(move |&id| id > after).filter_map(|id| ItemId::new(id.into()));
+        ids.filter_map(|id| self.find(id)).map(|slot| self.get(slot))
     }
-    fn above<'a>(&'a self, ids: &'a BTreeMap<ItemId, u32>, after: u32) -> impl Iterator<Item = &'a Item> {
-        let first = ItemId::new(u64::from(after) + 1);
-        let rows = first.map(|first| ids.range(first..));
-        rows.into_iter().flatten().map(|(_, &slot)| self.get(slot))
-    }
+}
+
+/// The places of the bits that are set, ascending.
+fn bits_of(bits: u64) -> impl Iterator<Item = u32> {
+    let some = |bits: u64| (bits != 0).then_some(bits);
+    core::iter::successors(some(bits), move |rest| some(rest & (rest - 1))).map(u64::trailing_zeros)
 }

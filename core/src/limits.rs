@@ -54,8 +54,8 @@ pub const ALARM_PERCENT: u64 = 80;
 /// its tables are: a purchase, a page of a list, a step of a draw, a tick. `cargo bench -p
 /// stampede-core` measures it; the bounds below are chosen for it.
 pub const VERB_CPU_US_MAX: u64 = 2_000;
-/// Most rows in a part of an index, and so the most that one call moves: seven eighths of 8,192.
-pub const INDEX_PART_ROWS_MAX: usize = 7_168;
+/// Most rows in a part of an index, and so the most that one call moves: seven eighths of 4,096.
+pub const INDEX_PART_ROWS_MAX: usize = 3_584;
 /// Most rows that one tick looks at, whether they turn out to be due or not.
 pub const TICK_STEPS_MAX: usize = 1_024;
 /// Orders that one step of a draw looks at while it gathers the entries.

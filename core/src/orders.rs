@@ -150,6 +150,8 @@ pub(crate) struct OrderBook {
     /// The orders of holdings with more than [`CHAIN_MAX`], ascending.
     long: BTreeMap<u32, Vec<u32>>,
     bounds: Bounds,
+    /// Rows for which [`Self::keep_headroom`] makes room.
+    expected: usize,
     /// The index whose room is looked after next.
     turn: usize,
 }
@@ -195,6 +197,7 @@ impl OrderBook {
             by_item: BTreeMap::new(),
             long: BTreeMap::new(),
             bounds,
+            expected: 0,
             turn: 0,
         }
     }
@@ -221,22 +224,27 @@ impl OrderBook {
         self.by_buyer.reserve(orders);
     }
 
-    /// Makes room for more orders where little is left, in one index at a time. Called between
-    /// requests.
+    /// Tells that about so many more orders will come: room for them is made ahead.
+    pub(crate) fn expect_more(&mut self, orders: usize) {
+        self.expected = self.expected.max(self.orders.len() + orders);
+    }
+
+    /// Makes room for more orders where little is left, and for those that are expected, in one
+    /// index at a time. Called between requests.
     pub(crate) fn keep_headroom(&mut self, headroom: usize) {
-        if self.orders.len() == 0 {
+        if self.orders.len() == 0 && self.expected == 0 {
             return;
         }
         self.orders.reserve(headroom);
         self.holdings.reserve(headroom);
-        let (orders, holdings) = (&self.orders, &self.holdings);
+        let (orders, holdings, expected) = (&self.orders, &self.holdings, self.expected);
         for _ in 0..4 {
             self.turn = (self.turn + 1) % 4;
             let moved = match self.turn {
-                0 => self.by_id.keep_headroom(|&slot| hash_id(orders.get(slot).id)),
-                1 => self.by_holding.keep_headroom(|&at| rehash_holding(holdings, at)),
-                2 => self.by_buyer.keep_headroom(|&at| holdings.get(at).buyer.0[0]),
-                _ => self.by_key.keep_headroom(|&slot| rehash_key(orders, slot)),
+                0 => self.by_id.keep_headroom(expected, |&slot| hash_id(orders.get(slot).id)),
+                1 => self.by_holding.keep_headroom(0, |&at| rehash_holding(holdings, at)),
+                2 => self.by_buyer.keep_headroom(expected, |&at| holdings.get(at).buyer.0[0]),
+                _ => self.by_key.keep_headroom(0, |&slot| rehash_key(orders, slot)),
             };
             if moved {
                 return;

@@ -7,6 +7,7 @@
 //! The engine numbers its own orders one after the other: they are a single run and take no
 //! memory each. A gap takes 8 bytes. Next: [`crate::items`].
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// The numbers `first ..= last`, all of them taken; none if `first` is above `last`.
@@ -16,16 +17,22 @@ struct Run {
     last: u32,
 }
 
+/// The runs before the newest, ascending, a gap behind each.
+#[derive(Default)]
+struct Older {
+    runs: Vec<Run>,
+}
+
 /// The numbers of an item's orders, in ascending order.
 pub(crate) struct Seqs {
-    /// The runs before the newest, ascending, a gap behind each.
-    older: Vec<Run>,
+    /// Hardly any item has one.
+    older: Option<Box<Older>>,
     newest: Run,
 }
 
 impl Seqs {
     pub(crate) const fn new() -> Self {
-        Self { older: Vec::new(), newest: Run { first: 1, last: 0 } }
+        Self { older: None, newest: Run { first: 1, last: 0 } }
     }
 
     /// The highest number; 0 = none yet.
@@ -45,15 +52,16 @@ impl Seqs {
         } else if seq == last + 1 {
             self.newest.last = seq;
         } else {
-            self.older.push(self.newest);
+            self.older.get_or_insert_default().runs.push(self.newest);
             self.newest = Run { first: seq, last: seq };
         }
     }
 
     /// The numbers above `after`, ascending.
     pub(crate) fn after(&self, after: u32) -> impl Iterator<Item = u32> {
-        let first = self.older.partition_point(|run| run.last <= after);
-        let runs = self.older[first..].iter().copied().chain([self.newest]);
+        let older = self.older.as_ref().map_or(&[][..], |older| &older.runs);
+        let first = older.partition_point(|run| run.last <= after);
+        let runs = older[first..].iter().copied().chain([self.newest]);
         runs.filter(move |run| run.last > after)
             .flat_map(move |run| run.first.max(after.saturating_add(1))..=run.last)
     }
@@ -82,8 +90,8 @@ mod tests {
     fn orders_without_gaps_take_no_memory_each() {
         let mut seqs = Seqs::new();
         (1..=10_000).for_each(|seq| seqs.push(seq));
-        assert_eq!(seqs.older.capacity(), 0);
+        assert!(seqs.older.is_none());
         (1..=1_000).for_each(|n| seqs.push(10_000 + 2 * n));
-        assert_eq!(seqs.older.len(), 1_000);
+        assert_eq!(seqs.older.map(|older| older.runs.len()), Some(1_000));
     }
 }

@@ -34,6 +34,7 @@ use crate::catalogue::Catalogue;
 use crate::draw::Ranking;
 use crate::due::{Due, DueHeap};
 use crate::fact::{Fact, FactSink};
+use crate::filter::Filter;
 use crate::gauge::Gauge;
 use crate::item::OrderState;
 use crate::items::{Items, NewItem};
@@ -46,6 +47,9 @@ use crate::types::{BuyerHash, HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMi
 /// Orders for which room is kept ahead, so that a purchase rarely allocates.
 const HEADROOM_ORDERS: usize = 16_384;
 
+/// Orders of an item, as many as its stock, for which room is made ahead between requests from its
+/// creation on; at most this many.
+const EXPECTED_MAX: u64 = 1 << 20;
 /// Stock from which on the filter of holders is made ahead, part by part from the item's creation
 /// on, rather than at the first purchase.
 const HOLDERS_AHEAD_MIN: u64 = 1 << 16;
@@ -200,11 +204,11 @@ impl Shard {
         row.touch(lsn);
         self.catalogue.insert(row.gauge.clone());
         if granted >= HOLDERS_AHEAD_MIN {
-            row.add_holders(granted);
-            self.preparing.push_back((slot, 0));
+            self.add_holders(slot, granted);
         }
         self.windows.push((new.spec.closes_at_ms, slot));
         self.expect_draw(slot);
+        self.orders.expect_more(granted.min(EXPECTED_MAX) as usize);
         slot
     }
 
@@ -253,9 +257,17 @@ impl Shard {
             None => row.granted.min(HOLDERS_FIRST_MAX),
             Some(_) => row.granted,
         };
+        self.add_holders(item, size);
+        assert!(self.items.get_mut(item).enter_holder(buyer), "a new filter has room");
+    }
+
+    /// Puts a filter of holders in place, to be made ahead if it is large.
+    fn add_holders(&mut self, item: u32, size: u64) {
+        let row = self.items.get_mut(item);
         row.add_holders(size);
-        assert!(row.enter_holder(buyer), "a new filter has room");
-        self.preparing.push_back((item, 0));
+        if row.gauge.holders().is_some_and(Filter::has_parts) {
+            self.preparing.push_back((item, 0));
+        }
     }
 
     /// Its share of the engine's items.
