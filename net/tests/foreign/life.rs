@@ -93,7 +93,8 @@ impl Life {
     pub(crate) fn killed(dir: &Path, url: &str, facts: usize) -> Judged<bool> {
         let mut replayed = recover(dir, true)?;
         let database = words("connected", Database::connect(&ConnectOptions::new(url)))?;
-        let ready: Ready = words("attached", attach_before_sale(database, &replayed))?;
+        let nonce = Nonce::new(replayed.control().epoch.into());
+        let ready: Ready = words("attached", attach_before_sale(database, &replayed, nonce))?;
         let log = words("started", replayed.start_stepped(Vec::new()))?;
         let mut mortal = Mortal { intake: Intake::new(&mut replayed, &log.queue), left: facts };
         let killed = ready.preheat_into(&mut mortal, NOW).is_err();
