@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run deps test test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
-	sim torture mutants fuzz fuzz-build fuzz-minimise check bench
+	sim rig torture mutants fuzz fuzz-build fuzz-minimise check bench
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -43,6 +43,10 @@ test-sim: ## run only the simulation, a fixed number of histories
 sim: ## simulate the whole engine with faults, SECONDS=60 on all cores; SEED=… tells one history
 	$(CARGO) test --release -p stampede-net --test sim -- \
 		$(if $(SEED),--seed $(SEED) --histories 1,--seconds $(or $(SECONDS),60))
+
+# Interleavings do not repeat with SEED=, which only draws the conditions; a red run saves what it saw.
+rig: ## cut the power under real threads that write the log, for SECONDS=60; SEED=
+	RIG_SECONDS=$(or $(SECONDS),60) RIG_SEED=$(SEED) $(CARGO) test -p stampede-persist --test rig
 
 # A browser under a loaded machine was seen to hang for good, which says nothing of the page:
 # the whole suite gets one more try, said aloud. What is wrong with the page fails twice.

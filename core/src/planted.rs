@@ -62,6 +62,8 @@ bugs! {
     EntryUnsynced, "entry-unsynced", "a new segment's directory entry is not synced";
     NamesTrusted, "names-trusted", "names that a killed process left are built upon without a sync";
     OneControlSlot, "one-control-slot", "the control file is overwritten in place";
+    GroupGoesOn, "group-goes-on", "a group goes on after a block that is not full, and recovery takes a lost block for a full one";
+    ControlLags, "control-lags", "a fact that comes in time puts off the control file's turn, again and again";
     ClockTurnsBack, "clock-turns-back", "the sale clock starts at the wall clock, whatever the log says";
     VersionUnchecked, "version-unchecked", "a stock row is overwritten without a version check";
     CursorOutside, "cursor-outside", "the cursor is moved in a transaction of its own, after the rows";

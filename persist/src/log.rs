@@ -35,6 +35,8 @@ pub mod inspect;
 #[cfg(not(loom))]
 pub mod journal;
 #[cfg(not(loom))]
+mod lag;
+#[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]
 pub mod limits;

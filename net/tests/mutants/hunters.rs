@@ -10,10 +10,14 @@ pub(crate) enum Program {
     Core,
     /// The log's and the exporter's.
     Persist,
+    /// Their unit tests.
+    PersistUnits,
     /// The front end's unit tests.
     NetUnits,
     /// The front end's integration tests, with the real server among them.
     Net,
+    /// Power cuts under the log's real threads.
+    Rig,
     /// Instructions counted.
     ConstantTime,
     /// The table of raw requests and the two readers.
@@ -31,6 +35,8 @@ impl Program {
         match self {
             Self::Core => "core",
             Self::Persist => "persist",
+            Self::PersistUnits => "persist, units",
+            Self::Rig => "rig",
             Self::NetUnits => "net, units",
             Self::Net => "net",
             Self::ConstantTime => "constant_time",
@@ -43,7 +49,7 @@ impl Program {
     pub(crate) const fn package(self) -> &'static str {
         match self {
             Self::Core | Self::CoreLoom => "stampede-core",
-            Self::Persist => "stampede-persist",
+            Self::Persist | Self::PersistUnits | Self::Rig => "stampede-persist",
             Self::NetUnits | Self::Net | Self::ConstantTime | Self::Wire | Self::Sim | Self::Disk => {
                 "stampede-net"
             }
@@ -53,11 +59,12 @@ impl Program {
     pub(crate) const fn target(self) -> Option<&'static str> {
         match self {
             Self::Core | Self::Persist | Self::Net => Some("it"),
+            Self::Rig => Some("rig"),
             Self::ConstantTime => Some("constant_time"),
             Self::Wire => Some("wire"),
             Self::Sim => Some("sim"),
             Self::Disk => Some("disk"),
-            Self::NetUnits | Self::CoreLoom => None,
+            Self::NetUnits | Self::PersistUnits | Self::CoreLoom => None,
         }
     }
     pub(crate) const fn is_loom(self) -> bool {
@@ -81,7 +88,9 @@ const fn detector(name: &'static str, program: Program, args: &'static [&'static
 static MODEL: Detector =
     detector("core", Program::Core, &["--skip", "tidy", "--skip", "shown", "--skip", "readme"]);
 static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
+static LAG: Detector = detector("log units", Program::PersistUnits, &["log::lag"]);
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
+static RIG: Detector = detector("rig", Program::Rig, &[]);
 static EXPORT: Detector =
     detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins"]);
 static IDENTITY: Detector = detector("identity", Program::Persist, &["export_identity"]);
@@ -97,9 +106,9 @@ static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 
 /// All of them.
-pub(crate) static DETECTORS: [&Detector; 14] = [
-    &MODEL, &LOG, &DAMAGE, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WIRE, &SIM, &DISK, &STEPS,
-    &LOOM,
+pub(crate) static DETECTORS: [&Detector; 16] = [
+    &MODEL, &LOG, &LAG, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WIRE, &SIM,
+    &DISK, &STEPS, &LOOM,
 ];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
@@ -131,6 +140,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ShortWriteIgnored => vec![&LOG, &DISK, &SIM],
         B::DamageCut | B::ChainUnchecked => vec![&LOG, &DAMAGE, &SIM],
         B::SnapshotUnsynced | B::EntryUnsynced | B::NamesTrusted | B::OneControlSlot => vec![&LOG, &SIM],
+        B::GroupGoesOn => vec![&DAMAGE, &RIG],
+        B::ControlLags => vec![&LAG, &RIG],
         B::ClockTurnsBack => vec![&UNITS],
         B::VersionUnchecked
         | B::CursorOutside

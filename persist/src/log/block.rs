@@ -34,7 +34,7 @@ const CRC_AT: usize = 124;
 /// Bytes of a sector's checksum.
 const ENTRY_BYTES: usize = 4;
 /// Stands behind the sector checksums: no unit of a disk that a block was written to is all zeros.
-const END_MARK: u8 = 0x5A;
+pub const END_MARK: u8 = 0x5A;
 /// The least bytes of a block that holds this many bytes of records, without padding.
 pub const fn block_bytes_min(records_len: usize) -> usize {
     BLOCK_HEADER_BYTES + records_len + 1

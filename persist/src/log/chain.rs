@@ -30,6 +30,8 @@ pub struct ChainEnd {
     pub chain: ChainHash,
     /// The epoch of the last block; 0 = there is none.
     pub epoch: u64,
+    /// The highest LSN that the last block knew to be durable: all blocks of its group say the same.
+    pub durable_lsn: Lsn,
     /// Why it ends.
     pub why: EndReason,
 }
@@ -88,6 +90,7 @@ pub struct ChainReader<'d> {
     next_lsn: Lsn,
     chain: ChainHash,
     epoch: u64,
+    durable_lsn: Lsn,
 }
 
 impl<'d> ChainReader<'d> {
@@ -104,6 +107,7 @@ impl<'d> ChainReader<'d> {
             next_lsn: control.first_lsn,
             chain: control.first_chain,
             epoch: 0,
+            durable_lsn: Lsn(control.first_lsn.0 - 1),
         }
     }
 
@@ -139,12 +143,13 @@ impl<'d> ChainReader<'d> {
         self.offset += block.len() as u64;
         self.next_lsn = header.last_lsn().next();
         self.epoch = header.epoch;
+        self.durable_lsn = header.durable_lsn;
         Ok(Link::Block { segment, offset, header, block })
     }
 
     fn end(&self, why: EndReason) -> ChainEnd {
-        let Self { segment, offset, next_lsn, chain, epoch, .. } = *self;
-        ChainEnd { segment, offset, next_lsn, chain, epoch, why }
+        let Self { segment, offset, next_lsn, chain, epoch, durable_lsn, .. } = *self;
+        ChainEnd { segment, offset, next_lsn, chain, epoch, durable_lsn, why }
     }
 
     fn open(&mut self) -> io::Result<Option<EndReason>> {

@@ -70,6 +70,17 @@ pub struct Journal {
     pub(super) wakers: Vec<Waker>,
 }
 
+/// Why a block ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BlockEnd {
+    /// Nothing was queued: there is no block.
+    Nothing,
+    /// Nothing more was queued.
+    QueueEmpty,
+    /// The next fact does not fit.
+    Full,
+}
+
 /// A group in the buffer.
 struct Group {
     bytes: usize,
@@ -150,29 +161,43 @@ impl Journal {
         Ok(())
     }
 
-    /// Copies queued facts into blocks, as many as fit a group and the segment.
+    /// Copies queued facts into blocks, as many as fit a group and the segment. The first block that is
+    /// not full is the last: what arrives while it is built is the next group's.
+    ///
+    /// # Panics
+    /// When a block that is not the last of its group is smaller than can be.
     fn fill(&mut self) -> Option<Group> {
         let limit = GROUP_BYTES_MAX.min(self.room_left()) / SECTOR_BYTES * SECTOR_BYTES;
         let first_lsn = self.durable.next();
         let mut group = Group { bytes: 0, next: first_lsn, chain: self.chain, first_lsn };
-        while group.bytes < limit && self.fill_block(&mut group, limit) {}
+        while group.bytes < limit {
+            let block_end = limit.min(group.bytes + BLOCK_BYTES_MAX);
+            let end = self.fill_block(&mut group, block_end);
+            if end != BlockEnd::Full {
+                if end == BlockEnd::QueueEmpty && planted(Bug::GroupGoesOn) {
+                    continue;
+                }
+                break;
+            }
+            assert_eq!(group.bytes, block_end, "only the last block of a group is smaller than can be");
+        }
         (group.bytes > 0).then_some(group)
     }
 
-    /// Adds one block to the group; false when nothing is queued.
-    fn fill_block(&mut self, group: &mut Group, limit: usize) -> bool {
-        let block_end = limit.min(group.bytes + BLOCK_BYTES_MAX);
+    /// Adds one block to the group, up to here in the buffer at most.
+    fn fill_block(&mut self, group: &mut Group, block_end: usize) -> BlockEnd {
         let mut block = BlockBuilder::new(&mut self.buffer.as_mut_slice()[group.bytes..block_end]);
         let first_lsn = group.next;
-        while self
-            .queue
-            .peek(group.next, |kind, payload| block.push(&Record { lsn: group.next, kind, payload }))
-            == Some(true)
-        {
-            group.next = group.next.next();
-        }
+        let end = loop {
+            let lsn = group.next;
+            match self.queue.peek(lsn, |kind, payload| block.push(&Record { lsn, kind, payload })) {
+                Some(true) => group.next = lsn.next(),
+                Some(false) => break BlockEnd::Full,
+                None => break BlockEnd::QueueEmpty,
+            }
+        };
         if block.records() == 0 {
-            return false;
+            return BlockEnd::Nothing;
         }
         let (len, hash) = block.finish(BlockHeader {
             log_id: self.log_id,
@@ -186,7 +211,7 @@ impl Journal {
         });
         group.bytes += len;
         group.chain = hash;
-        true
+        end
     }
 
     /// The group is durable: say so, then wake whoever waits.

@@ -25,7 +25,8 @@ pub const FREE_BYTES_MIN_DEFAULT: u64 = 256 << 20;
 pub const SNAPSHOT_SEGMENTS_DEFAULT: u64 = 16;
 /// How long the journal has to be idle before it renews the control file, in milliseconds.
 pub const IDLE_MS_MIN: u64 = 2;
-/// How far the control file may lag behind a journal that is never idle, in milliseconds.
+/// How far the control file may lag behind the log, however facts arrive, in milliseconds. It is written
+/// after half of it at the latest: the rest is for the writes that are under way ([`super::lag`]).
 pub const LAG_MS_MAX: u64 = 50;
 /// Snapshots kept.
 pub const SNAPSHOTS_KEPT: usize = 2;
@@ -42,4 +43,5 @@ const _: () = {
     assert!(BLOCK_BYTES_MAX.is_multiple_of(SECTOR_BYTES) && GROUP_BYTES_MAX.is_multiple_of(BLOCK_BYTES_MAX));
     assert!(SEGMENT_BYTES_MIN.is_multiple_of(SECTOR_BYTES as u64));
     assert!(READ_BYTES >= BLOCK_BYTES_MAX);
+    assert!(IDLE_MS_MIN < LAG_MS_MAX / 2);
 };

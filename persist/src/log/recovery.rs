@@ -21,7 +21,7 @@ use super::index::SegmentStart;
 use super::layout;
 use super::rebuild::Rebuild;
 use super::segment::{SegmentReader, list_segments};
-use super::torn::{Rest, look_behind};
+use super::torn::{Damage, Rest, look_behind};
 use crate::codec;
 use crate::disk::{Disk, SECTOR_BYTES};
 
@@ -275,13 +275,14 @@ impl Witness<'_> {
             return Ok(None);
         }
         let file = layout::segment_file(self.dir, end.segment);
+        let known = self.control.durable_lsn.max(self.snapshot_lsn);
         let rest = SegmentReader::open(self.disk, self.dir, end.segment)
-            .and_then(|mut reader| look_behind(&mut reader, self.control.log_id, end));
+            .and_then(|mut reader| look_behind(&mut reader, self.control.log_id, end, known));
         let torn_end = match rest {
             Err(source) => return Err(RecoveryError::Io { file, source }),
             Ok(Rest::Unfinished(torn_end)) => torn_end,
-            Ok(Rest::Damaged { .. }) if self.ends_in_order(end) => self.control.segment_bytes,
-            Ok(Rest::Damaged { offset, reason }) => {
+            Ok(Rest::Damaged(_)) if self.ends_in_order(end) => self.control.segment_bytes,
+            Ok(Rest::Damaged(Damage { offset, reason })) => {
                 return Err(RecoveryError::Damaged { file, offset, reason });
             }
         };

@@ -15,7 +15,8 @@ use stampede_core::types::Lsn;
 
 use super::dir::{DirLock, Stepped};
 use super::journal::{Journal, Step};
-use super::limits::{IDLE_MS_MIN, LAG_MS_MAX};
+use super::lag::ControlLag;
+use super::limits::IDLE_MS_MIN;
 use super::maintenance::Maintenance;
 use super::queue::FactQueue;
 use super::rebuild::Rebuild;
@@ -179,45 +180,36 @@ fn guard_journal(mut journal: Journal, order: &Order, on_failure: OnFailure) {
 
 fn run_journal(journal: &mut Journal, order: &Order) {
     let queue = Arc::clone(&journal.queue);
-    let mut settled = Instant::now();
+    let (begin, mut lag) = (Instant::now(), ControlLag::default());
     loop {
-        let begun = Instant::now();
-        match journal.step() {
+        let before = begin.elapsed();
+        let step = journal.step();
+        let now = begin.elapsed();
+        match step {
             Step::Wrote { .. } => {
-                journal.status.count_sync(begun.elapsed().as_micros() as u64);
-                // A sale that never pauses must not leave the control file behind.
-                if begun.duration_since(settled) > Duration::from_millis(LAG_MS_MAX) {
-                    journal.settle(false);
-                    settled = Instant::now();
-                }
+                journal.status.count_sync((now - before).as_micros() as u64);
+                lag.group_written(now);
             }
             Step::Failed => return,
-            // The spare-maker nudges; owners see a full log meanwhile.
-            Step::NeedsSegment => queue.nap(Duration::from_millis(IDLE_MS_MIN)),
-            Step::Idle => {
-                if order.0.load(Ordering::Acquire) == DRAIN && queue.is_empty() {
-                    journal.settle(true);
-                    return;
-                }
-                rest(journal, &queue);
-                settled = Instant::now();
+            Step::Idle if order.0.load(Ordering::Acquire) == DRAIN && queue.is_empty() => {
+                journal.settle(true);
+                return;
             }
+            Step::Idle | Step::NeedsSegment => {}
+        }
+        let left = lag.time_left(now);
+        if left == Some(Duration::ZERO) {
+            journal.settle(false);
+            lag.control_written();
+        } else if !matches!(step, Step::Wrote { .. }) {
+            // The spare-maker nudges; owners see a full log meanwhile.
+            let most = if step == Step::NeedsSegment { IDLE_MS_MIN } else { NAP_MS_MAX };
+            queue.nap(left.unwrap_or(Duration::MAX).min(Duration::from_millis(most)));
+            lag.rested(!queue.is_empty());
         }
         if order.0.load(Ordering::Acquire) == ABANDON {
             return;
         }
-    }
-}
-
-/// Sleeps until there is work; brings the control file up to date when none comes for a while.
-fn rest(journal: &mut Journal, queue: &FactQueue) {
-    if journal.is_unsettled() {
-        queue.nap(Duration::from_millis(IDLE_MS_MIN));
-        if queue.is_empty() {
-            journal.settle(false);
-        }
-    } else {
-        queue.nap(Duration::from_millis(NAP_MS_MAX));
     }
 }
 

@@ -13,6 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use stampede_persist::disk::{Disk, DiskFile, DiskLock, LockError, OpenMode, SECTOR_BYTES, write_whole};
 
+#[path = "sim_disk/inode.rs"]
+mod inode;
+
+use inode::Inode;
+
 /// Where a write that tears inside a sector may be cut: what a medium writes at once.
 const ATOM_BYTES: usize = 512;
 
@@ -34,6 +39,20 @@ impl Rng {
     pub(crate) fn coin(&mut self) -> bool {
         self.next() & 1 == 1
     }
+}
+
+/// Which of a file's unsynced sectors land at a power cut. One is drawn for each file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Landing {
+    /// Each as a coin falls, some in part.
+    Any,
+    /// Those before the drawn one.
+    Before,
+    /// The drawn one and those behind it.
+    From,
+    AllButOne,
+    OnlyOne,
+    All,
 }
 
 /// What happens at a chosen operation.
@@ -86,18 +105,6 @@ impl Part {
 
 /// Trouble, and what it struck.
 pub(crate) type Struck = (Trouble, Op, Part);
-
-/// The bytes of a sector; `None` = zeros.
-type Sector = Option<Arc<[u8; SECTOR_BYTES]>>;
-
-#[derive(Clone, Default)]
-struct Inode {
-    len: usize,
-    sectors: Vec<Sector>,
-    durable_len: usize,
-    /// Of each sector that was written and not synced: what is there durably.
-    unsynced: BTreeMap<usize, Sector>,
-}
 
 #[derive(Clone)]
 enum DirOp {
@@ -285,6 +292,16 @@ impl SimDisk {
 
     /// As [`SimDisk::after_crash`], on this disk itself.
     pub(crate) fn cut(&self) {
+        self.cut_as(Landing::Any);
+    }
+
+    /// Draws what is random from now on anew.
+    pub(crate) fn reseed(&self, seed: u64) {
+        self.sim().rng = Rng(seed);
+    }
+
+    /// As [`SimDisk::cut`]; what was written and not synced lands in this way.
+    pub(crate) fn cut_as(&self, landing: Landing) {
         self.kill();
         let sim = &mut *self.sim();
         let rng = &mut sim.rng;
@@ -293,7 +310,7 @@ impl SimDisk {
         sim.names.clone_from(&sim.durable_names);
         sim.pending.clear();
         let fine = sim.fine_tears;
-        sim.inodes.iter_mut().for_each(|inode| inode.cut(rng, fine));
+        sim.inodes.iter_mut().for_each(|inode| inode.cut(rng, fine, landing));
     }
 
     /// As [`SimDisk::after_kill`], on this disk itself.
@@ -345,102 +362,6 @@ impl SimDisk {
         sim.inodes.push(Inode::durable(bytes));
         sim.names.insert(text(path).to_owned(), inode);
         sim.durable_names.insert(text(path).to_owned(), inode);
-    }
-}
-
-impl Inode {
-    fn durable(bytes: &[u8]) -> Self {
-        let mut inode = Self::default();
-        inode.write(0, bytes);
-        inode.sync();
-        inode
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.len];
-        self.read(0, &mut bytes);
-        bytes
-    }
-
-    fn read(&self, offset: usize, buffer: &mut [u8]) -> usize {
-        let from = offset.min(self.len);
-        let len = buffer.len().min(self.len - from);
-        let mut done = 0;
-        while done < len {
-            let (sector, skip) = ((from + done) / SECTOR_BYTES, (from + done) % SECTOR_BYTES);
-            let piece = (SECTOR_BYTES - skip).min(len - done);
-            let target = &mut buffer[done..done + piece];
-            match &self.sectors[sector] {
-                Some(bytes) => target.copy_from_slice(&bytes[skip..skip + piece]),
-                None => target.fill(0),
-            }
-            done += piece;
-        }
-        len
-    }
-
-    fn grow(&mut self, len: usize) {
-        self.len = self.len.max(len);
-        self.sectors.resize(self.len.div_ceil(SECTOR_BYTES), None);
-    }
-
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        self.grow(offset + bytes.len());
-        let mut done = 0;
-        while done < bytes.len() {
-            let (sector, skip) = ((offset + done) / SECTOR_BYTES, (offset + done) % SECTOR_BYTES);
-            let piece = &bytes[done..done + (SECTOR_BYTES - skip).min(bytes.len() - done)];
-            let place = &mut self.sectors[sector];
-            self.unsynced.entry(sector).or_insert_with(|| place.clone());
-            let mut whole = place.as_deref().copied().unwrap_or([0; SECTOR_BYTES]);
-            whole[skip..skip + piece.len()].copy_from_slice(piece);
-            *place = Some(Arc::new(whole));
-            done += piece.len();
-        }
-    }
-
-    fn zero_fill(&mut self, bytes: usize) {
-        self.grow(bytes);
-        for sector in 0..bytes.div_ceil(SECTOR_BYTES) {
-            let old = self.sectors[sector].take();
-            self.unsynced.entry(sector).or_insert(old);
-        }
-    }
-
-    fn sync(&mut self) {
-        self.durable_len = self.len;
-        self.unsynced.clear();
-    }
-
-    fn sync_range(&mut self, offset: usize, len: usize) {
-        self.durable_len = self.len;
-        for sector in offset / SECTOR_BYTES..(offset + len) / SECTOR_BYTES {
-            self.unsynced.remove(&sector);
-        }
-    }
-
-    /// A power cut: of each unsynced sector either state is there, or a part of both.
-    fn cut(&mut self, rng: &mut Rng, fine_tears: bool) {
-        if self.unsynced.is_empty() && self.len == self.durable_len {
-            return;
-        }
-        let len = if rng.coin() { self.len } else { self.durable_len };
-        for (sector, old) in std::mem::take(&mut self.unsynced) {
-            match rng.next() & 3 {
-                0 | 1 => self.sectors[sector] = old,
-                2 if fine_tears => {
-                    let cut = rng.below((SECTOR_BYTES / ATOM_BYTES) as u64) as usize * ATOM_BYTES;
-                    let zeros = [0; SECTOR_BYTES];
-                    let mut torn = *old.as_deref().unwrap_or(&zeros);
-                    let new = self.sectors[sector].as_deref().unwrap_or(&zeros);
-                    torn[..cut].copy_from_slice(&new[..cut]);
-                    self.sectors[sector] = Some(Arc::new(torn));
-                }
-                _ => {}
-            }
-        }
-        (self.len, self.durable_len) = (len, len);
-        self.sectors.resize(len.div_ceil(SECTOR_BYTES), None);
     }
 }
 

@@ -50,27 +50,29 @@ fn subject(seq: u32) -> String {
 
 /// Appends the fact that belongs to the next LSN: the item first, then its orders.
 pub(crate) fn append_next(queue: &Arc<FactQueue>, next: &mut u64) {
-    let at_ms = UnixMillis(1000 + *next);
-    let mut producer = queue.producer();
-    let lsn = if *next == 1 {
-        let spec = spec("phone");
-        let (seed, actor) = (DrawSeed::NONE, "shop");
-        let fact = Fact::ItemCreated { at_ms, item: item(), spec, granted: GRANTED, seed, actor };
-        producer.append(Accepted::forged(&fact))
-    } else {
-        let seq = *next as u32 - 1;
-        producer.append(Accepted::forged(&Fact::OrderPlaced {
-            at_ms,
-            order: OrderId::new(item(), seq),
-            quantity: Quantity::ONE,
-            state: OrderState::Confirmed,
-            pay_by_ms: UnixMillis(0),
-            subject: subject(seq).as_bytes(),
-            key: b"",
-        }))
-    };
+    let lsn = with_fact(*next, |fact| queue.producer().append(Accepted::forged(fact)));
     assert_eq!(lsn, Lsn(*next), "the ticket is the LSN");
     *next += 1;
+}
+
+/// Hands out the fact that belongs to an LSN.
+pub(crate) fn with_fact<R>(lsn: u64, visit: impl FnOnce(&Fact<'_>) -> R) -> R {
+    let at_ms = UnixMillis(1000 + lsn);
+    if lsn == 1 {
+        let spec = spec("phone");
+        let (seed, actor) = (DrawSeed::NONE, "shop");
+        return visit(&Fact::ItemCreated { at_ms, item: item(), spec, granted: GRANTED, seed, actor });
+    }
+    let seq = lsn as u32 - 1;
+    visit(&Fact::OrderPlaced {
+        at_ms,
+        order: OrderId::new(item(), seq),
+        quantity: Quantity::ONE,
+        state: OrderState::Confirmed,
+        pay_by_ms: UnixMillis(0),
+        subject: subject(seq).as_bytes(),
+        key: b"",
+    })
 }
 
 /// The state: how many facts it has seen, from rows or one by one.

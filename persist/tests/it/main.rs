@@ -4,6 +4,7 @@
 mod damage_disk;
 mod damage_log;
 mod damage_matrix;
+mod damage_shapes;
 mod damage_torn;
 mod disk_short;
 mod export_ahead;
