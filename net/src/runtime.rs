@@ -74,6 +74,9 @@ impl Transport {
     }
 }
 
+/// The running thread of a core.
+pub type CoreThread = JoinHandle<()>;
+
 /// Whether this kernel has what the private ring needs.
 ///
 /// # Errors
@@ -119,7 +122,7 @@ pub fn start(
     (cpu, name): (usize, &str),
     doors: Vec<Door>,
     home: impl FnOnce() -> Home + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<CoreThread> {
     let (ready, started) = sync_channel(1);
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || match transport {
         Transport::Ring => on_executor(cpu, &ready, home, doors),
