@@ -219,7 +219,7 @@ impl Server {
         let (mut sells_unseen, mut alarms) = (false, Vec::new());
         if let Some((plan, attached)) = export.as_mut().zip(attached) {
             match reach(plan, attached, &base, &replayed, &journal, room)? {
-                Reached::Ready(ready) => alarms = take_over(plan, ready, &mut replayed, &journal, &base)?,
+                Reached::Ready(ready) => alarms = take_over(plan, *ready, &mut replayed, &journal, &base)?,
                 Reached::Away => sells_unseen = replayed.control().database.is_none(),
                 Reached::Ended(code) => {
                     journal.shutdown(LAST_STEPS)?;
@@ -403,7 +403,7 @@ impl Base {
 /// What came of reaching for the database before the sale.
 enum Reached {
     /// It is ours, and what it alone has can be taken over.
-    Ready(export::Ready),
+    Ready(Box<export::Ready>),
     /// The sale begins without it.
     Away,
     /// The server was told to end meanwhile.
@@ -419,7 +419,7 @@ fn reach(
     room: &waiting::Room<'_>,
 ) -> anyhow::Result<Reached> {
     let reason = match attached {
-        Ok(ready) => return Ok(Reached::Ready(ready)),
+        Ok(ready) => return Ok(Reached::Ready(Box::new(ready))),
         Err(reason) => reason,
     };
     if !plan.must_wait(replayed.control()) {
@@ -428,7 +428,7 @@ fn reach(
     }
     let late = plan.late_attach(journal.maintenance().clone());
     Ok(match room.wait(base, late, reason)? {
-        Ok(ready) => Reached::Ready(ready),
+        Ok(ready) => Reached::Ready(Box::new(ready)),
         Err(code) => Reached::Ended(code),
     })
 }
