@@ -6,12 +6,14 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use stampede_core::catalogue::Catalogue;
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, FactSink};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::limits::FACT_BYTES_MAX;
+use stampede_core::shard::Shard;
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::codec;
 use stampede_persist::disk::SECTOR_BYTES;
 use stampede_persist::log::block::{BLOCK_HEADER_BYTES, BlockBuilder, BlockHeader, Records, check_block};
@@ -236,9 +238,10 @@ fn write_log() -> MemoryDisk {
     let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options, &birth).expect("opened");
     let opened = dir.recover(&mut Anything).expect("new");
     let mut log = opened.start_stepped(Vec::new()).expect("started");
+    let mut shard = Shard::new(0, HashSecret([9; 16]), Arc::new(Catalogue::new(1)));
     for group in 0..GROUPS {
         for fact in 0..FACTS {
-            append(&mut log.queue.producer(), group * FACTS + fact);
+            append(&mut shard, &mut log.queue.producer(), group * FACTS + fact);
         }
         assert!(matches!(log.journal.step(), Step::Wrote { facts: FACTS }));
     }
@@ -271,7 +274,7 @@ pub(crate) fn spec() -> ItemSpec<'static> {
     }
 }
 
-fn append(producer: &mut impl FactSink, number: u64) {
+fn append(shard: &mut Shard, producer: &mut impl FactSink, number: u64) {
     let at_ms = UnixMillis(1_000 + number);
     let fact = match number {
         0 => Fact::ItemCreated {
@@ -292,7 +295,7 @@ fn append(producer: &mut impl FactSink, number: u64) {
             key: b"k",
         },
     };
-    producer.append(&fact);
+    shard.accept(&fact, producer).expect("a fact that can follow");
 }
 
 /// Inputs out of the small log: each of its records for the game of records, and a few edits.
