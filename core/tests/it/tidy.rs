@@ -197,6 +197,23 @@ fn uses(source: &Source, krate: &str) -> bool {
 }
 
 #[test]
+fn facts_are_forged_by_tests_alone() {
+    let mut enabled = 0;
+    for krate in CRATES {
+        let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml")).expect("a manifest");
+        let mut table = "";
+        for line in manifest.lines().map(str::trim) {
+            table = if line.starts_with('[') { line } else { table };
+            if line.contains("\"forged\"") {
+                assert_eq!(table, "[dev-dependencies]", "{krate}: a program that sells could forge facts");
+                enabled += 1;
+            }
+        }
+    }
+    assert!(enabled >= 2, "the search for the feature has gone blind");
+}
+
+#[test]
 fn no_file_knows_this_machine() {
     let all = sources(&CRATES, &PARTS);
     // In two parts, so that this file does not name them itself.

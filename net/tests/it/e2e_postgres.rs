@@ -1,5 +1,7 @@
 //! End to end with a real Postgres: exactly once into it, without it, and its edits.
 
+use std::process::Command;
+
 use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::e2e_sale::{STOCK, judge, open_sale, rush, wait_for_sold};
@@ -162,9 +164,19 @@ fn e2e_an_order_row_that_cannot_be_is_set_aside_and_the_directory_opens() {
     );
     let alarms = talk.say("shop GET /admin/stats").json()["alarms"].to_string();
     assert!(alarms.contains("stock row 5") && alarms.contains(&odd.to_string()), "{alarms}");
+    // A table that has lost a constraint, and a time that is none.
+    ask(
+        &cluster,
+        "ALTER TABLE stock_order ALTER buyer DROP NOT NULL; \
+         INSERT INTO stock_order (id, sid, quantity, state, create_time) VALUES (77, 9, 1, 'paid', '-infinity')",
+    );
+    let compared = bed.command("reconcile").output().expect("the binary runs");
+    assert!(compared.status.success(), "{compared:?}");
     next.kill();
     // Without the database as well, and the log is right.
-    let verified = bed.command("log").arg("verify").arg(&bed.dir).output().expect("the binary runs");
+    let verified =
+        Command::new(env!("CARGO_BIN_EXE_stampede")).args(["log", "verify"]).arg(&bed.dir).output();
+    let verified = verified.expect("the binary runs");
     assert!(verified.status.success(), "{verified:?}");
     drop(cluster);
     let alone = bed.start();

@@ -26,6 +26,8 @@ pub(crate) enum Program {
     Sim,
     /// Faults below the file system.
     Disk,
+    /// Foreign rows on a real Postgres.
+    Foreign,
     /// The core's loom models.
     CoreLoom,
 }
@@ -43,6 +45,7 @@ impl Program {
             Self::Wire => "wire",
             Self::Sim => "sim",
             Self::Disk => "disk",
+            Self::Foreign => "foreign",
             Self::CoreLoom => "core under loom",
         }
     }
@@ -50,9 +53,13 @@ impl Program {
         match self {
             Self::Core | Self::CoreLoom => "stampede-core",
             Self::Persist | Self::PersistUnits | Self::Rig => "stampede-persist",
-            Self::NetUnits | Self::Net | Self::ConstantTime | Self::Wire | Self::Sim | Self::Disk => {
-                "stampede-net"
-            }
+            Self::NetUnits
+            | Self::Net
+            | Self::ConstantTime
+            | Self::Wire
+            | Self::Sim
+            | Self::Disk
+            | Self::Foreign => "stampede-net",
         }
     }
     /// The name of its test target; `None` = the library's own tests.
@@ -64,6 +71,7 @@ impl Program {
             Self::Wire => Some("wire"),
             Self::Sim => Some("sim"),
             Self::Disk => Some("disk"),
+            Self::Foreign => Some("foreign"),
             Self::NetUnits | Self::PersistUnits | Self::CoreLoom => None,
         }
     }
@@ -103,13 +111,14 @@ static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
 static WIRE: Detector = detector("wire", Program::Wire, &[]);
 static SIM: Detector = detector("sim", Program::Sim, &["--histories", "40000"]);
 static DISK: Detector = detector("disk", Program::Disk, &[]);
+static FOREIGN: Detector = detector("foreign", Program::Foreign, &[]);
 static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &LAG, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING, &WIRE,
-    &SIM, &DISK, &STEPS, &LOOM,
+    &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
@@ -162,6 +171,9 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],
+        B::AppendedUnchecked | B::ImportCheckWeaker => vec![&MODEL, &FOREIGN],
+        B::ImportForgotten => vec![&FOREIGN],
+        B::VerifyByOwnRule => vec![&LOG],
         B::MacByEquals => vec![&STEPS],
         B::TicketForAnyone => vec![&UNITS, &WIRE],
     }
