@@ -17,9 +17,9 @@
 //! [`WALK_MAX`] rows are they entered in `by_holding`, `by_item` and `by_key`, all of them then. And
 //! `by_id` keeps the orders of an item side by side: see [`hash_id`].
 //!
-//! A page of a buyer's orders costs what it holds and some [`ORDERS_PER_BUYER_AND_ITEM_MAX`] more:
-//! `by_item` has the items of one who has many in ascending order, and `long` the orders of a
-//! holding that has more than may be placed today; only an older log brings one.
+//! Next: [`pages`], the lists of a buyer's orders.
+
+mod pages;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -415,16 +415,6 @@ impl OrderBook {
         slot
     }
 
-    fn note_long(&mut self, holding: u32, slot: u32) {
-        if let Some(orders) = self.long.get_mut(&holding) {
-            orders.push(slot);
-            return;
-        }
-        let mut orders: Vec<u32> = self.chain(holding).collect();
-        orders.reverse();
-        self.long.insert(holding, orders);
-    }
-
     fn index_key(&mut self, slot: u32) {
         let orders = &self.orders;
         let order = orders.get(slot);
@@ -497,58 +487,6 @@ impl OrderBook {
         let order = self.orders.get_mut(slot);
         order.units_state |= DRAWN;
         order.set_times(order.created_at_ms(), pay_by_ms);
-    }
-
-    /// The slots of a buyer's orders, of one item or of all, with numbers above `after`, in
-    /// ascending order, at most `limit`.
-    ///
-    /// Looks at no more orders than it returns and two holdings have.
-    pub(crate) fn of_buyer(
-        &self,
-        buyer: BuyerHash,
-        item: Option<ItemId>,
-        after: u64,
-        limit: usize,
-    ) -> Vec<u32> {
-        let mut slots = Vec::new();
-        let holdings = match item {
-            Some(item) => self.holding(buyer, item).into_iter().collect(),
-            None => self.holdings_from(buyer, (after >> 32) as u32, limit),
-        };
-        for holding in holdings {
-            if slots.len() == limit {
-                break;
-            }
-            self.orders_of_holding(holding, after, limit - slots.len(), &mut slots);
-        }
-        slots
-    }
-
-    /// A buyer's holdings of items from this number on, by item; each has an order at least, so
-    /// that one more than `limit` is enough.
-    fn holdings_from(&self, buyer: BuyerHash, item: u32, limit: usize) -> Vec<u32> {
-        let Some(first) = self.first_holding(buyer) else { return Vec::new() };
-        let Some(from) = ItemId::new(u64::from(item.max(1))) else { return Vec::new() };
-        if self.holdings.get(first).siblings > WALK_MAX {
-            let of_buyer = self.by_item.range((first, from)..).take_while(|((of, _), _)| *of == first);
-            return of_buyer.map(|(_, &at)| at).take(limit.saturating_add(1)).collect();
-        }
-        let mut few: Vec<u32> = self.siblings(first).collect();
-        few.retain(|&at| self.holdings.get(at).item >= from);
-        few.sort_unstable_by_key(|&at| self.holdings.get(at).item);
-        few
-    }
-
-    /// Adds the slots of a holding's orders with numbers above `after`, ascending, at most `limit`.
-    fn orders_of_holding(&self, holding: u32, after: u64, limit: usize, slots: &mut Vec<u32>) {
-        let is_done = |slot: u32| self.orders.get(slot).id.get() <= after;
-        if let Some(orders) = self.long.get(&holding) {
-            let first = orders.partition_point(|&slot| is_done(slot));
-            return slots.extend(orders[first..].iter().take(limit));
-        }
-        let mut newest_first: Vec<u32> = self.chain(holding).take_while(|&slot| !is_done(slot)).collect();
-        newest_first.reverse();
-        slots.extend(newest_first.iter().take(limit));
     }
 
     fn chain(&self, holding: u32) -> impl Iterator<Item = u32> {

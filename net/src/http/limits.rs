@@ -48,7 +48,7 @@ pub const BUYER_LIST_DEFAULT: u16 = 50;
 pub const BUYER_LIST_MAX: u16 = 200;
 /// Most entries in a page of a draw, and how many when `?limit=` is absent.
 pub const DRAW_LIST_MAX: u16 = 1_000;
-/// Most sequence numbers in a page of an item's books: some 200 µs of its owner's core.
+/// Most orders in a page of an item's books: some 200 µs of its owner's core.
 pub const BOOKS_ORDERS_MAX: u16 = 1_000;
 /// Rows in a merchant's list when `?limit=` is absent.
 pub const MERCHANT_LIST_DEFAULT: u16 = 100;

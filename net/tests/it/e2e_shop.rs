@@ -230,5 +230,10 @@ fn e2e_memory_acks_are_said_wherever_it_matters() {
     assert!(ready["weakened"][0].as_str().unwrap().contains("ack=memory"), "{ready}");
     let metrics = talk.say("shop GET /metrics").body;
     assert!(metrics.contains("stampede_weakened{what=\"ack=memory"), "{metrics}");
+    // How full its tables are, and that none is near its end.
+    assert_eq!(ready["filling"].as_array().map(Vec::len), Some(0), "{ready}");
+    assert!(metrics.contains("stampede_table_used{core=\"0\",table=\"orders\"}"), "{metrics}");
+    let stats = talk.say("shop GET /admin/stats").json();
+    assert_eq!(stats["cores"][0]["tables"]["orders"]["max"].as_u64(), Some(1 << 30), "{stats}");
     wait_for("the banner", || server.said().contains("WEAKENED:  ack=memory").then_some(()));
 }

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use stampede_core::fact::Fact;
+use stampede_core::state_row::StateRow;
 use stampede_core::types::Lsn;
 use stampede_persist::log::dir::{DataDir, LogOptions, OpenError, Opened};
 use stampede_persist::log::inspect::inspect;
 use stampede_persist::log::journal::Waker;
+use stampede_persist::log::rebuild::Rebuild;
 use stampede_persist::log::verify::{VerifyError, verify};
 
 use super::log_sale::{Sale, append_next, small};
@@ -92,6 +95,54 @@ fn the_snapshotter_makes_snapshots_and_trims_on_its_own() {
     let (sale, _) = open(dir.path());
     assert_eq!(sale.lsn(), Lsn(next - 1));
     assert_eq!(verify(dir.path()).unwrap().wrong, None, "from the oldest snapshot on");
+}
+
+/// A state that takes no fact, as one whose tables are full.
+struct Full;
+
+impl Rebuild for Full {
+    fn row(&mut self, _: &StateRow<'_>) -> Result<(), String> {
+        Err("a table is full".to_owned())
+    }
+    fn fact(&mut self, _: Lsn, _: &Fact<'_>) -> Result<(), String> {
+        Err("a table is full".to_owned())
+    }
+    fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
+}
+
+#[test]
+fn a_snapshot_that_fails_is_told_with_its_reason_until_one_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, opened) = open(dir.path());
+    let mut started = opened.start(Vec::new(), |reason| panic!("{reason}")).unwrap();
+    let full = Arc::new(AtomicBool::new(true));
+    let is_full = Arc::clone(&full);
+    let empty = move || -> Box<dyn Rebuild> {
+        if is_full.load(Ordering::Relaxed) { Box::new(Full) } else { Box::new(Sale::default()) }
+    };
+    started.journal.start_snapshotter(empty).unwrap();
+    assert_eq!(started.status.snapshot_failure(), None, "none was tried");
+    let mut next = 1;
+    let mut append_until = |what: &str, condition: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + DEADLINE;
+        while !condition() {
+            assert!(Instant::now() < deadline, "{what} did not come");
+            if started.queue.has_room() && started.status.accepting() && next < 200_000 {
+                append_next(&started.queue, &mut next);
+                started.queue.flush();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    };
+    append_until("a failure", &|| started.status.snapshots_fail());
+    let why = started.status.snapshot_failure().unwrap();
+    assert!(why.contains("LSN 1") && why.contains("a table is full"), "{why}");
+    assert_eq!(started.status.snapshot_lsn(), Lsn::ZERO);
+    full.store(false, Ordering::Relaxed);
+    append_until("a snapshot", &|| started.status.snapshot_lsn() > Lsn::ZERO);
+    append_until("the end of the failure", &|| started.status.snapshot_failure().is_none());
+    started.journal.shutdown(DEADLINE).unwrap();
 }
 
 #[test]
