@@ -88,7 +88,7 @@ const fn detector(name: &'static str, program: Program, args: &'static [&'static
 static MODEL: Detector =
     detector("core", Program::Core, &["--skip", "tidy", "--skip", "shown", "--skip", "readme"]);
 static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
-static LAG: Detector = detector("log units", Program::PersistUnits, &["log::lag"]);
+static PARTS: Detector = detector("log units", Program::PersistUnits, &["log::lag", "disk::"]);
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
 static RIG: Detector = detector("rig", Program::Rig, &[]);
 static EXPORT: Detector =
@@ -104,8 +104,9 @@ static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 
 /// All of them.
-pub(crate) static DETECTORS: [&Detector; 14] =
-    [&MODEL, &LOG, &LAG, &DAMAGE, &RIG, &EXPORT, &POSTGRES, &UNITS, &HTTP, &WIRE, &SIM, &DISK, &STEPS, &LOOM];
+pub(crate) static DETECTORS: [&Detector; 14] = [
+    &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &POSTGRES, &UNITS, &HTTP, &WIRE, &SIM, &DISK, &STEPS, &LOOM,
+];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
 pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
@@ -130,8 +131,10 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ShortWriteIgnored => vec![&LOG, &DISK, &SIM],
         B::DamageCut | B::ChainUnchecked => vec![&LOG, &DAMAGE, &SIM],
         B::SnapshotUnsynced | B::EntryUnsynced | B::NamesTrusted | B::OneControlSlot => vec![&LOG, &SIM],
+        B::TrimmedForgotten | B::ParentUnsynced => vec![&LOG],
+        B::OverlayTaken => vec![&PARTS],
         B::GroupGoesOn => vec![&DAMAGE, &RIG],
-        B::ControlLags => vec![&LAG, &RIG],
+        B::ControlLags => vec![&PARTS, &RIG],
         B::ClockTurnsBack => vec![&UNITS],
         B::VersionUnchecked
         | B::CursorOutside
