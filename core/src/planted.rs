@@ -56,12 +56,15 @@ bugs! {
     ShortWriteIgnored, "short-write-ignored", "a write that ended early counts as whole";
     TrimBeforeExport, "trim-before-export", "a segment goes that Postgres does not hold";
     TrimBeforeSnapshot, "trim-before-snapshot", "a segment goes that no snapshot covers";
+    TrimmedForgotten, "trimmed-forgotten", "a trimmed segment that cannot be taken back is forgotten, and those behind it, and counts for ever";
     DamageCut, "damage-cut", "damage to durable records is cut like a torn tail";
     ChainUnchecked, "chain-unchecked", "a block need not follow the one before it";
     SnapshotUnsynced, "snapshot-unsynced", "a snapshot is renamed before it is synced";
     EntryUnsynced, "entry-unsynced", "a new segment's directory entry is not synced";
+    ParentUnsynced, "parent-unsynced", "of several new levels of a data directory only the first one's entry is synced";
     NamesTrusted, "names-trusted", "names that a killed process left are built upon without a sync";
     OneControlSlot, "one-control-slot", "the control file is overwritten in place";
+    OverlayTaken, "overlay-taken", "an overlay whose upper layer lies in memory passes for a disk";
     GroupGoesOn, "group-goes-on", "a group goes on after a block that is not full, and recovery takes a lost block for a full one";
     ControlLags, "control-lags", "a fact that comes in time puts off the control file's turn, again and again";
     ClockTurnsBack, "clock-turns-back", "the sale clock starts at the wall clock, whatever the log says";

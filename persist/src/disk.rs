@@ -12,6 +12,7 @@ use std::path::Path;
 use stampede_core::planted::{Bug, planted};
 
 pub mod buffer;
+mod mounts;
 pub mod real;
 
 /// The unit of durable writes, in bytes: a multiple of every sector size in use.
@@ -31,12 +32,12 @@ pub enum OpenMode {
 
 /// A file system.
 pub trait Disk: Send + Sync {
-    /// Makes a directory and its parents; one that exists is no error. The entry is
+    /// Makes a directory in one that exists; false if it is there already. The entry is
     /// durable after [`Disk::sync_dir`] of the parent.
     ///
     /// # Errors
-    /// What the file system answers.
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// `NotFound` without the parent, or what the file system answers.
+    fn create_dir(&self, dir: &Path) -> io::Result<bool>;
 
     /// Opens a file. A created file's entry is durable after [`Disk::sync_dir`].
     ///
@@ -75,7 +76,8 @@ pub trait Disk: Send + Sync {
     /// What the file system answers.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 
-    /// Whether the directory lies in memory, so that a power cut empties it.
+    /// Whether the directory lies in memory, so that a power cut empties it; also under an overlay, whose upper
+    /// directory can be seen.
     ///
     /// # Errors
     /// What the file system answers.

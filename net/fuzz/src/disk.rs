@@ -48,8 +48,8 @@ struct MemoryLock;
 impl DiskLock for MemoryLock {}
 
 impl Disk for MemoryDisk {
-    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
-        Ok(())
+    fn create_dir(&self, _: &Path) -> io::Result<bool> {
+        Ok(false)
     }
     fn open(&self, file: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut files = held(&self.0);

@@ -96,7 +96,7 @@ const fn detector(name: &'static str, program: Program, args: &'static [&'static
 static MODEL: Detector =
     detector("core", Program::Core, &["--skip", "tidy", "--skip", "shown", "--skip", "readme"]);
 static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
-static LAG: Detector = detector("log units", Program::PersistUnits, &["log::lag"]);
+static PARTS: Detector = detector("log units", Program::PersistUnits, &["log::lag", "disk::"]);
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
 static RIG: Detector = detector("rig", Program::Rig, &[]);
 static EXPORT: Detector =
@@ -117,7 +117,7 @@ static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
-    &MODEL, &LOG, &LAG, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING, &WIRE,
+    &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING, &WIRE,
     &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
 
@@ -150,8 +150,10 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ShortWriteIgnored => vec![&LOG, &DISK, &SIM],
         B::DamageCut | B::ChainUnchecked => vec![&LOG, &DAMAGE, &SIM],
         B::SnapshotUnsynced | B::EntryUnsynced | B::NamesTrusted | B::OneControlSlot => vec![&LOG, &SIM],
+        B::TrimmedForgotten | B::ParentUnsynced => vec![&LOG],
+        B::OverlayTaken => vec![&PARTS],
         B::GroupGoesOn => vec![&DAMAGE, &RIG],
-        B::ControlLags => vec![&LAG, &RIG],
+        B::ControlLags => vec![&PARTS, &RIG],
         B::ClockTurnsBack => vec![&UNITS],
         B::VersionUnchecked
         | B::CursorOutside

@@ -6,21 +6,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::buffer::{AlignedBuffer, is_aligned};
+use super::mounts::{lies_in_memory, overlay_upper};
 use super::{Disk, DiskFile, DiskLock, LockError, OpenMode, SECTOR_BYTES, write_whole};
 
 /// Mode of files that it makes: order data is nobody else's business.
 const FILE_MODE: u32 = 0o600;
 /// Bytes zeroed per call.
 const ZERO_CHUNK_BYTES: usize = 1 << 20;
-/// `f_type` of tmpfs and ramfs, from `linux/magic.h`.
-const VOLATILE_TYPES: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,8 +37,12 @@ struct RealLock {
 impl DiskLock for RealLock {}
 
 impl Disk for RealDisk {
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(dir)
+    fn create_dir(&self, dir: &Path) -> io::Result<bool> {
+        match std::fs::create_dir(dir) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn open(&self, file: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
@@ -85,8 +88,7 @@ impl Disk for RealDisk {
     }
 
     fn is_volatile(&self, dir: &Path) -> io::Result<bool> {
-        let kind = rustix::fs::statfs(dir)?.f_type;
-        Ok(VOLATILE_TYPES.contains(&(kind as u64)))
+        lies_in_memory(dir, |dir| Ok(rustix::fs::statfs(dir)?.f_type as u64), upper_of)
     }
 
     fn lock(&self, file: &Path) -> Result<Box<dyn DiskLock>, LockError> {
@@ -107,6 +109,14 @@ impl Disk for RealDisk {
         writeln!(lock, "{}", std::process::id())?;
         Ok(Box::new(RealLock { _file: lock }))
     }
+}
+
+/// The upper directory of the overlay that a directory lies on, as far as it can be told.
+fn upper_of(dir: &Path) -> Option<PathBuf> {
+    let device = std::fs::metadata(dir).ok()?.dev();
+    let mountinfo = std::fs::read("/proc/self/mountinfo").ok()?;
+    let device = (rustix::fs::major(device), rustix::fs::minor(device));
+    overlay_upper(&String::from_utf8_lossy(&mountinfo), device)
 }
 
 fn read_pid(lock: &mut File) -> Option<u32> {

@@ -338,7 +338,7 @@ impl DataDir {
 /// Makes the directory and its parts, checks what it lies on, and takes the lock.
 fn enter(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<Box<dyn DiskLock>, OpenError> {
     let unwritable = |source| OpenError::Unwritable { dir: dir.to_owned(), source };
-    disk.create_dir_all(dir).map_err(unwritable)?;
+    make_dir(disk, dir).map_err(unwritable)?;
     if disk.is_volatile(dir).map_err(unwritable)? && !options.allow_volatile {
         return Err(OpenError::Volatile { dir: dir.to_owned() });
     }
@@ -347,14 +347,41 @@ fn enter(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<Box<dyn Di
         LockError::Io(source) => unwritable(source),
     })?;
     for part in [layout::log_dir(dir), layout::snapshot_dir(dir), layout::torn_dir(dir)] {
-        disk.create_dir_all(&part).map_err(unwritable)?;
+        disk.create_dir(&part).map_err(unwritable)?;
     }
     disk.sync_dir(dir).map_err(unwritable)?;
-    if let Some(parent) = dir.parent() {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        disk.sync_dir(parent).map_err(unwritable)?;
-    }
     Ok(lock)
+}
+
+/// Makes a directory and its parents, each durable before the next is made in it.
+fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let Some(parent) = parent_of(dir) else { return Ok(()) };
+    let parent_is_durable = match disk.create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_dir(disk, parent)?;
+            disk.create_dir(dir)?;
+            true
+        }
+        made => !made?,
+    };
+    if planted(Bug::ParentUnsynced) && parent_is_durable {
+        return Ok(());
+    }
+    // Also when it was there: a start that was killed may have made it, or the one above it, and no more.
+    disk.sync_dir(parent)?;
+    match parent_of(parent) {
+        None => Ok(()),
+        Some(_) if parent_is_durable => Ok(()),
+        Some(above) => match disk.sync_dir(above) {
+            // No start of ours has made a directory in one that it may not read.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        },
+    }
+}
+
+fn parent_of(dir: &Path) -> Option<&Path> {
+    dir.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 fn give_birth(

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use stampede_core::planted::{Bug, planted};
 
 use super::layout;
 use super::segment::{create_segment, recycle_segment};
@@ -57,6 +58,15 @@ struct Stock {
     in_use: u64,
     next_number: u64,
     closed: bool,
+    /// Segments that were trimmed and could not be taken back; they count as in use.
+    trimmed: Vec<Trimmed>,
+}
+
+/// A trimmed segment whose file still takes room.
+struct Trimmed {
+    number: u64,
+    /// It was to become the spare with this number, and something failed: it may have that name by now.
+    spoiled: Option<u64>,
 }
 
 /// What [`Shelf::prepare`] did.
@@ -81,7 +91,7 @@ impl Shelf {
         in_use: u64,
         next_number: u64,
     ) -> Self {
-        let stock = Stock { ready, making: false, in_use, next_number, closed: false };
+        let stock = Stock { ready, making: false, in_use, next_number, closed: false, trimmed: Vec::new() };
         let shelf = Self { disk, dir, limits, status, stock: Mutex::new(stock), taken: Condvar::new() };
         shelf.report(&shelf.stock.lock());
         shelf
@@ -147,34 +157,74 @@ impl Shelf {
         Ok(stock.next_number)
     }
 
-    /// Takes back a trimmed segment: as a spare if it is of use, otherwise its file is removed.
-    /// A spare takes as long as zero-filling a segment; the journal is not held up meanwhile.
+    /// Takes back trimmed segments, and those that it could not take back before: each as a spare if it is
+    /// of use, otherwise its file is removed. What fails counts as in use, for its file takes room, and has
+    /// another turn with the next call. A spare takes as long as zero-filling a segment; the journal is not held up
+    /// meanwhile.
     ///
     /// # Errors
-    /// What the file system answers.
-    pub(super) fn give_back(&self, number: u64) -> io::Result<()> {
-        let recycled = match self.number_for_recycled() {
-            None => {
-                self.disk.remove(&layout::segment_file(&self.dir, number))?;
-                None
+    /// The first thing that the file system answers; all the others had their turn.
+    pub(super) fn give_back(&self, gone: &[u64]) -> io::Result<()> {
+        let mut waiting = std::mem::take(&mut self.stock.lock().trimmed);
+        waiting.extend(gone.iter().map(|number| Trimmed { number: *number, spoiled: None }));
+        let mut all = Ok(());
+        for mut trimmed in waiting {
+            let done = self.give_back_one(&mut trimmed);
+            if done.is_err() && planted(Bug::TrimmedForgotten) {
+                return done;
             }
-            Some(to) => {
-                let bytes = self.limits.segment_bytes;
-                let file = recycle_segment(&*self.disk, &self.dir, number, to, bytes);
-                Some(file.map(|file| Spare { number: to, file }))
+            if done.is_err() {
+                self.stock.lock().trimmed.push(trimmed);
             }
-        };
-        let mut stock = self.stock.lock();
-        if let Some(recycled) = recycled {
-            stock.making = false;
-            let spare = recycled?;
-            stock.next_number = spare.number + 1;
-            stock.ready.push_back(spare);
+            all = all.and(done);
         }
+        all
+    }
+
+    fn give_back_one(&self, trimmed: &mut Trimmed) -> io::Result<()> {
+        if let Some(to) = trimmed.spoiled {
+            self.remove_spoiled(trimmed.number, to)?;
+        } else if let Some(to) = self.number_for_recycled() {
+            let made = recycle_segment(&*self.disk, &self.dir, trimmed.number, to, self.limits.segment_bytes);
+            let mut stock = self.stock.lock();
+            stock.making = false;
+            // Nothing more is written to a file on which a write or sync failed.
+            trimmed.spoiled = Some(to);
+            let file = made?;
+            stock.next_number = to + 1;
+            stock.ready.push_back(Spare { number: to, file });
+        } else {
+            self.disk.remove(&layout::segment_file(&self.dir, trimmed.number))?;
+        }
+        let mut stock = self.stock.lock();
         stock.in_use -= 1;
         self.report(&stock);
         self.taken.notify_all();
         Ok(())
+    }
+
+    /// Removes a file that was to become the spare with the number `to` and did not, whichever name it has.
+    fn remove_spoiled(&self, number: u64, to: u64) -> io::Result<()> {
+        {
+            let mut stock = self.stock.lock();
+            if stock.making {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "a spare is being made"));
+            }
+            stock.making = true;
+        }
+        // A spare that was made since has taken the name over, and the file is gone.
+        let is_ours = self.stock.lock().next_number == to;
+        let removed = if is_ours { self.remove_if_there(to) } else { Ok(()) };
+        let removed = removed.and_then(|()| self.remove_if_there(number));
+        self.stock.lock().making = false;
+        removed
+    }
+
+    fn remove_if_there(&self, number: u64) -> io::Result<()> {
+        match self.disk.remove(&layout::segment_file(&self.dir, number)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     /// The number for a recycled segment, which nobody else takes until `making` is reset.

@@ -32,13 +32,16 @@ impl Maintenance {
         })
     }
 
-    /// Lets go of segments that are no longer needed; returns how many went.
+    /// Lets go of segments that are no longer needed; returns how many went. A file that could not be taken
+    /// back has another turn with each call.
     ///
     /// # Errors
     /// What the file system answers. The log has failed if it was the control file; otherwise
     /// leftovers are removed at the next start.
     pub fn trim(&self) -> io::Result<usize> {
-        let Some((gone, first)) = self.index.covered(self.trim_floor()?) else { return Ok(0) };
+        let Some((gone, first)) = self.index.covered(self.trim_floor()?) else {
+            return self.shelf.give_back(&[]).map(|()| 0);
+        };
         self.update_control(|control| {
             control.first_segment = first.number;
             control.first_lsn = first.first_lsn;
@@ -46,10 +49,8 @@ impl Maintenance {
         })?;
         self.index.forget_before(first.number);
         self.status.set_first_retained(first.first_lsn);
-        for number in &gone {
-            self.shelf.give_back(*number)?;
-        }
+        let given_back = self.shelf.give_back(&gone);
         self.queue.nudge();
-        Ok(gone.len())
+        given_back.map(|()| gone.len())
     }
 }

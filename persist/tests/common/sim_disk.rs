@@ -75,6 +75,7 @@ pub(crate) enum Trouble {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Op {
     Create,
+    MakeDir,
     Rename,
     Remove,
     SyncDir,
@@ -109,6 +110,8 @@ pub(crate) type Struck = (Trouble, Op, Part);
 #[derive(Clone)]
 enum DirOp {
     Link(String, usize),
+    /// A directory stands among the names with a slash at its end.
+    MakeDir(String),
     Unlink(String),
     Rename(String, String),
 }
@@ -124,13 +127,18 @@ fn text(path: &Path) -> &str {
 impl DirOp {
     fn dir(&self) -> &str {
         match self {
-            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(path, _) => parent(path),
+            Self::Link(path, _) | Self::MakeDir(path) | Self::Unlink(path) | Self::Rename(path, _) => {
+                parent(path)
+            }
         }
     }
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
             Self::Link(path, inode) => {
                 names.insert(path.clone(), *inode);
+            }
+            Self::MakeDir(path) => {
+                names.insert(format!("{path}/"), usize::MAX);
             }
             Self::Unlink(path) => {
                 names.remove(path);
@@ -307,6 +315,10 @@ impl SimDisk {
         let rng = &mut sim.rng;
         let landed = rng.below(sim.pending.len() as u64 + 1) as usize;
         sim.pending[..landed].iter().for_each(|op| op.apply(&mut sim.durable_names));
+        // What lies in a directory whose own entry is lost is lost with it.
+        let is_lost = |path: &&String| path.ends_with('/') && !sim.durable_names.contains_key(*path);
+        let lost: Vec<_> = sim.names.keys().filter(is_lost).cloned().collect();
+        sim.durable_names.retain(|path, _| !lost.iter().any(|dir| path.starts_with(dir)));
         sim.names.clone_from(&sim.durable_names);
         sim.pending.clear();
         let fine = sim.fine_tears;
@@ -325,7 +337,8 @@ impl SimDisk {
     /// All files by name, with their bytes.
     pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let sim = self.sim();
-        sim.names.iter().map(|(path, inode)| (path.into(), sim.inodes[*inode].bytes())).collect()
+        let files = sim.names.iter().filter(|(path, _)| !path.ends_with('/'));
+        files.map(|(path, inode)| (path.into(), sim.inodes[*inode].bytes())).collect()
     }
     /// Changes a file's bytes behind everybody's back.
     pub(crate) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -339,7 +352,8 @@ impl SimDisk {
     pub(crate) fn flip(&self) -> Option<(String, u64)> {
         let sim = &mut *self.sim();
         let rng = &mut sim.rng;
-        let (name, inode) = sim.names.iter().nth(rng.below(sim.names.len().max(1) as u64) as usize)?;
+        let files: Vec<_> = sim.names.iter().filter(|(path, _)| !path.ends_with('/')).collect();
+        let (name, inode) = *files.get(rng.below(files.len().max(1) as u64) as usize)?;
         let inode = &mut sim.inodes[*inode];
         let used: Vec<usize> =
             (0..inode.sectors.len()).filter(|sector| inode.sectors[*sector].is_some()).collect();
@@ -427,8 +441,18 @@ impl Sim {
 }
 
 impl Disk for SimDisk {
-    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
-        self.sim().alive()
+    fn create_dir(&self, dir: &Path) -> io::Result<bool> {
+        let (mut sim, name) = (self.sim(), text(dir));
+        sim.alive()?;
+        if !parent(name).is_empty() && !sim.names.contains_key(&format!("{}/", parent(name))) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        if name == "/" || sim.names.contains_key(&format!("{name}/")) {
+            return Ok(false);
+        }
+        sim.whole(Op::MakeDir, name)?;
+        sim.change(DirOp::MakeDir(name.to_owned()));
+        Ok(true)
     }
 
     fn open(&self, file: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
@@ -455,7 +479,7 @@ impl Disk for SimDisk {
         sim.alive()?;
         let inside = format!("{}/", text(dir));
         let below = sim.names.range(inside.clone()..).map_while(|(path, _)| path.strip_prefix(&inside));
-        Ok(below.filter(|name| !name.contains('/')).map(str::to_owned).collect())
+        Ok(below.filter(|name| !name.is_empty() && !name.contains('/')).map(str::to_owned).collect())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -483,8 +507,9 @@ impl Disk for SimDisk {
         let mut sim = self.sim();
         let inside = format!("{}/", text(dir));
         sim.whole(Op::SyncDir, &inside)?;
-        let (now, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut sim.pending).into_iter().partition(|op| op.dir() == text(dir));
+        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut sim.pending)
+            .into_iter()
+            .partition(|op| op.dir() == text(dir).trim_end_matches('/'));
         now.iter().for_each(|op| op.apply(&mut sim.durable_names));
         sim.pending = later;
         Ok(())

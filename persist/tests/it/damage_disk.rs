@@ -41,8 +41,8 @@ impl PlateDisk {
 }
 
 impl Disk for PlateDisk {
-    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
-        Ok(())
+    fn create_dir(&self, _: &Path) -> io::Result<bool> {
+        Ok(false)
     }
     fn open(&self, file: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut plate = self.plate();

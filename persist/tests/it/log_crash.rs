@@ -1,12 +1,15 @@
 //! Power cuts and kills at every disk operation: acked ⊆ recovered, and what is
 //! recovered is a prefix of what was decided (I2, I9).
 
+use std::path::Path;
+use std::sync::Arc;
+
 use stampede_core::types::Lsn;
-use stampede_persist::log::dir::LogOptions;
+use stampede_persist::log::dir::{DataDir, LogOptions, OpenError, Stepped};
 use stampede_persist::log::journal::Step;
 use stampede_persist::log::verify::verify_on;
 
-use super::log_sale::{DIR, Sale, append_next, recover_on, small, step_on};
+use super::log_sale::{DIR, Sale, append_next, birth, recover_on, small, step_on};
 use super::log_sim::{Rng, SimDisk, Trouble};
 
 /// What was promised and what was begun.
@@ -198,5 +201,46 @@ fn a_group_of_several_blocks_is_cut_at_the_first_torn_one() {
         assert_eq!(log.journal.step(), Step::Wrote { facts: 100 }, "seed {seed}: and the log goes on");
         drop(log);
         assert_eq!(recover_on(&disk, &options).unwrap().0.lsn().next(), Lsn(next), "seed {seed}");
+    }
+}
+
+/// Opens a log in this directory; what it holds.
+fn open_below(disk: &SimDisk, dir: &Path) -> Result<(Sale, Stepped), OpenError> {
+    let mut sale = Sale::default();
+    let data = DataDir::open_on(Arc::new(disk.clone()), dir, &small(), &birth())?;
+    let log = data.recover(&mut sale)?.start_stepped(Vec::new())?;
+    Ok((sale, log))
+}
+
+/// Acks one fact more in a log that could be opened; how many it has found.
+fn ack_one_below(disk: &SimDisk, dir: &Path) -> u64 {
+    let (sale, mut log) = open_below(disk, dir).unwrap();
+    append_next(&log.queue, &mut sale.lsn().next().0);
+    assert_eq!(log.journal.step(), Step::Wrote { facts: 1 });
+    sale.lsn().0
+}
+
+#[test]
+fn every_new_level_of_a_data_directory_outlives_a_power_cut() {
+    let dir = Path::new("/srv/shop/data/one");
+    let mut killed = 0;
+    for op in 1.. {
+        for seed in 0..8 {
+            // A first start is killed at this operation; the second acks; then the power goes.
+            let disk = SimDisk::new(seed);
+            disk.plan(op, Trouble::Crash);
+            let first = open_below(&disk, dir);
+            killed += u64::from(first.is_err());
+            let disk = disk.after_kill();
+            let found = ack_one_below(&disk, dir);
+            let disk = disk.after_crash();
+            let again = ack_one_below(&disk, dir);
+            assert!(again > found, "op {op} seed {seed}: LOST: {again} of {} facts", found + 1);
+            if first.is_ok() && seed == 7 {
+                // The whole start was gone through.
+                assert!(killed > 8 * 10, "starts were killed: {killed}");
+                return;
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use stampede_persist::log::segment::list_segments;
 use stampede_persist::log::snapshot::list_snapshots;
 
 use super::log_sale::{DIR, Sale, append_next, recover_on, small, step_on};
-use super::log_sim::SimDisk;
+use super::log_sim::{Op, Part, SimDisk, Trouble};
 
 /// Sells `facts` facts, or until the log does not accept any more; returns whether it still does.
 fn sell(log: &mut Stepped, next: &mut u64, facts: u64) -> bool {
@@ -181,4 +181,56 @@ fn spares_are_kept_over_a_restart() {
     assert_eq!(list_segments(&disk, Path::new(DIR)).unwrap(), segments);
     assert!(disk.ops() - before < 10, "nothing was made anew: {} operations", disk.ops() - before);
     drop(log);
+}
+
+/// A log of several segments that a snapshot covers, so that the next trim lets go of them.
+fn covered(disk: &SimDisk, options: &LogOptions) -> (Stepped, u64) {
+    let (_, mut log) = step_on(disk, options).unwrap();
+    let mut next = 1;
+    for _ in 0..2 {
+        sell(&mut log, &mut next, 1_500);
+        log.maintenance.snapshot(&mut Sale::default()).unwrap();
+    }
+    (log, next)
+}
+
+/// Bytes of all segment files, under whichever name.
+fn bytes_of_segments(disk: &SimDisk) -> u64 {
+    let files = disk.files().into_iter();
+    files.filter(|(path, _)| path.starts_with("/data/log")).map(|(_, bytes)| bytes.len() as u64).sum()
+}
+
+#[test]
+fn a_trimmed_segment_that_cannot_be_taken_back_keeps_no_room_for_ever() {
+    // Each step of making a spare of it, and of removing it; and of the third one, too.
+    for op in [Op::Write, Op::Sync, Op::Rename, Op::SyncDir, Op::Remove] {
+        for nth in 1..=3 {
+            let disk = SimDisk::new(8);
+            let (mut log, mut next) = covered(&disk, &small());
+            let before = log.status.disk_bytes();
+            assert_eq!(before, bytes_of_segments(&disk));
+            disk.aim(op, Part::Log, nth, Trouble::Fail(5));
+            let first = log.maintenance.trim();
+            let struck = disk.take_struck().is_some();
+            disk.calm();
+            assert_eq!(first.is_err(), struck, "{op:?} {nth}: an error is told");
+            let counted = log.status.disk_bytes();
+            assert!(counted >= bytes_of_segments(&disk), "{op:?} {nth}: what is there counts");
+            log.maintenance.trim().unwrap();
+            let after = log.status.disk_bytes();
+            assert_eq!(after, bytes_of_segments(&disk), "{op:?} {nth}: and what is gone does not");
+            assert!(after < before, "{op:?} {nth}: {after} of {before} bytes");
+            let (number, retained) =
+                (list_segments(&disk, Path::new(DIR)).unwrap()[0], log.maintenance.control());
+            assert_eq!(
+                number, retained.first_segment,
+                "{op:?} {nth}: none is left of those that were trimmed"
+            );
+            sell(&mut log, &mut next, 2_000);
+            assert!(log.status.failure().is_none(), "{op:?} {nth}: the log goes on");
+            drop(log);
+            let (sale, _) = recover_on(&disk.after_kill(), &small()).unwrap();
+            assert_eq!(sale.lsn(), Lsn(next - 1), "{op:?} {nth}");
+        }
+    }
 }

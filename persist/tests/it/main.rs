@@ -6,6 +6,7 @@ mod damage_log;
 mod damage_matrix;
 mod damage_shapes;
 mod damage_torn;
+mod disk_overlay;
 mod disk_short;
 mod export_ahead;
 mod export_bed;

@@ -166,8 +166,8 @@ fn text(path: &Path) -> String {
 }
 
 impl Disk for CaptureDisk {
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.note(Change::MakeDir { path: text(dir) }, || self.0.live.create_dir_all(dir))
+    fn create_dir(&self, dir: &Path) -> io::Result<bool> {
+        self.note(Change::MakeDir { path: text(dir) }, || self.0.live.create_dir(dir))
     }
 
     fn open(&self, file: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {

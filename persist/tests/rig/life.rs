@@ -159,8 +159,7 @@ pub(crate) fn live(
     book.cut_after(Lsn(opened.next_lsn().0 - 1));
     let epoch = opened.control().epoch;
     capture.watch(opened.status().durable_watermark());
-    let mut log = opened.start(Vec::new(), |_| ()).map_err(|error| error.to_string())?;
-    log.journal.start_snapshotter(|| Box::new(Shop::default())).map_err(|error| error.to_string())?;
+    let log = opened.start(Vec::new(), |_| ()).map_err(|error| error.to_string())?;
     let (queue, status) = (Arc::clone(&log.queue), Arc::clone(&log.status));
     let maintenance = Arc::clone(log.journal.maintenance());
     let life = Life { capture: &capture, database, conditions, cursor, queue, status, maintenance, epoch };
@@ -193,6 +192,7 @@ impl Life<'_> {
         let over = &stop;
         std::thread::scope(|scope| {
             let exporter = scope.spawn(move || self.export(begun, over));
+            let trimmer = scope.spawn(move || self.snapshot_and_trim(seed, over));
             let mut rng = Rng(seed);
             let mut sellers: Vec<_> = (0..self.conditions.paces.len() as u32)
                 .map(|n| Seller::new(self.queue.producer(), n, shop.last_seq(n), rng.next()))
@@ -211,6 +211,7 @@ impl Life<'_> {
             let appended = threads.into_iter().flat_map(|thread| thread.join().expect("a producer"));
             let appended: Vec<_> = appended.collect();
             let crash = exporter.join().expect("the exporter")?;
+            trimmer.join().expect("the trimmer")?;
             Ok((appended, crash))
         })
     }
@@ -248,6 +249,18 @@ impl Life<'_> {
             }
         }
         seller.appended
+    }
+
+    /// Makes snapshots and trims, as the product's own thread does, and more often.
+    fn snapshot_and_trim(&self, seed: u64, over: &AtomicBool) -> Result<(), String> {
+        let mut rng = Rng(seed ^ 1);
+        while !over.load(Ordering::Acquire) {
+            std::thread::park_timeout(Duration::from_millis(5 + rng.below(60)));
+            let made = self.maintenance.snapshot(&mut Shop::default());
+            made.map_err(|error| format!("no snapshot: {error}"))?;
+            self.maintenance.trim().map_err(|error| format!("no trim: {error}"))?;
+        }
+        Ok(())
     }
 
     /// Exports, and ends the life: at a moment when no transaction is open, and, if one comes,

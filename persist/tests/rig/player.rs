@@ -40,7 +40,7 @@ impl Player {
             Change::Rename { from, to } => self.disk.rename(Path::new(from), Path::new(to)),
             Change::Remove { path } => self.disk.remove(Path::new(path)),
             Change::SyncDir { path } => self.disk.sync_dir(Path::new(path)),
-            Change::MakeDir { path } => self.disk.create_dir_all(Path::new(path)),
+            Change::MakeDir { path } => self.disk.create_dir(Path::new(path)).map(drop),
             Change::Begin { file, offset, bytes } | Change::Write { file, offset, bytes } => {
                 self.file(*file).write(*offset, bytes)
             }
