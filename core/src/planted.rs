@@ -50,6 +50,7 @@ bugs! {
     RetriedSync, "retried-sync", "a failed write of the log is tried once more";
     ShortWriteIgnored, "short-write-ignored", "a write that ended early counts as whole";
     TrimBeforeExport, "trim-before-export", "a segment goes that Postgres does not hold";
+    ExportsByFlag, "exports-by-flag", "a start without a database trims what the log's database lacks";
     TrimBeforeSnapshot, "trim-before-snapshot", "a segment goes that no snapshot covers";
     DamageCut, "damage-cut", "damage to durable records is cut like a torn tail";
     ChainUnchecked, "chain-unchecked", "a block need not follow the one before it";

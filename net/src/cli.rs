@@ -26,6 +26,7 @@ use crate::settings::SettingsError;
 mod args;
 mod check_config;
 mod completions;
+mod detach;
 mod doctor;
 mod draw;
 mod log;
@@ -82,6 +83,8 @@ enum Command {
     Doctor(SettingsArgs),
     /// Create the database's tables, or bring them to the current version
     Migrate(SettingsArgs),
+    /// Have a log forget its database, so that facts may go that the database lacks
+    Detach(detach::DetachArgs),
     /// Look into a log, or verify it
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -155,6 +158,7 @@ fn act(command: Command, serve: Serve) -> Result<ExitCode, Failure> {
         Command::CheckConfig(args) => check_config::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Migrate(args) => migrate::run(&args, out),
+        Command::Detach(args) => detach::run(&args, out),
         Command::Log(command) => log::run(&command, out),
         Command::Reconcile(args) => reconcile::run(&args, out),
         Command::Draw(command) => draw::run(&command, out),

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use stampede_persist::export::ExporterHandle;
+use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::Started;
 use stampede_persist::log::thread::JournalHandle;
 
@@ -154,6 +155,7 @@ impl Server {
             Some(plan) => plan.attach_now(&replayed)?,
             None => None,
         };
+        let weakened = weakened(settings, replayed.control());
         let clock = SaleClock::start(replayed.last_ms());
         let secret = replayed.secret();
         let on_failure = {
@@ -189,11 +191,14 @@ impl Server {
             log: status,
             queue: queue.clone(),
             export: export.as_ref().map(export::Plan::status),
-            weakened: weakened(settings),
+            weakened,
             ack_durable: settings.ack == Ack::Wal,
             demo: secrets::demo(settings)?,
             mesh,
         }));
+        if let Some(kept) = kept_unexported(settings, replayed.control()) {
+            shared.alarm_once(kept);
+        }
         let owners = replayed.into_shards().into_iter();
         let owners = owners.map(|shard| Owner::new(shard, queue.producer(), shared.clone())).collect();
         let exporter = match export {
@@ -370,16 +375,27 @@ fn gate(settings: &Settings) -> anyhow::Result<Gate> {
 }
 
 /// What was weakened on the operator's word (I17).
-fn weakened(settings: &Settings) -> Vec<&'static str> {
+fn weakened(settings: &Settings, control: &Control) -> Vec<String> {
     let mut weakened = Vec::new();
     if settings.ack == Ack::Memory {
-        weakened.push("ack=memory: orders are acknowledged before they are durable; a crash loses them");
+        weakened
+            .push("ack=memory: orders are acknowledged before they are durable; a crash loses them".into());
     }
     if settings.log.allow_tmpfs {
-        weakened.push("log.allow_tmpfs: the log may lie in memory; a power cut loses it");
+        weakened.push("log.allow_tmpfs: the log may lie in memory; a power cut loses it".into());
     }
     if cfg!(feature = "planted") {
-        weakened.push("built with planted bugs, for tests alone: this program must not sell");
+        weakened.push("built with planted bugs, for tests alone: this program must not sell".into());
     }
+    weakened.extend(kept_unexported(settings, control));
     weakened
+}
+
+/// What it means that this start exports nothing although the log has a database.
+fn kept_unexported(settings: &Settings, control: &Control) -> Option<String> {
+    let kept_for = control.keeps_facts_for().filter(|_| settings.postgres.is_none())?;
+    Some(format!(
+        "no postgres.url: the log is kept for {kept_for} and nothing is exported; it grows until log.bytes_max, \
+         then selling stops. Start with that database, or run `stampede detach`"
+    ))
 }

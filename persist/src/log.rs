@@ -21,6 +21,7 @@ pub mod chain;
 #[cfg(not(loom))]
 pub mod control;
 #[cfg(not(loom))]
+pub mod detach;
 pub mod dir;
 #[cfg(not(loom))]
 pub mod identity;

@@ -115,7 +115,11 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::ExpiresTwice
         | B::ReplayDecides
         | B::BlocklistForgotten => vec![&MODEL, &SIM],
-        B::AckBeforeSync | B::RetriedSync | B::TrimBeforeExport | B::TrimBeforeSnapshot => {
+        B::AckBeforeSync
+        | B::RetriedSync
+        | B::TrimBeforeExport
+        | B::ExportsByFlag
+        | B::TrimBeforeSnapshot => {
             vec![&LOG, &SIM]
         }
         B::ShortWriteIgnored => vec![&LOG, &DISK, &SIM],
