@@ -67,6 +67,7 @@ bugs! {
     AheadDropped, "ahead-dropped", "facts that were read ahead are forgotten when the batch in front is written again";
     BatchGrows, "batch-grows", "a batch that may be committed takes more facts in";
     OldBackupTaken, "old-backup-taken", "a database from before the trim point is taken";
+    RefillReplaces, "refill-replaces", "filling a database from a snapshot replaces rows of other orders";
     FenceDropped, "fence-dropped", "an engine does not notice that another has taken its place";
     LockedRowForgotten, "locked-row-forgotten", "a stock row that was locked is never looked at again";
     BadRowBlocks, "bad-row-blocks", "a row that Postgres refuses stops the export";

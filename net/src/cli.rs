@@ -29,6 +29,7 @@ mod completions;
 mod detach;
 mod doctor;
 mod draw;
+mod export;
 mod log;
 mod migrate;
 mod reconcile;
@@ -83,6 +84,8 @@ enum Command {
     Doctor(SettingsArgs),
     /// Create the database's tables, or bring them to the current version
     Migrate(SettingsArgs),
+    /// Fill a database that lacks what the log no longer holds
+    Export(export::ExportArgs),
     /// Have a log forget its database, so that facts may go that the database lacks
     Detach(detach::DetachArgs),
     /// Look into a log, or verify it
@@ -158,6 +161,7 @@ fn act(command: Command, serve: Serve) -> Result<ExitCode, Failure> {
         Command::CheckConfig(args) => check_config::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Migrate(args) => migrate::run(&args, out),
+        Command::Export(args) => export::run(&args, out),
         Command::Detach(args) => detach::run(&args, out),
         Command::Log(command) => log::run(&command, out),
         Command::Reconcile(args) => reconcile::run(&args, out),

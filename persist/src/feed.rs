@@ -7,7 +7,8 @@
 use std::path::PathBuf;
 
 use stampede_core::fact::Fact;
-use stampede_core::types::Lsn;
+use stampede_core::state_row::StateRow;
+use stampede_core::types::{Lsn, UnixMillis};
 
 /// Facts in LSN order, each once.
 pub trait FactFeed {
@@ -22,6 +23,27 @@ pub trait FactFeed {
         max: usize,
         visit: &mut dyn FnMut(Lsn, &Fact<'_>),
     ) -> Result<usize, FeedError>;
+}
+
+/// What a log that stands still knows of everything that ever happened: a snapshot and the facts
+/// after it. The product's is [`crate::log::history::LogHistory`].
+pub trait History {
+    /// The last fact in the snapshot.
+    fn snapshot_lsn(&self) -> Lsn;
+    /// The latest time of any fact in the snapshot.
+    fn snapshot_ms(&self) -> UnixMillis;
+    /// The last fact of all.
+    fn last_lsn(&self) -> Lsn;
+    /// Visits the rows of the snapshot, in its order, until one of them is refused.
+    ///
+    /// # Errors
+    /// The visitor's, or why the snapshot cannot be read.
+    fn snapshot_rows(&self, visit: &mut dyn FnMut(&StateRow<'_>) -> Result<(), String>)
+    -> Result<(), String>;
+    /// The facts after the snapshot.
+    fn facts(&self) -> Box<dyn FactFeed + '_>;
+    /// Visits the state at the last fact, in the order of [`stampede_core::state_row`].
+    fn state(&self, visit: &mut dyn FnMut(StateRow<'_>));
 }
 
 /// Why a feed cannot go on.

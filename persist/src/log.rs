@@ -24,6 +24,7 @@ pub mod control;
 pub mod detach;
 pub mod dir;
 #[cfg(not(loom))]
+pub mod history;
 pub mod identity;
 #[cfg(not(loom))]
 mod index;

@@ -83,7 +83,7 @@ static MODEL: Detector =
 static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
 static EXPORT: Detector =
-    detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins"]);
+    detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins", "export_refill"]);
 static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
 static UNITS: Detector =
     detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::"]);
@@ -137,6 +137,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::BadRowBlocks => vec![&EXPORT, &SIM],
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
+        B::RefillReplaces => vec![&EXPORT],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],

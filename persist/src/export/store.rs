@@ -237,6 +237,11 @@ pub trait Store {
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Result<(), ExportError>;
     /// Writes new orders; one that is there already is replaced. Returns those that were, in any order.
     async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
+    /// Writes orders whose facts the log no longer holds. One that is there is brought to its state
+    /// here, unless it is as new; a key or a reference that is known there stays. Returns those
+    /// that are there and are another order (item, buyer, units or time of creation differ), in any
+    /// order: they were left as they are.
+    async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
     /// Writes state, time of change, deadline and payment reference (where there is one) of orders.
     /// Returns those that are not there, in any order.
     async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;

@@ -485,6 +485,10 @@ impl Opened {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+    /// Where it lies.
+    pub(super) fn place(&self) -> (&Arc<dyn Disk>, &Path) {
+        (&self.data.disk, &self.data.dir)
+    }
     /// Notes which database this log exports to, durably.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use stampede_persist::export::{Alarm, ExportStatus, Exporter, ExporterOptions, S
 use crate::export_bed::{FakeEngine, LOG, Rows, created, item, model, moved, order, sales};
 use crate::sim_database::{Call, Fault, Refusal, Rule, SimDatabase, StockLine, Tables, at_nth};
 
-fn exporter(engine: &FakeEngine, database: &SimDatabase, epoch: u64) -> Exporter<SimDatabase> {
+pub(crate) fn exporter(engine: &FakeEngine, database: &SimDatabase, epoch: u64) -> Exporter<SimDatabase> {
     let options = ExporterOptions::over(database.clone(), LOG, epoch);
     engine.0.lock().expect("lock").exported = Default::default();
     Exporter::over(options, Box::new(engine.clone()), Arc::new(ExportStatus::default()))

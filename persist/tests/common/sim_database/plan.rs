@@ -37,6 +37,7 @@ pub enum Call {
     ClearPauses,
     CopyOrders,
     InsertOrders,
+    RefillOrders,
     UpdateOrders,
     Block,
     Unblock,
