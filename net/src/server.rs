@@ -15,6 +15,7 @@ mod banner;
 mod demo;
 pub mod export;
 pub mod recover;
+pub mod refill;
 pub mod replay;
 
 use std::io;

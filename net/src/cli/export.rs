@@ -5,18 +5,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
 use stampede_persist::disk::real::RealDisk;
-use stampede_persist::export::refill::{Refill, Refilled};
-use stampede_persist::export::{ConnectOptions, Database, DatabaseId, LogClaim, migrate};
+use stampede_persist::export::refill::Refilled;
+use stampede_persist::export::{ConnectOptions, Database};
 use stampede_persist::log::control::read_control;
 use stampede_persist::log::dir::DataDir;
-use stampede_persist::log::history::LogHistory;
 
 use super::Failure;
 use super::args::SettingsArgs;
-use crate::server::replay::{Replay, Shards};
+use crate::server::refill::refill;
 use crate::settings::{PostgresSettings, Settings};
 
 const AFTER_HELP: &str = "\
@@ -67,26 +65,8 @@ fn must_hold_log(dir: &Path) -> Result<(), Failure> {
 
 fn fill(settings: &Settings, postgres: &PostgresSettings) -> anyhow::Result<Refilled> {
     let data = DataDir::open(&settings.data_dir, &settings.log_options())?;
-    let mut database = Database::connect(&ConnectOptions::new(postgres.url.reveal()))?;
-    let mut state = Shards::new(1, data.hash_secret());
-    state.expect_facts(data.control().durable_lsn);
-    let opened = data.recover(&mut Replay::new(&mut state)).context("the state cannot be recovered")?;
-    migrate(&mut database)?;
-    let control = opened.control();
-    let claim = LogClaim {
-        log_id: control.log_id,
-        epoch: control.epoch,
-        first_retained: control.first_lsn,
-        durable: stampede_core::types::Lsn(opened.next_lsn().0 - 1),
-        database: control.database.map(DatabaseId),
-    };
-    let history = LogHistory::of(&opened, &state)?;
-    let history =
-        history.context("the log holds every fact, there is nothing to fill in: start the engine")?;
-    let refill = Refill::begin(&mut database, &claim, &history)?;
-    // From now on no other database will do (I12).
-    opened.set_database(refill.database().0).context("cannot write the control file")?;
-    Ok(refill.run()?)
+    let database = Database::connect(&ConnectOptions::new(postgres.url.reveal()))?;
+    refill(data, database)
 }
 
 fn print(done: &Refilled, out: &mut dyn Write) -> std::io::Result<()> {

@@ -48,6 +48,9 @@ named! {
         DbDeleted = "  row deleted",
         DbLocked = "  row locked",
         DbRefuses = "  row refused",
+        DbForgotten = "  not told of",
+        DbDetached = "  detached",
+        DbFilled = "  filled",
     }
 }
 

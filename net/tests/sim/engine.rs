@@ -160,6 +160,16 @@ pub(crate) fn recover(start: &Start<'_>, book: &mut Book) -> Result<Result<Recov
     Ok(replayed.map(|replayed| Recovery { replayed, witnessed, new }).map_err(|error| format!("{error:#}")))
 }
 
+/// What `stampede export --from-snapshot` does; what came of it, in words.
+pub(crate) fn refill(start: &Start<'_>, desk: &Desk) -> Result<String, String> {
+    let birth = Birth { log_id: log_id(start.seed), hash_secret: [7; 16] };
+    let data = DataDir::open_on(Arc::new(start.disk.clone()), Path::new(DIR), &options(true), &birth)
+        .map_err(|error| error.to_string())?;
+    let database = Database::over(desk.database.clone()).map_err(|error| error.to_string())?;
+    let filled = stampede_net::server::refill::refill(data, database);
+    filled.map(|filled| format!("{filled:?}")).map_err(|error| format!("{error:#}"))
+}
+
 impl Recovery {
     /// What was recovered is durable from now on: the books take it over and compare.
     pub(crate) fn judge(&self, book: &mut Book) -> Result<(), Red> {

@@ -19,12 +19,14 @@ use crate::book::{Book, Red, ensure};
 use crate::coverage::{Coverage, Fault, Step};
 use crate::engine::{FREE_BYTES_MIN, Life, Start, begin_draws, log_id, recover};
 use crate::ledger::Desk;
-use crate::shop::{Call, Fate, Intent, Shop};
+use crate::shop::{Call, Shop};
 use crate::sim_disk::{Op, Part, Rng, SimDisk, Struck, Trouble};
 use crate::trace::Trace;
 use crate::wire::{Answer, Writer};
+use operator::Operator;
 
 mod crowd;
+mod operator;
 mod peace;
 mod world;
 
@@ -95,6 +97,7 @@ pub(crate) struct History<'c> {
     dies: bool,
     /// The database, in histories that have one.
     desk: Option<Desk>,
+    operator: Operator,
     cores: usize,
     seed: u64,
     life: Option<Life>,
@@ -167,6 +170,7 @@ impl<'c> History<'c> {
             dies: false,
             peaceful: false,
             desk: None,
+            operator: Operator::new(seed),
             life: None,
             links: Vec::new(),
             writer: Writer::default(),
@@ -181,6 +185,7 @@ impl<'c> History<'c> {
         history.desk = history.chance(600).then(|| Desk::new(seed, log_id(seed)));
         history.rolls = history.chance(120);
         history.plan_items();
+        history.choose_flags();
         history
     }
 
@@ -275,7 +280,7 @@ impl<'c> History<'c> {
             disk: &self.disk,
             cores: self.cores,
             wall_ms: self.wall_ms,
-            desk: self.desk.as_ref(),
+            desk: self.desk.as_ref().filter(|_| !self.operator.forgets),
             seed: self.seed,
             mono_ms: self.mono_ms,
         }
@@ -293,6 +298,7 @@ impl<'c> History<'c> {
                     return Ok(false);
                 }
                 recovery.judge(&mut self.book)?;
+                self.was_started();
                 self.shop.check_seen(&self.book)?;
                 if let Some((digest, lsn)) = self.expected.take()
                     && lsn == self.book.lsn
@@ -348,9 +354,7 @@ impl<'c> History<'c> {
         self.damaged |= self.misdirected.is_some();
         let full = refusal.contains("os error 28");
         if refusal.starts_with("I12") {
-            let decided = self.desk.as_mut().is_some_and(Desk::decide);
-            ensure!(decided, "I12 refuses a database that is its own: {refusal}");
-            return Ok(());
+            return self.decide(refusal);
         }
         ensure!(excused || self.damaged || full, "I9 refuses to start without a reason: {refusal}");
         if let Some(at) = struck {
@@ -366,10 +370,8 @@ impl<'c> History<'c> {
     /// The database is not behind what was trimmed, or nothing is sold (I12).
     fn check_attached(&mut self, life: &Life) -> Result<(), Red> {
         let first = life.log.status.first_retained_lsn().0;
-        if let Some(desk) = &mut self.desk {
-            let furthest = desk.may_trim();
-            ensure!(first <= furthest + 1, "I11 the log begins at LSN {first}, {furthest} was exported");
-        }
+        let furthest = self.may_trim();
+        ensure!(first - 1 <= furthest, "I11 the log begins at LSN {first}, {furthest} was exported");
         Ok(())
     }
 
@@ -651,8 +653,9 @@ impl<'c> History<'c> {
         self.step = Step::Trim;
         let life = self.life.as_ref().expect("called in a life");
         let gone = life.log.maintenance.trim();
-        let exported = self.desk.as_mut().map_or(u64::MAX, Desk::may_trim);
         let (first, covered) = (life.log.status.first_retained_lsn(), life.log.status.snapshot_lsn());
+        let exported = self.may_trim();
+        self.was_trimmed(first.0 - 1);
         ensure!(first.0 - 1 <= exported, "I11 trimmed up to {first}, {exported} is exported");
         ensure!(first.0 <= covered.0 + 1, "I11 trimmed up to {first}, the snapshot covers {covered}");
         self.trace.note("trim", &[first.0], || format!("{gone:?}, the log begins at LSN {first}"));

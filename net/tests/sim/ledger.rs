@@ -206,6 +206,18 @@ impl Desk {
         }
     }
 
+    /// Whether somebody has put an old backup back, and a newer one is to be found.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.before_restore.is_some() && self.cursor() < self.furthest
+    }
+
+    /// It was filled from the log: nobody looks for a newer backup any more.
+    pub(crate) fn was_filled(&mut self) {
+        self.before_restore = None;
+        // An edit that was not answered before is not carried over.
+        self.lost_rows = true;
+    }
+
     /// Nothing disturbs any more.
     pub(crate) fn calm(&mut self) {
         self.database.set_plan(None);

@@ -15,6 +15,7 @@ impl History<'_> {
         self.slow = 0;
         self.peaceful = true;
         self.desk.iter_mut().for_each(Desk::calm);
+        self.fill_if_lacking()?;
         if !self.boot()? {
             ensure!(self.damaged, "I9 does not start although nothing is wrong");
             return Ok(());

@@ -25,6 +25,8 @@ impl History<'_> {
             self.cover.struck(Fault::CoresChange, Step::Rest, None);
             self.cores = cores;
         }
+        self.fill_if_decided();
+        self.choose_flags();
         if self.chance(60) {
             self.try_damage()?;
         }
