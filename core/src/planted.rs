@@ -67,10 +67,14 @@ bugs! {
     AheadDropped, "ahead-dropped", "facts that were read ahead are forgotten when the batch in front is written again";
     BatchGrows, "batch-grows", "a batch that may be committed takes more facts in";
     OldBackupTaken, "old-backup-taken", "a database from before the trim point is taken";
-    RefillReplaces, "refill-replaces", "filling a database from a snapshot replaces rows of other orders";
+    RefillPassesOver, "refill-passes-over", "filling a database from a snapshot passes over rows of other orders";
     FenceDropped, "fence-dropped", "an engine does not notice that another has taken its place";
+    SameNonce, "same-nonce", "every process goes by the same number: two copies of a directory count as one";
+    HashNotCompared, "hash-not-compared", "a database that holds other facts under the same LSNs is taken";
     LockedRowForgotten, "locked-row-forgotten", "a stock row that was locked is never looked at again";
     BadRowBlocks, "bad-row-blocks", "a row that Postgres refuses stops the export";
+    ForeignRowReplaced, "foreign-row-replaced", "a row of somebody else gives way to the engine's";
+    VoidAlarmDropped, "void-alarm-dropped", "beside a refused row, nobody is told of a withdrawal that is void";
     ShownEarly, "shown-early", "a retry's answer does not wait for the log";
     ReadEarly, "read-early", "an order is read as placed before it is durable";
     ChunkedTaken, "chunked-taken", "Transfer-Encoding is ignored";

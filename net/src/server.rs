@@ -150,9 +150,10 @@ impl Server {
     fn prepare(settings: &Settings, mesh: Arc<Mesh>, events: &Sender<Event>) -> anyhow::Result<Self> {
         let cores = settings.cores.len();
         let mut replayed = Replayed::open(&settings.data_dir, &settings.log_options(), cores)?;
-        let export =
-            settings.postgres.as_ref().map(|postgres| export::Plan::new(postgres, replayed.control()));
-        let attached = match &export {
+        let export = settings.postgres.as_ref();
+        let export = export.map(|postgres| export::Plan::new(postgres, replayed.control()));
+        let mut export = export.transpose()?;
+        let attached = match &mut export {
             Some(plan) => plan.attach_now(&replayed)?,
             None => None,
         };

@@ -17,9 +17,10 @@ use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRu
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
 use stampede_persist::export::{
-    ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, LogId, Step,
+    ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, LogId, Nonce, Step,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
+use stampede_persist::log::block::ChainHash;
 
 const ITEMS: u64 = 8;
 
@@ -81,6 +82,10 @@ const SPEC: ItemSpec<'static> = ItemSpec {
 };
 
 impl FactFeed for MadeUp {
+    fn chain(&mut self) -> Result<ChainHash, FeedError> {
+        Ok([7; 32])
+    }
+
     fn read(
         &mut self,
         up_to: Lsn,
@@ -143,7 +148,7 @@ fn main() {
 /// From the first attach to the last commit.
 fn drain(url: &str, orders: u64) -> Duration {
     let log = MadeUp { orders, next: 0, exported: Arc::default() };
-    let options = ExporterOptions::new(url, LogId([1; 16]), 1);
+    let options = ExporterOptions::new(url, LogId([1; 16]), Nonce::new(1));
     let mut exporter = Exporter::new(options, Box::new(log.clone()), Arc::new(ExportStatus::default()))
         .expect("an exporter");
     assert_eq!(exporter.step(), Step::Again, "connected: {:?}", exporter.status());

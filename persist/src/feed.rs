@@ -10,6 +10,8 @@ use stampede_core::fact::Fact;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{Lsn, UnixMillis};
 
+use crate::log::block::ChainHash;
+
 /// Facts in LSN order, each once.
 pub trait FactFeed {
     /// Visits facts in LSN order, beginning after the last one visited, none beyond `up_to`,
@@ -23,6 +25,13 @@ pub trait FactFeed {
         max: usize,
         visit: &mut dyn FnMut(Lsn, &Fact<'_>),
     ) -> Result<usize, FeedError>;
+
+    /// The hash of the block that holds the last fact visited or, before any was, the fact after
+    /// which the feed begins. Two logs that give the same hash for an LSN hold the same facts up to it.
+    ///
+    /// # Errors
+    /// See [`FeedError`]; the feed stays where it is.
+    fn chain(&mut self) -> Result<ChainHash, FeedError>;
 }
 
 /// What a log that stands still knows of everything that ever happened: a snapshot and the facts
@@ -42,6 +51,11 @@ pub trait History {
     -> Result<(), String>;
     /// The facts after the snapshot.
     fn facts(&self) -> Box<dyn FactFeed + '_>;
+    /// The hash of the log's block that holds the last fact.
+    ///
+    /// # Errors
+    /// See [`FeedError`].
+    fn chain(&self) -> Result<ChainHash, FeedError>;
     /// Visits the state at the last fact, in the order of [`stampede_core::state_row`].
     fn state(&self, visit: &mut dyn FnMut(StateRow<'_>));
 }

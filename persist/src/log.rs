@@ -19,6 +19,8 @@ pub mod books;
 #[cfg(not(loom))]
 pub mod chain;
 #[cfg(not(loom))]
+mod chain_at;
+#[cfg(not(loom))]
 pub mod control;
 #[cfg(not(loom))]
 pub mod detach;

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 use stampede_persist::disk::real::RealDisk;
 use stampede_persist::export::refill::Refilled;
-use stampede_persist::export::{ConnectOptions, Database};
+use stampede_persist::export::{ConnectOptions, Database, Nonce};
 use stampede_persist::log::control::read_control;
 use stampede_persist::log::dir::DataDir;
 
@@ -66,7 +67,9 @@ fn must_hold_log(dir: &Path) -> Result<(), Failure> {
 fn fill(settings: &Settings, postgres: &PostgresSettings) -> anyhow::Result<Refilled> {
     let data = DataDir::open(&settings.data_dir, &settings.log_options())?;
     let database = Database::connect(&ConnectOptions::new(postgres.url.reveal()))?;
-    refill(data, database)
+    let mut drawn = [0; 16];
+    getrandom::fill(&mut drawn).context("the system gives no random bytes")?;
+    refill(data, database, Nonce::new(u128::from_be_bytes(drawn)))
 }
 
 fn print(done: &Refilled, out: &mut dyn Write) -> std::io::Result<()> {

@@ -10,7 +10,7 @@ use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
     AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus,
-    Exporter, ExporterHandle, ExporterOptions, LogClaim, Postgres, attach, migrate, preheat,
+    Exporter, ExporterHandle, ExporterOptions, LogClaim, Nonce, Postgres, attach, migrate, preheat,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::control::Control;
@@ -41,17 +41,19 @@ pub struct Ready<C: Connect = Postgres> {
 pub fn attach_before_sale<C: Connect>(
     mut database: Database<C>,
     replayed: &Replayed,
+    nonce: Nonce,
 ) -> Result<Ready<C>, AttachError> {
     migrate(&mut database)?;
     let control = replayed.control();
     let claim = LogClaim {
         log_id: control.log_id,
-        epoch: control.epoch,
+        nonce,
+        held: None,
         first_retained: control.first_lsn,
         durable: replayed.durable(),
         database: control.database.map(DatabaseId),
     };
-    let attached = attach(&mut database, &claim)?;
+    let attached = attach(&mut database, &claim, &mut |lsn| replayed.chain_at(lsn))?;
     Ok(Ready { database, attached })
 }
 
@@ -63,10 +65,13 @@ impl<C: Connect> Ready<C> {
 }
 
 impl Plan {
-    pub(super) fn new(postgres: &PostgresSettings, control: &Control) -> Self {
-        let mut options = ExporterOptions::new(postgres.url.reveal(), control.log_id, control.epoch);
+    pub(super) fn new(postgres: &PostgresSettings, control: &Control) -> anyhow::Result<Self> {
+        let mut drawn = [0; 16];
+        getrandom::fill(&mut drawn).context("the system gives no random bytes")?;
+        let nonce = Nonce::new(u128::from_be_bytes(drawn));
+        let mut options = ExporterOptions::new(postgres.url.reveal(), control.log_id, nonce);
         options.database = control.database.map(DatabaseId);
-        Self { options, status: Arc::default() }
+        Ok(Self { options, status: Arc::default() })
     }
 
     pub(super) fn status(&self) -> Arc<ExportStatus> {
@@ -75,9 +80,12 @@ impl Plan {
 
     /// Attaches, if the database can be reached; if it cannot, the sale goes on without it (I18)
     /// and the exporter tries by itself. A database that does not belong to this log is refused (I12).
-    pub(super) fn attach_now(&self, replayed: &Replayed) -> anyhow::Result<Option<Ready>> {
+    pub(super) fn attach_now(&mut self, replayed: &Replayed) -> anyhow::Result<Option<Ready>> {
         match self.try_attach(replayed) {
-            Ok(ready) => Ok(Some(ready)),
+            Ok(ready) => {
+                self.options.held = Some(ready.attached.epoch);
+                Ok(Some(ready))
+            }
             Err(AttachError::Database(reason)) => {
                 tracing::warn!("Postgres: {reason}. The sale goes on; orders are exported when it is back");
                 Ok(None)
@@ -90,7 +98,7 @@ impl Plan {
         let connect: &ConnectOptions = &self.options.connect;
         let database =
             Database::connect(connect).map_err(|error| AttachError::Database(error.to_string()))?;
-        attach_before_sale(database, replayed)
+        attach_before_sale(database, replayed, self.options.nonce)
     }
 
     /// Takes over what stands in Postgres and nowhere else, before the first request.

@@ -11,6 +11,8 @@ use stampede_core::fact::Fact;
 use stampede_core::shard::Shard;
 use stampede_core::types::{HashSecret, ItemId, Lsn, UnixMillis};
 use stampede_persist::export::preheat::PreheatSink;
+use stampede_persist::feed::{FactFeed as _, FeedError};
+use stampede_persist::log::block::ChainHash;
 use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::{DataDir, LogOptions, OpenError, Opened, Started, Stepped};
 use stampede_persist::log::queue::FactQueue;
@@ -84,6 +86,15 @@ impl Replayed {
     /// The last durable fact, before the log is started.
     pub fn durable(&self) -> Lsn {
         self.opened.as_ref().map_or(Lsn::ZERO, |opened| Lsn(opened.next_lsn().0 - 1))
+    }
+
+    /// The hash of the log's block that holds an LSN, before the log is started.
+    ///
+    /// # Errors
+    /// When the log does not hold it, or cannot be read.
+    pub fn chain_at(&self, lsn: Lsn) -> Result<ChainHash, FeedError> {
+        let opened = self.opened.as_ref().expect("asked for before the log is started");
+        opened.tail(lsn).chain()
     }
 
     /// Starts the journal; once.

@@ -5,7 +5,7 @@ use anyhow::Context;
 use stampede_core::types::Lsn;
 use stampede_persist::export::refill::{Refill, Refilled};
 use stampede_persist::export::store::Connect;
-use stampede_persist::export::{Database, DatabaseId, LogClaim, migrate};
+use stampede_persist::export::{Database, DatabaseId, LogClaim, Nonce, migrate};
 use stampede_persist::log::dir::DataDir;
 use stampede_persist::log::history::LogHistory;
 use stampede_persist::log::rebuild::Rebuild;
@@ -16,7 +16,11 @@ use super::replay::{Replay, Shards};
 ///
 /// # Errors
 /// What is wrong, with the remedy; what was written by then stays, and doing it again goes on.
-pub fn refill<C: Connect>(data: DataDir, mut database: Database<C>) -> anyhow::Result<Refilled> {
+pub fn refill<C: Connect>(
+    data: DataDir,
+    mut database: Database<C>,
+    nonce: Nonce,
+) -> anyhow::Result<Refilled> {
     let mut state = Shards::new(1, data.hash_secret());
     state.expect_facts(data.control().durable_lsn);
     let opened = data.recover(&mut Replay::new(&mut state)).context("the state cannot be recovered")?;
@@ -24,7 +28,8 @@ pub fn refill<C: Connect>(data: DataDir, mut database: Database<C>) -> anyhow::R
     let control = opened.control();
     let claim = LogClaim {
         log_id: control.log_id,
-        epoch: control.epoch,
+        nonce,
+        held: None,
         first_retained: control.first_lsn,
         durable: Lsn(opened.next_lsn().0 - 1),
         database: control.database.map(DatabaseId),

@@ -84,6 +84,7 @@ static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
 static EXPORT: Detector =
     detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins", "export_refill"]);
+static IDENTITY: Detector = detector("identity", Program::Persist, &["export_identity"]);
 static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
 static UNITS: Detector =
     detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::"]);
@@ -95,8 +96,8 @@ static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 
 /// All of them.
-pub(crate) static DETECTORS: [&Detector; 12] =
-    [&MODEL, &LOG, &DAMAGE, &EXPORT, &POSTGRES, &UNITS, &HTTP, &WIRE, &SIM, &DISK, &STEPS, &LOOM];
+pub(crate) static DETECTORS: [&Detector; 13] =
+    [&MODEL, &LOG, &DAMAGE, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &WIRE, &SIM, &DISK, &STEPS, &LOOM];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
 pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
@@ -134,10 +135,13 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::BatchGrows
         | B::FenceDropped
         | B::LockedRowForgotten
-        | B::BadRowBlocks => vec![&EXPORT, &SIM],
+        | B::BadRowBlocks
+        | B::VoidAlarmDropped => vec![&EXPORT, &SIM],
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
+        B::SameNonce | B::HashNotCompared => vec![&IDENTITY],
+        B::ForeignRowReplaced => vec![&POSTGRES],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
-        B::RefillReplaces => vec![&EXPORT],
+        B::RefillPassesOver => vec![&EXPORT],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],

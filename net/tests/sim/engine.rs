@@ -23,7 +23,8 @@ use stampede_net::server::export::attach_before_sale;
 use stampede_net::server::recover::Replayed;
 use stampede_net::server::replay::Shards;
 use stampede_persist::codec;
-use stampede_persist::export::{AttachError, Database, ExportStatus};
+use stampede_persist::export::{AttachError, Database, ExportStatus, Nonce};
+use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::{Birth, DataDir, LogOptions, Stepped};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::rebuild::Rebuild;
@@ -76,6 +77,11 @@ pub(crate) struct Start<'a> {
 /// The identity of a history's log.
 pub(crate) fn log_id(seed: u64) -> LogId {
     LogId([seed as u8 | 1; 16])
+}
+
+/// What a life goes by in the database: each start is a process of its own.
+pub(crate) fn nonce(control: &Control) -> Nonce {
+    Nonce::new(control.epoch.into())
 }
 
 thread_local! {
@@ -166,7 +172,10 @@ pub(crate) fn refill(start: &Start<'_>, desk: &Desk) -> Result<String, String> {
     let data = DataDir::open_on(Arc::new(start.disk.clone()), Path::new(DIR), &options(true), &birth)
         .map_err(|error| error.to_string())?;
     let database = Database::over(desk.database.clone()).map_err(|error| error.to_string())?;
-    let filled = stampede_net::server::refill::refill(data, database);
+    let mut process = *data.control();
+    // Not that of a life: recovery counts on from here.
+    process.epoch = u64::MAX - process.epoch;
+    let filled = stampede_net::server::refill::refill(data, database, nonce(&process));
     filled.map(|filled| format!("{filled:?}")).map_err(|error| format!("{error:#}"))
 }
 
@@ -199,12 +208,14 @@ impl Recovery {
         });
         let attached = match start.desk.filter(|_| attaches) {
             Some(desk) => match Database::over(desk.database.clone()) {
-                Ok(database) => match attach_before_sale(database, &self.replayed) {
-                    Ok(ready) => Some(ready),
-                    // The sale goes on without it (I18).
-                    Err(AttachError::Database(_)) => None,
-                    Err(refused) => return Err(format!("I12 {refused}")),
-                },
+                Ok(database) => {
+                    match attach_before_sale(database, &self.replayed, nonce(self.replayed.control())) {
+                        Ok(ready) => Some(ready),
+                        // The sale goes on without it (I18).
+                        Err(AttachError::Database(_)) => None,
+                        Err(refused) => return Err(format!("I12 {refused}")),
+                    }
+                }
                 Err(_unreachable) => None,
             },
             None => None,

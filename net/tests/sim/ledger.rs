@@ -12,6 +12,7 @@ use stampede_persist::log::dir::Stepped;
 
 use crate::book::{Book, Red, ensure};
 use crate::coverage::Fault;
+use crate::engine::nonce;
 use crate::sim_database::{Backup, Call, Fault as DbFault, Refusal, Rule, SimDatabase, at_call, at_nth};
 use crate::sim_disk::Rng;
 
@@ -74,7 +75,7 @@ impl Desk {
     /// The exporter of a life.
     pub(crate) fn exporter(&self, shared: &Arc<Shared>, log: &Stepped, status: Arc<ExportStatus>) -> Machine {
         let control = log.maintenance.control();
-        let mut options = ExporterOptions::over(self.database.clone(), control.log_id, control.epoch);
+        let mut options = ExporterOptions::over(self.database.clone(), control.log_id, nonce(&control));
         let lives = self.database.seed() ^ control.epoch;
         options.facts_per_batch_max = FACTS_PER_BATCH[(lives % FACTS_PER_BATCH.len() as u64) as usize];
         options.database = control.database.map(stampede_persist::export::DatabaseId);

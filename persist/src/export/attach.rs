@@ -2,7 +2,17 @@
 //!
 //! Attaching is the one moment at which a database from the past, from the future, or
 //! another one altogether is told from the right one; every connection goes through it.
-//! It writes nothing but the cursor row. Next: [`super::exporter`].
+//! It writes nothing but the cursor row. A copy of a data directory carries the same log
+//! identity, so nothing that lies in the directory decides who may write:
+//!
+//! ```text
+//! the row's nonce is ours      the same process comes back: nothing changes
+//! first attach of a process    takes over: the database counts the epoch up, the nonce becomes ours
+//! it was ours, and is not now  refused for good: another engine has taken over, or a backup was restored
+//! always                       the hash of the log's block at the cursor is as the row has it, or refused
+//! ```
+//!
+//! Next: [`super::exporter`].
 
 use std::fmt;
 
@@ -12,7 +22,9 @@ use stampede_core::types::Lsn;
 use super::database::Database;
 use super::error::ExportError;
 use super::schema::{self, SchemaError};
-use super::store::{Begin, Connect, CursorKey, Store};
+use super::store::{Begin, Connect, CursorRow, Store};
+use crate::feed::FeedError;
+use crate::log::block::ChainHash;
 use crate::log::identity::LogId;
 
 /// The identity of a database: 16 random bytes, drawn when it was first migrated.
@@ -39,13 +51,48 @@ impl DatabaseId {
     }
 }
 
+/// A random number that names one process, drawn at its start.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Nonce(u128);
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Nonce({self})")
+    }
+}
+
+impl Nonce {
+    /// The name of the process that has drawn this number.
+    pub fn new(drawn: u128) -> Self {
+        Self(if planted(Bug::SameNonce) { 0 } else { drawn })
+    }
+
+    /// Seeds what may differ from process to process.
+    pub(super) const fn seed(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// The number written as 32 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32).map(Self)
+    }
+}
+
 /// What the log's side says of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct LogClaim {
     /// The log.
     pub log_id: LogId,
-    /// The epoch of this start; grows by one with each.
-    pub epoch: u64,
+    /// The process.
+    pub nonce: Nonce,
+    /// The epoch that the database has given this process; `None` = it was never attached.
+    pub held: Option<u64>,
     /// The first LSN that the log still holds (1 in a new log).
     pub first_retained: Lsn,
     /// The last durable LSN.
@@ -61,6 +108,8 @@ pub struct Attached {
     pub database: DatabaseId,
     /// The last LSN in it.
     pub cursor: Lsn,
+    /// The epoch under which this process may write.
+    pub epoch: u64,
 }
 
 /// Why this log must not be exported to this database. Selling is refused until an
@@ -115,6 +164,21 @@ pub enum AttachError {
         /// How far they came.
         lsn: Lsn,
     },
+    /// The database holds other facts than the log, under the same LSNs.
+    #[error(
+        "the database and this log hold different facts up to LSN {cursor} (chain {theirs}, this log has {ours}): \
+         two engines have run on copies of one data directory, and the database was written by the other one; \
+         start the engine on that one's directory and retire this one. What was sold here alone is only in this \
+         log: list it with `stampede log inspect` before you remove it"
+    )]
+    OtherHistory {
+        /// The LSN that was compared.
+        cursor: Lsn,
+        /// What the database has, in short.
+        theirs: String,
+        /// What this log has, in short.
+        ours: String,
+    },
     /// Another process has started on this log since.
     #[error(
         "another engine has taken over this database (epoch {theirs}, ours is {ours}); stop one of the two: one \
@@ -125,6 +189,19 @@ pub enum AttachError {
         ours: u64,
         /// Theirs.
         theirs: u64,
+    },
+    /// The database does not know of our claim, although it had granted it.
+    #[error(
+        "the database no longer knows that this engine may write (it had given epoch {ours}, it now has \
+         {found}): somebody has restored a backup, promoted a standby or edited stampede_cursor; restart the \
+         engine, it exports again what is missing if its log still holds it",
+        found = found.map_or_else(|| "no row".to_owned(), |epoch| epoch.to_string())
+    )]
+    ClaimLost {
+        /// Our epoch.
+        ours: u64,
+        /// The epoch in the row; `None` = there is no row.
+        found: Option<u64>,
     },
     /// The cursor is not where this process left it.
     #[error(
@@ -141,25 +218,39 @@ pub enum AttachError {
     /// The tables are of another version.
     #[error("{0}")]
     Schema(String),
+    /// The log cannot be read where the database ends.
+    #[error("{0}")]
+    Log(String),
     /// The database cannot be reached or used; this one alone is worth another try.
     #[error("{0}")]
     Database(String),
 }
 
-/// Checks that log and database belong together and takes the right to write.
-/// Calling it again in the same epoch changes nothing.
+/// The hash of the log's block that holds an LSN; see [`crate::feed::FactFeed::chain`].
+pub type ChainAt<'a> = &'a mut dyn FnMut(Lsn) -> Result<ChainHash, FeedError>;
+
+/// Checks that log and database belong together and takes the right to write. Calling it again
+/// with the same nonce changes nothing. `chain_at` is asked for an LSN that the log holds, or
+/// for the one before the first.
 ///
 /// # Errors
 /// See [`AttachError`]; the database is then as it was.
-pub fn attach<C: Connect>(database: &mut Database<C>, claim: &LogClaim) -> Result<Attached, AttachError> {
-    database.run(async |store| attach_over(store, claim).await).map_err(|failure| failure.into_error())
+pub fn attach<C: Connect>(
+    database: &mut Database<C>,
+    claim: &LogClaim,
+    chain_at: ChainAt<'_>,
+) -> Result<Attached, AttachError> {
+    database
+        .run(async |store| attach_over(store, claim, chain_at).await)
+        .map_err(|failure| failure.into_error())
 }
 
-/// Why attaching failed: for good, or because of the connection.
+/// Why attaching failed: for good, because of the connection, or because of the log.
 #[derive(Debug)]
 pub(super) enum AttachFailure {
     Refused(AttachError),
     Database(ExportError),
+    Log(FeedError),
 }
 
 impl AttachFailure {
@@ -167,6 +258,7 @@ impl AttachFailure {
         match self {
             Self::Refused(error) => error,
             Self::Database(error) => AttachError::Database(error.to_string()),
+            Self::Log(error) => AttachError::Log(error.to_string()),
         }
     }
 }
@@ -199,17 +291,25 @@ impl From<AttachError> for AttachFailure {
     }
 }
 
-pub(super) async fn attach_over(store: &mut impl Store, claim: &LogClaim) -> Result<Attached, AttachFailure> {
+pub(super) async fn attach_over(
+    store: &mut impl Store,
+    claim: &LogClaim,
+    chain_at: ChainAt<'_>,
+) -> Result<Attached, AttachFailure> {
     schema::require_current(store).await?;
     store.begin(Begin::Ordinary).await?;
-    let done = attach_locked(store, claim).await;
+    let done = attach_locked(store, claim, chain_at).await;
     let ended = if done.is_ok() { store.commit().await } else { store.roll_back().await };
     let attached = done?;
     ended?;
     Ok(attached)
 }
 
-async fn attach_locked(store: &mut impl Store, claim: &LogClaim) -> Result<Attached, AttachFailure> {
+async fn attach_locked(
+    store: &mut impl Store,
+    claim: &LogClaim,
+    chain_at: ChainAt<'_>,
+) -> Result<Attached, AttachFailure> {
     // Nobody else can attach between the look and the write; batches are not held up.
     store.lock_attaching().await?;
     let nameless = || ExportError::Other("stampede_schema holds no database identity".to_owned());
@@ -217,32 +317,57 @@ async fn attach_locked(store: &mut impl Store, claim: &LogClaim) -> Result<Attac
     if let Some(expected) = claim.database.filter(|expected| *expected != database) {
         return Err(AttachError::OtherDatabase { expected, found: database }.into());
     }
-    let key = CursorKey { log_id: claim.log_id.to_string(), epoch: claim.epoch };
+    let log_id = claim.log_id.to_string();
     let rows = store.lock_cursors().await?;
-    let cursor = match rows.iter().find(|row| row.key.log_id == key.log_id) {
-        Some(row) => take(claim, row.key.epoch, row.lsn)?,
-        None => match rows.first() {
-            None => Lsn::ZERO,
-            Some(row) => {
-                let (theirs, lsn) = (row.key.log_id.clone(), row.lsn);
-                return Err(AttachError::OtherLog { ours: claim.log_id, theirs, lsn }.into());
-            }
-        },
-    };
-    check_range(claim, cursor)?;
-    if rows.is_empty() {
+    let Some(row) = rows.iter().find(|row| row.log_id == log_id) else {
+        check_unclaimed(claim, &rows)?;
         // Books of a log that is gone would be compared with rows that it no longer writes.
         store.clear_books().await?;
-        store.make_cursor(&key).await?;
-    } else {
-        store.take_cursor(&key).await?;
-    }
-    Ok(Attached { database, cursor })
+        let epoch = store.make_cursor(&log_id, claim.nonce).await?;
+        return Ok(Attached { database, cursor: Lsn::ZERO, epoch });
+    };
+    let takes_over = takes_over(claim, row)?;
+    check_range(claim, row.lsn)?;
+    check_history(row, chain_at)?;
+    let epoch = if takes_over { store.take_cursor(&log_id, claim.nonce).await? } else { row.epoch };
+    Ok(Attached { database, cursor: row.lsn, epoch })
 }
 
-fn take(claim: &LogClaim, theirs: u64, cursor: Lsn) -> Result<Lsn, AttachError> {
-    let fenced = theirs > claim.epoch && !planted(Bug::FenceDropped);
-    if fenced { Err(AttachError::Fenced { ours: claim.epoch, theirs }) } else { Ok(cursor) }
+/// Whether the database may be begun with: it has no cursor of this log.
+fn check_unclaimed(claim: &LogClaim, rows: &[CursorRow]) -> Result<(), AttachError> {
+    if let Some(row) = rows.first() {
+        return Err(AttachError::OtherLog { ours: claim.log_id, theirs: row.log_id.clone(), lsn: row.lsn });
+    }
+    match claim.held {
+        Some(ours) => Err(AttachError::ClaimLost { ours, found: None }),
+        None => check_range(claim, Lsn::ZERO),
+    }
+}
+
+/// Whether this process is to take the right to write from whoever had it; `false` = it has it.
+fn takes_over(claim: &LogClaim, row: &CursorRow) -> Result<bool, AttachError> {
+    if row.nonce == Some(claim.nonce) {
+        return Ok(false);
+    }
+    match claim.held {
+        None => Ok(true),
+        Some(_) if planted(Bug::FenceDropped) => Ok(true),
+        Some(ours) if row.epoch < ours => Err(AttachError::ClaimLost { ours, found: Some(row.epoch) }),
+        Some(ours) => Err(AttachError::Fenced { ours, theirs: row.epoch }),
+    }
+}
+
+/// The facts up to the cursor are those of this log. A row without a hash was written by a program
+/// that knew of none; the next batch enters it.
+fn check_history(row: &CursorRow, chain_at: ChainAt<'_>) -> Result<(), AttachFailure> {
+    let Some(theirs) = row.chain else { return Ok(()) };
+    let ours = chain_at(row.lsn).map_err(AttachFailure::Log)?;
+    if ours == theirs || planted(Bug::HashNotCompared) {
+        return Ok(());
+    }
+    let short =
+        |hash: ChainHash| hash[..4].iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "…";
+    Err(AttachError::OtherHistory { cursor: row.lsn, theirs: short(theirs), ours: short(ours) }.into())
 }
 
 fn check_range(claim: &LogClaim, cursor: Lsn) -> Result<(), AttachError> {

@@ -11,6 +11,7 @@ use stampede_core::record::OrderRecord;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 use super::text;
+use crate::log::block::ChainHash;
 
 /// A piece of the batch's text, already escaped.
 #[derive(Clone, Copy, Default, Debug)]
@@ -122,6 +123,8 @@ enum Place {
 pub(crate) struct Batch {
     pub(crate) from: Lsn,
     pub(crate) to: Lsn,
+    /// The hash of the log's block that holds `to`; right once the batch is filled up.
+    pub(crate) chain: ChainHash,
     pub(crate) facts: usize,
     /// Orders placed in this batch, in the state that they reached in it.
     pub(crate) new: Vec<OrderRow>,

@@ -97,18 +97,19 @@ pub enum ExportEvent {
 /// Why an operator should look.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Alarm {
-    /// Postgres refused a row for its own sake; it lies in `stampede_set_aside`.
-    #[error("Postgres refused a row at LSN {lsn} ({what}): {reason}; it lies in stampede_set_aside")]
+    /// Postgres refused a row for its own sake, or somebody else's stands in its place; it lies in
+    /// `stampede_set_aside`.
+    #[error("a row of LSN {lsn} could not be written ({what}): {reason}; it lies in stampede_set_aside")]
     SetAside {
         /// The fact that made the row.
         lsn: Lsn,
         /// The row, in short.
         what: String,
-        /// What Postgres said.
+        /// What Postgres said, or what stands there.
         reason: String,
     },
-    /// A row with the id of an order of ours was already there; ours has replaced it.
-    #[error("stock_order already held a row with id {order}; it now shows the engine's order")]
+    /// The row of an order was already there and was written once more.
+    #[error("stock_order already held the row of order {order}; it now shows the engine's order")]
     OrderReplaced {
         /// Which order.
         order: OrderId,

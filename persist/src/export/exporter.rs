@@ -126,7 +126,11 @@ impl<C: Connect> Exporter<C> {
     pub fn over(options: ExporterOptions<C>, port: Box<dyn ExportPort>, status: Arc<ExportStatus>) -> Self {
         let now = options.connect.now();
         Self {
-            key: CursorKey { log_id: options.log_id.to_string(), epoch: options.epoch },
+            key: CursorKey {
+                log_id: options.log_id.to_string(),
+                epoch: options.held.unwrap_or(0),
+                nonce: options.nonce,
+            },
             backoff: Backoff::new(options.seed),
             intake: Intake::new(options.facts_per_batch_max.min(FACTS_PER_BATCH_MAX)),
             options,
@@ -182,24 +186,28 @@ impl<C: Connect> Exporter<C> {
             Ok((store, attached)) => self.attached(store, attached),
             Err(AttachFailure::Refused(error)) => self.refuse(error),
             Err(AttachFailure::Database(error)) => self.fail(&error),
+            Err(AttachFailure::Log(error)) => self.feed_failed(&error),
         }
     }
 
     fn connect(&mut self) -> Result<(C::Store, Attached), AttachFailure> {
         let claim = LogClaim {
             log_id: self.options.log_id,
-            epoch: self.options.epoch,
+            nonce: self.options.nonce,
+            held: self.options.held,
             first_retained: self.port.first_retained_lsn(),
             durable: self.port.durable_lsn(),
             database: self.options.database,
         };
         let mut store = self.options.connect.connect()?;
         let migrate = self.options.migrate;
+        let port = &mut self.port;
+        let mut chain_at = |lsn| port.open_feed(lsn)?.chain();
         let attached = self.options.connect.run(async {
             if migrate {
                 migrate_over(&mut store).await?;
             }
-            attach_over(&mut store, &claim).await
+            attach_over(&mut store, &claim, &mut chain_at).await
         })?;
         Ok((store, attached))
     }
@@ -217,6 +225,8 @@ impl<C: Connect> Exporter<C> {
         self.store = Some(store);
         self.ledgers.clear();
         self.options.database = Some(attached.database);
+        self.options.held = Some(attached.epoch);
+        self.key.epoch = attached.epoch;
         self.status.set_connected(true);
         self.status.set_error(None);
         self.port.event(ExportEvent::Attached { database: attached.database, cursor: attached.cursor });

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::ItemId;
 
 use super::batch::{ItemChange, Piles};
@@ -54,6 +55,9 @@ pub(super) enum Found {
     Void(i64),
     /// Something that is not for others to change: ours stands again, the item has to stop.
     Tampered(String),
+    /// A row that the engine has never written, with other numbers: it stands as it is, the item
+    /// has to stop.
+    Foreign(String),
 }
 
 impl Ledger {
@@ -90,9 +94,10 @@ impl Ledger {
 
     /// Takes over what somebody else left in the row.
     pub(super) fn meet(&mut self, found: StockRow) -> Found {
-        let Some(left) = self.row.replace(found) else {
+        let Some(left) = self.row else {
             return self.meet_unexpected(found);
         };
+        self.row = Some(found);
         self.outside += found.piles.count - left.piles.count;
         let asked_for = self.outside;
         self.bear();
@@ -108,14 +113,16 @@ impl Ledger {
         ))
     }
 
-    /// A row where there should be none yet.
-    fn meet_unexpected(&self, found: StockRow) -> Found {
-        if found.piles == self.wanted() {
+    /// A row where there should be none yet. Only one that says what ours would say is taken for it.
+    fn meet_unexpected(&mut self, found: StockRow) -> Found {
+        if found.piles == self.wanted() || planted(Bug::ForeignRowReplaced) {
+            self.row = Some(found);
             return Found::Adopted;
         }
-        Found::Tampered(format!(
-            "a row with other numbers was there before the engine created the item (count {}, held {}, sale {}); \
-             the engine's stand now, the item is paused: check its stock, then resume it",
+        Found::Foreign(format!(
+            "a row of somebody else was there before the engine created the item (count {}, held {}, sale {}); it \
+             stands as it is, the item is paused: close the item, or delete the row, which is then written from \
+             the engine's books",
             found.piles.count, found.piles.held, found.piles.sale
         ))
     }
@@ -174,6 +181,18 @@ mod tests {
         let found = books.meet(StockRow { version: 7, piles: piles(9, 1, 6) });
         assert!(matches!(found, Found::Tampered(_)), "{found:?}");
         assert_eq!((books.outside, books.wanted()), (-1, piles(9, 1, 5)));
+    }
+
+    #[test]
+    fn a_row_that_was_there_first_is_ours_only_if_it_says_the_same() {
+        let mut books = Ledger { facts: piles(9, 0, 1), ..Ledger::new("phone".into()) };
+        for theirs in [piles(10, 0, 0), piles(9, 0, 2), piles(8, 1, 1)] {
+            let found = books.meet(StockRow { version: 3, piles: theirs });
+            assert!(matches!(found, Found::Foreign(_)), "{found:?}");
+            assert_eq!(books.row, None, "it is not ours to write");
+        }
+        let same = StockRow { version: 0, piles: piles(9, 0, 1) };
+        assert_eq!((books.meet(same), books.row), (Found::Adopted, Some(same)));
     }
 
     #[test]

@@ -14,15 +14,15 @@ use std::future::Future;
 use std::time::Instant;
 
 use stampede_core::item::ItemSpec;
-use stampede_core::types::{ItemId, Lsn, OrderId};
+use stampede_core::types::{ItemId, OrderId};
 use tokio::sync::watch;
 
-use super::attach::DatabaseId;
+use super::attach::{DatabaseId, Nonce};
 use super::database::{ConnectOptions, Link, Runner};
 use super::error::ExportError;
 use super::store::{
-    Begin, BlockedBuyer, Connect, CursorKey, CursorRow, Ledger, OrderRecord, Orders, SetAside, StockRecord,
-    StockRow, Store, Swept,
+    Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Inserted, Ledger, OrderRecord, Orders,
+    SetAside, StockRecord, StockRow, Store, Swept,
 };
 
 mod orders;
@@ -128,14 +128,17 @@ impl Store for Link {
     async fn clear_books(&mut self) -> Result<(), ExportError> {
         self.execute_batch("DELETE FROM stampede_item").await
     }
-    async fn make_cursor(&mut self, key: &CursorKey) -> Result<(), ExportError> {
-        session::make_cursor(self, key).await
+    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError> {
+        session::claim_cursor(self, session::MAKE_CURSOR, log_id, nonce).await
     }
-    async fn take_cursor(&mut self, key: &CursorKey) -> Result<(), ExportError> {
-        session::take_cursor(self, key).await
+    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError> {
+        session::claim_cursor(self, session::TAKE_CURSOR, log_id, nonce).await
     }
-    async fn move_cursor(&mut self, key: &CursorKey, from: Lsn, to: Lsn) -> Result<bool, ExportError> {
-        session::move_cursor(self, key, from, to).await
+    async fn move_cursor(&mut self, key: &CursorKey, to: &CursorMove) -> Result<bool, ExportError> {
+        session::move_cursor(self, key, to).await
+    }
+    async fn holds_cursor(&mut self, key: &CursorKey) -> Result<bool, ExportError> {
+        session::holds_cursor(self, key).await
     }
 
     async fn load_books(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, Ledger)>, ExportError> {
@@ -175,7 +178,7 @@ impl Store for Link {
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Result<(), ExportError> {
         orders::copy(self, orders).await
     }
-    async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
+    async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Inserted, ExportError> {
         orders::insert(self, orders).await
     }
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {

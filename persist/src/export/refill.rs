@@ -29,7 +29,7 @@ use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, PREHEAT_PAGE_ORDERS, REFILL_ITEMS, REFILL_NAMED_MAX, REFILL_ORDERS};
 use super::orders::Orders;
 use super::settle::{self, Settled};
-use super::store::{Begin, BlockedBuyer, Connect, CursorKey, SetAside, Store};
+use super::store::{Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, SetAside, Store};
 use super::write::{Written, halve, update, write_set_aside};
 use crate::feed::{FeedError, History};
 
@@ -132,8 +132,13 @@ impl<'a, C: Connect> Refill<'a, C> {
         claim: &LogClaim,
         history: &'a dyn History,
     ) -> Result<Self, RefillError> {
-        // The one thing that attaching asks for and that is made good here: to begin in time.
-        let attached = attach(database, &LogClaim { first_retained: Lsn(1), ..*claim })?;
+        let log_id = claim.log_id.to_string();
+        let cursors = database.run(async |store| store.lock_cursors().await)?;
+        let theirs = cursors.into_iter().find(|row| row.log_id == log_id).and_then(|row| row.chain);
+        // What attaching asks for and is made good here: to begin in time, and to hold the block at
+        // the cursor still. That one cannot be compared: the database's own word stands.
+        let mut chain_at = |_| theirs.map_or_else(|| history.chain(), Ok);
+        let attached = attach(database, &LogClaim { first_retained: Lsn(1), ..*claim }, &mut chain_at)?;
         let (cursor, first_retained) = (attached.cursor, claim.first_retained);
         if cursor.next() >= first_retained {
             return Err(RefillError::NothingMissing { cursor, first_retained });
@@ -149,7 +154,7 @@ impl<'a, C: Connect> Refill<'a, C> {
             blocked: now.blocked.len() as u64,
             ..Refilled::default()
         };
-        let key = CursorKey { log_id: claim.log_id.to_string(), epoch: claim.epoch };
+        let key = CursorKey { log_id, epoch: attached.epoch, nonce: claim.nonce };
         let (id, batch) = (attached.database, Batch::default());
         let mut refill = Self { database, history, id, key, now, names, batch, done };
         refill.check()?;
@@ -281,7 +286,7 @@ impl<'a, C: Connect> Refill<'a, C> {
 
     fn try_orders(&mut self, careful: bool) -> Result<Written, Part> {
         let (batch, names) = (&self.batch, &self.names);
-        let fence = (&self.key, self.done.from);
+        let fence = &self.key;
         self.database.run(async |store| {
             let how = if careful { Begin::Careful } else { Begin::Ordinary };
             transaction(store, how, fence, async |store| put_orders(store, batch, names, careful).await).await
@@ -300,7 +305,7 @@ impl<'a, C: Connect> Refill<'a, C> {
         let new: Vec<BlockedBuyer<'_>> = new
             .map(|(buyer, by)| BlockedBuyer { buyer, actor: &by.actor, since_ms: by.since_ms, lsn: by.lsn })
             .collect();
-        let fence = (&self.key, self.done.from);
+        let fence = &self.key;
         for buyers in new.chunks(REFILL_ITEMS) {
             self.database
                 .run(async |store| {
@@ -340,7 +345,7 @@ impl<'a, C: Connect> Refill<'a, C> {
 
     fn items(&mut self) -> Result<(), RefillError> {
         let items: Vec<&ItemNow> = self.now.items.values().collect();
-        let fence = (&self.key, self.done.from);
+        let fence = &self.key;
         for items in items.chunks(REFILL_ITEMS) {
             let settled = self.database.run(async |store| {
                 transaction(store, Begin::Ordinary, fence, async |store| Ok(put_items(store, items).await?))
@@ -348,6 +353,7 @@ impl<'a, C: Connect> Refill<'a, C> {
             });
             let settled = settled.map_err(|part: Part| part.told())?;
             self.done.paused.extend(settled.tampered);
+            self.done.paused.extend(settled.foreign);
         }
         Ok(())
     }
@@ -356,6 +362,7 @@ impl<'a, C: Connect> Refill<'a, C> {
 
     fn finish(&mut self) -> Result<(), RefillError> {
         let Refilled { from, snapshot, to, without_texts, .. } = self.done;
+        let end = CursorMove { from, to, chain: self.history.chain()? };
         let note = SetAside {
             lsn: snapshot,
             kind: REFILLED,
@@ -364,14 +371,15 @@ impl<'a, C: Connect> Refill<'a, C> {
                      references: those of orders placed or paid after the one LSN, up to the other, are not known"
                 .to_owned(),
             item: None,
+            order: None,
         };
-        let (key, fence) = (&self.key, (&self.key, from));
+        let key = &self.key;
         let done = self.database.run(async |store| {
-            transaction(store, Begin::Ordinary, fence, async |store| {
+            transaction(store, Begin::Ordinary, key, async |store| {
                 if without_texts > 0 {
                     store.set_aside(&[note]).await?;
                 }
-                if store.move_cursor(key, from, to).await? { Ok(()) } else { Err(Part::Moved) }
+                if store.move_cursor(key, &end).await? { Ok(()) } else { Err(Part::Moved) }
             })
             .await
         });
@@ -415,17 +423,20 @@ impl Part {
     }
 }
 
-/// One transaction of the fill: it comes about only while the cursor is ours and where it was.
+/// One transaction of the fill: it comes about only while the cursor is ours.
 async fn transaction<S: Store, T>(
     store: &mut S,
     how: Begin,
-    (key, cursor): (&CursorKey, Lsn),
+    key: &CursorKey,
     work: impl AsyncFnOnce(&mut S) -> Result<T, Part>,
 ) -> Result<T, Part> {
     store.begin(how).await?;
-    let done = match store.move_cursor(key, cursor, cursor).await {
-        Ok(true) => work(store).await,
-        Ok(false) => Err(Part::Moved),
+    // Locked until the commit: nobody takes the database over in the middle.
+    let ours =
+        |row: &CursorRow| (&row.log_id, row.epoch, row.nonce) == (&key.log_id, key.epoch, Some(key.nonce));
+    let done = match store.lock_cursors().await {
+        Ok(rows) if rows.iter().any(ours) => work(store).await,
+        Ok(_) => Err(Part::Moved),
         Err(error) => Err(Part::Database(error)),
     };
     match done {
@@ -486,10 +497,10 @@ async fn put_new(
     if orders.is_empty() {
         return Ok(());
     }
-    if planted(Bug::RefillReplaces) {
-        return store.insert_orders(orders).await.map(drop);
+    let mut foreign = store.refill_orders(orders).await?;
+    if !planted(Bug::RefillPassesOver) {
+        written.replaced.append(&mut foreign);
     }
-    written.replaced.append(&mut store.refill_orders(orders).await?);
     Ok(())
 }
 

@@ -25,8 +25,25 @@ pub(super) struct Settled {
     pub(super) void: Vec<(ItemId, i64)>,
     /// Items that have to stop, and why.
     pub(super) tampered: Vec<(ItemId, String)>,
+    /// Items whose row is somebody else's and stands as it is, and what it says.
+    pub(super) foreign: Vec<(ItemId, String)>,
     /// Items whose row is left for later.
     pub(super) deferred: Vec<ItemId>,
+}
+
+impl Settled {
+    /// Takes in what came of settling some more.
+    pub(super) fn append(&mut self, more: Self) {
+        // Field by field, so that one more field cannot be forgotten here.
+        let Self { adopted, void, tampered, foreign, deferred } = more;
+        self.adopted.extend(adopted);
+        if !planted(Bug::VoidAlarmDropped) {
+            self.void.extend(void);
+        }
+        self.tampered.extend(tampered);
+        self.foreign.extend(foreign);
+        self.deferred.extend(deferred);
+    }
 }
 
 /// Reads the books of these items that are not in memory yet.
@@ -214,13 +231,16 @@ async fn meet(
                 met.push(*item);
             }
             (Some(row), _) => {
-                let found = ledger.meet(*row);
-                settled.adopted.push((*item, row.version));
-                match found {
+                match ledger.meet(*row) {
                     Found::Adopted => {}
                     Found::Void(units) => settled.void.push((*item, units)),
                     Found::Tampered(reason) => settled.tampered.push((*item, reason)),
+                    Found::Foreign(reason) => {
+                        settled.foreign.push((*item, reason));
+                        continue;
+                    }
                 }
+                settled.adopted.push((*item, row.version));
                 met.push(*item);
             }
             (None, true) => settled.deferred.push(*item),

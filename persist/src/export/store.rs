@@ -11,11 +11,12 @@ use std::time::Instant;
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
-use super::attach::DatabaseId;
+use super::attach::{DatabaseId, Nonce};
 pub use super::batch::Piles;
 use super::error::ExportError;
 pub use super::ledger::{Ledger, StockRow};
 pub use super::orders::{Order, Orders, OrdersIter};
+use crate::log::block::ChainHash;
 
 /// How to come to a database, and what the export needs of the world besides: the time, the
 /// word to stop, and something that waits for an answer.
@@ -55,22 +56,41 @@ pub enum Begin {
     Snapshot,
 }
 
-/// Whose cursor it is.
+/// Who may move a cursor.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CursorKey {
     /// The log, in hexadecimal digits.
     pub log_id: String,
-    /// The epoch of the process that may write.
+    /// The epoch that the database has given.
     pub epoch: u64,
+    /// The process to which it was given.
+    pub nonce: Nonce,
 }
 
 /// A row of `stampede_cursor`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CursorRow {
-    /// Whose.
-    pub key: CursorKey,
+    /// The log, in hexadecimal digits.
+    pub log_id: String,
+    /// Grows by one with each process that takes over.
+    pub epoch: u64,
+    /// The process that may write; `None` = one of a program that drew no such number.
+    pub nonce: Option<Nonce>,
     /// The last exported LSN.
     pub lsn: Lsn,
+    /// The hash of the log's block that holds it; `None` = not known.
+    pub chain: Option<ChainHash>,
+}
+
+/// Where a batch leads from and to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CursorMove {
+    /// Where the cursor has to be.
+    pub from: Lsn,
+    /// Where it goes.
+    pub to: Lsn,
+    /// The hash of the log's block that holds `to`.
+    pub chain: ChainHash,
 }
 
 /// A buyer who may not buy, for `stampede_blocked`.
@@ -99,6 +119,17 @@ pub struct SetAside {
     pub reason: String,
     /// For a stock row: its item.
     pub item: Option<ItemId>,
+    /// For an order under whose id somebody else's row stands: that id.
+    pub order: Option<OrderId>,
+}
+
+/// What became of orders that were written as new.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Inserted {
+    /// Those whose row was there already and was written anew, in any order.
+    pub replaced: Vec<OrderId>,
+    /// Those under whose id somebody else's row stands, in any order: it was left as it is.
+    pub foreign: Vec<OrderId>,
 }
 
 /// An item that a sweep brought up.
@@ -199,12 +230,14 @@ pub trait Store {
     async fn lock_cursors(&mut self) -> Result<Vec<CursorRow>, ExportError>;
     /// Empties the books of all items.
     async fn clear_books(&mut self) -> Result<(), ExportError>;
-    /// Makes a cursor at [`Lsn::ZERO`].
-    async fn make_cursor(&mut self, key: &CursorKey) -> Result<(), ExportError>;
-    /// Raises the epoch of the log's cursor to that of the key.
-    async fn take_cursor(&mut self, key: &CursorKey) -> Result<(), ExportError>;
-    /// Moves the cursor; `false` = it is not at `from`, or not of this epoch, and nothing moved.
-    async fn move_cursor(&mut self, key: &CursorKey, from: Lsn, to: Lsn) -> Result<bool, ExportError>;
+    /// Makes a cursor at [`Lsn::ZERO`] for this process; its epoch.
+    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError>;
+    /// Gives the log's cursor to this process under the next epoch, which is returned.
+    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError>;
+    /// Moves the cursor; `false` = it is not at `from`, or not this process's, and nothing moved.
+    async fn move_cursor(&mut self, key: &CursorKey, to: &CursorMove) -> Result<bool, ExportError>;
+    /// Whether the cursor is still this process's.
+    async fn holds_cursor(&mut self, key: &CursorKey) -> Result<bool, ExportError>;
 
     /// The books of those of these items that have any, in any order.
     async fn load_books(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, Ledger)>, ExportError>;
@@ -235,17 +268,20 @@ pub trait Store {
 
     /// Writes many new orders fast; one that is there already is refused.
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Result<(), ExportError>;
-    /// Writes new orders; one that is there already is replaced. Returns those that were, in any order.
-    async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
+    /// Writes new orders. A row that is there already is written anew if it is the engine's row of
+    /// this order (it has an LSN, the item and the buyer), and left as it is otherwise.
+    async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Inserted, ExportError>;
     /// Writes orders whose facts the log no longer holds. One that is there is brought to its state
     /// here, unless it is as new; a key or a reference that is known there stays. Returns those
     /// that are there and are another order (item, buyer, units or time of creation differ), in any
     /// order: they were left as they are.
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
     /// Writes state, time of change, deadline and payment reference (where there is one) of orders.
-    /// Returns those that are not there, in any order.
+    /// Returns those that have no row of this item, or were set aside because somebody else's row
+    /// stands under their id, in any order.
     async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
-    /// Enters buyers in the blocklist, anew where they are in it.
+    /// Enters buyers in the blocklist, anew where they are in it: an entry made by hand says the same,
+    /// and is the engine's from then on.
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError>;
     /// Strikes buyers, given as text, off the blocklist.
     async fn unblock(&mut self, buyers: &[&str]) -> Result<(), ExportError>;

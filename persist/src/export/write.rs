@@ -5,7 +5,7 @@
 //! the whole batch; the caller then asks for the careful way, which narrows it down under
 //! savepoints and sets it aside. Next: [`super::settle`] for the stock rows.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, OrderId};
@@ -13,11 +13,11 @@ use stampede_core::types::{ItemId, Lsn, OrderId};
 use super::batch::{Batch, BlockedRow, OrderRow};
 use super::error::ExportError;
 use super::exporter::beside;
-use super::ledger::Ledgers;
+use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN};
 use super::orders::Orders;
 use super::settle::{self, Settled};
-use super::store::{Begin, BlockedBuyer, CursorKey, SetAside, Store};
+use super::store::{Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, SetAside, Store};
 
 /// How a batch is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,8 @@ pub(super) async fn write(
 }
 
 async fn move_cursor(store: &mut impl Store, key: &CursorKey, batch: &Batch) -> Result<(), WriteError> {
-    if store.move_cursor(key, batch.from, batch.to).await? { Ok(()) } else { Err(WriteError::Moved) }
+    let to = CursorMove { from: batch.from, to: batch.to, chain: batch.chain };
+    if store.move_cursor(key, &to).await? { Ok(()) } else { Err(WriteError::Moved) }
 }
 
 async fn write_orders(
@@ -111,30 +112,42 @@ async fn write_orders(
         beside(store.copy_orders(new), ahead).await?;
         written.rows += new.len() as u64;
     } else {
-        beside(insert(store, new, written), ahead).await?;
+        beside(insert(store, batch, new, written), ahead).await?;
     }
     let moved = Orders::new(batch, &batch.moved, ledgers);
     beside(update(store, batch, moved, written), ahead).await
 }
 
-/// Inserts rows; one that is there already is replaced, since ours is the fact.
+/// Inserts rows. One of somebody else that is there already stands, and ours is set aside: it may be
+/// another engine's paid order, and nobody could tell afterwards.
 async fn insert(
     store: &mut impl Store,
+    batch: &Batch,
     orders: Orders<'_>,
     written: &mut Written,
 ) -> Result<(), ExportError> {
     if orders.is_empty() {
         return Ok(());
     }
-    let mut replaced = store.insert_orders(orders).await?;
+    let Inserted { mut replaced, foreign } = store.insert_orders(orders).await?;
     replaced.sort_unstable();
     written.replaced.append(&mut replaced);
-    written.rows += orders.len() as u64;
+    written.rows += (orders.len() - foreign.len()) as u64;
+    let foreign: HashSet<OrderId> = foreign.into_iter().collect();
+    for row in orders.rows().iter().filter(|row| foreign.contains(&row.id)) {
+        let reason = "stock_order holds a row of somebody else under this id; it stands as it is".to_owned();
+        written.set_aside.push(SetAside { order: Some(row.id), ..aside(batch, row, "order", reason) });
+    }
+    let items: BTreeSet<ItemId> = foreign.iter().map(|order| order.item()).collect();
+    written.settled.tampered.extend(items.into_iter().map(|item| (item, FOREIGN_ORDERS.to_owned())));
     Ok(())
 }
 
-/// Moves orders that are there; one that is not (set aside, or deleted by somebody) is
-/// itself set aside.
+const FOREIGN_ORDERS: &str = "stock_order holds rows of somebody else under ids of its orders; they stand as they \
+     are, the engine's orders lie in stampede_set_aside, the item is paused: see which are right before you resume it";
+
+/// Moves orders that are there; one that is not (set aside, deleted by somebody, or somebody
+/// else's row) is itself set aside.
 pub(super) async fn update(
     store: &mut impl Store,
     batch: &Batch,
@@ -147,7 +160,7 @@ pub(super) async fn update(
     let missing: HashSet<OrderId> = store.update_orders(orders).await?.into_iter().collect();
     written.rows += (orders.len() - missing.len()) as u64;
     for row in orders.rows().iter().filter(|row| missing.contains(&row.id)) {
-        let reason = "its order is not in stock_order (set aside before, or deleted)".to_owned();
+        let reason = "its order is not in stock_order (set aside before, deleted, or replaced)".to_owned();
         written.set_aside.push(aside(batch, row, "order_move", reason));
     }
     Ok(())
@@ -163,7 +176,7 @@ async fn write_orders_carefully<S: Store>(
     for rows in batch.new.chunks(CAREFUL_ROWS_MAX) {
         let orders = Orders::new(batch, rows, ledgers);
         halve(store, batch, orders, "order", written, async |store: &mut S, orders, written| {
-            insert(store, orders, written).await
+            insert(store, batch, orders, written).await
         })
         .await?;
     }
@@ -219,7 +232,7 @@ fn aside(batch: &Batch, row: &OrderRow, kind: &'static str, reason: String) -> S
         batch.str(row.key),
         row.lsn
     );
-    SetAside { lsn: row.lsn, kind, what, reason, item: None }
+    SetAside { lsn: row.lsn, kind, what, reason, item: None, order: None }
 }
 
 async fn write_blocked(store: &mut impl Store, batch: &Batch) -> Result<(), ExportError> {
@@ -240,6 +253,25 @@ async fn write_blocked(store: &mut impl Store, batch: &Batch) -> Result<(), Expo
 }
 
 async fn write_stock(
+    store: &mut impl Store,
+    batch: &Batch,
+    ledgers: &mut Ledgers,
+    manner: Manner<'_>,
+    written: &mut Written,
+) -> Result<(), ExportError> {
+    write_stock_rows(store, batch, ledgers, manner, written).await?;
+    for (item, reason) in std::mem::take(&mut written.settled.foreign) {
+        let lsn = batch.items.iter().find(|change| change.item == item).map_or(batch.to, |change| change.lsn);
+        let Some(ledger) = ledgers.get(&item) else { continue };
+        if !ledger.paused {
+            written.settled.tampered.push((item, reason.clone()));
+        }
+        written.set_aside.push(stock_aside(lsn, item, ledger, reason));
+    }
+    Ok(())
+}
+
+async fn write_stock_rows(
     store: &mut impl Store,
     batch: &Batch,
     ledgers: &mut Ledgers,
@@ -276,22 +308,21 @@ async fn settle_carefully(
             store.roll_back_to_savepoint().await?;
             settled = Settled::default();
             if let Some(before) = before {
-                let wanted = before.wanted();
-                let what = format!(
-                    "stock id={item} count={} held={} sale={}",
-                    wanted.count, wanted.held, wanted.sale
-                );
+                written.set_aside.push(stock_aside(lsn, item, &before, reason));
                 ledgers.insert(item, before);
-                written.set_aside.push(SetAside { lsn, kind: "stock", what, reason, item: Some(item) });
             }
             settle::settle(store, ledgers, &[item], false, &mut settled).await?;
         }
         Err(other) => return Err(other),
     }
-    written.settled.adopted.append(&mut settled.adopted);
-    written.settled.tampered.append(&mut settled.tampered);
-    written.settled.deferred.append(&mut settled.deferred);
+    written.settled.append(settled);
     Ok(())
+}
+
+fn stock_aside(lsn: Lsn, item: ItemId, books: &Ledger, reason: String) -> SetAside {
+    let wanted = books.wanted();
+    let what = format!("stock id={item} count={} held={} sale={}", wanted.count, wanted.held, wanted.sale);
+    SetAside { lsn, kind: "stock", what, reason, item: Some(item), order: None }
 }
 
 /// An item that was switched by the engine needs no reminder to pause any more.

@@ -37,6 +37,7 @@ use super::segment::{SegmentReader, create_segment, list_segments};
 use super::shelf::{Prepared, Shelf, ShelfLimits, Spare};
 use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
 use super::status::LogStatus;
+use super::tail::LogTail;
 use super::thread::JournalHandle;
 use crate::disk::buffer::AlignedBuffer;
 use crate::disk::real::RealDisk;
@@ -488,6 +489,11 @@ impl Opened {
     /// Where it lies.
     pub(super) fn place(&self) -> (&Arc<dyn Disk>, &Path) {
         (&self.data.disk, &self.data.dir)
+    }
+    /// A reader of durable facts that begins after this LSN.
+    pub fn tail(&self, after: Lsn) -> LogTail {
+        let (disk, dir) = (Arc::clone(&self.data.disk), self.data.dir.clone());
+        LogTail::new(disk, dir, Arc::clone(&self.control), Arc::clone(&self.status), after)
     }
     /// Notes which database this log exports to, durably.
     ///

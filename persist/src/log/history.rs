@@ -4,36 +4,26 @@
 //! and payment references as they are, snapshots have their hashes. Reads only. Next:
 //! [`crate::export::refill`], which it is for.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{Lsn, UnixMillis};
 
+use super::block::ChainHash;
 use super::dir::{OpenError, Opened};
 use super::layout;
 use super::rebuild::Rebuild;
 use super::snapshot::{SnapshotHeader, list_snapshots, read_snapshot};
-use super::status::LogStatus;
-use super::tail::LogTail;
-use crate::disk::Disk;
-use crate::feed::{FactFeed, History};
+use crate::feed::{FactFeed, FeedError, History};
 
 /// See the module's text.
 pub struct LogHistory<'a> {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    status: Arc<LogStatus>,
+    opened: &'a Opened,
     snapshot: SnapshotHeader,
     state: &'a dyn Rebuild,
 }
 
 impl std::fmt::Debug for LogHistory<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogHistory")
-            .field("dir", &self.dir)
-            .field("snapshot", &self.snapshot)
-            .finish_non_exhaustive()
+        f.debug_struct("LogHistory").field("snapshot", &self.snapshot).finish_non_exhaustive()
     }
 }
 
@@ -43,7 +33,7 @@ impl<'a> LogHistory<'a> {
     ///
     /// # Errors
     /// [`OpenError::Io`].
-    pub fn of(opened: &Opened, state: &'a dyn Rebuild) -> Result<Option<Self>, OpenError> {
+    pub fn of(opened: &'a Opened, state: &'a dyn Rebuild) -> Result<Option<Self>, OpenError> {
         let (disk, dir) = opened.place();
         let control = opened.control();
         let io = |source| OpenError::Io { path: layout::snapshot_dir(dir), source };
@@ -53,8 +43,7 @@ impl<'a> LogHistory<'a> {
             // A damaged one was told of at recovery, and the next stands in for it.
             read.ok()
         });
-        let (disk, dir, status) = (Arc::clone(disk), dir.to_owned(), opened.status());
-        Ok(snapshot.map(|snapshot| Self { disk, dir, status, snapshot, state }))
+        Ok(snapshot.map(|snapshot| Self { opened, snapshot, state }))
     }
 }
 
@@ -68,22 +57,24 @@ impl History for LogHistory<'_> {
     }
 
     fn last_lsn(&self) -> Lsn {
-        self.status.durable_lsn()
+        Lsn(self.opened.next_lsn().0 - 1)
     }
 
     fn snapshot_rows(
         &self,
         visit: &mut dyn FnMut(&StateRow<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
+        let (disk, dir) = self.opened.place();
         let SnapshotHeader { lsn, log_id, .. } = self.snapshot;
-        let read = read_snapshot(&*self.disk, &self.dir, lsn, log_id, visit);
-        read.map(drop).map_err(|error| error.to_string())
+        read_snapshot(&**disk, dir, lsn, log_id, visit).map(drop).map_err(|error| error.to_string())
     }
 
     fn facts(&self) -> Box<dyn FactFeed + '_> {
-        let SnapshotHeader { lsn, log_id, .. } = self.snapshot;
-        let (disk, status) = (Arc::clone(&self.disk), Arc::clone(&self.status));
-        Box::new(LogTail::new(disk, self.dir.clone(), log_id, status, lsn))
+        Box::new(self.opened.tail(self.snapshot.lsn))
+    }
+
+    fn chain(&self) -> Result<ChainHash, FeedError> {
+        self.opened.tail(self.last_lsn()).chain()
     }
 
     fn state(&self, visit: &mut dyn FnMut(StateRow<'_>)) {

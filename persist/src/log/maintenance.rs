@@ -62,7 +62,7 @@ impl Maintenance {
         LogTail::new(
             Arc::clone(&self.disk),
             self.dir.clone(),
-            self.control.current().log_id,
+            Arc::clone(&self.control),
             Arc::clone(&self.status),
             after,
         )

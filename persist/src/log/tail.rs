@@ -2,7 +2,8 @@
 //!
 //! It reads files, never memory, and never beyond the durable watermark. It goes
 //! from segment to segment as the journal does. Next: [`crate::feed`] for the
-//! contract, [`super::journal`] for who writes ahead of it.
+//! contract, [`super::journal`] for who writes ahead of it, [`super::chain_at`] for
+//! the hash of the place where it stands.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +12,9 @@ use std::sync::Arc;
 use stampede_core::fact::Fact;
 use stampede_core::types::Lsn;
 
-use super::block::Records;
+use super::block::{ChainHash, Records, hash_block};
+use super::chain_at::{BlockPlace, chain_at};
+use super::control::ControlFile;
 use super::identity::LogId;
 use super::layout;
 use super::limits::READ_BYTES;
@@ -32,9 +35,12 @@ pub struct LogTail {
     dir: PathBuf,
     log_id: LogId,
     status: Arc<LogStatus>,
+    control: Arc<ControlFile>,
     reader: Option<SegmentReader>,
     offset: u64,
     next: Lsn,
+    /// The block that holds the last fact visited.
+    last: Option<BlockPlace>,
 }
 
 impl std::fmt::Debug for LogTail {
@@ -53,8 +59,15 @@ enum Place {
 
 impl LogTail {
     /// A tail whose first fact is the one after `after`. Nothing is read yet.
-    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, log_id: LogId, status: Arc<LogStatus>, after: Lsn) -> Self {
-        Self { disk, dir, log_id, status, reader: None, offset: 0, next: after.next() }
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        control: Arc<ControlFile>,
+        status: Arc<LogStatus>,
+        after: Lsn,
+    ) -> Self {
+        let log_id = control.current().log_id;
+        Self { disk, dir, log_id, status, control, reader: None, offset: 0, next: after.next(), last: None }
     }
 
     /// The LSN that comes next.
@@ -145,6 +158,10 @@ impl LogTail {
             visit(lsn, fact);
         });
         self.next = Lsn(self.next.0 + visited as u64);
+        if visited > 0 {
+            let segment = self.reader.as_ref().map_or(0, SegmentReader::number);
+            self.last = Some(BlockPlace { segment, offset: self.offset });
+        }
         read.map_err(|reason| self.damaged(reason))?;
         if self.next > header.last_lsn() {
             self.offset += header.block_len() as u64;
@@ -195,5 +212,22 @@ impl FactFeed for LogTail {
             }
         }
         Ok(visited)
+    }
+
+    fn chain(&mut self) -> Result<ChainHash, FeedError> {
+        let lsn = Lsn(self.next.0 - 1);
+        // Close behind the journal the block is still in the reader's window.
+        if let Some((place, reader)) = self.last.zip(self.reader.as_mut())
+            && place.segment == reader.number()
+            && let Ok(Ok((header, block))) = reader.block_at(place.offset, self.log_id)
+            && (header.first_lsn..=header.last_lsn()).contains(&lsn)
+        {
+            return Ok(hash_block(&header, block));
+        }
+        let found = chain_at(&*self.disk, &self.dir, &self.control, lsn, self.last);
+        match found.map_err(|error| self.io(error))? {
+            Some(hash) => Ok(hash),
+            None => Err(self.gone(format!("no block holds LSN {lsn}"))),
+        }
     }
 }

@@ -9,7 +9,7 @@ use stampede_core::fact::{Fact, Switch};
 use stampede_core::item::OrderState;
 use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::export::limits::COPY_ROWS_MIN;
-use stampede_persist::export::{ExportStatus, Exporter, ExporterOptions, Step};
+use stampede_persist::export::{ExportStatus, Exporter, ExporterOptions, Nonce, Step};
 
 use crate::export_bed::{Break, FakeEngine, LOG, created, item, model, moved, order, sales, trace};
 use crate::export_sim::{assert_exported, drain, rows, until_stopped};
@@ -18,8 +18,13 @@ use crate::sim_database::{Call, Fault, Refusal, Rule, SimDatabase, at_nth};
 /// Facts of one batch, in most tests here.
 const FEW: usize = 8;
 
-fn exporter(engine: &FakeEngine, database: &SimDatabase, epoch: u64, facts: usize) -> Exporter<SimDatabase> {
-    let mut options = ExporterOptions::over(database.clone(), LOG, epoch);
+fn exporter(
+    engine: &FakeEngine,
+    database: &SimDatabase,
+    process: u128,
+    facts: usize,
+) -> Exporter<SimDatabase> {
+    let mut options = ExporterOptions::over(database.clone(), LOG, Nonce::new(process));
     options.facts_per_batch_max = facts;
     engine.0.lock().expect("lock").exported = Default::default();
     Exporter::over(options, Box::new(engine.clone()), Arc::new(ExportStatus::default()))

@@ -9,16 +9,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use crc32c::crc32c;
 use postgres::{Client, NoTls};
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, Pile, TicketRule};
+use stampede_core::limits::FACT_BYTES_MAX;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
+use stampede_persist::codec;
 use stampede_persist::export::{
-    Alarm, ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, LogId, Step,
+    Alarm, ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, LogId, Nonce, Step,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
+use stampede_persist::log::block::ChainHash;
 
 pub(crate) const LOG: LogId = LogId([7; 16]);
 /// Longest wait for anything.
@@ -47,6 +51,8 @@ pub(crate) fn client(url: &str) -> Client {
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) facts: Vec<Fact<'static>>,
+    /// By fact; see [`FakeEngine::chain_at`].
+    chain: Vec<ChainHash>,
     pub(crate) first: u64,
     pub(crate) exported: Lsn,
     pub(crate) events: Vec<ExportEvent>,
@@ -77,6 +83,24 @@ impl FakeEngine {
     }
     pub(crate) fn append(&self, facts: impl IntoIterator<Item = Fact<'static>>) {
         self.0.lock().expect("lock").facts.extend(facts);
+    }
+    /// What stands for the hash of the log's block that holds this LSN: it depends on every fact up to it.
+    pub(crate) fn chain_at(&self, lsn: Lsn) -> ChainHash {
+        let mut guard = self.0.lock().expect("lock");
+        let shared = &mut *guard;
+        let mut bytes = [0; FACT_BYTES_MAX];
+        while shared.chain.len() < lsn.0 as usize {
+            let at = shared.chain.len();
+            let len = codec::encode(&shared.facts[at], &mut bytes);
+            let mut hash = crc32c(&bytes[..len]).to_le_bytes().to_vec();
+            hash.extend_from_slice(shared.chain.last().map_or(&[0; 32][..], |before| before));
+            let low = crc32c(&hash);
+            let mut next = [0; 32];
+            next[..4].copy_from_slice(&low.to_le_bytes());
+            next[4..8].copy_from_slice(&hash[..4]);
+            shared.chain.push(next);
+        }
+        lsn.0.checked_sub(1).map_or([0; 32], |last| shared.chain[last as usize])
     }
     pub(crate) fn durable(&self) -> Lsn {
         Lsn(self.0.lock().expect("lock").facts.len() as u64)
@@ -160,6 +184,10 @@ impl FactFeed for FakeFeed {
         self.next = read.end;
         Ok(read.len())
     }
+
+    fn chain(&mut self) -> Result<ChainHash, FeedError> {
+        Ok(self.engine.chain_at(Lsn(self.next as u64)))
+    }
 }
 
 impl ExportPort for FakeEngine {
@@ -192,7 +220,7 @@ pub(crate) fn exporter_to(
     url: String,
     change: impl FnOnce(&mut ExporterOptions),
 ) -> Exporter {
-    let mut options = ExporterOptions::new(url, LOG, 1);
+    let mut options = ExporterOptions::new(url, LOG, Nonce::new(1));
     change(&mut options);
     engine.0.lock().expect("lock").exported = Lsn::ZERO;
     Exporter::new(options, Box::new(engine.clone()), Arc::new(ExportStatus::default())).expect("an exporter")

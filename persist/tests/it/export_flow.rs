@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use stampede_core::item::OrderState;
 use stampede_core::types::Lsn;
 use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
-use stampede_persist::export::{ConnectOptions, Database, ExporterHandle, Step, reconcile_read};
+use stampede_persist::export::{ConnectOptions, Database, ExporterHandle, Nonce, Step, reconcile_read};
 
 use crate::export_bed::{
     Cut, DEADLINE, FakeEngine, LOG, assert_exported, client, cluster, created, drain, exporter, exporter_to,
@@ -42,7 +42,7 @@ fn what_comes_later_is_exported_too_and_reads_back() {
     drop(exporter);
     // Another process, a higher epoch: goes on where the first has left.
     engine.append(sales(1, 41, 10));
-    let mut next = exporter_to(&engine, cluster().url_of(&database), |options| options.epoch = 2);
+    let mut next = exporter_to(&engine, cluster().url_of(&database), |options| options.nonce = Nonce::new(2));
     drain(&mut next, &engine);
     assert_exported(&engine, &cluster().url_of(&database));
     let mut connection =
@@ -124,7 +124,7 @@ fn a_cluster_that_is_down_killed_or_stalled_is_waited_for() {
 
     // A stop is honoured at once, also while the server is stalled in mid-call.
     engine.append(sales(1, 1_000_000, 10));
-    let exporter = exporter_to(&engine, own.url(), |options| options.epoch = 2);
+    let exporter = exporter_to(&engine, own.url(), |options| options.nonce = Nonce::new(2));
     let handle = ExporterHandle::start(exporter).expect("a thread");
     let deadline = Instant::now() + DEADLINE;
     while handle.status().exported_lsn() < engine.durable() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::types::UnixMillis;
-use stampede_persist::export::{Exporter, Step};
+use stampede_persist::export::{Exporter, Nonce, Step};
 
 use crate::export_bed::{
     FakeEngine, adjusted, assert_exported, client, cluster, created, drain, exporter, exporter_to,
@@ -57,8 +57,9 @@ impl Bed {
         self.shop.query_one("SELECT outside FROM stampede_item", &[]).expect("books").get(0)
     }
     /// The process dies, another one takes over.
-    fn restart(&mut self, epoch: u64) {
-        self.exporter = exporter_to(&self.engine, self.url.clone(), |options| options.epoch = epoch);
+    fn restart(&mut self, process: u128) {
+        self.exporter =
+            exporter_to(&self.engine, self.url.clone(), |options| options.nonce = Nonce::new(process));
     }
 }
 
@@ -203,13 +204,38 @@ fn a_version_alone_is_taken_over_quietly() {
 }
 
 #[test]
-fn a_row_that_was_there_first_gives_way() {
+fn a_stock_row_that_was_there_first_stands_and_the_item_stops() {
     let mut bed = bed();
-    bed.sql("INSERT INTO stock (id, name, count) VALUES (2, 'theirs', 7), (3, 'same', 50)");
+    bed.sql("INSERT INTO stock (id, name, count, sale) VALUES (2, 'theirs', 7, 2), (3, 'same', 50, 0)");
     bed.engine.append([created(2, 50), created(3, 50)]);
     bed.engine.append(sales(2, 1, 1));
     bed.drain();
-    assert_eq!(bed.engine.pauses(), [2]);
+    let theirs = "SELECT name, count, held, sale, version FROM stock WHERE id = 2";
+    let look = |shop: &mut Client| {
+        let row = shop.query_one(theirs, &[]).expect("a row");
+        (row.get::<_, String>(0), row.get(1), row.get(2), row.get(3), row.get(4))
+    };
+    let before = ("theirs".to_owned(), 7_i64, 0_i64, 2_i64, 0_i64);
+    assert_eq!((look(&mut bed.shop), bed.engine.pauses()), (before.clone(), vec![2]));
+    assert!(bed.engine.said().contains("a row of somebody else was there before"), "{}", bed.engine.said());
+    // It stays so whatever is sold, and in another process.
+    bed.engine.append(sales(2, 2, 3));
+    bed.drain();
+    let paused = Fact::ItemSwitched {
+        at_ms: UnixMillis(1),
+        item: item(2),
+        switch: Switch::Paused,
+        actor: ACTOR_POSTGRES,
+    };
+    bed.engine.append([paused]);
+    bed.restart(2);
+    bed.engine.append(sales(2, 5, 1));
+    bed.drain();
+    assert_eq!(look(&mut bed.shop), before);
+    // The way out: the shop deletes it, and the engine's books are written.
+    bed.sql("DELETE FROM stock WHERE id = 2");
+    bed.restart(3);
+    bed.settle();
     assert_exported(&bed.engine, &bed.url);
 }
 

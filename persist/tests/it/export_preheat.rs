@@ -4,7 +4,8 @@ use stampede_core::fact::{ACTOR_POSTGRES, Fact};
 use stampede_core::item::{ItemSpec, OrderState, Payment};
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
 use stampede_persist::export::{
-    Attached, ConnectOptions, Database, LogClaim, LogId, PreheatReport, PreheatSink, attach, migrate, preheat,
+    Attached, ConnectOptions, Database, LogClaim, LogId, Nonce, PreheatReport, PreheatSink, attach, migrate,
+    preheat,
 };
 
 use crate::export_bed::{
@@ -77,16 +78,24 @@ fn keep(fact: &Fact<'_>) -> Fact<'static> {
     }
 }
 
-fn attached(url: &str, log_id: LogId, durable: Lsn) -> (Database, Attached) {
+fn attached(url: &str, log_id: LogId, engine: &FakeEngine) -> (Database, Attached) {
+    let durable = engine.durable();
     let mut database = Database::connect(&ConnectOptions::new(url)).expect("connected");
     migrate(&mut database).expect("migrated");
-    let claim = LogClaim { log_id, epoch: 1, first_retained: Lsn(1), durable, database: None };
-    let attached = attach(&mut database, &claim).expect("attached");
+    let claim = LogClaim {
+        log_id,
+        nonce: Nonce::new(1),
+        held: None,
+        first_retained: Lsn(1),
+        durable,
+        database: None,
+    };
+    let attached = attach(&mut database, &claim, &mut |lsn| Ok(engine.chain_at(lsn))).expect("attached");
     (database, attached)
 }
 
 fn warm(url: &str, log_id: LogId, engine: &FakeEngine) -> PreheatReport {
-    let (mut database, attached) = attached(url, log_id, engine.durable());
+    let (mut database, attached) = attached(url, log_id, engine);
     let mut taker = Taker { engine: engine.clone() };
     preheat(&mut database, &attached, UnixMillis(9), &mut taker).expect("preheated")
 }
@@ -95,7 +104,7 @@ fn warm(url: &str, log_id: LogId, engine: &FakeEngine) -> PreheatReport {
 fn an_item_put_in_by_hand_is_sold() {
     let database = fresh_database();
     let url = cluster().url_of(&database);
-    drop(attached(&url, LOG, Lsn::ZERO));
+    drop(attached(&url, LOG, &FakeEngine::default()));
     let mut shop = client(&url);
     shop.batch_execute(
         "INSERT INTO stock (id, name, count) VALUES (7, '秒杀手机', 100), (8, 'paused', 5), (9, '', 5);
@@ -159,7 +168,7 @@ fn a_lost_data_directory_is_made_up_for() {
     engine.append(sales(3, order(3, 1_000_000).seq(), 10));
     let mut exporter = exporter_to(&engine, url, |options| {
         options.log_id = new_log;
-        options.epoch = 2;
+        options.nonce = Nonce::new(2);
         options.facts_per_batch_max = 1_000;
     });
     drain(&mut exporter, &engine);

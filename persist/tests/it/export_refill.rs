@@ -10,8 +10,11 @@ use stampede_core::state_row::StateRow;
 use stampede_core::types::{HashSecret, Lsn, UnixMillis};
 use stampede_persist::export::refill::{Refill, RefillError, Refilled};
 use stampede_persist::export::store::Connect;
-use stampede_persist::export::{AttachError, ConnectOptions, Database, DatabaseId, LogClaim, LogId, migrate};
+use stampede_persist::export::{
+    AttachError, ConnectOptions, Database, DatabaseId, LogClaim, LogId, Nonce, migrate,
+};
 use stampede_persist::feed::{FactFeed, FeedError, History};
+use stampede_persist::log::block::ChainHash;
 
 use crate::export_bed::{self, FakeEngine, LOG, Rows, client, cluster, fresh_database, model};
 use crate::export_sale::RandomSale;
@@ -35,9 +38,16 @@ impl Told {
     }
 
     /// What the log's side says, with `first` as the first fact that it still holds.
-    fn claim(&self, first: usize, epoch: u64) -> LogClaim {
+    fn claim(&self, first: usize, process: u128) -> LogClaim {
         let (first_retained, durable) = (Lsn(first as u64), self.last_lsn());
-        LogClaim { log_id: LOG, epoch, first_retained, durable, database: None }
+        LogClaim {
+            log_id: LOG,
+            nonce: Nonce::new(process),
+            held: None,
+            first_retained,
+            durable,
+            database: None,
+        }
     }
 }
 
@@ -66,6 +76,9 @@ impl History for Told {
     fn facts(&self) -> Box<dyn FactFeed + '_> {
         Box::new(Feed { told: self, next: self.snapshot })
     }
+    fn chain(&self) -> Result<ChainHash, FeedError> {
+        Ok(FakeEngine::with(self.facts.clone()).chain_at(self.last_lsn()))
+    }
     fn state(&self, visit: &mut dyn FnMut(StateRow<'_>)) {
         self.shard(self.facts.len()).rows(&mut |row| visit(*row));
     }
@@ -91,6 +104,9 @@ impl FactFeed for Feed<'_> {
         let read = end - self.next;
         self.next = end;
         Ok(read)
+    }
+    fn chain(&mut self) -> Result<ChainHash, FeedError> {
+        unreachable!("nobody asks in the middle")
     }
 }
 
@@ -142,8 +158,8 @@ fn refill(told: &Told, claim: &LogClaim, way: impl Connect) -> Result<Refilled, 
 }
 
 impl Case {
-    fn refill(&self, epoch: u64) -> Result<Refilled, RefillError> {
-        refill(&self.told, &self.told.claim(self.told.snapshot + 1, epoch), self.database.clone())
+    fn refill(&self, process: u128) -> Result<Refilled, RefillError> {
+        refill(&self.told, &self.told.claim(self.told.snapshot + 1, process), self.database.clone())
     }
 
     /// The rows are right, and an engine goes on with them without a word.
@@ -261,7 +277,7 @@ fn a_database_that_is_not_behind_or_not_ours_is_not_filled() {
     assert!(matches!(error, RefillError::Attach(AttachError::OtherDatabase { .. })), "{error}");
     let error = refused(LogClaim { log_id: LogId([9; 16]), ..claim });
     assert!(matches!(error, RefillError::Attach(AttachError::OtherLog { .. })), "{error}");
-    case.database.set_cursor(LOG, 2, Lsn(1_000_000));
+    assert!(case.database.edit_cursor(LOG, |row| row.lsn = Lsn(1_000_000)));
     let error = refused(claim);
     assert!(matches!(error, RefillError::Attach(AttachError::Ahead { .. })), "{error}");
 }
@@ -287,7 +303,7 @@ fn postgres_is_filled_as_the_simulated_database_is() {
         // And an exporter goes on.
         before.append(case.told.facts[case.cursor..].to_vec());
         before.0.lock().expect("lock").first = claim.first_retained.0;
-        let mut next = export_bed::exporter_to(&before, url.clone(), |options| options.epoch = 4);
+        let mut next = export_bed::exporter_to(&before, url.clone(), |options| options.nonce = Nonce::new(4));
         export_bed::drain(&mut next, &before);
         assert_eq!(before.asked(), vec![], "seed {seed}: {}", before.said());
     }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use stampede_core::item::OrderState::{Confirmed, Paid};
+use postgres::Client;
+use stampede_core::item::OrderState::{Cancelled, Confirmed, Paid};
 use stampede_core::types::Lsn;
 use stampede_persist::export::{
-    AttachError, ConnectOptions, Database, DatabaseId, ExportEvent, ExporterOptions, LogClaim, LogId, Step,
-    attach, migrate,
+    AttachError, ConnectOptions, Database, DatabaseId, ExportEvent, ExporterOptions, LogClaim, LogId, Nonce,
+    SCHEMA_VERSION, Step, attach, migrate,
 };
 
 use crate::export_bed::{
@@ -35,7 +36,7 @@ fn a_refused_row_is_set_aside_and_the_rest_flows() {
         engine.append([placed_by(order(1, orders + 2), 1, Confirmed, "worse".into())]);
         engine.append(sales(1, orders + 3, 40));
         engine.append([moved(order(1, 1), 1, Confirmed, Paid)]);
-        let mut exporter = exporter_to(&engine, url.clone(), |options| options.epoch = 2);
+        let mut exporter = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(2));
         drain(&mut exporter, &engine);
         let found = rows(&mut shop);
         let mut wanted = model(&engine.facts());
@@ -69,33 +70,88 @@ fn a_refused_stock_row_is_left_for_later() {
         .expect("altered");
     engine.append(sales(1, 1, 20));
     engine.append(sales(2, 1, 20));
-    let mut next = exporter_to(&engine, url.clone(), |options| options.epoch = 2);
+    let mut next = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(2));
     drain(&mut next, &engine);
     let found = rows(&mut shop);
     assert_eq!((found.orders.len(), found.stock[&1], found.stock[&2]), (40, (100, 0, 0), (80, 0, 20)));
     assert_eq!((engine.alarms().len(), next.status().deferred()), (1, 1), "{}", engine.said());
     shop.batch_execute("ALTER TABLE stock DROP CONSTRAINT many").expect("altered");
-    let mut next = exporter_to(&engine, url.clone(), |options| options.epoch = 3);
+    let mut next = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(3));
     step_until(&mut next, "settled", |_, _| rows(&mut shop).stock[&1] == (80, 0, 20));
     assert_exported(&engine, &url);
 }
 
 #[test]
-fn a_row_of_somebody_else_gives_way_to_the_order() {
+fn a_row_of_somebody_else_stands_and_the_order_is_set_aside() {
+    // An order of the shop's own, one of another log with the same buyer's item, and one of another item.
+    let theirs = [
+        (5, "VALUES ($1, 1, 'buyer-1-5', 9, 'paid', 0)"),
+        (6, "VALUES ($1, 1, 'somebody', 1, 'paid', 77)"),
+        (7, "VALUES ($1, 2, 'buyer-1-7', 1, 'paid', 77)"),
+    ];
     for orders in [10, 5_000] {
         let database = fresh_database();
         let url = cluster().url_of(&database);
-        let engine = FakeEngine::with([created(1, 100_000)]);
+        let engine = FakeEngine::with([created(1, 100_000), created(2, 10)]);
         drain(&mut exporter(&engine, &database), &engine);
-        let theirs =
-            "INSERT INTO stock_order (id, sid, buyer, quantity, state) VALUES ($1, 1, 'me', 9, 'paid')";
-        client(&url).execute(theirs, &[&(order(1, 5).get() as i64)]).expect("inserted");
+        let mut shop = client(&url);
+        for (seq, values) in theirs {
+            let sql = format!("INSERT INTO stock_order (id, sid, buyer, quantity, state, lsn) {values}");
+            shop.execute(&sql, &[&(order(1, seq).get() as i64)]).expect("inserted");
+        }
+        let rows_of = |shop: &mut Client| {
+            let sql = "SELECT id, sid, buyer, quantity, state, lsn, update_time::text FROM stock_order \
+                 WHERE id = ANY($1) ORDER BY id";
+            let ids: Vec<i64> = theirs.map(|(seq, _)| order(1, seq).get() as i64).into();
+            let rows = shop.query(sql, &[&ids]).expect("rows");
+            let text = |row: &postgres::Row| {
+                let (id, sid, lsn): (i64, i64, i64) = (row.get(0), row.get(1), row.get(5));
+                let (buyer, state, time): (String, String, String) = (row.get(2), row.get(4), row.get(6));
+                format!("{id} {sid} {buyer} {} {state} {lsn} {time}", row.get::<_, i32>(3))
+            };
+            rows.iter().map(text).collect::<Vec<_>>()
+        };
+        let before = rows_of(&mut shop);
         engine.append(sales(1, 1, orders));
-        let mut next = exporter_to(&engine, url.clone(), |options| options.epoch = 2);
+        let mut next = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(2));
         drain(&mut next, &engine);
-        assert_exported(&engine, &url);
-        assert!(engine.said().contains("now shows the engine's order"), "{}", engine.said());
+        assert_eq!(rows_of(&mut shop), before, "{orders} orders");
+        assert_eq!((engine.pauses(), next.status().set_aside()), (vec![1], 3), "{}", engine.said());
+        assert!(engine.said().contains("stock_order holds a row of somebody else"), "{}", engine.said());
+        // What becomes of them is not written to the rows of others either; the rest flows.
+        engine.append([5, 6, 7, 8].map(|seq| moved(order(1, seq), 1, Confirmed, Cancelled)));
+        drain(&mut next, &engine);
+        assert_eq!(rows_of(&mut shop), before, "{orders} orders");
+        let mut wanted = model(&engine.facts());
+        for (seq, _) in theirs {
+            let id = order(1, seq).get() as i64;
+            assert!(wanted.orders.remove(&id).is_some());
+            shop.execute("DELETE FROM stock_order WHERE id = $1", &[&id]).expect("deleted");
+        }
+        assert!(rows(&mut shop) == wanted, "the others are there, and the stock row counts all");
+        let kept =
+            shop.query("SELECT kind, order_id FROM stampede_set_aside ORDER BY id", &[]).expect("kept");
+        let kept: Vec<(String, bool)> =
+            kept.iter().map(|row| (row.get(0), row.get::<_, Option<i64>>(1).is_some())).collect();
+        let (order, moved) = (("order".to_owned(), true), ("order_move".to_owned(), false));
+        assert_eq!(kept, [order.clone(), order.clone(), order, moved.clone(), moved.clone(), moved]);
     }
+}
+
+/// A log that is exported once more from its beginning meets its own rows, and those it writes anew.
+#[test]
+fn rows_of_the_log_itself_are_written_anew() {
+    let database = fresh_database();
+    let url = cluster().url_of(&database);
+    let engine = FakeEngine::with([created(1, 100)]);
+    engine.append(sales(1, 1, 20));
+    engine.append([moved(order(1, 3), 1, Confirmed, Cancelled)]);
+    drain(&mut exporter(&engine, &database), &engine);
+    client(&url).batch_execute("DELETE FROM stampede_cursor").expect("deleted");
+    let mut again = exporter_to(&engine, url.clone(), |options| options.nonce = Nonce::new(2));
+    drain(&mut again, &engine);
+    assert_exported(&engine, &url);
+    assert_eq!((again.status().set_aside(), engine.pauses()), (0, vec![]), "{}", engine.said());
 }
 
 /// Steps until the first failure and returns what was said.
@@ -145,7 +201,7 @@ fn a_newer_schema_is_refused() {
     let url = cluster().url_of(&database);
     let mut connection = Database::connect(&ConnectOptions::new(url.clone())).expect("connected");
     assert_eq!(migrate(&mut connection).expect("migrated"), 0);
-    assert_eq!(migrate(&mut connection).expect("nothing to do"), 1);
+    assert_eq!(migrate(&mut connection).expect("nothing to do"), SCHEMA_VERSION);
     client(&url).batch_execute("UPDATE stampede_schema SET version = 99").expect("updated");
     let error = migrate(&mut connection).expect_err("too new").to_string();
     assert!(error.contains("version 99") && error.contains("use the newer program"), "{error}");
@@ -171,51 +227,43 @@ fn a_database_that_is_not_ours_is_refused() {
     let url = cluster().url_of(&fresh_database());
     let mut connection = Database::connect(&ConnectOptions::new(url.clone())).expect("connected");
     migrate(&mut connection).expect("migrated");
-    let claim = LogClaim { log_id: LOG, epoch: 5, first_retained: Lsn(1), durable: Lsn(100), database: None };
-    let ours = attach(&mut connection, &claim).expect("attached");
-    assert_eq!(ours.cursor, Lsn::ZERO);
-    let known = LogClaim { database: Some(ours.database), ..claim };
-    assert_eq!(attach(&mut connection, &known), Ok(ours), "a second time in the same epoch");
-    client(&url).batch_execute("UPDATE stampede_cursor SET lsn = 50").expect("updated");
+    let (nonce, held, database) = (Nonce::new(5), None, None);
+    let claim = LogClaim { log_id: LOG, nonce, held, first_retained: Lsn(1), durable: Lsn(100), database };
+    let mut try_it = |claim: &LogClaim| attach(&mut connection, claim, &mut |_| Ok([7; 32]));
+    let ours = try_it(&claim).expect("attached");
+    assert_eq!((ours.cursor, ours.epoch), (Lsn::ZERO, 1));
+    let known = LogClaim { database: Some(ours.database), held: Some(1), ..claim };
+    assert_eq!(try_it(&known), Ok(ours), "a second time by the same process");
+    let chain = "07".repeat(32);
+    let mut shop = client(&url);
+    shop.execute("UPDATE stampede_cursor SET lsn = 50, chain = $1", &[&chain]).expect("updated");
+    shop.execute("UPDATE stampede_cursor SET epoch = 3", &[]).expect("updated");
 
     let expected = DatabaseId([1; 16]);
     let found = ours.database;
     let theirs = LOG.to_string();
     let other = LogId([8; 16]);
+    let late = LogClaim { nonce: Nonce::new(4), ..known };
     for (claim, error) in [
         (LogClaim { database: Some(expected), ..known }, AttachError::OtherDatabase { expected, found }),
         (LogClaim { log_id: other, ..known }, AttachError::OtherLog { ours: other, theirs, lsn: Lsn(50) }),
-        (LogClaim { epoch: 4, ..known }, AttachError::Fenced { ours: 4, theirs: 5 }),
+        (LogClaim { held: Some(2), ..late }, AttachError::Fenced { ours: 2, theirs: 3 }),
+        (LogClaim { held: Some(3), ..late }, AttachError::Fenced { ours: 3, theirs: 3 }),
+        (LogClaim { held: Some(4), ..late }, AttachError::ClaimLost { ours: 4, found: Some(3) }),
         (
             LogClaim { first_retained: Lsn(52), ..known },
             AttachError::Behind { cursor: Lsn(50), first_retained: Lsn(52) },
         ),
         (LogClaim { durable: Lsn(49), ..known }, AttachError::Ahead { cursor: Lsn(50), durable: Lsn(49) }),
     ] {
-        let found = attach(&mut connection, &claim).expect_err("refused");
+        let found = try_it(&claim).expect_err("refused");
         assert_eq!(found, error);
         assert!(found.to_string().contains(';'), "no remedy in: {found}");
     }
     let just = LogClaim { first_retained: Lsn(51), durable: Lsn(50), ..known };
-    assert_eq!(attach(&mut connection, &just).expect("just right").cursor, Lsn(50));
-}
-
-#[test]
-fn a_newer_epoch_fences_the_older() {
-    let database = fresh_database();
-    let url = cluster().url_of(&database);
-    let engine = FakeEngine::with([created(1, 1_000)]);
-    let mut old = exporter(&engine, &database);
-    drain(&mut old, &engine);
-    let newer = FakeEngine::with(engine.facts());
-    let mut new = exporter_to(&newer, url.clone(), |options| options.epoch = 2);
-    drain(&mut new, &newer);
-    engine.append(sales(1, 1, 10));
-    step_until(&mut old, "stopped", |step, _| step == Step::Stopped);
-    let last = engine.events().pop();
-    assert_eq!(last, Some(ExportEvent::Refused(AttachError::Fenced { ours: 1, theirs: 2 })));
-    assert!(old.status().stopped());
-    assert_exported(&newer, &url);
+    assert_eq!(try_it(&just).map(|taken| (taken.cursor, taken.epoch)), Ok((Lsn(50), 3)), "just right");
+    let next = LogClaim { nonce: Nonce::new(6), held: None, ..known };
+    assert_eq!(try_it(&next).map(|taken| (taken.cursor, taken.epoch)), Ok((Lsn(50), 4)), "the next process");
 }
 
 #[test]
@@ -228,7 +276,7 @@ fn a_cursor_that_somebody_moved_stops_the_export() {
         options.connect.call_wait_max = Duration::from_secs(20);
     });
     drain(&mut exporter, &engine);
-    client(&url).batch_execute("UPDATE stampede_cursor SET lsn = 3").expect("updated");
+    client(&url).batch_execute("UPDATE stampede_cursor SET lsn = 3, chain = NULL").expect("updated");
     engine.append(sales(1, 11, 1));
     step_until(&mut exporter, "stopped", |step, _| step == Step::Stopped);
     let last = engine.events().pop();

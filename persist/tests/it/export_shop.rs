@@ -7,7 +7,9 @@ use std::time::Instant;
 use postgres::error::SqlState;
 use postgres::{Client, Row};
 use stampede_core::types::Lsn;
-use stampede_persist::export::store::{CursorKey, CursorRow, OrderRecord, Piles, StockRow};
+use stampede_persist::export::Nonce;
+use stampede_persist::export::store::{CursorRow, OrderRecord, Piles, StockRow};
+use stampede_persist::log::block::ChainHash;
 
 use crate::export_bed::{DEADLINE, client};
 use crate::log_sim::Rng;
@@ -267,21 +269,35 @@ fn read(client: &mut Client) -> Tables {
         let line = order_line(&row);
         tables.orders.insert(line.record.id, line);
     }
-    for row in client.query("SELECT log_id, epoch, lsn FROM stampede_cursor", &[]).expect("cursor") {
+    for row in
+        client.query("SELECT log_id, epoch, lsn, nonce, chain FROM stampede_cursor", &[]).expect("cursor")
+    {
         let (epoch, lsn): (i64, i64) = (row.get(1), row.get(2));
-        let key = CursorKey { log_id: row.get(0), epoch: epoch as u64 };
-        tables.cursors.insert(key.log_id.clone(), CursorRow { key, lsn: Lsn(lsn as u64) });
+        let (nonce, chain) = (row.get::<_, Option<&str>>(3), row.get::<_, Option<&str>>(4));
+        let row = CursorRow {
+            log_id: row.get(0),
+            epoch: epoch as u64,
+            nonce: nonce.and_then(Nonce::from_hex),
+            lsn: Lsn(lsn as u64),
+            chain: chain.map(chain_of),
+        };
+        tables.cursors.insert(row.log_id.clone(), row);
     }
     let blocked = "SELECT buyer, actor, CASE WHEN lsn = 0 THEN 0 ELSE (extract(epoch FROM since) * 1000)::bigint END, \
          lsn FROM stampede_blocked";
     for row in client.query(blocked, &[]).expect("blocked") {
         tables.blocked.insert(row.get(0), (row.get(1), row.get(2), row.get(3)));
     }
-    let aside = "SELECT lsn, kind, what, reason FROM stampede_set_aside ORDER BY id";
+    let aside = "SELECT lsn, kind, what, reason, order_id FROM stampede_set_aside ORDER BY id";
     for row in client.query(aside, &[]).expect("set aside") {
-        tables.set_aside.push((row.get(0), row.get(1), row.get(2), row.get(3)));
+        tables.set_aside.push((row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)));
     }
     tables
+}
+
+fn chain_of(text: &str) -> ChainHash {
+    let byte = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hexadecimal digits");
+    std::array::from_fn(byte)
 }
 
 const STOCK: &str = "SELECT name, price_minor, currency, opens_at_ms, closes_at_ms, cap, payment, hold_ms, ticket, \

@@ -9,13 +9,13 @@ use std::time::Duration;
 use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::OrderState;
 use stampede_core::types::UnixMillis;
-use stampede_persist::export::{Alarm, ExportStatus, Exporter, ExporterOptions, Step};
+use stampede_persist::export::{Alarm, ExportStatus, Exporter, ExporterOptions, Nonce, Step};
 
 use crate::export_bed::{FakeEngine, LOG, Rows, created, item, model, moved, order, sales};
 use crate::sim_database::{Call, Fault, Refusal, Rule, SimDatabase, StockLine, Tables, at_nth};
 
-pub(crate) fn exporter(engine: &FakeEngine, database: &SimDatabase, epoch: u64) -> Exporter<SimDatabase> {
-    let options = ExporterOptions::over(database.clone(), LOG, epoch);
+pub(crate) fn exporter(engine: &FakeEngine, database: &SimDatabase, process: u128) -> Exporter<SimDatabase> {
+    let options = ExporterOptions::over(database.clone(), LOG, Nonce::new(process));
     engine.0.lock().expect("lock").exported = Default::default();
     Exporter::over(options, Box::new(engine.clone()), Arc::new(ExportStatus::default()))
 }
@@ -197,7 +197,7 @@ fn run(n: u64, fault: Option<Fault>, dies: bool) -> (Outcome, u64) {
 fn the_batch_of_all_kinds_does_all_kinds_of_things() {
     let (outcome, calls) = run(0, None, false);
     assert!(calls > 40, "{calls} calls");
-    assert_eq!((outcome.asked, outcome.pauses), (vec![(1, 7)], vec![5, 2, 4, 7]));
+    assert_eq!((outcome.asked, outcome.pauses), (vec![(1, 7)], vec![5, 1, 2, 4, 7]));
     let (engine, _) = bed();
     let (rows, mut model) = (rows(&outcome.tables), model(&engine.facts()));
     // Refused for its own sake; deleted by somebody else, and so is its move.
@@ -205,9 +205,15 @@ fn the_batch_of_all_kinds_does_all_kinds_of_things() {
         assert!(model.orders.remove(&(lost.get() as i64)).is_some());
     }
     model.stock.get_mut(&1).expect("item 1").0 += 7;
+    // Somebody else's rows stand.
+    let foreign = order(1, 6).get() as i64;
+    model.orders.insert(foreign, model.orders[&(order(1, 1).get() as i64)].clone());
+    model.orders.get_mut(&foreign).expect("just inserted").1 = "confirmed".to_owned();
+    model.orders.get_mut(&foreign).expect("just inserted").3.clear();
+    model.stock.insert(7, (3, 0, 0));
     assert_eq!(rows, model);
     let kinds: Vec<&str> = outcome.tables.set_aside.iter().map(|line| line.1.as_str()).collect();
-    assert_eq!(kinds, ["order", "order_move", "stock"]);
+    assert_eq!(kinds, ["order", "order", "order_move", "stock", "stock"]);
 }
 
 #[test]
@@ -232,9 +238,9 @@ fn it_comes_out_the_same_whatever_call_the_process_dies_at() {
     for fault in [Fault::Dies, Fault::DiesAfter] {
         for n in 1..=calls {
             let (mut found, _) = run(n, Some(fault), true);
-            for row in found.tables.cursors.values_mut() {
-                row.key.epoch = 2;
-            }
+            // One process more has been at work.
+            let cursors = found.tables.cursors.values_mut().zip(right.tables.cursors.values());
+            cursors.for_each(|(row, right)| (row.epoch, row.nonce) = (right.epoch, right.nonce));
             assert_eq!(found.tables, right.tables, "{fault:?} at call {n}");
             let asked: BTreeSet<_> = found.asked.iter().collect();
             assert_eq!(asked, right.asked.iter().collect(), "{fault:?} at call {n}");
@@ -293,11 +299,29 @@ fn a_second_engine_fences_the_first() {
     let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
     let mut machine = exporter(&engine, &database, 1);
     drain(&mut machine, &engine, &database);
-    database.take_over(LOG, 2);
+    database.take_over(LOG, Nonce::new(2));
     engine.append(sales(1, 1, 10));
     until_stopped(&mut machine, &database);
     assert!(engine.said().contains("another engine has taken over"), "{}", engine.said());
     assert!(database.orders().is_empty());
+}
+
+#[test]
+fn void_units_raise_their_alarm_beside_a_refused_row_as_well() {
+    for refused in [false, true] {
+        let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
+        let mut machine = exporter(&engine, &database, 1);
+        drain(&mut machine, &engine, &database);
+        // All 100 are withdrawn by hand while 30 of them are sold: 30 cannot be withdrawn.
+        assert!(database.edit_stock(1, |line| line.row.piles.count = 0));
+        if refused {
+            database.refuse(refusal("him", Rule::Buyer("buyer-1-7".to_owned())));
+        }
+        engine.append(sales(1, 1, 30));
+        drain(&mut machine, &engine, &database);
+        let void = engine.said().contains("30 units were sold already; that part of the withdrawal is void");
+        assert!(void, "refused {refused}: {}", engine.said());
+    }
 }
 
 #[test]

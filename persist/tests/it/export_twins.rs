@@ -14,7 +14,7 @@ use stampede_persist::export::limits::{COPY_ROWS_MIN, REFUSED_REST};
 use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
     Alarm, Attached, ConnectOptions, Database, DatabaseId, ExportError, ExportEvent, ExportStatus, Exporter,
-    ExporterOptions, Postgres, PreheatSink, Step, preheat,
+    ExporterOptions, Nonce, Postgres, PreheatSink, Step, preheat,
 };
 
 use crate::export_bed::{FakeEngine, LOG, client, cluster, created, fresh_database, sales};
@@ -58,9 +58,9 @@ struct Twin<C: Connect> {
 }
 
 impl<C: Connect> Twin<C> {
-    fn new(engine: FakeEngine, way: C, now: &Arc<Mutex<Instant>>, epoch: u64) -> Self {
+    fn new(engine: FakeEngine, way: C, now: &Arc<Mutex<Instant>>, process: u128) -> Self {
         let way = ByHand { way, now: Arc::clone(now) };
-        let options = ExporterOptions::over(way, LOG, epoch);
+        let options = ExporterOptions::over(way, LOG, Nonce::new(process));
         engine.0.lock().expect("lock").exported = Default::default();
         let exporter = Exporter::over(options, Box::new(engine.clone()), Arc::new(ExportStatus::default()));
         Self { engine, exporter }
@@ -115,7 +115,7 @@ struct Twins {
     sale: RandomSale,
     /// Events that the engine has not answered yet begin here.
     answered: usize,
-    epoch: u64,
+    process: u128,
     deeds: Vec<String>,
 }
 
@@ -127,16 +127,16 @@ impl Twins {
         let sim = Twin::new(FakeEngine::default(), database.clone(), &now, 1);
         let real = Twin::new(FakeEngine::default(), postgres, &now, 1);
         let (sale, shop) = (RandomSale::new(), None);
-        let (answered, epoch, deeds) = (0, 1, Vec::new());
-        Self { seed, rng: Rng(seed), now, url, database, sim, real, shop, sale, answered, epoch, deeds }
+        let (answered, process, deeds) = (0, 1, Vec::new());
+        Self { seed, rng: Rng(seed), now, url, database, sim, real, shop, sale, answered, process, deeds }
     }
 
     /// Both processes die, and both come again.
     fn restart(&mut self) {
-        self.epoch += 1;
+        self.process += 1;
         let postgres = Postgres::new(ConnectOptions::new(&*self.url)).expect("a URL");
-        self.sim = Twin::new(self.sim.engine.clone(), self.database.clone(), &self.now, self.epoch);
-        self.real = Twin::new(self.real.engine.clone(), postgres, &self.now, self.epoch);
+        self.sim = Twin::new(self.sim.engine.clone(), self.database.clone(), &self.now, self.process);
+        self.real = Twin::new(self.real.engine.clone(), postgres, &self.now, self.process);
     }
 
     fn append(&self, facts: Vec<Fact<'static>>) {
@@ -228,7 +228,7 @@ impl Twins {
 
     /// Both databases are read as if the data directory were lost.
     fn preheat(&self) {
-        let attached = Attached { database: DatabaseId([0; 16]), cursor: Lsn::ZERO };
+        let attached = Attached { database: DatabaseId([0; 16]), cursor: Lsn::ZERO, epoch: 1 };
         let mut sim = Database::over(self.database.clone()).expect("connected");
         let mut real = Database::connect(&ConnectOptions::new(&*self.url)).expect("connected");
         let (mut sim_facts, mut real_facts) = (Facts::default(), Facts::default());

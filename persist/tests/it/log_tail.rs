@@ -69,6 +69,50 @@ fn it_begins_anywhere_and_says_when_that_was_trimmed() {
     }
 }
 
+/// The hash at every LSN is that of its block, wherever a batch ends, however the tail came there, and
+/// also where that block was trimmed.
+#[test]
+fn the_chain_is_known_at_every_lsn_up_to_the_one_before_the_first() {
+    let disk = SimDisk::new(24);
+    let (_, mut log) = step_on(&disk, &small()).unwrap();
+    let (mut next, mut ends) = (1, Vec::new());
+    for _ in 0..60 {
+        (0..30).for_each(|_| append_next(&log.queue, &mut next));
+        while log.journal.step() == Step::NeedsSegment {
+            log.maintenance.prepare_spare().unwrap();
+        }
+        while log.maintenance.prepare_spare().unwrap() {}
+        ends.push(log.status.durable_lsn().0);
+    }
+    let last = *ends.last().unwrap();
+    let opened_at = |after: u64| log.maintenance.tail(Lsn(after)).chain().unwrap();
+    let hashes: Vec<_> = (0..=last).map(opened_at).collect();
+    let mut tail = log.maintenance.tail(Lsn::ZERO);
+    while tail.next_lsn().0 <= last {
+        tail.read(Lsn(u64::MAX), 7, &mut |_, _| ()).unwrap();
+        let lsn = tail.next_lsn().0 - 1;
+        assert_eq!(tail.chain().unwrap(), hashes[lsn as usize], "followed to LSN {lsn}");
+    }
+    // One hash per block, another one for each.
+    assert!(ends.iter().all(|&end| end == last || hashes[end as usize] != hashes[end as usize + 1]));
+    assert_eq!(hashes[32], hashes[59], "within a block");
+    log.maintenance.snapshot(&mut Sale::default()).unwrap();
+    (0..3).for_each(|_| append_next(&log.queue, &mut next));
+    log.journal.step();
+    log.maintenance.snapshot(&mut Sale::default()).unwrap();
+    assert!(log.maintenance.trim().unwrap() > 0);
+    let first = log.status.first_retained_lsn().0;
+    for lsn in first - 1..=last {
+        assert_eq!(
+            log.maintenance.tail(Lsn(lsn)).chain().unwrap(),
+            hashes[lsn as usize],
+            "trimmed, LSN {lsn}"
+        );
+    }
+    let gone = log.maintenance.tail(Lsn(first - 2)).chain();
+    assert!(matches!(gone, Err(FeedError::Trimmed { .. })), "{gone:?}");
+}
+
 #[test]
 fn it_names_the_place_of_damage() {
     let disk = SimDisk::new(23);

@@ -9,6 +9,7 @@ mod disk_short;
 mod export_ahead;
 mod export_bed;
 mod export_flow;
+mod export_identity;
 mod export_outside;
 mod export_preheat;
 mod export_refill;

@@ -46,7 +46,18 @@ impl Intake {
     /// next call opens a feed anew.
     pub(super) fn fill(&mut self, port: &mut dyn ExportPort, batch: &mut Batch) -> Result<(), FeedError> {
         assert!(self.ahead.is_empty(), "facts would be read past those that were read ahead");
-        read(&mut self.feed, port, batch, self.facts_max).inspect_err(|_| batch.reset(batch.from))
+        read(&mut self.feed, port, batch, self.facts_max).inspect_err(|_| batch.reset(batch.from))?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        // The feed stands where the batch ends: the batch takes the chain's hash along.
+        let mut feed = match self.feed.take() {
+            Some(feed) => feed,
+            None => port.open_feed(batch.to)?,
+        };
+        batch.chain = feed.chain()?;
+        self.feed = Some(feed);
+        Ok(())
     }
 
     /// A batch that ends at `to` is about to be written, for the first time or once more.

@@ -20,7 +20,7 @@ impl<C: Connect> Exporter<C> {
         self.intake.fill(&mut *self.port, &mut self.batch).map_err(|error| self.feed_failed(&error))
     }
 
-    fn feed_failed(&mut self, error: &FeedError) -> Step {
+    pub(super) fn feed_failed(&mut self, error: &FeedError) -> Step {
         let reason = error.to_string();
         self.status.set_error(Some(reason.clone()));
         if matches!(error, FeedError::Io { .. }) {
@@ -35,8 +35,21 @@ impl<C: Connect> Exporter<C> {
     /// process that died. Reads only.
     fn sweep(&mut self, now: Instant) -> Result<(), Step> {
         let store = self.store.as_mut().expect("only called while connected");
-        match self.options.connect.run(store.sweep(SWEEP_ITEMS_MAX)) {
-            Ok(swept) => {
+        let key = &self.key;
+        let looked = self.options.connect.run(async {
+            if store.holds_cursor(key).await? {
+                store.sweep(SWEEP_ITEMS_MAX).await.map(Some)
+            } else {
+                Ok(None)
+            }
+        });
+        match looked {
+            // An engine that sells nothing writes no batch, and would not notice that another has its place.
+            Ok(None) => {
+                self.disconnect();
+                Err(Step::Again)
+            }
+            Ok(Some(swept)) => {
                 for found in swept {
                     self.take_up(found, now);
                 }

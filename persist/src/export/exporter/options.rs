@@ -1,6 +1,6 @@
 //! What an exporter is told when it is made.
 
-use super::super::attach::DatabaseId;
+use super::super::attach::{DatabaseId, Nonce};
 use super::super::database::ConnectOptions;
 use super::super::error::ExportError;
 use super::super::limits::FACTS_PER_BATCH_MAX;
@@ -13,8 +13,10 @@ pub struct ExporterOptions<T = ConnectOptions> {
     pub connect: T,
     /// The log that is exported.
     pub log_id: LogId,
-    /// The epoch of this start.
-    pub epoch: u64,
+    /// The process: drawn anew at each start.
+    pub nonce: Nonce,
+    /// The epoch that the database gave this process when it was attached before; `None` = it was not.
+    pub held: Option<u64>,
     /// The database that the log was exported to so far; `None` = to none.
     pub database: Option<DatabaseId>,
     /// Whether to bring the tables to the current version first.
@@ -27,21 +29,22 @@ pub struct ExporterOptions<T = ConnectOptions> {
 
 impl ExporterOptions {
     /// Options for this log and this URL, everything else as usual.
-    pub fn new(url: impl Into<String>, log_id: LogId, epoch: u64) -> Self {
-        Self::over(ConnectOptions::new(url), log_id, epoch)
+    pub fn new(url: impl Into<String>, log_id: LogId, nonce: Nonce) -> Self {
+        Self::over(ConnectOptions::new(url), log_id, nonce)
     }
 }
 
 impl<T> ExporterOptions<T> {
     /// Options for this log and this way to a database, everything else as usual.
-    pub const fn over(connect: T, log_id: LogId, epoch: u64) -> Self {
+    pub const fn over(connect: T, log_id: LogId, nonce: Nonce) -> Self {
         Self {
             connect,
             log_id,
-            epoch,
+            nonce,
+            held: None,
             database: None,
             migrate: true,
-            seed: epoch,
+            seed: nonce.seed(),
             facts_per_batch_max: FACTS_PER_BATCH_MAX,
         }
     }
@@ -53,7 +56,8 @@ impl<T> ExporterOptions<T> {
         Ok(ExporterOptions {
             connect: connect(self.connect)?,
             log_id: self.log_id,
-            epoch: self.epoch,
+            nonce: self.nonce,
+            held: self.held,
             database: self.database,
             migrate: self.migrate,
             seed: self.seed,

@@ -4,6 +4,7 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::OrderId;
 use tokio_postgres::Row;
 
@@ -11,7 +12,7 @@ use super::super::attach::{as_i64, as_u64};
 use super::super::database::{Link, Params};
 use super::super::error::ExportError;
 use super::super::limits::COPY_CHUNK_BYTES;
-use super::super::store::{BlockedBuyer, Orders, SetAside};
+use super::super::store::{BlockedBuyer, Inserted, Orders, SetAside};
 use super::rows::{COPY_HEADER, COPY_SQL, COPY_TRAILER, OrderArrays, copy_row};
 
 pub(super) async fn copy(link: &mut Link, orders: Orders<'_>) -> Result<(), ExportError> {
@@ -33,23 +34,40 @@ pub(super) async fn copy(link: &mut Link, orders: Orders<'_>) -> Result<(), Expo
     Ok(())
 }
 
-pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
-    const INSERT: &str = "
-WITH put AS (
-    INSERT INTO stock_order (id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref,
+/// The statement that inserts orders, and leaves a row that is there already alone where `$guard` does not hold.
+macro_rules! insert_where {
+    ($guard:literal) => {
+        concat!(
+            "
+WITH w AS (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
+        $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[])
+        AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn)
+), put AS (
+    INSERT INTO stock_order AS o (id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref,
         idem_key, lsn)
     SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created_at_ms / 1000.0),
         to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
-        $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[])
-        AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn)
+    FROM w
     ON CONFLICT (id) DO UPDATE SET sid = excluded.sid, name = excluded.name, buyer = excluded.buyer,
         quantity = excluded.quantity, state = excluded.state, create_time = excluded.create_time,
         pay_by = excluded.pay_by, update_time = excluded.update_time, payment_ref = excluded.payment_ref,
         idem_key = excluded.idem_key, lsn = excluded.lsn
-    RETURNING id, xmax::text <> '0' AS replaced
+    WHERE ",
+            $guard,
+            "
+    RETURNING o.id, o.xmax::text <> '0' AS replaced
 )
-SELECT id FROM put WHERE replaced";
+SELECT id, false AS is_foreign FROM put WHERE replaced
+UNION ALL SELECT id, true FROM w WHERE NOT EXISTS (SELECT FROM put WHERE put.id = w.id)"
+        )
+    };
+}
+
+pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Inserted, ExportError> {
+    const INSERT: &str = insert_where!("o.lsn <> 0 AND o.sid = excluded.sid AND o.buyer = excluded.buyer");
+    const INSERT_OVER: &str = insert_where!("true");
+    let sql = if planted(Bug::ForeignRowReplaced) { INSERT_OVER } else { INSERT };
     let a = OrderArrays::of(orders);
     let params: Params<'_> = &[
         &a.id,
@@ -65,8 +83,9 @@ SELECT id FROM put WHERE replaced";
         &a.key,
         &a.lsn,
     ];
-    let replaced = link.query(INSERT, params).await?;
-    Ok(order_ids(&replaced))
+    let found = link.query(sql, params).await?;
+    let (foreign, replaced): (Vec<Row>, Vec<Row>) = found.into_iter().partition(|row| row.get(1));
+    Ok(Inserted { replaced: order_ids(&replaced), foreign: order_ids(&foreign) })
 }
 
 /// Never replaces a row of another order; rows that are as new stay as they are.
@@ -114,17 +133,19 @@ pub(super) async fn update(link: &mut Link, orders: Orders<'_>) -> Result<Vec<Or
 UPDATE stock_order o SET state = w.state, update_time = to_timestamp(w.updated_at_ms / 1000.0),
     payment_ref = coalesce(w.payment_ref, o.payment_ref), lsn = w.lsn,
     pay_by = coalesce(to_timestamp(w.pay_by_ms / 1000.0), o.pay_by)
-FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[])
-    AS w(id, state, updated_at_ms, payment_ref, lsn, pay_by_ms)
-WHERE o.id = w.id";
-    const MISSING: &str = "SELECT w.id FROM unnest($1::bigint[]) AS w(id) \
-         WHERE NOT EXISTS (SELECT FROM stock_order o WHERE o.id = w.id)";
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
+    AS w(id, state, updated_at_ms, payment_ref, lsn, pay_by_ms, sid)
+WHERE o.id = w.id AND o.sid = w.sid AND NOT EXISTS (SELECT FROM stampede_set_aside a WHERE a.order_id = w.id)";
+    const MISSING: &str = "SELECT w.id FROM unnest($1::bigint[], $2::bigint[]) AS w(id, sid) \
+         WHERE NOT EXISTS (SELECT FROM stock_order o WHERE o.id = w.id AND o.sid = w.sid) \
+         OR EXISTS (SELECT FROM stampede_set_aside a WHERE a.order_id = w.id)";
     let a = OrderArrays::of(orders);
-    let params: Params<'_> = &[&a.id, &a.state, &a.updated_at_ms, &a.payment_ref, &a.lsn, &a.pay_by_ms];
+    let params: Params<'_> =
+        &[&a.id, &a.state, &a.updated_at_ms, &a.payment_ref, &a.lsn, &a.pay_by_ms, &a.sid];
     if link.execute(UPDATE, params).await? == orders.len() as u64 {
         return Ok(Vec::new());
     }
-    Ok(order_ids(&link.query(MISSING, &[&a.id]).await?))
+    Ok(order_ids(&link.query(MISSING, &[&a.id, &a.sid]).await?))
 }
 
 fn order_ids(rows: &[Row]) -> Vec<OrderId> {
@@ -148,14 +169,16 @@ pub(super) async fn unblock(link: &mut Link, buyers: &[&str]) -> Result<(), Expo
 }
 
 pub(super) async fn set_aside(link: &mut Link, rows: &[SetAside]) -> Result<(), ExportError> {
-    const ASIDE: &str = "INSERT INTO stampede_set_aside (lsn, kind, what, reason) \
-         SELECT w.lsn, w.kind, w.what, w.reason \
-         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS w(lsn, kind, what, reason) \
+    const ASIDE: &str = "INSERT INTO stampede_set_aside (lsn, kind, what, reason, order_id) \
+         SELECT w.lsn, w.kind, w.what, w.reason, w.order_id \
+         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
+         AS w(lsn, kind, what, reason, order_id) \
          WHERE w.kind <> 'stock' OR NOT EXISTS (SELECT FROM stampede_set_aside s \
              WHERE s.kind = 'stock' AND s.what = w.what AND s.reason = w.reason)";
     let lsn: Vec<i64> = rows.iter().map(|row| as_i64(row.lsn.0)).collect();
     let kind: Vec<&str> = rows.iter().map(|row| row.kind).collect();
     let what: Vec<&str> = rows.iter().map(|row| row.what.as_str()).collect();
     let reason: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
-    link.execute(ASIDE, &[&lsn, &kind, &what, &reason]).await.map(drop)
+    let order: Vec<Option<i64>> = rows.iter().map(|row| row.order.map(|id| id.get().cast_signed())).collect();
+    link.execute(ASIDE, &[&lsn, &kind, &what, &reason, &order]).await.map(drop)
 }

@@ -2,13 +2,15 @@
 
 use stampede_core::types::Lsn;
 
-use super::super::attach::{DatabaseId, as_i64, as_u64};
+use super::super::attach::{DatabaseId, Nonce, as_i64, as_u64};
 use super::super::database::Link;
 use super::super::error::ExportError;
-use super::super::store::{Begin, CursorKey, CursorRow};
+use super::super::store::{Begin, CursorKey, CursorMove, CursorRow};
+use crate::log::block::ChainHash;
 
 /// Migration `n` leads from version `n` to version `n + 1`.
-pub(in super::super) const MIGRATIONS: &[&str] = &[include_str!("../schema/0001.sql")];
+pub(in super::super) const MIGRATIONS: &[&str] =
+    &[include_str!("../schema/0001.sql"), include_str!("../schema/0002.sql")];
 
 /// The key of the advisory lock: "stampede" in ASCII.
 const LOCK_KEY: i64 = i64::from_be_bytes(*b"stampede");
@@ -74,33 +76,63 @@ pub(super) async fn identity(link: &mut Link) -> Result<Option<DatabaseId>, Expo
 }
 
 pub(super) async fn lock_cursors(link: &mut Link) -> Result<Vec<CursorRow>, ExportError> {
-    const LOCK: &str = "SELECT log_id, epoch, lsn FROM stampede_cursor ORDER BY log_id FOR UPDATE";
+    const LOCK: &str =
+        "SELECT log_id, epoch, lsn, nonce, chain FROM stampede_cursor ORDER BY log_id FOR UPDATE";
     let rows = link.query(LOCK, &[]).await?;
     let read = rows.iter().map(|row| CursorRow {
-        key: CursorKey { log_id: row.get(0), epoch: as_u64(row.get(1)) },
+        log_id: row.get(0),
+        epoch: as_u64(row.get(1)),
         lsn: Lsn(as_u64(row.get(2))),
+        nonce: row.get::<_, Option<&str>>(3).and_then(Nonce::from_hex),
+        chain: row.get::<_, Option<&str>>(4).and_then(chain_from_hex),
     });
     Ok(read.collect())
 }
 
-pub(super) async fn make_cursor(link: &mut Link, key: &CursorKey) -> Result<(), ExportError> {
-    const NEW: &str = "INSERT INTO stampede_cursor (log_id, epoch, lsn) VALUES ($1, $2, 0)";
-    link.execute(NEW, &[&key.log_id, &as_i64(key.epoch)]).await.map(drop)
-}
+/// Two claims on a cursor; each returns the epoch that the database gives with it.
+pub(super) const MAKE_CURSOR: &str =
+    "INSERT INTO stampede_cursor (log_id, epoch, lsn, nonce) VALUES ($1, 1, 0, $2) RETURNING epoch";
+pub(super) const TAKE_CURSOR: &str =
+    "UPDATE stampede_cursor SET epoch = epoch + 1, nonce = $2 WHERE log_id = $1 RETURNING epoch";
 
-pub(super) async fn take_cursor(link: &mut Link, key: &CursorKey) -> Result<(), ExportError> {
-    const TAKE: &str = "UPDATE stampede_cursor SET epoch = $2 WHERE log_id = $1 AND epoch < $2";
-    link.execute(TAKE, &[&key.log_id, &as_i64(key.epoch)]).await.map(drop)
+pub(super) async fn claim_cursor(
+    link: &mut Link,
+    claim: &'static str,
+    log_id: &str,
+    nonce: Nonce,
+) -> Result<u64, ExportError> {
+    let rows = link.query(claim, &[&log_id, &nonce.to_string()]).await?;
+    let gone = || ExportError::Other("the row in stampede_cursor went away while it was locked".to_owned());
+    rows.first().map(|row| as_u64(row.get(0))).ok_or_else(gone)
 }
 
 pub(super) async fn move_cursor(
     link: &mut Link,
     key: &CursorKey,
-    from: Lsn,
-    to: Lsn,
+    to: &CursorMove,
 ) -> Result<bool, ExportError> {
-    const MOVE: &str = "UPDATE stampede_cursor SET lsn = $4, update_time = now() \
-         WHERE log_id = $1 AND epoch = $2 AND lsn = $3";
-    let (epoch, from, to) = (as_i64(key.epoch), as_i64(from.0), as_i64(to.0));
-    Ok(link.execute(MOVE, &[&key.log_id, &epoch, &from, &to]).await? == 1)
+    const MOVE: &str = "UPDATE stampede_cursor SET lsn = $5, chain = $6, update_time = now() \
+         WHERE log_id = $1 AND epoch = $2 AND nonce = $3 AND lsn = $4";
+    let (epoch, nonce) = (as_i64(key.epoch), key.nonce.to_string());
+    let (from, lsn, chain) = (as_i64(to.from.0), as_i64(to.to.0), chain_to_hex(&to.chain));
+    Ok(link.execute(MOVE, &[&key.log_id, &epoch, &nonce, &from, &lsn, &chain]).await? == 1)
+}
+
+pub(super) async fn holds_cursor(link: &mut Link, key: &CursorKey) -> Result<bool, ExportError> {
+    const HOLDS: &str = "SELECT FROM stampede_cursor WHERE log_id = $1 AND epoch = $2 AND nonce = $3";
+    let (epoch, nonce) = (as_i64(key.epoch), key.nonce.to_string());
+    Ok(!link.query(HOLDS, &[&key.log_id, &epoch, &nonce]).await?.is_empty())
+}
+
+fn chain_to_hex(chain: &ChainHash) -> String {
+    chain.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The column's own check lets nothing else in than 64 digits.
+fn chain_from_hex(text: &str) -> Option<ChainHash> {
+    let mut chain = ChainHash::default();
+    for (at, byte) in chain.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(chain)
 }

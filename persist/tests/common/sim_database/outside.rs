@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::MutexGuard;
 
 use stampede_core::types::Lsn;
-use stampede_persist::export::store::{CursorKey, CursorRow};
-use stampede_persist::export::{DatabaseId, LogId};
+use stampede_persist::export::store::CursorRow;
+use stampede_persist::export::{DatabaseId, LogId, Nonce};
 
 use super::plan::Counts;
 use super::tables::{Books, OrderLine, Refusal, StockLine, Tables};
@@ -117,18 +117,22 @@ impl SimDatabase {
     }
 
     /// Another engine takes the log's cursor over.
-    pub fn take_over(&self, log: LogId, epoch: u64) {
+    pub fn take_over(&self, log: LogId, nonce: Nonce) {
         let mut state = self.happens("taken over by another engine");
         if let Some(row) = state.tables.cursors.get_mut(&log.to_string()) {
-            row.key.epoch = epoch;
+            (row.epoch, row.nonce) = (row.epoch + 1, Some(nonce));
         }
     }
 
-    /// Somebody sets the log's cursor by hand.
-    pub fn set_cursor(&self, log: LogId, epoch: u64, lsn: Lsn) {
-        let mut state = self.happens("cursor set by hand");
-        let key = CursorKey { log_id: log.to_string(), epoch };
-        state.tables.cursors.insert(key.log_id.clone(), CursorRow { key, lsn });
+    /// Somebody deletes all cursors.
+    pub fn delete_cursors(&self) {
+        self.happens("cursors deleted").tables.cursors.clear();
+    }
+
+    /// Somebody edits the log's cursor by hand; whether there is one.
+    pub fn edit_cursor(&self, log: LogId, edit: impl FnOnce(&mut CursorRow)) -> bool {
+        let mut state = self.happens("cursor edited by hand");
+        state.tables.cursors.get_mut(&log.to_string()).map(edit).is_some()
     }
 
     /// Another database answers at this place: same rows, another identity.

@@ -25,6 +25,7 @@ pub enum Call {
     MakeCursor,
     TakeCursor,
     MoveCursor,
+    HoldsCursor,
     LoadBooks,
     PutSpecs,
     RecoverBooks,

@@ -11,13 +11,13 @@ use std::task::Poll;
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 use stampede_persist::export::store::{
-    Begin, BlockedBuyer, CursorKey, CursorRow, Ledger, OrderRecord, Orders, SetAside, StockRecord, StockRow,
-    Store, Swept,
+    Begin, BlockedBuyer, CursorKey, CursorMove, CursorRow, Inserted, Ledger, OrderRecord, Orders, SetAside,
+    StockRecord, StockRow, Store, Swept,
 };
-use stampede_persist::export::{DatabaseId, ExportError, SCHEMA_VERSION};
+use stampede_persist::export::{DatabaseId, ExportError, Nonce, SCHEMA_VERSION};
 
 use super::plan::Call;
-use super::tables::{Books, OrderLine, SchemaRow, Spec, StockLine, broken_check};
+use super::tables::{AsideLine, Books, OrderLine, Refusal, SchemaRow, Spec, StockLine, broken_check};
 use super::{SimDatabase, State, Transaction};
 
 type Answer<T> = Result<T, ExportError>;
@@ -137,12 +137,16 @@ impl State {
     }
 
     fn put_stock(&mut self, id: i64, line: StockLine) -> Answer<()> {
-        if let Some(name) = broken_check(&line) {
-            self.refuse("stock", name, false)?;
+        let hits = || self.outside.refusals.iter().filter(|refusal| refusal.hits_stock(id, &line));
+        // Of several constraints that are broken, Postgres names the first by name.
+        let now = hits().filter(|refusal| !refusal.deferred).map(|refusal| refusal.name.as_str());
+        let now = now.chain(broken_check(&line)).min().map(str::to_owned);
+        let later = hits().find(|refusal| refusal.deferred).map(|refusal| refusal.name.clone());
+        if let Some(name) = now {
+            self.refuse("stock", &name, false)?;
         }
-        let hit = self.outside.refusals.iter().find(|refusal| refusal.hits_stock(id, &line));
-        if let Some((name, deferred)) = hit.map(|refusal| (refusal.name.clone(), refusal.deferred)) {
-            self.refuse("stock", &name, deferred)?;
+        if let Some(name) = later {
+            self.refuse("stock", &name, true)?;
         }
         self.tables.set_stock(&mut self.undo, id, line);
         Ok(())
@@ -153,21 +157,32 @@ impl State {
         self.tables.schema.ok_or_else(gone)
     }
 
-    fn move_cursor(&mut self, key: &CursorKey, from: Lsn, to: Lsn) -> bool {
-        let there = self.tables.cursors.get(&key.log_id);
-        let moves = there.is_some_and(|row| row.key.epoch == key.epoch && row.lsn == from);
-        if moves {
-            self.tables.set_cursor(&mut self.undo, CursorRow { key: key.clone(), lsn: to });
-        }
-        moves
+    /// The cursor, if it is this process's.
+    fn held_cursor(&self, key: &CursorKey) -> Option<&CursorRow> {
+        let row = self.tables.cursors.get(&key.log_id)?;
+        (row.epoch == key.epoch && row.nonce == Some(key.nonce)).then_some(row)
     }
 
-    fn take_cursor(&mut self, key: &CursorKey) {
-        let Some(row) = self.tables.cursors.get(&key.log_id) else { return };
-        if row.key.epoch < key.epoch {
-            let row = CursorRow { key: key.clone(), lsn: row.lsn };
-            self.tables.set_cursor(&mut self.undo, row);
-        }
+    fn move_cursor(&mut self, key: &CursorKey, to: &CursorMove) -> bool {
+        let Some(row) = self.held_cursor(key).filter(|row| row.lsn == to.from).cloned() else { return false };
+        let row = CursorRow { lsn: to.to, chain: Some(to.chain), ..row };
+        self.tables.set_cursor(&mut self.undo, row);
+        true
+    }
+
+    fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> u64 {
+        let (epoch, nonce) = (1, Some(nonce));
+        let row = CursorRow { log_id: log_id.to_owned(), epoch, nonce, lsn: Lsn::ZERO, chain: None };
+        self.tables.set_cursor(&mut self.undo, row);
+        epoch
+    }
+
+    fn take_cursor(&mut self, log_id: &str, nonce: Nonce) -> Answer<u64> {
+        let gone = || ExportError::Other("there is no such cursor".to_owned());
+        let row = self.tables.cursors.get(log_id).cloned().ok_or_else(gone)?;
+        let epoch = row.epoch + 1;
+        self.tables.set_cursor(&mut self.undo, CursorRow { epoch, nonce: Some(nonce), ..row });
+        Ok(epoch)
     }
 
     fn rows_of(&self, items: &[ItemId], skip_locked: bool) -> Vec<(ItemId, StockRow)> {
@@ -280,17 +295,29 @@ impl State {
         Ok(())
     }
 
-    fn insert_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
-        let mut replaced = Vec::new();
+    fn insert_orders(&mut self, orders: Orders<'_>) -> Answer<Inserted> {
+        let mut inserted = Inserted::default();
         for order in orders {
             let id = order.id.get().cast_signed();
-            if self.tables.orders.contains_key(&id) {
+            let line = OrderLine::of(&order);
+            if let Some(there) = self.tables.orders.get(&id) {
+                let same = (there.sid, &there.record.buyer) == (line.sid, &line.record.buyer);
+                let ours = there.lsn != 0 && same;
+                // Postgres checks the new row before it looks what is there.
+                let hits = |refusal: &&Refusal| !refusal.deferred && refusal.hits_order(&line);
+                if let Some(name) = self.outside.refusals.iter().find(hits).map(|hit| hit.name.clone()) {
+                    self.refuse("stock_order", &name, false)?;
+                }
                 self.order_open(id)?;
-                replaced.push(order.id);
+                if !ours {
+                    inserted.foreign.push(order.id);
+                    continue;
+                }
+                inserted.replaced.push(order.id);
             }
-            self.put_order(OrderLine::of(&order))?;
+            self.put_order(line)?;
         }
-        Ok(replaced)
+        Ok(inserted)
     }
 
     fn refill_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
@@ -318,7 +345,9 @@ impl State {
         let mut missing = Vec::new();
         for order in orders {
             let id = order.id.get().cast_signed();
-            let Some(mut line) = self.tables.orders.get(&id).cloned() else {
+            let is_aside = self.tables.set_aside.iter().any(|line| line.4 == Some(id));
+            let line = self.tables.orders.get(&id).filter(|line| !is_aside && line.sid == id >> 32);
+            let Some(mut line) = line.cloned() else {
                 missing.push(order.id);
                 continue;
             };
@@ -330,10 +359,11 @@ impl State {
     }
 
     fn keep(&mut self, row: &SetAside) {
-        let line = (row.lsn.0.cast_signed(), row.kind.to_owned(), row.what.clone(), row.reason.clone());
-        let again = |old: &&(i64, String, String, String)| {
-            row.kind == "stock" && old.1 == line.1 && old.2 == line.2 && old.3 == line.3
-        };
+        let order = row.order.map(|order| order.get().cast_signed());
+        let line =
+            (row.lsn.0.cast_signed(), row.kind.to_owned(), row.what.clone(), row.reason.clone(), order);
+        let again =
+            |old: &&AsideLine| row.kind == "stock" && old.1 == line.1 && old.2 == line.2 && old.3 == line.3;
         if self.tables.set_aside.iter().find(again).is_none() {
             self.tables.add_set_aside(&mut self.undo, line);
         }
@@ -453,23 +483,17 @@ impl Store for SimStore {
         })
         .await
     }
-    async fn make_cursor(&mut self, key: &CursorKey) -> Answer<()> {
-        self.call(Call::MakeCursor, |state| {
-            let row = CursorRow { key: key.clone(), lsn: Lsn::ZERO };
-            state.tables.set_cursor(&mut state.undo, row);
-            Ok(())
-        })
-        .await
+    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Answer<u64> {
+        self.call(Call::MakeCursor, |state| Ok(state.make_cursor(log_id, nonce))).await
     }
-    async fn take_cursor(&mut self, key: &CursorKey) -> Answer<()> {
-        self.call(Call::TakeCursor, |state| {
-            state.take_cursor(key);
-            Ok(())
-        })
-        .await
+    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce) -> Answer<u64> {
+        self.call(Call::TakeCursor, |state| state.take_cursor(log_id, nonce)).await
     }
-    async fn move_cursor(&mut self, key: &CursorKey, from: Lsn, to: Lsn) -> Answer<bool> {
-        self.call(Call::MoveCursor, |state| Ok(state.move_cursor(key, from, to))).await
+    async fn move_cursor(&mut self, key: &CursorKey, to: &CursorMove) -> Answer<bool> {
+        self.call(Call::MoveCursor, |state| Ok(state.move_cursor(key, to))).await
+    }
+    async fn holds_cursor(&mut self, key: &CursorKey) -> Answer<bool> {
+        self.call(Call::HoldsCursor, |state| Ok(state.held_cursor(key).is_some())).await
     }
 
     async fn load_books(&mut self, items: &[ItemId]) -> Answer<Vec<(ItemId, Ledger)>> {
@@ -570,7 +594,7 @@ impl Store for SimStore {
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Answer<()> {
         self.call(Call::CopyOrders, |state| state.copy_orders(orders)).await
     }
-    async fn insert_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
+    async fn insert_orders(&mut self, orders: Orders<'_>) -> Answer<Inserted> {
         self.call(Call::InsertOrders, |state| state.insert_orders(orders)).await
     }
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {

@@ -165,8 +165,8 @@ impl OrderLine {
 
 /// A row of `stampede_blocked`.
 pub type BlockedLine = (String, i64, i64);
-/// A row of `stampede_set_aside`: LSN, kind, what, reason.
-pub type AsideLine = (i64, String, String, String);
+/// A row of `stampede_set_aside`: LSN, kind, what, reason, the id of an order that somebody else's row has.
+pub type AsideLine = (i64, String, String, String, Option<i64>);
 
 /// The row of `stampede_schema`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -254,7 +254,7 @@ impl Tables {
     }
 
     pub(super) fn set_cursor(&mut self, undo: &mut Undo, row: CursorRow) {
-        let key = row.key.log_id.clone();
+        let key = row.log_id.clone();
         undo.0.push(Back::Cursor(key.clone(), self.cursors.insert(key, row)));
     }
 
@@ -321,7 +321,7 @@ impl Refusal {
     }
 }
 
-/// The name of the table's own constraint that a stock row breaks.
+/// The name of the table's own constraint that a stock row breaks; the first by name of several.
 pub(super) fn broken_check(line: &StockLine) -> Option<&'static str> {
     let (piles, spec) = (line.row.piles, &*line.spec);
     let checks = [
@@ -335,5 +335,5 @@ pub(super) fn broken_check(line: &StockLine) -> Option<&'static str> {
         (spec.cap >= 1, "stock_cap_check"),
         (spec.hold_ms >= 0, "stock_hold_ms_check"),
     ];
-    checks.iter().find(|(holds, _)| !holds).map(|(_, name)| *name)
+    checks.iter().filter(|(holds, _)| !holds).map(|(_, name)| *name).min()
 }
