@@ -35,6 +35,7 @@ named! {
         ClockAhead = "clock an hour ahead",
         CoresChange = "cores changed",
         TwoProcesses = "second process",
+        TwoCopies = "two copies",
         Volatile = "log in memory",
         AnswerLost = "answer lost",
         DbDies = "database dies",

@@ -126,11 +126,7 @@ pub(crate) fn run(
 ) -> (Result<(), Red>, Trace) {
     let mut history = History::new(seed, keeps_text, cover, mono_ms);
     // A panic of the engine is red, too; in the product it ends the process.
-    let ended = catch_unwind(AssertUnwindSafe(|| history.play()));
-    let ended = ended.unwrap_or_else(|panic| {
-        let at = crate::PANICKED_AT.with_borrow(Clone::clone);
-        Err(format!("I16 panic at {at}: {}", panic_text(&*panic)))
-    });
+    let ended = caught(|| history.play());
     if let Err(red) = &ended {
         history.trace.note("RED", &[], || red.clone());
     }
@@ -140,6 +136,14 @@ pub(crate) fn run(
     history.cover.histories += 1;
     history.life = None;
     (ended, history.trace)
+}
+
+/// What it came to; a panic is red.
+pub(crate) fn caught(play: impl FnOnce() -> Result<(), Red>) -> Result<(), Red> {
+    catch_unwind(AssertUnwindSafe(play)).unwrap_or_else(|panic| {
+        let at = crate::PANICKED_AT.with_borrow(Clone::clone);
+        Err(format!("I16 panic at {at}: {}", panic_text(&*panic)))
+    })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
