@@ -55,6 +55,7 @@ bugs! {
     RetriedSync, "retried-sync", "a failed write of the log is tried once more";
     ShortWriteIgnored, "short-write-ignored", "a write that ended early counts as whole";
     TrimBeforeExport, "trim-before-export", "a segment goes that Postgres does not hold";
+    ExportsByFlag, "exports-by-flag", "a start without a database trims what the log's database lacks";
     TrimBeforeSnapshot, "trim-before-snapshot", "a segment goes that no snapshot covers";
     TrimmedForgotten, "trimmed-forgotten", "a trimmed segment that cannot be taken back is forgotten, and those behind it, and counts for ever";
     DamageCut, "damage-cut", "damage to durable records is cut like a torn tail";
@@ -76,6 +77,7 @@ bugs! {
     AheadDropped, "ahead-dropped", "facts that were read ahead are forgotten when the batch in front is written again";
     BatchGrows, "batch-grows", "a batch that may be committed takes more facts in";
     OldBackupTaken, "old-backup-taken", "a database from before the trim point is taken";
+    RefillPassesOver, "refill-passes-over", "filling a database from a snapshot passes over rows of other orders";
     FenceDropped, "fence-dropped", "an engine does not notice that another has taken its place";
     SameNonce, "same-nonce", "every process goes by the same number: two copies of a directory count as one";
     HashNotCompared, "hash-not-compared", "a database that holds other facts under the same LSNs is taken";

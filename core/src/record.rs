@@ -13,6 +13,7 @@ use crate::command::{ItemView, OrderView};
 use crate::item::OrderState;
 use crate::planted::{Bug, planted};
 use crate::shard::Shard;
+use crate::state_row::StateRow;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// One order, everything that its facts say.
@@ -38,6 +39,40 @@ pub struct OrderRecord<'a> {
     pub payment_ref_hash: u64,
     /// The buyer.
     pub subject: &'a [u8],
+}
+
+impl<'a> OrderRecord<'a> {
+    /// The order in a row of a snapshot; `None` = the row is something else.
+    pub const fn of_row(row: &StateRow<'a>) -> Option<Self> {
+        let StateRow::Order {
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            lsn,
+            state_lsn,
+            key_hash,
+            payment_ref_hash,
+            subject,
+            ..
+        } = *row
+        else {
+            return None;
+        };
+        Some(Self {
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            lsn,
+            state_lsn,
+            key_hash,
+            payment_ref_hash,
+            subject,
+        })
+    }
 }
 
 impl OrderRecord<'_> {

@@ -26,8 +26,10 @@ use crate::settings::SettingsError;
 mod args;
 mod check_config;
 mod completions;
+mod detach;
 mod doctor;
 mod draw;
+mod export;
 mod log;
 mod migrate;
 mod reconcile;
@@ -82,6 +84,10 @@ enum Command {
     Doctor(SettingsArgs),
     /// Create the database's tables, or bring them to the current version
     Migrate(SettingsArgs),
+    /// Fill a database that lacks what the log no longer holds
+    Export(export::ExportArgs),
+    /// Have a log forget its database, so that facts may go that the database lacks
+    Detach(detach::DetachArgs),
     /// Look into a log, or verify it
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -155,6 +161,8 @@ fn act(command: Command, serve: Serve) -> Result<ExitCode, Failure> {
         Command::CheckConfig(args) => check_config::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Migrate(args) => migrate::run(&args, out),
+        Command::Export(args) => export::run(&args, out),
+        Command::Detach(args) => detach::run(&args, out),
         Command::Log(command) => log::run(&command, out),
         Command::Reconcile(args) => reconcile::run(&args, out),
         Command::Draw(command) => draw::run(&command, out),

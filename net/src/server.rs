@@ -17,6 +17,7 @@ mod banner;
 mod demo;
 pub mod export;
 pub mod recover;
+pub mod refill;
 pub mod replay;
 mod waiting;
 pub mod watch;
@@ -34,6 +35,7 @@ use stampede_core::catalogue::Catalogue;
 use stampede_core::shard::Shard;
 use stampede_core::types::HashSecret;
 use stampede_persist::export::{ExportStatus, ExporterHandle};
+use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::Started;
 use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::status::LogStatus;
@@ -233,11 +235,15 @@ impl Server {
         let mut parts = base.parts(settings, replayed.catalogue().clone(), mesh)?;
         if sells_unseen {
             parts.weakened.push(
-                "postgres.new_shop: sells although its database was never reached; what it holds may be sold once more",
+                "postgres.new_shop: sells although its database was never reached; what it holds may be sold once more"
+                    .to_owned(),
             );
         }
+        let kept = kept_unexported(settings, replayed.control());
+        parts.weakened.extend(kept.clone());
         let shared = Arc::new(Shared::new(parts));
         alarms.into_iter().for_each(|alarm| shared.alarm(alarm));
+        kept.into_iter().for_each(|what| shared.alarm_once(what));
         let owners = replayed.into_shards().into_iter();
         let owners = owners.map(|shard| Owner::new(shard, queue.producer(), shared.clone())).collect();
         let exporter = match export {
@@ -503,16 +509,26 @@ fn gate(settings: &Settings) -> anyhow::Result<Gate> {
 }
 
 /// What was weakened on the operator's word (I17).
-fn weakened(settings: &Settings) -> Vec<&'static str> {
+fn weakened(settings: &Settings) -> Vec<String> {
     let mut weakened = Vec::new();
     if settings.ack == Ack::Memory {
-        weakened.push("ack=memory: orders are acknowledged before they are durable; a crash loses them");
+        weakened
+            .push("ack=memory: orders are acknowledged before they are durable; a crash loses them".into());
     }
     if settings.log.allow_tmpfs {
-        weakened.push("log.allow_tmpfs: the log may lie in memory; a power cut loses it");
+        weakened.push("log.allow_tmpfs: the log may lie in memory; a power cut loses it".into());
     }
     if cfg!(feature = "planted") {
-        weakened.push("built with planted bugs, for tests alone: this program must not sell");
+        weakened.push("built with planted bugs, for tests alone: this program must not sell".into());
     }
     weakened
+}
+
+/// What it means that this start exports nothing although the log has a database.
+fn kept_unexported(settings: &Settings, control: &Control) -> Option<String> {
+    let kept_for = control.keeps_facts_for().filter(|_| settings.postgres.is_none())?;
+    Some(format!(
+        "no postgres.url: the log is kept for {kept_for} and nothing is exported; it grows until log.bytes_max, \
+         then selling stops. Start with that database, or run `stampede detach`"
+    ))
 }

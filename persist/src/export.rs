@@ -34,6 +34,7 @@ mod orders;
 pub mod postgres;
 pub mod preheat;
 pub mod reconcile;
+pub mod refill;
 pub mod schema;
 mod settle;
 pub mod status;

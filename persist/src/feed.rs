@@ -7,7 +7,8 @@
 use std::path::PathBuf;
 
 use stampede_core::fact::Fact;
-use stampede_core::types::Lsn;
+use stampede_core::state_row::StateRow;
+use stampede_core::types::{Lsn, UnixMillis};
 
 use crate::log::block::ChainHash;
 
@@ -31,6 +32,32 @@ pub trait FactFeed {
     /// # Errors
     /// See [`FeedError`]; the feed stays where it is.
     fn chain(&mut self) -> Result<ChainHash, FeedError>;
+}
+
+/// What a log that stands still knows of everything that ever happened: a snapshot and the facts
+/// after it. The product's is [`crate::log::history::LogHistory`].
+pub trait History {
+    /// The last fact in the snapshot.
+    fn snapshot_lsn(&self) -> Lsn;
+    /// The latest time of any fact in the snapshot.
+    fn snapshot_ms(&self) -> UnixMillis;
+    /// The last fact of all.
+    fn last_lsn(&self) -> Lsn;
+    /// Visits the rows of the snapshot, in its order, until one of them is refused.
+    ///
+    /// # Errors
+    /// The visitor's, or why the snapshot cannot be read.
+    fn snapshot_rows(&self, visit: &mut dyn FnMut(&StateRow<'_>) -> Result<(), String>)
+    -> Result<(), String>;
+    /// The facts after the snapshot.
+    fn facts(&self) -> Box<dyn FactFeed + '_>;
+    /// The hash of the log's block that holds the last fact.
+    ///
+    /// # Errors
+    /// See [`FeedError`].
+    fn chain(&self) -> Result<ChainHash, FeedError>;
+    /// Visits the state at the last fact, in the order of [`stampede_core::state_row`].
+    fn state(&self, visit: &mut dyn FnMut(StateRow<'_>));
 }
 
 /// Why a feed cannot go on.

@@ -25,7 +25,11 @@ pub mod control;
 #[cfg(not(loom))]
 pub mod cut;
 #[cfg(not(loom))]
+pub mod detach;
+#[cfg(not(loom))]
 pub mod dir;
+#[cfg(not(loom))]
+pub mod history;
 #[cfg(not(loom))]
 pub mod identity;
 #[cfg(not(loom))]

@@ -178,6 +178,13 @@ impl Comparing<'_> {
         let progress = &mut self.progress;
         let mut report = round(&mut sources, &self.options, &mut |text| progress.show(text))?;
         report.unable.extend(lost.map(|reason| format!("Postgres: {reason}")));
+        if self.settings.postgres.is_none()
+            && let Some(kept_for) = log.control().keeps_facts_for()
+        {
+            report
+                .unable
+                .push(format!("Postgres: the log belongs to {kept_for}, and no postgres.url is set"));
+        }
         // After trouble it is opened anew.
         self.log = Some(log);
         Ok(report)

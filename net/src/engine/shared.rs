@@ -57,7 +57,7 @@ pub struct Shared {
     /// One set of counters per core.
     pub counters: Vec<Counters>,
     /// What was weakened on the operator's word (I17), in words; repeated wherever it matters.
-    pub weakened: Vec<&'static str>,
+    pub weakened: Vec<String>,
     /// Whether answers wait for the log (`--ack wal`) or not (`--ack memory`).
     pub ack_durable: bool,
     /// Makes sessions for buyers who have none; with `--demo` only.
@@ -100,7 +100,7 @@ pub struct Parts {
     /// See [`Shared::export`].
     pub export: Option<Arc<ExportStatus>>,
     /// See [`Shared::weakened`].
-    pub weakened: Vec<&'static str>,
+    pub weakened: Vec<String>,
     /// See [`Shared::ack_durable`].
     pub ack_durable: bool,
     /// See [`Shared::demo`].

@@ -121,6 +121,36 @@ fn an_oversold_log_fails_verification() {
 }
 
 #[test]
+fn detach_asks_first_and_refuses_beside_an_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let (code, told) = stampede(&["detach", path, "--yes"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("holds no log"), "{told}");
+    write_log(dir.path(), 10, 3);
+    let (code, told) = stampede(&["detach", path]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("belongs to no database"), "{told}");
+    let options = LogOptions { allow_volatile: true, exports: true, ..LogOptions::default() };
+    let opened = DataDir::open(dir.path(), &options).unwrap().recover(&mut Nothing).unwrap();
+    opened.set_database([0xab; 16]).unwrap();
+    let (code, told) = stampede(&["detach", path, "--yes"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains(&format!("in use by process {}", std::process::id())), "{told}");
+    drop(opened);
+    let database = "database abababababababababababababababab";
+    let (code, told) = stampede(&["detach", path]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains(database) && told.contains("Nothing was changed; to do it, add --yes"), "{told}");
+    let (code, told) = stampede(&["detach", path, "--yes"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains(database), "{told}");
+    let (code, told) = stampede(&["detach", path, "--yes"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("belongs to no database"), "{told}");
+}
+
+#[test]
 fn migrate_makes_the_tables_once() {
     let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let url = cluster.url();

@@ -8,7 +8,7 @@ use stampede_core::shard::Shard;
 use stampede_core::types::{ItemId, OrderId, Quantity, Subject, UnixMillis};
 use stampede_net::engine::ask::{Ask, Key, PurchaseAsk, Reply};
 use stampede_net::engine::owner::Owner;
-use stampede_net::engine::watch;
+use stampede_net::engine::tables;
 
 use crate::rig::Base;
 
@@ -55,13 +55,13 @@ fn a_table_that_fills_is_an_alarm_long_before_its_end_and_its_end_is_a_refusal()
         assert!(matches!(buy(&mut owner, &base, buyer), Outcome::Placed(_)));
     }
     owner.tick(NOW);
-    assert_eq!((shared.alarms().len(), watch::filling(shared).len()), (0, 0));
+    assert_eq!((shared.alarms().len(), tables::filling(shared).len()), (0, 0));
     assert!(matches!(buy(&mut owner, &base, 7), Outcome::Placed(_)));
     (0..3).for_each(|_| assert_eq!(owner.tick(NOW), 0));
     let alarms = shared.alarms();
     assert_eq!(alarms.len(), 2, "one for orders and one for buyers, once: {alarms:?}");
     assert!(alarms[0].contains("core 0: the table orders has 8 of 10"), "{alarms:?}");
-    assert_eq!(watch::filling(shared), ["core 0: orders 8 of 10", "core 0: buyers 8 of 10"]);
+    assert_eq!(tables::filling(shared), ["core 0: orders 8 of 10", "core 0: buyers 8 of 10"]);
     for buyer in 8..ORDERS_MAX {
         assert!(matches!(buy(&mut owner, &base, buyer), Outcome::Placed(_)));
     }

@@ -100,7 +100,7 @@ static PARTS: Detector = detector("log units", Program::PersistUnits, &["log::la
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
 static RIG: Detector = detector("rig", Program::Rig, &[]);
 static EXPORT: Detector =
-    detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins"]);
+    detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins", "export_refill"]);
 static IDENTITY: Detector = detector("identity", Program::Persist, &["export_identity"]);
 static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
 static UNITS: Detector =
@@ -117,8 +117,8 @@ static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
-    &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING, &WIRE,
-    &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
+    &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
+    &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
@@ -144,7 +144,11 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::ExpiresTwice
         | B::ReplayDecides
         | B::BlocklistForgotten => vec![&MODEL, &SIM],
-        B::AckBeforeSync | B::RetriedSync | B::TrimBeforeExport | B::TrimBeforeSnapshot => {
+        B::AckBeforeSync
+        | B::RetriedSync
+        | B::TrimBeforeExport
+        | B::ExportsByFlag
+        | B::TrimBeforeSnapshot => {
             vec![&LOG, &SIM]
         }
         B::ShortWriteIgnored => vec![&LOG, &DISK, &SIM],
@@ -170,6 +174,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::SellsBeforePreheat => vec![&WAITING],
         B::ForeignRowReplaced => vec![&POSTGRES],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
+        B::RefillPassesOver => vec![&EXPORT],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],

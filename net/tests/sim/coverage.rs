@@ -35,6 +35,7 @@ named! {
         ClockAhead = "clock an hour ahead",
         CoresChange = "cores changed",
         TwoProcesses = "second process",
+        TwoCopies = "two copies",
         Volatile = "log in memory",
         AnswerLost = "answer lost",
         DbDies = "database dies",
@@ -48,6 +49,9 @@ named! {
         DbDeleted = "  row deleted",
         DbLocked = "  row locked",
         DbRefuses = "  row refused",
+        DbForgotten = "  not told of",
+        DbDetached = "  detached",
+        DbFilled = "  filled",
     }
 }
 

@@ -80,8 +80,8 @@ pub(crate) fn log_id(seed: u64) -> LogId {
 }
 
 /// What a life goes by in the database: each start is a process of its own.
-pub(crate) fn nonce(control: &Control) -> Nonce {
-    Nonce::new(control.epoch.into())
+pub(crate) fn nonce(control: &Control, desk: &Desk) -> Nonce {
+    Nonce::new(u128::from(desk.side) << 64 | u128::from(control.epoch))
 }
 
 thread_local! {
@@ -166,6 +166,19 @@ pub(crate) fn recover(start: &Start<'_>, book: &mut Book) -> Result<Result<Recov
     Ok(replayed.map(|replayed| Recovery { replayed, witnessed, new }).map_err(|error| format!("{error:#}")))
 }
 
+/// What `stampede export --from-snapshot` does; what came of it, in words.
+pub(crate) fn refill(start: &Start<'_>, desk: &Desk) -> Result<String, String> {
+    let birth = Birth { log_id: log_id(start.seed), hash_secret: [7; 16] };
+    let data = DataDir::open_on(Arc::new(start.disk.clone()), Path::new(DIR), &options(true), &birth)
+        .map_err(|error| error.to_string())?;
+    let database = Database::over(desk.database.clone()).map_err(|error| error.to_string())?;
+    let mut process = *data.control();
+    // Not that of a life: recovery counts on from here.
+    process.epoch = u64::MAX - process.epoch;
+    let filled = stampede_net::server::refill::refill(data, database, nonce(&process, desk));
+    filled.map(|filled| format!("{filled:?}")).map_err(|error| format!("{error:#}"))
+}
+
 impl Recovery {
     /// What was recovered is durable from now on: the books take it over and compare.
     pub(crate) fn judge(&self, book: &mut Book) -> Result<(), Red> {
@@ -196,7 +209,7 @@ impl Recovery {
         let attached = match start.desk.filter(|_| attaches) {
             Some(desk) => match Database::over(desk.database.clone()) {
                 Ok(database) => {
-                    match attach_before_sale(database, &self.replayed, nonce(self.replayed.control())) {
+                    match attach_before_sale(database, &self.replayed, nonce(self.replayed.control(), desk)) {
                         Ok(ready) => Some(ready),
                         // The sale goes on without it (I18).
                         Err(AttachError::Database(_)) => None,

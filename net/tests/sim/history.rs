@@ -19,10 +19,16 @@ use crate::book::{Book, Red, ensure};
 use crate::coverage::{Coverage, Fault, Step};
 use crate::engine::{FREE_BYTES_MIN, Life, Start, begin_draws, log_id, recover};
 use crate::ledger::Desk;
-use crate::shop::{Call, Fate, Intent, Shop};
+use crate::shop::{Call, Shop};
 use crate::sim_disk::{Op, Part, Rng, SimDisk, Struck, Trouble};
 use crate::trace::Trace;
 use crate::wire::{Answer, Writer};
+use operator::Operator;
+
+mod crowd;
+mod operator;
+mod peace;
+mod world;
 
 /// The simulated epoch: some day in 2026.
 const BEGAN_MS: u64 = 1_790_000_000_000;
@@ -91,6 +97,7 @@ pub(crate) struct History<'c> {
     dies: bool,
     /// The database, in histories that have one.
     desk: Option<Desk>,
+    operator: Operator,
     cores: usize,
     seed: u64,
     life: Option<Life>,
@@ -119,11 +126,7 @@ pub(crate) fn run(
 ) -> (Result<(), Red>, Trace) {
     let mut history = History::new(seed, keeps_text, cover, mono_ms);
     // A panic of the engine is red, too; in the product it ends the process.
-    let ended = catch_unwind(AssertUnwindSafe(|| history.play()));
-    let ended = ended.unwrap_or_else(|panic| {
-        let at = crate::PANICKED_AT.with_borrow(Clone::clone);
-        Err(format!("I16 panic at {at}: {}", panic_text(&*panic)))
-    });
+    let ended = caught(|| history.play());
     if let Err(red) = &ended {
         history.trace.note("RED", &[], || red.clone());
     }
@@ -133,6 +136,14 @@ pub(crate) fn run(
     history.cover.histories += 1;
     history.life = None;
     (ended, history.trace)
+}
+
+/// What it came to; a panic is red.
+pub(crate) fn caught(play: impl FnOnce() -> Result<(), Red>) -> Result<(), Red> {
+    catch_unwind(AssertUnwindSafe(play)).unwrap_or_else(|panic| {
+        let at = crate::PANICKED_AT.with_borrow(Clone::clone);
+        Err(format!("I16 panic at {at}: {}", panic_text(&*panic)))
+    })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
@@ -163,6 +174,7 @@ impl<'c> History<'c> {
             dies: false,
             peaceful: false,
             desk: None,
+            operator: Operator::new(seed),
             life: None,
             links: Vec::new(),
             writer: Writer::default(),
@@ -177,6 +189,7 @@ impl<'c> History<'c> {
         history.desk = history.chance(600).then(|| Desk::new(seed, log_id(seed)));
         history.rolls = history.chance(120);
         history.plan_items();
+        history.choose_flags();
         history
     }
 
@@ -271,7 +284,7 @@ impl<'c> History<'c> {
             disk: &self.disk,
             cores: self.cores,
             wall_ms: self.wall_ms,
-            desk: self.desk.as_ref(),
+            desk: self.desk.as_ref().filter(|_| !self.operator.forgets),
             seed: self.seed,
             mono_ms: self.mono_ms,
         }
@@ -289,6 +302,7 @@ impl<'c> History<'c> {
                     return Ok(false);
                 }
                 recovery.judge(&mut self.book)?;
+                self.was_started();
                 self.shop.check_seen(&self.book)?;
                 if let Some((digest, lsn)) = self.expected.take()
                     && lsn == self.book.lsn
@@ -344,9 +358,7 @@ impl<'c> History<'c> {
         self.damaged |= self.misdirected.is_some();
         let full = refusal.contains("os error 28");
         if refusal.starts_with("I12") {
-            let decided = self.desk.as_mut().is_some_and(Desk::decide);
-            ensure!(decided, "I12 refuses a database that is its own: {refusal}");
-            return Ok(());
+            return self.decide(refusal);
         }
         ensure!(excused || self.damaged || full, "I9 refuses to start without a reason: {refusal}");
         if let Some(at) = struck {
@@ -362,10 +374,8 @@ impl<'c> History<'c> {
     /// The database is not behind what was trimmed, or nothing is sold (I12).
     fn check_attached(&mut self, life: &Life) -> Result<(), Red> {
         let first = life.log.status.first_retained_lsn().0;
-        if let Some(desk) = &mut self.desk {
-            let furthest = desk.may_trim();
-            ensure!(first <= furthest + 1, "I11 the log begins at LSN {first}, {furthest} was exported");
-        }
+        let furthest = self.may_trim();
+        ensure!(first - 1 <= furthest, "I11 the log begins at LSN {first}, {furthest} was exported");
         Ok(())
     }
 
@@ -511,90 +521,6 @@ impl<'c> History<'c> {
         Ok(())
     }
 
-    /// The world between two lives: clocks, cores, and bits that turn over.
-    fn between_lives(&mut self) -> Result<(), Red> {
-        self.wall_ms += self.rng.below(5_000);
-        match self.rng.below(20) {
-            0 | 1 => {
-                self.wall_ms -= HOUR_MS;
-                self.cover.struck(Fault::ClockBack, Step::Rest, None);
-            }
-            2 => {
-                self.wall_ms += HOUR_MS;
-                self.cover.struck(Fault::ClockAhead, Step::Rest, None);
-            }
-            _ => {}
-        }
-        let cores = 1 + self.rng.below(4) as usize;
-        if cores != self.cores {
-            self.cover.struck(Fault::CoresChange, Step::Rest, None);
-            self.cores = cores;
-        }
-        if self.chance(60) {
-            self.try_damage()?;
-        }
-        if self.chance(10) {
-            self.try_volatile()?;
-        }
-        Ok(())
-    }
-
-    /// A bit of a copy turns over: either the copy is refused, or nothing that counts is missing.
-    fn try_damage(&mut self) -> Result<(), Red> {
-        let copy = self.disk.copy();
-        let Some((file, byte)) = copy.flip() else { return Ok(()) };
-        self.cover.struck(Fault::BitFlip, Step::Boot, None);
-        copy.take_changes();
-        let before = copy.files();
-        let mut book = std::mem::take(&mut self.book);
-        let recovered = recover(&Start { disk: &copy, ..self.start() }, &mut book);
-        self.book = book;
-        match recovered? {
-            Ok(recovery) => {
-                let durable = recovery.replayed.durable().0;
-                let lost = durable < self.durable;
-                // The group that was written last has no witness until the control file has it.
-                let floor = recovery.witnessed.max(self.last_group).min(self.durable);
-                let witnessed = durable >= floor;
-                ensure!(witnessed, "I9 byte {byte} of {file}: recovered up to {durable} of {}", self.durable);
-                self.cover.unwitnessed += u64::from(lost);
-                if durable == self.book.lsn && recovery.is_known() {
-                    self.book.compare(recovery.replayed.shards().iter())?;
-                }
-            }
-            Err(refusal) => {
-                let names = refusal.contains("/data/");
-                ensure!(names, "I9 byte {byte} of {file}: the refusal names no file: {refusal}");
-                ensure!(before == copy.files(), "I9 byte {byte} of {file}: refused, and the files changed");
-                self.cover.refusals += 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn try_volatile(&mut self) -> Result<(), Red> {
-        self.cover.struck(Fault::Volatile, Step::Boot, None);
-        self.disk.set_volatile(true);
-        let mut book = std::mem::take(&mut self.book);
-        let recovered = recover(&self.start(), &mut book);
-        self.book = book;
-        self.disk.set_volatile(false);
-        ensure!(recovered?.is_err(), "I17 a log in memory was taken without a word");
-        Ok(())
-    }
-
-    fn second_process(&mut self) -> Result<(), Red> {
-        if !self.chance(20) {
-            return Ok(());
-        }
-        self.cover.struck(Fault::TwoProcesses, Step::Boot, None);
-        let mut book = std::mem::take(&mut self.book);
-        let recovered = recover(&self.start(), &mut book);
-        self.book = book;
-        ensure!(recovered?.is_err(), "I13 two processes hold one data directory");
-        Ok(())
-    }
-
     // ---- steps ----
 
     fn pass(&mut self, ms: u64) {
@@ -731,8 +657,9 @@ impl<'c> History<'c> {
         self.step = Step::Trim;
         let life = self.life.as_ref().expect("called in a life");
         let gone = life.log.maintenance.trim();
-        let exported = self.desk.as_mut().map_or(u64::MAX, Desk::may_trim);
         let (first, covered) = (life.log.status.first_retained_lsn(), life.log.status.snapshot_lsn());
+        let exported = self.may_trim();
+        self.was_trimmed(first.0 - 1);
         ensure!(first.0 - 1 <= exported, "I11 trimmed up to {first}, {exported} is exported");
         ensure!(first.0 <= covered.0 + 1, "I11 trimmed up to {first}, the snapshot covers {covered}");
         self.trace.note("trim", &[first.0], || format!("{gone:?}, the log begins at LSN {first}"));
@@ -825,354 +752,6 @@ impl<'c> History<'c> {
             self.shop.answered(call, &answer, durable)?;
         }
         ensure!(rest.is_empty(), "I15 half an answer: {}", rest.escape_ascii());
-        Ok(())
-    }
-
-    // ---- the crowd ----
-
-    fn buyer_link(&mut self) -> usize {
-        self.rng.below(self.links.len() as u64 - 1) as usize
-    }
-
-    fn some_item(&mut self) -> u32 {
-        self.plans[self.rng.below(self.plans.len() as u64) as usize].id
-    }
-
-    fn somebody_asks(&mut self) -> Result<(), Red> {
-        match self.rng.below(100) {
-            0..40 => self.new_purchase(),
-            40..62 => self.retry(),
-            62..78 => self.look_or_cancel(),
-            78..94 => self.merchant_acts(),
-            _ => {
-                let at = self.buyer_link();
-                if !self.links[at].calls.is_empty() {
-                    self.cut(at, Listener::Public);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn new_purchase(&mut self) -> Result<(), Red> {
-        let (buyer, item) = (self.rng.below(BUYERS.into()) as u16, self.some_item());
-        let quantity = 1 + self.rng.below(6) / 5;
-        let keyed = self.chance(850);
-        let fate = Fate::Unknown;
-        self.shop.intents.push(Intent { buyer, item, quantity, keyed, fate, conflicting: None });
-        self.ask_to_buy(self.shop.intents.len() - 1, quantity)
-    }
-
-    /// The same purchase again, often while the first answer is under way; now and then with
-    /// another payload.
-    fn retry(&mut self) -> Result<(), Red> {
-        let many = self.shop.intents.len() as u64;
-        if many == 0 {
-            return self.new_purchase();
-        }
-        let at = (many - 1 - self.rng.below(many.min(10))) as usize;
-        if !self.shop.intents[at].keyed {
-            return Ok(());
-        }
-        let mut quantity = self.shop.intents[at].quantity;
-        if self.chance(100) {
-            quantity = 3 - quantity;
-            self.shop.intents[at].conflicting = Some(quantity);
-        }
-        self.ask_to_buy(at, quantity)
-    }
-
-    fn ask_to_buy(&mut self, at: usize, quantity: u64) -> Result<(), Red> {
-        let link = self.buyer_link();
-        self.ask_to_buy_on(link, at, quantity)
-    }
-
-    fn ask_to_buy_on(&mut self, link: usize, at: usize, quantity: u64) -> Result<(), Red> {
-        let intent = &self.shop.intents[at];
-        let (buyer, item, key) = (intent.buyer, intent.item, intent.keyed.then_some(at));
-        let known = matches!(intent.fate, Fate::Acked(..));
-        let path = format!("/v1/items/{item}/orders");
-        let body = format!("{{\"quantity\":{quantity}}}");
-        let call = Call::Buy(at, quantity, known);
-        self.send(link, call, |writer| writer.buyer("POST", &path, buyer, key, &body))
-    }
-
-    fn look_or_cancel(&mut self) -> Result<(), Red> {
-        let (link, buyer) = (self.buyer_link(), self.rng.below(BUYERS.into()) as u16);
-        let own = self.shop.known(Some(buyer));
-        let item = self.some_item();
-        let order = (!own.is_empty()).then(|| own[self.rng.below(own.len() as u64) as usize]);
-        match (self.rng.below(6), order) {
-            (0..2, Some(order)) => {
-                let path = format!("/v1/orders/{order}");
-                self.send(link, Call::Read(buyer), |writer| writer.buyer("GET", &path, buyer, None, ""))
-            }
-            (2..4, Some(order)) => {
-                let path = format!("/v1/orders/{order}/cancel");
-                self.send(link, Call::Cancel(buyer), |writer| writer.buyer("POST", &path, buyer, None, "{}"))
-            }
-            (4, _) => {
-                let path = format!("/v1/items/{item}");
-                self.send(link, Call::Other, |writer| writer.buyer("GET", &path, buyer, None, ""))
-            }
-            _ => self.send(link, Call::List(buyer), |w| w.buyer("GET", "/v1/orders", buyer, None, "")),
-        }
-    }
-
-    // ---- the merchant ----
-
-    fn shop_link(&self) -> usize {
-        self.links.len() - 1
-    }
-
-    fn put_item(&mut self, plan: &Plan) -> Result<(), Red> {
-        let (link, path) = (self.shop_link(), format!("/admin/items/{}", plan.id));
-        self.send(link, Call::Item(plan.id), |writer| writer.merchant("PUT", &path, &plan.body))
-    }
-
-    fn merchant_acts(&mut self) -> Result<(), Red> {
-        let (link, item) = (self.shop_link(), self.some_item());
-        let orders = self.shop.known(None);
-        let order = (!orders.is_empty()).then(|| orders[self.rng.below(orders.len() as u64) as usize]);
-        let (verb, body) = match (self.rng.below(16), order) {
-            (0..5, Some(order)) => {
-                let path = format!("/admin/orders/{order}/pay");
-                let body = format!("{{\"payment_ref\":\"p{}\"}}", self.rng.below(3));
-                return self.send(link, Call::Move, |writer| writer.merchant("POST", &path, &body));
-            }
-            (5 | 6, Some(order)) => {
-                let verb = if self.rng.coin() { "refund" } else { "cancel" };
-                let path = format!("/admin/orders/{order}/{verb}");
-                return self.send(link, Call::Move, |writer| writer.merchant("POST", &path, "{}"));
-            }
-            (7, Some(order)) => {
-                let path = format!("/admin/orders/{order}");
-                return self.send(link, Call::Move, |writer| writer.merchant("GET", &path, ""));
-            }
-            (8, _) => return self.block(),
-            (9, _) => return self.change_item(item),
-            (10, _) => ("pause", String::new()),
-            (11 | 12, _) => ("resume", String::new()),
-            (13, _) if self.chance(100) => ("close", String::new()),
-            (14, _) => {
-                let path = format!("/admin/items/{item}");
-                return self.send(link, Call::Item(item), |writer| writer.merchant("GET", &path, ""));
-            }
-            _ => ("restock", format!("{{\"add\":{}}}", self.rng.below(4) as i64 - 1)),
-        };
-        let path = format!("/admin/items/{item}/{verb}");
-        self.send(link, Call::Item(item), |writer| writer.merchant("POST", &path, &body))
-    }
-
-    fn block(&mut self) -> Result<(), Red> {
-        let (link, buyer, blocked) =
-            (self.shop_link(), self.rng.below(BUYERS.into()) as u16, self.rng.coin());
-        self.shop.asks_block(buyer);
-        let path = format!("/admin/blocklist/b{buyer}");
-        let method = if blocked { "PUT" } else { "DELETE" };
-        self.send(link, Call::Block(buyer, blocked), |writer| writer.merchant(method, &path, ""))
-    }
-
-    fn change_item(&mut self, item: u32) -> Result<(), Red> {
-        let (link, path) = (self.shop_link(), format!("/admin/items/{item}"));
-        let body = if self.rng.coin() {
-            let closes = self.wall_ms + [50, 500, 100 * HOUR_MS][self.rng.below(3) as usize];
-            format!("{{\"closes_at_ms\":{closes}}}")
-        } else {
-            format!("{{\"cap\":{}}}", 1 + self.rng.below(3))
-        };
-        self.send(link, Call::Item(item), |writer| writer.merchant("PUT", &path, &body))
-    }
-
-    // ---- peace ----
-
-    /// Nothing breaks any more: whatever is open gets its answer, and the sums must come out.
-    fn peace(&mut self) -> Result<(), Red> {
-        self.disk.calm();
-        self.disk.set_free_bytes(1 << 40);
-        self.slow = 0;
-        self.peaceful = true;
-        self.desk.iter_mut().for_each(Desk::calm);
-        if !self.boot()? {
-            ensure!(self.damaged, "I9 does not start although nothing is wrong");
-            return Ok(());
-        }
-        self.links.clear();
-        self.shop.begin_life();
-        (0..self.cores).for_each(|core| self.connect(Listener::Public, core));
-        self.connect(Listener::Merchant, 0);
-        let plans = self.plans.clone();
-        for plan in &plans {
-            if !self.book.items.contains_key(&plan.id) {
-                self.put_item(plan)?;
-            }
-            let (link, path) = (self.shop_link(), format!("/admin/items/{}/resume", plan.id));
-            self.send(link, Call::Item(plan.id), |writer| writer.merchant("POST", &path, ""))?;
-        }
-        self.settle()?;
-        self.audit()?;
-        self.ask_once_more()?;
-        self.drain()?;
-        self.demand(&plans)?;
-        self.drain()?;
-        self.last_checks()
-    }
-
-    /// Only an answer of now is the last word on a key: whoever holds no order asks again, and
-    /// as often as it takes.
-    fn ask_once_more(&mut self) -> Result<(), Red> {
-        let intents = self.shop.intents.iter_mut().enumerate();
-        let open = intents.filter(|(_, intent)| intent.keyed && !matches!(intent.fate, Fate::Acked(..)));
-        let open: Vec<_> =
-            open.map(|(at, intent)| (at, std::mem::replace(&mut intent.fate, Fate::Unknown))).collect();
-        for (at, _) in &open {
-            let (link, quantity) = (self.buyer_link(), self.shop.intents[*at].quantity);
-            self.ask_to_buy_on(link, *at, quantity)?;
-        }
-        self.settle()?;
-        for (at, _) in open {
-            if self.shop.intents[at].fate == Fate::Unknown {
-                self.insist(at)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets everybody act until nothing moves any more.
-    fn settle(&mut self) -> Result<(), Red> {
-        for _ in 0..QUIET_ROUNDS_MAX {
-            (0..self.cores).for_each(|core| self.tick(core));
-            (0..self.cores).for_each(|core| self.pump(core));
-            if !self.life().log.status.accepting() {
-                self.make_room()?;
-            }
-            self.journal()?;
-            for at in 0..self.links.len() {
-                self.serve(at)?;
-            }
-            let open = self.links.iter().any(|link| !link.calls.is_empty());
-            if !open && self.life().log.queue.is_empty() {
-                return Ok(());
-            }
-        }
-        Err("I16 the system does not come to rest".into())
-    }
-
-    /// What the threads beside the journal do by themselves when room runs out.
-    fn make_room(&mut self) -> Result<(), Red> {
-        if self.life().log.maintenance.wants_snapshot() {
-            self.snapshot()?;
-        }
-        self.trim()?;
-        while matches!(self.life().log.maintenance.prepare_spare(), Ok(true)) {}
-        Ok(())
-    }
-
-    fn audit(&mut self) -> Result<(), Red> {
-        self.life.as_ref().expect("called in a life").audit(&mut self.book)
-    }
-
-    /// Asks until there is a definite answer.
-    fn insist(&mut self, at: usize) -> Result<(), Red> {
-        for _ in 0..8 {
-            let (quantity, link) = (self.shop.intents[at].quantity, self.buyer_link());
-            self.ask_to_buy_on(link, at, quantity)?;
-            self.settle()?;
-            if self.shop.intents[at].fate != Fate::Unknown || self.shop.intents[at].conflicting.is_some() {
-                return Ok(());
-            }
-            let buyer = self.shop.intents[at].buyer;
-            let (shop, path) = (self.shop_link(), format!("/admin/blocklist/b{buyer}"));
-            self.shop.asks_block(buyer);
-            self.send(shop, Call::Block(buyer, false), |writer| writer.merchant("DELETE", &path, ""))?;
-            self.settle()?;
-        }
-        Err(format!("I16 k{at} gets no answer"))
-    }
-
-    fn count_database(&mut self) {
-        if let Some(desk) = &self.desk {
-            self.cover.database(&desk.database.counts());
-        }
-    }
-
-    /// Until everything is exported, whatever somebody else did is followed, and nothing moves.
-    fn drain(&mut self) -> Result<(), Red> {
-        if self.desk.is_none() {
-            return Ok(());
-        }
-        let mut quiet = 0;
-        for _ in 0..DRAIN_STEPS_MAX {
-            let before = (self.durable, self.desk.as_ref().map_or(0, Desk::cursor));
-            self.export()?;
-            self.settle()?;
-            let desk = self.desk.as_ref().expect("looked above");
-            let after = (self.durable, desk.cursor());
-            quiet = if before == after && after.0 == after.1 { quiet + 1 } else { 0 };
-            if quiet == QUIET_EXPORTS {
-                return Ok(());
-            }
-        }
-        let status = self.life().exporter.as_ref().and_then(|exporter| exporter.status().last_error());
-        let cursor = self.desk.as_ref().map_or(0, Desk::cursor);
-        Err(format!("I18 {cursor} of {} is exported, and no more: {status:?}", self.durable))
-    }
-
-    /// More buyers than units: then everything is sold (I19).
-    fn demand(&mut self, plans: &[Plan]) -> Result<(), Red> {
-        for plan in plans {
-            if plan.draws && !self.book.items.contains_key(&plan.id) {
-                // Too late for its announcement.
-                continue;
-            }
-            for n in 0..plan.stock + 12 {
-                let (buyer, item, fate) = (100 + n as u16, plan.id, Fate::Unknown);
-                let intent = Intent { buyer, item, quantity: 1, keyed: true, fate, conflicting: None };
-                self.shop.intents.push(intent);
-                let at = self.shop.intents.len() - 1;
-                self.insist(at)?;
-                if self.shop.intents[at].fate == Fate::Refused {
-                    break;
-                }
-            }
-            let life = self.life.as_ref().expect("at peace");
-            life.audit(&mut self.book)?;
-            let row = self.book.items.get(&plan.id).ok_or("I16 an item cannot be made")?;
-            let now = life.shared.clock.now().sale.0;
-            let sells = !row.closed && !row.ended && !row.paused && (row.opens..row.closes).contains(&now);
-            let draws = row.draws_at.is_some() && !row.drawn;
-            let on_payment = row.payment == stampede_core::item::Payment::OnPayment;
-            let left = self.book.available(plan.id);
-            let sold_out = left == 0 || !sells || draws || on_payment;
-            ensure!(sold_out, "I19 item {} has {left} units left under demand", plan.id);
-        }
-        Ok(())
-    }
-
-    fn last_checks(&mut self) -> Result<(), Red> {
-        let life = self.life.as_mut().expect("at peace");
-        life.audit(&mut self.book)?;
-        let durable = life.log.status.durable_lsn().0;
-        ensure!(durable == self.book.lsn, "I9 the log can be read up to {} of {durable}", self.book.lsn);
-        self.book.compare(life.homes.iter().map(|home| home.owner().shard()))?;
-        self.shop.check_seen(&self.book)?;
-        self.shop.check_rows(&self.book)?;
-        if let Some(desk) = &self.desk {
-            desk.check(&self.book)?;
-        }
-        self.count_database();
-        self.life().log.journal.settle(true);
-        self.note_end_of_life()?;
-        let (lsn, digest) = (self.book.lsn, self.expected.map_or(0, |expected| expected.0));
-        self.trace.note("end", &[lsn, digest], || format!("LSN {lsn}, digest {digest:x}"));
-        if self.chance(125) {
-            self.links.clear();
-            self.life = None;
-            self.disk.cut();
-            // A write that went astray may have left a group in the page cache alone, until now.
-            let up = self.boot()? || self.damaged;
-            ensure!(up, "I9 does not start after an orderly end");
-        }
         Ok(())
     }
 }

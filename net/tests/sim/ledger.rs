@@ -38,6 +38,8 @@ const FACTS_PER_BATCH: [usize; 4] = [3, FACTS_PER_BATCH_MAX, 8, FACTS_PER_BATCH_
 pub(crate) struct Desk {
     pub(crate) database: SimDatabase,
     log: LogId,
+    /// Tells the processes of one engine from those of another.
+    pub(crate) side: u64,
     /// The furthest that was committed, whatever was put back since.
     furthest: u64,
     backup: Option<Backup>,
@@ -61,6 +63,7 @@ impl Desk {
         Self {
             database: SimDatabase::new(seed),
             log,
+            side: 0,
             furthest: 0,
             backup: None,
             before_restore: None,
@@ -72,10 +75,16 @@ impl Desk {
         }
     }
 
+    /// The same database, as an engine sees it that runs on a copy of the directory.
+    pub(crate) fn beside(&self) -> Self {
+        let fresh = Self::new(self.database.seed(), self.log);
+        Self { database: self.database.clone(), side: self.side + 1, ..fresh }
+    }
+
     /// The exporter of a life.
     pub(crate) fn exporter(&self, shared: &Arc<Shared>, log: &Stepped, status: Arc<ExportStatus>) -> Machine {
         let control = log.maintenance.control();
-        let mut options = ExporterOptions::over(self.database.clone(), control.log_id, nonce(&control));
+        let mut options = ExporterOptions::over(self.database.clone(), control.log_id, nonce(&control, self));
         let lives = self.database.seed() ^ control.epoch;
         options.facts_per_batch_max = FACTS_PER_BATCH[(lives % FACTS_PER_BATCH.len() as u64) as usize];
         options.database = control.database.map(stampede_persist::export::DatabaseId);
@@ -205,6 +214,18 @@ impl Desk {
             }
             _ => false,
         }
+    }
+
+    /// Whether somebody has put an old backup back, and a newer one is to be found.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.before_restore.is_some() && self.cursor() < self.furthest
+    }
+
+    /// It was filled from the log: nobody looks for a newer backup any more.
+    pub(crate) fn was_filled(&mut self) {
+        self.before_restore = None;
+        // An edit that was not answered before is not carried over.
+        self.lost_rows = true;
     }
 
     /// Nothing disturbs any more.

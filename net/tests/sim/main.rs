@@ -17,6 +17,7 @@ mod sim_database;
 #[allow(dead_code, reason = "shared with the tests of the log, which need other parts of it")]
 mod sim_disk;
 mod trace;
+mod twins;
 mod wire;
 
 use std::process::ExitCode;
@@ -65,6 +66,25 @@ impl Plan {
     }
 }
 
+/// Of so many seeds one tells a history of two engines, too.
+const TWINS_EVERY: u64 = 4;
+
+/// Plays the history of a seed, and that of two engines if it has one.
+fn play(
+    seed: u64,
+    keeps_text: bool,
+    cover: &mut Coverage,
+    clocks: Clocks,
+) -> (Result<(), book::Red>, trace::Trace) {
+    let (ended, trace) = history::run(seed, keeps_text, cover, clocks[0]);
+    let twins = ended.is_ok() && seed.is_multiple_of(TWINS_EVERY);
+    let ended = if twins { history::caught(|| twins::run(seed, cover, clocks)) } else { ended };
+    (ended, trace)
+}
+
+/// The monotonic clocks of a worker: one for each engine that runs at a time.
+type Clocks = [&'static AtomicU64; 2];
+
 /// A history that ended red, by its seed.
 struct Found {
     seed: u64,
@@ -89,13 +109,13 @@ fn main() -> ExitCode {
     many(&plan)
 }
 
-fn clock() -> &'static AtomicU64 {
-    Box::leak(Box::new(AtomicU64::new(0)))
+fn clocks() -> Clocks {
+    [0, 0].map(|begin| &*Box::leak(Box::new(AtomicU64::new(begin))))
 }
 
 /// Tells one history in full.
 fn one(seed: u64) -> ExitCode {
-    let (ended, trace) = history::run(seed, true, &mut Coverage::default(), clock());
+    let (ended, trace) = play(seed, true, &mut Coverage::default(), clocks());
     let digest = trace.digest();
     trace.lines().iter().for_each(|line| println!("{line}"));
     println!("seed {seed}: trace digest {digest:016x}");
@@ -150,7 +170,7 @@ fn worker(
     stop: &AtomicBool,
     found: &Mutex<Option<Found>>,
 ) -> Coverage {
-    let (mut cover, clock) = (Coverage::default(), clock());
+    let (mut cover, clocks) = (Coverage::default(), clocks());
     let kept = KEPT_SEEDS.len() as u64;
     while !stop.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);
@@ -159,10 +179,10 @@ fn worker(
             break;
         }
         let seed = KEPT_SEEDS.get(n as usize).copied().unwrap_or_else(|| first + n - kept);
-        let (ended, trace) = history::run(seed, false, &mut cover, clock);
+        let (ended, trace) = play(seed, false, &mut cover, clocks);
         // The same seed is the same history: looked at now and then.
         let again = (n.is_multiple_of(64) && ended.is_ok())
-            .then(|| history::run(seed, false, &mut Coverage::default(), clock));
+            .then(|| play(seed, false, &mut Coverage::default(), clocks));
         let differs = again.is_some_and(|(_, again)| again.digest() != trace.digest());
         let red = ended.err().or(differs.then(|| "the same seed gave another history".to_owned()));
         if let Some(red) = red {

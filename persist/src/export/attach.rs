@@ -119,8 +119,8 @@ pub enum AttachError {
     /// The database lacks facts that the log no longer holds.
     #[error(
         "the database ends at LSN {cursor}, the log begins at LSN {first_retained}: what lies between is in \
-         neither (was an old backup restored?); restore a newer backup of the database, or start with a new \
-         data directory and a database whose orders are taken over"
+         neither (was an old backup restored?); restore a newer backup of the database, or stop the engine and fill \
+         this one: stampede export --from-snapshot DIR --postgres URL"
     )]
     Behind {
         /// Where the database ends.
@@ -142,7 +142,7 @@ pub enum AttachError {
     /// Not the database that this log has exported to.
     #[error(
         "this is database {found}, the log was exported to database {expected}; correct the URL, or restore that \
-         database here"
+         database here; if it is lost for good, run `stampede detach`, then `stampede export --from-snapshot`"
     )]
     OtherDatabase {
         /// The one in the control file.

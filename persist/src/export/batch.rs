@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::{ItemSpec, OrderState, Pile};
+use stampede_core::record::OrderRecord;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 use super::text;
@@ -217,6 +218,56 @@ impl Batch {
             }
             // The row of an imported order is in Postgres already, and its item's row counts it.
             Fact::DrawHeld { .. } | Fact::OrderImported { .. } | Fact::ClockMark { .. } => {}
+        }
+    }
+
+    /// Adds an order as a snapshot has it, without what only its facts say: its key, its payment's
+    /// reference, and when it changed last, which was at the latest at `by_ms`.
+    pub(crate) fn restore(&mut self, record: &OrderRecord<'_>, by_ms: UnixMillis) {
+        let moved = record.state_lsn != record.lsn;
+        let row = OrderRow {
+            id: record.order,
+            lsn: record.state_lsn,
+            created_at_ms: record.created_at_ms,
+            updated_at_ms: if moved { by_ms } else { record.created_at_ms },
+            pay_by_ms: record.pay_by_ms,
+            quantity: record.quantity.get(),
+            state: record.state,
+            buyer: self.push_text(record.subject),
+            key: Text::default(),
+            payment_ref: Text::default(),
+        };
+        self.new.push(row);
+    }
+
+    /// Folds the next fact in as [`Batch::add`] does, for a database that may lack what once came from it.
+    pub(crate) fn add_imported(&mut self, lsn: Lsn, fact: &Fact<'_>) {
+        self.add(lsn, fact);
+        if let Fact::OrderImported {
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            subject,
+            key,
+            payment_ref,
+            ..
+        } = *fact
+        {
+            let row = OrderRow {
+                id: order,
+                lsn,
+                created_at_ms,
+                updated_at_ms: created_at_ms,
+                pay_by_ms,
+                quantity: quantity.get(),
+                state,
+                buyer: self.push_text(subject),
+                key: self.push_text(key),
+                payment_ref: self.push_text(payment_ref),
+            };
+            self.new.push(row);
         }
     }
 

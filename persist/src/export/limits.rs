@@ -40,6 +40,12 @@ pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const GATHER_WAIT: Duration = Duration::from_millis(5);
 /// Pause when everything is exported.
 pub const IDLE_WAIT: Duration = Duration::from_millis(10);
+/// Most orders in one transaction of a refill.
+pub const REFILL_ORDERS: usize = 8_192;
+/// Most items, or blocked buyers, in one transaction of a refill.
+pub const REFILL_ITEMS: usize = 1_000;
+/// Most foreign rows that a refused refill names.
+pub const REFILL_NAMED_MAX: usize = 10;
 /// First wait after a lost connection; doubled each time.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest wait between two attempts to connect.

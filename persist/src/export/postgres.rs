@@ -181,6 +181,9 @@ impl Store for Link {
     async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Inserted, ExportError> {
         orders::insert(self, orders).await
     }
+    async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
+        orders::refill(self, orders).await
+    }
     async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
         orders::update(self, orders).await
     }

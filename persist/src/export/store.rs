@@ -275,6 +275,11 @@ pub trait Store {
     /// Writes new orders. A row that is there already is written anew if it is the engine's row of
     /// this order (it has an LSN, the item and the buyer), and left as it is otherwise.
     async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Inserted, ExportError>;
+    /// Writes orders whose facts the log no longer holds. One that is there is brought to its state
+    /// here, unless it is as new; a key or a reference that is known there stays. Returns those
+    /// that are there and are another order (item, buyer, units or time of creation differ), in any
+    /// order: they were left as they are.
+    async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
     /// Writes state, time of change, deadline and payment reference (where there is one) of orders.
     /// Returns those that have no row of this item, or were set aside because somebody else's row
     /// stands under their id, in any order.

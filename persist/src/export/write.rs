@@ -148,7 +148,7 @@ const FOREIGN_ORDERS: &str = "stock_order holds rows of somebody else under ids 
 
 /// Moves orders that are there; one that is not (set aside, deleted by somebody, or somebody
 /// else's row) is itself set aside.
-async fn update(
+pub(super) async fn update(
     store: &mut impl Store,
     batch: &Batch,
     orders: Orders<'_>,
@@ -190,7 +190,7 @@ async fn write_orders_carefully<S: Store>(
     Ok(())
 }
 
-async fn halve<S: Store>(
+pub(super) async fn halve<S: Store>(
     store: &mut S,
     batch: &Batch,
     orders: Orders<'_>,
@@ -333,6 +333,6 @@ async fn clear_reasons(store: &mut impl Store, batch: &Batch) -> Result<(), Expo
 }
 
 /// A stock row that stays refused is noted once, not at every attempt.
-async fn write_set_aside(store: &mut impl Store, rows: &[SetAside]) -> Result<(), ExportError> {
+pub(super) async fn write_set_aside(store: &mut impl Store, rows: &[SetAside]) -> Result<(), ExportError> {
     if rows.is_empty() { Ok(()) } else { store.set_aside(rows).await }
 }

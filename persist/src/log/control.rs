@@ -54,8 +54,32 @@ pub struct Control {
     pub hash_secret: [u8; 16],
     /// The identity of the database that it exports to; `None` until one was attached.
     pub database: Option<[u8; 16]>,
+    /// Whether a start was told to export. It stays, whatever later starts are told: what a
+    /// database is to get may not leave the log before (I11). Only [`Control::detach`] takes it back.
+    pub exports: bool,
     /// Whether the engine shut down in order: the log then ends exactly at `durable_lsn`.
     pub clean: bool,
+}
+
+/// For whom a log keeps the facts that have not been exported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeptFor {
+    /// For the database with this identity.
+    Database([u8; 16]),
+    /// For a database that a start was told of and that none has reached yet.
+    FirstDatabase,
+}
+
+impl std::fmt::Display for KeptFor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Database(identity) => {
+                f.write_str("database ")?;
+                identity.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+            Self::FirstDatabase => f.write_str("a database that was never reached"),
+        }
+    }
 }
 
 impl std::fmt::Debug for Control {
@@ -91,8 +115,24 @@ impl Control {
             segment_bytes,
             hash_secret: hash_secret.0,
             database: None,
+            exports: false,
             clean: true,
         }
+    }
+
+    /// For whom facts are kept in the log; `None` = for nobody, they may go once a snapshot covers
+    /// them. This alone decides about trimming, never a setting of one start.
+    pub const fn keeps_facts_for(&self) -> Option<KeptFor> {
+        match self.database {
+            Some(database) => Some(KeptFor::Database(database)),
+            None if self.exports => Some(KeptFor::FirstDatabase),
+            None => None,
+        }
+    }
+
+    /// The log belongs to no database any more.
+    pub(super) const fn detach(&mut self) {
+        (self.database, self.exports) = (None, false);
     }
 
     fn encode(&self, slot: &mut [u8]) {
@@ -101,6 +141,7 @@ impl Control {
         slot[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         slot[10] = u8::from(self.clean);
         slot[11] = u8::from(self.database.is_some());
+        slot[12] = u8::from(self.exports);
         slot[16..24].copy_from_slice(&self.generation.to_le_bytes());
         slot[24..40].copy_from_slice(&self.log_id.0);
         slot[40..48].copy_from_slice(&self.epoch.to_le_bytes());
@@ -147,6 +188,7 @@ impl Control {
             segment_bytes: u64_at(120),
             hash_secret: slot[128..144].try_into().expect("sixteen bytes"),
             database,
+            exports: slot[12] == 1,
             clean: slot[10] == 1,
         })
     }

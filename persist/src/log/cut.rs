@@ -233,7 +233,9 @@ fn came_from_postgres(fact: &Fact<'_>) -> bool {
 fn carry_out(disk: &dyn Disk, dir: &Path, control: Control, cut: &Cut) -> io::Result<()> {
     let (first, begin) = cut.place;
     let segments = list_segments(disk, dir)?;
-    disk.create_dir_all(&layout::torn_dir(dir))?;
+    // Copies come before anything is cut: their directory's own name must not be lost, either.
+    disk.create_dir(&layout::torn_dir(dir))?;
+    disk.sync_dir(dir)?;
     for segment in segments.iter().copied().filter(|number| (first..=control.last_segment).contains(number)) {
         let offset = if segment == first { begin } else { 0 };
         let tail = TornTail { segment, offset, len: control.segment_bytes - offset };

@@ -59,7 +59,8 @@ pub struct LogOptions {
     pub queue_reserve: usize,
     /// Whether a directory in memory is allowed (I17).
     pub allow_volatile: bool,
-    /// Whether Postgres is configured: then nothing is trimmed that it does not hold (I11).
+    /// Whether this start has a database to export to. The control file keeps that for all later
+    /// starts: from then on nothing is trimmed that the database does not hold (I11).
     pub exports: bool,
     /// Segments beyond the last snapshot after which a new one is wanted.
     pub snapshot_segments: u64,
@@ -326,6 +327,7 @@ impl DataDir {
         let control = ControlFile::open(&*self.disk, &self.dir, self.control)?;
         control.update(|control| {
             control.epoch += 1;
+            control.exports |= self.options.exports;
             control.durable_lsn = Lsn(found.end.next_lsn.0 - 1);
             control.last_segment =
                 control.last_segment.max(found.starts.last().map_or(0, |start| start.number));
@@ -510,6 +512,10 @@ impl Opened {
     /// What the operator should know: a torn tail that was cut, a snapshot that was skipped.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+    /// Where it lies.
+    pub(super) fn place(&self) -> (&Arc<dyn Disk>, &Path) {
+        (&self.data.disk, &self.data.dir)
     }
     /// A reader of durable facts that begins after this LSN.
     pub fn tail(&self, after: Lsn) -> LogTail {

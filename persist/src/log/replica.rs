@@ -56,32 +56,8 @@ impl Replica {
     /// Why it cannot be.
     pub fn row(&mut self, row: &StateRow<'_>) -> Result<(), String> {
         self.books.row(row)?;
-        if let StateRow::Order {
-            order,
-            quantity,
-            state,
-            created_at_ms,
-            pay_by_ms,
-            lsn,
-            state_lsn,
-            key_hash,
-            payment_ref_hash,
-            subject,
-            ..
-        } = *row
-        {
-            self.place(&OrderRecord {
-                order,
-                quantity,
-                state,
-                created_at_ms,
-                pay_by_ms,
-                lsn,
-                state_lsn,
-                key_hash,
-                payment_ref_hash,
-                subject,
-            });
+        if let Some(record) = OrderRecord::of_row(row) {
+            self.place(&record);
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! Trimming: a segment goes when a snapshot covers it and Postgres holds it (I11).
 //!
+//! Whether a Postgres has to hold it, the control file says: what the settings of one start say
+//! is forgotten with it, what is gone stays gone.
+//!
 //! The control file learns where the log begins *before* anything goes, so that a
 //! crash in between leaves leftovers, never a hole. The log is kept back to the
 //! *older* of the two snapshots, so that a damaged newest one costs nothing; only
@@ -25,11 +28,12 @@ impl Maintenance {
             true => newest,
             false => older,
         };
-        Ok(if self.options.exports && !planted(Bug::TrimBeforeExport) {
-            covered.min(self.status.exported_lsn())
-        } else {
-            covered
-        })
+        let kept_for = match self.control().keeps_facts_for() {
+            _ if planted(Bug::TrimBeforeExport) => None,
+            kept_for if planted(Bug::ExportsByFlag) => kept_for.filter(|_| self.options.exports),
+            kept_for => kept_for,
+        };
+        Ok(if kept_for.is_some() { covered.min(self.status.exported_lsn()) } else { covered })
     }
 
     /// Lets go of segments that are no longer needed; returns how many went. A file that could not be taken

@@ -14,7 +14,7 @@ use stampede_persist::export::{Alarm, ExportStatus, Exporter, ExporterOptions, N
 use crate::export_bed::{FakeEngine, LOG, Rows, created, item, model, moved, order, sales};
 use crate::sim_database::{Call, Fault, Refusal, Rule, SimDatabase, StockLine, Tables, at_nth};
 
-fn exporter(engine: &FakeEngine, database: &SimDatabase, process: u128) -> Exporter<SimDatabase> {
+pub(crate) fn exporter(engine: &FakeEngine, database: &SimDatabase, process: u128) -> Exporter<SimDatabase> {
     let options = ExporterOptions::over(database.clone(), LOG, Nonce::new(process));
     engine.0.lock().expect("lock").exported = Default::default();
     Exporter::over(options, Box::new(engine.clone()), Arc::new(ExportStatus::default()))

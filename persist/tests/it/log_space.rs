@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use stampede_core::types::Lsn;
+use stampede_persist::log::control::{Control, KeptFor, read_control};
+use stampede_persist::log::detach::{DetachError, detach, kept_for as kept_for_on};
 use stampede_persist::log::dir::{LogOptions, Stepped};
 use stampede_persist::log::journal::Step;
 use stampede_persist::log::layout;
@@ -116,6 +118,80 @@ fn nothing_is_trimmed_that_postgres_does_not_hold() {
     let first = log.status.first_retained_lsn();
     assert!(first <= Lsn(451), "LSN 451 is still there: the log begins at {first}");
     assert_eq!(log.maintenance.trim().unwrap(), 0, "a second time there is nothing left to do");
+}
+
+/// Sells, makes two snapshots so that both cover facts, and returns how many segments went.
+fn sell_and_trim(log: &mut Stepped, next: &mut u64) -> usize {
+    for _ in 0..2 {
+        sell(log, next, 500);
+        log.maintenance.snapshot(&mut Sale::default()).unwrap();
+    }
+    log.maintenance.trim().unwrap()
+}
+
+/// A log that has a database keeps its facts for it, whatever a later start is told: what one
+/// forgotten flag let go would be in neither of the two.
+#[test]
+fn a_start_without_a_database_keeps_what_the_database_of_the_log_lacks() {
+    for attached in [false, true] {
+        let disk = SimDisk::new(6);
+        let mut next = 1;
+        let (_, mut log) = step_on(&disk, &LogOptions { exports: true, ..small() }).unwrap();
+        if attached {
+            log.maintenance.set_database([9; 16]).unwrap();
+        }
+        sell(&mut log, &mut next, 10);
+        drop(log);
+        for start in 0..2 {
+            let (_, mut log) = step_on(&disk, &small()).unwrap();
+            let gone = sell_and_trim(&mut log, &mut next);
+            assert_eq!(gone, 0, "start {start}, attached {attached}");
+            assert_eq!(log.status.first_retained_lsn(), Lsn(1));
+            assert!(log.maintenance.control().keeps_facts_for().is_some());
+        }
+        // With the database again, what it holds may go.
+        let (_, mut log) = step_on(&disk, &LogOptions { exports: true, ..small() }).unwrap();
+        log.status.exported_watermark().store(next - 1, std::sync::atomic::Ordering::Release);
+        assert!(sell_and_trim(&mut log, &mut next) > 0);
+    }
+}
+
+#[test]
+fn a_full_log_is_not_trimmed_for_want_of_a_database_either() {
+    let disk = SimDisk::new(7);
+    let mut next = 1;
+    let (_, log) = step_on(&disk, &LogOptions { exports: true, ..tight() }).unwrap();
+    drop(log);
+    let (_, mut log) = step_on(&disk, &tight()).unwrap();
+    assert!(!sell(&mut log, &mut next, 100_000), "the budget is finite");
+    log.maintenance.snapshot(&mut Sale::default()).unwrap();
+    assert_eq!(log.maintenance.trim().unwrap(), 0);
+    assert!(log.status.is_full(), "it stops selling instead");
+}
+
+#[test]
+fn a_detached_log_keeps_its_facts_for_nobody() {
+    let dir = Path::new(DIR);
+    let disk = SimDisk::new(8);
+    assert!(matches!(detach(&disk, dir), Err(DetachError::NoLog { .. })), "there is no log yet");
+    assert_eq!(disk.files().len(), 0, "and none was made");
+    let mut next = 1;
+    let (_, mut log) = step_on(&disk, &LogOptions { exports: true, ..small() }).unwrap();
+    log.maintenance.set_database([9; 16]).unwrap();
+    sell(&mut log, &mut next, 10);
+    assert!(matches!(detach(&disk, dir), Err(DetachError::Locked { .. })), "an engine runs");
+    drop(log);
+    let before = read_control(&disk, dir).unwrap().unwrap();
+    let kept_for = Some(KeptFor::Database([9; 16]));
+    assert_eq!(kept_for_on(&disk, dir).unwrap(), kept_for);
+    assert_eq!(detach(&disk, dir).unwrap(), kept_for);
+    disk.cut();
+    assert_eq!(detach(&disk, dir).unwrap(), None, "it is durable, and twice is once");
+    let after = read_control(&disk, dir).unwrap().unwrap();
+    let expected = Control { generation: after.generation, database: None, exports: false, ..before };
+    assert_eq!(after, expected, "nothing else has changed");
+    let (_, mut log) = step_on(&disk, &small()).unwrap();
+    assert!(sell_and_trim(&mut log, &mut next) > 0, "what a snapshot covers may go");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod export_flow;
 mod export_identity;
 mod export_outside;
 mod export_preheat;
+mod export_refill;
 mod export_refuse;
 mod export_sale;
 mod export_shop;

@@ -88,6 +88,46 @@ pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Insert
     Ok(Inserted { replaced: order_ids(&replaced), foreign: order_ids(&foreign) })
 }
 
+/// Never replaces a row of another order; rows that are as new stay as they are.
+pub(super) async fn refill(link: &mut Link, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
+    const REFILL: &str = "
+INSERT INTO stock_order AS o (id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref,
+    idem_key, lsn)
+SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created_at_ms / 1000.0),
+    to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
+    $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[])
+    AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, pay_by = excluded.pay_by, update_time = excluded.update_time,
+    payment_ref = coalesce(excluded.payment_ref, o.payment_ref), idem_key = coalesce(o.idem_key, excluded.idem_key),
+    lsn = excluded.lsn
+WHERE (o.sid, o.buyer, o.quantity) = (excluded.sid, excluded.buyer, excluded.quantity)
+    AND o.lsn < excluded.lsn AND (o.lsn > 0 OR o.state <> excluded.state)
+    AND (extract(epoch FROM o.create_time) * 1000)::bigint = (extract(epoch FROM excluded.create_time) * 1000)::bigint";
+    const FOREIGN: &str = "SELECT w.id FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::integer[], \
+             $5::bigint[]) AS w(id, sid, buyer, quantity, created_at_ms) JOIN stock_order o ON o.id = w.id \
+         WHERE (o.sid, o.buyer, o.quantity, (extract(epoch FROM o.create_time) * 1000)::bigint) \
+             IS DISTINCT FROM (w.sid, w.buyer, w.quantity, w.created_at_ms)";
+    let a = OrderArrays::of(orders);
+    let params: Params<'_> = &[
+        &a.id,
+        &a.sid,
+        &a.name,
+        &a.buyer,
+        &a.quantity,
+        &a.state,
+        &a.created_at_ms,
+        &a.pay_by_ms,
+        &a.updated_at_ms,
+        &a.payment_ref,
+        &a.key,
+        &a.lsn,
+    ];
+    link.execute(REFILL, params).await?;
+    let params: Params<'_> = &[&a.id, &a.sid, &a.buyer, &a.quantity, &a.created_at_ms];
+    Ok(order_ids(&link.query(FOREIGN, params).await?))
+}
+
 pub(super) async fn update(link: &mut Link, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
     const UPDATE: &str = "
 UPDATE stock_order o SET state = w.state, update_time = to_timestamp(w.updated_at_ms / 1000.0),

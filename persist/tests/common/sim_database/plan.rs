@@ -38,6 +38,7 @@ pub enum Call {
     ClearPauses,
     CopyOrders,
     InsertOrders,
+    RefillOrders,
     UpdateOrders,
     Block,
     Unblock,

@@ -321,6 +321,27 @@ impl State {
         Ok(inserted)
     }
 
+    fn refill_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
+        let mut foreign = Vec::new();
+        for order in orders {
+            let mut line = OrderLine::of(&order);
+            if let Some(there) = self.tables.orders.get(&line.record.id).cloned() {
+                self.order_open(line.record.id)?;
+                if !there.is_same_order(&line) {
+                    foreign.push(order.id);
+                    continue;
+                }
+                let as_new = there.lsn >= line.lsn;
+                if as_new || (there.lsn == 0 && there.record.state == line.record.state) {
+                    continue;
+                }
+                line.keep_of(&there);
+            }
+            self.put_order(line)?;
+        }
+        Ok(foreign)
+    }
+
     fn update_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
         let mut missing = Vec::new();
         for order in orders {
@@ -576,6 +597,9 @@ impl Store for SimStore {
     }
     async fn insert_orders(&mut self, orders: Orders<'_>) -> Answer<Inserted> {
         self.call(Call::InsertOrders, |state| state.insert_orders(orders)).await
+    }
+    async fn refill_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
+        self.call(Call::RefillOrders, |state| state.refill_orders(orders)).await
     }
     async fn update_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
         self.call(Call::UpdateOrders, |state| state.update_orders(orders)).await

@@ -132,6 +132,26 @@ impl OrderLine {
         }
     }
 
+    /// Whether both are one order, whatever has become of it.
+    pub(super) fn is_same_order(&self, other: &Self) -> bool {
+        let of = |line: &Self| {
+            let record = &line.record;
+            (line.sid, record.buyer.clone(), record.quantity, record.create_time_ms)
+        };
+        of(self) == of(other)
+    }
+
+    /// What an older row knows and this one may not.
+    pub(super) fn keep_of(&mut self, older: &Self) {
+        self.name.clone_from(&older.name);
+        if !older.record.idem_key.is_empty() {
+            self.record.idem_key.clone_from(&older.record.idem_key);
+        }
+        if self.record.payment_ref.is_empty() {
+            self.record.payment_ref.clone_from(&older.record.payment_ref);
+        }
+    }
+
     pub(super) fn update(&mut self, order: &Order<'_>) {
         let newer = Self::of(order);
         self.record.state = newer.record.state;

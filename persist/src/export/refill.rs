@@ -1,0 +1,546 @@
+//! Fills a database that lacks what the log no longer holds: one that was lost, or restored from
+//! an old backup. What it lacks comes from a snapshot and the facts after it.
+//!
+//! ```text
+//! attach (its cursor is ours now) ─▶ check: no row of anybody else is in the way
+//!   ─▶ orders of the snapshot ─▶ orders of the facts after it ─▶ blocklist ─▶ items, stock rows
+//!   ─▶ the cursor goes to the last fact: only now does an engine take the database
+//! ```
+//!
+//! Each arrow is a row of small transactions, each fenced by the cursor. Until the last one the
+//! cursor stays where it was, so an engine refuses the database as it did before, and the same
+//! command goes on where it was killed: every row is written such that twice is once. A row that
+//! is not this log's is never replaced. Snapshots have keyed hashes of idempotency keys and payment
+//! references, not the texts: those of orders placed or paid between the cursor and the snapshot
+//! are not known any more, and a row in `stampede_set_aside` says so. No engine may run on the log.
+//! Next: [`crate::feed::History`] for the log's side, `refill/state.rs` for the state at its end.
+
+use std::fmt::Write as _;
+
+use stampede_core::planted::{Bug, planted};
+use stampede_core::record::OrderRecord;
+use stampede_core::types::{ItemId, Lsn, OrderId};
+
+use super::attach::{AttachError, DatabaseId, LogClaim, attach};
+use super::batch::Batch;
+use super::database::Database;
+use super::error::ExportError;
+use super::ledger::{Ledger, Ledgers};
+use super::limits::{CAREFUL_ROWS_MAX, PREHEAT_PAGE_ORDERS, REFILL_ITEMS, REFILL_NAMED_MAX, REFILL_ORDERS};
+use super::orders::Orders;
+use super::settle::{self, Settled};
+use super::store::{Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, SetAside, Store};
+use super::write::{Written, halve, update, write_set_aside};
+use crate::feed::{FeedError, History};
+
+mod state;
+
+use state::{ItemNow, StateNow};
+
+/// The kind of the row in `stampede_set_aside` that says which texts were lost.
+pub const REFILLED: &str = "refilled";
+
+/// Why a database was not filled. Rows that were written by then are this log's; doing it again
+/// goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum RefillError {
+    /// An engine brings it up to date by itself.
+    #[error(
+        "the database ends at LSN {cursor} and the log holds everything from LSN {first_retained} on: nothing is \
+         missing; start the engine with this database, it exports what is new"
+    )]
+    NothingMissing {
+        /// Where the database ends.
+        cursor: Lsn,
+        /// Where the log begins.
+        first_retained: Lsn,
+    },
+    /// It does not belong to this log.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// Rows of somebody else are in the way.
+    #[error(
+        "{total} rows in the database are not this log's, and none of them was replaced: {named}; move them out of \
+         the way, or use an empty database, then do it again"
+    )]
+    Foreign {
+        /// The first of them, in words.
+        named: String,
+        /// How many.
+        total: usize,
+    },
+    /// Somebody else writes to it.
+    #[error(
+        "the cursor was moved by somebody else; stop every engine that uses this database, then do it again"
+    )]
+    Moved,
+    /// The snapshot cannot be read.
+    #[error("{0}")]
+    Snapshot(String),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// The database.
+    #[error("{0}; what was written stays, do it again")]
+    Database(#[from] ExportError),
+}
+
+/// What was written.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Refilled {
+    /// Where the database ended before.
+    pub from: Lsn,
+    /// Up to where texts may be missing: the snapshot.
+    pub snapshot: Lsn,
+    /// Where it ends now.
+    pub to: Lsn,
+    /// Orders in the log.
+    pub orders: u64,
+    /// Items in the log.
+    pub items: u64,
+    /// Blocked buyers in the log.
+    pub blocked: u64,
+    /// Orders with an idempotency key or a payment reference that only the database could know.
+    pub without_texts: u64,
+    /// Rows that Postgres refused; they lie in `stampede_set_aside`.
+    pub set_aside: u64,
+    /// Items that have to stop, and why; the engine is told when it attaches.
+    pub paused: Vec<(ItemId, String)>,
+}
+
+/// A database that was checked and is about to be filled.
+pub struct Refill<'a, C: Connect> {
+    database: &'a mut Database<C>,
+    history: &'a dyn History,
+    id: DatabaseId,
+    key: CursorKey,
+    now: StateNow,
+    /// The names of all items, for the rows of their orders.
+    names: Ledgers,
+    batch: Batch,
+    done: Refilled,
+}
+
+impl<'a, C: Connect> Refill<'a, C> {
+    /// Takes the database for this log and looks whether it can be filled. Writes nothing but the
+    /// cursor's epoch; the tables have to be there.
+    ///
+    /// # Errors
+    /// See [`RefillError`].
+    pub fn begin(
+        database: &'a mut Database<C>,
+        claim: &LogClaim,
+        history: &'a dyn History,
+    ) -> Result<Self, RefillError> {
+        let log_id = claim.log_id.to_string();
+        let cursors = database.run(async |store| store.lock_cursors().await)?;
+        let theirs = cursors.into_iter().find(|row| row.log_id == log_id).and_then(|row| row.chain);
+        // What attaching asks for and is made good here: to begin in time, and to hold the block at
+        // the cursor still. That one cannot be compared: the database's own word stands.
+        let mut chain_at = |_| theirs.map_or_else(|| history.chain(), Ok);
+        let attached = attach(database, &LogClaim { first_retained: Lsn(1), ..*claim }, &mut chain_at)?;
+        let (cursor, first_retained) = (attached.cursor, claim.first_retained);
+        if cursor.next() >= first_retained {
+            return Err(RefillError::NothingMissing { cursor, first_retained });
+        }
+        let now = StateNow::of(history);
+        let names = now.items.iter().map(|(item, row)| (*item, Ledger::new(row.name.clone()))).collect();
+        let done = Refilled {
+            from: cursor,
+            snapshot: history.snapshot_lsn(),
+            to: history.last_lsn(),
+            orders: now.orders.len() as u64,
+            items: now.items.len() as u64,
+            blocked: now.blocked.len() as u64,
+            ..Refilled::default()
+        };
+        let key = CursorKey { log_id, epoch: attached.epoch, nonce: claim.nonce };
+        let (id, batch) = (attached.database, Batch::default());
+        let mut refill = Self { database, history, id, key, now, names, batch, done };
+        refill.check()?;
+        Ok(refill)
+    }
+
+    /// Which database it is, for the control file.
+    pub const fn database(&self) -> DatabaseId {
+        self.id
+    }
+
+    /// Fills it.
+    ///
+    /// # Errors
+    /// See [`RefillError`].
+    pub fn run(mut self) -> Result<Refilled, RefillError> {
+        self.snapshot_orders()?;
+        self.later_orders()?;
+        self.blocklist()?;
+        self.items()?;
+        self.finish()?;
+        Ok(self.done)
+    }
+
+    // ---- looking ----
+
+    /// Rows that are not this log's and stand where its own belong.
+    fn check(&mut self) -> Result<(), RefillError> {
+        let mut foreign = Foreign::default();
+        let items: Vec<ItemId> = self.now.items.keys().copied().collect();
+        for items in items.chunks(REFILL_ITEMS) {
+            self.check_stock(items, &mut foreign)?;
+        }
+        for item in items {
+            self.check_orders(item, &mut foreign)?;
+        }
+        foreign.judge()
+    }
+
+    /// A stock row that the exporter has no books of was written by somebody else.
+    fn check_stock(&mut self, items: &[ItemId], foreign: &mut Foreign) -> Result<(), RefillError> {
+        let (books, rows) = self.database.run(async |store| -> Result<_, ExportError> {
+            Ok((store.load_books(items).await?, store.stock_rows(items).await?))
+        })?;
+        let books: Ledgers = books.into_iter().collect();
+        for (item, row) in rows {
+            let ours = self.now.items.get(&item).map(|now| now.piles);
+            if !books.contains_key(&item) && ours != Some(row.piles) {
+                let piles = row.piles;
+                foreign.add(|| {
+                    format!("stock {item} (count {}, held {}, sale {})", piles.count, piles.held, piles.sale)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Orders with numbers of the item that the log has not given.
+    fn check_orders(&mut self, item: ItemId, foreign: &mut Foreign) -> Result<(), RefillError> {
+        let number = i64::from(item.get());
+        let (mut after, before) = (number << 32, (number + 1) << 32);
+        loop {
+            let page = self
+                .database
+                .run(async |store| store.orders_page(after, before, PREHEAT_PAGE_ORDERS).await)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.id;
+            for row in &page {
+                if self.now.orders.binary_search(&row.id.cast_unsigned()).is_err() {
+                    foreign.add(|| format!("order {} of {}", row.id, row.buyer));
+                }
+            }
+        }
+    }
+
+    // ---- orders ----
+
+    fn snapshot_orders(&mut self) -> Result<(), RefillError> {
+        let (history, by_ms) = (self.history, self.history.snapshot_ms());
+        self.batch.reset(Lsn::ZERO);
+        let mut failed = None;
+        let read = history.snapshot_rows(&mut |row| {
+            let Some(record) = OrderRecord::of_row(row) else { return Ok(()) };
+            self.batch.restore(&record, by_ms);
+            self.done.without_texts += u64::from(lost_text(&record, self.done.from));
+            if self.batch.new.len() < REFILL_ORDERS {
+                return Ok(());
+            }
+            // The text is not used: what failed is kept beside it.
+            self.write_orders().map_err(|error| failed.insert(error).to_string())
+        });
+        match (failed, read) {
+            (Some(error), _) => Err(error),
+            (None, Err(reason)) => Err(RefillError::Snapshot(reason)),
+            (None, Ok(())) => self.write_orders(),
+        }
+    }
+
+    /// Facts carry keys and references as they are.
+    fn later_orders(&mut self) -> Result<(), RefillError> {
+        let (history, to) = (self.history, self.done.to);
+        let mut facts = history.facts();
+        let mut reached = history.snapshot_lsn();
+        while reached < to {
+            self.batch.reset(reached);
+            facts.read(to, REFILL_ORDERS, &mut |lsn, fact| {
+                self.batch.add_imported(lsn, fact);
+                reached = lsn;
+            })?;
+            self.write_orders()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the orders of the batch, and empties it.
+    fn write_orders(&mut self) -> Result<(), RefillError> {
+        if !self.batch.new.is_empty() || !self.batch.moved.is_empty() {
+            let written = match self.try_orders(false) {
+                // One of them is refused for its own sake: it is set aside, the rest goes in.
+                Err(Part::Database(ExportError::RowRefused(_))) => self.try_orders(true),
+                other => other,
+            };
+            let written = written.map_err(|part| part.told())?;
+            self.done.set_aside += written.set_aside.len() as u64;
+        }
+        self.batch.reset(self.batch.to);
+        Ok(())
+    }
+
+    fn try_orders(&mut self, careful: bool) -> Result<Written, Part> {
+        let (batch, names) = (&self.batch, &self.names);
+        let fence = &self.key;
+        self.database.run(async |store| {
+            let how = if careful { Begin::Careful } else { Begin::Ordinary };
+            transaction(store, how, fence, async |store| put_orders(store, batch, names, careful).await).await
+        })
+    }
+
+    // ---- blocklist ----
+
+    fn blocklist(&mut self) -> Result<(), RefillError> {
+        let (all, by_hand) = (self.blocked_rows(true)?, self.blocked_rows(false)?);
+        let gone = all.iter().filter(|buyer| !self.now.blocked.contains_key(*buyer));
+        // Those that somebody has put there by hand are taken over at the next start.
+        let gone = gone.filter(|buyer| by_hand.binary_search(buyer).is_err());
+        let gone: Vec<&str> = gone.map(String::as_str).collect();
+        let new = self.now.blocked.iter().filter(|(buyer, _)| all.binary_search(buyer).is_err());
+        let new: Vec<BlockedBuyer<'_>> = new
+            .map(|(buyer, by)| BlockedBuyer { buyer, actor: &by.actor, since_ms: by.since_ms, lsn: by.lsn })
+            .collect();
+        let fence = &self.key;
+        for buyers in new.chunks(REFILL_ITEMS) {
+            self.database
+                .run(async |store| {
+                    transaction(store, Begin::Ordinary, fence, async |store| Ok(store.block(buyers).await?))
+                        .await
+                })
+                .map_err(|part: Part| part.told())?;
+        }
+        for buyers in gone.chunks(REFILL_ITEMS) {
+            self.database
+                .run(async |store| {
+                    transaction(store, Begin::Ordinary, fence, async |store| {
+                        Ok(store.unblock(buyers).await?)
+                    })
+                    .await
+                })
+                .map_err(|part: Part| part.told())?;
+        }
+        Ok(())
+    }
+
+    /// The blocklist in the database, sorted as bytes.
+    fn blocked_rows(&mut self, all: bool) -> Result<Vec<String>, RefillError> {
+        let (mut rows, mut last) = (Vec::new(), String::new());
+        loop {
+            let page =
+                self.database.run(async |store| store.blocked_page(&last, all, PREHEAT_PAGE_ORDERS).await)?;
+            let Some(end) = page.last() else { break };
+            last.clone_from(end);
+            rows.extend(page);
+        }
+        rows.sort_unstable();
+        Ok(rows)
+    }
+
+    // ---- items ----
+
+    fn items(&mut self) -> Result<(), RefillError> {
+        let items: Vec<&ItemNow> = self.now.items.values().collect();
+        let fence = &self.key;
+        for items in items.chunks(REFILL_ITEMS) {
+            let settled = self.database.run(async |store| {
+                transaction(store, Begin::Ordinary, fence, async |store| Ok(put_items(store, items).await?))
+                    .await
+            });
+            let settled = settled.map_err(|part: Part| part.told())?;
+            self.done.paused.extend(settled.tampered);
+            self.done.paused.extend(settled.foreign);
+        }
+        Ok(())
+    }
+
+    // ---- the end ----
+
+    fn finish(&mut self) -> Result<(), RefillError> {
+        let Refilled { from, snapshot, to, without_texts, .. } = self.done;
+        let end = CursorMove { from, to, chain: self.history.chain()? };
+        let note = SetAside {
+            lsn: snapshot,
+            kind: REFILLED,
+            what: format!("after={from} upto={snapshot} orders={without_texts}"),
+            reason: "this database was filled from a snapshot, which has no idempotency keys and payment \
+                     references: those of orders placed or paid after the one LSN, up to the other, are not known"
+                .to_owned(),
+            item: None,
+            order: None,
+        };
+        let key = &self.key;
+        let done = self.database.run(async |store| {
+            transaction(store, Begin::Ordinary, key, async |store| {
+                if without_texts > 0 {
+                    store.set_aside(&[note]).await?;
+                }
+                if store.move_cursor(key, &end).await? { Ok(()) } else { Err(Part::Moved) }
+            })
+            .await
+        });
+        done.map_err(|part: Part| part.told())
+    }
+}
+
+/// Whether a text of this order is in no log any more, and in a database that ends at `cursor`
+/// neither.
+fn lost_text(record: &OrderRecord<'_>, cursor: Lsn) -> bool {
+    let key = record.key_hash != 0 && record.lsn > cursor;
+    let payment = record.payment_ref_hash != 0 && record.state_lsn > cursor;
+    key || payment
+}
+
+/// Why a transaction did not come about.
+#[derive(Debug)]
+enum Part {
+    Moved,
+    Foreign(Vec<OrderId>),
+    Database(ExportError),
+}
+
+impl From<ExportError> for Part {
+    fn from(error: ExportError) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl Part {
+    fn told(self) -> RefillError {
+        match self {
+            Self::Moved => RefillError::Moved,
+            Self::Database(error) => RefillError::Database(error),
+            Self::Foreign(orders) => {
+                let mut foreign = Foreign::default();
+                orders.iter().for_each(|order| foreign.add(|| format!("order {order}")));
+                RefillError::Foreign { named: foreign.named, total: foreign.total }
+            }
+        }
+    }
+}
+
+/// One transaction of the fill: it comes about only while the cursor is ours.
+async fn transaction<S: Store, T>(
+    store: &mut S,
+    how: Begin,
+    key: &CursorKey,
+    work: impl AsyncFnOnce(&mut S) -> Result<T, Part>,
+) -> Result<T, Part> {
+    store.begin(how).await?;
+    // Locked until the commit: nobody takes the database over in the middle.
+    let ours =
+        |row: &CursorRow| (&row.log_id, row.epoch, row.nonce) == (&key.log_id, key.epoch, Some(key.nonce));
+    let done = match store.lock_cursors().await {
+        Ok(rows) if rows.iter().any(ours) => work(store).await,
+        Ok(_) => Err(Part::Moved),
+        Err(error) => Err(Part::Database(error)),
+    };
+    match done {
+        Ok(done) => {
+            store.commit().await?;
+            Ok(done)
+        }
+        Err(part) => {
+            // The connection may be gone, and the transaction with it.
+            let _rolled_back = store.roll_back().await;
+            Err(part)
+        }
+    }
+}
+
+async fn put_orders<S: Store>(
+    store: &mut S,
+    batch: &Batch,
+    names: &Ledgers,
+    careful: bool,
+) -> Result<Written, Part> {
+    let mut written = Written::default();
+    let (new, moved) = (Orders::new(batch, &batch.new, names), Orders::new(batch, &batch.moved, names));
+    if careful {
+        for rows in batch.new.chunks(CAREFUL_ROWS_MAX) {
+            let orders = Orders::new(batch, rows, names);
+            halve(store, batch, orders, "order", &mut written, async |store: &mut S, orders, written| {
+                put_new(store, orders, written).await
+            })
+            .await?;
+        }
+        for rows in batch.moved.chunks(CAREFUL_ROWS_MAX) {
+            let orders = Orders::new(batch, rows, names);
+            halve(
+                store,
+                batch,
+                orders,
+                "order_move",
+                &mut written,
+                async |store: &mut S, orders, written| update(store, batch, orders, written).await,
+            )
+            .await?;
+        }
+    } else {
+        put_new(store, new, &mut written).await?;
+        update(store, batch, moved, &mut written).await?;
+    }
+    write_set_aside(store, &written.set_aside).await?;
+    if written.replaced.is_empty() { Ok(written) } else { Err(Part::Foreign(written.replaced)) }
+}
+
+/// Rows that are another order's are noted as `replaced`, which nothing here may be.
+async fn put_new(
+    store: &mut impl Store,
+    orders: Orders<'_>,
+    written: &mut Written,
+) -> Result<(), ExportError> {
+    if orders.is_empty() {
+        return Ok(());
+    }
+    let mut foreign = store.refill_orders(orders).await?;
+    if !planted(Bug::RefillPassesOver) {
+        written.replaced.append(&mut foreign);
+    }
+    Ok(())
+}
+
+/// Brings books and stock rows to the state at the end. What somebody else has edited since the
+/// exporter left a row is met as always: taken over, or the item has to stop.
+async fn put_items(store: &mut impl Store, items: &[&ItemNow]) -> Result<Settled, ExportError> {
+    let specs: Vec<_> = items.iter().map(|now| (now.item, now.spec())).collect();
+    store.put_specs(&specs).await?;
+    let ids: Vec<ItemId> = items.iter().map(|now| now.item).collect();
+    let (mut ledgers, mut settled) = (Ledgers::new(), Settled::default());
+    settle::load(store, &mut ledgers, &ids).await?;
+    for now in items {
+        let row = ledgers.get(&now.item).and_then(|ledger| ledger.row);
+        ledgers.insert(now.item, Ledger { row, ..now.ledger() });
+    }
+    settle::settle(store, &mut ledgers, &ids, true, &mut settled).await?;
+    settle::note_reasons(store, &settled).await?;
+    Ok(settled)
+}
+
+/// Rows that are not this log's, in words.
+#[derive(Default)]
+struct Foreign {
+    named: String,
+    total: usize,
+}
+
+impl Foreign {
+    fn add(&mut self, words: impl FnOnce() -> String) {
+        self.total += 1;
+        if self.total <= REFILL_NAMED_MAX {
+            let joint = if self.named.is_empty() { "" } else { ", " };
+            let _infallible = write!(self.named, "{joint}{}", words());
+        }
+    }
+
+    fn judge(self) -> Result<(), RefillError> {
+        match self.total {
+            0 => Ok(()),
+            total => Err(RefillError::Foreign { named: self.named, total }),
+        }
+    }
+}
