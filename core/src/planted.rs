@@ -72,6 +72,7 @@ bugs! {
     LockedRowForgotten, "locked-row-forgotten", "a stock row that was locked is never looked at again";
     BadRowBlocks, "bad-row-blocks", "a row that Postgres refuses stops the export";
     ForeignRowReplaced, "foreign-row-replaced", "a row of somebody else gives way to the engine's";
+    SellsBeforePreheat, "sells-before-preheat", "a log that was never attached sells what its database may know";
     VoidAlarmDropped, "void-alarm-dropped", "beside a refused row, nobody is told of a withdrawal that is void";
     ShownEarly, "shown-early", "a retry's answer does not wait for the log";
     ReadEarly, "read-early", "an order is read as placed before it is durable";

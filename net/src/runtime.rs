@@ -62,6 +62,9 @@ impl Transport {
     }
 }
 
+/// The running executor of a core.
+pub type Executor = ExecutorJoinHandle<()>;
+
 /// Whether this kernel has what the private ring needs.
 ///
 /// # Errors
@@ -106,7 +109,7 @@ pub fn start(
     (cpu, name): (usize, &str),
     doors: Vec<Door>,
     home: impl FnOnce() -> Home + Send + 'static,
-) -> io::Result<ExecutorJoinHandle<()>> {
+) -> io::Result<Executor> {
     let builder = LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(name)
         .ring_depth(RING_ENTRIES)

@@ -2,20 +2,22 @@
 //!
 //! ```text
 //! open + lock ─▶ recover into shards ─▶ journal ─▶ Postgres: attach, preheat ─▶ cores ─▶ exporter
+//!                                                  │ away, and never seen: waiting room
 //!                                                                                │
 //! exit ◀─ journal: sync, mark clean ◀─ exporter: drain ◀─ cores: answer, close ◀─┘ SIGTERM
 //! ```
 //!
 //! Every thread reports its end to one loop; if one ends that should not, the whole
 //! process stops: never half alive. Next: [`recover`] and [`replay`] for the state,
-//! [`export`](self::export) for Postgres, [`banner`] for what is printed, [`demo`]
-//! for what the demo sells.
+//! [`export`](self::export) for Postgres, [`waiting`] for a database that was never
+//! reached, [`banner`] for what is printed, [`demo`] for what the demo sells.
 
 mod banner;
 mod demo;
 pub mod export;
 pub mod recover;
 pub mod replay;
+mod waiting;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,8 +28,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use stampede_persist::export::ExporterHandle;
+use stampede_core::catalogue::Catalogue;
+use stampede_core::shard::Shard;
+use stampede_core::types::HashSecret;
+use stampede_persist::export::{ExportStatus, ExporterHandle};
 use stampede_persist::log::dir::Started;
+use stampede_persist::log::queue::FactQueue;
+use stampede_persist::log::status::LogStatus;
 use stampede_persist::log::thread::JournalHandle;
 
 use self::recover::Replayed;
@@ -40,7 +47,7 @@ use crate::gate::challenge::Challenges;
 use crate::gate::ticket::Tickets;
 use crate::gate::{Gate, GateRules};
 use crate::http::route::Listener;
-use crate::runtime::{self, Door, Transport};
+use crate::runtime::{self, Door, Executor, Transport};
 use crate::settings::{Ack, Settings, TransportChoice, secrets};
 
 /// The log could not be written: what was acknowledged is safe, nothing more is sold.
@@ -75,7 +82,11 @@ pub fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     watch_signals(events.clone())?;
     let sockets = bind(settings)?;
     let mesh = Arc::new(Mesh::new(settings.cores.len()));
-    let mut server = Server::prepare(settings, mesh, &events)?;
+    let room = waiting::Room { settings, sockets: &sockets, inbox: &inbox };
+    let mut server = match Server::prepare(settings, mesh, &events, &room)? {
+        Ok(server) => server,
+        Err(code) => return Ok(code),
+    };
     server.start_cores(settings, sockets, &events)?;
     banner::print(settings, &server.shared);
     Ok(server.run(settings, &inbox))
@@ -107,6 +118,29 @@ fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
 struct Sockets {
     public: Vec<socket2::Socket>,
     merchant: socket2::Socket,
+}
+
+impl Sockets {
+    /// The same sockets once more, for cores that make way for others.
+    fn share(&self) -> io::Result<Self> {
+        let public = self.public.iter().map(socket2::Socket::try_clone).collect::<Result<_, _>>()?;
+        Ok(Self { public, merchant: self.merchant.try_clone()? })
+    }
+
+    /// The doors of each core. The merchant's requests come in on core 0 alone: see `Home::block`.
+    fn doors(self, settings: &Settings) -> Vec<Vec<Door>> {
+        let mut merchant = Some(self.merchant);
+        let doors = self.public.into_iter().map(|socket| {
+            let connections_max = settings.connections_per_core() as usize;
+            let mut doors = vec![Door { listener: Listener::Public, socket, connections_max }];
+            if let Some(socket) = merchant.take() {
+                let connections_max = settings.limits.admin_connections as usize;
+                doors.push(Door { listener: Listener::Merchant, socket, connections_max });
+            }
+            doors
+        });
+        doors.collect()
+    }
 }
 
 fn bind(settings: &Settings) -> anyhow::Result<Sockets> {
@@ -144,17 +178,20 @@ struct Server {
 }
 
 impl Server {
-    /// Recovers the state and starts the log and the exporter; the cores come later.
-    fn prepare(settings: &Settings, mesh: Arc<Mesh>, events: &Sender<Event>) -> anyhow::Result<Self> {
+    /// Recovers the state and starts the log and the exporter; the cores come later. The inner error:
+    /// it was told to end while it waited for the database.
+    fn prepare(
+        settings: &Settings,
+        mesh: Arc<Mesh>,
+        events: &Sender<Event>,
+        room: &waiting::Room<'_>,
+    ) -> anyhow::Result<Result<Self, ExitCode>> {
         let cores = settings.cores.len();
         let mut replayed = Replayed::open(&settings.data_dir, &settings.log_options(), cores)?;
         let export = settings.postgres.as_ref();
         let export = export.map(|postgres| export::Plan::new(postgres, replayed.control()));
         let mut export = export.transpose()?;
-        let attached = match &mut export {
-            Some(plan) => plan.attach_now(&replayed)?,
-            None => None,
-        };
+        let attached = export.as_ref().map(|plan| plan.attach_now(&replayed)).transpose()?;
         let clock = SaleClock::start(replayed.last_ms());
         let secret = replayed.secret();
         let on_failure = {
@@ -169,39 +206,41 @@ impl Server {
         journal
             .start_snapshotter(move || replay::empty(secret))
             .context("cannot start the snapshot thread")?;
-        if let Some((plan, attached)) = export.as_ref().zip(attached) {
-            // Before anything is taken over: from now on no other database will do (I12).
-            journal
-                .maintenance()
-                .set_database(attached.database())
-                .context("cannot write the control file")?;
-            plan.preheat(attached, &mut replayed, &queue, clock.now().sale)?;
+        let base = Base {
+            clock,
+            secret,
+            log: status,
+            queue: queue.clone(),
+            export: export.as_ref().map(export::Plan::status),
+        };
+        let mut sells_unseen = false;
+        if let Some((plan, attached)) = export.as_mut().zip(attached) {
+            match reach(plan, attached, &base, &replayed, &journal, room)? {
+                Reached::Ready(ready) => take_over(plan, *ready, &mut replayed, &journal, &base)?,
+                Reached::Away => sells_unseen = replayed.control().database.is_none(),
+                Reached::Ended(code) => {
+                    journal.shutdown(LAST_STEPS)?;
+                    return Ok(Err(code));
+                }
+            }
         }
         if settings.demo {
             demo::open_sale(&mut replayed, &queue, clock.now().sale);
         }
-        let shared = Arc::new(Shared::new(Parts {
-            clock,
-            identity: secrets::identity(settings)?,
-            gate: gate(settings)?,
-            admin_token: secrets::admin_token(settings)?.token.reveal().to_owned(),
-            secret,
-            catalogue: replayed.catalogue().clone(),
-            log: status,
-            queue: queue.clone(),
-            export: export.as_ref().map(export::Plan::status),
-            weakened: weakened(settings),
-            ack_durable: settings.ack == Ack::Wal,
-            demo: secrets::demo(settings)?,
-            mesh,
-        }));
+        let mut parts = base.parts(settings, replayed.catalogue().clone(), mesh)?;
+        if sells_unseen {
+            parts.weakened.push(
+                "postgres.new_shop: sells although its database was never reached; what it holds may be sold once more",
+            );
+        }
+        let shared = Arc::new(Shared::new(parts));
         let owners = replayed.into_shards().into_iter();
         let owners = owners.map(|shard| Owner::new(shard, queue.producer(), shared.clone())).collect();
         let exporter = match export {
             Some(plan) => Some(plan.start(shared.clone(), journal.maintenance().clone())?),
             None => None,
         };
-        Ok(Self { shared, owners, journal, exporter, cores_running: 0 })
+        Ok(Ok(Self { shared, owners, journal, exporter, cores_running: 0 }))
     }
 
     fn start_cores(
@@ -210,27 +249,11 @@ impl Server {
         sockets: Sockets,
         events: &Sender<Event>,
     ) -> anyhow::Result<()> {
-        let mut merchant = Some(sockets.merchant);
         let transport = transport(settings.transport)?;
         tracing::info!(transport = transport.name(), "bytes come and go");
         let owners = std::mem::take(&mut self.owners);
-        for (core, (owner, socket)) in owners.into_iter().zip(sockets.public).enumerate() {
-            let connections_max = settings.connections_per_core() as usize;
-            let mut doors = vec![Door { listener: Listener::Public, socket, connections_max }];
-            // The merchant's requests come in on core 0 alone: see `Home::block`.
-            if let Some(socket) = merchant.take() {
-                let connections_max = settings.limits.admin_connections as usize;
-                doors.push(Door { listener: Listener::Merchant, socket, connections_max });
-            }
-            let shared = self.shared.clone();
-            let started = runtime::start(
-                transport,
-                (settings.cores[core], &format!("stampede-core-{core}")),
-                doors,
-                move || Home::new(core, owner, shared),
-            );
-            let executor = started
-                .with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))?;
+        for (core, (owner, doors)) in owners.into_iter().zip(sockets.doors(settings)).enumerate() {
+            let executor = start_core(settings, transport, core, doors, owner, self.shared.clone())?;
             let events = events.clone();
             std::thread::Builder::new().name(format!("stampede-watch-{core}")).spawn(move || {
                 let _panics_abort = executor.join();
@@ -320,6 +343,106 @@ impl Server {
         );
         ExitCode::from(EXIT_LOG_FAILED)
     }
+}
+
+fn start_core(
+    settings: &Settings,
+    transport: Transport,
+    core: usize,
+    doors: Vec<Door>,
+    owner: Owner,
+    shared: Arc<Shared>,
+) -> anyhow::Result<Executor> {
+    let place = (settings.cores[core], &*format!("stampede-core-{core}"));
+    runtime::start(transport, place, doors, move || Home::new(core, owner, shared))
+        .with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))
+}
+
+/// What the engine that sells and the one that waits for the database have in common.
+struct Base {
+    clock: SaleClock,
+    secret: HashSecret,
+    log: Arc<LogStatus>,
+    queue: Arc<FactQueue>,
+    export: Option<Arc<ExportStatus>>,
+}
+
+impl Base {
+    fn parts(
+        &self,
+        settings: &Settings,
+        catalogue: Arc<Catalogue>,
+        mesh: Arc<Mesh>,
+    ) -> anyhow::Result<Parts> {
+        Ok(Parts {
+            clock: self.clock,
+            identity: secrets::identity(settings)?,
+            gate: gate(settings)?,
+            admin_token: secrets::admin_token(settings)?.token.reveal().to_owned(),
+            secret: self.secret,
+            catalogue,
+            log: self.log.clone(),
+            queue: self.queue.clone(),
+            export: self.export.clone(),
+            weakened: weakened(settings),
+            ack_durable: settings.ack == Ack::Wal,
+            demo: secrets::demo(settings)?,
+            mesh,
+        })
+    }
+}
+
+/// What came of reaching for the database before the sale.
+enum Reached {
+    /// It is ours, and what it alone has can be taken over.
+    Ready(Box<export::Ready>),
+    /// The sale begins without it.
+    Away,
+    /// The server was told to end meanwhile.
+    Ended(ExitCode),
+}
+
+fn reach(
+    plan: &export::Plan,
+    attached: Result<export::Ready, String>,
+    base: &Base,
+    replayed: &Replayed,
+    journal: &JournalHandle,
+    room: &waiting::Room<'_>,
+) -> anyhow::Result<Reached> {
+    let reason = match attached {
+        Ok(ready) => return Ok(Reached::Ready(Box::new(ready))),
+        Err(reason) => reason,
+    };
+    if !plan.must_wait(replayed.control()) {
+        tracing::warn!("Postgres: {reason}. The sale goes on; orders are exported when it is back");
+        return Ok(Reached::Away);
+    }
+    let late = plan.late_attach(journal.maintenance().clone());
+    Ok(match room.wait(base, late, reason)? {
+        Ok(ready) => Reached::Ready(Box::new(ready)),
+        Err(code) => Reached::Ended(code),
+    })
+}
+
+/// Takes over what only the database has. Last of all the control file learns which database it is:
+/// from then on no other one will do (I12), and this log sells without it (I18). Should the process
+/// end before that, the next start takes over the rest before it sells anything.
+fn take_over(
+    plan: &mut export::Plan,
+    ready: export::Ready,
+    replayed: &mut Replayed,
+    journal: &JournalHandle,
+    base: &Base,
+) -> anyhow::Result<()> {
+    let database = ready.database();
+    plan.hold(&ready);
+    plan.preheat(ready, replayed, &base.queue, base.clock.now().sale)?;
+    let last = replayed.shards().iter().map(Shard::lsn).max();
+    while base.log.failure().is_none() && last.is_some_and(|last| base.log.durable_lsn() < last) {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    journal.maintenance().set_database(database).context("cannot write the control file")
 }
 
 /// Ends the process when even the orderly end hangs: a disk that never answers holds the

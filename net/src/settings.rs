@@ -127,6 +127,9 @@ pub struct KeyText {
 pub struct PostgresSettings {
     /// The connection string; it may hold the password.
     pub url: Secret,
+    /// Whether the operator vouches that the database holds no items and no orders: then a log
+    /// that was never attached to it sells before it is reached.
+    pub new_shop: bool,
 }
 
 /// Bounds that an operator may move.

@@ -34,6 +34,9 @@ pub(super) struct SettingsArgs {
     /// STAMPEDE_POSTGRES_URL or the file that STAMPEDE_POSTGRES_URL_FILE names
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
+    /// The database holds no items and no orders: sell before it is reached for the first time
+    #[arg(long)]
+    new_shop: bool,
     /// When a purchase is answered: durable (wal) or only decided (memory) [default: wal]
     #[arg(long, value_name = "wal|memory")]
     ack: Option<String>,
@@ -79,7 +82,8 @@ impl SettingsArgs {
             ("ack", &self.ack),
             ("transport", &self.transport),
         ];
-        given.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))).collect()
+        let texts = given.into_iter().filter_map(|(key, text)| Some((key, text.clone()?)));
+        texts.chain(self.new_shop.then(|| ("postgres.new_shop", "true".to_owned()))).collect()
     }
 }
 

@@ -325,6 +325,9 @@ impl Home {
 
     fn call(&mut self, route: &Route, caller: &mut Caller<'_>) -> Called {
         let manner = caller.manner;
+        if self.shared.is_waiting() && !route.is_about_the_engine() {
+            return Err(Code::AwaitingDatabase.problem());
+        }
         match *route {
             Route::Time => {
                 let (now, date) = (self.now.sale, &self.date);

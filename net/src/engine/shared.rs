@@ -70,6 +70,9 @@ pub struct Shared {
     /// Relaxed, since nothing else hangs on it.
     selling_stopped: AtomicBool,
     stopped: Mutex<Option<String>>,
+    /// Why the database could not be reached the last time; `None` = nobody waits for it. An engine
+    /// that was made waiting stays so: another one takes its place.
+    awaited: Option<Mutex<String>>,
     alarms: Mutex<Vec<String>>,
 }
 
@@ -106,6 +109,15 @@ pub struct Parts {
 impl Shared {
     /// Puts the parts together; the engine is serving.
     pub fn new(parts: Parts) -> Self {
+        Self::with_awaited(parts, None)
+    }
+
+    /// The parts of an engine that only says that it waits for the database, and why.
+    pub fn waiting(parts: Parts, reason: String) -> Self {
+        Self::with_awaited(parts, Some(Mutex::new(reason)))
+    }
+
+    fn with_awaited(parts: Parts, awaited: Option<Mutex<String>>) -> Self {
         let cores = parts.mesh.cores();
         Self {
             clock: parts.clock,
@@ -123,8 +135,9 @@ impl Shared {
             demo: parts.demo,
             mesh: parts.mesh,
             phase: AtomicU8::new(Phase::Serving as u8),
-            selling_stopped: AtomicBool::new(false),
+            selling_stopped: AtomicBool::new(awaited.is_some()),
             stopped: Mutex::new(None),
+            awaited,
             alarms: Mutex::new(Vec::new()),
         }
     }
@@ -169,6 +182,25 @@ impl Shared {
     /// Why selling was stopped, if it was.
     pub fn selling_stopped(&self) -> Option<String> {
         if self.selling_stopped.load(Ordering::Relaxed) { self.stopped.lock().clone() } else { None }
+    }
+
+    /// Whether the database is waited for: then nothing but the engine's own state is told.
+    pub const fn is_waiting(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// Notes why the database could not be reached this time; whether that is another reason.
+    pub fn still_waiting(&self, reason: &str) -> bool {
+        let Some(awaited) = &self.awaited else { return false };
+        let mut known = awaited.lock();
+        let is_new = *known != reason;
+        reason.clone_into(&mut known);
+        is_new
+    }
+
+    /// Why the database could not be reached, while it is waited for.
+    pub fn awaited(&self) -> Option<String> {
+        self.awaited.as_ref().map(|awaited| awaited.lock().clone())
     }
 
     /// Keeps an alarm for the merchant.

@@ -112,6 +112,8 @@ codes! {
     Overloaded = Unavailable "overloaded" "Too busy at the moment.",
     /// The log's disk budget is used up.
     LogFull = Unavailable "log_full" "No order can be recorded at the moment.",
+    /// The database was never reached, and may hold what is asked for.
+    AwaitingDatabase = Unavailable "awaiting_database" "The shop is not open yet: it waits for its database.",
     /// The server is going down.
     Draining = Unavailable "draining" "The server is shutting down.",
 }

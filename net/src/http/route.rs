@@ -105,6 +105,13 @@ pub enum Route {
     Readyz,
 }
 
+impl Route {
+    /// Whether it asks how the engine is, and for nothing that it sells.
+    pub const fn is_about_the_engine(&self) -> bool {
+        matches!(self, Self::Healthz | Self::Readyz | Self::Metrics | Self::Stats | Self::Time)
+    }
+}
+
 /// Which of all items.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ItemsQuery {

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use stampede_core::fact::Switch;
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Lsn, UnixMillis};
+use stampede_persist::export::attach::ChainAt;
 use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
     AttachError, Attached, ConnectOptions, Database, DatabaseId, ExportEvent, ExportPort, ExportStatus,
@@ -26,6 +28,16 @@ use crate::settings::PostgresSettings;
 pub(super) struct Plan {
     options: ExporterOptions,
     status: Arc<ExportStatus>,
+    new_shop: bool,
+}
+
+/// Away, ours, or not to be used.
+pub(super) fn judge(attempt: Result<Ready, AttachError>) -> anyhow::Result<Result<Ready, String>> {
+    match attempt {
+        Ok(ready) => Ok(Ok(ready)),
+        Err(AttachError::Database(reason)) => Ok(Err(reason)),
+        Err(refused) => Err(refused).context("this database must not be used with this log"),
+    }
 }
 
 /// A connection that was attached before the sale.
@@ -39,22 +51,56 @@ pub struct Ready<C: Connect = Postgres> {
 /// # Errors
 /// See [`AttachError`]; the database is then as it was, but for its tables.
 pub fn attach_before_sale<C: Connect>(
-    mut database: Database<C>,
+    database: Database<C>,
     replayed: &Replayed,
     nonce: Nonce,
 ) -> Result<Ready<C>, AttachError> {
-    migrate(&mut database)?;
-    let control = replayed.control();
-    let claim = LogClaim {
+    let claim = claim(replayed.control(), replayed.durable(), nonce);
+    attach_claiming(database, &claim, &mut |lsn| replayed.chain_at(lsn))
+}
+
+/// What a process that was never attached says of its log.
+fn claim(control: &Control, durable: Lsn, nonce: Nonce) -> LogClaim {
+    let database = control.database.map(DatabaseId);
+    LogClaim {
         log_id: control.log_id,
         nonce,
         held: None,
         first_retained: control.first_lsn,
-        durable: replayed.durable(),
-        database: control.database.map(DatabaseId),
-    };
-    let attached = attach(&mut database, &claim, &mut |lsn| replayed.chain_at(lsn))?;
+        durable,
+        database,
+    }
+}
+
+fn attach_claiming<C: Connect>(
+    mut database: Database<C>,
+    claim: &LogClaim,
+    chain_at: ChainAt<'_>,
+) -> Result<Ready<C>, AttachError> {
+    migrate(&mut database)?;
+    let attached = attach(&mut database, claim, chain_at)?;
     Ok(Ready { database, attached })
+}
+
+/// What attaching needs while the log runs and nothing is sold yet; tried again and again.
+pub(super) struct LateAttach {
+    connect: ConnectOptions,
+    nonce: Nonce,
+    maintenance: Arc<Maintenance>,
+}
+
+impl LateAttach {
+    /// One attempt.
+    pub(super) fn try_attach(&self) -> Result<Ready, AttachError> {
+        let database = connect(&self.connect)?;
+        let durable = self.maintenance.status().durable_lsn();
+        let claim = claim(&self.maintenance.control(), durable, self.nonce);
+        attach_claiming(database, &claim, &mut |lsn| self.maintenance.tail(lsn).chain())
+    }
+}
+
+fn connect(options: &ConnectOptions) -> Result<Database, AttachError> {
+    Database::connect(options).map_err(|error| AttachError::Database(error.to_string()))
 }
 
 impl<C: Connect> Ready<C> {
@@ -71,34 +117,39 @@ impl Plan {
         let nonce = Nonce::new(u128::from_be_bytes(drawn));
         let mut options = ExporterOptions::new(postgres.url.reveal(), control.log_id, nonce);
         options.database = control.database.map(DatabaseId);
-        Ok(Self { options, status: Arc::default() })
+        if postgres.new_shop && control.database.is_some() {
+            tracing::warn!(
+                "postgres.new_shop has no meaning any more: this data directory was attached to its database; take it away"
+            );
+        }
+        Ok(Self { options, status: Arc::default(), new_shop: postgres.new_shop })
     }
 
     pub(super) fn status(&self) -> Arc<ExportStatus> {
         self.status.clone()
     }
 
-    /// Attaches, if the database can be reached; if it cannot, the sale goes on without it (I18)
-    /// and the exporter tries by itself. A database that does not belong to this log is refused (I12).
-    pub(super) fn attach_now(&mut self, replayed: &Replayed) -> anyhow::Result<Option<Ready>> {
-        match self.try_attach(replayed) {
-            Ok(ready) => {
-                self.options.held = Some(ready.attached.epoch);
-                Ok(Some(ready))
-            }
-            Err(AttachError::Database(reason)) => {
-                tracing::warn!("Postgres: {reason}. The sale goes on; orders are exported when it is back");
-                Ok(None)
-            }
-            Err(refused) => Err(refused).context("this database must not be used with this log"),
-        }
+    /// Attaches, if the database can be reached; the inner error says why it cannot. A database that
+    /// does not belong to this log is refused (I12).
+    pub(super) fn attach_now(&self, replayed: &Replayed) -> anyhow::Result<Result<Ready, String>> {
+        let attempt = connect(&self.options.connect);
+        judge(attempt.and_then(|database| attach_before_sale(database, replayed, self.options.nonce)))
     }
 
-    fn try_attach(&self, replayed: &Replayed) -> Result<Ready, AttachError> {
-        let connect: &ConnectOptions = &self.options.connect;
-        let database =
-            Database::connect(connect).map_err(|error| AttachError::Database(error.to_string()))?;
-        attach_before_sale(database, replayed, self.options.nonce)
+    /// Whether nothing may be sold before the database is reached: it may hold items and orders that
+    /// this log has never seen. A log that it was taken over into sells without it (I18).
+    pub(super) fn must_wait(&self, control: &Control) -> bool {
+        control.database.is_none() && !self.new_shop && !planted(Bug::SellsBeforePreheat)
+    }
+
+    /// For attempts while the log runs.
+    pub(super) fn late_attach(&self, maintenance: Arc<Maintenance>) -> LateAttach {
+        LateAttach { connect: self.options.connect.clone(), nonce: self.options.nonce, maintenance }
+    }
+
+    /// This process was attached: its exporter goes on under the same epoch.
+    pub(super) fn hold(&mut self, ready: &Ready) {
+        self.options.held = Some(ready.attached.epoch);
     }
 
     /// Takes over what stands in Postgres and nowhere else, before the first request.

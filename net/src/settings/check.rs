@@ -38,7 +38,7 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
         transport: reader.choice("transport", &TransportChoice::ALL)?,
         demo: inputs.demo,
         identity: reader.identity()?,
-        postgres: reader.secret("postgres.url", is_postgres_url)?.map(|url| PostgresSettings { url }),
+        postgres: reader.postgres()?,
         limits: LimitSettings {
             connections: reader.int("limits.connections", limits::CONNECTIONS)? as u32,
             admin_connections: reader.int("limits.admin_connections", limits::ADMIN_CONNECTIONS)? as u32,
@@ -150,6 +150,12 @@ impl Reader<'_> {
             RawValue::Text(text) if text == "false" => Ok(false),
             _ => Err(self.wrong(name)),
         }
+    }
+
+    fn postgres(&self) -> Result<Option<PostgresSettings>, SettingsError> {
+        let new_shop = self.bool("postgres.new_shop")?;
+        let url = self.secret("postgres.url", is_postgres_url)?;
+        Ok(url.map(|url| PostgresSettings { url, new_shop }))
     }
 
     /// A secret that may be absent. An empty text is absent too: that is what an
@@ -356,6 +362,13 @@ fn worth_a_word(settings: &Settings) -> Vec<String> {
     }
     if settings.ack == Ack::Memory {
         words.push("ack = memory: a crash loses orders that were acknowledged".to_owned());
+    }
+    if settings.postgres.as_ref().is_some_and(|postgres| postgres.new_shop) {
+        words.push(
+            "postgres.new_shop = true: if the database holds items or orders after all, they may be sold once more; \
+             take it away after the first start"
+                .to_owned(),
+        );
     }
     if settings.log.allow_tmpfs {
         words.push("log.allow_tmpfs = true: a reboot may lose every order".to_owned());

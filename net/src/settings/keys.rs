@@ -171,6 +171,15 @@ pub const KEYS: &[Key] = &[
         meaning: "Where orders are exported to; none = nowhere, the log keeps them all.",
     },
     Key {
+        name: "postgres.new_shop",
+        flag: Some("--new-shop"),
+        default: "false",
+        demo: None,
+        secret: false,
+        allowed: "true or false",
+        meaning: "Sell before the database was reached for the first time: it is known to hold no items and no orders. Without meaning once this data directory was attached to it.",
+    },
+    Key {
         name: "limits.connections",
         flag: None,
         default: "50000",

@@ -35,6 +35,9 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "identity.trusted_proxies" => proxies(settings),
         "identity.cookie" => settings.identity.cookie.clone(),
         "postgres.url" => masked(settings.postgres.is_some()).to_owned(),
+        "postgres.new_shop" => {
+            settings.postgres.as_ref().is_some_and(|postgres| postgres.new_shop).to_string()
+        }
         "limits.connections" => settings.limits.connections.to_string(),
         "limits.admin_connections" => settings.limits.admin_connections.to_string(),
         "limits.buyer_per_s" => settings.limits.buyer_per_s.to_string(),

@@ -549,7 +549,9 @@ fn refusal_words(words: &Words, code: Code) -> (&'static str, &'static str, &'st
         Code::NotEligible => ("limited", words.b_not_eligible, words.n_not_eligible),
         Code::NotFound => ("ended", words.p_missing, words.p_missing_note),
         Code::CrossSite => ("limited", words.p_foreign, words.p_foreign_note),
-        Code::Overloaded | Code::LogFull | Code::Draining => ("waiting", words.p_busy, words.p_busy_note),
+        Code::Overloaded | Code::LogFull | Code::Draining | Code::AwaitingDatabase => {
+            ("waiting", words.p_busy, words.p_busy_note)
+        }
         Code::HoldExpired => ("ended", words.p_late, words.n_expired),
         Code::NotCancellable | Code::AlreadyPaid => ("ended", words.p_fixed, words.p_fixed_note),
         _ => ("limited", words.p_failed, words.n_failed),

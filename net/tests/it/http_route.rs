@@ -392,7 +392,7 @@ fn codes_are_unique_and_have_the_status_of_the_contract() {
         ),
         (422, "idempotency_key_reused invalid_field"),
         (429, "rate_limited"),
-        (503, "overloaded log_full draining"),
+        (503, "overloaded log_full draining awaiting_database"),
     ];
     for (status, codes) in contract {
         for name in codes.split(' ') {

@@ -89,6 +89,7 @@ static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_out
 static UNITS: Detector =
     detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
+static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
 static WIRE: Detector = detector("wire", Program::Wire, &[]);
 static SIM: Detector = detector("sim", Program::Sim, &["--histories", "40000"]);
 static DISK: Detector = detector("disk", Program::Disk, &[]);
@@ -96,8 +97,10 @@ static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 
 /// All of them.
-pub(crate) static DETECTORS: [&Detector; 13] =
-    [&MODEL, &LOG, &DAMAGE, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &WIRE, &SIM, &DISK, &STEPS, &LOOM];
+pub(crate) static DETECTORS: [&Detector; 14] = [
+    &MODEL, &LOG, &DAMAGE, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &WAITING, &WIRE, &SIM, &DISK,
+    &STEPS, &LOOM,
+];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
 pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
@@ -135,6 +138,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::VoidAlarmDropped => vec![&EXPORT, &SIM],
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
         B::SameNonce | B::HashNotCompared => vec![&IDENTITY],
+        B::SellsBeforePreheat => vec![&WAITING],
         B::ForeignRowReplaced => vec![&POSTGRES],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::ShownEarly => vec![&HTTP, &SIM],

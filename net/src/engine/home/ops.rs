@@ -58,6 +58,9 @@ fn not_ready(shared: &Shared) -> Vec<&'static str> {
     if shared.phase() != Phase::Serving {
         reasons.push("draining");
     }
+    if shared.is_waiting() {
+        reasons.push("awaiting_database");
+    }
     if shared.log.is_full() {
         reasons.push("log_full");
     }
@@ -79,6 +82,9 @@ fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
     texts(object, "weakened", &shared.weakened);
     if let Some(reason) = shared.selling_stopped() {
         object.text("selling_stopped", &reason);
+    }
+    if let Some(reason) = shared.awaited() {
+        object.text("awaiting_database", &reason);
     }
     if let Some(error) = shared.export.as_ref().and_then(|export| export.last_error()) {
         object.text("export_error", &error);

@@ -1,0 +1,147 @@
+//! End to end: a database that was away at the first start of a fresh data directory. What it knows is
+//! not sold once more, and what is in it stands.
+
+use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
+
+use crate::e2e_talk::{Talk, item};
+use crate::server::{Bed, Server, get, wait_for};
+
+/// A shop of which only the database is left: item 5 is sold out, item 6 has two units.
+fn old_shop() -> PostgresCluster {
+    let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    let server = bed.start();
+    Talk::with(&server).check(&format!(
+        r#"
+        shop      PUT /admin/items/5 {one}                       -> 201 open 1=1+0+0
+        shop      PUT /admin/items/6 {two}                       -> 201 open 2=2+0+0
+        old-buyer POST /v1/items/5/orders {{"quantity":1}} #old  -> 201 confirmed x1 $a
+        shop      POST /admin/orders/$a/pay {{"payment_ref":"p"}} -> 200 paid x1 $a
+        "#,
+        one = item(1, 1, "on_order", 0),
+        two = item(2, 1, "on_order", 0)
+    ));
+    let exported = || ask(&cluster, "SELECT buyer, state FROM stock_order") == "old-buyer|paid";
+    wait_for("the order to be exported", || exported().then_some(()));
+    assert_eq!(server.stop(), Some(0));
+    // What the refusal of another log tells an operator whose data directory is lost.
+    ask(&cluster, "DELETE FROM stampede_cursor");
+    cluster
+}
+
+fn ask(cluster: &PostgresCluster, sql: &str) -> String {
+    cluster.psql("postgres", sql).unwrap().trim().to_owned()
+}
+
+/// A server that is up and not ready, and what it says of that.
+fn wait_until_waiting(server: &Server) -> String {
+    wait_for("the server to wait for its database", || {
+        get(server.admin, "/readyz").filter(|answer| answer.contains("awaiting_database"))
+    })
+}
+
+#[test]
+fn e2e_waiting_nothing_is_sold_before_a_fresh_log_has_seen_its_database() {
+    let mut cluster = old_shop();
+    cluster.stop(StopMode::Immediate).unwrap();
+    let bed = Bed::new().flag("--postgres", &cluster.url());
+    let server = bed.spawn();
+    let ready = wait_until_waiting(&server);
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("unreachable"), "{ready}");
+    assert!(get(server.admin, "/healthz").unwrap().starts_with("HTTP/1.1 200"));
+    assert!(get(server.admin, "/metrics").unwrap().contains("stampede_ready 0"));
+    let put = item(9, 1, "on_order", 0);
+    for _ in 0..3 {
+        Talk::with(&server).check(&format!(
+            r#"
+            carol POST /v1/items/5/orders {{"quantity":1}} #c  -> 503 awaiting_database
+            carol GET /v1/items/5                              -> 503 awaiting_database
+            shop  PUT /admin/items/5 {put}                     -> 503 awaiting_database
+            shop  PUT /admin/items/7 {put}                     -> 503 awaiting_database
+            shop  PUT /admin/blocklist/carol                   -> 503 awaiting_database
+            "#
+        ));
+    }
+    cluster.start().unwrap();
+    wait_for("the server to be ready", || {
+        get(server.admin, "/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
+    Talk::with(&server).check(
+        r#"
+        shop  GET /admin/items/5                            -> 200 sold_out 1=0+0+1
+        carol POST /v1/items/5/orders {"quantity":1} #c     -> 409 sold_out
+        carol POST /v1/items/6/orders {"quantity":1} #c     -> 201 confirmed x1 $c
+        "#,
+    );
+    wait_for("the order to be exported", || {
+        (ask(&cluster, "SELECT count, sale FROM stock WHERE id = 6") == "1|1").then_some(())
+    });
+    assert_eq!(ask(&cluster, "SELECT buyer, state FROM stock_order WHERE sid = 5"), "old-buyer|paid");
+    assert_eq!(ask(&cluster, "SELECT count(*) FROM stampede_set_aside"), "0");
+    // From here on the sale goes on without the database, also over a restart.
+    server.kill();
+    cluster.stop(StopMode::Immediate).unwrap();
+    let mut bed = bed;
+    let server = bed.start();
+    Talk::with(&server).check(r#"dora POST /v1/items/6/orders {"quantity":1} #d -> 201 confirmed x1 $d"#);
+}
+
+#[test]
+fn e2e_waiting_ends_when_it_is_told_to() {
+    let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    cluster.stop(StopMode::Fast).unwrap();
+    let bed = Bed::new().flag("--postgres", &cluster.url());
+    let server = bed.spawn();
+    wait_until_waiting(&server);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn e2e_waiting_a_database_of_another_log_ends_the_wait() {
+    let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    assert_eq!(Bed::new().flag("--postgres", &cluster.url()).start().stop(), Some(0));
+    cluster.stop(StopMode::Fast).unwrap();
+    let bed = Bed::new().flag("--postgres", &cluster.url());
+    let mut server = bed.spawn();
+    wait_until_waiting(&server);
+    cluster.start().unwrap();
+    let code = server.wait_for_exit().code();
+    let said = server.said();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("this database must not be used with this log"), "{said}");
+}
+
+/// The operator was wrong: the database did hold a shop. Its rows stand all the same.
+#[test]
+fn e2e_waiting_a_new_shop_sells_at_once_and_rows_of_others_stand() {
+    let mut cluster = old_shop();
+    let before = ask(&cluster, "SELECT * FROM stock_order");
+    let stock_before = ask(&cluster, "SELECT * FROM stock WHERE id = 5");
+    cluster.stop(StopMode::Immediate).unwrap();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url()).switch("--new-shop");
+    let server = bed.start();
+    let ready = get(server.admin, "/readyz").unwrap();
+    assert!(ready.contains("postgres.new_shop"), "said wherever it matters: {ready}");
+    Talk::with(&server).check(&format!(
+        r#"
+        shop  PUT /admin/items/5 {put}                     -> 201 open 3=3+0+0
+        carol POST /v1/items/5/orders {{"quantity":1}} #c  -> 201 confirmed x1 $c
+        "#,
+        put = item(3, 1, "on_order", 0)
+    ));
+    cluster.start().unwrap();
+    wait_for("the item to stop", || {
+        let item = Talk::with(&server).say("shop GET /admin/items/5").brief();
+        (item == "200 paused 3=2+0+1").then_some(())
+    });
+    assert_eq!(ask(&cluster, "SELECT * FROM stock_order"), before);
+    assert_eq!(ask(&cluster, "SELECT * FROM stock WHERE id = 5"), stock_before);
+    assert_eq!(ask(&cluster, "SELECT DISTINCT kind FROM stampede_set_aside ORDER BY kind"), "order\nstock");
+    let alarms = Talk::with(&server).say("shop GET /admin/stats").json()["alarms"].to_string();
+    assert!(alarms.contains("row of somebody else"), "{alarms}");
+    assert_eq!(server.stop(), Some(0));
+    // Attached by now: the flag has no meaning any more, and the start says so.
+    let mut server = bed.start();
+    assert!(server.said().contains("postgres.new_shop has no meaning any more"), "{}", server.said());
+    assert!(!get(server.admin, "/readyz").unwrap().contains("postgres.new_shop"));
+}
