@@ -31,8 +31,8 @@ fn copies() -> (PostgresCluster, Bed, Bed) {
     let server = first.start();
     let put = item(1, 1, "on_order", 0);
     Talk::with(&server).check(&format!("shop PUT /admin/items/1 {put} -> 201 open 1=1+0+0"));
+    wait_for_row(&cluster, "SELECT count FROM stock", "1");
     assert_eq!(server.stop(), Some(0));
-    assert_eq!(ask(&cluster, "SELECT count FROM stock"), "1");
     copy(&first.dir, &second.dir);
     (cluster, first, second)
 }
