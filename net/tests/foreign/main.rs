@@ -27,7 +27,7 @@ use crate::life::{Judged, Life};
 use crate::rows::Shop;
 
 /// Cases where the environment does not say how many.
-const CASES: u32 = 150;
+const CASES: u32 = 120;
 
 /// A database with the tables as they are made, and one whose tables have lost their constraints.
 struct Databases {

@@ -233,13 +233,24 @@ fn odd_columns(
     ]
 }
 
-/// An order: how far its number is from the one before, its state, units, and its odd columns.
-type OrderCase = (u32, usize, i64, bool, Vec<(&'static str, String)>);
+/// An order: how far its number is from the one before, its state, units, deadline, and its odd
+/// columns.
+type OrderCase = (u32, usize, i64, &'static str, Vec<(&'static str, String)>);
+
+/// What single columns hardly make: values that are odd only beside each other.
+fn deadline() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        10 => Just("NULL"),
+        8 => Just("'2024-05-01 12:15:00+00'"),
+        1 => Just("'2024-05-01 12:00:00+00'"),
+        1 => Just("'2020-05-01 12:00:00+00'"),
+    ]
+}
 
 fn orders() -> impl Strategy<Value = Vec<OrderCase>> {
     let near = prop_oneof![1 => Just(0), 12 => 1..3_u32];
     let step = if far_numbers() { prop_oneof![3 => near, 1 => any::<u32>()].boxed() } else { near.boxed() };
-    let one = (step, 0..STATES.len(), 1..4_i64, any::<bool>(), odd_columns(&ORDERS));
+    let one = (step, 0..STATES.len(), 1..4_i64, deadline(), odd_columns(&ORDERS));
     prop::collection::vec(one, 0..6)
 }
 
@@ -275,10 +286,9 @@ fn item(id: i64) -> impl Strategy<Value = Vec<Row>> {
 fn order(
     id: i64,
     seq: u32,
-    (state, units, deadline): (&str, i64, bool),
+    (state, units, pay_by): (&str, i64, &str),
     odd: &[(&'static str, String)],
 ) -> Row {
-    let pay_by = if deadline { "'2024-05-01 12:15:00+00'" } else { "NULL" };
     let mut row = Row::new(
         "stock_order",
         vec![
@@ -298,7 +308,7 @@ fn order(
 /// An order of no item in the shop, and a buyer who may not buy.
 fn strays() -> impl Strategy<Value = Vec<Row>> {
     let stray = (3..9_i64, 1..9_u32, odd_columns(&ORDERS))
-        .prop_map(|(id, seq, odd)| order(id, seq, ("paid", 1, false), &odd));
+        .prop_map(|(id, seq, odd)| order(id, seq, ("paid", 1, "NULL"), &odd));
     let blocked = odd_text().prop_map(|buyer| Row::new("stampede_blocked", vec![("buyer", buyer)]));
     prop::collection::vec(prop_oneof![1 => stray, 1 => blocked], 0..3)
 }
@@ -312,7 +322,7 @@ fn edit() -> impl Strategy<Value = String> {
         format!("UPDATE stock_order SET {column} = {value} WHERE id = {}", (id << 32) + seq)
     });
     let new_order = (which.clone(), 1..40_u32, odd_columns(&ORDERS))
-        .prop_map(|(id, seq, odd)| order(id, seq, ("confirmed", 1, false), &odd).insert());
+        .prop_map(|(id, seq, odd)| order(id, seq, ("confirmed", 1, "NULL"), &odd).insert());
     let gone = which.clone().prop_map(|id| format!("DELETE FROM stock WHERE id = {id}"));
     let orders_gone = which.prop_map(|id| format!("DELETE FROM stock_order WHERE id >> 32 = {id}"));
     prop_oneof![4 => of_stock, 4 => of_order, 2 => new_order, 1 => gone, 1 => orders_gone]

@@ -73,7 +73,10 @@ pub enum RecoveryError {
         found: u16,
     },
     /// A fact or row was read but the state refuses it.
-    #[error("LSN {lsn} cannot be replayed: {reason}. Nothing was changed; see `stampede log verify`")]
+    #[error(
+        "LSN {lsn} cannot be replayed: {reason}. Nothing was changed; see `stampede log verify`. If the fact came \
+         from Postgres, `stampede log cut-import` gives the directory back"
+    )]
     Refused {
         /// The fact, or the snapshot's LSN for a row.
         lsn: Lsn,
