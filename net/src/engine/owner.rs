@@ -78,7 +78,7 @@ impl Owner {
             unflushed: false,
             unanswered: Vec::new(),
             followed: HashMap::new(),
-            watch: Watch::new(),
+            watch: Watch::default(),
         }
     }
 
