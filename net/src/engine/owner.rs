@@ -78,7 +78,7 @@ impl Owner {
             unflushed: false,
             unanswered: Vec::new(),
             followed: HashMap::new(),
-            tables: TableWatch::new(),
+            tables: TableWatch::default(),
         }
     }
 

@@ -8,18 +8,14 @@ use stampede_core::shard::{Fullness, Shard, TABLES};
 
 use super::shared::Shared;
 
-/// What an owner has raised an alarm about.
+/// What an owner has raised an alarm about; nothing at first.
+#[derive(Default)]
 pub struct TableWatch {
     filling: [bool; TABLES],
     snapshots_failing: bool,
 }
 
 impl TableWatch {
-    /// Nothing yet.
-    pub const fn new() -> Self {
-        Self { filling: [false; TABLES], snapshots_failing: false }
-    }
-
     /// Notes how full the owner's tables are, and raises an alarm for each that has come near its
     /// end since. Core 0 looks after the snapshots.
     pub fn look(&mut self, shard: &Shard, shared: &Shared) {

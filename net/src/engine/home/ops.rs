@@ -274,8 +274,11 @@ fn pulse_metrics(text: &mut Text, shared: &Shared) {
     }
 }
 
+/// A metric of every table: its name, what it means, how it is read.
+type TableMetric = (&'static str, &'static str, fn(&Fullness) -> u64);
+
 fn table_metrics(text: &mut Text, shared: &Shared) {
-    let figures: [(&str, &str, fn(&Fullness) -> u64); 2] = [
+    let figures: [TableMetric; 2] = [
         ("table_used", "What a table of an owner holds.", |table| table.used),
         ("table_max", "What it can hold; what needs more is refused.", |table| table.max),
     ];
