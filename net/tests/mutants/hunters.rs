@@ -170,7 +170,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::BadRowBlocks
         | B::VoidAlarmDropped => vec![&EXPORT, &SIM],
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
-        B::SameNonce | B::HashNotCompared => vec![&IDENTITY],
+        B::SameNonce => vec![&IDENTITY, &SIM],
+        B::HashNotCompared => vec![&IDENTITY],
         B::SellsBeforePreheat => vec![&WAITING],
         B::ForeignRowReplaced => vec![&POSTGRES],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
