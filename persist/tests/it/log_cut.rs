@@ -191,7 +191,7 @@ fn log_cut_import_survives_a_power_cut_at_every_step() {
             let after = disk.after_crash();
             match open(&after) {
                 Ok((state, _)) => {
-                    assert_eq!(state.0.counts(), (1, 2), "step {steps}: half an import is open")
+                    assert_eq!(state.0.counts(), (1, 2), "step {steps}: half an import is open");
                 }
                 Err(_) => assert!(cut(&after, true).expect("done again").is_some(), "step {steps}"),
             }
