@@ -42,8 +42,9 @@ pub const ORDERS_PER_SHARD_MAX: usize = 1 << 30;
 /// Most bytes of buyers' names that one shard keeps, one name for each buyer and item; beyond it
 /// purchases are refused as `overloaded`. They fit a place of 40 bits.
 pub const SUBJECT_BYTES_PER_SHARD_MAX: u64 = 1 << 37;
-/// Most orders of one item that a buyer may place, whatever becomes of them; beyond it purchases
-/// are refused as `cap_reached`. A cancelled order gives the cap back, but not its memory.
+/// Most orders of one item that a buyer may place, whatever becomes of them, unless the item's cap is
+/// larger: then as many as the cap. Beyond it purchases are refused as `cap_reached`. A cancelled order
+/// gives the cap back, but not its memory.
 pub const ORDERS_PER_BUYER_AND_ITEM_MAX: u8 = 64;
 /// Most blocked buyers; beyond it none is blocked any more, `overloaded`.
 pub const BLOCKED_BUYERS_MAX: usize = 100_000;

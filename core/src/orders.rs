@@ -280,10 +280,19 @@ impl OrderBook {
     }
 
     /// Whether the buyer has placed as many orders of the item as there may be, whatever became
-    /// of them. Only a decision asks: a log may hold more.
-    pub(crate) fn is_used_up(&self, holding: u32) -> bool {
-        let bounded = !planted(Bug::OrdersUnbounded);
-        bounded && self.holdings.get(holding).orders >= self.bounds.orders_per_buyer_and_item
+    /// of them: the bound, or one for each unit of a larger `cap`. Only a decision asks: a log may
+    /// hold more.
+    pub(crate) fn is_used_up(&self, holding: u32, cap: u32) -> bool {
+        let bound = u32::from(self.bounds.orders_per_buyer_and_item).max(cap) as usize;
+        self.placed(holding) >= bound && !planted(Bug::OrdersUnbounded)
+    }
+
+    /// How many orders a buyer has placed of an item.
+    fn placed(&self, holding: u32) -> usize {
+        match self.holdings.get(holding).orders {
+            orders if orders <= CHAIN_MAX => usize::from(orders),
+            _ => self.long.get(&holding).map_or(usize::from(CHAIN_MAX) + 1, Vec::len),
+        }
     }
 
     /// Units that count against the cap.

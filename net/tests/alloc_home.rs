@@ -124,7 +124,7 @@ impl Crowd {
             assert!(client.out.starts_with(b"HTTP/1.1 201 "), "{}", client.out.escape_ascii());
         }
         // Between requests: there the owner makes room ahead, so that no purchase has to.
-        let counted = HERE.replace(None);
+        let counted = HERE.replace(Some(0));
         self.rig.homes.iter_mut().for_each(Home::tick);
         HERE.set(counted);
     }

@@ -144,7 +144,7 @@ impl Shard {
         if let Some(order) = holding.filter(|_| enters).and_then(|holding| self.orders.entered(holding)) {
             return Err(Refusal::CapReached { order: Some(order) });
         }
-        if holding.is_some_and(|holding| self.orders.is_used_up(holding)) {
+        if holding.is_some_and(|holding| self.orders.is_used_up(holding, item.cap())) {
             return Err(Refusal::OrdersUsedUp);
         }
         if item.gauge.stock.available() < u64::from(units) {

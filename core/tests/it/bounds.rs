@@ -37,6 +37,10 @@ impl Owner {
     }
 
     fn create(&mut self, number: u32, stock: u64, payment: Payment) -> Outcome {
+        self.create_with(number, stock, payment, 1)
+    }
+
+    fn create_with(&mut self, number: u32, stock: u64, payment: Payment, cap: u32) -> Outcome {
         let patch = ItemPatch {
             name: Some("one"),
             stock: Some(stock),
@@ -44,6 +48,7 @@ impl Owner {
             closes_at_ms: Some(UnixMillis(1 << 40)),
             payment: Some(payment),
             hold_ms: Some(HOLD_MS),
+            cap: Some(cap),
             ..ItemPatch::default()
         };
         self.decide(&Command::PutItem { item: item(number), patch, seed: DrawSeed::NONE, actor: "shop" })
@@ -141,6 +146,21 @@ fn a_buyer_cannot_place_orders_of_an_item_without_end() {
     assert_eq!(owner.shard.counts().1, usize::from(ORDERS_PER_BUYER_AND_ITEM_MAX) + 2);
 }
 
+/// Who may have more units than that may place as many orders, one for each unit.
+#[test]
+fn a_larger_cap_allows_as_many_orders() {
+    let cap = u32::from(ORDERS_PER_BUYER_AND_ITEM_MAX) + 40;
+    let mut owner = Owner::new(Bounds::DEFAULT);
+    owner.create_with(1, 1_000, Payment::OnOrder, cap);
+    let first = owner.placed(1, b"ann").order;
+    for _ in 1..cap {
+        owner.placed(1, b"ann");
+    }
+    assert!(matches!(owner.buy(1, b"ann", b""), Outcome::Refused(Refusal::CapReached { .. })));
+    owner.cancel(first, b"ann");
+    assert_eq!(owner.buy(1, b"ann", b""), USED_UP, "a cancelled order counts");
+}
+
 /// A log from before that bound may hold any number of them: it opens, nothing is placed on top,
 /// and every order is found page by page.
 #[test]
@@ -170,11 +190,12 @@ fn a_log_with_more_orders_of_a_buyer_still_opens() {
     }
     owner.decide(&Command::PutItem {
         item: item(7),
-        patch: ItemPatch { cap: Some(1_000), ..ItemPatch::default() },
+        patch: ItemPatch { cap: Some(EACH), ..ItemPatch::default() },
         seed: DrawSeed::NONE,
         actor: "shop",
     });
     owner.log.facts.resize(lsn.0 as usize, (Lsn(0), Fact::ClockMark { at_ms: NOW }));
+    owner.cancel(OrderId::new(item(7), 1), b"ann");
     assert_eq!(owner.buy(7, b"ann", b""), USED_UP);
     for (subject, only) in
         [(&b"ann"[..], None), (b"bob", None), (b"ann", Some(item(7))), (b"bob", Some(item(3)))]

@@ -221,7 +221,7 @@ impl Model {
         if let Some(entry) = live.iter().find(|order| enters && order.view.state == OrderState::Entered) {
             return Expected::CapReached(vec![entry.view.order]);
         }
-        if placed >= usize::from(BOUNDS.orders_per_buyer_and_item) {
+        if placed >= usize::from(BOUNDS.orders_per_buyer_and_item).max(spec.cap as usize) {
             return refused(Refusal::OrdersUsedUp);
         }
         if self.available(p.item) < wanted {

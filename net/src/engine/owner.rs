@@ -68,7 +68,7 @@ impl Owner {
         seeds: fn() -> DrawSeed,
     ) -> Self {
         let batch = (shared.queue.reserve() / shared.mesh.cores()).min(OWNER_BATCH_MAX);
-        Self {
+        let mut owner = Self {
             shard,
             producer,
             shared,
@@ -79,7 +79,10 @@ impl Owner {
             unanswered: Vec::new(),
             followed: HashMap::new(),
             tables: TableWatch::default(),
-        }
+        };
+        // Nobody is told of tables without an end.
+        owner.tables.look(&owner.shard, &owner.shared);
+        owner
     }
 
     /// Its state, for reading.
