@@ -213,6 +213,8 @@ impl Recovery {
                         Ok(ready) => Some(ready),
                         // The sale goes on without it (I18).
                         Err(AttachError::Database(_)) => None,
+                        // The log could not be read: that says nothing of the database.
+                        Err(AttachError::Log(unread)) => return Err(unread),
                         Err(refused) => return Err(format!("I12 {refused}")),
                     }
                 }
