@@ -158,6 +158,8 @@ fn e2e_a_database_that_lacks_what_the_log_lost_is_filled_from_a_snapshot() {
         item(9, 2, "on_payment", 0)
     ));
     let orders = talk.into_orders();
+    // The backup has all of it: a server that is stopped as soon as it was started may not have exported yet.
+    wait_for("the export", || (stat(&server, "export", "lag") == 0).then_some(()));
     assert_eq!(server.stop(), Some(0));
     cluster.psql("template1", "CREATE DATABASE old TEMPLATE postgres").unwrap();
 
