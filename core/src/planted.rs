@@ -100,6 +100,7 @@ bugs! {
     TicketForAnyone, "ticket-for-anyone", "a ticket's seal does not cover the buyer";
     GivesWay, "gives-way", "a core's loop gives way through its executor, which then sleeps where nothing wakes it";
     LooksBeforeLowering, "looks-before-lowering", "a core looks for work before it asks to be woken";
+    PausesWithoutEnd, "pauses-without-end", "the exporter asks for a pause again in the batch that brought it";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

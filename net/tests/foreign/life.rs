@@ -120,7 +120,8 @@ impl Life {
         loop {
             match self.log.journal.step() {
                 journal::Step::Wrote { .. } => {}
-                journal::Step::NeedsSegment => drop(words("a spare", self.log.maintenance.prepare_spare())?),
+                journal::Step::NeedsSegment if words("a spare", self.log.maintenance.prepare_spare())? => {}
+                journal::Step::NeedsSegment => return Err("the log is full".to_owned()),
                 journal::Step::Idle => return Ok(()),
                 other => return Err(format!("the journal stopped: {other:?}")),
             }

@@ -173,7 +173,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::SameNonce => vec![&IDENTITY, &SIM],
         B::HashNotCompared => vec![&IDENTITY],
         B::SellsBeforePreheat => vec![&WAITING],
-        B::ForeignRowReplaced => vec![&POSTGRES],
+        B::ForeignRowReplaced | B::PausesWithoutEnd => vec![&POSTGRES],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::RefillPassesOver => vec![&EXPORT],
         B::ShownEarly => vec![&HTTP, &SIM],

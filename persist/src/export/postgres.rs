@@ -209,8 +209,8 @@ impl Store for Link {
     ) -> Result<Vec<String>, ExportError> {
         pages::blocked(self, after, all, buyers_max).await
     }
-    async fn stock_page(&mut self, after: i64, rows_max: i64) -> Result<Vec<StockRecord>, ExportError> {
-        pages::stock(self, after, rows_max).await
+    async fn stock_page(&mut self, from: i64, rows_max: i64) -> Result<Vec<StockRecord>, ExportError> {
+        pages::stock(self, from, rows_max).await
     }
     async fn items_with_orders(&mut self, items: &[ItemId]) -> Result<Vec<ItemId>, ExportError> {
         pages::items_with_orders(self, items).await

@@ -173,11 +173,10 @@ impl<C: Connect> Preheating<'_, C> {
     }
 
     fn items(&mut self) -> Result<(), PreheatError> {
-        let mut last = i64::MIN;
-        loop {
-            let page = self.database.run(async |store| store.stock_page(last, PREHEAT_PAGE_ITEMS).await)?;
-            let Some(end) = page.last() else { return Ok(()) };
-            last = end.id;
+        let mut next = Some(i64::MIN);
+        while let Some(from) = next {
+            let page = self.database.run(async |store| store.stock_page(from, PREHEAT_PAGE_ITEMS).await)?;
+            next = page.last().and_then(|end| end.id.checked_add(1));
             let mut wanted = Vec::new();
             for row in page {
                 let Some(item) = u64::try_from(row.id).ok().and_then(ItemId::new) else {
@@ -191,6 +190,7 @@ impl<C: Connect> Preheating<'_, C> {
             }
             self.page(&wanted)?;
         }
+        Ok(())
     }
 
     fn page(&mut self, wanted: &[Wanted]) -> Result<(), PreheatError> {

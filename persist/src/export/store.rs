@@ -304,8 +304,8 @@ pub trait Store {
         all: bool,
         buyers_max: i64,
     ) -> Result<Vec<String>, ExportError>;
-    /// Rows of `stock` after this id, by id.
-    async fn stock_page(&mut self, after: i64, rows_max: i64) -> Result<Vec<StockRecord>, ExportError>;
+    /// Rows of `stock` from this id on, by id.
+    async fn stock_page(&mut self, from: i64, rows_max: i64) -> Result<Vec<StockRecord>, ExportError>;
     /// Those of these items that have orders.
     async fn items_with_orders(&mut self, items: &[ItemId]) -> Result<Vec<ItemId>, ExportError>;
     /// Orders after one id, up to and with another, by id.

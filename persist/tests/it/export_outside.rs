@@ -192,6 +192,27 @@ fn a_deleted_row_comes_back_and_the_item_stops() {
     assert_eq!(bed.engine.asked(), []);
 }
 
+/// The engine answers each pause with a fact, also if the item is paused already. Asked again in the batch
+/// of that fact, the two would fill the log between them.
+#[test]
+fn a_row_that_cannot_be_mended_is_paused_once_and_not_without_end() {
+    let mut bed = bed();
+    // It is no row of the engine's any more, and cannot be put back: its id is taken.
+    bed.sql("ALTER TABLE stock ALTER count DROP NOT NULL");
+    bed.sql("UPDATE stock SET count = NULL, version = version + 1");
+    bed.engine.append(sales(1, 41, 2));
+    let (engine, mut answered) = (bed.engine.clone(), 0);
+    step_until(&mut bed.exporter, "at rest", |step, _| {
+        while answered < engine.pauses().len() {
+            engine.append([switched(Switch::Paused, ACTOR_POSTGRES)]);
+            answered += 1;
+        }
+        assert!(answered < 5, "paused again and again");
+        step == Step::Idle && engine.exported() == engine.durable()
+    });
+    assert_eq!(bed.engine.pauses(), [1]);
+}
+
 #[test]
 fn a_version_alone_is_taken_over_quietly() {
     let mut bed = bed();

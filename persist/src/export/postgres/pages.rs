@@ -26,14 +26,14 @@ pub(super) async fn blocked(
 
 const STOCK: &str = "SELECT id, name, count, held, sale, price_minor, currency, opens_at_ms, closes_at_ms, cap, \
      payment, hold_ms, ticket, challenge, min_level, min_account_age_s, admit_per_s, paused, closed, ended \
-     FROM stock WHERE id > $1 ORDER BY id LIMIT $2";
+     FROM stock WHERE id >= $1 ORDER BY id LIMIT $2";
 
 pub(super) async fn stock(
     link: &mut Link,
-    after: i64,
+    from: i64,
     rows_max: i64,
 ) -> Result<Vec<StockRecord>, ExportError> {
-    Ok(link.query(STOCK, &[&after, &rows_max]).await?.iter().map(stock_record).collect())
+    Ok(link.query(STOCK, &[&from, &rows_max]).await?.iter().map(stock_record).collect())
 }
 
 fn stock_record(row: &Row) -> StockRecord {

@@ -645,11 +645,10 @@ impl Store for SimStore {
         })
         .await
     }
-    async fn stock_page(&mut self, after: i64, rows_max: i64) -> Answer<Vec<StockRecord>> {
+    async fn stock_page(&mut self, from: i64, rows_max: i64) -> Answer<Vec<StockRecord>> {
         self.call(Call::StockPage, |state| {
             state.stock_open()?;
-            let page =
-                state.tables.stock.range((Bound::Excluded(after), Bound::Unbounded)).take(rows_max as usize);
+            let page = state.tables.stock.range(from..).take(rows_max as usize);
             Ok(page.map(|(id, line)| line.record(*id)).collect())
         })
         .await
