@@ -31,14 +31,36 @@ impl Held {
         ptrace(libc::PTRACE_INTERRUPT, thread, "interrupt")?;
         wait_for_stop(thread, STOP_WAIT)?;
         for _ in 0..boundaries {
-            ptrace(libc::PTRACE_SYSCALL, thread, "let run")?;
-            if wait_for_stop(thread, BOUNDARY_WAIT).is_err() {
-                ptrace(libc::PTRACE_INTERRUPT, thread, "interrupt")?;
-                wait_for_stop(thread, STOP_WAIT)?;
+            if !held.next_boundary()? {
                 break;
             }
         }
         Ok(held)
+    }
+
+    /// Lets it run up to the next boundary; false if it sleeps instead, and is held in its sleep.
+    fn next_boundary(&self) -> Result<bool, String> {
+        ptrace(libc::PTRACE_SYSCALL, self.thread, "let run")?;
+        let reached = wait_for_stop(self.thread, BOUNDARY_WAIT).is_ok();
+        if !reached {
+            ptrace(libc::PTRACE_INTERRUPT, self.thread, "interrupt")?;
+            wait_for_stop(self.thread, STOP_WAIT)?;
+        }
+        Ok(reached)
+    }
+
+    /// Holds a thread for so long at so many boundaries, one after the other: at each point of its loop.
+    ///
+    /// # Errors
+    /// See [`Held::take`].
+    #[allow(dead_code, reason = "torture draws its points")]
+    pub(crate) fn walk(thread: u32, boundaries: u64, length: Duration) -> Result<(), String> {
+        let held = Self::take(thread, 0)?;
+        for _ in 0..boundaries {
+            held.next_boundary()?;
+            wait(length);
+        }
+        Ok(())
     }
 
     /// Holds a thread for so long at such a boundary.
@@ -47,12 +69,17 @@ impl Held {
     /// See [`Held::take`].
     pub(crate) fn keep(thread: u32, boundaries: u64, length: Duration) -> Result<(), String> {
         let held = Self::take(thread, boundaries)?;
-        let until = Instant::now() + length;
-        while Instant::now() < until {
-            std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
-        }
+        wait(length);
         drop(held);
         Ok(())
+    }
+}
+
+/// The hold itself: that so much time passes is the fault.
+fn wait(length: Duration) {
+    let until = Instant::now() + length;
+    while Instant::now() < until {
+        std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
