@@ -202,6 +202,12 @@ impl<'a> Scan<'a> {
     /// A sector of a block whose first sector is lost, or the place where the first one was.
     fn lone_sector(&mut self, sector: &[u8]) -> Result<(), Damage> {
         let at = self.at;
+        if is_zero(sector) {
+            // Nothing landed here. Most sectors behind an end are so, and looking for records is dear.
+            self.at += SECTOR_BYTES as u64;
+            self.at_block = false;
+            return Ok(());
+        }
         // What stands here can be no further than so many records.
         let sectors = (at - self.end.offset) / SECTOR_BYTES as u64 + 1;
         let highest = Lsn(self.end.next_lsn.0 + sectors * SECTOR_RECORDS_MAX);
@@ -231,9 +237,7 @@ impl<'a> Scan<'a> {
         }
         self.at += SECTOR_BYTES as u64;
         self.at_block = false;
-        if !is_zero(sector) {
-            self.unfinished = self.at;
-        }
+        self.unfinished = self.at;
         Ok(())
     }
 
