@@ -22,7 +22,7 @@ fn bare_from_the_countdown_to_the_payment() {
     sale.wait_for("upcoming");
     sale.look("upcoming");
     // Too early there, too: it costs nothing and says so.
-    sale.press();
+    sale.send();
     wait_for("the early form", || (shop.door.count("POST /sale/91") > 0).then_some(()));
     sale.wait_for("upcoming");
     sale.look("early");
@@ -31,14 +31,14 @@ fn bare_from_the_countdown_to_the_payment() {
     // The page reloads itself at the opening.
     sale.wait_for("open");
     sale.look("open");
-    sale.press();
+    sale.send();
     sale.wait_for("held");
     assert!(browser.url().contains("/order/"), "{}", browser.url());
     sale.look("held");
     browser.reload();
     sale.wait_for("held");
     assert_eq!(shop.orders(ITEM).len(), 1);
-    browser.click("#pay");
+    browser.click_through("#pay");
     sale.wait_for("won");
     assert_eq!(shop.merchant().item(ITEM).unwrap().totals.sold, 1);
     sale.look("won");

@@ -104,6 +104,9 @@ impl Browser {
         let id = session["sessionId"].as_str().expect("a session has an id");
         let path = format!("/session/{id}");
         let browser = Self { path, name, scripts: Cell::new(true), _profile: profile, _slot: slot };
+        // Away from the browser's own first page: its scripts complain when they are cut off.
+        browser.go("about:blank");
+        browser.log();
         browser.set_up_tab();
         browser
     }
@@ -161,6 +164,14 @@ impl Browser {
     /// Clicks into the middle of it, as a finger would.
     pub(crate) fn click(&self, css: &str) {
         self.tell(&format!("{}/click", self.find(css)), &json!({}));
+    }
+
+    /// Clicks and waits for the page that comes next. A page that is being left must not be
+    /// looked at: a picture of it may never be finished.
+    pub(crate) fn click_through(&self, css: &str) {
+        self.run("window.isLeft = true", &json!([]));
+        self.click(css);
+        self.wait("!window.isLeft && document.readyState == 'complete'");
     }
 
     /// Clicks twice as fast as the browser takes it.

@@ -102,27 +102,27 @@ fn gate_without_scripts_there_are_steps() {
     let browser = Browser::english("steps");
     browser.allow_scripts(false);
     let sale = Sale::at(&browser, &shop.sale(ITEM));
-    sale.press();
+    sale.send();
     sale.wait_for("challenge");
     browser.wait("document.querySelector('#drawing').naturalWidth > 0");
     sale.look("posed");
     let first = browser.attribute("[name=challenge]", "value").expect("a challenge");
     assert!(zero_bits(&first, WRONG) < POW_BITS, "once in {} runs", 1 << POW_BITS);
     browser.type_into("#answer", WRONG);
-    sale.press();
+    sale.send();
     browser.wait("document.body.textContent.includes('not right')");
     let second = browser.attribute("[name=challenge]", "value").expect("a challenge");
     assert_ne!(first, second);
     browser.type_into("#answer", &worked(&second));
-    sale.press();
+    sale.send();
     sale.wait_for("won");
     // With a ticket alone there is nothing to solve.
     browser.go(&shop.sale(92));
-    sale.press();
-    if sale.state() != "won" {
-        sale.look("confirm");
-        sale.press();
-    }
+    sale.send();
+    sale.wait_for("challenge");
+    assert!(!browser.shows("#drawing"));
+    sale.look("confirm");
+    sale.send();
     sale.wait_for("won");
     assert_eq!((shop.orders(ITEM).len(), shop.orders(92).len()), (1, 1));
     sale.check_console();
