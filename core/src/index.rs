@@ -60,6 +60,10 @@ impl Index {
         Self { directory: alloc::vec![0], parts: alloc::vec![part], depth: 0, turn: 0, moved_max: 0 }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.iter().all(|part| part.rows.is_empty())
+    }
+
     fn part_of(&self, hash: u64) -> usize {
         self.directory[pattern(hash, self.depth)] as usize
     }

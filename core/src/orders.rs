@@ -235,16 +235,17 @@ impl OrderBook {
         if self.orders.len() == 0 && self.expected == 0 {
             return;
         }
-        self.orders.reserve(headroom);
-        self.holdings.reserve(headroom);
+        self.orders.keep_headroom(headroom, self.expected);
+        self.holdings.keep_headroom(headroom, self.expected);
         let (orders, holdings, expected) = (&self.orders, &self.holdings, self.expected);
+        let keyed = if self.by_key.is_empty() { 0 } else { expected };
         for _ in 0..4 {
             self.turn = (self.turn + 1) % 4;
             let moved = match self.turn {
                 0 => self.by_id.keep_headroom(expected, |&slot| hash_id(orders.get(slot).id)),
                 1 => self.by_holding.keep_headroom(0, |&at| rehash_holding(holdings, at)),
                 2 => self.by_buyer.keep_headroom(expected, |&at| holdings.get(at).buyer.0[0]),
-                _ => self.by_key.keep_headroom(0, |&slot| rehash_key(orders, slot)),
+                _ => self.by_key.keep_headroom(keyed, |&slot| rehash_key(orders, slot)),
             };
             if moved {
                 return;

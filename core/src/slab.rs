@@ -2,11 +2,14 @@
 //! for ever.
 
 use alloc::vec::Vec;
+use core::mem::MaybeUninit;
 
 use crate::limits::SUBJECT_BYTES_PER_SHARD_MAX;
 
 const CHUNK_BITS: u32 = 12;
 const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
+/// The smallest piece of memory that a kernel clears.
+const PAGE_BYTES: usize = 4096;
 
 /// A growing table of rows, numbered from 0.
 pub(crate) struct Slab<T> {
@@ -44,6 +47,19 @@ impl<T> Slab<T> {
         self.chunks.reserve(chunks.saturating_sub(self.chunks.len()));
         while self.chunks.len() < chunks {
             self.chunks.push(Vec::with_capacity(CHUNK_ROWS));
+        }
+    }
+
+    /// Makes room for `headroom` more rows, and one chunk at a time for the `expected` ones: the
+    /// kernel clears new memory when it is first written to, which takes longer than a row.
+    pub(crate) fn keep_headroom(&mut self, headroom: usize, expected: usize) {
+        self.reserve(headroom);
+        let rows = self.chunks.len() << CHUNK_BITS;
+        if rows < expected {
+            self.reserve(rows + 1 - self.len);
+            let rows_per_page = (PAGE_BYTES / size_of::<T>()).max(1);
+            let last = self.chunks.last_mut().into_iter().flat_map(|chunk| chunk.spare_capacity_mut());
+            last.step_by(rows_per_page).for_each(|row| *row = MaybeUninit::zeroed());
         }
     }
 
@@ -114,6 +130,19 @@ mod tests {
         assert!(slots.iter().all(|&slot| *slab.get(slot) == slot));
         *slab.get_mut(5_000) = 7;
         assert_eq!((*slab.get(5_000), slab.len()), (7, 10_000));
+    }
+
+    #[test]
+    fn room_for_the_expected_rows_is_made_chunk_by_chunk() {
+        let mut slab: Slab<u64> = Slab::new();
+        for chunks in 1..=3 {
+            slab.keep_headroom(0, 3 * CHUNK_ROWS);
+            assert_eq!(slab.chunks.len(), chunks);
+        }
+        slab.keep_headroom(0, 3 * CHUNK_ROWS);
+        assert_eq!((slab.chunks.len(), slab.len()), (3, 0));
+        (0..10_000).for_each(|n| assert_eq!(slab.push(n), n as u32));
+        assert!((0..10_000).all(|n| *slab.get(n) == u64::from(n)));
     }
 
     #[test]
