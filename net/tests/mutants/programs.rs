@@ -139,14 +139,16 @@ fn red_tests(said: &str, ended: &str) -> Vec<String> {
 fn build(wanted: &[Program], loom: bool) -> Result<Vec<(Program, PathBuf, PathBuf)>, String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-    for program in wanted {
-        cargo.args(["-p", program.package()]);
-        match program.target() {
-            None => cargo.arg("--lib"),
-            Some(target) => cargo.args(["--test", target]),
-        };
-    }
     let packages: BTreeSet<_> = wanted.iter().map(|program| program.package()).collect();
+    for package in &packages {
+        cargo.args(["-p", package]);
+    }
+    if wanted.iter().any(|program| program.target().is_none()) {
+        cargo.arg("--lib");
+    }
+    for target in wanted.iter().filter_map(|program| program.target()) {
+        cargo.args(["--test", target]);
+    }
     let features: Vec<_> = packages.iter().map(|package| format!("{package}/planted")).collect();
     cargo.args(["--features", &features.join(",")]);
     if loom {
