@@ -44,6 +44,9 @@ impl Rules {
     pub const ENDED: u8 = 4;
     /// Bit 3: its draw was held.
     pub const DRAWN: u8 = 8;
+    /// Bit 4: some of its orders are still to come from Postgres. It is paused, and nobody may
+    /// resume it before they are there.
+    pub const IMPORTING: u8 = 16;
 
     pub(crate) fn new(flags: u8, spec: &ItemSpec<'_>) -> Self {
         Self(

@@ -95,6 +95,7 @@ bugs! {
     MacByEquals, "mac-by-equals", "a ticket's seal is compared with `==`";
     AppendedUnchecked, "appended-unchecked", "a fact from Postgres is appended before the rule of replay is asked";
     ImportCheckWeaker, "import-check-weaker", "an item to be taken over is judged by a weaker rule than that of replay";
+    ImportEndsEarly, "import-ends-early", "any switch of an item whose import a crash cut short counts as the end of it";
     ImportForgotten, "import-forgotten", "an item whose import a crash cut short counts as taken over";
     VerifyByOwnRule, "verify-by-own-rule", "`log verify` keeps books and does not ask the rule of replay";
     TicketForAnyone, "ticket-for-anyone", "a ticket's seal does not cover the buyer";

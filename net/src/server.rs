@@ -33,7 +33,7 @@ use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use stampede_core::catalogue::Catalogue;
 use stampede_core::shard::Shard;
-use stampede_core::types::HashSecret;
+use stampede_core::types::{HashSecret, Lsn};
 use stampede_persist::export::{ExportStatus, ExporterHandle};
 use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::Started;
@@ -224,7 +224,10 @@ impl Server {
                 Reached::Ready(ready) => alarms = take_over(plan, *ready, &mut replayed, &journal, &base)?,
                 Reached::Away => sells_unseen = replayed.control().database.is_none(),
                 Reached::Ended(code) => {
-                    journal.shutdown(LAST_STEPS)?;
+                    // The exit code says already if it was the log that failed.
+                    if let Err(error) = journal.shutdown(LAST_STEPS) {
+                        tracing::error!("{error}");
+                    }
                     return Ok(Err(code));
                 }
             }
@@ -451,10 +454,11 @@ fn take_over(
 ) -> anyhow::Result<Vec<String>> {
     let database = ready.database();
     plan.hold(&ready);
-    let alarms = plan.preheat(ready, replayed, &base.queue, base.clock.now().sale)?;
-    let last = replayed.shards().iter().map(Shard::lsn).max();
-    while base.log.failure().is_none() && last.is_some_and(|last| base.log.durable_lsn() < last) {
-        std::thread::park_timeout(Duration::from_millis(1));
+    let alarms = plan.preheat(ready, replayed, (&base.queue, &base.log), base.clock.now().sale)?;
+    let last = replayed.shards().iter().map(Shard::lsn).max().unwrap_or(Lsn::ZERO);
+    let mut full_since = None;
+    while base.log.durable_lsn() < last {
+        recover::wait_for_room(&base.log, &mut full_since).map_err(anyhow::Error::msg)?;
     }
     journal.maintenance().set_database(database).context("cannot write the control file")?;
     Ok(alarms)

@@ -6,7 +6,6 @@
 //! fact that a restart would refuse. [`Trial`] asks that rule about a whole item ahead of its
 //! first fact. Next: [`super::apply`] for the rule.
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::ops::Deref;
 
@@ -14,13 +13,13 @@ use super::Shard;
 use super::apply::{ApplyError, PAY_BY_MS_MAX};
 use crate::catalogue::Catalogue;
 use crate::command::ItemView;
-use crate::fact::{ACTOR_IMPORT, Fact, FactSink};
+use crate::fact::{Fact, FactSink};
+use crate::gauge::Rules;
 use crate::limits::{
     ACTOR_BYTES_MAX, BLOCKED_BUYERS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, ITEMS_MAX, ORDERS_PER_SHARD_MAX,
     PAYMENT_REF_BYTES_MAX, STOCK_MAX, SUBJECT_BYTES_MAX,
 };
 use crate::planted::{Bug, planted};
-use crate::state_row::AuditAction;
 use crate::types::{HashSecret, ItemId, Lsn, UnixMillis};
 
 /// A fact that a shard stands behind: it decided it, or the rule of replay lets it through.
@@ -85,21 +84,9 @@ impl Shard {
             && self.orders.has_room()
     }
 
-    /// Items whose import was cut short: nobody has switched them since it began.
-    pub fn half_imported(&self) -> BTreeSet<ItemId> {
-        let mut half = BTreeSet::new();
-        for row in self.audit.after(Lsn::ZERO) {
-            match (row.item, row.action) {
-                (Some(item), AuditAction::ItemCreated) if row.actor == ACTOR_IMPORT => {
-                    half.insert(item);
-                }
-                (Some(item), AuditAction::Paused | AuditAction::Resumed) => {
-                    half.remove(&item);
-                }
-                _ => {}
-            }
-        }
-        half
+    /// Whether the import of an item was cut short: it has not ended.
+    pub fn is_half_imported(&self, item: ItemId) -> bool {
+        self.items.find(item).is_some_and(|slot| self.items.get(slot).has(Rules::IMPORTING))
     }
 
     /// A replay takes whatever fitted once; what comes anew keeps the bounds of a decision.

@@ -113,9 +113,9 @@ impl Shard {
                 self.take_changed(number, at_ms, item, (spec, seed))?
             }
             Fact::StockAdjusted { item, delta, .. } => self.take_adjusted(number, item, delta)?,
-            Fact::ItemSwitched { item, switch, .. } => {
+            Fact::ItemSwitched { item, switch, actor, .. } => {
                 let (slot, lsn) = (self.known(item)?, number());
-                self.book_switch(lsn, slot, switched(self.items.get(slot).flags(), switch));
+                self.book_switch(lsn, slot, switched(self.items.get(slot).flags(), switch, actor));
                 lsn
             }
             Fact::OrderPlaced { order, .. } | Fact::OrderImported { order, .. } => {
@@ -354,7 +354,7 @@ pub(super) const PAY_BY_MS_MAX: u64 = UNIX_MILLIS_MAX + HOLD_MS_MAX;
 /// The flags that an item begins with: one with more to come from Postgres sells nothing before
 /// that is there.
 pub(super) fn created_flags(actor: &str) -> u8 {
-    if actor == ACTOR_IMPORT { Rules::PAUSED } else { 0 }
+    if actor == ACTOR_IMPORT { Rules::PAUSED | Rules::IMPORTING } else { 0 }
 }
 
 /// An item with a draw has a seed for it.

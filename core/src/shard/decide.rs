@@ -8,7 +8,7 @@ use super::accept::Accepted;
 use super::apply::created_flags;
 use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase, Refusal};
 use crate::draw::{DrawRow, DrawSeed};
-use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_POSTGRES, Fact, FactSink, Switch};
+use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_IMPORT, ACTOR_POSTGRES, Fact, FactSink, Switch};
 use crate::gauge::Rules;
 use crate::item::{FieldError, ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
@@ -390,7 +390,13 @@ impl Shard {
     ) -> Judged<Outcome> {
         let slot = self.items.find(id).ok_or(Refusal::NotFound)?;
         let item = self.items.get(slot);
-        let flags = switched(item.flags(), switch);
+        if item.has(Rules::IMPORTING) && switch == Switch::Resumed {
+            return Err(invalid(
+                "item",
+                "its orders are not all taken over from Postgres; close it, or restart",
+            ));
+        }
+        let flags = switched(item.flags(), switch, actor);
         // To the exporter a pause by the database is an answer: it is written even if it
         // changes nothing.
         if flags == item.flags() && actor != ACTOR_POSTGRES {
@@ -491,8 +497,12 @@ const fn invalid(field: &'static str, reason: &'static str) -> Refusal {
     Refusal::Invalid(FieldError { field, reason })
 }
 
-/// The flags of an item after a switch.
-pub(super) const fn switched(flags: u8, switch: Switch) -> u8 {
+/// The flags of an item after a switch. An import ends with a switch of its own, whatever others
+/// switch meanwhile.
+pub(super) fn switched(flags: u8, switch: Switch, actor: &str) -> u8 {
+    let any = planted(Bug::ImportEndsEarly);
+    let done = actor == ACTOR_IMPORT || switch == Switch::Resumed || any;
+    let flags = if done { flags & !Rules::IMPORTING } else { flags };
     match switch {
         Switch::Paused => flags | Rules::PAUSED,
         Switch::Resumed => flags & !Rules::PAUSED,

@@ -80,6 +80,13 @@ pub enum Finding {
     Hopeless,
 }
 
+impl Finding {
+    /// Whether the core may need to be woken.
+    pub const fn is_stall(self) -> bool {
+        matches!(self, Self::Stalled | Self::StandsStill(_))
+    }
+}
+
 /// Counts looks without a beat, per core.
 pub struct Judge(Vec<Seen>);
 

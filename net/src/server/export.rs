@@ -19,6 +19,7 @@ use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::control::Control;
 use stampede_persist::log::maintenance::Maintenance;
 use stampede_persist::log::queue::FactQueue;
+use stampede_persist::log::status::LogStatus;
 
 use super::recover::{Intake, Replayed};
 use crate::engine::ask::{RareAsk, Who};
@@ -117,10 +118,10 @@ impl<C: Connect> Ready<C> {
     pub fn preheat(
         self,
         replayed: &mut Replayed,
-        queue: &Arc<FactQueue>,
+        (queue, log): (&Arc<FactQueue>, &LogStatus),
         now: UnixMillis,
     ) -> Result<PreheatReport, PreheatError> {
-        self.preheat_into(&mut Intake::new(replayed, queue), now)
+        self.preheat_into(&mut Intake::new(replayed, queue, log), now)
     }
 
     /// The same into any sink.
@@ -184,10 +185,10 @@ impl Plan {
         &self,
         ready: Ready,
         replayed: &mut Replayed,
-        queue: &Arc<FactQueue>,
+        log: (&Arc<FactQueue>, &LogStatus),
         now: UnixMillis,
     ) -> anyhow::Result<Vec<String>> {
-        let report = ready.preheat(replayed, queue, now);
+        let report = ready.preheat(replayed, log, now);
         let report = report.context("items in Postgres could not be taken over")?;
         tracing::info!(
             items = report.items,

@@ -2,9 +2,9 @@
 //! And what else becomes a fact before the first request. Next: [`super::replay`], and
 //! [`super::demo`] for the demo's items.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use stampede_core::catalogue::Catalogue;
@@ -17,8 +17,12 @@ use stampede_persist::log::block::ChainHash;
 use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::{DataDir, LogOptions, OpenError, Opened, Started, Stepped};
 use stampede_persist::log::queue::{FactQueue, Producer};
+use stampede_persist::log::status::LogStatus;
 
 use super::replay::{Replay, Shards};
+
+/// Longest time without room in the log while facts are taken over from the database.
+const FULL_MAX: Duration = Duration::from_secs(5);
 
 /// A data directory and the state that was in it.
 pub struct Replayed {
@@ -138,15 +142,13 @@ impl Replayed {
 pub struct Intake<'a> {
     replayed: &'a mut Replayed,
     log: Producer,
-    /// Items whose import was cut short at an earlier start.
-    half: BTreeSet<ItemId>,
+    status: &'a LogStatus,
 }
 
 impl<'a> Intake<'a> {
-    /// Into this state, and into the queue of a journal that runs.
-    pub fn new(replayed: &'a mut Replayed, queue: &Arc<FactQueue>) -> Self {
-        let half = replayed.shards().iter().flat_map(Shard::half_imported).collect();
-        Self { replayed, log: queue.producer(), half }
+    /// Into this state, and into the queue of a journal that runs, which says how it fares.
+    pub fn new(replayed: &'a mut Replayed, queue: &Arc<FactQueue>, status: &'a LogStatus) -> Self {
+        Self { replayed, log: queue.producer(), status }
     }
 
     fn accept(&mut self, fact: &Fact<'_>) -> Result<(), ApplyError> {
@@ -160,12 +162,37 @@ impl<'a> Intake<'a> {
     }
 }
 
+/// Waits a moment for the journal.
+///
+/// # Errors
+/// It has failed, or has had no room on the disk for [`FULL_MAX`]: nothing is trimmed before the
+/// import has ended.
+pub(super) fn wait_for_room(log: &LogStatus, full_since: &mut Option<Instant>) -> Result<(), String> {
+    if let Some(reason) = log.failure() {
+        return Err(format!("the log has failed: {reason}"));
+    }
+    let full = log.is_full();
+    let since = *full_since.get_or_insert_with(Instant::now);
+    if !full {
+        *full_since = None;
+    } else if since.elapsed() > FULL_MAX {
+        return Err(
+            "the log has no room for what the database holds: raise log.bytes_max, or free space on \
+             the disk, and start again"
+                .to_owned(),
+        );
+    }
+    std::thread::park_timeout(Duration::from_millis(1));
+    Ok(())
+}
+
 impl PreheatSink for Intake<'_> {
     fn knows_item(&mut self, item: ItemId) -> bool {
         self.replayed.state.catalogue.find(item).is_some()
     }
     fn half_taken(&mut self, item: ItemId) -> Option<HalfTaken> {
-        let view = if self.half.contains(&item) { self.replayed.shard_of(item).item(item) } else { None };
+        let shard = self.replayed.shard_of(item);
+        let view = if shard.is_half_imported(item) { shard.item(item) } else { None };
         view.map(|item| HalfTaken {
             granted: item.granted,
             held: item.held,
@@ -181,9 +208,10 @@ impl PreheatSink for Intake<'_> {
         self.replayed.state.shards[0].is_blocked(buyer)
     }
     fn take(&mut self, fact: &Fact<'_>) -> Result<(), String> {
+        let mut full_since = None;
         while !self.log.has_room() {
             self.log.flush();
-            std::thread::yield_now();
+            wait_for_room(self.status, &mut full_since)?;
         }
         let accepted = self.accept(fact);
         self.log.flush();

@@ -71,25 +71,31 @@ fn watch(shared: &Shared, health: &Thread) -> ! {
     let mut judge = Judge::new(shared.pulse.cores());
     loop {
         thread::sleep(Duration::from_millis(LOOK_MS));
+        // What helps comes first: to tell somebody may take a while.
+        let mut found = Vec::new();
         if !planted(Bug::StaysSilent) {
-            judge.look(&shared.pulse, |core, finding| act(shared, core, finding));
+            judge.look(&shared.pulse, |core, finding| found.push((core, finding)));
+        }
+        for (core, _) in found.iter().filter(|(_, finding)| finding.is_stall()) {
+            shared.mesh.wakers()[*core].shake();
         }
         if shared.pulse.stalled_ms(MERCHANT_CORE) > 0 {
             health.unpark();
         }
+        for (core, finding) in found {
+            tell(shared, core, finding);
+        }
     }
 }
 
-fn act(shared: &Shared, core: usize, finding: Finding) {
-    let wake = || shared.mesh.wakers()[core].shake();
+fn tell(shared: &Shared, core: usize, finding: Finding) {
     match finding {
         Finding::Stalled => {
-            wake();
-            let alarm = format!("core {core} has stood still for a second; its buyers wait");
+            let alarm = format!("core {core} has stood still for a second; requests on it get no answer");
             tracing::error!("alarm: {alarm}");
             shared.alarm(alarm);
         }
-        Finding::StandsStill(_) => wake(),
+        Finding::StandsStill(_) => {}
         Finding::TurnsAgain(after_ms) => {
             let alarm = format!("core {core} works again; it had stood still for {after_ms} ms");
             tracing::warn!("alarm: {alarm}");

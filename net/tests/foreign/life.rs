@@ -78,7 +78,7 @@ impl Life {
         let nonce = Nonce::new(control.epoch.into());
         let ready: Ready = words("attached", attach_before_sale(database, &replayed, nonce))?;
         let log = words("started", replayed.start_stepped(Vec::new()))?;
-        let report = words("preheated", ready.preheat(&mut replayed, &log.queue, NOW))?;
+        let report = words("preheated", ready.preheat(&mut replayed, (&log.queue, &log.status), NOW))?;
         let events = Arc::default();
         let port = Port { maintenance: log.maintenance.clone(), events: Arc::clone(&events) };
         let options = ExporterOptions::new(url, control.log_id, nonce);
@@ -96,7 +96,7 @@ impl Life {
         let nonce = Nonce::new(replayed.control().epoch.into());
         let ready: Ready = words("attached", attach_before_sale(database, &replayed, nonce))?;
         let log = words("started", replayed.start_stepped(Vec::new()))?;
-        let mut mortal = Mortal { intake: Intake::new(&mut replayed, &log.queue), left: facts };
+        let mut mortal = Mortal { intake: Intake::new(&mut replayed, &log.queue, &log.status), left: facts };
         let killed = ready.preheat_into(&mut mortal, NOW).is_err();
         let mut life = Self { replayed, log, exporter: None, events: Arc::default(), said: Vec::new() };
         life.write()?;
@@ -150,6 +150,16 @@ impl Life {
         }
         self.write()?;
         Ok(sold)
+    }
+
+    /// The merchant tries to put an item on sale, then the exporter asks for a pause; whether the
+    /// merchant could.
+    pub(crate) fn meddle(&mut self, item: ItemId) -> Judged<bool> {
+        let (resume, pause) = (Switch::Resumed, Switch::Paused);
+        let resumed = self.decide(item, &Command::SwitchItem { item, switch: resume, actor: "merchant" });
+        self.decide(item, &Command::SwitchItem { item, switch: pause, actor: ACTOR_POSTGRES });
+        self.write()?;
+        Ok(matches!(resumed, Outcome::Done { .. }))
     }
 
     /// Lets the exporter work until everything is in the database, answering what it asks.

@@ -239,6 +239,12 @@ fn an_import_that_was_cut_short_sells_nothing_and_goes_on_at_the_next_start() {
         }
         let mut alone = Life::alone(home.path()).expect("opened without the database");
         let before = items.map(|item| alone.item(item));
+        for (at, item) in items.into_iter().enumerate().filter(|&(at, _)| before[at] != whole[at]) {
+            assert!(
+                !alone.meddle(item).expect("written"),
+                "killed after {facts}: half of item {at} was resumed"
+            );
+        }
         alone.sell("early").expect("written");
         for (at, item) in items.into_iter().enumerate() {
             let sold = alone.item(item) != before[at];

@@ -180,7 +180,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],
         B::AppendedUnchecked | B::ImportCheckWeaker => vec![&MODEL, &FOREIGN],
-        B::ImportForgotten => vec![&FOREIGN],
+        B::ImportForgotten | B::ImportEndsEarly => vec![&FOREIGN],
         B::VerifyByOwnRule => vec![&LOG],
         B::MacByEquals => vec![&STEPS],
         B::TicketForAnyone => vec![&UNITS, &WIRE],

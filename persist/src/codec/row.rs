@@ -21,8 +21,8 @@ const ITEM: u8 = 5;
 const ITEM_WITH_DRAW: u8 = 6;
 const ORDER_OF_DRAW: u8 = 7;
 
-/// Bits in use of an item's flags: paused, closed, ended; with a draw also: drawn.
-const ITEM_FLAGS_MASK: u8 = 0b111;
+/// Bits in use of an item's flags: paused, closed, ended, importing; with a draw also: drawn.
+const ITEM_FLAGS_MASK: u8 = Rules::PAUSED | Rules::CLOSED | Rules::ENDED | Rules::IMPORTING;
 /// Marks of an order of a draw: placed as an entry, drawn.
 const ENTRY: u8 = 1;
 const DRAWN: u8 = 2;

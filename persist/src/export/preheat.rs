@@ -300,7 +300,7 @@ impl<C: Connect> Preheating<'_, C> {
             }
         }
         match stock.paused {
-            true => self.switch(item, Switch::Paused, ACTOR_POSTGRES),
+            true => self.switch(item, Switch::Paused, ACTOR_IMPORT),
             false if has_orders || stock.is_switched() || wanted.half.is_some() => {
                 self.switch(item, Switch::Resumed, ACTOR_IMPORT)
             }
@@ -367,8 +367,8 @@ struct Wanted {
 /// What came of a look at a row: itself, or why it is left alone.
 type Judged<T> = Result<T, String>;
 
-const CHANGED_SINCE: &str = "its import was cut short, and its rows have changed since; it stays paused: check it, \
-     then resume it";
+const CHANGED_SINCE: &str = "only a part of its orders was taken over before a crash, and its rows have changed \
+     since; it sells nothing: close it, and create another item for the units that are left";
 
 fn stock_row(id: i64) -> String {
     format!("stock row {id}")

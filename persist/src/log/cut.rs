@@ -269,15 +269,16 @@ fn read_plan(disk: &dyn Disk, dir: &Path, control: &Control) -> io::Result<Optio
 }
 
 /// One line: six numbers, and why the fact was refused. What is not whole counts for nothing: no
-/// byte of the log is touched before the plan is durable.
+/// byte of the log is touched before the plan is durable. The first number is the epoch, which only
+/// a start changes, and no start succeeds before the cut is done.
 fn parse_plan(text: &str, control: &Control) -> Option<Cut> {
     let mut words = text.strip_suffix('\n')?.splitn(7, ' ');
     let mut number = || words.next()?.parse().ok();
-    let (generation, refused, first, last, segment, offset): (u64, _, _, _, _, _) =
+    let (epoch, refused, first, last, segment, offset): (u64, _, _, _, _, _) =
         (number()?, number()?, number()?, number()?, number()?, number()?);
     let reason = words.next()?.to_owned();
     let cut = Cut { refused: Lsn(refused), reason, facts: (Lsn(first), Lsn(last)), place: (segment, offset) };
-    (generation == control.generation).then_some(cut)
+    (epoch == control.epoch).then_some(cut)
 }
 
 fn write_plan(disk: &dyn Disk, dir: &Path, control: &Control, cut: &Cut) -> io::Result<()> {
@@ -287,10 +288,8 @@ fn write_plan(disk: &dyn Disk, dir: &Path, control: &Control, cut: &Cut) -> io::
         _ => {}
     }
     let Cut { refused, reason, facts, place } = cut;
-    let line = format!(
-        "{} {refused} {} {} {} {} {reason}\n",
-        control.generation, facts.0, facts.1, place.0, place.1
-    );
+    let line =
+        format!("{} {refused} {} {} {} {} {reason}\n", control.epoch, facts.0, facts.1, place.0, place.1);
     let mut file = disk.open(&path, OpenMode::CreateNew)?;
     file.write(0, line.as_bytes())?;
     file.sync()?;
