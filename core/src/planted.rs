@@ -101,6 +101,9 @@ bugs! {
     GivesWay, "gives-way", "a core's loop gives way through its executor, which then sleeps where nothing wakes it";
     LooksBeforeLowering, "looks-before-lowering", "a core looks for work before it asks to be woken";
     PausesWithoutEnd, "pauses-without-end", "the exporter asks for a pause again in the batch that brought it";
+    FirstHomeFirst, "first-home-first", "an owner under load begins with the first home each time";
+    OwnFirst, "own-first", "an owner under load answers its own core's connections before all others";
+    ChunkUncut, "chunk-uncut", "a chunk of a batch is decided in one go, whatever else waits";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

@@ -24,10 +24,11 @@ use std::task::Waker;
 
 use stampede_core::limits::OWNER_BATCH_MAX;
 use stampede_core::planted::{Bug, planted};
-use stampede_core::types::{ItemId, Lsn};
+use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
 use self::gather::Gathers;
 use super::ask::{Ask, RareReply, Reply, ReplyTo, Token};
+use super::batch::Chunk;
 use super::clock::Now;
 use super::counters::{Count, Counters};
 use super::mesh::Endpoint;
@@ -36,6 +37,7 @@ use super::pages::Pages;
 use super::render::{Call, Moment, Shown, problem_of, problem_of_busy, render};
 use super::shared::{Phase, Shared};
 use super::slots::Connections;
+use super::turns::{Peers, Turns};
 use crate::gate::Keeper;
 use crate::http::answer::{self, Date, Manner};
 use crate::http::conn::{Conn, Next, Request};
@@ -110,6 +112,14 @@ pub struct Home {
     released: Lsn,
     marked_ms: u64,
     needs_flush: bool,
+    turns: Turns,
+    /// Questions that the owner takes in one turn.
+    turn_max: usize,
+    /// Per home: a batch's chunk that the owner has decided in part.
+    cut: Vec<Option<(ReplyTo, Box<Chunk>)>>,
+    /// More questions wait for this core's owner than it took in its last turn. Until they are answered its
+    /// own connections wait in line as well, in the ring from this core to itself.
+    contended: bool,
 }
 
 impl Home {
@@ -134,8 +144,20 @@ impl Home {
             released: shared.shown_lsn(),
             marked_ms: now.mono_ms,
             needs_flush: false,
+            turns: Turns::default(),
+            turn_max: OWNER_BATCH_MAX,
+            cut: (0..cores).map(|_| None).collect(),
+            contended: false,
             shared,
         }
+    }
+
+    /// The same with an owner that takes so many questions in one turn, at least one: for simulations, whose
+    /// crowds are small.
+    #[must_use]
+    pub fn with_turn_max(mut self, questions: usize) -> Self {
+        self.turn_max = questions.max(1);
+        self
     }
 
     /// The core's owner, for reading.
@@ -363,7 +385,7 @@ impl Home {
         let manner = caller.manner;
         let owner = item.owner(self.mesh.cores());
         self.needs_flush = true;
-        if owner == self.core {
+        if owner == self.core && (!self.contended || planted(Bug::OwnFirst)) {
             let reply = self.owner.answer(self.now.sale, &ask);
             let number = self.connections.open_slot(caller.token, manner, call);
             self.deliver(owner, ReplyTo::Slot(caller.token, number), reply);
@@ -371,7 +393,9 @@ impl Home {
         }
         let number = self.connections.open_slot(caller.token, manner, call);
         let to = ReplyTo::Slot(caller.token, number);
-        self.count(Count::Hops);
+        if owner != self.core {
+            self.count(Count::Hops);
+        }
         if !self.mesh.ask(owner, to, ask) {
             self.deliver(owner, to, Reply::Busy(super::ask::Busy::Overloaded));
         }
@@ -461,30 +485,21 @@ impl Home {
 
     /// Whether [`Self::pump`] would find something to do.
     pub fn has_work(&self) -> bool {
-        self.needs_flush || self.shared.shown_lsn() > self.released || self.mesh.has_work()
+        self.needs_flush
+            || self.contended
+            || self.shared.shown_lsn() > self.released
+            || self.mesh.has_work()
     }
 
     fn decide_batch(&mut self) -> bool {
-        let mut decided = 0;
-        for home in 0..self.mesh.cores() {
-            while decided < OWNER_BATCH_MAX
-                && let Some((to, ask)) = self.mesh.next_ask(home)
-            {
-                decided += match &ask {
-                    Ask::Batch(chunk) => chunk.len().max(1),
-                    _ => 1,
-                };
-                let reply = self.owner.reply(self.now.sale, ask);
-                self.mesh.reply(home, to, reply);
-            }
-        }
-        while decided < OWNER_BATCH_MAX
-            && let Some(ask) = self.mesh.next_outside()
-        {
-            self.owner.answer_outside(self.now.sale, ask);
-            decided += 1;
-        }
-        decided >= OWNER_BATCH_MAX
+        let (now, owner, mesh, cut) = (self.now.sale, &mut self.owner, &mut self.mesh, &mut self.cut);
+        self.contended = self.turns.serve(&mut Asking { now, owner, mesh, cut }, self.turn_max);
+        self.contended
+    }
+
+    /// Whether another home has put a question to this owner that is not answered.
+    fn somebody_waits(&self) -> bool {
+        self.contended || (0..self.mesh.cores()).any(|home| self.mesh.has_ask(home))
     }
 
     fn take_replies(&mut self) {
@@ -544,6 +559,75 @@ impl Home {
         if self.shared.phase() != Phase::Serving {
             self.connections.wake_all();
         }
+    }
+}
+
+/// Everybody who asks an owner: the homes, this core's own among them, and behind them the exporter.
+struct Asking<'a> {
+    now: UnixMillis,
+    owner: &'a mut Owner,
+    mesh: &'a mut Endpoint,
+    cut: &'a mut [Option<(ReplyTo, Box<Chunk>)>],
+}
+
+impl Asking<'_> {
+    /// Decides records of a chunk; it goes back when all were, or when there is no room for the next.
+    fn decide_chunk(&mut self, home: usize, to: ReplyTo, mut chunk: Box<Chunk>, most: usize) -> usize {
+        let most = if planted(Bug::ChunkUncut) { usize::MAX } else { most };
+        let decided = self.owner.decide_chunk(self.now, &mut chunk, most);
+        if chunk.is_decided() || chunk.busy.is_some() {
+            self.mesh.reply(home, to, Reply::Batch(chunk));
+        } else {
+            self.cut[home] = Some((to, chunk));
+        }
+        decided.max(1)
+    }
+
+    fn serve_home(&mut self, home: usize, most: usize) -> usize {
+        let mut served = 0;
+        while served < most {
+            let left = most - served;
+            if let Some((to, chunk)) = self.cut[home].take() {
+                served += self.decide_chunk(home, to, chunk, left);
+                continue;
+            }
+            served += match self.mesh.next_ask(home) {
+                None => break,
+                Some((to, Ask::Batch(chunk))) => self.decide_chunk(home, to, chunk, left),
+                Some((to, ask)) => {
+                    let reply = self.owner.answer(self.now, &ask);
+                    self.mesh.reply(home, to, reply);
+                    1
+                }
+            };
+        }
+        served
+    }
+
+    fn serve_outside(&mut self, most: usize) -> usize {
+        let mut served = 0;
+        while served < most
+            && let Some(ask) = self.mesh.next_outside()
+        {
+            self.owner.answer_outside(self.now, ask);
+            served += 1;
+        }
+        served
+    }
+}
+
+impl Peers for Asking<'_> {
+    fn count(&self) -> usize {
+        self.mesh.cores() + 1
+    }
+    fn waits(&self, peer: usize) -> bool {
+        match self.cut.get(peer) {
+            Some(cut) => cut.is_some() || self.mesh.has_ask(peer),
+            None => self.mesh.has_outside(),
+        }
+    }
+    fn serve(&mut self, peer: usize, most: usize) -> usize {
+        if peer < self.cut.len() { self.serve_home(peer, most) } else { self.serve_outside(most) }
     }
 }
 

@@ -57,6 +57,10 @@ pub(crate) struct Setup {
     pub(crate) admin_token: String,
     /// The keys of tickets; the first seals.
     pub(crate) ticket_keys: Vec<SealKey>,
+    /// Questions that a ring between two cores holds; `None`: as many as in the product.
+    pub(crate) ring_slots: Option<usize>,
+    /// Whether answers wait for the log.
+    pub(crate) ack_durable: bool,
 }
 
 impl Default for Setup {
@@ -67,6 +71,8 @@ impl Default for Setup {
             identity: Identity::header(IpAddr::V4(Ipv4Addr::LOCALHOST), vec![]).expect("loopback"),
             admin_token: String::new(),
             ticket_keys: vec![SealKey::new(1, &[7; 32]).expect("long enough")],
+            ring_slots: None,
+            ack_durable: true,
         }
     }
 }
@@ -82,7 +88,8 @@ impl Base {
         let dir = tempfile::tempdir().expect("a directory");
         let options = LogOptions { allow_volatile: true, ..LogOptions::default() };
         let data = DataDir::open(dir.path(), &options).expect("opened");
-        let (secret, mesh) = (data.hash_secret(), Arc::new(Mesh::new(cores)));
+        let mesh = setup.ring_slots.map_or_else(|| Mesh::new(cores), |slots| Mesh::with_slots(cores, slots));
+        let (secret, mesh) = (data.hash_secret(), Arc::new(mesh));
         let wakers = mesh.wakers().iter().map(|waker| {
             let waker = waker.clone();
             Arc::new(move || waker.wake()) as Arc<dyn Fn() + Send + Sync>
@@ -101,7 +108,7 @@ impl Base {
             queue: started.queue.clone(),
             export: None,
             weakened: vec![],
-            ack_durable: true,
+            ack_durable: setup.ack_durable,
             demo: None,
             mesh,
         }));

@@ -176,6 +176,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ForeignRowReplaced | B::PausesWithoutEnd => vec![&POSTGRES],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::RefillPassesOver => vec![&EXPORT],
+        B::FirstHomeFirst => vec![&HTTP, &SIM],
+        B::OwnFirst | B::ChunkUncut => vec![&HTTP],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],

@@ -302,7 +302,7 @@ impl Home {
     /// Sends what waits for an owner, unless a chunk is with it.
     fn send(&mut self, id: u32, batch: &mut Batch, owner: usize) {
         let lane = &mut batch.lanes[owner];
-        if lane.under_way || owner != self.core && !self.mesh.may_ask(owner) {
+        if lane.under_way || !self.mesh.may_ask(owner) {
             let waits = !lane.under_way && (lane.stuck.is_some() || lane.filling.is_some());
             if waits && !self.batches.stuck.contains(&id) {
                 self.batches.stuck.push(id);
@@ -311,13 +311,15 @@ impl Home {
         }
         let Some(mut chunk) = lane.stuck.take().or_else(|| lane.filling.take()) else { return };
         self.needs_flush = true;
-        if owner == self.core {
-            self.owner.decide_chunk(self.now.sale, &mut chunk);
+        if owner == self.core && !self.somebody_waits() {
+            self.owner.decide_chunk(self.now.sale, &mut chunk, usize::MAX);
             self.owner.flush();
             self.settle(id, batch, owner, chunk);
         } else {
             lane.under_way = true;
-            self.count(Count::Hops);
+            if owner != self.core {
+                self.count(Count::Hops);
+            }
             let asked = self.mesh.ask(owner, ReplyTo::Batch(id), Ask::Batch(chunk));
             debug_assert!(asked, "room was made sure of");
         }
@@ -363,14 +365,21 @@ impl Home {
         self.batches.open.insert(id, batch);
     }
 
-    /// Asks owners again that had no room; called when the log has moved on, and with each tick.
+    /// Asks owners again that had no room; called when the log has moved on, and with each tick. A batch that
+    /// got on and is stuck again goes behind those that did not.
     pub(super) fn retry_batches(&mut self) {
+        let mut served = 0;
         for id in std::mem::take(&mut self.batches.stuck) {
             let Some(mut batch) = self.batches.open.remove(&id) else { continue };
+            let missing = batch.missing;
             self.send_all(id, &mut batch);
+            if batch.missing < missing && self.batches.stuck.last() == Some(&id) {
+                served = self.batches.stuck.len();
+            }
             self.go_on(batch.token);
             self.batches.open.insert(id, batch);
         }
+        self.batches.stuck.rotate_left(served);
     }
 
     fn go_on(&mut self, token: Token) {
