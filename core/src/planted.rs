@@ -104,6 +104,8 @@ bugs! {
     FirstHomeFirst, "first-home-first", "an owner under load begins with the first home each time";
     OwnFirst, "own-first", "an owner under load answers its own core's connections before all others";
     ChunkUncut, "chunk-uncut", "a chunk of a batch is decided in one go, whatever else waits";
+    OneVerdict, "one-verdict", "of the tokens that were verified only the last is remembered";
+    JunkUncharged, "junk-uncharged", "tokens are verified whatever their address has sent before";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

@@ -49,6 +49,8 @@ counts! {
     BatchRecords = "batch_records",
     /// Questions to another core.
     Hops = "hops",
+    /// Tokens whose signature was looked at: those that the core had not seen before.
+    TokensVerified = "tokens_verified",
     /// Connections accepted.
     Accepted = "connections_accepted",
     /// Connections turned away because there were too many.

@@ -68,7 +68,6 @@ pub struct Client {
     pub out: Vec<u8>,
     /// Where it comes from.
     pub peer: IpAddr,
-    cache: VerdictCache,
     closing: bool,
     /// A batch that is coming in.
     intake: Option<batch::Intake>,
@@ -81,9 +80,8 @@ pub struct Client {
 impl Client {
     /// A new connection.
     pub fn new(token: Token, conn: Conn, peer: IpAddr) -> Self {
-        let cache = VerdictCache::new();
         let (intake, outgoing, owed_batches) = (None, None, 0);
-        Self { token, conn, out: Vec::new(), peer, cache, closing: false, intake, outgoing, owed_batches }
+        Self { token, conn, out: Vec::new(), peer, closing: false, intake, outgoing, owed_batches }
     }
 
     /// Whether to close as soon as `out` is written.
@@ -106,6 +104,7 @@ pub struct Home {
     gathers: Gathers,
     batches: batch::Batches,
     keeper: Keeper,
+    verdicts: VerdictCache,
     now: Now,
     date: Date,
     date_s: u64,
@@ -138,6 +137,7 @@ impl Home {
             gathers: Gathers::default(),
             batches: batch::Batches::default(),
             keeper: Keeper::new(core, cores, &shared.gate.rules),
+            verdicts: VerdictCache::new(shared.secret),
             now,
             date: answer::date_line(now.sale.0 / 1000),
             date_s: now.sale.0 / 1000,
@@ -262,9 +262,8 @@ impl Home {
                     let manner = request.head.manner();
                     let serving = self.shared.phase() == Phase::Serving;
                     let manner = if serving { manner } else { manner.closing() };
-                    let (cache, out) = (&mut client.cache, &mut client.out);
-                    let intake = &mut client.intake;
-                    self.request(&mut Caller { request, manner, token, peer, cache, out, intake });
+                    let (out, intake) = (&mut client.out, &mut client.intake);
+                    self.request(&mut Caller { request, manner, token, peer, out, intake });
                     if client.conn.is_streaming() && client.intake.is_none() {
                         // The body of a batch that was refused is not read.
                         client.conn.finish();
@@ -637,7 +636,6 @@ struct Caller<'a> {
     manner: Manner,
     token: Token,
     peer: IpAddr,
-    cache: &'a mut VerdictCache,
     out: &'a mut Vec<u8>,
     intake: &'a mut Option<batch::Intake>,
 }

@@ -213,7 +213,7 @@ pub const KEYS: &[Key] = &[
         demo: None,
         secret: false,
         allowed: "0 to 1000000",
-        meaning: "The same from one address (an IPv6 /64 is one address); 0 = no limit.",
+        meaning: "The same from one address (an IPv6 /64 is one address); tokens that do not count are charged to it as well, before the next one is verified; 0 = no limit.",
     },
     Key {
         name: "limits.connections_per_ip",

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use stampede_core::types::UnixMillis;
+use stampede_core::types::{HashSecret, UnixMillis};
 use stampede_net::http::conn::{Conn, Next};
 use stampede_net::http::head::Head;
 use stampede_net::http::route::Listener;
@@ -60,7 +60,7 @@ fn identify_at(identity: &Identity, lines: &str, now_ms: u64, cache: &mut Verdic
 }
 
 fn identify(lines: &str) -> String {
-    identify_at(&identity(), lines, NOW_S * 1_000, &mut VerdictCache::new())
+    identify_at(&identity(), lines, NOW_S * 1_000, &mut VerdictCache::new(HashSecret([3; 16])))
 }
 
 fn shown(token: &str) -> String {
@@ -107,7 +107,7 @@ fn signatures_are_those_of_the_rfcs() {
     // Taken, but for its missing subject.
     let identity = Identity::jwt(vec![IdentityKey::parse("k", "HS256", secret).expect("a key")], vec![]);
     let line = format!("Authorization: Bearer {token}\r\n");
-    let outcome = identify_at(&identity.expect("a key"), &line, 0, &mut VerdictCache::new());
+    let outcome = identify_at(&identity.expect("a key"), &line, 0, &mut VerdictCache::new(HashSecret([3; 16])));
     assert_eq!(outcome, "unauthenticated: a claim of the token is missing or malformed");
 }
 
@@ -119,7 +119,7 @@ fn times_are_exact() {
             &identity(),
             &format!("Authorization: Bearer {token}\r\n"),
             now_ms,
-            &mut VerdictCache::new(),
+            &mut VerdictCache::new(HashSecret([3; 16])),
         )
     };
     for key in [hs(), ed()] {
@@ -305,7 +305,7 @@ fn authorization_headers() {
 #[test]
 fn a_remembered_verdict_ends_with_the_token() {
     let identity = identity();
-    let mut cache = VerdictCache::new();
+    let mut cache = VerdictCache::new(HashSecret([3; 16]));
     let token = hs().mint(&Claims { nbf_s: Some(NOW_S), ..claims("bob") }).expect("claims");
     let line = format!("Authorization: Bearer {token}\r\n");
     let mut at = |now_ms| identify_at(&identity, &line, now_ms, &mut cache);
@@ -370,7 +370,7 @@ fn keys() {
     let alone = Identity::jwt(vec![key()], vec![]).expect("a key");
     let token = hs().sign(br#"{"alg":"HS256"}"#, br#"{"sub":"bob","exp":1700000001}"#);
     let line = format!("Authorization: Bearer {token}\r\n");
-    assert_eq!(identify_at(&alone, &line, NOW_S * 1_000, &mut VerdictCache::new()), "bob level 0");
+    assert_eq!(identify_at(&alone, &line, NOW_S * 1_000, &mut VerdictCache::new(HashSecret([3; 16]))), "bob level 0");
     assert!(is_stranger(&identify(&line)), "with two it does");
 }
 
@@ -384,7 +384,7 @@ fn the_header_of_a_gateway() {
     let behind = Identity::header(open, nets()).expect("a gateway");
     let named = |identity: &Identity, peer: IpAddr, lines: &str| {
         let outcome =
-            with_head(lines, |head| identity.identify(head, UnixMillis(0), peer, &mut VerdictCache::new()));
+            with_head(lines, |head| identity.identify(head, UnixMillis(0), peer, &mut VerdictCache::new(HashSecret([3; 16]))));
         outcome.map_or("stranger".to_owned(), |buyer| format!("{:?} {}", buyer.subject, buyer.level))
     };
     assert_eq!(named(&local, HOME, "X-Buyer: bob\r\n"), "bob 0");
@@ -510,7 +510,7 @@ fn by_cookie(method: &str, lines: &str) -> String {
     conn.feed(raw.as_bytes(), 0);
     let Next::Request(request) = conn.next() else { panic!("must be framed well: {raw}") };
     let identity = identity().with_cookie("shop");
-    match identity.identify(&request.head, UnixMillis(NOW_S * 1_000), HOME, &mut VerdictCache::new()) {
+    match identity.identify(&request.head, UnixMillis(NOW_S * 1_000), HOME, &mut VerdictCache::new(HashSecret([3; 16]))) {
         Ok(buyer) => format!("{:?}", buyer.subject),
         Err(problem) => problem.code.name().to_owned(),
     }
@@ -590,6 +590,6 @@ fn a_cookie_does_not_act_for_foreign_pages() {
 fn a_cookie_counts_in_no_other_mode() {
     let identity = Identity::header(HOME, Vec::new()).expect("loopback").with_cookie("shop");
     let token = hs().mint(&claims("bob")).expect("claims");
-    let outcome = identify_at(&identity, &format!("Cookie: shop={token}\r\n"), 0, &mut VerdictCache::new());
+    let outcome = identify_at(&identity, &format!("Cookie: shop={token}\r\n"), 0, &mut VerdictCache::new(HashSecret([3; 16])));
     assert!(is_stranger(&outcome), "{outcome}");
 }

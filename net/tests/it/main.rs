@@ -23,6 +23,7 @@ mod e2e_talk;
 mod e2e_waiting;
 mod engine_batch;
 mod engine_busy;
+mod engine_tokens;
 mod engine_turns;
 mod hold;
 mod http_answer;
