@@ -106,6 +106,8 @@ bugs! {
     ChunkUncut, "chunk-uncut", "a chunk of a batch is decided in one go, whatever else waits";
     OneVerdict, "one-verdict", "of the tokens that were verified only the last is remembered";
     JunkUncharged, "junk-uncharged", "tokens are verified whatever their address has sent before";
+    AudienceUnread, "audience-unread", "a token that was made for another service counts";
+    LifeUnbounded, "life-unbounded", "a token may count for as long as it says";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

@@ -11,6 +11,8 @@ pub mod cookie;
 pub mod demo;
 pub mod key;
 pub mod mint;
+mod numeric_date;
+pub mod rules;
 pub mod token;
 pub mod verdicts;
 
@@ -27,6 +29,7 @@ use crate::http::head::Head;
 use crate::http::limits::TOKEN_BYTES_MAX;
 use crate::http::problem::{Code, Problem};
 use key::IdentityKey;
+use rules::TokenRules;
 pub use verdicts::VerdictCache;
 
 /// A buyer whom somebody vouches for.
@@ -70,9 +73,17 @@ fn next_number() -> u64 {
 
 #[derive(Debug)]
 enum Mode {
-    /// The keys, and the name of the cookie that may carry the token instead of the header.
-    Jwt(Vec<IdentityKey>, Option<String>),
+    Jwt(Tokens),
     Header,
+}
+
+/// How tokens are taken.
+#[derive(Debug)]
+struct Tokens {
+    keys: Vec<IdentityKey>,
+    rules: TokenRules,
+    /// The name of the cookie that may carry the token instead of the header.
+    cookie: Option<String>,
 }
 
 /// Settings of identity that cannot be.
@@ -108,15 +119,25 @@ impl Identity {
                 return Err(IdentityError::KidTwice(key.kid().to_owned()));
             }
         }
-        Ok(Self { number: next_number(), mode: Mode::Jwt(keys, None), trusted })
+        let tokens = Tokens { keys, rules: TokenRules::default(), cookie: None };
+        Ok(Self { number: next_number(), mode: Mode::Jwt(tokens), trusted })
     }
 
     /// The same, taking the token out of the cookie of this name where a request has no
     /// `Authorization`. Changes nothing in header mode.
     #[must_use]
     pub fn with_cookie(mut self, name: &str) -> Self {
-        if let Mode::Jwt(_, cookie) = &mut self.mode {
-            *cookie = Some(name.to_owned());
+        if let Mode::Jwt(tokens) = &mut self.mode {
+            tokens.cookie = Some(name.to_owned());
+        }
+        self
+    }
+
+    /// The same with other rules for what a token has to say. Changes nothing in header mode.
+    #[must_use]
+    pub fn with_rules(mut self, rules: TokenRules) -> Self {
+        if let Mode::Jwt(tokens) = &mut self.mode {
+            tokens.rules = rules;
         }
         self
     }
@@ -147,8 +168,8 @@ impl Identity {
         cache: &mut VerdictCache,
     ) -> Result<Recognised<'a>, Problem> {
         match &self.mode {
-            Mode::Jwt(_, cookie) => {
-                let shown = shown_token(head, cookie.as_deref())?;
+            Mode::Jwt(tokens) => {
+                let shown = shown_token(head, tokens.cookie.as_deref())?;
                 let known = cache.get(self.number, shown, now);
                 Ok(known.map_or(Recognised::Unverified(Unverified(shown)), Recognised::Buyer))
             }
@@ -168,8 +189,9 @@ impl Identity {
         now: UnixMillis,
         cache: &mut VerdictCache,
     ) -> Result<Buyer, Problem> {
-        let Mode::Jwt(keys, _) = &self.mode else { return Err(stranger("no tokens are taken here")) };
-        let verdict = token::verify(keys, token, now).map_err(|reason| stranger(reason.detail()))?;
+        let Mode::Jwt(tokens) = &self.mode else { return Err(stranger("no tokens are taken here")) };
+        let verdict = token::verify(&tokens.keys, &tokens.rules, token, now)
+            .map_err(|reason| stranger(reason.detail()))?;
         cache.put(self.number, token, verdict, now);
         Ok(verdict.buyer)
     }

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use stampede_persist::log::dir::LogOptions;
 
+use crate::identity::rules::TokenRules;
+
 pub mod check;
 pub mod keys;
 pub mod raw;
@@ -99,6 +101,8 @@ pub struct IdentitySettings {
     pub trusted_proxies: Vec<IpNet>,
     /// The cookie that may carry a token; counts in jwt mode.
     pub cookie: String,
+    /// What a token has to say; counts in jwt mode.
+    pub rules: TokenRules,
 }
 
 /// By token or by header.

@@ -484,10 +484,7 @@ impl Home {
 
     /// Whether [`Self::pump`] would find something to do.
     pub fn has_work(&self) -> bool {
-        self.needs_flush
-            || self.contended
-            || self.shared.shown_lsn() > self.released
-            || self.mesh.has_work()
+        self.needs_flush || self.contended || self.shared.shown_lsn() > self.released || self.mesh.has_work()
     }
 
     fn decide_batch(&mut self) -> bool {

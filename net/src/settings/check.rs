@@ -22,6 +22,7 @@ use crate::gate::seal::SealKey;
 use crate::gate::ticket;
 use crate::identity::cookie::is_cookie_name;
 use crate::identity::key::{IdentityKey, decode};
+use crate::identity::rules::TokenRules;
 
 /// Checks every value by itself and against the others.
 ///
@@ -240,7 +241,32 @@ impl Reader<'_> {
             return Err(self.wrong(name));
         }
         let (keys, trusted_proxies) = (self.keys()?, self.nets()?);
-        Ok(IdentitySettings { mode, keys, trusted_proxies, cookie: cookie.to_owned() })
+        let (cookie, rules) = (cookie.to_owned(), self.token_rules()?);
+        Ok(IdentitySettings { mode, keys, trusted_proxies, cookie, rules })
+    }
+
+    fn token_rules(&self) -> Result<TokenRules, SettingsError> {
+        let seconds = |name, allowed| self.int(name, allowed).map(|seconds| seconds * 1_000);
+        Ok(TokenRules {
+            audience: self.texts("identity.audience")?,
+            issuer: self.texts("identity.issuer")?,
+            nbf_leeway_ms: seconds("identity.nbf_leeway_s", limits::LEEWAY_S)?,
+            exp_leeway_ms: seconds("identity.exp_leeway_s", limits::LEEWAY_S)?,
+            life_max_ms: seconds("identity.token_life_max_s", limits::TOKEN_LIFE_S)?,
+        })
+    }
+
+    /// A list of texts without spaces, or one text with spaces between them.
+    fn texts(&self, name: &str) -> Result<Vec<String>, SettingsError> {
+        let texts: Vec<String> = match self.entry(name).1 {
+            RawValue::None => Vec::new(),
+            RawValue::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+            RawValue::List(list) => list.clone(),
+            _ => return Err(self.wrong(name)),
+        };
+        let fits =
+            |text: &String| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+        if texts.iter().all(fits) { Ok(texts) } else { Err(self.wrong(name)) }
     }
 
     fn nets(&self) -> Result<Vec<IpNet>, SettingsError> {
@@ -313,6 +339,11 @@ impl Reader<'_> {
             }
             IdentityMode::Header if !identity.keys.is_empty() => {
                 "identity.keys does nothing with identity.mode = header. Take out one of the two"
+            }
+            IdentityMode::Header
+                if !(identity.rules.audience.is_empty() && identity.rules.issuer.is_empty()) =>
+            {
+                "identity.audience and identity.issuer do nothing with identity.mode = header. Take them out"
             }
             IdentityMode::Jwt if keys_needed && identity.keys.is_empty() => {
                 "no key to check the buyers' tokens with. Set identity.keys in the settings file or STAMPEDE_IDENTITY_KEYS (kid:HS256:secret), or try the engine with serve --demo"

@@ -63,6 +63,10 @@ pub mod limits {
     pub const SEGMENTS_MIN: u64 = 4;
     /// Milliseconds from SIGTERM to the end.
     pub const DEADLINE_MS: RangeInclusive<u64> = 100..=600_000;
+    /// Seconds that a token counts before its `nbf`, or after its `exp`.
+    pub const LEEWAY_S: RangeInclusive<u64> = 0..=300;
+    /// Longest life of a token, in seconds: a minute to a hundred years.
+    pub const TOKEN_LIFE_S: RangeInclusive<u64> = 60..=3_155_760_000;
     /// Bytes of an admin token.
     pub const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
     /// Segments begin and end on a block.
@@ -160,6 +164,51 @@ pub const KEYS: &[Key] = &[
         secret: false,
         allowed: "a name of 1 to 64 letters, digits, - and _",
         meaning: "The cookie that may carry a buyer's token where a request has no Authorization; counts with identity.mode = jwt.",
+    },
+    Key {
+        name: "identity.audience",
+        flag: None,
+        default: "",
+        demo: None,
+        secret: false,
+        allowed: "a text or a list of texts without spaces, each as a token's aud has it",
+        meaning: "Whom tokens have to be for: one of these must be the claim aud, or in it; none = aud is not looked at, and a token that was made for another service with the same key counts here. For identity.mode = jwt.",
+    },
+    Key {
+        name: "identity.issuer",
+        flag: None,
+        default: "",
+        demo: None,
+        secret: false,
+        allowed: "a text or a list of texts without spaces, each as a token's iss has it",
+        meaning: "Whom tokens have to be from: one of these must be the claim iss; none = iss is not looked at. For identity.mode = jwt.",
+    },
+    Key {
+        name: "identity.nbf_leeway_s",
+        flag: None,
+        default: "30",
+        demo: None,
+        secret: false,
+        allowed: "0 to 300",
+        meaning: "How many seconds before its nbf a token counts already: the issuer's clock may be ahead of this machine's.",
+    },
+    Key {
+        name: "identity.exp_leeway_s",
+        flag: None,
+        default: "0",
+        demo: None,
+        secret: false,
+        allowed: "0 to 300",
+        meaning: "How many seconds after its exp a token still counts.",
+    },
+    Key {
+        name: "identity.token_life_max_s",
+        flag: None,
+        default: "31622400",
+        demo: None,
+        secret: false,
+        allowed: "60 to 3155760000",
+        meaning: "Longest life of a token in seconds, from its iat to its exp, and from now: one that says more is refused (an exp in milliseconds would be good for 50,000 years).",
     },
     Key {
         name: "postgres.url",

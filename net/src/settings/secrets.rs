@@ -135,7 +135,8 @@ pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
                 parsed.map_err(|cause| SecretError::Key { kid: key.kid.clone(), cause })
             };
             let identity = Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?;
-            Ok(identity.with_cookie(&settings.identity.cookie))
+            let rules = settings.identity.rules.clone();
+            Ok(identity.with_cookie(&settings.identity.cookie).with_rules(rules))
         }
     }
 }
@@ -153,7 +154,7 @@ pub fn demo(settings: &Settings) -> Result<Option<Demo>, SecretError> {
     let Some(key) = keys.iter().find(|key| key.kid == DEMO_KID) else { return Ok(None) };
     let key = MintKey::parse(&key.kid, &key.alg, key.material.reveal())
         .map_err(|cause| SecretError::Key { kid: DEMO_KID.to_owned(), cause })?;
-    Ok(Some(Demo::new(key, settings.identity.cookie.clone())))
+    Ok(Some(Demo::new(key, settings.identity.cookie.clone(), &settings.identity.rules)))
 }
 
 /// The keys of purchase tickets: the configured ones, or the made ones, of which one is made now if

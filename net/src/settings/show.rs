@@ -34,6 +34,11 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "identity.keys" => keys(settings),
         "identity.trusted_proxies" => proxies(settings),
         "identity.cookie" => settings.identity.cookie.clone(),
+        "identity.audience" => texts(&settings.identity.rules.audience),
+        "identity.issuer" => texts(&settings.identity.rules.issuer),
+        "identity.nbf_leeway_s" => (settings.identity.rules.nbf_leeway_ms / 1_000).to_string(),
+        "identity.exp_leeway_s" => (settings.identity.rules.exp_leeway_ms / 1_000).to_string(),
+        "identity.token_life_max_s" => (settings.identity.rules.life_max_ms / 1_000).to_string(),
         "postgres.url" => masked(settings.postgres.is_some()).to_owned(),
         "postgres.new_shop" => {
             settings.postgres.as_ref().is_some_and(|postgres| postgres.new_shop).to_string()
@@ -88,6 +93,10 @@ fn keys(settings: &Settings) -> String {
         shown.push("demo (HS256, made)".to_owned());
     }
     if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
+}
+
+fn texts(texts: &[String]) -> String {
+    if texts.is_empty() { "none".to_owned() } else { texts.join(" ") }
 }
 
 fn proxies(settings: &Settings) -> String {

@@ -95,7 +95,7 @@ fn engine_tokens_that_do_not_count_are_charged_before_the_next_is_verified() {
         "POST /v1/items/1/ticket",
         "GET /v1/items/1/challenge",
         "POST /v1/items/1/orders",
-        "GET /sale/orders/4294967297",
+        "GET /sale/1/order/4294967297",
     ];
     for call in calls {
         let mut rig = rig(1);
@@ -118,7 +118,11 @@ fn engine_tokens_that_do_not_count_are_charged_before_the_next_is_verified() {
         let refused = statuses.iter().filter(|&&status| status == 429).count();
         assert!(verified(&rig) <= BURST, "{call}: {} of 200 were verified", verified(&rig));
         assert_eq!(refused as u64, 200 - BURST, "{call}: {statuses:?}");
-        assert_eq!(look(&mut rig, &mut client, &good), 429, "{call}: not seen before, and the address is over");
+        assert_eq!(
+            look(&mut rig, &mut client, &good),
+            429,
+            "{call}: not seen before, and the address is over"
+        );
     }
 }
 
@@ -135,9 +139,8 @@ fn engine_tokens_junk_of_one_address_is_nobody_elses() {
     assert_eq!(look(&mut rig, &mut eve, &known), 200, "one that was verified before needs nobody's leave");
     // Behind a proxy it is the client's address that pays.
     let mut proxy = from(&mut rig, "10.0.0.1");
-    let via = |token: &str, client: &str| {
-        format!("Authorization: Bearer {token}\r\nX-Forwarded-For: {client}\r\n")
-    };
+    let via =
+        |token: &str, client: &str| format!("Authorization: Bearer {token}\r\nX-Forwarded-For: {client}\r\n");
     for number in 0..50 {
         ask(&mut rig, &mut proxy, "GET /v1/orders", &via(&junk(100 + number), "192.0.2.3"));
     }

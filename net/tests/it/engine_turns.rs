@@ -165,7 +165,11 @@ fn engine_turns_chunks_are_cut_and_the_exporter_has_its_share() {
                 open[home] -= 1;
                 served[home] += match reply {
                     Reply::Batch(chunk) => {
-                        assert!(chunk.is_decided(), "a chunk that was cut came back in part: {:?}", chunk.busy);
+                        assert!(
+                            chunk.is_decided(),
+                            "a chunk that was cut came back in part: {:?}",
+                            chunk.busy
+                        );
                         chunk.len()
                     }
                     _ => 1,

@@ -177,7 +177,12 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::RefillPassesOver => vec![&EXPORT],
         B::FirstHomeFirst => vec![&HTTP, &SIM],
-        B::OwnFirst | B::ChunkUncut | B::OneVerdict | B::JunkUncharged => vec![&HTTP],
+        B::OwnFirst
+        | B::ChunkUncut
+        | B::OneVerdict
+        | B::JunkUncharged
+        | B::AudienceUnread
+        | B::LifeUnbounded => vec![&HTTP],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],
