@@ -108,6 +108,7 @@ bugs! {
     JunkUncharged, "junk-uncharged", "tokens are verified whatever their address has sent before";
     AudienceUnread, "audience-unread", "a token that was made for another service counts";
     LifeUnbounded, "life-unbounded", "a token may count for as long as it says";
+    EndsAlone, "ends-alone", "a core that has drained ends before the others, whose questions its owner should answer";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

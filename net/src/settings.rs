@@ -194,6 +194,8 @@ pub struct AdminSettings {
 pub struct ShutdownSettings {
     /// Longest time between SIGTERM and the end of the process, in milliseconds.
     pub deadline_ms: u64,
+    /// How much of that it sells on while it says that it is not ready, in milliseconds.
+    pub lame_duck_ms: u64,
 }
 
 impl Settings {

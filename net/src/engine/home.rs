@@ -52,6 +52,9 @@ pub const OUT_BYTES_MAX: usize = 256 << 10;
 const TICK_BATCHES_MAX: usize = 32;
 /// Of these, such as look at rows and find that nothing has to be done with them.
 const TICK_BATCHES_IDLE_MAX: usize = 4;
+/// How long purchases are taken when the server drains, and connections that have not asked yet are left
+/// open, in milliseconds.
+const LAST_ORDERS_MS: u64 = 500;
 /// How often an idle engine notes the time in its log, in milliseconds.
 const CLOCK_MARK_MS: u64 = 60_000;
 /// The same while tickets are out: by so much at most can a clock that is set back before a
@@ -69,6 +72,8 @@ pub struct Client {
     /// Where it comes from.
     pub peer: IpAddr,
     closing: bool,
+    /// Whether a request has come on it.
+    has_asked: bool,
     /// A batch that is coming in.
     intake: Option<batch::Intake>,
     /// The answers of a batch that are going out.
@@ -81,7 +86,17 @@ impl Client {
     /// A new connection.
     pub fn new(token: Token, conn: Conn, peer: IpAddr) -> Self {
         let (intake, outgoing, owed_batches) = (None, None, 0);
-        Self { token, conn, out: Vec::new(), peer, closing: false, intake, outgoing, owed_batches }
+        Self {
+            token,
+            conn,
+            out: Vec::new(),
+            peer,
+            closing: false,
+            has_asked: false,
+            intake,
+            outgoing,
+            owed_batches,
+        }
     }
 
     /// Whether to close as soon as `out` is written.
@@ -111,6 +126,8 @@ pub struct Home {
     released: Lsn,
     marked_ms: u64,
     needs_flush: bool,
+    draining_since_ms: Option<u64>,
+    has_drained: bool,
     turns: Turns,
     /// Questions that the owner takes in one turn.
     turn_max: usize,
@@ -144,6 +161,8 @@ impl Home {
             released: shared.shown_lsn(),
             marked_ms: now.mono_ms,
             needs_flush: false,
+            draining_since_ms: None,
+            has_drained: false,
             turns: Turns::default(),
             turn_max: OWNER_BATCH_MAX,
             cut: (0..cores).map(|_| None).collect(),
@@ -178,6 +197,9 @@ impl Home {
         if second != self.date_s {
             (self.date, self.date_s) = (answer::date_line(second), second);
         }
+        if self.shared.phase() >= Phase::Draining {
+            self.draining_since_ms.get_or_insert(self.now.mono_ms);
+        }
         self.now
     }
 
@@ -195,6 +217,15 @@ impl Home {
     /// followed by [`Self::read_clock`], and by [`Self::pump`] if [`Self::has_work`].
     pub fn sleep<R>(&self, sleep: impl FnOnce(bool) -> R) -> R {
         self.mesh.waker().sleep(|| self.has_work(), sleep)
+    }
+
+    /// Whether the core may end. It calls this when its doors are shut; it has drained once no connection is
+    /// left, and may end when all cores have: until then others may ask its owner.
+    pub fn may_end(&mut self) -> bool {
+        if self.connections.open() == 0 && !std::mem::replace(&mut self.has_drained, true) {
+            self.shared.one_has_drained();
+        }
+        self.shared.all_have_drained() || self.has_drained && planted(Bug::EndsAlone)
     }
 
     /// The core has ended in order: nobody waits for its next turn.
@@ -259,19 +290,21 @@ impl Home {
                 Next::NeedMore => break false,
                 Next::Reject(problem) => self.refuse(token, &mut client.out, Manner::CLOSE, *problem),
                 Next::Request(request) => {
+                    client.has_asked = true;
                     let manner = request.head.manner();
                     let serving = self.shared.phase() == Phase::Serving;
                     let manner = if serving { manner } else { manner.closing() };
                     let (out, intake) = (&mut client.out, &mut client.intake);
                     self.request(&mut Caller { request, manner, token, peer, out, intake });
-                    if client.conn.is_streaming() && client.intake.is_none() {
-                        // The body of a batch that was refused is not read.
+                    // The body of a batch that was refused is not read, and nothing is taken behind an answer
+                    // that says that the connection is closed (RFC 9112 section 9.6).
+                    if (client.conn.is_streaming() || !serving) && client.intake.is_none() {
                         client.conn.finish();
                     }
                 }
             }
         };
-        let drained = self.shared.phase() != Phase::Serving && !client.conn.is_mid_request();
+        let drained = self.drains_idle(client.has_asked) && !client.conn.is_mid_request();
         let idle = self.connections.is_idle(client.token) && client.outgoing.is_none();
         if (client.conn.is_finished() || drained) && idle {
             client.closing = true;
@@ -281,6 +314,18 @@ impl Home {
         }
         self.connections.served(client.token);
         out_is_full && !client.closing
+    }
+
+    /// Whether an idle connection is to be closed since the server goes down. One that has never asked has
+    /// just come, most likely, and its request is on the way.
+    fn drains_idle(&self, has_asked: bool) -> bool {
+        self.shared.phase() >= Phase::Draining && (has_asked || self.is_closed_for_business())
+    }
+
+    /// Whether purchases are refused since the server goes down: a moment after it began to drain, in which
+    /// whoever got in has asked.
+    fn is_closed_for_business(&self) -> bool {
+        self.draining_since_ms.is_some_and(|since_ms| self.now.mono_ms >= since_ms + LAST_ORDERS_MS)
     }
 
     fn collect(&mut self, client: &mut Client) {
@@ -552,7 +597,7 @@ impl Home {
         let overdue = self.connections.sweep(self.now.mono_ms);
         self.counters().add_many(Count::Overdue, overdue as u64);
         self.connections.give_up_waiting(self.now.mono_ms, self.shared.shown_lsn());
-        if self.shared.phase() != Phase::Serving {
+        if self.shared.phase() >= Phase::Draining {
             self.connections.wake_all();
         }
     }

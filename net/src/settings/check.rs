@@ -54,7 +54,10 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
             allow_tmpfs: reader.bool("log.allow_tmpfs")?,
         },
         admin: AdminSettings { token: reader.secret("admin.token", is_token)? },
-        shutdown: ShutdownSettings { deadline_ms: reader.int("shutdown.deadline_ms", limits::DEADLINE_MS)? },
+        shutdown: ShutdownSettings {
+            deadline_ms: reader.int("shutdown.deadline_ms", limits::DEADLINE_MS)?,
+            lame_duck_ms: reader.int("shutdown.lame_duck_ms", limits::LAME_DUCK_MS)?,
+        },
     };
     reader.together(&settings, inputs.serving)?;
     let mut warnings = raw.warnings.clone();
@@ -316,6 +319,10 @@ impl Reader<'_> {
         }
         if settings.log.bytes_max < limits::SEGMENTS_MIN * settings.log.segment_bytes {
             return Err(self.wrong("log.bytes_max"));
+        }
+        let ShutdownSettings { deadline_ms, lame_duck_ms } = settings.shutdown;
+        if lame_duck_ms > 0 && lame_duck_ms + limits::AFTER_LAME_DUCK_MS > deadline_ms {
+            return Err(self.wrong("shutdown.lame_duck_ms"));
         }
         let local = settings.listen.ip().is_loopback();
         if settings.demo && !(local && settings.admin_listen.ip().is_loopback()) {

@@ -67,6 +67,10 @@ pub mod limits {
     pub const LEEWAY_S: RangeInclusive<u64> = 0..=300;
     /// Longest life of a token, in seconds: a minute to a hundred years.
     pub const TOKEN_LIFE_S: RangeInclusive<u64> = 60..=3_155_760_000;
+    /// Milliseconds between SIGTERM and the moment from which on nothing more is sold.
+    pub const LAME_DUCK_MS: RangeInclusive<u64> = 0..=300_000;
+    /// Milliseconds of the deadline that must be left behind the lame duck, to answer what is owed.
+    pub const AFTER_LAME_DUCK_MS: u64 = 2_000;
     /// Bytes of an admin token.
     pub const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
     /// Segments begin and end on a block.
@@ -370,7 +374,16 @@ pub const KEYS: &[Key] = &[
         demo: None,
         secret: false,
         allowed: "100 to 600000",
-        meaning: "Longest time from SIGTERM to the end of the process.",
+        meaning: "Longest time from SIGTERM to the end of the process, in milliseconds.",
+    },
+    Key {
+        name: "shutdown.lame_duck_ms",
+        flag: None,
+        default: "0",
+        demo: None,
+        secret: false,
+        allowed: "0 to 300000, and at least 2000 below shutdown.deadline_ms",
+        meaning: "How long after SIGTERM it sells on while /readyz says draining and every answer says Connection: close, in milliseconds: longer than a load balancer takes to notice. 0 = stop selling at once.",
     },
 ];
 

@@ -59,6 +59,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "log.allow_tmpfs" => settings.log.allow_tmpfs.to_string(),
         "admin.token" => masked(settings.admin.token.is_some()).to_owned(),
         "shutdown.deadline_ms" => settings.shutdown.deadline_ms.to_string(),
+        "shutdown.lame_duck_ms" => settings.shutdown.lame_duck_ms.to_string(),
         other => panic!("{other} has no text"),
     }
 }

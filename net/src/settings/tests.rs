@@ -389,6 +389,14 @@ fn bounds_in_words_are_true() {
     assert_eq!(allowed("limits.connections"), words(&limits::CONNECTIONS));
     assert_eq!(allowed("limits.admin_connections"), words(&limits::ADMIN_CONNECTIONS));
     assert_eq!(allowed("shutdown.deadline_ms"), words(&limits::DEADLINE_MS));
+    let below =
+        format!("{}, and at least {} below", words(&limits::LAME_DUCK_MS), limits::AFTER_LAME_DUCK_MS);
+    assert!(allowed("shutdown.lame_duck_ms").starts_with(&below));
+    for (lame_duck_ms, fits) in [(0, true), (8_000, true), (8_001, false), (300_001, false)] {
+        let file = format!("shutdown.lame_duck_ms = {lame_duck_ms}");
+        let loaded = Case { file: &file, ..Case::default() }.load();
+        assert_eq!(loaded.is_ok(), fits, "{lame_duck_ms} of the default deadline");
+    }
     for (name, range) in [
         ("limits.buyer_per_s", &limits::PER_TIME),
         ("limits.ip_per_s", &limits::PER_TIME),

@@ -9,6 +9,7 @@ mod e2e_clock;
 mod e2e_copies;
 mod e2e_crash;
 mod e2e_detach;
+mod e2e_drain;
 mod e2e_draw;
 mod e2e_flood;
 mod e2e_gate;

@@ -20,7 +20,7 @@ use crate::engine::batch::{
 };
 use crate::engine::counters::Count;
 use crate::engine::render::{Call, Shown};
-use crate::engine::shared::{Phase, Shared};
+use crate::engine::shared::Shared;
 use crate::http::answer::{Answer, Manner, Media, Status};
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format, Purchase, Record, Step, answer};
@@ -129,7 +129,7 @@ impl Home {
         let head = &caller.request.head;
         check_admin(head, self.shared.admin_token.as_bytes())?;
         let format = Format::of(head)?;
-        if self.shared.phase() != Phase::Serving {
+        if self.is_closed_for_business() {
             return Err(Code::Draining.problem());
         }
         if caller.request.streamed.is_none_or(|len| len == 0) {
@@ -182,7 +182,7 @@ impl Home {
 
     fn take_some(&mut self, id: u32, batch: &mut Batch, intake: &mut Intake, client: &mut Client) -> Taken {
         let shared = self.shared.clone();
-        let serving = shared.phase() == Phase::Serving;
+        let serving = !self.is_closed_for_business();
         loop {
             let left = client.conn.left();
             let is_full = batch.answers.len() == BATCH_RECORDS_MAX;

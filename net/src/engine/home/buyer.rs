@@ -14,7 +14,6 @@ use crate::engine::ask::{Ask, Key, OwnedItem, PurchaseAsk, RareAsk};
 use crate::engine::counters::Count;
 use crate::engine::pages;
 use crate::engine::render::{Call, Shown, problem_of};
-use crate::engine::shared::Phase;
 use crate::http::body;
 use crate::http::field::Name;
 use crate::http::page::Page;
@@ -85,7 +84,7 @@ impl Home {
         caller: &Caller<'_>,
     ) -> Called {
         let gauge = self.shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
-        if self.shared.phase() != Phase::Serving {
+        if self.is_closed_for_business() {
             return Err(Code::Draining.problem());
         }
         let asker = self.asker(&buyer, caller, self.keeper.counts_addresses());

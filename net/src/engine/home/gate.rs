@@ -11,7 +11,6 @@ use stampede_core::types::{ItemId, Subject};
 use super::{Called, Caller, Home};
 use crate::engine::counters::Count;
 use crate::engine::render::{Call, problem_of};
-use crate::engine::shared::Phase;
 use crate::gate::Asker;
 use crate::gate::address::AddressKey;
 use crate::gate::challenge::Posed;
@@ -98,7 +97,7 @@ impl Home {
     /// All checks that tickets and challenges have in common.
     fn at_the_gate(&mut self, gauge: &Gauge, caller: &mut Caller<'_>) -> Result<(Subject, Asker), Problem> {
         let (subject, buyer) = self.identify(caller)?;
-        if self.shared.phase() != Phase::Serving {
+        if self.is_closed_for_business() {
             return Err(Code::Draining.problem());
         }
         let asker = self.asker(&buyer, caller, true);
