@@ -109,6 +109,7 @@ bugs! {
     AudienceUnread, "audience-unread", "a token that was made for another service counts";
     LifeUnbounded, "life-unbounded", "a token may count for as long as it says";
     EndsAlone, "ends-alone", "a core that has drained ends before the others, whose questions its owner should answer";
+    AddressSilent, "address-silent", "nobody is told that a trusted proxy does not say whose requests it sends";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

@@ -7,6 +7,7 @@
 //! between them. Next: [`key`] for keys, [`token`] for what a token must look like,
 //! [`verdicts`] for those that were verified, [`cookie`] for browsers.
 
+pub mod address;
 pub mod cookie;
 pub mod demo;
 pub mod key;
@@ -28,6 +29,7 @@ use crate::http::field::{Field, Name};
 use crate::http::head::Head;
 use crate::http::limits::TOKEN_BYTES_MAX;
 use crate::http::problem::{Code, Problem};
+use address::{AddressHeader, Client};
 use key::IdentityKey;
 use rules::TokenRules;
 pub use verdicts::VerdictCache;
@@ -50,6 +52,7 @@ pub struct Identity {
     number: u64,
     mode: Mode,
     trusted: Vec<IpNet>,
+    address_header: AddressHeader,
 }
 
 /// What a request says of its sender, without a signature looked at.
@@ -120,7 +123,12 @@ impl Identity {
             }
         }
         let tokens = Tokens { keys, rules: TokenRules::default(), cookie: None };
-        Ok(Self { number: next_number(), mode: Mode::Jwt(tokens), trusted })
+        Ok(Self {
+            number: next_number(),
+            mode: Mode::Jwt(tokens),
+            trusted,
+            address_header: AddressHeader::XForwardedFor,
+        })
     }
 
     /// The same, taking the token out of the cookie of this name where a request has no
@@ -131,6 +139,18 @@ impl Identity {
             tokens.cookie = Some(name.to_owned());
         }
         self
+    }
+
+    /// The same with another header in which trusted proxies say whose request it is.
+    #[must_use]
+    pub const fn with_address_header(mut self, header: AddressHeader) -> Self {
+        self.address_header = header;
+        self
+    }
+
+    /// That header.
+    pub const fn address_header(&self) -> AddressHeader {
+        self.address_header
     }
 
     /// The same with other rules for what a token has to say. Changes nothing in header mode.
@@ -150,7 +170,12 @@ impl Identity {
         if trusted.is_empty() && !listen.to_canonical().is_loopback() {
             return Err(IdentityError::NobodyToTrust(listen));
         }
-        Ok(Self { number: next_number(), mode: Mode::Header, trusted })
+        Ok(Self {
+            number: next_number(),
+            mode: Mode::Header,
+            trusted,
+            address_header: AddressHeader::XForwardedFor,
+        })
     }
 
     /// Who sends this request, as far as it can be told without looking at a signature. `cache` belongs to
@@ -214,24 +239,25 @@ impl Identity {
         }
     }
 
-    /// The address of the client: the last one in `X-Forwarded-For` that is no trusted
-    /// proxy, if the peer is one; else the peer.
-    ///
-    /// Where the list holds something that is no address, what stands before it does not count.
-    pub fn client_ip(&self, head: &Head<'_>, peer: IpAddr) -> IpAddr {
-        let mut client = peer.to_canonical();
-        let Some(list) = head.field(Name::XForwardedFor).last().and_then(|list| str::from_utf8(list).ok())
-        else {
-            return client;
-        };
-        let mut hops = list.rsplit(',').map(|hop| hop.trim().parse::<IpAddr>());
-        while self.is_proxy(client) {
-            match hops.next() {
-                Some(Ok(hop)) => client = hop.to_canonical(),
-                _ => break,
-            }
+    /// Whose request it is: the last address in the header that counts that is no trusted proxy, if the
+    /// peer is one; else the peer.
+    pub fn client(&self, head: &Head<'_>, peer: IpAddr) -> Client {
+        let peer = peer.to_canonical();
+        if !self.is_proxy(peer) {
+            return Client { ip: peer, is_known: true };
         }
-        client
+        address::client_behind(head, self.address_header, peer, |ip| self.is_proxy(ip))
+    }
+
+    /// The address of [`Self::client`].
+    pub fn client_ip(&self, head: &Head<'_>, peer: IpAddr) -> IpAddr {
+        self.client(head, peer).ip
+    }
+
+    /// Whether the address of every buyer is expected in a header: tokens say who they are, and proxies
+    /// stand before us.
+    pub const fn expects_addresses(&self) -> bool {
+        matches!(self.mode, Mode::Jwt(_)) && !self.trusted.is_empty()
     }
 
     /// Named as a proxy, or, where nobody is, on this machine (the listener is loopback then).

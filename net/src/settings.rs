@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use stampede_persist::log::dir::LogOptions;
 
+use crate::identity::address::AddressHeader;
 use crate::identity::rules::TokenRules;
 
 pub mod check;
@@ -97,8 +98,10 @@ pub struct IdentitySettings {
     /// The keys that tokens may be signed with; in demo mode the made key is not among
     /// them yet, see [`secrets::identity_keys`]. Empty in header mode.
     pub keys: Vec<KeyText>,
-    /// Whose `X-Forwarded-For` headers count, and in header mode whose `X-Buyer`.
+    /// Whose `address_header` counts, and in header mode whose `X-Buyer`.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which those proxies say whose request it is.
+    pub address_header: AddressHeader,
     /// The cookie that may carry a token; counts in jwt mode.
     pub cookie: String,
     /// What a token has to say; counts in jwt mode.

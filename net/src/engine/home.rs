@@ -120,6 +120,8 @@ pub struct Home {
     batches: batch::Batches,
     keeper: Keeper,
     verdicts: VerdictCache,
+    /// The trusted proxy that last sent a request without a usable address.
+    silent_proxy: Option<IpAddr>,
     now: Now,
     date: Date,
     date_s: u64,
@@ -155,6 +157,7 @@ impl Home {
             batches: batch::Batches::default(),
             keeper: Keeper::new(core, cores, &shared.gate.rules),
             verdicts: VerdictCache::new(shared.secret),
+            silent_proxy: None,
             now,
             date: answer::date_line(now.sale.0 / 1000),
             date_s: now.sale.0 / 1000,

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::gate::seal::SealKey;
 use crate::gate::ticket;
+use crate::identity::address::AddressHeader;
 use crate::identity::cookie::is_cookie_name;
 use crate::identity::key::{IdentityKey, decode};
 use crate::identity::rules::TokenRules;
@@ -245,7 +246,9 @@ impl Reader<'_> {
         }
         let (keys, trusted_proxies) = (self.keys()?, self.nets()?);
         let (cookie, rules) = (cookie.to_owned(), self.token_rules()?);
-        Ok(IdentitySettings { mode, keys, trusted_proxies, cookie, rules })
+        let name = "identity.address_header";
+        let address_header = AddressHeader::find(self.text(name)?).ok_or_else(|| self.wrong(name))?;
+        Ok(IdentitySettings { mode, keys, trusted_proxies, address_header, cookie, rules })
     }
 
     fn token_rules(&self) -> Result<TokenRules, SettingsError> {

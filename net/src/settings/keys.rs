@@ -158,7 +158,16 @@ pub const KEYS: &[Key] = &[
         demo: None,
         secret: false,
         allowed: "a list of addresses or networks, such as 10.0.0.0/8",
-        meaning: "Whose X-Forwarded-For header counts, and in header mode whose X-Buyer; needed in header mode unless listen is loopback.",
+        meaning: "Whose identity.address_header (X-Forwarded-For) counts, and in header mode whose X-Buyer; needed in header mode unless listen is loopback.",
+    },
+    Key {
+        name: "identity.address_header",
+        flag: None,
+        default: "X-Forwarded-For",
+        demo: None,
+        secret: false,
+        allowed: "X-Forwarded-For, Forwarded, X-Real-IP, CF-Connecting-IP or True-Client-IP",
+        meaning: "The header in which trusted proxies say whose request it is. Name the one that your proxy always sets itself: one that it passes on as it came could be the client's own.",
     },
     Key {
         name: "identity.cookie",

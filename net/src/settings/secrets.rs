@@ -126,8 +126,11 @@ pub fn identity_keys(settings: &Settings) -> Result<Vec<KeyText>, SecretError> {
 /// no key.
 pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
     let trusted = settings.identity.trusted_proxies.clone();
+    let header = settings.identity.address_header;
     match settings.identity.mode {
-        IdentityMode::Header => Ok(Identity::header(settings.listen.ip(), trusted)?),
+        IdentityMode::Header => {
+            Ok(Identity::header(settings.listen.ip(), trusted)?.with_address_header(header))
+        }
         IdentityMode::Jwt => {
             let keys = identity_keys(settings)?;
             let parse = |key: &KeyText| {
@@ -136,7 +139,8 @@ pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
             };
             let identity = Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?;
             let rules = settings.identity.rules.clone();
-            Ok(identity.with_cookie(&settings.identity.cookie).with_rules(rules))
+            let identity = identity.with_cookie(&settings.identity.cookie).with_rules(rules);
+            Ok(identity.with_address_header(header))
         }
     }
 }

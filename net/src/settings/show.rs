@@ -33,6 +33,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "identity.mode" => mode(settings.identity.mode).to_owned(),
         "identity.keys" => keys(settings),
         "identity.trusted_proxies" => proxies(settings),
+        "identity.address_header" => settings.identity.address_header.name().to_owned(),
         "identity.cookie" => settings.identity.cookie.clone(),
         "identity.audience" => texts(&settings.identity.rules.audience),
         "identity.issuer" => texts(&settings.identity.rules.issuer),

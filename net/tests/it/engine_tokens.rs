@@ -148,3 +148,27 @@ fn engine_tokens_junk_of_one_address_is_nobody_elses() {
     assert_eq!(ask(&mut rig, &mut proxy, "GET /v1/orders", &via(&stranger, "192.0.2.3")), 429);
     assert_eq!(ask(&mut rig, &mut proxy, "GET /v1/orders", &via(&stranger, "192.0.2.4")), 200);
 }
+
+/// A trusted proxy that does not say whose requests it sends makes all buyers one address: that is an alarm.
+#[test]
+fn engine_tokens_a_proxy_without_addresses_is_an_alarm() {
+    let mut rig = rig(1_000);
+    let (good, shared) = (token("bob"), rig.homes[0].shared().clone());
+    let via = |address: &str| format!("Authorization: Bearer {good}\r\n{address}");
+    let mut proxy = from(&mut rig, "10.0.0.1");
+    let fine =
+        ["X-Forwarded-For: 192.0.2.1:443\r\n", "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 10.0.0.2\r\n"];
+    for address in fine {
+        assert_eq!(ask(&mut rig, &mut proxy, "GET /v1/orders", &via(address)), 200);
+    }
+    let mut direct = from(&mut rig, "192.0.2.9");
+    assert_eq!(ask(&mut rig, &mut direct, "GET /v1/orders", &via("")), 200);
+    assert_eq!(shared.alarms(), Vec::<String>::new());
+    for address in ["", "X-Forwarded-For: unknown\r\n", "X-Real-IP: 192.0.2.1\r\n"] {
+        assert_eq!(ask(&mut rig, &mut proxy, "GET /v1/orders", &via(address)), 200);
+    }
+    let alarms = shared.alarms();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert!(alarms[0].contains("10.0.0.1") && alarms[0].contains("X-Forwarded-For"), "{alarms:?}");
+    assert!(shared.counters[0].get(Count::AddressesUnknown) >= 3);
+}

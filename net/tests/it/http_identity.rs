@@ -6,6 +6,7 @@ use stampede_core::types::{HashSecret, UnixMillis};
 use stampede_net::http::conn::{Conn, Next};
 use stampede_net::http::head::Head;
 use stampede_net::http::route::Listener;
+use stampede_net::identity::address::AddressHeader;
 use stampede_net::identity::key::{IdentityKey, KeyError};
 use stampede_net::identity::mint::{Claims, MintKey};
 use stampede_net::identity::rules::TokenRules;
@@ -535,6 +536,59 @@ fn addresses_of_clients() {
     assert_eq!(seen("10.0.0.1", "X-Forwarded-For: 2001:db8::1\r\n"), "2001:db8::1");
     assert_eq!(seen("::ffff:10.0.0.1", "X-Forwarded-For: 9.9.9.9\r\n"), "9.9.9.9");
     assert_eq!(seen("10.0.0.1", "X-Forwarded-For:\r\n"), "10.0.0.1");
+}
+
+/// Who counts as the client behind a trusted proxy; with a `?` where it is not known and the proxy counts.
+#[test]
+fn addresses_as_proxies_hand_them_on() {
+    let nets = || vec!["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
+    let seen = |header: AddressHeader, lines: &str| {
+        let identity = Identity::header("0.0.0.0".parse().expect("an address"), nets()).expect("a gateway");
+        let identity = identity.with_address_header(header);
+        let client = with_head(lines, |head| identity.client(head, "10.0.0.1".parse().expect("an address")));
+        format!("{}{}", client.ip, if client.is_known { "" } else { "?" })
+    };
+    let lines = |name: &str, values: &[&str]| -> String {
+        values.iter().map(|value| format!("{name}: {value}\r\nX-Other: 1.1.1.1\r\n")).collect()
+    };
+    use AddressHeader as H;
+    let table: &[(H, &[&str], &str)] = &[
+        // HAProxy adds a line, others add to the last one; all lines are one list.
+        (H::XForwardedFor, &["9.9.9.9", "10.7.7.7"], "9.9.9.9"),
+        (H::XForwardedFor, &["8.8.8.8, 9.9.9.9", "10.7.7.7, 10.6.6.6"], "9.9.9.9"),
+        (H::XForwardedFor, &["8.8.8.8", "9.9.9.9", "10.7.7.7", "10.6.6.6"], "9.9.9.9"),
+        (H::XForwardedFor, &["9.9.9.9", "", " , ,"], "9.9.9.9"),
+        (H::XForwardedFor, &["10.8.8.8", "10.7.7.7"], "10.8.8.8"),
+        (H::XForwardedFor, &["10.0.0.1"], "10.0.0.1"),
+        (H::XForwardedFor, &["9.9.9.9:51234, 10.7.7.7:80"], "9.9.9.9"),
+        (H::XForwardedFor, &["[2001:db8::9]:443, [fd00::1]"], "2001:db8::9"),
+        (H::XForwardedFor, &["2001:db8::9"], "2001:db8::9"),
+        (H::XForwardedFor, &["9.9.9.9, unknown", "10.7.7.7"], "10.7.7.7?"),
+        (H::XForwardedFor, &[], "10.0.0.1?"),
+        (H::XForwardedFor, &["unknown"], "10.0.0.1?"),
+        (H::Forwarded, &["for=9.9.9.9;proto=https;by=10.0.0.1"], "9.9.9.9"),
+        (H::Forwarded, &["for=8.8.8.8, For=\"9.9.9.9:4711\"", "proto=http; for=10.7.7.7"], "9.9.9.9"),
+        (H::Forwarded, &["for=\"[2001:db8:cafe::17]:4711\""], "2001:db8:cafe::17"),
+        (H::Forwarded, &["for=9.9.9.9;host=\"a,b\""], "9.9.9.9"),
+        (H::Forwarded, &["for=9.9.9.9, for=_hidden"], "10.0.0.1?"),
+        (H::Forwarded, &["for=unknown"], "10.0.0.1?"),
+        (H::Forwarded, &["by=9.9.9.9"], "10.0.0.1?"),
+        (H::Forwarded, &["for=8.8.8.8;for=9.9.9.9"], "10.0.0.1?"),
+        (H::XRealIp, &["9.9.9.9"], "9.9.9.9"),
+        (H::XRealIp, &["8.8.8.8", "9.9.9.9"], "10.0.0.1?"),
+        (H::XRealIp, &["8.8.8.8, 9.9.9.9"], "10.0.0.1?"),
+        (H::CfConnectingIp, &["2001:db8::9"], "2001:db8::9"),
+        (H::TrueClientIp, &["9.9.9.9:5"], "9.9.9.9"),
+    ];
+    for (header, values, expected) in table {
+        for name in [header.name().to_owned(), header.name().to_lowercase()] {
+            assert_eq!(seen(*header, &lines(&name, values)), *expected, "{name}: {values:?}");
+        }
+        // Another header than the one that was chosen says nothing.
+        for other in AddressHeader::ALL.iter().filter(|other| *other != header) {
+            assert_eq!(seen(*other, &lines(header.name(), values)), "10.0.0.1?", "{header:?} for {other:?}");
+        }
+    }
 }
 
 #[test]

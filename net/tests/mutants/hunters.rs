@@ -184,7 +184,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::OneVerdict
         | B::JunkUncharged
         | B::AudienceUnread
-        | B::LifeUnbounded => vec![&HTTP],
+        | B::LifeUnbounded
+        | B::AddressSilent => vec![&HTTP],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],

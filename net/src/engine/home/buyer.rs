@@ -39,6 +39,9 @@ impl Home {
             Recognised::Buyer(known) => known,
             Recognised::Unverified(token) => self.verify(token, caller)?,
         };
+        if self.shared.identity.expects_addresses() {
+            let _seen = self.address(caller);
+        }
         let hash = self.shared.secret.buyer(known.subject.as_bytes());
         let blocked = self.owner.shard().is_blocked(hash);
         Ok((known.subject, Buyer { hash, level: known.level, since_s: known.since_s, blocked }))
@@ -83,11 +86,12 @@ impl Home {
         call: Call,
         caller: &Caller<'_>,
     ) -> Called {
+        let wants_address = self.keeper.counts_addresses();
+        let asker = self.asker(&buyer, caller, wants_address);
         let gauge = self.shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
         if self.is_closed_for_business() {
             return Err(Code::Draining.problem());
         }
-        let asker = self.asker(&buyer, caller, self.keeper.counts_addresses());
         let (now, keeper, tickets) = (self.now, &mut self.keeper, &self.shared.gate.tickets);
         let rate = || keeper.rate_purchase(gauge, asker, now.mono_ms);
         let judge = || tickets.judge(gauge, purchase.ticket, subject.as_bytes(), now.sale);
