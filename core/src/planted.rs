@@ -102,6 +102,15 @@ bugs! {
     GivesWay, "gives-way", "a core's loop gives way through its executor, which then sleeps where nothing wakes it";
     LooksBeforeLowering, "looks-before-lowering", "a core looks for work before it asks to be woken";
     PausesWithoutEnd, "pauses-without-end", "the exporter asks for a pause again in the batch that brought it";
+    FirstHomeFirst, "first-home-first", "an owner under load begins with the first home each time";
+    OwnFirst, "own-first", "an owner under load answers its own core's connections before all others";
+    ChunkUncut, "chunk-uncut", "a chunk of a batch is decided in one go, whatever else waits";
+    OneVerdict, "one-verdict", "of the tokens that were verified only the last is remembered";
+    JunkUncharged, "junk-uncharged", "tokens are verified whatever their address has sent before";
+    AudienceUnread, "audience-unread", "a token that was made for another service counts";
+    LifeUnbounded, "life-unbounded", "a token may count for as long as it says";
+    EndsAlone, "ends-alone", "a core that has drained ends before the others, whose questions its owner should answer";
+    AddressSilent, "address-silent", "nobody is told that a trusted proxy does not say whose requests it sends";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

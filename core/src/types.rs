@@ -163,10 +163,17 @@ pub struct BuyerHash(pub [u64; 2]);
 impl HashSecret {
     /// The hash of a subject (SipHash-1-3, 128 bits).
     pub fn buyer(&self, subject: &[u8]) -> BuyerHash {
+        BuyerHash(self.wide(subject))
+    }
+    /// The hash by which a verified token is known while the process runs (SipHash-1-3, 128 bits).
+    pub fn token(&self, token: &[u8]) -> [u64; 2] {
+        self.wide(token)
+    }
+    fn wide(&self, bytes: &[u8]) -> [u64; 2] {
         let mut hasher = SipHasher13_128::new_with_key(&self.0);
-        hasher.write(subject);
+        hasher.write(bytes);
         let hash = hasher.finish128();
-        BuyerHash([hash.h1, hash.h2])
+        [hash.h1, hash.h2]
     }
     /// The hash of an idempotency key or payment reference within its scope
     /// (SipHash-1-3); never zero, which stands for "none".

@@ -12,8 +12,8 @@
 //!              └──────────────────────────────┘
 //! ```
 //!
-//! Read in this order: [`ask`] (what travels; [`batch`] for many purchases in one request), [`mesh`] (how), [`owner`] (who
-//! decides), [`slots`] (answers that wait), [`home`] (who brings them together), [`pulse`] (whether every core turns).
+//! Read in this order: [`ask`] (what travels; [`batch`] for many purchases in one request), [`mesh`] (how), [`turns`] (in
+//! which order), [`owner`] (who decides), [`slots`] (answers that wait), [`home`] (who brings them together), [`pulse`] (whether every core turns).
 
 pub mod ask;
 pub mod batch;
@@ -30,3 +30,4 @@ pub mod render;
 pub mod shared;
 pub mod slots;
 pub mod tables;
+pub mod turns;

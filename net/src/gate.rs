@@ -133,7 +133,18 @@ impl Keeper {
         }
     }
 
-    /// The same for a purchase, for which the item's admission counts, too.
+    /// Whether this address is within its rate; charges nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`].
+    pub fn check_address(&mut self, address: Option<AddressKey>, now_ms: u64) -> Result<(), Refusal> {
+        match (&mut self.addresses, address) {
+            (Some(addresses), Some(address)) => addresses.check(address.0, now_ms).map_err(limited),
+            _ => Ok(()),
+        }
+    }
+
+    /// [`Self::rate`] for a purchase, for which the item's admission counts, too.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`].

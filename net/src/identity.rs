@@ -2,16 +2,23 @@
 //!
 //! A subject is opaque: its bytes are compared and never normalised, so two
 //! that look alike are two buyers. Whatever leaves doubt is 401. The clock and
-//! the peer's address are arguments. Next: [`key`] for keys, [`token`] for
-//! what a token must look like, [`cookie`] for browsers.
+//! the peer's address are arguments. To recognise a token that was seen before is
+//! cheap, to verify one is dear: two calls, so that whoever asks can look at limits
+//! between them. Next: [`key`] for keys, [`token`] for what a token must look like,
+//! [`verdicts`] for those that were verified, [`cookie`] for browsers.
 
+pub mod address;
 pub mod cookie;
 pub mod demo;
 pub mod key;
 pub mod mint;
+mod numeric_date;
+pub mod rules;
 pub mod token;
+pub mod verdicts;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::IpNet;
 use stampede_core::types::{Subject, UnixMillis};
@@ -20,9 +27,12 @@ use subtle::ConstantTimeEq as _;
 use crate::http::chars::{decimal, find, text_len};
 use crate::http::field::{Field, Name};
 use crate::http::head::Head;
-use crate::http::limits::{TOKEN_BYTES_MAX, TOKEN_BYTES_REMEMBERED_MAX};
+use crate::http::limits::TOKEN_BYTES_MAX;
 use crate::http::problem::{Code, Problem};
+use address::{AddressHeader, Client};
 use key::IdentityKey;
+use rules::TokenRules;
+pub use verdicts::VerdictCache;
 
 /// A buyer whom somebody vouches for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,15 +48,45 @@ pub struct Buyer {
 /// How buyers are told apart, out of checked settings. Shared by all cores.
 #[derive(Debug)]
 pub struct Identity {
+    /// Every identity of a process has a number of its own: what one has verified counts for no other.
+    number: u64,
     mode: Mode,
     trusted: Vec<IpNet>,
+    address_header: AddressHeader,
+}
+
+/// What a request says of its sender, without a signature looked at.
+#[derive(Clone, Copy, Debug)]
+pub enum Recognised<'a> {
+    /// Known: named by a gateway, or by a token that was verified before.
+    Buyer(Buyer),
+    /// A token that still has to be verified, which is dear: [`Identity::verify`].
+    Unverified(Unverified<'a>),
+}
+
+/// A token of a request that was not seen before. Only [`Identity::recognise`] makes one.
+#[derive(Clone, Copy, Debug)]
+pub struct Unverified<'a>(&'a [u8]);
+
+fn next_number() -> u64 {
+    /// Counted up by whoever makes an identity; Relaxed, since only that numbers differ counts.
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 #[derive(Debug)]
 enum Mode {
-    /// The keys, and the name of the cookie that may carry the token instead of the header.
-    Jwt(Vec<IdentityKey>, Option<String>),
+    Jwt(Tokens),
     Header,
+}
+
+/// How tokens are taken.
+#[derive(Debug)]
+struct Tokens {
+    keys: Vec<IdentityKey>,
+    rules: TokenRules,
+    /// The name of the cookie that may carry the token instead of the header.
+    cookie: Option<String>,
 }
 
 /// Settings of identity that cannot be.
@@ -82,15 +122,42 @@ impl Identity {
                 return Err(IdentityError::KidTwice(key.kid().to_owned()));
             }
         }
-        Ok(Self { mode: Mode::Jwt(keys, None), trusted })
+        let tokens = Tokens { keys, rules: TokenRules::default(), cookie: None };
+        Ok(Self {
+            number: next_number(),
+            mode: Mode::Jwt(tokens),
+            trusted,
+            address_header: AddressHeader::XForwardedFor,
+        })
     }
 
     /// The same, taking the token out of the cookie of this name where a request has no
     /// `Authorization`. Changes nothing in header mode.
     #[must_use]
     pub fn with_cookie(mut self, name: &str) -> Self {
-        if let Mode::Jwt(_, cookie) = &mut self.mode {
-            *cookie = Some(name.to_owned());
+        if let Mode::Jwt(tokens) = &mut self.mode {
+            tokens.cookie = Some(name.to_owned());
+        }
+        self
+    }
+
+    /// The same with another header in which trusted proxies say whose request it is.
+    #[must_use]
+    pub const fn with_address_header(mut self, header: AddressHeader) -> Self {
+        self.address_header = header;
+        self
+    }
+
+    /// That header.
+    pub const fn address_header(&self) -> AddressHeader {
+        self.address_header
+    }
+
+    /// The same with other rules for what a token has to say. Changes nothing in header mode.
+    #[must_use]
+    pub fn with_rules(mut self, rules: TokenRules) -> Self {
+        if let Mode::Jwt(tokens) = &mut self.mode {
+            tokens.rules = rules;
         }
         self
     }
@@ -103,15 +170,61 @@ impl Identity {
         if trusted.is_empty() && !listen.to_canonical().is_loopback() {
             return Err(IdentityError::NobodyToTrust(listen));
         }
-        Ok(Self { mode: Mode::Header, trusted })
+        Ok(Self {
+            number: next_number(),
+            mode: Mode::Header,
+            trusted,
+            address_header: AddressHeader::XForwardedFor,
+        })
     }
 
-    /// Who sends this request. `cache` belongs to the connection: a token that it has
-    /// shown before is not verified again while its times hold.
+    /// Who sends this request, as far as it can be told without looking at a signature. `cache` belongs to
+    /// the core: a token that it has seen before is not verified again while its times hold.
     ///
     /// # Errors
     /// `unauthenticated`, saying why in words that help no forger; `cross_site` for a token in
     /// a cookie with a change that no page of ours has sent.
+    #[inline]
+    pub fn recognise<'a>(
+        &self,
+        head: &Head<'a>,
+        now: UnixMillis,
+        peer: IpAddr,
+        cache: &mut VerdictCache,
+    ) -> Result<Recognised<'a>, Problem> {
+        match &self.mode {
+            Mode::Jwt(tokens) => {
+                let shown = shown_token(head, tokens.cookie.as_deref())?;
+                let known = cache.get(self.number, shown, now);
+                Ok(known.map_or(Recognised::Unverified(Unverified(shown)), Recognised::Buyer))
+            }
+            Mode::Header if self.trusts(peer) => identify_by_header(head).map(Recognised::Buyer),
+            Mode::Header => Err(stranger("this address may not name buyers")),
+        }
+    }
+
+    /// Verifies a token, and remembers it if it counts. The dear part: a signature of EdDSA takes some
+    /// 50 µs, good or bad.
+    ///
+    /// # Errors
+    /// `unauthenticated`, as for [`Self::recognise`].
+    pub fn verify(
+        &self,
+        Unverified(token): Unverified<'_>,
+        now: UnixMillis,
+        cache: &mut VerdictCache,
+    ) -> Result<Buyer, Problem> {
+        let Mode::Jwt(tokens) = &self.mode else { return Err(stranger("no tokens are taken here")) };
+        let verdict = token::verify(&tokens.keys, &tokens.rules, token, now)
+            .map_err(|reason| stranger(reason.detail()))?;
+        cache.put(self.number, token, verdict, now);
+        Ok(verdict.buyer)
+    }
+
+    /// Both in one, for whoever knows of no limits.
+    ///
+    /// # Errors
+    /// As for the two.
     #[inline]
     pub fn identify(
         &self,
@@ -120,34 +233,31 @@ impl Identity {
         peer: IpAddr,
         cache: &mut VerdictCache,
     ) -> Result<Buyer, Problem> {
-        match &self.mode {
-            Mode::Jwt(keys, cookie) => {
-                let shown = shown_token(head, cookie.as_deref())?;
-                identify_by_token(keys, shown, now, cache)
-            }
-            Mode::Header if self.trusts(peer) => identify_by_header(head),
-            Mode::Header => Err(stranger("this address may not name buyers")),
+        match self.recognise(head, now, peer, cache)? {
+            Recognised::Buyer(buyer) => Ok(buyer),
+            Recognised::Unverified(token) => self.verify(token, now, cache),
         }
     }
 
-    /// The address of the client: the last one in `X-Forwarded-For` that is no trusted
-    /// proxy, if the peer is one; else the peer.
-    ///
-    /// Where the list holds something that is no address, what stands before it does not count.
-    pub fn client_ip(&self, head: &Head<'_>, peer: IpAddr) -> IpAddr {
-        let mut client = peer.to_canonical();
-        let Some(list) = head.field(Name::XForwardedFor).last().and_then(|list| str::from_utf8(list).ok())
-        else {
-            return client;
-        };
-        let mut hops = list.rsplit(',').map(|hop| hop.trim().parse::<IpAddr>());
-        while self.is_proxy(client) {
-            match hops.next() {
-                Some(Ok(hop)) => client = hop.to_canonical(),
-                _ => break,
-            }
+    /// Whose request it is: the last address in the header that counts that is no trusted proxy, if the
+    /// peer is one; else the peer.
+    pub fn client(&self, head: &Head<'_>, peer: IpAddr) -> Client {
+        let peer = peer.to_canonical();
+        if !self.is_proxy(peer) {
+            return Client { ip: peer, is_known: true };
         }
-        client
+        address::client_behind(head, self.address_header, peer, |ip| self.is_proxy(ip))
+    }
+
+    /// The address of [`Self::client`].
+    pub fn client_ip(&self, head: &Head<'_>, peer: IpAddr) -> IpAddr {
+        self.client(head, peer).ip
+    }
+
+    /// Whether the address of every buyer is expected in a header: tokens say who they are, and proxies
+    /// stand before us.
+    pub const fn expects_addresses(&self) -> bool {
+        matches!(self.mode, Mode::Jwt(_)) && !self.trusted.is_empty()
     }
 
     /// Named as a proxy, or, where nobody is, on this machine (the listener is loopback then).
@@ -160,50 +270,6 @@ impl Identity {
     pub fn is_proxy(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted.iter().any(|net| net.contains(&peer))
-    }
-}
-
-/// The last good token of a connection, and whom it names.
-///
-/// At most [`TOKEN_BYTES_REMEMBERED_MAX`] bytes; a pointer's size until the first token.
-#[derive(Debug, Default)]
-pub struct VerdictCache {
-    remembered: Option<Box<Remembered>>,
-}
-
-#[derive(Debug, Default)]
-struct Remembered {
-    token: Vec<u8>,
-    verdict: Option<token::Verdict>,
-}
-
-impl VerdictCache {
-    /// Remembers nothing yet.
-    pub const fn new() -> Self {
-        Self { remembered: None }
-    }
-
-    /// Forgets the token, and keeps the room for the next.
-    pub fn forget(&mut self) {
-        if let Some(remembered) = &mut self.remembered {
-            remembered.token.clear();
-            remembered.verdict = None;
-        }
-    }
-
-    fn get(&self, token: &[u8], now: UnixMillis) -> Option<Buyer> {
-        let remembered = self.remembered.as_ref()?;
-        let verdict = remembered.verdict.as_ref()?;
-        (verdict.holds_at(now) && remembered.token == token).then_some(verdict.buyer)
-    }
-
-    fn put(&mut self, token: &[u8], verdict: token::Verdict) {
-        self.forget();
-        if token.len() <= TOKEN_BYTES_REMEMBERED_MAX {
-            let remembered = self.remembered.get_or_insert_default();
-            remembered.token.extend_from_slice(token);
-            remembered.verdict = Some(verdict);
-        }
     }
 }
 
@@ -231,20 +297,6 @@ pub fn check_admin(head: &Head<'_>, token: &[u8]) -> Result<(), Problem> {
     } else {
         Err(stranger("the token is not valid"))
     }
-}
-
-fn identify_by_token(
-    keys: &[IdentityKey],
-    shown: &[u8],
-    now: UnixMillis,
-    cache: &mut VerdictCache,
-) -> Result<Buyer, Problem> {
-    if let Some(buyer) = cache.get(shown, now) {
-        return Ok(buyer);
-    }
-    let verdict = token::verify(keys, shown, now).map_err(|reason| stranger(reason.detail()))?;
-    cache.put(shown, verdict);
-    Ok(verdict.buyer)
 }
 
 #[inline]

@@ -45,6 +45,9 @@ const IO_MEMORY_BYTES: usize = 16 << 10;
 const TICK_MS: u64 = 20;
 /// Every so many ticks, deadlines of connections are looked at.
 const SWEEP_TICKS: u32 = 25;
+/// How long connections that are on their way are waited for before a listening socket is closed, in
+/// milliseconds.
+const SHUT_MS: u64 = 100;
 /// Pause after a failed accept (no descriptors left), in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 50;
 /// Connections that may wait to be accepted.

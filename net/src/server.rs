@@ -283,7 +283,7 @@ impl Server {
     /// Waits for the end and brings it about in order.
     fn run(mut self, settings: &Settings, inbox: &Receiver<Event>) -> ExitCode {
         match inbox.recv() {
-            Ok(Event::Signal) => tracing::info!("stopping: no new purchases, answering what is owed"),
+            Ok(Event::Signal) => {}
             Ok(Event::LogFailed(reason)) => return self.fail(&reason),
             Ok(Event::CoreEnded) | Err(_) => {
                 tracing::error!("a core has ended by itself; stopping the process");
@@ -292,6 +292,10 @@ impl Server {
         }
         let deadline = Instant::now() + Duration::from_millis(settings.shutdown.deadline_ms);
         force_end_after(Duration::from_millis(settings.shutdown.deadline_ms) + 2 * LAST_STEPS);
+        if let Err(code) = self.be_a_lame_duck(settings, inbox) {
+            return code;
+        }
+        tracing::info!("stopping: no new purchases, answering what is owed");
         self.shared.enter(Phase::Draining);
         self.standby.iter().for_each(watch::Standby::close);
         if let Err(code) = self.wait_for_cores(inbox, deadline) {
@@ -306,6 +310,31 @@ impl Server {
             Err(error) => {
                 tracing::error!("{error}");
                 ExitCode::from(EXIT_FORCED)
+            }
+        }
+    }
+
+    /// Says that it is not ready, and sells on until a load balancer must have noticed.
+    fn be_a_lame_duck(&mut self, settings: &Settings, inbox: &Receiver<Event>) -> Result<(), ExitCode> {
+        let during = Duration::from_millis(settings.shutdown.lame_duck_ms);
+        if during.is_zero() {
+            return Ok(());
+        }
+        tracing::info!(
+            lame_duck_ms = settings.shutdown.lame_duck_ms,
+            "stopping: not ready any more, so that a load balancer looks elsewhere; selling on meanwhile"
+        );
+        self.shared.enter(Phase::LameDuck);
+        let until = Instant::now() + during;
+        loop {
+            match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Ok(Event::Signal) => {}
+                Ok(Event::LogFailed(reason)) => return Err(self.fail(&reason)),
+                Ok(Event::CoreEnded) | Err(RecvTimeoutError::Disconnected) => {
+                    tracing::error!("a core has ended by itself; stopping the process");
+                    std::process::abort();
+                }
             }
         }
     }

@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use stampede_persist::log::dir::LogOptions;
 
+use crate::identity::address::AddressHeader;
+use crate::identity::rules::TokenRules;
+
 pub mod check;
 pub mod keys;
 pub mod raw;
@@ -95,10 +98,14 @@ pub struct IdentitySettings {
     /// The keys that tokens may be signed with; in demo mode the made key is not among
     /// them yet, see [`secrets::identity_keys`]. Empty in header mode.
     pub keys: Vec<KeyText>,
-    /// Whose `X-Forwarded-For` headers count, and in header mode whose `X-Buyer`.
+    /// Whose `address_header` counts, and in header mode whose `X-Buyer`.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which those proxies say whose request it is.
+    pub address_header: AddressHeader,
     /// The cookie that may carry a token; counts in jwt mode.
     pub cookie: String,
+    /// What a token has to say; counts in jwt mode.
+    pub rules: TokenRules,
 }
 
 /// By token or by header.
@@ -190,6 +197,8 @@ pub struct AdminSettings {
 pub struct ShutdownSettings {
     /// Longest time between SIGTERM and the end of the process, in milliseconds.
     pub deadline_ms: u64,
+    /// How much of that it sells on while it says that it is not ready, in milliseconds.
+    pub lame_duck_ms: u64,
 }
 
 impl Settings {

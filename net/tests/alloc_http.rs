@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 
 use stampede_core::item::OrderState;
-use stampede_core::types::{Lsn, OrderId, UnixMillis};
+use stampede_core::types::{HashSecret, Lsn, OrderId, UnixMillis};
 use stampede_net::http::answer::{self, OrderHeaders, OrderView, ShownState, Status, date_line};
 use stampede_net::http::body;
 use stampede_net::http::conn::{Conn, Next, Request};
@@ -95,7 +95,7 @@ fn a_purchase_allocates_nothing() {
          {{\"quantity\":1,\"ticket\":\"a.b\"}}"
     );
     let mut conn = Conn::new(Listener::Public, 0);
-    let mut cache = VerdictCache::new();
+    let mut cache = VerdictCache::new(HashSecret([3; 16]));
     let mut out = Vec::with_capacity(4_096);
     let mut per_round = [0; 50];
     for (round, allocations) in per_round.iter_mut().enumerate() {

@@ -31,6 +31,12 @@ pub(super) struct TokenArgs {
     /// When the account was opened, in Unix seconds
     #[arg(long, value_name = "SECONDS")]
     since: Option<u64>,
+    /// Whom it is for [default: the first of identity.audience]
+    #[arg(long, value_name = "TEXT")]
+    aud: Option<String>,
+    /// Whom it is from [default: the first of identity.issuer]
+    #[arg(long, value_name = "TEXT")]
+    iss: Option<String>,
     /// The key to sign with [default: the first HS256 key]
     #[arg(long)]
     kid: Option<String>,
@@ -42,7 +48,7 @@ pub(super) fn run(args: &TokenArgs, out: &mut dyn Write) -> Result<ExitCode, Fai
     let keys = keys(&settings)?;
     let key = choose(&keys, args.kid.as_deref())?;
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    writeln!(out, "{}", mint(args, key, now_s)?)?;
+    writeln!(out, "{}", mint(args, &settings, key, now_s)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -74,13 +80,16 @@ fn choose<'a>(keys: &'a [KeyText], kid: Option<&str>) -> Result<&'a KeyText, Fai
     }
 }
 
-fn mint(args: &TokenArgs, key: &KeyText, now_s: u64) -> anyhow::Result<String> {
+fn mint(args: &TokenArgs, settings: &Settings, key: &KeyText, now_s: u64) -> anyhow::Result<String> {
+    let rules = &settings.identity.rules;
     let claims = Claims {
         sub: &args.sub,
         exp_s: now_s.saturating_add(args.ttl),
         nbf_s: None,
         level: args.lvl,
         since_s: args.since,
+        aud: args.aud.as_ref().or(rules.audience.first()).map(String::as_str),
+        iss: args.iss.as_ref().or(rules.issuer.first()).map(String::as_str),
     };
     Ok(MintKey::parse(&key.kid, &key.alg, key.material.reveal())?.mint(&claims)?)
 }

@@ -49,6 +49,10 @@ counts! {
     BatchRecords = "batch_records",
     /// Questions to another core.
     Hops = "hops",
+    /// Tokens whose signature was looked at: those that the core had not seen before.
+    TokensVerified = "tokens_verified",
+    /// Times that a trusted proxy's request was looked at for its client's address and had none.
+    AddressesUnknown = "addresses_unknown",
     /// Connections accepted.
     Accepted = "connections_accepted",
     /// Connections turned away because there were too many.

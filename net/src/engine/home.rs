@@ -24,10 +24,11 @@ use std::task::Waker;
 
 use stampede_core::limits::OWNER_BATCH_MAX;
 use stampede_core::planted::{Bug, planted};
-use stampede_core::types::{ItemId, Lsn};
+use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
 use self::gather::Gathers;
 use super::ask::{Ask, RareReply, Reply, ReplyTo, Token};
+use super::batch::Chunk;
 use super::clock::Now;
 use super::counters::{Count, Counters};
 use super::mesh::Endpoint;
@@ -36,6 +37,7 @@ use super::pages::Pages;
 use super::render::{Call, Moment, Shown, problem_of, problem_of_busy, render};
 use super::shared::{Phase, Shared};
 use super::slots::Connections;
+use super::turns::{Peers, Turns};
 use crate::gate::Keeper;
 use crate::http::answer::{self, Date, Manner};
 use crate::http::conn::{Conn, Next, Request};
@@ -50,6 +52,9 @@ pub const OUT_BYTES_MAX: usize = 256 << 10;
 const TICK_BATCHES_MAX: usize = 32;
 /// Of these, such as look at rows and find that nothing has to be done with them.
 const TICK_BATCHES_IDLE_MAX: usize = 4;
+/// How long purchases are taken when the server drains, and connections that have not asked yet are left
+/// open, in milliseconds.
+const LAST_ORDERS_MS: u64 = 500;
 /// How often an idle engine notes the time in its log, in milliseconds.
 const CLOCK_MARK_MS: u64 = 60_000;
 /// The same while tickets are out: by so much at most can a clock that is set back before a
@@ -66,8 +71,9 @@ pub struct Client {
     pub out: Vec<u8>,
     /// Where it comes from.
     pub peer: IpAddr,
-    cache: VerdictCache,
     closing: bool,
+    /// Whether a request has come on it.
+    has_asked: bool,
     /// A batch that is coming in.
     intake: Option<batch::Intake>,
     /// The answers of a batch that are going out.
@@ -79,9 +85,18 @@ pub struct Client {
 impl Client {
     /// A new connection.
     pub fn new(token: Token, conn: Conn, peer: IpAddr) -> Self {
-        let cache = VerdictCache::new();
         let (intake, outgoing, owed_batches) = (None, None, 0);
-        Self { token, conn, out: Vec::new(), peer, cache, closing: false, intake, outgoing, owed_batches }
+        Self {
+            token,
+            conn,
+            out: Vec::new(),
+            peer,
+            closing: false,
+            has_asked: false,
+            intake,
+            outgoing,
+            owed_batches,
+        }
     }
 
     /// Whether to close as soon as `out` is written.
@@ -104,12 +119,25 @@ pub struct Home {
     gathers: Gathers,
     batches: batch::Batches,
     keeper: Keeper,
+    verdicts: VerdictCache,
+    /// The trusted proxy that last sent a request without a usable address.
+    silent_proxy: Option<IpAddr>,
     now: Now,
     date: Date,
     date_s: u64,
     released: Lsn,
     marked_ms: u64,
     needs_flush: bool,
+    draining_since_ms: Option<u64>,
+    has_drained: bool,
+    turns: Turns,
+    /// Questions that the owner takes in one turn.
+    turn_max: usize,
+    /// Per home: a batch's chunk that the owner has decided in part.
+    cut: Vec<Option<(ReplyTo, Box<Chunk>)>>,
+    /// More questions wait for this core's owner than it took in its last turn. Until they are answered its
+    /// own connections wait in line as well, in the ring from this core to itself.
+    contended: bool,
 }
 
 impl Home {
@@ -128,14 +156,30 @@ impl Home {
             gathers: Gathers::default(),
             batches: batch::Batches::default(),
             keeper: Keeper::new(core, cores, &shared.gate.rules),
+            verdicts: VerdictCache::new(shared.secret),
+            silent_proxy: None,
             now,
             date: answer::date_line(now.sale.0 / 1000),
             date_s: now.sale.0 / 1000,
             released: shared.shown_lsn(),
             marked_ms: now.mono_ms,
             needs_flush: false,
+            draining_since_ms: None,
+            has_drained: false,
+            turns: Turns::default(),
+            turn_max: OWNER_BATCH_MAX,
+            cut: (0..cores).map(|_| None).collect(),
+            contended: false,
             shared,
         }
+    }
+
+    /// The same with an owner that takes so many questions in one turn, at least one: for simulations, whose
+    /// crowds are small.
+    #[must_use]
+    pub fn with_turn_max(mut self, questions: usize) -> Self {
+        self.turn_max = questions.max(1);
+        self
     }
 
     /// The core's owner, for reading.
@@ -156,6 +200,9 @@ impl Home {
         if second != self.date_s {
             (self.date, self.date_s) = (answer::date_line(second), second);
         }
+        if self.shared.phase() >= Phase::Draining {
+            self.draining_since_ms.get_or_insert(self.now.mono_ms);
+        }
         self.now
     }
 
@@ -173,6 +220,15 @@ impl Home {
     /// followed by [`Self::read_clock`], and by [`Self::pump`] if [`Self::has_work`].
     pub fn sleep<R>(&self, sleep: impl FnOnce(bool) -> R) -> R {
         self.mesh.waker().sleep(|| self.has_work(), sleep)
+    }
+
+    /// Whether the core may end. It calls this when its doors are shut; it has drained once no connection is
+    /// left, and may end when all cores have: until then others may ask its owner.
+    pub fn may_end(&mut self) -> bool {
+        if self.connections.open() == 0 && !std::mem::replace(&mut self.has_drained, true) {
+            self.shared.one_has_drained();
+        }
+        self.shared.all_have_drained() || self.has_drained && planted(Bug::EndsAlone)
     }
 
     /// The core has ended in order: nobody waits for its next turn.
@@ -237,20 +293,21 @@ impl Home {
                 Next::NeedMore => break false,
                 Next::Reject(problem) => self.refuse(token, &mut client.out, Manner::CLOSE, *problem),
                 Next::Request(request) => {
+                    client.has_asked = true;
                     let manner = request.head.manner();
                     let serving = self.shared.phase() == Phase::Serving;
                     let manner = if serving { manner } else { manner.closing() };
-                    let (cache, out) = (&mut client.cache, &mut client.out);
-                    let intake = &mut client.intake;
-                    self.request(&mut Caller { request, manner, token, peer, cache, out, intake });
-                    if client.conn.is_streaming() && client.intake.is_none() {
-                        // The body of a batch that was refused is not read.
+                    let (out, intake) = (&mut client.out, &mut client.intake);
+                    self.request(&mut Caller { request, manner, token, peer, out, intake });
+                    // The body of a batch that was refused is not read, and nothing is taken behind an answer
+                    // that says that the connection is closed (RFC 9112 section 9.6).
+                    if (client.conn.is_streaming() || !serving) && client.intake.is_none() {
                         client.conn.finish();
                     }
                 }
             }
         };
-        let drained = self.shared.phase() != Phase::Serving && !client.conn.is_mid_request();
+        let drained = self.drains_idle(client.has_asked) && !client.conn.is_mid_request();
         let idle = self.connections.is_idle(client.token) && client.outgoing.is_none();
         if (client.conn.is_finished() || drained) && idle {
             client.closing = true;
@@ -260,6 +317,18 @@ impl Home {
         }
         self.connections.served(client.token);
         out_is_full && !client.closing
+    }
+
+    /// Whether an idle connection is to be closed since the server goes down. One that has never asked has
+    /// just come, most likely, and its request is on the way.
+    fn drains_idle(&self, has_asked: bool) -> bool {
+        self.shared.phase() >= Phase::Draining && (has_asked || self.is_closed_for_business())
+    }
+
+    /// Whether purchases are refused since the server goes down: a moment after it began to drain, in which
+    /// whoever got in has asked.
+    fn is_closed_for_business(&self) -> bool {
+        self.draining_since_ms.is_some_and(|since_ms| self.now.mono_ms >= since_ms + LAST_ORDERS_MS)
     }
 
     fn collect(&mut self, client: &mut Client) {
@@ -363,7 +432,7 @@ impl Home {
         let manner = caller.manner;
         let owner = item.owner(self.mesh.cores());
         self.needs_flush = true;
-        if owner == self.core {
+        if owner == self.core && (!self.contended || planted(Bug::OwnFirst)) {
             let reply = self.owner.answer(self.now.sale, &ask);
             let number = self.connections.open_slot(caller.token, manner, call);
             self.deliver(owner, ReplyTo::Slot(caller.token, number), reply);
@@ -371,7 +440,9 @@ impl Home {
         }
         let number = self.connections.open_slot(caller.token, manner, call);
         let to = ReplyTo::Slot(caller.token, number);
-        self.count(Count::Hops);
+        if owner != self.core {
+            self.count(Count::Hops);
+        }
         if !self.mesh.ask(owner, to, ask) {
             self.deliver(owner, to, Reply::Busy(super::ask::Busy::Overloaded));
         }
@@ -461,30 +532,18 @@ impl Home {
 
     /// Whether [`Self::pump`] would find something to do.
     pub fn has_work(&self) -> bool {
-        self.needs_flush || self.shared.shown_lsn() > self.released || self.mesh.has_work()
+        self.needs_flush || self.contended || self.shared.shown_lsn() > self.released || self.mesh.has_work()
     }
 
     fn decide_batch(&mut self) -> bool {
-        let mut decided = 0;
-        for home in 0..self.mesh.cores() {
-            while decided < OWNER_BATCH_MAX
-                && let Some((to, ask)) = self.mesh.next_ask(home)
-            {
-                decided += match &ask {
-                    Ask::Batch(chunk) => chunk.len().max(1),
-                    _ => 1,
-                };
-                let reply = self.owner.reply(self.now.sale, ask);
-                self.mesh.reply(home, to, reply);
-            }
-        }
-        while decided < OWNER_BATCH_MAX
-            && let Some(ask) = self.mesh.next_outside()
-        {
-            self.owner.answer_outside(self.now.sale, ask);
-            decided += 1;
-        }
-        decided >= OWNER_BATCH_MAX
+        let (now, owner, mesh, cut) = (self.now.sale, &mut self.owner, &mut self.mesh, &mut self.cut);
+        self.contended = self.turns.serve(&mut Asking { now, owner, mesh, cut }, self.turn_max);
+        self.contended
+    }
+
+    /// Whether another home has put a question to this owner that is not answered.
+    fn somebody_waits(&self) -> bool {
+        self.contended || (0..self.mesh.cores()).any(|home| self.mesh.has_ask(home))
     }
 
     fn take_replies(&mut self) {
@@ -541,9 +600,78 @@ impl Home {
         let overdue = self.connections.sweep(self.now.mono_ms);
         self.counters().add_many(Count::Overdue, overdue as u64);
         self.connections.give_up_waiting(self.now.mono_ms, self.shared.shown_lsn());
-        if self.shared.phase() != Phase::Serving {
+        if self.shared.phase() >= Phase::Draining {
             self.connections.wake_all();
         }
+    }
+}
+
+/// Everybody who asks an owner: the homes, this core's own among them, and behind them the exporter.
+struct Asking<'a> {
+    now: UnixMillis,
+    owner: &'a mut Owner,
+    mesh: &'a mut Endpoint,
+    cut: &'a mut [Option<(ReplyTo, Box<Chunk>)>],
+}
+
+impl Asking<'_> {
+    /// Decides records of a chunk; it goes back when all were, or when there is no room for the next.
+    fn decide_chunk(&mut self, home: usize, to: ReplyTo, mut chunk: Box<Chunk>, most: usize) -> usize {
+        let most = if planted(Bug::ChunkUncut) { usize::MAX } else { most };
+        let decided = self.owner.decide_chunk(self.now, &mut chunk, most);
+        if chunk.is_decided() || chunk.busy.is_some() {
+            self.mesh.reply(home, to, Reply::Batch(chunk));
+        } else {
+            self.cut[home] = Some((to, chunk));
+        }
+        decided.max(1)
+    }
+
+    fn serve_home(&mut self, home: usize, most: usize) -> usize {
+        let mut served = 0;
+        while served < most {
+            let left = most - served;
+            if let Some((to, chunk)) = self.cut[home].take() {
+                served += self.decide_chunk(home, to, chunk, left);
+                continue;
+            }
+            served += match self.mesh.next_ask(home) {
+                None => break,
+                Some((to, Ask::Batch(chunk))) => self.decide_chunk(home, to, chunk, left),
+                Some((to, ask)) => {
+                    let reply = self.owner.answer(self.now, &ask);
+                    self.mesh.reply(home, to, reply);
+                    1
+                }
+            };
+        }
+        served
+    }
+
+    fn serve_outside(&mut self, most: usize) -> usize {
+        let mut served = 0;
+        while served < most
+            && let Some(ask) = self.mesh.next_outside()
+        {
+            self.owner.answer_outside(self.now, ask);
+            served += 1;
+        }
+        served
+    }
+}
+
+impl Peers for Asking<'_> {
+    fn count(&self) -> usize {
+        self.mesh.cores() + 1
+    }
+    fn waits(&self, peer: usize) -> bool {
+        match self.cut.get(peer) {
+            Some(cut) => cut.is_some() || self.mesh.has_ask(peer),
+            None => self.mesh.has_outside(),
+        }
+    }
+    fn serve(&mut self, peer: usize, most: usize) -> usize {
+        if peer < self.cut.len() { self.serve_home(peer, most) } else { self.serve_outside(most) }
     }
 }
 
@@ -553,7 +681,6 @@ struct Caller<'a> {
     manner: Manner,
     token: Token,
     peer: IpAddr,
-    cache: &'a mut VerdictCache,
     out: &'a mut Vec<u8>,
     intake: &'a mut Option<batch::Intake>,
 }

@@ -105,6 +105,11 @@ impl Mesh {
         self.wakers[core].wake();
     }
 
+    /// How many questions of a home wait for an owner: for tests and simulations.
+    pub fn waiting(&self, home: usize, owner: usize) -> usize {
+        self.pair(home, owner).asks.len()
+    }
+
     fn pair(&self, home: usize, owner: usize) -> &Pair {
         &self.pairs[home * self.cores + owner]
     }
@@ -161,6 +166,16 @@ impl Endpoint {
             || (0..self.mesh.cores)
                 .map(pairs)
                 .any(|(to, from)| !to.asks.is_empty() || !from.replies.is_empty())
+    }
+
+    /// Whether a question of this home waits for this owner.
+    pub fn has_ask(&self, home: usize) -> bool {
+        !self.mesh.pair(home, self.core).asks.is_empty()
+    }
+
+    /// Whether a question from outside the cores waits for this owner.
+    pub fn has_outside(&self) -> bool {
+        !self.mesh.outside[self.core].is_empty()
     }
 
     /// The next question of a home to this owner.

@@ -96,33 +96,25 @@ impl Owner {
             Ask::Purchase(purchase) => self.purchase(now, purchase),
             Ask::CancelOwn(order, buyer) => self.cancel_own(now, *order, *buyer),
             Ask::OrderOf(order, buyer) => Reply::Order(self.shard.order_of(*buyer, *order)),
-            // Comes by value: see [`Owner::reply`].
+            // Comes by value: see [`Owner::decide_chunk`].
             Ask::Batch(_) => Reply::Busy(Busy::Overloaded),
             Ask::Rare(ask) => self.rare(now, ask),
         }
     }
 
-    /// The same for a question that is given away: a chunk of a batch goes back with its answers.
-    pub fn reply(&mut self, now: UnixMillis, ask: Ask) -> Reply {
-        match ask {
-            Ask::Batch(mut chunk) => {
-                self.decide_chunk(now, &mut chunk);
-                Reply::Batch(chunk)
-            }
-            ask => self.answer(now, &ask),
-        }
-    }
-
-    /// Decides the records of a chunk, from where it stopped before, until one finds no room.
-    pub fn decide_chunk(&mut self, now: UnixMillis, chunk: &mut Chunk) {
+    /// Decides `most` records of a chunk, from where it stopped before, or fewer where one finds no
+    /// room; then [`Chunk::busy`] says so. Returns how many it looked at.
+    pub fn decide_chunk(&mut self, now: UnixMillis, chunk: &mut Chunk, most: usize) -> usize {
         chunk.busy = None;
-        for number in chunk.answers.len()..chunk.len() {
-            if number % LOOK_AHEAD == 0 {
-                self.look_ahead(&chunk.asks()[number..(number + LOOK_AHEAD).min(chunk.len())]);
+        let from = chunk.answers.len();
+        let until = (from + most).min(chunk.len());
+        for number in from..until {
+            if (number - from).is_multiple_of(LOOK_AHEAD) {
+                self.look_ahead(&chunk.asks()[number..(number + LOOK_AHEAD).min(until)]);
             }
             if let Err(busy) = self.make_room() {
                 chunk.busy = Some(busy);
-                return;
+                return number - from + 1;
             }
             let (ask, subject, reference) = chunk.get(number);
             let (command, refunds) = command_of(&ask.want, subject, reference);
@@ -132,6 +124,7 @@ impl Owner {
             chunk.after = chunk.after.max(outcome.shown_after());
             chunk.answers.push(RecordAnswer::of(&outcome, refunds));
         }
+        until - from
     }
 
     fn look_ahead(&self, asks: &[RecordAsk]) {

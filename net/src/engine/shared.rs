@@ -2,7 +2,7 @@
 //! the whole engine.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use stampede_core::catalogue::Catalogue;
@@ -23,15 +23,18 @@ use crate::identity::demo::Demo;
 const ALARMS_MAX: usize = 100;
 
 /// How far the engine is between start and end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Phase {
     /// Taking requests.
     Serving = 0,
-    /// Going down: no new connection, no new purchase; what is owed is answered.
-    Draining = 1,
+    /// About to go down: it sells on and takes connections, but says that it is not ready, and closes each
+    /// connection behind its answer, so that a load balancer sends what comes next elsewhere.
+    LameDuck = 1,
+    /// Going down: in a moment no new connection and no new purchase; what is owed is answered.
+    Draining = 2,
     /// Connections that are still open are cut.
-    Closing = 2,
+    Closing = 3,
 }
 
 /// Parts of the engine that all cores share.
@@ -68,6 +71,9 @@ pub struct Shared {
     pub pulse: Pulse,
     /// Written by the signal thread (Release), read by all cores (Acquire).
     phase: AtomicU8,
+    /// Cores that have shut their doors and have no connection left. Counted up once by each core (AcqRel),
+    /// read by all (Acquire): none may go before the last, whose questions it may have to answer.
+    drained: AtomicUsize,
     /// Whether selling was stopped for a reason that is not the log's. Written by the
     /// exporter's port under the lock of `stopped`, read by owners before they decide;
     /// Relaxed, since nothing else hangs on it.
@@ -139,6 +145,7 @@ impl Shared {
             mesh: parts.mesh,
             pulse: Pulse::new(cores),
             phase: AtomicU8::new(Phase::Serving as u8),
+            drained: AtomicUsize::new(0),
             selling_stopped: AtomicBool::new(awaited.is_some()),
             stopped: Mutex::new(None),
             awaited,
@@ -165,9 +172,22 @@ impl Shared {
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Serving,
-            1 => Phase::Draining,
+            1 => Phase::LameDuck,
+            2 => Phase::Draining,
             _ => Phase::Closing,
         }
+    }
+
+    /// One more core has drained: called once by each.
+    pub fn one_has_drained(&self) {
+        if self.drained.fetch_add(1, Ordering::AcqRel) + 1 == self.mesh.cores() {
+            self.mesh.wakers().iter().for_each(|waker| waker.wake());
+        }
+    }
+
+    /// Whether all cores have.
+    pub fn all_have_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire) >= self.mesh.cores()
     }
 
     /// Goes on to a later phase and wakes every core.

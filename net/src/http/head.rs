@@ -43,6 +43,17 @@ impl<'a> Head<'a> {
         self.fields.get(name, self.bytes)
     }
 
+    /// The values of all lines with this name, in any case, the last line first. Goes through the whole
+    /// head: for fields that few requests are asked for.
+    pub(crate) fn values_from_last(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let lines =
+            self.bytes.iter().position(|&byte| byte == b'\n').map_or(&[][..], |at| &self.bytes[at + 1..]);
+        lines.rsplit(|&byte| byte == b'\n').filter_map(move |line| {
+            let at = line.iter().position(|&byte| byte == b':')?;
+            line[..at].eq_ignore_ascii_case(name.as_bytes()).then(|| line[at + 1..].trim_ascii())
+        })
+    }
+
     /// How the answer has to be written.
     pub const fn manner(&self) -> Manner {
         Manner { linger: self.linger, bodiless: matches!(self.method, Method::Head) }

@@ -23,8 +23,8 @@ pub(crate) enum Value<'a> {
     /// A number as it was written.
     Number(&'a str),
     Text(Text<'a>),
-    /// An array or an object, which no call takes.
-    Composite,
+    /// An array or an object as it was written, which no call takes.
+    Composite(&'a str),
 }
 
 impl<'a> Value<'a> {
@@ -41,6 +41,27 @@ impl<'a> Value<'a> {
         match digits.strip_prefix('-') {
             Some(digits) => decimal(digits.as_bytes())?.try_into().ok().map(|value: i64| -value),
             None => decimal(digits.as_bytes())?.try_into().ok(),
+        }
+    }
+    /// Whether one of the strings passes: this one, or one of an array of strings. `None` if it is neither.
+    pub(crate) fn any_text(&self, mut passes: impl FnMut(&str) -> bool) -> Option<bool> {
+        let text = match self {
+            Value::Text(text) => return Some(passes(&text.decoded())),
+            Value::Composite(text) if text.starts_with('[') => text,
+            _ => return None,
+        };
+        let mut reader = Reader { text, at: 1, begun: false };
+        let mut passed = false;
+        loop {
+            reader.skip_space();
+            if reader.take(b']') {
+                return Some(passed);
+            }
+            if std::mem::replace(&mut reader.begun, true) {
+                reader.expect(b',').ok()?;
+                reader.skip_space();
+            }
+            passed |= passes(&reader.value(0).ok()?.as_text()?.decoded());
         }
     }
     pub(crate) const fn as_text(&self) -> Option<Text<'a>> {
@@ -183,7 +204,11 @@ impl<'a> Reader<'a> {
             b't' => self.word("true", Value::Bool),
             b'f' => self.word("false", Value::Bool),
             b'n' => self.word("null", Value::Null),
-            b'[' | b'{' => self.composite(depth + 1).map(|()| Value::Composite),
+            b'[' | b'{' => {
+                let from = self.at;
+                self.composite(depth + 1)?;
+                Ok(Value::Composite(&self.text[from..self.at]))
+            }
             _ => Err(BadJson),
         }
     }

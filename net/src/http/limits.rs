@@ -62,8 +62,8 @@ pub const FIELD_NAME_BYTES_MAX: usize = 32;
 
 /// Longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
-/// Longest token whose verdict a connection remembers, in bytes.
-pub const TOKEN_BYTES_REMEMBERED_MAX: usize = 1024;
+/// Verified tokens that a core remembers: some 5 MB of them.
+pub const VERDICTS_MAX: usize = 1 << 15;
 
 const _: () = {
     assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX);
@@ -76,5 +76,4 @@ const _: () = {
     assert!(16 + BATCH_RECORDS_MAX * (24 + 64 + 64 + 255) <= BATCH_BODY_BYTES_MAX);
     // Offsets within a head are kept in 16 bits.
     assert!(HEAD_BYTES_MAX <= u16::MAX as usize);
-    assert!(TOKEN_BYTES_REMEMBERED_MAX <= TOKEN_BYTES_MAX);
 };

@@ -36,6 +36,10 @@ pub struct Claims<'a> {
     pub level: Option<u8>,
     /// When the account was opened, in Unix seconds; left out if `None`.
     pub since_s: Option<u64>,
+    /// Whom it is for; left out if `None`.
+    pub aud: Option<&'a str>,
+    /// Whom it is from; left out if `None`.
+    pub iss: Option<&'a str>,
 }
 
 /// A token that nobody would take.
@@ -128,5 +132,11 @@ fn fill_claims(object: &mut json_out::Object<'_>, claims: &Claims<'_>) {
     }
     if let Some(since_s) = claims.since_s {
         object.number("since", since_s);
+    }
+    if let Some(aud) = claims.aud {
+        object.text("aud", aud);
+    }
+    if let Some(iss) = claims.iss {
+        object.text("iss", iss);
     }
 }

@@ -2,15 +2,19 @@
 //!
 //! Three parts of canonical, unpadded base64url. The header names an algorithm
 //! and a key; the key knows its algorithm and the two must agree. Nothing of
-//! the claims is looked at before the signature holds. No leeway on times: the
-//! clock that checks is the clock that sells. Allocates only for a subject that
-//! is written with escapes. Next: [`super::mint`].
+//! the claims is looked at before the signature holds. Which claims are demanded
+//! beside `sub` and `exp`, and how exactly times are taken, is in
+//! [`super::rules`]. Allocates only for texts that are written with escapes.
+//! Next: [`super::mint`].
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Subject, UnixMillis};
 
 use super::key::{Algorithm, IdentityKey};
+use super::numeric_date::{Round, millis};
+use super::rules::TokenRules;
 use super::{Buyer, subject};
 use crate::http::json::{FieldsError, Others, Value, each_field};
 use crate::http::limits::TOKEN_BYTES_MAX;
@@ -39,6 +43,12 @@ pub enum Reason {
     Expired,
     /// It is too early for it.
     NotYet,
+    /// It would count for longer than a token may.
+    TooLong,
+    /// It is meant for somebody else.
+    Audience,
+    /// It is from somebody else.
+    Issuer,
 }
 
 impl Reason {
@@ -50,6 +60,9 @@ impl Reason {
             Self::Claims => "a claim of the token is missing or malformed",
             Self::Expired => "the token has expired",
             Self::NotYet => "the token is not valid yet",
+            Self::TooLong => "the token is valid for too long; exp and iat are in seconds",
+            Self::Audience => "the token is for another audience",
+            Self::Issuer => "the token is from another issuer",
         }
     }
 }
@@ -76,7 +89,12 @@ impl Verdict {
 ///
 /// # Errors
 /// Why it does not count.
-pub fn verify(keys: &[IdentityKey], token: &[u8], now: UnixMillis) -> Result<Verdict, Reason> {
+pub fn verify(
+    keys: &[IdentityKey],
+    rules: &TokenRules,
+    token: &[u8],
+    now: UnixMillis,
+) -> Result<Verdict, Reason> {
     let signed_len = memchr::memrchr(b'.', token).ok_or(Reason::Malformed)?;
     let (signed, signature) = (&token[..signed_len], &token[signed_len + 1..]);
     let header_len = memchr::memchr(b'.', signed).ok_or(Reason::Malformed)?;
@@ -92,11 +110,24 @@ pub fn verify(keys: &[IdentityKey], token: &[u8], now: UnixMillis) -> Result<Ver
         return Err(Reason::Signature);
     }
     let mut room = [0u8; CLAIMS_BYTES_MAX];
-    let verdict = read_claims(decode(claims, &mut room)?)?;
-    match verdict {
-        _ if now.0 >= verdict.until_ms => Err(Reason::Expired),
-        _ if now.0 < verdict.from_ms => Err(Reason::NotYet),
-        _ => Ok(verdict),
+    judge(&read_claims(decode(claims, &mut room)?, rules)?, rules, now)
+}
+
+/// Whether the claims hold, and from when to when.
+fn judge(claims: &Claims, rules: &TokenRules, now: UnixMillis) -> Result<Verdict, Reason> {
+    let from_ms = claims.nbf_ms.saturating_sub(rules.nbf_leeway_ms);
+    let until_ms = claims.exp_ms.saturating_add(rules.exp_leeway_ms);
+    let lives_from_ms = claims.iat_ms.unwrap_or(now.0).min(now.0);
+    // A clock that is behind the issuer's makes a life look longer.
+    let life_max_ms = rules.life_max_ms.saturating_add(rules.nbf_leeway_ms);
+    let life_ms = claims.exp_ms.saturating_sub(lives_from_ms);
+    match () {
+        () if !claims.issuer_fits => Err(Reason::Issuer),
+        () if !claims.audience_fits && !planted(Bug::AudienceUnread) => Err(Reason::Audience),
+        () if now.0 >= until_ms => Err(Reason::Expired),
+        () if now.0 < from_ms => Err(Reason::NotYet),
+        () if life_ms > life_max_ms && !planted(Bug::LifeUnbounded) => Err(Reason::TooLong),
+        () => Ok(Verdict { buyer: claims.buyer, from_ms, until_ms }),
     }
 }
 
@@ -111,10 +142,11 @@ fn decode<'r>(part: &[u8], room: &'r mut [u8]) -> Result<&'r [u8], Reason> {
 fn find_key<'k>(keys: &'k [IdentityKey], header: &[u8]) -> Result<&'k IdentityKey, Reason> {
     let (mut alg, mut kid) = (None, None);
     each_field(header, &["alg", "kid", "crit", "b64"], Others::Skip, |index, value| {
-        let text = value.as_text().and_then(|text| text.plain()).ok_or(Reason::Header);
+        let text = value.as_text().ok_or(Reason::Header)?;
         match index {
-            0 => alg = Some(text?),
-            1 => kid = Some(text?),
+            0 => alg = Some(text.plain().ok_or(Reason::Header)?),
+            // PHP writes `/` as `\/`.
+            1 => kid = Some(text.decoded()),
             // An extension that has to be understood is not understood (RFC 7515 section 4.1.11).
             _ => return Err(Reason::Header),
         }
@@ -130,25 +162,74 @@ fn find_key<'k>(keys: &'k [IdentityKey], header: &[u8]) -> Result<&'k IdentityKe
     key.filter(|key| key.algorithm() == alg).ok_or(Reason::Key)
 }
 
-fn read_claims(claims: &[u8]) -> Result<Verdict, Reason> {
+/// What the claims say, as far as it counts.
+struct Claims {
+    buyer: Buyer,
+    exp_ms: u64,
+    /// 0 if it is not said.
+    nbf_ms: u64,
+    iat_ms: Option<u64>,
+    audience_fits: bool,
+    issuer_fits: bool,
+}
+
+fn read_claims(claims: &[u8], rules: &TokenRules) -> Result<Claims, Reason> {
+    const NAMES: &[&str] = &["sub", "exp", "nbf", "lvl", "since", "iat", "aud", "iss"];
     let mut buyer: Option<Subject> = None;
-    let (mut exp, mut nbf, mut lvl, mut since) = (None, 0, 0, None);
-    each_field(claims, &["sub", "exp", "nbf", "lvl", "since"], Others::Skip, |index, value| {
-        let number = || value.as_u64().ok_or(Reason::Claims);
+    let (mut exp_ms, mut nbf_ms, mut iat_ms, mut level, mut since_s) = (None, 0, None, 0, None);
+    let (mut audience_fits, mut issuer_fits) = (rules.audience.is_empty(), rules.issuer.is_empty());
+    each_field(claims, NAMES, Others::Skip, |index, value| {
         match index {
             0 => buyer = Some(read_subject(value)?),
-            1 => exp = Some(number()?),
-            2 => nbf = number()?,
-            3 => lvl = u8::try_from(number()?).map_err(|_| Reason::Claims)?,
-            _ => since = Some(number()?),
+            1 => exp_ms = Some(read_time(value, Round::Down)?),
+            2 => nbf_ms = read_time(value, Round::Up)?,
+            3 => level = value.as_u64().and_then(|level| u8::try_from(level).ok()).ok_or(Reason::Claims)?,
+            4 => since_s = Some(read_since(value)?),
+            5 => iat_ms = Some(read_time(value, Round::Down)?),
+            // What no rule asks for may be anything.
+            6 if !audience_fits => audience_fits = names_one_of(value, &rules.audience)?,
+            7 if !issuer_fits => {
+                let text = value.as_text().ok_or(Reason::Claims)?;
+                issuer_fits = rules.issuer.iter().any(|issuer| *issuer == text.decoded());
+            }
+            _ => {}
         }
         Ok(())
     })
     .map_err(|error| refused(error, Reason::Malformed))?;
     let subject = buyer.ok_or(Reason::Claims)?;
-    let until_ms = exp.ok_or(Reason::Claims)?.saturating_mul(1_000);
-    let from_ms = nbf.saturating_mul(1_000);
-    Ok(Verdict { buyer: Buyer { subject, level: lvl, since_s: since }, from_ms, until_ms })
+    let exp_ms = exp_ms.ok_or(Reason::Claims)?;
+    Ok(Claims {
+        buyer: Buyer { subject, level, since_s },
+        exp_ms,
+        nbf_ms,
+        iat_ms,
+        audience_fits,
+        issuer_fits,
+    })
+}
+
+fn read_time(value: Value<'_>, round: Round) -> Result<u64, Reason> {
+    match value {
+        Value::Number(number) => Ok(millis(number, round)),
+        _ => Err(Reason::Claims),
+    }
+}
+
+/// When the account was opened: our own claim, and never before 1970 or beyond all dates.
+fn read_since(value: Value<'_>) -> Result<u64, Reason> {
+    match value {
+        Value::Number(number) if !number.starts_with('-') => {
+            let since_ms = millis(number, Round::Down);
+            if since_ms < u64::MAX { Ok(since_ms / 1_000) } else { Err(Reason::Claims) }
+        }
+        _ => Err(Reason::Claims),
+    }
+}
+
+/// `aud` is a string or an array of strings (RFC 7519 section 4.1.3).
+fn names_one_of(value: Value<'_>, wanted: &[String]) -> Result<bool, Reason> {
+    value.any_text(|name| wanted.iter().any(|wanted| wanted == name)).ok_or(Reason::Claims)
 }
 
 fn read_subject(value: Value<'_>) -> Result<Subject, Reason> {

@@ -210,7 +210,8 @@ impl Epoll {
         }
     }
 
-    /// The next connection at a door that has some.
+    /// The next connection at a door that has some; the doors take turns, so that a flood at one keeps
+    /// nobody out of the other.
     fn accept_next(&mut self) -> Option<Completion<Chunk>> {
         loop {
             if self.accepted >= ACCEPT_AT_ONCE {
@@ -221,6 +222,7 @@ impl Epoll {
             match accept_with(borrow(fd), SocketFlags::CLOEXEC) {
                 Ok(socket) => {
                     self.accepted += 1;
+                    self.doors[at..].rotate_left(1);
                     return Some(Completion::Accepted { door, socket, more: true });
                 }
                 // Gone before it was taken, as if it had not come.

@@ -22,11 +22,12 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use rustix::event::{EventfdFlags, eventfd};
+use socket2::{SockFilter, SockRef};
 use stampede_core::planted::{Bug, planted};
 
 use super::kernel::{Completion, Kernel, Place};
 use super::link::{Link, Turn};
-use super::{ACCEPT_PAUSE_MS, Door, SWEEP_TICKS, TICK_MS, farewell};
+use super::{ACCEPT_PAUSE_MS, Door, SHUT_MS, SWEEP_TICKS, TICK_MS, farewell};
 use crate::engine::home::Home;
 use crate::engine::shared::Phase;
 use crate::http::problem::Code;
@@ -53,7 +54,7 @@ impl Wake for Bell {
     }
 }
 
-/// A listening socket, until the engine drains.
+/// A listening socket, until the engine has drained.
 struct Entrance {
     listener: Listener,
     socket: Option<OwnedFd>,
@@ -88,7 +89,8 @@ pub(super) struct Seat<K> {
     again: Vec<Place>,
     /// Buffers for requests, which are kept for the connections that need one next.
     inputs: Vec<Vec<u8>>,
-    drained: bool,
+    /// When the doors are to be shut, in monotonic milliseconds; `None` = the engine does not drain.
+    shut_at_ms: Option<u64>,
     ticks: u32,
     ticked: bool,
     /// The home has more to do than it did in one go.
@@ -113,7 +115,7 @@ impl<K: Kernel> Seat<K> {
             leaving: Vec::new(),
             again: Vec::new(),
             inputs: Vec::new(),
-            drained: false,
+            shut_at_ms: None,
             ticks: 0,
             ticked: false,
             pump_again: false,
@@ -247,7 +249,7 @@ impl<K: Kernel> Seat<K> {
     fn admit(&mut self, door: Place, socket: OwnedFd) {
         let entrance = &mut self.entrances[door as usize];
         let listener = entrance.listener;
-        if entrance.socket.is_none() {
+        if self.home.shared().phase() == Phase::Closing {
             return;
         }
         // The peer may be gone already.
@@ -329,23 +331,64 @@ impl<K: Kernel> Seat<K> {
 
     /// Whether this was the last turn.
     fn is_over(&mut self) -> bool {
-        let phase = self.home.shared().phase();
-        if phase == Phase::Serving {
-            return false;
-        }
-        if !std::mem::replace(&mut self.drained, true) {
-            for (number, entrance) in self.entrances.iter_mut().enumerate() {
-                if let Some(socket) = entrance.socket.take() {
-                    self.kernel.close_door(number as u32, socket);
-                }
+        let is_over = match self.home.shared().phase() {
+            Phase::Serving | Phase::LameDuck => return false,
+            Phase::Draining => self.drains(),
+            Phase::Closing => {
+                self.shut();
+                true
             }
-            self.home.connections.wake_all();
-        }
-        let is_over = phase == Phase::Closing || self.home.connections.open() == 0;
+        };
         if is_over {
-            self.home.pump();
+            while self.home.pump() {}
         }
         is_over
+    }
+
+    /// Drains, the doors last of all: who has connected already is served. Whether all cores have drained.
+    ///
+    /// A listening socket that is closed resets whoever connected to it and was not accepted yet. So it takes
+    /// no new connection for a moment, in which those that are on their way arrive and are accepted.
+    fn drains(&mut self) -> bool {
+        let now_ms = self.home.mono_ms();
+        let shut_at_ms = *self.shut_at_ms.get_or_insert_with(|| {
+            self.entrances
+                .iter()
+                .filter_map(|entrance| entrance.socket.as_ref())
+                .for_each(turn_newcomers_away);
+            self.home.connections.wake_all();
+            now_ms + SHUT_MS
+        });
+        if now_ms < shut_at_ms {
+            return false;
+        }
+        self.shut();
+        // What was accepted before comes with the next completions.
+        now_ms >= shut_at_ms + 2 * TICK_MS && self.home.may_end()
+    }
+
+    fn shut(&mut self) {
+        for (number, entrance) in self.entrances.iter_mut().enumerate() {
+            if let Some(socket) = entrance.socket.take() {
+                self.kernel.close_door(number as u32, socket);
+            }
+        }
+    }
+}
+
+/// Has a listening socket drop what asks for a new connection (SYN); what belongs to one that is being made
+/// or is made passes. Who is dropped tries again in a second, and is refused by the closed port.
+fn turn_newcomers_away(listener: &OwnedFd) {
+    const SYN: u32 = 2;
+    // In the words of the kernel's packet filter; byte 13 of a TCP head has the flags.
+    let filter = [
+        SockFilter::new((libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, 0, 0, 13),
+        SockFilter::new((libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, 0, 1, SYN),
+        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0),
+        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX),
+    ];
+    if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
+        tracing::debug!("newcomers are refused only when the port is closed: {error}");
     }
 }
 

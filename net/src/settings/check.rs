@@ -20,8 +20,10 @@ use super::{
 };
 use crate::gate::seal::SealKey;
 use crate::gate::ticket;
+use crate::identity::address::AddressHeader;
 use crate::identity::cookie::is_cookie_name;
 use crate::identity::key::{IdentityKey, decode};
+use crate::identity::rules::TokenRules;
 
 /// Checks every value by itself and against the others.
 ///
@@ -53,7 +55,10 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
             allow_tmpfs: reader.bool("log.allow_tmpfs")?,
         },
         admin: AdminSettings { token: reader.secret("admin.token", is_token)? },
-        shutdown: ShutdownSettings { deadline_ms: reader.int("shutdown.deadline_ms", limits::DEADLINE_MS)? },
+        shutdown: ShutdownSettings {
+            deadline_ms: reader.int("shutdown.deadline_ms", limits::DEADLINE_MS)?,
+            lame_duck_ms: reader.int("shutdown.lame_duck_ms", limits::LAME_DUCK_MS)?,
+        },
     };
     reader.together(&settings, inputs.serving)?;
     let mut warnings = raw.warnings.clone();
@@ -240,7 +245,34 @@ impl Reader<'_> {
             return Err(self.wrong(name));
         }
         let (keys, trusted_proxies) = (self.keys()?, self.nets()?);
-        Ok(IdentitySettings { mode, keys, trusted_proxies, cookie: cookie.to_owned() })
+        let (cookie, rules) = (cookie.to_owned(), self.token_rules()?);
+        let name = "identity.address_header";
+        let address_header = AddressHeader::find(self.text(name)?).ok_or_else(|| self.wrong(name))?;
+        Ok(IdentitySettings { mode, keys, trusted_proxies, address_header, cookie, rules })
+    }
+
+    fn token_rules(&self) -> Result<TokenRules, SettingsError> {
+        let seconds = |name, allowed| self.int(name, allowed).map(|seconds| seconds * 1_000);
+        Ok(TokenRules {
+            audience: self.texts("identity.audience")?,
+            issuer: self.texts("identity.issuer")?,
+            nbf_leeway_ms: seconds("identity.nbf_leeway_s", limits::LEEWAY_S)?,
+            exp_leeway_ms: seconds("identity.exp_leeway_s", limits::LEEWAY_S)?,
+            life_max_ms: seconds("identity.token_life_max_s", limits::TOKEN_LIFE_S)?,
+        })
+    }
+
+    /// A list of texts without spaces, or one text with spaces between them.
+    fn texts(&self, name: &str) -> Result<Vec<String>, SettingsError> {
+        let texts: Vec<String> = match self.entry(name).1 {
+            RawValue::None => Vec::new(),
+            RawValue::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+            RawValue::List(list) => list.clone(),
+            _ => return Err(self.wrong(name)),
+        };
+        let fits =
+            |text: &String| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+        if texts.iter().all(fits) { Ok(texts) } else { Err(self.wrong(name)) }
     }
 
     fn nets(&self) -> Result<Vec<IpNet>, SettingsError> {
@@ -291,6 +323,10 @@ impl Reader<'_> {
         if settings.log.bytes_max < limits::SEGMENTS_MIN * settings.log.segment_bytes {
             return Err(self.wrong("log.bytes_max"));
         }
+        let ShutdownSettings { deadline_ms, lame_duck_ms } = settings.shutdown;
+        if lame_duck_ms > 0 && lame_duck_ms + limits::AFTER_LAME_DUCK_MS > deadline_ms {
+            return Err(self.wrong("shutdown.lame_duck_ms"));
+        }
         let local = settings.listen.ip().is_loopback();
         if settings.demo && !(local && settings.admin_listen.ip().is_loopback()) {
             return refuse(
@@ -313,6 +349,11 @@ impl Reader<'_> {
             }
             IdentityMode::Header if !identity.keys.is_empty() => {
                 "identity.keys does nothing with identity.mode = header. Take out one of the two"
+            }
+            IdentityMode::Header
+                if !(identity.rules.audience.is_empty() && identity.rules.issuer.is_empty()) =>
+            {
+                "identity.audience and identity.issuer do nothing with identity.mode = header. Take them out"
             }
             IdentityMode::Jwt if keys_needed && identity.keys.is_empty() => {
                 "no key to check the buyers' tokens with. Set identity.keys in the settings file or STAMPEDE_IDENTITY_KEYS (kid:HS256:secret), or try the engine with serve --demo"

@@ -63,6 +63,14 @@ pub mod limits {
     pub const SEGMENTS_MIN: u64 = 4;
     /// Milliseconds from SIGTERM to the end.
     pub const DEADLINE_MS: RangeInclusive<u64> = 100..=600_000;
+    /// Seconds that a token counts before its `nbf`, or after its `exp`.
+    pub const LEEWAY_S: RangeInclusive<u64> = 0..=300;
+    /// Longest life of a token, in seconds: a minute to a hundred years.
+    pub const TOKEN_LIFE_S: RangeInclusive<u64> = 60..=3_155_760_000;
+    /// Milliseconds between SIGTERM and the moment from which on nothing more is sold.
+    pub const LAME_DUCK_MS: RangeInclusive<u64> = 0..=300_000;
+    /// Milliseconds of the deadline that must be left behind the lame duck, to answer what is owed.
+    pub const AFTER_LAME_DUCK_MS: u64 = 2_000;
     /// Bytes of an admin token.
     pub const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
     /// Segments begin and end on a block.
@@ -150,7 +158,16 @@ pub const KEYS: &[Key] = &[
         demo: None,
         secret: false,
         allowed: "a list of addresses or networks, such as 10.0.0.0/8",
-        meaning: "Whose X-Forwarded-For header counts, and in header mode whose X-Buyer; needed in header mode unless listen is loopback.",
+        meaning: "Whose identity.address_header (X-Forwarded-For) counts, and in header mode whose X-Buyer; needed in header mode unless listen is loopback.",
+    },
+    Key {
+        name: "identity.address_header",
+        flag: None,
+        default: "X-Forwarded-For",
+        demo: None,
+        secret: false,
+        allowed: "X-Forwarded-For, Forwarded, X-Real-IP, CF-Connecting-IP or True-Client-IP",
+        meaning: "The header in which trusted proxies say whose request it is. Name the one that your proxy always sets itself: one that it passes on as it came could be the client's own.",
     },
     Key {
         name: "identity.cookie",
@@ -160,6 +177,51 @@ pub const KEYS: &[Key] = &[
         secret: false,
         allowed: "a name of 1 to 64 letters, digits, - and _",
         meaning: "The cookie that may carry a buyer's token where a request has no Authorization; counts with identity.mode = jwt.",
+    },
+    Key {
+        name: "identity.audience",
+        flag: None,
+        default: "",
+        demo: None,
+        secret: false,
+        allowed: "a text or a list of texts without spaces, each as a token's aud has it",
+        meaning: "Whom tokens have to be for: one of these must be the claim aud, or in it; none = aud is not looked at, and a token that was made for another service with the same key counts here. For identity.mode = jwt.",
+    },
+    Key {
+        name: "identity.issuer",
+        flag: None,
+        default: "",
+        demo: None,
+        secret: false,
+        allowed: "a text or a list of texts without spaces, each as a token's iss has it",
+        meaning: "Whom tokens have to be from: one of these must be the claim iss; none = iss is not looked at. For identity.mode = jwt.",
+    },
+    Key {
+        name: "identity.nbf_leeway_s",
+        flag: None,
+        default: "30",
+        demo: None,
+        secret: false,
+        allowed: "0 to 300",
+        meaning: "How many seconds before its nbf a token counts already: the issuer's clock may be ahead of this machine's.",
+    },
+    Key {
+        name: "identity.exp_leeway_s",
+        flag: None,
+        default: "0",
+        demo: None,
+        secret: false,
+        allowed: "0 to 300",
+        meaning: "How many seconds after its exp a token still counts.",
+    },
+    Key {
+        name: "identity.token_life_max_s",
+        flag: None,
+        default: "31622400",
+        demo: None,
+        secret: false,
+        allowed: "60 to 3155760000",
+        meaning: "Longest life of a token in seconds, from its iat to its exp, and from now: one that says more is refused (an exp in milliseconds would be good for 50,000 years).",
     },
     Key {
         name: "postgres.url",
@@ -213,7 +275,7 @@ pub const KEYS: &[Key] = &[
         demo: None,
         secret: false,
         allowed: "0 to 1000000",
-        meaning: "The same from one address (an IPv6 /64 is one address); 0 = no limit.",
+        meaning: "The same from one address (an IPv6 /64 is one address); tokens that do not count are charged to it as well, before the next one is verified; 0 = no limit.",
     },
     Key {
         name: "limits.connections_per_ip",
@@ -321,7 +383,16 @@ pub const KEYS: &[Key] = &[
         demo: None,
         secret: false,
         allowed: "100 to 600000",
-        meaning: "Longest time from SIGTERM to the end of the process.",
+        meaning: "Longest time from SIGTERM to the end of the process, in milliseconds.",
+    },
+    Key {
+        name: "shutdown.lame_duck_ms",
+        flag: None,
+        default: "0",
+        demo: None,
+        secret: false,
+        allowed: "0 to 300000, and at least 2000 below shutdown.deadline_ms",
+        meaning: "How long after SIGTERM it sells on while /readyz says draining and every answer says Connection: close, in milliseconds: longer than a load balancer takes to notice. 0 = stop selling at once.",
     },
 ];
 

@@ -126,8 +126,11 @@ pub fn identity_keys(settings: &Settings) -> Result<Vec<KeyText>, SecretError> {
 /// no key.
 pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
     let trusted = settings.identity.trusted_proxies.clone();
+    let header = settings.identity.address_header;
     match settings.identity.mode {
-        IdentityMode::Header => Ok(Identity::header(settings.listen.ip(), trusted)?),
+        IdentityMode::Header => {
+            Ok(Identity::header(settings.listen.ip(), trusted)?.with_address_header(header))
+        }
         IdentityMode::Jwt => {
             let keys = identity_keys(settings)?;
             let parse = |key: &KeyText| {
@@ -135,7 +138,9 @@ pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
                 parsed.map_err(|cause| SecretError::Key { kid: key.kid.clone(), cause })
             };
             let identity = Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?;
-            Ok(identity.with_cookie(&settings.identity.cookie))
+            let rules = settings.identity.rules.clone();
+            let identity = identity.with_cookie(&settings.identity.cookie).with_rules(rules);
+            Ok(identity.with_address_header(header))
         }
     }
 }
@@ -153,7 +158,7 @@ pub fn demo(settings: &Settings) -> Result<Option<Demo>, SecretError> {
     let Some(key) = keys.iter().find(|key| key.kid == DEMO_KID) else { return Ok(None) };
     let key = MintKey::parse(&key.kid, &key.alg, key.material.reveal())
         .map_err(|cause| SecretError::Key { kid: DEMO_KID.to_owned(), cause })?;
-    Ok(Some(Demo::new(key, settings.identity.cookie.clone())))
+    Ok(Some(Demo::new(key, settings.identity.cookie.clone(), &settings.identity.rules)))
 }
 
 /// The keys of purchase tickets: the configured ones, or the made ones, of which one is made now if

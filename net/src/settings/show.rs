@@ -33,7 +33,13 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "identity.mode" => mode(settings.identity.mode).to_owned(),
         "identity.keys" => keys(settings),
         "identity.trusted_proxies" => proxies(settings),
+        "identity.address_header" => settings.identity.address_header.name().to_owned(),
         "identity.cookie" => settings.identity.cookie.clone(),
+        "identity.audience" => texts(&settings.identity.rules.audience),
+        "identity.issuer" => texts(&settings.identity.rules.issuer),
+        "identity.nbf_leeway_s" => (settings.identity.rules.nbf_leeway_ms / 1_000).to_string(),
+        "identity.exp_leeway_s" => (settings.identity.rules.exp_leeway_ms / 1_000).to_string(),
+        "identity.token_life_max_s" => (settings.identity.rules.life_max_ms / 1_000).to_string(),
         "postgres.url" => masked(settings.postgres.is_some()).to_owned(),
         "postgres.new_shop" => {
             settings.postgres.as_ref().is_some_and(|postgres| postgres.new_shop).to_string()
@@ -54,6 +60,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "log.allow_tmpfs" => settings.log.allow_tmpfs.to_string(),
         "admin.token" => masked(settings.admin.token.is_some()).to_owned(),
         "shutdown.deadline_ms" => settings.shutdown.deadline_ms.to_string(),
+        "shutdown.lame_duck_ms" => settings.shutdown.lame_duck_ms.to_string(),
         other => panic!("{other} has no text"),
     }
 }
@@ -88,6 +95,10 @@ fn keys(settings: &Settings) -> String {
         shown.push("demo (HS256, made)".to_owned());
     }
     if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
+}
+
+fn texts(texts: &[String]) -> String {
+    if texts.is_empty() { "none".to_owned() } else { texts.join(" ") }
 }
 
 fn proxies(settings: &Settings) -> String {

@@ -242,6 +242,35 @@ fn identity_rules() {
 }
 
 #[test]
+fn rules_for_tokens() {
+    use crate::identity::rules::TokenRules;
+    let rules = |file: &str| {
+        let loaded = Case { file, ..Case::default() }.load();
+        loaded.map(|loaded| loaded.settings.identity.rules).map_err(|error| error.to_string())
+    };
+    assert_eq!(rules(""), Ok(TokenRules::default()), "the defaults of both are the same");
+    let all = "[identity]\naudience = ['https://shop', 'app']\nissuer = 'https://id'\nnbf_leeway_s = 5\n\
+               exp_leeway_s = 6\ntoken_life_max_s = 3600\n";
+    let expected = TokenRules {
+        audience: vec!["https://shop".to_owned(), "app".to_owned()],
+        issuer: vec!["https://id".to_owned()],
+        nbf_leeway_ms: 5_000,
+        exp_leeway_ms: 6_000,
+        life_max_ms: 3_600_000,
+    };
+    assert_eq!(rules(all), Ok(expected));
+    for bad in
+        ["audience = ['']", "audience = ['a b']", "issuer = 5", "nbf_leeway_s = 301", "token_life_max_s = 59"]
+    {
+        assert!(rules(&format!("[identity]\n{bad}\n")).unwrap_err().contains("must be"), "{bad}");
+    }
+    for useless in ["audience = 'a'", "issuer = 'a'"] {
+        let error = rules(&format!("[identity]\nmode = 'header'\n{useless}\n")).unwrap_err();
+        assert!(error.contains("do nothing with identity.mode = header"), "{error}");
+    }
+}
+
+#[test]
 fn demo_stays_on_this_machine() {
     let listens = [("listen", "0.0.0.0:7070"), ("admin_listen", "0.0.0.0:7071")];
     for listen in listens {
@@ -360,6 +389,14 @@ fn bounds_in_words_are_true() {
     assert_eq!(allowed("limits.connections"), words(&limits::CONNECTIONS));
     assert_eq!(allowed("limits.admin_connections"), words(&limits::ADMIN_CONNECTIONS));
     assert_eq!(allowed("shutdown.deadline_ms"), words(&limits::DEADLINE_MS));
+    let below =
+        format!("{}, and at least {} below", words(&limits::LAME_DUCK_MS), limits::AFTER_LAME_DUCK_MS);
+    assert!(allowed("shutdown.lame_duck_ms").starts_with(&below));
+    for (lame_duck_ms, fits) in [(0, true), (8_000, true), (8_001, false), (300_001, false)] {
+        let file = format!("shutdown.lame_duck_ms = {lame_duck_ms}");
+        let loaded = Case { file: &file, ..Case::default() }.load();
+        assert_eq!(loaded.is_ok(), fits, "{lame_duck_ms} of the default deadline");
+    }
     for (name, range) in [
         ("limits.buyer_per_s", &limits::PER_TIME),
         ("limits.ip_per_s", &limits::PER_TIME),
@@ -369,6 +406,9 @@ fn bounds_in_words_are_true() {
         ("gate.pow_bits", &limits::POW_BITS),
         ("gate.suspicious_accounts", &limits::SUSPICIOUS_ACCOUNTS),
         ("gate.suspicious_asks_per_min", &limits::PER_TIME),
+        ("identity.nbf_leeway_s", &limits::LEEWAY_S),
+        ("identity.exp_leeway_s", &limits::LEEWAY_S),
+        ("identity.token_life_max_s", &limits::TOKEN_LIFE_S),
     ] {
         assert_eq!(allowed(name), words(range), "{name}");
     }

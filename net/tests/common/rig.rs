@@ -51,12 +51,18 @@ pub(crate) struct Base {
 pub(crate) struct Setup {
     /// Purchases that a buyer may try in a second.
     pub(crate) buyer_per_s: u32,
+    /// Requests from one address in a second.
+    pub(crate) ip_per_s: u32,
     /// How buyers are told apart.
     pub(crate) identity: Identity,
     /// The merchant's token.
     pub(crate) admin_token: String,
     /// The keys of tickets; the first seals.
     pub(crate) ticket_keys: Vec<SealKey>,
+    /// Questions that a ring between two cores holds; `None`: as many as in the product.
+    pub(crate) ring_slots: Option<usize>,
+    /// Whether answers wait for the log.
+    pub(crate) ack_durable: bool,
 }
 
 impl Default for Setup {
@@ -64,9 +70,12 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             buyer_per_s: 1_000_000,
+            ip_per_s: 1_000_000,
             identity: Identity::header(IpAddr::V4(Ipv4Addr::LOCALHOST), vec![]).expect("loopback"),
             admin_token: String::new(),
             ticket_keys: vec![SealKey::new(1, &[7; 32]).expect("long enough")],
+            ring_slots: None,
+            ack_durable: true,
         }
     }
 }
@@ -82,7 +91,8 @@ impl Base {
         let dir = tempfile::tempdir().expect("a directory");
         let options = LogOptions { allow_volatile: true, ..LogOptions::default() };
         let data = DataDir::open(dir.path(), &options).expect("opened");
-        let (secret, mesh) = (data.hash_secret(), Arc::new(Mesh::new(cores)));
+        let mesh = setup.ring_slots.map_or_else(|| Mesh::new(cores), |slots| Mesh::with_slots(cores, slots));
+        let (secret, mesh) = (data.hash_secret(), Arc::new(mesh));
         let wakers = mesh.wakers().iter().map(|waker| {
             let waker = waker.clone();
             Arc::new(move || waker.wake()) as Arc<dyn Fn() + Send + Sync>
@@ -93,7 +103,7 @@ impl Base {
         let shared = Arc::new(Shared::new(Parts {
             clock: SaleClock::start(UnixMillis(0)),
             identity: setup.identity,
-            gate: gate(cores, setup.buyer_per_s, setup.ticket_keys),
+            gate: gate(cores, (setup.buyer_per_s, setup.ip_per_s), setup.ticket_keys),
             admin_token: setup.admin_token,
             secret,
             catalogue: Arc::new(Catalogue::new(cores)),
@@ -101,7 +111,7 @@ impl Base {
             queue: started.queue.clone(),
             export: None,
             weakened: vec![],
-            ack_durable: true,
+            ack_durable: setup.ack_durable,
             demo: None,
             mesh,
         }));
@@ -148,11 +158,11 @@ impl Rig {
 }
 
 /// Every limit is on.
-fn gate(cores: usize, buyer_per_s: u32, ticket_keys: Vec<SealKey>) -> Gate {
+fn gate(cores: usize, (buyer_per_s, ip_per_s): (u32, u32), ticket_keys: Vec<SealKey>) -> Gate {
     Gate {
         rules: GateRules {
             buyer_per_s,
-            ip_per_s: 1_000_000,
+            ip_per_s,
             connections_per_ip: 1_000,
             suspicious_accounts: 8,
             suspicious_asks_per_min: 60,

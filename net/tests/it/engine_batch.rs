@@ -5,10 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use stampede_core::limits::OWNER_BATCH_MAX;
 use stampede_core::types::ItemId;
+use stampede_net::engine::ask::{Ask, RareAsk, ReplyTo};
 use stampede_net::engine::batch::{BATCHES_MAX, BATCHES_PER_CONNECTION_MAX, CHUNK_RECORDS_MAX};
 use stampede_net::engine::counters::Count;
 use stampede_net::engine::home::{Client, OUT_BYTES_MAX};
+use stampede_net::engine::mesh::Endpoint;
 use stampede_net::http::conn::Conn;
 use stampede_net::http::limits::{BATCH_BUFFER_BYTES, BATCH_RECORDS_MAX, CONN_BUFFER_BYTES_MAX};
 use stampede_net::http::route::Listener;
@@ -285,6 +288,33 @@ fn body_of(media: &str, wants: &[Want<'_>]) -> Vec<u8> {
 
 fn briefs(records: &[Record]) -> Vec<&str> {
     records.iter().map(|record| record.brief.as_str()).collect()
+}
+
+/// The gateway's own core owns the item, and buyers of another core wait there: the batch gets its share and no
+/// more.
+#[test]
+fn engine_batch_waits_in_line_where_its_own_core_owns_the_item() {
+    const WAITING: usize = 200;
+    let mut rig = rig(2);
+    let mut shop = Shop::new(&mut rig);
+    let here = shop.put_item(&mut rig, 0, 0, r#""stock":100000,"cap":1"#);
+    let mesh = rig.homes[0].shared().mesh.clone();
+    let mut far = Endpoint::new(mesh.clone(), 1);
+    for _ in 0..WAITING {
+        let look = Ask::Rare(Box::new(RareAsk::Item(ItemId::new(here.into()).unwrap())));
+        assert!(far.ask(0, ReplyTo::Nobody, look));
+    }
+    let names: Vec<String> = (0..CHUNK_RECORDS_MAX).map(|n| format!("b{n}")).collect();
+    let wants: Vec<Want<'_>> = names.iter().map(|name| Want::Buy(here, name, 1, "")).collect();
+    let bytes = batch(BINARY, &body_of(BINARY, &wants));
+    let (decided, now_ms) = (rig.homes[0].owner().shard().lsn(), rig.homes[0].mono_ms());
+    assert!(shop.client.conn.feed(&bytes, now_ms) > 0);
+    shop.serve(&mut rig);
+    assert_eq!(rig.homes[0].owner().shard().lsn(), decided, "a batch overtakes who came first");
+    assert!(rig.homes[0].pump(), "more waits than an owner takes in one turn");
+    let share = OWNER_BATCH_MAX / 2;
+    assert_eq!(rig.homes[0].owner().shard().lsn().0, decided.0 + share as u64);
+    assert_eq!(mesh.waiting(1, 0), WAITING - share);
 }
 
 #[test]

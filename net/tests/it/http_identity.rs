@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
-use stampede_core::types::UnixMillis;
+use stampede_core::types::{HashSecret, UnixMillis};
 use stampede_net::http::conn::{Conn, Next};
 use stampede_net::http::head::Head;
 use stampede_net::http::route::Listener;
+use stampede_net::identity::address::AddressHeader;
 use stampede_net::identity::key::{IdentityKey, KeyError};
 use stampede_net::identity::mint::{Claims, MintKey};
+use stampede_net::identity::rules::TokenRules;
 use stampede_net::identity::{Identity, IdentityError, VerdictCache, check_admin};
 
 const NOW_S: u64 = 1_700_000_000;
@@ -60,7 +62,7 @@ fn identify_at(identity: &Identity, lines: &str, now_ms: u64, cache: &mut Verdic
 }
 
 fn identify(lines: &str) -> String {
-    identify_at(&identity(), lines, NOW_S * 1_000, &mut VerdictCache::new())
+    identify_at(&identity(), lines, NOW_S * 1_000, &mut VerdictCache::new(HashSecret([3; 16])))
 }
 
 fn shown(token: &str) -> String {
@@ -107,7 +109,8 @@ fn signatures_are_those_of_the_rfcs() {
     // Taken, but for its missing subject.
     let identity = Identity::jwt(vec![IdentityKey::parse("k", "HS256", secret).expect("a key")], vec![]);
     let line = format!("Authorization: Bearer {token}\r\n");
-    let outcome = identify_at(&identity.expect("a key"), &line, 0, &mut VerdictCache::new());
+    let outcome =
+        identify_at(&identity.expect("a key"), &line, 0, &mut VerdictCache::new(HashSecret([3; 16])));
     assert_eq!(outcome, "unauthenticated: a claim of the token is missing or malformed");
 }
 
@@ -119,15 +122,16 @@ fn times_are_exact() {
             &identity(),
             &format!("Authorization: Bearer {token}\r\n"),
             now_ms,
-            &mut VerdictCache::new(),
+            &mut VerdictCache::new(HashSecret([3; 16])),
         )
     };
     for key in [hs(), ed()] {
         assert_eq!(at(&key, 100, None, 99_999), "bob level 0");
         assert_eq!(at(&key, 100, None, 100_000), "unauthenticated: the token has expired");
         assert_eq!(at(&key, 100, None, 101_000), "unauthenticated: the token has expired");
-        assert_eq!(at(&key, 100, Some(50), 50_000), "bob level 0");
-        assert_eq!(at(&key, 100, Some(50), 49_999), "unauthenticated: the token is not valid yet");
+        // The issuer's clock may be half a minute ahead.
+        assert_eq!(at(&key, 100, Some(50), 20_000), "bob level 0");
+        assert_eq!(at(&key, 100, Some(50), 19_999), "unauthenticated: the token is not valid yet");
         assert_eq!(at(&key, u64::MAX, None, u64::MAX - 1), "bob level 0");
     }
 }
@@ -228,9 +232,14 @@ fn claims_of_tokens() {
         (r#"{"sub":"bob","exp":1700000001}"#, "bob level 0"),
         (r#"{"exp":1700000001,"sub":"b\u00f6b","lvl":0,"since":0}"#, "b\\xc3\\xb6b level 0 since 0"),
         (
-            r#"{"sub":"bob","exp":1700000001,"iss":"x","aud":["a",{"b":1.5e3}],"iat":1.5,"name":"\u0041"}"#,
+            r#"{"sub":"bob","exp":1700000001,"iss":"x","aud":["a",{"b":1.5e3}],"iat":17e8,"name":"\u0041"}"#,
             "bob level 0",
         ),
+        // NumericDate of RFC 7519 is any JSON number.
+        (r#"{"sub":"bob","exp":1700000001.5}"#, "bob level 0"),
+        (r#"{"sub":"bob","exp":1.700000001e9,"nbf":1699999999.123456}"#, "bob level 0"),
+        (r#"{"sub":"bob","exp":1700000000.001,"nbf":-1,"since":1.5}"#, "bob level 0 since 1"),
+        (r#"{"sub":"bob","exp":1700000001,"nbf":1700000030}"#, "bob level 0"),
     ];
     for (payload, expected) in good {
         assert_eq!(show(payload), expected, "{payload}");
@@ -247,8 +256,13 @@ fn claims_of_tokens() {
         r#"{"sub":"a\u0085b","exp":1700000001}"#,
         r#"{"sub":"\ud800","exp":1700000001}"#,
         r#"{"sub":"bob","exp":"1700000001"}"#,
-        r#"{"sub":"bob","exp":1700000001.5}"#,
+        r#"{"sub":"bob","exp":1700000000.0009}"#,
+        r#"{"sub":"bob","exp":1700000001,"nbf":1700000030.0001}"#,
         r#"{"sub":"bob","exp":17e8}"#,
+        r#"{"sub":"bob","exp":1700000001000}"#,
+        r#"{"sub":"bob","exp":1e400}"#,
+        r#"{"sub":"bob","exp":1700000001,"iat":1.5}"#,
+        r#"{"sub":"bob","exp":1700000001,"iat":"1700000000"}"#,
         r#"{"sub":"bob","exp":-1}"#,
         r#"{"sub":"bob","exp":99999999999999999999}"#,
         r#"{"sub":"bob","exp":null}"#,
@@ -256,7 +270,7 @@ fn claims_of_tokens() {
         r#"{"sub":"bob","exp":1700000001,"lvl":256}"#,
         r#"{"sub":"bob","exp":1700000001,"lvl":-1}"#,
         r#"{"sub":"bob","exp":1700000001,"lvl":"1"}"#,
-        r#"{"sub":"bob","exp":1700000001,"since":1.5}"#,
+        r#"{"sub":"bob","exp":1700000001,"since":-1.5}"#,
         r#"{"sub":"bob","sub":"eve","exp":1700000001}"#,
         r#"{"sub":"bob","s\u0075b":"eve","exp":1700000001}"#,
         r#"{"sub":"bob","exp":1,"exp":1700000001}"#,
@@ -273,6 +287,85 @@ fn claims_of_tokens() {
     assert!(is_stranger(&shown(
         &hs().sign(GOOD_HEADER.as_bytes(), b"{\"sub\":\"\xff\",\"exp\":1700000001}")
     )));
+}
+
+/// Claims as issuers write them, and the rules that an operator sets.
+#[test]
+fn rules_of_tokens() {
+    let rules = TokenRules {
+        audience: vec!["https://shop.example/".to_owned(), "app".to_owned()],
+        issuer: vec!["https://id.example".to_owned()],
+        nbf_leeway_ms: 2_000,
+        exp_leeway_ms: 3_000,
+        life_max_ms: 3_600_000,
+    };
+    let ruled = identity().with_rules(rules);
+    let cache = || VerdictCache::new(HashSecret([3; 16]));
+    let show_at = |now_ms: u64, payload: &str| {
+        let token = hs().sign(GOOD_HEADER.as_bytes(), payload.as_bytes());
+        identify_at(&ruled, &format!("Authorization: Bearer {token}\r\n"), now_ms, &mut cache())
+    };
+    let show = |fields: &str| show_at(NOW_S * 1_000, &format!("{{\"sub\":\"bob\",{fields}}}"));
+    const YES: &str = "bob level 0";
+    const OTHER_AUDIENCE: &str = "unauthenticated: the token is for another audience";
+    const OTHER_ISSUER: &str = "unauthenticated: the token is from another issuer";
+    const TOO_LONG: &str = "unauthenticated: the token is valid for too long; exp and iat are in seconds";
+    const MALFORMED: &str = "unauthenticated: a claim of the token is missing or malformed";
+    let good = r#""exp":1700000060,"iss":"https://id.example","aud":"#;
+    for (aud, expected) in [
+        (r#""app""#, YES),
+        (r#"["app"]"#, YES),
+        (r#"[ "else" , "https:\/\/shop.example\/" ]"#, YES),
+        (r#""https://shop.example""#, OTHER_AUDIENCE),
+        (r#""App""#, OTHER_AUDIENCE),
+        ("\"\"", OTHER_AUDIENCE),
+        ("[]", OTHER_AUDIENCE),
+        (r#"["ap","p"]"#, OTHER_AUDIENCE),
+        (r#"["app",5]"#, MALFORMED),
+        (r#"{"app":1}"#, MALFORMED),
+        ("null", MALFORMED),
+    ] {
+        assert_eq!(show(&format!("{good}{aud}")), expected, "{aud}");
+    }
+    assert_eq!(show(r#""exp":1700000060,"iss":"https://id.example""#), OTHER_AUDIENCE, "no aud at all");
+    for (iss, expected) in [
+        (r#""https:\/\/id.example""#, YES),
+        (r#""https://id.example/""#, OTHER_ISSUER),
+        (r#"["https://id.example"]"#, MALFORMED),
+    ] {
+        assert_eq!(show(&format!(r#""exp":1700000060,"aud":"app","iss":{iss}"#)), expected, "{iss}");
+    }
+    assert_eq!(show(r#""exp":1700000060,"aud":"app""#), OTHER_ISSUER, "no iss at all");
+    let at = |now_ms, times: &str| {
+        show_at(now_ms, &format!(r#"{{"sub":"bob","aud":"app","iss":"https://id.example",{times}}}"#))
+    };
+    assert_eq!(at(102_999, r#""exp":100"#), YES);
+    assert_eq!(at(103_000, r#""exp":100"#), "unauthenticated: the token has expired");
+    assert_eq!(at(48_000, r#""exp":100,"nbf":50"#), YES);
+    assert_eq!(at(47_999, r#""exp":100,"nbf":50"#), "unauthenticated: the token is not valid yet");
+    assert_eq!(at(10_000, r#""exp":3612"#), YES, "the bound, and the leeway of a clock that is behind");
+    assert_eq!(at(10_000, r#""exp":3612.001"#), TOO_LONG);
+    assert_eq!(
+        at(5_000_000, r#""exp":5001,"iat":1300"#),
+        TOO_LONG,
+        "near its end, and too long all the same"
+    );
+    assert_eq!(at(5_000_000, r#""exp":5001,"iat":1500"#), YES);
+    assert_eq!(at(10_000, r#""exp":100,"iat":50"#), YES, "issued a little later than now");
+    // What was verified is remembered with its leeways.
+    let claims = br#"{"sub":"bob","aud":"app","iss":"https://id.example","exp":100}"#;
+    let line = format!("Authorization: Bearer {}\r\n", hs().sign(GOOD_HEADER.as_bytes(), claims));
+    let mut remembers = cache();
+    for (now_ms, taken) in [(99_000, true), (102_999, true), (103_000, false)] {
+        let outcome = identify_at(&ruled, &line, now_ms, &mut remembers);
+        assert_eq!(!is_stranger(&outcome), taken, "{now_ms}: {outcome}");
+    }
+    // A kid with the slashes of PHP.
+    let key = |kid: &str| IdentityKey::hs256(kid, SECRET).expect("a key");
+    let two = Identity::jwt(vec![key("keys/1"), key("k9")], vec![]).expect("two keys");
+    let token = hs().sign(br#"{"alg":"HS256","kid":"keys\/1"}"#, br#"{"sub":"bob","exp":1700000060}"#);
+    let line = format!("Authorization: Bearer {token}\r\n");
+    assert_eq!(identify_at(&two, &line, NOW_S * 1_000, &mut cache()), YES);
 }
 
 #[test]
@@ -305,14 +398,15 @@ fn authorization_headers() {
 #[test]
 fn a_remembered_verdict_ends_with_the_token() {
     let identity = identity();
-    let mut cache = VerdictCache::new();
+    let mut cache = VerdictCache::new(HashSecret([3; 16]));
     let token = hs().mint(&Claims { nbf_s: Some(NOW_S), ..claims("bob") }).expect("claims");
     let line = format!("Authorization: Bearer {token}\r\n");
     let mut at = |now_ms| identify_at(&identity, &line, now_ms, &mut cache);
     assert_eq!(at(NOW_S * 1_000), "bob level 0");
     assert_eq!(at((NOW_S + 60) * 1_000 - 1), "bob level 0");
     assert!(is_stranger(&at((NOW_S + 60) * 1_000)));
-    assert!(is_stranger(&at(NOW_S * 1_000 - 1)), "the clock was put back");
+    assert_eq!(at(NOW_S * 1_000 - 30_000), "bob level 0", "within the leeway");
+    assert!(is_stranger(&at(NOW_S * 1_000 - 30_001)), "the clock was put back");
     assert_eq!(at(NOW_S * 1_000), "bob level 0");
     // Another token on the same connection is another buyer; a bad one is nobody.
     let other = hs().mint(&claims("eve")).expect("claims");
@@ -370,7 +464,10 @@ fn keys() {
     let alone = Identity::jwt(vec![key()], vec![]).expect("a key");
     let token = hs().sign(br#"{"alg":"HS256"}"#, br#"{"sub":"bob","exp":1700000001}"#);
     let line = format!("Authorization: Bearer {token}\r\n");
-    assert_eq!(identify_at(&alone, &line, NOW_S * 1_000, &mut VerdictCache::new()), "bob level 0");
+    assert_eq!(
+        identify_at(&alone, &line, NOW_S * 1_000, &mut VerdictCache::new(HashSecret([3; 16]))),
+        "bob level 0"
+    );
     assert!(is_stranger(&identify(&line)), "with two it does");
 }
 
@@ -383,8 +480,9 @@ fn the_header_of_a_gateway() {
     let local = Identity::header(HOME, vec![]).expect("loopback");
     let behind = Identity::header(open, nets()).expect("a gateway");
     let named = |identity: &Identity, peer: IpAddr, lines: &str| {
-        let outcome =
-            with_head(lines, |head| identity.identify(head, UnixMillis(0), peer, &mut VerdictCache::new()));
+        let outcome = with_head(lines, |head| {
+            identity.identify(head, UnixMillis(0), peer, &mut VerdictCache::new(HashSecret([3; 16])))
+        });
         outcome.map_or("stranger".to_owned(), |buyer| format!("{:?} {}", buyer.subject, buyer.level))
     };
     assert_eq!(named(&local, HOME, "X-Buyer: bob\r\n"), "bob 0");
@@ -438,6 +536,59 @@ fn addresses_of_clients() {
     assert_eq!(seen("10.0.0.1", "X-Forwarded-For: 2001:db8::1\r\n"), "2001:db8::1");
     assert_eq!(seen("::ffff:10.0.0.1", "X-Forwarded-For: 9.9.9.9\r\n"), "9.9.9.9");
     assert_eq!(seen("10.0.0.1", "X-Forwarded-For:\r\n"), "10.0.0.1");
+}
+
+/// Who counts as the client behind a trusted proxy; with a `?` where it is not known and the proxy counts.
+#[test]
+fn addresses_as_proxies_hand_them_on() {
+    let nets = || vec!["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
+    let seen = |header: AddressHeader, lines: &str| {
+        let identity = Identity::header("0.0.0.0".parse().expect("an address"), nets()).expect("a gateway");
+        let identity = identity.with_address_header(header);
+        let client = with_head(lines, |head| identity.client(head, "10.0.0.1".parse().expect("an address")));
+        format!("{}{}", client.ip, if client.is_known { "" } else { "?" })
+    };
+    let lines = |name: &str, values: &[&str]| -> String {
+        values.iter().map(|value| format!("{name}: {value}\r\nX-Other: 1.1.1.1\r\n")).collect()
+    };
+    use AddressHeader as H;
+    let table: &[(H, &[&str], &str)] = &[
+        // HAProxy adds a line, others add to the last one; all lines are one list.
+        (H::XForwardedFor, &["9.9.9.9", "10.7.7.7"], "9.9.9.9"),
+        (H::XForwardedFor, &["8.8.8.8, 9.9.9.9", "10.7.7.7, 10.6.6.6"], "9.9.9.9"),
+        (H::XForwardedFor, &["8.8.8.8", "9.9.9.9", "10.7.7.7", "10.6.6.6"], "9.9.9.9"),
+        (H::XForwardedFor, &["9.9.9.9", "", " , ,"], "9.9.9.9"),
+        (H::XForwardedFor, &["10.8.8.8", "10.7.7.7"], "10.8.8.8"),
+        (H::XForwardedFor, &["10.0.0.1"], "10.0.0.1"),
+        (H::XForwardedFor, &["9.9.9.9:51234, 10.7.7.7:80"], "9.9.9.9"),
+        (H::XForwardedFor, &["[2001:db8::9]:443, [fd00::1]"], "2001:db8::9"),
+        (H::XForwardedFor, &["2001:db8::9"], "2001:db8::9"),
+        (H::XForwardedFor, &["9.9.9.9, unknown", "10.7.7.7"], "10.7.7.7?"),
+        (H::XForwardedFor, &[], "10.0.0.1?"),
+        (H::XForwardedFor, &["unknown"], "10.0.0.1?"),
+        (H::Forwarded, &["for=9.9.9.9;proto=https;by=10.0.0.1"], "9.9.9.9"),
+        (H::Forwarded, &["for=8.8.8.8, For=\"9.9.9.9:4711\"", "proto=http; for=10.7.7.7"], "9.9.9.9"),
+        (H::Forwarded, &["for=\"[2001:db8:cafe::17]:4711\""], "2001:db8:cafe::17"),
+        (H::Forwarded, &["for=9.9.9.9;host=\"a,b\""], "9.9.9.9"),
+        (H::Forwarded, &["for=9.9.9.9, for=_hidden"], "10.0.0.1?"),
+        (H::Forwarded, &["for=unknown"], "10.0.0.1?"),
+        (H::Forwarded, &["by=9.9.9.9"], "10.0.0.1?"),
+        (H::Forwarded, &["for=8.8.8.8;for=9.9.9.9"], "10.0.0.1?"),
+        (H::XRealIp, &["9.9.9.9"], "9.9.9.9"),
+        (H::XRealIp, &["8.8.8.8", "9.9.9.9"], "10.0.0.1?"),
+        (H::XRealIp, &["8.8.8.8, 9.9.9.9"], "10.0.0.1?"),
+        (H::CfConnectingIp, &["2001:db8::9"], "2001:db8::9"),
+        (H::TrueClientIp, &["9.9.9.9:5"], "9.9.9.9"),
+    ];
+    for (header, values, expected) in table {
+        for name in [header.name().to_owned(), header.name().to_lowercase()] {
+            assert_eq!(seen(*header, &lines(&name, values)), *expected, "{name}: {values:?}");
+        }
+        // Another header than the one that was chosen says nothing.
+        for other in AddressHeader::ALL.iter().filter(|other| *other != header) {
+            assert_eq!(seen(*other, &lines(header.name(), values)), "10.0.0.1?", "{header:?} for {other:?}");
+        }
+    }
 }
 
 #[test]
@@ -510,7 +661,12 @@ fn by_cookie(method: &str, lines: &str) -> String {
     conn.feed(raw.as_bytes(), 0);
     let Next::Request(request) = conn.next() else { panic!("must be framed well: {raw}") };
     let identity = identity().with_cookie("shop");
-    match identity.identify(&request.head, UnixMillis(NOW_S * 1_000), HOME, &mut VerdictCache::new()) {
+    match identity.identify(
+        &request.head,
+        UnixMillis(NOW_S * 1_000),
+        HOME,
+        &mut VerdictCache::new(HashSecret([3; 16])),
+    ) {
         Ok(buyer) => format!("{:?}", buyer.subject),
         Err(problem) => problem.code.name().to_owned(),
     }
@@ -590,6 +746,11 @@ fn a_cookie_does_not_act_for_foreign_pages() {
 fn a_cookie_counts_in_no_other_mode() {
     let identity = Identity::header(HOME, Vec::new()).expect("loopback").with_cookie("shop");
     let token = hs().mint(&claims("bob")).expect("claims");
-    let outcome = identify_at(&identity, &format!("Cookie: shop={token}\r\n"), 0, &mut VerdictCache::new());
+    let outcome = identify_at(
+        &identity,
+        &format!("Cookie: shop={token}\r\n"),
+        0,
+        &mut VerdictCache::new(HashSecret([3; 16])),
+    );
     assert!(is_stranger(&outcome), "{outcome}");
 }

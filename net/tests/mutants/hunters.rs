@@ -108,6 +108,7 @@ static UNITS: Detector =
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
 static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_idle", "hold_a_core_for_long"]);
 static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
+static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
 static WIRE: Detector = detector("wire", Program::Wire, &[]);
 static SIM: Detector = detector("sim", Program::Sim, &["--histories", "40000"]);
 static DISK: Detector = detector("disk", Program::Disk, &[]);
@@ -118,7 +119,7 @@ static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
+    &DRAIN, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
@@ -173,9 +174,18 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::SameNonce => vec![&IDENTITY, &SIM],
         B::HashNotCompared => vec![&IDENTITY],
         B::SellsBeforePreheat => vec![&WAITING],
+        B::EndsAlone => vec![&DRAIN],
         B::ForeignRowReplaced | B::PausesWithoutEnd => vec![&POSTGRES],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::RefillPassesOver => vec![&EXPORT],
+        B::FirstHomeFirst => vec![&HTTP, &SIM],
+        B::OwnFirst
+        | B::ChunkUncut
+        | B::OneVerdict
+        | B::JunkUncharged
+        | B::AudienceUnread
+        | B::LifeUnbounded
+        | B::AddressSilent => vec![&HTTP],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],

@@ -71,6 +71,8 @@ pub(crate) struct Start<'a> {
     pub(crate) wall_ms: u64,
     pub(crate) desk: Option<&'a Desk>,
     pub(crate) seed: u64,
+    /// Questions that an owner takes in one turn.
+    pub(crate) turn_max: usize,
     pub(crate) mono_ms: &'static AtomicU64,
 }
 
@@ -248,7 +250,7 @@ impl Recovery {
         let shards = self.replayed.into_shards().into_iter().enumerate();
         let homes = shards.map(|(core, shard)| {
             let owner = Owner::with_seeds(shard, log.queue.producer(), shared.clone(), draw_seed);
-            Home::new(core, owner, shared.clone())
+            Home::new(core, owner, shared.clone()).with_turn_max(start.turn_max)
         });
         let homes = homes.collect();
         let exporter = start.desk.zip(export).map(|(desk, status)| desk.exporter(&shared, &log, status));

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use stampede_core::limits::OWNER_BATCH_MAX;
 use stampede_net::engine::home::Client;
 use stampede_net::http::conn::Conn;
 use stampede_net::http::route::Listener;
@@ -115,6 +116,8 @@ pub(crate) struct History<'c> {
     expected: Option<(u64, u64)>,
     /// The log was damaged: a refusal to start is an end.
     damaged: bool,
+    /// Per home and owner: turns of the owner in a row that left all of the home's questions where they were.
+    passed_over: Vec<usize>,
 }
 
 /// Runs one history. `Err` says which invariant does not hold.
@@ -185,6 +188,7 @@ impl<'c> History<'c> {
             durable: 0,
             expected: None,
             damaged: false,
+            passed_over: Vec::new(),
         };
         history.desk = history.chance(600).then(|| Desk::new(seed, log_id(seed)));
         history.rolls = history.chance(120);
@@ -286,8 +290,17 @@ impl<'c> History<'c> {
             wall_ms: self.wall_ms,
             desk: self.desk.as_ref().filter(|_| !self.operator.forgets),
             seed: self.seed,
+            turn_max: self.turn_max(),
             mono_ms: self.mono_ms,
         }
+    }
+
+    /// Small in most histories, so that a small crowd is more than an owner takes in one turn.
+    fn turn_max(&self) -> usize {
+        if self.peaceful {
+            return OWNER_BATCH_MAX;
+        }
+        [1, 2, 3, OWNER_BATCH_MAX][(self.seed % 4) as usize]
     }
 
     /// Opens, recovers, judges and starts. `false`: it refused, or died on the way.
@@ -318,6 +331,7 @@ impl<'c> History<'c> {
                         let (now, last) = (life.shared.clock.now().sale.0, self.book.last_ms);
                         ensure!(now >= last, "I14 the sale clock begins at {now}, the log has {last}");
                         self.life = Some(life);
+                        self.passed_over = vec![0; self.cores * self.cores];
                         self.cover.lives += 1;
                         let numbers = [self.book.lsn, self.cores as u64];
                         self.trace
@@ -539,7 +553,8 @@ impl<'c> History<'c> {
             };
         }
         match self.rng.below(100) {
-            0..38 => self.somebody_asks(),
+            0 => self.rush(),
+            1..38 => self.somebody_asks(),
             38..41 => self.export(),
             41 => {
                 if self.chance(700) {
@@ -553,8 +568,7 @@ impl<'c> History<'c> {
             }
             50..64 => {
                 let core = self.rng.below(self.cores as u64) as usize;
-                self.pump(core);
-                Ok(())
+                self.pump(core)
             }
             64..82 => self.journal(),
             82..90 => {
@@ -582,11 +596,24 @@ impl<'c> History<'c> {
         self.life.as_mut().expect("called in a life")
     }
 
-    fn pump(&mut self, core: usize) {
+    fn pump(&mut self, core: usize) -> Result<(), Red> {
         self.step = Step::Pump;
-        let home = &mut self.life().homes[core];
-        home.read_clock();
-        home.pump();
+        let waiting = |life: &Life| -> Vec<usize> {
+            let mesh = life.shared.mesh();
+            (0..life.homes.len()).map(|home| mesh.waiting(home, core)).collect()
+        };
+        let life = self.life();
+        let before = waiting(life);
+        life.homes[core].read_clock();
+        life.homes[core].pump();
+        let after = waiting(life);
+        let peers = before.len() + 1;
+        for (home, (before, after)) in before.into_iter().zip(after).enumerate() {
+            let passed_over = &mut self.passed_over[home * self.cores + core];
+            *passed_over = if before > 0 && after >= before { *passed_over + 1 } else { 0 };
+            ensure!(*passed_over <= peers, "unfair: the owner {core} passes over home {home}");
+        }
+        Ok(())
     }
 
     fn tick(&mut self, core: usize) {
@@ -712,11 +739,13 @@ impl<'c> History<'c> {
         let home = &mut life.homes[link.core];
         home.read_clock();
         home.serve(&mut link.client);
-        let core = link.core;
-        if home.needs_pump() && self.rng.below(4) > 0 {
-            home.pump();
+        let (core, needs_pump) = (link.core, home.needs_pump());
+        if needs_pump && self.rng.below(4) > 0 {
+            self.pump(core)?;
+            self.step = Step::Serve;
         }
-        let durable = life.log.status.durable_lsn().0;
+        let durable = self.life().log.status.durable_lsn().0;
+        let link = &mut self.links[at];
         let out = std::mem::take(&mut link.client.out);
         self.read(at, &out, durable)?;
         let link = &mut self.links[at];
@@ -730,7 +759,6 @@ impl<'c> History<'c> {
             let listener = if merchant { Listener::Merchant } else { Listener::Public };
             self.cut(at, listener);
         }
-        let _ = core;
         Ok(())
     }
 

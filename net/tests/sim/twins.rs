@@ -9,6 +9,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use stampede_core::limits::OWNER_BATCH_MAX;
 use stampede_net::engine::home::Client;
 use stampede_net::http::conn::Conn;
 use stampede_net::http::route::Listener;
@@ -139,6 +140,7 @@ impl Twins {
         let attaches = self.rng.coin();
         let (seed, twin) = (self.seed, &mut self.twins[at]);
         let start = Start {
+            turn_max: OWNER_BATCH_MAX,
             disk: &twin.disk,
             cores: 1,
             wall_ms: BEGAN_MS + twin.mono_ms.load(Ordering::Relaxed),

@@ -5,6 +5,7 @@ use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_N
 use stampede_net::identity::Identity;
 use stampede_net::identity::key::IdentityKey;
 use stampede_net::identity::mint::{Claims, MintKey};
+use stampede_net::identity::rules::TokenRules;
 
 use crate::case::Case;
 use crate::engine::Engine;
@@ -25,7 +26,9 @@ pub(crate) fn identity() -> Identity {
         IdentityKey::hs256("k1", SECRET).expect("a key"),
         IdentityKey::parse("k2", "EdDSA", ED_PUBLIC).expect("a key"),
     ];
-    Identity::jwt(keys, Vec::new()).expect("two keys").with_cookie("session")
+    // The tokens of this table are good until 2100.
+    let rules = TokenRules { life_max_ms: (FAR_S + 1) * 1_000, ..TokenRules::default() };
+    Identity::jwt(keys, Vec::new()).expect("two keys").with_cookie("session").with_rules(rules)
 }
 
 fn hs() -> MintKey {
@@ -87,7 +90,9 @@ fn times() -> Vec<Case> {
         case(YES, |_, run| ed().mint(&claims(&format!("b{run:07}"))).expect("claims")),
         at(YES, |now_s| now_s + 100, |_| None),
         at(YES, |now_s| now_s + 100, Some),
-        at(YES, |_| u64::MAX, |_| Some(0)),
+        at(YES, |now_s| now_s + 100, |now_s| Some(now_s + 10)),
+        at(NOBODY, |_| u64::MAX, |_| Some(0)),
+        at(NOBODY, |now_s| (now_s + 100) * 1_000, |_| None),
         at(NOBODY, |now_s| now_s - 1, |_| None),
         at(NOBODY, |now_s| now_s, |_| None),
         at(NOBODY, |now_s| now_s + 100, |now_s| Some(now_s + 50)),
@@ -189,7 +194,7 @@ fn headers() -> Vec<Case> {
 fn payloads() -> Vec<Case> {
     const HEADER: &[u8] = br#"{"alg":"HS256","kid":"k1"}"#;
     let long = format!(r#"{{"sub":"{}","exp":4102444800}}"#, "s".repeat(65));
-    let payloads: [&[u8]; 28] = [
+    let payloads: [&[u8]; 26] = [
         b"",
         b"{}",
         b"[]",
@@ -207,13 +212,11 @@ fn payloads() -> Vec<Case> {
         br#"{"sub":"thief","s\u0075b":"victim","exp":4102444800}"#,
         br#"{"sub":"victim","exp":4102444800,"exp":4102444800}"#,
         br#"{"sub":"victim","exp":"4102444800"}"#,
-        br#"{"sub":"victim","exp":4102444800.0}"#,
-        br#"{"sub":"victim","exp":4e9}"#,
+        br#"{"sub":"victim","exp":4102444800,"iat":"0"}"#,
         br#"{"sub":"victim","exp":-1}"#,
         br#"{"sub":"victim","exp":null}"#,
         br#"{"sub":"victim","exp":18446744073709551616}"#,
         br#"{"sub":"victim","exp":4102444800,"nbf":"0"}"#,
-        br#"{"sub":"victim","exp":4102444800,"nbf":-1}"#,
         br#"{"sub":"victim","exp":4102444800,"lvl":256}"#,
         br#"{"sub":"victim","exp":4102444800,"lvl":"1"}"#,
         br#"{"sub":"victim","exp":4102444800,"since":-1}"#,
@@ -222,6 +225,12 @@ fn payloads() -> Vec<Case> {
     let signed = |payload: &[u8]| refused(hs().sign(HEADER, payload));
     let mut cases: Vec<Case> = payloads.iter().map(|payload| signed(payload)).collect();
     cases.push(signed(long.as_bytes()));
+    // Times as issuers write them.
+    for times in [r#""exp":4102444800.0"#, r#""exp":4e9"#, r#""exp":4102444800.25,"nbf":-1,"iat":1.5"#] {
+        cases.push(case(YES, move |_, run| {
+            hs().sign(HEADER, format!(r#"{{"sub":"b{run:07}",{times}}}"#).as_bytes())
+        }));
+    }
     cases.push(case(YES, |_, run| {
         let payload = format!(r#"{{"sub":"b\u0022{run:07}","exp":4102444800,"lvl":255,"since":0,"x":[1]}}"#);
         hs().sign(HEADER, payload.as_bytes())

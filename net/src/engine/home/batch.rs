@@ -20,7 +20,7 @@ use crate::engine::batch::{
 };
 use crate::engine::counters::Count;
 use crate::engine::render::{Call, Shown};
-use crate::engine::shared::{Phase, Shared};
+use crate::engine::shared::Shared;
 use crate::http::answer::{Answer, Manner, Media, Status};
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format, Purchase, Record, Step, answer};
@@ -129,7 +129,7 @@ impl Home {
         let head = &caller.request.head;
         check_admin(head, self.shared.admin_token.as_bytes())?;
         let format = Format::of(head)?;
-        if self.shared.phase() != Phase::Serving {
+        if self.is_closed_for_business() {
             return Err(Code::Draining.problem());
         }
         if caller.request.streamed.is_none_or(|len| len == 0) {
@@ -182,7 +182,7 @@ impl Home {
 
     fn take_some(&mut self, id: u32, batch: &mut Batch, intake: &mut Intake, client: &mut Client) -> Taken {
         let shared = self.shared.clone();
-        let serving = shared.phase() == Phase::Serving;
+        let serving = !self.is_closed_for_business();
         loop {
             let left = client.conn.left();
             let is_full = batch.answers.len() == BATCH_RECORDS_MAX;
@@ -302,7 +302,7 @@ impl Home {
     /// Sends what waits for an owner, unless a chunk is with it.
     fn send(&mut self, id: u32, batch: &mut Batch, owner: usize) {
         let lane = &mut batch.lanes[owner];
-        if lane.under_way || owner != self.core && !self.mesh.may_ask(owner) {
+        if lane.under_way || !self.mesh.may_ask(owner) {
             let waits = !lane.under_way && (lane.stuck.is_some() || lane.filling.is_some());
             if waits && !self.batches.stuck.contains(&id) {
                 self.batches.stuck.push(id);
@@ -311,13 +311,15 @@ impl Home {
         }
         let Some(mut chunk) = lane.stuck.take().or_else(|| lane.filling.take()) else { return };
         self.needs_flush = true;
-        if owner == self.core {
-            self.owner.decide_chunk(self.now.sale, &mut chunk);
+        if owner == self.core && !self.somebody_waits() {
+            self.owner.decide_chunk(self.now.sale, &mut chunk, usize::MAX);
             self.owner.flush();
             self.settle(id, batch, owner, chunk);
         } else {
             lane.under_way = true;
-            self.count(Count::Hops);
+            if owner != self.core {
+                self.count(Count::Hops);
+            }
             let asked = self.mesh.ask(owner, ReplyTo::Batch(id), Ask::Batch(chunk));
             debug_assert!(asked, "room was made sure of");
         }
@@ -363,14 +365,21 @@ impl Home {
         self.batches.open.insert(id, batch);
     }
 
-    /// Asks owners again that had no room; called when the log has moved on, and with each tick.
+    /// Asks owners again that had no room; called when the log has moved on, and with each tick. A batch that
+    /// got on and is stuck again goes behind those that did not.
     pub(super) fn retry_batches(&mut self) {
+        let mut served = 0;
         for id in std::mem::take(&mut self.batches.stuck) {
             let Some(mut batch) = self.batches.open.remove(&id) else { continue };
+            let missing = batch.missing;
             self.send_all(id, &mut batch);
+            if batch.missing < missing && self.batches.stuck.last() == Some(&id) {
+                served = self.batches.stuck.len();
+            }
             self.go_on(batch.token);
             self.batches.open.insert(id, batch);
         }
+        self.batches.stuck.rotate_left(served);
     }
 
     fn go_on(&mut self, token: Token) {

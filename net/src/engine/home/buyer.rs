@@ -1,11 +1,12 @@
 //! What buyers call: pages, purchases, their own orders.
 //!
 //! Order of checks on a purchase, as the contract has it: framing and route are
-//! behind us; body, identity, blocklist and eligibility, window, rate, ticket, sold out; then
+//! behind us; body, identity (for a token that has to be verified the address's rate goes before it), blocklist and eligibility, window, rate, ticket, sold out; then
 //! the owner.
 
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::command::Refusal;
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{BuyerHash, ItemId, OrderId, Subject};
 
 use super::{Called, Caller, Home};
@@ -13,12 +14,12 @@ use crate::engine::ask::{Ask, Key, OwnedItem, PurchaseAsk, RareAsk};
 use crate::engine::counters::Count;
 use crate::engine::pages;
 use crate::engine::render::{Call, Shown, problem_of};
-use crate::engine::shared::Phase;
 use crate::http::body;
 use crate::http::field::Name;
 use crate::http::page::Page;
-use crate::http::problem::Code;
+use crate::http::problem::{Code, Problem};
 use crate::http::route::{ItemsQuery, OrdersQuery};
+use crate::identity::{Buyer as Known, Recognised, Unverified};
 
 /// How long the list of items is kept before it is made anew, in milliseconds.
 const LIST_MS: u64 = 1_000;
@@ -32,19 +33,37 @@ pub(super) struct List {
 
 impl Home {
     #[inline]
-    pub(super) fn identify(
-        &self,
-        caller: &mut Caller<'_>,
-    ) -> Result<(Subject, Buyer), crate::http::problem::Problem> {
-        let shared = &self.shared;
-        let known =
-            shared.identity.identify(&caller.request.head, self.now.sale, caller.peer, caller.cache)?;
-        let hash = shared.secret.buyer(known.subject.as_bytes());
+    pub(super) fn identify(&mut self, caller: &Caller<'_>) -> Result<(Subject, Buyer), Problem> {
+        let (head, now) = (&caller.request.head, self.now.sale);
+        let known = match self.shared.identity.recognise(head, now, caller.peer, &mut self.verdicts)? {
+            Recognised::Buyer(known) => known,
+            Recognised::Unverified(token) => self.verify(token, caller)?,
+        };
+        if self.shared.identity.expects_addresses() {
+            let _seen = self.address(caller);
+        }
+        let hash = self.shared.secret.buyer(known.subject.as_bytes());
         let blocked = self.owner.shard().is_blocked(hash);
         Ok((known.subject, Buyer { hash, level: known.level, since_s: known.since_s, blocked }))
     }
 
-    fn identify_hash(&self, caller: &mut Caller<'_>) -> Result<BuyerHash, crate::http::problem::Problem> {
+    /// Verifies a token that this core has not seen before, unless its address is over its rate already.
+    /// One that does not count is charged to the address, before the next one is verified.
+    #[cold]
+    fn verify(&mut self, token: Unverified<'_>, caller: &Caller<'_>) -> Result<Known, Problem> {
+        let limited = |refusal| problem_of(refusal, Call::Other);
+        let address = self.keeper.counts_addresses().then(|| self.address(caller));
+        let now = self.now;
+        if !planted(Bug::JunkUncharged) {
+            self.keeper.check_address(address, now.mono_ms).map_err(limited)?;
+        }
+        self.count(Count::TokensVerified);
+        self.shared.identity.verify(token, now.sale, &mut self.verdicts).inspect_err(|_| {
+            let _over = self.keeper.rate_address(address, now.mono_ms);
+        })
+    }
+
+    fn identify_hash(&mut self, caller: &Caller<'_>) -> Result<BuyerHash, Problem> {
         self.identify(caller).map(|(_, buyer)| buyer.hash)
     }
 
@@ -67,11 +86,12 @@ impl Home {
         call: Call,
         caller: &Caller<'_>,
     ) -> Called {
+        let wants_address = self.keeper.counts_addresses();
+        let asker = self.asker(&buyer, caller, wants_address);
         let gauge = self.shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
-        if self.shared.phase() != Phase::Serving {
+        if self.is_closed_for_business() {
             return Err(Code::Draining.problem());
         }
-        let asker = self.asker(&buyer, caller, self.keeper.counts_addresses());
         let (now, keeper, tickets) = (self.now, &mut self.keeper, &self.shared.gate.tickets);
         let rate = || keeper.rate_purchase(gauge, asker, now.mono_ms);
         let judge = || tickets.judge(gauge, purchase.ticket, subject.as_bytes(), now.sale);

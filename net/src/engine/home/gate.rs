@@ -6,12 +6,12 @@
 
 use stampede_core::admit::{Buyer, eligible, stock, window};
 use stampede_core::gauge::Gauge;
+use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Subject};
 
 use super::{Called, Caller, Home};
 use crate::engine::counters::Count;
 use crate::engine::render::{Call, problem_of};
-use crate::engine::shared::Phase;
 use crate::gate::Asker;
 use crate::gate::address::AddressKey;
 use crate::gate::challenge::Posed;
@@ -98,7 +98,7 @@ impl Home {
     /// All checks that tickets and challenges have in common.
     fn at_the_gate(&mut self, gauge: &Gauge, caller: &mut Caller<'_>) -> Result<(Subject, Asker), Problem> {
         let (subject, buyer) = self.identify(caller)?;
-        if self.shared.phase() != Phase::Serving {
+        if self.is_closed_for_business() {
             return Err(Code::Draining.problem());
         }
         let asker = self.asker(&buyer, caller, true);
@@ -117,14 +117,26 @@ impl Home {
     }
 
     /// Who asks, as far as limits go; with an address only where one is wanted.
-    pub(super) fn asker(&self, buyer: &Buyer, caller: &Caller<'_>, wants_address: bool) -> Asker {
+    pub(super) fn asker(&mut self, buyer: &Buyer, caller: &Caller<'_>, wants_address: bool) -> Asker {
         Asker { buyer: buyer.hash.0[0], address: wants_address.then(|| self.address(caller)) }
     }
 
-    /// Where the request comes from, as far as limits go.
-    pub(super) fn address(&self, caller: &Caller<'_>) -> AddressKey {
-        let address = self.shared.identity.client_ip(&caller.request.head, caller.peer);
-        AddressKey::new(&self.shared.secret, address)
+    /// Where the request comes from, as far as limits go. A trusted proxy that does not say is an alarm: all
+    /// of its buyers would be one address.
+    pub(super) fn address(&mut self, caller: &Caller<'_>) -> AddressKey {
+        let client = self.shared.identity.client(&caller.request.head, caller.peer);
+        if !client.is_known && !planted(Bug::AddressSilent) {
+            self.count(Count::AddressesUnknown);
+            if self.silent_proxy.replace(caller.peer) != Some(caller.peer) {
+                let header = self.shared.identity.address_header().name();
+                self.shared.alarm_once(format!(
+                    "the trusted proxy {} sends requests without a usable address in {header}: all its buyers count as one \
+                     address. Have it send that header, or set identity.address_header",
+                    caller.peer
+                ));
+            }
+        }
+        AddressKey::new(&self.shared.secret, client.ip)
     }
 
     /// Answers with an object that is for this buyer and this once.

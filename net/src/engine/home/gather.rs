@@ -86,17 +86,24 @@ impl Home {
         let (orders, items, audit) = (Vec::new(), Vec::new(), Vec::new());
         self.gathers.open.insert(id, Gather { slot, kind, missing, busy: None, orders, items, audit });
         self.needs_flush = true;
-        for owner in 0..missing {
-            if owner == self.core {
-                continue;
-            }
-            let asked = self.mesh.ask(owner, ReplyTo::Gather(id), Ask::Rare(Box::new(ask())));
-            if !asked {
-                self.gathered(id, Reply::Busy(Busy::Overloaded));
-            }
+        let here = self.core;
+        for owner in (0..missing).filter(|&owner| owner != here) {
+            self.ask_part(owner, id, ask());
         }
-        let own = self.owner.answer(self.now.sale, &Ask::Rare(Box::new(ask())));
-        self.gathered(id, own);
+        // Last, so that the others decide meanwhile.
+        self.ask_part(here, id, ask());
+    }
+
+    fn ask_part(&mut self, owner: usize, id: u32, ask: RareAsk) {
+        let ask = Ask::Rare(Box::new(ask));
+        let reply = if owner == self.core && !self.contended {
+            self.owner.answer(self.now.sale, &ask)
+        } else if self.mesh.ask(owner, ReplyTo::Gather(id), ask) {
+            return;
+        } else {
+            Reply::Busy(Busy::Overloaded)
+        };
+        self.gathered(id, reply);
     }
 
     /// One part has come.

@@ -14,7 +14,7 @@ use super::{Called, Caller, Home};
 use crate::engine::ask::{Ask, OwnedItem, RareAsk};
 use crate::engine::browser::{self, Browser};
 use crate::engine::pages;
-use crate::engine::render::{Call, Shown};
+use crate::engine::render::{Call, Shown, problem_of};
 use crate::http::answer::Status;
 use crate::http::body;
 use crate::http::conn::Request;
@@ -287,7 +287,7 @@ impl Home {
         let who = match self.identify(caller) {
             Ok(who) => who,
             Err(problem) if problem.code == Code::Unauthenticated && browser.demo => {
-                let shown = self.lend_session(item, again, browser.lang)?;
+                let shown = self.lend_session((item, again), browser.lang, caller)?;
                 self.answer(caller.token, caller.out, manner, Call::Browser(browser), shown);
                 return Ok(());
             }
@@ -374,22 +374,31 @@ impl Home {
         let (request, manner) = (caller.request, caller.manner);
         body::empty(request.body)?;
         refuse_foreign(request)?;
-        let session = self.new_session()?;
+        let session = self.new_session(caller)?;
         let date = self.date;
         self.connections.answer_bytes(caller, |out| browser::session(out, &session, manner, &date));
         Ok(())
     }
 
     /// A session for somebody who has none, and the request to send the form once more.
-    fn lend_session(&self, item: ItemId, again: bool, lang: Lang) -> Result<Shown, Problem> {
+    fn lend_session(
+        &mut self,
+        (item, again): (ItemId, bool),
+        lang: Lang,
+        caller: &Caller<'_>,
+    ) -> Result<Shown, Problem> {
         if again {
             return Ok(Shown::Html(Box::new(render::no_cookie(item, lang))));
         }
-        let cookie = self.new_session()?.cookie;
+        let cookie = self.new_session(caller)?.cookie;
         Ok(Shown::SendAgain(format!("/sale/{item}?{AGAIN}"), cookie))
     }
 
-    fn new_session(&self) -> Result<Session, Problem> {
+    /// To sign is as dear as to verify: the address pays for it.
+    fn new_session(&mut self, caller: &Caller<'_>) -> Result<Session, Problem> {
+        let address = self.keeper.counts_addresses().then(|| self.address(caller));
+        let limited = |refusal| problem_of(refusal, Call::Other);
+        self.keeper.rate_address(address, self.now.mono_ms).map_err(limited)?;
         let demo = self.shared.demo.as_ref().ok_or(Code::NotFound.problem())?;
         let mut random = [0; RANDOM_BYTES];
         getrandom::fill(&mut random).map_err(|_| Code::Internal.problem())?;

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use socket2::SockRef;
 
+use super::super::listen;
 use super::*;
 
 /// Longest wait for anything.
@@ -77,6 +78,33 @@ fn what_came_while_nobody_received_comes_when_somebody_does_and_the_end_behind_i
         _ => false,
     });
     assert!(came == sent);
+}
+
+#[test]
+fn a_flood_at_one_door_keeps_nobody_out_of_the_other() {
+    let doors: Vec<_> = (0..2).map(|_| listen(([127, 0, 0, 1], 0).into(), false).unwrap()).collect();
+    let address = |door: &socket2::Socket| door.local_addr().unwrap().as_socket().unwrap();
+    let flood: Vec<_> =
+        (0..3 * ACCEPT_AT_ONCE).map(|_| TcpStream::connect(address(&doors[0])).unwrap()).collect();
+    let few: Vec<_> = (0..8).map(|_| TcpStream::connect(address(&doors[1])).unwrap()).collect();
+    let mut kernel = kernel();
+    for (number, door) in doors.iter().enumerate() {
+        door.set_nonblocking(true).unwrap();
+        kernel.accept(number as u32, door.as_fd());
+    }
+    let (mut turns, mut accepted) = (0, [0; 2]);
+    while accepted[0] + accepted[1] == 0 {
+        assert!(turns < 1_000, "nothing was accepted");
+        kernel.enter(true).unwrap();
+        turns += 1;
+        while let Some(completion) = kernel.next() {
+            if let Completion::Accepted { door, .. } = completion {
+                accepted[door as usize] += 1;
+            }
+        }
+    }
+    assert_eq!(accepted, [ACCEPT_AT_ONCE - few.len(), few.len()], "in the first turn");
+    drop(flood);
 }
 
 #[test]

@@ -31,6 +31,14 @@ impl History<'_> {
         }
     }
 
+    /// More at once than an owner takes in one turn.
+    pub(super) fn rush(&mut self) -> Result<(), Red> {
+        for _ in 0..8 + self.rng.below(12) {
+            self.new_purchase()?;
+        }
+        Ok(())
+    }
+
     pub(super) fn new_purchase(&mut self) -> Result<(), Red> {
         let (buyer, item) = (self.rng.below(BUYERS.into()) as u16, self.some_item());
         let quantity = 1 + self.rng.below(6) / 5;

@@ -65,7 +65,9 @@ impl History<'_> {
     pub(super) fn settle(&mut self) -> Result<(), Red> {
         for _ in 0..QUIET_ROUNDS_MAX {
             (0..self.cores).for_each(|core| self.tick(core));
-            (0..self.cores).for_each(|core| self.pump(core));
+            for core in 0..self.cores {
+                self.pump(core)?;
+            }
             if !self.life().log.status.accepting() {
                 self.make_room()?;
             }

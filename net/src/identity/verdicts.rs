@@ -1,0 +1,165 @@
+//! Tokens that were verified, one table per core: a token that this core has seen before costs a hash.
+//!
+//! One table for all connections of the core, since behind a proxy the requests of many buyers come over one
+//! connection. A token is known by a keyed 128-bit hash: nobody can choose tokens that share a set, or one
+//! that passes for another. Bounded: [`VERDICTS_MAX`] tokens, in sets of [`WAYS`]; in a full set the one that
+//! was shown longest ago makes way. Only tokens that count get in, so junk displaces nobody. What was
+//! verified with other keys is forgotten: a table belongs to one [`super::Identity`].
+
+use stampede_core::planted::{Bug, planted};
+use stampede_core::types::{HashSecret, UnixMillis};
+
+use super::Buyer;
+use super::token::Verdict;
+use crate::http::limits::VERDICTS_MAX;
+
+/// Tokens of one set; their hashes fill a cache line.
+const WAYS: usize = 4;
+const SETS: usize = VERDICTS_MAX / WAYS;
+const _: () = assert!(SETS.is_power_of_two());
+
+#[derive(Clone, Copy)]
+struct Set {
+    hashes: [[u64; 2]; WAYS],
+    /// When each was shown last, by the table's count of looks.
+    shown: [u64; WAYS],
+    verdicts: [Option<Verdict>; WAYS],
+}
+
+const FREE: Set = Set { hashes: [[0; 2]; WAYS], shown: [0; WAYS], verdicts: [None; WAYS] };
+
+/// The tokens that a core has verified, and whom they name.
+pub struct VerdictCache {
+    secret: HashSecret,
+    /// The number of the identity that verified them.
+    identity: u64,
+    /// Empty until the first token.
+    sets: Box<[Set]>,
+    looks: u64,
+}
+
+impl VerdictCache {
+    /// Remembers nothing yet, and takes no room. `secret` must be known to nobody outside.
+    pub fn new(secret: HashSecret) -> Self {
+        Self { secret, identity: 0, sets: Box::default(), looks: 0 }
+    }
+
+    /// Forgets all tokens, and keeps the room.
+    pub fn forget(&mut self) {
+        self.sets.fill(FREE);
+    }
+
+    /// Whom this token names, if it was verified by this identity and its times hold.
+    pub(super) fn get(&mut self, identity: u64, token: &[u8], now: UnixMillis) -> Option<Buyer> {
+        if self.sets.is_empty() {
+            return None;
+        }
+        if self.identity != identity {
+            self.forget();
+            return None;
+        }
+        let hash = self.secret.token(token);
+        self.looks += 1;
+        let set = &mut self.sets[hash[0] as usize & (SETS - 1)];
+        let way = set.hashes.iter().position(|known| *known == hash)?;
+        set.shown[way] = self.looks;
+        let verdict = set.verdicts[way].as_ref()?;
+        verdict.holds_at(now).then_some(verdict.buyer)
+    }
+
+    /// Remembers a token that this identity has verified at `now`.
+    pub(super) fn put(&mut self, identity: u64, token: &[u8], verdict: Verdict, now: UnixMillis) {
+        if self.identity != identity || planted(Bug::OneVerdict) {
+            self.forget();
+            self.identity = identity;
+        }
+        if self.sets.is_empty() {
+            self.sets = vec![FREE; SETS].into_boxed_slice();
+        }
+        let hash = self.secret.token(token);
+        self.looks += 1;
+        let set = &mut self.sets[hash[0] as usize & (SETS - 1)];
+        let own = set.hashes.iter().position(|known| *known == hash);
+        let is_over = |verdict: &Option<Verdict>| verdict.is_none_or(|verdict| verdict.until_ms <= now.0);
+        let over = || set.verdicts.iter().position(is_over);
+        let oldest = || (0..WAYS).min_by_key(|&way| set.shown[way]).unwrap_or(0);
+        let way = own.or_else(over).unwrap_or_else(oldest);
+        (set.hashes[way], set.shown[way], set.verdicts[way]) = (hash, self.looks, Some(verdict));
+    }
+}
+
+impl std::fmt::Debug for VerdictCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VerdictCache").field("looks", &self.looks).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stampede_core::types::Subject;
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_000);
+
+    fn cache() -> VerdictCache {
+        VerdictCache::new(HashSecret([5; 16]))
+    }
+
+    fn verdict(name: &str) -> Verdict {
+        let subject = Subject::new(name.as_bytes()).expect("a name");
+        Verdict { buyer: Buyer { subject, level: 1, since_s: None }, from_ms: 0, until_ms: 2_000 }
+    }
+
+    fn name(cache: &mut VerdictCache, token: &str, now: UnixMillis) -> Option<String> {
+        let buyer = cache.get(1, token.as_bytes(), now)?;
+        Some(String::from_utf8(buyer.subject.as_bytes().to_vec()).expect("a name"))
+    }
+
+    #[test]
+    fn many_tokens_are_known_side_by_side_while_their_times_hold() {
+        let mut cache = cache();
+        assert_eq!(name(&mut cache, "t1", NOW), None);
+        for n in 0..1_000 {
+            cache.put(1, format!("t{n}").as_bytes(), verdict(&format!("b{n}")), NOW);
+        }
+        for n in 0..1_000 {
+            assert_eq!(name(&mut cache, &format!("t{n}"), NOW), Some(format!("b{n}")));
+        }
+        assert_eq!(name(&mut cache, "t1000", NOW), None);
+        assert_eq!(name(&mut cache, "t1", UnixMillis(2_000)), None, "its time is over");
+        assert_eq!(name(&mut cache, "", NOW), None, "a free place is nobody's");
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_keeps_who_comes_again() {
+        let mut cache = cache();
+        cache.put(1, b"regular", verdict("regular"), NOW);
+        for n in 0..4 * VERDICTS_MAX {
+            cache.put(1, &n.to_le_bytes(), verdict("stranger"), NOW);
+            if n % 64 == 0 {
+                assert_eq!(name(&mut cache, "regular", NOW).as_deref(), Some("regular"));
+            }
+        }
+        assert_eq!(cache.sets.len() * WAYS, VERDICTS_MAX);
+        let known = (0..4 * VERDICTS_MAX).filter(|n| cache.get(1, &n.to_le_bytes(), NOW).is_some());
+        assert!(known.count() < VERDICTS_MAX);
+    }
+
+    #[test]
+    fn what_other_keys_verified_does_not_count() {
+        let mut cache = cache();
+        cache.put(1, b"t", verdict("bob"), NOW);
+        assert!(cache.get(2, b"t", NOW).is_none());
+        cache.put(2, b"u", verdict("eve"), NOW);
+        assert!(cache.get(1, b"u", NOW).is_none() && cache.get(1, b"t", NOW).is_none());
+    }
+
+    #[test]
+    fn a_token_that_is_verified_again_takes_its_own_place() {
+        let mut cache = cache();
+        cache.put(1, b"t", verdict("bob"), NOW);
+        cache.put(1, b"t", Verdict { until_ms: 9_000, ..verdict("bob") }, NOW);
+        assert!(cache.get(1, b"t", UnixMillis(8_000)).is_some());
+    }
+}
