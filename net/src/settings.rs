@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use stampede_persist::log::dir::LogOptions;
 
+use crate::engine::clock::Begin;
+
 pub mod check;
 pub mod keys;
 pub mod raw;
@@ -42,6 +44,8 @@ pub struct Settings {
     pub ack: Ack,
     /// How bytes come and go.
     pub transport: TransportChoice,
+    /// Where the sale clock begins when the log lies ahead of the wall clock.
+    pub clock: Begin,
     /// Whether this is `serve --demo`.
     pub demo: bool,
     /// How buyers prove who they are.

@@ -28,7 +28,7 @@ use stampede_core::types::{ItemId, Lsn};
 
 use self::gather::Gathers;
 use super::ask::{Ask, RareReply, Reply, ReplyTo, Token};
-use super::clock::Now;
+use super::clock::{Now, Reader};
 use super::counters::{Count, Counters};
 use super::mesh::Endpoint;
 use super::owner::Owner;
@@ -104,6 +104,7 @@ pub struct Home {
     gathers: Gathers,
     batches: batch::Batches,
     keeper: Keeper,
+    clock: Reader,
     now: Now,
     date: Date,
     date_s: u64,
@@ -116,8 +117,10 @@ impl Home {
     /// The home of core number `core`.
     pub fn new(core: usize, owner: Owner, shared: Arc<Shared>) -> Self {
         let cores = shared.mesh.cores();
-        let now = shared.clock.now();
+        let mut clock = shared.clock.reader();
+        let now = clock.now();
         Self {
+            clock,
             core,
             owner,
             mesh: Endpoint::new(shared.mesh.clone(), core),
@@ -151,7 +154,7 @@ impl Home {
     /// Reads the clock and counts a turn of the core; once per wake.
     pub fn read_clock(&mut self) -> Now {
         self.shared.pulse.beat(self.core);
-        self.now = self.shared.clock.now();
+        self.now = self.clock.now();
         let second = self.now.sale.0 / 1000;
         if second != self.date_s {
             (self.date, self.date_s) = (answer::date_line(second), second);
