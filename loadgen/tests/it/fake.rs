@@ -189,11 +189,20 @@ fn talk(stream: TcpStream, shop: &Arc<Mutex<Shop>>, is_public: bool, serve: Serv
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader)? {
-        match serve(shop, &request) {
+        let answer = serve(shop, &request);
+        let is_dead = is_public && shop.lock().unwrap().is_dead;
+        if is_dead {
+            // The listener goes with the next connection, and before the last answer.
+            let addr = writer.local_addr()?;
+            while TcpStream::connect(addr).is_ok() {
+                thread::yield_now();
+            }
+        }
+        match answer {
             Some(answer) => writer.write_all(answer.as_bytes())?,
             None => break,
         }
-        if is_public && shop.lock().unwrap().is_dead {
+        if is_dead {
             break;
         }
     }
@@ -251,7 +260,11 @@ fn serve_public(shared: &Arc<Mutex<Shop>>, request: &Request) -> Option<String> 
         Fault::StallOnce { after, length } if decided == after => hold(length),
         Fault::ResetEvery(n) if decided.is_multiple_of(n) => return None,
         Fault::FailEvery(n) if decided.is_multiple_of(n) => return refused(500, "internal"),
-        Fault::DieAfter(n) if decided >= n => shop.die(),
+        Fault::DieAfter(n) if decided >= n => {
+            shop.die();
+            // So that nobody asks anything more on this connection.
+            return answer.map(|answer| answer.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+        }
         Fault::Mute => {
             drop(shop);
             hold(Duration::from_millis(300));

@@ -173,7 +173,7 @@ fn a_purchase_that_was_accepted_was_sent() {
     let setup = Setup { stock: 100, is_asynchronous: true, fault: Fault::DieAfter(20), ..Setup::default() };
     let (outcome, verdict) = sale(setup, |config| {
         config.workload.flow = Flow::Whole;
-        (config.pipeline, config.connections) = (8, 4);
+        (config.pipeline, config.connections) = (8, 1);
     });
     assert_eq!(names(&verdict), "", "{verdict}");
     assert!(outcome.history.unwrap().entries().iter().any(|entry| entry.code == Code::TimedOut));

@@ -56,11 +56,13 @@ pub(crate) struct Shop {
     serial: u64,
     version: u64,
     opens_at_ms: u64,
+    /// A later sale moves the opening alone.
+    closes_at_ms: u64,
 }
 
 impl Shop {
     pub(crate) fn new(setup: Setup) -> Self {
-        let opens_at_ms = now_ms() + setup.opens_in_ms;
+        let (opens_at_ms, open_ms) = (now_ms() + setup.opens_in_ms, setup.open_ms);
         let (by_key, challenges, tickets) = (HashMap::new(), HashSet::new(), HashMap::new());
         Self {
             setup,
@@ -75,6 +77,7 @@ impl Shop {
             serial: 0,
             version: 0,
             opens_at_ms,
+            closes_at_ms: opens_at_ms + open_ms,
         }
     }
     fn next(&mut self, kind: &str) -> String {
@@ -105,15 +108,12 @@ impl Shop {
     fn is_over_the_rate(&self, count: u64) -> bool {
         self.setup.limit_every > 0 && count.is_multiple_of(self.setup.limit_every)
     }
-    const fn closes_at_ms(&self) -> u64 {
-        self.opens_at_ms + self.setup.open_ms
-    }
     /// Why there is no buying at this moment.
     fn closed(&self) -> Option<String> {
         match now_ms() {
             _ if self.setup.fault == Fault::IgnoreWindow => None,
             now if now < self.opens_at_ms => refused(403, "not_open"),
-            now if now >= self.closes_at_ms() => refused(403, "ended"),
+            now if now >= self.closes_at_ms => refused(403, "ended"),
             _ => None,
         }
     }
@@ -168,7 +168,7 @@ fn item_page(shop: &Shop, item: u32) -> String {
     let left = shop.setup.stock.saturating_sub(shop.units(item, Order::is_out));
     let state = match left {
         _ if now_ms() < shop.opens_at_ms => "upcoming",
-        _ if now_ms() >= shop.closes_at_ms() => "ended",
+        _ if now_ms() >= shop.closes_at_ms => "ended",
         0 => "sold_out",
         _ => "open",
     };
@@ -181,7 +181,7 @@ fn item_page(shop: &Shop, item: u32) -> String {
     };
     json!({
         "id": item, "name": "fake", "price_minor": 100, "currency": "CNY", "state": state,
-        "opens_at_ms": shop.opens_at_ms, "closes_at_ms": shop.closes_at_ms(), "stock_band": band,
+        "opens_at_ms": shop.opens_at_ms, "closes_at_ms": shop.closes_at_ms, "stock_band": band,
         "cap": shop.setup.cap, "payment": shop.setup.payment, "ticket_required": shop.setup.ticket,
         "challenge": if shop.setup.pow_bits.is_some() { "always" } else { "never" },
         "refresh_ms": 1_000, "now_ms": now_ms(),
@@ -412,7 +412,7 @@ fn admin_page(shop: &Shop, item: u32) -> String {
     json!({
         "id": item, "granted": granted, "available": granted as i64 - (held + sold) as i64, "held": held,
         "sold": sold, "cap": shop.setup.cap, "version": shop.version + 1, "durable_lsn": 9, "exported_lsn": 9,
-        "payment": shop.setup.payment, "opens_at_ms": shop.opens_at_ms, "closes_at_ms": shop.closes_at_ms(),
+        "payment": shop.setup.payment, "opens_at_ms": shop.opens_at_ms, "closes_at_ms": shop.closes_at_ms,
         "accepted": shop.shown().iter().filter(|order| order.item == item).count(),
     })
     .to_string()
