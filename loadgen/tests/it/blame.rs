@@ -27,12 +27,12 @@ fn record(config: &RunConfig, outcome: &Outcome) -> Record {
 /// With a connection per request, a server that hangs up holds up the requests behind it: no lag of ours.
 #[test]
 fn resets_are_not_the_generators_lateness() {
-    let fake = Fake::with(Setup { stock: 1, fault: Fault::ResetEvery(3), ..Setup::default() });
+    let fake = Fake::with(Setup { stock: 1, fault: Fault::ResetEvery(1), ..Setup::default() });
     let mut config = open_loop(&fake, 200.0, 2);
-    (config.keep_alive, config.connections) = (false, 4);
+    (config.keep_alive, config.connections, config.ride_out) = (false, 2, Duration::from_millis(300));
     let outcome = run(&config).unwrap();
-    assert!(outcome.tally.tried_again[Code::Reset as usize] > 50);
-    // The median: a machine that is busy with other tests may make some requests late.
+    assert!(outcome.tally.tried_again[Code::Reset as usize] > 5);
+    // Not the worst ones: a machine that is busy with other tests may make some requests late.
     let lag = outcome.tally.lag.value_at_quantile(0.75);
     assert!(lag < 5_000_000, "a quarter of the requests left {lag} ns late");
 }
