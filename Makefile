@@ -12,8 +12,10 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 help: ## show the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Without `-p`: a package chosen by name is built with fewer features of its dependencies, and
+# `cargo build --release` would then compile those once more.
 run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
-	$(CARGO) run --release -p stampede-net --bin stampede -- serve --demo
+	$(CARGO) run --release --bin stampede -- serve --demo
 
 deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 	.ci/install-test-deps
@@ -64,7 +66,7 @@ test-disk: deps ## run only the faults below the file system
 
 # The released binary, thousands of connections, for as long as you like.
 torture: deps ## kill the released binary for SECONDS=300; SEED= repeats a schedule, ONLY= picks faults by name
-	$(CARGO) build --release -p stampede-net --bin stampede
+	$(CARGO) build --release --bin stampede
 	TORTURE_BINARY=$(abspath $(TARGET))/release/stampede TORTURE_SECONDS=$(or $(SECONDS),300) \
 		TORTURE_SEED=$(SEED) TORTURE_ONLY='$(ONLY)' $(CARGO) test -p stampede-net --test torture
 

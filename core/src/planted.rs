@@ -69,6 +69,7 @@ bugs! {
     GroupGoesOn, "group-goes-on", "a group goes on after a block that is not full, and recovery takes a lost block for a full one";
     ControlLags, "control-lags", "a fact that comes in time puts off the control file's turn, again and again";
     ClockTurnsBack, "clock-turns-back", "the sale clock starts at the wall clock, whatever the log says";
+    ClockNotFollowed, "clock-not-followed", "the wall clock is read once, at the start";
     VersionUnchecked, "version-unchecked", "a stock row is overwritten without a version check";
     CursorOutside, "cursor-outside", "the cursor is moved in a transaction of its own, after the rows";
     CursorBefore, "cursor-before", "the cursor is moved in a transaction of its own, before the rows";

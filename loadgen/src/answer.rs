@@ -131,6 +131,27 @@ impl Code {
             _ => Class::Refusal,
         }
     }
+    /// Whether it says that this purchase has no order: the sale itself was asked, and said no.
+    /// All other refusals are told before the key is looked at.
+    pub const fn denies_order(self) -> bool {
+        matches!(self, Self::SoldOut | Self::CapReached | Self::KeyReused)
+    }
+    /// Whether it is about the window or a ticket, which some servers ask of a retry, too.
+    pub const fn is_at_the_door(self) -> bool {
+        matches!(
+            self,
+            Self::NotOpen
+                | Self::Ended
+                | Self::TicketRequired
+                | Self::TicketInvalid
+                | Self::ChallengeRequired
+                | Self::ChallengeFailed
+        )
+    }
+    /// Whether the request got as far as the sale, which sold to it or said why not.
+    pub const fn is_let_in(self) -> bool {
+        matches!(self.class(), Class::Winner) || self.denies_order() || matches!(self, Self::VersionConflict)
+    }
     const fn is_refusal(self) -> bool {
         let named = !matches!(self, Self::OtherRefusal | Self::ServerError | Self::Lost);
         let transport = matches!(self, Self::TimedOut | Self::Reset | Self::BadAnswer | Self::Unsent);
@@ -164,7 +185,10 @@ pub fn judge(status: u16, replay: bool, body: &[u8]) -> Judged {
     let refused = |code| Judged { code, acked: Acked::default() };
     match status {
         200..=202 => match acked(body) {
-            Some(acked) if is_in_state(body, "entered") => Judged { code: Code::Entered, acked },
+            // Lost or not yet drawn: it has its order and no units.
+            Some(acked) if is_in_state(body, "entered") || is_in_state(body, "lost") => {
+                Judged { code: Code::Entered, acked }
+            }
             Some(acked) => Judged { code: if replay { Code::Replayed } else { Code::Won }, acked },
             None => refused(Code::BadAnswer),
         },

@@ -135,12 +135,12 @@ impl Assertion {
             (total > 0).then(|| if share { count as f64 / total as f64 } else { count as f64 })
         };
         match self.metric {
-            Metric::Latency { of, name } => of.latency(record)?.named(name).map(|ns| ns as f64),
+            Metric::Latency { of, name } => self.quantile(of.latency(record)?, name),
             Metric::Errors => count(record.errors()),
             Metric::Winners => count(record.class_count(Class::Winner)),
             Metric::Outcome(code) => count(record.count(code.name())),
             Metric::Rate => (record.total() > 0).then_some(record.achieved_per_s),
-            Metric::Lag => record.generator.send_lag_ns.as_ref().map(|lag| lag.p99 as f64),
+            Metric::Lag => self.quantile(record.generator.send_lag_ns.as_ref()?, "p99"),
         }
     }
 
@@ -152,9 +152,29 @@ impl Assertion {
     /// Holds it against a record.
     pub fn check(&self, record: &Record) -> Checked {
         let measured = self.measure(record);
-        let words =
-            measured.map_or_else(|| "nothing of it was measured".to_owned(), |value| self.show(value));
+        let words = measured.map_or_else(|| self.why_nothing(record).to_owned(), |value| self.show(value));
         Checked { text: self.to_string(), holds: self.holds(record), measured, words }
+    }
+
+    /// The quantile, if their number supports it. Where it has to stay below something, the maximum
+    /// stands for it otherwise: it cannot be above that.
+    fn quantile(&self, latency: &Latency, name: &str) -> Option<f64> {
+        let bound = matches!(self.op, Op::Below | Op::AtMost).then_some(latency.max);
+        latency.named(name).or(bound).map(|ns| ns as f64)
+    }
+
+    /// Why there is no figure: nothing was measured, or too little for this quantile.
+    fn why_nothing(&self, record: &Record) -> &'static str {
+        let latency = match self.metric {
+            Metric::Latency { of, .. } => of.latency(record),
+            Metric::Lag => record.generator.send_lag_ns.as_ref(),
+            _ => None,
+        };
+        if latency.is_some() {
+            "too few were measured for this quantile"
+        } else {
+            "nothing of it was measured"
+        }
     }
 
     fn show(&self, measured: f64) -> String {

@@ -114,7 +114,7 @@ fn try_rate(plan: &Plan, search: &Search, number: u64, was_at_rest: bool) -> Res
     let holds = reached && checked.iter().all(|checked| checked.holds);
     let seen = match record.kept_up {
         _ if holds => Seen::Holds,
-        KeptUp::GeneratorLimit => Seen::Generator,
+        KeptUp::GeneratorLimit | KeptUp::Unknown => Seen::Generator,
         _ => Seen::Fails,
     };
     Ok(Probe {

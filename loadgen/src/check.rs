@@ -5,15 +5,20 @@
 //! by its tests, which plant each fault and see it named. Next: [`crate::verify`],
 //! which collects the evidence.
 
+mod refused;
+mod verdict;
+
 use std::collections::HashMap;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::answer::{Class, Code};
 use crate::history::{Entry, History};
 use crate::workload::ItemPicker;
 
-/// Most violations that are kept in words; the rest is counted.
-pub const VIOLATIONS_MAX: usize = 100;
+pub use refused::nothing_let_in;
+pub use verdict::{Ruling, VIOLATIONS_MAX, Verdict};
 
 /// Where an order stands, as the server or Postgres names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +65,8 @@ pub struct OrderRow {
     pub state: State,
     /// Its idempotency key, where that is shown.
     pub key: Option<String>,
+    /// When it was placed, in Unix milliseconds; 0 = not shown.
+    pub created_at_ms: u64,
 }
 
 /// The item's totals as the merchant's page shows them.
@@ -75,6 +82,26 @@ pub struct Totals {
     pub sold: i64,
     /// Most units per buyer; 0 = not told.
     pub cap: u32,
+    /// When it is on sale, if that is told.
+    pub window: Option<Window>,
+    /// Whether an order may take its units only when it is paid (`on_payment`).
+    pub pays_first: bool,
+}
+
+/// When an item is on sale: from `opens_at_ms` until before `closes_at_ms`, in Unix milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// The first moment.
+    pub opens_at_ms: u64,
+    /// The first moment at which it is over.
+    pub closes_at_ms: u64,
+}
+
+impl Window {
+    const fn has(&self, at_ms: u64) -> bool {
+        self.opens_at_ms <= at_ms && at_ms < self.closes_at_ms
+    }
 }
 
 /// What Postgres holds about the item.
@@ -214,6 +241,15 @@ pub enum Broken {
         /// Whose it claims to be.
         buyer: String,
     },
+    /// I7: an order was placed while the item was not on sale.
+    OutsideWindow {
+        /// The order.
+        order_id: u64,
+        /// When it was placed.
+        created_at_ms: u64,
+        /// When it could have been.
+        window: Window,
+    },
     /// An order number is listed twice, or belongs to another place in the list.
     DuplicateOrder {
         /// The number.
@@ -229,7 +265,7 @@ pub enum Broken {
         /// How.
         how: String,
     },
-    /// I19: buyers were told "sold out" although enough is left and nothing came back.
+    /// I19: buyers were told "sold out" although more is left than can have come back.
     Undersold {
         /// Units left.
         available: i64,
@@ -256,6 +292,7 @@ impl Broken {
             Self::AnswersDiffer { .. } => "answers_differ",
             Self::KeyWithTwoOrders { .. } => "key_with_two_orders",
             Self::Phantom { .. } => "phantom",
+            Self::OutsideWindow { .. } => "outside_window",
             Self::DuplicateOrder { .. } => "duplicate_order",
             Self::NotConserved { .. } => "not_conserved",
             Self::TotalsDiffer { .. } => "totals_differ",
@@ -288,6 +325,13 @@ impl fmt::Display for Broken {
             Self::Phantom { order_id, buyer } => {
                 write!(f, "order {order_id} of buyer {buyer} answers no request that won or is unknown")
             }
+            Self::OutsideWindow { order_id, created_at_ms, window } => {
+                let Window { opens_at_ms, closes_at_ms } = window;
+                write!(
+                    f,
+                    "order {order_id} was placed at {created_at_ms}, on sale is [{opens_at_ms}, {closes_at_ms})"
+                )
+            }
             Self::DuplicateOrder { order_id } => {
                 write!(f, "order {order_id} is listed twice or out of order")
             }
@@ -299,83 +343,11 @@ impl fmt::Display for Broken {
             Self::Undersold { available, key } => {
                 write!(
                     f,
-                    "key {key} was refused as sold out, yet {available} units are left and none came back"
+                    "key {key} was refused as sold out, yet {available} units are left, more than came back"
                 )
             }
             Self::PostgresDiffers { order_id: 0, how } => f.write_str(how),
             Self::PostgresDiffers { order_id, how } => write!(f, "order {order_id}: {how}"),
-        }
-    }
-}
-
-/// What the evidence shows.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Verdict {
-    /// The first [`VIOLATIONS_MAX`] broken promises.
-    pub violations: Vec<Violation>,
-    /// How many there are in all.
-    pub violations_total: u64,
-    /// Orders of the merchant's books that were looked at.
-    pub orders: u64,
-    /// Acks that were held against them, or against each other where there are no books.
-    pub acks: u64,
-    /// Rows of Postgres that were compared.
-    pub postgres_orders: Option<u64>,
-    /// Whether the merchant's books were looked at; without them it is what clients can see.
-    pub has_books: bool,
-    /// Acked orders that their buyers asked for again.
-    pub recalled: u64,
-    /// What was not looked at, and why or how it could be, each a few words.
-    pub not_asked: Vec<String>,
-}
-
-impl Verdict {
-    /// Whether no promise is broken.
-    pub const fn is_fine(&self) -> bool {
-        self.violations_total == 0
-    }
-    /// Adds the verdict about one of several items, and names that item in what it found.
-    pub fn absorb(&mut self, item: u32, other: Self) {
-        let room = VIOLATIONS_MAX - self.violations.len().min(VIOLATIONS_MAX);
-        let named = other.violations.into_iter().map(|found| Violation { item: Some(item), ..found });
-        self.violations.extend(named.take(room));
-        self.violations_total += other.violations_total;
-        self.orders += other.orders;
-        self.acks += other.acks;
-        self.recalled += other.recalled;
-        self.has_books |= other.has_books;
-        if let Some(rows) = other.postgres_orders {
-            *self.postgres_orders.get_or_insert(0) += rows;
-        }
-        let news = other.not_asked.into_iter().filter(|words| !self.not_asked.contains(words));
-        let news: Vec<_> = news.collect();
-        self.not_asked.extend(news);
-    }
-    fn add(&mut self, broken: Broken) {
-        self.violations_total += 1;
-        if self.violations.len() < VIOLATIONS_MAX {
-            self.violations.push(Violation { item: None, broken });
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { orders, acks, recalled, .. } = self;
-        match self.violations.first() {
-            None if self.has_books => write!(f, "fine: {orders} orders, {acks} acks held against them")?,
-            None => write!(
-                f,
-                "fine as far as clients can see: {acks} acks held against each other, \
-                 {recalled} orders asked back"
-            )?,
-            Some(first) => write!(f, "VIOLATION ({} in all) {first}", self.violations_total)?,
-        }
-        self.postgres_orders.map_or(Ok(()), |rows| write!(f, "; {rows} rows of Postgres compared"))?;
-        if self.not_asked.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "; not asked: {}", self.not_asked.join(", "))
         }
     }
 }
@@ -411,6 +383,7 @@ fn check_books(evidence: &Evidence<'_>, books: &Books<'_>, verdict: &mut Verdict
         check_keys(history, verdict);
         check_phantoms(history, books.orders, verdict);
         check_undersell(history, books, verdict);
+        check_window(history, books, verdict);
     }
     if let Some(postgres) = evidence.postgres {
         check_postgres(books, postgres, verdict);
@@ -575,7 +548,9 @@ fn winners(history: &History) -> impl Iterator<Item = &Entry> {
     history.entries().iter().filter(|entry| entry.code.class() == Class::Winner)
 }
 
-/// I5: all answers for one key name one order; no refusal is asked for after the ack was in.
+/// I5: all answers for one key name one order, and once the ack was in nobody is told that there is
+/// none. A rate, a block or a token that ran out is told before the key is looked at, and says nothing
+/// of the order; whether a retry still needs window and ticket, servers see differently.
 fn check_keys(history: &History, verdict: &mut Verdict) {
     let mut first_of: HashMap<u32, &Entry> = HashMap::new();
     for entry in winners(history) {
@@ -589,12 +564,22 @@ fn check_keys(history: &History, verdict: &mut Verdict) {
             verdict.add(Broken::AnswersDiffer { key: key(), how });
         }
     }
+    let mut at_the_door = 0;
     for entry in history.entries().iter().filter(|entry| entry.code.class() == Class::Refusal) {
         let Some(win) = first_of.get(&entry.purchase) else { continue };
-        if entry.invoked_10us > win.done_10us {
+        if entry.invoked_10us <= win.done_10us {
+            continue;
+        }
+        at_the_door += u64::from(entry.code.is_at_the_door());
+        if entry.code.denies_order() {
             let how = format!("order {} first, then refused as {}", win.order_id, entry.code.name());
             verdict.add(Broken::AnswersDiffer { key: history.names.key(entry.purchase), how });
         }
+    }
+    if at_the_door > 0 {
+        verdict.open(format!(
+            "one key, one answer: {at_the_door} retries of orders were turned away for the window or a ticket"
+        ));
     }
     check_orders_shared(history, verdict);
 }
@@ -631,40 +616,133 @@ pub fn check_across_items(history: &History, verdict: &mut Verdict) {
     }
 }
 
-/// I7: an order that no ack explains needs a purchase of that buyer whose end is unknown.
+/// I7: an order that no ack explains needs a purchase of that buyer whose end is unknown. One that was
+/// refused in the end, but had a request before that was never answered, may have it, too: which of
+/// the two was decided first cannot be seen.
 fn check_phantoms(history: &History, orders: &[OrderRow], verdict: &mut Verdict) {
     let acked: HashMap<u64, ()> = winners(history).map(|entry| (entry.order_id, ())).collect();
-    let mut won_keys: HashMap<u32, ()> = winners(history).map(|entry| (entry.purchase, ())).collect();
-    let mut unknown_of: HashMap<String, u32> = HashMap::new();
-    for entry in history.entries().iter().filter(|entry| entry.code.class() == Class::Unknown) {
-        if won_keys.insert(entry.purchase, ()).is_none() {
-            *unknown_of.entry(history.names.buyer(entry.purchase)).or_default() += 1;
-        }
-    }
+    let mut left_of = Unexplained::of(history);
+    let mut maybe = 0;
     for row in orders.iter().filter(|row| row.order_id > history.baseline().order_id) {
-        if acked.contains_key(&row.order_id) {
+        if acked.contains_key(&row.order_id) || left_of.take(&row.buyer, false) {
             continue;
         }
-        match unknown_of.get_mut(&row.buyer) {
-            Some(left) if *left > 0 => *left -= 1,
-            _ => verdict.add(Broken::Phantom { order_id: row.order_id, buyer: row.buyer.clone() }),
+        if left_of.take(&row.buyer, true) {
+            maybe += 1;
+        } else {
+            verdict.add(Broken::Phantom { order_id: row.order_id, buyer: row.buyer.clone() });
+        }
+    }
+    if maybe > 0 {
+        verdict.open(format!(
+            "no phantom: {maybe} orders are of keys that were refused after a request without an answer"
+        ));
+    }
+}
+
+/// Purchases that may have an order which nobody was told about, by buyer.
+struct Unexplained {
+    unknown: HashMap<String, u32>,
+    refused: HashMap<String, u32>,
+}
+
+impl Unexplained {
+    fn of(history: &History) -> Self {
+        let mut seen: HashMap<u32, ()> = winners(history).map(|entry| (entry.purchase, ())).collect();
+        let mut of_kind = |wanted: fn(&Entry) -> bool| {
+            let mut count_of: HashMap<String, u32> = HashMap::new();
+            for entry in history.entries().iter().filter(|entry| wanted(entry)) {
+                if seen.insert(entry.purchase, ()).is_none() {
+                    *count_of.entry(history.names.buyer(entry.purchase)).or_default() += 1;
+                }
+            }
+            count_of
+        };
+        let unknown = of_kind(|entry| match entry.code.class() {
+            Class::Unknown => true,
+            Class::Refusal => entry.doubted && !entry.code.denies_order(),
+            Class::Winner | Class::Unsent => false,
+        });
+        let refused = of_kind(|entry| entry.doubted && entry.code.denies_order());
+        Self { unknown, refused }
+    }
+    /// Whether this buyer has one left; it is used up.
+    fn take(&mut self, buyer: &str, refused: bool) -> bool {
+        let count_of = if refused { &mut self.refused } else { &mut self.unknown };
+        match count_of.get_mut(buyer) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            _ => false,
         }
     }
 }
 
-/// I19: "sold out" is only true if at the end less is left than was asked for, unless units
-/// came back or were added meanwhile.
+/// I19: "sold out" is only true if fewer units were left at that moment than were asked for. What is
+/// left at the end is at most that and what came back since, so that more than this is a lie.
 fn check_undersell(history: &History, books: &Books<'_>, verdict: &mut Verdict) {
-    let available = books.totals.available;
-    let came_back = books.orders.iter().any(|row| matches!(row.state, State::Gone | State::Pending));
-    let granted = books.totals.granted;
-    let restocked = history.baseline().granted != 0 && history.baseline().granted != granted;
-    if came_back || restocked || available < i64::from(history.quantity) {
+    let (available, asked) = (books.totals.available, i64::from(history.quantity));
+    if available < asked {
         return;
     }
     let kept = history.entries().iter().map(|entry| (entry.purchase, entry.code));
-    if let Some((purchase, _)) = kept.chain(history.refused()).find(|(_, code)| *code == Code::SoldOut) {
+    let Some((purchase, _)) = kept.chain(history.refused()).find(|(_, code)| *code == Code::SoldOut) else {
+        return;
+    };
+    let came_back = came_back_max(history, books);
+    if available >= asked.saturating_add(came_back) {
         verdict.add(Broken::Undersold { available, key: history.names.key(purchase) });
+    } else {
+        verdict.open(format!(
+            "no undersell: {available} units are left, and {came_back} may have come back after the last \"sold out\""
+        ));
+    }
+}
+
+/// The most units that can have come back, or been added, since the run began.
+fn came_back_max(history: &History, books: &Books<'_>) -> i64 {
+    let baseline = history.baseline();
+    let units = |counts: &dyn Fn(&&OrderRow) -> bool| -> i64 {
+        books.orders.iter().filter(counts).map(|row| i64::from(row.quantity)).sum()
+    };
+    let is_old = |row: &OrderRow| row.order_id <= baseline.order_id;
+    let of_new = units(&|row| !is_old(row) && row.state == State::Gone);
+    // No units yet, but a server may count them as if they had some.
+    let pending = units(&|row| row.state == State::Pending);
+    let gone_of_old = units(&|row| is_old(row) && row.state == State::Gone);
+    let out_of_old = units(&|row| is_old(row) && matches!(row.state, State::Sold | State::Held));
+    // Units that were out and are not; where an old order may have taken its units meanwhile, the
+    // difference hides others that came back.
+    let of_old = match baseline.out {
+        Some(out) if !books.totals.pays_first => out.saturating_sub(out_of_old).clamp(0, gone_of_old),
+        _ => gone_of_old,
+    };
+    let added = match baseline.granted {
+        0 => 0,
+        granted => books.totals.granted.saturating_sub(granted).max(0),
+    };
+    of_new + of_old + pending + added
+}
+
+/// I7: every order of the run was placed while the item was on sale.
+fn check_window(history: &History, books: &Books<'_>, verdict: &mut Verdict) {
+    let baseline = history.baseline();
+    let mut new = books.orders.iter().filter(|row| row.order_id > baseline.order_id && row.created_at_ms > 0);
+    match (baseline.window, books.totals.window) {
+        (Some(before), Some(window)) if before == window => {
+            for row in new.filter(|row| !window.has(row.created_at_ms)) {
+                let (order_id, created_at_ms) = (row.order_id, row.created_at_ms);
+                verdict.add(Broken::OutsideWindow { order_id, created_at_ms, window });
+            }
+        }
+        (Some(before), Some(now))
+            if new.any(|row| !(before.has(row.created_at_ms) || now.has(row.created_at_ms))) =>
+        {
+            verdict.open("no order outside the window: the window was moved while the sale ran".to_owned());
+        }
+        (Some(_), Some(_)) => {}
+        _ => verdict.not_asked.push("the window (how the item stood before the run is not known)".to_owned()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The command line of `stampede-loadgen`.
 //!
 //! Turns flags into checked settings and outcomes into exit codes: 0 fine, 1 it
-//! could not run, 2 bad flags, 3 a promise was broken, 130 interrupted twice. What
+//! could not run, 2 bad flags, 3 a promise was broken, 4 not all
+//! could be judged, 130 interrupted twice. What
 //! it says about an error is one line. Each command has a file in `cli/`.
 
 mod bare;
@@ -30,6 +31,7 @@ use clap::{Parser, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use crate::check::Ruling;
 use crate::scenario::expand;
 
 pub use bare::BareArgs;
@@ -51,10 +53,22 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// Exit code: a promise was broken.
 pub const EXIT_VIOLATION: u8 = 3;
+/// Exit code: nothing is broken, but not all could be judged.
+pub const EXIT_INCONCLUSIVE: u8 = 4;
 /// Exit code: something that was asserted does not hold.
 pub const EXIT_ASSERTION: u8 = 99;
 /// Exit code of a second Ctrl-C, as shells count it.
 const EXIT_INTERRUPTED: i32 = 130;
+
+/// The exit code of a verdict.
+const fn exit_of(ruling: Ruling) -> u8 {
+    match ruling {
+        Ruling::Fine => 0,
+        Ruling::Inconclusive => EXIT_INCONCLUSIVE,
+        Ruling::NothingLetIn => EXIT_FAILED,
+        Ruling::Broken => EXIT_VIOLATION,
+    }
+}
 
 /// Load generator and checker for flash sales.
 #[derive(Parser, Debug)]

@@ -7,6 +7,7 @@
 mod conn;
 mod pace;
 mod schedule;
+mod solver;
 mod step;
 mod tally;
 mod timeline;
@@ -29,7 +30,8 @@ pub use timeline::{SLICES_MAX, Slice, Timeline};
 use crate::history::History;
 use crate::request::{Framing, RequestError, Requests, Shop};
 use crate::units::show_count;
-use crate::workload::{ITEMS_MAX, Workload};
+use crate::workload::{Flow, ITEMS_MAX, Workload};
+use solver::Pool;
 use worker::{Live, Share, Worker};
 
 /// Most connections of one run: more than one address has ports.
@@ -260,12 +262,12 @@ fn run_threads(config: &RunConfig, requests: &Requests) -> Result<Vec<Share>, Ru
     let threads = config.threads as usize;
     let lives: Vec<Live> = (0..threads).map(|_| Live::default()).collect();
     let clock = Instant::now();
-    let (warm, over) = (Barrier::new(threads), AtomicBool::new(false));
+    let (warm, over, pool) = (Barrier::new(threads), AtomicBool::new(false), Pool::default());
     let begin = |index: usize| {
         // Sleeps are to end when they should, not up to 50 us later.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let told = (&lives[index], &*config.stop);
-        let mut worker = Worker::new(config, requests.clone(), index as u64, clock, told);
+        let mut worker = Worker::new(config, requests.clone(), index as u64, clock, told, &pool);
         worker.iter_mut().for_each(Worker::warm_up);
         warm.wait();
         worker.map(Worker::run)
@@ -275,9 +277,13 @@ fn run_threads(config: &RunConfig, requests: &Requests) -> Result<Vec<Share>, Ru
         if config.progress && io::stderr().is_terminal() {
             scope.spawn(|| show_progress(&lives, config.duration, &over));
         }
+        if config.workload.flow == Flow::Whole {
+            (0..Pool::threads()).for_each(|_| drop(scope.spawn(|| pool.work())));
+        }
         let handles: Vec<_> = (0..threads).map(|index| scope.spawn(move || begin(index))).collect();
         let shares: Vec<_> = handles.into_iter().map(thread::ScopedJoinHandle::join).collect();
         over.store(true, Ordering::Relaxed);
+        pool.close();
         shares.into_iter().map(|share| Ok(share.map_err(|_| RunError::Panicked)??)).collect()
     })
 }

@@ -10,9 +10,10 @@ use std::io::{self, BufRead, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Class, Code};
+use crate::check::Window;
 use crate::workload::{ITEMS_MAX, ItemPicker, Items, Names};
 
-const FORMAT: &str = "stampede-history-3";
+const FORMAT: &str = "stampede-history-4";
 const ENTRY_BYTES: usize = 32;
 /// Longest first line of a file: it holds a baseline per item.
 const HEADER_BYTES_MAX: u64 = 16 << 20;
@@ -38,6 +39,8 @@ pub struct Entry {
     pub invoked_10us: u32,
     /// When its end was known, in the same units.
     pub done_10us: u32,
+    /// Whether a request of it was sent and never answered, and so may have been decided by itself.
+    pub doubted: bool,
 }
 
 /// How an item stood before a run, which answers only for what came later.
@@ -48,6 +51,10 @@ pub struct Baseline {
     pub order_id: u64,
     /// Units granted; 0 = not known, taken to be as many as at the end.
     pub granted: i64,
+    /// Units held and sold; `None` = not known.
+    pub out: Option<i64>,
+    /// When it is on sale; `None` = not known.
+    pub window: Option<Window>,
 }
 
 /// Everything that one run asked for and was told.
@@ -221,6 +228,7 @@ fn encode(entry: &Entry) -> [u8; ENTRY_BYTES] {
     }
     bytes[28] = entry.code as u8;
     bytes[29] = entry.attempts;
+    bytes[30] = u8::from(entry.doubted);
     bytes
 }
 
@@ -237,6 +245,7 @@ fn decode(bytes: &[u8; ENTRY_BYTES]) -> Option<Entry> {
         done_10us: word(24),
         code: *Code::ALL.get(usize::from(bytes[28]))?,
         attempts: bytes[29],
+        doubted: bytes[30] != 0,
     })
 }
 
@@ -247,7 +256,7 @@ mod tests {
     fn sample() -> History {
         let items = Items { first: 9, count: 3, zipf: 0.7 };
         let mut history = History::new(Names { seed: u64::MAX, users: Some(3) }, items, 2);
-        history.baselines.insert(10, Baseline { order_id: 77, granted: 78 });
+        history.baselines.insert(10, Baseline { order_id: 77, granted: 78, ..Baseline::default() });
         let entry = Entry {
             purchase: u32::MAX,
             code: Code::Replayed,
@@ -257,6 +266,7 @@ mod tests {
             created_low: 5,
             invoked_10us: 6,
             done_10us: 7,
+            doubted: true,
         };
         history.push(entry);
         history.push_refused(u32::MAX, Code::SoldOut);

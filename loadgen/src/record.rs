@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Class, Code};
+use crate::check::Ruling;
 
 pub use command::without_secrets;
 pub use machine::{Limits, Machine};
@@ -43,6 +44,8 @@ pub enum KeptUp {
     GeneratorLimit,
     /// The server, or the number of connections, was too slow.
     ServerLimit,
+    /// It was not reached, and the generator was kept from running: whose limit it was cannot be said.
+    Unknown,
 }
 
 impl KeptUp {
@@ -54,6 +57,9 @@ impl KeptUp {
             Self::GeneratorLimit => {
                 Some("NO: the generator sent late: add threads (-t), lower the rate or free a core")
             }
+            Self::Unknown => Some(
+                "NOT KNOWN whose limit it was: the generator waited for a processor; free a core or use another machine",
+            ),
             Self::ServerLimit => Some("NO: the server, or the number of connections (-c), was the limit"),
         }
     }
@@ -127,6 +133,10 @@ pub struct Generator {
     pub cpu_ns: u64,
     /// Share of the time for which they were busy, 0 to 1.
     pub busy_share: f64,
+    /// Share of the time for which they were ready to run and did not, 0 to 1.
+    pub waited_share: f64,
+    /// The longest time for which one of them did not look at its connections.
+    pub stall_ns_max: u64,
     /// Requests sent per second of CPU time.
     pub requests_per_cpu_s: f64,
     /// How late it sent by its own fault: from when a request was due and a connection free.
@@ -167,9 +177,27 @@ pub struct Latency {
 /// The names of [`Latency`]'s figures, in the order in which they are shown.
 pub const LATENCY_NAMES: [&str; 9] = ["p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max", "mean"];
 
+/// Whether so many measurements are enough for the figure with one of [`LATENCY_NAMES`]: a quantile
+/// beyond 1 − 1/count is nothing but the maximum.
+pub fn is_supported(name: &str, count: u64) -> bool {
+    let needed = match name {
+        "p75" => 4,
+        "p90" => 10,
+        "p95" => 20,
+        "p99" => 100,
+        "p99.9" => 1_000,
+        "p99.99" => 10_000,
+        _ => 1,
+    };
+    count >= needed
+}
+
 impl Latency {
-    /// The figure with one of [`LATENCY_NAMES`], in nanoseconds.
+    /// The figure with one of [`LATENCY_NAMES`], in nanoseconds, if [`is_supported`] by their number.
     pub fn named(&self, name: &str) -> Option<u64> {
+        if !is_supported(name, self.count) {
+            return None;
+        }
         let Self { mean, p50, p75, p90, p95, p99, p999, p9999, max, .. } = *self;
         let values = [p50, p75, p90, p95, p99, p999, p9999, max, mean];
         LATENCY_NAMES.iter().position(|&known| known == name).map(|index| values[index])
@@ -267,7 +295,9 @@ pub struct Stock {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerdictRecord {
-    /// Whether no promise is broken.
+    /// What it comes down to.
+    pub ruling: Ruling,
+    /// Whether that is [`Ruling::Fine`].
     pub fine: bool,
     /// All of it in one line of words.
     pub words: String,
@@ -283,6 +313,10 @@ pub struct VerdictRecord {
     pub postgres_orders: Option<u64>,
     /// What was not looked at, and how it could be.
     pub not_asked: Vec<String>,
+    /// What was looked at and could not be judged, each with its reason.
+    pub undecided: Vec<String>,
+    /// If not one request got as far as the sale: what the server said instead.
+    pub nothing_let_in: Option<String>,
     /// How many promises are broken.
     pub violations_total: u64,
     /// The first of them.

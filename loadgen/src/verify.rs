@@ -14,7 +14,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::check::{
-    Evidence, OrderRow, PostgresRows, Public, State, Totals, Verdict, check, check_across_items,
+    Evidence, OrderRow, PostgresRows, Public, State, Totals, Verdict, Window, check, check_across_items,
+    nothing_let_in,
 };
 use crate::engine::RunConfig;
 use crate::history::{Baseline, History};
@@ -161,6 +162,8 @@ impl Merchant {
                 held: figure("held")?,
                 sold: figure("sold")?,
                 cap: u32::try_from(page["cap"].as_u64().unwrap_or(0)).unwrap_or(u32::MAX),
+                window: window(&page),
+                pays_first: page["payment"] == "on_payment",
             },
             version: count("version")?,
             accepted: count("accepted").unwrap_or(0),
@@ -234,9 +237,16 @@ impl Merchant {
     /// # Errors
     /// As [`Merchant::item`] and [`Merchant::orders`].
     pub fn baseline(&self, item: u32) -> Result<Baseline, VerifyError> {
-        let granted = self.item(item)?.totals.granted;
-        Ok(Baseline { order_id: self.last_order_id(item)?, granted })
+        let Totals { granted, held, sold, window, .. } = self.item(item)?.totals;
+        let out = Some(held.saturating_add(sold));
+        Ok(Baseline { order_id: self.last_order_id(item)?, granted, out, window })
     }
+}
+
+/// When the item is on sale, if its page says so.
+fn window(page: &Value) -> Option<Window> {
+    let [opens_at_ms, closes_at_ms] = ["opens_at_ms", "closes_at_ms"].map(|name| page[name].as_u64());
+    Some(Window { opens_at_ms: opens_at_ms?, closes_at_ms: closes_at_ms.filter(|&ms| ms > 0)? })
 }
 
 fn after_query(after: u64) -> String {
@@ -278,6 +288,8 @@ struct OrderJson {
     quantity: u32,
     state: String,
     idempotency_key: Option<String>,
+    #[serde(default)]
+    created_at_ms: u64,
 }
 
 impl OrderJson {
@@ -293,6 +305,7 @@ impl OrderJson {
             quantity: self.quantity,
             state,
             key: self.idempotency_key,
+            created_at_ms: self.created_at_ms,
         })
     }
 }
@@ -354,6 +367,7 @@ pub fn judge(config: &JudgeConfig<'_>) -> Result<Verdict, VerifyError> {
         }
         sum
     };
+    verdict.nothing_let_in = config.history.and_then(nothing_let_in);
     if left > 0 {
         verdict.not_asked.push(format!("{left} of the acked orders (a sample was)"));
     }
@@ -475,6 +489,7 @@ fn read_postgres(url: &str, item: u32) -> Result<PostgresRows, postgres::Error> 
             // A state that nobody knows counts as gone, and so differs from whatever the merchant says.
             state: State::from_name(&state).unwrap_or(State::Gone),
             key: row.get(4),
+            created_at_ms: 0,
         });
     }
     Ok(rows)

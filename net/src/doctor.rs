@@ -14,6 +14,7 @@ use crate::settings::{Settings, TransportChoice};
 
 pub mod probe;
 mod uring;
+mod wall;
 
 /// What the checks ask for.
 pub mod limits {
@@ -167,6 +168,8 @@ pub struct Machine {
     pub disk: Disk,
     /// The kernel's source of time.
     pub clocksource: Option<String>,
+    /// Whether the kernel says that its wall clock is synchronised; `None` = it does not say.
+    pub synchronised: Option<bool>,
     /// `net.core.somaxconn`.
     pub somaxconn: Option<u32>,
     /// `vm.overcommit_memory`.
@@ -185,6 +188,7 @@ pub fn examine(machine: &Machine, settings: &Settings) -> Vec<Finding> {
         medium(&machine.disk, settings),
         space(&machine.disk, settings),
         clock(machine.clocksource.as_deref()),
+        time(machine.synchronised),
         backlog(machine.somaxconn),
         memory(machine.overcommit),
     ]
@@ -384,6 +388,20 @@ fn clock(source: Option<&str>) -> Finding {
             format!("the kernel takes its time from {name}"),
             "each look at the clock is a slow system call",
             "See /sys/devices/system/clocksource/clocksource0/available_clocksource, and choose tsc if it is there",
+        ),
+    }
+}
+
+fn time(synchronised: Option<bool>) -> Finding {
+    match synchronised {
+        None => Finding::ok("time", "not known"),
+        Some(true) => Finding::ok("time", "the kernel's clock is synchronised"),
+        Some(false) => Finding::new(
+            Level::Warn,
+            "time",
+            "the kernel's clock is not synchronised",
+            "sales open early or late, and fresh tokens may be refused",
+            "Run chrony, ntpd or systemd-timesyncd (`timedatectl set-ntp true`); in a container, on its host",
         ),
     }
 }

@@ -33,7 +33,7 @@ use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use stampede_core::catalogue::Catalogue;
 use stampede_core::shard::Shard;
-use stampede_core::types::{HashSecret, Lsn};
+use stampede_core::types::{HashSecret, Lsn, UnixMillis};
 use stampede_persist::export::{ExportStatus, ExporterHandle};
 use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::Started;
@@ -42,7 +42,7 @@ use stampede_persist::log::status::LogStatus;
 use stampede_persist::log::thread::JournalHandle;
 
 use self::recover::Replayed;
-use crate::engine::clock::SaleClock;
+use crate::engine::clock::{AHEAD_MS_MAX, Begin, SaleClock, show_ms, wall};
 use crate::engine::home::Home;
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
@@ -197,7 +197,8 @@ impl Server {
         let export = export.map(|postgres| export::Plan::new(postgres, replayed.control()));
         let mut export = export.transpose()?;
         let attached = export.as_ref().map(|plan| plan.attach_now(&replayed)).transpose()?;
-        let clock = SaleClock::start(replayed.last_ms());
+        let clock = SaleClock::start(replayed.last_ms(), settings.clock);
+        let skew = skew_at_start(replayed.last_ms(), settings.clock);
         let secret = replayed.secret();
         let on_failure = {
             let events = events.clone();
@@ -212,7 +213,7 @@ impl Server {
             .start_snapshotter(move || replay::empty(cores, secret))
             .context("cannot start the snapshot thread")?;
         let base = Base {
-            clock,
+            clock: clock.clone(),
             secret,
             log: status,
             queue: queue.clone(),
@@ -244,8 +245,10 @@ impl Server {
         }
         let kept = kept_unexported(settings, replayed.control());
         parts.weakened.extend(kept.clone());
+        parts.weakened.extend(skew.as_ref().filter(|_| settings.clock == Begin::AtTheWall).cloned());
         let shared = Arc::new(Shared::new(parts));
         alarms.into_iter().for_each(|alarm| shared.alarm(alarm));
+        skew.into_iter().for_each(|what| shared.alarm_once(what));
         kept.into_iter().for_each(|what| shared.alarm_once(what));
         let owners = replayed.into_shards().into_iter();
         let owners = owners.map(|shard| Owner::new(shard, queue.producer(), shared.clone())).collect();
@@ -421,7 +424,7 @@ impl Base {
         mesh: Arc<Mesh>,
     ) -> anyhow::Result<Parts> {
         Ok(Parts {
-            clock: self.clock,
+            clock: self.clock.clone(),
             identity: secrets::identity(settings)?,
             gate: gate(settings)?,
             admin_token: secrets::admin_token(settings)?.token.reveal().to_owned(),
@@ -538,6 +541,24 @@ fn gate(settings: &Settings) -> anyhow::Result<Gate> {
         },
         tickets: Tickets::new(secrets::ticket_keys(settings)?, gate.ticket_ms),
         challenges: Challenges::new(settings.cores.len(), &random, gate.challenge_ms, gate.pow_bits),
+    })
+}
+
+/// A log whose last fact lies ahead of the wall clock: by how much, and what to do.
+fn skew_at_start(last: UnixMillis, begin: Begin) -> Option<String> {
+    let ahead_ms = last.0.saturating_sub(wall().0);
+    let ahead = show_ms(ahead_ms);
+    (ahead_ms > AHEAD_MS_MAX).then(|| match begin {
+        Begin::AtTheLog => format!(
+            "the log's last fact lies {ahead} ahead of this machine's clock: the sale clock goes on from there, since \
+             it never runs backwards. Items open and end that much early, and fresh tokens may count as expired. If \
+             this machine's clock is wrong, set it right, and all is well. If the log was written while it was \
+             wrong, start with --clock wall as long as this is said (docs/CONFIG.md, The clock)"
+        ),
+        Begin::AtTheWall => format!(
+            "clock=wall: the sale clock begins {ahead} before the log's last fact; tickets and holds that had run out \
+             by then may count once more"
+        ),
     })
 }
 

@@ -19,6 +19,7 @@ use stampede_persist::log::dir::LogOptions;
 
 use crate::identity::address::AddressHeader;
 use crate::identity::rules::TokenRules;
+use crate::engine::clock::Begin;
 
 pub mod check;
 pub mod keys;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub ack: Ack,
     /// How bytes come and go.
     pub transport: TransportChoice,
+    /// Where the sale clock begins when the log lies ahead of the wall clock.
+    pub clock: Begin,
     /// Whether this is `serve --demo`.
     pub demo: bool,
     /// How buyers prove who they are.

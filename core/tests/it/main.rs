@@ -7,6 +7,7 @@ mod accept;
 mod admit;
 mod agree;
 mod bounds;
+mod builds;
 mod draw;
 mod engine;
 mod host_tuning;

@@ -26,12 +26,13 @@ fn entry(purchase: u32, code: Code, order_id: u64, at: u32) -> Entry {
         created_low: order_id as u32,
         invoked_10us: at,
         done_10us: at + 1,
+        doubted: false,
     }
 }
 
 fn row(names: Names, purchase: u32, order_id: u64) -> OrderRow {
     let (buyer, key) = (names.buyer(purchase), Some(names.key(purchase)));
-    OrderRow { order_id, buyer, quantity: 1, state: State::Sold, key }
+    OrderRow { order_id, buyer, quantity: 1, state: State::Sold, key, created_at_ms: 0 }
 }
 
 fn fair() -> Sale {
@@ -45,7 +46,7 @@ fn fair() -> Sale {
     let orders: Vec<_> = (0..STOCK).map(|purchase| row(names, purchase, u64::from(purchase) + 100)).collect();
     let stock = i64::from(STOCK);
     let postgres = PostgresRows { count: 0, held: 0, sale: stock, orders: orders.clone() };
-    let totals = Totals { granted: stock, available: 0, held: 0, sold: stock, cap: 1 };
+    let totals = Totals { granted: stock, available: 0, held: 0, sold: stock, cap: 1, ..Totals::default() };
     Sale { history, totals, orders, postgres }
 }
 
@@ -206,7 +207,7 @@ fn phantom_order() {
     // Orders from before the run are not its business.
     let before = |sale: &mut Sale| {
         plant(sale);
-        sale.history.baselines.insert(1, Baseline { order_id: 200, granted: 0 });
+        sale.history.baselines.insert(1, Baseline { order_id: 200, ..Baseline::default() });
     };
     assert_eq!(named(before), "");
 }
@@ -296,7 +297,7 @@ fn undersold() {
     assert_eq!(named(plant), "undersold");
     let restocked = |sale: &mut Sale| {
         plant(sale);
-        sale.history.baselines.insert(1, Baseline { order_id: 0, granted: 5 });
+        sale.history.baselines.insert(1, Baseline { granted: 5, ..Baseline::default() });
     };
     assert_eq!(named(restocked), "");
 }

@@ -96,10 +96,11 @@ pub(super) fn run(args: &CapacityArgs) -> Result<u8> {
 }
 
 fn line(probe: &Probe) -> String {
-    let quantile = |pick: fn(&crate::record::Latency) -> u64| {
-        probe.latency.as_ref().map_or_else(|| "-".to_owned(), |latency| show_ns(pick(latency)))
+    let quantile = |name| {
+        let measured = probe.latency.as_ref().and_then(|latency| latency.named(name));
+        measured.map_or_else(|| "-".to_owned(), show_ns)
     };
-    let (p50, p99, max) = (quantile(|l| l.p50), quantile(|l| l.p99), quantile(|l| l.max));
+    let [p50, p99, max] = ["p50", "p99", "max"].map(quantile);
     let (rate, achieved) = (show(probe.per_s), show(probe.achieved_per_s));
     format!("  {rate:>11}  {achieved:>11}  {p50:>8}  {p99:>8}  {max:>8}  {}", probe.words())
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{EXIT_ASSERTION, EXIT_FAILED, EXIT_VIOLATION, UsageError};
+use super::{EXIT_ASSERTION, EXIT_FAILED, EXIT_VIOLATION, UsageError, exit_of};
 use crate::assert::Assertion;
 use crate::engine::Outcome;
 use crate::record::Record;
@@ -85,7 +85,8 @@ impl OutputArgs {
     }
 
     /// Holds the run against what was asserted, shows it, writes its files; the exit code. A broken
-    /// promise outranks everything, a run that failed outranks an assertion.
+    /// promise outranks everything, a run that failed or that nobody let in outranks an open verdict, and
+    /// that an assertion.
     pub(super) fn conclude(&self, mut record: Record, outcome: &Outcome) -> u8 {
         record.assert(&self.assertions);
         let report = Report::of(record);
@@ -99,10 +100,13 @@ impl OutputArgs {
             eprintln!("stampede-loadgen: the run was not verified: {why}");
         }
         let failed = written.is_err() || record.not_verified.is_some() || record.gave_up.is_some();
-        if record.verdict.as_ref().is_some_and(|verdict| !verdict.fine) {
-            EXIT_VIOLATION
+        let ruling = record.verdict.as_ref().map_or(0, |verdict| exit_of(verdict.ruling));
+        if ruling == EXIT_VIOLATION || ruling == EXIT_FAILED {
+            ruling
         } else if failed {
             EXIT_FAILED
+        } else if ruling != 0 {
+            ruling
         } else if record.assertions.iter().any(|assertion| !assertion.holds) {
             EXIT_ASSERTION
         } else {

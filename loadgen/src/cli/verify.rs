@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::merchant::merchant;
-use super::{EXIT_VIOLATION, MerchantArgs, UsageError};
+use super::{MerchantArgs, UsageError, exit_of};
 use crate::check::Verdict;
 use crate::history::History;
 use crate::units;
@@ -70,7 +70,7 @@ fn items(args: &VerifyArgs, history: Option<&History>) -> Result<Items, UsageErr
 fn tell(verdict: &Verdict) -> u8 {
     println!("{verdict}");
     verdict.violations.iter().skip(1).for_each(|violation| println!("  {violation}"));
-    if verdict.is_fine() { 0 } else { EXIT_VIOLATION }
+    exit_of(verdict.ruling())
 }
 
 fn read_history(path: &Path) -> Result<History> {

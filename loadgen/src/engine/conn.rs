@@ -31,6 +31,10 @@ pub(crate) struct Op {
     pub(crate) purchase: u32,
     pub(crate) attempts: u32,
     pub(crate) shared_key: bool,
+    /// Whether the purchase itself has left: from then on there may be an order.
+    pub(crate) purchase_sent: bool,
+    /// Whether a request was sent that may have made an order, and was never answered.
+    pub(crate) doubted: bool,
     /// Whether a challenge was solved on the way.
     pub(crate) solved: bool,
     /// Whether the server said that this purchase had been answered before.

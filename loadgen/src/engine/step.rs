@@ -16,6 +16,8 @@ pub enum Step {
     State,
     /// A challenge to solve.
     Challenge,
+    /// Solving it, on a thread of the generator: no request, and none of the server's time.
+    Solve,
     /// A ticket to buy with.
     Ticket,
     /// The purchase itself.
@@ -34,9 +36,10 @@ pub enum Step {
 
 impl Step {
     /// All of them, in the order of a buyer's way.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::State,
         Self::Challenge,
+        Self::Solve,
         Self::Ticket,
         Self::Purchase,
         Self::Wait,
@@ -50,6 +53,7 @@ impl Step {
         match self {
             Self::State => "state",
             Self::Challenge => "challenge",
+            Self::Solve => "solve",
             Self::Ticket => "ticket",
             Self::Purchase => "purchase",
             Self::Wait => "wait",

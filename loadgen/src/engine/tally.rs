@@ -40,6 +40,13 @@ pub struct Tally {
     pub over_ns: u64,
     /// CPU time of the generator's threads, in nanoseconds.
     pub cpu_ns: u64,
+    /// How long its threads were ready to run and waited for a processor, in nanoseconds; `None` if the
+    /// kernel does not count it.
+    pub queued_ns: Option<u64>,
+    /// How long they slept beyond what they had asked for, in nanoseconds.
+    pub overslept_ns: u64,
+    /// The longest time for which one of them did not look at its connections, in nanoseconds.
+    pub stall_ns_max: u64,
     /// How late the generator itself sent, in nanoseconds: from when a request was due and a connection free.
     pub lag: Histogram<u64>,
     /// Counts and latencies slice by slice.
@@ -67,6 +74,9 @@ impl Default for Tally {
             begin_ns,
             over_ns,
             cpu_ns,
+            queued_ns: None,
+            overslept_ns: 0,
+            stall_ns_max: 0,
             lag,
             timeline: Timeline::default(),
             by_class,
@@ -138,6 +148,12 @@ impl Tally {
         self.reconnects += other.reconnects;
         self.received_bytes += other.received_bytes;
         self.cpu_ns += other.cpu_ns;
+        self.queued_ns = match (self.queued_ns, other.queued_ns) {
+            (Some(ours), Some(theirs)) => Some(ours + theirs),
+            (ours, theirs) => ours.or(theirs),
+        };
+        self.overslept_ns += other.overslept_ns;
+        self.stall_ns_max = self.stall_ns_max.max(other.stall_ns_max);
         self.last_done_ns = self.last_done_ns.max(other.last_done_ns);
         self.begin_ns = self.begin_ns.min(other.begin_ns);
         self.over_ns = self.over_ns.max(other.over_ns);

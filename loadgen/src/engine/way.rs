@@ -1,16 +1,16 @@
 //! A buyer's way to an order: which request follows which answer.
 //!
 //! ```text
-//!  State ──▶ Challenge ──▶ Ticket ──▶ Purchase ──▶ Wait ──▶ decided ──▶ Pay | Cancel
-//!    │           ▲            │  ▲        ▲                    │   ▲     (a winner's fate)
-//!    │           │            │  │        │            entered └▶ Draw
-//!    └───────────┴────────────┴──┴────────┘  what the item does not ask for is left out
+//!  State ─▶ Challenge ─▶ Solve ─▶ Ticket ──▶ Purchase ──▶ Wait ──▶ decided ──▶ Pay | Cancel
+//!    │          ▲                   │  ▲         ▲                    │   ▲     (a winner's fate)
+//!    │          │                   │  │         │            entered └▶ Draw
+//!    └──────────┴───────────────────┴──┴─────────┘  what the item does not ask for is left out
 //! ```
 //!
-//! Pure values: bytes in, the next step out; no socket, no clock. Next: `engine/worker.rs`.
+//! Pure values: bytes in, the next step out; no socket, no clock. Next: `engine/worker.rs`, and
+//! [`super::solver`] for proofs of work.
 
-use sha2::{Digest, Sha256};
-
+use super::solver::Puzzle;
 use super::step::Step;
 use crate::answer::{
     Acked, Class, Code, Judged, is_accepted, is_in_state, judge, judge_step, number_after, text_after,
@@ -20,8 +20,6 @@ use crate::answer::{
 pub(crate) const WAIT_MS: u64 = 2_000;
 /// Hardest proof of work that is tried: a million hashes or so; beyond it the buyer gives up.
 const POW_BITS_MAX: u32 = 20;
-/// Tries for each expected one before a proof of work counts as unsolvable.
-const POW_TRIES_PER_EXPECTED: u64 = 64;
 
 /// What follows an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +30,8 @@ pub(crate) enum Next {
     Doubt(Code),
     /// On to another request.
     Then(Then),
+    /// On to a ticket, once this is solved.
+    Solve(Puzzle),
 }
 
 /// The next request of a way.
@@ -49,7 +49,7 @@ pub(crate) struct Then {
 }
 
 impl Then {
-    const fn step(step: Step) -> Self {
+    pub(crate) const fn step(step: Step) -> Self {
         Self { step, opens_in_ms: 0, draws_in_ms: 0, order_id: 0, text: None }
     }
 }
@@ -85,10 +85,7 @@ const fn refused(code: Code) -> Next {
 fn after_success(step: Step, body: &[u8]) -> Next {
     match step {
         Step::State => after_page(body),
-        Step::Challenge => match solve(body) {
-            Some(text) => Next::Then(Then { text: Some(text), ..Then::step(Step::Ticket) }),
-            None => refused(Code::ChallengeRequired),
-        },
+        Step::Challenge => puzzle(body).map_or(refused(Code::ChallengeRequired), Next::Solve),
         Step::Ticket => match text_after(body, b"\"ticket\":\"") {
             Some(ticket) => Next::Then(Then { text: Some(ticket.into()), ..Then::step(Step::Purchase) }),
             None => Next::Doubt(Code::BadAnswer),
@@ -133,7 +130,8 @@ fn after_purchase(answer: Answer<'_>) -> Next {
     }
 }
 
-/// An order that was only accepted may be gone after a crash: then the purchase is asked again.
+/// An order that was only accepted may be gone after a crash: then the purchase is asked again. Who
+/// is not let in to ask for it learns nothing about it.
 fn after_wait(answer: Answer<'_>) -> Next {
     let judged = judge(answer.status, answer.replay, answer.body);
     match judged.code {
@@ -142,8 +140,8 @@ fn after_wait(answer: Answer<'_>) -> Next {
             let order_id = judged.acked.order_id;
             Next::Then(Then { order_id, ..Then::step(Step::Wait) })
         }
-        code if code.class() == Class::Unknown => Next::Doubt(code),
-        _ => Next::Decided(judged),
+        code if code.class() == Class::Winner => Next::Decided(judged),
+        code => Next::Doubt(code),
     }
 }
 
@@ -151,24 +149,17 @@ fn after_wait(answer: Answer<'_>) -> Next {
 pub(crate) fn after_draw(answer: Answer<'_>) -> Option<Judged> {
     let judged = judge(answer.status, false, answer.body);
     match judged.code {
+        Code::Entered if is_in_state(answer.body, "lost") => Some(Judged { code: Code::Lost, ..judged }),
         Code::Entered => None,
-        Code::Won if is_in_state(answer.body, "lost") => Some(Judged { code: Code::Lost, ..judged }),
         _ => Some(judged),
     }
 }
 
-/// Solves the proof of work that stands beside a drawn challenge: a number such that
-/// SHA-256 of `challenge:number` begins with `bits` zero bits. `None` if there is none.
-fn solve(body: &[u8]) -> Option<Box<str>> {
+/// The proof of work that stands beside a drawn challenge; `None` if there is none that can be done.
+fn puzzle(body: &[u8]) -> Option<Puzzle> {
     let challenge = text_after(body, b"\"challenge\":\"")?;
     let bits = u32::try_from(number_after(body, b"\"bits\":")?).ok().filter(|&bits| bits <= POW_BITS_MAX)?;
-    let tries = POW_TRIES_PER_EXPECTED << bits;
-    let answer = (0..tries).find(|number| {
-        let hash = Sha256::digest(format!("{challenge}:{number}"));
-        let head = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
-        head.leading_zeros() >= bits
-    })?;
-    Some(format!("\"challenge\":\"{challenge}\",\"answer\":\"{answer}\"").into())
+    Some(Puzzle { challenge: challenge.into(), bits })
 }
 
 #[cfg(test)]
@@ -232,16 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_of_work_is_solved() {
+    fn a_proof_of_work_is_found() {
         let body = r#"{"challenge":"abc","svg":"<svg/>","pow":{"bits":9},"expires_at_ms":9}"#;
-        let Next::Then(Then { step: Step::Ticket, text: Some(text), .. }) = ask(Step::Challenge, 200, body)
-        else {
-            panic!("no ticket is asked for");
-        };
-        let answer =
-            text.strip_prefix(r#""challenge":"abc","answer":""#).and_then(|rest| rest.strip_suffix('"'));
-        let hash = Sha256::digest(format!("abc:{}", answer.unwrap()));
-        assert!(hash[0] == 0 && hash[1] < 0x80, "{hash:?}");
+        let puzzle = Puzzle { challenge: "abc".into(), bits: 9 };
+        assert_eq!(ask(Step::Challenge, 200, body), Next::Solve(puzzle));
         // Without one, or with one that is too hard, this client cannot go on.
         for body in [r#"{"challenge":"abc"}"#, r#"{"challenge":"abc","pow":{"bits":60}}"#] {
             assert_eq!(ask(Step::Challenge, 200, body), refused(Code::ChallengeRequired));

@@ -14,10 +14,11 @@
 mod answers;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use rustix::event::{Timespec, epoll};
 use super::RunConfig;
 use super::conn::{Conn, Lane, Op, Phase};
 use super::pace::{Due, Pace};
+use super::solver::{Desk, Pool};
 use super::step::Step;
 use super::tally::Tally;
 use super::way;
@@ -45,6 +47,8 @@ const PAUSE_NS: (u64, u64) = (10_000_000, 500_000_000);
 const SLEEP_NS_MAX: u64 = 100_000_000;
 /// Time between two looks at deadlines, in nanoseconds.
 const SWEEP_NS: u64 = 5_000_000;
+/// What the bell of solved puzzles is called among events, where connections have their numbers.
+const BELL: u64 = u64::MAX;
 /// Events taken per wait.
 const EVENTS_MAX: usize = 256;
 /// Bytes received per call.
@@ -93,6 +97,11 @@ pub(crate) struct Worker<'a> {
     events: Vec<epoll::Event>,
     conns: Vec<Conn>,
     lanes: [Queue; 2],
+    pool: &'a Pool,
+    desk: Arc<Desk>,
+    /// Buyers whose proof of work is being done, by the number of the job.
+    solving: HashMap<u64, Op>,
+    jobs: u64,
     under_way: usize,
     up: usize,
     silent_since_ns: u64,
@@ -113,6 +122,7 @@ pub(crate) struct Worker<'a> {
     gave_up: Option<String>,
     /// What opening the connections cost, which is not part of the run.
     cpu_before_ns: u64,
+    queued_before_ns: Option<u64>,
 }
 
 impl<'a> Worker<'a> {
@@ -123,22 +133,29 @@ impl<'a> Worker<'a> {
         thread: u64,
         clock: Instant,
         (live, stop): (&'a Live, &'a AtomicBool),
+        pool: &'a Pool,
     ) -> io::Result<Self> {
         let threads = u64::from(config.threads);
         let connections = u64::from(config.connections);
         let own = (connections / threads + u64::from(thread < connections % threads)) as usize;
         let history = config.history_wanted();
         let quiet = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
+        let (epoll, desk) = (epoll::create(epoll::CreateFlags::CLOEXEC)?, Desk::new()?);
+        epoll::add(&epoll, desk.bell(), epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
         Ok(Self {
             config,
             live,
             stop,
             clock,
             now_ns: 0,
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            epoll,
             events: vec![quiet; EVENTS_MAX],
             conns: connections_of(config, own),
             lanes: Default::default(),
+            pool,
+            desk,
+            solving: HashMap::new(),
+            jobs: 0,
             under_way: 0,
             up: 0,
             silent_since_ns: 0,
@@ -157,6 +174,7 @@ impl<'a> Worker<'a> {
             history,
             gave_up: None,
             cpu_before_ns: 0,
+            queued_before_ns: None,
         })
     }
 
@@ -192,6 +210,8 @@ impl<'a> Worker<'a> {
 
     fn begin(&mut self) {
         self.cpu_before_ns = thread_cpu_ns();
+        self.queued_before_ns = thread_queued_ns();
+        (self.tally.stall_ns_max, self.tally.overslept_ns) = (0, 0);
         self.now_ns = self.read_clock();
         let end_ns = self.config.duration.map_or(u64::MAX, |length| self.now_ns + nanos(length));
         self.pace.window(self.now_ns, end_ns);
@@ -202,7 +222,9 @@ impl<'a> Worker<'a> {
     }
 
     fn is_done(&self) -> bool {
-        let idle = self.under_way == 0 && self.lanes.iter().all(|queue| queue.waiting.is_empty());
+        let idle = self.under_way == 0
+            && self.solving.is_empty()
+            && self.lanes.iter().all(|queue| queue.waiting.is_empty());
         (idle && self.pace.is_over(self.now_ns)) || self.now_ns >= self.cut_ns || self.gave_up.is_some()
     }
 
@@ -210,7 +232,8 @@ impl<'a> Worker<'a> {
     fn close_books(mut self) -> Share {
         let left: Vec<Op> = self.conns.iter_mut().flat_map(|conn| conn.under_way.drain(..)).collect();
         let waiting = self.lanes.iter_mut().flat_map(|queue| queue.waiting.drain());
-        let left: Vec<Op> = left.into_iter().chain(waiting.map(|Reverse(op)| op)).collect();
+        let solving = self.solving.drain().map(|(_, op)| op);
+        let left: Vec<Op> = left.into_iter().chain(waiting.map(|Reverse(op)| op)).chain(solving).collect();
         for op in left {
             let code = if op.attempts == 0 { Code::Unsent } else { Code::TimedOut };
             self.end(&op, code, Acked::default());
@@ -224,6 +247,8 @@ impl<'a> Worker<'a> {
         }
         self.publish();
         self.tally.cpu_ns = thread_cpu_ns() - self.cpu_before_ns;
+        let queued = thread_queued_ns().zip(self.queued_before_ns);
+        self.tally.queued_ns = queued.map(|(now, before)| now.saturating_sub(before));
         Share { tally: self.tally, history: self.history, gave_up: self.gave_up }
     }
 
@@ -243,14 +268,25 @@ impl<'a> Worker<'a> {
     }
 
     fn wait(&mut self, wake_ns: u64) {
-        let nap = Duration::from_nanos(wake_ns.saturating_sub(self.read_clock()));
+        let began_ns = self.read_clock();
+        // Since the last events were in it has been busy with them, or kept from its processor.
+        self.tally.stall_ns_max = self.tally.stall_ns_max.max(began_ns - self.now_ns);
+        let nap = Duration::from_nanos(wake_ns.saturating_sub(began_ns));
         let nap = Timespec { tv_sec: nap.as_secs() as i64, tv_nsec: i64::from(nap.subsec_nanos()) };
         let mut events = std::mem::take(&mut self.events);
         let count = epoll::wait(&self.epoll, &mut events[..], Some(&nap)).unwrap_or(0);
         self.now_ns = self.read_clock();
+        if count == 0 {
+            let overslept_ns = self.now_ns.saturating_sub(wake_ns.max(began_ns));
+            self.tally.overslept_ns += overslept_ns;
+            self.tally.stall_ns_max = self.tally.stall_ns_max.max(overslept_ns);
+        }
         for event in &events[..count] {
             let flags = event.flags;
-            self.handle_event(event.data.u64() as usize, flags);
+            match event.data.u64() {
+                BELL => self.handle_solved(),
+                index => self.handle_event(index as usize, flags),
+            }
         }
         self.events = events;
     }
@@ -293,8 +329,13 @@ impl<'a> Worker<'a> {
     }
 
     fn handle_writable(&mut self, index: usize) {
+        let was_full = self.room(index) == 0;
         self.flush(index);
         if self.room(index) > 0 {
+            // A server that did not read is not the generator's lateness.
+            if was_full {
+                self.conns[index].free_ns = self.now_ns;
+            }
             self.feed(index);
         }
     }
@@ -438,9 +479,10 @@ impl<'a> Worker<'a> {
         self.outbox.clear();
         let mut taken = 0;
         while taken < room.min(batch)
-            && let Some(op) = self.next_op(index)
+            && let Some(mut op) = self.next_op(index)
         {
             self.write(&op);
+            op.purchase_sent |= op.step == Step::Purchase;
             self.conns[index].under_way.push_back(op);
             taken += 1;
         }
@@ -459,6 +501,8 @@ impl<'a> Worker<'a> {
         match op.step {
             Step::Purchase if !self.config.workload.is_purchase() => requests.raw(out),
             Step::Purchase => requests.purchase(op.purchase, op.text.as_deref(), out),
+            // Done on another thread; nothing is sent.
+            Step::Solve => {}
             Step::State | Step::Browse => requests.page(op.purchase, out),
             Step::Challenge => requests.challenge(op.purchase, out),
             Step::Ticket => requests.ticket(op.purchase, op.text.as_deref(), out),
@@ -510,6 +554,8 @@ impl<'a> Worker<'a> {
             purchase: due.purchase,
             attempts: 1,
             shared_key: due.shared_key,
+            purchase_sent: false,
+            doubted: false,
             solved: false,
             replayed: false,
             draws_ns: 0,
@@ -600,6 +646,7 @@ impl<'a> Worker<'a> {
         let is_later = |op: &Op| op.attempts == 0 && op.not_before_ns > self.now_ns;
         let waiting = self.lanes.iter_mut().flat_map(|queue| queue.waiting.drain());
         let (later, soon): (Vec<Op>, Vec<Op>) = waiting.map(|Reverse(op)| op).partition(is_later);
+        let later = later.into_iter().chain(self.solving.drain().map(|(_, op)| op)).collect::<Vec<_>>();
         for op in later {
             self.end(&op, Code::Unsent, Acked::default());
         }
@@ -624,6 +671,8 @@ impl<'a> Worker<'a> {
         match conn.phase {
             Phase::Down { until_ns } if until_ns <= now_ns && !keeps_alive => {
                 conn.phase = Phase::Parked;
+                // Until now the server had hung up on it.
+                conn.free_ns = now_ns;
                 self.make_roomy(index);
             }
             Phase::Down { until_ns } if until_ns <= now_ns => {
@@ -650,6 +699,13 @@ fn connections_of(config: &RunConfig, own: usize) -> Vec<Conn> {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
+/// How long this thread was ready to run and had to wait for a processor; `None` where the kernel does
+/// not count it.
+fn thread_queued_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn thread_cpu_ns() -> u64 {

@@ -74,6 +74,8 @@ pub(crate) fn sample() -> Record {
         generator: Generator {
             cpu_ns: 100 * MS,
             busy_share: 0.1,
+            waited_share: 0.01,
+            stall_ns_max: MS,
             requests_per_cpu_s: 10_000.0,
             send_lag_ns: Some(Latency { curve: Vec::new(), ..latency(1_000, MS / 10) }),
         },
@@ -102,6 +104,7 @@ pub(crate) fn sample() -> Record {
         interrupted: false,
         gave_up: None,
         verdict: Some(VerdictRecord {
+            ruling: Ruling::Fine,
             fine: true,
             words: "fine: 900 orders, 900 acks held against them".to_owned(),
             has_books: true,
@@ -110,6 +113,8 @@ pub(crate) fn sample() -> Record {
             recalled: 0,
             postgres_orders: None,
             not_asked: Vec::new(),
+            undecided: Vec::new(),
+            nothing_let_in: None,
             violations_total: 0,
             violations: Vec::new(),
         }),

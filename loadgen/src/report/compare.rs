@@ -1,7 +1,10 @@
-//! Two runs side by side: one figure per line, with what differs between them said first.
+//! Two runs, or two sets of runs, side by side: one figure per line, with what differs between them
+//! said first.
 //!
-//! A figure means the same in both only if machine, version and settings are the same;
-//! hence the warnings. It judges no run. Next: [`crate::record`].
+//! A figure means the same in both only if machine, version and settings are the same; hence the
+//! warnings. With several runs a side the medians are compared, and a difference within what runs of one
+//! side differ by is called noise; with one run a side nobody knows, and that is said. It judges no run.
+//! Next: [`crate::record`].
 
 use std::fmt::Write as _;
 
@@ -10,17 +13,22 @@ use serde::Serialize;
 use super::html::date;
 use super::text::{show_rate, what_was_run};
 use crate::answer::Class;
+use crate::check::Ruling;
 use crate::record::{KeptUp, LATENCY_NAMES, Latency, Record};
 use crate::units::{show_count, show_ns};
 
 /// Two figures whose ratio is nearer to 1 than this are called alike.
 const ALIKE: f64 = 0.01;
+/// Runs a side from which on noise can be told from a difference.
+const RUNS_MIN: usize = 2;
 /// Latency figures that are compared class by class.
 const CLASS_NAMES: [&str; 4] = ["p50", "p99", "p99.9", "max"];
 
 /// Two runs, compared.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Comparison {
+    /// Runs of the first side and of the second.
+    pub runs: (usize, usize),
     /// What makes the figures hard to compare, one line each.
     pub warnings: Vec<String>,
     /// The figures that at least one of them has.
@@ -34,10 +42,14 @@ pub struct Figure {
     pub name: String,
     /// What it is counted in.
     pub unit: Unit,
-    /// In the first run.
+    /// On the first side: the median of its runs.
     pub a: Option<f64>,
-    /// In the second.
+    /// On the second.
     pub b: Option<f64>,
+    /// The least and the greatest of the first side's runs.
+    pub a_range: Option<(f64, f64)>,
+    /// Of the second's.
+    pub b_range: Option<(f64, f64)>,
     /// The second over the first, where both are there and the first is not 0.
     pub ratio: Option<f64>,
     /// How the second is to be taken.
@@ -66,6 +78,8 @@ pub enum Mark {
     Worse,
     /// The same within a hundredth.
     Alike,
+    /// Different, but by no more than runs of one side differ among themselves: their ranges meet.
+    Noise,
     /// Neither is good or bad by itself.
     Open,
 }
@@ -78,14 +92,47 @@ enum Good {
     Neither,
 }
 
+/// A figure of every run of both sides, as far as they have it.
+type Values = (Vec<f64>, Vec<f64>);
+
 impl Figure {
-    fn new(name: &str, unit: Unit, good: Good, (a, b): (Option<f64>, Option<f64>)) -> Self {
+    fn new(name: &str, unit: Unit, good: Good, (a, b): Values) -> Self {
+        let (a_range, b_range) = (range(&a), range(&b));
+        let (a, b) = (median(a), median(b));
         let ratio = match (a, b) {
             (Some(a), Some(b)) if a != 0.0 => Some(b / a),
             _ => None,
         };
-        Self { name: name.to_owned(), unit, a, b, ratio, mark: mark(good, a, b) }
+        let mark = match (mark(good, a, b), a_range, b_range) {
+            (mark @ (Mark::Better | Mark::Worse), Some(ours), Some(theirs)) => {
+                // One run has no range; what it would be nobody knows.
+                let meet = ours.0 <= theirs.1 && theirs.0 <= ours.1;
+                if meet { Mark::Noise } else { mark }
+            }
+            (mark, ..) => mark,
+        };
+        Self { name: name.to_owned(), unit, a, b, a_range, b_range, ratio, mark }
     }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+fn range(values: &[f64]) -> Option<(f64, f64)> {
+    let least = values.iter().copied().min_by(f64::total_cmp)?;
+    Some((least, values.iter().copied().max_by(f64::total_cmp)?))
+}
+
+/// What `value` is in each run of both sides.
+fn values(a: &[Record], b: &[Record], value: &dyn Fn(&Record) -> Option<f64>) -> Values {
+    (a.iter().filter_map(value).collect(), b.iter().filter_map(value).collect())
 }
 
 fn mark(good: Good, a: Option<f64>, b: Option<f64>) -> Mark {
@@ -103,55 +150,97 @@ fn mark(good: Good, a: Option<f64>, b: Option<f64>) -> Mark {
 impl Comparison {
     /// Holds the second run beside the first.
     pub fn new(a: &Record, b: &Record) -> Self {
+        Self::of(std::slice::from_ref(a), std::slice::from_ref(b))
+    }
+
+    /// Holds the runs of the second side beside those of the first. Both have at least one.
+    ///
+    /// # Panics
+    /// If a side has none.
+    pub fn of(a: &[Record], b: &[Record]) -> Self {
         let mut figures = counts(a, b);
-        let both = (&a.latency_ns, &b.latency_ns);
-        figures.extend(latencies("", &LATENCY_NAMES, (both.0.all.as_ref(), both.1.all.as_ref())));
-        let winners = (both.0.winners.as_ref(), both.1.winners.as_ref());
-        figures.extend(latencies("winners ", &CLASS_NAMES, winners));
-        let refusals = (both.0.refusals.as_ref(), both.1.refusals.as_ref());
-        figures.extend(latencies("refusals ", &CLASS_NAMES, refusals));
-        for step in &a.steps {
-            let theirs = b.steps.iter().find(|other| other.name == step.name);
-            let pair = (step.latency_ns.as_ref(), theirs.and_then(|other| other.latency_ns.as_ref()));
-            figures.extend(latencies(&format!("{} ", step.name), &["p50", "p99"], pair));
+        let all: Pick = |record, _| record.latency_ns.all.as_ref();
+        figures.extend(latencies("", &LATENCY_NAMES, (a, b), all, ""));
+        let winners: Pick = |record, _| record.latency_ns.winners.as_ref();
+        figures.extend(latencies("winners ", &CLASS_NAMES, (a, b), winners, ""));
+        let refusals: Pick = |record, _| record.latency_ns.refusals.as_ref();
+        figures.extend(latencies("refusals ", &CLASS_NAMES, (a, b), refusals, ""));
+        for step in &a[0].steps {
+            let of_step: Pick = |record, name| {
+                record.steps.iter().find(|step| step.name == name).and_then(|step| step.latency_ns.as_ref())
+            };
+            figures.extend(latencies(
+                &format!("{} ", step.name),
+                &["p50", "p99"],
+                (a, b),
+                of_step,
+                &step.name,
+            ));
         }
         figures.extend(generator(a, b));
         figures.retain(|figure| figure.a.is_some() || figure.b.is_some());
-        Self { warnings: warnings(a, b), figures }
+        Self { runs: (a.len(), b.len()), warnings: warnings(a, b), figures }
     }
 
-    /// The comparison as text; `names` are those of the two files.
-    pub fn text(&self, (a, b): (&Record, &Record), names: (&str, &str)) -> String {
+    /// The comparison as text; each record comes with the name of its file.
+    pub fn text(&self, a: &[(String, Record)], b: &[(String, Record)]) -> String {
         let mut text = String::new();
-        for (letter, name, record) in [("A", names.0, a), ("B", names.1, b)] {
-            let (what, in_loop) = what_was_run(record);
-            let _ = writeln!(text, "{letter}  {name}: {what}, {in_loop}, {}", date(record.began_at_ms));
+        for (letter, side) in [("A", a), ("B", b)] {
+            for (name, record) in side {
+                let (what, in_loop) = what_was_run(record);
+                let _ = writeln!(text, "{letter}  {name}: {what}, {in_loop}, {}", date(record.began_at_ms));
+            }
         }
         text.push('\n');
         for warning in &self.warnings {
             let _ = writeln!(text, "  ! {warning}");
         }
-        let gap = if self.warnings.is_empty() { "" } else { "\n" };
-        let _ = writeln!(text, "{gap}  {:<28}{:>13}{:>13}{:>9}", "figure", "A", "B", "B/A");
+        if self.runs.0.min(self.runs.1) < RUNS_MIN {
+            let _ = writeln!(
+                text,
+                "  one run a side: a difference may be noise; compare --before A1 A2 A3 --after B1 B2 B3 can tell"
+            );
+        }
+        let _ = writeln!(text, "\n  {:<28}{:>13}{:>13}{:>9}", "figure", "A", "B", "B/A");
         for figure in &self.figures {
-            let (a, b) = (show(figure.a, figure.unit), show(figure.b, figure.unit));
-            let ratio = figure.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
-            let mark = match figure.mark {
-                Mark::Better => "better",
-                Mark::Worse => "WORSE",
-                Mark::Alike => "=",
-                Mark::Open => "",
-            };
-            let line = format!("  {:<28}{a:>13}{b:>13}{ratio:>9}  {mark}", figure.name);
-            let _ = writeln!(text, "{}", line.trim_end());
+            let _ = writeln!(text, "{}", figure.line());
         }
         text
     }
 }
 
-fn counts(a: &Record, b: &Record) -> Vec<Figure> {
+impl Figure {
+    fn line(&self) -> String {
+        let (a, b) = (show(self.a, self.unit), show(self.b, self.unit));
+        let ratio = self.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
+        let mark = match self.mark {
+            Mark::Better => "better",
+            Mark::Worse => "WORSE",
+            Mark::Alike => "=",
+            Mark::Noise => "noise",
+            Mark::Open => "",
+        };
+        let spread = |range: Option<(f64, f64)>| {
+            let range = range.filter(|(least, most)| least < most);
+            range.map(|(least, most)| {
+                format!("{} to {}", show(Some(least), self.unit), show(Some(most), self.unit))
+            })
+        };
+        let ranges = match (spread(self.a_range), spread(self.b_range)) {
+            (None, None) => String::new(),
+            (a, b) => {
+                let or_one = |range: Option<String>| range.unwrap_or_else(|| "=".to_owned());
+                format!("  (A {}, B {})", or_one(a), or_one(b))
+            }
+        };
+        let line = format!("  {:<28}{a:>13}{b:>13}{ratio:>9}  {mark}{ranges}", self.name);
+        line.trim_end().to_owned()
+    }
+}
+
+fn counts(a: &[Record], b: &[Record]) -> Vec<Figure> {
     let figure = |name: &str, unit, good, value: &dyn Fn(&Record) -> Option<f64>| {
-        Figure::new(name, unit, good, (value(a), value(b)))
+        Figure::new(name, unit, good, values(a, b, value))
     };
     let of = |class| move |record: &Record| Some(record.class_count(class) as f64);
     let mut figures = vec![
@@ -161,7 +250,7 @@ fn counts(a: &Record, b: &Record) -> Vec<Figure> {
         figure("refusals", Unit::Count, Good::Neither, &of(Class::Refusal)),
         figure("no clear answer", Unit::Count, Good::Down, &|record| Some(record.errors() as f64)),
     ];
-    let mut names: Vec<_> = a.outcomes.keys().chain(b.outcomes.keys()).collect();
+    let mut names: Vec<_> = a.iter().chain(b).flat_map(|record| record.outcomes.keys()).collect();
     names.sort_unstable();
     names.dedup();
     for name in names {
@@ -175,38 +264,63 @@ fn counts(a: &Record, b: &Record) -> Vec<Figure> {
     figures
 }
 
-fn latencies(prefix: &str, names: &[&str], (a, b): (Option<&Latency>, Option<&Latency>)) -> Vec<Figure> {
-    let value = |of: Option<&Latency>, name| of.and_then(|of| of.named(name)).map(|ns| ns as f64);
+/// Some of a record's latencies; those of a step go by its name.
+type Pick = for<'a> fn(&'a Record, &str) -> Option<&'a Latency>;
+
+fn latencies(
+    prefix: &str,
+    names: &[&str],
+    (a, b): (&[Record], &[Record]),
+    pick: Pick,
+    of: &str,
+) -> Vec<Figure> {
     let each = names.iter().map(|name| {
-        Figure::new(&format!("{prefix}{name}"), Unit::Ns, Good::Down, (value(a, name), value(b, name)))
+        let value = |record: &Record| pick(record, of)?.named(name).map(|ns| ns as f64);
+        Figure::new(&format!("{prefix}{name}"), Unit::Ns, Good::Down, values(a, b, &value))
     });
     each.collect()
 }
 
-fn generator(a: &Record, b: &Record) -> [Figure; 2] {
-    let lag = |record: &Record| record.generator.send_lag_ns.as_ref().map(|lag| lag.p99 as f64);
+fn generator(a: &[Record], b: &[Record]) -> [Figure; 2] {
+    let lag = |record: &Record| record.generator.send_lag_ns.as_ref()?.named("p99").map(|ns| ns as f64);
     let per_cpu_s = |record: &Record| Some(record.generator.requests_per_cpu_s);
     [
-        Figure::new("generator: send lag p99", Unit::Ns, Good::Down, (lag(a), lag(b))),
-        Figure::new("generator: requests/CPU s", Unit::PerS, Good::Up, (per_cpu_s(a), per_cpu_s(b))),
+        Figure::new("generator: send lag p99", Unit::Ns, Good::Down, values(a, b, &lag)),
+        Figure::new("generator: requests/CPU s", Unit::PerS, Good::Up, values(a, b, &per_cpu_s)),
     ]
 }
 
 /// What stands in the way of comparing, one line each.
-fn warnings(a: &Record, b: &Record) -> Vec<String> {
-    let mut lines = Vec::new();
+fn warnings(a: &[Record], b: &[Record]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
     let mut differs = |name: &str, a: &str, b: &str| {
-        if a != b {
-            lines.push(format!("{name} differs: {a} and {b}"));
+        let line = format!("{name} differs: {a} and {b}");
+        if a != b && !lines.contains(&line) {
+            lines.push(line);
         }
     };
-    differs("version", &a.version, &b.version);
-    let rows = (a.machine.rows(), b.machine.rows());
-    each_pair(&rows.0, &rows.1, |name, a, b| differs(&format!("machine: {name}"), a, b));
-    let rows = (a.config.rows(), b.config.rows());
-    each_pair(&rows.0, &rows.1, |name, a, b| differs(&name.replace('_', " "), a, b));
-    for (letter, record) in [("A", a), ("B", b)] {
-        lines.extend(doubts(record).into_iter().map(|doubt| format!("{letter} {doubt}")));
+    // Everything is held against the first run of the first side; another seed is what makes runs of
+    // one side differ.
+    let first = &a[0];
+    for (other, is_same_side) in a[1..].iter().map(|r| (r, true)).chain(b.iter().map(|r| (r, false))) {
+        differs("version", &first.version, &other.version);
+        let rows = (first.machine.rows(), other.machine.rows());
+        each_pair(&rows.0, &rows.1, |name, a, b| differs(&format!("machine: {name}"), a, b));
+        let rows = (first.config.rows(), other.config.rows());
+        let is_told = |name: &str| name != "seed" || (!is_same_side && a.len() + b.len() == 2);
+        each_pair(&rows.0, &rows.1, |name, a, b| {
+            if is_told(name) {
+                differs(&name.replace('_', " "), a, b);
+            }
+        });
+    }
+    for (letter, side) in [("A", a), ("B", b)] {
+        let doubts = side.iter().flat_map(doubts).map(|doubt| format!("{letter} {doubt}"));
+        for doubt in doubts {
+            if !lines.contains(&doubt) {
+                lines.push(doubt);
+            }
+        }
     }
     lines
 }
@@ -229,11 +343,17 @@ fn doubts(record: &Record) -> Vec<String> {
     match record.kept_up {
         KeptUp::GeneratorLimit => doubts.push("did not keep up: its generator was the limit".to_owned()),
         KeptUp::ServerLimit => doubts.push("did not reach its target rate".to_owned()),
+        KeptUp::Unknown => doubts.push("did not keep up, nobody knows by whose limit".to_owned()),
         KeptUp::Yes | KeptUp::NoTarget => {}
     }
     match &record.verdict {
-        Some(verdict) if verdict.fine => {}
-        Some(verdict) => doubts.push(format!("broke a promise: {}", verdict.words)),
+        Some(verdict) => match verdict.ruling {
+            Ruling::Fine => {}
+            Ruling::Inconclusive | Ruling::NothingLetIn => {
+                doubts.push(format!("was not proved right: {}", verdict.words));
+            }
+            Ruling::Broken => doubts.push(format!("broke a promise: {}", verdict.words)),
+        },
         None if record.config.request.is_none() => doubts.push("was not verified".to_owned()),
         None => {}
     }
@@ -270,7 +390,9 @@ mod tests {
         let comparison = Comparison::new(&a, &b);
         assert_eq!(comparison.warnings, [""; 0]);
         assert!(comparison.figures.iter().all(|figure| figure.mark == Mark::Alike), "{comparison:?}");
-        let text = comparison.text((&a, &b), ("a.json", "b.json"));
+        let named = |name: &str, record: &Record| [(name.to_owned(), record.clone())];
+        let text = comparison.text(&named("a.json", &a), &named("b.json", &b));
+        assert!(text.contains("one run a side: a difference may be noise"), "{text}");
         assert!(text.contains("A  a.json: purchases of item 1, open loop, 1 000/s, 2026-11-23 "), "{text}");
         assert!(!text.contains("NaN") && !text.contains("inf") && text.contains("1.000  ="), "{text}");
     }
@@ -290,7 +412,8 @@ mod tests {
         assert_eq!((told("p50"), told("p99")), ((Some(0.5), Mark::Better), (Some(3.0), Mark::Worse)));
         assert_eq!(told("no clear answer"), (Some(5.0), Mark::Worse));
         assert_eq!(told("outcome reset"), (None, Mark::Open), "nothing cannot be divided by");
-        assert_eq!(told("refusals p99"), (None, Mark::Open), "one of them has none");
+        assert_eq!(told("refusals p50"), (None, Mark::Open), "one of them has none");
+        assert!(comparison.figures.iter().all(|figure| figure.name != "refusals p99"), "80 are too few");
         assert_eq!(told("winners").1, Mark::Alike);
     }
 
@@ -312,7 +435,36 @@ mod tests {
             "B was interrupted",
         ];
         assert_eq!(warnings, expected);
-        let text = Comparison::new(&a, &b).text((&a, &b), ("a", "b"));
+        let text = Comparison::new(&a, &b).text(&[("a".to_owned(), a)], &[("b".to_owned(), b)]);
         assert!(expected.iter().all(|line| text.contains(&format!("  ! {line}\n"))), "{text}");
+    }
+
+    /// Runs of one side differ among themselves; a difference within that is none.
+    #[test]
+    fn of_several_runs_noise_is_told_from_a_difference() {
+        let with = |rates: &[f64]| -> Vec<Record> {
+            rates.iter().map(|&achieved_per_s| Record { achieved_per_s, ..sample() }).collect()
+        };
+        let mark = |a: &[f64], b: &[f64]| {
+            let comparison = Comparison::of(&with(a), &with(b));
+            let rate = figure(&comparison, "rate, answers/s");
+            (rate.a, rate.b, rate.mark)
+        };
+        assert_eq!(
+            mark(&[900.0, 1_000.0, 1_100.0], &[950.0, 1_080.0, 1_200.0]),
+            (Some(1_000.0), Some(1_080.0), Mark::Noise)
+        );
+        assert_eq!(
+            mark(&[900.0, 1_000.0, 1_100.0], &[1_150.0, 1_300.0]),
+            (Some(1_000.0), Some(1_225.0), Mark::Better)
+        );
+        assert_eq!(mark(&[900.0, 1_000.0], &[500.0, 600.0, 700.0]).2, Mark::Worse);
+        assert_eq!(mark(&[1_000.0, 1_001.0], &[1_000.0, 1_002.0]).2, Mark::Alike);
+        let (a, b) = (with(&[900.0, 1_000.0, 1_100.0]), with(&[950.0, 1_080.0, 1_200.0]));
+        let named =
+            |side: &[Record]| side.iter().map(|record| ("f".to_owned(), record.clone())).collect::<Vec<_>>();
+        let text = Comparison::of(&a, &b).text(&named(&a), &named(&b));
+        assert!(text.contains("noise  (A 900 to 1 100, B 950 to 1 200)"), "{text}");
+        assert!(!text.contains("may be noise"), "{text}");
     }
 }

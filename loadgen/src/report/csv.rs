@@ -5,10 +5,10 @@
 use std::io::{self, Write};
 
 use crate::answer::Class;
-use crate::record::{Record, TimelineRecord, in_class, in_order};
+use crate::record::{Record, TimelineRecord, in_class, in_order, is_supported};
 
 /// Writes it: RFC 4180, times in milliseconds and microseconds. Every outcome of the run has a
-/// column; a latency that was not measured is an empty field.
+/// column; a latency that was not measured, or that too few answers support, is an empty field.
 ///
 /// # Errors
 /// What the writer says.
@@ -31,8 +31,18 @@ pub fn write(record: &Record, out: &mut impl Write) -> io::Result<()> {
         }
         match slice.latency_ns {
             Some(latency) => {
-                for ns in [latency.p50, latency.p99, latency.p999, latency.max] {
-                    write!(out, ",{:.3}", ns as f64 / 1e3)?;
+                let ended: u64 = slice.outcomes.values().sum();
+                let figures = [
+                    ("p50", latency.p50),
+                    ("p99", latency.p99),
+                    ("p99.9", latency.p999),
+                    ("max", latency.max),
+                ];
+                for (name, ns) in figures {
+                    match is_supported(name, ended) {
+                        true => write!(out, ",{:.3}", ns as f64 / 1e3)?,
+                        false => write!(out, ",")?,
+                    }
                 }
             }
             None => write!(out, ",,,,")?,

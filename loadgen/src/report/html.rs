@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use crate::answer::Class;
+use crate::check::Ruling;
 use crate::record::{
     KeptUp, LATENCY_NAMES, Latency, Record, StepRecord, VerdictRecord, class_of, in_class, in_order,
 };
@@ -142,7 +143,7 @@ fn judgements(page: &mut String, record: &Record) {
                 words,
             );
         }
-        (KeptUp::ServerLimit, Some(words)) => {
+        (KeptUp::ServerLimit | KeptUp::Unknown, Some(words)) => {
             judgement(page, Mood::Warn, "The target rate was not reached", words);
         }
     }
@@ -182,7 +183,13 @@ fn verdict(page: &mut String, record: &Record) {
             };
             judgement(page, Mood::Ok, title, &verdict.words);
         }
-        (Some(verdict), _) => violations(page, verdict),
+        (Some(verdict), _) => match verdict.ruling {
+            Ruling::NothingLetIn => judgement(page, Mood::Bad, "Nothing was let in", &verdict.words),
+            Ruling::Inconclusive => {
+                judgement(page, Mood::Warn, "Not everything could be judged", &verdict.words);
+            }
+            Ruling::Fine | Ruling::Broken => violations(page, verdict),
+        },
         (None, Some(why)) => judgement(page, Mood::Warn, "Not verified", why),
         // Without a sale there is nothing to verify.
         (None, None) if record.config.request.is_some() => {}
@@ -232,9 +239,17 @@ fn cards(page: &mut String, record: &Record) {
     let rate = show_rate(record.achieved_per_s).replace(' ', "\u{202f}");
     card(page, "Rate", &format!("{rate}/s"), &target);
     if let Some(all) = &record.latency_ns.all {
-        card(page, "p50", &time(all.p50), "half took at most this");
-        card(page, "p99", &time(all.p99), "99\u{202f}% took at most this");
-        card(page, "p99.9", &time(all.p999), "99.9\u{202f}% took at most this");
+        for (name, words) in [
+            ("p50", "half took at most this"),
+            ("p99", "99\u{202f}% took at most this"),
+            ("p99.9", "99.9\u{202f}% took at most this"),
+            ("max", "all took at most this"),
+        ] {
+            // What their number does not support is left out; with few the maximum says more.
+            if name != "max" || all.named("p99.9").is_none() {
+                all.named(name).into_iter().for_each(|ns| card(page, name, &time(ns), words));
+            }
+        }
         card(page, "Longest", &time(all.max), "of all latencies");
     }
     page.push_str("</dl>\n");
@@ -302,15 +317,16 @@ fn kind(outcome: &str) -> &'static str {
 }
 
 fn latency_row(name: &str, latency: &Latency) -> Vec<String> {
-    let figures = LATENCY_NAMES.iter().map(|name| latency.named(name).map_or_else(String::new, time));
+    let figures = LATENCY_NAMES.iter().map(|name| latency.named(name).map_or_else(|| "–".to_owned(), time));
     [name.to_owned(), count(latency.count)].into_iter().chain(figures).collect()
 }
 
 fn step_row(step: &StepRecord) -> Vec<String> {
     let of = |class| count(in_class(&step.outcomes, class));
     let total = count(step.outcomes.values().sum());
-    let figure =
-        |name| step.latency_ns.as_ref().and_then(|part| part.named(name)).map_or_else(String::new, time);
+    let figure = |name| {
+        step.latency_ns.as_ref().and_then(|part| part.named(name)).map_or_else(|| "–".to_owned(), time)
+    };
     let counts = [step.name.clone(), total, of(Class::Winner), of(Class::Refusal), of(Class::Unknown)];
     counts.into_iter().chain(["p50", "p99", "p99.9", "max"].map(figure)).collect()
 }
@@ -334,7 +350,14 @@ fn figures(record: &Record) -> Vec<(String, String)> {
             show_rate(generator.requests_per_cpu_s).replace(' ', "\u{202f}"),
         ),
     ];
-    rows.extend(generator.send_lag_ns.as_ref().map(|lag| ("send lag, p99".to_owned(), time(lag.p99))));
+    rows.push((
+        "its threads waited for a processor".to_owned(),
+        format!("{:.0}\u{202f}% of the time", generator.waited_share * 100.0),
+    ));
+    rows.push(("its longest stall".to_owned(), time(generator.stall_ns_max)));
+    let lag = generator.send_lag_ns.as_ref();
+    rows.extend(lag.and_then(|lag| lag.named("p99")).map(|p99| ("send lag, p99".to_owned(), time(p99))));
+    rows.extend(lag.map(|lag| ("send lag, max".to_owned(), time(lag.max))));
     rows.extend(record.orders_acked.map(|orders| ("distinct orders acked".to_owned(), count(orders))));
     let statuses =
         record.statuses.iter().map(|(status, sum)| (format!("answers with status {status}"), count(*sum)));
@@ -484,6 +507,7 @@ mod tests {
         record.assertions = vec![AssertionRecord { text: evil(), holds: false, measured: evil() }];
         if let Some(verdict) = &mut record.verdict {
             (verdict.fine, verdict.words, verdict.violations_total) = (false, evil(), 1);
+            verdict.ruling = Ruling::Broken;
             verdict.violations = vec![ViolationRecord { name: evil(), text: evil() }];
         }
         let mut unverified = record.clone();
@@ -499,7 +523,7 @@ mod tests {
         let mut record = sample();
         record.kept_up = KeptUp::GeneratorLimit;
         if let Some(verdict) = &mut record.verdict {
-            (verdict.fine, verdict.violations_total) = (false, 21);
+            (verdict.fine, verdict.ruling, verdict.violations_total) = (false, Ruling::Broken, 21);
             let text = "oversold: order 7".to_owned();
             verdict.violations = vec![ViolationRecord { name: "oversold".to_owned(), text }; 20];
         }

@@ -101,8 +101,12 @@ impl Page<'_> {
         self.line(format!("  rate       {target}achieved {rate}/s over {over}"));
         let generator = &record.generator;
         let per_cpu = show_rate(generator.requests_per_cpu_s);
-        let busy = generator.busy_share * 100.0;
+        let (busy, waited) = (generator.busy_share * 100.0, generator.waited_share * 100.0);
+        let stall = show_ns(generator.stall_ns_max);
         self.line(format!("  generator  CPU {busy:.0} % of its threads, {per_cpu} requests per CPU second"));
+        self.line(format!(
+            "             waited for a processor {waited:.0} % of the time, longest stall {stall}"
+        ));
         self.kept_up();
         if let Some(silence) = record.silence() {
             let words = self.red(&silence.to_string());
@@ -115,7 +119,10 @@ impl Page<'_> {
         let Some(words) = record.kept_up.words() else { return };
         let words = if record.kept_up == KeptUp::Yes { words.to_owned() } else { self.red(words) };
         let lag = record.generator.send_lag_ns.as_ref();
-        let lag = lag.map_or_else(String::new, |lag| format!(" (send lag p99 {})", show_ns(lag.p99)));
+        let lag = lag.map_or_else(String::new, |lag| match lag.named("p99") {
+            Some(p99) => format!(" (send lag p99 {})", show_ns(p99)),
+            None => format!(" (send lag max {})", show_ns(lag.max)),
+        });
         self.line(format!("  kept up    {words}{lag}"));
     }
 
@@ -208,7 +215,7 @@ fn columns(names: &[&str]) -> String {
 }
 
 fn figures(latency: &Latency, names: &[&str]) -> String {
-    let each = names.iter().map(|name| latency.named(name).map_or_else(String::new, show_ns));
+    let each = names.iter().map(|name| latency.named(name).map_or_else(|| "-".to_owned(), show_ns));
     each.fold(String::new(), |mut text, figure| {
         let _ = write!(text, "{figure:>9}");
         text

@@ -42,6 +42,16 @@ pub(crate) enum Fault {
     FailEvery(u64),
     /// Never answers a purchase.
     Mute,
+    /// Says "sold out" after so many orders, whatever is left.
+    SellOnly(u64),
+    /// Sells whatever its window says.
+    IgnoreWindow,
+    /// Answers every purchase with this refusal, as a door that lets nobody in.
+    TurnAway(u16, &'static str),
+    /// Breaks every n-th connection before the decision, which falls a moment later all the same.
+    LateEvery(u64),
+    /// Answers the n-th purchase and dies: no connection is served, none is taken any more.
+    DieAfter(u64),
 }
 
 /// What is sold, and how.
@@ -62,6 +72,12 @@ pub(crate) struct Setup {
     pub(crate) min_level: u64,
     /// From the start to the opening.
     pub(crate) opens_in_ms: u64,
+    /// From the opening to the end.
+    pub(crate) open_ms: u64,
+    /// Every n-th purchase, and every n-th look at an order, is over the rate; 0 = none.
+    pub(crate) limit_every: u64,
+    /// After so many purchases every third buyer is blocked.
+    pub(crate) block_after: u64,
     /// Whether `Prefer: respond-async` is honoured: 202 first, durable when asked again.
     pub(crate) is_asynchronous: bool,
     pub(crate) fault: Fault,
@@ -79,6 +95,9 @@ impl Default for Setup {
             pow_bits: None,
             min_level: 0,
             opens_in_ms: 0,
+            open_ms: 3_600_000,
+            limit_every: 0,
+            block_after: u64::MAX,
             is_asynchronous: false,
             fault: Fault::None,
         }
@@ -103,8 +122,8 @@ impl Fake {
     }
     pub(crate) fn with(setup: Setup) -> Self {
         let (shop, over) = (Arc::new(Mutex::new(Shop::new(setup))), Arc::new(AtomicBool::new(false)));
-        let public = listen(&shop, &over, serve_public);
-        let admin = listen(&shop, &over, |shop, request| {
+        let public = listen(&shop, &over, true, serve_public);
+        let admin = listen(&shop, &over, false, |shop, request| {
             let authorized = request.fields.get("authorization").map(String::as_str);
             let is_merchant = authorized == Some(&format!("Bearer {TOKEN}"));
             let mut shop = shop.lock().unwrap();
@@ -136,25 +155,26 @@ impl Drop for Fake {
 }
 
 /// Answers a request; `None` breaks the connection.
-type Serve = fn(&Mutex<Shop>, &Request) -> Option<String>;
+type Serve = fn(&Arc<Mutex<Shop>>, &Request) -> Option<String>;
 
-fn listen(shop: &Arc<Mutex<Shop>>, over: &Arc<AtomicBool>, serve: Serve) -> SocketAddr {
+fn listen(shop: &Arc<Mutex<Shop>>, over: &Arc<AtomicBool>, is_public: bool, serve: Serve) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let (shop, over) = (Arc::clone(shop), Arc::clone(over));
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            if over.load(Ordering::Relaxed) {
+            if over.load(Ordering::Relaxed) || (is_public && shop.lock().unwrap().is_dead) {
                 break;
             }
             let shop = Arc::clone(&shop);
-            thread::spawn(move || drop(talk(stream, &shop, serve)));
+            thread::spawn(move || drop(talk(stream, &shop, is_public, serve)));
         }
     });
     addr
 }
 
 /// A request, read whole.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
     /// The path's parts, without the query.
@@ -164,14 +184,26 @@ pub(crate) struct Request {
     pub(crate) body: serde_json::Value,
 }
 
-fn talk(stream: TcpStream, shop: &Mutex<Shop>, serve: Serve) -> std::io::Result<()> {
+fn talk(stream: TcpStream, shop: &Arc<Mutex<Shop>>, is_public: bool, serve: Serve) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader)? {
-        match serve(shop, &request) {
+        let answer = serve(shop, &request);
+        let is_dead = is_public && shop.lock().unwrap().is_dead;
+        if is_dead {
+            // The listener goes with the next connection, and before the last answer.
+            let addr = writer.local_addr()?;
+            while TcpStream::connect(addr).is_ok() {
+                thread::yield_now();
+            }
+        }
+        match answer {
             Some(answer) => writer.write_all(answer.as_bytes())?,
             None => break,
+        }
+        if is_dead {
+            break;
         }
     }
     Ok(())
@@ -205,9 +237,19 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
 }
 
 /// A buyer's request, with the faults that concern the connection rather than the sale.
-fn serve_public(shop: &Mutex<Shop>, request: &Request) -> Option<String> {
-    let mut shop = shop.lock().unwrap();
+fn serve_public(shared: &Arc<Mutex<Shop>>, request: &Request) -> Option<String> {
+    let mut shop = shared.lock().unwrap();
     let is_purchase = request.method == "POST" && request.path.last().is_some_and(|part| part == "orders");
+    match shop.setup.fault {
+        _ if shop.is_dead => return None,
+        Fault::TurnAway(status, code) if is_purchase => return refused(status, code),
+        Fault::LateEvery(n) if is_purchase && (shop.decided + 1).is_multiple_of(n) => {
+            shop.decided += 1;
+            decide_later(Arc::clone(shared), request.clone());
+            return None;
+        }
+        _ => {}
+    }
     let answer = serve_buyer(&mut shop, request);
     if !is_purchase {
         return answer;
@@ -218,6 +260,11 @@ fn serve_public(shop: &Mutex<Shop>, request: &Request) -> Option<String> {
         Fault::StallOnce { after, length } if decided == after => hold(length),
         Fault::ResetEvery(n) if decided.is_multiple_of(n) => return None,
         Fault::FailEvery(n) if decided.is_multiple_of(n) => return refused(500, "internal"),
+        Fault::DieAfter(n) if decided >= n => {
+            shop.die();
+            // So that nobody asks anything more on this connection.
+            return answer.map(|answer| answer.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+        }
         Fault::Mute => {
             drop(shop);
             hold(Duration::from_millis(300));
@@ -226,6 +273,14 @@ fn serve_public(shop: &Mutex<Shop>, request: &Request) -> Option<String> {
         _ => {}
     }
     answer
+}
+
+/// What a server has read it decides, though the client has long gone.
+fn decide_later(shop: Arc<Mutex<Shop>>, request: Request) {
+    thread::spawn(move || {
+        hold(Duration::from_millis(30));
+        drop(serve_buyer(&mut shop.lock().unwrap(), &request));
+    });
 }
 
 /// Holds the lock (a stall is what is tested here, not waited for).

@@ -55,8 +55,9 @@ fn record() -> Value {
     value["stock"] = json!({ "samples": [[0, 30], [250, -1]] });
     value["assertions"] = json!([{ "text": "p99 < 5ms", "holds": true, "measured": "1ms" }]);
     value["verdict"] = json!({
-        "fine": false, "words": "w", "has_books": true, "orders": 1, "acks": 1, "recalled": 0,
-        "postgres_orders": null, "not_asked": ["x"], "violations_total": 1,
+        "ruling": "broken", "fine": false, "words": "w", "has_books": true, "orders": 1, "acks": 1, "recalled": 0,
+        "postgres_orders": null, "not_asked": ["x"], "undecided": ["x"], "nothing_let_in": null,
+        "violations_total": 1,
         "violations": [{ "name": "oversold", "text": "t" }],
     });
     value

@@ -45,6 +45,9 @@ pub(crate) struct Shop {
     pub(crate) setup: Setup,
     pub(crate) orders: Vec<Order>,
     pub(crate) decided: u64,
+    pub(crate) is_dead: bool,
+    looks: u64,
+    tried: u64,
     by_key: HashMap<String, u64>,
     /// Challenges that were handed out and not used.
     challenges: HashSet<String>,
@@ -53,22 +56,28 @@ pub(crate) struct Shop {
     serial: u64,
     version: u64,
     opens_at_ms: u64,
+    /// A later sale moves the opening alone.
+    closes_at_ms: u64,
 }
 
 impl Shop {
     pub(crate) fn new(setup: Setup) -> Self {
-        let opens_at_ms = now_ms() + setup.opens_in_ms;
+        let (opens_at_ms, open_ms) = (now_ms() + setup.opens_in_ms, setup.open_ms);
         let (by_key, challenges, tickets) = (HashMap::new(), HashSet::new(), HashMap::new());
         Self {
             setup,
             orders: Vec::new(),
             decided: 0,
+            is_dead: false,
+            looks: 0,
+            tried: 0,
             by_key,
             challenges,
             tickets,
             serial: 0,
             version: 0,
             opens_at_ms,
+            closes_at_ms: opens_at_ms + open_ms,
         }
     }
     fn next(&mut self, kind: &str) -> String {
@@ -82,6 +91,30 @@ impl Shop {
         for order in due {
             order.state = "expired";
             self.version += 1;
+        }
+    }
+    /// What was accepted becomes durable, as it does a moment later.
+    fn settle(&mut self) {
+        let state = decided_state(self);
+        let accepted = self.orders.iter_mut().filter(|order| order.state == "accepted");
+        accepted.for_each(|order| order.state = state);
+    }
+    /// Ends, as if killed: what was accepted is in its log.
+    pub(crate) fn die(&mut self) {
+        self.settle();
+        self.is_dead = true;
+    }
+    /// Whether a request is over the rate: told before anything else is looked at.
+    fn is_over_the_rate(&self, count: u64) -> bool {
+        self.setup.limit_every > 0 && count.is_multiple_of(self.setup.limit_every)
+    }
+    /// Why there is no buying at this moment.
+    fn closed(&self) -> Option<String> {
+        match now_ms() {
+            _ if self.setup.fault == Fault::IgnoreWindow => None,
+            now if now < self.opens_at_ms => refused(403, "not_open"),
+            now if now >= self.closes_at_ms => refused(403, "ended"),
+            _ => None,
         }
     }
     fn is_item(&self, item: u32) -> bool {
@@ -135,6 +168,7 @@ fn item_page(shop: &Shop, item: u32) -> String {
     let left = shop.setup.stock.saturating_sub(shop.units(item, Order::is_out));
     let state = match left {
         _ if now_ms() < shop.opens_at_ms => "upcoming",
+        _ if now_ms() >= shop.closes_at_ms => "ended",
         0 => "sold_out",
         _ => "open",
     };
@@ -147,7 +181,7 @@ fn item_page(shop: &Shop, item: u32) -> String {
     };
     json!({
         "id": item, "name": "fake", "price_minor": 100, "currency": "CNY", "state": state,
-        "opens_at_ms": shop.opens_at_ms, "closes_at_ms": shop.opens_at_ms + 3_600_000, "stock_band": band,
+        "opens_at_ms": shop.opens_at_ms, "closes_at_ms": shop.closes_at_ms, "stock_band": band,
         "cap": shop.setup.cap, "payment": shop.setup.payment, "ticket_required": shop.setup.ticket,
         "challenge": if shop.setup.pow_bits.is_some() { "always" } else { "never" },
         "refresh_ms": 1_000, "now_ms": now_ms(),
@@ -172,8 +206,8 @@ fn is_solved(challenge: &str, answer: &str, bits: u32) -> bool {
 }
 
 fn ticket(shop: &mut Shop, item: u32, request: &Request) -> Option<String> {
-    if now_ms() < shop.opens_at_ms {
-        return refused(403, "not_open");
+    if let Some(closed) = shop.closed() {
+        return Some(closed);
     }
     if let Some(bits) = shop.setup.pow_bits {
         let (Some(name), Some(solution)) =
@@ -210,11 +244,17 @@ fn purchase(shop: &mut Shop, item: u32, request: &Request) -> Option<String> {
     let (buyer, fault) = (buyer(request), shop.setup.fault);
     let level = request.fields.get("x-buyer-level").and_then(|level| level.parse().ok()).unwrap_or(0);
     let key = request.fields["idempotency-key"].clone();
-    if level < shop.setup.min_level {
+    shop.tried += 1;
+    let is_blocked =
+        shop.tried > shop.setup.block_after && buyer.bytes().map(u64::from).sum::<u64>() % 3 == 0;
+    if level < shop.setup.min_level || is_blocked {
         return refused(403, "not_eligible");
     }
-    if now_ms() < shop.opens_at_ms {
-        return refused(403, "not_open");
+    if let Some(closed) = shop.closed() {
+        return Some(closed);
+    }
+    if shop.is_over_the_rate(shop.tried) {
+        return refused(429, "rate_limited");
     }
     if let Some(&id) = shop.by_key.get(&key).filter(|_| fault != Fault::ForgetKeys) {
         return replay(shop, id);
@@ -232,6 +272,7 @@ fn purchase(shop: &mut Shop, item: u32, request: &Request) -> Option<String> {
     let limit = match fault {
         Fault::OversellByOne => shop.setup.stock + 1,
         Fault::Undersell => shop.setup.stock - 1,
+        Fault::SellOnly(orders) if shop.orders.len() as u64 >= orders => 0,
         _ => shop.setup.stock,
     };
     if shop.units(item, Order::is_out) + quantity > limit {
@@ -295,6 +336,10 @@ fn decided_state(shop: &Shop) -> &'static str {
 
 /// An accepted order is durable as soon as its buyer asks for it.
 fn own_order(shop: &mut Shop, id: &str, request: &Request) -> Option<String> {
+    shop.looks += 1;
+    if shop.is_over_the_rate(shop.looks) {
+        return refused(429, "rate_limited");
+    }
     let (buyer, state, fault) = (buyer(request), decided_state(shop), shop.setup.fault);
     let lost = shop.orders.first().filter(|_| fault == Fault::LoseAckedOrder).map(|order| order.id);
     match shop.order(id).filter(|order| order.buyer == buyer && Some(order.id) != lost) {
@@ -323,6 +368,7 @@ fn cancel(shop: &mut Shop, id: &str, request: &Request) -> Option<String> {
 
 /// Answers the merchant.
 pub(crate) fn serve_admin(shop: &mut Shop, request: &Request) -> Option<String> {
+    shop.settle();
     shop.expire();
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     let item = path.get(2).and_then(|part| part.parse().ok()).filter(|&item| shop.is_item(item));
@@ -366,6 +412,7 @@ fn admin_page(shop: &Shop, item: u32) -> String {
     json!({
         "id": item, "granted": granted, "available": granted as i64 - (held + sold) as i64, "held": held,
         "sold": sold, "cap": shop.setup.cap, "version": shop.version + 1, "durable_lsn": 9, "exported_lsn": 9,
+        "payment": shop.setup.payment, "opens_at_ms": shop.opens_at_ms, "closes_at_ms": shop.closes_at_ms,
         "accepted": shop.shown().iter().filter(|order| order.item == item).count(),
     })
     .to_string()

@@ -43,6 +43,10 @@ pub(super) struct SettingsArgs {
     /// How bytes come and go: over an io_uring of our own or plain epoll [default: auto]
     #[arg(long, value_name = "auto|ring|epoll")]
     transport: Option<String>,
+    /// Where the sale clock begins if the log lies ahead of this machine's clock: at the log's last
+    /// fact, or at this machine's clock because the log's times are known to be wrong [default: log]
+    #[arg(long, value_name = "log|wall")]
+    clock: Option<String>,
 }
 
 impl SettingsArgs {
@@ -81,6 +85,7 @@ impl SettingsArgs {
             ("postgres.url", &self.postgres),
             ("ack", &self.ack),
             ("transport", &self.transport),
+            ("clock", &self.clock),
         ];
         let texts = given.into_iter().filter_map(|(key, text)| Some((key, text.clone()?)));
         texts.chain(self.new_shop.then(|| ("postgres.new_shop", "true".to_owned()))).collect()

@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::fs::Access;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{DirState, Disk, Limit, Machine, nearest_existing, uring};
+use super::{DirState, Disk, Limit, Machine, nearest_existing, uring, wall};
 use crate::settings::Settings;
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -50,6 +50,7 @@ pub fn probe(settings: &Settings) -> Machine {
         cpu_quota: cpu_quota(),
         disk: disk(&settings.data_dir),
         clocksource: text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        synchronised: wall::is_synchronised(),
         somaxconn: number("/proc/sys/net/core/somaxconn"),
         overcommit: number("/proc/sys/vm/overcommit_memory"),
     }

@@ -28,6 +28,7 @@ fn good_machine() -> Machine {
         cpu_quota: None,
         disk: Disk { dir: DirState::Creatable, in_memory: false, free_bytes: 1 << 40, used_bytes: 0 },
         clocksource: Some("tsc".to_owned()),
+        synchronised: Some(true),
         somaxconn: Some(4096),
         overcommit: Some(0),
     }
@@ -130,6 +131,7 @@ fn the_data_directory_is_looked_at() {
 fn slow_surroundings_are_a_warning() {
     check(|m| m.cpu_quota = Some(1.5), "set cores = 1");
     check(|m| m.clocksource = Some("hpet".into()), "takes its time from hpet");
+    check(|m| m.synchronised = Some(false), "warn  time          the kernel's clock is not synchronised");
     check(|m| m.somaxconn = Some(128), "net.core.somaxconn = 128");
     check(|m| m.overcommit = Some(2), "vm.overcommit_memory = 2");
 }

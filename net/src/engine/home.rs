@@ -29,7 +29,7 @@ use stampede_core::types::{ItemId, Lsn, UnixMillis};
 use self::gather::Gathers;
 use super::ask::{Ask, RareReply, Reply, ReplyTo, Token};
 use super::batch::Chunk;
-use super::clock::Now;
+use super::clock::{Now, Reader};
 use super::counters::{Count, Counters};
 use super::mesh::Endpoint;
 use super::owner::Owner;
@@ -122,6 +122,7 @@ pub struct Home {
     verdicts: VerdictCache,
     /// The trusted proxy that last sent a request without a usable address.
     silent_proxy: Option<IpAddr>,
+    clock: Reader,
     now: Now,
     date: Date,
     date_s: u64,
@@ -144,8 +145,10 @@ impl Home {
     /// The home of core number `core`.
     pub fn new(core: usize, owner: Owner, shared: Arc<Shared>) -> Self {
         let cores = shared.mesh.cores();
-        let now = shared.clock.now();
+        let mut clock = shared.clock.reader();
+        let now = clock.now();
         Self {
+            clock,
             core,
             owner,
             mesh: Endpoint::new(shared.mesh.clone(), core),
@@ -195,7 +198,7 @@ impl Home {
     /// Reads the clock and counts a turn of the core; once per wake.
     pub fn read_clock(&mut self) -> Now {
         self.shared.pulse.beat(self.core);
-        self.now = self.shared.clock.now();
+        self.now = self.clock.now();
         let second = self.now.sale.0 / 1000;
         if second != self.date_s {
             (self.date, self.date_s) = (answer::date_line(second), second);

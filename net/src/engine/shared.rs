@@ -11,7 +11,7 @@ use stampede_persist::export::ExportStatus;
 use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::status::LogStatus;
 
-use super::clock::SaleClock;
+use super::clock::{SaleClock, show_ms};
 use super::counters::Counters;
 use super::mesh::Mesh;
 use super::pulse::Pulse;
@@ -242,6 +242,15 @@ impl Shared {
             tracing::warn!("alarm: {text}");
             self.alarm(text);
         }
+    }
+
+    /// How far the sale clock is ahead of the machine's, and what that means, in words.
+    pub fn clock_words(&self) -> String {
+        format!(
+            "the sale clock is {} ahead of this machine's clock and never runs backwards: until that has caught \
+             up, items open and end early and fresh tokens may count as expired (docs/CONFIG.md, The clock)",
+            show_ms(self.clock.ahead_ms())
+        )
     }
 
     /// The alarms of late, oldest first.

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use crate::engine::shared::Shared;
 use crate::settings::{IdentityMode, Settings, secrets};
@@ -18,15 +19,15 @@ fn write(out: &mut impl Write, settings: &Settings, shared: &Shared) -> io::Resu
     let public = url(settings.listen);
     let merchant = url(settings.admin_listen);
     let (version, cores, dir) =
-        (env!("CARGO_PKG_VERSION"), settings.cores.len(), settings.data_dir.display());
-    writeln!(out, "Stampede {version} is ready, {cores} core(s), log in {dir}")?;
+        (env!("CARGO_PKG_VERSION"), settings.cores.len(), absolute(&settings.data_dir));
+    writeln!(out, "Stampede {version} is ready, {cores} core(s), log in {}", dir.display())?;
     writeln!(out, "  open {public}/ in a browser")?;
     writeln!(out, "  buyers:    {public}")?;
     writeln!(out, "  merchant:  {merchant}")?;
     if let Ok(token) = secrets::admin_token(settings)
         && let Some(path) = token.path
     {
-        writeln!(out, "  token:     in {}", path.display())?;
+        writeln!(out, "  token:     in {}", absolute(&path).display())?;
     }
     for what in &shared.weakened {
         writeln!(out, "  WEAKENED:  {what}")?;
@@ -37,23 +38,45 @@ fn write(out: &mut impl Write, settings: &Settings, shared: &Shared) -> io::Resu
     out.flush()
 }
 
+/// The first commands: they work from any directory, in any shell.
 fn write_first_purchase(
     out: &mut impl Write,
     settings: &Settings,
     public: &str,
     merchant: &str,
 ) -> io::Result<()> {
-    let program = std::env::args().next().unwrap_or_else(|| "stampede".to_owned());
+    let program = std::env::current_exe().unwrap_or_else(|_| "stampede".into());
+    let (program, dir) = (quoted(&program), quoted(&settings.data_dir));
     let identity = match settings.identity.mode {
         IdentityMode::Header => "-H 'X-Buyer: alice'".to_owned(),
-        IdentityMode::Jwt => format!("-H \"Authorization: Bearer $({program} token --demo --sub alice)\""),
+        IdentityMode::Jwt => format!(
+            "-H \"Authorization: Bearer $({program} token --demo --data-dir {dir} --kid {} --sub alice)\"",
+            secrets::DEMO_KID
+        ),
     };
-    let token = settings.data_dir.join(secrets::ADMIN_TOKEN_FILE);
     writeln!(out, "\nTry it, in another terminal:\n  curl {public}/v1/items")?;
     writeln!(out, "  curl -i {public}/v1/items/1/orders {identity} \\")?;
     writeln!(out, "       -H 'Idempotency-Key: first' -d '{{\"quantity\":1}}'")?;
-    writeln!(out, "  curl -H \"Authorization: Bearer $(cat {})\" {merchant}/admin/items/1", token.display())?;
+    if settings.admin.token.is_some() {
+        writeln!(out, "  ADMIN_TOKEN=...    # the admin.token of your settings")?;
+        writeln!(out, "  curl -H \"Authorization: Bearer $ADMIN_TOKEN\" {merchant}/admin/items/1")?;
+    } else {
+        let token = quoted(&settings.data_dir.join(secrets::ADMIN_TOKEN_FILE));
+        writeln!(out, "  curl -H \"Authorization: Bearer $(cat {token})\" {merchant}/admin/items/1")?;
+    }
     writeln!(out, "Ctrl-C stops it; the next start goes on where this one ended.")
+}
+
+/// A path from the root on.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A path from the root on, as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = absolute(path).display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// An address as a client on this machine would write it.
@@ -65,4 +88,22 @@ fn url(address: SocketAddr) -> String {
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
     format!("http://{host}:{}", address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_one_word_of_a_shell() {
+        for (path, word) in [
+            ("/srv/shop-1/data", "/srv/shop-1/data"),
+            ("/srv/my shop", "'/srv/my shop'"),
+            ("/srv/$(reboot)", "'/srv/$(reboot)'"),
+            ("/srv/o'brien", r"'/srv/o'\''brien'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), word);
+        }
+        assert!(quoted(Path::new("./here")).starts_with('/'));
+    }
 }

@@ -97,6 +97,7 @@ impl Room<'_> {
     ) -> anyhow::Result<Result<Ready, ExitCode>> {
         let mut reminded = Instant::now();
         loop {
+            shared.clock.follow();
             match self.inbox.recv_timeout(LOOK) {
                 Ok(Event::Signal) => {
                     tracing::info!("stopping: the database was never reached, nothing was sold");

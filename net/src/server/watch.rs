@@ -1,4 +1,4 @@
-//! The watch over the cores, from two threads that are no cores.
+//! The watch over the cores and the wall clock, from two threads that are no cores.
 //!
 //! ```text
 //! core ──beat per turn──▶ Pulse ◀──look, ten a second── watch: no beat for 1 s: wake it, alarm, log line
@@ -22,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 use stampede_core::planted::{Bug, planted};
 
+use crate::engine::clock::{Look, show_ms};
 use crate::engine::home::ops;
 use crate::engine::pulse::{Finding, Judge, LOOK_MS};
 use crate::engine::shared::Shared;
@@ -69,6 +70,8 @@ pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Standby
 
 fn watch(shared: &Shared, health: &Thread) -> ! {
     let mut judge = Judge::new(shared.pulse.cores());
+    // The start has told of a log that lies ahead.
+    let mut was_ahead = shared.clock.is_ahead();
     loop {
         thread::sleep(Duration::from_millis(LOOK_MS));
         // What helps comes first: to tell somebody may take a while.
@@ -85,7 +88,30 @@ fn watch(shared: &Shared, health: &Thread) -> ! {
         for (core, finding) in found {
             tell(shared, core, finding);
         }
+        was_ahead = follow_wall(shared, was_ahead);
     }
+}
+
+/// Has the sale clock follow the wall clock, and tells what an operator should know; whether it is ahead.
+fn follow_wall(shared: &Shared, was_ahead: bool) -> bool {
+    match shared.clock.follow() {
+        Look::Followed(by_ms) => {
+            tracing::warn!(
+                "this machine's clock is {} ahead of the sale's, which follows it",
+                show_ms(by_ms)
+            );
+        }
+        Look::Ahead(_) if !was_ahead => {
+            let alarm = shared.clock_words();
+            tracing::warn!("alarm: {alarm}");
+            shared.alarm(alarm);
+        }
+        Look::Together if was_ahead => {
+            tracing::info!("the sale clock and this machine's clock are together again");
+        }
+        Look::Ahead(_) | Look::Together => {}
+    }
+    shared.clock.is_ahead()
 }
 
 fn tell(shared: &Shared, core: usize, finding: Finding) {

@@ -18,6 +18,7 @@ use super::{
     LogSettings, PostgresSettings, Secret, Settings, SettingsError, ShutdownSettings, Source,
     TransportChoice,
 };
+use crate::engine::clock::Begin;
 use crate::gate::seal::SealKey;
 use crate::gate::ticket;
 use crate::identity::address::AddressHeader;
@@ -38,6 +39,7 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
         data_dir: reader.path("data_dir")?,
         ack: reader.choice("ack", &[("wal", Ack::Wal), ("memory", Ack::Memory)])?,
         transport: reader.choice("transport", &TransportChoice::ALL)?,
+        clock: reader.choice("clock", &[("log", Begin::AtTheLog), ("wall", Begin::AtTheWall)])?,
         demo: inputs.demo,
         identity: reader.identity()?,
         postgres: reader.postgres()?,
@@ -408,6 +410,13 @@ fn worth_a_word(settings: &Settings) -> Vec<String> {
         words.push(
             "postgres.new_shop = true: if the database holds items or orders after all, they may be sold once more; \
              take it away after the first start"
+                .to_owned(),
+        );
+    }
+    if settings.clock == Begin::AtTheWall {
+        words.push(
+            "clock = wall: where the log lies ahead of this machine's clock, the sale clock is set back; take it away \
+             as soon as a start no longer says that the log lies ahead"
                 .to_owned(),
         );
     }

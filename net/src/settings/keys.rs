@@ -134,6 +134,15 @@ pub const KEYS: &[Key] = &[
         meaning: "How bytes come and go: over a private io_uring per core (ring), over plain epoll (epoll), or the ring wherever the kernel allows it (auto).",
     },
     Key {
+        name: "clock",
+        flag: Some("--clock"),
+        default: "log",
+        demo: None,
+        secret: false,
+        allowed: "log or wall",
+        meaning: "Where the sale clock begins when the log holds later times than this machine's clock shows: at the log's last fact (log: never backwards), or at this machine's clock (wall: the log's times are known to be wrong).",
+    },
+    Key {
         name: "identity.mode",
         flag: None,
         default: "jwt",

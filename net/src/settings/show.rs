@@ -6,6 +6,7 @@
 use super::keys::{KEYS, Key};
 use super::units::{show_bytes, show_cores};
 use super::{Ack, IdentityMode, Loaded, Settings, TransportChoice};
+use crate::engine::clock::Begin;
 
 /// One line per setting: name, value in force, where it came from.
 pub fn lines(loaded: &Loaded) -> Vec<String> {
@@ -30,6 +31,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "data_dir" => settings.data_dir.display().to_string(),
         "ack" => ack(settings.ack).to_owned(),
         "transport" => transport(settings.transport).to_owned(),
+        "clock" => clock(settings.clock).to_owned(),
         "identity.mode" => mode(settings.identity.mode).to_owned(),
         "identity.keys" => keys(settings),
         "identity.trusted_proxies" => proxies(settings),
@@ -70,6 +72,13 @@ pub const fn ack(ack: Ack) -> &'static str {
     match ack {
         Ack::Wal => "wal",
         Ack::Memory => "memory",
+    }
+}
+
+const fn clock(begin: Begin) -> &'static str {
+    match begin {
+        Begin::AtTheLog => "log",
+        Begin::AtTheWall => "wall",
     }
 }
 

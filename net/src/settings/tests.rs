@@ -419,6 +419,28 @@ fn bounds_in_words_are_true() {
     assert!(allowed("admin.token").starts_with(&token));
 }
 
+/// The settings files of docs/CONFIG.md start on a machine of one core as on a larger one.
+#[test]
+fn the_samples_of_the_page_are_taken() {
+    let page = include_str!("../../../docs/CONFIG.md");
+    let samples: Vec<&str> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!samples.is_empty());
+    for (sample, cpus) in samples.iter().flat_map(|sample| [(sample, vec![0]), (sample, vec![0, 1])]) {
+        let inputs = Inputs {
+            flags: Vec::new(),
+            env: Vec::new(),
+            file: Some(("shop.toml".into(), (*sample).to_owned())),
+            demo: false,
+            serving: true,
+            cpus,
+            read: &|_: &Path| unreachable!(),
+        };
+        let loaded = load(&inputs).unwrap_or_else(|error| panic!("{error}:\n{sample}"));
+        assert!(!loaded.settings.cores.is_empty());
+    }
+}
+
 /// The table of docs/CONFIG.md, line by line.
 #[test]
 fn config_md_has_the_same_table() {

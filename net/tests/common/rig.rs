@@ -10,7 +10,7 @@ use stampede_core::fact::Fact;
 use stampede_core::shard::Shard;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
-use stampede_net::engine::clock::SaleClock;
+use stampede_net::engine::clock::{Begin, SaleClock};
 use stampede_net::engine::home::{Client, Home};
 use stampede_net::engine::mesh::Mesh;
 use stampede_net::engine::owner::Owner;
@@ -101,7 +101,7 @@ impl Base {
             data.recover(&mut Empty).expect("new").start(wakers.collect(), |reason| panic!("{reason}"));
         let started = started.expect("started");
         let shared = Arc::new(Shared::new(Parts {
-            clock: SaleClock::start(UnixMillis(0)),
+            clock: SaleClock::start(UnixMillis(0), Begin::AtTheLog),
             identity: setup.identity,
             gate: gate(cores, (setup.buyer_per_s, setup.ip_per_s), setup.ticket_keys),
             admin_token: setup.admin_token,

@@ -1,5 +1,5 @@
-//! End to end, a wall clock that is set forward and back by an hour (I14): no sale is reopened, no
-//! ticket revived, no limit refilled. libfaketime stands between the server and the clock of the
+//! End to end, a wall clock that is set forward and back by hours (I14): forward it is followed, back it
+//! reopens no sale, revives no ticket and refills no limit; a difference is told. libfaketime stands between the server and the clock of the
 //! wall, and leaves the monotonic one alone.
 
 use std::path::{Path, PathBuf};
@@ -47,12 +47,13 @@ fn e2e_the_clock_of_these_tests_can_be_set() {
     assert!(shown > now_ms() + HOUR_MS - 60_000, "{shown}");
 }
 
+/// Set back, it changes nothing but what the engine says of itself: never backwards.
 #[test]
-fn e2e_a_clock_that_jumps_while_the_sale_runs_changes_nothing() {
+fn e2e_a_clock_that_jumps_back_while_the_sale_runs_changes_nothing() {
     let (bed, file) = bed();
     let mut bed = bed.set("limits.buyer_per_s", "1");
     bed.cores = "1";
-    let server = bed.start();
+    let mut server = bed.start();
     let mut talk = Talk::with(&server);
     let later = sale(5, 1, "on_order", 0, now_ms() + HOUR_MS / 2, now_ms() + HOUR_MS);
     let ticketed = item(5, 1, "on_order", 0).replace('}', r#","ticket":"required"}"#);
@@ -66,10 +67,12 @@ fn e2e_a_clock_that_jumps_while_the_sale_runs_changes_nothing() {
             (talk.say(r#"eve POST /v1/items/3/orders {"quantity":9}"#).status == 429).then_some(())
         });
     };
-    for jump in ["+3600s", "-3600s", "+0s"] {
+    for jump in ["-3600s", "-7200s", "+0s"] {
         exhaust(&mut talk);
         let before = sale_clock(&mut talk);
         set_clock(&file, jump);
+        let is_back = jump != "+0s";
+        wait_for("what the engine says of the clock", || (is_told_ahead(&mut talk) == is_back).then_some(()));
         let after = sale_clock(&mut talk);
         assert!((before..before + 60_000).contains(&after), "{jump}: {before} to {after}");
         let refilled =
@@ -85,6 +88,104 @@ fn e2e_a_clock_that_jumps_while_the_sale_runs_changes_nothing() {
     talk.check(&format!(
         r#"ann POST /v1/items/1/orders {{"quantity":1,"ticket":"{ticket}"}} -> 201 confirmed x1 $a"#
     ));
+    wait_for("the words for the operator", || {
+        let said = server.said();
+        let is_told = |ahead: &str| said.contains(&format!("alarm: the sale clock is {ahead} ahead"));
+        (is_told("59m 59s") || is_told("1h 0m 0s")).then_some(())
+    });
+}
+
+/// Whether readiness, metrics and alarms agree that the sale clock is ahead; waits until they do.
+fn is_told_ahead(talk: &mut Talk<'_>) -> bool {
+    wait_for("one answer of all", || {
+        let ready = talk.say("shop GET /readyz");
+        assert_eq!(ready.status, 200, "a clock takes nobody out of rotation: {}", ready.body);
+        let reason = ready.json()["reasons"].as_array().unwrap().iter().any(|reason| reason == "clock_ahead");
+        let metrics = talk.say("shop GET /metrics").body;
+        let line = metrics.lines().find(|line| line.starts_with("stampede_clock_ahead_milliseconds "));
+        let ahead_ms: u64 = line.unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        (reason == (ahead_ms > 1_000)).then_some(reason)
+    })
+}
+
+/// NTP sets a clock right that was slow, or a machine that slept wakes: the sale follows at once.
+#[test]
+fn e2e_a_clock_that_jumps_forward_is_followed() {
+    let (mut bed, file) = bed();
+    set_clock(&file, "-1800s");
+    bed.cores = "1";
+    let server = bed.start();
+    let mut talk = Talk::with(&server);
+    let soon = sale(5, 1, "on_order", 0, now_ms() - 1_000, now_ms() + HOUR_MS);
+    let later = sale(5, 1, "on_order", 0, now_ms() + HOUR_MS / 2, now_ms() + HOUR_MS);
+    let held = sale(5, 1, "hold", 1_200_000, now_ms() - HOUR_MS, now_ms() + HOUR_MS);
+    for (id, body) in [(1, soon), (2, later), (3, held)] {
+        assert_eq!(talk.say(&format!("shop PUT /admin/items/{id} {body}")).status, 201);
+    }
+    talk.check("ann POST /v1/items/1/orders {} -> 403 not_open");
+    talk.check(r#"ann POST /v1/items/3/orders {"quantity":1} -> 201 held x1 $h"#);
+    set_clock(&file, "+0s");
+    wait_for("the sale clock to follow", || (sale_clock(&mut talk) + 1_000 > now_ms()).then_some(()));
+    talk.check(
+        r#"
+        ann POST /v1/items/1/orders {} -> 201 confirmed x1 $a
+        anon GET /v1/items/2           -> 200 upcoming plenty
+        "#,
+    );
+    wait_for("the end of the hold", || {
+        (talk.say("ann GET /v1/orders/$h").json()["state"] == "expired").then_some(())
+    });
+    assert!(!is_told_ahead(&mut talk));
+    // Once more while it runs.
+    set_clock(&file, "+2700s");
+    wait_for("the opening", || (talk.say("ann POST /v1/items/2/orders {}").status == 201).then_some(()));
+}
+
+/// Started under a clock that was eight hours ahead: everything opens early, and goes on to after a restart,
+/// which says so, by how much, and what to do; and doing that helps.
+#[test]
+fn e2e_a_log_that_lies_ahead_is_told_and_there_is_a_way_out() {
+    let (mut bed, file) = bed();
+    set_clock(&file, "+28800s");
+    let server = bed.start();
+    let mut talk = Talk::with(&server);
+    let (tonight, night) = (now_ms() + HOUR_MS, now_ms() + 12 * HOUR_MS);
+    for id in [1, 2] {
+        let body = sale(5, 1, "on_order", 0, tonight, night);
+        assert_eq!(talk.say(&format!("shop PUT /admin/items/{id} {body}")).status, 201);
+    }
+    talk.check("ann POST /v1/items/1/orders {} -> 201 confirmed x1 $a");
+    assert_eq!(server.stop(), Some(0));
+    set_clock(&file, "+0s");
+
+    let mut server = bed.start();
+    let mut talk = Talk::with(&server);
+    assert!(is_told_ahead(&mut talk));
+    assert!(sale_clock(&mut talk) >= tonight, "it never runs backwards");
+    assert!(talk.say("shop GET /admin/stats").body.contains("the log's last fact lies"), "no alarm");
+    let said = server.said();
+    let line = said.lines().find(|line| line.contains("the log's last fact lies")).expect(&said);
+    assert!(line.contains("7h 59m") || line.contains("8h 0m"), "{line}");
+    assert!(line.contains("--clock wall") && line.contains("docs/CONFIG.md"), "{line}");
+    assert_eq!(server.stop(), Some(0));
+
+    let mut bed = bed.flag("--clock", "wall");
+    for _ in 0..2 {
+        let server = bed.start();
+        let mut talk = Talk::with(&server);
+        let shown = sale_clock(&mut talk);
+        assert!(shown.abs_diff(now_ms()) < HOUR_MS / 60, "{shown}");
+        assert!(!is_told_ahead(&mut talk));
+        talk.check(
+            r#"
+            bob  POST /v1/items/2/orders {} -> 403 not_open
+            anon GET  /v1/items/2           -> 200 upcoming plenty
+            shop GET  /admin/items/1        -> 200 upcoming 5=4+0+1
+            "#,
+        );
+        assert!(talk.say("shop GET /readyz").body.contains("clock=wall: the sale clock begins"));
+        assert_eq!(server.stop(), Some(0));
+    }
 }
 
 #[test]

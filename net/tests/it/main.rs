@@ -2,6 +2,7 @@
 
 mod cli_commands;
 mod cli_stores;
+mod e2e_banner;
 mod e2e_batch;
 mod e2e_buy;
 mod e2e_classics;

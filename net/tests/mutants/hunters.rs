@@ -159,7 +159,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::OverlayTaken => vec![&PARTS],
         B::GroupGoesOn => vec![&DAMAGE, &RIG],
         B::ControlLags => vec![&PARTS, &RIG],
-        B::ClockTurnsBack => vec![&UNITS],
+        B::ClockTurnsBack | B::ClockNotFollowed => vec![&UNITS],
         B::VersionUnchecked
         | B::CursorOutside
         | B::CursorBefore

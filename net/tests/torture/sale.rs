@@ -121,7 +121,7 @@ impl Crowd {
         let outcome = thread.join().expect("the crowd does not panic").expect("the crowd gets in");
         assert_eq!(outcome.gave_up, None, "the crowd gave up");
         let mut history = outcome.history.expect("it was kept");
-        let baseline = Baseline { order_id: 0, granted: self.sale.stock as i64 };
+        let baseline = Baseline { granted: self.sale.stock as i64, ..Baseline::default() };
         history.baselines.insert(self.sale.item, baseline);
         if !outcome.interrupted {
             assert_eq!(history.count(Class::Unknown), 0, "every unknown was asked again and is decided");

@@ -5,6 +5,7 @@
 use super::{Worker, nanos};
 use crate::answer::{Acked, Class, Code, Judged, judge_raw, judge_step, number_after, text_after};
 use crate::engine::conn::Op;
+use crate::engine::solver::Puzzle;
 use crate::engine::step::Step;
 use crate::engine::way::{self, Answer, Next, Then};
 use crate::history::Entry;
@@ -40,7 +41,7 @@ impl Worker<'_> {
             Step::Purchase if self.config.workload.flow == Flow::Purchase => {
                 let known = self.known_refusal(head, body);
                 match known {
-                    Some(code) => self.end(&op, code, Acked::default()),
+                    Some(code) => self.refuse(op, code),
                     None => self.handle_step(op, head, body),
                 }
             }
@@ -107,23 +108,64 @@ impl Worker<'_> {
                 self.count_step(&op, Code::Ok);
                 self.go_on(Op { replayed: replay, ..op }, then);
             }
+            Next::Solve(puzzle) => {
+                self.count_step(&op, Code::Ok);
+                self.solve(op, puzzle);
+            }
             Next::Decided(judged) => {
                 self.count_step(&op, judged.code);
-                self.decide(&op, judged, head, body);
+                self.decide(op, judged, head, body);
             }
         }
     }
 
-    fn decide(&mut self, op: &Op, judged: Judged, head: Head, body: (usize, usize)) {
-        if judged.code.class() == Class::Refusal && op.step == Step::Purchase {
-            self.remember_refusal(head.status, judged.code, body);
+    /// The end of a refused purchase, unless it is only kept from asking again for an order that it may have.
+    fn refuse(&mut self, op: Op, code: Code) {
+        if op.doubted && code == Code::RateLimited {
+            return self.doubt(op, code);
         }
+        self.end(&op, code, Acked::default());
+    }
+
+    /// Has a proof of work done elsewhere; the buyer goes on when it is there.
+    fn solve(&mut self, op: Op, puzzle: Puzzle) {
+        self.jobs += 1;
+        let op = Op { step: Step::Solve, ready_ns: self.now_ns, attempts: 0, ..op };
+        self.solving.insert(self.jobs, op);
+        self.pool.ask(self.jobs, puzzle, &self.desk);
+    }
+
+    /// What was solved since the last time; nobody waits any more for what is not in the list.
+    pub(super) fn handle_solved(&mut self) {
+        for (number, answer) in self.desk.take() {
+            let Some(op) = self.solving.remove(&number) else { continue };
+            match answer {
+                Some(text) => {
+                    self.count_step(&op, Code::Ok);
+                    self.go_on(op, Then { text: Some(text), ..Then::step(Step::Ticket) });
+                }
+                None => {
+                    self.count_step(&op, Code::ChallengeRequired);
+                    self.end(&op, Code::ChallengeRequired, Acked::default());
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, op: Op, judged: Judged, head: Head, body: (usize, usize)) {
+        if judged.code.class() == Class::Refusal {
+            if op.step == Step::Purchase {
+                self.remember_refusal(head.status, judged.code, body);
+            }
+            return self.refuse(op, judged.code);
+        }
+        let op = &op;
         self.end(op, judged.code, judged.acked);
         if judged.code == Code::Won {
             self.meet_fate(op, judged.acked, body);
         }
         // A retry of somebody else's looks no second time.
-        let is_first = !(head.replay || op.replayed) || op.doubt_ns != 0;
+        let is_first = !(head.replay || op.replayed) || op.doubted;
         if judged.code == Code::Entered && self.config.workload.flow == Flow::Whole && is_first {
             self.wait_for_draw(op, judged.acked.order_id);
         }
@@ -144,8 +186,10 @@ impl Worker<'_> {
             ready_ns,
             // Who waits for the opening means to buy then.
             intended_ns: if wait_ns > 0 { ready_ns } else { op.intended_ns },
+            // What was in doubt before has come: patience begins anew.
+            doubt_ns: 0,
             attempts: 0,
-            solved: op.solved || op.step == Step::Challenge,
+            solved: op.solved || op.step == Step::Solve,
             draws_ns: match then.draws_in_ms {
                 0 => op.draws_ns,
                 ms => self.now_ns.saturating_add(ms.saturating_mul(1_000_000)),
@@ -202,8 +246,11 @@ impl Worker<'_> {
         if op.doubt_ns == 0 {
             op.doubt_ns = self.now_ns;
         }
+        op.doubted |= matches!(op.step, Step::Purchase | Step::Wait);
         let patient = self.now_ns - op.doubt_ns < nanos(self.config.ride_out) && op.attempts < ATTEMPTS_MAX;
         if !self.config.workload.is_purchase() || op.step == Step::Browse || !patient {
+            // Who was not let in to ask again knows as little as who was not answered.
+            let code = if op.doubted && code.class() == Class::Refusal { Code::TimedOut } else { code };
             return self.end(&op, code, Acked::default());
         }
         self.tally.tried_again[code as usize] += 1;
@@ -223,6 +270,8 @@ impl Worker<'_> {
         if matches!(op.step, Step::Draw | Step::Pay | Step::Cancel | Step::Browse) {
             return self.tally.step_end(op.step, code, self.now_ns.saturating_sub(op.ready_ns));
         }
+        // A purchase that has left may have an order, whatever step of its way was never sent.
+        let code = if code == Code::Unsent && op.purchase_sent { Code::TimedOut } else { code };
         self.tally.end(self.now_ns, code, self.now_ns.saturating_sub(op.intended_ns));
         self.tally.last_done_ns = self.now_ns;
         let over_ns = self.tally.over_ns;
@@ -232,11 +281,16 @@ impl Worker<'_> {
 
     fn keep(&mut self, op: &Op, code: Code, acked: Acked) {
         let Some(history) = &mut self.history else { return };
-        if code.class() == Class::Unsent {
-            return;
-        }
-        if code.class() == Class::Refusal && !op.shared_key {
-            return history.push_refused(op.purchase, code);
+        match code.class() {
+            Class::Unsent => return,
+            // No request asked for an order: nothing here can excuse one.
+            Class::Unknown if !op.purchase_sent => return,
+            // A page or a ticket was refused, which says nothing about the key.
+            Class::Refusal if !op.purchase_sent => return history.push_refused(op.purchase, code),
+            Class::Refusal if !op.shared_key && !op.doubted => {
+                return history.push_refused(op.purchase, code);
+            }
+            Class::Winner | Class::Unknown | Class::Refusal => {}
         }
         let in_10us = |ns: u64| u32::try_from(ns / 10_000).unwrap_or(u32::MAX);
         history.push(Entry {
@@ -248,6 +302,7 @@ impl Worker<'_> {
             created_low: acked.created_at_ms as u32,
             invoked_10us: in_10us(op.invoked_ns),
             done_10us: in_10us(self.now_ns),
+            doubted: op.doubted,
         });
     }
 }

@@ -7,7 +7,7 @@ use super::chart::{Chart, Size};
 use super::scale::{Scale, short, short_ns};
 use super::{count, time};
 use crate::answer::Class;
-use crate::record::{Record, SliceLatency, SliceRecord, class_of, in_class, in_order};
+use crate::record::{Record, SliceLatency, SliceRecord, class_of, in_class, in_order, is_supported};
 use crate::report::csv::slice_end_ms;
 
 /// Horizontal lines in a plot, about.
@@ -149,14 +149,17 @@ fn latency(record: &Record) -> Option<Figure> {
     let all = record.latency_ns.all.as_ref()?;
     let measured = || slices(record).filter_map(|(from, _, slice)| Some((from, slice.latency_ns.as_ref()?)));
     let low = measured().map(|(_, latency)| latency.p50).min()?;
-    let (worst_ms, worst) = measured().max_by_key(|(_, latency)| latency.p99)?;
+    let (worst_ms, worst) = measured().max_by_key(|(_, latency)| latency.max)?;
     let high = measured().map(|(_, latency)| latency.max).max()?;
+    let most = all.named("p99").map_or_else(
+        || format!("all within {}", time(all.max)),
+        |p99| format!("99\u{202f}% within {}", time(p99)),
+    );
     let heading = format!(
-        "Half within {}, 99\u{202f}% within {}; the slowest moment came {} in, with a p99 of {}",
+        "Half within {}, {most}; the slowest answer came {} in, after {}",
         time(all.p50),
-        time(all.p99),
         time((worst_ms * 1e6) as u64),
-        time(worst.p99)
+        time(worst.max)
     );
     let drawings = drawn(&format!("Latency over time. {heading}."), |chart| {
         let up = Scale::log(low as f64, high as f64, chart.upwards());
@@ -165,7 +168,8 @@ fn latency(record: &Record) -> Option<Figure> {
         for (name, class, value) in LATENCY_LINES {
             let points: Vec<_> = slices(record)
                 .map(|(from, to, slice)| {
-                    let latency = slice.latency_ns.as_ref()?;
+                    let ended = slice.outcomes.values().sum();
+                    let latency = slice.latency_ns.as_ref().filter(|_| is_supported(name, ended))?;
                     Some((along.at(f64::midpoint(from, to)), up.at(value(latency) as f64)))
                 })
                 .collect();
@@ -193,9 +197,10 @@ fn percentiles(record: &Record) -> Option<Figure> {
         (lines.iter().map(|line| line.2.p50).min()?, lines.iter().map(|line| line.2.max).max()?);
     let low = lines.iter().filter_map(|line| line.2.curve.first()).map(|point| point.1).min().unwrap_or(low);
     let right = lines.iter().map(|line| line.2.count).max()?.clamp(10, 1_000_000) as f64;
-    let heading = match all.count {
-        10_000.. => format!("One in a thousand took {} or longer", time(all.p999)),
-        _ => format!("One in a hundred took {} or longer", time(all.p99)),
+    let heading = match (all.count, all.named("p99")) {
+        (10_000.., _) => format!("One in a thousand took {} or longer", time(all.p999)),
+        (_, Some(p99)) => format!("One in a hundred took {} or longer", time(p99)),
+        (_, None) => format!("The longest took {}", time(all.max)),
     };
     let drawings = drawn(&format!("Latency by percentile. {heading}."), |chart| {
         let up = Scale::log(low as f64, high as f64, chart.upwards());

@@ -47,8 +47,8 @@ pub(crate) fn health(out: &mut Vec<u8>, route: Route, shared: &Shared, manner: M
     let status = |well: bool| if well { Status::Ok } else { Status::Unavailable };
     match route {
         Route::Readyz => {
-            let reasons = not_ready(shared);
-            let status = status(reasons.is_empty());
+            let reasons = reasons(shared);
+            let status = status(is_ready(&reasons));
             answer::json(out, status, manner, date, |object| readiness(object, shared, &reasons));
         }
         Route::Metrics => {
@@ -74,8 +74,18 @@ fn stalled_cores(object: &mut Object<'_>, shared: &Shared) {
     }
 }
 
-/// Why the engine is not ready to sell, as stable names.
-fn not_ready(shared: &Shared) -> Vec<&'static str> {
+/// A reason that is told and takes nobody out of rotation: no other server has this one's stock, and
+/// what is wrong is the time.
+const CLOCK_AHEAD: &str = "clock_ahead";
+
+/// Whether these reasons leave the engine ready to sell.
+fn is_ready(reasons: &[&str]) -> bool {
+    reasons.iter().all(|&reason| reason == CLOCK_AHEAD)
+}
+
+/// What is wrong with the engine, as stable names: why it is not ready to sell, and what else a watch
+/// over it should know.
+fn reasons(shared: &Shared) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     if shared.phase() != Phase::Serving {
         reasons.push("draining");
@@ -95,6 +105,9 @@ fn not_ready(shared: &Shared) -> Vec<&'static str> {
     if shared.selling_stopped().is_some() {
         reasons.push("selling_stopped");
     }
+    if shared.clock.is_ahead() {
+        reasons.push(CLOCK_AHEAD);
+    }
     if shared.export.is_some() && export_lag(shared) > EXPORT_LAG_MAX {
         reasons.push("export_lag");
     }
@@ -102,7 +115,7 @@ fn not_ready(shared: &Shared) -> Vec<&'static str> {
 }
 
 fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
-    object.boolean("ready", reasons.is_empty());
+    object.boolean("ready", is_ready(reasons));
     texts(object, "reasons", reasons);
     texts(object, "weakened", &shared.weakened);
     stalled_cores(object, shared);
@@ -115,6 +128,9 @@ fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
     }
     if let Some(reason) = shared.awaited() {
         object.text("awaiting_database", &reason);
+    }
+    if shared.clock.is_ahead() {
+        object.text("clock_ahead", &shared.clock_words());
     }
     if let Some(error) = shared.export.as_ref().and_then(|export| export.last_error()) {
         object.text("export_error", &error);
@@ -253,7 +269,9 @@ fn metrics(shared: &Shared) -> String {
     table_metrics(&mut text, shared);
     log_metrics(&mut text, shared);
     export_metrics(&mut text, shared);
-    text.one("ready", "gauge", "1 if ready to sell.", u64::from(not_ready(shared).is_empty()));
+    text.one("ready", "gauge", "1 if ready to sell.", u64::from(is_ready(&reasons(shared))));
+    let ahead = "How far the sale clock is ahead of this machine's clock.";
+    text.one("clock_ahead_milliseconds", "gauge", ahead, shared.clock.ahead_ms());
     text.one("alarms", "gauge", "Alarms kept for the merchant.", shared.alarms().len() as u64);
     text.family("weakened", "gauge", "A promise that was weakened by a flag.");
     for what in &shared.weakened {
