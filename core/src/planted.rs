@@ -79,6 +79,8 @@ bugs! {
     OldBackupTaken, "old-backup-taken", "a database from before the trim point is taken";
     RefillPassesOver, "refill-passes-over", "filling a database from a snapshot passes over rows of other orders";
     FenceDropped, "fence-dropped", "an engine does not notice that another has taken its place";
+    StandbyStopsSale, "standby-stops-sale", "a database that lost its last commits ends the export, although the log has what it lacks";
+    GivenSinceIgnored, "given-since-ignored", "a process takes a cursor back that was given to another one since";
     SameNonce, "same-nonce", "every process goes by the same number: two copies of a directory count as one";
     HashNotCompared, "hash-not-compared", "a database that holds other facts under the same LSNs is taken";
     LockedRowForgotten, "locked-row-forgotten", "a stock row that was locked is never looked at again";

@@ -44,7 +44,7 @@ pub mod thread;
 mod write;
 
 pub use crate::log::identity::LogId;
-pub use attach::{AttachError, Attached, DatabaseId, LogClaim, Nonce, attach};
+pub use attach::{AttachError, Attached, Claim, DatabaseId, LogClaim, Nonce, attach};
 pub use database::{ConnectOptions, Database};
 pub use error::ExportError;
 pub use event::{Alarm, ExportEvent, ExportPort};

@@ -175,7 +175,7 @@ impl Plan {
 
     /// This process was attached: its exporter goes on under the same epoch.
     pub(super) fn hold(&mut self, ready: &Ready) {
-        self.options.held = Some(ready.attached.epoch);
+        self.options.held = Some(ready.attached.claim);
     }
 
     /// Takes over what stands in Postgres and nowhere else, before the first request.
@@ -246,6 +246,8 @@ impl ExportPort for Port {
                     self.alarm(format!("the control file cannot be written: {error}"));
                 }
             }
+            // Before anything else: what the database lacks again must not leave the log.
+            ExportEvent::Moved { found, .. } => self.exported(found),
             ExportEvent::StockChangedOutside { item, delta, seen_version, as_of } => {
                 self.alarm(format!(
                     "stock row {item} was changed by {delta} units outside (version {seen_version})"

@@ -171,7 +171,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::VoidAlarmDropped => vec![&EXPORT, &SIM],
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
         B::SameNonce => vec![&IDENTITY, &SIM],
-        B::HashNotCompared => vec![&IDENTITY],
+        B::HashNotCompared | B::StandbyStopsSale | B::GivenSinceIgnored => vec![&IDENTITY],
         B::SellsBeforePreheat => vec![&WAITING],
         B::ForeignRowReplaced | B::PausesWithoutEnd => vec![&POSTGRES],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],

@@ -30,7 +30,7 @@ use stampede_core::types::{ItemId, Lsn};
 use tokio::sync::watch;
 
 use super::asks::Asks;
-use super::attach::{AttachError, AttachFailure, Attached, LogClaim, attach_over};
+use super::attach::{AttachError, AttachFailure, Attached, Claim, LogClaim, attach_over};
 use super::backoff::Backoff;
 use super::batch::Batch;
 use super::error::ExportError;
@@ -128,7 +128,7 @@ impl<C: Connect> Exporter<C> {
         Self {
             key: CursorKey {
                 log_id: options.log_id.to_string(),
-                epoch: options.held.unwrap_or(0),
+                epoch: options.held.map_or(0, |held| held.epoch),
                 nonce: options.nonce,
             },
             backoff: Backoff::new(options.seed),
@@ -194,7 +194,7 @@ impl<C: Connect> Exporter<C> {
         let claim = LogClaim {
             log_id: self.options.log_id,
             nonce: self.options.nonce,
-            held: self.options.held,
+            held: self.options.held.map(|held| Claim { left: self.position.unwrap_or(held.left), ..held }),
             first_retained: self.port.first_retained_lsn(),
             durable: self.port.durable_lsn(),
             database: self.options.database,
@@ -204,6 +204,12 @@ impl<C: Connect> Exporter<C> {
         let port = &mut self.port;
         let mut chain_at = |lsn| port.open_feed(lsn)?.chain();
         let attached = self.options.connect.run(async {
+            if let Some(known) = claim.database
+                && store.schema_version().await? == 0
+            {
+                // Perhaps a backup is being restored: tables that we make now would be in its way.
+                return Err(ExportError::Emptied { database: known }.into());
+            }
             if migrate {
                 migrate_over(&mut store).await?;
             }
@@ -218,15 +224,16 @@ impl<C: Connect> Exporter<C> {
             (None, _) => self.begin(attached.cursor),
             (Some(left), _) if left == attached.cursor => {}
             (Some(_), Some(written)) if attached.cursor == self.batch.to => self.deliver(&written),
-            (Some(left), _) => {
+            (Some(left), _) if planted(Bug::StandbyStopsSale) => {
                 return self.refuse(AttachError::CursorMoved { left, found: attached.cursor });
             }
+            (Some(left), _) => self.go_on_elsewhere(left, attached.cursor),
         }
         self.store = Some(store);
         self.ledgers.clear();
         self.options.database = Some(attached.database);
-        self.options.held = Some(attached.epoch);
-        self.key.epoch = attached.epoch;
+        self.options.held = Some(attached.claim);
+        self.key.epoch = attached.claim.epoch;
         self.status.set_connected(true);
         self.status.set_error(None);
         self.port.event(ExportEvent::Attached { database: attached.database, cursor: attached.cursor });
@@ -240,6 +247,23 @@ impl<C: Connect> Exporter<C> {
         self.batch.reset(cursor);
         self.status.set_exported(cursor);
         self.port.exported(cursor);
+    }
+
+    /// The database ends elsewhere than this process left it, and holds this log's facts up to there
+    /// (attaching has compared): the facts go on after its cursor, as at a start. Whatever was
+    /// read, asked and put off belongs to rows that are gone.
+    fn go_on_elsewhere(&mut self, left: Lsn, found: Lsn) {
+        self.port.event(ExportEvent::Moved { left, found });
+        self.alarm(Alarm::Moved { left, found });
+        self.intake.forget(found);
+        (self.tried, self.careful) = (false, false);
+        self.asks = Asks::default();
+        self.pauses_told.clear();
+        self.behind.clear();
+        self.refused.clear();
+        self.status.set_deferred(0);
+        self.next_sweep = self.now();
+        self.begin(found);
     }
 
     fn step_up(&mut self) -> Step {

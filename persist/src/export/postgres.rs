@@ -14,14 +14,14 @@ use std::future::Future;
 use std::time::Instant;
 
 use stampede_core::item::ItemSpec;
-use stampede_core::types::{ItemId, OrderId};
+use stampede_core::types::{ItemId, Lsn, OrderId};
 use tokio::sync::watch;
 
 use super::attach::{DatabaseId, Nonce};
 use super::database::{ConnectOptions, Link, Runner};
 use super::error::ExportError;
 use super::store::{
-    Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Inserted, Ledger, OrderRecord, Orders,
+    Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord, Orders,
     SetAside, StockRecord, StockRow, Store, Swept,
 };
 
@@ -128,17 +128,17 @@ impl Store for Link {
     async fn clear_books(&mut self) -> Result<(), ExportError> {
         self.execute_batch("DELETE FROM stampede_item").await
     }
-    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError> {
-        session::claim_cursor(self, session::MAKE_CURSOR, log_id, nonce).await
+    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<Given, ExportError> {
+        session::make_cursor(self, log_id, nonce).await
     }
-    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError> {
-        session::claim_cursor(self, session::TAKE_CURSOR, log_id, nonce).await
+    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce, above: u64) -> Result<Given, ExportError> {
+        session::take_cursor(self, log_id, nonce, above).await
     }
     async fn move_cursor(&mut self, key: &CursorKey, to: &CursorMove) -> Result<bool, ExportError> {
         session::move_cursor(self, key, to).await
     }
-    async fn holds_cursor(&mut self, key: &CursorKey) -> Result<bool, ExportError> {
-        session::holds_cursor(self, key).await
+    async fn holds_cursor(&mut self, key: &CursorKey, left: Lsn) -> Result<bool, ExportError> {
+        session::holds_cursor(self, key, left).await
     }
 
     async fn load_books(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, Ledger)>, ExportError> {

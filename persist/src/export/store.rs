@@ -11,7 +11,7 @@ use std::time::Instant;
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
-use super::attach::{DatabaseId, Nonce};
+use super::attach::{Claim, DatabaseId, Nonce};
 pub use super::batch::Piles;
 use super::error::ExportError;
 pub use super::ledger::{Ledger, StockRow};
@@ -80,6 +80,23 @@ pub struct CursorRow {
     pub lsn: Lsn,
     /// The hash of the log's block that holds it; `None` = not known.
     pub chain: Option<ChainHash>,
+    /// When it was given to a process or moved last, by the database's clock: microseconds since 1970.
+    pub touched_us: i64,
+}
+
+/// What a process gets with a cursor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Given {
+    /// The epoch under which it may write.
+    pub epoch: u64,
+    /// When it was given, by the database's clock: microseconds since 1970.
+    pub since_us: i64,
+}
+
+impl Given {
+    pub(super) const fn at(self, left: Lsn) -> Claim {
+        Claim { epoch: self.epoch, since_us: self.since_us, left }
+    }
 }
 
 /// Where a batch leads from and to.
@@ -234,14 +251,14 @@ pub trait Store {
     async fn lock_cursors(&mut self) -> Result<Vec<CursorRow>, ExportError>;
     /// Empties the books of all items.
     async fn clear_books(&mut self) -> Result<(), ExportError>;
-    /// Makes a cursor at [`Lsn::ZERO`] for this process; its epoch.
-    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError>;
-    /// Gives the log's cursor to this process under the next epoch, which is returned.
-    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError>;
+    /// Makes a cursor at [`Lsn::ZERO`] for this process.
+    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<Given, ExportError>;
+    /// Gives the log's cursor to this process, under the epoch after the row's and after `above`.
+    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce, above: u64) -> Result<Given, ExportError>;
     /// Moves the cursor; `false` = it is not at `from`, or not this process's, and nothing moved.
     async fn move_cursor(&mut self, key: &CursorKey, to: &CursorMove) -> Result<bool, ExportError>;
-    /// Whether the cursor is still this process's.
-    async fn holds_cursor(&mut self, key: &CursorKey) -> Result<bool, ExportError>;
+    /// Whether the cursor is still this process's, and where it left it.
+    async fn holds_cursor(&mut self, key: &CursorKey, left: Lsn) -> Result<bool, ExportError>;
 
     /// The books of those of these items that have any, in any order.
     async fn load_books(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, Ledger)>, ExportError>;

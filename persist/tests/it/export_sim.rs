@@ -273,28 +273,6 @@ fn an_answer_to_commit_that_is_lost_is_found_out() {
 }
 
 #[test]
-fn a_database_from_the_past_is_refused_while_it_runs() {
-    let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
-    let mut machine = exporter(&engine, &database, 1);
-    drain(&mut machine, &engine, &database);
-    let backup = database.back_up();
-    engine.append(sales(1, 1, 10));
-    drain(&mut machine, &engine, &database);
-    database.restore(&backup);
-    engine.append(sales(1, 11, 1));
-    until_stopped(&mut machine, &database);
-    assert!(
-        engine.said().contains("ends at LSN 1, this engine had brought it to LSN 11"),
-        "{}",
-        engine.said()
-    );
-    // A new process exports again what is missing.
-    let mut machine = exporter(&engine, &database, 2);
-    drain(&mut machine, &engine, &database);
-    assert_exported(&engine, &database);
-}
-
-#[test]
 fn a_second_engine_fences_the_first() {
     let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
     let mut machine = exporter(&engine, &database, 1);

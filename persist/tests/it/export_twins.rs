@@ -13,7 +13,7 @@ use stampede_core::types::{ItemId, Lsn, UnixMillis};
 use stampede_persist::export::limits::{COPY_ROWS_MIN, REFUSED_REST};
 use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
-    Alarm, Attached, ConnectOptions, Database, DatabaseId, ExportError, ExportEvent, ExportStatus, Exporter,
+    Alarm, Attached, Claim, ConnectOptions, Database, DatabaseId, ExportError, ExportEvent, ExportStatus, Exporter,
     ExporterOptions, HalfTaken, Nonce, Postgres, PreheatSink, Step, preheat,
 };
 
@@ -228,7 +228,8 @@ impl Twins {
 
     /// Both databases are read as if the data directory were lost.
     fn preheat(&self) {
-        let attached = Attached { database: DatabaseId([0; 16]), cursor: Lsn::ZERO, epoch: 1 };
+        let claim = Claim { epoch: 1, since_us: 0, left: Lsn::ZERO };
+        let attached = Attached { database: DatabaseId([0; 16]), cursor: Lsn::ZERO, claim };
         let mut sim = Database::over(self.database.clone()).expect("connected");
         let mut real = Database::connect(&ConnectOptions::new(&*self.url)).expect("connected");
         let (mut sim_facts, mut real_facts) = (Facts::default(), Facts::default());

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use stampede_core::planted::{Bug, planted};
+use stampede_core::types::Lsn;
 
 use super::super::error::ExportError;
 use super::super::event::ExportEvent;
@@ -35,16 +36,17 @@ impl<C: Connect> Exporter<C> {
     /// process that died. Reads only.
     fn sweep(&mut self, now: Instant) -> Result<(), Step> {
         let store = self.store.as_mut().expect("only called while connected");
-        let key = &self.key;
+        let (key, left) = (&self.key, self.position.unwrap_or(Lsn::ZERO));
         let looked = self.options.connect.run(async {
-            if store.holds_cursor(key).await? {
+            if store.holds_cursor(key, left).await? {
                 store.sweep(SWEEP_ITEMS_MAX).await.map(Some)
             } else {
                 Ok(None)
             }
         });
         match looked {
-            // An engine that sells nothing writes no batch, and would not notice that another has its place.
+            // An engine that sells nothing writes no batch, and would not notice that another has its
+            // place, or that the database went back.
             Ok(None) => {
                 self.disconnect();
                 Err(Step::Again)
