@@ -85,6 +85,9 @@ bugs! {
     HashNotCompared, "hash-not-compared", "a database that holds other facts under the same LSNs is taken";
     LockedRowForgotten, "locked-row-forgotten", "a stock row that was locked is never looked at again";
     BadRowBlocks, "bad-row-blocks", "a row that Postgres refuses stops the export";
+    UnfitTaken, "unfit-taken", "a database is taken that cannot hold what is exported";
+    SwallowedUnseen, "swallowed-unseen", "rows that a trigger swallows count as written";
+    StallUntold, "stall-untold", "nobody is told of an export that makes no progress";
     ForeignRowReplaced, "foreign-row-replaced", "a row of somebody else gives way to the engine's";
     SellsBeforePreheat, "sells-before-preheat", "a log that was never attached sells what its database may know";
     VoidAlarmDropped, "void-alarm-dropped", "beside a refused row, nobody is told of a withdrawal that is void";

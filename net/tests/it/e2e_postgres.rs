@@ -165,6 +165,49 @@ fn e2e_a_dump_that_is_restored_gets_what_it_lacks_and_the_sale_goes_on() {
 }
 
 #[test]
+fn e2e_a_database_that_cannot_work_is_refused_at_the_start() {
+    let cluster = cluster();
+    ask(&cluster, "CREATE DATABASE latin TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'");
+    let (code, said) = Bed::new().flag("--postgres", &cluster.url_of("latin")).start_refused();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("keeps texts in LATIN1") && said.contains("createdb"), "{said}");
+}
+
+/// One buyer whom the database does not take, and an export that stands still because of its tables.
+#[test]
+fn e2e_what_the_database_refuses_is_said_and_the_rest_flows() {
+    let cluster = cluster();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    let server = bed.start();
+    let put = item(9, 1, "on_order", 0);
+    Talk::with(&server).check(&format!("shop PUT /admin/items/1 {put} -> 201 open 9=9+0+0"));
+    wait_for_row(&cluster, "SELECT count FROM stock", "9");
+    ask(&cluster, "ALTER TABLE stock_order ADD CHECK (buyer <> 'evil')");
+    Talk::with(&server).check(
+        r#"
+        evil POST /v1/items/1/orders {"quantity":1} #a -> 201 confirmed x1 $a
+        ann  POST /v1/items/1/orders {"quantity":1} #b -> 201 confirmed x1 $b
+        "#,
+    );
+    wait_for_row(&cluster, "SELECT buyer FROM stock_order", "ann");
+    wait_for_row(&cluster, "SELECT count, held, sale FROM stock", "7|0|2");
+    assert!(alarms(&server).contains("buyer=evil"), "{}", alarms(&server));
+    // A table that is gone is nobody's row: it is said at once, and how long it has been.
+    ask(&cluster, "ALTER TABLE stock_order RENAME TO away");
+    Talk::with(&server).check(r#"bob POST /v1/items/1/orders {"quantity":1} #c -> 201 confirmed x1 $c"#);
+    wait_for("the alarm", || alarms(&server).contains("stock_order").then_some(()));
+    let said = wait_for("the error", || {
+        get(server.admin, "/readyz").filter(|answer| answer.contains("export_error"))
+    });
+    assert!(said.starts_with("HTTP/1.1 200"), "the sale goes on: {said}");
+    wait_for("the wait", || {
+        Talk::with(&server).say("shop GET /admin/stats").json()["export"]["waits_ms"].as_u64().filter(|ms| *ms > 0)
+    });
+    ask(&cluster, "ALTER TABLE away RENAME TO stock_order");
+    wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "2");
+}
+
+#[test]
 fn e2e_stock_rows_that_were_there_before_are_on_sale() {
     let cluster = cluster();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());

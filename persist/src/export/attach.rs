@@ -302,6 +302,7 @@ pub(super) async fn attach_over(
     chain_at: ChainAt<'_>,
 ) -> Result<Attached, AttachFailure> {
     schema::require_current(store).await?;
+    schema::require_fit(store).await?;
     store.begin(Begin::Ordinary).await?;
     let done = attach_locked(store, claim, chain_at).await;
     let ended = if done.is_ok() { store.commit().await } else { store.roll_back().await };

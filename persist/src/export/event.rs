@@ -143,6 +143,16 @@ pub enum Alarm {
         /// Where it ends.
         found: Lsn,
     },
+    /// Facts wait, and none was exported for a while. Raised once until one is.
+    #[error("nothing was exported to Postgres for {seconds} s, {waiting} facts wait: {reason}")]
+    Stalled {
+        /// For how long.
+        seconds: u64,
+        /// How many facts wait.
+        waiting: u64,
+        /// What went wrong last, with its remedy.
+        reason: String,
+    },
     /// The database cannot be used at present; the exporter tries again by itself.
     /// Raised once per cause, not per attempt.
     #[error("{reason}")]

@@ -19,6 +19,7 @@
 //! exporter/fill.rs     what goes into a batch
 //! exporter/ahead.rs    the batch behind it, read while the database works
 //! exporter/deliver.rs  what follows a commit
+//! exporter/progress.rs whether it gets on
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -47,11 +48,17 @@ mod ahead;
 mod deliver;
 mod fill;
 mod options;
+mod progress;
 
 use ahead::Intake;
+use progress::{Finding, Progress};
 
 pub(super) use ahead::beside;
 pub use options::ExporterOptions;
+
+/// Attaching found the cursor where it was left, and it does not move all the same.
+const CURSOR_STUCK: &str = "the cursor in stampede_cursor does not move: a trigger, a rule or a policy of the database \
+     swallows what is written; remove it, the export is tried again";
 
 /// What a step came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,6 +104,9 @@ pub struct Exporter<C: Connect = Postgres> {
     refused: HashMap<ItemId, Instant>,
     stock_rest_until: Option<Instant>,
     next_sweep: Instant,
+    /// How often in a row a cursor that is this process's did not move.
+    moved_in_vain: u32,
+    progress: Progress,
     backoff: Backoff,
     retry_at: Instant,
     stopped: bool,
@@ -150,6 +160,8 @@ impl<C: Connect> Exporter<C> {
             refused: HashMap::new(),
             stock_rest_until: None,
             next_sweep: now,
+            moved_in_vain: 0,
+            progress: Progress::new(),
             retry_at: now,
             stopped: false,
         }
@@ -167,9 +179,31 @@ impl<C: Connect> Exporter<C> {
             self.disconnect();
             return Step::Stopped;
         }
-        match &self.store {
+        // Before as well: a call may take long, and others look meanwhile.
+        self.look_at_progress();
+        let step = match &self.store {
             None => self.step_down(),
             Some(_) => self.step_up(),
+        };
+        if step != Step::Stopped {
+            self.look_at_progress();
+        }
+        step
+    }
+
+    fn look_at_progress(&mut self) {
+        let (exported, durable) = (self.status.exported_lsn(), self.port.durable_lsn());
+        let finding = self.progress.look(exported, durable, self.now());
+        self.status.set_stalled_since(self.progress.since());
+        match finding {
+            Finding::Nothing => {}
+            Finding::GoesOn => tracing::info!(target: "stampede::export", "the export goes on"),
+            Finding::Stalled(stalled) => {
+                let reason = self.status.last_error();
+                let reason = reason.unwrap_or_else(|| "Postgres has not answered yet".to_owned());
+                let (seconds, waiting) = (stalled.as_secs(), durable.0 - exported.0);
+                self.alarm(Alarm::Stalled { seconds, waiting, reason });
+            }
         }
     }
 
@@ -314,7 +348,12 @@ impl<C: Connect> Exporter<C> {
             }
             Err(WriteError::Moved) => {
                 self.disconnect();
-                Step::Again
+                self.moved_in_vain += 1;
+                if self.moved_in_vain == 1 {
+                    return Step::Again;
+                }
+                self.report(CURSOR_STUCK.to_owned());
+                self.wait()
             }
             Err(WriteError::Database(error)) => self.write_failed(error, touch_stock, now),
         }

@@ -22,7 +22,7 @@ use super::database::{ConnectOptions, Link, Runner};
 use super::error::ExportError;
 use super::store::{
     Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord, Orders,
-    SetAside, StockRecord, StockRow, Store, Swept,
+    SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated,
 };
 
 mod orders;
@@ -97,6 +97,9 @@ impl Store for Link {
         self.execute_batch("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part").await
     }
 
+    async fn traits(&mut self) -> Result<Traits, ExportError> {
+        session::traits(self).await
+    }
     async fn schema_version(&mut self) -> Result<i32, ExportError> {
         session::schema_version(self).await
     }
@@ -184,7 +187,7 @@ impl Store for Link {
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
         orders::refill(self, orders).await
     }
-    async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
+    async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Updated, ExportError> {
         orders::update(self, orders).await
     }
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError> {

@@ -4,9 +4,12 @@
 //! these are figures to look at and nothing is decided by them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stampede_core::types::Lsn;
+
+use super::limits::STALL_MAX;
 
 /// Figures of one exporter. Counters count from its start.
 #[derive(Debug, Default)]
@@ -22,6 +25,7 @@ pub struct ExportStatus {
     deferred: AtomicU64,
     connects: AtomicU64,
     last_error: Mutex<Option<String>>,
+    stalled_since: Mutex<Option<Instant>>,
 }
 
 macro_rules! readers {
@@ -67,6 +71,15 @@ impl ExportStatus {
         self.last_error.lock().clone()
     }
 
+    /// For how long facts have waited of which none was exported; zero = none waits.
+    pub fn waits_for(&self) -> Duration {
+        self.stalled_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+    /// The same, if it is so long that somebody should look.
+    pub fn stalled_for(&self) -> Option<Duration> {
+        Some(self.waits_for()).filter(|waits| *waits >= STALL_MAX)
+    }
+
     pub(super) fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Relaxed);
         if connected {
@@ -81,6 +94,12 @@ impl ExportStatus {
     }
     pub(super) fn set_error(&self, error: Option<String>) {
         *self.last_error.lock() = error;
+    }
+    pub(super) fn set_stalled_since(&self, since: Option<Instant>) {
+        let mut known = self.stalled_since.lock();
+        if *known != since {
+            *known = since;
+        }
     }
     pub(super) fn set_deferred(&self, items: u64) {
         self.deferred.store(items, Relaxed);

@@ -44,6 +44,17 @@ pub trait Connect {
     fn run<T, E: From<ExportError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E>;
 }
 
+/// What a database is like, as far as the export cannot work with any.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Traits {
+    /// 150004 is 15.4.
+    pub version: i32,
+    /// The encoding in which it keeps texts, by Postgres's name.
+    pub encoding: String,
+    /// Tables of ours that are not plain durable tables, with what they are.
+    pub odd_tables: Vec<(String, String)>,
+}
+
 /// How a transaction begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Begin {
@@ -128,13 +139,13 @@ pub struct BlockedBuyer<'a> {
 pub struct SetAside {
     /// The fact that made the row.
     pub lsn: Lsn,
-    /// `order`, `order_move` or `stock`.
+    /// `order`, `order_move`, `stock`, `item` or `blocked`.
     pub kind: &'static str,
     /// The row, as text.
     pub what: String,
     /// What the database said.
     pub reason: String,
-    /// For a stock row: its item.
+    /// For a stock row that is to be left alone for a while: its item.
     pub item: Option<ItemId>,
     /// For an order under whose id somebody else's row stands: that id.
     pub order: Option<OrderId>,
@@ -147,6 +158,18 @@ pub struct Inserted {
     pub replaced: Vec<OrderId>,
     /// Those under whose id somebody else's row stands, in any order: it was left as it is.
     pub foreign: Vec<OrderId>,
+    /// Those that the database took without a word and did not write, in any order.
+    pub swallowed: Vec<OrderId>,
+}
+
+/// What became of orders that were to be updated.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Updated {
+    /// Those that have no row of this item, or were set aside because somebody else's row stands under
+    /// their id, in any order.
+    pub missing: Vec<OrderId>,
+    /// Those whose row is there and was left as it was without a word, in any order.
+    pub swallowed: Vec<OrderId>,
 }
 
 /// An item that a sweep brought up.
@@ -230,6 +253,8 @@ pub trait Store {
     /// Undoes what was done since the savepoint, and drops it.
     async fn roll_back_to_savepoint(&mut self) -> Result<(), ExportError>;
 
+    /// What it is like.
+    async fn traits(&mut self) -> Result<Traits, ExportError>;
     /// The version of the tables; 0 = there are none.
     async fn schema_version(&mut self) -> Result<i32, ExportError>;
     /// Waits until nobody else is migrating, and keeps others from it until the end of the transaction.
@@ -287,7 +312,8 @@ pub trait Store {
     /// The engine has switched these items.
     async fn clear_pauses(&mut self, items: &[ItemId]) -> Result<(), ExportError>;
 
-    /// Writes many new orders fast; one that is there already is refused.
+    /// Writes many new orders fast; one that is there already is refused, and so is all of it if
+    /// fewer rows were written than sent.
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Result<(), ExportError>;
     /// Writes new orders. A row that is there already is written anew if it is the engine's row of
     /// this order (it has an LSN, the item and the buyer), and left as it is otherwise.
@@ -298,13 +324,11 @@ pub trait Store {
     /// order: they were left as they are.
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
     /// Writes state, time of change, deadline and payment reference (where there is one) of orders.
-    /// Returns those that have no row of this item, or were set aside because somebody else's row
-    /// stands under their id, in any order.
-    async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
+    async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Updated, ExportError>;
     /// Enters buyers in the blocklist, anew where they are in it: an entry made by hand says the same,
-    /// and is the engine's from then on.
+    /// and is the engine's from then on. Refused if one of them was not written.
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError>;
-    /// Strikes buyers, given as text, off the blocklist.
+    /// Strikes buyers, given as text, off the blocklist. Refused if one of them is still there.
     async fn unblock(&mut self, buyers: &[&str]) -> Result<(), ExportError>;
     /// Keeps rows that were refused; a stock row that is kept with the same reason is not kept again.
     async fn set_aside(&mut self, rows: &[SetAside]) -> Result<(), ExportError>;

@@ -71,7 +71,7 @@ impl<C: Connect> Twin<C> {
         let mut events = self.engine.events();
         events.retain(|event| !matches!(event, ExportEvent::Attached { .. }));
         for event in &mut events {
-            if let ExportEvent::Alarm(Alarm::Unreachable { reason }) = event {
+            if let ExportEvent::Alarm(Alarm::Unreachable { reason } | Alarm::Stalled { reason, .. }) = event {
                 reason.truncate(reason.find("was lost: ").unwrap_or(reason.len()));
             }
         }

@@ -119,6 +119,10 @@ fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
     if let Some(error) = shared.export.as_ref().and_then(|export| export.last_error()) {
         object.text("export_error", &error);
     }
+    if let Some(stalled) = shared.export.as_ref().and_then(|export| export.stalled_for()) {
+        let (seconds, lag) = (stalled.as_secs(), export_lag(shared));
+        object.text("export_stalled", &format!("nothing was exported for {seconds} s, {lag} facts wait"));
+    }
 }
 
 fn texts(object: &mut Object<'_>, name: &'static str, texts: &[impl AsRef<str>]) {
@@ -208,7 +212,8 @@ fn export(object: &mut Object<'_>, shared: &Shared) {
             .number("rows", export.rows())
             .number("conflicts", export.conflicts())
             .number("set_aside", export.set_aside())
-            .number("deferred", export.deferred());
+            .number("deferred", export.deferred())
+            .number("waits_ms", export.waits_for().as_millis() as u64);
         if let Some(error) = export.last_error() {
             object.text("last_error", &error);
         }
@@ -313,6 +318,8 @@ fn export_metrics(text: &mut Text, shared: &Shared) {
     text.one("export_connected", "gauge", "1 while Postgres is reached.", u64::from(export.connected()));
     text.one("export_lsn", "gauge", "The last exported fact.", export.exported_lsn().0);
     text.one("export_lag", "gauge", "Durable facts that are not exported yet.", export_lag(shared));
+    let waits = export.waits_for().as_secs();
+    text.one("export_waits_seconds", "gauge", "How long facts have waited of which none was exported.", waits);
     text.one("export_rows_total", "counter", "Rows of orders written.", export.rows());
     text.one("export_conflicts_total", "counter", "Stock rows changed by others.", export.conflicts());
     text.one("export_set_aside_total", "counter", "Rows that Postgres refused.", export.set_aside());

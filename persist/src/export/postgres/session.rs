@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use super::super::attach::{DatabaseId, Nonce, as_i64, as_u64};
 use super::super::database::Link;
 use super::super::error::ExportError;
-use super::super::store::{Begin, CursorKey, CursorMove, CursorRow, Given};
+use super::super::store::{Begin, CursorKey, CursorMove, CursorRow, Given, Traits};
 use crate::log::block::ChainHash;
 
 /// Migration `n` leads from version `n` to version `n + 1`.
@@ -26,6 +26,37 @@ pub(super) const fn begin(how: Begin) -> &'static str {
         Begin::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     }
 }
+
+pub(super) async fn traits(link: &mut Link) -> Result<Traits, ExportError> {
+    const SERVER: &str =
+        "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding')";
+    // An order in a table that a crash empties would count as exported, and its fact be trimmed.
+    const ODD: &str = "SELECT c.relname::text, CASE \
+             WHEN c.relkind = 'p' THEN 'a partitioned table' WHEN c.relkind = 'f' THEN 'a foreign table' \
+             WHEN c.relkind IN ('v', 'm') THEN 'a view' \
+             WHEN c.relpersistence = 'u' THEN 'unlogged: a crash of Postgres empties it' \
+             WHEN c.relpersistence = 't' THEN 'a temporary table' \
+             ELSE 'rewritten by a rule for INSERT or UPDATE' END \
+         FROM pg_class c WHERE c.relname = ANY($1) AND pg_table_is_visible(c.oid) \
+             AND (c.relkind <> 'r' OR c.relpersistence <> 'p' \
+                 OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3'))) \
+         ORDER BY 1";
+    let server = link.query(SERVER, &[]).await?;
+    let odd = link.query(ODD, &[&TABLES.to_vec()]).await?;
+    let odd_tables = odd.iter().map(|row| (row.get(0), row.get(1))).collect();
+    Ok(Traits { version: server[0].get(0), encoding: server[0].get(1), odd_tables })
+}
+
+/// The tables that are written to.
+const TABLES: [&str; 7] = [
+    "stock",
+    "stock_order",
+    "stampede_blocked",
+    "stampede_cursor",
+    "stampede_item",
+    "stampede_schema",
+    "stampede_set_aside",
+];
 
 pub(super) async fn lock_migrations(link: &mut Link) -> Result<(), ExportError> {
     link.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_KEY]).await.map(drop)

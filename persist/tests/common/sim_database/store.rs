@@ -13,7 +13,7 @@ use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 use stampede_persist::export::store::{
     Begin, BlockedBuyer, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord, Orders, SetAside,
-    StockRecord, StockRow, Store, Swept,
+    StockRecord, StockRow, Store, Swept, Traits, Updated,
 };
 use stampede_persist::export::{DatabaseId, ExportError, Nonce, SCHEMA_VERSION};
 
@@ -440,6 +440,10 @@ impl Store for SimStore {
         .await
     }
 
+    async fn traits(&mut self) -> Answer<Traits> {
+        let traits = Traits { version: 150_000, encoding: "UTF8".to_owned(), odd_tables: Vec::new() };
+        self.call(Call::Traits, |_| Ok(traits)).await
+    }
     async fn schema_version(&mut self) -> Answer<i32> {
         self.call(Call::SchemaVersion, |state| Ok(state.tables.schema.map_or(0, |row| row.version))).await
     }
@@ -604,8 +608,10 @@ impl Store for SimStore {
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
         self.call(Call::RefillOrders, |state| state.refill_orders(orders)).await
     }
-    async fn update_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
-        self.call(Call::UpdateOrders, |state| state.update_orders(orders)).await
+    async fn update_orders(&mut self, orders: Orders<'_>) -> Answer<Updated> {
+        let updated = |state: &mut State| state.update_orders(orders);
+        let missing = self.call(Call::UpdateOrders, updated).await?;
+        Ok(Updated { missing, swallowed: Vec::new() })
     }
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Answer<()> {
         self.call(Call::Block, |state| {
