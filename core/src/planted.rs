@@ -85,6 +85,7 @@ bugs! {
     HashNotCompared, "hash-not-compared", "a database that holds other facts under the same LSNs is taken";
     LockedRowForgotten, "locked-row-forgotten", "a stock row that was locked is never looked at again";
     BadRowBlocks, "bad-row-blocks", "a row that Postgres refuses stops the export";
+    SettingsLeftBehind, "settings-left-behind", "what the exporter sets for itself stays with the server's end of its connection";
     UnfitTaken, "unfit-taken", "a database is taken that cannot hold what is exported";
     SwallowedUnseen, "swallowed-unseen", "rows that a trigger swallows count as written";
     StallUntold, "stall-untold", "nobody is told of an export that makes no progress";

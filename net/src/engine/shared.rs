@@ -99,7 +99,7 @@ pub struct Parts {
     pub queue: Arc<FactQueue>,
     /// See [`Shared::export`].
     pub export: Option<Arc<ExportStatus>>,
-    /// See [`Shared::weakened`].
+    /// What was weakened on the operator's word.
     pub weakened: Vec<String>,
     /// See [`Shared::ack_durable`].
     pub ack_durable: bool,
@@ -222,6 +222,18 @@ impl Shared {
             tracing::warn!("alarm: {text}");
             self.alarm(text);
         }
+    }
+
+    /// What is weakened now (I17), in words: on the operator's word, and by the way to the database.
+    pub fn weakened(&self) -> Vec<String> {
+        let mut weakened = self.weakened.clone();
+        if self.export.as_ref().is_some_and(|export| export.clear()) {
+            weakened.push(
+                "postgres.url: orders and buyers go to the database in clear text over a network; sslmode=verify-full"
+                    .to_owned(),
+            );
+        }
+        weakened
     }
 
     /// The alarms of late, oldest first.

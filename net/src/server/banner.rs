@@ -28,7 +28,7 @@ fn write(out: &mut impl Write, settings: &Settings, shared: &Shared) -> io::Resu
     {
         writeln!(out, "  token:     in {}", path.display())?;
     }
-    for what in &shared.weakened {
+    for what in shared.weakened() {
         writeln!(out, "  WEAKENED:  {what}")?;
     }
     if settings.demo {

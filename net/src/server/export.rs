@@ -159,6 +159,9 @@ impl Plan {
     /// does not belong to this log is refused (I12).
     pub(super) fn attach_now(&self, replayed: &Replayed) -> anyhow::Result<Result<Ready, String>> {
         let attempt = connect(&self.options.connect);
+        if let Ok(database) = &attempt {
+            self.status.set_wire(database.wire());
+        }
         judge(attempt.and_then(|database| attach_before_sale(database, replayed, self.options.nonce)))
     }
 

@@ -201,7 +201,9 @@ fn e2e_what_the_database_refuses_is_said_and_the_rest_flows() {
     });
     assert!(said.starts_with("HTTP/1.1 200"), "the sale goes on: {said}");
     wait_for("the wait", || {
-        Talk::with(&server).say("shop GET /admin/stats").json()["export"]["waits_ms"].as_u64().filter(|ms| *ms > 0)
+        Talk::with(&server).say("shop GET /admin/stats").json()["export"]["waits_ms"]
+            .as_u64()
+            .filter(|ms| *ms > 0)
     });
     ask(&cluster, "ALTER TABLE away RENAME TO stock_order");
     wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "2");

@@ -263,6 +263,7 @@ impl<C: Connect> Exporter<C> {
             }
             (Some(left), _) => self.go_on_elsewhere(left, attached.cursor),
         }
+        self.status.set_wire(store.wire());
         self.store = Some(store);
         self.ledgers.clear();
         self.options.database = Some(attached.database);
@@ -347,11 +348,15 @@ impl<C: Connect> Exporter<C> {
                 Step::Exported(facts)
             }
             Err(WriteError::Moved) => {
-                self.disconnect();
                 self.moved_in_vain += 1;
                 if self.moved_in_vain == 1 {
+                    self.disconnect();
                     return Step::Again;
                 }
+                // Whoever is to mend it must not wait for our locks meanwhile.
+                let store = self.store.as_mut().expect("it has just answered");
+                let _connection_goes = self.options.connect.run(store.roll_back());
+                self.disconnect();
                 self.report(CURSOR_STUCK.to_owned());
                 self.wait()
             }

@@ -21,8 +21,8 @@ use super::attach::{DatabaseId, Nonce};
 use super::database::{ConnectOptions, Link, Runner};
 use super::error::ExportError;
 use super::store::{
-    Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord, Orders,
-    SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated,
+    Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord,
+    Orders, SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated, Wire,
 };
 
 mod orders;
@@ -78,8 +78,12 @@ impl Connect for Postgres {
 }
 
 impl Store for Link {
+    fn wire(&self) -> Wire {
+        Self::wire(self)
+    }
+
     async fn begin(&mut self, how: Begin) -> Result<(), ExportError> {
-        self.execute_batch(session::begin(how)).await
+        Self::begin(self, session::begin(how)).await
     }
     async fn commit(&mut self) -> Result<(), ExportError> {
         self.execute_batch("COMMIT").await

@@ -119,7 +119,9 @@ fn unfit(traits: &Traits) -> Option<String> {
         ));
     }
     let (table, what) = odd_tables.first()?;
-    Some(format!("{table} is {what}; the export needs an ordinary table: make it one, or use another database"))
+    Some(format!(
+        "{table} is {what}; the export needs an ordinary table: make it one, or use another database"
+    ))
 }
 
 /// Checks the version without changing anything.

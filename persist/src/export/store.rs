@@ -55,6 +55,15 @@ pub struct Traits {
     pub odd_tables: Vec<(String, String)>,
 }
 
+/// What a connection goes over, as far as an operator should know.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Wire {
+    /// Orders and buyers go over a network in clear text.
+    pub clear: bool,
+    /// A pooler or a proxy stands in between.
+    pub pooler: bool,
+}
+
 /// How a transaction begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Begin {
@@ -240,6 +249,11 @@ pub struct OrderRecord {
 /// was not answered came about, only the cursor tells.
 #[expect(async_fn_in_trait, reason = "driven where it is made, by Connect::run; nothing has to be sent")]
 pub trait Store {
+    /// What the connection goes over.
+    fn wire(&self) -> Wire {
+        Wire::default()
+    }
+
     /// Begins a transaction.
     async fn begin(&mut self, how: Begin) -> Result<(), ExportError>;
     /// Commits it: everything in it is there, or nothing.

@@ -7,8 +7,8 @@ use stampede_core::fact::Fact;
 use stampede_core::item::OrderState::{Cancelled, Confirmed, Paid};
 use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::export::{
-    AttachError, Claim, ConnectOptions, Database, DatabaseId, ExportEvent, ExporterOptions, LogClaim, LogId, Nonce,
-    SCHEMA_VERSION, Step, attach, migrate,
+    AttachError, Claim, ConnectOptions, Database, DatabaseId, ExportEvent, ExporterOptions, LogClaim, LogId,
+    Nonce, SCHEMA_VERSION, Step, attach, migrate,
 };
 
 use crate::export_bed::{

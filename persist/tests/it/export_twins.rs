@@ -13,8 +13,8 @@ use stampede_core::types::{ItemId, Lsn, UnixMillis};
 use stampede_persist::export::limits::{COPY_ROWS_MIN, REFUSED_REST};
 use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
-    Alarm, Attached, Claim, ConnectOptions, Database, DatabaseId, ExportError, ExportEvent, ExportStatus, Exporter,
-    ExporterOptions, HalfTaken, Nonce, Postgres, PreheatSink, Step, preheat,
+    Alarm, Attached, Claim, ConnectOptions, Database, DatabaseId, ExportError, ExportEvent, ExportStatus,
+    Exporter, ExporterOptions, HalfTaken, Nonce, Postgres, PreheatSink, Step, preheat,
 };
 
 use crate::export_bed::{FakeEngine, LOG, client, cluster, created, fresh_database, sales};

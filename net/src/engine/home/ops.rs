@@ -33,7 +33,7 @@ impl Home {
                 log(object, &shared);
                 export(object, &shared);
                 texts(object, "alarms", &shared.alarms());
-                texts(object, "weakened", &shared.weakened);
+                texts(object, "weakened", &shared.weakened());
                 object.text("mark", &format!("{:016x}", books::mark(&shared.secret)));
                 object.number("now_ms", now.0);
             });
@@ -104,7 +104,7 @@ fn not_ready(shared: &Shared) -> Vec<&'static str> {
 fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
     object.boolean("ready", reasons.is_empty());
     texts(object, "reasons", reasons);
-    texts(object, "weakened", &shared.weakened);
+    texts(object, "weakened", &shared.weakened());
     stalled_cores(object, shared);
     texts(object, "filling", &tables::filling(shared));
     if let Some(error) = shared.log.snapshot_failure() {
@@ -213,7 +213,8 @@ fn export(object: &mut Object<'_>, shared: &Shared) {
             .number("conflicts", export.conflicts())
             .number("set_aside", export.set_aside())
             .number("deferred", export.deferred())
-            .number("waits_ms", export.waits_for().as_millis() as u64);
+            .number("waits_ms", export.waits_for().as_millis() as u64)
+            .boolean("pooler", export.pooler());
         if let Some(error) = export.last_error() {
             object.text("last_error", &error);
         }
@@ -261,7 +262,7 @@ fn metrics(shared: &Shared) -> String {
     text.one("ready", "gauge", "1 if ready to sell.", u64::from(not_ready(shared).is_empty()));
     text.one("alarms", "gauge", "Alarms kept for the merchant.", shared.alarms().len() as u64);
     text.family("weakened", "gauge", "A promise that was weakened by a flag.");
-    for what in &shared.weakened {
+    for what in shared.weakened() {
         text.sample("weakened", &format!("{{what={what:?}}}"), 1);
     }
     text.0
@@ -319,7 +320,12 @@ fn export_metrics(text: &mut Text, shared: &Shared) {
     text.one("export_lsn", "gauge", "The last exported fact.", export.exported_lsn().0);
     text.one("export_lag", "gauge", "Durable facts that are not exported yet.", export_lag(shared));
     let waits = export.waits_for().as_secs();
-    text.one("export_waits_seconds", "gauge", "How long facts have waited of which none was exported.", waits);
+    text.one(
+        "export_waits_seconds",
+        "gauge",
+        "How long facts have waited of which none was exported.",
+        waits,
+    );
     text.one("export_rows_total", "counter", "Rows of orders written.", export.rows());
     text.one("export_conflicts_total", "counter", "Stock rows changed by others.", export.conflicts());
     text.one("export_set_aside_total", "counter", "Rows that Postgres refused.", export.set_aside());

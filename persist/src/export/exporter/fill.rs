@@ -8,7 +8,7 @@ use stampede_core::types::Lsn;
 use super::super::error::ExportError;
 use super::super::event::ExportEvent;
 use super::super::limits::{STOCK_REST, SWEEP_ITEMS_MAX, SWEEP_PERIOD, SWEEP_SHARE};
-use super::super::store::{Connect, Store, Swept};
+use super::super::store::{Begin, Connect, CursorKey, Store, Swept};
 use super::{Exporter, Step};
 use crate::feed::FeedError;
 
@@ -37,12 +37,12 @@ impl<C: Connect> Exporter<C> {
     fn sweep(&mut self, now: Instant) -> Result<(), Step> {
         let store = self.store.as_mut().expect("only called while connected");
         let (key, left) = (&self.key, self.position.unwrap_or(Lsn::ZERO));
+        // In a transaction, so that the limits of one hold for it, too.
         let looked = self.options.connect.run(async {
-            if store.holds_cursor(key, left).await? {
-                store.sweep(SWEEP_ITEMS_MAX).await.map(Some)
-            } else {
-                Ok(None)
-            }
+            store.begin(Begin::Ordinary).await?;
+            let looked = look(store, key, left).await;
+            store.roll_back().await?;
+            looked
         });
         match looked {
             // An engine that sells nothing writes no batch, and would not notice that another has its
@@ -84,4 +84,9 @@ impl<C: Connect> Exporter<C> {
             self.tell_pause(found.item, reason);
         }
     }
+}
+
+/// What is to be looked at, if the cursor is still as this process left it.
+async fn look(store: &mut impl Store, key: &CursorKey, left: Lsn) -> Result<Option<Vec<Swept>>, ExportError> {
+    if store.holds_cursor(key, left).await? { store.sweep(SWEEP_ITEMS_MAX).await.map(Some) } else { Ok(None) }
 }

@@ -9,17 +9,18 @@ use stampede_core::types::OrderId;
 use tokio_postgres::Row;
 
 use super::super::attach::{as_i64, as_u64};
-use super::super::database::{Link, Params};
+use super::super::database::Link;
 use super::super::error::ExportError;
 use super::super::limits::COPY_CHUNK_BYTES;
+use super::super::param::Params;
 use super::super::settle::SWALLOWED;
 use super::super::store::{BlockedBuyer, Inserted, Orders, SetAside, Updated};
 use super::rows::{COPY_HEADER, COPY_SQL, COPY_TRAILER, OrderArrays, copy_row};
 
 pub(super) async fn copy(link: &mut Link, orders: Orders<'_>) -> Result<(), ExportError> {
     let lost = |error: tokio_postgres::Error| ExportError::of(&error);
-    let statement = link.prepared(COPY_SQL).await?;
-    let mut sink = pin!(link.client().copy_in::<_, Bytes>(&statement).await.map_err(lost)?);
+    // The one statement that has to have a name; it is gone with the end of the COPY.
+    let mut sink = pin!(link.client().copy_in::<_, Bytes>(COPY_SQL).await.map_err(lost)?);
     let mut buffer = Vec::with_capacity(COPY_CHUNK_BYTES + 1024);
     buffer.extend_from_slice(COPY_HEADER);
     for order in orders {

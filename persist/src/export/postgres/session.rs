@@ -108,8 +108,7 @@ pub(super) async fn identity(link: &mut Link) -> Result<Option<DatabaseId>, Expo
 }
 
 pub(super) async fn lock_cursors(link: &mut Link) -> Result<Vec<CursorRow>, ExportError> {
-    const LOCK: &str =
-        "SELECT log_id, epoch, lsn, nonce, chain, (extract(epoch FROM update_time) * 1000000)::bigint \
+    const LOCK: &str = "SELECT log_id, epoch, lsn, nonce, chain, (extract(epoch FROM update_time) * 1000000)::bigint \
          FROM stampede_cursor ORDER BY log_id FOR UPDATE";
     let rows = link.query(LOCK, &[]).await?;
     let read = rows.iter().map(|row| CursorRow {

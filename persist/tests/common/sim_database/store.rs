@@ -12,8 +12,8 @@ use std::task::Poll;
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 use stampede_persist::export::store::{
-    Begin, BlockedBuyer, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord, Orders, SetAside,
-    StockRecord, StockRow, Store, Swept, Traits, Updated,
+    Begin, BlockedBuyer, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord, Orders,
+    SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated,
 };
 use stampede_persist::export::{DatabaseId, ExportError, Nonce, SCHEMA_VERSION};
 
