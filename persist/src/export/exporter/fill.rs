@@ -41,7 +41,8 @@ impl<C: Connect> Exporter<C> {
         let looked = self.options.connect.run(async {
             store.begin(Begin::Ordinary).await?;
             let looked = look(store, key, left).await;
-            store.roll_back().await?;
+            // Whatever it says: a transaction that does not end takes its connection along.
+            store.roll_back().await.map_err(|error| ExportError::Lost(error.to_string()))?;
             looked
         });
         match looked {
