@@ -80,10 +80,16 @@ bugs! {
     OldBackupTaken, "old-backup-taken", "a database from before the trim point is taken";
     RefillPassesOver, "refill-passes-over", "filling a database from a snapshot passes over rows of other orders";
     FenceDropped, "fence-dropped", "an engine does not notice that another has taken its place";
+    StandbyStopsSale, "standby-stops-sale", "a database that lost its last commits ends the export, although the log has what it lacks";
+    GivenSinceIgnored, "given-since-ignored", "a process takes a cursor back that was given to another one since";
     SameNonce, "same-nonce", "every process goes by the same number: two copies of a directory count as one";
     HashNotCompared, "hash-not-compared", "a database that holds other facts under the same LSNs is taken";
     LockedRowForgotten, "locked-row-forgotten", "a stock row that was locked is never looked at again";
     BadRowBlocks, "bad-row-blocks", "a row that Postgres refuses stops the export";
+    SettingsLeftBehind, "settings-left-behind", "what the exporter sets for itself stays with the server's end of its connection";
+    UnfitTaken, "unfit-taken", "a database is taken that cannot hold what is exported";
+    SwallowedUnseen, "swallowed-unseen", "rows that a trigger swallows count as written";
+    StallUntold, "stall-untold", "nobody is told of an export that makes no progress";
     ForeignRowReplaced, "foreign-row-replaced", "a row of somebody else gives way to the engine's";
     SellsBeforePreheat, "sells-before-preheat", "a log that was never attached sells what its database may know";
     VoidAlarmDropped, "void-alarm-dropped", "beside a refused row, nobody is told of a withdrawal that is void";

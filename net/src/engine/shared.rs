@@ -105,7 +105,7 @@ pub struct Parts {
     pub queue: Arc<FactQueue>,
     /// See [`Shared::export`].
     pub export: Option<Arc<ExportStatus>>,
-    /// See [`Shared::weakened`].
+    /// What was weakened on the operator's word.
     pub weakened: Vec<String>,
     /// See [`Shared::ack_durable`].
     pub ack_durable: bool,
@@ -251,6 +251,18 @@ impl Shared {
              up, items open and end early and fresh tokens may count as expired (docs/CONFIG.md, The clock)",
             show_ms(self.clock.ahead_ms())
         )
+    }
+
+    /// What is weakened now (I17), in words: on the operator's word, and by the way to the database.
+    pub fn weakened(&self) -> Vec<String> {
+        let mut weakened = self.weakened.clone();
+        if self.export.as_ref().is_some_and(|export| export.clear()) {
+            weakened.push(
+                "postgres.url: orders and buyers go to the database in clear text over a network; sslmode=verify-full"
+                    .to_owned(),
+            );
+        }
+        weakened
     }
 
     /// The alarms of late, oldest first.

@@ -29,7 +29,7 @@ fn write(out: &mut impl Write, settings: &Settings, shared: &Shared) -> io::Resu
     {
         writeln!(out, "  token:     in {}", absolute(&path).display())?;
     }
-    for what in &shared.weakened {
+    for what in shared.weakened() {
         writeln!(out, "  WEAKENED:  {what}")?;
     }
     if settings.demo {

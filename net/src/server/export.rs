@@ -160,6 +160,9 @@ impl Plan {
     /// does not belong to this log is refused (I12).
     pub(super) fn attach_now(&self, replayed: &Replayed) -> anyhow::Result<Result<Ready, String>> {
         let attempt = connect(&self.options.connect);
+        if let Ok(database) = &attempt {
+            self.status.set_wire(database.wire());
+        }
         judge(attempt.and_then(|database| attach_before_sale(database, replayed, self.options.nonce)))
     }
 
@@ -176,7 +179,7 @@ impl Plan {
 
     /// This process was attached: its exporter goes on under the same epoch.
     pub(super) fn hold(&mut self, ready: &Ready) {
-        self.options.held = Some(ready.attached.epoch);
+        self.options.held = Some(ready.attached.claim);
     }
 
     /// Takes over what stands in Postgres and nowhere else, before the first request.
@@ -247,6 +250,8 @@ impl ExportPort for Port {
                     self.alarm(format!("the control file cannot be written: {error}"));
                 }
             }
+            // Before anything else: what the database lacks again must not leave the log.
+            ExportEvent::Moved { found, .. } => self.exported(found),
             ExportEvent::StockChangedOutside { item, delta, seen_version, as_of } => {
                 self.alarm(format!(
                     "stock row {item} was changed by {delta} units outside (version {seen_version})"

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use stampede_core::limits::CORES_MAX;
 
+use stampede_persist::export::{ConnectOptions, ExportError};
+
 use super::keys::{KEYS, Key, limits, position};
 use super::raw::{Raw, RawKey, RawValue, shown};
 use super::units::{CoresText, parse_bytes, parse_cores, parse_int, parse_net};
@@ -162,7 +164,24 @@ impl Reader<'_> {
     fn postgres(&self) -> Result<Option<PostgresSettings>, SettingsError> {
         let new_shop = self.bool("postgres.new_shop")?;
         let url = self.secret("postgres.url", is_postgres_url)?;
+        if let Some(url) = &url {
+            ConnectOptions::new(url.reveal()).check().map_err(|error| self.unusable_url(error))?;
+        }
         Ok(url.map(|url| PostgresSettings { url, new_shop }))
+    }
+
+    /// The export's own word on a URL: it shows no piece of it.
+    fn unusable_url(&self, error: ExportError) -> SettingsError {
+        let reason = match error {
+            ExportError::BadUrl(what) | ExportError::Tls(what) => what,
+            other => other.to_string(),
+        };
+        match self.wrong("postgres.url") {
+            SettingsError::Value { key, shown, source_of, allowed } => {
+                SettingsError::Value { key, shown, source_of, allowed: format!("{allowed}, and {reason}") }
+            }
+            other => other,
+        }
     }
 
     /// A secret that may be absent. An empty text is absent too: that is what an
@@ -405,6 +424,11 @@ fn worth_a_word(settings: &Settings) -> Vec<String> {
     }
     if settings.ack == Ack::Memory {
         words.push("ack = memory: a crash loses orders that were acknowledged".to_owned());
+    }
+    if let Some(postgres) = &settings.postgres
+        && let Ok(Some(weak)) = ConnectOptions::new(postgres.url.reveal()).check()
+    {
+        words.push(format!("postgres.url: {weak}"));
     }
     if settings.postgres.as_ref().is_some_and(|postgres| postgres.new_shop) {
         words.push(

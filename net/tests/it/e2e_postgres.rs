@@ -6,7 +6,7 @@ use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::e2e_sale::{STOCK, judge, open_sale, rush, wait_for_sold};
 use crate::e2e_talk::{Talk, item};
-use crate::server::{Bed, Server, wait_for};
+use crate::server::{Bed, Server, get, wait_for};
 
 fn cluster() -> PostgresCluster {
     PostgresCluster::new(ClusterOptions::default()).unwrap()
@@ -79,6 +79,134 @@ fn e2e_without_postgres_the_sale_goes_on_and_is_exported_later() {
     cluster.start().unwrap();
     judge(&server, &outcome, Some(&cluster.url()));
     check_rows(&cluster);
+}
+
+fn ready(server: &Server) -> String {
+    wait_for("the engine to be ready", || {
+        get(server.admin, "/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200"))
+    })
+}
+
+fn alarms(server: &Server) -> String {
+    Talk::with(server).say("shop GET /admin/stats").json()["alarms"].to_string()
+}
+
+/// What a promoted standby is that lacks the last commits, and a restored copy of the files: the same
+/// database, as it was a moment ago.
+#[test]
+fn e2e_a_postgres_that_lost_its_last_commits_gets_them_again_and_the_sale_goes_on() {
+    for restarted in [false, true] {
+        let mut cluster = cluster();
+        let mut bed = Bed::new().flag("--postgres", &cluster.url());
+        let server = bed.start();
+        let put = item(9, 1, "on_order", 0);
+        Talk::with(&server).check(&format!("shop PUT /admin/items/1 {put} -> 201 open 9=9+0+0"));
+        Talk::with(&server).check(r#"ann POST /v1/items/1/orders {"quantity":1} #a -> 201 confirmed x1 $a"#);
+        wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "1");
+        cluster.stop(StopMode::Fast).unwrap();
+        let (data, standby) = (cluster.data_dir(), cluster.data_dir().with_extension("standby"));
+        let copied = Command::new("cp").arg("-a").arg(&data).arg(&standby).status().expect("cp runs");
+        assert!(copied.success());
+        cluster.start().unwrap();
+        // The standby lacks the claim of this process, too, if it began after the copy was made.
+        let server = if restarted {
+            assert_eq!(server.stop(), Some(0));
+            bed.start()
+        } else {
+            server
+        };
+        Talk::with(&server).check(r#"bob POST /v1/items/1/orders {"quantity":1} #b -> 201 confirmed x1 $b"#);
+        wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "2");
+        cluster.stop(StopMode::Immediate).unwrap();
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(&standby, &data).unwrap();
+        cluster.start().unwrap();
+        // Nobody sells a thing: it is noticed all the same.
+        wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "2");
+        Talk::with(&server).check(r#"cid POST /v1/items/1/orders {"quantity":1} #c -> 201 confirmed x1 $c"#);
+        wait_for_row(&cluster, "SELECT count(*), count(DISTINCT buyer) FROM stock_order", "3|3");
+        wait_for_row(&cluster, "SELECT count, held, sale FROM stock", "6|0|3");
+        ready(&server);
+        let alarms = alarms(&server);
+        assert!(alarms.contains("what it lacks is exported again"), "{alarms}");
+        // After a restart there is nothing to be said of it.
+        assert_eq!(server.stop(), Some(0));
+        ready(&bed.start());
+    }
+}
+
+/// A dump is put back while the engine runs and is connected.
+#[test]
+fn e2e_a_dump_that_is_restored_gets_what_it_lacks_and_the_sale_goes_on() {
+    let cluster = cluster();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    let server = bed.start();
+    let put = item(9, 1, "on_order", 0);
+    Talk::with(&server).check(&format!("shop PUT /admin/items/1 {put} -> 201 open 9=9+0+0"));
+    Talk::with(&server).check(r#"ann POST /v1/items/1/orders {"quantity":1} #a -> 201 confirmed x1 $a"#);
+    wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "1");
+    // Row by row, as a dump has them.
+    let tables = ["stampede_cursor", "stampede_item", "stock", "stock_order"];
+    let kept = tables.map(|table| format!("CREATE TABLE kept_{table} AS TABLE {table};")).concat();
+    ask(&cluster, &kept);
+    Talk::with(&server).check(r#"bob POST /v1/items/1/orders {"quantity":1} #b -> 201 confirmed x1 $b"#);
+    wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "2");
+    let back = tables.map(|table| {
+        format!("TRUNCATE {table}; INSERT INTO {table} TABLE kept_{table}; DROP TABLE kept_{table};")
+    });
+    ask(&cluster, &format!("BEGIN; {} COMMIT", back.concat()));
+    wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "2");
+    Talk::with(&server).check(r#"cid POST /v1/items/1/orders {"quantity":1} #c -> 201 confirmed x1 $c"#);
+    wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "3");
+    wait_for_row(&cluster, "SELECT count, held, sale FROM stock", "6|0|3");
+    ready(&server);
+    let alarms = alarms(&server);
+    assert!(alarms.contains("what it lacks is exported again"), "{alarms}");
+}
+
+#[test]
+fn e2e_a_database_that_cannot_work_is_refused_at_the_start() {
+    let cluster = cluster();
+    ask(&cluster, "CREATE DATABASE latin TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'");
+    let (code, said) = Bed::new().flag("--postgres", &cluster.url_of("latin")).start_refused();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("keeps texts in LATIN1") && said.contains("createdb"), "{said}");
+}
+
+/// One buyer whom the database does not take, and an export that stands still because of its tables.
+#[test]
+fn e2e_what_the_database_refuses_is_said_and_the_rest_flows() {
+    let cluster = cluster();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    let server = bed.start();
+    let put = item(9, 1, "on_order", 0);
+    Talk::with(&server).check(&format!("shop PUT /admin/items/1 {put} -> 201 open 9=9+0+0"));
+    wait_for_row(&cluster, "SELECT count FROM stock", "9");
+    ask(&cluster, "ALTER TABLE stock_order ADD CHECK (buyer <> 'evil')");
+    Talk::with(&server).check(
+        r#"
+        evil POST /v1/items/1/orders {"quantity":1} #a -> 201 confirmed x1 $a
+        ann  POST /v1/items/1/orders {"quantity":1} #b -> 201 confirmed x1 $b
+        "#,
+    );
+    wait_for_row(&cluster, "SELECT buyer FROM stock_order", "ann");
+    wait_for_row(&cluster, "SELECT count, held, sale FROM stock", "7|0|2");
+    assert!(alarms(&server).contains("buyer=evil"), "{}", alarms(&server));
+    // A table that is gone is nobody's row: it is said at once, and how long it has been.
+    ask(&cluster, "ALTER TABLE stock_order RENAME TO away");
+    Talk::with(&server).check(r#"bob POST /v1/items/1/orders {"quantity":1} #c -> 201 confirmed x1 $c"#);
+    wait_for("the alarm", || alarms(&server).contains("stock_order").then_some(()));
+    let said = wait_for("the error", || {
+        get(server.admin, "/readyz").filter(|answer| answer.contains("export_error"))
+    });
+    assert!(said.starts_with("HTTP/1.1 200"), "the sale goes on: {said}");
+    wait_for("the wait", || {
+        Talk::with(&server).say("shop GET /admin/stats").json()["export"]["waits_ms"]
+            .as_u64()
+            .filter(|ms| *ms > 0)
+    });
+    ask(&cluster, "ALTER TABLE away RENAME TO stock_order");
+    wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "2");
 }
 
 #[test]

@@ -102,7 +102,8 @@ static RIG: Detector = detector("rig", Program::Rig, &[]);
 static EXPORT: Detector =
     detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins", "export_refill"]);
 static IDENTITY: Detector = detector("identity", Program::Persist, &["export_identity"]);
-static POSTGRES: Detector = detector("postgres", Program::Persist, &["export_outside", "export_refuse"]);
+static POSTGRES: Detector =
+    detector("postgres", Program::Persist, &["export_outside", "export_pooler", "export_refuse"]);
 static UNITS: Detector =
     detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::", "replay::"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
@@ -172,10 +173,17 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::VoidAlarmDropped => vec![&EXPORT, &SIM],
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
         B::SameNonce => vec![&IDENTITY, &SIM],
-        B::HashNotCompared => vec![&IDENTITY],
+        B::HashNotCompared | B::StandbyStopsSale | B::GivenSinceIgnored => vec![&IDENTITY],
         B::SellsBeforePreheat => vec![&WAITING],
         B::EndsAlone => vec![&DRAIN],
-        B::ForeignRowReplaced | B::PausesWithoutEnd => vec![&POSTGRES],
+        B::ForeignRowReplaced
+        | B::PausesWithoutEnd
+        | B::UnfitTaken
+        | B::SwallowedUnseen
+        | B::SettingsLeftBehind => {
+            vec![&POSTGRES]
+        }
+        B::StallUntold => vec![&EXPORT],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::RefillPassesOver => vec![&EXPORT],
         B::FirstHomeFirst => vec![&HTTP, &SIM],

@@ -182,7 +182,8 @@ impl Desk {
                 Fault::DbRefuses
             }
             14 => {
-                self.backup = Some(self.database.back_up());
+                // One of a database that was never migrated is none.
+                self.backup = self.database.database().map(|_| self.database.back_up());
                 Fault::DbKilled
             }
             _ => self.put_back(),

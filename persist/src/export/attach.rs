@@ -8,9 +8,14 @@
 //! ```text
 //! the row's nonce is ours      the same process comes back: nothing changes
 //! first attach of a process    takes over: the database counts the epoch up, the nonce becomes ours
-//! it was ours, and is not now  refused for good: another engine has taken over, or a backup was restored
+//! it was ours, and is not now  given to somebody else since: refused for good, another engine has taken over;
+//!                              as it was before it was ours: the database went back, and is taken once more
 //! always                       the hash of the log's block at the cursor is as the row has it, or refused
 //! ```
+//!
+//! A database goes back when a standby is promoted that lacks the last commits, or a backup is
+//! restored. Where the hash shows that it holds this log's facts up to an older cursor, and the log
+//! holds what comes after it, the export goes on from there, as it would at a start: nothing is lost.
 //!
 //! Next: [`super::exporter`].
 
@@ -22,7 +27,7 @@ use stampede_core::types::Lsn;
 use super::database::Database;
 use super::error::ExportError;
 use super::schema::{self, SchemaError};
-use super::store::{Begin, Connect, CursorRow, Store};
+use super::store::{Begin, Connect, CursorRow, Given, Store};
 use crate::feed::FeedError;
 use crate::log::block::ChainHash;
 use crate::log::identity::LogId;
@@ -84,6 +89,18 @@ impl Nonce {
     }
 }
 
+/// The right to write, as the database has given it to a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Under this number.
+    pub epoch: u64,
+    /// When, by the database's clock: microseconds since 1970. A row that somebody else has and that
+    /// was touched later was given away since.
+    pub since_us: i64,
+    /// Where this process left the cursor.
+    pub left: Lsn,
+}
+
 /// What the log's side says of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct LogClaim {
@@ -91,8 +108,8 @@ pub struct LogClaim {
     pub log_id: LogId,
     /// The process.
     pub nonce: Nonce,
-    /// The epoch that the database has given this process; `None` = it was never attached.
-    pub held: Option<u64>,
+    /// What the database has given this process; `None` = it was never attached.
+    pub held: Option<Claim>,
     /// The first LSN that the log still holds (1 in a new log).
     pub first_retained: Lsn,
     /// The last durable LSN.
@@ -108,8 +125,8 @@ pub struct Attached {
     pub database: DatabaseId,
     /// The last LSN in it.
     pub cursor: Lsn,
-    /// The epoch under which this process may write.
-    pub epoch: u64,
+    /// The right to write to it.
+    pub claim: Claim,
 }
 
 /// Why this log must not be exported to this database. Selling is refused until an
@@ -190,24 +207,12 @@ pub enum AttachError {
         /// Theirs.
         theirs: u64,
     },
-    /// The database does not know of our claim, although it had granted it.
+    /// The cursor is not where this process left it, and the row has no hash that shows what the
+    /// database holds.
     #[error(
-        "the database no longer knows that this engine may write (it had given epoch {ours}, it now has \
-         {found}): somebody has restored a backup, promoted a standby or edited stampede_cursor; restart the \
-         engine, it exports again what is missing if its log still holds it",
-        found = found.map_or_else(|| "no row".to_owned(), |epoch| epoch.to_string())
-    )]
-    ClaimLost {
-        /// Our epoch.
-        ours: u64,
-        /// The epoch in the row; `None` = there is no row.
-        found: Option<u64>,
-    },
-    /// The cursor is not where this process left it.
-    #[error(
-        "the database now ends at LSN {found}, this engine had brought it to LSN {left}: somebody has restored a \
-         backup, promoted a standby or edited stampede_cursor; restart the engine, it exports again what is missing \
-         if its log still holds it"
+        "the database now ends at LSN {found}, this engine had brought it to LSN {left}, and nothing shows that it \
+         holds this log's facts up to there: somebody has edited stampede_cursor, or restored a backup of an older \
+         program; restart the engine, it exports again what is missing if its log still holds it"
     )]
     CursorMoved {
         /// Where this process left it.
@@ -297,6 +302,7 @@ pub(super) async fn attach_over(
     chain_at: ChainAt<'_>,
 ) -> Result<Attached, AttachFailure> {
     schema::require_current(store).await?;
+    schema::require_fit(store).await?;
     store.begin(Begin::Ordinary).await?;
     let done = attach_locked(store, claim, chain_at).await;
     let ended = if done.is_ok() { store.commit().await } else { store.roll_back().await };
@@ -323,14 +329,22 @@ async fn attach_locked(
         check_unclaimed(claim, &rows)?;
         // Books of a log that is gone would be compared with rows that it no longer writes.
         store.clear_books().await?;
-        let epoch = store.make_cursor(&log_id, claim.nonce).await?;
-        return Ok(Attached { database, cursor: Lsn::ZERO, epoch });
+        let given = store.make_cursor(&log_id, claim.nonce).await?;
+        return Ok(Attached { database, cursor: Lsn::ZERO, claim: given.at(Lsn::ZERO) });
     };
     let takes_over = takes_over(claim, row)?;
     check_range(claim, row.lsn)?;
-    check_history(row, chain_at)?;
-    let epoch = if takes_over { store.take_cursor(&log_id, claim.nonce).await? } else { row.epoch };
-    Ok(Attached { database, cursor: row.lsn, epoch })
+    check_history(claim, row, chain_at)?;
+    let given = match claim.held {
+        _ if takes_over => {
+            // Beyond any number that this process knows, so that nobody is given one of them again.
+            let above = claim.held.map_or(0, |held| held.epoch);
+            store.take_cursor(&log_id, claim.nonce, above).await?
+        }
+        Some(held) => Given { epoch: row.epoch, since_us: held.since_us },
+        None => Given { epoch: row.epoch, since_us: row.touched_us },
+    };
+    Ok(Attached { database, cursor: row.lsn, claim: given.at(row.lsn) })
 }
 
 /// Whether the database may be begun with: it has no cursor of this log.
@@ -338,10 +352,7 @@ fn check_unclaimed(claim: &LogClaim, rows: &[CursorRow]) -> Result<(), AttachErr
     if let Some(row) = rows.first() {
         return Err(AttachError::OtherLog { ours: claim.log_id, theirs: row.log_id.clone(), lsn: row.lsn });
     }
-    match claim.held {
-        Some(ours) => Err(AttachError::ClaimLost { ours, found: None }),
-        None => check_range(claim, Lsn::ZERO),
-    }
+    check_range(claim, Lsn::ZERO)
 }
 
 /// Whether this process is to take the right to write from whoever had it; `false` = it has it.
@@ -352,15 +363,24 @@ fn takes_over(claim: &LogClaim, row: &CursorRow) -> Result<bool, AttachError> {
     match claim.held {
         None => Ok(true),
         Some(_) if planted(Bug::FenceDropped) => Ok(true),
-        Some(ours) if row.epoch < ours => Err(AttachError::ClaimLost { ours, found: Some(row.epoch) }),
-        Some(ours) => Err(AttachError::Fenced { ours, theirs: row.epoch }),
+        // The database went back to before this process was given it, and nobody was given it since.
+        Some(held) if row.epoch < held.epoch && was_before(held, row) => Ok(true),
+        Some(held) => Err(AttachError::Fenced { ours: held.epoch, theirs: row.epoch }),
     }
 }
 
+fn was_before(held: Claim, row: &CursorRow) -> bool {
+    row.touched_us < held.since_us || planted(Bug::GivenSinceIgnored)
+}
+
 /// The facts up to the cursor are those of this log. A row without a hash was written by a program
-/// that knew of none; the next batch enters it.
-fn check_history(row: &CursorRow, chain_at: ChainAt<'_>) -> Result<(), AttachFailure> {
-    let Some(theirs) = row.chain else { return Ok(()) };
+/// that knew of none, and the next batch enters it; it does not show where this process may go on.
+fn check_history(claim: &LogClaim, row: &CursorRow, chain_at: ChainAt<'_>) -> Result<(), AttachFailure> {
+    let Some(theirs) = row.chain else {
+        let moved = claim.held.filter(|held| row.lsn > Lsn::ZERO && row.lsn != held.left);
+        let refused = |held: Claim| AttachError::CursorMoved { left: held.left, found: row.lsn };
+        return moved.map_or(Ok(()), |held| Err(refused(held).into()));
+    };
     let ours = chain_at(row.lsn).map_err(AttachFailure::Log)?;
     if ours == theirs || planted(Bug::HashNotCompared) {
         return Ok(());

@@ -6,36 +6,37 @@
 //! runtime of the calling thread, each call under a deadline and under a stop signal.
 //! No other module of the product opens a connection. Next: [`super::exporter`].
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use stampede_core::planted::{Bug, planted};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{Client, Row};
 
+use super::between::stands_between;
 use super::error::ExportError;
 use super::limits::{CONNECT_WAIT_MAX, LOCK_WAIT_MAX};
+use super::param::{Params, typed};
 use super::postgres::Postgres;
-use super::store::Connect;
+use super::store::{Connect, Store, Wire};
+use super::target::{SslMode, Target};
+use super::tls::{Tls, attempts};
 
 /// How to reach the database.
 #[derive(Clone)]
 pub struct ConnectOptions {
     /// `postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=…` or `key=value` pairs.
     pub url: String,
-    /// Root certificates (PEM) for `sslmode=require`; `None` = those of the system.
+    /// Root certificates (PEM) where the URL names none; see [`super::tls`].
     pub root_certificates: Option<PathBuf>,
+    /// Where libpq's variables come from: the environment of the process.
+    pub environment: fn(&str) -> Option<String>,
     /// Longest wait for the answer to one call: a batch, a page of the preheating.
     pub call_wait_max: Duration,
 }
@@ -43,7 +44,30 @@ pub struct ConnectOptions {
 impl ConnectOptions {
     /// Options for this URL, everything else as usual (60 s for a call).
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), root_certificates: None, call_wait_max: Duration::from_secs(60) }
+        Self {
+            url: url.into(),
+            root_certificates: None,
+            environment: |name| std::env::var(name).ok(),
+            call_wait_max: Duration::from_secs(60),
+        }
+    }
+
+    /// Checks the URL and the certificates that it names without connecting, and says what is weak about
+    /// it; `None` = nothing.
+    ///
+    /// # Errors
+    /// [`ExportError::BadUrl`], [`ExportError::Tls`].
+    pub fn check(&self) -> Result<Option<String>, ExportError> {
+        let target = self.parse()?;
+        Tls::new(&target, self.root_certificates.as_deref())?;
+        let may_be_clear = matches!(target.mode, SslMode::Disable | SslMode::Allow | SslMode::Prefer);
+        let weak = |target: &Target| {
+            let shown = target.shown();
+            format!(
+                "the way to Postgres at {shown} may be in clear text; sslmode=verify-full with sslrootcert is the safe one"
+            )
+        };
+        Ok((may_be_clear && !target.is_local()).then(|| weak(&target)))
     }
 
     /// Checks the URL without connecting, and says where it leads, without the password.
@@ -51,22 +75,11 @@ impl ConnectOptions {
     /// # Errors
     /// [`ExportError::BadUrl`].
     pub fn target(&self) -> Result<String, ExportError> {
-        self.config().map(|config| target_of(&config))
+        self.parse().map(|target| target.shown())
     }
 
-    fn config(&self) -> Result<Config, ExportError> {
-        let mut config: Config = self.url.parse().map_err(|error| bad_url(&error))?;
-        if config.get_hosts().is_empty() {
-            return Err(ExportError::BadUrl("it names no host".to_owned()));
-        }
-        if config.get_user().is_none() {
-            return Err(ExportError::BadUrl("it names no user".to_owned()));
-        }
-        config.application_name("stampede");
-        config.keepalives_idle(Duration::from_secs(15));
-        config.tcp_user_timeout(Duration::from_secs(30));
-        config.connect_timeout(CONNECT_WAIT_MAX);
-        Ok(config)
+    fn parse(&self) -> Result<Target, ExportError> {
+        Target::parse(&self.url, self.environment)
     }
 }
 
@@ -76,22 +89,6 @@ impl fmt::Debug for ConnectOptions {
         let target = self.target().unwrap_or_else(|_| "unusable URL".to_owned());
         f.debug_struct("ConnectOptions").field("target", &target).finish_non_exhaustive()
     }
-}
-
-fn bad_url(error: &tokio_postgres::Error) -> ExportError {
-    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    ExportError::BadUrl(cause)
-}
-
-fn target_of(config: &Config) -> String {
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(name)) => name.clone(),
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => "?".to_owned(),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    let database = config.get_dbname().or(config.get_user()).unwrap_or("?");
-    format!("{host}:{port}/{database}")
 }
 
 /// A connection with what drives its calls, for those that are made outside the exporter's
@@ -120,6 +117,11 @@ impl<C: Connect> Database<C> {
     pub fn over(mut way: C) -> Result<Self, ExportError> {
         let store = way.connect()?;
         Ok(Self { way, store })
+    }
+
+    /// What the connection goes over.
+    pub fn wire(&self) -> Wire {
+        self.store.wire()
     }
 
     /// Runs calls under one deadline.
@@ -202,48 +204,67 @@ impl Runner {
     }
 }
 
-/// One connection to Postgres and the statements prepared on it.
+/// One connection to Postgres. Between two transactions nothing of ours stands on the server, no setting and
+/// no prepared statement: a pooler may give the server's end of it to somebody else.
 #[derive(Debug)]
 pub struct Link {
     client: Client,
-    statements: HashMap<&'static str, Statement>,
+    /// What each transaction begins with.
+    settings: String,
+    wire: Wire,
     driver: JoinHandle<()>,
 }
 
-/// A parameter list, as the client takes it.
-pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
-
 impl Link {
     async fn connect(options: &ConnectOptions) -> Result<Self, ExportError> {
-        let config = options.config()?;
-        let target = target_of(&config);
-        let refused = |error: tokio_postgres::Error| ExportError::of_connect(&error, &target);
-        let (client, driver) = if config.get_ssl_mode() == SslMode::Require {
-            let tls = tls(options.root_certificates.as_deref())?;
-            let (client, connection) = config.connect(tls).await.map_err(refused)?;
-            (client, tokio::spawn(async move { drop(connection.await) }))
-        } else {
-            let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
-            (client, tokio::spawn(async move { drop(connection.await) }))
-        };
-        let link = Self { client, statements: HashMap::new(), driver };
-        link.execute_batch(&session_settings(options.call_wait_max)).await?;
+        let target = options.parse()?;
+        let tls = Tls::new(&target, options.root_certificates.as_deref())?;
+        let mut link = Self::connect_over(&target, &tls, options.call_wait_max).await?;
+        let pooler = stands_between(&mut link, &target.ports()).await?;
+        link.wire = Wire { clear: !tls.was_used() && !target.is_local(), pooler };
         Ok(link)
     }
 
-    /// Runs statements without parameters: transaction control and settings.
-    pub(super) async fn execute_batch(&self, sql: &str) -> Result<(), ExportError> {
-        self.client.batch_execute(sql).await.map_err(|error| ExportError::of(&error))
+    /// One attempt after the other, as the mode wants it.
+    async fn connect_over(target: &Target, tls: &Tls, call_wait_max: Duration) -> Result<Self, ExportError> {
+        let mut config = target.config.clone();
+        let mut failed = None;
+        for asked in attempts(target) {
+            config.ssl_mode(*asked);
+            tls.forget();
+            match config.connect(tls.clone()).await {
+                Ok((client, connection)) => {
+                    let driver = tokio::spawn(async move { drop(connection.await) });
+                    let settings = transaction_settings(call_wait_max);
+                    return Ok(Self { client, settings, wire: Wire::default(), driver });
+                }
+                Err(error) => {
+                    let error = ExportError::of_connect(&error, &target.shown());
+                    // Another way helps only where this one was refused; a password that was refused is
+                    // not sent in clear as well.
+                    let helps = match &error {
+                        ExportError::Tls(_) => true,
+                        ExportError::LoginRefused { reason, .. } => reason.contains("pg_hba.conf"),
+                        _ => false,
+                    };
+                    failed = failed.or(Some(error));
+                    if !helps {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failed.expect("there is always an attempt"))
     }
 
-    /// The statement, prepared at its first use.
-    pub(super) async fn prepared(&mut self, sql: &'static str) -> Result<Statement, ExportError> {
-        if let Some(statement) = self.statements.get(sql) {
-            return Ok(statement.clone());
-        }
-        let statement = self.client.prepare(sql).await.map_err(|error| ExportError::of(&error))?;
-        self.statements.insert(sql, statement.clone());
-        Ok(statement)
+    /// Begins a transaction with these words.
+    pub(super) async fn begin(&self, words: &str) -> Result<(), ExportError> {
+        self.execute_batch(&format!("{words}; {}", self.settings)).await
+    }
+
+    /// Runs statements without parameters: transaction control.
+    pub(super) async fn execute_batch(&self, sql: &str) -> Result<(), ExportError> {
+        self.client.batch_execute(sql).await.map_err(|error| ExportError::of(&error))
     }
 
     /// The number of rows that the statement touched.
@@ -252,8 +273,7 @@ impl Link {
         sql: &'static str,
         params: Params<'_>,
     ) -> Result<u64, ExportError> {
-        let statement = self.prepared(sql).await?;
-        self.client.execute(&statement, params).await.map_err(|error| ExportError::of(&error))
+        self.client.execute_typed(sql, &typed(params)).await.map_err(|error| ExportError::of(&error))
     }
 
     /// The rows that the statement gave.
@@ -262,8 +282,12 @@ impl Link {
         sql: &'static str,
         params: Params<'_>,
     ) -> Result<Vec<Row>, ExportError> {
-        let statement = self.prepared(sql).await?;
-        self.client.query(&statement, params).await.map_err(|error| ExportError::of(&error))
+        self.client.query_typed(sql, &typed(params)).await.map_err(|error| ExportError::of(&error))
+    }
+
+    /// What it goes over.
+    pub(super) const fn wire(&self) -> Wire {
+        self.wire
     }
 
     /// The client itself, for COPY and for streams of rows.
@@ -279,33 +303,13 @@ impl Drop for Link {
 }
 
 /// A commit counts as exported, so it has to be synced; locks and statements have limits,
-/// so that the server gives up before we do.
-fn session_settings(call_wait_max: Duration) -> String {
+/// so that the server gives up before we do. They hold for this transaction alone.
+fn transaction_settings(call_wait_max: Duration) -> String {
+    let local = if planted(Bug::SettingsLeftBehind) { "SESSION" } else { "LOCAL" };
     format!(
-        "SET lock_timeout = {}; SET statement_timeout = {}; SET client_min_messages = warning; \
-         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+        "SET {local} lock_timeout = {}; SET {local} statement_timeout = {}; SET LOCAL client_min_messages = warning; \
+         SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'",
         LOCK_WAIT_MAX.min(call_wait_max / 2).as_millis(),
         call_wait_max.as_millis(),
     )
-}
-
-/// `sslmode=require` verifies the certificate and its host name: stricter than libpq's,
-/// since an unverified server could as well be anybody.
-fn tls(roots: Option<&Path>) -> Result<MakeRustlsConnect, ExportError> {
-    // Fails only when a provider is installed already, which is as good.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let Some(path) = roots else {
-        return MakeRustlsConnect::with_native_certs()
-            .map(|(tls, _)| tls)
-            .map_err(|errors| ExportError::Tls(format!("the system's root certificates: {errors:?}")));
-    };
-    let unreadable =
-        |error: &dyn fmt::Display| ExportError::Tls(format!("root certificates {}: {error}", path.display()));
-    let mut store = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))? {
-        let certificate = certificate.map_err(|error| unreadable(&error))?;
-        store.add(certificate).map_err(|error| unreadable(&error))?;
-    }
-    let config = rustls::ClientConfig::builder().with_root_certificates(store).with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
 }

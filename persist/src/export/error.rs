@@ -6,6 +6,8 @@
 
 use tokio_postgres::error::SqlState;
 
+use super::attach::DatabaseId;
+
 /// Why a call to Postgres failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
@@ -74,6 +76,16 @@ pub enum ExportError {
     /// Postgres refuses something for its own sake: a constraint, a trigger, a value.
     #[error("Postgres refused a row: {0}")]
     RowRefused(String),
+    /// The database that the log was exported to has lost its tables.
+    #[error(
+        "the database has no Stampede tables, although this log was exported to database {database}; if a backup of \
+         it is being restored, the export goes on by itself; otherwise correct the URL, restore one, or see `stampede \
+         detach`"
+    )]
+    Emptied {
+        /// Which it was.
+        database: DatabaseId,
+    },
     /// A transaction of another session got in the way.
     #[error("a conflicting transaction got in the way: {0}; it is tried again")]
     Conflict(String),

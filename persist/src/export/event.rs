@@ -46,7 +46,8 @@ pub trait ExportPort: Send {
     /// When the log no longer holds that fact, or cannot be read.
     fn open_feed(&mut self, after: Lsn) -> Result<Box<dyn FactFeed + Send>, FeedError>;
     /// Everything up to and with this LSN is in Postgres, and Postgres has synced it.
-    /// Called once per batch, with numbers that only grow.
+    /// Called once per batch, with numbers that only grow, except after [`ExportEvent::Moved`]:
+    /// from then on nothing beyond the smaller number may leave the log.
     fn exported(&mut self, lsn: Lsn);
     /// Something that the engine has to know.
     fn event(&mut self, event: ExportEvent);
@@ -61,6 +62,15 @@ pub enum ExportEvent {
         database: DatabaseId,
         /// How far it had come.
         cursor: Lsn,
+    },
+    /// The database ends elsewhere than the exporter left it: a standby without the last commits was
+    /// promoted, or a backup restored. It holds this log's facts up to there, and the log what comes
+    /// after; the export goes on from there. [`ExportPort::exported`] follows with `found`.
+    Moved {
+        /// Where the exporter had brought it.
+        left: Lsn,
+        /// Where it ends.
+        found: Lsn,
     },
     /// `stock.count` of an item differs from the facts: adjust the grant by `delta`, or pause.
     StockChangedOutside {
@@ -120,6 +130,27 @@ pub enum Alarm {
         /// Which item.
         item: ItemId,
         /// What was found and done.
+        reason: String,
+    },
+    /// The database ends elsewhere than the exporter left it, and the export goes on from there.
+    #[error(
+        "the database ends at LSN {found}, it had been brought to LSN {left} (a standby without the last commits was \
+         promoted, or a backup restored?); it holds this log's facts up to there, what it lacks is exported again"
+    )]
+    Moved {
+        /// Where it was left.
+        left: Lsn,
+        /// Where it ends.
+        found: Lsn,
+    },
+    /// Facts wait, and none was exported for a while. Raised once until one is.
+    #[error("nothing was exported to Postgres for {seconds} s, {waiting} facts wait: {reason}")]
+    Stalled {
+        /// For how long.
+        seconds: u64,
+        /// How many facts wait.
+        waiting: u64,
+        /// What went wrong last, with its remedy.
         reason: String,
     },
     /// The database cannot be used at present; the exporter tries again by itself.

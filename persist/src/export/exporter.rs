@@ -19,6 +19,7 @@
 //! exporter/fill.rs     what goes into a batch
 //! exporter/ahead.rs    the batch behind it, read while the database works
 //! exporter/deliver.rs  what follows a commit
+//! exporter/progress.rs whether it gets on
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -30,7 +31,7 @@ use stampede_core::types::{ItemId, Lsn};
 use tokio::sync::watch;
 
 use super::asks::Asks;
-use super::attach::{AttachError, AttachFailure, Attached, LogClaim, attach_over};
+use super::attach::{AttachError, AttachFailure, Attached, Claim, LogClaim, attach_over};
 use super::backoff::Backoff;
 use super::batch::Batch;
 use super::error::ExportError;
@@ -47,11 +48,17 @@ mod ahead;
 mod deliver;
 mod fill;
 mod options;
+mod progress;
 
 use ahead::Intake;
+use progress::{Finding, Progress};
 
 pub(super) use ahead::beside;
 pub use options::ExporterOptions;
+
+/// Attaching found the cursor where it was left, and it does not move all the same.
+const CURSOR_STUCK: &str = "the cursor in stampede_cursor does not move: a trigger, a rule or a policy of the database \
+     swallows what is written; remove it, the export is tried again";
 
 /// What a step came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,6 +104,9 @@ pub struct Exporter<C: Connect = Postgres> {
     refused: HashMap<ItemId, Instant>,
     stock_rest_until: Option<Instant>,
     next_sweep: Instant,
+    /// How often in a row a cursor that is this process's did not move.
+    moved_in_vain: u32,
+    progress: Progress,
     backoff: Backoff,
     retry_at: Instant,
     stopped: bool,
@@ -128,7 +138,7 @@ impl<C: Connect> Exporter<C> {
         Self {
             key: CursorKey {
                 log_id: options.log_id.to_string(),
-                epoch: options.held.unwrap_or(0),
+                epoch: options.held.map_or(0, |held| held.epoch),
                 nonce: options.nonce,
             },
             backoff: Backoff::new(options.seed),
@@ -150,6 +160,8 @@ impl<C: Connect> Exporter<C> {
             refused: HashMap::new(),
             stock_rest_until: None,
             next_sweep: now,
+            moved_in_vain: 0,
+            progress: Progress::new(),
             retry_at: now,
             stopped: false,
         }
@@ -167,9 +179,31 @@ impl<C: Connect> Exporter<C> {
             self.disconnect();
             return Step::Stopped;
         }
-        match &self.store {
+        // Before as well: a call may take long, and others look meanwhile.
+        self.look_at_progress();
+        let step = match &self.store {
             None => self.step_down(),
             Some(_) => self.step_up(),
+        };
+        if step != Step::Stopped {
+            self.look_at_progress();
+        }
+        step
+    }
+
+    fn look_at_progress(&mut self) {
+        let (exported, durable) = (self.status.exported_lsn(), self.port.durable_lsn());
+        let finding = self.progress.look(exported, durable, self.now());
+        self.status.set_stalled_since(self.progress.since());
+        match finding {
+            Finding::Nothing => {}
+            Finding::GoesOn => tracing::info!(target: "stampede::export", "the export goes on"),
+            Finding::Stalled(stalled) => {
+                let reason = self.status.last_error();
+                let reason = reason.unwrap_or_else(|| "Postgres has not answered yet".to_owned());
+                let (seconds, waiting) = (stalled.as_secs(), durable.0 - exported.0);
+                self.alarm(Alarm::Stalled { seconds, waiting, reason });
+            }
         }
     }
 
@@ -194,7 +228,7 @@ impl<C: Connect> Exporter<C> {
         let claim = LogClaim {
             log_id: self.options.log_id,
             nonce: self.options.nonce,
-            held: self.options.held,
+            held: self.options.held.map(|held| Claim { left: self.position.unwrap_or(held.left), ..held }),
             first_retained: self.port.first_retained_lsn(),
             durable: self.port.durable_lsn(),
             database: self.options.database,
@@ -204,6 +238,12 @@ impl<C: Connect> Exporter<C> {
         let port = &mut self.port;
         let mut chain_at = |lsn| port.open_feed(lsn)?.chain();
         let attached = self.options.connect.run(async {
+            if let Some(known) = claim.database
+                && store.schema_version().await? == 0
+            {
+                // Perhaps a backup is being restored: tables that we make now would be in its way.
+                return Err(ExportError::Emptied { database: known }.into());
+            }
             if migrate {
                 migrate_over(&mut store).await?;
             }
@@ -218,15 +258,17 @@ impl<C: Connect> Exporter<C> {
             (None, _) => self.begin(attached.cursor),
             (Some(left), _) if left == attached.cursor => {}
             (Some(_), Some(written)) if attached.cursor == self.batch.to => self.deliver(&written),
-            (Some(left), _) => {
+            (Some(left), _) if planted(Bug::StandbyStopsSale) => {
                 return self.refuse(AttachError::CursorMoved { left, found: attached.cursor });
             }
+            (Some(left), _) => self.go_on_elsewhere(left, attached.cursor),
         }
+        self.status.set_wire(store.wire());
         self.store = Some(store);
         self.ledgers.clear();
         self.options.database = Some(attached.database);
-        self.options.held = Some(attached.epoch);
-        self.key.epoch = attached.epoch;
+        self.options.held = Some(attached.claim);
+        self.key.epoch = attached.claim.epoch;
         self.status.set_connected(true);
         self.status.set_error(None);
         self.port.event(ExportEvent::Attached { database: attached.database, cursor: attached.cursor });
@@ -240,6 +282,23 @@ impl<C: Connect> Exporter<C> {
         self.batch.reset(cursor);
         self.status.set_exported(cursor);
         self.port.exported(cursor);
+    }
+
+    /// The database ends elsewhere than this process left it, and holds this log's facts up to there
+    /// (attaching has compared): the facts go on after its cursor, as at a start. Whatever was
+    /// read, asked and put off belongs to rows that are gone.
+    fn go_on_elsewhere(&mut self, left: Lsn, found: Lsn) {
+        self.port.event(ExportEvent::Moved { left, found });
+        self.alarm(Alarm::Moved { left, found });
+        self.intake.forget(found);
+        (self.tried, self.careful) = (false, false);
+        self.asks = Asks::default();
+        self.pauses_told.clear();
+        self.behind.clear();
+        self.refused.clear();
+        self.status.set_deferred(0);
+        self.next_sweep = self.now();
+        self.begin(found);
     }
 
     fn step_up(&mut self) -> Step {
@@ -289,8 +348,17 @@ impl<C: Connect> Exporter<C> {
                 Step::Exported(facts)
             }
             Err(WriteError::Moved) => {
+                self.moved_in_vain += 1;
+                if self.moved_in_vain == 1 {
+                    self.disconnect();
+                    return Step::Again;
+                }
+                // Whoever is to mend it must not wait for our locks meanwhile.
+                let store = self.store.as_mut().expect("it has just answered");
+                let _connection_goes = self.options.connect.run(store.roll_back());
                 self.disconnect();
-                Step::Again
+                self.report(CURSOR_STUCK.to_owned());
+                self.wait()
             }
             Err(WriteError::Database(error)) => self.write_failed(error, touch_stock, now),
         }

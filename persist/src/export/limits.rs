@@ -36,6 +36,8 @@ pub const SWEEP_PERIOD: Duration = Duration::from_millis(1_000);
 pub const SWEEP_SHARE: u32 = 20;
 /// How long the engine has to answer a change that was made outside.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long facts may wait of which none is exported, until somebody is told.
+pub const STALL_MAX: Duration = Duration::from_secs(30);
 /// Pause between two small batches.
 pub const GATHER_WAIT: Duration = Duration::from_millis(5);
 /// Pause when everything is exported.

@@ -112,7 +112,7 @@ pub fn look(
     looker: &mut dyn Looker,
 ) -> Result<bool, ExportError> {
     database.run(async |link| -> Result<(), ExportError> {
-        link.execute_batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+        link.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     })?;
     let looked = Looking { database, looker }.all(log_id, only);
     let ended = database.run(async |link| link.execute_batch("ROLLBACK").await);

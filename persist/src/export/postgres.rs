@@ -14,15 +14,15 @@ use std::future::Future;
 use std::time::Instant;
 
 use stampede_core::item::ItemSpec;
-use stampede_core::types::{ItemId, OrderId};
+use stampede_core::types::{ItemId, Lsn, OrderId};
 use tokio::sync::watch;
 
 use super::attach::{DatabaseId, Nonce};
 use super::database::{ConnectOptions, Link, Runner};
 use super::error::ExportError;
 use super::store::{
-    Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Inserted, Ledger, OrderRecord, Orders,
-    SetAside, StockRecord, StockRow, Store, Swept,
+    Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord,
+    Orders, SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated, Wire,
 };
 
 mod orders;
@@ -78,8 +78,12 @@ impl Connect for Postgres {
 }
 
 impl Store for Link {
+    fn wire(&self) -> Wire {
+        Self::wire(self)
+    }
+
     async fn begin(&mut self, how: Begin) -> Result<(), ExportError> {
-        self.execute_batch(session::begin(how)).await
+        Self::begin(self, session::begin(how)).await
     }
     async fn commit(&mut self) -> Result<(), ExportError> {
         self.execute_batch("COMMIT").await
@@ -97,6 +101,9 @@ impl Store for Link {
         self.execute_batch("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part").await
     }
 
+    async fn traits(&mut self) -> Result<Traits, ExportError> {
+        session::traits(self).await
+    }
     async fn schema_version(&mut self) -> Result<i32, ExportError> {
         session::schema_version(self).await
     }
@@ -128,17 +135,17 @@ impl Store for Link {
     async fn clear_books(&mut self) -> Result<(), ExportError> {
         self.execute_batch("DELETE FROM stampede_item").await
     }
-    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError> {
-        session::claim_cursor(self, session::MAKE_CURSOR, log_id, nonce).await
+    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<Given, ExportError> {
+        session::make_cursor(self, log_id, nonce).await
     }
-    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError> {
-        session::claim_cursor(self, session::TAKE_CURSOR, log_id, nonce).await
+    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce, above: u64) -> Result<Given, ExportError> {
+        session::take_cursor(self, log_id, nonce, above).await
     }
     async fn move_cursor(&mut self, key: &CursorKey, to: &CursorMove) -> Result<bool, ExportError> {
         session::move_cursor(self, key, to).await
     }
-    async fn holds_cursor(&mut self, key: &CursorKey) -> Result<bool, ExportError> {
-        session::holds_cursor(self, key).await
+    async fn holds_cursor(&mut self, key: &CursorKey, left: Lsn) -> Result<bool, ExportError> {
+        session::holds_cursor(self, key, left).await
     }
 
     async fn load_books(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, Ledger)>, ExportError> {
@@ -184,7 +191,7 @@ impl Store for Link {
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
         orders::refill(self, orders).await
     }
-    async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
+    async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Updated, ExportError> {
         orders::update(self, orders).await
     }
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError> {

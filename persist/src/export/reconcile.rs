@@ -71,7 +71,7 @@ const ORDERS: &str =
 /// [`ExportError`] says what is wrong and what to do.
 pub fn reconcile_read(database: &mut Database, log_id: LogId) -> Result<Reconciled, ExportError> {
     database.run(async |link| {
-        link.execute_batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        link.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let read = read_all(link, log_id).await;
         link.execute_batch("ROLLBACK").await?;
         read

@@ -154,7 +154,7 @@ impl<'a, C: Connect> Refill<'a, C> {
             blocked: now.blocked.len() as u64,
             ..Refilled::default()
         };
-        let key = CursorKey { log_id, epoch: attached.epoch, nonce: claim.nonce };
+        let key = CursorKey { log_id, epoch: attached.claim.epoch, nonce: claim.nonce };
         let (id, batch) = (attached.database, Batch::default());
         let mut refill = Self { database, history, id, key, now, names, batch, done };
         refill.check()?;

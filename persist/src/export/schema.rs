@@ -4,10 +4,12 @@
 //! lock, so that two processes that start at once cannot both apply them. A database that
 //! is newer than this program is refused and left alone. Next: [`super::attach`].
 
+use stampede_core::planted::{Bug, planted};
+
 use super::database::Database;
 use super::error::ExportError;
 use super::postgres::MIGRATIONS;
-use super::store::{Begin, Connect, Store};
+use super::store::{Begin, Connect, Store, Traits};
 
 /// The version of the tables that this program reads and writes.
 pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
@@ -40,6 +42,9 @@ pub enum SchemaError {
         /// Its name.
         table: String,
     },
+    /// It cannot hold what is exported.
+    #[error("{0}")]
+    Unfit(String),
     /// The database itself.
     #[error(transparent)]
     Database(#[from] ExportError),
@@ -62,6 +67,7 @@ pub(super) async fn migrate_over(store: &mut impl Store) -> Result<i32, SchemaEr
     if found > SCHEMA_VERSION {
         return Err(SchemaError::TooNew { found });
     }
+    require_fit(store).await?;
     store.begin(Begin::Ordinary).await?;
     let done = migrate_locked(store).await;
     let ended = if done.is_ok() { store.commit().await } else { store.roll_back().await };
@@ -87,11 +93,66 @@ async fn migrate_locked(store: &mut impl Store) -> Result<i32, SchemaError> {
     Ok(found)
 }
 
+/// Checks whether the export can work with this database at all.
+pub(super) async fn require_fit(store: &mut impl Store) -> Result<(), SchemaError> {
+    match unfit(&store.traits().await?) {
+        Some(reason) if !planted(Bug::UnfitTaken) => Err(SchemaError::Unfit(reason)),
+        _ => Ok(()),
+    }
+}
+
+/// The oldest version whose functions the tables need (`gen_random_uuid`).
+const VERSION_MIN: i32 = 130_000;
+
+/// Why it cannot, and what to do.
+fn unfit(traits: &Traits) -> Option<String> {
+    let Traits { version, encoding, odd_tables } = traits;
+    if *version < VERSION_MIN {
+        let major = version / 10_000;
+        return Some(format!("this is PostgreSQL {major}, the export needs 13 or newer; upgrade it"));
+    }
+    // SQL_ASCII keeps bytes as they come.
+    if !["UTF8", "SQL_ASCII"].contains(&encoding.as_str()) {
+        return Some(format!(
+            "the database keeps texts in {encoding}, which lacks characters that names and buyers may have; use one \
+             in UTF8: createdb -T template0 -E UTF8 NAME"
+        ));
+    }
+    let (table, what) = odd_tables.first()?;
+    Some(format!(
+        "{table} is {what}; the export needs an ordinary table: make it one, or use another database"
+    ))
+}
+
 /// Checks the version without changing anything.
 pub(super) async fn require_current(store: &mut impl Store) -> Result<(), SchemaError> {
     match store.schema_version().await? {
         SCHEMA_VERSION => Ok(()),
         found if found > SCHEMA_VERSION => Err(SchemaError::TooNew { found }),
         found => Err(SchemaError::NotMigrated { found }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_told_from_what_can() {
+        let fit = |version, encoding: &str, odd_tables: &[(&str, &str)]| {
+            let own = |(table, what): &(&str, &str)| ((*table).to_owned(), (*what).to_owned());
+            let odd_tables = odd_tables.iter().map(own).collect();
+            unfit(&Traits { version, encoding: encoding.to_owned(), odd_tables }).unwrap_or_default()
+        };
+        for (version, encoding) in [(130_000, "UTF8"), (150_004, "SQL_ASCII"), (180_001, "UTF8")] {
+            assert_eq!(fit(version, encoding, &[]), "");
+        }
+        assert!(fit(120_022, "UTF8", &[]).contains("PostgreSQL 12"));
+        for encoding in ["LATIN1", "LATIN9", "WIN1252", "EUC_CN", "EUC_JP", "KOI8R", "MULE_INTERNAL"] {
+            let said = fit(150_000, encoding, &[]);
+            assert!(said.contains(encoding) && said.contains("createdb"), "{said}");
+        }
+        let said = fit(150_000, "UTF8", &[("stock_order", "a partitioned table")]);
+        assert!(said.contains("stock_order is a partitioned table"), "{said}");
     }
 }

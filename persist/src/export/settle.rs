@@ -27,21 +27,27 @@ pub(super) struct Settled {
     pub(super) tampered: Vec<(ItemId, String)>,
     /// Items whose row is somebody else's and stands as it is, and what it says.
     pub(super) foreign: Vec<(ItemId, String)>,
+    /// Items whose row the database took without a word and did not write.
+    pub(super) swallowed: Vec<ItemId>,
     /// Items whose row is left for later.
     pub(super) deferred: Vec<ItemId>,
 }
+
+/// Why a row was not written although nobody refused it.
+pub(super) const SWALLOWED: &str = "a trigger, a rule or a policy of the database swallows what is written";
 
 impl Settled {
     /// Takes in what came of settling some more.
     pub(super) fn append(&mut self, more: Self) {
         // Field by field, so that one more field cannot be forgotten here.
-        let Self { adopted, void, tampered, foreign, deferred } = more;
+        let Self { adopted, void, tampered, foreign, swallowed, deferred } = more;
         self.adopted.extend(adopted);
         if !planted(Bug::VoidAlarmDropped) {
             self.void.extend(void);
         }
         self.tampered.extend(tampered);
         self.foreign.extend(foreign);
+        self.swallowed.extend(swallowed);
         self.deferred.extend(deferred);
     }
 }
@@ -59,15 +65,15 @@ pub(super) async fn load(
     Ok(())
 }
 
-/// Makes books for the items that a batch creates and enters what it does to all of them.
-/// Items that have neither books nor a stock row are left out.
+/// Makes books for the items that a batch creates and enters what it does to all of them. Their
+/// settings are there. Items that have neither books nor a stock row are left out.
 pub(super) async fn enter(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
     batch: &Batch,
+    stand_ins: &HashMap<ItemId, String>,
     settled: &mut Settled,
 ) -> Result<(), ExportError> {
-    put_specs(store, batch).await?;
     let items: Vec<ItemId> = batch.items.iter().map(|change| change.item).collect();
     load(store, ledgers, &items).await?;
     preheat(store, ledgers, batch, settled).await?;
@@ -78,7 +84,8 @@ pub(super) async fn enter(
                 *ledger = Ledger::new(String::new());
             }
             if let Some(spec) = change.spec {
-                batch.str(spec.name).clone_into(&mut ledger.name);
+                let name = stand_ins.get(&change.item).map_or(batch.str(spec.name), String::as_str);
+                name.clone_into(&mut ledger.name);
             }
             ledger.apply(change);
         }
@@ -138,7 +145,7 @@ async fn recover(
     Ok(())
 }
 
-async fn put_specs(store: &mut impl Store, batch: &Batch) -> Result<(), ExportError> {
+pub(super) async fn put_specs(store: &mut impl Store, batch: &Batch) -> Result<(), ExportError> {
     let spec_of = |change: &ItemChange| {
         change.spec.map(|row| (change.item, ItemSpec { name: batch.str(row.name), ..row.spec }))
     };
@@ -173,6 +180,9 @@ pub(super) async fn settle(
     let met = meet(store, ledgers, &missed, settled).await?;
     // The rows that were met are locked by us now: a second pass finds them as entered.
     let still = write_rows(store, ledgers, &met).await?;
+    if !planted(Bug::SwallowedUnseen) {
+        settled.swallowed.extend(&still);
+    }
     settled.deferred.extend(still);
     Ok(())
 }
@@ -266,12 +276,20 @@ async fn put_back(
         return Ok(());
     }
     let made: HashMap<ItemId, i64> = store.make_stock_rows(gone).await?.into_iter().collect();
+    let mut left = Vec::new();
     for item in gone {
         match made.get(item) {
             Some(version) => note_row(ledgers, *item, *version),
-            None => settled.deferred.push(*item),
+            None => left.push(*item),
         }
     }
+    if left.is_empty() {
+        return Ok(());
+    }
+    // Somebody was quicker, or nothing became of it.
+    let there: HashSet<ItemId> = store.stock_rows(&left).await?.into_iter().map(|(item, _)| item).collect();
+    settled.swallowed.extend(left.iter().filter(|item| !there.contains(item)));
+    settled.deferred.extend(left);
     Ok(())
 }
 

@@ -4,9 +4,13 @@
 //! these are figures to look at and nothing is decided by them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stampede_core::types::Lsn;
+
+use super::limits::STALL_MAX;
+use super::store::Wire;
 
 /// Figures of one exporter. Counters count from its start.
 #[derive(Debug, Default)]
@@ -22,6 +26,9 @@ pub struct ExportStatus {
     deferred: AtomicU64,
     connects: AtomicU64,
     last_error: Mutex<Option<String>>,
+    stalled_since: Mutex<Option<Instant>>,
+    clear: AtomicBool,
+    pooler: AtomicBool,
 }
 
 macro_rules! readers {
@@ -67,6 +74,23 @@ impl ExportStatus {
         self.last_error.lock().clone()
     }
 
+    /// Whether the connection made last goes over a network in clear text.
+    pub fn clear(&self) -> bool {
+        self.clear.load(Relaxed)
+    }
+    /// Whether a pooler or a proxy stands on the way of the connection made last.
+    pub fn pooler(&self) -> bool {
+        self.pooler.load(Relaxed)
+    }
+    /// For how long facts have waited of which none was exported; zero = none waits.
+    pub fn waits_for(&self) -> Duration {
+        self.stalled_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+    /// The same, if it is so long that somebody should look.
+    pub fn stalled_for(&self) -> Option<Duration> {
+        Some(self.waits_for()).filter(|waits| *waits >= STALL_MAX)
+    }
+
     pub(super) fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Relaxed);
         if connected {
@@ -81,6 +105,30 @@ impl ExportStatus {
     }
     pub(super) fn set_error(&self, error: Option<String>) {
         *self.last_error.lock() = error;
+    }
+    /// What the connection made last goes over; says what is new about it.
+    pub fn set_wire(&self, wire: Wire) {
+        if wire.clear && !self.clear.swap(wire.clear, Relaxed) {
+            tracing::warn!(
+                target: "stampede::export",
+                "orders and buyers go to Postgres in clear text over a network; use sslmode=verify-full with sslrootcert"
+            );
+        }
+        if wire.pooler && !self.pooler.swap(wire.pooler, Relaxed) {
+            tracing::warn!(
+                target: "stampede::export",
+                "a pooler or a proxy stands between this engine and Postgres; the export is right behind one in session \
+                 or transaction mode, and leaves nothing behind on its connections"
+            );
+        }
+        self.clear.store(wire.clear, Relaxed);
+        self.pooler.store(wire.pooler, Relaxed);
+    }
+    pub(super) fn set_stalled_since(&self, since: Option<Instant>) {
+        let mut known = self.stalled_since.lock();
+        if *known != since {
+            *known = since;
+        }
     }
     pub(super) fn set_deferred(&self, items: u64) {
         self.deferred.store(items, Relaxed);

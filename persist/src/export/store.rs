@@ -11,7 +11,7 @@ use std::time::Instant;
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
-use super::attach::{DatabaseId, Nonce};
+use super::attach::{Claim, DatabaseId, Nonce};
 pub use super::batch::Piles;
 use super::error::ExportError;
 pub use super::ledger::{Ledger, StockRow};
@@ -42,6 +42,26 @@ pub trait Connect {
     /// The work's own, [`ExportError::Stalled`] past the limit, [`ExportError::Stopping`] on a
     /// stop. After the latter two the connection is in an unknown state and has to be dropped.
     fn run<T, E: From<ExportError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E>;
+}
+
+/// What a database is like, as far as the export cannot work with any.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Traits {
+    /// 150004 is 15.4.
+    pub version: i32,
+    /// The encoding in which it keeps texts, by Postgres's name.
+    pub encoding: String,
+    /// Tables of ours that are not plain durable tables, with what they are.
+    pub odd_tables: Vec<(String, String)>,
+}
+
+/// What a connection goes over, as far as an operator should know.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Wire {
+    /// Orders and buyers go over a network in clear text.
+    pub clear: bool,
+    /// A pooler or a proxy stands in between.
+    pub pooler: bool,
 }
 
 /// How a transaction begins.
@@ -80,6 +100,23 @@ pub struct CursorRow {
     pub lsn: Lsn,
     /// The hash of the log's block that holds it; `None` = not known.
     pub chain: Option<ChainHash>,
+    /// When it was given to a process or moved last, by the database's clock: microseconds since 1970.
+    pub touched_us: i64,
+}
+
+/// What a process gets with a cursor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Given {
+    /// The epoch under which it may write.
+    pub epoch: u64,
+    /// When it was given, by the database's clock: microseconds since 1970.
+    pub since_us: i64,
+}
+
+impl Given {
+    pub(super) const fn at(self, left: Lsn) -> Claim {
+        Claim { epoch: self.epoch, since_us: self.since_us, left }
+    }
 }
 
 /// Where a batch leads from and to.
@@ -111,13 +148,13 @@ pub struct BlockedBuyer<'a> {
 pub struct SetAside {
     /// The fact that made the row.
     pub lsn: Lsn,
-    /// `order`, `order_move` or `stock`.
+    /// `order`, `order_move`, `stock`, `item` or `blocked`.
     pub kind: &'static str,
     /// The row, as text.
     pub what: String,
     /// What the database said.
     pub reason: String,
-    /// For a stock row: its item.
+    /// For a stock row that is to be left alone for a while: its item.
     pub item: Option<ItemId>,
     /// For an order under whose id somebody else's row stands: that id.
     pub order: Option<OrderId>,
@@ -130,6 +167,18 @@ pub struct Inserted {
     pub replaced: Vec<OrderId>,
     /// Those under whose id somebody else's row stands, in any order: it was left as it is.
     pub foreign: Vec<OrderId>,
+    /// Those that the database took without a word and did not write, in any order.
+    pub swallowed: Vec<OrderId>,
+}
+
+/// What became of orders that were to be updated.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Updated {
+    /// Those that have no row of this item, or were set aside because somebody else's row stands under
+    /// their id, in any order.
+    pub missing: Vec<OrderId>,
+    /// Those whose row is there and was left as it was without a word, in any order.
+    pub swallowed: Vec<OrderId>,
 }
 
 /// An item that a sweep brought up.
@@ -200,6 +249,11 @@ pub struct OrderRecord {
 /// was not answered came about, only the cursor tells.
 #[expect(async_fn_in_trait, reason = "driven where it is made, by Connect::run; nothing has to be sent")]
 pub trait Store {
+    /// What the connection goes over.
+    fn wire(&self) -> Wire {
+        Wire::default()
+    }
+
     /// Begins a transaction.
     async fn begin(&mut self, how: Begin) -> Result<(), ExportError>;
     /// Commits it: everything in it is there, or nothing.
@@ -213,6 +267,8 @@ pub trait Store {
     /// Undoes what was done since the savepoint, and drops it.
     async fn roll_back_to_savepoint(&mut self) -> Result<(), ExportError>;
 
+    /// What it is like.
+    async fn traits(&mut self) -> Result<Traits, ExportError>;
     /// The version of the tables; 0 = there are none.
     async fn schema_version(&mut self) -> Result<i32, ExportError>;
     /// Waits until nobody else is migrating, and keeps others from it until the end of the transaction.
@@ -234,14 +290,14 @@ pub trait Store {
     async fn lock_cursors(&mut self) -> Result<Vec<CursorRow>, ExportError>;
     /// Empties the books of all items.
     async fn clear_books(&mut self) -> Result<(), ExportError>;
-    /// Makes a cursor at [`Lsn::ZERO`] for this process; its epoch.
-    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError>;
-    /// Gives the log's cursor to this process under the next epoch, which is returned.
-    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<u64, ExportError>;
+    /// Makes a cursor at [`Lsn::ZERO`] for this process.
+    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Result<Given, ExportError>;
+    /// Gives the log's cursor to this process, under the epoch after the row's and after `above`.
+    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce, above: u64) -> Result<Given, ExportError>;
     /// Moves the cursor; `false` = it is not at `from`, or not this process's, and nothing moved.
     async fn move_cursor(&mut self, key: &CursorKey, to: &CursorMove) -> Result<bool, ExportError>;
-    /// Whether the cursor is still this process's.
-    async fn holds_cursor(&mut self, key: &CursorKey) -> Result<bool, ExportError>;
+    /// Whether the cursor is still this process's, and where it left it.
+    async fn holds_cursor(&mut self, key: &CursorKey, left: Lsn) -> Result<bool, ExportError>;
 
     /// The books of those of these items that have any, in any order.
     async fn load_books(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, Ledger)>, ExportError>;
@@ -270,7 +326,8 @@ pub trait Store {
     /// The engine has switched these items.
     async fn clear_pauses(&mut self, items: &[ItemId]) -> Result<(), ExportError>;
 
-    /// Writes many new orders fast; one that is there already is refused.
+    /// Writes many new orders fast; one that is there already is refused, and so is all of it if
+    /// fewer rows were written than sent.
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Result<(), ExportError>;
     /// Writes new orders. A row that is there already is written anew if it is the engine's row of
     /// this order (it has an LSN, the item and the buyer), and left as it is otherwise.
@@ -281,13 +338,11 @@ pub trait Store {
     /// order: they were left as they are.
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
     /// Writes state, time of change, deadline and payment reference (where there is one) of orders.
-    /// Returns those that have no row of this item, or were set aside because somebody else's row
-    /// stands under their id, in any order.
-    async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
+    async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Updated, ExportError>;
     /// Enters buyers in the blocklist, anew where they are in it: an entry made by hand says the same,
-    /// and is the engine's from then on.
+    /// and is the engine's from then on. Refused if one of them was not written.
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError>;
-    /// Strikes buyers, given as text, off the blocklist.
+    /// Strikes buyers, given as text, off the blocklist. Refused if one of them is still there.
     async fn unblock(&mut self, buyers: &[&str]) -> Result<(), ExportError>;
     /// Keeps rows that were refused; a stock row that is kept with the same reason is not kept again.
     async fn set_aside(&mut self, rows: &[SetAside]) -> Result<(), ExportError>;

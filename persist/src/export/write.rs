@@ -5,19 +5,20 @@
 //! the whole batch; the caller then asks for the careful way, which narrows it down under
 //! savepoints and sets it aside. Next: [`super::settle`] for the stock rows.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
+use stampede_core::item::ItemSpec;
 use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
-use super::batch::{Batch, BlockedRow, OrderRow};
+use super::batch::{Batch, BlockedRow, OrderRow, SpecRow};
 use super::error::ExportError;
 use super::exporter::beside;
 use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN};
 use super::orders::Orders;
 use super::settle::{self, Settled};
-use super::store::{Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, SetAside, Store};
+use super::store::{Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, SetAside, Store, Updated};
 
 /// How a batch is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -74,17 +75,32 @@ pub(super) async fn write(
         store.begin(Begin::Ordinary).await?;
     }
     let mut written = Written { facts: batch.facts as u64, ..Written::default() };
-    settle::enter(store, ledgers, batch, &mut written.settled).await?;
+    let stand_ins = if manner.careful {
+        put_specs_carefully(store, batch, &mut written).await?
+    } else {
+        settle::put_specs(store, batch).await?;
+        HashMap::new()
+    };
+    settle::enter(store, ledgers, batch, &stand_ins, &mut written.settled).await?;
     if manner.careful {
         write_orders_carefully(store, batch, ledgers, &mut written).await?;
     } else {
         write_orders(store, batch, ledgers, &mut written, ahead).await?;
     }
-    write_blocked(store, batch).await?;
+    let (on, off): (Vec<&BlockedRow>, Vec<_>) = batch.blocked.iter().partition(|row| row.blocked);
+    if manner.careful {
+        write_blocked_carefully(store, batch, &on, &off, &mut written).await?;
+    } else {
+        write_blocked(store, batch, &on, &off).await?;
+    }
     write_stock(store, batch, ledgers, manner, &mut written).await?;
     clear_reasons(store, batch).await?;
     settle::note_reasons(store, &written.settled).await?;
-    write_set_aside(store, &written.set_aside).await?;
+    if manner.careful {
+        write_set_aside_carefully(store, &written.set_aside).await?;
+    } else {
+        write_set_aside(store, &written.set_aside).await?;
+    }
     if planted(Bug::CursorOutside) {
         store.commit().await?;
         store.begin(Begin::Ordinary).await?;
@@ -129,10 +145,11 @@ async fn insert(
     if orders.is_empty() {
         return Ok(());
     }
-    let Inserted { mut replaced, foreign } = store.insert_orders(orders).await?;
+    let Inserted { mut replaced, foreign, swallowed } = store.insert_orders(orders).await?;
     replaced.sort_unstable();
     written.replaced.append(&mut replaced);
-    written.rows += (orders.len() - foreign.len()) as u64;
+    written.rows += (orders.len() - foreign.len() - swallowed.len()) as u64;
+    set_aside_swallowed(batch, orders, "order", swallowed, written);
     let foreign: HashSet<OrderId> = foreign.into_iter().collect();
     for row in orders.rows().iter().filter(|row| foreign.contains(&row.id)) {
         let reason = "stock_order holds a row of somebody else under this id; it stands as it is".to_owned();
@@ -157,11 +174,102 @@ pub(super) async fn update(
     if orders.is_empty() {
         return Ok(());
     }
-    let missing: HashSet<OrderId> = store.update_orders(orders).await?.into_iter().collect();
-    written.rows += (orders.len() - missing.len()) as u64;
+    let Updated { missing, swallowed } = store.update_orders(orders).await?;
+    written.rows += (orders.len() - missing.len() - swallowed.len()) as u64;
+    set_aside_swallowed(batch, orders, "order_move", swallowed, written);
+    let missing: HashSet<OrderId> = missing.into_iter().collect();
     for row in orders.rows().iter().filter(|row| missing.contains(&row.id)) {
         let reason = "its order is not in stock_order (set aside before, deleted, or replaced)".to_owned();
         written.set_aside.push(aside(batch, row, "order_move", reason));
+    }
+    Ok(())
+}
+
+/// Orders that the database took without a word and did not write.
+fn set_aside_swallowed(
+    batch: &Batch,
+    orders: Orders<'_>,
+    kind: &'static str,
+    swallowed: Vec<OrderId>,
+    written: &mut Written,
+) {
+    let swallowed: HashSet<OrderId> = swallowed.into_iter().collect();
+    let rows = orders.rows().iter().filter(|row| swallowed.contains(&row.id));
+    if !planted(Bug::SwallowedUnseen) {
+        written.set_aside.extend(rows.map(|row| aside(batch, row, kind, settle::SWALLOWED.to_owned())));
+    }
+}
+
+/// Does one thing under a savepoint. The inner error says why the database refused it, for the row's
+/// own sake: then nothing of it was done.
+async fn attempt<S: Store>(
+    store: &mut S,
+    work: impl AsyncFnOnce(&mut S) -> Result<(), ExportError>,
+) -> Result<Result<(), String>, ExportError> {
+    store.savepoint().await?;
+    match work(store).await {
+        Ok(()) => store.release_savepoint().await.map(Ok),
+        Err(ExportError::RowRefused(reason)) => {
+            store.roll_back_to_savepoint().await?;
+            Ok(Err(reason))
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// The settings of items, one by one. Books there must be: an item whose settings are refused gets a
+/// name that says nothing, and what it should be is set aside. Returns these names.
+async fn put_specs_carefully(
+    store: &mut impl Store,
+    batch: &Batch,
+    written: &mut Written,
+) -> Result<HashMap<ItemId, String>, ExportError> {
+    let mut stand_ins = HashMap::new();
+    for change in &batch.items {
+        let Some(SpecRow { name, spec }) = change.spec else { continue };
+        let (item, name) = (change.item, batch.str(name));
+        let named = (item, ItemSpec { name, ..spec });
+        let done = attempt(store, async |store| store.put_specs(&[named]).await).await?;
+        let Err(reason) = done else { continue };
+        let stand_in = format!("item {item}");
+        store.put_specs(&[(item, ItemSpec { name: &stand_in, ..spec })]).await?;
+        stand_ins.insert(item, stand_in);
+        let what = format!("id={item} name={name}");
+        let row = SetAside { lsn: change.lsn, kind: "item", what, reason, item: None, order: None };
+        written.set_aside.push(row);
+    }
+    Ok(stand_ins)
+}
+
+/// The blocklist, one by one.
+async fn write_blocked_carefully(
+    store: &mut impl Store,
+    batch: &Batch,
+    on: &[&BlockedRow],
+    off: &[&BlockedRow],
+    written: &mut Written,
+) -> Result<(), ExportError> {
+    for row in on.iter().chain(off) {
+        let one = std::slice::from_ref(row);
+        let (on, off) = if row.blocked { (one, &[][..]) } else { (&[][..], one) };
+        let done = attempt(store, async |store| write_blocked(store, batch, on, off).await).await?;
+        if let Err(reason) = done {
+            let what = format!("buyer={} blocked={}", batch.str(row.buyer), row.blocked);
+            let row = SetAside { lsn: row.lsn, kind: "blocked", what, reason, item: None, order: None };
+            written.set_aside.push(row);
+        }
+    }
+    Ok(())
+}
+
+/// What was set aside, one by one. A line that is refused as well is in its alarm alone; its fact stays
+/// in the log as long as that does.
+async fn write_set_aside_carefully(store: &mut impl Store, rows: &[SetAside]) -> Result<(), ExportError> {
+    for row in rows {
+        let one = std::slice::from_ref(row);
+        if let Err(reason) = attempt(store, async |store| store.set_aside(one).await).await? {
+            tracing::warn!(target: "stampede::export", "stampede_set_aside takes no row of LSN {}: {reason}", row.lsn);
+        }
     }
     Ok(())
 }
@@ -235,8 +343,12 @@ fn aside(batch: &Batch, row: &OrderRow, kind: &'static str, reason: String) -> S
     SetAside { lsn: row.lsn, kind, what, reason, item: None, order: None }
 }
 
-async fn write_blocked(store: &mut impl Store, batch: &Batch) -> Result<(), ExportError> {
-    let (on, off): (Vec<&BlockedRow>, Vec<_>) = batch.blocked.iter().partition(|row| row.blocked);
+async fn write_blocked(
+    store: &mut impl Store,
+    batch: &Batch,
+    on: &[&BlockedRow],
+    off: &[&BlockedRow],
+) -> Result<(), ExportError> {
     if !on.is_empty() {
         let entry = |row: &&BlockedRow| BlockedBuyer {
             buyer: batch.str(row.buyer),
@@ -267,6 +379,11 @@ async fn write_stock(
             written.settled.tampered.push((item, reason.clone()));
         }
         written.set_aside.push(stock_aside(lsn, item, ledger, reason));
+    }
+    for item in std::mem::take(&mut written.settled.swallowed) {
+        let lsn = batch.items.iter().find(|change| change.item == item).map_or(batch.to, |change| change.lsn);
+        let Some(ledger) = ledgers.get(&item) else { continue };
+        written.set_aside.push(stock_aside(lsn, item, ledger, settle::SWALLOWED.to_owned()));
     }
     Ok(())
 }

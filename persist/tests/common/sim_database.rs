@@ -179,6 +179,11 @@ impl Connect for SimDatabase {
 }
 
 impl State {
+    /// The database's own clock.
+    fn now_us(&self) -> i64 {
+        self.elapsed.as_micros() as i64
+    }
+
     fn connect(&mut self) -> Result<u64, ExportError> {
         let (target, call) = ("sim:5432/sim".to_owned(), Call::Connect);
         self.elapsed += CALL_COST;

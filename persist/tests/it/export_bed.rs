@@ -206,7 +206,11 @@ impl ExportPort for FakeEngine {
         shared.exported = lsn;
     }
     fn event(&mut self, event: ExportEvent) {
-        self.0.lock().expect("lock").events.push(event);
+        let mut shared = self.0.lock().expect("lock");
+        if let ExportEvent::Moved { found, .. } = event {
+            shared.exported = found;
+        }
+        shared.events.push(event);
     }
 }
 

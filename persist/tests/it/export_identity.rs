@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stampede_core::types::Lsn;
 use stampede_persist::export::limits::SWEEP_PERIOD;
 use stampede_persist::export::{
-    AttachError, ExportEvent, ExportStatus, Exporter, ExporterOptions, Nonce, SCHEMA_VERSION, Step,
+    Alarm, AttachError, ExportEvent, ExportStatus, Exporter, ExporterOptions, Nonce, SCHEMA_VERSION, Step,
 };
 
 use crate::export_bed::{
@@ -14,7 +14,7 @@ use crate::export_bed::{
     step_until,
 };
 use crate::export_sim;
-use crate::sim_database::{Call, Fault, SimDatabase, at_nth};
+use crate::sim_database::{Backup, Call, Fault, SimDatabase, at_call, at_nth};
 
 fn process(engine: &FakeEngine, database: &SimDatabase, drawn: u128) -> Exporter<SimDatabase> {
     let options = ExporterOptions::over(database.clone(), LOG, Nonce::new(drawn));
@@ -126,24 +126,196 @@ fn an_answer_to_the_attach_that_is_lost_does_not_fence_its_own_process() {
     }
 }
 
+/// A log of some sales, and copies of its database from every stage: after the first process, after the
+/// attach of the second one, after its first batch, and from before any.
+fn stages() -> (FakeEngine, SimDatabase, Exporter<SimDatabase>, [Backup; 5]) {
+    let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
+    let mut before = process(&engine, &database, 1);
+    assert_eq!(before.step(), Step::Again, "attached");
+    let empty = database.back_up();
+    export_sim::drain(&mut before, &engine, &database);
+    engine.append(sales(1, 1, 10));
+    let first = database.back_up();
+    export_sim::drain(&mut process(&engine, &database, 2), &engine, &database);
+    let second = database.back_up();
+    engine.append(sales(1, 11, 5));
+    let mut machine = process(&engine, &database, 3);
+    assert_eq!(machine.step(), Step::Again, "attached");
+    let attached = database.back_up();
+    export_sim::drain(&mut machine, &engine, &database);
+    engine.append(sales(1, 16, 4));
+    let batch = database.back_up();
+    export_sim::drain(&mut machine, &engine, &database);
+    (engine, database, machine, [empty, first, second, attached, batch])
+}
+
+fn moves(engine: &FakeEngine) -> Vec<(Lsn, Lsn)> {
+    let moved = |event: &ExportEvent| match event {
+        ExportEvent::Moved { left, found } => Some((*left, *found)),
+        _ => None,
+    };
+    engine.events().iter().filter_map(moved).collect()
+}
+
 #[test]
-fn a_claim_that_the_database_has_lost_is_not_taken_again() {
-    for deleted in [false, true] {
-        let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
-        export_sim::drain(&mut process(&engine, &database, 1), &engine, &database);
-        let backup = database.back_up();
-        let mut machine = process(&engine, &database, 2);
-        export_sim::drain(&mut machine, &engine, &database);
-        database.restore(&backup);
-        if deleted {
-            database.delete_cursors();
+fn a_database_that_went_back_gets_what_it_lacks_while_the_sale_goes_on() {
+    let cursors = [0, 1, 11, 11, 16];
+    for (stage, cursor) in cursors.into_iter().enumerate() {
+        for sells in [false, true] {
+            let (engine, database, mut machine, backups) = stages();
+            let left = engine.durable();
+            database.restore(&backups[stage]);
+            if sells {
+                engine.append(sales(1, 20, 3));
+            }
+            // One that sells nothing looks once a second.
+            database.advance(SWEEP_PERIOD);
+            let place = format!("stage {stage}, sells {sells}");
+            for _ in 0..10_000 {
+                match machine.step() {
+                    Step::Wait(wait) => database.advance(wait),
+                    Step::Stopped => panic!("{place}: {}", engine.said()),
+                    Step::Idle if !moves(&engine).is_empty() => break,
+                    _ => {}
+                }
+            }
+            export_sim::drain(&mut machine, &engine, &database);
+            export_sim::assert_exported(&engine, &database);
+            assert_eq!(moves(&engine), [(left, Lsn(cursor))], "{place}");
+            let alarms = engine.alarms();
+            let told = alarms.iter().filter(|alarm| matches!(alarm, Alarm::Moved { .. })).count();
+            assert_eq!(told, 1, "{place}: {alarms:?}");
+            assert_eq!((machine.status().set_aside(), engine.pauses()), (0, vec![]), "{place}");
+            // It is the one that may write, under a number that nobody was given before.
+            let row = database.tables().cursors.into_values().next().expect("a cursor");
+            assert_eq!(row.nonce, Some(Nonce::new(3)), "{place}");
+            assert!(row.epoch == 3 || row.epoch > 3 && stage < 3, "{place}: epoch {}", row.epoch);
+            // And it goes on, and back again.
+            database.restore(&backups[stage]);
+            engine.append(sales(1, 30, 2));
+            export_sim::drain(&mut machine, &engine, &database);
+            export_sim::assert_exported(&engine, &database);
         }
-        let before = database.tables();
-        engine.append(sales(1, 1, 1));
-        let error = refusal(&mut machine, &engine, &database);
-        assert_eq!(error, AttachError::ClaimLost { ours: 2, found: (!deleted).then_some(1) });
-        assert_eq!(database.tables(), before, "nothing is changed");
     }
+}
+
+/// A batch that may be committed, one that was read ahead, and a database that went back meanwhile.
+#[test]
+fn a_database_that_goes_back_at_any_call_of_a_batch_gets_what_it_lacks() {
+    let mut calls = 0;
+    for at in 1..100 {
+        for fault in [Fault::Dies, Fault::DiesAfter] {
+            let (engine, database, mut machine, backups) = stages();
+            engine.append(sales(1, 20, 40));
+            database.set_plan(Some(at_call(at, fault)));
+            for _ in 0..20 {
+                machine.step();
+            }
+            calls += usize::from(!database.counts().injected().is_empty());
+            database.set_plan(None);
+            database.restore(&backups[4]);
+            engine.append(sales(1, 60, 1));
+            export_sim::drain(&mut machine, &engine, &database);
+            export_sim::assert_exported(&engine, &database);
+        }
+    }
+    assert!(calls > 5, "{calls} calls");
+}
+
+#[test]
+fn a_database_that_comes_forward_again_is_gone_on_from_where_it_is() {
+    // The standby is given up, and the former primary comes back with all that it had.
+    let (engine, database, mut machine, backups) = stages();
+    let whole = database.back_up();
+    database.restore(&backups[3]);
+    engine.append(sales(1, 20, 1));
+    for _ in 0..100 {
+        if let Step::Wait(wait) = machine.step() {
+            database.advance(wait);
+        }
+        if !moves(&engine).is_empty() {
+            break;
+        }
+    }
+    database.restore(&whole);
+    engine.append(sales(1, 21, 1));
+    export_sim::drain(&mut machine, &engine, &database);
+    export_sim::assert_exported(&engine, &database);
+    assert_eq!(moves(&engine), [(Lsn(20), Lsn(11)), (Lsn(11), Lsn(20))]);
+}
+
+#[test]
+fn a_database_that_went_back_and_holds_other_facts_is_refused() {
+    let (engine, database, mut machine, backups) = stages();
+    database.restore(&backups[2]);
+    assert!(database.edit_cursor(LOG, |row| row.chain = Some([9; 32])));
+    engine.append(sales(1, 20, 1));
+    let error = refusal(&mut machine, &engine, &database);
+    assert!(matches!(error, AttachError::OtherHistory { cursor: Lsn(11), .. }), "{error}");
+}
+
+#[test]
+fn a_database_that_went_back_further_than_the_log_reaches_is_refused() {
+    let (engine, database, mut machine, backups) = stages();
+    engine.0.lock().expect("lock").first = 13;
+    database.restore(&backups[2]);
+    let error = refusal(&mut machine, &engine, &database);
+    assert_eq!(error, AttachError::Behind { cursor: Lsn(11), first_retained: Lsn(13) });
+    // One LSN more, and nothing is missing.
+    let (engine, database, mut machine, backups) = stages();
+    engine.0.lock().expect("lock").first = 12;
+    database.restore(&backups[2]);
+    engine.append(sales(1, 20, 1));
+    export_sim::drain(&mut machine, &engine, &database);
+    export_sim::assert_exported(&engine, &database);
+}
+
+#[test]
+fn a_database_that_went_back_and_was_given_to_another_engine_is_left_to_it() {
+    let cursors = 1..5;
+    for stage in cursors {
+        let (engine, database, mut machine, backups) = stages();
+        database.restore(&backups[stage]);
+        database.advance(SWEEP_PERIOD);
+        database.take_over(LOG, Nonce::new(99));
+        let before = database.tables();
+        engine.append(sales(1, 20, 1));
+        let error = refusal(&mut machine, &engine, &database);
+        assert!(matches!(error, AttachError::Fenced { ours: 3, .. }), "stage {stage}: {error}");
+        assert_eq!(database.tables(), before, "a refusal changes nothing");
+    }
+}
+
+#[test]
+fn a_cursor_without_a_hash_that_was_moved_is_refused_while_it_runs() {
+    for lsn in [3, 18] {
+        let (engine, database, mut machine, _) = stages();
+        assert!(database.edit_cursor(LOG, |row| (row.lsn, row.chain) = (Lsn(lsn), None)));
+        let error = refusal(&mut machine, &engine, &database);
+        assert_eq!(error, AttachError::CursorMoved { left: Lsn(20), found: Lsn(lsn) });
+        assert!(error.to_string().contains("restart the engine"), "{error}");
+    }
+}
+
+/// A restore takes its time, and what stands there meanwhile is not to be built upon.
+#[test]
+fn tables_that_are_gone_are_waited_for_and_not_made_again() {
+    let (engine, database, mut machine, backups) = stages();
+    let empty = SimDatabase::new(1).back_up();
+    database.restore(&empty);
+    engine.append(sales(1, 20, 1));
+    for _ in 0..50 {
+        match machine.step() {
+            Step::Wait(wait) => database.advance(wait),
+            Step::Stopped => panic!("{}", engine.said()),
+            _ => {}
+        }
+    }
+    assert_eq!(database.database(), None, "nothing was made");
+    assert!(engine.said().contains("the database has no Stampede tables"), "{}", engine.said());
+    database.restore(&backups[4]);
+    export_sim::drain(&mut machine, &engine, &database);
+    export_sim::assert_exported(&engine, &database);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use postgres::Client;
+use stampede_core::fact::Fact;
 use stampede_core::item::OrderState::{Cancelled, Confirmed, Paid};
-use stampede_core::types::Lsn;
+use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::export::{
-    AttachError, ConnectOptions, Database, DatabaseId, ExportEvent, ExporterOptions, LogClaim, LogId, Nonce,
-    SCHEMA_VERSION, Step, attach, migrate,
+    AttachError, Claim, ConnectOptions, Database, DatabaseId, ExportEvent, ExporterOptions, LogClaim, LogId,
+    Nonce, SCHEMA_VERSION, Step, attach, migrate,
 };
 
 use crate::export_bed::{
@@ -231,8 +232,9 @@ fn a_database_that_is_not_ours_is_refused() {
     let claim = LogClaim { log_id: LOG, nonce, held, first_retained: Lsn(1), durable: Lsn(100), database };
     let mut try_it = |claim: &LogClaim| attach(&mut connection, claim, &mut |_| Ok([7; 32]));
     let ours = try_it(&claim).expect("attached");
-    assert_eq!((ours.cursor, ours.epoch), (Lsn::ZERO, 1));
-    let known = LogClaim { database: Some(ours.database), held: Some(1), ..claim };
+    assert_eq!((ours.cursor, ours.claim.epoch), (Lsn::ZERO, 1));
+    let known = LogClaim { database: Some(ours.database), held: Some(ours.claim), ..claim };
+    let held = |epoch| Some(Claim { epoch, ..ours.claim });
     assert_eq!(try_it(&known), Ok(ours), "a second time by the same process");
     let chain = "07".repeat(32);
     let mut shop = client(&url);
@@ -247,9 +249,9 @@ fn a_database_that_is_not_ours_is_refused() {
     for (claim, error) in [
         (LogClaim { database: Some(expected), ..known }, AttachError::OtherDatabase { expected, found }),
         (LogClaim { log_id: other, ..known }, AttachError::OtherLog { ours: other, theirs, lsn: Lsn(50) }),
-        (LogClaim { held: Some(2), ..late }, AttachError::Fenced { ours: 2, theirs: 3 }),
-        (LogClaim { held: Some(3), ..late }, AttachError::Fenced { ours: 3, theirs: 3 }),
-        (LogClaim { held: Some(4), ..late }, AttachError::ClaimLost { ours: 4, found: Some(3) }),
+        (LogClaim { held: held(2), ..late }, AttachError::Fenced { ours: 2, theirs: 3 }),
+        (LogClaim { held: held(3), ..late }, AttachError::Fenced { ours: 3, theirs: 3 }),
+        (LogClaim { held: held(4), ..late }, AttachError::Fenced { ours: 4, theirs: 3 }),
         (
             LogClaim { first_retained: Lsn(52), ..known },
             AttachError::Behind { cursor: Lsn(50), first_retained: Lsn(52) },
@@ -261,9 +263,15 @@ fn a_database_that_is_not_ours_is_refused() {
         assert!(found.to_string().contains(';'), "no remedy in: {found}");
     }
     let just = LogClaim { first_retained: Lsn(51), durable: Lsn(50), ..known };
-    assert_eq!(try_it(&just).map(|taken| (taken.cursor, taken.epoch)), Ok((Lsn(50), 3)), "just right");
+    let mut epoch_of = |claim: &LogClaim| try_it(claim).map(|taken| (taken.cursor, taken.claim.epoch));
+    assert_eq!(epoch_of(&just), Ok((Lsn(50), 3)), "just right");
     let next = LogClaim { nonce: Nonce::new(6), held: None, ..known };
-    assert_eq!(try_it(&next).map(|taken| (taken.cursor, taken.epoch)), Ok((Lsn(50), 4)), "the next process");
+    assert_eq!(epoch_of(&next), Ok((Lsn(50), 4)), "the next process");
+    // A row that was touched before this process was given it is one from the past, and is taken again,
+    // under a number that nobody was given.
+    let since_us = i64::MAX;
+    let lost = LogClaim { held: Some(Claim { epoch: 9, since_us, left: Lsn(70) }), ..late };
+    assert_eq!(epoch_of(&lost), Ok((Lsn(50), 10)), "it went back");
 }
 
 #[test]
@@ -282,4 +290,197 @@ fn a_cursor_that_somebody_moved_stops_the_export() {
     let last = engine.events().pop();
     let moved = AttachError::CursorMoved { left: Lsn(11), found: Lsn(3) };
     assert_eq!(last, Some(ExportEvent::Refused(moved)));
+}
+
+/// Every SQLSTATE of the classes "data exception", "integrity constraint violation" and of PL/pgSQL.
+const CODES: &str = "22000 22001 22002 22003 22004 22005 22007 22008 22009 2200B 2200C 2200D 2200F 2200G 2200H 2200L \
+     2200M 2200N 2200S 2200T 22010 22011 22012 22013 22014 22015 22016 22018 22019 2201B 2201E 2201F 2201G 2201W \
+     2201X 22021 22022 22023 22024 22025 22026 22027 2202E 2202G 2202H 22030 22031 22032 22033 22034 22035 22036 \
+     22037 22038 22039 2203A 2203B 2203C 2203D 2203E 2203F 2203G 22P01 22P02 22P03 22P04 22P05 22P06 23000 23001 \
+     23502 23503 23505 23514 23P01 P0000 P0001 P0002 P0003 P0004";
+
+#[test]
+fn whatever_a_row_is_refused_for_the_rest_flows() {
+    let database = fresh_database();
+    let url = cluster().url_of(&database);
+    let engine = FakeEngine::with([created(1, 100_000)]);
+    let mut machine = exporter(&engine, &database);
+    drain(&mut machine, &engine);
+    client(&url)
+        .batch_execute(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.buyer LIKE 'code-%' THEN
+                     RAISE EXCEPTION 'not this one' USING ERRCODE = substr(NEW.buyer, 6); END IF;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER no BEFORE INSERT ON stock_order FOR EACH ROW EXECUTE FUNCTION no()",
+        )
+        .expect("a trigger");
+    let codes: Vec<&str> = CODES.split_whitespace().collect();
+    for (at, code) in codes.iter().enumerate() {
+        let (bad, good) = (order(1, 2 * at as u32 + 1), order(1, 2 * at as u32 + 2));
+        engine.append([placed_by(bad, 1, Confirmed, format!("code-{code}"))]);
+        engine.append([placed_by(good, 1, Confirmed, format!("buyer of {good}"))]);
+    }
+    drain(&mut machine, &engine);
+    let mut wanted = model(&engine.facts());
+    for at in 0..codes.len() as u32 {
+        wanted.orders.remove(&(order(1, 2 * at + 1).get() as i64)).expect("it is there");
+    }
+    assert!(rows(&mut client(&url)) == wanted, "the others are there");
+    assert_eq!(machine.status().set_aside(), codes.len() as u64);
+}
+
+/// What somebody has made, so that `$table` refuses, or swallows, what concerns item 2 and its buyers.
+fn meddle(shop: &mut Client, table: &str, event: &str, condition: &str, deed: &str) {
+    let sql = format!(
+        "CREATE FUNCTION f_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF {condition} THEN {deed}; END IF;
+             IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER f_{table} BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION f_{table}()"
+    );
+    shop.batch_execute(&sql).expect(&sql);
+}
+
+/// Table, event, what is hit, and what is then set aside.
+const PLACES: [(&str, &str, &str, &str); 7] = [
+    ("stock_order", "INSERT", "NEW.sid = 2", "order"),
+    ("stock_order", "UPDATE", "NEW.sid = 2", "order_move"),
+    ("stock", "INSERT", "NEW.id = 2", "stock"),
+    ("stock", "UPDATE", "NEW.id = 2", "stock"),
+    ("stampede_blocked", "INSERT", "NEW.buyer = 'evil'", "blocked"),
+    ("stampede_blocked", "DELETE", "OLD.buyer = 'evil'", "blocked"),
+    ("stampede_item", "INSERT OR UPDATE", "NEW.name LIKE 'phone 2%'", "item"),
+];
+
+fn blocks(buyer: &'static str, blocked: bool) -> Fact<'static> {
+    Fact::BuyerBlocked { at_ms: UnixMillis(1), subject: buyer.as_bytes(), blocked, actor: "merchant" }
+}
+
+#[test]
+fn wherever_one_row_is_refused_or_swallowed_the_rest_flows_and_it_is_noticed() {
+    for swallows in [false, true] {
+        for orders in [5, 3_000] {
+            for (table, event, condition, kind) in PLACES {
+                // Books that a trigger swallows are met as books that are gone.
+                if swallows && kind == "item" {
+                    continue;
+                }
+                let place = format!("{event} on {table}, {orders} orders, swallows: {swallows}");
+                let database = fresh_database();
+                let url = cluster().url_of(&database);
+                let engine = FakeEngine::with([created(1, 100_000)]);
+                let mut machine = exporter(&engine, &database);
+                drain(&mut machine, &engine);
+                let mut shop = client(&url);
+                let deed = if swallows { "RETURN NULL" } else { "RAISE 'not this one'" };
+                meddle(&mut shop, table, event, condition, deed);
+                engine.append([created(2, 100_000), blocks("evil", true), blocks("bad", true)]);
+                engine.append(sales(1, 1, orders));
+                engine.append(sales(2, 1, orders));
+                drain(&mut machine, &engine);
+                engine.append((1..=2).map(|item| moved(order(item, 1), 1, Confirmed, Paid)));
+                engine.append([blocks("evil", false), blocks("bad", false), created(3, 7)]);
+                engine.append(sales(2, orders + 1, 1));
+                drain(&mut machine, &engine);
+                let (found, wanted) = (rows(&mut shop), model(&engine.facts()));
+                let of_item = |rows: &crate::export_bed::Rows, item: i64| {
+                    rows.orders.iter().filter(|(id, _)| **id >> 32 == item).count()
+                };
+                assert_eq!(found.stock.get(&1), wanted.stock.get(&1), "{place}");
+                assert_eq!(found.stock.get(&3), wanted.stock.get(&3), "{place}");
+                assert_eq!(of_item(&found, 1), orders as usize, "{place}");
+                if kind != "order" {
+                    assert_eq!(of_item(&found, 2), orders as usize + 1, "{place}");
+                }
+                if kind == "item" {
+                    assert_eq!(found.stock.get(&2), wanted.stock.get(&2), "{place}");
+                }
+                assert!(!found.blocked.contains(&"bad".to_owned()), "{place}");
+                let kept = shop.query("SELECT DISTINCT kind FROM stampede_set_aside", &[]).expect("kept");
+                let kept: Vec<String> = kept.iter().map(|row| row.get(0)).collect();
+                assert!(kept.contains(&kind.to_owned()), "{place}: {kept:?}");
+                assert!(!engine.alarms().is_empty(), "{place}");
+                assert_eq!(engine.pauses(), Vec::<u32>::new(), "{place}: {}", engine.said());
+                let said = if swallows { "swallows what is written" } else { "not this one" };
+                assert!(engine.said().contains(said), "{place}: {}", engine.said());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_about_a_refused_row_that_is_refused_itself_is_left_to_the_alarm() {
+    let database = fresh_database();
+    let url = cluster().url_of(&database);
+    let engine = FakeEngine::with([created(1, 100)]);
+    let mut machine = exporter(&engine, &database);
+    drain(&mut machine, &engine);
+    let mut shop = client(&url);
+    meddle(&mut shop, "stock_order", "INSERT", "NEW.buyer = 'evil'", "RAISE 'not him'");
+    meddle(&mut shop, "stampede_set_aside", "INSERT", "true", "RAISE 'nothing'");
+    engine.append([placed_by(order(1, 1), 1, Confirmed, "evil".into())]);
+    engine.append(sales(1, 2, 5));
+    drain(&mut machine, &engine);
+    assert_eq!(rows(&mut shop).orders.len(), 5);
+    assert!(engine.said().contains("buyer=evil") && engine.said().contains("not him"), "{}", engine.said());
+}
+
+#[test]
+fn a_cursor_that_does_not_move_is_told_and_not_tried_without_a_pause() {
+    let database = fresh_database();
+    let engine = FakeEngine::with([created(1, 100)]);
+    let mut machine = exporter(&engine, &database);
+    drain(&mut machine, &engine);
+    let mut shop = client(&cluster().url_of(&database));
+    meddle(&mut shop, "stampede_cursor", "UPDATE", "true", "RETURN NULL");
+    engine.append(sales(1, 1, 5));
+    for _ in 0..2 {
+        step_until(&mut machine, "it waits", |step, _| matches!(step, Step::Wait(_)));
+    }
+    assert!(engine.said().contains("the cursor in stampede_cursor does not move"), "{}", engine.said());
+    shop.batch_execute("DROP TRIGGER f_stampede_cursor ON stampede_cursor").expect("dropped");
+    drain(&mut machine, &engine);
+    assert_exported(&engine, &cluster().url_of(&database));
+}
+
+/// A database of this encoding; its name.
+fn encoded(encoding: &str) -> String {
+    let name = format!("{}_{}", fresh_database(), encoding.to_lowercase());
+    let sql = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING {encoding} LOCALE 'C'");
+    client(&cluster().url()).batch_execute(&sql).expect("created");
+    name
+}
+
+#[test]
+fn a_database_that_cannot_work_is_refused_in_words() {
+    for encoding in ["LATIN1", "WIN1252", "EUC_CN"] {
+        let said = complaint(cluster().url_of(&encoded(encoding)), |_| {});
+        assert!(said.contains(&format!("keeps texts in {encoding}")) && said.contains("UTF8"), "{said}");
+    }
+    // This one takes bytes as they come.
+    let url = cluster().url_of(&encoded("SQL_ASCII"));
+    let engine = FakeEngine::with([created(1, 10)]);
+    engine.append([placed_by(order(1, 1), 1, Confirmed, "张三".into())]);
+    drain(&mut exporter_to(&engine, url, |_| {}), &engine);
+
+    let partitioned = "ALTER TABLE stock_order RENAME TO plain;
+         CREATE TABLE stock_order (LIKE plain) PARTITION BY RANGE (id);
+         CREATE TABLE part PARTITION OF stock_order DEFAULT";
+    let view = "ALTER TABLE stock RENAME TO plain; CREATE VIEW stock AS TABLE plain";
+    let rule = "CREATE RULE quiet AS ON INSERT TO stock_order DO INSTEAD NOTHING";
+    for (sql, said) in [
+        (partitioned, "stock_order is a partitioned table"),
+        (view, "stock is a view"),
+        ("ALTER TABLE stock_order SET UNLOGGED", "stock_order is unlogged"),
+        ("ALTER TABLE stampede_cursor SET UNLOGGED", "stampede_cursor is unlogged"),
+        (rule, "stock_order is rewritten by a rule"),
+    ] {
+        let database = fresh_database();
+        let url = cluster().url_of(&database);
+        let engine = FakeEngine::with([created(1, 10)]);
+        drain(&mut exporter(&engine, &database), &engine);
+        client(&url).batch_execute(sql).expect(sql);
+        let found = complaint(url, |options| options.nonce = Nonce::new(2));
+        assert!(found.contains(said), "{sql}: {found}");
+    }
 }

@@ -281,6 +281,7 @@ fn read(client: &mut Client) -> Tables {
             nonce: nonce.and_then(Nonce::from_hex),
             lsn: Lsn(lsn as u64),
             chain: chain.map(chain_of),
+            touched_us: 0,
         };
         tables.cursors.insert(row.log_id.clone(), row);
     }

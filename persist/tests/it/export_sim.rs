@@ -168,7 +168,7 @@ fn come_to_rest(exporter: &mut Exporter<SimDatabase>, engine: &FakeEngine, datab
 
 fn outcome(engine: &FakeEngine, database: &SimDatabase) -> Outcome {
     let mut alarms = engine.alarms();
-    alarms.retain(|alarm| !matches!(alarm, Alarm::Unreachable { .. }));
+    alarms.retain(|alarm| !matches!(alarm, Alarm::Unreachable { .. } | Alarm::Stalled { .. }));
     Outcome { tables: database.tables(), asked: engine.asked(), pauses: engine.pauses(), alarms }
 }
 
@@ -272,26 +272,39 @@ fn an_answer_to_commit_that_is_lost_is_found_out() {
     }
 }
 
+/// A database that answers and takes nothing is told of like one that is away: once, and again when it
+/// was over in between.
 #[test]
-fn a_database_from_the_past_is_refused_while_it_runs() {
-    let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
-    let mut machine = exporter(&engine, &database, 1);
-    drain(&mut machine, &engine, &database);
-    let backup = database.back_up();
-    engine.append(sales(1, 1, 10));
-    drain(&mut machine, &engine, &database);
-    database.restore(&backup);
-    engine.append(sales(1, 11, 1));
-    until_stopped(&mut machine, &database);
-    assert!(
-        engine.said().contains("ends at LSN 1, this engine had brought it to LSN 11"),
-        "{}",
-        engine.said()
-    );
-    // A new process exports again what is missing.
-    let mut machine = exporter(&engine, &database, 2);
-    drain(&mut machine, &engine, &database);
-    assert_exported(&engine, &database);
+fn an_export_that_makes_no_progress_raises_an_alarm() {
+    let stalls = |engine: &FakeEngine| {
+        engine.alarms().iter().filter(|alarm| matches!(alarm, Alarm::Stalled { .. })).count()
+    };
+    for fault in [Fault::Complains, Fault::Conflicts, Fault::Dies, Fault::Stalls] {
+        let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
+        let mut machine = exporter(&engine, &database, 1);
+        drain(&mut machine, &engine, &database);
+        // Long idle: nothing waits, so nothing stands still.
+        database.advance(Duration::from_secs(3_600));
+        drain(&mut machine, &engine, &database);
+        assert_eq!((stalls(&engine), machine.status().stalled_for()), (0, None), "{fault:?}");
+        for round in 1..=2 {
+            engine.append(sales(1, round * 10, 3));
+            database.set_plan(Some(Box::new(move |call, _| (call == Call::InsertOrders).then_some(fault))));
+            let begin = database.elapsed();
+            while database.elapsed() - begin < Duration::from_secs(300) {
+                match machine.step() {
+                    Step::Wait(wait) => database.advance(wait),
+                    Step::Stopped => panic!("{fault:?}: {}", engine.said()),
+                    _ => database.advance(Duration::from_millis(10)),
+                }
+            }
+            assert_eq!(stalls(&engine), round as usize, "{fault:?}, round {round}: {}", engine.said());
+            assert!(engine.said().contains("3 facts wait: "), "{fault:?}: {}", engine.said());
+            database.set_plan(None);
+            drain(&mut machine, &engine, &database);
+            assert_exported(&engine, &database);
+        }
+    }
 }
 
 #[test]

@@ -13,8 +13,8 @@ use stampede_core::types::{ItemId, Lsn, UnixMillis};
 use stampede_persist::export::limits::{COPY_ROWS_MIN, REFUSED_REST};
 use stampede_persist::export::store::Connect;
 use stampede_persist::export::{
-    Alarm, Attached, ConnectOptions, Database, DatabaseId, ExportError, ExportEvent, ExportStatus, Exporter,
-    ExporterOptions, HalfTaken, Nonce, Postgres, PreheatSink, Step, preheat,
+    Alarm, Attached, Claim, ConnectOptions, Database, DatabaseId, ExportError, ExportEvent, ExportStatus,
+    Exporter, ExporterOptions, HalfTaken, Nonce, Postgres, PreheatSink, Step, preheat,
 };
 
 use crate::export_bed::{FakeEngine, LOG, client, cluster, created, fresh_database, sales};
@@ -71,7 +71,7 @@ impl<C: Connect> Twin<C> {
         let mut events = self.engine.events();
         events.retain(|event| !matches!(event, ExportEvent::Attached { .. }));
         for event in &mut events {
-            if let ExportEvent::Alarm(Alarm::Unreachable { reason }) = event {
+            if let ExportEvent::Alarm(Alarm::Unreachable { reason } | Alarm::Stalled { reason, .. }) = event {
                 reason.truncate(reason.find("was lost: ").unwrap_or(reason.len()));
             }
         }
@@ -228,7 +228,8 @@ impl Twins {
 
     /// Both databases are read as if the data directory were lost.
     fn preheat(&self) {
-        let attached = Attached { database: DatabaseId([0; 16]), cursor: Lsn::ZERO, epoch: 1 };
+        let claim = Claim { epoch: 1, since_us: 0, left: Lsn::ZERO };
+        let attached = Attached { database: DatabaseId([0; 16]), cursor: Lsn::ZERO, claim };
         let mut sim = Database::over(self.database.clone()).expect("connected");
         let mut real = Database::connect(&ConnectOptions::new(&*self.url)).expect("connected");
         let (mut sim_facts, mut real_facts) = (Facts::default(), Facts::default());

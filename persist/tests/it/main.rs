@@ -13,6 +13,7 @@ mod export_bed;
 mod export_flow;
 mod export_identity;
 mod export_outside;
+mod export_pooler;
 mod export_preheat;
 mod export_refill;
 mod export_refuse;

@@ -33,7 +33,7 @@ impl Home {
                 log(object, &shared);
                 export(object, &shared);
                 texts(object, "alarms", &shared.alarms());
-                texts(object, "weakened", &shared.weakened);
+                texts(object, "weakened", &shared.weakened());
                 object.text("mark", &format!("{:016x}", books::mark(&shared.secret)));
                 object.number("now_ms", now.0);
             });
@@ -117,7 +117,7 @@ fn reasons(shared: &Shared) -> Vec<&'static str> {
 fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
     object.boolean("ready", is_ready(reasons));
     texts(object, "reasons", reasons);
-    texts(object, "weakened", &shared.weakened);
+    texts(object, "weakened", &shared.weakened());
     stalled_cores(object, shared);
     texts(object, "filling", &tables::filling(shared));
     if let Some(error) = shared.log.snapshot_failure() {
@@ -134,6 +134,10 @@ fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
     }
     if let Some(error) = shared.export.as_ref().and_then(|export| export.last_error()) {
         object.text("export_error", &error);
+    }
+    if let Some(stalled) = shared.export.as_ref().and_then(|export| export.stalled_for()) {
+        let (seconds, lag) = (stalled.as_secs(), export_lag(shared));
+        object.text("export_stalled", &format!("nothing was exported for {seconds} s, {lag} facts wait"));
     }
 }
 
@@ -224,7 +228,9 @@ fn export(object: &mut Object<'_>, shared: &Shared) {
             .number("rows", export.rows())
             .number("conflicts", export.conflicts())
             .number("set_aside", export.set_aside())
-            .number("deferred", export.deferred());
+            .number("deferred", export.deferred())
+            .number("waits_ms", export.waits_for().as_millis() as u64)
+            .boolean("pooler", export.pooler());
         if let Some(error) = export.last_error() {
             object.text("last_error", &error);
         }
@@ -274,7 +280,7 @@ fn metrics(shared: &Shared) -> String {
     text.one("clock_ahead_milliseconds", "gauge", ahead, shared.clock.ahead_ms());
     text.one("alarms", "gauge", "Alarms kept for the merchant.", shared.alarms().len() as u64);
     text.family("weakened", "gauge", "A promise that was weakened by a flag.");
-    for what in &shared.weakened {
+    for what in shared.weakened() {
         text.sample("weakened", &format!("{{what={what:?}}}"), 1);
     }
     text.0
@@ -331,6 +337,13 @@ fn export_metrics(text: &mut Text, shared: &Shared) {
     text.one("export_connected", "gauge", "1 while Postgres is reached.", u64::from(export.connected()));
     text.one("export_lsn", "gauge", "The last exported fact.", export.exported_lsn().0);
     text.one("export_lag", "gauge", "Durable facts that are not exported yet.", export_lag(shared));
+    let waits = export.waits_for().as_secs();
+    text.one(
+        "export_waits_seconds",
+        "gauge",
+        "How long facts have waited of which none was exported.",
+        waits,
+    );
     text.one("export_rows_total", "counter", "Rows of orders written.", export.rows());
     text.one("export_conflicts_total", "counter", "Stock rows changed by others.", export.conflicts());
     text.one("export_set_aside_total", "counter", "Rows that Postgres refused.", export.set_aside());

@@ -60,6 +60,12 @@ impl Intake {
         Ok(())
     }
 
+    /// What was read is of no more use: the next fact to be read is the one after `after`.
+    pub(super) fn forget(&mut self, after: Lsn) {
+        self.feed = None;
+        self.ahead.reset(after);
+    }
+
     /// A batch that ends at `to` is about to be written, for the first time or once more.
     pub(super) fn begin(&mut self, to: Lsn) {
         if self.ahead.is_empty() || planted(Bug::AheadDropped) {

@@ -25,7 +25,7 @@ impl<C: Connect> Exporter<C> {
             self.next_sweep = now;
         }
         self.position = Some(to);
-        (self.tried, self.careful) = (false, false);
+        (self.tried, self.careful, self.moved_in_vain) = (false, false, 0);
         self.backoff.reset();
         self.status.add_batch(written.facts, written.rows);
         self.status.set_error(None);

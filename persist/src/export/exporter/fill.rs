@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use stampede_core::planted::{Bug, planted};
+use stampede_core::types::Lsn;
 
 use super::super::error::ExportError;
 use super::super::event::ExportEvent;
 use super::super::limits::{STOCK_REST, SWEEP_ITEMS_MAX, SWEEP_PERIOD, SWEEP_SHARE};
-use super::super::store::{Connect, Store, Swept};
+use super::super::store::{Begin, Connect, CursorKey, Store, Swept};
 use super::{Exporter, Step};
 use crate::feed::FeedError;
 
@@ -35,16 +36,18 @@ impl<C: Connect> Exporter<C> {
     /// process that died. Reads only.
     fn sweep(&mut self, now: Instant) -> Result<(), Step> {
         let store = self.store.as_mut().expect("only called while connected");
-        let key = &self.key;
+        let (key, left) = (&self.key, self.position.unwrap_or(Lsn::ZERO));
+        // In a transaction, so that the limits of one hold for it, too.
         let looked = self.options.connect.run(async {
-            if store.holds_cursor(key).await? {
-                store.sweep(SWEEP_ITEMS_MAX).await.map(Some)
-            } else {
-                Ok(None)
-            }
+            store.begin(Begin::Ordinary).await?;
+            let looked = look(store, key, left).await;
+            // Whatever it says: a transaction that does not end takes its connection along.
+            store.roll_back().await.map_err(|error| ExportError::Lost(error.to_string()))?;
+            looked
         });
         match looked {
-            // An engine that sells nothing writes no batch, and would not notice that another has its place.
+            // An engine that sells nothing writes no batch, and would not notice that another has its
+            // place, or that the database went back.
             Ok(None) => {
                 self.disconnect();
                 Err(Step::Again)
@@ -82,4 +85,9 @@ impl<C: Connect> Exporter<C> {
             self.tell_pause(found.item, reason);
         }
     }
+}
+
+/// What is to be looked at, if the cursor is still as this process left it.
+async fn look(store: &mut impl Store, key: &CursorKey, left: Lsn) -> Result<Option<Vec<Swept>>, ExportError> {
+    if store.holds_cursor(key, left).await? { store.sweep(SWEEP_ITEMS_MAX).await.map(Some) } else { Ok(None) }
 }

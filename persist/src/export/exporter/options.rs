@@ -1,6 +1,6 @@
 //! What an exporter is told when it is made.
 
-use super::super::attach::{DatabaseId, Nonce};
+use super::super::attach::{Claim, DatabaseId, Nonce};
 use super::super::database::ConnectOptions;
 use super::super::error::ExportError;
 use super::super::limits::FACTS_PER_BATCH_MAX;
@@ -15,8 +15,8 @@ pub struct ExporterOptions<T = ConnectOptions> {
     pub log_id: LogId,
     /// The process: drawn anew at each start.
     pub nonce: Nonce,
-    /// The epoch that the database gave this process when it was attached before; `None` = it was not.
-    pub held: Option<u64>,
+    /// What the database gave this process when it was attached before; `None` = it was not.
+    pub held: Option<Claim>,
     /// The database that the log was exported to so far; `None` = to none.
     pub database: Option<DatabaseId>,
     /// Whether to bring the tables to the current version first.

@@ -9,16 +9,18 @@ use stampede_core::types::OrderId;
 use tokio_postgres::Row;
 
 use super::super::attach::{as_i64, as_u64};
-use super::super::database::{Link, Params};
+use super::super::database::Link;
 use super::super::error::ExportError;
 use super::super::limits::COPY_CHUNK_BYTES;
-use super::super::store::{BlockedBuyer, Inserted, Orders, SetAside};
+use super::super::param::Params;
+use super::super::settle::SWALLOWED;
+use super::super::store::{BlockedBuyer, Inserted, Orders, SetAside, Updated};
 use super::rows::{COPY_HEADER, COPY_SQL, COPY_TRAILER, OrderArrays, copy_row};
 
 pub(super) async fn copy(link: &mut Link, orders: Orders<'_>) -> Result<(), ExportError> {
     let lost = |error: tokio_postgres::Error| ExportError::of(&error);
-    let statement = link.prepared(COPY_SQL).await?;
-    let mut sink = pin!(link.client().copy_in::<_, Bytes>(&statement).await.map_err(lost)?);
+    // The one statement that has to have a name; it is gone with the end of the COPY.
+    let mut sink = pin!(link.client().copy_in::<_, Bytes>(COPY_SQL).await.map_err(lost)?);
     let mut buffer = Vec::with_capacity(COPY_CHUNK_BYTES + 1024);
     buffer.extend_from_slice(COPY_HEADER);
     for order in orders {
@@ -30,8 +32,16 @@ pub(super) async fn copy(link: &mut Link, orders: Orders<'_>) -> Result<(), Expo
     }
     buffer.extend_from_slice(COPY_TRAILER);
     sink.send(Bytes::from(buffer)).await.map_err(lost)?;
-    sink.as_mut().finish().await.map_err(lost)?;
-    Ok(())
+    let written = sink.as_mut().finish().await.map_err(lost)?;
+    all_written(written, orders.len())
+}
+
+/// A trigger that returns NULL, a rule or a policy says nothing: only the number of rows tells.
+fn all_written(written: u64, sent: usize) -> Result<(), ExportError> {
+    if written == sent as u64 || planted(Bug::SwallowedUnseen) {
+        return Ok(());
+    }
+    Err(ExportError::RowRefused(format!("of {sent} rows {written} were written; {SWALLOWED}")))
 }
 
 /// The statement that inserts orders, and leaves a row that is there already alone where `$guard` does not hold.
@@ -58,8 +68,10 @@ WITH w AS (
             "
     RETURNING o.id, o.xmax::text <> '0' AS replaced
 )
-SELECT id, false AS is_foreign FROM put WHERE replaced
-UNION ALL SELECT id, true FROM w WHERE NOT EXISTS (SELECT FROM put WHERE put.id = w.id)"
+SELECT id, 'replaced' AS fate FROM put WHERE replaced
+UNION ALL SELECT w.id, CASE WHEN EXISTS (SELECT FROM stock_order o WHERE o.id = w.id
+        AND NOT (o.lsn <> 0 AND o.sid = w.sid AND o.buyer = w.buyer)) THEN 'foreign' ELSE 'swallowed' END
+    FROM w WHERE NOT EXISTS (SELECT FROM put WHERE put.id = w.id)"
         )
     };
 }
@@ -84,8 +96,8 @@ pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Insert
         &a.lsn,
     ];
     let found = link.query(sql, params).await?;
-    let (foreign, replaced): (Vec<Row>, Vec<Row>) = found.into_iter().partition(|row| row.get(1));
-    Ok(Inserted { replaced: order_ids(&replaced), foreign: order_ids(&foreign) })
+    let of = |fate: &str| order_ids(found.iter().filter(|row| row.get::<_, &str>(1) == fate));
+    Ok(Inserted { replaced: of("replaced"), foreign: of("foreign"), swallowed: of("swallowed") })
 }
 
 /// Never replaces a row of another order; rows that are as new stay as they are.
@@ -124,11 +136,13 @@ WHERE (o.sid, o.buyer, o.quantity) = (excluded.sid, excluded.buyer, excluded.qua
         &a.lsn,
     ];
     link.execute(REFILL, params).await?;
+    let there = link.query("SELECT FROM stock_order WHERE id = ANY($1)", &[&a.id]).await?;
+    all_written(there.len() as u64, orders.len())?;
     let params: Params<'_> = &[&a.id, &a.sid, &a.buyer, &a.quantity, &a.created_at_ms];
     Ok(order_ids(&link.query(FOREIGN, params).await?))
 }
 
-pub(super) async fn update(link: &mut Link, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
+pub(super) async fn update(link: &mut Link, orders: Orders<'_>) -> Result<Updated, ExportError> {
     const UPDATE: &str = "
 UPDATE stock_order o SET state = w.state, update_time = to_timestamp(w.updated_at_ms / 1000.0),
     payment_ref = coalesce(w.payment_ref, o.payment_ref), lsn = w.lsn,
@@ -136,20 +150,24 @@ UPDATE stock_order o SET state = w.state, update_time = to_timestamp(w.updated_a
 FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
     AS w(id, state, updated_at_ms, payment_ref, lsn, pay_by_ms, sid)
 WHERE o.id = w.id AND o.sid = w.sid AND NOT EXISTS (SELECT FROM stampede_set_aside a WHERE a.order_id = w.id)";
-    const MISSING: &str = "SELECT w.id FROM unnest($1::bigint[], $2::bigint[]) AS w(id, sid) \
-         WHERE NOT EXISTS (SELECT FROM stock_order o WHERE o.id = w.id AND o.sid = w.sid) \
-         OR EXISTS (SELECT FROM stampede_set_aside a WHERE a.order_id = w.id)";
+    const LEFT_OUT: &str = "SELECT id, is_there FROM (SELECT w.id, w.lsn, o.lsn AS found, o.id IS NOT NULL \
+             AND NOT EXISTS (SELECT FROM stampede_set_aside a WHERE a.order_id = w.id) AS is_there \
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS w(id, sid, lsn) \
+         LEFT JOIN stock_order o ON o.id = w.id AND o.sid = w.sid) AS looked \
+         WHERE NOT is_there OR found <> lsn";
     let a = OrderArrays::of(orders);
     let params: Params<'_> =
         &[&a.id, &a.state, &a.updated_at_ms, &a.payment_ref, &a.lsn, &a.pay_by_ms, &a.sid];
     if link.execute(UPDATE, params).await? == orders.len() as u64 {
-        return Ok(Vec::new());
+        return Ok(Updated::default());
     }
-    Ok(order_ids(&link.query(MISSING, &[&a.id, &a.sid]).await?))
+    let left_out = link.query(LEFT_OUT, &[&a.id, &a.sid, &a.lsn]).await?;
+    let of = |there: bool| order_ids(left_out.iter().filter(|row| row.get::<_, bool>(1) == there));
+    Ok(Updated { missing: of(false), swallowed: of(true) })
 }
 
-fn order_ids(rows: &[Row]) -> Vec<OrderId> {
-    rows.iter().filter_map(|row| OrderId::from_u64(as_u64(row.get(0)))).collect()
+fn order_ids<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<OrderId> {
+    rows.into_iter().filter_map(|row| OrderId::from_u64(as_u64(row.get(0)))).collect()
 }
 
 pub(super) async fn block(link: &mut Link, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError> {
@@ -161,11 +179,16 @@ pub(super) async fn block(link: &mut Link, buyers: &[BlockedBuyer<'_>]) -> Resul
     let actor: Vec<&str> = buyers.iter().map(|row| row.actor).collect();
     let at_ms: Vec<i64> = buyers.iter().map(|row| as_i64(row.since_ms.0)).collect();
     let lsn: Vec<i64> = buyers.iter().map(|row| as_i64(row.lsn.0)).collect();
-    link.execute(BLOCK, &[&buyer, &actor, &at_ms, &lsn]).await.map(drop)
+    all_written(link.execute(BLOCK, &[&buyer, &actor, &at_ms, &lsn]).await?, buyers.len())
 }
 
 pub(super) async fn unblock(link: &mut Link, buyers: &[&str]) -> Result<(), ExportError> {
-    link.execute("DELETE FROM stampede_blocked WHERE buyer = ANY($1)", &[&buyers]).await.map(drop)
+    const LEFT: &str = "SELECT FROM stampede_blocked WHERE buyer = ANY($1)";
+    let gone = link.execute("DELETE FROM stampede_blocked WHERE buyer = ANY($1)", &[&buyers]).await?;
+    if gone == buyers.len() as u64 || link.query(LEFT, &[&buyers]).await?.is_empty() {
+        return Ok(());
+    }
+    all_written(gone, buyers.len())
 }
 
 pub(super) async fn set_aside(link: &mut Link, rows: &[SetAside]) -> Result<(), ExportError> {

@@ -1,11 +1,12 @@
 //! Transactions, the tables' version, the database's identity, the cursor.
 
 use stampede_core::types::Lsn;
+use tokio_postgres::Row;
 
 use super::super::attach::{DatabaseId, Nonce, as_i64, as_u64};
 use super::super::database::Link;
 use super::super::error::ExportError;
-use super::super::store::{Begin, CursorKey, CursorMove, CursorRow};
+use super::super::store::{Begin, CursorKey, CursorMove, CursorRow, Given, Traits};
 use crate::log::block::ChainHash;
 
 /// Migration `n` leads from version `n` to version `n + 1`.
@@ -25,6 +26,37 @@ pub(super) const fn begin(how: Begin) -> &'static str {
         Begin::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     }
 }
+
+pub(super) async fn traits(link: &mut Link) -> Result<Traits, ExportError> {
+    const SERVER: &str =
+        "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding')";
+    // An order in a table that a crash empties would count as exported, and its fact be trimmed.
+    const ODD: &str = "SELECT c.relname::text, CASE \
+             WHEN c.relkind = 'p' THEN 'a partitioned table' WHEN c.relkind = 'f' THEN 'a foreign table' \
+             WHEN c.relkind IN ('v', 'm') THEN 'a view' \
+             WHEN c.relpersistence = 'u' THEN 'unlogged: a crash of Postgres empties it' \
+             WHEN c.relpersistence = 't' THEN 'a temporary table' \
+             ELSE 'rewritten by a rule for INSERT or UPDATE' END \
+         FROM pg_class c WHERE c.relname = ANY($1) AND pg_table_is_visible(c.oid) \
+             AND (c.relkind <> 'r' OR c.relpersistence <> 'p' \
+                 OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3'))) \
+         ORDER BY 1";
+    let server = link.query(SERVER, &[]).await?;
+    let odd = link.query(ODD, &[&TABLES.to_vec()]).await?;
+    let odd_tables = odd.iter().map(|row| (row.get(0), row.get(1))).collect();
+    Ok(Traits { version: server[0].get(0), encoding: server[0].get(1), odd_tables })
+}
+
+/// The tables that are written to.
+const TABLES: [&str; 7] = [
+    "stock",
+    "stock_order",
+    "stampede_blocked",
+    "stampede_cursor",
+    "stampede_item",
+    "stampede_schema",
+    "stampede_set_aside",
+];
 
 pub(super) async fn lock_migrations(link: &mut Link) -> Result<(), ExportError> {
     link.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_KEY]).await.map(drop)
@@ -76,8 +108,8 @@ pub(super) async fn identity(link: &mut Link) -> Result<Option<DatabaseId>, Expo
 }
 
 pub(super) async fn lock_cursors(link: &mut Link) -> Result<Vec<CursorRow>, ExportError> {
-    const LOCK: &str =
-        "SELECT log_id, epoch, lsn, nonce, chain FROM stampede_cursor ORDER BY log_id FOR UPDATE";
+    const LOCK: &str = "SELECT log_id, epoch, lsn, nonce, chain, (extract(epoch FROM update_time) * 1000000)::bigint \
+         FROM stampede_cursor ORDER BY log_id FOR UPDATE";
     let rows = link.query(LOCK, &[]).await?;
     let read = rows.iter().map(|row| CursorRow {
         log_id: row.get(0),
@@ -85,25 +117,37 @@ pub(super) async fn lock_cursors(link: &mut Link) -> Result<Vec<CursorRow>, Expo
         lsn: Lsn(as_u64(row.get(2))),
         nonce: row.get::<_, Option<&str>>(3).and_then(Nonce::from_hex),
         chain: row.get::<_, Option<&str>>(4).and_then(chain_from_hex),
+        touched_us: row.get(5),
     });
     Ok(read.collect())
 }
 
-/// Two claims on a cursor; each returns the epoch that the database gives with it.
-pub(super) const MAKE_CURSOR: &str =
-    "INSERT INTO stampede_cursor (log_id, epoch, lsn, nonce) VALUES ($1, 1, 0, $2) RETURNING epoch";
-pub(super) const TAKE_CURSOR: &str =
-    "UPDATE stampede_cursor SET epoch = epoch + 1, nonce = $2 WHERE log_id = $1 RETURNING epoch";
+// A claim is later than whatever was committed to the row before: hence the time of the call, and not
+// that at which its transaction began.
 
-pub(super) async fn claim_cursor(
+pub(super) async fn make_cursor(link: &mut Link, log_id: &str, nonce: Nonce) -> Result<Given, ExportError> {
+    const MAKE: &str = "INSERT INTO stampede_cursor (log_id, epoch, lsn, nonce, update_time) \
+         VALUES ($1, 1, 0, $2, clock_timestamp()) \
+         RETURNING epoch, (extract(epoch FROM update_time) * 1000000)::bigint";
+    given(&link.query(MAKE, &[&log_id, &nonce.to_string()]).await?)
+}
+
+pub(super) async fn take_cursor(
     link: &mut Link,
-    claim: &'static str,
     log_id: &str,
     nonce: Nonce,
-) -> Result<u64, ExportError> {
-    let rows = link.query(claim, &[&log_id, &nonce.to_string()]).await?;
+    above: u64,
+) -> Result<Given, ExportError> {
+    const TAKE: &str = "UPDATE stampede_cursor SET epoch = greatest(epoch, $3) + 1, nonce = $2, \
+         update_time = clock_timestamp() WHERE log_id = $1 \
+         RETURNING epoch, (extract(epoch FROM update_time) * 1000000)::bigint";
+    given(&link.query(TAKE, &[&log_id, &nonce.to_string(), &as_i64(above)]).await?)
+}
+
+fn given(rows: &[Row]) -> Result<Given, ExportError> {
     let gone = || ExportError::Other("the row in stampede_cursor went away while it was locked".to_owned());
-    rows.first().map(|row| as_u64(row.get(0))).ok_or_else(gone)
+    let row = rows.first().ok_or_else(gone)?;
+    Ok(Given { epoch: as_u64(row.get(0)), since_us: row.get(1) })
 }
 
 pub(super) async fn move_cursor(
@@ -118,10 +162,11 @@ pub(super) async fn move_cursor(
     Ok(link.execute(MOVE, &[&key.log_id, &epoch, &nonce, &from, &lsn, &chain]).await? == 1)
 }
 
-pub(super) async fn holds_cursor(link: &mut Link, key: &CursorKey) -> Result<bool, ExportError> {
-    const HOLDS: &str = "SELECT FROM stampede_cursor WHERE log_id = $1 AND epoch = $2 AND nonce = $3";
-    let (epoch, nonce) = (as_i64(key.epoch), key.nonce.to_string());
-    Ok(!link.query(HOLDS, &[&key.log_id, &epoch, &nonce]).await?.is_empty())
+pub(super) async fn holds_cursor(link: &mut Link, key: &CursorKey, left: Lsn) -> Result<bool, ExportError> {
+    const HOLDS: &str =
+        "SELECT FROM stampede_cursor WHERE log_id = $1 AND epoch = $2 AND nonce = $3 AND lsn = $4";
+    let (epoch, nonce, lsn) = (as_i64(key.epoch), key.nonce.to_string(), as_i64(left.0));
+    Ok(!link.query(HOLDS, &[&key.log_id, &epoch, &nonce, &lsn]).await?.is_empty())
 }
 
 fn chain_to_hex(chain: &ChainHash) -> String {

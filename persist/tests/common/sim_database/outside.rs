@@ -119,8 +119,9 @@ impl SimDatabase {
     /// Another engine takes the log's cursor over.
     pub fn take_over(&self, log: LogId, nonce: Nonce) {
         let mut state = self.happens("taken over by another engine");
+        let now_us = state.now_us();
         if let Some(row) = state.tables.cursors.get_mut(&log.to_string()) {
-            (row.epoch, row.nonce) = (row.epoch + 1, Some(nonce));
+            (row.epoch, row.nonce, row.touched_us) = (row.epoch + 1, Some(nonce), now_us);
         }
     }
 
@@ -175,9 +176,12 @@ impl SimDatabase {
         state.end_all_sessions();
     }
 
-    /// Everything that is committed.
+    /// Everything that is committed, without the time at which a cursor was touched: that depends
+    /// on how many calls there were.
     pub fn tables(&self) -> Tables {
-        self.at_rest().tables.clone()
+        let mut tables = self.at_rest().tables.clone();
+        tables.cursors.values_mut().for_each(|row| row.touched_us = 0);
+        tables
     }
 
     /// Looks at what is committed without copying it.

@@ -12,6 +12,7 @@ pub enum Call {
     Savepoint,
     ReleaseSavepoint,
     RollBackToSavepoint,
+    Traits,
     SchemaVersion,
     LockMigrations,
     TableInTheWay,

@@ -12,8 +12,8 @@ use std::task::Poll;
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 use stampede_persist::export::store::{
-    Begin, BlockedBuyer, CursorKey, CursorMove, CursorRow, Inserted, Ledger, OrderRecord, Orders, SetAside,
-    StockRecord, StockRow, Store, Swept,
+    Begin, BlockedBuyer, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord, Orders,
+    SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated,
 };
 use stampede_persist::export::{DatabaseId, ExportError, Nonce, SCHEMA_VERSION};
 
@@ -166,24 +166,26 @@ impl State {
 
     fn move_cursor(&mut self, key: &CursorKey, to: &CursorMove) -> bool {
         let Some(row) = self.held_cursor(key).filter(|row| row.lsn == to.from).cloned() else { return false };
-        let row = CursorRow { lsn: to.to, chain: Some(to.chain), ..row };
+        let touched_us = self.now_us();
+        let row = CursorRow { lsn: to.to, chain: Some(to.chain), touched_us, ..row };
         self.tables.set_cursor(&mut self.undo, row);
         true
     }
 
-    fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> u64 {
-        let (epoch, nonce) = (1, Some(nonce));
-        let row = CursorRow { log_id: log_id.to_owned(), epoch, nonce, lsn: Lsn::ZERO, chain: None };
+    fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Given {
+        let (epoch, nonce, touched_us) = (1, Some(nonce), self.now_us());
+        let log_id = log_id.to_owned();
+        let row = CursorRow { log_id, epoch, nonce, lsn: Lsn::ZERO, chain: None, touched_us };
         self.tables.set_cursor(&mut self.undo, row);
-        epoch
+        Given { epoch, since_us: touched_us }
     }
 
-    fn take_cursor(&mut self, log_id: &str, nonce: Nonce) -> Answer<u64> {
+    fn take_cursor(&mut self, log_id: &str, nonce: Nonce, above: u64) -> Answer<Given> {
         let gone = || ExportError::Other("there is no such cursor".to_owned());
         let row = self.tables.cursors.get(log_id).cloned().ok_or_else(gone)?;
-        let epoch = row.epoch + 1;
-        self.tables.set_cursor(&mut self.undo, CursorRow { epoch, nonce: Some(nonce), ..row });
-        Ok(epoch)
+        let (epoch, touched_us) = (row.epoch.max(above) + 1, self.now_us());
+        self.tables.set_cursor(&mut self.undo, CursorRow { epoch, nonce: Some(nonce), touched_us, ..row });
+        Ok(Given { epoch, since_us: touched_us })
     }
 
     fn rows_of(&self, items: &[ItemId], skip_locked: bool) -> Vec<(ItemId, StockRow)> {
@@ -438,6 +440,10 @@ impl Store for SimStore {
         .await
     }
 
+    async fn traits(&mut self) -> Answer<Traits> {
+        let traits = Traits { version: 150_000, encoding: "UTF8".to_owned(), odd_tables: Vec::new() };
+        self.call(Call::Traits, |_| Ok(traits)).await
+    }
     async fn schema_version(&mut self) -> Answer<i32> {
         self.call(Call::SchemaVersion, |state| Ok(state.tables.schema.map_or(0, |row| row.version))).await
     }
@@ -484,17 +490,18 @@ impl Store for SimStore {
         })
         .await
     }
-    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Answer<u64> {
+    async fn make_cursor(&mut self, log_id: &str, nonce: Nonce) -> Answer<Given> {
         self.call(Call::MakeCursor, |state| Ok(state.make_cursor(log_id, nonce))).await
     }
-    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce) -> Answer<u64> {
-        self.call(Call::TakeCursor, |state| state.take_cursor(log_id, nonce)).await
+    async fn take_cursor(&mut self, log_id: &str, nonce: Nonce, above: u64) -> Answer<Given> {
+        self.call(Call::TakeCursor, |state| state.take_cursor(log_id, nonce, above)).await
     }
     async fn move_cursor(&mut self, key: &CursorKey, to: &CursorMove) -> Answer<bool> {
         self.call(Call::MoveCursor, |state| Ok(state.move_cursor(key, to))).await
     }
-    async fn holds_cursor(&mut self, key: &CursorKey) -> Answer<bool> {
-        self.call(Call::HoldsCursor, |state| Ok(state.held_cursor(key).is_some())).await
+    async fn holds_cursor(&mut self, key: &CursorKey, left: Lsn) -> Answer<bool> {
+        let holds = |state: &mut State| state.held_cursor(key).is_some_and(|row| row.lsn == left);
+        self.call(Call::HoldsCursor, |state| Ok(holds(state))).await
     }
 
     async fn load_books(&mut self, items: &[ItemId]) -> Answer<Vec<(ItemId, Ledger)>> {
@@ -601,8 +608,10 @@ impl Store for SimStore {
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
         self.call(Call::RefillOrders, |state| state.refill_orders(orders)).await
     }
-    async fn update_orders(&mut self, orders: Orders<'_>) -> Answer<Vec<OrderId>> {
-        self.call(Call::UpdateOrders, |state| state.update_orders(orders)).await
+    async fn update_orders(&mut self, orders: Orders<'_>) -> Answer<Updated> {
+        let updated = |state: &mut State| state.update_orders(orders);
+        let missing = self.call(Call::UpdateOrders, updated).await?;
+        Ok(Updated { missing, swallowed: Vec::new() })
     }
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Answer<()> {
         self.call(Call::Block, |state| {
