@@ -6,6 +6,7 @@
 //! what a token must look like, [`cookie`] for browsers.
 
 pub mod cookie;
+pub mod cors;
 pub mod demo;
 pub mod key;
 pub mod mint;
@@ -17,12 +18,16 @@ use ipnet::IpNet;
 use stampede_core::types::{Subject, UnixMillis};
 use subtle::ConstantTimeEq as _;
 
+use crate::http::answer::Cors;
 use crate::http::chars::{decimal, find, text_len};
 use crate::http::field::{Field, Name};
 use crate::http::head::Head;
 use crate::http::limits::{TOKEN_BYTES_MAX, TOKEN_BYTES_REMEMBERED_MAX};
 use crate::http::problem::{Code, Problem};
+use cookie::{Origin, shown_origin};
+use cors::Origins;
 use key::IdentityKey;
+use stampede_core::planted::{Bug, planted};
 
 /// A buyer whom somebody vouches for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +45,7 @@ pub struct Buyer {
 pub struct Identity {
     mode: Mode,
     trusted: Vec<IpNet>,
+    origins: Origins,
 }
 
 #[derive(Debug)]
@@ -82,7 +88,7 @@ impl Identity {
                 return Err(IdentityError::KidTwice(key.kid().to_owned()));
             }
         }
-        Ok(Self { mode: Mode::Jwt(keys, None), trusted })
+        Ok(Self { mode: Mode::Jwt(keys, None), trusted, origins: Origins::default() })
     }
 
     /// The same, taking the token out of the cookie of this name where a request has no
@@ -103,7 +109,41 @@ impl Identity {
         if trusted.is_empty() && !listen.to_canonical().is_loopback() {
             return Err(IdentityError::NobodyToTrust(listen));
         }
-        Ok(Self { mode: Mode::Header, trusted })
+        Ok(Self { mode: Mode::Header, trusted, origins: Origins::default() })
+    }
+
+    /// The same, where pages of these origins may call the API, too.
+    #[must_use]
+    pub fn with_origins(self, origins: Origins) -> Self {
+        Self { origins, ..self }
+    }
+
+    /// What the page of another origin that sent this request is told, if it may read the answer.
+    #[inline]
+    pub fn may_read(&self, head: &Head<'_>) -> Option<&'static Cors> {
+        self.origins.may_read(head)
+    }
+
+    /// The rule for every request that changes something, however its sender is known: not from a
+    /// page of somebody else. A browser sends cookies along with such a page's requests, and a
+    /// gateway names the buyer by them. What passes: requests that no page has sent; pages of this
+    /// host and of the origins that were named; and a token in `Authorization`, where one
+    /// counts (`by_token`, or tokens being how buyers are known), since no page of somebody else can add it.
+    ///
+    /// # Errors
+    /// `cross_site`.
+    #[inline]
+    pub fn refuse_foreign(&self, head: &Head<'_>, by_token: bool) -> Result<(), Problem> {
+        if head.method.is_safe() || shown_origin(head) != Origin::Foreign {
+            return Ok(());
+        }
+        let counts = by_token || matches!(self.mode, Mode::Jwt(..));
+        let on_purpose = counts && head.field(Name::Authorization) != Field::Absent;
+        if on_purpose || planted(Bug::ForeignPages) || self.origins.name(head) {
+            Ok(())
+        } else {
+            Err(Code::CrossSite.problem())
+        }
     }
 
     /// Who sends this request. `cache` belongs to the connection: a token that it has
@@ -122,7 +162,7 @@ impl Identity {
     ) -> Result<Buyer, Problem> {
         match &self.mode {
             Mode::Jwt(keys, cookie) => {
-                let shown = shown_token(head, cookie.as_deref())?;
+                let shown = shown_token(head, cookie.as_deref(), &self.origins)?;
                 identify_by_token(keys, shown, now, cache)
             }
             Mode::Header if self.trusts(peer) => identify_by_header(head),
@@ -260,9 +300,9 @@ fn identify_by_header(head: &Head<'_>) -> Result<Buyer, Problem> {
 }
 
 /// The token of the request: in `Authorization`, or else in the cookie.
-fn shown_token<'a>(head: &Head<'a>, cookie: Option<&str>) -> Result<&'a [u8], Problem> {
+fn shown_token<'a>(head: &Head<'a>, cookie: Option<&str>, origins: &Origins) -> Result<&'a [u8], Problem> {
     if let (Field::Absent, Some(name)) = (head.field(Name::Authorization), cookie)
-        && let Some(token) = cookie::token(head, name)?
+        && let Some(token) = cookie::token(head, name, origins)?
     {
         return Ok(token);
     }

@@ -241,7 +241,7 @@ impl Server {
         }
         let kept = kept_unexported(settings, replayed.control());
         parts.weakened.extend(kept.clone());
-        let shared = Arc::new(Shared::new(parts));
+        let shared = Arc::new(Shared::new(parts).with_idle_ms(settings.limits.idle_ms));
         alarms.into_iter().for_each(|alarm| shared.alarm(alarm));
         kept.into_iter().for_each(|what| shared.alarm_once(what));
         let owners = replayed.into_shards().into_iter();

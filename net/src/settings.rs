@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use stampede_persist::log::dir::LogOptions;
 
+use crate::identity::cors::Origins;
+
 pub mod check;
 pub mod keys;
 pub mod raw;
@@ -99,6 +101,8 @@ pub struct IdentitySettings {
     pub trusted_proxies: Vec<IpNet>,
     /// The cookie that may carry a token; counts in jwt mode.
     pub cookie: String,
+    /// Whose pages may call the API besides those of its own host.
+    pub cors_origins: Origins,
 }
 
 /// By token or by header.
@@ -145,6 +149,8 @@ pub struct LimitSettings {
     pub ip_per_s: u32,
     /// Most open public connections from one address, per core; 0 = no limit.
     pub connections_per_ip: u32,
+    /// How long a connection may say nothing, in milliseconds.
+    pub idle_ms: u32,
 }
 
 /// Tickets, challenges and suspicion.

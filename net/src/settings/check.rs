@@ -21,6 +21,7 @@ use super::{
 use crate::gate::seal::SealKey;
 use crate::gate::ticket;
 use crate::identity::cookie::is_cookie_name;
+use crate::identity::cors::Origins;
 use crate::identity::key::{IdentityKey, decode};
 
 /// Checks every value by itself and against the others.
@@ -45,6 +46,7 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
             buyer_per_s: reader.int("limits.buyer_per_s", limits::PER_TIME)? as u32,
             ip_per_s: reader.int("limits.ip_per_s", limits::PER_TIME)? as u32,
             connections_per_ip: reader.int("limits.connections_per_ip", limits::CONNECTIONS_PER_IP)? as u32,
+            idle_ms: reader.int("limits.idle_ms", limits::IDLE_MS)? as u32,
         },
         gate: reader.gate()?,
         log: LogSettings {
@@ -239,8 +241,20 @@ impl Reader<'_> {
         if !is_cookie_name(cookie) {
             return Err(self.wrong(name));
         }
-        let (keys, trusted_proxies) = (self.keys()?, self.nets()?);
-        Ok(IdentitySettings { mode, keys, trusted_proxies, cookie: cookie.to_owned() })
+        let (keys, trusted_proxies, cors_origins) = (self.keys()?, self.nets()?, self.origins()?);
+        Ok(IdentitySettings { mode, keys, trusted_proxies, cookie: cookie.to_owned(), cors_origins })
+    }
+
+    fn origins(&self) -> Result<Origins, SettingsError> {
+        let name = "identity.cors_origins";
+        let texts: Vec<&str> = match self.entry(name).1 {
+            RawValue::None => Vec::new(),
+            RawValue::Text(text) if text.is_empty() => Vec::new(),
+            RawValue::Text(text) => text.split(',').map(str::trim).collect(),
+            RawValue::List(list) => list.iter().map(String::as_str).collect(),
+            _ => return Err(self.wrong(name)),
+        };
+        Origins::new(&texts).ok_or_else(|| self.wrong(name))
     }
 
     fn nets(&self) -> Result<Vec<IpNet>, SettingsError> {

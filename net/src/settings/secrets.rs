@@ -126,8 +126,9 @@ pub fn identity_keys(settings: &Settings) -> Result<Vec<KeyText>, SecretError> {
 /// no key.
 pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
     let trusted = settings.identity.trusted_proxies.clone();
+    let origins = settings.identity.cors_origins.clone();
     match settings.identity.mode {
-        IdentityMode::Header => Ok(Identity::header(settings.listen.ip(), trusted)?),
+        IdentityMode::Header => Ok(Identity::header(settings.listen.ip(), trusted)?.with_origins(origins)),
         IdentityMode::Jwt => {
             let keys = identity_keys(settings)?;
             let parse = |key: &KeyText| {
@@ -135,7 +136,7 @@ pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
                 parsed.map_err(|cause| SecretError::Key { kid: key.kid.clone(), cause })
             };
             let identity = Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?;
-            Ok(identity.with_cookie(&settings.identity.cookie))
+            Ok(identity.with_cookie(&settings.identity.cookie).with_origins(origins))
         }
     }
 }

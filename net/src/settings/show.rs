@@ -34,6 +34,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "identity.keys" => keys(settings),
         "identity.trusted_proxies" => proxies(settings),
         "identity.cookie" => settings.identity.cookie.clone(),
+        "identity.cors_origins" => settings.identity.cors_origins.to_string(),
         "postgres.url" => masked(settings.postgres.is_some()).to_owned(),
         "postgres.new_shop" => {
             settings.postgres.as_ref().is_some_and(|postgres| postgres.new_shop).to_string()
@@ -43,6 +44,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "limits.buyer_per_s" => settings.limits.buyer_per_s.to_string(),
         "limits.ip_per_s" => settings.limits.ip_per_s.to_string(),
         "limits.connections_per_ip" => settings.limits.connections_per_ip.to_string(),
+        "limits.idle_ms" => settings.limits.idle_ms.to_string(),
         "gate.ticket_ms" => settings.gate.ticket_ms.to_string(),
         "gate.ticket_keys" => masked(!settings.gate.ticket_keys.is_empty()).to_owned(),
         "gate.challenge_ms" => settings.gate.challenge_ms.to_string(),

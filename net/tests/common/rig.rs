@@ -51,6 +51,8 @@ pub(crate) struct Base {
 pub(crate) struct Setup {
     /// Purchases that a buyer may try in a second.
     pub(crate) buyer_per_s: u32,
+    /// Requests of an address in a second.
+    pub(crate) ip_per_s: u32,
     /// How buyers are told apart.
     pub(crate) identity: Identity,
     /// The merchant's token.
@@ -64,6 +66,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             buyer_per_s: 1_000_000,
+            ip_per_s: 1_000_000,
             identity: Identity::header(IpAddr::V4(Ipv4Addr::LOCALHOST), vec![]).expect("loopback"),
             admin_token: String::new(),
             ticket_keys: vec![SealKey::new(1, &[7; 32]).expect("long enough")],
@@ -93,7 +96,7 @@ impl Base {
         let shared = Arc::new(Shared::new(Parts {
             clock: SaleClock::start(UnixMillis(0)),
             identity: setup.identity,
-            gate: gate(cores, setup.buyer_per_s, setup.ticket_keys),
+            gate: gate(cores, (setup.buyer_per_s, setup.ip_per_s), setup.ticket_keys),
             admin_token: setup.admin_token,
             secret,
             catalogue: Arc::new(Catalogue::new(cores)),
@@ -148,11 +151,11 @@ impl Rig {
 }
 
 /// Every limit is on.
-fn gate(cores: usize, buyer_per_s: u32, ticket_keys: Vec<SealKey>) -> Gate {
+fn gate(cores: usize, (buyer_per_s, ip_per_s): (u32, u32), ticket_keys: Vec<SealKey>) -> Gate {
     Gate {
         rules: GateRules {
             buyer_per_s,
-            ip_per_s: 1_000_000,
+            ip_per_s,
             connections_per_ip: 1_000,
             suspicious_accounts: 8,
             suspicious_asks_per_min: 60,
