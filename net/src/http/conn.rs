@@ -91,7 +91,7 @@ enum Stage {
     /// The head holds; `total` bytes make the whole request.
     Body { located: Located, total: usize },
     /// The head holds; the body comes in chunks. Behind the head lies what was taken out of them.
-    Chunked { located: Located, chunks: Chunks },
+    Chunked(Box<Chunked>),
     /// A request of so many bytes was handed out.
     Given { total: usize },
     /// The head of a batch was handed out; so many bytes of body follow it.
@@ -100,6 +100,13 @@ enum Stage {
     Stream { left: usize, closes: bool },
     /// Nothing more is taken.
     Done,
+}
+
+/// A request whose body comes in chunks; apart, so that an idle connection has no room for it.
+#[derive(Debug)]
+struct Chunked {
+    located: Located,
+    chunks: Chunks,
 }
 
 /// A head that has ended.
@@ -207,7 +214,7 @@ impl Conn {
             Err(problem) => return Next::Reject(problem),
         }
         let head_len = found.head_len;
-        if found.length == Length::Chunked && !matches!(self.stage, Stage::Chunked { .. }) {
+        if found.length == Length::Chunked && !matches!(self.stage, Stage::Chunked(_)) {
             match self.begin_chunks(&found) {
                 Ok(true) => {}
                 Ok(false) => return Next::NeedMore,
@@ -217,7 +224,7 @@ impl Conn {
         let head = found.head(&self.buf[self.start..self.start + head_len]);
         let place = Place::find(self.listener, head.path);
         let body_len = match &self.stage {
-            Stage::Chunked { chunks, .. } => Ok(chunks.len()),
+            Stage::Chunked(body) => Ok(body.chunks.len()),
             _ => body_len(&head, found.length, place.as_ref()),
         };
         let body_len = match body_len {
@@ -296,7 +303,7 @@ impl Conn {
     pub const fn deadline_ms(&self) -> u64 {
         let patience_ms = match &self.stage {
             Stage::Head(scan) if scan.begun => HEAD_MS_MAX,
-            Stage::Body { .. } | Stage::Chunked { .. } => BODY_MS_MAX,
+            Stage::Body { .. } | Stage::Chunked(_) => BODY_MS_MAX,
             Stage::Begun { .. } | Stage::Stream { .. } => BATCH_MS_MAX,
             Stage::Head(_) | Stage::Given { .. } | Stage::Done => self.idle_ms as u64 + IDLE_GRACE_MS,
         };
@@ -333,7 +340,7 @@ impl Conn {
     pub const fn is_mid_request(&self) -> bool {
         match &self.stage {
             Stage::Head(scan) => scan.begun,
-            Stage::Body { .. } | Stage::Chunked { .. } | Stage::Begun { .. } | Stage::Stream { .. } => true,
+            Stage::Body { .. } | Stage::Chunked(_) | Stage::Begun { .. } | Stage::Stream { .. } => true,
             Stage::Given { .. } | Stage::Done => false,
         }
     }
@@ -396,7 +403,7 @@ impl Conn {
                 self.stage = if closes { Stage::Done } else { Stage::Head(Scan::default()) };
             }
             Stage::Done => self.start = self.end,
-            Stage::Head(_) | Stage::Body { .. } | Stage::Chunked { .. } | Stage::Stream { .. } => {}
+            Stage::Head(_) | Stage::Body { .. } | Stage::Chunked(_) | Stage::Stream { .. } => {}
         }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -420,7 +427,7 @@ impl Conn {
         let len = match &self.stage {
             Stage::Begun { .. } | Stage::Stream { .. } => BATCH_BUFFER_BYTES,
             Stage::Body { total, .. } => (self.buf.len() * 2).min(*total).max(CONN_BUFFER_BYTES),
-            Stage::Chunked { .. } => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX),
+            Stage::Chunked(_) => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX),
             _ => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, HEAD_BYTES_MAX),
         };
         if len > self.buf.len() {
@@ -469,14 +476,15 @@ impl Conn {
         self.since_ms = self.now_ms;
         let located =
             Located { line: found.line.clone(), line_len: found.line_len, head_len: found.head_len };
-        self.stage = Stage::Chunked { located, chunks };
+        self.stage = Stage::Chunked(Box::new(Chunked { located, chunks }));
         self.take_chunks()
     }
 
     /// Takes the body out of what has come of its chunks; returns whether all of them are there, or
     /// there are none. What is behind the last one then follows the body. An error ends what is read.
     fn take_chunks(&mut self) -> Result<bool, Problem> {
-        let Stage::Chunked { located, chunks } = &mut self.stage else { return Ok(true) };
+        let Stage::Chunked(body) = &mut self.stage else { return Ok(true) };
+        let Chunked { located, chunks } = &mut **body;
         let from = self.start + located.head_len + chunks.len();
         let taken = chunks.take(&mut self.buf[from..self.end]);
         let is_over = chunks.is_over();
@@ -491,7 +499,7 @@ impl Conn {
     fn locate(&mut self) -> Result<Option<Located>, Problem> {
         match &mut self.stage {
             Stage::Body { located, total } => Ok((*total <= self.end - self.start).then(|| located.clone())),
-            Stage::Chunked { located, .. } => Ok(Some(located.clone())),
+            Stage::Chunked(body) => Ok(Some(body.located.clone())),
             Stage::Given { .. } | Stage::Begun { .. } | Stage::Stream { .. } | Stage::Done => Ok(None),
             Stage::Head(scan) => {
                 match scan.empty_line_len(&self.buf[self.start..self.end])? {
