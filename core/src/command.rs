@@ -332,6 +332,9 @@ pub struct ItemView<'a> {
     pub version: u64,
     /// The version that its gauge showed when this was read.
     pub shown_version: u32,
+    /// The last fact that changed what a page shows of it, its stock aside: two pages under one
+    /// such LSN show the same, also after restarts and on other machines with this log.
+    pub shown_lsn: Lsn,
     /// The last fact that changed it.
     pub lsn: Lsn,
 }

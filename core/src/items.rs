@@ -13,6 +13,7 @@ use crate::filter::Filter;
 use crate::gauge::{Gauge, Rules};
 use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
 use crate::limits::CURRENCY_BYTES;
+use crate::planted::{Bug, planted};
 use crate::seqs::Seqs;
 use crate::slab::Slab;
 use crate::types::{BuyerHash, ItemId, Lsn, UnixMillis};
@@ -29,6 +30,8 @@ pub(crate) struct Item {
     pub(crate) sold: u64,
     pub(crate) version: u64,
     pub(crate) lsn: Lsn,
+    /// The last fact that changed what a page shows of it, its stock aside.
+    shown_lsn: Lsn,
     pub(crate) last_seq: u32,
     seqs: Seqs,
     /// How many more buyers the newest filter of holders takes.
@@ -73,13 +76,13 @@ impl Item {
     }
 
     /// Takes new settings and shows them to all cores; a moved window begins a new epoch.
-    pub(crate) fn change(&mut self, spec: &ItemSpec<'_>) {
+    pub(crate) fn change(&mut self, lsn: Lsn, spec: &ItemSpec<'_>) {
         let moved = spec.opens_at_ms != self.opens_at_ms || spec.closes_at_ms != self.closes_at_ms;
         self.epoch = self.epoch.wrapping_add(u32::from(moved));
-        self.set_spec(spec);
+        self.set_spec(lsn, spec);
     }
 
-    fn set_spec(&mut self, spec: &ItemSpec<'_>) {
+    fn set_spec(&mut self, lsn: Lsn, spec: &ItemSpec<'_>) {
         if *self.name != *spec.name {
             self.name = spec.name.into();
         }
@@ -95,7 +98,7 @@ impl Item {
         self.min_account_age_s = spec.min_account_age_s;
         self.admit_per_s = spec.admit_per_s;
         self.draw_ms = spec.draw_ms;
-        self.show();
+        self.show(lsn);
     }
 
     /// The sequence numbers of its orders: the only way to walk them.
@@ -212,24 +215,30 @@ impl Item {
     }
 
     /// Notes that the draw was held.
-    pub(crate) fn set_held(&mut self, held: Held) {
+    pub(crate) fn set_held(&mut self, lsn: Lsn, held: Held) {
         if let Some(draw) = &mut self.draw {
             draw.held = Some(held);
         }
         self.flags |= Rules::DRAWN;
-        self.show();
+        self.show(lsn);
     }
 
     /// Takes new flags and shows them to all cores; being closed begins a new epoch.
-    pub(crate) fn set_flags(&mut self, flags: u8) {
+    pub(crate) fn set_flags(&mut self, lsn: Lsn, flags: u8) {
         let closed = (flags ^ self.flags) & Rules::CLOSED != 0;
         self.epoch = self.epoch.wrapping_add(u32::from(closed));
         self.flags = flags;
-        self.show();
+        self.show(lsn);
     }
 
-    /// Shows its settings and flags to all cores, under a new version.
-    pub(crate) fn show(&self) {
+    /// Shows its settings and flags to all cores, under a new version, as the fact at `lsn` has
+    /// left them. What pages are told apart by is that LSN: a version begins anew with each
+    /// process, and would name two pages.
+    pub(crate) fn show(&mut self, lsn: Lsn) {
+        self.shown_lsn = match planted(Bug::TagsByVersion) {
+            true => Lsn(u64::from(self.gauge.version()) + 1),
+            false => lsn,
+        };
         self.gauge.show(&self.spec(), self.flags, self.epoch);
     }
 
@@ -291,6 +300,7 @@ impl Item {
             epoch: self.epoch,
             version: self.version,
             shown_version: self.gauge.version(),
+            shown_lsn: self.shown_lsn,
             lsn: self.lsn,
         }
     }
@@ -347,8 +357,8 @@ impl Items {
         self.rows.len()
     }
 
-    /// Adds an item whose number is not there yet.
-    pub(crate) fn insert(&mut self, new: &NewItem<'_>) -> u32 {
+    /// Adds an item whose number is not there yet, as the fact at `lsn` has left it.
+    pub(crate) fn insert(&mut self, lsn: Lsn, new: &NewItem<'_>) -> u32 {
         let NewItem { id, spec, granted, flags, epoch, draw } = *new;
         let gauge = Arc::new(Gauge::new(id, self.rows.len() as u32));
         gauge.stock.give(granted);
@@ -363,6 +373,7 @@ impl Items {
             sold: 0,
             version: 0,
             lsn: Lsn::ZERO,
+            shown_lsn: Lsn::ZERO,
             last_seq: 0,
             seqs: Seqs::new(),
             holders_room: 0,
@@ -381,7 +392,7 @@ impl Items {
             flags,
         };
         item.set_granted(granted);
-        item.set_spec(&spec);
+        item.set_spec(lsn, &spec);
         let slot = self.rows.push(item);
         self.by_id.insert(id, slot);
         slot

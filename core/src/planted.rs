@@ -95,7 +95,7 @@ bugs! {
     VoidAlarmDropped, "void-alarm-dropped", "beside a refused row, nobody is told of a withdrawal that is void";
     ShownEarly, "shown-early", "a retry's answer does not wait for the log";
     ReadEarly, "read-early", "an order is read as placed before it is durable";
-    ChunkedTaken, "chunked-taken", "Transfer-Encoding is ignored";
+    ChunkedTaken, "chunked-taken", "Transfer-Encoding is ignored, and a Content-Length beside it counts";
     LengthTwice, "length-twice", "the last of several Content-Lengths counts";
     BareLineFeed, "bare-line-feed", "a line may end with a bare line feed";
     GoesOnAfterDoubt, "goes-on-after-doubt", "a connection goes on after a request that was refused unread";
@@ -105,6 +105,9 @@ bugs! {
     ImportEndsEarly, "import-ends-early", "any switch of an item whose import a crash cut short counts as the end of it";
     ImportForgotten, "import-forgotten", "an item whose import a crash cut short counts as taken over";
     VerifyByOwnRule, "verify-by-own-rule", "`log verify` keeps books and does not ask the rule of replay";
+    ForeignPages, "foreign-pages", "pages of other sites may send what changes something";
+    LaxChunks, "lax-chunks", "the line of a chunk may end with a bare line feed";
+    TagsByVersion, "tags-by-version", "a page's tag counts changes since the start, as its gauge does";
     TicketForAnyone, "ticket-for-anyone", "a ticket's seal does not cover the buyer";
     GivesWay, "gives-way", "a core's loop gives way through its executor, which then sleeps where nothing wakes it";
     LooksBeforeLowering, "looks-before-lowering", "a core looks for work before it asks to be woken";

@@ -199,7 +199,7 @@ impl Shard {
 
     fn book_item(&mut self, lsn: Lsn, new: &NewItem<'_>) -> u32 {
         let granted = new.granted;
-        let slot = self.items.insert(new);
+        let slot = self.items.insert(lsn, new);
         let row = self.items.get_mut(slot);
         row.touch(lsn);
         self.catalogue.insert(row.gauge.clone());

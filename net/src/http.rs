@@ -9,11 +9,15 @@
 //! Where the RFCs leave a choice, or their lax reading has been abused, the strict
 //! side is taken: one space between the parts of a request line; at most one empty
 //! line before it; no leading zero in `Content-Length`; no body on GET, HEAD, DELETE,
-//! OPTIONS and TRACE; 411 for POST, PUT and PATCH without a length; a target in
-//! absolute form must be `http` and name the same host as `Host`; percent signs are
+//! OPTIONS and TRACE; `chunked` is the only transfer coding, in HTTP/1.1 alone and never beside a
+//! `Content-Length`; the line of a chunk has no spaces before its end, and a bare line feed ends
+//! nothing there either; a batch says its length (411); percent signs are
 //! never decoded in a path, except in a subject; `Expect: 100-continue` is answered,
 //! any other expectation refused. HEAD is GET without the body. Each of the refusals
 //! closes the connection; 404, 405 and what is wrong with a query or a body do not.
+//! Lax are three things that harm no framing: a body of no stated length is empty; the host of a
+//! target in absolute form counts, whatever `Host` says; a query may have any characters but spaces
+//! and controls, and where it belongs to a page or a read of buyers, any parameters.
 //!
 //! Read in this order: [`conn`] (bytes to requests), [`head`] and [`field`] (what a request
 //! says about itself), [`route`] (which call it is), [`body`] (what it carries),
@@ -24,6 +28,7 @@ pub mod answer;
 pub mod batch;
 pub mod body;
 pub(crate) mod chars;
+pub(crate) mod chunks;
 pub mod conn;
 pub mod draw;
 pub mod field;

@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod cookie;
+pub mod cors;
 pub mod demo;
 pub mod key;
 pub mod mint;
@@ -24,14 +25,18 @@ use ipnet::IpNet;
 use stampede_core::types::{Subject, UnixMillis};
 use subtle::ConstantTimeEq as _;
 
+use crate::http::answer::Cors;
 use crate::http::chars::{decimal, find, text_len};
 use crate::http::field::{Field, Name};
 use crate::http::head::Head;
 use crate::http::limits::TOKEN_BYTES_MAX;
 use crate::http::problem::{Code, Problem};
 use address::{AddressHeader, Client};
+use cookie::{Origin, shown_origin};
+use cors::Origins;
 use key::IdentityKey;
 use rules::TokenRules;
+use stampede_core::planted::{Bug, planted};
 pub use verdicts::VerdictCache;
 
 /// A buyer whom somebody vouches for.
@@ -53,6 +58,7 @@ pub struct Identity {
     mode: Mode,
     trusted: Vec<IpNet>,
     address_header: AddressHeader,
+    origins: Origins,
 }
 
 /// What a request says of its sender, without a signature looked at.
@@ -123,12 +129,7 @@ impl Identity {
             }
         }
         let tokens = Tokens { keys, rules: TokenRules::default(), cookie: None };
-        Ok(Self {
-            number: next_number(),
-            mode: Mode::Jwt(tokens),
-            trusted,
-            address_header: AddressHeader::XForwardedFor,
-        })
+        Ok(Self::by(Mode::Jwt(tokens), trusted))
     }
 
     /// The same, taking the token out of the cookie of this name where a request has no
@@ -170,12 +171,46 @@ impl Identity {
         if trusted.is_empty() && !listen.to_canonical().is_loopback() {
             return Err(IdentityError::NobodyToTrust(listen));
         }
-        Ok(Self {
-            number: next_number(),
-            mode: Mode::Header,
-            trusted,
-            address_header: AddressHeader::XForwardedFor,
-        })
+        Ok(Self::by(Mode::Header, trusted))
+    }
+
+    fn by(mode: Mode, trusted: Vec<IpNet>) -> Self {
+        let (address_header, origins) = (AddressHeader::XForwardedFor, Origins::default());
+        Self { number: next_number(), mode, trusted, address_header, origins }
+    }
+
+    /// The same, where pages of these origins may call the API, too.
+    #[must_use]
+    pub fn with_origins(self, origins: Origins) -> Self {
+        Self { origins, ..self }
+    }
+
+    /// What the page of another origin that sent this request is told, if it may read the answer.
+    #[inline]
+    pub fn may_read(&self, head: &Head<'_>) -> Option<&'static Cors> {
+        self.origins.may_read(head)
+    }
+
+    /// The rule for every request that changes something, however its sender is known: not from a
+    /// page of somebody else. A browser sends cookies along with such a page's requests, and a
+    /// gateway names the buyer by them. What passes: requests that no page has sent; pages of this
+    /// host and of the origins that were named; and a token in `Authorization`, where one
+    /// counts (`by_token`, or tokens being how buyers are known), since no page of somebody else can add it.
+    ///
+    /// # Errors
+    /// `cross_site`.
+    #[inline]
+    pub fn refuse_foreign(&self, head: &Head<'_>, by_token: bool) -> Result<(), Problem> {
+        if head.method.is_safe() || shown_origin(head) != Origin::Foreign {
+            return Ok(());
+        }
+        let counts = by_token || matches!(self.mode, Mode::Jwt(..));
+        let on_purpose = counts && head.field(Name::Authorization) != Field::Absent;
+        if on_purpose || planted(Bug::ForeignPages) || self.origins.name(head) {
+            Ok(())
+        } else {
+            Err(Code::CrossSite.problem())
+        }
     }
 
     /// Who sends this request, as far as it can be told without looking at a signature. `cache` belongs to
@@ -194,7 +229,7 @@ impl Identity {
     ) -> Result<Recognised<'a>, Problem> {
         match &self.mode {
             Mode::Jwt(tokens) => {
-                let shown = shown_token(head, tokens.cookie.as_deref())?;
+                let shown = shown_token(head, tokens.cookie.as_deref(), &self.origins)?;
                 let known = cache.get(self.number, shown, now);
                 Ok(known.map_or(Recognised::Unverified(Unverified(shown)), Recognised::Buyer))
             }
@@ -312,9 +347,9 @@ fn identify_by_header(head: &Head<'_>) -> Result<Buyer, Problem> {
 }
 
 /// The token of the request: in `Authorization`, or else in the cookie.
-fn shown_token<'a>(head: &Head<'a>, cookie: Option<&str>) -> Result<&'a [u8], Problem> {
+fn shown_token<'a>(head: &Head<'a>, cookie: Option<&str>, origins: &Origins) -> Result<&'a [u8], Problem> {
     if let (Field::Absent, Some(name)) = (head.field(Name::Authorization), cookie)
-        && let Some(token) = cookie::token(head, name)?
+        && let Some(token) = cookie::token(head, name, origins)?
     {
         return Ok(token);
     }

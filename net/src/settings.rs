@@ -20,6 +20,7 @@ use stampede_persist::log::dir::LogOptions;
 use crate::identity::address::AddressHeader;
 use crate::identity::rules::TokenRules;
 use crate::engine::clock::Begin;
+use crate::identity::cors::Origins;
 
 pub mod check;
 pub mod keys;
@@ -109,6 +110,8 @@ pub struct IdentitySettings {
     pub cookie: String,
     /// What a token has to say; counts in jwt mode.
     pub rules: TokenRules,
+    /// Whose pages may call the API besides those of its own host.
+    pub cors_origins: Origins,
 }
 
 /// By token or by header.
@@ -155,6 +158,8 @@ pub struct LimitSettings {
     pub ip_per_s: u32,
     /// Most open public connections from one address, per core; 0 = no limit.
     pub connections_per_ip: u32,
+    /// How long a connection may say nothing, in milliseconds.
+    pub idle_ms: u32,
 }
 
 /// Tickets, challenges and suspicion.

@@ -297,10 +297,10 @@ impl Shard {
     ) {
         let item = self.items.get_mut(slot);
         let moved = spec.closes_at_ms != item.closes_at_ms();
-        item.change(spec);
+        item.change(lsn, spec);
         item.set_seed(seed);
         if spec.closes_at_ms > at_ms && item.has(Rules::ENDED) {
-            item.set_flags(item.flags() & !Rules::ENDED);
+            item.set_flags(lsn, item.flags() & !Rules::ENDED);
         }
         item.touch(lsn);
         if moved {
@@ -319,7 +319,7 @@ impl Shard {
 
     pub(super) fn book_switch(&mut self, lsn: Lsn, slot: u32, flags: u8) {
         let item = self.items.get_mut(slot);
-        item.set_flags(flags);
+        item.set_flags(lsn, flags);
         item.touch(lsn);
         // A draw may have waited for this, or no longer hold anything up.
         self.expect_draw(slot);

@@ -198,7 +198,7 @@ impl Shard {
 
     fn book_draw(&mut self, lsn: Lsn, slot: u32, drawn: Drawn) {
         let row = self.items.get_mut(slot);
-        row.set_held(Held::new(drawn, lsn));
+        row.set_held(lsn, Held::new(drawn, lsn));
         row.touch(lsn);
         if drawn.entries == 0 {
             self.release_postponed();
@@ -219,7 +219,7 @@ impl Shard {
         let noted = row.held_draw_mut().is_some_and(|held| held.note(won, lsn));
         assert!(noted, "item {}: more was won than there was", row.id());
         if row.entered() == 0 {
-            row.show();
+            row.show(lsn);
             self.drawing.retain(|&at| at != item);
             self.ranking = None;
             self.release_postponed();

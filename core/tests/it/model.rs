@@ -132,7 +132,7 @@ impl Model {
         self.items[&item].granted.checked_sub(taken).expect("the model itself oversold")
     }
 
-    /// All but `shown_version`, which is the gauge's own count.
+    /// All but `shown_version` and `shown_lsn`, which are of pages.
     pub(crate) fn view(&self, id: ItemId) -> Option<ItemView<'static>> {
         let item = self.items.get(&id)?;
         Some(ItemView {
@@ -151,6 +151,7 @@ impl Model {
             epoch: item.epoch,
             version: item.version,
             shown_version: 0,
+            shown_lsn: Lsn::ZERO,
             lsn: item.lsn,
         })
     }

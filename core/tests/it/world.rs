@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use stampede_core::command::{Command, ItemPatch, ItemView, OrderView, Outcome, Purchase, Ticket};
-use stampede_core::draw::{DrawEntry, DrawSeed};
+use stampede_core::draw::{DrawEntry, DrawSeed, DrawView};
 use stampede_core::fact::ACTOR_POSTGRES;
 use stampede_core::item::ItemSpec;
 use stampede_core::shard::Shard;
@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) model: Model,
     /// What each item's page showed last, and under which version.
     pages: BTreeMap<ItemId, (ItemSpec<'static>, u8, u32)>,
+    /// What each item's page showed under each LSN that it was told apart by, in all lives.
+    tagged: BTreeMap<(ItemId, Lsn), (ItemSpec<'static>, u8, Option<DrawView>)>,
 }
 
 pub(crate) fn item_id(item: u64) -> ItemId {
@@ -45,7 +47,7 @@ fn shifted(time: UnixMillis, by_ms: i64) -> UnixMillis {
 impl World {
     pub(crate) fn new(cores: usize) -> Self {
         let (engine, model) = (Engine::new(cores), Model::new(cores));
-        Self { now: STARTS_AT, engine, model, pages: BTreeMap::new() }
+        Self { now: STARTS_AT, engine, model, pages: BTreeMap::new(), tagged: BTreeMap::new() }
     }
 
     /// Takes a step in both and compares what it came to; the outcome, if it was a command.
@@ -230,13 +232,23 @@ impl World {
             let view = self.engine.owner(item).item(item).map(|view| without_draw_lsn(&view));
             let gauge = self.engine.owner(item).catalogue().find(item);
             let shown_version = gauge.map_or(0, |gauge| gauge.version());
-            let expected = self.model.view(item).map(|view| ItemView { shown_version, ..view });
+            let shown_lsn = view.map_or(Lsn::ZERO, |view| view.shown_lsn);
+            let expected = self.model.view(item).map(|view| ItemView { shown_version, shown_lsn, ..view });
             assert_eq!(view, expected);
             if let Some(view) = expected {
                 let page = (view.spec, view.flags, shown_version);
                 let before = self.pages.insert(item, page).unwrap_or(page);
                 let changed = (before.0, before.1) != (page.0, page.1);
                 assert!(!changed || before.2 < page.2, "{item} changed under version {}", page.2);
+                // The result of a draw shows when the last entry is drawn, and how many wait never does.
+                let draw = view.draw.map(|draw| DrawView {
+                    held: draw.held.filter(|_| draw.entered == 0),
+                    entered: 0,
+                    ..draw
+                });
+                let page = (view.spec, view.flags, draw);
+                let before = *self.tagged.entry((item, shown_lsn)).or_insert(page);
+                assert_eq!(before, page, "{item} shows something else under LSN {shown_lsn}");
             }
             assert_eq!(gauge.map(|gauge| gauge.stock.available()), expected.map(|view| view.available));
             assert_eq!(gauge.map(|gauge| gauge.epoch()), expected.map(|view| view.epoch));

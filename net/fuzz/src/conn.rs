@@ -32,6 +32,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "GET http://a%20b:1/x%41?y HTTP/1.1\r\nhost:a%20b:1\r\nCookie: a=b\r\nCookie: c\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "POST /sale/7 HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nSec-Fetch-Site: none\r\nContent-Length: 1\r\n\r\nx",
+        "POST /v1/items/7/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+         5;a=\"b c\"\r\n{\"qua\r\n00009\r\nntity\":1}\r\n000;x\r\nX: y\r\nZ:\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /sale/7?utm=|{}[]^`\u{e4}#% HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET https://[::1]:7?x HTTP/1.1\r\nHost: b\r\n\r\n",
+        "POST /v1/items/7/orders HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "DELETE /admin/blocklist/x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET",
         "POST /sale/7/order/30064771073/cancel HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
@@ -41,6 +46,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "GET / HTTP/1.1\nHost: a\n\n",
         "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 01\r\n\r\nx",
     ];
     let cut = |(number, text): (usize, &str)| {

@@ -118,9 +118,14 @@ fn depth(body: &[u8]) -> usize {
     deepest.saturating_sub(1)
 }
 
+/// Where every field has a default, no body at all is an empty object.
+const fn or_empty(body: &[u8]) -> &[u8] {
+    if body.is_empty() { b"{}" } else { body }
+}
+
 fn check_purchase(body: &[u8]) {
     let taken = body::purchase(body);
-    let fields = judge(body, &["quantity", "ticket"], taken.as_ref().err());
+    let fields = judge(or_empty(body), &["quantity", "ticket"], taken.as_ref().err());
     let (Ok(purchase), Some(fields)) = (taken, fields) else { return };
     let quantity = fields.get("quantity").map_or(Some(1), Value::as_u64);
     assert_eq!(Some(u64::from(purchase.quantity.get())), quantity, "another quantity");
@@ -135,7 +140,7 @@ fn check_purchase(body: &[u8]) {
 
 fn check_ticket(body: &[u8]) {
     let taken = body::ticket(body);
-    let fields = judge(body, &["challenge", "answer"], taken.as_ref().err());
+    let fields = judge(or_empty(body), &["challenge", "answer"], taken.as_ref().err());
     let (Ok(solved), Some(fields)) = (taken, fields) else { return };
     assert_eq!(solved.is_some(), fields.get("challenge").is_some(), "another challenge");
     assert_eq!(solved.is_some(), fields.get("answer").is_some(), "another answer");

@@ -83,8 +83,8 @@ pub(super) fn session(
     manner: Manner,
     date: &answer::Date,
 ) {
-    let answer = answer::Answer::begin(out, Status::Created, manner, date);
-    let answer = answer.push(&["Set-Cookie: ", &session.cookie, "\r\n"]).header("Cache-Control", "no-store");
+    let answer = answer::Answer::begin(out, Status::Created, answer::Cache::Never, manner, date);
+    let answer = answer.push(&["Set-Cookie: ", &session.cookie, "\r\n"]);
     answer.body(answer::Media::Json, |out| {
         crate::http::json_out::object(out, |object| {
             object.text("token", &session.token).text("sub", &session.sub);

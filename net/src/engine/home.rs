@@ -115,7 +115,7 @@ pub struct Home {
     pub connections: Connections,
     pages: Pages,
     site: site::SitePages,
-    list: Option<buyer::List>,
+    lists: buyer::Lists,
     gathers: Gathers,
     batches: batch::Batches,
     keeper: Keeper,
@@ -155,14 +155,14 @@ impl Home {
             connections: Connections::new(cores),
             pages: Pages::default(),
             site: site::SitePages::default(),
-            list: None,
+            lists: buyer::Lists::default(),
             gathers: Gathers::default(),
             batches: batch::Batches::default(),
             keeper: Keeper::new(core, cores, &shared.gate.rules),
             verdicts: VerdictCache::new(shared.secret),
             silent_proxy: None,
             now,
-            date: answer::date_line(now.sale.0 / 1000),
+            date: shared.date(now.sale.0 / 1000),
             date_s: now.sale.0 / 1000,
             released: shared.shown_lsn(),
             marked_ms: now.mono_ms,
@@ -201,7 +201,7 @@ impl Home {
         self.now = self.clock.now();
         let second = self.now.sale.0 / 1000;
         if second != self.date_s {
-            (self.date, self.date_s) = (answer::date_line(second), second);
+            (self.date, self.date_s) = (self.shared.date(second), second);
         }
         if self.shared.phase() >= Phase::Draining {
             self.draining_since_ms.get_or_insert(self.now.mono_ms);
@@ -290,7 +290,7 @@ impl Home {
             if !self.connections.has_room(client.token) {
                 break false;
             }
-            let (token, peer) = (client.token, client.peer);
+            let (token, peer, listener) = (client.token, client.peer, client.conn.listener());
             // Looked at where it is: it is too large to be moved for every request.
             match &client.conn.next() {
                 Next::NeedMore => break false,
@@ -300,6 +300,8 @@ impl Home {
                     let manner = request.head.manner();
                     let serving = self.shared.phase() == Phase::Serving;
                     let manner = if serving { manner } else { manner.closing() };
+                    let cors = self.shared.cors(listener, &request.head);
+                    let manner = Manner { cors, ..manner };
                     let (out, intake) = (&mut client.out, &mut client.intake);
                     self.request(&mut Caller { request, manner, token, peer, out, intake });
                     // The body of a batch that was refused is not read, and nothing is taken behind an answer
@@ -403,6 +405,10 @@ impl Home {
         if self.shared.is_waiting() && !route.is_about_the_engine() {
             return Err(Code::AwaitingDatabase.problem());
         }
+        let foreign = self.shared.identity.refuse_foreign(&caller.request.head, route.needs_admin_token());
+        if let Err(problem) = foreign {
+            return self.refuse_foreign(route, problem, caller);
+        }
         match *route {
             Route::Time => {
                 let (now, date) = (self.now.sale, &self.date);
@@ -420,8 +426,12 @@ impl Home {
             Route::CancelOrder(order) => self.cancel_own(order, caller),
             Route::Batch => self.batch(caller),
             Route::Site(call) => self.site(call, caller),
-            Route::Healthz | Route::Readyz | Route::Metrics => {
+            Route::Healthz | Route::Readyz | Route::Metrics | Route::PublicHealthz | Route::PublicReadyz => {
                 self.ops(*route, caller);
+                Ok(())
+            }
+            Route::Options(methods) => {
+                self.options(methods, caller);
                 Ok(())
             }
             _ => self.merchant(*route, caller),

@@ -6,11 +6,13 @@
 use std::collections::HashMap;
 
 use stampede_core::gauge::{Gauge, ItemState, StockBand};
-use stampede_core::types::{ItemId, Lsn, UnixMillis};
+use stampede_core::types::{ItemId, UnixMillis};
 
 use super::ask::OwnedItem;
+use super::books;
+use super::shared::Shared;
 use crate::http::draw::DrawFace;
-use crate::http::page::{ItemView, Page};
+use crate::http::page::{ItemView, Page, Version};
 
 /// Pages kept; with one more, all are dropped and made again as they are asked for.
 const PAGES_MAX: usize = 4_096;
@@ -24,6 +26,7 @@ const SOON_MS: u64 = 60_000;
 struct Entry {
     item: OwnedItem,
     gauge_version: u32,
+    version: Option<Version>,
     shows: (ItemState, StockBand, bool),
     page: Page,
 }
@@ -43,21 +46,24 @@ impl Pages {
         }
         let shows = shows(gauge, now);
         if entry.shows != shows {
-            (entry.page, entry.shows) = (render(&entry.item, entry.gauge_version, shows), shows);
+            (entry.page, entry.shows) = (render(&entry.item, entry.version, shows), shows);
         }
         Some(&entry.page)
     }
 
-    /// Takes settings that came from the owner; everything up to `shown` may be shown.
-    pub fn put(&mut self, gauge: &Gauge, mut item: OwnedItem, now: UnixMillis, shown: Lsn) -> &Page {
+    /// Takes settings that came from the owner.
+    pub fn put(&mut self, gauge: &Gauge, mut item: OwnedItem, now: UnixMillis, shared: &Shared) -> &Page {
         if self.entries.len() >= PAGES_MAX {
             self.entries.clear();
         }
-        // A page that hides something counts as one of before, and is asked for anew.
-        let hides = u32::from(item.hide_draw(shown));
-        let (shows, gauge_version) = (shows(gauge, now), item.get().shown_version.wrapping_sub(hides));
-        let page = render(&item, gauge_version, shows);
-        let entry = Entry { item, gauge_version, shows, page };
+        let hides = item.hide_draw(shared.shown_lsn());
+        let version = version(shared, &item).filter(|_| !hides);
+        // A page that hides something, or shows what is not durable, counts as one of before, and
+        // is asked for anew.
+        let gauge_version = item.get().shown_version.wrapping_sub(u32::from(version.is_none()));
+        let shows = shows(gauge, now);
+        let page = render(&item, version, shows);
+        let entry = Entry { item, gauge_version, version, shows, page };
         &self.entries.entry(gauge.item()).insert_entry(entry).into_mut().page
     }
 }
@@ -83,14 +89,25 @@ pub(super) const fn refresh_ms(state: ItemState, soon: bool) -> u64 {
     if quiet { REFRESH_QUIET_MS } else { REFRESH_OPEN_MS }
 }
 
-fn render(item: &OwnedItem, version: u32, shows: (ItemState, StockBand, bool)) -> Page {
+/// The durable fact that made an item what its page shows; `None` while that fact is not durable.
+pub(super) fn version(shared: &Shared, item: &OwnedItem) -> Option<Version> {
+    let lsn = item.get().shown_lsn;
+    (lsn <= shared.log.durable_lsn()).then(|| Version { log: log_number(shared), lsn })
+}
+
+/// What tells this log's facts from those of another one.
+pub(super) fn log_number(shared: &Shared) -> u32 {
+    (books::mark(&shared.secret) >> 32) as u32
+}
+
+fn render(item: &OwnedItem, version: Option<Version>, shows: (ItemState, StockBand, bool)) -> Page {
     let view = item.get();
-    Page::item(&item_view(&view, u64::from(version), shows))
+    Page::item(&item_view(&view, version, shows))
 }
 
 fn item_view<'a>(
     view: &'a stampede_core::command::ItemView<'a>,
-    version: u64,
+    version: Option<Version>,
     (state, band, soon): (ItemState, StockBand, bool),
 ) -> ItemView<'a> {
     ItemView {
@@ -105,11 +122,11 @@ fn item_view<'a>(
 }
 
 /// The page of all items, as their gauges show them now.
-pub fn list<'g>(items: &[OwnedItem], gauge: impl Fn(ItemId) -> Option<&'g Gauge>, now: UnixMillis) -> Page {
-    let views: Vec<_> = items.iter().map(OwnedItem::get).collect();
-    let shown = views.iter().filter_map(|view| {
-        let gauge = gauge(view.item)?;
-        Some(item_view(view, u64::from(gauge.version()), shows(gauge, now)))
+pub fn list(items: &[OwnedItem], shared: &Shared, now: UnixMillis) -> Page {
+    let views: Vec<_> = items.iter().map(|item| (item.get(), version(shared, item))).collect();
+    let shown = views.iter().filter_map(|(view, version)| {
+        let gauge = shared.catalogue.find(view.item)?;
+        Some(item_view(view, *version, shows(gauge, now)))
     });
-    Page::list(shown, now.0)
+    Page::list(shown, log_number(shared))
 }

@@ -16,6 +16,10 @@ use super::counters::Counters;
 use super::mesh::Mesh;
 use super::pulse::Pulse;
 use crate::gate::Gate;
+use crate::http::answer::{Cors, Date};
+use crate::http::head::Head;
+use crate::http::limits::IDLE_MS;
+use crate::http::route::Listener;
 use crate::identity::Identity;
 use crate::identity::demo::Demo;
 
@@ -83,6 +87,8 @@ pub struct Shared {
     /// that was made waiting stays so: another one takes its place.
     awaited: Option<Mutex<String>>,
     alarms: Mutex<Vec<String>>,
+    /// How long a connection may say nothing, in milliseconds.
+    idle_ms: u32,
 }
 
 /// Everything that [`Shared`] is made from but its own switches.
@@ -150,7 +156,33 @@ impl Shared {
             stopped: Mutex::new(None),
             awaited,
             alarms: Mutex::new(Vec::new()),
+            idle_ms: IDLE_MS as u32,
         }
+    }
+
+    /// The same, where a connection may say nothing for so many milliseconds.
+    #[must_use]
+    pub fn with_idle_ms(mut self, idle_ms: u32) -> Self {
+        self.idle_ms = idle_ms;
+        self
+    }
+
+    /// How long a connection may say nothing, in milliseconds.
+    pub const fn idle_ms(&self) -> u32 {
+        self.idle_ms
+    }
+
+    /// The lines that all answers of this second share.
+    pub fn date(&self, unix_s: u64) -> Date {
+        Date::new(unix_s, self.idle_ms / 1_000)
+    }
+
+    /// What the page of another origin that sent this request is told, if it may read the answer:
+    /// of the buyers' API alone.
+    #[inline]
+    pub fn cors(&self, listener: Listener, head: &Head<'_>) -> Option<&'static Cors> {
+        let cors = self.identity.may_read(head)?;
+        (listener == Listener::Public && head.path.starts_with("/v1/")).then_some(cors)
     }
 
     /// The rings between cores.

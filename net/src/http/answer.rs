@@ -1,8 +1,9 @@
 //! Answers: values into the bytes of a response, appended to the caller's buffer.
 //!
 //! Every length is counted, never guessed; every answer to a framing doubt says
-//! `Connection: close`; no byte that came from outside ever reaches a header.
-//! The time of day comes in as a ready `Date` line, which RFC 9110 section
+//! `Connection: close`; no byte that came from outside ever reaches a header; no answer
+//! can begin without saying who may keep it ([`Cache`]).
+//! The time of day comes in as a ready [`Date`], which RFC 9110 section
 //! 6.6.1 wants from a server that has a clock. Hot refusals come out of
 //! [`crate::http::templates`]; pages of items out of [`crate::http::page`].
 
@@ -13,26 +14,96 @@ use stampede_core::item::OrderState;
 use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
 
 use crate::http::json_out::{self, Object};
+use crate::http::limits::IDLE_MS;
 use crate::http::problem::{Code, Problem};
 use crate::http::templates;
 
 /// The interim answer that a waiting client gets before it sends its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A `Date` line with its line end.
-pub type Date = [u8; 37];
+/// Bytes of a `Date` line with its line end.
+const DATE_BYTES: usize = 37;
+/// Most bytes of a `Keep-Alive` line with its line end.
+const KEEP_ALIVE_BYTES_MAX: usize = "Keep-Alive: timeout=4294967295\r\n".len();
 
-/// The `Date` line of a time in Unix seconds; render it once per second.
-///
-/// Times beyond the year 9999 give the last one that there is.
+/// The header lines that all answers of a second share: `Date`, and, where the connection stays,
+/// `Keep-Alive` with how long a client may leave it unused. Render it once per second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Date {
+    lines: [u8; DATE_BYTES + KEEP_ALIVE_BYTES_MAX],
+    len: usize,
+}
+
+impl Date {
+    /// The lines at a time in Unix seconds, where an unused connection is kept for `idle_s` seconds.
+    ///
+    /// Times beyond the year 9999 give the last one that there is.
+    pub fn new(unix_s: u64, idle_s: u32) -> Self {
+        const LAST_UNIX_S: u64 = 253_402_300_799;
+        let time = UNIX_EPOCH + Duration::from_secs(unix_s.min(LAST_UNIX_S));
+        let mut lines = [0; DATE_BYTES + KEEP_ALIVE_BYTES_MAX];
+        let mut rest = &mut lines[..];
+        let date = httpdate::HttpDate::from(time);
+        let written = write!(rest, "Date: {date}\r\nKeep-Alive: timeout={idle_s}\r\n");
+        debug_assert!(written.is_ok(), "an HTTP date has 29 bytes");
+        let len = DATE_BYTES + KEEP_ALIVE_BYTES_MAX - rest.len();
+        Self { lines, len }
+    }
+
+    /// What an answer says after which the connection is treated so.
+    fn lines(&self, linger: Linger) -> &[u8] {
+        match linger {
+            Linger::Keep | Linger::KeepSaid => &self.lines[..self.len],
+            Linger::Close => &self.lines[..DATE_BYTES],
+        }
+    }
+}
+
+/// The lines at a time in Unix seconds, where an unused connection is kept as long as is usual.
 pub fn date_line(unix_s: u64) -> Date {
-    const LAST_UNIX_S: u64 = 253_402_300_799;
-    let time = UNIX_EPOCH + Duration::from_secs(unix_s.min(LAST_UNIX_S));
-    let mut line = *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
-    let mut value = &mut line[6..35];
-    let written = write!(value, "{}", httpdate::HttpDate::from(time));
-    debug_assert!(written.is_ok() && value.is_empty(), "an HTTP date has 29 bytes");
-    line
+    Date::new(unix_s, (IDLE_MS / 1_000) as u32)
+}
+
+/// Who may keep an answer, and for how long. A cache keeps what says nothing for as long as it
+/// likes: so every answer says it, and its type asks for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cache {
+    /// Nobody: it belongs to one reader or to one moment.
+    Never,
+    /// Everybody, for a second: items and draws, which pages of other origins may read.
+    Read,
+    /// Everybody, for a minute: a draw that is over.
+    ReadLong,
+    /// Everybody, for a second: a page for browsers.
+    Page,
+    /// Everybody, for a day: what may change under its name.
+    File,
+    /// Everybody, for ever: what is named by its content.
+    FileForEver,
+}
+
+impl Cache {
+    /// Its lines: `Cache-Control`, and where the answer may be kept, `Vary` with what it depends on.
+    pub const fn lines(self) -> &'static str {
+        match self {
+            Self::Never => "Cache-Control: no-store\r\n",
+            Self::Read => "Cache-Control: max-age=1\r\nVary: Origin\r\n",
+            Self::ReadLong => "Cache-Control: max-age=60\r\nVary: Origin\r\n",
+            Self::Page => "Cache-Control: public, max-age=1\r\nVary: Accept-Language, Accept-Encoding\r\n",
+            Self::File => "Cache-Control: public, max-age=86400\r\nVary: Accept-Encoding\r\n",
+            Self::FileForEver => {
+                "Cache-Control: public, max-age=31536000, immutable\r\nVary: Accept-Encoding\r\n"
+            }
+        }
+    }
+}
+
+/// What an answer says to a page of another origin that may read it; see
+/// [`crate::identity::cors`].
+#[derive(PartialEq, Eq, Debug)]
+pub struct Cors {
+    /// Whole header lines with their line ends.
+    pub lines: String,
 }
 
 /// What happens to the connection after an answer.
@@ -53,13 +124,15 @@ pub struct Manner {
     pub linger: Linger,
     /// The request was a HEAD: the same head, no body.
     pub bodiless: bool,
+    /// What is said to the page of another origin that sent the request, if it may read the answer.
+    pub cors: Option<&'static Cors>,
 }
 
 impl Manner {
     /// An ordinary answer on a connection that stays.
-    pub const KEEP: Self = Self { linger: Linger::Keep, bodiless: false };
+    pub const KEEP: Self = Self { linger: Linger::Keep, bodiless: false, cors: None };
     /// An answer after which the connection is closed.
-    pub const CLOSE: Self = Self { linger: Linger::Close, bodiless: false };
+    pub const CLOSE: Self = Self { linger: Linger::Close, bodiless: false, cors: None };
 
     /// The same, closing the connection.
     pub const fn closing(self) -> Self {
@@ -82,7 +155,7 @@ macro_rules! statuses {
             pub const fn number(self) -> u16 {
                 match self { $(Self::$variant => $number),+ }
             }
-            const fn line(self) -> &'static str {
+            pub(crate) const fn line(self) -> &'static str {
                 match self { $(Self::$variant => concat!("HTTP/1.1 ", $number, " ", $phrase, "\r\n")),+ }
             }
         }
@@ -96,6 +169,8 @@ statuses! {
     Created = 201 "Created",
     /// 202
     Accepted = 202 "Accepted",
+    /// 204
+    NoContent = 204 "No Content",
     /// 303
     SeeOther = 303 "See Other",
     /// 304
@@ -187,15 +262,15 @@ pub struct Answer<'o> {
 }
 
 impl<'o> Answer<'o> {
-    /// Begins with the status, the date and what becomes of the connection.
-    pub fn begin(out: &'o mut Vec<u8>, status: Status, manner: Manner, date: &Date) -> Self {
-        out.extend_from_slice(status.line().as_bytes());
-        out.extend_from_slice(date);
+    /// Begins with the status, the date, what becomes of the connection, and who may keep it.
+    pub fn begin(out: &'o mut Vec<u8>, status: Status, cache: Cache, manner: Manner, date: &Date) -> Self {
+        begin_shared(out, status, manner, date);
         match manner.linger {
             Linger::Keep => {}
             Linger::KeepSaid => out.extend_from_slice(b"Connection: keep-alive\r\n"),
             Linger::Close => out.extend_from_slice(b"Connection: close\r\n"),
         }
+        out.extend_from_slice(cache.lines().as_bytes());
         Self { out, manner }
     }
 
@@ -208,6 +283,14 @@ impl<'o> Answer<'o> {
     pub fn header_number(self, name: &'static str, value: u64) -> Self {
         let mut digits = itoa::Buffer::new();
         self.push(&[name, ": ", digits.format(value), "\r\n"])
+    }
+
+    /// A weak entity tag, if there is one; with its quotes.
+    pub fn weak_tag(self, tag: Option<&str>) -> Self {
+        match tag {
+            Some(tag) => self.push(&["ETag: W/", tag, "\r\n"]),
+            None => self,
+        }
     }
 
     /// `Location: /v1/orders/{id}`
@@ -239,7 +322,7 @@ impl<'o> Answer<'o> {
         let _written = self.push(&[media.line(), "Content-Length: ", digits.format(len), "\r\n\r\n"]);
     }
 
-    /// Ends a response that by its status has no body (304).
+    /// Ends a response that by its status has no body (204, 304).
     pub fn no_body(self) {
         self.out.extend_from_slice(b"\r\n");
     }
@@ -252,7 +335,16 @@ impl<'o> Answer<'o> {
     }
 }
 
-/// A response whose body is one JSON object.
+/// Appends what differs from request to request in answers that are the same otherwise.
+pub(crate) fn begin_shared(out: &mut Vec<u8>, status: Status, manner: Manner, date: &Date) {
+    out.extend_from_slice(status.line().as_bytes());
+    out.extend_from_slice(date.lines(manner.linger));
+    if let Some(cors) = manner.cors {
+        out.extend_from_slice(cors.lines.as_bytes());
+    }
+}
+
+/// A response whose body is one JSON object; nobody may keep it.
 pub fn json(
     out: &mut Vec<u8>,
     status: Status,
@@ -260,12 +352,13 @@ pub fn json(
     date: &Date,
     fill: impl FnOnce(&mut Object<'_>),
 ) {
-    Answer::begin(out, status, manner, date).body(Media::Json, |out| json_out::object(out, fill));
+    Answer::begin(out, status, Cache::Never, manner, date)
+        .body(Media::Json, |out| json_out::object(out, fill));
 }
 
-/// A response whose body is there already.
+/// A response whose body is there already; nobody may keep it.
 pub fn bytes(out: &mut Vec<u8>, status: Status, media: Media, body: &[u8], manner: Manner, date: &Date) {
-    Answer::begin(out, status, manner, date).body(media, |out| out.extend_from_slice(body));
+    Answer::begin(out, status, Cache::Never, manner, date).body(media, |out| out.extend_from_slice(body));
 }
 
 /// `{"now_ms":…}`
@@ -284,7 +377,7 @@ pub fn problem(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date
 
 pub(crate) fn render_problem(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
     let retry_after_ms = problem.retry_after_ms.or(problem.code.retry_after_ms_default());
-    let mut answer = Answer::begin(out, problem.code.status(), manner, date);
+    let mut answer = Answer::begin(out, problem.code.status(), Cache::Never, manner, date);
     if problem.code == Code::Unauthenticated {
         answer = answer.header("WWW-Authenticate", "Bearer");
     }
@@ -388,7 +481,7 @@ pub fn order(
     manner: Manner,
     date: &Date,
 ) {
-    let mut answer = Answer::begin(out, status, manner, date);
+    let mut answer = Answer::begin(out, status, Cache::Never, manner, date);
     if headers.replay {
         answer = answer.header("Idempotent-Replay", "true");
     }

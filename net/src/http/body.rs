@@ -24,7 +24,7 @@ pub struct Purchase<'a> {
     pub ticket: Option<&'a str>,
 }
 
-/// `{"quantity":1,"ticket":"…"}`, both optional; the object itself is not.
+/// `{"quantity":1,"ticket":"…"}`, both optional; no body at all is `{}`.
 ///
 /// # Errors
 /// `bad_json`, `unknown_field`, `bad_quantity`, or `bad_request` when the
@@ -33,6 +33,9 @@ pub fn purchase(body: &[u8]) -> Result<Purchase<'_>, Problem> {
     let mut purchase = Purchase { quantity: Quantity::ONE, ticket: None };
     if let Some(quantity) = plain_quantity(body) {
         return Ok(Purchase { quantity, ..purchase });
+    }
+    if body.is_empty() {
+        return Ok(purchase);
     }
     fields(body, &["quantity", "ticket"], |index, value| {
         if index == 0 {
@@ -65,12 +68,15 @@ pub struct Solved<'a> {
     pub answer: &'a str,
 }
 
-/// `{}` or `{"challenge":"…","answer":"…"}`; the answer may be a number in plain digits, too.
+/// `{}`, no body at all, or `{"challenge":"…","answer":"…"}`; the answer may be a number in plain digits, too.
 ///
 /// # Errors
 /// `bad_json`, `unknown_field`, or `bad_request` when one of the two is missing or of another type.
 pub fn ticket(body: &[u8]) -> Result<Option<Solved<'_>>, Problem> {
     let (mut challenge, mut answer) = (None, None);
+    if body.is_empty() {
+        return Ok(None);
+    }
     fields(body, &["challenge", "answer"], |index, value| {
         match (index, value) {
             (0, Value::Text(text)) => challenge = Some(text.raw()),

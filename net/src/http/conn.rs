@@ -1,7 +1,7 @@
 //! A connection as a state machine: bytes in, requests out; no socket, no clock.
 //!
 //! ```text
-//!            first byte            empty line           all bytes there
+//!            first byte            empty line       all bytes, or chunks, there
 //!   Idle ───────────────▶ Head ─────────────────▶ Body ─────────────────▶ Given
 //!    ▲                     │ any doubt             │ never leaves bounds    │ next()
 //!    │                     ▼                                                │
@@ -9,7 +9,8 @@
 //!    └──────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The body of a batch alone is not gathered: its request is handed out with its head, and the
+//! A body in chunks is taken out of them as they come ([`crate::http::chunks`]): when the last one
+//! is there, the request looks like any other. The body of a batch alone is not gathered: its request is handed out with its head, and the
 //! body is taken piece by piece from `piece` and `take`. One that nobody takes is thrown away.
 //!
 //! ```text
@@ -26,10 +27,11 @@
 use stampede_core::planted::{Bug, planted};
 
 use crate::http::chars::is_token;
+use crate::http::chunks::Chunks;
 use crate::http::head::{Found, Head, Length};
 use crate::http::limits::{
-    BATCH_BUFFER_BYTES, BATCH_MS_MAX, BODY_BYTES_MAX, BODY_MS_MAX, CONN_BUFFER_BYTES, HEAD_BYTES_MAX,
-    HEAD_MS_MAX, IDLE_MS_MAX, REQUEST_LINE_BYTES_MAX,
+    BATCH_BUFFER_BYTES, BATCH_MS_MAX, BODY_BYTES_MAX, BODY_MS_MAX, CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX,
+    HEAD_BYTES_MAX, HEAD_MS_MAX, IDLE_GRACE_MS, IDLE_MS, REQUEST_LINE_BYTES_MAX,
 };
 use crate::http::line::{self, Line};
 use crate::http::problem::{Code, Problem};
@@ -75,6 +77,8 @@ pub struct Conn {
     now_ms: u64,
     /// When the present wait began: for a head, a body, or anything at all.
     since_ms: u64,
+    /// How long the client may say nothing, in milliseconds.
+    idle_ms: u32,
     awaits_continue: bool,
     /// The client itself asked to close, and has sent nothing behind that.
     said_goodbye: bool,
@@ -86,6 +90,8 @@ enum Stage {
     Head(Scan),
     /// The head holds; `total` bytes make the whole request.
     Body { located: Located, total: usize },
+    /// The head holds; the body comes in chunks. Behind the head lies what was taken out of them.
+    Chunked(Box<Chunked>),
     /// A request of so many bytes was handed out.
     Given { total: usize },
     /// The head of a batch was handed out; so many bytes of body follow it.
@@ -94,6 +100,13 @@ enum Stage {
     Stream { left: usize, closes: bool },
     /// Nothing more is taken.
     Done,
+}
+
+/// A request whose body comes in chunks; apart, so that an idle connection has no room for it.
+#[derive(Debug)]
+struct Chunked {
+    located: Located,
+    chunks: Chunks,
 }
 
 /// A head that has ended.
@@ -130,9 +143,22 @@ impl Conn {
             stage,
             now_ms,
             since_ms: now_ms,
+            idle_ms: IDLE_MS as u32,
             awaits_continue: false,
             said_goodbye: false,
         }
+    }
+
+    /// The same, for a client that may say nothing for so many milliseconds.
+    #[must_use]
+    pub const fn with_idle_ms(mut self, idle_ms: u32) -> Self {
+        self.idle_ms = idle_ms;
+        self
+    }
+
+    /// Whose listener it came in on.
+    pub const fn listener(&self) -> Listener {
+        self.listener
     }
 
     /// Room to read into; tell [`Conn::filled`] how much of it was used.
@@ -188,9 +214,20 @@ impl Conn {
             Err(problem) => return Next::Reject(problem),
         }
         let head_len = found.head_len;
+        if found.length == Length::Chunked && !matches!(self.stage, Stage::Chunked(_)) {
+            match self.begin_chunks(&found) {
+                Ok(true) => {}
+                Ok(false) => return Next::NeedMore,
+                Err(problem) => return Next::Reject(problem),
+            }
+        }
         let head = found.head(&self.buf[self.start..self.start + head_len]);
         let place = Place::find(self.listener, head.path);
-        let body_len = match body_len(&head, found.length, place.as_ref()) {
+        let body_len = match &self.stage {
+            Stage::Chunked(body) => Ok(body.chunks.len()),
+            _ => body_len(&head, found.length, place.as_ref()),
+        };
+        let body_len = match body_len {
             Ok(len) => len,
             Err(problem) => {
                 self.stage = Stage::after_doubt(head_len);
@@ -266,9 +303,9 @@ impl Conn {
     pub const fn deadline_ms(&self) -> u64 {
         let patience_ms = match &self.stage {
             Stage::Head(scan) if scan.begun => HEAD_MS_MAX,
-            Stage::Body { .. } => BODY_MS_MAX,
+            Stage::Body { .. } | Stage::Chunked(_) => BODY_MS_MAX,
             Stage::Begun { .. } | Stage::Stream { .. } => BATCH_MS_MAX,
-            Stage::Head(_) | Stage::Given { .. } | Stage::Done => IDLE_MS_MAX,
+            Stage::Head(_) | Stage::Given { .. } | Stage::Done => self.idle_ms as u64 + IDLE_GRACE_MS,
         };
         self.since_ms.saturating_add(patience_ms)
     }
@@ -303,7 +340,7 @@ impl Conn {
     pub const fn is_mid_request(&self) -> bool {
         match &self.stage {
             Stage::Head(scan) => scan.begun,
-            Stage::Body { .. } | Stage::Begun { .. } | Stage::Stream { .. } => true,
+            Stage::Body { .. } | Stage::Chunked(_) | Stage::Begun { .. } | Stage::Stream { .. } => true,
             Stage::Given { .. } | Stage::Done => false,
         }
     }
@@ -366,7 +403,7 @@ impl Conn {
                 self.stage = if closes { Stage::Done } else { Stage::Head(Scan::default()) };
             }
             Stage::Done => self.start = self.end,
-            Stage::Head(_) | Stage::Body { .. } | Stage::Stream { .. } => {}
+            Stage::Head(_) | Stage::Body { .. } | Stage::Chunked(_) | Stage::Stream { .. } => {}
         }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -390,6 +427,7 @@ impl Conn {
         let len = match &self.stage {
             Stage::Begun { .. } | Stage::Stream { .. } => BATCH_BUFFER_BYTES,
             Stage::Body { total, .. } => (self.buf.len() * 2).min(*total).max(CONN_BUFFER_BYTES),
+            Stage::Chunked(_) => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX),
             _ => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, HEAD_BYTES_MAX),
         };
         if len > self.buf.len() {
@@ -405,6 +443,9 @@ impl Conn {
         if is_untouched && found.plain(&self.buf[self.start..self.end]).is_some() {
             return Ok(true);
         }
+        if !self.take_chunks()? {
+            return Ok(false);
+        }
         let located = self.locate().inspect_err(|_| self.stage = Stage::Done)?;
         let Some(Located { line, line_len, head_len }) = located else { return Ok(false) };
         let bytes = &self.buf[self.start..self.start + head_len];
@@ -418,11 +459,47 @@ impl Conn {
         Ok(true)
     }
 
+    /// A head has ended whose body comes in chunks; returns whether all of them are there. An error
+    /// ends what is read.
+    fn begin_chunks(&mut self, found: &Found) -> Result<bool, Problem> {
+        let head = found.head(&self.buf[self.start..self.start + found.head_len]);
+        let place = Place::find(self.listener, head.path);
+        let come = self.end - self.start - found.head_len;
+        self.awaits_continue = head.expects_continue && come == 0;
+        let is_batch = place.as_ref().is_some_and(|place| place.is_batch(head.method));
+        let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
+        let chunks = Chunks::new(if head.method.has_body() { bytes_max } else { 0 });
+        if is_batch {
+            self.stage = Stage::Done;
+            return Err(Code::LengthRequired.problem());
+        }
+        self.since_ms = self.now_ms;
+        let located =
+            Located { line: found.line.clone(), line_len: found.line_len, head_len: found.head_len };
+        self.stage = Stage::Chunked(Box::new(Chunked { located, chunks }));
+        self.take_chunks()
+    }
+
+    /// Takes the body out of what has come of its chunks; returns whether all of them are there, or
+    /// there are none. What is behind the last one then follows the body. An error ends what is read.
+    fn take_chunks(&mut self) -> Result<bool, Problem> {
+        let Stage::Chunked(body) = &mut self.stage else { return Ok(true) };
+        let Chunked { located, chunks } = &mut **body;
+        let from = self.start + located.head_len + chunks.len();
+        let taken = chunks.take(&mut self.buf[from..self.end]);
+        let is_over = chunks.is_over();
+        let (taken, kept) = taken.inspect_err(|_| self.stage = Stage::Done)?;
+        self.buf.copy_within(from + taken..self.end, from + kept);
+        self.end -= taken - kept;
+        Ok(is_over)
+    }
+
     /// Finds a head whose request may be complete: one that has just ended, or one
     /// whose whole body has come.
     fn locate(&mut self) -> Result<Option<Located>, Problem> {
         match &mut self.stage {
             Stage::Body { located, total } => Ok((*total <= self.end - self.start).then(|| located.clone())),
+            Stage::Chunked(body) => Ok(Some(body.located.clone())),
             Stage::Given { .. } | Stage::Begun { .. } | Stage::Stream { .. } | Stage::Done => Ok(None),
             Stage::Head(scan) => {
                 match scan.empty_line_len(&self.buf[self.start..self.end])? {
@@ -516,8 +593,11 @@ const NO_REQUEST_LINE: Problem = malformed("the request line is malformed");
 fn body_len(head: &Head<'_>, length: Length, place: Option<&Place>) -> Result<usize, Problem> {
     let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
     match length {
-        Length::Absent if head.method.has_body() => Err(Code::LengthRequired.problem()),
-        Length::Absent => Ok(0),
+        // Of a batch it has to be known beforehand how much is to come.
+        Length::Absent if place.is_some_and(|place| place.is_batch(head.method)) => {
+            Err(Code::LengthRequired.problem())
+        }
+        Length::Absent | Length::Chunked => Ok(0),
         Length::Bytes(len) if len > 0 && !head.method.has_body() => {
             Err(malformed("a body where none can be"))
         }

@@ -6,7 +6,7 @@
 use stampede_core::draw::{DrawEntry, DrawView, HeldView};
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
-use crate::http::answer::{Answer, Date, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
 use crate::http::json_out::{self, Object};
 
 /// The draw of an item, for everybody.
@@ -70,8 +70,8 @@ impl DrawPage {
 
     /// Appends a response with the page. One of a draw that is over never changes.
     pub fn answer(&self, out: &mut Vec<u8>, now: UnixMillis, manner: Manner, date: &Date) {
-        let lasts = if self.state() == "drawn" { "max-age=60" } else { "max-age=1" };
-        let answer = Answer::begin(out, Status::Ok, manner, date).header("Cache-Control", lasts);
+        let cache = if self.state() == "drawn" { Cache::ReadLong } else { Cache::Read };
+        let answer = Answer::begin(out, Status::Ok, cache, manner, date);
         answer.body(Media::Json, |out| json_out::object(out, |object| self.fill(object, now)));
     }
 

@@ -32,8 +32,10 @@ pub struct Head<'a> {
     pub expects_continue: bool,
     /// The path as it came, never normalised; `*` for a server-wide OPTIONS.
     pub path: &'a str,
-    /// What stands behind the question mark; `None` without one.
-    pub query: Option<&'a str>,
+    /// What stands behind the question mark, of any bytes but spaces and controls; `None` without one.
+    pub query: Option<&'a [u8]>,
+    /// The host that a target in absolute form names; empty = the target was none.
+    authority: &'a [u8],
     fields: Fields,
 }
 
@@ -54,9 +56,15 @@ impl<'a> Head<'a> {
         })
     }
 
+    /// The host that is asked, with its port if it was said: the target's own, which counts before
+    /// `Host` (RFC 9112 section 3.2.2).
+    pub fn host(&self) -> Option<&'a [u8]> {
+        if self.authority.is_empty() { self.field(Name::Host).once() } else { Some(self.authority) }
+    }
+
     /// How the answer has to be written.
     pub const fn manner(&self) -> Manner {
-        Manner { linger: self.linger, bodiless: matches!(self.method, Method::Head) }
+        Manner { linger: self.linger, bodiless: matches!(self.method, Method::Head), cors: None }
     }
 
     /// The idempotency key: 1 to 64 visible characters, bare or in double quotes
@@ -122,11 +130,12 @@ impl Found {
     /// The head, in the bytes that it was found in.
     #[inline]
     pub(crate) fn head<'a>(&self, bytes: &'a [u8]) -> Head<'a> {
-        let target = text(part(bytes, &self.line.path_and_query));
-        let (path, query) = match find(b'?', target.as_bytes()) {
+        let target = part(bytes, &self.line.path_and_query);
+        let (path, query) = match find(b'?', target) {
             Some(at) => (&target[..at], Some(&target[at + 1..])),
             None => (target, None),
         };
+        let path = text(path);
         Head {
             bytes,
             method: self.line.method,
@@ -136,6 +145,7 @@ impl Found {
             expects_continue: self.expects_continue,
             path: if path.is_empty() { "/" } else { path },
             query,
+            authority: part(bytes, &self.line.authority),
             fields: self.fields,
         }
     }
@@ -214,8 +224,8 @@ impl Found {
     fn finish(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         let field = |name| self.fields.get(name, bytes);
         let version = self.line.version;
-        self.length = length(field(Name::ContentLength), field(Name::TransferEncoding))?;
-        check_host(field(Name::Host), version, part(bytes, &self.line.authority))?;
+        self.length = length(field(Name::ContentLength), field(Name::TransferEncoding), version)?;
+        check_host(field(Name::Host), version)?;
         self.expects_continue = expects_continue(field(Name::Expect), version)?;
         self.linger = match (version, self.asks_close, self.asks_keep) {
             (Version::Http11, false, _) => Linger::Keep,
@@ -229,8 +239,10 @@ impl Found {
 /// How long the body is, as far as the head says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Length {
-    /// There is no `Content-Length`, and no body.
+    /// It says nothing of a body, and there is none (RFC 9112 section 6.3).
     Absent,
+    /// It comes in chunks, which say how long they are.
+    Chunked,
     /// This many bytes; `u64::MAX` also stands for all that does not fit.
     Bytes(u64),
 }
@@ -248,11 +260,23 @@ fn tokens<'h, 'a>(
 }
 
 /// RFC 9112 section 6.3, without the parts that let two readers disagree.
-fn length(content_length: Field<'_>, transfer_encoding: Field<'_>) -> Result<Length, Problem> {
+fn length(
+    content_length: Field<'_>,
+    transfer_encoding: Field<'_>,
+    version: Version,
+) -> Result<Length, Problem> {
     if transfer_encoding != Field::Absent && !planted(Bug::ChunkedTaken) {
-        let both = content_length != Field::Absent;
-        let coding = Code::NotImplemented.problem().detail("no transfer coding is taken");
-        return Err(if both { bad("Content-Length together with Transfer-Encoding") } else { coding });
+        return match transfer_encoding {
+            _ if content_length != Field::Absent => {
+                Err(bad("Content-Length together with Transfer-Encoding"))
+            }
+            // HTTP/1.0 knows none: whoever wrote it may have meant something else (section 6.1).
+            _ if version == Version::Http10 => Err(bad("Transfer-Encoding in HTTP/1.0")),
+            Field::Once(coding) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Length::Chunked),
+            _ => Err(Code::NotImplemented
+                .problem()
+                .detail("chunked is the only transfer coding that is taken")),
+        };
     }
     let length = match content_length {
         Field::Repeated(last) if planted(Bug::LengthTwice) => Field::Once(last),
@@ -271,15 +295,12 @@ fn length(content_length: Field<'_>, transfer_encoding: Field<'_>) -> Result<Len
     }
 }
 
-fn check_host(host: Field<'_>, version: Version, authority: &[u8]) -> Result<(), Problem> {
+fn check_host(host: Field<'_>, version: Version) -> Result<(), Problem> {
     match host {
         Field::Absent if version == Version::Http10 => Ok(()),
         Field::Absent => Err(bad("no Host")),
         Field::Repeated(_) => Err(bad("Host more than once")),
         Field::Once(host) if !is_authority(host) => Err(bad("Host is malformed")),
-        Field::Once(host) if !authority.is_empty() && !host.eq_ignore_ascii_case(authority) => {
-            Err(bad("Host is not the host of the target"))
-        }
         Field::Once(_) => Ok(()),
     }
 }
@@ -294,11 +315,12 @@ fn expects_continue(expect: Field<'_>, version: Version) -> Result<bool, Problem
 
 /// Whether an `If-None-Match` lists this entity tag (with its quotes), compared weakly
 /// (RFC 9110 section 8.8.3.2), or any.
-pub(crate) fn lists_tag(held: &[u8], tag: &str) -> bool {
+/// `*` stands for any, also where what there is has no tag.
+pub(crate) fn lists_tag(held: &[u8], tag: Option<&str>) -> bool {
     held.trim_ascii() == b"*"
         || held.split(|&byte| byte == b',').any(|entry| {
             let entry = entry.trim_ascii();
-            entry.strip_prefix(b"W/").unwrap_or(entry) == tag.as_bytes()
+            tag.is_some_and(|tag| entry.strip_prefix(b"W/").unwrap_or(entry) == tag.as_bytes())
         })
 }
 
@@ -314,7 +336,7 @@ fn part<'a>(bytes: &'a [u8], range: &Range<u16>) -> &'a [u8] {
     &bytes[usize::from(range.start)..usize::from(range.end)]
 }
 
-/// A part of the target, which was checked to be ASCII.
+/// The path, which was checked to be ASCII.
 fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap_or_default()
 }

@@ -18,8 +18,16 @@ pub const BUY_BODY_BYTES_MAX: usize = 4 * 1024;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// What a connection's buffer holds at first, in bytes; one that is larger is given back when empty.
 pub const CONN_BUFFER_BYTES: usize = 4 * 1024;
+/// Most digits of a chunk's size.
+pub const CHUNK_DIGITS_MAX: usize = 16;
+/// Most bytes of extensions in all chunks of a body together; none has a meaning.
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 1024;
+/// Longest trailer behind the last chunk, in bytes; it has no effect.
+pub const TRAILER_BYTES_MAX: usize = HEAD_BYTES_MAX;
+/// Room to read into where a body of full length is in the buffer and the end of its chunks is not.
+const CHUNK_ROOM_BYTES: usize = 1024;
 /// What a connection's buffer can grow to, in bytes.
-pub const CONN_BUFFER_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX;
+pub const CONN_BUFFER_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX + CHUNK_ROOM_BYTES;
 
 /// Most records in a batch.
 pub const BATCH_RECORDS_MAX: usize = 8_192;
@@ -37,8 +45,11 @@ pub const BODY_MS_MAX: u64 = 5_000;
 /// A batch has to be complete this long after its head, in milliseconds; the time that the server
 /// makes it wait does not count.
 pub const BATCH_MS_MAX: u64 = 30_000;
-/// A connection that says nothing is closed after this long, in milliseconds.
-pub const IDLE_MS_MAX: u64 = 30_000;
+/// A connection that says nothing is kept for this long unless `limits.idle_ms` says otherwise, in
+/// milliseconds: longer than the proxies' own 60 s, so that they close first.
+pub const IDLE_MS: u64 = 75_000;
+/// And for this much longer than clients are told: a request that was sent in time may be on its way.
+pub const IDLE_GRACE_MS: u64 = 1_000;
 
 /// Longest wait that `?wait_ms=` can ask for, in milliseconds.
 pub const WAIT_MS_MAX: u32 = 30_000;
@@ -50,6 +61,8 @@ pub const BUYER_LIST_MAX: u16 = 200;
 pub const DRAW_LIST_MAX: u16 = 1_000;
 /// Most orders in a page of an item's books: some 200 µs of its owner's core.
 pub const BOOKS_ORDERS_MAX: u16 = 1_000;
+/// Most items in a page of the public list, and how many when `?limit=` is absent.
+pub const PUBLIC_LIST_MAX: u16 = 100;
 /// Rows in a merchant's list when `?limit=` is absent.
 pub const MERCHANT_LIST_DEFAULT: u16 = 100;
 /// Most rows in a merchant's list.

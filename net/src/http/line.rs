@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::http::chars::{find, is_token, is_whole_host, is_whole_target};
+use crate::http::chars::{find, is_token, is_visible, is_whole_host, is_whole_target};
 use crate::http::limits::{METHOD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::http::problem::{Code, Problem};
 
@@ -24,7 +24,7 @@ pub enum Method {
     Put,
     /// Remove.
     Delete,
-    /// Known, allowed nowhere.
+    /// Asks what can be done.
     Options,
     /// Known, allowed nowhere.
     Patch,
@@ -46,7 +46,11 @@ impl Method {
             _ => return None,
         })
     }
-    /// Whether a request with it has to say how long its body is.
+    /// Whether a request with it changes nothing (RFC 9110 section 9.2.1).
+    pub const fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
+    }
+    /// Whether a request with it may carry a body.
     pub const fn has_body(self) -> bool {
         matches!(self, Self::Post | Self::Put | Self::Patch)
     }
@@ -178,33 +182,47 @@ fn parse_version(version: &[u8]) -> Result<Version, Problem> {
 /// The authority and the path with its query, as ranges within the target
 /// (RFC 9112 section 3.2).
 ///
-/// Origin form and, as the RFC demands, absolute form with the scheme `http`
+/// Origin form and, as the RFC demands, absolute form with the scheme `http` or `https`
 /// are taken; the asterisk for `OPTIONS` alone; the authority form belongs to
-/// CONNECT, which is not implemented.
+/// CONNECT, which is not implemented. A path has what RFC 3986 allows; a query any byte but
+/// spaces and controls, as browsers write it (see [`crate::http::query`]).
 fn split_target(method: Method, target: &[u8]) -> Result<(Range<usize>, Range<usize>), Problem> {
-    const SCHEME: &[u8] = b"http://";
     let whole = 0..target.len();
     if target == b"*" {
         let allowed = method == Method::Options;
         return if allowed { Ok((0..0, whole)) } else { Err(malformed("an asterisk as target")) };
     }
-    if !is_whole_target(target) {
-        return Err(malformed("the target has a character that it cannot have"));
-    }
     if target[0] == b'/' {
+        check_path_and_query(target)?;
         return Ok((0..0, whole));
     }
-    let is_absolute = target.len() >= SCHEME.len() && target[..SCHEME.len()].eq_ignore_ascii_case(SCHEME);
-    if !is_absolute {
-        return Err(malformed("the target is neither a path nor an http URI"));
-    }
-    let rest = &target[SCHEME.len()..];
-    let path_at = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-    if !is_authority(&rest[..path_at]) {
+    let begins = |scheme: &[u8]| {
+        target
+            .get(..scheme.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+            .then_some(scheme.len())
+    };
+    let host_at = begins(b"http://").or_else(|| begins(b"https://"));
+    let host_at = host_at.ok_or(malformed("the target is neither a path nor an http URI"))?;
+    let rest = &target[host_at..];
+    let host_len = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    if !is_authority(&rest[..host_len]) {
         return Err(malformed("the target has no valid host"));
     }
-    let path_at = SCHEME.len() + path_at;
-    Ok((SCHEME.len()..path_at, path_at..target.len()))
+    check_path_and_query(&rest[host_len..])?;
+    let path_at = host_at + host_len;
+    Ok((host_at..path_at, path_at..target.len()))
+}
+
+fn check_path_and_query(bytes: &[u8]) -> Result<(), Problem> {
+    let (path, query) = bytes.split_at(find(b'?', bytes).unwrap_or(bytes.len()));
+    let query_holds = query.iter().all(|&byte| is_visible(byte) || byte >= 0x80);
+    let path_holds = path.is_empty() || is_whole_target(path);
+    if path_holds && query_holds {
+        Ok(())
+    } else {
+        Err(malformed("the target has a character that it cannot have"))
+    }
 }
 
 const fn malformed(detail: &'static str) -> Problem {

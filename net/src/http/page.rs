@@ -1,14 +1,18 @@
 //! Sale pages: items rendered once per change and sent many times.
 //!
 //! A [`Page`] is a body whose last field is `now_ms`, 13 digits that are written
-//! over in each copy. Its entity tag names what was rendered, without the time;
-//! the tag is weak (RFC 9110 section 8.8.1), because two copies differ in it.
-//! Whoever owns the item builds a new page when its version, state or band changes.
+//! over in each copy. Its entity tag names what was rendered, without the time: by the
+//! facts that made it so ([`Version`]), and by what changes without one (state, band, refresh).
+//! So it is the same on every core, stays as long as nothing changes, and never comes again for
+//! something else, whatever restarts. It is weak (RFC 9110 section 8.8.1), because two copies
+//! differ in their time. Whoever owns the item builds a new page when one of these changes.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use stampede_core::item::ItemSpec;
-use stampede_core::types::{ItemId, UnixMillis};
+use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
-use crate::http::answer::{Answer, Date, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
 use crate::http::draw::DrawFace;
 use crate::http::field::Field;
 use crate::http::head::lists_tag;
@@ -20,6 +24,15 @@ const NOW_DIGITS: usize = 13;
 const NOW_MS_MAX: u64 = 9_999_999_999_999;
 /// Smallest time that fills the place.
 const NOW_MS_MIN: u64 = 1_000_000_000_000;
+
+/// The durable fact that has made an item what a page shows of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Version {
+    /// Of which log: another one numbers its facts from one on, too.
+    pub log: u32,
+    /// Which.
+    pub lsn: Lsn,
+}
 
 /// What buyers see of an item.
 #[derive(Clone, Copy, Debug)]
@@ -36,11 +49,19 @@ pub struct ItemView<'a> {
     pub draw: Option<DrawFace<'a>>,
     /// How long a client should wait before it asks again, in milliseconds.
     pub refresh_ms: u64,
-    /// How often the item has changed.
-    pub version: u64,
+    /// What made it so; `None` = that is not durable: the number may yet be another fact's, so the
+    /// page has no tag.
+    pub version: Option<Version>,
 }
 
 impl ItemView<'_> {
+    /// The tag of its page, without quotes.
+    fn tag(&self) -> Option<String> {
+        let Version { log, lsn } = self.version?;
+        let Self { item, state, stock_band, refresh_ms, .. } = self;
+        Some(format!("{log:08x}-{item}-{lsn}-{state}-{stock_band}-{refresh_ms}"))
+    }
+
     /// Appends its fields to an object; `now_ms` is not among them.
     pub fn fill(&self, object: &mut Object<'_>) {
         let spec = self.spec;
@@ -68,44 +89,47 @@ impl ItemView<'_> {
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     body: Vec<u8>,
-    /// The entity tag with its quotes, without `W/`.
-    tag: String,
+    /// The entity tag with its quotes, without `W/`; `None` where nothing could be told by it.
+    tag: Option<String>,
 }
 
 impl Page {
     /// The page of one item.
     pub fn item(view: &ItemView<'_>) -> Self {
-        let tag = format!("\"{}-{}-{}-{}\"", view.item, view.version, view.state, view.stock_band);
+        let tag = view.tag().map(|tag| format!("\"{tag}\""));
         Self::render(tag, |object| view.fill(object))
     }
 
-    /// The page of many items. `version` has to change whenever one of them does.
-    pub fn list<'v>(views: impl IntoIterator<Item = ItemView<'v>>, version: u64) -> Self {
-        Self::render(format!("\"all-{version}\""), |object| {
+    /// The page of many items, by the log with this number. Its tag names the last fact among
+    /// theirs, with a hash of all.
+    pub fn list<'v>(views: impl IntoIterator<Item = ItemView<'v>>, log: u32) -> Self {
+        let mut tags = ListTag::new(log);
+        let mut page = Self::render(None, |object| {
             object.array("items", |array| {
                 for view in views {
+                    tags.add(view.version, view.tag().as_deref());
                     array.object(|object| view.fill(object));
                 }
             });
-        })
+        });
+        page.tag = tags.finish("all");
+        page
     }
 
     /// Appends a response with the page, or 304 if the client has this version of it.
     pub fn answer(&self, out: &mut Vec<u8>, held: Field<'_>, now: UnixMillis, manner: Manner, date: &Date) {
         let fresh = held.last().is_some_and(|held| self.is_listed(held));
         let status = if fresh { Status::NotModified } else { Status::Ok };
-        let answer = Answer::begin(out, status, manner, date)
-            .push(&["ETag: W/", &self.tag, "\r\n"])
-            .header("Cache-Control", "max-age=1");
+        let answer = Answer::begin(out, status, Cache::Read, manner, date).weak_tag(self.tag.as_deref());
         if fresh { answer.no_body() } else { answer.body(Media::Json, |out| self.write_body(out, now)) }
     }
 
     /// How many bytes it takes in memory.
     pub fn bytes(&self) -> usize {
-        self.body.capacity() + self.tag.capacity()
+        self.body.capacity() + self.tag.as_ref().map_or(0, String::capacity)
     }
 
-    fn render(tag: String, fill: impl FnOnce(&mut Object<'_>)) -> Self {
+    fn render(tag: Option<String>, fill: impl FnOnce(&mut Object<'_>)) -> Self {
         let mut body = Vec::new();
         json_out::object(&mut body, |object| {
             fill(object);
@@ -125,7 +149,36 @@ impl Page {
 
     /// Whether an `If-None-Match` lists the page's tag, compared weakly, or any.
     fn is_listed(&self, held: &[u8]) -> bool {
-        lists_tag(held, &self.tag)
+        lists_tag(held, self.tag.as_deref())
+    }
+}
+
+/// The tag of a list, which follows from those of its entries.
+pub struct ListTag {
+    last: Version,
+    entries: DefaultHasher,
+    /// An entry had no tag.
+    is_unsettled: bool,
+}
+
+impl ListTag {
+    /// Of a list without entries, by the log with this number.
+    pub fn new(log: u32) -> Self {
+        let last = Version { log, lsn: Lsn::ZERO };
+        Self { last, entries: DefaultHasher::new(), is_unsettled: false }
+    }
+
+    /// One more entry: what made it so, and its own tag.
+    pub fn add(&mut self, version: Option<Version>, tag: Option<&str>) {
+        self.is_unsettled |= tag.is_none();
+        tag.hash(&mut self.entries);
+        self.last.lsn = self.last.lsn.max(version.map_or(Lsn::ZERO, |version| version.lsn));
+    }
+
+    /// The tag with its quotes; `None` if an entry had none.
+    pub fn finish(self, name: &str) -> Option<String> {
+        let Version { log, lsn } = self.last;
+        (!self.is_unsettled).then(|| format!("\"{name}-{log:08x}-{lsn}-{:016x}\"", self.entries.finish()))
     }
 }
 

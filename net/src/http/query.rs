@@ -1,5 +1,8 @@
-//! Query strings: named parameters, each at most once, and none that the call does not know.
+//! Query strings: named parameters, each at most once.
 //!
+//! A strict query has no parameter that the call does not know, and no character that a URI
+//! cannot have. A lenient one may have any: browsers leave `|`, `{` or UTF-8 as they are (the URL
+//! standard), and trackers add names of their own; they are passed over, whatever they are.
 //! Names are compared as they came. Values are decoded only where a subject is
 //! expected; a bare `+` there is refused, because half of the world means a
 //! space by it. Next: [`crate::http::route`].
@@ -7,7 +10,7 @@
 use stampede_core::limits::SUBJECT_BYTES_MAX;
 use stampede_core::types::Subject;
 
-use crate::http::chars::hex_value;
+use crate::http::chars::{hex_value, is_whole_target};
 use crate::http::problem::{Code, Problem};
 
 /// Most parameters; no call knows more than four.
@@ -15,29 +18,59 @@ const PARAMETERS_MAX: usize = 4;
 
 /// The parameters of one request.
 pub(crate) struct Query<'a> {
+    /// Those of a lenient query have names that some call knows.
     pairs: [(&'a str, &'a str); PARAMETERS_MAX],
     len: usize,
+    is_lenient: bool,
 }
+
+/// What a lenient query can be asked for.
+const KNOWN: [&str; 3] = ["limit", "after", "wait_ms"];
 
 impl<'a> Query<'a> {
     /// Splits a query (without the question mark); an empty one has no parameters.
-    pub(crate) fn parse(text: &'a str) -> Result<Self, Problem> {
-        let mut query = Self { pairs: [("", ""); PARAMETERS_MAX], len: 0 };
-        for pair in text.split('&').filter(|_| !text.is_empty()) {
+    pub(crate) fn strict(bytes: &'a [u8]) -> Result<Self, Problem> {
+        let mut query = Self { pairs: [("", ""); PARAMETERS_MAX], len: 0, is_lenient: false };
+        if bytes.is_empty() {
+            return Ok(query);
+        }
+        let text = str::from_utf8(bytes).ok().filter(|_| is_whole_target(bytes));
+        let text = text.ok_or(bad("the query has a character that it cannot have"))?;
+        for pair in text.split('&') {
             let (name, value) = pair.split_once('=').ok_or(bad("a query parameter has no value"))?;
-            if query.get(name).is_some() {
-                return Err(bad("a query parameter is repeated").field(name));
-            }
-            let slot = query.pairs.get_mut(query.len).ok_or(bad("too many query parameters"))?;
-            *slot = (name, value);
-            query.len += 1;
+            query.push(name, value)?;
         }
         Ok(query)
     }
 
+    /// The same, passing over every parameter that no call knows.
+    pub(crate) fn lenient(bytes: &'a [u8]) -> Result<Self, Problem> {
+        let mut query = Self { pairs: [("", ""); PARAMETERS_MAX], len: 0, is_lenient: true };
+        let texts = bytes.split(|&byte| byte == b'&').filter_map(|pair| str::from_utf8(pair).ok());
+        for (name, value) in texts.filter_map(|pair| pair.split_once('=')) {
+            if KNOWN.contains(&name) {
+                query.push(name, value)?;
+            }
+        }
+        Ok(query)
+    }
+
+    fn push(&mut self, name: &'a str, value: &'a str) -> Result<(), Problem> {
+        if self.get(name).is_some() {
+            return Err(bad("a query parameter is repeated").field(name));
+        }
+        let slot = self.pairs.get_mut(self.len).ok_or(bad("too many query parameters"))?;
+        *slot = (name, value);
+        self.len += 1;
+        Ok(())
+    }
+
     /// # Errors
-    /// `bad_request` when there is a parameter besides these.
+    /// `bad_request` when there is a parameter besides these, unless the query is a lenient one.
     pub(crate) fn only(&self, names: &[&str]) -> Result<(), Problem> {
+        if self.is_lenient {
+            return Ok(());
+        }
         match self.pairs().find(|(name, _)| !names.contains(name)) {
             Some((name, _)) => Err(bad("unknown query parameter").field(name)),
             None => Ok(()),

@@ -1,9 +1,10 @@
 //! Which call a request is: every path of API.md, for both listeners, in one closed enum.
 //!
 //! Paths are compared byte by byte and never normalised, so that no two
-//! spellings reach one call: a percent sign outside of a subject is 404. The
-//! paths of one listener do not exist on the other. The paths of the sale page are in
-//! [`site`]. Next: [`crate::http::body`].
+//! spellings reach one call: a percent sign outside of a subject is 404. But for health, the
+//! paths of one listener do not exist on the other. What reads for buyers ignores
+//! parameters that it does not know, since links and browsers add their own; all others refuse
+//! them. The paths of the sale page are in [`site`]. Next: [`crate::http::body`].
 
 pub mod site;
 
@@ -13,7 +14,7 @@ use crate::http::chars::decimal;
 use crate::http::head::Head;
 use crate::http::limits::{
     BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BOOKS_ORDERS_MAX, BUY_BODY_BYTES_MAX, BUYER_LIST_DEFAULT,
-    BUYER_LIST_MAX, DRAW_LIST_MAX, MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX, WAIT_MS_MAX,
+    BUYER_LIST_MAX, DRAW_LIST_MAX, MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX, PUBLIC_LIST_MAX, WAIT_MS_MAX,
 };
 use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
@@ -103,19 +104,50 @@ pub enum Route {
     Healthz,
     /// `GET /readyz`
     Readyz,
+    /// `GET /healthz` of the public listener: no reasons.
+    PublicHealthz,
+    /// `GET /readyz` of the public listener: no reasons.
+    PublicReadyz,
+    /// `OPTIONS` of a path, or of the server: the methods that it takes.
+    Options(&'static str),
 }
 
 impl Route {
     /// Whether it asks how the engine is, and for nothing that it sells.
     pub const fn is_about_the_engine(&self) -> bool {
-        matches!(self, Self::Healthz | Self::Readyz | Self::Metrics | Self::Stats | Self::Time)
+        matches!(
+            self,
+            Self::Healthz
+                | Self::Readyz
+                | Self::PublicHealthz
+                | Self::PublicReadyz
+                | Self::Metrics
+                | Self::Stats
+                | Self::Time
+                | Self::Options(_)
+        )
+    }
+
+    /// Whether the merchant's token is asked for, and nothing else says who calls.
+    pub const fn needs_admin_token(&self) -> bool {
+        match self {
+            Self::PutItem(_) | Self::AdminItems(_) | Self::AdminItem(_) | Self::Restock(_) => true,
+            Self::PauseItem(_) | Self::ResumeItem(_) | Self::CloseItem(_) | Self::Mismatch(_) => true,
+            Self::Books(_) | Self::AdminOrders(_) | Self::AdminOrder(_) | Self::PayOrder(_) => true,
+            Self::RefundOrder(_) | Self::AdminCancelOrder(_) | Self::Batch => true,
+            Self::Block(_) | Self::Unblock(_) | Self::Stats | Self::Audit(_) => true,
+            Self::Time | Self::Items(_) | Self::Item(_) | Self::Challenge(_) | Self::Ticket(_) => false,
+            Self::Draw(_) | Self::Buy(_) | Self::Orders(_) | Self::Order { .. } => false,
+            Self::CancelOrder(_) | Self::Site(_) | Self::Metrics | Self::Options(_) => false,
+            Self::Healthz | Self::Readyz | Self::PublicHealthz | Self::PublicReadyz => false,
+        }
     }
 }
 
 /// Which of all items.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ItemsQuery {
-    /// At most so many: 1 to 1000, 100 if not said.
+    /// At most so many: 1 to 100, for the merchant to 1000; 100 if not said.
     pub limit: u16,
     /// Only those behind this one.
     pub after: Option<ItemId>,
@@ -184,13 +216,20 @@ impl Route {
     /// for a query that the call does not take. None of them harms the connection.
     pub(crate) fn at(place: Option<Place>, head: &Head<'_>) -> Result<Self, Problem> {
         match place {
-            None if head.path == "*" => Err(not_allowed("GET, HEAD, POST, PUT, DELETE")),
+            // An asterisk is the target of nothing else.
+            None if head.path == "*" => Ok(Self::Options("GET, HEAD, POST, PUT, DELETE, OPTIONS")),
             None => Err(Code::NotFound.problem()),
+            Some(place) if head.method == Method::Options => Ok(Self::Options(place.methods())),
             Some(Place::ItemOrders(item)) if head.method == Method::Post && head.query.is_none() => {
                 Ok(Self::Buy(item))
             }
             Some(Place::Site(place)) => place.call(head).map(Self::Site),
-            Some(place) => place.call(head.method, &Query::parse(head.query.unwrap_or_default())?),
+            Some(place) => {
+                let query = head.query.unwrap_or_default();
+                let query =
+                    if place.is_lenient(head.method) { Query::lenient(query) } else { Query::strict(query) };
+                place.call(head.method, &query?)
+            }
         }
     }
 
@@ -200,6 +239,7 @@ impl Route {
             Self::Healthz | Self::Readyz | Self::Metrics | Self::Time | Self::Items(_) | Self::Item(_) => {
                 true
             }
+            Self::PublicHealthz | Self::PublicReadyz | Self::Options(_) => true,
             Self::Site(call) => call.is_open(),
             _ => false,
         }
@@ -232,6 +272,8 @@ pub(crate) enum Place {
     Metrics,
     Healthz,
     Readyz,
+    PublicHealthz,
+    PublicReadyz,
 }
 
 pub(crate) enum ItemVerb {
@@ -287,7 +329,12 @@ impl Place {
     }
 
     fn find_public(parts: [Option<&str>; 5]) -> Option<Self> {
-        let [Some("v1"), rest @ ..] = parts else { return None };
+        let rest = match parts {
+            [Some("v1"), rest @ ..] => rest,
+            [Some("healthz"), None, ..] => return Some(Self::PublicHealthz),
+            [Some("readyz"), None, ..] => return Some(Self::PublicReadyz),
+            _ => return None,
+        };
         Some(match rest {
             [Some("time"), None, ..] => Self::Time,
             [Some("items"), None, ..] => Self::Items,
@@ -335,10 +382,10 @@ impl Place {
             Self::AdminOrders if read => return admin_orders(query),
             Self::Audit if read => return audit(query),
             Self::Time if read => Route::Time,
-            Self::Items if read => return items(query).map(Route::Items),
+            Self::Items if read => return items(query, PUBLIC_LIST_MAX).map(Route::Items),
             Self::Item(item) if read => Route::Item(item),
             Self::ItemChallenge(item) if read => Route::Challenge(item),
-            Self::AdminItems if read => return items(query).map(Route::AdminItems),
+            Self::AdminItems if read => return items(query, MERCHANT_LIST_MAX).map(Route::AdminItems),
             Self::AdminItemVerb(item, ItemVerb::Books) if read => return books(item, query),
             Self::AdminItem(item) if read => Route::AdminItem(item),
             Self::AdminItem(item) if method == Method::Put => Route::PutItem(item),
@@ -347,6 +394,8 @@ impl Place {
             Self::Metrics if read => Route::Metrics,
             Self::Healthz if read => Route::Healthz,
             Self::Readyz if read => Route::Readyz,
+            Self::PublicHealthz if read => Route::PublicHealthz,
+            Self::PublicReadyz if read => Route::PublicReadyz,
             Self::Blocklist(subject) if method == Method::Put => Route::Block(subject),
             Self::Blocklist(subject) if method == Method::Delete => Route::Unblock(subject),
             place if method == Method::Post => place.act()?,
@@ -375,19 +424,38 @@ impl Place {
         })
     }
 
+    /// Whether what is asked for reads for buyers, whose links and browsers add parameters.
+    fn is_lenient(&self, method: Method) -> bool {
+        let reads = matches!(method, Method::Get | Method::Head);
+        let is_public = matches!(
+            self,
+            Self::Time
+                | Self::Items
+                | Self::Item(_)
+                | Self::ItemChallenge(_)
+                | Self::ItemDraw(_)
+                | Self::Orders
+                | Self::Order(_)
+                | Self::PublicHealthz
+                | Self::PublicReadyz
+        );
+        reads && is_public
+    }
+
     /// What `Allow` lists.
     const fn methods(&self) -> &'static str {
         match self {
-            Self::AdminItem(_) => "GET, HEAD, PUT",
-            Self::Blocklist(_) => "PUT, DELETE",
-            Self::AdminItemVerb(_, ItemVerb::Books) => "GET, HEAD",
+            Self::Site(place) => place.methods(),
+            Self::AdminItem(_) => "GET, HEAD, PUT, OPTIONS",
+            Self::Blocklist(_) => "PUT, DELETE, OPTIONS",
+            Self::AdminItemVerb(_, ItemVerb::Books) => "GET, HEAD, OPTIONS",
             Self::ItemTicket(_)
             | Self::ItemOrders(_)
             | Self::OrderCancel(_)
             | Self::AdminItemVerb(..)
             | Self::AdminOrderVerb(..)
-            | Self::Batch => "POST",
-            _ => "GET, HEAD",
+            | Self::Batch => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
         }
     }
 }
@@ -421,9 +489,9 @@ fn order_verb(verb: &str) -> Option<OrderVerb> {
     })
 }
 
-fn items(query: &Query<'_>) -> Result<ItemsQuery, Problem> {
+fn items(query: &Query<'_>, limit_max: u16) -> Result<ItemsQuery, Problem> {
     query.only(&["limit", "after"])?;
-    let limit = query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?;
+    let limit = query.limit(PUBLIC_LIST_MAX, limit_max)?;
     Ok(ItemsQuery { limit, after: query.parsed("after", item)? })
 }
 

@@ -1,14 +1,14 @@
 //! The hot refusals, rendered once and copied from then on.
 //!
-//! A template is a whole response. Its date and, where it has one, its one
-//! varying value lie in places that are written over; the value's place is as
+//! A template is a whole response but for what [`begin_shared`] writes in front of it. Where it
+//! has one, its one varying value lies in a place that is written over, as
 //! wide as the widest value and filled up with spaces, which JSON allows behind
 //! a value, and HTTP behind that of a header: the seconds of `Retry-After` follow from
 //! the value. The tests hold each template against the slow rendering.
 
 use std::sync::LazyLock;
 
-use crate::http::answer::{Date, Linger, Manner, render_problem};
+use crate::http::answer::{Date, Linger, Manner, Status, begin_shared, date_line, render_problem};
 use crate::http::problem::{Code, Problem};
 use stampede_core::types::OrderId;
 
@@ -41,8 +41,9 @@ static TEMPLATES: LazyLock<Vec<[Template; 3]>> =
     LazyLock::new(|| HOT.iter().map(|&code| LINGERS.map(|linger| Template::new(code, linger))).collect());
 
 struct Template {
+    status: Status,
+    /// All that stands behind what is written in front.
     bytes: Vec<u8>,
-    date_at: usize,
     body_at: usize,
     value_at: Option<usize>,
     /// Where the seconds of `Retry-After` stand, if they follow from the value.
@@ -78,7 +79,7 @@ fn expected(problem: &Problem) -> Problem {
 
 impl Template {
     fn new(code: Code, linger: Linger) -> Self {
-        let date: Date = crate::http::answer::date_line(0);
+        let (date, manner) = (date_line(0), Manner { linger, ..Manner::KEEP });
         let mut sample = code.problem();
         let widest = OrderId::from_u64(i64::MAX as u64);
         match code {
@@ -88,20 +89,22 @@ impl Template {
             _ => {}
         }
         let has_value = sample != code.problem();
-        let mut bytes = Vec::new();
-        render_problem(&mut bytes, &sample, Manner { linger, bodiless: false }, &date);
+        let (mut bytes, mut front, status) = (Vec::new(), Vec::new(), code.status());
+        render_problem(&mut bytes, &sample, manner, &date);
+        begin_shared(&mut front, status, manner, &date);
+        bytes.drain(..front.len());
         let find = |needle: &[u8]| memchr::memmem::find(&bytes, needle).unwrap_or_default();
-        let (date_at, body_at) = (find(&date), find(b"\r\n\r\n") + 4);
+        let body_at = find(b"\r\n\r\n") + 4;
         let value_at = has_value.then(|| memchr::memrchr(b':', &bytes).unwrap_or_default() + 1);
         let seconds_at = sample.retry_after_ms.map(|_| find(RETRY_AFTER) + RETRY_AFTER.len());
-        Self { bytes, date_at, body_at, value_at, seconds_at }
+        Self { status, bytes, body_at, value_at, seconds_at }
     }
 
     fn write(&self, out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
+        begin_shared(out, self.status, manner, date);
         let base = out.len();
         let len = if manner.bodiless { self.body_at } else { self.bytes.len() };
         out.extend_from_slice(&self.bytes[..len]);
-        out[base + self.date_at..][..date.len()].copy_from_slice(date);
         if let Some(seconds_at) = self.seconds_at {
             let seconds = problem.retry_after_ms.unwrap_or(0).div_ceil(1_000).max(1);
             write_digits(&mut out[base + seconds_at..][..SECONDS_BYTES], seconds);

@@ -2,14 +2,15 @@
 //!
 //! A browser sends cookies along with every request, whoever's page caused it. So a
 //! request that changes something counts only if it shows that a page of ours sent it:
-//! by `Sec-Fetch-Site: same-origin`, or by an `Origin` that names the host of `Host`.
+//! by `Sec-Fetch-Site: same-origin`, or by an `Origin` that names the host of the request or
+//! one that the operator has named ([`super::cors`]).
 //! A token in `Authorization` is sent on purpose and needs none of this.
 
 use crate::http::field::{Field, Name};
 use crate::http::head::Head;
 use crate::http::limits::TOKEN_BYTES_MAX;
-use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
+use crate::identity::cors::Origins;
 
 /// Longest name of the cookie, in bytes.
 pub const COOKIE_NAME_BYTES_MAX: usize = 64;
@@ -25,7 +26,7 @@ pub fn is_cookie_name(name: &str) -> bool {
 /// # Errors
 /// `unauthenticated` if it came more than once or cannot be a token; `cross_site` if the
 /// request changes something and nothing shows that a page of ours sent it.
-pub(super) fn token<'a>(head: &Head<'a>, name: &str) -> Result<Option<&'a [u8]>, Problem> {
+pub(super) fn token<'a>(head: &Head<'a>, name: &str, origins: &Origins) -> Result<Option<&'a [u8]>, Problem> {
     let jar = match head.field(Name::Cookie) {
         Field::Absent => return Ok(None),
         Field::Once(jar) => jar,
@@ -39,12 +40,11 @@ pub(super) fn token<'a>(head: &Head<'a>, name: &str) -> Result<Option<&'a [u8]>,
     if !(1..=TOKEN_BYTES_MAX).contains(&token.len()) {
         return Err(super::stranger("the cookie holds no token"));
     }
-    match head.method {
-        Method::Get | Method::Head => {}
-        _ if shown_origin(head) == Origin::Ours => {}
-        _ => return Err(Code::CrossSite.problem()),
+    if head.method.is_safe() || shown_origin(head) == Origin::Ours || origins.name(head) {
+        Ok(Some(token))
+    } else {
+        Err(Code::CrossSite.problem())
     }
-    Ok(Some(token))
 }
 
 fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
@@ -69,7 +69,7 @@ pub enum Origin {
 /// The scheme of `Origin` may be either: behind a gateway that ends TLS the engine sees
 /// only the host. Browsers that send `Sec-Fetch-Site` say by it when the scheme differs.
 pub fn shown_origin(head: &Head<'_>) -> Origin {
-    match (head.field(Name::SecFetchSite), head.field(Name::Origin), head.field(Name::Host).once()) {
+    match (head.field(Name::SecFetchSite), head.field(Name::Origin), head.host()) {
         (Field::Once(b"same-origin"), ..) => Origin::Ours,
         (Field::Once(_) | Field::Repeated(_), ..) => Origin::Foreign,
         (Field::Absent, Field::Absent, _) => Origin::Unsaid,

@@ -91,8 +91,9 @@ impl Link {
         peer: IpAddr,
     ) -> Self {
         let token = home.connections.enter();
+        let conn = Conn::new(listener, home.mono_ms()).with_idle_ms(home.shared().idle_ms());
         Self {
-            client: Client::new(token, Conn::new(listener, home.mono_ms()), peer),
+            client: Client::new(token, conn, peer),
             socket: Some(socket),
             listener,
             door,

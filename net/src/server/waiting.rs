@@ -77,7 +77,8 @@ impl Room<'_> {
         let nothing = Shards::new(count, base.secret);
         let mesh = Arc::new(Mesh::new(count));
         let parts = base.parts(self.settings, nothing.catalogue.clone(), mesh)?;
-        let shared = Arc::new(Shared::waiting(parts, reason));
+        let shared = Shared::waiting(parts, reason).with_idle_ms(self.settings.limits.idle_ms);
+        let shared = Arc::new(shared);
         let transport = transport(self.settings.transport)?;
         let doors = self.sockets.share().context("the listening sockets cannot be shared")?;
         let doors = doors.doors(self.settings);

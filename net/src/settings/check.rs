@@ -25,6 +25,7 @@ use crate::gate::seal::SealKey;
 use crate::gate::ticket;
 use crate::identity::address::AddressHeader;
 use crate::identity::cookie::is_cookie_name;
+use crate::identity::cors::Origins;
 use crate::identity::key::{IdentityKey, decode};
 use crate::identity::rules::TokenRules;
 
@@ -51,6 +52,7 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
             buyer_per_s: reader.int("limits.buyer_per_s", limits::PER_TIME)? as u32,
             ip_per_s: reader.int("limits.ip_per_s", limits::PER_TIME)? as u32,
             connections_per_ip: reader.int("limits.connections_per_ip", limits::CONNECTIONS_PER_IP)? as u32,
+            idle_ms: reader.int("limits.idle_ms", limits::IDLE_MS)? as u32,
         },
         gate: reader.gate()?,
         log: LogSettings {
@@ -265,11 +267,11 @@ impl Reader<'_> {
         if !is_cookie_name(cookie) {
             return Err(self.wrong(name));
         }
-        let (keys, trusted_proxies) = (self.keys()?, self.nets()?);
+        let (keys, trusted_proxies, cors_origins) = (self.keys()?, self.nets()?, self.origins()?);
         let (cookie, rules) = (cookie.to_owned(), self.token_rules()?);
         let name = "identity.address_header";
         let address_header = AddressHeader::find(self.text(name)?).ok_or_else(|| self.wrong(name))?;
-        Ok(IdentitySettings { mode, keys, trusted_proxies, address_header, cookie, rules })
+        Ok(IdentitySettings { mode, keys, trusted_proxies, address_header, cookie, rules, cors_origins })
     }
 
     fn token_rules(&self) -> Result<TokenRules, SettingsError> {
@@ -294,6 +296,18 @@ impl Reader<'_> {
         let fits =
             |text: &String| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
         if texts.iter().all(fits) { Ok(texts) } else { Err(self.wrong(name)) }
+    }
+
+    fn origins(&self) -> Result<Origins, SettingsError> {
+        let name = "identity.cors_origins";
+        let texts: Vec<&str> = match self.entry(name).1 {
+            RawValue::None => Vec::new(),
+            RawValue::Text(text) if text.is_empty() => Vec::new(),
+            RawValue::Text(text) => text.split(',').map(str::trim).collect(),
+            RawValue::List(list) => list.iter().map(String::as_str).collect(),
+            _ => return Err(self.wrong(name)),
+        };
+        Origins::new(&texts).ok_or_else(|| self.wrong(name))
     }
 
     fn nets(&self) -> Result<Vec<IpNet>, SettingsError> {

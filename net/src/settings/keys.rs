@@ -71,6 +71,8 @@ pub mod limits {
     pub const LAME_DUCK_MS: RangeInclusive<u64> = 0..=300_000;
     /// Milliseconds of the deadline that must be left behind the lame duck, to answer what is owed.
     pub const AFTER_LAME_DUCK_MS: u64 = 2_000;
+    /// Milliseconds that a connection may say nothing: clients are told whole seconds of it.
+    pub const IDLE_MS: RangeInclusive<u64> = 1_000..=3_600_000;
     /// Bytes of an admin token.
     pub const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
     /// Segments begin and end on a block.
@@ -233,6 +235,15 @@ pub const KEYS: &[Key] = &[
         meaning: "Longest life of a token in seconds, from its iat to its exp, and from now: one that says more is refused (an exp in milliseconds would be good for 50,000 years).",
     },
     Key {
+        name: "identity.cors_origins",
+        flag: None,
+        default: "",
+        demo: None,
+        secret: false,
+        allowed: "a list of origins, such as https://shop.example or http://127.0.0.1:3000, without a path; or *",
+        meaning: "Whose pages may call the API besides those of its own host, with cookies too; * = those of everybody, without cookies.",
+    },
+    Key {
         name: "postgres.url",
         flag: Some("--postgres"),
         default: "",
@@ -294,6 +305,15 @@ pub const KEYS: &[Key] = &[
         secret: false,
         allowed: "0 to 10000000",
         meaning: "Most open connections from one address to the public listener, per core; trusted proxies are exempt; 0 = no limit.",
+    },
+    Key {
+        name: "limits.idle_ms",
+        flag: None,
+        default: "75000",
+        demo: None,
+        secret: false,
+        allowed: "1000 to 3600000",
+        meaning: "How long a connection may say nothing before it is closed, in milliseconds; each answer tells clients (Keep-Alive: timeout). Longer than a proxy in front keeps its own.",
     },
     Key {
         name: "gate.ticket_ms",

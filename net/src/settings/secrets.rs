@@ -127,9 +127,11 @@ pub fn identity_keys(settings: &Settings) -> Result<Vec<KeyText>, SecretError> {
 pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
     let trusted = settings.identity.trusted_proxies.clone();
     let header = settings.identity.address_header;
+    let origins = settings.identity.cors_origins.clone();
     match settings.identity.mode {
         IdentityMode::Header => {
-            Ok(Identity::header(settings.listen.ip(), trusted)?.with_address_header(header))
+            let identity = Identity::header(settings.listen.ip(), trusted)?;
+            Ok(identity.with_address_header(header).with_origins(origins))
         }
         IdentityMode::Jwt => {
             let keys = identity_keys(settings)?;
@@ -140,7 +142,7 @@ pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
             let identity = Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?;
             let rules = settings.identity.rules.clone();
             let identity = identity.with_cookie(&settings.identity.cookie).with_rules(rules);
-            Ok(identity.with_address_header(header))
+            Ok(identity.with_address_header(header).with_origins(origins))
         }
     }
 }

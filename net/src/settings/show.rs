@@ -42,6 +42,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "identity.nbf_leeway_s" => (settings.identity.rules.nbf_leeway_ms / 1_000).to_string(),
         "identity.exp_leeway_s" => (settings.identity.rules.exp_leeway_ms / 1_000).to_string(),
         "identity.token_life_max_s" => (settings.identity.rules.life_max_ms / 1_000).to_string(),
+        "identity.cors_origins" => settings.identity.cors_origins.to_string(),
         "postgres.url" => masked(settings.postgres.is_some()).to_owned(),
         "postgres.new_shop" => {
             settings.postgres.as_ref().is_some_and(|postgres| postgres.new_shop).to_string()
@@ -51,6 +52,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "limits.buyer_per_s" => settings.limits.buyer_per_s.to_string(),
         "limits.ip_per_s" => settings.limits.ip_per_s.to_string(),
         "limits.connections_per_ip" => settings.limits.connections_per_ip.to_string(),
+        "limits.idle_ms" => settings.limits.idle_ms.to_string(),
         "gate.ticket_ms" => settings.gate.ticket_ms.to_string(),
         "gate.ticket_keys" => masked(!settings.gate.ticket_keys.is_empty()).to_owned(),
         "gate.challenge_ms" => settings.gate.challenge_ms.to_string(),

@@ -108,6 +108,10 @@ fn values_are_read_in_every_form() {
     let nets = "identity = { mode = 'header', trusted_proxies = ['10.0.0.0/8', '::1'] }";
     let shown = "identity.trusted_proxies 10.0.0.0/8, ::1/128 (shop.toml:1)";
     from_file(nets, "identity.trusted_proxies", shown);
+    let origins = "identity.cors_origins = ['https://Shop.example', 'http://[::1]:3000', '*']";
+    let shown = "identity.cors_origins https://shop.example, http://[::1]:3000, * (shop.toml:1)";
+    from_file(origins, "identity.cors_origins", shown);
+    from_file("limits.idle_ms = 1000", "limits.idle_ms", "limits.idle_ms 1000 (shop.toml:1)");
 }
 
 #[test]
@@ -116,6 +120,12 @@ fn wrong_values_name_key_place_and_what_is_allowed() {
     refused(
         "limits.connections = '1e3'",
         "limits.connections = \"1e3\" (shop.toml:1): must be 1 to 10000000",
+    );
+    refused("limits.idle_ms = 999", "limits.idle_ms = 999 (shop.toml:1): must be 1000 to 3600000");
+    let origins = "must be a list of origins, such as https://shop.example or http://127.0.0.1:3000, without a path; or *";
+    refused(
+        "identity.cors_origins = 'https://a/'",
+        &format!("identity.cors_origins = \"https://a/\" (shop.toml:1): {origins}"),
     );
     refused("ack = 'disk'", "ack = \"disk\" (shop.toml:1): must be wal or memory");
     refused("ack = 1.5", "ack = 1.5 (shop.toml:1): must be wal or memory");
@@ -401,6 +411,7 @@ fn bounds_in_words_are_true() {
         ("limits.buyer_per_s", &limits::PER_TIME),
         ("limits.ip_per_s", &limits::PER_TIME),
         ("limits.connections_per_ip", &limits::CONNECTIONS_PER_IP),
+        ("limits.idle_ms", &limits::IDLE_MS),
         ("gate.ticket_ms", &limits::TICKET_MS),
         ("gate.challenge_ms", &limits::CHALLENGE_MS),
         ("gate.pow_bits", &limits::POW_BITS),

@@ -2,7 +2,7 @@
 //!
 //! A name changes with the content behind it, so whoever has the file may keep it for ever.
 
-use crate::http::answer::{Answer, Date, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
 use crate::http::head::lists_tag;
 use crate::site::html::Wants;
 
@@ -46,23 +46,14 @@ impl Asset {
     }
 
     /// Appends a response with the file, in the form that `wants` allows, or 304 if the client
-    /// has it. `cache` is what `Cache-Control` says.
-    pub fn answer(
-        &self,
-        out: &mut Vec<u8>,
-        wants: Wants<'_>,
-        cache: &'static str,
-        manner: Manner,
-        date: &Date,
-    ) {
+    /// has it.
+    pub fn answer(&self, out: &mut Vec<u8>, wants: Wants<'_>, cache: Cache, manner: Manner, date: &Date) {
         let zipped = wants.gzip;
         let (tag, body) = if zipped { (self.gzip_tag, self.gzip) } else { (self.tag, self.plain) };
-        let fresh = wants.held.last().is_some_and(|held| lists_tag(held, tag));
+        let fresh = wants.held.last().is_some_and(|held| lists_tag(held, Some(tag)));
         let status = if fresh { Status::NotModified } else { Status::Ok };
-        let answer = Answer::begin(out, status, manner, date)
+        let answer = Answer::begin(out, status, cache, manner, date)
             .header("ETag", tag)
-            .header("Cache-Control", cache)
-            .header("Vary", "Accept-Encoding")
             .header("X-Content-Type-Options", "nosniff");
         if fresh {
             return answer.no_body();
@@ -71,11 +62,6 @@ impl Asset {
         answer.body(self.media, |out| out.extend_from_slice(body));
     }
 }
-
-/// What `Cache-Control` says of a file whose name is made of its content.
-pub const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// What it says of the icon at its traditional place.
-pub const FOR_A_DAY: &str = "public, max-age=86400";
 
 /// Whether an `Accept-Encoding` allows gzip (RFC 9110 section 12.5.3): named with a weight
 /// above 0, or not named and `*` has one. What is malformed allows nothing.
@@ -132,7 +118,7 @@ mod tests {
         SCRIPT.answer(
             &mut out,
             Wants { gzip: encodings.last().is_some_and(takes_gzip), held },
-            FOR_EVER,
+            Cache::FileForEver,
             Manner::KEEP,
             &date_line(0),
         );

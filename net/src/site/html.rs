@@ -9,7 +9,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::http::answer::{Answer, Date, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
 use crate::http::field::{Field, Name};
 use crate::http::head::{Head, lists_tag};
 use crate::site::SECURITY;
@@ -21,9 +21,9 @@ use stampede_core::types::OrderId;
 pub enum Keep {
     /// Everybody, for a second.
     Shared {
-        /// The entity tag with its quotes, without `W/`. It stands for both forms: a weak tag
-        /// may (RFC 9110 section 8.8.3.3).
-        tag: String,
+        /// The entity tag with its quotes, without `W/`; `None` where nothing could be told by it.
+        /// It stands for both forms: a weak tag may (RFC 9110 section 8.8.3.3).
+        tag: Option<String>,
         /// The document compressed with gzip.
         gzip: Vec<u8>,
     },
@@ -46,7 +46,7 @@ pub struct Html {
 
 impl Html {
     /// A page for everybody.
-    pub fn shared(tag: String, body: Vec<u8>) -> Self {
+    pub fn shared(tag: Option<String>, body: Vec<u8>) -> Self {
         let gzip = compressed(&body);
         Self { status: Status::Ok, keep: Keep::Shared { tag, gzip }, body, retry_after_ms: None }
     }
@@ -60,12 +60,10 @@ impl Html {
     /// has it.
     pub fn answer(&self, out: &mut Vec<u8>, wants: Wants<'_>, manner: Manner, date: &Date) {
         let Keep::Shared { tag, gzip } = &self.keep else { return self.answer_private(out, manner, date) };
-        let fresh = wants.held.last().is_some_and(|held| lists_tag(held, tag));
+        let fresh = wants.held.last().is_some_and(|held| lists_tag(held, tag.as_deref()));
         let status = if fresh { Status::NotModified } else { self.status };
-        let answer = Answer::begin(out, status, manner, date)
-            .push(&["ETag: W/", tag, "\r\n", SECURITY])
-            .header("Cache-Control", "public, max-age=1")
-            .header("Vary", "Accept-Language, Accept-Encoding");
+        let answer =
+            Answer::begin(out, status, Cache::Page, manner, date).weak_tag(tag.as_deref()).push(&[SECURITY]);
         if fresh {
             return answer.no_body();
         }
@@ -77,10 +75,7 @@ impl Html {
     }
 
     fn answer_private(&self, out: &mut Vec<u8>, manner: Manner, date: &Date) {
-        let mut answer = Answer::begin(out, self.status, manner, date)
-            .push(&[SECURITY])
-            .header("Cache-Control", "no-store")
-            .header("Vary", "Accept-Language");
+        let mut answer = Answer::begin(out, self.status, Cache::Never, manner, date).push(&[SECURITY]);
         if let Some(wait_ms) = self.retry_after_ms {
             answer = answer.header_number("Retry-After", wait_ms.div_ceil(1_000).max(1));
         }
@@ -117,16 +112,16 @@ pub fn see_order(out: &mut Vec<u8>, order: OrderId, manner: Manner, date: &Date)
     let (mut item, mut id) = (itoa::Buffer::new(), itoa::Buffer::new());
     let place =
         ["Location: /sale/", item.format(order.item().get()), "/order/", id.format(order.get()), "\r\n"];
-    let answer = Answer::begin(out, Status::SeeOther, manner, date).push(&place);
-    answer.header("Cache-Control", "no-store").push(&[SECURITY]).body(Media::Html, |_| {});
+    let answer = Answer::begin(out, Status::SeeOther, Cache::Never, manner, date).push(&place);
+    answer.push(&[SECURITY]).body(Media::Html, |_| {});
 }
 
 /// Appends the answer to a form whose sender had no session: the session, and the request
 /// to send the same form once more (RFC 9110 section 15.4.8). Nothing was done yet.
 pub fn send_again(out: &mut Vec<u8>, (path, cookie): (&str, &str), manner: Manner, date: &Date) {
-    let answer = Answer::begin(out, Status::TemporaryRedirect, manner, date);
+    let answer = Answer::begin(out, Status::TemporaryRedirect, Cache::Never, manner, date);
     let answer = answer.push(&["Location: ", path, "\r\nSet-Cookie: ", cookie, "\r\n"]);
-    answer.header("Cache-Control", "no-store").push(&[SECURITY]).body(Media::Html, |_| {});
+    answer.push(&[SECURITY]).body(Media::Html, |_| {});
 }
 
 #[cfg(test)]
@@ -155,8 +150,8 @@ mod tests {
         assert!(answers[0].contains("\r\nLocation: /sale/7/order/30064771075\r\n"));
         assert!(answers[1].starts_with("HTTP/1.1 307 Temporary Redirect\r\n"));
         answers.push(shown(&Html::private(Status::Conflict, b"x".to_vec()), Field::Absent));
-        answers.push(shown(&Html::shared("\"t\"".to_owned(), b"x".to_vec()), Field::Absent));
-        answers.push(shown(&Html::shared("\"t\"".to_owned(), b"x".to_vec()), Field::Once(b"W/\"t\"")));
+        answers.push(shown(&Html::shared(Some("\"t\"".to_owned()), b"x".to_vec()), Field::Absent));
+        answers.push(shown(&Html::shared(Some("\"t\"".to_owned()), b"x".to_vec()), Field::Once(b"W/\"t\"")));
         for answer in answers {
             assert!(answer.contains(CSP), "{answer}");
             assert!(answer.contains("\r\nX-Content-Type-Options: nosniff\r\n"), "{answer}");
@@ -169,7 +164,7 @@ mod tests {
         let private = shown(&Html::private(Status::Ok, b"secret".to_vec()), Field::Once(b"*"));
         assert!(private.starts_with("HTTP/1.1 200 ") && private.contains("\r\nCache-Control: no-store\r\n"));
         assert!(private.ends_with("secret") && !private.contains("ETag"));
-        let page = Html::shared("\"t\"".to_owned(), b"page".to_vec());
+        let page = Html::shared(Some("\"t\"".to_owned()), b"page".to_vec());
         let first = shown(&page, Field::Absent);
         assert!(first.contains("\r\nETag: W/\"t\"\r\n"), "{first}");
         assert!(first.contains("\r\nCache-Control: public, max-age=1\r\n"), "{first}");
@@ -183,7 +178,7 @@ mod tests {
     fn only_pages_for_everybody_are_compressed() {
         let mut out = Vec::new();
         let wants = Wants { gzip: true, held: Field::Absent };
-        Html::shared("\"t\"".to_owned(), b"page".to_vec()).answer(
+        Html::shared(Some("\"t\"".to_owned()), b"page".to_vec()).answer(
             &mut out,
             wants,
             Manner::KEEP,

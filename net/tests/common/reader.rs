@@ -28,7 +28,7 @@ pub(crate) struct Message {
     /// Minor version: 0 or 1.
     pub(crate) minor: u8,
     pub(crate) path: String,
-    pub(crate) query: Option<String>,
+    pub(crate) query: Option<Vec<u8>>,
     /// Names in lower case, values without the space around them, in order.
     pub(crate) fields: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
@@ -134,17 +134,17 @@ fn split_lines(bytes: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
 struct Line {
     method: String,
     minor: u8,
-    authority: Option<String>,
     path: String,
-    query: Option<String>,
+    query: Option<Vec<u8>>,
 }
 
 /// RFC 9112 3: method SP request-target SP HTTP-version.
 fn request_line(line: &[u8]) -> Result<Line, &'static str> {
-    let text = str::from_utf8(line).map_err(|_| "not ASCII")?;
-    let [method, target, version] = text.split(' ').collect::<Vec<_>>()[..] else {
+    let [method, target, version] = line.split(|&byte| byte == b' ').collect::<Vec<_>>()[..] else {
         return Err("not three parts");
     };
+    let ascii = |part| str::from_utf8(part).ok().filter(|text| text.is_ascii()).ok_or("not ASCII");
+    let (method, version) = (ascii(method)?, ascii(version)?);
     if method.is_empty() || !method.bytes().all(tchar) {
         return Err("the method is no token");
     }
@@ -158,39 +158,41 @@ fn request_line(line: &[u8]) -> Result<Line, &'static str> {
     if !known.contains(&method) {
         return Err("an unknown method");
     }
-    let (authority, rest) = request_target(method, target)?;
-    let (path, query) = match rest.split_once('?') {
-        Some((path, query)) => (path, Some(query.to_owned())),
-        None => (rest, None),
-    };
-    let path = if path.is_empty() { "/" } else { path };
-    let authority = authority.map(str::to_owned);
-    Ok(Line { method: method.to_owned(), minor, authority, path: path.to_owned(), query })
-}
-
-/// RFC 9112 3.2: origin-form, absolute-form, or asterisk-form.
-fn request_target<'t>(method: &str, target: &'t str) -> Result<(Option<&'t str>, &'t str), &'static str> {
     if target.is_empty() || target.len() > TARGET {
         return Err("no target, or too long a one");
     }
+    // The query begins at the first question mark, wherever that is.
+    let mut parts = target.splitn(2, |&byte| byte == b'?');
+    let (before, query) = (ascii(parts.next().unwrap_or_default())?, parts.next());
+    // House rule: a query may have whatever browsers leave in one (the URL standard), and more.
+    if query.is_some_and(|query| query.iter().any(|&byte| byte <= b' ' || byte == 0x7f)) {
+        return Err("a space or a control in the query");
+    }
+    let path = path_of(method, before, query.is_some())?;
+    Ok(Line { method: method.to_owned(), minor, path: path.to_owned(), query: query.map(<[u8]>::to_vec) })
+}
+
+/// RFC 9112 3.2: origin-form, absolute-form, or asterisk-form, without its query. What an absolute
+/// form says of the host counts, whatever Host says (3.2.2).
+fn path_of<'t>(method: &str, target: &'t str, has_query: bool) -> Result<&'t str, &'static str> {
     if target == "*" {
-        return if method == "OPTIONS" { Ok((None, "*")) } else { Err("an asterisk") };
+        return if method == "OPTIONS" && !has_query { Ok("*") } else { Err("an asterisk") };
     }
     if target.starts_with('/') {
         uri_text(target)?;
-        return Ok((None, target));
+        return Ok(target);
     }
-    // House rule: of the absolute forms, http alone.
+    // House rule: of the absolute forms, http and https.
     let (scheme, rest) = target.split_once("://").ok_or("neither a path nor an URI")?;
-    if !scheme.eq_ignore_ascii_case("http") {
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return Err("another scheme");
     }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let end = rest.find('/').unwrap_or(rest.len());
     if !host_and_port(&rest.as_bytes()[..end]) {
         return Err("no host in the target");
     }
-    uri_text(rest)?;
-    Ok((Some(&rest[..end]), &rest[end..]))
+    uri_text(&rest[end..])?;
+    Ok(if end == rest.len() { "/" } else { &rest[end..] })
 }
 
 /// RFC 3986: pchar, "/" and "?"; percent signs with two digits behind them.
@@ -246,9 +248,7 @@ fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
     let space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let from = value.iter().position(|byte| !space(byte)).unwrap_or(value.len());
     let to = value.iter().rposition(|byte| !space(byte)).map_or(from, |at| at + 1);
-    // RFC 9110 5.5: VCHAR, obs-text, and space or tab within.
-    let fits = |byte: &u8| space(byte) || byte.is_ascii_graphic() || *byte >= 0x80;
-    if !value.iter().all(fits) {
+    if !value.iter().all(in_a_value) {
         return Err("a control character in a value");
     }
     let name = String::from_utf8_lossy(name).to_ascii_lowercase();
@@ -262,12 +262,12 @@ fn tchar(byte: u8) -> bool {
 
 /// RFC 9112 6: how long the body is, and what else a whole head has to have.
 fn framed(line: Line, fields: Vec<(String, Vec<u8>)>, rest: &[u8], head_len: usize) -> Reading {
-    let Line { method, minor, authority, path, query } = line;
+    let Line { method, minor, path, query } = line;
     let mut message = Message { method, minor, path, query, fields, body: Vec::new(), closes: false };
     if message.fields.len() > FIELDS {
         return Reading::Refused("too many fields");
     }
-    if let Err(reason) = check_host(&message, authority.as_deref()) {
+    if let Err(reason) = check_host(&message) {
         return Reading::Refused(reason);
     }
     let expect = message.values("expect");
@@ -275,40 +275,61 @@ fn framed(line: Line, fields: Vec<(String, Vec<u8>)>, rest: &[u8], head_len: usi
     if expect.len() > 1 || !expect.into_iter().all(continues) {
         return Reading::Refused("an expectation that is not met");
     }
-    let len = match body_len(&message) {
-        Ok(len) => len,
+    let body = match body_len(&message) {
+        Ok(Framing::Length(len)) => Ok(rest.get(..len).map(|body| (body.to_vec(), len))),
+        Ok(Framing::Chunks(most)) => chunked(rest, most),
+        Err(reason) => Err(reason),
+    };
+    let len = match body {
+        Ok(Some((body, len))) => {
+            message.body = body;
+            len
+        }
+        Ok(None) => return Reading::Unfinished { in_body: true },
         Err(reason) => return Reading::Refused(reason),
     };
-    let Some(body) = rest.get(..len) else { return Reading::Unfinished { in_body: true } };
-    message.body = body.to_vec();
     let asks = |what: &str| message.lists("connection", what);
     message.closes = asks("close") || minor == 0 && !asks("keep-alive");
     Reading::Whole(Box::new(message), head_len + len)
 }
 
-/// RFC 9112 3.2: exactly one Host in HTTP/1.1, at most one before; the target's host wins, and
-/// by house rule the two must agree.
-fn check_host(message: &Message, authority: Option<&str>) -> Result<(), &'static str> {
-    match (message.values("host")[..].as_ref(), authority) {
-        ([], _) if message.minor == 0 => Ok(()),
-        ([], _) => Err("no Host"),
-        ([host], _) if !host_and_port(host) => Err("a malformed Host"),
-        ([host], Some(authority)) if !host.eq_ignore_ascii_case(authority.as_bytes()) => Err("two hosts"),
-        ([_], _) => Ok(()),
+/// RFC 9112 3.2: exactly one Host in HTTP/1.1, at most one before.
+fn check_host(message: &Message) -> Result<(), &'static str> {
+    match message.values("host")[..] {
+        [] if message.minor == 0 => Ok(()),
+        [] => Err("no Host"),
+        [host] if !host_and_port(host) => Err("a malformed Host"),
+        [_] => Ok(()),
         _ => Err("Host more than once"),
     }
 }
 
-/// RFC 9112 6.3. House rules: no transfer coding; a length stands once, without sign or leading
-/// zero; methods that carry nothing have no body, and those that do say how long it is.
-fn body_len(message: &Message) -> Result<usize, &'static str> {
-    if !message.values("transfer-encoding").is_empty() {
-        return Err("a transfer coding");
-    }
+/// How it is told where a body ends.
+enum Framing {
+    /// After so many bytes.
+    Length(usize),
+    /// With the last chunk; so many bytes at most.
+    Chunks(usize),
+}
+
+/// RFC 9112 6.3: no word of a body, no body. House rules: chunked is the only transfer coding, once,
+/// in HTTP/1.1, and never beside a length; a length stands once, without sign or leading
+/// zero; methods that carry nothing have no body.
+fn body_len(message: &Message) -> Result<Framing, &'static str> {
     let carries = ["POST", "PUT", "PATCH"].contains(&message.method.as_str());
-    let digits = match message.values("content-length")[..] {
-        [] if carries => return Err("no length"),
-        [] => return Ok(0),
+    let most = if small_bodies(&message.path) { SMALL_BODY } else { BODY };
+    let (codings, lengths) = (message.values("transfer-encoding"), message.values("content-length"));
+    if !codings.is_empty() {
+        let chunked = matches!(codings[..], [coding] if coding.eq_ignore_ascii_case(b"chunked"));
+        return match () {
+            () if !lengths.is_empty() => Err("a length and a transfer coding"),
+            () if message.minor == 0 => Err("a transfer coding in HTTP/1.0"),
+            () if !chunked => Err("another transfer coding"),
+            () => Ok(Framing::Chunks(if carries { most } else { 0 })),
+        };
+    }
+    let digits = match lengths[..] {
+        [] => return Ok(Framing::Length(0)),
         [digits] => digits,
         _ => return Err("a length more than once"),
     };
@@ -317,13 +338,106 @@ fn body_len(message: &Message) -> Result<usize, &'static str> {
         return Err("a length that is no plain number");
     }
     let len = String::from_utf8_lossy(digits).parse::<usize>().unwrap_or(usize::MAX);
-    let most = if small_bodies(&message.path) { SMALL_BODY } else { BODY };
     match len {
-        0 => Ok(0),
+        0 => Ok(Framing::Length(0)),
         _ if !carries => Err("a body where none can be"),
         len if len > most => Err("too long a body"),
-        len => Ok(len),
+        len => Ok(Framing::Length(len)),
     }
+}
+
+/// House rules: how much may surround a body in chunks.
+const SIZE_DIGITS: usize = 16;
+const EXTENSIONS: usize = 1024;
+const TRAILER: usize = 8 * 1024;
+
+/// RFC 9112 7.1: `*chunk last-chunk trailer-section CRLF`. The body, and how many bytes all of it
+/// takes; `None` where it is not over. House rule: no spaces between a size and what follows it.
+fn chunked(bytes: &[u8], most: usize) -> Result<Option<(Vec<u8>, usize)>, &'static str> {
+    let (mut body, mut at, mut extensions) = (Vec::new(), 0, 0);
+    loop {
+        let rest = &bytes[at..];
+        // chunk-size = 1*HEXDIG
+        let digits = rest.iter().take_while(|byte| hex(byte)).count();
+        if digits > SIZE_DIGITS {
+            // Unless it was too large before it was too long.
+            return Err("the size of a chunk has too many digits");
+        }
+        let text = str::from_utf8(&rest[..digits]).unwrap_or_default();
+        let size = if digits == 0 { 0 } else { u64::from_str_radix(text, 16).unwrap_or(u64::MAX) };
+        if size > (most - body.len()) as u64 {
+            return Err("too long a body");
+        }
+        let Some(next) = rest.get(digits) else { return Ok(None) };
+        if digits == 0 || !b";\r".contains(next) {
+            return Err("no size of a chunk");
+        }
+        // chunk-ext, of which nothing counts but its length
+        let line = &rest[digits..];
+        let end = line.iter().position(|&byte| byte == b'\r').unwrap_or(line.len());
+        let extension = line[..end].strip_prefix(b";").unwrap_or_default();
+        extensions += extension.len();
+        if extensions > EXTENSIONS || !extension.iter().all(in_a_value) {
+            return Err("an extension that is too long, or malformed");
+        }
+        match line[end..] {
+            [] | [b'\r'] => return Ok(None),
+            [b'\r', b'\n', ..] => at += digits + end + 2,
+            _ => return Err("a line of a chunk that ends in the middle"),
+        }
+        if size == 0 {
+            return Ok(trailer(&bytes[at..])?.map(|len| (body, at + len)));
+        }
+        // chunk-data CRLF
+        let data = &bytes[at..];
+        body.extend_from_slice(&data[..data.len().min(size as usize)]);
+        match data.get(size as usize..) {
+            None | Some([] | [b'\r']) => return Ok(None),
+            Some([b'\r', b'\n', ..]) => at += size as usize + 2,
+            Some(_) => return Err("a chunk longer than it says"),
+        }
+    }
+}
+
+/// RFC 9112 7.1.2: `*( field-line CRLF ) CRLF`, of which nothing counts; its length.
+fn trailer(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
+    let (mut at, mut lines) = (0, 0);
+    loop {
+        let rest = &bytes[at..];
+        let end = rest.iter().position(|&byte| byte == b'\r').unwrap_or(rest.len());
+        let (line, behind) = rest.split_at(end);
+        let name = line.iter().take_while(|&&byte| tchar(byte)).count();
+        let value = match line[name..] {
+            [] => &[][..],
+            [b':', ref value @ ..] if name > 0 => value,
+            _ => return Err("a line of the trailer without a name"),
+        };
+        if !value.iter().all(in_a_value) {
+            return Err("a control character in the trailer");
+        }
+        lines += usize::from(name > 0);
+        let ends = match behind {
+            [] | [b'\r'] => false,
+            [b'\r', b'\n', ..] => true,
+            _ => return Err("a line of the trailer that ends in the middle"),
+        };
+        if name > 0 && name == line.len() && !behind.is_empty() {
+            return Err("a line of the trailer without a colon");
+        }
+        if lines > FIELDS || at + end + behind.len().min(2) > TRAILER {
+            return Err("too long a trailer");
+        }
+        match (ends, line.is_empty()) {
+            (false, _) => return Ok(None),
+            (true, true) => return Ok(Some(at + 2)),
+            (true, false) => at += end + 2,
+        }
+    }
+}
+
+/// RFC 9110 5.5: VCHAR, obs-text, and space or tab within.
+fn in_a_value(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t') || byte.is_ascii_graphic() || *byte >= 0x80
 }
 
 /// House rule: the paths to a purchase, and those of the sale page, take small bodies.

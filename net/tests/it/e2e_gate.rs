@@ -67,7 +67,8 @@ fn e2e_a_ticket_is_for_one_buyer_item_and_window() {
         r#"
         anon  GET /v1/items/1                                     -> 200 open plenty
         anon  POST /v1/items/1/ticket {{}}                        -> 401 unauthenticated
-        alice POST /v1/items/1/ticket                             -> 400 bad_json
+        alice POST /v1/items/1/ticket x                           -> 400 bad_json
+        alice POST /v1/items/1/ticket                             -> 201
         alice POST /v1/items/1/ticket {{"x":1}}                   -> 400 unknown_field field=x
         alice POST /v1/items/9/ticket {{}}                        -> 404 not_found
         alice POST /v1/items/3/ticket {{}}                        -> 403 not_open

@@ -163,7 +163,8 @@ fn e2e_the_shop_sees_everything_and_nobody_else_does() {
         // On the public listener there is no back office.
         alice GET /admin/items                            -> 404 not_found
         alice GET /metrics                                -> 404 not_found
-        alice GET /healthz                                -> 404 not_found
+        alice GET /healthz                                -> 200
+        alice GET /admin/readyz                           -> 404 not_found
         shop  GET /v1/items                               -> 404 not_found
         "#
     ));

@@ -559,7 +559,7 @@ fn engine_batch_refused_whole_touches_nothing() {
         (batch(LINES, b""), "400 bad_request"),
         (good.replace("Content-Length: ", "Content-Length: 999999").into(), "413 body_too_large"),
         (good.replace("Content-Length", "X-Length").into(), "411 length_required"),
-        (good.replace("Content-Length: ", "Transfer-Encoding: chunked\r\nX: ").into(), "501 not_implemented"),
+        (good.replace("Content-Length: ", "Transfer-Encoding: chunked\r\nX: ").into(), "411 length_required"),
         (good.replace("/batch", "/batch?x=1").into(), "400 bad_request"),
         (batch(BINARY, b"SBAT"), "400 bad_request"),
         (other_length, "400 bad_request"),

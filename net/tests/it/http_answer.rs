@@ -8,7 +8,7 @@ use stampede_net::http::answer::{
 };
 use stampede_net::http::draw::DrawFace;
 use stampede_net::http::field::Field;
-use stampede_net::http::page::{AdminItemView, ItemView, Page};
+use stampede_net::http::page::{AdminItemView, ItemView, Page, Version};
 use stampede_net::http::problem::{Code, Problem};
 
 fn date() -> Date {
@@ -36,14 +36,25 @@ fn refusal(problem: &Problem, manner: Manner) -> String {
     text(|out| answer::problem(out, problem, manner, &date()))
 }
 
-const KEEP_SAID: Manner = Manner { linger: Linger::KeepSaid, bodiless: false };
-const BODILESS: Manner = Manner { linger: Linger::Keep, bodiless: true };
+const KEEP_SAID: Manner = Manner { linger: Linger::KeepSaid, ..Manner::KEEP };
+const BODILESS: Manner = Manner { bodiless: true, ..Manner::KEEP };
 
 #[test]
 fn dates() {
-    assert_eq!(&date_line(784_111_777), b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
-    assert_eq!(&date_line(0), b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
-    assert_eq!(&date_line(u64::MAX), b"Date: Fri, 31 Dec 9999 23:59:59 GMT\r\n");
+    let said = |date: Date, manner: Manner| {
+        let shown = text(|out| answer::problem(out, &Code::SoldOut.problem(), manner, &date));
+        shown.split('¶').skip(1).take(2).collect::<Vec<_>>().join("¶")
+    };
+    let closing = |unix_s| said(date_line(unix_s), Manner::CLOSE);
+    assert_eq!(closing(784_111_777), "Date: Sun, 06 Nov 1994 08:49:37 GMT¶Connection: close");
+    assert_eq!(closing(0), "Date: Thu, 01 Jan 1970 00:00:00 GMT¶Connection: close");
+    assert_eq!(closing(u64::MAX), "Date: Fri, 31 Dec 9999 23:59:59 GMT¶Connection: close");
+    let kept = said(date_line(0), Manner::KEEP);
+    assert_eq!(kept, "Date: Thu, 01 Jan 1970 00:00:00 GMT¶Keep-Alive: timeout=75");
+    for idle_s in [1, 99, 3_600, u32::MAX] {
+        let kept = said(Date::new(0, idle_s), KEEP_SAID);
+        assert_eq!(kept, format!("Date: Thu, 01 Jan 1970 00:00:00 GMT¶Keep-Alive: timeout={idle_s}"));
+    }
 }
 
 #[test]
@@ -52,13 +63,13 @@ fn a_refusal_byte_for_byte() {
     assert_eq!(
         refusal(&problem, Manner::CLOSE),
         "HTTP/1.1 400 Bad Request¶Date: Sun, 06 Nov 1994 08:49:37 GMT¶Connection: close¶\
-         Content-Type: application/problem+json¶Content-Length: 104¶¶\
+         Cache-Control: no-store¶Content-Type: application/problem+json¶Content-Length: 104¶¶\
          {\"status\":400,\"code\":\"bad_quantity\",\"title\":\"The quantity must be an integer from 1 to 1000000.\"}"
             .replace("104", &"{\"status\":400,\"code\":\"bad_quantity\",\"title\":\"The quantity must be an integer from 1 to 1000000.\"}".len().to_string())
     );
     let manner = |manner| refusal(&problem, manner);
     assert!(manner(KEEP_SAID).contains("¶Connection: keep-alive¶"));
-    assert!(!manner(Manner::KEEP).contains("Connection"));
+    assert!(!manner(Manner::KEEP).contains("¶Connection"));
     assert!(manner(BODILESS).ends_with("¶¶"));
     assert!(manner(BODILESS.closing()).contains("¶Connection: close¶"));
 }
@@ -210,7 +221,8 @@ fn orders() {
     assert_eq!(
         shown,
         format!(
-            "HTTP/1.1 201 Created¶Date: Sun, 06 Nov 1994 08:49:37 GMT¶Content-Type: application/json¶\
+            "HTTP/1.1 201 Created¶Date: Sun, 06 Nov 1994 08:49:37 GMT¶Keep-Alive: timeout=75¶\
+             Cache-Control: no-store¶Content-Type: application/json¶\
              Content-Length: {}¶¶{body}",
             body.len()
         )
@@ -277,6 +289,7 @@ fn item_view(spec: &ItemSpec<'static>, state: &'static str, version: u64) -> Ite
     // The view borrows the settings; a test may let them live for ever.
     let spec = Box::leak(Box::new(*spec));
     let item = ItemId::new(7).expect("an item id");
+    let version = Some(Version { log: 0xA, lsn: Lsn(version) });
     ItemView { item, spec, state, stock_band: "plenty", draw: None, refresh_ms: 1_000, version }
 }
 
@@ -289,7 +302,10 @@ fn pages() {
     let item = Page::item(&item_view(&spec(), "open", 3));
     let shown = page(&item, Field::Absent, 1_700_000_000_123);
     let (head, body) = parts(&shown);
-    assert!(head.contains("¶ETag: W/\"7-3-open-plenty\"¶Cache-Control: max-age=1¶"), "{head}");
+    assert!(
+        head.contains("¶Cache-Control: max-age=1¶Vary: Origin¶ETag: W/\"0000000a-7-3-open-plenty-1000\"¶"),
+        "{head}"
+    );
     assert_eq!(
         body,
         "{\"id\":7,\"name\":\"Phone \\\"X\\\"\",\"price_minor\":199900,\"currency\":\"CNY\",\"state\":\"open\",\
@@ -299,10 +315,23 @@ fn pages() {
     for now_ms in [0, 1, 999_999_999_999, u64::MAX] {
         assert!(!parts(&page(&item, Field::Absent, now_ms)).1.is_empty());
     }
-    let list = Page::list([item_view(&spec(), "open", 3), item_view(&spec(), "ended", 4)], 9);
+    let listed = |versions: [u64; 2]| {
+        Page::list([item_view(&spec(), "open", versions[0]), item_view(&spec(), "ended", versions[1])], 0xA)
+    };
+    let list = listed([3, 4]);
     let shown = page(&list, Field::Absent, 1_700_000_000_123);
     let (head, body) = parts(&shown);
-    assert!(head.contains("ETag: W/\"all-9\""));
+    assert!(head.contains("¶ETag: W/\"all-0000000a-4-"), "{head}");
+    let tag = |page: &Page| {
+        let shown = crate::http_answer::page(page, Field::Absent, 5);
+        shown.split('¶').find_map(|line| line.strip_prefix("ETag: ")).map(str::to_owned)
+    };
+    assert_eq!(tag(&list), tag(&listed([3, 4])));
+    assert_ne!(tag(&list), tag(&listed([2, 4])), "not that of the last one alone");
+    // What is not durable has no tag, and a list with it has none.
+    let unsettled = ItemView { version: None, ..item_view(&spec(), "open", 3) };
+    assert_eq!(tag(&Page::item(&unsettled)), None);
+    assert_eq!(tag(&Page::list([item_view(&spec(), "open", 3), unsettled], 0xA)), None);
     assert!(body.starts_with("{\"items\":[{\"id\":7,") && body.ends_with("}],\"now_ms\":1700000000123}"));
     assert_eq!(body.matches("now_ms").count(), 1);
 }
@@ -311,27 +340,33 @@ fn pages() {
 fn a_client_that_has_the_page_gets_304() {
     let item = Page::item(&item_view(&spec(), "open", 3));
     let fresh: &[&[u8]] = &[
-        b"W/\"7-3-open-plenty\"",
-        b"\"7-3-open-plenty\"",
+        b"W/\"0000000a-7-3-open-plenty-1000\"",
+        b"\"0000000a-7-3-open-plenty-1000\"",
         b"*",
-        b"\"x\", W/\"7-3-open-plenty\"",
-        b"\"7-3-open-plenty\",\"y\"",
+        b"\"x\", W/\"0000000a-7-3-open-plenty-1000\"",
+        b"\"0000000a-7-3-open-plenty-1000\",\"y\"",
     ];
     for held in fresh {
         let shown = page(&item, Field::Once(held), 5);
         assert_eq!(
             shown,
             "HTTP/1.1 304 Not Modified¶Date: Sun, 06 Nov 1994 08:49:37 GMT¶\
-             ETag: W/\"7-3-open-plenty\"¶Cache-Control: max-age=1¶¶"
+             Keep-Alive: timeout=75¶Cache-Control: max-age=1¶Vary: Origin¶\
+             ETag: W/\"0000000a-7-3-open-plenty-1000\"¶¶"
         );
     }
-    let stale: &[&[u8]] =
-        &[b"", b"W/\"7-2-open-plenty\"", b"7-3-open-plenty", b"\"7-3-open-plenty", b"w/\"7-3-open-plenty\""];
+    let stale: &[&[u8]] = &[
+        b"",
+        b"W/\"0000000a-7-2-open-plenty-1000\"",
+        b"0000000a-7-3-open-plenty-1000",
+        b"\"0000000a-7-3-open-plenty-1000",
+        b"w/\"0000000a-7-3-open-plenty-1000\"",
+    ];
     for held in stale {
         assert!(page(&item, Field::Once(held), 5).starts_with("HTTP/1.1 200 OK¶"), "{}", held.escape_ascii());
     }
     for other in [item_view(&spec(), "paused", 3), item_view(&spec(), "open", 4)] {
-        let shown = page(&Page::item(&other), Field::Once(b"W/\"7-3-open-plenty\""), 5);
+        let shown = page(&Page::item(&other), Field::Once(b"W/\"0000000a-7-3-open-plenty-1000\""), 5);
         assert!(shown.starts_with("HTTP/1.1 200 OK¶"), "another page");
     }
 }

@@ -78,7 +78,7 @@ fn a_request_is_lent_with_its_fields() {
 #[test]
 fn deadlines_run_from_the_first_byte_and_are_absolute() {
     let mut conn = Conn::new(Listener::Public, 1_000);
-    assert_eq!(conn.deadline_ms(), 31_000, "idle");
+    assert_eq!(conn.deadline_ms(), 77_000, "idle");
     let post = b"POST /v1/items/7/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n{}  ";
     let mut now_ms = 2_000;
     for (index, byte) in post.iter().enumerate() {
@@ -96,7 +96,8 @@ fn deadlines_run_from_the_first_byte_and_are_absolute() {
     assert!(!conn.is_mid_request());
     conn.answered(50_000);
     assert!(matches!(conn.next(), Next::NeedMore));
-    assert_eq!(conn.deadline_ms(), 80_000, "idle again");
+    assert_eq!(conn.deadline_ms(), 126_000, "idle again");
+    assert_eq!(Conn::new(Listener::Public, 5).with_idle_ms(1_000).deadline_ms(), 2_005);
 }
 
 #[test]

@@ -63,6 +63,33 @@ fn public_routes() {
             ),
             ("GET /v1/orders/4294967297?wait_ms=0", "Order { order: OrderId(4294967297), wait_ms: 0 }"),
             ("POST /v1/orders/4294967297/cancel", "CancelOrder(OrderId(4294967297))"),
+            ("GET /healthz", "PublicHealthz"),
+            ("HEAD /readyz", "PublicReadyz"),
+        ],
+    );
+}
+
+#[test]
+fn every_path_says_what_it_takes() {
+    check(
+        Listener::Public,
+        &[
+            ("OPTIONS *", "Options(\"GET, HEAD, POST, PUT, DELETE, OPTIONS\")"),
+            ("OPTIONS /", "Options(\"GET, HEAD, OPTIONS\")"),
+            ("OPTIONS /v1/time?x=|", "Options(\"GET, HEAD, OPTIONS\")"),
+            ("OPTIONS /v1/items/7/orders", "Options(\"POST, OPTIONS\")"),
+            ("OPTIONS /sale/7", "Options(\"GET, HEAD, POST, OPTIONS\")"),
+            ("OPTIONS /healthz", "Options(\"GET, HEAD, OPTIONS\")"),
+            ("OPTIONS /nowhere", "not_found"),
+            ("OPTIONS /admin/items/7", "not_found"),
+        ],
+    );
+    check(
+        Listener::Merchant,
+        &[
+            ("OPTIONS /admin/items/7", "Options(\"GET, HEAD, PUT, OPTIONS\")"),
+            ("OPTIONS /admin/blocklist/bob", "Options(\"PUT, DELETE, OPTIONS\")"),
+            ("OPTIONS /v1/orders/batch", "Options(\"POST, OPTIONS\")"),
         ],
     );
 }
@@ -91,11 +118,11 @@ fn routes_of_the_sale_page() {
             ("POST /v1/demo/session?x=1", "bad_request x"),
             ("GET /favicon.ico", "Site(Favicon)"),
             (&format!("GET {script}"), &format!("Site(Asset({script}))")),
-            ("PUT /sale/7", "method_not_allowed [GET, HEAD, POST]"),
-            ("POST /", "method_not_allowed [GET, HEAD]"),
-            ("GET /v1/demo/session", "method_not_allowed [POST]"),
-            ("GET /sale/1/order/4294967297/pay", "method_not_allowed [POST]"),
-            ("POST /sale/1/order/4294967297", "method_not_allowed [GET, HEAD]"),
+            ("PUT /sale/7", "method_not_allowed [GET, HEAD, POST, OPTIONS]"),
+            ("POST /", "method_not_allowed [GET, HEAD, OPTIONS]"),
+            ("GET /v1/demo/session", "method_not_allowed [POST, OPTIONS]"),
+            ("GET /sale/1/order/4294967297/pay", "method_not_allowed [POST, OPTIONS]"),
+            ("POST /sale/1/order/4294967297", "method_not_allowed [GET, HEAD, OPTIONS]"),
         ],
     );
     for path in ["/", "/sale/7", "/favicon.ico", "/v1/demo/session"] {
@@ -124,10 +151,10 @@ fn merchant_routes() {
                 "Books(BooksQuery { item: ItemId(7), limit: 2, after: 5, rows: true })",
             ),
             ("GET /admin/items/7/books?limit=1001", "bad_request limit"),
-            ("POST /admin/items/7/books", "method_not_allowed [GET, HEAD]"),
+            ("POST /admin/items/7/books", "method_not_allowed [GET, HEAD, OPTIONS]"),
             ("GET /admin/items/7/books?rows=yes", "bad_request rows"),
             ("POST /admin/items/7/mismatch", "Mismatch(ItemId(7))"),
-            ("GET /admin/items/7/mismatch", "method_not_allowed [POST]"),
+            ("GET /admin/items/7/mismatch", "method_not_allowed [POST, OPTIONS]"),
             (
                 "GET /admin/orders",
                 "AdminOrders(AdminOrdersQuery { item: None, buyer: None, limit: 100, after: None })",
@@ -213,8 +240,8 @@ fn paths_that_do_not_exist() {
         "/v1/orders/4294967297/pay",
         "/v1/orders/4294967297/cancel/",
         "/metrics",
-        "/healthz",
-        "/readyz",
+        "/healthz/",
+        "/readyz/x",
         "/admin",
         "/admin/items",
         "/admin/items/1",
@@ -269,8 +296,8 @@ fn paths_that_do_not_exist() {
 
 #[test]
 fn methods_that_are_not_allowed_say_which_are() {
-    let get = "method_not_allowed [GET, HEAD]";
-    let post = "method_not_allowed [POST]";
+    let get = "method_not_allowed [GET, HEAD, OPTIONS]";
+    let post = "method_not_allowed [POST, OPTIONS]";
     check(
         Listener::Public,
         &[
@@ -281,7 +308,6 @@ fn methods_that_are_not_allowed_say_which_are() {
             ("POST /v1/orders", get),
             ("POST /v1/orders/4294967297", get),
             ("PATCH /v1/time", get),
-            ("OPTIONS /v1/time", get),
             ("TRACE /v1/time", get),
             ("GET /v1/items/7/orders", post),
             ("GET /v1/items/7/ticket", post),
@@ -294,10 +320,10 @@ fn methods_that_are_not_allowed_say_which_are() {
     check(
         Listener::Merchant,
         &[
-            ("POST /admin/items/7", "method_not_allowed [GET, HEAD, PUT]"),
-            ("DELETE /admin/items/7", "method_not_allowed [GET, HEAD, PUT]"),
-            ("GET /admin/blocklist/bob", "method_not_allowed [PUT, DELETE]"),
-            ("POST /admin/blocklist/bob", "method_not_allowed [PUT, DELETE]"),
+            ("POST /admin/items/7", "method_not_allowed [GET, HEAD, PUT, OPTIONS]"),
+            ("DELETE /admin/items/7", "method_not_allowed [GET, HEAD, PUT, OPTIONS]"),
+            ("GET /admin/blocklist/bob", "method_not_allowed [PUT, DELETE, OPTIONS]"),
+            ("POST /admin/blocklist/bob", "method_not_allowed [PUT, DELETE, OPTIONS]"),
             ("POST /admin/items", get),
             ("POST /admin/orders", get),
             ("POST /admin/stats", get),
@@ -314,8 +340,10 @@ fn queries_that_the_call_does_not_take() {
     check(
         Listener::Public,
         &[
-            ("GET /v1/time?x=1", "bad_request x"),
             ("GET /v1/items?limit=0", "bad_request limit"),
+            ("GET /v1/items?limit=101", "bad_request limit"),
+            ("POST /v1/orders/4294967297/cancel?x=1", "bad_request x"),
+            ("POST /v1/items/7/ticket?", "Ticket(ItemId(7))"),
             ("POST /v1/items/7/orders?quantity=1", "bad_request quantity"),
             ("GET /v1/orders?limit=0", "bad_request limit"),
             ("GET /v1/orders?limit=201", "bad_request limit"),
@@ -326,24 +354,43 @@ fn queries_that_the_call_does_not_take() {
             ("GET /v1/orders?limit=1.5", "bad_request limit"),
             ("GET /v1/orders?limit=%31", "bad_request limit"),
             ("GET /v1/orders?limit=", "bad_request limit"),
-            ("GET /v1/orders?limit", "bad_request"),
-            ("GET /v1/orders?=1", "bad_request"),
             ("GET /v1/orders?limit=1&limit=1", "bad_request limit"),
-            ("GET /v1/orders?limit=1&", "bad_request"),
-            ("GET /v1/orders?&limit=1", "bad_request"),
             ("GET /v1/orders?limit=1;after=2", "bad_request limit"),
-            ("GET /v1/orders?Limit=1", "bad_request Limit"),
             ("GET /v1/orders?after=1", "bad_request after"),
-            ("GET /v1/orders?wait_ms=1", "bad_request wait_ms"),
-            ("GET /v1/orders?a=1&b=2&c=3&d=4&e=5", "bad_request"),
             ("GET /v1/orders/4294967297?wait_ms=30001", "bad_request wait_ms"),
             ("GET /v1/orders/4294967297?wait_ms=18446744073709551617", "bad_request wait_ms"),
-            ("GET /v1/orders?", "Orders(OrdersQuery { limit: 50, after: None })"),
+        ],
+    );
+    let all = "Orders(OrdersQuery { limit: 50, after: None })";
+    let first = "Orders(OrdersQuery { limit: 1, after: None })";
+    check(
+        Listener::Public,
+        &[
+            ("GET /v1/orders?", all),
+            ("GET /v1/orders?limit", all),
+            ("GET /v1/orders?=1", all),
+            ("GET /v1/orders?Limit=1", all),
+            ("GET /v1/orders?_=1&fbclid=x&fbclid=y&a&b=2&c=3&d=4&e=5", all),
+            ("GET /v1/orders?&limit=1&", first),
+            ("GET /v1/orders?wait_ms=1&limit=1", first),
+            ("GET /v1/time?x=1", "Time"),
+            ("GET /v1/items?_=1", "Items(ItemsQuery { limit: 100, after: None })"),
+            ("GET /v1/items/7?utm_campaign=11|{}[]^\\`", "Item(ItemId(7))"),
+            ("HEAD /v1/items/7/draw?_=ä", "Draw(DrawQuery { item: ItemId(7), limit: 1000, after: None })"),
+            ("GET /v1/items/7/challenge?%", "Challenge(ItemId(7))"),
+            ("GET /healthz?_=1", "PublicHealthz"),
         ],
     );
     check(
         Listener::Merchant,
         &[
+            ("GET /admin/items?_=1", "bad_request _"),
+            ("GET /admin/items?limit", "bad_request"),
+            ("GET /admin/items?=1", "bad_request"),
+            ("GET /admin/items?limit=1&", "bad_request"),
+            ("GET /admin/items?Limit=1", "bad_request Limit"),
+            ("GET /admin/orders?a=1&b=2&c=3&d=4&e=5", "bad_request"),
+            ("GET /admin/orders?buyer=|", "bad_request"),
             ("GET /admin/orders?item=0", "bad_request item"),
             ("GET /admin/orders?buyer=", "bad_request buyer"),
             ("GET /admin/orders?buyer=a+b", "bad_request buyer"),

@@ -196,7 +196,11 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::AddressSilent => vec![&HTTP],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
-        B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::GoesOnAfterDoubt => vec![&HTTP, &WIRE],
+        B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::LaxChunks | B::GoesOnAfterDoubt => {
+            vec![&HTTP, &WIRE]
+        }
+        B::ForeignPages => vec![&HTTP],
+        B::TagsByVersion => vec![&MODEL],
         B::AppendedUnchecked | B::ImportCheckWeaker => vec![&MODEL, &FOREIGN],
         B::ImportForgotten | B::ImportEndsEarly => vec![&FOREIGN],
         B::VerifyByOwnRule => vec![&LOG],

@@ -67,6 +67,11 @@ impl Answers {
         masked
     }
 
+    /// The head of the first answer.
+    pub(crate) fn first_head(&self) -> String {
+        self.each().first().expect("an answer").0.clone()
+    }
+
     /// Heads and bodies; interim answers are left out.
     fn each(&self) -> Vec<(String, String)> {
         let (mut rest, mut each) = (self.bytes.as_slice(), Vec::new());
@@ -77,6 +82,7 @@ impl Answers {
             }
             let end = rest.windows(4).position(|part| part == b"\r\n\r\n").expect("an answer has a head");
             let head = String::from_utf8(rest[..end + 4].to_vec()).expect("heads are ASCII");
+            check_head(&head);
             // What answers HEAD, and 304, says a length and has none.
             let bodiless = rest[end + 4..].is_empty() || rest[end + 4..].starts_with(b"HTTP/1.1 ");
             let length = if bodiless { 0 } else { length_of(&head) };
@@ -87,6 +93,18 @@ impl Answers {
         }
         each
     }
+}
+
+/// What holds for every answer: it says who may keep it, and if it stays, for how long the
+/// connection does. Only what was found may be kept.
+fn check_head(head: &str) {
+    let lines = |name: &str| head.lines().filter_map(|line| line.strip_prefix(name)).collect::<Vec<_>>();
+    let kept = lines("Cache-Control: ") != ["no-store"];
+    assert_eq!(lines("Cache-Control: ").len(), 1, "{head}");
+    assert!(!kept || ["200", "304"].contains(&&head[9..12]), "{head}");
+    assert!(!kept || lines("Vary: ").len() == 1, "{head}");
+    let closes = lines("Connection: ") == ["close"];
+    assert_eq!(lines("Keep-Alive: "), if closes { &[][..] } else { &["timeout=75"] }, "{head}");
 }
 
 fn length_of(head: &str) -> usize {

@@ -35,7 +35,7 @@ impl Dice {
 
 const METHODS: [&str; 12] =
     ["GET", "POST", "POST", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "get", "G!T"];
-const TARGETS: [&str; 22] = [
+const TARGETS: [&str; 28] = [
     "/",
     "/v1/time",
     "/v1/items/7/orders",
@@ -58,6 +58,12 @@ const TARGETS: [&str; 22] = [
     "a:80",
     "/\u{e4}",
     "/x?y?z=/@:",
+    "/?a=|{}[]^`\\\"<>",
+    "/sale/7?\u{e4}#%",
+    "/|",
+    "http://[::1]:7/x",
+    "https://a?|",
+    "/healthz",
 ];
 const VERSIONS: [&str; 8] =
     ["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "http/1.1"];
@@ -132,8 +138,13 @@ fn request(dice: &mut Dice, out: &mut Vec<u8>) {
     for _ in 0..if dice.one_in(12) { dice.below(3) } else { 1 } {
         lines.push(format!("Host: {}", if usual { "a" } else { dice.pick(&HOSTS) }));
     }
-    let (says, len) = length(dice, method, usual);
+    let in_chunks = dice.one_in(4).then(|| chunks(dice));
+    let (says, len) = match &in_chunks {
+        Some(_) => (None, 0),
+        None => length(dice, method, usual),
+    };
     lines.extend(says.map(|says| format!("Content-Length: {says}")));
+    lines.extend(in_chunks.iter().map(|_| "Transfer-Encoding: chunked".to_owned()));
     let plain = if dice.one_in(3) { &FIELDS[..] } else { &FIELDS[5..22] };
     for _ in 0..dice.below(4) {
         let line = dice.pick(plain).to_owned();
@@ -147,6 +158,35 @@ fn request(dice: &mut Dice, out: &mut Vec<u8>) {
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(b"\r\n");
     out.extend((0..len).map(|at| b"{\"quantity\":1}"[at % 14]));
+    out.extend(in_chunks.unwrap_or_default());
+}
+
+const EXTENSIONS: [&str; 9] = [";a", ";a=b;c", "; a=\"b c\"", ";\u{e4}", ";", " ;a", " ", ";\u{1}", ";\n"];
+
+/// A body in chunks, right more often than not.
+fn chunks(dice: &mut Dice) -> Vec<u8> {
+    let mut out = Vec::new();
+    let extension = |dice: &mut Dice| if dice.one_in(8) { dice.pick(&EXTENSIONS) } else { "" };
+    for _ in 0..dice.below(4) {
+        let len = if dice.one_in(60) { 4_080 + dice.below(24) } else { 1 + dice.below(20) };
+        let size = match dice.below(4) {
+            0 => format!("{len:X}"),
+            1 => format!("{len:0width$x}", width = 1 + dice.below(18)),
+            _ => format!("{len:x}"),
+        };
+        out.extend_from_slice(format!("{size}{}\r\n", extension(dice)).as_bytes());
+        out.extend((0..len).map(|at| b"{\"quantity\":1}"[at % 14]));
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(format!("{}{}\r\n", dice.pick(&["0", "0", "000"]), extension(dice)).as_bytes());
+    for _ in 0..if dice.one_in(4) { dice.below(4) } else { 0 } {
+        out.extend_from_slice(format!("{}\r\n", dice.pick(&FIELDS)).as_bytes());
+    }
+    for _ in 0..size_of_flood(dice) {
+        out.extend_from_slice(b"X: y\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out
 }
 
 /// Now and then about as many fields as are taken.

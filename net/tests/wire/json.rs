@@ -57,7 +57,8 @@ const BODIES: [(&str, &str); 60] = [
     ("{\"quantity\" : 1 }", YES),
     ("{\"quantity\":1,\"ticket\":\"x\"}", YES),
     ("{\"ticket\":\"\\u0041\",\"quantity\":1}", YES),
-    ("", NO),
+    // No body at all is the body whose every field has its default.
+    ("", YES),
     (" ", NO),
     ("{", NO),
     ("}", NO),

@@ -26,6 +26,7 @@ mod limits;
 mod lines;
 mod merchant;
 mod purchases;
+mod routes;
 mod streams;
 mod targets;
 mod tickets;

@@ -44,8 +44,6 @@ pub(crate) fn on_the_public_listener() -> Vec<Case> {
     }
     let others = [
         "/metrics",
-        "/healthz",
-        "/readyz",
         "/v1/../admin/items",
         "/v1/%2e%2e/admin/items",
         "/%61dmin/items",
@@ -122,6 +120,20 @@ pub(crate) fn on_its_own_listener() -> Vec<Case> {
     cases.push(case(act("POST /admin/items/8/pause", &token), "200 paused"));
     cases.push(case(act("POST /admin/items/8/resume", &token), "200 open"));
     cases.push(case(read("/admin/items/7", &token).replace("Host: a¶", ""), "400 bad_request, closes"));
+    // Of no length and in chunks; an empty body is no settings.
+    let bare = |call: &str, rest: &str| format!("{call} HTTP/1.1¶Host: a¶{token}{rest}");
+    cases.push(case(bare("POST /admin/items/8/pause", "¶"), "200 paused"));
+    cases.push(case(bare("POST /admin/items/8/resume", "Transfer-Encoding: chunked¶¶0¶¶"), "200 open"));
+    let chunks = "Transfer-Encoding: chunked¶¶1¶{¶1;x¶}¶0¶X: y¶¶";
+    cases.push(case(bare("PUT /admin/items/7", chunks), "200 open"));
+    cases.push(case(bare("PUT /admin/items/7", "¶"), "400 bad_json"));
+    cases.push(case(bare("POST /admin/items/8/restock", "¶"), "400 bad_json"));
+    // The merchant's queries stay strict.
+    cases.push(case(read("/admin/items?_=1", &token), "400 bad_request"));
+    cases.push(case(read("/admin/orders?buyer=|", &token), "400 bad_request"));
+    cases.push(case(read("/admin/orders?buyer=ä", &token), "400 bad_request"));
+    cases.push(case(read("/healthz?_=1", &token), "400 bad_request"));
+    cases.push(case(bare("OPTIONS /admin/items/7", "¶"), "204"));
     cases.push(case(
         act("PUT /admin/items/7", &format!("{token}Transfer-Encoding: chunked¶")),
         "400 bad_request, closes",
@@ -157,6 +169,11 @@ pub(crate) fn batches() -> Vec<Case> {
         ),
         (post(&format!("{token}{lines}Transfer-Encoding: chunked¶"), buy), "400 bad_request, closes"),
         (post(&format!("{token}{lines}"), buy).replace("batch", "batch?x=1"), "400 bad_request, closes"),
+        (
+            format!("POST /v1/orders/batch HTTP/1.1¶Host: a¶{token}{lines}Transfer-Encoding: chunked¶¶0¶¶"),
+            "411 length_required, closes",
+        ),
+        (format!("POST /v1/orders/batch HTTP/1.1¶Host: a¶{token}{lines}¶"), "411 length_required, closes"),
         (read("/v1/orders/batch", &token), "405 method_not_allowed"),
         (read("/v1/orders/batch/", &token), "404 not_found"),
     ];

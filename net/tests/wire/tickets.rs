@@ -137,7 +137,8 @@ fn asked_for() -> Vec<Case> {
             "403 ticket_required",
         ),
         ("POST /v1/items/9/ticket HTTP/1.1¶Host: a¶X-Buyer: b#######¶Content-Length: 2¶¶{}", "201 ticket"),
-        ("POST /v1/items/9/ticket HTTP/1.1¶Host: a¶X-Buyer: b#######¶Content-Length: 0¶¶", "400 bad_json"),
+        ("POST /v1/items/9/ticket HTTP/1.1¶Host: a¶X-Buyer: b#######¶Content-Length: 0¶¶", "201 ticket"),
+        ("POST /v1/items/9/ticket HTTP/1.1¶Host: a¶X-Buyer: b#######¶¶", "201 ticket"),
         (
             "POST /v1/items/9/ticket HTTP/1.1¶Host: a¶X-Buyer: b#######¶Content-Length: 11¶¶{\"item\":\"9\"}",
             "400 bad_json | 400 bad_request, closes",

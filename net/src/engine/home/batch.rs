@@ -21,7 +21,7 @@ use crate::engine::batch::{
 use crate::engine::counters::Count;
 use crate::engine::render::{Call, Shown};
 use crate::engine::shared::Shared;
-use crate::http::answer::{Answer, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Manner, Media, Status};
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format, Purchase, Record, Step, answer};
 use crate::http::limits::BATCH_RECORDS_MAX;
@@ -401,7 +401,7 @@ impl Home {
         let media = if *format == Format::Binary { Media::Batch } else { Media::Lines };
         let len = answer::body_len(*format, list);
         client.out.reserve(len.min(OUT_BYTES_MAX) + OUT_BYTES_MAX / 8);
-        Answer::begin(&mut client.out, Status::Ok, manner, &self.date).body_follows(media, len);
+        Answer::begin(&mut client.out, Status::Ok, Cache::Never, manner, &self.date).body_follows(media, len);
         answer::begin(&mut client.out, *format, list.len());
         self.count_answers(list);
         client.outgoing = Some(Outgoing { answers, manner });

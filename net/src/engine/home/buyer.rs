@@ -4,6 +4,8 @@
 //! behind us; body, identity (for a token that has to be verified the address's rate goes before it), blocklist and eligibility, window, rate, ticket, sold out; then
 //! the owner.
 
+use std::collections::HashMap;
+
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::command::Refusal;
 use stampede_core::planted::{Bug, planted};
@@ -21,14 +23,33 @@ use crate::http::problem::{Code, Problem};
 use crate::http::route::{ItemsQuery, OrdersQuery};
 use crate::identity::{Buyer as Known, Recognised, Unverified};
 
-/// How long the list of items is kept before it is made anew, in milliseconds.
+/// How long a page of items is kept before it is made anew, in milliseconds.
 const LIST_MS: u64 = 1_000;
+/// Pages of items that are kept at once, of 100 items at most: some 2 MiB.
+const LISTS_MAX: usize = 64;
 
-/// The page of items that was asked for last.
-pub(super) struct List {
-    query: ItemsQuery,
-    until_ms: u64,
-    page: Page,
+/// The pages of items that were asked for in the last second.
+#[derive(Default)]
+pub(super) struct Lists {
+    /// Each with the moment until which it is shown, in monotonic milliseconds.
+    pages: HashMap<ItemsQuery, (u64, Page)>,
+}
+
+impl Lists {
+    fn get(&self, query: ItemsQuery, now_ms: u64) -> Option<&Page> {
+        self.pages.get(&query).filter(|(until_ms, _)| *until_ms > now_ms).map(|(_, page)| page)
+    }
+
+    fn put(&mut self, query: ItemsQuery, now_ms: u64, page: Page) {
+        if self.pages.len() >= LISTS_MAX {
+            self.pages.retain(|_, (until_ms, _)| *until_ms > now_ms);
+        }
+        // What is asked for most is the first page: those before it give way to it.
+        if self.pages.len() >= LISTS_MAX {
+            self.pages.clear();
+        }
+        self.pages.insert(query, (now_ms + LIST_MS, page));
+    }
 }
 
 impl Home {
@@ -150,26 +171,33 @@ impl Home {
         let Some(gauge) = shared.catalogue.find(item.get().item) else {
             return Shown::Problem(Code::NotFound.problem());
         };
-        Shown::Page(self.pages.put(gauge, item, self.now.sale, shared.shown_lsn()).clone())
+        Shown::Page(self.pages.put(gauge, item, self.now.sale, &shared).clone())
     }
 
     pub(super) fn list_items(&mut self, query: ItemsQuery, caller: &mut Caller<'_>) -> Called {
         let (request, manner) = (caller.request, caller.manner);
-        match &self.list {
-            Some(list) if list.query == query && list.until_ms > self.now.mono_ms => {
-                let (held, now, date) = (request.head.field(Name::IfNoneMatch), self.now.sale, &self.date);
-                self.connections.answer_bytes(caller, |out| list.page.answer(out, held, now, manner, date));
-            }
-            _ => self.gather_items(query, false, caller),
+        if let Some(page) = self.lists.get(query, self.now.mono_ms) {
+            let (held, now, date) = (request.head.field(Name::IfNoneMatch), self.now.sale, &self.date);
+            self.connections.answer_bytes(caller, |out| page.answer(out, held, now, manner, date));
+            return Ok(());
         }
+        self.rate_address(caller)?;
+        self.gather_items(query, false, caller);
         Ok(())
+    }
+
+    /// Charges the address of somebody who has not said who it is, for what costs every owner work.
+    pub(super) fn rate_address(&mut self, caller: &Caller<'_>) -> Called {
+        let address = self.keeper.counts_addresses().then(|| self.address(caller));
+        let rate = self.keeper.rate_address(address, self.now.mono_ms);
+        rate.map_err(|refusal| problem_of(refusal, Call::Other))
     }
 
     /// The items have come: keeps their page for a second.
     pub(super) fn list_reply(&mut self, query: ItemsQuery, items: &[OwnedItem]) -> Shown {
         let shared = self.shared.clone();
-        let page = pages::list(items, |item| shared.catalogue.find(item), self.now.sale);
-        self.list = Some(List { query, until_ms: self.now.mono_ms + LIST_MS, page: page.clone() });
+        let page = pages::list(items, &shared, self.now.sale);
+        self.lists.put(query, self.now.mono_ms, page.clone());
         Shown::Page(page)
     }
 }

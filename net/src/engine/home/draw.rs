@@ -6,15 +6,13 @@ use stampede_core::types::{ItemId, OrderId};
 
 use super::{Called, Caller, Home};
 use crate::engine::ask::{Ask, RareAsk};
-use crate::engine::render::{Call, problem_of};
+use crate::engine::render::Call;
 use crate::http::draw::DrawPage;
 use crate::http::route::DrawQuery;
 
 impl Home {
     pub(super) fn draw_page(&mut self, query: DrawQuery, caller: &Caller<'_>) -> Called {
-        let address = self.keeper.counts_addresses().then(|| self.address(caller));
-        let rate = self.keeper.rate_address(address, self.now.mono_ms);
-        rate.map_err(|refusal| problem_of(refusal, Call::Other))?;
+        self.rate_address(caller)?;
         let after = query.after.map_or(0, OrderId::get);
         let ask = RareAsk::Draw(query.item, after, usize::from(query.limit));
         self.ask(query.item, Call::Other, Ask::Rare(Box::new(ask)), caller)

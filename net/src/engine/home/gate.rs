@@ -16,7 +16,7 @@ use crate::gate::Asker;
 use crate::gate::address::AddressKey;
 use crate::gate::challenge::Posed;
 use crate::gate::ticket::{Issued, claim};
-use crate::http::answer::{Answer, Media, Status};
+use crate::http::answer::{Answer, Cache, Media, Status};
 use crate::http::body::{self, Solved};
 use crate::http::json_out::{self, Object};
 use crate::http::problem::{Code, Problem};
@@ -144,8 +144,8 @@ impl Home {
         let manner = caller.manner;
         let date = self.date;
         self.connections.answer_bytes(caller, |out| {
-            let answer = Answer::begin(out, status, manner, &date).header("Cache-Control", "no-store");
-            answer.body(Media::Json, |out| json_out::object(out, fill));
+            Answer::begin(out, status, Cache::Never, manner, &date)
+                .body(Media::Json, |out| json_out::object(out, fill));
         });
     }
 }

@@ -7,10 +7,11 @@ use crate::engine::books;
 use crate::engine::counters::{Count, Counters};
 use crate::engine::shared::{Phase, Shared};
 use crate::engine::tables;
-use crate::http::answer::{self, Date, Manner, Media, Status};
+use crate::http::answer::{self, Answer, Cache, Date, Manner, Media, Status};
 use crate::http::json_out::Object;
 use crate::http::problem::Code;
 use crate::http::route::Route;
+use crate::identity::cors::PREFLIGHT;
 use stampede_core::shard::Fullness;
 
 /// Exported facts behind the durable ones at which `/readyz` says so.
@@ -21,6 +22,16 @@ impl Home {
         let manner = caller.manner;
         let (shared, date) = (self.shared.clone(), self.date);
         self.connections.answer_bytes(caller, |out| health(out, route, &shared, manner, &date));
+    }
+
+    /// Says which methods a path takes, and to a page of another origin, what it may send.
+    pub(super) fn options(&mut self, methods: &'static str, caller: &mut Caller<'_>) {
+        let (manner, date) = (caller.manner, self.date);
+        let preflight = if manner.cors.is_some() { PREFLIGHT } else { "" };
+        self.connections.answer_bytes(caller, |out| {
+            let answer = Answer::begin(out, Status::NoContent, Cache::Never, manner, &date);
+            answer.header("Allow", methods).push(&[preflight]).no_body();
+        });
     }
 
     pub(super) fn stats(&mut self, caller: &mut Caller<'_>) {
@@ -50,6 +61,19 @@ pub(crate) fn health(out: &mut Vec<u8>, route: Route, shared: &Shared, manner: M
             let reasons = reasons(shared);
             let status = status(is_ready(&reasons));
             answer::json(out, status, manner, date, |object| readiness(object, shared, &reasons));
+        }
+        // Who asks from outside learns no reasons.
+        Route::PublicReadyz => {
+            let ready = is_ready(&reasons(shared));
+            answer::json(out, status(ready), manner, date, |object| {
+                object.boolean("ready", ready);
+            });
+        }
+        Route::PublicHealthz => {
+            let live = shared.pulse.stalled().next().is_none();
+            answer::json(out, status(live), manner, date, |object| {
+                object.boolean("live", live);
+            });
         }
         Route::Metrics => {
             let text = metrics(shared);

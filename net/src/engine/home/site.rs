@@ -15,15 +15,16 @@ use crate::engine::ask::{Ask, OwnedItem, RareAsk};
 use crate::engine::browser::{self, Browser};
 use crate::engine::pages;
 use crate::engine::render::{Call, Shown, problem_of};
-use crate::http::answer::Status;
+use crate::http::answer::{Cache, Status};
 use crate::http::body;
 use crate::http::conn::Request;
 use crate::http::field::Name;
+use crate::http::page::{ListTag, Version};
 use crate::http::problem::{Code, Problem};
+use crate::http::route::Route;
 use crate::http::route::site::{AGAIN, SiteCall};
-use crate::identity::cookie::{Origin, shown_origin};
 use crate::identity::demo::{RANDOM_BYTES, Session};
-use crate::site::assets::{FOR_A_DAY, FOR_EVER, ICON};
+use crate::site::assets::ICON;
 use crate::site::form::{self, BuyForm};
 use crate::site::html::{Html, Wants};
 use crate::site::render::{self, ChallengeView, SaleView};
@@ -82,7 +83,9 @@ const fn renew_s(state: ItemState, left_ms: u64) -> u32 {
 /// The pages of one item.
 struct Entry {
     item: OwnedItem,
-    version: u32,
+    /// What its gauge showed, or less if the item has to be asked for anew.
+    gauge_version: u32,
+    version: Option<Version>,
     pages: [Option<(Shows, Html)>; Lang::ALL.len()],
 }
 
@@ -96,7 +99,8 @@ pub(super) struct SitePages {
 impl SitePages {
     /// The page of an item as it is now, or `None` if its settings have to be asked for.
     fn sale(&mut self, gauge: &Gauge, now: UnixMillis, lang: Lang, demo: bool) -> Option<&Html> {
-        let entry = self.sales.get_mut(&gauge.item()).filter(|entry| entry.version == gauge.version())?;
+        let entry =
+            self.sales.get_mut(&gauge.item()).filter(|entry| entry.gauge_version == gauge.version())?;
         let shows = Shows::of(gauge, &entry.item, now);
         let page = &mut entry.pages[lang as usize];
         if page.as_ref().is_none_or(|(shown, _)| *shown != shows) {
@@ -105,29 +109,30 @@ impl SitePages {
         page.as_ref().map(|(_, html)| html)
     }
 
-    fn put(&mut self, item: OwnedItem) {
+    fn put(&mut self, item: OwnedItem, version: Option<Version>) {
         if self.sales.len() >= PAGES_MAX {
             self.sales.clear();
         }
-        let (id, version) = (item.get().item, item.get().shown_version);
-        self.sales.insert(id, Entry { item, version, pages: [None, None] });
+        // What is not durable counts as one of before, and is asked for anew.
+        let (id, shown) = (item.get().item, item.get().shown_version);
+        let gauge_version = shown.wrapping_sub(u32::from(version.is_none()));
+        self.sales.insert(id, Entry { item, gauge_version, version, pages: [None, None] });
     }
 }
 
-fn sale_html(item: &OwnedItem, version: u32, shows: Shows, (lang, demo): (Lang, bool)) -> Html {
+fn sale_html(item: &OwnedItem, version: Option<Version>, shows: Shows, (lang, demo): (Lang, bool)) -> Html {
     let key = format!("page-{}", shows.key);
     let view = sale_view(item, shows, &key, demo);
-    let (state, band) = (shows.state.name(), shows.band.name());
-    let tag = format!(
-        "\"{}-{version}-{state}-{band}-{}-{}-{}-{}-{}\"",
-        view.item,
-        shows.refresh_ms,
-        shows.renew_s,
-        shows.key,
-        u8::from(shows.draws_at_ms.is_some()),
-        lang.tag()
-    );
+    let tag = tag(view.item, version, shows).map(|tag| format!("\"{tag}-{}-{}\"", shows.key, lang.tag()));
     Html::shared(tag, render::sale(&view, lang))
+}
+
+/// What tells the states of an item's page apart: the fact that made it so, and what changes by itself.
+fn tag(item: ItemId, version: Option<Version>, shows: Shows) -> Option<String> {
+    let Version { log, lsn } = version?;
+    let Shows { state, band, refresh_ms, renew_s, draws_at_ms, key: _ } = shows;
+    let (state, band, waits) = (state.name(), band.name(), u8::from(draws_at_ms.is_some()));
+    Some(format!("{log:08x}-{item}-{lsn}-{state}-{band}-{refresh_ms}-{renew_s}-{waits}"))
 }
 
 fn sale_view<'a>(item: &'a OwnedItem, shows: Shows, key: &'a str, demo: bool) -> SaleView<'a> {
@@ -156,17 +161,7 @@ impl Home {
     /// Answers a call of the sale page; a refusal is a page, too.
     pub(super) fn site(&mut self, call: SiteCall, caller: &mut Caller<'_>) -> Called {
         let (request, manner) = (caller.request, caller.manner);
-        let (item, buys) = match call {
-            SiteCall::Sale(item) => (Some(item), false),
-            SiteCall::Buy { item, .. } => (Some(item), true),
-            SiteCall::Order(order) | SiteCall::Cancel(order) | SiteCall::Pay(order) => {
-                (Some(order.item()), false)
-            }
-            _ => (None, false),
-        };
-        let lang = Lang::choose(request.head.field(Name::AcceptLanguage));
-        let gzip = Wants::of(&caller.request.head).gzip;
-        let browser = Browser { lang, item, buys, demo: self.shared.demo.is_some(), gzip };
+        let browser = self.browser(call, request);
         let done = match call {
             // These two are calls of the API, and are answered like one.
             SiteCall::Session => return self.demo_session(caller),
@@ -178,7 +173,7 @@ impl Home {
                 let wants = Wants::of(&request.head);
                 let date = self.date;
                 self.connections.answer_bytes(caller, |out| {
-                    asset.answer(out, wants, FOR_EVER, manner, &date);
+                    asset.answer(out, wants, Cache::FileForEver, manner, &date);
                 });
                 Ok(())
             }
@@ -186,7 +181,7 @@ impl Home {
                 let wants = Wants::of(&request.head);
                 let date = self.date;
                 self.connections.answer_bytes(caller, |out| {
-                    ICON.answer(out, wants, FOR_A_DAY, manner, &date);
+                    ICON.answer(out, wants, Cache::File, manner, &date);
                 });
                 Ok(())
             }
@@ -201,6 +196,37 @@ impl Home {
             let shown = Shown::Problem(problem);
             self.answer(caller.token, caller.out, manner, Call::Browser(browser), shown);
         }
+        Ok(())
+    }
+
+    /// How the browser that made a call is answered.
+    fn browser(&self, call: SiteCall, request: &Request<'_>) -> Browser {
+        let (item, buys) = match call {
+            SiteCall::Sale(item) => (Some(item), false),
+            SiteCall::Buy { item, .. } => (Some(item), true),
+            SiteCall::Order(order) | SiteCall::Cancel(order) | SiteCall::Pay(order) => {
+                (Some(order.item()), false)
+            }
+            _ => (None, false),
+        };
+        let lang = Lang::choose(request.head.field(Name::AcceptLanguage));
+        let gzip = Wants::of(&request.head).gzip;
+        Browser { lang, item, buys, demo: self.shared.demo.is_some(), gzip }
+    }
+
+    /// Refuses what a page of somebody else has sent: a form with a page, a call of the API as such.
+    pub(super) fn refuse_foreign(
+        &mut self,
+        route: &Route,
+        problem: Problem,
+        caller: &mut Caller<'_>,
+    ) -> Called {
+        let Route::Site(call @ (SiteCall::Buy { .. } | SiteCall::Cancel(_) | SiteCall::Pay(_))) = *route
+        else {
+            return Err(problem);
+        };
+        let call = Call::Browser(self.browser(call, caller.request));
+        self.answer(caller.token, caller.out, caller.manner, call, Shown::Problem(problem));
         Ok(())
     }
 
@@ -228,21 +254,23 @@ impl Home {
         // The item may have changed again meanwhile: then what came is shown once, and the
         // next request asks anew.
         let shows = Shows::of(gauge, &item, self.now.sale);
-        let version = item.get().shown_version;
+        let version = pages::version(&shared, &item);
         let html = sale_html(&item, version, shows, (browser.lang, browser.demo));
-        self.site.put(item);
+        self.site.put(item, version);
         Shown::Html(Box::new(html))
     }
 
     fn sales_page(&mut self, browser: Browser, caller: &mut Caller<'_>) -> Called {
         let (request, manner) = (caller.request, caller.manner);
-        match &self.site.lists[browser.lang as usize] {
-            Some((until_ms, html)) if *until_ms > self.now.mono_ms => {
-                let (wants, date) = (Wants::of(&request.head), &self.date);
-                self.connections.answer_bytes(caller, |out| html.answer(out, wants, manner, date));
-            }
-            _ => self.gather_sales(browser, caller),
+        if let Some((until_ms, html)) = &self.site.lists[browser.lang as usize]
+            && *until_ms > self.now.mono_ms
+        {
+            let (wants, date) = (Wants::of(&request.head), &self.date);
+            self.connections.answer_bytes(caller, |out| html.answer(out, wants, manner, date));
+            return Ok(());
         }
+        self.rate_address(caller)?;
+        self.gather_sales(browser, caller);
         Ok(())
     }
 
@@ -265,7 +293,12 @@ impl Home {
         let renew_s =
             upcoming.map(|(_, shows)| shows.renew_s).min().unwrap_or(LIST_RENEW_S).min(LIST_RENEW_S);
         let views = shown.iter().map(|(item, shows)| sale_view(item, *shows, "", browser.demo));
-        let tag = format!("\"sales-{}-{}\"", now.0, browser.lang.tag());
+        let mut tags = ListTag::new(pages::log_number(&shared));
+        for (item, shows) in &shown {
+            let version = pages::version(&shared, item);
+            tags.add(version, tag(item.get().item, version, *shows).as_deref());
+        }
+        let tag = tags.finish(&format!("sales-{renew_s}-{}", browser.lang.tag()));
         let html = Html::shared(tag, render::list(views, renew_s, browser.lang));
         self.site.lists[browser.lang as usize] = Some((self.now.mono_ms + LIST_MS, html.clone()));
         Shown::Html(Box::new(html))
@@ -280,7 +313,6 @@ impl Home {
         caller: &mut Caller<'_>,
     ) -> Called {
         let (request, manner) = (caller.request, caller.manner);
-        refuse_foreign(request)?;
         let form = BuyForm::parse(&request.head, request.body)?;
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
@@ -344,7 +376,6 @@ impl Home {
 
     fn cancel_form(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Called {
         let request = caller.request;
-        refuse_foreign(request)?;
         form::empty(&request.head, request.body)?;
         let (_, buyer) = self.identify(caller)?;
         let ask = Ask::CancelOwn(order, buyer.hash);
@@ -353,7 +384,6 @@ impl Home {
 
     fn pay_form(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Called {
         let request = caller.request;
-        refuse_foreign(request)?;
         form::empty(&request.head, request.body)?;
         self.pay_own(order, Call::Browser(browser), caller)
     }
@@ -373,7 +403,6 @@ impl Home {
     fn demo_session(&mut self, caller: &mut Caller<'_>) -> Called {
         let (request, manner) = (caller.request, caller.manner);
         body::empty(request.body)?;
-        refuse_foreign(request)?;
         let session = self.new_session(caller)?;
         let date = self.date;
         self.connections.answer_bytes(caller, |out| browser::session(out, &session, manner, &date));
@@ -412,14 +441,6 @@ enum Step {
     Ticket(String),
     /// A page to answer.
     Page(Html),
-}
-
-/// Refuses a form that a page of somebody else sent, however its sender is known.
-fn refuse_foreign(request: &Request<'_>) -> Result<(), Problem> {
-    match shown_origin(&request.head) {
-        Origin::Foreign => Err(Code::CrossSite.problem()),
-        Origin::Ours | Origin::Unsaid => Ok(()),
-    }
 }
 
 #[cfg(test)]

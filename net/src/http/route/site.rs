@@ -94,7 +94,7 @@ impl SitePlace {
     pub(super) fn call(self, head: &Head<'_>) -> Result<SiteCall, Problem> {
         let read = matches!(head.method, Method::Get | Method::Head);
         let post = head.method == Method::Post;
-        let again = head.query == Some(AGAIN);
+        let again = head.query == Some(AGAIN.as_bytes());
         let call = match self {
             Self::List if read => SiteCall::List,
             Self::Sale(item) if read => SiteCall::Sale(item),
@@ -110,17 +110,17 @@ impl SitePlace {
             place => return Err(not_allowed(place.methods())),
         };
         if post {
-            Query::parse(head.query.unwrap_or_default())?.only(&[])?;
+            Query::strict(head.query.unwrap_or_default())?.only(&[])?;
         }
         Ok(call)
     }
 
     /// What `Allow` lists.
-    const fn methods(&self) -> &'static str {
+    pub(super) const fn methods(&self) -> &'static str {
         match self {
-            Self::Sale(_) => "GET, HEAD, POST",
-            Self::Cancel(_) | Self::Pay(_) | Self::Session | Self::PayOwn(_) => "POST",
-            _ => "GET, HEAD",
+            Self::Sale(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Cancel(_) | Self::Pay(_) | Self::Session | Self::PayOwn(_) => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
         }
     }
 }

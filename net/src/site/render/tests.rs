@@ -189,7 +189,7 @@ const WIRE_BYTES_MAX: usize = 15_000;
 #[test]
 fn the_page_is_light() {
     for lang in Lang::ALL {
-        let page = Html::shared(String::new(), sale(&view("upcoming"), lang));
+        let page = Html::shared(None, sale(&view("upcoming"), lang));
         let crate::site::html::Keep::Shared { gzip, .. } = page.keep else { panic!("it is for everybody") };
         let sum = gzip.len() + STYLE.gzip().len() + SCRIPT.gzip().len();
         // Each answer has a head besides.
