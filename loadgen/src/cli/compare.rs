@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::output::write_file;
 use super::report::read_record;
+use crate::printer;
 use crate::report::compare::Comparison;
 
 /// Flags of `compare`.
@@ -30,9 +31,9 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let (a, b) = (read_record(&args.a)?, read_record(&args.b)?);
     let comparison = Comparison::new(&a, &b);
     let names = (args.a.display().to_string(), args.b.display().to_string());
-    print!("{}", comparison.text((&a, &b), (&names.0, &names.1)));
     if let Some(file) = &args.json {
         write_file(file, |out| Ok(serde_json::to_writer_pretty(out, &comparison)?))?;
     }
+    printer::print(&comparison.text((&a, &b), (&names.0, &names.1)));
     Ok(0)
 }

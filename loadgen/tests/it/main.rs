@@ -9,7 +9,10 @@ mod flow;
 mod latency;
 mod limit;
 mod postgres;
+mod quiet;
 mod report;
 mod scenario;
+#[path = "../../../net/tests/common/seccomp.rs"]
+mod seccomp;
 mod shop;
 mod wire;
