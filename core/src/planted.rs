@@ -101,6 +101,10 @@ bugs! {
     GivesWay, "gives-way", "a core's loop gives way through its executor, which then sleeps where nothing wakes it";
     LooksBeforeLowering, "looks-before-lowering", "a core looks for work before it asks to be woken";
     PausesWithoutEnd, "pauses-without-end", "the exporter asks for a pause again in the batch that brought it";
+    StopsUntold, "stops-untold", "nobody is told that selling has stopped but who asks";
+    UrlUnchecked, "url-unchecked", "the database's URL is read by its beginning alone, until the exporter starts";
+    DiesOfHangup, "dies-of-hangup", "signals that mean nothing to the server are left to end it";
+    WaitsForReaders, "waits-for-readers", "whoever logs a line writes it, waits for the reader, and panics where there is none";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

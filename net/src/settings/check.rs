@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use stampede_core::limits::CORES_MAX;
+use stampede_core::planted::{Bug, planted};
+use stampede_persist::export::ConnectOptions;
 
 use super::keys::{KEYS, Key, limits, position};
 use super::raw::{Raw, RawKey, RawValue, shown};
@@ -154,7 +156,16 @@ impl Reader<'_> {
 
     fn postgres(&self) -> Result<Option<PostgresSettings>, SettingsError> {
         let new_shop = self.bool("postgres.new_shop")?;
-        let url = self.secret("postgres.url", is_postgres_url)?;
+        let name = "postgres.url";
+        let url = self.secret(name, is_postgres_url)?;
+        if let Some(url) = &url
+            && !planted(Bug::UrlUnchecked)
+        {
+            // The exporter's own reader: what passes here is what it takes.
+            let problem =
+                |error| SettingsError::Together(format!("{name} ({}): {error}", self.entry(name).2));
+            ConnectOptions::new(url.reveal()).target().map_err(problem)?;
+        }
         Ok(url.map(|url| PostgresSettings { url, new_shop }))
     }
 

@@ -55,6 +55,7 @@ impl ConnectOptions {
     }
 
     fn config(&self) -> Result<Config, ExportError> {
+        refuse_ambiguous(&self.url)?;
         let mut config: Config = self.url.parse().map_err(|error| bad_url(&error))?;
         if config.get_hosts().is_empty() {
             return Err(ExportError::BadUrl("it names no host".to_owned()));
@@ -78,9 +79,36 @@ impl fmt::Debug for ConnectOptions {
     }
 }
 
+/// How a password has to be written that would be taken for something else.
+const ESCAPING: &str = "in user and password write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %, %20 for a space";
+/// Words of libpq that the client does not know: safe to repeat, as everything else is not.
+const LIBPQ_WORDS: [&str; 8] =
+    ["sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword", "passfile", "service", "gssencmode"];
+
+/// A second `@` is part of a password that was not escaped: what the client would take for the host, and
+/// name in its texts, is a piece of a secret.
+fn refuse_ambiguous(url: &str) -> Result<(), ExportError> {
+    let rest = url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    let is_ambiguous = rest.is_some_and(|(_, place)| place.split('?').any(|part| part.contains('@')));
+    if is_ambiguous {
+        Err(ExportError::BadUrl(format!("it holds more than one @; {ESCAPING}")))
+    } else {
+        Ok(())
+    }
+}
+
+/// Says what is wrong without a word of the URL: any of them may be a piece of the password.
 fn bad_url(error: &tokio_postgres::Error) -> ExportError {
     let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    ExportError::BadUrl(cause)
+    let is_known = |word: &&&str| cause == format!("unknown option `{word}`");
+    if cause.starts_with("invalid value for option") {
+        return ExportError::BadUrl(format!("{cause}; {ESCAPING}"));
+    }
+    ExportError::BadUrl(match LIBPQ_WORDS.iter().find(is_known) {
+        Some(word) => format!("the option {word} is not supported"),
+        None if cause.starts_with("unknown option") => "it has an option that nobody knows".to_owned(),
+        None => format!("it cannot be read; {ESCAPING}"),
+    })
 }
 
 fn target_of(config: &Config) -> String {
