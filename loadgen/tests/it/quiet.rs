@@ -56,8 +56,10 @@ fn a_result_that_nobody_reads_is_fine_and_one_that_cannot_be_written_is_not() {
     let json = dir.path().join("a.json").display().to_string();
     let run = format!("run http://{} --item 1 --closed -n 20 -c 2", fake.public);
     assert_eq!(code(&format!("{run} --json {json}"), Stdio::null(), Stdio::null()), Some(0));
-    let capacity =
-        format!("capacity http://{} --item 1 --from 50 --to 50 --step-time 200ms -c 2", fake.public);
+    let capacity = format!(
+        "capacity http://{} --item 1 --from 50 --to 50 --step-time 200ms -c 2 --slo p99<5s",
+        fake.public
+    );
     let commands = [
         "scenarios".to_owned(),
         "--help".to_owned(),
@@ -98,8 +100,9 @@ fn an_old_kernel_or_a_sandbox_is_worked_with_or_named() {
         assert_eq!(output.status.code(), Some(0), "{text}");
         assert_eq!(fake.orders() % 40, 0, "every purchase was sent and answered: {text}");
         let waits = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2];
-        let polls = [libc::SYS_poll, libc::SYS_ppoll];
-        for calls in [&waits[..], &polls, &[libc::SYS_epoll_create1], &[libc::SYS_epoll_ctl]] {
+        // `poll` itself is needed by the standard library, before anything of ours runs.
+        let others = [libc::SYS_ppoll, libc::SYS_epoll_create1].map(|call| [call]);
+        for calls in [&waits[..], &others[0], &others[1]] {
             let output = in_sandbox(&run, calls, errno);
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(1), "{calls:?}: {text}");

@@ -177,6 +177,13 @@ fn e2e_output_of_a_command_waits_for_a_slow_reader() {
     command.args(["completions", "bash"]).env_clear().stdin(Stdio::null());
     let mut child = command.stdout(sink.stdio()).spawn().unwrap();
     drop((sink, command));
+    // It waits for room before anybody makes some.
+    let waits = [libc::SYS_poll, libc::SYS_ppoll].map(|call| call.to_string());
+    wait_for("it to wait", || {
+        assert_eq!(child.try_wait().unwrap(), None, "it did not wait");
+        let call = std::fs::read_to_string(format!("/proc/{}/syscall", child.id())).ok()?;
+        waits.iter().any(|wait| call.split_whitespace().next() == Some(wait)).then_some(())
+    });
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
