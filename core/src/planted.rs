@@ -121,6 +121,10 @@ bugs! {
     LifeUnbounded, "life-unbounded", "a token may count for as long as it says";
     EndsAlone, "ends-alone", "a core that has drained ends before the others, whose questions its owner should answer";
     AddressSilent, "address-silent", "nobody is told that a trusted proxy does not say whose requests it sends";
+    StopsUntold, "stops-untold", "nobody is told that selling has stopped but who asks";
+    UrlUnchecked, "url-unchecked", "the database's URL is read by its beginning alone, until the exporter starts";
+    DiesOfHangup, "dies-of-hangup", "signals that mean nothing to the server are left to end it";
+    WaitsForReaders, "waits-for-readers", "whoever logs a line writes it, waits for the reader, and panics where there is none";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

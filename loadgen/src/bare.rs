@@ -25,12 +25,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use self::requests::Requests;
+use crate::nap;
 
 /// Bytes of an answer by default: about those of a refusal as sold out.
 pub const ANSWER_BYTES: usize = 230;
@@ -179,11 +180,7 @@ impl Bare {
         let quiet = epoll::Event { flags: epoll::EventFlags::empty(), data };
         let mut events = [quiet; EVENTS_MAX];
         while !stop.load(Ordering::Relaxed) {
-            let nap = floor.nap();
-            let count = match epoll::wait(&epoll, &mut events[..], Some(&nap)) {
-                Err(Errno::INTR) => continue,
-                count => count?,
-            };
+            let count = nap::wait(&epoll, &mut events, floor.nap())?;
             floor.send_due(&self.answer);
             for event in &events[..count] {
                 let data = event.data;
@@ -261,12 +258,12 @@ impl Floor {
     }
 
     /// Until the next answer leaves, if that is soon.
-    fn nap(&self) -> Timespec {
+    fn nap(&self) -> Duration {
         let left_ns = match self.waiting.front() {
             Some(first) => first.leaves_ns.saturating_sub(nanos(self.began.elapsed())).min(NAP_NS_MAX),
             None => NAP_NS_MAX,
         };
-        Timespec { tv_sec: 0, tv_nsec: left_ns as i64 }
+        Duration::from_nanos(left_ns)
     }
 
     /// Sends what leaves by now, if its client is still there.

@@ -32,6 +32,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::check::Ruling;
+use crate::printer;
 use crate::scenario::expand;
 
 pub use bare::BareArgs;
@@ -148,14 +149,11 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return explain(&error),
     };
-    match args.command.run() {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            let code = if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILED };
-            eprintln!("stampede-loadgen: {error:#}");
-            ExitCode::from(code)
-        }
-    }
+    let code = args.command.run().unwrap_or_else(|error| {
+        printer::tell(&format!("stampede-loadgen: {error:#}"));
+        if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILED }
+    });
+    ExitCode::from(printer::settle(code, EXIT_FAILED))
 }
 
 /// The command line, with the flags of a scenario; words that are not UTF-8 name none.
@@ -189,7 +187,7 @@ fn explain(error: &clap::Error) -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
         _ => {
-            eprintln!("stampede-loadgen: {}", one_line(&error.to_string()));
+            printer::tell(&format!("stampede-loadgen: {}", one_line(&error.to_string())));
             ExitCode::from(EXIT_USAGE)
         }
     }

@@ -14,7 +14,7 @@ mod timeline;
 mod way;
 mod worker;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
@@ -28,6 +28,7 @@ pub use tally::Tally;
 pub use timeline::{SLICES_MAX, Slice, Timeline};
 
 use crate::history::History;
+use crate::printer;
 use crate::request::{Framing, RequestError, Requests, Shop};
 use crate::units::show_count;
 use crate::workload::{Flow, ITEMS_MAX, Workload};
@@ -319,9 +320,9 @@ fn show_progress(lives: &[Live], length: Option<Duration>, over: &AtomicBool) {
         let text = format!(
             "{seconds:6.1}s{of_length}  {per_s}/s  won {winners}  refused {refusals}  tried again {doubts}"
         );
-        let _ = write!(io::stderr(), "\r\x1b[K{text}");
+        printer::show(&format!("\r\x1b[K{text}"));
     }
-    let _ = write!(io::stderr(), "\r\x1b[K");
+    printer::show("\r\x1b[K");
 }
 
 pub(crate) fn unix_ms() -> u64 {

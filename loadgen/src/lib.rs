@@ -23,6 +23,8 @@ pub mod classic;
 pub mod cli;
 pub mod engine;
 pub mod history;
+mod nap;
+mod printer;
 pub mod record;
 pub mod report;
 pub mod request;

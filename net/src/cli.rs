@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::output;
 use crate::settings::Settings;
 use crate::settings::SettingsError;
 
@@ -32,6 +33,7 @@ mod draw;
 mod export;
 mod log;
 mod migrate;
+mod printer;
 mod reconcile;
 mod serve;
 mod ticket_keys;
@@ -39,6 +41,7 @@ mod token;
 mod version;
 
 use args::SettingsArgs;
+use printer::Printer;
 
 /// The function that serves until it is told to stop; its code becomes the process's.
 pub type Serve = fn(&Settings) -> anyhow::Result<ExitCode>;
@@ -148,15 +151,19 @@ pub fn run(serve: Serve) -> ExitCode {
         Ok(cli) => act(cli.command, serve),
         Err(error) => not_understood(&error),
     };
-    match done {
+    let code = match done {
         Ok(code) => code,
         Err(failure) => report(&failure),
-    }
+    };
+    output::flush(output::LAST_WORDS);
+    code
 }
 
 fn act(command: Command, serve: Serve) -> Result<ExitCode, Failure> {
-    let out = &mut io::stdout().lock();
-    match command {
+    let only_prints = matches!(command, Command::Log(log::LogCommand::Inspect(_)) | Command::Completions(_));
+    let mut printer = Printer::new(!only_prints);
+    let out = &mut printer;
+    let code = match command {
         Command::Serve(args) => serve::run(&args, serve),
         Command::CheckConfig(args) => check_config::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
@@ -170,7 +177,8 @@ fn act(command: Command, serve: Serve) -> Result<ExitCode, Failure> {
         Command::RotateTicketKey(args) => ticket_keys::rotate(&args, out),
         Command::Version => version::run(out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
-    }
+    }?;
+    printer.finish(code)
 }
 
 /// Help and version were asked for; everything else is put on one line.
@@ -178,11 +186,12 @@ fn not_understood(error: &clap::Error) -> Result<ExitCode, Failure> {
     let text = error.render().to_string();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            io::stdout().write_all(text.as_bytes())?;
-            Ok(ExitCode::SUCCESS)
+            let mut out = Printer::new(false);
+            out.write_all(text.as_bytes())?;
+            out.finish(ExitCode::SUCCESS)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            io::stderr().write_all(text.as_bytes())?;
+            output::say(&text);
             Ok(ExitCode::from(EXIT_USAGE))
         }
         _ => Err(Failure::Usage(one_line(&text))),
@@ -213,6 +222,6 @@ fn report(failure: &Failure) -> ExitCode {
     };
     let line = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let stop = if line.ends_with(['.', '?', '!']) { "" } else { "." };
-    let _ = writeln!(io::stderr(), "stampede: {line}{stop}");
+    output::say(&format!("stampede: {line}{stop}"));
     ExitCode::from(code)
 }

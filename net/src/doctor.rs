@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use crate::settings::units::{show_bytes, show_cores};
 use crate::settings::{Settings, TransportChoice};
 
+pub mod database;
 pub mod probe;
 mod uring;
 mod wall;
@@ -105,6 +106,8 @@ pub enum Uring {
     },
     /// The call is not there (ENOSYS).
     Missing,
+    /// It lacks parts that a core needs.
+    TooOld,
     /// Another error, by its number.
     Other(i32),
 }
@@ -243,12 +246,16 @@ fn uring(uring: Uring, settings: &Settings) -> Finding {
             "Run: sysctl -w kernel.io_uring_disabled=0".to_owned(),
         ),
         Uring::Forbidden { .. } => (
-            "forbidden (EPERM), probably by a seccomp profile such as Docker's default one".to_owned(),
+            "forbidden (EPERM), all or a part of it, probably by a seccomp profile such as Docker's default one".to_owned(),
             "Allow io_uring_setup, io_uring_enter and io_uring_register in the profile (Docker: --security-opt seccomp=FILE, or seccomp=unconfined to try it)".to_owned(),
         ),
         Uring::Missing => (
-            "not there (ENOSYS): the kernel was built without it, or a sandbox hides it".to_owned(),
+            "not there (ENOSYS): the kernel was built without it, or a sandbox or a seccomp profile hides it".to_owned(),
             "Use a kernel with CONFIG_IO_URING, outside of gVisor and the like".to_owned(),
+        ),
+        Uring::TooOld => (
+            "lacks parts that a core needs, such as timers that repeat (Linux 6.4)".to_owned(),
+            "Boot a newer kernel".to_owned(),
         ),
         Uring::Other(errno) => (
             format!("refused ({})", std::io::Error::from_raw_os_error(errno)),

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Read in this order: [`ask`] (what travels; [`batch`] for many purchases in one request), [`mesh`] (how), [`turns`] (in
-//! which order), [`owner`] (who decides), [`slots`] (answers that wait), [`home`] (who brings them together), [`pulse`] (whether every core turns).
+//! which order), [`owner`] (who decides), [`slots`] (answers that wait), [`home`] (who brings them together), [`pulse`]
+//! (whether every core turns), [`reasons`] (why it does not sell).
 
 pub mod ask;
 pub mod batch;
@@ -26,6 +27,7 @@ pub mod mesh;
 pub mod owner;
 pub mod pages;
 pub mod pulse;
+pub mod reasons;
 pub mod render;
 pub mod shared;
 pub mod slots;

@@ -10,8 +10,8 @@
 //! Every thread reports its end to one loop; if one ends that should not, the whole
 //! process stops: never half alive. Next: [`recover`] and [`replay`] for the state,
 //! [`export`](self::export) for Postgres, [`waiting`] for a database that was never
-//! reached, [`watch`] for cores that stand still, [`banner`] for what is printed, [`demo`] for what the
-//! demo sells.
+//! reached, [`watch`] for cores that stand still, [`signals`] for what signals mean, [`banner`] for what is
+//! printed, [`demo`] for what the demo sells.
 
 mod banner;
 mod demo;
@@ -19,6 +19,7 @@ pub mod export;
 pub mod recover;
 pub mod refill;
 pub mod replay;
+mod signals;
 mod waiting;
 pub mod watch;
 
@@ -30,7 +31,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use stampede_core::catalogue::Catalogue;
 use stampede_core::shard::Shard;
 use stampede_core::types::{HashSecret, Lsn, UnixMillis};
@@ -46,11 +46,13 @@ use crate::engine::clock::{AHEAD_MS_MAX, Begin, SaleClock, show_ms, wall};
 use crate::engine::home::Home;
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
+use crate::engine::reasons::{Change, Reason};
 use crate::engine::shared::{Parts, Phase, Shared};
 use crate::gate::challenge::Challenges;
 use crate::gate::ticket::Tickets;
 use crate::gate::{Gate, GateRules};
 use crate::http::route::Listener;
+use crate::output;
 use crate::runtime::{self, CoreThread, Door, Transport};
 use crate::settings::{Ack, Settings, TransportChoice, secrets};
 
@@ -68,7 +70,7 @@ const PORT_RETRY: Duration = Duration::from_millis(20);
 
 /// Everything that can end the server.
 enum Event {
-    /// SIGTERM or SIGINT.
+    /// A signal on which to stop; see [`signals`].
     Signal,
     /// The journal cannot write any more.
     LogFailed(String),
@@ -81,9 +83,9 @@ enum Event {
 /// # Errors
 /// What keeps it from starting, with the remedy.
 pub fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
-    stop_on_panic();
+    output::abort_on_panic();
     let (events, inbox) = mpsc::channel();
-    watch_signals(events.clone())?;
+    signals::watch(events.clone())?;
     let sockets = bind(settings)?;
     let mesh = Arc::new(Mesh::new(settings.cores.len()));
     let room = waiting::Room { settings, sockets: &sockets, inbox: &inbox };
@@ -94,28 +96,6 @@ pub fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     server.start_cores(settings, sockets, &events)?;
     banner::print(settings, &server.shared);
     Ok(server.run(settings, &inbox))
-}
-
-/// A thread that panics takes the process with it: half a server is worse than none.
-fn stop_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        report(info);
-        std::process::abort();
-    }));
-}
-
-fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).context("cannot handle signals")?;
-    std::thread::Builder::new().name("stampede-signals".to_owned()).spawn(move || {
-        let told = signals.forever().take(2).all(|_| events.send(Event::Signal).is_ok());
-        // The second one does not wait for anybody.
-        if told {
-            std::process::exit(i32::from(EXIT_FORCED));
-        }
-    })?;
-    Ok(())
 }
 
 /// Listening sockets: one per core for buyers, one for the shop.
@@ -223,6 +203,10 @@ impl Server {
         if let Some((plan, attached)) = export.as_mut().zip(attached) {
             match reach(plan, attached, &base, &replayed, &journal, room)? {
                 Reached::Ready(ready) => alarms = take_over(plan, *ready, &mut replayed, &journal, &base)?,
+                Reached::AtLast(ready) => {
+                    alarms = take_over(plan, *ready, &mut replayed, &journal, &base)?;
+                    alarms.push(Change::Ended(Reason::AwaitingDatabase).text());
+                }
                 Reached::Away => sells_unseen = replayed.control().database.is_none(),
                 Reached::Ended(code) => {
                     // The exit code says already if it was the log that failed.
@@ -290,7 +274,7 @@ impl Server {
             Ok(Event::LogFailed(reason)) => return self.fail(&reason),
             Ok(Event::CoreEnded) | Err(_) => {
                 tracing::error!("a core has ended by itself; stopping the process");
-                std::process::abort();
+                output::abort();
             }
         }
         let deadline = Instant::now() + Duration::from_millis(settings.shutdown.deadline_ms);
@@ -445,6 +429,8 @@ impl Base {
 enum Reached {
     /// It is ours, and what it alone has can be taken over.
     Ready(Box<export::Ready>),
+    /// The same, after it was waited for.
+    AtLast(Box<export::Ready>),
     /// The sale begins without it.
     Away,
     /// The server was told to end meanwhile.
@@ -469,7 +455,7 @@ fn reach(
     }
     let late = plan.late_attach(journal.maintenance().clone());
     Ok(match room.wait(base, late, reason)? {
-        Ok(ready) => Reached::Ready(Box::new(ready)),
+        Ok(ready) => Reached::AtLast(Box::new(ready)),
         Err(code) => Reached::Ended(code),
     })
 }
@@ -502,7 +488,7 @@ fn force_end_after(patience: Duration) {
     let started = std::thread::Builder::new().name("stampede-deadline".to_owned()).spawn(move || {
         std::thread::sleep(patience);
         tracing::error!("the deadline is over; ending at once");
-        std::process::exit(i32::from(EXIT_FORCED));
+        output::exit(EXIT_FORCED);
     });
     if let Err(error) = started {
         tracing::warn!("no watch over the shutdown's deadline: {error}");

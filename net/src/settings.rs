@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use stampede_persist::log::dir::LogOptions;
 
-use crate::identity::address::AddressHeader;
-use crate::identity::rules::TokenRules;
 use crate::engine::clock::Begin;
+use crate::identity::address::AddressHeader;
 use crate::identity::cors::Origins;
+use crate::identity::rules::TokenRules;
 
 pub mod check;
 pub mod keys;

@@ -118,14 +118,45 @@ fn unsafe_and_atomics_have_one_home_each() {
 }
 
 /// Files of the other crates that may hold `unsafe`, each with little else.
-const UNSAFE_HOMES: [&str; 6] = [
+const UNSAFE_HOMES: [&str; 7] = [
     "persist/src/log/slots.rs",
     "net/src/runtime/ring.rs",
     "net/src/runtime/epoll.rs",
     "net/src/doctor/uring.rs",
     "net/src/doctor/wall.rs",
     "net/src/main.rs",
+    "net/src/server/signals.rs",
 ];
+
+/// Files that may write to the standard output or error, and those that end the process.
+const OUTPUT_HOMES: [&str; 3] = ["net/src/output.rs", "net/src/cli/printer.rs", "loadgen/src/printer.rs"];
+
+/// The macros of the standard library panic where nobody reads, and wait where somebody does not.
+#[test]
+fn nobody_prints_but_those_who_can_do_without_a_reader() {
+    let mut all = sources(&["core", "persist", "net", "loadgen"], &["src"]);
+    all.retain(|source| !source.path.ends_with("tests.rs"));
+    for word in ["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!("] {
+        let named = |source: &&Source| source.code().any(|line| line.contains(word));
+        assert_none(&format!("`{word})` in a program"), all.iter().filter(named));
+    }
+    let elsewhere = |source: &&Source| !OUTPUT_HOMES.contains(&source.path.as_str());
+    let writes = |source: &&Source| {
+        let streams = ["stdout()", "stderr()", "io::stdout", "io::stderr"];
+        source.code().any(|line| {
+            streams.iter().any(|stream| line.contains(stream))
+                && !line.contains("is_terminal")
+                && !line.starts_with("use ")
+        })
+    };
+    assert_none("writes to a stream by itself", all.iter().filter(elsewhere).filter(writes));
+    let ends = |source: &&Source| {
+        source.code().any(|line| line.contains("process::abort") || line.contains("process::exit"))
+    };
+    assert_none("ends the process without its last words", all.iter().filter(elsewhere).filter(ends));
+    let at_home = all.iter().filter(|source| !elsewhere(source)).filter(writes).count();
+    assert_eq!(at_home, OUTPUT_HOMES.len(), "a home that writes nothing any more");
+}
 
 #[test]
 fn unsafe_stays_where_the_architecture_says() {

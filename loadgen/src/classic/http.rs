@@ -17,6 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ClassicError;
 use super::shop::{Bought, Shop};
+use crate::printer;
 
 /// Most open connections; one more is closed at once.
 pub const CONNECTIONS_MAX: u32 = 4_096;
@@ -243,7 +244,9 @@ fn answer_purchase(item: u32, bought: Bought) -> Answer {
 fn tell_once(error: &ClassicError) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if !TOLD.swap(true, Ordering::Relaxed) {
-        eprintln!("stampede-loadgen classic serve: {error} (further failures are only counted)");
+        printer::tell(&format!(
+            "stampede-loadgen classic serve: {error} (further failures are only counted)"
+        ));
     }
 }
 

@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::{UsageError, stop_flag};
 use crate::bare::{ANSWER_BYTES, Bare, Manner, Stall};
+use crate::printer;
 use crate::units;
 
 /// Flags of `bare`.
@@ -61,7 +62,7 @@ pub(super) fn run(args: &BareArgs) -> Result<u8> {
             bare.answering(answer)
         }
     };
-    println!("listening on {}", bare.addr()?);
+    printer::print_line(&format!("listening on {}", bare.addr()?));
     let stop = stop_flag()?;
     bare.serve(&stop)?;
     Ok(0)

@@ -13,6 +13,7 @@ use super::merchant::merchant;
 use super::{EXIT_VIOLATION, MerchantArgs, UsageError};
 use crate::batch::{BatchError, Format, Mode, Plan, RECORDS_MAX, Report, run as run_plan};
 use crate::engine::unix_ms;
+use crate::printer;
 use crate::units;
 
 /// Flags of `batch`.
@@ -57,13 +58,13 @@ pub(super) fn run(args: &BatchArgs) -> Result<u8> {
     let report = match run_plan(&plan) {
         Ok(report) => report,
         Err(error @ BatchError::Broken(_)) => {
-            eprintln!("stampede-loadgen: {error}");
+            printer::tell(&format!("stampede-loadgen: {error}"));
             return Ok(EXIT_VIOLATION);
         }
         Err(error) => return Err(error.into()),
     };
     if args.json {
-        println!("{}", report.to_json(&plan));
+        printer::print_line(&report.to_json(&plan).to_string());
     } else {
         print(&report, &plan);
     }
@@ -121,13 +122,14 @@ fn create(args: &BatchArgs, plan: &Plan) -> Result<()> {
 fn print(report: &Report, plan: &Plan) {
     let seconds = report.elapsed.as_secs_f64();
     let rate = |count: u64| units::show_count((count as f64 / seconds) as u64);
-    println!("{} answers in {seconds:.2} s: {}/s", report.answers, rate(report.answers));
-    println!("  winners {} ({}/s), sold out {}", report.winners, rate(report.winners), report.refused);
+    let line = printer::print_line;
+    line(&format!("{} answers in {seconds:.2} s: {}/s", report.answers, rate(report.answers)));
+    line(&format!("  winners {} ({}/s), sold out {}", report.winners, rate(report.winners), report.refused));
     if plan.mode == Mode::HoldAndPay {
-        println!("  hold-and-pay pairs {} ({}/s)", report.paid, rate(report.paid));
+        line(&format!("  hold-and-pay pairs {} ({}/s)", report.paid, rate(report.paid)));
     }
     let at = |quantile| units::show_ns(report.latency_us.value_at_quantile(quantile) * 1_000);
-    println!("  a batch: p50 {}, p90 {}, p99 {}, max {}", at(0.5), at(0.9), at(0.99), at(1.0));
+    line(&format!("  a batch: p50 {}, p90 {}, p99 {}, max {}", at(0.5), at(0.9), at(0.99), at(1.0)));
 }
 
 /// Asks the server's books whether they say the same.
@@ -138,13 +140,13 @@ fn verify(args: &BatchArgs, plan: &Plan, report: &Report) -> Result<u8> {
         let totals = merchant.item(item)?.totals;
         (held, sold) = (held + totals.held, sold + totals.sold);
         if totals.granted != totals.available + totals.held + totals.sold {
-            eprintln!("stampede-loadgen: the books of item {item} do not add up: {totals:?}");
+            printer::tell(&format!("stampede-loadgen: the books of item {item} do not add up: {totals:?}"));
             return Ok(EXIT_VIOLATION);
         }
     }
     if (held, u64::try_from(sold).ok()) == (0, Some(report.winners)) {
         return Ok(0);
     }
-    eprintln!("stampede-loadgen: {} winners, but {sold} sold and {held} held", report.winners);
+    printer::tell(&format!("stampede-loadgen: {} winners, but {sold} sold and {held} held", report.winners));
     Ok(EXIT_VIOLATION)
 }

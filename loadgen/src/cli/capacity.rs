@@ -12,6 +12,7 @@ use super::{EXIT_FAILED, LoadArgs, UsageError, output::write_file, stop_flag};
 use crate::assert::Assertion;
 use crate::capacity::{End, Found, Limits, Plan, Probe, find};
 use crate::engine::RunError;
+use crate::printer;
 use crate::units::{self, show_count, show_ns};
 
 /// Shortest time for which a rate is tried.
@@ -72,7 +73,7 @@ pub(super) fn run(args: &CapacityArgs) -> Result<u8> {
     let mut plan = args.plan()?;
     plan.config.stop = stop_flag()?;
     let objectives: Vec<_> = plan.objectives.iter().map(ToString::to_string).collect();
-    println!(
+    printer::print_line(&format!(
         "stampede-loadgen {}: capacity of {} with {}; {} connections, {} threads, {} per rate, seed {}",
         env!("CARGO_PKG_VERSION"),
         plan.config.addr,
@@ -81,9 +82,10 @@ pub(super) fn run(args: &CapacityArgs) -> Result<u8> {
         plan.config.threads,
         show_ns(u64::try_from(plan.step_time.as_nanos()).unwrap_or(u64::MAX)),
         plan.config.workload.seed,
-    );
-    println!("  {:>11}  {:>11}  {:>8}  {:>8}  {:>8}", "rate/s", "achieved/s", "p50", "p99", "max");
-    let found = find(&plan, |probe| println!("{}", line(probe))).map_err(|error| match error {
+    ));
+    let head = format!("  {:>11}  {:>11}  {:>8}  {:>8}  {:>8}", "rate/s", "achieved/s", "p50", "p99", "max");
+    printer::print_line(&head);
+    let found = find(&plan, |probe| printer::print_line(&line(probe))).map_err(|error| match error {
         RunError::Setting(_) | RunError::Request(_) => UsageError(error.to_string()).into(),
         other => anyhow::Error::from(other),
     })?;
@@ -91,7 +93,7 @@ pub(super) fn run(args: &CapacityArgs) -> Result<u8> {
         write_file(file, |out| Ok(serde_json::to_writer_pretty(out, &found.json(&plan))?))?;
     }
     let (code, words) = verdict(&found, &objectives.join(" and "));
-    println!("\n{words}");
+    printer::print_line(&format!("\n{words}"));
     Ok(code)
 }
 

@@ -23,6 +23,7 @@ use crate::classic::process::{POSTGRES_VARIABLE, REDIS_VARIABLE};
 use crate::classic::shop::{Shop, ShopConfig};
 use crate::classic::{Design, ITEM, POOL_DEFAULT, POOL_MAX, table};
 use crate::engine::unix_ms;
+use crate::printer;
 use crate::throwaway::{ClusterOptions, PostgresCluster, RedisOptions, RedisServer};
 use crate::units;
 
@@ -172,19 +173,19 @@ pub(super) fn run(args: &ClassicArgs) -> Result<u8> {
 fn compare(args: &BenchArgs) -> Result<u8> {
     let config = config(args)?;
     if config.engine.is_none() && !args.no_engine {
-        eprintln!(
+        printer::tell(
             "no `stampede` next to this program, so the table has no row of the engine; build it with \
-             cargo build --release, or give --engine PATH"
+             cargo build --release, or give --engine PATH",
         );
     }
     let began_at_ms = unix_ms();
-    let done = bench(&config, &mut |words| eprintln!("{words}"))?;
-    print!("{}", table::text(&config, &done));
+    let done = bench(&config, &mut |words| printer::tell(words))?;
     if let Some(file) = &args.json {
         write_file(file, |out| {
             Ok(serde_json::to_writer_pretty(out, &table::json(&config, &done, began_at_ms))?)
         })?;
     }
+    printer::print(&table::text(&config, &done));
     let wrong = done.rows.iter().any(|row| row.wrong.is_some());
     Ok(if wrong {
         EXIT_VIOLATION
@@ -280,7 +281,7 @@ fn serve(args: &ServeArgs) -> Result<u8> {
     let server =
         AppTier::bind(args.listen, shop).with_context(|| format!("cannot listen on {}", args.listen))?;
     let addr = server.addr()?;
-    println!("listening on {addr}");
+    printer::print_line(&format!("listening on {addr}"));
     if args.until_eof {
         let stop = Arc::clone(&stop);
         thread::spawn(move || {

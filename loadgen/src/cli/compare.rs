@@ -10,6 +10,7 @@ use clap::Args;
 use super::UsageError;
 use super::output::write_file;
 use super::report::read_record;
+use crate::printer;
 use crate::record::Record;
 use crate::report::compare::Comparison;
 
@@ -46,9 +47,9 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let records =
         |side: &[(String, Record)]| side.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>();
     let comparison = Comparison::of(&records(&a), &records(&b));
-    print!("{}", comparison.text(&a, &b));
     if let Some(file) = &args.json {
         write_file(file, |out| Ok(serde_json::to_writer_pretty(out, &comparison)?))?;
     }
+    printer::print(&comparison.text(&a, &b));
     Ok(0)
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::MerchantArgs;
 use super::merchant::merchant;
 use crate::engine::unix_ms;
+use crate::printer;
 use crate::units;
 
 /// Flags of `item`.
@@ -70,6 +71,7 @@ pub(super) fn run(args: &ItemArgs) -> Result<u8> {
         "admit_per_s": args.admit_per_s,
     });
     merchant(&args.merchant)?.put(&format!("/admin/items/{}", args.item), &body)?;
-    println!("item {} is open with {} units, at most {} per buyer", args.item, args.stock, args.cap);
+    let (item, stock, cap) = (args.item, args.stock, args.cap);
+    printer::print_line(&format!("item {item} is open with {stock} units, at most {cap} per buyer"));
     Ok(0)
 }

@@ -12,6 +12,7 @@ use clap::Args;
 use super::{EXIT_ASSERTION, EXIT_FAILED, EXIT_VIOLATION, UsageError, exit_of};
 use crate::assert::Assertion;
 use crate::engine::Outcome;
+use crate::printer;
 use crate::record::Record;
 use crate::report::{Report, csv, hdr};
 
@@ -90,14 +91,15 @@ impl OutputArgs {
     pub(super) fn conclude(&self, mut record: Record, outcome: &Outcome) -> u8 {
         record.assert(&self.assertions);
         let report = Report::of(record);
-        let _ = write!(stdout(), "{}", report.text(stdout().is_terminal()));
+        // Files first: they do not hang on whoever reads the text.
         let written = self.write(&report, outcome);
+        printer::print(&report.text(stdout().is_terminal()));
         if let Err(error) = &written {
-            eprintln!("stampede-loadgen: {error:#}");
+            printer::tell(&format!("stampede-loadgen: {error:#}"));
         }
         let record = report.record();
         if let Some(why) = &record.not_verified {
-            eprintln!("stampede-loadgen: the run was not verified: {why}");
+            printer::tell(&format!("stampede-loadgen: the run was not verified: {why}"));
         }
         let failed = written.is_err() || record.not_verified.is_some() || record.gave_up.is_some();
         let ruling = record.verdict.as_ref().map_or(0, |verdict| exit_of(verdict.ruling));

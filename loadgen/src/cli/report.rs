@@ -2,7 +2,7 @@
 //!
 //! Next: [`crate::report::html`].
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::UsageError;
 use super::output::write_file;
+use crate::printer;
 use crate::record::Record;
 use crate::report::html;
 
@@ -32,7 +33,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
     let page = html::page(&read_record(&args.record)?);
     let to = args.output.clone().unwrap_or_else(|| args.record.with_extension("html"));
     if to == Path::new("-") {
-        io::stdout().write_all(page.as_bytes()).context("cannot write to standard output")?;
+        printer::print(&page);
         return Ok(0);
     }
     if to == args.record {
@@ -40,7 +41,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<u8> {
         return Err(UsageError(words).into());
     }
     write_file(&to, |out| Ok(out.write_all(page.as_bytes())?))?;
-    println!("wrote {}", to.display());
+    printer::print_line(&format!("wrote {}", to.display()));
     Ok(0)
 }
 

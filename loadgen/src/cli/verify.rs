@@ -14,6 +14,7 @@ use super::merchant::merchant;
 use super::{MerchantArgs, UsageError, exit_of};
 use crate::check::Verdict;
 use crate::history::History;
+use crate::printer;
 use crate::units;
 use crate::verify::{JudgeConfig, judge};
 use crate::workload::{ITEMS_MAX, Items};
@@ -68,8 +69,8 @@ fn items(args: &VerifyArgs, history: Option<&History>) -> Result<Items, UsageErr
 }
 
 fn tell(verdict: &Verdict) -> u8 {
-    println!("{verdict}");
-    verdict.violations.iter().skip(1).for_each(|violation| println!("  {violation}"));
+    printer::print_line(&verdict.to_string());
+    verdict.violations.iter().skip(1).for_each(|violation| printer::print_line(&format!("  {violation}")));
     exit_of(verdict.ruling())
 }
 

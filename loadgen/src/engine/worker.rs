@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 
 use super::RunConfig;
 use super::conn::{Conn, Lane, Op, Phase};
@@ -33,6 +33,8 @@ use super::tally::Tally;
 use super::way;
 use crate::answer::{Acked, Class, Code};
 use crate::history::History;
+use crate::nap;
+use crate::report::OWN_SYSTEM;
 use crate::request::Requests;
 use crate::response::{RESPONSE_BYTES_MAX, Reader};
 use crate::workload::{Flow, mix, unit};
@@ -142,6 +144,9 @@ impl<'a> Worker<'a> {
         let quiet = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
         let (epoll, desk) = (epoll::create(epoll::CreateFlags::CLOEXEC)?, Desk::new()?);
         epoll::add(&epoll, desk.bell(), epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
+        let mut events = vec![quiet; EVENTS_MAX];
+        // A sandbox that forbids one of these calls is told of now, not after a run that sent nothing.
+        nap::wait(&epoll, &mut events, Duration::from_nanos(1))?;
         Ok(Self {
             config,
             live,
@@ -149,7 +154,7 @@ impl<'a> Worker<'a> {
             clock,
             now_ns: 0,
             epoll,
-            events: vec![quiet; EVENTS_MAX],
+            events,
             conns: connections_of(config, own),
             lanes: Default::default(),
             pool,
@@ -185,7 +190,8 @@ impl<'a> Worker<'a> {
         if !self.config.keep_alive {
             return self.sweep();
         }
-        while self.up < self.conns.len() && self.now_ns < until_ns && !self.stop.load(Ordering::Relaxed) {
+        let goes_on = |this: &Self| !this.stop.load(Ordering::Relaxed) && this.gave_up.is_none();
+        while self.up < self.conns.len() && self.now_ns < until_ns && goes_on(self) {
             self.sweep();
             self.wait(self.sweep_ns);
         }
@@ -272,9 +278,11 @@ impl<'a> Worker<'a> {
         // Since the last events were in it has been busy with them, or kept from its processor.
         self.tally.stall_ns_max = self.tally.stall_ns_max.max(began_ns - self.now_ns);
         let nap = Duration::from_nanos(wake_ns.saturating_sub(began_ns));
-        let nap = Timespec { tv_sec: nap.as_secs() as i64, tv_nsec: i64::from(nap.subsec_nanos()) };
         let mut events = std::mem::take(&mut self.events);
-        let count = epoll::wait(&self.epoll, &mut events[..], Some(&nap)).unwrap_or(0);
+        let count = nap::wait(&self.epoll, &mut events, nap).unwrap_or_else(|error| {
+            self.gave_up = Some(format!("{OWN_SYSTEM} wait for its sockets ({error})"));
+            0
+        });
         self.now_ns = self.read_clock();
         if count == 0 {
             let overslept_ns = self.now_ns.saturating_sub(wake_ns.max(began_ns));

@@ -57,8 +57,14 @@ pub(super) fn show_rate(per_s: f64) -> String {
     }
 }
 
+/// How a cause begins that lies on the generator's own machine.
+pub(crate) const OWN_SYSTEM: &str = "the system does not let the generator";
+
 /// Why it gave up, in words.
 pub(super) fn why_gave_up(cause: &str) -> String {
+    if cause.starts_with(OWN_SYSTEM) {
+        return format!("GAVE UP: {cause}; the server is not to blame");
+    }
     let cause = if cause.is_empty() { "the server closes every connection" } else { cause };
     format!("GAVE UP: no answer for longer than --ride-out ({cause})")
 }

@@ -11,7 +11,10 @@ mod innocent;
 mod latency;
 mod limit;
 mod postgres;
+mod quiet;
 mod report;
 mod scenario;
+#[path = "../../../net/tests/common/seccomp.rs"]
+mod seccomp;
 mod shop;
 mod wire;

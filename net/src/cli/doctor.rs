@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::args::{SettingsArgs, defaults};
 use super::{EXIT_FAILED, Failure};
+use crate::doctor::database;
 use crate::doctor::probe::{probe, raise_limits};
 use crate::doctor::{Level, examine};
 use crate::settings::Loaded;
@@ -27,7 +28,8 @@ pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, 
         writeln!(out, "warn  settings      {warning}")?;
     }
     raise_limits();
-    for finding in examine(&probe(&loaded.settings), &loaded.settings) {
+    let settings = &loaded.settings;
+    for finding in examine(&probe(settings), settings).into_iter().chain(database::ask(settings)) {
         failed |= finding.level == Level::Fail;
         writeln!(out, "{finding}")?;
     }

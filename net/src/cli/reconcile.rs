@@ -14,6 +14,7 @@ use stampede_persist::export::{ConnectOptions, Database};
 
 use super::args::SettingsArgs;
 use super::{EXIT_FAILED, EXIT_NOT_COMPARED, Failure};
+use crate::output;
 use crate::reconcile::engine::Engine;
 use crate::reconcile::follow::Follower;
 use crate::reconcile::report::{Mismatch, Place, Report};
@@ -102,11 +103,14 @@ pub(super) fn run(args: &ReconcileArgs, out: &mut dyn Write) -> Result<ExitCode,
         progress: Progress::new(!args.json),
     };
     let Some(seconds) = args.watch else { return comparing.once(out) };
+    // It watches over a sale, whether anybody reads along or not.
+    output::start().map_err(|error| not_compared(&error))?;
+    let out = &mut output::Shown::default();
     loop {
         let next = Instant::now() + Duration::from_secs(seconds);
         match comparing.once(out) {
             Ok(_) => {}
-            Err(Failure::NotCompared(text)) => writeln!(io::stderr(), "stampede: {text}")?,
+            Err(Failure::NotCompared(text)) => output::say(&format!("stampede: {text}")),
             Err(other) => return Err(other),
         }
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -287,12 +291,12 @@ impl Progress {
         }
         self.last = Some(Instant::now());
         self.shown = true;
-        let _unimportant = write!(io::stderr(), "\r\x1b[K{text}");
+        output::offer(&format!("\r\x1b[K{text}"));
     }
 
     fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            let _unimportant = write!(io::stderr(), "\r\x1b[K");
+            output::offer("\r\x1b[K");
         }
     }
 }

@@ -3,17 +3,20 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use super::args::SettingsArgs;
 use super::{Failure, Serve};
 use crate::doctor::probe::{probe, raise_limits};
 use crate::doctor::{Level, connections_fitting, examine, refusal};
+use crate::output;
 use crate::settings::{Settings, secrets};
 
 /// Serves, or says in one line why not.
 pub(super) fn run(args: &SettingsArgs, serve: Serve) -> Result<ExitCode, Failure> {
     let loaded = args.load(true)?;
+    output::start().context("cannot start the threads that write the log lines")?;
     start_tracing();
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -50,6 +53,8 @@ fn make_token(settings: &Settings) -> Result<(), Failure> {
 /// Events go to the standard error; `RUST_LOG` chooses which (default: info and worse).
 fn start_tracing() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output::Lines);
+    // A line that is lost is counted, not complained about on the stream that lost it.
+    let format = format.log_internal_errors(false);
     let _ = format.with_ansi(std::io::stderr().is_terminal()).try_init();
 }

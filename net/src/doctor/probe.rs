@@ -11,7 +11,8 @@ use std::path::Path;
 use rustix::fs::Access;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{DirState, Disk, Limit, Machine, nearest_existing, uring, wall};
+use super::{DirState, Disk, Limit, Machine, Uring, nearest_existing, uring, wall};
+use crate::runtime;
 use crate::settings::Settings;
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -43,7 +44,7 @@ pub fn probe(settings: &Settings) -> Machine {
     let sysctl = number("/proc/sys/kernel/io_uring_disabled").unwrap_or(0);
     Machine {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        uring: uring::ask(sysctl),
+        uring: ring(sysctl),
         memlock: limit(Resource::Memlock),
         nofile: limit(Resource::Nofile),
         cpus: usable_cpus(),
@@ -53,6 +54,17 @@ pub fn probe(settings: &Settings) -> Machine {
         synchronised: wall::is_synchronised(),
         somaxconn: number("/proc/sys/net/core/somaxconn"),
         overcommit: number("/proc/sys/vm/overcommit_memory"),
+    }
+}
+
+/// What the kernel says to a first ring, and then to one with all that a core uses, as at a start.
+fn ring(sysctl: u32) -> Uring {
+    let said = uring::ask(sysctl);
+    match (said, runtime::probe_ring()) {
+        (Uring::Works, Err(error)) => {
+            error.raw_os_error().map_or(Uring::TooOld, |errno| uring::refused(errno, sysctl))
+        }
+        (said, _) => said,
     }
 }
 

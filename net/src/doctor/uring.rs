@@ -20,13 +20,18 @@ pub(super) fn ask(sysctl: u32) -> Uring {
     // is alive, aligned and large enough; it keeps no reference to it.
     let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params) };
     if fd < 0 {
-        return match std::io::Error::last_os_error().raw_os_error().unwrap_or(0) {
-            libc::ENOSYS => Uring::Missing,
-            libc::EPERM | libc::EACCES => Uring::Forbidden { sysctl },
-            errno => Uring::Other(errno),
-        };
+        return refused(std::io::Error::last_os_error().raw_os_error().unwrap_or(0), sysctl);
     }
     // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
     drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
     Uring::Works
+}
+
+/// What an error number of the kernel means.
+pub(super) const fn refused(errno: i32, sysctl: u32) -> Uring {
+    match errno {
+        libc::ENOSYS => Uring::Missing,
+        libc::EPERM | libc::EACCES => Uring::Forbidden { sysctl },
+        errno => Uring::Other(errno),
+    }
 }

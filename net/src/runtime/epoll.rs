@@ -100,11 +100,15 @@ impl Epoll {
     /// An epoll instance for the calling thread.
     ///
     /// # Errors
-    /// No descriptor is left.
+    /// No descriptor is left, or a sandbox refuses what it needs.
     pub(super) fn new() -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        // A sandbox may refuse the call that everything hangs on: known now, not in mid-sale.
+        epoll::wait(&epoll, spare_capacity(&mut events), Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         Ok(Self {
-            epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            events: Vec::with_capacity(EVENTS_MAX),
+            epoll,
+            events,
             sockets: Vec::new(),
             doors: Vec::new(),
             ready: VecDeque::new(),
@@ -351,10 +355,9 @@ impl Kernel for Epoll {
         self.tick = Some((every, Instant::now() + every));
     }
 
-    fn watch(&mut self, event: BorrowedFd<'_>) {
+    fn watch(&mut self, event: BorrowedFd<'_>) -> io::Result<()> {
         // Edge-triggered: each write to it is told once, and nobody has to read it.
-        let added = epoll::add(&self.epoll, event, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET);
-        added.expect("an event of our own, registered once");
+        Ok(epoll::add(&self.epoll, event, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?)
     }
 
     fn accept(&mut self, door: Place, listener: BorrowedFd<'_>) {

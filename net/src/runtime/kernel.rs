@@ -51,7 +51,8 @@ pub(super) trait Kernel {
     /// Sends off what is queued, and waits until something has happened if told so.
     ///
     /// # Errors
-    /// What the kernel answers, other than that it was interrupted or is short of memory.
+    /// What the kernel answers, other than that it was interrupted or is short of memory; also what it
+    /// answered to anything else since the last call, and what that asked for is lost then.
     fn enter(&mut self, wait: bool) -> io::Result<()>;
     /// The next thing that has happened; `None` = all was told.
     fn next(&mut self) -> Option<Completion<Self::Chunk>>;
@@ -63,7 +64,10 @@ pub(super) trait Kernel {
     /// [`Completion::Tick`] every so often.
     fn tick_every(&mut self, ms: u64);
     /// [`Completion::Woken`] whenever the event is written to.
-    fn watch(&mut self, event: BorrowedFd<'_>);
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    fn watch(&mut self, event: BorrowedFd<'_>) -> io::Result<()>;
 
     /// Accepts on a listening socket until told otherwise.
     fn accept(&mut self, door: Place, listener: BorrowedFd<'_>);

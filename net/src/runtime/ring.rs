@@ -133,6 +133,8 @@ pub(super) struct Uring {
     /// Sends that may take longer, by place: each has one at most.
     resting: ManuallyDrop<Vec<Option<Vec<u8>>>>,
     spares: Spares,
+    /// An error of the kernel that is told at the next [`Kernel::enter`].
+    broken: Option<io::Error>,
     tick: Box<Timespec>,
 }
 
@@ -176,6 +178,7 @@ impl Uring {
             landed: false,
             resting: ManuallyDrop::default(),
             spares: Spares::default(),
+            broken: None,
             tick: Box::default(),
         };
         // Saves a look-up per call; a kernel without it is no worse off.
@@ -224,9 +227,15 @@ impl Uring {
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
-            // Full: what is queued goes off now. A refusal means that the kernel has no
-            // memory to spare at this moment.
-            let _again = self.submit(0, 0);
+            // Full: what is queued goes off now.
+            match self.submit(0, 0).map_err(|error| (error.raw_os_error(), error)) {
+                // No memory to spare at this moment.
+                Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {}
+                Err((_, error)) => {
+                    self.broken = Some(error);
+                    return;
+                }
+            }
         }
     }
 
@@ -296,6 +305,9 @@ impl Kernel for Uring {
     type Chunk = Chunk;
 
     fn enter(&mut self, wait: bool) -> io::Result<()> {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
         loop {
             let entered = self.submit(u32::from(wait), GET_EVENTS);
             self.landed = self.ring.submission().is_empty();
@@ -328,6 +340,7 @@ impl Kernel for Uring {
             if let Err(error) = self.call(0, 0, GET_EVENTS)
                 && error.raw_os_error() != Some(libc::EINTR)
             {
+                self.broken = Some(error);
                 return None;
             }
         }
@@ -399,9 +412,10 @@ impl Kernel for Uring {
         self.push(entry.user_data(tag(Op::Tick, 0)));
     }
 
-    fn watch(&mut self, event: BorrowedFd<'_>) {
+    fn watch(&mut self, event: BorrowedFd<'_>) -> io::Result<()> {
         let entry = opcode::PollAdd::new(fd(event), libc::POLLIN as u32).multi(true).build();
         self.push(entry.user_data(tag(Op::Wake, 0)));
+        Ok(())
     }
 }
 

@@ -102,7 +102,7 @@ impl<K: Kernel> Seat<K> {
     pub(super) fn new(mut kernel: K, mut home: Home, doors: Vec<Door>) -> io::Result<Self> {
         let bell = Arc::new(Bell(eventfd(0, EventfdFlags::CLOEXEC)?));
         home.register_pump(&Waker::from(bell.clone()));
-        kernel.watch(bell.0.as_fd());
+        kernel.watch(bell.0.as_fd())?;
         kernel.tick_every(TICK_MS);
         let entrances = doors.into_iter().map(Entrance::new).collect();
         let mut seat = Self {
@@ -140,7 +140,7 @@ impl<K: Kernel> Seat<K> {
         self.sleep()?;
         self.home.read_clock();
         while let Some(completion) = self.kernel.next() {
-            self.complete(completion);
+            self.complete(completion)?;
         }
         self.depart();
         let mut again = std::mem::take(&mut self.again);
@@ -162,7 +162,7 @@ impl<K: Kernel> Seat<K> {
         self.home.sleep(|may_sleep| kernel.enter(may_sleep))
     }
 
-    fn complete(&mut self, completion: Completion<K::Chunk>) {
+    fn complete(&mut self, completion: Completion<K::Chunk>) -> io::Result<()> {
         match completion {
             Completion::Received { place, chunk, more } => {
                 if let Some(Some(link)) = self.links.get_mut(place as usize) {
@@ -200,9 +200,10 @@ impl<K: Kernel> Seat<K> {
                     self.kernel.tick_every(TICK_MS);
                 }
             }
-            Completion::Woken { more: false } => self.kernel.watch(self.bell.0.as_fd()),
+            Completion::Woken { more: false } => return self.kernel.watch(self.bell.0.as_fd()),
             Completion::Woken { more: true } | Completion::Nothing => {}
         }
+        Ok(())
     }
 
     fn with(&mut self, place: Place, act: impl FnOnce(&mut Link, &mut Self)) {

@@ -1,21 +1,22 @@
 //! What is printed when the server is ready: where it listens, what was weakened, and in
 //! the demo the first commands to try.
 
-use std::io::{self, Write};
+use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::engine::shared::Shared;
+use crate::output;
 use crate::settings::{IdentityMode, Settings, secrets};
 
-/// Prints it, to the standard output. Nobody has to be there to read it.
+/// Shows it on the standard output. Nobody has to be there to read it.
 pub(super) fn print(settings: &Settings, shared: &Shared) {
-    if let Err(error) = write(&mut io::stdout().lock(), settings, shared) {
-        tracing::debug!("the banner could not be printed: {error}");
-    }
+    let mut text = String::new();
+    write(&mut text, settings, shared).expect("a text grows");
+    text.lines().for_each(output::show);
 }
 
-fn write(out: &mut impl Write, settings: &Settings, shared: &Shared) -> io::Result<()> {
+fn write(out: &mut impl Write, settings: &Settings, shared: &Shared) -> fmt::Result {
     let public = url(settings.listen);
     let merchant = url(settings.admin_listen);
     let (version, cores, dir) =
@@ -35,7 +36,7 @@ fn write(out: &mut impl Write, settings: &Settings, shared: &Shared) -> io::Resu
     if settings.demo {
         write_first_purchase(out, settings, &public, &merchant)?;
     }
-    out.flush()
+    Ok(())
 }
 
 /// The first commands: they work from any directory, in any shell.
@@ -44,7 +45,7 @@ fn write_first_purchase(
     settings: &Settings,
     public: &str,
     merchant: &str,
-) -> io::Result<()> {
+) -> fmt::Result {
     let program = std::env::current_exe().unwrap_or_else(|_| "stampede".into());
     let (program, dir) = (quoted(&program), quoted(&settings.data_dir));
     let identity = match settings.identity.mode {

@@ -285,9 +285,8 @@ impl Port {
         self.shared.alarm(text);
     }
 
+    /// The watch tells everybody of it.
     fn stop_selling(&self, reason: String) {
-        tracing::error!("selling has stopped: {reason}");
-        self.shared.alarm(reason.clone());
         self.shared.stop_selling(reason);
     }
 }

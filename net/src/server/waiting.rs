@@ -22,6 +22,7 @@ use super::replay::Shards;
 use super::{Base, EXIT_LOG_FAILED, Event, Sockets, start_core, transport};
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
+use crate::engine::reasons::{Change, Reason};
 use crate::engine::shared::{Phase, Shared};
 use crate::runtime::CoreThread;
 use crate::settings::Settings;
@@ -58,11 +59,12 @@ impl Room<'_> {
         late: LateAttach,
         reason: String,
     ) -> anyhow::Result<Result<Ready, ExitCode>> {
-        tracing::warn!(
+        let told = format!(
             "Postgres: {reason}. It was never reached and may hold items and orders, so nothing is sold before \
              it is. If it is known to be empty, start with --new-shop"
         );
         let cores = self.open(base, reason)?;
+        cores.shared.alarm_once(Change::Began(Reason::AwaitingDatabase, told).text());
         let stop = Arc::new(AtomicBool::new(false));
         let attempts = attempt_in_turn(late, stop.clone())?;
         let ended = self.until_attached(&attempts, &cores.shared);

@@ -25,10 +25,12 @@ use stampede_core::planted::{Bug, planted};
 use crate::engine::clock::{Look, show_ms};
 use crate::engine::home::ops;
 use crate::engine::pulse::{Finding, Judge, LOOK_MS};
+use crate::engine::reasons::Announcer;
 use crate::engine::shared::Shared;
 use crate::http::answer::{self, Manner};
 use crate::http::problem::Code;
 use crate::http::route::Route;
+use crate::output;
 
 /// The core that the merchant's connections come in on.
 const MERCHANT_CORE: usize = 0;
@@ -72,6 +74,7 @@ fn watch(shared: &Shared, health: &Thread) -> ! {
     let mut judge = Judge::new(shared.pulse.cores());
     // The start has told of a log that lies ahead.
     let mut was_ahead = shared.clock.is_ahead();
+    let mut announcer = Announcer::default();
     loop {
         thread::sleep(Duration::from_millis(LOOK_MS));
         // What helps comes first: to tell somebody may take a while.
@@ -82,6 +85,7 @@ fn watch(shared: &Shared, health: &Thread) -> ! {
         for (core, _) in found.iter().filter(|(_, finding)| finding.is_stall()) {
             shared.mesh.wakers()[*core].shake();
         }
+        announcer.announce(shared);
         if shared.pulse.stalled_ms(MERCHANT_CORE) > 0 {
             health.unpark();
         }
@@ -131,7 +135,7 @@ fn tell(shared: &Shared, core: usize, finding: Finding) {
             tracing::error!(
                 "core {core} has stood still for ten seconds; ending the process, so that it is started again"
             );
-            std::process::abort();
+            output::abort();
         }
     }
 }
@@ -158,7 +162,10 @@ fn stand_in(shared: &Shared, standby: &Standby) {
 /// A connection that waits, if there is one.
 fn next_connection(merchant: &Socket) -> Option<TcpStream> {
     let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.as_nanos() as i64 };
-    poll(&mut [PollFd::new(merchant, PollFlags::IN)], Some(&patience)).ok()?;
+    if poll(&mut [PollFd::new(merchant, PollFlags::IN)], Some(&patience)).is_err() {
+        // Interrupted, or not allowed here: one try per pause all the same.
+        thread::sleep(PATIENCE / 10);
+    }
     // Closed, out of descriptors, or the core was quicker.
     let (socket, _) = merchant.accept().map_err(|_| thread::sleep(PATIENCE / 10)).ok()?;
     Some(socket.into())

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use stampede_core::limits::CORES_MAX;
+use stampede_core::planted::{Bug, planted};
 
 use stampede_persist::export::{ConnectOptions, ExportError};
 
@@ -166,7 +167,10 @@ impl Reader<'_> {
     fn postgres(&self) -> Result<Option<PostgresSettings>, SettingsError> {
         let new_shop = self.bool("postgres.new_shop")?;
         let url = self.secret("postgres.url", is_postgres_url)?;
-        if let Some(url) = &url {
+        if let Some(url) = &url
+            && !planted(Bug::UrlUnchecked)
+        {
+            // The exporter's own reader: what passes here is what it takes.
             ConnectOptions::new(url.reveal()).check().map_err(|error| self.unusable_url(error))?;
         }
         Ok(url.map(|url| PostgresSettings { url, new_shop }))

@@ -92,6 +92,45 @@ fn commands_that_cannot_do_it_say_why() {
     complains(&["log", "verify", "."], 1, "holds no log");
 }
 
+/// `check-config`, `doctor` and `serve` read the URL with the exporter's own reader.
+#[test]
+fn a_postgres_url_that_serve_would_not_take_is_refused_by_all_and_gives_nothing_away() {
+    const PIECES: [&str; 4] = ["pa55", "w0rd", "x7y", "q3r"];
+    let urls = [
+        ("postgres://shop:pa55 w0rd/@:#@127.0.0.1:24032/shop", "more than one @"),
+        ("postgres://shop:pa55@w0rd@127.0.0.1/shop", "more than one @"),
+        ("postgres://shop:pa55:w0rd@127.0.0.1:port/shop", "port"),
+        ("postgres://shop:pa55@127.0.0.1:99999/shop", "port"),
+        ("postgres://shop:pa55@127.0.0.1/shop?sslmode=maybe", "sslmode"),
+        ("postgres://shop:pa55@127.0.0.1/shop?sslcrl=x7y", "sslcrl is not supported"),
+        ("postgres://shop:pa55@127.0.0.1/shop?x7y=q3r", "an option that nobody knows"),
+        ("postgres://127.0.0.1/shop", "it names no user"),
+        ("postgres://shop:pa55@/shop", "it names no host"),
+        ("user=shop password=pa55 dbname=shop", "it names no host"),
+        ("host=h user=shop password=pa55 w0rd", "it cannot be read"),
+        ("host=h user=shop password=pa55 w0rd=x7y", "an option that nobody knows"),
+        ("host=h user=shop password='pa55", "it cannot be read"),
+    ];
+    for (url, expected) in urls {
+        for (command, code) in [("check-config", 78), ("serve", 78), ("migrate", 78), ("doctor", 1)] {
+            let dir = tempfile::tempdir().unwrap();
+            let env = [("STAMPEDE_POSTGRES_URL", url)];
+            let output = stampede(dir.path(), &[command, "--demo"], &env);
+            let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert_eq!(output.status.code(), Some(code), "{command} {url}: {told}");
+            assert!(told.contains("postgres.url") && told.contains(expected), "{command} {url}: {told}");
+            assert!(PIECES.iter().all(|piece| !told.contains(piece)), "{command} {url}: {told}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for url in [
+        "postgres://shop:pa55%40w0rd%2F%3A@127.0.0.1:1/shop",
+        "host=127.0.0.1 port=1 user=shop password=pa55",
+    ] {
+        prints(dir.path(), &["check-config", "--demo"], &[("STAMPEDE_POSTGRES_URL", url)]);
+    }
+}
+
 #[test]
 fn ticket_keys_are_rotated_and_never_shown() {
     let dir = tempfile::tempdir().unwrap();

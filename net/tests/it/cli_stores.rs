@@ -10,7 +10,7 @@ use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRu
 use stampede_core::shard::Accepted;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
+use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
 use stampede_persist::log::dir::{DataDir, LogOptions};
 use stampede_persist::log::rebuild::Rebuild;
 
@@ -166,4 +166,35 @@ fn migrate_makes_the_tables_once() {
     let (code, told) = stampede(&["migrate", "--postgres", &url]);
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("version 9999") && told.lines().count() == 1, "{told}");
+}
+
+#[test]
+fn doctor_asks_the_database_itself() {
+    let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    cluster.psql("postgres", "CREATE ROLE feed LOGIN PASSWORD 'as-it-should-be'").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("data").display().to_string();
+    let place = format!("127.0.0.1:{}", cluster.port());
+    let doctor = |url: &str| {
+        let (code, told) = stampede(&["doctor", "--demo", "--data-dir", &dir, "--postgres", url]);
+        let line = told.lines().find(|line| line.split_whitespace().nth(1) == Some("postgres"));
+        assert!(!told.contains("as-it-"), "{told}");
+        (code, line.unwrap_or_else(|| panic!("no line about Postgres: {told}")).to_owned())
+    };
+    let url = format!("postgresql://feed:as-it-should-be@{place}/postgres");
+    let (code, line) = doctor(&url);
+    assert!(code == Some(0) && line.starts_with("ok") && line.contains(&place), "{line}");
+    for (url, expected) in [
+        (format!("postgresql://feed@{place}/postgres"), "asks for a password and the URL has none"),
+        (format!("postgresql://feed:as-it-was@{place}/postgres"), "refused the login"),
+        (format!("postgresql://feed:as-it-should-be@{place}/nowhere"), "no such database"),
+        (format!("{url}?sslmode=require"), "TLS"),
+    ] {
+        let (code, line) = doctor(&url);
+        assert!(code == Some(1) && line.starts_with("FAIL") && line.contains(expected), "{code:?} {line}");
+    }
+    // One that is away keeps nobody from starting.
+    cluster.stop(StopMode::Fast).unwrap();
+    let (code, line) = doctor(&url);
+    assert!(code == Some(0) && line.starts_with("warn") && line.contains("unreachable"), "{code:?} {line}");
 }

@@ -37,20 +37,21 @@ fn copies() -> (PostgresCluster, Bed, Bed) {
     (cluster, first, second)
 }
 
-fn wait_until_stopped_selling(server: &Server) {
+fn wait_until_stopped_selling(server: &mut Server) {
     let ready = wait_for("the first engine to stop selling", || {
         get(server.admin, "/readyz").filter(|answer| answer.contains("selling_stopped"))
     });
     assert!(ready.contains("another engine has taken over this database"), "{ready}");
+    server.wait_until_told("selling_stopped");
 }
 
 #[test]
 fn e2e_copies_the_later_engine_has_the_database_and_the_earlier_one_stops_by_itself() {
     let (cluster, mut first, mut second) = copies();
-    let old = first.start();
+    let mut old = first.start();
     let new = second.start();
     // It sells nothing, and notices all the same.
-    wait_until_stopped_selling(&old);
+    wait_until_stopped_selling(&mut old);
     Talk::with(&old).check(r#"alice POST /v1/items/1/orders {"quantity":1} #a -> 503 log_full"#);
     Talk::with(&new).check(r#"bob POST /v1/items/1/orders {"quantity":1} #b -> 201 confirmed x1 $b"#);
     wait_for_row(&cluster, "SELECT buyer FROM stock_order", "bob");
@@ -66,7 +67,7 @@ fn e2e_copies_the_later_engine_has_the_database_and_the_earlier_one_stops_by_its
 #[test]
 fn e2e_copies_an_engine_that_sold_on_without_the_database_stays_out_of_it() {
     let (mut cluster, mut first, mut second) = copies();
-    let old = first.start();
+    let mut old = first.start();
     // Cut off from the database the first one sells the last unit, which is in its log alone.
     cluster.stop(StopMode::Immediate).unwrap();
     Talk::with(&old).check(r#"alice POST /v1/items/1/orders {"quantity":1} #a -> 201 confirmed x1 $a"#);
@@ -77,7 +78,7 @@ fn e2e_copies_an_engine_that_sold_on_without_the_database_stays_out_of_it() {
     Talk::with(&new).check(r#"bob POST /v1/items/1/orders {"quantity":1} #b -> 201 confirmed x1 $b"#);
     wait_for_row(&cluster, "SELECT buyer FROM stock_order", "bob");
     kill_process(process, Signal::CONT).unwrap();
-    wait_until_stopped_selling(&old);
+    wait_until_stopped_selling(&mut old);
     Talk::with(&old).check(
         r#"
         carol POST /v1/items/1/orders {"quantity":1} #c -> 409 sold_out

@@ -45,8 +45,9 @@ fn e2e_waiting_nothing_is_sold_before_a_fresh_log_has_seen_its_database() {
     let mut cluster = old_shop();
     cluster.stop(StopMode::Immediate).unwrap();
     let bed = Bed::new().flag("--postgres", &cluster.url());
-    let server = bed.spawn();
+    let mut server = bed.spawn();
     let ready = wait_until_waiting(&server);
+    server.wait_until_told("awaiting_database");
     assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("unreachable"), "{ready}");
     assert!(get(server.admin, "/healthz").unwrap().starts_with("HTTP/1.1 200"));
     assert!(get(server.admin, "/metrics").unwrap().contains("stampede_ready 0"));

@@ -18,6 +18,14 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 use stampede_loadgen::verify::Merchant;
 use tempfile::TempDir;
 
+#[path = "../common/seccomp.rs"]
+pub(crate) mod seccomp;
+#[path = "../common/sink.rs"]
+pub(crate) mod sink;
+
+use self::seccomp::Filter;
+use self::sink::Sink;
+
 /// The merchant's token on every bed.
 pub(crate) const TOKEN: &str = "token-of-the-test-shop";
 /// Longest wait for anything: far beyond what a loaded machine needs.
@@ -40,6 +48,10 @@ pub(crate) struct Bed {
     env: Vec<(String, String)>,
     /// How many files it may have open; as many as we may if `None`.
     files_max: Option<u64>,
+    /// Where its output goes; to us if `None`.
+    pub(crate) sink: Option<Sink>,
+    /// System calls that are refused to it.
+    pub(crate) filter: Option<Filter>,
     /// A command that runs the server as its own last words, such as a tracer; empty = none.
     pub(crate) wrap: Vec<String>,
     /// Whether clients know its addresses already.
@@ -60,6 +72,8 @@ impl Bed {
             flags: Vec::new(),
             env: Vec::new(),
             files_max: None,
+            sink: None,
+            filter: None,
             wrap: Vec::new(),
             has_served: false,
         };
@@ -135,6 +149,7 @@ impl Bed {
 
     /// Starts a process and does not wait until it is ready.
     pub(crate) fn spawn(&self) -> Server {
+        let stream = || self.sink.as_ref().map_or_else(Stdio::piped, Sink::stdio);
         let mut words = self.wrap.iter().map(Into::into).chain([binary().into_os_string()]);
         let mut command = Command::new(words.next().expect("at least the binary"));
         command.args(words);
@@ -144,8 +159,8 @@ impl Bed {
         if let Some(bug) = std::env::var_os("STAMPEDE_PLANTED") {
             command.env("STAMPEDE_PLANTED", bug);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let files_max = self.files_max;
+        command.stdin(Stdio::null()).stdout(stream()).stderr(stream());
+        let (files_max, filter) = (self.files_max, self.filter.clone());
         // SAFETY: between fork and exec only prctl and setrlimit are called, which allocate
         // nothing and are safe to call there.
         unsafe {
@@ -155,15 +170,15 @@ impl Bed {
                     let limit = Rlimit { current: files_max, maximum: files_max };
                     rustix::process::setrlimit(Resource::Nofile, limit)?;
                 }
+                filter.as_ref().map_or(Ok(()), Filter::install)?;
                 Ok(())
             });
         }
         let mut child = command.spawn().expect("the binary runs");
         let said = Arc::<Mutex<String>>::default();
-        let readers = vec![
-            listen_to(child.stdout.take().unwrap(), said.clone()),
-            listen_to(child.stderr.take().unwrap(), said.clone()),
-        ];
+        let stdout = child.stdout.take().map(|pipe| listen_to(pipe, said.clone()));
+        let stderr = child.stderr.take().map(|pipe| listen_to(pipe, said.clone()));
+        let readers = stdout.into_iter().chain(stderr).collect();
         Server { child, public: self.public, admin: self.admin, said, readers, status: None }
     }
 
@@ -175,7 +190,9 @@ impl Bed {
             match server.wait_until_ready() {
                 Ok(()) => {
                     self.has_served = true;
-                    self.prove_transport(&mut server);
+                    if self.sink.is_none() {
+                        self.prove_transport(&mut server);
+                    }
                     return server;
                 }
                 Err(said) if said.contains("cannot listen on") && !self.has_served => {
@@ -271,6 +288,26 @@ impl Server {
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Sends any signal.
+    pub(crate) fn signal(&self, number: i32) {
+        // SAFETY: sends a signal to a child of ours that was not waited for yet.
+        assert_eq!(unsafe { libc::kill(self.pid().cast_signed(), number) }, 0, "signal {number}");
+    }
+
+    /// Waits until log, merchant and metrics have all been told that this reason holds, each once.
+    pub(crate) fn wait_until_told(&mut self, reason: &str) {
+        let text = format!("not ready, {reason}: ");
+        let alarms = wait_for("the alarm", || {
+            let alarms = self.merchant().get("/admin/stats").ok()?["alarms"].to_string();
+            alarms.contains(&text).then_some(alarms)
+        });
+        assert_eq!(alarms.matches(&text).count(), 1, "{alarms}");
+        let said = wait_for("the line", || Some(self.said()).filter(|said| said.contains(&text)));
+        assert_eq!(said.matches(&text).count(), 1, "{said}");
+        let metrics = get(self.admin, "/metrics").expect("it answers");
+        assert!(metrics.contains(&format!("stampede_not_ready{{reason=\"{reason}\"}} 1")), "{metrics}");
     }
 
     /// Waits for its end.

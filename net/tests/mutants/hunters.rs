@@ -110,6 +110,10 @@ static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "ow
 static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_idle", "hold_a_core_for_long"]);
 static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
 static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
+static OUTPUT: Detector = detector("output", Program::Net, &["e2e_output"]);
+static SIGNALS: Detector = detector("signals", Program::Net, &["e2e_signals"]);
+static TOLD: Detector = detector("told", Program::Net, &["e2e_copies"]);
+static URLS: Detector = detector("urls", Program::Net, &["a_postgres_url"]);
 static WIRE: Detector = detector("wire", Program::Wire, &[]);
 static SIM: Detector = detector("sim", Program::Sim, &["--histories", "40000"]);
 static DISK: Detector = detector("disk", Program::Disk, &[]);
@@ -120,7 +124,7 @@ static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &DRAIN, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
+    &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
@@ -129,6 +133,10 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
     match bug {
         B::CheckThenAct | B::LooksBeforeLowering => vec![&LOOM],
         B::GivesWay | B::StaysSilent => vec![&HOLD],
+        B::WaitsForReaders => vec![&OUTPUT],
+        B::DiesOfHangup => vec![&SIGNALS],
+        B::StopsUntold => vec![&TOLD],
+        B::UrlUnchecked => vec![&URLS],
         B::FilterTooLate
         | B::LoserCounts
         | B::WalksNumbers

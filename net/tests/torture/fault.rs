@@ -12,7 +12,8 @@ use crate::hold::{Held, Quota, threads_of};
 use crate::proxy::Cut;
 use crate::round::{Reached, Round};
 use crate::sale::last;
-use crate::server::wait_for;
+use crate::server::sink::{Kind, Sink};
+use crate::server::{get, wait_for};
 use crate::small;
 use crate::tracer::Strike;
 
@@ -67,6 +68,13 @@ pub(crate) const FAULTS: &[Fault] = &[
     with(Crowded::WithBallast, "EIO in a snapshot", fail_snapshot),
     plain("SIGTERM", terminate),
     plain("SIGTERM twice", terminate_twice),
+    plain("output: its reader is gone", |round| unheard(round, Kind::DeadReader)),
+    plain("output: a full pipe", |round| unheard(round, Kind::FullPipe)),
+    plain("output: a full pipe that does not wait", |round| unheard(round, Kind::FullPipeThatDoesNotWait)),
+    plain("output: a full disk", |round| unheard(round, Kind::FullDisk)),
+    plain("output: a stopped terminal", |round| unheard(round, Kind::StoppedTerminal)),
+    plain("output: a closed terminal", |round| unheard(round, Kind::ClosedTerminal)),
+    plain("signals that mean nothing", meaningless_signals),
     plain("SIGSTOP of the server", stop_server),
     plain("single threads held", hold_threads),
     plain("a processor quota", quota),
@@ -249,6 +257,42 @@ fn terminate_twice(round: &mut Round<'_>) -> Done {
     let (status, said) = round.gone();
     assert!(matches!(status.code(), Some(0 | 75)), "{status}\n{said}");
     round.start();
+    Ok(Reached::Yes)
+}
+
+/// A server that nobody takes a word from sells, warns, and ends in order all the same.
+fn unheard(round: &mut Round<'_>, kind: Kind) -> Done {
+    round.reach_somewhere();
+    round.kill();
+    round.world.bed.sink = Some(Sink::new(kind));
+    round.start();
+    for _ in 0..20 {
+        round.world.server().signal(libc::SIGHUP);
+    }
+    // Warnings in mid-sale, where there is one left.
+    round.world.base.terminate_sessions();
+    let lost = || {
+        let metrics = get(round.world.server().admin, "/metrics").expect("it answers");
+        round.world.server().signal(libc::SIGHUP);
+        let sample = metrics.lines().find_map(|line| line.strip_prefix("stampede_log_lines_lost_total "));
+        sample.is_some_and(|number| number != "0").then_some(())
+    };
+    wait_for("lines to be lost", lost);
+    round.world.server().terminate();
+    let (status, _) = round.gone();
+    round.world.bed.sink = None;
+    assert_eq!(status.code(), Some(0), "{kind:?}");
+    round.start();
+    Ok(Reached::Yes)
+}
+
+fn meaningless_signals(round: &mut Round<'_>) -> Done {
+    for percent in [10, 40, 60] {
+        round.reach(percent);
+        for number in [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGRTMIN()] {
+            round.world.server().signal(number);
+        }
+    }
     Ok(Reached::Yes)
 }
 

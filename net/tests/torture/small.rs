@@ -22,7 +22,7 @@ pub(crate) fn fill(round: &mut Round<'_>) -> Result<Reached, String> {
     let root = place.mount_image(Kind::Ext4, &place.path("image"), BYTES)?;
     let mut bed = Bed::new();
     bed.dir = root.join("data");
-    let server = bed.start();
+    let mut server = bed.start();
     // Slow enough that the server looks at the free space several times while it lasts.
     let per_s = Some(round.sale.purchases as f64 / SALE_S);
     let sale = Sale { item: 1, seed: round.dice.next(), per_s, ..round.sale };
@@ -36,9 +36,18 @@ pub(crate) fn fill(round: &mut Round<'_>) -> Result<Reached, String> {
         (ready.contains("log_full") || crowd.is_over()).then_some(())
     });
     let was_in_time = !crowd.is_over();
+    if was_in_time {
+        server.wait_until_told("log_full");
+    }
     std::fs::remove_file(&filler).expect("it is ours");
     let told = crowd.finish();
     told.judge(&server, None);
+    if was_in_time {
+        wait_for("the end of it to be told", || {
+            let alarms = server.merchant().get("/admin/stats").ok()?["alarms"].to_string();
+            (alarms.contains("log_full is over") && server.said().contains("log_full is over")).then_some(())
+        });
+    }
     server.kill();
     let server = bed.start();
     told.judge(&server, None);

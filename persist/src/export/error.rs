@@ -41,6 +41,15 @@ pub enum ExportError {
         /// What it said.
         reason: String,
     },
+    /// It asks for a password, and there is none.
+    #[error(
+        "Postgres at {target} asks for a password and the URL has none; write it into the URL, best in the file \
+         that STAMPEDE_POSTGRES_URL_FILE names"
+    )]
+    PasswordMissing {
+        /// Host and port.
+        target: String,
+    },
     /// There is no such database.
     #[error("there is no such database at {target}: {reason}; create it: createdb NAME")]
     DatabaseMissing {
@@ -143,13 +152,28 @@ impl ExportError {
     fn of_failed_connect(error: &tokio_postgres::Error, target: String) -> Self {
         let reason = chain(error);
         let about = error.to_string();
-        if about.contains("TLS") {
+        if reason.contains("password missing") {
+            Self::PasswordMissing { target }
+        } else if about.contains("TLS") {
             Self::Tls(reason)
         } else if about.contains("password") || about.contains("authentication") {
             Self::LoginRefused { target, reason }
         } else {
             Self::Unreachable { target, reason }
         }
+    }
+
+    /// Whether waiting does not help: somebody has to mend the URL, the rights or the server's settings.
+    pub const fn needs_a_hand(&self) -> bool {
+        matches!(
+            self,
+            Self::BadUrl(_)
+                | Self::Tls(_)
+                | Self::LoginRefused { .. }
+                | Self::PasswordMissing { .. }
+                | Self::DatabaseMissing { .. }
+                | Self::LackingRights { .. }
+        )
     }
 
     /// Whether only this connection, or this attempt, is spoilt.

@@ -47,6 +47,7 @@ struct Figures {
     room_bytes: AtomicU64,
     sync_us_max: AtomicU64,
     sync_us_sum: AtomicU64,
+    times_full: AtomicU64,
 }
 
 impl LogStatus {
@@ -120,8 +121,14 @@ impl LogStatus {
     pub fn is_full(&self) -> bool {
         !self.accepting() && self.failure().is_none()
     }
+    /// How often it has stopped accepting since the start. Written by the journal.
+    pub fn times_full(&self) -> u64 {
+        self.figures.times_full.load(Ordering::Relaxed)
+    }
     pub(super) fn set_accepting(&self, accepting: bool) {
-        self.accepting.store(accepting, Ordering::Relaxed);
+        if self.accepting.swap(accepting, Ordering::Relaxed) && !accepting {
+            self.figures.times_full.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Whether the file system's free space is under the reserve.
@@ -137,7 +144,8 @@ impl LogStatus {
         self.failed.get().map(String::as_str)
     }
     pub(super) fn fail(&self, reason: String) {
-        self.set_accepting(false);
+        // Not for want of room: it does not count as full.
+        self.accepting.store(false, Ordering::Relaxed);
         let _first_reason_stays = self.failed.set(reason);
     }
 

@@ -5,17 +5,16 @@ use std::fmt::Write as _;
 use super::{Caller, Home};
 use crate::engine::books;
 use crate::engine::counters::{Count, Counters};
-use crate::engine::shared::{Phase, Shared};
+use crate::engine::reasons::{Reason, export_lag, is_ready, reasons};
+use crate::engine::shared::Shared;
 use crate::engine::tables;
 use crate::http::answer::{self, Answer, Cache, Date, Manner, Media, Status};
 use crate::http::json_out::Object;
 use crate::http::problem::Code;
 use crate::http::route::Route;
 use crate::identity::cors::PREFLIGHT;
+use crate::output;
 use stampede_core::shard::Fullness;
-
-/// Exported facts behind the durable ones at which `/readyz` says so.
-const EXPORT_LAG_MAX: u64 = 1_000_000;
 
 impl Home {
     pub(super) fn ops(&mut self, route: Route, caller: &mut Caller<'_>) {
@@ -98,49 +97,9 @@ fn stalled_cores(object: &mut Object<'_>, shared: &Shared) {
     }
 }
 
-/// A reason that is told and takes nobody out of rotation: no other server has this one's stock, and
-/// what is wrong is the time.
-const CLOCK_AHEAD: &str = "clock_ahead";
-
-/// Whether these reasons leave the engine ready to sell.
-fn is_ready(reasons: &[&str]) -> bool {
-    reasons.iter().all(|&reason| reason == CLOCK_AHEAD)
-}
-
-/// What is wrong with the engine, as stable names: why it is not ready to sell, and what else a watch
-/// over it should know.
-fn reasons(shared: &Shared) -> Vec<&'static str> {
-    let mut reasons = Vec::new();
-    if shared.phase() != Phase::Serving {
-        reasons.push("draining");
-    }
-    if shared.pulse.stalled().next().is_some() {
-        reasons.push("core_stalled");
-    }
-    if shared.is_waiting() {
-        reasons.push("awaiting_database");
-    }
-    if shared.log.is_full() {
-        reasons.push("log_full");
-    }
-    if shared.log.failure().is_some() {
-        reasons.push("log_failed");
-    }
-    if shared.selling_stopped().is_some() {
-        reasons.push("selling_stopped");
-    }
-    if shared.clock.is_ahead() {
-        reasons.push(CLOCK_AHEAD);
-    }
-    if shared.export.is_some() && export_lag(shared) > EXPORT_LAG_MAX {
-        reasons.push("export_lag");
-    }
-    reasons
-}
-
-fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[&str]) {
+fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[Reason]) {
     object.boolean("ready", is_ready(reasons));
-    texts(object, "reasons", reasons);
+    texts(object, "reasons", &reasons.iter().map(|reason| reason.name()).collect::<Vec<_>>());
     texts(object, "weakened", &shared.weakened());
     stalled_cores(object, shared);
     texts(object, "filling", &tables::filling(shared));
@@ -176,11 +135,6 @@ fn total(shared: &Shared, count: Count) -> u64 {
 fn refusals(shared: &Shared) -> impl Iterator<Item = (Code, u64)> {
     let sum = |code: Code| shared.counters.iter().map(|core| core.problem(code)).sum();
     Code::ALL.iter().map(move |&code| (code, sum(code)))
-}
-
-fn export_lag(shared: &Shared) -> u64 {
-    let exported = shared.export.as_ref().map_or(u64::MAX, |export| export.exported_lsn().0);
-    shared.log.durable_lsn().0.saturating_sub(exported)
 }
 
 fn outcomes(object: &mut Object<'_>, shared: &Shared) {
@@ -299,10 +253,22 @@ fn metrics(shared: &Shared) -> String {
     table_metrics(&mut text, shared);
     log_metrics(&mut text, shared);
     export_metrics(&mut text, shared);
+    text.family("not_ready", "gauge", "1 while this reason keeps it from selling, or buyers from it.");
+    for reason in Reason::ALL {
+        let holds = u64::from(reason.holds(shared).is_some());
+        text.sample("not_ready", &format!("{{reason=\"{}\"}}", reason.name()), holds);
+    }
     text.one("ready", "gauge", "1 if ready to sell.", u64::from(is_ready(&reasons(shared))));
     let ahead = "How far the sale clock is ahead of this machine's clock.";
     text.one("clock_ahead_milliseconds", "gauge", ahead, shared.clock.ahead_ms());
     text.one("alarms", "gauge", "Alarms kept for the merchant.", shared.alarms().len() as u64);
+    let lost = output::lines_lost();
+    text.one(
+        "log_lines_lost_total",
+        "counter",
+        "Lines of the standard error and output that nobody took.",
+        lost,
+    );
     text.family("weakened", "gauge", "A promise that was weakened by a flag.");
     for what in shared.weakened() {
         text.sample("weakened", &format!("{{what={what:?}}}"), 1);

@@ -207,7 +207,7 @@ fn a_place_that_is_used_again_hears_nothing_of_what_was_before() {
 fn a_held_thread_finds_afterwards_what_has_happened() {
     let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
     let mut kernel = Epoll::new().unwrap();
-    kernel.watch(event.as_fd());
+    kernel.watch(event.as_fd()).unwrap();
     kernel.tick_every(60_000);
     for _ in 0..3 {
         // Between looking and sleeping: the write comes first, the sleep ends at once.

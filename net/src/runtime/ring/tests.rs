@@ -485,7 +485,7 @@ fn half_closing_is_told_after_the_last_bytes() {
 fn whoever_rings_wakes_it_each_time() {
     let mut rig = Rig::new(&SMALL);
     let event = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-    rig.uring.watch(event.as_fd());
+    rig.uring.watch(event.as_fd()).unwrap();
     rig.turn();
     for _ in 0..100 {
         let event = event.try_clone().unwrap();

@@ -1,0 +1,216 @@
+//! Why the engine does not sell, or should not be sent buyers: the one list from which readiness, log
+//! lines, alarms and metrics are made.
+//!
+//! Whatever stops selling and whatever lets it go on is told three times, each time once: a log line, an
+//! alarm for the merchant, and `stampede_not_ready{reason="…"}`. [`Announcer`] compares what holds with what
+//! it told last; the watch over the cores asks it ten times a second. A new reason is a new name in
+//! [`Reason`], and the compiler asks for all the rest.
+
+use stampede_core::planted::{Bug, planted};
+
+use super::shared::{Phase, Shared};
+
+/// Durable facts behind which the export may be before readiness says so.
+const EXPORT_LAG_MAX: u64 = 1_000_000;
+
+/// A reason not to be ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// It goes down.
+    Draining,
+    /// A core stands still.
+    CoreStalled,
+    /// The database was never reached, and may know items and orders.
+    AwaitingDatabase,
+    /// The log has no room for what an ack would promise.
+    LogFull,
+    /// The log cannot be written.
+    LogFailed,
+    /// Stopped for good, until the next start.
+    SellingStopped,
+    /// The sale clock is ahead of the machine's. It is told, and takes nobody out of rotation: no other
+    /// server has this one's stock, and what is wrong is the time.
+    ClockAhead,
+    /// The export is far behind.
+    ExportLag,
+}
+
+impl Reason {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 8] = [
+        Self::Draining,
+        Self::CoreStalled,
+        Self::AwaitingDatabase,
+        Self::LogFull,
+        Self::LogFailed,
+        Self::SellingStopped,
+        Self::ClockAhead,
+        Self::ExportLag,
+    ];
+
+    /// The stable name, for machines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::CoreStalled => "core_stalled",
+            Self::AwaitingDatabase => "awaiting_database",
+            Self::LogFull => "log_full",
+            Self::LogFailed => "log_failed",
+            Self::SellingStopped => "selling_stopped",
+            Self::ClockAhead => "clock_ahead",
+            Self::ExportLag => "export_lag",
+        }
+    }
+
+    /// What is wrong and what to do, if this reason holds now.
+    pub fn holds(self, shared: &Shared) -> Option<String> {
+        match self {
+            Self::Draining => (shared.phase() != Phase::Serving)
+                .then(|| "the process was told to end; what is owed is answered".to_owned()),
+            Self::CoreStalled => stalled(shared),
+            Self::AwaitingDatabase => shared.awaited(),
+            Self::LogFull => shared.log.is_full().then(|| full(shared)),
+            Self::LogFailed => {
+                shared.log.failure().map(|why| format!("{why}. See to the disk, then start again"))
+            }
+            Self::SellingStopped => shared.selling_stopped(),
+            Self::ClockAhead => shared.clock.is_ahead().then(|| shared.clock_words()),
+            Self::ExportLag => {
+                let lag = export_lag(shared);
+                (shared.export.is_some() && lag > EXPORT_LAG_MAX)
+                    .then(|| format!("{lag} durable facts are not in Postgres yet; see to the database"))
+            }
+        }
+    }
+}
+
+/// Durable facts that the database does not hold yet.
+pub fn export_lag(shared: &Shared) -> u64 {
+    let exported = shared.export.as_ref().map_or(u64::MAX, |export| export.exported_lsn().0);
+    shared.log.durable_lsn().0.saturating_sub(exported)
+}
+
+/// The reasons that hold now.
+pub fn reasons(shared: &Shared) -> Vec<Reason> {
+    Reason::ALL.into_iter().filter(|reason| reason.holds(shared).is_some()).collect()
+}
+
+/// Whether these reasons leave the engine ready to sell.
+pub fn is_ready(reasons: &[Reason]) -> bool {
+    reasons.iter().all(|&reason| reason == Reason::ClockAhead)
+}
+
+fn stalled(shared: &Shared) -> Option<String> {
+    let cores: Vec<String> = shared.pulse.stalled().map(|core| core.to_string()).collect();
+    (!cores.is_empty()).then(|| format!("core {} stands still; its buyers wait", cores.join(", ")))
+}
+
+fn full(shared: &Shared) -> String {
+    if shared.log.disk_low() {
+        "hardly any room is left on the file system of the data directory; free some, and it sells again by itself".to_owned()
+    } else {
+        "the log has used up log.bytes_max, or its next segment is not made yet; it sells again by itself as soon as \
+         a snapshot and the export let old segments go"
+            .to_owned()
+    }
+}
+
+/// Something that has begun or ended since the last look.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// With what is wrong.
+    Began(Reason, String),
+    /// It does not hold any more.
+    Ended(Reason),
+}
+
+impl Change {
+    /// One sentence for the log and for the merchant.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Began(reason, why) => format!("not ready, {}: {why}", reason.name()),
+            Self::Ended(reason) => format!("{} is over", reason.name()),
+        }
+    }
+}
+
+/// What was told last.
+#[derive(Default)]
+pub struct Announcer {
+    told: [bool; Reason::ALL.len()],
+    times_full: u64,
+}
+
+impl Announcer {
+    /// What has changed since the last look. A log that was full in between has changed twice.
+    pub fn look(&mut self, times_full: u64, holds: impl Fn(Reason) -> Option<String>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let was_full = times_full > std::mem::replace(&mut self.times_full, times_full);
+        for (told, reason) in self.told.iter_mut().zip(Reason::ALL) {
+            let held = holds(reason);
+            let holds_now = held.is_some();
+            match (*told, held) {
+                (false, Some(why)) => changes.push(Change::Began(reason, why)),
+                (false, None) if reason == Reason::LogFull && was_full => {
+                    changes.push(Change::Began(reason, "there was no room for a moment".to_owned()));
+                    changes.push(Change::Ended(reason));
+                }
+                (true, None) => changes.push(Change::Ended(reason)),
+                (true, Some(_)) | (false, None) => {}
+            }
+            *told = holds_now;
+        }
+        changes
+    }
+
+    /// Looks, and tells log and merchant what has changed. Of a core that stands still and of the clock
+    /// the watch tells itself, and the end of the process has its line in the log.
+    pub fn announce(&mut self, shared: &Shared) {
+        if planted(Bug::StopsUntold) {
+            return;
+        }
+        let told_elsewhere = [Reason::CoreStalled, Reason::ClockAhead];
+        let holds = |reason: Reason| reason.holds(shared).filter(|_| !told_elsewhere.contains(&reason));
+        for change in self.look(shared.log.times_full(), holds) {
+            let text = change.text();
+            match change {
+                Change::Began(Reason::Draining, _) => {}
+                Change::Began(..) => tracing::error!("alarm: {text}"),
+                Change::Ended(_) => tracing::warn!("alarm: {text}"),
+            }
+            shared.alarm(text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_told_once_when_it_begins_and_once_when_it_ends() {
+        for reason in Reason::ALL {
+            let mut announcer = Announcer::default();
+            let begun = |asked: Reason| (asked == reason).then(|| "because".to_owned());
+            let texts = |changes: Vec<Change>| changes.iter().map(Change::text).collect::<Vec<_>>();
+            assert_eq!(announcer.look(0, |_| None), []);
+            let name = reason.name();
+            assert_eq!(texts(announcer.look(0, begun)), [format!("not ready, {name}: because")]);
+            assert_eq!(announcer.look(0, begun), []);
+            assert_eq!(texts(announcer.look(0, |_| None)), [format!("{name} is over")]);
+            assert_eq!(announcer.look(0, |_| None), []);
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_full_between_two_looks_is_told_all_the_same() {
+        let mut announcer = Announcer::default();
+        let changes = announcer.look(1, |_| None);
+        assert!(matches!(&changes[..], [Change::Began(Reason::LogFull, _), Change::Ended(Reason::LogFull)]));
+        assert_eq!(announcer.look(1, |_| None), []);
+        // A stop that is seen is not told a second time.
+        let full = |reason| (reason == Reason::LogFull).then(String::new);
+        assert_eq!(announcer.look(2, full).len(), 1);
+        assert_eq!(announcer.look(2, |_| None).len(), 1);
+    }
+}

@@ -1,0 +1,337 @@
+//! What the server prints: log lines to the standard error, the banner to the standard output.
+//!
+//! ```text
+//! any thread ──line──▶ queue, bounded ──▶ one thread per stream ──write──▶ 1, 2
+//!             full: dropped, counted                            error: dropped, counted
+//!                                                               no room for 2 s: dropped, counted
+//! ```
+//!
+//! Whoever reads may be slow, stopped or gone, and the disk under a redirected stream may be full. None
+//! of that may hold up a sale or end it: no thread but the stream's own ever writes, and what finds no
+//! room is dropped and counted (`stampede_log_lines_lost_total`). When a line gets through again, the next
+//! one says how many are missing. Every end of the process comes through here ([`exit`], [`abort`]) and
+//! waits at most [`LAST_WORDS`] for what was said before. Commands that print a result are another
+//! matter: they wait for their reader as every command does, see [`crate::cli`].
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam::queue::ArrayQueue;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, write};
+use stampede_core::planted::{Bug, planted};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that may wait for the thread that writes them.
+const LINES_MAX: usize = 1024;
+/// Longest line, in bytes; the rest of a longer one is cut off.
+const LINE_BYTES_MAX: usize = 8 << 10;
+/// Bytes that a pipe with any room takes at once.
+const PIPE_BYTES: usize = 4096;
+/// Longest wait for whoever reads to make room; after that nobody is waited for until there is some.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for what was said before the process ends.
+pub const LAST_WORDS: Duration = Duration::from_millis(250);
+/// Time between two looks at whether all was written.
+const LOOK: Duration = Duration::from_millis(1);
+/// Pause before a stream that takes nothing is tried again although it has room, by its own word.
+const PAUSE: Duration = Duration::from_millis(10);
+
+static ERRORS: OnceLock<Outlet> = OnceLock::new();
+static RESULTS: OnceLock<Outlet> = OnceLock::new();
+/// Lines that were dropped. Written by whoever drops one, read for the metric; Relaxed: a figure of its own.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Starts the threads that write. From here on [`say`] waits for nobody.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start() -> io::Result<()> {
+    for (outlet, name, stream) in
+        [(&ERRORS, "stampede-stderr", Stream::Errors), (&RESULTS, "stampede-stdout", Stream::Results)]
+    {
+        if outlet.get().is_none() {
+            let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+                let outlet = outlet.wait();
+                Pen::new(stream, outlet).write_for_ever()
+            })?;
+            // Whoever came second has started a thread too many, which only waits.
+            let _first_stays = outlet.set(Outlet::new(thread.thread().clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Says a line on the standard error, without waiting. Before [`start`] it waits for at most two seconds.
+pub fn say(line: &str) {
+    put(&ERRORS, Stream::Errors, line.as_bytes());
+}
+
+/// Says a line on the standard output, without waiting.
+pub fn show(line: &str) {
+    put(&RESULTS, Stream::Results, line.as_bytes());
+}
+
+/// Shows on the standard error how something goes, if there is room for it at this moment.
+pub fn offer(progress: &str) {
+    let errors = io::stderr();
+    if has_room(errors.as_fd(), Duration::ZERO) {
+        let _nobody_looks = write(errors.as_fd(), &progress.as_bytes()[..progress.len().min(PIPE_BYTES)]);
+    }
+}
+
+/// Lines that nobody took, since the start.
+pub fn lines_lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Waits until everything was written that was said before, for at most `within`.
+pub fn flush(within: Duration) {
+    let until = Instant::now() + within;
+    let quiet = |outlet: &OnceLock<Outlet>| outlet.get().is_none_or(Outlet::is_quiet);
+    while !(quiet(&ERRORS) && quiet(&RESULTS)) && Instant::now() < until {
+        thread::sleep(LOOK);
+    }
+}
+
+/// Ends the process with this code after its last words.
+pub fn exit(code: u8) -> ! {
+    flush(LAST_WORDS);
+    std::process::exit(i32::from(code))
+}
+
+/// Ends the process at once, by SIGABRT, after its last words: something is wrong that must not go on.
+pub fn abort() -> ! {
+    flush(LAST_WORDS);
+    std::process::abort()
+}
+
+/// A thread that panics takes the process with it: half a server is worse than none. What it says goes
+/// the way of all lines, since the usual hook waits for whoever reads.
+pub fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        let thread = thread::current();
+        say(&format!("thread '{}' {info}", thread.name().unwrap_or("without a name")));
+        let trace = std::backtrace::Backtrace::capture();
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            trace.to_string().lines().for_each(say);
+        }
+        abort();
+    }));
+}
+
+/// Gives the subscriber a writer per event, which never fails and never waits.
+pub struct Lines;
+
+/// Takes whole events.
+pub struct Line;
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line
+    }
+}
+
+impl io::Write for Line {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        put(&ERRORS, Stream::Errors, event);
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Shows what is written to it line by line on the standard output, without waiting.
+#[derive(Default)]
+pub struct Shown(Vec<u8>);
+
+impl io::Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        while let Some(end) = self.0.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.0.drain(..=end).collect();
+            put(&RESULTS, Stream::Results, &line);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn put(outlet: &OnceLock<Outlet>, stream: Stream, line: &[u8]) {
+    let mut line = line[..line.len().min(LINE_BYTES_MAX)].to_vec();
+    if line.last() != Some(&b'\n') {
+        line.push(b'\n');
+    }
+    match outlet.get() {
+        Some(_) if planted(Bug::WaitsForReaders) => assert!(stream.write_waiting(&line), "a line was lost"),
+        Some(outlet) => outlet.put(line),
+        None => drop(write_all(stream, &line, PATIENCE)),
+    }
+}
+
+fn lose() {
+    LOST.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A stream of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stream {
+    Errors,
+    Results,
+}
+
+impl Stream {
+    /// As a good engineer could have written it: see [`Bug::WaitsForReaders`].
+    fn write_waiting(self, line: &[u8]) -> bool {
+        use io::Write as _;
+        match self {
+            Self::Errors => io::stderr().write_all(line).is_ok(),
+            Self::Results => io::stdout().write_all(line).is_ok(),
+        }
+    }
+}
+
+/// The queue in front of a stream.
+struct Outlet {
+    queue: ArrayQueue<Vec<u8>>,
+    /// Lines that are neither written nor lost. Added to before a line is queued, taken from when it was
+    /// dealt with; read by whoever waits for the end. Relaxed: the queue carries the lines.
+    pending: AtomicU64,
+    writer: Thread,
+}
+
+impl Outlet {
+    fn new(writer: Thread) -> Self {
+        Self { queue: ArrayQueue::new(LINES_MAX), pending: AtomicU64::new(0), writer }
+    }
+
+    fn put(&self, line: Vec<u8>) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        if self.queue.push(line).is_err() {
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+            lose();
+        }
+        self.writer.unpark();
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// What writes to a stream: the only thread that whoever reads may hold up.
+struct Pen<'a> {
+    stream: Stream,
+    outlet: &'a Outlet,
+    /// Lines lost up to the last word about them.
+    told: u64,
+    /// A line was cut off: the next one begins on a line of its own.
+    is_torn: bool,
+    /// The last line found no room: the next one is not waited for.
+    is_stuck: bool,
+}
+
+impl<'a> Pen<'a> {
+    const fn new(stream: Stream, outlet: &'a Outlet) -> Self {
+        Self { stream, outlet, told: 0, is_torn: false, is_stuck: false }
+    }
+
+    fn write_for_ever(&mut self) -> ! {
+        loop {
+            let Some(line) = self.outlet.queue.pop() else {
+                thread::park();
+                continue;
+            };
+            if self.write(&line) {
+                self.tell_of_losses();
+            } else {
+                lose();
+            }
+            self.outlet.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) -> bool {
+        let patience = if self.is_stuck { Duration::ZERO } else { PATIENCE };
+        let mended = if self.is_torn { write_all(self.stream, b"\n", patience) } else { Ok(()) };
+        let done = mended.and_then(|()| {
+            self.is_torn = false;
+            write_all(self.stream, line, patience)
+        });
+        self.is_stuck = done.as_ref().is_err_and(|cut| cut.no_room);
+        self.is_torn |= done.as_ref().is_err_and(|cut| cut.written > 0);
+        done.is_ok()
+    }
+
+    /// The log says itself that lines are missing in it.
+    fn tell_of_losses(&mut self) {
+        let lost = lines_lost();
+        if self.stream == Stream::Errors && lost > self.told {
+            let line =
+                format!("{} log lines were lost before this one: nobody took them\n", lost - self.told);
+            if self.write(line.as_bytes()) {
+                self.told = lost;
+            }
+        }
+    }
+}
+
+/// A line that was not written whole.
+struct Cut {
+    written: usize,
+    /// Nobody has made room, as against a stream that fails.
+    no_room: bool,
+}
+
+/// Writes all of it, waiting at most so long for room each time.
+fn write_all(stream: Stream, line: &[u8], patience: Duration) -> Result<(), Cut> {
+    let (errors, results) = (io::stderr(), io::stdout());
+    let fd = match stream {
+        Stream::Errors => errors.as_fd(),
+        Stream::Results => results.as_fd(),
+    };
+    let mut until = Instant::now() + patience;
+    let mut written = 0;
+    while written < line.len() {
+        if !has_room(fd, until.saturating_duration_since(Instant::now())) {
+            return Err(Cut { written, no_room: true });
+        }
+        let rest = &line[written..];
+        match write(fd, &rest[..rest.len().min(PIPE_BYTES)]) {
+            Ok(len) if len > 0 => {
+                written += len;
+                until = Instant::now() + patience;
+            }
+            Err(Errno::INTR) => {}
+            // It has said that it has room, and takes nothing: until the time is up.
+            Err(Errno::AGAIN) if Instant::now() < until => thread::sleep(PAUSE),
+            Err(Errno::AGAIN) => return Err(Cut { written, no_room: true }),
+            Ok(_) | Err(_) => return Err(Cut { written, no_room: false }),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a write of [`PIPE_BYTES`] would not have to wait, or fail at once; after a wait of at most so long.
+fn has_room(fd: BorrowedFd<'_>, within: Duration) -> bool {
+    let within =
+        Timespec { tv_sec: within.as_secs().cast_signed(), tv_nsec: i64::from(within.subsec_nanos()) };
+    loop {
+        match poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&within)) {
+            Err(Errno::INTR) => {}
+            // Where nothing can be asked, the write itself says what is wrong.
+            polled => return polled != Ok(0),
+        }
+    }
+}
