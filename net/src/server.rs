@@ -320,7 +320,7 @@ impl Server {
                 Ok(Event::LogFailed(reason)) => return Err(self.fail(&reason)),
                 Ok(Event::CoreEnded) | Err(RecvTimeoutError::Disconnected) => {
                     tracing::error!("a core has ended by itself; stopping the process");
-                    std::process::abort();
+                    output::abort();
                 }
             }
         }

@@ -107,7 +107,7 @@ impl Owner {
     pub fn decide_chunk(&mut self, now: UnixMillis, chunk: &mut Chunk, most: usize) -> usize {
         chunk.busy = None;
         let from = chunk.answers.len();
-        let until = (from + most).min(chunk.len());
+        let until = from.saturating_add(most).min(chunk.len());
         for number in from..until {
             if (number - from).is_multiple_of(LOOK_AHEAD) {
                 self.look_ahead(&chunk.asks()[number..(number + LOOK_AHEAD).min(until)]);

@@ -103,13 +103,13 @@ fn a_postgres_url_that_serve_would_not_take_is_refused_by_all_and_gives_nothing_
         ("postgres://shop:pa55@127.0.0.1:99999/shop", "port"),
         ("postgres://shop:pa55@127.0.0.1/shop?sslmode=maybe", "sslmode"),
         ("postgres://shop:pa55@127.0.0.1/shop?sslcrl=x7y", "sslcrl is not supported"),
-        ("postgres://shop:pa55@127.0.0.1/shop?x7y=q3r", "an option that nobody knows"),
+        ("postgres://shop:pa55@127.0.0.1/shop?x7y=q3r", "an option that does not exist"),
         ("postgres://127.0.0.1/shop", "it names no user"),
         ("postgres://shop:pa55@/shop", "it names no host"),
         ("user=shop password=pa55 dbname=shop", "it names no host"),
-        ("host=h user=shop password=pa55 w0rd", "it cannot be read"),
-        ("host=h user=shop password=pa55 w0rd=x7y", "an option that nobody knows"),
-        ("host=h user=shop password='pa55", "it cannot be read"),
+        ("host=h user=shop password=pa55 w0rd", "an option that does not exist"),
+        ("host=h user=shop password=pa55 w0rd=x7y", "an option that does not exist"),
+        ("host=h user=shop password='pa55", "a quote in it is not closed"),
     ];
     for (url, expected) in urls {
         for (command, code) in [("check-config", 78), ("serve", 78), ("migrate", 78), ("doctor", 1)] {

@@ -11,6 +11,7 @@ use stampede_net::identity::Identity;
 use stampede_net::identity::cors::Origins;
 use stampede_net::identity::key::IdentityKey;
 use stampede_net::identity::mint::{Claims, MintKey};
+use stampede_net::identity::rules::TokenRules;
 
 use crate::rig::{Base, Rig, Setup};
 
@@ -35,7 +36,9 @@ fn header() -> Identity {
 
 fn jwt() -> Identity {
     let key = IdentityKey::hs256("k", SECRET).expect("a key");
-    Identity::jwt(vec![key], vec![]).expect("one key").with_cookie("session")
+    // The tests' tokens are good for ever.
+    let rules = TokenRules { life_max_ms: u64::MAX, ..TokenRules::default() };
+    Identity::jwt(vec![key], vec![]).expect("one key").with_cookie("session").with_rules(rules)
 }
 
 fn token(sub: &str) -> String {

@@ -223,7 +223,8 @@ fn connections_that_come_and_go_at_random_leave_nothing_behind() {
         let mut bed = Bed::new().set("transport", &transport);
         bed.cores = "2";
         let server = bed.start();
-        let body = item(1_000_000, CAP as u32, "on_order", 0);
+        // No more units than are bought: room for the orders of all is made ahead.
+        let body = item(2 * BUYERS * CAP, CAP as u32, "on_order", 0);
         assert_eq!(Talk::with(&server).say(&format!("shop PUT /admin/items/1 {body}")).status, 201);
         wait_for("rest", || (open(&server) <= 1).then_some(()));
         let (files, memory) = (server.files(), server.memory_bytes());
