@@ -316,7 +316,10 @@ impl Owner {
                 RareReply::Books(BooksReply::read(&self.shard, item, (after, limit), with_rows))
             }
             RareAsk::FollowBlock(ref subject, blocked) => {
-                self.shard.follow_block(subject.as_bytes(), blocked);
+                // Owner 0 decided it, and may have decided the contrary while this waited in line.
+                if self.shard.index() > 0 {
+                    self.shard.follow_block(subject.as_bytes(), blocked);
+                }
                 RareReply::Followed
             }
             _ => RareReply::Followed,
