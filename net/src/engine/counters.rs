@@ -10,10 +10,10 @@ use stampede_core::shard::{Fullness, TABLE_NAMES, TABLES};
 use crate::http::problem::Code;
 
 macro_rules! counts {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+    ($(#[doc = $help:literal] $variant:ident = $name:literal,)+) => {
         /// What is counted.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum Count { $($(#[$doc])* $variant),+ }
+        pub enum Count { $(#[doc = $help] $variant),+ }
 
         impl Count {
             /// All of them.
@@ -21,6 +21,10 @@ macro_rules! counts {
             /// The name, as statistics show it.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
+            }
+            /// What it means, as metrics say it.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help.trim_ascii()),+ }
             }
         }
     };

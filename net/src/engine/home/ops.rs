@@ -236,7 +236,7 @@ fn metrics(shared: &Shared) -> String {
     let mut text = Text(String::with_capacity(8 << 10));
     for &count in Count::ALL {
         let name = format!("{}_total", count.name());
-        text.family(&name, "counter", "See docs/ARCHITECTURE.md; one sample per core.");
+        text.family(&name, "counter", count.help());
         for (core, counters) in shared.counters.iter().enumerate() {
             text.sample(&name, &format!("{{core=\"{core}\"}}"), counters.get(count));
         }
