@@ -94,11 +94,27 @@ pub(super) struct LateAttach {
 impl LateAttach {
     /// One attempt.
     pub(super) fn try_attach(&self) -> Result<Ready, AttachError> {
-        let database = connect(&self.connect)?;
-        let durable = self.maintenance.status().durable_lsn();
-        let claim = claim(&self.maintenance.control(), durable, self.nonce);
-        attach_claiming(database, &claim, &mut |lsn| self.maintenance.tail(lsn).chain())
+        attach_late(connect(&self.connect)?, &self.maintenance, self.nonce)
     }
+}
+
+/// As [`attach_before_sale`], for a log that runs already and sells nothing yet.
+///
+/// # Errors
+/// See [`AttachError`].
+pub fn attach_late<C: Connect>(
+    database: Database<C>,
+    log: &Maintenance,
+    nonce: Nonce,
+) -> Result<Ready<C>, AttachError> {
+    let claim = claim(&log.control(), log.status().durable_lsn(), nonce);
+    attach_claiming(database, &claim, &mut |lsn| log.tail(lsn).chain())
+}
+
+/// Whether nothing may be sold before the database is reached: it may hold items and orders that
+/// this log has never seen. A log that it was taken over into sells without it (I18).
+pub fn must_wait(control: &Control, new_shop: bool) -> bool {
+    control.database.is_none() && !new_shop && !planted(Bug::SellsBeforePreheat)
 }
 
 fn connect(options: &ConnectOptions) -> Result<Database, AttachError> {
@@ -166,10 +182,9 @@ impl Plan {
         judge(attempt.and_then(|database| attach_before_sale(database, replayed, self.options.nonce)))
     }
 
-    /// Whether nothing may be sold before the database is reached: it may hold items and orders that
-    /// this log has never seen. A log that it was taken over into sells without it (I18).
+    /// See [`must_wait`].
     pub(super) fn must_wait(&self, control: &Control) -> bool {
-        control.database.is_none() && !self.new_shop && !planted(Bug::SellsBeforePreheat)
+        must_wait(control, self.new_shop)
     }
 
     /// For attempts while the log runs.

@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
+use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::{OrderState, Payment};
 use stampede_core::shard::Shard;
 use stampede_persist::codec;
+
+use crate::past::Past;
 
 /// An invariant that does not hold, in words that begin with its number.
 pub(crate) type Red = String;
@@ -55,6 +57,8 @@ pub(crate) struct Order {
     pub(crate) pay_by: u64,
     pub(crate) lsn: u64,
     pub(crate) state_lsn: u64,
+    /// It was there before the engine.
+    pub(crate) imported: bool,
 }
 
 #[derive(Default)]
@@ -67,6 +71,8 @@ pub(crate) struct Book {
     pub(crate) last_ms: u64,
     /// The sale clock when this life began: nothing is dated earlier.
     pub(crate) life_began_ms: u64,
+    /// What stood in the database before the engine first saw it.
+    pub(crate) past: Past,
     hashes: Vec<u64>,
 }
 
@@ -147,8 +153,15 @@ impl Book {
 
     fn fold(&mut self, lsn: u64, at: u64, fact: &Fact<'_>) -> Result<(), Red> {
         match *fact {
-            Fact::ItemCreated { item, ref spec, granted, .. } => {
+            Fact::ItemCreated { item, ref spec, granted, actor, .. } => {
                 ensure!(!self.items.contains_key(&item.get()), "I8 an item is created twice");
+                if let Some(before) = self.past.items.get(&item.get()) {
+                    let taken_over = [ACTOR_POSTGRES, ACTOR_IMPORT].contains(&actor) && granted == *before;
+                    ensure!(
+                        taken_over,
+                        "I1 an item of the database is created with {granted} units by {actor}"
+                    );
+                }
                 let row = Item {
                     granted: granted as i64,
                     opens: spec.opens_at_ms.0,
@@ -156,7 +169,8 @@ impl Book {
                     cap: spec.cap.into(),
                     payment: spec.payment,
                     draws_at: (spec.draw_ms > 0).then(|| spec.draws_at_ms().0),
-                    paused: false,
+                    // Until all its orders are there.
+                    paused: actor == ACTOR_IMPORT,
                     closed: false,
                     ended: false,
                     drawn: false,
@@ -211,7 +225,7 @@ impl Book {
                     self.blocked.remove(subject);
                 }
             }
-            Fact::OrderImported { .. } => return Err("I7 nothing was to be taken over".into()),
+            Fact::OrderImported { .. } => self.imported(lsn, at, fact)?,
             Fact::ClockMark { .. } => {}
         }
         Ok(())
@@ -230,6 +244,7 @@ impl Book {
             return Ok(());
         };
         let (item, wanted) = (order.item().get(), u64::from(quantity.get()));
+        ensure!(self.is_taken_over(item), "I1 sells before the orders of before are taken over");
         let row = self.touch(item, at)?;
         ensure!(order.seq() == row.last_seq + 1, "I6 sequence number after {}", row.last_seq);
         row.last_seq = order.seq();
@@ -251,10 +266,53 @@ impl Book {
             pay_by: pay_by_ms.0,
             lsn,
             state_lsn: lsn,
+            imported: false,
         };
         ensure!(self.orders.insert(order.get(), row).is_none(), "I6 the order exists");
         ensure!(self.available(item) >= 0, "I1 oversold: {} units available", self.available(item));
         Ok(())
+    }
+
+    /// An order of before is taken over as it stood.
+    fn imported(&mut self, lsn: u64, at: u64, fact: &Fact<'_>) -> Result<(), Red> {
+        let Fact::OrderImported { order, quantity, state, created_at_ms, pay_by_ms, subject, key, .. } =
+            *fact
+        else {
+            return Ok(());
+        };
+        let (item, id) = (order.item().get(), order.get());
+        let before = self.past.orders.get(&id).ok_or("I7 an order is taken over that was not there")?;
+        let theirs = (before.quantity, before.state, before.created, before.pay_by);
+        let ours = (u64::from(quantity.get()), state, created_at_ms.0, pay_by_ms.0);
+        ensure!(ours == theirs, "I6 an order of before is taken over as {ours:?}, it was {theirs:?}");
+        let same = before.buyer.as_bytes() == subject && before.key.as_bytes() == key;
+        ensure!(same, "I7 an order of before is taken over as another buyer's, or with another key");
+        let row = self.touch(item, at)?;
+        ensure!(order.seq() > row.last_seq, "I6 sequence number after {}", row.last_seq);
+        row.last_seq = order.seq();
+        let row = Order {
+            buyer: subject.into(),
+            key: key.into(),
+            quantity: ours.0,
+            state,
+            created: ours.2,
+            pay_by: ours.3,
+            lsn,
+            state_lsn: lsn,
+            imported: true,
+        };
+        ensure!(self.orders.insert(id, row).is_none(), "I6 the order exists");
+        ensure!(self.available(item) >= 0, "I1 oversold: {} units available", self.available(item));
+        Ok(())
+    }
+
+    /// Whether all orders of before are there.
+    fn is_taken_over(&self, item: u32) -> bool {
+        self.past
+            .orders
+            .keys()
+            .filter(|id| (**id >> 32) as u32 == item)
+            .all(|id| self.orders.contains_key(id))
     }
 
     fn moved(

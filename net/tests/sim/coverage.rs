@@ -52,6 +52,8 @@ named! {
         DbForgotten = "  not told of",
         DbDetached = "  detached",
         DbFilled = "  filled",
+        DbPast = "  orders of before",
+        DbAwaited = "  awaited",
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
+use stampede_core::shard::Shard;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{Lsn, UnixMillis};
 use stampede_net::engine::clock::SaleClock;
@@ -19,11 +20,11 @@ use stampede_net::gate::seal::SealKey;
 use stampede_net::gate::ticket::Tickets;
 use stampede_net::gate::{Gate, GateRules};
 use stampede_net::identity::Identity;
-use stampede_net::server::export::attach_before_sale;
+use stampede_net::server::export::{Ready, attach_before_sale, attach_late, must_wait};
 use stampede_net::server::recover::Replayed;
 use stampede_net::server::replay::Shards;
 use stampede_persist::codec;
-use stampede_persist::export::{AttachError, Database, ExportStatus, Nonce};
+use stampede_persist::export::{AttachError, Database, ExportStatus, Nonce, PreheatError};
 use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::{Birth, DataDir, LogOptions, Stepped};
 use stampede_persist::log::identity::LogId;
@@ -31,6 +32,7 @@ use stampede_persist::log::rebuild::Rebuild;
 
 use crate::book::{Book, Red, ensure};
 use crate::ledger::{Desk, Machine};
+use crate::sim_database::SimDatabase;
 use crate::sim_disk::SimDisk;
 
 /// Where the simulated disk keeps everything.
@@ -39,6 +41,8 @@ pub(crate) const DIR: &str = "/data";
 pub(crate) const TOKEN: &str = "sim";
 /// Free space that the log wants to be left, in bytes.
 pub(crate) const FREE_BYTES_MIN: u64 = 1 << 20;
+/// Steps of the journal in which all facts of an import are written, if the disk lets it.
+const IMPORT_STEPS_MAX: usize = 64;
 /// Slots of the journal's queue, and of each ring between cores.
 const SLOTS: usize = 32;
 
@@ -62,6 +66,8 @@ pub(crate) struct Life {
     pub(crate) shared: Arc<Shared>,
     pub(crate) log: Stepped,
     pub(crate) exporter: Option<Machine>,
+    /// It has looked for what stands in the database alone.
+    pub(crate) imported: bool,
 }
 
 /// What starts an engine.
@@ -224,16 +230,23 @@ impl Recovery {
             },
             None => None,
         };
-        let log = self.replayed.start_stepped(wakers.collect()).map_err(|error| format!("{error:#}"))?;
-        if let Some(ready) = attached {
-            let noted = log.maintenance.set_database(ready.database());
-            noted.map_err(|error| format!("cannot write the control file: {error}"))?;
-        }
-        let export = start.desk.map(|_| Arc::<ExportStatus>::default());
+        let mut log = self.replayed.start_stepped(wakers.collect()).map_err(|error| format!("{error:#}"))?;
         start.mono_ms.store(0, std::sync::atomic::Ordering::Relaxed);
         let wall = UnixMillis(start.wall_ms);
+        let clock = SaleClock::start_by_hand(wall, self.replayed.last_ms(), start.mono_ms);
+        let attached = match (attached, start.desk) {
+            (None, Some(desk)) if desk.past.is_some() && must_wait(self.replayed.control(), false) => {
+                Some(wait_for_database(desk, self.replayed.control(), &log)?)
+            }
+            (attached, _) => attached,
+        };
+        let imported = attached.is_some();
+        if let Some(ready) = attached {
+            take_over(ready, &mut self.replayed, &mut log, clock.now().sale)?;
+        }
+        let export = start.desk.map(|_| Arc::<ExportStatus>::default());
         let shared = Arc::new(Shared::new(Parts {
-            clock: SaleClock::start_by_hand(wall, self.replayed.last_ms(), start.mono_ms),
+            clock,
             identity: Identity::header([127, 0, 0, 1].into(), vec![]).expect("loopback"),
             gate: gate(start.cores),
             admin_token: TOKEN.to_owned(),
@@ -254,8 +267,46 @@ impl Recovery {
         });
         let homes = homes.collect();
         let exporter = start.desk.zip(export).map(|(desk, status)| desk.exporter(&shared, &log, status));
-        Ok(Life { homes, shared, log, exporter })
+        Ok(Life { homes, shared, log, exporter, imported })
     }
+}
+
+/// Nothing is sold before the database is reached: the log runs meanwhile.
+fn wait_for_database(desk: &Desk, control: &Control, log: &Stepped) -> Result<Ready<SimDatabase>, String> {
+    let database = Database::over(desk.database.clone()).map_err(|error| format!("awaits: {error}"))?;
+    attach_late(database, &log.maintenance, nonce(control, desk)).map_err(|refused| match refused {
+        AttachError::Database(reason) => format!("awaits: {reason}"),
+        AttachError::Log(unread) => unread,
+        refused => format!("I12 {refused}"),
+    })
+}
+
+/// Takes over what stands in the database alone; the control file learns of the database last.
+fn take_over(
+    ready: Ready<SimDatabase>,
+    replayed: &mut Replayed,
+    log: &mut Stepped,
+    now: UnixMillis,
+) -> Result<(), String> {
+    let database = ready.database();
+    match ready.preheat(replayed, (&log.queue, &log.status), now) {
+        Ok(report) if report.left_total > 0 => return Err(format!("left alone: {:?}", report.left)),
+        Ok(_) => {}
+        // A database that was seen before may be down (I18): what was put there since waits for the next start.
+        Err(PreheatError::Database(_)) if replayed.control().database.is_some() => return Ok(()),
+        Err(PreheatError::Database(error)) => return Err(format!("awaits: {error}")),
+        Err(error) => return Err(error.to_string()),
+    }
+    let last = replayed.shards().iter().map(Shard::lsn).max().unwrap_or(Lsn::ZERO);
+    for _ in 0..IMPORT_STEPS_MAX {
+        if log.status.durable_lsn() >= last {
+            let noted = log.maintenance.set_database(database);
+            return noted.map_err(|error| format!("cannot write the control file: {error}"));
+        }
+        log.journal.step();
+        let _none = log.maintenance.prepare_spare();
+    }
+    Err(log.status.failure().unwrap_or("the log has no room for what the database holds").to_owned())
 }
 
 /// Limits are another test's subject: they are off.

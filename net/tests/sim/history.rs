@@ -20,6 +20,7 @@ use crate::book::{Book, Red, ensure};
 use crate::coverage::{Coverage, Fault, Step};
 use crate::engine::{FREE_BYTES_MIN, Life, Start, begin_draws, log_id, recover};
 use crate::ledger::Desk;
+use crate::past::{Before, Past};
 use crate::shop::{Call, Shop};
 use crate::sim_disk::{Op, Part, Rng, SimDisk, Struck, Trouble};
 use crate::trace::Trace;
@@ -64,6 +65,18 @@ struct Plan {
     body: String,
     stock: u64,
     draws: bool,
+    opens: u64,
+    closes: u64,
+    cap: u64,
+    payment: &'static str,
+    hold_ms: u64,
+}
+
+impl Plan {
+    fn before(&self) -> Before<'_> {
+        let Self { id, stock, opens, closes, cap, payment, hold_ms, .. } = *self;
+        Before { id, stock, opens, closes, cap, payment, hold_ms }
+    }
 }
 
 /// A connection, and the calls that are under way on it.
@@ -193,6 +206,7 @@ impl<'c> History<'c> {
         history.desk = history.chance(600).then(|| Desk::new(seed, log_id(seed)));
         history.rolls = history.chance(120);
         history.plan_items();
+        history.begin_with_a_past();
         history.choose_flags();
         history
     }
@@ -224,7 +238,20 @@ impl<'c> History<'c> {
                  \"closes_at_ms\":{closes},\"cap\":{cap},\"payment\":\"{payment}\",\"hold_ms\":{hold_ms},\
                  \"draw_ms\":{draw}}}"
             );
-            self.plans.push(Plan { id, body, stock, draws: draw > 0 });
+            self.plans.push(Plan { id, body, stock, draws: draw > 0, opens, closes, cap, payment, hold_ms });
+        }
+    }
+
+    /// In some histories the database holds items and orders from before, and the log knows nothing of them.
+    fn begin_with_a_past(&mut self) {
+        let Some(desk) = &mut self.desk else { return };
+        // The database knows nothing of a draw.
+        let items: Vec<Before<'_>> = self.plans.iter().filter(|plan| !plan.draws).map(Plan::before).collect();
+        desk.past = Past::of(self.seed, self.wall_ms, &items);
+        if let Some(past) = &desk.past {
+            past.write(&desk.database, &items);
+            self.book.past = past.clone();
+            self.cover.struck(Fault::DbPast, Step::Rest, None);
         }
     }
 
@@ -327,6 +354,11 @@ impl<'c> History<'c> {
                 let attaches = self.rng.coin();
                 match recovery.start(&self.start(), attaches) {
                     Ok(life) => {
+                        if life.imported {
+                            self.last_group = self.book.lsn;
+                            life.audit(&mut self.book)?;
+                            self.durable = self.durable.max(life.log.status.durable_lsn().0);
+                        }
                         self.check_attached(&life)?;
                         let (now, last) = (life.shared.clock.now().sale.0, self.book.last_ms);
                         ensure!(now >= last, "I14 the sale clock begins at {now}, the log has {last}");
@@ -370,15 +402,22 @@ impl<'c> History<'c> {
         let struck = self.disk.take_struck();
         let excused = self.disk.crashed() || struck.is_some() || self.disk.misreads() > 0;
         self.damaged |= self.misdirected.is_some();
-        let full = refusal.contains("os error 28");
+        let full = refusal.contains("os error 28") || refusal.contains("no room");
         if refusal.starts_with("I12") {
             return self.decide(refusal);
         }
-        ensure!(excused || self.damaged || full, "I9 refuses to start without a reason: {refusal}");
+        let awaits = refusal.starts_with("awaits");
+        if awaits {
+            let away = self.desk.as_ref().is_some_and(|desk| desk.past.is_some()) && !self.peaceful;
+            ensure!(away || excused, "I18 waits for a database that can be reached: {refusal}");
+            self.cover.struck(Fault::DbAwaited, Step::Boot, None);
+        }
+        let right = excused || self.damaged || full || awaits;
+        ensure!(right, "I9 refuses to start without a reason: {refusal}");
         if let Some(at) = struck {
             self.note_trouble(at);
         }
-        if self.damaged && !self.disk.crashed() && struck.is_none() {
+        if self.damaged && !self.disk.crashed() && struck.is_none() && !awaits {
             let names = refusal.contains("/data/");
             ensure!(names || refusal.contains("LSN"), "I9 the refusal names no place: {refusal}");
         }

@@ -13,6 +13,7 @@ use stampede_persist::log::dir::Stepped;
 use crate::book::{Book, Red, ensure};
 use crate::coverage::Fault;
 use crate::engine::nonce;
+use crate::past::Past;
 use crate::sim_database::{Backup, Call, Fault as DbFault, Refusal, Rule, SimDatabase, at_call, at_nth};
 use crate::sim_disk::Rng;
 
@@ -38,6 +39,8 @@ const FACTS_PER_BATCH: [usize; 4] = [3, FACTS_PER_BATCH_MAX, 8, FACTS_PER_BATCH_
 pub(crate) struct Desk {
     pub(crate) database: SimDatabase,
     log: LogId,
+    /// What stood there before the engine first saw it.
+    pub(crate) past: Option<Past>,
     /// Tells the processes of one engine from those of another.
     pub(crate) side: u64,
     /// The furthest that was committed, whatever was put back since.
@@ -63,6 +66,7 @@ impl Desk {
         Self {
             database: SimDatabase::new(seed),
             log,
+            past: None,
             side: 0,
             furthest: 0,
             backup: None,
@@ -78,7 +82,7 @@ impl Desk {
     /// The same database, as an engine sees it that runs on a copy of the directory.
     pub(crate) fn beside(&self) -> Self {
         let fresh = Self::new(self.database.seed(), self.log);
-        Self { database: self.database.clone(), side: self.side + 1, ..fresh }
+        Self { database: self.database.clone(), past: self.past.clone(), side: self.side + 1, ..fresh }
     }
 
     /// The exporter of a life.

@@ -10,6 +10,7 @@ mod coverage;
 mod engine;
 mod history;
 mod ledger;
+mod past;
 mod shop;
 #[path = "../../../persist/tests/common/sim_database.rs"]
 mod sim_database;

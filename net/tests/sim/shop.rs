@@ -235,7 +235,7 @@ impl Shop {
         for intent in self.intents.iter().filter(|intent| !intent.keyed && intent.fate != Fate::Refused) {
             *keyless.entry((intent.buyer, intent.item, intent.quantity)).or_default() += 1;
         }
-        for (id, order) in &book.orders {
+        for (id, order) in book.orders.iter().filter(|(_, order)| !order.imported) {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let buyer: u16 =
                 text(&order.buyer)[1..].parse().map_err(|_| format!("I7 order {id}: {order:?}"))?;

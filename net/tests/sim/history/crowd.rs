@@ -117,7 +117,8 @@ impl History<'_> {
 
     pub(super) fn merchant_acts(&mut self) -> Result<(), Red> {
         let (link, item) = (self.shop_link(), self.some_item());
-        let orders = self.shop.known(None);
+        let mut orders = self.shop.known(None);
+        orders.extend(self.book.past.orders.keys());
         let order = (!orders.is_empty()).then(|| orders[self.rng.below(orders.len() as u64) as usize]);
         let (verb, body) = match (self.rng.below(16), order) {
             (0..5, Some(order)) => {

@@ -42,7 +42,8 @@ impl History<'_> {
             return;
         }
         let per_mille = if self.rolls { 400 } else { 100 };
-        self.operator.forgets = self.operator.rng.below(1000) < per_mille;
+        self.operator.forgets = self.operator.rng.below(1000) < per_mille && !self.is_unseen();
+        self.have_it_away();
         if self.operator.forgets {
             self.cover.struck(Fault::DbForgotten, Step::Rest, None);
         }
@@ -52,6 +53,21 @@ impl History<'_> {
                 self.operator.told = false;
                 self.cover.struck(Fault::DbDetached, Step::Rest, None);
             }
+        }
+    }
+
+    /// Whether the database holds orders that the log has never seen: who forgets it then says that there are none.
+    fn is_unseen(&self) -> bool {
+        let has_past = self.desk.as_ref().is_some_and(|desk| desk.past.is_some());
+        let control = read_control(&self.disk, Path::new(DIR)).ok().flatten();
+        has_past && control.is_none_or(|control| control.database.is_none())
+    }
+
+    /// A database that was never seen is down at the start, or is reached.
+    fn have_it_away(&mut self) {
+        if self.is_unseen() {
+            let down = self.operator.rng.below(3) == 0;
+            self.desk.iter().for_each(|desk| desk.database.set_down(down));
         }
     }
 
