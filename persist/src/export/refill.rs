@@ -28,7 +28,7 @@ use super::error::ExportError;
 use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, PREHEAT_PAGE_ORDERS, REFILL_ITEMS, REFILL_NAMED_MAX, REFILL_ORDERS};
 use super::orders::Orders;
-use super::settle::{self, Settled};
+use super::settle::{self, Settled, Touch};
 use super::store::{Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, SetAside, Store};
 use super::write::{Written, halve, update, write_set_aside};
 use crate::feed::{FeedError, History};
@@ -215,11 +215,10 @@ impl<'a, C: Connect> Refill<'a, C> {
     /// Orders with numbers of the item that the log has not given.
     fn check_orders(&mut self, item: ItemId, foreign: &mut Foreign) -> Result<(), RefillError> {
         let number = i64::from(item.get());
-        let (mut after, before) = (number << 32, (number + 1) << 32);
+        let (mut after, last) = (number << 32, (number << 32) | i64::from(u32::MAX));
         loop {
-            let page = self
-                .database
-                .run(async |store| store.orders_page(after, before, PREHEAT_PAGE_ORDERS).await)?;
+            let page =
+                self.database.run(async |store| store.orders_page(after, last, PREHEAT_PAGE_ORDERS).await)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             for row in &page {
@@ -261,7 +260,7 @@ impl<'a, C: Connect> Refill<'a, C> {
         while reached < to {
             self.batch.reset(reached);
             facts.read(to, REFILL_ORDERS, &mut |lsn, fact| {
-                self.batch.add_imported(lsn, fact);
+                self.batch.add(lsn, fact);
                 reached = lsn;
             })?;
             self.write_orders()?;
@@ -271,7 +270,7 @@ impl<'a, C: Connect> Refill<'a, C> {
 
     /// Writes the orders of the batch, and empties it.
     fn write_orders(&mut self) -> Result<(), RefillError> {
-        if !self.batch.new.is_empty() || !self.batch.moved.is_empty() {
+        if !self.batch.new.is_empty() || !self.batch.imported.is_empty() || !self.batch.moved.is_empty() {
             let written = match self.try_orders(false) {
                 // One of them is refused for its own sake: it is set aside, the rest goes in.
                 Err(Part::Database(ExportError::RowRefused(_))) => self.try_orders(true),
@@ -298,8 +297,10 @@ impl<'a, C: Connect> Refill<'a, C> {
     fn blocklist(&mut self) -> Result<(), RefillError> {
         let (all, by_hand) = (self.blocked_rows(true)?, self.blocked_rows(false)?);
         let gone = all.iter().filter(|buyer| !self.now.blocked.contains_key(*buyer));
-        // Those that somebody has put there by hand are taken over at the next start.
-        let gone = gone.filter(|buyer| by_hand.binary_search(buyer).is_err());
+        // Those that somebody has put there by hand are taken over at the next start, and so is what another
+        // log has left in a database that this one never wrote to.
+        let ours = self.done.from > Lsn::ZERO;
+        let gone = gone.filter(|buyer| ours && by_hand.binary_search(buyer).is_err());
         let gone: Vec<&str> = gone.map(String::as_str).collect();
         let new = self.now.blocked.iter().filter(|(buyer, _)| all.binary_search(buyer).is_err());
         let new: Vec<BlockedBuyer<'_>> = new
@@ -459,9 +460,9 @@ async fn put_orders<S: Store>(
     careful: bool,
 ) -> Result<Written, Part> {
     let mut written = Written::default();
-    let (new, moved) = (Orders::new(batch, &batch.new, names), Orders::new(batch, &batch.moved, names));
     if careful {
-        for rows in batch.new.chunks(CAREFUL_ROWS_MAX) {
+        let new = batch.new.chunks(CAREFUL_ROWS_MAX);
+        for rows in new.chain(batch.imported.chunks(CAREFUL_ROWS_MAX)) {
             let orders = Orders::new(batch, rows, names);
             halve(store, batch, orders, "order", &mut written, async |store: &mut S, orders, written| {
                 put_new(store, orders, written).await
@@ -481,8 +482,9 @@ async fn put_orders<S: Store>(
             .await?;
         }
     } else {
-        put_new(store, new, &mut written).await?;
-        update(store, batch, moved, &mut written).await?;
+        put_new(store, Orders::new(batch, &batch.new, names), &mut written).await?;
+        put_new(store, Orders::new(batch, &batch.imported, names), &mut written).await?;
+        update(store, batch, Orders::new(batch, &batch.moved, names), &mut written).await?;
     }
     write_set_aside(store, &written.set_aside).await?;
     if written.replaced.is_empty() { Ok(written) } else { Err(Part::Foreign(written.replaced)) }
@@ -516,7 +518,7 @@ async fn put_items(store: &mut impl Store, items: &[&ItemNow]) -> Result<Settled
         let row = ledgers.get(&now.item).and_then(|ledger| ledger.row);
         ledgers.insert(now.item, Ledger { row, ..now.ledger() });
     }
-    settle::settle(store, &mut ledgers, &ids, true, &mut settled).await?;
+    settle::settle(store, &mut ledgers, &ids, Touch::All, &mut settled).await?;
     settle::note_reasons(store, &settled).await?;
     Ok(settled)
 }

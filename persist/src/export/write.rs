@@ -15,9 +15,9 @@ use super::batch::{Batch, BlockedRow, OrderRow, SpecRow};
 use super::error::ExportError;
 use super::exporter::beside;
 use super::ledger::{Ledger, Ledgers};
-use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN};
+use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN, REFILL_ORDERS};
 use super::orders::Orders;
-use super::settle::{self, Settled};
+use super::settle::{self, Replay, Settled, Touch};
 use super::store::{Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, SetAside, Store, Updated};
 
 /// How a batch is to be written.
@@ -25,9 +25,11 @@ use super::store::{Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, SetAsid
 pub(super) struct Manner<'a> {
     /// Row by row where needed, since one is refused.
     pub(super) careful: bool,
-    /// Off while somebody holds the whole table.
-    pub(super) touch_stock: bool,
-    /// Items whose stock row Postgres refuses at present.
+    /// `None` while somebody holds the whole table.
+    pub(super) touch: Touch,
+    /// Whether the batch fills a database anew.
+    pub(super) replay: Replay,
+    /// Items whose stock row is left alone: Postgres refuses it, or the item's import is under way.
     pub(super) resting: &'a HashSet<ItemId>,
 }
 
@@ -81,7 +83,7 @@ pub(super) async fn write(
         settle::put_specs(store, batch).await?;
         HashMap::new()
     };
-    settle::enter(store, ledgers, batch, &stand_ins, &mut written.settled).await?;
+    settle::enter(store, ledgers, batch, &stand_ins, manner.replay, &mut written.settled).await?;
     if manner.careful {
         write_orders_carefully(store, batch, ledgers, &mut written).await?;
     } else {
@@ -130,8 +132,28 @@ async fn write_orders(
     } else {
         beside(insert(store, batch, new, written), ahead).await?;
     }
+    for rows in batch.imported.chunks(REFILL_ORDERS) {
+        let imported = Orders::new(batch, rows, ledgers);
+        beside(put_imported(store, batch, imported, written), ahead).await?;
+    }
     let moved = Orders::new(batch, &batch.moved, ledgers);
     beside(update(store, batch, moved, written), ahead).await
+}
+
+/// Writes orders that came from a database, where they are missing: this one may be another one, that
+/// stands in for it. A row of another order stands.
+async fn put_imported(
+    store: &mut impl Store,
+    batch: &Batch,
+    orders: Orders<'_>,
+    written: &mut Written,
+) -> Result<(), ExportError> {
+    if orders.is_empty() || planted(Bug::ImportedLeftOut) {
+        return Ok(());
+    }
+    let foreign = store.refill_orders(orders).await?;
+    set_aside_foreign(batch, orders, foreign, written);
+    Ok(())
 }
 
 /// Inserts rows. One of somebody else that is there already stands, and ours is set aside: it may be
@@ -150,6 +172,12 @@ async fn insert(
     written.replaced.append(&mut replaced);
     written.rows += (orders.len() - foreign.len() - swallowed.len()) as u64;
     set_aside_swallowed(batch, orders, "order", swallowed, written);
+    set_aside_foreign(batch, orders, foreign, written);
+    Ok(())
+}
+
+/// Orders under whose ids rows of somebody else stand.
+fn set_aside_foreign(batch: &Batch, orders: Orders<'_>, foreign: Vec<OrderId>, written: &mut Written) {
     let foreign: HashSet<OrderId> = foreign.into_iter().collect();
     for row in orders.rows().iter().filter(|row| foreign.contains(&row.id)) {
         let reason = "stock_order holds a row of somebody else under this id; it stands as it is".to_owned();
@@ -157,7 +185,6 @@ async fn insert(
     }
     let items: BTreeSet<ItemId> = foreign.iter().map(|order| order.item()).collect();
     written.settled.tampered.extend(items.into_iter().map(|item| (item, FOREIGN_ORDERS.to_owned())));
-    Ok(())
 }
 
 const FOREIGN_ORDERS: &str = "stock_order holds rows of somebody else under ids of its orders; they stand as they \
@@ -288,6 +315,13 @@ async fn write_orders_carefully<S: Store>(
         })
         .await?;
     }
+    for rows in batch.imported.chunks(CAREFUL_ROWS_MAX) {
+        let orders = Orders::new(batch, rows, ledgers);
+        halve(store, batch, orders, "order", written, async |store: &mut S, orders, written| {
+            put_imported(store, batch, orders, written).await
+        })
+        .await?;
+    }
     for rows in batch.moved.chunks(CAREFUL_ROWS_MAX) {
         let orders = Orders::new(batch, rows, ledgers);
         halve(store, batch, orders, "order_move", written, async |store: &mut S, orders, written| {
@@ -397,9 +431,9 @@ async fn write_stock_rows(
 ) -> Result<(), ExportError> {
     let items = batch.items.iter().map(|change| change.item);
     let (resting, items): (Vec<ItemId>, Vec<ItemId>) = items.partition(|item| manner.resting.contains(item));
-    settle::settle(store, ledgers, &resting, false, &mut written.settled).await?;
+    settle::settle(store, ledgers, &resting, Touch::None, &mut written.settled).await?;
     if !manner.careful {
-        return settle::settle(store, ledgers, &items, manner.touch_stock, &mut written.settled).await;
+        return settle::settle(store, ledgers, &items, manner.touch, &mut written.settled).await;
     }
     for change in batch.items.iter().filter(|change| !manner.resting.contains(&change.item)) {
         settle_carefully(store, ledgers, change.item, change.lsn, manner, written).await?;
@@ -419,7 +453,7 @@ async fn settle_carefully(
     let before = ledgers.get(&item).cloned();
     let mut settled = Settled::default();
     store.savepoint().await?;
-    match settle::settle(store, ledgers, &[item], manner.touch_stock, &mut settled).await {
+    match settle::settle(store, ledgers, &[item], manner.touch, &mut settled).await {
         Ok(()) => store.release_savepoint().await?,
         Err(ExportError::RowRefused(reason)) => {
             store.roll_back_to_savepoint().await?;
@@ -428,7 +462,7 @@ async fn settle_carefully(
                 written.set_aside.push(stock_aside(lsn, item, &before, reason));
                 ledgers.insert(item, before);
             }
-            settle::settle(store, ledgers, &[item], false, &mut settled).await?;
+            settle::settle(store, ledgers, &[item], Touch::None, &mut settled).await?;
         }
         Err(other) => return Err(other),
     }

@@ -264,6 +264,44 @@ fn a_row_of_somebody_else_is_never_replaced() {
     assert!(said.contains(&format!("stock {item} (count 12345")), "{said}");
 }
 
+/// What another log has written to the blocklist stays, as long as this one never wrote to the database.
+#[test]
+fn the_blocklist_of_another_log_is_left_alone() {
+    for seed in 1..=20 {
+        let case = case(seed);
+        migrate(&mut Database::over(case.database.clone()).expect("connected")).expect("migrated");
+        case.database.block_as("theirs", 77);
+        case.refill(2).expect("filled");
+        let stays = case.database.look(|tables| tables.blocked.contains_key("theirs"));
+        assert_eq!(stays, case.cursor == 0, "seed {seed}: once it is this log's, so is its blocklist");
+    }
+}
+
+/// The last item there can be, and an id just behind those of an item.
+#[test]
+fn the_ends_of_an_items_numbers_are_told_apart() {
+    let last = 2_147_483_647;
+    let mut facts = vec![export_bed::created(1, 100), export_bed::created(last, 100)];
+    facts.extend(export_bed::sales(1, 1, 5));
+    facts.extend(export_bed::sales(last, 1, 5));
+    let told = Told { facts: facts.clone(), snapshot: 8 };
+    let database = SimDatabase::new(1);
+    migrate(&mut Database::over(database.clone()).expect("connected")).expect("migrated");
+    let done = refill(&told, &told.claim(9, 2), database.clone()).expect("filled");
+    assert_eq!((done.items, done.orders), (2, 10));
+    let mut behind = database.orders()[&((1 << 32) + 1)].clone();
+    behind.record.id = 2 << 32;
+    let database = SimDatabase::new(2);
+    migrate(&mut Database::over(database.clone()).expect("connected")).expect("migrated");
+    database.insert_order(behind);
+    refill(&told, &told.claim(9, 2), database.clone()).expect("filled");
+    let mut expected = expected(&facts, 0, 8);
+    let found = rows(&database.tables());
+    assert!(found.orders.contains_key(&(2 << 32)), "it stays");
+    expected.orders.insert(2 << 32, found.orders[&(2 << 32)].clone());
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn a_database_that_is_not_behind_or_not_ours_is_not_filled() {
     let case = case(7);
