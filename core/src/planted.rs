@@ -114,6 +114,7 @@ bugs! {
     PausesWithoutEnd, "pauses-without-end", "the exporter asks for a pause again in the batch that brought it";
     OwnRowsForeign, "own-rows-foreign", "rows that a log wrote before its cursor was lost are taken for somebody else's";
     FenceBySweep, "fence-by-sweep", "whether another process has taken the database over is not looked at by a timer";
+    RefillDropsVoid, "refill-drops-void", "a refill does not tell of a withdrawal that is void";
     ImportedLeftOut, "imported-left-out", "orders that came from a database are not written to the one that stands in for it";
     FirstHomeFirst, "first-home-first", "an owner under load begins with the first home each time";
     OwnFirst, "own-first", "an owner under load answers its own core's connections before all others";

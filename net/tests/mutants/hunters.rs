@@ -196,7 +196,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         }
         B::StallUntold | B::ImportedLeftOut | B::OwnRowsForeign | B::FenceBySweep => vec![&EXPORT],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
-        B::RefillPassesOver => vec![&EXPORT],
+        B::RefillPassesOver | B::RefillDropsVoid => vec![&EXPORT],
         B::FirstHomeFirst => vec![&HTTP, &SIM],
         B::OwnFirst
         | B::ChunkUncut

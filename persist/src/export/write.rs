@@ -229,7 +229,7 @@ fn set_aside_swallowed(
 
 /// Does one thing under a savepoint. The inner error says why the database refused it, for the row's
 /// own sake: then nothing of it was done.
-async fn attempt<S: Store>(
+pub(super) async fn attempt<S: Store>(
     store: &mut S,
     work: impl AsyncFnOnce(&mut S) -> Result<(), ExportError>,
 ) -> Result<Result<(), String>, ExportError> {
@@ -254,18 +254,28 @@ async fn put_specs_carefully(
     let mut stand_ins = HashMap::new();
     for change in &batch.items {
         let Some(SpecRow { name, spec }) = change.spec else { continue };
-        let (item, name) = (change.item, batch.str(name));
-        let named = (item, ItemSpec { name, ..spec });
-        let done = attempt(store, async |store| store.put_specs(&[named]).await).await?;
-        let Err(reason) = done else { continue };
-        let stand_in = format!("item {item}");
-        store.put_specs(&[(item, ItemSpec { name: &stand_in, ..spec })]).await?;
-        stand_ins.insert(item, stand_in);
-        let what = format!("id={item} name={name}");
-        let row = SetAside { lsn: change.lsn, kind: "item", what, reason, item: None, order: None };
-        written.set_aside.push(row);
+        let spec = ItemSpec { name: batch.str(name), ..spec };
+        if let Some(stand_in) = put_spec_carefully(store, change.lsn, (change.item, spec), written).await? {
+            stand_ins.insert(change.item, stand_in);
+        }
     }
     Ok(stand_ins)
+}
+
+/// The settings of an item, as `put_specs_carefully` does it.
+pub(super) async fn put_spec_carefully(
+    store: &mut impl Store,
+    lsn: Lsn,
+    (item, spec): (ItemId, ItemSpec<'_>),
+    written: &mut Written,
+) -> Result<Option<String>, ExportError> {
+    let done = attempt(store, async |store| store.put_specs(&[(item, spec)]).await).await?;
+    let Err(reason) = done else { return Ok(None) };
+    let stand_in = format!("item {item}");
+    store.put_specs(&[(item, ItemSpec { name: &stand_in, ..spec })]).await?;
+    let what = format!("id={item} name={}", spec.name);
+    written.set_aside.push(SetAside { lsn, kind: "item", what, reason, item: None, order: None });
+    Ok(Some(stand_in))
 }
 
 /// The blocklist, one by one.
@@ -281,17 +291,23 @@ async fn write_blocked_carefully(
         let (on, off) = if row.blocked { (one, &[][..]) } else { (&[][..], one) };
         let done = attempt(store, async |store| write_blocked(store, batch, on, off).await).await?;
         if let Err(reason) = done {
-            let what = format!("buyer={} blocked={}", batch.str(row.buyer), row.blocked);
-            let row = SetAside { lsn: row.lsn, kind: "blocked", what, reason, item: None, order: None };
-            written.set_aside.push(row);
+            written.set_aside.push(blocked_aside(row.lsn, batch.str(row.buyer), row.blocked, reason));
         }
     }
     Ok(())
 }
 
+pub(super) fn blocked_aside(lsn: Lsn, buyer: &str, blocked: bool, reason: String) -> SetAside {
+    let what = format!("buyer={buyer} blocked={blocked}");
+    SetAside { lsn, kind: "blocked", what, reason, item: None, order: None }
+}
+
 /// What was set aside, one by one. A line that is refused as well is in its alarm alone; its fact stays
 /// in the log as long as that does.
-async fn write_set_aside_carefully(store: &mut impl Store, rows: &[SetAside]) -> Result<(), ExportError> {
+pub(super) async fn write_set_aside_carefully(
+    store: &mut impl Store,
+    rows: &[SetAside],
+) -> Result<(), ExportError> {
     for row in rows {
         let one = std::slice::from_ref(row);
         if let Err(reason) = attempt(store, async |store| store.set_aside(one).await).await? {
@@ -406,20 +422,25 @@ async fn write_stock(
     written: &mut Written,
 ) -> Result<(), ExportError> {
     write_stock_rows(store, batch, ledgers, manner, written).await?;
+    set_aside_rows(ledgers, written, |item| {
+        batch.items.iter().find(|change| change.item == item).map_or(batch.to, |change| change.lsn)
+    });
+    Ok(())
+}
+
+/// Stock rows that are somebody else's, or were swallowed: ours are set aside, and the former stop.
+pub(super) fn set_aside_rows(ledgers: &Ledgers, written: &mut Written, lsn_of: impl Fn(ItemId) -> Lsn) {
     for (item, reason) in std::mem::take(&mut written.settled.foreign) {
-        let lsn = batch.items.iter().find(|change| change.item == item).map_or(batch.to, |change| change.lsn);
         let Some(ledger) = ledgers.get(&item) else { continue };
         if !ledger.paused {
             written.settled.tampered.push((item, reason.clone()));
         }
-        written.set_aside.push(stock_aside(lsn, item, ledger, reason));
+        written.set_aside.push(stock_aside(lsn_of(item), item, ledger, reason));
     }
     for item in std::mem::take(&mut written.settled.swallowed) {
-        let lsn = batch.items.iter().find(|change| change.item == item).map_or(batch.to, |change| change.lsn);
         let Some(ledger) = ledgers.get(&item) else { continue };
-        written.set_aside.push(stock_aside(lsn, item, ledger, settle::SWALLOWED.to_owned()));
+        written.set_aside.push(stock_aside(lsn_of(item), item, ledger, settle::SWALLOWED.to_owned()));
     }
-    Ok(())
 }
 
 async fn write_stock_rows(
@@ -436,24 +457,24 @@ async fn write_stock_rows(
         return settle::settle(store, ledgers, &items, manner.touch, &mut written.settled).await;
     }
     for change in batch.items.iter().filter(|change| !manner.resting.contains(&change.item)) {
-        settle_carefully(store, ledgers, change.item, change.lsn, manner, written).await?;
+        settle_carefully(store, ledgers, change.item, change.lsn, manner.touch, written).await?;
     }
     Ok(())
 }
 
 /// One item under a savepoint: if Postgres refuses its row, the books are entered alone.
-async fn settle_carefully(
+pub(super) async fn settle_carefully(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
     item: ItemId,
     lsn: Lsn,
-    manner: Manner<'_>,
+    touch: Touch,
     written: &mut Written,
 ) -> Result<(), ExportError> {
     let before = ledgers.get(&item).cloned();
     let mut settled = Settled::default();
     store.savepoint().await?;
-    match settle::settle(store, ledgers, &[item], manner.touch, &mut settled).await {
+    match settle::settle(store, ledgers, &[item], touch, &mut settled).await {
         Ok(()) => store.release_savepoint().await?,
         Err(ExportError::RowRefused(reason)) => {
             store.roll_back_to_savepoint().await?;
