@@ -112,6 +112,10 @@ bugs! {
     GivesWay, "gives-way", "a core's loop gives way through its executor, which then sleeps where nothing wakes it";
     LooksBeforeLowering, "looks-before-lowering", "a core looks for work before it asks to be woken";
     PausesWithoutEnd, "pauses-without-end", "the exporter asks for a pause again in the batch that brought it";
+    OwnRowsForeign, "own-rows-foreign", "rows that a log wrote before its cursor was lost are taken for somebody else's";
+    FenceBySweep, "fence-by-sweep", "whether another process has taken the database over is not looked at by a timer";
+    RefillDropsVoid, "refill-drops-void", "a refill does not tell of a withdrawal that is void";
+    ImportedLeftOut, "imported-left-out", "orders that came from a database are not written to the one that stands in for it";
     FirstHomeFirst, "first-home-first", "an owner under load begins with the first home each time";
     OwnFirst, "own-first", "an owner under load answers its own core's connections before all others";
     ChunkUncut, "chunk-uncut", "a chunk of a batch is decided in one go, whatever else waits";

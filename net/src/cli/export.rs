@@ -73,7 +73,8 @@ fn fill(settings: &Settings, postgres: &PostgresSettings) -> anyhow::Result<Refi
 }
 
 fn print(done: &Refilled, out: &mut dyn Write) -> std::io::Result<()> {
-    let Refilled { from, snapshot, to, orders, items, blocked, without_texts, set_aside, paused } = done;
+    let Refilled { from, snapshot, to, orders, items, blocked, without_texts, set_aside, void, paused } =
+        done;
     writeln!(
         out,
         "the database went from LSN {from} to LSN {to}: {orders} orders, {items} items, {blocked} blocked buyers; \
@@ -88,6 +89,12 @@ fn print(done: &Refilled, out: &mut dyn Write) -> std::io::Result<()> {
     }
     if *set_aside > 0 {
         writeln!(out, "{set_aside} rows were refused by Postgres; see stampede_set_aside")?;
+    }
+    for (item, units) in void {
+        writeln!(
+            out,
+            "item {item}: of what somebody withdrew, {units} units were sold already; that part of the withdrawal is void"
+        )?;
     }
     for (item, reason) in paused {
         writeln!(out, "item {item} will be paused: {reason}")?;

@@ -99,8 +99,11 @@ static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
 static PARTS: Detector = detector("log units", Program::PersistUnits, &["log::lag", "disk::"]);
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
 static RIG: Detector = detector("rig", Program::Rig, &[]);
-static EXPORT: Detector =
-    detector("export", Program::Persist, &["export_sim", "export_ahead", "export_twins", "export_refill"]);
+static EXPORT: Detector = detector(
+    "export",
+    Program::Persist,
+    &["export_sim", "export_ahead", "export_twins", "export_refill", "export_anew"],
+);
 static IDENTITY: Detector = detector("identity", Program::Persist, &["export_identity"]);
 static POSTGRES: Detector =
     detector("postgres", Program::Persist, &["export_outside", "export_pooler", "export_refuse"]);
@@ -191,9 +194,9 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::SettingsLeftBehind => {
             vec![&POSTGRES]
         }
-        B::StallUntold => vec![&EXPORT],
+        B::StallUntold | B::ImportedLeftOut | B::OwnRowsForeign | B::FenceBySweep => vec![&EXPORT],
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
-        B::RefillPassesOver => vec![&EXPORT],
+        B::RefillPassesOver | B::RefillDropsVoid => vec![&EXPORT],
         B::FirstHomeFirst => vec![&HTTP, &SIM],
         B::OwnFirst
         | B::ChunkUncut

@@ -327,8 +327,11 @@ async fn attach_locked(
     let rows = store.lock_cursors().await?;
     let Some(row) = rows.iter().find(|row| row.log_id == log_id) else {
         check_unclaimed(claim, &rows)?;
-        // Books of a log that is gone would be compared with rows that it no longer writes.
-        store.clear_books().await?;
+        if claim.database.is_none() {
+            // Books of a log that is gone would be compared with rows that it no longer writes. In the
+            // database of this log they tell which rows are its own, although its cursor is lost.
+            store.clear_books().await?;
+        }
         let given = store.make_cursor(&log_id, claim.nonce).await?;
         return Ok(Attached { database, cursor: Lsn::ZERO, claim: given.at(Lsn::ZERO) });
     };

@@ -57,6 +57,11 @@ impl Piles {
         *self.pile(to) += units;
     }
 
+    /// These units and those, pile by pile.
+    pub(crate) const fn plus(self, more: Self) -> Self {
+        Self { count: self.count + more.count, held: self.held + more.held, sale: self.sale + more.sale }
+    }
+
     fn pile(&mut self, pile: Pile) -> &mut i64 {
         match pile {
             Pile::Available => &mut self.count,
@@ -74,13 +79,13 @@ pub(crate) struct SpecRow {
     pub(crate) spec: ItemSpec<'static>,
 }
 
-/// How an item came to be.
+/// How far an item that was taken over from a database is in the batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Created {
-    /// By the merchant: its stock row is to be written.
-    New,
-    /// By preheating: its stock row is there, and held this many units in all.
-    FromPostgres(i64),
+pub(crate) enum Import {
+    /// More of its orders follow: its numbers are not whole yet.
+    Open,
+    /// All of it is there; what the batch did to the item up to then.
+    Whole(Piles),
 }
 
 /// What a batch does to an item.
@@ -89,7 +94,10 @@ pub(crate) struct ItemChange {
     pub(crate) item: ItemId,
     /// The last fact in the batch that concerns it.
     pub(crate) lsn: Lsn,
-    pub(crate) created: Option<Created>,
+    /// Its first fact is in the batch.
+    pub(crate) created: bool,
+    /// `None` = the batch holds nothing of its import.
+    pub(crate) import: Option<Import>,
     pub(crate) spec: Option<SpecRow>,
     pub(crate) delta: Piles,
     /// Sum of the adjustments by which the engine answered changes made outside.
@@ -128,7 +136,9 @@ pub(crate) struct Batch {
     pub(crate) facts: usize,
     /// Orders placed in this batch, in the state that they reached in it.
     pub(crate) new: Vec<OrderRow>,
-    /// Orders from before the batch that moved in it.
+    /// Orders that came from a database, as they came: in the one they came from the rows are there.
+    pub(crate) imported: Vec<OrderRow>,
+    /// Orders from before the batch, or imported in it, that moved in it.
     pub(crate) moved: Vec<OrderRow>,
     pub(crate) items: Vec<ItemChange>,
     pub(crate) blocked: Vec<BlockedRow>,
@@ -146,6 +156,7 @@ impl Batch {
     pub(crate) fn reset(&mut self, from: Lsn) {
         (self.from, self.to, self.facts, self.placed) = (from, from, 0, 0);
         self.new.clear();
+        self.imported.clear();
         self.moved.clear();
         self.items.clear();
         self.blocked.clear();
@@ -216,8 +227,35 @@ impl Batch {
             Fact::BuyerBlocked { at_ms, subject, blocked, actor } => {
                 self.block(lsn, at_ms, subject, blocked, actor);
             }
-            // The row of an imported order is in Postgres already, and its item's row counts it.
-            Fact::DrawHeld { .. } | Fact::OrderImported { .. } | Fact::ClockMark { .. } => {}
+            Fact::OrderImported {
+                order,
+                quantity,
+                state,
+                created_at_ms,
+                pay_by_ms,
+                subject,
+                key,
+                payment_ref,
+                ..
+            } => {
+                let row = OrderRow {
+                    id: order,
+                    lsn,
+                    created_at_ms,
+                    updated_at_ms: created_at_ms,
+                    pay_by_ms,
+                    quantity: quantity.get(),
+                    state,
+                    buyer: self.push_text(subject),
+                    key: self.push_text(key),
+                    payment_ref: self.push_text(payment_ref),
+                };
+                self.imported.push(row);
+                let change = self.item(lsn, order.item());
+                change.delta.shift(Pile::Available, state.pile(), quantity);
+                change.import = Some(Import::Open);
+            }
+            Fact::DrawHeld { .. } | Fact::ClockMark { .. } => {}
         }
     }
 
@@ -238,37 +276,6 @@ impl Batch {
             payment_ref: Text::default(),
         };
         self.new.push(row);
-    }
-
-    /// Folds the next fact in as [`Batch::add`] does, for a database that may lack what once came from it.
-    pub(crate) fn add_imported(&mut self, lsn: Lsn, fact: &Fact<'_>) {
-        self.add(lsn, fact);
-        if let Fact::OrderImported {
-            order,
-            quantity,
-            state,
-            created_at_ms,
-            pay_by_ms,
-            subject,
-            key,
-            payment_ref,
-            ..
-        } = *fact
-        {
-            let row = OrderRow {
-                id: order,
-                lsn,
-                created_at_ms,
-                updated_at_ms: created_at_ms,
-                pay_by_ms,
-                quantity: quantity.get(),
-                state,
-                buyer: self.push_text(subject),
-                key: self.push_text(key),
-                payment_ref: self.push_text(payment_ref),
-            };
-            self.new.push(row);
-        }
     }
 
     fn push_text(&mut self, bytes: &[u8]) -> Text {
@@ -307,12 +314,13 @@ impl Batch {
         let spec = self.spec_row(spec);
         let change = self.item(lsn, item);
         change.spec = Some(spec);
-        if actor == ACTOR_POSTGRES || actor == ACTOR_IMPORT {
-            change.created = Some(Created::FromPostgres(granted));
-            change.paused = (actor == ACTOR_IMPORT).then_some(true);
-        } else {
-            change.created = Some(Created::New);
-            change.delta.count += granted;
+        change.created = true;
+        change.delta.count += granted;
+        if actor == ACTOR_IMPORT {
+            change.import = Some(Import::Open);
+            change.paused = Some(true);
+        } else if actor == ACTOR_POSTGRES {
+            change.import = Some(Import::Whole(change.delta));
         }
     }
 
@@ -336,6 +344,10 @@ impl Batch {
 
     fn switch(&mut self, lsn: Lsn, item: ItemId, switch: Switch, actor: &str) {
         let change = self.item(lsn, item);
+        if actor == ACTOR_IMPORT {
+            // The last fact of an import.
+            change.import = Some(Import::Whole(change.delta));
+        }
         match switch {
             Switch::Paused => {
                 change.paused = Some(true);
@@ -423,7 +435,8 @@ impl ItemChange {
         Self {
             item,
             lsn: Lsn::ZERO,
-            created: None,
+            created: false,
+            import: None,
             spec: None,
             delta: Piles { count: 0, held: 0, sale: 0 },
             answered: None,

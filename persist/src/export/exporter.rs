@@ -40,6 +40,7 @@ use super::ledger::Ledgers;
 use super::limits::{FACTS_PER_BATCH_MAX, LEDGERS_MAX, STOCK_REST};
 use super::postgres::Postgres;
 use super::schema::migrate_over;
+use super::settle::{Replay, Touch};
 use super::status::ExportStatus;
 use super::store::{Connect, CursorKey, Store};
 use super::write::{Manner, WriteError, Written, write};
@@ -87,6 +88,9 @@ pub struct Exporter<C: Connect = Postgres> {
     position: Option<Lsn>,
     /// Questions wait until this is exported: it contains the answers of the process before.
     barrier: Lsn,
+    /// A database without anything of this log is filled from its beginning up to here, where the log ended
+    /// when that was begun; zero = the database was not empty.
+    anew_until: Lsn,
     /// The batch whose turn it is.
     batch: Batch,
     /// Somebody has seen the batch: it may be committed, and must stay as it is.
@@ -100,10 +104,14 @@ pub struct Exporter<C: Connect = Postgres> {
     pauses_told: HashSet<ItemId>,
     /// Items whose stock row is behind the facts.
     behind: HashSet<ItemId>,
+    /// Items whose import is exported in part: their stock row stands as it is until all of it is.
+    importing: HashSet<ItemId>,
     /// Items whose stock row Postgres refuses, until when they are left alone.
     refused: HashMap<ItemId, Instant>,
     stock_rest_until: Option<Instant>,
     next_sweep: Instant,
+    /// When to look whether this process still has the right to write.
+    next_fence: Instant,
     /// How often in a row a cursor that is this process's did not move.
     moved_in_vain: u32,
     progress: Progress,
@@ -149,6 +157,7 @@ impl<C: Connect> Exporter<C> {
             store: None,
             position: None,
             barrier: Lsn::ZERO,
+            anew_until: Lsn::ZERO,
             batch: Batch::default(),
             tried: false,
             careful: false,
@@ -157,9 +166,11 @@ impl<C: Connect> Exporter<C> {
             asks: Asks::default(),
             pauses_told: HashSet::new(),
             behind: HashSet::new(),
+            importing: HashSet::new(),
             refused: HashMap::new(),
             stock_rest_until: None,
             next_sweep: now,
+            next_fence: now,
             moved_in_vain: 0,
             progress: Progress::new(),
             retry_at: now,
@@ -279,6 +290,7 @@ impl<C: Connect> Exporter<C> {
     fn begin(&mut self, cursor: Lsn) {
         self.position = Some(cursor);
         self.barrier = self.port.durable_lsn();
+        self.anew_until = if cursor == Lsn::ZERO { self.barrier } else { Lsn::ZERO };
         self.batch.reset(cursor);
         self.status.set_exported(cursor);
         self.port.exported(cursor);
@@ -295,6 +307,7 @@ impl<C: Connect> Exporter<C> {
         self.asks = Asks::default();
         self.pauses_told.clear();
         self.behind.clear();
+        self.importing.clear();
         self.refused.clear();
         self.status.set_deferred(0);
         self.next_sweep = self.now();
@@ -328,9 +341,19 @@ impl<C: Connect> Exporter<C> {
         }
         self.tried = true;
         self.intake.begin(self.batch.to);
-        let resting: HashSet<ItemId> = self.refused.keys().copied().collect();
+        let mut resting = self.importing_after_batch();
+        resting.extend(self.refused.keys());
         let touch_stock = self.stock_may_be_touched(now);
-        let manner = Manner { careful: self.careful, touch_stock, resting: &resting };
+        let replay = Replay {
+            anew: self.batch.from < self.anew_until,
+            goes_on: self.batch.to < self.anew_until && !planted(Bug::OwnRowsForeign),
+        };
+        let touch = match (touch_stock, replay.goes_on) {
+            (false, _) => Touch::None,
+            (true, true) => Touch::Ours,
+            (true, false) => Touch::All,
+        };
+        let manner = Manner { careful: self.careful, touch, replay, resting: &resting };
         let store = self.store.as_mut().expect("only called while connected");
         let (key, batch, ledgers) = (&self.key, &self.batch, &mut self.ledgers);
         let (unconfirmed, intake, port) = (&mut self.unconfirmed, &mut self.intake, &mut *self.port);

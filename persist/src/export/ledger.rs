@@ -67,19 +67,21 @@ impl Ledger {
         Self { name, facts, outside: 0, paused: false, closed: false, ended: false, row: None }
     }
 
-    /// Books of an item that came from Postgres with `granted` units: whatever its row
-    /// holds more or less by now was changed by others since.
-    pub(super) fn preheated(name: String, granted: i64, row: StockRow) -> Self {
-        let count = granted - row.piles.held - row.piles.sale;
-        let facts = Piles { count, ..row.piles };
-        Self { facts, outside: row.piles.count - count, row: Some(row), ..Self::new(name) }
+    /// Takes over the row of an item that came from a database, as it is after its import, which leaves
+    /// the books at `whole` more than they hold: what the row's count shows besides was changed
+    /// by others since. The batch itself is still to be entered.
+    pub(super) fn take_over(&mut self, whole: Piles, row: StockRow) -> Found {
+        let before = self.facts;
+        self.facts = before.plus(whole);
+        self.row = Some(StockRow { version: row.version, piles: self.facts });
+        let found = self.meet(row);
+        self.facts = before;
+        found
     }
 
     /// Enters what a batch does to the item.
     pub(super) fn apply(&mut self, change: &ItemChange) {
-        self.facts.count += change.delta.count;
-        self.facts.held += change.delta.held;
-        self.facts.sale += change.delta.sale;
+        self.facts = self.facts.plus(change.delta);
         self.outside -= change.answered.unwrap_or(0);
         self.paused = change.paused.unwrap_or(self.paused);
         self.closed = change.closed.unwrap_or(self.closed);
@@ -196,9 +198,16 @@ mod tests {
     }
 
     #[test]
-    fn preheated_books_see_what_changed_since() {
+    fn books_of_an_import_see_what_changed_since() {
         let row = StockRow { version: 0, piles: piles(104, 2, 3) };
-        let books = Ledger::preheated("phone".into(), 100, row);
-        assert_eq!((books.facts, books.outside, books.wanted()), (piles(95, 2, 3), 9, piles(104, 2, 3)));
+        let mut books = Ledger::new("phone".into());
+        assert_eq!(books.take_over(piles(95, 2, 3), row), Found::Adopted);
+        let item = stampede_core::types::ItemId::new(1).expect("1 is an item");
+        books.apply(&ItemChange { delta: piles(94, 2, 4), ..ItemChange::new(item) });
+        assert_eq!((books.facts, books.outside, books.wanted()), (piles(94, 2, 4), 9, piles(103, 2, 4)));
+        // The row of an older backup: held and sale are not what the log has taken over.
+        let mut books = Ledger::new("phone".into());
+        let found = books.take_over(piles(95, 3, 3), row);
+        assert!(matches!(found, Found::Tampered(_)), "{found:?}");
     }
 }

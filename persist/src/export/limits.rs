@@ -30,6 +30,8 @@ pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(3);
 pub const STOCK_REST: Duration = Duration::from_secs(5);
 /// How long a stock row that Postgres refuses is left alone.
 pub const REFUSED_REST: Duration = Duration::from_secs(60);
+/// Longest time between two looks whether another process has taken the database over. A batch looks, too.
+pub const FENCE_PERIOD: Duration = Duration::from_secs(1);
 /// Least time between two sweeps for outside changes.
 pub const SWEEP_PERIOD: Duration = Duration::from_millis(1_000);
 /// A sweep may take at most this share of the time: one part in this many.

@@ -15,6 +15,7 @@
 //! are not known any more, and a row in `stampede_set_aside` says so. No engine may run on the log.
 //! Next: [`crate::feed::History`] for the log's side, `refill/state.rs` for the state at its end.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use stampede_core::planted::{Bug, planted};
@@ -28,9 +29,12 @@ use super::error::ExportError;
 use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, PREHEAT_PAGE_ORDERS, REFILL_ITEMS, REFILL_NAMED_MAX, REFILL_ORDERS};
 use super::orders::Orders;
-use super::settle::{self, Settled};
+use super::settle::{self, Touch};
 use super::store::{Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, SetAside, Store};
-use super::write::{Written, halve, update, write_set_aside};
+use super::write::{
+    Written, attempt, blocked_aside, halve, put_spec_carefully, set_aside_rows, settle_carefully, update,
+    write_set_aside, write_set_aside_carefully,
+};
 use crate::feed::{FeedError, History};
 
 mod state;
@@ -104,6 +108,8 @@ pub struct Refilled {
     pub without_texts: u64,
     /// Rows that Postgres refused; they lie in `stampede_set_aside`.
     pub set_aside: u64,
+    /// Items of which units were withdrawn that are sold already, and how many: that part is void.
+    pub void: Vec<(ItemId, i64)>,
     /// Items that have to stop, and why; the engine is told when it attaches.
     pub paused: Vec<(ItemId, String)>,
 }
@@ -215,11 +221,10 @@ impl<'a, C: Connect> Refill<'a, C> {
     /// Orders with numbers of the item that the log has not given.
     fn check_orders(&mut self, item: ItemId, foreign: &mut Foreign) -> Result<(), RefillError> {
         let number = i64::from(item.get());
-        let (mut after, before) = (number << 32, (number + 1) << 32);
+        let (mut after, last) = (number << 32, (number << 32) | i64::from(u32::MAX));
         loop {
-            let page = self
-                .database
-                .run(async |store| store.orders_page(after, before, PREHEAT_PAGE_ORDERS).await)?;
+            let page =
+                self.database.run(async |store| store.orders_page(after, last, PREHEAT_PAGE_ORDERS).await)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             for row in &page {
@@ -261,7 +266,7 @@ impl<'a, C: Connect> Refill<'a, C> {
         while reached < to {
             self.batch.reset(reached);
             facts.read(to, REFILL_ORDERS, &mut |lsn, fact| {
-                self.batch.add_imported(lsn, fact);
+                self.batch.add(lsn, fact);
                 reached = lsn;
             })?;
             self.write_orders()?;
@@ -271,26 +276,15 @@ impl<'a, C: Connect> Refill<'a, C> {
 
     /// Writes the orders of the batch, and empties it.
     fn write_orders(&mut self) -> Result<(), RefillError> {
-        if !self.batch.new.is_empty() || !self.batch.moved.is_empty() {
-            let written = match self.try_orders(false) {
-                // One of them is refused for its own sake: it is set aside, the rest goes in.
-                Err(Part::Database(ExportError::RowRefused(_))) => self.try_orders(true),
-                other => other,
-            };
-            let written = written.map_err(|part| part.told())?;
+        if !self.batch.new.is_empty() || !self.batch.imported.is_empty() || !self.batch.moved.is_empty() {
+            let (batch, names) = (&self.batch, &self.names);
+            let written = carefully(self.database, &self.key, &async |store, careful| {
+                put_orders(store, batch, names, careful).await
+            })?;
             self.done.set_aside += written.set_aside.len() as u64;
         }
         self.batch.reset(self.batch.to);
         Ok(())
-    }
-
-    fn try_orders(&mut self, careful: bool) -> Result<Written, Part> {
-        let (batch, names) = (&self.batch, &self.names);
-        let fence = &self.key;
-        self.database.run(async |store| {
-            let how = if careful { Begin::Careful } else { Begin::Ordinary };
-            transaction(store, how, fence, async |store| put_orders(store, batch, names, careful).await).await
-        })
     }
 
     // ---- blocklist ----
@@ -298,8 +292,10 @@ impl<'a, C: Connect> Refill<'a, C> {
     fn blocklist(&mut self) -> Result<(), RefillError> {
         let (all, by_hand) = (self.blocked_rows(true)?, self.blocked_rows(false)?);
         let gone = all.iter().filter(|buyer| !self.now.blocked.contains_key(*buyer));
-        // Those that somebody has put there by hand are taken over at the next start.
-        let gone = gone.filter(|buyer| by_hand.binary_search(buyer).is_err());
+        // Those that somebody has put there by hand are taken over at the next start, and so is what another
+        // log has left in a database that this one never wrote to.
+        let ours = self.done.from > Lsn::ZERO;
+        let gone = gone.filter(|buyer| ours && by_hand.binary_search(buyer).is_err());
         let gone: Vec<&str> = gone.map(String::as_str).collect();
         let new = self.now.blocked.iter().filter(|(buyer, _)| all.binary_search(buyer).is_err());
         let new: Vec<BlockedBuyer<'_>> = new
@@ -307,22 +303,17 @@ impl<'a, C: Connect> Refill<'a, C> {
             .collect();
         let fence = &self.key;
         for buyers in new.chunks(REFILL_ITEMS) {
-            self.database
-                .run(async |store| {
-                    transaction(store, Begin::Ordinary, fence, async |store| Ok(store.block(buyers).await?))
-                        .await
-                })
-                .map_err(|part: Part| part.told())?;
+            let written = carefully(self.database, fence, &async |store, careful| {
+                Ok(put_blocked(store, buyers, careful).await?)
+            })?;
+            self.done.set_aside += written.set_aside.len() as u64;
         }
         for buyers in gone.chunks(REFILL_ITEMS) {
-            self.database
-                .run(async |store| {
-                    transaction(store, Begin::Ordinary, fence, async |store| {
-                        Ok(store.unblock(buyers).await?)
-                    })
-                    .await
-                })
-                .map_err(|part: Part| part.told())?;
+            let to = self.done.to;
+            let written = carefully(self.database, fence, &async |store, careful| {
+                Ok(strike_blocked(store, buyers, to, careful).await?)
+            })?;
+            self.done.set_aside += written.set_aside.len() as u64;
         }
         Ok(())
     }
@@ -347,13 +338,15 @@ impl<'a, C: Connect> Refill<'a, C> {
         let items: Vec<&ItemNow> = self.now.items.values().collect();
         let fence = &self.key;
         for items in items.chunks(REFILL_ITEMS) {
-            let settled = self.database.run(async |store| {
-                transaction(store, Begin::Ordinary, fence, async |store| Ok(put_items(store, items).await?))
-                    .await
-            });
-            let settled = settled.map_err(|part: Part| part.told())?;
-            self.done.paused.extend(settled.tampered);
-            self.done.paused.extend(settled.foreign);
+            let to = self.done.to;
+            let written = carefully(self.database, fence, &async |store, careful| {
+                Ok(put_items(store, items, to, careful).await?)
+            })?;
+            self.done.set_aside += written.set_aside.len() as u64;
+            self.done.paused.extend(written.settled.tampered);
+            if !planted(Bug::RefillDropsVoid) {
+                self.done.void.extend(written.settled.void);
+            }
         }
         Ok(())
     }
@@ -452,6 +445,66 @@ async fn transaction<S: Store, T>(
     }
 }
 
+/// One transaction of the fill. If the database refuses a row for its own sake, once more in the careful
+/// way: that row is set aside, the rest goes in.
+fn carefully<C: Connect, T>(
+    database: &mut Database<C>,
+    key: &CursorKey,
+    work: &impl AsyncFn(&mut C::Store, bool) -> Result<T, Part>,
+) -> Result<T, RefillError> {
+    let mut attempt = |how: Begin| {
+        let careful = how == Begin::Careful;
+        database
+            .run(async |store| transaction(store, how, key, async |store| work(store, careful).await).await)
+    };
+    match attempt(Begin::Ordinary) {
+        Err(Part::Database(ExportError::RowRefused(_))) => attempt(Begin::Careful),
+        other => other,
+    }
+    .map_err(Part::told)
+}
+
+async fn put_blocked(
+    store: &mut impl Store,
+    buyers: &[BlockedBuyer<'_>],
+    careful: bool,
+) -> Result<Written, ExportError> {
+    let mut written = Written::default();
+    if !careful {
+        store.block(buyers).await?;
+        return Ok(written);
+    }
+    for row in buyers {
+        let one = std::slice::from_ref(row);
+        if let Err(reason) = attempt(store, async |store| store.block(one).await).await? {
+            written.set_aside.push(blocked_aside(row.lsn, row.buyer, true, reason));
+        }
+    }
+    write_set_aside_carefully(store, &written.set_aside).await?;
+    Ok(written)
+}
+
+async fn strike_blocked(
+    store: &mut impl Store,
+    buyers: &[&str],
+    lsn: Lsn,
+    careful: bool,
+) -> Result<Written, ExportError> {
+    let mut written = Written::default();
+    if !careful {
+        store.unblock(buyers).await?;
+        return Ok(written);
+    }
+    for buyer in buyers {
+        let one = std::slice::from_ref(buyer);
+        if let Err(reason) = attempt(store, async |store| store.unblock(one).await).await? {
+            written.set_aside.push(blocked_aside(lsn, buyer, false, reason));
+        }
+    }
+    write_set_aside_carefully(store, &written.set_aside).await?;
+    Ok(written)
+}
+
 async fn put_orders<S: Store>(
     store: &mut S,
     batch: &Batch,
@@ -459,9 +512,9 @@ async fn put_orders<S: Store>(
     careful: bool,
 ) -> Result<Written, Part> {
     let mut written = Written::default();
-    let (new, moved) = (Orders::new(batch, &batch.new, names), Orders::new(batch, &batch.moved, names));
     if careful {
-        for rows in batch.new.chunks(CAREFUL_ROWS_MAX) {
+        let new = batch.new.chunks(CAREFUL_ROWS_MAX);
+        for rows in new.chain(batch.imported.chunks(CAREFUL_ROWS_MAX)) {
             let orders = Orders::new(batch, rows, names);
             halve(store, batch, orders, "order", &mut written, async |store: &mut S, orders, written| {
                 put_new(store, orders, written).await
@@ -481,8 +534,9 @@ async fn put_orders<S: Store>(
             .await?;
         }
     } else {
-        put_new(store, new, &mut written).await?;
-        update(store, batch, moved, &mut written).await?;
+        put_new(store, Orders::new(batch, &batch.new, names), &mut written).await?;
+        put_new(store, Orders::new(batch, &batch.imported, names), &mut written).await?;
+        update(store, batch, Orders::new(batch, &batch.moved, names), &mut written).await?;
     }
     write_set_aside(store, &written.set_aside).await?;
     if written.replaced.is_empty() { Ok(written) } else { Err(Part::Foreign(written.replaced)) }
@@ -506,19 +560,48 @@ async fn put_new(
 
 /// Brings books and stock rows to the state at the end. What somebody else has edited since the
 /// exporter left a row is met as always: taken over, or the item has to stop.
-async fn put_items(store: &mut impl Store, items: &[&ItemNow]) -> Result<Settled, ExportError> {
-    let specs: Vec<_> = items.iter().map(|now| (now.item, now.spec())).collect();
-    store.put_specs(&specs).await?;
+async fn put_items(
+    store: &mut impl Store,
+    items: &[&ItemNow],
+    lsn: Lsn,
+    careful: bool,
+) -> Result<Written, ExportError> {
+    let (mut written, mut stand_ins) = (Written::default(), HashMap::new());
+    if careful {
+        for now in items {
+            let spec = (now.item, now.spec());
+            if let Some(name) = put_spec_carefully(store, lsn, spec, &mut written).await? {
+                stand_ins.insert(now.item, name);
+            }
+        }
+    } else {
+        let specs: Vec<_> = items.iter().map(|now| (now.item, now.spec())).collect();
+        store.put_specs(&specs).await?;
+    }
     let ids: Vec<ItemId> = items.iter().map(|now| now.item).collect();
-    let (mut ledgers, mut settled) = (Ledgers::new(), Settled::default());
+    let mut ledgers = Ledgers::new();
     settle::load(store, &mut ledgers, &ids).await?;
     for now in items {
-        let row = ledgers.get(&now.item).and_then(|ledger| ledger.row);
-        ledgers.insert(now.item, Ledger { row, ..now.ledger() });
+        let mut ledger = now.ledger();
+        ledger.row = ledgers.get(&now.item).and_then(|ledger| ledger.row);
+        ledger.name = stand_ins.remove(&now.item).unwrap_or(ledger.name);
+        ledgers.insert(now.item, ledger);
     }
-    settle::settle(store, &mut ledgers, &ids, true, &mut settled).await?;
-    settle::note_reasons(store, &settled).await?;
-    Ok(settled)
+    if careful {
+        for item in &ids {
+            settle_carefully(store, &mut ledgers, *item, lsn, Touch::All, &mut written).await?;
+        }
+    } else {
+        settle::settle(store, &mut ledgers, &ids, Touch::All, &mut written.settled).await?;
+    }
+    set_aside_rows(&ledgers, &mut written, |_| lsn);
+    settle::note_reasons(store, &written.settled).await?;
+    if careful {
+        write_set_aside_carefully(store, &written.set_aside).await?;
+    } else {
+        write_set_aside(store, &written.set_aside).await?;
+    }
+    Ok(written)
 }
 
 /// Rows that are not this log's, in words.

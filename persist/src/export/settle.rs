@@ -11,7 +11,7 @@ use stampede_core::item::ItemSpec;
 use stampede_core::planted::{Bug, planted};
 use stampede_core::types::ItemId;
 
-use super::batch::{Batch, Created, ItemChange};
+use super::batch::{Batch, Import, ItemChange};
 use super::error::ExportError;
 use super::ledger::{Found, Ledger, Ledgers, StockRow};
 use super::store::Store;
@@ -65,6 +65,18 @@ pub(super) async fn load(
     Ok(())
 }
 
+/// What is done with stock rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Touch {
+    /// They are left for later; the books are entered.
+    None,
+    /// Those that are the exporter's are written. One that may be another's is judged later, when all that
+    /// the log held is exported: until then it may show what the log comes to further on.
+    Ours,
+    /// All are written, or told of.
+    All,
+}
+
 /// Makes books for the items that a batch creates and enters what it does to all of them. Their
 /// settings are there. Items that have neither books nor a stock row are left out.
 pub(super) async fn enter(
@@ -72,55 +84,73 @@ pub(super) async fn enter(
     ledgers: &mut Ledgers,
     batch: &Batch,
     stand_ins: &HashMap<ItemId, String>,
+    replay: Replay,
     settled: &mut Settled,
 ) -> Result<(), ExportError> {
     let items: Vec<ItemId> = batch.items.iter().map(|change| change.item).collect();
     load(store, ledgers, &items).await?;
-    preheat(store, ledgers, batch, settled).await?;
     recover(store, ledgers, batch, settled).await?;
+    for change in batch.items.iter().filter(|change| change.created) {
+        if let Some(ledger) = ledgers.get_mut(&change.item) {
+            // Of books that are there already only the row counts: where the exporter left it.
+            *ledger = Ledger { row: ledger.row, ..Ledger::new(String::new()) };
+        }
+    }
+    take_over(store, ledgers, batch, replay, settled).await?;
     for change in &batch.items {
         if let Some(ledger) = ledgers.get_mut(&change.item) {
-            if change.created == Some(Created::New) {
-                *ledger = Ledger::new(String::new());
-            }
             if let Some(spec) = change.spec {
                 let name = stand_ins.get(&change.item).map_or(batch.str(spec.name), String::as_str);
                 name.clone_into(&mut ledger.name);
             }
+            let unasked = if replay.anew { change.answered.unwrap_or(0) } else { 0 };
+            ledger.outside += unasked;
             ledger.apply(change);
         }
     }
     Ok(())
 }
 
-/// Items that came from Postgres begin with what their row shows.
-async fn preheat(
+/// Whether a database is filled from the beginning of a log that has a past: it was lost and made anew,
+/// or its cursor was.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Replay {
+    /// The batch begins in that past: answers in it are to questions that this database knows nothing of.
+    pub(super) anew: bool,
+    /// It ends in that past: a row may show what comes behind it.
+    pub(super) goes_on: bool,
+}
+
+/// Items whose import ends in this batch: what their row shows that the log does not say was changed
+/// by somebody since. One without a row was taken over from another database, and its row is made.
+async fn take_over(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
     batch: &Batch,
+    replay: Replay,
     settled: &mut Settled,
 ) -> Result<(), ExportError> {
-    let granted = |change: &ItemChange| match change.created {
-        Some(Created::FromPostgres(granted)) => Some((change.item, granted)),
+    let whole = |change: &ItemChange| match change.import {
+        Some(Import::Whole(piles)) => Some((change.item, piles)),
         _ => None,
     };
-    let came: Vec<(ItemId, i64)> = batch.items.iter().filter_map(granted).collect();
+    let mut came: Vec<_> = batch.items.iter().filter_map(whole).collect();
+    // Where the exporter left the row, it is known as it is.
+    came.retain(|(item, _)| ledgers.get(item).is_some_and(|ledger| ledger.row.is_none()));
     if came.is_empty() {
         return Ok(());
     }
     let items: Vec<ItemId> = came.iter().map(|(item, _)| *item).collect();
     let rows: HashMap<ItemId, StockRow> = store.stock_rows(&items).await?.into_iter().collect();
-    for (item, granted) in came {
-        let ledger = match rows.get(&item) {
-            Some(row) => Ledger::preheated(String::new(), granted, *row),
-            None => {
-                settled.tampered.push((item, GONE.to_owned()));
-                let mut ledger = Ledger::new(String::new());
-                ledger.facts.count = granted;
-                ledger
-            }
-        };
-        ledgers.insert(item, ledger);
+    for (item, piles) in came {
+        let (Some(ledger), Some(row)) = (ledgers.get_mut(&item), rows.get(&item)) else { continue };
+        match ledger.take_over(piles, *row) {
+            Found::Adopted => {}
+            Found::Void(units) => settled.void.push((item, units)),
+            // Met again at the end, when the books say what the log comes to.
+            Found::Tampered(_) if replay.goes_on => (ledger.row, ledger.outside) = (None, 0),
+            Found::Tampered(reason) | Found::Foreign(reason) => settled.tampered.push((item, reason)),
+        }
     }
     Ok(())
 }
@@ -156,16 +186,15 @@ pub(super) async fn put_specs(store: &mut impl Store, batch: &Batch) -> Result<(
 const GONE: &str = "it was deleted by somebody else; it is put back with the engine's numbers, the item is paused: \
      check it, then resume it";
 
-/// Brings the stock rows of these items to what the books say; with `touch_stock` off,
-/// enters the books alone.
+/// Brings the stock rows of these items to what the books say, as far as they may be touched.
 pub(super) async fn settle(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
     items: &[ItemId],
-    touch_stock: bool,
+    touch: Touch,
     settled: &mut Settled,
 ) -> Result<(), ExportError> {
-    if !touch_stock {
+    if touch == Touch::None {
         let known = books_of(ledgers, items);
         if !known.is_empty() {
             store.enter_books(&known).await?;
@@ -177,7 +206,7 @@ pub(super) async fn settle(
     if missed.is_empty() {
         return Ok(());
     }
-    let met = meet(store, ledgers, &missed, settled).await?;
+    let met = meet(store, ledgers, &missed, touch, settled).await?;
     // The rows that were met are locked by us now: a second pass finds them as entered.
     let still = write_rows(store, ledgers, &met).await?;
     if !planted(Bug::SwallowedUnseen) {
@@ -227,6 +256,7 @@ async fn meet(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
     missed: &[ItemId],
+    touch: Touch,
     settled: &mut Settled,
 ) -> Result<Vec<ItemId>, ExportError> {
     let free: HashMap<ItemId, StockRow> = store.lock_stock_rows(missed).await?.into_iter().collect();
@@ -245,6 +275,10 @@ async fn meet(
                     Found::Adopted => {}
                     Found::Void(units) => settled.void.push((*item, units)),
                     Found::Tampered(reason) => settled.tampered.push((*item, reason)),
+                    Found::Foreign(_) if touch == Touch::Ours => {
+                        settled.deferred.push(*item);
+                        continue;
+                    }
                     Found::Foreign(reason) => {
                         settled.foreign.push((*item, reason));
                         continue;

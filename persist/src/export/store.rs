@@ -330,7 +330,8 @@ pub trait Store {
     /// fewer rows were written than sent.
     async fn copy_orders(&mut self, orders: Orders<'_>) -> Result<(), ExportError>;
     /// Writes new orders. A row that is there already is written anew if it is the engine's row of
-    /// this order (it has an LSN, the item and the buyer), and left as it is otherwise.
+    /// this order (it has an LSN, and the same item, buyer, units and time of creation), and left as it is
+    /// otherwise.
     async fn insert_orders(&mut self, orders: Orders<'_>) -> Result<Inserted, ExportError>;
     /// Writes orders whose facts the log no longer holds. One that is there is brought to its state
     /// here, unless it is as new; a key or a reference that is known there stays. Returns those

@@ -15,9 +15,9 @@ use super::batch::{Batch, BlockedRow, OrderRow, SpecRow};
 use super::error::ExportError;
 use super::exporter::beside;
 use super::ledger::{Ledger, Ledgers};
-use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN};
+use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN, REFILL_ORDERS};
 use super::orders::Orders;
-use super::settle::{self, Settled};
+use super::settle::{self, Replay, Settled, Touch};
 use super::store::{Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, SetAside, Store, Updated};
 
 /// How a batch is to be written.
@@ -25,9 +25,11 @@ use super::store::{Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, SetAsid
 pub(super) struct Manner<'a> {
     /// Row by row where needed, since one is refused.
     pub(super) careful: bool,
-    /// Off while somebody holds the whole table.
-    pub(super) touch_stock: bool,
-    /// Items whose stock row Postgres refuses at present.
+    /// `None` while somebody holds the whole table.
+    pub(super) touch: Touch,
+    /// Whether the batch fills a database anew.
+    pub(super) replay: Replay,
+    /// Items whose stock row is left alone: Postgres refuses it, or the item's import is under way.
     pub(super) resting: &'a HashSet<ItemId>,
 }
 
@@ -81,7 +83,7 @@ pub(super) async fn write(
         settle::put_specs(store, batch).await?;
         HashMap::new()
     };
-    settle::enter(store, ledgers, batch, &stand_ins, &mut written.settled).await?;
+    settle::enter(store, ledgers, batch, &stand_ins, manner.replay, &mut written.settled).await?;
     if manner.careful {
         write_orders_carefully(store, batch, ledgers, &mut written).await?;
     } else {
@@ -130,8 +132,28 @@ async fn write_orders(
     } else {
         beside(insert(store, batch, new, written), ahead).await?;
     }
+    for rows in batch.imported.chunks(REFILL_ORDERS) {
+        let imported = Orders::new(batch, rows, ledgers);
+        beside(put_imported(store, batch, imported, written), ahead).await?;
+    }
     let moved = Orders::new(batch, &batch.moved, ledgers);
     beside(update(store, batch, moved, written), ahead).await
+}
+
+/// Writes orders that came from a database, where they are missing: this one may be another one, that
+/// stands in for it. A row of another order stands.
+async fn put_imported(
+    store: &mut impl Store,
+    batch: &Batch,
+    orders: Orders<'_>,
+    written: &mut Written,
+) -> Result<(), ExportError> {
+    if orders.is_empty() || planted(Bug::ImportedLeftOut) {
+        return Ok(());
+    }
+    let foreign = store.refill_orders(orders).await?;
+    set_aside_foreign(batch, orders, foreign, written);
+    Ok(())
 }
 
 /// Inserts rows. One of somebody else that is there already stands, and ours is set aside: it may be
@@ -150,6 +172,12 @@ async fn insert(
     written.replaced.append(&mut replaced);
     written.rows += (orders.len() - foreign.len() - swallowed.len()) as u64;
     set_aside_swallowed(batch, orders, "order", swallowed, written);
+    set_aside_foreign(batch, orders, foreign, written);
+    Ok(())
+}
+
+/// Orders under whose ids rows of somebody else stand.
+fn set_aside_foreign(batch: &Batch, orders: Orders<'_>, foreign: Vec<OrderId>, written: &mut Written) {
     let foreign: HashSet<OrderId> = foreign.into_iter().collect();
     for row in orders.rows().iter().filter(|row| foreign.contains(&row.id)) {
         let reason = "stock_order holds a row of somebody else under this id; it stands as it is".to_owned();
@@ -157,7 +185,6 @@ async fn insert(
     }
     let items: BTreeSet<ItemId> = foreign.iter().map(|order| order.item()).collect();
     written.settled.tampered.extend(items.into_iter().map(|item| (item, FOREIGN_ORDERS.to_owned())));
-    Ok(())
 }
 
 const FOREIGN_ORDERS: &str = "stock_order holds rows of somebody else under ids of its orders; they stand as they \
@@ -202,7 +229,7 @@ fn set_aside_swallowed(
 
 /// Does one thing under a savepoint. The inner error says why the database refused it, for the row's
 /// own sake: then nothing of it was done.
-async fn attempt<S: Store>(
+pub(super) async fn attempt<S: Store>(
     store: &mut S,
     work: impl AsyncFnOnce(&mut S) -> Result<(), ExportError>,
 ) -> Result<Result<(), String>, ExportError> {
@@ -227,18 +254,28 @@ async fn put_specs_carefully(
     let mut stand_ins = HashMap::new();
     for change in &batch.items {
         let Some(SpecRow { name, spec }) = change.spec else { continue };
-        let (item, name) = (change.item, batch.str(name));
-        let named = (item, ItemSpec { name, ..spec });
-        let done = attempt(store, async |store| store.put_specs(&[named]).await).await?;
-        let Err(reason) = done else { continue };
-        let stand_in = format!("item {item}");
-        store.put_specs(&[(item, ItemSpec { name: &stand_in, ..spec })]).await?;
-        stand_ins.insert(item, stand_in);
-        let what = format!("id={item} name={name}");
-        let row = SetAside { lsn: change.lsn, kind: "item", what, reason, item: None, order: None };
-        written.set_aside.push(row);
+        let spec = ItemSpec { name: batch.str(name), ..spec };
+        if let Some(stand_in) = put_spec_carefully(store, change.lsn, (change.item, spec), written).await? {
+            stand_ins.insert(change.item, stand_in);
+        }
     }
     Ok(stand_ins)
+}
+
+/// The settings of an item, as `put_specs_carefully` does it.
+pub(super) async fn put_spec_carefully(
+    store: &mut impl Store,
+    lsn: Lsn,
+    (item, spec): (ItemId, ItemSpec<'_>),
+    written: &mut Written,
+) -> Result<Option<String>, ExportError> {
+    let done = attempt(store, async |store| store.put_specs(&[(item, spec)]).await).await?;
+    let Err(reason) = done else { return Ok(None) };
+    let stand_in = format!("item {item}");
+    store.put_specs(&[(item, ItemSpec { name: &stand_in, ..spec })]).await?;
+    let what = format!("id={item} name={}", spec.name);
+    written.set_aside.push(SetAside { lsn, kind: "item", what, reason, item: None, order: None });
+    Ok(Some(stand_in))
 }
 
 /// The blocklist, one by one.
@@ -254,17 +291,23 @@ async fn write_blocked_carefully(
         let (on, off) = if row.blocked { (one, &[][..]) } else { (&[][..], one) };
         let done = attempt(store, async |store| write_blocked(store, batch, on, off).await).await?;
         if let Err(reason) = done {
-            let what = format!("buyer={} blocked={}", batch.str(row.buyer), row.blocked);
-            let row = SetAside { lsn: row.lsn, kind: "blocked", what, reason, item: None, order: None };
-            written.set_aside.push(row);
+            written.set_aside.push(blocked_aside(row.lsn, batch.str(row.buyer), row.blocked, reason));
         }
     }
     Ok(())
 }
 
+pub(super) fn blocked_aside(lsn: Lsn, buyer: &str, blocked: bool, reason: String) -> SetAside {
+    let what = format!("buyer={buyer} blocked={blocked}");
+    SetAside { lsn, kind: "blocked", what, reason, item: None, order: None }
+}
+
 /// What was set aside, one by one. A line that is refused as well is in its alarm alone; its fact stays
 /// in the log as long as that does.
-async fn write_set_aside_carefully(store: &mut impl Store, rows: &[SetAside]) -> Result<(), ExportError> {
+pub(super) async fn write_set_aside_carefully(
+    store: &mut impl Store,
+    rows: &[SetAside],
+) -> Result<(), ExportError> {
     for row in rows {
         let one = std::slice::from_ref(row);
         if let Err(reason) = attempt(store, async |store| store.set_aside(one).await).await? {
@@ -285,6 +328,13 @@ async fn write_orders_carefully<S: Store>(
         let orders = Orders::new(batch, rows, ledgers);
         halve(store, batch, orders, "order", written, async |store: &mut S, orders, written| {
             insert(store, batch, orders, written).await
+        })
+        .await?;
+    }
+    for rows in batch.imported.chunks(CAREFUL_ROWS_MAX) {
+        let orders = Orders::new(batch, rows, ledgers);
+        halve(store, batch, orders, "order", written, async |store: &mut S, orders, written| {
+            put_imported(store, batch, orders, written).await
         })
         .await?;
     }
@@ -372,20 +422,25 @@ async fn write_stock(
     written: &mut Written,
 ) -> Result<(), ExportError> {
     write_stock_rows(store, batch, ledgers, manner, written).await?;
+    set_aside_rows(ledgers, written, |item| {
+        batch.items.iter().find(|change| change.item == item).map_or(batch.to, |change| change.lsn)
+    });
+    Ok(())
+}
+
+/// Stock rows that are somebody else's, or were swallowed: ours are set aside, and the former stop.
+pub(super) fn set_aside_rows(ledgers: &Ledgers, written: &mut Written, lsn_of: impl Fn(ItemId) -> Lsn) {
     for (item, reason) in std::mem::take(&mut written.settled.foreign) {
-        let lsn = batch.items.iter().find(|change| change.item == item).map_or(batch.to, |change| change.lsn);
         let Some(ledger) = ledgers.get(&item) else { continue };
         if !ledger.paused {
             written.settled.tampered.push((item, reason.clone()));
         }
-        written.set_aside.push(stock_aside(lsn, item, ledger, reason));
+        written.set_aside.push(stock_aside(lsn_of(item), item, ledger, reason));
     }
     for item in std::mem::take(&mut written.settled.swallowed) {
-        let lsn = batch.items.iter().find(|change| change.item == item).map_or(batch.to, |change| change.lsn);
         let Some(ledger) = ledgers.get(&item) else { continue };
-        written.set_aside.push(stock_aside(lsn, item, ledger, settle::SWALLOWED.to_owned()));
+        written.set_aside.push(stock_aside(lsn_of(item), item, ledger, settle::SWALLOWED.to_owned()));
     }
-    Ok(())
 }
 
 async fn write_stock_rows(
@@ -397,29 +452,29 @@ async fn write_stock_rows(
 ) -> Result<(), ExportError> {
     let items = batch.items.iter().map(|change| change.item);
     let (resting, items): (Vec<ItemId>, Vec<ItemId>) = items.partition(|item| manner.resting.contains(item));
-    settle::settle(store, ledgers, &resting, false, &mut written.settled).await?;
+    settle::settle(store, ledgers, &resting, Touch::None, &mut written.settled).await?;
     if !manner.careful {
-        return settle::settle(store, ledgers, &items, manner.touch_stock, &mut written.settled).await;
+        return settle::settle(store, ledgers, &items, manner.touch, &mut written.settled).await;
     }
     for change in batch.items.iter().filter(|change| !manner.resting.contains(&change.item)) {
-        settle_carefully(store, ledgers, change.item, change.lsn, manner, written).await?;
+        settle_carefully(store, ledgers, change.item, change.lsn, manner.touch, written).await?;
     }
     Ok(())
 }
 
 /// One item under a savepoint: if Postgres refuses its row, the books are entered alone.
-async fn settle_carefully(
+pub(super) async fn settle_carefully(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
     item: ItemId,
     lsn: Lsn,
-    manner: Manner<'_>,
+    touch: Touch,
     written: &mut Written,
 ) -> Result<(), ExportError> {
     let before = ledgers.get(&item).cloned();
     let mut settled = Settled::default();
     store.savepoint().await?;
-    match settle::settle(store, ledgers, &[item], manner.touch_stock, &mut settled).await {
+    match settle::settle(store, ledgers, &[item], touch, &mut settled).await {
         Ok(()) => store.release_savepoint().await?,
         Err(ExportError::RowRefused(reason)) => {
             store.roll_back_to_savepoint().await?;
@@ -428,7 +483,7 @@ async fn settle_carefully(
                 written.set_aside.push(stock_aside(lsn, item, &before, reason));
                 ledgers.insert(item, before);
             }
-            settle::settle(store, ledgers, &[item], false, &mut settled).await?;
+            settle::settle(store, ledgers, &[item], Touch::None, &mut settled).await?;
         }
         Err(other) => return Err(other),
     }

@@ -41,11 +41,16 @@ pub(super) fn chain_at(
     if lsn.next() == begin.first_lsn {
         return Ok(Some(begin.first_chain));
     }
-    let found = match place {
-        Some(place) => hash_from(disk, dir, begin.log_id, place, lsn)?,
-        None => None,
+    let walk = match place {
+        Some(place) => walk_from(disk, dir, begin.log_id, place, lsn)?,
+        None => Walk::Before,
     };
-    let found = if found.is_some() { found } else { search(disk, dir, begin.log_id, lsn)? };
+    let found = match (walk, place) {
+        (Walk::Found(hash), _) => Some(hash),
+        // What lies up to the end of that segment is known not to hold it.
+        (Walk::Behind, Some(place)) => search(disk, dir, begin.log_id, lsn, place.segment)?,
+        (Walk::Before | Walk::Behind, _) => search(disk, dir, begin.log_id, lsn, 0)?,
+    };
     if found.is_some() {
         return Ok(found);
     }
@@ -54,40 +59,48 @@ pub(super) fn chain_at(
     Ok((lsn.next() == now.first_lsn).then_some(now.first_chain))
 }
 
-/// Looks for the block in the last segment that begins at or before the LSN.
-fn search(disk: &dyn Disk, dir: &Path, log_id: LogId, lsn: Lsn) -> io::Result<Option<ChainHash>> {
-    for segment in list_segments(disk, dir)?.into_iter().rev() {
-        let place = BlockPlace { segment, offset: 0 };
-        if let Some(hash) = hash_from(disk, dir, log_id, place, lsn)? {
-            return Ok(Some(hash));
+/// What a walk along the blocks of a segment came to.
+enum Walk {
+    /// The hash of the block that holds the LSN.
+    Found(ChainHash),
+    /// The LSN lies before the place, or nothing does.
+    Before,
+    /// The LSN lies behind the last block of the segment.
+    Behind,
+}
+
+/// Looks for the block in the last segment that begins at or before the LSN, among those after `above`.
+/// That one alone is walked: of later ones the first block is read, and earlier ones end before it.
+fn search(disk: &dyn Disk, dir: &Path, log_id: LogId, lsn: Lsn, above: u64) -> io::Result<Option<ChainHash>> {
+    let segments = list_segments(disk, dir)?;
+    for segment in segments.into_iter().rev().take_while(|segment| *segment > above) {
+        match walk_from(disk, dir, log_id, BlockPlace { segment, offset: 0 }, lsn)? {
+            Walk::Found(hash) => return Ok(Some(hash)),
+            Walk::Before => {}
+            Walk::Behind => return Ok(None),
         }
     }
     Ok(None)
 }
 
-/// Walks the blocks from a place on to the one that holds the LSN; `None` = it is not among them.
-fn hash_from(
-    disk: &dyn Disk,
-    dir: &Path,
-    log_id: LogId,
-    place: BlockPlace,
-    lsn: Lsn,
-) -> io::Result<Option<ChainHash>> {
+/// Walks the blocks from a place on to the one that holds the LSN.
+fn walk_from(disk: &dyn Disk, dir: &Path, log_id: LogId, place: BlockPlace, lsn: Lsn) -> io::Result<Walk> {
     let mut reader = match SegmentReader::open(disk, dir, place.segment) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Walk::Before),
         other => other?,
     };
     reader.set_read_ahead(READ_AHEAD_BYTES);
-    let mut offset = place.offset;
+    let (mut offset, mut end) = (place.offset, Walk::Before);
     while offset < reader.size() {
-        let Ok((header, block)) = reader.block_at(offset, log_id)? else { return Ok(None) };
+        let Ok((header, block)) = reader.block_at(offset, log_id)? else { break };
         if header.first_lsn > lsn {
-            return Ok(None);
+            break;
         }
         if header.last_lsn() >= lsn {
-            return Ok(Some(hash_block(&header, block)));
+            return Ok(Walk::Found(hash_block(&header, block)));
         }
+        end = Walk::Behind;
         offset += header.block_len() as u64;
     }
-    Ok(None)
+    Ok(end)
 }

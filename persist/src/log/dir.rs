@@ -358,27 +358,40 @@ fn enter(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<Box<dyn Di
 /// Makes a directory and its parents, each durable before the next is made in it.
 fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     let Some(parent) = parent_of(dir) else { return Ok(()) };
-    let parent_is_durable = match disk.create_dir(dir) {
+    let (made, parent_is_durable) = match disk.create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             make_dir(disk, parent)?;
-            disk.create_dir(dir)?;
-            true
+            (disk.create_dir(dir)?, true)
         }
-        made => !made?,
+        made => made.map(|made| (made, !made))?,
     };
     if planted(Bug::ParentUnsynced) && parent_is_durable {
         return Ok(());
     }
     // Also when it was there: a start that was killed may have made it, or the one above it, and no more.
-    disk.sync_dir(parent)?;
+    if made {
+        disk.sync_dir(parent)?;
+    } else {
+        sync_found(disk, parent)?;
+    }
     match parent_of(parent) {
-        None => Ok(()),
-        Some(_) if parent_is_durable => Ok(()),
-        Some(above) => match disk.sync_dir(above) {
-            // No start of ours has made a directory in one that it may not read.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            synced => synced,
-        },
+        Some(above) if !parent_is_durable => sync_found(disk, above),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the entries durable that a start before this one may have made in a directory.
+fn sync_found(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    match disk.sync_dir(dir) {
+        // It may not be read or written, or its file system syncs no directories (`/proc`, some network and
+        // user-space ones): whoever made the way to the data directory was not a start of ours, or was told so.
+        Err(error)
+            if matches!(error.kind(), InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported) =>
+        {
+            Ok(())
+        }
+        synced => synced,
     }
 }
 

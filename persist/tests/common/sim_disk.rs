@@ -168,6 +168,8 @@ struct Sim {
     death: Option<(Op, Part)>,
     crashed: bool,
     reads: u64,
+    /// Directories that cannot be synced, and what the file system says.
+    unsynced_dirs: BTreeMap<String, ErrorKind>,
     misread: Option<u64>,
     misreads: u64,
     free_bytes: u64,
@@ -204,6 +206,7 @@ impl SimDisk {
             death: None,
             crashed: false,
             reads: 0,
+            unsynced_dirs: BTreeMap::new(),
             misread: None,
             misreads: 0,
             free_bytes: 1 << 40,
@@ -250,6 +253,14 @@ impl SimDisk {
     /// The operation at which the power went.
     pub(crate) fn death(&self) -> Option<(Op, Part)> {
         self.sim().death
+    }
+    /// Reads of files so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.sim().reads
+    }
+    /// Each sync of this directory fails so.
+    pub(crate) fn refuse_sync_dir(&self, dir: &str, kind: ErrorKind) {
+        self.sim().unsynced_dirs.insert(dir.to_owned(), kind);
     }
     /// Operations so far.
     pub(crate) fn ops(&self) -> u64 {
@@ -521,6 +532,9 @@ impl Disk for SimDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut sim = self.sim();
         let inside = format!("{}/", text(dir));
+        if let Some(kind) = sim.unsynced_dirs.get(text(dir)) {
+            return Err((*kind).into());
+        }
         sim.whole(Op::SyncDir, &inside)?;
         let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut sim.pending)
             .into_iter()

@@ -264,6 +264,87 @@ fn a_row_of_somebody_else_is_never_replaced() {
     assert!(said.contains(&format!("stock {item} (count 12345")), "{said}");
 }
 
+/// Rows that the database refuses for their own sake are set aside, wherever they are, and a withdrawal of
+/// what is sold already is told.
+#[test]
+fn a_refill_goes_around_what_is_refused_and_tells_of_it() {
+    let blocked = |buyer: &'static str| Fact::BuyerBlocked {
+        at_ms: UnixMillis(1),
+        subject: buyer.as_bytes(),
+        blocked: true,
+        actor: "merchant",
+    };
+    let mut facts = vec![export_bed::created(1, 100), export_bed::created(2, 100), blocked("gone")];
+    facts.extend(export_bed::sales(1, 1, 2));
+    let cursor = facts.len();
+    facts.extend([export_bed::created(3, 100), blocked("him"), blocked("her")]);
+    facts.extend([(1, 3), (2, 1), (3, 1)].into_iter().flat_map(|(id, seq)| export_bed::sales(id, seq, 5)));
+    let told = Told { snapshot: facts.len() - 4, facts };
+    let database = fresh_database();
+    let url = cluster().url_of(&database);
+    let before = FakeEngine::with(told.facts[..cursor].to_vec());
+    export_bed::drain(&mut export_bed::exporter(&before, &database), &before);
+    let mut shop = client(&url);
+    shop.batch_execute(
+        "UPDATE stock SET count = 0 WHERE id = 1;
+         ALTER TABLE stock ADD CONSTRAINT many CHECK (id <> 2 OR count > 96);
+         ALTER TABLE stampede_item ADD CONSTRAINT named CHECK (id <> 3 OR name NOT LIKE 'phone%');
+         ALTER TABLE stampede_blocked ADD CONSTRAINT not_him CHECK (buyer <> 'him')",
+    )
+    .expect("altered");
+    let way = stampede_persist::export::Postgres::new(ConnectOptions::new(&url)).expect("a way");
+    let done = refill(&told, &told.claim(told.snapshot + 1, 3), way).expect("filled");
+    let named: Vec<(u32, i64)> = done.void.iter().map(|(item, units)| (item.get(), *units)).collect();
+    assert_eq!((named, done.set_aside), (vec![(1, 5)], 3), "{done:?}");
+    let kinds = shop.query("SELECT kind FROM stampede_set_aside WHERE kind <> 'refilled' ORDER BY kind", &[]);
+    let kinds: Vec<String> = kinds.expect("kept").iter().map(|row| row.get(0)).collect();
+    assert_eq!(kinds, ["blocked", "item", "stock"]);
+    let found = export_bed::rows(&mut shop);
+    assert_eq!((found.stock[&1], found.stock[&2], found.stock[&3]), ((0, 0, 7), (100, 0, 0), (95, 0, 5)));
+    assert_eq!(found.orders.len(), 17, "all of them");
+    assert_eq!(found.blocked, ["gone", "her"]);
+    let books = shop.query_one("SELECT count, sale FROM stampede_item WHERE id = 2", &[]).expect("books");
+    assert_eq!((books.get::<_, i64>(0), books.get::<_, i64>(1)), (95, 5), "the books are right");
+}
+
+/// What another log has written to the blocklist stays, as long as this one never wrote to the database.
+#[test]
+fn the_blocklist_of_another_log_is_left_alone() {
+    for seed in 1..=20 {
+        let case = case(seed);
+        migrate(&mut Database::over(case.database.clone()).expect("connected")).expect("migrated");
+        case.database.block_as("theirs", 77);
+        case.refill(2).expect("filled");
+        let stays = case.database.look(|tables| tables.blocked.contains_key("theirs"));
+        assert_eq!(stays, case.cursor == 0, "seed {seed}: once it is this log's, so is its blocklist");
+    }
+}
+
+/// The last item there can be, and an id just behind those of an item.
+#[test]
+fn the_ends_of_an_items_numbers_are_told_apart() {
+    let last = 2_147_483_647;
+    let mut facts = vec![export_bed::created(1, 100), export_bed::created(last, 100)];
+    facts.extend(export_bed::sales(1, 1, 5));
+    facts.extend(export_bed::sales(last, 1, 5));
+    let told = Told { facts: facts.clone(), snapshot: 8 };
+    let database = SimDatabase::new(1);
+    migrate(&mut Database::over(database.clone()).expect("connected")).expect("migrated");
+    let done = refill(&told, &told.claim(9, 2), database.clone()).expect("filled");
+    assert_eq!((done.items, done.orders), (2, 10));
+    let mut behind = database.orders()[&((1 << 32) + 1)].clone();
+    behind.record.id = 2 << 32;
+    let database = SimDatabase::new(2);
+    migrate(&mut Database::over(database.clone()).expect("connected")).expect("migrated");
+    database.insert_order(behind);
+    refill(&told, &told.claim(9, 2), database.clone()).expect("filled");
+    let mut expected = expected(&facts, 0, 8);
+    let found = rows(&database.tables());
+    assert!(found.orders.contains_key(&(2 << 32)), "it stays");
+    expected.orders.insert(2 << 32, found.orders[&(2 << 32)].clone());
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn a_database_that_is_not_behind_or_not_ours_is_not_filled() {
     let case = case(7);

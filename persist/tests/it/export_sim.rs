@@ -11,11 +11,23 @@ use stampede_core::item::OrderState;
 use stampede_core::types::UnixMillis;
 use stampede_persist::export::{Alarm, ExportStatus, Exporter, ExporterOptions, Nonce, Step};
 
+use stampede_persist::export::limits::{FENCE_PERIOD, SWEEP_PERIOD};
+
 use crate::export_bed::{FakeEngine, LOG, Rows, created, item, model, moved, order, sales};
 use crate::sim_database::{Call, Fault, Refusal, Rule, SimDatabase, StockLine, Tables, at_nth};
 
 pub(crate) fn exporter(engine: &FakeEngine, database: &SimDatabase, process: u128) -> Exporter<SimDatabase> {
-    let options = ExporterOptions::over(database.clone(), LOG, Nonce::new(process));
+    exporter_with(engine, database, process, |_| {})
+}
+
+pub(crate) fn exporter_with(
+    engine: &FakeEngine,
+    database: &SimDatabase,
+    process: u128,
+    change: impl FnOnce(&mut ExporterOptions<SimDatabase>),
+) -> Exporter<SimDatabase> {
+    let mut options = ExporterOptions::over(database.clone(), LOG, Nonce::new(process));
+    change(&mut options);
     engine.0.lock().expect("lock").exported = Default::default();
     Exporter::over(options, Box::new(engine.clone()), Arc::new(ExportStatus::default()))
 }
@@ -317,6 +329,59 @@ fn a_second_engine_fences_the_first() {
     until_stopped(&mut machine, &database);
     assert!(engine.said().contains("another engine has taken over"), "{}", engine.said());
     assert!(database.orders().is_empty());
+}
+
+/// A sweep may have to wait for others' locks; whether another has taken over is seen all the same.
+#[test]
+fn a_second_engine_is_noticed_while_stock_rows_are_locked() {
+    let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
+    let mut machine = exporter(&engine, &database, 1);
+    drain(&mut machine, &engine, &database);
+    database.lock_stock_table(true);
+    // The look that meets the lock puts stock rows off.
+    database.advance(SWEEP_PERIOD);
+    assert_eq!(machine.step(), Step::Idle);
+    database.take_over(LOG, Nonce::new(2));
+    database.advance(FENCE_PERIOD);
+    machine.step();
+    machine.step();
+    assert_eq!(machine.step(), Step::Stopped, "{}", engine.said());
+    assert!(engine.said().contains("another engine has taken over"), "{}", engine.said());
+}
+
+/// A stock row that cannot be mended is met again and again; the item is paused all the while.
+#[test]
+fn a_pause_that_stands_is_not_asked_for_again() {
+    let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
+    let mut machine = exporter(&engine, &database, 1);
+    drain(&mut machine, &engine, &database);
+    let edit = || assert!(database.edit_stock(1, |line| line.row.piles.sale += 1));
+    edit();
+    come_to_rest(&mut machine, &engine, &database);
+    assert_eq!(engine.pauses(), vec![1]);
+    engine.append([Fact::ItemSwitched {
+        at_ms: UnixMillis(1),
+        item: item(1),
+        switch: Switch::Paused,
+        actor: ACTOR_POSTGRES,
+    }]);
+    come_to_rest(&mut machine, &engine, &database);
+    edit();
+    database.advance(Duration::from_secs(30));
+    come_to_rest(&mut machine, &engine, &database);
+    assert_eq!(engine.pauses(), vec![1]);
+    // Once resumed, it is to stop again.
+    engine.append([Fact::ItemSwitched {
+        at_ms: UnixMillis(2),
+        item: item(1),
+        switch: Switch::Resumed,
+        actor: "merchant",
+    }]);
+    come_to_rest(&mut machine, &engine, &database);
+    edit();
+    database.advance(Duration::from_secs(30));
+    come_to_rest(&mut machine, &engine, &database);
+    assert_eq!(engine.pauses(), vec![1, 1]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stampede_core::types::Lsn;
+use stampede_persist::disk::Disk as _;
 use stampede_persist::log::dir::{DataDir, LogOptions, OpenError, Stepped};
 use stampede_persist::log::journal::Step;
 use stampede_persist::log::verify::verify_on;
@@ -218,6 +219,30 @@ fn ack_one_below(disk: &SimDisk, dir: &Path) -> u64 {
     append_next(&log.queue, &mut sale.lsn().next().0);
     assert_eq!(log.journal.step(), Step::Wrote { facts: 1 });
     sale.lsn().0
+}
+
+#[test]
+fn a_directory_above_that_cannot_be_synced_is_no_reason_not_to_start() {
+    use std::io::ErrorKind::{InvalidInput, Other, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    let options = small();
+    let start = |disk: &SimDisk, dir: &str| {
+        DataDir::open_on(Arc::new(disk.clone()), Path::new(dir), &options, &birth()).map(drop)
+    };
+    for kind in [InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported] {
+        let disk = SimDisk::new(26);
+        disk.create_dir(Path::new("/shop")).unwrap();
+        disk.refuse_sync_dir("/", kind);
+        start(&disk, "/shop/data").unwrap_or_else(|error| panic!("{kind}: {error}"));
+        // The directory is there: the one above it need not say anything of it any more.
+        disk.refuse_sync_dir("/shop", kind);
+        start(&disk, "/shop/data").unwrap_or_else(|error| panic!("{kind}, once more: {error}"));
+        // One that was just made has to be durable.
+        assert!(start(&disk, "/shop/other").is_err(), "{kind}");
+    }
+    let disk = SimDisk::new(27);
+    disk.create_dir(Path::new("/shop")).unwrap();
+    disk.refuse_sync_dir("/", Other);
+    assert!(start(&disk, "/shop/data").is_err(), "a disk that fails is not passed over");
 }
 
 #[test]

@@ -113,6 +113,36 @@ fn the_chain_is_known_at_every_lsn_up_to_the_one_before_the_first() {
     assert!(matches!(gone, Err(FeedError::Trimmed { .. })), "{gone:?}");
 }
 
+/// Looking for a block walks one segment, also where the log does not hold it.
+#[test]
+fn the_chain_is_looked_for_in_one_segment() {
+    let disk = SimDisk::new(25);
+    let (_, mut log) = step_on(&disk, &small()).unwrap();
+    let mut next = 1;
+    for _ in 0..120 {
+        (0..30).for_each(|_| append_next(&log.queue, &mut next));
+        while log.journal.step() == Step::NeedsSegment {
+            log.maintenance.prepare_spare().unwrap();
+        }
+        while log.maintenance.prepare_spare().unwrap() {}
+    }
+    let last = log.status.durable_lsn();
+    let reads = |lsn: Lsn| {
+        let before = disk.reads();
+        let known = log.maintenance.tail(lsn).chain().is_ok();
+        (known, disk.reads() - before)
+    };
+    let (at_the_end, behind_it) = (reads(last), reads(last.next()));
+    assert!(at_the_end.0 && !behind_it.0);
+    assert!(behind_it.1 <= at_the_end.1 + 1, "{behind_it:?} reads behind the end, {at_the_end:?} at it");
+    // A tail that stands in an early segment, and is told of a fact that the log does not hold yet.
+    let mut tail = log.maintenance.tail(Lsn::ZERO);
+    tail.read(Lsn(u64::MAX), 7, &mut |_, _| ()).unwrap();
+    let before = disk.reads();
+    tail.chain().unwrap();
+    assert!(disk.reads() - before <= 1, "the block was just read");
+}
+
 #[test]
 fn it_names_the_place_of_damage() {
     let disk = SimDisk::new(23);

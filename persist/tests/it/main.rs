@@ -9,6 +9,7 @@ mod damage_torn;
 mod disk_overlay;
 mod disk_short;
 mod export_ahead;
+mod export_anew;
 mod export_bed;
 mod export_flow;
 mod export_identity;

@@ -3,14 +3,15 @@
 //! Nothing of it may be told before, and nothing twice. Next: [`super::super::event`] for what
 //! the engine makes of it.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn};
 
-use super::super::batch::ItemChange;
+use super::super::batch::{Import, ItemChange};
 use super::super::event::{Alarm, ExportEvent};
-use super::super::limits::REFUSED_REST;
+use super::super::limits::{FENCE_PERIOD, REFUSED_REST};
 use super::super::store::Connect;
 use super::super::write::Written;
 use super::Exporter;
@@ -26,6 +27,8 @@ impl<C: Connect> Exporter<C> {
         }
         self.position = Some(to);
         (self.tried, self.careful, self.moved_in_vain) = (false, false, 0);
+        // The cursor was this process's a moment ago.
+        self.next_fence = now + FENCE_PERIOD;
         self.backoff.reset();
         self.status.add_batch(written.facts, written.rows);
         self.status.set_error(None);
@@ -33,6 +36,7 @@ impl<C: Connect> Exporter<C> {
             self.status.set_exported(to);
             self.port.exported(to);
         }
+        self.importing = self.importing_after_batch();
         self.take_answers();
         self.tell(written, now);
         let items: Vec<ItemId> = self.batch.items.iter().map(|change| change.item).collect();
@@ -46,6 +50,19 @@ impl<C: Connect> Exporter<C> {
         self.intake.turn(&mut self.batch);
     }
 
+    /// Items whose import goes on behind the batch.
+    pub(super) fn importing_after_batch(&self) -> HashSet<ItemId> {
+        let mut importing = self.importing.clone();
+        for change in &self.batch.items {
+            match change.import {
+                Some(Import::Open) => drop(importing.insert(change.item)),
+                Some(Import::Whole(_)) => drop(importing.remove(&change.item)),
+                None => {}
+            }
+        }
+        importing
+    }
+
     /// The engine's answers came through the log.
     fn take_answers(&mut self) {
         for change in &self.batch.items {
@@ -56,8 +73,11 @@ impl<C: Connect> Exporter<C> {
                 let outside = self.ledgers.get(&change.item).map_or(0, |ledger| ledger.outside);
                 self.asks.declined(change.item, outside);
             }
-            if change.paused.is_some() {
-                self.pauses_told.remove(&change.item);
+            // One that is paused need not be asked for again, as long as nobody resumes it.
+            match change.paused {
+                Some(true) => drop(self.pauses_told.insert(change.item)),
+                Some(false) => drop(self.pauses_told.remove(&change.item)),
+                None => {}
             }
             self.behind.remove(&change.item);
         }

@@ -7,15 +7,20 @@ use stampede_core::types::Lsn;
 
 use super::super::error::ExportError;
 use super::super::event::ExportEvent;
-use super::super::limits::{STOCK_REST, SWEEP_ITEMS_MAX, SWEEP_PERIOD, SWEEP_SHARE};
-use super::super::store::{Begin, Connect, CursorKey, Store, Swept};
+use super::super::limits::{FENCE_PERIOD, STOCK_REST, SWEEP_ITEMS_MAX, SWEEP_PERIOD, SWEEP_SHARE};
+use super::super::store::{Begin, Connect, Store, Swept};
 use super::{Exporter, Step};
 use crate::feed::FeedError;
 
 impl<C: Connect> Exporter<C> {
     /// Fills the batch up with what is durable, and has rows looked at when it is time.
     pub(super) fn fill(&mut self, now: Instant) -> Result<(), Step> {
-        if now >= self.next_sweep && self.stock_may_be_touched(now) {
+        let sweeps = now >= self.next_sweep && self.stock_may_be_touched(now);
+        // What a sweep finds in rows that are another's by now is nothing to ask about.
+        if sweeps || (now >= self.next_fence && !planted(Bug::FenceBySweep)) {
+            self.look_at_fence()?;
+        }
+        if sweeps {
             self.sweep(now)?;
         }
         self.intake.fill(&mut *self.port, &mut self.batch).map_err(|error| self.feed_failed(&error))
@@ -36,23 +41,10 @@ impl<C: Connect> Exporter<C> {
     /// process that died. Reads only.
     fn sweep(&mut self, now: Instant) -> Result<(), Step> {
         let store = self.store.as_mut().expect("only called while connected");
-        let (key, left) = (&self.key, self.position.unwrap_or(Lsn::ZERO));
-        // In a transaction, so that the limits of one hold for it, too.
-        let looked = self.options.connect.run(async {
-            store.begin(Begin::Ordinary).await?;
-            let looked = look(store, key, left).await;
-            // Whatever it says: a transaction that does not end takes its connection along.
-            store.roll_back().await.map_err(|error| ExportError::Lost(error.to_string()))?;
-            looked
-        });
+        let looked =
+            self.options.connect.run(in_transaction(store, async |store| store.sweep(SWEEP_ITEMS_MAX).await));
         match looked {
-            // An engine that sells nothing writes no batch, and would not notice that another has its
-            // place, or that the database went back.
-            Ok(None) => {
-                self.disconnect();
-                Err(Step::Again)
-            }
-            Ok(Some(swept)) => {
+            Ok(swept) => {
                 for found in swept {
                     self.take_up(found, now);
                 }
@@ -64,6 +56,30 @@ impl<C: Connect> Exporter<C> {
             Err(ExportError::Locked(_)) => {
                 self.stock_rest_until = Some(self.now() + STOCK_REST);
                 Ok(())
+            }
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    /// An engine that sells nothing writes no batch, and would not notice that another has its place, or
+    /// that the database went back. Looked at by a timer of its own: a sweep waits for others' locks
+    /// and takes as long as there are items.
+    fn look_at_fence(&mut self) -> Result<(), Step> {
+        let store = self.store.as_mut().expect("only called while connected");
+        let (key, left) = (&self.key, self.position.unwrap_or(Lsn::ZERO));
+        let holds = self
+            .options
+            .connect
+            .run(in_transaction(store, async |store| store.holds_cursor(key, left).await));
+        match holds {
+            Ok(true) => {
+                self.next_fence = self.now() + FENCE_PERIOD;
+                Ok(())
+            }
+            // Attaching says who has it.
+            Ok(false) => {
+                self.disconnect();
+                Err(Step::Again)
             }
             Err(error) => Err(self.fail(&error)),
         }
@@ -87,7 +103,14 @@ impl<C: Connect> Exporter<C> {
     }
 }
 
-/// What is to be looked at, if the cursor is still as this process left it.
-async fn look(store: &mut impl Store, key: &CursorKey, left: Lsn) -> Result<Option<Vec<Swept>>, ExportError> {
-    if store.holds_cursor(key, left).await? { store.sweep(SWEEP_ITEMS_MAX).await.map(Some) } else { Ok(None) }
+/// Reads in a transaction, so that the limits of one hold for it, too.
+async fn in_transaction<S: Store, T>(
+    store: &mut S,
+    read: impl AsyncFnOnce(&mut S) -> Result<T, ExportError>,
+) -> Result<T, ExportError> {
+    store.begin(Begin::Ordinary).await?;
+    let done = read(store).await;
+    // Whatever it says: a transaction that does not end takes its connection along.
+    store.roll_back().await.map_err(|error| ExportError::Lost(error.to_string()))?;
+    done
 }

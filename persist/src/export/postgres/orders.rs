@@ -70,14 +70,21 @@ WITH w AS (
 )
 SELECT id, 'replaced' AS fate FROM put WHERE replaced
 UNION ALL SELECT w.id, CASE WHEN EXISTS (SELECT FROM stock_order o WHERE o.id = w.id
-        AND NOT (o.lsn <> 0 AND o.sid = w.sid AND o.buyer = w.buyer)) THEN 'foreign' ELSE 'swallowed' END
+        AND (o.lsn <> 0 AND o.sid = w.sid AND o.buyer = w.buyer AND o.quantity = w.quantity
+            AND CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END
+                = w.created_at_ms) IS NOT TRUE) THEN 'foreign' ELSE 'swallowed' END
     FROM w WHERE NOT EXISTS (SELECT FROM put WHERE put.id = w.id)"
         )
     };
 }
 
 pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Inserted, ExportError> {
-    const INSERT: &str = insert_where!("o.lsn <> 0 AND o.sid = excluded.sid AND o.buyer = excluded.buyer");
+    // What an order is told by: everything that never changes in it.
+    const INSERT: &str = insert_where!(
+        "o.lsn <> 0 AND o.sid = excluded.sid AND o.buyer = excluded.buyer AND o.quantity = excluded.quantity
+        AND CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END
+            = (extract(epoch FROM excluded.create_time) * 1000)::bigint"
+    );
     const INSERT_OVER: &str = insert_where!("true");
     let sql = if planted(Bug::ForeignRowReplaced) { INSERT_OVER } else { INSERT };
     let a = OrderArrays::of(orders);
@@ -110,15 +117,17 @@ SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
     $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[])
     AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, pay_by = excluded.pay_by, update_time = excluded.update_time,
-    payment_ref = coalesce(excluded.payment_ref, o.payment_ref), idem_key = coalesce(o.idem_key, excluded.idem_key),
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, pay_by = excluded.pay_by,
+    update_time = greatest(o.update_time, excluded.update_time), payment_ref = coalesce(excluded.payment_ref, o.payment_ref), idem_key = coalesce(o.idem_key, excluded.idem_key),
     lsn = excluded.lsn
 WHERE (o.sid, o.buyer, o.quantity) = (excluded.sid, excluded.buyer, excluded.quantity)
     AND o.lsn < excluded.lsn AND (o.lsn > 0 OR o.state <> excluded.state)
-    AND (extract(epoch FROM o.create_time) * 1000)::bigint = (extract(epoch FROM excluded.create_time) * 1000)::bigint";
+    AND CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END
+        = (extract(epoch FROM excluded.create_time) * 1000)::bigint";
     const FOREIGN: &str = "SELECT w.id FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::integer[], \
              $5::bigint[]) AS w(id, sid, buyer, quantity, created_at_ms) JOIN stock_order o ON o.id = w.id \
-         WHERE (o.sid, o.buyer, o.quantity, (extract(epoch FROM o.create_time) * 1000)::bigint) \
+         WHERE (o.sid, o.buyer, o.quantity, \
+                 CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END) \
              IS DISTINCT FROM (w.sid, w.buyer, w.quantity, w.created_at_ms)";
     let a = OrderArrays::of(orders);
     let params: Params<'_> = &[

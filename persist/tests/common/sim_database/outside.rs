@@ -75,6 +75,12 @@ impl SimDatabase {
     }
 
     /// Blocks a buyer by hand.
+    pub fn block_as(&self, buyer: &str, lsn: i64) {
+        let mut state = self.happens("a line of stampede_blocked");
+        state.tables.blocked.insert(buyer.to_owned(), ("another log".to_owned(), 1, lsn));
+    }
+
+    /// Puts a buyer on the blocklist, as SQL would.
     pub fn block_by_hand(&self, buyer: &str) {
         let mut state = self.happens("buyer blocked by hand");
         state.tables.blocked.insert(buyer.to_owned(), (String::new(), 0, 0));

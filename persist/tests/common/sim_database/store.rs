@@ -304,8 +304,7 @@ impl State {
             let id = order.id.get().cast_signed();
             let line = OrderLine::of(&order);
             if let Some(there) = self.tables.orders.get(&id) {
-                let same = (there.sid, &there.record.buyer) == (line.sid, &line.record.buyer);
-                let ours = there.lsn != 0 && same;
+                let ours = there.lsn != 0 && there.is_same_order(&line);
                 // Postgres checks the new row before it looks what is there.
                 let hits = |refusal: &&Refusal| !refusal.deferred && refusal.hits_order(&line);
                 if let Some(name) = self.outside.refusals.iter().find(hits).map(|hit| hit.name.clone()) {

@@ -144,6 +144,7 @@ impl OrderLine {
     /// What an older row knows and this one may not.
     pub(super) fn keep_of(&mut self, older: &Self) {
         self.name.clone_from(&older.name);
+        self.update_time_ms = self.update_time_ms.max(older.update_time_ms);
         if !older.record.idem_key.is_empty() {
             self.record.idem_key.clone_from(&older.record.idem_key);
         }
