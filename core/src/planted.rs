@@ -114,6 +114,7 @@ bugs! {
     PausesWithoutEnd, "pauses-without-end", "the exporter asks for a pause again in the batch that brought it";
     OwnRowsForeign, "own-rows-foreign", "rows that a log wrote before its cursor was lost are taken for somebody else's";
     FenceBySweep, "fence-by-sweep", "whether another process has taken the database over is not looked at by a timer";
+    BlockUndone, "block-undone", "an earlier change of the blocklist that stood in line undoes a later one on the core that decides";
     RefillDropsVoid, "refill-drops-void", "a refill does not tell of a withdrawal that is void";
     ImportedLeftOut, "imported-left-out", "orders that came from a database are not written to the one that stands in for it";
     FirstHomeFirst, "first-home-first", "an owner under load begins with the first home each time";

@@ -168,21 +168,31 @@ impl<'a> Intake<'a> {
 /// It has failed, or has had no room on the disk for [`FULL_MAX`]: nothing is trimmed before the
 /// import has ended.
 pub(super) fn wait_for_room(log: &LogStatus, full_since: &mut Option<Instant>) -> Result<(), String> {
-    if let Some(reason) = log.failure() {
+    judge_room(log.failure(), log.is_full(), full_since, Instant::now())?;
+    std::thread::park_timeout(Duration::from_millis(1));
+    Ok(())
+}
+
+/// Whether waiting for room may go on, at this moment.
+fn judge_room(
+    failure: Option<&str>,
+    is_full: bool,
+    full_since: &mut Option<Instant>,
+    now: Instant,
+) -> Result<(), String> {
+    if let Some(reason) = failure {
         return Err(format!("the log has failed: {reason}"));
     }
-    let full = log.is_full();
-    let since = *full_since.get_or_insert_with(Instant::now);
-    if !full {
+    let since = *full_since.get_or_insert(now);
+    if !is_full {
         *full_since = None;
-    } else if since.elapsed() > FULL_MAX {
+    } else if now.saturating_duration_since(since) > FULL_MAX {
         return Err(
             "the log has no room for what the database holds: raise log.bytes_max, or free space on \
              the disk, and start again"
                 .to_owned(),
         );
     }
-    std::thread::park_timeout(Duration::from_millis(1));
     Ok(())
 }
 
@@ -216,5 +226,37 @@ impl PreheatSink for Intake<'_> {
         let accepted = self.accept(fact);
         self.log.flush();
         accepted.map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_has_failed_ends_the_import_at_once() {
+        let mut since = None;
+        for is_full in [false, true] {
+            let said = judge_room(Some("the disk is gone"), is_full, &mut since, Instant::now());
+            assert_eq!(said, Err("the log has failed: the disk is gone".to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_log_that_stays_full_ends_the_import_and_one_that_is_busy_does_not() {
+        let begin = Instant::now();
+        let mut since = None;
+        let mut look = |is_full, at: Duration| judge_room(None, is_full, &mut since, begin + at);
+        // Busy for as long as one likes: the queue is drained as fast as the disk takes it.
+        assert_eq!(look(false, Duration::ZERO), Ok(()));
+        assert_eq!(look(false, FULL_MAX * 100), Ok(()));
+        // Full for a while, then not: the time begins anew.
+        assert_eq!(look(true, FULL_MAX * 200), Ok(()));
+        assert_eq!(look(true, FULL_MAX * 201), Ok(()));
+        assert_eq!(look(false, FULL_MAX * 202), Ok(()));
+        assert_eq!(look(true, FULL_MAX * 300), Ok(()));
+        assert_eq!(look(true, FULL_MAX * 301), Ok(()));
+        let said = look(true, FULL_MAX * 301 + Duration::from_millis(1)).unwrap_err();
+        assert!(said.contains("raise log.bytes_max, or free space on the disk"), "{said}");
     }
 }

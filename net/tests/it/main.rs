@@ -40,6 +40,7 @@ mod http_body;
 mod http_conn;
 mod http_identity;
 mod http_route;
+mod owner_blocklist;
 mod owner_bounds;
 mod owner_draw;
 #[path = "../common/rig.rs"]

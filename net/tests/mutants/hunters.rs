@@ -210,7 +210,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::LaxChunks | B::GoesOnAfterDoubt => {
             vec![&HTTP, &WIRE]
         }
-        B::ForeignPages => vec![&HTTP],
+        B::ForeignPages | B::BlockUndone => vec![&HTTP],
         B::TagsByVersion => vec![&MODEL],
         B::AppendedUnchecked | B::ImportCheckWeaker => vec![&MODEL, &FOREIGN],
         B::ImportForgotten | B::ImportEndsEarly => vec![&FOREIGN],

@@ -301,7 +301,9 @@ fn whole_records(sector: &[u8]) -> impl Iterator<Item = Lsn> {
     std::iter::from_fn(move || {
         while at + RECORD_HEADER_BYTES <= sector.len() {
             match read_record(&sector[at..]) {
-                // What a buyer writes into a payload has no control characters: it cannot hold a record.
+                // The sector may begin inside a payload. What comes over HTTP into one has no control characters, and
+                // so not these two zeros: no buyer can write what passes for a record. A subject, key or
+                // reference that was taken over from the database may; whoever writes there is the shop.
                 Ok((record, len)) if sector[at + 18..at + RECORD_HEADER_BYTES] == [0, 0] => {
                     at += len;
                     return Some(record.lsn);

@@ -1,0 +1,57 @@
+//! The blocklist is decided by owner 0, and followed by the others: in the order of the decisions.
+
+use stampede_core::command::Outcome;
+use stampede_core::shard::Shard;
+use stampede_core::types::{Subject, UnixMillis};
+use stampede_net::engine::ask::{Ask, RareAsk, Reply};
+use stampede_net::engine::owner::Owner;
+
+use crate::rig::Base;
+
+const NOW: UnixMillis = UnixMillis(1_000);
+
+/// An owner of this number, which nobody else asks.
+fn owner(base: &Base, index: usize) -> Owner {
+    let shared = &base.shared;
+    Owner::new(
+        Shard::new(index, shared.secret, shared.catalogue.clone()),
+        shared.queue.producer(),
+        shared.clone(),
+    )
+}
+
+fn ask(owner: &mut Owner, ask: RareAsk) -> Reply {
+    owner.answer(NOW, &Ask::Rare(Box::new(ask)))
+}
+
+/// While an owner has much to do, its core's own questions stand in line; what it decides itself does not.
+#[test]
+fn what_owner_0_has_decided_is_not_undone_by_an_earlier_decision_of_its_own() {
+    let base = Base::new(1, 0);
+    let mut owner = owner(&base, 0);
+    let him = Subject::new(b"him").unwrap();
+    let buyer = base.shared.secret.buyer(him.as_bytes());
+    for blocked in [true, false] {
+        let decided = ask(&mut owner, RareAsk::Block(him, !blocked));
+        assert!(matches!(decided, Reply::Outcome(Outcome::Done { .. })));
+        let decided = ask(&mut owner, RareAsk::Block(him, blocked));
+        assert!(matches!(decided, Reply::Outcome(Outcome::Done { .. })));
+        // The follow-ups come in behind both.
+        for follows in [!blocked, blocked] {
+            ask(&mut owner, RareAsk::FollowBlock(him, follows));
+            assert_eq!(owner.shard().is_blocked(buyer), blocked, "after the one that follows {follows}");
+        }
+    }
+}
+
+#[test]
+fn other_owners_follow() {
+    let base = Base::new(2, 0);
+    let mut owner = owner(&base, 1);
+    let him = Subject::new(b"him").unwrap();
+    let buyer = base.shared.secret.buyer(him.as_bytes());
+    for blocked in [true, false] {
+        ask(&mut owner, RareAsk::FollowBlock(him, blocked));
+        assert_eq!(owner.shard().is_blocked(buyer), blocked);
+    }
+}
