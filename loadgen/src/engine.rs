@@ -19,7 +19,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 pub use pace::Mode;
 pub use schedule::{PER_S_MAX, SEGMENTS_MAX, Schedule, ScheduleError, Segment};
@@ -27,6 +27,7 @@ pub use step::{Step, StepTally};
 pub use tally::Tally;
 pub use timeline::{SLICES_MAX, Slice, Timeline};
 
+use crate::clock::unix_ms;
 use crate::history::History;
 use crate::printer;
 use crate::request::{Framing, RequestError, Requests, Shop};
@@ -323,9 +324,4 @@ fn show_progress(lives: &[Live], length: Option<Duration>, over: &AtomicBool) {
         printer::show(&format!("\r\x1b[K{text}"));
     }
     printer::show("\r\x1b[K");
-}
-
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::answer::{number_after, text_after};
 use crate::check::Recalled;
-use crate::engine::{RunConfig, unix_ms};
+use crate::clock::unix_ms;
+use crate::engine::RunConfig;
 use crate::history::{Entry, History};
 use crate::request::{Framing, RequestError, Requests};
 use crate::response::{Head, RESPONSE_BYTES_MAX, Reader};
