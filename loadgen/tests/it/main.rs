@@ -2,6 +2,7 @@
 
 mod blame;
 mod capacity;
+mod circles;
 mod command;
 mod fake;
 mod faults;
