@@ -19,6 +19,7 @@ pub mod batch;
 pub mod capacity;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod engine;
 pub mod history;

@@ -21,6 +21,7 @@ use crate::design::ITEM;
 use crate::error::ClassicError;
 use crate::shop::ShopConfig;
 use crate::stats::Figures;
+use stampede_loadgen::client::Client;
 use stampede_loadgen::clock::unix_ms;
 use stampede_loadgen::verify::Merchant;
 use stampede_testkit::{Warden, free_port};
@@ -43,7 +44,7 @@ pub struct AppProcess {
     lifeline: Option<ChildStdin>,
     /// Where it answers.
     pub addr: SocketAddr,
-    agent: ureq::Agent,
+    client: Client,
 }
 
 impl AppProcess {
@@ -70,9 +71,10 @@ impl AppProcess {
             let _ = BufReader::new(out).read_line(&mut line);
         }
         let addr = line.trim().strip_prefix("listening on ").and_then(|addr| addr.parse().ok());
-        let agent = ureq::Agent::config_builder().timeout_global(Some(LOOK_TIMEOUT)).build().into();
         let none = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let app = Self { child, lifeline, addr: addr.unwrap_or(none), agent };
+        let at = addr.unwrap_or(none);
+        let client = Client::new(&at.to_string(), LOOK_TIMEOUT);
+        let app = Self { child, lifeline, addr: at, client };
         // On failure the drop waits for its end.
         addr.map(|_| app).ok_or_else(|| ClassicError::process(what(), "it ended before it listened"))
     }
@@ -83,12 +85,9 @@ impl AppProcess {
     /// [`ClassicError::Process`] if it does not answer.
     pub fn figures(&self) -> Result<Figures, ClassicError> {
         let what = || "asking the app tier for its counters";
-        let url = format!("http://{}/stats", self.addr);
-        let mut answer =
-            self.agent.get(&url).call().map_err(|error| ClassicError::process(what(), &error))?;
-        let text = answer.body_mut().read_to_string();
-        let text = text.map_err(|error| ClassicError::process(what(), &error))?;
-        serde_json::from_str(&text).map_err(|error| ClassicError::process(what(), &error))
+        let response = self.client.request("GET", "/stats", "", &[]);
+        let response = response.map_err(|error| ClassicError::process(what(), &error))?;
+        serde_json::from_slice(&response.body).map_err(|error| ClassicError::process(what(), &error))
     }
 }
 
