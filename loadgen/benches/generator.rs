@@ -10,11 +10,12 @@
 //! - G3: the same with a stall in each second.
 //!
 //! With two processors or more the server has the first and the generators the second. Next:
-//! `src/bare.rs` for the server.
+//! `classic/src/bare.rs` for the server.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -22,6 +23,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stampede-loadgen");
+/// The name by which this program is the server: no other binary has to be built for it.
+const CLASSIC: &str = "stampede-classic";
 /// Connections of the cost comparison.
 const CONNECTIONS: u32 = 64;
 /// Ticks per second in which /proc counts CPU time (USER_HZ, which is fixed on Linux).
@@ -58,7 +61,10 @@ const SMALL: Size =
 const FULL: Size =
     Size { leg: Duration::from_secs(4), pairs: 11, slow_leg: Duration::from_secs(20), slow_pairs: 3 };
 
-fn main() {
+fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| name == CLASSIC) {
+        return stampede_classic::cli::main();
+    }
     let words: Vec<String> = std::env::args().skip(1).collect();
     let size = if words.iter().any(|word| word == "--full") { FULL } else { SMALL };
     let figures: Vec<&String> = words.iter().filter(|word| word.starts_with('G')).collect();
@@ -77,6 +83,7 @@ fn main() {
     if wanted("G3") {
         percentiles(&size, cpus, "G3", STALL);
     }
+    ExitCode::SUCCESS
 }
 
 /// Which processor each side runs on.
@@ -116,8 +123,8 @@ struct Server {
 
 impl Server {
     fn start(cpus: Cpus, flags: &[String]) -> Self {
-        let mut command = Command::new(PROGRAM);
-        command.args(["bare", "--listen", "127.0.0.1:0"]).args(flags).stdout(Stdio::piped());
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.arg0(CLASSIC).args(["bare", "--listen", "127.0.0.1:0"]).args(flags).stdout(Stdio::piped());
         let mut child = spawn_on(cpus.server, &mut command);
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("its address");

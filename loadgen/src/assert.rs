@@ -272,6 +272,14 @@ impl Metric {
     }
 }
 
+impl Record {
+    /// Takes up what was asserted and what came of it.
+    pub fn assert(&mut self, assertions: &[Assertion]) {
+        let checked: Vec<_> = assertions.iter().map(|assertion| assertion.check(self)).collect();
+        self.assertions = checked.iter().map(AssertionRecord::from).collect();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

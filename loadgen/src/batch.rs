@@ -7,75 +7,30 @@
 //! ```
 //!
 //! Answers have to come one for each record and in its order: orders of an item get numbers that
-//! only grow, as long as nobody else buys it, and a payment names its order. Next: [`wire`] for
+//! only grow, as long as nobody else buys it, and a payment names its order. Next: `wire` for
 //! the two formats, `lines` for what is special to JSON.
 
+mod answer;
 mod lines;
-pub mod wire;
+mod plan;
+mod wire;
 
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use wire::{Answer, Inbox, Names};
+use answer::Answer;
+pub use plan::{BatchError, Format, Mode, Plan, RECORDS_MAX};
+use wire::{Inbox, Names};
 
-/// Most records in a batch.
-pub const RECORDS_MAX: u64 = 8_192;
 /// Longest latency that is told from a longer one, in microseconds.
 const LATENCY_US_MAX: u64 = 600_000_000;
 /// How long one read or write may stand still.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What is measured.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum Mode {
-    /// Every purchase wins.
-    Winners,
-    /// All but the first few find it sold out.
-    SoldOut,
-    /// Every purchase holds a unit, and its order is paid in a later batch.
-    HoldAndPay,
-}
-
-/// How records are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum Format {
-    /// Records of a fixed size.
-    Binary,
-    /// JSON lines.
-    Jsonl,
-}
-
-/// What to do.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The merchant listener.
-    pub addr: SocketAddr,
-    /// Its token.
-    pub token: String,
-    /// The first of the items that are bought in turn.
-    pub item: u32,
-    /// How many of them there are.
-    pub items: u32,
-    /// Units of each item.
-    pub stock: u64,
-    /// Purchases in all.
-    pub count: u64,
-    /// Purchases in a batch.
-    pub batch: u64,
-    /// How many batches may be open at a time.
-    pub pipeline: usize,
-    /// See [`Format`].
-    pub format: Format,
-    /// See [`Mode`].
-    pub mode: Mode,
-    /// What the names of this run's buyers begin with.
-    pub tag: u16,
-}
 
 /// What came of it.
 #[derive(Clone, Debug)]
@@ -92,20 +47,6 @@ pub struct Report {
     pub paid: u64,
     /// From the first byte of a batch to the last byte of its answers, in microseconds.
     pub latency_us: Histogram<u64>,
-}
-
-/// Why a run ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum BatchError {
-    /// The connection failed.
-    #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
-    /// Something does not add up.
-    #[error("a promise was broken: {0}")]
-    Broken(String),
-    /// The server did not take a batch.
-    #[error("the server answered {0}")]
-    Refused(String),
 }
 
 /// A batch that was sent.

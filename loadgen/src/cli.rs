@@ -5,10 +5,8 @@
 //! could be judged, 130 interrupted twice. What
 //! it says about an error is one line. Each command has a file in `cli/`.
 
-mod bare;
 mod batch;
 mod capacity;
-mod classic;
 mod compare;
 mod item;
 mod load;
@@ -22,23 +20,15 @@ mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
-use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
-use crate::check::Ruling;
-use crate::printer;
+use crate::program;
 use crate::scenario::expand;
 
-pub use bare::BareArgs;
 pub use batch::BatchArgs;
 pub use capacity::CapacityArgs;
-pub use classic::{BenchArgs, ClassicArgs, ClassicCommand, ServeArgs, TierArgs};
 pub use compare::CompareArgs;
 pub use item::ItemArgs;
 pub use load::{AuthKind, FlowKind, LoadArgs};
@@ -48,32 +38,11 @@ pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use verify::VerifyArgs;
 
-/// Exit code: it could not run.
-pub const EXIT_FAILED: u8 = 1;
-/// Exit code: bad flags.
-pub const EXIT_USAGE: u8 = 2;
-/// Exit code: a promise was broken.
-pub const EXIT_VIOLATION: u8 = 3;
-/// Exit code: nothing is broken, but not all could be judged.
-pub const EXIT_INCONCLUSIVE: u8 = 4;
-/// Exit code: something that was asserted does not hold.
-pub const EXIT_ASSERTION: u8 = 99;
-/// Exit code of a second Ctrl-C, as shells count it.
-const EXIT_INTERRUPTED: i32 = 130;
-
-/// The exit code of a verdict.
-const fn exit_of(ruling: Ruling) -> u8 {
-    match ruling {
-        Ruling::Fine => 0,
-        Ruling::Inconclusive => EXIT_INCONCLUSIVE,
-        Ruling::NothingLetIn => EXIT_FAILED,
-        Ruling::Broken => EXIT_VIOLATION,
-    }
-}
-
+/// The name of the program.
+const NAME: &str = "stampede-loadgen";
 /// Load generator and checker for flash sales.
 #[derive(Parser, Debug)]
-#[command(name = "stampede-loadgen", version, after_help = EXAMPLES)]
+#[command(name = NAME, version, after_help = EXAMPLES)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -89,7 +58,6 @@ Examples:
   stampede-loadgen run http://127.0.0.1:7070 --scenario railway --html R.html --admin http://127.0.0.1:7071 --admin-token-file T
   stampede-loadgen capacity http://127.0.0.1:7070 --item 1 --slo 'p99<10ms'
   stampede-loadgen batch --admin http://127.0.0.1:7071 --admin-token-file T --item 900 -n 1M --mode winners
-  stampede-loadgen classic --pairs 3
   stampede-loadgen report RUN.json
   stampede-loadgen compare A.json B.json
   stampede-loadgen verify --admin http://127.0.0.1:7071 --admin-token-file T --item 1 --history H
@@ -113,12 +81,8 @@ pub enum Command {
     Scenarios,
     /// Creates an item that is open now, for one hour
     Item(ItemArgs),
-    /// Serves a constant answer from one thread: the limit to compare with
-    Bare(BareArgs),
     /// Sends purchases by the thousand in one request, as a trusted gateway does, and checks every answer
     Batch(BatchArgs),
-    /// Runs the classic designs (naive, locks, limiter, cache) beside the engine, one table at the end
-    Classic(Box<ClassicArgs>),
 }
 
 impl Command {
@@ -131,29 +95,17 @@ impl Command {
             Self::Capacity(args) => capacity::run(args),
             Self::Scenarios => scenario::run(),
             Self::Item(args) => item::run(args),
-            Self::Bare(args) => bare::run(args),
             Self::Batch(args) => batch::run(args),
-            Self::Classic(args) => classic::run(args),
         }
     }
 }
 
-/// Flags that clap takes and that make no sense together.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
-
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let args = match parse() {
-        Ok(args) => args,
-        Err(error) => return explain(&error),
-    };
-    let code = args.command.run().unwrap_or_else(|error| {
-        printer::tell(&format!("stampede-loadgen: {error:#}"));
-        if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILED }
-    });
-    ExitCode::from(printer::settle(code, EXIT_FAILED))
+    match parse() {
+        Ok(args) => program::exit(NAME, args.command.run()),
+        Err(error) => program::explain(NAME, &error),
+    }
 }
 
 /// The command line, with the flags of a scenario; words that are not UTF-8 name none.
@@ -163,43 +115,6 @@ fn parse() -> Result<Args, clap::Error> {
         Ok(words) => Args::try_parse_from(expand(words)),
         Err(_) => Args::try_parse(),
     }
-}
-
-/// Set by the first Ctrl-C or SIGTERM; the second ends the process at once.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED, Arc::clone(&stop))?;
-        flag::register(signal, Arc::clone(&stop))?;
-    }
-    Ok(stop)
-}
-
-/// Help goes to standard output; an error is one line.
-fn explain(error: &clap::Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
-            ExitCode::from(EXIT_USAGE)
-        }
-        _ => {
-            printer::tell(&format!("stampede-loadgen: {}", one_line(&error.to_string())));
-            ExitCode::from(EXIT_USAGE)
-        }
-    }
-}
-
-/// The first paragraph of clap's words, in one line, and its tip.
-fn one_line(text: &str) -> String {
-    let words = text.strip_prefix("error: ").unwrap_or(text);
-    let first: Vec<_> = words.split("\n\n").next().unwrap_or("").split_whitespace().collect();
-    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
-    let tip = tip.map_or_else(String::new, |tip| format!("; {tip}"));
-    format!("{}{tip}; see --help", first.join(" "))
 }
 
 #[cfg(test)]

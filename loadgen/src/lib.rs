@@ -4,8 +4,8 @@
 //! any other server with the same HTTP contract — from outside.
 //!
 //! ```text
-//! cli ──▶ engine (sends, counts) ──▶ record ──▶ report, assert      bare: a server that does nothing
-//!            │ history                 ▲                            classic: the designs to compare with
+//! cli ──▶ engine (sends, counts) ──▶ record ──▶ report, assert
+//!            │ history                 ▲
 //!            ▼                         │ verdict                    capacity: runs, one after another
 //!         verify (asks the server and Postgres) ──▶ check (judges)
 //! ```
@@ -15,23 +15,23 @@
 
 pub mod answer;
 pub mod assert;
-pub mod bare;
 pub mod batch;
 pub mod capacity;
 pub mod check;
-pub mod classic;
 pub mod cli;
+pub mod client;
+pub mod clock;
 pub mod engine;
 pub mod history;
-mod nap;
-mod printer;
+pub mod nap;
+pub mod printer;
+pub mod program;
 pub mod record;
 pub mod report;
 pub mod request;
 pub mod response;
 pub mod sampler;
 pub mod scenario;
-pub mod throwaway;
 pub mod units;
 pub mod verify;
 pub mod workload;

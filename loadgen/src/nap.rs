@@ -19,7 +19,7 @@ const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 ///
 /// # Errors
 /// What the system refuses; waiting again would not help.
-pub(crate) fn wait(epoll: &OwnedFd, events: &mut [Event], nap: Duration) -> io::Result<usize> {
+pub fn wait(epoll: &OwnedFd, events: &mut [Event], nap: Duration) -> io::Result<usize> {
     let whole =
         Timespec { tv_sec: nap.as_secs().cast_signed(), tv_nsec: i64::from(nap.subsec_millis()) * 1_000_000 };
     let count = take(epoll, events, &whole)?;

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 static OVER: OnceLock<String> = OnceLock::new();
 
 /// Prints a part of the result.
-pub(crate) fn print(text: &str) {
+pub fn print(text: &str) {
     if OVER.get().is_some() {
         return;
     }
@@ -39,25 +39,25 @@ pub(crate) fn print(text: &str) {
 }
 
 /// The same with the end of the line.
-pub(crate) fn print_line(text: &str) {
+pub fn print_line(text: &str) {
     print(&format!("{text}\n"));
 }
 
 /// Says a line on the standard error, if it can be said within a second.
-pub(crate) fn tell(line: &str) {
+pub fn tell(line: &str) {
     let _nobody_listens = offer(io::stderr().as_fd(), format!("{line}\n").as_bytes(), Some(LINE_WAIT));
 }
 
 /// Shows how it goes, where there is room at this moment.
-pub(crate) fn show(text: &str) {
+pub fn show(text: &str) {
     let _nobody_looks = offer(io::stderr().as_fd(), text.as_bytes(), Some(Duration::ZERO));
 }
 
-/// The exit code, now that everything was printed; `failed` where the result is not where it should be.
-pub(crate) fn settle(code: u8, failed: u8) -> u8 {
+/// The exit code of the program `name`, now that everything was printed; `failed` where the result is not where it should be.
+pub fn settle(name: &str, code: u8, failed: u8) -> u8 {
     match OVER.get() {
         Some(why) if !why.is_empty() => {
-            tell(&format!("stampede-loadgen: cannot write to the standard output: {why}"));
+            tell(&format!("{name}: cannot write to the standard output: {why}"));
             if code == 0 { failed } else { code }
         }
         _ => code,

@@ -10,8 +10,6 @@ pub mod hdr;
 pub mod html;
 mod text;
 
-pub(crate) use text::OWN_SYSTEM;
-
 use crate::record::Record;
 
 /// A run's record, and how it is shown.

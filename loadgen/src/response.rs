@@ -6,7 +6,7 @@
 
 use memchr::memmem;
 
-/// Most bytes of one answer, head and body; a longer one is an error.
+/// Most bytes of one answer, head and body, if nobody says otherwise; a longer one is an error.
 pub const RESPONSE_BYTES_MAX: usize = 1 << 20;
 /// Most header fields of one answer.
 const HEADERS_MAX: usize = 64;
@@ -40,25 +40,55 @@ pub enum ResponseError {
     /// Sent in chunks that are not chunks.
     #[error("the answer's chunks are malformed")]
     Chunked,
-    /// Longer than [`RESPONSE_BYTES_MAX`].
-    #[error("the answer is longer than 1 MiB")]
+    /// Longer than the reader takes.
+    #[error("the answer is too long")]
     TooLong,
 }
 
 /// Reads heads and remembers the last one: a server that says the same thing a
 /// million times over ("sold out") is compared, not parsed.
-#[derive(Default)]
 pub struct Reader {
     remembered: Vec<u8>,
     head: Option<Head>,
     chunked: bool,
     heads_only: bool,
+    bytes_max: usize,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self::of_at_most(RESPONSE_BYTES_MAX)
+    }
 }
 
 impl Reader {
     /// A reader; `heads_only` for the answers to `HEAD`, which announce bodies that never come.
     pub fn new(heads_only: bool) -> Self {
         Self { heads_only, ..Self::default() }
+    }
+    /// A reader of responses of at most this many bytes, head and body.
+    pub const fn of_at_most(bytes_max: usize) -> Self {
+        Self { remembered: Vec::new(), head: None, chunked: false, heads_only: false, bytes_max }
+    }
+    /// Most bytes of one response, head and body.
+    pub const fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+    /// What the body of the last response says, which `bytes` are as they were sent.
+    pub fn body(&self, bytes: &[u8]) -> Vec<u8> {
+        let (mut body, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+        if !self.chunked {
+            body.extend_from_slice(bytes);
+            return body;
+        }
+        while let Ok(httparse::Status::Complete((line, size))) = httparse::parse_chunk_size(rest)
+            && let Some(chunk) = usize::try_from(size).ok().and_then(|size| rest[line..].get(..size))
+            && !chunk.is_empty()
+        {
+            body.extend_from_slice(chunk);
+            rest = rest[line + chunk.len()..].get(2..).unwrap_or_default();
+        }
+        body
     }
     /// The head of the answer at the start of `bytes` if all of the answer is there, `None` if more is needed.
     ///
@@ -67,7 +97,7 @@ impl Reader {
     pub fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, ResponseError> {
         let head = match self.head {
             Some(head) if bytes.starts_with(&self.remembered) => head,
-            _ => match parse(bytes)? {
+            _ => match parse(bytes, self.bytes_max)? {
                 Some((head, chunked)) => self.remember(bytes, head, chunked),
                 None => return Ok(None),
             },
@@ -76,7 +106,7 @@ impl Reader {
             return Ok(Some(Head { body_bytes: 0, ..head }));
         }
         if self.chunked {
-            let body = chunks_bytes(&bytes[head.head_bytes..])?;
+            let body = chunks_bytes(&bytes[head.head_bytes..], self.bytes_max)?;
             return Ok(body.map(|body_bytes| Head { body_bytes, ..head }));
         }
         Ok((bytes.len() - head.head_bytes >= head.body_bytes).then_some(head))
@@ -95,7 +125,7 @@ impl Reader {
 }
 
 /// Bytes of a body in chunks (RFC 9112, section 7.1) with its trailer; `None` if more is needed.
-fn chunks_bytes(bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
+fn chunks_bytes(bytes: &[u8], bytes_max: usize) -> Result<Option<usize>, ResponseError> {
     let mut at = 0;
     loop {
         // The library takes an empty size for 0.
@@ -108,7 +138,7 @@ fn chunks_bytes(bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
             Err(_) => return Err(ResponseError::Chunked),
         };
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        if size > RESPONSE_BYTES_MAX {
+        if size > bytes_max {
             return Err(ResponseError::TooLong);
         }
         at += line;
@@ -126,12 +156,12 @@ fn chunks_bytes(bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
 }
 
 /// The head, and whether the body comes in chunks.
-fn parse(bytes: &[u8]) -> Result<Option<(Head, bool)>, ResponseError> {
+fn parse(bytes: &[u8], bytes_max: usize) -> Result<Option<(Head, bool)>, ResponseError> {
     let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
         let hopeless = !b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]);
         return if hopeless {
             Err(ResponseError::Malformed)
-        } else if bytes.len() > RESPONSE_BYTES_MAX {
+        } else if bytes.len() > bytes_max {
             Err(ResponseError::TooLong)
         } else {
             Ok(None)
@@ -146,7 +176,11 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, bool)>, ResponseError> {
     let (Some(status), Some(version)) = (response.code, response.version) else {
         return Err(ResponseError::Malformed);
     };
-    head_of(status, version, response.headers, end + 4).map(Some)
+    let (head, chunked) = head_of(status, version, response.headers, end + 4)?;
+    if head.body_bytes > bytes_max - head.head_bytes.min(bytes_max) {
+        return Err(ResponseError::TooLong);
+    }
+    Ok(Some((head, chunked)))
 }
 
 fn head_of(
@@ -182,9 +216,6 @@ fn head_of(
         Some(length) => length,
         None => return Err(ResponseError::Length),
     };
-    if head.body_bytes > RESPONSE_BYTES_MAX - head_bytes.min(RESPONSE_BYTES_MAX) {
-        return Err(ResponseError::TooLong);
-    }
     if chunked && length.is_some() {
         return Err(ResponseError::Length);
     }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Outcome, unix_ms};
+use crate::clock::unix_ms;
+use crate::engine::Outcome;
 use crate::record::Stock;
 use crate::verify::Merchant;
 

@@ -4,19 +4,19 @@
 //! Blocking and simple, since it runs at rest. It decides nothing: that is
 //! [`crate::check`]'s part. Next: `verify/public.rs` for what buyers are asked.
 
+mod postgres;
 mod public;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::{Client, NoTls};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::check::{
-    Evidence, OrderRow, PostgresRows, Public, State, Totals, Verdict, Window, check, check_across_items,
-    nothing_let_in,
+    Evidence, OrderRow, Public, State, Totals, Verdict, Window, check, check_across_items, nothing_let_in,
 };
+use crate::client::{Client, Response};
 use crate::engine::RunConfig;
 use crate::history::{Baseline, History};
 use crate::request::RequestError;
@@ -86,8 +86,10 @@ pub enum VerifyError {
 /// The merchant listener, with the token that opens it.
 pub struct Merchant {
     base: String,
-    token: String,
-    agent: ureq::Agent,
+    /// The path in front of all others, if the base has one.
+    prefix: String,
+    authorization: String,
+    client: Result<Client, &'static str>,
 }
 
 /// The item's page, as far as it is judged.
@@ -115,10 +117,19 @@ impl ItemPage {
 impl Merchant {
     /// The listener at `base` (`http://host:port`); no call is made yet.
     pub fn new(base: &str, token: &str) -> Self {
-        let config =
-            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(CALL_TIMEOUT));
-        let (base, token) = (base.trim_end_matches('/').to_owned(), token.trim().to_owned());
-        Self { base, token, agent: config.build().into() }
+        let base = base.trim_end_matches('/').to_owned();
+        let authorization = format!("Authorization: Bearer {}\r\n", token.trim());
+        let (host, prefix) = match base.strip_prefix("http://") {
+            Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+            None => ("", ""),
+        };
+        let port = if host.rsplit(']').next().is_some_and(|end| end.contains(':')) { "" } else { ":80" };
+        let client = match (host.is_empty(), host.contains('@')) {
+            (false, false) => Ok(Client::new(&format!("{host}{port}"), CALL_TIMEOUT)),
+            _ => Err("write http://host:port"),
+        };
+        let prefix = prefix.to_owned();
+        Self { base, prefix, authorization, client }
     }
 
     /// Asks for a page of JSON.
@@ -126,10 +137,7 @@ impl Merchant {
     /// # Errors
     /// [`VerifyError`] if it does not come.
     pub fn get(&self, path: &str) -> Result<Value, VerifyError> {
-        let url = format!("{}{path}", self.base);
-        let request = self.agent.get(&url).header("Authorization", format!("Bearer {}", self.token));
-        let asked = request.call();
-        read_json(url, asked)
+        self.call("GET", path, &self.authorization, &[])
     }
 
     /// Creates or changes something.
@@ -137,10 +145,26 @@ impl Merchant {
     /// # Errors
     /// [`VerifyError`] if that is refused.
     pub fn put(&self, path: &str, body: &Value) -> Result<Value, VerifyError> {
+        let headers = format!("{}Content-Type: application/json\r\n", self.authorization);
+        self.call("PUT", path, &headers, body.to_string().as_bytes())
+    }
+
+    fn call(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Result<Value, VerifyError> {
         let url = format!("{}{path}", self.base);
-        let request = self.agent.put(&url).header("Authorization", format!("Bearer {}", self.token));
-        let asked = request.send_json(body);
-        read_json(url, asked)
+        let client = self.client.as_ref().map_err(|&cause| cause.to_owned());
+        let path = format!("{}{path}", self.prefix);
+        let asked = client.and_then(|client| {
+            client.request(method, &path, headers, body).map_err(|error| error.to_string())
+        });
+        let Response { status, body } = match asked {
+            Ok(response) => response,
+            Err(cause) => return Err(VerifyError::Ask { url, cause }),
+        };
+        if !(200..300).contains(&status) {
+            let body = String::from_utf8_lossy(&body).chars().take(200).collect();
+            return Err(VerifyError::Refused { url, status, body });
+        }
+        serde_json::from_slice(&body).map_err(|error| VerifyError::Answer { url, what: error.to_string() })
     }
 
     /// The item's page.
@@ -251,25 +275,6 @@ fn window(page: &Value) -> Option<Window> {
 
 fn after_query(after: u64) -> String {
     if after == 0 { String::new() } else { format!("&after={after}") }
-}
-
-fn read_json(
-    url: String,
-    asked: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> Result<Value, VerifyError> {
-    let mut answer = match asked {
-        Ok(answer) => answer,
-        Err(cause) => return Err(VerifyError::Ask { url, cause: cause.to_string() }),
-    };
-    let status = answer.status().as_u16();
-    let body = match answer.body_mut().read_to_string() {
-        Ok(body) => body,
-        Err(cause) => return Err(VerifyError::Ask { url, cause: cause.to_string() }),
-    };
-    if !(200..300).contains(&status) {
-        return Err(VerifyError::Refused { url, status, body: body.chars().take(200).collect() });
-    }
-    serde_json::from_str(&body).map_err(|error| VerifyError::Answer { url, what: error.to_string() })
 }
 
 #[derive(Deserialize)]
@@ -384,7 +389,7 @@ fn judge_books(
     let postgres = match config.postgres {
         Some(url) => {
             wait_for_export(merchant, item, page.durable_lsn, config.export_wait)?;
-            Some(read_postgres(url, item).map_err(|error| VerifyError::Postgres(words(&error)))?)
+            Some(postgres::read(url, item).map_err(VerifyError::Postgres)?)
         }
         None => None,
     };
@@ -464,44 +469,4 @@ fn wait_for_export(
         }
         thread::sleep(LOOK_EVERY);
     }
-}
-
-fn read_postgres(url: &str, item: u32) -> Result<PostgresRows, postgres::Error> {
-    let mut client = Client::connect(url, NoTls)?;
-    // One snapshot for both reads.
-    let mut view =
-        client.build_transaction().isolation_level(postgres::IsolationLevel::RepeatableRead).start()?;
-    let id = i64::from(item);
-    let stock =
-        view.query_opt("SELECT count::int8, held::int8, sale::int8 FROM stock WHERE id = $1", &[&id])?;
-    let mut rows = PostgresRows::default();
-    if let Some(stock) = stock {
-        (rows.count, rows.held, rows.sale) = (stock.get(0), stock.get(1), stock.get(2));
-    }
-    let text = "SELECT id::int8, buyer, quantity::int8, state, to_jsonb(o)->>'idem_key' \
-                FROM stock_order o WHERE sid = $1 ORDER BY id";
-    for row in view.query(text, &[&id])? {
-        let (id, quantity, state): (i64, i64, String) = (row.get(0), row.get(2), row.get(3));
-        rows.orders.push(OrderRow {
-            order_id: u64::try_from(id).unwrap_or(0),
-            buyer: row.get(1),
-            quantity: u32::try_from(quantity).unwrap_or(0),
-            // A state that nobody knows counts as gone, and so differs from whatever the merchant says.
-            state: State::from_name(&state).unwrap_or(State::Gone),
-            key: row.get(4),
-            created_at_ms: 0,
-        });
-    }
-    Ok(rows)
-}
-
-/// The error with its causes: the client's own text alone says only "db error".
-fn words(error: &postgres::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

@@ -15,12 +15,12 @@ use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
 use stampede_persist::export::{
     ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, LogId, Nonce, Step,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::block::ChainHash;
+use stampede_testkit::{ClusterOptions, PostgresCluster};
 
 const ITEMS: u64 = 8;
 

@@ -12,7 +12,6 @@ mod draw;
 mod engine;
 mod host_tuning;
 mod import;
-mod lots;
 mod model;
 mod readme;
 mod record;

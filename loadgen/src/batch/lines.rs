@@ -6,7 +6,12 @@
 
 use serde_json::Value;
 
-use super::wire::{Answer, REFERENCE_BYTES, SUBJECT_BYTES};
+use super::answer::Answer;
+
+/// Bytes of a buyer's name.
+pub(super) const SUBJECT_BYTES: usize = 16;
+/// Bytes of a key and of a payment's reference.
+pub(super) const REFERENCE_BYTES: usize = 8;
 
 /// A line around a number, in which only what differs from the last one is written anew.
 struct Line {

@@ -3,12 +3,12 @@
 use std::io::{self, Read, Write as _};
 use std::net::TcpStream;
 
-use super::{BatchError, Format, Plan, lines};
+use super::answer::Answer;
+use super::lines::{self, REFERENCE_BYTES, SUBJECT_BYTES};
+use super::plan::{BatchError, Format, Plan};
 
 /// Bytes of a binary record before its names.
 const FIXED_BYTES: usize = 24;
-pub(super) const SUBJECT_BYTES: usize = 16;
-pub(super) const REFERENCE_BYTES: usize = 8;
 const RECORD_BYTES: usize = FIXED_BYTES + SUBJECT_BYTES + REFERENCE_BYTES;
 const HEADER_BYTES: usize = 16;
 const ANSWER_BYTES: usize = 40;
@@ -134,17 +134,6 @@ fn request(out: &mut Vec<u8>, plan: &Plan, records: usize, fill: impl FnOnce(&mu
     // Spaces before a number are no part of it.
     let mut room = &mut out[length_at..length_at + ROOM];
     let _fits = write!(room, "{len:>ROOM$}");
-}
-
-/// What a record was answered.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Answer {
-    /// An order.
-    Order { status: u16, order: u64, paid: bool },
-    /// No unit was left.
-    SoldOut,
-    /// Anything else, in words.
-    Other(String),
 }
 
 /// The bytes that came.

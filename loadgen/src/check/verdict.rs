@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Broken, Violation};
+use super::violation::{Broken, Violation};
 
 /// Most violations that are kept in words; the rest is counted.
 pub const VIOLATIONS_MAX: usize = 100;

@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
+use super::MerchantArgs;
 use super::merchant::merchant;
-use super::{EXIT_VIOLATION, MerchantArgs, UsageError};
 use crate::batch::{BatchError, Format, Mode, Plan, RECORDS_MAX, Report, run as run_plan};
-use crate::engine::unix_ms;
+use crate::clock::unix_ms;
 use crate::printer;
+use crate::program::{EXIT_VIOLATION, UsageError};
 use crate::units;
 
 /// Flags of `batch`.

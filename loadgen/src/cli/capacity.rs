@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use super::{EXIT_FAILED, LoadArgs, UsageError, output::write_file, stop_flag};
+use super::LoadArgs;
 use crate::assert::Assertion;
 use crate::capacity::{End, Found, Limits, Plan, Probe, find};
 use crate::engine::RunError;
 use crate::printer;
+use crate::program::{EXIT_FAILED, UsageError, stop_flag, write_file};
 use crate::units::{self, show_count, show_ns};
 
 /// Shortest time for which a rate is tried.

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
-use super::UsageError;
-use super::output::write_file;
 use super::report::read_record;
 use crate::printer;
+use crate::program::{UsageError, write_file};
 use crate::record::Record;
 use crate::report::compare::Comparison;
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::MerchantArgs;
 use super::merchant::merchant;
-use crate::engine::unix_ms;
+use crate::clock::unix_ms;
 use crate::printer;
 use crate::units;
 

@@ -10,9 +10,10 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use clap::{Args, ValueEnum};
 
+use super::MerchantArgs;
 use super::shape::Shape;
-use super::{MerchantArgs, UsageError};
 use crate::engine::{Mode, RunConfig, ShopSide};
+use crate::program::UsageError;
 use crate::request::Shop;
 use crate::units;
 use crate::workload::{Auth, Fates, Flow, Items, Target, Workload};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::UsageError;
+use crate::program::UsageError;
 use crate::verify::Merchant;
 
 /// The merchant listener.

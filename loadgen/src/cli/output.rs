@@ -2,17 +2,17 @@
 //!
 //! Next: `cli/run.rs`, [`crate::report`].
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, IsTerminal, Write, stdout};
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{EXIT_ASSERTION, EXIT_FAILED, EXIT_VIOLATION, UsageError, exit_of};
 use crate::assert::Assertion;
 use crate::engine::Outcome;
 use crate::printer;
+use crate::program::{EXIT_ASSERTION, EXIT_FAILED, EXIT_VIOLATION, UsageError, exit_of, write_file};
 use crate::record::Record;
 use crate::report::{Report, csv, hdr};
 
@@ -115,12 +115,4 @@ impl OutputArgs {
             0
         }
     }
-}
-
-pub(super) fn write_file(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
-    let words = || format!("cannot write {}", path.display());
-    let mut out = BufWriter::new(File::create(path).with_context(words)?);
-    write(&mut out).with_context(words)?;
-    out.into_inner().with_context(words)?;
-    Ok(())
 }

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::UsageError;
-use super::output::write_file;
 use crate::printer;
+use crate::program::{UsageError, write_file};
 use crate::record::Record;
 use crate::report::html;
 

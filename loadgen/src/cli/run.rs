@@ -8,9 +8,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::load::JUDGE;
-use super::{LoadArgs, OutputArgs, UsageError, merchant::merchant, stop_flag};
-use crate::engine::{self, RunConfig, RunError, unix_ms};
+use super::{LoadArgs, OutputArgs, merchant::merchant};
+use crate::clock::unix_ms;
+use crate::engine::{self, RunConfig, RunError};
 use crate::history::Baseline;
+use crate::program::{UsageError, stop_flag};
 use crate::record::{Record, without_secrets};
 use crate::sampler::Sampler;
 use crate::scenario::Scenario;

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use super::UsageError;
 use crate::engine::{Schedule, Segment};
+use crate::program::UsageError;
 use crate::units;
 
 /// Requests per second of a run that is told no rate.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::{Args, Command, one_line};
+use super::{Args, Command};
 use crate::engine::{Mode, RunConfig};
+use crate::program::one_line;
 use crate::workload::{Flow, Items, Target};
 
 fn config(flags: &str) -> Result<RunConfig, String> {

@@ -10,11 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::MerchantArgs;
 use super::merchant::merchant;
-use super::{MerchantArgs, UsageError, exit_of};
 use crate::check::Verdict;
 use crate::history::History;
 use crate::printer;
+use crate::program::{UsageError, exit_of};
 use crate::units;
 use crate::verify::{JudgeConfig, judge};
 use crate::workload::{ITEMS_MAX, Items};

@@ -5,7 +5,7 @@
 
 use hdrhistogram::Histogram;
 
-use super::tally::histogram;
+use super::histogram::histogram;
 use crate::answer::{CODES, Class, Code};
 
 /// One kind of request.

@@ -4,14 +4,11 @@
 
 use hdrhistogram::Histogram;
 
+use super::histogram::histogram;
 use super::step::{Step, StepTally};
 use super::timeline::Timeline;
 use crate::answer::{CODES, Class, Code};
 
-/// Longest latency that is told apart, in nanoseconds (an hour); longer ones count as this.
-const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
-/// Finest difference that is told apart, in nanoseconds.
-const LATENCY_NS_STEP: u64 = 128;
 /// Statuses that are counted one by one.
 const STATUSES: usize = 600;
 
@@ -83,10 +80,6 @@ impl Default for Tally {
             steps: std::array::from_fn(|_| StepTally::default()),
         }
     }
-}
-
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(LATENCY_NS_STEP, LATENCY_NS_MAX, 3).expect("the bounds are constants")
 }
 
 impl Tally {
@@ -169,6 +162,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use super::super::histogram::LATENCY_NS_MAX;
     use super::*;
 
     #[test]

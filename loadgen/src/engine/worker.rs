@@ -24,17 +24,18 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use super::RunConfig;
+use super::config::{OWN_SYSTEM, RunConfig};
 use super::conn::{Conn, Lane, Op, Phase};
 use super::pace::{Due, Pace};
+use super::refusal::LastRefusal;
 use super::solver::{Desk, Pool};
 use super::step::Step;
 use super::tally::Tally;
 use super::way;
 use crate::answer::{Acked, Class, Code};
+use crate::clock::nanos;
 use crate::history::History;
 use crate::nap;
-use crate::report::OWN_SYSTEM;
 use crate::request::Requests;
 use crate::response::{RESPONSE_BYTES_MAX, Reader};
 use crate::workload::{Flow, mix, unit};
@@ -116,7 +117,7 @@ pub(crate) struct Worker<'a> {
     /// Whether the requests around a purchase are counted one by one.
     counts_steps: bool,
     reader: Reader,
-    last_refusal: answers::LastRefusal,
+    last_refusal: LastRefusal,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     tally: Tally,
@@ -172,7 +173,7 @@ impl<'a> Worker<'a> {
             requests,
             counts_steps: config.workload.flow == Flow::Whole,
             reader: Reader::new(config.workload.is_head()),
-            last_refusal: answers::LastRefusal::default(),
+            last_refusal: LastRefusal::default(),
             inbox: vec![0; RECEIVE_BYTES],
             outbox: Vec::new(),
             tally: Tally::default(),
@@ -703,10 +704,6 @@ fn connections_of(config: &RunConfig, own: usize) -> Vec<Conn> {
     let shop = if config.shop.is_some() && config.workload.fates.pays() { SHOP_CONNECTIONS } else { 0 };
     let public = (0..own).map(|_| Conn::new(Lane::Public, config.pipeline as usize));
     public.chain((0..shop).map(|_| Conn::new(Lane::Shop, config.pipeline as usize))).collect()
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
 /// How long this thread was ready to run and had to wait for a processor; `None` where the kernel does

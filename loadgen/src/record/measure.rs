@@ -4,10 +4,12 @@
 
 use hdrhistogram::Histogram;
 
-use super::{
-    Counts, FORMAT, Generator, KeptUp, Latencies, Latency, Machine, Record, Settings, SliceLatency,
-    SliceRecord, StepRecord, TimelineRecord, VerdictRecord, ViolationRecord,
+use super::machine::Machine;
+use super::model::{
+    Counts, FORMAT, Generator, KeptUp, Latencies, Latency, Record, SliceLatency, SliceRecord, StepRecord,
+    TimelineRecord, VerdictRecord, ViolationRecord,
 };
+use super::settings::Settings;
 use crate::answer::{Class, Code};
 use crate::check::Verdict;
 use crate::engine::{Outcome, RunConfig, Slice, Step, Tally, Timeline};

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{FORMAT, Record};
+use super::model::{FORMAT, Record};
 
 /// A file that is no record of this version.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::Record;
+use super::model::Record;
 use crate::answer::Code;
 use crate::units::{show_count, show_ns};
 

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::answer::Class;
+use crate::check::Ruling;
 
 fn counts(pairs: &[(&str, u64)]) -> Counts {
     pairs.iter().map(|&(name, count)| (name.to_owned(), count)).collect()

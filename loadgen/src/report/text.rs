@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::answer::Class;
+use crate::engine::OWN_SYSTEM;
 use crate::record::{KeptUp, LATENCY_NAMES, Latency, Record, StepRecord, class_of, in_class, in_order};
 use crate::units::{show_count, show_ns};
 
@@ -56,9 +57,6 @@ pub(super) fn show_rate(per_s: f64) -> String {
         show_count(per_s.round() as u64)
     }
 }
-
-/// How a cause begins that lies on the generator's own machine.
-pub(crate) const OWN_SYSTEM: &str = "the system does not let the generator";
 
 /// Why it gave up, in words.
 pub(super) fn why_gave_up(cause: &str) -> String {

@@ -4,16 +4,15 @@
 //! request at a time, since it runs at rest. A server that lacks a page is no fault: what
 //! could not be asked is told in words. Next: [`crate::check`], which judges.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::answer::{number_after, text_after};
 use crate::check::Recalled;
-use crate::engine::{RunConfig, unix_ms};
+use crate::client::{Client, Response};
+use crate::clock::unix_ms;
+use crate::engine::RunConfig;
 use crate::history::{Entry, History};
 use crate::request::{Framing, RequestError, Requests};
-use crate::response::{Head, RESPONSE_BYTES_MAX, Reader};
 use crate::workload::{Items, Target, Workload, mix};
 
 /// Most acked orders that are asked for again, over all items.
@@ -124,29 +123,26 @@ enum Asked {
 }
 
 /// A connection over which buyers ask.
-struct Buyers<'a> {
-    run: &'a RunConfig,
+struct Buyers {
     requests: Requests,
-    stream: Option<TcpStream>,
-    reader: Reader,
-    inbox: Vec<u8>,
+    client: Client,
 }
 
-impl<'a> Buyers<'a> {
-    fn new(run: &'a RunConfig, item: u32) -> Result<Self, RequestError> {
+impl Buyers {
+    fn new(run: &RunConfig, item: u32) -> Result<Self, RequestError> {
         let target = Target::Purchase { items: Items::one(item) };
         let workload = Workload { target, ..run.workload.clone() };
         let expires_at_s = unix_ms() / 1_000 + TOKEN_S;
         let framing = Framing { host: &run.host, keep_alive: true, expires_at_s };
         let requests = Requests::new(&workload, framing, None)?;
-        Ok(Self { run, requests, stream: None, reader: Reader::default(), inbox: Vec::new() })
+        Ok(Self { requests, client: Client::new(&run.addr.to_string(), CALL_TIMEOUT) })
     }
 
     fn page(&mut self) -> Option<Page> {
         let mut request = Vec::new();
         self.requests.page(0, &mut request);
-        let (head, body) = self.ask(&request)?;
-        let cap = number_after(&body, b"\"cap\":").filter(|_| head.status == 200)?;
+        let Response { status, body } = self.ask(&request)?;
+        let cap = number_after(&body, b"\"cap\":").filter(|_| status == 200)?;
         let payment = text_after(&body, b"\"payment\":\"").unwrap_or("on_order").to_owned();
         Some(Page { cap: u32::try_from(cap).unwrap_or(u32::MAX), payment })
     }
@@ -154,9 +150,9 @@ impl<'a> Buyers<'a> {
     fn order(&mut self, purchase: u32, order_id: u64) -> Asked {
         let mut request = Vec::new();
         self.requests.wait(purchase, order_id, WAIT_MS, &mut request);
-        let Some((head, body)) = self.ask(&request) else { return Asked::NoAnswer };
+        let Some(Response { status, body }) = self.ask(&request) else { return Asked::NoAnswer };
         let is_named = text_after(&body, b"\"code\":\"") == Some("not_found");
-        match head.status {
+        match status {
             200 => match number_after(&body, b"\"quantity\":").and_then(|units| u32::try_from(units).ok()) {
                 Some(quantity) => {
                     let state = text_after(&body, b"\"state\":\"").unwrap_or("confirmed");
@@ -170,44 +166,8 @@ impl<'a> Buyers<'a> {
         }
     }
 
-    /// One request and its answer; a connection that the server closed meanwhile is opened once more.
-    fn ask(&mut self, request: &[u8]) -> Option<(Head, Vec<u8>)> {
-        let was_open = self.stream.is_some();
-        let answer = self.try_ask(request);
-        let answer = if was_open && answer.is_err() { self.try_ask(request) } else { answer };
-        answer.ok()
+    /// One request and its answer.
+    fn ask(&self, request: &[u8]) -> Option<Response> {
+        self.client.exchange(request).ok()
     }
-
-    fn try_ask(&mut self, request: &[u8]) -> io::Result<(Head, Vec<u8>)> {
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => connect(self.run)?,
-        };
-        stream.write_all(request)?;
-        self.inbox.clear();
-        let mut bytes = [0; 16 * 1024];
-        loop {
-            let count = stream.read(&mut bytes)?;
-            self.inbox.extend_from_slice(&bytes[..count]);
-            let head = self.reader.read(&self.inbox).map_err(io::Error::other)?;
-            if let Some(head) = head {
-                if !head.close {
-                    self.stream = Some(stream);
-                }
-                let body = self.inbox[head.head_bytes..head.head_bytes + head.body_bytes].to_vec();
-                return Ok((head, body));
-            }
-            if count == 0 || self.inbox.len() > RESPONSE_BYTES_MAX {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
-}
-
-fn connect(run: &RunConfig) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&run.addr, CALL_TIMEOUT)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
-    stream.set_write_timeout(Some(CALL_TIMEOUT))?;
-    Ok(stream)
 }

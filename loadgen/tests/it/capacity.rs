@@ -3,14 +3,13 @@
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use stampede_classic::bare::{Manner, Running};
 use stampede_loadgen::assert::Assertion;
-use stampede_loadgen::bare::Manner;
 use stampede_loadgen::capacity::{End, Limits, Plan, find};
 use stampede_loadgen::engine::RunConfig;
 use stampede_loadgen::workload::Workload;
 
 use crate::fake::{Fake, Fault};
-use crate::wire::Slow;
 
 const DELAY: Duration = Duration::from_millis(40);
 const CONNECTIONS: u32 = 4;
@@ -19,7 +18,7 @@ const CONNECTIONS: u32 = 4;
 /// limits it here: no latency in a second of overload comes near the objective.
 #[test]
 fn the_limit_of_a_few_slow_connections_is_found() {
-    let slow = Slow::start(Manner { delay: DELAY, stall: None });
+    let slow = Running::start(Manner { delay: DELAY, stall: None }).unwrap();
     let mut config = RunConfig::closed(slow.addr, Workload::get("/"), 1);
     config.connections = CONNECTIONS;
     let limits = Limits { from_per_s: 10.0, to_per_s: 10_000.0, precision: 0.1 };
@@ -91,7 +90,7 @@ fn the_command_tells_each_try_and_the_result() {
 
 #[test]
 fn what_does_not_even_hold_at_the_lowest_rate_is_told_in_one_line() {
-    let slow = Slow::start(Manner { delay: DELAY, stall: None });
+    let slow = Running::start(Manner { delay: DELAY, stall: None }).unwrap();
     let flags = format!("capacity http://{} --get / --slo p50<1ms --from 20 --step-time 300ms", slow.addr);
     let (code, words) = call_in_peace(&flags);
     assert_eq!(code, Some(1), "{words}");

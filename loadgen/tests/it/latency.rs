@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use stampede_classic::bare::{Manner, Running};
 use stampede_loadgen::answer::{Class, Code};
-use stampede_loadgen::bare::Bare;
 use stampede_loadgen::engine::{Mode, Outcome, RunConfig, RunError, Schedule, run};
 use stampede_loadgen::record::{KeptUp, Record, Silence};
 use stampede_loadgen::report::Report;
@@ -60,30 +60,9 @@ fn the_closed_loop_hides_it() {
     assert!(outcome.tally.latency(Class::Winner).max() >= 900_000_000);
 }
 
-struct Running {
-    addr: SocketAddr,
-    stop: Arc<AtomicBool>,
-}
-
-impl Running {
-    fn start() -> Self {
-        let bare = Bare::bind("127.0.0.1:0".parse().unwrap(), 230).unwrap();
-        let (addr, stop) = (bare.addr().unwrap(), Arc::new(AtomicBool::new(false)));
-        let seen = Arc::clone(&stop);
-        thread::spawn(move || bare.serve(&seen).unwrap());
-        Self { addr, stop }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn bare_answers_everything_pipelined_or_not() {
-    let bare = Running::start();
+    let bare = Running::start(Manner::default()).unwrap();
     for (pipeline, connections) in [(1, 8), (16, 3), (1, 1)] {
         let mut config = RunConfig::closed(bare.addr, Workload::get("/"), 5_000);
         (config.pipeline, config.connections) = (pipeline, connections);
@@ -96,7 +75,7 @@ fn bare_answers_everything_pipelined_or_not() {
 
 #[test]
 fn a_short_open_run_makes_what_was_due_and_no_nan() {
-    let bare = Running::start();
+    let bare = Running::start(Manner::default()).unwrap();
     let mut config = RunConfig::closed(bare.addr, Workload::get("/"), 1);
     config.mode = Mode::Open(Schedule::constant(1_000.0));
     (config.requests, config.duration) = (None, Some(Duration::from_millis(50)));
@@ -124,7 +103,7 @@ fn a_rate_that_the_server_cannot_serve_is_said_to_be_its_limit() {
 
 #[test]
 fn a_stop_from_outside_still_gives_the_whole_outcome() {
-    let bare = Running::start();
+    let bare = Running::start(Manner::default()).unwrap();
     let mut config = RunConfig::closed(bare.addr, Workload::get("/"), 1);
     (config.requests, config.duration) = (None, Some(Duration::from_secs(60)));
     let stop = Arc::clone(&config.stop);

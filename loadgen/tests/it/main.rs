@@ -2,14 +2,13 @@
 
 mod blame;
 mod capacity;
-mod classic;
+mod circles;
 mod command;
 mod fake;
 mod faults;
 mod flow;
 mod innocent;
 mod latency;
-mod limit;
 mod postgres;
 mod quiet;
 mod report;
@@ -17,4 +16,3 @@ mod scenario;
 #[path = "../../../net/tests/common/seccomp.rs"]
 mod seccomp;
 mod shop;
-mod wire;

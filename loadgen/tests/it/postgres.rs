@@ -5,9 +5,9 @@ use std::time::Duration;
 use postgres::{Client, NoTls};
 use stampede_loadgen::check::Violation;
 use stampede_loadgen::engine::{RunConfig, run};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
 use stampede_loadgen::verify::{JudgeConfig, Merchant, VerifyError, judge};
 use stampede_loadgen::workload::Workload;
+use stampede_testkit::{ClusterOptions, PostgresCluster};
 
 use crate::fake::{Fake, Fault, ITEM, TOKEN};
 

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::limit::loadgen;
+use crate::limit::{LOADGEN, called};
 use crate::server::{ADMIN_TOKEN, Flags, ServerProcess};
 use crate::table::{Goal, NotMeasured, Table};
 use crate::{Bench, ratios};
@@ -98,7 +98,7 @@ impl Gateway {
     /// One run of the client over items of its own; what is counted, per second.
     fn per_s(&self, figure: &Figure, format: &str) -> Result<f64, NotMeasured> {
         let item = self.item.replace(self.item.get() + ITEMS);
-        let mut command = loadgen();
+        let mut command = called(LOADGEN);
         command.args(["batch", "--admin", &format!("http://{}", self.server.admin)]);
         command.arg("--admin-token-file").arg(self.token.path());
         command.args(["--item", &item.to_string(), "--items", &ITEMS.to_string()]);

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 use stampede_loadgen::answer::Code;
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
 use stampede_loadgen::workload::Workload;
+use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::load::Leg;
 use crate::server::{Flags, ServerProcess};

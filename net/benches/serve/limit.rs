@@ -1,4 +1,4 @@
-//! The limit: `stampede-loadgen bare` as a process of its own on the server's processor, which
+//! The limit: `stampede-classic bare` as a process of its own on the server's processor, which
 //! answers with the very bytes that the server answered with.
 
 use std::io::{BufRead, BufReader, Write};
@@ -10,13 +10,14 @@ use tempfile::NamedTempFile;
 
 use crate::load::{Cpus, Serving, spawn_on};
 
-/// The name by which this program is the load generator.
-pub(crate) const PROGRAM: &str = "stampede-loadgen";
+/// The names by which this program is the load generator, and the servers to compare with.
+pub(crate) const LOADGEN: &str = "stampede-loadgen";
+pub(crate) const CLASSIC: &str = "stampede-classic";
 
-/// This program as `stampede-loadgen`.
-pub(crate) fn loadgen() -> Command {
+/// This program as one of those.
+pub(crate) fn called(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.arg0(PROGRAM);
+    command.arg0(name);
     command
 }
 
@@ -31,7 +32,7 @@ impl BareProcess {
     pub(crate) fn start(answer: &[u8], cpus: Cpus) -> Self {
         let mut file = NamedTempFile::new().expect("a file for the answer");
         file.write_all(answer).expect("written");
-        let mut command = loadgen();
+        let mut command = called(CLASSIC);
         command.args(["bare", "--listen", "127.0.0.1:0", "--answer"]).arg(file.path()).stdout(Stdio::piped());
         let mut child = spawn_on(cpus.server, &mut command);
         let mut line = String::new();

@@ -13,7 +13,7 @@
 //!
 //! The legs of a row take turns, so that a machine whose speed changes changes them alike; what
 //! counts is the ratio of two legs that ran side by side, its median and range over the pairs.
-//! The bench brings its own limit: this program is `stampede-loadgen`, too, if it is called so.
+//! The bench brings its own limit: this program is `stampede-classic` and `stampede-loadgen`, too, if it is called so.
 //!
 //! Next: [`table`] for targets, [`load`] for a leg, [`server`] and [`limit`] for what is measured;
 //! the rows are in [`cost`], [`tail`], [`durability`], [`calls`], [`allocations`], [`items`],
@@ -87,7 +87,8 @@ const MORE: &[Row] = &[("F4", drain::while_selling), ("F7", gate::refusals_besid
 fn main() -> ExitCode {
     // Called by one of these names it is that program: no other binary has to be built for it.
     match called_as().as_str() {
-        limit::PROGRAM => return stampede_loadgen::cli::main(),
+        limit::LOADGEN => return stampede_loadgen::cli::main(),
+        limit::CLASSIC => return stampede_classic::cli::main(),
         counting::PROGRAM => return counting::serve(),
         _ => {}
     }

@@ -16,12 +16,12 @@ use postgres::{Client, NoTls};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use stampede_core::types::{ItemId, Lsn};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
 use stampede_persist::export::look::{AsideLook, Looker, OrderLook, StockLook, look};
 use stampede_persist::export::{ConnectOptions, Database, migrate};
 use stampede_persist::log::control::read_control;
 use stampede_persist::log::mirror::{Advance, Mirror};
 use stampede_persist::log::verify::verify;
+use stampede_testkit::{ClusterOptions, PostgresCluster};
 
 use crate::life::{Judged, Life};
 use crate::rows::Shop;

@@ -10,9 +10,9 @@ use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRu
 use stampede_core::shard::Accepted;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
 use stampede_persist::log::dir::{DataDir, LogOptions};
 use stampede_persist::log::rebuild::Rebuild;
+use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 /// Exit code and everything that was printed.
 fn stampede(args: &[&str]) -> (Option<i32>, String) {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stampede_loadgen::classic::bench::{BenchConfig, bench};
+use stampede_classic::bench::{BenchConfig, bench};
 
 const STOCK: u64 = 300;
 const REFUSALS: u64 = 600;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
+use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::e2e_talk::{Talk, item};
 use crate::server::{Bed, Server, get, wait_for};

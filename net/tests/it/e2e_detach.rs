@@ -2,7 +2,7 @@
 //! database that lacks what the log no longer holds.
 
 use stampede_loadgen::batch::{Format, Mode, Plan, run};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
+use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::e2e_talk::{Talk, item};
 use crate::server::{Bed, Server, TOKEN, wait_for};

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
+use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::e2e_sale::{STOCK, judge, open_sale, rush, wait_for_sold};
 use crate::e2e_talk::{Talk, item};

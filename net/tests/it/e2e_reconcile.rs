@@ -12,13 +12,13 @@ use std::time::Duration;
 use serde_json::Value;
 use stampede_core::fact::Fact;
 use stampede_loadgen::engine::{self, Mode, Outcome, RunConfig};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
 use stampede_loadgen::workload::{Fates, Items, Target, Workload};
 use stampede_persist::codec;
 use stampede_persist::log::block::{BLOCK_HEADER_BYTES, BlockBuilder, BlockHeader, Records, check_block};
 use stampede_persist::log::control::read_control;
 use stampede_persist::log::layout::segment_file;
 use stampede_persist::log::record::Record;
+use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::e2e_talk::{Talk, item, now_ms};
 use crate::server::{Bed, PATIENCE, Server, wait_for};

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
+use stampede_testkit::{ClusterOptions, PostgresCluster};
 
 use crate::e2e_talk::{Http, Talk, item};
 use crate::server::{Bed, contents, free_address, wait_for};

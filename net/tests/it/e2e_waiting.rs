@@ -1,7 +1,7 @@
 //! End to end: a database that was away at the first start of a fresh data directory. What it knows is
 //! not sold once more, and what is in it stands.
 
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
+use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::e2e_talk::{Talk, item};
 use crate::server::{Bed, Server, get, wait_for};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use postgres::{Client, NoTls};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
+use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::proxy::Proxy;
 

@@ -16,13 +16,13 @@ use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, Pile, TicketRule};
 use stampede_core::limits::FACT_BYTES_MAX;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster};
 use stampede_persist::codec;
 use stampede_persist::export::{
     Alarm, ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, LogId, Nonce, Step,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::block::ChainHash;
+use stampede_testkit::{ClusterOptions, PostgresCluster};
 
 pub(crate) const LOG: LogId = LogId([7; 16]);
 /// Longest wait for anything.

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use stampede_core::item::OrderState;
 use stampede_core::types::Lsn;
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
 use stampede_persist::export::{ConnectOptions, Database, ExporterHandle, Nonce, Step, reconcile_read};
+use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::export_bed::{
     Cut, DEADLINE, FakeEngine, LOG, assert_exported, client, cluster, created, drain, exporter, exporter_to,

@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use stampede_loadgen::throwaway::{ClusterOptions, PostgresCluster, StopMode};
 use stampede_persist::export::{ConnectOptions, Database, ExportError, migrate};
+use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 /// A certificate for 127.0.0.1, made by `openssl`, which comes with the distribution's Postgres.
 fn make_certificate(data: &Path) {

@@ -2,8 +2,9 @@
 //!
 //! The decisions are [`way`]'s; here they are performed and counted. Next: [`super::super::tally`].
 
-use super::{Worker, nanos};
+use super::Worker;
 use crate::answer::{Acked, Class, Code, Judged, judge_raw, judge_step, number_after, text_after};
+use crate::clock::nanos;
 use crate::engine::conn::Op;
 use crate::engine::solver::Puzzle;
 use crate::engine::step::Step;
@@ -20,14 +21,6 @@ const DRAW_PAUSE_TRIES: u32 = 10;
 const DRAW_SPREAD_NS: u64 = 1_000_000_000;
 /// How long after the end of a hold a late payer pays, in nanoseconds.
 const LATE_NS: u64 = 1_000_000_000;
-
-/// The last refusal, so that the same words need not be read a million times.
-#[derive(Default)]
-pub(super) struct LastRefusal {
-    status: u16,
-    body: Vec<u8>,
-    code: Option<Code>,
-}
 
 impl Worker<'_> {
     /// Takes the answer that begins at `at` in the inbox.
@@ -88,15 +81,11 @@ impl Worker<'_> {
 
     /// The meaning of a refusal, if it is word for word the last one.
     fn known_refusal(&self, head: Head, body: (usize, usize)) -> Option<Code> {
-        let last = &self.last_refusal;
-        last.code.filter(|_| last.status == head.status && last.body == self.body(body))
+        self.last_refusal.known(head.status, self.body(body))
     }
 
     fn remember_refusal(&mut self, status: u16, code: Code, (at, length): (usize, usize)) {
-        let last = &mut self.last_refusal;
-        (last.status, last.code) = (status, Some(code));
-        last.body.clear();
-        last.body.extend_from_slice(&self.inbox[at..at + length]);
+        self.last_refusal.remember(status, &self.inbox[at..at + length], code);
     }
 
     fn handle_step(&mut self, op: Op, head: Head, body: (usize, usize)) {

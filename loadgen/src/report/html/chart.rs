@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::escape;
 use super::scale::Scale;
+use super::write::escape;
 
 /// Least distance between two labels, from base line to base line.
 const LABEL_GAP: f64 = 15.0;

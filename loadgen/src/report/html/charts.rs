@@ -5,7 +5,7 @@
 
 use super::chart::{Chart, Size};
 use super::scale::{Scale, short, short_ns};
-use super::{count, time};
+use super::write::{count, time};
 use crate::answer::Class;
 use crate::record::{Record, SliceLatency, SliceRecord, class_of, in_class, in_order, is_supported};
 use crate::report::csv::slice_end_ms;

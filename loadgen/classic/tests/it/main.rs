@@ -1,0 +1,5 @@
+//! Integration tests: the classic designs against real databases, and the bare server against the generator.
+
+mod bare_fast;
+mod bare_slow;
+mod classic;
