@@ -130,6 +130,13 @@ bugs! {
     UrlUnchecked, "url-unchecked", "the database's URL is read by its beginning alone, until the exporter starts";
     DiesOfHangup, "dies-of-hangup", "signals that mean nothing to the server are left to end it";
     WaitsForReaders, "waits-for-readers", "whoever logs a line writes it, waits for the reader, and panics where there is none";
+    PaymentForgiven, "payment-forgiven", "a database that was filled from a snapshot may lack the reference of any payment";
+    TellsFirst, "tells-first", "the watch over the cores takes a lock before it wakes or ends anything";
+    BlamesForStops, "blames-for-stops", "the time in which the whole process was stopped counts against its cores";
+    DumpsCore, "dumps-core", "a broken process ends by a signal, and the kernel writes its memory to a file";
+    ServesInTurn, "serves-in-turn", "whoever stands in for the cores serves one client after the other";
+    LeftToTheTick, "left-to-the-tick", "a sleeping core finds what others have for it at its next tick";
+    AcceptsUnseen, "accepts-unseen", "nobody is told that the system lets no connection in";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

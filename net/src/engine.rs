@@ -14,8 +14,9 @@
 //!
 //! Read in this order: [`ask`] (what travels; [`batch`] for many purchases in one request), [`mesh`] (how), [`turns`] (in
 //! which order), [`owner`] (who decides), [`slots`] (answers that wait), [`home`] (who brings them together), [`pulse`]
-//! (whether every core turns), [`reasons`] (why it does not sell).
+//! (whether every core turns), [`accept_errors`] (whether connections come in), [`reasons`] (why it does not sell).
 
+pub mod accept_errors;
 pub mod ask;
 pub mod batch;
 pub mod books;

@@ -15,3 +15,7 @@ pub mod site;
 // The engine that tests drive by hand names this crate as the other tests do.
 #[cfg(test)]
 extern crate self as stampede_net;
+#[cfg(test)]
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../tests/common/rig.rs"]
+mod rig;

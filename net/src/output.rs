@@ -9,8 +9,8 @@
 //! Whoever reads may be slow, stopped or gone, and the disk under a redirected stream may be full. None
 //! of that may hold up a sale or end it: no thread but the stream's own ever writes, and what finds no
 //! room is dropped and counted (`stampede_log_lines_lost_total`). When a line gets through again, the next
-//! one says how many are missing. Every end of the process comes through here ([`exit`], [`abort`]) and
-//! waits at most [`LAST_WORDS`] for what was said before. Commands that print a result are another
+//! one says how many are missing. Every end of the process that is not the return of `main` comes through
+//! here ([`exit`]) and waits at most [`LAST_WORDS`] for what was said before. Commands that print a result are another
 //! matter: they wait for their reader as every command does, see [`crate::cli`].
 
 use std::io;
@@ -98,29 +98,35 @@ pub fn flush(within: Duration) {
     }
 }
 
-/// Ends the process with this code after its last words.
+/// The code of a process that ends because it is broken: a thread panicked or ended that must not, or a core
+/// stood still. It is to be started again. No signal, which would have the kernel write the memory, secrets
+/// and all, to a file.
+pub const EXIT_BROKEN: u8 = 76;
+
+/// Ends the process with this code after its last words. Nothing else of it runs: a thread that is held may
+/// have what the usual way out waits for.
 pub fn exit(code: u8) -> ! {
     flush(LAST_WORDS);
-    std::process::exit(i32::from(code))
-}
-
-/// Ends the process at once, by SIGABRT, after its last words: something is wrong that must not go on.
-pub fn abort() -> ! {
-    flush(LAST_WORDS);
-    std::process::abort()
+    if planted(Bug::DumpsCore) && code == EXIT_BROKEN {
+        std::process::abort();
+    }
+    // `_exit`, under a name that needs no `unsafe`.
+    signal_hook::low_level::exit(i32::from(code))
 }
 
 /// A thread that panics takes the process with it: half a server is worse than none. What it says goes
 /// the way of all lines, since the usual hook waits for whoever reads.
-pub fn abort_on_panic() {
+pub fn end_on_panic() {
     std::panic::set_hook(Box::new(|info| {
+        // Room for what comes now: this is the line that must not be lost.
+        flush(LAST_WORDS);
         let thread = thread::current();
         say(&format!("thread '{}' {info}", thread.name().unwrap_or("without a name")));
         let trace = std::backtrace::Backtrace::capture();
         if trace.status() == std::backtrace::BacktraceStatus::Captured {
             trace.to_string().lines().for_each(say);
         }
-        abort();
+        exit(EXIT_BROKEN);
     }));
 }
 

@@ -16,7 +16,7 @@ mod seat;
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -48,8 +48,30 @@ const SWEEP_TICKS: u32 = 25;
 /// How long connections that are on their way are waited for before a listening socket is closed, in
 /// milliseconds.
 const SHUT_MS: u64 = 100;
+/// How long completions of what was accepted before may come after a listening socket was closed, in
+/// milliseconds.
+const LATE_MS: u64 = 2 * TICK_MS;
 /// Pause after a failed accept (no descriptors left), in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 50;
+/// How long accepting has to go without a failure before it counts as well again, in milliseconds.
+const WELL_MS: u64 = 1_000;
+/// What `accept` answers for a connection that failed before it was taken (accept(2)), or when it was
+/// interrupted: nothing is wrong with us.
+const GONE_BEFORE_TAKEN: [i32; 11] = [
+    libc::ECONNABORTED,
+    libc::EINTR,
+    libc::EPROTO,
+    libc::ENETDOWN,
+    libc::ENOPROTOOPT,
+    libc::EHOSTDOWN,
+    libc::ENONET,
+    libc::EHOSTUNREACH,
+    libc::EOPNOTSUPP,
+    libc::ENETUNREACH,
+    libc::ETIMEDOUT,
+];
+/// Longest wait for a core's thread to begin.
+const START_MAX: Duration = Duration::from_secs(30);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 /// How long a closed connection is read on, so that its last answer is not lost to a reset,
@@ -77,8 +99,8 @@ impl Transport {
     }
 }
 
-/// The running thread of a core.
-pub type CoreThread = JoinHandle<()>;
+/// The running thread of a core; the error says why it could not go on.
+pub type CoreThread = JoinHandle<io::Result<()>>;
 
 /// Whether this kernel has what the private ring needs.
 ///
@@ -136,13 +158,20 @@ pub fn start(
             if let Err(error) = sched_setaffinity(None, &cpus) {
                 tracing::debug!("not pinned to processor {cpu}: {error}");
             }
-            futures_lite::future::block_on(serve(epoll::Epoll::new(), &ready, home, doors));
+            futures_lite::future::block_on(serve(epoll::Epoll::new(), &ready, home, doors))
         }
     })?;
-    match started.recv() {
+    match started.recv_timeout(START_MAX) {
         Ok(Ok(())) => Ok(thread),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(io::Error::other("the thread ended before it had begun")),
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread ended before it had begun")),
+        Err(RecvTimeoutError::Timeout) => {
+            let seconds = START_MAX.as_secs();
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("its thread has not begun within {seconds} s"),
+            ))
+        }
     }
 }
 
@@ -151,7 +180,7 @@ type Ready = SyncSender<io::Result<()>>;
 
 /// Serves on a ring, as the one task of an executor. It never gives way: an executor that believes it
 /// has nothing to do sleeps in rings of its own, where nothing of ours would wake it.
-fn on_executor(cpu: usize, ready: &Ready, home: impl FnOnce() -> Home, doors: Vec<Door>) {
+fn on_executor(cpu: usize, ready: &Ready, home: impl FnOnce() -> Home, doors: Vec<Door>) -> io::Result<()> {
     let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .ring_depth(RING_ENTRIES)
         .io_memory(IO_MEMORY_BYTES)
@@ -159,7 +188,10 @@ fn on_executor(cpu: usize, ready: &Ready, home: impl FnOnce() -> Home, doors: Ve
         .make();
     match executor {
         Ok(executor) => executor.run(async { serve(ring::Uring::new(), ready, home, doors).await }),
-        Err(error) => tell(ready, Err(io::Error::other(error.to_string()))),
+        Err(error) => {
+            tell(ready, Err(io::Error::other(error.to_string())));
+            Ok(())
+        }
     }
 }
 
@@ -169,15 +201,20 @@ async fn serve(
     ready: &Ready,
     home: impl FnOnce() -> Home,
     doors: Vec<Door>,
-) {
-    let seat = match kernel.and_then(|kernel| Seat::new(kernel, home(), doors)) {
+) -> io::Result<()> {
+    let seat = match kernel.and_then(|kernel| Seat::new(kernel, home(), doors, TICK_MS)) {
         Ok(seat) => seat,
-        Err(error) => return tell(ready, Err(error)),
+        Err(error) => {
+            tell(ready, Err(error));
+            return Ok(());
+        }
     };
     tell(ready, Ok(()));
-    if let Err(error) = seat.run().await {
+    let ended = seat.run().await;
+    if let Err(error) = &ended {
         tracing::error!("a core cannot go on: {error}");
     }
+    ended
 }
 
 fn tell(ready: &Ready, what: io::Result<()>) {

@@ -10,16 +10,19 @@
 //! Every thread reports its end to one loop; if one ends that should not, the whole
 //! process stops: never half alive. Next: [`recover`] and [`replay`] for the state,
 //! [`export`](self::export) for Postgres, [`waiting`] for a database that was never
-//! reached, [`watch`] for cores that stand still, [`signals`] for what signals mean, [`banner`] for what is
-//! printed, [`demo`] for what the demo sells.
+//! reached, [`cores`] and [`watch`] for cores and their end, [`starting`] for who answers before they run,
+//! [`signals`] for what signals mean, [`banner`] for what is printed, [`demo`] for what the demo sells.
 
 mod banner;
+mod cores;
 mod demo;
 pub mod export;
 pub mod recover;
 pub mod refill;
 pub mod replay;
 mod signals;
+mod stand_in;
+mod starting;
 mod waiting;
 pub mod watch;
 
@@ -41,9 +44,10 @@ use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::status::LogStatus;
 use stampede_persist::log::thread::JournalHandle;
 
+use self::cores::Cores;
 use self::recover::Replayed;
+use self::starting::Starting;
 use crate::engine::clock::{AHEAD_MS_MAX, Begin, SaleClock, show_ms, wall};
-use crate::engine::home::Home;
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
 use crate::engine::reasons::{Change, Reason};
@@ -53,7 +57,7 @@ use crate::gate::ticket::Tickets;
 use crate::gate::{Gate, GateRules};
 use crate::http::route::Listener;
 use crate::output;
-use crate::runtime::{self, CoreThread, Door, Transport};
+use crate::runtime::{self, Door, Transport};
 use crate::settings::{Ack, Settings, TransportChoice, secrets};
 
 /// The log could not be written: what was acknowledged is safe, nothing more is sold.
@@ -74,8 +78,8 @@ enum Event {
     Signal,
     /// The journal cannot write any more.
     LogFailed(String),
-    /// A core's executor has ended.
-    CoreEnded,
+    /// A core's thread has ended; `in_order`: because it was told to, with nothing left to do.
+    CoreEnded { in_order: bool },
 }
 
 /// Serves until a signal or a failure. The exit code is 0 after an orderly end.
@@ -83,19 +87,24 @@ enum Event {
 /// # Errors
 /// What keeps it from starting, with the remedy.
 pub fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
-    output::abort_on_panic();
+    output::end_on_panic();
     let (events, inbox) = mpsc::channel();
     signals::watch(events.clone())?;
     let sockets = bind(settings)?;
     let mesh = Arc::new(Mesh::new(settings.cores.len()));
-    let room = waiting::Room { settings, sockets: &sockets, inbox: &inbox };
-    let mut server = match Server::prepare(settings, mesh, &events, &room)? {
-        Ok(server) => server,
+    let starting = Starting::begin(&sockets)?;
+    let room =
+        waiting::Room { settings, sockets: &sockets, inbox: &inbox, events: &events, starting: &starting };
+    let prepared = match Server::prepare(settings, mesh, &events, &room)? {
+        Ok(prepared) => prepared,
         Err(code) => return Ok(code),
     };
-    server.start_cores(settings, sockets, &events)?;
+    starting.make_way();
+    drop(starting);
+    let (server, owners) = prepared;
+    let cores = Cores::start(settings, sockets, owners, server.shared.clone(), &events)?;
     banner::print(settings, &server.shared);
-    Ok(server.run(settings, &inbox))
+    Ok(server.run(cores, settings, &inbox))
 }
 
 /// Listening sockets: one per core for buyers, one for the shop.
@@ -155,22 +164,19 @@ fn listen_patiently(address: SocketAddr) -> io::Result<socket2::Socket> {
 /// Everything that runs.
 struct Server {
     shared: Arc<Shared>,
-    owners: Vec<Owner>,
     journal: JournalHandle,
     exporter: Option<ExporterHandle>,
-    cores_running: usize,
-    standby: Option<watch::Standby>,
 }
 
 impl Server {
-    /// Recovers the state and starts the log and the exporter; the cores come later. The inner error:
+    /// Recovers the state and starts the log and the exporter; the owners are for the cores. The inner error:
     /// it was told to end while it waited for the database.
     fn prepare(
         settings: &Settings,
         mesh: Arc<Mesh>,
         events: &Sender<Event>,
         room: &waiting::Room<'_>,
-    ) -> anyhow::Result<Result<Self, ExitCode>> {
+    ) -> anyhow::Result<Result<(Self, Vec<Owner>), ExitCode>> {
         let cores = settings.cores.len();
         let mut replayed = Replayed::open(&settings.data_dir, &settings.log_options(), cores)?;
         let export = settings.postgres.as_ref();
@@ -202,8 +208,12 @@ impl Server {
         let (mut sells_unseen, mut alarms) = (false, Vec::new());
         if let Some((plan, attached)) = export.as_mut().zip(attached) {
             match reach(plan, attached, &base, &replayed, &journal, room)? {
-                Reached::Ready(ready) => alarms = take_over(plan, *ready, &mut replayed, &journal, &base)?,
+                Reached::Ready(ready) => {
+                    room.starting.take_over()?;
+                    alarms = take_over(plan, *ready, &mut replayed, &journal, &base)?;
+                }
                 Reached::AtLast(ready) => {
+                    room.starting.take_over()?;
                     alarms = take_over(plan, *ready, &mut replayed, &journal, &base)?;
                     alarms.push(Change::Ended(Reason::AwaitingDatabase).text());
                 }
@@ -240,52 +250,23 @@ impl Server {
             Some(plan) => Some(plan.start(shared.clone(), journal.maintenance().clone())?),
             None => None,
         };
-        Ok(Ok(Self { shared, owners, journal, exporter, cores_running: 0, standby: None }))
-    }
-
-    fn start_cores(
-        &mut self,
-        settings: &Settings,
-        sockets: Sockets,
-        events: &Sender<Event>,
-    ) -> anyhow::Result<()> {
-        let standby = sockets.merchant.try_clone().context("cannot copy the merchant's listening socket")?;
-        let transport = transport(settings.transport)?;
-        tracing::info!(transport = transport.name(), "bytes come and go");
-        let owners = std::mem::take(&mut self.owners);
-        for (core, (owner, doors)) in owners.into_iter().zip(sockets.doors(settings)).enumerate() {
-            let thread = start_core(settings, transport, core, doors, owner, self.shared.clone())?;
-            let events = events.clone();
-            std::thread::Builder::new().name(format!("stampede-end-{core}")).spawn(move || {
-                let _panics_abort = thread.join();
-                events.send(Event::CoreEnded)
-            })?;
-            self.cores_running += 1;
-        }
-        self.standby =
-            Some(watch::start(self.shared.clone(), standby).context("cannot watch over the cores")?);
-        Ok(())
+        Ok(Ok((Self { shared, journal, exporter }, owners)))
     }
 
     /// Waits for the end and brings it about in order.
-    fn run(mut self, settings: &Settings, inbox: &Receiver<Event>) -> ExitCode {
+    fn run(mut self, mut cores: Cores, settings: &Settings, inbox: &Receiver<Event>) -> ExitCode {
         match inbox.recv() {
             Ok(Event::Signal) => {}
-            Ok(Event::LogFailed(reason)) => return self.fail(&reason),
-            Ok(Event::CoreEnded) | Err(_) => {
-                tracing::error!("a core has ended by itself; stopping the process");
-                output::abort();
-            }
+            Ok(Event::LogFailed(reason)) => return cores::log_failed(&self.shared, &reason),
+            Ok(Event::CoreEnded { .. }) | Err(_) => Cores::ended_by_itself(),
         }
         let deadline = Instant::now() + Duration::from_millis(settings.shutdown.deadline_ms);
-        force_end_after(Duration::from_millis(settings.shutdown.deadline_ms) + 2 * LAST_STEPS);
+        cores::force_end_after(Duration::from_millis(settings.shutdown.deadline_ms) + 2 * LAST_STEPS);
         if let Err(code) = self.be_a_lame_duck(settings, inbox) {
             return code;
         }
         tracing::info!("stopping: no new purchases, answering what is owed");
-        self.shared.enter(Phase::Draining);
-        self.standby.iter().for_each(watch::Standby::close);
-        if let Err(code) = self.wait_for_cores(inbox, deadline) {
+        if let Err(code) = cores.drain(inbox, deadline) {
             return code;
         }
         self.drain_export(deadline);
@@ -302,7 +283,7 @@ impl Server {
     }
 
     /// Says that it is not ready, and sells on until a load balancer must have noticed.
-    fn be_a_lame_duck(&mut self, settings: &Settings, inbox: &Receiver<Event>) -> Result<(), ExitCode> {
+    fn be_a_lame_duck(&self, settings: &Settings, inbox: &Receiver<Event>) -> Result<(), ExitCode> {
         let during = Duration::from_millis(settings.shutdown.lame_duck_ms);
         if during.is_zero() {
             return Ok(());
@@ -317,37 +298,10 @@ impl Server {
             match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Ok(Event::Signal) => {}
-                Ok(Event::LogFailed(reason)) => return Err(self.fail(&reason)),
-                Ok(Event::CoreEnded) | Err(RecvTimeoutError::Disconnected) => {
-                    tracing::error!("a core has ended by itself; stopping the process");
-                    output::abort();
-                }
+                Ok(Event::LogFailed(reason)) => return Err(cores::log_failed(&self.shared, &reason)),
+                Ok(Event::CoreEnded { .. }) | Err(RecvTimeoutError::Disconnected) => Cores::ended_by_itself(),
             }
         }
-    }
-
-    fn wait_for_cores(&mut self, inbox: &Receiver<Event>, deadline: Instant) -> Result<(), ExitCode> {
-        while self.cores_running > 0 {
-            let last_call = deadline.checked_sub(LAST_STEPS).unwrap_or(deadline);
-            let patience = match self.shared.phase() {
-                Phase::Closing => LAST_STEPS,
-                _ => last_call.saturating_duration_since(Instant::now()),
-            };
-            match inbox.recv_timeout(patience) {
-                Ok(Event::CoreEnded) => self.cores_running -= 1,
-                Ok(Event::LogFailed(reason)) => return Err(self.fail(&reason)),
-                Ok(Event::Signal) => {}
-                Err(RecvTimeoutError::Timeout) if self.shared.phase() == Phase::Closing => {
-                    tracing::error!("a core does not stop; leaving it");
-                    return Err(ExitCode::from(EXIT_FORCED));
-                }
-                Err(_) => {
-                    tracing::warn!("connections are still open; closing them");
-                    self.shared.enter(Phase::Closing);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Gives the exporter what is left of the deadline to bring Postgres up to date.
@@ -368,27 +322,6 @@ impl Server {
             tracing::error!("the exporter had panicked: {panic}");
         }
     }
-
-    fn fail(&self, reason: &str) -> ExitCode {
-        self.shared.enter(Phase::Closing);
-        tracing::error!(
-            "the log has failed: {reason}. Every acknowledged order is in it; see to the disk, then start again"
-        );
-        ExitCode::from(EXIT_LOG_FAILED)
-    }
-}
-
-fn start_core(
-    settings: &Settings,
-    transport: Transport,
-    core: usize,
-    doors: Vec<Door>,
-    owner: Owner,
-    shared: Arc<Shared>,
-) -> anyhow::Result<CoreThread> {
-    let place = (settings.cores[core], &*format!("stampede-core-{core}"));
-    runtime::start(transport, place, doors, move || Home::new(core, owner, shared))
-        .with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))
 }
 
 /// What the engine that sells and the one that waits for the database have in common.
@@ -480,19 +413,6 @@ fn take_over(
     }
     journal.maintenance().set_database(database).context("cannot write the control file")?;
     Ok(alarms)
-}
-
-/// Ends the process when even the orderly end hangs: a disk that never answers holds the
-/// journal's thread for ever.
-fn force_end_after(patience: Duration) {
-    let started = std::thread::Builder::new().name("stampede-deadline".to_owned()).spawn(move || {
-        std::thread::sleep(patience);
-        tracing::error!("the deadline is over; ending at once");
-        output::exit(EXIT_FORCED);
-    });
-    if let Err(error) = started {
-        tracing::warn!("no watch over the shutdown's deadline: {error}");
-    }
 }
 
 /// The transport to use: what was chosen, or what the kernel can.

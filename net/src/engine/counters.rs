@@ -59,6 +59,8 @@ counts! {
     AddressesUnknown = "addresses_unknown",
     /// Connections accepted.
     Accepted = "connections_accepted",
+    /// Times that the system let no connection in: no descriptor or memory left, or not allowed.
+    AcceptFailures = "accept_failures",
     /// Connections turned away because there were too many.
     TurnedAway = "connections_turned_away",
     /// Connections closed because a deadline had passed.

@@ -141,6 +141,13 @@ pub struct Home {
     contended: bool,
 }
 
+/// However a core ends, nobody waits for its next turn: that it has ended is told by its thread.
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.shared.pulse.end(self.core);
+    }
+}
+
 impl Home {
     /// The home of core number `core`.
     pub fn new(core: usize, owner: Owner, shared: Arc<Shared>) -> Self {
@@ -234,9 +241,9 @@ impl Home {
         self.shared.all_have_drained() || self.has_drained && planted(Bug::EndsAlone)
     }
 
-    /// The core has ended in order: nobody waits for its next turn.
-    pub fn end(&self) {
-        self.shared.pulse.end(self.core);
+    /// Tells everybody whether the system lets connections in to this core: the error number if not.
+    pub fn accept_fails(&self, error: Option<i32>) {
+        self.shared.accept_errors.note(self.core, error);
     }
 
     /// Whether questions, facts or replies wait to be sent off by [`Self::pump`].

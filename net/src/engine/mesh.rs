@@ -4,11 +4,11 @@
 //! never has more questions open at an owner than a ring holds, so that an owner
 //! always finds room for its replies. Next: [`crate::engine::home`].
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use crossbeam::queue::{ArrayQueue, SegQueue};
-use parking_lot::Mutex;
+use stampede_core::planted::{Bug, planted};
 use stampede_core::wake::WakeFlag;
 
 use super::ask::{Ask, RareAsk, Reply, ReplyTo};
@@ -22,22 +22,21 @@ const RING_SLOTS_MIN: usize = 256;
 #[derive(Default)]
 pub struct CoreWaker {
     flag: WakeFlag,
-    waker: Mutex<Option<Waker>>,
+    /// Set once, read without a lock: whoever is held while it wakes a core keeps nobody else from that.
+    waker: OnceLock<Waker>,
 }
 
 impl CoreWaker {
     /// Makes the core look at its rings and at the durable LSN.
     pub fn wake(&self) {
-        if self.flag.raise()
-            && let Some(waker) = &*self.waker.lock()
-        {
-            waker.wake_by_ref();
+        if self.flag.raise() && !planted(Bug::LeftToTheTick) {
+            self.shake();
         }
     }
 
     /// Calls the core's waker whatever the flag says: for a core that should be awake, and is not.
     pub fn shake(&self) {
-        if let Some(waker) = &*self.waker.lock() {
+        if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
     }
@@ -47,12 +46,10 @@ impl CoreWaker {
         self.flag.sleep(has_work, sleep)
     }
 
-    /// The core itself: how it is woken.
+    /// The core itself: how it is woken. Once: the first way stays.
     pub fn register(&self, waker: &Waker) {
-        let mut registered = self.waker.lock();
-        if !registered.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            *registered = Some(waker.clone());
-        }
+        let first = self.waker.set(waker.clone());
+        debug_assert!(first.is_ok(), "a core is woken in one way");
     }
 }
 

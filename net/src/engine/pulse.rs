@@ -1,19 +1,25 @@
 //! Whether every core still turns: a beat per core, and a judge who counts them.
 //!
 //! A core beats once per turn of its loop, at least at each tick, 50 times a second. The judge looks
-//! ten times a second, from a thread of its own, and counts *its own looks* since the last beat, not
-//! the time on a clock: when the whole process was stopped, or the machine slept, the judge stood
-//! still, too, and nobody is blamed. Pure but for atomics; [`crate::server::watch`] acts on it.
+//! ten times a second, from a thread of its own, and adds up the time between *its own looks* since the last
+//! beat, at most [`ELAPSED_MS_MAX`] per look. When the whole process was stopped, or the machine slept, the judge
+//! stood still, too, and nobody is blamed; under a processor quota its looks are rare, and seconds are seconds
+//! all the same. Pure but for atomics; [`crate::server::watch`] acts on it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use stampede_core::planted::{Bug, planted};
+
 /// Time between two looks, in milliseconds.
 pub const LOOK_MS: u64 = 100;
-/// Looks without a beat after which a core counts as stalled: one second.
-const STALLED_LOOKS: u64 = 10;
-/// Looks without a beat after which it will not come back: ten seconds.
-const HOPELESS_LOOKS: u64 = 100;
-/// The count of a core that has ended in order.
+/// Most time that one look counts, in milliseconds: what a judge that gets its share of a processor may be
+/// late by.
+pub const ELAPSED_MS_MAX: u64 = 500;
+/// Time without a beat after which a core counts as stalled, in milliseconds.
+const STALLED_MS: u64 = 1_000;
+/// Time without a beat after which it will not come back, in milliseconds.
+const HOPELESS_MS: u64 = 10_000;
+/// The count of a core that has ended.
 const ENDED: u64 = u64::MAX;
 
 /// The beats of all cores, and how long each has stood still.
@@ -41,7 +47,7 @@ impl Pulse {
         turns.store(turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// The core itself: it has ended in order.
+    /// The core itself: it has ended.
     pub fn end(&self, core: usize) {
         self.0[core].turns.store(ENDED, Ordering::Relaxed);
     }
@@ -87,13 +93,13 @@ impl Finding {
     }
 }
 
-/// Counts looks without a beat, per core.
+/// Adds up the time without a beat, per core.
 pub struct Judge(Vec<Seen>);
 
 #[derive(Clone, Copy, Default)]
 struct Seen {
     turns: u64,
-    looks: u64,
+    still_ms: u64,
 }
 
 impl Judge {
@@ -102,24 +108,29 @@ impl Judge {
         Self(vec![Seen::default(); cores])
     }
 
-    /// One look; to be made every [`LOOK_MS`].
-    pub fn look(&mut self, pulse: &Pulse, mut tell: impl FnMut(usize, Finding)) {
+    /// One look, `elapsed_ms` after the one before; to be made every [`LOOK_MS`]. Takes no lock.
+    pub fn look(&mut self, pulse: &Pulse, elapsed_ms: u64, mut tell: impl FnMut(usize, Finding)) {
+        let elapsed_ms =
+            if planted(Bug::BlamesForStops) { elapsed_ms } else { elapsed_ms.min(ELAPSED_MS_MAX) };
         for (core, (seen, beat)) in self.0.iter_mut().zip(&pulse.0).enumerate() {
-            let before_ms = beat.stalled_ms.load(Ordering::Relaxed);
             let turns = beat.turns.load(Ordering::Relaxed);
             let turned = turns != seen.turns || turns == ENDED;
-            *seen = if turned { Seen { turns, looks: 0 } } else { Seen { turns, looks: seen.looks + 1 } };
-            let now_ms = if seen.looks >= STALLED_LOOKS { seen.looks * LOOK_MS } else { 0 };
-            beat.stalled_ms.store(now_ms, Ordering::Relaxed);
-            match seen.looks {
-                STALLED_LOOKS => {
-                    beat.stalls.store(beat.stalls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                    tell(core, Finding::Stalled);
+            let before_ms = seen.still_ms;
+            let still_ms = if turned { 0 } else { before_ms + elapsed_ms };
+            *seen = Seen { turns, still_ms };
+            let was_stalled = before_ms >= STALLED_MS;
+            beat.stalled_ms.store(if still_ms >= STALLED_MS { still_ms } else { 0 }, Ordering::Relaxed);
+            if still_ms >= HOPELESS_MS {
+                if before_ms < HOPELESS_MS {
+                    tell(core, Finding::Hopeless);
                 }
-                HOPELESS_LOOKS => tell(core, Finding::Hopeless),
-                looks if looks > STALLED_LOOKS => tell(core, Finding::StandsStill(now_ms)),
-                _ if before_ms > 0 => tell(core, Finding::TurnsAgain(before_ms)),
-                _ => {}
+            } else if still_ms >= STALLED_MS && !was_stalled {
+                beat.stalls.store(beat.stalls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                tell(core, Finding::Stalled);
+            } else if still_ms >= STALLED_MS {
+                tell(core, Finding::StandsStill(still_ms));
+            } else if was_stalled {
+                tell(core, Finding::TurnsAgain(before_ms));
             }
         }
     }
@@ -131,7 +142,7 @@ mod tests {
 
     fn looks(judge: &mut Judge, pulse: &Pulse, times: usize) -> Vec<(usize, Finding)> {
         let mut told = Vec::new();
-        (0..times).for_each(|_| judge.look(pulse, |core, finding| told.push((core, finding))));
+        (0..times).for_each(|_| judge.look(pulse, LOOK_MS, |core, finding| told.push((core, finding))));
         told
     }
 
@@ -164,5 +175,29 @@ mod tests {
         assert_eq!(told.iter().filter(|told| told.1 == Finding::Hopeless).count(), 1);
         assert_eq!(told.last(), Some(&(0, Finding::Hopeless)));
         assert!(told.iter().all(|(core, _)| *core == 0), "core 1 has ended in order");
+    }
+
+    #[test]
+    fn a_judge_that_was_stopped_blames_nobody_for_that_time() {
+        let (pulse, mut judge) = (Pulse::new(1), Judge::new(1));
+        let mut told = Vec::new();
+        judge.look(&pulse, 60_000, |_, finding| told.push(finding));
+        assert_eq!(told, []);
+        judge.look(&pulse, LOOK_MS, |_, finding| told.push(finding));
+        pulse.beat(0);
+        judge.look(&pulse, 3_600_000, |_, finding| told.push(finding));
+        assert_eq!((told, pulse.stalls(0)), (vec![], 0));
+    }
+
+    /// A quota of 20 ms in 500 has the judge look every half second.
+    #[test]
+    fn a_judge_that_looks_rarely_counts_seconds_all_the_same() {
+        let (pulse, mut judge) = (Pulse::new(1), Judge::new(1));
+        let mut told = Vec::new();
+        for _ in 0..20 {
+            judge.look(&pulse, ELAPSED_MS_MAX, |_, finding| told.push(finding));
+        }
+        assert_eq!((told.first(), told.last()), (Some(&Finding::Stalled), Some(&Finding::Hopeless)));
+        assert_eq!(told.len(), 19);
     }
 }

@@ -16,10 +16,14 @@ const EXPORT_LAG_MAX: u64 = 1_000_000;
 /// A reason not to be ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
+    /// It is not up yet: said by [`crate::server`], since there is no engine while this holds.
+    Starting,
     /// It goes down.
     Draining,
     /// A core stands still.
     CoreStalled,
+    /// The system lets no connection in.
+    NotAccepting,
     /// The database was never reached, and may know items and orders.
     AwaitingDatabase,
     /// The log has no room for what an ack would promise.
@@ -37,9 +41,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
+        Self::Starting,
         Self::Draining,
         Self::CoreStalled,
+        Self::NotAccepting,
         Self::AwaitingDatabase,
         Self::LogFull,
         Self::LogFailed,
@@ -51,8 +57,10 @@ impl Reason {
     /// The stable name, for machines.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::Draining => "draining",
             Self::CoreStalled => "core_stalled",
+            Self::NotAccepting => "not_accepting",
             Self::AwaitingDatabase => "awaiting_database",
             Self::LogFull => "log_full",
             Self::LogFailed => "log_failed",
@@ -65,10 +73,17 @@ impl Reason {
     /// What is wrong and what to do, if this reason holds now.
     pub fn holds(self, shared: &Shared) -> Option<String> {
         match self {
+            Self::Starting => None,
+            Self::NotAccepting => shared.accept_errors.failure(),
             Self::Draining => (shared.phase() != Phase::Serving)
                 .then(|| "the process was told to end; what is owed is answered".to_owned()),
             Self::CoreStalled => stalled(shared),
-            Self::AwaitingDatabase => shared.awaited(),
+            Self::AwaitingDatabase => shared.awaited().map(|why| {
+                format!(
+                    "Postgres: {why}. It was never reached and may hold items and orders, so nothing is sold before it \
+                     is. If it is known to be empty, start with --new-shop"
+                )
+            }),
             Self::LogFull => shared.log.is_full().then(|| full(shared)),
             Self::LogFailed => {
                 shared.log.failure().map(|why| format!("{why}. See to the disk, then start again"))

@@ -11,6 +11,7 @@ use stampede_persist::export::ExportStatus;
 use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::status::LogStatus;
 
+use super::accept_errors::AcceptErrors;
 use super::clock::{SaleClock, show_ms};
 use super::counters::Counters;
 use super::mesh::Mesh;
@@ -73,6 +74,8 @@ pub struct Shared {
     pub mesh: Arc<Mesh>,
     /// Whether every core still turns.
     pub pulse: Pulse,
+    /// Whether the system lets connections in.
+    pub accept_errors: AcceptErrors,
     /// Written by the signal thread (Release), read by all cores (Acquire).
     phase: AtomicU8,
     /// Cores that have shut their doors and have no connection left. Counted up once by each core (AcqRel),
@@ -150,6 +153,7 @@ impl Shared {
             demo: parts.demo,
             mesh: parts.mesh,
             pulse: Pulse::new(cores),
+            accept_errors: AcceptErrors::new(cores),
             phase: AtomicU8::new(Phase::Serving as u8),
             drained: AtomicUsize::new(0),
             selling_stopped: AtomicBool::new(awaited.is_some()),
@@ -295,6 +299,12 @@ impl Shared {
             );
         }
         weakened
+    }
+
+    /// Stands for a thread that is held while it reads or keeps an alarm.
+    #[cfg(test)]
+    pub(crate) fn hold_alarms(&self) -> impl Drop + '_ {
+        self.alarms.lock()
     }
 
     /// The alarms of late, oldest first.

@@ -27,7 +27,8 @@ use stampede_core::planted::{Bug, planted};
 
 use super::kernel::{Completion, Kernel, Place};
 use super::link::{Link, Turn};
-use super::{ACCEPT_PAUSE_MS, Door, SHUT_MS, SWEEP_TICKS, TICK_MS, farewell};
+use super::{ACCEPT_PAUSE_MS, Door, LATE_MS, SHUT_MS, SWEEP_TICKS, WELL_MS, farewell};
+use crate::engine::counters::Count;
 use crate::engine::home::Home;
 use crate::engine::shared::Phase;
 use crate::http::problem::Code;
@@ -63,13 +64,15 @@ struct Entrance {
     accepting: bool,
     /// When to accept again after it failed.
     again_ms: u64,
+    /// Why accepting failed the last time, unless it has gone well for [`WELL_MS`] since.
+    failure: Option<i32>,
 }
 
 impl Entrance {
     fn new(door: Door) -> Self {
         let Door { listener, socket, connections_max } = door;
         let socket = Some(socket.into());
-        Self { listener, socket, connections_max, open: 0, accepting: false, again_ms: 0 }
+        Self { listener, socket, connections_max, open: 0, accepting: false, again_ms: 0, failure: None }
     }
 }
 
@@ -91,6 +94,9 @@ pub(super) struct Seat<K> {
     inputs: Vec<Vec<u8>>,
     /// When the doors are to be shut, in monotonic milliseconds; `None` = the engine does not drain.
     shut_at_ms: Option<u64>,
+    /// When the doors were shut because the engine closes, in monotonic milliseconds.
+    closed_at_ms: Option<u64>,
+    tick_ms: u64,
     ticks: u32,
     ticked: bool,
     /// The home has more to do than it did in one go.
@@ -98,12 +104,13 @@ pub(super) struct Seat<K> {
 }
 
 impl<K: Kernel> Seat<K> {
-    /// Takes its place: from here on the doors accept.
-    pub(super) fn new(mut kernel: K, mut home: Home, doors: Vec<Door>) -> io::Result<Self> {
+    /// Takes its place: from here on the doors accept, and time passes for the owner every `tick_ms`
+    /// milliseconds.
+    pub(super) fn new(mut kernel: K, mut home: Home, doors: Vec<Door>, tick_ms: u64) -> io::Result<Self> {
         let bell = Arc::new(Bell(eventfd(0, EventfdFlags::CLOEXEC)?));
         home.register_pump(&Waker::from(bell.clone()));
         kernel.watch(bell.0.as_fd())?;
-        kernel.tick_every(TICK_MS);
+        kernel.tick_every(tick_ms);
         let entrances = doors.into_iter().map(Entrance::new).collect();
         let mut seat = Self {
             home,
@@ -116,6 +123,8 @@ impl<K: Kernel> Seat<K> {
             again: Vec::new(),
             inputs: Vec::new(),
             shut_at_ms: None,
+            closed_at_ms: None,
+            tick_ms,
             ticks: 0,
             ticked: false,
             pump_again: false,
@@ -124,15 +133,23 @@ impl<K: Kernel> Seat<K> {
         Ok(seat)
     }
 
-    /// Serves until the engine has drained or closes. It does not give way to whoever polls it.
+    /// Serves until the engine has drained or closes, or the kernel refuses what it needs. It does not give
+    /// way to whoever polls it.
+    ///
+    /// # Errors
+    /// Why it cannot go on.
     pub(super) async fn run(mut self) -> io::Result<()> {
+        let ended = self.serve_on().await;
+        self.say_goodbye();
+        ended
+    }
+
+    async fn serve_on(&mut self) -> io::Result<()> {
         while self.turn()? == Going::On {
             if planted(Bug::GivesWay) {
                 futures_lite::future::yield_now().await;
             }
         }
-        self.say_goodbye();
-        self.home.end();
         Ok(())
     }
 
@@ -189,15 +206,12 @@ impl<K: Kernel> Seat<K> {
                 self.admit(door, socket);
             }
             Completion::AcceptEnded { door, error } => {
-                tracing::debug!(error, "accepting has ended for the moment");
-                // No descriptors, most likely: come back in a moment.
-                let entrance = &mut self.entrances[door as usize];
-                (entrance.accepting, entrance.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
+                self.accept_ended(door, error);
             }
             Completion::Tick { more } => {
                 self.ticked = true;
                 if !more {
-                    self.kernel.tick_every(TICK_MS);
+                    self.kernel.tick_every(self.tick_ms);
                 }
             }
             Completion::Woken { more: false } => return self.kernel.watch(self.bell.0.as_fd()),
@@ -247,10 +261,39 @@ impl<K: Kernel> Seat<K> {
         }
     }
 
+    /// Notes a failure, and comes back in a moment: unless the door was shut, or one connection was gone
+    /// before it was taken, the system is short of something (descriptors, most likely) or does not allow it.
+    fn accept_ended(&mut self, door: Place, error: i32) {
+        let entrance = &mut self.entrances[door as usize];
+        (entrance.accepting, entrance.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
+        let is_failure = !super::GONE_BEFORE_TAKEN.contains(&error) && error != libc::EAGAIN;
+        if entrance.socket.is_some() && is_failure && !planted(Bug::AcceptsUnseen) {
+            entrance.failure = Some(error);
+            self.home.count(Count::AcceptFailures);
+            self.home.accept_fails(Some(error));
+        }
+    }
+
+    /// Whether accepting goes well again: where it fails it does so at each try.
+    fn look_at_failures(&mut self) {
+        let now_ms = self.home.mono_ms();
+        let failed = self.entrances.iter().any(|entrance| entrance.failure.is_some());
+        for entrance in &mut self.entrances {
+            let is_well = entrance.socket.is_none() || now_ms >= entrance.again_ms + WELL_MS;
+            entrance.failure = entrance.failure.filter(|_| !is_well);
+        }
+        if failed {
+            self.home.accept_fails(self.entrances.iter().find_map(|entrance| entrance.failure));
+        }
+    }
+
     fn admit(&mut self, door: Place, socket: OwnedFd) {
         let entrance = &mut self.entrances[door as usize];
         let listener = entrance.listener;
         if self.home.shared().phase() == Phase::Closing {
+            self.home.count(Count::Accepted);
+            self.home.count(Count::TurnedAway);
+            turn_away(&socket, Code::Overloaded);
             return;
         }
         // The peer may be gone already.
@@ -327,6 +370,7 @@ impl<K: Kernel> Seat<K> {
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.home.sweep();
         }
+        self.look_at_failures();
         self.accept();
     }
 
@@ -335,10 +379,7 @@ impl<K: Kernel> Seat<K> {
         let is_over = match self.home.shared().phase() {
             Phase::Serving | Phase::LameDuck => return false,
             Phase::Draining => self.drains(),
-            Phase::Closing => {
-                self.shut();
-                true
-            }
+            Phase::Closing => self.closes(),
         };
         if is_over {
             while self.home.pump() {}
@@ -365,7 +406,17 @@ impl<K: Kernel> Seat<K> {
         }
         self.shut();
         // What was accepted before comes with the next completions.
-        now_ms >= shut_at_ms + 2 * TICK_MS && self.home.may_end()
+        now_ms >= shut_at_ms + LATE_MS && self.home.may_end()
+    }
+
+    /// Shuts the doors, and tells whoever was accepted meanwhile that nobody serves here any more. Whether
+    /// that is over.
+    fn closes(&mut self) -> bool {
+        let now_ms = self.home.mono_ms();
+        if self.closed_at_ms.is_none() {
+            self.shut();
+        }
+        now_ms >= *self.closed_at_ms.get_or_insert(now_ms) + LATE_MS
     }
 
     fn shut(&mut self) {

@@ -4,27 +4,27 @@
 //! before they are taken over. Until then an engine without items answers at the doors: `/healthz`,
 //! `/readyz` (`awaiting_database`), `/metrics` and the statistics; everything else is 503
 //! `awaiting_database`. It writes no fact. When the database is reached it makes way for the real one,
-//! whose cores listen on the same sockets: connections are closed, none is refused. Next:
-//! [`super::export`] for what happens then.
+//! whose cores listen on the same sockets: connections are closed, none is refused. Its cores are watched,
+//! and end, as those of an engine that sells ([`super::cores`]). Next: [`super::export`] for what happens then.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use stampede_persist::export::AttachError;
 
+use super::cores::{self, Cores};
 use super::export::{LateAttach, Ready, judge};
 use super::replay::Shards;
-use super::{Base, EXIT_LOG_FAILED, Event, Sockets, start_core, transport};
+use super::starting::Starting;
+use super::{Base, Event, LAST_STEPS, Sockets};
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
-use crate::engine::reasons::{Change, Reason};
-use crate::engine::shared::{Phase, Shared};
-use crate::runtime::CoreThread;
+use crate::engine::shared::Shared;
 use crate::settings::Settings;
 
 /// Time between two attempts to reach the database.
@@ -39,12 +39,8 @@ pub(super) struct Room<'a> {
     pub(super) settings: &'a Settings,
     pub(super) sockets: &'a Sockets,
     pub(super) inbox: &'a Receiver<Event>,
-}
-
-/// The cores of the engine that only says that it waits.
-struct Cores {
-    shared: Arc<Shared>,
-    threads: Vec<CoreThread>,
+    pub(super) events: &'a Sender<Event>,
+    pub(super) starting: &'a Starting<'a>,
 }
 
 impl Room<'_> {
@@ -59,21 +55,23 @@ impl Room<'_> {
         late: LateAttach,
         reason: String,
     ) -> anyhow::Result<Result<Ready, ExitCode>> {
-        let told = format!(
-            "Postgres: {reason}. It was never reached and may hold items and orders, so nothing is sold before \
-             it is. If it is known to be empty, start with --new-shop"
-        );
-        let cores = self.open(base, reason)?;
-        cores.shared.alarm_once(Change::Began(Reason::AwaitingDatabase, told).text());
+        let deadline = Duration::from_millis(self.settings.shutdown.deadline_ms);
+        self.starting.make_way();
+        let (mut cores, shared) = self.open(base, reason)?;
         let stop = Arc::new(AtomicBool::new(false));
         let attempts = attempt_in_turn(late, stop.clone())?;
-        let ended = self.until_attached(&attempts, &cores.shared);
+        let ended = self.until_attached(&attempts, &shared);
         stop.store(true, Ordering::Relaxed);
-        cores.close();
+        if matches!(ended, Ok(Err(_))) {
+            cores::force_end_after(deadline + 2 * LAST_STEPS);
+        }
+        if let Err(code) = cores.close(self.inbox, Instant::now() + deadline) {
+            return Ok(Err(code));
+        }
         ended
     }
 
-    fn open(&self, base: &Base, reason: String) -> anyhow::Result<Cores> {
+    fn open(&self, base: &Base, reason: String) -> anyhow::Result<(Cores, Arc<Shared>)> {
         let count = self.settings.cores.len();
         // A state of its own: what is in the log is not shown while the database may know more.
         let nothing = Shards::new(count, base.secret);
@@ -81,16 +79,11 @@ impl Room<'_> {
         let parts = base.parts(self.settings, nothing.catalogue.clone(), mesh)?;
         let shared = Shared::waiting(parts, reason).with_idle_ms(self.settings.limits.idle_ms);
         let shared = Arc::new(shared);
-        let transport = transport(self.settings.transport)?;
         let doors = self.sockets.share().context("the listening sockets cannot be shared")?;
-        let doors = doors.doors(self.settings);
-        let mut cores = Cores { shared: shared.clone(), threads: Vec::new() };
-        for (core, (shard, doors)) in nothing.shards.into_iter().zip(doors).enumerate() {
-            let owner = Owner::new(shard, base.queue.producer(), shared.clone());
-            let thread = start_core(self.settings, transport, core, doors, owner, shared.clone())?;
-            cores.threads.push(thread);
-        }
-        Ok(cores)
+        let owners = nothing.shards.into_iter();
+        let owners = owners.map(|shard| Owner::new(shard, base.queue.producer(), shared.clone())).collect();
+        let cores = Cores::start(self.settings, doors, owners, shared.clone(), self.events)?;
+        Ok((cores, shared))
     }
 
     fn until_attached(
@@ -100,18 +93,14 @@ impl Room<'_> {
     ) -> anyhow::Result<Result<Ready, ExitCode>> {
         let mut reminded = Instant::now();
         loop {
-            shared.clock.follow();
             match self.inbox.recv_timeout(LOOK) {
                 Ok(Event::Signal) => {
                     tracing::info!("stopping: the database was never reached, nothing was sold");
                     return Ok(Err(ExitCode::SUCCESS));
                 }
-                Ok(Event::LogFailed(reason)) => {
-                    tracing::error!("the log has failed: {reason}");
-                    return Ok(Err(ExitCode::from(EXIT_LOG_FAILED)));
-                }
-                // A panic ends the process; a core ends only when it is told to.
-                Ok(Event::CoreEnded) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                Ok(Event::LogFailed(reason)) => return Ok(Err(cores::log_failed(shared, &reason))),
+                Ok(Event::CoreEnded { .. }) => Cores::ended_by_itself(),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             let attempt = match attempts.try_recv() {
                 Ok(attempt) => attempt,
@@ -131,16 +120,6 @@ impl Room<'_> {
                 tracing::warn!("Postgres: {reason}. Waiting for it, nothing is sold");
                 reminded = Instant::now();
             }
-        }
-    }
-}
-
-impl Cores {
-    /// Ends them; whoever is connected has to come again.
-    fn close(self) {
-        self.shared.enter(Phase::Closing);
-        for thread in self.threads {
-            let _panics_abort = thread.join();
         }
     }
 }

@@ -1,27 +1,32 @@
-//! The watch over the cores and the wall clock, from two threads that are no cores.
+//! The watch over the cores and the wall clock, from threads that are no cores.
 //!
 //! ```text
-//! core ──beat per turn──▶ Pulse ◀──look, ten a second── watch: no beat for 1 s: wake it, alarm, log line
-//!                           │                                  no beat for 10 s: end the process
-//!                           └──▶ /healthz, /readyz, /metrics ◀── health: answers them while core 0 stands still
+//! core ──beat per turn──▶ Pulse ◀──look, ten a second── watch: no beat for 1 s: wake it, count it
+//!                           │                             │      no beat for 10 s: end the process
+//!                           │                             ▼
+//!                           │                           teller: alarm, log line, reasons, wall clock
+//!                           └──▶ /healthz, /readyz, /metrics ◀── health: answers while core 0 stands still
 //! ```
 //!
+//! The watch takes no lock and waits for nobody: a thread may be held while it has a lock, and what helps
+//! against that must not need the same one. So telling, which takes locks, is the teller's.
+//!
 //! The merchant's connections come in on core 0, so that a core 0 that stands still could not even
-//! say so. While it does, the health thread takes the connections that wait at the merchant's address:
-//! it answers the three calls that need no core, and everything else with 503. What judges is
-//! [`crate::engine::pulse`].
+//! say so. While it does, the health thread ([`super::stand_in`]) takes the connections that wait at the
+//! merchant's address: it answers the three calls that need no core, and everything else with 503. What
+//! judges is [`crate::engine::pulse`].
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crossbeam::queue::ArrayQueue;
 use socket2::Socket;
 use stampede_core::planted::{Bug, planted};
 
+use super::stand_in::{Answers, StandIn};
 use crate::engine::clock::{Look, show_ms};
 use crate::engine::home::ops;
 use crate::engine::pulse::{Finding, Judge, LOOK_MS};
@@ -29,207 +34,254 @@ use crate::engine::reasons::Announcer;
 use crate::engine::shared::Shared;
 use crate::http::answer::{self, Manner};
 use crate::http::problem::Code;
-use crate::http::route::Route;
+use crate::http::route::{Listener, Route};
 use crate::output;
 
 /// The core that the merchant's connections come in on.
 const MERCHANT_CORE: usize = 0;
-/// How long the health thread waits for a connection, or for a request on one.
-const PATIENCE: Duration = Duration::from_millis(LOOK_MS);
-/// Bytes of a request that the health thread reads: its first line is all that counts.
-const REQUEST_BYTES_MAX: usize = 2 << 10;
+/// Time between two looks of the watch, and of the teller.
+const LOOK: Duration = Duration::from_millis(LOOK_MS);
+/// Findings per core that may wait for the teller.
+const FINDINGS_PER_CORE: usize = 8;
 
-/// The watch's own handle of the merchant's listening socket, until the engine drains: while any handle
-/// is open, the kernel lets connections in.
-#[derive(Clone)]
-pub(super) struct Standby(Arc<Mutex<Option<Socket>>>);
+/// The running watch; it ends when this is dropped.
+pub(super) struct Watch {
+    health: StandIn,
+    is_over: Arc<AtomicBool>,
+}
 
-impl Standby {
-    /// Closes it: from now on nobody stands in for core 0.
-    pub(super) fn close(&self) {
-        drop(self.0.lock().take());
+impl Watch {
+    /// Closes its handle of the merchant's listening socket: from now on nobody stands in for core 0, and
+    /// when core 0 has closed its own, the address refuses.
+    pub(super) fn leave_the_door(&self) {
+        self.health.leave();
     }
 }
 
-/// Starts both threads. `merchant` is a second handle of the merchant's listening socket.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Starts its threads. `merchant` is a second handle of the merchant's listening socket.
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Standby> {
-    // `accept` must come back when a core was quicker. Nothing else of ours blocks on these sockets.
-    merchant.set_read_timeout(Some(PATIENCE))?;
-    let standby = Standby(Arc::new(Mutex::new(Some(merchant))));
-    let (for_health, its_own) = (shared.clone(), standby.clone());
-    let health = thread::Builder::new()
-        .name("stampede-health".to_owned())
-        .spawn(move || stand_in(&for_health, &its_own))?;
-    let health = health.thread().clone();
-    thread::Builder::new().name("stampede-watch".to_owned()).spawn(move || watch(&shared, &health))?;
-    Ok(standby)
+pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Watch> {
+    let doors = vec![(Listener::Merchant, merchant)];
+    let health = StandIn::start("stampede-health", doors, ForCore0(shared.clone()))?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let findings = Arc::new(ArrayQueue::new(FINDINGS_PER_CORE * shared.pulse.cores()));
+    let (state, found, over) = (shared.clone(), findings.clone(), is_over.clone());
+    let teller = thread::Builder::new().name("stampede-tell".to_owned()).spawn(move || {
+        let mut teller = Teller::new(state, found);
+        while !over.load(Ordering::Relaxed) {
+            teller.tell();
+            thread::park_timeout(LOOK);
+        }
+    })?;
+    let (helper, teller, over) = (health.call().clone(), teller.thread().clone(), is_over.clone());
+    thread::Builder::new().name("stampede-watch".to_owned()).spawn(move || {
+        let mut watch = Looks::new(shared, findings, [helper, teller]);
+        while !over.load(Ordering::Relaxed) {
+            thread::sleep(LOOK);
+            if watch.look() {
+                // The teller has a moment for its last line; it may be held up, too.
+                thread::sleep(LOOK);
+                output::exit(output::EXIT_BROKEN);
+            }
+        }
+    })?;
+    Ok(Watch { health, is_over })
 }
 
 // ---- the watch ----
 
-fn watch(shared: &Shared, health: &Thread) -> ! {
-    let mut judge = Judge::new(shared.pulse.cores());
-    // The start has told of a log that lies ahead.
-    let mut was_ahead = shared.clock.is_ahead();
-    let mut announcer = Announcer::default();
-    loop {
-        thread::sleep(Duration::from_millis(LOOK_MS));
-        // What helps comes first: to tell somebody may take a while.
-        let mut found = Vec::new();
-        if !planted(Bug::StaysSilent) {
-            judge.look(&shared.pulse, |core, finding| found.push((core, finding)));
+/// What the watch looks at, and whom it helps.
+struct Looks {
+    shared: Arc<Shared>,
+    judge: Judge,
+    looked: Instant,
+    findings: Arc<ArrayQueue<(usize, Finding)>>,
+    /// Called when a core stands still: health, and the teller.
+    helpers: [Thread; 2],
+}
+
+impl Looks {
+    fn new(shared: Arc<Shared>, findings: Arc<ArrayQueue<(usize, Finding)>>, helpers: [Thread; 2]) -> Self {
+        let judge = Judge::new(shared.pulse.cores());
+        Self { shared, judge, looked: Instant::now(), findings, helpers }
+    }
+
+    /// One look; whether a core will not come back. Takes no lock.
+    fn look(&mut self) -> bool {
+        let elapsed = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
+        if planted(Bug::StaysSilent) {
+            return false;
         }
-        for (core, _) in found.iter().filter(|(_, finding)| finding.is_stall()) {
-            shared.mesh.wakers()[*core].shake();
+        if planted(Bug::TellsFirst) {
+            drop(self.shared.alarms());
         }
-        announcer.announce(shared);
-        if shared.pulse.stalled_ms(MERCHANT_CORE) > 0 {
-            health.unpark();
+        let (shared, findings, mut is_hopeless) = (&self.shared, &self.findings, false);
+        self.judge.look(&shared.pulse, elapsed.as_millis() as u64, |core, finding| {
+            if finding.is_stall() {
+                shared.mesh.wakers()[core].shake();
+            }
+            is_hopeless |= finding == Finding::Hopeless;
+            // A teller that is held up tells less.
+            let _full = findings.push((core, finding));
+        });
+        if !self.findings.is_empty() {
+            self.helpers.iter().for_each(Thread::unpark);
         }
-        for (core, finding) in found {
-            tell(shared, core, finding);
-        }
-        was_ahead = follow_wall(shared, was_ahead);
+        is_hopeless
     }
 }
 
-/// Has the sale clock follow the wall clock, and tells what an operator should know; whether it is ahead.
-fn follow_wall(shared: &Shared, was_ahead: bool) -> bool {
-    match shared.clock.follow() {
-        Look::Followed(by_ms) => {
-            tracing::warn!(
-                "this machine's clock is {} ahead of the sale's, which follows it",
-                show_ms(by_ms)
-            );
-        }
-        Look::Ahead(_) if !was_ahead => {
-            let alarm = shared.clock_words();
-            tracing::warn!("alarm: {alarm}");
-            shared.alarm(alarm);
-        }
-        Look::Together if was_ahead => {
-            tracing::info!("the sale clock and this machine's clock are together again");
-        }
-        Look::Ahead(_) | Look::Together => {}
-    }
-    shared.clock.is_ahead()
+// ---- the teller ----
+
+struct Teller {
+    shared: Arc<Shared>,
+    findings: Arc<ArrayQueue<(usize, Finding)>>,
+    announcer: Announcer,
+    was_ahead: bool,
 }
 
-fn tell(shared: &Shared, core: usize, finding: Finding) {
-    match finding {
-        Finding::Stalled => {
-            let alarm = format!("core {core} has stood still for a second; requests on it get no answer");
-            tracing::error!("alarm: {alarm}");
-            shared.alarm(alarm);
+impl Teller {
+    fn new(shared: Arc<Shared>, findings: Arc<ArrayQueue<(usize, Finding)>>) -> Self {
+        // The start has told of a log that lies ahead.
+        let was_ahead = shared.clock.is_ahead();
+        Self { shared, findings, announcer: Announcer::default(), was_ahead }
+    }
+
+    fn tell(&mut self) {
+        while let Some((core, finding)) = self.findings.pop() {
+            self.tell_of(core, finding);
         }
-        Finding::StandsStill(_) => {}
-        Finding::TurnsAgain(after_ms) => {
-            let alarm = format!("core {core} works again; it had stood still for {after_ms} ms");
-            tracing::warn!("alarm: {alarm}");
-            shared.alarm(alarm);
-        }
-        Finding::Hopeless => {
-            tracing::error!(
+        self.announcer.announce(&self.shared);
+        self.follow_wall();
+    }
+
+    fn tell_of(&self, core: usize, finding: Finding) {
+        match finding {
+            Finding::Stalled => {
+                let alarm = format!("core {core} has stood still for a second; requests on it get no answer");
+                tracing::error!("alarm: {alarm}");
+                self.shared.alarm(alarm);
+            }
+            Finding::StandsStill(_) => {}
+            Finding::TurnsAgain(after_ms) => {
+                let alarm = format!("core {core} works again; it had stood still for {after_ms} ms");
+                tracing::warn!("alarm: {alarm}");
+                self.shared.alarm(alarm);
+            }
+            Finding::Hopeless => tracing::error!(
                 "core {core} has stood still for ten seconds; ending the process, so that it is started again"
-            );
-            output::abort();
+            ),
         }
     }
-}
 
-// ---- the stand-in ----
-
-fn stand_in(shared: &Shared, standby: &Standby) {
-    loop {
-        if shared.pulse.stalled_ms(MERCHANT_CORE) == 0 {
-            thread::park();
-            continue;
+    /// Has the sale clock follow the wall clock, and tells what an operator should know.
+    fn follow_wall(&mut self) {
+        match self.shared.clock.follow() {
+            Look::Followed(by_ms) => {
+                tracing::warn!(
+                    "this machine's clock is {} ahead of the sale's, which follows it",
+                    show_ms(by_ms)
+                );
+            }
+            Look::Ahead(_) if !self.was_ahead => {
+                let alarm = self.shared.clock_words();
+                tracing::warn!("alarm: {alarm}");
+                self.shared.alarm(alarm);
+            }
+            Look::Together if self.was_ahead => {
+                tracing::info!("the sale clock and this machine's clock are together again");
+            }
+            Look::Ahead(_) | Look::Together => {}
         }
-        let connection = match &*standby.0.lock() {
-            Some(merchant) => next_connection(merchant),
-            None => return,
-        };
-        if let Some(stream) = connection {
-            // Somebody who went away needs no answer.
-            let _gone = answer_one(shared, stream);
+        self.was_ahead = self.shared.clock.is_ahead();
+    }
+}
+
+// ---- the stand-in for core 0 ----
+
+struct ForCore0(Arc<Shared>);
+
+impl Answers for ForCore0 {
+    fn is_on_duty(&self) -> bool {
+        self.0.pulse.stalled_ms(MERCHANT_CORE) > 0
+    }
+
+    fn answer(&self, route: Option<Route>, out: &mut Vec<u8>) {
+        let date = answer::date_line(self.0.clock.now().sale.0 / 1000);
+        match route {
+            Some(route) => ops::health(out, route, &self.0, Manner::CLOSE, &date),
+            None => answer::problem(out, &Code::Overloaded.problem(), Manner::CLOSE, &date),
         }
-    }
-}
-
-/// A connection that waits, if there is one.
-fn next_connection(merchant: &Socket) -> Option<TcpStream> {
-    let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.as_nanos() as i64 };
-    if poll(&mut [PollFd::new(merchant, PollFlags::IN)], Some(&patience)).is_err() {
-        // Interrupted, or not allowed here: one try per pause all the same.
-        thread::sleep(PATIENCE / 10);
-    }
-    // Closed, out of descriptors, or the core was quicker.
-    let (socket, _) = merchant.accept().map_err(|_| thread::sleep(PATIENCE / 10)).ok()?;
-    Some(socket.into())
-}
-
-fn answer_one(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let asked = read_request(&mut stream)?;
-    let date = answer::date_line(shared.clock.now().sale.0 / 1000);
-    let mut out = Vec::new();
-    match route(&asked) {
-        Some(route) => ops::health(&mut out, route, shared, Manner::CLOSE, &date),
-        None => answer::problem(&mut out, &Code::Overloaded.problem(), Manner::CLOSE, &date),
-    }
-    stream.write_all(&out)?;
-    stream.shutdown(std::net::Shutdown::Write)?;
-    // What is unread would turn the end into a reset, which may overtake the answer.
-    let _rest = stream.read(&mut [0; REQUEST_BYTES_MAX]);
-    Ok(())
-}
-
-/// What comes within a moment, up to the end of a head.
-fn read_request(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let until = Instant::now() + PATIENCE;
-    let (mut asked, mut part) = (Vec::new(), [0; 512]);
-    while asked.len() < REQUEST_BYTES_MAX && !asked.windows(4).any(|end| end == b"\r\n\r\n") {
-        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut part)? {
-            0 => break,
-            len => asked.extend_from_slice(&part[..len]),
-        }
-    }
-    Ok(asked)
-}
-
-/// Which of the three calls a request is.
-fn route(asked: &[u8]) -> Option<Route> {
-    let line = asked.split(|byte| *byte == b'\r').next()?;
-    match line {
-        b"GET /healthz HTTP/1.1" | b"GET /healthz HTTP/1.0" => Some(Route::Healthz),
-        b"GET /readyz HTTP/1.1" | b"GET /readyz HTTP/1.0" => Some(Route::Readyz),
-        b"GET /metrics HTTP/1.1" | b"GET /metrics HTTP/1.0" => Some(Route::Metrics),
-        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::mpsc::channel;
+    use std::task::{Wake, Waker};
 
-    #[test]
-    fn the_three_calls_that_need_no_core_are_told_from_all_others() {
-        assert_eq!(route(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"), Some(Route::Healthz));
-        assert_eq!(route(b"GET /readyz HTTP/1.0\r\n\r\n"), Some(Route::Readyz));
-        assert_eq!(route(b"GET /metrics HTTP/1.1\r\n"), Some(Route::Metrics));
-        for other in [
-            "",
-            "GET /admin/items HTTP/1.1\r\n\r\n",
-            "POST /healthz HTTP/1.1\r\n\r\n",
-            "GET /healthz/ HTTP/1.1\r\n",
-        ] {
-            assert_eq!(route(other.as_bytes()), None, "{other}");
+    use super::*;
+    use crate::rig::Base;
+
+    /// Stands for an eventfd; the first thread that writes to it is held in the call.
+    struct Bell {
+        rung: ArrayQueue<()>,
+        held: parking_lot::Mutex<()>,
+        is_first: AtomicBool,
+    }
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            let _full = self.rung.push(());
+            if self.is_first.swap(false, Ordering::Relaxed) {
+                drop(self.held.lock());
+            }
         }
+    }
+
+    /// A thread that is held may have any lock that threads of the engine take: that of the alarms, or
+    /// that of a core's waker, as whoever wakes it has it.
+    #[test]
+    fn whatever_a_held_thread_has_locked_the_watch_wakes_counts_and_ends() {
+        let base = Base::new(1, 1_000);
+        let shared = &base.shared;
+        let bell = Arc::new(Bell {
+            rung: ArrayQueue::new(1_000),
+            held: parking_lot::Mutex::new(()),
+            is_first: AtomicBool::new(true),
+        });
+        shared.mesh.wakers()[0].register(&Waker::from(bell.clone()));
+        let until = bell.held.lock();
+        let alarms = shared.hold_alarms();
+        let (waking, state) = (shared.clone(), shared.clone());
+        let (tell, told) = channel();
+        thread::scope(|scope| {
+            // The flag is raised before a sleep only: a core that has slept, and is woken.
+            scope.spawn(move || waking.mesh.wakers()[0].sleep(|| false, |_| waking.mesh.wakers()[0].wake()));
+            while bell.rung.is_empty() {
+                thread::yield_now();
+            }
+            scope.spawn(move || {
+                let findings = Arc::new(ArrayQueue::new(8));
+                let mut watch = Looks::new(state, findings, [thread::current(), thread::current()]);
+                while !watch.look() {
+                    watch.looked = Instant::now().checked_sub(LOOK).expect("it has run for longer");
+                }
+                let _gone = tell.send(());
+            });
+            let ended = told.recv_timeout(Duration::from_secs(30));
+            drop((until, alarms));
+            ended.expect("the watch waits for a thread that is held");
+        });
+        assert_eq!(shared.pulse.stalls(0), 1);
+        assert!(bell.rung.len() > 80, "it was woken at each look: {}", bell.rung.len());
     }
 }

@@ -42,7 +42,7 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
         cores: reader.cores(&inputs.cpus)?,
         data_dir: reader.path("data_dir")?,
         ack: reader.choice("ack", &[("wal", Ack::Wal), ("memory", Ack::Memory)])?,
-        transport: reader.choice("transport", &TransportChoice::ALL)?,
+        transport: reader.transport()?,
         clock: reader.choice("clock", &[("log", Begin::AtTheLog), ("wall", Begin::AtTheWall)])?,
         demo: inputs.demo,
         identity: reader.identity()?,
@@ -134,6 +134,19 @@ impl Reader<'_> {
         let text = self.text(name)?;
         let found = choices.iter().find(|(word, _)| *word == text);
         found.map(|(_, choice)| *choice).ok_or_else(|| self.wrong(name))
+    }
+
+    /// A word that older settings have is told from one that never was.
+    fn transport(&self) -> Result<TransportChoice, SettingsError> {
+        self.choice("transport", &TransportChoice::ALL).map_err(|error| {
+            match (self.text("transport"), error) {
+                (Ok("streams"), SettingsError::Value { key, shown, source_of, allowed }) => {
+                    let allowed = format!("{allowed}; `streams` was removed, `epoll` takes its place");
+                    SettingsError::Value { key, shown, source_of, allowed }
+                }
+                (_, error) => error,
+            }
+        })
     }
 
     fn int(&self, name: &str, allowed: RangeInclusive<u64>) -> Result<u64, SettingsError> {

@@ -58,6 +58,15 @@ fn refused(file: &str, expected: &str) {
     assert_eq!(shown, Err(expected.to_owned()), "file: {file}");
 }
 
+/// A word of older settings files: the error says what has become of it.
+#[test]
+fn a_transport_that_was_removed_is_told_from_one_that_never_was() {
+    let said = |file: &str| Case { file, ..Case::default() }.load().map(|_| ()).unwrap_err().to_string();
+    let removed = "`streams` was removed, `epoll` takes its place";
+    assert!(said("transport = \"streams\"").contains(removed));
+    assert!(!said("transport = \"stream\"").contains(removed));
+}
+
 #[test]
 fn defaults_are_as_the_table_says() {
     let loaded = Case::default().load().unwrap();

@@ -49,6 +49,22 @@ impl Held {
         Ok(reached)
     }
 
+    /// Lets it run from boundary to boundary until something holds, and keeps it there.
+    ///
+    /// # Errors
+    /// See [`Held::take`]; or it does not come to hold in that time.
+    #[allow(dead_code, reason = "torture draws its points")]
+    pub(crate) fn step_until(&self, patience: Duration, holds: impl Fn() -> bool) -> Result<(), String> {
+        let until = Instant::now() + patience;
+        while !holds() {
+            if Instant::now() >= until {
+                return Err("it does not come to hold".to_owned());
+            }
+            self.next_boundary()?;
+        }
+        Ok(())
+    }
+
     /// Holds a thread for so long at so many boundaries, one after the other: at each point of its loop.
     ///
     /// # Errors

@@ -3,7 +3,11 @@
 
 use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
+use std::time::Duration;
+
 use crate::e2e_talk::{Talk, item};
+use crate::hold::held::Held;
+use crate::hold::{may_trace, thread_named};
 use crate::server::{Bed, Server, get, wait_for};
 
 /// A shop of which only the database is left: item 5 is sold out, item 6 has two units.
@@ -94,6 +98,100 @@ fn e2e_waiting_ends_when_it_is_told_to() {
     let bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.spawn();
     wait_until_waiting(&server);
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// A server that waits for a database that is away, if its threads can be held.
+fn waiting(bed: &Bed) -> Option<Server> {
+    let mut server = bed.spawn();
+    // What tells is started after the cores.
+    server.wait_until_told("awaiting_database");
+    may_trace(&server).then_some(server)
+}
+
+/// The cores that wait are watched as those that sell: by health, a metric, and at last by the end.
+#[test]
+fn e2e_waiting_a_core_that_stands_still_is_seen_and_ends_the_process() {
+    let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    cluster.stop(StopMode::Fast).unwrap();
+    let bed = Bed::new().flag("--postgres", &cluster.url());
+    let Some(mut server) = waiting(&bed) else { return };
+    for core in [1, 0] {
+        let held = Held::take(thread_named(&server, &format!("stampede-core-{core}")), 0).unwrap();
+        wait_for("readiness to say so", || {
+            get(server.admin, "/readyz").filter(|said| said.contains(&format!("\"stalled_cores\":[{core}]")))
+        });
+        assert!(get(server.admin, "/healthz").unwrap().starts_with("HTTP/1.1 503"));
+        drop(held);
+        wait_for("the core to turn", || {
+            get(server.admin, "/healthz").filter(|said| said.starts_with("HTTP/1.1 200"))
+        });
+    }
+    let held = Held::take(thread_named(&server, "stampede-core-1"), 0).unwrap();
+    wait_for("the watch to give up", || {
+        server.said().contains("has stood still for ten seconds").then_some(())
+    });
+    drop(held);
+    assert_eq!(server.wait_for_exit().code(), Some(76), "{}", server.said());
+}
+
+#[test]
+fn e2e_waiting_with_a_core_that_is_stuck_ends_within_its_deadline_when_it_is_told_to() {
+    let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    cluster.stop(StopMode::Fast).unwrap();
+    let bed = Bed::new().flag("--postgres", &cluster.url()).set("shutdown.deadline_ms", "1000");
+    let Some(mut server) = waiting(&bed) else { return };
+    let held = Held::take(thread_named(&server, "stampede-core-1"), 0).unwrap();
+    server.terminate();
+    wait_for("the deadline", || {
+        let said = server.said();
+        (said.contains("a core does not stop") || said.contains("the deadline is over")).then_some(())
+    });
+    drop(held);
+    assert_eq!(server.wait_for_exit().code(), Some(75), "{}", server.said());
+    assert!(!server.said().contains("ten seconds"), "the watch was quicker than the deadline");
+}
+
+/// It makes way for the engine that sells, and says so if it cannot.
+#[test]
+fn e2e_waiting_a_core_that_does_not_make_way_ends_the_process() {
+    let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    cluster.stop(StopMode::Fast).unwrap();
+    let bed = Bed::new().flag("--postgres", &cluster.url()).set("shutdown.deadline_ms", "1000");
+    let Some(mut server) = waiting(&bed) else { return };
+    let held = Held::take(thread_named(&server, "stampede-core-1"), 0).unwrap();
+    cluster.start().unwrap();
+    wait_for("the end of the wait", || {
+        let said = server.said();
+        (said.contains("a core does not stop") || said.contains("ten seconds")).then_some(())
+    });
+    drop(held);
+    let code = server.wait_for_exit().code();
+    assert!(matches!(code, Some(75 | 76)), "{code:?} {}", server.said());
+}
+
+/// While what the database alone has is taken over, no core runs, and health answers all the same.
+#[test]
+fn e2e_waiting_health_answers_while_the_database_is_taken_over() {
+    let mut cluster = old_shop();
+    cluster.stop(StopMode::Immediate).unwrap();
+    let bed = Bed::new().flag("--postgres", &cluster.url());
+    let Some(server) = waiting(&bed) else { return };
+    // The main thread makes the old cores go, and then takes over.
+    let held = Held::take(server.pid(), 0).unwrap();
+    cluster.start().unwrap();
+    let says = |path: &str, what: &str| {
+        let answer = crate::e2e_starting::quick(server.admin, path);
+        answer.is_some_and(|answer| answer.contains(what))
+    };
+    held.step_until(Duration::from_secs(40), || says("/readyz", "the database alone has")).unwrap();
+    assert!(says("/healthz", "HTTP/1.1 200"));
+    assert!(says("/metrics", "stampede_not_ready{reason=\"starting\"} 1"));
+    drop(held);
+    wait_for("the server to be ready", || {
+        get(server.admin, "/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
+    Talk::with(&server).check("shop GET /admin/items/5 -> 200 sold_out 1=0+0+1");
     assert_eq!(server.stop(), Some(0));
 }
 

@@ -7,7 +7,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -50,7 +49,7 @@ impl Draws {
 }
 
 /// One request on a connection of its own; its answer's head and body.
-fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
+pub(crate) fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
@@ -116,16 +115,25 @@ fn buy(public: SocketAddr, buyer: &str) {
     let _answered = sent.and_then(|()| stream.read_to_end(&mut Vec::new()));
 }
 
-fn thread_named(server: &Server, name: &str) -> u32 {
+pub(crate) fn thread_named(server: &Server, name: &str) -> u32 {
     let threads = threads_of(server.pid());
     threads.iter().find(|(_, known)| known == name).unwrap_or_else(|| panic!("{name} of {threads:?}")).0
 }
 
+/// A machine that cannot do what a test needs: said aloud, and red where tests must not be left out
+/// (`CI` is set; `STAMPEDE_SKIP_OK` names what that machine is known to lack).
+pub(crate) fn skip(what: &str, why: &str) {
+    let known = std::env::var("STAMPEDE_SKIP_OK").unwrap_or_default();
+    let may_skip = std::env::var_os("CI").is_none() || known.split(',').any(|known| known == what);
+    assert!(may_skip, "{what} is needed, and STAMPEDE_SKIP_OK does not name it: {why}");
+    println!("SKIPPED: {why}");
+}
+
 /// Whether this machine lets us trace; said aloud if not.
-fn may_trace(server: &Server) -> bool {
+pub(crate) fn may_trace(server: &Server) -> bool {
     let taken = Held::take(thread_named(server, "stampede-core-1"), 0);
     if let Err(why) = &taken {
-        println!("SKIPPED: {why}");
+        skip("ptrace", why);
     }
     taken.is_ok()
 }
@@ -224,9 +232,11 @@ fn hold_a_core_for_long_and_health_says_so_from_another_thread() {
                 ask(server.admin, "/healthz").ok()?.starts_with("HTTP/1.1 200").then_some(())
             });
             every_core_answers(&server);
-            let alarms = server.merchant().get("/admin/stats").unwrap()["alarms"].to_string();
-            assert!(alarms.contains(&format!("core {core} has stood still")), "{alarms}");
-            assert!(alarms.contains(&format!("core {core} works again")), "{alarms}");
+            wait_for("the alarms", || {
+                let alarms = server.merchant().get("/admin/stats").ok()?["alarms"].to_string();
+                let told = |what: &str| alarms.contains(&format!("core {core} {what}"));
+                (told("has stood still") && told("works again")).then_some(())
+            });
         }
         assert_eq!(server.stop(), Some(0), "on {transport}");
     }
@@ -259,7 +269,7 @@ fn hold_a_core_for_ever_and_the_process_ends() {
     });
     drop(held);
     let status = server.wait_for_exit();
-    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+    assert_eq!(status.code(), Some(76), "{status}");
 }
 
 /// A whole process that stood still, however long, has no core that is stalled.
@@ -289,7 +299,7 @@ fn hold_by_a_quota_and_every_core_serves_under_it_and_afterwards() {
         let (_bed, server) = server_on(&transport);
         let quota = match Quota::on(server.pid()) {
             Ok(quota) => quota,
-            Err(why) => return println!("SKIPPED: {why}"),
+            Err(why) => return skip("cgroup", &why),
         };
         for _ in 0..6 {
             let said = ask(server.public, "/v1/time").expect("an answer");

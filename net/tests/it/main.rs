@@ -2,6 +2,7 @@
 
 mod cli_commands;
 mod cli_stores;
+mod e2e_accept;
 mod e2e_banner;
 mod e2e_batch;
 mod e2e_buy;
@@ -25,6 +26,7 @@ mod e2e_sandbox;
 mod e2e_shop;
 mod e2e_signals;
 mod e2e_site;
+mod e2e_starting;
 mod e2e_talk;
 mod e2e_waiting;
 mod e2e_web;

@@ -109,8 +109,12 @@ static POSTGRES: Detector =
     detector("postgres", Program::Persist, &["export_outside", "export_pooler", "export_refuse"]);
 static UNITS: Detector =
     detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::", "replay::"]);
+static WATCH: Detector =
+    detector("watch", Program::NetUnits, &["watch::tests", "stand_in::", "pulse::", "no_wake_is_left"]);
+static COMPARED: Detector = detector("compared", Program::NetUnits, &["reconcile::database"]);
+static ACCEPT: Detector = detector("accept", Program::Net, &["e2e_accept"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
-static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_idle", "hold_a_core_for_long"]);
+static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_idle", "hold_a_core_for"]);
 static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
 static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
 static OUTPUT: Detector = detector("output", Program::Net, &["e2e_output"]);
@@ -127,7 +131,8 @@ static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
+    &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &WIRE, &SIM, &DISK, &FOREIGN,
+    &STEPS, &LOOM,
 ];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
@@ -135,7 +140,10 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
     use Bug as B;
     match bug {
         B::CheckThenAct | B::LooksBeforeLowering => vec![&LOOM],
-        B::GivesWay | B::StaysSilent => vec![&HOLD],
+        B::GivesWay | B::StaysSilent | B::DumpsCore => vec![&HOLD],
+        B::TellsFirst | B::BlamesForStops | B::ServesInTurn | B::LeftToTheTick => vec![&WATCH],
+        B::AcceptsUnseen => vec![&ACCEPT],
+        B::PaymentForgiven => vec![&COMPARED],
         B::WaitsForReaders => vec![&OUTPUT],
         B::DiesOfHangup => vec![&SIGNALS],
         B::StopsUntold => vec![&TOLD],

@@ -106,6 +106,9 @@ fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[Reason]) {
     if let Some(error) = shared.log.snapshot_failure() {
         object.text("snapshot_error", &error);
     }
+    if let Some(failure) = shared.accept_errors.failure() {
+        object.text("not_accepting", &failure);
+    }
     if let Some(reason) = shared.selling_stopped() {
         object.text("selling_stopped", &reason);
     }

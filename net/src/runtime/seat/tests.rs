@@ -13,15 +13,12 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-#[allow(dead_code, reason = "other tests use the rest")]
-#[path = "../../../tests/common/rig.rs"]
-mod rig;
-
-use self::rig::Rig;
+use super::super::TICK_MS;
 use super::super::epoll::Epoll;
 use super::super::listen;
 use super::super::ring::{Sizes, Uring};
 use super::*;
+use crate::rig::Rig;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Clients at once.
@@ -58,7 +55,7 @@ fn on_one<K: Kernel>(kernel: impl FnOnce() -> K + Send + 'static, test: &impl Fn
         let address = socket.local_addr().expect("an address").as_socket().expect("of IP");
         tell.send((address, home.shared().clone())).expect("the test is there");
         let door = Door { listener: Listener::Public, socket, connections_max: 1_000 };
-        let mut seat = Seat::new(kernel(), home, vec![door]).expect("a seat");
+        let mut seat = Seat::new(kernel(), home, vec![door], TICK_MS).expect("a seat");
         while seat.turn().expect("the loop goes on") == Going::On {}
         seat.say_goodbye();
         assert!(seat.links.iter().all(Option::is_none), "a place is taken still");
@@ -219,4 +216,64 @@ fn with_tiny_buffers_a_crowd_at_once_is_answered() {
             }
         }
     });
+}
+
+/// Every order takes a question to the other core, its reply, and the log: three wakes. Time does not pass
+/// for these cores: whoever is left to the next tick is left for good.
+fn without_ticks<K: Kernel>(kernel: impl Fn() -> K + Send + Sync + Copy + 'static) {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut rig = Rig::new(2);
+    let (item, shared) = (rig.item, rig.homes[0].shared().clone());
+    let mut addresses = Vec::new();
+    let mut doors = Vec::new();
+    for _ in 0..2 {
+        let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("a free port");
+        addresses.push(socket.local_addr().expect("an address").as_socket().expect("of IP"));
+        doors.push(Door { listener: Listener::Public, socket, connections_max: 1_000 });
+    }
+    let homes: Vec<Home> = rig.homes.drain(..).collect();
+    thread::scope(|scope| {
+        let cores: Vec<_> = homes
+            .into_iter()
+            .zip(doors)
+            .map(|(home, door)| {
+                scope.spawn(move || {
+                    let mut seat = Seat::new(kernel(), home, vec![door], HOUR_MS).expect("a seat");
+                    while seat.turn().expect("the loop goes on") == Going::On {}
+                })
+            })
+            .collect();
+        let bought = std::panic::catch_unwind(|| {
+            for round in 0..100 {
+                for (core, address) in addresses.iter().enumerate() {
+                    let mut stream = TcpStream::connect(*address).expect("it is let in");
+                    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+                    write!(
+                        stream,
+                        "POST /v1/items/{}/orders HTTP/1.1\r\nHost: a\r\nX-Buyer: {core}-{round}\r\n\
+                         Content-Length: 14\r\nConnection: close\r\n\r\n{{\"quantity\":1}}",
+                        item.get()
+                    )
+                    .expect("it reads");
+                    let mut said = String::new();
+                    stream.read_to_string(&mut said).expect("a core was not woken");
+                    assert!(said.starts_with("HTTP/1.1 201"), "{said}");
+                }
+            }
+        });
+        shared.enter(Phase::Closing);
+        while !cores.iter().all(thread::ScopedJoinHandle::is_finished) {
+            shared.mesh.wakers().iter().for_each(|waker| waker.shake());
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        assert!(bought.is_ok(), "see above");
+    });
+}
+
+#[test]
+fn no_wake_is_left_to_the_next_tick() {
+    println!("on a ring");
+    without_ticks(|| Uring::new().expect("a ring"));
+    println!("on epoll");
+    without_ticks(|| Epoll::new().expect("an epoll instance"));
 }

@@ -1,0 +1,369 @@
+//! A thread that answers health checks where no core does: while the engine starts, and while core 0 stands
+//! still.
+//!
+//! ```text
+//! doors (listening sockets that cores have, too) ──accept──▶ clients, at most 64, each with a deadline
+//!                                                              │ head read, or as much of it as there is
+//!                                                              ▼
+//!                                            Answers: health, or 503 ──write──▶ closed
+//! ```
+//!
+//! One `poll` over all of them: a client that sends or reads slowly holds up nobody. Where all places are
+//! taken, whoever has been there longest makes room. What is answered is the caller's: [`super::starting`]
+//! and [`super::watch`].
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown};
+use socket2::Socket;
+use stampede_core::planted::{Bug, planted};
+
+use crate::http::route::{Listener, Route};
+
+/// Clients at a time.
+const CLIENTS_MAX: usize = 64;
+/// How long a client may take from its connection to its end.
+const CLIENT_TIME: Duration = Duration::from_secs(1);
+/// Longest wait for anything to happen.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long an `accept` may last when a core was quicker.
+const ACCEPT_TIME: Duration = Duration::from_millis(10);
+/// Bytes of a request that are read: its first line is all that counts.
+const REQUEST_BYTES_MAX: usize = 2 << 10;
+
+/// What is said to whom.
+pub(super) trait Answers: Send + 'static {
+    /// Whether it is the stand-in's turn to accept connections.
+    fn is_on_duty(&self) -> bool;
+    /// Writes the answer to one request; `None` is anything but a health check.
+    fn answer(&self, route: Option<Route>, out: &mut Vec<u8>);
+}
+
+/// A listening socket, and who connects to it.
+pub(super) type Door = (Listener, Socket);
+
+/// The running stand-in. Its sockets are closed when it is dropped.
+pub(super) struct StandIn {
+    doors: Arc<Doors>,
+    thread: Thread,
+}
+
+struct Doors {
+    /// Empty: it has to end. While a handle of a socket is open, the kernel lets connections in.
+    sockets: Mutex<Vec<Door>>,
+    /// Written to when `sockets` is wanted by somebody else.
+    bell: OwnedFd,
+}
+
+impl StandIn {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No descriptor or no thread is left.
+    pub(super) fn start(name: &str, doors: Vec<Door>, answers: impl Answers) -> io::Result<Self> {
+        for (_, socket) in &doors {
+            // `accept` must come back when a core was quicker. Nothing else of ours blocks on these sockets:
+            // to make them non-blocking would have a ring's `accept` fail, which shares them.
+            socket.set_read_timeout(Some(ACCEPT_TIME))?;
+        }
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let doors = Arc::new(Doors { sockets: Mutex::new(doors), bell });
+        let its_own = doors.clone();
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || Desk { doors: its_own, answers, clients: Vec::new() }.serve())?;
+        Ok(Self { doors, thread: thread.thread().clone() })
+    }
+
+    /// Wakes it when its duty begins.
+    pub(super) fn call(&self) -> &Thread {
+        &self.thread
+    }
+
+    /// Closes its sockets. When this returns it accepts nobody any more; whom it has accepted it still
+    /// answers.
+    pub(super) fn leave(&self) {
+        // It can only fail when it has been rung often enough.
+        let _full = rustix::io::write(&self.doors.bell, &1u64.to_ne_bytes());
+        self.thread.unpark();
+        self.doors.sockets.lock().clear();
+        self.thread.unpark();
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// The thread's own.
+struct Desk<A> {
+    doors: Arc<Doors>,
+    answers: A,
+    /// Longest there first.
+    clients: Vec<Client>,
+}
+
+/// A connection that was accepted.
+struct Client {
+    socket: OwnedFd,
+    listener: Listener,
+    asked: Vec<u8>,
+    /// What is still to be written; `None` = the request is still read.
+    answer: Option<Vec<u8>>,
+    until: Instant,
+}
+
+/// Whether a client stays.
+#[derive(PartialEq, Eq)]
+enum Stay {
+    Yes,
+    No,
+}
+
+impl<A: Answers> Desk<A> {
+    fn serve(mut self) {
+        loop {
+            let on_duty = self.answers.is_on_duty();
+            if !self.turn(on_duty) && self.clients.is_empty() {
+                return;
+            }
+            if !on_duty && self.clients.is_empty() {
+                thread::park();
+            }
+        }
+    }
+
+    /// Waits for something to happen, and sees to it. False: there are no doors any more.
+    fn turn(&mut self, on_duty: bool) -> bool {
+        let doors = self.doors.clone();
+        let sockets = doors.sockets.lock();
+        let is_open = !sockets.is_empty();
+        let watched = if on_duty { &sockets[..] } else { &[] };
+        let now = Instant::now();
+        let next_end = self.clients.iter().map(|client| client.until.saturating_duration_since(now)).min();
+        let patience =
+            next_end.unwrap_or(PATIENCE).min(if is_open && !on_duty { Duration::ZERO } else { PATIENCE });
+        let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(1 + watched.len() + self.clients.len());
+        polled.push(PollFd::new(&doors.bell, PollFlags::IN));
+        polled.extend(watched.iter().map(|(_, socket)| PollFd::new(socket, PollFlags::IN)));
+        polled.extend(self.clients.iter().map(|client| {
+            let waits_for = if client.answer.is_some() { PollFlags::OUT } else { PollFlags::IN };
+            PollFd::from_borrowed_fd(client.socket.as_fd(), waits_for)
+        }));
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(patience.subsec_nanos()) };
+        let could = poll(&mut polled, Some(&timeout)).is_ok();
+        let happened: Vec<bool> = polled[1..].iter().map(|one| !could || !one.revents().is_empty()).collect();
+        drop(polled);
+        if !could {
+            // Interrupted, or not allowed here: everything is tried, with a pause.
+            thread::sleep(ACCEPT_TIME);
+        }
+        let newcomers: Vec<_> = watched
+            .iter()
+            .zip(&happened)
+            .filter(|(_, happened)| **happened)
+            .filter_map(|((listener, socket), _)| Some((*listener, next_connection(socket)?)))
+            .collect();
+        let known = &happened[watched.len()..];
+        drop(sockets);
+        self.see_to_clients(known);
+        newcomers.into_iter().for_each(|newcomer| self.take_in(newcomer));
+        is_open
+    }
+
+    fn take_in(&mut self, (listener, socket): (Listener, OwnedFd)) {
+        if self.clients.len() >= CLIENTS_MAX {
+            self.clients.remove(0);
+        }
+        let until = Instant::now() + CLIENT_TIME;
+        self.clients.push(Client { socket, listener, asked: Vec::new(), answer: None, until });
+    }
+
+    fn see_to_clients(&mut self, happened: &[bool]) {
+        let (answers, now, mut number) = (&self.answers, Instant::now(), 0);
+        if planted(Bug::ServesInTurn) && self.clients.len() > 1 {
+            self.clients[1..].iter_mut().for_each(|client| client.until = now + CLIENT_TIME);
+            let first = &mut self.clients[0];
+            if first.until <= now || first.go_on(answers) == Stay::No {
+                self.clients.remove(0);
+            }
+            return;
+        }
+        self.clients.retain_mut(|client| {
+            let happened = happened.get(number).copied().unwrap_or(true);
+            number += 1;
+            client.until > now && (!happened || client.go_on(answers) == Stay::Yes)
+        });
+    }
+}
+
+impl Client {
+    fn go_on(&mut self, answers: &impl Answers) -> Stay {
+        if self.answer.is_none() {
+            match self.read() {
+                Ok(true) => {
+                    let mut out = Vec::new();
+                    answers.answer(route(self.listener, &self.asked), &mut out);
+                    self.answer = Some(out);
+                }
+                Ok(false) => return Stay::Yes,
+                Err(_) => return Stay::No,
+            }
+        }
+        self.write()
+    }
+
+    /// Whether the head is there, or as much as will come of it.
+    fn read(&mut self) -> Result<bool, Errno> {
+        let mut part = [0; 512];
+        loop {
+            match recv(&self.socket, &mut part[..], RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Ok(true),
+                Ok((_, len)) => self.asked.extend_from_slice(&part[..len]),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            if self.asked.len() >= REQUEST_BYTES_MAX || self.asked.windows(4).any(|end| end == b"\r\n\r\n") {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn write(&mut self) -> Stay {
+        let Some(answer) = &mut self.answer else { return Stay::Yes };
+        while !answer.is_empty() {
+            match send(&self.socket, answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(len) => drop(answer.drain(..len)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Stay::Yes,
+                Err(_) => return Stay::No,
+            }
+        }
+        let _gone = shutdown(&self.socket, Shutdown::Write);
+        // What is unread would turn the end into a reset, which may overtake the answer.
+        let _rest = recv(&self.socket, &mut [0; REQUEST_BYTES_MAX][..], RecvFlags::DONTWAIT);
+        Stay::No
+    }
+}
+
+/// A connection that waits, if there is one: none if a core was quicker, or no descriptor is left.
+fn next_connection(socket: &Socket) -> Option<OwnedFd> {
+    let accepted = accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+    if matches!(accepted, Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) {
+        thread::sleep(ACCEPT_TIME);
+    }
+    accepted.ok()
+}
+
+/// Which health check a request is.
+fn route(listener: Listener, asked: &[u8]) -> Option<Route> {
+    let line = asked.split(|byte| *byte == b'\r').next()?;
+    let line = line.strip_suffix(b" HTTP/1.1").or_else(|| line.strip_suffix(b" HTTP/1.0"))?;
+    match (listener, line) {
+        (Listener::Merchant, b"GET /healthz") => Some(Route::Healthz),
+        (Listener::Merchant, b"GET /readyz") => Some(Route::Readyz),
+        (Listener::Merchant, b"GET /metrics") => Some(Route::Metrics),
+        (Listener::Public, b"GET /healthz") => Some(Route::PublicHealthz),
+        (Listener::Public, b"GET /readyz") => Some(Route::PublicReadyz),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpStream};
+
+    use super::*;
+    use crate::runtime::listen;
+
+    struct Always;
+
+    impl Answers for Always {
+        fn is_on_duty(&self) -> bool {
+            true
+        }
+        fn answer(&self, route: Option<Route>, out: &mut Vec<u8>) {
+            out.extend_from_slice(if route.is_some() { b"health" } else { b"other" });
+        }
+    }
+
+    fn open() -> (StandIn, SocketAddr) {
+        let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("a free port");
+        let address = socket.local_addr().expect("an address").as_socket().expect("of IP");
+        let stand_in = StandIn::start("stand-in", vec![(Listener::Merchant, socket)], Always);
+        (stand_in.expect("it starts"), address)
+    }
+
+    fn connect(address: SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+        stream
+    }
+
+    fn ask(address: SocketAddr, line: &str) -> String {
+        let mut stream = connect(address);
+        let mut said = String::new();
+        write!(stream, "{line} HTTP/1.1\r\nHost: a\r\n\r\n").expect("it reads");
+        stream.read_to_string(&mut said).expect("it answers");
+        said
+    }
+
+    #[test]
+    fn slow_clients_hold_up_no_health_check() {
+        let (_stand_in, address) = open();
+        // More than it has places; each has begun to ask, and goes on as slowly as it may.
+        let mut slow: Vec<_> = (0..2 * CLIENTS_MAX).map(|_| connect(address)).collect();
+        for stream in &mut slow {
+            // Those that had to make room are gone.
+            let _sent = stream.write_all(b"GET /hea");
+        }
+        assert_eq!(ask(address, "GET /healthz"), "health");
+        assert_eq!(ask(address, "GET /admin/items"), "other");
+        // The last of the slow ones was not cut off by those that came behind it.
+        let last = slow.last_mut().expect("some");
+        last.write_all(b"lthz HTTP/1.1\r\n\r\n").expect("it is there");
+        let mut said = String::new();
+        last.read_to_string(&mut said).expect("it answers");
+        assert_eq!(said, "health");
+    }
+
+    #[test]
+    fn whoever_leaves_has_closed_its_doors() {
+        let (stand_in, address) = open();
+        assert_eq!(ask(address, "GET /readyz"), "health");
+        stand_in.leave();
+        let refused = TcpStream::connect(address).expect_err("no handle is open");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn the_calls_that_need_no_core_are_told_from_all_others() {
+        let merchant = |asked: &str| route(Listener::Merchant, asked.as_bytes());
+        assert_eq!(merchant("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"), Some(Route::Healthz));
+        assert_eq!(merchant("GET /readyz HTTP/1.0\r\n\r\n"), Some(Route::Readyz));
+        assert_eq!(merchant("GET /metrics HTTP/1.1\r\n"), Some(Route::Metrics));
+        let public = |asked: &str| route(Listener::Public, asked.as_bytes());
+        assert_eq!(public("GET /healthz HTTP/1.1\r\n"), Some(Route::PublicHealthz));
+        assert_eq!(public("GET /readyz HTTP/1.1\r\n"), Some(Route::PublicReadyz));
+        assert_eq!(public("GET /metrics HTTP/1.1\r\n"), None, "who asks from outside learns no figures");
+        for other in [
+            "",
+            "GET /admin/items HTTP/1.1\r\n\r\n",
+            "POST /healthz HTTP/1.1\r\n\r\n",
+            "GET /healthz/ HTTP/1.1\r\n",
+        ] {
+            assert_eq!(merchant(other), None, "{other}");
+        }
+    }
+}

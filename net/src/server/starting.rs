@@ -1,0 +1,110 @@
+//! The start, as health checks see it: the log is replayed, or what the database alone has is taken over.
+//!
+//! Either may take minutes, and no core runs yet. Whoever watches over the process must not take that for
+//! one that hangs: `/healthz` answers, `/readyz` and `/metrics` give the reason `starting`, everything else is
+//! 503. Both listeners; the cores take them over when they are ready ([`super::stand_in`]).
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+
+use super::Sockets;
+use super::stand_in::{Answers, StandIn};
+use crate::engine::clock::wall;
+use crate::engine::reasons::Reason;
+use crate::http::answer::{self, Manner, Media, Status};
+use crate::http::problem::Code;
+use crate::http::route::{Listener, Route};
+
+/// What is answered while no core runs.
+pub(super) struct Starting<'a> {
+    sockets: &'a Sockets,
+    /// Set (Relaxed: words for people) by whoever starts the server, read by the stand-in.
+    takes_over: Arc<AtomicBool>,
+    stand_in: RefCell<Option<StandIn>>,
+}
+
+impl<'a> Starting<'a> {
+    /// Begins to answer on these sockets.
+    ///
+    /// # Errors
+    /// No descriptor or no thread is left.
+    pub(super) fn begin(sockets: &'a Sockets) -> anyhow::Result<Self> {
+        let starting = Self { sockets, takes_over: Arc::default(), stand_in: RefCell::new(None) };
+        starting.open()?;
+        Ok(starting)
+    }
+
+    fn open(&self) -> anyhow::Result<()> {
+        let shared = self.sockets.share().context("the listening sockets cannot be shared")?;
+        let mut doors = vec![(Listener::Merchant, shared.merchant)];
+        doors.extend(shared.public.into_iter().map(|socket| (Listener::Public, socket)));
+        let stand_in = StandIn::start("stampede-start", doors, Said(self.takes_over.clone()));
+        *self.stand_in.borrow_mut() = Some(stand_in.context("cannot answer health checks")?);
+        Ok(())
+    }
+
+    /// From now on the database's rows are taken over; it answers again if cores had taken its place.
+    ///
+    /// # Errors
+    /// As for [`Self::begin`].
+    pub(super) fn take_over(&self) -> anyhow::Result<()> {
+        self.takes_over.store(true, Ordering::Relaxed);
+        if self.stand_in.borrow().is_none() { self.open() } else { Ok(()) }
+    }
+
+    /// When this returns it accepts nobody any more: cores may.
+    pub(super) fn make_way(&self) {
+        self.stand_in.borrow_mut().take();
+    }
+}
+
+/// What is said meanwhile.
+struct Said(Arc<AtomicBool>);
+
+impl Said {
+    fn why(&self) -> &'static str {
+        if self.0.load(Ordering::Relaxed) {
+            "what the database alone has is taken over"
+        } else {
+            "the log is replayed"
+        }
+    }
+}
+
+impl Answers for Said {
+    fn is_on_duty(&self) -> bool {
+        true
+    }
+
+    fn answer(&self, route: Option<Route>, out: &mut Vec<u8>) {
+        let date = answer::date_line(wall().0 / 1000);
+        let (name, manner) = (Reason::Starting.name(), Manner::CLOSE);
+        match route {
+            Some(Route::Healthz | Route::PublicHealthz) => {
+                answer::json(out, Status::Ok, manner, &date, |object| {
+                    object.boolean("live", true);
+                });
+            }
+            Some(Route::Readyz) => answer::json(out, Status::Unavailable, manner, &date, |object| {
+                object.boolean("ready", false);
+                object.array("reasons", |array| array.text(name));
+                object.text(name, self.why());
+            }),
+            Some(Route::PublicReadyz) => answer::json(out, Status::Unavailable, manner, &date, |object| {
+                object.boolean("ready", false);
+            }),
+            Some(Route::Metrics) => {
+                let text = format!(
+                    "# HELP stampede_not_ready 1 while this reason keeps it from selling, or buyers from it.\n\
+                     # TYPE stampede_not_ready gauge\nstampede_not_ready{{reason=\"{name}\"}} 1\n\
+                     # HELP stampede_ready 1 if ready to sell.\n# TYPE stampede_ready gauge\nstampede_ready 0\n"
+                );
+                answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), manner, &date);
+            }
+            _ => answer::problem(out, &Code::Overloaded.problem(), manner, &date),
+        }
+    }
+}
