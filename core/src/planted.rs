@@ -92,6 +92,7 @@ bugs! {
     StallUntold, "stall-untold", "nobody is told of an export that makes no progress";
     ForeignRowReplaced, "foreign-row-replaced", "a row of somebody else gives way to the engine's";
     SellsBeforePreheat, "sells-before-preheat", "a log that was never attached sells what its database may know";
+    PreheatStopsSale, "preheat-stops-sale", "a known database that fails while its new rows are read ends the start";
     VoidAlarmDropped, "void-alarm-dropped", "beside a refused row, nobody is told of a withdrawal that is void";
     ShownEarly, "shown-early", "a retry's answer does not wait for the log";
     ReadEarly, "read-early", "an order is read as placed before it is durable";

@@ -207,16 +207,8 @@ impl Server {
         };
         let (mut sells_unseen, mut alarms) = (false, Vec::new());
         if let Some((plan, attached)) = export.as_mut().zip(attached) {
-            match reach(plan, attached, &base, &replayed, &journal, room)? {
-                Reached::Ready(ready) => {
-                    room.starting.take_over()?;
-                    alarms = take_over(plan, *ready, &mut replayed, &journal, &base)?;
-                }
-                Reached::AtLast(ready) => {
-                    room.starting.take_over()?;
-                    alarms = take_over(plan, *ready, &mut replayed, &journal, &base)?;
-                    alarms.push(Change::Ended(Reason::AwaitingDatabase).text());
-                }
+            match reach(plan, attached, &base, &mut replayed, &journal, room)? {
+                Reached::TakenOver(told) => alarms = told,
                 Reached::Away => sells_unseen = replayed.control().database.is_none(),
                 Reached::Ended(code) => {
                     // The exit code says already if it was the log that failed.
@@ -360,59 +352,76 @@ impl Base {
 
 /// What came of reaching for the database before the sale.
 enum Reached {
-    /// It is ours, and what it alone has can be taken over.
-    Ready(Box<export::Ready>),
-    /// The same, after it was waited for.
-    AtLast(Box<export::Ready>),
+    /// What it alone had is taken over; the alarms that this raised.
+    TakenOver(Vec<String>),
     /// The sale begins without it.
     Away,
     /// The server was told to end meanwhile.
     Ended(ExitCode),
 }
 
+/// Takes over what the database alone has. Where nothing may be sold before that, it tries until it is done.
 fn reach(
-    plan: &export::Plan,
-    attached: Result<export::Ready, String>,
+    plan: &mut export::Plan,
+    mut attached: Result<export::Ready, String>,
     base: &Base,
-    replayed: &Replayed,
+    replayed: &mut Replayed,
     journal: &JournalHandle,
     room: &waiting::Room<'_>,
 ) -> anyhow::Result<Reached> {
-    let reason = match attached {
-        Ok(ready) => return Ok(Reached::Ready(Box::new(ready))),
-        Err(reason) => reason,
-    };
-    if !plan.must_wait(replayed.control()) {
-        tracing::warn!("Postgres: {reason}. The sale goes on; orders are exported when it is back");
-        return Ok(Reached::Away);
+    let mut has_waited = false;
+    loop {
+        let taken = match attached {
+            Ok(ready) => {
+                room.starting.take_over()?;
+                take_over(plan, ready, replayed, journal, base)?
+            }
+            Err(reason) => Err(reason),
+        };
+        let reason = match taken {
+            Ok(mut alarms) => {
+                alarms.extend(has_waited.then(|| Change::Ended(Reason::AwaitingDatabase).text()));
+                return Ok(Reached::TakenOver(alarms));
+            }
+            Err(reason) => reason,
+        };
+        if !plan.must_wait(replayed.control()) {
+            tracing::warn!("Postgres: {reason}. The sale goes on; orders are exported when it is back");
+            return Ok(Reached::Away);
+        }
+        let late = plan.late_attach(journal.maintenance().clone());
+        attached = match room.wait(base, late, reason)? {
+            Ok(ready) => Ok(ready),
+            Err(code) => return Ok(Reached::Ended(code)),
+        };
+        has_waited = true;
     }
-    let late = plan.late_attach(journal.maintenance().clone());
-    Ok(match room.wait(base, late, reason)? {
-        Ok(ready) => Reached::AtLast(Box::new(ready)),
-        Err(code) => Reached::Ended(code),
-    })
 }
 
 /// Takes over what only the database has; the alarms that this raises. Last of all the control file learns which database it is:
 /// from then on no other one will do (I12), and this log sells without it (I18). Should the process
-/// end before that, the next start takes over the rest before it sells anything.
+/// end before that, the next start takes over the rest before it sells anything. The inner error: the
+/// database failed meanwhile.
 fn take_over(
     plan: &mut export::Plan,
     ready: export::Ready,
     replayed: &mut Replayed,
     journal: &JournalHandle,
     base: &Base,
-) -> anyhow::Result<Vec<String>> {
+) -> anyhow::Result<Result<Vec<String>, String>> {
     let database = ready.database();
     plan.hold(&ready);
-    let alarms = plan.preheat(ready, replayed, (&base.queue, &base.log), base.clock.now().sale)?;
+    let alarms = match plan.preheat(ready, replayed, (&base.queue, &base.log), base.clock.now().sale)? {
+        Ok(alarms) => alarms,
+        Err(reason) => return Ok(Err(reason)),
+    };
     let last = replayed.shards().iter().map(Shard::lsn).max().unwrap_or(Lsn::ZERO);
     let mut full_since = None;
     while base.log.durable_lsn() < last {
         recover::wait_for_room(&base.log, &mut full_since).map_err(anyhow::Error::msg)?;
     }
     journal.maintenance().set_database(database).context("cannot write the control file")?;
-    Ok(alarms)
+    Ok(Ok(alarms))
 }
 
 /// The transport to use: what was chosen, or what the kernel can.

@@ -198,16 +198,22 @@ impl Plan {
     }
 
     /// Takes over what stands in Postgres and nowhere else, before the first request.
-    /// What is to be told of rows that were left alone.
+    /// What is to be told of rows that were left alone; the inner error: the database failed meanwhile, and
+    /// what was taken stays taken.
     pub(super) fn preheat(
         &self,
         ready: Ready,
         replayed: &mut Replayed,
         log: (&Arc<FactQueue>, &LogStatus),
         now: UnixMillis,
-    ) -> anyhow::Result<Vec<String>> {
-        let report = ready.preheat(replayed, log, now);
-        let report = report.context("items in Postgres could not be taken over")?;
+    ) -> anyhow::Result<Result<Vec<String>, String>> {
+        let report = match ready.preheat(replayed, log, now) {
+            Ok(report) => report,
+            Err(PreheatError::Database(error)) if !planted(Bug::PreheatStopsSale) => {
+                return Ok(Err(format!("what stands there alone cannot be read: {error}")));
+            }
+            Err(error) => return Err(error).context("items in Postgres could not be taken over"),
+        };
         tracing::info!(
             items = report.items,
             orders = report.orders,
@@ -217,7 +223,7 @@ impl Plan {
         let mut alarms: Vec<String> = report.left.iter().map(ToString::to_string).collect();
         let more = report.left_total - report.left.len() as u64;
         alarms.extend((more > 0).then(|| format!("{more} more rows in Postgres are not taken over")));
-        Ok(alarms)
+        Ok(Ok(alarms))
     }
 
     /// Starts the exporter's thread.

@@ -133,13 +133,17 @@ fn attempt_in_turn(
     let (attempts, inbox) = mpsc::channel();
     let thread = thread::Builder::new().name("stampede-attach".to_owned());
     thread.spawn(move || {
-        while !stop.load(Ordering::Relaxed) {
+        loop {
+            // The attempt before this one was made a moment ago.
+            thread::sleep(RETRY);
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
             let attempt = late.try_attach();
             let is_away = matches!(attempt, Err(AttachError::Database(_)));
             if attempts.send(attempt).is_err() || !is_away {
                 return;
             }
-            thread::sleep(RETRY);
         }
     })?;
     Ok(inbox)

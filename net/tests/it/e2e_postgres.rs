@@ -135,6 +135,28 @@ fn e2e_a_postgres_that_lost_its_last_commits_gets_them_again_and_the_sale_goes_o
     }
 }
 
+/// A start whose database is reached and then fails at the first look at its rows (I18).
+#[test]
+fn e2e_a_known_database_that_fails_at_a_start_keeps_nobody_from_buying() {
+    let cluster = cluster();
+    ask(&cluster, "CREATE ROLE shop LOGIN PASSWORD 'x'");
+    ask(&cluster, "CREATE DATABASE shop OWNER shop");
+    let mut bed = Bed::new().flag("--postgres", &cluster.url_as("shop", "x", "shop"));
+    let server = bed.start();
+    let put = item(9, 1, "on_order", 0);
+    Talk::with(&server).check(&format!("shop PUT /admin/items/1 {put} -> 201 open 9=9+0+0"));
+    assert_eq!(server.stop(), Some(0));
+    cluster.psql("shop", "REVOKE SELECT ON stock FROM shop").unwrap();
+    let mut server = bed.start();
+    Talk::with(&server).check(r#"ann POST /v1/items/1/orders {"quantity":1} #a -> 201 confirmed x1 $a"#);
+    assert!(server.said().contains("permission denied for table stock"), "{}", server.said());
+    cluster.psql("shop", "GRANT SELECT ON stock TO shop").unwrap();
+    wait_for("the order in the database", || {
+        let orders = cluster.psql("shop", "SELECT count(*) FROM stock_order").unwrap();
+        (orders.trim() == "1").then_some(())
+    });
+}
+
 /// A dump is put back while the engine runs and is connected.
 #[test]
 fn e2e_a_dump_that_is_restored_gets_what_it_lacks_and_the_sale_goes_on() {

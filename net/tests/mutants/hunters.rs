@@ -107,8 +107,11 @@ static EXPORT: Detector = detector(
 static IDENTITY: Detector = detector("identity", Program::Persist, &["export_identity"]);
 static POSTGRES: Detector =
     detector("postgres", Program::Persist, &["export_outside", "export_pooler", "export_refuse"]);
-static UNITS: Detector =
-    detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::", "replay::"]);
+static UNITS: Detector = detector(
+    "units",
+    Program::NetUnits,
+    &["gate::", "clock::", "identity::", "render::", "replay::", "recover::"],
+);
 static WATCH: Detector =
     detector("watch", Program::NetUnits, &["watch::tests", "stand_in::", "pulse::", "no_wake_is_left"]);
 static COMPARED: Detector = detector("compared", Program::NetUnits, &["reconcile::database"]);
@@ -116,6 +119,7 @@ static ACCEPT: Detector = detector("accept", Program::Net, &["e2e_accept"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
 static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_idle", "hold_a_core_for"]);
 static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
+static AWAY: Detector = detector("away", Program::Net, &["e2e_a_known_database"]);
 static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
 static OUTPUT: Detector = detector("output", Program::Net, &["e2e_output"]);
 static SIGNALS: Detector = detector("signals", Program::Net, &["e2e_signals"]);
@@ -131,7 +135,7 @@ static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &WIRE, &SIM, &DISK, &FOREIGN,
+    &AWAY, &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &WIRE, &SIM, &DISK, &FOREIGN,
     &STEPS, &LOOM,
 ];
 
@@ -193,7 +197,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
         B::SameNonce => vec![&IDENTITY, &SIM],
         B::HashNotCompared | B::StandbyStopsSale | B::GivenSinceIgnored => vec![&IDENTITY],
-        B::SellsBeforePreheat => vec![&WAITING],
+        B::SellsBeforePreheat => vec![&WAITING, &SIM],
+        B::PreheatStopsSale => vec![&AWAY],
         B::EndsAlone => vec![&DRAIN],
         B::ForeignRowReplaced
         | B::PausesWithoutEnd
