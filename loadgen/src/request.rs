@@ -91,7 +91,7 @@ impl Requests {
             common.extend_from_slice(b"Connection: close\r\n");
         }
         let raw = match &workload.target {
-            Target::Purchase { .. } => Vec::new(),
+            Target::Purchase { .. } | Target::Batch(_) => Vec::new(),
             Target::Raw { method, path } => raw(method, path, &common)?,
         };
         let shop = shop.map_or_else(Vec::new, |shop| {

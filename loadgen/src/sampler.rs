@@ -129,7 +129,7 @@ mod tests {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let sampler = Sampler::start(Merchant::new(&format!("http://{closed}"), "t"), vec![1]).unwrap();
         let (tally, history, gave_up) = (crate::engine::Tally::default(), None, None);
-        let outcome = Outcome { tally, history, gave_up, interrupted: false, began_at_ms: 0 };
+        let outcome = Outcome { tally, history, gave_up, interrupted: false, trouble: None, began_at_ms: 0 };
         assert!(sampler.finish(&outcome).is_none());
         assert!(Sampler::start(Merchant::new("http://x", "t"), vec![1; ITEMS_MAX + 1]).is_none());
     }

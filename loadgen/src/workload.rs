@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::batch::Batch;
+
 /// Bytes of a buyer's name and of an idempotency key.
 pub const NAME_BYTES: usize = 20;
 
@@ -25,6 +27,8 @@ pub enum Target {
         /// The path with its query.
         path: String,
     },
+    /// Purchases by the thousand, as a trusted gateway sends them.
+    Batch(Batch),
 }
 
 /// Items with consecutive numbers, and how unlike their popularity is.
@@ -237,8 +241,19 @@ impl Workload {
     pub const fn items(&self) -> Option<Items> {
         match self.target {
             Target::Purchase { items } => Some(items),
-            Target::Raw { .. } => None,
+            Target::Raw { .. } | Target::Batch(_) => None,
         }
+    }
+    /// What a batch is of, if requests are batches.
+    pub const fn batch(&self) -> Option<&Batch> {
+        match &self.target {
+            Target::Batch(batch) => Some(batch),
+            _ => None,
+        }
+    }
+    /// Purchases that one request makes, but perhaps the last one.
+    pub fn per_request(&self) -> u64 {
+        self.batch().map_or(1, |batch| batch.records)
     }
     /// The names that its buyers and keys have.
     pub const fn names(&self) -> Names {

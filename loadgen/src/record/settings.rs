@@ -71,6 +71,7 @@ settings! { config;
     /// What was asked for instead of a purchase, as `GET /path`.
     request: Option<String> = match &config.workload.target {
         Target::Raw { method, path } => Some(format!("{method} {path}")),
+        Target::Batch(_) => Some("POST /v1/orders/batch".to_owned()),
         Target::Purchase { .. } => None,
     },
     /// The item, or the first of several.

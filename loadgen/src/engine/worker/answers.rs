@@ -27,6 +27,9 @@ impl Worker<'_> {
     pub(super) fn handle_answer(&mut self, op: Op, head: Head, at: usize) {
         self.tally.status(head.status);
         let body = (at + head.head_bytes, head.body_bytes);
+        if self.batches.is_some() {
+            return self.handle_batch(op, head, body);
+        }
         match op.step {
             Step::Purchase if !self.config.workload.is_purchase() => {
                 self.end(&op, judge_raw(head.status), Acked::default());
@@ -256,6 +259,9 @@ impl Worker<'_> {
 
     /// The end of a purchase, or of a request beside it.
     pub(super) fn end(&mut self, op: &Op, code: Code, acked: Acked) {
+        if self.batches.is_some() {
+            return self.end_unanswered(op, code);
+        }
         if matches!(op.step, Step::Draw | Step::Pay | Step::Cancel | Step::Browse) {
             return self.tally.step_end(op.step, code, self.now_ns.saturating_sub(op.ready_ns));
         }
