@@ -6,6 +6,7 @@
 
 mod config;
 mod conn;
+mod flow;
 mod histogram;
 mod pace;
 mod refusal;
@@ -14,7 +15,6 @@ mod solver;
 mod step;
 mod tally;
 mod timeline;
-mod way;
 mod worker;
 
 use std::io::{self, IsTerminal};

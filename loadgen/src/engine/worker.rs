@@ -8,11 +8,11 @@
 //! ```
 //!
 //! It allocates nothing per plain purchase in the steady state and never blocks but in
-//! `epoll_wait`. What an answer brings about is in `worker/answers.rs`. Next:
-//! [`super::way`], [`super::pace`], [`super::conn`], [`super::tally`].
+//! `epoll_wait`. What an answer brings about is in `worker/responses.rs`. Next:
+//! [`super::flow`], [`super::pace`], [`super::conn`], [`super::tally`].
 
-mod answers;
 mod batches;
+mod responses;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -27,12 +27,12 @@ use rustix::event::epoll;
 
 use super::config::{OWN_SYSTEM, RunConfig};
 use super::conn::{Conn, Lane, Op, Phase};
+use super::flow;
 use super::pace::{Due, Pace};
 use super::refusal::LastRefusal;
 use super::solver::{Desk, Pool};
 use super::step::Step;
 use super::tally::Tally;
-use super::way;
 use crate::answer::{Acked, Class, Code};
 use crate::batch::{Checker, Trouble};
 use crate::clock::nanos;
@@ -531,7 +531,7 @@ impl<'a> Worker<'a> {
             Step::State | Step::Browse => requests.page(op.purchase, out),
             Step::Challenge => requests.challenge(op.purchase, out),
             Step::Ticket => requests.ticket(op.purchase, op.text.as_deref(), out),
-            Step::Wait => requests.wait(op.purchase, op.order_id, way::WAIT_MS, out),
+            Step::Wait => requests.wait(op.purchase, op.order_id, flow::WAIT_MS, out),
             Step::Draw => requests.wait(op.purchase, op.order_id, 0, out),
             Step::Pay => requests.pay(op.purchase, op.order_id, out),
             Step::Cancel => requests.cancel(op.purchase, op.order_id, out),
@@ -561,11 +561,11 @@ impl<'a> Worker<'a> {
             let possible_ns = due.intended_ns.max(self.conns[index].free_ns);
             self.tally.lag.saturating_record(now_ns.saturating_sub(possible_ns));
         }
-        Some(self.begin_way(due))
+        Some(self.begin_flow(due))
     }
 
     /// The first request of a buyer's way; who clicks twice and who only looks joins in.
-    fn begin_way(&mut self, due: Due) -> Op {
+    fn begin_flow(&mut self, due: Due) -> Op {
         let workload = &self.config.workload;
         self.tally.timeline.due(due.intended_ns, self.purchases_of(due.purchase));
         let op = Op {

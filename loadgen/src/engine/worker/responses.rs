@@ -1,14 +1,14 @@
 //! What an answer brings about: the end of a purchase, its next step, or the same once more.
 //!
-//! The decisions are [`way`]'s; here they are performed and counted. Next: [`super::super::tally`].
+//! The decisions are [`flow`]'s; here they are performed and counted. Next: [`super::super::tally`].
 
 use super::Worker;
 use crate::answer::{Acked, Class, Code, Judged, judge_raw, judge_step, number_after, text_after};
 use crate::clock::nanos;
 use crate::engine::conn::Op;
+use crate::engine::flow::{self, Answer, Next, Then};
 use crate::engine::solver::Puzzle;
 use crate::engine::step::Step;
-use crate::engine::way::{self, Answer, Next, Then};
 use crate::history::Entry;
 use crate::response::Head;
 use crate::workload::{Fate, Flow};
@@ -53,7 +53,7 @@ impl Worker<'_> {
     /// An entry's buyer looks whether it was drawn.
     fn handle_draw(&mut self, op: Op, head: Head, body: (usize, usize)) {
         let answer = Answer { status: head.status, replay: false, body: self.body(body) };
-        match way::after_draw(answer) {
+        match flow::after_draw(answer) {
             None => {
                 let not_before_ns = self.now_ns + self.pause_ns(DRAW_PAUSE_TRIES);
                 self.wait_unless_too_late(Op { not_before_ns, doubt_ns: 0, attempts: 0, ..op });
@@ -94,7 +94,7 @@ impl Worker<'_> {
     fn handle_step(&mut self, op: Op, head: Head, body: (usize, usize)) {
         let replay = head.replay || op.replayed;
         let answer = Answer { status: head.status, replay, body: self.body(body) };
-        match way::next(op.step, answer, op.solved) {
+        match flow::next(op.step, answer, op.solved) {
             Next::Doubt(code) => self.doubt(op, code),
             Next::Then(then) => {
                 self.count_step(&op, Code::Ok);
