@@ -1,4 +1,4 @@
-//! Purchases by the thousand in one request, to the merchant listener: a target of the engine.
+//! Purchases by the thousand in one request, to the merchant API: a target of the engine.
 //!
 //! The engine sends, waits and measures as it does for every other target; here is what a batch is of,
 //! and what its responses have to say. Next: `batch/wire.rs` for requests, `batch/body.rs` for responses,

@@ -1,4 +1,4 @@
-//! What is asked for: who buys, with which keys, and which requests are repeats.
+//! What is requested: who buys, with which keys, and which requests are repeats.
 //!
 //! Everything follows from the seed and the number of the purchase, so that a run
 //! can be repeated and a checker can tell whose key it sees. No socket, no clock.
@@ -174,7 +174,7 @@ pub enum Auth {
     },
 }
 
-/// The whole of what is asked for.
+/// All of what is requested.
 #[derive(Clone)]
 pub struct Workload {
     /// What each request is.
@@ -229,7 +229,7 @@ impl Workload {
         let target = Target::Raw { method: "GET".to_owned(), path: path.to_owned() };
         Self { target, ..Self::purchases(1, 0) }
     }
-    /// Whether requests are purchases, which are judged, retried and kept.
+    /// Whether requests are purchases, which are verified, retried and kept.
     pub const fn is_purchase(&self) -> bool {
         matches!(self.target, Target::Purchase { .. })
     }

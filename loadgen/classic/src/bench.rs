@@ -1,4 +1,4 @@
-//! The comparison: each design, and the engine, sells the same stock to the same crowd.
+//! The comparison: each design, and the engine, sells the same stock under the same load.
 //!
 //! ```text
 //!            the sale                                    the tail
@@ -381,7 +381,7 @@ impl Server {
         }
     }
 
-    /// Waits for the work that goes on behind the answers, so that it is not forgotten in the cost.
+    /// Waits for the work that goes on after the responses, so that it is not forgotten in the cost.
     fn settle(&self) -> Result<(), ClassicError> {
         match self {
             Self::App(_) => Ok(()),

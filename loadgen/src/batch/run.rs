@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What to send.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The merchant listener.
+    /// The merchant API.
     pub addr: SocketAddr,
     /// Its token.
     pub token: String,

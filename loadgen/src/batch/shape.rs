@@ -26,7 +26,7 @@ pub enum Format {
 /// Purchases by the thousand in one request, as a workload of the engine.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Batch {
-    /// The token of the merchant listener.
+    /// The token of the merchant API.
     pub token: String,
     /// The first of the items that are bought in turn.
     pub item: u32,

@@ -99,7 +99,7 @@ pub struct Recalled {
     pub found: Option<u32>,
 }
 
-/// All that is known about one item at rest: the merchant's books, or what any buyer can see.
+/// All that is known about one item at rest: the merchant's totals and orders, or what any buyer can see.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evidence<'a> {
     /// What clients asked for and were told, if that was kept.
@@ -110,7 +110,7 @@ pub struct Evidence<'a> {
     pub orders: Option<&'a [OrderRow]>,
     /// What Postgres holds, if it was asked.
     pub postgres: Option<&'a PostgresRows>,
-    /// What only buyers see; used where the merchant's books are not known.
+    /// What only buyers see; used where the merchant's totals and orders are not known.
     pub public: Public<'a>,
 }
 

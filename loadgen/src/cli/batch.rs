@@ -40,7 +40,7 @@ pub struct BatchArgs {
     /// Purchases in a batch
     #[arg(long, value_name = "N", default_value_t = RECORDS_MAX, value_parser = clap::value_parser!(u64).range(1..=RECORDS_MAX))]
     pub batch: u64,
-    /// Batches that may be open at a time
+    /// Batches in flight at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub pipeline: u8,
     /// How records are written
@@ -181,7 +181,7 @@ fn print(report: &Report, plan: &Plan) {
     line(&format!("  a batch: p50 {}, p90 {}, p99 {}, max {}", at(0.5), at(0.9), at(0.99), at(1.0)));
 }
 
-/// Asks the server's books whether they say the same.
+/// Compares the totals of the items with what was counted.
 fn verify(args: &BatchArgs, plan: &Plan, report: &Report) -> Result<u8> {
     let merchant = merchant(&args.merchant)?;
     let (mut held, mut sold) = (0, 0);
@@ -189,7 +189,7 @@ fn verify(args: &BatchArgs, plan: &Plan, report: &Report) -> Result<u8> {
         let totals = merchant.item(item)?.totals;
         (held, sold) = (held + totals.held, sold + totals.sold);
         if totals.granted != totals.available + totals.held + totals.sold {
-            printer::tell(&format!("stampede-loadgen: the books of item {item} do not add up: {totals:?}"));
+            printer::tell(&format!("stampede-loadgen: the totals of item {item} do not add up: {totals:?}"));
             return Ok(EXIT_VIOLATION);
         }
     }

@@ -12,7 +12,7 @@ use crate::answer::{CODES, Class, Code};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Step {
-    /// The item's page, as part of a buyer's way to an order.
+    /// The item's page, as part of a buyer's flow to an order.
     State,
     /// A challenge to solve.
     Challenge,
@@ -35,7 +35,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// All of them, in the order of a buyer's way.
+    /// All of them, in the order of a buyer's flow.
     pub const ALL: [Self; 10] = [
         Self::State,
         Self::Challenge,

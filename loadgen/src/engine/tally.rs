@@ -102,7 +102,7 @@ impl Tally {
         self.steps[step as usize].end(code, latency_ns, count);
     }
     /// What came of the requests of one kind; of [`Step::Purchase`] it knows the purchases'
-    /// own part of a longer way only.
+    /// own part of a longer flow only.
     pub const fn step(&self, step: Step) -> &StepTally {
         &self.steps[step as usize]
     }

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!  Pace ── due ──▶ Conn ─▶ server ─── answer ──▶ way ─┬─▶ decided: the end, and perhaps a fate
-//!                   ▲  │                              ├─▶ the next step of the way ──┐
+//!                   ▲  │                              ├─▶ the next step of the flow ──┐
 //!                   │  └─ lost, timed out ─▶ doubt ───┴─▶ the same once more ────────┤
 //!                   └──────────────────────── waiting ◀──────────────────────────────┘
 //! ```
 //!
 //! It allocates nothing per plain purchase in the steady state and never blocks but in
-//! `epoll_wait`. What an answer brings about is in `worker/responses.rs`. Next:
+//! `epoll_wait`. What a response brings about is in `worker/responses.rs`. Next:
 //! [`super::flow`], [`super::pace`], [`super::conn`], [`super::tally`].
 
 mod batches;
@@ -42,7 +42,7 @@ use crate::request::Requests;
 use crate::response::Reader;
 use crate::workload::{Flow, Workload, mix, unit};
 
-/// Connections of a thread to the merchant listener, if payments are reported.
+/// Connections of a thread to the merchant API, if payments are reported.
 const SHOP_CONNECTIONS: usize = 16;
 /// Losses in a row after which a connection is not just one that idled too long.
 const LOSSES_HOPELESS: u32 = 3;
@@ -564,7 +564,7 @@ impl<'a> Worker<'a> {
         Some(self.begin_flow(due))
     }
 
-    /// The first request of a buyer's way; who clicks twice and who only looks joins in.
+    /// The first request of a buyer's flow; who clicks twice and who only looks joins in.
     fn begin_flow(&mut self, due: Due) -> Op {
         let workload = &self.config.workload;
         self.tally.timeline.due(due.intended_ns, self.purchases_of(due.purchase));
@@ -727,7 +727,7 @@ fn reader_of(workload: &Workload) -> Reader {
     }
 }
 
-/// The connections of one thread: `own` to the public listener, and some to the shop's side.
+/// The connections of one thread: `own` to the public listener, and some to the merchant API.
 fn connections_of(config: &RunConfig, own: usize) -> Vec<Conn> {
     let shop = if config.shop.is_some() && config.workload.fates.pays() { SHOP_CONNECTIONS } else { 0 };
     let public = (0..own).map(|_| Conn::new(Lane::Public, config.pipeline as usize));

@@ -284,9 +284,9 @@ pub struct VerdictRecord {
     pub fine: bool,
     /// All of it in one line of words.
     pub words: String,
-    /// Whether the merchant's books were looked at; without them it is what clients can see.
+    /// Whether the merchant's totals and orders were looked at; without them it is what clients can see.
     pub has_books: bool,
-    /// Orders of the books that were looked at.
+    /// Orders of the merchant's list that were looked at.
     pub orders: u64,
     /// Acks that were held against them, or against each other.
     pub acks: u64,
@@ -296,7 +296,7 @@ pub struct VerdictRecord {
     pub postgres_orders: Option<u64>,
     /// What was not looked at, and how it could be.
     pub not_asked: Vec<String>,
-    /// What was looked at and could not be judged, each with its reason.
+    /// What was looked at and could not be verified, each with its reason.
     pub undecided: Vec<String>,
     /// If not one request got as far as the sale: what the server said instead.
     pub nothing_let_in: Option<String>,

@@ -1,8 +1,8 @@
 //! Asks what any buyer may ask: the item's page, and each buyer's own orders again.
 //!
-//! Used where the merchant's books are not open to whoever runs the load. Blocking and one
+//! Used where whoever runs the load has no token of the merchant API. Blocking and one
 //! request at a time, since it runs at rest. A server that lacks a page is no fault: what
-//! could not be asked is told in words. Next: [`crate::check`], which judges.
+//! could not be asked is told in words. Next: [`crate::check`], which checks.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ fn recall(buyers: &mut Buyers, history: &History, orders_max: usize, shown: &mut
     shown.left = total - shown.recalled.len();
 }
 
-/// The item's page, as far as it helps to judge.
+/// The item's page, as far as it helps to check.
 struct Page {
     cap: u32,
     payment: String,

@@ -189,7 +189,7 @@ fn deleted_from_the_cache_means_right_after_one_look_at_most() {
 /// The same old entry in both cached designs: one heals, the other sells no more. Both as
 /// docs/CLASSICS.md says.
 #[test]
-fn an_old_entry_costs_one_buyer_where_it_is_deleted_and_the_sale_where_it_is_changed() {
+fn a_stale_entry_costs_one_buyer_or_the_whole_sale() {
     for (design, conflicts) in [(Design::CachedDelete, 1), (Design::CachedUpdate, 5)] {
         let bed = Bed::new(design, STOCK);
         assert!(matches!(bed.shop.buy(ITEM, "first").unwrap(), Bought::Order { .. }));
