@@ -109,11 +109,11 @@ pub const CODES: usize = Code::ALL.len();
 /// What kind of end a purchase came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
-    /// It got an order (or the page that was asked for).
+    /// It got an order (or the page that was requested).
     Winner,
     /// The server said no.
     Refusal,
-    /// Nobody knows: asked again with the same key before it counts.
+    /// Nobody knows: sent again with the same key before it counts.
     Unknown,
     /// It never left.
     Unsent,
@@ -131,12 +131,12 @@ impl Code {
             _ => Class::Refusal,
         }
     }
-    /// Whether it says that this purchase has no order: the sale itself was asked, and said no.
+    /// Whether it says that this purchase has no order: the sale itself refused it.
     /// All other refusals are told before the key is looked at.
     pub const fn denies_order(self) -> bool {
         matches!(self, Self::SoldOut | Self::CapReached | Self::KeyReused)
     }
-    /// Whether it is about the window or a ticket, which some servers ask of a retry, too.
+    /// Whether it is about the window or a ticket, which some servers check on a retry, too.
     pub const fn is_before_the_sale(self) -> bool {
         matches!(
             self,

@@ -1,6 +1,6 @@
 //! The checker: compares what clients were told with what the server and Postgres say.
 //!
-//! A pure function over collected evidence; it asks nobody and trusts neither side.
+//! A pure function over collected evidence; it reads nothing itself and trusts neither side.
 //! The promises have the numbers of docs/ARCHITECTURE.md (I1, I2, …). It earns trust
 //! by its tests, which plant each fault and see it named. Next: [`crate::verify`],
 //! which collects the evidence.
@@ -64,7 +64,7 @@ fn check_merchant(evidence: &Evidence<'_>, merchant: &MerchantData<'_>, verdict:
 }
 
 /// What acks alone can show: no more units than there are, no buyer above the cap, and each
-/// order still there when its buyer asks for it.
+/// order still there when its buyer requests it.
 fn check_clients(history: &History, public: &Public<'_>, verdict: &mut Verdict) {
     let mut acked: Vec<&Entry> = winners(history).collect();
     verdict.acks += acked.len() as u64;
@@ -352,7 +352,7 @@ impl Unexplained {
     }
 }
 
-/// I19: "sold out" is only true if fewer units were left at that moment than were asked for. What is
+/// I19: "sold out" is only true if fewer units were left at that moment than were requested. What is
 /// left at the end is at most that and what came back since, so that more than this is a lie.
 fn check_undersell(history: &History, merchant: &MerchantData<'_>, verdict: &mut Verdict) {
     let (available, asked) = (merchant.totals.available, i64::from(history.quantity));

@@ -54,7 +54,7 @@ const TOKEN_SPARE_S: u64 = 3_600;
 pub struct Outcome {
     /// Counts and latencies.
     pub tally: Tally,
-    /// What was asked and answered, if it was kept.
+    /// Requests and their outcomes, if they were kept.
     pub history: Option<History>,
     /// Why the run gave up before its end, if it did.
     pub gave_up: Option<String>,

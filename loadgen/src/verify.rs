@@ -2,7 +2,7 @@
 //! from what every buyer can request; then has it checked.
 //!
 //! Blocking and simple, since it runs at rest. It decides nothing: that is
-//! [`crate::check`]'s part. Next: `verify/public.rs` for what buyers are asked.
+//! [`crate::check`]'s part. Next: `verify/public.rs` for what is read as a buyer.
 
 mod postgres;
 mod public;
@@ -22,7 +22,7 @@ use crate::history::{Baseline, History};
 use crate::request::RequestError;
 use crate::workload::Items;
 
-/// Orders asked for per page.
+/// Orders per page.
 const PAGE_ORDERS: usize = 1_000;
 /// How long one request to the merchant API may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,15 +39,15 @@ pub enum VerifyError {
     /// The merchant API does not respond.
     #[error("cannot reach {url}: {cause}; is the merchant API up and the address right?")]
     Ask {
-        /// What was asked.
+        /// The URL.
         url: String,
         /// Why.
         cause: String,
     },
-    /// It answers, but not with what was asked for.
+    /// It refuses the request.
     #[error("{url} returned {status}: {body}; check the item's number and the admin token")]
     Refused {
-        /// What was asked.
+        /// The URL.
         url: String,
         /// The status.
         status: u16,
@@ -57,7 +57,7 @@ pub enum VerifyError {
     /// It answers with something that is not in the contract.
     #[error("{url} returned an unexpected response: {what}")]
     Answer {
-        /// What was asked.
+        /// The URL.
         url: String,
         /// What is wrong.
         what: String,
@@ -78,7 +78,7 @@ pub enum VerifyError {
     /// Postgres does not answer as it should.
     #[error("cannot read from Postgres: {0}")]
     Postgres(String),
-    /// Buyers cannot be asked for with these settings.
+    /// Buyers' requests cannot be made with these settings.
     #[error(transparent)]
     Request(#[from] RequestError),
 }
@@ -320,7 +320,7 @@ impl OrderJson {
 pub struct JudgeConfig<'a> {
     /// The merchant API, if its token is known; else only what clients can see is checked.
     pub merchant: Option<&'a Merchant>,
-    /// The run, if its buyers may ask for their orders again; looked at only without a merchant.
+    /// The run, if its buyers' orders may be requested again; looked at only without a merchant.
     pub run: Option<&'a RunConfig>,
     /// The database, as a URL, if it is to be compared; looked at only with a merchant.
     pub postgres: Option<&'a str>,
@@ -340,7 +340,7 @@ impl<'a> JudgeConfig<'a> {
         let (merchant, items, export_wait) = (Some(merchant), Items::one(item), EXPORT_WAIT);
         Self { merchant, run: None, postgres: None, items, history: None, stock: None, export_wait }
     }
-    /// What clients of a run were told and can ask again, without the merchant.
+    /// What clients of a run were told and can request again, without the merchant.
     pub const fn clients(run: &'a RunConfig, history: &'a History) -> Self {
         let (run, items, history, export_wait) = (Some(run), history.items, Some(history), EXPORT_WAIT);
         Self { merchant: None, run, postgres: None, items, history, stock: None, export_wait }

@@ -38,7 +38,7 @@ pub struct Items {
     pub first: u32,
     /// How many, 1 to [`ITEMS_MAX`].
     pub count: u32,
-    /// Exponent of Zipf's law: the k-th item is asked for in proportion to 1 / k^zipf; 0 = all alike.
+    /// Exponent of Zipf's law: the k-th item is requested in proportion to 1 / k^zipf; 0 = all alike.
     pub zipf: f64,
 }
 
@@ -110,7 +110,7 @@ const LEVEL_SALT: u64 = 0x1E7E1 << 40;
 pub enum Flow {
     /// One request: the purchase.
     Purchase,
-    /// State, challenge and ticket where the item asks for them, purchase, and the wait for the order.
+    /// State, challenge and ticket where the item requires them, purchase, and the wait for the order.
     Whole,
 }
 

@@ -26,7 +26,7 @@ pub struct Limits {
 /// What came of trying a rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Seen {
-    /// All that was asked for holds, and the rate was reached.
+    /// All targets are met, and the rate was reached.
     Holds,
     /// It does not, and that is the server's doing.
     Fails,

@@ -41,7 +41,7 @@ pub struct Verdict {
     pub postgres_orders: Option<u64>,
     /// Whether the merchant's totals and orders were looked at; without them it is what clients can see.
     pub has_books: bool,
-    /// Acked orders that their buyers asked for again.
+    /// Acked orders that were requested again as their buyers.
     pub recalled: u64,
     /// What was not looked at, and why or how it could be, each a few words.
     pub not_asked: Vec<String>,

@@ -102,7 +102,7 @@ pub(super) fn run(args: &BatchArgs) -> Result<u8> {
     }
 }
 
-/// Writes what was asked for; whether what was asserted holds.
+/// Writes the requested files; whether the assertions hold.
 fn record(args: &BatchArgs, config: &RunConfig, report: &Report) -> Result<bool> {
     let mut record = Record::new(config, &report.outcome, None);
     record.command =

@@ -57,7 +57,7 @@ pub struct LoadArgs {
     /// Buy from this many items with consecutive numbers
     #[arg(long, value_name = "N", value_parser = units::count, default_value = "1", conflicts_with = "get", help_heading = WHAT)]
     pub items: u64,
-    /// With --items: the k-th is asked for in proportion to 1 / k^S; 0 = all alike
+    /// With --items: the k-th is requested in proportion to 1 / k^S; 0 = all alike
     #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = zipf, help_heading = WHAT)]
     pub zipf: f64,
     /// Request this path instead of buying, to measure any server
@@ -110,7 +110,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = pages, help_heading = WHAT)]
     pub browse: f64,
     /// How far a buyer goes: `purchase` is one request; `whole` reads the item's page, waits for the opening,
-    /// solves the challenge and fetches the ticket where the item asks for them, buys, and waits for the order and for the draw
+    /// solves the challenge and fetches the ticket where the item requires them, buys, and waits for the order and for the draw
     #[arg(long, value_enum, default_value = "purchase", help_heading = WHAT)]
     pub flow: FlowKind,
     /// Share of winners who pay at once, reported to the merchant API; for items with hold or on_payment
@@ -149,7 +149,7 @@ pub struct LoadArgs {
     /// Do not verify at the end
     #[arg(long, help_heading = VERIFICATION)]
     pub no_verify: bool,
-    /// Whom to ask when verifying.
+    /// The merchant API, for payments and for verifying.
     #[command(flatten)]
     pub merchant: MerchantArgs,
     /// The database to compare when verifying, as postgres://…

@@ -17,7 +17,7 @@ use crate::answer::{
     text_after,
 };
 
-/// Longest wait that one request for an order asks for, in milliseconds.
+/// Longest `wait_ms` of one request for an order.
 pub(crate) const WAIT_MS: u64 = 2_000;
 /// Hardest proof of work that is tried: a million hashes or so; beyond it the buyer gives up.
 const POW_BITS_MAX: u32 = 20;
@@ -131,8 +131,8 @@ fn after_purchase(answer: Answer<'_>) -> Next {
     }
 }
 
-/// An order that was only accepted may be gone after a crash: then the purchase is asked again. Who
-/// is not let in to ask for it learns nothing about it.
+/// An order that was only accepted may be gone after a crash: then the purchase is sent again. A
+/// refused request for it says nothing about it.
 fn after_wait(answer: Answer<'_>) -> Next {
     let meaning = meaning_of(answer.status, answer.replay, answer.body);
     match meaning.code {
@@ -243,7 +243,7 @@ mod tests {
             let Next::Decided(meaning) = ask(step, status, &order("held")) else { panic!("{step:?}") };
             assert_eq!((meaning.code, meaning.acked.order_id), (Code::Won, 8));
         }
-        // Gone after a crash: asked for again with the same key.
+        // Gone after a crash: sent again with the same key.
         assert_eq!(ask(Step::Wait, 404, r#"{"code":"not_found"}"#), then(Step::Purchase));
         assert_eq!(ask(Step::Purchase, 409, r#"{"code":"sold_out"}"#), refused(Code::SoldOut));
         assert_eq!(ask(Step::Purchase, 500, ""), Next::Doubt(Code::ServerError));

@@ -113,7 +113,7 @@ impl Worker<'_> {
         }
     }
 
-    /// The end of a refused purchase, unless it is only kept from asking again for an order that it may have.
+    /// The end of a refused purchase, unless it only could not ask again about an order that it may have.
     fn refuse(&mut self, op: Op, code: Code) {
         if op.doubted && code == Code::RateLimited {
             return self.doubt(op, code);
@@ -243,7 +243,7 @@ impl Worker<'_> {
         op.doubted |= matches!(op.step, Step::Purchase | Step::Wait);
         let patient = self.now_ns - op.doubt_ns < nanos(self.config.ride_out) && op.attempts < ATTEMPTS_MAX;
         if !self.config.workload.is_purchase() || op.step == Step::Browse || !patient {
-            // Who was not let in to ask again knows as little as who was not answered.
+            // A retry that was refused says as little as one without a response.
             let code = if op.doubted && code.class() == Class::Refusal { Code::TimedOut } else { code };
             return self.end(&op, code, Acked::default());
         }
@@ -280,7 +280,7 @@ impl Worker<'_> {
         let Some(history) = &mut self.history else { return };
         match code.class() {
             Class::Unsent => return,
-            // No request asked for an order: nothing here can excuse one.
+            // No purchase was sent: nothing here can excuse an order.
             Class::Unknown if !op.purchase_sent => return,
             // A page or a ticket was refused, which says nothing about the key.
             Class::Refusal if !op.purchase_sent => return history.push_refused(op.purchase, code),
