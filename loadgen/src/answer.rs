@@ -109,11 +109,11 @@ pub const CODES: usize = Code::ALL.len();
 /// What kind of end a purchase came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
-    /// It got an order (or the page that was asked for).
+    /// It got an order (or the page that was requested).
     Winner,
     /// The server said no.
     Refusal,
-    /// Nobody knows: asked again with the same key before it is judged.
+    /// Nobody knows: sent again with the same key before it counts.
     Unknown,
     /// It never left.
     Unsent,
@@ -131,13 +131,13 @@ impl Code {
             _ => Class::Refusal,
         }
     }
-    /// Whether it says that this purchase has no order: the sale itself was asked, and said no.
+    /// Whether it says that this purchase has no order: the sale itself refused it.
     /// All other refusals are told before the key is looked at.
     pub const fn denies_order(self) -> bool {
         matches!(self, Self::SoldOut | Self::CapReached | Self::KeyReused)
     }
-    /// Whether it is about the window or a ticket, which some servers ask of a retry, too.
-    pub const fn is_at_the_door(self) -> bool {
+    /// Whether it is about the window or a ticket, which some servers check on a retry, too.
+    pub const fn is_before_the_sale(self) -> bool {
         matches!(
             self,
             Self::NotOpen
@@ -172,7 +172,7 @@ pub struct Acked {
 
 /// The meaning of one answer to a purchase.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Judged {
+pub struct Meaning {
     /// What came of it.
     pub code: Code,
     /// The order, for [`Class::Winner`].
@@ -181,15 +181,15 @@ pub struct Judged {
 
 /// Reads the answer to a purchase. A success without a readable order is [`Code::BadAnswer`].
 /// A 202 tells an order that is not durable yet, which is not an ack: see [`is_accepted`].
-pub fn judge(status: u16, replay: bool, body: &[u8]) -> Judged {
-    let refused = |code| Judged { code, acked: Acked::default() };
+pub fn meaning_of(status: u16, replay: bool, body: &[u8]) -> Meaning {
+    let refused = |code| Meaning { code, acked: Acked::default() };
     match status {
         200..=202 => match acked(body) {
             // Lost or not yet drawn: it has its order and no units.
             Some(acked) if is_in_state(body, "entered") || is_in_state(body, "lost") => {
-                Judged { code: Code::Entered, acked }
+                Meaning { code: Code::Entered, acked }
             }
-            Some(acked) => Judged { code: if replay { Code::Replayed } else { Code::Won }, acked },
+            Some(acked) => Meaning { code: if replay { Code::Replayed } else { Code::Won }, acked },
             None => refused(Code::BadAnswer),
         },
         500.. => {
@@ -210,7 +210,7 @@ pub(crate) fn is_in_state(body: &[u8], state: &str) -> bool {
 }
 
 /// The meaning of an answer to a request around a purchase, where every 2xx is well.
-pub fn judge_step(status: u16, body: &[u8]) -> Code {
+pub fn meaning_of_step(status: u16, body: &[u8]) -> Code {
     match status {
         200..=299 => Code::Ok,
         500.. => named(body).filter(|code| code.class() == Class::Unknown).unwrap_or(Code::ServerError),
@@ -219,7 +219,7 @@ pub fn judge_step(status: u16, body: &[u8]) -> Code {
 }
 
 /// The meaning of one answer in raw mode, where bodies are not looked at.
-pub const fn judge_raw(status: u16) -> Code {
+pub const fn meaning_of_status(status: u16) -> Code {
     match status {
         200..=299 => Code::Ok,
         500.. => Code::ServerError,
@@ -268,12 +268,12 @@ mod tests {
     fn orders_are_read() {
         let body = br#"{"order_id":"4294967297","item_id":1,"quantity":2,"state":"confirmed","created_at_ms":7,"lsn":1}"#;
         let acked = Acked { order_id: 4_294_967_297, quantity: 2, created_at_ms: 7 };
-        assert_eq!(judge(201, false, body), Judged { code: Code::Won, acked });
-        assert_eq!(judge(201, true, body), Judged { code: Code::Replayed, acked });
+        assert_eq!(meaning_of(201, false, body), Meaning { code: Code::Won, acked });
+        assert_eq!(meaning_of(201, true, body), Meaning { code: Code::Replayed, acked });
         let entry = String::from_utf8_lossy(body).replace("confirmed", "entered");
         for replay in [false, true] {
-            let judged = judge(202, replay, entry.as_bytes());
-            assert_eq!(judged, Judged { code: Code::Entered, acked });
+            let meaning = meaning_of(202, replay, entry.as_bytes());
+            assert_eq!(meaning, Meaning { code: Code::Entered, acked });
         }
     }
 
@@ -281,7 +281,7 @@ mod tests {
     fn every_refusal_is_found_by_its_name() {
         for &code in Code::ALL.iter().filter(|code| code.is_refusal()) {
             let body = format!(r#"{{"status":409,"code":"{}","title":"x"}}"#, code.name());
-            assert_eq!(judge(409, false, body.as_bytes()).code, code);
+            assert_eq!(meaning_of(409, false, body.as_bytes()).code, code);
         }
     }
 
@@ -294,11 +294,11 @@ mod tests {
             r#"{"order_id":"1""#,
             r#"{"order_id":"0","quantity":1}"#,
         ] {
-            assert_eq!(judge(201, false, body.as_bytes()).code, Code::BadAnswer, "{body}");
+            assert_eq!(meaning_of(201, false, body.as_bytes()).code, Code::BadAnswer, "{body}");
         }
-        assert_eq!(judge(500, false, b"").code.class(), Class::Unknown);
-        assert_eq!(judge(503, false, br#"{"code":"sold_out"}"#).code, Code::ServerError);
-        assert_eq!(judge(503, false, br#"{"code":"draining"}"#).code.class(), Class::Unknown);
-        assert_eq!(judge(409, false, br#"{"code":"won"}"#).code, Code::OtherRefusal);
+        assert_eq!(meaning_of(500, false, b"").code.class(), Class::Unknown);
+        assert_eq!(meaning_of(503, false, br#"{"code":"sold_out"}"#).code, Code::ServerError);
+        assert_eq!(meaning_of(503, false, br#"{"code":"draining"}"#).code.class(), Class::Unknown);
+        assert_eq!(meaning_of(409, false, br#"{"code":"won"}"#).code, Code::OtherRefusal);
     }
 }

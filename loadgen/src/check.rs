@@ -1,6 +1,6 @@
-//! The judge: weighs what clients were told against what the server and Postgres say.
+//! The checker: compares what clients were told with what the server and Postgres say.
 //!
-//! A pure function over collected evidence; it asks nobody and trusts neither side.
+//! A pure function over collected evidence; it reads nothing itself and trusts neither side.
 //! The promises have the numbers of docs/ARCHITECTURE.md (I1, I2, …). It earns trust
 //! by its tests, which plant each fault and see it named. Next: [`crate::verify`],
 //! which collects the evidence.
@@ -23,13 +23,15 @@ pub use verdict::{Ruling, VIOLATIONS_MAX, Verdict};
 pub use violation::{Broken, Violation};
 pub use window::Window;
 
-/// Weighs the evidence: the merchant's books where they are known, else what buyers can see.
+/// Weighs the evidence: what the merchant says where that is known, else what buyers can see.
 pub fn check(evidence: &Evidence<'_>) -> Verdict {
     let mut verdict = Verdict { has_books: evidence.orders.is_some(), ..Verdict::default() };
     match (evidence.totals, evidence.orders) {
-        (Some(totals), Some(orders)) => check_books(evidence, &Books { totals, orders }, &mut verdict),
+        (Some(totals), Some(orders)) => {
+            check_merchant(evidence, &MerchantData { totals, orders }, &mut verdict);
+        }
         _ => {
-            verdict.not_asked.push("the merchant's books (give --admin)".to_owned());
+            verdict.not_asked.push("the merchant's orders (give --admin)".to_owned());
             if let Some(history) = evidence.history {
                 check_clients(history, &evidence.public, &mut verdict);
             }
@@ -39,30 +41,30 @@ pub fn check(evidence: &Evidence<'_>) -> Verdict {
 }
 
 /// What the merchant says.
-struct Books<'a> {
+struct MerchantData<'a> {
     totals: Totals,
     orders: &'a [OrderRow],
 }
 
-fn check_books(evidence: &Evidence<'_>, books: &Books<'_>, verdict: &mut Verdict) {
-    verdict.orders = books.orders.len() as u64;
-    check_list(books.orders, verdict);
-    check_stock(books, verdict);
-    check_cap(books, verdict);
+fn check_merchant(evidence: &Evidence<'_>, merchant: &MerchantData<'_>, verdict: &mut Verdict) {
+    verdict.orders = merchant.orders.len() as u64;
+    check_list(merchant.orders, verdict);
+    check_stock(merchant, verdict);
+    check_cap(merchant, verdict);
     if let Some(history) = evidence.history {
-        check_acks(history, books.orders, verdict);
+        check_acks(history, merchant.orders, verdict);
         check_keys(history, verdict);
-        check_phantoms(history, books.orders, verdict);
-        check_undersell(history, books, verdict);
-        check_window(history, books, verdict);
+        check_phantoms(history, merchant.orders, verdict);
+        check_undersell(history, merchant, verdict);
+        check_window(history, merchant, verdict);
     }
     if let Some(postgres) = evidence.postgres {
-        check_postgres(books, postgres, verdict);
+        check_postgres(merchant, postgres, verdict);
     }
 }
 
 /// What acks alone can show: no more units than there are, no buyer above the cap, and each
-/// order still there when its buyer asks for it.
+/// order still there when its buyer requests it.
 fn check_clients(history: &History, public: &Public<'_>, verdict: &mut Verdict) {
     let mut acked: Vec<&Entry> = winners(history).collect();
     verdict.acks += acked.len() as u64;
@@ -137,10 +139,10 @@ fn check_list(orders: &[OrderRow], verdict: &mut Verdict) {
 }
 
 /// I1 and I8: by the orders, by the totals, and both against each other.
-fn check_stock(books: &Books<'_>, verdict: &mut Verdict) {
-    let totals = books.totals;
+fn check_stock(merchant: &MerchantData<'_>, verdict: &mut Verdict) {
+    let totals = merchant.totals;
     let (mut held, mut sold) = (0i64, 0i64);
-    for row in books.orders {
+    for row in merchant.orders {
         let units = i64::from(row.quantity);
         match row.state {
             State::Sold => sold += units,
@@ -149,7 +151,7 @@ fn check_stock(books: &Books<'_>, verdict: &mut Verdict) {
         }
         if held + sold > totals.granted && held + sold - units <= totals.granted {
             let (order_id, granted) = (row.order_id, totals.granted);
-            verdict.add(Broken::Oversold { order_id, out: out_units(books.orders), granted });
+            verdict.add(Broken::Oversold { order_id, out: out_units(merchant.orders), granted });
         }
     }
     if totals.sold.saturating_add(totals.held) > totals.granted || totals.available < 0 {
@@ -175,14 +177,14 @@ fn out_units(orders: &[OrderRow]) -> i64 {
 }
 
 /// I4: what a buyer has, pending orders included.
-fn check_cap(books: &Books<'_>, verdict: &mut Verdict) {
-    let cap = books.totals.cap;
+fn check_cap(merchant: &MerchantData<'_>, verdict: &mut Verdict) {
+    let cap = merchant.totals.cap;
     if cap == 0 {
         return;
     }
     let mut units_of: HashMap<&str, u64> = HashMap::new();
     let counts = |row: &&OrderRow| !matches!(row.state, State::Gone | State::Lost);
-    for row in books.orders.iter().filter(counts) {
+    for row in merchant.orders.iter().filter(counts) {
         let units = units_of.entry(&row.buyer).or_default();
         *units += u64::from(row.quantity);
         if *units > u64::from(cap) {
@@ -235,21 +237,21 @@ fn check_keys(history: &History, verdict: &mut Verdict) {
             verdict.add(Broken::AnswersDiffer { key: key(), how });
         }
     }
-    let mut at_the_door = 0;
+    let mut before_the_sale = 0;
     for entry in history.entries().iter().filter(|entry| entry.code.class() == Class::Refusal) {
         let Some(win) = first_of.get(&entry.purchase) else { continue };
         if entry.invoked_10us <= win.done_10us {
             continue;
         }
-        at_the_door += u64::from(entry.code.is_at_the_door());
+        before_the_sale += u64::from(entry.code.is_before_the_sale());
         if entry.code.denies_order() {
             let how = format!("order {} first, then refused as {}", win.order_id, entry.code.name());
             verdict.add(Broken::AnswersDiffer { key: history.names.key(entry.purchase), how });
         }
     }
-    if at_the_door > 0 {
+    if before_the_sale > 0 {
         verdict.open(format!(
-            "one key, one answer: {at_the_door} retries of orders were turned away for the window or a ticket"
+            "one key, one answer: {before_the_sale} retries of orders were turned away for the window or a ticket"
         ));
     }
     check_orders_shared(history, verdict);
@@ -350,10 +352,10 @@ impl Unexplained {
     }
 }
 
-/// I19: "sold out" is only true if fewer units were left at that moment than were asked for. What is
+/// I19: "sold out" is only true if fewer units were left at that moment than were requested. What is
 /// left at the end is at most that and what came back since, so that more than this is a lie.
-fn check_undersell(history: &History, books: &Books<'_>, verdict: &mut Verdict) {
-    let (available, asked) = (books.totals.available, i64::from(history.quantity));
+fn check_undersell(history: &History, merchant: &MerchantData<'_>, verdict: &mut Verdict) {
+    let (available, asked) = (merchant.totals.available, i64::from(history.quantity));
     if available < asked {
         return;
     }
@@ -361,7 +363,7 @@ fn check_undersell(history: &History, books: &Books<'_>, verdict: &mut Verdict) 
     let Some((purchase, _)) = kept.chain(history.refused()).find(|(_, code)| *code == Code::SoldOut) else {
         return;
     };
-    let came_back = came_back_max(history, books);
+    let came_back = came_back_max(history, merchant);
     if available >= asked.saturating_add(came_back) {
         verdict.add(Broken::Undersold { available, key: history.names.key(purchase) });
     } else {
@@ -372,10 +374,10 @@ fn check_undersell(history: &History, books: &Books<'_>, verdict: &mut Verdict) 
 }
 
 /// The most units that can have come back, or been added, since the run began.
-fn came_back_max(history: &History, books: &Books<'_>) -> i64 {
+fn came_back_max(history: &History, merchant: &MerchantData<'_>) -> i64 {
     let baseline = history.baseline();
     let units = |counts: &dyn Fn(&&OrderRow) -> bool| -> i64 {
-        books.orders.iter().filter(counts).map(|row| i64::from(row.quantity)).sum()
+        merchant.orders.iter().filter(counts).map(|row| i64::from(row.quantity)).sum()
     };
     let is_old = |row: &OrderRow| row.order_id <= baseline.order_id;
     let of_new = units(&|row| !is_old(row) && row.state == State::Gone);
@@ -386,21 +388,22 @@ fn came_back_max(history: &History, books: &Books<'_>) -> i64 {
     // Units that were out and are not; where an old order may have taken its units meanwhile, the
     // difference hides others that came back.
     let of_old = match baseline.out {
-        Some(out) if !books.totals.pays_first => out.saturating_sub(out_of_old).clamp(0, gone_of_old),
+        Some(out) if !merchant.totals.pays_first => out.saturating_sub(out_of_old).clamp(0, gone_of_old),
         _ => gone_of_old,
     };
     let added = match baseline.granted {
         0 => 0,
-        granted => books.totals.granted.saturating_sub(granted).max(0),
+        granted => merchant.totals.granted.saturating_sub(granted).max(0),
     };
     of_new + of_old + pending + added
 }
 
 /// I7: every order of the run was placed while the item was on sale.
-fn check_window(history: &History, books: &Books<'_>, verdict: &mut Verdict) {
+fn check_window(history: &History, merchant: &MerchantData<'_>, verdict: &mut Verdict) {
     let baseline = history.baseline();
-    let mut new = books.orders.iter().filter(|row| row.order_id > baseline.order_id && row.created_at_ms > 0);
-    match (baseline.window, books.totals.window) {
+    let mut new =
+        merchant.orders.iter().filter(|row| row.order_id > baseline.order_id && row.created_at_ms > 0);
+    match (baseline.window, merchant.totals.window) {
         (Some(before), Some(window)) if before == window => {
             for row in new.filter(|row| !window.has(row.created_at_ms)) {
                 let (order_id, created_at_ms) = (row.order_id, row.created_at_ms);
@@ -418,9 +421,9 @@ fn check_window(history: &History, books: &Books<'_>, verdict: &mut Verdict) {
 }
 
 /// I6: the stock row equals the totals, the rows equal the orders.
-fn check_postgres(books: &Books<'_>, postgres: &PostgresRows, verdict: &mut Verdict) {
+fn check_postgres(merchant: &MerchantData<'_>, postgres: &PostgresRows, verdict: &mut Verdict) {
     verdict.postgres_orders = Some(postgres.orders.len() as u64);
-    let totals = books.totals;
+    let totals = merchant.totals;
     let (theirs, ours) =
         ((postgres.count, postgres.held, postgres.sale), (totals.available, totals.held, totals.sold));
     if theirs != ours {
@@ -434,7 +437,7 @@ fn check_postgres(books: &Books<'_>, postgres: &PostgresRows, verdict: &mut Verd
             verdict.add(differs(row.order_id, "is in Postgres twice"));
         }
     }
-    for order in books.orders {
+    for order in merchant.orders {
         match rows.remove(&order.order_id) {
             None => verdict.add(differs(order.order_id, "is not in Postgres")),
             Some(row) if !same(row, order) => {

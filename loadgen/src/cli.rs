@@ -2,7 +2,7 @@
 //!
 //! Turns flags into checked settings and outcomes into exit codes: 0 fine, 1 it
 //! could not run, 2 bad flags, 3 a promise was broken, 4 not all
-//! could be judged, 130 interrupted twice. What
+//! could be verified, 130 interrupted twice. What
 //! it says about an error is one line. Each command has a file in `cli/`.
 
 mod batch;
@@ -62,26 +62,27 @@ Examples:
   stampede-loadgen compare A.json B.json
   stampede-loadgen verify --admin http://127.0.0.1:7071 --admin-token-file T --item 1 --history H
 
-Exit codes: 0 fine, 1 could not run, 2 bad flags, 3 a promise was broken, 99 an --assert does not hold.";
+Exit codes: 0 success, 1 could not run, 2 bad flags, 3 a promise was broken, 4 not everything could be verified,
+99 an --assert does not hold.";
 
 /// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Sends a workload, reports, and verifies what came of it
+    /// Sends load, reports the results and verifies them
     Run(Box<RunArgs>),
-    /// Makes one page with charts out of the record of a run
+    /// Renders the record of a run as an HTML page with charts
     Report(ReportArgs),
-    /// Puts the records of two runs side by side
+    /// Compares the records of two runs
     Compare(CompareArgs),
-    /// Verifies an item at rest: no oversell, no lost ack, no buyer above the cap, Postgres equal
+    /// Verifies an item after its sale: no oversell, no lost order, no buyer above the cap, Postgres equal
     Verify(VerifyArgs),
-    /// Finds the highest rate that a server holds
+    /// Finds the highest rate that a server sustains
     Capacity(Box<CapacityArgs>),
-    /// Lists and explains the sales that `run --scenario` knows
+    /// Lists the sales that `run --scenario` can create
     Scenarios,
-    /// Creates an item that is open now, for one hour
+    /// Creates an item that is on sale from now on, for one hour
     Item(ItemArgs),
-    /// Sends purchases by the thousand in one request, as a trusted gateway does, and checks every answer
+    /// Sends purchases by the thousand in one request, as a trusted gateway does, and checks every response
     Batch(BatchArgs),
 }
 

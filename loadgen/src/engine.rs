@@ -6,6 +6,7 @@
 
 mod config;
 mod conn;
+mod flow;
 mod histogram;
 mod pace;
 mod refusal;
@@ -14,7 +15,6 @@ mod solver;
 mod step;
 mod tally;
 mod timeline;
-mod way;
 mod worker;
 
 use std::io::{self, IsTerminal};
@@ -32,6 +32,7 @@ pub use step::{Step, StepTally};
 pub use tally::Tally;
 pub use timeline::{SLICES_MAX, Slice, Timeline};
 
+use crate::batch::Trouble;
 use crate::clock::unix_ms;
 use crate::history::History;
 use crate::printer;
@@ -53,12 +54,14 @@ const TOKEN_SPARE_S: u64 = 3_600;
 pub struct Outcome {
     /// Counts and latencies.
     pub tally: Tally,
-    /// What was asked and answered, if it was kept.
+    /// Requests and their outcomes, if they were kept.
     pub history: Option<History>,
     /// Why the run gave up before its end, if it did.
     pub gave_up: Option<String>,
     /// Whether it was ended from outside.
     pub interrupted: bool,
+    /// Why batches were sent no further, if they were.
+    pub trouble: Option<Trouble>,
     /// When it began, in Unix milliseconds.
     pub began_at_ms: u64,
 }
@@ -136,15 +139,16 @@ fn run_threads(config: &RunConfig, requests: &Requests) -> Result<Vec<Share>, Ru
 fn merge(shares: Vec<Share>, config: &RunConfig, began_at_ms: u64) -> Outcome {
     let interrupted = config.stop.load(Ordering::Relaxed);
     let mut tally = Tally::default();
-    let (mut history, mut gave_up) = (config.history_wanted(), None);
+    let (mut history, mut gave_up, mut trouble) = (config.history_wanted(), None, None);
     for share in shares {
         tally.absorb(&share.tally);
         if let (Some(all), Some(part)) = (&mut history, share.history) {
             all.absorb(part);
         }
         gave_up = gave_up.or(share.gave_up);
+        trouble = trouble.or(share.trouble);
     }
-    Outcome { tally, history, gave_up, interrupted, began_at_ms }
+    Outcome { tally, history, gave_up, interrupted, trouble, began_at_ms }
 }
 
 /// One line on standard error, four times a second, until the run is over.

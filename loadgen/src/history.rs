@@ -1,4 +1,4 @@
-//! What was asked and what was answered: the evidence that the checker weighs.
+//! What was requested and what the responses said: evidence for the checker.
 //!
 //! Winners, unknowns and everything about repeated keys are kept in full (32 bytes
 //! each); a refusal of a key that was used once takes 8. Holds no text: names
@@ -20,7 +20,7 @@ const HEADER_BYTES_MAX: u64 = 16 << 20;
 /// Most entries that a file may announce; a larger number is damage.
 const ENTRIES_MAX: u64 = 1 << 32;
 
-/// One request's purchase, when it was asked for and what came of it in the end.
+/// One request's purchase, when it was requested and its final outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
     /// The purchase; repeats of it have the same number, hence the same key and buyer.
@@ -57,14 +57,14 @@ pub struct Baseline {
     pub window: Option<Window>,
 }
 
-/// Everything that one run asked for and was told.
+/// Everything that one run requested and was told.
 #[derive(Clone, PartialEq, Debug)]
 pub struct History {
     /// Whose names and keys they are.
     pub names: Names,
     /// The items; which purchase is of which follows from the seed.
     pub items: Items,
-    /// Units asked for per purchase.
+    /// Units requested per purchase.
     pub quantity: u32,
     /// How the items stood before the run, where that is known.
     pub baselines: BTreeMap<u32, Baseline>,

@@ -1,16 +1,16 @@
 //! Load generator and checker for flash sales; speaks HTTP only.
 //!
-//! It links no other crate of the workspace, so that it can judge the engine — or
+//! It links no other crate of the workspace, so that it can verify the engine — or
 //! any other server with the same HTTP contract — from outside.
 //!
 //! ```text
 //! cli ──▶ engine (sends, counts) ──▶ record ──▶ report, assert
 //!            │ history                 ▲
 //!            ▼                         │ verdict                    capacity: runs, one after another
-//!         verify (asks the server and Postgres) ──▶ check (judges)
+//!         verify (reads the server and Postgres) ──▶ check (compares)
 //! ```
 //!
-//! Where to read next: [`workload`] for what is asked, [`engine`] for how,
+//! Where to read next: [`workload`] for what is requested, [`engine`] for how,
 //! [`check`] for what must hold.
 
 pub mod answer;

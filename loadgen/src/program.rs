@@ -23,7 +23,7 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// Exit code: a promise was broken.
 pub const EXIT_VIOLATION: u8 = 3;
-/// Exit code: nothing is broken, but not all could be judged.
+/// Exit code: nothing is broken, but not everything could be verified.
 pub const EXIT_INCONCLUSIVE: u8 = 4;
 /// Exit code: something that was asserted does not hold.
 pub const EXIT_ASSERTION: u8 = 99;

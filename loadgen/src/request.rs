@@ -60,7 +60,7 @@ pub struct Requests {
     raw: Vec<u8>,
     /// Lines that each request to the public listener has.
     common: Vec<u8>,
-    /// Lines that each request to the merchant listener has.
+    /// Lines that each request to the merchant API has.
     shop: Vec<u8>,
     buyer: Buyer,
     asynchronous: bool,
@@ -91,7 +91,7 @@ impl Requests {
             common.extend_from_slice(b"Connection: close\r\n");
         }
         let raw = match &workload.target {
-            Target::Purchase { .. } => Vec::new(),
+            Target::Purchase { .. } | Target::Batch(_) => Vec::new(),
             Target::Raw { method, path } => raw(method, path, &common)?,
         };
         let shop = shop.map_or_else(Vec::new, |shop| {
@@ -176,7 +176,7 @@ impl Requests {
         out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     }
 
-    /// The payment service reports a payment; to the merchant listener.
+    /// The payment service reports a payment; to the merchant API.
     pub fn pay(&mut self, purchase: u32, order_id: u64, out: &mut Vec<u8>) {
         let _ = write!(out, "POST /admin/orders/{order_id}/pay HTTP/1.1\r\n");
         out.extend_from_slice(&self.shop);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_an_order() {
+    fn the_flow_to_an_order() {
         let workload = Workload {
             flow: Flow::Whole,
             levels: Some(4),

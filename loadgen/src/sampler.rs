@@ -1,4 +1,4 @@
-//! Watches the stock fall: asks the merchant's pages four times a second during a run.
+//! Samples the stock: reads the merchant API four times a second during a run.
 //!
 //! On a thread of its own that can disturb nothing: when the pages do not come it gives
 //! up in silence, and the end of a run does not wait for an answer that hangs. Next:
@@ -18,7 +18,7 @@ use crate::verify::Merchant;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Looks that may fail one after the other before it gives up.
 const FAILURES_MAX: u32 = 8;
-/// Most items whose pages are asked one by one; of more, nothing is sampled.
+/// Most items that are read one by one; with more, nothing is sampled.
 pub const ITEMS_MAX: usize = 32;
 /// How long the end of a run waits for the last look.
 const LAST_LOOK_WAIT: Duration = Duration::from_secs(1);
@@ -129,7 +129,7 @@ mod tests {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let sampler = Sampler::start(Merchant::new(&format!("http://{closed}"), "t"), vec![1]).unwrap();
         let (tally, history, gave_up) = (crate::engine::Tally::default(), None, None);
-        let outcome = Outcome { tally, history, gave_up, interrupted: false, began_at_ms: 0 };
+        let outcome = Outcome { tally, history, gave_up, interrupted: false, trouble: None, began_at_ms: 0 };
         assert!(sampler.finish(&outcome).is_none());
         assert!(Sampler::start(Merchant::new("http://x", "t"), vec![1; ITEMS_MAX + 1]).is_none());
     }

@@ -245,7 +245,7 @@ pub enum ScenarioError {
     /// The number is in use.
     #[error("item {0} is there already, with orders or another stock; choose another --item")]
     Taken(u32),
-    /// The merchant listener did not do it.
+    /// The merchant API did not do it.
     #[error(transparent)]
     Verify(#[from] VerifyError),
 }

@@ -1,8 +1,8 @@
-//! Collects the evidence: asks the merchant's pages and Postgres, or, where the merchant's books
-//! are not open, what any buyer may ask; then hands it to the judge.
+//! The verifier: collects evidence from the merchant API and Postgres or, without the merchant's token,
+//! from what every buyer can request; then has it checked.
 //!
 //! Blocking and simple, since it runs at rest. It decides nothing: that is
-//! [`crate::check`]'s part. Next: `verify/public.rs` for what buyers are asked.
+//! [`crate::check`]'s part. Next: `verify/public.rs` for what is read as a buyer.
 
 mod postgres;
 mod public;
@@ -22,9 +22,9 @@ use crate::history::{Baseline, History};
 use crate::request::RequestError;
 use crate::workload::Items;
 
-/// Orders asked for per page.
+/// Orders per page.
 const PAGE_ORDERS: usize = 1_000;
-/// How long one call to the merchant listener may take.
+/// How long one request to the merchant API may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -36,18 +36,18 @@ const REST_WAIT: Duration = Duration::from_secs(60);
 /// Why there is no verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The merchant listener does not answer.
-    #[error("cannot ask {url}: {cause}; is the merchant listener up and the address right?")]
+    /// The merchant API does not respond.
+    #[error("cannot reach {url}: {cause}; is the merchant API up and the address right?")]
     Ask {
-        /// What was asked.
+        /// The URL.
         url: String,
         /// Why.
         cause: String,
     },
-    /// It answers, but not with what was asked for.
-    #[error("{url} answered {status}: {body}; check the item's number and the admin token")]
+    /// It refuses the request.
+    #[error("{url} returned {status}: {body}; check the item's number and the admin token")]
     Refused {
-        /// What was asked.
+        /// The URL.
         url: String,
         /// The status.
         status: u16,
@@ -55,9 +55,9 @@ pub enum VerifyError {
         body: String,
     },
     /// It answers with something that is not in the contract.
-    #[error("{url} answered something unexpected: {what}")]
+    #[error("{url} returned an unexpected response: {what}")]
     Answer {
-        /// What was asked.
+        /// The URL.
         url: String,
         /// What is wrong.
         what: String,
@@ -78,12 +78,12 @@ pub enum VerifyError {
     /// Postgres does not answer as it should.
     #[error("cannot read from Postgres: {0}")]
     Postgres(String),
-    /// Buyers cannot be asked for with these settings.
+    /// Buyers' requests cannot be made with these settings.
     #[error(transparent)]
     Request(#[from] RequestError),
 }
 
-/// The merchant listener, with the token that opens it.
+/// The merchant API, with its token.
 pub struct Merchant {
     base: String,
     /// The path in front of all others, if the base has one.
@@ -92,7 +92,7 @@ pub struct Merchant {
     client: Result<Client, &'static str>,
 }
 
-/// The item's page, as far as it is judged.
+/// An item in the merchant API, as far as it is checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ItemPage {
     /// Its totals.
@@ -115,7 +115,7 @@ impl ItemPage {
 }
 
 impl Merchant {
-    /// The listener at `base` (`http://host:port`); no call is made yet.
+    /// The API at `base` (`http://host:port`); nothing is sent yet.
     pub fn new(base: &str, token: &str) -> Self {
         let base = base.trim_end_matches('/').to_owned();
         let authorization = format!("Authorization: Bearer {}\r\n", token.trim());
@@ -284,7 +284,7 @@ struct OrdersPage {
     has_more: bool,
 }
 
-/// An order on the merchant's page; what is not judged is not read.
+/// An order on the merchant's page; what is not checked is not read.
 #[derive(Deserialize)]
 struct OrderJson {
     order_id: String,
@@ -315,12 +315,12 @@ impl OrderJson {
     }
 }
 
-/// What to judge, and whom to ask.
+/// What to verify, and where the evidence is.
 #[derive(Clone, Copy)]
 pub struct JudgeConfig<'a> {
-    /// The merchant, if the books are open; else only what clients can see is judged.
+    /// The merchant API, if its token is known; else only what clients can see is checked.
     pub merchant: Option<&'a Merchant>,
-    /// The run, if its buyers may ask for their orders again; looked at only without a merchant.
+    /// The run, if its buyers' orders may be requested again; looked at only without a merchant.
     pub run: Option<&'a RunConfig>,
     /// The database, as a URL, if it is to be compared; looked at only with a merchant.
     pub postgres: Option<&'a str>,
@@ -335,37 +335,37 @@ pub struct JudgeConfig<'a> {
 }
 
 impl<'a> JudgeConfig<'a> {
-    /// The merchant's books of one item and nothing else: a start to add to.
+    /// What the merchant says of one item and nothing else: a start to add to.
     pub const fn books(merchant: &'a Merchant, item: u32) -> Self {
         let (merchant, items, export_wait) = (Some(merchant), Items::one(item), EXPORT_WAIT);
         Self { merchant, run: None, postgres: None, items, history: None, stock: None, export_wait }
     }
-    /// What clients of a run were told and can ask again, without the merchant.
+    /// What clients of a run were told and can request again, without the merchant.
     pub const fn clients(run: &'a RunConfig, history: &'a History) -> Self {
         let (run, items, history, export_wait) = (Some(run), history.items, Some(history), EXPORT_WAIT);
         Self { merchant: None, run, postgres: None, items, history, stock: None, export_wait }
     }
 }
 
-/// Collects the evidence about items at rest, one after the other, and judges it.
+/// Collects the evidence about items at rest, one after the other, and checks it.
 ///
 /// # Errors
 /// [`VerifyError`] if the evidence cannot be had. A broken promise is a [`Verdict`], not an error.
 pub fn judge(config: &JudgeConfig<'_>) -> Result<Verdict, VerifyError> {
     let mut left = 0;
-    let mut judge_item = |item: u32| {
+    let mut verify_item = |item: u32| {
         let history = config.history.map(|history| history.of_item(item));
         match config.merchant {
-            Some(merchant) => judge_books(config, merchant, item, history.as_ref()),
-            None => judge_clients(config, item, history.as_ref(), &mut left),
+            Some(merchant) => verify_merchant(config, merchant, item, history.as_ref()),
+            None => verify_clients(config, item, history.as_ref(), &mut left),
         }
     };
     let mut verdict = if config.items.count == 1 {
-        judge_item(config.items.first)?
+        verify_item(config.items.first)?
     } else {
         let mut sum = Verdict::default();
         for item in config.items.numbers() {
-            sum.absorb(item, judge_item(item)?);
+            sum.absorb(item, verify_item(item)?);
         }
         if let Some(history) = config.history {
             check_across_items(history, &mut sum);
@@ -379,7 +379,7 @@ pub fn judge(config: &JudgeConfig<'_>) -> Result<Verdict, VerifyError> {
     Ok(verdict)
 }
 
-fn judge_books(
+fn verify_merchant(
     config: &JudgeConfig<'_>,
     merchant: &Merchant,
     item: u32,
@@ -402,7 +402,7 @@ fn judge_books(
     }))
 }
 
-fn judge_clients(
+fn verify_clients(
     config: &JudgeConfig<'_>,
     item: u32,
     history: Option<&History>,

@@ -1,4 +1,4 @@
-//! What is asked for: who buys, with which keys, and which requests are repeats.
+//! What is requested: who buys, with which keys, and which requests are repeats.
 //!
 //! Everything follows from the seed and the number of the purchase, so that a run
 //! can be repeated and a checker can tell whose key it sees. No socket, no clock.
@@ -6,6 +6,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+
+use crate::batch::Batch;
 
 /// Bytes of a buyer's name and of an idempotency key.
 pub const NAME_BYTES: usize = 20;
@@ -25,6 +27,8 @@ pub enum Target {
         /// The path with its query.
         path: String,
     },
+    /// Purchases by the thousand, as a trusted gateway sends them.
+    Batch(Batch),
 }
 
 /// Items with consecutive numbers, and how unlike their popularity is.
@@ -34,7 +38,7 @@ pub struct Items {
     pub first: u32,
     /// How many, 1 to [`ITEMS_MAX`].
     pub count: u32,
-    /// Exponent of Zipf's law: the k-th item is asked for in proportion to 1 / k^zipf; 0 = all alike.
+    /// Exponent of Zipf's law: the k-th item is requested in proportion to 1 / k^zipf; 0 = all alike.
     pub zipf: f64,
 }
 
@@ -106,7 +110,7 @@ const LEVEL_SALT: u64 = 0x1E7E1 << 40;
 pub enum Flow {
     /// One request: the purchase.
     Purchase,
-    /// State, challenge and ticket where the item asks for them, purchase, and the wait for the order.
+    /// State, challenge and ticket where the item requires them, purchase, and the wait for the order.
     Whole,
 }
 
@@ -170,7 +174,7 @@ pub enum Auth {
     },
 }
 
-/// The whole of what is asked for.
+/// All of what is requested.
 #[derive(Clone)]
 pub struct Workload {
     /// What each request is.
@@ -225,7 +229,7 @@ impl Workload {
         let target = Target::Raw { method: "GET".to_owned(), path: path.to_owned() };
         Self { target, ..Self::purchases(1, 0) }
     }
-    /// Whether requests are purchases, which are judged, retried and kept.
+    /// Whether requests are purchases, which are verified, retried and kept.
     pub const fn is_purchase(&self) -> bool {
         matches!(self.target, Target::Purchase { .. })
     }
@@ -237,8 +241,19 @@ impl Workload {
     pub const fn items(&self) -> Option<Items> {
         match self.target {
             Target::Purchase { items } => Some(items),
-            Target::Raw { .. } => None,
+            Target::Raw { .. } | Target::Batch(_) => None,
         }
+    }
+    /// What a batch is of, if requests are batches.
+    pub const fn batch(&self) -> Option<&Batch> {
+        match &self.target {
+            Target::Batch(batch) => Some(batch),
+            _ => None,
+        }
+    }
+    /// Purchases that one request makes, but perhaps the last one.
+    pub fn per_request(&self) -> u64 {
+        self.batch().map_or(1, |batch| batch.records)
     }
     /// The names that its buyers and keys have.
     pub const fn names(&self) -> Names {

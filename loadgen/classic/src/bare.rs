@@ -2,7 +2,7 @@
 //!
 //! One receive, one send, one constant answer per request; it parses only as far as
 //! it must to count requests. Requests that came together are answered together, in one
-//! send; a connection whose request says `Connection: close` is closed behind the answer,
+//! send; a connection whose request says `Connection: close` is closed after the response,
 //! and one that brought its request along has never been in epoll's set. It makes no system
 //! call that it could do without, and allocates nothing once its connections stand.
 //! To order it is slow in a known way, so that what a generator measures can be held

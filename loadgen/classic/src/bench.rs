@@ -1,9 +1,9 @@
-//! The comparison: each design, and the engine, sells the same stock to the same crowd.
+//! The comparison: each design, and the engine, sells the same stock under the same load.
 //!
 //! ```text
 //!            the sale                                    the tail
 //!  fresh ─▶ closed loop until somebody hears ─▶ cost ─▶ closed loop of so many ─▶ cost ─▶ stop,
-//!  tables    "sold out" (or time is up)                  purchases, all refused            read the books
+//!  tables    "sold out" (or time is up)                  purchases, all refused            read the totals
 //! ```
 //!
 //! The two parts are measured apart, because refusing is cheap where selling is dear: mixed,
@@ -20,7 +20,6 @@ use hdrhistogram::Histogram;
 use postgres::NoTls;
 use serde::Serialize;
 
-use crate::books::{Books, OwnDatabase, commits_at};
 use crate::cache;
 use crate::cost::{family_ns, process_ns};
 use crate::design::{Design, ITEM};
@@ -28,6 +27,7 @@ use crate::error::ClassicError;
 use crate::process::{AppProcess, EngineProcess};
 use crate::shop::ShopConfig;
 use crate::stats::Figures;
+use crate::totals::{OwnDatabase, Totals, commits_at};
 use stampede_loadgen::answer::{Class, Code};
 use stampede_loadgen::engine::{Outcome, RunConfig, run};
 use stampede_loadgen::workload::{Workload, mix};
@@ -277,7 +277,7 @@ impl<'a> Bed<'a> {
         self.config.stop.load(Ordering::Relaxed)
     }
 
-    /// One contender, from fresh tables to the books.
+    /// One contender, from fresh tables to the totals.
     fn round(&self, contender: Contender, seed: u64) -> Result<Row, ClassicError> {
         let database = OwnDatabase::create(&self.postgres_url)?;
         let server = self.start(contender, &database.url)?;
@@ -301,9 +301,9 @@ impl<'a> Bed<'a> {
         let after = self.cost(&server)?;
         drop(server);
         self.forget_cache()?;
-        let books = Books::read(&database.url)?;
+        let totals = Totals::read(&database.url)?;
         let commits = commits_at(&database.url)?;
-        let parts = Parts { contender, ended, before, after_sale, after, sale, tail, books, commits };
+        let parts = Parts { contender, ended, before, after_sale, after, sale, tail, totals, commits };
         Ok(parts.row(self.config))
     }
 
@@ -381,7 +381,7 @@ impl Server {
         }
     }
 
-    /// Waits for the work that goes on behind the answers, so that it is not forgotten in the cost.
+    /// Waits for the work that goes on after the responses, so that it is not forgotten in the cost.
     fn settle(&self) -> Result<(), ClassicError> {
         match self {
             Self::App(_) => Ok(()),
@@ -406,15 +406,15 @@ struct Parts {
     after: Cost,
     sale: Outcome,
     tail: Option<Outcome>,
-    books: Books,
+    totals: Totals,
     commits: i64,
 }
 
 impl Parts {
     fn row(&self, config: &BenchConfig) -> Row {
-        let (stock, books) = (config.stock, &self.books);
-        let orders = u64::try_from(books.orders).unwrap_or(0);
-        let sale_us = u64::try_from(books.span_us).unwrap_or(0);
+        let (stock, totals) = (config.stock, &self.totals);
+        let orders = u64::try_from(totals.orders).unwrap_or(0);
+        let sale_us = u64::try_from(totals.span_us).unwrap_or(0);
         let tally = &self.sale.tally;
         let won = tally.count(Code::Won);
         let per_winner = |amount: f64| (won > 0).then(|| amount / won as f64);
@@ -429,7 +429,7 @@ impl Parts {
             stock,
             orders,
             acked: won + tail.map_or(0, |tally| tally.count(Code::Won)),
-            count: books.count,
+            count: totals.count,
             ended: self.ended,
             sale_us,
             winners_per_s: (orders > 1 && sale_us > 0).then(|| (orders - 1) as f64 * 1e6 / sale_us as f64),
@@ -452,9 +452,9 @@ impl Parts {
 
     /// What is not as docs/CLASSICS.md says. That `naive` oversells is as it says.
     fn wrong(&self, stock: u64) -> Option<String> {
-        let Books { orders, count, sale, .. } = self.books;
+        let Totals { orders, count, sale, .. } = self.totals;
         let may_oversell = matches!(self.contender, Contender::Classic(design) if design.may_oversell());
-        if !may_oversell && !self.books.agree(stock) {
+        if !may_oversell && !self.totals.agree(stock) {
             return Some(format!(
                 "{orders} orders, but the row says {sale} sold and {count} left of {stock}"
             ));

@@ -19,12 +19,12 @@ pub use bare::BareArgs;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::{BenchConfig, bench};
-use crate::books::make_tables;
 use crate::design::{Design, ITEM, POOL_DEFAULT, POOL_MAX};
 use crate::http::AppTier;
 use crate::process::{POSTGRES_VARIABLE, REDIS_VARIABLE};
 use crate::shop::{Shop, ShopConfig};
 use crate::table;
+use crate::totals::make_tables;
 use stampede_loadgen::clock::unix_ms;
 use stampede_loadgen::printer;
 use stampede_loadgen::program::{self, EXIT_FAILED, EXIT_VIOLATION, UsageError, stop_flag, write_file};

@@ -47,7 +47,7 @@ struct Stat(String);
 
 impl Stat {
     /// A field by its number. The second one is a name in brackets that may hold anything, so
-    /// fields are counted from behind the last bracket.
+    /// fields are counted from the last bracket on.
     fn number(&self, field: usize) -> u64 {
         let behind = self.0.rsplit_once(')').map_or("", |(_, behind)| behind);
         behind.split_whitespace().nth(field - 3).and_then(|text| text.parse().ok()).unwrap_or(0)

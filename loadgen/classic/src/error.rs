@@ -32,14 +32,14 @@ pub enum ClassicError {
     /// The generator could not run.
     #[error(transparent)]
     Run(#[from] stampede_loadgen::engine::RunError),
-    /// The engine's merchant listener does not answer as it should.
+    /// The engine's merchant API does not respond as it should.
     #[error(transparent)]
     Merchant(#[from] stampede_loadgen::verify::VerifyError),
 }
 
 impl From<postgres::Error> for ClassicError {
     fn from(error: postgres::Error) -> Self {
-        // The client's own words are only "db error"; the server's are behind them.
+        // The client's own words are only "db error"; the server's are in its source.
         if let Some(db) = error.as_db_error() {
             return Self::Postgres(format!("{} ({})", db.message(), db.code().code()));
         }

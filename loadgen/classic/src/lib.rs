@@ -16,7 +16,6 @@
 
 pub mod bare;
 pub mod bench;
-pub mod books;
 pub mod cache;
 pub mod cli;
 pub mod cost;
@@ -29,6 +28,7 @@ pub mod process;
 pub mod shop;
 pub mod stats;
 pub mod table;
+pub mod totals;
 
 pub use design::{Design, ITEM, POOL_DEFAULT, POOL_MAX};
 pub use error::ClassicError;

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_gives_its_rate_and_no_more_than_a_second_s_worth_at_once() {
+    fn a_bucket_gives_its_rate_and_a_burst_of_one_second_at_most() {
         let mut bucket = TokenBucket::new(100, 0);
         assert!(!bucket.take(0), "it is empty at first");
         // Ten looks a millisecond for two seconds: one token each ten milliseconds.

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_are_out_than_there_are_and_broken_ones_are_made_again() {
+    fn the_pool_is_bounded_and_replaces_broken_connections() {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let pool = Pool::new(2, 1, || Ok(MADE.fetch_add(1, Ordering::Relaxed))).unwrap();
         let (out, most) = (AtomicU32::new(0), AtomicU32::new(0));

@@ -26,7 +26,7 @@ pub struct Limits {
 /// What came of trying a rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Seen {
-    /// All that was asked for holds, and the rate was reached.
+    /// All targets are met, and the rate was reached.
     Holds,
     /// It does not, and that is the server's doing.
     Fails,
@@ -148,15 +148,15 @@ mod tests {
     use super::*;
     use crate::workload::mix;
 
-    fn search(from_per_s: f64, to_per_s: f64, judge: impl FnMut(f64) -> Seen) -> (End, Vec<f64>) {
-        run(Limits { from_per_s, to_per_s, precision: 0.05 }, judge)
+    fn search(from_per_s: f64, to_per_s: f64, look: impl FnMut(f64) -> Seen) -> (End, Vec<f64>) {
+        run(Limits { from_per_s, to_per_s, precision: 0.05 }, look)
     }
 
-    fn run(limits: Limits, mut judge: impl FnMut(f64) -> Seen) -> (End, Vec<f64>) {
+    fn run(limits: Limits, mut look: impl FnMut(f64) -> Seen) -> (End, Vec<f64>) {
         let (mut search, mut tried) = (Search::new(limits), Vec::new());
         loop {
             tried.push(search.per_s());
-            if let Some(end) = search.handle(judge(search.per_s())) {
+            if let Some(end) = search.handle(look(search.per_s())) {
                 return (end, tried);
             }
             assert!(tried.len() <= PROBES_MAX as usize, "{tried:?}");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_never_lets_a_rate_pass_that_did_not_hold_twice_in_a_row() {
+    fn a_rate_passes_only_if_it_holds_twice_in_a_row() {
         for seed in 0..2_000u64 {
             let mut dice = seed;
             let mut log = Vec::new();

@@ -1,4 +1,4 @@
-//! What is known about an item at rest, from whoever was asked.
+//! What is known about an item at rest, from every source that was read.
 //!
 //! Plain values. Next: [`super::check`], which weighs them.
 
@@ -86,7 +86,7 @@ pub struct PostgresRows {
     pub orders: Vec<OrderRow>,
 }
 
-/// What a buyer was answered who asked for an acked order again.
+/// What the response to a second request for an acked order said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Recalled {
     /// The purchase that won it.
@@ -99,18 +99,18 @@ pub struct Recalled {
     pub found: Option<u32>,
 }
 
-/// All that is known about one item at rest: the merchant's books, or what any buyer can see.
+/// All that is known about one item at rest: the merchant's totals and orders, or what any buyer can see.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evidence<'a> {
-    /// What clients asked for and were told, if that was kept.
+    /// What clients requested and were told, if that was kept.
     pub history: Option<&'a History>,
-    /// The merchant's totals, if the merchant was asked.
+    /// The merchant's totals, if the merchant API was read.
     pub totals: Option<Totals>,
-    /// The merchant's list of orders, if the merchant was asked.
+    /// The merchant's list of orders, if the merchant API was read.
     pub orders: Option<&'a [OrderRow]>,
-    /// What Postgres holds, if it was asked.
+    /// What Postgres holds, if it was read.
     pub postgres: Option<&'a PostgresRows>,
-    /// What only buyers see; used where the merchant's books are not known.
+    /// What only buyers see; used where the merchant's totals and orders are not known.
     pub public: Public<'a>,
 }
 
@@ -124,6 +124,6 @@ pub struct Public<'a> {
     /// Whether acked orders may have given their units back meanwhile (or never took any), so
     /// that sums of acks prove nothing.
     pub units_return: bool,
-    /// Acked orders that their buyers asked for again.
+    /// Acked orders that were requested again as their buyers.
     pub recalled: &'a [Recalled],
 }

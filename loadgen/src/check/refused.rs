@@ -1,6 +1,6 @@
-//! Whether a run tried anything: a server that turns everybody away keeps every promise.
+//! Whether a run tried anything: a server that refuses everybody breaks no promise.
 //!
-//! Next: [`crate::answer::Code::is_let_in`], which tells a door from a sale.
+//! Next: [`crate::answer::Code::is_let_in`], which tells a refusal before the sale from one by the sale.
 
 use crate::answer::{CODES, Code};
 use crate::history::History;

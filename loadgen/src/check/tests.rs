@@ -1,4 +1,4 @@
-//! The judge judged: each fault is planted once and has to be called by its name.
+//! The checker checked: each fault is planted once and has to be called by its name.
 
 use super::*;
 use crate::history::Baseline;
@@ -50,7 +50,7 @@ fn fair() -> Sale {
     Sale { history, totals, orders, postgres }
 }
 
-/// Plants a fault in a fair sale and tells which violations the judge names, each once.
+/// Plants a fault in a fair sale and tells which violations the checker names, each once.
 fn named(plant: impl FnOnce(&mut Sale)) -> String {
     let mut sale = fair();
     plant(&mut sale);
@@ -338,7 +338,7 @@ fn clients_alone_see_a_fair_sale_and_say_what_they_did_not_ask() {
     assert_eq!(
         verdict.to_string(),
         "fine as far as clients can see: 6 acks held against each other, 5 orders asked back; \
-         not asked: the merchant's books (give --admin)"
+         not checked: the merchant's orders (give --admin)"
     );
 }
 

@@ -18,9 +18,9 @@ pub const VIOLATIONS_MAX: usize = 100;
 pub enum Ruling {
     /// Every promise that was looked at was kept.
     Fine,
-    /// Nothing is broken, but something could not be judged: see [`Verdict::undecided`].
+    /// Nothing is broken, but something could not be decided: see [`Verdict::undecided`].
     Inconclusive,
-    /// Nothing is broken, and nothing was tried: the server turned every request away at its door.
+    /// Nothing is broken, and nothing was tried: the server refused every request before it came to the sale.
     NothingLetIn,
     /// A promise is broken.
     Broken,
@@ -33,19 +33,19 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
     /// How many there are in all.
     pub violations_total: u64,
-    /// Orders of the merchant's books that were looked at.
+    /// Orders of the merchant's list that were looked at.
     pub orders: u64,
-    /// Acks that were held against them, or against each other where there are no books.
+    /// Acks that were held against them, or with each other where there is no list.
     pub acks: u64,
     /// Rows of Postgres that were compared.
     pub postgres_orders: Option<u64>,
-    /// Whether the merchant's books were looked at; without them it is what clients can see.
+    /// Whether the merchant's totals and orders were looked at; without them it is what clients can see.
     pub has_books: bool,
-    /// Acked orders that their buyers asked for again.
+    /// Acked orders that were requested again as their buyers.
     pub recalled: u64,
     /// What was not looked at, and why or how it could be, each a few words.
     pub not_asked: Vec<String>,
-    /// What was looked at and could not be judged, each with its reason.
+    /// What was looked at and could not be decided, each with its reason.
     pub undecided: Vec<String>,
     /// If not one request got as far as the sale: what the server said instead.
     pub nothing_let_in: Option<String>,
@@ -123,12 +123,12 @@ impl fmt::Display for Verdict {
         }
         self.postgres_orders.map_or(Ok(()), |rows| write!(f, "; {rows} rows of Postgres compared"))?;
         if !self.undecided.is_empty() {
-            write!(f, "; could not be judged: {}", self.undecided.join("; "))?;
+            write!(f, "; could not be verified: {}", self.undecided.join("; "))?;
         }
         if self.not_asked.is_empty() {
             Ok(())
         } else {
-            write!(f, "; not asked: {}", self.not_asked.join(", "))
+            write!(f, "; not checked: {}", self.not_asked.join(", "))
         }
     }
 }

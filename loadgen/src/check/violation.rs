@@ -82,7 +82,7 @@ pub enum Broken {
         /// The key.
         key: String,
     },
-    /// I7: an order for which nobody asked, or that was refused.
+    /// I7: an order that nobody requested, or that was refused.
     Phantom {
         /// The order.
         order_id: u64,

@@ -3,6 +3,7 @@
 //! Next: [`crate::batch`].
 
 use std::net::ToSocketAddrs as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,10 +12,14 @@ use serde_json::json;
 
 use super::MerchantArgs;
 use super::merchant::merchant;
-use crate::batch::{BatchError, Format, Mode, Plan, RECORDS_MAX, Report, run as run_plan};
+use crate::assert::Assertion;
+use crate::batch::{BatchError, Format, Load, Mode, Plan, RECORDS_MAX, Report, Trouble, run_under};
 use crate::clock::unix_ms;
+use crate::engine::{self, RunConfig};
 use crate::printer;
-use crate::program::{EXIT_VIOLATION, UsageError};
+use crate::program::{EXIT_ASSERTION, EXIT_VIOLATION, UsageError, stop_flag, write_file};
+use crate::record::{Record, without_secrets};
+use crate::report::hdr;
 use crate::units;
 
 /// Flags of `batch`.
@@ -35,7 +40,7 @@ pub struct BatchArgs {
     /// Purchases in a batch
     #[arg(long, value_name = "N", default_value_t = RECORDS_MAX, value_parser = clap::value_parser!(u64).range(1..=RECORDS_MAX))]
     pub batch: u64,
-    /// Batches that may be open at a time
+    /// Batches in flight at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub pipeline: u8,
     /// How records are written
@@ -47,18 +52,39 @@ pub struct BatchArgs {
     /// Units of each item with --mode sold-out; otherwise there are enough for all
     #[arg(long, value_name = "N", value_parser = units::count, default_value = "1000")]
     pub stock: u64,
+    /// Purchases per second, open loop [default: closed loop, the next batch when there is room]
+    #[arg(short = 'R', long, value_name = "RATE", value_parser = units::count)]
+    pub rate: Option<u64>,
+    /// Connections; with more than one the order of an item's orders is checked within each batch alone
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub connections: u32,
+    /// Threads
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
+    /// Write the record of the run as JSON, for `report` and `compare`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Write an HDR interval log, which HdrHistogram's viewers read
+    #[arg(long, value_name = "FILE")]
+    pub hdr: Option<PathBuf>,
+    /// Exit with 99 unless this holds, as 'p99<50ms', 'winners==1000000', 'rate>=500k'; may be given more than once
+    #[arg(long = "assert", value_name = "METRIC OP VALUE", value_parser = Assertion::parse)]
+    pub assertions: Vec<Assertion>,
 }
 
 /// Creates the items, sends, checks; the exit code.
 pub(super) fn run(args: &BatchArgs) -> Result<u8> {
     let plan = plan(args)?;
+    let mode = args.rate.map_or(engine::Mode::Closed, |rate| engine::Mode::open(rate as f64));
+    let config = plan.config(&Load { mode, connections: args.connections, threads: args.threads });
+    let config = RunConfig { stop: stop_flag()?, ..config };
     create(args, &plan)?;
-    let report = match run_plan(&plan) {
+    let report = match run_under(&config, &plan) {
         Ok(report) => report,
-        Err(error @ BatchError::Broken(_)) => {
+        Err(error @ BatchError::Trouble(Trouble::Broken(_))) => {
             printer::tell(&format!("stampede-loadgen: {error}"));
             return Ok(EXIT_VIOLATION);
         }
@@ -69,7 +95,29 @@ pub(super) fn run(args: &BatchArgs) -> Result<u8> {
     } else {
         print(&report, &plan);
     }
-    verify(args, &plan, &report)
+    let holds = record(args, &config, &report)?;
+    match verify(args, &plan, &report)? {
+        0 if !holds => Ok(EXIT_ASSERTION),
+        code => Ok(code),
+    }
+}
+
+/// Writes the requested files; whether the assertions hold.
+fn record(args: &BatchArgs, config: &RunConfig, report: &Report) -> Result<bool> {
+    let mut record = Record::new(config, &report.outcome, None);
+    record.command =
+        without_secrets(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
+    record.assert(&args.assertions);
+    if let Some(file) = &args.record {
+        write_file(file, |out| Ok(serde_json::to_writer_pretty(out, &record)?))?;
+    }
+    if let Some(file) = &args.hdr {
+        write_file(file, |out| Ok(hdr::write(&report.outcome, out)?))?;
+    }
+    for assertion in record.assertions.iter().filter(|assertion| !assertion.holds) {
+        printer::tell(&format!("stampede-loadgen: {} does not hold: {}", assertion.text, assertion.measured));
+    }
+    Ok(record.assertions.iter().all(|assertion| assertion.holds))
 }
 
 fn plan(args: &BatchArgs) -> Result<Plan> {
@@ -129,11 +177,11 @@ fn print(report: &Report, plan: &Plan) {
     if plan.mode == Mode::HoldAndPay {
         line(&format!("  hold-and-pay pairs {} ({}/s)", report.paid, rate(report.paid)));
     }
-    let at = |quantile| units::show_ns(report.latency_us.value_at_quantile(quantile) * 1_000);
+    let at = |quantile| units::show_ns(report.latency_ns.value_at_quantile(quantile));
     line(&format!("  a batch: p50 {}, p90 {}, p99 {}, max {}", at(0.5), at(0.9), at(0.99), at(1.0)));
 }
 
-/// Asks the server's books whether they say the same.
+/// Compares the totals of the items with what was counted.
 fn verify(args: &BatchArgs, plan: &Plan, report: &Report) -> Result<u8> {
     let merchant = merchant(&args.merchant)?;
     let (mut held, mut sold) = (0, 0);
@@ -141,7 +189,7 @@ fn verify(args: &BatchArgs, plan: &Plan, report: &Report) -> Result<u8> {
         let totals = merchant.item(item)?.totals;
         (held, sold) = (held + totals.held, sold + totals.sold);
         if totals.granted != totals.available + totals.held + totals.sold {
-            printer::tell(&format!("stampede-loadgen: the books of item {item} do not add up: {totals:?}"));
+            printer::tell(&format!("stampede-loadgen: the totals of item {item} do not add up: {totals:?}"));
             return Ok(EXIT_VIOLATION);
         }
     }

@@ -1,4 +1,4 @@
-//! The flags that say what is asked, of whom and how hard; `run` and `capacity` share them.
+//! The flags that say what is requested, of whom and how hard; `run` and `capacity` share them.
 //!
 //! Next: `cli/run.rs`, [`crate::engine::RunConfig`].
 
@@ -22,11 +22,11 @@ use crate::workload::{Auth, Fates, Flow, Items, Target, Workload};
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 // Headings of `--help`.
-const WHAT: &str = "What is asked";
-const RATE: &str = "How hard";
-const WHO: &str = "Who buys";
-const AFTER: &str = "What winners do";
-pub(super) const JUDGE: &str = "Verification";
+const WHAT: &str = "Workload";
+const RATE: &str = "Load";
+const WHO: &str = "Buyers";
+const AFTER: &str = "Winners";
+pub(super) const VERIFICATION: &str = "Verification";
 
 /// How buyers prove who they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -46,7 +46,7 @@ pub enum FlowKind {
     Whole,
 }
 
-/// What is asked, of whom and how hard.
+/// What is requested, of whom and how hard.
 #[derive(Args, Debug)]
 pub struct LoadArgs {
     /// The public listener, http://host:port
@@ -57,10 +57,10 @@ pub struct LoadArgs {
     /// Buy from this many items with consecutive numbers
     #[arg(long, value_name = "N", value_parser = units::count, default_value = "1", conflicts_with = "get", help_heading = WHAT)]
     pub items: u64,
-    /// With --items: the k-th is asked for in proportion to 1 / k^S; 0 = all alike
+    /// With --items: the k-th is requested in proportion to 1 / k^S; 0 = all alike
     #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = zipf, help_heading = WHAT)]
     pub zipf: f64,
-    /// Ask for this path instead of buying, to measure any server
+    /// Request this path instead of buying, to measure any server
     #[arg(long, value_name = "PATH", visible_alias = "path", conflicts_with = "item", help_heading = WHAT)]
     pub get: Option<String>,
     /// With --get: this method instead of GET
@@ -70,10 +70,10 @@ pub struct LoadArgs {
     #[arg(short = 'R', long, value_name = "RATE", value_parser = units::count, conflicts_with = "closed", help_heading = RATE)]
     pub rate: Option<u64>,
     /// How the rate runs: constant, ramp, ramp:A->B, spike:A->B@T, spike:A->B@T+LENGTH, or stages:FILE with
-    /// lines of `TIME RATE`, each a straight way to that rate
+    /// lines of `TIME RATE`, each a straight line to that rate
     #[arg(long, value_name = "SHAPE", default_value = "constant", conflicts_with = "closed", help_heading = RATE)]
     pub shape: String,
-    /// Closed loop: the next request leaves when an answer is in
+    /// Closed loop: a connection sends its next request when the last response is in
     #[arg(long, help_heading = RATE)]
     pub closed: bool,
     /// Connections
@@ -82,7 +82,7 @@ pub struct LoadArgs {
     /// Threads
     #[arg(short, long, value_name = "N", value_parser = units::count, default_value = "1", help_heading = RATE)]
     pub threads: u64,
-    /// How long new requests begin [default: 10s, unless -n is given]
+    /// How long new requests are started [default: 10s, unless -n is given]
     #[arg(short, long, value_name = "TIME", value_parser = units::time, help_heading = RATE)]
     pub duration: Option<Duration>,
     /// How many requests (purchases, retries apart) to make
@@ -94,7 +94,7 @@ pub struct LoadArgs {
     /// How long one attempt may take
     #[arg(short = 'T', long, value_name = "TIME", value_parser = units::time, default_value = "5s", help_heading = RATE)]
     pub timeout: Duration,
-    /// How long an unknown outcome is tried again, and the server may be away
+    /// How long an unknown outcome is retried, and how long the server may be down
     #[arg(long, value_name = "TIME", value_parser = units::time, default_value = "30s", help_heading = RATE)]
     pub ride_out: Duration,
     /// Distinct buyers [default: a new one for each purchase]
@@ -110,10 +110,10 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = pages, help_heading = WHAT)]
     pub browse: f64,
     /// How far a buyer goes: `purchase` is one request; `whole` reads the item's page, waits for the opening,
-    /// solves the challenge and fetches the ticket where the item asks for them, buys, and waits for the order and for the draw
+    /// solves the challenge and fetches the ticket where the item requires them, buys, and waits for the order and for the draw
     #[arg(long, value_enum, default_value = "purchase", help_heading = WHAT)]
     pub flow: FlowKind,
-    /// Share of winners who pay at once, reported at the merchant listener; for items with hold or on_payment
+    /// Share of winners who pay at once, reported to the merchant API; for items with hold or on_payment
     #[arg(long, value_name = "SHARE", value_parser = units::share, default_value = "0", requires = "admin", help_heading = AFTER)]
     pub pay: f64,
     /// Share of winners who pay a second after their hold went back
@@ -128,7 +128,7 @@ pub struct LoadArgs {
     /// Units per purchase
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = WHAT)]
     pub quantity: u32,
-    /// Requests under way per connection
+    /// Requests in flight per connection
     #[arg(long, value_name = "N", value_parser = units::count, default_value = "1", help_heading = RATE)]
     pub pipeline: u64,
     /// One connection per request, as clients without keep-alive do
@@ -147,16 +147,16 @@ pub struct LoadArgs {
     #[arg(long, value_name = "NAME", requires = "jwt_key_file", help_heading = WHO)]
     pub kid: Option<String>,
     /// Do not verify at the end
-    #[arg(long, help_heading = JUDGE)]
+    #[arg(long, help_heading = VERIFICATION)]
     pub no_verify: bool,
-    /// Whom to ask when verifying.
+    /// The merchant API, for payments and for verifying.
     #[command(flatten)]
     pub merchant: MerchantArgs,
     /// The database to compare when verifying, as postgres://…
-    #[arg(long, value_name = "URL", requires = "admin", help_heading = JUDGE)]
+    #[arg(long, value_name = "URL", requires = "admin", help_heading = VERIFICATION)]
     pub postgres: Option<String>,
     /// How long the export may take to catch up
-    #[arg(long, value_name = "TIME", value_parser = units::time, default_value = "60s", help_heading = JUDGE)]
+    #[arg(long, value_name = "TIME", value_parser = units::time, default_value = "60s", help_heading = VERIFICATION)]
     pub export_wait: Duration,
 }
 
@@ -188,14 +188,14 @@ impl LoadArgs {
             requests: self.requests,
             timeout: self.timeout,
             ride_out: self.ride_out,
-            keep_history: self.judges(),
+            keep_history: self.verifies(),
             progress: true,
             stop: std::sync::Arc::default(),
         })
     }
 
     /// Whether the run ends with a verdict: the merchant's with --admin, else what clients can tell.
-    pub const fn judges(&self) -> bool {
+    pub const fn verifies(&self) -> bool {
         !self.no_verify && self.get.is_none()
     }
 
@@ -236,7 +236,7 @@ impl LoadArgs {
         })
     }
 
-    /// The merchant listener, if winners pay.
+    /// The merchant API, if winners pay.
     fn shop(&self) -> Result<Option<ShopSide>, UsageError> {
         let (Some(url), Some(file)) = (&self.merchant.admin, &self.merchant.admin_token_file) else {
             return Ok(None);

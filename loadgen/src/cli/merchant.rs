@@ -1,4 +1,4 @@
-//! The flags that name the merchant listener, and what follows from them.
+//! The flags for the merchant API, and the client that they make.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,18 @@ use clap::Args;
 use crate::program::UsageError;
 use crate::verify::Merchant;
 
-/// The merchant listener.
+/// The merchant API.
 #[derive(Args, Debug)]
 pub struct MerchantArgs {
-    /// The merchant listener, http://host:port
+    /// The merchant API, http://host:port
     #[arg(long, value_name = "URL", requires = "admin_token_file")]
     pub admin: Option<String>,
-    /// A file with its token
+    /// File with the admin token
     #[arg(long, value_name = "FILE", requires = "admin")]
     pub admin_token_file: Option<PathBuf>,
 }
 
-/// The merchant listener that the flags name.
+/// The merchant API that the flags name.
 pub(super) fn merchant(args: &MerchantArgs) -> Result<Merchant> {
     let (Some(url), Some(file)) = (&args.admin, &args.admin_token_file) else {
         return Err(UsageError("give --admin URL and --admin-token-file FILE".to_owned()).into());

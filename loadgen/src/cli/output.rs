@@ -22,7 +22,7 @@ pub struct OutputArgs {
     /// Write everything as JSON, for `report` and `compare`
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write one page with charts, to mail around
+    /// Write an HTML page with charts, in one file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Write the timeline as a table, one row per slice

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::load::JUDGE;
+use super::load::VERIFICATION;
 use super::{LoadArgs, OutputArgs, merchant::merchant};
 use crate::clock::unix_ms;
 use crate::engine::{self, RunConfig, RunError};
@@ -29,8 +29,8 @@ pub struct RunArgs {
     /// Create the items of a sale that everybody knows, and set the flags that go with it; see `scenarios`
     #[arg(long, value_enum, value_name = "NAME", requires = "admin", conflicts_with = "get")]
     pub scenario: Option<Scenario>,
-    /// Without --admin: units of each item, so that the judge can tell whether more were sold
-    #[arg(long, value_name = "N", value_parser = units::count, conflicts_with = "admin", help_heading = JUDGE)]
+    /// Without --admin: units of each item, so that the verifier can tell whether more were sold
+    #[arg(long, value_name = "N", value_parser = units::count, conflicts_with = "admin", help_heading = VERIFICATION)]
     pub stock: Option<u64>,
     /// What to write.
     #[command(flatten)]
@@ -44,13 +44,13 @@ pub(super) fn run(args: &RunArgs) -> Result<u8> {
     config.keep_history |= args.output.history.is_some();
     args.output.check()?;
     let shop = load.merchant.admin.as_ref().map(|_| merchant(&load.merchant)).transpose()?;
-    let items = config.workload.items().filter(|_| load.judges());
+    let items = config.workload.items().filter(|_| load.verifies());
     let mut baselines = BTreeMap::new();
     if let (Some(shop), Some(items)) = (&shop, config.workload.items()) {
         if let Some(scenario) = args.scenario {
             scenario.create(shop, items, unix_ms()).context("the scenario's items could not be made")?;
         }
-        if load.judges() {
+        if load.verifies() {
             baselines = stand_before(shop, items)?;
         }
     }
@@ -64,7 +64,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8> {
     if let Some(history) = &mut outcome.history {
         history.baselines = baselines;
     }
-    let judged = items.map(|items| {
+    let verified = items.map(|items| {
         judge(&JudgeConfig {
             merchant: shop.as_ref(),
             run: Some(&config),
@@ -75,10 +75,11 @@ pub(super) fn run(args: &RunArgs) -> Result<u8> {
             export_wait: load.export_wait,
         })
     });
-    let mut record = Record::new(&config, &outcome, judged.as_ref().and_then(|judged| judged.as_ref().ok()));
+    let mut record =
+        Record::new(&config, &outcome, verified.as_ref().and_then(|verified| verified.as_ref().ok()));
     record.command =
         without_secrets(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
-    record.not_verified = judged.and_then(|judged| judged.err()).map(|error| error.to_string());
+    record.not_verified = verified.and_then(|verified| verified.err()).map(|error| error.to_string());
     record.stock = stock;
     Ok(args.output.conclude(record, &outcome))
 }

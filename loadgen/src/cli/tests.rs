@@ -65,7 +65,7 @@ fn who_buys_what_and_how() {
 }
 
 #[test]
-fn who_pays_needs_the_merchant_listener() {
+fn who_pays_needs_the_merchant_api() {
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
     std::fs::write(&token, "secret\n").unwrap();

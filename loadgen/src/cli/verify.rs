@@ -1,4 +1,4 @@
-//! `verify`: judges an item at rest.
+//! `verify`: checks an item after its sale.
 //!
 //! Next: [`crate::verify`].
 
@@ -23,7 +23,7 @@ use crate::workload::{ITEMS_MAX, Items};
 /// Flags of `verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
-    /// Whom to ask.
+    /// Where the evidence is.
     #[command(flatten)]
     pub merchant: MerchantArgs,
     /// The item
@@ -43,7 +43,7 @@ pub struct VerifyArgs {
     pub export_wait: Duration,
 }
 
-/// Judges and tells; the exit code.
+/// Checks and prints; the exit code.
 pub(super) fn run(args: &VerifyArgs) -> Result<u8> {
     let merchant = merchant(&args.merchant)?;
     let history = args.history.as_deref().map(read_history).transpose()?;
@@ -57,7 +57,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8> {
     Ok(tell(&verdict))
 }
 
-/// The items to judge: the history's, or those of the flags; never some of the history's.
+/// The items to verify: the history's, or those of the flags; never some of the history's.
 fn items(args: &VerifyArgs, history: Option<&History>) -> Result<Items, UsageError> {
     let count = args.items.unwrap_or_else(|| history.map_or(1, |history| history.items.count));
     let told = Items { count, ..Items::one(args.item) };

@@ -31,7 +31,7 @@ pub struct RunConfig {
     pub addr: SocketAddr,
     /// What the `Host` header says.
     pub host: String,
-    /// What is asked for.
+    /// What is requested.
     pub workload: Workload,
     /// Open or closed loop.
     pub mode: Mode,
@@ -43,7 +43,7 @@ pub struct RunConfig {
     pub pipeline: u32,
     /// Whether a connection carries more than one request.
     pub keep_alive: bool,
-    /// The merchant listener, if payments are to be reported there.
+    /// The merchant API, if payments are to be reported there.
     pub shop: Option<ShopSide>,
     /// How long new requests begin; `None`: until `requests` are made.
     pub duration: Option<Duration>,
@@ -128,7 +128,7 @@ impl RunConfig {
         let shares = [fates.pay, fates.pay_late, fates.cancel];
         let fits = shares.into_iter().all(is_share) && shares.iter().sum::<f64>() <= 1.0 + 1e-9;
         ensure(fits, "the shares of those who pay, pay late and cancel must be 0 to 1 together")?;
-        ensure(!fates.pays() || self.shop.is_some(), "who pays needs the merchant listener: give --admin")?;
+        ensure(!fates.pays() || self.shop.is_some(), "who pays needs the merchant API: give --admin")?;
         ensure(levels.is_none_or(|levels| (1..=10).contains(&levels)), "there are 1 to 10 levels")?;
         let items_fit = self.workload.items().is_none_or(|items| {
             let numbers = items.first >= 1 && items.first.checked_add(items.count).is_some();
@@ -138,7 +138,7 @@ impl RunConfig {
     }
 }
 
-/// The merchant listener as a run needs it.
+/// The merchant API as a run needs it.
 #[derive(Clone)]
 pub struct ShopSide {
     /// Where it listens.

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::step::Step;
 
-/// A request that has to be sent or answered; retries and the next steps of a way are the same one.
+/// A request that has to be sent or answered; retries and the next steps of a flow are the same one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Op {
     /// Not to be sent before; orders the queue of those that wait.
@@ -35,7 +35,7 @@ pub(crate) struct Op {
     pub(crate) purchase_sent: bool,
     /// Whether a request was sent that may have made an order, and was never answered.
     pub(crate) doubted: bool,
-    /// Whether a challenge was solved on the way.
+    /// Whether a challenge was solved before.
     pub(crate) solved: bool,
     /// Whether the server said that this purchase had been answered before.
     pub(crate) replayed: bool,
@@ -59,7 +59,7 @@ impl Op {
 pub(crate) enum Lane {
     /// The public listener.
     Public,
-    /// The merchant listener, where payments are reported.
+    /// The merchant API, where payments are reported.
     Shop,
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Pace {
     threads: u64,
     taken: u64,
     limit: u64,
+    /// Purchases of one request: the schedule is in purchases.
+    per_request: u64,
     begin_ns: u64,
     end_ns: u64,
     recent: [u32; RECENT],
@@ -69,13 +71,14 @@ impl Pace {
         threads: u64,
         requests: Option<u64>,
     ) -> Self {
-        let all = requests.unwrap_or(u64::MAX).min(u64::from(u32::MAX));
+        let per_request = workload.per_request();
+        let all = requests.unwrap_or(u64::MAX).div_ceil(per_request).min(u64::from(u32::MAX));
         let limit = all / threads + u64::from(thread < all % threads);
         let mut walk = match mode {
             Mode::Open(schedule) => Some(Walk::new(schedule.clone())),
             Mode::Closed => None,
         };
-        let next_s = walk.as_mut().and_then(|walk| walk.due_s(thread));
+        let next_s = walk.as_mut().and_then(|walk| walk.due_s(thread * per_request));
         Self {
             walk,
             next_s,
@@ -86,6 +89,7 @@ impl Pace {
             threads,
             taken: 0,
             limit,
+            per_request,
             begin_ns: 0,
             end_ns: u64::MAX,
             recent: [0; RECENT],
@@ -123,7 +127,7 @@ impl Pace {
         let (purchase, shared_key) = self.choose();
         self.taken += 1;
         if let Some(walk) = &mut self.walk {
-            self.next_s = walk.due_s(self.taken * self.threads + self.thread);
+            self.next_s = walk.due_s((self.taken * self.threads + self.thread) * self.per_request);
         }
         Some(Due { purchase, shared_key, intended_ns })
     }
@@ -159,6 +163,8 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::{self, Batch, Format};
+    use crate::workload::Target;
 
     fn all(pace: &mut Pace, now_ns: u64) -> Vec<Due> {
         std::iter::from_fn(|| pace.take(now_ns)).collect()
@@ -177,6 +183,26 @@ mod tests {
         seen.sort_unstable();
         let expected: Vec<_> = (0..10).map(|n| (n, 500 + u64::from(n) * 1_000_000)).collect();
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_batch_is_due_when_its_first_purchase_is() {
+        let batch = Batch {
+            token: String::new(),
+            item: 1,
+            items: 1,
+            count: 25,
+            records: 10,
+            format: Format::Binary,
+            mode: batch::Mode::Winners,
+            tag: 0,
+        };
+        let workload = Workload { target: Target::Batch(batch), ..Workload::purchases(1, 1) };
+        let mut pace = Pace::new(&Mode::open(1_000.0), &workload, 0, 1, Some(25));
+        pace.window(0, u64::MAX);
+        let due: Vec<_> =
+            all(&mut pace, 1_000_000_000).iter().map(|due| (due.purchase, due.intended_ns)).collect();
+        assert_eq!(due, [(0, 0), (1, 10_000_000), (2, 20_000_000)]);
     }
 
     #[test]

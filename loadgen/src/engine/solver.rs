@@ -5,7 +5,7 @@
 //! ```
 //!
 //! How long each took is a step of its own in the report ([`super::step::Step::Solve`]), and no part of
-//! the server's. Next: [`super::way`], which finds the puzzle.
+//! the server's. Next: [`super::flow`], which finds the puzzle.
 
 use std::collections::VecDeque;
 use std::io;

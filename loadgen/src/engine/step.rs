@@ -12,7 +12,7 @@ use crate::answer::{CODES, Class, Code};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Step {
-    /// The item's page, as part of a buyer's way to an order.
+    /// The item's page, as part of a buyer's flow to an order.
     State,
     /// A challenge to solve.
     Challenge,
@@ -35,7 +35,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// All of them, in the order of a buyer's way.
+    /// All of them, in the order of a buyer's flow.
     pub const ALL: [Self; 10] = [
         Self::State,
         Self::Challenge,
@@ -89,9 +89,9 @@ impl StepTally {
     pub fn class_count(&self, class: Class) -> u64 {
         Code::ALL.iter().filter(|code| code.class() == class).map(|&code| self.by_code[code as usize]).sum()
     }
-    pub(crate) fn end(&mut self, code: Code, latency_ns: u64) {
-        self.by_code[code as usize] += 1;
-        self.latency.saturating_record(latency_ns);
+    pub(crate) fn end(&mut self, code: Code, latency_ns: u64, count: u64) {
+        self.by_code[code as usize] += count;
+        self.latency.saturating_record_n(latency_ns, count);
     }
     pub(crate) fn absorb(&mut self, other: &Self) {
         self.by_code.iter_mut().zip(&other.by_code).for_each(|(to, from)| *to += from);

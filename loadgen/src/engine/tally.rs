@@ -85,16 +85,24 @@ impl Default for Tally {
 impl Tally {
     /// Counts the end of a purchase at `now_ns` and its latency.
     pub(crate) fn end(&mut self, now_ns: u64, code: Code, latency_ns: u64) {
-        self.by_code[code as usize] += 1;
-        self.timeline.end(now_ns, code, latency_ns);
-        self.by_class[code.class() as usize].saturating_record(latency_ns);
+        self.end_all(now_ns, code, latency_ns, 1);
+    }
+    /// Counts the end of `count` purchases of one request.
+    pub(crate) fn end_all(&mut self, now_ns: u64, code: Code, latency_ns: u64, count: u64) {
+        self.by_code[code as usize] += count;
+        self.timeline.end(now_ns, code, latency_ns, count);
+        self.by_class[code.class() as usize].saturating_record_n(latency_ns, count);
     }
     /// Counts the end of a request around a purchase.
     pub(crate) fn step_end(&mut self, step: Step, code: Code, latency_ns: u64) {
-        self.steps[step as usize].end(code, latency_ns);
+        self.step_end_all(step, code, latency_ns, 1);
+    }
+    /// Counts the end of `count` of them in one request.
+    pub(crate) fn step_end_all(&mut self, step: Step, code: Code, latency_ns: u64, count: u64) {
+        self.steps[step as usize].end(code, latency_ns, count);
     }
     /// What came of the requests of one kind; of [`Step::Purchase`] it knows the purchases'
-    /// own part of a longer way only.
+    /// own part of a longer flow only.
     pub const fn step(&self, step: Step) -> &StepTally {
         &self.steps[step as usize]
     }

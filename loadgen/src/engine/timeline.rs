@@ -67,15 +67,15 @@ impl Timeline {
     pub fn slices(&self) -> &[Slice] {
         &self.slices
     }
-    /// Counts an end at `now_ns`.
-    pub(crate) fn end(&mut self, now_ns: u64, code: Code, latency_ns: u64) {
+    /// Counts `count` ends at `now_ns`.
+    pub(crate) fn end(&mut self, now_ns: u64, code: Code, latency_ns: u64, count: u64) {
         let slice = self.at(now_ns);
-        slice.by_code[code as usize] += 1;
-        slice.latency.saturating_record(latency_ns);
+        slice.by_code[code as usize] += count;
+        slice.latency.saturating_record_n(latency_ns, count);
     }
-    /// Counts a request that was due at `due_ns`.
-    pub(crate) fn due(&mut self, due_ns: u64) {
-        self.at(due_ns).due += 1;
+    /// Counts `count` purchases that were due at `due_ns`.
+    pub(crate) fn due(&mut self, due_ns: u64, count: u64) {
+        self.at(due_ns).due += count;
     }
 
     fn at(&mut self, now_ns: u64) -> &mut Slice {
@@ -129,8 +129,8 @@ mod tests {
         let mut timeline = Timeline::default();
         timeline.begin(1_000);
         for second in 0..600u64 {
-            timeline.due(1_000 + second * 1_000_000_000);
-            timeline.end(1_000 + second * 1_000_000_000, Code::Won, second);
+            timeline.due(1_000 + second * 1_000_000_000, 1);
+            timeline.end(1_000 + second * 1_000_000_000, Code::Won, second, 1);
         }
         let wons: Vec<_> = timeline.slices().iter().map(|slice| slice.by_code[Code::Won as usize]).collect();
         assert!(timeline.slices().len() <= SLICES_MAX);
@@ -143,8 +143,8 @@ mod tests {
     #[test]
     fn threads_of_unlike_length_are_put_in_step() {
         let (mut long, mut short) = (Timeline::default(), Timeline::default());
-        long.end(60_000_000_000, Code::Won, 1);
-        short.end(150_000_000, Code::SoldOut, 1);
+        long.end(60_000_000_000, Code::Won, 1, 1);
+        short.end(150_000_000, Code::SoldOut, 1, 1);
         let mut sum = Timeline::default();
         sum.absorb(&short);
         sum.absorb(&long);

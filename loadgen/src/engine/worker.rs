@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!  Pace ── due ──▶ Conn ─▶ server ─── answer ──▶ way ─┬─▶ decided: the end, and perhaps a fate
-//!                   ▲  │                              ├─▶ the next step of the way ──┐
+//!                   ▲  │                              ├─▶ the next step of the flow ──┐
 //!                   │  └─ lost, timed out ─▶ doubt ───┴─▶ the same once more ────────┤
 //!                   └──────────────────────── waiting ◀──────────────────────────────┘
 //! ```
 //!
 //! It allocates nothing per plain purchase in the steady state and never blocks but in
-//! `epoll_wait`. What an answer brings about is in `worker/answers.rs`. Next:
-//! [`super::way`], [`super::pace`], [`super::conn`], [`super::tally`].
+//! `epoll_wait`. What a response brings about is in `worker/responses.rs`. Next:
+//! [`super::flow`], [`super::pace`], [`super::conn`], [`super::tally`].
 
-mod answers;
+mod batches;
+mod responses;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -26,21 +27,22 @@ use rustix::event::epoll;
 
 use super::config::{OWN_SYSTEM, RunConfig};
 use super::conn::{Conn, Lane, Op, Phase};
+use super::flow;
 use super::pace::{Due, Pace};
 use super::refusal::LastRefusal;
 use super::solver::{Desk, Pool};
 use super::step::Step;
 use super::tally::Tally;
-use super::way;
 use crate::answer::{Acked, Class, Code};
+use crate::batch::{Checker, Trouble};
 use crate::clock::nanos;
 use crate::history::History;
 use crate::nap;
 use crate::request::Requests;
-use crate::response::{RESPONSE_BYTES_MAX, Reader};
-use crate::workload::{Flow, mix, unit};
+use crate::response::Reader;
+use crate::workload::{Flow, Workload, mix, unit};
 
-/// Connections of a thread to the merchant listener, if payments are reported.
+/// Connections of a thread to the merchant API, if payments are reported.
 const SHOP_CONNECTIONS: usize = 16;
 /// Losses in a row after which a connection is not just one that idled too long.
 const LOSSES_HOPELESS: u32 = 3;
@@ -72,6 +74,7 @@ pub(crate) struct Share {
     pub(crate) tally: Tally,
     pub(crate) history: Option<History>,
     pub(crate) gave_up: Option<String>,
+    pub(crate) trouble: Option<Trouble>,
 }
 
 /// What one lane has to do and whom it has to do it with.
@@ -123,6 +126,9 @@ pub(crate) struct Worker<'a> {
     tally: Tally,
     history: Option<History>,
     gave_up: Option<String>,
+    /// Writes and checks batches, if requests are batches.
+    batches: Option<Checker>,
+    trouble: Option<Trouble>,
     /// What opening the connections cost, which is not part of the run.
     cpu_before_ns: u64,
     queued_before_ns: Option<u64>,
@@ -172,13 +178,18 @@ impl<'a> Worker<'a> {
             pace: Pace::new(&config.mode, &config.workload, thread, threads, config.requests),
             requests,
             counts_steps: config.workload.flow == Flow::Whole,
-            reader: Reader::new(config.workload.is_head()),
+            reader: reader_of(&config.workload),
             last_refusal: LastRefusal::default(),
             inbox: vec![0; RECEIVE_BYTES],
             outbox: Vec::new(),
             tally: Tally::default(),
             history,
             gave_up: None,
+            batches: config
+                .workload
+                .batch()
+                .map(|batch| Checker::new(batch, &config.host, config.connections == 1)),
+            trouble: None,
             cpu_before_ns: 0,
             queued_before_ns: None,
         })
@@ -248,15 +259,17 @@ impl<'a> Worker<'a> {
         let over_ns = if self.tally.over_ns == 0 { self.now_ns } else { self.tally.over_ns.min(self.now_ns) };
         if self.config.mode.is_open() {
             while let Some(due) = self.pace.take_backlog(over_ns) {
-                self.tally.timeline.due(due.intended_ns);
-                self.tally.end(over_ns, Code::Unsent, over_ns.saturating_sub(due.intended_ns));
+                let (late_ns, count) =
+                    (over_ns.saturating_sub(due.intended_ns), self.purchases_of(due.purchase));
+                self.tally.timeline.due(due.intended_ns, count);
+                self.tally.end_all(over_ns, Code::Unsent, late_ns, count);
             }
         }
         self.publish();
         self.tally.cpu_ns = thread_cpu_ns() - self.cpu_before_ns;
         let queued = thread_queued_ns().zip(self.queued_before_ns);
         self.tally.queued_ns = queued.map(|(now, before)| now.saturating_sub(before));
-        Share { tally: self.tally, history: self.history, gave_up: self.gave_up }
+        Share { tally: self.tally, history: self.history, gave_up: self.gave_up, trouble: self.trouble }
     }
 
     fn read_clock(&self) -> u64 {
@@ -388,7 +401,7 @@ impl<'a> Worker<'a> {
         while at < filled {
             let head = match self.reader.read(&self.inbox[at..filled]) {
                 Ok(Some(head)) => head,
-                Ok(None) if filled - at <= RESPONSE_BYTES_MAX => break,
+                Ok(None) if filled - at <= self.reader.bytes_max() => break,
                 Ok(None) => return self.lose(index, Code::BadAnswer, None),
                 Err(error) => return self.lose(index, Code::BadAnswer, Some(&io::Error::other(error))),
             };
@@ -506,7 +519,10 @@ impl<'a> Worker<'a> {
     }
 
     fn write(&mut self, op: &Op) {
-        let Self { requests, outbox: out, .. } = self;
+        let Self { requests, outbox: out, batches, .. } = self;
+        if let Some(batches) = batches {
+            return batches.write(op.purchase, op.step == Step::Pay, out);
+        }
         match op.step {
             Step::Purchase if !self.config.workload.is_purchase() => requests.raw(out),
             Step::Purchase => requests.purchase(op.purchase, op.text.as_deref(), out),
@@ -515,7 +531,7 @@ impl<'a> Worker<'a> {
             Step::State | Step::Browse => requests.page(op.purchase, out),
             Step::Challenge => requests.challenge(op.purchase, out),
             Step::Ticket => requests.ticket(op.purchase, op.text.as_deref(), out),
-            Step::Wait => requests.wait(op.purchase, op.order_id, way::WAIT_MS, out),
+            Step::Wait => requests.wait(op.purchase, op.order_id, flow::WAIT_MS, out),
             Step::Draw => requests.wait(op.purchase, op.order_id, 0, out),
             Step::Pay => requests.pay(op.purchase, op.order_id, out),
             Step::Cancel => requests.cancel(op.purchase, op.order_id, out),
@@ -545,13 +561,13 @@ impl<'a> Worker<'a> {
             let possible_ns = due.intended_ns.max(self.conns[index].free_ns);
             self.tally.lag.saturating_record(now_ns.saturating_sub(possible_ns));
         }
-        Some(self.begin_way(due))
+        Some(self.begin_flow(due))
     }
 
-    /// The first request of a buyer's way; who clicks twice and who only looks joins in.
-    fn begin_way(&mut self, due: Due) -> Op {
+    /// The first request of a buyer's flow; who clicks twice and who only looks joins in.
+    fn begin_flow(&mut self, due: Due) -> Op {
         let workload = &self.config.workload;
-        self.tally.timeline.due(due.intended_ns);
+        self.tally.timeline.due(due.intended_ns, self.purchases_of(due.purchase));
         let op = Op {
             not_before_ns: 0,
             intended_ns: due.intended_ns,
@@ -572,7 +588,7 @@ impl<'a> Worker<'a> {
             text: None,
         };
         if workload.double_click > 0.0 && self.draw() < workload.double_click {
-            self.tally.timeline.due(due.intended_ns);
+            self.tally.timeline.due(due.intended_ns, 1);
             self.let_wait(Op { attempts: 0, ..op.clone() });
         }
         if workload.browse > 0.0 {
@@ -591,7 +607,9 @@ impl<'a> Worker<'a> {
     }
 
     fn let_wait(&mut self, op: Op) {
-        self.lanes[op.lane() as usize].waiting.push(Reverse(op));
+        // Whoever sends batches pays by batch, too.
+        let lane = if self.batches.is_some() { Lane::Public } else { op.lane() };
+        self.lanes[lane as usize].waiting.push(Reverse(op));
     }
 
     fn send(&mut self, index: usize) {
@@ -699,7 +717,17 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// The connections of one thread: `own` to the public listener, and some to the shop's side.
+/// Most bytes of a response to a batch: some hundred for each of its records.
+const BATCH_RESPONSE_BYTES_MAX: usize = 4 << 20;
+
+fn reader_of(workload: &Workload) -> Reader {
+    match workload.batch() {
+        Some(_) => Reader::of_at_most(BATCH_RESPONSE_BYTES_MAX),
+        None => Reader::new(workload.is_head()),
+    }
+}
+
+/// The connections of one thread: `own` to the public listener, and some to the merchant API.
 fn connections_of(config: &RunConfig, own: usize) -> Vec<Conn> {
     let shop = if config.shop.is_some() && config.workload.fates.pays() { SHOP_CONNECTIONS } else { 0 };
     let public = (0..own).map(|_| Conn::new(Lane::Public, config.pipeline as usize));

@@ -62,7 +62,7 @@ pub struct Record {
     pub command: Vec<String>,
     /// Where the generator ran.
     pub machine: Machine,
-    /// What was asked for.
+    /// What was requested.
     pub config: Settings,
     /// From the first due moment to the last, or to the last answer if that came earlier.
     pub elapsed_ns: u64,
@@ -94,13 +94,13 @@ pub struct Record {
     pub steps: Vec<StepRecord>,
     /// What happened when.
     pub timeline: TimelineRecord,
-    /// How the stock fell, if the merchant's pages were asked.
+    /// How the stock fell, if the merchant API was read.
     pub stock: Option<Stock>,
     /// Whether it was ended from outside.
     pub interrupted: bool,
     /// Why it gave up before its end, if it did.
     pub gave_up: Option<String>,
-    /// What the checker says, if it was asked.
+    /// The verdict, if the run was verified.
     pub verdict: Option<VerdictRecord>,
     /// Why there is no verdict, if one was wanted.
     pub not_verified: Option<String>,
@@ -191,7 +191,7 @@ impl Latency {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Latencies {
-    /// Of those who got an order, or the page that was asked for.
+    /// Of those who got an order, or the page that was requested.
     pub winners: Option<Latency>,
     /// Of those whom the server refused.
     pub refusals: Option<Latency>,
@@ -266,7 +266,7 @@ pub struct SliceLatency {
     pub max: u64,
 }
 
-/// How the stock fell: the merchant's page, asked again and again while the run went on.
+/// How the stock fell: the merchant API, read repeatedly during the run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stock {
@@ -284,19 +284,19 @@ pub struct VerdictRecord {
     pub fine: bool,
     /// All of it in one line of words.
     pub words: String,
-    /// Whether the merchant's books were looked at; without them it is what clients can see.
+    /// Whether the merchant's totals and orders were looked at; without them it is what clients can see.
     pub has_books: bool,
-    /// Orders of the books that were looked at.
+    /// Orders of the merchant's list that were looked at.
     pub orders: u64,
     /// Acks that were held against them, or against each other.
     pub acks: u64,
-    /// Acked orders that their buyers asked for again.
+    /// Acked orders that were requested again as their buyers.
     pub recalled: u64,
-    /// Rows of Postgres that were compared, if it was asked.
+    /// Rows of Postgres that were compared, if any.
     pub postgres_orders: Option<u64>,
     /// What was not looked at, and how it could be.
     pub not_asked: Vec<String>,
-    /// What was looked at and could not be judged, each with its reason.
+    /// What was looked at and could not be verified, each with its reason.
     pub undecided: Vec<String>,
     /// If not one request got as far as the sale: what the server said instead.
     pub nothing_let_in: Option<String>,

@@ -12,7 +12,7 @@ use crate::workload::{Auth, Flow, Target};
 
 macro_rules! settings {
     ($config:ident; $($(#[$doc:meta])* $name:ident: $type:ty = $value:expr),+ $(,)?) => {
-        /// What was asked for, of whom and how hard.
+        /// What was requested, from whom and at which rate.
         #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Settings { $($(#[$doc])* pub $name: $type),+ }
@@ -68,9 +68,10 @@ settings! { config;
     timeout_ms: u64 = config.timeout.as_millis() as u64,
     /// How long an unknown outcome was retried.
     ride_out_ms: u64 = config.ride_out.as_millis() as u64,
-    /// What was asked for instead of a purchase, as `GET /path`.
+    /// What was requested instead of a purchase, as `GET /path`.
     request: Option<String> = match &config.workload.target {
         Target::Raw { method, path } => Some(format!("{method} {path}")),
+        Target::Batch(_) => Some("POST /v1/orders/batch".to_owned()),
         Target::Purchase { .. } => None,
     },
     /// The item, or the first of several.
@@ -107,7 +108,7 @@ settings! { config;
     pay_late: f64 = config.workload.fates.pay_late,
     /// Share of winners who called the order off.
     cancel: f64 = config.workload.fates.cancel,
-    /// More header lines; values that may be secret are blotted out.
+    /// More header lines; values that may be secret are redacted.
     headers: Vec<String> = config.workload.headers.iter().map(|line| without_secret(line)).collect(),
     /// What all choices follow from.
     seed: u64 = config.workload.seed,

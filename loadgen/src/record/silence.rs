@@ -38,7 +38,7 @@ impl fmt::Display for Silence {
 
 impl Record {
     /// The longest silence of the run, if there was one of 300 ms or more. Not looked for where buyers
-    /// wait for the opening (the whole flow), since then nobody asks anything.
+    /// wait for the opening (the whole flow), since nothing is requested then.
     pub fn silence(&self) -> Option<Silence> {
         if self.config.flow == "whole" {
             return None;
@@ -93,7 +93,7 @@ mod tests {
         // The closed loop: nothing is due while nothing is answered, but four wait.
         let closed = [(14, 10), (0, 0), (0, 0), (0, 0), (0, 0), (10, 10)];
         assert_eq!(silence(&closed), Some(Silence { from_ms: 100, length_ms: 400, waiting: 4 }));
-        // Nobody asks: the server need not answer.
+        // No requests: the server owes no response.
         assert_eq!(silence(&[(10, 10), (0, 0), (0, 0), (0, 0), (0, 0), (10, 10)]), None);
         assert_eq!(silence(&[(1, 1), (0, 0), (1, 0), (0, 0), (0, 1)]), None);
         assert_eq!(silence(&[(10, 10), (10, 0), (10, 0), (10, 30)]), None);

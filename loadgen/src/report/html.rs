@@ -43,7 +43,7 @@ pub fn page(record: &Record) -> String {
          <style>{STYLE}</style></head><body><main>\n"
     );
     head(&mut page, record, &what, &in_loop);
-    judgements(&mut page, record);
+    findings(&mut page, record);
     cards(&mut page, record);
     charts::all(record).iter().for_each(|drawn| figure(&mut page, drawn));
     tables(&mut page, record);
@@ -95,17 +95,17 @@ impl Mood {
     }
 }
 
-fn judgements(page: &mut String, record: &Record) {
-    page.push_str("<ul class=\"judged\">");
+fn findings(page: &mut String, record: &Record) {
+    page.push_str("<ul class=\"findings\">");
     verdict(page, record);
     let words = record.kept_up.words().map(|words| words.trim_start_matches("NO: "));
     match (record.kept_up, words) {
         (KeptUp::NoTarget, _) | (_, None) => {}
         (KeptUp::Yes, _) => {
-            judgement(page, Mood::Ok, "The generator kept up", "The target rate was reached, on time.");
+            finding(page, Mood::Ok, "The generator kept up", "The target rate was reached, on time.");
         }
         (KeptUp::GeneratorLimit, Some(words)) => {
-            judgement(
+            finding(
                 page,
                 Mood::Bad,
                 "The generator was the limit: these figures say little about the server",
@@ -113,27 +113,27 @@ fn judgements(page: &mut String, record: &Record) {
             );
         }
         (KeptUp::ServerLimit | KeptUp::Unknown, Some(words)) => {
-            judgement(page, Mood::Warn, "The target rate was not reached", words);
+            finding(page, Mood::Warn, "The target rate was not reached", words);
         }
     }
     if let Some(silence) = record.silence() {
-        judgement(page, Mood::Warn, "The server stood still", &silence.to_string());
+        finding(page, Mood::Warn, "The server stood still", &silence.to_string());
     }
     if let Some(cause) = &record.gave_up {
-        judgement(page, Mood::Bad, "The run gave up", &why_gave_up(cause));
+        finding(page, Mood::Bad, "The run gave up", &why_gave_up(cause));
     }
     if record.interrupted {
-        judgement(page, Mood::Warn, "Interrupted", "The run was ended early, from outside.");
+        finding(page, Mood::Warn, "Interrupted", "The run was ended early, from outside.");
     }
     for assertion in &record.assertions {
         let (mood, words) = if assertion.holds { (Mood::Ok, "holds") } else { (Mood::Bad, "does not hold") };
         let measured = format!("Measured: {}", assertion.measured);
-        judgement(page, mood, &format!("{} {words}", assertion.text), &measured);
+        finding(page, mood, &format!("{} {words}", assertion.text), &measured);
     }
     page.push_str("</ul>\n");
 }
 
-fn judgement(page: &mut String, mood: Mood, title: &str, words: &str) {
+fn finding(page: &mut String, mood: Mood, title: &str, words: &str) {
     let (class, sign) = mood.class_and_sign();
     let (title, words) = (escape(title), escape(&capital(words)));
     let _ = write!(
@@ -150,21 +150,21 @@ fn verdict(page: &mut String, record: &Record) {
             } else {
                 "Nothing wrong as far as clients can see"
             };
-            judgement(page, Mood::Ok, title, &verdict.words);
+            finding(page, Mood::Ok, title, &verdict.words);
         }
         (Some(verdict), _) => match verdict.ruling {
-            Ruling::NothingLetIn => judgement(page, Mood::Bad, "Nothing was let in", &verdict.words),
+            Ruling::NothingLetIn => finding(page, Mood::Bad, "Nothing was let in", &verdict.words),
             Ruling::Inconclusive => {
-                judgement(page, Mood::Warn, "Not everything could be judged", &verdict.words);
+                finding(page, Mood::Warn, "Not everything could be verified", &verdict.words);
             }
             Ruling::Fine | Ruling::Broken => violations(page, verdict),
         },
-        (None, Some(why)) => judgement(page, Mood::Warn, "Not verified", why),
+        (None, Some(why)) => finding(page, Mood::Warn, "Not verified", why),
         // Without a sale there is nothing to verify.
         (None, None) if record.config.request.is_some() => {}
         (None, None) => {
             let words = "Nobody checked for oversold units or lost orders: give --admin to have that done.";
-            judgement(page, Mood::Plain, "Not verified", words);
+            finding(page, Mood::Plain, "Not verified", words);
         }
     }
 }
@@ -260,7 +260,7 @@ fn tables(page: &mut String, record: &Record) {
     if record.steps.iter().any(|step| step.name != "purchase") {
         let rows: Vec<_> = record.steps.iter().map(step_row).collect();
         let names = ["step", "count", "ok", "refused", "unknown", "p50", "p99", "p99.9", "max"];
-        table(page, "The way to an order", &names, &rows);
+        table(page, "The flow to an order", &names, &rows);
     }
     page.push_str("<div class=\"two\">");
     pairs(page, "Figures", &figures(record));
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn judgements_have_a_sign_and_words_beside_their_colour() {
+    fn findings_have_a_sign_and_words_beside_their_colour() {
         let mut record = sample();
         record.kept_up = KeptUp::GeneratorLimit;
         if let Some(verdict) = &mut record.verdict {

@@ -24,7 +24,7 @@ pub(super) fn page(record: &Record, colours: bool) -> String {
     page.text
 }
 
-/// What was asked, of whom, in which loop: the same words in every kind of report.
+/// What was requested, from whom, in which loop: the same words in every kind of report.
 pub(super) fn what_was_run(record: &Record) -> (String, String) {
     let config = &record.config;
     let what = match (&config.request, config.item.unwrap_or(0), config.items.unwrap_or(1)) {

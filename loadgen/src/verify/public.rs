@@ -1,8 +1,8 @@
-//! Asks what any buyer may ask: the item's page, and each buyer's own orders again.
+//! Reads what every buyer can read: the item's page, and each buyer's own orders again.
 //!
-//! Used where the merchant's books are not open to whoever runs the load. Blocking and one
+//! Used where whoever runs the load has no token of the merchant API. Blocking and one
 //! request at a time, since it runs at rest. A server that lacks a page is no fault: what
-//! could not be asked is told in words. Next: [`crate::check`], which judges.
+//! could not be read is told in words. Next: [`crate::check`], which checks.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::history::{Entry, History};
 use crate::request::{Framing, RequestError, Requests};
 use crate::workload::{Items, Target, Workload, mix};
 
-/// Most acked orders that are asked for again, over all items.
+/// Most acked orders that are requested again, over all items.
 pub(super) const RECALLED_MAX: usize = 1_000;
 /// How long one answer may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Calls in a row without an answer after which no more are made.
 const SILENT_MAX: u32 = 3;
-/// How long an order may take to become durable while it is asked for, in milliseconds.
+/// How long an order may take to become durable while it is waited for, in milliseconds.
 const WAIT_MS: u64 = 1_000;
 /// How long buyers' tokens last, in seconds.
 const TOKEN_S: u64 = 3_600;
@@ -33,15 +33,15 @@ pub(super) struct Shown {
     pub(super) cap: u32,
     /// Whether orders may have given their units back, or never took any.
     pub(super) units_return: bool,
-    /// What buyers were answered who asked for their orders.
+    /// What the responses to buyers' requests for their orders said.
     pub(super) recalled: Vec<Recalled>,
-    /// Acked orders that were not asked for, since there are too many.
+    /// Acked orders that were not requested again, since there are too many.
     pub(super) left: usize,
-    /// What could not be asked.
+    /// What could not be checked.
     pub(super) not_asked: Vec<String>,
 }
 
-/// Looks at one item as its buyers; `history` is that item's alone, at most `orders_max` orders are asked for.
+/// Looks at one item as its buyers; `history` is that item's alone, at most `orders_max` orders are requested.
 pub(super) fn look(
     run: &RunConfig,
     item: u32,
@@ -104,13 +104,13 @@ fn recall(buyers: &mut Buyers, history: &History, orders_max: usize, shown: &mut
     shown.left = total - shown.recalled.len();
 }
 
-/// The item's page, as far as it helps to judge.
+/// The item's page, as far as it helps to check.
 struct Page {
     cap: u32,
     payment: String,
 }
 
-/// What came of asking for an order.
+/// What came of requesting an order.
 enum Asked {
     /// It is there; `is_final` if it took its units and keeps them.
     Here { quantity: u32, is_final: bool },
@@ -122,7 +122,7 @@ enum Asked {
     NoAnswer,
 }
 
-/// A connection over which buyers ask.
+/// A client that sends requests as buyers do.
 struct Buyers {
     requests: Requests,
     client: Client,

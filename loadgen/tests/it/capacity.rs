@@ -89,7 +89,7 @@ fn the_command_tells_each_try_and_the_result() {
 }
 
 #[test]
-fn what_does_not_even_hold_at_the_lowest_rate_is_told_in_one_line() {
+fn a_target_missed_at_the_lowest_rate_is_told_in_one_line() {
     let slow = Running::start(Manner { delay: DELAY, stall: None }).unwrap();
     let flags = format!("capacity http://{} --get / --slo p50<1ms --from 20 --step-time 300ms", slow.addr);
     let (code, words) = call_in_peace(&flags);

@@ -76,12 +76,8 @@ fn errors_are_one_line_with_their_exit_code() {
         (format!("run http://{} --item 1 -H nonsense", fake.public), 2, "is not a header"),
         (format!("run http://{} --item 1 -R 0", fake.public), 2, "the rate must be"),
         ("run --item".to_owned(), 2, "--item"),
-        (
-            format!("verify --item 1 --admin http://{closed} --admin-token-file {token}"),
-            1,
-            "merchant listener up",
-        ),
-        (format!("verify --item 7 --admin {} --admin-token-file {token}", fake.admin), 1, "answered 404"),
+        (format!("verify --item 1 --admin http://{closed} --admin-token-file {token}"), 1, "merchant API up"),
+        (format!("verify --item 7 --admin {} --admin-token-file {token}", fake.admin), 1, "returned 404"),
         (
             format!("verify --item 1 --admin {} --admin-token-file /nowhere", fake.admin),
             1,

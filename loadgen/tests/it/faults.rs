@@ -141,12 +141,12 @@ fn without_a_merchant_each_order_is_asked_back() {
     for change in changes {
         let (verdict, names) = without_merchant(Fault::None, Some(STOCK), change);
         assert_eq!((names.as_str(), verdict.recalled, verdict.has_books), ("", STOCK, false));
-        assert_eq!(verdict.not_asked, ["the merchant's books (give --admin)"]);
+        assert_eq!(verdict.not_asked, ["the merchant's orders (give --admin)"]);
     }
 }
 
 #[test]
-fn without_a_merchant_faults_that_clients_can_see_are_called_by_name() {
+fn faults_that_clients_can_see_are_named_without_a_merchant() {
     let named = |fault, stock| without_merchant(fault, stock, |_| {}).1;
     assert_eq!(named(Fault::LoseAckedOrder, None), "lost_ack");
     assert_eq!(named(Fault::OversellByOne, Some(STOCK)), "oversold");
@@ -167,12 +167,12 @@ fn of_many_orders_a_sample_is_asked_back() {
     let history = run(&config).unwrap().history.unwrap();
     let verdict = judge(&JudgeConfig::clients(&config, &history)).unwrap();
     assert_eq!((verdict.is_fine(), verdict.acks, verdict.recalled), (true, 1_200, 1_000));
-    let expected = ["the merchant's books (give --admin)", "200 of the acked orders (a sample was)"];
+    let expected = ["the merchant's orders (give --admin)", "200 of the acked orders (a sample was)"];
     assert_eq!(verdict.not_asked, expected);
 }
 
 #[test]
-fn a_server_without_pages_is_not_accused_and_the_verdict_says_what_it_could_not_ask() {
+fn a_server_without_pages_is_not_accused() {
     let (verdict, names) = without_merchant(Fault::NoPages, None, |_| {});
     assert_eq!((names.as_str(), verdict.recalled), ("", 0));
     let text = verdict.to_string();

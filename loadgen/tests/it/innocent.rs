@@ -91,7 +91,7 @@ fn crowd(dice: &mut Dice, fake: &Fake, setup: &Setup) -> RunConfig {
     config
 }
 
-/// What the merchant's books and then the clients alone say of a run.
+/// What the merchant API and then the clients alone say of a run.
 fn verdicts(fake: &Fake, config: &RunConfig, outcome: &Outcome, stock: u64) -> [Verdict; 2] {
     let merchant = Merchant::new(&fake.admin, TOKEN);
     let history = outcome.history.as_ref().unwrap();

@@ -1,5 +1,6 @@
 //! Integration tests of the generator: against servers that behave and servers that do not.
 
+mod batch;
 mod blame;
 mod capacity;
 mod circles;

@@ -50,7 +50,7 @@ fn a_verdict_does_not_hang_on_its_reader() {
 }
 
 #[test]
-fn a_result_that_nobody_reads_is_fine_and_one_that_cannot_be_written_is_not() {
+fn an_unread_result_is_fine_and_an_unwritable_one_fails() {
     let (fake, dir) = (Fake::start(1_000_000, Fault::None), tempfile::tempdir().unwrap());
     let merchant = merchant(&fake, dir.path());
     let json = dir.path().join("a.json").display().to_string();

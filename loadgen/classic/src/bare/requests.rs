@@ -11,7 +11,7 @@ pub(super) struct Requests {
     pub(super) count: usize,
     /// The bytes that these take.
     pub(super) bytes: usize,
-    /// Whether the last of them says `Connection: close`; what comes behind it is not looked at.
+    /// Whether the last of them says `Connection: close`; what comes after it is not looked at.
     pub(super) closes: bool,
 }
 
@@ -52,7 +52,7 @@ fn one(bytes: &[u8]) -> Option<Requests> {
     (bytes.len() - at >= body_bytes).then(|| Requests { count: 1, bytes: at + body_bytes, closes })
 }
 
-/// What stands behind the name of a header, if the line has that name; `name` ends in a colon.
+/// The value of a header, if the line has that name; `name` ends in a colon.
 fn value_of<'a>(line: &'a [u8], name: &str) -> Option<&'a str> {
     let (head, value) = line.split_at_checked(name.len())?;
     let value = head.eq_ignore_ascii_case(name.as_bytes()).then_some(value)?;
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_behind_the_last_one() {
+    fn nothing_is_counted_after_the_last_one() {
         let bytes = [GET, LAST, GET].concat();
         assert_eq!(counted(&bytes), (2, GET.len() + LAST.len(), true));
         assert_eq!(counted(&LAST[..LAST.len() - 1]), (0, 0, false), "its body is not here yet");

@@ -47,12 +47,12 @@ fn routes() {
 
 #[test]
 fn the_generator_understands_the_answers() {
-    use stampede_loadgen::answer::{Code, judge};
-    let judged = |answer: &Answer| judge(answer.status, false, answer.body.as_bytes());
-    let won = judged(&answer_purchase(1, Bought::Order { order_id: 5, created_at_ms: 9 }));
+    use stampede_loadgen::answer::{Code, meaning_of};
+    let meaning = |answer: &Answer| meaning_of(answer.status, false, answer.body.as_bytes());
+    let won = meaning(&answer_purchase(1, Bought::Order { order_id: 5, created_at_ms: 9 }));
     assert_eq!((won.code, won.acked.order_id, won.acked.created_at_ms), (Code::Won, 5, 9));
-    assert_eq!(judged(&answer_purchase(1, Bought::SoldOut)).code, Code::SoldOut);
-    assert_eq!(judged(&answer_purchase(1, Bought::RateLimited)).code, Code::RateLimited);
+    assert_eq!(meaning(&answer_purchase(1, Bought::SoldOut)).code, Code::SoldOut);
+    assert_eq!(meaning(&answer_purchase(1, Bought::RateLimited)).code, Code::RateLimited);
     assert!(answer_purchase(1, Bought::RateLimited).bytes(false).windows(14).any(|w| w == b"Retry-After: 1"));
     for code in ["bad_json", "version_conflict"] {
         serde_json::from_str::<serde_json::Value>(&refuse(409, code).body).unwrap();

@@ -54,7 +54,7 @@ fn what_came_together_is_answered_together() {
 }
 
 #[test]
-fn behind_the_last_answer_the_connection_ends() {
+fn the_connection_ends_after_the_last_response() {
     for manner in [Manner::default(), Manner { delay: Duration::from_millis(20), stall: None }] {
         let server = start(manner);
         let one = answer(&server);

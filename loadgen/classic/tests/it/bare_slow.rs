@@ -21,7 +21,7 @@ const fn delayed(ms: u64) -> Manner {
 }
 
 #[test]
-fn a_delay_is_kept_by_each_answer_and_holds_up_no_other_connection() {
+fn each_response_is_delayed_and_delays_no_other_connection() {
     let slow = start(delayed(50));
     let mut config = RunConfig::closed(slow.addr, Workload::get("/"), 64);
     config.connections = 16;

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 use rustix::process::{Pid, Signal, kill_process};
-use stampede_classic::books::{Books, OwnDatabase, make_tables};
 use stampede_classic::cache::{self, Stock};
 use stampede_classic::limiter::RedisLimiter;
 use stampede_classic::shop::{Bought, Shop, ShopConfig};
+use stampede_classic::totals::{OwnDatabase, Totals, make_tables};
 use stampede_classic::{Design, ITEM};
 use stampede_testkit::{ClusterOptions, PostgresCluster, RedisOptions, RedisServer};
 
@@ -54,8 +54,8 @@ impl Bed {
         Self { shop, database, redis }
     }
 
-    fn books(&self) -> Books {
-        Books::read(&self.database.url).unwrap()
+    fn totals(&self) -> Totals {
+        Totals::read(&self.database.url).unwrap()
     }
 
     fn redis(&self) -> redis::Connection {
@@ -99,10 +99,10 @@ fn naive_oversells() {
     let deadline = Instant::now() + WAIT_MAX;
     loop {
         let bed = Bed::new(Design::Naive, STOCK);
-        let (told, books) = (bed.rush(u64::MAX), bed.books());
-        assert_eq!(told, books.orders as u64, "an order that a buyer was told of is there");
-        if books.orders as u64 > STOCK {
-            assert!(!books.agree(STOCK), "{books:?}");
+        let (told, totals) = (bed.rush(u64::MAX), bed.totals());
+        assert_eq!(told, totals.orders as u64, "an order that a buyer was told of is there");
+        if totals.orders as u64 > STOCK {
+            assert!(!totals.agree(STOCK), "{totals:?}");
             return;
         }
         assert!(Instant::now() < deadline, "{BUYERS} buyers at once never oversold");
@@ -115,9 +115,9 @@ fn the_other_designs_sell_exactly_what_there_is() {
         for &design in Design::ALL.iter().filter(|design| !design.may_oversell()) {
             scope.spawn(move || {
                 let bed = Bed::new(design, STOCK);
-                let (told, books) = (bed.rush(u64::MAX), bed.books());
-                assert!(books.agree(STOCK), "{}: {books:?}", design.name());
-                assert_eq!((told, books.orders), (STOCK, STOCK as i64), "{}", design.name());
+                let (told, totals) = (bed.rush(u64::MAX), bed.totals());
+                assert!(totals.agree(STOCK), "{}: {totals:?}", design.name());
+                assert_eq!((told, totals.orders), (STOCK, STOCK as i64), "{}", design.name());
                 let figures = bed.shop.counters.figures();
                 assert_eq!((figures.winners, figures.failures), (STOCK, 0), "{figures:?}");
                 assert!(figures.statements >= 4 * STOCK && figures.sold_out >= 1, "{figures:?}");
@@ -165,8 +165,8 @@ fn changed_in_the_cache_means_right_at_rest() {
     let bed = Bed::new(Design::CachedUpdate, STOCK);
     bed.rush(STOCK / 2);
     let cached = cache::read(&mut bed.redis(), ITEM).unwrap();
-    assert_eq!(cached, Some(Stock { count: bed.books().count, version: bed.version() }));
-    assert!(bed.books().count > 0 && bed.books().agree(STOCK), "{:?}", bed.books());
+    assert_eq!(cached, Some(Stock { count: bed.totals().count, version: bed.version() }));
+    assert!(bed.totals().count > 0 && bed.totals().agree(STOCK), "{:?}", bed.totals());
     bed.rush(u64::MAX);
     assert_eq!(cache::read(&mut bed.redis(), ITEM).unwrap().map(|stock| stock.count), Some(0));
 }
@@ -177,7 +177,7 @@ fn changed_in_the_cache_means_right_at_rest() {
 fn deleted_from_the_cache_means_right_after_one_look_at_most() {
     let bed = Bed::new(Design::CachedDelete, STOCK);
     bed.rush(STOCK / 2);
-    let at_rest = Stock { count: bed.books().count, version: bed.version() };
+    let at_rest = Stock { count: bed.totals().count, version: bed.version() };
     let late_fill = cache::read(&mut bed.redis(), ITEM).unwrap().is_some_and(|cached| cached != at_rest);
     if late_fill {
         assert_eq!(bed.shop.buy(ITEM, "x").unwrap(), Bought::Conflict);
@@ -189,7 +189,7 @@ fn deleted_from_the_cache_means_right_after_one_look_at_most() {
 /// The same old entry in both cached designs: one heals, the other sells no more. Both as
 /// docs/CLASSICS.md says.
 #[test]
-fn an_old_entry_costs_one_buyer_where_it_is_deleted_and_the_sale_where_it_is_changed() {
+fn a_stale_entry_costs_one_buyer_or_the_whole_sale() {
     for (design, conflicts) in [(Design::CachedDelete, 1), (Design::CachedUpdate, 5)] {
         let bed = Bed::new(design, STOCK);
         assert!(matches!(bed.shop.buy(ITEM, "first").unwrap(), Bought::Order { .. }));
@@ -197,7 +197,7 @@ fn an_old_entry_costs_one_buyer_where_it_is_deleted_and_the_sale_where_it_is_cha
         let met = (0..5).filter(|_| bed.shop.buy(ITEM, "next").unwrap() == Bought::Conflict).count();
         let figures = bed.shop.counters.figures();
         assert_eq!((met, figures.cache_stale), (conflicts, conflicts as u64), "{}", design.name());
-        assert!(bed.books().agree(STOCK), "{}: {:?}", design.name(), bed.books());
+        assert!(bed.totals().agree(STOCK), "{}: {:?}", design.name(), bed.totals());
     }
 }
 
@@ -211,7 +211,7 @@ fn tables_of_somebody_else_are_left_alone() {
     client.batch_execute("SELECT precious FROM stock_order; DROP TABLE stock_order").unwrap();
     make_tables(&database.url, 1).unwrap();
     make_tables(&database.url, 2).unwrap();
-    assert_eq!(Books::read(&database.url).unwrap().count, 2, "one's own are made anew");
+    assert_eq!(Totals::read(&database.url).unwrap().count, 2, "one's own are made anew");
 }
 
 /// The command as a user has it, its temporary directories under `dir`.
@@ -425,7 +425,7 @@ fn a_served_design_speaks_the_contract() {
         assert!(text.contains(expected), "no {expected} in\n{text}");
     }
     drop(served);
-    assert!(Books::read(&database.url).unwrap().agree(1));
+    assert!(Totals::read(&database.url).unwrap().agree(1));
 }
 
 #[test]

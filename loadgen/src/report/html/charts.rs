@@ -129,7 +129,7 @@ fn throughput(record: &Record) -> Figure {
     let caption = if open {
         "Requests per second. Where “answered” runs below “due”, the server (or the generator) fell behind."
     } else {
-        "Requests per second. In a closed loop a slower server is simply asked less."
+        "Requests per second. In a closed loop a slower server simply gets fewer requests."
     };
     Figure { heading, caption: caption.to_owned(), key: Vec::new(), drawings }
 }
@@ -350,8 +350,7 @@ fn stock_sampled(record: &Record, samples: &[(u64, i64)]) -> Figure {
     };
     let points: Vec<_> = samples.iter().map(|&(at_ms, left)| (at_ms as f64, left.max(0) as f64)).collect();
     let drawings = fall(record, &points, &heading, gone_ms, &format!("{} left", units(last)));
-    let caption =
-        "Units available as the shop’s own page told them, asked four times a second, all items together.";
+    let caption = "Units available in the merchant API, sampled four times a second, all items together.";
     Figure { heading, caption: caption.to_owned(), key: Vec::new(), drawings }
 }
 

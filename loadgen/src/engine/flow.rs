@@ -1,4 +1,4 @@
-//! A buyer's way to an order: which request follows which answer.
+//! A buyer's flow to an order: which request follows which response.
 //!
 //! ```text
 //!  State ─▶ Challenge ─▶ Solve ─▶ Ticket ──▶ Purchase ──▶ Wait ──▶ decided ──▶ Pay | Cancel
@@ -13,10 +13,11 @@
 use super::solver::Puzzle;
 use super::step::Step;
 use crate::answer::{
-    Acked, Class, Code, Judged, is_accepted, is_in_state, judge, judge_step, number_after, text_after,
+    Acked, Class, Code, Meaning, is_accepted, is_in_state, meaning_of, meaning_of_step, number_after,
+    text_after,
 };
 
-/// Longest wait that one request for an order asks for, in milliseconds.
+/// Longest `wait_ms` of one request for an order.
 pub(crate) const WAIT_MS: u64 = 2_000;
 /// Hardest proof of work that is tried: a million hashes or so; beyond it the buyer gives up.
 const POW_BITS_MAX: u32 = 20;
@@ -25,7 +26,7 @@ const POW_BITS_MAX: u32 = 20;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
     /// The purchase has come to an end.
-    Decided(Judged),
+    Decided(Meaning),
     /// Nobody knows what came of this request: the same once more.
     Doubt(Code),
     /// On to another request.
@@ -34,7 +35,7 @@ pub(crate) enum Next {
     Solve(Puzzle),
 }
 
-/// The next request of a way.
+/// The next request of a flow.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Then {
     pub(crate) step: Step,
@@ -54,7 +55,7 @@ impl Then {
     }
 }
 
-/// An answer to a request of a way.
+/// A response to a request of a flow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
@@ -62,12 +63,12 @@ pub(crate) struct Answer<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// What follows this answer to `step`; `solved` tells whether a challenge was solved on the way.
+/// What follows this answer to `step`; `solved` tells whether a challenge was solved before.
 pub(crate) fn next(step: Step, answer: Answer<'_>, solved: bool) -> Next {
     match step {
         Step::Purchase => after_purchase(answer),
         Step::Wait => after_wait(answer),
-        _ => match judge_step(answer.status, answer.body) {
+        _ => match meaning_of_step(answer.status, answer.body) {
             Code::Ok => after_success(step, answer.body),
             Code::ChallengeRequired if step == Step::Ticket && !solved => {
                 Next::Then(Then::step(Step::Challenge))
@@ -79,7 +80,7 @@ pub(crate) fn next(step: Step, answer: Answer<'_>, solved: bool) -> Next {
 }
 
 const fn refused(code: Code) -> Next {
-    Next::Decided(Judged { code, acked: Acked { order_id: 0, quantity: 0, created_at_ms: 0 } })
+    Next::Decided(Meaning { code, acked: Acked { order_id: 0, quantity: 0, created_at_ms: 0 } })
 }
 
 fn after_success(step: Step, body: &[u8]) -> Next {
@@ -119,39 +120,39 @@ fn after_page(body: &[u8]) -> Next {
 }
 
 fn after_purchase(answer: Answer<'_>) -> Next {
-    let judged = judge(answer.status, answer.replay, answer.body);
-    if judged.code.class() == Class::Winner && is_accepted(answer.body) {
-        let order_id = judged.acked.order_id;
+    let meaning = meaning_of(answer.status, answer.replay, answer.body);
+    if meaning.code.class() == Class::Winner && is_accepted(answer.body) {
+        let order_id = meaning.acked.order_id;
         return Next::Then(Then { order_id, ..Then::step(Step::Wait) });
     }
-    match judged.code.class() {
-        Class::Unknown => Next::Doubt(judged.code),
-        _ => Next::Decided(judged),
+    match meaning.code.class() {
+        Class::Unknown => Next::Doubt(meaning.code),
+        _ => Next::Decided(meaning),
     }
 }
 
-/// An order that was only accepted may be gone after a crash: then the purchase is asked again. Who
-/// is not let in to ask for it learns nothing about it.
+/// An order that was only accepted may be gone after a crash: then the purchase is sent again. A
+/// refused request for it says nothing about it.
 fn after_wait(answer: Answer<'_>) -> Next {
-    let judged = judge(answer.status, answer.replay, answer.body);
-    match judged.code {
+    let meaning = meaning_of(answer.status, answer.replay, answer.body);
+    match meaning.code {
         Code::NotFound => Next::Then(Then::step(Step::Purchase)),
         code if code.class() == Class::Winner && is_accepted(answer.body) => {
-            let order_id = judged.acked.order_id;
+            let order_id = meaning.acked.order_id;
             Next::Then(Then { order_id, ..Then::step(Step::Wait) })
         }
-        code if code.class() == Class::Winner => Next::Decided(judged),
+        code if code.class() == Class::Winner => Next::Decided(meaning),
         code => Next::Doubt(code),
     }
 }
 
 /// What an entry's own page says of the draw; `None` as long as it was not drawn.
-pub(crate) fn after_draw(answer: Answer<'_>) -> Option<Judged> {
-    let judged = judge(answer.status, false, answer.body);
-    match judged.code {
-        Code::Entered if is_in_state(answer.body, "lost") => Some(Judged { code: Code::Lost, ..judged }),
+pub(crate) fn after_draw(answer: Answer<'_>) -> Option<Meaning> {
+    let meaning = meaning_of(answer.status, false, answer.body);
+    match meaning.code {
+        Code::Entered if is_in_state(answer.body, "lost") => Some(Meaning { code: Code::Lost, ..meaning }),
         Code::Entered => None,
-        _ => Some(judged),
+        _ => Some(meaning),
     }
 }
 
@@ -201,10 +202,10 @@ mod tests {
 
     #[test]
     fn an_entry_waits_for_the_draw() {
-        let Next::Decided(judged) = ask(Step::Purchase, 202, &order("entered")) else { panic!("undecided") };
-        assert_eq!((judged.code, judged.acked.order_id), (Code::Entered, 8));
+        let Next::Decided(meaning) = ask(Step::Purchase, 202, &order("entered")) else { panic!("undecided") };
+        assert_eq!((meaning.code, meaning.acked.order_id), (Code::Entered, 8));
         let drawn = |status, body: &str| {
-            after_draw(Answer { status, replay: false, body: body.as_bytes() }).map(|judged| judged.code)
+            after_draw(Answer { status, replay: false, body: body.as_bytes() }).map(|meaning| meaning.code)
         };
         assert_eq!(drawn(200, &order("entered")), None);
         assert_eq!(drawn(200, &order("lost")), Some(Code::Lost));
@@ -239,10 +240,10 @@ mod tests {
         assert_eq!(ask(Step::Purchase, 202, &order("accepted")), Next::Then(wait.clone()));
         assert_eq!(ask(Step::Wait, 200, &order("accepted")), Next::Then(wait));
         for (step, status) in [(Step::Purchase, 201), (Step::Wait, 200)] {
-            let Next::Decided(judged) = ask(step, status, &order("held")) else { panic!("{step:?}") };
-            assert_eq!((judged.code, judged.acked.order_id), (Code::Won, 8));
+            let Next::Decided(meaning) = ask(step, status, &order("held")) else { panic!("{step:?}") };
+            assert_eq!((meaning.code, meaning.acked.order_id), (Code::Won, 8));
         }
-        // Gone after a crash: asked for again with the same key.
+        // Gone after a crash: sent again with the same key.
         assert_eq!(ask(Step::Wait, 404, r#"{"code":"not_found"}"#), then(Step::Purchase));
         assert_eq!(ask(Step::Purchase, 409, r#"{"code":"sold_out"}"#), refused(Code::SoldOut));
         assert_eq!(ask(Step::Purchase, 500, ""), Next::Doubt(Code::ServerError));

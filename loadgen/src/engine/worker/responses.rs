@@ -1,14 +1,16 @@
-//! What an answer brings about: the end of a purchase, its next step, or the same once more.
+//! What a response brings about: the end of a purchase, its next step, or the same once more.
 //!
-//! The decisions are [`way`]'s; here they are performed and counted. Next: [`super::super::tally`].
+//! The decisions are [`flow`]'s; here they are performed and counted. Next: [`super::super::tally`].
 
 use super::Worker;
-use crate::answer::{Acked, Class, Code, Judged, judge_raw, judge_step, number_after, text_after};
+use crate::answer::{
+    Acked, Class, Code, Meaning, meaning_of_status, meaning_of_step, number_after, text_after,
+};
 use crate::clock::nanos;
 use crate::engine::conn::Op;
+use crate::engine::flow::{self, Answer, Next, Then};
 use crate::engine::solver::Puzzle;
 use crate::engine::step::Step;
-use crate::engine::way::{self, Answer, Next, Then};
 use crate::history::Entry;
 use crate::response::Head;
 use crate::workload::{Fate, Flow};
@@ -27,9 +29,12 @@ impl Worker<'_> {
     pub(super) fn handle_answer(&mut self, op: Op, head: Head, at: usize) {
         self.tally.status(head.status);
         let body = (at + head.head_bytes, head.body_bytes);
+        if self.batches.is_some() {
+            return self.handle_batch(op, head, body);
+        }
         match op.step {
             Step::Purchase if !self.config.workload.is_purchase() => {
-                self.end(&op, judge_raw(head.status), Acked::default());
+                self.end(&op, meaning_of_status(head.status), Acked::default());
             }
             Step::Purchase if self.config.workload.flow == Flow::Purchase => {
                 let known = self.known_refusal(head, body);
@@ -38,7 +43,7 @@ impl Worker<'_> {
                     None => self.handle_step(op, head, body),
                 }
             }
-            Step::Pay | Step::Cancel | Step::Browse => match judge_step(head.status, self.body(body)) {
+            Step::Pay | Step::Cancel | Step::Browse => match meaning_of_step(head.status, self.body(body)) {
                 code if code.class() == Class::Unknown => self.doubt(op, code),
                 code => self.end(&op, code, Acked::default()),
             },
@@ -50,16 +55,16 @@ impl Worker<'_> {
     /// An entry's buyer looks whether it was drawn.
     fn handle_draw(&mut self, op: Op, head: Head, body: (usize, usize)) {
         let answer = Answer { status: head.status, replay: false, body: self.body(body) };
-        match way::after_draw(answer) {
+        match flow::after_draw(answer) {
             None => {
                 let not_before_ns = self.now_ns + self.pause_ns(DRAW_PAUSE_TRIES);
                 self.wait_unless_too_late(Op { not_before_ns, doubt_ns: 0, attempts: 0, ..op });
             }
-            Some(judged) if judged.code.class() == Class::Unknown => self.doubt(op, judged.code),
-            Some(judged) => {
-                self.end(&op, judged.code, judged.acked);
-                if judged.code == Code::Won {
-                    self.meet_fate(&op, judged.acked, body);
+            Some(meaning) if meaning.code.class() == Class::Unknown => self.doubt(op, meaning.code),
+            Some(meaning) => {
+                self.end(&op, meaning.code, meaning.acked);
+                if meaning.code == Code::Won {
+                    self.meet_fate(&op, meaning.acked, body);
                 }
             }
         }
@@ -91,7 +96,7 @@ impl Worker<'_> {
     fn handle_step(&mut self, op: Op, head: Head, body: (usize, usize)) {
         let replay = head.replay || op.replayed;
         let answer = Answer { status: head.status, replay, body: self.body(body) };
-        match way::next(op.step, answer, op.solved) {
+        match flow::next(op.step, answer, op.solved) {
             Next::Doubt(code) => self.doubt(op, code),
             Next::Then(then) => {
                 self.count_step(&op, Code::Ok);
@@ -101,14 +106,14 @@ impl Worker<'_> {
                 self.count_step(&op, Code::Ok);
                 self.solve(op, puzzle);
             }
-            Next::Decided(judged) => {
-                self.count_step(&op, judged.code);
-                self.decide(op, judged, head, body);
+            Next::Decided(meaning) => {
+                self.count_step(&op, meaning.code);
+                self.decide(op, meaning, head, body);
             }
         }
     }
 
-    /// The end of a refused purchase, unless it is only kept from asking again for an order that it may have.
+    /// The end of a refused purchase, unless it only could not ask again about an order that it may have.
     fn refuse(&mut self, op: Op, code: Code) {
         if op.doubted && code == Code::RateLimited {
             return self.doubt(op, code);
@@ -141,26 +146,26 @@ impl Worker<'_> {
         }
     }
 
-    fn decide(&mut self, op: Op, judged: Judged, head: Head, body: (usize, usize)) {
-        if judged.code.class() == Class::Refusal {
+    fn decide(&mut self, op: Op, meaning: Meaning, head: Head, body: (usize, usize)) {
+        if meaning.code.class() == Class::Refusal {
             if op.step == Step::Purchase {
-                self.remember_refusal(head.status, judged.code, body);
+                self.remember_refusal(head.status, meaning.code, body);
             }
-            return self.refuse(op, judged.code);
+            return self.refuse(op, meaning.code);
         }
         let op = &op;
-        self.end(op, judged.code, judged.acked);
-        if judged.code == Code::Won {
-            self.meet_fate(op, judged.acked, body);
+        self.end(op, meaning.code, meaning.acked);
+        if meaning.code == Code::Won {
+            self.meet_fate(op, meaning.acked, body);
         }
         // A retry of somebody else's looks no second time.
         let is_first = !(head.replay || op.replayed) || op.doubted;
-        if judged.code == Code::Entered && self.config.workload.flow == Flow::Whole && is_first {
-            self.wait_for_draw(op, judged.acked.order_id);
+        if meaning.code == Code::Entered && self.config.workload.flow == Flow::Whole && is_first {
+            self.wait_for_draw(op, meaning.acked.order_id);
         }
     }
 
-    /// The next step of a buyer's way, now or at the opening.
+    /// The next step of a buyer's flow, now or at the opening.
     fn go_on(&mut self, op: Op, then: Then) {
         if op.step == Step::Wait {
             // Still not durable, or gone: the patience is that for an unknown outcome.
@@ -238,7 +243,7 @@ impl Worker<'_> {
         op.doubted |= matches!(op.step, Step::Purchase | Step::Wait);
         let patient = self.now_ns - op.doubt_ns < nanos(self.config.ride_out) && op.attempts < ATTEMPTS_MAX;
         if !self.config.workload.is_purchase() || op.step == Step::Browse || !patient {
-            // Who was not let in to ask again knows as little as who was not answered.
+            // A retry that was refused says as little as one without a response.
             let code = if op.doubted && code.class() == Class::Refusal { Code::TimedOut } else { code };
             return self.end(&op, code, Acked::default());
         }
@@ -247,7 +252,7 @@ impl Worker<'_> {
         self.let_wait(op);
     }
 
-    /// Counts a step of a way apart from the purchase that it is part of.
+    /// Counts a step of a flow apart from the purchase that it is part of.
     fn count_step(&mut self, op: &Op, code: Code) {
         if self.counts_steps {
             self.tally.step_end(op.step, code, self.now_ns.saturating_sub(op.ready_ns));
@@ -256,10 +261,13 @@ impl Worker<'_> {
 
     /// The end of a purchase, or of a request beside it.
     pub(super) fn end(&mut self, op: &Op, code: Code, acked: Acked) {
+        if self.batches.is_some() {
+            return self.end_unanswered(op, code);
+        }
         if matches!(op.step, Step::Draw | Step::Pay | Step::Cancel | Step::Browse) {
             return self.tally.step_end(op.step, code, self.now_ns.saturating_sub(op.ready_ns));
         }
-        // A purchase that has left may have an order, whatever step of its way was never sent.
+        // A purchase that has left may have an order, whatever step of its flow was never sent.
         let code = if code == Code::Unsent && op.purchase_sent { Code::TimedOut } else { code };
         self.tally.end(self.now_ns, code, self.now_ns.saturating_sub(op.intended_ns));
         self.tally.last_done_ns = self.now_ns;
@@ -272,7 +280,7 @@ impl Worker<'_> {
         let Some(history) = &mut self.history else { return };
         match code.class() {
             Class::Unsent => return,
-            // No request asked for an order: nothing here can excuse one.
+            // No purchase was sent: nothing here can excuse an order.
             Class::Unknown if !op.purchase_sent => return,
             // A page or a ticket was refused, which says nothing about the key.
             Class::Refusal if !op.purchase_sent => return history.push_refused(op.purchase, code),

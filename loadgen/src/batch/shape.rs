@@ -1,7 +1,4 @@
-//! What to send in batches, and why that may end early.
-
-use std::io;
-use std::net::SocketAddr;
+//! What a batch is of: how many records of which kind, and how they are written.
 
 /// Most records in a batch.
 pub const RECORDS_MAX: u64 = 8_192;
@@ -26,25 +23,19 @@ pub enum Format {
     Jsonl,
 }
 
-/// What to do.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The merchant listener.
-    pub addr: SocketAddr,
-    /// Its token.
+/// Purchases by the thousand in one request, as a workload of the engine.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Batch {
+    /// The token of the merchant API.
     pub token: String,
     /// The first of the items that are bought in turn.
     pub item: u32,
     /// How many of them there are.
     pub items: u32,
-    /// Units of each item.
-    pub stock: u64,
     /// Purchases in all.
     pub count: u64,
-    /// Purchases in a batch.
-    pub batch: u64,
-    /// How many batches may be open at a time.
-    pub pipeline: usize,
+    /// Purchases in one request, 1 to [`RECORDS_MAX`].
+    pub records: u64,
     /// See [`Format`].
     pub format: Format,
     /// See [`Mode`].
@@ -53,12 +44,24 @@ pub struct Plan {
     pub tag: u16,
 }
 
-/// Why a run ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum BatchError {
-    /// The connection failed.
-    #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
+impl Batch {
+    /// How many purchases the request with this number makes; the last one may have fewer.
+    pub fn records_of(&self, request: u32) -> u64 {
+        self.records.min(self.count.saturating_sub(self.first_of(request)))
+    }
+    /// The number of the first of them.
+    pub fn first_of(&self, request: u32) -> u64 {
+        u64::from(request) * self.records
+    }
+    /// How many requests make all purchases.
+    pub fn requests(&self) -> u64 {
+        self.count.div_ceil(self.records.max(1))
+    }
+}
+
+/// Why the server is not asked any further.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Trouble {
     /// Something does not add up.
     #[error("a promise was broken: {0}")]
     Broken(String),

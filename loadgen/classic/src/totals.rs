@@ -55,7 +55,7 @@ pub fn make_tables(url: &str, stock: u64) -> Result<(), ClassicError> {
 
 /// What the database holds after a sale; the engine's tables have these columns, too.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Books {
+pub struct Totals {
     /// Rows of `stock_order`.
     pub orders: i64,
     /// `stock.count`: what the database believes is left.
@@ -68,7 +68,7 @@ pub struct Books {
     pub commits: i64,
 }
 
-impl Books {
+impl Totals {
     /// Reads them.
     ///
     /// # Errors
@@ -170,9 +170,9 @@ mod tests {
 
     #[test]
     fn books_agree_only_if_every_unit_has_its_order() {
-        let books = Books { orders: 10, count: 0, sale: 10, ..Books::default() };
-        assert!(books.agree(10) && !books.agree(11));
-        assert!(!Books { orders: 11, ..books }.agree(10));
-        assert!(!Books { orders: 11, count: -1, sale: 11, ..books }.agree(10));
+        let totals = Totals { orders: 10, count: 0, sale: 10, ..Totals::default() };
+        assert!(totals.agree(10) && !totals.agree(11));
+        assert!(!Totals { orders: 11, ..totals }.agree(10));
+        assert!(!Totals { orders: 11, count: -1, sale: 11, ..totals }.agree(10));
     }
 }
