@@ -6,9 +6,8 @@
 use stampede_core::command::{ItemPatch, ItemView, Movement, OrderView, Outcome, Ticket};
 use stampede_core::fact::Switch;
 use stampede_core::item::ItemSpec;
-use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use stampede_core::state_row::AuditRow;
-use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, Subject};
+use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, ShortBytes, Subject};
 
 use super::batch::Chunk;
 use super::books::BooksReply;
@@ -36,26 +35,21 @@ pub enum ReplyTo {
     Nobody,
 }
 
-/// An idempotency key by value: up to 64 bytes, empty = none.
-#[derive(Clone, Copy)]
-pub struct Key {
-    len: u8,
-    bytes: [u8; IDEMPOTENCY_KEY_BYTES_MAX],
-}
+/// An idempotency key by value; empty = none.
+#[derive(Clone)]
+pub struct Key(ShortBytes);
 
 impl Key {
     /// The key with these bytes.
     ///
     /// # Panics
-    /// When they are more than 64; the HTTP side has checked.
+    /// When they are more than 255; the HTTP side has checked.
     pub fn new(bytes: &[u8]) -> Self {
-        let mut key = Self { len: bytes.len() as u8, bytes: [0; IDEMPOTENCY_KEY_BYTES_MAX] };
-        key.bytes[..bytes.len()].copy_from_slice(bytes);
-        key
+        Self(ShortBytes::new(bytes).expect("a key that was read keeps its bound"))
     }
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        self.0.as_bytes()
     }
 }
 

@@ -195,6 +195,10 @@ statuses! {
     BodyTooLarge = 413 "Content Too Large",
     /// 414
     TargetTooLong = 414 "URI Too Long",
+    /// 415
+    UnsupportedMediaType = 415 "Unsupported Media Type",
+    /// 417
+    ExpectationFailed = 417 "Expectation Failed",
     /// 422
     Unprocessable = 422 "Unprocessable Content",
     /// 429
@@ -380,6 +384,10 @@ pub(crate) fn render_problem(out: &mut Vec<u8>, problem: &Problem, manner: Manne
     let mut answer = Answer::begin(out, problem.code.status(), Cache::Never, manner, date);
     if problem.code == Code::Unauthenticated {
         answer = answer.header("WWW-Authenticate", "Bearer");
+    }
+    if problem.code == Code::UnsupportedMediaType {
+        // RFC 7694 section 3: which codings of a body are read.
+        answer = answer.header("Accept-Encoding", "identity");
     }
     if let Some(methods) = problem.allow {
         answer = answer.header("Allow", methods);

@@ -49,7 +49,7 @@ pub enum Next<'a> {
 }
 
 /// A complete request, borrowed from the connection's buffer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// Its header fields.
     pub head: Head<'a>,
@@ -181,6 +181,8 @@ impl Conn {
     pub fn filled(&mut self, len: usize, now_ms: u64) {
         assert!(len <= self.buf.len() - self.end, "more bytes than there was space");
         self.now_ms = now_ms;
+        // The client did not wait, or waits no longer: the head is whole, so these are of the body.
+        self.awaits_continue &= len == 0;
         if self.is_finished() {
             self.said_goodbye &= len == 0;
         } else {
@@ -346,11 +348,15 @@ impl Conn {
     }
 
     /// True once when the client waits for [`crate::http::answer::CONTINUE`] before it sends
-    /// its body (RFC 9110 section 10.1.1): write that as soon as no earlier answer is owed.
-    pub const fn take_continue(&mut self) -> bool {
-        let awaited = self.awaits_continue;
-        self.awaits_continue = false;
-        awaited
+    /// its body (RFC 9110 section 10.1.1) and no earlier answer is owed: write it behind those
+    /// (answers stand in the order of requests, interim ones too). While one is owed the client
+    /// goes on waiting.
+    pub const fn take_continue(&mut self, owes: bool) -> bool {
+        let due = self.awaits_continue && !owes && !self.is_finished();
+        if due {
+            self.awaits_continue = false;
+        }
+        due
     }
 
     /// Gives the buffer back if nothing is in it. The next `space` allocates it again.
@@ -465,7 +471,6 @@ impl Conn {
         let head = found.head(&self.buf[self.start..self.start + found.head_len]);
         let place = Place::find(self.listener, head.path);
         let come = self.end - self.start - found.head_len;
-        self.awaits_continue = head.expects_continue && come == 0;
         let is_batch = place.as_ref().is_some_and(|place| place.is_batch(head.method));
         let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
         let chunks = Chunks::new(if head.method.has_body() { bytes_max } else { 0 });
@@ -474,6 +479,7 @@ impl Conn {
             return Err(Code::LengthRequired.problem());
         }
         self.since_ms = self.now_ms;
+        self.awaits_continue = head.expects_continue && come == 0;
         let located =
             Located { line: found.line.clone(), line_len: found.line_len, head_len: found.head_len };
         self.stage = Stage::Chunked(Box::new(Chunked { located, chunks }));

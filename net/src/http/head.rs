@@ -67,14 +67,14 @@ impl<'a> Head<'a> {
         Manner { linger: self.linger, bodiless: matches!(self.method, Method::Head), cors: None }
     }
 
-    /// The idempotency key: 1 to 64 visible characters, bare or in double quotes
+    /// The idempotency key: 1 to 255 visible characters, bare or in double quotes
     /// (which do not belong to it; within them neither quote nor backslash).
     ///
     /// # Errors
     /// `bad_header` when it is anything else, or repeated.
     pub fn idempotency_key(&self) -> Result<Option<&'a [u8]>, Problem> {
         const BAD: Problem =
-            Problem::new(Code::BadHeader).detail("Idempotency-Key: 1 to 64 visible characters, once");
+            Problem::new(Code::BadHeader).detail("Idempotency-Key: 1 to 255 visible characters, once");
         let value = match self.field(Name::IdempotencyKey) {
             Field::Absent => return Ok(None),
             Field::Once(value) => value,
@@ -309,7 +309,7 @@ fn expects_continue(expect: Field<'_>, version: Version) -> Result<bool, Problem
     match expect {
         Field::Absent => Ok(false),
         Field::Once(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(version == Version::Http11),
-        _ => Err(Code::BadHeader.problem().detail("only 100-continue can be expected")),
+        _ => Err(Code::ExpectationFailed.problem()),
     }
 }
 

@@ -32,7 +32,7 @@ pub const CONN_BUFFER_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX + CHUNK
 /// Most records in a batch.
 pub const BATCH_RECORDS_MAX: usize = 8_192;
 /// Longest body of a batch, in bytes: it is taken piece by piece and never kept whole.
-pub const BATCH_BODY_BYTES_MAX: usize = 4 << 20;
+pub const BATCH_BODY_BYTES_MAX: usize = 8 << 20;
 /// Longest line of a batch, in bytes, without its line feed.
 pub const BATCH_LINE_BYTES_MAX: usize = 4 * 1024;
 /// What a connection's buffer holds while a batch comes in, in bytes.
@@ -75,7 +75,7 @@ pub const FIELD_NAME_BYTES_MAX: usize = 32;
 
 /// Longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
-/// Verified tokens that a core remembers: some 5 MB of them.
+/// Verified tokens that a core remembers: some 5 MB of them, and another 8 MB where all names are of the longest.
 pub const VERDICTS_MAX: usize = 1 << 15;
 
 const _: () = {
@@ -86,7 +86,7 @@ const _: () = {
     // The longest line with its line feed fits several times, and so does the longest record.
     assert!(BATCH_LINE_BYTES_MAX * 4 <= BATCH_BUFFER_BYTES);
     assert!(BATCH_BUFFER_BYTES <= CONN_BUFFER_BYTES_MAX);
-    assert!(16 + BATCH_RECORDS_MAX * (24 + 64 + 64 + 255) <= BATCH_BODY_BYTES_MAX);
+    assert!(16 + BATCH_RECORDS_MAX * (24 + 3 * 255) <= BATCH_BODY_BYTES_MAX);
     // Offsets within a head are kept in 16 bits.
     assert!(HEAD_BYTES_MAX <= u16::MAX as usize);
 };

@@ -103,7 +103,7 @@ impl<'a> Query<'a> {
         self.pairs[..self.len].iter().copied()
     }
 
-    fn get(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         self.pairs().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn decode_query_subject(text: &str) -> Option<Subject> {
     if text.contains('+') { None } else { decode_subject(text) }
 }
 
-/// A percent-encoded subject; `None` unless it could stand in a token: 1 to 64
+/// A percent-encoded subject; `None` unless it could stand in a token: 1 to 255
 /// bytes of UTF-8 without control characters.
 pub(crate) fn decode_subject(text: &str) -> Option<Subject> {
     let mut decoded = [0u8; SUBJECT_BYTES_MAX];

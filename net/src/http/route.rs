@@ -8,6 +8,7 @@
 
 pub mod site;
 
+use stampede_core::limits::ITEM_ID_MAX;
 use stampede_core::types::{ItemId, OrderId, Subject};
 
 use crate::http::chars::decimal;
@@ -31,7 +32,7 @@ pub enum Listener {
 }
 
 /// A call, with what its path and query say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Route {
     /// `GET /v1/time`
     Time,
@@ -187,7 +188,7 @@ pub struct OrdersQuery {
 }
 
 /// Which of all orders.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdminOrdersQuery {
     /// Only of this item.
     pub item: Option<ItemId>,
@@ -249,6 +250,8 @@ impl Route {
 /// A path that exists, whatever is done with it.
 pub(crate) enum Place {
     Time,
+    /// A call about an item whose id no item can have.
+    ItemBeyond,
     Items,
     Item(ItemId),
     ItemChallenge(ItemId),
@@ -266,6 +269,8 @@ pub(crate) enum Place {
     AdminOrder(OrderId),
     AdminOrderVerb(OrderId, OrderVerb),
     Batch,
+    /// The blocklist's entry of a name that no buyer has.
+    NoSubject,
     Blocklist(Subject),
     Stats,
     Audit,
@@ -301,8 +306,22 @@ impl Place {
         }
         let mut parts = path.strip_prefix('/')?.split('/');
         let parts = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
+        let found = Self::find_parts(listener, parts);
         match listener {
-            Listener::Public => Self::find_public(parts).or_else(|| SitePlace::find(path).map(Self::Site)),
+            _ if found.is_some() => found,
+            _ if is_item_beyond(&parts) => {
+                let [version, items, _, rest @ ..] = parts;
+                let [verb, end] = rest;
+                Self::find_parts(listener, [version, items, Some("1"), verb, end]).map(|_| Self::ItemBeyond)
+            }
+            Listener::Public => SitePlace::find(path).map(Self::Site),
+            Listener::Merchant => None,
+        }
+    }
+
+    fn find_parts(listener: Listener, parts: [Option<&str>; 5]) -> Option<Self> {
+        match listener {
+            Listener::Public => Self::find_public(parts),
             Listener::Merchant => Self::find_merchant(parts),
         }
     }
@@ -342,6 +361,7 @@ impl Place {
             [Some("items"), Some(id), Some("challenge"), None] => Self::ItemChallenge(item(id)?),
             [Some("items"), Some(id), Some("ticket"), None] => Self::ItemTicket(item(id)?),
             [Some("items"), Some(id), Some("draw"), None] => Self::ItemDraw(item(id)?),
+            [Some("items"), Some(id), Some("orders"), None] => Self::ItemOrders(item(id)?),
             [Some("orders"), None, ..] => Self::Orders,
             [Some("orders"), Some(id), None, _] => Self::Order(order(id)?),
             [Some("orders"), Some(id), Some("cancel"), None] => Self::OrderCancel(order(id)?),
@@ -357,7 +377,9 @@ impl Place {
             [Some("v1"), Some("orders"), Some("batch"), None, _] => Self::Batch,
             [Some("admin"), Some("stats"), None, ..] => Self::Stats,
             [Some("admin"), Some("audit"), None, ..] => Self::Audit,
-            [Some("admin"), Some("blocklist"), Some(sub), None, _] => Self::Blocklist(decode_subject(sub)?),
+            [Some("admin"), Some("blocklist"), Some(sub), None, _] if !sub.is_empty() => {
+                decode_subject(sub).map_or(Self::NoSubject, Self::Blocklist)
+            }
             [Some("admin"), Some("items"), None, ..] => Self::AdminItems,
             [Some("admin"), Some("items"), Some(id), None, _] => Self::AdminItem(item(id)?),
             [Some("admin"), Some("items"), Some(id), Some(verb), None] => {
@@ -376,6 +398,8 @@ impl Place {
     fn call(self, method: Method, query: &Query<'_>) -> Result<Route, Problem> {
         let read = matches!(method, Method::Get | Method::Head);
         let route = match self {
+            Self::ItemBeyond => return Err(Problem::invalid_field("item_id", ITEM_ID_RULE)),
+            Self::NoSubject => return Err(Problem::invalid_field("sub", SUBJECT_RULE)),
             Self::ItemDraw(item) if read => return draw(item, query),
             Self::Orders if read => return orders(query),
             Self::Order(order) if read => return wait(order, query),
@@ -460,6 +484,28 @@ impl Place {
     }
 }
 
+const ITEM_ID_RULE: &str = "must be from 1 to 2147483647";
+const SUBJECT_RULE: &str = "must be 1 to 255 bytes of UTF-8 without control characters, percent-encoded";
+const _: () = assert!(ITEM_ID_MAX == 2_147_483_647);
+
+/// Whether a path is that of an item whose id is a number, and one that no item has: to say that there
+/// is no such item would let whoever has such ids look for the fault elsewhere.
+fn is_item_beyond(parts: &[Option<&str>; 5]) -> bool {
+    let [Some("v1" | "admin"), Some("items"), Some(id), ..] = *parts else { return false };
+    let is_plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain && (id == "0" || !id.starts_with('0')) && item(id).is_none()
+}
+
+/// An item's id in a query.
+fn queried_item(query: &Query<'_>, name: &'static str) -> Result<Option<ItemId>, Problem> {
+    match query.get(name) {
+        Some(id) if is_item_beyond(&[Some("v1"), Some("items"), Some(id), None, None]) => {
+            Err(Problem::invalid_field(name, ITEM_ID_RULE))
+        }
+        _ => query.parsed(name, item),
+    }
+}
+
 fn item(id: &str) -> Option<ItemId> {
     decimal(id.as_bytes()).and_then(ItemId::new)
 }
@@ -524,7 +570,7 @@ fn wait(order: OrderId, query: &Query<'_>) -> Result<Route, Problem> {
 fn admin_orders(query: &Query<'_>) -> Result<Route, Problem> {
     query.only(&["item", "buyer", "limit", "after"])?;
     Ok(Route::AdminOrders(AdminOrdersQuery {
-        item: query.parsed("item", item)?,
+        item: queried_item(query, "item")?,
         buyer: query.parsed("buyer", decode_query_subject)?,
         limit: query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?,
         after: query.parsed("after", order)?,

@@ -178,7 +178,7 @@ fn answer_one(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
     let date = answer::date_line(shared.clock.now().sale.0 / 1000);
     let mut out = Vec::new();
     match route(&asked) {
-        Some(route) => ops::health(&mut out, route, shared, Manner::CLOSE, &date),
+        Some(route) => ops::health(&mut out, &route, shared, Manner::CLOSE, &date),
         None => answer::problem(&mut out, &Code::Overloaded.problem(), Manner::CLOSE, &date),
     }
     stream.write_all(&out)?;

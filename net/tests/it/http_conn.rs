@@ -107,23 +107,23 @@ fn a_waiting_client_is_told_to_continue_once() {
     let mut conn = Conn::new(Listener::Public, 0);
     conn.feed(head, 0);
     assert!(matches!(conn.next(), Next::NeedMore));
-    assert!(conn.take_continue());
-    assert!(!conn.take_continue());
+    assert!(conn.take_continue(false));
+    assert!(!conn.take_continue(false));
     conn.feed(b"{}", 0);
     assert!(matches!(conn.next(), Next::Request(_)));
-    assert!(!conn.take_continue());
+    assert!(!conn.take_continue(false));
 
     let mut conn = Conn::new(Listener::Public, 0);
     conn.feed(&[head.as_slice(), b"{}"].concat(), 0);
     assert!(matches!(conn.next(), Next::Request(_)));
-    assert!(!conn.take_continue(), "the body was there already");
+    assert!(!conn.take_continue(false), "the body was there already");
 
     let mut conn = Conn::new(Listener::Public, 0);
     conn.feed(head, 0);
     assert!(matches!(conn.next(), Next::NeedMore));
     conn.feed(b"{}", 0);
     assert!(matches!(conn.next(), Next::Request(_)));
-    assert!(!conn.take_continue(), "the client did not wait to be told");
+    assert!(!conn.take_continue(false), "the client did not wait to be told");
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_batch_that_closes_ends_with_its_body() {
     let mut conn = Conn::new(Listener::Merchant, 0);
     conn.feed(head.as_bytes(), 1_000);
     assert!(matches!(conn.next(), Next::Request(request) if request.streamed == Some(3)));
-    assert!(conn.take_continue() && !conn.take_continue());
+    assert!(conn.take_continue(false) && !conn.take_continue(false));
     assert_eq!(conn.deadline_ms(), 31_000);
     conn.feed(b"ab", 2_000);
     assert_eq!((conn.piece().to_vec(), conn.left()), (b"ab".to_vec(), 3));

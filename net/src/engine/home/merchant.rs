@@ -33,8 +33,8 @@ impl Home {
                 self.stats(caller);
                 return Ok(());
             }
-            Route::Block(who) => return self.block(who, true, caller),
-            Route::Unblock(who) => return self.block(who, false, caller),
+            Route::Block(who) => return self.block(&who, true, caller),
+            Route::Unblock(who) => return self.block(&who, false, caller),
             Route::AdminItem(item) => (item, Call::Other, RareAsk::Item(item)),
             Route::AdminOrder(order) => (order.item(), Call::Other, RareAsk::Order(order)),
             Route::PutItem(item) => {
@@ -86,15 +86,16 @@ impl Home {
 
     /// Owner 0 decides; the merchant listener is on its core, so that changes of one buyer
     /// reach every core in the order in which they were decided.
-    fn block(&mut self, who: Subject, blocked: bool, caller: &Caller<'_>) -> Called {
+    fn block(&mut self, who: &Subject, blocked: bool, caller: &Caller<'_>) -> Called {
         let request = caller.request;
         body::empty(request.body)?;
         let who = subject(who.as_bytes())
             .ok_or(Problem::invalid_field("sub", "must be UTF-8 without control characters"))?;
-        let decided = self.owner.answer(self.now.sale, &Ask::Rare(Box::new(RareAsk::Block(who, blocked))));
+        let decided =
+            self.owner.answer(self.now.sale, &Ask::Rare(Box::new(RareAsk::Block(who.clone(), blocked))));
         match decided {
             Reply::Outcome(Outcome::Done { lsn, .. }) => {
-                self.gather_followers(lsn, caller, || RareAsk::FollowBlock(who, blocked));
+                self.gather_followers(lsn, caller, || RareAsk::FollowBlock(who.clone(), blocked));
                 Ok(())
             }
             Reply::Outcome(Outcome::Refused(refusal)) => Err(problem_of(refusal, Call::Other)),
