@@ -58,7 +58,8 @@ impl Line {
             let home = &mut self.rig.homes[0];
             home.serve(&mut self.client);
             self.seen.append(&mut self.client.out);
-            if home.connections.is_idle(self.client.token) {
+            let idle = home.connections.is_idle(self.client.token);
+            if idle && self.rig.homes.iter().all(|home| !home.has_work()) {
                 return self;
             }
             assert!(Instant::now() < deadline, "an answer does not come");
