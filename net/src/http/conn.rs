@@ -30,8 +30,8 @@ use crate::http::chars::is_token;
 use crate::http::chunks::Chunks;
 use crate::http::head::{Found, Head, Length};
 use crate::http::limits::{
-    BATCH_BUFFER_BYTES, BATCH_MS_MAX, BODY_BYTES_MAX, BODY_MS_MAX, CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX,
-    HEAD_BYTES_MAX, HEAD_MS_MAX, IDLE_GRACE_MS, IDLE_MS, REQUEST_LINE_BYTES_MAX,
+    BATCH_BUFFER_BYTES, BATCH_MS_MAX, BODY_BYTES_MAX, BODY_MS_MAX, CONN_BUFFER_BYTES, HEAD_BYTES,
+    HEAD_BYTES_MAX, HEAD_MS_MAX, IDLE_GRACE_MS, IDLE_MS, REQUEST_LINE_BYTES_MAX, conn_buffer_bytes_max,
 };
 use crate::http::line::{self, Line};
 use crate::http::problem::{Code, Problem};
@@ -63,7 +63,7 @@ pub struct Request<'a> {
 }
 
 /// One connection's reading side. Owns at most one buffer of
-/// [`crate::http::limits::CONN_BUFFER_BYTES_MAX`] bytes, and none while idle if
+/// [`crate::http::limits::conn_buffer_bytes_max`] bytes, and none while idle if
 /// [`Conn::shrink`] is called.
 #[derive(Debug)]
 pub struct Conn {
@@ -79,6 +79,8 @@ pub struct Conn {
     since_ms: u64,
     /// How long the client may say nothing, in milliseconds.
     idle_ms: u32,
+    /// Longest head, in bytes.
+    head_bytes: u32,
     awaits_continue: bool,
     /// The client itself asked to close, and has sent nothing behind that.
     said_goodbye: bool,
@@ -144,6 +146,7 @@ impl Conn {
             now_ms,
             since_ms: now_ms,
             idle_ms: IDLE_MS as u32,
+            head_bytes: HEAD_BYTES as u32,
             awaits_continue: false,
             said_goodbye: false,
         }
@@ -153,6 +156,15 @@ impl Conn {
     #[must_use]
     pub const fn with_idle_ms(mut self, idle_ms: u32) -> Self {
         self.idle_ms = idle_ms;
+        self
+    }
+
+    /// The same, for a client whose heads may have so many bytes, at most
+    /// [`HEAD_BYTES_MAX`].
+    #[must_use]
+    pub const fn with_head_bytes(mut self, head_bytes: u32) -> Self {
+        assert!(head_bytes as usize <= HEAD_BYTES_MAX, "places in a head are kept in 16 bits");
+        self.head_bytes = head_bytes;
         self
     }
 
@@ -433,8 +445,10 @@ impl Conn {
         let len = match &self.stage {
             Stage::Begun { .. } | Stage::Stream { .. } => BATCH_BUFFER_BYTES,
             Stage::Body { total, .. } => (self.buf.len() * 2).min(*total).max(CONN_BUFFER_BYTES),
-            Stage::Chunked(_) => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX),
-            _ => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, HEAD_BYTES_MAX),
+            Stage::Chunked(_) => {
+                (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, conn_buffer_bytes_max(self.head_bytes as usize))
+            }
+            _ => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, self.head_bytes as usize),
         };
         if len > self.buf.len() {
             self.buf.reserve_exact(len - self.buf.len());
@@ -446,7 +460,7 @@ impl Conn {
     /// one. An error ends what is read.
     fn find(&mut self, found: &mut Found) -> Result<bool, Problem> {
         let is_untouched = matches!(&self.stage, Stage::Head(scan) if scan.at == 0);
-        if is_untouched && found.plain(&self.buf[self.start..self.end]).is_some() {
+        if is_untouched && found.plain(&self.buf[self.start..self.end], self.head_bytes as usize).is_some() {
             return Ok(true);
         }
         if !self.take_chunks()? {
@@ -516,7 +530,7 @@ impl Conn {
                     scan.begun = true;
                     self.since_ms = self.now_ms;
                 }
-                scan.find_end(&self.buf[self.start..self.end])
+                scan.find_end(&self.buf[self.start..self.end], self.head_bytes as usize)
             }
         }
     }
@@ -551,8 +565,8 @@ impl Scan {
     }
 
     /// Looks at what is new of the head, line by line.
-    fn find_end(&mut self, bytes: &[u8]) -> Result<Option<Located>, Problem> {
-        let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    fn find_end(&mut self, bytes: &[u8], head_bytes: usize) -> Result<Option<Located>, Problem> {
+        let window = &bytes[..bytes.len().min(head_bytes)];
         let from = self.at;
         for offset in memchr::memchr_iter(b'\n', &window[from..]) {
             let lf = from + offset;
@@ -566,7 +580,7 @@ impl Scan {
         if self.line.is_none() && window.len() >= REQUEST_LINE_BYTES_MAX {
             return Err(line::endless(window));
         }
-        if window.len() == HEAD_BYTES_MAX {
+        if window.len() == head_bytes {
             return Err(Code::HeadersTooLarge.problem());
         }
         Ok(None)

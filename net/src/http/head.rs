@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::http::answer::{Linger, Manner};
 use crate::http::chars::{decimal, find, is_token, text_len};
 use crate::http::field::{Field, Fields, Name};
-use crate::http::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
+use crate::http::limits::{HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::http::line::{Line, Method, Version, is_authority};
 use crate::http::problem::{Code, Problem};
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
@@ -150,13 +150,13 @@ impl Found {
         }
     }
 
-    /// Reads the head at the front of `bytes`, if all of it is there and written as nearly all
+    /// Reads the head at the front of `bytes`, if all of it is there, within `head_bytes`, and written as nearly all
     /// clients write theirs: of each line a name, a colon, one space, printable ASCII without
     /// spaces around it. It is gone through once, and says what [`Found::parse`] would say; `None`
     /// stands for any doubt, which the slow way has to settle, in a new place.
     #[inline]
-    pub(crate) fn plain(&mut self, bytes: &[u8]) -> Option<()> {
-        let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    pub(crate) fn plain(&mut self, bytes: &[u8], head_bytes: usize) -> Option<()> {
+        let window = &bytes[..bytes.len().min(head_bytes)];
         self.line_len = text_len(window) + 2;
         if self.line_len > REQUEST_LINE_BYTES_MAX {
             return None;
