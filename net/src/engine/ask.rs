@@ -6,6 +6,7 @@
 use stampede_core::command::{ItemPatch, ItemView, Movement, OrderView, Outcome, Ticket};
 use stampede_core::fact::Switch;
 use stampede_core::item::ItemSpec;
+use stampede_core::shard::OrderFilter;
 use stampede_core::state_row::AuditRow;
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, ShortBytes, Subject};
 
@@ -105,12 +106,12 @@ pub enum RareAsk {
     Order(OrderId),
     /// A buyer's orders, of one item or all: above this number, so many at most.
     OrdersOf(BuyerHash, Option<ItemId>, u64, usize),
-    /// Orders of one item or all: above this number, so many at most.
-    Orders(Option<ItemId>, u64, usize),
+    /// Orders that a filter takes: behind this number, so many at most.
+    Orders(OrderFilter, u64, usize),
     /// The draw of an item: its entries above this number, so many at most.
     Draw(ItemId, u64, usize),
-    /// The audit trail above this LSN, so many at most.
-    Audit(Lsn, usize),
+    /// The audit trail above this LSN, so many at most; `true`: below it (0 = all), the newest first.
+    Audit(Lsn, usize, bool),
     /// The database's row of an item differs: adjust, or pause if that cannot be.
     FollowPostgres {
         /// Which item.
@@ -194,9 +195,11 @@ pub enum RareReply {
     Order(Option<OwnedOrder>),
     /// Orders and their buyers, ascending.
     Orders(Vec<OwnedOrder>),
+    /// The same in the order asked for, and the last order that was looked at, if others follow.
+    OrdersPage(Vec<OwnedOrder>, Option<OrderId>),
     /// A draw and a page of its entries.
     Draw(Option<DrawPage>),
-    /// Audit entries, oldest first.
+    /// Audit entries, in the order asked for.
     Audit(Vec<OwnedAudit>),
     /// An order and what it is of, if it is this buyer's.
     OrderPage(Option<OrderOf>),

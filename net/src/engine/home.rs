@@ -531,9 +531,11 @@ impl Home {
             | RareReply::Order(None)
             | RareReply::OrderPage(None)
             | RareReply::Draw(None) => (Lsn::ZERO, Shown::Problem(Code::NotFound.problem())),
-            RareReply::Items(_) | RareReply::Orders(_) | RareReply::Audit(_) | RareReply::Followed => {
-                (Lsn::ZERO, Shown::Done)
-            }
+            RareReply::Items(_)
+            | RareReply::Orders(_)
+            | RareReply::OrdersPage(..)
+            | RareReply::Audit(_)
+            | RareReply::Followed => (Lsn::ZERO, Shown::Done),
         }
     }
 

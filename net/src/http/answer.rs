@@ -525,11 +525,12 @@ pub fn admin_order(out: &mut Vec<u8>, view: &OrderView, subject: &[u8], manner: 
     });
 }
 
-/// `{"orders":[…],"has_more":…}` with each buyer's name.
+/// `{"orders":[…],"has_more":…}` with each buyer's name, and with `next_after` where there are more: a page of
+/// filtered orders may be empty, and others follow.
 pub fn admin_order_list<'s>(
     out: &mut Vec<u8>,
     orders: impl IntoIterator<Item = (OrderView, &'s [u8])>,
-    has_more: bool,
+    next_after: Option<OrderId>,
     manner: Manner,
     date: &Date,
 ) {
@@ -542,6 +543,9 @@ pub fn admin_order_list<'s>(
                 });
             }
         });
-        object.boolean("has_more", has_more);
+        object.boolean("has_more", next_after.is_some());
+        if let Some(order) = next_after {
+            object.quoted("next_after", order.get());
+        }
     });
 }

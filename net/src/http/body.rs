@@ -185,12 +185,17 @@ pub fn item_patch<'a>(body: &'a [u8], name: &'a mut String) -> Result<ItemPatch<
 /// in milliseconds.
 const SECONDS_OF_OUR_TIME: std::ops::Range<u64> = 946_684_800..7_258_118_400;
 
+/// Whether a time was meant in seconds, though it is to be in milliseconds.
+pub(crate) fn in_seconds(time: u64) -> bool {
+    SECONDS_OF_OUR_TIME.contains(&time)
+}
+
 fn put_field(patch: &mut ItemPatch<'_>, field: &'static str, value: Value<'_>) -> Result<(), Problem> {
     let number = |max: u64, reason| value.as_u64().filter(|&n| n <= max).ok_or(invalid(field, reason));
     let narrow = || number(u64::from(u32::MAX), "must be an integer from 0 to 4294967295").map(|n| n as u32);
     let time = || match number(UNIX_MILLIS_MAX, "must be Unix milliseconds, before the year 10000")? {
         // In January or February 1970 no sale was open.
-        seconds if SECONDS_OF_OUR_TIME.contains(&seconds) => {
+        seconds if in_seconds(seconds) => {
             Err(invalid(field, "is in seconds, it seems: must be Unix milliseconds"))
         }
         ms => Ok(UnixMillis(ms)),

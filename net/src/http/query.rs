@@ -13,8 +13,8 @@ use stampede_core::types::Subject;
 use crate::http::chars::{hex_value, is_whole_target};
 use crate::http::problem::{Code, Problem};
 
-/// Most parameters; no call knows more than four.
-const PARAMETERS_MAX: usize = 4;
+/// Most parameters; no call knows more than nine.
+const PARAMETERS_MAX: usize = 9;
 
 /// The parameters of one request.
 pub(crate) struct Query<'a> {

@@ -8,7 +8,8 @@
 
 pub mod site;
 
-use stampede_core::limits::ITEM_ID_MAX;
+use stampede_core::item::OrderState;
+use stampede_core::limits::{ITEM_ID_MAX, UNIX_MILLIS_MAX};
 use stampede_core::types::{ItemId, OrderId, Subject};
 
 use crate::http::chars::decimal;
@@ -79,8 +80,8 @@ pub enum Route {
     Books(BooksQuery),
     /// `POST /admin/items/{id}/mismatch`
     Mismatch(ItemId),
-    /// `GET /admin/orders?item=&buyer=&limit=&after=`
-    AdminOrders(AdminOrdersQuery),
+    /// `GET /admin/orders?item=&buyer=&state=&payment_ref=&from_ms=&to_ms=&order=&limit=&after=`
+    AdminOrders(Box<AdminOrdersQuery>),
     /// `GET /admin/orders/{id}`
     AdminOrder(OrderId),
     /// `POST /admin/orders/{id}/pay`
@@ -91,6 +92,8 @@ pub enum Route {
     AdminCancelOrder(OrderId),
     /// `POST /v1/orders/batch`
     Batch,
+    /// `GET /admin/blocklist?limit=&after=`
+    Blocklist(BlocklistQuery),
     /// `PUT /admin/blocklist/{sub}`
     Block(Subject),
     /// `DELETE /admin/blocklist/{sub}`
@@ -136,7 +139,8 @@ impl Route {
             Self::PauseItem(_) | Self::ResumeItem(_) | Self::CloseItem(_) | Self::Mismatch(_) => true,
             Self::Books(_) | Self::AdminOrders(_) | Self::AdminOrder(_) | Self::PayOrder(_) => true,
             Self::RefundOrder(_) | Self::AdminCancelOrder(_) | Self::Batch => true,
-            Self::Block(_) | Self::Unblock(_) | Self::Stats | Self::Audit(_) => true,
+            Self::Blocklist(_) | Self::Block(_) | Self::Unblock(_) => true,
+            Self::Stats | Self::Audit(_) => true,
             Self::Time | Self::Items(_) | Self::Item(_) | Self::Challenge(_) | Self::Ticket(_) => false,
             Self::Draw(_) | Self::Buy(_) | Self::Orders(_) | Self::Order { .. } => false,
             Self::CancelOrder(_) | Self::Site(_) | Self::Metrics | Self::Options(_) => false,
@@ -194,10 +198,29 @@ pub struct AdminOrdersQuery {
     pub item: Option<ItemId>,
     /// Only of this buyer.
     pub buyer: Option<Subject>,
+    /// Only in this state.
+    pub state: Option<OrderState>,
+    /// Only with this payment reference.
+    pub payment_ref: Option<Subject>,
+    /// Only created at or after this time, in Unix milliseconds; 0 = any.
+    pub from_ms: u64,
+    /// Only created before this time, in Unix milliseconds; 0 = any.
+    pub to_ms: u64,
+    /// The newest first: of one item only.
+    pub newest: bool,
     /// At most so many: 1 to 1000, 100 if not said.
     pub limit: u16,
     /// Only those behind this one.
     pub after: Option<OrderId>,
+}
+
+/// Which blocked buyers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlocklistQuery {
+    /// At most so many: 1 to 1000, 100 if not said.
+    pub limit: u16,
+    /// Only those behind this one.
+    pub after: Option<Subject>,
 }
 
 /// Which entries of the audit trail.
@@ -207,6 +230,8 @@ pub struct AuditQuery {
     pub limit: u16,
     /// Only those behind this LSN; 0 = from the first.
     pub after: u64,
+    /// The newest first.
+    pub newest: bool,
 }
 
 impl Route {
@@ -269,6 +294,7 @@ pub(crate) enum Place {
     AdminOrder(OrderId),
     AdminOrderVerb(OrderId, OrderVerb),
     Batch,
+    Blocked,
     /// The blocklist's entry of a name that no buyer has.
     NoSubject,
     Blocklist(Subject),
@@ -377,6 +403,7 @@ impl Place {
             [Some("v1"), Some("orders"), Some("batch"), None, _] => Self::Batch,
             [Some("admin"), Some("stats"), None, ..] => Self::Stats,
             [Some("admin"), Some("audit"), None, ..] => Self::Audit,
+            [Some("admin"), Some("blocklist"), None, ..] => Self::Blocked,
             [Some("admin"), Some("blocklist"), Some(sub), None, _] if !sub.is_empty() => {
                 decode_subject(sub).map_or(Self::NoSubject, Self::Blocklist)
             }
@@ -405,6 +432,7 @@ impl Place {
             Self::Order(order) if read => return wait(order, query),
             Self::AdminOrders if read => return admin_orders(query),
             Self::Audit if read => return audit(query),
+            Self::Blocked if read => return blocklist(query),
             Self::Time if read => Route::Time,
             Self::Items if read => return items(query, PUBLIC_LIST_MAX).map(Route::Items),
             Self::Item(item) if read => Route::Item(item),
@@ -568,20 +596,56 @@ fn wait(order: OrderId, query: &Query<'_>) -> Result<Route, Problem> {
 }
 
 fn admin_orders(query: &Query<'_>) -> Result<Route, Problem> {
-    query.only(&["item", "buyer", "limit", "after"])?;
-    Ok(Route::AdminOrders(AdminOrdersQuery {
-        item: queried_item(query, "item")?,
+    query.only(&["item", "buyer", "state", "payment_ref", "from_ms", "to_ms", "order", "limit", "after"])?;
+    let (item, newest) = (queried_item(query, "item")?, newest(query)?);
+    if newest && item.is_none() {
+        return Err(Problem::invalid_field("order", "newest is known of one item alone: say item, too"));
+    }
+    Ok(Route::AdminOrders(Box::new(AdminOrdersQuery {
+        item,
         buyer: query.parsed("buyer", decode_query_subject)?,
+        state: query.parsed("state", OrderState::from_name)?,
+        payment_ref: query.parsed("payment_ref", decode_query_subject)?,
+        from_ms: time(query, "from_ms")?,
+        to_ms: time(query, "to_ms")?,
+        newest,
         limit: query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?,
         after: query.parsed("after", order)?,
+    })))
+}
+
+/// A time in Unix milliseconds; 0 if it is not said.
+fn time(query: &Query<'_>, name: &'static str) -> Result<u64, Problem> {
+    let ms = query.parsed(name, |text| number(text, UNIX_MILLIS_MAX))?.unwrap_or(0);
+    match crate::http::body::in_seconds(ms) {
+        true => Err(Problem::invalid_field(name, "is in seconds, it seems: must be Unix milliseconds")),
+        false => Ok(ms),
+    }
+}
+
+/// Whether the newest are to come first.
+fn newest(query: &Query<'_>) -> Result<bool, Problem> {
+    let order = |word: &str| match word {
+        "newest" => Some(true),
+        "oldest" => Some(false),
+        _ => None,
+    };
+    Ok(query.parsed("order", order)?.unwrap_or(false))
+}
+
+fn blocklist(query: &Query<'_>) -> Result<Route, Problem> {
+    query.only(&["limit", "after"])?;
+    Ok(Route::Blocklist(BlocklistQuery {
+        limit: query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?,
+        after: query.parsed("after", decode_query_subject)?,
     }))
 }
 
 fn audit(query: &Query<'_>) -> Result<Route, Problem> {
-    query.only(&["limit", "after"])?;
+    query.only(&["limit", "after", "order"])?;
     let limit = query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?;
     let after = query.parsed("after", |text| number(text, u64::MAX))?.unwrap_or(0);
-    Ok(Route::Audit(AuditQuery { limit, after }))
+    Ok(Route::Audit(AuditQuery { limit, after, newest: newest(query)? }))
 }
 
 fn number(text: &str, max: u64) -> Option<u64> {

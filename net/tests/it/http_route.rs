@@ -157,12 +157,13 @@ fn merchant_routes() {
             ("GET /admin/items/7/mismatch", "method_not_allowed [POST, OPTIONS]"),
             (
                 "GET /admin/orders",
-                "AdminOrders(AdminOrdersQuery { item: None, buyer: None, limit: 100, after: None })",
+                "AdminOrders(AdminOrdersQuery { item: None, buyer: None, state: None, payment_ref: None, from_ms: 0, to_ms: 0, \
+             newest: false, limit: 100, after: None })",
             ),
             (
                 "GET /admin/orders?item=7&buyer=a%20%C3%A4&limit=1000&after=4294967297",
-                "AdminOrders(AdminOrdersQuery { item: Some(ItemId(7)), buyer: Some(a \\xc3\\xa4), limit: 1000, \
-             after: Some(OrderId(4294967297)) })",
+                "AdminOrders(AdminOrdersQuery { item: Some(ItemId(7)), buyer: Some(a \\xc3\\xa4), state: None, \
+             payment_ref: None, from_ms: 0, to_ms: 0, newest: false, limit: 1000, after: Some(OrderId(4294967297)) })",
             ),
             ("GET /admin/orders/4294967297", "AdminOrder(OrderId(4294967297))"),
             ("POST /admin/orders/4294967297/pay", "PayOrder(OrderId(4294967297))"),
@@ -173,9 +174,15 @@ fn merchant_routes() {
             ("PUT /admin/blocklist/a+b", "Block(a+b)"),
             ("PUT /admin/blocklist/a%2Fb", "Block(a/b)"),
             ("PUT /admin/blocklist/%e4%b9%b0", "Block(\\xe4\\xb9\\xb0)"),
+            ("GET /admin/blocklist", "Blocklist(BlocklistQuery { limit: 100, after: None })"),
+            (
+                "GET /admin/blocklist?limit=5&after=a%20b",
+                "Blocklist(BlocklistQuery { limit: 5, after: Some(a b) })",
+            ),
+            ("GET /admin/audit?order=newest", "Audit(AuditQuery { limit: 100, after: 0, newest: true })"),
             ("GET /admin/stats", "Stats"),
-            ("GET /admin/audit", "Audit(AuditQuery { limit: 100, after: 0 })"),
-            ("GET /admin/audit?after=12&limit=5", "Audit(AuditQuery { limit: 5, after: 12 })"),
+            ("GET /admin/audit", "Audit(AuditQuery { limit: 100, after: 0, newest: false })"),
+            ("GET /admin/audit?after=12&limit=5", "Audit(AuditQuery { limit: 5, after: 12, newest: false })"),
             ("GET /metrics", "Metrics"),
             ("GET /healthz", "Healthz"),
             ("GET /readyz", "Readyz"),
@@ -268,7 +275,6 @@ fn paths_that_do_not_exist() {
         "/admin/items/1/pause/",
         "/admin/orders/1",
         "/admin/orders/4294967297/void",
-        "/admin/blocklist",
         "/admin/blocklist/",
         "/admin/blocklist/a/b",
         "/metrics/",
@@ -405,7 +411,7 @@ fn queries_that_the_call_does_not_take() {
             ("GET /admin/items?=1", "bad_request"),
             ("GET /admin/items?limit=1&", "bad_request"),
             ("GET /admin/items?Limit=1", "bad_request Limit"),
-            ("GET /admin/orders?a=1&b=2&c=3&d=4&e=5", "bad_request"),
+            ("GET /admin/orders?a=1&b=2&c=3&d=4&e=5&f=6&g=7&h=8&i=9&j=0", "bad_request"),
             ("GET /admin/orders?buyer=|", "bad_request"),
             ("GET /admin/orders?item=0", "invalid_field item"),
             ("GET /admin/orders?buyer=", "bad_request buyer"),

@@ -11,7 +11,7 @@ use stampede_net::site::assets::SCRIPT;
 use crate::engine::{ADMIN_TOKEN, Engine, Naming, Run};
 
 /// How many kinds of routes [`kind`] tells apart.
-const KINDS: usize = 43;
+const KINDS: usize = 44;
 
 /// A number for each kind of route. A route that is added here needs a line in [`CALLS`].
 fn kind(route: &Route) -> usize {
@@ -59,6 +59,7 @@ fn kind(route: &Route) -> usize {
         Route::Healthz | Route::Readyz => 40,
         Route::PublicHealthz | Route::PublicReadyz => 41,
         Route::Options(_) => 42,
+        Route::Blocklist(_) => 43,
     }
 }
 
@@ -71,7 +72,8 @@ const FILE: &str = "public, max-age=86400";
 const FILE_FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 /// Every call, and who may keep its answer where it is 200.
-const CALLS: [(&str, &str); 46] = [
+const CALLS: [(&str, &str); 47] = [
+    ("GET /admin/blocklist", NEVER),
     ("GET /v1/time", NEVER),
     ("GET /v1/items", READ),
     ("GET /v1/items?limit=1&after=1", READ),
