@@ -60,6 +60,15 @@ impl Audit {
         let first = self.entries.partition_point(|entry| entry.row.lsn <= after);
         self.entries.range(first..).map(Entry::view)
     }
+
+    /// The entries below `before`, newest first; 0 = all.
+    pub(crate) fn before(&self, before: Lsn) -> impl Iterator<Item = AuditRow<'_>> {
+        let end = match before {
+            Lsn::ZERO => self.entries.len(),
+            before => self.entries.partition_point(|entry| entry.row.lsn < before),
+        };
+        self.entries.range(..end).rev().map(Entry::view)
+    }
 }
 
 fn audit_row<'a>(lsn: Lsn, fact: &Fact<'a>) -> Option<AuditRow<'a>> {

@@ -133,7 +133,7 @@ pub struct ItemPatch<'a> {
     pub name: Option<&'a str>,
     pub price_minor: Option<u64>,
     pub currency: Option<[u8; CURRENCY_BYTES]>,
-    /// Counts on creation only.
+    /// Counts on creation; later it has to be what is granted already.
     pub stock: Option<u64>,
     pub opens_at_ms: Option<UnixMillis>,
     pub closes_at_ms: Option<UnixMillis>,

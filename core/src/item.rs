@@ -3,7 +3,7 @@
 //! Pure values and their checks. Next: [`crate::fact`].
 
 use crate::limits::{
-    CURRENCY_BYTES, DRAW_MS_MAX, DRAW_MS_MIN, HOLD_MS_MAX, ITEM_NAME_BYTES_MAX, PRICE_MINOR_MAX,
+    CURRENCY_BYTES, DRAW_MS_MAX, DRAW_MS_MIN, HOLD_MS_MAX, ITEM_NAME_CHARS_MAX, PRICE_MINOR_MAX,
     QUANTITY_MAX, UNIX_MILLIS_MAX,
 };
 use crate::types::UnixMillis;
@@ -159,7 +159,7 @@ impl OrderState {
 /// The settings of an item, as the merchant gives them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ItemSpec<'a> {
-    /// What buyers see; 1 to [`ITEM_NAME_BYTES_MAX`] bytes, no control characters.
+    /// What buyers see; 1 to [`ITEM_NAME_CHARS_MAX`] bytes, no control characters.
     pub name: &'a str,
     /// Price of one unit in minor units of the currency.
     pub price_minor: u64,
@@ -204,7 +204,7 @@ impl ItemSpec<'_> {
         let ensure = |ok: bool, field, reason| if ok { Ok(()) } else { Err(FieldError { field, reason }) };
         let name = self.name;
         ensure(!name.trim().is_empty(), "name", "must not be empty")?;
-        ensure(name.len() <= ITEM_NAME_BYTES_MAX, "name", "longer than 200 bytes")?;
+        ensure(name.chars().count() <= ITEM_NAME_CHARS_MAX, "name", "longer than 200 characters")?;
         ensure(!name.chars().any(char::is_control), "name", "has a control character")?;
         ensure(self.price_minor <= PRICE_MINOR_MAX, "price_minor", "above 2^53")?;
         let letters = self.currency.iter().all(u8::is_ascii_uppercase);

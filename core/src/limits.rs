@@ -3,14 +3,19 @@
 //! A queue, table or buffer whose size a client could influence takes its bound
 //! from here. Relations between bounds are checked when this file compiles.
 
-/// Longest subject (the buyer's opaque name), in bytes.
-pub const SUBJECT_BYTES_MAX: usize = 64;
-/// Longest `Idempotency-Key`, in bytes.
-pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
-/// Longest payment reference, in bytes.
-pub const PAYMENT_REF_BYTES_MAX: usize = 64;
+/// Longest subject (the buyer's opaque name), in bytes: what OpenID Connect allows an issuer
+/// (Core 1.0 section 2).
+pub const SUBJECT_BYTES_MAX: usize = 255;
+/// Longest `Idempotency-Key`, in bytes: what payment providers take.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Longest reference of a payment or a refund, in bytes.
+pub const PAYMENT_REF_BYTES_MAX: usize = 255;
+/// Most bytes that a value on its way between cores holds by itself; a longer one is allocated.
+pub const INLINE_BYTES_MAX: usize = 62;
+/// Longest item name, in characters.
+pub const ITEM_NAME_CHARS_MAX: usize = 200;
 /// Longest item name, in bytes of UTF-8.
-pub const ITEM_NAME_BYTES_MAX: usize = 200;
+pub const ITEM_NAME_BYTES_MAX: usize = 4 * ITEM_NAME_CHARS_MAX;
 /// An ISO 4217 code: three letters.
 pub const CURRENCY_BYTES: usize = 3;
 /// Longest name of who made a change, in bytes (an address, or a part of the engine).
@@ -74,8 +79,9 @@ pub const CORES_MAX: usize = 64;
 pub const OWNER_BATCH_MAX: usize = 128;
 /// Slots of the queue of facts to the journal; a power of two.
 pub const JOURNAL_SLOTS: usize = 1 << 15;
-/// Most bytes of one encoded fact, without the record's own header.
-pub const FACT_BYTES_MAX: usize = 480;
+/// Most bytes of one encoded fact, without the record's own header: with what else a slot of the
+/// queue to the journal holds, nineteen cache lines.
+pub const FACT_BYTES_MAX: usize = 1_204;
 
 /// The ends of a shard's tables, as parameters: tests set small ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,10 +115,13 @@ const _: () = {
     // all of them at once must still fit.
     assert!(CORES_MAX * OWNER_BATCH_MAX <= JOURNAL_SLOTS / 2);
     assert!(HOLD_MS_MAX <= u32::MAX as u64);
-    // The largest fact is an item with a full name; 120 bytes cover its fixed part.
+    // The largest fact is an order with its buyer, its key, and two references; 120 bytes cover its
+    // fixed part, and that of an item with a full name.
     assert!(ITEM_NAME_BYTES_MAX + ACTOR_BYTES_MAX + 120 <= FACT_BYTES_MAX);
     assert!(
-        SUBJECT_BYTES_MAX + IDEMPOTENCY_KEY_BYTES_MAX + PAYMENT_REF_BYTES_MAX + ACTOR_BYTES_MAX + 120
+        SUBJECT_BYTES_MAX + IDEMPOTENCY_KEY_BYTES_MAX + 2 * PAYMENT_REF_BYTES_MAX + ACTOR_BYTES_MAX + 120
             <= FACT_BYTES_MAX
     );
+    // Their lengths are one byte in the log and in memory.
+    assert!(SUBJECT_BYTES_MAX <= 255 && IDEMPOTENCY_KEY_BYTES_MAX <= 255 && PAYMENT_REF_BYTES_MAX <= 255);
 };

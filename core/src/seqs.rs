@@ -65,6 +65,15 @@ impl Seqs {
         runs.filter(move |run| run.last > after)
             .flat_map(move |run| run.first.max(after.saturating_add(1))..=run.last)
     }
+
+    /// The numbers below `before`, descending; 0 = all.
+    pub(crate) fn before(&self, before: u32) -> impl Iterator<Item = u32> {
+        let last = before.wrapping_sub(1);
+        let older = self.older.as_ref().map_or(&[][..], |older| &older.runs);
+        let end = older.partition_point(|run| run.first <= last);
+        let runs = [self.newest].into_iter().chain(older[..end].iter().rev().copied());
+        runs.filter(move |run| run.first <= last).flat_map(move |run| (run.first..=run.last.min(last)).rev())
+    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -82,6 +91,9 @@ mod tests {
             for after in places.chain([0]) {
                 let expected: Vec<u32> = numbers[..len].iter().copied().filter(|&seq| seq > after).collect();
                 assert_eq!(seqs.after(after).take(99).collect::<Vec<_>>(), expected, "after {after}");
+                let below = numbers[..len].iter().rev().copied();
+                let expected: Vec<u32> = below.filter(|&seq| after == 0 || seq < after).collect();
+                assert_eq!(seqs.before(after).take(99).collect::<Vec<_>>(), expected, "before {after}");
             }
         }
     }

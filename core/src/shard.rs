@@ -22,7 +22,7 @@ mod rows;
 pub use accept::{Accepted, Trial};
 pub use ahead::Ahead;
 pub use apply::ApplyError;
-pub use read::{Fullness, OwnedOrder, TABLE_NAMES, TABLES};
+pub use read::{Fullness, OrderFilter, OrderPage, OwnedOrder, TABLE_NAMES, TABLES};
 pub use rows::rows_of;
 
 use alloc::boxed::Box;

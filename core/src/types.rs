@@ -2,13 +2,14 @@
 //!
 //! See the vocabulary in docs/ARCHITECTURE.md. Next: [`crate::item`].
 
+use alloc::boxed::Box;
 use core::fmt;
 use core::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13_128};
 
-use crate::limits::{ITEM_ID_MAX, QUANTITY_MAX, SUBJECT_BYTES_MAX};
+use crate::limits::{INLINE_BYTES_MAX, ITEM_ID_MAX, QUANTITY_MAX, SUBJECT_BYTES_MAX};
 
 /// An item on sale: `1 ..= ITEM_ID_MAX`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -115,36 +116,72 @@ impl Quantity {
     }
 }
 
-/// A buyer's opaque name as it stands in the verified token: 1 to 64 bytes.
-/// Kept by value, so that it travels between cores without a pointer.
-#[derive(Clone, Copy)]
-pub struct Subject {
-    len: u8,
-    bytes: [u8; SUBJECT_BYTES_MAX],
+/// Up to 255 bytes by value, for what travels between cores: up to [`INLINE_BYTES_MAX`] of them
+/// take no allocation. Most ids are shorter than that, and rings of the largest would be slow.
+#[derive(Clone)]
+pub struct ShortBytes(Held);
+
+#[derive(Clone)]
+enum Held {
+    Inline { len: u8, bytes: [u8; INLINE_BYTES_MAX] },
+    Apart(Box<[u8]>),
 }
 
-impl Subject {
-    /// The subject with these bytes, or `None` if it is empty or too long.
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        if bytes.is_empty() || bytes.len() > SUBJECT_BYTES_MAX {
-            return None;
+const _: () = assert!(size_of::<ShortBytes>() == 64, "one cache line");
+
+impl ShortBytes {
+    /// No bytes.
+    pub const EMPTY: Self = Self(Held::Inline { len: 0, bytes: [0; INLINE_BYTES_MAX] });
+
+    /// A copy of these bytes, or `None` if they are more than 255.
+    pub fn new(given: &[u8]) -> Option<Self> {
+        let len = u8::try_from(given.len()).ok()?;
+        if given.len() > INLINE_BYTES_MAX {
+            return Some(Self(Held::Apart(given.into())));
         }
-        let mut subject = Self { len: bytes.len() as u8, bytes: [0; SUBJECT_BYTES_MAX] };
-        subject.bytes[..bytes.len()].copy_from_slice(bytes);
-        Some(subject)
+        let mut bytes = [0; INLINE_BYTES_MAX];
+        bytes[..given.len()].copy_from_slice(given);
+        Some(Self(Held::Inline { len, bytes }))
     }
-    /// Its bytes.
+    /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len as usize]
+        match &self.0 {
+            Held::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Held::Apart(bytes) => bytes,
+        }
     }
 }
 
-impl PartialEq for Subject {
+impl PartialEq for ShortBytes {
     fn eq(&self, other: &Self) -> bool {
         self.as_bytes() == other.as_bytes()
     }
 }
-impl Eq for Subject {}
+impl Eq for ShortBytes {}
+impl fmt::Debug for ShortBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.as_bytes().escape_ascii())
+    }
+}
+
+/// A buyer's opaque name as it stands in the verified token: 1 to 255 bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Subject(ShortBytes);
+
+impl Subject {
+    /// The subject with these bytes, or `None` if it is empty or too long.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        if !(1..=SUBJECT_BYTES_MAX).contains(&bytes.len()) {
+            return None;
+        }
+        ShortBytes::new(bytes).map(Self)
+    }
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.as_bytes().escape_ascii())

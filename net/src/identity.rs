@@ -40,7 +40,7 @@ use stampede_core::planted::{Bug, planted};
 pub use verdicts::VerdictCache;
 
 /// A buyer whom somebody vouches for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Buyer {
     /// The opaque name.
     pub subject: Subject,
@@ -62,7 +62,7 @@ pub struct Identity {
 }
 
 /// What a request says of its sender, without a signature looked at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Recognised<'a> {
     /// Known: named by a gateway, or by a token that was verified before.
     Buyer(Buyer),
@@ -252,8 +252,9 @@ impl Identity {
         let Mode::Jwt(tokens) = &self.mode else { return Err(stranger("no tokens are taken here")) };
         let verdict = token::verify(&tokens.keys, &tokens.rules, token, now)
             .map_err(|reason| stranger(reason.detail()))?;
+        let buyer = verdict.buyer.clone();
         cache.put(self.number, token, verdict, now);
-        Ok(verdict.buyer)
+        Ok(buyer)
     }
 
     /// Both in one, for whoever knows of no limits.
@@ -308,7 +309,7 @@ impl Identity {
     }
 }
 
-/// The subject with these bytes, if it can be one: 1 to 64 bytes of UTF-8 without
+/// The subject with these bytes, if it can be one: 1 to 255 bytes of UTF-8 without
 /// control characters.
 #[inline]
 pub fn subject(bytes: &[u8]) -> Option<Subject> {
@@ -337,7 +338,7 @@ pub fn check_admin(head: &Head<'_>, token: &[u8]) -> Result<(), Problem> {
 #[inline]
 fn identify_by_header(head: &Head<'_>) -> Result<Buyer, Problem> {
     let name = head.field(Name::XBuyer).once().filter(|name| find(b' ', name).is_none()).and_then(subject);
-    let subject = name.ok_or(stranger("X-Buyer: 1 to 64 visible bytes, once"))?;
+    let subject = name.ok_or(stranger("X-Buyer: 1 to 255 visible bytes, once"))?;
     let level = match head.field(Name::XBuyerLevel) {
         Field::Absent => Some(0),
         field => field.once().and_then(decimal).and_then(|level| u8::try_from(level).ok()),

@@ -232,7 +232,8 @@ impl Server {
         let kept = kept_unexported(settings, replayed.control());
         parts.weakened.extend(kept.clone());
         parts.weakened.extend(skew.as_ref().filter(|_| settings.clock == Begin::AtTheWall).cloned());
-        let shared = Arc::new(Shared::new(parts).with_idle_ms(settings.limits.idle_ms));
+        let shared = Shared::new(parts).with_idle_ms(settings.limits.idle_ms);
+        let shared = Arc::new(shared.with_head_bytes(settings.limits.head_bytes));
         alarms.into_iter().for_each(|alarm| shared.alarm(alarm));
         skew.into_iter().for_each(|what| shared.alarm_once(what));
         kept.into_iter().for_each(|what| shared.alarm_once(what));

@@ -160,6 +160,8 @@ pub struct LimitSettings {
     pub connections_per_ip: u32,
     /// How long a connection may say nothing, in milliseconds.
     pub idle_ms: u32,
+    /// Longest head of a request, in bytes.
+    pub head_bytes: u32,
 }
 
 /// Tickets, challenges and suspicion.

@@ -323,6 +323,10 @@ impl Shard {
         if patch.payment.is_some_and(|payment| payment != current.payment) {
             return Err(invalid("payment", "cannot change once the item exists"));
         }
+        // What created the item may be sent again; what was meant to change its stock would do nothing.
+        if patch.stock.is_some_and(|stock| stock != item.granted) {
+            return Err(invalid("stock", "counts when the item is created; restock changes it later"));
+        }
         if item.has(Rules::CLOSED) && spec.closes_at_ms != current.closes_at_ms {
             return Err(invalid("closes_at_ms", "the item was closed for good"));
         }

@@ -11,7 +11,7 @@ use crate::items::Item;
 use crate::limits::{ALARM_PERCENT, SCAN_ORDERS_MAX};
 use crate::seqs::Seqs;
 use crate::state_row::AuditRow;
-use crate::types::{BuyerHash, ItemId, Lsn, OrderId};
+use crate::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
@@ -46,6 +46,44 @@ pub struct OwnedOrder<'a> {
     pub order: OrderView,
     /// The buyer's subject.
     pub subject: &'a [u8],
+}
+
+/// Which orders a page is to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OrderFilter {
+    /// Only of this item.
+    pub item: Option<ItemId>,
+    /// Only of this buyer.
+    pub buyer: Option<BuyerHash>,
+    /// Only in this state.
+    pub state: Option<OrderState>,
+    /// Only with this payment reference, as [`crate::types::HashSecret::reference`] has it.
+    pub payment_ref_hash: Option<u64>,
+    /// Only created at or after this time; 0 = any.
+    pub from_ms: UnixMillis,
+    /// Only created before this time; 0 = any.
+    pub to_ms: UnixMillis,
+    /// The newest first: of one item only.
+    pub newest: bool,
+}
+
+impl OrderFilter {
+    fn takes(&self, order: &OrderView, payment_ref_hash: u64) -> bool {
+        let created = order.created_at_ms;
+        self.state.is_none_or(|state| state == order.state)
+            && self.payment_ref_hash.is_none_or(|wanted| wanted == payment_ref_hash)
+            && self.from_ms <= created
+            && (self.to_ms.0 == 0 || created < self.to_ms)
+    }
+}
+
+/// A page of orders.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OrderPage<'a> {
+    /// The orders, in the order that was asked for.
+    pub orders: Vec<OwnedOrder<'a>>,
+    /// The last order that was looked at, if others follow it.
+    pub looked_to: Option<OrderId>,
 }
 
 impl Shard {
@@ -138,6 +176,61 @@ impl Shard {
         orders.take(limit).map(|slot| self.owned(slot)).collect()
     }
 
+    /// Orders that a filter takes, behind `after` (0 = from the beginning), at most `limit`.
+    ///
+    /// Looks at [`SCAN_ORDERS_MAX`] orders at most: a page may be empty, and others follow.
+    pub fn orders_page(&self, filter: &OrderFilter, after: u64, limit: usize) -> OrderPage<'_> {
+        let row = filter.item.and_then(|item| self.items.find(item)).map(|slot| self.items.get(slot));
+        if filter.newest {
+            let Some(row) = row else { return OrderPage::default() };
+            let id = row.id();
+            let before = if after == 0 { 0 } else { seqs_done(id, after).max(1) };
+            let found = |seq| self.orders.find(OrderId::new(id, seq)).expect("a noted number has its order");
+            return self.filtered(filter, limit, row.seqs().before(before).map(found));
+        }
+        if let Some(buyer) = filter.buyer {
+            let slots = self.orders.of_buyer(buyer, filter.item, after, SCAN_ORDERS_MAX + 1);
+            return self.filtered(filter, limit, slots.into_iter());
+        }
+        let first = ((after >> 32) as u32).saturating_sub(1);
+        let all = filter.item.is_none().then(|| self.items.with_orders_after(first));
+        let items = row.into_iter().chain(all.into_iter().flatten());
+        let slots = items.flat_map(|row| self.slots_after(row, seqs_done(row.id(), after)));
+        self.filtered(filter, limit, slots)
+    }
+
+    fn filtered(
+        &self,
+        filter: &OrderFilter,
+        limit: usize,
+        slots: impl Iterator<Item = u32>,
+    ) -> OrderPage<'_> {
+        let (mut orders, mut last, mut looked) = (Vec::new(), None, 0);
+        for slot in slots {
+            if looked == SCAN_ORDERS_MAX || orders.len() == limit {
+                return OrderPage { orders, looked_to: last };
+            }
+            let view = self.orders.view(slot);
+            let is_buyers = filter.buyer.is_none_or(|buyer| buyer == self.orders.buyer(slot));
+            if is_buyers && filter.takes(&view, self.orders.payment_ref_hash(slot)) {
+                orders.push(self.owned(slot));
+            }
+            (last, looked) = (Some(view.order), looked + 1);
+        }
+        OrderPage { orders, looked_to: None }
+    }
+
+    /// Blocked buyers, at most `limit`, behind the one with this subject (empty = from the first). They
+    /// stand in the order of their hashes: each has one place, whoever else comes and goes.
+    pub fn blocked_after(&self, after: &[u8], limit: usize) -> impl Iterator<Item = &[u8]> {
+        use core::ops::Bound;
+        let from = match after {
+            [] => Bound::Unbounded,
+            after => Bound::Excluded(self.secret.buyer(after)),
+        };
+        self.blocked.range((from, Bound::Unbounded)).take(limit).map(|(_, subject)| &**subject)
+    }
+
     /// The entries that an item's draw drew, with numbers above `after`, ascending, at most
     /// `limit`; and if there may be more, the number after which to go on. `None` until the
     /// draw is over.
@@ -173,6 +266,11 @@ impl Shard {
     /// The merchant's changes above `after`, oldest first.
     pub fn audit_after(&self, after: Lsn) -> impl Iterator<Item = AuditRow<'_>> {
         self.audit.after(after)
+    }
+
+    /// The merchant's changes before `before`, newest first; 0 = all.
+    pub fn audit_before(&self, before: Lsn) -> impl Iterator<Item = AuditRow<'_>> {
+        self.audit.before(before)
     }
 
     fn owned(&self, slot: u32) -> OwnedOrder<'_> {

@@ -303,3 +303,52 @@ fn an_item_whose_order_numbers_run_out_says_so() {
     assert!(used(&owner.shard, "order_numbers").2);
     assert_eq!(owner.buy(1, b"eve", b""), OVERLOADED);
 }
+
+/// Whatever a page is filtered by, it looks at so many orders at most, and page by page nothing is missed.
+#[test]
+fn filtered_pages_end_and_together_show_all() {
+    use stampede_core::limits::SCAN_ORDERS_MAX;
+    use stampede_core::shard::OrderFilter;
+    const ORDERS: u32 = 3 * SCAN_ORDERS_MAX as u32 + 7;
+    let mut owner = Owner::new(Bounds::DEFAULT);
+    owner.create(1, 100_000, Payment::OnOrder);
+    owner.create(2, 100_000, Payment::OnOrder);
+    (0..ORDERS).for_each(|number| {
+        owner.placed(1 + number % 2, &buyer(number));
+    });
+    let rare: Vec<OrderId> = [5, 1_000, 3_000].map(|seq| OrderId::new(item(1), seq)).into();
+    rare.iter().for_each(|order| owner.cancel(*order, &buyer(2 * (order.seq() - 1))));
+    let state = Some(OrderState::Cancelled);
+    let (one, newest) = (Some(item(1)), true);
+    let mut backwards = rare.clone();
+    backwards.reverse();
+    let all = OrderFilter { state, ..OrderFilter::default() };
+    let table = [
+        (all, rare.clone()),
+        (OrderFilter { item: one, ..all }, rare.clone()),
+        (OrderFilter { item: one, newest, ..all }, backwards),
+        (OrderFilter { item: Some(item(2)), newest, ..all }, vec![]),
+        (OrderFilter { buyer: Some(SECRET.buyer(&buyer(8))), ..all }, vec![rare[0]]),
+        (OrderFilter { item: Some(item(9)), ..all }, vec![]),
+        (OrderFilter { from_ms: UnixMillis(NOW.0 + 1), ..all }, vec![]),
+        (OrderFilter { to_ms: NOW, ..all }, vec![]),
+        (OrderFilter { payment_ref_hash: Some(7), ..all }, vec![]),
+    ];
+    for (filter, expected) in table {
+        for limit in [1, 2, 1_000] {
+            let (mut found, mut after, mut pages) = (Vec::new(), 0, 0);
+            loop {
+                let page = owner.shard.orders_page(&filter, after, limit);
+                assert!(page.orders.len() <= limit);
+                found.extend(page.orders.iter().map(|owned| owned.order.order));
+                pages += 1;
+                let Some(last) = page.looked_to else { break };
+                after = last.get();
+            }
+            assert_eq!(found, expected, "{filter:?} in pages of {limit}");
+            if filter == all {
+                assert!(pages > 3, "a page looks at more than it may");
+            }
+        }
+    }
+}

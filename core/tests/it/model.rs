@@ -407,6 +407,7 @@ impl Model {
         let spec = patched(&before, patch);
         let mut wrong = wrong_fields(&spec);
         wrong.extend(patch.payment.filter(|&payment| payment != before.payment).map(|_| "payment"));
+        wrong.extend(patch.stock.filter(|&stock| stock != item.granted).map(|_| "stock"));
         wrong.extend((item.closed && spec.closes_at_ms != before.closes_at_ms).then_some("closes_at_ms"));
         wrong.extend(wrong_draw_fields(now, &before, &spec));
         if !wrong.is_empty() {

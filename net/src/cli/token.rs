@@ -19,7 +19,7 @@ use crate::settings::{KeyText, Settings};
 pub(super) struct TokenArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// The buyer: 1 to 64 bytes
+    /// The buyer: 1 to 255 bytes
     #[arg(long)]
     sub: String,
     /// How long it is valid: 90s, 30m, 1h, 7d

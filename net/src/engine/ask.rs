@@ -6,9 +6,9 @@
 use stampede_core::command::{ItemPatch, ItemView, Movement, OrderView, Outcome, Ticket};
 use stampede_core::fact::Switch;
 use stampede_core::item::ItemSpec;
-use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
+use stampede_core::shard::OrderFilter;
 use stampede_core::state_row::AuditRow;
-use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, Subject};
+use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, ShortBytes, Subject};
 
 use super::batch::Chunk;
 use super::books::BooksReply;
@@ -36,26 +36,21 @@ pub enum ReplyTo {
     Nobody,
 }
 
-/// An idempotency key by value: up to 64 bytes, empty = none.
-#[derive(Clone, Copy)]
-pub struct Key {
-    len: u8,
-    bytes: [u8; IDEMPOTENCY_KEY_BYTES_MAX],
-}
+/// An idempotency key by value; empty = none.
+#[derive(Clone)]
+pub struct Key(ShortBytes);
 
 impl Key {
     /// The key with these bytes.
     ///
     /// # Panics
-    /// When they are more than 64; the HTTP side has checked.
+    /// When they are more than 255; the HTTP side has checked.
     pub fn new(bytes: &[u8]) -> Self {
-        let mut key = Self { len: bytes.len() as u8, bytes: [0; IDEMPOTENCY_KEY_BYTES_MAX] };
-        key.bytes[..bytes.len()].copy_from_slice(bytes);
-        key
+        Self(ShortBytes::new(bytes).expect("a key that was read keeps its bound"))
     }
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        self.0.as_bytes()
     }
 }
 
@@ -111,12 +106,12 @@ pub enum RareAsk {
     Order(OrderId),
     /// A buyer's orders, of one item or all: above this number, so many at most.
     OrdersOf(BuyerHash, Option<ItemId>, u64, usize),
-    /// Orders of one item or all: above this number, so many at most.
-    Orders(Option<ItemId>, u64, usize),
+    /// Orders that a filter takes: behind this number, so many at most.
+    Orders(OrderFilter, u64, usize),
     /// The draw of an item: its entries above this number, so many at most.
     Draw(ItemId, u64, usize),
-    /// The audit trail above this LSN, so many at most.
-    Audit(Lsn, usize),
+    /// The audit trail above this LSN, so many at most; `true`: below it (0 = all), the newest first.
+    Audit(Lsn, usize, bool),
     /// The database's row of an item differs: adjust, or pause if that cannot be.
     FollowPostgres {
         /// Which item.
@@ -200,9 +195,11 @@ pub enum RareReply {
     Order(Option<OwnedOrder>),
     /// Orders and their buyers, ascending.
     Orders(Vec<OwnedOrder>),
+    /// The same in the order asked for, and the last order that was looked at, if others follow.
+    OrdersPage(Vec<OwnedOrder>, Option<OrderId>),
     /// A draw and a page of its entries.
     Draw(Option<DrawPage>),
-    /// Audit entries, oldest first.
+    /// Audit entries, in the order asked for.
     Audit(Vec<OwnedAudit>),
     /// An order and what it is of, if it is this buyer's.
     OrderPage(Option<OrderOf>),

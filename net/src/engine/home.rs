@@ -40,6 +40,7 @@ use super::slots::Connections;
 use super::turns::{Peers, Turns};
 use crate::gate::Keeper;
 use crate::http::answer::{self, Date, Manner};
+use crate::http::body::check_media;
 use crate::http::conn::{Conn, Next, Request};
 use crate::http::problem::{Code, Problem};
 use crate::http::route::{Listener, Route};
@@ -324,7 +325,8 @@ impl Home {
         if (client.conn.is_finished() || drained) && idle {
             client.closing = true;
         }
-        if client.conn.take_continue() && client.out.is_empty() {
+        let owes = !idle || client.owed_batches > 0;
+        if client.conn.take_continue(owes && !planted(Bug::ContinueOvertakes)) {
             client.out.extend_from_slice(answer::CONTINUE);
         }
         self.connections.served(client.token);
@@ -416,6 +418,10 @@ impl Home {
         if let Err(problem) = foreign {
             return self.refuse_foreign(route, problem, caller);
         }
+        if !caller.request.body.is_empty() {
+            let wants_json = !matches!(route, Route::Site(_));
+            check_media(&caller.request.head, caller.request.body, wants_json)?;
+        }
         match *route {
             Route::Time => {
                 let (now, date) = (self.now.sale, &self.date);
@@ -434,14 +440,14 @@ impl Home {
             Route::Batch => self.batch(caller),
             Route::Site(call) => self.site(call, caller),
             Route::Healthz | Route::Readyz | Route::Metrics | Route::PublicHealthz | Route::PublicReadyz => {
-                self.ops(*route, caller);
+                self.ops(route, caller);
                 Ok(())
             }
             Route::Options(methods) => {
                 self.options(methods, caller);
                 Ok(())
             }
-            _ => self.merchant(*route, caller),
+            _ => self.merchant(route.clone(), caller),
         }
     }
 
@@ -532,9 +538,11 @@ impl Home {
             | RareReply::Order(None)
             | RareReply::OrderPage(None)
             | RareReply::Draw(None) => (Lsn::ZERO, Shown::Problem(Code::NotFound.problem())),
-            RareReply::Items(_) | RareReply::Orders(_) | RareReply::Audit(_) | RareReply::Followed => {
-                (Lsn::ZERO, Shown::Done)
-            }
+            RareReply::Items(_)
+            | RareReply::Orders(_)
+            | RareReply::OrdersPage(..)
+            | RareReply::Audit(_)
+            | RareReply::Followed => (Lsn::ZERO, Shown::Done),
         }
     }
 

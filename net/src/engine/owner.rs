@@ -303,15 +303,19 @@ impl Owner {
                 let orders = self.shard.orders_of(buyer, item, after, limit);
                 RareReply::Orders(orders.into_iter().map(order).collect())
             }
-            RareAsk::Orders(item, after, limit) => RareReply::Orders(
-                self.shard.orders_after(item, after, limit).into_iter().map(order).collect(),
-            ),
+            RareAsk::Orders(ref filter, after, limit) => {
+                let page = self.shard.orders_page(filter, after, limit);
+                RareReply::OrdersPage(page.orders.into_iter().map(order).collect(), page.looked_to)
+            }
             RareAsk::Draw(item, after, limit) => {
                 RareReply::Draw(super::home::draw::read_page(&self.shard, item, after, limit))
             }
-            RareAsk::Audit(after, limit) => {
-                let rows = self.shard.audit_after(after).take(limit);
-                RareReply::Audit(rows.map(|row| OwnedAudit::new(&row)).collect())
+            RareAsk::Audit(after, limit, newest) => {
+                let owned = |row| OwnedAudit::new(&row);
+                RareReply::Audit(match newest {
+                    true => self.shard.audit_before(after).take(limit).map(owned).collect(),
+                    false => self.shard.audit_after(after).take(limit).map(owned).collect(),
+                })
             }
             RareAsk::Books(item, after, limit, with_rows) => {
                 RareReply::Books(BooksReply::read(&self.shard, item, (after, limit), with_rows))

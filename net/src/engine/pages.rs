@@ -122,11 +122,11 @@ fn item_view<'a>(
 }
 
 /// The page of all items, as their gauges show them now.
-pub fn list(items: &[OwnedItem], shared: &Shared, now: UnixMillis) -> Page {
+pub fn list(items: &[OwnedItem], has_more: bool, shared: &Shared, now: UnixMillis) -> Page {
     let views: Vec<_> = items.iter().map(|item| (item.get(), version(shared, item))).collect();
     let shown = views.iter().filter_map(|(view, version)| {
         let gauge = shared.catalogue.find(view.item)?;
         Some(item_view(view, *version, shows(gauge, now)))
     });
-    Page::list(shown, log_number(shared))
+    Page::list(shown, has_more, log_number(shared))
 }

@@ -7,7 +7,7 @@ use stampede_core::command::{ItemView, OrderView, Refusal};
 use stampede_core::gauge::{ItemState, Rules};
 use stampede_core::item::OrderState;
 use stampede_core::planted::{Bug, planted};
-use stampede_core::types::{Lsn, UnixMillis};
+use stampede_core::types::{Lsn, OrderId, UnixMillis};
 
 use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder};
 use super::batch::BatchAnswers;
@@ -65,12 +65,14 @@ pub enum Shown {
     },
     /// An order and its buyer, for the merchant.
     AdminOrder(Box<OwnedOrder>),
-    /// Orders, ascending; `true`: for the merchant, with their buyers.
-    Orders(Vec<OwnedOrder>, bool, bool),
+    /// A buyer's orders, ascending; `true`: there are more.
+    Orders(Vec<OwnedOrder>, bool),
+    /// Orders with their buyers, for the merchant, and behind which one the list goes on, if it does.
+    OrdersPage(Vec<OwnedOrder>, Option<OrderId>),
     /// An item, for the merchant; `true`: it was made by this request.
     AdminItem(Box<OwnedItem>, bool),
-    /// Items, for the merchant.
-    AdminItems(Vec<OwnedItem>),
+    /// Items, for the merchant; `true`: there are more.
+    AdminItems(Vec<OwnedItem>, bool),
     /// A draw and a page of its entries.
     Draw(Box<DrawPage>),
     /// An item's books.
@@ -123,18 +125,25 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
             let view = order_view(&owned.order, moment.shown);
             answer::admin_order(out, &view, &owned.subject, manner, date);
         }
-        Shown::Orders(rows, has_more, merchant) => orders(out, rows, (*has_more, *merchant), manner, moment),
+        Shown::Orders(rows, has_more) => {
+            let views = rows.iter().map(|row| order_view(&row.order, moment.shown));
+            answer::order_list(out, views, *has_more, manner, date);
+        }
+        Shown::OrdersPage(rows, next_after) => {
+            let views = rows.iter().map(|row| (order_view(&row.order, moment.shown), &*row.subject));
+            answer::admin_order_list(out, views, *next_after, manner, date);
+        }
         Shown::AdminItem(item, created) => {
             let status = if *created { Status::Created } else { Status::Ok };
             answer::json(out, status, manner, date, |object| admin_item(object, &item.get(), moment));
         }
-        Shown::AdminItems(items) => answer::json(out, Status::Ok, manner, date, |object| {
+        Shown::AdminItems(items, has_more) => answer::json(out, Status::Ok, manner, date, |object| {
             object.array("items", |array| {
                 for item in items {
                     array.object(|object| admin_item(object, &item.get(), moment));
                 }
             });
-            object.number("now_ms", moment.now.0);
+            object.boolean("has_more", *has_more).number("now_ms", moment.now.0);
         }),
         Shown::Books(books) => answer::json(out, Status::Ok, manner, date, |object| books.fill(object)),
         Shown::Audit(rows, has_more) => audit(out, rows, *has_more, manner, date),
@@ -160,22 +169,6 @@ fn order(out: &mut Vec<u8>, view: &OrderView, replay: bool, call: Call, manner: 
         _ => (Status::Ok, order_view(view, moment.shown), false),
     };
     answer::order(out, status, &shown, OrderHeaders { replay, location }, manner, moment.date);
-}
-
-fn orders(
-    out: &mut Vec<u8>,
-    rows: &[OwnedOrder],
-    (more, merchant): (bool, bool),
-    manner: Manner,
-    at: &Moment<'_>,
-) {
-    let views = rows.iter().map(|row| order_view(&row.order, at.shown));
-    if merchant {
-        let subjects = rows.iter().map(|row| &*row.subject);
-        answer::admin_order_list(out, views.zip(subjects), more, manner, at.date);
-    } else {
-        answer::order_list(out, views, more, manner, at.date);
-    }
 }
 
 /// An order as its reader may see it: `accepted` until the fact that placed it may be shown.

@@ -19,7 +19,7 @@ use super::pulse::Pulse;
 use crate::gate::Gate;
 use crate::http::answer::{Cors, Date};
 use crate::http::head::Head;
-use crate::http::limits::IDLE_MS;
+use crate::http::limits::{HEAD_BYTES, IDLE_MS};
 use crate::http::route::Listener;
 use crate::identity::Identity;
 use crate::identity::demo::Demo;
@@ -92,6 +92,7 @@ pub struct Shared {
     alarms: Mutex<Vec<String>>,
     /// How long a connection may say nothing, in milliseconds.
     idle_ms: u32,
+    head_bytes: u32,
 }
 
 /// Everything that [`Shared`] is made from but its own switches.
@@ -161,6 +162,7 @@ impl Shared {
             awaited,
             alarms: Mutex::new(Vec::new()),
             idle_ms: IDLE_MS as u32,
+            head_bytes: HEAD_BYTES as u32,
         }
     }
 
@@ -169,6 +171,18 @@ impl Shared {
     pub fn with_idle_ms(mut self, idle_ms: u32) -> Self {
         self.idle_ms = idle_ms;
         self
+    }
+
+    /// The same, where a head may have so many bytes.
+    #[must_use]
+    pub fn with_head_bytes(mut self, head_bytes: u32) -> Self {
+        self.head_bytes = head_bytes;
+        self
+    }
+
+    /// Longest head of a request, in bytes.
+    pub const fn head_bytes(&self) -> u32 {
+        self.head_bytes
     }
 
     /// How long a connection may say nothing, in milliseconds.

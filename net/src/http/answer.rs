@@ -195,6 +195,10 @@ statuses! {
     BodyTooLarge = 413 "Content Too Large",
     /// 414
     TargetTooLong = 414 "URI Too Long",
+    /// 415
+    UnsupportedMediaType = 415 "Unsupported Media Type",
+    /// 417
+    ExpectationFailed = 417 "Expectation Failed",
     /// 422
     Unprocessable = 422 "Unprocessable Content",
     /// 429
@@ -381,6 +385,10 @@ pub(crate) fn render_problem(out: &mut Vec<u8>, problem: &Problem, manner: Manne
     if problem.code == Code::Unauthenticated {
         answer = answer.header("WWW-Authenticate", "Bearer");
     }
+    if problem.code == Code::UnsupportedMediaType {
+        // RFC 7694 section 3: which codings of a body are read.
+        answer = answer.header("Accept-Encoding", "identity");
+    }
     if let Some(methods) = problem.allow {
         answer = answer.header("Allow", methods);
     }
@@ -517,11 +525,12 @@ pub fn admin_order(out: &mut Vec<u8>, view: &OrderView, subject: &[u8], manner: 
     });
 }
 
-/// `{"orders":[…],"has_more":…}` with each buyer's name.
+/// `{"orders":[…],"has_more":…}` with each buyer's name, and with `next_after` where there are more: a page of
+/// filtered orders may be empty, and others follow.
 pub fn admin_order_list<'s>(
     out: &mut Vec<u8>,
     orders: impl IntoIterator<Item = (OrderView, &'s [u8])>,
-    has_more: bool,
+    next_after: Option<OrderId>,
     manner: Manner,
     date: &Date,
 ) {
@@ -534,6 +543,9 @@ pub fn admin_order_list<'s>(
                 });
             }
         });
-        object.boolean("has_more", has_more);
+        object.boolean("has_more", next_after.is_some());
+        if let Some(order) = next_after {
+            object.quoted("next_after", order.get());
+        }
     });
 }

@@ -15,6 +15,7 @@ mod usual;
 use stampede_core::command::Movement;
 use stampede_core::types::{ItemId, OrderId, Quantity};
 
+use crate::http::body::check_media;
 use crate::http::field::Name;
 use crate::http::head::Head;
 use crate::http::problem::{Code, Problem};
@@ -32,14 +33,15 @@ impl Format {
     /// The format that a request names in its `Content-Type`; parameters do not count.
     ///
     /// # Errors
-    /// `bad_header` for any other, or none.
+    /// `unsupported_media_type` for any other, none, or a coded body.
     pub fn of(head: &Head<'_>) -> Result<Self, Problem> {
+        check_media(head, &[], false)?;
         let value = head.field(Name::ContentType).once().unwrap_or_default();
         let name = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
         match name {
             _ if name.eq_ignore_ascii_case(b"application/vnd.stampede.batch") => Ok(Self::Binary),
             _ if name.eq_ignore_ascii_case(b"application/x-ndjson") => Ok(Self::Lines),
-            _ => Err(Code::BadHeader
+            _ => Err(Code::UnsupportedMediaType
                 .problem()
                 .detail("Content-Type: application/x-ndjson or application/vnd.stampede.batch, once")),
         }
@@ -67,7 +69,7 @@ pub enum Record<'a> {
 pub struct Purchase<'a> {
     /// What.
     pub item: ItemId,
-    /// Who: 1 to 64 bytes of UTF-8 without control characters.
+    /// Who: 1 to 255 bytes of UTF-8 without control characters.
     pub subject: &'a [u8],
     /// How many.
     pub quantity: Quantity,
@@ -130,13 +132,13 @@ impl Decoder {
     }
 }
 
-/// Whether these bytes can be an idempotency key: 1 to 64 visible characters but the quote.
+/// Whether these bytes can be an idempotency key: 1 to 255 visible characters but the quote.
 fn is_key(bytes: &[u8]) -> bool {
     let fits = (1..=stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&bytes.len());
     fits && bytes.iter().all(|&byte| crate::http::chars::is_visible(byte) && byte != b'"')
 }
 
-/// Whether these bytes can name a buyer or a payment: 1 to 64 bytes of UTF-8 without control
+/// Whether these bytes can name a buyer or a payment: 1 to 255 bytes of UTF-8 without control
 /// characters. Most names are ASCII, which is told without decoding.
 fn is_name(bytes: &[u8]) -> bool {
     if bytes.is_empty() || bytes.len() > stampede_core::limits::SUBJECT_BYTES_MAX {

@@ -11,8 +11,40 @@ use stampede_core::item::{ChallengeRule, Payment, TicketRule};
 use stampede_core::limits::{PAYMENT_REF_BYTES_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
 use stampede_core::types::{Quantity, UnixMillis};
 
+use crate::http::field::{Field, Name};
+use crate::http::head::Head;
 use crate::http::json::{FieldsError, Others, Text, Value, each_field};
 use crate::http::problem::{Code, Problem};
+
+/// Checks that a body is what it has to be read as: one that is coded would not be JSON, and one of
+/// another type was meant for somebody else. JSON is taken without a type, and as a form's where it
+/// begins as JSON does: so `curl -d` sends it.
+///
+/// # Errors
+/// `unsupported_media_type`.
+pub fn check_media(head: &Head<'_>, body: &[u8], wants_json: bool) -> Result<(), Problem> {
+    const CODED: Problem = Code::UnsupportedMediaType
+        .problem()
+        .detail("Content-Encoding: bodies are read as they are, without a coding");
+    const NO_JSON: Problem = Code::UnsupportedMediaType.problem().detail("Content-Type: application/json");
+    match head.field(Name::ContentEncoding) {
+        Field::Absent => {}
+        Field::Once(coding) if coding.eq_ignore_ascii_case(b"identity") => {}
+        _ => return Err(CODED),
+    }
+    let media = match head.field(Name::ContentType) {
+        _ if !wants_json => return Ok(()),
+        Field::Absent => return Ok(()),
+        Field::Once(media) => media.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii(),
+        Field::Repeated(_) => return Err(NO_JSON),
+    };
+    let is_json = media.eq_ignore_ascii_case(b"application/json")
+        || media.eq_ignore_ascii_case(b"text/json")
+        || media.last_chunk::<5>().is_some_and(|end| end.eq_ignore_ascii_case(b"+json"));
+    let as_form = media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
+    let begins_as_json = body.trim_ascii_start().starts_with(b"{");
+    if is_json || as_form && begins_as_json { Ok(()) } else { Err(NO_JSON) }
+}
 
 /// What a buyer sends to buy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -149,10 +181,25 @@ pub fn item_patch<'a>(body: &'a [u8], name: &'a mut String) -> Result<ItemPatch<
     Ok(patch)
 }
 
+/// Times that are plausible in seconds alone: of the years 2000 to 2199, which are weeks of early 1970
+/// in milliseconds.
+const SECONDS_OF_OUR_TIME: std::ops::Range<u64> = 946_684_800..7_258_118_400;
+
+/// Whether a time was meant in seconds, though it is to be in milliseconds.
+pub(crate) fn in_seconds(time: u64) -> bool {
+    SECONDS_OF_OUR_TIME.contains(&time)
+}
+
 fn put_field(patch: &mut ItemPatch<'_>, field: &'static str, value: Value<'_>) -> Result<(), Problem> {
     let number = |max: u64, reason| value.as_u64().filter(|&n| n <= max).ok_or(invalid(field, reason));
     let narrow = || number(u64::from(u32::MAX), "must be an integer from 0 to 4294967295").map(|n| n as u32);
-    let time = || number(UNIX_MILLIS_MAX, "must be Unix milliseconds, before the year 10000").map(UnixMillis);
+    let time = || match number(UNIX_MILLIS_MAX, "must be Unix milliseconds, before the year 10000")? {
+        // In January or February 1970 no sale was open.
+        seconds if in_seconds(seconds) => {
+            Err(invalid(field, "is in seconds, it seems: must be Unix milliseconds"))
+        }
+        ms => Ok(UnixMillis(ms)),
+    };
     match field {
         "price_minor" => patch.price_minor = Some(number(u64::MAX, "must be an integer from 0")?),
         "currency" => patch.currency = Some(currency(value)?),
@@ -206,7 +253,7 @@ pub fn restock(body: &[u8]) -> Result<i64, Problem> {
     add.ok_or(invalid("add", RANGE))
 }
 
-/// A payment's reference, 1 to 64 bytes; `scratch` receives it if it was written with escapes.
+/// A payment's reference, 1 to 255 bytes; `scratch` receives it if it was written with escapes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PaymentRef<'a>(pub &'a str);
 
@@ -214,7 +261,7 @@ pub struct PaymentRef<'a>(pub &'a str);
 ///
 /// # Errors
 /// `bad_json`, `unknown_field`; `invalid_field` when it is missing, empty, longer
-/// than 64 bytes, or has control characters.
+/// than 255 bytes, or has control characters.
 pub fn pay<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<PaymentRef<'a>, Problem> {
     payment_ref(body, scratch)?.ok_or(invalid("payment_ref", REF_RULE))
 }
@@ -227,7 +274,7 @@ pub fn refund<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<Option<Paym
     if body.is_empty() { Ok(None) } else { payment_ref(body, scratch) }
 }
 
-const REF_RULE: &str = "must be a string of 1 to 64 bytes without control characters";
+const REF_RULE: &str = "must be a string of 1 to 255 bytes without control characters";
 
 fn payment_ref<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<Option<PaymentRef<'a>>, Problem> {
     let mut given: Option<Text<'a>> = None;

@@ -30,8 +30,8 @@ use crate::http::chars::is_token;
 use crate::http::chunks::Chunks;
 use crate::http::head::{Found, Head, Length};
 use crate::http::limits::{
-    BATCH_BUFFER_BYTES, BATCH_MS_MAX, BODY_BYTES_MAX, BODY_MS_MAX, CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX,
-    HEAD_BYTES_MAX, HEAD_MS_MAX, IDLE_GRACE_MS, IDLE_MS, REQUEST_LINE_BYTES_MAX,
+    BATCH_BUFFER_BYTES, BATCH_MS_MAX, BODY_BYTES_MAX, BODY_MS_MAX, CONN_BUFFER_BYTES, HEAD_BYTES,
+    HEAD_BYTES_MAX, HEAD_MS_MAX, IDLE_GRACE_MS, IDLE_MS, REQUEST_LINE_BYTES_MAX, conn_buffer_bytes_max,
 };
 use crate::http::line::{self, Line};
 use crate::http::problem::{Code, Problem};
@@ -49,7 +49,7 @@ pub enum Next<'a> {
 }
 
 /// A complete request, borrowed from the connection's buffer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// Its header fields.
     pub head: Head<'a>,
@@ -63,7 +63,7 @@ pub struct Request<'a> {
 }
 
 /// One connection's reading side. Owns at most one buffer of
-/// [`crate::http::limits::CONN_BUFFER_BYTES_MAX`] bytes, and none while idle if
+/// [`crate::http::limits::conn_buffer_bytes_max`] bytes, and none while idle if
 /// [`Conn::shrink`] is called.
 #[derive(Debug)]
 pub struct Conn {
@@ -79,6 +79,8 @@ pub struct Conn {
     since_ms: u64,
     /// How long the client may say nothing, in milliseconds.
     idle_ms: u32,
+    /// Longest head, in bytes.
+    head_bytes: u32,
     awaits_continue: bool,
     /// The client itself asked to close, and has sent nothing behind that.
     said_goodbye: bool,
@@ -144,6 +146,7 @@ impl Conn {
             now_ms,
             since_ms: now_ms,
             idle_ms: IDLE_MS as u32,
+            head_bytes: HEAD_BYTES as u32,
             awaits_continue: false,
             said_goodbye: false,
         }
@@ -153,6 +156,15 @@ impl Conn {
     #[must_use]
     pub const fn with_idle_ms(mut self, idle_ms: u32) -> Self {
         self.idle_ms = idle_ms;
+        self
+    }
+
+    /// The same, for a client whose heads may have so many bytes, at most
+    /// [`HEAD_BYTES_MAX`].
+    #[must_use]
+    pub const fn with_head_bytes(mut self, head_bytes: u32) -> Self {
+        assert!(head_bytes as usize <= HEAD_BYTES_MAX, "places in a head are kept in 16 bits");
+        self.head_bytes = head_bytes;
         self
     }
 
@@ -181,6 +193,8 @@ impl Conn {
     pub fn filled(&mut self, len: usize, now_ms: u64) {
         assert!(len <= self.buf.len() - self.end, "more bytes than there was space");
         self.now_ms = now_ms;
+        // The client did not wait, or waits no longer: the head is whole, so these are of the body.
+        self.awaits_continue &= len == 0;
         if self.is_finished() {
             self.said_goodbye &= len == 0;
         } else {
@@ -346,11 +360,15 @@ impl Conn {
     }
 
     /// True once when the client waits for [`crate::http::answer::CONTINUE`] before it sends
-    /// its body (RFC 9110 section 10.1.1): write that as soon as no earlier answer is owed.
-    pub const fn take_continue(&mut self) -> bool {
-        let awaited = self.awaits_continue;
-        self.awaits_continue = false;
-        awaited
+    /// its body (RFC 9110 section 10.1.1) and no earlier answer is owed: write it behind those
+    /// (answers stand in the order of requests, interim ones too). While one is owed the client
+    /// goes on waiting.
+    pub const fn take_continue(&mut self, owes: bool) -> bool {
+        let due = self.awaits_continue && !owes && !self.is_finished();
+        if due {
+            self.awaits_continue = false;
+        }
+        due
     }
 
     /// Gives the buffer back if nothing is in it. The next `space` allocates it again.
@@ -427,8 +445,10 @@ impl Conn {
         let len = match &self.stage {
             Stage::Begun { .. } | Stage::Stream { .. } => BATCH_BUFFER_BYTES,
             Stage::Body { total, .. } => (self.buf.len() * 2).min(*total).max(CONN_BUFFER_BYTES),
-            Stage::Chunked(_) => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX),
-            _ => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, HEAD_BYTES_MAX),
+            Stage::Chunked(_) => {
+                (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, conn_buffer_bytes_max(self.head_bytes as usize))
+            }
+            _ => (self.buf.len() * 2).clamp(CONN_BUFFER_BYTES, self.head_bytes as usize),
         };
         if len > self.buf.len() {
             self.buf.reserve_exact(len - self.buf.len());
@@ -440,7 +460,7 @@ impl Conn {
     /// one. An error ends what is read.
     fn find(&mut self, found: &mut Found) -> Result<bool, Problem> {
         let is_untouched = matches!(&self.stage, Stage::Head(scan) if scan.at == 0);
-        if is_untouched && found.plain(&self.buf[self.start..self.end]).is_some() {
+        if is_untouched && found.plain(&self.buf[self.start..self.end], self.head_bytes as usize).is_some() {
             return Ok(true);
         }
         if !self.take_chunks()? {
@@ -465,7 +485,6 @@ impl Conn {
         let head = found.head(&self.buf[self.start..self.start + found.head_len]);
         let place = Place::find(self.listener, head.path);
         let come = self.end - self.start - found.head_len;
-        self.awaits_continue = head.expects_continue && come == 0;
         let is_batch = place.as_ref().is_some_and(|place| place.is_batch(head.method));
         let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
         let chunks = Chunks::new(if head.method.has_body() { bytes_max } else { 0 });
@@ -474,6 +493,7 @@ impl Conn {
             return Err(Code::LengthRequired.problem());
         }
         self.since_ms = self.now_ms;
+        self.awaits_continue = head.expects_continue && come == 0;
         let located =
             Located { line: found.line.clone(), line_len: found.line_len, head_len: found.head_len };
         self.stage = Stage::Chunked(Box::new(Chunked { located, chunks }));
@@ -510,7 +530,7 @@ impl Conn {
                     scan.begun = true;
                     self.since_ms = self.now_ms;
                 }
-                scan.find_end(&self.buf[self.start..self.end])
+                scan.find_end(&self.buf[self.start..self.end], self.head_bytes as usize)
             }
         }
     }
@@ -545,8 +565,8 @@ impl Scan {
     }
 
     /// Looks at what is new of the head, line by line.
-    fn find_end(&mut self, bytes: &[u8]) -> Result<Option<Located>, Problem> {
-        let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    fn find_end(&mut self, bytes: &[u8], head_bytes: usize) -> Result<Option<Located>, Problem> {
+        let window = &bytes[..bytes.len().min(head_bytes)];
         let from = self.at;
         for offset in memchr::memchr_iter(b'\n', &window[from..]) {
             let lf = from + offset;
@@ -560,7 +580,7 @@ impl Scan {
         if self.line.is_none() && window.len() >= REQUEST_LINE_BYTES_MAX {
             return Err(line::endless(window));
         }
-        if window.len() == HEAD_BYTES_MAX {
+        if window.len() == head_bytes {
             return Err(Code::HeadersTooLarge.problem());
         }
         Ok(None)

@@ -17,9 +17,11 @@ pub enum Name {
     Authorization,
     /// `Connection`
     Connection,
+    /// `Content-Encoding`; see [`crate::http::body::check_media`]
+    ContentEncoding,
     /// `Content-Length`
     ContentLength,
-    /// `Content-Type`, which is looked at for forms and batches alone
+    /// `Content-Type`; see [`crate::http::body::check_media`]
     ContentType,
     /// `Cookie`; see [`crate::identity::cookie`]
     Cookie,
@@ -74,6 +76,7 @@ impl Name {
             (15, b'x') => same(name, b"x-forwarded-for", Self::XForwardedFor),
             (15, _) => same(name, b"accept-encoding", Self::AcceptEncoding)
                 .or_else(|| same(name, b"accept-language", Self::AcceptLanguage)),
+            (16, _) => same(name, b"content-encoding", Self::ContentEncoding),
             (17, _) => same(name, b"transfer-encoding", Self::TransferEncoding),
             _ => None,
         }

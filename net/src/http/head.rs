@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::http::answer::{Linger, Manner};
 use crate::http::chars::{decimal, find, is_token, text_len};
 use crate::http::field::{Field, Fields, Name};
-use crate::http::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
+use crate::http::limits::{HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::http::line::{Line, Method, Version, is_authority};
 use crate::http::problem::{Code, Problem};
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
@@ -67,14 +67,14 @@ impl<'a> Head<'a> {
         Manner { linger: self.linger, bodiless: matches!(self.method, Method::Head), cors: None }
     }
 
-    /// The idempotency key: 1 to 64 visible characters, bare or in double quotes
+    /// The idempotency key: 1 to 255 visible characters, bare or in double quotes
     /// (which do not belong to it; within them neither quote nor backslash).
     ///
     /// # Errors
     /// `bad_header` when it is anything else, or repeated.
     pub fn idempotency_key(&self) -> Result<Option<&'a [u8]>, Problem> {
         const BAD: Problem =
-            Problem::new(Code::BadHeader).detail("Idempotency-Key: 1 to 64 visible characters, once");
+            Problem::new(Code::BadHeader).detail("Idempotency-Key: 1 to 255 visible characters, once");
         let value = match self.field(Name::IdempotencyKey) {
             Field::Absent => return Ok(None),
             Field::Once(value) => value,
@@ -150,13 +150,13 @@ impl Found {
         }
     }
 
-    /// Reads the head at the front of `bytes`, if all of it is there and written as nearly all
+    /// Reads the head at the front of `bytes`, if all of it is there, within `head_bytes`, and written as nearly all
     /// clients write theirs: of each line a name, a colon, one space, printable ASCII without
     /// spaces around it. It is gone through once, and says what [`Found::parse`] would say; `None`
     /// stands for any doubt, which the slow way has to settle, in a new place.
     #[inline]
-    pub(crate) fn plain(&mut self, bytes: &[u8]) -> Option<()> {
-        let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    pub(crate) fn plain(&mut self, bytes: &[u8], head_bytes: usize) -> Option<()> {
+        let window = &bytes[..bytes.len().min(head_bytes)];
         self.line_len = text_len(window) + 2;
         if self.line_len > REQUEST_LINE_BYTES_MAX {
             return None;
@@ -309,7 +309,7 @@ fn expects_continue(expect: Field<'_>, version: Version) -> Result<bool, Problem
     match expect {
         Field::Absent => Ok(false),
         Field::Once(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(version == Version::Http11),
-        _ => Err(Code::BadHeader.problem().detail("only 100-continue can be expected")),
+        _ => Err(Code::ExpectationFailed.problem()),
     }
 }
 

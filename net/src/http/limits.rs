@@ -2,8 +2,11 @@
 //!
 //! No number that a client could push against stands anywhere else in [`crate::http`].
 
-/// Longest head, in bytes: request line, header lines and the empty line.
-pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Longest head unless `limits.head_bytes` says otherwise, in bytes: request line, header lines and
+/// the empty line.
+pub const HEAD_BYTES: usize = 8 * 1024;
+/// The most that `limits.head_bytes` can allow: shops have many cookies.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Most header lines.
 pub const HEADERS_MAX: usize = 64;
 /// Longest request target, in bytes.
@@ -23,16 +26,20 @@ pub const CHUNK_DIGITS_MAX: usize = 16;
 /// Most bytes of extensions in all chunks of a body together; none has a meaning.
 pub const CHUNK_EXTENSION_BYTES_MAX: usize = 1024;
 /// Longest trailer behind the last chunk, in bytes; it has no effect.
-pub const TRAILER_BYTES_MAX: usize = HEAD_BYTES_MAX;
+pub const TRAILER_BYTES_MAX: usize = HEAD_BYTES;
 /// Room to read into where a body of full length is in the buffer and the end of its chunks is not.
 const CHUNK_ROOM_BYTES: usize = 1024;
-/// What a connection's buffer can grow to, in bytes.
-pub const CONN_BUFFER_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX + CHUNK_ROOM_BYTES;
+/// What a connection's buffer can grow to where a head has so many bytes at most.
+pub const fn conn_buffer_bytes_max(head_bytes: usize) -> usize {
+    head_bytes + BODY_BYTES_MAX + CHUNK_ROOM_BYTES
+}
+/// The same for heads of the default length, in bytes.
+pub const CONN_BUFFER_BYTES_MAX: usize = conn_buffer_bytes_max(HEAD_BYTES);
 
 /// Most records in a batch.
 pub const BATCH_RECORDS_MAX: usize = 8_192;
 /// Longest body of a batch, in bytes: it is taken piece by piece and never kept whole.
-pub const BATCH_BODY_BYTES_MAX: usize = 4 << 20;
+pub const BATCH_BODY_BYTES_MAX: usize = 8 << 20;
 /// Longest line of a batch, in bytes, without its line feed.
 pub const BATCH_LINE_BYTES_MAX: usize = 4 * 1024;
 /// What a connection's buffer holds while a batch comes in, in bytes.
@@ -75,18 +82,18 @@ pub const FIELD_NAME_BYTES_MAX: usize = 32;
 
 /// Longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
-/// Verified tokens that a core remembers: some 5 MB of them.
+/// Verified tokens that a core remembers: some 5 MB of them, and another 8 MB where all names are of the longest.
 pub const VERDICTS_MAX: usize = 1 << 15;
 
 const _: () = {
-    assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX);
+    assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES && HEAD_BYTES <= HEAD_BYTES_MAX);
     assert!(METHOD_BYTES_MAX + TARGET_BYTES_MAX + " HTTP/1.1 \r\n".len() < REQUEST_LINE_BYTES_MAX);
     assert!(BUY_BODY_BYTES_MAX <= BODY_BYTES_MAX);
-    assert!(CONN_BUFFER_BYTES <= HEAD_BYTES_MAX);
+    assert!(CONN_BUFFER_BYTES <= HEAD_BYTES);
     // The longest line with its line feed fits several times, and so does the longest record.
     assert!(BATCH_LINE_BYTES_MAX * 4 <= BATCH_BUFFER_BYTES);
     assert!(BATCH_BUFFER_BYTES <= CONN_BUFFER_BYTES_MAX);
-    assert!(16 + BATCH_RECORDS_MAX * (24 + 64 + 64 + 255) <= BATCH_BODY_BYTES_MAX);
+    assert!(16 + BATCH_RECORDS_MAX * (24 + 3 * 255) <= BATCH_BODY_BYTES_MAX);
     // Offsets within a head are kept in 16 bits.
     assert!(HEAD_BYTES_MAX <= u16::MAX as usize);
 };

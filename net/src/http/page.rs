@@ -102,7 +102,7 @@ impl Page {
 
     /// The page of many items, by the log with this number. Its tag names the last fact among
     /// theirs, with a hash of all.
-    pub fn list<'v>(views: impl IntoIterator<Item = ItemView<'v>>, log: u32) -> Self {
+    pub fn list<'v>(views: impl IntoIterator<Item = ItemView<'v>>, has_more: bool, log: u32) -> Self {
         let mut tags = ListTag::new(log);
         let mut page = Self::render(None, |object| {
             object.array("items", |array| {
@@ -111,8 +111,9 @@ impl Page {
                     array.object(|object| view.fill(object));
                 }
             });
+            object.boolean("has_more", has_more);
         });
-        page.tag = tags.finish("all");
+        page.tag = tags.finish(if has_more { "more" } else { "all" });
         page
     }
 

@@ -74,8 +74,12 @@ codes! {
     BodyTooLarge = BodyTooLarge "body_too_large" "The body is too large.",
     /// The target is longer than 2 KiB.
     TargetTooLong = TargetTooLong "target_too_long" "The request target is too long.",
-    /// The head is longer than 8 KiB or has more than 64 fields.
+    /// The head is longer than `limits.head_bytes` or has more than 64 fields.
     HeadersTooLarge = HeadersTooLarge "headers_too_large" "The request head is too large.",
+    /// The body is coded, or of a type that is not read here.
+    UnsupportedMediaType = UnsupportedMediaType "unsupported_media_type" "The body is of a type or coding that is not read here.",
+    /// Something else than `100-continue` is expected, or more than that.
+    ExpectationFailed = ExpectationFailed "expectation_failed" "Nothing but 100-continue, once, can be expected.",
     /// A method or a transfer coding that this server does not speak.
     NotImplemented = NotImplemented "not_implemented" "This is not implemented.",
     /// Neither HTTP/1.1 nor HTTP/1.0.

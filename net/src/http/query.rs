@@ -13,8 +13,8 @@ use stampede_core::types::Subject;
 use crate::http::chars::{hex_value, is_whole_target};
 use crate::http::problem::{Code, Problem};
 
-/// Most parameters; no call knows more than four.
-const PARAMETERS_MAX: usize = 4;
+/// Most parameters; no call knows more than nine.
+const PARAMETERS_MAX: usize = 9;
 
 /// The parameters of one request.
 pub(crate) struct Query<'a> {
@@ -103,7 +103,7 @@ impl<'a> Query<'a> {
         self.pairs[..self.len].iter().copied()
     }
 
-    fn get(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         self.pairs().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn decode_query_subject(text: &str) -> Option<Subject> {
     if text.contains('+') { None } else { decode_subject(text) }
 }
 
-/// A percent-encoded subject; `None` unless it could stand in a token: 1 to 64
+/// A percent-encoded subject; `None` unless it could stand in a token: 1 to 255
 /// bytes of UTF-8 without control characters.
 pub(crate) fn decode_subject(text: &str) -> Option<Subject> {
     let mut decoded = [0u8; SUBJECT_BYTES_MAX];

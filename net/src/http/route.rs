@@ -8,6 +8,8 @@
 
 pub mod site;
 
+use stampede_core::item::OrderState;
+use stampede_core::limits::{ITEM_ID_MAX, UNIX_MILLIS_MAX};
 use stampede_core::types::{ItemId, OrderId, Subject};
 
 use crate::http::chars::decimal;
@@ -31,7 +33,7 @@ pub enum Listener {
 }
 
 /// A call, with what its path and query say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Route {
     /// `GET /v1/time`
     Time,
@@ -78,8 +80,8 @@ pub enum Route {
     Books(BooksQuery),
     /// `POST /admin/items/{id}/mismatch`
     Mismatch(ItemId),
-    /// `GET /admin/orders?item=&buyer=&limit=&after=`
-    AdminOrders(AdminOrdersQuery),
+    /// `GET /admin/orders?item=&buyer=&state=&payment_ref=&from_ms=&to_ms=&order=&limit=&after=`
+    AdminOrders(Box<AdminOrdersQuery>),
     /// `GET /admin/orders/{id}`
     AdminOrder(OrderId),
     /// `POST /admin/orders/{id}/pay`
@@ -90,6 +92,8 @@ pub enum Route {
     AdminCancelOrder(OrderId),
     /// `POST /v1/orders/batch`
     Batch,
+    /// `GET /admin/blocklist?limit=&after=`
+    Blocklist(BlocklistQuery),
     /// `PUT /admin/blocklist/{sub}`
     Block(Subject),
     /// `DELETE /admin/blocklist/{sub}`
@@ -135,7 +139,8 @@ impl Route {
             Self::PauseItem(_) | Self::ResumeItem(_) | Self::CloseItem(_) | Self::Mismatch(_) => true,
             Self::Books(_) | Self::AdminOrders(_) | Self::AdminOrder(_) | Self::PayOrder(_) => true,
             Self::RefundOrder(_) | Self::AdminCancelOrder(_) | Self::Batch => true,
-            Self::Block(_) | Self::Unblock(_) | Self::Stats | Self::Audit(_) => true,
+            Self::Blocklist(_) | Self::Block(_) | Self::Unblock(_) => true,
+            Self::Stats | Self::Audit(_) => true,
             Self::Time | Self::Items(_) | Self::Item(_) | Self::Challenge(_) | Self::Ticket(_) => false,
             Self::Draw(_) | Self::Buy(_) | Self::Orders(_) | Self::Order { .. } => false,
             Self::CancelOrder(_) | Self::Site(_) | Self::Metrics | Self::Options(_) => false,
@@ -187,16 +192,35 @@ pub struct OrdersQuery {
 }
 
 /// Which of all orders.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdminOrdersQuery {
     /// Only of this item.
     pub item: Option<ItemId>,
     /// Only of this buyer.
     pub buyer: Option<Subject>,
+    /// Only in this state.
+    pub state: Option<OrderState>,
+    /// Only with this payment reference.
+    pub payment_ref: Option<Subject>,
+    /// Only created at or after this time, in Unix milliseconds; 0 = any.
+    pub from_ms: u64,
+    /// Only created before this time, in Unix milliseconds; 0 = any.
+    pub to_ms: u64,
+    /// The newest first: of one item only.
+    pub newest: bool,
     /// At most so many: 1 to 1000, 100 if not said.
     pub limit: u16,
     /// Only those behind this one.
     pub after: Option<OrderId>,
+}
+
+/// Which blocked buyers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlocklistQuery {
+    /// At most so many: 1 to 1000, 100 if not said.
+    pub limit: u16,
+    /// Only those behind this one.
+    pub after: Option<Subject>,
 }
 
 /// Which entries of the audit trail.
@@ -206,6 +230,8 @@ pub struct AuditQuery {
     pub limit: u16,
     /// Only those behind this LSN; 0 = from the first.
     pub after: u64,
+    /// The newest first.
+    pub newest: bool,
 }
 
 impl Route {
@@ -249,6 +275,8 @@ impl Route {
 /// A path that exists, whatever is done with it.
 pub(crate) enum Place {
     Time,
+    /// A call about an item whose id no item can have.
+    ItemBeyond,
     Items,
     Item(ItemId),
     ItemChallenge(ItemId),
@@ -266,6 +294,9 @@ pub(crate) enum Place {
     AdminOrder(OrderId),
     AdminOrderVerb(OrderId, OrderVerb),
     Batch,
+    Blocked,
+    /// The blocklist's entry of a name that no buyer has.
+    NoSubject,
     Blocklist(Subject),
     Stats,
     Audit,
@@ -301,8 +332,22 @@ impl Place {
         }
         let mut parts = path.strip_prefix('/')?.split('/');
         let parts = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
+        let found = Self::find_parts(listener, parts);
         match listener {
-            Listener::Public => Self::find_public(parts).or_else(|| SitePlace::find(path).map(Self::Site)),
+            _ if found.is_some() => found,
+            _ if is_item_beyond(&parts) => {
+                let [version, items, _, rest @ ..] = parts;
+                let [verb, end] = rest;
+                Self::find_parts(listener, [version, items, Some("1"), verb, end]).map(|_| Self::ItemBeyond)
+            }
+            Listener::Public => SitePlace::find(path).map(Self::Site),
+            Listener::Merchant => None,
+        }
+    }
+
+    fn find_parts(listener: Listener, parts: [Option<&str>; 5]) -> Option<Self> {
+        match listener {
+            Listener::Public => Self::find_public(parts),
             Listener::Merchant => Self::find_merchant(parts),
         }
     }
@@ -342,6 +387,7 @@ impl Place {
             [Some("items"), Some(id), Some("challenge"), None] => Self::ItemChallenge(item(id)?),
             [Some("items"), Some(id), Some("ticket"), None] => Self::ItemTicket(item(id)?),
             [Some("items"), Some(id), Some("draw"), None] => Self::ItemDraw(item(id)?),
+            [Some("items"), Some(id), Some("orders"), None] => Self::ItemOrders(item(id)?),
             [Some("orders"), None, ..] => Self::Orders,
             [Some("orders"), Some(id), None, _] => Self::Order(order(id)?),
             [Some("orders"), Some(id), Some("cancel"), None] => Self::OrderCancel(order(id)?),
@@ -357,7 +403,10 @@ impl Place {
             [Some("v1"), Some("orders"), Some("batch"), None, _] => Self::Batch,
             [Some("admin"), Some("stats"), None, ..] => Self::Stats,
             [Some("admin"), Some("audit"), None, ..] => Self::Audit,
-            [Some("admin"), Some("blocklist"), Some(sub), None, _] => Self::Blocklist(decode_subject(sub)?),
+            [Some("admin"), Some("blocklist"), None, ..] => Self::Blocked,
+            [Some("admin"), Some("blocklist"), Some(sub), None, _] if !sub.is_empty() => {
+                decode_subject(sub).map_or(Self::NoSubject, Self::Blocklist)
+            }
             [Some("admin"), Some("items"), None, ..] => Self::AdminItems,
             [Some("admin"), Some("items"), Some(id), None, _] => Self::AdminItem(item(id)?),
             [Some("admin"), Some("items"), Some(id), Some(verb), None] => {
@@ -376,11 +425,14 @@ impl Place {
     fn call(self, method: Method, query: &Query<'_>) -> Result<Route, Problem> {
         let read = matches!(method, Method::Get | Method::Head);
         let route = match self {
+            Self::ItemBeyond => return Err(Problem::invalid_field("item_id", ITEM_ID_RULE)),
+            Self::NoSubject => return Err(Problem::invalid_field("sub", SUBJECT_RULE)),
             Self::ItemDraw(item) if read => return draw(item, query),
             Self::Orders if read => return orders(query),
             Self::Order(order) if read => return wait(order, query),
             Self::AdminOrders if read => return admin_orders(query),
             Self::Audit if read => return audit(query),
+            Self::Blocked if read => return blocklist(query),
             Self::Time if read => Route::Time,
             Self::Items if read => return items(query, PUBLIC_LIST_MAX).map(Route::Items),
             Self::Item(item) if read => Route::Item(item),
@@ -460,6 +512,28 @@ impl Place {
     }
 }
 
+const ITEM_ID_RULE: &str = "must be from 1 to 2147483647";
+const SUBJECT_RULE: &str = "must be 1 to 255 bytes of UTF-8 without control characters, percent-encoded";
+const _: () = assert!(ITEM_ID_MAX == 2_147_483_647);
+
+/// Whether a path is that of an item whose id is a number, and one that no item has: to say that there
+/// is no such item would let whoever has such ids look for the fault elsewhere.
+fn is_item_beyond(parts: &[Option<&str>; 5]) -> bool {
+    let [Some("v1" | "admin"), Some("items"), Some(id), ..] = *parts else { return false };
+    let is_plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain && (id == "0" || !id.starts_with('0')) && item(id).is_none()
+}
+
+/// An item's id in a query.
+fn queried_item(query: &Query<'_>, name: &'static str) -> Result<Option<ItemId>, Problem> {
+    match query.get(name) {
+        Some(id) if is_item_beyond(&[Some("v1"), Some("items"), Some(id), None, None]) => {
+            Err(Problem::invalid_field(name, ITEM_ID_RULE))
+        }
+        _ => query.parsed(name, item),
+    }
+}
+
 fn item(id: &str) -> Option<ItemId> {
     decimal(id.as_bytes()).and_then(ItemId::new)
 }
@@ -522,20 +596,56 @@ fn wait(order: OrderId, query: &Query<'_>) -> Result<Route, Problem> {
 }
 
 fn admin_orders(query: &Query<'_>) -> Result<Route, Problem> {
-    query.only(&["item", "buyer", "limit", "after"])?;
-    Ok(Route::AdminOrders(AdminOrdersQuery {
-        item: query.parsed("item", item)?,
+    query.only(&["item", "buyer", "state", "payment_ref", "from_ms", "to_ms", "order", "limit", "after"])?;
+    let (item, newest) = (queried_item(query, "item")?, newest(query)?);
+    if newest && item.is_none() {
+        return Err(Problem::invalid_field("order", "newest is known of one item alone: say item, too"));
+    }
+    Ok(Route::AdminOrders(Box::new(AdminOrdersQuery {
+        item,
         buyer: query.parsed("buyer", decode_query_subject)?,
+        state: query.parsed("state", OrderState::from_name)?,
+        payment_ref: query.parsed("payment_ref", decode_query_subject)?,
+        from_ms: time(query, "from_ms")?,
+        to_ms: time(query, "to_ms")?,
+        newest,
         limit: query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?,
         after: query.parsed("after", order)?,
+    })))
+}
+
+/// A time in Unix milliseconds; 0 if it is not said.
+fn time(query: &Query<'_>, name: &'static str) -> Result<u64, Problem> {
+    let ms = query.parsed(name, |text| number(text, UNIX_MILLIS_MAX))?.unwrap_or(0);
+    match crate::http::body::in_seconds(ms) {
+        true => Err(Problem::invalid_field(name, "is in seconds, it seems: must be Unix milliseconds")),
+        false => Ok(ms),
+    }
+}
+
+/// Whether the newest are to come first.
+fn newest(query: &Query<'_>) -> Result<bool, Problem> {
+    let order = |word: &str| match word {
+        "newest" => Some(true),
+        "oldest" => Some(false),
+        _ => None,
+    };
+    Ok(query.parsed("order", order)?.unwrap_or(false))
+}
+
+fn blocklist(query: &Query<'_>) -> Result<Route, Problem> {
+    query.only(&["limit", "after"])?;
+    Ok(Route::Blocklist(BlocklistQuery {
+        limit: query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?,
+        after: query.parsed("after", decode_query_subject)?,
     }))
 }
 
 fn audit(query: &Query<'_>) -> Result<Route, Problem> {
-    query.only(&["limit", "after"])?;
+    query.only(&["limit", "after", "order"])?;
     let limit = query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?;
     let after = query.parsed("after", |text| number(text, u64::MAX))?.unwrap_or(0);
-    Ok(Route::Audit(AuditQuery { limit, after }))
+    Ok(Route::Audit(AuditQuery { limit, after, newest: newest(query)? }))
 }
 
 fn number(text: &str, max: u64) -> Option<u64> {

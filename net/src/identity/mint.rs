@@ -26,7 +26,7 @@ enum Signer {
 /// What a token says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Claims<'a> {
-    /// The buyer; 1 to 64 bytes.
+    /// The buyer; 1 to 255 bytes.
     pub sub: &'a str,
     /// First Unix second at which it no longer counts.
     pub exp_s: u64,
@@ -46,7 +46,7 @@ pub struct Claims<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MintError {
     /// The subject does not fit.
-    #[error("a subject must have 1 to 64 bytes and no control characters")]
+    #[error("a subject must have 1 to 255 bytes and no control characters")]
     Subject,
 }
 

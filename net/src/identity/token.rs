@@ -9,6 +9,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use stampede_core::limits::UNIX_MILLIS_MAX;
 use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Subject, UnixMillis};
 
@@ -68,7 +69,7 @@ impl Reason {
 }
 
 /// A token that was verified: whom it names, and for how long.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verdict {
     /// Whom it names.
     pub buyer: Buyer,
@@ -110,11 +111,11 @@ pub fn verify(
         return Err(Reason::Signature);
     }
     let mut room = [0u8; CLAIMS_BYTES_MAX];
-    judge(&read_claims(decode(claims, &mut room)?, rules)?, rules, now)
+    judge(read_claims(decode(claims, &mut room)?, rules)?, rules, now)
 }
 
 /// Whether the claims hold, and from when to when.
-fn judge(claims: &Claims, rules: &TokenRules, now: UnixMillis) -> Result<Verdict, Reason> {
+fn judge(claims: Claims, rules: &TokenRules, now: UnixMillis) -> Result<Verdict, Reason> {
     let from_ms = claims.nbf_ms.saturating_sub(rules.nbf_leeway_ms);
     let until_ms = claims.exp_ms.saturating_add(rules.exp_leeway_ms);
     let lives_from_ms = claims.iat_ms.unwrap_or(now.0).min(now.0);
@@ -220,8 +221,9 @@ fn read_time(value: Value<'_>, round: Round) -> Result<u64, Reason> {
 fn read_since(value: Value<'_>) -> Result<u64, Reason> {
     match value {
         Value::Number(number) if !number.starts_with('-') => {
+            // In milliseconds it would lie beyond the year 9999, and no account would ever be old enough.
             let since_ms = millis(number, Round::Down);
-            if since_ms < u64::MAX { Ok(since_ms / 1_000) } else { Err(Reason::Claims) }
+            if since_ms <= UNIX_MILLIS_MAX { Ok(since_ms / 1_000) } else { Err(Reason::Claims) }
         }
         _ => Err(Reason::Claims),
     }

@@ -18,7 +18,7 @@ const WAYS: usize = 4;
 const SETS: usize = VERDICTS_MAX / WAYS;
 const _: () = assert!(SETS.is_power_of_two());
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Set {
     hashes: [[u64; 2]; WAYS],
     /// When each was shown last, by the table's count of looks.
@@ -26,7 +26,7 @@ struct Set {
     verdicts: [Option<Verdict>; WAYS],
 }
 
-const FREE: Set = Set { hashes: [[0; 2]; WAYS], shown: [0; WAYS], verdicts: [None; WAYS] };
+const FREE: Set = Set { hashes: [[0; 2]; WAYS], shown: [0; WAYS], verdicts: [const { None }; WAYS] };
 
 /// The tokens that a core has verified, and whom they name.
 pub struct VerdictCache {
@@ -64,7 +64,7 @@ impl VerdictCache {
         let way = set.hashes.iter().position(|known| *known == hash)?;
         set.shown[way] = self.looks;
         let verdict = set.verdicts[way].as_ref()?;
-        verdict.holds_at(now).then_some(verdict.buyer)
+        verdict.holds_at(now).then(|| verdict.buyer.clone())
     }
 
     /// Remembers a token that this identity has verified at `now`.
@@ -80,7 +80,8 @@ impl VerdictCache {
         self.looks += 1;
         let set = &mut self.sets[hash[0] as usize & (SETS - 1)];
         let own = set.hashes.iter().position(|known| *known == hash);
-        let is_over = |verdict: &Option<Verdict>| verdict.is_none_or(|verdict| verdict.until_ms <= now.0);
+        let is_over =
+            |verdict: &Option<Verdict>| verdict.as_ref().is_none_or(|verdict| verdict.until_ms <= now.0);
         let over = || set.verdicts.iter().position(is_over);
         let oldest = || (0..WAYS).min_by_key(|&way| set.shown[way]).unwrap_or(0);
         let way = own.or_else(over).unwrap_or_else(oldest);

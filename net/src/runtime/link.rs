@@ -91,7 +91,9 @@ impl Link {
         peer: IpAddr,
     ) -> Self {
         let token = home.connections.enter();
-        let conn = Conn::new(listener, home.mono_ms()).with_idle_ms(home.shared().idle_ms());
+        let shared = home.shared();
+        let conn = Conn::new(listener, home.mono_ms()).with_idle_ms(shared.idle_ms());
+        let conn = conn.with_head_bytes(shared.head_bytes());
         Self {
             client: Client::new(token, conn, peer),
             socket: Some(socket),

@@ -78,7 +78,7 @@ impl Room<'_> {
         let mesh = Arc::new(Mesh::new(count));
         let parts = base.parts(self.settings, nothing.catalogue.clone(), mesh)?;
         let shared = Shared::waiting(parts, reason).with_idle_ms(self.settings.limits.idle_ms);
-        let shared = Arc::new(shared);
+        let shared = Arc::new(shared.with_head_bytes(self.settings.limits.head_bytes));
         let doors = self.sockets.share().context("the listening sockets cannot be shared")?;
         let owners = nothing.shards.into_iter();
         let owners = owners.map(|shard| Owner::new(shard, base.queue.producer(), shared.clone())).collect();

@@ -217,7 +217,7 @@ impl Answers for ForCore0 {
     fn answer(&self, route: Option<Route>, out: &mut Vec<u8>) {
         let date = answer::date_line(self.0.clock.now().sale.0 / 1000);
         match route {
-            Some(route) => ops::health(out, route, &self.0, Manner::CLOSE, &date),
+            Some(route) => ops::health(out, &route, &self.0, Manner::CLOSE, &date),
             None => answer::problem(out, &Code::Overloaded.problem(), Manner::CLOSE, &date),
         }
     }

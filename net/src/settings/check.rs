@@ -54,6 +54,7 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
             ip_per_s: reader.int("limits.ip_per_s", limits::PER_TIME)? as u32,
             connections_per_ip: reader.int("limits.connections_per_ip", limits::CONNECTIONS_PER_IP)? as u32,
             idle_ms: reader.int("limits.idle_ms", limits::IDLE_MS)? as u32,
+            head_bytes: reader.bytes("limits.head_bytes", limits::HEAD_BYTES, 1)? as u32,
         },
         gate: reader.gate()?,
         log: LogSettings {

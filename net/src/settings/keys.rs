@@ -73,6 +73,9 @@ pub mod limits {
     pub const AFTER_LAME_DUCK_MS: u64 = 2_000;
     /// Milliseconds that a connection may say nothing: clients are told whole seconds of it.
     pub const IDLE_MS: RangeInclusive<u64> = 1_000..=3_600_000;
+    /// Bytes of a request's head.
+    pub const HEAD_BYTES: RangeInclusive<u64> =
+        (crate::http::limits::HEAD_BYTES as u64)..=(crate::http::limits::HEAD_BYTES_MAX as u64);
     /// Bytes of an admin token.
     pub const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
     /// Segments begin and end on a block.
@@ -314,6 +317,15 @@ pub const KEYS: &[Key] = &[
         secret: false,
         allowed: "1000 to 3600000",
         meaning: "How long a connection may say nothing before it is closed, in milliseconds; each answer tells clients (Keep-Alive: timeout). Longer than a proxy in front keeps its own.",
+    },
+    Key {
+        name: "limits.head_bytes",
+        flag: None,
+        default: "8KiB",
+        demo: None,
+        secret: false,
+        allowed: "8KiB to 32KiB",
+        meaning: "Longest head of a request, cookies included; a longer one is 431 headers_too_large. A connection takes so much memory only while a head comes in.",
     },
     Key {
         name: "gate.ticket_ms",

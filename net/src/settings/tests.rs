@@ -120,6 +120,8 @@ fn values_are_read_in_every_form() {
     let origins = "identity.cors_origins = ['https://Shop.example', 'http://[::1]:3000', '*']";
     let shown = "identity.cors_origins https://shop.example, http://[::1]:3000, * (shop.toml:1)";
     from_file(origins, "identity.cors_origins", shown);
+    from_file("limits.head_bytes = '32 KiB'", "limits.head_bytes", "limits.head_bytes 32KiB (shop.toml:1)");
+    from_file("limits.head_bytes = 9000", "limits.head_bytes", "limits.head_bytes 9000 (shop.toml:1)");
     from_file("limits.idle_ms = 1000", "limits.idle_ms", "limits.idle_ms 1000 (shop.toml:1)");
 }
 
@@ -130,6 +132,8 @@ fn wrong_values_name_key_place_and_what_is_allowed() {
         "limits.connections = '1e3'",
         "limits.connections = \"1e3\" (shop.toml:1): must be 1 to 10000000",
     );
+    refused("limits.head_bytes = 8191", "limits.head_bytes = 8191 (shop.toml:1): must be 8KiB to 32KiB");
+    refused("limits.head_bytes = 32769", "limits.head_bytes = 32769 (shop.toml:1): must be 8KiB to 32KiB");
     refused("limits.idle_ms = 999", "limits.idle_ms = 999 (shop.toml:1): must be 1000 to 3600000");
     let origins = "must be a list of origins, such as https://shop.example or http://127.0.0.1:3000, without a path; or *";
     refused(
@@ -432,6 +436,7 @@ fn bounds_in_words_are_true() {
     ] {
         assert_eq!(allowed(name), words(range), "{name}");
     }
+    assert_eq!(allowed("limits.head_bytes"), sizes(&limits::HEAD_BYTES));
     assert!(allowed("log.segment_bytes").starts_with(&sizes(&limits::SEGMENT_BYTES)));
     let tib = sizes(&limits::LOG_BYTES).replace("1024TiB", "1PiB");
     assert!(allowed("log.bytes_max").starts_with(&tib));

@@ -39,7 +39,7 @@ impl BuyForm {
         each_field(body, |name, value| {
             let slot = match name {
                 "key" if is_key(&value) => &mut form.key,
-                "key" => return Err(bad("the key is 1 to 64 visible characters").field(name)),
+                "key" => return Err(bad("the key is 1 to 255 visible characters").field(name)),
                 "ticket" => &mut form.ticket,
                 "challenge" => &mut form.challenge,
                 "answer" => &mut form.answer,
@@ -184,8 +184,8 @@ mod tests {
         for body in bad {
             assert!(parse(body).is_err(), "{}", body.escape_ascii());
         }
-        let key = format!("key={}", "k".repeat(65));
-        assert!(parse(key.as_bytes()).is_err() && parse(&key.as_bytes()[..68]).is_ok());
+        let key = format!("key={}", "k".repeat(256));
+        assert!(parse(key.as_bytes()).is_err() && parse(&key.as_bytes()[..259]).is_ok());
         assert!(parse_as("", WHOLE).is_err());
         assert!(parse_as("Content-Type: text/plain\r\n", WHOLE).is_err());
         assert!(parse_as(&format!("Content-Type: {FORM}\r\nContent-Type: {FORM}\r\n"), WHOLE).is_err());

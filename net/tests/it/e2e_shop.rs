@@ -100,6 +100,9 @@ fn e2e_stock_comes_and_goes() {
         shop  POST /admin/items/3/restock {{"add":0}}              -> 422 invalid_field field=add
         shop  POST /admin/items/4/restock {{"add":1}}              -> 404 not_found
         shop  PUT /admin/items/3 {{"payment":"hold"}}              -> 422 invalid_field field=payment
+        shop  PUT /admin/items/3 {{"stock":3}}                     -> 422 invalid_field field=stock
+        shop  PUT /admin/items/3 {{"stock":3,"price_minor":7}}     -> 422 invalid_field field=stock
+        shop  PUT /admin/items/3 {{"opens_at_ms":1764086400}}      -> 422 invalid_field field=opens_at_ms
         shop  PUT /admin/items/3 {{"cap":0}}                       -> 422 invalid_field field=cap
         shop  PUT /admin/items/3 {{"challenge":"always"}}          -> 422 invalid_field field=challenge
         shop  PUT /admin/items/3 {{"cap":"1"}}                     -> 422 invalid_field field=cap

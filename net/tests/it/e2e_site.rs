@@ -196,9 +196,13 @@ fn e2e_foreign_forms_do_nothing() {
         let refused = browser.call("POST /sale/20", &lines, "key=k");
         assert_eq!((refused.status, state(&refused)), (403, "limited"), "{lines:?}");
     }
-    // Nor through the API, where the body could be sent as plain text.
-    let api = browser.call("POST /v1/items/20/orders", &["Content-Type: text/plain"], r#"{"quantity":1}"#);
-    assert_eq!(api.brief(), "403 cross_site");
+    // Nor through the API, where the body could be sent as a form, or as plain text.
+    for (media, refusal) in
+        [(FORM, "403 cross_site"), ("Content-Type: text/plain", "415 unsupported_media_type")]
+    {
+        let api = browser.call("POST /v1/items/20/orders", &[media], r#"{"quantity":1}"#);
+        assert_eq!(api.brief(), refusal);
+    }
     assert_eq!(browser.call("POST /sale/20", &[FORM, &host], "key=k").status, 303);
     assert_eq!(browser.get("/v1/orders").brief(), "200 2 orders");
     // A form that is none of ours.

@@ -553,9 +553,13 @@ fn engine_batch_refused_whole_touches_nothing() {
     let mut other_length = batch(BINARY, &binary);
     let at = other_length.len() - binary.len() + 8;
     other_length[at] = 2;
-    let cases: [(Vec<u8>, &str); 9] = [
+    let cases: [(Vec<u8>, &str); 10] = [
         (good.replace(TOKEN, "wrong").into(), "401 unauthenticated"),
-        (good.replace(LINES, "application/json").into(), "400 bad_header"),
+        (good.replace(LINES, "application/json").into(), "415 unsupported_media_type"),
+        (
+            good.replace("Content-Type", "Content-Encoding: gzip\r\nContent-Type").into(),
+            "415 unsupported_media_type",
+        ),
         (batch(LINES, b""), "400 bad_request"),
         (good.replace("Content-Length: ", "Content-Length: 999999").into(), "413 body_too_large"),
         (good.replace("Content-Length", "X-Length").into(), "411 length_required"),

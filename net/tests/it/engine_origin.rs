@@ -23,7 +23,7 @@ const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const FOREIGN: [&str; 7] = [
     "Sec-Fetch-Site: cross-site\r\n",
     "Sec-Fetch-Site: same-site\r\n",
-    "Sec-Fetch-Site: cross-site\r\nOrigin: https://evil.example\r\nContent-Type: text/plain\r\n",
+    "Sec-Fetch-Site: cross-site\r\nOrigin: https://evil.example\r\nContent-Type: application/x-www-form-urlencoded\r\n",
     "Sec-Fetch-Site: cross-site\r\nOrigin: http://shop\r\n",
     "Origin: https://evil.example\r\n",
     "Origin: null\r\n",

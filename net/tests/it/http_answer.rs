@@ -255,7 +255,7 @@ fn lists() {
     );
     assert_eq!(body.matches("},{").count(), 1);
     let named = text(|out| {
-        answer::admin_order_list(out, [(order, &b"b\"\\\n\x7f"[..])], false, Manner::KEEP, &date());
+        answer::admin_order_list(out, [(order, &b"b\"\\\n\x7f"[..])], None, Manner::KEEP, &date());
     });
     assert!(parts(&named).1.contains("\"buyer\":\"b\\\"\\\\\\u000a\u{7f}\""), "{named}");
     let one = text(|out| answer::admin_order(out, &order, "买".as_bytes(), Manner::KEEP, &date()));
@@ -316,7 +316,11 @@ fn pages() {
         assert!(!parts(&page(&item, Field::Absent, now_ms)).1.is_empty());
     }
     let listed = |versions: [u64; 2]| {
-        Page::list([item_view(&spec(), "open", versions[0]), item_view(&spec(), "ended", versions[1])], 0xA)
+        Page::list(
+            [item_view(&spec(), "open", versions[0]), item_view(&spec(), "ended", versions[1])],
+            false,
+            0xA,
+        )
     };
     let list = listed([3, 4]);
     let shown = page(&list, Field::Absent, 1_700_000_000_123);
@@ -331,8 +335,11 @@ fn pages() {
     // What is not durable has no tag, and a list with it has none.
     let unsettled = ItemView { version: None, ..item_view(&spec(), "open", 3) };
     assert_eq!(tag(&Page::item(&unsettled)), None);
-    assert_eq!(tag(&Page::list([item_view(&spec(), "open", 3), unsettled], 0xA)), None);
-    assert!(body.starts_with("{\"items\":[{\"id\":7,") && body.ends_with("}],\"now_ms\":1700000000123}"));
+    assert_eq!(tag(&Page::list([item_view(&spec(), "open", 3), unsettled], false, 0xA)), None);
+    assert!(
+        body.starts_with("{\"items\":[{\"id\":7,")
+            && body.ends_with("}],\"has_more\":false,\"now_ms\":1700000000123}")
+    );
     assert_eq!(body.matches("now_ms").count(), 1);
 }
 

@@ -292,7 +292,9 @@ fn reasons_of_a_mismatch() {
 
 #[test]
 fn payments_and_empty_bodies() {
-    let long = format!(r#"{{"payment_ref":"{}"}}"#, "p".repeat(65));
+    let long = format!(r#"{{"payment_ref":"{}"}}"#, "p".repeat(256));
+    let longest = long.replacen("pp", "p", 1);
+    let paid = format!("PaymentRef(\"{}\")", "p".repeat(255));
     let table = [
         (r#"{"payment_ref":"pi_1"}"#, "PaymentRef(\"pi_1\")", "Some(PaymentRef(\"pi_1\"))"),
         (r#"{"payment_ref":"a\/b\u00e4"}"#, "PaymentRef(\"a/bä\")", "Some(PaymentRef(\"a/bä\"))"),
@@ -300,6 +302,7 @@ fn payments_and_empty_bodies() {
         (r#"{"payment_ref":"a\nb"}"#, "invalid_field payment_ref", "invalid_field payment_ref"),
         (r#"{"payment_ref":5}"#, "invalid_field payment_ref", "invalid_field payment_ref"),
         (&long, "invalid_field payment_ref", "invalid_field payment_ref"),
+        (&longest, &paid, &format!("Some({paid})")),
         ("{}", "invalid_field payment_ref", "None"),
         ("", "bad_json", "None"),
         (r#"{"ref":"a"}"#, "unknown_field ref", "unknown_field ref"),

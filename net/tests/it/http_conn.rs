@@ -107,23 +107,23 @@ fn a_waiting_client_is_told_to_continue_once() {
     let mut conn = Conn::new(Listener::Public, 0);
     conn.feed(head, 0);
     assert!(matches!(conn.next(), Next::NeedMore));
-    assert!(conn.take_continue());
-    assert!(!conn.take_continue());
+    assert!(conn.take_continue(false));
+    assert!(!conn.take_continue(false));
     conn.feed(b"{}", 0);
     assert!(matches!(conn.next(), Next::Request(_)));
-    assert!(!conn.take_continue());
+    assert!(!conn.take_continue(false));
 
     let mut conn = Conn::new(Listener::Public, 0);
     conn.feed(&[head.as_slice(), b"{}"].concat(), 0);
     assert!(matches!(conn.next(), Next::Request(_)));
-    assert!(!conn.take_continue(), "the body was there already");
+    assert!(!conn.take_continue(false), "the body was there already");
 
     let mut conn = Conn::new(Listener::Public, 0);
     conn.feed(head, 0);
     assert!(matches!(conn.next(), Next::NeedMore));
     conn.feed(b"{}", 0);
     assert!(matches!(conn.next(), Next::Request(_)));
-    assert!(!conn.take_continue(), "the client did not wait to be told");
+    assert!(!conn.take_continue(false), "the client did not wait to be told");
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_batch_that_closes_ends_with_its_body() {
     let mut conn = Conn::new(Listener::Merchant, 0);
     conn.feed(head.as_bytes(), 1_000);
     assert!(matches!(conn.next(), Next::Request(request) if request.streamed == Some(3)));
-    assert!(conn.take_continue() && !conn.take_continue());
+    assert!(conn.take_continue(false) && !conn.take_continue(false));
     assert_eq!(conn.deadline_ms(), 31_000);
     conn.feed(b"ab", 2_000);
     assert_eq!((conn.piece().to_vec(), conn.left()), (b"ab".to_vec(), 3));
@@ -301,4 +301,33 @@ fn a_batch_that_closes_ends_with_its_body() {
     conn.take(1);
     assert!(matches!(conn.next(), Next::NeedMore));
     assert!(conn.is_finished());
+}
+
+/// A head may have as many bytes as the setting says and not one more, however it is cut, and the buffer
+/// keeps its bound.
+#[test]
+fn a_head_is_as_long_as_the_setting_says() {
+    use stampede_net::http::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, conn_buffer_bytes_max};
+    for head_bytes in [8_192, 9_000, 16_384, HEAD_BYTES_MAX] {
+        for (over, cut) in [(0, 40_000), (0, 1_000), (0, 7), (1, 40_000), (1, 1_000), (1, 7)] {
+            let begin =
+                "POST /v1/orders/4294967297/cancel HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\nCookie: ";
+            let cookies = "c".repeat(head_bytes + over - begin.len() - 4);
+            let text = format!("{begin}{cookies}\r\n\r\n{}", " ".repeat(BODY_BYTES_MAX));
+            let mut conn = Conn::new(Listener::Public, 0).with_head_bytes(head_bytes as u32);
+            let (mut rest, mut seen) = (text.as_bytes(), None);
+            while seen.is_none() && !rest.is_empty() {
+                let taken = conn.feed(&rest[..rest.len().min(cut)], 0);
+                rest = &rest[taken..];
+                seen = match conn.next() {
+                    Next::NeedMore => None,
+                    Next::Request(request) => Some(request.body.len().to_string()),
+                    Next::Reject(problem) => Some(problem.code.name().to_owned()),
+                };
+                assert!(conn.buffer_bytes() <= conn_buffer_bytes_max(head_bytes));
+            }
+            let expected = if over == 0 { "65536" } else { "headers_too_large" };
+            assert_eq!(seen.as_deref(), Some(expected), "{head_bytes} + {over}, {cut} at a time");
+        }
+    }
 }

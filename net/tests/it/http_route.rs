@@ -157,12 +157,13 @@ fn merchant_routes() {
             ("GET /admin/items/7/mismatch", "method_not_allowed [POST, OPTIONS]"),
             (
                 "GET /admin/orders",
-                "AdminOrders(AdminOrdersQuery { item: None, buyer: None, limit: 100, after: None })",
+                "AdminOrders(AdminOrdersQuery { item: None, buyer: None, state: None, payment_ref: None, from_ms: 0, to_ms: 0, \
+             newest: false, limit: 100, after: None })",
             ),
             (
                 "GET /admin/orders?item=7&buyer=a%20%C3%A4&limit=1000&after=4294967297",
-                "AdminOrders(AdminOrdersQuery { item: Some(ItemId(7)), buyer: Some(a \\xc3\\xa4), limit: 1000, \
-             after: Some(OrderId(4294967297)) })",
+                "AdminOrders(AdminOrdersQuery { item: Some(ItemId(7)), buyer: Some(a \\xc3\\xa4), state: None, \
+             payment_ref: None, from_ms: 0, to_ms: 0, newest: false, limit: 1000, after: Some(OrderId(4294967297)) })",
             ),
             ("GET /admin/orders/4294967297", "AdminOrder(OrderId(4294967297))"),
             ("POST /admin/orders/4294967297/pay", "PayOrder(OrderId(4294967297))"),
@@ -173,9 +174,15 @@ fn merchant_routes() {
             ("PUT /admin/blocklist/a+b", "Block(a+b)"),
             ("PUT /admin/blocklist/a%2Fb", "Block(a/b)"),
             ("PUT /admin/blocklist/%e4%b9%b0", "Block(\\xe4\\xb9\\xb0)"),
+            ("GET /admin/blocklist", "Blocklist(BlocklistQuery { limit: 100, after: None })"),
+            (
+                "GET /admin/blocklist?limit=5&after=a%20b",
+                "Blocklist(BlocklistQuery { limit: 5, after: Some(a b) })",
+            ),
+            ("GET /admin/audit?order=newest", "Audit(AuditQuery { limit: 100, after: 0, newest: true })"),
             ("GET /admin/stats", "Stats"),
-            ("GET /admin/audit", "Audit(AuditQuery { limit: 100, after: 0 })"),
-            ("GET /admin/audit?after=12&limit=5", "Audit(AuditQuery { limit: 5, after: 12 })"),
+            ("GET /admin/audit", "Audit(AuditQuery { limit: 100, after: 0, newest: false })"),
+            ("GET /admin/audit?after=12&limit=5", "Audit(AuditQuery { limit: 5, after: 12, newest: false })"),
             ("GET /metrics", "Metrics"),
             ("GET /healthz", "Healthz"),
             ("GET /readyz", "Readyz"),
@@ -189,14 +196,11 @@ fn paths_that_do_not_exist() {
         "/v1",
         "/v1/",
         "/v1/items/",
-        "/v1/items/0",
         "/v1/items/-1",
         "/v1/items/+1",
         "/v1/items/01",
         "/v1/items/1.0",
         "/v1/items/1e1",
-        "/v1/items/2147483648",
-        "/v1/items/99999999999999999999999",
         "/v1/items/x",
         "/v1/items/1/",
         "/v1/items/1/orders/",
@@ -266,19 +270,13 @@ fn paths_that_do_not_exist() {
         "/admin",
         "/admin/",
         "/admin/items/",
-        "/admin/items/0",
         "/admin/items/1/",
         "/admin/items/1/stop",
         "/admin/items/1/pause/",
         "/admin/orders/1",
         "/admin/orders/4294967297/void",
-        "/admin/blocklist",
         "/admin/blocklist/",
         "/admin/blocklist/a/b",
-        "/admin/blocklist/%00",
-        "/admin/blocklist/a%0Ab",
-        "/admin/blocklist/%ff",
-        "/admin/blocklist/%c2%85",
         "/metrics/",
         "/healthz/",
         "/admin/stats/",
@@ -286,8 +284,32 @@ fn paths_that_do_not_exist() {
     for path in merchant {
         assert_eq!(route(Listener::Merchant, &format!("GET {path}")), "not_found", "{path}");
     }
-    let long = "s".repeat(65);
-    assert_eq!(route(Listener::Merchant, &format!("PUT /admin/blocklist/{long}")), "not_found");
+    // An id that is a number, and no item's, is told so; a call that does not exist is not found.
+    for id in ["0", "2147483648", "4294967296", "18446744073709551616", "99999999999999999999999"] {
+        for call in
+            ["GET /v1/items/#", "POST /v1/items/#/orders", "POST /v1/items/#/ticket", "GET /v1/items/#/draw"]
+        {
+            let told = route(Listener::Public, &call.replace('#', id));
+            assert!(told.starts_with("invalid_field item_id"), "{call} {id}: {told}");
+            assert_eq!(route(Listener::Public, &(call.replace('#', id) + "/x")), "not_found");
+        }
+        for call in [
+            "PUT /admin/items/#",
+            "GET /admin/items/#",
+            "POST /admin/items/#/restock",
+            "GET /admin/items/#/books",
+        ] {
+            let told = route(Listener::Merchant, &call.replace('#', id));
+            assert!(told.starts_with("invalid_field item_id"), "{call} {id}: {told}");
+        }
+        let told = route(Listener::Merchant, &format!("GET /admin/orders?item={id}"));
+        assert!(told.starts_with("invalid_field item"), "{id}: {told}");
+    }
+    let long = "s".repeat(256);
+    for sub in [&long, "%ff", "%c2%85", "a%00", "a%0Ab"] {
+        let told = route(Listener::Merchant, &format!("PUT /admin/blocklist/{sub}"));
+        assert!(told.starts_with("invalid_field sub"), "{sub}: {told}");
+    }
     assert_eq!(
         route(Listener::Merchant, &format!("PUT /admin/blocklist/{}", &long[1..])),
         format!("Block({})", &long[1..])
@@ -389,9 +411,9 @@ fn queries_that_the_call_does_not_take() {
             ("GET /admin/items?=1", "bad_request"),
             ("GET /admin/items?limit=1&", "bad_request"),
             ("GET /admin/items?Limit=1", "bad_request Limit"),
-            ("GET /admin/orders?a=1&b=2&c=3&d=4&e=5", "bad_request"),
+            ("GET /admin/orders?a=1&b=2&c=3&d=4&e=5&f=6&g=7&h=8&i=9&j=0", "bad_request"),
             ("GET /admin/orders?buyer=|", "bad_request"),
-            ("GET /admin/orders?item=0", "bad_request item"),
+            ("GET /admin/orders?item=0", "invalid_field item"),
             ("GET /admin/orders?buyer=", "bad_request buyer"),
             ("GET /admin/orders?buyer=a+b", "bad_request buyer"),
             ("GET /admin/orders?buyer=%00", "bad_request buyer"),

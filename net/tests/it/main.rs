@@ -32,6 +32,8 @@ mod e2e_waiting;
 mod e2e_web;
 mod engine_batch;
 mod engine_busy;
+mod engine_expect;
+mod engine_lists;
 mod engine_origin;
 mod engine_pages;
 mod engine_tokens;

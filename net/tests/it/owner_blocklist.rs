@@ -32,13 +32,13 @@ fn what_owner_0_has_decided_is_not_undone_by_an_earlier_decision_of_its_own() {
     let him = Subject::new(b"him").unwrap();
     let buyer = base.shared.secret.buyer(him.as_bytes());
     for blocked in [true, false] {
-        let decided = ask(&mut owner, RareAsk::Block(him, !blocked));
+        let decided = ask(&mut owner, RareAsk::Block(him.clone(), !blocked));
         assert!(matches!(decided, Reply::Outcome(Outcome::Done { .. })));
-        let decided = ask(&mut owner, RareAsk::Block(him, blocked));
+        let decided = ask(&mut owner, RareAsk::Block(him.clone(), blocked));
         assert!(matches!(decided, Reply::Outcome(Outcome::Done { .. })));
         // The follow-ups come in behind both.
         for follows in [!blocked, blocked] {
-            ask(&mut owner, RareAsk::FollowBlock(him, follows));
+            ask(&mut owner, RareAsk::FollowBlock(him.clone(), follows));
             assert_eq!(owner.shard().is_blocked(buyer), blocked, "after the one that follows {follows}");
         }
     }
@@ -51,7 +51,7 @@ fn other_owners_follow() {
     let him = Subject::new(b"him").unwrap();
     let buyer = base.shared.secret.buyer(him.as_bytes());
     for blocked in [true, false] {
-        ask(&mut owner, RareAsk::FollowBlock(him, blocked));
+        ask(&mut owner, RareAsk::FollowBlock(him.clone(), blocked));
         assert_eq!(owner.shard().is_blocked(buyer), blocked);
     }
 }

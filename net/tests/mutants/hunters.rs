@@ -215,6 +215,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::ChunkUncut
         | B::OneVerdict
         | B::JunkUncharged
+        | B::ContinueOvertakes
         | B::AudienceUnread
         | B::LifeUnbounded
         | B::AddressSilent => vec![&HTTP],

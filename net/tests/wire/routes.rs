@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use stampede_net::http::conn::{Conn, Next};
+use stampede_net::http::problem::Code;
 use stampede_net::http::route::site::SiteCall;
 use stampede_net::http::route::{Listener, Route};
 use stampede_net::site::assets::SCRIPT;
@@ -11,7 +12,7 @@ use stampede_net::site::assets::SCRIPT;
 use crate::engine::{ADMIN_TOKEN, Engine, Naming, Run};
 
 /// How many kinds of routes [`kind`] tells apart.
-const KINDS: usize = 43;
+const KINDS: usize = 44;
 
 /// A number for each kind of route. A route that is added here needs a line in [`CALLS`].
 fn kind(route: &Route) -> usize {
@@ -59,6 +60,7 @@ fn kind(route: &Route) -> usize {
         Route::Healthz | Route::Readyz => 40,
         Route::PublicHealthz | Route::PublicReadyz => 41,
         Route::Options(_) => 42,
+        Route::Blocklist(_) => 43,
     }
 }
 
@@ -71,7 +73,8 @@ const FILE: &str = "public, max-age=86400";
 const FILE_FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 /// Every call, and who may keep its answer where it is 200.
-const CALLS: [(&str, &str); 46] = [
+const CALLS: [(&str, &str); 47] = [
+    ("GET /admin/blocklist", NEVER),
     ("GET /v1/time", NEVER),
     ("GET /v1/items", READ),
     ("GET /v1/items?limit=1&after=1", READ),
@@ -196,4 +199,71 @@ fn every_answer_says_who_may_keep_it() {
         }
     }
     assert_eq!(seen, (0..KINDS).collect(), "a kind of route is missing in the list of calls");
+}
+
+/// The calls that docs/API.md lists in the tables of its two listeners.
+fn documented(page: &str) -> Vec<(Listener, String)> {
+    let mut calls = Vec::new();
+    for (title, listener) in [("## Public", Listener::Public), ("## Merchant", Listener::Merchant)] {
+        let section = page.split(title).nth(1).expect(title).split("\n## ").next().unwrap_or_default();
+        for line in section.lines().filter(|line| line.starts_with("| `")) {
+            let quoted = line.split('`').skip(1).step_by(2);
+            let is_call = |text: &&str| {
+                text.split_once(" /").is_some_and(|(method, _)| method == method.to_uppercase())
+            };
+            calls.extend(quoted.filter(is_call).map(|call| (listener, call.to_owned())));
+        }
+    }
+    calls
+}
+
+#[test]
+fn the_contract_lists_all_calls_and_no_others() {
+    let page = include_str!("../../../docs/API.md");
+    let mut known = BTreeSet::new();
+    for (listener, call) in documented(page) {
+        let id = if call.contains("/orders/{id}") { "4294967297" } else { "7" };
+        let (path, query) = call.split_once('?').unwrap_or((&call, ""));
+        let path = path.replace("{id}", id).replace("{sub}", "bob");
+        let said = format!("{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        let said = if said.starts_with("POST /v1/orders/batch") { said.replace(": 0", ": 1") } else { said };
+        let Some(route) = route(listener, said.as_bytes()) else { panic!("{call} is no call") };
+        known.insert(kind(&route));
+        // Each parameter is taken, alone.
+        for name in query.split('&').filter(|name| !name.is_empty()) {
+            let name = name.strip_suffix('=').expect(name);
+            let value = match name {
+                "after" if path.ends_with("/v1/orders") || path.ends_with("/admin/orders") => "4294967297",
+                "after" if path.ends_with("/draw") => "30064771073",
+                "order" => "oldest",
+                "state" => "held",
+                "rows" => "true",
+                _ => "7",
+            };
+            let asked = said.replacen(" HTTP/1.1", &format!("?{name}={value} HTTP/1.1"), 1);
+            assert!(self::route(listener, asked.as_bytes()).is_some(), "{call} does not take {name}");
+        }
+    }
+    // The sale page has a page of its own, and OPTIONS goes for all paths.
+    let elsewhere = (10..20).chain([42]);
+    assert_eq!(known, (0..KINDS).filter(|kind| !elsewhere.clone().any(|other| other == *kind)).collect());
+}
+
+#[test]
+fn the_contract_lists_all_codes_with_their_status() {
+    let page = include_str!("../../../docs/API.md");
+    let table = page.split("## Errors").nth(1).expect("a table of errors");
+    let mut listed = BTreeSet::new();
+    for line in
+        table.lines().filter(|line| line.starts_with("| ") && line[2..3].bytes().all(|b| b.is_ascii_digit()))
+    {
+        let (status, codes) = line[2..].split_once(" | ").expect(line);
+        let codes = codes.split('`').skip(1).step_by(2);
+        let is_code = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        listed.extend(
+            codes.filter(is_code).filter(|word| *word != "order_id").map(|code| format!("{status} {code}")),
+        );
+    }
+    let all = Code::ALL.iter().map(|code| format!("{} {}", code.status().number(), code.name()));
+    assert_eq!(listed, all.collect());
 }

@@ -45,7 +45,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "201 confirmed",
         ),
         (
-            "POST /v1/items/7/orders HTTP/1.1¶Host: a¶X-Buyer: b#######¶Content-Type: text/plain¶Content-Length: 2¶¶{}",
+            "POST /v1/items/7/orders HTTP/1.1¶Host: a¶X-Buyer: b#######¶Content-Type: application/json; charset=utf-8¶Content-Length: 2¶¶{}",
             "201 confirmed",
         ),
         (

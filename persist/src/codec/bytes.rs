@@ -16,6 +16,10 @@ use super::DecodeError;
 /// Latest time in a record: the latest from outside, and a hold on top of it.
 const TIME_MS_MAX: u64 = UNIX_MILLIS_MAX + HOLD_MS_MAX;
 
+/// Longest name whose length is one byte, and what stands there for a longer one.
+const NAME_BYTES_SHORT: usize = 200;
+const NAME_IS_LONG: u8 = 255;
+
 /// Writes fields one after another into a buffer that is large enough.
 pub(super) struct Writer<'b> {
     out: &'b mut [u8],
@@ -96,7 +100,18 @@ impl<'b> Writer<'b> {
         self.u8(spec.ticket.code());
         self.u8(spec.challenge.code());
         self.u8(spec.min_level);
-        self.var(spec.name.as_bytes(), ITEM_NAME_BYTES_MAX);
+        self.name(spec.name);
+    }
+    /// One length byte, as ever; a name of more than 200 bytes has 255 there and its length behind it.
+    fn name(&mut self, name: &str) {
+        let bytes = name.as_bytes();
+        assert!(bytes.len() <= ITEM_NAME_BYTES_MAX, "a decided name keeps its bound");
+        if bytes.len() <= NAME_BYTES_SHORT {
+            return self.var(bytes, NAME_BYTES_SHORT);
+        }
+        self.u8(NAME_IS_LONG);
+        self.put(&(bytes.len() as u16).to_le_bytes());
+        self.put(bytes);
     }
 }
 
@@ -202,6 +217,20 @@ impl<'a> Reader<'a> {
         spec.check().map_err(|wrong| DecodeError::Range(wrong.field))?;
         if seed.is_none() { Err(DecodeError::Range("seed")) } else { Ok((spec, seed)) }
     }
+    /// What [`Writer::name`] writes, and nothing else.
+    fn name(&mut self) -> Read<&'a str> {
+        if self.left.first() != Some(&NAME_IS_LONG) {
+            return self.text("name", NAME_BYTES_SHORT);
+        }
+        let _mark = self.u8("name")?;
+        let len = usize::from(u16::from_le_bytes(self.take("name")?));
+        if !(NAME_BYTES_SHORT + 1..=ITEM_NAME_BYTES_MAX).contains(&len) {
+            return Err(DecodeError::Range("name"));
+        }
+        let (name, left) = self.left.split_at_checked(len).ok_or(DecodeError::Short("name"))?;
+        self.left = left;
+        core::str::from_utf8(name).map_err(|_| DecodeError::Utf8("name"))
+    }
     pub(super) fn spec(&mut self) -> Read<ItemSpec<'a>> {
         let price_minor = self.u64("price_minor")?;
         let opens_at_ms = self.time("opens_at_ms")?;
@@ -216,7 +245,7 @@ impl<'a> Reader<'a> {
         let challenge = ChallengeRule::from_code(self.u8("challenge")?);
         let challenge = challenge.ok_or(DecodeError::Range("challenge"))?;
         let min_level = self.u8("min_level")?;
-        let name = self.text("name", ITEM_NAME_BYTES_MAX)?;
+        let name = self.name()?;
         let spec = ItemSpec {
             name,
             price_minor,

@@ -5,7 +5,7 @@
 use stampede_core::draw::{DrawRow, Drawn};
 use stampede_core::gauge::Rules;
 use stampede_core::item::ItemSpec;
-use stampede_core::limits::STOCK_MAX;
+use stampede_core::limits::{FACT_BYTES_MAX, STOCK_MAX};
 use stampede_core::state_row::{AuditAction, AuditRow, StateRow};
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
@@ -28,7 +28,7 @@ const ENTRY: u8 = 1;
 const DRAWN: u8 = 2;
 
 /// Most bytes of one encoded row.
-pub const ROW_BYTES_MAX: usize = 480;
+pub const ROW_BYTES_MAX: usize = FACT_BYTES_MAX;
 
 /// The stable number of a row's kind.
 pub const fn row_kind(row: &StateRow<'_>) -> u8 {

@@ -107,7 +107,7 @@ impl ImportedOrder {
             state: OrderState::from_name(state).ok_or_else(|| format!("no such state: {state}"))?,
             created_at_ms: moment(row.create_time_ms)?,
             pay_by_ms: moment(row.pay_by_ms)?,
-            subject: subject_of(&row.buyer).ok_or("the buyer is not 1 to 64 bytes")?,
+            subject: subject_of(&row.buyer).ok_or("the buyer is not 1 to 255 bytes")?,
             key: bytes_of(&row.idem_key, IDEMPOTENCY_KEY_BYTES_MAX)
                 .ok_or("the idempotency key is too long")?,
             payment_ref: bytes_of(&row.payment_ref, PAYMENT_REF_BYTES_MAX)

@@ -158,7 +158,7 @@ impl<C: Connect> Preheating<'_, C> {
 
     fn block(&mut self, buyer: &str) -> Result<(), PreheatError> {
         let Some(subject) = subject_of(buyer) else {
-            self.leave(format!("blocked buyer {buyer:?}"), "the buyer is not 1 to 64 bytes".to_owned());
+            self.leave(format!("blocked buyer {buyer:?}"), "the buyer is not 1 to 255 bytes".to_owned());
             return Ok(());
         };
         if self.sink.knows_blocked(&subject) {

@@ -314,10 +314,6 @@ impl DataDir {
     fn repair(&self, found: &Recovered) -> io::Result<ControlFile> {
         remove_half_made(&*self.disk, &self.dir)?;
         repair(&*self.disk, &self.dir, self.control.log_id, found)?;
-        let leftovers = list_segments(&*self.disk, &self.dir)?;
-        for number in leftovers.into_iter().filter(|number| *number < self.control.first_segment) {
-            self.disk.remove(&layout::segment_file(&self.dir, number))?;
-        }
         // A killed process may have left names that no power cut would spare: what is built upon
         // from here on, and what the control file is about to know, has to be durable.
         if !planted(Bug::NamesTrusted) {
@@ -333,6 +329,12 @@ impl DataDir {
                 control.last_segment.max(found.starts.last().map_or(0, |start| start.number));
             control.clean = false;
         })?;
+        // Only now: that they are trimmed may have been written by a process that was killed before it was
+        // durable, and a power cut would bring the older control file back, which knows them.
+        let leftovers = list_segments(&*self.disk, &self.dir)?;
+        for number in leftovers.into_iter().filter(|number| *number < self.control.first_segment) {
+            self.disk.remove(&layout::segment_file(&self.dir, number))?;
+        }
         Ok(control)
     }
 }

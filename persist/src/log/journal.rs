@@ -89,17 +89,18 @@ struct Group {
     first_lsn: Lsn,
 }
 
-/// Bytes that everything queued may need on disk after owners were told to stop: each waiting
-/// fact at its largest, and a sector of padding for each straggler.
+/// Bytes that everything queued may need on disk after owners were told to stop: a sector for each
+/// straggler, which holds it; each other waiting fact at its largest, and what blocks take besides.
 pub(super) fn reserve_bytes(queue_slots: usize) -> u64 {
-    let records = queue_slots * (RECORD_HEADER_BYTES + FACT_BYTES_MAX);
-    (records + queue_slots.min(STRAGGLERS_MAX) * SECTOR_BYTES) as u64
+    let stragglers = queue_slots.min(STRAGGLERS_MAX);
+    let records = (queue_slots - stragglers) * (RECORD_HEADER_BYTES + FACT_BYTES_MAX);
+    (records + records / 64 + stragglers * SECTOR_BYTES) as u64
 }
 
-/// Room above which a full log accepts again: a quarter more than the reserve, so that it
-/// does not flap.
+/// Room above which a full log accepts again: somewhat more than the reserve, so that it does not
+/// flap. Room comes back in whole segments, which are larger than that.
 pub(super) fn resume_bytes(queue_slots: usize) -> u64 {
-    reserve_bytes(queue_slots) / 4 * 5
+    reserve_bytes(queue_slots) / 32 * 33
 }
 
 impl Journal {

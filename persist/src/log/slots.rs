@@ -29,7 +29,7 @@ pub(super) struct Payload {
     pub(super) bytes: [u8; FACT_BYTES_MAX],
 }
 
-/// One slot: eight cache lines, none shared with another slot.
+/// One slot: nineteen cache lines, none shared with another slot.
 #[repr(align(64))]
 struct Slot {
     /// The ticket whose bytes stand here. Written by the producer of that ticket
@@ -37,6 +37,9 @@ struct Slot {
     stamp: AtomicU64,
     payload: UnsafeCell<Payload>,
 }
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Slot>() == 19 * 64);
 
 /// A counter on cache lines of its own: producers and the consumer do not share one.
 #[repr(align(128))]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use stampede_core::draw::{DrawRow, DrawSeed, Drawn};
 use stampede_core::fact::{Fact, Switch};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
-use stampede_core::limits::{FACT_BYTES_MAX, ITEM_ID_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
+use stampede_core::limits::{FACT_BYTES_MAX, ITEM_ID_MAX, ITEM_NAME_BYTES_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
 use stampede_core::state_row::{AuditAction, AuditRow, StateRow};
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::codec::{
@@ -23,8 +23,8 @@ struct Parts {
 }
 
 fn parts() -> impl Strategy<Value = Parts> {
-    let bytes = |least| proptest::collection::vec(any::<u8>(), least..=64);
-    let texts = ("[a-z0-9.:é]{0,32}", "[A-Za-z0-9 中文]{1,60}x");
+    let bytes = |least| proptest::collection::vec(any::<u8>(), least..=255);
+    let texts = ("[a-z0-9.:é]{0,32}", "[A-Za-z0-9 中文😀]{1,199}x");
     (any::<[u64; 8]>(), bytes(1), bytes(0), bytes(0), texts).prop_map(
         |(numbers, subject, key, reference, texts)| Parts {
             numbers,
@@ -255,6 +255,50 @@ fn kinds_are_what_they_were() {
     assert_eq!(parts.rows().iter().map(row_kind).collect::<Vec<_>>(), [5, 2, 3, 4]);
     assert_eq!(parts.draw_rows().iter().map(row_kind).collect::<Vec<_>>(), [6, 6, 7, 7]);
     assert_eq!(decode(14, &[]), Err(DecodeError::Kind(14)));
+}
+
+/// A name of up to 200 bytes is written as it always was; of a longer one there is one spelling, too.
+#[test]
+fn names_of_old_keep_their_bytes_and_longer_ones_have_one_spelling() {
+    let mut parts = Parts {
+        numbers: [1; 8],
+        subject: b"s".to_vec(),
+        key: Vec::new(),
+        reference: Vec::new(),
+        actor: "a".to_owned(),
+        name: String::new(),
+    };
+    let mut written = |len: usize| {
+        parts.name = "😀".repeat(len / 4) + &"n".repeat(len % 4);
+        let mut bytes = [0; FACT_BYTES_MAX];
+        let len = encode(&parts.facts()[1], &mut bytes);
+        bytes[..len].to_vec()
+    };
+    // time, item, and the fixed part of the settings; behind the name the actor.
+    let (name_at, actor) = (8 + 4 + 51, 2);
+    for len in [1, 199, 200] {
+        let bytes = written(len);
+        assert_eq!((usize::from(bytes[name_at]), bytes.len()), (len, name_at + 1 + len + actor));
+    }
+    for len in [201, 255, 256, ITEM_NAME_BYTES_MAX] {
+        let bytes = written(len);
+        assert_eq!(bytes[name_at..name_at + 3], [255, len as u8, (len >> 8) as u8]);
+        assert!(decode(2, &bytes).is_ok());
+    }
+    // The long way to write a short name, lengths between the two, and one beyond the bound.
+    let short = written(200);
+    let mut twisted = short[..name_at].to_vec();
+    twisted.extend_from_slice(&[255, 200, 0]);
+    twisted.extend_from_slice(&short[name_at + 1..]);
+    assert_eq!(decode(2, &twisted), Err(DecodeError::Range("name")));
+    let mut long = written(ITEM_NAME_BYTES_MAX);
+    long[name_at + 1..name_at + 3].copy_from_slice(&801_u16.to_le_bytes());
+    assert_eq!(decode(2, &long), Err(DecodeError::Range("name")));
+    for len in 201..255 {
+        let mut bytes = written(254);
+        bytes[name_at] = len;
+        assert_eq!(decode(2, &bytes), Err(DecodeError::Range("name")), "{len}");
+    }
 }
 
 #[test]

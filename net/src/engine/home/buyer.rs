@@ -146,7 +146,7 @@ impl Home {
     pub(super) fn own_orders(&mut self, query: OrdersQuery, caller: &mut Caller<'_>) -> Called {
         let buyer = self.identify_hash(caller)?;
         let (limit, after) = (usize::from(query.limit), query.after.map_or(0, OrderId::get));
-        self.gather_orders(limit, false, caller, |limit| RareAsk::OrdersOf(buyer, None, after, limit));
+        self.gather_orders(limit, caller, |limit| RareAsk::OrdersOf(buyer, None, after, limit));
         Ok(())
     }
 
@@ -194,9 +194,9 @@ impl Home {
     }
 
     /// The items have come: keeps their page for a second.
-    pub(super) fn list_reply(&mut self, query: ItemsQuery, items: &[OwnedItem]) -> Shown {
+    pub(super) fn list_reply(&mut self, query: ItemsQuery, items: &[OwnedItem], has_more: bool) -> Shown {
         let shared = self.shared.clone();
-        let page = pages::list(items, &shared, self.now.sale);
+        let page = pages::list(items, has_more, &shared, self.now.sale);
         self.lists.put(query, self.now.mono_ms, page.clone());
         Shown::Page(page)
     }

@@ -10,19 +10,22 @@ use crate::engine::ask::{
 use crate::engine::browser::Browser;
 use crate::engine::render::{Call, Shown, problem_of_busy};
 use crate::http::limits::MERCHANT_LIST_MAX;
-use crate::http::route::ItemsQuery;
-use stampede_core::types::{ItemId, Lsn};
+use crate::http::route::{AuditQuery, ItemsQuery};
+use stampede_core::shard::OrderFilter;
+use stampede_core::types::{ItemId, Lsn, OrderId};
 
 /// What the parts become.
 enum Kind {
-    /// Orders; `true`: for the merchant.
-    Orders { limit: usize, merchant: bool },
+    /// A buyer's orders.
+    Orders { limit: usize },
+    /// Orders for the merchant.
+    OrdersPage { limit: usize, newest: bool },
     /// Items; `true`: for the merchant.
     Items { query: ItemsQuery, merchant: bool },
     /// The page of all sales.
     Sales(Browser),
     /// The audit trail.
-    Audit { limit: usize },
+    Audit { limit: usize, newest: bool },
     /// Nothing but that all have done it; shows after that LSN.
     Followed(Lsn),
 }
@@ -34,6 +37,8 @@ struct Gather {
     missing: usize,
     busy: Option<Busy>,
     orders: Vec<OwnedOrder>,
+    /// The first order up to which an owner has looked, where others follow.
+    looked_to: Option<OrderId>,
     items: Vec<OwnedItem>,
     audit: Vec<OwnedAudit>,
 }
@@ -49,17 +54,22 @@ impl Home {
     pub(super) fn gather_orders(
         &mut self,
         limit: usize,
-        merchant: bool,
         caller: &Caller<'_>,
         ask: impl Fn(usize) -> RareAsk,
     ) {
         // One more than wanted tells whether there are more.
-        self.gather(Kind::Orders { limit, merchant }, caller, || ask(limit + 1));
+        self.gather(Kind::Orders { limit }, caller, || ask(limit + 1));
+    }
+
+    /// A page of the merchant's list of orders: as far as all owners have looked.
+    pub(super) fn gather_page(&mut self, filter: OrderFilter, after: u64, limit: usize, caller: &Caller<'_>) {
+        let kind = Kind::OrdersPage { limit, newest: filter.newest };
+        self.gather(kind, caller, || RareAsk::Orders(filter, after, limit));
     }
 
     pub(super) fn gather_items(&mut self, query: ItemsQuery, merchant: bool, caller: &Caller<'_>) {
         let (after, limit) = (query.after.map_or(0, ItemId::get), usize::from(query.limit));
-        self.gather(Kind::Items { query, merchant }, caller, || RareAsk::Items(after, limit));
+        self.gather(Kind::Items { query, merchant }, caller, || RareAsk::Items(after, limit + 1));
     }
 
     pub(super) fn gather_sales(&mut self, browser: Browser, caller: &Caller<'_>) {
@@ -67,8 +77,9 @@ impl Home {
         self.gather(Kind::Sales(browser), caller, || RareAsk::Items(0, limit));
     }
 
-    pub(super) fn gather_audit(&mut self, after: Lsn, limit: usize, caller: &Caller<'_>) {
-        self.gather(Kind::Audit { limit }, caller, || RareAsk::Audit(after, limit + 1));
+    pub(super) fn gather_audit(&mut self, query: AuditQuery, caller: &Caller<'_>) {
+        let (after, limit, newest) = (Lsn(query.after), usize::from(query.limit), query.newest);
+        self.gather(Kind::Audit { limit, newest }, caller, || RareAsk::Audit(after, limit + 1, newest));
     }
 
     /// Has all owners follow what owner 0 decided with the fact at `lsn`.
@@ -84,7 +95,9 @@ impl Home {
         let missing = self.mesh.cores();
         let slot = (caller.token, number);
         let (orders, items, audit) = (Vec::new(), Vec::new(), Vec::new());
-        self.gathers.open.insert(id, Gather { slot, kind, missing, busy: None, orders, items, audit });
+        let (busy, looked_to) = (None, None);
+        let gather = Gather { slot, kind, missing, busy, orders, looked_to, items, audit };
+        self.gathers.open.insert(id, gather);
         self.needs_flush = true;
         let here = self.core;
         for owner in (0..missing).filter(|&owner| owner != here) {
@@ -113,6 +126,10 @@ impl Home {
             Reply::Busy(busy) => gather.busy = Some(busy),
             Reply::Rare(part) => match *part {
                 RareReply::Orders(mut orders) => gather.orders.append(&mut orders),
+                RareReply::OrdersPage(mut orders, looked_to) => {
+                    gather.orders.append(&mut orders);
+                    gather.looked_to = [gather.looked_to, looked_to].into_iter().flatten().min();
+                }
                 RareReply::Items(mut items) => gather.items.append(&mut items),
                 RareReply::Audit(mut audit) => gather.audit.append(&mut audit),
                 _ => {}
@@ -138,27 +155,43 @@ impl Home {
     }
 
     fn put_together(&mut self, gather: Gather) -> (Lsn, Shown) {
-        let Gather { kind, mut orders, mut items, mut audit, .. } = gather;
+        let Gather { kind, mut orders, looked_to, mut items, mut audit, .. } = gather;
         match kind {
-            Kind::Orders { limit, merchant } => {
+            Kind::OrdersPage { limit, newest } => {
+                // What lies behind a place up to which an owner has looked comes with the next page. The
+                // newest first are of one item, so of one owner.
+                orders.retain(|owned| newest || looked_to.is_none_or(|last| owned.order.order <= last));
+                orders.sort_unstable_by_key(|owned| owned.order.order);
+                if newest {
+                    orders.reverse();
+                }
+                let has_more = orders.len() > limit;
+                orders.truncate(limit);
+                let last = orders.last().map(|owned| owned.order.order);
+                let next_after = if has_more { last } else { looked_to };
+                let after = orders.iter().map(|owned| owned.order.state_lsn).max().unwrap_or_default();
+                (after, Shown::OrdersPage(orders, next_after))
+            }
+            Kind::Orders { limit } => {
                 orders.sort_unstable_by_key(|owned| owned.order.order);
                 let has_more = orders.len() > limit;
                 orders.truncate(limit);
                 let after = orders.iter().map(|owned| owned.order.state_lsn).max().unwrap_or_default();
-                (after, Shown::Orders(orders, has_more, merchant))
+                (after, Shown::Orders(orders, has_more))
             }
             Kind::Items { query, merchant } => {
                 items.sort_unstable_by_key(|item| item.get().item);
+                let has_more = items.len() > usize::from(query.limit);
                 items.truncate(usize::from(query.limit));
                 let after = items.iter().map(|item| item.get().lsn).max().unwrap_or_default();
                 match merchant {
-                    true => (after, Shown::AdminItems(items)),
+                    true => (after, Shown::AdminItems(items, has_more)),
                     false => {
                         let shown = self.shared.shown_lsn();
                         for item in &mut items {
                             item.hide_draw(shown);
                         }
-                        (Lsn::ZERO, self.list_reply(query, &items))
+                        (Lsn::ZERO, self.list_reply(query, &items, has_more))
                     }
                 }
             }
@@ -166,11 +199,14 @@ impl Home {
                 items.sort_unstable_by_key(|item| item.get().item);
                 (Lsn::ZERO, self.sales_reply(&items, browser))
             }
-            Kind::Audit { limit } => {
+            Kind::Audit { limit, newest } => {
                 audit.sort_unstable_by_key(|entry| entry.get().lsn);
+                if newest {
+                    audit.reverse();
+                }
                 let has_more = audit.len() > limit;
                 audit.truncate(limit);
-                let after = audit.last().map_or(Lsn::ZERO, |entry| entry.get().lsn);
+                let after = audit.iter().map(|entry| entry.get().lsn).max().unwrap_or_default();
                 (after, Shown::Audit(audit, has_more))
             }
             Kind::Followed(lsn) => (lsn, Shown::Done),

@@ -3,15 +3,17 @@
 
 use stampede_core::command::{Movement, Outcome};
 use stampede_core::fact::Switch;
-use stampede_core::types::{ItemId, Lsn, OrderId, Subject};
+use stampede_core::shard::OrderFilter;
+use stampede_core::types::{ItemId, Lsn, OrderId, Subject, UnixMillis};
 
 use super::{Called, Caller, Home};
 use crate::engine::ask::{Ask, OwnedItem, OwnedPatch, RareAsk, Reply, Who};
 use crate::engine::render::{Call, Shown, problem_of, problem_of_busy};
+use crate::http::answer::{self, Status};
 use crate::http::body;
 use crate::http::conn::Request;
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{AdminOrdersQuery, Route};
+use crate::http::route::{AdminOrdersQuery, BlocklistQuery, Route};
 use crate::identity::{check_admin, subject};
 
 impl Home {
@@ -24,17 +26,24 @@ impl Home {
                 self.gather_items(query, true, caller);
                 return Ok(());
             }
-            Route::AdminOrders(query) => return self.admin_orders(query, caller),
+            Route::AdminOrders(query) => {
+                self.admin_orders(&query, caller);
+                return Ok(());
+            }
             Route::Audit(query) => {
-                self.gather_audit(Lsn(query.after), usize::from(query.limit), caller);
+                self.gather_audit(query, caller);
                 return Ok(());
             }
             Route::Stats => {
                 self.stats(caller);
                 return Ok(());
             }
-            Route::Block(who) => return self.block(who, true, caller),
-            Route::Unblock(who) => return self.block(who, false, caller),
+            Route::Blocklist(query) => {
+                self.blocklist(&query, caller);
+                return Ok(());
+            }
+            Route::Block(who) => return self.block(&who, true, caller),
+            Route::Unblock(who) => return self.block(&who, false, caller),
             Route::AdminItem(item) => (item, Call::Other, RareAsk::Item(item)),
             Route::AdminOrder(order) => (order.item(), Call::Other, RareAsk::Order(order)),
             Route::PutItem(item) => {
@@ -74,27 +83,56 @@ impl Home {
         self.ask(item, call, Ask::Rare(Box::new(ask)), caller)
     }
 
-    fn admin_orders(&mut self, query: AdminOrdersQuery, caller: &Caller<'_>) -> Called {
+    fn admin_orders(&mut self, query: &AdminOrdersQuery, caller: &Caller<'_>) {
+        let secret = &self.shared.secret;
+        let filter = OrderFilter {
+            item: query.item,
+            buyer: query.buyer.as_ref().map(|subject| secret.buyer(subject.as_bytes())),
+            state: query.state,
+            payment_ref_hash: query.payment_ref.as_ref().map(|given| secret.reference(given.as_bytes())),
+            from_ms: UnixMillis(query.from_ms),
+            to_ms: UnixMillis(query.to_ms),
+            newest: query.newest,
+        };
         let (limit, after) = (usize::from(query.limit), query.after.map_or(0, OrderId::get));
-        let buyer = query.buyer.map(|subject| self.shared.secret.buyer(subject.as_bytes()));
-        self.gather_orders(limit, true, caller, |limit| match buyer {
-            Some(buyer) => RareAsk::OrdersOf(buyer, query.item, after, limit),
-            None => RareAsk::Orders(query.item, after, limit),
+        self.gather_page(filter, after, limit, caller);
+    }
+
+    /// Every core knows who is blocked: this one tells, when what it knows is durable.
+    fn blocklist(&mut self, query: &BlocklistQuery, caller: &Caller<'_>) {
+        let (limit, shard) = (usize::from(query.limit), self.owner.shard());
+        let after = query.after.as_ref().map_or(&[][..], Subject::as_bytes);
+        let mut buyers: Vec<&[u8]> = shard.blocked_after(after, limit + 1).collect();
+        let has_more = buyers.len() > limit;
+        buyers.truncate(limit);
+        let (lsn, mut bytes) = (shard.lsn(), Vec::new());
+        answer::json(&mut bytes, Status::Ok, caller.manner, &self.date, |object| {
+            object.array("buyers", |array| {
+                buyers.iter().for_each(|buyer| {
+                    array.object(|object| {
+                        object.bytes("buyer", buyer);
+                    });
+                });
+            });
+            object.boolean("has_more", has_more);
         });
-        Ok(())
+        let number = self.connections.open_slot(caller.token, caller.manner, Call::Other);
+        let limits = (lsn, self.shared.shown_lsn());
+        self.connections.fill(caller.token, number, self.core, limits, Shown::Bytes(bytes));
     }
 
     /// Owner 0 decides; the merchant listener is on its core, so that changes of one buyer
     /// reach every core in the order in which they were decided.
-    fn block(&mut self, who: Subject, blocked: bool, caller: &Caller<'_>) -> Called {
+    fn block(&mut self, who: &Subject, blocked: bool, caller: &Caller<'_>) -> Called {
         let request = caller.request;
         body::empty(request.body)?;
         let who = subject(who.as_bytes())
             .ok_or(Problem::invalid_field("sub", "must be UTF-8 without control characters"))?;
-        let decided = self.owner.answer(self.now.sale, &Ask::Rare(Box::new(RareAsk::Block(who, blocked))));
+        let decided =
+            self.owner.answer(self.now.sale, &Ask::Rare(Box::new(RareAsk::Block(who.clone(), blocked))));
         match decided {
             Reply::Outcome(Outcome::Done { lsn, .. }) => {
-                self.gather_followers(lsn, caller, || RareAsk::FollowBlock(who, blocked));
+                self.gather_followers(lsn, caller, || RareAsk::FollowBlock(who.clone(), blocked));
                 Ok(())
             }
             Reply::Outcome(Outcome::Refused(refusal)) => Err(problem_of(refusal, Call::Other)),

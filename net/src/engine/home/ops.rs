@@ -17,7 +17,7 @@ use crate::output;
 use stampede_core::shard::Fullness;
 
 impl Home {
-    pub(super) fn ops(&mut self, route: Route, caller: &mut Caller<'_>) {
+    pub(super) fn ops(&mut self, route: &Route, caller: &mut Caller<'_>) {
         let manner = caller.manner;
         let (shared, date) = (self.shared.clone(), self.date);
         self.connections.answer_bytes(caller, |out| health(out, route, &shared, manner, &date));
@@ -53,7 +53,7 @@ impl Home {
 
 /// Answers `/healthz`, `/readyz` or `/metrics`, on whatever thread. They tell what the watch over the
 /// cores has found ([`crate::engine::pulse`]), not that the thread that answers is well.
-pub(crate) fn health(out: &mut Vec<u8>, route: Route, shared: &Shared, manner: Manner, date: &Date) {
+pub(crate) fn health(out: &mut Vec<u8>, route: &Route, shared: &Shared, manner: Manner, date: &Date) {
     let status = |well: bool| if well { Status::Ok } else { Status::Unavailable };
     match route {
         Route::Readyz => {

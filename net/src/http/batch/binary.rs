@@ -109,7 +109,7 @@ fn parse<'a>(record: &'a [u8], layout: &Layout) -> Result<Record<'a>, Code> {
             return Err(bad);
         }
         return Ok(Record::Purchase(Purchase {
-            item: ItemId::new(target).ok_or(Code::NotFound)?,
+            item: ItemId::new(target).ok_or(Code::InvalidField)?,
             subject,
             quantity: Quantity::new(u64::from(quantity)).ok_or(Code::BadQuantity)?,
             key: reference,
@@ -220,8 +220,8 @@ mod tests {
             (spoil(3, 1), "BadRequest"),
             (spoil(5, 1), "BadRequest"),
             (spoil(7, 1), "BadRequest"),
-            (spoil(8, 0), "NotFound"),
-            (spoil(15, 0x80), "NotFound"),
+            (spoil(8, 0), "InvalidField"),
+            (spoil(15, 0x80), "InvalidField"),
             (spoil(16, 0), "BadQuantity"),
             (spoil(19, 0xFF), "BadQuantity"),
             (spoil(24, 7), "BadRequest"),

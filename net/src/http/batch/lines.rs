@@ -153,7 +153,7 @@ fn purchase<'a>(given: &Given<'a>, plain: &'a mut [String; 2]) -> Result<Record<
     }
     let quantity = given.quantity.map_or(Some(Quantity::ONE), Quantity::new);
     Ok(Record::Purchase(Purchase {
-        item: ItemId::new(given.target[0].ok_or(bad)?).ok_or(Code::NotFound)?,
+        item: ItemId::new(given.target[0].ok_or(bad)?).ok_or(Code::InvalidField)?,
         subject,
         quantity: quantity.ok_or(Code::BadQuantity)?,
         key: key.unwrap_or_default(),
@@ -229,7 +229,8 @@ mod tests {
             ("{}", "BadRequest"),
             (r#"{"item_id":7}"#, "BadRequest"),
             (r#"{"item_id":"7","buyer":"ann"}"#, "BadRequest"),
-            (r#"{"item_id":0,"buyer":"ann"}"#, "NotFound"),
+            (r#"{"item_id":0,"buyer":"ann"}"#, "InvalidField"),
+            (r#"{"item_id":2147483648,"buyer":"ann"}"#, "InvalidField"),
             (r#"{"item_id":7,"buyer":""}"#, "BadRequest"),
             (r#"{"item_id":7,"buyer":"a\n"}"#, "BadRequest"),
             (r#"{"item_id":7,"buyer":"ann","key":""}"#, "BadRequest"),
