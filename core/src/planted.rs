@@ -125,6 +125,14 @@ bugs! {
     UrlUnchecked, "url-unchecked", "the database's URL is read by its beginning alone, until the exporter starts";
     DiesOfHangup, "dies-of-hangup", "signals that mean nothing to the server are left to end it";
     WaitsForReaders, "waits-for-readers", "whoever logs a line writes it, waits for the reader, and panics where there is none";
+    RefundOfAnyPayment, "refund-of-any-payment", "a refund that names another payment is taken for the order's";
+    RefundedLooksExpired, "refunded-looks-expired", "a payment that was refunded is told to be given back once more";
+    LatePaymentForgotten, "late-payment-forgotten", "a payment that comes too late leaves no trace";
+    TakenAgainOverCap, "taken-again-over-cap", "an order that is taken again does not count against the cap";
+    HoldWithoutEnd, "hold-without-end", "a hold may be extended beyond the item's bound";
+    CallKeysIgnored, "call-keys-ignored", "a restock counts as often as it is sent";
+    PriceOfToday, "price-of-today", "an order shows the price that its item has now";
+    TextsForgotten, "texts-forgotten", "a snapshot leaves keys and references out";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

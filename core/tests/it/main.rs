@@ -14,6 +14,7 @@ mod host_tuning;
 mod import;
 mod lots;
 mod model;
+mod money;
 mod readme;
 mod record;
 mod replay;

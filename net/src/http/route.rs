@@ -88,6 +88,8 @@ pub enum Route {
     RefundOrder(OrderId),
     /// `POST /admin/orders/{id}/cancel`
     AdminCancelOrder(OrderId),
+    /// `POST /admin/orders/{id}/extend`
+    ExtendOrder(OrderId),
     /// `POST /v1/orders/batch`
     Batch,
     /// `PUT /admin/blocklist/{sub}`
@@ -134,7 +136,7 @@ impl Route {
             Self::PutItem(_) | Self::AdminItems(_) | Self::AdminItem(_) | Self::Restock(_) => true,
             Self::PauseItem(_) | Self::ResumeItem(_) | Self::CloseItem(_) | Self::Mismatch(_) => true,
             Self::Books(_) | Self::AdminOrders(_) | Self::AdminOrder(_) | Self::PayOrder(_) => true,
-            Self::RefundOrder(_) | Self::AdminCancelOrder(_) | Self::Batch => true,
+            Self::RefundOrder(_) | Self::AdminCancelOrder(_) | Self::ExtendOrder(_) | Self::Batch => true,
             Self::Block(_) | Self::Unblock(_) | Self::Stats | Self::Audit(_) => true,
             Self::Time | Self::Items(_) | Self::Item(_) | Self::Challenge(_) | Self::Ticket(_) => false,
             Self::Draw(_) | Self::Buy(_) | Self::Orders(_) | Self::Order { .. } => false,
@@ -193,6 +195,8 @@ pub struct AdminOrdersQuery {
     pub item: Option<ItemId>,
     /// Only of this buyer.
     pub buyer: Option<Subject>,
+    /// Only those with a payment that came too late and was not taken since.
+    pub late_payments: bool,
     /// At most so many: 1 to 1000, 100 if not said.
     pub limit: u16,
     /// Only those behind this one.
@@ -289,6 +293,7 @@ pub(crate) enum OrderVerb {
     Pay,
     Refund,
     Cancel,
+    Extend,
 }
 
 impl Place {
@@ -419,6 +424,7 @@ impl Place {
             Self::AdminOrderVerb(order, OrderVerb::Pay) => Route::PayOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Refund) => Route::RefundOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Cancel) => Route::AdminCancelOrder(order),
+            Self::AdminOrderVerb(order, OrderVerb::Extend) => Route::ExtendOrder(order),
             Self::Batch => Route::Batch,
             place => return Err(not_allowed(place.methods())),
         })
@@ -485,6 +491,7 @@ fn order_verb(verb: &str) -> Option<OrderVerb> {
         "pay" => OrderVerb::Pay,
         "refund" => OrderVerb::Refund,
         "cancel" => OrderVerb::Cancel,
+        "extend" => OrderVerb::Extend,
         _ => return None,
     })
 }
@@ -522,13 +529,18 @@ fn wait(order: OrderId, query: &Query<'_>) -> Result<Route, Problem> {
 }
 
 fn admin_orders(query: &Query<'_>) -> Result<Route, Problem> {
-    query.only(&["item", "buyer", "limit", "after"])?;
+    query.only(&["item", "buyer", "late_payments", "limit", "after"])?;
     Ok(Route::AdminOrders(AdminOrdersQuery {
         item: query.parsed("item", item)?,
         buyer: query.parsed("buyer", decode_query_subject)?,
+        late_payments: query.parsed("late_payments", flag)?.unwrap_or(false),
         limit: query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?,
         after: query.parsed("after", order)?,
     }))
+}
+
+fn flag(text: &str) -> Option<bool> {
+    text.parse().ok()
 }
 
 fn audit(query: &Query<'_>) -> Result<Route, Problem> {

@@ -11,7 +11,7 @@ use stampede_net::site::assets::SCRIPT;
 use crate::engine::{ADMIN_TOKEN, Engine, Naming, Run};
 
 /// How many kinds of routes [`kind`] tells apart.
-const KINDS: usize = 43;
+const KINDS: usize = 44;
 
 /// A number for each kind of route. A route that is added here needs a line in [`CALLS`].
 fn kind(route: &Route) -> usize {
@@ -50,6 +50,7 @@ fn kind(route: &Route) -> usize {
         Route::PayOrder(_) => 31,
         Route::RefundOrder(_) => 32,
         Route::AdminCancelOrder(_) => 33,
+        Route::ExtendOrder(_) => 43,
         Route::Batch => 34,
         Route::Block(_) => 35,
         Route::Unblock(_) => 36,
@@ -71,7 +72,7 @@ const FILE: &str = "public, max-age=86400";
 const FILE_FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 /// Every call, and who may keep its answer where it is 200.
-const CALLS: [(&str, &str); 46] = [
+const CALLS: [(&str, &str); 47] = [
     ("GET /v1/time", NEVER),
     ("GET /v1/items", READ),
     ("GET /v1/items?limit=1&after=1", READ),
@@ -107,6 +108,7 @@ const CALLS: [(&str, &str); 46] = [
     ("POST /admin/orders/30064771073/pay", NEVER),
     ("POST /admin/orders/30064771073/refund", NEVER),
     ("POST /admin/orders/30064771073/cancel", NEVER),
+    ("POST /admin/orders/30064771073/extend", NEVER),
     ("POST /v1/orders/batch", NEVER),
     ("PUT /admin/blocklist/x", NEVER),
     ("DELETE /admin/blocklist/x", NEVER),
@@ -131,6 +133,7 @@ fn bytes(call: &str, listener: Listener, lines: &str) -> Vec<u8> {
         call if call.ends_with("/restock") => "{\"add\":1}",
         call if call.ends_with("/mismatch") => "{\"reason\":\"x\"}",
         call if call.ends_with("/pay") && listener == Listener::Merchant => "{\"payment_ref\":\"x\"}",
+        call if call.ends_with("/extend") => "{\"pay_by_ms\":1}",
         call if call.ends_with("/batch") => "{\"item_id\":13,\"buyer\":\"gw\"}",
         _ => "",
     };
