@@ -110,11 +110,17 @@ fn audit_row<'a>(lsn: Lsn, fact: &Fact<'a>) -> Option<AuditRow<'a>> {
             let units = i64::from(quantity.get());
             Some(AuditRow { order: Some(order), units, ..row(action, at_ms, actor) })
         }
+        Fact::OrderRefunded { at_ms, order, units, actor, .. } => {
+            let units = i64::from(units.get());
+            Some(AuditRow { order: Some(order), units, ..row(AuditAction::OrderRefunded, at_ms, actor) })
+        }
         Fact::BuyerBlocked { at_ms, subject, blocked, actor } => {
             let action = if blocked { AuditAction::BuyerBlocked } else { AuditAction::BuyerUnblocked };
             Some(AuditRow { subject, ..row(action, at_ms, actor) })
         }
         Fact::OrderPlaced { .. }
+        | Fact::PaymentLate { .. }
+        | Fact::HoldExtended { .. }
         | Fact::DrawHeld { .. }
         | Fact::EntryDrawn { .. }
         | Fact::OrderImported { .. }

@@ -6,6 +6,7 @@ use crate::draw::{DrawSeed, DrawView};
 use crate::fact::Switch;
 use crate::item::{ChallengeRule, FieldError, ItemSpec, OrderState, Payment, TicketRule};
 use crate::limits::CURRENCY_BYTES;
+use crate::money::Price;
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// A request to change something, decided by the owner of the item that it concerns.
@@ -31,6 +32,37 @@ pub enum Command<'a> {
         /// Who asks.
         actor: &'a str,
     },
+    /// The merchant was told of a payment, and wants the order even if its units went back.
+    PayAgain {
+        /// Which order.
+        order: OrderId,
+        /// The payment's reference.
+        payment_ref: &'a [u8],
+        /// Who asks.
+        actor: &'a str,
+    },
+    /// The merchant gives units of a paid order back, all that are left or some.
+    Refund {
+        /// Which order.
+        order: OrderId,
+        /// The payment that is refunded; empty = not said, else it must be the order's.
+        payment_ref: &'a [u8],
+        /// The refund's own reference; empty = none. The same one again is the same refund.
+        refund_ref: &'a [u8],
+        /// How many units; `None` = all that are left.
+        units: Option<Quantity>,
+        /// Who asks.
+        actor: &'a str,
+    },
+    /// The merchant gives a buyer more time to pay.
+    ExtendHold {
+        /// Which order.
+        order: OrderId,
+        /// The new deadline.
+        pay_by_ms: UnixMillis,
+        /// Who asks.
+        actor: &'a str,
+    },
     /// The merchant creates an item or changes its settings.
     PutItem {
         /// Which.
@@ -50,6 +82,8 @@ pub enum Command<'a> {
         delta: i64,
         /// Who asks.
         actor: &'a str,
+        /// The idempotency key of the call; empty = none.
+        key: &'a [u8],
     },
     /// The item is paused, resumed or closed.
     SwitchItem {
@@ -59,6 +93,8 @@ pub enum Command<'a> {
         switch: Switch,
         /// Who asks.
         actor: &'a str,
+        /// The idempotency key of the call; empty = none.
+        key: &'a [u8],
     },
     /// A buyer is put on the blocklist or taken off it. Decided by shard 0; the others
     /// [`crate::shard::Shard::follow_block`].
@@ -215,6 +251,9 @@ pub enum Outcome {
     },
     /// Refused; nothing changed.
     Refused(Refusal),
+    /// Refused, and that it was asked for is known from now on: a payment that came too late. Shows
+    /// once that LSN is durable.
+    Noted(Refusal, Lsn),
 }
 
 impl Outcome {
@@ -224,6 +263,7 @@ impl Outcome {
             Self::Placed(order) | Self::Replayed(order) => order.lsn,
             Self::Moved(order) => order.state_lsn,
             Self::Done { lsn, .. } => *lsn,
+            Self::Noted(_, lsn) => *lsn,
             Self::Refused(_) => Lsn::ZERO,
         }
     }
@@ -273,6 +313,12 @@ pub enum Refusal {
     HoldExpired,
     /// It was paid under another reference.
     AlreadyPaid,
+    /// That payment was taken and has been given back since; or, of a refund: all is given back.
+    AlreadyRefunded,
+    /// The refund names a payment that is not this order's.
+    OtherPayment,
+    /// Not an order that waits for its payment.
+    NotExtendable,
     /// It is an entry that was not drawn yet.
     NotDrawn,
     /// A withdrawal above what is available.
@@ -299,6 +345,10 @@ pub struct OrderView {
     pub created_at_ms: UnixMillis,
     /// When it expires unpaid; zero = never.
     pub pay_by_ms: UnixMillis,
+    /// What a unit of it costs.
+    pub price: Price,
+    /// Units given back.
+    pub refunded: u32,
     /// The fact that placed it.
     pub lsn: Lsn,
     /// The last fact that changed it.

@@ -6,6 +6,7 @@
 
 use crate::draw::DrawSeed;
 use crate::item::{ItemSpec, OrderState, coded};
+use crate::money::Price;
 use crate::shard::Accepted;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -50,6 +51,8 @@ pub enum Fact<'a> {
         delta: i64,
         /// Who asked for it; [`ACTOR_POSTGRES`] when it was found in the database.
         actor: &'a str,
+        /// The idempotency key of the call; empty = none.
+        key: &'a [u8],
     },
     /// The item was paused, resumed, closed for good, or its window ran out.
     ItemSwitched {
@@ -61,6 +64,8 @@ pub enum Fact<'a> {
         switch: Switch,
         /// Who; [`ACTOR_CLOCK`] for [`Switch::Ended`].
         actor: &'a str,
+        /// The idempotency key of the call; empty = none.
+        key: &'a [u8],
     },
     /// A buyer placed an order.
     OrderPlaced {
@@ -78,8 +83,10 @@ pub enum Fact<'a> {
         subject: &'a [u8],
         /// The idempotency key; empty = none was given.
         key: &'a [u8],
+        /// The price of that moment; unknown in facts of November 2026 and before: the item's.
+        price: Price,
     },
-    /// An order moved on.
+    /// An order moved on; a refund is [`Fact::OrderRefunded`].
     OrderMoved {
         /// When.
         at_ms: UnixMillis,
@@ -91,9 +98,53 @@ pub enum Fact<'a> {
         from: OrderState,
         /// To which state.
         to: OrderState,
-        /// The payment's reference; empty = none.
+        /// The payment's reference; empty = none. In facts of November 2026 and before a refund
+        /// has its reference here, and takes the place of the payment's.
         payment_ref: &'a [u8],
         /// Who moved it: [`ACTOR_BUYER`], [`ACTOR_CLOCK`], or the merchant.
+        actor: &'a str,
+    },
+    /// Units of a paid order were given back, all or some; with the last of them it is refunded.
+    OrderRefunded {
+        /// When.
+        at_ms: UnixMillis,
+        /// Which.
+        order: OrderId,
+        /// Its units, repeated so that a reader needs no table of orders.
+        quantity: Quantity,
+        /// Units given back by this.
+        units: Quantity,
+        /// Units given back in all, these included.
+        refunded: Quantity,
+        /// The refund's own reference; empty = none.
+        refund_ref: &'a [u8],
+        /// Who.
+        actor: &'a str,
+    },
+    /// A payment came that the order could not take. Nothing changed but that it is known.
+    PaymentLate {
+        /// When.
+        at_ms: UnixMillis,
+        /// Which order it was for.
+        order: OrderId,
+        /// Its reference.
+        payment_ref: &'a [u8],
+        /// Who told.
+        actor: &'a str,
+    },
+    /// An unpaid order may be paid longer.
+    HoldExtended {
+        /// When.
+        at_ms: UnixMillis,
+        /// Which.
+        order: OrderId,
+        /// Its units and the state in which it stays, repeated for readers without a table.
+        quantity: Quantity,
+        /// Its state: held or pending.
+        state: OrderState,
+        /// Its new deadline.
+        pay_by_ms: UnixMillis,
+        /// Who.
         actor: &'a str,
     },
     /// An item's draw was held: what it came from is fixed, and the seed a secret no longer.
@@ -154,6 +205,8 @@ pub enum Fact<'a> {
         key: &'a [u8],
         /// Its payment's reference; empty = none.
         payment_ref: &'a [u8],
+        /// What else is known of its money.
+        money: ImportedMoney<'a>,
     },
     /// Nothing happened, but this much time has passed: keeps the sale clock from
     /// running backwards over a restart.
@@ -161,6 +214,22 @@ pub enum Fact<'a> {
         /// When.
         at_ms: UnixMillis,
     },
+}
+
+/// What Postgres knows of the money of an order that is taken over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImportedMoney<'a> {
+    /// The price of a unit.
+    pub price: Price,
+    /// The last refund's reference; empty = none.
+    pub refund_ref: &'a [u8],
+    /// Units given back.
+    pub refunded: u32,
+}
+
+impl ImportedMoney<'_> {
+    /// Nothing is known.
+    pub const NONE: Self = ImportedMoney { price: Price::UNKNOWN, refund_ref: &[], refunded: 0 };
 }
 
 /// The actor of a change that a clock made.
@@ -199,6 +268,9 @@ impl Fact<'_> {
             | Fact::ItemSwitched { at_ms, .. }
             | Fact::OrderPlaced { at_ms, .. }
             | Fact::OrderMoved { at_ms, .. }
+            | Fact::OrderRefunded { at_ms, .. }
+            | Fact::PaymentLate { at_ms, .. }
+            | Fact::HoldExtended { at_ms, .. }
             | Fact::DrawHeld { at_ms, .. }
             | Fact::EntryDrawn { at_ms, .. }
             | Fact::BuyerBlocked { at_ms, .. }
@@ -217,6 +289,9 @@ impl Fact<'_> {
             | Fact::DrawHeld { item, .. } => Some(item),
             Fact::OrderPlaced { order, .. }
             | Fact::OrderMoved { order, .. }
+            | Fact::OrderRefunded { order, .. }
+            | Fact::PaymentLate { order, .. }
+            | Fact::HoldExtended { order, .. }
             | Fact::EntryDrawn { order, .. }
             | Fact::OrderImported { order, .. } => Some(order.item()),
             Fact::BuyerBlocked { .. } | Fact::ClockMark { .. } => None,
@@ -232,6 +307,9 @@ impl Fact<'_> {
             Fact::ItemSwitched { .. } => "item_switched",
             Fact::OrderPlaced { .. } => "order_placed",
             Fact::OrderMoved { .. } => "order_moved",
+            Fact::OrderRefunded { .. } => "order_refunded",
+            Fact::PaymentLate { .. } => "payment_late",
+            Fact::HoldExtended { .. } => "hold_extended",
             Fact::DrawHeld { .. } => "draw_held",
             Fact::EntryDrawn { .. } => "entry_drawn",
             Fact::BuyerBlocked { .. } => "buyer_blocked",

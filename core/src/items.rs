@@ -4,18 +4,21 @@
 //! of orders. Next: [`crate::shard`].
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::command::ItemView;
 use crate::draw::{Draw, DrawRow, DrawSeed, DrawView, Held};
 use crate::filter::Filter;
 use crate::gauge::{Gauge, Rules};
 use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
-use crate::limits::CURRENCY_BYTES;
+use crate::limits::{CALL_KEYS_PER_ITEM, CURRENCY_BYTES};
+use crate::money::Price;
 use crate::planted::{Bug, planted};
 use crate::seqs::Seqs;
 use crate::slab::Slab;
+use crate::state_row::CallRow;
 use crate::types::{BuyerHash, ItemId, Lsn, UnixMillis};
 
 /// An item and where it stands.
@@ -34,6 +37,10 @@ pub(crate) struct Item {
     shown_lsn: Lsn,
     pub(crate) last_seq: u32,
     seqs: Seqs,
+    /// The prices of its orders: each with the sequence number from which on it holds.
+    prices: Vec<(u32, Price)>,
+    /// The latest calls that bore a key, oldest first.
+    calls: VecDeque<CallRow>,
     /// How many more buyers the newest filter of holders takes.
     holders_room: u32,
     epoch: u32,
@@ -73,6 +80,42 @@ impl Item {
             admit_per_s: self.admit_per_s,
             draw_ms: self.draw_ms,
         }
+    }
+
+    /// What a unit costs now.
+    pub(crate) const fn price(&self) -> Price {
+        Price { minor: self.price_minor, currency: self.currency }
+    }
+
+    /// What a unit of this order costs: as it was when that order was placed.
+    pub(crate) fn price_of(&self, seq: u32) -> Price {
+        let after = self.prices.partition_point(|&(from, _)| from <= seq);
+        after.checked_sub(1).map_or(Price::UNKNOWN, |at| self.prices[at].1)
+    }
+
+    /// Notes the price of the next order. Orders of one price share an entry.
+    pub(crate) fn note_price(&mut self, seq: u32, price: Price) {
+        if self.prices.last().is_none_or(|&(_, last)| last != price) {
+            self.prices.push((seq, price));
+        }
+    }
+
+    /// The call that bore this key, if it is among the latest.
+    pub(crate) fn call(&self, key_hash: u64) -> Option<&CallRow> {
+        self.calls.iter().rev().find(|call| call.key_hash == key_hash)
+    }
+
+    /// The latest calls that bore a key, oldest first.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &CallRow> {
+        self.calls.iter()
+    }
+
+    /// Notes a call that bore a key.
+    pub(crate) fn note_call(&mut self, call: CallRow) {
+        if self.calls.len() == CALL_KEYS_PER_ITEM {
+            self.calls.pop_front();
+        }
+        self.calls.push_back(call);
     }
 
     /// Takes new settings and shows them to all cores; a moved window begins a new epoch.
@@ -120,6 +163,9 @@ impl Item {
     }
     pub(crate) const fn cap(&self) -> u32 {
         self.cap
+    }
+    pub(crate) const fn hold_ms(&self) -> u64 {
+        self.hold_ms as u64
     }
     pub(crate) const fn payment(&self) -> Payment {
         self.payment
@@ -376,6 +422,8 @@ impl Items {
             shown_lsn: Lsn::ZERO,
             last_seq: 0,
             seqs: Seqs::new(),
+            prices: Vec::new(),
+            calls: VecDeque::new(),
             holders_room: 0,
             epoch,
             hold_ms: 0,

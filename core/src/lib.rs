@@ -74,6 +74,7 @@ mod index;
 pub mod item;
 mod items;
 pub mod limits;
+pub mod money;
 pub mod once;
 mod orders;
 pub mod planted;

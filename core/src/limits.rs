@@ -47,12 +47,21 @@ pub const ORDERS_PER_SHARD_MAX: usize = 1 << 30;
 /// Most bytes of buyers' names that one shard keeps, one name for each buyer and item; beyond it
 /// purchases are refused as `overloaded`. They fit a place of 40 bits.
 pub const SUBJECT_BYTES_PER_SHARD_MAX: u64 = 1 << 37;
+/// Most bytes of idempotency keys and references that one shard keeps; beyond it purchases are refused
+/// as `overloaded`. Payments and refunds go on up to twice that, which fits a place of 38 bits.
+pub const TEXT_BYTES_PER_SHARD_MAX: u64 = 1 << 37;
+/// Most refunds and late payments that are kept of one order. Beyond it a refund is refused; a payment
+/// that is late, too, is answered as before and leaves no further trace.
+pub const MONEY_ROWS_PER_ORDER_MAX: usize = 64;
 /// Most orders of one item that a buyer may place, whatever becomes of them, unless the item's cap is
 /// larger: then as many as the cap. Beyond it purchases are refused as `cap_reached`. A cancelled order
 /// gives the cap back, but not its memory.
 pub const ORDERS_PER_BUYER_AND_ITEM_MAX: u8 = 64;
 /// Most blocked buyers; beyond it none is blocked any more, `overloaded`.
 pub const BLOCKED_BUYERS_MAX: usize = 100_000;
+/// Idempotency keys of the shop's calls that are kept of one item, the latest: a call that is sent again
+/// counts once as long as no more than this many came after it.
+pub const CALL_KEYS_PER_ITEM: usize = 64;
 /// How full a table is when it raises an alarm, in percent of its bound.
 pub const ALARM_PERCENT: u64 = 80;
 
@@ -92,6 +101,8 @@ pub struct Bounds {
     pub orders: usize,
     /// See [`SUBJECT_BYTES_PER_SHARD_MAX`].
     pub subject_bytes: u64,
+    /// See [`TEXT_BYTES_PER_SHARD_MAX`].
+    pub text_bytes: u64,
     /// See [`BLOCKED_BUYERS_MAX`].
     pub blocked: usize,
     /// See [`ORDERS_PER_BUYER_AND_ITEM_MAX`].
@@ -104,6 +115,7 @@ impl Bounds {
         items: ITEMS_MAX,
         orders: ORDERS_PER_SHARD_MAX,
         subject_bytes: SUBJECT_BYTES_PER_SHARD_MAX,
+        text_bytes: TEXT_BYTES_PER_SHARD_MAX,
         blocked: BLOCKED_BUYERS_MAX,
         orders_per_buyer_and_item: ORDERS_PER_BUYER_AND_ITEM_MAX,
     };

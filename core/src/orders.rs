@@ -2,7 +2,8 @@
 //! (for the cap), by buyer (for the buyer's list), by idempotency key.
 //!
 //! Compact, because it is what a full sale keeps in memory: an order takes 64
-//! bytes, a buyer's holding of an item 40, and each index 6 to 11 bytes a row.
+//! bytes, a buyer's holding of an item 40, and each index 6 to 11 bytes a row. An idempotency key takes
+//! its length and a byte, a payment or a refund 40 bytes and its reference.
 //! It knows nothing of stock or rules. Next: [`crate::shard`].
 //!
 //! ```text
@@ -27,7 +28,10 @@ use alloc::vec::Vec;
 use crate::command::OrderView;
 use crate::index::Index;
 use crate::item::OrderState;
-use crate::limits::{Bounds, ORDERS_PER_BUYER_AND_ITEM_MAX};
+use crate::limits::{
+    Bounds, MONEY_ROWS_PER_ORDER_MAX, ORDERS_PER_BUYER_AND_ITEM_MAX, TEXT_BYTES_PER_SHARD_MAX,
+};
+use crate::money::{MoneyKind, MoneyRow, Price};
 use crate::planted::{Bug, planted};
 use crate::slab::{Arena, Place, Slab};
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
@@ -44,6 +48,10 @@ const ENTRY: u32 = 1 << STATE_BITS;
 const DRAWN: u32 = 2 << STATE_BITS;
 /// Where the units begin.
 const UNITS_SHIFT: u32 = STATE_BITS + 2;
+/// Bits of the units; those above hold what does not fit `key_at`.
+const UNITS_BITS: u32 = 20;
+/// Where the upper part of the key's place begins.
+const KEY_SHIFT: u32 = UNITS_SHIFT + UNITS_BITS;
 /// Bits of a time in milliseconds; those above hold what does not fit `pay_within_ms`.
 const TIME_BITS: u32 = 48;
 /// Orders looked at for the one that used the cap; a buyer who cancelled more gets no hint.
@@ -58,13 +66,28 @@ struct Order {
     /// The time, and above its [`TIME_BITS`] the upper part of the time to pay within.
     created_at_ms: u64,
     key_hash: u64,
-    payment_ref_hash: u64,
+    /// The lower part of the place of its key.
+    key_at: u32,
+    /// The last entry of its money.
+    money: u32,
     holding: u32,
     previous: u32,
     /// The lower part of `pay_by_ms - created_at_ms`; 0 in all = never expires. An entry may
     /// have been drawn long after it was placed.
     pay_within_ms: u32,
     units_state: u32,
+}
+
+/// A payment or a refund of an order: see [`MoneyRow`].
+struct Money {
+    at_ms: UnixMillis,
+    lsn: Lsn,
+    reference_hash: u64,
+    reference: u32,
+    reference_upper: u8,
+    kind: MoneyKind,
+    units: u32,
+    previous: u32,
 }
 
 struct Holding {
@@ -84,8 +107,10 @@ struct Holding {
 
 const _: () = {
     assert!(size_of::<Order>() == 64);
+    assert!(size_of::<Money>() == 40);
     assert!(size_of::<Holding>() == 40);
-    assert!(crate::limits::QUANTITY_MAX < 1 << (32 - UNITS_SHIFT));
+    assert!(crate::limits::QUANTITY_MAX < 1 << UNITS_BITS);
+    assert!(2 * TEXT_BYTES_PER_SHARD_MAX <= 1 << (64 - KEY_SHIFT));
     assert!(WALK_MAX < CHAIN_MAX && CHAIN_MAX < u8::MAX);
     assert!(OrderState::COUNT <= 1 << STATE_BITS);
     assert!(crate::limits::UNIX_MILLIS_MAX + crate::limits::HOLD_MS_MAX < 1 << TIME_BITS);
@@ -93,7 +118,8 @@ const _: () = {
 
 impl Order {
     fn quantity(&self) -> Quantity {
-        Quantity::new(u64::from(self.units_state >> UNITS_SHIFT)).expect("checked when placed")
+        let units = self.units_state >> UNITS_SHIFT & ((1 << UNITS_BITS) - 1);
+        Quantity::new(u64::from(units)).expect("checked when placed")
     }
     fn state(&self) -> OrderState {
         let code = self.units_state & ((1 << STATE_BITS) - 1);
@@ -101,6 +127,9 @@ impl Order {
     }
     fn set_state(&mut self, state: OrderState) {
         self.units_state = (self.units_state >> STATE_BITS) << STATE_BITS | u32::from(state.code());
+    }
+    const fn key(&self) -> Place {
+        Place { lower: self.key_at, upper: (self.units_state >> KEY_SHIFT) as u8 }
     }
     const fn created_at_ms(&self) -> UnixMillis {
         UnixMillis(self.created_at_ms & ((1 << TIME_BITS) - 1))
@@ -129,11 +158,21 @@ pub(crate) struct NewOrder<'a> {
     pub(crate) lsn: Lsn,
     pub(crate) state_lsn: Lsn,
     pub(crate) key_hash: u64,
-    pub(crate) payment_ref_hash: u64,
+    pub(crate) key: &'a [u8],
+    pub(crate) price: Price,
+    /// Units given back; their refunds are added behind it.
+    pub(crate) refunded: u32,
     pub(crate) entry: bool,
     pub(crate) drawn: bool,
     pub(crate) buyer: BuyerHash,
     pub(crate) subject: &'a [u8],
+}
+
+impl NewOrder<'_> {
+    /// Units that were not given back.
+    pub(crate) const fn live_units(&self) -> u32 {
+        self.quantity.get() - self.refunded
+    }
 }
 
 /// All orders of a shard.
@@ -141,6 +180,9 @@ pub(crate) struct OrderBook {
     orders: Slab<Order>,
     holdings: Slab<Holding>,
     subjects: Arena,
+    /// Keys and references; the first one is empty.
+    texts: Arena,
+    money: Slab<Money>,
     by_id: Index,
     by_holding: Index,
     by_buyer: Index,
@@ -161,6 +203,7 @@ pub(crate) struct Used {
     pub(crate) orders: usize,
     pub(crate) buyers: usize,
     pub(crate) subject_bytes: u64,
+    pub(crate) text_bytes: u64,
 }
 
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -186,10 +229,14 @@ fn hash_key(holding: u32, key_hash: u64) -> u64 {
 
 impl OrderBook {
     pub(crate) fn new(bounds: Bounds) -> Self {
+        let mut texts = Arena::new();
+        texts.push_text(&[]);
         Self {
             orders: Slab::new(),
             holdings: Slab::new(),
             subjects: Arena::new(),
+            texts,
+            money: Slab::new(),
             by_id: Index::new(),
             by_holding: Index::new(),
             by_buyer: Index::new(),
@@ -208,12 +255,21 @@ impl OrderBook {
 
     /// Whether one more order can be kept at all.
     pub(crate) fn has_room(&self) -> bool {
-        self.orders.len() < self.bounds.orders && self.subjects.bytes() < self.bounds.subject_bytes
+        self.orders.len() < self.bounds.orders
+            && self.subjects.bytes() < self.bounds.subject_bytes
+            && self.texts.bytes() < self.bounds.text_bytes
+    }
+
+    /// Whether one more payment or refund can be kept: those of orders that are there go on when no
+    /// order is taken any more.
+    pub(crate) fn has_room_for_money(&self) -> bool {
+        self.texts.bytes() < 2 * self.bounds.text_bytes
+            && self.money.len() < self.bounds.orders.saturating_mul(2)
     }
 
     pub(crate) const fn used(&self) -> Used {
         let (orders, buyers) = (self.orders.len(), self.holdings.len());
-        Used { orders, buyers, subject_bytes: self.subjects.bytes() }
+        Used { orders, buyers, subject_bytes: self.subjects.bytes(), text_bytes: self.texts.bytes() }
     }
 
     /// Makes room for about so many orders before the first, so that placing them moves nothing.
@@ -237,6 +293,7 @@ impl OrderBook {
         }
         self.orders.keep_headroom(headroom, self.expected);
         self.holdings.keep_headroom(headroom, self.expected);
+        self.money.keep_headroom(headroom, 0);
         let (orders, holdings, expected) = (&self.orders, &self.holdings, self.expected);
         let keyed = if self.by_key.is_empty() { 0 } else { expected };
         for _ in 0..4 {
@@ -330,14 +387,18 @@ impl OrderBook {
         self.by_id.find(hash_id(id), |&slot| self.orders.get(slot).id == id)
     }
 
+    /// The order as it stands, but for its price, which its item knows.
     pub(crate) fn view(&self, slot: u32) -> OrderView {
         let order = self.orders.get(slot);
+        let refunded = if order.money == NONE { 0 } else { self.refunded(slot) };
         OrderView {
             order: order.id,
             quantity: order.quantity(),
             state: order.state(),
             created_at_ms: order.created_at_ms(),
             pay_by_ms: order.pay_by_ms(),
+            price: Price::UNKNOWN,
+            refunded,
             lsn: order.lsn,
             state_lsn: order.state_lsn,
         }
@@ -346,6 +407,86 @@ impl OrderBook {
     pub(crate) fn key_hash(&self, slot: u32) -> u64 {
         self.orders.get(slot).key_hash
     }
+    /// The idempotency key; empty = none, or only its hash is known.
+    pub(crate) fn key(&self, slot: u32) -> &[u8] {
+        self.texts.text(self.orders.get(slot).key())
+    }
+
+    // ---- money ----
+
+    /// The order's payments and refunds, newest first.
+    pub(crate) fn money(&self, slot: u32) -> impl Iterator<Item = MoneyRow<'_>> {
+        let order = self.orders.get(slot);
+        let last = some(order.money);
+        let entries = core::iter::successors(last, |&at| some(self.money.get(at).previous));
+        entries.map(|at| {
+            let money = self.money.get(at);
+            let place = Place { lower: money.reference, upper: money.reference_upper };
+            MoneyRow {
+                order: order.id,
+                kind: money.kind,
+                at_ms: money.at_ms,
+                lsn: money.lsn,
+                units: money.units,
+                reference_hash: money.reference_hash,
+                reference: self.texts.text(place),
+            }
+        })
+    }
+
+    /// Units given back.
+    pub(crate) fn refunded(&self, slot: u32) -> u32 {
+        self.money(slot).map(|row| row.units).sum()
+    }
+
+    /// Whether one more refund or late payment of the order is kept.
+    pub(crate) fn has_room_for_row(&self, slot: u32) -> bool {
+        self.has_room_for_money() && self.money(slot).count() < MONEY_ROWS_PER_ORDER_MAX
+    }
+
+    /// Until when it was to be paid at first, if it was given more time since.
+    pub(crate) fn first_deadline(&self, slot: u32) -> Option<UnixMillis> {
+        let moved = self.money(slot).find(|row| row.kind == MoneyKind::Extension);
+        moved.map(|row| UnixMillis(row.reference_hash))
+    }
+
+    /// Units of the item that the order's buyer holds.
+    pub(crate) fn units_of(&self, slot: u32) -> u32 {
+        self.units(self.orders.get(slot).holding)
+    }
+
+    /// A live order of the order's buyer and item.
+    pub(crate) fn live_order_of(&self, slot: u32) -> Option<OrderId> {
+        self.live_order(self.orders.get(slot).holding)
+    }
+
+    /// Keyed hash of the reference of its payment, or its last refund; zero = none.
+    pub(crate) fn reference_hash(&self, slot: u32, kind: MoneyKind) -> u64 {
+        self.money(slot).find(|row| row.kind == kind).map_or(0, |row| row.reference_hash)
+    }
+
+    /// Notes a payment or refund; units that are given back no longer count against the cap.
+    pub(crate) fn add_money(&mut self, slot: u32, row: &MoneyRow<'_>) {
+        let place = match row.reference {
+            [] => Place { lower: 0, upper: 0 },
+            reference => self.texts.push_text(reference),
+        };
+        let order = self.orders.get_mut(slot);
+        order.money = self.money.push(Money {
+            at_ms: row.at_ms,
+            lsn: row.lsn,
+            reference_hash: row.reference_hash,
+            reference: place.lower,
+            reference_upper: place.upper,
+            kind: row.kind,
+            units: row.units,
+            previous: order.money,
+        });
+        if row.units > 0 && order.state() == OrderState::Paid {
+            self.holdings.get_mut(order.holding).units -= row.units;
+        }
+    }
+
     /// Whether the order was placed as an entry in a draw.
     pub(crate) fn is_entry(&self, slot: u32) -> bool {
         self.orders.get(slot).units_state & ENTRY != 0
@@ -353,9 +494,6 @@ impl OrderBook {
     /// Whether it is an entry that was drawn.
     pub(crate) fn is_drawn(&self, slot: u32) -> bool {
         self.orders.get(slot).units_state & DRAWN != 0
-    }
-    pub(crate) fn payment_ref_hash(&self, slot: u32) -> u64 {
-        self.orders.get(slot).payment_ref_hash
     }
     pub(crate) fn buyer(&self, slot: u32) -> BuyerHash {
         self.holdings.get(self.orders.get(slot).holding).buyer
@@ -387,17 +525,23 @@ impl OrderBook {
             None => self.insert_holding(new.buyer, item, new.subject),
         };
         let marks = if new.entry { ENTRY } else { 0 } | if new.drawn { DRAWN } else { 0 };
+        let key = match new.key {
+            [] => Place { lower: 0, upper: 0 },
+            key => self.texts.push_text(key),
+        };
+        let units = new.quantity.get() << UNITS_SHIFT | u32::from(key.upper) << KEY_SHIFT;
         let mut order = Order {
             id: new.id,
             lsn: new.lsn,
             state_lsn: new.state_lsn,
             created_at_ms: 0,
             key_hash: new.key_hash,
-            payment_ref_hash: new.payment_ref_hash,
+            key_at: key.lower,
+            money: NONE,
             holding,
             previous: self.holdings.get(holding).last,
             pay_within_ms: 0,
-            units_state: new.quantity.get() << UNITS_SHIFT | marks | u32::from(new.state.code()),
+            units_state: units | marks | u32::from(new.state.code()),
         };
         order.set_times(new.created_at_ms, new.pay_by_ms);
         let slot = self.orders.push(order);
@@ -473,15 +617,14 @@ impl OrderBook {
         self.by_holding.insert(rehash_holding(holdings, at), at, |&at| rehash_holding(holdings, at));
     }
 
-    /// Moves an order on and keeps the cap in step; `payment_ref_hash` 0 keeps the one it has.
-    pub(crate) fn set_state(&mut self, slot: u32, state: OrderState, lsn: Lsn, payment_ref_hash: u64) {
+    /// Moves an order on and keeps the cap in step.
+    pub(crate) fn set_state(&mut self, slot: u32, state: OrderState, lsn: Lsn) {
+        // Those that were given back before do not count any more.
+        let refunded = if self.orders.get(slot).money == NONE { 0 } else { self.refunded(slot) };
         let order = self.orders.get_mut(slot);
-        let (before, units) = (order.state(), order.quantity().get());
+        let (before, units) = (order.state(), order.quantity().get() - refunded);
         order.set_state(state);
         order.state_lsn = lsn;
-        if payment_ref_hash != 0 {
-            order.payment_ref_hash = payment_ref_hash;
-        }
         let holding = self.holdings.get_mut(order.holding);
         match (before.counts_to_cap(), state.counts_to_cap()) {
             (true, false) if planted(Bug::CapKept) => {}
@@ -490,6 +633,18 @@ impl OrderBook {
             (false, true) => holding.units += units,
             _ => {}
         }
+    }
+
+    /// Notes the fact that changed an order without moving it on.
+    pub(crate) fn touch(&mut self, slot: u32, lsn: Lsn) {
+        let order = self.orders.get_mut(slot);
+        order.state_lsn = order.state_lsn.max(lsn);
+    }
+
+    /// Sets another deadline.
+    pub(crate) fn set_deadline(&mut self, slot: u32, pay_by_ms: UnixMillis) {
+        let order = self.orders.get_mut(slot);
+        order.set_times(order.created_at_ms(), pay_by_ms);
     }
 
     /// Marks an entry as drawn and sets its deadline; its state is set beside.
@@ -539,7 +694,9 @@ mod tests {
             lsn,
             state_lsn: lsn,
             key_hash,
-            payment_ref_hash: 0,
+            key: &[],
+            price: Price::UNKNOWN,
+            refunded: 0,
             entry: false,
             drawn: false,
             buyer: SECRET.buyer(subject),

@@ -139,6 +139,14 @@ bugs! {
     ServesInTurn, "serves-in-turn", "whoever stands in for the cores serves one client after the other";
     LeftToTheTick, "left-to-the-tick", "a sleeping core finds what others have for it at its next tick";
     AcceptsUnseen, "accepts-unseen", "nobody is told that the system lets no connection in";
+    RefundOfAnyPayment, "refund-of-any-payment", "a refund that names another payment is taken for the order's";
+    RefundedLooksExpired, "refunded-looks-expired", "a payment that was refunded is told to be given back once more";
+    LatePaymentForgotten, "late-payment-forgotten", "a payment that comes too late leaves no trace";
+    TakenAgainOverCap, "taken-again-over-cap", "an order that is taken again does not count against the cap";
+    HoldWithoutEnd, "hold-without-end", "a hold may be extended beyond the item's bound";
+    CallKeysIgnored, "call-keys-ignored", "a restock counts as often as it is sent";
+    PriceOfToday, "price-of-today", "an order shows the price that its item has now";
+    TextsForgotten, "texts-forgotten", "a snapshot leaves keys and references out";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

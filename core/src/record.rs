@@ -11,6 +11,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::command::{ItemView, OrderView};
 use crate::item::OrderState;
+use crate::money::Price;
 use crate::planted::{Bug, planted};
 use crate::shard::Shard;
 use crate::state_row::StateRow;
@@ -37,12 +38,19 @@ pub struct OrderRecord<'a> {
     pub key_hash: u64,
     /// Keyed hash of its payment's reference; zero = none.
     pub payment_ref_hash: u64,
+    /// Keyed hash of its last refund's reference; zero = none.
+    pub refund_ref_hash: u64,
+    /// Units given back.
+    pub refunded: u32,
+    /// What a unit of it costs.
+    pub price: Price,
     /// The buyer.
     pub subject: &'a [u8],
 }
 
 impl<'a> OrderRecord<'a> {
-    /// The order in a row of a snapshot; `None` = the row is something else.
+    /// The order in a row of a snapshot, without the references that are rows of their own; `None` =
+    /// the row is something else.
     pub const fn of_row(row: &StateRow<'a>) -> Option<Self> {
         let StateRow::Order {
             order,
@@ -54,6 +62,8 @@ impl<'a> OrderRecord<'a> {
             state_lsn,
             key_hash,
             payment_ref_hash,
+            price,
+            refunded,
             subject,
             ..
         } = *row
@@ -70,6 +80,9 @@ impl<'a> OrderRecord<'a> {
             state_lsn,
             key_hash,
             payment_ref_hash,
+            refund_ref_hash: 0,
+            refunded,
+            price,
             subject,
         })
     }
@@ -88,10 +101,14 @@ impl OrderRecord<'_> {
             self.state_lsn.0,
             self.key_hash,
             self.payment_ref_hash,
+            self.refund_ref_hash,
+            u64::from(self.refunded),
+            self.price.minor,
         ];
         for number in numbers {
             hasher.write_u64(number);
         }
+        hasher.write(&self.price.currency);
         hasher.write(self.subject);
         hasher.finish()
     }
@@ -155,8 +172,9 @@ impl Shard {
     }
 
     fn record(&self, order: OrderId) -> Option<OrderRecord<'_>> {
-        let (owned, key_hash, payment_ref_hash) = self.order_with_hashes(order)?;
-        let OrderView { quantity, state, created_at_ms, pay_by_ms, lsn, state_lsn, .. } = owned.order;
+        let (owned, [key_hash, payment_ref_hash, refund_ref_hash]) = self.order_with_hashes(order)?;
+        let OrderView { quantity, state, created_at_ms, pay_by_ms, price, refunded, lsn, state_lsn, .. } =
+            owned.order;
         let subject = owned.subject;
         Some(OrderRecord {
             order,
@@ -168,6 +186,9 @@ impl Shard {
             state_lsn,
             key_hash,
             payment_ref_hash,
+            refund_ref_hash,
+            refunded,
+            price,
             subject,
         })
     }

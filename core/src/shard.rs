@@ -26,19 +26,21 @@ pub use read::{Fullness, OrderFilter, OrderPage, OwnedOrder, TABLE_NAMES, TABLES
 pub use rows::rows_of;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
 use crate::audit::Audit;
 use crate::catalogue::Catalogue;
+use crate::command::OrderView;
 use crate::draw::Ranking;
 use crate::due::{Due, DueHeap};
-use crate::fact::{Fact, FactSink};
+use crate::fact::{Fact, FactSink, ImportedMoney};
 use crate::filter::Filter;
 use crate::gauge::Gauge;
 use crate::item::OrderState;
 use crate::items::{Items, NewItem};
 use crate::limits::{Bounds, DRAW_STEP_ORDERS, FILTER_PARTS_AT_ONCE, TICK_STEPS_MAX};
+use crate::money::{MoneyKind, MoneyRow, Price};
 use crate::orders::{NewOrder, OrderBook};
 use crate::planted::{Bug, planted};
 use crate::slab::Slab;
@@ -80,6 +82,8 @@ pub struct Shard {
     catalogue: Arc<Catalogue>,
     items: Items,
     orders: OrderBook,
+    /// Orders with a payment that came too late and was not taken since.
+    late: BTreeSet<OrderId>,
     blocked: BTreeMap<BuyerHash, Box<[u8]>>,
     audit: Audit,
     holds: DueHeap,
@@ -123,6 +127,7 @@ impl Shard {
             catalogue,
             items: Items::new(),
             orders: OrderBook::new(bounds),
+            late: BTreeSet::new(),
             blocked: BTreeMap::new(),
             audit: Audit::new(),
             holds: DueHeap::new(),
@@ -215,35 +220,103 @@ impl Shard {
     /// The stock, if the order's state needs any, was taken before.
     fn book_order(&mut self, item: u32, new: &NewOrder<'_>) -> u32 {
         let slot = self.orders.insert(new);
+        self.items.get_mut(item).note_price(new.id.seq(), new.price);
         if new.pay_by_ms.0 != 0 && matches!(new.state, OrderState::Held | OrderState::Pending) {
             self.holds.push((new.pay_by_ms, slot));
         }
-        self.book_units(item, new.id, new.quantity, new.state, new.state_lsn);
+        self.book_units(item, new.id, new.live_units(), new.state, new.state_lsn);
         slot
     }
 
     /// What a new order changes in its item.
-    fn book_units(&mut self, item: u32, order: OrderId, quantity: Quantity, state: OrderState, lsn: Lsn) {
+    fn book_units(&mut self, item: u32, order: OrderId, units: u32, state: OrderState, lsn: Lsn) {
         self.items.add_order(item, order.seq());
         let row = self.items.get_mut(item);
-        row.repile(u64::from(quantity.get()), crate::item::Pile::Available, state.pile());
+        row.repile(u64::from(units), crate::item::Pile::Available, state.pile());
         if state == OrderState::Entered {
             row.count_entered(1);
         }
         row.touch(lsn);
     }
 
-    /// The stock, if it moves out of `Available`, was taken before.
-    fn book_move(&mut self, lsn: Lsn, slot: u32, to: OrderState, payment_ref_hash: u64) {
+    /// The order as it stands.
+    fn order_view(&self, slot: u32) -> OrderView {
         let order = self.orders.view(slot);
-        self.orders.set_state(slot, to, lsn, payment_ref_hash);
+        let item = self.items.find(order.order.item()).expect("an order has its item");
+        let row = self.items.get(item);
+        let price = if planted(Bug::PriceOfToday) { row.price() } else { row.price_of(order.order.seq()) };
+        OrderView { price, ..order }
+    }
+
+    /// The stock, if it moves out of `Available`, was taken before.
+    fn book_move(&mut self, lsn: Lsn, slot: u32, to: OrderState) {
+        let order = self.orders.view(slot);
+        self.orders.set_state(slot, to, lsn);
         let item = self.items.find(order.order.item()).expect("an order has its item");
         let row = self.items.get_mut(item);
-        row.repile(u64::from(order.quantity.get()), order.state.pile(), to.pile());
+        row.repile(u64::from(order.quantity.get() - order.refunded), order.state.pile(), to.pile());
         if order.state == OrderState::Entered {
             row.count_entered(-1);
         }
         row.touch(lsn);
+    }
+
+    /// Gives units of a paid order back; it stays paid as long as some are left.
+    fn book_refund(&mut self, slot: u32, refund: &MoneyRow<'_>, quantity: Quantity, refunded: u32) {
+        if refunded == quantity.get() {
+            self.book_move(refund.lsn, slot, OrderState::Refunded);
+        } else {
+            let item = self.items.find(refund.order.item()).expect("an order has its item");
+            let row = self.items.get_mut(item);
+            row.repile(u64::from(refund.units), crate::item::Pile::Sold, crate::item::Pile::Available);
+            row.touch(refund.lsn);
+            self.orders.touch(slot, refund.lsn);
+        }
+        self.orders.add_money(slot, refund);
+    }
+
+    /// Notes a payment: taken, or too late.
+    fn book_payment(
+        &mut self,
+        slot: u32,
+        (kind, lsn, at_ms): (MoneyKind, Lsn, UnixMillis),
+        reference: &[u8],
+    ) {
+        let (order, reference_hash) = (self.orders.view(slot).order, self.reference(reference));
+        self.book_money(slot, &MoneyRow { order, kind, at_ms, lsn, units: 0, reference_hash, reference });
+    }
+
+    fn book_money(&mut self, slot: u32, row: &MoneyRow<'_>) {
+        self.orders.add_money(slot, row);
+        match row.kind {
+            MoneyKind::LatePayment => {
+                self.orders.touch(slot, row.lsn);
+                self.late.insert(row.order);
+            }
+            MoneyKind::Payment if self.late.contains(&row.order) => {
+                let other = |late: &MoneyRow<'_>| {
+                    late.kind == MoneyKind::LatePayment && late.reference_hash != row.reference_hash
+                };
+                if !self.orders.money(slot).any(|late| other(&late)) {
+                    self.late.remove(&row.order);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The deadline of an unpaid order is another one: what was due before is looked at in vain.
+    fn book_deadline(&mut self, (lsn, at_ms): (Lsn, UnixMillis), slot: u32, pay_by_ms: UnixMillis) {
+        let OrderView { order, pay_by_ms: before, .. } = self.orders.view(slot);
+        // Only the first one counts: a retry of the purchase is answered as before.
+        if self.orders.first_deadline(slot).is_none() {
+            let (kind, reference_hash) = (MoneyKind::Extension, before.0);
+            let row = MoneyRow { order, kind, at_ms, lsn, units: 0, reference_hash, reference: &[] };
+            self.orders.add_money(slot, &row);
+        }
+        self.orders.set_deadline(slot, pay_by_ms);
+        self.orders.touch(slot, lsn);
+        self.holds.push((pay_by_ms, slot));
     }
 
     /// Enters a buyer among the holders of an item, before the stock can show zero.
@@ -346,7 +419,8 @@ fn placed<'a>(fact: &Fact<'a>, lsn: Lsn, secret: &HashSecret) -> Option<NewOrder
                quantity: Quantity,
                state: OrderState,
                at: (UnixMillis, UnixMillis),
-               refs: (&[u8], &[u8]),
+               key: &'a [u8],
+               price: Price,
                subject| NewOrder {
         id,
         quantity,
@@ -355,16 +429,18 @@ fn placed<'a>(fact: &Fact<'a>, lsn: Lsn, secret: &HashSecret) -> Option<NewOrder
         pay_by_ms: at.1,
         lsn,
         state_lsn: lsn,
-        key_hash: hash(refs.0),
-        payment_ref_hash: hash(refs.1),
+        key_hash: hash(key),
+        key,
+        price,
+        refunded: 0,
         entry: matches!(state, OrderState::Entered | OrderState::Lost),
         drawn: false,
         buyer: secret.buyer(subject),
         subject,
     };
     match *fact {
-        Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key } => {
-            Some(row(order, quantity, state, (at_ms, pay_by_ms), (key, &[]), subject))
+        Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key, price } => {
+            Some(row(order, quantity, state, (at_ms, pay_by_ms), key, price, subject))
         }
         Fact::OrderImported {
             order,
@@ -374,9 +450,12 @@ fn placed<'a>(fact: &Fact<'a>, lsn: Lsn, secret: &HashSecret) -> Option<NewOrder
             pay_by_ms,
             subject,
             key,
-            payment_ref,
+            money: ImportedMoney { price, refunded, .. },
             ..
-        } => Some(row(order, quantity, state, (created_at_ms, pay_by_ms), (key, payment_ref), subject)),
+        } => {
+            let new = row(order, quantity, state, (created_at_ms, pay_by_ms), key, price, subject);
+            Some(NewOrder { refunded, ..new })
+        }
         _ => None,
     }
 }

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 
-use crate::limits::SUBJECT_BYTES_PER_SHARD_MAX;
+use crate::limits::{SUBJECT_BYTES_PER_SHARD_MAX, TEXT_BYTES_PER_SHARD_MAX};
 
 const CHUNK_BITS: u32 = 12;
 const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
@@ -87,7 +87,7 @@ pub(crate) struct Place {
     pub(crate) upper: u8,
 }
 
-const _: () = assert!(SUBJECT_BYTES_PER_SHARD_MAX <= 1 << 40);
+const _: () = assert!(SUBJECT_BYTES_PER_SHARD_MAX <= 1 << 40 && 2 * TEXT_BYTES_PER_SHARD_MAX <= 1 << 38);
 
 impl Arena {
     pub(crate) const fn new() -> Self {
@@ -99,12 +99,31 @@ impl Arena {
         (self.chunks.len() as u64) << ARENA_CHUNK_BITS
     }
 
-    /// Keeps a string and says where.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Place {
-        let fits = |chunk: &Vec<u8>| chunk.len() + bytes.len() <= ARENA_CHUNK_BYTES;
-        if !self.chunks.last().is_some_and(fits) {
+    /// Keeps a string of at most 255 bytes with its length before it, and says where.
+    pub(crate) fn push_text(&mut self, bytes: &[u8]) -> Place {
+        self.make_room(1 + bytes.len());
+        let place = self.push(&[bytes.len() as u8]);
+        self.push(bytes);
+        place
+    }
+
+    /// The string that [`Self::push_text`] has kept there.
+    pub(crate) fn text(&self, place: Place) -> &[u8] {
+        let len = usize::from(self.get(place, 1)[0]);
+        let start = place.lower as usize & (ARENA_CHUNK_BYTES - 1);
+        &self.chunk(place)[start + 1..start + 1 + len]
+    }
+
+    /// Has the next so many bytes lie in one piece.
+    fn make_room(&mut self, bytes: usize) {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() + bytes > ARENA_CHUNK_BYTES) {
             self.chunks.push(Vec::with_capacity(ARENA_CHUNK_BYTES));
         }
+    }
+
+    /// Keeps a string and says where.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Place {
+        self.make_room(bytes.len());
         let chunk = self.chunks.len() - 1;
         let start = self.chunks[chunk].len();
         self.chunks[chunk].extend_from_slice(bytes);
@@ -113,9 +132,13 @@ impl Arena {
     }
 
     pub(crate) fn get(&self, place: Place, len: u8) -> &[u8] {
+        let start = place.lower as usize & (ARENA_CHUNK_BYTES - 1);
+        &self.chunk(place)[start..start + len as usize]
+    }
+
+    fn chunk(&self, place: Place) -> &[u8] {
         let place = u64::from(place.upper) << 32 | u64::from(place.lower);
-        let start = place as usize & (ARENA_CHUNK_BYTES - 1);
-        &self.chunks[(place >> ARENA_CHUNK_BITS) as usize][start..start + len as usize]
+        &self.chunks[(place >> ARENA_CHUNK_BITS) as usize]
     }
 }
 
@@ -143,6 +166,16 @@ mod tests {
         assert_eq!((slab.chunks.len(), slab.len()), (3, 0));
         (0..10_000).for_each(|n| assert_eq!(slab.push(n), n as u32));
         assert!((0..10_000).all(|n| *slab.get(n) == u64::from(n)));
+    }
+
+    #[test]
+    fn texts_come_back_whole_over_chunks() {
+        let mut arena = Arena::new();
+        let text = [b'x'; 255];
+        let places: Vec<Place> = (0..2_000).map(|n| arena.push_text(&text[..n % 256])).collect();
+        for (n, &place) in places.iter().enumerate() {
+            assert_eq!(arena.text(place), &text[..n % 256]);
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The state of a shard as a sorted list of rows: what a snapshot holds.
 //!
-//! Rows leave a shard in the order: items by id, orders by id, blocked buyers
+//! Rows leave a shard in the order: items by id, orders by id (each followed by its money), keys of calls
+//! by item and LSN, blocked buyers
 //! by subject, audit entries by LSN; and enter one in the same order. The piles
 //! of an item are not rows: they follow from its orders.
 
 use crate::draw::DrawRow;
 use crate::item::{ItemSpec, OrderState};
+use crate::money::{MoneyRow, Price};
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// One row of a snapshot.
@@ -50,8 +52,15 @@ pub enum StateRow<'a> {
         state_lsn: Lsn,
         /// Keyed hash of its idempotency key; zero = none.
         key_hash: u64,
-        /// Keyed hash of its payment's reference; zero = none.
+        /// Keyed hash of its payment's reference where its text is not known (a snapshot of
+        /// November 2026 or older); zero otherwise.
         payment_ref_hash: u64,
+        /// Its idempotency key; empty = none, or only its hash is known.
+        key: &'a [u8],
+        /// What a unit of it costs.
+        price: Price,
+        /// Units given back.
+        refunded: u32,
         /// Whether it was placed as an entry in a draw.
         entry: bool,
         /// Whether it was drawn: an entry that was called off before was not.
@@ -59,6 +68,10 @@ pub enum StateRow<'a> {
         /// The buyer.
         subject: &'a [u8],
     },
+    /// A payment or refund of the order before it.
+    Money(MoneyRow<'a>),
+    /// The idempotency key of a call about an item.
+    Call(CallRow),
     /// A buyer on the blocklist.
     Blocked {
         /// The buyer.
@@ -66,6 +79,19 @@ pub enum StateRow<'a> {
     },
     /// A merchant's change, for the audit trail.
     Audit(AuditRow<'a>),
+}
+
+/// A merchant's call about an item that bore an idempotency key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct CallRow {
+    /// About which item.
+    pub item: ItemId,
+    /// Keyed hash of the key.
+    pub key_hash: u64,
+    /// What was asked: the units of a restock, or what an item was switched to.
+    pub asked: i64,
+    /// The fact that it came to.
+    pub lsn: Lsn,
 }
 
 /// Who changed what, when, at which LSN.

@@ -74,6 +74,8 @@ fn serve(
         created_at_ms: NOW,
         pay_by_ms: UnixMillis(0),
         lsn: Lsn(round),
+        price: stampede_core::money::Price::UNKNOWN,
+        refunded: 0,
     };
     answer::order(out, Status::Created, &view, OrderHeaders::default(), manner, &date);
     for problem in [Code::SoldOut.problem(), Problem::not_open(round), Problem::cap_reached(order)] {

@@ -59,6 +59,7 @@ impl MadeUp {
                 pay_by_ms: UnixMillis(0),
                 subject: subject.as_bytes(),
                 key: key.as_bytes(),
+                price: stampede_core::money::Price::UNKNOWN,
             },
         );
     }

@@ -175,8 +175,10 @@ fn merchant(owner: &mut Owner) {
         create.time(|| owner.create(number, 1_000_000));
         let Owner { shard, sink, .. } = owner;
         let actor = "bench";
-        restock.time(|| shard.decide(NOW, &Command::AdjustStock { item: id, delta: 1_000_000, actor }, sink));
-        let switch = |switch| Command::SwitchItem { item: id, switch, actor };
+        restock.time(|| {
+            shard.decide(NOW, &Command::AdjustStock { item: id, delta: 1_000_000, actor, key: b"" }, sink)
+        });
+        let switch = |switch| Command::SwitchItem { item: id, switch, actor, key: b"" };
         pause.time(|| shard.decide(NOW, &switch(Switch::Paused), sink));
         close.time(|| shard.decide(NOW, &switch(Switch::Closed), sink));
         let subject = subject(n);

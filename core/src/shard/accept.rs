@@ -110,11 +110,14 @@ fn check_bounds(fact: &Fact<'_>) -> Result<(), &'static str> {
     let actor = |name: &str| ensure(name.len() <= ACTOR_BYTES_MAX, "actor");
     time(fact.at_ms(), "at_ms")?;
     match *fact {
-        Fact::ItemCreated { actor: name, .. }
-        | Fact::ItemChanged { actor: name, .. }
-        | Fact::ItemSwitched { actor: name, .. } => actor(name),
-        Fact::StockAdjusted { delta, actor: name, .. } => {
+        Fact::ItemCreated { actor: name, .. } | Fact::ItemChanged { actor: name, .. } => actor(name),
+        Fact::ItemSwitched { actor: name, key: idem, .. } => {
+            key(idem)?;
+            actor(name)
+        }
+        Fact::StockAdjusted { delta, actor: name, key: idem, .. } => {
             ensure(delta.unsigned_abs() <= STOCK_MAX, "stock")?;
+            key(idem)?;
             actor(name)
         }
         Fact::OrderPlaced { pay_by_ms, subject: buyer, key: idem, .. } => {
@@ -122,7 +125,13 @@ fn check_bounds(fact: &Fact<'_>) -> Result<(), &'static str> {
             subject(buyer)?;
             key(idem)
         }
-        Fact::OrderMoved { payment_ref: reference, actor: name, .. } => {
+        Fact::HoldExtended { pay_by_ms, actor: name, .. } => {
+            time(pay_by_ms, "pay_by_ms")?;
+            actor(name)
+        }
+        Fact::OrderRefunded { refund_ref: reference, actor: name, .. }
+        | Fact::PaymentLate { payment_ref: reference, actor: name, .. }
+        | Fact::OrderMoved { payment_ref: reference, actor: name, .. } => {
             payment_ref(reference)?;
             actor(name)
         }
@@ -138,8 +147,10 @@ fn check_bounds(fact: &Fact<'_>) -> Result<(), &'static str> {
             subject: buyer,
             key: idem,
             payment_ref: reference,
+            money,
             ..
         } => {
+            payment_ref(money.refund_ref)?;
             time(created_at_ms, "create_time")?;
             time(pay_by_ms, "pay_by_ms")?;
             subject(buyer)?;
@@ -179,14 +190,14 @@ impl Trial {
         let shard = &mut self.shard;
         if planted(Bug::AppendedUnchecked) || planted(Bug::ImportCheckWeaker) {
             let item = shard.known(order.item())?;
-            shard.take_again(item, quantity, state.pile())?;
-            shard.book_units(item, order, quantity, state, lsn);
+            shard.take_again(item, quantity.get(), state.pile())?;
+            shard.book_units(item, order, quantity.get(), state, lsn);
             return Ok(());
         }
         check_bounds(fact).map_err(ApplyError::OutOfRange)?;
         let (item, new) = shard.judge_placed(order, fact)?;
-        shard.take_again(item, new.quantity, new.state.pile())?;
-        shard.book_units(item, order, quantity, state, lsn);
+        shard.take_again(item, new.live_units(), new.state.pile())?;
+        shard.book_units(item, order, new.live_units(), state, lsn);
         shard.note(lsn, fact.at_ms());
         Ok(())
     }

@@ -11,13 +11,15 @@ use super::decide::switched;
 use super::drawing::EntryDrawn;
 use super::{Shard, placed};
 use crate::draw::{DrawRow, DrawSeed};
-use crate::fact::{ACTOR_IMPORT, Fact};
+use crate::fact::{ACTOR_IMPORT, Fact, ImportedMoney};
 use crate::gauge::Rules;
 use crate::item::{ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
 use crate::limits::{HOLD_MS_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
+use crate::money::{MoneyKind, MoneyRow, Price};
 use crate::orders::NewOrder;
 use crate::planted::{Bug, planted};
+use crate::state_row::CallRow;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// Why a fact cannot follow the ones before it.
@@ -96,7 +98,7 @@ impl Shard {
             && let Some(slot) = self.holds.pop_by(fact.at_ms())
         {
             if matches!(self.orders.view(slot).state, OrderState::Held | OrderState::Pending) {
-                self.book_move(self.lsn, slot, OrderState::Expired, 0);
+                self.book_move(self.lsn, slot, OrderState::Expired);
             }
         }
         self.take(fact, || lsn).map(|_| ())
@@ -112,17 +114,41 @@ impl Shard {
             Fact::ItemChanged { at_ms, item, ref spec, seed, .. } => {
                 self.take_changed(number, at_ms, item, (spec, seed))?
             }
-            Fact::StockAdjusted { item, delta, .. } => self.take_adjusted(number, item, delta)?,
-            Fact::ItemSwitched { item, switch, actor, .. } => {
+            Fact::StockAdjusted { item, delta, key, .. } => {
+                let lsn = self.take_adjusted(number, item, delta)?;
+                self.note_call(lsn, item, key, delta);
+                lsn
+            }
+            Fact::ItemSwitched { item, switch, actor, key, .. } => {
                 let (slot, lsn) = (self.known(item)?, number());
                 self.book_switch(lsn, slot, switched(self.items.get(slot).flags(), switch, actor));
+                self.note_call(lsn, item, key, i64::from(switch.code()));
                 lsn
             }
             Fact::OrderPlaced { order, .. } | Fact::OrderImported { order, .. } => {
                 self.take_placed(number, order, fact)?
             }
-            Fact::OrderMoved { order, quantity, from, to, payment_ref, .. } => {
-                self.take_moved(number, (order, quantity), (from, to), payment_ref)?
+            Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, .. } => {
+                self.take_moved(number, (at_ms, order, quantity), (from, to), payment_ref)?
+            }
+            Fact::OrderRefunded { .. } => self.take_refund(number, fact)?,
+            Fact::PaymentLate { at_ms, order, payment_ref, .. } => {
+                let slot = self.orders.find(order).ok_or(ApplyError::UnknownOrder(order))?;
+                let lsn = number();
+                self.book_payment(slot, (MoneyKind::LatePayment, lsn, at_ms), payment_ref);
+                lsn
+            }
+            Fact::HoldExtended { at_ms, order, quantity, state, pay_by_ms, .. } => {
+                let slot = self.orders.find(order).ok_or(ApplyError::UnknownOrder(order))?;
+                let seen = self.orders.view(slot);
+                let waits = matches!(state, OrderState::Held | OrderState::Pending);
+                if !waits || (seen.state, seen.quantity) != (state, quantity) {
+                    return Err(ApplyError::WrongState { order, actual: seen.state });
+                }
+                check_deadline(seen.created_at_ms, pay_by_ms, PAY_BY_MS_MAX)?;
+                let lsn = number();
+                self.book_deadline((lsn, at_ms), slot, pay_by_ms);
+                lsn
             }
             Fact::DrawHeld { at_ms, item, .. } => self.take_draw(number, at_ms, item, fact)?,
             Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms } => {
@@ -208,9 +234,12 @@ impl Shard {
     fn take_placed(&mut self, number: impl FnOnce() -> Lsn, order: OrderId, fact: &Fact<'_>) -> Taken {
         let (item, new) = self.judge_placed(order, fact)?;
         self.enter_holder(item, new.buyer);
-        self.take_again(item, new.quantity, new.state.pile())?;
+        self.take_again(item, new.live_units(), new.state.pile())?;
         let lsn = number();
-        self.book_order(item, &NewOrder { lsn, state_lsn: lsn, ..new });
+        let slot = self.book_order(item, &NewOrder { lsn, state_lsn: lsn, ..new });
+        if let Fact::OrderImported { payment_ref, money, .. } = *fact {
+            self.book_imported_money(slot, lsn, payment_ref, &money);
+        }
         Ok(lsn)
     }
 
@@ -234,8 +263,17 @@ impl Shard {
             return Err(ApplyError::Full);
         }
         let new = placed(fact, Lsn::ZERO, &self.secret).ok_or(ApplyError::UnknownOrder(order))?;
+        let all = new.state == OrderState::Refunded;
+        let given_back =
+            if all { new.refunded <= new.quantity.get() } else { new.refunded < new.quantity.get() };
+        if !given_back || (new.refunded > 0 && !all && new.state != OrderState::Paid) {
+            return Err(ApplyError::OutOfRange("refunded"));
+        }
         self.check_placed(item, &new, fact)?;
-        Ok((item, new))
+        // Facts of before prices were kept: it was the item's of that moment.
+        let old = matches!(fact, Fact::OrderPlaced { .. }) && new.price == Price::UNKNOWN;
+        let price = if old { self.items.get(item).price() } else { new.price };
+        Ok((item, NewOrder { price, ..new }))
     }
 
     /// Whether the order may be placed so, in the middle of a draw or before it.
@@ -257,7 +295,7 @@ impl Shard {
     fn take_moved(
         &mut self,
         number: impl FnOnce() -> Lsn,
-        (order, quantity): (OrderId, Quantity),
+        (at_ms, order, quantity): (UnixMillis, OrderId, Quantity),
         (from, to): (OrderState, OrderState),
         payment_ref: &[u8],
     ) -> Taken {
@@ -272,17 +310,73 @@ impl Shard {
             return Err(ApplyError::Drawing(order.item()));
         }
         if from.pile() == Pile::Available {
-            self.take_again(item, quantity, to.pile())?;
+            self.take_again(item, quantity.get(), to.pile())?;
         }
         let lsn = number();
-        self.book_move(lsn, slot, to, self.reference(payment_ref));
+        self.book_move(lsn, slot, to);
+        if to == OrderState::Paid || !payment_ref.is_empty() {
+            self.book_payment(slot, (MoneyKind::Payment, lsn, at_ms), payment_ref);
+        }
         Ok(lsn)
     }
 
+    fn take_refund(&mut self, number: impl FnOnce() -> Lsn, fact: &Fact<'_>) -> Taken {
+        let Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, .. } = *fact else {
+            return Err(ApplyError::OutOfRange("refund"));
+        };
+        let slot = self.orders.find(order).ok_or(ApplyError::UnknownOrder(order))?;
+        let seen = self.orders.view(slot);
+        if seen.state != OrderState::Paid || seen.quantity != quantity {
+            return Err(ApplyError::WrongState { order, actual: seen.state });
+        }
+        if seen.refunded + units.get() != refunded.get() || refunded > quantity {
+            return Err(ApplyError::OutOfRange("refunded"));
+        }
+        let item = self.known(order.item())?;
+        if self.items.get(item).is_drawing() {
+            return Err(ApplyError::Drawing(order.item()));
+        }
+        let lsn = number();
+        let refund = self.refund_row((at_ms, lsn), order, units.get(), refund_ref);
+        self.book_refund(slot, &refund, quantity, refunded.get());
+        Ok(lsn)
+    }
+
+    pub(super) fn refund_row<'a>(
+        &self,
+        (at_ms, lsn): (UnixMillis, Lsn),
+        order: OrderId,
+        units: u32,
+        reference: &'a [u8],
+    ) -> MoneyRow<'a> {
+        let reference_hash = self.reference(reference);
+        MoneyRow { order, kind: MoneyKind::Refund, at_ms, lsn, units, reference_hash, reference }
+    }
+
+    /// What Postgres knew of the money of an order; when it came it did not know.
+    fn book_imported_money(&mut self, slot: u32, lsn: Lsn, payment_ref: &[u8], money: &ImportedMoney<'_>) {
+        if !payment_ref.is_empty() {
+            self.book_payment(slot, (MoneyKind::Payment, lsn, UnixMillis(0)), payment_ref);
+        }
+        let seen = self.orders.view(slot);
+        if money.refunded > 0 || !money.refund_ref.is_empty() {
+            let refund = self.refund_row((UnixMillis(0), lsn), seen.order, money.refunded, money.refund_ref);
+            self.orders.add_money(slot, &refund);
+        }
+    }
+
+    /// Notes the key of a call about an item, if it bore one.
+    pub(super) fn note_call(&mut self, lsn: Lsn, item: ItemId, key: &[u8], asked: i64) {
+        let key_hash = self.reference(key);
+        if let Some(slot) = self.items.find(item).filter(|_| key_hash != 0) {
+            self.items.get_mut(slot).note_call(CallRow { item, key_hash, asked, lsn });
+        }
+    }
+
     /// Takes the stock that the decision took.
-    pub(super) fn take_again(&self, item: u32, quantity: Quantity, pile: Pile) -> Applied {
+    pub(super) fn take_again(&self, item: u32, units: u32, pile: Pile) -> Applied {
         let item = self.items.get(item);
-        let taken = pile == Pile::Available || item.gauge.stock.try_take(u64::from(quantity.get()));
+        let taken = pile == Pile::Available || item.gauge.stock.try_take(u64::from(units));
         if taken { Ok(()) } else { Err(ApplyError::Oversold(item.id())) }
     }
 
@@ -368,6 +462,7 @@ fn can_follow(from: OrderState, to: OrderState) -> bool {
     matches!(
         (from, to),
         (Confirmed | Held | Pending, Paid | Cancelled)
+            | (Expired | Cancelled, Paid)
             | (Held | Pending, Expired)
             | (Paid, Refunded)
             | (Entered, Cancelled)

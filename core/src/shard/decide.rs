@@ -12,10 +12,11 @@ use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_IMPORT, ACTOR_POSTGRES, Fact, 
 use crate::gauge::Rules;
 use crate::item::{FieldError, ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
-use crate::limits::STOCK_MAX;
+use crate::limits::{HOLD_MS_MAX, STOCK_MAX};
+use crate::money::{MoneyKind, MoneyRow};
 use crate::orders::NewOrder;
 use crate::planted::{Bug, planted};
-use crate::types::{ItemId, Lsn, OrderId, UnixMillis};
+use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 type Judged<T> = Result<T, Refusal>;
 
@@ -30,6 +31,13 @@ struct Sale {
 enum Verdict {
     Sell(Sale),
     Replay(u32),
+}
+
+/// Who asks for something about an order's money, and the payment that they name; empty = none.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    actor: &'a str,
+    reference: &'a [u8],
 }
 
 /// An order's next step.
@@ -51,13 +59,35 @@ impl Shard {
             Command::Purchase(ref purchase) => self.purchase(now, purchase, sink),
             Command::CancelOwn { order, buyer } => self.cancel_own(now, order, buyer, sink),
             Command::Move { order, movement, payment_ref, actor } => {
-                self.move_order(now, order, movement, (payment_ref, actor), sink)
+                let by = By { actor, reference: payment_ref };
+                match movement {
+                    Movement::Pay => self.pay(now, order, by, false, sink),
+                    Movement::Refund => self.refund(now, order, by, (&[], None), sink),
+                    Movement::Cancel => self.cancel(now, order, by, sink),
+                }
+            }
+            Command::PayAgain { order, payment_ref, actor } => {
+                self.pay(now, order, By { actor, reference: payment_ref }, true, sink)
+            }
+            Command::Refund { order, payment_ref, refund_ref, units, actor } => {
+                self.refund(now, order, By { actor, reference: payment_ref }, (refund_ref, units), sink)
+            }
+            Command::ExtendHold { order, pay_by_ms, actor } => {
+                self.extend(now, order, pay_by_ms, actor, sink)
             }
             Command::PutItem { item, ref patch, seed, actor } => {
                 self.put_item(now, item, (patch, seed), actor, sink)
             }
-            Command::AdjustStock { item, delta, actor } => self.adjust(now, item, delta, actor, sink),
-            Command::SwitchItem { item, switch, actor } => self.switch(now, item, switch, actor, sink),
+            Command::AdjustStock { item, delta, actor, key } => match self.judge_call(item, key, delta) {
+                Ok(None) => self.adjust(now, item, delta, (actor, key), sink),
+                known => known.map(|lsn| Outcome::Done { lsn: lsn.unwrap_or_default(), changed: false }),
+            },
+            Command::SwitchItem { item, switch, actor, key } => {
+                match self.judge_call(item, key, i64::from(switch.code())) {
+                    Ok(None) => self.switch(now, item, switch, (actor, key), sink),
+                    known => known.map(|lsn| Outcome::Done { lsn: lsn.unwrap_or_default(), changed: false }),
+                }
+            }
             Command::BlockBuyer { subject, blocked, actor } => self.block(now, subject, blocked, actor, sink),
         };
         judged.unwrap_or_else(Outcome::Refused)
@@ -93,6 +123,7 @@ impl Shard {
             pay_by_ms: sale.pay_by_ms,
             subject: p.subject,
             key: p.key,
+            price: self.items.get(sale.item).price(),
         }));
         self.note(lsn, now);
         let slot = self.book_order(
@@ -106,7 +137,9 @@ impl Shard {
                 lsn,
                 state_lsn: lsn,
                 key_hash,
-                payment_ref_hash: 0,
+                key: p.key,
+                price: self.items.get(sale.item).price(),
+                refunded: 0,
                 entry: sale.state == OrderState::Entered,
                 drawn: false,
                 buyer: p.buyer,
@@ -116,7 +149,8 @@ impl Shard {
         if planted(Bug::FilterTooLate) {
             self.enter_holder(sale.item, p.buyer);
         }
-        Ok(Outcome::Placed(self.orders.view(slot)))
+        let price = self.items.get(sale.item).price();
+        Ok(Outcome::Placed(OrderView { price, ..self.orders.view(slot) }))
     }
 
     /// Idempotency, window, ticket, cap, stock, in this order: a retry of a purchase that was
@@ -166,7 +200,11 @@ impl Shard {
 
     /// The order as its first answer showed it.
     fn as_placed(&self, slot: u32) -> OrderView {
-        let order = self.orders.view(slot);
+        let order = OrderView { refunded: 0, ..self.order_view(slot) };
+        let order = match self.orders.first_deadline(slot) {
+            Some(pay_by_ms) => OrderView { pay_by_ms, ..order },
+            None => order,
+        };
         if self.orders.is_entry(slot) {
             let (state, pay_by_ms) = (OrderState::Entered, UnixMillis(0));
             return OrderView { state, pay_by_ms, state_lsn: order.lsn, ..order };
@@ -191,7 +229,7 @@ impl Shard {
         }
         let step = Step { slot, to: OrderState::Cancelled, payment_ref: &[], actor: ACTOR_BUYER };
         match self.orders.view(slot).state {
-            OrderState::Cancelled => Ok(Outcome::Moved(self.orders.view(slot))),
+            OrderState::Cancelled => Ok(Outcome::Moved(self.order_view(slot))),
             OrderState::Confirmed | OrderState::Held | OrderState::Pending | OrderState::Entered => {
                 self.step(now, &step, sink)
             }
@@ -199,38 +237,221 @@ impl Shard {
         }
     }
 
-    fn move_order(
+    /// The table of docs/API.md, "Payments": what becomes of a payment in each state of its order.
+    /// `again`: units that went back are taken once more, while there are some and the cap allows.
+    fn pay(
         &mut self,
         now: UnixMillis,
         order: OrderId,
-        movement: Movement,
-        (payment_ref, actor): (&[u8], &str),
+        by: By<'_>,
+        again: bool,
         sink: &mut impl FactSink,
     ) -> Judged<Outcome> {
         use OrderState::{Cancelled, Confirmed, Entered, Expired, Held, Lost, Paid, Pending, Refunded};
         let slot = self.orders.find(order).ok_or(Refusal::NotFound)?;
-        let seen = self.orders.view(slot);
-        let to = match (movement, seen.state) {
-            (Movement::Pay, Held | Pending) if expired(&seen, now) && !planted(Bug::LatePayment) => {
+        let seen = self.order_view(slot);
+        let late = expired(&seen, now) && !planted(Bug::LatePayment);
+        let same = self.same_payment(slot, by.reference);
+        let refusal = match seen.state {
+            Paid if same => return Ok(Outcome::Moved(seen)),
+            Paid => Refusal::AlreadyPaid,
+            Refunded if same && !planted(Bug::RefundedLooksExpired) => return Err(Refusal::AlreadyRefunded),
+            Entered => return Err(Refusal::NotDrawn),
+            Refunded | Lost => Refusal::HoldExpired,
+            Held | Pending if late && !again => Refusal::HoldExpired,
+            Cancelled | Expired if !again => Refusal::HoldExpired,
+            Cancelled | Expired if !self.cap_bears(&seen, slot) => {
+                Refusal::CapReached { order: self.orders.live_order_of(slot) }
+            }
+            Confirmed | Held | Pending | Cancelled | Expired => {
+                let step = Step { slot, to: Paid, payment_ref: by.reference, actor: by.actor };
+                match self.step(now, &step, sink) {
+                    // The order is over: what was paid has to go back, unless it is asked for again.
+                    Err(Refusal::SoldOut) if late || matches!(seen.state, Cancelled | Expired) => {
+                        Refusal::SoldOut
+                    }
+                    done => return done,
+                }
+            }
+        };
+        Ok(self.note_late_payment(now, (slot, order), by, refusal, sink))
+    }
+
+    /// A payment that its order cannot take is a fact, once for each reference.
+    fn note_late_payment(
+        &mut self,
+        now: UnixMillis,
+        (slot, order): (u32, OrderId),
+        by: By<'_>,
+        refusal: Refusal,
+        sink: &mut impl FactSink,
+    ) -> Outcome {
+        let hash = self.reference(by.reference);
+        let known = self
+            .orders
+            .money(slot)
+            .find(|row| row.kind == MoneyKind::LatePayment && row.reference_hash == hash);
+        let known = known.map(|row| row.lsn);
+        match known {
+            Some(lsn) => Outcome::Noted(refusal, lsn),
+            None if hash == 0 || !self.orders.has_room_for_row(slot) => Outcome::Refused(refusal),
+            None if planted(Bug::LatePaymentForgotten) => Outcome::Refused(refusal),
+            None => {
+                let (payment_ref, actor) = (by.reference, by.actor);
+                let fact = Fact::PaymentLate { at_ms: now, order, payment_ref, actor };
+                let lsn = self.append(now, &fact, sink);
+                self.book_payment(slot, (MoneyKind::LatePayment, lsn, now), payment_ref);
+                Outcome::Noted(refusal, lsn)
+            }
+        }
+    }
+
+    /// Whether the buyer may have the units of an order that is over once more.
+    fn cap_bears(&self, seen: &OrderView, slot: u32) -> bool {
+        let item = self.items.find(seen.order.item()).expect("an order has its item");
+        let units = self.orders.units_of(slot) + seen.quantity.get();
+        units <= self.items.get(item).cap() || planted(Bug::TakenAgainOverCap)
+    }
+
+    /// The table of docs/API.md, "Payments". A refund that names a payment names the order's own.
+    fn refund(
+        &mut self,
+        now: UnixMillis,
+        order: OrderId,
+        by: By<'_>,
+        (refund_ref, units): (&[u8], Option<Quantity>),
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        let slot = self.orders.find(order).ok_or(Refusal::NotFound)?;
+        let seen = self.order_view(slot);
+        if !matches!(seen.state, OrderState::Paid | OrderState::Refunded) {
+            return Err(Refusal::NotCancellable);
+        }
+        let named = !by.reference.is_empty() && !planted(Bug::RefundOfAnyPayment);
+        if named && !self.same_payment(slot, by.reference) {
+            return Err(Refusal::OtherPayment);
+        }
+        let hash = self.reference(refund_ref);
+        let this = |row: &MoneyRow<'_>| row.kind == MoneyKind::Refund && row.reference_hash == hash;
+        let known = self.orders.money(slot).find(|row| hash != 0 && this(row)).map(|row| row.units);
+        if let Some(known) = known {
+            let same = units.is_none_or(|units| units.get() == known);
+            return if same { Ok(Outcome::Moved(seen)) } else { Err(Refusal::KeyReused) };
+        }
+        let left = seen.quantity.get() - seen.refunded;
+        if seen.state == OrderState::Refunded {
+            // Without a reference of its own it may be the one that was answered before.
+            return if hash == 0 { Ok(Outcome::Moved(seen)) } else { Err(Refusal::AlreadyRefunded) };
+        }
+        let all = Quantity::new(u64::from(left)).ok_or(Refusal::AlreadyRefunded)?;
+        let units = units.unwrap_or(all);
+        if units > all {
+            return Err(invalid("quantity", "more than is left of the order"));
+        }
+        if units < all && hash == 0 {
+            return Err(invalid(
+                "refund_ref",
+                "is needed to refund a part: it tells a retry from a second refund",
+            ));
+        }
+        if units < all && !self.orders.has_room_for_row(slot) {
+            return Err(invalid("quantity", "no more parts are kept of one order; refund all that is left"));
+        }
+        self.book_new_refund(now, slot, (units, refund_ref), by.actor, sink)
+    }
+
+    fn book_new_refund(
+        &mut self,
+        now: UnixMillis,
+        slot: u32,
+        (units, refund_ref): (Quantity, &[u8]),
+        actor: &str,
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        let OrderView { order, quantity, refunded, .. } = self.orders.view(slot);
+        let item = self.items.find(order.item()).ok_or(Refusal::NotFound)?;
+        if self.items.get(item).is_frozen(now) {
+            return Err(Refusal::Overloaded);
+        }
+        let refunded = Quantity::new(u64::from(refunded + units.get())).ok_or(Refusal::BadQuantity)?;
+        let fact = Fact::OrderRefunded { at_ms: now, order, quantity, units, refunded, refund_ref, actor };
+        let lsn = self.append(now, &fact, sink);
+        let refund = self.refund_row((now, lsn), order, units.get(), refund_ref);
+        self.book_refund(slot, &refund, quantity, refunded.get());
+        Ok(Outcome::Moved(self.order_view(slot)))
+    }
+
+    fn cancel(
+        &mut self,
+        now: UnixMillis,
+        order: OrderId,
+        by: By<'_>,
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        use OrderState::{Cancelled, Confirmed, Entered, Held, Pending};
+        let slot = self.orders.find(order).ok_or(Refusal::NotFound)?;
+        match self.orders.view(slot).state {
+            Cancelled => Ok(Outcome::Moved(self.order_view(slot))),
+            Confirmed | Held | Pending | Entered => self.step(
+                now,
+                &Step { slot, to: Cancelled, payment_ref: by.reference, actor: by.actor },
+                sink,
+            ),
+            _ => Err(Refusal::NotCancellable),
+        }
+    }
+
+    /// Gives an unpaid order more time, up to a whole hold from now and [`HOLD_MS_MAX`] in all.
+    fn extend(
+        &mut self,
+        now: UnixMillis,
+        order: OrderId,
+        pay_by_ms: UnixMillis,
+        actor: &str,
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        let slot = self.orders.find(order).ok_or(Refusal::NotFound)?;
+        let seen = self.order_view(slot);
+        let item = self.items.find(order.item()).ok_or(Refusal::NotFound)?;
+        match seen.state {
+            OrderState::Held | OrderState::Pending if seen.pay_by_ms.0 == 0 => {
+                return Err(Refusal::NotExtendable);
+            }
+            OrderState::Held | OrderState::Pending if expired(&seen, now) => {
                 return Err(Refusal::HoldExpired);
             }
-            (Movement::Pay, Confirmed | Held | Pending) => Paid,
-            (Movement::Pay, Paid) if self.same_payment(slot, payment_ref) => Paid,
-            (Movement::Pay, Paid) => return Err(Refusal::AlreadyPaid),
-            (Movement::Pay, Cancelled | Expired | Refunded | Lost) => return Err(Refusal::HoldExpired),
-            (Movement::Pay, Entered) => return Err(Refusal::NotDrawn),
-            (Movement::Refund, Paid | Refunded) => Refunded,
-            (Movement::Cancel, Confirmed | Held | Pending | Entered | Cancelled) => Cancelled,
-            (Movement::Refund | Movement::Cancel, _) => return Err(Refusal::NotCancellable),
-        };
-        if to == seen.state {
+            OrderState::Held | OrderState::Pending => {}
+            OrderState::Expired => return Err(Refusal::HoldExpired),
+            _ => return Err(Refusal::NotExtendable),
+        }
+        if pay_by_ms == seen.pay_by_ms {
             return Ok(Outcome::Moved(seen));
         }
-        self.step(now, &Step { slot, to, payment_ref, actor }, sink)
+        let longest = (now.0 + self.items.get(item).hold_ms()).min(seen.created_at_ms.0 + HOLD_MS_MAX);
+        if pay_by_ms < seen.pay_by_ms || (pay_by_ms.0 > longest && !planted(Bug::HoldWithoutEnd)) {
+            return Err(invalid("pay_by_ms", "must be later, and at most the item's hold_ms from now"));
+        }
+        let (quantity, state) = (seen.quantity, seen.state);
+        let fact = Fact::HoldExtended { at_ms: now, order, quantity, state, pay_by_ms, actor };
+        let lsn = self.append(now, &fact, sink);
+        self.book_deadline((lsn, now), slot, pay_by_ms);
+        Ok(Outcome::Moved(self.order_view(slot)))
     }
 
     fn same_payment(&self, slot: u32, payment_ref: &[u8]) -> bool {
-        self.orders.payment_ref_hash(slot) == self.reference(payment_ref)
+        self.orders.reference_hash(slot, MoneyKind::Payment) == self.reference(payment_ref)
+    }
+
+    /// What a call about an item came to, if it bore a key and was answered before; the same key for
+    /// something else is refused.
+    fn judge_call(&self, item: ItemId, key: &[u8], asked: i64) -> Judged<Option<Lsn>> {
+        let key_hash = self.reference(key);
+        let slot = self.items.find(item).filter(|_| key_hash != 0 && !planted(Bug::CallKeysIgnored));
+        match slot.and_then(|slot| self.items.get(slot).call(key_hash)) {
+            Some(call) if call.asked == asked => Ok(Some(call.lsn)),
+            Some(_) => Err(Refusal::KeyReused),
+            None => Ok(None),
+        }
     }
 
     /// Moves an order on; takes the stock of a pending one that is paid. Units that would come
@@ -261,8 +482,11 @@ impl Shard {
             actor: step.actor,
         };
         let lsn = self.append(now, &fact, sink);
-        self.book_move(lsn, step.slot, step.to, self.reference(step.payment_ref));
-        Ok(Outcome::Moved(self.orders.view(step.slot)))
+        self.book_move(lsn, step.slot, step.to);
+        if step.to == OrderState::Paid || !step.payment_ref.is_empty() {
+            self.book_payment(step.slot, (MoneyKind::Payment, lsn, now), step.payment_ref);
+        }
+        Ok(Outcome::Moved(self.order_view(step.slot)))
     }
 
     pub(super) fn expire(&mut self, now: UnixMillis, slot: u32, sink: &mut impl FactSink) -> bool {
@@ -355,7 +579,7 @@ impl Shard {
         now: UnixMillis,
         id: ItemId,
         delta: i64,
-        actor: &str,
+        (actor, key): (&str, &[u8]),
         sink: &mut impl FactSink,
     ) -> Judged<Outcome> {
         let slot = self.items.find(id).ok_or(Refusal::NotFound)?;
@@ -379,8 +603,9 @@ impl Shard {
         if !item.gauge.stock.try_take(withdrawn) {
             return Err(Refusal::StockInUse { available });
         }
-        let lsn = self.append(now, &Fact::StockAdjusted { at_ms: now, item: id, delta, actor }, sink);
+        let lsn = self.append(now, &Fact::StockAdjusted { at_ms: now, item: id, delta, actor, key }, sink);
         self.book_adjustment(lsn, slot, granted, delta.max(0) as u64);
+        self.note_call(lsn, id, key, delta);
         Ok(Outcome::Done { lsn, changed: true })
     }
 
@@ -389,7 +614,7 @@ impl Shard {
         now: UnixMillis,
         id: ItemId,
         switch: Switch,
-        actor: &str,
+        (actor, key): (&str, &[u8]),
         sink: &mut impl FactSink,
     ) -> Judged<Outcome> {
         let slot = self.items.find(id).ok_or(Refusal::NotFound)?;
@@ -403,11 +628,13 @@ impl Shard {
         let flags = switched(item.flags(), switch, actor);
         // To the exporter a pause by the database is an answer: it is written even if it
         // changes nothing.
-        if flags == item.flags() && actor != ACTOR_POSTGRES {
+        // So is a call with a key: it must not count later, when something else was switched meanwhile.
+        if flags == item.flags() && actor != ACTOR_POSTGRES && key.is_empty() {
             return Ok(Outcome::Done { lsn: item.lsn, changed: false });
         }
-        let lsn = self.append(now, &Fact::ItemSwitched { at_ms: now, item: id, switch, actor }, sink);
+        let lsn = self.append(now, &Fact::ItemSwitched { at_ms: now, item: id, switch, actor, key }, sink);
         self.book_switch(lsn, slot, flags);
+        self.note_call(lsn, id, key, i64::from(switch.code()));
         Ok(Outcome::Done { lsn, changed: true })
     }
 
@@ -418,7 +645,7 @@ impl Shard {
         }
         let id = item.id();
         matches!(
-            self.switch(now, id, Switch::Ended, ACTOR_CLOCK, sink),
+            self.switch(now, id, Switch::Ended, (ACTOR_CLOCK, &[]), sink),
             Ok(Outcome::Done { changed: true, .. })
         )
     }

@@ -188,7 +188,7 @@ impl Shard {
         if (drawn.to, drawn.pay_by_ms) != self.fate(drawn.at_ms, item, drawn.quantity) {
             return Err(ApplyError::OutOfRange("fate of an entry"));
         }
-        self.take_again(item, drawn.quantity, drawn.to.pile())?;
+        self.take_again(item, drawn.quantity.get(), drawn.to.pile())?;
         let lsn = number();
         self.book_entry_drawn(lsn, item, slot, drawn);
         Ok(lsn)
@@ -210,7 +210,7 @@ impl Shard {
     /// The stock, if a winner's state needs any, was taken before.
     fn book_entry_drawn(&mut self, lsn: Lsn, item: u32, slot: u32, drawn: &EntryDrawn) {
         self.orders.set_drawn(slot, drawn.pay_by_ms);
-        self.book_move(lsn, slot, drawn.to, 0);
+        self.book_move(lsn, slot, drawn.to);
         if drawn.pay_by_ms.0 != 0 {
             self.holds.push((drawn.pay_by_ms, slot));
         }

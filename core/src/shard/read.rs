@@ -9,6 +9,7 @@ use crate::draw::DrawEntry;
 use crate::item::OrderState;
 use crate::items::Item;
 use crate::limits::{ALARM_PERCENT, SCAN_ORDERS_MAX};
+use crate::money::{MoneyKind, MoneyRow};
 use crate::seqs::Seqs;
 use crate::state_row::AuditRow;
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
@@ -18,8 +19,8 @@ use core::cmp::Ordering;
 /// How many tables [`Shard::fullness`] tells of.
 pub const TABLES: usize = TABLE_NAMES.len();
 /// Their names, as statistics show them.
-pub const TABLE_NAMES: [&str; 6] =
-    ["items", "orders", "buyers", "buyer_name_bytes", "blocked_buyers", "order_numbers"];
+pub const TABLE_NAMES: [&str; 7] =
+    ["items", "orders", "buyers", "buyer_name_bytes", "order_text_bytes", "blocked_buyers", "order_numbers"];
 
 /// How full a table is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +47,8 @@ pub struct OwnedOrder<'a> {
     pub order: OrderView,
     /// The buyer's subject.
     pub subject: &'a [u8],
+    /// Its idempotency key; empty = none, or only its hash is known.
+    pub key: &'a [u8],
 }
 
 /// Which orders a page is to hold.
@@ -112,6 +115,7 @@ impl Shard {
             (used.orders as u64, orders),
             (used.buyers as u64, orders),
             (used.subject_bytes, self.bounds.subject_bytes),
+            (used.text_bytes, self.bounds.text_bytes),
             (self.blocked.len() as u64, self.bounds.blocked as u64),
             (u64::from(self.items.seq_max()), u64::from(u32::MAX)),
         ];
@@ -128,10 +132,28 @@ impl Shard {
         self.orders.find(order).map(|slot| self.owned(slot))
     }
 
-    /// An order with the keyed hashes of its idempotency key and payment reference.
-    pub(crate) fn order_with_hashes(&self, order: OrderId) -> Option<(OwnedOrder<'_>, u64, u64)> {
+    /// What was paid and given back for an order, oldest first.
+    pub fn money(&self, order: OrderId) -> Vec<MoneyRow<'_>> {
+        let slot = self.orders.find(order);
+        let mut rows: Vec<_> = slot.into_iter().flat_map(|slot| self.orders.money(slot)).collect();
+        rows.reverse();
+        rows
+    }
+
+    /// Orders with a payment that came too late and was not taken since, with numbers above `after`,
+    /// ascending, at most `limit`.
+    pub fn late_payments_after(&self, item: Option<ItemId>, after: u64, limit: usize) -> Vec<OwnedOrder<'_>> {
+        let late = self.late.iter().filter(|order| order.get() > after);
+        let late = late.filter(|order| item.is_none_or(|item| order.item() == item)).take(limit);
+        late.filter_map(|&order| self.order(order)).collect()
+    }
+
+    /// An order with the keyed hashes of its idempotency key, payment and refund reference.
+    pub(crate) fn order_with_hashes(&self, order: OrderId) -> Option<(OwnedOrder<'_>, [u64; 3])> {
         let slot = self.orders.find(order)?;
-        Some((self.owned(slot), self.orders.key_hash(slot), self.orders.payment_ref_hash(slot)))
+        let of = |kind| self.orders.reference_hash(slot, kind);
+        let hashes = [self.orders.key_hash(slot), of(MoneyKind::Payment), of(MoneyKind::Refund)];
+        Some((self.owned(slot), hashes))
     }
 
     /// The sequence numbers of an item's orders.
@@ -149,7 +171,7 @@ impl Shard {
     /// An order of this buyer; somebody else's does not exist.
     pub fn order_of(&self, buyer: BuyerHash, order: OrderId) -> Option<OrderView> {
         let slot = self.orders.find(order)?;
-        (self.orders.buyer(slot) == buyer).then(|| self.orders.view(slot))
+        (self.orders.buyer(slot) == buyer).then(|| self.order_view(slot))
     }
 
     /// A buyer's orders in this shard, of one item or of all, with numbers above `after`,
@@ -212,7 +234,7 @@ impl Shard {
             }
             let view = self.orders.view(slot);
             let is_buyers = filter.buyer.is_none_or(|buyer| buyer == self.orders.buyer(slot));
-            if is_buyers && filter.takes(&view, self.orders.payment_ref_hash(slot)) {
+            if is_buyers && filter.takes(&view, self.orders.reference_hash(slot, MoneyKind::Payment)) {
                 orders.push(self.owned(slot));
             }
             (last, looked) = (Some(view.order), looked + 1);
@@ -274,7 +296,8 @@ impl Shard {
     }
 
     fn owned(&self, slot: u32) -> OwnedOrder<'_> {
-        OwnedOrder { order: self.orders.view(slot), subject: self.orders.subject(slot) }
+        let (subject, key) = (self.orders.subject(slot), self.orders.key(slot));
+        OwnedOrder { order: self.order_view(slot), subject, key }
     }
 }
 

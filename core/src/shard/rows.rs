@@ -14,6 +14,7 @@ use crate::gauge::Rules;
 use crate::item::OrderState;
 use crate::items::{Item, NewItem};
 use crate::limits::STOCK_MAX;
+use crate::money::{MoneyKind, MoneyRow};
 use crate::orders::NewOrder;
 use crate::planted::{Bug, planted};
 use crate::state_row::StateRow;
@@ -27,6 +28,9 @@ pub fn rows_of(shards: &[Shard], visit: &mut dyn FnMut(&StateRow<'_>)) {
     items.sort_unstable_by_key(|(_, item)| item.id());
     items.iter().for_each(|(_, item)| visit(&item_row(item)));
     items.iter().for_each(|(shard, item)| shard.order_rows(item, visit));
+    for (_, item) in &items {
+        item.calls().for_each(|call| visit(&StateRow::Call(*call)));
+    }
     let decides = shards.iter().find(|shard| shard.index == 0 && !planted(Bug::BlocklistForgotten));
     if let Some(shard) = decides {
         let mut subjects: Vec<&[u8]> = shard.blocked.values().map(|s| &**s).collect();
@@ -60,7 +64,10 @@ impl Shard {
 
     fn order_rows(&self, item: &Item, visit: &mut dyn FnMut(&StateRow<'_>)) {
         for slot in self.slots_after(item, 0) {
-            let order = self.orders.view(slot);
+            let order = self.order_view(slot);
+            let mut money: Vec<MoneyRow<'_>> = self.orders.money(slot).collect();
+            money.reverse();
+            let bare = money.iter().find(|row| is_bare(row)).map_or(0, |row| row.reference_hash);
             visit(&StateRow::Order {
                 order: order.order,
                 quantity: order.quantity,
@@ -70,11 +77,16 @@ impl Shard {
                 lsn: order.lsn,
                 state_lsn: order.state_lsn,
                 key_hash: self.orders.key_hash(slot),
-                payment_ref_hash: self.orders.payment_ref_hash(slot),
+                payment_ref_hash: bare,
+                key: self.orders.key(slot),
+                price: order.price,
+                refunded: order.refunded,
                 entry: self.orders.is_entry(slot),
                 drawn: self.orders.is_drawn(slot),
                 subject: self.orders.subject(slot),
             });
+            let kept = money.iter().filter(|row| !is_bare(row) && !planted(Bug::TextsForgotten));
+            kept.for_each(|row| visit(&StateRow::Money(*row)));
         }
     }
 
@@ -103,6 +115,17 @@ impl Shard {
                 (row.version, row.last_seq) = (version, last_seq);
             }
             StateRow::Order { .. } => self.load_order(row)?,
+            StateRow::Money(ref row) => {
+                let slot = self.orders.find(row.order).ok_or(ApplyError::UnknownOrder(row.order))?;
+                let extension = row.kind == MoneyKind::Extension;
+                let reference_hash =
+                    if extension { row.reference_hash } else { self.reference(row.reference) };
+                self.book_money(slot, &MoneyRow { reference_hash, ..*row });
+            }
+            StateRow::Call(call) => {
+                let slot = self.items.find(call.item).ok_or(ApplyError::UnknownItem(call.item))?;
+                self.items.get_mut(slot).note_call(call);
+            }
             StateRow::Blocked { subject } => self.book_block(subject, true),
             StateRow::Audit(ref row) => self.audit.push(row),
         }
@@ -110,7 +133,10 @@ impl Shard {
     }
 
     fn load_order(&mut self, row: &StateRow<'_>) -> Result<(), ApplyError> {
-        let StateRow::Order { order, quantity, state, subject, pay_by_ms, .. } = *row else {
+        let StateRow::Order {
+            order, quantity, state, subject, pay_by_ms, refunded, payment_ref_hash, ..
+        } = *row
+        else {
             return Ok(());
         };
         let slot = self.items.find(order.item()).ok_or(ApplyError::UnknownItem(order.item()))?;
@@ -126,7 +152,8 @@ impl Shard {
         check_order(row)?;
         let buyer = self.secret.buyer(subject);
         self.enter_holder(slot, buyer);
-        let units = u64::from(quantity.get());
+        let live = quantity.get().checked_sub(refunded).ok_or(ApplyError::OutOfRange("refunded"))?;
+        let units = u64::from(live);
         let item = self.items.get_mut(slot);
         if state.pile() != crate::item::Pile::Available && !item.gauge.stock.try_take(units) {
             return Err(ApplyError::Oversold(order.item()));
@@ -137,6 +164,13 @@ impl Shard {
         self.load_entry(slot, row)?;
         if let Some(new) = new_order(row, buyer) {
             let placed = self.orders.insert(&new);
+            self.items.get_mut(slot).note_price(order.seq(), new.price);
+            if payment_ref_hash != 0 {
+                let (kind, at_ms, lsn) = (MoneyKind::Payment, UnixMillis(0), Lsn::ZERO);
+                let reference_hash = payment_ref_hash;
+                let bare = MoneyRow { order, kind, at_ms, lsn, units: 0, reference_hash, reference: &[] };
+                self.orders.add_money(placed, &bare);
+            }
             if pay_by_ms.0 != 0 && matches!(state, OrderState::Held | OrderState::Pending) {
                 self.holds.push((pay_by_ms, placed));
             }
@@ -181,6 +215,11 @@ impl Shard {
     }
 }
 
+/// A payment of which only the hash is known.
+fn is_bare(row: &MoneyRow<'_>) -> bool {
+    row.kind == MoneyKind::Payment && row.reference.is_empty() && row.reference_hash != 0
+}
+
 /// An order's deadline and its marks, each by itself.
 fn check_order(row: &StateRow<'_>) -> Result<(), ApplyError> {
     let StateRow::Order { state, created_at_ms, pay_by_ms, entry, drawn, .. } = *row else { return Ok(()) };
@@ -202,10 +241,13 @@ fn new_order<'a>(row: &StateRow<'a>, buyer: crate::types::BuyerHash) -> Option<N
             lsn,
             state_lsn,
             key_hash,
-            payment_ref_hash,
+            key,
+            price,
+            refunded,
             entry,
             drawn,
             subject,
+            ..
         } => Some(NewOrder {
             id: order,
             quantity,
@@ -215,7 +257,9 @@ fn new_order<'a>(row: &StateRow<'a>, buyer: crate::types::BuyerHash) -> Option<N
             lsn,
             state_lsn,
             key_hash,
-            payment_ref_hash,
+            key,
+            price,
+            refunded,
             entry,
             drawn,
             buyer,

@@ -64,6 +64,7 @@ fn imported() -> impl Strategy<Value = Fact<'static>> {
                 subject,
                 key,
                 payment_ref,
+                money: stampede_core::fact::ImportedMoney::NONE,
             }
         },
     )
@@ -83,13 +84,14 @@ fn fact() -> impl Strategy<Value = Fact<'static>> {
             actor: "postgres",
         }),
         1 => (1..3_u64, prop::sample::select(vec![0, 1, -3, i64::MAX, i64::MIN])).prop_map(|(id, delta)| {
-            Fact::StockAdjusted { at_ms: UnixMillis(60), item: item(id), delta, actor: "postgres" }
+            Fact::StockAdjusted { at_ms: UnixMillis(60), item: item(id), delta, actor: "postgres", key: b"" }
         }),
         1 => (1..3_u64, time()).prop_map(|(id, at_ms)| Fact::ItemSwitched {
             at_ms,
             item: item(id),
             switch: Switch::Paused,
             actor: "postgres",
+            key: b"",
         }),
         1 => text(70).prop_map(|subject| Fact::BuyerBlocked {
             at_ms: UnixMillis(70),
@@ -177,6 +179,7 @@ fn an_order_to_be_paid_before_it_was_placed_is_not_appended() {
         subject: b"ann",
         key: b"",
         payment_ref: b"",
+        money: stampede_core::fact::ImportedMoney::NONE,
     };
     let refused = shard.accept(&order, &mut log).expect_err("it cannot be replayed");
     assert_eq!(refused.to_string(), "pay_by_ms is out of range");

@@ -93,7 +93,7 @@ fn no_step_moves_more_rows_than_a_part_has() {
     }
     // The merchant's large numbers move nothing.
     owner.create(2, 1 << 30, Payment::OnOrder);
-    owner.decide(&Command::AdjustStock { item: item(2), delta: 1 << 35, actor: "shop" });
+    owner.decide(&Command::AdjustStock { item: item(2), delta: 1 << 35, actor: "shop", key: b"" });
     owner.placed(2, &buyer(1));
     (0..1_000).for_each(|_| owner.shard.keep_headroom());
     let moved = owner.shard.rows_moved_max();
@@ -184,6 +184,7 @@ fn a_log_with_more_orders_of_a_buyer_still_opens() {
                 pay_by_ms: UnixMillis(0),
                 subject,
                 key: &seq.to_be_bytes(),
+                price: stampede_core::money::Price::UNKNOWN,
             };
             owner.shard.apply(lsn, &placed).expect("an older engine decided it");
         }
@@ -296,6 +297,7 @@ fn an_item_whose_order_numbers_run_out_says_so() {
         subject: b"ann",
         key: b"",
         payment_ref: b"",
+        money: stampede_core::fact::ImportedMoney::NONE,
     };
     owner.shard.apply(Lsn(2), &imported).expect("fits");
     owner.log.facts.resize(2, (Lsn(0), Fact::ClockMark { at_ms: NOW }));

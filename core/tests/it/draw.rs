@@ -69,7 +69,7 @@ fn placed(outcome: Outcome) -> OrderView {
 }
 
 fn switch(engine: &mut Engine, now: UnixMillis, switch: Switch) {
-    engine.decide(now, &Command::SwitchItem { item: item(), switch, actor: "shop" });
+    engine.decide(now, &Command::SwitchItem { item: item(), switch, actor: "shop", key: b"" });
 }
 
 fn winners(engine: &Engine) -> BTreeSet<OrderId> {

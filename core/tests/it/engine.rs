@@ -116,7 +116,11 @@ pub(crate) fn owner_of(command: &Command<'_>, cores: usize) -> usize {
     let order_owner = |order: OrderId| order.item().owner(cores);
     match *command {
         Command::Purchase(ref purchase) => purchase.item.owner(cores),
-        Command::CancelOwn { order, .. } | Command::Move { order, .. } => order_owner(order),
+        Command::CancelOwn { order, .. }
+        | Command::Move { order, .. }
+        | Command::PayAgain { order, .. }
+        | Command::Refund { order, .. }
+        | Command::ExtendHold { order, .. } => order_owner(order),
         Command::PutItem { item, .. }
         | Command::AdjustStock { item, .. }
         | Command::SwitchItem { item, .. } => item.owner(cores),
@@ -128,8 +132,10 @@ fn row_key(row: &StateRow<'static>) -> (u8, u64, &'static [u8]) {
     match *row {
         StateRow::Item { item, .. } => (0, item.get().into(), &[]),
         StateRow::Order { order, .. } => (1, order.get(), &[]),
-        StateRow::Blocked { subject } => (2, 0, subject),
-        StateRow::Audit(ref row) => (3, row.lsn.0, &[]),
+        StateRow::Money(ref row) => (1, row.order.get(), &[]),
+        StateRow::Call(ref row) => (2, row.item.get().into(), &[]),
+        StateRow::Blocked { subject } => (3, 0, subject),
+        StateRow::Audit(ref row) => (4, row.lsn.0, &[]),
     }
 }
 
@@ -139,6 +145,8 @@ fn row_targets(row: &StateRow<'_>, cores: usize) -> (usize, usize) {
     match *row {
         StateRow::Item { item, .. } => one(item),
         StateRow::Order { order, .. } => one(order.item()),
+        StateRow::Money(ref row) => one(row.order.item()),
+        StateRow::Call(ref row) => one(row.item),
         StateRow::Blocked { .. } => (0, cores - 1),
         StateRow::Audit(ref row) => row.item.map_or((0, 0), one),
     }

@@ -53,6 +53,7 @@ fn imported(seq: u32, state: OrderState, pay_by_ms: u64) -> Fact<'static> {
         subject: b"Ann",
         key: b"k",
         payment_ref: b"",
+        money: stampede_core::fact::ImportedMoney::NONE,
     }
 }
 

@@ -13,6 +13,7 @@ mod engine;
 mod host_tuning;
 mod import;
 mod model;
+mod money;
 mod readme;
 mod record;
 mod replay;

@@ -13,6 +13,7 @@ use stampede_core::command::{
 use stampede_core::draw::{DrawSeed, Drawn};
 use stampede_core::fact::{Fact, Switch};
 use stampede_core::item::{ChallengeRule, FieldError, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::money::Price;
 use stampede_core::state_row::{AuditAction, AuditRow};
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 
@@ -69,6 +70,8 @@ pub(crate) struct Order {
     pub(crate) buyer: &'static [u8],
     key: &'static [u8],
     payment_ref: &'static [u8],
+    /// Payments that came too late, and the facts that say so.
+    late: Vec<(&'static [u8], Lsn)>,
     drawn: bool,
 }
 
@@ -168,8 +171,11 @@ impl Model {
                 self.move_order(now, order, movement, payment_ref, actor)
             }
             Command::PutItem { item, ref patch, seed, actor } => self.put(now, item, patch, seed, actor),
-            Command::AdjustStock { item, delta, actor } => self.adjust(now, item, delta, actor),
-            Command::SwitchItem { item, switch, actor } => self.switch(now, item, switch, actor),
+            Command::PayAgain { .. } | Command::Refund { .. } | Command::ExtendHold { .. } => {
+                panic!("see money.rs for these")
+            }
+            Command::AdjustStock { item, delta, actor, .. } => self.adjust(now, item, delta, actor),
+            Command::SwitchItem { item, switch, actor, .. } => self.switch(now, item, switch, actor),
             Command::BlockBuyer { subject, blocked, actor } => self.block(now, subject, blocked, actor),
         }
     }
@@ -247,9 +253,12 @@ impl Model {
             pay_by_ms: UnixMillis(if waits { now.0 + spec.hold_ms } else { 0 }),
             lsn,
             state_lsn: lsn,
+            price: Price { minor: spec.price_minor, currency: spec.currency },
+            refunded: 0,
         };
         let (buyer, key) = (keep(p.subject), keep(p.key));
-        let order = Order { view, as_placed: view, buyer, key, payment_ref: b"", drawn: false };
+        let order =
+            Order { view, as_placed: view, buyer, key, payment_ref: b"", late: Vec::new(), drawn: false };
         self.orders.insert(view.order, order);
         Expected::Exactly(Outcome::Placed(view))
     }
@@ -285,10 +294,15 @@ impl Model {
         match (movement, order.view.state) {
             (Movement::Pay, _) => self.pay(now, id, reference, actor),
             (Movement::Cancel, _) => self.cancel(now, id, reference, actor),
+            (Movement::Refund, OrderState::Paid | OrderState::Refunded)
+                if !reference.is_empty() && reference != order.payment_ref =>
+            {
+                refused(Refusal::OtherPayment)
+            }
             (Movement::Refund, OrderState::Paid) if self.frozen(id.item(), now) => {
                 refused(Refusal::Overloaded)
             }
-            (Movement::Refund, OrderState::Paid) => self.go(now, id, OrderState::Refunded, reference, actor),
+            (Movement::Refund, OrderState::Paid) => self.go(now, id, OrderState::Refunded, b"", actor),
             (Movement::Refund, OrderState::Refunded) => Expected::Exactly(Outcome::Moved(order.view)),
             (Movement::Refund, _) => refused(Refusal::NotCancellable),
         }
@@ -299,7 +313,9 @@ impl Model {
         let item = id.item();
         let too_late = order.view.pay_by_ms.0 != 0 && now >= order.view.pay_by_ms;
         match order.view.state {
-            OrderState::Held | OrderState::Pending if too_late => refused(Refusal::HoldExpired),
+            OrderState::Held | OrderState::Pending if too_late => {
+                self.late(now, id, reference, Refusal::HoldExpired)
+            }
             OrderState::Pending if self.frozen(item, now) => refused(Refusal::Overloaded),
             OrderState::Pending if self.items[&item].paused => refused(Refusal::Paused),
             OrderState::Pending if self.available(item) < units(order) => refused(Refusal::SoldOut),
@@ -309,20 +325,40 @@ impl Model {
             OrderState::Paid if order.payment_ref == reference => {
                 Expected::Exactly(Outcome::Moved(order.view))
             }
-            OrderState::Paid => refused(Refusal::AlreadyPaid),
+            OrderState::Refunded if order.payment_ref == reference => refused(Refusal::AlreadyRefunded),
+            OrderState::Paid => self.late(now, id, reference, Refusal::AlreadyPaid),
             OrderState::Entered => refused(Refusal::NotDrawn),
             OrderState::Cancelled | OrderState::Expired | OrderState::Refunded | OrderState::Lost => {
-                refused(Refusal::HoldExpired)
+                self.late(now, id, reference, Refusal::HoldExpired)
             }
         }
+    }
+
+    /// A payment that the order cannot take: a fact, once for each reference.
+    fn late(&mut self, now: UnixMillis, id: OrderId, reference: &[u8], refusal: Refusal) -> Expected {
+        if reference.is_empty() {
+            return refused(refusal);
+        }
+        let known = self.orders[&id].late.iter().find(|(known, _)| *known == reference).map(|(_, lsn)| *lsn);
+        let lsn = known.unwrap_or_else(|| {
+            let lsn = self.number(id.item().owner(self.owners.len()), now);
+            let order = self.orders.get_mut(&id).expect("found before");
+            order.late.push((keep(reference), lsn));
+            order.view.state_lsn = lsn;
+            lsn
+        });
+        Expected::Exactly(Outcome::Noted(refusal, lsn))
     }
 
     fn go(&mut self, now: UnixMillis, id: OrderId, to: OrderState, reference: &[u8], by: &str) -> Expected {
         let lsn = self.touch(id.item(), now);
         let order = self.orders.get_mut(&id).expect("found before");
         (order.view.state, order.view.state_lsn) = (to, lsn);
-        if !reference.is_empty() {
+        if !reference.is_empty() || to == OrderState::Paid {
             order.payment_ref = keep(reference);
+        }
+        if to == OrderState::Refunded {
+            order.view.refunded = order.view.quantity.get();
         }
         let view = order.view;
         let action = match to {

@@ -6,8 +6,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use stampede_core::fact::{Fact, FactSink};
+use stampede_core::fact::{Fact, FactSink, ImportedMoney};
 use stampede_core::item::ItemSpec;
+use stampede_core::money::MoneyRow;
 use stampede_core::shard::Accepted;
 use stampede_core::state_row::{AuditRow, StateRow};
 use stampede_core::types::Lsn;
@@ -59,11 +60,11 @@ pub(crate) fn keep_fact(fact: &Fact<'_>) -> Fact<'static> {
         Fact::ItemChanged { at_ms, item, ref spec, seed, actor } => {
             Fact::ItemChanged { at_ms, item, spec: keep_spec(spec), seed, actor: keep_str(actor) }
         }
-        Fact::StockAdjusted { at_ms, item, delta, actor } => {
-            Fact::StockAdjusted { at_ms, item, delta, actor: keep_str(actor) }
+        Fact::StockAdjusted { at_ms, item, delta, actor, key } => {
+            Fact::StockAdjusted { at_ms, item, delta, actor: keep_str(actor), key: keep(key) }
         }
-        Fact::ItemSwitched { at_ms, item, switch, actor } => {
-            Fact::ItemSwitched { at_ms, item, switch, actor: keep_str(actor) }
+        Fact::ItemSwitched { at_ms, item, switch, actor, key } => {
+            Fact::ItemSwitched { at_ms, item, switch, actor: keep_str(actor), key: keep(key) }
         }
         Fact::BuyerBlocked { at_ms, subject, blocked, actor } => {
             Fact::BuyerBlocked { at_ms, subject: keep(subject), blocked, actor: keep_str(actor) }
@@ -75,21 +76,35 @@ pub(crate) fn keep_fact(fact: &Fact<'_>) -> Fact<'static> {
         Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms } => {
             Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms }
         }
-        Fact::OrderPlaced { .. } | Fact::OrderMoved { .. } | Fact::OrderImported { .. } => {
-            keep_order_fact(fact)
-        }
+        Fact::OrderPlaced { .. }
+        | Fact::OrderMoved { .. }
+        | Fact::OrderRefunded { .. }
+        | Fact::PaymentLate { .. }
+        | Fact::HoldExtended { .. }
+        | Fact::OrderImported { .. } => keep_order_fact(fact),
     }
 }
 
 fn keep_order_fact(fact: &Fact<'_>) -> Fact<'static> {
     match *fact {
-        Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key } => {
+        Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key, price } => {
             let (subject, key) = (keep(subject), keep(key));
-            Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key }
+            Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key, price }
         }
         Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, actor } => {
             let (payment_ref, actor) = (keep(payment_ref), keep_str(actor));
             Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, actor }
+        }
+        Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, actor } => {
+            let (refund_ref, actor) = (keep(refund_ref), keep_str(actor));
+            Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, actor }
+        }
+        Fact::PaymentLate { at_ms, order, payment_ref, actor } => {
+            let (payment_ref, actor) = (keep(payment_ref), keep_str(actor));
+            Fact::PaymentLate { at_ms, order, payment_ref, actor }
+        }
+        Fact::HoldExtended { at_ms, order, quantity, state, pay_by_ms, actor } => {
+            Fact::HoldExtended { at_ms, order, quantity, state, pay_by_ms, actor: keep_str(actor) }
         }
         Fact::OrderImported {
             at_ms,
@@ -101,6 +116,7 @@ fn keep_order_fact(fact: &Fact<'_>) -> Fact<'static> {
             subject,
             key,
             payment_ref,
+            money,
         } => Fact::OrderImported {
             at_ms,
             order,
@@ -111,6 +127,7 @@ fn keep_order_fact(fact: &Fact<'_>) -> Fact<'static> {
             subject: keep(subject),
             key: keep(key),
             payment_ref: keep(payment_ref),
+            money: ImportedMoney { refund_ref: keep(money.refund_ref), ..money },
         },
         _ => panic!("{} is of no order", fact.kind_name()),
     }
@@ -123,6 +140,8 @@ pub(crate) fn keep_row(row: &StateRow<'_>) -> StateRow<'static> {
             StateRow::Item { item, spec, granted, flags, epoch, draw, version, last_seq, lsn }
         }
         StateRow::Order { .. } => keep_order_row(row),
+        StateRow::Money(row) => StateRow::Money(MoneyRow { reference: keep(row.reference), ..row }),
+        StateRow::Call(row) => StateRow::Call(row),
         StateRow::Blocked { subject } => StateRow::Blocked { subject: keep(subject) },
         StateRow::Audit(ref row) => StateRow::Audit(keep_audit(row)),
     }
@@ -141,6 +160,9 @@ fn keep_order_row(row: &StateRow<'_>) -> StateRow<'static> {
         payment_ref_hash,
         entry,
         drawn,
+        key,
+        price,
+        refunded,
         subject,
     } = *row
     else {
@@ -159,6 +181,9 @@ fn keep_order_row(row: &StateRow<'_>) -> StateRow<'static> {
         entry,
         drawn,
         subject: keep(subject),
+        key: keep(key),
+        price,
+        refunded,
     }
 }
 

@@ -41,8 +41,13 @@ fn assert_noticed(what: &str, facts: &Facts, cores: usize, original: u64) {
 fn place_shows(facts: &Facts, at: usize) -> bool {
     match facts[at].1 {
         Fact::OrderPlaced { .. } => true,
-        Fact::OrderMoved { order: moved, .. } => {
-            let again = |(_, fact): &(Lsn, Fact<'_>)| matches!(fact, Fact::OrderMoved { order, .. } if *order == moved);
+        Fact::OrderMoved { order: moved, .. }
+        | Fact::OrderRefunded { order: moved, .. }
+        | Fact::PaymentLate { order: moved, .. } => {
+            let again = |(_, fact): &(Lsn, Fact<'_>)| {
+                matches!(fact, Fact::OrderMoved { order, .. } | Fact::OrderRefunded { order, .. }
+                    | Fact::PaymentLate { order, .. } if *order == moved)
+            };
             !facts[at + 1..].iter().any(again)
         }
         Fact::EntryDrawn { order: drawn, .. } => {
@@ -113,6 +118,7 @@ fn requantified(facts: &Facts, at: usize) -> Option<Facts> {
         Fact::StockAdjusted { delta, .. } => *delta -= 1,
         Fact::DrawHeld { units, .. } => *units += 1,
         Fact::OrderPlaced { quantity, .. }
+        | Fact::OrderRefunded { quantity, .. }
         | Fact::OrderMoved { quantity, .. }
         | Fact::EntryDrawn { quantity, .. } => {
             *quantity = Quantity::new(u64::from(quantity.get()) + 1).expect("small");
@@ -150,6 +156,6 @@ fn a_clock_mark_moves_the_clock_and_nothing_else() {
     assert_eq!(digest(&shards), 0);
     assert!(shards.iter().all(|shard| (shard.clock(), shard.lsn()) == (UnixMillis(77), Lsn(1))));
     let unknown = ItemId::new(9).expect("valid");
-    let fact = Fact::StockAdjusted { at_ms: UnixMillis(78), item: unknown, delta: 1, actor: "a" };
+    let fact = Fact::StockAdjusted { at_ms: UnixMillis(78), item: unknown, delta: 1, actor: "a", key: b"" };
     assert_eq!(apply(&mut shards, Lsn(2), &fact), Err(ApplyError::UnknownItem(unknown)));
 }

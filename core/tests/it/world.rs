@@ -87,11 +87,11 @@ impl World {
                 self.command(&Command::PutItem { item: item_id(item), patch, seed, actor })
             }
             Step::Adjust { item, delta } => {
-                self.command(&Command::AdjustStock { item: item_id(item), delta, actor })
+                self.command(&Command::AdjustStock { item: item_id(item), delta, actor, key: b"" })
             }
             Step::Switch { item, switch, by_postgres } => {
                 let actor = if by_postgres { ACTOR_POSTGRES } else { actor };
-                self.command(&Command::SwitchItem { item: item_id(item), switch, actor })
+                self.command(&Command::SwitchItem { item: item_id(item), switch, actor, key: b"" })
             }
             Step::Block { buyer, blocked } => {
                 self.command(&Command::BlockBuyer { subject: &subject(buyer), blocked, actor })

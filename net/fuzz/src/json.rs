@@ -154,11 +154,14 @@ fn check_restock(body: &[u8]) {
 }
 
 fn check_payment(body: &[u8]) {
-    let mut scratch = String::new();
-    let taken = body::pay(body, &mut scratch);
-    let fields = judge(body, &["payment_ref"], taken.as_ref().err());
-    let (Ok(reference), Some(fields)) = (taken, fields) else { return };
-    assert_eq!(Some(reference.0), fields.get("payment_ref").and_then(Value::as_str), "another reference");
+    let taken = body::pay(body);
+    let fields = judge(body, &["payment_ref", "take_again"], taken.as_ref().err());
+    let (Ok(pay), Some(fields)) = (taken, fields) else { return };
+    assert_eq!(
+        Some(pay.payment_ref.as_str()),
+        fields.get("payment_ref").and_then(Value::as_str),
+        "another reference"
+    );
 }
 
 fn check_patch(body: &[u8]) {

@@ -293,6 +293,7 @@ fn append(shard: &mut Shard, producer: &mut impl FactSink, number: u64) {
             pay_by_ms: UnixMillis(0),
             subject: b"ann",
             key: b"k",
+            price: stampede_core::money::Price::UNKNOWN,
         },
     };
     shard.accept(&fact, producer).expect("a fact that can follow");

@@ -170,6 +170,9 @@ fn good_rows() -> Vec<Vec<u8>> {
             entry: false,
             drawn: false,
             subject: b"ann",
+            key: b"",
+            price: stampede_core::money::Price::UNKNOWN,
+            refunded: 0,
         })
     };
     [vec![encoded(&first)], (1..=3).map(order).collect()].concat()

@@ -6,9 +6,10 @@
 use stampede_core::command::{ItemPatch, ItemView, Movement, OrderView, Outcome, Ticket};
 use stampede_core::fact::Switch;
 use stampede_core::item::ItemSpec;
+use stampede_core::money::MoneyRow;
 use stampede_core::shard::OrderFilter;
 use stampede_core::state_row::AuditRow;
-use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, ShortBytes, Subject};
+use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, ShortBytes, Subject, UnixMillis};
 
 use super::batch::Chunk;
 use super::books::BooksReply;
@@ -41,6 +42,10 @@ pub enum ReplyTo {
 pub struct Key(ShortBytes);
 
 impl Key {
+    /// No key.
+    pub fn none() -> Self {
+        Self::new(&[])
+    }
     /// The key with these bytes.
     ///
     /// # Panics
@@ -87,13 +92,22 @@ pub struct PurchaseAsk {
 /// Questions that few ask.
 pub enum RareAsk {
     /// A merchant creates or changes an item. The name travels beside the patch.
-    PutItem(ItemId, OwnedPatch),
+    /// With an LSN: only if the item's settings are those of that fact.
+    PutItem(ItemId, OwnedPatch, Option<Lsn>),
     /// A merchant grants or withdraws units, or the database did.
-    Adjust(ItemId, i64, Who),
+    Adjust(ItemId, i64, Who, Key),
     /// A merchant, or a tampered row, switches an item.
-    SwitchItem(ItemId, Switch, Who),
+    SwitchItem(ItemId, Switch, Who, Key),
     /// A merchant moves an order on.
     Move(OrderId, Movement, String),
+    /// A merchant was told of a payment, and wants the order even if its units went back.
+    PayAgain(OrderId, String),
+    /// A merchant gives units back.
+    Refund(OrderId, RefundAsk),
+    /// A merchant gives a buyer more time to pay.
+    Extend(OrderId, UnixMillis),
+    /// Orders with a payment that came too late, of one item or all: above this number, so many at most.
+    LatePayments(Option<ItemId>, u64, usize),
     /// A merchant blocks or unblocks a buyer. To owner 0.
     Block(Subject, bool),
     /// Owner 0 has done so; the others follow.
@@ -130,6 +144,16 @@ pub enum RareAsk {
     /// An item's books, for whoever compares them: its orders above this sequence number, so
     /// many numbers at most; `true`: each of them, not their digest alone.
     Books(ItemId, u32, u32, bool),
+}
+
+/// What is to be given back.
+pub struct RefundAsk {
+    /// The payment; empty = not said.
+    pub payment_ref: String,
+    /// The refund's own reference; empty = none.
+    pub refund_ref: String,
+    /// How many units; `None` = all that are left.
+    pub units: Option<Quantity>,
 }
 
 /// Who asks for a change.
@@ -187,6 +211,8 @@ pub enum Busy {
 pub enum RareReply {
     /// What was decided about an item, and how it stands now.
     Changed(Outcome, Option<OwnedItem>),
+    /// The item's settings are not those that the caller has seen.
+    Stale(OwnedItem),
     /// An item.
     Item(Option<OwnedItem>),
     /// Items, ascending.
@@ -215,6 +241,27 @@ pub struct OwnedOrder {
     pub order: OrderView,
     /// The buyer's subject.
     pub subject: Box<[u8]>,
+    /// Its idempotency key; empty = none, or not known.
+    pub key: Box<[u8]>,
+    /// Its payments and refunds, oldest first.
+    pub money: Vec<OwnedMoney>,
+}
+
+/// A payment or a refund that owns its reference.
+pub struct OwnedMoney {
+    row: MoneyRow<'static>,
+    reference: Box<[u8]>,
+}
+
+impl OwnedMoney {
+    /// A copy of a borrowed one.
+    pub fn new(row: &MoneyRow<'_>) -> Self {
+        Self { row: MoneyRow { reference: &[], ..*row }, reference: row.reference.into() }
+    }
+    /// The payment or refund.
+    pub fn get(&self) -> MoneyRow<'_> {
+        MoneyRow { reference: &self.reference, ..self.row }
+    }
 }
 
 /// An order and what it is of.

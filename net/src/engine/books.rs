@@ -85,4 +85,7 @@ fn fill_record(object: &mut Object<'_>, record: &OrderRecord<'_>) {
     object.number("lsn", record.lsn.0).number("state_lsn", record.state_lsn.0);
     object.text("key_hash", &format!("{:016x}", record.key_hash));
     object.text("payment_ref_hash", &format!("{:016x}", record.payment_ref_hash));
+    object.text("refund_ref_hash", &format!("{:016x}", record.refund_ref_hash));
+    object.number("refunded", record.refunded);
+    object.text("price", &format!("{} {}", record.price.minor, record.price.currency()));
 }

@@ -523,6 +523,10 @@ impl Home {
         match reply {
             RareReply::Item(Some(item)) if call == Call::ItemPage => (Lsn::ZERO, self.page_reply(item)),
             RareReply::Item(Some(item)) => (item.get().lsn, Shown::AdminItem(Box::new(item), false)),
+            RareReply::Stale(item) => {
+                let lsn = item.get().shown_lsn;
+                (lsn, Shown::Problem(Code::PreconditionFailed.problem()))
+            }
             RareReply::Order(Some(order)) => (order.order.state_lsn, Shown::AdminOrder(Box::new(order))),
             RareReply::Changed(outcome, item) => merchant::shown_change(outcome, item),
             RareReply::OrderPage(Some(page)) => {
@@ -738,6 +742,8 @@ fn shown_outcome(outcome: Outcome, call: Call) -> (Lsn, Shown) {
         Outcome::Placed(view) | Outcome::Moved(view) => (after, Shown::Order { view, replay: false }),
         Outcome::Replayed(view) => (after, Shown::Order { view, replay: true }),
         Outcome::Done { .. } => (after, Shown::Done),
-        Outcome::Refused(refusal) => (Lsn::ZERO, Shown::Problem(problem_of(refusal, call))),
+        Outcome::Refused(refusal) | Outcome::Noted(refusal, _) => {
+            (after, Shown::Problem(problem_of(refusal, call)))
+        }
     }
 }

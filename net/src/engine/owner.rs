@@ -16,7 +16,8 @@ use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 use stampede_persist::log::queue::Producer;
 
 use super::ask::{
-    Ask, Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder, PurchaseAsk, RareAsk, RareReply, Reply, Who,
+    Ask, Busy, OrderOf, OwnedAudit, OwnedItem, OwnedMoney, OwnedOrder, PurchaseAsk, RareAsk, RareReply,
+    Reply, Who,
 };
 use super::batch::{Chunk, RecordAsk, Want};
 use super::books::BooksReply;
@@ -229,18 +230,41 @@ impl Owner {
 
     fn rare(&mut self, now: UnixMillis, ask: &RareAsk) -> Reply {
         let reply = match *ask {
-            RareAsk::PutItem(item, ref patch) => {
+            RareAsk::PutItem(item, _, Some(seen))
+                if self.shard.item(item).is_some_and(|item| item.shown_lsn != seen) =>
+            {
+                let item = self.shard.item(item).map(|item| OwnedItem::new(&item));
+                Ok(item.map_or(RareReply::Item(None), RareReply::Stale))
+            }
+            RareAsk::PutItem(item, _, Some(_)) if self.shard.item(item).is_none() => {
+                Ok(RareReply::Item(None))
+            }
+            RareAsk::PutItem(item, ref patch, _) => {
                 let (patch, seed) = (patch.get(), (self.seeds)());
                 self.change(now, item, &Command::PutItem { item, patch, seed, actor: ACTOR_MERCHANT })
             }
-            RareAsk::Adjust(item, delta, who) => {
-                self.change(now, item, &Command::AdjustStock { item, delta, actor: actor(who) })
+            RareAsk::Adjust(item, delta, who, ref key) => {
+                let (actor, key) = (actor(who), key.as_bytes());
+                self.change(now, item, &Command::AdjustStock { item, delta, actor, key })
             }
-            RareAsk::SwitchItem(item, switch, who) => {
-                self.change(now, item, &Command::SwitchItem { item, switch, actor: actor(who) })
+            RareAsk::SwitchItem(item, switch, who, ref key) => {
+                let (actor, key) = (actor(who), key.as_bytes());
+                self.change(now, item, &Command::SwitchItem { item, switch, actor, key })
             }
             RareAsk::Move(order, movement, ref payment_ref) => {
                 return self.move_order(now, order, movement, payment_ref);
+            }
+            RareAsk::PayAgain(order, ref payment_ref) => {
+                let (payment_ref, actor) = (payment_ref.as_bytes(), ACTOR_MERCHANT);
+                return self.decide(now, &Command::PayAgain { order, payment_ref, actor });
+            }
+            RareAsk::Refund(order, ref refund) => {
+                let (payment_ref, refund_ref) = (refund.payment_ref.as_bytes(), refund.refund_ref.as_bytes());
+                let (units, actor) = (refund.units, ACTOR_MERCHANT);
+                return self.decide(now, &Command::Refund { order, payment_ref, refund_ref, units, actor });
+            }
+            RareAsk::Extend(order, pay_by_ms) => {
+                return self.decide(now, &Command::ExtendHold { order, pay_by_ms, actor: ACTOR_MERCHANT });
             }
             RareAsk::PayOwn(order, buyer) => return self.pay_own(now, order, buyer),
             RareAsk::Block(ref subject, blocked) => {
@@ -287,6 +311,8 @@ impl Owner {
         let order = |owned: stampede_core::shard::OwnedOrder<'_>| OwnedOrder {
             order: owned.order,
             subject: owned.subject.into(),
+            key: owned.key.into(),
+            money: self.shard.money(owned.order.order).iter().map(OwnedMoney::new).collect(),
         };
         match *ask {
             RareAsk::Item(item) => RareReply::Item(self.shard.item(item).map(|item| OwnedItem::new(&item))),
@@ -306,6 +332,13 @@ impl Owner {
             RareAsk::Orders(ref filter, after, limit) => {
                 let page = self.shard.orders_page(filter, after, limit);
                 RareReply::OrdersPage(page.orders.into_iter().map(order).collect(), page.looked_to)
+            }
+            RareAsk::LatePayments(item, after, limit) => {
+                let mut late = self.shard.late_payments_after(item, after, limit + 1);
+                let more = late.len() > limit;
+                late.truncate(limit);
+                let looked_to = late.last().filter(|_| more).map(|owned| owned.order.order);
+                RareReply::OrdersPage(late.into_iter().map(order).collect(), looked_to)
             }
             RareAsk::Draw(item, after, limit) => {
                 RareReply::Draw(super::home::draw::read_page(&self.shard, item, after, limit))
@@ -336,14 +369,15 @@ impl Owner {
         if self.followed.get(&item).is_some_and(|&answered| answered > as_of) {
             return Ok(());
         }
-        let adjust = Command::AdjustStock { item, delta, actor: ACTOR_POSTGRES };
+        let adjust = Command::AdjustStock { item, delta, actor: ACTOR_POSTGRES, key: &[] };
         let answer = match self.try_decide(now, &adjust)? {
             Outcome::Refused(Refusal::NotFound) => return Ok(()),
             // In the middle of its draw an item bears nothing; a moment later it may.
             Outcome::Refused(Refusal::Overloaded) => return Err(Busy::Overloaded),
             Outcome::Refused(_) => {
                 // It cannot be borne: stop the item until somebody has looked.
-                let pause = Command::SwitchItem { item, switch: Switch::Paused, actor: ACTOR_POSTGRES };
+                let (switch, actor) = (Switch::Paused, ACTOR_POSTGRES);
+                let pause = Command::SwitchItem { item, switch, actor, key: &[] };
                 self.try_decide(now, &pause)?
             }
             done => done,

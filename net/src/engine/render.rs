@@ -6,10 +6,11 @@
 use stampede_core::command::{ItemView, OrderView, Refusal};
 use stampede_core::gauge::{ItemState, Rules};
 use stampede_core::item::OrderState;
+use stampede_core::money::{MoneyKind, MoneyRow};
 use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Lsn, OrderId, UnixMillis};
 
-use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedOrder};
+use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedMoney, OwnedOrder};
 use super::batch::BatchAnswers;
 use super::books::BooksReply;
 use super::browser::Browser;
@@ -122,16 +123,14 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
         Shown::Problem(problem) => answer::problem(out, problem, manner, date),
         Shown::Order { view, replay } => order(out, view, *replay, call, manner, moment),
         Shown::AdminOrder(owned) => {
-            let view = order_view(&owned.order, moment.shown);
-            answer::admin_order(out, &view, &owned.subject, manner, date);
+            answer::json(out, Status::Ok, manner, date, |object| admin_order(object, owned, moment.shown));
         }
         Shown::Orders(rows, has_more) => {
             let views = rows.iter().map(|row| order_view(&row.order, moment.shown));
             answer::order_list(out, views, *has_more, manner, date);
         }
         Shown::OrdersPage(rows, next_after) => {
-            let views = rows.iter().map(|row| (order_view(&row.order, moment.shown), &*row.subject));
-            answer::admin_order_list(out, views, *next_after, manner, date);
+            admin_orders(out, rows, *next_after, manner, moment);
         }
         Shown::AdminItem(item, created) => {
             let status = if *created { Status::Created } else { Status::Ok };
@@ -171,6 +170,73 @@ fn order(out: &mut Vec<u8>, view: &OrderView, replay: bool, call: Call, manner: 
     answer::order(out, status, &shown, OrderHeaders { replay, location }, manner, moment.date);
 }
 
+/// An order with everything that was told of it (I20), as far as it may be shown.
+fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
+    order_view(&owned.order, shown).fill(object);
+    object.bytes("buyer", &owned.subject);
+    if !owned.key.is_empty() {
+        object.bytes("idempotency_key", &owned.key);
+    }
+    let money = || owned.money.iter().map(OwnedMoney::get).filter(|row| row.lsn <= shown);
+    let mut last = |kind, reference: &'static str, at: &'static str| {
+        let Some(row) = money().rfind(|row| row.kind == kind) else { return };
+        if !row.reference.is_empty() {
+            object.bytes(reference, row.reference);
+        }
+        if row.at_ms.0 != 0 {
+            object.number(at, row.at_ms.0);
+        }
+    };
+    let paid = !matches!(owned.order.state, OrderState::Cancelled);
+    last(MoneyKind::Payment, "payment_ref", if paid { "paid_at_ms" } else { "payment_told_at_ms" });
+    last(MoneyKind::Refund, "refund_ref", "refunded_at_ms");
+    for (kind, name) in [(MoneyKind::Refund, "refunds"), (MoneyKind::LatePayment, "late_payments")] {
+        if money().any(|row| row.kind == kind) {
+            object.array(name, |array| {
+                for row in money().filter(|row| row.kind == kind) {
+                    array.object(|object| money_row(object, &row));
+                }
+            });
+        }
+    }
+}
+
+fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>) {
+    let name = if row.kind == MoneyKind::Refund { "refund_ref" } else { "payment_ref" };
+    if !row.reference.is_empty() {
+        object.bytes(name, row.reference);
+    }
+    if row.units > 0 {
+        object.number("quantity", row.units);
+    }
+    if row.at_ms.0 != 0 {
+        object.number("at_ms", row.at_ms.0);
+    }
+    object.number("lsn", row.lsn.0);
+}
+
+/// `{"orders":[…],"has_more":…}`, with `next_after` where there are more: a page of filtered orders may be
+/// empty, and others follow.
+fn admin_orders(
+    out: &mut Vec<u8>,
+    rows: &[OwnedOrder],
+    next_after: Option<OrderId>,
+    manner: Manner,
+    at: &Moment<'_>,
+) {
+    answer::json(out, Status::Ok, manner, at.date, |object| {
+        object.array("orders", |array| {
+            for row in rows {
+                array.object(|object| admin_order(object, row, at.shown));
+            }
+        });
+        object.boolean("has_more", next_after.is_some());
+        if let Some(order) = next_after {
+            object.quoted("next_after", order.get());
+        }
+    });
+}
+
 /// An order as its reader may see it: `accepted` until the fact that placed it may be shown.
 pub(super) fn order_view(view: &OrderView, shown: Lsn) -> answer::OrderView {
     let hidden = view.lsn > shown && !planted(Bug::ReadEarly);
@@ -185,6 +251,8 @@ fn shown_as(view: &OrderView, state: ShownState) -> answer::OrderView {
         state,
         created_at_ms: view.created_at_ms,
         pay_by_ms: view.pay_by_ms,
+        price: view.price,
+        refunded: if view.state == OrderState::Refunded { view.quantity.get() } else { view.refunded },
         lsn: view.lsn,
     }
 }
@@ -203,6 +271,7 @@ fn admin_item(object: &mut Object<'_>, item: &ItemView<'_>, moment: &Moment<'_>)
         durable_lsn: moment.durable.0,
         exported_lsn: moment.exported.map(|lsn| lsn.0),
         version: item.version,
+        settings_lsn: item.shown_lsn.0,
     }
     .fill(object);
 }
@@ -267,6 +336,9 @@ pub fn problem_of(refusal: Refusal, call: Call) -> Problem {
         Refusal::NotCancellable => Code::NotCancellable.problem(),
         Refusal::HoldExpired => Code::HoldExpired.problem(),
         Refusal::AlreadyPaid => Code::AlreadyPaid.problem(),
+        Refusal::AlreadyRefunded => Code::AlreadyRefunded.problem(),
+        Refusal::OtherPayment => Code::OtherPayment.problem(),
+        Refusal::NotExtendable => Code::NotExtendable.problem(),
         Refusal::NotDrawn => Code::NotDrawn.problem(),
         Refusal::StockInUse { .. } => {
             Code::StockOutOfRange.problem().detail("fewer units are available than were to be withdrawn")
@@ -301,6 +373,8 @@ mod tests {
             pay_by_ms: UnixMillis(0),
             lsn: Lsn(7),
             state_lsn: Lsn(7),
+            price: stampede_core::money::Price::UNKNOWN,
+            refunded: 0,
         };
         assert_eq!(order_view(&view, Lsn(6)).state, ShownState::Accepted);
         assert_eq!(order_view(&view, Lsn(7)).state, ShownState::Durable(OrderState::Confirmed));

@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use stampede_core::item::OrderState;
+use stampede_core::money::Price;
 use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
 
 use crate::http::json_out::{self, Object};
@@ -191,6 +192,8 @@ statuses! {
     Conflict = 409 "Conflict",
     /// 411
     LengthRequired = 411 "Length Required",
+    /// 412
+    PreconditionFailed = 412 "Precondition Failed",
     /// 413
     BodyTooLarge = 413 "Content Too Large",
     /// 414
@@ -452,6 +455,10 @@ pub struct OrderView {
     pub created_at_ms: UnixMillis,
     /// When it expires unpaid; zero = never, which is shown as `null`.
     pub pay_by_ms: UnixMillis,
+    /// What a unit of it costs.
+    pub price: Price,
+    /// Units given back; shown where there are some.
+    pub refunded: u32,
     /// The fact that placed it.
     pub lsn: Lsn,
 }
@@ -466,8 +473,14 @@ impl OrderView {
             .number("quantity", self.quantity.get())
             .text("state", self.state.name())
             .number("created_at_ms", self.created_at_ms.0)
-            .number_or_null("pay_by_ms", pay_by_ms)
-            .number("lsn", self.lsn.0);
+            .number_or_null("pay_by_ms", pay_by_ms);
+        if let Some(price) = self.price.known() {
+            object.number("price_minor", price.minor).text("currency", price.currency());
+        }
+        if self.refunded > 0 {
+            object.number("refunded_quantity", self.refunded);
+        }
+        object.number("lsn", self.lsn.0);
     }
 }
 
@@ -514,38 +527,5 @@ pub fn order_list(
             }
         });
         object.boolean("has_more", has_more);
-    });
-}
-
-/// An order with the buyer's name, as the merchant sees it.
-pub fn admin_order(out: &mut Vec<u8>, view: &OrderView, subject: &[u8], manner: Manner, date: &Date) {
-    json(out, Status::Ok, manner, date, |object| {
-        view.fill(object);
-        object.bytes("buyer", subject);
-    });
-}
-
-/// `{"orders":[…],"has_more":…}` with each buyer's name, and with `next_after` where there are more: a page of
-/// filtered orders may be empty, and others follow.
-pub fn admin_order_list<'s>(
-    out: &mut Vec<u8>,
-    orders: impl IntoIterator<Item = (OrderView, &'s [u8])>,
-    next_after: Option<OrderId>,
-    manner: Manner,
-    date: &Date,
-) {
-    json(out, Status::Ok, manner, date, |object| {
-        object.array("orders", |array| {
-            for (view, subject) in orders {
-                array.object(|object| {
-                    view.fill(object);
-                    object.bytes("buyer", subject);
-                });
-            }
-        });
-        object.boolean("has_more", next_after.is_some());
-        if let Some(order) = next_after {
-            object.quoted("next_after", order.get());
-        }
     });
 }

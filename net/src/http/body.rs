@@ -253,46 +253,109 @@ pub fn restock(body: &[u8]) -> Result<i64, Problem> {
     add.ok_or(invalid("add", RANGE))
 }
 
-/// A payment's reference, 1 to 255 bytes; `scratch` receives it if it was written with escapes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PaymentRef<'a>(pub &'a str);
-
-/// `{"payment_ref":"…"}`.
-///
-/// # Errors
-/// `bad_json`, `unknown_field`; `invalid_field` when it is missing, empty, longer
-/// than 255 bytes, or has control characters.
-pub fn pay<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<PaymentRef<'a>, Problem> {
-    payment_ref(body, scratch)?.ok_or(invalid("payment_ref", REF_RULE))
+/// What a shop says of a payment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pay {
+    /// Its reference.
+    pub payment_ref: String,
+    /// Whether units that went back are to be taken once more.
+    pub take_again: bool,
 }
 
-/// The body of `/refund`: none, `{}`, or `{"payment_ref":"…"}`.
+/// `{"payment_ref":"…","take_again":false}`; the latter is optional.
 ///
 /// # Errors
-/// As [`pay`], except that it may be missing.
-pub fn refund<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<Option<PaymentRef<'a>>, Problem> {
-    if body.is_empty() { Ok(None) } else { payment_ref(body, scratch) }
+/// `bad_json`, `unknown_field`; `invalid_field` when the reference is missing, empty, longer
+/// than 255 bytes, or has control characters, or when the other is no boolean.
+pub fn pay(body: &[u8]) -> Result<Pay, Problem> {
+    let (mut payment_ref, mut take_again) = (None, false);
+    fields(body, &["payment_ref", "take_again"], |index, value| {
+        match index {
+            0 => payment_ref = Some(reference("payment_ref", value)?),
+            _ => take_again = boolean("take_again", value)?,
+        }
+        Ok(())
+    })?;
+    let payment_ref = payment_ref.ok_or(invalid("payment_ref", REF_RULE))?;
+    Ok(Pay { payment_ref, take_again })
+}
+
+/// What a shop gives back.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Refund {
+    /// The payment; empty = not said.
+    pub payment_ref: String,
+    /// The refund's own reference; empty = none.
+    pub refund_ref: String,
+    /// How many units; `None` = all that are left.
+    pub quantity: Option<Quantity>,
+}
+
+/// The body of `/refund`: none, or `{"payment_ref":"…","refund_ref":"…","quantity":1}`, each optional.
+///
+/// # Errors
+/// `bad_json`, `unknown_field`; `invalid_field` as for [`pay`]; `bad_quantity`.
+pub fn refund(body: &[u8]) -> Result<Refund, Problem> {
+    let mut refund = Refund::default();
+    if body.is_empty() {
+        return Ok(refund);
+    }
+    fields(body, &["payment_ref", "refund_ref", "quantity"], |index, value| {
+        match index {
+            0 => refund.payment_ref = reference("payment_ref", value)?,
+            1 => refund.refund_ref = reference("refund_ref", value)?,
+            _ => {
+                let quantity = value.as_u64().and_then(Quantity::new);
+                refund.quantity = Some(quantity.ok_or(Code::BadQuantity.problem())?);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(refund)
+}
+
+/// The body of `/cancel`: none, or `{"payment_ref":"…"}`, the payment that is called off with it.
+///
+/// # Errors
+/// As [`refund`].
+pub fn cancel(body: &[u8]) -> Result<String, Problem> {
+    let mut payment_ref = String::new();
+    if body.is_empty() {
+        return Ok(payment_ref);
+    }
+    fields(body, &["payment_ref"], |_, value| {
+        payment_ref = reference("payment_ref", value)?;
+        Ok(())
+    })?;
+    Ok(payment_ref)
+}
+
+/// The body of `/extend`: `{"pay_by_ms":…}`.
+///
+/// # Errors
+/// `bad_json`, `unknown_field`; `invalid_field` when it is missing or no time.
+pub fn extend(body: &[u8]) -> Result<UnixMillis, Problem> {
+    const RULE: &str = "must be Unix milliseconds, before the year 10000";
+    let mut pay_by_ms = None;
+    fields(body, &["pay_by_ms"], |_, value| {
+        pay_by_ms = value.as_u64().filter(|&time| time <= UNIX_MILLIS_MAX);
+        Ok(())
+    })?;
+    pay_by_ms.map(UnixMillis).ok_or(invalid("pay_by_ms", RULE))
 }
 
 const REF_RULE: &str = "must be a string of 1 to 255 bytes without control characters";
 
-fn payment_ref<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<Option<PaymentRef<'a>>, Problem> {
-    let mut given: Option<Text<'a>> = None;
-    fields(body, &["payment_ref"], |_, value| {
-        given = Some(value.as_text().ok_or(invalid("payment_ref", REF_RULE))?);
-        Ok(())
-    })?;
-    let Some(text) = given else { return Ok(None) };
-    let reference = match text.plain() {
-        Some(plain) => plain,
-        None => {
-            *scratch = text.decoded().into_owned();
-            scratch.as_str()
-        }
-    };
+fn reference(field: &'static str, value: Value<'_>) -> Result<String, Problem> {
+    let text = value.as_text().ok_or(invalid(field, REF_RULE))?;
+    let reference = text.plain().map_or_else(|| text.decoded().into_owned(), str::to_owned);
     let fits = (1..=PAYMENT_REF_BYTES_MAX).contains(&reference.len());
     let clean = !reference.chars().any(char::is_control);
-    if fits && clean { Ok(Some(PaymentRef(reference))) } else { Err(invalid("payment_ref", REF_RULE)) }
+    if fits && clean { Ok(reference) } else { Err(invalid(field, REF_RULE)) }
+}
+
+fn boolean(field: &'static str, value: Value<'_>) -> Result<bool, Problem> {
+    value.as_bool().ok_or(invalid(field, "must be true or false"))
 }
 
 const REASON_RULE: &str = "must be a string of 1 to 1000 bytes without control characters";

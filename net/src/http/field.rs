@@ -31,6 +31,8 @@ pub enum Name {
     Host,
     /// `Idempotency-Key`; see [`crate::http::head::Head::idempotency_key`]
     IdempotencyKey,
+    /// `If-Match`
+    IfMatch,
     /// `If-None-Match`
     IfNoneMatch,
     /// `Origin`
@@ -65,6 +67,7 @@ impl Name {
             (6, b'o') => same(name, b"origin", Self::Origin),
             (6, _) => same(name, b"prefer", Self::Prefer),
             (7, _) => same(name, b"x-buyer", Self::XBuyer),
+            (8, _) => same(name, b"if-match", Self::IfMatch),
             (10, _) => same(name, b"connection", Self::Connection),
             (12, _) => same(name, b"content-type", Self::ContentType),
             (13, b'a') => same(name, b"authorization", Self::Authorization),
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn names_are_found_in_any_case_and_no_others() {
-        let all: [(&str, Name); 18] = [
+        let all: [(&str, Name); 19] = [
             ("Accept-Encoding", Name::AcceptEncoding),
             ("Accept-Language", Name::AcceptLanguage),
             ("Authorization", Name::Authorization),
@@ -178,6 +181,7 @@ mod tests {
             ("Expect", Name::Expect),
             ("Host", Name::Host),
             ("Idempotency-Key", Name::IdempotencyKey),
+            ("If-Match", Name::IfMatch),
             ("If-None-Match", Name::IfNoneMatch),
             ("Origin", Name::Origin),
             ("Prefer", Name::Prefer),

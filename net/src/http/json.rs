@@ -19,7 +19,7 @@ pub(crate) struct BadJson;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Value<'a> {
     Null,
-    Bool,
+    Bool(bool),
     /// A number as it was written.
     Number(&'a str),
     Text(Text<'a>),
@@ -62,6 +62,12 @@ impl<'a> Value<'a> {
                 reader.skip_space();
             }
             passed |= passes(&reader.value(0).ok()?.as_text()?.decoded());
+        }
+    }
+    pub(crate) const fn as_bool(&self) -> Option<bool> {
+        match self {
+            Value::Bool(value) => Some(*value),
+            _ => None,
         }
     }
     pub(crate) const fn as_text(&self) -> Option<Text<'a>> {
@@ -201,8 +207,8 @@ impl<'a> Reader<'a> {
         match self.peek().ok_or(BadJson)? {
             b'"' => self.string().map(Value::Text),
             b'-' | b'0'..=b'9' => self.number().map(Value::Number),
-            b't' => self.word("true", Value::Bool),
-            b'f' => self.word("false", Value::Bool),
+            b't' => self.word("true", Value::Bool(true)),
+            b'f' => self.word("false", Value::Bool(false)),
             b'n' => self.word("null", Value::Null),
             b'[' | b'{' => {
                 let from = self.at;

@@ -210,6 +210,8 @@ pub struct AdminItemView<'a> {
     pub exported_lsn: Option<u64>,
     /// How often the item has changed.
     pub version: u64,
+    /// The last fact that changed its settings: what `If-Match` of a later change names.
+    pub settings_lsn: u64,
 }
 
 impl AdminItemView<'_> {
@@ -244,6 +246,7 @@ impl AdminItemView<'_> {
             .number("accepted", self.accepted)
             .number("durable_lsn", self.durable_lsn)
             .number_or_null("exported_lsn", self.exported_lsn)
-            .number("version", self.version);
+            .number("version", self.version)
+            .number("settings_lsn", self.settings_lsn);
     }
 }

@@ -98,6 +98,14 @@ codes! {
     IdempotencyKeyRunning = Conflict "idempotency_key_running" "A request with this key is still running.",
     /// The order was paid with another reference.
     AlreadyPaid = Conflict "already_paid" "The order was paid with another reference.",
+    /// That payment was given back, or all of the order was.
+    AlreadyRefunded = Conflict "already_refunded" "This payment was refunded already: nothing is left to be given back.",
+    /// The refund names a payment that is not the order's.
+    OtherPayment = Conflict "other_payment" "The order was not paid with this payment.",
+    /// The order does not wait for a payment with a deadline.
+    NotExtendable = Conflict "not_extendable" "The order does not wait for its payment.",
+    /// The item's settings have changed since the caller has read them.
+    PreconditionFailed = PreconditionFailed "precondition_failed" "The item was changed meanwhile; read it again.",
     /// The order is an entry in a draw that was not held yet.
     NotDrawn = Conflict "not_drawn" "The entry has not been drawn yet.",
     /// The order is in no state in which it can be refunded.

@@ -90,6 +90,8 @@ pub enum Route {
     RefundOrder(OrderId),
     /// `POST /admin/orders/{id}/cancel`
     AdminCancelOrder(OrderId),
+    /// `POST /admin/orders/{id}/extend`
+    ExtendOrder(OrderId),
     /// `POST /v1/orders/batch`
     Batch,
     /// `GET /admin/blocklist?limit=&after=`
@@ -138,7 +140,7 @@ impl Route {
             Self::PutItem(_) | Self::AdminItems(_) | Self::AdminItem(_) | Self::Restock(_) => true,
             Self::PauseItem(_) | Self::ResumeItem(_) | Self::CloseItem(_) | Self::Mismatch(_) => true,
             Self::Books(_) | Self::AdminOrders(_) | Self::AdminOrder(_) | Self::PayOrder(_) => true,
-            Self::RefundOrder(_) | Self::AdminCancelOrder(_) | Self::Batch => true,
+            Self::RefundOrder(_) | Self::AdminCancelOrder(_) | Self::ExtendOrder(_) | Self::Batch => true,
             Self::Blocklist(_) | Self::Block(_) | Self::Unblock(_) => true,
             Self::Stats | Self::Audit(_) => true,
             Self::Time | Self::Items(_) | Self::Item(_) | Self::Challenge(_) | Self::Ticket(_) => false,
@@ -208,6 +210,8 @@ pub struct AdminOrdersQuery {
     pub to_ms: u64,
     /// The newest first: of one item only.
     pub newest: bool,
+    /// Only those with a payment that came too late and was not taken since.
+    pub late_payments: bool,
     /// At most so many: 1 to 1000, 100 if not said.
     pub limit: u16,
     /// Only those behind this one.
@@ -320,6 +324,7 @@ pub(crate) enum OrderVerb {
     Pay,
     Refund,
     Cancel,
+    Extend,
 }
 
 impl Place {
@@ -471,6 +476,7 @@ impl Place {
             Self::AdminOrderVerb(order, OrderVerb::Pay) => Route::PayOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Refund) => Route::RefundOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Cancel) => Route::AdminCancelOrder(order),
+            Self::AdminOrderVerb(order, OrderVerb::Extend) => Route::ExtendOrder(order),
             Self::Batch => Route::Batch,
             place => return Err(not_allowed(place.methods())),
         })
@@ -559,6 +565,7 @@ fn order_verb(verb: &str) -> Option<OrderVerb> {
         "pay" => OrderVerb::Pay,
         "refund" => OrderVerb::Refund,
         "cancel" => OrderVerb::Cancel,
+        "extend" => OrderVerb::Extend,
         _ => return None,
     })
 }
@@ -596,10 +603,27 @@ fn wait(order: OrderId, query: &Query<'_>) -> Result<Route, Problem> {
 }
 
 fn admin_orders(query: &Query<'_>) -> Result<Route, Problem> {
-    query.only(&["item", "buyer", "state", "payment_ref", "from_ms", "to_ms", "order", "limit", "after"])?;
+    let names = [
+        "item",
+        "buyer",
+        "state",
+        "payment_ref",
+        "from_ms",
+        "to_ms",
+        "order",
+        "late_payments",
+        "limit",
+        "after",
+    ];
+    query.only(&names)?;
     let (item, newest) = (queried_item(query, "item")?, newest(query)?);
     if newest && item.is_none() {
         return Err(Problem::invalid_field("order", "newest is known of one item alone: say item, too"));
+    }
+    let late_payments = query.parsed("late_payments", flag)?.unwrap_or(false);
+    let filters = ["buyer", "state", "payment_ref", "from_ms", "to_ms", "order"];
+    if late_payments && filters.iter().any(|name| query.get(name).is_some()) {
+        return Err(Problem::invalid_field("late_payments", "goes with item, limit and after alone"));
     }
     Ok(Route::AdminOrders(Box::new(AdminOrdersQuery {
         item,
@@ -609,6 +633,7 @@ fn admin_orders(query: &Query<'_>) -> Result<Route, Problem> {
         from_ms: time(query, "from_ms")?,
         to_ms: time(query, "to_ms")?,
         newest,
+        late_payments,
         limit: query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?,
         after: query.parsed("after", order)?,
     })))
@@ -639,6 +664,10 @@ fn blocklist(query: &Query<'_>) -> Result<Route, Problem> {
         limit: query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?,
         after: query.parsed("after", decode_query_subject)?,
     }))
+}
+
+fn flag(text: &str) -> Option<bool> {
+    text.parse().ok()
 }
 
 fn audit(query: &Query<'_>) -> Result<Route, Problem> {

@@ -444,6 +444,15 @@ fn same(record: &OrderRecord<'_>, row: &OrderLook<'_>, replica: &Replica) -> boo
         && same_text(record.subject, row.buyer)
         && hash(replica, row.key) == Some(record.key_hash)
         && hash(replica, row.payment_ref) == Some(record.payment_ref_hash)
+        && hash(replica, row.refund_ref) == Some(record.refund_ref_hash)
+        && i64::from(record.refunded) == i64::from(row.refunded)
+        && same_price(record, row)
+}
+
+/// An order of an older program has no price in the database.
+fn same_price(record: &OrderRecord<'_>, row: &OrderLook<'_>) -> bool {
+    let (minor, currency) = (record.price.minor.cast_signed(), record.price.currency());
+    row.currency.is_empty() || (row.price_minor, row.currency) == (minor, currency)
 }
 
 /// The same, where a text is missing that a database filled from a snapshot cannot have: that of a fact
@@ -556,6 +565,10 @@ mod tests {
             key: "",
             payment_ref: "",
             lsn: 2,
+            refund_ref: "",
+            refunded: 0,
+            price_minor: 0,
+            currency: "",
         };
         let same = |row: &OrderLook<'_>, after, upto| {
             same_but_for_texts(&record, row, &replica, (Lsn(after), Lsn(upto)))
@@ -587,6 +600,10 @@ mod tests {
             key: "",
             payment_ref: "",
             lsn: 2,
+            refund_ref: "",
+            refunded: 0,
+            price_minor: 0,
+            currency: "",
         };
         let upto = lsn + 3;
         let paid_at =
@@ -614,6 +631,10 @@ mod tests {
             key: "key",
             payment_ref: "",
             lsn: 2,
+            refund_ref: "",
+            refunded: 0,
+            price_minor: 0,
+            currency: "",
         };
         assert!(same(&record, &good, &replica));
         assert!(same(&record, &OrderLook { lsn: 77, ..good }, &replica), "the LSN is the exporter's own");
@@ -628,6 +649,9 @@ mod tests {
             (OrderLook { key: "", ..good }, "key_hash"),
             (OrderLook { key: "broken\\", ..good }, "key_hash"),
             (OrderLook { payment_ref: "p", ..good }, "payment_ref_hash"),
+            (OrderLook { refund_ref: "r", ..good }, "refund_ref_hash"),
+            (OrderLook { refunded: 1, ..good }, "refunded"),
+            (OrderLook { price_minor: 5, currency: "EUR", ..good }, "price"),
         ];
         for (row, name) in wrong {
             assert!(!same(&record, &row, &replica), "{name}");

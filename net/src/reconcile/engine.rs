@@ -178,6 +178,9 @@ fn read_row(row: &Value) -> Option<Fields> {
         ("pay_by_ms", number("pay_by_ms")?),
         ("key_hash", text("key_hash")?),
         ("payment_ref_hash", text("payment_ref_hash")?),
+        ("refund_ref_hash", text("refund_ref_hash")?),
+        ("refunded", number("refunded")?),
+        ("price", text("price")?),
     ];
     Some(Fields::of_pairs(row["order_id"].as_str()?.parse().ok()?, pairs))
 }

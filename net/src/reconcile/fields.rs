@@ -30,6 +30,9 @@ impl Fields {
             ("pay_by_ms", record.pay_by_ms.0.to_string()),
             ("key_hash", hex(record.key_hash)),
             ("payment_ref_hash", hex(record.payment_ref_hash)),
+            ("refund_ref_hash", hex(record.refund_ref_hash)),
+            ("refunded", record.refunded.to_string()),
+            ("price", price(record.price.minor.cast_signed(), record.price.currency())),
         ];
         Self { order: record.order.get(), pairs }
     }
@@ -45,7 +48,12 @@ impl Fields {
             ("sid", row.sid.to_string()),
             ("key_hash", hashed(row.key)),
             ("payment_ref_hash", hashed(row.payment_ref)),
+            ("refund_ref_hash", hashed(row.refund_ref)),
+            ("refunded", row.refunded.to_string()),
         ];
+        // An order of an older program has no price in the database.
+        let price = Some(price(row.price_minor, row.currency)).filter(|_| !row.currency.is_empty());
+        let pairs = pairs.into_iter().chain(price.map(|price| ("price", price))).collect();
         Self { order: row.id.cast_unsigned(), pairs }
     }
 
@@ -84,6 +92,10 @@ impl Fields {
         let shown: Vec<String> = shown.map(|(name, value)| format!("{name} {value}")).collect();
         shown.join(", ")
     }
+}
+
+fn price(minor: i64, currency: &str) -> String {
+    format!("{minor} {currency}")
 }
 
 fn hex(value: u64) -> String {

@@ -195,6 +195,7 @@ pub(super) mod tests {
                 pay_by_ms: UnixMillis(0),
                 subject: subject.as_bytes(),
                 key: b"key",
+                price: stampede_core::money::Price::UNKNOWN,
             };
             replica.fact(Lsn(u64::from(seq) + 1), &placed).expect("it fits");
         }

@@ -22,7 +22,7 @@ use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::status::LogStatus;
 
 use super::recover::{Intake, Replayed};
-use crate::engine::ask::{RareAsk, Who};
+use crate::engine::ask::{Key, RareAsk, Who};
 use crate::engine::shared::Shared;
 use crate::settings::PostgresSettings;
 
@@ -284,7 +284,7 @@ impl ExportPort for Port {
             }
             ExportEvent::PauseItem { item, reason } => {
                 self.alarm(format!("item {item} is paused: {reason}"));
-                let pause = RareAsk::SwitchItem(item, Switch::Paused, Who::Postgres);
+                let pause = RareAsk::SwitchItem(item, Switch::Paused, Who::Postgres, Key::none());
                 mesh.ask_from_outside(item.owner(mesh.cores()), pause);
             }
             ExportEvent::Alarm(alarm) => self.alarm(alarm.to_string()),

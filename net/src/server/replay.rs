@@ -77,6 +77,8 @@ impl Rebuild for Shards {
         let owner = match row {
             StateRow::Item { item, .. } => Some(*item),
             StateRow::Order { order, .. } => Some(order.item()),
+            StateRow::Money(money) => Some(money.order.item()),
+            StateRow::Call(call) => Some(call.item),
             StateRow::Blocked { .. } => None,
             // Where the entry concerns no item, shard 0 keeps it.
             StateRow::Audit(audit) => match audit.item {
@@ -250,6 +252,7 @@ mod tests {
             pay_by_ms,
             subject,
             key,
+            price: stampede_core::money::Price::UNKNOWN,
         }
     }
 
@@ -313,6 +316,7 @@ mod tests {
             keys.push(match row {
                 StateRow::Item { item, .. } => (0, u64::from(item.get())),
                 StateRow::Order { order, .. } => (1, order.get()),
+                StateRow::Money(_) | StateRow::Call(_) => return,
                 StateRow::Blocked { .. } => (2, 0),
                 StateRow::Audit(row) => (3, row.lsn.0),
             });

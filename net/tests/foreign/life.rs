@@ -156,8 +156,9 @@ impl Life {
     /// merchant could.
     pub(crate) fn meddle(&mut self, item: ItemId) -> Judged<bool> {
         let (resume, pause) = (Switch::Resumed, Switch::Paused);
-        let resumed = self.decide(item, &Command::SwitchItem { item, switch: resume, actor: "merchant" });
-        self.decide(item, &Command::SwitchItem { item, switch: pause, actor: ACTOR_POSTGRES });
+        let resumed =
+            self.decide(item, &Command::SwitchItem { item, switch: resume, actor: "merchant", key: b"" });
+        self.decide(item, &Command::SwitchItem { item, switch: pause, actor: ACTOR_POSTGRES, key: b"" });
         self.write()?;
         Ok(matches!(resumed, Outcome::Done { .. }))
     }
@@ -198,10 +199,10 @@ impl Life {
                 }
             };
             let actor = ACTOR_POSTGRES;
-            let adjust = delta.map(|delta| Command::AdjustStock { item, delta, actor });
+            let adjust = delta.map(|delta| Command::AdjustStock { item, delta, actor, key: b"" });
             let adjusted = adjust.map(|adjust| self.decide(item, &adjust));
             if !matches!(adjusted, Some(Outcome::Done { .. })) {
-                self.decide(item, &Command::SwitchItem { item, switch: Switch::Paused, actor });
+                self.decide(item, &Command::SwitchItem { item, switch: Switch::Paused, actor, key: b"" });
             }
         }
         !events.is_empty()

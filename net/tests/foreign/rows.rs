@@ -86,7 +86,7 @@ const STOCK: [(&str, Kind); 22] = [
     ("update_time", Time),
 ];
 
-const ORDERS: [(&str, Kind); 12] = [
+const ORDERS: [(&str, Kind); 16] = [
     ("id", Big),
     ("sid", Big),
     ("name", Text),
@@ -99,6 +99,10 @@ const ORDERS: [(&str, Kind); 12] = [
     ("payment_ref", Text),
     ("idem_key", Text),
     ("lsn", Big),
+    ("price_minor", Big),
+    ("currency", Text),
+    ("refund_ref", Text),
+    ("refunded", Int),
 ];
 
 const STATES: [&str; 9] =

@@ -88,6 +88,7 @@ fn write_log(dir: &Path, granted: u64, orders: u32) {
             pay_by_ms,
             subject,
             key,
+            price: stampede_core::money::Price::UNKNOWN,
         }));
     }
     log.queue.flush();

@@ -394,12 +394,13 @@ fn e2e_reconcile_tells_memory_from_a_log_that_says_something_else() {
     let other = bed.beside("other");
     copy(&bed.dir, &other);
     doctor(&other, |fact| match *fact {
-        Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key }
+        Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key, price }
             if order.item().get() == 2 && [4, 6].contains(&order.seq()) =>
         {
             let mut forged = subject.to_vec();
             forged[0] ^= 1;
-            let fact = Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject: &forged, key };
+            let fact =
+                Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject: &forged, key, price };
             Some(encoded(&fact))
         }
         _ => None,

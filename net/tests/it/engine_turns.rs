@@ -155,7 +155,7 @@ fn engine_turns_chunks_are_cut_and_the_exporter_has_its_share() {
         }
         let outside = granted(&rig) - first_granted;
         while sent[CORES - 1] < outside as usize + OPEN {
-            shared.mesh.ask_from_outside(owner, RareAsk::Adjust(item, 1, Who::Postgres));
+            shared.mesh.ask_from_outside(owner, RareAsk::Adjust(item, 1, Who::Postgres, Key::none()));
             sent[CORES - 1] += 1;
         }
         rig.homes[owner].read_clock();

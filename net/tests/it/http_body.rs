@@ -294,24 +294,40 @@ fn reasons_of_a_mismatch() {
 fn payments_and_empty_bodies() {
     let long = format!(r#"{{"payment_ref":"{}"}}"#, "p".repeat(256));
     let longest = long.replacen("pp", "p", 1);
-    let paid = format!("PaymentRef(\"{}\")", "p".repeat(255));
+    let most = "p".repeat(255);
+    let wrong = "invalid_field payment_ref";
     let table = [
-        (r#"{"payment_ref":"pi_1"}"#, "PaymentRef(\"pi_1\")", "Some(PaymentRef(\"pi_1\"))"),
-        (r#"{"payment_ref":"a\/b\u00e4"}"#, "PaymentRef(\"a/bä\")", "Some(PaymentRef(\"a/bä\"))"),
-        (r#"{"payment_ref":""}"#, "invalid_field payment_ref", "invalid_field payment_ref"),
-        (r#"{"payment_ref":"a\nb"}"#, "invalid_field payment_ref", "invalid_field payment_ref"),
-        (r#"{"payment_ref":5}"#, "invalid_field payment_ref", "invalid_field payment_ref"),
-        (&long, "invalid_field payment_ref", "invalid_field payment_ref"),
-        (&longest, &paid, &format!("Some({paid})")),
-        ("{}", "invalid_field payment_ref", "None"),
-        ("", "bad_json", "None"),
+        (r#"{"payment_ref":"pi_1"}"#, "pi_1 false", "pi_1  None"),
+        (r#"{"payment_ref":"a\/b\u00e4"}"#, "a/bä false", "a/bä  None"),
+        (r#"{"payment_ref":"p","take_again":true}"#, "p true", "unknown_field take_again"),
+        (r#"{"payment_ref":"p","take_again":1}"#, "invalid_field take_again", "unknown_field take_again"),
+        (r#"{"payment_ref":"p","refund_ref":"r","quantity":2}"#, "unknown_field refund_ref", "p r Some(2)"),
+        (r#"{"refund_ref":""}"#, "unknown_field refund_ref", "invalid_field refund_ref"),
+        (r#"{"quantity":0}"#, "unknown_field quantity", "bad_quantity"),
+        (r#"{"payment_ref":""}"#, wrong, wrong),
+        (r#"{"payment_ref":"a\nb"}"#, wrong, wrong),
+        (r#"{"payment_ref":5}"#, wrong, wrong),
+        (&long, wrong, wrong),
+        (&longest, &format!("{most} false"), &format!("{most}  None")),
+        ("{}", wrong, "  None"),
+        ("", "bad_json", "  None"),
         (r#"{"ref":"a"}"#, "unknown_field ref", "unknown_field ref"),
     ];
+    let told = |problem: Problem| show::<()>(Err(problem));
     for (body, paid, refunded) in table {
-        let mut scratch = String::new();
-        assert_eq!(show(body::pay(body.as_bytes(), &mut scratch)), paid, "{body}");
-        let mut scratch = String::new();
-        assert_eq!(show(body::refund(body.as_bytes(), &mut scratch)), refunded, "{body}");
+        let pay = body::pay(body.as_bytes()).map(|pay| format!("{} {}", pay.payment_ref, pay.take_again));
+        assert_eq!(pay.unwrap_or_else(told), paid, "{body}");
+        let refund = body::refund(body.as_bytes()).map(|refund| {
+            let units = refund.quantity.map(|quantity| quantity.get());
+            format!("{} {} {units:?}", refund.payment_ref, refund.refund_ref)
+        });
+        assert_eq!(refund.unwrap_or_else(told), refunded, "{body}");
+    }
+    assert_eq!(show(body::cancel(b"")), "\"\"");
+    assert_eq!(show(body::cancel(br#"{"payment_ref":"p"}"#)), "\"p\"");
+    assert_eq!(show(body::extend(br#"{"pay_by_ms":7}"#)), "UnixMillis(7)");
+    for body in ["{}", r#"{"pay_by_ms":"7"}"#, r#"{"pay_by_ms":253402300800000}"#] {
+        assert_eq!(show(body::extend(body.as_bytes())), "invalid_field pay_by_ms", "{body}");
     }
     for (body, expected) in
         [("", "()"), ("{}", "()"), (" {} ", "()"), ("[]", "bad_json"), ("{\"a\":1}", "unknown_field a")]

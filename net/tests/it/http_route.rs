@@ -158,17 +158,18 @@ fn merchant_routes() {
             (
                 "GET /admin/orders",
                 "AdminOrders(AdminOrdersQuery { item: None, buyer: None, state: None, payment_ref: None, from_ms: 0, to_ms: 0, \
-             newest: false, limit: 100, after: None })",
+             newest: false, late_payments: false, limit: 100, after: None })",
             ),
             (
                 "GET /admin/orders?item=7&buyer=a%20%C3%A4&limit=1000&after=4294967297",
                 "AdminOrders(AdminOrdersQuery { item: Some(ItemId(7)), buyer: Some(a \\xc3\\xa4), state: None, \
-             payment_ref: None, from_ms: 0, to_ms: 0, newest: false, limit: 1000, after: Some(OrderId(4294967297)) })",
+             payment_ref: None, from_ms: 0, to_ms: 0, newest: false, late_payments: false, limit: 1000, after: Some(OrderId(4294967297)) })",
             ),
             ("GET /admin/orders/4294967297", "AdminOrder(OrderId(4294967297))"),
             ("POST /admin/orders/4294967297/pay", "PayOrder(OrderId(4294967297))"),
             ("POST /admin/orders/4294967297/refund", "RefundOrder(OrderId(4294967297))"),
             ("POST /admin/orders/4294967297/cancel", "AdminCancelOrder(OrderId(4294967297))"),
+            ("POST /admin/orders/4294967297/extend", "ExtendOrder(OrderId(4294967297))"),
             ("PUT /admin/blocklist/bob", "Block(bob)"),
             ("DELETE /admin/blocklist/bob", "Unblock(bob)"),
             ("PUT /admin/blocklist/a+b", "Block(a+b)"),

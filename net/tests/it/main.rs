@@ -17,6 +17,7 @@ mod e2e_flood;
 mod e2e_gate;
 mod e2e_limits;
 mod e2e_metrics;
+mod e2e_money;
 mod e2e_output;
 mod e2e_postgres;
 mod e2e_reconcile;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::{OrderState, Payment};
+use stampede_core::money::{MoneyKind, Price};
 use stampede_core::shard::Shard;
 use stampede_persist::codec;
 
@@ -52,7 +53,12 @@ pub(crate) struct Order {
     pub(crate) buyer: Box<[u8]>,
     pub(crate) key: Box<[u8]>,
     pub(crate) quantity: u64,
+    /// Units given back while it is still paid.
+    pub(crate) refunded: u64,
     pub(crate) state: OrderState,
+    pub(crate) price: Price,
+    /// What was told of its money: kind, reference, units, time.
+    money: Vec<(MoneyKind, Box<[u8]>, u32, u64)>,
     pub(crate) created: u64,
     pub(crate) pay_by: u64,
     pub(crate) lsn: u64,
@@ -93,7 +99,9 @@ pub(crate) fn leads_to(from: OrderState, to: OrderState) -> bool {
             Entered => true,
             Confirmed | Held | Pending => matches!(to, Paid | Cancelled | Expired | Refunded),
             Paid => to == Refunded,
-            Cancelled | Expired | Refunded | Lost => false,
+            // Taken again with a late payment, and refunded perhaps.
+            Cancelled | Expired => matches!(to, Paid | Refunded),
+            Refunded | Lost => false,
         }
 }
 
@@ -124,7 +132,7 @@ impl Book {
     /// Units that orders hold.
     pub(crate) fn taken(&self, item: u32) -> i64 {
         let taking = self.of_item(item).filter(|(_, order)| takes_stock(order.state));
-        taking.map(|(_, order)| order.quantity as i64).sum()
+        taking.map(|(_, order)| (order.quantity - order.refunded) as i64).sum()
     }
 
     pub(crate) fn available(&self, item: u32) -> i64 {
@@ -206,8 +214,42 @@ impl Book {
                 }
             }
             Fact::OrderPlaced { .. } => self.placed(lsn, at, fact)?,
-            Fact::OrderMoved { order, quantity, from, to, .. } => {
+            Fact::OrderMoved { order, quantity, from, to, payment_ref, .. } => {
                 self.moved(lsn, at, order.get(), (from, to), quantity.get().into())?;
+                if to == OrderState::Paid || !payment_ref.is_empty() {
+                    self.told(order.get(), (MoneyKind::Payment, payment_ref.into(), 0, at))?;
+                }
+                let buyer = self.orders[&order.get()].buyer.clone();
+                let mine = self.of_item(order.item().get()).filter(|(_, other)| other.buyer == buyer);
+                let live: u64 =
+                    mine.filter(|(_, o)| is_live(o.state)).map(|(_, o)| o.quantity - o.refunded).sum();
+                let again = matches!(from, OrderState::Expired | OrderState::Cancelled);
+                let cap = self.items[&order.item().get()].cap;
+                ensure!(!again || live <= cap, "I4 taken again: {live} units above the cap of {cap}");
+            }
+            Fact::OrderRefunded { order, quantity, units, refunded, refund_ref, .. } => {
+                let (id, given) = (order.get(), u64::from(units.get()));
+                let row = self.orders.get(&id).ok_or("I7 an order that was never placed")?;
+                let said = (row.state, row.quantity, row.refunded + given);
+                let is = (OrderState::Paid, u64::from(quantity.get()), u64::from(refunded.get()));
+                ensure!(said == is && refunded <= quantity, "I8 a refund of {is:?}, it is {said:?}");
+                if refunded == quantity {
+                    self.moved(lsn, at, id, (OrderState::Paid, OrderState::Refunded), is.1)?;
+                } else {
+                    self.touch(order.item().get(), at)?;
+                }
+                let row = self.orders.get_mut(&id).expect("just seen");
+                (row.refunded, row.state_lsn) = (is.2, lsn);
+                self.told(id, (MoneyKind::Refund, refund_ref.into(), units.get(), at))?;
+            }
+            Fact::PaymentLate { order, payment_ref, .. } => {
+                self.told(order.get(), (MoneyKind::LatePayment, payment_ref.into(), 0, at))?;
+                self.orders.get_mut(&order.get()).expect("just told").state_lsn = lsn;
+            }
+            Fact::HoldExtended { order, pay_by_ms, .. } => {
+                let row = self.orders.get_mut(&order.get()).ok_or("I7 an order that was never placed")?;
+                ensure!(pay_by_ms.0 > row.pay_by && at < row.pay_by, "I8 a hold that is over is extended");
+                (row.pay_by, row.state_lsn) = (pay_by_ms.0, lsn);
             }
             Fact::DrawHeld { item, .. } => {
                 let row = self.touch(item.get(), at)?;
@@ -239,8 +281,15 @@ impl Book {
         Ok(row)
     }
 
+    /// Something was told of an order's money.
+    fn told(&mut self, id: u64, what: (MoneyKind, Box<[u8]>, u32, u64)) -> Result<(), Red> {
+        let order = self.orders.get_mut(&id).ok_or("I7 money of an order that was never placed")?;
+        order.money.push(what);
+        Ok(())
+    }
+
     fn placed(&mut self, lsn: u64, at: u64, fact: &Fact<'_>) -> Result<(), Red> {
-        let Fact::OrderPlaced { order, quantity, state, pay_by_ms, subject, key, .. } = *fact else {
+        let Fact::OrderPlaced { order, quantity, state, pay_by_ms, subject, key, price, .. } = *fact else {
             return Ok(());
         };
         let (item, wanted) = (order.item().get(), u64::from(quantity.get()));
@@ -255,13 +304,17 @@ impl Book {
         let mine = || self.of_item(item).filter(|(_, order)| &*order.buyer == subject);
         let doubled = mine().find(|(_, order)| !key.is_empty() && &*order.key == key);
         ensure!(doubled.is_none(), "I5 the key has an order already: {doubled:?}");
-        let live: u64 = mine().filter(|(_, o)| is_live(o.state)).map(|(_, order)| order.quantity).sum();
+        let live = mine().filter(|(_, o)| is_live(o.state));
+        let live: u64 = live.map(|(_, order)| order.quantity - order.refunded).sum();
         ensure!(live + wanted <= cap, "I4 {live} and {wanted} units above the cap of {cap}");
         let row = Order {
             buyer: subject.into(),
             key: key.into(),
             quantity: wanted,
+            refunded: 0,
             state,
+            price,
+            money: Vec::new(),
             created: at,
             pay_by: pay_by_ms.0,
             lsn,
@@ -370,6 +423,14 @@ impl Book {
                 );
                 ensure!(ours == theirs, "I8 order {id}: the log says {ours:?}, memory {theirs:?}");
                 ensure!(owned.subject == &*row.buyer, "I8 order {id} is another buyer's");
+                let told = (owned.key, view.price, u64::from(view.refunded));
+                let ours = (&*row.key, row.price, row.refunded);
+                ensure!(told == ours, "I20 order {id}: told {ours:?}, known {told:?}");
+                let money = shard.money(view.order);
+                let money = money.iter().filter(|row| row.kind != MoneyKind::Extension);
+                let known: Vec<_> =
+                    money.map(|row| (row.kind, row.reference.into(), row.units, row.at_ms.0)).collect();
+                ensure!(known == row.money, "I20 order {id}: told {:?}, known {known:?}", row.money);
             }
         }
         ensure!(items == self.items.len(), "I8 {items} items in memory, {} in the log", self.items.len());

@@ -51,6 +51,7 @@ fn kind(route: &Route) -> usize {
         Route::PayOrder(_) => 31,
         Route::RefundOrder(_) => 32,
         Route::AdminCancelOrder(_) => 33,
+        Route::ExtendOrder(_) => 43,
         Route::Batch => 34,
         Route::Block(_) => 35,
         Route::Unblock(_) => 36,
@@ -110,6 +111,7 @@ const CALLS: [(&str, &str); 47] = [
     ("POST /admin/orders/30064771073/pay", NEVER),
     ("POST /admin/orders/30064771073/refund", NEVER),
     ("POST /admin/orders/30064771073/cancel", NEVER),
+    ("POST /admin/orders/30064771073/extend", NEVER),
     ("POST /v1/orders/batch", NEVER),
     ("PUT /admin/blocklist/x", NEVER),
     ("DELETE /admin/blocklist/x", NEVER),
@@ -134,6 +136,7 @@ fn bytes(call: &str, listener: Listener, lines: &str) -> Vec<u8> {
         call if call.ends_with("/restock") => "{\"add\":1}",
         call if call.ends_with("/mismatch") => "{\"reason\":\"x\"}",
         call if call.ends_with("/pay") && listener == Listener::Merchant => "{\"payment_ref\":\"x\"}",
+        call if call.ends_with("/extend") => "{\"pay_by_ms\":1}",
         call if call.ends_with("/batch") => "{\"item_id\":13,\"buyer\":\"gw\"}",
         _ => "",
     };

@@ -7,8 +7,9 @@ use stampede_core::draw::DrawSeed;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::limits::{
     ACTOR_BYTES_MAX, HOLD_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, ITEM_NAME_BYTES_MAX, PAYMENT_REF_BYTES_MAX,
-    STOCK_MAX, SUBJECT_BYTES_MAX, UNIX_MILLIS_MAX,
+    PRICE_MINOR_MAX, STOCK_MAX, SUBJECT_BYTES_MAX, UNIX_MILLIS_MAX,
 };
+use stampede_core::money::Price;
 use stampede_core::types::{ItemId, OrderId, Quantity, UnixMillis};
 
 use super::DecodeError;
@@ -78,6 +79,18 @@ impl<'b> Writer<'b> {
     }
     pub(super) fn key(&mut self, key: &[u8]) {
         self.var(key, IDEMPOTENCY_KEY_BYTES_MAX);
+    }
+    /// A field that only the kinds have that say so.
+    pub(super) fn key_if_any(&mut self, key: &[u8]) {
+        if !key.is_empty() {
+            self.key(key);
+        }
+    }
+    /// A price; all zero = not known.
+    pub(super) fn price(&mut self, price: Price) {
+        assert!(price.minor <= PRICE_MINOR_MAX, "a decided price keeps its bound");
+        self.u64(price.minor);
+        self.put(&price.currency);
     }
     pub(super) fn payment_ref(&mut self, reference: &[u8]) {
         self.var(reference, PAYMENT_REF_BYTES_MAX);
@@ -172,6 +185,18 @@ impl<'a> Reader<'a> {
     }
     pub(super) fn key(&mut self) -> Read<&'a [u8]> {
         self.var("key", IDEMPOTENCY_KEY_BYTES_MAX)
+    }
+    pub(super) fn some_key(&mut self) -> Read<&'a [u8]> {
+        let key = self.key()?;
+        if key.is_empty() { Err(DecodeError::Range("key")) } else { Ok(key) }
+    }
+    pub(super) fn price_or_none(&mut self) -> Read<Price> {
+        let price = Price { minor: self.u64("price_minor")?, currency: self.take("currency")? };
+        let fits = price.minor <= PRICE_MINOR_MAX && price.currency.iter().all(u8::is_ascii_uppercase);
+        if fits || price == Price::UNKNOWN { Ok(price) } else { Err(DecodeError::Range("price")) }
+    }
+    pub(super) fn price(&mut self) -> Read<Price> {
+        self.price_or_none()?.known().ok_or(DecodeError::Range("price"))
     }
     pub(super) fn payment_ref(&mut self) -> Read<&'a [u8]> {
         self.var("payment_ref", PAYMENT_REF_BYTES_MAX)

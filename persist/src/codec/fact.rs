@@ -5,9 +5,10 @@
 //! Next: [`crate::log::block`].
 
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{Fact, Switch};
+use stampede_core::fact::{Fact, ImportedMoney, Switch};
 use stampede_core::item::ItemSpec;
 use stampede_core::limits::STOCK_MAX;
+use stampede_core::money::Price;
 
 use super::DecodeError;
 use super::bytes::{Reader, Writer};
@@ -25,6 +26,13 @@ const ITEM_CREATED_WITH_DRAW: u16 = 10;
 const ITEM_CHANGED_WITH_DRAW: u16 = 11;
 const DRAW_HELD: u16 = 12;
 const ENTRY_DRAWN: u16 = 13;
+const ORDER_PLACED_AT_PRICE: u16 = 14;
+const ORDER_REFUNDED: u16 = 15;
+const PAYMENT_LATE: u16 = 16;
+const HOLD_EXTENDED: u16 = 17;
+const ORDER_IMPORTED_WITH_MONEY: u16 = 18;
+const STOCK_ADJUSTED_BY_KEY: u16 = 19;
+const ITEM_SWITCHED_BY_KEY: u16 = 20;
 
 /// The stable number of a fact's kind, as the record header holds it. Items that never had a
 /// draw keep the shorter kinds.
@@ -34,11 +42,18 @@ pub fn fact_kind(fact: &Fact<'_>) -> u16 {
         Fact::ItemCreated { .. } => ITEM_CREATED,
         Fact::ItemChanged { seed, .. } if !seed.is_none() => ITEM_CHANGED_WITH_DRAW,
         Fact::ItemChanged { .. } => ITEM_CHANGED,
+        Fact::StockAdjusted { key, .. } if !key.is_empty() => STOCK_ADJUSTED_BY_KEY,
         Fact::StockAdjusted { .. } => STOCK_ADJUSTED,
+        Fact::ItemSwitched { key, .. } if !key.is_empty() => ITEM_SWITCHED_BY_KEY,
         Fact::ItemSwitched { .. } => ITEM_SWITCHED,
+        Fact::OrderPlaced { price, .. } if price.known().is_some() => ORDER_PLACED_AT_PRICE,
         Fact::OrderPlaced { .. } => ORDER_PLACED,
         Fact::OrderMoved { .. } => ORDER_MOVED,
+        Fact::OrderRefunded { .. } => ORDER_REFUNDED,
+        Fact::PaymentLate { .. } => PAYMENT_LATE,
+        Fact::HoldExtended { .. } => HOLD_EXTENDED,
         Fact::BuyerBlocked { .. } => BUYER_BLOCKED,
+        Fact::OrderImported { money, .. } if *money != ImportedMoney::NONE => ORDER_IMPORTED_WITH_MONEY,
         Fact::OrderImported { .. } => ORDER_IMPORTED,
         Fact::ClockMark { .. } => CLOCK_MARK,
         Fact::DrawHeld { .. } => DRAW_HELD,
@@ -68,16 +83,18 @@ pub fn encode(fact: &Fact<'_>, out: &mut [u8]) -> usize {
             encode_spec(spec, seed, &mut w);
             w.actor(actor);
         }
-        Fact::StockAdjusted { item, delta, actor, .. } => {
+        Fact::StockAdjusted { item, delta, actor, key, .. } => {
             assert!(delta.unsigned_abs() <= STOCK_MAX, "a change of stock keeps its bound");
             w.u32(item.get());
             w.i64(delta);
             w.actor(actor);
+            w.key_if_any(key);
         }
-        Fact::ItemSwitched { item, switch, actor, .. } => {
+        Fact::ItemSwitched { item, switch, actor, key, .. } => {
             w.u32(item.get());
             w.u8(switch.code());
             w.actor(actor);
+            w.key_if_any(key);
         }
         Fact::BuyerBlocked { subject, blocked, actor, .. } => {
             w.u8(u8::from(blocked));
@@ -93,6 +110,9 @@ pub fn encode(fact: &Fact<'_>, out: &mut [u8]) -> usize {
             w.seed(seed);
         }
         Fact::OrderPlaced { .. }
+        | Fact::OrderRefunded { .. }
+        | Fact::PaymentLate { .. }
+        | Fact::HoldExtended { .. }
         | Fact::OrderMoved { .. }
         | Fact::EntryDrawn { .. }
         | Fact::OrderImported { .. } => {
@@ -115,13 +135,36 @@ fn encode_spec(spec: &ItemSpec<'_>, seed: &DrawSeed, w: &mut Writer<'_>) {
 /// The facts that concern an order: these come by the million.
 fn encode_order(fact: &Fact<'_>, w: &mut Writer<'_>) {
     match *fact {
-        Fact::OrderPlaced { order, quantity, state, pay_by_ms, subject, key, .. } => {
+        Fact::OrderPlaced { order, quantity, state, pay_by_ms, subject, key, price, .. } => {
             w.u64(order.get());
             w.u32(quantity.get());
             w.u8(state.code());
             w.time(pay_by_ms);
             w.subject(subject);
             w.key(key);
+            if price.known().is_some() {
+                w.price(price);
+            }
+        }
+        Fact::OrderRefunded { order, quantity, units, refunded, refund_ref, actor, .. } => {
+            w.u64(order.get());
+            w.u32(quantity.get());
+            w.u32(units.get());
+            w.u32(refunded.get());
+            w.payment_ref(refund_ref);
+            w.actor(actor);
+        }
+        Fact::PaymentLate { order, payment_ref, actor, .. } => {
+            w.u64(order.get());
+            w.payment_ref(payment_ref);
+            w.actor(actor);
+        }
+        Fact::HoldExtended { order, quantity, state, pay_by_ms, actor, .. } => {
+            w.u64(order.get());
+            w.u32(quantity.get());
+            w.u8(state.code());
+            w.time(pay_by_ms);
+            w.actor(actor);
         }
         Fact::OrderMoved { order, quantity, from, to, payment_ref, actor, .. } => {
             w.u64(order.get());
@@ -146,6 +189,7 @@ fn encode_order(fact: &Fact<'_>, w: &mut Writer<'_>) {
             subject,
             key,
             payment_ref,
+            money,
             ..
         } => {
             w.u64(order.get());
@@ -156,6 +200,11 @@ fn encode_order(fact: &Fact<'_>, w: &mut Writer<'_>) {
             w.subject(subject);
             w.key(key);
             w.payment_ref(payment_ref);
+            if money != ImportedMoney::NONE {
+                w.price(money.price);
+                w.u32(money.refunded);
+                w.payment_ref(money.refund_ref);
+            }
         }
         _ => unreachable!("only facts about orders come here"),
     }
@@ -171,11 +220,28 @@ pub fn decode(kind: u16, payload: &[u8]) -> Result<Fact<'_>, DecodeError> {
         ITEM_CREATED | ITEM_CHANGED | ITEM_CREATED_WITH_DRAW | ITEM_CHANGED_WITH_DRAW => {
             decode_settings(kind, &mut r)?
         }
-        STOCK_ADJUSTED | ITEM_SWITCHED | DRAW_HELD => decode_item(kind, &mut r)?,
-        ORDER_PLACED => decode_placed(&mut r)?,
+        STOCK_ADJUSTED | ITEM_SWITCHED | DRAW_HELD | STOCK_ADJUSTED_BY_KEY | ITEM_SWITCHED_BY_KEY => {
+            decode_item(kind, &mut r)?
+        }
+        ORDER_PLACED | ORDER_PLACED_AT_PRICE => decode_placed(kind, &mut r)?,
+        ORDER_REFUNDED => decode_refunded(&mut r)?,
+        PAYMENT_LATE => Fact::PaymentLate {
+            at_ms: r.time("at_ms")?,
+            order: r.order()?,
+            payment_ref: r.payment_ref()?,
+            actor: r.actor()?,
+        },
+        HOLD_EXTENDED => Fact::HoldExtended {
+            at_ms: r.time("at_ms")?,
+            order: r.order()?,
+            quantity: r.quantity()?,
+            state: r.order_state("state")?,
+            pay_by_ms: r.time("pay_by_ms")?,
+            actor: r.actor()?,
+        },
         ORDER_MOVED => decode_moved(&mut r)?,
         ENTRY_DRAWN => decode_drawn(&mut r)?,
-        ORDER_IMPORTED => decode_imported(&mut r)?,
+        ORDER_IMPORTED | ORDER_IMPORTED_WITH_MONEY => decode_imported(kind, &mut r)?,
         BUYER_BLOCKED => {
             let (at_ms, blocked) = (r.time("at_ms")?, r.bool("blocked")?);
             Fact::BuyerBlocked { at_ms, blocked, subject: r.subject()?, actor: r.actor()? }
@@ -212,21 +278,36 @@ fn decode_item<'a>(kind: u16, r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeErro
             }
             Fact::DrawHeld { at_ms, item, entries, units, seed }
         }
-        STOCK_ADJUSTED => {
-            let delta = r.stock_delta("delta")?;
-            Fact::StockAdjusted { at_ms, item, delta, actor: r.actor()? }
+        STOCK_ADJUSTED | STOCK_ADJUSTED_BY_KEY => {
+            let (delta, actor) = (r.stock_delta("delta")?, r.actor()?);
+            let key = if kind == STOCK_ADJUSTED_BY_KEY { r.some_key()? } else { &[] };
+            Fact::StockAdjusted { at_ms, item, delta, actor, key }
         }
         _ => {
             let switch = Switch::from_code(r.u8("switch")?).ok_or(DecodeError::Range("switch"))?;
-            Fact::ItemSwitched { at_ms, item, switch, actor: r.actor()? }
+            let actor = r.actor()?;
+            let key = if kind == ITEM_SWITCHED_BY_KEY { r.some_key()? } else { &[] };
+            Fact::ItemSwitched { at_ms, item, switch, actor, key }
         }
     })
 }
 
-fn decode_placed<'a>(r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {
+fn decode_placed<'a>(kind: u16, r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {
     let (at_ms, order, quantity) = (r.time("at_ms")?, r.order()?, r.quantity()?);
     let (state, pay_by_ms) = (r.order_state("state")?, r.time("pay_by_ms")?);
-    Ok(Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject: r.subject()?, key: r.key()? })
+    let (subject, key) = (r.subject()?, r.key()?);
+    let price = if kind == ORDER_PLACED { Price::UNKNOWN } else { r.price()? };
+    Ok(Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key, price })
+}
+
+fn decode_refunded<'a>(r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {
+    let (at_ms, order, quantity) = (r.time("at_ms")?, r.order()?, r.quantity()?);
+    let (units, refunded) = (r.quantity()?, r.quantity()?);
+    if units > refunded || refunded > quantity {
+        return Err(DecodeError::Range("refunded"));
+    }
+    let (refund_ref, actor) = (r.payment_ref()?, r.actor()?);
+    Ok(Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, actor })
 }
 
 fn decode_moved<'a>(r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {
@@ -242,11 +323,21 @@ fn decode_drawn<'a>(r: &mut Reader<'_>) -> Result<Fact<'a>, DecodeError> {
     Ok(Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms })
 }
 
-fn decode_imported<'a>(r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {
+fn decode_imported<'a>(kind: u16, r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {
     let (at_ms, order, quantity) = (r.time("at_ms")?, r.order()?, r.quantity()?);
     let state = r.order_state("state")?;
     let (created_at_ms, pay_by_ms) = (r.time("created_at_ms")?, r.time("pay_by_ms")?);
     let (subject, key, payment_ref) = (r.subject()?, r.key()?, r.payment_ref()?);
+    let money = match kind {
+        ORDER_IMPORTED => ImportedMoney::NONE,
+        _ => {
+            let (price, refunded) = (r.price_or_none()?, r.u32("refunded")?);
+            if refunded > quantity.get() {
+                return Err(DecodeError::Range("refunded"));
+            }
+            ImportedMoney { price, refunded, refund_ref: r.payment_ref()? }
+        }
+    };
     Ok(Fact::OrderImported {
         at_ms,
         order,
@@ -257,5 +348,6 @@ fn decode_imported<'a>(r: &mut Reader<'a>) -> Result<Fact<'a>, DecodeError> {
         subject,
         key,
         payment_ref,
+        money,
     })
 }

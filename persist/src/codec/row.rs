@@ -6,7 +6,8 @@ use stampede_core::draw::{DrawRow, Drawn};
 use stampede_core::gauge::Rules;
 use stampede_core::item::ItemSpec;
 use stampede_core::limits::{FACT_BYTES_MAX, STOCK_MAX};
-use stampede_core::state_row::{AuditAction, AuditRow, StateRow};
+use stampede_core::money::{MoneyKind, MoneyRow, Price};
+use stampede_core::state_row::{AuditAction, AuditRow, CallRow, StateRow};
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
 use super::DecodeError;
@@ -14,12 +15,17 @@ use super::bytes::{Reader, Writer};
 
 /// An item as it was kept before it had an epoch; read only.
 const ITEM_WITHOUT_EPOCH: u8 = 1;
-const ORDER: u8 = 2;
+/// An order as it was kept before its texts and its price were; read only.
+const ORDER_WITHOUT_TEXTS: u8 = 2;
 const BLOCKED: u8 = 3;
 const AUDIT: u8 = 4;
 const ITEM: u8 = 5;
 const ITEM_WITH_DRAW: u8 = 6;
-const ORDER_OF_DRAW: u8 = 7;
+/// The same of a draw; read only.
+const ORDER_OF_DRAW_WITHOUT_TEXTS: u8 = 7;
+const ORDER: u8 = 8;
+const MONEY: u8 = 9;
+const CALL: u8 = 10;
 
 /// Bits in use of an item's flags: paused, closed, ended, importing; with a draw also: drawn.
 const ITEM_FLAGS_MASK: u8 = Rules::PAUSED | Rules::CLOSED | Rules::ENDED | Rules::IMPORTING;
@@ -35,8 +41,9 @@ pub const fn row_kind(row: &StateRow<'_>) -> u8 {
     match row {
         StateRow::Item { draw: Some(_), .. } => ITEM_WITH_DRAW,
         StateRow::Item { .. } => ITEM,
-        StateRow::Order { entry: false, drawn: false, .. } => ORDER,
-        StateRow::Order { .. } => ORDER_OF_DRAW,
+        StateRow::Order { .. } => ORDER,
+        StateRow::Money(_) => MONEY,
+        StateRow::Call(_) => CALL,
         StateRow::Blocked { .. } => BLOCKED,
         StateRow::Audit(_) => AUDIT,
     }
@@ -68,6 +75,13 @@ pub fn encode_row(row: &StateRow<'_>, out: &mut [u8]) -> usize {
             }
         }
         StateRow::Order { .. } => encode_order(row, &mut w),
+        StateRow::Money(ref money) => encode_money(money, &mut w),
+        StateRow::Call(ref call) => {
+            w.u32(call.item.get());
+            w.u64(call.key_hash);
+            w.i64(call.asked);
+            w.u64(call.lsn.0);
+        }
         StateRow::Blocked { subject } => w.subject(subject),
         StateRow::Audit(ref audit) => encode_audit(audit, &mut w),
     }
@@ -100,6 +114,9 @@ fn encode_order(row: &StateRow<'_>, w: &mut Writer<'_>) {
         state_lsn,
         key_hash,
         payment_ref_hash,
+        key,
+        price,
+        refunded,
         entry,
         drawn,
         subject,
@@ -116,11 +133,22 @@ fn encode_order(row: &StateRow<'_>, w: &mut Writer<'_>) {
     w.u64(state_lsn.0);
     w.u64(key_hash);
     w.u64(payment_ref_hash);
-    if entry || drawn {
-        let (entry, drawn) = (if entry { ENTRY } else { 0 }, if drawn { DRAWN } else { 0 });
-        w.u8(entry | drawn);
-    }
+    let (entry, drawn) = (if entry { ENTRY } else { 0 }, if drawn { DRAWN } else { 0 });
+    w.u8(entry | drawn);
     w.subject(subject);
+    w.key(key);
+    w.price(price);
+    w.u32(refunded);
+}
+
+fn encode_money(money: &MoneyRow<'_>, w: &mut Writer<'_>) {
+    w.u64(money.order.get());
+    w.u8(money.kind.code());
+    w.time(money.at_ms);
+    w.u64(money.lsn.0);
+    w.u32(money.units);
+    w.u64(money.reference_hash);
+    w.payment_ref(money.reference);
 }
 
 fn encode_audit(audit: &AuditRow<'_>, w: &mut Writer<'_>) {
@@ -142,7 +170,13 @@ pub fn decode_row(bytes: &[u8]) -> Result<StateRow<'_>, DecodeError> {
     let mut r = Reader::new(bytes);
     let row = match r.u8("kind")? {
         kind @ (ITEM_WITHOUT_EPOCH | ITEM | ITEM_WITH_DRAW) => decode_item(kind, &mut r)?,
-        kind @ (ORDER | ORDER_OF_DRAW) => decode_order(kind, &mut r)?,
+        kind @ (ORDER | ORDER_WITHOUT_TEXTS | ORDER_OF_DRAW_WITHOUT_TEXTS) => decode_order(kind, &mut r)?,
+        MONEY => StateRow::Money(decode_money(&mut r)?),
+        CALL => {
+            let (item, key_hash) = (r.item()?, r.u64("key_hash")?);
+            let (asked, lsn) = (r.i64("asked")?, Lsn(r.u64("lsn")?));
+            StateRow::Call(CallRow { item, key_hash, asked, lsn })
+        }
         BLOCKED => StateRow::Blocked { subject: r.subject()? },
         AUDIT => StateRow::Audit(decode_audit(&mut r)?),
         unknown => return Err(DecodeError::Kind(u16::from(unknown))),
@@ -181,9 +215,17 @@ fn decode_order<'a>(kind: u8, r: &mut Reader<'a>) -> Result<StateRow<'a>, Decode
     let (created_at_ms, pay_by_ms) = (r.time("created_at_ms")?, r.time("pay_by_ms")?);
     let (lsn, state_lsn) = (Lsn(r.u64("lsn")?), Lsn(r.u64("state_lsn")?));
     let (key_hash, payment_ref_hash) = (r.u64("key_hash")?, r.u64("payment_ref_hash")?);
-    let marks = if kind == ORDER_OF_DRAW { r.u8("marks")? } else { 0 };
-    if marks & !(ENTRY | DRAWN) != 0 || (marks == 0) != (kind == ORDER) {
+    let marks = if kind == ORDER_WITHOUT_TEXTS { 0 } else { r.u8("marks")? };
+    if marks & !(ENTRY | DRAWN) != 0 || (marks == 0 && kind == ORDER_OF_DRAW_WITHOUT_TEXTS) {
         return Err(DecodeError::Range("marks"));
+    }
+    let subject = r.subject()?;
+    let (key, price, refunded) = match kind {
+        ORDER => (r.key()?, r.price_or_none()?, r.u32("refunded")?),
+        _ => (&[][..], Price::UNKNOWN, 0),
+    };
+    if refunded > quantity.get() {
+        return Err(DecodeError::Range("refunded"));
     }
     Ok(StateRow::Order {
         order,
@@ -195,10 +237,21 @@ fn decode_order<'a>(kind: u8, r: &mut Reader<'a>) -> Result<StateRow<'a>, Decode
         state_lsn,
         key_hash,
         payment_ref_hash,
+        key,
+        price,
+        refunded,
         entry: marks & ENTRY != 0,
         drawn: marks & DRAWN != 0,
-        subject: r.subject()?,
+        subject,
     })
+}
+
+fn decode_money<'a>(r: &mut Reader<'a>) -> Result<MoneyRow<'a>, DecodeError> {
+    let order = r.order()?;
+    let kind = MoneyKind::from_code(r.u8("kind")?).ok_or(DecodeError::Range("kind"))?;
+    let (at_ms, lsn, units) = (r.time("at_ms")?, Lsn(r.u64("lsn")?), r.u32("units")?);
+    let (reference_hash, reference) = (r.u64("reference_hash")?, r.payment_ref()?);
+    Ok(MoneyRow { order, kind, at_ms, lsn, units, reference_hash, reference })
 }
 
 fn decode_audit<'a>(r: &mut Reader<'a>) -> Result<AuditRow<'a>, DecodeError> {

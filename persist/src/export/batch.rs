@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::{ItemSpec, OrderState, Pile};
+use stampede_core::money::{MoneyKind, MoneyRow, Price};
 use stampede_core::record::OrderRecord;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -34,8 +35,13 @@ pub(crate) struct OrderRow {
     /// Empty in a row that only moved.
     pub(crate) buyer: Text,
     pub(crate) key: Text,
-    /// Empty = none, or unchanged.
+    /// Empty = none, or unchanged, as below.
     pub(crate) payment_ref: Text,
+    pub(crate) refund_ref: Text,
+    /// Units given back; 0 = none, or unchanged.
+    pub(crate) refunded: u32,
+    /// Unknown = not known, or unchanged.
+    pub(crate) price: Price,
 }
 
 /// Units on the piles of an item, or moved between them.
@@ -52,7 +58,12 @@ pub struct Piles {
 impl Piles {
     /// Takes units from one pile and puts them on another.
     pub(crate) fn shift(&mut self, from: Pile, to: Pile, quantity: Quantity) {
-        let units = i64::from(quantity.get());
+        self.shift_units(from, to, quantity.get());
+    }
+
+    /// The same of any number of units.
+    pub(crate) fn shift_units(&mut self, from: Pile, to: Pile, units: u32) {
+        let units = i64::from(units);
         *self.pile(from) -= units;
         *self.pile(to) += units;
     }
@@ -200,7 +211,7 @@ impl Batch {
             Fact::ItemChanged { at_ms, item, ref spec, .. } => self.change_item(lsn, at_ms, item, spec),
             Fact::StockAdjusted { item, delta, actor, .. } => self.adjust(lsn, item, delta, actor),
             Fact::ItemSwitched { item, switch, actor, .. } => self.switch(lsn, item, switch, actor),
-            Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key } => {
+            Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key, price } => {
                 let row = OrderRow {
                     id: order,
                     lsn,
@@ -212,6 +223,9 @@ impl Batch {
                     buyer: self.push_text(subject),
                     key: self.push_text(key),
                     payment_ref: Text::default(),
+                    refund_ref: Text::default(),
+                    refunded: 0,
+                    price,
                 };
                 self.new.push(row);
                 self.item(lsn, order.item()).delta.shift(Pile::Available, state.pile(), quantity);
@@ -219,6 +233,19 @@ impl Batch {
             Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, .. } => {
                 self.move_order(lsn, at_ms, order, (quantity, to, UnixMillis(0)), payment_ref);
                 self.item(lsn, order.item()).delta.shift(from.pile(), to.pile(), quantity);
+            }
+            Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, .. } => {
+                let to = if refunded == quantity { OrderState::Refunded } else { OrderState::Paid };
+                let refund_ref = self.push_text(refund_ref);
+                let row = self.move_order(lsn, at_ms, order, (quantity, to, UnixMillis(0)), &[]);
+                row.refunded = refunded.get();
+                if refund_ref.len > 0 {
+                    row.refund_ref = refund_ref;
+                }
+                self.item(lsn, order.item()).delta.shift(Pile::Sold, Pile::Available, units);
+            }
+            Fact::HoldExtended { at_ms, order, quantity, state, pay_by_ms, .. } => {
+                self.move_order(lsn, at_ms, order, (quantity, state, pay_by_ms), &[]);
             }
             Fact::EntryDrawn { at_ms, order, quantity, to, pay_by_ms } => {
                 self.move_order(lsn, at_ms, order, (quantity, to, pay_by_ms), &[]);
@@ -236,6 +263,7 @@ impl Batch {
                 subject,
                 key,
                 payment_ref,
+                money,
                 ..
             } => {
                 let row = OrderRow {
@@ -249,19 +277,24 @@ impl Batch {
                     buyer: self.push_text(subject),
                     key: self.push_text(key),
                     payment_ref: self.push_text(payment_ref),
+                    refund_ref: self.push_text(money.refund_ref),
+                    refunded: money.refunded,
+                    price: money.price,
                 };
                 self.imported.push(row);
                 let change = self.item(lsn, order.item());
-                change.delta.shift(Pile::Available, state.pile(), quantity);
+                // What was given back of it is available.
+                change.delta.shift_units(Pile::Available, state.pile(), quantity.get() - money.refunded);
                 change.import = Some(Import::Open);
             }
-            Fact::DrawHeld { .. } | Fact::ClockMark { .. } => {}
+            // A payment that came too late changes no row.
+            Fact::PaymentLate { .. } | Fact::DrawHeld { .. } | Fact::ClockMark { .. } => {}
         }
     }
 
-    /// Adds an order as a snapshot has it, without what only its facts say: its key, its payment's
-    /// reference, and when it changed last, which was at the latest at `by_ms`.
-    pub(crate) fn restore(&mut self, record: &OrderRecord<'_>, by_ms: UnixMillis) {
+    /// Adds an order as a snapshot has it, before its payments ([`Batch::restore_money`]). It does not
+    /// say when it changed last, which was at the latest at `by_ms`.
+    pub(crate) fn restore(&mut self, record: &OrderRecord<'_>, key: &[u8], by_ms: UnixMillis) {
         let moved = record.state_lsn != record.lsn;
         let row = OrderRow {
             id: record.order,
@@ -272,10 +305,25 @@ impl Batch {
             quantity: record.quantity.get(),
             state: record.state,
             buyer: self.push_text(record.subject),
-            key: Text::default(),
+            key: self.push_text(key),
             payment_ref: Text::default(),
+            refund_ref: Text::default(),
+            refunded: record.refunded,
+            price: record.price,
         };
         self.new.push(row);
+    }
+
+    /// Adds a payment or a refund of the order that was added last.
+    pub(crate) fn restore_money(&mut self, money: &MoneyRow<'_>) {
+        let reference = self.push_text(money.reference);
+        if let Some(row) = self.new.last_mut().filter(|row| row.id == money.order) {
+            match money.kind {
+                MoneyKind::Payment => row.payment_ref = reference,
+                MoneyKind::Refund => row.refund_ref = reference,
+                MoneyKind::LatePayment | MoneyKind::Extension => {}
+            }
+        }
     }
 
     fn push_text(&mut self, bytes: &[u8]) -> Text {
@@ -369,13 +417,14 @@ impl Batch {
         order: OrderId,
         (quantity, to, pay_by_ms): (Quantity, OrderState, UnixMillis),
         payment_ref: &[u8],
-    ) {
+    ) -> &mut OrderRow {
         let payment_ref = self.push_text(payment_ref);
         let row = match self.place(order) {
             Some(Place::New(at)) => &mut self.new[at as usize],
             Some(Place::Moved(at)) => &mut self.moved[at as usize],
             None => {
-                self.places.insert(order, Place::Moved(self.moved.len() as u32));
+                let at = self.moved.len();
+                self.places.insert(order, Place::Moved(at as u32));
                 self.moved.push(OrderRow {
                     id: order,
                     lsn,
@@ -387,8 +436,11 @@ impl Batch {
                     buyer: Text::default(),
                     key: Text::default(),
                     payment_ref,
+                    refund_ref: Text::default(),
+                    refunded: 0,
+                    price: Price::UNKNOWN,
                 });
-                return;
+                return &mut self.moved[at];
             }
         };
         (row.state, row.lsn, row.updated_at_ms) = (to, lsn, at_ms);
@@ -398,6 +450,7 @@ impl Batch {
         if payment_ref.len > 0 {
             row.payment_ref = payment_ref;
         }
+        row
     }
 
     fn place(&mut self, order: OrderId) -> Option<Place> {

@@ -3,11 +3,13 @@
 //! Each row is either values that facts can hold, or a reason. What the values mean together is
 //! not judged here: that asks the rule of replay. Next: [`super::preheat`].
 
-use stampede_core::fact::Fact;
+use stampede_core::fact::{Fact, ImportedMoney};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::limits::{
-    IDEMPOTENCY_KEY_BYTES_MAX, PAYMENT_REF_BYTES_MAX, STOCK_MAX, SUBJECT_BYTES_MAX, UNIX_MILLIS_MAX,
+    IDEMPOTENCY_KEY_BYTES_MAX, PAYMENT_REF_BYTES_MAX, PRICE_MINOR_MAX, STOCK_MAX, SUBJECT_BYTES_MAX,
+    UNIX_MILLIS_MAX,
 };
+use stampede_core::money::Price;
 use stampede_core::types::{OrderId, Quantity, UnixMillis};
 
 use super::store::{OrderRecord, Piles, StockRecord};
@@ -93,6 +95,9 @@ pub(super) struct ImportedOrder {
     subject: Vec<u8>,
     key: Vec<u8>,
     payment_ref: Vec<u8>,
+    refund_ref: Vec<u8>,
+    refunded: u32,
+    price: Price,
 }
 
 impl ImportedOrder {
@@ -112,6 +117,10 @@ impl ImportedOrder {
                 .ok_or("the idempotency key is too long")?,
             payment_ref: bytes_of(&row.payment_ref, PAYMENT_REF_BYTES_MAX)
                 .ok_or("the payment reference is too long")?,
+            refund_ref: bytes_of(&row.refund_ref, PAYMENT_REF_BYTES_MAX)
+                .ok_or("the refund's reference is too long")?,
+            refunded: u32::try_from(row.refunded).map_err(|_| "refunded is below 0")?,
+            price: price_of(row.price_minor, &row.currency)?,
         })
     }
 
@@ -126,8 +135,23 @@ impl ImportedOrder {
             subject: &self.subject,
             key: &self.key,
             payment_ref: &self.payment_ref,
+            money: ImportedMoney { price: self.price, refund_ref: &self.refund_ref, refunded: self.refunded },
         }
     }
+}
+
+/// A price without a currency is not known.
+fn price_of(minor: i64, currency: &str) -> Result<Price, &'static str> {
+    if currency.is_empty() {
+        return Ok(Price::UNKNOWN);
+    }
+    let minor = u64::try_from(minor)
+        .ok()
+        .filter(|&minor| minor <= PRICE_MINOR_MAX)
+        .ok_or("price_minor is out of range")?;
+    let letters: Option<[u8; 3]> = currency.as_bytes().try_into().ok();
+    let letters = letters.filter(|code| code.iter().all(u8::is_ascii_uppercase));
+    Ok(Price { minor, currency: letters.ok_or("currency is not three upper-case letters")? })
 }
 
 fn moment(at_ms: i64) -> Result<UnixMillis, &'static str> {

@@ -68,6 +68,14 @@ pub struct OrderLook<'a> {
     pub key: &'a str,
     /// The payment's reference; empty = none.
     pub payment_ref: &'a str,
+    /// The last refund's reference; empty = none.
+    pub refund_ref: &'a str,
+    /// Units given back.
+    pub refunded: i32,
+    /// What a unit costs; with an empty currency: not known.
+    pub price_minor: i64,
+    /// The currency of that.
+    pub currency: &'a str,
     /// The last fact that the exporter wrote to it; 0 = none.
     pub lsn: i64,
 }
@@ -216,6 +224,10 @@ fn order_of(row: &Row) -> OrderLook<'_> {
         key: text(5),
         payment_ref: text(6),
         lsn: row.get::<_, Option<i64>>(7).unwrap_or_default(),
+        refund_ref: text(8),
+        refunded: row.get::<_, Option<i32>>(9).unwrap_or_default(),
+        price_minor: row.get::<_, Option<i64>>(10).unwrap_or_default(),
+        currency: text(11),
     }
 }
 
@@ -246,8 +258,10 @@ const STOCKS: &str = "SELECT id, s.version, s.count, s.held, s.sale, l.count, l.
      FROM stock s FULL JOIN stampede_item l USING (id) \
      WHERE id > $1 AND ($3::bigint[] IS NULL OR id = ANY($3)) ORDER BY id LIMIT $2";
 
-const ASTRAY: &str = "SELECT id, sid, buyer, quantity, state, coalesce(idem_key, ''), coalesce(payment_ref, ''), lsn \
+const ASTRAY: &str = "SELECT id, sid, buyer, quantity, state, coalesce(idem_key, ''), coalesce(payment_ref, ''), lsn, \
+     coalesce(refund_ref, ''), refunded, price_minor, coalesce(currency, '') \
      FROM stock_order WHERE sid = ANY($1) AND id >> 32 <> sid ORDER BY id LIMIT $2";
 
-const ORDERS: &str = "SELECT id, sid, buyer, quantity, state, coalesce(idem_key, ''), coalesce(payment_ref, ''), lsn \
+const ORDERS: &str = "SELECT id, sid, buyer, quantity, state, coalesce(idem_key, ''), coalesce(payment_ref, ''), lsn, \
+     coalesce(refund_ref, ''), refunded, price_minor, coalesce(currency, '') \
      FROM stock_order WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3";

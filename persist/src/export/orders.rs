@@ -3,6 +3,7 @@
 //! Next: [`super::batch`] for where they come from, [`super::store`] for where they go.
 
 use stampede_core::item::OrderState;
+use stampede_core::money::Price;
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
 use super::batch::{Batch, OrderRow};
@@ -37,6 +38,12 @@ pub struct Order<'a> {
     pub updated_at_ms: UnixMillis,
     /// Under what it was paid; `None` = not, or unchanged.
     pub payment_ref: Option<&'a [u8]>,
+    /// Under what units were given back last; `None` = not, or unchanged.
+    pub refund_ref: Option<&'a [u8]>,
+    /// Units given back; 0 = none, or unchanged.
+    pub refunded: u32,
+    /// What a unit costs; `None` = not known, or unchanged.
+    pub price: Option<Price>,
     /// The idempotency key, if there was one.
     pub key: Option<&'a [u8]>,
     /// The last fact about it.
@@ -122,6 +129,9 @@ impl<'a> Iterator for OrdersIter<'a> {
             pay_by_ms: Some(row.pay_by_ms).filter(|at| at.0 > 0),
             updated_at_ms: row.updated_at_ms,
             payment_ref: row.payment_ref.some().map(|text| batch.bytes(text)),
+            refund_ref: row.refund_ref.some().map(|text| batch.bytes(text)),
+            refunded: row.refunded,
+            price: row.price.known(),
             key: row.key.some().map(|text| batch.bytes(text)),
             lsn: row.lsn,
         })

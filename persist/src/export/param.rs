@@ -43,6 +43,7 @@ params! {
     Vec<&str> => TEXT_ARRAY,
     Vec<Option<&str>> => TEXT_ARRAY,
     Vec<String> => TEXT_ARRAY,
+    Vec<Option<String>> => TEXT_ARRAY,
 }
 
 /// The list as the client takes it.

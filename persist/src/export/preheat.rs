@@ -340,7 +340,7 @@ impl<C: Connect> Preheating<'_, C> {
     }
 
     fn switch(&mut self, item: ItemId, switch: Switch, actor: &str) -> Result<(), PreheatError> {
-        self.take(&Fact::ItemSwitched { at_ms: self.now, item, switch, actor })
+        self.take(&Fact::ItemSwitched { at_ms: self.now, item, switch, actor, key: &[] })
     }
 
     fn take(&mut self, fact: &Fact<'_>) -> Result<(), PreheatError> {

@@ -10,9 +10,9 @@
 //! Each arrow is a row of small transactions, each fenced by the cursor. Until the last one the
 //! cursor stays where it was, so an engine refuses the database as it did before, and the same
 //! command goes on where it was killed: every row is written such that twice is once. A row that
-//! is not this log's is never replaced. Snapshots have keyed hashes of idempotency keys and payment
-//! references, not the texts: those of orders placed or paid between the cursor and the snapshot
-//! are not known any more, and a row in `stampede_set_aside` says so. No engine may run on the log.
+//! is not this log's is never replaced. A snapshot of November 2026 or older has keyed hashes of
+//! idempotency keys and payment references, not the texts: those of orders placed or paid between the
+//! cursor and the snapshot are not known any more, and a row in `stampede_set_aside` says so. No engine may run on the log.
 //! Next: [`crate::feed::History`] for the log's side, `refill/state.rs` for the state at its end.
 
 use std::collections::HashMap;
@@ -20,6 +20,7 @@ use std::fmt::Write as _;
 
 use stampede_core::planted::{Bug, planted};
 use stampede_core::record::OrderRecord;
+use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
 use super::attach::{AttachError, DatabaseId, LogClaim, attach};
@@ -242,14 +243,19 @@ impl<'a, C: Connect> Refill<'a, C> {
         self.batch.reset(Lsn::ZERO);
         let mut failed = None;
         let read = history.snapshot_rows(&mut |row| {
-            let Some(record) = OrderRecord::of_row(row) else { return Ok(()) };
-            self.batch.restore(&record, by_ms);
-            self.done.without_texts += u64::from(lost_text(&record, self.done.from));
-            if self.batch.new.len() < REFILL_ORDERS {
-                return Ok(());
+            if let StateRow::Money(money) = row {
+                self.batch.restore_money(money);
             }
-            // The text is not used: what failed is kept beside it.
-            self.write_orders().map_err(|error| failed.insert(error).to_string())
+            let (Some(record), StateRow::Order { key, .. }) = (OrderRecord::of_row(row), row) else {
+                return Ok(());
+            };
+            if self.batch.new.len() >= REFILL_ORDERS {
+                // The text is not used: what failed is kept beside it.
+                self.write_orders().map_err(|error| failed.insert(error).to_string())?;
+            }
+            self.batch.restore(&record, key, by_ms);
+            self.done.without_texts += u64::from(lost_text(&record, key, self.done.from));
+            Ok(())
         });
         match (failed, read) {
             (Some(error), _) => Err(error),
@@ -382,8 +388,8 @@ impl<'a, C: Connect> Refill<'a, C> {
 
 /// Whether a text of this order is in no log any more, and in a database that ends at `cursor`
 /// neither.
-fn lost_text(record: &OrderRecord<'_>, cursor: Lsn) -> bool {
-    let key = record.key_hash != 0 && record.lsn > cursor;
+fn lost_text(record: &OrderRecord<'_>, key: &[u8], cursor: Lsn) -> bool {
+    let key = record.key_hash != 0 && key.is_empty() && record.lsn > cursor;
     let payment = record.payment_ref_hash != 0 && record.state_lsn > cursor;
     key || payment
 }

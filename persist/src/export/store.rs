@@ -237,6 +237,11 @@ pub struct OrderRecord {
     /// Empty = none, as below.
     pub idem_key: String,
     pub payment_ref: String,
+    /// With an empty currency: not known.
+    pub price_minor: i64,
+    pub currency: String,
+    pub refund_ref: String,
+    pub refunded: i32,
     /// As in [`StockRecord`].
     pub has_null: bool,
 }

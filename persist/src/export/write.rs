@@ -377,7 +377,7 @@ pub(super) async fn halve<S: Store>(
 fn aside(batch: &Batch, row: &OrderRow, kind: &'static str, reason: String) -> SetAside {
     let what = format!(
         "id={} sid={} buyer={} quantity={} state={} create_time_ms={} pay_by_ms={} update_time_ms={} \
-         payment_ref={} idem_key={} lsn={}",
+         payment_ref={} idem_key={} price_minor={} currency={} refund_ref={} refunded={} lsn={}",
         row.id,
         row.id.item(),
         batch.str(row.buyer),
@@ -388,6 +388,10 @@ fn aside(batch: &Batch, row: &OrderRow, kind: &'static str, reason: String) -> S
         row.updated_at_ms.0,
         batch.str(row.payment_ref),
         batch.str(row.key),
+        row.price.minor,
+        row.price.currency(),
+        batch.str(row.refund_ref),
+        row.refunded,
         row.lsn
     );
     SetAside { lsn: row.lsn, kind, what, reason, item: None, order: None }

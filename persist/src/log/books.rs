@@ -57,6 +57,8 @@ type OrderEntry = (OrderState, Quantity, bool);
 pub struct Books {
     items: BTreeMap<ItemId, ItemTotals>,
     orders: HashMap<OrderId, OrderEntry>,
+    /// Units given back, of orders that have some.
+    refunded: HashMap<OrderId, u32>,
     /// Without their entries, which are among the orders.
     draws: BTreeMap<ItemId, DrawRecord>,
 }
@@ -94,11 +96,11 @@ impl Books {
                 }
                 Ok(())
             }
-            StateRow::Order { order, quantity, state, drawn, .. } => {
-                self.enter(order, (state, quantity, drawn))?;
+            StateRow::Order { order, quantity, state, drawn, refunded, .. } => {
+                self.enter(order, (state, quantity, drawn), refunded)?;
                 if drawn { self.win(order, quantity, state) } else { Ok(()) }
             }
-            StateRow::Blocked { .. } | StateRow::Audit(_) => Ok(()),
+            StateRow::Money(_) | StateRow::Call(_) | StateRow::Blocked { .. } | StateRow::Audit(_) => Ok(()),
         }
     }
 
@@ -123,9 +125,18 @@ impl Books {
                 if order.seq() != last.saturating_add(1) {
                     return Err(format!("order {order} has sequence number {} after {last}", order.seq()));
                 }
-                self.enter(order, (state, quantity, false))
+                self.enter(order, (state, quantity, false), 0)
             }
-            Fact::OrderImported { order, quantity, state, .. } => self.enter(order, (state, quantity, false)),
+            Fact::OrderImported { order, quantity, state, money, .. } => {
+                self.enter(order, (state, quantity, false), money.refunded)
+            }
+            Fact::OrderRefunded { order, quantity, units, refunded, .. } => {
+                self.refund(order, quantity, (units.get(), refunded.get()))
+            }
+            Fact::PaymentLate { order, .. } | Fact::HoldExtended { order, .. } => {
+                let known = self.orders.contains_key(&order);
+                if known { Ok(()) } else { Err(format!("order {order} was never placed")) }
+            }
             Fact::OrderMoved { order, quantity, from, to, .. } => self.shift(order, quantity, from, to),
             Fact::DrawHeld { at_ms, item, entries, units, seed } => {
                 self.hold(at_ms, item, (entries, units, seed))
@@ -165,7 +176,7 @@ impl Books {
     }
 
     /// Puts a new order on the pile of its state.
-    fn enter(&mut self, order: OrderId, entry: OrderEntry) -> Entry {
+    fn enter(&mut self, order: OrderId, entry: OrderEntry, refunded: u32) -> Entry {
         let (state, quantity, _) = entry;
         if self.orders.insert(order, entry).is_some() {
             return Err(format!("order {order} was placed twice"));
@@ -174,7 +185,30 @@ impl Books {
         totals.orders += 1;
         totals.last_seq = totals.last_seq.max(order.seq());
         self.wait(order.item(), state, 1);
-        self.carry(order, quantity, Pile::Available, state.pile())
+        if refunded > 0 {
+            self.refunded.insert(order, refunded);
+        }
+        self.carry(order, quantity.get().saturating_sub(refunded), Pile::Available, state.pile())
+    }
+
+    fn refund(&mut self, order: OrderId, quantity: Quantity, (units, refunded): (u32, u32)) -> Entry {
+        let before = self.refunded.get(&order).copied().unwrap_or(0);
+        if before + units != refunded || refunded > quantity.get() {
+            return Err(format!(
+                "order {order} has {before} units given back, not {refunded} with {units} more"
+            ));
+        }
+        if refunded == quantity.get() {
+            self.shift(order, quantity, OrderState::Paid, OrderState::Refunded)?;
+        } else {
+            let known = self.orders.get(&order).ok_or_else(|| format!("order {order} was never placed"))?;
+            if (known.0, known.1) != (OrderState::Paid, quantity) {
+                return Err(format!("order {order} is {} and is given back in part", known.0.name()));
+            }
+            self.carry(order, units, Pile::Sold, Pile::Available)?;
+        }
+        self.refunded.insert(order, refunded);
+        Ok(())
     }
 
     fn shift(&mut self, order: OrderId, quantity: Quantity, from: OrderState, to: OrderState) -> Entry {
@@ -186,7 +220,8 @@ impl Books {
         }
         known.0 = to;
         self.wait(order.item(), from, -1);
-        self.carry(order, quantity, from.pile(), to.pile())
+        let refunded = self.refunded.get(&order).copied().unwrap_or(0);
+        self.carry(order, quantity.get() - refunded, from.pile(), to.pile())
     }
 
     // ---- draws ----
@@ -259,9 +294,9 @@ impl Books {
     }
 
     /// Carries the units of an order from one pile to another.
-    fn carry(&mut self, order: OrderId, quantity: Quantity, from: Pile, to: Pile) -> Entry {
+    fn carry(&mut self, order: OrderId, units: u32, from: Pile, to: Pile) -> Entry {
         let item = order.item();
-        let units = u64::from(quantity.get());
+        let units = u64::from(units);
         let totals = self.totals(item)?;
         if from != to {
             let source = pile(totals, from);

@@ -148,12 +148,14 @@ pub fn describe(fact: &Fact<'_>) -> String {
         }
         Fact::StockAdjusted { item, delta, actor, .. } => format!("item {item} by {delta} by {actor}"),
         Fact::ItemSwitched { item, switch, actor, .. } => format!("item {item} {} by {actor}", switch.name()),
-        Fact::OrderPlaced { order, quantity, state, subject, key, .. } => format!(
-            "order {order} quantity {} {} buyer {} key {}",
+        Fact::OrderPlaced { order, quantity, state, subject, key, price, .. } => format!(
+            "order {order} quantity {} {} buyer {} key {} price {} {}",
             quantity.get(),
             state.name(),
             subject.escape_ascii(),
-            key.escape_ascii()
+            key.escape_ascii(),
+            price.minor,
+            price.currency()
         ),
         Fact::OrderMoved { order, quantity, from, to, actor, payment_ref, .. } => format!(
             "order {order} quantity {} {} -> {} by {actor} ref {}",
@@ -162,6 +164,19 @@ pub fn describe(fact: &Fact<'_>) -> String {
             to.name(),
             payment_ref.escape_ascii()
         ),
+        Fact::OrderRefunded { order, units, refunded, quantity, refund_ref, actor, .. } => format!(
+            "order {order} units {} of {}, {} in all, by {actor} ref {}",
+            units.get(),
+            quantity.get(),
+            refunded.get(),
+            refund_ref.escape_ascii()
+        ),
+        Fact::PaymentLate { order, payment_ref, actor, .. } => {
+            format!("order {order} by {actor} ref {}", payment_ref.escape_ascii())
+        }
+        Fact::HoldExtended { order, pay_by_ms, actor, .. } => {
+            format!("order {order} to {} by {actor}", pay_by_ms.0)
+        }
         Fact::DrawHeld { item, entries, units, .. } => {
             format!("item {item} entries {entries} units {units}")
         }

@@ -81,6 +81,7 @@ fn own(queue: &Arc<FactQueue>, status: &LogStatus, owner: u64, until: Instant) {
             pay_by_ms: UnixMillis(0),
             subject: subject.as_bytes(),
             key: &[],
+            price: stampede_core::money::Price::UNKNOWN,
         }));
         if seq % 16 == 0 {
             producer.flush();

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use stampede_core::fact::Fact;
-use stampede_core::item::OrderState;
+use stampede_core::fact::{Fact, ImportedMoney};
+use stampede_core::item::{ItemSpec, OrderState};
+use stampede_core::money::{MoneyKind, Price};
 use stampede_core::record::{OrderRecord, RecordDigest};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
@@ -20,6 +21,8 @@ pub struct Replica {
     secret: HashSecret,
     books: Books,
     orders: BTreeMap<ItemId, Vec<Row>>,
+    /// What a unit costs now: facts of November 2026 and before do not say it.
+    prices: BTreeMap<ItemId, Price>,
     subjects: Vec<u8>,
 }
 
@@ -42,12 +45,16 @@ struct Row {
     state_lsn: Lsn,
     key_hash: u64,
     payment_ref_hash: u64,
+    refund_ref_hash: u64,
+    refunded: u32,
+    price: Price,
 }
 
 impl Replica {
     /// A copy of nothing; `secret` is that of the log's control file.
     pub fn new(secret: HashSecret) -> Self {
-        Self { secret, books: Books::default(), orders: BTreeMap::new(), subjects: Vec::new() }
+        let (orders, prices) = (BTreeMap::new(), BTreeMap::new());
+        Self { secret, books: Books::default(), orders, prices, subjects: Vec::new() }
     }
 
     /// Takes over a row of a snapshot.
@@ -56,6 +63,20 @@ impl Replica {
     /// Why it cannot be.
     pub fn row(&mut self, row: &StateRow<'_>) -> Result<(), String> {
         self.books.row(row)?;
+        match *row {
+            StateRow::Money(money) => {
+                let found = self.orders.get_mut(&money.order.item());
+                let found =
+                    found.and_then(|rows| find(rows, money.order.seq()).and_then(|at| rows.get_mut(at)));
+                match (found, money.kind) {
+                    (Some(row), MoneyKind::Payment) => row.payment_ref_hash = money.reference_hash,
+                    (Some(row), MoneyKind::Refund) => row.refund_ref_hash = money.reference_hash,
+                    _ => {}
+                }
+            }
+            StateRow::Item { item, spec, .. } => drop(self.prices.insert(item, price(&spec))),
+            _ => {}
+        }
         if let Some(record) = OrderRecord::of_row(row) {
             self.place(&record);
         }
@@ -69,9 +90,14 @@ impl Replica {
     pub fn fact(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Result<(), String> {
         self.books.fact(fact)?;
         match *fact {
-            Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key } => {
+            Fact::ItemCreated { item, spec, .. } | Fact::ItemChanged { item, spec, .. } => {
+                self.prices.insert(item, price(&spec));
+            }
+            Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key, price } => {
                 let times = (at_ms, pay_by_ms);
-                self.place_new(lsn, (order, quantity, state), times, (subject, key, &[]));
+                let price = price.known().or_else(|| self.prices.get(&order.item()).copied());
+                let money = ImportedMoney { price: price.unwrap_or(Price::UNKNOWN), ..ImportedMoney::NONE };
+                self.place_new(lsn, (order, quantity, state), times, (subject, key, &[]), &money);
             }
             Fact::OrderImported {
                 order,
@@ -82,21 +108,33 @@ impl Replica {
                 subject,
                 key,
                 payment_ref,
+                money,
                 ..
             } => {
                 let times = (created_at_ms, pay_by_ms);
-                self.place_new(lsn, (order, quantity, state), times, (subject, key, payment_ref));
+                self.place_new(lsn, (order, quantity, state), times, (subject, key, payment_ref), &money);
             }
             Fact::OrderMoved { order, to, payment_ref, .. } => {
                 let hash = self.hash(payment_ref);
-                self.shift(lsn, order, to, |row| {
-                    if hash != 0 {
+                self.shift(lsn, order, Some(to), |row| {
+                    if hash != 0 || to == OrderState::Paid {
                         row.payment_ref_hash = hash;
                     }
                 });
             }
+            Fact::OrderRefunded { order, quantity, refunded, refund_ref, .. } => {
+                let hash = self.hash(refund_ref);
+                let to = (refunded == quantity).then_some(OrderState::Refunded);
+                self.shift(lsn, order, to, |row| {
+                    (row.refunded, row.refund_ref_hash) = (refunded.get(), hash);
+                });
+            }
+            Fact::HoldExtended { order, pay_by_ms, .. } => {
+                self.shift(lsn, order, None, |row| row.pay_by_ms = pay_by_ms);
+            }
+            Fact::PaymentLate { order, .. } => self.shift(lsn, order, None, |_| {}),
             Fact::EntryDrawn { order, to, pay_by_ms, .. } => {
-                self.shift(lsn, order, to, |row| row.pay_by_ms = pay_by_ms);
+                self.shift(lsn, order, Some(to), |row| row.pay_by_ms = pay_by_ms);
             }
             _ => {}
         }
@@ -114,7 +152,9 @@ impl Replica {
         (order, quantity, state): (OrderId, Quantity, OrderState),
         (created_at_ms, pay_by_ms): (UnixMillis, UnixMillis),
         (subject, key, payment_ref): (&[u8], &[u8], &[u8]),
+        money: &ImportedMoney<'_>,
     ) {
+        let refund_ref_hash = self.hash(money.refund_ref);
         let (key_hash, payment_ref_hash) = (self.hash(key), self.hash(payment_ref));
         self.place(&OrderRecord {
             order,
@@ -126,6 +166,9 @@ impl Replica {
             state_lsn: lsn,
             key_hash,
             payment_ref_hash,
+            refund_ref_hash,
+            refunded: money.refunded,
+            price: money.price,
             subject,
         });
     }
@@ -143,6 +186,9 @@ impl Replica {
             state_lsn: record.state_lsn,
             key_hash: record.key_hash,
             payment_ref_hash: record.payment_ref_hash,
+            refund_ref_hash: record.refund_ref_hash,
+            refunded: record.refunded,
+            price: record.price,
         };
         self.subjects.extend_from_slice(record.subject);
         let rows = self.orders.entry(record.order.item()).or_default();
@@ -154,10 +200,10 @@ impl Replica {
         rows.insert(at, row);
     }
 
-    fn shift(&mut self, lsn: Lsn, order: OrderId, to: OrderState, change: impl FnOnce(&mut Row)) {
+    fn shift(&mut self, lsn: Lsn, order: OrderId, to: Option<OrderState>, change: impl FnOnce(&mut Row)) {
         let Some(rows) = self.orders.get_mut(&order.item()) else { return };
         if let Some(row) = find(rows, order.seq()).and_then(|at| rows.get_mut(at)) {
-            (row.state, row.state_lsn) = (to, lsn);
+            (row.state, row.state_lsn) = (to.unwrap_or(row.state), lsn);
             change(row);
         }
     }
@@ -216,9 +262,16 @@ impl Replica {
             state_lsn: row.state_lsn,
             key_hash: row.key_hash,
             payment_ref_hash: row.payment_ref_hash,
+            refund_ref_hash: row.refund_ref_hash,
+            refunded: row.refunded,
+            price: row.price,
             subject: &self.subjects[at..at + usize::from(row.subject_len)],
         }
     }
+}
+
+fn price(spec: &ItemSpec<'_>) -> Price {
+    Price { minor: spec.price_minor, currency: spec.currency }
 }
 
 /// Where the order with this number lies: mostly at its number, since there are no gaps.

@@ -61,6 +61,7 @@ pub(crate) fn with_fact<R>(lsn: u64, branch: u8, visit: impl FnOnce(&Fact<'_>) -
             pay_by_ms: UnixMillis(0),
             subject: format!("buyer-{branch}-{lsn}-{}", "x".repeat(40)).as_bytes(),
             key: &[b'k'; 64],
+            price: stampede_core::money::Price::UNKNOWN,
         }),
     }
 }
@@ -127,6 +128,9 @@ impl Rebuild for Seen {
                 entry: true,
                 drawn: false,
                 subject: b"somebody",
+                key: b"",
+                price: stampede_core::money::Price::UNKNOWN,
+                refunded: 0,
             });
         }
     }

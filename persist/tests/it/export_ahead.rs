@@ -211,6 +211,7 @@ fn a_trace_is_exported_in_batches_of_any_size() {
             item: item(1),
             switch: Switch::Paused,
             actor: "merchant",
+            key: b"",
         }]);
         let mut machine = exporter(&engine, &database, 1, facts);
         drain(&mut machine, &engine, &database);

@@ -1,7 +1,7 @@
 //! A database that is filled from the beginning of a log with a past: another one in the place of one
 //! that was lost, an old backup of it, or the same one whose cursor is gone.
 
-use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
+use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, ImportedMoney, Switch};
 use stampede_core::item::OrderState::{Cancelled, Confirmed, Held, Paid};
 use stampede_core::item::{OrderState, Pile};
 use stampede_core::types::UnixMillis;
@@ -39,11 +39,12 @@ fn imported(id: u64, seq: u32, state: OrderState) -> Fact<'static> {
         subject,
         key,
         payment_ref: b"",
+        money: ImportedMoney::NONE,
     }
 }
 
 fn switched(id: u64, switch: Switch, actor: &'static str) -> Fact<'static> {
-    Fact::ItemSwitched { at_ms: UnixMillis(CREATED_MS + 2_000), item: item(id), switch, actor }
+    Fact::ItemSwitched { at_ms: UnixMillis(CREATED_MS + 2_000), item: item(id), switch, actor, key: b"" }
 }
 
 /// A log that took items over from a database, and sold them, its own and what a merchant added there.

@@ -15,6 +15,7 @@ use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, Pile, TicketRule};
 use stampede_core::limits::FACT_BYTES_MAX;
+use stampede_core::money::Price;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::codec;
 use stampede_persist::export::{
@@ -310,6 +311,7 @@ pub(crate) fn placed_by(order: OrderId, quantity: u32, state: OrderState, buyer:
         pay_by_ms: UnixMillis(if state == OrderState::Held { T0 + 60_000 } else { 0 }),
         subject: leak(buyer).as_bytes(),
         key: leak(format!("key-{order}")).as_bytes(),
+        price: Price { minor: 1_999, currency: *b"EUR" },
     }
 }
 
@@ -324,6 +326,18 @@ pub(crate) fn sales(id: u64, seq: u32, n: u32) -> Vec<Fact<'static>> {
 
 pub(crate) fn moved(order: OrderId, quantity: u32, from: OrderState, to: OrderState) -> Fact<'static> {
     let payment_ref: &[u8] = if to == OrderState::Paid { b"pay-1" } else { b"" };
+    if to == OrderState::Refunded {
+        let quantity = units(quantity);
+        return Fact::OrderRefunded {
+            at_ms: UnixMillis(T0 + 1_000_000),
+            order,
+            quantity,
+            units: quantity,
+            refunded: quantity,
+            refund_ref: b"back-1",
+            actor: "merchant",
+        };
+    }
     Fact::OrderMoved {
         at_ms: UnixMillis(T0 + 1_000_000),
         order,
@@ -343,7 +357,7 @@ pub(crate) fn drawn(order: OrderId, quantity: u32, to: OrderState) -> Fact<'stat
 }
 
 pub(crate) fn adjusted(id: u64, delta: i64, actor: &'static str) -> Fact<'static> {
-    Fact::StockAdjusted { at_ms: UnixMillis(T0), item: item(id), delta, actor }
+    Fact::StockAdjusted { at_ms: UnixMillis(T0), item: item(id), delta, actor, key: b"" }
 }
 
 /// A sale of some items in which everything happens, from a seed.
@@ -398,13 +412,18 @@ pub(crate) fn trace(seed: u64, facts_max: usize) -> Vec<Fact<'static>> {
     facts
 }
 
+/// quantity, state, buyer, payment reference, key, deadline, and money.
+pub(crate) type OrderLine = (i32, String, String, String, String, i64, Money);
+/// price_minor, currency, refund_ref, refunded.
+pub(crate) type Money = (i64, String, String, i32);
+
 /// What the rows must be, worked out fact by fact, the slow and obvious way.
 #[derive(Default, PartialEq, Eq, Debug)]
 pub(crate) struct Rows {
     /// count, held, sale by item.
     pub(crate) stock: BTreeMap<i64, (i64, i64, i64)>,
-    /// quantity, state, buyer, payment reference, key, deadline by order.
-    pub(crate) orders: BTreeMap<i64, (i32, String, String, String, String, i64)>,
+    /// quantity, state, buyer, payment reference, key, deadline, and price and refunds by order.
+    pub(crate) orders: BTreeMap<i64, OrderLine>,
     pub(crate) blocked: Vec<String>,
 }
 
@@ -429,12 +448,34 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
             Fact::StockAdjusted { item, delta, .. } => {
                 rows.stock.get_mut(&i64::from(item.get())).expect("a known item").0 += delta;
             }
-            Fact::OrderPlaced { order, quantity, state, pay_by_ms, subject, key, .. }
-            | Fact::OrderImported { order, quantity, state, pay_by_ms, subject, key, .. } => {
+            Fact::OrderPlaced { order, quantity, state, pay_by_ms, subject, key, price, .. } => {
                 let (units, state_name, pay_by) = (quantity.get() as i32, state.name(), pay_by_ms.0 as i64);
-                let row = (units, state_name.into(), text(subject), String::new(), text(key), pay_by);
+                let money = (price.minor as i64, price.currency().to_owned(), String::new(), 0);
+                let row = (units, state_name.into(), text(subject), String::new(), text(key), pay_by, money);
                 assert!(rows.orders.insert(order.get() as i64, row).is_none(), "{order} twice");
                 shift(&mut rows, order.item(), Pile::Available, state.pile(), quantity);
+            }
+            Fact::OrderImported {
+                order,
+                quantity,
+                state,
+                pay_by_ms,
+                subject,
+                key,
+                payment_ref,
+                money,
+                ..
+            } => {
+                let (units, state_name, pay_by) = (quantity.get() as i32, state.name(), pay_by_ms.0 as i64);
+                let (price, back) = (money.price, money.refunded);
+                let told =
+                    (price.minor as i64, price.currency().to_owned(), text(money.refund_ref), back as i32);
+                let row =
+                    (units, state_name.into(), text(subject), text(payment_ref), text(key), pay_by, told);
+                assert!(rows.orders.insert(order.get() as i64, row).is_none(), "{order} twice");
+                if let Some(live) = Quantity::new(u64::from(quantity.get() - back)) {
+                    shift(&mut rows, order.item(), Pile::Available, state.pile(), live);
+                }
             }
             Fact::OrderMoved { order, quantity, from, to, payment_ref, .. } => {
                 let row = rows.orders.get_mut(&(order.get() as i64)).expect("a known order");
@@ -444,6 +485,21 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
                     row.3 = text(payment_ref);
                 }
                 shift(&mut rows, order.item(), from.pile(), to.pile(), quantity);
+            }
+            Fact::OrderRefunded { order, quantity, units, refunded, refund_ref, .. } => {
+                let row = rows.orders.get_mut(&(order.get() as i64)).expect("a known order");
+                assert_eq!(row.1, "paid");
+                if refunded == quantity {
+                    row.1 = "refunded".into();
+                }
+                if !refund_ref.is_empty() {
+                    row.6.2 = text(refund_ref);
+                }
+                row.6.3 = refunded.get() as i32;
+                shift(&mut rows, order.item(), Pile::Sold, Pile::Available, units);
+            }
+            Fact::HoldExtended { order, pay_by_ms, .. } => {
+                rows.orders.get_mut(&(order.get() as i64)).expect("a known order").5 = pay_by_ms.0 as i64;
             }
             Fact::EntryDrawn { order, quantity, to, pay_by_ms, .. } => {
                 let row = rows.orders.get_mut(&(order.get() as i64)).expect("a known order");
@@ -460,6 +516,7 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
             }
             Fact::ItemChanged { .. }
             | Fact::ItemSwitched { .. }
+            | Fact::PaymentLate { .. }
             | Fact::DrawHeld { .. }
             | Fact::ClockMark { .. } => {}
         }
@@ -475,11 +532,13 @@ pub(crate) fn rows(client: &mut Client) -> Rows {
         rows.stock.insert(row.get(0), (row.get(1), row.get(2), row.get(3)));
     }
     let orders = "SELECT id, quantity, state, buyer, coalesce(payment_ref, ''), coalesce(idem_key, ''), sid, \
-         coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0) FROM stock_order";
+         coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0), coalesce(price_minor, 0), coalesce(currency, ''), \
+         coalesce(refund_ref, ''), refunded FROM stock_order";
     for row in client.query(orders, &[]).expect("orders") {
         let id: i64 = row.get(0);
         assert_eq!(id >> 32, row.get::<_, i64>(6));
-        let order = (row.get(1), row.get(2), row.get(3), row.get(4), row.get(5), row.get(7));
+        let money = (row.get(8), row.get(9), row.get(10), row.get(11));
+        let order = (row.get(1), row.get(2), row.get(3), row.get(4), row.get(5), row.get(7), money);
         rows.orders.insert(id, order);
     }
     let blocked = client.query("SELECT buyer FROM stampede_blocked ORDER BY buyer COLLATE \"C\"", &[]);

@@ -70,7 +70,7 @@ fn books_agree(shop: &mut Client) -> bool {
 }
 
 fn switched(switch: Switch, actor: &'static str) -> Fact<'static> {
-    Fact::ItemSwitched { at_ms: UnixMillis(1), item: item(1), switch, actor }
+    Fact::ItemSwitched { at_ms: UnixMillis(1), item: item(1), switch, actor, key: b"" }
 }
 
 #[test]
@@ -247,6 +247,7 @@ fn a_stock_row_that_was_there_first_stands_and_the_item_stops() {
         item: item(2),
         switch: Switch::Paused,
         actor: ACTOR_POSTGRES,
+        key: b"",
     };
     bed.engine.append([paused]);
     bed.restart(2);

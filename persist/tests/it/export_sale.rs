@@ -94,15 +94,15 @@ impl RandomSale {
                     if self.followed.get(&item).is_some_and(|answered| *answered > as_of) {
                         continue;
                     }
-                    let mut done = self.decide(&Command::AdjustStock { item, delta, actor });
+                    let mut done = self.decide(&Command::AdjustStock { item, delta, actor, key: b"" });
                     if matches!(done, Outcome::Refused(refusal) if refusal != Refusal::NotFound) {
                         let switch = Switch::Paused;
-                        done = self.decide(&Command::SwitchItem { item, switch, actor });
+                        done = self.decide(&Command::SwitchItem { item, switch, actor, key: b"" });
                     }
                     self.followed.insert(item, done.shown_after());
                 }
                 ExportEvent::PauseItem { item, .. } => {
-                    self.decide(&Command::SwitchItem { item, switch: Switch::Paused, actor });
+                    self.decide(&Command::SwitchItem { item, switch: Switch::Paused, actor, key: b"" });
                 }
                 _ => {}
             }
@@ -124,13 +124,13 @@ impl RandomSale {
             0..=2 => self.put(rng, id),
             3 => {
                 let delta = rng.below(40) as i64 - 10;
-                self.decide(&Command::AdjustStock { item: id, delta, actor });
+                self.decide(&Command::AdjustStock { item: id, delta, actor, key: b"" });
             }
             4..=6 => {
                 let switches = [Switch::Paused, Switch::Resumed, Switch::Resumed, Switch::Resumed];
                 let closed = rng.below(30) == 0;
                 let switch = if closed { Switch::Closed } else { switches[rng.below(4) as usize] };
-                self.decide(&Command::SwitchItem { item: id, switch, actor });
+                self.decide(&Command::SwitchItem { item: id, switch, actor, key: b"" });
             }
             7 => {
                 let (subject, blocked) = (format!("rude-{}", rng.below(5)), rng.below(3) > 0);

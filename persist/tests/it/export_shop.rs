@@ -154,6 +154,10 @@ impl Shop {
             buyer: "me".to_owned(),
             idem_key: String::new(),
             payment_ref: String::new(),
+            price_minor: 0,
+            currency: String::new(),
+            refund_ref: String::new(),
+            refunded: 0,
             has_null: false,
         };
         self.sim.insert_order(OrderLine { sid: id >> 32, name: None, record, update_time_ms: 1_000, lsn: 0 });
@@ -310,7 +314,8 @@ const BOOKS: &str = "SELECT name, price_minor, currency, opens_at_ms, closes_at_
      outside, row_count, row_held, row_sale, pause_reason FROM stampede_item";
 const ORDERS: &str = "SELECT id, sid, name, buyer, quantity, state, (extract(epoch FROM create_time) * 1000)::bigint, \
      coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0), (extract(epoch FROM update_time) * 1000)::bigint, \
-     coalesce(payment_ref, ''), coalesce(idem_key, ''), lsn FROM stock_order";
+     coalesce(payment_ref, ''), coalesce(idem_key, ''), lsn, coalesce(price_minor, 0), \
+     coalesce(currency, ''), coalesce(refund_ref, ''), refunded FROM stock_order";
 
 fn spec(row: &Row) -> Spec {
     Spec {
@@ -340,6 +345,10 @@ fn order_line(row: &Row) -> OrderLine {
         buyer: row.get(3),
         idem_key: row.get(10),
         payment_ref: row.get(9),
+        price_minor: row.get(12),
+        currency: row.get(13),
+        refund_ref: row.get(14),
+        refunded: row.get(15),
         has_null: false,
     };
     OrderLine { sid: row.get(1), name: row.get(2), record, update_time_ms: row.get(8), lsn: row.get(11) }

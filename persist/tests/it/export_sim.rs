@@ -82,7 +82,8 @@ pub(crate) fn rows(tables: &Tables) -> Rows {
     }
     for (id, line) in &tables.orders {
         let row = line.record.clone();
-        let line = (row.quantity, row.state, row.buyer, row.payment_ref, row.idem_key, row.pay_by_ms);
+        let money = (row.price_minor, row.currency, row.refund_ref, row.refunded);
+        let line = (row.quantity, row.state, row.buyer, row.payment_ref, row.idem_key, row.pay_by_ms, money);
         rows.orders.insert(*id, line);
     }
     rows.blocked = tables.blocked.keys().cloned().collect();
@@ -146,7 +147,13 @@ fn bed() -> (FakeEngine, SimDatabase) {
         moved(order(3, 6), 1, OrderState::Confirmed, OrderState::Cancelled),
         blocked("late", false),
         blocked("rude", true),
-        Fact::ItemSwitched { at_ms: UnixMillis(1), item: item(9), switch: Switch::Paused, actor: "merchant" },
+        Fact::ItemSwitched {
+            at_ms: UnixMillis(1),
+            item: item(9),
+            switch: Switch::Paused,
+            actor: "merchant",
+            key: b"",
+        },
     ]);
     (engine, database)
 }
@@ -364,6 +371,7 @@ fn a_pause_that_stands_is_not_asked_for_again() {
         item: item(1),
         switch: Switch::Paused,
         actor: ACTOR_POSTGRES,
+        key: b"",
     }]);
     come_to_rest(&mut machine, &engine, &database);
     edit();
@@ -376,6 +384,7 @@ fn a_pause_that_stands_is_not_asked_for_again() {
         item: item(1),
         switch: Switch::Resumed,
         actor: "merchant",
+        key: b"",
     }]);
     come_to_rest(&mut machine, &engine, &database);
     edit();

@@ -71,6 +71,7 @@ fn placed(seq: u32) -> Fact<'static> {
         pay_by_ms: UnixMillis(0),
         subject: b"alice",
         key: b"k",
+        price: stampede_core::money::Price::UNKNOWN,
     }
 }
 
@@ -86,6 +87,7 @@ fn imported(seq: u32, pay_by_ms: u64) -> Fact<'static> {
         subject: b"bob",
         key: b"",
         payment_ref: b"",
+        money: stampede_core::fact::ImportedMoney::NONE,
     }
 }
 

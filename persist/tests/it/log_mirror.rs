@@ -83,7 +83,7 @@ fn act(rng: &mut Rng, now: UnixMillis, shard: &mut Shard, follow: &mut Follow) {
     let key = format!("k{}", rng.below(4));
     let reference = format!("p{}", rng.below(3));
     let command = match rng.below(12) {
-        0 => Command::AdjustStock { item, delta: rng.below(9) as i64 - 4, actor: "shop" },
+        0 => Command::AdjustStock { item, delta: rng.below(9) as i64 - 4, actor: "shop", key: b"" },
         1 => Command::CancelOwn { order, buyer },
         2..=4 => {
             let movement = [Movement::Pay, Movement::Refund, Movement::Cancel][rng.below(3) as usize];
@@ -93,6 +93,7 @@ fn act(rng: &mut Rng, now: UnixMillis, shard: &mut Shard, follow: &mut Follow) {
             item,
             switch: if rng.coin() { Switch::Paused } else { Switch::Resumed },
             actor: "shop",
+            key: b"",
         },
         _ => Command::Purchase(Purchase {
             item,
@@ -155,6 +156,7 @@ fn import(shard: &mut Shard, follow: &mut Follow) {
             subject: b"al\\ice\xff",
             key: b"key",
             payment_ref: b"ref",
+            money: stampede_core::fact::ImportedMoney::NONE,
         });
     }
     for fact in &facts {

@@ -72,6 +72,7 @@ pub(crate) fn with_fact<R>(lsn: u64, visit: impl FnOnce(&Fact<'_>) -> R) -> R {
         pay_by_ms: UnixMillis(0),
         subject: subject(seq).as_bytes(),
         key: b"",
+        price: stampede_core::money::Price::UNKNOWN,
     })
 }
 
@@ -156,6 +157,9 @@ impl Rebuild for Sale {
                 entry: false,
                 drawn: false,
                 subject: subject(seq).as_bytes(),
+                key: b"",
+                price: stampede_core::money::Price::UNKNOWN,
+                refunded: 0,
             });
         }
     }

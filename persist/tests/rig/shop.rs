@@ -125,6 +125,7 @@ impl Seller {
             pay_by_ms: UnixMillis(0),
             subject: subject.as_bytes(),
             key: key.as_bytes(),
+            price: stampede_core::money::Price::UNKNOWN,
         })
     }
 }
@@ -237,6 +238,9 @@ impl Rebuild for Shop {
                 entry: false,
                 drawn: false,
                 subject: &row.subject,
+                key: b"",
+                price: stampede_core::money::Price::UNKNOWN,
+                refunded: 0,
             });
         }
     }

@@ -67,6 +67,18 @@ impl Home {
         self.gather(kind, caller, || RareAsk::Orders(filter, after, limit));
     }
 
+    /// A page of the merchant's list of payments that came too late.
+    pub(super) fn gather_late_payments(
+        &mut self,
+        item: Option<ItemId>,
+        after: u64,
+        limit: usize,
+        caller: &Caller<'_>,
+    ) {
+        let kind = Kind::OrdersPage { limit, newest: false };
+        self.gather(kind, caller, || RareAsk::LatePayments(item, after, limit));
+    }
+
     pub(super) fn gather_items(&mut self, query: ItemsQuery, merchant: bool, caller: &Caller<'_>) {
         let (after, limit) = (query.after.map_or(0, ItemId::get), usize::from(query.limit));
         self.gather(Kind::Items { query, merchant }, caller, || RareAsk::Items(after, limit + 1));

@@ -7,11 +7,12 @@ use stampede_core::shard::OrderFilter;
 use stampede_core::types::{ItemId, Lsn, OrderId, Subject, UnixMillis};
 
 use super::{Called, Caller, Home};
-use crate::engine::ask::{Ask, OwnedItem, OwnedPatch, RareAsk, Reply, Who};
+use crate::engine::ask::{Ask, Key, OwnedItem, OwnedPatch, RareAsk, RefundAsk, Reply, Who};
 use crate::engine::render::{Call, Shown, problem_of, problem_of_busy};
 use crate::http::answer::{self, Status};
 use crate::http::body;
 use crate::http::conn::Request;
+use crate::http::field::{Field, Name};
 use crate::http::problem::{Code, Problem};
 use crate::http::route::{AdminOrdersQuery, BlocklistQuery, Route};
 use crate::identity::{check_admin, subject};
@@ -48,10 +49,11 @@ impl Home {
             Route::AdminOrder(order) => (order.item(), Call::Other, RareAsk::Order(order)),
             Route::PutItem(item) => {
                 let patch = body::item_patch(request.body, &mut scratch)?;
-                (item, Call::Other, RareAsk::PutItem(item, OwnedPatch::new(&patch)))
+                (item, Call::Other, RareAsk::PutItem(item, OwnedPatch::new(&patch), if_match(request)?))
             }
             Route::Restock(item) => {
-                (item, Call::Other, RareAsk::Adjust(item, body::restock(request.body)?, Who::Merchant))
+                let add = body::restock(request.body)?;
+                (item, Call::Other, RareAsk::Adjust(item, add, Who::Merchant, key(request)?))
             }
             Route::Books(query) => {
                 let (after, limit) = (query.after, u32::from(query.limit));
@@ -60,23 +62,30 @@ impl Home {
             Route::Mismatch(item) => {
                 let reason = body::mismatch(request.body, &mut scratch)?;
                 self.shared.alarm_once(format!("item {item} is paused by reconcile: {reason}"));
-                (item, Call::Other, RareAsk::SwitchItem(item, Switch::Paused, Who::Reconcile))
+                (item, Call::Other, RareAsk::SwitchItem(item, Switch::Paused, Who::Reconcile, Key::none()))
             }
             Route::PauseItem(item) => switch(item, Switch::Paused, request)?,
             Route::ResumeItem(item) => switch(item, Switch::Resumed, request)?,
             Route::CloseItem(item) => switch(item, Switch::Closed, request)?,
             Route::PayOrder(order) => {
-                let reference = body::pay(request.body, &mut scratch)?.0.to_owned();
-                movement(order, Movement::Pay, reference)
+                let pay = body::pay(request.body)?;
+                if pay.take_again {
+                    (order.item(), Call::MoveOrder, RareAsk::PayAgain(order, pay.payment_ref))
+                } else {
+                    movement(order, Movement::Pay, pay.payment_ref)
+                }
             }
             Route::RefundOrder(order) => {
-                let reference = body::refund(request.body, &mut scratch)?.map_or("", |given| given.0);
-                movement(order, Movement::Refund, reference.to_owned())
+                let body::Refund { payment_ref, refund_ref, quantity } = body::refund(request.body)?;
+                let refund_ref = if refund_ref.is_empty() { key_text(request)? } else { refund_ref };
+                let ask = RefundAsk { payment_ref, refund_ref, units: quantity };
+                (order.item(), Call::Refund, RareAsk::Refund(order, ask))
             }
-            Route::AdminCancelOrder(order) => {
-                let reference = body::refund(request.body, &mut scratch)?.map_or("", |given| given.0);
-                movement(order, Movement::Cancel, reference.to_owned())
+            Route::ExtendOrder(order) => {
+                let pay_by_ms = body::extend(request.body)?;
+                (order.item(), Call::MoveOrder, RareAsk::Extend(order, pay_by_ms))
             }
+            Route::AdminCancelOrder(order) => movement(order, Movement::Cancel, body::cancel(request.body)?),
             _ => return Err(Code::NotFound.problem()),
         };
         let (item, call, ask) = ask;
@@ -95,7 +104,10 @@ impl Home {
             newest: query.newest,
         };
         let (limit, after) = (usize::from(query.limit), query.after.map_or(0, OrderId::get));
-        self.gather_page(filter, after, limit, caller);
+        match query.late_payments {
+            true => self.gather_late_payments(query.item, after, limit, caller),
+            false => self.gather_page(filter, after, limit, caller),
+        }
     }
 
     /// Every core knows who is blocked: this one tells, when what it knows is durable.
@@ -142,12 +154,36 @@ impl Home {
     }
 }
 
+/// The key of a call about an item.
+fn key(request: &Request<'_>) -> Result<Key, Problem> {
+    Ok(request.head.idempotency_key()?.map_or(Key::none(), Key::new))
+}
+
+/// The key of a refund that has no reference of its own: it tells a retry as well.
+fn key_text(request: &Request<'_>) -> Result<String, Problem> {
+    let key = request.head.idempotency_key()?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(key).into_owned())
+}
+
+/// `If-Match: "settings_lsn"`: a change is made only to the settings that the caller has seen.
+fn if_match(request: &Request<'_>) -> Result<Option<Lsn>, Problem> {
+    const BAD: Problem = Problem::new(Code::BadHeader).detail("If-Match: one settings_lsn, in quotes, or *");
+    let value = match request.head.field(Name::IfMatch) {
+        Field::Absent | Field::Once(b"*") => return Ok(None),
+        Field::Once(value) => value,
+        Field::Repeated(_) => return Err(BAD),
+    };
+    let number = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+    let number = str::from_utf8(number).ok().and_then(|digits| digits.parse().ok());
+    number.map(|lsn| Some(Lsn(lsn))).ok_or(BAD)
+}
+
 /// The question, the item whose owner is asked, and what the answer depends on.
 type Question = (ItemId, Call, RareAsk);
 
 fn switch(item: ItemId, switch: Switch, request: &Request<'_>) -> Result<Question, Problem> {
     body::empty(request.body)?;
-    Ok((item, Call::Other, RareAsk::SwitchItem(item, switch, Who::Merchant)))
+    Ok((item, Call::Other, RareAsk::SwitchItem(item, switch, Who::Merchant, key(request)?)))
 }
 
 fn movement(order: OrderId, movement: Movement, payment_ref: String) -> Question {
@@ -162,7 +198,9 @@ pub(super) fn shown_change(outcome: Outcome, item: Option<OwnedItem>) -> (Lsn, S
             let created = changed && item.get().version == 1;
             (lsn, Shown::AdminItem(Box::new(item), created))
         }
-        (Outcome::Refused(refusal), _) => (Lsn::ZERO, Shown::Problem(problem_of(refusal, Call::Other))),
+        (Outcome::Refused(refusal) | Outcome::Noted(refusal, _), _) => {
+            (Lsn::ZERO, Shown::Problem(problem_of(refusal, Call::Other)))
+        }
         (outcome, _) => (outcome.shown_after(), Shown::Done),
     }
 }

@@ -26,7 +26,7 @@ const SOLD_OUT: &str = "{\"status\":409,\"code\":\"sold_out\"}\n";
 const LINE_BYTES_MAX: usize = 256;
 
 /// The stable numbers of the codes that a record can be answered with.
-const NUMBERS: [(u8, Code); 26] = [
+const NUMBERS: [(u8, Code); 28] = [
     (1, Code::BadRequest),
     (2, Code::BadJson),
     (3, Code::BadQuantity),
@@ -53,6 +53,8 @@ const NUMBERS: [(u8, Code); 26] = [
     (24, Code::Draining),
     (25, Code::Internal),
     (26, Code::StockOutOfRange),
+    (27, Code::AlreadyRefunded),
+    (28, Code::OtherPayment),
 ];
 
 /// The stable number of a code in a binary answer; a code that no record gets is `internal`'s.
@@ -110,7 +112,7 @@ impl RecordAnswer {
             Outcome::Moved(view) => Self::order(view, 200, false),
             Outcome::Refused(Refusal::SoldOut) => Self::code(Code::SoldOut),
             Outcome::Refused(Refusal::NotCancellable) if refund => Self::code(Code::NotRefundable),
-            Outcome::Refused(refusal) => Self::refused(*refusal),
+            Outcome::Refused(refusal) | Outcome::Noted(refusal, _) => Self::refused(*refusal),
             Outcome::Done { .. } => Self::code(Code::Internal),
         }
     }
@@ -354,6 +356,8 @@ mod tests {
             pay_by_ms: UnixMillis(9_000),
             lsn: Lsn(10),
             state_lsn: Lsn(10),
+            price: stampede_core::money::Price::UNKNOWN,
+            refunded: 0,
         };
         let paid = OrderView { state: OrderState::Paid, pay_by_ms: UnixMillis(0), ..view };
         let refused = |refusal| Outcome::Refused(refusal);

@@ -50,6 +50,8 @@ fn order_in(state: OrderState, demo: bool) -> OrderPage<'static> {
         created_at_ms: UnixMillis(1_000),
         pay_by_ms: UnixMillis(20_000),
         lsn: Lsn(1),
+        price: stampede_core::money::Price::UNKNOWN,
+        refunded: 0,
     };
     OrderPage { order, name: WILD, price_minor: 0, currency: *b"CNY", now_ms: 15_500, demo }
 }

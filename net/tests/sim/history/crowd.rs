@@ -123,13 +123,21 @@ impl History<'_> {
         let (verb, body) = match (self.rng.below(16), order) {
             (0..5, Some(order)) => {
                 let path = format!("/admin/orders/{order}/pay");
-                let body = format!("{{\"payment_ref\":\"p{}\"}}", self.rng.below(3));
+                let again = if self.rng.below(3) == 0 { ",\"take_again\":true" } else { "" };
+                let body = format!("{{\"payment_ref\":\"p{}\"{again}}}", self.rng.below(3));
                 return self.send(link, Call::Move, |writer| writer.merchant("POST", &path, &body));
             }
             (5 | 6, Some(order)) => {
-                let verb = if self.rng.coin() { "refund" } else { "cancel" };
+                let part = format!("{{\"quantity\":1,\"refund_ref\":\"r{}\"}}", self.rng.below(3));
+                let named = format!("{{\"payment_ref\":\"p{}\"}}", self.rng.below(3));
+                let (verb, body) = match self.rng.below(6) {
+                    0 => ("refund", &*part),
+                    1 => ("refund", &*named),
+                    2 => ("refund", "{}"),
+                    _ => ("cancel", "{}"),
+                };
                 let path = format!("/admin/orders/{order}/{verb}");
-                return self.send(link, Call::Move, |writer| writer.merchant("POST", &path, "{}"));
+                return self.send(link, Call::Move, |writer| writer.merchant("POST", &path, body));
             }
             (7, Some(order)) => {
                 let path = format!("/admin/orders/{order}");

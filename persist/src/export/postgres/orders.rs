@@ -51,18 +51,22 @@ macro_rules! insert_where {
             "
 WITH w AS (
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
-        $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[])
-        AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn)
+        $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::text[],
+        $15::text[], $16::integer[])
+        AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn,
+        price_minor, currency, refund_ref, refunded)
 ), put AS (
     INSERT INTO stock_order AS o (id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref,
-        idem_key, lsn)
+        idem_key, lsn, price_minor, currency, refund_ref, refunded)
     SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created_at_ms / 1000.0),
-        to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn
+        to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn,
+        w.price_minor, w.currency, w.refund_ref, w.refunded
     FROM w
     ON CONFLICT (id) DO UPDATE SET sid = excluded.sid, name = excluded.name, buyer = excluded.buyer,
         quantity = excluded.quantity, state = excluded.state, create_time = excluded.create_time,
         pay_by = excluded.pay_by, update_time = excluded.update_time, payment_ref = excluded.payment_ref,
-        idem_key = excluded.idem_key, lsn = excluded.lsn
+        idem_key = excluded.idem_key, lsn = excluded.lsn, price_minor = excluded.price_minor,
+        currency = excluded.currency, refund_ref = excluded.refund_ref, refunded = excluded.refunded
     WHERE ",
             $guard,
             "
@@ -101,6 +105,10 @@ pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Insert
         &a.payment_ref,
         &a.key,
         &a.lsn,
+        &a.price_minor,
+        &a.currency,
+        &a.refund_ref,
+        &a.refunded,
     ];
     let found = link.query(sql, params).await?;
     let of = |fate: &str| order_ids(found.iter().filter(|row| row.get::<_, &str>(1) == fate));
@@ -111,15 +119,21 @@ pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Insert
 pub(super) async fn refill(link: &mut Link, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
     const REFILL: &str = "
 INSERT INTO stock_order AS o (id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref,
-    idem_key, lsn)
+    idem_key, lsn, price_minor, currency, refund_ref, refunded)
 SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created_at_ms / 1000.0),
-    to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn
+    to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn,
+        w.price_minor, w.currency, w.refund_ref, w.refunded
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
-    $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[])
-    AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, pay_by = excluded.pay_by,
-    update_time = greatest(o.update_time, excluded.update_time), payment_ref = coalesce(excluded.payment_ref, o.payment_ref), idem_key = coalesce(o.idem_key, excluded.idem_key),
-    lsn = excluded.lsn
+    $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::text[],
+        $15::text[], $16::integer[])
+    AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn,
+        price_minor, currency, refund_ref, refunded)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, pay_by = excluded.pay_by, 
+    update_time = greatest(o.update_time, excluded.update_time),
+    payment_ref = coalesce(excluded.payment_ref, o.payment_ref), idem_key = coalesce(o.idem_key, excluded.idem_key),
+    lsn = excluded.lsn, price_minor = coalesce(o.price_minor, excluded.price_minor),
+    currency = coalesce(o.currency, excluded.currency), refund_ref = coalesce(excluded.refund_ref, o.refund_ref),
+    refunded = excluded.refunded
 WHERE (o.sid, o.buyer, o.quantity) = (excluded.sid, excluded.buyer, excluded.quantity)
     AND o.lsn < excluded.lsn AND (o.lsn > 0 OR o.state <> excluded.state)
     AND CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END
@@ -143,6 +157,10 @@ WHERE (o.sid, o.buyer, o.quantity) = (excluded.sid, excluded.buyer, excluded.qua
         &a.payment_ref,
         &a.key,
         &a.lsn,
+        &a.price_minor,
+        &a.currency,
+        &a.refund_ref,
+        &a.refunded,
     ];
     link.execute(REFILL, params).await?;
     let there = link.query("SELECT FROM stock_order WHERE id = ANY($1)", &[&a.id]).await?;
@@ -155,9 +173,11 @@ pub(super) async fn update(link: &mut Link, orders: Orders<'_>) -> Result<Update
     const UPDATE: &str = "
 UPDATE stock_order o SET state = w.state, update_time = to_timestamp(w.updated_at_ms / 1000.0),
     payment_ref = coalesce(w.payment_ref, o.payment_ref), lsn = w.lsn,
-    pay_by = coalesce(to_timestamp(w.pay_by_ms / 1000.0), o.pay_by)
-FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
-    AS w(id, state, updated_at_ms, payment_ref, lsn, pay_by_ms, sid)
+    pay_by = coalesce(to_timestamp(w.pay_by_ms / 1000.0), o.pay_by),
+    refund_ref = coalesce(w.refund_ref, o.refund_ref), refunded = greatest(o.refunded, w.refunded)
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
+    $8::text[], $9::integer[])
+    AS w(id, state, updated_at_ms, payment_ref, lsn, pay_by_ms, sid, refund_ref, refunded)
 WHERE o.id = w.id AND o.sid = w.sid AND NOT EXISTS (SELECT FROM stampede_set_aside a WHERE a.order_id = w.id)";
     const LEFT_OUT: &str = "SELECT id, is_there FROM (SELECT w.id, w.lsn, o.lsn AS found, o.id IS NOT NULL \
              AND NOT EXISTS (SELECT FROM stampede_set_aside a WHERE a.order_id = w.id) AS is_there \
@@ -165,8 +185,17 @@ WHERE o.id = w.id AND o.sid = w.sid AND NOT EXISTS (SELECT FROM stampede_set_asi
          LEFT JOIN stock_order o ON o.id = w.id AND o.sid = w.sid) AS looked \
          WHERE NOT is_there OR found <> lsn";
     let a = OrderArrays::of(orders);
-    let params: Params<'_> =
-        &[&a.id, &a.state, &a.updated_at_ms, &a.payment_ref, &a.lsn, &a.pay_by_ms, &a.sid];
+    let params: Params<'_> = &[
+        &a.id,
+        &a.state,
+        &a.updated_at_ms,
+        &a.payment_ref,
+        &a.lsn,
+        &a.pay_by_ms,
+        &a.sid,
+        &a.refund_ref,
+        &a.refunded,
+    ];
     if link.execute(UPDATE, params).await? == orders.len() as u64 {
         return Ok(Updated::default());
     }

@@ -86,7 +86,8 @@ const ORDERS: &str = "SELECT id, quantity, state, \
          WHEN create_time IS NOT NULL THEN -1 END, \
      CASE WHEN pay_by IS NULL THEN 0 WHEN isfinite(pay_by) THEN (extract(epoch FROM pay_by) * 1000)::bigint \
          ELSE -1 END, \
-     buyer, coalesce(idem_key, ''), coalesce(payment_ref, '') \
+     buyer, coalesce(idem_key, ''), coalesce(payment_ref, ''), coalesce(price_minor, 0), coalesce(currency, ''), \
+     coalesce(refund_ref, ''), coalesce(refunded, 0) \
      FROM stock_order WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3";
 
 pub(super) async fn orders(
@@ -110,6 +111,10 @@ fn order_record(row: &Row) -> OrderRecord {
         buyer: column(row, 5, nulls),
         idem_key: column(row, 6, nulls),
         payment_ref: column(row, 7, nulls),
+        price_minor: column(row, 8, nulls),
+        currency: column(row, 9, nulls),
+        refund_ref: column(row, 10, nulls),
+        refunded: column(row, 11, nulls),
         has_null: nulls.get(),
     }
 }

@@ -10,14 +10,14 @@ use super::super::store::{Order, Orders};
 
 /// The columns in the order in which [`copy_row`] writes them.
 pub(super) const COPY_SQL: &str = "COPY stock_order (id, sid, name, buyer, quantity, state, create_time, pay_by, \
-     update_time, payment_ref, idem_key, lsn) FROM STDIN (FORMAT binary)";
+     update_time, payment_ref, idem_key, lsn, price_minor, currency, refund_ref, refunded) FROM STDIN (FORMAT binary)";
 
 /// What a COPY begins with: signature, flags, no extension.
 pub(super) const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What it ends with.
 pub(super) const COPY_TRAILER: &[u8] = b"\xff\xff";
 
-const COLUMNS: i16 = 12;
+const COLUMNS: i16 = 16;
 /// Postgres counts from 2000-01-01, in microseconds.
 const EPOCH_2000_MS: i64 = 946_684_800_000;
 
@@ -39,6 +39,18 @@ pub(super) fn copy_row(buffer: &mut Vec<u8>, order: &Order<'_>) {
     put_bytes(buffer, order.payment_ref);
     put_bytes(buffer, order.key);
     put_i64(buffer, order.lsn.0.cast_signed());
+    match order.price {
+        None => {
+            put_bytes(buffer, None);
+            put_bytes(buffer, None);
+        }
+        Some(price) => {
+            put_i64(buffer, price.minor.cast_signed());
+            put_bytes(buffer, Some(&price.currency));
+        }
+    }
+    put_bytes(buffer, order.refund_ref);
+    put_i32(buffer, order.refunded.cast_signed());
 }
 
 fn micros(at: UnixMillis) -> i64 {
@@ -79,6 +91,10 @@ pub(super) struct OrderArrays<'a> {
     pub(super) payment_ref: Vec<Option<&'a str>>,
     pub(super) key: Vec<Option<&'a str>>,
     pub(super) lsn: Vec<i64>,
+    pub(super) price_minor: Vec<Option<i64>>,
+    pub(super) currency: Vec<Option<String>>,
+    pub(super) refund_ref: Vec<Option<&'a str>>,
+    pub(super) refunded: Vec<i32>,
 }
 
 impl<'a> OrderArrays<'a> {
@@ -98,6 +114,10 @@ impl<'a> OrderArrays<'a> {
             arrays.payment_ref.push(order.payment_ref.map(text));
             arrays.key.push(order.key.map(text));
             arrays.lsn.push(order.lsn.0.cast_signed());
+            arrays.price_minor.push(order.price.map(|price| price.minor.cast_signed()));
+            arrays.currency.push(order.price.map(|price| price.currency().to_owned()));
+            arrays.refund_ref.push(order.refund_ref.map(text));
+            arrays.refunded.push(order.refunded.cast_signed());
         }
         arrays
     }

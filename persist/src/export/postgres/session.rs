@@ -10,8 +10,11 @@ use super::super::store::{Begin, CursorKey, CursorMove, CursorRow, Given, Traits
 use crate::log::block::ChainHash;
 
 /// Migration `n` leads from version `n` to version `n + 1`.
-pub(in super::super) const MIGRATIONS: &[&str] =
-    &[include_str!("../schema/0001.sql"), include_str!("../schema/0002.sql")];
+pub(in super::super) const MIGRATIONS: &[&str] = &[
+    include_str!("../schema/0001.sql"),
+    include_str!("../schema/0002.sql"),
+    include_str!("../schema/0003.sql"),
+];
 
 /// The key of the advisory lock: "stampede" in ASCII.
 const LOCK_KEY: i64 = i64::from_be_bytes(*b"stampede");

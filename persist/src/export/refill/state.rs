@@ -85,7 +85,8 @@ impl StateNow {
                 let record = OrderRecord::of_row(row).expect("the row of an order");
                 self.orders.push(record.order.get());
                 let item = self.items.get_mut(&record.order.item()).expect("items come before their orders");
-                item.piles.shift(Pile::Available, record.state.pile(), record.quantity);
+                let live = record.quantity.get().saturating_sub(record.refunded);
+                item.piles.shift_units(Pile::Available, record.state.pile(), live);
             }
             StateRow::Blocked { subject } => {
                 self.blocked.entry(text::escape(subject)).or_default();
@@ -96,7 +97,7 @@ impl StateNow {
                     *blocked = BlockedNow { actor, since_ms, lsn: audit.lsn };
                 }
             }
-            StateRow::Audit(_) => {}
+            StateRow::Audit(_) | StateRow::Money(_) | StateRow::Call(_) => {}
         }
     }
 }

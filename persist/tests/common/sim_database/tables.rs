@@ -125,6 +125,10 @@ impl OrderLine {
                 buyer: text(order.buyer),
                 idem_key: order.key.map(text).unwrap_or_default(),
                 payment_ref: order.payment_ref.map(text).unwrap_or_default(),
+                price_minor: order.price.map_or(0, |price| price.minor.cast_signed()),
+                currency: order.price.map(|price| price.currency().to_owned()).unwrap_or_default(),
+                refund_ref: order.refund_ref.map(text).unwrap_or_default(),
+                refunded: order.refunded.cast_signed(),
                 has_null: false,
             },
             update_time_ms: order.updated_at_ms.0.cast_signed(),
@@ -151,6 +155,13 @@ impl OrderLine {
         if self.record.payment_ref.is_empty() {
             self.record.payment_ref.clone_from(&older.record.payment_ref);
         }
+        if self.record.refund_ref.is_empty() {
+            self.record.refund_ref.clone_from(&older.record.refund_ref);
+        }
+        if !older.record.currency.is_empty() {
+            self.record.price_minor = older.record.price_minor;
+            self.record.currency.clone_from(&older.record.currency);
+        }
     }
 
     pub(super) fn update(&mut self, order: &Order<'_>) {
@@ -160,6 +171,10 @@ impl OrderLine {
         if order.payment_ref.is_some() {
             self.record.payment_ref = newer.record.payment_ref;
         }
+        if order.refund_ref.is_some() {
+            self.record.refund_ref = newer.record.refund_ref;
+        }
+        self.record.refunded = self.record.refunded.max(newer.record.refunded);
         if order.pay_by_ms.is_some() {
             self.record.pay_by_ms = newer.record.pay_by_ms;
         }

@@ -1,0 +1,68 @@
+//! Money on an order: its price, and what is known of its payments and refunds.
+//!
+//! The engine moves no money. It keeps what the shop tells it, each payment and each refund
+//! under its own reference, so that the shop can always tell which money belongs to which
+//! order and which has to go back. Next: [`crate::shard`] for who decides.
+
+use crate::item::coded;
+use crate::limits::CURRENCY_BYTES;
+use crate::types::{Lsn, OrderId, UnixMillis};
+
+/// What one unit costs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Price {
+    /// In minor units of the currency.
+    pub minor: u64,
+    /// Three upper-case letters (ISO 4217); all zero = the price is not known.
+    pub currency: [u8; CURRENCY_BYTES],
+}
+
+impl Price {
+    /// The price of an order that was placed before prices were kept.
+    pub const UNKNOWN: Self = Self { minor: 0, currency: [0; CURRENCY_BYTES] };
+
+    /// The same, if it is known.
+    pub fn known(self) -> Option<Self> {
+        (self != Self::UNKNOWN).then_some(self)
+    }
+
+    /// The currency as a text; empty = not known.
+    pub fn currency(&self) -> &str {
+        core::str::from_utf8(&self.currency).unwrap_or("").trim_end_matches('\0')
+    }
+}
+
+/// What happened to the money of an order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum MoneyKind {
+    /// A payment was taken for it; of a cancelled order: the payment that was called off.
+    Payment = 0,
+    /// Units were given back, and their money.
+    Refund = 1,
+    /// A payment came that the order could not take: the shop has to give it back.
+    LatePayment = 2,
+    /// It may be paid longer; the time until which it was to be paid stands for the reference's hash.
+    Extension = 3,
+}
+
+coded!(MoneyKind { Payment = "payment", Refund = "refund", LatePayment = "late_payment", Extension = "extension" });
+
+/// One entry of an order's money, oldest first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct MoneyRow<'a> {
+    /// Of which order.
+    pub order: OrderId,
+    /// What happened.
+    pub kind: MoneyKind,
+    /// When; zero = not known.
+    pub at_ms: UnixMillis,
+    /// The fact that says so.
+    pub lsn: Lsn,
+    /// Units given back; zero unless it is a refund.
+    pub units: u32,
+    /// Keyed hash of the reference; zero = none. See [`MoneyKind::Extension`].
+    pub reference_hash: u64,
+    /// The reference; empty = none, or only its hash is known (a snapshot of November 2026 or older).
+    pub reference: &'a [u8],
+}
