@@ -126,7 +126,7 @@ pub struct Purchase<'a> {
     pub item: ItemId,
     /// Who, as a hash.
     pub buyer: BuyerHash,
-    /// Who, as the token says; 1 to 64 bytes.
+    /// Who, as the token says; 1 to 255 bytes.
     pub subject: &'a [u8],
     /// How many.
     pub quantity: Quantity,

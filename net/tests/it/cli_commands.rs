@@ -270,5 +270,5 @@ fn tokens_are_signed_with_a_configured_key() {
     Case { args: &["token", "--sub", "a", "--kid", "pub"], env: &env }.complains(1, "cannot sign");
     Case { args: &["token", "--sub", "a", "--kid", "old"], env: &env }.complains(1, "Known: pub, now");
     complains(&["token", "--sub", "a"], 1, "there is no HS256 key to sign with");
-    complains(&["token", "--demo", "--sub", ""], 1, "1 to 64 bytes");
+    complains(&["token", "--demo", "--sub", ""], 1, "1 to 255 bytes");
 }
