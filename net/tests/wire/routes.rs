@@ -74,7 +74,7 @@ const FILE: &str = "public, max-age=86400";
 const FILE_FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 /// Every call, and who may keep its answer where it is 200.
-const CALLS: [(&str, &str); 47] = [
+const CALLS: [(&str, &str); 48] = [
     ("GET /admin/blocklist", NEVER),
     ("GET /v1/time", NEVER),
     ("GET /v1/items", READ),
