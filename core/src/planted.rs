@@ -125,6 +125,8 @@ bugs! {
     UrlUnchecked, "url-unchecked", "the database's URL is read by its beginning alone, until the exporter starts";
     DiesOfHangup, "dies-of-hangup", "signals that mean nothing to the server are left to end it";
     WaitsForReaders, "waits-for-readers", "whoever logs a line writes it, waits for the reader, and panics where there is none";
+    AcquiresLate, "acquires-late", "a core gets its ring only after the choice of the transport";
+    HugePagesLocked, "huge-pages-locked", "what an executor registers lies in huge pages, each charged in full";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

@@ -53,8 +53,8 @@ use crate::gate::ticket::Tickets;
 use crate::gate::{Gate, GateRules};
 use crate::http::route::Listener;
 use crate::output;
-use crate::runtime::{self, CoreThread, Door, Transport};
-use crate::settings::{Ack, Settings, TransportChoice, secrets};
+use crate::runtime::{self, CoreSeat, CoreThread, Cores, Door};
+use crate::settings::{Ack, Settings, secrets};
 
 /// The log could not be written: what was acknowledged is safe, nothing more is sold.
 const EXIT_LOG_FAILED: u8 = 74;
@@ -78,11 +78,11 @@ enum Event {
     CoreEnded,
 }
 
-/// Serves until a signal or a failure. The exit code is 0 after an orderly end.
+/// Serves on these cores until a signal or a failure. The exit code is 0 after an orderly end.
 ///
 /// # Errors
 /// What keeps it from starting, with the remedy.
-pub fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
+pub fn serve(settings: &Settings, cores: Cores) -> anyhow::Result<ExitCode> {
     output::abort_on_panic();
     let (events, inbox) = mpsc::channel();
     signals::watch(events.clone())?;
@@ -93,7 +93,7 @@ pub fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
         Ok(server) => server,
         Err(code) => return Ok(code),
     };
-    server.start_cores(settings, sockets, &events)?;
+    server.start_cores(settings, cores, sockets, &events)?;
     banner::print(settings, &server.shared);
     Ok(server.run(settings, &inbox))
 }
@@ -246,15 +246,15 @@ impl Server {
     fn start_cores(
         &mut self,
         settings: &Settings,
+        cores: Cores,
         sockets: Sockets,
         events: &Sender<Event>,
     ) -> anyhow::Result<()> {
         let standby = sockets.merchant.try_clone().context("cannot copy the merchant's listening socket")?;
-        let transport = transport(settings.transport)?;
-        tracing::info!(transport = transport.name(), "bytes come and go");
-        let owners = std::mem::take(&mut self.owners);
-        for (core, (owner, doors)) in owners.into_iter().zip(sockets.doors(settings)).enumerate() {
-            let thread = start_core(settings, transport, core, doors, owner, self.shared.clone())?;
+        tracing::info!(transport = cores.transport().name(), "bytes come and go");
+        let owners = std::mem::take(&mut self.owners).into_iter().zip(sockets.doors(settings));
+        for (core, (seat, (owner, doors))) in cores.into_seats().into_iter().zip(owners).enumerate() {
+            let thread = start_core(seat, core, doors, owner, self.shared.clone())?;
             let events = events.clone();
             std::thread::Builder::new().name(format!("stampede-end-{core}")).spawn(move || {
                 let _panics_abort = thread.join();
@@ -379,15 +379,13 @@ impl Server {
 }
 
 fn start_core(
-    settings: &Settings,
-    transport: Transport,
+    seat: CoreSeat,
     core: usize,
     doors: Vec<Door>,
     owner: Owner,
     shared: Arc<Shared>,
 ) -> anyhow::Result<CoreThread> {
-    let place = (settings.cores[core], &*format!("stampede-core-{core}"));
-    runtime::start(transport, place, doors, move || Home::new(core, owner, shared))
+    seat.start(doors, move || Home::new(core, owner, shared))
         .with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))
 }
 
@@ -492,23 +490,6 @@ fn force_end_after(patience: Duration) {
     });
     if let Err(error) = started {
         tracing::warn!("no watch over the shutdown's deadline: {error}");
-    }
-}
-
-/// The transport to use: what was chosen, or what the kernel can.
-fn transport(choice: TransportChoice) -> anyhow::Result<Transport> {
-    match (choice, runtime::probe_ring()) {
-        (TransportChoice::Epoll, _) => Ok(Transport::Epoll),
-        (_, Ok(())) => Ok(Transport::Ring),
-        (TransportChoice::Auto, Err(error)) => {
-            tracing::warn!(
-                "transport epoll, since io_uring is not to be had as the ring needs it ({error}); it costs more CPU"
-            );
-            Ok(Transport::Epoll)
-        }
-        (TransportChoice::Ring, Err(error)) => {
-            Err(error).context("transport = ring, and this kernel lacks what it needs; try transport = auto")
-        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! before they are taken over. Until then an engine without items answers at the doors: `/healthz`,
 //! `/readyz` (`awaiting_database`), `/metrics` and the statistics; everything else is 503
 //! `awaiting_database`. It writes no fact. When the database is reached it makes way for the real one,
-//! whose cores listen on the same sockets: connections are closed, none is refused. Next:
+//! whose cores listen on the same sockets: connections are closed, none is refused. It is served by epoll,
+//! whatever the transport: the rings belong to the cores that will sell. Next:
 //! [`super::export`] for what happens then.
 
 use std::process::ExitCode;
@@ -19,13 +20,13 @@ use stampede_persist::export::AttachError;
 
 use super::export::{LateAttach, Ready, judge};
 use super::replay::Shards;
-use super::{Base, EXIT_LOG_FAILED, Event, Sockets, start_core, transport};
+use super::{Base, EXIT_LOG_FAILED, Event, Sockets, start_core};
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
 use crate::engine::reasons::{Change, Reason};
 use crate::engine::shared::{Phase, Shared};
-use crate::runtime::CoreThread;
-use crate::settings::Settings;
+use crate::runtime::{self, CoreThread};
+use crate::settings::{Settings, TransportChoice};
 
 /// Time between two attempts to reach the database.
 const RETRY: Duration = Duration::from_secs(1);
@@ -81,13 +82,15 @@ impl Room<'_> {
         let parts = base.parts(self.settings, nothing.catalogue.clone(), mesh)?;
         let shared = Shared::waiting(parts, reason).with_idle_ms(self.settings.limits.idle_ms);
         let shared = Arc::new(shared);
-        let transport = transport(self.settings.transport)?;
+        // The cores that will sell hold their rings already, and there may be no memory for as many again.
+        let seats = runtime::Cores::acquire(TransportChoice::Epoll, &self.settings.cores)?;
         let doors = self.sockets.share().context("the listening sockets cannot be shared")?;
         let doors = doors.doors(self.settings);
         let mut cores = Cores { shared: shared.clone(), threads: Vec::new() };
-        for (core, (shard, doors)) in nothing.shards.into_iter().zip(doors).enumerate() {
+        let homes = nothing.shards.into_iter().zip(doors);
+        for (core, (seat, (shard, doors))) in seats.into_seats().into_iter().zip(homes).enumerate() {
             let owner = Owner::new(shard, base.queue.producer(), shared.clone());
-            let thread = start_core(self.settings, transport, core, doors, owner, shared.clone())?;
+            let thread = start_core(seat, core, doors, owner, shared.clone())?;
             cores.threads.push(thread);
         }
         Ok(cores)

@@ -108,6 +108,8 @@ static UNITS: Detector =
     detector("units", Program::NetUnits, &["gate::", "clock::", "identity::", "render::", "replay::"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
 static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_idle", "hold_a_core_for_long"]);
+static ACQUIRE: Detector = detector("acquire", Program::Net, &["acquire_at"]);
+static SANDBOX: Detector = detector("sandbox", Program::Net, &["e2e_sandbox_two"]);
 static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
 static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
 static OUTPUT: Detector = detector("output", Program::Net, &["e2e_output"]);
@@ -124,7 +126,7 @@ static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
+    &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &ACQUIRE, &SANDBOX, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
@@ -133,6 +135,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
     match bug {
         B::CheckThenAct | B::LooksBeforeLowering => vec![&LOOM],
         B::GivesWay | B::StaysSilent => vec![&HOLD],
+        B::AcquiresLate => vec![&ACQUIRE],
+        B::HugePagesLocked => vec![&SANDBOX],
         B::WaitsForReaders => vec![&OUTPUT],
         B::DiesOfHangup => vec![&SIGNALS],
         B::StopsUntold => vec![&TOLD],
