@@ -2,7 +2,7 @@
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
-.PHONY: help run deps test test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
+.PHONY: help run deps test test-user contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
 	sim rig torture mutants fuzz fuzz-build fuzz-minimise check bench
 
 CARGO ?= cargo
@@ -22,8 +22,8 @@ deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 
 # docs/TESTING.md says what each part is for.
 test: deps ## run every test: the workspace's, then those that need a program of their own
-	$(CARGO) test --workspace
-	@$(MAKE) --no-print-directory test-epoll
+	STAMPEDE_BEDS=epoll $(CARGO) test --workspace
+	@$(MAKE) --no-print-directory test-user
 	@$(MAKE) --no-print-directory test-sim
 	@$(MAKE) --no-print-directory test-torture
 	@$(MAKE) --no-print-directory test-disk
@@ -32,8 +32,16 @@ test: deps ## run every test: the workspace's, then those that need a program of
 	@$(MAKE) --no-print-directory test-tsan
 	@$(MAKE) --no-print-directory test-loom
 
-# The end-to-end tests once more, on the transport of machines without io_uring. Those
-# of the transports themselves (`transport`) run on both already.
+# The end-to-end tests: as root on epoll with all others, then as an ordinary user, whose locked memory is
+# counted, on the ring where there is one. Those of the transports themselves (`transport`) run on both already.
+test-user: ## run only the end-to-end tests, as an ordinary user within Debian's default limits
+	$(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/.ci/as-user"' test -p stampede-net --test it e2e_
+
+# docs/TESTING.md says what was run so.
+contained: deps ## run a command (RUN='make run') as in a container with Docker's default profile; needs root
+	STAMPEDE_CONTAINED='$(or $(RUN),make run)' $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/.ci/in-container"' \
+		test -p stampede-net --test it in_a_container -- --ignored --nocapture
+
 test-epoll: ## run only the end-to-end tests, on epoll
 	STAMPEDE_TRANSPORT=epoll $(CARGO) test -p stampede-net --test it e2e_
 

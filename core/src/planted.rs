@@ -147,6 +147,8 @@ bugs! {
     CallKeysIgnored, "call-keys-ignored", "a restock counts as often as it is sent";
     PriceOfToday, "price-of-today", "an order shows the price that its item has now";
     TextsForgotten, "texts-forgotten", "a snapshot leaves keys and references out";
+    AcquiresLate, "acquires-late", "a core gets its ring only after the choice of the transport";
+    HugePagesLocked, "huge-pages-locked", "what an executor registers lies in huge pages, each charged in full";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
 }
 

@@ -21,6 +21,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output;
+use crate::runtime::Cores;
 use crate::settings::Settings;
 use crate::settings::SettingsError;
 
@@ -43,8 +44,8 @@ mod version;
 use args::SettingsArgs;
 use printer::Printer;
 
-/// The function that serves until it is told to stop; its code becomes the process's.
-pub type Serve = fn(&Settings) -> anyhow::Result<ExitCode>;
+/// The function that serves on these cores until it is told to stop; its code becomes the process's.
+pub type Serve = fn(&Settings, Cores) -> anyhow::Result<ExitCode>;
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;

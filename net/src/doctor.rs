@@ -14,12 +14,12 @@ use crate::settings::{Settings, TransportChoice};
 
 pub mod database;
 pub mod probe;
-mod uring;
 mod wall;
 
 /// What the checks ask for.
 pub mod limits {
-    /// Locked memory that glommio asks for per executor, in bytes.
+    /// Locked memory that is advised per core, in bytes: what its rings were measured to take on the
+    /// kernel that charges most (docs/CONFIG.md, Limits of the system), and some more.
     pub const MEMLOCK_PER_CORE_BYTES: u64 = 512 << 10;
     /// The first kernel with everything that glommio calls.
     pub const KERNEL_MIN: (u32, u32) = (5, 8);
@@ -94,10 +94,12 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What the kernel said to a first `io_uring_setup`.
+/// What came of the attempt to get a ring for each core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Uring {
-    /// It works.
+    /// Nobody asked (transport = epoll).
+    NotAsked,
+    /// It works, on all cores.
     Works,
     /// Refused by policy (EPERM); `sysctl` is what `kernel.io_uring_disabled` says.
     Forbidden {
@@ -108,6 +110,11 @@ pub enum Uring {
     Missing,
     /// It lacks parts that a core needs.
     TooOld,
+    /// No memory was left for the rings of a core.
+    NoRoom {
+        /// Which one, from 0.
+        core: usize,
+    },
     /// Another error, by its number.
     Other(i32),
 }
@@ -157,8 +164,10 @@ impl Disk {
 pub struct Machine {
     /// The kernel's release: `6.1.0-18-amd64`.
     pub kernel: String,
-    /// What the kernel said to io_uring.
+    /// What came of the attempt to get rings.
     pub uring: Uring,
+    /// Why epoll cannot be had; `None` = it can, or was not asked for.
+    pub no_epoll: Option<String>,
     /// Locked memory, in bytes.
     pub memlock: Limit,
     /// Open files.
@@ -185,6 +194,7 @@ pub fn examine(machine: &Machine, settings: &Settings) -> Vec<Finding> {
         kernel(machine),
         uring(machine.uring, settings),
         memlock(machine, settings),
+        epoll(machine, settings),
         nofile(machine.nofile, settings),
         cores(machine, settings),
         data_dir(&machine.disk, settings),
@@ -237,10 +247,12 @@ fn kernel(machine: &Machine) -> Finding {
 
 fn uring(uring: Uring, settings: &Settings) -> Finding {
     let (problem, remedy) = match uring {
-        _ if settings.transport == TransportChoice::Epoll => {
-            return Finding::ok("io_uring", "not asked for (transport = epoll)");
+        Uring::NotAsked => return Finding::ok("io_uring", "not asked for (transport = epoll)"),
+        Uring::Works => {
+            let cores = settings.cores.len();
+            return Finding::ok("io_uring", format!("works, rings for {cores} core(s) were made"));
         }
-        Uring::Works => return Finding::ok("io_uring", "works"),
+        Uring::NoRoom { .. } => return Finding::ok("io_uring", "is there, see memlock"),
         Uring::Forbidden { sysctl } if sysctl > 0 => (
             format!("switched off by the setting kernel.io_uring_disabled = {sysctl}"),
             "Run: sysctl -w kernel.io_uring_disabled=0".to_owned(),
@@ -257,42 +269,73 @@ fn uring(uring: Uring, settings: &Settings) -> Finding {
             "lacks parts that a core needs, such as timers that repeat (Linux 6.4)".to_owned(),
             "Boot a newer kernel".to_owned(),
         ),
+        Uring::Other(errno @ (libc::EMFILE | libc::ENFILE)) => (
+            format!("refused ({})", std::io::Error::from_raw_os_error(errno)),
+            "Raise the limit on open files: LimitNOFILE (systemd), --ulimit nofile (Docker)".to_owned(),
+        ),
         Uring::Other(errno) => (
             format!("refused ({})", std::io::Error::from_raw_os_error(errno)),
-            "Look into the kernel's log; for lack of memory raise LimitMEMLOCK".to_owned(),
+            "Look into the kernel's log".to_owned(),
         ),
     };
+    without_ring("io_uring", problem, &remedy, settings)
+}
+
+/// What it means that there is no ring: no start where it was insisted on, otherwise epoll.
+fn without_ring(check: &'static str, problem: String, remedy: &str, settings: &Settings) -> Finding {
     match settings.transport {
         TransportChoice::Ring => {
             let remedy = format!("{remedy}, or choose transport = auto");
-            Finding::new(Level::Fail, "io_uring", problem, "transport = ring cannot start", remedy)
+            Finding::new(Level::Fail, check, problem, "transport = ring cannot start", remedy)
         }
         _ => {
             let effect = "transport epoll is used, which costs more CPU per request";
-            Finding::new(Level::Warn, "io_uring", problem, effect, remedy)
+            Finding::new(Level::Warn, check, problem, effect, remedy)
         }
     }
 }
 
 fn memlock(machine: &Machine, settings: &Settings) -> Finding {
-    let limit = machine.memlock;
-    if settings.transport == TransportChoice::Epoll || machine.uring != Uring::Works {
-        return Finding::ok("memlock", "none needed without io_uring");
+    let (limit, cores) = (machine.memlock.soft, settings.cores.len());
+    let shown = if limit == u64::MAX { "unlimited".to_owned() } else { show_bytes(limit) };
+    let core = match machine.uring {
+        Uring::NoRoom { core } => core,
+        Uring::Works => {
+            return Finding::ok("memlock", format!("{shown}, enough for the rings of {cores} core(s)"));
+        }
+        _ => return Finding::ok("memlock", "none needed without io_uring"),
+    };
+    if limit == u64::MAX {
+        let problem = format!("no memory is left for the rings of core {core}, of {cores} core(s)");
+        let remedy = "Give the machine or its control group more memory";
+        return without_ring("memlock", problem, remedy, settings);
     }
-    let needed = limits::MEMLOCK_PER_CORE_BYTES * settings.cores.len() as u64;
-    let shown = if limit.soft == u64::MAX { "unlimited".to_owned() } else { show_bytes(limit.soft) };
-    if limit.soft >= needed {
-        return Finding::ok("memlock", format!("{shown}, {} needed", show_bytes(needed)));
-    }
-    Finding::new(
-        Level::Fail,
-        "memlock",
-        format!("only {shown} of memory may be locked, {} are needed", show_bytes(needed)),
-        "the executors' rings do not fit",
-        format!(
-            "Set LimitMEMLOCK={needed} (systemd), --ulimit memlock={needed} (Docker), or serve on fewer cores"
+    let advised = limits::MEMLOCK_PER_CORE_BYTES * cores as u64;
+    let problem = format!(
+        "{shown} of memory may be locked, by all processes of this user together, and there is no room left \
+         for the rings of core {core}, of {cores} core(s)"
+    );
+    let remedy = if limit < advised {
+        format!("Set LimitMEMLOCK={advised} (systemd), --ulimit memlock={advised} (Docker)")
+    } else {
+        "Other processes of this user hold the rest: raise LimitMEMLOCK (systemd), --ulimit memlock (Docker), or give this one a user of its own".to_owned()
+    };
+    without_ring("memlock", problem, &remedy, settings)
+}
+
+fn epoll(machine: &Machine, settings: &Settings) -> Finding {
+    match &machine.no_epoll {
+        None if matches!(machine.uring, Uring::Works) => Finding::ok("epoll", "not needed beside io_uring"),
+        None if settings.transport == TransportChoice::Ring => Finding::ok("epoll", "not asked for"),
+        None => Finding::ok("epoll", "works"),
+        Some(why) => Finding::new(
+            Level::Fail,
+            "epoll",
+            why,
+            "no transport can be had",
+            "Allow epoll_create1, epoll_ctl, epoll_wait, epoll_pwait and eventfd2 in the seccomp profile; for lack of files or threads raise LimitNOFILE, TasksMax",
         ),
-    )
+    }
 }
 
 fn nofile(limit: Limit, settings: &Settings) -> Finding {

@@ -4,10 +4,12 @@
 //! decides nothing. One loop ([`seat`]) drives one state machine per connection ([`link`]), over either
 //! of two transports that stand behind one seam ([`kernel`]):
 //!
-//! - [`ring`]: a private io_uring per core, on an executor of glommio that starts and pins the
-//!   thread. For kernels from 6.4 on.
+//! - [`ring`]: a private io_uring per core, polled by an executor of glommio. For kernels from 6.4 on.
 //! - [`epoll`]: plain epoll on a plain thread, where io_uring is missing or refused.
+//!
+//! Which of them it is, [`acquire`] decides once for all cores, before anything listens.
 
+mod acquire;
 mod epoll;
 mod kernel;
 mod link;
@@ -16,31 +18,18 @@ mod seat;
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement};
-use rustix::thread::{CpuSet, sched_setaffinity};
 use socket2::{Domain, Protocol, Socket, Type};
-use stampede_core::planted::{Bug, planted};
 
-use self::kernel::Kernel;
-use self::seat::Seat;
+pub use self::acquire::{CoreSeat, Cores, Lack, NoTransport, Part};
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
 use crate::http::answer::{self, Manner};
 use crate::http::problem::Code;
 use crate::http::route::Listener;
 
-/// Entries of each of glommio's rings.
-const RING_ENTRIES: usize = 1024;
-/// How long glommio may run a task before it looks for others. There is one task, and an executor
-/// whose time for it is over *before it has begun* takes that for "nothing to do" and sleeps for ever
-/// (glommio 0.9, `run_task_queues`): so never, in practice.
-const PREEMPT_AFTER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
-/// Memory that glommio registers for file I/O, of which a front end does none.
-const IO_MEMORY_BYTES: usize = 16 << 10;
 /// How often time passes for the owner, in milliseconds.
 const TICK_MS: u64 = 20;
 /// Every so many ticks, deadlines of connections are looked at.
@@ -102,14 +91,6 @@ impl Transport {
 /// The running thread of a core; the error says why it could not go on.
 pub type CoreThread = JoinHandle<io::Result<()>>;
 
-/// Whether this kernel has what the private ring needs.
-///
-/// # Errors
-/// What is missing.
-pub fn probe_ring() -> io::Result<()> {
-    ring::probe()
-}
-
 /// A listening socket and what it is for.
 pub struct Door {
     /// Whose connections come in on it.
@@ -134,92 +115,6 @@ pub fn listen(address: std::net::SocketAddr, shared: bool) -> io::Result<Socket>
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
-}
-
-/// Starts the thread of one core, pinned to processor `cpu`. When this returns, the core has all that
-/// it needs from the system. The thread ends when the engine drains and its last connection is gone,
-/// or when the engine closes.
-///
-/// # Errors
-/// What the system lacks or refuses: io_uring, memory that may be locked, descriptors, threads.
-pub fn start(
-    transport: Transport,
-    (cpu, name): (usize, &str),
-    doors: Vec<Door>,
-    home: impl FnOnce() -> Home + Send + 'static,
-) -> io::Result<CoreThread> {
-    let (ready, started) = sync_channel(1);
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || match transport {
-        Transport::Ring => on_executor(cpu, &ready, home, doors),
-        Transport::Epoll => {
-            // A container may not let us choose; any processor will do.
-            let mut cpus = CpuSet::new();
-            cpus.set(cpu);
-            if let Err(error) = sched_setaffinity(None, &cpus) {
-                tracing::debug!("not pinned to processor {cpu}: {error}");
-            }
-            futures_lite::future::block_on(serve(epoll::Epoll::new(), &ready, home, doors))
-        }
-    })?;
-    match started.recv_timeout(START_MAX) {
-        Ok(Ok(())) => Ok(thread),
-        Ok(Err(error)) => Err(error),
-        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread ended before it had begun")),
-        Err(RecvTimeoutError::Timeout) => {
-            let seconds = START_MAX.as_secs();
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("its thread has not begun within {seconds} s"),
-            ))
-        }
-    }
-}
-
-/// Tells [`start`] whether the core has what it needs.
-type Ready = SyncSender<io::Result<()>>;
-
-/// Serves on a ring, as the one task of an executor. It never gives way: an executor that believes it
-/// has nothing to do sleeps in rings of its own, where nothing of ours would wake it.
-fn on_executor(cpu: usize, ready: &Ready, home: impl FnOnce() -> Home, doors: Vec<Door>) -> io::Result<()> {
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .ring_depth(RING_ENTRIES)
-        .io_memory(IO_MEMORY_BYTES)
-        .preempt_timer(if planted(Bug::GivesWay) { Duration::from_millis(100) } else { PREEMPT_AFTER })
-        .make();
-    match executor {
-        Ok(executor) => executor.run(async { serve(ring::Uring::new(), ready, home, doors).await }),
-        Err(error) => {
-            tell(ready, Err(io::Error::other(error.to_string())));
-            Ok(())
-        }
-    }
-}
-
-/// Serves as one task that is polled once.
-async fn serve(
-    kernel: io::Result<impl Kernel>,
-    ready: &Ready,
-    home: impl FnOnce() -> Home,
-    doors: Vec<Door>,
-) -> io::Result<()> {
-    let seat = match kernel.and_then(|kernel| Seat::new(kernel, home(), doors, TICK_MS)) {
-        Ok(seat) => seat,
-        Err(error) => {
-            tell(ready, Err(error));
-            return Ok(());
-        }
-    };
-    tell(ready, Ok(()));
-    let ended = seat.run().await;
-    if let Err(error) = &ended {
-        tracing::error!("a core cannot go on: {error}");
-    }
-    ended
-}
-
-fn tell(ready: &Ready, what: io::Result<()>) {
-    // Whoever asked has given up if it cannot be told.
-    let _told = ready.send(what);
 }
 
 /// Takes a connection in or says why not: too many, of all or of its address.

@@ -57,8 +57,8 @@ use crate::gate::ticket::Tickets;
 use crate::gate::{Gate, GateRules};
 use crate::http::route::Listener;
 use crate::output;
-use crate::runtime::{self, Door, Transport};
-use crate::settings::{Ack, Settings, TransportChoice, secrets};
+use crate::runtime::{self, Door};
+use crate::settings::{Ack, Settings, secrets};
 
 /// The log could not be written: what was acknowledged is safe, nothing more is sold.
 const EXIT_LOG_FAILED: u8 = 74;
@@ -82,11 +82,11 @@ enum Event {
     CoreEnded { in_order: bool },
 }
 
-/// Serves until a signal or a failure. The exit code is 0 after an orderly end.
+/// Serves on these cores until a signal or a failure. The exit code is 0 after an orderly end.
 ///
 /// # Errors
 /// What keeps it from starting, with the remedy.
-pub fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
+pub fn serve(settings: &Settings, acquired: runtime::Cores) -> anyhow::Result<ExitCode> {
     output::end_on_panic();
     let (events, inbox) = mpsc::channel();
     signals::watch(events.clone())?;
@@ -102,7 +102,7 @@ pub fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     starting.make_way();
     drop(starting);
     let (server, owners) = prepared;
-    let cores = Cores::start(settings, sockets, owners, server.shared.clone(), &events)?;
+    let cores = Cores::start(acquired, settings, sockets, owners, server.shared.clone(), &events)?;
     banner::print(settings, &server.shared);
     Ok(server.run(cores, settings, &inbox))
 }
@@ -423,23 +423,6 @@ fn take_over(
     }
     journal.maintenance().set_database(database).context("cannot write the control file")?;
     Ok(Ok(alarms))
-}
-
-/// The transport to use: what was chosen, or what the kernel can.
-fn transport(choice: TransportChoice) -> anyhow::Result<Transport> {
-    match (choice, runtime::probe_ring()) {
-        (TransportChoice::Epoll, _) => Ok(Transport::Epoll),
-        (_, Ok(())) => Ok(Transport::Ring),
-        (TransportChoice::Auto, Err(error)) => {
-            tracing::warn!(
-                "transport epoll, since io_uring is not to be had as the ring needs it ({error}); it costs more CPU"
-            );
-            Ok(Transport::Epoll)
-        }
-        (TransportChoice::Ring, Err(error)) => {
-            Err(error).context("transport = ring, and this kernel lacks what it needs; try transport = auto")
-        }
-    }
 }
 
 /// The shared half of the gate; the keys of challenges are drawn anew.

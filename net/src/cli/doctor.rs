@@ -8,6 +8,7 @@ use super::{EXIT_FAILED, Failure};
 use crate::doctor::database;
 use crate::doctor::probe::{probe, raise_limits};
 use crate::doctor::{Level, examine};
+use crate::runtime::Cores;
 use crate::settings::Loaded;
 
 /// Looks at the machine with the settings that `serve` would use, and without any when
@@ -29,7 +30,11 @@ pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, 
     }
     raise_limits();
     let settings = &loaded.settings;
-    for finding in examine(&probe(settings), settings).into_iter().chain(database::ask(settings)) {
+    let cores = Cores::acquire(settings.transport, &settings.cores);
+    let machine = probe(settings, &cores);
+    // What was taken for the attempt is there for others again while the database is asked.
+    drop(cores);
+    for finding in examine(&machine, settings).into_iter().chain(database::ask(settings)) {
         failed |= finding.level == Level::Fail;
         writeln!(out, "{finding}")?;
     }

@@ -11,6 +11,7 @@ use super::{Failure, Serve};
 use crate::doctor::probe::{probe, raise_limits};
 use crate::doctor::{Level, connections_fitting, examine, refusal};
 use crate::output;
+use crate::runtime::Cores;
 use crate::settings::{Settings, secrets};
 
 /// Serves, or says in one line why not.
@@ -21,15 +22,16 @@ pub(super) fn run(args: &SettingsArgs, serve: Serve) -> Result<ExitCode, Failure
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let settings = fit_to_machine(loaded.settings)?;
+    let (settings, cores) = fit_to_machine(loaded.settings)?;
     make_token(&settings)?;
-    Ok(serve(&settings)?)
+    Ok(serve(&settings, cores)?)
 }
 
-/// Raises limits, checks the machine, and lowers the connections to what fits.
-fn fit_to_machine(mut settings: Settings) -> Result<Settings, Failure> {
+/// Raises limits, gets what the cores need, checks the machine, and lowers the connections to what fits.
+fn fit_to_machine(mut settings: Settings) -> Result<(Settings, Cores), Failure> {
     raise_limits();
-    let machine = probe(&settings);
+    let cores = Cores::acquire(settings.transport, &settings.cores);
+    let machine = probe(&settings, &cores);
     let findings = examine(&machine, &settings);
     if let Some(reasons) = refusal(&findings) {
         return Err(Failure::Failed(format!("this machine cannot run it: {reasons}")));
@@ -38,7 +40,8 @@ fn fit_to_machine(mut settings: Settings) -> Result<Settings, Failure> {
         tracing::warn!("{}: {}: {}. {}", finding.check, finding.problem, finding.effect, finding.remedy);
     }
     settings.limits.connections = connections_fitting(&machine, &settings);
-    Ok(settings)
+    let cores = cores.map_err(|none| Failure::Failed(none.to_string()))?;
+    Ok((settings, cores))
 }
 
 /// Makes the merchant's token if there is none; the banner says where it is, never what.

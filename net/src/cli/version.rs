@@ -7,19 +7,24 @@ use stampede_persist::export::SCHEMA_VERSION;
 use stampede_persist::log::block::FORMAT_VERSION;
 
 use super::Failure;
-use super::args::defaults;
-use crate::doctor::Uring;
-use crate::doctor::probe::probe;
+use crate::doctor::probe::usable_cpus;
+use crate::runtime::Cores;
+use crate::settings::TransportChoice;
 
 /// Prints it; never fails because of the machine.
 pub(super) fn run(out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let machine = probe(&defaults()?.settings);
-    let uring = if machine.uring == Uring::Works { "works" } else { "cannot be used (see stampede doctor)" };
+    let cpus = usable_cpus();
+    let uring = match Cores::acquire(TransportChoice::Ring, &cpus[..1]) {
+        Ok(_) => "works",
+        Err(_) => "cannot be used (see stampede doctor)",
+    };
+    let kernel = rustix::system::uname();
     writeln!(out, "stampede {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "http api     v1")?;
     writeln!(out, "log format   {FORMAT_VERSION}")?;
     writeln!(out, "tables       {SCHEMA_VERSION}")?;
-    writeln!(out, "kernel       Linux {}, {} processors", machine.kernel, machine.cpus.len())?;
+    let release = kernel.release().to_string_lossy();
+    writeln!(out, "kernel       Linux {release}, {} processors", cpus.len())?;
     writeln!(out, "io_uring     {uring}")?;
     Ok(ExitCode::SUCCESS)
 }

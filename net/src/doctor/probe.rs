@@ -11,8 +11,8 @@ use std::path::Path;
 use rustix::fs::Access;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{DirState, Disk, Limit, Machine, Uring, nearest_existing, uring, wall};
-use crate::runtime;
+use super::{DirState, Disk, Limit, Machine, Uring, nearest_existing, wall};
+use crate::runtime::{Cores, NoTransport, Transport};
 use crate::settings::Settings;
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -39,12 +39,13 @@ pub fn usable_cpus() -> Vec<usize> {
     if cpus.is_empty() { vec![0] } else { cpus }
 }
 
-/// Looks at everything.
-pub fn probe(settings: &Settings) -> Machine {
-    let sysctl = number("/proc/sys/kernel/io_uring_disabled").unwrap_or(0);
+/// Looks at everything. What a core needs of the system is not computed: `cores` is what came of
+/// getting it.
+pub fn probe(settings: &Settings, cores: &Result<Cores, NoTransport>) -> Machine {
     Machine {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        uring: ring(sysctl),
+        uring: ring(cores),
+        no_epoll: cores.as_ref().err().and_then(|none| none.epoll.as_ref()).map(ToString::to_string),
         memlock: limit(Resource::Memlock),
         nofile: limit(Resource::Nofile),
         cpus: usable_cpus(),
@@ -57,14 +58,22 @@ pub fn probe(settings: &Settings) -> Machine {
     }
 }
 
-/// What the kernel says to a first ring, and then to one with all that a core uses, as at a start.
-fn ring(sysctl: u32) -> Uring {
-    let said = uring::ask(sysctl);
-    match (said, runtime::probe_ring()) {
-        (Uring::Works, Err(error)) => {
-            error.raw_os_error().map_or(Uring::TooOld, |errno| uring::refused(errno, sysctl))
+/// What came of the rings.
+fn ring(cores: &Result<Cores, NoTransport>) -> Uring {
+    let lack = match cores {
+        Ok(cores) if cores.transport() == Transport::Ring => return Uring::Works,
+        Ok(cores) => cores.without_ring(),
+        Err(none) => none.ring.as_ref(),
+    };
+    let Some(lack) = lack else { return Uring::NotAsked };
+    match lack.error.raw_os_error() {
+        None | Some(libc::EINVAL) => Uring::TooOld,
+        Some(libc::ENOSYS) => Uring::Missing,
+        Some(libc::EPERM | libc::EACCES) => {
+            Uring::Forbidden { sysctl: number("/proc/sys/kernel/io_uring_disabled").unwrap_or(0) }
         }
-        (said, _) => said,
+        Some(libc::ENOMEM) => Uring::NoRoom { core: lack.core },
+        Some(errno) => Uring::Other(errno),
     }
 }
 

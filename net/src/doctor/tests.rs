@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::runtime::Cores;
 use crate::settings::{Inputs, load};
 
 fn settings(file: &str) -> Settings {
@@ -22,6 +23,7 @@ fn good_machine() -> Machine {
     Machine {
         kernel: "6.1.0-18-amd64".to_owned(),
         uring: Uring::Works,
+        no_epoll: None,
         memlock: Limit { soft: 8 << 20, hard: 8 << 20 },
         nofile: Limit { soft: 1 << 20, hard: 1 << 20 },
         cpus: vec![0, 1],
@@ -80,7 +82,7 @@ fn refusals_of_io_uring_are_told_apart() {
     check(|m| m.uring = Uring::Forbidden { sysctl: 2 }, "kernel.io_uring_disabled = 2");
     check(|m| m.uring = Uring::Forbidden { sysctl: 0 }, "seccomp profile such as Docker's");
     check(|m| m.uring = Uring::Missing, "ENOSYS");
-    check(|m| m.uring = Uring::Other(12), "Cannot allocate memory");
+    check(|m| m.uring = Uring::Other(24), "Too many open files (os error 24)");
 }
 
 #[test]
@@ -88,20 +90,36 @@ fn without_io_uring_epoll_serves_unless_the_ring_is_insisted_on() {
     let refused = |m: &mut Machine| m.uring = Uring::Forbidden { sysctl: 0 };
     check(refused, "warn  io_uring");
     check_with("transport = 'ring'", refused, "FAIL  io_uring");
-    let machine = Machine { uring: Uring::Missing, memlock: Limit { soft: 0, hard: 0 }, ..good_machine() };
+    let machine = Machine { uring: Uring::NotAsked, memlock: Limit { soft: 0, hard: 0 }, ..good_machine() };
     let findings = examine(&machine, &settings("transport = 'epoll'"));
     assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
 }
 
 #[test]
-fn limits_are_compared_with_settings() {
-    let small = Limit { soft: 64 << 10, hard: 64 << 10 };
-    check(|m| m.memlock = small, "only 64KiB of memory may be locked, 1MiB are needed");
-    let one_core = Limit { soft: 600 << 10, hard: 600 << 10 };
-    check(|m| m.memlock = one_core, "FAIL  memlock");
-    let machine = Machine { memlock: one_core, ..good_machine() };
-    assert!(examine(&machine, &settings("cores = 1")).iter().all(|finding| finding.level == Level::Ok));
+fn a_lack_of_memory_for_rings_is_told_apart() {
+    let full = |soft: u64| {
+        move |m: &mut Machine| {
+            (m.uring, m.memlock) = (Uring::NoRoom { core: 1 }, Limit { soft, hard: soft });
+        }
+    };
+    check(full(64 << 10), "warn  memlock       64KiB of memory may be locked");
+    check(full(64 << 10), "no room left for the rings of core 1, of 2 core(s): transport epoll is used");
+    check(full(64 << 10), "Set LimitMEMLOCK=1048576 (systemd)");
+    check(full(8 << 20), "Other processes of this user hold the rest");
+    check(full(u64::MAX), "control group more memory");
+    check_with("transport = 'ring'", full(8 << 20), "FAIL  memlock");
+    // What was tried and worked is right, whatever the limit says: kernels charge differently.
+    let machine = Machine { memlock: Limit { soft: 0, hard: 0 }, ..good_machine() };
+    assert!(examine(&machine, &settings("")).iter().all(|finding| finding.level == Level::Ok));
+}
 
+#[test]
+fn without_any_transport_there_is_no_start() {
+    check(|m| m.no_epoll = Some("core 0, its epoll instance: refused".into()), "FAIL  epoll");
+}
+
+#[test]
+fn limits_are_compared_with_settings() {
     let few = Limit { soft: 4096, hard: 4096 };
     check(|m| m.nofile = few, "limits.connections is lowered from 50000 to 3680");
     let machine = Machine { nofile: few, ..good_machine() };
@@ -150,16 +168,17 @@ fn probing_changes_nothing() {
     let place = dir.path().join("a/b");
     let mut settings = settings("");
     settings.data_dir = place.clone();
-    let machine = probe::probe(&settings);
+    let cores = Cores::acquire(settings.transport, &settings.cores);
+    let machine = probe::probe(&settings, &cores);
     assert!(!machine.cpus.is_empty());
     assert_eq!(machine.disk.dir, DirState::Creatable);
     assert!(!place.exists() && !dir.path().join("a").exists());
     settings.data_dir = dir.path().to_owned();
-    assert_eq!(probe::probe(&settings).disk.dir, DirState::Writable);
+    assert_eq!(probe::probe(&settings, &cores).disk.dir, DirState::Writable);
     let file = dir.path().join("file");
     std::fs::write(&file, [1; 5000]).unwrap();
-    let machine = probe::probe(&settings);
+    let machine = probe::probe(&settings, &cores);
     assert!(machine.disk.used_bytes >= 5000);
     settings.data_dir = file;
-    assert!(matches!(probe::probe(&settings).disk.dir, DirState::Unusable(_)));
+    assert!(matches!(probe::probe(&settings, &cores).disk.dir, DirState::Unusable(_)));
 }

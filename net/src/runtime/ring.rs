@@ -74,23 +74,9 @@ const GET_EVENTS: u32 = 1;
 /// `IOU_PBUF_RING_INC`: a buffer takes one message behind the other (Linux 6.12).
 const INCREMENTAL: u16 = 2;
 
-/// Tries whether this kernel has all that the ring needs.
-pub(super) fn probe() -> io::Result<()> {
-    let mut uring = Uring::new()?;
-    uring.tick_every(1);
-    loop {
-        uring.enter(true)?;
-        while let Some(completion) = uring.next() {
-            match completion {
-                // A kernel that does not know how to repeat a timer refuses it.
-                Completion::Tick { more: true } => return Ok(()),
-                Completion::Tick { more: false } => {
-                    return Err(io::Error::other("timers that repeat (Linux 6.4) are missing"));
-                }
-                _ => {}
-            }
-        }
-    }
+/// What the kernel says against the smallest ring; `None` = nothing.
+pub(super) fn refusal() -> Option<io::Error> {
+    IoUring::new(2).err()
 }
 
 /// What a completion is about: the upper half of its user data.
@@ -145,8 +131,30 @@ impl Uring {
     /// What the kernel lacks or refuses.
     pub(super) fn new() -> io::Result<Self> {
         let mut this = Self::with(&SIZES)?;
+        this.repeats_timers()?;
         this.at_once = if this.takes_turns()? { RECEIVE_AT_ONCE } else { 0 };
         Ok(this)
+    }
+
+    /// Has a timer go off twice: a kernel that does not know how to repeat one refuses it.
+    fn repeats_timers(&mut self) -> io::Result<()> {
+        *self.tick = Timespec::new().nsec(1);
+        let timer = opcode::Timeout::new(&raw const *self.tick).count(2).flags(TimeoutFlags::MULTISHOT);
+        self.push(timer.build().user_data(tag(Op::Tick, 0)));
+        let mut repeated = false;
+        loop {
+            self.enter(true)?;
+            while let Some(completion) = self.next() {
+                match completion {
+                    Completion::Tick { more: true } => repeated = true,
+                    Completion::Tick { more: false } if repeated => return Ok(()),
+                    Completion::Tick { more: false } => {
+                        return Err(io::Error::other("timers that repeat (Linux 6.4) are missing"));
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// The same with other sizes, without trying whether it receives.
@@ -164,7 +172,7 @@ impl Uring {
             builder.build(sizes.submissions)
         };
         // Linux 6.6 can do without the array of indexes.
-        let ring: IoUring = build(false).or_else(|_| build(true))?;
+        let ring: IoUring = or_if_unknown(build(false), || build(true))?;
         let has_all = ring.params().is_feature_nodrop() && ring.params().is_feature_skip_cqe_on_success();
         if !has_all {
             return Err(io::Error::other("the kernel's io_uring is too old"));
@@ -421,15 +429,26 @@ impl Kernel for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        // Whatever the kernel may still read or write is left to it: a ring ends with its thread,
-        // and the thread with the process.
+        // Whatever the kernel may still read or write is left to it.
         let under_way = self.resting.iter().any(Option::is_some);
+        let given_up = self.ring.submitter().unregister_buf_ring(GROUP).is_ok();
         // SAFETY: nobody uses the ring after this, and it is not dropped twice.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
+        if given_up {
+            self.receive.free();
+        }
         if !under_way {
             // SAFETY: no send is under way, so that the kernel reads none of them.
             unsafe { ManuallyDrop::drop(&mut self.resting) };
         }
+    }
+}
+
+/// Another way, if this kernel does not know the first. A lack of anything else is no reason for it.
+fn or_if_unknown<T>(first: io::Result<T>, other: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    match first {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => other(),
+        done => done,
     }
 }
 
@@ -447,6 +466,8 @@ struct ReceiveBuffers {
     entries: *mut BufRingEntry,
     /// `count` buffers of `each` bytes.
     memory: *mut u8,
+    memory_bytes: usize,
+    entries_bytes: usize,
     count: u16,
     each: u32,
     incremental: bool,
@@ -460,7 +481,8 @@ impl ReceiveBuffers {
         let &Sizes { receive_bytes, incremental_bytes, single_bytes, .. } = sizes;
         let memory = allocate(receive_bytes);
         let entries_max = receive_bytes / single_bytes.min(incremental_bytes.unwrap_or(single_bytes));
-        let entries = allocate(entries_max * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
+        let entries_bytes = entries_max * size_of::<BufRingEntry>();
+        let entries = allocate(entries_bytes).cast::<BufRingEntry>();
         let attempt = |each: usize, flags: u16| {
             let count = (receive_bytes / each) as u16;
             // SAFETY: the memory holds that many entries, is aligned to pages, and is never freed
@@ -468,20 +490,42 @@ impl ReceiveBuffers {
             unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, flags) }
                 .map(|()| (each, count, flags == INCREMENTAL))
         };
-        let incremental = incremental_bytes.and_then(|each| attempt(each, INCREMENTAL).ok());
-        let registered = incremental.map_or_else(|| attempt(single_bytes, 0), Ok);
+        let single = || attempt(single_bytes, 0);
+        let registered = match incremental_bytes {
+            Some(each) => or_if_unknown(attempt(each, INCREMENTAL), single),
+            None => single(),
+        };
         let (each, count, incremental) = match registered {
             Ok(registered) => registered,
             Err(error) => {
                 free(memory, receive_bytes);
-                free(entries.cast(), entries_max * size_of::<BufRingEntry>());
+                free(entries.cast(), entries_bytes);
                 return Err(error);
             }
         };
         let filled = vec![0; usize::from(count)];
-        let mut this = Self { entries, memory, count, each: each as u32, incremental, tail: 0, filled };
+        let each = each as u32;
+        let mut this = Self {
+            entries,
+            memory,
+            memory_bytes: receive_bytes,
+            entries_bytes,
+            count,
+            each,
+            incremental,
+            tail: 0,
+            filled,
+        };
         (0..count).for_each(|buffer| this.provide(buffer));
         Ok(this)
+    }
+
+    /// Frees what the kernel has given up. A receive holds a buffer only while it is tried, which
+    /// is in our calls ([`Kernel::enter`]), so that none is under way in any of them.
+    fn free(&mut self) {
+        free(std::mem::replace(&mut self.memory, std::ptr::null_mut()), self.memory_bytes);
+        let entries = std::mem::replace(&mut self.entries, std::ptr::null_mut());
+        free(entries.cast(), self.entries_bytes);
     }
 
     /// Hands a buffer to the kernel, whole.
@@ -549,7 +593,7 @@ fn allocate(bytes: usize) -> *mut u8 {
 }
 
 fn free(memory: *mut u8, bytes: usize) {
-    // SAFETY: it came from `allocate` with the same size, and the kernel has refused it.
+    // SAFETY: it came from `allocate` with the same size, and the kernel has refused it or given it up.
     unsafe { alloc::dealloc(memory, layout(bytes)) };
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::watch::Watch;
-use super::{EXIT_FORCED, EXIT_LOG_FAILED, Event, LAST_STEPS, Sockets, transport, watch};
+use super::{EXIT_FORCED, EXIT_LOG_FAILED, Event, LAST_STEPS, Sockets, watch};
 use crate::engine::home::Home;
 use crate::engine::owner::Owner;
 use crate::engine::shared::{Phase, Shared};
@@ -32,11 +32,12 @@ pub(super) struct Cores {
 }
 
 impl Cores {
-    /// Starts one core per owner on these sockets, and the watch over them.
+    /// Has each of the cores that were acquired serve an owner on these sockets, and the watch over them.
     ///
     /// # Errors
     /// What the system lacks or refuses, with the remedy.
     pub(super) fn start(
+        acquired: runtime::Cores,
         settings: &Settings,
         sockets: Sockets,
         owners: Vec<Owner>,
@@ -44,13 +45,13 @@ impl Cores {
         events: &Sender<Event>,
     ) -> anyhow::Result<Self> {
         let standby = sockets.merchant.try_clone().context("cannot copy the merchant's listening socket")?;
-        let transport = transport(settings.transport)?;
-        tracing::info!(transport = transport.name(), "bytes come and go");
+        tracing::info!(transport = acquired.transport().name(), "bytes come and go");
         let mut running = 0;
-        for (core, (owner, doors)) in owners.into_iter().zip(sockets.doors(settings)).enumerate() {
-            let place = (settings.cores[core], &*format!("stampede-core-{core}"));
+        let owners = owners.into_iter().zip(sockets.doors(settings));
+        for (core, (seat, (owner, doors))) in acquired.into_seats().into_iter().zip(owners).enumerate() {
             let state = shared.clone();
-            let thread = runtime::start(transport, place, doors, move || Home::new(core, owner, state))
+            let thread = seat
+                .start(doors, move || Home::new(core, owner, state))
                 .with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))?;
             let events = events.clone();
             std::thread::Builder::new().name(format!("stampede-end-{core}")).spawn(move || {

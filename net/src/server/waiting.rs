@@ -5,7 +5,8 @@
 //! `/readyz` (`awaiting_database`), `/metrics` and the statistics; everything else is 503
 //! `awaiting_database`. It writes no fact. When the database is reached it makes way for the real one,
 //! whose cores listen on the same sockets: connections are closed, none is refused. Its cores are watched,
-//! and end, as those of an engine that sells ([`super::cores`]). Next: [`super::export`] for what happens then.
+//! and end, as those of an engine that sells ([`super::cores`]). They are served by epoll, whatever the
+//! transport: the rings belong to the cores that will sell. Next: [`super::export`] for what happens then.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use super::{Base, Event, LAST_STEPS, Sockets};
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
 use crate::engine::shared::Shared;
-use crate::settings::Settings;
+use crate::runtime;
+use crate::settings::{Settings, TransportChoice};
 
 /// Time between two attempts to reach the database.
 const RETRY: Duration = Duration::from_secs(1);
@@ -80,9 +82,11 @@ impl Room<'_> {
         let shared = Shared::waiting(parts, reason).with_idle_ms(self.settings.limits.idle_ms);
         let shared = Arc::new(shared.with_head_bytes(self.settings.limits.head_bytes));
         let doors = self.sockets.share().context("the listening sockets cannot be shared")?;
+        // The cores that will sell hold their rings already, and there may be no memory for as many again.
+        let acquired = runtime::Cores::acquire(TransportChoice::Epoll, &self.settings.cores)?;
         let owners = nothing.shards.into_iter();
         let owners = owners.map(|shard| Owner::new(shard, base.queue.producer(), shared.clone())).collect();
-        let cores = Cores::start(self.settings, doors, owners, shared.clone(), self.events)?;
+        let cores = Cores::start(acquired, self.settings, doors, owners, shared.clone(), self.events)?;
         Ok((cores, shared))
     }
 

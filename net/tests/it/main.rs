@@ -1,5 +1,6 @@
 //! The integration tests of the front end, in one binary.
 
+mod acquire;
 mod cli_commands;
 mod cli_stores;
 mod e2e_accept;

@@ -10,20 +10,22 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use stampede_loadgen::verify::Merchant;
 use tempfile::TempDir;
 
+#[path = "../common/sandbox.rs"]
+pub(crate) mod sandbox;
 #[path = "../common/seccomp.rs"]
 pub(crate) mod seccomp;
 #[path = "../common/sink.rs"]
 pub(crate) mod sink;
 
-use self::seccomp::Filter;
+use self::sandbox::{Sandbox, User};
 use self::sink::Sink;
 
 /// The merchant's token on every bed.
@@ -50,8 +52,10 @@ pub(crate) struct Bed {
     files_max: Option<u64>,
     /// Where its output goes; to us if `None`.
     pub(crate) sink: Option<Sink>,
-    /// System calls that are refused to it.
-    pub(crate) filter: Option<Filter>,
+    /// What it is kept from.
+    pub(crate) sandbox: Sandbox,
+    /// The program, if it is not the one that was built.
+    program: Option<PathBuf>,
     /// A command that runs the server as its own last words, such as a tracer; empty = none.
     pub(crate) wrap: Vec<String>,
     /// Whether clients know its addresses already.
@@ -61,6 +65,7 @@ pub(crate) struct Bed {
 impl Bed {
     /// A fresh directory; two cores, buyers named by header, small log segments.
     pub(crate) fn new() -> Self {
+        usual_files();
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("data");
         let bed = Self {
@@ -73,14 +78,15 @@ impl Bed {
             env: Vec::new(),
             files_max: None,
             sink: None,
-            filter: None,
+            sandbox: Sandbox::default(),
+            program: None,
             wrap: Vec::new(),
             has_served: false,
         };
         let bed =
             bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN);
-        // `make test-epoll` has every server use that transport.
-        match std::env::var("STAMPEDE_TRANSPORT") {
+        // `make test-epoll` has every server use that transport, `make test` those that do not choose.
+        match std::env::var("STAMPEDE_TRANSPORT").or_else(|_| std::env::var("STAMPEDE_BEDS")) {
             Ok(transport) => bed.set("transport", &transport),
             Err(_) => bed,
         }
@@ -150,7 +156,8 @@ impl Bed {
     /// Starts a process and does not wait until it is ready.
     pub(crate) fn spawn(&self) -> Server {
         let stream = || self.sink.as_ref().map_or_else(Stdio::piped, Sink::stdio);
-        let mut words = self.wrap.iter().map(Into::into).chain([binary().into_os_string()]);
+        let program = self.program.clone().unwrap_or_else(binary);
+        let mut words = self.wrap.iter().map(Into::into).chain([program.into_os_string()]);
         let mut command = Command::new(words.next().expect("at least the binary"));
         command.args(words);
         command.arg("serve").args(["--cores", self.cores, "--data-dir"]).arg(&self.dir);
@@ -160,18 +167,19 @@ impl Bed {
             command.env("STAMPEDE_PLANTED", bug);
         }
         command.stdin(Stdio::null()).stdout(stream()).stderr(stream());
-        let (files_max, filter) = (self.files_max, self.filter.clone());
-        // SAFETY: between fork and exec only prctl and setrlimit are called, which allocate
-        // nothing and are safe to call there.
+        let files_usual = usual_files();
+        let (files_max, sandbox) = (self.files_max, self.sandbox.clone());
+        // SAFETY: between fork and exec only system calls are made that are safe to make there, and
+        // nothing is allocated.
         unsafe {
             command.pre_exec(move || {
+                sandbox.enter()?;
+                // Another user would not get it any more.
                 rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-                if files_max.is_some() {
-                    let limit = Rlimit { current: files_max, maximum: files_max };
-                    rustix::process::setrlimit(Resource::Nofile, limit)?;
-                }
-                filter.as_ref().map_or(Ok(()), Filter::install)?;
-                Ok(())
+                let limit =
+                    files_max.map_or(files_usual, |most| Rlimit { current: Some(most), maximum: Some(most) });
+                rustix::process::setrlimit(Resource::Nofile, limit)?;
+                sandbox.install_filter()
             });
         }
         let mut child = command.spawn().expect("the binary runs");
@@ -213,9 +221,19 @@ impl Bed {
         wait_for("the transport", || server.said().contains(&line).then_some(()));
     }
 
+    /// Has it run as an ordinary user: all that the user needs is made hers.
+    pub(crate) fn user(mut self, user: User) -> Self {
+        let program = self.beside("stampede");
+        std::fs::copy(binary(), &program).expect("a program that everybody can read");
+        sandbox::hand_over(self.home.path(), user.number).expect("a directory for another user");
+        (self.program, self.sandbox.user) = (Some(program), Some(user));
+        self
+    }
+
     /// Another command with the same settings, beside a server or without one.
     pub(crate) fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
+        let mut command =
+            Command::new(self.program.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_stampede").into()));
         command.arg(name).arg("--data-dir").arg(&self.dir);
         command.args(["--listen", &self.public.to_string(), "--admin-listen", &self.admin.to_string()]);
         command.args(&self.flags).env_clear().envs(self.env.iter().cloned());
@@ -359,6 +377,18 @@ impl Drop for Server {
             eprintln!("---- the server said:\n{said}----");
         }
     }
+}
+
+/// How many files a server may have open when it starts, as we found it. Crowds of clients are ours, so
+/// that we take as many as we can get.
+fn usual_files() -> Rlimit {
+    static FOUND: OnceLock<Rlimit> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let found = getrlimit(Resource::Nofile);
+        let most = Rlimit { current: found.maximum, maximum: found.maximum };
+        setrlimit(Resource::Nofile, most).expect("a soft limit as high as the hard one");
+        found
+    })
 }
 
 /// The server under test: the one that was built with the tests, or the one that

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
 use socket2::{Domain, SockRef, Socket, Type};
+use stampede_net::doctor::probe::usable_cpus;
+use stampede_net::runtime::Cores;
+use stampede_net::settings::TransportChoice;
 
 use crate::e2e_talk::{Talk, item};
 use crate::server::{Bed, PATIENCE, Server, wait_for};
@@ -19,7 +22,7 @@ pub(crate) fn transports() -> Vec<String> {
     if let Ok(chosen) = std::env::var("STAMPEDE_TRANSPORT") {
         return vec![chosen];
     }
-    let ring = stampede_net::runtime::probe_ring();
+    let ring = Cores::acquire(TransportChoice::Ring, &usable_cpus()[..1]);
     if let Err(error) = &ring {
         println!("SKIPPED on the ring, which this kernel lacks: {error}");
     }

@@ -118,6 +118,8 @@ static COMPARED: Detector = detector("compared", Program::NetUnits, &["reconcile
 static ACCEPT: Detector = detector("accept", Program::Net, &["e2e_accept"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
 static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_idle", "hold_a_core_for"]);
+static ACQUIRE: Detector = detector("acquire", Program::Net, &["acquire_at"]);
+static SANDBOX: Detector = detector("sandbox", Program::Net, &["e2e_sandbox_two"]);
 static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
 static AWAY: Detector = detector("away", Program::Net, &["e2e_a_known_database"]);
 static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
@@ -135,8 +137,8 @@ static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &AWAY, &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &WIRE, &SIM, &DISK, &FOREIGN,
-    &STEPS, &LOOM,
+    &AWAY, &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &ACQUIRE, &SANDBOX, &WIRE,
+    &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
@@ -148,6 +150,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::TellsFirst | B::BlamesForStops | B::ServesInTurn | B::LeftToTheTick => vec![&WATCH],
         B::AcceptsUnseen => vec![&ACCEPT],
         B::PaymentForgiven => vec![&COMPARED],
+        B::AcquiresLate => vec![&ACQUIRE],
+        B::HugePagesLocked => vec![&SANDBOX],
         B::WaitsForReaders => vec![&OUTPUT],
         B::DiesOfHangup => vec![&SIGNALS],
         B::StopsUntold => vec![&TOLD],

@@ -1,0 +1,417 @@
+//! Acquires what the transport needs on all cores, before anything listens; decides which transport it is.
+//!
+//! The only place that chooses. Every core's thread is started, gets its ring or its epoll instance, and
+//! then waits for its work ([`CoreSeat::start`]). Only when all of them have what they need is the
+//! choice made, so that no core can lack memory or descriptors that the others already serve with. Nothing
+//! is tried that is not kept: a ring that was made and given back would count against the
+//! user's locked memory for a while longer. Without the ring, nothing of io_uring is called at all.
+//!
+//! ```text
+//! auto: a ring on each core? ── all ──▶ ring         ring: the same, and no other way
+//!             │ one lacks it: all threads end
+//!             ▼
+//!       epoll on each core?  ── all ──▶ epoll, and why
+//! ```
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::Once;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
+
+use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+use rustix::process::{Resource, getrlimit};
+use rustix::thread::{
+    CpuSet, disable_transparent_huge_pages, sched_setaffinity, transparent_huge_pages_are_disabled,
+};
+use stampede_core::planted::{Bug, planted};
+
+use super::kernel::Kernel;
+use super::seat::Seat;
+use super::{CoreThread, Door, START_MAX, TICK_MS, Transport, epoll, ring};
+use crate::engine::home::Home;
+use crate::settings::TransportChoice;
+
+/// Entries of each of the executor's three rings. Nothing of ours goes through them, and newer kernels
+/// charge them to the memory that a user may lock.
+const EXECUTOR_RING_ENTRIES: usize = 16;
+/// Memory that the executor registers for file I/O, of which a front end does none; it takes 64 KiB at
+/// least.
+const EXECUTOR_IO_BYTES: usize = 16 << 10;
+/// How long glommio may run a task before it looks for others. There is one task, and an executor
+/// whose time for it is over *before it has begun* takes that for "nothing to do" and sleeps for ever
+/// (glommio 0.9, `run_task_queues`): so never, in practice.
+const PREEMPT_AFTER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+/// The least limit on locked memory that the executor takes, whatever the kernel charges.
+const EXECUTOR_MEMLOCK_BYTES: u64 = 512 << 10;
+/// How long locked memory is waited for: the kernel gives back what a server held only some time after
+/// that server has ended, and a restart must not be told that there is none.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two attempts to get it.
+const MEMORY_RETRY: Duration = Duration::from_millis(20);
+
+/// What a core could not get from the system.
+#[derive(Debug)]
+pub struct Lack {
+    /// The core, counted from 0.
+    pub core: usize,
+    /// What for.
+    pub part: Part,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+/// What a core needs of the system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// A thread.
+    Thread,
+    /// The ring that its sockets are served by.
+    Ring,
+    /// The executor that polls it.
+    Executor,
+    /// An epoll instance.
+    Epoll,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = match self.part {
+            Part::Thread => "its thread",
+            Part::Ring => "its ring",
+            Part::Executor => "its executor's rings",
+            Part::Epoll => "its epoll instance",
+        };
+        write!(f, "core {}, {part}: {}", self.core, self.error)
+    }
+}
+
+/// No transport can be had on all cores.
+#[derive(Debug)]
+pub struct NoTransport {
+    /// Why not the ring; `None` = it was not asked for.
+    pub ring: Option<Lack>,
+    /// Why not epoll; `None` = it was not asked for.
+    pub epoll: Option<Lack>,
+}
+
+impl std::error::Error for NoTransport {}
+
+impl fmt::Display for NoTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lacks = [("transport ring", &self.ring), ("transport epoll", &self.epoll)];
+        let lacks = lacks.iter().filter_map(|(name, lack)| lack.as_ref().map(|lack| (name, lack)));
+        for (index, (name, lack)) in lacks.enumerate() {
+            let comma = if index == 0 { "" } else { "; " };
+            write!(f, "{comma}{name} cannot be had ({lack})")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a core is to do.
+struct Work {
+    home: Box<dyn FnOnce() -> Home + Send>,
+    doors: Vec<Door>,
+    started: SyncSender<io::Result<()>>,
+}
+
+/// A core's thread that has what it needs, and waits. Dropped, it ends.
+pub struct CoreSeat {
+    inbox: Option<SyncSender<Work>>,
+    thread: Option<CoreThread>,
+}
+
+impl CoreSeat {
+    /// Has the core serve. When this returns, it does. The thread ends when the engine drains and its last
+    /// connection is gone, or when the engine closes.
+    ///
+    /// # Errors
+    /// No descriptor is left for what wakes the core.
+    pub fn start(
+        mut self,
+        doors: Vec<Door>,
+        home: impl FnOnce() -> Home + Send + 'static,
+    ) -> io::Result<CoreThread> {
+        let gone = || io::Error::other("the core's thread has ended before it began");
+        let (started, answer) = sync_channel(1);
+        let inbox = self.inbox.take().ok_or_else(gone)?;
+        inbox.send(Work { home: Box::new(home), doors, started }).map_err(|_| gone())?;
+        match answer.recv_timeout(START_MAX) {
+            Ok(answer) => answer?,
+            Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = START_MAX.as_secs();
+                let error = format!("its thread has not begun within {seconds} s");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, error));
+            }
+        }
+        self.thread.take().ok_or_else(gone)
+    }
+}
+
+impl Drop for CoreSeat {
+    fn drop(&mut self) {
+        // Without an inbox the thread has nothing to wait for.
+        drop(self.inbox.take());
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// All cores, with what they need of the system.
+pub struct Cores {
+    transport: Transport,
+    without_ring: Option<Lack>,
+    seats: Vec<CoreSeat>,
+}
+
+impl Cores {
+    /// One core on each of these processors. The first call for io_uring, and there is no other.
+    ///
+    /// # Errors
+    /// What is lacking for each transport that the choice allows.
+    pub fn acquire(choice: TransportChoice, cpus: &[usize]) -> Result<Self, NoTransport> {
+        let without_ring = if choice == TransportChoice::Epoll {
+            None
+        } else {
+            match seats(Transport::Ring, cpus) {
+                Ok(seats) => return Ok(Self { transport: Transport::Ring, without_ring: None, seats }),
+                Err(lack) => Some(lack),
+            }
+        };
+        if choice == TransportChoice::Ring {
+            return Err(NoTransport { ring: without_ring, epoll: None });
+        }
+        match seats(Transport::Epoll, cpus) {
+            Ok(seats) => Ok(Self { transport: Transport::Epoll, without_ring, seats }),
+            Err(lack) => Err(NoTransport { ring: without_ring, epoll: Some(lack) }),
+        }
+    }
+
+    /// How their bytes come and go.
+    pub const fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Why they do without the ring, if they would rather have had it.
+    pub const fn without_ring(&self) -> Option<&Lack> {
+        self.without_ring.as_ref()
+    }
+
+    /// Each of them, in the order of the processors.
+    pub fn into_seats(self) -> Vec<CoreSeat> {
+        self.seats
+    }
+}
+
+/// Whether a core has what it needs.
+type Acquired = Sender<Result<(), Lack>>;
+
+/// A thread per processor, with all that this transport needs; if one lacks something, none is left.
+fn seats(transport: Transport, cpus: &[usize]) -> Result<Vec<CoreSeat>, Lack> {
+    let until = Instant::now() + MEMORY_PATIENCE;
+    let _small_pages = (transport == Transport::Ring).then(SmallPages::begin);
+    let all: Vec<(usize, usize)> = cpus.iter().copied().enumerate().collect();
+    // The first executor of a process tries out the kernel, and panics if there is no room for that: it is
+    // made while no other core takes any.
+    let (first, others) = all.split_at(all.len().min(1));
+    let mut seats = together(transport, until, first)?;
+    seats.extend(together(transport, until, others)?);
+    Ok(seats)
+}
+
+/// Some of these threads, at the same time.
+fn together(transport: Transport, until: Instant, cores: &[(usize, usize)]) -> Result<Vec<CoreSeat>, Lack> {
+    let mut begun = Vec::with_capacity(cores.len());
+    for &(core, cpu) in cores {
+        let (inbox, work) = sync_channel(1);
+        let (acquired, answer) = channel();
+        let name = format!("stampede-core-{core}");
+        let run = move || {
+            pin(cpu);
+            match transport {
+                Transport::Ring => on_ring(core, until, &acquired, &work),
+                Transport::Epoll => on_epoll(core, &acquired, &work),
+            }
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(run);
+        let thread = thread.map_err(|error| Lack { core, part: Part::Thread, error })?;
+        begun.push((core, CoreSeat { inbox: Some(inbox), thread: Some(thread) }, answer));
+    }
+    // All have answered before any of them is let go.
+    let seats = begun.into_iter().map(|(core, seat, answer)| {
+        let error = || io::Error::other("the thread has ended before it began");
+        answer.recv().unwrap_or_else(|_| Err(Lack { core, part: Part::Thread, error: error() }))?;
+        Ok(seat)
+    });
+    let seats: Vec<Result<CoreSeat, Lack>> = seats.collect();
+    seats.into_iter().collect()
+}
+
+/// While it lives, memory that is touched for the first time comes in small pages. What the executor
+/// registers is charged by the page that it lies in: 2 MiB for 64 KiB, three times a core.
+struct SmallPages {
+    before: bool,
+}
+
+impl SmallPages {
+    fn begin() -> Self {
+        // A kernel that does not know of it has no huge pages either.
+        let before = transparent_huge_pages_are_disabled().unwrap_or(true);
+        if !before && !planted(Bug::HugePagesLocked) {
+            let _unknown = disable_transparent_huge_pages(true);
+        }
+        Self { before }
+    }
+}
+
+impl Drop for SmallPages {
+    fn drop(&mut self) {
+        if !self.before {
+            let _unknown = disable_transparent_huge_pages(false);
+        }
+    }
+}
+
+/// Keeps the calling thread on a processor, where that is allowed: a container may not let us choose, and
+/// any processor will do.
+fn pin(cpu: usize) {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    if let Err(error) = sched_setaffinity(None, &cpus) {
+        tracing::debug!("not pinned to processor {cpu}: {error}");
+    }
+}
+
+/// Serves on a ring, as the one task of an executor. It never gives way: an executor that believes it
+/// has nothing to do sleeps in rings of its own, where nothing of ours would wake it. It waits for its
+/// work outside: an executor that has run keeps a descriptor for ever (glommio 0.9).
+fn on_ring(core: usize, until: Instant, acquired: &Acquired, work: &Receiver<Work>) -> io::Result<()> {
+    if planted(Bug::AcquiresLate) {
+        tell(acquired, Ok(()));
+    }
+    let (kernel, executor) = match ring_and_executor(core, until) {
+        Ok(both) => both,
+        Err(lack) => {
+            tell(acquired, Err(lack));
+            return Ok(());
+        }
+    };
+    tell(acquired, Ok(()));
+    work.recv().map_or(Ok(()), |work| executor.run(serve(kernel, work)))
+}
+
+fn on_epoll(core: usize, acquired: &Acquired, work: &Receiver<Work>) -> io::Result<()> {
+    let kernel = match epoll::Epoll::new() {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            tell(acquired, Err(Lack { core, part: Part::Epoll, error }));
+            return Ok(());
+        }
+    };
+    tell(acquired, Ok(()));
+    work.recv().map_or(Ok(()), |work| futures_lite::future::block_on(serve(kernel, work)))
+}
+
+/// The ring comes first: what a sandbox refuses is then refused to us, who can say it.
+fn ring_and_executor(core: usize, until: Instant) -> Result<(ring::Uring, LocalExecutor), Lack> {
+    let lack = |part| move |error| Lack { core, part, error };
+    let kernel = patiently(until, ring::Uring::new).map_err(lack(Part::Ring))?;
+    let executor = patiently(until, executor).map_err(lack(Part::Executor))?;
+    Ok((kernel, executor))
+}
+
+/// The thread is pinned already, and file I/O, for which the executor would start another thread, is none
+/// of a front end's business: placed like that, it neither reads `/sys` nor starts threads, at
+/// both of which it would panic.
+fn executor() -> io::Result<LocalExecutor> {
+    if getrlimit(Resource::Memlock).current.is_some_and(|bytes| bytes < EXECUTOR_MEMLOCK_BYTES) {
+        return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+    }
+    let builder = LocalExecutorBuilder::new(Placement::Unbound)
+        .blocking_thread_pool_placement(PoolPlacement::Custom(Vec::new()))
+        .ring_depth(EXECUTOR_RING_ENTRIES)
+        .io_memory(EXECUTOR_IO_BYTES)
+        .preempt_timer(if planted(Bug::GivesWay) { Duration::from_millis(100) } else { PREEMPT_AFTER });
+    let Some(executor) = quietly(move || builder.make()) else {
+        return Err(ring::refusal().unwrap_or_else(|| io::Error::other("the executor has given up")));
+    };
+    executor.map_err(|error| match error {
+        GlommioError::IoError(error) | GlommioError::EnhancedIoError { source: error, .. } => error,
+        error => io::Error::other(error.to_string()),
+    })
+}
+
+thread_local! {
+    /// Whether a panic of this thread is an answer, which nobody has to see.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What somebody else's code comes to, or `None` if it panics; nothing is said of it.
+fn quietly<T>(run: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(run));
+    QUIET.set(false);
+    outcome.ok()
+}
+
+/// Tries for a while when there is no memory.
+fn patiently<T>(until: Instant, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && Instant::now() < until => {
+                std::thread::sleep(MEMORY_RETRY);
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Does a core's work, as one task that is polled once.
+async fn serve(kernel: impl Kernel, work: Work) -> io::Result<()> {
+    let Work { home, doors, started } = work;
+    let seat = match Seat::new(kernel, home(), doors, TICK_MS) {
+        Ok(seat) => seat,
+        Err(error) => {
+            // Whoever asked has given up if it cannot be told.
+            drop(started.send(Err(error)));
+            return Ok(());
+        }
+    };
+    drop(started.send(Ok(())));
+    let ended = seat.run().await;
+    if let Err(error) = &ended {
+        tracing::error!("a core cannot go on: {error}");
+    }
+    ended
+}
+
+fn tell(acquired: &Acquired, what: Result<(), Lack>) {
+    // Whoever asked has given up if it cannot be told.
+    let _told = acquired.send(what);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_others_is_an_answer() {
+        assert_eq!(quietly(|| 7), Some(7));
+        assert_eq!(quietly(|| -> u32 { panic!("no room") }), None);
+        assert!(std::panic::catch_unwind(|| panic!("seen")).is_err() && !QUIET.get());
+    }
+}
