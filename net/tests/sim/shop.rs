@@ -107,6 +107,8 @@ impl Shop {
         let (was, is) = (seen.shown, shown);
         let same = (was.quantity, was.created, was.lsn) == (is.quantity, is.created, is.lsn);
         ensure!(same, "I5 order {} was shown as {was:?} and as {is:?}", shown.id);
+        let repriced = was.price.zip(is.price).is_some_and(|(was, is)| was != is);
+        ensure!(!repriced, "I20 order {} was shown as {was:?} and as {is:?}", shown.id);
         let stranger = seen.buyer.zip(buyer).is_some_and(|(was, is)| was != is);
         ensure!(!stranger, "I7 order {} was shown to two buyers", shown.id);
         seen.buyer = seen.buyer.or(buyer);

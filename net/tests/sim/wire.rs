@@ -53,6 +53,8 @@ pub(crate) struct Shown {
     /// `None` = accepted, not durable.
     pub(crate) state: Option<OrderState>,
     pub(crate) created: u64,
+    /// What a unit costs; not in every answer.
+    pub(crate) price: Option<u64>,
     pub(crate) lsn: u64,
 }
 
@@ -63,6 +65,7 @@ fn order(body: &[u8]) -> Option<Shown> {
         quantity: answer.number("quantity")?,
         state: state(answer.text("state")),
         created: answer.number("created_at_ms")?,
+        price: answer.number("price_minor"),
         lsn: answer.number("lsn")?,
     })
 }

@@ -139,6 +139,14 @@ impl History<'_> {
                 let path = format!("/admin/orders/{order}/{verb}");
                 return self.send(link, Call::Move, |writer| writer.merchant("POST", &path, body));
             }
+            (7, Some(order)) if self.rng.coin() => {
+                let path = format!("/admin/orders/{order}/extend");
+                let body = format!(
+                    "{{\"pay_by_ms\":{}}}",
+                    self.wall_ms + [50, 500, 5_000][self.rng.below(3) as usize]
+                );
+                return self.send(link, Call::Move, |writer| writer.merchant("POST", &path, &body));
+            }
             (7, Some(order)) => {
                 let path = format!("/admin/orders/{order}");
                 return self.send(link, Call::Move, |writer| writer.merchant("GET", &path, ""));
@@ -173,7 +181,7 @@ impl History<'_> {
             let closes = self.wall_ms + [50, 500, 100 * HOUR_MS][self.rng.below(3) as usize];
             format!("{{\"closes_at_ms\":{closes}}}")
         } else {
-            format!("{{\"cap\":{}}}", 1 + self.rng.below(3))
+            format!("{{\"cap\":{},\"price_minor\":{}}}", 1 + self.rng.below(3), self.rng.below(9))
         };
         self.send(link, Call::Item(item), |writer| writer.merchant("PUT", &path, &body))
     }
