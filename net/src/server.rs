@@ -68,7 +68,7 @@ const EXIT_FORCED: u8 = 75;
 const LAST_STEPS: Duration = Duration::from_millis(500);
 /// How long a port may still be held by a server that was killed a moment ago: the kernel
 /// closes the sockets of a ring only after the process is gone.
-const PORT_PATIENCE: Duration = Duration::from_secs(5);
+const PORT_PATIENCE: Duration = Duration::from_secs(10);
 /// Time between two tries at such a port.
 const PORT_RETRY: Duration = Duration::from_millis(20);
 
@@ -151,9 +151,15 @@ fn bind(settings: &Settings) -> anyhow::Result<Sockets> {
 
 fn listen_patiently(address: SocketAddr) -> io::Result<socket2::Socket> {
     let deadline = Instant::now() + PORT_PATIENCE;
+    let mut is_told = false;
     loop {
         match runtime::listen(address, false) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::info!(
+                        "{address} is in use, perhaps by a server that has just been killed; waiting for it"
+                    );
+                }
                 std::thread::sleep(PORT_RETRY);
             }
             done => return done,

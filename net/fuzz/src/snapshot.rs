@@ -42,8 +42,9 @@ fn check_rows(mut data: &[u8]) {
     let mut salt = 0usize;
     while let [len, rest @ ..] = data {
         let (row, rest) = rest.split_at(usize::from(*len).min(rest.len()));
-        if decode_row(row).is_ok() {
-            rows.push(row.to_vec());
+        if let Ok(row) = decode_row(row) {
+            // One of an older kind is written as one of today's.
+            rows.push(encoded(&row));
         }
         salt = salt.wrapping_mul(31).wrapping_add(usize::from(*len));
         data = rest;

@@ -34,6 +34,10 @@ use super::{CoreThread, Door, START_MAX, TICK_MS, Transport, epoll, ring};
 use crate::engine::home::Home;
 use crate::settings::TransportChoice;
 
+/// What the threads of cores are called, before their number.
+const CORE: &str = "stampede-core";
+/// What those are called that only wait for the database.
+const WAITING_CORE: &str = "stampede-wait";
 /// Entries of each of the executor's three rings. Nothing of ours goes through them, and newer kernels
 /// charge them to the memory that a user may lock.
 const EXECUTOR_RING_ENTRIES: usize = 16;
@@ -178,7 +182,7 @@ impl Cores {
         let without_ring = if choice == TransportChoice::Epoll {
             None
         } else {
-            match seats(Transport::Ring, cpus) {
+            match seats(Transport::Ring, cpus, CORE) {
                 Ok(seats) => return Ok(Self { transport: Transport::Ring, without_ring: None, seats }),
                 Err(lack) => Some(lack),
             }
@@ -186,9 +190,21 @@ impl Cores {
         if choice == TransportChoice::Ring {
             return Err(NoTransport { ring: without_ring, epoll: None });
         }
-        match seats(Transport::Epoll, cpus) {
+        match seats(Transport::Epoll, cpus, CORE) {
             Ok(seats) => Ok(Self { transport: Transport::Epoll, without_ring, seats }),
             Err(lack) => Err(NoTransport { ring: without_ring, epoll: Some(lack) }),
+        }
+    }
+
+    /// As many more, on epoll, for an engine that only waits: those that will sell hold their rings already, and
+    /// there may be no memory for as many again.
+    ///
+    /// # Errors
+    /// What is lacking.
+    pub fn acquire_to_wait(cpus: &[usize]) -> Result<Self, NoTransport> {
+        match seats(Transport::Epoll, cpus, WAITING_CORE) {
+            Ok(seats) => Ok(Self { transport: Transport::Epoll, without_ring: None, seats }),
+            Err(lack) => Err(NoTransport { ring: None, epoll: Some(lack) }),
         }
     }
 
@@ -212,25 +228,30 @@ impl Cores {
 type Acquired = Sender<Result<(), Lack>>;
 
 /// A thread per processor, with all that this transport needs; if one lacks something, none is left.
-fn seats(transport: Transport, cpus: &[usize]) -> Result<Vec<CoreSeat>, Lack> {
+fn seats(transport: Transport, cpus: &[usize], name: &str) -> Result<Vec<CoreSeat>, Lack> {
     let until = Instant::now() + MEMORY_PATIENCE;
     let _small_pages = (transport == Transport::Ring).then(SmallPages::begin);
     let all: Vec<(usize, usize)> = cpus.iter().copied().enumerate().collect();
     // The first executor of a process tries out the kernel, and panics if there is no room for that: it is
     // made while no other core takes any.
     let (first, others) = all.split_at(all.len().min(1));
-    let mut seats = together(transport, until, first)?;
-    seats.extend(together(transport, until, others)?);
+    let mut seats = together(transport, until, first, name)?;
+    seats.extend(together(transport, until, others, name)?);
     Ok(seats)
 }
 
 /// Some of these threads, at the same time.
-fn together(transport: Transport, until: Instant, cores: &[(usize, usize)]) -> Result<Vec<CoreSeat>, Lack> {
+fn together(
+    transport: Transport,
+    until: Instant,
+    cores: &[(usize, usize)],
+    name: &str,
+) -> Result<Vec<CoreSeat>, Lack> {
     let mut begun = Vec::with_capacity(cores.len());
     for &(core, cpu) in cores {
         let (inbox, work) = sync_channel(1);
         let (acquired, answer) = channel();
-        let name = format!("stampede-core-{core}");
+        let name = format!("{name}-{core}");
         let run = move || {
             pin(cpu);
             match transport {

@@ -27,7 +27,7 @@ use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
 use crate::engine::shared::Shared;
 use crate::runtime;
-use crate::settings::{Settings, TransportChoice};
+use crate::settings::Settings;
 
 /// Time between two attempts to reach the database.
 const RETRY: Duration = Duration::from_secs(1);
@@ -82,8 +82,7 @@ impl Room<'_> {
         let shared = Shared::waiting(parts, reason).with_idle_ms(self.settings.limits.idle_ms);
         let shared = Arc::new(shared.with_head_bytes(self.settings.limits.head_bytes));
         let doors = self.sockets.share().context("the listening sockets cannot be shared")?;
-        // The cores that will sell hold their rings already, and there may be no memory for as many again.
-        let acquired = runtime::Cores::acquire(TransportChoice::Epoll, &self.settings.cores)?;
+        let acquired = runtime::Cores::acquire_to_wait(&self.settings.cores)?;
         let owners = nothing.shards.into_iter();
         let owners = owners.map(|shard| Owner::new(shard, base.queue.producer(), shared.clone())).collect();
         let cores = Cores::start(acquired, self.settings, doors, owners, shared.clone(), self.events)?;

@@ -117,7 +117,7 @@ fn e2e_waiting_a_core_that_stands_still_is_seen_and_ends_the_process() {
     let bed = Bed::new().flag("--postgres", &cluster.url());
     let Some(mut server) = waiting(&bed) else { return };
     for core in [1, 0] {
-        let held = Held::take(thread_named(&server, &format!("stampede-core-{core}")), 0).unwrap();
+        let held = Held::take(thread_named(&server, &format!("stampede-wait-{core}")), 0).unwrap();
         wait_for("readiness to say so", || {
             get(server.admin, "/readyz").filter(|said| said.contains(&format!("\"stalled_cores\":[{core}]")))
         });
@@ -127,7 +127,7 @@ fn e2e_waiting_a_core_that_stands_still_is_seen_and_ends_the_process() {
             get(server.admin, "/healthz").filter(|said| said.starts_with("HTTP/1.1 200"))
         });
     }
-    let held = Held::take(thread_named(&server, "stampede-core-1"), 0).unwrap();
+    let held = Held::take(thread_named(&server, "stampede-wait-1"), 0).unwrap();
     wait_for("the watch to give up", || {
         server.said().contains("has stood still for ten seconds").then_some(())
     });
@@ -141,7 +141,7 @@ fn e2e_waiting_with_a_core_that_is_stuck_ends_within_its_deadline_when_it_is_tol
     cluster.stop(StopMode::Fast).unwrap();
     let bed = Bed::new().flag("--postgres", &cluster.url()).set("shutdown.deadline_ms", "1000");
     let Some(mut server) = waiting(&bed) else { return };
-    let held = Held::take(thread_named(&server, "stampede-core-1"), 0).unwrap();
+    let held = Held::take(thread_named(&server, "stampede-wait-1"), 0).unwrap();
     server.terminate();
     wait_for("the deadline", || {
         let said = server.said();
@@ -159,7 +159,7 @@ fn e2e_waiting_a_core_that_does_not_make_way_ends_the_process() {
     cluster.stop(StopMode::Fast).unwrap();
     let bed = Bed::new().flag("--postgres", &cluster.url()).set("shutdown.deadline_ms", "1000");
     let Some(mut server) = waiting(&bed) else { return };
-    let held = Held::take(thread_named(&server, "stampede-core-1"), 0).unwrap();
+    let held = Held::take(thread_named(&server, "stampede-wait-1"), 0).unwrap();
     cluster.start().unwrap();
     wait_for("the end of the wait", || {
         let said = server.said();

@@ -240,7 +240,7 @@ fn the_contract_lists_all_calls_and_no_others() {
                 "after" if path.ends_with("/draw") => "30064771073",
                 "order" => "oldest",
                 "state" => "held",
-                "rows" => "true",
+                "rows" | "late_payments" => "true",
                 _ => "7",
             };
             let asked = said.replacen(" HTTP/1.1", &format!("?{name}={value} HTTP/1.1"), 1);
