@@ -440,7 +440,10 @@ fn turn_newcomers_away(listener: &OwnedFd) {
         SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX),
     ];
     if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
-        tracing::debug!("newcomers are refused only when the port is closed: {error}");
+        tracing::info!(
+            "connections that arrive at the moment when this port closes are reset, since the system refuses a \
+             filter for it ({error}); with shutdown.lame_duck_ms a load balancer sends none by then"
+        );
     }
 }
 

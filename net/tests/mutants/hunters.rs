@@ -161,6 +161,11 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::WalksNumbers
         | B::ReservesAtOnce
         | B::OrdersUnbounded
+        | B::RefundOfAnyPayment
+        | B::RefundedLooksExpired
+        | B::LatePaymentForgotten
+        | B::HoldWithoutEnd
+        | B::CallKeysIgnored
         | B::FilterForgets => vec![&MODEL],
         B::DedupeAfterTaking
         | B::KeysInMemory
@@ -172,6 +177,9 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::LatePayment
         | B::ExpiresTwice
         | B::ReplayDecides
+        | B::TakenAgainOverCap
+        | B::PriceOfToday
+        | B::TextsForgotten
         | B::BlocklistForgotten => vec![&MODEL, &SIM],
         B::AckBeforeSync
         | B::RetriedSync

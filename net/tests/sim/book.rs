@@ -328,8 +328,9 @@ impl Book {
 
     /// An order of before is taken over as it stood.
     fn imported(&mut self, lsn: u64, at: u64, fact: &Fact<'_>) -> Result<(), Red> {
-        let Fact::OrderImported { order, quantity, state, created_at_ms, pay_by_ms, subject, key, .. } =
-            *fact
+        let Fact::OrderImported {
+            order, quantity, state, created_at_ms, pay_by_ms, subject, key, money, ..
+        } = *fact
         else {
             return Ok(());
         };
@@ -347,7 +348,10 @@ impl Book {
             buyer: subject.into(),
             key: key.into(),
             quantity: ours.0,
+            refunded: money.refunded.into(),
             state,
+            price: money.price,
+            money: Vec::new(),
             created: ours.2,
             pay_by: ours.3,
             lsn,
