@@ -9,7 +9,7 @@ use std::time::Instant;
 use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn};
 
-use super::super::batch::{Import, ItemChange};
+use super::super::batch::Import;
 use super::super::event::{Alarm, ExportEvent};
 use super::super::limits::{FENCE_PERIOD, REFUSED_REST};
 use super::super::store::Connect;
@@ -73,10 +73,11 @@ impl<C: Connect> Exporter<C> {
                 let outside = self.ledgers.get(&change.item).map_or(0, |ledger| ledger.outside);
                 self.asks.declined(change.item, outside);
             }
-            // One that is paused need not be asked for again, as long as nobody resumes it.
+            // One that is paused need not be asked for again, as long as nobody resumes it. Each pause would be one
+            // more fact, and so one more batch, in which a row that cannot be mended is met again: without end.
             match change.paused {
-                Some(true) => drop(self.pauses_told.insert(change.item)),
-                Some(false) => drop(self.pauses_told.remove(&change.item)),
+                Some(true) if !planted(Bug::PausesWithoutEnd) => drop(self.pauses_told.insert(change.item)),
+                Some(_) => drop(self.pauses_told.remove(&change.item)),
                 None => {}
             }
             self.behind.remove(&change.item);
@@ -96,9 +97,7 @@ impl<C: Connect> Exporter<C> {
         }
         for (item, reason) in &written.settled.tampered {
             self.alarm(Alarm::Stock { item: *item, reason: reason.clone() });
-            if !self.is_paused_by_batch(*item) {
-                self.tell_pause(*item, reason.clone());
-            }
+            self.tell_pause(*item, reason.clone());
         }
         for row in &written.set_aside {
             if let Some(item) = row.item {
@@ -110,13 +109,6 @@ impl<C: Connect> Exporter<C> {
         for order in &written.replaced {
             self.alarm(Alarm::OrderReplaced { order: *order });
         }
-    }
-
-    /// Whether this batch leaves an item paused. Its next pause would be one more fact, and so one more
-    /// batch, in which a row that cannot be mended is met again: without end.
-    fn is_paused_by_batch(&self, item: ItemId) -> bool {
-        let pauses = |change: &ItemChange| change.item == item && change.paused == Some(true);
-        self.batch.items.iter().any(pauses) && !planted(Bug::PausesWithoutEnd)
     }
 
     pub(super) fn alarm(&mut self, alarm: Alarm) {
