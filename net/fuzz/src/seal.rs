@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use stampede_core::limits::SUBJECT_BYTES_MAX;
 use stampede_core::types::{ItemId, UnixMillis};
 use stampede_net::gate::challenge::Challenges;
 use stampede_net::gate::seal::{Claim, Note, Purpose, SealKey, open};
@@ -104,7 +105,9 @@ fn check_signed(data: &[u8]) {
     let claims = members(payload, &["sub", "exp", "nbf", "lvl", "since"]).expect("JSON");
     let subject = claims["sub"].as_str().expect("a subject");
     assert_eq!(verdict.buyer.subject.as_bytes(), subject.as_bytes());
-    assert!(!subject.is_empty() && subject.len() <= 64 && !subject.chars().any(char::is_control));
+    assert!(
+        !subject.is_empty() && subject.len() <= SUBJECT_BYTES_MAX && !subject.chars().any(char::is_control)
+    );
     let number = |name: &str| claims.get(name).map(|value| value.as_u64().expect("a plain number"));
     // A time is any number, and floating point does not tell which millisecond it is.
     let ms = |name: &str| claims.get(name).map(|value| value.as_f64().expect("a number") * 1_000.0);
