@@ -242,7 +242,9 @@ impl Recovery {
         };
         let imported = attached.is_some();
         if let Some(ready) = attached {
-            take_over(ready, &mut self.replayed, &mut log, clock.now().sale)?;
+            // Without a past it is a new shop, which sells whatever comes of the database.
+            let waits = start.desk.is_some_and(|desk| desk.past.is_some());
+            take_over(ready, waits, &mut self.replayed, &mut log, clock.now().sale)?;
         }
         let export = start.desk.map(|_| Arc::<ExportStatus>::default());
         let shared = Arc::new(Shared::new(Parts {
@@ -284,6 +286,7 @@ fn wait_for_database(desk: &Desk, control: &Control, log: &Stepped) -> Result<Re
 /// Takes over what stands in the database alone; the control file learns of the database last.
 fn take_over(
     ready: Ready<SimDatabase>,
+    waits: bool,
     replayed: &mut Replayed,
     log: &mut Stepped,
     now: UnixMillis,
@@ -293,7 +296,7 @@ fn take_over(
         Ok(report) if report.left_total > 0 => return Err(format!("left alone: {:?}", report.left)),
         Ok(_) => {}
         // A database that was seen before may be down (I18): what was put there since waits for the next start.
-        Err(PreheatError::Database(_)) if replayed.control().database.is_some() => return Ok(()),
+        Err(PreheatError::Database(_)) if !waits || replayed.control().database.is_some() => return Ok(()),
         Err(PreheatError::Database(error)) => return Err(format!("awaits: {error}")),
         Err(error) => return Err(error.to_string()),
     }
