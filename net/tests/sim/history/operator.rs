@@ -47,7 +47,10 @@ impl History<'_> {
         if self.operator.forgets {
             self.cover.struck(Fault::DbForgotten, Step::Rest, None);
         }
-        if self.operator.forgets && self.operator.rng.below(8) == 0 {
+        // A log that forgets a database whose rows it took over and never wrote cannot tell them any more: it is
+        // refused, and somebody has to move the rows. There is nothing to check in that.
+        let has_past = self.desk.as_ref().is_some_and(|desk| desk.past.is_some());
+        if self.operator.forgets && self.operator.rng.below(8) == 0 && !has_past {
             // Where there is no log yet there is nothing to detach.
             if detach(&self.disk, Path::new(DIR)).is_ok() {
                 self.operator.told = false;
