@@ -112,7 +112,7 @@ bugs! {
     TicketForAnyone, "ticket-for-anyone", "a ticket's seal does not cover the buyer";
     GivesWay, "gives-way", "a core's loop gives way through its executor, which then sleeps where nothing wakes it";
     LooksBeforeLowering, "looks-before-lowering", "a core looks for work before it asks to be woken";
-    PausesWithoutEnd, "pauses-without-end", "the exporter asks for a pause again in the batch that brought it";
+    PausesWithoutEnd, "pauses-without-end", "the exporter asks again for a pause that the log has brought back";
     OwnRowsForeign, "own-rows-foreign", "rows that a log wrote before its cursor was lost are taken for somebody else's";
     FenceBySweep, "fence-by-sweep", "whether another process has taken the database over is not looked at by a timer";
     BlockUndone, "block-undone", "an earlier change of the blocklist that stood in line undoes a later one on the core that decides";

@@ -212,14 +212,12 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::SellsBeforePreheat => vec![&WAITING, &SIM],
         B::PreheatStopsSale => vec![&AWAY],
         B::EndsAlone => vec![&DRAIN],
-        B::ForeignRowReplaced
-        | B::PausesWithoutEnd
-        | B::UnfitTaken
-        | B::SwallowedUnseen
-        | B::SettingsLeftBehind => {
+        B::ForeignRowReplaced | B::UnfitTaken | B::SwallowedUnseen | B::SettingsLeftBehind => {
             vec![&POSTGRES]
         }
-        B::StallUntold | B::ImportedLeftOut | B::OwnRowsForeign | B::FenceBySweep => vec![&EXPORT],
+        B::StallUntold | B::PausesWithoutEnd | B::ImportedLeftOut | B::OwnRowsForeign | B::FenceBySweep => {
+            vec![&EXPORT]
+        }
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::RefillPassesOver | B::RefillDropsVoid => vec![&EXPORT],
         B::FirstHomeFirst => vec![&HTTP, &SIM],
