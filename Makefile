@@ -3,14 +3,14 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run deps test test-user contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
-	sim rig torture mutants fuzz fuzz-build fuzz-minimise check bench
+	sim rig torture mutants mutants-tree mutants-refresh fuzz fuzz-build fuzz-minimise check bench
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 help: ## show the doors
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Without `-p`: a package chosen by name is built with fewer features of its dependencies, and
 # `cargo build --release` would then compile those once more.
@@ -93,11 +93,17 @@ test-tsan: ## run only the unit tests of core and persist under ThreadSanitizer
 		TSAN_OPTIONS="suppressions=$(CURDIR)/.ci/tsan-suppressions" CARGO_TARGET_DIR=$(TARGET)/tsan \
 		$(CARGO) test --target $(HOST) -p stampede-core -p stampede-persist --lib
 
-# One bug after the other, in a build of its own, so that no program with bugs lies where
-# the good one should.
-mutants: deps ## plant every known mistake and say which test noticed; BUG= plants one, ALL=1 asks all tests
-	CARGO_TARGET_DIR=$(TARGET)/planted $(CARGO) test -p stampede-net --features planted --test mutants -- \
-		$(if $(ALL),--all) $(BUG)
+# All mutations are patched into a copy of the tree, $(TARGET)/planted/tree, which is built once; one
+# after the other is alive. No program with mutations lies where the good one should.
+MUTANTS = $(CARGO) run -q -p stampede-mutants --
+mutants: deps ## run the tests against every known mistake; BUG= tries some by name, ALL=1 asks all tests, JOBS=2
+	$(MUTANTS) run $(TARGET)/planted $(if $(ALL),--all) $(if $(JOBS),--jobs $(JOBS)) $(BUG)
+
+mutants-tree: ## make the mutated copy of the tree, to edit mutations there
+	$(MUTANTS) tree $(TARGET)/planted
+
+mutants-refresh: ## write net/tests/mutants/patches anew from the edited copy
+	$(MUTANTS) refresh $(TARGET)/planted
 
 # Coverage-guided fuzzing with libFuzzer, on the stable compiler: LLVM's pass counts edges and
 # traces comparisons, no sanitizer is on. The flags make another program of every crate, hence a
@@ -125,11 +131,11 @@ fuzz-minimise: fuzz-build ## put what was found into the corpora, and drop what 
 	@$(FUZZ_DIR)/minimise $(FUZZ_BIN) $(TARGET)/fuzz/seeds $(TARGET)/fuzz/found $(FUZZ_TARGETS)
 
 # Programs that `--all-targets` passes over, since they are not run by `cargo test` alone.
-APART := browser disk mutants sim torture
+APART := browser disk sim torture
 check: ## format and lints, as the gate wants them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p stampede-net --features planted $(APART:%=--test %) -- -D warnings
+	$(CARGO) clippy -p stampede-net $(APART:%=--test %) -- -D warnings
 	$(CARGO) clippy -p stampede-fuzz --features libfuzzer --bins -- -D warnings
 
 # Every bench of the workspace in its small mode, in a few minutes; the engine's own comes

@@ -15,7 +15,6 @@ use crate::gauge::{Gauge, Rules};
 use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
 use crate::limits::{CALL_KEYS_PER_ITEM, CURRENCY_BYTES};
 use crate::money::Price;
-use crate::planted::{Bug, planted};
 use crate::seqs::Seqs;
 use crate::slab::Slab;
 use crate::state_row::CallRow;
@@ -281,10 +280,7 @@ impl Item {
     /// left them. What pages are told apart by is that LSN: a version begins anew with each
     /// process, and would name two pages.
     pub(crate) fn show(&mut self, lsn: Lsn) {
-        self.shown_lsn = match planted(Bug::TagsByVersion) {
-            true => Lsn(u64::from(self.gauge.version()) + 1),
-            false => lsn,
-        };
+        self.shown_lsn = lsn;
         self.gauge.show(&self.spec(), self.flags, self.epoch);
     }
 

@@ -58,7 +58,7 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(any(test, loom, feature = "planted"))]
+#[cfg(any(test, loom))]
 extern crate std;
 
 pub mod admit;
@@ -77,7 +77,6 @@ pub mod limits;
 pub mod money;
 pub mod once;
 mod orders;
-pub mod planted;
 mod published;
 pub mod record;
 mod seqs;

@@ -32,7 +32,6 @@ use crate::limits::{
     Bounds, MONEY_ROWS_PER_ORDER_MAX, ORDERS_PER_BUYER_AND_ITEM_MAX, TEXT_BYTES_PER_SHARD_MAX,
 };
 use crate::money::{MoneyKind, MoneyRow, Price};
-use crate::planted::{Bug, planted};
 use crate::slab::{Arena, Place, Slab};
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -342,7 +341,7 @@ impl OrderBook {
     /// hold more.
     pub(crate) fn is_used_up(&self, holding: u32, cap: u32) -> bool {
         let bound = u32::from(self.bounds.orders_per_buyer_and_item).max(cap) as usize;
-        self.placed(holding) >= bound && !planted(Bug::OrdersUnbounded)
+        self.placed(holding) >= bound
     }
 
     /// How many orders a buyer has placed of an item.
@@ -549,8 +548,7 @@ impl OrderBook {
         row.last = slot;
         row.orders = row.orders.saturating_add(1);
         // Only a row of a snapshot has moved before it is inserted.
-        let forgotten = planted(Bug::CapForgotten) && new.state_lsn != new.lsn;
-        if new.state.counts_to_cap() && !forgotten {
+        if new.state.counts_to_cap() {
             row.units += new.quantity.get();
         }
         let orders = &self.orders;
@@ -627,8 +625,6 @@ impl OrderBook {
         order.state_lsn = lsn;
         let holding = self.holdings.get_mut(order.holding);
         match (before.counts_to_cap(), state.counts_to_cap()) {
-            (true, false) if planted(Bug::CapKept) => {}
-            (true, false) if planted(Bug::LoserCounts) && state == OrderState::Lost => {}
             (true, false) => holding.units -= units,
             (false, true) => holding.units += units,
             _ => {}

@@ -42,7 +42,6 @@ use crate::items::{Items, NewItem};
 use crate::limits::{Bounds, DRAW_STEP_ORDERS, FILTER_PARTS_AT_ONCE, TICK_STEPS_MAX};
 use crate::money::{MoneyKind, MoneyRow, Price};
 use crate::orders::{NewOrder, OrderBook};
-use crate::planted::{Bug, planted};
 use crate::slab::Slab;
 use crate::types::{BuyerHash, HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -244,7 +243,7 @@ impl Shard {
         let order = self.orders.view(slot);
         let item = self.items.find(order.order.item()).expect("an order has its item");
         let row = self.items.get(item);
-        let price = if planted(Bug::PriceOfToday) { row.price() } else { row.price_of(order.order.seq()) };
+        let price = row.price_of(order.order.seq());
         OrderView { price, ..order }
     }
 
@@ -413,8 +412,7 @@ impl Shard {
 
 /// The order that a fact places, as a row.
 fn placed<'a>(fact: &Fact<'a>, lsn: Lsn, secret: &HashSecret) -> Option<NewOrder<'a>> {
-    let lost = |reference: &[u8]| reference.is_empty() || planted(Bug::KeysInMemory);
-    let hash = |reference: &[u8]| if lost(reference) { 0 } else { secret.reference(reference) };
+    let hash = |reference: &[u8]| if reference.is_empty() { 0 } else { secret.reference(reference) };
     let row = |id: OrderId,
                quantity: Quantity,
                state: OrderState,

@@ -477,9 +477,6 @@ fn weakened(settings: &Settings) -> Vec<String> {
     if settings.log.allow_tmpfs {
         weakened.push("log.allow_tmpfs: the log may lie in memory; a power cut loses it".into());
     }
-    if cfg!(feature = "planted") {
-        weakened.push("built with planted bugs, for tests alone: this program must not sell".into());
-    }
     weakened
 }
 

@@ -18,7 +18,6 @@ use crate::items::NewItem;
 use crate::limits::{HOLD_MS_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
 use crate::money::{MoneyKind, MoneyRow, Price};
 use crate::orders::NewOrder;
-use crate::planted::{Bug, planted};
 use crate::state_row::CallRow;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -93,13 +92,6 @@ impl Shard {
     pub fn apply(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Applied {
         if lsn <= self.lsn {
             return Err(ApplyError::OutOfOrder(lsn));
-        }
-        while planted(Bug::ReplayDecides)
-            && let Some(slot) = self.holds.pop_by(fact.at_ms())
-        {
-            if matches!(self.orders.view(slot).state, OrderState::Held | OrderState::Pending) {
-                self.book_move(self.lsn, slot, OrderState::Expired);
-            }
         }
         self.take(fact, || lsn).map(|_| ())
     }

@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use stampede_core::limits::OWNER_BATCH_MAX;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
 use self::gather::Gathers;
@@ -239,7 +238,7 @@ impl Home {
         if self.connections.open() == 0 && !std::mem::replace(&mut self.has_drained, true) {
             self.shared.one_has_drained();
         }
-        self.shared.all_have_drained() || self.has_drained && planted(Bug::EndsAlone)
+        self.shared.all_have_drained()
     }
 
     /// Tells everybody whether the system lets connections in to this core: the error number if not.
@@ -326,7 +325,7 @@ impl Home {
             client.closing = true;
         }
         let owes = !idle || client.owed_batches > 0;
-        if client.conn.take_continue(owes && !planted(Bug::ContinueOvertakes)) {
+        if client.conn.take_continue(owes) {
             client.out.extend_from_slice(answer::CONTINUE);
         }
         self.connections.served(client.token);
@@ -458,7 +457,7 @@ impl Home {
         let manner = caller.manner;
         let owner = item.owner(self.mesh.cores());
         self.needs_flush = true;
-        if owner == self.core && (!self.contended || planted(Bug::OwnFirst)) {
+        if owner == self.core && !self.contended {
             let reply = self.owner.answer(self.now.sale, &ask);
             let number = self.connections.open_slot(caller.token, manner, call);
             self.deliver(owner, ReplyTo::Slot(caller.token, number), reply);
@@ -649,7 +648,6 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Decides records of a chunk; it goes back when all were, or when there is no room for the next.
     fn decide_chunk(&mut self, home: usize, to: ReplyTo, mut chunk: Box<Chunk>, most: usize) -> usize {
-        let most = if planted(Bug::ChunkUncut) { usize::MAX } else { most };
         let decided = self.owner.decide_chunk(self.now, &mut chunk, most);
         if chunk.is_decided() || chunk.busy.is_some() {
             self.mesh.reply(home, to, Reply::Batch(chunk));
@@ -735,8 +733,7 @@ impl Connections {
 type Called = Result<(), Problem>;
 
 fn shown_outcome(outcome: Outcome, call: Call) -> (Lsn, Shown) {
-    let early = planted(Bug::ShownEarly) && matches!(outcome, Outcome::Replayed(_));
-    let accepted_is_enough = call == Call::Buy(true) || early;
+    let accepted_is_enough = call == Call::Buy(true);
     let after = if accepted_is_enough { Lsn::ZERO } else { outcome.shown_after() };
     match outcome {
         Outcome::Placed(view) | Outcome::Moved(view) => (after, Shown::Order { view, replay: false }),

@@ -7,7 +7,6 @@ use stampede_core::command::{ItemView, OrderView, Refusal};
 use stampede_core::gauge::{ItemState, Rules};
 use stampede_core::item::OrderState;
 use stampede_core::money::{MoneyKind, MoneyRow};
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Lsn, OrderId, UnixMillis};
 
 use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedMoney, OwnedOrder};
@@ -239,7 +238,7 @@ fn admin_orders(
 
 /// An order as its reader may see it: `accepted` until the fact that placed it may be shown.
 pub(super) fn order_view(view: &OrderView, shown: Lsn) -> answer::OrderView {
-    let hidden = view.lsn > shown && !planted(Bug::ReadEarly);
+    let hidden = view.lsn > shown;
     let state = if hidden { ShownState::Accepted } else { ShownState::Durable(view.state) };
     shown_as(view, state)
 }

@@ -10,7 +10,6 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use stampede_core::limits::UNIX_MILLIS_MAX;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Subject, UnixMillis};
 
 use super::key::{Algorithm, IdentityKey};
@@ -124,10 +123,10 @@ fn judge(claims: Claims, rules: &TokenRules, now: UnixMillis) -> Result<Verdict,
     let life_ms = claims.exp_ms.saturating_sub(lives_from_ms);
     match () {
         () if !claims.issuer_fits => Err(Reason::Issuer),
-        () if !claims.audience_fits && !planted(Bug::AudienceUnread) => Err(Reason::Audience),
+        () if !claims.audience_fits => Err(Reason::Audience),
         () if now.0 >= until_ms => Err(Reason::Expired),
         () if now.0 < from_ms => Err(Reason::NotYet),
-        () if life_ms > life_max_ms && !planted(Bug::LifeUnbounded) => Err(Reason::TooLong),
+        () if life_ms > life_max_ms => Err(Reason::TooLong),
         () => Ok(Verdict { buyer: claims.buyer, from_ms, until_ms }),
     }
 }

@@ -8,7 +8,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use stampede_core::item::ItemSpec;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
 use super::batch::{Batch, BlockedRow, OrderRow, SpecRow};
@@ -69,13 +68,7 @@ pub(super) async fn write(
     ahead: &mut dyn FnMut() -> bool,
 ) -> Result<Written, WriteError> {
     store.begin(if manner.careful { Begin::Careful } else { Begin::Ordinary }).await?;
-    if !planted(Bug::CursorOutside) {
-        move_cursor(store, key, batch).await?;
-    }
-    if planted(Bug::CursorBefore) {
-        store.commit().await?;
-        store.begin(Begin::Ordinary).await?;
-    }
+    move_cursor(store, key, batch).await?;
     let mut written = Written { facts: batch.facts as u64, ..Written::default() };
     let stand_ins = if manner.careful {
         put_specs_carefully(store, batch, &mut written).await?
@@ -102,11 +95,6 @@ pub(super) async fn write(
         write_set_aside_carefully(store, &written.set_aside).await?;
     } else {
         write_set_aside(store, &written.set_aside).await?;
-    }
-    if planted(Bug::CursorOutside) {
-        store.commit().await?;
-        store.begin(Begin::Ordinary).await?;
-        move_cursor(store, key, batch).await?;
     }
     Ok(written)
 }
@@ -148,7 +136,7 @@ async fn put_imported(
     orders: Orders<'_>,
     written: &mut Written,
 ) -> Result<(), ExportError> {
-    if orders.is_empty() || planted(Bug::ImportedLeftOut) {
+    if orders.is_empty() {
         return Ok(());
     }
     let foreign = store.refill_orders(orders).await?;
@@ -222,9 +210,7 @@ fn set_aside_swallowed(
 ) {
     let swallowed: HashSet<OrderId> = swallowed.into_iter().collect();
     let rows = orders.rows().iter().filter(|row| swallowed.contains(&row.id));
-    if !planted(Bug::SwallowedUnseen) {
-        written.set_aside.extend(rows.map(|row| aside(batch, row, kind, settle::SWALLOWED.to_owned())));
-    }
+    written.set_aside.extend(rows.map(|row| aside(batch, row, kind, settle::SWALLOWED.to_owned())));
 }
 
 /// Does one thing under a savepoint. The inner error says why the database refused it, for the row's

@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stampede_core::limits::{CORES_MAX, JOURNAL_SLOTS, OWNER_BATCH_MAX};
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{HashSecret, Lsn, UnixMillis};
 
 use super::control::{Control, ControlError, ControlFile, create_control, read_control};
@@ -316,10 +315,8 @@ impl DataDir {
         repair(&*self.disk, &self.dir, self.control.log_id, found)?;
         // A killed process may have left names that no power cut would spare: what is built upon
         // from here on, and what the control file is about to know, has to be durable.
-        if !planted(Bug::NamesTrusted) {
-            self.disk.sync_dir(&layout::log_dir(&self.dir))?;
-            self.disk.sync_dir(&layout::snapshot_dir(&self.dir))?;
-        }
+        self.disk.sync_dir(&layout::log_dir(&self.dir))?;
+        self.disk.sync_dir(&layout::snapshot_dir(&self.dir))?;
         let control = ControlFile::open(&*self.disk, &self.dir, self.control)?;
         control.update(|control| {
             control.epoch += 1;
@@ -367,9 +364,6 @@ fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         }
         made => made.map(|made| (made, !made))?,
     };
-    if planted(Bug::ParentUnsynced) && parent_is_durable {
-        return Ok(());
-    }
     // Also when it was there: a start that was killed may have made it, or the one above it, and no more.
     if made {
         disk.sync_dir(parent)?;

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::command::Refusal;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{BuyerHash, ItemId, OrderId, Subject};
 
 use super::{Called, Caller, Home};
@@ -75,9 +74,7 @@ impl Home {
         let limited = |refusal| problem_of(refusal, Call::Other);
         let address = self.keeper.counts_addresses().then(|| self.address(caller));
         let now = self.now;
-        if !planted(Bug::JunkUncharged) {
-            self.keeper.check_address(address, now.mono_ms).map_err(limited)?;
-        }
+        self.keeper.check_address(address, now.mono_ms).map_err(limited)?;
         self.count(Count::TokensVerified);
         self.shared.identity.verify(token, now.sale, &mut self.verdicts).inspect_err(|_| {
             let _over = self.keeper.rate_address(address, now.mono_ms);

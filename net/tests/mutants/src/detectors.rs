@@ -1,7 +1,5 @@
-//! Who hunts what: the detectors, all of them part of `make test`, and the bugs that each
-//! is meant to notice.
-
-use stampede_core::planted::Bug;
+//! The detectors: the tests, all of them part of `make test`, that are run against a mutation. A
+//! patch names those that are meant to notice it.
 
 /// A test program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +73,24 @@ impl Program {
             Self::NetUnits | Self::PersistUnits | Self::CoreLoom => None,
         }
     }
+    /// Where its tests are written, from the root of the workspace.
+    #[cfg(test)]
+    pub(crate) const fn sources(self) -> &'static str {
+        match self {
+            Self::Core => "core/tests/it",
+            Self::CoreLoom => "core/src",
+            Self::Persist => "persist/tests/it",
+            Self::PersistUnits => "persist/src",
+            Self::Rig => "persist/tests/rig",
+            Self::NetUnits => "net/src",
+            Self::Net => "net/tests/it",
+            Self::ConstantTime => "net/tests/constant_time.rs",
+            Self::Wire => "net/tests/wire",
+            Self::Sim => "net/tests/sim",
+            Self::Disk => "net/tests/disk",
+            Self::Foreign => "net/tests/foreign",
+        }
+    }
     pub(crate) const fn is_loom(self) -> bool {
         matches!(self, Self::CoreLoom)
     }
@@ -83,18 +99,25 @@ impl Program {
 /// A way to run a test program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Detector {
+    /// As patches call it.
     pub(crate) name: &'static str,
     pub(crate) program: Program,
+    /// What the names of its tests contain; none = the whole program.
+    pub(crate) tests: &'static [&'static str],
+    /// What else it is called with.
     pub(crate) args: &'static [&'static str],
-    pub(crate) env: &'static [(&'static str, &'static str)],
+    /// Whether it wants the machine to itself.
+    pub(crate) alone: bool,
 }
 
-const fn detector(name: &'static str, program: Program, args: &'static [&'static str]) -> Detector {
-    Detector { name, program, args, env: &[] }
+const fn detector(name: &'static str, program: Program, tests: &'static [&'static str]) -> Detector {
+    Detector { name, program, tests, args: &[], alone: false }
 }
 
-static MODEL: Detector =
-    detector("core", Program::Core, &["--skip", "tidy", "--skip", "shown", "--skip", "readme"]);
+static MODEL: Detector = Detector {
+    args: &["--skip", "tidy", "--skip", "shown", "--skip", "readme"],
+    ..detector("core", Program::Core, &[])
+};
 static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
 static PARTS: Detector = detector("log units", Program::PersistUnits, &["log::lag", "disk::"]);
 static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
@@ -128,11 +151,16 @@ static SIGNALS: Detector = detector("signals", Program::Net, &["e2e_signals"]);
 static TOLD: Detector = detector("told", Program::Net, &["e2e_copies"]);
 static URLS: Detector = detector("urls", Program::Net, &["a_postgres_url"]);
 static WIRE: Detector = detector("wire", Program::Wire, &[]);
-static SIM: Detector = detector("sim", Program::Sim, &["--histories", "40000"]);
+static SIM: Detector = Detector { args: &["--histories", "40000"], ..detector("sim", Program::Sim, &[]) };
 static DISK: Detector = detector("disk", Program::Disk, &[]);
 static FOREIGN: Detector = detector("foreign", Program::Foreign, &[]);
 static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
+
+/// The detector of this name.
+pub(crate) fn named(name: &str) -> Option<&'static Detector> {
+    DETECTORS.iter().find(|detector| detector.name == name).copied()
+}
 
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
@@ -140,106 +168,3 @@ pub(crate) static DETECTORS: &[&Detector] = &[
     &AWAY, &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &ACQUIRE, &SANDBOX, &WIRE,
     &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
-
-/// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
-pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
-    use Bug as B;
-    match bug {
-        B::CheckThenAct | B::LooksBeforeLowering => vec![&LOOM],
-        B::GivesWay | B::StaysSilent | B::DumpsCore => vec![&HOLD],
-        B::TellsFirst | B::BlamesForStops | B::ServesInTurn | B::LeftToTheTick => vec![&WATCH],
-        B::AcceptsUnseen => vec![&ACCEPT],
-        B::PaymentForgiven => vec![&COMPARED],
-        B::AcquiresLate => vec![&ACQUIRE],
-        B::HugePagesLocked => vec![&SANDBOX],
-        B::WaitsForReaders => vec![&OUTPUT],
-        B::DiesOfHangup => vec![&SIGNALS],
-        B::StopsUntold => vec![&TOLD],
-        B::UrlUnchecked => vec![&URLS],
-        B::FilterTooLate
-        | B::LoserCounts
-        | B::WalksNumbers
-        | B::ReservesAtOnce
-        | B::OrdersUnbounded
-        | B::RefundOfAnyPayment
-        | B::RefundedLooksExpired
-        | B::LatePaymentForgotten
-        | B::HoldWithoutEnd
-        | B::CallKeysIgnored
-        | B::FilterForgets => vec![&MODEL],
-        B::DedupeAfterTaking
-        | B::KeysInMemory
-        | B::PayloadIgnored
-        | B::CapForgotten
-        | B::CapKept
-        | B::EarlySoldOut
-        | B::ClosesLate
-        | B::LatePayment
-        | B::ExpiresTwice
-        | B::ReplayDecides
-        | B::TakenAgainOverCap
-        | B::PriceOfToday
-        | B::TextsForgotten
-        | B::BlocklistForgotten => vec![&MODEL, &SIM],
-        B::AckBeforeSync
-        | B::RetriedSync
-        | B::TrimBeforeExport
-        | B::ExportsByFlag
-        | B::TrimBeforeSnapshot => {
-            vec![&LOG, &SIM]
-        }
-        B::ShortWriteIgnored => vec![&LOG, &DISK, &SIM],
-        B::DamageCut | B::ChainUnchecked => vec![&LOG, &DAMAGE, &SIM],
-        B::SnapshotUnsynced | B::EntryUnsynced | B::NamesTrusted | B::OneControlSlot => vec![&LOG, &SIM],
-        B::TrimmedForgotten | B::ParentUnsynced => vec![&LOG],
-        B::OverlayTaken => vec![&PARTS],
-        B::GroupGoesOn => vec![&DAMAGE, &RIG],
-        B::ControlLags => vec![&PARTS, &RIG],
-        B::ClockTurnsBack | B::ClockNotFollowed => vec![&UNITS],
-        B::VersionUnchecked
-        | B::CursorOutside
-        | B::CursorBefore
-        | B::CommitAssumed
-        | B::AheadDropped
-        | B::BatchGrows
-        | B::FenceDropped
-        | B::LockedRowForgotten
-        | B::BadRowBlocks
-        | B::VoidAlarmDropped => vec![&EXPORT, &SIM],
-        B::ExportedEarly => vec![&EXPORT, &POSTGRES, &SIM],
-        B::SameNonce => vec![&IDENTITY, &SIM],
-        B::HashNotCompared | B::StandbyStopsSale | B::GivenSinceIgnored => vec![&IDENTITY],
-        B::SellsBeforePreheat => vec![&WAITING, &SIM],
-        B::PreheatStopsSale => vec![&AWAY],
-        B::EndsAlone => vec![&DRAIN],
-        B::ForeignRowReplaced | B::UnfitTaken | B::SwallowedUnseen | B::SettingsLeftBehind => {
-            vec![&POSTGRES]
-        }
-        B::StallUntold | B::PausesWithoutEnd | B::ImportedLeftOut | B::OwnRowsForeign | B::FenceBySweep => {
-            vec![&EXPORT]
-        }
-        B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
-        B::RefillPassesOver | B::RefillDropsVoid => vec![&EXPORT],
-        B::FirstHomeFirst => vec![&HTTP, &SIM],
-        B::OwnFirst
-        | B::ChunkUncut
-        | B::OneVerdict
-        | B::JunkUncharged
-        | B::ContinueOvertakes
-        | B::AudienceUnread
-        | B::LifeUnbounded
-        | B::AddressSilent => vec![&HTTP],
-        B::ShownEarly => vec![&HTTP, &SIM],
-        B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
-        B::ChunkedTaken | B::LengthTwice | B::BareLineFeed | B::LaxChunks | B::GoesOnAfterDoubt => {
-            vec![&HTTP, &WIRE]
-        }
-        B::ForeignPages | B::BlockUndone => vec![&HTTP],
-        B::TagsByVersion => vec![&MODEL],
-        B::AppendedUnchecked | B::ImportCheckWeaker => vec![&MODEL, &FOREIGN],
-        B::ImportForgotten | B::ImportEndsEarly => vec![&FOREIGN],
-        B::VerifyByOwnRule => vec![&LOG],
-        B::MacByEquals => vec![&STEPS],
-        B::TicketForAnyone => vec![&UNITS, &WIRE],
-    }
-}

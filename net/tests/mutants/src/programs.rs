@@ -1,16 +1,15 @@
-//! The test programs with the bugs in them: built once, started once per bug and detector.
+//! The test programs with the mutations in them: built once, started once per mutation and detector.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use stampede_core::planted::Bug;
 
-use crate::hunters::{Detector, Program};
+use crate::detectors::{Detector, Program};
 
 /// Longest run of a detector; a test that hangs has noticed something, too.
 const RUN_MAX: Duration = Duration::from_secs(300);
@@ -55,8 +54,13 @@ impl fmt::Display for Verdict {
 pub(crate) struct Programs(BTreeMap<&'static str, (PathBuf, PathBuf)>);
 
 impl Programs {
-    /// Builds what these detectors need.
-    pub(crate) fn build(detectors: impl Iterator<Item = &'static Detector>) -> Result<Self, String> {
+    /// Builds what these detectors need, out of the mutated copy of the tree, in cargo's target
+    /// directory `target`.
+    pub(crate) fn build(
+        tree: &Path,
+        target: &Path,
+        detectors: impl Iterator<Item = &'static Detector>,
+    ) -> Result<Self, String> {
         let (mut plain, mut loom) = (Vec::new(), Vec::new());
         for program in detectors.map(|detector| detector.program) {
             let list = if program.is_loom() { &mut loom } else { &mut plain };
@@ -69,21 +73,21 @@ impl Programs {
             if wanted.is_empty() {
                 continue;
             }
-            for (program, file, dir) in build(&wanted, loom)? {
+            for (program, file, dir) in build(tree, target, &wanted, loom)? {
                 programs.insert(program.name(), (file, dir));
             }
         }
         Ok(Self(programs))
     }
 
-    /// Runs a detector, with a bug or without.
-    pub(crate) fn run(&self, detector: &Detector, bug: Option<Bug>) -> Result<Verdict, String> {
+    /// Runs a detector, with the mutation of this name or without any.
+    pub(crate) fn run(&self, detector: &Detector, mutation: Option<&str>) -> Result<Verdict, String> {
         let (program, dir) = &self.0[detector.program.name()];
         let begin = Instant::now();
         let mut child = Command::new(program)
+            .args(detector.tests)
             .args(detector.args)
-            .envs(detector.env.iter().copied())
-            .env("STAMPEDE_PLANTED", bug.map_or("", Bug::name))
+            .env("STAMPEDE_MUTATION", mutation.unwrap_or_default())
             .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -108,6 +112,9 @@ impl Programs {
             std::thread::park_timeout(Duration::from_millis(20));
         };
         let said = reader.join().map_err(|_| "the reader panicked".to_owned())?;
+        if said.contains("running 0 tests") {
+            return Err(format!("{} names no test of {}", detector.name, detector.program.name()));
+        }
         Ok(match ended {
             None => Verdict::Hung,
             Some(status) if status.success() => Verdict::Green(begin.elapsed().as_secs()),
@@ -136,8 +143,13 @@ fn red_tests(said: &str, ended: &str) -> Vec<String> {
 
 /// Builds all of these at once, as one workspace, so that what they share is built once; cargo
 /// says where each lies.
-fn build(wanted: &[Program], loom: bool) -> Result<Vec<(Program, PathBuf, PathBuf)>, String> {
-    let mut cargo = Command::new(env!("CARGO"));
+fn build(
+    tree: &Path,
+    target: &Path,
+    wanted: &[Program],
+    loom: bool,
+) -> Result<Vec<(Program, PathBuf, PathBuf)>, String> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
     let packages: BTreeSet<_> = wanted.iter().map(|program| program.package()).collect();
     for package in &packages {
@@ -149,16 +161,13 @@ fn build(wanted: &[Program], loom: bool) -> Result<Vec<(Program, PathBuf, PathBu
     for target in wanted.iter().filter_map(|program| program.target()) {
         cargo.args(["--test", target]);
     }
-    let features: Vec<_> = packages.iter().map(|package| format!("{package}/planted")).collect();
-    cargo.args(["--features", &features.join(",")]);
+    cargo.env("CARGO_TARGET_DIR", target);
     if loom {
         // As `make test-loom` does it, in a directory of its own within ours.
-        let dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
         cargo.arg("--release").env("RUSTFLAGS", "--cfg loom").env("CARGO_PROFILE_RELEASE_LTO", "off");
-        cargo.env("CARGO_TARGET_DIR", dir.join("loom"));
+        cargo.env("CARGO_TARGET_DIR", target.join("loom"));
     }
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let output = cargo.current_dir(root).stderr(Stdio::inherit()).output();
+    let output = cargo.current_dir(tree).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| format!("cargo: {error}"))?;
     if !output.status.success() {
         return Err("the test programs cannot be built".to_owned());
