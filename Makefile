@@ -94,10 +94,10 @@ test-tsan: ## run only the unit tests of core and persist under ThreadSanitizer
 		$(CARGO) test --target $(HOST) -p stampede-core -p stampede-persist --lib
 
 # All mutations are patched into a copy of the tree, $(TARGET)/planted/tree, which is built once; one
-# after the other is alive. No program with mutations lies where the good one should.
+# after the other is alive, until one of its hunters notices. No program with mutations lies where the good one should.
 MUTANTS = $(CARGO) run -q -p stampede-mutants --
-mutants: deps ## run the tests against every known mistake; BUG= tries some by name, ALL=1 asks all tests, JOBS=2
-	$(MUTANTS) run $(TARGET)/planted $(if $(ALL),--all) $(if $(JOBS),--jobs $(JOBS)) $(BUG)
+mutants: deps ## run the tests against every known mistake; BUG= tries some by name, EACH=1 asks all hunters, ALL=1 all tests
+	$(MUTANTS) run $(TARGET)/planted $(if $(ALL),--all) $(if $(EACH),--each) $(if $(JOBS),--jobs $(JOBS)) $(BUG)
 
 mutants-tree: ## make the mutated copy of the tree, to edit mutations there
 	$(MUTANTS) tree $(TARGET)/planted

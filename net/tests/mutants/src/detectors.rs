@@ -106,21 +106,27 @@ pub(crate) struct Detector {
     pub(crate) tests: &'static [&'static str],
     /// What else it is called with.
     pub(crate) args: &'static [&'static str],
-    /// Whether it wants the machine to itself.
-    pub(crate) alone: bool,
+    /// Whether it starts no other process and depends on no clock but its own: it may run beside
+    /// others, and may be ended as soon as one test has failed.
+    pub(crate) is_pure: bool,
 }
 
 const fn detector(name: &'static str, program: Program, tests: &'static [&'static str]) -> Detector {
-    Detector { name, program, tests, args: &[], alone: false }
+    Detector { name, program, tests, args: &[], is_pure: false }
+}
+
+/// A detector that is pure.
+const fn pure(name: &'static str, program: Program, tests: &'static [&'static str]) -> Detector {
+    Detector { is_pure: true, ..detector(name, program, tests) }
 }
 
 static MODEL: Detector = Detector {
     args: &["--skip", "tidy", "--skip", "shown", "--skip", "readme"],
-    ..detector("core", Program::Core, &[])
+    ..pure("core", Program::Core, &[])
 };
 static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
-static PARTS: Detector = detector("log units", Program::PersistUnits, &["log::lag", "disk::"]);
-static DAMAGE: Detector = detector("damage", Program::Persist, &["damage_"]);
+static PARTS: Detector = pure("log units", Program::PersistUnits, &["log::lag", "disk::"]);
+static DAMAGE: Detector = pure("damage", Program::Persist, &["damage_"]);
 static RIG: Detector = detector("rig", Program::Rig, &[]);
 static EXPORT: Detector = detector(
     "export",
@@ -130,16 +136,16 @@ static EXPORT: Detector = detector(
 static IDENTITY: Detector = detector("identity", Program::Persist, &["export_identity"]);
 static POSTGRES: Detector =
     detector("postgres", Program::Persist, &["export_outside", "export_pooler", "export_refuse"]);
-static UNITS: Detector = detector(
+static UNITS: Detector = pure(
     "units",
     Program::NetUnits,
     &["gate::", "clock::", "identity::", "render::", "replay::", "recover::"],
 );
 static WATCH: Detector =
     detector("watch", Program::NetUnits, &["watch::tests", "stand_in::", "pulse::", "no_wake_is_left"]);
-static COMPARED: Detector = detector("compared", Program::NetUnits, &["reconcile::database"]);
+static COMPARED: Detector = pure("compared", Program::NetUnits, &["reconcile::database"]);
 static ACCEPT: Detector = detector("accept", Program::Net, &["e2e_accept"]);
-static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
+static HTTP: Detector = pure("http", Program::Net, &["http_", "engine_", "owner_"]);
 static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_idle", "hold_a_core_for"]);
 static ACQUIRE: Detector = detector("acquire", Program::Net, &["acquire_at"]);
 static SANDBOX: Detector = detector("sandbox", Program::Net, &["e2e_sandbox_two"]);
@@ -149,13 +155,13 @@ static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
 static OUTPUT: Detector = detector("output", Program::Net, &["e2e_output"]);
 static SIGNALS: Detector = detector("signals", Program::Net, &["e2e_signals"]);
 static TOLD: Detector = detector("told", Program::Net, &["e2e_copies"]);
-static URLS: Detector = detector("urls", Program::Net, &["a_postgres_url"]);
-static WIRE: Detector = detector("wire", Program::Wire, &[]);
-static SIM: Detector = Detector { args: &["--histories", "40000"], ..detector("sim", Program::Sim, &[]) };
+static URLS: Detector = pure("urls", Program::Net, &["a_postgres_url"]);
+static WIRE: Detector = pure("wire", Program::Wire, &[]);
+static SIM: Detector = Detector { args: &["--histories", "40000"], ..pure("sim", Program::Sim, &[]) };
 static DISK: Detector = detector("disk", Program::Disk, &[]);
 static FOREIGN: Detector = detector("foreign", Program::Foreign, &[]);
 static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
-static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
+static LOOM: Detector = pure("loom", Program::CoreLoom, &["loom"]);
 
 /// The detector of this name.
 pub(crate) fn named(name: &str) -> Option<&'static Detector> {

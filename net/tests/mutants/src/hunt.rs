@@ -13,7 +13,10 @@ use crate::programs::{Programs, Verdict};
 /// Which mutations, asked of whom.
 pub(crate) struct Plan {
     mutations: Vec<Patch>,
+    /// Whether all detectors are asked, not only those that hunt it.
     all: bool,
+    /// Whether the others are still asked when one has noticed it.
+    each: bool,
     jobs: usize,
 }
 
@@ -21,16 +24,17 @@ pub(crate) struct Plan {
 type Row<'a> = (&'a Patch, Vec<(&'static str, Verdict)>);
 
 impl Plan {
-    /// Reads `[--all] [--jobs N] [NAME…]`; no name means all mutations.
+    /// Reads `[--all] [--each] [--jobs N] [NAME…]`; no name means all mutations.
     ///
     /// # Errors
     /// A name or an option that is not known.
     pub(crate) fn parse(args: &[String], mutations: &[Patch]) -> Result<Self, String> {
-        let mut plan = Self { mutations: Vec::new(), all: false, jobs: 1 };
+        let mut plan = Self { mutations: Vec::new(), all: false, each: false, jobs: 1 };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
-                "--all" => plan.all = true,
+                "--all" => (plan.all, plan.each) = (true, true),
+                "--each" => plan.each = true,
                 "--jobs" => {
                     let jobs = args.next().and_then(|jobs| jobs.parse().ok()).filter(|jobs| *jobs > 0);
                     plan.jobs = jobs.ok_or("--jobs takes a number from 1 on")?;
@@ -82,12 +86,15 @@ pub(crate) fn hunt(plan: &Plan, tree: &Path, target: &Path) -> Result<bool, Stri
     println!("all are green without a mutation ({:.0} s)", begin.elapsed().as_secs_f64());
     let begin = Instant::now();
     let rows = each(plan.jobs, &plan.mutations, |at, mutation| {
-        let seen: Vec<_> = plan
-            .asked(mutation)?
-            .into_iter()
-            .map(|detector| Ok((detector.name, run(&programs, detector, Some(&mutation.name), &turns)?)))
-            .collect::<Result<_, String>>()?;
-        let caught = seen.iter().filter(|(_, verdict)| verdict.caught()).count();
+        let (mut seen, mut caught) = (Vec::new(), 0);
+        for detector in plan.asked(mutation)? {
+            let verdict = run(&programs, detector, Some(&mutation.name), &turns)?;
+            caught += usize::from(verdict.caught());
+            seen.push((detector.name, verdict));
+            if caught > 0 && !plan.each {
+                break;
+            }
+        }
         println!(
             "{:>3}/{} {:<22} {} by {caught} of {}  ({:.0} s)",
             at + 1,
@@ -127,20 +134,20 @@ fn each<'a, T: Sync, R: Send>(
     done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
-/// Runs a detector, beside others if it bears that.
+/// Runs a detector, beside others if it is pure.
 fn run(
     programs: &Programs,
     detector: &Detector,
     mutation: Option<&str>,
     turns: &RwLock<()>,
 ) -> Result<Verdict, String> {
-    let (_alone, _beside);
-    if detector.alone {
-        _alone = turns.write().unwrap_or_else(PoisonError::into_inner);
+    if detector.is_pure {
+        let _beside_others = turns.read().unwrap_or_else(PoisonError::into_inner);
+        programs.run(detector, mutation)
     } else {
-        _beside = turns.read().unwrap_or_else(PoisonError::into_inner);
+        let _alone = turns.write().unwrap_or_else(PoisonError::into_inner);
+        programs.run(detector, mutation)
     }
-    programs.run(detector, mutation)
 }
 
 /// Without a mutation, everything has to be green.

@@ -26,7 +26,8 @@ use self::hunt::{Plan, hunt};
 use self::refresh::refresh;
 use self::tree::Workspace;
 
-const USAGE: &str = "usage: stampede-mutants tree DIR | refresh DIR | run DIR [--all] [--jobs N] [NAME…]";
+const USAGE: &str =
+    "usage: stampede-mutants tree DIR | refresh DIR | run DIR [--all] [--each] [--jobs N] [NAME…]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -84,30 +86,33 @@ impl Programs {
     pub(crate) fn run(&self, detector: &Detector, mutation: Option<&str>) -> Result<Verdict, String> {
         let (program, dir) = &self.0[detector.program.name()];
         let begin = Instant::now();
-        let mut child = Command::new(program)
+        let scratch = Scratch::new()?;
+        let mut command = Command::new(program);
+        command
             .args(detector.tests)
             .args(detector.args)
-            .env("STAMPEDE_MUTATION", mutation.unwrap_or_default())
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("{}: {error}", program.display()))?;
-        let mut stdout = child.stdout.take().expect("asked for");
-        let reader = std::thread::spawn(move || {
-            let mut said = Vec::new();
-            // What cannot be read any more was said by a program that was ended.
-            let _read = stdout.read_to_end(&mut said);
-            String::from_utf8_lossy(&said).into_owned()
+            .env("STAMPEDE_MUTATION", mutation.unwrap_or_default());
+        if detector.is_pure {
+            command.env("TMPDIR", &scratch.0);
+        }
+        let child =
+            command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = child.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+        let stdout = child.stdout.take().expect("asked for");
+        let is_red = Arc::new(AtomicBool::new(false));
+        let reader = std::thread::spawn({
+            let is_red = is_red.clone();
+            move || listen(stdout, &is_red)
         });
         let ended = loop {
             if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
                 break Some(status);
             }
-            if begin.elapsed() > RUN_MAX {
-                child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
-                break None;
+            let is_enough = detector.is_pure && is_red.load(Ordering::Relaxed);
+            if is_enough || begin.elapsed() > RUN_MAX {
+                child.kill().map_err(|error| error.to_string())?;
+                let status = child.wait().map_err(|error| error.to_string())?;
+                break is_enough.then_some(status);
             }
             std::thread::park_timeout(Duration::from_millis(20));
         };
@@ -123,13 +128,52 @@ impl Programs {
     }
 }
 
+/// A directory for temporary files, gone with this: a program that was ended leaves some.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, String> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("stampede-mutants-{}-{number}", std::process::id()));
+        std::fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Takes all that a program says; notes when a test fails.
+fn listen(stdout: ChildStdout, is_red: &AtomicBool) -> String {
+    let (mut said, mut stdout) = (String::new(), BufReader::new(stdout));
+    let mut line = Vec::new();
+    // What cannot be read any more was said by a program that was ended.
+    while stdout.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+        let text = String::from_utf8_lossy(&line);
+        if red_test(&text).is_some() {
+            is_red.store(true, Ordering::Relaxed);
+        }
+        said.push_str(&text);
+        line.clear();
+    }
+    said
+}
+
+/// The test that failed, by this line.
+fn red_test(line: &str) -> Option<&str> {
+    let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    verdict.starts_with("FAILED").then_some(name)
+}
+
 /// The names of the tests that failed; how the program ended, if it names none.
 fn red_tests(said: &str, ended: &str) -> Vec<String> {
-    let name = |line: &str| {
-        let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
-        verdict.starts_with("FAILED").then(|| format!("`{name}`"))
-    };
-    let mut names: Vec<String> = said.lines().filter_map(name).collect();
+    let mut names: Vec<String> = said.lines().filter_map(red_test).map(|name| format!("`{name}`")).collect();
     if names.is_empty() {
         // The simulation names no test, but the promise that was broken.
         let broken = said.lines().filter_map(|line| line.strip_prefix("RED "));
