@@ -38,6 +38,7 @@ use key::IdentityKey;
 use rules::TokenRules;
 use stampede_core::planted::{Bug, planted};
 pub use verdicts::VerdictCache;
+use token::Reason;
 
 /// A buyer whom somebody vouches for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -230,31 +231,33 @@ impl Identity {
         match &self.mode {
             Mode::Jwt(tokens) => {
                 let shown = shown_token(head, tokens.cookie.as_deref(), &self.origins)?;
-                let known = cache.get(self.number, shown, now);
-                Ok(known.map_or(Recognised::Unverified(Unverified(shown)), Recognised::Buyer))
+                match cache.get(self.number, shown, now) {
+                    None => Ok(Recognised::Unverified(Unverified(shown))),
+                    Some(Ok(known)) => Ok(Recognised::Buyer(known)),
+                    Some(Err(reason)) => Err(reason.problem()),
+                }
             }
             Mode::Header if self.trusts(peer) => identify_by_header(head).map(Recognised::Buyer),
             Mode::Header => Err(stranger("this address may not name buyers")),
         }
     }
 
-    /// Verifies a token, and remembers it if it counts. The dear part: a signature of EdDSA takes some
-    /// 50 µs, good or bad.
+    /// Verifies a token, and remembers it if it counts, has counted or will. The dear part: a signature of
+    /// EdDSA takes some 50 µs, good or bad.
     ///
     /// # Errors
-    /// `unauthenticated`, as for [`Self::recognise`].
+    /// Why it does not count.
     pub fn verify(
         &self,
         Unverified(token): Unverified<'_>,
         now: UnixMillis,
         cache: &mut VerdictCache,
-    ) -> Result<Buyer, Problem> {
-        let Mode::Jwt(tokens) = &self.mode else { return Err(stranger("no tokens are taken here")) };
-        let verdict = token::verify(&tokens.keys, &tokens.rules, token, now)
-            .map_err(|reason| stranger(reason.detail()))?;
-        let buyer = verdict.buyer.clone();
+    ) -> Result<Buyer, Reason> {
+        let Mode::Jwt(tokens) = &self.mode else { return Err(Reason::Key) };
+        let verdict = token::verify_for_good(&tokens.keys, &tokens.rules, token, now)?;
+        let known = verdict.at(now);
         cache.put(self.number, token, verdict, now);
-        Ok(buyer)
+        known
     }
 
     /// Both in one, for whoever knows of no limits.
@@ -271,7 +274,7 @@ impl Identity {
     ) -> Result<Buyer, Problem> {
         match self.recognise(head, now, peer, cache)? {
             Recognised::Buyer(buyer) => Ok(buyer),
-            Recognised::Unverified(token) => self.verify(token, now, cache),
+            Recognised::Unverified(token) => self.verify(token, now, cache).map_err(Reason::problem),
         }
     }
 

@@ -440,6 +440,7 @@ fn gate(settings: &Settings) -> anyhow::Result<Gate> {
         rules: GateRules {
             buyer_per_s: limits.buyer_per_s,
             ip_per_s: limits.ip_per_s,
+            bad_tokens_per_s: limits.bad_tokens_per_s,
             connections_per_ip: limits.connections_per_ip,
             suspicious_accounts: gate.suspicious_accounts,
             suspicious_asks_per_min: gate.suspicious_asks_per_min,

@@ -158,6 +158,8 @@ pub struct LimitSettings {
     pub ip_per_s: u32,
     /// Most open public connections from one address, per core; 0 = no limit.
     pub connections_per_ip: u32,
+    /// Most tokens a second from one address that do not count, per core; 0 = no limit.
+    pub bad_tokens_per_s: u32,
     /// How long a connection may say nothing, in milliseconds.
     pub idle_ms: u32,
     /// Longest head of a request, in bytes.

@@ -55,6 +55,8 @@ counts! {
     Hops = "hops",
     /// Tokens whose signature was looked at: those that the core had not seen before.
     TokensVerified = "tokens_verified",
+    /// Tokens that were refused unseen, since their address had sent too many that do not count.
+    TokensRefused = "tokens_refused",
     /// Times that a trusted proxy's request was looked at for its client's address and had none.
     AddressesUnknown = "addresses_unknown",
     /// Connections accepted.

@@ -124,6 +124,8 @@ pub struct Home {
     /// The trusted proxy that last sent a request without a usable address.
     silent_proxy: Option<IpAddr>,
     clock: Reader,
+    /// Until when there is no further alarm about junk, in monotonic milliseconds.
+    junk_untold_ms: u64,
     now: Now,
     date: Date,
     date_s: u64,
@@ -172,6 +174,7 @@ impl Home {
             now,
             date: shared.date(now.sale.0 / 1000),
             date_s: now.sale.0 / 1000,
+            junk_untold_ms: 0,
             released: shared.shown_lsn(),
             marked_ms: now.mono_ms,
             needs_flush: false,

@@ -52,6 +52,7 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
             admin_connections: reader.int("limits.admin_connections", limits::ADMIN_CONNECTIONS)? as u32,
             buyer_per_s: reader.int("limits.buyer_per_s", limits::PER_TIME)? as u32,
             ip_per_s: reader.int("limits.ip_per_s", limits::PER_TIME)? as u32,
+            bad_tokens_per_s: reader.int("limits.bad_tokens_per_s", limits::PER_TIME)? as u32,
             connections_per_ip: reader.int("limits.connections_per_ip", limits::CONNECTIONS_PER_IP)? as u32,
             idle_ms: reader.int("limits.idle_ms", limits::IDLE_MS)? as u32,
             head_bytes: reader.bytes("limits.head_bytes", limits::HEAD_BYTES, 1)? as u32,

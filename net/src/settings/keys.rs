@@ -310,6 +310,15 @@ pub const KEYS: &[Key] = &[
         meaning: "Most open connections from one address to the public listener, per core; trusted proxies are exempt; 0 = no limit.",
     },
     Key {
+        name: "limits.bad_tokens_per_s",
+        flag: None,
+        default: "20",
+        demo: None,
+        secret: false,
+        allowed: "0 to 1000000",
+        meaning: "Most tokens a second from one address that do not count, per core, three seconds' worth at once; beyond that its tokens are answered 429 before their signature is looked at, but those that were verified before, and one in 64. A token that has only expired is not one of them. 0 = no limit.",
+    },
+    Key {
         name: "limits.idle_ms",
         flag: None,
         default: "75000",

@@ -52,6 +52,7 @@ pub fn value(settings: &Settings, key: &Key) -> String {
         "limits.buyer_per_s" => settings.limits.buyer_per_s.to_string(),
         "limits.ip_per_s" => settings.limits.ip_per_s.to_string(),
         "limits.connections_per_ip" => settings.limits.connections_per_ip.to_string(),
+        "limits.bad_tokens_per_s" => settings.limits.bad_tokens_per_s.to_string(),
         "limits.idle_ms" => settings.limits.idle_ms.to_string(),
         "limits.head_bytes" => show_bytes(settings.limits.head_bytes.into()),
         "gate.ticket_ms" => settings.gate.ticket_ms.to_string(),

@@ -430,6 +430,7 @@ fn bounds_in_words_are_true() {
         ("gate.pow_bits", &limits::POW_BITS),
         ("gate.suspicious_accounts", &limits::SUSPICIOUS_ACCOUNTS),
         ("gate.suspicious_asks_per_min", &limits::PER_TIME),
+        ("limits.bad_tokens_per_s", &limits::PER_TIME),
         ("identity.nbf_leeway_s", &limits::LEEWAY_S),
         ("identity.exp_leeway_s", &limits::LEEWAY_S),
         ("identity.token_life_max_s", &limits::TOKEN_LIFE_S),

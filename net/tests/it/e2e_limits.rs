@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::e2e_talk::{Http, Talk, item};
+use base64::Engine as _;
+use stampede_net::identity::mint::{Claims, MintKey};
+
+use crate::e2e_talk::{Http, Talk, item, now_ms};
 use crate::server::{Bed, Server, wait_for};
 
 fn stat(server: &Server, name: &str) -> u64 {
@@ -104,4 +107,47 @@ fn e2e_a_client_that_has_said_everything_still_gets_its_answers() {
         }
         assert!(door.read(false).is_none());
     }
+}
+
+/// As it is without any setting: junk from one address is not all verified, whom the core knows passes, and a
+/// newcomer at the same address gets in while the junk goes on.
+#[test]
+fn e2e_invalid_tokens_are_charged_to_their_address() {
+    let material = base64::prelude::BASE64_STANDARD.encode([7; 32]);
+    let mut bed = Bed::new().set("identity.mode", "jwt").set("identity.keys", &format!("k:HS256:{material}"));
+    bed.cores = "1";
+    let mut server = bed.start();
+    let (key, other) = (MintKey::hs256("k", &[7; 32]).unwrap(), MintKey::hs256("k", &[8; 32]).unwrap());
+    let exp_s = now_ms() / 1_000 + 3_600;
+    let header = |key: &MintKey, sub: &str| {
+        format!("Authorization: Bearer {}", key.mint(&Claims { sub, exp_s, ..Claims::default() }).unwrap())
+    };
+    let mut http = Http::to(server.public);
+    let known = header(&key, "ann");
+    assert_eq!(http.call("GET /v1/orders", &[&known], "").status, 200);
+    let mut junk = |from: usize| {
+        let request = |n| http.request("GET /v1/orders", &[&header(&other, &format!("eve{}", from + n))], "");
+        let requests: String = (0..50).map(request).collect();
+        http.send(&requests);
+        (0..50).map(|_| http.read(false).expect("an answer")).collect::<Vec<_>>()
+    };
+    let answers: Vec<_> = (0..20).flat_map(|round| junk(round * 50)).collect();
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 401).collect();
+    assert!(refused.len() > 500, "{} of 1000", refused.len());
+    for answer in &refused {
+        assert_eq!(answer.brief(), "429 rate_limited");
+        assert!(answer.header("Retry-After").is_some_and(|s| s.parse::<u64>().is_ok_and(|s| s > 0)));
+    }
+    assert_eq!(stat(&server, "tokens_verified"), 1 + 1_000 - refused.len() as u64);
+    assert_eq!(stat(&server, "tokens_refused"), refused.len() as u64);
+    let mut buyer = Http::to(server.public);
+    assert_eq!(buyer.call("GET /v1/orders", &[&known], "").status, 200);
+    let (newcomer, mut from) = (header(&key, "bob"), 1_000);
+    wait_for("a newcomer's turn", || {
+        from += 50;
+        junk(from);
+        (buyer.call("GET /v1/orders", &[&newcomer], "").status == 200).then_some(())
+    });
+    assert!(server.said().contains("127.0.0.1 sends tokens that do not count"), "{}", server.said());
+    assert_eq!(server.stop(), Some(0));
 }

@@ -228,6 +228,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::ContinueOvertakes
         | B::AudienceUnread
         | B::LifeUnbounded
+        | B::JunkForFree
         | B::AddressSilent => vec![&HTTP],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],

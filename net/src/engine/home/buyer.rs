@@ -1,7 +1,7 @@
 //! What buyers call: pages, purchases, their own orders.
 //!
 //! Order of checks on a purchase, as the contract has it: framing and route are
-//! behind us; body, identity (for a token that has to be verified the address's rate goes before it), blocklist and eligibility, window, rate, ticket, sold out; then
+//! behind us; body, identity (for a token that has to be verified the address's rate and its junk go before it), blocklist and eligibility, window, rate, ticket, sold out; then
 //! the owner.
 
 use std::collections::HashMap;
@@ -25,6 +25,8 @@ use crate::identity::{Buyer as Known, Recognised, Unverified};
 
 /// How long a page of items is kept before it is made anew, in milliseconds.
 const LIST_MS: u64 = 1_000;
+/// After an alarm about junk, how long there is no other, in milliseconds.
+const JUNK_TOLD_MS: u64 = 60_000;
 /// Pages of items that are kept at once, of 100 items at most: some 2 MiB.
 const LISTS_MAX: usize = 64;
 
@@ -68,20 +70,45 @@ impl Home {
         Ok((known.subject, Buyer { hash, level: known.level, since_s: known.since_s, blocked }))
     }
 
-    /// Verifies a token that this core has not seen before, unless its address is over its rate already.
-    /// One that does not count is charged to the address, before the next one is verified.
+    /// Verifies a token that this core has not seen before, unless its address is over its rate already, or
+    /// has sent too much junk. One that does not count is charged to the address, before the next one is
+    /// verified.
     #[cold]
     fn verify(&mut self, token: Unverified<'_>, caller: &Caller<'_>) -> Result<Known, Problem> {
         let limited = |refusal| problem_of(refusal, Call::Other);
-        let address = self.keeper.counts_addresses().then(|| self.address(caller));
-        let now = self.now;
+        let (address, now) = (self.address(caller), self.now);
         if !planted(Bug::JunkUncharged) {
-            self.keeper.check_address(address, now.mono_ms).map_err(limited)?;
+            self.keeper.check_address(Some(address), now.mono_ms).map_err(limited)?;
+        }
+        if !planted(Bug::JunkForFree)
+            && let Err(refusal) = self.keeper.may_verify(address, now.mono_ms)
+        {
+            self.tell_of_junk(caller);
+            return Err(limited(refusal));
         }
         self.count(Count::TokensVerified);
-        self.shared.identity.verify(token, now.sale, &mut self.verdicts).inspect_err(|_| {
-            let _over = self.keeper.rate_address(address, now.mono_ms);
+        self.shared.identity.verify(token, now.sale, &mut self.verdicts).map_err(|reason| {
+            let _over = self.keeper.rate_address(Some(address), now.mono_ms);
+            if reason.is_junk() {
+                self.keeper.note_junk(address, now.mono_ms);
+            }
+            reason.problem()
         })
+    }
+
+    /// Tells the merchant of an address that has sent too much junk, but not of each: a flood has many.
+    fn tell_of_junk(&mut self, caller: &Caller<'_>) {
+        self.count(Count::TokensRefused);
+        if self.now.mono_ms < self.junk_untold_ms {
+            return;
+        }
+        self.junk_untold_ms = self.now.mono_ms + JUNK_TOLD_MS;
+        let client = self.shared.identity.client_ip(&caller.request.head, caller.peer);
+        self.shared.alarm_once(format!(
+            "{client} sends tokens that do not count, more than limits.bad_tokens_per_s: most of its tokens that were not \
+             seen before are answered 429. If that is the address of a proxy of yours, name it in \
+             identity.trusted_proxies, so that each client pays for itself"
+        ));
     }
 
     fn identify_hash(&mut self, caller: &Caller<'_>) -> Result<BuyerHash, Problem> {
