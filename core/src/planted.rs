@@ -124,6 +124,8 @@ bugs! {
     OneVerdict, "one-verdict", "of the tokens that were verified only the last is remembered";
     JunkUncharged, "junk-uncharged", "tokens are verified whatever their address has sent before";
     JunkForFree, "junk-for-free", "where no address has a rate, tokens are verified whatever it has sent before";
+    ProxyAnyPeer, "proxy-any-peer", "a PROXY header counts from everybody, not from named proxies alone";
+    ProxyWordDropped, "proxy-word-dropped", "the address that a PROXY header gives is read and not used";
     ContinueOvertakes, "continue-overtakes", "a client is told to go on before the answer that it is owed";
     AudienceUnread, "audience-unread", "a token that was made for another service counts";
     LifeUnbounded, "life-unbounded", "a token may count for as long as it says";

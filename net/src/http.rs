@@ -22,7 +22,7 @@
 //! Read in this order: [`conn`] (bytes to requests), [`head`] and [`field`] (what a request
 //! says about itself), [`route`] (which call it is), [`body`] (what it carries),
 //! [`problem`] (what can be wrong), [`answer`] (what goes out); [`batch`] for the one call
-//! whose body is taken piece by piece.
+//! whose body is taken piece by piece; [`proxy_header`] for what a proxy of TCP puts before all of it.
 
 pub mod answer;
 pub mod batch;
@@ -39,6 +39,7 @@ pub mod limits;
 pub mod line;
 pub mod page;
 pub mod problem;
+pub mod proxy_header;
 pub(crate) mod query;
 pub mod route;
 mod templates;

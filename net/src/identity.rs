@@ -31,14 +31,15 @@ use crate::http::field::{Field, Name};
 use crate::http::head::Head;
 use crate::http::limits::TOKEN_BYTES_MAX;
 use crate::http::problem::{Code, Problem};
+use crate::http::route::Listener;
 use address::{AddressHeader, Client};
 use cookie::{Origin, shown_origin};
 use cors::Origins;
 use key::IdentityKey;
 use rules::TokenRules;
 use stampede_core::planted::{Bug, planted};
-pub use verdicts::VerdictCache;
 use token::Reason;
+pub use verdicts::VerdictCache;
 
 /// A buyer whom somebody vouches for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +60,8 @@ pub struct Identity {
     mode: Mode,
     trusted: Vec<IpNet>,
     address_header: AddressHeader,
+    /// Proxies put a header of the PROXY protocol before the bytes of each connection.
+    proxy_protocol: bool,
     origins: Origins,
 }
 
@@ -150,6 +153,22 @@ impl Identity {
         self
     }
 
+    /// The same where trusted proxies begin each connection with a header of the PROXY protocol. Changes
+    /// nothing in header mode: whoever passes bytes on would let anybody name buyers.
+    #[must_use]
+    pub const fn with_proxy_protocol(mut self, expected: bool) -> Self {
+        self.proxy_protocol = expected && matches!(self.mode, Mode::Jwt(_));
+        self
+    }
+
+    /// Whether a connection of this peer has to begin with a header of the PROXY protocol: on the buyers'
+    /// listener, from a trusted proxy. Nobody else's is looked at.
+    pub fn expects_proxy_header(&self, listener: Listener, peer: IpAddr) -> bool {
+        self.proxy_protocol
+            && listener == Listener::Public
+            && (self.is_proxy(peer) || planted(Bug::ProxyAnyPeer))
+    }
+
     /// That header.
     pub const fn address_header(&self) -> AddressHeader {
         self.address_header
@@ -177,7 +196,7 @@ impl Identity {
 
     fn by(mode: Mode, trusted: Vec<IpNet>) -> Self {
         let (address_header, origins) = (AddressHeader::XForwardedFor, Origins::default());
-        Self { number: next_number(), mode, trusted, address_header, origins }
+        Self { number: next_number(), mode, trusted, address_header, proxy_protocol: false, origins }
     }
 
     /// The same, where pages of these origins may call the API, too.
@@ -279,7 +298,7 @@ impl Identity {
     }
 
     /// Whose request it is: the last address in the header that counts that is no trusted proxy, if the
-    /// peer is one; else the peer.
+    /// peer is one; else the peer. The peer is the one that the PROXY protocol has named, if it has.
     pub fn client(&self, head: &Head<'_>, peer: IpAddr) -> Client {
         let peer = peer.to_canonical();
         if !self.is_proxy(peer) {

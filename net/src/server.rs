@@ -92,7 +92,7 @@ pub fn serve(settings: &Settings, acquired: runtime::Cores) -> anyhow::Result<Ex
     signals::watch(events.clone())?;
     let sockets = bind(settings)?;
     let mesh = Arc::new(Mesh::new(settings.cores.len()));
-    let starting = Starting::begin(&sockets)?;
+    let starting = Starting::begin(&sockets, settings.identity.proxy_protocol)?;
     let room =
         waiting::Room { settings, sockets: &sockets, inbox: &inbox, events: &events, starting: &starting };
     let prepared = match Server::prepare(settings, mesh, &events, &room)? {

@@ -59,6 +59,8 @@ counts! {
     TokensRefused = "tokens_refused",
     /// Times that a trusted proxy's request was looked at for its client's address and had none.
     AddressesUnknown = "addresses_unknown",
+    /// Connections of trusted proxies that were closed since they did not begin with a PROXY header.
+    ProxyHeadersBad = "proxy_headers_bad",
     /// Connections accepted.
     Accepted = "connections_accepted",
     /// Times that the system let no connection in: no descriptor or memory left, or not allowed.

@@ -541,6 +541,27 @@ fn addresses_of_clients() {
     assert_eq!(seen("10.0.0.1", "X-Forwarded-For:\r\n"), "10.0.0.1");
 }
 
+#[test]
+fn proxy_headers_are_expected_of_named_proxies_alone() {
+    let nets = || vec!["10.0.0.0/8".parse().expect("a network")];
+    let key = IdentityKey::hs256("k", SECRET).expect("a key");
+    let tokens = Identity::jwt(vec![key], nets()).expect("a key");
+    let expects = |identity: &Identity, listener, peer: &str| {
+        identity.expects_proxy_header(listener, peer.parse().expect("an address"))
+    };
+    assert!(!expects(&tokens, Listener::Public, "10.0.0.1"), "only on request");
+    let tokens = tokens.with_proxy_protocol(true);
+    assert!(expects(&tokens, Listener::Public, "10.0.0.1"));
+    assert!(expects(&tokens, Listener::Public, "::ffff:10.0.0.1"));
+    assert!(!expects(&tokens, Listener::Merchant, "10.0.0.1"));
+    for stranger in ["192.0.2.1", "127.0.0.1", "::1"] {
+        assert!(!expects(&tokens, Listener::Public, stranger), "{stranger}");
+    }
+    // Whoever passes bytes on would let anybody name buyers.
+    let gateway = Identity::header("0.0.0.0".parse().expect("an address"), nets()).expect("a gateway");
+    assert!(!expects(&gateway.with_proxy_protocol(true), Listener::Public, "10.0.0.1"));
+}
+
 /// Who counts as the client behind a trusted proxy; with a `?` where it is not known and the proxy counts.
 #[test]
 fn addresses_as_proxies_hand_them_on() {

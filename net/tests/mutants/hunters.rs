@@ -122,6 +122,7 @@ static ACQUIRE: Detector = detector("acquire", Program::Net, &["acquire_at"]);
 static SANDBOX: Detector = detector("sandbox", Program::Net, &["e2e_sandbox_two"]);
 static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
 static AWAY: Detector = detector("away", Program::Net, &["e2e_a_known_database"]);
+static PROXIED: Detector = detector("proxied", Program::Net, &["e2e_proxy"]);
 static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
 static OUTPUT: Detector = detector("output", Program::Net, &["e2e_output"]);
 static SIGNALS: Detector = detector("signals", Program::Net, &["e2e_signals"]);
@@ -137,8 +138,8 @@ static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &AWAY, &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &ACQUIRE, &SANDBOX, &WIRE,
-    &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
+    &AWAY, &DRAIN, &PROXIED, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &ACQUIRE, &SANDBOX,
+    &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
@@ -211,6 +212,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::HashNotCompared | B::StandbyStopsSale | B::GivenSinceIgnored => vec![&IDENTITY],
         B::SellsBeforePreheat => vec![&WAITING, &SIM],
         B::PreheatStopsSale => vec![&AWAY],
+        B::ProxyAnyPeer => vec![&HTTP, &PROXIED],
+        B::ProxyWordDropped => vec![&PROXIED],
         B::EndsAlone => vec![&DRAIN],
         B::ForeignRowReplaced | B::UnfitTaken | B::SwallowedUnseen | B::SettingsLeftBehind => {
             vec![&POSTGRES]
@@ -225,10 +228,10 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::ChunkUncut
         | B::OneVerdict
         | B::JunkUncharged
+        | B::JunkForFree
         | B::ContinueOvertakes
         | B::AudienceUnread
         | B::LifeUnbounded
-        | B::JunkForFree
         | B::AddressSilent => vec![&HTTP],
         B::ShownEarly => vec![&HTTP, &SIM],
         B::ReadEarly | B::SnapshotOneArena => vec![&UNITS],
