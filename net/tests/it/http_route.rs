@@ -450,7 +450,6 @@ fn codes_are_unique_and_have_the_status_of_the_contract() {
         ),
         (404, "not_found"),
         (405, "method_not_allowed"),
-        (411, "length_required"),
         (413, "body_too_large"),
         (414, "target_too_long"),
         (431, "headers_too_large"),

@@ -221,7 +221,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::RefillPassesOver | B::RefillDropsVoid => vec![&EXPORT],
         B::FirstHomeFirst => vec![&HTTP, &SIM],
-        B::OwnFirst
+        B::ShortBatchTaken
+        | B::OwnFirst
         | B::ChunkUncut
         | B::OneVerdict
         | B::JunkUncharged
