@@ -30,6 +30,7 @@ pub mod body;
 pub(crate) mod chars;
 pub(crate) mod chunks;
 pub mod conn;
+pub mod cursor;
 pub mod draw;
 pub mod field;
 pub mod head;

@@ -236,7 +236,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
             vec![&HTTP, &WIRE]
         }
         B::ForeignPages | B::BlockUndone => vec![&HTTP],
-        B::TagsByVersion => vec![&MODEL],
+        B::TagsByVersion | B::PlaceKept => vec![&MODEL],
         B::AppendedUnchecked | B::ImportCheckWeaker => vec![&MODEL, &FOREIGN],
         B::ImportForgotten | B::ImportEndsEarly => vec![&FOREIGN],
         B::VerifyByOwnRule => vec![&LOG],
