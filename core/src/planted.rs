@@ -108,6 +108,8 @@ bugs! {
     VerifyByOwnRule, "verify-by-own-rule", "`log verify` keeps books and does not ask the rule of replay";
     ForeignPages, "foreign-pages", "pages of other sites may send what changes something";
     LaxChunks, "lax-chunks", "the line of a chunk may end with a bare line feed";
+    ShortBatchTaken, "short-batch-taken", "a batch in chunks that ends before the last of its records counts";
+    PlaceKept, "place-kept", "an item keeps its place in the list for buyers when it is over or its window moves";
     TagsByVersion, "tags-by-version", "a page's tag counts changes since the start, as its gauge does";
     TicketForAnyone, "ticket-for-anyone", "a ticket's seal does not cover the buyer";
     GivesWay, "gives-way", "a core's loop gives way through its executor, which then sleeps where nothing wakes it";

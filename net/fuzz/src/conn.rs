@@ -61,6 +61,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "POST /sale/7 HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nSec-Fetch-Site: none\r\nContent-Length: 1\r\n\r\nx",
         "POST /v1/items/7/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
          5;a=\"b c\"\r\n{\"qua\r\n00009\r\nntity\":1}\r\n000;x\r\nX: y\r\nZ:\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n\
+         1;a\r\n{\r\n01\r\n}\r\n0\r\nX: y\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
+         1\r\n{\r\n1\nx",
         "GET /sale/7?utm=|{}[]^`\u{e4}#% HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET https://[::1]:7?x HTTP/1.1\r\nHost: b\r\n\r\n",
         "POST /v1/items/7/orders HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -573,6 +573,7 @@ impl Home {
             | RareReply::Draw(None) => (Lsn::ZERO, Shown::Problem(Code::NotFound.problem())),
             RareReply::Items(_)
             | RareReply::Orders(_)
+            | RareReply::TooManyOrders
             | RareReply::OrdersPage(..)
             | RareReply::Audit(_)
             | RareReply::Followed => (Lsn::ZERO, Shown::Done),

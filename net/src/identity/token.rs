@@ -220,7 +220,12 @@ fn read_claims(claims: &[u8], rules: &TokenRules) -> Result<Claims, Reason> {
             2 => nbf_ms = read_time(value, Round::Up)?,
             3 => level = value.as_u64().and_then(|level| u8::try_from(level).ok()).ok_or(Reason::Claims)?,
             4 => since_s = Some(read_since(value)?),
-            5 => iat_ms = Some(read_time(value, Round::Down)?),
+            5 => {
+                // In milliseconds it would bound no life.
+                let at_ms = read_time(value, Round::Down)?;
+                iat_ms = Some(at_ms).filter(|&at_ms| at_ms <= UNIX_MILLIS_MAX || planted(Bug::LifeUnbounded));
+                iat_ms.ok_or(Reason::TooLong)?;
+            }
             // What no rule asks for may be anything.
             6 if !audience_fits => audience_fits = names_one_of(value, &rules.audience)?,
             7 if !issuer_fits => {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use stampede_net::identity::mint::{Claims, MintKey};
 
 use crate::e2e_talk::{Http, Talk, item, now_ms};
-use crate::server::{Bed, Server, wait_for};
+use crate::server::{Bed, Server, TOKEN, wait_for};
 
 fn stat(server: &Server, name: &str) -> u64 {
     Talk::with(server).say("shop GET /admin/stats").json()["totals"][name].as_u64().unwrap()
@@ -150,4 +150,38 @@ fn e2e_invalid_tokens_are_charged_to_their_address() {
     });
     assert!(server.said().contains("127.0.0.1 sends tokens that do not count"), "{}", server.said());
     assert_eq!(server.stop(), Some(0));
+}
+
+/// A head of 20 KiB is a shop's cookies where the setting allows for them, on both listeners, and 431 where not;
+/// what is behind it is the next request, or nothing.
+#[test]
+fn e2e_heads_are_as_long_as_the_setting_allows() {
+    let cookies = format!("Cookie: a={}", "c".repeat(20 << 10));
+    let shop = format!("Authorization: Bearer {TOKEN}");
+    for (setting, status, kept) in
+        [(None, 431, false), (Some("16KiB"), 431, false), (Some("32KiB"), 200, true)]
+    {
+        let mut bed = Bed::new();
+        if let Some(bytes) = setting {
+            bed = bed.set("limits.head_bytes", bytes);
+        }
+        let server = bed.start();
+        let calls = [(server.public, "GET /v1/time"), (server.admin, "GET /admin/items")];
+        for (address, call) in calls {
+            let mut door = Http::to(address);
+            let answer = door.call(call, &[&shop, &cookies], "");
+            assert_eq!(answer.status, status, "{call} with {setting:?}: {answer:?}");
+            assert_eq!(answer.header("Connection").is_none_or(|said| said != "close"), kept, "{answer:?}");
+            if kept {
+                assert_eq!(door.call(call, &[&shop], "").status, 200);
+            } else {
+                assert!(answer.brief().contains("headers_too_large"), "{answer:?}");
+                door.try_send(&door.request(call, &[&shop], ""));
+                assert!(door.read(false).is_none(), "a request behind a head that was refused");
+            }
+        }
+        // One byte more than the setting is too long whatever it is.
+        let longest = format!("Cookie: a={}", "c".repeat(32 << 10));
+        assert_eq!(Http::to(server.public).call("GET /v1/time", &[&longest], "").status, 431);
+    }
 }

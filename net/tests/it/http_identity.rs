@@ -292,6 +292,28 @@ fn claims_of_tokens() {
     )));
 }
 
+/// Every time in a token is in seconds: one in milliseconds is refused, whichever it is, and one in
+/// seconds counts.
+#[test]
+fn times_of_tokens_are_in_seconds() {
+    let show = |times: &str| {
+        let claims = format!(r#"{{"sub":"bob",{times}}}"#);
+        shown(&hs().sign(GOOD_HEADER.as_bytes(), claims.as_bytes()))
+    };
+    let seconds = r#""exp":1700000060,"nbf":1700000000,"iat":1700000000,"since":1600000000"#;
+    assert_eq!(show(seconds), "bob level 0 since 1600000000");
+    for name in ["exp", "nbf", "iat", "since"] {
+        let start = seconds.find(name).expect("a claim") + name.len() + 2;
+        let (before, after) = (&seconds[..start + 10], &seconds[start + 10..]);
+        for more in ["000", "000.5", "123"] {
+            let times = format!("{before}{more}{after}");
+            assert!(is_stranger(&show(&times)), "{times}");
+        }
+        let times = format!("{before}.75{after}");
+        assert_eq!(show(&times), "bob level 0 since 1600000000", "{times}");
+    }
+}
+
 /// Claims as issuers write them, and the rules that an operator sets.
 #[test]
 fn rules_of_tokens() {

@@ -224,7 +224,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
         B::RefillPassesOver | B::RefillDropsVoid => vec![&EXPORT],
         B::FirstHomeFirst => vec![&HTTP, &SIM],
-        B::OwnFirst
+        B::ShortBatchTaken
+        | B::OwnFirst
         | B::ChunkUncut
         | B::OneVerdict
         | B::JunkUncharged
@@ -239,7 +240,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
             vec![&HTTP, &WIRE]
         }
         B::ForeignPages | B::BlockUndone => vec![&HTTP],
-        B::TagsByVersion => vec![&MODEL],
+        B::TagsByVersion | B::PlaceKept => vec![&MODEL],
         B::AppendedUnchecked | B::ImportCheckWeaker => vec![&MODEL, &FOREIGN],
         B::ImportForgotten | B::ImportEndsEarly => vec![&FOREIGN],
         B::VerifyByOwnRule => vec![&LOG],

@@ -17,10 +17,11 @@ use crate::engine::counters::Count;
 use crate::engine::pages;
 use crate::engine::render::{Call, Shown, problem_of};
 use crate::http::body;
+use crate::http::cursor;
 use crate::http::field::Name;
 use crate::http::page::Page;
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{ItemsQuery, OrdersQuery};
+use crate::http::route::{ListQuery, OrdersAfter, OrdersQuery};
 use crate::identity::{Buyer as Known, Recognised, Unverified};
 
 /// How long a page of items is kept before it is made anew, in milliseconds.
@@ -34,15 +35,15 @@ const LISTS_MAX: usize = 64;
 #[derive(Default)]
 pub(super) struct Lists {
     /// Each with the moment until which it is shown, in monotonic milliseconds.
-    pages: HashMap<ItemsQuery, (u64, Page)>,
+    pages: HashMap<ListQuery, (u64, Page)>,
 }
 
 impl Lists {
-    fn get(&self, query: ItemsQuery, now_ms: u64) -> Option<&Page> {
+    fn get(&self, query: ListQuery, now_ms: u64) -> Option<&Page> {
         self.pages.get(&query).filter(|(until_ms, _)| *until_ms > now_ms).map(|(_, page)| page)
     }
 
-    fn put(&mut self, query: ItemsQuery, now_ms: u64, page: Page) {
+    fn put(&mut self, query: ListQuery, now_ms: u64, page: Page) {
         if self.pages.len() >= LISTS_MAX {
             self.pages.retain(|_, (until_ms, _)| *until_ms > now_ms);
         }
@@ -172,8 +173,17 @@ impl Home {
 
     pub(super) fn own_orders(&mut self, query: OrdersQuery, caller: &mut Caller<'_>) -> Called {
         let buyer = self.identify_hash(caller)?;
-        let (limit, after) = (usize::from(query.limit), query.after.map_or(0, OrderId::get));
-        self.gather_orders(limit, caller, |limit| RareAsk::OrdersOf(buyer, None, after, limit));
+        let limit = usize::from(query.limit);
+        match query.after {
+            OrdersAfter::Oldest(after) => {
+                let after = after.map_or(0, OrderId::get);
+                let ask = |limit| RareAsk::OrdersOf(buyer, None, after, limit);
+                self.gather_orders((limit, false), caller, ask);
+            }
+            OrdersAfter::Newest(behind) => {
+                self.gather_orders((limit, true), caller, |limit| RareAsk::NewestOf(buyer, behind, limit));
+            }
+        }
         Ok(())
     }
 
@@ -201,7 +211,7 @@ impl Home {
         Shown::Page(self.pages.put(gauge, item, self.now.sale, &shared).clone())
     }
 
-    pub(super) fn list_items(&mut self, query: ItemsQuery, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn list_items(&mut self, query: ListQuery, caller: &mut Caller<'_>) -> Called {
         let (request, manner) = (caller.request, caller.manner);
         if let Some(page) = self.lists.get(query, self.now.mono_ms) {
             let (held, now, date) = (request.head.field(Name::IfNoneMatch), self.now.sale, &self.date);
@@ -209,7 +219,7 @@ impl Home {
             return Ok(());
         }
         self.rate_address(caller)?;
-        self.gather_items(query, false, caller);
+        self.gather_listed(query, caller);
         Ok(())
     }
 
@@ -221,9 +231,11 @@ impl Home {
     }
 
     /// The items have come: keeps their page for a second.
-    pub(super) fn list_reply(&mut self, query: ItemsQuery, items: &[OwnedItem], has_more: bool) -> Shown {
+    pub(super) fn list_reply(&mut self, query: ListQuery, items: &[OwnedItem], has_more: bool) -> Shown {
         let shared = self.shared.clone();
-        let page = pages::list(items, has_more, &shared, self.now.sale);
+        let last = items.last().filter(|_| has_more);
+        let next_after = last.map(|item| cursor::place_text(item.get().place()));
+        let page = pages::list(items, next_after.as_deref(), &shared, self.now.sale);
         self.lists.put(query, self.now.mono_ms, page.clone());
         Shown::Page(page)
     }
