@@ -7,6 +7,7 @@
 
 use crate::filter::Filter;
 use crate::item::{ChallengeRule, ItemSpec, TicketRule};
+use crate::place::Place;
 use crate::published::Published;
 use crate::stock::StockCell;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -197,6 +198,10 @@ impl Gauge {
     /// How much is left, roughly.
     pub fn band(&self) -> StockBand {
         StockBand::of(self.stock.available(), self.granted.load(Ordering::Acquire))
+    }
+    /// Where it stands in the list for buyers.
+    pub fn place(&self) -> Place {
+        Place::new(self.item, self.opens_at_ms(), self.closes_at_ms(), self.rules().over())
     }
     /// How a buyer sees it at `now`.
     pub fn state(&self, now: UnixMillis) -> ItemState {

@@ -77,6 +77,7 @@ pub mod limits;
 pub mod money;
 pub mod once;
 mod orders;
+pub mod place;
 mod published;
 pub mod record;
 mod seqs;

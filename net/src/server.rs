@@ -92,7 +92,7 @@ pub fn serve(settings: &Settings, acquired: runtime::Cores) -> anyhow::Result<Ex
     signals::watch(events.clone())?;
     let sockets = bind(settings)?;
     let mesh = Arc::new(Mesh::new(settings.cores.len()));
-    let starting = Starting::begin(&sockets)?;
+    let starting = Starting::begin(&sockets, settings.identity.proxy_protocol)?;
     let room =
         waiting::Room { settings, sockets: &sockets, inbox: &inbox, events: &events, starting: &starting };
     let prepared = match Server::prepare(settings, mesh, &events, &room)? {
@@ -440,6 +440,7 @@ fn gate(settings: &Settings) -> anyhow::Result<Gate> {
         rules: GateRules {
             buyer_per_s: limits.buyer_per_s,
             ip_per_s: limits.ip_per_s,
+            bad_tokens_per_s: limits.bad_tokens_per_s,
             connections_per_ip: limits.connections_per_ip,
             suspicious_accounts: gate.suspicious_accounts,
             suspicious_asks_per_min: gate.suspicious_asks_per_min,

@@ -381,14 +381,15 @@ impl Shard {
         slot: u32,
         (spec, seed): (&ItemSpec<'_>, DrawSeed),
     ) {
-        let item = self.items.get_mut(slot);
+        let item = self.items.get(slot);
         let moved = spec.closes_at_ms != item.closes_at_ms();
-        item.change(lsn, spec);
-        item.set_seed(seed);
-        if spec.closes_at_ms > at_ms && item.has(Rules::ENDED) {
-            item.set_flags(lsn, item.flags() & !Rules::ENDED);
+        let (flags, begins_anew) = (item.flags(), spec.closes_at_ms > at_ms && item.has(Rules::ENDED));
+        self.items.change(slot, lsn, spec);
+        self.items.get_mut(slot).set_seed(seed);
+        if begins_anew {
+            self.items.set_flags(slot, lsn, flags & !Rules::ENDED);
         }
-        item.touch(lsn);
+        self.items.get_mut(slot).touch(lsn);
         if moved {
             self.windows.push((spec.closes_at_ms, slot));
         }
@@ -404,9 +405,8 @@ impl Shard {
     }
 
     pub(super) fn book_switch(&mut self, lsn: Lsn, slot: u32, flags: u8) {
-        let item = self.items.get_mut(slot);
-        item.set_flags(lsn, flags);
-        item.touch(lsn);
+        self.items.set_flags(slot, lsn, flags);
+        self.items.get_mut(slot).touch(lsn);
         // A draw may have waited for this, or no longer hold anything up.
         self.expect_draw(slot);
         self.release_postponed();

@@ -42,6 +42,7 @@ use crate::http::answer::{self, Date, Manner};
 use crate::http::body::check_media;
 use crate::http::conn::{Conn, Next, Request};
 use crate::http::problem::{Code, Problem};
+use crate::http::proxy_header::Flaw;
 use crate::http::route::{Listener, Route};
 use crate::identity::VerdictCache;
 use stampede_core::command::Outcome;
@@ -122,6 +123,10 @@ pub struct Home {
     verdicts: VerdictCache,
     /// The trusted proxy that last sent a request without a usable address.
     silent_proxy: Option<IpAddr>,
+    /// The trusted proxy that last began a connection without a PROXY header.
+    headerless_proxy: Option<IpAddr>,
+    /// Until when there is no further alarm about junk, in monotonic milliseconds.
+    junk_untold_ms: u64,
     clock: Reader,
     now: Now,
     date: Date,
@@ -168,6 +173,8 @@ impl Home {
             keeper: Keeper::new(core, cores, &shared.gate.rules),
             verdicts: VerdictCache::new(shared.secret),
             silent_proxy: None,
+            headerless_proxy: None,
+            junk_untold_ms: 0,
             now,
             date: shared.date(now.sale.0 / 1000),
             date_s: now.sale.0 / 1000,
@@ -272,6 +279,28 @@ impl Home {
     pub fn leave(&mut self, listener: Listener, peer: IpAddr) {
         if !self.is_uncounted(listener, peer) {
             self.keeper.leave(&self.shared.secret, peer);
+        }
+    }
+
+    /// A trusted proxy has named the client whose connection to the buyers' listener this is: from here on it
+    /// is as if the client had connected itself. False if that has too many connections.
+    pub fn hand_over(&mut self, client: &mut Client, to: IpAddr) -> bool {
+        let fits = self.enter(client.conn.listener(), to);
+        if fits {
+            client.peer = to;
+        }
+        fits
+    }
+
+    /// A trusted proxy has begun a connection with something else than a PROXY header. That is an alarm: its
+    /// buyers are shut out.
+    pub fn note_no_header(&mut self, proxy: IpAddr, flaw: Flaw) {
+        self.count(Count::ProxyHeadersBad);
+        if self.headerless_proxy.replace(proxy) != Some(proxy) {
+            self.shared.alarm_once(format!(
+                "the trusted proxy {proxy} begins connections without a PROXY header ({flaw}), which are closed. Have it send \
+                 one (send-proxy-v2, health checks included: check-send-proxy), or take identity.proxy_protocol out"
+            ));
         }
     }
 
@@ -543,6 +572,7 @@ impl Home {
             | RareReply::Draw(None) => (Lsn::ZERO, Shown::Problem(Code::NotFound.problem())),
             RareReply::Items(_)
             | RareReply::Orders(_)
+            | RareReply::TooManyOrders
             | RareReply::OrdersPage(..)
             | RareReply::Audit(_)
             | RareReply::Followed => (Lsn::ZERO, Shown::Done),

@@ -65,8 +65,8 @@ pub enum Shown {
     },
     /// An order and its buyer, for the merchant.
     AdminOrder(Box<OwnedOrder>),
-    /// A buyer's orders, ascending; `true`: there are more.
-    Orders(Vec<OwnedOrder>, bool),
+    /// A buyer's orders; whether there are more; and the cursor, where the last order's id is none.
+    Orders(Vec<OwnedOrder>, bool, Option<String>),
     /// Orders with their buyers, for the merchant, and behind which one the list goes on, if it does.
     OrdersPage(Vec<OwnedOrder>, Option<OrderId>),
     /// An item, for the merchant; `true`: it was made by this request.
@@ -124,9 +124,9 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
         Shown::AdminOrder(owned) => {
             answer::json(out, Status::Ok, manner, date, |object| admin_order(object, owned, moment.shown));
         }
-        Shown::Orders(rows, has_more) => {
+        Shown::Orders(rows, has_more, next_after) => {
             let views = rows.iter().map(|row| order_view(&row.order, moment.shown));
-            answer::order_list(out, views, *has_more, manner, date);
+            answer::order_list(out, views, (*has_more, next_after.as_deref()), manner, date);
         }
         Shown::OrdersPage(rows, next_after) => {
             admin_orders(out, rows, *next_after, manner, moment);

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 use socket2::Socket;
 
-use super::stand_in::{Answers, StandIn};
+use super::stand_in::{Answers, Door, StandIn};
 use crate::engine::clock::{Look, show_ms};
 use crate::engine::home::ops;
 use crate::engine::pulse::{Finding, Judge, LOOK_MS};
@@ -68,8 +68,8 @@ impl Drop for Watch {
 /// # Errors
 /// When a thread cannot be started.
 pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Watch> {
-    let doors = vec![(Listener::Merchant, merchant)];
-    let health = StandIn::start("stampede-health", doors, ForCore0(shared.clone()))?;
+    let door = Door { listener: Listener::Merchant, socket: merchant, skips_proxy_headers: false };
+    let health = StandIn::start("stampede-health", vec![door], ForCore0(shared.clone()))?;
     let is_over = Arc::new(AtomicBool::new(false));
     let findings = Arc::new(ArrayQueue::new(FINDINGS_PER_CORE * shared.pulse.cores()));
     let (state, found, over) = (shared.clone(), findings.clone(), is_over.clone());

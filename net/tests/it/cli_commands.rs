@@ -58,6 +58,7 @@ fn what_cannot_be_understood_is_one_line_and_code_2() {
     complains(&["srve"], 2, "'serve'");
     complains(&["token"], 2, "--sub");
     complains(&["token", "--sub", "a", "--ttl", "soon"], 2, "90s, 30m, 1h or 7d");
+    complains(&["token", "--sub", "a", "--since", "1700000000000"], 2, "must be Unix seconds");
     complains(&["completions", "dos"], 2, "bash");
 }
 

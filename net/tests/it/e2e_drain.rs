@@ -174,14 +174,14 @@ fn e2e_drain_whoever_got_in_is_answered() {
 // ---- behind load balancers ----
 
 /// A load balancer of the test's own; killed when dropped.
-struct Balancer {
+pub(crate) struct Balancer {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     log: PathBuf,
 }
 
 impl Balancer {
-    fn start(program: &str, args: &[&str], dir: &Path, address: SocketAddr) -> Self {
+    pub(crate) fn start(program: &str, args: &[&str], dir: &Path, address: SocketAddr) -> Self {
         let path = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"]
             .iter()
             .map(|dir| Path::new(dir).join(program))

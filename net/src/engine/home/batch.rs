@@ -24,10 +24,12 @@ use crate::engine::shared::Shared;
 use crate::http::answer::{Answer, Cache, Manner, Media, Status};
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format, Purchase, Record, Step, answer};
+use crate::http::conn::Left;
 use crate::http::limits::BATCH_RECORDS_MAX;
-use crate::http::problem::Code;
+use crate::http::problem::{Code, Problem};
 use crate::identity::check_admin;
 
+const NO_RECORD: Problem = Problem::new(Code::BadRequest).detail("a batch has at least one record");
 /// Answers written before the bound of waiting bytes is looked at again.
 const ANSWERS_AT_ONCE: usize = 128;
 
@@ -38,6 +40,19 @@ pub(super) struct Intake {
     manner: Manner,
     /// Whether records wait because of us, so that the time does not count against the client.
     held: bool,
+}
+
+impl Intake {
+    /// The body is over: whether it held what it had to.
+    fn finish(&self, batch: &Batch) -> Result<(), Problem> {
+        if batch.answers.is_empty() { Err(NO_RECORD) } else { self.decoder.finish() }
+    }
+
+    /// Whether more follows the last record that is looked at. Of a body in chunks only what has come is
+    /// known; of a binary one the reader says what is wrong with it.
+    fn is_above(&self, piece: &[u8], left: Left) -> bool {
+        left != Left::Unknown || !piece.is_empty() && self.decoder.format() == Format::Lines
+    }
 }
 
 /// The answers of a batch that are being written.
@@ -132,8 +147,8 @@ impl Home {
         if self.is_closed_for_business() {
             return Err(Code::Draining.problem());
         }
-        if caller.request.streamed.is_none_or(|len| len == 0) {
-            return Err(Code::BadRequest.problem().detail("a batch has at least one record"));
+        if caller.request.streamed.is_none_or(|left| left == Left::Bytes(0)) {
+            return Err(NO_RECORD);
         }
         if Arc::strong_count(&self.batches.alive) > BATCHES_MAX {
             return Err(Code::Overloaded.problem());
@@ -159,7 +174,7 @@ impl Home {
         let Some(mut intake) = client.intake.take() else { return Taken::All };
         let id = intake.batch;
         let Some(mut batch) = self.batches.open.remove(&id) else { return Taken::All };
-        if !client.conn.is_streaming() && client.conn.left() == 0 && client.conn.is_finished() {
+        if client.conn.is_finished() {
             // Cut off in the middle: what came in whole was decided, and nobody waits for it.
             self.batches.give_list(batch.answers);
             return Taken::All;
@@ -185,14 +200,19 @@ impl Home {
         let serving = !self.is_closed_for_business();
         loop {
             let left = client.conn.left();
+            let is_over = left == Left::Bytes(0);
+            if is_over && let Err(problem) = intake.finish(batch) {
+                return self.break_off(intake, client, problem);
+            }
             let is_full = batch.answers.len() == BATCH_RECORDS_MAX;
-            if left == 0 || is_full {
+            let is_above = is_full && !is_over && intake.is_above(client.conn.piece(), left);
+            if is_over || is_above {
                 self.send_all(id, batch);
                 // The next batch of the connection must not overtake what waits for an owner.
                 if batch.missing > 0 {
                     return Taken::Held;
                 }
-                self.complete(batch, intake.manner, left, client);
+                self.complete(batch, intake.manner, is_above, client);
                 return Taken::All;
             }
             if batch.lanes.iter().any(Lane::is_blocked) {
@@ -207,23 +227,33 @@ impl Home {
                 }
                 Step::Skip(len) => client.conn.take(*len),
                 Step::NeedMore => {
+                    if let Some(problem) = client.conn.broken() {
+                        return self.break_off(intake, client, problem);
+                    }
                     self.send_all(id, batch);
                     return Taken::NeedMore;
                 }
                 Step::Refused(problem) => {
-                    self.refuse(client.token, &mut client.out, intake.manner.closing(), *problem);
-                    client.conn.finish();
-                    return Taken::All;
+                    let problem = *problem;
+                    return self.break_off(intake, client, problem);
                 }
             }
         }
     }
 
+    /// Refuses a batch whose body is none. Of one in chunks records may have been decided, as of one
+    /// that is cut off; nobody is told of them.
+    fn break_off(&mut self, intake: &Intake, client: &mut Client, problem: Problem) -> Taken {
+        self.refuse(client.token, &mut client.out, intake.manner.closing(), problem);
+        client.conn.finish();
+        Taken::All
+    }
+
     /// All of the batch was decided, or all that counts: its answers wait for the log, the
     /// connection goes on.
-    fn complete(&mut self, batch: &mut Batch, manner: Manner, left: usize, client: &mut Client) {
-        let manner = if left > 0 { manner.closing() } else { manner };
-        if left > 0 {
+    fn complete(&mut self, batch: &mut Batch, manner: Manner, is_above: bool, client: &mut Client) {
+        let manner = if is_above { manner.closing() } else { manner };
+        if is_above {
             client.conn.finish();
         }
         self.counters().add_many(Count::BatchRecords, batch.answers.len() as u64);

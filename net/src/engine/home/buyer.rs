@@ -1,7 +1,7 @@
 //! What buyers call: pages, purchases, their own orders.
 //!
 //! Order of checks on a purchase, as the contract has it: framing and route are
-//! behind us; body, identity (for a token that has to be verified the address's rate goes before it), blocklist and eligibility, window, rate, ticket, sold out; then
+//! behind us; body, identity (for a token that has to be verified the address's rate and its junk go before it), blocklist and eligibility, window, rate, ticket, sold out; then
 //! the owner.
 
 use std::collections::HashMap;
@@ -16,14 +16,17 @@ use crate::engine::counters::Count;
 use crate::engine::pages;
 use crate::engine::render::{Call, Shown, problem_of};
 use crate::http::body;
+use crate::http::cursor;
 use crate::http::field::Name;
 use crate::http::page::Page;
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{ItemsQuery, OrdersQuery};
+use crate::http::route::{ListQuery, OrdersAfter, OrdersQuery};
 use crate::identity::{Buyer as Known, Recognised, Unverified};
 
 /// How long a page of items is kept before it is made anew, in milliseconds.
 const LIST_MS: u64 = 1_000;
+/// After an alarm about junk, how long there is no other, in milliseconds.
+const JUNK_TOLD_MS: u64 = 60_000;
 /// Pages of items that are kept at once, of 100 items at most: some 2 MiB.
 const LISTS_MAX: usize = 64;
 
@@ -31,15 +34,15 @@ const LISTS_MAX: usize = 64;
 #[derive(Default)]
 pub(super) struct Lists {
     /// Each with the moment until which it is shown, in monotonic milliseconds.
-    pages: HashMap<ItemsQuery, (u64, Page)>,
+    pages: HashMap<ListQuery, (u64, Page)>,
 }
 
 impl Lists {
-    fn get(&self, query: ItemsQuery, now_ms: u64) -> Option<&Page> {
+    fn get(&self, query: ListQuery, now_ms: u64) -> Option<&Page> {
         self.pages.get(&query).filter(|(until_ms, _)| *until_ms > now_ms).map(|(_, page)| page)
     }
 
-    fn put(&mut self, query: ItemsQuery, now_ms: u64, page: Page) {
+    fn put(&mut self, query: ListQuery, now_ms: u64, page: Page) {
         if self.pages.len() >= LISTS_MAX {
             self.pages.retain(|_, (until_ms, _)| *until_ms > now_ms);
         }
@@ -67,18 +70,41 @@ impl Home {
         Ok((known.subject, Buyer { hash, level: known.level, since_s: known.since_s, blocked }))
     }
 
-    /// Verifies a token that this core has not seen before, unless its address is over its rate already.
-    /// One that does not count is charged to the address, before the next one is verified.
+    /// Verifies a token that this core has not seen before, unless its address is over its rate already, or
+    /// has sent too much junk. One that does not count is charged to the address, before the next one is
+    /// verified.
     #[cold]
     fn verify(&mut self, token: Unverified<'_>, caller: &Caller<'_>) -> Result<Known, Problem> {
         let limited = |refusal| problem_of(refusal, Call::Other);
-        let address = self.keeper.counts_addresses().then(|| self.address(caller));
-        let now = self.now;
-        self.keeper.check_address(address, now.mono_ms).map_err(limited)?;
+        let (address, now) = (self.address(caller), self.now);
+        self.keeper.check_address(Some(address), now.mono_ms).map_err(limited)?;
+        if let Err(refusal) = self.keeper.may_verify(address, now.mono_ms) {
+            self.tell_of_junk(caller);
+            return Err(limited(refusal));
+        }
         self.count(Count::TokensVerified);
-        self.shared.identity.verify(token, now.sale, &mut self.verdicts).inspect_err(|_| {
-            let _over = self.keeper.rate_address(address, now.mono_ms);
+        self.shared.identity.verify(token, now.sale, &mut self.verdicts).map_err(|reason| {
+            let _over = self.keeper.rate_address(Some(address), now.mono_ms);
+            if reason.is_junk() {
+                self.keeper.note_junk(address, now.mono_ms);
+            }
+            reason.problem()
         })
+    }
+
+    /// Tells the merchant of an address that has sent too much junk, but not of each: a flood has many.
+    fn tell_of_junk(&mut self, caller: &Caller<'_>) {
+        self.count(Count::TokensRefused);
+        if self.now.mono_ms < self.junk_untold_ms {
+            return;
+        }
+        self.junk_untold_ms = self.now.mono_ms + JUNK_TOLD_MS;
+        let client = self.shared.identity.client_ip(&caller.request.head, caller.peer);
+        self.shared.alarm_once(format!(
+            "{client} sends tokens that do not count, more than limits.bad_tokens_per_s: most of its tokens that were not \
+             seen before are answered 429. If that is the address of a proxy of yours, name it in \
+             identity.trusted_proxies, so that each client pays for itself"
+        ));
     }
 
     fn identify_hash(&mut self, caller: &Caller<'_>) -> Result<BuyerHash, Problem> {
@@ -142,8 +168,17 @@ impl Home {
 
     pub(super) fn own_orders(&mut self, query: OrdersQuery, caller: &mut Caller<'_>) -> Called {
         let buyer = self.identify_hash(caller)?;
-        let (limit, after) = (usize::from(query.limit), query.after.map_or(0, OrderId::get));
-        self.gather_orders(limit, caller, |limit| RareAsk::OrdersOf(buyer, None, after, limit));
+        let limit = usize::from(query.limit);
+        match query.after {
+            OrdersAfter::Oldest(after) => {
+                let after = after.map_or(0, OrderId::get);
+                let ask = |limit| RareAsk::OrdersOf(buyer, None, after, limit);
+                self.gather_orders((limit, false), caller, ask);
+            }
+            OrdersAfter::Newest(behind) => {
+                self.gather_orders((limit, true), caller, |limit| RareAsk::NewestOf(buyer, behind, limit));
+            }
+        }
         Ok(())
     }
 
@@ -171,7 +206,7 @@ impl Home {
         Shown::Page(self.pages.put(gauge, item, self.now.sale, &shared).clone())
     }
 
-    pub(super) fn list_items(&mut self, query: ItemsQuery, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn list_items(&mut self, query: ListQuery, caller: &mut Caller<'_>) -> Called {
         let (request, manner) = (caller.request, caller.manner);
         if let Some(page) = self.lists.get(query, self.now.mono_ms) {
             let (held, now, date) = (request.head.field(Name::IfNoneMatch), self.now.sale, &self.date);
@@ -179,7 +214,7 @@ impl Home {
             return Ok(());
         }
         self.rate_address(caller)?;
-        self.gather_items(query, false, caller);
+        self.gather_listed(query, caller);
         Ok(())
     }
 
@@ -191,9 +226,11 @@ impl Home {
     }
 
     /// The items have come: keeps their page for a second.
-    pub(super) fn list_reply(&mut self, query: ItemsQuery, items: &[OwnedItem], has_more: bool) -> Shown {
+    pub(super) fn list_reply(&mut self, query: ListQuery, items: &[OwnedItem], has_more: bool) -> Shown {
         let shared = self.shared.clone();
-        let page = pages::list(items, has_more, &shared, self.now.sale);
+        let last = items.last().filter(|_| has_more);
+        let next_after = last.map(|item| cursor::place_text(item.get().place()));
+        let page = pages::list(items, next_after.as_deref(), &shared, self.now.sale);
         self.lists.put(query, self.now.mono_ms, page.clone());
         Shown::Page(page)
     }

@@ -152,6 +152,7 @@ static SANDBOX: Detector = detector("sandbox", Program::Net, &["e2e_sandbox_two"
 static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
 static AWAY: Detector = detector("away", Program::Net, &["e2e_a_known_database"]);
 static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
+static PROXIED: Detector = detector("proxied", Program::Net, &["e2e_proxy"]);
 static OUTPUT: Detector = detector("output", Program::Net, &["e2e_output"]);
 static SIGNALS: Detector = detector("signals", Program::Net, &["e2e_signals"]);
 static TOLD: Detector = detector("told", Program::Net, &["e2e_copies"]);
@@ -171,6 +172,6 @@ pub(crate) fn named(name: &str) -> Option<&'static Detector> {
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &AWAY, &DRAIN, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &ACQUIRE, &SANDBOX, &WIRE,
-    &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
+    &AWAY, &DRAIN, &PROXIED, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &ACQUIRE, &SANDBOX,
+    &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];

@@ -97,7 +97,9 @@ impl Workspace {
             ));
         }
         forget(dir)?;
-        let (mut texts, misfits) = self.mutated()?;
+        let (mut texts, mut misfits) = self.mutated()?;
+        // From the end on, so that none is put into another.
+        misfits.sort_by_key(|misfit| std::cmp::Reverse(misfit.hunk.at));
         misfits.iter().for_each(|misfit| show_unplaced(&mut texts, misfit));
         texts.insert(SWITCH.to_owned(), self.switch_text()?);
         let mut wanted: BTreeSet<String> = files(&self.root)?.into_iter().collect();
