@@ -14,10 +14,10 @@ use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedMoney, OwnedOrder};
 use super::batch::BatchAnswers;
 use super::books::BooksReply;
 use super::browser::Browser;
-use crate::http::answer::{self, Date, Manner, OrderHeaders, ShownState, Status};
+use crate::http::answer::{self, Cache, Date, Manner, Media, OrderHeaders, ShownState, Status};
 use crate::http::draw::{DrawFace, DrawPage};
 use crate::http::field::Field;
-use crate::http::json_out::Object;
+use crate::http::json_out::{self, Object};
 use crate::http::page::{AdminItemView, Page};
 use crate::http::problem::{Code, Problem};
 use crate::site::html::Html;
@@ -134,7 +134,11 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
         }
         Shown::AdminItem(item, created) => {
             let status = if *created { Status::Created } else { Status::Ok };
-            answer::json(out, status, manner, date, |object| admin_item(object, &item.get(), moment));
+            let item = item.get();
+            // What `If-Match` of a later change names.
+            answer::Answer::begin(out, status, Cache::Never, manner, date)
+                .tag(item.shown_lsn)
+                .body(Media::Json, |out| json_out::object(out, |object| admin_item(object, &item, moment)));
         }
         Shown::AdminItems(items, has_more) => answer::json(out, Status::Ok, manner, date, |object| {
             object.array("items", |array| {

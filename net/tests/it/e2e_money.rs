@@ -161,6 +161,55 @@ fn e2e_every_merchants_call_counts_once() {
     assert_eq!(server.stop(), Some(0));
 }
 
+/// Whoever reads or changes an item is told the tag that `If-Match` of the next change names.
+#[test]
+fn e2e_items_tell_the_tag_of_their_settings() {
+    let mut bed = Bed::new();
+    let server = bed.start();
+    let mut talk = Talk::with(&server);
+    let tag_of = |talk: &mut Talk<'_>, call: &str| {
+        let answer = talk.say(&format!("shop {call}"));
+        let tag = answer.header("ETag").unwrap_or_else(|| panic!("{call}: {}", answer.head)).to_owned();
+        assert_eq!(tag, format!("\"{}\"", answer.json()["settings_lsn"]), "{call}");
+        tag
+    };
+    let mut tags = vec![tag_of(&mut talk, &format!("PUT /admin/items/1 {}", item(10, 5, "on_order", 0)))];
+    for call in [
+        r#"PUT /admin/items/1 {"cap":4}"#,
+        "POST /admin/items/1/pause",
+        "POST /admin/items/1/resume",
+        r#"POST /admin/items/1/mismatch {"reason":"a_test"}"#,
+        "POST /admin/items/1/resume",
+        r#"PUT /admin/items/1 {"price_minor":3}"#,
+    ] {
+        let (seen, call) = (tags.last().expect("one"), call.to_owned());
+        let named = if call.starts_with("PUT") { format!("{call} +If-Match:{seen}") } else { call };
+        let tag = tag_of(&mut talk, &named);
+        assert!(!tags.contains(&tag), "{named}: {tag} names two states of it: {tags:?}");
+        tags.push(tag);
+    }
+    // Stock is no setting: an order and a restock leave the tag alone.
+    let last = tags.last().expect("one").clone();
+    talk.check(r#"alice POST /v1/items/1/orders {"quantity":1} -> 201 confirmed x1 $a"#);
+    assert_eq!(tag_of(&mut talk, r#"POST /admin/items/1/restock {"add":1}"#), last);
+    assert_eq!(tag_of(&mut talk, "GET /admin/items/1"), last);
+    assert!(talk.say("shop GET /admin/items").header("ETag").is_none(), "a list has no one tag");
+    drop(talk);
+    server.kill();
+    let server = bed.start();
+    let mut talk = Talk::with(&server);
+    assert_eq!(tag_of(&mut talk, "GET /admin/items/1"), last);
+    talk.check(&format!(
+        r#"
+        shop  PUT /admin/items/1 {{"cap":3}} +If-Match:{}   -> 412 precondition_failed
+        shop  PUT /admin/items/1 {{"cap":3}} +If-Match:{last} -> 200 open 11=10+0+1
+        "#,
+        tags[0],
+    ));
+    assert_ne!(tag_of(&mut talk, "POST /admin/items/1/close"), last);
+    assert_eq!(server.stop(), Some(0));
+}
+
 #[test]
 fn e2e_a_hold_is_extended_within_its_bound() {
     let mut bed = Bed::new();
