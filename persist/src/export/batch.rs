@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::{ItemSpec, OrderState, Pile};
 use stampede_core::money::{MoneyKind, MoneyRow, Price};
+use stampede_core::planted::{Bug, planted};
 use stampede_core::record::OrderRecord;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
+use super::store::PaymentRow;
 use super::text;
 use crate::log::block::ChainHash;
 
@@ -131,6 +133,18 @@ pub(crate) struct BlockedRow {
     pub(crate) lsn: Lsn,
 }
 
+/// Something that was told of an order's money and does not stand in the order's row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PaymentLine {
+    pub(crate) order: OrderId,
+    pub(crate) lsn: Lsn,
+    pub(crate) kind: MoneyKind,
+    pub(crate) at_ms: UnixMillis,
+    pub(crate) units: u32,
+    pub(crate) payment_ref: Text,
+    pub(crate) refund_ref: Text,
+}
+
 #[derive(Clone, Copy)]
 enum Place {
     New(u32),
@@ -151,6 +165,8 @@ pub(crate) struct Batch {
     pub(crate) imported: Vec<OrderRow>,
     /// Orders from before the batch, or imported in it, that moved in it.
     pub(crate) moved: Vec<OrderRow>,
+    /// Late payments and refunds, in the order of their facts.
+    pub(crate) payments: Vec<PaymentLine>,
     pub(crate) items: Vec<ItemChange>,
     pub(crate) blocked: Vec<BlockedRow>,
     text: Vec<u8>,
@@ -169,6 +185,7 @@ impl Batch {
         self.new.clear();
         self.imported.clear();
         self.moved.clear();
+        self.payments.clear();
         self.items.clear();
         self.blocked.clear();
         self.text.clear();
@@ -242,6 +259,8 @@ impl Batch {
                 if refund_ref.len > 0 {
                     row.refund_ref = refund_ref;
                 }
+                let (kind, units_back, payment_ref) = (MoneyKind::Refund, units.get(), Text::default());
+                self.note_payment(order, (kind, lsn, at_ms), units_back, (payment_ref, refund_ref));
                 self.item(lsn, order.item()).delta.shift(Pile::Sold, Pile::Available, units);
             }
             Fact::HoldExtended { at_ms, order, quantity, state, pay_by_ms, .. } => {
@@ -287,8 +306,13 @@ impl Batch {
                 change.delta.shift_units(Pile::Available, state.pile(), quantity.get() - money.refunded);
                 change.import = Some(Import::Open);
             }
-            // A payment that came too late changes no row.
-            Fact::PaymentLate { .. } | Fact::DrawHeld { .. } | Fact::ClockMark { .. } => {}
+            // A payment that came too late changes no order.
+            Fact::PaymentLate { at_ms, order, payment_ref, .. } => {
+                let payment_ref = self.push_text(payment_ref);
+                let kind = MoneyKind::LatePayment;
+                self.note_payment(order, (kind, lsn, at_ms), 0, (payment_ref, Text::default()));
+            }
+            Fact::DrawHeld { .. } | Fact::ClockMark { .. } => {}
         }
     }
 
@@ -316,14 +340,46 @@ impl Batch {
 
     /// Adds a payment or a refund of the order that was added last.
     pub(crate) fn restore_money(&mut self, money: &MoneyRow<'_>) {
-        let reference = self.push_text(money.reference);
-        if let Some(row) = self.new.last_mut().filter(|row| row.id == money.order) {
-            match money.kind {
-                MoneyKind::Payment => row.payment_ref = reference,
-                MoneyKind::Refund => row.refund_ref = reference,
-                MoneyKind::LatePayment | MoneyKind::Extension => {}
+        let (reference, none) = (self.push_text(money.reference), Text::default());
+        let Some(row) = self.new.last_mut().filter(|row| row.id == money.order) else { return };
+        let references = match money.kind {
+            MoneyKind::Payment => {
+                row.payment_ref = reference;
+                return;
             }
+            MoneyKind::Refund => {
+                row.refund_ref = reference;
+                (none, reference)
+            }
+            MoneyKind::LatePayment => (reference, none),
+            MoneyKind::Extension => return,
+        };
+        // What an order brought along from a database has no time: it is no fact of this log.
+        if money.at_ms.0 != 0 {
+            self.note_payment(money.order, (money.kind, money.lsn, money.at_ms), money.units, references);
         }
+    }
+
+    fn note_payment(
+        &mut self,
+        order: OrderId,
+        (kind, lsn, at_ms): (MoneyKind, Lsn, UnixMillis),
+        units: u32,
+        (payment_ref, refund_ref): (Text, Text),
+    ) {
+        if !planted(Bug::PaymentsLeftOut) {
+            self.payments.push(PaymentLine { order, lsn, kind, at_ms, units, payment_ref, refund_ref });
+        }
+    }
+
+    /// The same rows for a store.
+    pub(crate) fn payment_rows(&self) -> Vec<PaymentRow<'_>> {
+        let row = |line: &PaymentLine| {
+            let PaymentLine { order, lsn, kind, at_ms, units, payment_ref, refund_ref } = *line;
+            let (payment_ref, refund_ref) = (self.str(payment_ref), self.str(refund_ref));
+            PaymentRow { order, lsn, kind, payment_ref, refund_ref, units, at_ms }
+        };
+        self.payments.iter().map(row).collect()
     }
 
     fn push_text(&mut self, bytes: &[u8]) -> Text {

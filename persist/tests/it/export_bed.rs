@@ -349,6 +349,30 @@ pub(crate) fn moved(order: OrderId, quantity: u32, from: OrderState, to: OrderSt
     }
 }
 
+/// A payment of it that came too late.
+pub(crate) fn late(order: OrderId, payment_ref: &'static str) -> Fact<'static> {
+    let (at_ms, payment_ref) = (UnixMillis(T0 + 3_000_000), payment_ref.as_bytes());
+    Fact::PaymentLate { at_ms, order, payment_ref, actor: "merchant" }
+}
+
+/// Units of it that were given back, the last of so many.
+pub(crate) fn part_back(
+    order: OrderId,
+    quantity: u32,
+    back: (u32, u32),
+    name: &'static str,
+) -> Fact<'static> {
+    Fact::OrderRefunded {
+        at_ms: UnixMillis(T0 + 4_000_000),
+        order,
+        quantity: units(quantity),
+        units: units(back.0),
+        refunded: units(back.1),
+        refund_ref: name.as_bytes(),
+        actor: "merchant",
+    }
+}
+
 /// An entry that was drawn, and if it won is to be paid until a minute later.
 pub(crate) fn drawn(order: OrderId, quantity: u32, to: OrderState) -> Fact<'static> {
     let at_ms = UnixMillis(T0 + 2_000_000);
@@ -390,7 +414,10 @@ pub(crate) fn trace(seed: u64, facts_max: usize) -> Vec<Fact<'static>> {
                     Held | Pending => [Paid, Cancelled, Expired][draw(3) as usize],
                     Paid => Refunded,
                     Entered => [Confirmed, Held, Pending, Lost, Cancelled][draw(5) as usize],
-                    Cancelled | Expired | Refunded | Lost => continue,
+                    Cancelled | Expired | Refunded | Lost => {
+                        facts.push(late(order, leak(format!("late\\{}", facts.len()))));
+                        continue;
+                    }
                 };
                 orders[at].2 = to;
                 facts.push(match from {
@@ -425,7 +452,12 @@ pub(crate) struct Rows {
     /// quantity, state, buyer, payment reference, key, deadline, and price and refunds by order.
     pub(crate) orders: BTreeMap<i64, OrderLine>,
     pub(crate) blocked: Vec<String>,
+    /// What was told of money, by LSN.
+    pub(crate) payments: BTreeMap<i64, PaymentLine>,
 }
+
+/// order, kind, payment reference, refund reference, quantity, time.
+pub(crate) type PaymentLine = (i64, String, String, String, i32, i64);
 
 pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
     let mut rows = Rows::default();
@@ -440,7 +472,8 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
             } += change;
         }
     };
-    for fact in facts {
+    for (at, fact) in facts.iter().enumerate() {
+        let lsn = at as i64 + 1;
         match *fact {
             Fact::ItemCreated { item, granted, .. } => {
                 rows.stock.insert(item.get().into(), (granted as i64, 0, 0));
@@ -486,7 +519,10 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
                 }
                 shift(&mut rows, order.item(), from.pile(), to.pile(), quantity);
             }
-            Fact::OrderRefunded { order, quantity, units, refunded, refund_ref, .. } => {
+            Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, .. } => {
+                let (id, kind, back) = (order.get() as i64, "refund".to_owned(), units.get() as i32);
+                let line = (id, kind, String::new(), text(refund_ref), back, at_ms.0 as i64);
+                rows.payments.insert(lsn, line);
                 let row = rows.orders.get_mut(&(order.get() as i64)).expect("a known order");
                 assert_eq!(row.1, "paid");
                 if refunded == quantity {
@@ -497,6 +533,10 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
                 }
                 row.6.3 = refunded.get() as i32;
                 shift(&mut rows, order.item(), Pile::Sold, Pile::Available, units);
+            }
+            Fact::PaymentLate { at_ms, order, payment_ref, .. } => {
+                let (id, kind) = (order.get() as i64, "late_payment".to_owned());
+                rows.payments.insert(lsn, (id, kind, text(payment_ref), String::new(), 0, at_ms.0 as i64));
             }
             Fact::HoldExtended { order, pay_by_ms, .. } => {
                 rows.orders.get_mut(&(order.get() as i64)).expect("a known order").5 = pay_by_ms.0 as i64;
@@ -516,7 +556,6 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
             }
             Fact::ItemChanged { .. }
             | Fact::ItemSwitched { .. }
-            | Fact::PaymentLate { .. }
             | Fact::DrawHeld { .. }
             | Fact::ClockMark { .. } => {}
         }
@@ -543,6 +582,12 @@ pub(crate) fn rows(client: &mut Client) -> Rows {
     }
     let blocked = client.query("SELECT buyer FROM stampede_blocked ORDER BY buyer COLLATE \"C\"", &[]);
     rows.blocked = blocked.expect("blocked").iter().map(|row| row.get(0)).collect();
+    for row in client.query(crate::export_shop::PAYMENTS, &[]).expect("payments") {
+        let id: i64 = row.get(0);
+        assert_eq!(id >> 32, row.get::<_, i64>(2));
+        let line = (id, row.get(3), row.get(4), row.get(5), row.get(6), row.get(7));
+        rows.payments.insert(row.get(1), line);
+    }
     rows
 }
 
@@ -552,6 +597,7 @@ pub(crate) fn assert_exported(engine: &FakeEngine, url: &str) {
     let (model, found) = (model(&engine.facts()), rows(&mut client(url)));
     assert_eq!(found.stock, model.stock, "stock rows");
     assert_eq!(found.blocked, model.blocked, "blocked buyers");
+    assert_eq!(found.payments, model.payments, "late payments and refunds");
     assert_eq!(found.orders.len(), model.orders.len(), "number of orders");
     for (id, order) in &model.orders {
         assert_eq!(found.orders.get(id), Some(order), "order {id}");

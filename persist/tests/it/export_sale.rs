@@ -192,6 +192,12 @@ impl RandomSale {
         let movement =
             [Movement::Pay, Movement::Pay, Movement::Cancel, Movement::Refund][rng.below(4) as usize];
         let reference = format!("pay-{}", rng.below(3));
+        // Some give back a part.
+        if movement == Movement::Refund && reference == "pay-0" {
+            let (payment_ref, refund_ref, units) = (&b""[..], reference.as_bytes(), Some(Quantity::ONE));
+            self.decide(&Command::Refund { order, payment_ref, refund_ref, units, actor: "merchant" });
+            return;
+        }
         let payment_ref = if movement == Movement::Pay { reference.as_bytes() } else { b"" };
         self.decide(&Command::Move { order, movement, payment_ref, actor: "merchant" });
     }

@@ -13,7 +13,9 @@ use stampede_persist::log::block::ChainHash;
 
 use crate::export_bed::{DEADLINE, client};
 use crate::log_sim::Rng;
-use crate::sim_database::{Books, OrderLine, Refusal, Rule, SimDatabase, Spec, StockLine, Tables};
+use crate::sim_database::{
+    Books, OrderLine, PaymentLine, Refusal, Rule, SimDatabase, Spec, StockLine, Tables,
+};
 
 /// Somebody who works in both.
 pub(crate) struct Shop {
@@ -274,6 +276,17 @@ fn read(client: &mut Client) -> Tables {
         let line = order_line(&row);
         tables.orders.insert(line.record.id, line);
     }
+    for row in client.query(PAYMENTS, &[]).expect("payments") {
+        let line = PaymentLine {
+            sid: row.get(2),
+            kind: row.get(3),
+            payment_ref: row.get(4),
+            refund_ref: row.get(5),
+            quantity: row.get(6),
+            create_time_ms: row.get(7),
+        };
+        tables.payments.insert((row.get(0), row.get(1)), line);
+    }
     for row in
         client.query("SELECT log_id, epoch, lsn, nonce, chain FROM stampede_cursor", &[]).expect("cursor")
     {
@@ -316,6 +329,8 @@ const ORDERS: &str = "SELECT id, sid, name, buyer, quantity, state, (extract(epo
      coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0), (extract(epoch FROM update_time) * 1000)::bigint, \
      coalesce(payment_ref, ''), coalesce(idem_key, ''), lsn, coalesce(price_minor, 0), \
      coalesce(currency, ''), coalesce(refund_ref, ''), refunded FROM stock_order";
+pub(crate) const PAYMENTS: &str = "SELECT order_id, lsn, sid, kind, coalesce(payment_ref, ''), coalesce(refund_ref, ''), \
+     quantity, (extract(epoch FROM create_time) * 1000)::bigint FROM stock_payment ORDER BY lsn";
 
 fn spec(row: &Row) -> Spec {
     Spec {
