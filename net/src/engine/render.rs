@@ -194,18 +194,24 @@ fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
     let paid = !matches!(owned.order.state, OrderState::Cancelled);
     last(MoneyKind::Payment, "payment_ref", if paid { "paid_at_ms" } else { "payment_told_at_ms" });
     last(MoneyKind::Refund, "refund_ref", "refunded_at_ms");
+    last(MoneyKind::Ended, "", "ended_at_ms");
     for (kind, name) in [(MoneyKind::Refund, "refunds"), (MoneyKind::LatePayment, "late_payments")] {
         if money().any(|row| row.kind == kind) {
             object.array(name, |array| {
                 for row in money().filter(|row| row.kind == kind) {
-                    array.object(|object| money_row(object, &row));
+                    let of = |back: &MoneyRow<'_>| {
+                        back.kind == MoneyKind::LateReturned && back.reference_hash == row.reference_hash
+                    };
+                    let back = money().find(of).filter(|_| kind == MoneyKind::LatePayment);
+                    array.object(|object| money_row(object, &row, back.as_ref()));
                 }
             });
         }
     }
 }
 
-fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>) {
+/// A refund, or a late payment and what is known of its return.
+fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>, back: Option<&MoneyRow<'_>>) {
     let name = if row.kind == MoneyKind::Refund { "refund_ref" } else { "payment_ref" };
     if !row.reference.is_empty() {
         object.bytes(name, row.reference);
@@ -217,6 +223,12 @@ fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>) {
         object.number("at_ms", row.at_ms.0);
     }
     object.number("lsn", row.lsn.0);
+    if let Some(back) = back {
+        if !back.reference.is_empty() {
+            object.bytes("refund_ref", back.reference);
+        }
+        object.number("refunded_at_ms", back.at_ms.0);
+    }
 }
 
 /// `{"orders":[…],"has_more":…}`, with `next_after` where there are more: a page of filtered orders may be

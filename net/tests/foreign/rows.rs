@@ -86,7 +86,7 @@ const STOCK: [(&str, Kind); 22] = [
     ("update_time", Time),
 ];
 
-const ORDERS: [(&str, Kind); 16] = [
+const ORDERS: [(&str, Kind); 17] = [
     ("id", Big),
     ("sid", Big),
     ("name", Text),
@@ -103,6 +103,7 @@ const ORDERS: [(&str, Kind); 16] = [
     ("currency", Text),
     ("refund_ref", Text),
     ("refunded", Int),
+    ("end_time", Time),
 ];
 
 const PAYMENTS: [(&str, Kind); 8] = [

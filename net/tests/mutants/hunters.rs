@@ -164,6 +164,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::RefundOfAnyPayment
         | B::RefundedLooksExpired
         | B::LatePaymentForgotten
+        | B::ReturnForgotten
+        | B::EndForgotten
         | B::HoldWithoutEnd
         | B::CallKeysIgnored
         | B::FilterForgets => vec![&MODEL],

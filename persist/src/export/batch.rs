@@ -42,6 +42,8 @@ pub(crate) struct OrderRow {
     pub(crate) refund_ref: Text,
     /// Units given back; 0 = none, or unchanged.
     pub(crate) refunded: u32,
+    /// When it was cancelled or expired; zero = not, or unchanged.
+    pub(crate) ended_at_ms: UnixMillis,
     /// Unknown = not known, or unchanged.
     pub(crate) price: Price,
 }
@@ -170,6 +172,8 @@ pub(crate) struct Batch {
     pub(crate) items: Vec<ItemChange>,
     pub(crate) blocked: Vec<BlockedRow>,
     text: Vec<u8>,
+    /// The late payments of the order that was restored last, by hash.
+    late_of_last: Vec<(u64, Text)>,
     /// Built at the first move only: a batch of new orders alone needs no table.
     places: HashMap<OrderId, Place>,
     placed: usize,
@@ -242,13 +246,17 @@ impl Batch {
                     payment_ref: Text::default(),
                     refund_ref: Text::default(),
                     refunded: 0,
+                    ended_at_ms: UnixMillis(0),
                     price,
                 };
                 self.new.push(row);
                 self.item(lsn, order.item()).delta.shift(Pile::Available, state.pile(), quantity);
             }
             Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, .. } => {
-                self.move_order(lsn, at_ms, order, (quantity, to, UnixMillis(0)), payment_ref);
+                let row = self.move_order(lsn, at_ms, order, (quantity, to, UnixMillis(0)), payment_ref);
+                if matches!(to, OrderState::Cancelled | OrderState::Expired) {
+                    row.ended_at_ms = at_ms;
+                }
                 self.item(lsn, order.item()).delta.shift(from.pile(), to.pile(), quantity);
             }
             Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, .. } => {
@@ -298,6 +306,7 @@ impl Batch {
                     payment_ref: self.push_text(payment_ref),
                     refund_ref: self.push_text(money.refund_ref),
                     refunded: money.refunded,
+                    ended_at_ms: UnixMillis(0),
                     price: money.price,
                 };
                 self.imported.push(row);
@@ -311,6 +320,10 @@ impl Batch {
                 let payment_ref = self.push_text(payment_ref);
                 let kind = MoneyKind::LatePayment;
                 self.note_payment(order, (kind, lsn, at_ms), 0, (payment_ref, Text::default()));
+            }
+            Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, .. } => {
+                let references = (self.push_text(payment_ref), self.push_text(refund_ref));
+                self.note_payment(order, (MoneyKind::LateReturned, lsn, at_ms), 0, references);
             }
             Fact::DrawHeld { .. } | Fact::ClockMark { .. } => {}
         }
@@ -333,9 +346,11 @@ impl Batch {
             payment_ref: Text::default(),
             refund_ref: Text::default(),
             refunded: record.refunded,
+            ended_at_ms: UnixMillis(0),
             price: record.price,
         };
         self.new.push(row);
+        self.late_of_last.clear();
     }
 
     /// Adds a payment or a refund of the order that was added last.
@@ -348,10 +363,22 @@ impl Batch {
                 return;
             }
             MoneyKind::Refund => {
-                row.refund_ref = reference;
+                // One without a reference leaves that of the one before it, as its fact does.
+                row.refund_ref = reference.some().unwrap_or(row.refund_ref);
                 (none, reference)
             }
-            MoneyKind::LatePayment => (reference, none),
+            MoneyKind::LatePayment => {
+                self.late_of_last.push((money.reference_hash, reference));
+                (reference, none)
+            }
+            MoneyKind::LateReturned => {
+                let late = self.late_of_last.iter().find(|(hash, _)| *hash == money.reference_hash);
+                (late.map_or(none, |(_, text)| *text), reference)
+            }
+            MoneyKind::Ended => {
+                row.ended_at_ms = money.at_ms;
+                return;
+            }
             MoneyKind::Extension => return,
         };
         // What an order brought along from a database has no time: it is no fact of this log.
@@ -494,6 +521,7 @@ impl Batch {
                     payment_ref,
                     refund_ref: Text::default(),
                     refunded: 0,
+                    ended_at_ms: UnixMillis(0),
                     price: Price::UNKNOWN,
                 });
                 return &mut self.moved[at];

@@ -28,7 +28,7 @@ pub struct Replica {
     subjects: Vec<u8>,
 }
 
-/// A late payment or a refund, as `stock_payment` has it. Its references are hashed, zero = none.
+/// A late payment, its return, or a refund, as `stock_payment` has it. Its references are hashed, zero = none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Payment {
     /// What was told.
@@ -84,13 +84,15 @@ impl Replica {
         match *row {
             StateRow::Money(money) => {
                 let hash = self.hash(money.reference);
-                match money.kind {
-                    // What an order brought along from a database has no time.
-                    _ if money.at_ms.0 == 0 => {}
-                    MoneyKind::Refund | MoneyKind::LatePayment => {
-                        self.pay((money.order, money.lsn), money.kind, money.at_ms, money.units, hash);
-                    }
-                    MoneyKind::Payment | MoneyKind::Extension => {}
+                let hashes = match money.kind {
+                    MoneyKind::Refund => Some((0, hash)),
+                    MoneyKind::LatePayment => Some((hash, 0)),
+                    MoneyKind::LateReturned => Some((money.reference_hash, hash)),
+                    MoneyKind::Payment | MoneyKind::Extension | MoneyKind::Ended => None,
+                };
+                // What an order brought along from a database has no time.
+                if let Some(hashes) = hashes.filter(|_| money.at_ms.0 != 0) {
+                    self.pay((money.order, money.lsn), (money.kind, money.at_ms), money.units, hashes);
                 }
                 let found = self.orders.get_mut(&money.order.item());
                 let found =
@@ -151,7 +153,7 @@ impl Replica {
             }
             Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, .. } => {
                 let hash = self.hash(refund_ref);
-                self.pay((order, lsn), MoneyKind::Refund, at_ms, units.get(), hash);
+                self.pay((order, lsn), (MoneyKind::Refund, at_ms), units.get(), (0, hash));
                 let to = (refunded == quantity).then_some(OrderState::Refunded);
                 self.shift(lsn, order, to, |row| {
                     (row.refunded, row.refund_ref_hash) = (refunded.get(), hash);
@@ -162,7 +164,12 @@ impl Replica {
             }
             Fact::PaymentLate { at_ms, order, payment_ref, .. } => {
                 let hash = self.hash(payment_ref);
-                self.pay((order, lsn), MoneyKind::LatePayment, at_ms, 0, hash);
+                self.pay((order, lsn), (MoneyKind::LatePayment, at_ms), 0, (hash, 0));
+                self.shift(lsn, order, None, |_| {});
+            }
+            Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, .. } => {
+                let hashes = (self.hash(payment_ref), self.hash(refund_ref));
+                self.pay((order, lsn), (MoneyKind::LateReturned, at_ms), 0, hashes);
                 self.shift(lsn, order, None, |_| {});
             }
             Fact::EntryDrawn { order, to, pay_by_ms, .. } => {
@@ -181,13 +188,10 @@ impl Replica {
     fn pay(
         &mut self,
         (order, lsn): (OrderId, Lsn),
-        kind: MoneyKind,
-        at_ms: UnixMillis,
+        (kind, at_ms): (MoneyKind, UnixMillis),
         units: u32,
-        reference_hash: u64,
+        (payment_ref_hash, refund_ref_hash): (u64, u64),
     ) {
-        let (payment_ref_hash, refund_ref_hash) =
-            if kind == MoneyKind::Refund { (0, reference_hash) } else { (reference_hash, 0) };
         let payment = Payment { kind, at_ms, units, payment_ref_hash, refund_ref_hash };
         self.payments.insert((order, lsn), payment);
     }

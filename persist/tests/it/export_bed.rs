@@ -355,6 +355,17 @@ pub(crate) fn late(order: OrderId, payment_ref: &'static str) -> Fact<'static> {
     Fact::PaymentLate { at_ms, order, payment_ref, actor: "merchant" }
 }
 
+/// The same, given back.
+pub(crate) fn late_back(
+    order: OrderId,
+    payment_ref: &'static str,
+    refund_ref: &'static str,
+) -> Fact<'static> {
+    let (payment_ref, refund_ref) = (payment_ref.as_bytes(), refund_ref.as_bytes());
+    let at_ms = UnixMillis(T0 + 5_000_000);
+    Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, actor: "merchant" }
+}
+
 /// Units of it that were given back, the last of so many.
 pub(crate) fn part_back(
     order: OrderId,
@@ -441,8 +452,8 @@ pub(crate) fn trace(seed: u64, facts_max: usize) -> Vec<Fact<'static>> {
 
 /// quantity, state, buyer, payment reference, key, deadline, and money.
 pub(crate) type OrderLine = (i32, String, String, String, String, i64, Money);
-/// price_minor, currency, refund_ref, refunded.
-pub(crate) type Money = (i64, String, String, i32);
+/// price_minor, currency, refund_ref, refunded, end_time.
+pub(crate) type Money = (i64, String, String, i32, i64);
 
 /// What the rows must be, worked out fact by fact, the slow and obvious way.
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -483,7 +494,7 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
             }
             Fact::OrderPlaced { order, quantity, state, pay_by_ms, subject, key, price, .. } => {
                 let (units, state_name, pay_by) = (quantity.get() as i32, state.name(), pay_by_ms.0 as i64);
-                let money = (price.minor as i64, price.currency().to_owned(), String::new(), 0);
+                let money = (price.minor as i64, price.currency().to_owned(), String::new(), 0, 0);
                 let row = (units, state_name.into(), text(subject), String::new(), text(key), pay_by, money);
                 assert!(rows.orders.insert(order.get() as i64, row).is_none(), "{order} twice");
                 shift(&mut rows, order.item(), Pile::Available, state.pile(), quantity);
@@ -502,7 +513,7 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
                 let (units, state_name, pay_by) = (quantity.get() as i32, state.name(), pay_by_ms.0 as i64);
                 let (price, back) = (money.price, money.refunded);
                 let told =
-                    (price.minor as i64, price.currency().to_owned(), text(money.refund_ref), back as i32);
+                    (price.minor as i64, price.currency().to_owned(), text(money.refund_ref), back as i32, 0);
                 let row =
                     (units, state_name.into(), text(subject), text(payment_ref), text(key), pay_by, told);
                 assert!(rows.orders.insert(order.get() as i64, row).is_none(), "{order} twice");
@@ -510,10 +521,13 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
                     shift(&mut rows, order.item(), Pile::Available, state.pile(), live);
                 }
             }
-            Fact::OrderMoved { order, quantity, from, to, payment_ref, .. } => {
+            Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, .. } => {
                 let row = rows.orders.get_mut(&(order.get() as i64)).expect("a known order");
                 assert_eq!(row.1, from.name());
                 row.1 = to.name().into();
+                if matches!(to, OrderState::Cancelled | OrderState::Expired) {
+                    row.6.4 = at_ms.0 as i64;
+                }
                 if !payment_ref.is_empty() {
                     row.3 = text(payment_ref);
                 }
@@ -537,6 +551,10 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
             Fact::PaymentLate { at_ms, order, payment_ref, .. } => {
                 let (id, kind) = (order.get() as i64, "late_payment".to_owned());
                 rows.payments.insert(lsn, (id, kind, text(payment_ref), String::new(), 0, at_ms.0 as i64));
+            }
+            Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, .. } => {
+                let (id, kind) = (order.get() as i64, "late_payment_returned".to_owned());
+                rows.payments.insert(lsn, (id, kind, text(payment_ref), text(refund_ref), 0, at_ms.0 as i64));
             }
             Fact::HoldExtended { order, pay_by_ms, .. } => {
                 rows.orders.get_mut(&(order.get() as i64)).expect("a known order").5 = pay_by_ms.0 as i64;
@@ -572,11 +590,11 @@ pub(crate) fn rows(client: &mut Client) -> Rows {
     }
     let orders = "SELECT id, quantity, state, buyer, coalesce(payment_ref, ''), coalesce(idem_key, ''), sid, \
          coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0), coalesce(price_minor, 0), coalesce(currency, ''), \
-         coalesce(refund_ref, ''), refunded FROM stock_order";
+         coalesce(refund_ref, ''), refunded, coalesce((extract(epoch FROM end_time) * 1000)::bigint, 0) FROM stock_order";
     for row in client.query(orders, &[]).expect("orders") {
         let id: i64 = row.get(0);
         assert_eq!(id >> 32, row.get::<_, i64>(6));
-        let money = (row.get(8), row.get(9), row.get(10), row.get(11));
+        let money = (row.get(8), row.get(9), row.get(10), row.get(11), row.get(12));
         let order = (row.get(1), row.get(2), row.get(3), row.get(4), row.get(5), row.get(7), money);
         rows.orders.insert(id, order);
     }

@@ -198,7 +198,9 @@ impl RandomSale {
             self.decide(&Command::Refund { order, payment_ref, refund_ref, units, actor: "merchant" });
             return;
         }
-        let payment_ref = if movement == Movement::Pay { reference.as_bytes() } else { b"" };
+        // Some name a payment: the order's own, one that came too late, or none of it.
+        let names = movement == Movement::Pay || (movement == Movement::Refund && reference == "pay-1");
+        let payment_ref = if names { reference.as_bytes() } else { b"" };
         self.decide(&Command::Move { order, movement, payment_ref, actor: "merchant" });
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn rows(tables: &Tables) -> Rows {
     }
     for (id, line) in &tables.orders {
         let row = line.record.clone();
-        let money = (row.price_minor, row.currency, row.refund_ref, row.refunded);
+        let money = (row.price_minor, row.currency, row.refund_ref, row.refunded, line.end_time_ms);
         let line = (row.quantity, row.state, row.buyer, row.payment_ref, row.idem_key, row.pay_by_ms, money);
         rows.orders.insert(*id, line);
     }

@@ -109,6 +109,8 @@ pub struct OrderLine {
     pub name: Option<String>,
     pub record: OrderRecord,
     pub update_time_ms: i64,
+    /// 0 = none.
+    pub end_time_ms: i64,
     pub lsn: i64,
 }
 
@@ -134,6 +136,7 @@ impl OrderLine {
                 has_null: false,
             },
             update_time_ms: order.updated_at_ms.0.cast_signed(),
+            end_time_ms: order.ended_at_ms.map_or(0, |at| at.0.cast_signed()),
             lsn: order.lsn.0.cast_signed(),
         }
     }
@@ -151,6 +154,9 @@ impl OrderLine {
     pub(super) fn keep_of(&mut self, older: &Self) {
         self.name.clone_from(&older.name);
         self.update_time_ms = self.update_time_ms.max(older.update_time_ms);
+        if self.end_time_ms == 0 {
+            self.end_time_ms = older.end_time_ms;
+        }
         if !older.record.idem_key.is_empty() {
             self.record.idem_key.clone_from(&older.record.idem_key);
         }
@@ -170,6 +176,9 @@ impl OrderLine {
         let newer = Self::of(order);
         self.record.state = newer.record.state;
         (self.update_time_ms, self.lsn) = (newer.update_time_ms, newer.lsn);
+        if newer.end_time_ms != 0 {
+            self.end_time_ms = newer.end_time_ms;
+        }
         if order.payment_ref.is_some() {
             self.record.payment_ref = newer.record.payment_ref;
         }
