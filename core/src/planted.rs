@@ -151,6 +151,9 @@ bugs! {
     HoldWithoutEnd, "hold-without-end", "a hold may be extended beyond the item's bound";
     CallKeysIgnored, "call-keys-ignored", "a restock counts as often as it is sent";
     PriceOfToday, "price-of-today", "an order shows the price that its item has now";
+    EndForgotten, "end-forgotten", "nobody keeps when an order was cancelled or expired";
+    ReturnForgotten, "return-forgotten", "a snapshot does not know that a late payment was given back";
+    PaymentsLeftOut, "payments-left-out", "late payments and refunds of parts are not written to the database";
     TextsForgotten, "texts-forgotten", "a snapshot leaves keys and references out";
     AcquiresLate, "acquires-late", "a core gets its ring only after the choice of the transport";
     HugePagesLocked, "huge-pages-locked", "what an executor registers lies in huge pages, each charged in full";

@@ -102,7 +102,7 @@ static RIG: Detector = detector("rig", Program::Rig, &[]);
 static EXPORT: Detector = detector(
     "export",
     Program::Persist,
-    &["export_sim", "export_ahead", "export_twins", "export_refill", "export_anew"],
+    &["export_sim", "export_ahead", "export_twins", "export_refill", "export_anew", "export_payments"],
 );
 static IDENTITY: Detector = detector("identity", Program::Persist, &["export_identity"]);
 static POSTGRES: Detector =
@@ -165,6 +165,8 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         | B::RefundOfAnyPayment
         | B::RefundedLooksExpired
         | B::LatePaymentForgotten
+        | B::ReturnForgotten
+        | B::EndForgotten
         | B::HoldWithoutEnd
         | B::CallKeysIgnored
         | B::FilterForgets => vec![&MODEL],
@@ -218,7 +220,12 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ForeignRowReplaced | B::UnfitTaken | B::SwallowedUnseen | B::SettingsLeftBehind => {
             vec![&POSTGRES]
         }
-        B::StallUntold | B::PausesWithoutEnd | B::ImportedLeftOut | B::OwnRowsForeign | B::FenceBySweep => {
+        B::StallUntold
+        | B::PaymentsLeftOut
+        | B::PausesWithoutEnd
+        | B::ImportedLeftOut
+        | B::OwnRowsForeign
+        | B::FenceBySweep => {
             vec![&EXPORT]
         }
         B::OldBackupTaken => vec![&EXPORT, &POSTGRES],
