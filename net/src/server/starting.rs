@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use stampede_core::planted::{Bug, planted};
 
 use super::Sockets;
 use super::stand_in::{Answers, StandIn};
@@ -33,7 +34,9 @@ impl<'a> Starting<'a> {
     /// No descriptor or no thread is left.
     pub(super) fn begin(sockets: &'a Sockets) -> anyhow::Result<Self> {
         let starting = Self { sockets, takes_over: Arc::default(), stand_in: RefCell::new(None) };
-        starting.open()?;
+        if !planted(Bug::StartsSilent) {
+            starting.open()?;
+        }
         Ok(starting)
     }
 
