@@ -58,6 +58,7 @@ bugs! {
     ExportsByFlag, "exports-by-flag", "a start without a database trims what the log's database lacks";
     TrimBeforeSnapshot, "trim-before-snapshot", "a segment goes that no snapshot covers";
     TrimmedForgotten, "trimmed-forgotten", "a trimmed segment that cannot be taken back is forgotten, and those behind it, and counts for ever";
+    TrimsAtOnce, "trims-at-once", "a start removes trimmed segments before it is durable that they do not count";
     DamageCut, "damage-cut", "damage to durable records is cut like a torn tail";
     ChainUnchecked, "chain-unchecked", "a block need not follow the one before it";
     SnapshotUnsynced, "snapshot-unsynced", "a snapshot is renamed before it is synced";
@@ -158,6 +159,11 @@ bugs! {
     AcquiresLate, "acquires-late", "a core gets its ring only after the choice of the transport";
     HugePagesLocked, "huge-pages-locked", "what an executor registers lies in huge pages, each charged in full";
     StaysSilent, "stays-silent", "nobody looks whether the cores still turn";
+    StartsSilent, "starts-silent", "nobody answers a health check while the log is replayed";
+    EndsUntold, "ends-untold", "a core that has ended counts as one that stands still";
+    CutsNewcomers, "cuts-newcomers", "whoever comes in while the engine closes is cut off without a word";
+    GoesWithoutGoodbye, "goes-without-goodbye", "the answers of a core's last turn are not sent off";
+    OneLessWaits, "one-less-waits", "a core of the waiting room that ends by itself is not missed";
 }
 
 /// Whether this bug is alive.

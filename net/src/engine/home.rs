@@ -150,7 +150,9 @@ pub struct Home {
 /// However a core ends, nobody waits for its next turn: that it has ended is told by its thread.
 impl Drop for Home {
     fn drop(&mut self) {
-        self.shared.pulse.end(self.core);
+        if !planted(Bug::EndsUntold) {
+            self.shared.pulse.end(self.core);
+        }
     }
 }
 

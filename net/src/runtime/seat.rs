@@ -293,7 +293,9 @@ impl<K: Kernel> Seat<K> {
         if self.home.shared().phase() == Phase::Closing {
             self.home.count(Count::Accepted);
             self.home.count(Count::TurnedAway);
-            turn_away(&socket, Code::Overloaded);
+            if !planted(Bug::CutsNewcomers) {
+                turn_away(&socket, Code::Overloaded);
+            }
             return;
         }
         // The peer may be gone already.
@@ -359,7 +361,9 @@ impl<K: Kernel> Seat<K> {
 
     /// Sends off the last answers and closes, for which there is no further turn.
     fn say_goodbye(&mut self) {
-        if let Err(error) = self.kernel.enter(false) {
+        if !planted(Bug::GoesWithoutGoodbye)
+            && let Err(error) = self.kernel.enter(false)
+        {
             tracing::debug!("the last submission: {error}");
         }
     }

@@ -112,8 +112,11 @@ static UNITS: Detector = detector(
     Program::NetUnits,
     &["gate::", "clock::", "identity::", "render::", "replay::", "recover::"],
 );
-static WATCH: Detector =
-    detector("watch", Program::NetUnits, &["watch::tests", "stand_in::", "pulse::", "no_wake_is_left"]);
+static WATCH: Detector = detector(
+    "watch",
+    Program::NetUnits,
+    &["watch::tests", "stand_in::", "pulse::", "no_wake_is_left", "a_core_that_closes"],
+);
 static COMPARED: Detector = detector("compared", Program::NetUnits, &["reconcile::database"]);
 static ACCEPT: Detector = detector("accept", Program::Net, &["e2e_accept"]);
 static HTTP: Detector = detector("http", Program::Net, &["http_", "engine_", "owner_"]);
@@ -121,6 +124,7 @@ static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_id
 static ACQUIRE: Detector = detector("acquire", Program::Net, &["acquire_at"]);
 static SANDBOX: Detector = detector("sandbox", Program::Net, &["e2e_sandbox_two"]);
 static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
+static STARTING: Detector = detector("starting", Program::Net, &["e2e_starting"]);
 static AWAY: Detector = detector("away", Program::Net, &["e2e_a_known_database"]);
 static PROXIED: Detector = detector("proxied", Program::Net, &["e2e_proxy"]);
 static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
@@ -138,8 +142,8 @@ static LOOM: Detector = detector("loom", Program::CoreLoom, &["loom"]);
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &AWAY, &DRAIN, &PROXIED, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &ACQUIRE, &SANDBOX,
-    &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
+    &STARTING, &AWAY, &DRAIN, &PROXIED, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT,
+    &ACQUIRE, &SANDBOX, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
 
 /// Those that are meant to notice a bug; never none, since a bug without hunters does not compile.
@@ -147,6 +151,9 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
     use Bug as B;
     match bug {
         B::CheckThenAct | B::LooksBeforeLowering => vec![&LOOM],
+        B::StartsSilent => vec![&STARTING],
+        B::OneLessWaits => vec![&WAITING],
+        B::EndsUntold | B::CutsNewcomers | B::GoesWithoutGoodbye => vec![&WATCH],
         B::GivesWay | B::StaysSilent | B::DumpsCore => vec![&HOLD],
         B::TellsFirst | B::BlamesForStops | B::ServesInTurn | B::LeftToTheTick => vec![&WATCH],
         B::AcceptsUnseen => vec![&ACCEPT],
@@ -194,7 +201,7 @@ pub(crate) fn hunters(bug: Bug) -> Vec<&'static Detector> {
         B::ShortWriteIgnored => vec![&LOG, &DISK, &SIM],
         B::DamageCut | B::ChainUnchecked => vec![&LOG, &DAMAGE, &SIM],
         B::SnapshotUnsynced | B::EntryUnsynced | B::NamesTrusted | B::OneControlSlot => vec![&LOG, &SIM],
-        B::TrimmedForgotten | B::ParentUnsynced => vec![&LOG],
+        B::TrimmedForgotten | B::TrimsAtOnce | B::ParentUnsynced => vec![&LOG],
         B::OverlayTaken => vec![&PARTS],
         B::GroupGoesOn => vec![&DAMAGE, &RIG],
         B::ControlLags => vec![&PARTS, &RIG],

@@ -205,6 +205,7 @@ fn run(n: u64, fault: Option<Fault>, dies: bool) -> (Outcome, u64) {
     let facts = engine.durable();
     until_fault(&mut machine, &engine, &database);
     let calls = database.calls();
+    assert_eq!(database.counts().injected().is_empty(), fault.is_none(), "{fault:?} at call {n}");
     if dies {
         machine = exporter(&engine, &database, 3);
     }
