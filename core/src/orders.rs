@@ -3,7 +3,8 @@
 //!
 //! Compact, because it is what a full sale keeps in memory: an order takes 64
 //! bytes, a buyer's holding of an item 40, and each index 6 to 11 bytes a row. An idempotency key takes
-//! its length and a byte, a payment or a refund 40 bytes and its reference.
+//! its length and a byte, a payment or a refund 40 bytes and its reference, and so does the end of an
+//! order that is cancelled or expires.
 //! It knows nothing of stock or rules. Next: [`crate::shard`].
 //!
 //! ```text
@@ -31,7 +32,7 @@ use crate::item::OrderState;
 use crate::limits::{
     Bounds, MONEY_ROWS_PER_ORDER_MAX, ORDERS_PER_BUYER_AND_ITEM_MAX, TEXT_BYTES_PER_SHARD_MAX,
 };
-use crate::money::{MoneyKind, MoneyRow, Price};
+use crate::money::{Late, MoneyKind, MoneyRow, Price};
 use crate::slab::{Arena, Place, Slab};
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -462,6 +463,23 @@ impl OrderBook {
     /// Keyed hash of the reference of its payment, or its last refund; zero = none.
     pub(crate) fn reference_hash(&self, slot: u32, kind: MoneyKind) -> u64 {
         self.money(slot).find(|row| row.kind == kind).map_or(0, |row| row.reference_hash)
+    }
+
+    /// Where a late payment with this hash stands; `None` = there is none, or it was taken since.
+    pub(crate) fn late(&self, slot: u32, payment_hash: u64) -> Option<Late<'_>> {
+        let of = |row: &MoneyRow<'_>| payment_hash != 0 && row.reference_hash == payment_hash;
+        self.money(slot).filter(of).find_map(|row| match row.kind {
+            MoneyKind::LatePayment => Some(Some(Late::Open)),
+            MoneyKind::LateReturned => Some(Some(Late::Returned(row.reference))),
+            MoneyKind::Payment => Some(None),
+            MoneyKind::Refund | MoneyKind::Extension | MoneyKind::Ended => None,
+        })?
+    }
+
+    /// Whether a late payment of the order was neither taken nor given back since.
+    pub(crate) fn has_open_late(&self, slot: u32) -> bool {
+        let mut late = self.money(slot).filter(|row| row.kind == MoneyKind::LatePayment);
+        late.any(|row| self.late(slot, row.reference_hash) == Some(Late::Open))
     }
 
     /// Notes a payment or refund; units that are given back no longer count against the cap.

@@ -130,6 +130,11 @@ fn check_bounds(fact: &Fact<'_>) -> Result<(), &'static str> {
             payment_ref(reference)?;
             actor(name)
         }
+        Fact::LatePaymentReturned { payment_ref: reference, refund_ref, actor: name, .. } => {
+            payment_ref(reference)?;
+            payment_ref(refund_ref)?;
+            actor(name)
+        }
         Fact::DrawHeld { units, .. } => ensure(units <= STOCK_MAX, "units"),
         Fact::EntryDrawn { pay_by_ms, .. } => time(pay_by_ms, "pay_by_ms"),
         Fact::BuyerBlocked { subject: buyer, actor: name, .. } => {

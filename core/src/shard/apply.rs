@@ -16,7 +16,7 @@ use crate::gauge::Rules;
 use crate::item::{ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
 use crate::limits::{HOLD_MS_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
-use crate::money::{MoneyKind, MoneyRow, Price};
+use crate::money::{Late, MoneyKind, MoneyRow, Price};
 use crate::orders::NewOrder;
 use crate::state_row::CallRow;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
@@ -128,6 +128,15 @@ impl Shard {
                 let slot = self.orders.find(order).ok_or(ApplyError::UnknownOrder(order))?;
                 let lsn = number();
                 self.book_payment(slot, (MoneyKind::LatePayment, lsn, at_ms), payment_ref);
+                lsn
+            }
+            Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, .. } => {
+                let slot = self.orders.find(order).ok_or(ApplyError::UnknownOrder(order))?;
+                if self.orders.late(slot, self.reference(payment_ref)) != Some(Late::Open) {
+                    return Err(ApplyError::OutOfRange("payment_ref"));
+                }
+                let lsn = number();
+                self.book_return(slot, (lsn, at_ms), payment_ref, refund_ref);
                 lsn
             }
             Fact::HoldExtended { at_ms, order, quantity, state, pay_by_ms, .. } => {
@@ -306,6 +315,7 @@ impl Shard {
         }
         let lsn = number();
         self.book_move(lsn, slot, to);
+        self.book_end(slot, to, (lsn, at_ms));
         if to == OrderState::Paid || !payment_ref.is_empty() {
             self.book_payment(slot, (MoneyKind::Payment, lsn, at_ms), payment_ref);
         }

@@ -13,7 +13,7 @@ use crate::gauge::Rules;
 use crate::item::{FieldError, ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
 use crate::limits::{HOLD_MS_MAX, STOCK_MAX};
-use crate::money::{MoneyKind, MoneyRow};
+use crate::money::{Late, MoneyKind, MoneyRow};
 use crate::orders::NewOrder;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -239,6 +239,10 @@ impl Shard {
         let seen = self.order_view(slot);
         let late = expired(&seen, now);
         let same = self.same_payment(slot, by.reference);
+        // Its money went back: neither may it be taken, nor given back once more.
+        if let Some(Late::Returned(_)) = self.orders.late(slot, self.reference(by.reference)) {
+            return Err(Refusal::AlreadyRefunded);
+        }
         let refusal = match seen.state {
             Paid if same => return Ok(Outcome::Moved(seen)),
             Paid => Refusal::AlreadyPaid,
@@ -299,7 +303,8 @@ impl Shard {
         units <= self.items.get(item).cap()
     }
 
-    /// The table of docs/API.md, "Payments". A refund that names a payment names the order's own.
+    /// The table of docs/API.md, "Payments". A refund that names a payment names the order's own, or one
+    /// that came too late.
     fn refund(
         &mut self,
         now: UnixMillis,
@@ -310,6 +315,9 @@ impl Shard {
     ) -> Judged<Outcome> {
         let slot = self.orders.find(order).ok_or(Refusal::NotFound)?;
         let seen = self.order_view(slot);
+        if self.orders.late(slot, self.reference(by.reference)).is_some() {
+            return self.return_late(now, slot, by, (refund_ref, units), sink);
+        }
         if !matches!(seen.state, OrderState::Paid | OrderState::Refunded) {
             return Err(Refusal::NotCancellable);
         }
@@ -323,6 +331,9 @@ impl Shard {
         if let Some(known) = known {
             let same = units.is_none_or(|units| units.get() == known);
             return if same { Ok(Outcome::Moved(seen)) } else { Err(Refusal::KeyReused) };
+        }
+        if self.returned_under(slot, refund_ref) {
+            return Err(Refusal::KeyReused);
         }
         let left = seen.quantity.get() - seen.refunded;
         if seen.state == OrderState::Refunded {
@@ -344,6 +355,44 @@ impl Shard {
             return Err(invalid("quantity", "no more parts are kept of one order; refund all that is left"));
         }
         self.book_new_refund(now, slot, (units, refund_ref), by.actor, sink)
+    }
+
+    /// Ticks a late payment off: its money went back. The order stays as it is, and so do its units.
+    fn return_late(
+        &mut self,
+        now: UnixMillis,
+        slot: u32,
+        by: By<'_>,
+        (refund_ref, units): (&[u8], Option<Quantity>),
+        sink: &mut impl FactSink,
+    ) -> Judged<Outcome> {
+        let (seen, hash) = (self.order_view(slot), self.reference(refund_ref));
+        if units.is_some() {
+            return Err(invalid("quantity", "a late payment took no units, it is given back whole"));
+        }
+        if let Some(Late::Returned(known)) = self.orders.late(slot, self.reference(by.reference)) {
+            let same = hash == 0 || known == refund_ref;
+            return if same { Ok(Outcome::Moved(seen)) } else { Err(Refusal::AlreadyRefunded) };
+        }
+        let refund = |row: MoneyRow<'_>| row.kind == MoneyKind::Refund && row.reference_hash == hash;
+        let used = hash != 0 && self.orders.money(slot).any(refund);
+        if used || self.returned_under(slot, refund_ref) {
+            return Err(Refusal::KeyReused);
+        }
+        if !self.orders.has_room_for_money() {
+            return Err(Refusal::Overloaded);
+        }
+        let (order, payment_ref, actor) = (seen.order, by.reference, by.actor);
+        let fact = Fact::LatePaymentReturned { at_ms: now, order, payment_ref, refund_ref, actor };
+        let lsn = self.append(now, &fact, sink);
+        self.book_return(slot, (lsn, now), payment_ref, refund_ref);
+        Ok(Outcome::Moved(self.order_view(slot)))
+    }
+
+    /// Whether a late payment of the order was given back under this reference.
+    fn returned_under(&self, slot: u32, refund_ref: &[u8]) -> bool {
+        let same = |row: MoneyRow<'_>| row.kind == MoneyKind::LateReturned && row.reference == refund_ref;
+        !refund_ref.is_empty() && self.orders.money(slot).any(same)
     }
 
     fn book_new_refund(
@@ -469,6 +518,7 @@ impl Shard {
         };
         let lsn = self.append(now, &fact, sink);
         self.book_move(lsn, step.slot, step.to);
+        self.book_end(step.slot, step.to, (lsn, now));
         if step.to == OrderState::Paid || !step.payment_ref.is_empty() {
             self.book_payment(step.slot, (MoneyKind::Payment, lsn, now), step.payment_ref);
         }

@@ -116,9 +116,8 @@ impl Shard {
             StateRow::Order { .. } => self.load_order(row)?,
             StateRow::Money(ref row) => {
                 let slot = self.orders.find(row.order).ok_or(ApplyError::UnknownOrder(row.order))?;
-                let extension = row.kind == MoneyKind::Extension;
-                let reference_hash =
-                    if extension { row.reference_hash } else { self.reference(row.reference) };
+                let own = row.kind.has_its_own_hash();
+                let reference_hash = if own { row.reference_hash } else { self.reference(row.reference) };
                 self.book_money(slot, &MoneyRow { reference_hash, ..*row });
             }
             StateRow::Call(call) => {

@@ -298,6 +298,12 @@ impl<'o> Answer<'o> {
         }
     }
 
+    /// A strong entity tag: the LSN that made the thing what it is.
+    pub fn tag(self, lsn: Lsn) -> Self {
+        let mut digits = itoa::Buffer::new();
+        self.push(&["ETag: \"", digits.format(lsn.0), "\"\r\n"])
+    }
+
     /// `Location: /v1/orders/{id}`
     pub fn location(self, order: OrderId) -> Self {
         let mut digits = itoa::Buffer::new();

@@ -78,10 +78,10 @@ async fn migrate_locked(store: &mut impl Store) -> Result<i32, SchemaError> {
     store.lock_migrations().await?;
     // Another process may have migrated while we waited for the lock.
     let found = store.schema_version().await?;
+    if let Some(table) = store.table_in_the_way(found).await? {
+        return Err(SchemaError::InTheWay { table });
+    }
     if found == 0 {
-        if let Some(table) = store.table_in_the_way().await? {
-            return Err(SchemaError::InTheWay { table });
-        }
         store.make_identity().await?;
     }
     for from in found..SCHEMA_VERSION {

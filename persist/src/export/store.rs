@@ -9,6 +9,7 @@ use std::future::Future;
 use std::time::Instant;
 
 use stampede_core::item::ItemSpec;
+use stampede_core::money::MoneyKind;
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
 use super::attach::{Claim, DatabaseId, Nonce};
@@ -143,12 +144,41 @@ pub struct BlockedBuyer<'a> {
     pub lsn: Lsn,
 }
 
+/// Something that was told of an order's money, for `stock_payment`. Texts are as
+/// [`super::text`] writes them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PaymentRow<'a> {
+    /// Of which order.
+    pub order: OrderId,
+    /// The fact.
+    pub lsn: Lsn,
+    /// What was told.
+    pub kind: MoneyKind,
+    /// The late payment's reference; empty = none.
+    pub payment_ref: &'a str,
+    /// The refund's own reference; empty = none.
+    pub refund_ref: &'a str,
+    /// Units given back.
+    pub units: u32,
+    /// When it was told.
+    pub at_ms: UnixMillis,
+}
+
+/// What became of rows of `stock_payment`; each is told by its order and its fact.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct PaymentsPut {
+    /// Those in whose place somebody else's row stands, which was left as it is.
+    pub foreign: Vec<(OrderId, Lsn)>,
+    /// Those that the database took without a word and did not write.
+    pub swallowed: Vec<(OrderId, Lsn)>,
+}
+
 /// A row that was refused for its own sake, for `stampede_set_aside`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SetAside {
     /// The fact that made the row.
     pub lsn: Lsn,
-    /// `order`, `order_move`, `stock`, `item` or `blocked`.
+    /// `order`, `order_move`, `payment`, `stock`, `item` or `blocked`.
     pub kind: &'static str,
     /// The row, as text.
     pub what: String,
@@ -278,8 +308,8 @@ pub trait Store {
     async fn schema_version(&mut self) -> Result<i32, ExportError>;
     /// Waits until nobody else is migrating, and keeps others from it until the end of the transaction.
     async fn lock_migrations(&mut self) -> Result<(), ExportError>;
-    /// The name of a table that is there although none of ours is.
-    async fn table_in_the_way(&mut self) -> Result<Option<String>, ExportError>;
+    /// The name of a table that is there although ours of this version (0 = none) are not that far.
+    async fn table_in_the_way(&mut self, found: i32) -> Result<Option<String>, ExportError>;
     /// Makes the row that says which version the tables have, and draws the database's identity.
     async fn make_identity(&mut self) -> Result<(), ExportError>;
     /// Brings the tables from version `from` to the next; the row still says `from` then.
@@ -345,6 +375,8 @@ pub trait Store {
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
     /// Writes state, time of change, deadline and payment reference (where there is one) of orders.
     async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Updated, ExportError>;
+    /// Writes what was told of money. A row that is there already stays as it is.
+    async fn put_payments(&mut self, rows: &[PaymentRow<'_>]) -> Result<PaymentsPut, ExportError>;
     /// Enters buyers in the blocklist, anew where they are in it: an entry made by hand says the same,
     /// and is the engine's from then on. Refused if one of them was not written.
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError>;

@@ -328,11 +328,15 @@ impl DataDir {
         })?;
         // Only now: that they are trimmed may have been written by a process that was killed before it was
         // durable, and a power cut would bring the older control file back, which knows them.
-        let leftovers = list_segments(&*self.disk, &self.dir)?;
-        for number in leftovers.into_iter().filter(|number| *number < self.control.first_segment) {
-            self.disk.remove(&layout::segment_file(&self.dir, number))?;
-        }
+        self.remove_trimmed()?;
         Ok(control)
+    }
+
+    fn remove_trimmed(&self) -> io::Result<()> {
+        let leftovers = list_segments(&*self.disk, &self.dir)?.into_iter();
+        leftovers
+            .filter(|number| *number < self.control.first_segment)
+            .try_for_each(|number| self.disk.remove(&layout::segment_file(&self.dir, number)))
     }
 }
 

@@ -131,7 +131,7 @@ static RIG: Detector = detector("rig", Program::Rig, &[]);
 static EXPORT: Detector = detector(
     "export",
     Program::Persist,
-    &["export_sim", "export_ahead", "export_twins", "export_refill", "export_anew"],
+    &["export_sim", "export_ahead", "export_twins", "export_refill", "export_anew", "export_payments"],
 );
 static IDENTITY: Detector = detector("identity", Program::Persist, &["export_identity"]);
 static POSTGRES: Detector =
@@ -141,8 +141,11 @@ static UNITS: Detector = pure(
     Program::NetUnits,
     &["gate::", "clock::", "identity::", "render::", "replay::", "recover::"],
 );
-static WATCH: Detector =
-    detector("watch", Program::NetUnits, &["watch::tests", "stand_in::", "pulse::", "no_wake_is_left"]);
+static WATCH: Detector = detector(
+    "watch",
+    Program::NetUnits,
+    &["watch::tests", "stand_in::", "pulse::", "no_wake_is_left", "a_core_that_closes"],
+);
 static COMPARED: Detector = pure("compared", Program::NetUnits, &["reconcile::database"]);
 static ACCEPT: Detector = detector("accept", Program::Net, &["e2e_accept"]);
 static HTTP: Detector = pure("http", Program::Net, &["http_", "engine_", "owner_"]);
@@ -150,6 +153,7 @@ static HOLD: Detector = detector("hold", Program::Net, &["hold_any", "hold_an_id
 static ACQUIRE: Detector = detector("acquire", Program::Net, &["acquire_at"]);
 static SANDBOX: Detector = detector("sandbox", Program::Net, &["e2e_sandbox_two"]);
 static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
+static STARTING: Detector = detector("starting", Program::Net, &["e2e_starting"]);
 static AWAY: Detector = detector("away", Program::Net, &["e2e_a_known_database"]);
 static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
 static PROXIED: Detector = detector("proxied", Program::Net, &["e2e_proxy"]);
@@ -172,6 +176,6 @@ pub(crate) fn named(name: &str) -> Option<&'static Detector> {
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &AWAY, &DRAIN, &PROXIED, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT, &ACQUIRE, &SANDBOX,
-    &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
+    &STARTING, &AWAY, &DRAIN, &PROXIED, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT,
+    &ACQUIRE, &SANDBOX, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];

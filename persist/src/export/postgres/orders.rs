@@ -49,21 +49,22 @@ pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Insert
 WITH w AS (
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
         $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::text[],
-        $15::text[], $16::integer[])
+        $15::text[], $16::integer[], $17::bigint[])
         AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn,
-        price_minor, currency, refund_ref, refunded)
+        price_minor, currency, refund_ref, refunded, ended_at_ms)
 ), put AS (
     INSERT INTO stock_order AS o (id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref,
-        idem_key, lsn, price_minor, currency, refund_ref, refunded)
+        idem_key, lsn, price_minor, currency, refund_ref, refunded, end_time)
     SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created_at_ms / 1000.0),
         to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn,
-        w.price_minor, w.currency, w.refund_ref, w.refunded
+        w.price_minor, w.currency, w.refund_ref, w.refunded, to_timestamp(w.ended_at_ms / 1000.0)
     FROM w
     ON CONFLICT (id) DO UPDATE SET sid = excluded.sid, name = excluded.name, buyer = excluded.buyer,
         quantity = excluded.quantity, state = excluded.state, create_time = excluded.create_time,
         pay_by = excluded.pay_by, update_time = excluded.update_time, payment_ref = excluded.payment_ref,
         idem_key = excluded.idem_key, lsn = excluded.lsn, price_minor = excluded.price_minor,
-        currency = excluded.currency, refund_ref = excluded.refund_ref, refunded = excluded.refunded
+        currency = excluded.currency, refund_ref = excluded.refund_ref, refunded = excluded.refunded,
+        end_time = excluded.end_time
     WHERE o.lsn <> 0 AND o.sid = excluded.sid AND o.buyer = excluded.buyer AND o.quantity = excluded.quantity
         AND CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END
             = (extract(epoch FROM excluded.create_time) * 1000)::bigint
@@ -93,6 +94,7 @@ UNION ALL SELECT w.id, CASE WHEN EXISTS (SELECT FROM stock_order o WHERE o.id = 
         &a.currency,
         &a.refund_ref,
         &a.refunded,
+        &a.ended_at_ms,
     ];
     let found = link.query(INSERT, params).await?;
     let of = |fate: &str| order_ids(found.iter().filter(|row| row.get::<_, &str>(1) == fate));
@@ -103,21 +105,21 @@ UNION ALL SELECT w.id, CASE WHEN EXISTS (SELECT FROM stock_order o WHERE o.id = 
 pub(super) async fn refill(link: &mut Link, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
     const REFILL: &str = "
 INSERT INTO stock_order AS o (id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref,
-    idem_key, lsn, price_minor, currency, refund_ref, refunded)
+    idem_key, lsn, price_minor, currency, refund_ref, refunded, end_time)
 SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created_at_ms / 1000.0),
     to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn,
-        w.price_minor, w.currency, w.refund_ref, w.refunded
+        w.price_minor, w.currency, w.refund_ref, w.refunded, to_timestamp(w.ended_at_ms / 1000.0)
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
     $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::text[],
-        $15::text[], $16::integer[])
+        $15::text[], $16::integer[], $17::bigint[])
     AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn,
-        price_minor, currency, refund_ref, refunded)
+        price_minor, currency, refund_ref, refunded, ended_at_ms)
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, pay_by = excluded.pay_by, 
     update_time = greatest(o.update_time, excluded.update_time),
     payment_ref = coalesce(excluded.payment_ref, o.payment_ref), idem_key = coalesce(o.idem_key, excluded.idem_key),
     lsn = excluded.lsn, price_minor = coalesce(o.price_minor, excluded.price_minor),
     currency = coalesce(o.currency, excluded.currency), refund_ref = coalesce(excluded.refund_ref, o.refund_ref),
-    refunded = excluded.refunded
+    refunded = excluded.refunded, end_time = coalesce(excluded.end_time, o.end_time)
 WHERE (o.sid, o.buyer, o.quantity) = (excluded.sid, excluded.buyer, excluded.quantity)
     AND o.lsn < excluded.lsn AND (o.lsn > 0 OR o.state <> excluded.state)
     AND CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END
@@ -145,6 +147,7 @@ WHERE (o.sid, o.buyer, o.quantity) = (excluded.sid, excluded.buyer, excluded.qua
         &a.currency,
         &a.refund_ref,
         &a.refunded,
+        &a.ended_at_ms,
     ];
     link.execute(REFILL, params).await?;
     let there = link.query("SELECT FROM stock_order WHERE id = ANY($1)", &[&a.id]).await?;
@@ -158,10 +161,11 @@ pub(super) async fn update(link: &mut Link, orders: Orders<'_>) -> Result<Update
 UPDATE stock_order o SET state = w.state, update_time = to_timestamp(w.updated_at_ms / 1000.0),
     payment_ref = coalesce(w.payment_ref, o.payment_ref), lsn = w.lsn,
     pay_by = coalesce(to_timestamp(w.pay_by_ms / 1000.0), o.pay_by),
-    refund_ref = coalesce(w.refund_ref, o.refund_ref), refunded = greatest(o.refunded, w.refunded)
+    refund_ref = coalesce(w.refund_ref, o.refund_ref), refunded = greatest(o.refunded, w.refunded),
+    end_time = coalesce(to_timestamp(w.ended_at_ms / 1000.0), o.end_time)
 FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
-    $8::text[], $9::integer[])
-    AS w(id, state, updated_at_ms, payment_ref, lsn, pay_by_ms, sid, refund_ref, refunded)
+    $8::text[], $9::integer[], $10::bigint[])
+    AS w(id, state, updated_at_ms, payment_ref, lsn, pay_by_ms, sid, refund_ref, refunded, ended_at_ms)
 WHERE o.id = w.id AND o.sid = w.sid AND NOT EXISTS (SELECT FROM stampede_set_aside a WHERE a.order_id = w.id)";
     const LEFT_OUT: &str = "SELECT id, is_there FROM (SELECT w.id, w.lsn, o.lsn AS found, o.id IS NOT NULL \
              AND NOT EXISTS (SELECT FROM stampede_set_aside a WHERE a.order_id = w.id) AS is_there \
@@ -179,6 +183,7 @@ WHERE o.id = w.id AND o.sid = w.sid AND NOT EXISTS (SELECT FROM stampede_set_asi
         &a.sid,
         &a.refund_ref,
         &a.refunded,
+        &a.ended_at_ms,
     ];
     if link.execute(UPDATE, params).await? == orders.len() as u64 {
         return Ok(Updated::default());
