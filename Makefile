@@ -2,8 +2,8 @@
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
-.PHONY: help run deps test test-user contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
-	sim rig torture mutants fuzz fuzz-build fuzz-minimise check bench
+.PHONY: help run quick deps test test-user contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
+	sim rig torture mutants fuzz fuzz-build fuzz-minimise check advisories bench
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -16,6 +16,11 @@ help: ## show the doors
 # `cargo build --release` would then compile those once more.
 run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
 	$(CARGO) run --release --bin stampede -- serve --demo
+
+# Needs neither root nor a service. The test kit starts Postgres and Redis, so it is left out.
+quick: ## run the unit tests and the core's, in less than two minutes once they are built
+	$(CARGO) test -p stampede-core
+	$(CARGO) test --workspace --exclude stampede-testkit --lib
 
 deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 	.ci/install-test-deps
@@ -126,11 +131,15 @@ fuzz-minimise: fuzz-build ## put what was found into the corpora, and drop what 
 
 # Programs that `--all-targets` passes over, since they are not run by `cargo test` alone.
 APART := browser disk mutants sim torture
-check: ## format and lints, as the gate wants them
+check: ## format, lints, and what dependencies may bring with them (deny.toml)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy -p stampede-net --features planted $(APART:%=--test %) -- -D warnings
 	$(CARGO) clippy -p stampede-fuzz --features libfuzzer --bins -- -D warnings
+	.ci/deny
+
+advisories: ## ask RustSec's database about the dependencies; fails on what it finds, and without a way to GitHub
+	.ci/deny --strict
 
 # Every bench of the workspace in its small mode, in a few minutes; the engine's own comes
 # last, because its table of figures and targets is what docs/BENCHMARKS.md records.
