@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run quick deps test test-user contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
-	sim rig torture mutants fuzz fuzz-build fuzz-minimise check advisories bench
+	sim rig torture mutants fuzz fuzz-build fuzz-minimise check advisories bench figures
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -20,7 +20,7 @@ run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
 # Needs neither root nor a service. The test kit starts Postgres and Redis, so it is left out.
 quick: ## run the unit tests and the core's, in less than two minutes once they are built
 	$(CARGO) test -p stampede-core
-	$(CARGO) test --workspace --exclude stampede-testkit --lib
+	$(CARGO) test --workspace --exclude stampede-testkit --lib --test docs
 
 deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 	.ci/install-test-deps
@@ -141,9 +141,14 @@ check: ## format, lints, and what dependencies may bring with them (deny.toml)
 advisories: ## ask RustSec's database about the dependencies; fails on what it finds, and without a way to GitHub
 	.ci/deny --strict
 
-# Every bench of the workspace in its small mode, in a few minutes; the engine's own comes
-# last, because its table of figures and targets is what docs/BENCHMARKS.md records.
-bench: ## run the benchmarks; results keep date and machine (docs/BENCHMARKS.md)
+# Every bench of the workspace in its small mode, in a few minutes; the engine's own comes last, because its
+# table has the targets.
+bench: export STAMPEDE_RECORDS = $(if $(RECORD),$(CURDIR)/docs/benchmarks)
+bench: ## run the benchmarks (docs/BENCHMARKS.md); RECORD=1 keeps the run in docs/benchmarks
 	$(CARGO) bench --workspace --bench core --bench primitives --bench log_speed --bench export_drain --bench generator
 	@date; uname -srm; nproc
 	$(CARGO) bench --workspace --bench serve
+
+# A test fails where they differ.
+figures: ## write the tables of the docs from the records
+	UPDATE_FIGURES=1 $(CARGO) test -q -p stampede-records --test docs the_docs_show

@@ -68,8 +68,16 @@ fn sources(crates: &[&str], parts: &[&str]) -> Vec<Source> {
     sources
 }
 
-pub(crate) const CRATES: [&str; 7] =
-    ["core", "net", "net/fuzz", "persist", "loadgen", "loadgen/classic", "loadgen/testkit"];
+pub(crate) const CRATES: [&str; 8] = [
+    "core",
+    "net",
+    "net/fuzz",
+    "persist",
+    "loadgen",
+    "loadgen/classic",
+    "loadgen/records",
+    "loadgen/testkit",
+];
 const PARTS: [&str; 5] = ["src", "tests", "benches", "examples", "targets"];
 
 fn core_sources() -> Vec<Source> {
