@@ -218,7 +218,7 @@ fn apply_placed(size: &Size, items: u64) -> f64 {
                 pay_by_ms: UnixMillis(0),
                 subject,
                 key: subject,
-                price: stampede_core::money::Price::UNKNOWN,
+                price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
             };
             shard.apply(Lsn(items + 1 + n), &fact).expect("follows");
         }

@@ -60,7 +60,7 @@ impl MadeUp {
                 pay_by_ms: UnixMillis(0),
                 subject: subject.as_bytes(),
                 key: key.as_bytes(),
-                price: stampede_core::money::Price::UNKNOWN,
+                price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
             },
         );
     }

@@ -62,7 +62,7 @@ fn main() {
             pay_by_ms: UnixMillis(0),
             subject: b"buyer-0123456789",
             key: b"key-0123456789abcdef",
-            price: stampede_core::money::Price::UNKNOWN,
+            price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
         }));
         if n % 64 == 0 {
             started.queue.flush();

@@ -42,7 +42,7 @@ fn placed(n: u64) -> Fact<'static> {
         pay_by_ms: UnixMillis(0),
         subject: b"buyer-0123456789",
         key: b"key-0123456789abcdef",
-        price: stampede_core::money::Price::UNKNOWN,
+        price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
     }
 }
 

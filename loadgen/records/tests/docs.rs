@@ -193,8 +193,8 @@ fn a_comparison_is_a_record_and_the_readmes_table() {
     assert_eq!(
         rows,
         [
-            "| Redis + Lua, worker to Postgres, AOF `everysec` | 21,000 | 4.00 ms | 0.12 ms | 0 | 1,290 |",
-            "| **Stampede** | 30,000 | 2.00 ms | 0.05 ms | 0 | - |"
+            "| Redis + Lua, worker to Postgres, AOF `everysec` | 21,000 | 4.00 ms | 120 µs | 0 | 1,290 |",
+            "| **Stampede** | 30,000 | 2.00 ms | 50 µs | 0 | - |"
         ]
     );
     let unknown = SALES.replace("redis-lua", "somebody");

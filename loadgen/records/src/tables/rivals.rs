@@ -44,7 +44,7 @@ pub(crate) fn designs(records: &Records, language: Language) -> String {
             names[language].to_owned(),
             rounded(winners),
             or_dash(figure("p99"), |ms| format!("{} ms", short(ms))),
-            or_dash(figure("cpu"), |ms| format!("{} ms", short(ms))),
+            or_dash(figure("cpu"), |ms| format!("{:.0} µs", ms * 1e3)),
             or_dash(lost("kill"), count),
             or_dash(lost("power-cut"), count),
         ])
