@@ -141,9 +141,12 @@ check: ## format, lints, and what dependencies may bring with them (deny.toml)
 advisories: ## ask RustSec's database about the dependencies; fails on what it finds, and without a way to GitHub
 	.ci/deny --strict
 
+ifdef RECORD
+bench: export STAMPEDE_RECORDS := $(CURDIR)/docs/benchmarks
+endif
+
 # Every bench of the workspace in its small mode, in a few minutes; the engine's own comes last, because its
 # table has the targets.
-bench: export STAMPEDE_RECORDS = $(if $(RECORD),$(CURDIR)/docs/benchmarks)
 bench: ## run the benchmarks (docs/BENCHMARKS.md); RECORD=1 keeps the run in docs/benchmarks
 	$(CARGO) bench --workspace --bench core --bench primitives --bench log_speed --bench export_drain --bench generator
 	@date; uname -srm; nproc
