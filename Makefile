@@ -1,4 +1,4 @@
-# The doors of the project: make run, make test, make check, make bench.
+# The targets of the project: make run, make quick, make test, make check, make bench.
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
-help: ## show the doors
+help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Without `-p`: a package chosen by name is built with fewer features of its dependencies, and

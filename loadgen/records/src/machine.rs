@@ -75,7 +75,8 @@ pub fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
-/// The commit of the source tree that holds `dir`, twelve digits, with ` and changes` if the tree differs from it.
+/// The commit of the source tree that holds `dir`, twelve digits, with ` and changes` if the tree differs from it. Records
+/// are no change: the benches of one run follow each other.
 #[must_use]
 pub fn commit(dir: &Path) -> String {
     let git = |args: &[&str]| {
@@ -83,7 +84,8 @@ pub fn commit(dir: &Path) -> String {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let Some(hash) = git(&["rev-parse", "--short=12", "HEAD"]) else { return unknown() };
-    let changed = git(&["status", "--porcelain"]).is_some_and(|text| !text.is_empty());
+    let changed = git(&["status", "--porcelain", "--", ":(top)", ":(top,exclude)docs/benchmarks"])
+        .is_some_and(|text| !text.is_empty());
     if changed { hash + " and changes" } else { hash }
 }
 
