@@ -1,4 +1,4 @@
-//! The README and its Chinese twin say the same: sections, commands, links, pictures.
+//! The README and its Chinese twin say the same: sections, commands, links, pictures. Links of all pages lead somewhere.
 //!
 //! What can be compared without knowing either language; the sentences are for people.
 
@@ -82,4 +82,30 @@ fn both_languages_show_a_small_picture() {
             fs::metadata(picture).unwrap_or_else(|error| panic!("{}: {error}", picture.display())).len();
         assert!(bytes <= BYTES_MAX, "{} has {bytes} bytes", picture.display());
     }
+}
+
+/// Every page of a directory, from the root of the workspace.
+fn pages(dir: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(dir)).unwrap_or_else(|error| panic!("{dir}: {error}"));
+    let names = entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(".md")).map(|name| format!("{dir}/{name}")).collect()
+}
+
+#[test]
+fn every_link_between_pages_leads_to_a_file() {
+    let all: Vec<String> = [".", "docs", "docs/benchmarks"].into_iter().flat_map(pages).collect();
+    assert!(all.len() > 20, "the walk found only {all:?}");
+    let mut gone = Vec::new();
+    for page in &all {
+        let text = read(page);
+        let dir = root().join(page);
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let files = targets.filter(|target| !target.is_empty() && !target.contains("://"));
+        gone.extend(
+            files
+                .filter(|target| !dir.with_file_name(target).exists())
+                .map(|target| format!("{page} → {target}")),
+        );
+    }
+    assert!(gone.is_empty(), "{gone:#?}");
 }
