@@ -24,6 +24,7 @@ fn e2e_the_engine_is_a_row_of_the_comparison() {
         limit_per_s: 1,
         postgres: None,
         redis: None,
+        redis_settings: Vec::new(),
         seed: 5,
         stop: Arc::default(),
     };
