@@ -8,9 +8,11 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, BenchConfig, Percentiles, Row};
+use crate::design::Contender;
 use crate::machine::commit;
 use crate::stats::Figures;
 use stampede_loadgen::units::{show_count, show_ns};
+use stampede_testkit::AppendLog;
 
 const HEAD: [&str; 13] = [
     "design",
@@ -138,7 +140,17 @@ fn write_conditions(text: &mut String, config: &BenchConfig) {
     } else {
         "durable alike: Postgres with fsync and synchronous_commit on; the engine answers after its log is synced"
     };
-    let _ = writeln!(text, "{durable}\n");
+    let _ = writeln!(text, "{durable}");
+    let is_lax = |contender: &Contender| matches!(contender, Contender::Rival(rival) if rival.log == AppendLog::EverySecond);
+    let lax: Vec<_> = config.designs.iter().filter(|contender| is_lax(contender)).map(|c| c.name()).collect();
+    if !lax.is_empty() {
+        let _ = writeln!(
+            text,
+            "NOT durable when they answer, as Redis's log is synced once a second: {}",
+            lax.join(", ")
+        );
+    }
+    text.push('\n');
 }
 
 fn main_line(group: &Group<'_>) -> Vec<String> {
