@@ -136,12 +136,8 @@ const UNSAFE_HOMES: [&str; 6] = [
 ];
 
 /// Files that may write to the standard output or error, and those that end the process.
-const OUTPUT_HOMES: [&str; 4] = [
-    "net/src/output.rs",
-    "net/src/cli/printer.rs",
-    "loadgen/src/printer.rs",
-    "loadgen/testkit/src/need.rs",
-];
+const OUTPUT_HOMES: [&str; 4] =
+    ["net/src/output.rs", "net/src/cli/printer.rs", "loadgen/src/printer.rs", "loadgen/testkit/src/need.rs"];
 
 /// The macros of the standard library panic where nobody reads, and wait where somebody does not.
 #[test]

@@ -58,7 +58,15 @@ impl Warden {
     /// # Errors
     /// [`ClusterError::System`]; nothing is left behind.
     pub fn new(kind: &str, user: Option<(u32, u32)>) -> Result<Self, ClusterError> {
-        let dir = make_dir(kind, user)?;
+        Self::new_in(&std::env::temp_dir(), kind, user)
+    }
+
+    /// The same in the directory `root`, for a server whose disk is to be cut off (see [`crate::Image`]).
+    ///
+    /// # Errors
+    /// [`ClusterError::System`]; nothing is left behind.
+    pub fn new_in(root: &Path, kind: &str, user: Option<(u32, u32)>) -> Result<Self, ClusterError> {
+        let dir = make_dir(root, kind, user)?;
         let mut command = Command::new("/bin/sh");
         // A group of its own: Ctrl-C at the terminal is for us, and the warden sees our end.
         command.args(["-c", WARDEN, "stampede-warden"]).arg(&dir).current_dir("/").process_group(0);
@@ -91,8 +99,7 @@ impl Drop for Warden {
     }
 }
 
-fn make_dir(kind: &str, user: Option<(u32, u32)>) -> Result<PathBuf, ClusterError> {
-    let root = std::env::temp_dir();
+fn make_dir(root: &Path, kind: &str, user: Option<(u32, u32)>) -> Result<PathBuf, ClusterError> {
     let root = root.canonicalize().map_err(|source| system("finding the temporary directory", source))?;
     let dir = root.join(format!("stampede-{kind}-{:08x}", random() as u32));
     DirBuilder::new()
