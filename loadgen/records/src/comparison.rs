@@ -48,6 +48,7 @@ struct Loss {
     name: String,
     fault: String,
     lost: f64,
+    oversold: f64,
 }
 
 /// The record in such a file; none if it is of another form.
@@ -100,8 +101,9 @@ fn sales(file: File<Sale>) -> Record {
 
 fn kills(file: File<Loss>) -> Record {
     let mut samples = Samples::default();
-    for Loss { name, fault, lost } in &file.rows {
-        samples.add(name, fault, "orders", Some(*lost));
+    for Loss { name, fault, lost, oversold } in &file.rows {
+        samples.add(name, &format!("{fault}.lost"), "orders", Some(*lost));
+        samples.add(name, &format!("{fault}.oversold"), "orders", Some(*oversold));
     }
     record("kill", "stampede-classic kill", file, samples)
 }

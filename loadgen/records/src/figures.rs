@@ -240,8 +240,10 @@ macro_rules! sales {
 }
 macro_rules! losses {
     ($($design:literal),*) => { &[$(
-        plain(concat!($design, ".kill"), "orders", "acknowledged orders that a kill -9 of the store lost"),
-        plain(concat!($design, ".power-cut"), "orders", "acknowledged orders that a power cut lost"),
+        plain(concat!($design, ".kill.lost"), "orders", "acknowledged orders that a kill -9 of the store lost"),
+        plain(concat!($design, ".kill.oversold"), "orders", "units sold beyond the stock after a kill -9"),
+        plain(concat!($design, ".power-cut.lost"), "orders", "acknowledged orders that a power cut lost"),
+        plain(concat!($design, ".power-cut.oversold"), "orders", "units sold beyond the stock after a power cut"),
     )*] };
 }
 

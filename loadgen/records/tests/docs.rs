@@ -178,8 +178,8 @@ const SALES: &str = r#"{"format": "stampede-loadgen-classic-2", "version": "0.1.
      "cpu_s_per_1000_winners": null, "oversold": 0}]}"#;
 const KILLS: &str = r#"{"format": "stampede-classic-kill-1", "version": "0.1.0", "began_at_ms": 1796065000000, "commit": null,
     "machine": {"kernel": "6.18", "cores": 2, "cpu": null, "load1": null}, "rows": [
-    {"name": "redis-lua", "fault": "power-cut", "lost": 310}, {"name": "redis-lua", "fault": "power-cut", "lost": 1290},
-    {"name": "redis-lua", "fault": "kill", "lost": 0}, {"name": "stampede", "fault": "kill", "lost": 0}]}"#;
+    {"name": "redis-lua", "fault": "power-cut", "lost": 1, "oversold": 310}, {"name": "redis-lua", "fault": "power-cut", "lost": 0, "oversold": 1290},
+    {"name": "redis-lua", "fault": "kill", "lost": 0, "oversold": 0}, {"name": "stampede", "fault": "kill", "lost": 0, "oversold": 0}]}"#;
 
 #[test]
 fn a_comparison_is_a_record_and_the_readmes_table() {
@@ -193,8 +193,8 @@ fn a_comparison_is_a_record_and_the_readmes_table() {
     assert_eq!(
         rows,
         [
-            "| Redis + Lua, worker to Postgres, AOF `everysec` | 21,000 | 4.00 ms | 120 µs | 0 | 1,290 |",
-            "| **Stampede** | 30,000 | 2.00 ms | 50 µs | 0 | - |"
+            "| Redis + Lua, worker to Postgres, AOF `everysec` | 21,000 | 4.00 ms | 120 µs | 0 / 0 | 1 / 1,290 |",
+            "| **Stampede** | 30,000 | 2.00 ms | 50 µs | 0 / 0 | - |"
         ]
     );
     let unknown = SALES.replace("redis-lua", "somebody");

@@ -24,8 +24,8 @@ const DESIGNS: [(&str, [&str; 2]); 6] = [
     ("stampede", ["**Stampede**", "**Stampede**"]),
 ];
 const HEAD: [[&str; 6]; 2] = [
-    ["", "sales/s", "p99", "CPU per order", "lost by `kill -9`", "lost by a power cut"],
-    ["", "每秒成交", "p99", "每单 CPU", "`kill -9` 丢单", "断电丢单"],
+    ["", "sales/s", "p99", "CPU per order", "`kill -9`: lost / oversold", "power cut: lost / oversold"],
+    ["", "每秒成交", "p99", "每单 CPU", "`kill -9`：丢单 / 超卖", "断电：丢单 / 超卖"],
 ];
 
 /// One row per design that the run measured, and a line that says which run it is. What a fault lost is the
@@ -36,7 +36,12 @@ pub(crate) fn designs(records: &Records, language: Language) -> String {
     let Some(sale) = sales.last() else { return String::new() };
     let rows = DESIGNS.iter().filter_map(|(design, names)| {
         let figure = |name: &str| Some(sale.value(&format!("{design}.{name}"))?.spread()?[0]);
-        let lost = |fault: &str| Some(kills.last()?.value(&format!("{design}.{fault}"))?.spread()?[2]);
+        let worst = |figure: String| Some(count(kills.last()?.value(&figure)?.spread()?[2]));
+        let harm = |fault: &str| {
+            let [lost, oversold] = ["lost", "oversold"].map(|harm| worst(format!("{design}.{fault}.{harm}")));
+            lost.zip(oversold)
+                .map_or_else(|| "-".to_owned(), |(lost, oversold)| format!("{lost} / {oversold}"))
+        };
         let winners = figure("winners")?;
         let or_dash =
             |value: Option<f64>, words: fn(f64) -> String| value.map_or_else(|| "-".to_owned(), words);
@@ -45,8 +50,8 @@ pub(crate) fn designs(records: &Records, language: Language) -> String {
             rounded(winners),
             or_dash(figure("p99"), |ms| format!("{} ms", short(ms))),
             or_dash(figure("cpu"), |ms| format!("{:.0} µs", ms * 1e3)),
-            or_dash(lost("kill"), count),
-            or_dash(lost("power-cut"), count),
+            harm("kill"),
+            harm("power-cut"),
         ])
     });
     let table = table(HEAD[language], rows);
@@ -54,11 +59,11 @@ pub(crate) fn designs(records: &Records, language: Language) -> String {
     match language {
         0 => format!(
             "{table}\nMeasured {date} on {cores}, everything on one machine. Lost: orders that a buyer was told of and \
-             that are gone, the worst of the rounds; a dash: not measured yet. Details: \
+             that are gone; oversold: units that do not exist. Both are the worst of the rounds; a dash: not measured yet. Details: \
              [docs/CLASSICS.md](docs/CLASSICS.md).\n"
         ),
         _ => format!(
-            "{table}\n测于 {date}，{cores}，全部进程在同一台机器上。丢单：买家已收到确认却不复存在的订单，取各轮最差；\
+            "{table}\n测于 {date}，{cores}，全部进程在同一台机器上。丢单：买家已收到确认却不复存在的订单；超卖：并不存在的库存；均取各轮最差；\
              “-”表示尚未测量。详见 [CLASSICS.md](CLASSICS.md)。\n"
         ),
     }
