@@ -32,7 +32,7 @@ use crate::item::OrderState;
 use crate::limits::{
     Bounds, MONEY_ROWS_PER_ORDER_MAX, ORDERS_PER_BUYER_AND_ITEM_MAX, TEXT_BYTES_PER_SHARD_MAX,
 };
-use crate::money::{Late, MoneyKind, MoneyRow, Price};
+use crate::money::{Late, MoneyKind, MoneyRow, Price, tell};
 use crate::slab::{Arena, Place, Slab};
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -460,9 +460,14 @@ impl OrderBook {
         self.live_order(self.orders.get(slot).holding)
     }
 
-    /// Keyed hash of the reference of its payment, or its last refund; zero = none.
+    /// Keyed hash of the reference of its payment, or its refund, that counts ([`tell`]); zero = none.
     pub(crate) fn reference_hash(&self, slot: u32, kind: MoneyKind) -> u64 {
-        self.money(slot).find(|row| row.kind == kind).map_or(0, |row| row.reference_hash)
+        // The newest comes first: whatever was told before it is known already.
+        self.money(slot).filter(|row| row.kind == kind).fold(0, |newer, row| {
+            let mut known = row.reference_hash;
+            tell(&mut known, newer);
+            known
+        })
     }
 
     /// Where a late payment with this hash stands; `None` = there is none, or it was taken since.

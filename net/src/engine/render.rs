@@ -6,7 +6,7 @@
 use stampede_core::command::{ItemView, OrderView, Refusal};
 use stampede_core::gauge::{ItemState, Rules};
 use stampede_core::item::OrderState;
-use stampede_core::money::{MoneyKind, MoneyRow};
+use stampede_core::money::{MoneyKind, MoneyRow, reference_of};
 use stampede_core::types::{Lsn, OrderId, UnixMillis};
 
 use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedMoney, OwnedOrder};
@@ -183,8 +183,9 @@ fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
     let money = || owned.money.iter().map(OwnedMoney::get).filter(|row| row.lsn <= shown);
     let mut last = |kind, reference: &'static str, at: &'static str| {
         let Some(row) = money().rfind(|row| row.kind == kind) else { return };
-        if !row.reference.is_empty() {
-            object.bytes(reference, row.reference);
+        let (counts, _) = reference_of(money(), kind);
+        if !counts.is_empty() {
+            object.bytes(reference, counts);
         }
         if row.at_ms.0 != 0 {
             object.number(at, row.at_ms.0);
