@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::Shutdown;
 
 use super::kernel::{Kernel, Place};
-use super::{LINGER_MS, WRITE_MS_MAX};
+use super::limits::{LINGER_MS, WRITE_MS_MAX};
 use crate::engine::home::{Client, Home};
 use crate::http::conn::Conn;
 use crate::http::route::Listener;

@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU};
 use signal_hook::iterator::Signals;
 use stampede_core::planted::{Bug, planted};
 
-use super::{EXIT_FORCED, Event};
+use super::event::{EXIT_FORCED, Event};
 use crate::output;
 
 /// Those on which it stops in order.
