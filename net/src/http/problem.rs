@@ -7,8 +7,8 @@
 use stampede_core::item::FieldError;
 use stampede_core::types::OrderId;
 
-use crate::http::answer::Status;
 use crate::http::limits::FIELD_NAME_BYTES_MAX;
+use crate::http::status::Status;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $status:ident $name:literal $title:literal,)+) => {
@@ -195,6 +195,10 @@ impl Problem {
     /// `rate_limited`, and when to come again.
     pub const fn rate_limited(retry_after_ms: u64) -> Self {
         Self { retry_after_ms: Some(retry_after_ms), ..Self::new(Code::RateLimited) }
+    }
+    /// `method_not_allowed`, and the methods of the path.
+    pub const fn not_allowed(methods: &'static str) -> Self {
+        Self { allow: Some(methods), ..Self::new(Code::MethodNotAllowed) }
     }
     /// `invalid_field`: which, and why.
     pub fn invalid_field(name: &str, reason: &'static str) -> Self {
