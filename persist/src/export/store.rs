@@ -11,8 +11,8 @@ use std::time::Instant;
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
-use super::attach::{Claim, DatabaseId, Nonce};
 pub use super::batch::Piles;
+use super::claim::{Claim, DatabaseId, Nonce};
 use super::error::ExportError;
 pub use super::ledger::{Ledger, StockRow};
 pub use super::orders::{Order, Orders, OrdersIter};

@@ -12,8 +12,8 @@ use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
 use super::batch::{Batch, BlockedRow, OrderRow, SpecRow};
-use super::error::ExportError;
-use super::exporter::beside;
+use super::beside::beside;
+use super::error::{ExportError, SWALLOWED};
 use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN, REFILL_ORDERS};
 use super::orders::Orders;
@@ -223,7 +223,7 @@ fn set_aside_swallowed(
     let swallowed: HashSet<OrderId> = swallowed.into_iter().collect();
     let rows = orders.rows().iter().filter(|row| swallowed.contains(&row.id));
     if !planted(Bug::SwallowedUnseen) {
-        written.set_aside.extend(rows.map(|row| aside(batch, row, kind, settle::SWALLOWED.to_owned())));
+        written.set_aside.extend(rows.map(|row| aside(batch, row, kind, SWALLOWED.to_owned())));
     }
 }
 
@@ -443,7 +443,7 @@ pub(super) fn set_aside_rows(ledgers: &Ledgers, written: &mut Written, lsn_of: i
     }
     for item in std::mem::take(&mut written.settled.swallowed) {
         let Some(ledger) = ledgers.get(&item) else { continue };
-        written.set_aside.push(stock_aside(lsn_of(item), item, ledger, settle::SWALLOWED.to_owned()));
+        written.set_aside.push(stock_aside(lsn_of(item), item, ledger, SWALLOWED.to_owned()));
     }
 }
 
