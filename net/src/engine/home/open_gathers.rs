@@ -1,0 +1,48 @@
+//! Answers that several owners give, as far as their parts have come.
+//!
+//! Next: [`super::gather`], which asks and puts together.
+
+use std::collections::HashMap;
+
+use stampede_core::types::{Lsn, OrderId};
+
+use crate::engine::ask::{OwnedAudit, OwnedItem, OwnedOrder, Token};
+use crate::engine::busy::Busy;
+use crate::engine::shown::Browser;
+use crate::http::route::ItemsQuery;
+
+/// What the parts become.
+pub(super) enum Kind {
+    /// A buyer's orders.
+    Orders { limit: usize },
+    /// Orders for the merchant.
+    OrdersPage { limit: usize, newest: bool },
+    /// Items; `true`: for the merchant.
+    Items { query: ItemsQuery, merchant: bool },
+    /// The page of all sales.
+    Sales(Browser),
+    /// The audit trail.
+    Audit { limit: usize, newest: bool },
+    /// Nothing but that all have done it; shows after that LSN.
+    Followed(Lsn),
+}
+
+/// An answer that is being gathered.
+pub(super) struct Gather {
+    pub(super) slot: (Token, u32),
+    pub(super) kind: Kind,
+    pub(super) missing: usize,
+    pub(super) busy: Option<Busy>,
+    pub(super) orders: Vec<OwnedOrder>,
+    /// The first order up to which an owner has looked, where others follow.
+    pub(super) looked_to: Option<OrderId>,
+    pub(super) items: Vec<OwnedItem>,
+    pub(super) audit: Vec<OwnedAudit>,
+}
+
+/// All answers that are being gathered on a core: at most one per outstanding request.
+#[derive(Default)]
+pub(super) struct Gathers {
+    pub(super) open: HashMap<u32, Gather>,
+    pub(super) last: u32,
+}
