@@ -1,4 +1,4 @@
-//! What a log takes: facts that a shard stands behind, and nothing else.
+//! Facts that a shard vouches for: the only ones that a log takes.
 //!
 //! Next: [`super::accept`] for how a fact from elsewhere becomes one.
 

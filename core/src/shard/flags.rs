@@ -1,6 +1,6 @@
-//! The flags of an item: with which it begins, and what a switch makes of them.
+//! The flags of an item: at its creation, and after a switch.
 //!
-//! Decisions and replay ask the same functions. Next: [`crate::gauge`] for what each flag means.
+//! Decisions and replay call the same functions. Next: [`crate::gauge`] for the meaning of each flag.
 
 use crate::fact::{ACTOR_IMPORT, Switch};
 use crate::gauge::Rules;

@@ -1,6 +1,6 @@
-//! What a shard holds, and the booking that decisions and replay share: state follows a fact that stands.
+//! What a shard holds, and the booking that decisions and replay share.
 //!
-//! Nothing is judged here, and nothing appended. Next: [`super::decide`], [`super::apply`].
+//! Nothing here judges a command or appends a fact. Next: [`super::decide`], [`super::apply`].
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};

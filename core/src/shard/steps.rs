@@ -1,4 +1,4 @@
-//! What one tick may cost: how many rows it still looks at.
+//! The budget of one tick: how many rows it may still look at.
 
 /// How many more rows a tick looks at.
 pub(super) struct Steps {

@@ -1,7 +1,7 @@
-//! Time passes: draws are held, unpaid orders expire, windows end.
+//! What falls due as time passes: draws, unpaid orders, the ends of windows.
 //!
-//! What is due is found in heaps and worked off in turn, so that nothing that is large holds up the
-//! rest. Next: [`super::drawing`] for draws, [`super::decide`] for what an expiry is.
+//! Each kind waits in a heap of its own and shares the tick's budget, so that a large draw does not hold
+//! up the rest. Next: [`super::drawing`] for draws, [`super::decide`] for an expiry.
 
 use super::accepted::FactSink;
 use super::state::Shard;

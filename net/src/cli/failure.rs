@@ -1,4 +1,4 @@
-//! Why a command did not do what was asked, and the exit codes that say so.
+//! Why a command failed, and its exit code.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Why an owner decides nothing at present.
+//! Why an owner takes no decision at present.
 
 /// Why an owner decides nothing at present.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

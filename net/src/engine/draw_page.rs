@@ -1,4 +1,4 @@
-//! A page of a draw's entries, read from a shard by its owner.
+//! Reads a page of a draw's entries from a shard.
 
 use stampede_core::shard::Shard;
 use stampede_core::types::ItemId;

@@ -1,6 +1,6 @@
-//! Answers as values: what was asked, what is shown, and the moment that numbers in it are of.
+//! Responses as values: the kind of request, what is shown, and the moment that it shows.
 //!
-//! Next: [`super::render`] for their JSON, [`super::browser`] for their pages.
+//! Next: [`super::render`] for JSON, [`super::browser`] for pages.
 
 use stampede_core::command::OrderView;
 use stampede_core::item::OrderState;

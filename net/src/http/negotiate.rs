@@ -1,4 +1,4 @@
-//! In which form a client takes an answer: compressed or not, and what it has already.
+//! Content negotiation: whether a client takes gzip, and what it already has.
 
 use crate::http::field::{Field, Name};
 use crate::http::head::Head;

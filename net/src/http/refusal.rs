@@ -1,6 +1,6 @@
-//! A refusal as RFC 9457 has it, rendered from its parts.
+//! Renders a refusal as `application/problem+json` (RFC 9457).
 //!
-//! Next: [`crate::http::templates`], which copies the hot ones instead.
+//! Next: [`crate::http::templates`], which copies the frequent ones instead.
 
 use crate::http::json_out::{self, Object};
 use crate::http::problem::{Code, Problem};

@@ -1,7 +1,7 @@
-//! A response that is being written: head first, then the body, whose length is counted.
+//! A response as it is written: the head, then the body, whose length is counted.
 //!
-//! It cannot begin without saying who may keep it ([`Cache`]), and no byte that came from outside
-//! reaches its head. Next: [`crate::http::answer`] for what is said.
+//! It cannot begin without a cache policy ([`Cache`]), and no byte that came from outside reaches its
+//! head. Next: [`crate::http::answer`] for what is said.
 
 use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! The statuses of answers: each with its number and its line.
+//! HTTP status codes, each with its status line.
 
 macro_rules! statuses {
     ($($(#[$doc:meta])* $variant:ident = $number:literal $phrase:literal,)+) => {

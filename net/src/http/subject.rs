@@ -1,4 +1,4 @@
-//! What may be a buyer's name, wherever it stands: in a token, a header, a path or a query.
+//! Which bytes can be a buyer's name: in a token, a header, a path or a query.
 
 use stampede_core::types::Subject;
 

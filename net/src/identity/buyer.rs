@@ -1,4 +1,4 @@
-//! A buyer whom somebody vouches for, and what one is told for whom nobody does.
+//! A verified buyer, and the refusal of a request that nobody vouches for.
 
 use stampede_core::types::Subject;
 

@@ -1,4 +1,4 @@
-//! How to compare: what, how patiently, and what follows from a difference.
+//! What to compare, how long to wait, and whether to pause what differs.
 
 use std::time::Duration;
 

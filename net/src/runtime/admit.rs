@@ -1,4 +1,4 @@
-//! Whether a connection comes in, and what one is told that does not.
+//! Whether a connection is accepted, and what a refused one is told.
 
 use std::net::IpAddr;
 

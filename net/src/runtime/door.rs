@@ -1,4 +1,4 @@
-//! Listening sockets: how one is opened, and what it is for.
+//! Opens listening sockets, each for buyers or for the merchant.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! The runtime's times, in one place.
+//! The runtime's intervals and timeouts, in one place.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the engine that sells and the one that waits for its database are made from alike.
+//! What both engines are built from: the one that sells, and the one that waits for its database.
 //!
 //! Next: [`super::waiting`] for the second.
 

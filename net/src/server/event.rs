@@ -1,6 +1,6 @@
-//! What can end the server, and what its exit code then says.
+//! What ends the server, and its exit codes.
 //!
-//! Every thread reports to one loop ([`super`]).
+//! Every thread reports to one loop, in [`super`].
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! What settings are made from, and what comes of it.
+//! What settings are read from, and the result.
 //!
-//! Texts from outside, none of them believed. Next: [`super::raw`], which reads them.
+//! Nothing in the inputs was checked. Next: [`super::raw`], which reads them.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,6 @@
-//! Settings that were checked: what the rest of the program reads.
+//! Checked settings: what the rest of the program reads.
 //!
-//! Values only; how they are written and what they may be is said elsewhere. Next: [`super::keys`] for
-//! the table of every setting, [`super::check`] for the rules.
+//! Next: [`super::keys`] for the table of every setting, [`super::check`] for the rules.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Why bytes are not a fact or a row. Next: [`super::bytes`], which finds out.
+//! Why bytes are not a fact or a row. Next: [`super::bytes`], which checks them.
 
 /// Why bytes are not a fact or row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Something to do while the database works.
+//! Does other work while a call to the database waits.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! Who may write, in names and numbers: the database, the process, and what the one gave the other.
+//! Who may write: the identities of database and process, and what the database granted.
 //!
 //! Next: [`super::attach`] for the rules.
 

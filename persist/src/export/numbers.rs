@@ -1,4 +1,4 @@
-//! Numbers as Postgres keeps them, with a sign, and as they are here.
+//! Conversions between Postgres's signed integers and ours.
 
 use stampede_core::types::ItemId;
 

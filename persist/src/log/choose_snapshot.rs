@@ -1,6 +1,6 @@
-//! Which snapshot a log is replayed from: the same choice at a start, for the next snapshot, and for a copy.
+//! Chooses the snapshot to replay: at a start, for the next snapshot, and for a copy of a log.
 //!
-//! It reads, and changes nothing. Next: [`super::snapshot`] for the file.
+//! It changes nothing. Next: [`super::snapshot`] for the file.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Why a data directory cannot be opened, in words for whoever has to mend it.
+//! Why a data directory cannot be opened: the cause and the remedy, for the operator.
 //!
 //! Next: [`super::dir`], which opens it.
 

@@ -1,6 +1,6 @@
-//! How a log is kept: sizes, budgets, and what they may be together.
+//! The options of a log: sizes and budgets, and which of them fit together.
 //!
-//! Next: [`super::dir`], which is opened with them.
+//! Next: [`super::dir`], which opens a log with them.
 
 use stampede_core::limits::{CORES_MAX, JOURNAL_SLOTS, OWNER_BATCH_MAX};
 

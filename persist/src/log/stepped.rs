@@ -1,6 +1,6 @@
-//! A log that is ready to be written to, taken apart: what its threads, or a test, step.
+//! A log that is ready for writing, in parts that its threads, or a test, drive.
 //!
-//! Next: [`super::thread`] for the threads, [`super::dir`] for how it is put together.
+//! Next: [`super::thread`] for the threads, [`super::dir`] for how it is assembled.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Pages of items that are kept for a second, so that a crowd that reads them asks no owner.
+//! Pages of items, kept for a second so that a crowd of readers asks no owner.
 
 use std::collections::HashMap;
 

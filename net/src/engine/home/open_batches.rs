@@ -1,4 +1,4 @@
-//! The batches of a core that are open: what came in, what is with owners, what goes out.
+//! The open batches of a core: what has come in, what owners are deciding, what goes out.
 //!
 //! Next: [`super::batch`], which moves them on.
 

@@ -1,6 +1,6 @@
-//! Answers that several owners give, as far as their parts have come.
+//! Answers that several owners give in parts, until the last part has come.
 //!
-//! Next: [`super::gather`], which asks and puts together.
+//! Next: [`super::gather`], which asks for the parts and puts them together.
 
 use std::collections::HashMap;
 

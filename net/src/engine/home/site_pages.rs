@@ -1,6 +1,6 @@
 //! The sale pages that a core has rendered: once per change and language, sent to everybody.
 //!
-//! Nothing of a buyer is in them. Next: [`super::site`], which sends them.
+//! They hold nothing about a buyer. Next: [`super::site`], which sends them.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The home of a core: what it keeps, and what it knows of a connection and of a request.
+//! The state of a core's home, of a connection, and of a request.
 //!
 //! Next: [`super`] for the loop.
 

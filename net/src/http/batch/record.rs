@@ -1,4 +1,4 @@
-//! One record of a batch, whatever format it came in.
+//! One record of a batch, in either format.
 //!
 //! Next: [`super::binary`] and [`super::lines`], which read it.
 
