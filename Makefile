@@ -2,15 +2,15 @@
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
-.PHONY: help run deps test test-user contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan \
-	sim rig torture mutants fuzz fuzz-build fuzz-minimise check bench
+.PHONY: help run deps test test-user contained test-contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan tsan \
+	sim rig torture mutants mutants-tree mutants-refresh fuzz fuzz-build fuzz-minimise check bench
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 help: ## show the doors
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Without `-p`: a package chosen by name is built with fewer features of its dependencies, and
 # `cargo build --release` would then compile those once more.
@@ -24,6 +24,7 @@ deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 test: deps ## run every test: the workspace's, then those that need a program of their own
 	STAMPEDE_BEDS=epoll $(CARGO) test --workspace
 	@$(MAKE) --no-print-directory test-user
+	@$(MAKE) --no-print-directory test-contained
 	@$(MAKE) --no-print-directory test-sim
 	@$(MAKE) --no-print-directory test-torture
 	@$(MAKE) --no-print-directory test-disk
@@ -41,6 +42,12 @@ test-user: ## run only the end-to-end tests, as an ordinary user within Debian's
 contained: deps ## run a command (RUN='make run') as in a container with Docker's default profile; needs root
 	STAMPEDE_CONTAINED='$(or $(RUN),make run)' $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/.ci/in-container"' \
 		test -p stampede-net --test it in_a_container -- --ignored --nocapture
+
+# Enough to know that the container is one, and that what runs in it builds nothing anew.
+test-contained: ## run only a sale in a container
+	@if [ "$$(id -u)" -ne 0 ]; then .ci/skip root "only root makes a container of its own"; \
+	elif ! unshare --mount --pid --ipc --uts --cgroup --fork true; then .ci/skip mounts "no container in this one"; \
+	else $(MAKE) --no-print-directory contained RUN='! unshare --mount true && $(CARGO) test -p stampede-net --test it e2e_sandbox_like'; fi
 
 test-epoll: ## run only the end-to-end tests, on epoll
 	STAMPEDE_TRANSPORT=epoll $(CARGO) test -p stampede-net --test it e2e_
@@ -88,16 +95,27 @@ test-loom: ## run only the loom tests
 # Real threads under ThreadSanitizer, where there are too many interleavings for loom: the whole
 # log at work. The compiler takes the option on its stable channel only when told so. The
 # standard library comes without it, hence the list of what is suppressed and why.
+# Where addresses vary by more than 30 bits, it has to start itself again without that.
 test-tsan: ## run only the unit tests of core and persist under ThreadSanitizer
+	@if [ "$$(cat /proc/sys/vm/mmap_rnd_bits)" -gt 30 ] && ! setarch -R true; then \
+		.ci/skip personality "ThreadSanitizer needs fixed addresses"; else $(MAKE) --no-print-directory tsan; fi
+
+tsan:
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
 		TSAN_OPTIONS="suppressions=$(CURDIR)/.ci/tsan-suppressions" CARGO_TARGET_DIR=$(TARGET)/tsan \
 		$(CARGO) test --target $(HOST) -p stampede-core -p stampede-persist --lib
 
-# One bug after the other, in a build of its own, so that no program with bugs lies where
-# the good one should.
-mutants: deps ## plant every known mistake and say which test noticed; BUG= plants one, ALL=1 asks all tests
-	CARGO_TARGET_DIR=$(TARGET)/planted $(CARGO) test -p stampede-net --features planted --test mutants -- \
-		$(if $(ALL),--all) $(BUG)
+# All mutations are patched into a copy of the tree, $(TARGET)/planted/tree, which is built once; one
+# after the other is alive, until one of its hunters notices. No program with mutations lies where the good one should.
+MUTANTS = $(CARGO) run -q -p stampede-mutants --
+mutants: deps ## run the tests against every known mistake; BUG= tries some by name, EACH=1 asks all hunters, ALL=1 all tests
+	$(MUTANTS) run $(TARGET)/planted $(if $(ALL),--all) $(if $(EACH),--each) $(if $(JOBS),--jobs $(JOBS)) $(BUG)
+
+mutants-tree: ## make the mutated copy of the tree, to edit mutations there
+	$(MUTANTS) tree $(TARGET)/planted
+
+mutants-refresh: ## write net/tests/mutants/patches anew from the edited copy
+	$(MUTANTS) refresh $(TARGET)/planted
 
 # Coverage-guided fuzzing with libFuzzer, on the stable compiler: LLVM's pass counts edges and
 # traces comparisons, no sanitizer is on. The flags make another program of every crate, hence a
@@ -125,11 +143,11 @@ fuzz-minimise: fuzz-build ## put what was found into the corpora, and drop what 
 	@$(FUZZ_DIR)/minimise $(FUZZ_BIN) $(TARGET)/fuzz/seeds $(TARGET)/fuzz/found $(FUZZ_TARGETS)
 
 # Programs that `--all-targets` passes over, since they are not run by `cargo test` alone.
-APART := browser disk mutants sim torture
+APART := browser disk sim torture
 check: ## format and lints, as the gate wants them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p stampede-net --features planted $(APART:%=--test %) -- -D warnings
+	$(CARGO) clippy -p stampede-net $(APART:%=--test %) -- -D warnings
 	$(CARGO) clippy -p stampede-fuzz --features libfuzzer --bins -- -D warnings
 
 # Every bench of the workspace in its small mode, in a few minutes; the engine's own comes

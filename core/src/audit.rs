@@ -114,6 +114,9 @@ fn audit_row<'a>(lsn: Lsn, fact: &Fact<'a>) -> Option<AuditRow<'a>> {
             let units = i64::from(units.get());
             Some(AuditRow { order: Some(order), units, ..row(AuditAction::OrderRefunded, at_ms, actor) })
         }
+        Fact::LatePaymentReturned { at_ms, order, actor, .. } => {
+            Some(AuditRow { order: Some(order), ..row(AuditAction::LatePaymentReturned, at_ms, actor) })
+        }
         Fact::BuyerBlocked { at_ms, subject, blocked, actor } => {
             let action = if blocked { AuditAction::BuyerBlocked } else { AuditAction::BuyerUnblocked };
             Some(AuditRow { subject, ..row(action, at_ms, actor) })

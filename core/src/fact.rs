@@ -131,6 +131,19 @@ pub enum Fact<'a> {
         /// Who told.
         actor: &'a str,
     },
+    /// A payment that came too late was given back. The order is as it was.
+    LatePaymentReturned {
+        /// When.
+        at_ms: UnixMillis,
+        /// Which order it was for.
+        order: OrderId,
+        /// Its reference.
+        payment_ref: &'a [u8],
+        /// The refund's own reference; empty = none.
+        refund_ref: &'a [u8],
+        /// Who told.
+        actor: &'a str,
+    },
     /// An unpaid order may be paid longer.
     HoldExtended {
         /// When.
@@ -269,6 +282,7 @@ impl Fact<'_> {
             | Fact::OrderMoved { at_ms, .. }
             | Fact::OrderRefunded { at_ms, .. }
             | Fact::PaymentLate { at_ms, .. }
+            | Fact::LatePaymentReturned { at_ms, .. }
             | Fact::HoldExtended { at_ms, .. }
             | Fact::DrawHeld { at_ms, .. }
             | Fact::EntryDrawn { at_ms, .. }
@@ -290,6 +304,7 @@ impl Fact<'_> {
             | Fact::OrderMoved { order, .. }
             | Fact::OrderRefunded { order, .. }
             | Fact::PaymentLate { order, .. }
+            | Fact::LatePaymentReturned { order, .. }
             | Fact::HoldExtended { order, .. }
             | Fact::EntryDrawn { order, .. }
             | Fact::OrderImported { order, .. } => Some(order.item()),
@@ -308,6 +323,7 @@ impl Fact<'_> {
             Fact::OrderMoved { .. } => "order_moved",
             Fact::OrderRefunded { .. } => "order_refunded",
             Fact::PaymentLate { .. } => "payment_late",
+            Fact::LatePaymentReturned { .. } => "late_payment_returned",
             Fact::HoldExtended { .. } => "hold_extended",
             Fact::DrawHeld { .. } => "draw_held",
             Fact::EntryDrawn { .. } => "entry_drawn",

@@ -7,7 +7,7 @@
 
 use crate::filter::Filter;
 use crate::item::{ChallengeRule, ItemSpec, TicketRule};
-use crate::planted::{Bug, planted};
+use crate::place::Place;
 use crate::published::Published;
 use crate::stock::StockCell;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -199,6 +199,10 @@ impl Gauge {
     pub fn band(&self) -> StockBand {
         StockBand::of(self.stock.available(), self.granted.load(Ordering::Acquire))
     }
+    /// Where it stands in the list for buyers.
+    pub fn place(&self) -> Place {
+        Place::new(self.item, self.opens_at_ms(), self.closes_at_ms(), self.rules().over())
+    }
     /// How a buyer sees it at `now`.
     pub fn state(&self, now: UnixMillis) -> ItemState {
         let rules = self.rules();
@@ -213,8 +217,7 @@ impl Gauge {
     /// Whether the buyer may hold an order of it; `false` is certain for all orders placed
     /// before the state was read that made the caller ask.
     pub fn may_hold(&self, buyer: BuyerHash) -> bool {
-        let mut filters = self.holders.all().take(if planted(Bug::FilterForgets) { 1 } else { usize::MAX });
-        filters.any(|filter| filter.may_contain(buyer))
+        self.holders.all().any(|filter| filter.may_contain(buyer))
     }
 
     /// Owner only: shows new settings and flags.

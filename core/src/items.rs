@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use crate::command::ItemView;
 use crate::draw::{Draw, DrawRow, DrawSeed, DrawView, Held};
@@ -15,7 +16,7 @@ use crate::gauge::{Gauge, Rules};
 use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
 use crate::limits::{CALL_KEYS_PER_ITEM, CURRENCY_BYTES};
 use crate::money::Price;
-use crate::planted::{Bug, planted};
+use crate::place::Place;
 use crate::seqs::Seqs;
 use crate::slab::Slab;
 use crate::state_row::CallRow;
@@ -118,8 +119,13 @@ impl Item {
         self.calls.push_back(call);
     }
 
+    /// Where it stands in the list for buyers. What may change it goes by way of [`Items`].
+    fn place(&self) -> Place {
+        Place::new(self.id(), self.opens_at_ms, self.closes_at_ms, self.over())
+    }
+
     /// Takes new settings and shows them to all cores; a moved window begins a new epoch.
-    pub(crate) fn change(&mut self, lsn: Lsn, spec: &ItemSpec<'_>) {
+    fn change(&mut self, lsn: Lsn, spec: &ItemSpec<'_>) {
         let moved = spec.opens_at_ms != self.opens_at_ms || spec.closes_at_ms != self.closes_at_ms;
         self.epoch = self.epoch.wrapping_add(u32::from(moved));
         self.set_spec(lsn, spec);
@@ -270,7 +276,7 @@ impl Item {
     }
 
     /// Takes new flags and shows them to all cores; being closed begins a new epoch.
-    pub(crate) fn set_flags(&mut self, lsn: Lsn, flags: u8) {
+    fn set_flags(&mut self, lsn: Lsn, flags: u8) {
         let closed = (flags ^ self.flags) & Rules::CLOSED != 0;
         self.epoch = self.epoch.wrapping_add(u32::from(closed));
         self.flags = flags;
@@ -281,10 +287,7 @@ impl Item {
     /// left them. What pages are told apart by is that LSN: a version begins anew with each
     /// process, and would name two pages.
     pub(crate) fn show(&mut self, lsn: Lsn) {
-        self.shown_lsn = match planted(Bug::TagsByVersion) {
-            true => Lsn(u64::from(self.gauge.version()) + 1),
-            false => lsn,
-        };
+        self.shown_lsn = lsn;
         self.gauge.show(&self.spec(), self.flags, self.epoch);
     }
 
@@ -387,6 +390,8 @@ pub(crate) struct NewItem<'a> {
 pub(crate) struct Items {
     rows: Slab<Item>,
     by_id: BTreeMap<ItemId, u32>,
+    /// In the order of the list for buyers.
+    by_place: BTreeMap<Place, u32>,
     /// Those that have orders: a list of orders must not walk all the others. A bit for each of
     /// 64 neighbouring numbers, since shops number their items one after the other.
     with_orders: BTreeMap<u32, u64>,
@@ -396,7 +401,13 @@ pub(crate) struct Items {
 
 impl Items {
     pub(crate) const fn new() -> Self {
-        Self { rows: Slab::new(), by_id: BTreeMap::new(), with_orders: BTreeMap::new(), seq_max: 0 }
+        Self {
+            rows: Slab::new(),
+            by_id: BTreeMap::new(),
+            by_place: BTreeMap::new(),
+            with_orders: BTreeMap::new(),
+            seq_max: 0,
+        }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -441,9 +452,33 @@ impl Items {
         };
         item.set_granted(granted);
         item.set_spec(lsn, &spec);
+        let place = item.place();
         let slot = self.rows.push(item);
         self.by_id.insert(id, slot);
+        self.by_place.insert(place, slot);
         slot
+    }
+
+    /// Takes new settings of an item; see [`Item::change`].
+    pub(crate) fn change(&mut self, slot: u32, lsn: Lsn, spec: &ItemSpec<'_>) {
+        self.replace(slot, |item| item.change(lsn, spec));
+    }
+
+    /// Takes new flags of an item; see [`Item::set_flags`].
+    pub(crate) fn set_flags(&mut self, slot: u32, lsn: Lsn, flags: u8) {
+        self.replace(slot, |item| item.set_flags(lsn, flags));
+    }
+
+    /// Changes an item and puts it where it then belongs.
+    fn replace(&mut self, slot: u32, change: impl FnOnce(&mut Item)) {
+        let row = self.rows.get_mut(slot);
+        let before = row.place();
+        change(row);
+        let after = row.place();
+        if after != before {
+            self.by_place.remove(&before);
+            self.by_place.insert(after, slot);
+        }
     }
 
     /// Notes the number of an item's next order; it is above those before it.
@@ -478,7 +513,18 @@ impl Items {
         let rows = first.map(|first| self.by_id.range(first..));
         rows.into_iter().flatten().map(|(_, &slot)| self.get(slot))
     }
-    /// The same, but only those that have orders.
+    /// The items with numbers below `before`, in descending order; 0 = all.
+    pub(crate) fn before(&self, before: u32) -> impl Iterator<Item = &Item> {
+        let first = ItemId::new(before.into());
+        let end = first.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((Bound::Unbounded, end)).rev().map(|(_, &slot)| self.get(slot))
+    }
+    /// The items behind this place of the list for buyers, in its order.
+    pub(crate) fn behind(&self, place: Option<Place>) -> impl Iterator<Item = &Item> {
+        let from = place.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_place.range((from, Bound::Unbounded)).map(|(_, &slot)| self.get(slot))
+    }
+    /// Those with numbers above `after`, in ascending order, but only such as have orders.
     pub(crate) fn with_orders_after(&self, after: u32) -> impl Iterator<Item = &Item> {
         let blocks = self.with_orders.range(after / 64..);
         let ids = blocks.flat_map(|(&block, &bits)| bits_of(bits).map(move |bit| block * 64 + bit));
@@ -491,4 +537,12 @@ impl Items {
 fn bits_of(bits: u64) -> impl Iterator<Item = u32> {
     let some = |bits: u64| (bits != 0).then_some(bits);
     core::iter::successors(some(bits), move |rest| some(rest & (rest - 1))).map(u64::trailing_zeros)
+}
+
+impl ItemView<'_> {
+    /// Where it stands in the list for buyers.
+    pub const fn place(&self) -> Place {
+        let is_over = self.flags & (Rules::CLOSED | Rules::ENDED) != 0;
+        Place::new(self.item, self.spec.opens_at_ms, self.spec.closes_at_ms, is_over)
+    }
 }

@@ -57,7 +57,7 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(any(test, loom, feature = "planted"))]
+#[cfg(any(test, loom))]
 extern crate std;
 
 pub mod admit;
@@ -76,7 +76,7 @@ pub mod limits;
 pub mod money;
 pub mod once;
 mod orders;
-pub mod planted;
+pub mod place;
 mod published;
 pub mod record;
 mod seqs;

@@ -32,7 +32,7 @@ impl Price {
     }
 }
 
-/// What happened to the money of an order.
+/// What happened to the money of an order, or ended the wait for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum MoneyKind {
@@ -44,9 +44,37 @@ pub enum MoneyKind {
     LatePayment = 2,
     /// It may be paid longer; the time until which it was to be paid stands for the reference's hash.
     Extension = 3,
+    /// A late payment was given back. The reference is the refund's own; that of the payment stands as
+    /// the hash.
+    LateReturned = 4,
+    /// The order was cancelled, or expired: when. It has no reference.
+    Ended = 5,
 }
 
-coded!(MoneyKind { Payment = "payment", Refund = "refund", LatePayment = "late_payment", Extension = "extension" });
+impl MoneyKind {
+    /// Whether the hash of a row is not that of its reference.
+    pub(crate) const fn has_its_own_hash(self) -> bool {
+        matches!(self, Self::Extension | Self::LateReturned)
+    }
+}
+
+/// Where a payment stands that came too late.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Late<'a> {
+    /// The shop has to give it back.
+    Open,
+    /// It was given back, under this reference; empty = none.
+    Returned(&'a [u8]),
+}
+
+coded!(MoneyKind {
+    Payment = "payment",
+    Refund = "refund",
+    LatePayment = "late_payment",
+    Extension = "extension",
+    LateReturned = "late_payment_returned",
+    Ended = "ended",
+});
 
 /// One entry of an order's money, oldest first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -61,7 +89,7 @@ pub struct MoneyRow<'a> {
     pub lsn: Lsn,
     /// Units given back; zero unless it is a refund.
     pub units: u32,
-    /// Keyed hash of the reference; zero = none. See [`MoneyKind::Extension`].
+    /// Keyed hash of the reference; zero = none. See [`MoneyKind::Extension`], [`MoneyKind::LateReturned`].
     pub reference_hash: u64,
     /// The reference; empty = none, or only its hash is known (a snapshot of November 2026 or older).
     pub reference: &'a [u8],

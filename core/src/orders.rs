@@ -3,7 +3,8 @@
 //!
 //! Compact, because it is what a full sale keeps in memory: an order takes 64
 //! bytes, a buyer's holding of an item 40, and each index 6 to 11 bytes a row. An idempotency key takes
-//! its length and a byte, a payment or a refund 40 bytes and its reference.
+//! its length and a byte, a payment or a refund 40 bytes and its reference, and so does the end of an
+//! order that is cancelled or expires.
 //! It knows nothing of stock or rules. Next: [`crate::shard`].
 //!
 //! ```text
@@ -31,8 +32,7 @@ use crate::item::OrderState;
 use crate::limits::{
     Bounds, MONEY_ROWS_PER_ORDER_MAX, ORDERS_PER_BUYER_AND_ITEM_MAX, TEXT_BYTES_PER_SHARD_MAX,
 };
-use crate::money::{MoneyKind, MoneyRow, Price};
-use crate::planted::{Bug, planted};
+use crate::money::{Late, MoneyKind, MoneyRow, Price};
 use crate::slab::{Arena, Place, Slab};
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -342,7 +342,7 @@ impl OrderBook {
     /// hold more.
     pub(crate) fn is_used_up(&self, holding: u32, cap: u32) -> bool {
         let bound = u32::from(self.bounds.orders_per_buyer_and_item).max(cap) as usize;
-        self.placed(holding) >= bound && !planted(Bug::OrdersUnbounded)
+        self.placed(holding) >= bound
     }
 
     /// How many orders a buyer has placed of an item.
@@ -465,6 +465,23 @@ impl OrderBook {
         self.money(slot).find(|row| row.kind == kind).map_or(0, |row| row.reference_hash)
     }
 
+    /// Where a late payment with this hash stands; `None` = there is none, or it was taken since.
+    pub(crate) fn late(&self, slot: u32, payment_hash: u64) -> Option<Late<'_>> {
+        let of = |row: &MoneyRow<'_>| payment_hash != 0 && row.reference_hash == payment_hash;
+        self.money(slot).filter(of).find_map(|row| match row.kind {
+            MoneyKind::LatePayment => Some(Some(Late::Open)),
+            MoneyKind::LateReturned => Some(Some(Late::Returned(row.reference))),
+            MoneyKind::Payment => Some(None),
+            MoneyKind::Refund | MoneyKind::Extension | MoneyKind::Ended => None,
+        })?
+    }
+
+    /// Whether a late payment of the order was neither taken nor given back since.
+    pub(crate) fn has_open_late(&self, slot: u32) -> bool {
+        let mut late = self.money(slot).filter(|row| row.kind == MoneyKind::LatePayment);
+        late.any(|row| self.late(slot, row.reference_hash) == Some(Late::Open))
+    }
+
     /// Notes a payment or refund; units that are given back no longer count against the cap.
     pub(crate) fn add_money(&mut self, slot: u32, row: &MoneyRow<'_>) {
         let place = match row.reference {
@@ -549,8 +566,7 @@ impl OrderBook {
         row.last = slot;
         row.orders = row.orders.saturating_add(1);
         // Only a row of a snapshot has moved before it is inserted.
-        let forgotten = planted(Bug::CapForgotten) && new.state_lsn != new.lsn;
-        if new.state.counts_to_cap() && !forgotten {
+        if new.state.counts_to_cap() {
             row.units += new.quantity.get();
         }
         let orders = &self.orders;
@@ -627,8 +643,6 @@ impl OrderBook {
         order.state_lsn = lsn;
         let holding = self.holdings.get_mut(order.holding);
         match (before.counts_to_cap(), state.counts_to_cap()) {
-            (true, false) if planted(Bug::CapKept) => {}
-            (true, false) if planted(Bug::LoserCounts) && state == OrderState::Lost => {}
             (true, false) => holding.units -= units,
             (false, true) => holding.units += units,
             _ => {}

@@ -139,6 +139,8 @@ pub enum AuditAction {
     BuyerBlocked = 8,
     /// Took a buyer off the blocklist.
     BuyerUnblocked = 9,
+    /// Gave a late payment back.
+    LatePaymentReturned = 10,
 }
 
 crate::item::coded!(AuditAction {
@@ -152,4 +154,5 @@ crate::item::coded!(AuditAction {
     OrderRefunded = "order_refunded",
     BuyerBlocked = "buyer_blocked",
     BuyerUnblocked = "buyer_unblocked",
+    LatePaymentReturned = "late_payment_returned",
 });

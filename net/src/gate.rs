@@ -39,6 +39,14 @@ const WRONG_INTERVAL_NS: u64 = 10_000_000_000;
 const WRONG_BURST: u64 = 3;
 /// Buyers whose wrong answers are told apart.
 const WRONG_KEYS: usize = 1 << 14;
+/// Addresses whose junk is told apart.
+const JUNK_KEYS: usize = 1 << 16;
+/// Seconds whose junk an address may send at once.
+const JUNK_BURST_S: u64 = 3;
+/// Of the tokens that their addresses could not pay for, one in so many is verified all the same: behind a
+/// proxy that is not named, whoever sends junk shares an address with everybody else, and keeps nobody out
+/// for good.
+const JUNK_MERCY: u64 = 64;
 
 /// The rules that an operator sets, checked. Zero switches a limit off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +55,8 @@ pub struct GateRules {
     pub buyer_per_s: u32,
     /// Requests a second from one address.
     pub ip_per_s: u32,
+    /// Tokens a second from one address that do not count.
+    pub bad_tokens_per_s: u32,
     /// Open connections from one address.
     pub connections_per_ip: u32,
     /// Accounts behind one address in a minute or two from which on it is suspicious.
@@ -81,6 +91,11 @@ pub struct Keeper {
     issued: u64,
     buyers: Option<Limiter>,
     addresses: Option<Limiter>,
+    /// Tokens that did not count, by address; `None` until the first.
+    junk: Option<Limiter>,
+    bad_tokens_per_s: u32,
+    /// Tokens that their addresses could not pay for.
+    unpaid: u64,
     admission: Admission,
     watch: Option<Watch>,
     wrong: Option<Limiter>,
@@ -97,6 +112,9 @@ impl Keeper {
             issued: 0,
             buyers: Limiter::new(rules.buyer_per_s),
             addresses: Limiter::new(rules.ip_per_s),
+            junk: None,
+            bad_tokens_per_s: rules.bad_tokens_per_s,
+            unpaid: 0,
             admission: Admission::new(cores),
             watch: None,
             wrong: None,
@@ -142,6 +160,27 @@ impl Keeper {
             (Some(addresses), Some(address)) => addresses.check(address.0, now_ms).map_err(limited),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a token from this address may be verified, as far as those before it were junk; charges nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`].
+    pub fn may_verify(&mut self, address: AddressKey, now_ms: u64) -> Result<(), Refusal> {
+        let Some(Err(retry_after_ms)) = self.junk.as_mut().map(|junk| junk.check(address.0, now_ms)) else {
+            return Ok(());
+        };
+        self.unpaid += 1;
+        let is_let_off = mixed(address.0 ^ self.unpaid).is_multiple_of(JUNK_MERCY);
+        if is_let_off { Ok(()) } else { Err(limited(retry_after_ms)) }
+    }
+
+    /// Notes a token from this address that did not count.
+    pub fn note_junk(&mut self, address: AddressKey, now_ms: u64) {
+        let per_s = u64::from(self.bad_tokens_per_s);
+        let Some(interval_ns) = limiter::NS_PER_S.checked_div(per_s) else { return };
+        let junk = || Limiter::with(JUNK_KEYS, interval_ns, JUNK_BURST_S * per_s);
+        let _over = self.junk.get_or_insert_with(junk).take(address.0, now_ms);
     }
 
     /// [`Self::rate`] for a purchase, for which the item's admission counts, too.
@@ -209,6 +248,15 @@ impl Keeper {
             self.open.leave(AddressKey::new(secret, address));
         }
     }
+}
+
+/// A number like a die's: whoever counted its requests would find a place that is never let off, or always.
+/// What comes in holds a keyed hash, so that nobody outside knows what comes out (Steele, Lea, Flood,
+/// *Fast Splittable Pseudorandom Number Generators*, 2014).
+const fn mixed(seed: u64) -> u64 {
+    let seed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let seed = (seed ^ (seed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    seed ^ (seed >> 31)
 }
 
 fn limited(retry_after_ms: u64) -> Refusal {

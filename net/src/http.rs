@@ -11,7 +11,7 @@
 //! line before it; no leading zero in `Content-Length`; no body on GET, HEAD, DELETE,
 //! OPTIONS and TRACE; `chunked` is the only transfer coding, in HTTP/1.1 alone and never beside a
 //! `Content-Length`; the line of a chunk has no spaces before its end, and a bare line feed ends
-//! nothing there either; a batch says its length (411); percent signs are
+//! nothing there either; percent signs are
 //! never decoded in a path, except in a subject; `Expect: 100-continue` is answered,
 //! any other expectation refused. HEAD is GET without the body. Each of the refusals
 //! closes the connection; 404, 405 and what is wrong with a query or a body do not.
@@ -22,7 +22,7 @@
 //! Read in this order: [`conn`] (bytes to requests), [`head`] and [`field`] (what a request
 //! says about itself), [`route`] (which call it is), [`body`] (what it carries),
 //! [`problem`] (what can be wrong), [`answer`] (what goes out); [`batch`] for the one call
-//! whose body is taken piece by piece.
+//! whose body is taken piece by piece; [`proxy_header`] for what a proxy of TCP puts before all of it.
 
 pub mod answer;
 pub mod assets;
@@ -31,6 +31,7 @@ pub mod body;
 pub(crate) mod chars;
 pub(crate) mod chunks;
 pub mod conn;
+pub mod cursor;
 pub mod draw;
 pub mod field;
 pub mod head;
@@ -41,6 +42,7 @@ pub mod line;
 pub mod negotiate;
 pub mod page;
 pub mod problem;
+pub mod proxy_header;
 pub(crate) mod query;
 mod refusal;
 mod response;

@@ -32,6 +32,7 @@ use crate::http::field::{Field, Name};
 use crate::http::head::Head;
 use crate::http::limits::TOKEN_BYTES_MAX;
 use crate::http::problem::{Code, Problem};
+use crate::http::route::Listener;
 pub use crate::http::subject::subject;
 use address::{AddressHeader, Client};
 pub use buyer::Buyer;
@@ -40,7 +41,7 @@ use cookie::{Origin, shown_origin};
 use cors::Origins;
 use key::IdentityKey;
 use rules::TokenRules;
-use stampede_core::planted::{Bug, planted};
+use token::Reason;
 pub use verdicts::VerdictCache;
 
 /// How buyers are told apart, out of checked settings. Shared by all cores.
@@ -51,6 +52,8 @@ pub struct Identity {
     mode: Mode,
     trusted: Vec<IpNet>,
     address_header: AddressHeader,
+    /// Proxies put a header of the PROXY protocol before the bytes of each connection.
+    proxy_protocol: bool,
     origins: Origins,
 }
 
@@ -142,6 +145,20 @@ impl Identity {
         self
     }
 
+    /// The same where trusted proxies begin each connection with a header of the PROXY protocol. Changes
+    /// nothing in header mode: whoever passes bytes on would let anybody name buyers.
+    #[must_use]
+    pub const fn with_proxy_protocol(mut self, expected: bool) -> Self {
+        self.proxy_protocol = expected && matches!(self.mode, Mode::Jwt(_));
+        self
+    }
+
+    /// Whether a connection of this peer has to begin with a header of the PROXY protocol: on the buyers'
+    /// listener, from a trusted proxy. Nobody else's is looked at.
+    pub fn expects_proxy_header(&self, listener: Listener, peer: IpAddr) -> bool {
+        self.proxy_protocol && listener == Listener::Public && self.is_proxy(peer)
+    }
+
     /// That header.
     pub const fn address_header(&self) -> AddressHeader {
         self.address_header
@@ -169,7 +186,7 @@ impl Identity {
 
     fn by(mode: Mode, trusted: Vec<IpNet>) -> Self {
         let (address_header, origins) = (AddressHeader::XForwardedFor, Origins::default());
-        Self { number: next_number(), mode, trusted, address_header, origins }
+        Self { number: next_number(), mode, trusted, address_header, proxy_protocol: false, origins }
     }
 
     /// The same, where pages of these origins may call the API, too.
@@ -199,11 +216,7 @@ impl Identity {
         }
         let counts = by_token || matches!(self.mode, Mode::Jwt(..));
         let on_purpose = counts && head.field(Name::Authorization) != Field::Absent;
-        if on_purpose || planted(Bug::ForeignPages) || self.origins.name(head) {
-            Ok(())
-        } else {
-            Err(Code::CrossSite.problem())
-        }
+        if on_purpose || self.origins.name(head) { Ok(()) } else { Err(Code::CrossSite.problem()) }
     }
 
     /// Who sends this request, as far as it can be told without looking at a signature. `cache` belongs to
@@ -223,31 +236,33 @@ impl Identity {
         match &self.mode {
             Mode::Jwt(tokens) => {
                 let shown = shown_token(head, tokens.cookie.as_deref(), &self.origins)?;
-                let known = cache.get(self.number, shown, now);
-                Ok(known.map_or(Recognised::Unverified(Unverified(shown)), Recognised::Buyer))
+                match cache.get(self.number, shown, now) {
+                    None => Ok(Recognised::Unverified(Unverified(shown))),
+                    Some(Ok(known)) => Ok(Recognised::Buyer(known)),
+                    Some(Err(reason)) => Err(reason.problem()),
+                }
             }
             Mode::Header if self.trusts(peer) => identify_by_header(head).map(Recognised::Buyer),
             Mode::Header => Err(stranger("this address may not name buyers")),
         }
     }
 
-    /// Verifies a token, and remembers it if it counts. The dear part: a signature of EdDSA takes some
-    /// 50 µs, good or bad.
+    /// Verifies a token, and remembers it if it counts, has counted or will. The dear part: a signature of
+    /// EdDSA takes some 50 µs, good or bad.
     ///
     /// # Errors
-    /// `unauthenticated`, as for [`Self::recognise`].
+    /// Why it does not count.
     pub fn verify(
         &self,
         Unverified(token): Unverified<'_>,
         now: UnixMillis,
         cache: &mut VerdictCache,
-    ) -> Result<Buyer, Problem> {
-        let Mode::Jwt(tokens) = &self.mode else { return Err(stranger("no tokens are taken here")) };
-        let verdict = token::verify(&tokens.keys, &tokens.rules, token, now)
-            .map_err(|reason| stranger(reason.detail()))?;
-        let buyer = verdict.buyer.clone();
+    ) -> Result<Buyer, Reason> {
+        let Mode::Jwt(tokens) = &self.mode else { return Err(Reason::Key) };
+        let verdict = token::verify_for_good(&tokens.keys, &tokens.rules, token, now)?;
+        let known = verdict.at(now);
         cache.put(self.number, token, verdict, now);
-        Ok(buyer)
+        known
     }
 
     /// Both in one, for whoever knows of no limits.
@@ -264,12 +279,12 @@ impl Identity {
     ) -> Result<Buyer, Problem> {
         match self.recognise(head, now, peer, cache)? {
             Recognised::Buyer(buyer) => Ok(buyer),
-            Recognised::Unverified(token) => self.verify(token, now, cache),
+            Recognised::Unverified(token) => self.verify(token, now, cache).map_err(Reason::problem),
         }
     }
 
     /// Whose request it is: the last address in the header that counts that is no trusted proxy, if the
-    /// peer is one; else the peer.
+    /// peer is one; else the peer. The peer is the one that the PROXY protocol has named, if it has.
     pub fn client(&self, head: &Head<'_>, peer: IpAddr) -> Client {
         let peer = peer.to_canonical();
         if !self.is_proxy(peer) {

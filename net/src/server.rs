@@ -54,7 +54,7 @@ use crate::engine::owner::Owner;
 use crate::engine::reasons::{Change, Reason};
 use crate::engine::shared::{Phase, Shared};
 use crate::output;
-use crate::runtime::{self};
+use crate::runtime;
 use crate::settings::Settings;
 
 /// Serves on these cores until a signal or a failure. The exit code is 0 after an orderly end.
@@ -67,7 +67,7 @@ pub fn serve(settings: &Settings, acquired: runtime::Cores) -> anyhow::Result<Ex
     signals::watch(events.clone())?;
     let sockets = bind(settings)?;
     let mesh = Arc::new(Mesh::new(settings.cores.len()));
-    let starting = Starting::begin(&sockets)?;
+    let starting = Starting::begin(&sockets, settings.identity.proxy_protocol)?;
     let room =
         waiting::Room { settings, sockets: &sockets, inbox: &inbox, events: &events, starting: &starting };
     let prepared = match Server::prepare(settings, mesh, &events, &room)? {

@@ -37,6 +37,7 @@ pub mod look;
 mod numbers;
 mod orders;
 mod param;
+mod payments;
 pub mod postgres;
 pub mod preheat;
 pub mod reconcile;

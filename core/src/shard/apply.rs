@@ -16,9 +16,8 @@ use crate::gauge::Rules;
 use crate::item::{ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
 use crate::limits::{HOLD_MS_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
-use crate::money::{MoneyKind, MoneyRow, Price};
+use crate::money::{Late, MoneyKind, MoneyRow, Price};
 use crate::orders::NewOrder;
-use crate::planted::{Bug, planted};
 use crate::state_row::CallRow;
 use crate::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -34,13 +33,6 @@ impl Shard {
     pub fn apply(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Applied {
         if lsn <= self.lsn {
             return Err(ApplyError::OutOfOrder(lsn));
-        }
-        while planted(Bug::ReplayDecides)
-            && let Some(slot) = self.holds.pop_by(fact.at_ms())
-        {
-            if matches!(self.orders.view(slot).state, OrderState::Held | OrderState::Pending) {
-                self.book_move(self.lsn, slot, OrderState::Expired);
-            }
         }
         self.take(fact, || lsn).map(|_| ())
     }
@@ -77,6 +69,15 @@ impl Shard {
                 let slot = self.orders.find(order).ok_or(ApplyError::UnknownOrder(order))?;
                 let lsn = number();
                 self.book_payment(slot, (MoneyKind::LatePayment, lsn, at_ms), payment_ref);
+                lsn
+            }
+            Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, .. } => {
+                let slot = self.orders.find(order).ok_or(ApplyError::UnknownOrder(order))?;
+                if self.orders.late(slot, self.reference(payment_ref)) != Some(Late::Open) {
+                    return Err(ApplyError::OutOfRange("payment_ref"));
+                }
+                let lsn = number();
+                self.book_return(slot, (lsn, at_ms), payment_ref, refund_ref);
                 lsn
             }
             Fact::HoldExtended { at_ms, order, quantity, state, pay_by_ms, .. } => {
@@ -255,6 +256,7 @@ impl Shard {
         }
         let lsn = number();
         self.book_move(lsn, slot, to);
+        self.book_end(slot, to, (lsn, at_ms));
         if to == OrderState::Paid || !payment_ref.is_empty() {
             self.book_payment(slot, (MoneyKind::Payment, lsn, at_ms), payment_ref);
         }
@@ -330,14 +332,15 @@ impl Shard {
         slot: u32,
         (spec, seed): (&ItemSpec<'_>, DrawSeed),
     ) {
-        let item = self.items.get_mut(slot);
+        let item = self.items.get(slot);
         let moved = spec.closes_at_ms != item.closes_at_ms();
-        item.change(lsn, spec);
-        item.set_seed(seed);
-        if spec.closes_at_ms > at_ms && item.has(Rules::ENDED) {
-            item.set_flags(lsn, item.flags() & !Rules::ENDED);
+        let (flags, begins_anew) = (item.flags(), spec.closes_at_ms > at_ms && item.has(Rules::ENDED));
+        self.items.change(slot, lsn, spec);
+        self.items.get_mut(slot).set_seed(seed);
+        if begins_anew {
+            self.items.set_flags(slot, lsn, flags & !Rules::ENDED);
         }
-        item.touch(lsn);
+        self.items.get_mut(slot).touch(lsn);
         if moved {
             self.windows.push((spec.closes_at_ms, slot));
         }
@@ -353,9 +356,8 @@ impl Shard {
     }
 
     pub(super) fn book_switch(&mut self, lsn: Lsn, slot: u32, flags: u8) {
-        let item = self.items.get_mut(slot);
-        item.set_flags(lsn, flags);
-        item.touch(lsn);
+        self.items.set_flags(slot, lsn, flags);
+        self.items.get_mut(slot).touch(lsn);
         // A draw may have waited for this, or no longer hold anything up.
         self.expect_draw(slot);
         self.release_postponed();
@@ -406,8 +408,7 @@ fn can_follow(from: OrderState, to: OrderState) -> bool {
 
 /// The order that a fact places, as a row.
 fn placed<'a>(fact: &Fact<'a>, lsn: Lsn, secret: &HashSecret) -> Option<NewOrder<'a>> {
-    let lost = |reference: &[u8]| reference.is_empty() || planted(Bug::KeysInMemory);
-    let hash = |reference: &[u8]| if lost(reference) { 0 } else { secret.reference(reference) };
+    let hash = |reference: &[u8]| if reference.is_empty() { 0 } else { secret.reference(reference) };
     let row = |id: OrderId,
                quantity: Quantity,
                state: OrderState,

@@ -4,7 +4,6 @@
 
 use crate::fact::{ACTOR_IMPORT, Switch};
 use crate::gauge::Rules;
-use crate::planted::{Bug, planted};
 
 /// The flags that an item begins with: one with more to come from Postgres sells nothing before
 /// that is there.
@@ -15,8 +14,7 @@ pub(super) fn created_flags(actor: &str) -> u8 {
 /// The flags of an item after a switch. An import ends with a switch of its own, whatever others
 /// switch meanwhile.
 pub(super) fn switched(flags: u8, switch: Switch, actor: &str) -> u8 {
-    let any = planted(Bug::ImportEndsEarly);
-    let done = actor == ACTOR_IMPORT || switch == Switch::Resumed || any;
+    let done = actor == ACTOR_IMPORT || switch == Switch::Resumed;
     let flags = if done { flags & !Rules::IMPORTING } else { flags };
     match switch {
         Switch::Paused => flags | Rules::PAUSED,

@@ -10,6 +10,7 @@ use crate::item::OrderState;
 use crate::items::Item;
 use crate::limits::{ALARM_PERCENT, SCAN_ORDERS_MAX};
 use crate::money::{MoneyKind, MoneyRow};
+use crate::place::Place;
 use crate::seqs::Seqs;
 use crate::state_row::AuditRow;
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
@@ -100,6 +101,17 @@ impl Shard {
         self.items.after(after).take(limit).map(|item| item.view())
     }
 
+    /// The same with numbers below `before` (0 = all), in descending order.
+    pub fn items_before(&self, before: u32, limit: usize) -> impl Iterator<Item = ItemView<'_>> {
+        self.items.before(before).take(limit).map(|item| item.view())
+    }
+
+    /// This shard's items in the order of the list for buyers, at most `limit`, behind this place of it
+    /// (`None` = from the first).
+    pub fn items_listed(&self, behind: Option<Place>, limit: usize) -> impl Iterator<Item = ItemView<'_>> {
+        self.items.behind(behind).take(limit).map(|item| item.view())
+    }
+
     /// How many items and orders it keeps.
     pub fn counts(&self) -> (usize, usize) {
         (self.items.len(), self.orders.len())
@@ -185,6 +197,30 @@ impl Shard {
     ) -> Vec<OwnedOrder<'_>> {
         let slots = self.orders.of_buyer(buyer, item, after, limit);
         slots.into_iter().map(|slot| self.owned(slot)).collect()
+    }
+
+    /// A buyer's orders in this shard, the newest first (by the time and then the number), behind this one,
+    /// at most `limit`. `None` if the buyer has more than [`SCAN_ORDERS_MAX`] here: they are not kept by
+    /// time, so all have to be looked at.
+    pub fn newest_orders_of(
+        &self,
+        buyer: BuyerHash,
+        behind: Option<(UnixMillis, OrderId)>,
+        limit: usize,
+    ) -> Option<Vec<OwnedOrder<'_>>> {
+        let slots = self.orders.of_buyer(buyer, None, 0, SCAN_ORDERS_MAX + 1);
+        if slots.len() > SCAN_ORDERS_MAX {
+            return None;
+        }
+        let age = |slot: &u32| {
+            let view = self.orders.view(*slot);
+            (view.created_at_ms, view.order)
+        };
+        let mut slots: Vec<_> = slots.into_iter().map(|slot| (age(&slot), slot)).collect();
+        slots.retain(|(age, _)| behind.is_none_or(|last| *age < last));
+        slots.sort_unstable_by(|one, other| other.cmp(one));
+        slots.truncate(limit);
+        Some(slots.into_iter().map(|(_, slot)| self.owned(slot)).collect())
     }
 
     /// Orders of one item, or of all items of this shard, with numbers above `after`,

@@ -18,7 +18,6 @@ use crate::items::{Items, NewItem};
 use crate::limits::{Bounds, FILTER_PARTS_AT_ONCE};
 use crate::money::{MoneyKind, MoneyRow};
 use crate::orders::{NewOrder, OrderBook};
-use crate::planted::{Bug, planted};
 use crate::slab::Slab;
 use crate::types::{BuyerHash, HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -196,7 +195,7 @@ impl Shard {
         let order = self.orders.view(slot);
         let item = self.items.find(order.order.item()).expect("an order has its item");
         let row = self.items.get(item);
-        let price = if planted(Bug::PriceOfToday) { row.price() } else { row.price_of(order.order.seq()) };
+        let price = row.price_of(order.order.seq());
         OrderView { price, ..order }
     }
 
@@ -211,6 +210,15 @@ impl Shard {
             row.count_entered(-1);
         }
         row.touch(lsn);
+    }
+
+    /// Notes when an order was cancelled or expired.
+    pub(super) fn book_end(&mut self, slot: u32, to: OrderState, (lsn, at_ms): (Lsn, UnixMillis)) {
+        if matches!(to, OrderState::Cancelled | OrderState::Expired) {
+            let (order, kind) = (self.orders.view(slot).order, MoneyKind::Ended);
+            let row = MoneyRow { order, kind, at_ms, lsn, units: 0, reference_hash: 0, reference: &[] };
+            self.orders.add_money(slot, &row);
+        }
     }
 
     /// Gives units of a paid order back; it stays paid as long as some are left.
@@ -244,6 +252,19 @@ impl Shard {
         self.book_money(slot, &MoneyRow { order, kind, at_ms, lsn, units: 0, reference_hash, reference });
     }
 
+    /// Notes that a late payment was given back.
+    pub(super) fn book_return(
+        &mut self,
+        slot: u32,
+        (lsn, at_ms): (Lsn, UnixMillis),
+        payment_ref: &[u8],
+        refund_ref: &[u8],
+    ) {
+        let (order, reference_hash) = (self.orders.view(slot).order, self.reference(payment_ref));
+        let (kind, reference) = (MoneyKind::LateReturned, refund_ref);
+        self.book_money(slot, &MoneyRow { order, kind, at_ms, lsn, units: 0, reference_hash, reference });
+    }
+
     pub(super) fn book_money(&mut self, slot: u32, row: &MoneyRow<'_>) {
         self.orders.add_money(slot, row);
         match row.kind {
@@ -251,15 +272,12 @@ impl Shard {
                 self.orders.touch(slot, row.lsn);
                 self.late.insert(row.order);
             }
-            MoneyKind::Payment if self.late.contains(&row.order) => {
-                let other = |late: &MoneyRow<'_>| {
-                    late.kind == MoneyKind::LatePayment && late.reference_hash != row.reference_hash
-                };
-                if !self.orders.money(slot).any(|late| other(&late)) {
-                    self.late.remove(&row.order);
-                }
-            }
-            _ => {}
+            MoneyKind::LateReturned => self.orders.touch(slot, row.lsn),
+            MoneyKind::Payment | MoneyKind::Refund | MoneyKind::Extension | MoneyKind::Ended => {}
+        }
+        let settles = matches!(row.kind, MoneyKind::Payment | MoneyKind::LateReturned);
+        if settles && self.late.contains(&row.order) && !self.orders.has_open_late(slot) {
+            self.late.remove(&row.order);
         }
     }
 

@@ -217,8 +217,8 @@ fn named(text: &str) -> Vec<Vec<String>> {
 type Floors = &'static [(&'static [&'static str], &'static str)];
 
 const CORE: Floors = &[
-    (&["limits", "sync", "planted"], "bounds; what atomics are"),
-    (&["types", "item", "money"], "the words of a sale"),
+    (&["limits", "sync"], "bounds; what atomics are"),
+    (&["types", "item", "money", "place"], "the words of a sale"),
     (
         &["published", "slab", "index", "seqs", "due", "filter", "stock", "once", "wake"],
         "tables and numbers that know no sale",

@@ -13,6 +13,7 @@ mod draw;
 mod engine;
 mod host_tuning;
 mod import;
+mod listed;
 mod model;
 mod money;
 mod readme;

@@ -72,7 +72,25 @@ pub(crate) struct Order {
     payment_ref: &'static [u8],
     /// Payments that came too late, and the facts that say so.
     late: Vec<(&'static [u8], Lsn)>,
+    /// What was told of payments, in order.
+    told: Vec<(Told, &'static [u8])>,
     drawn: bool,
+}
+
+/// What can be told of a payment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Taken,
+    Late,
+    Returned,
+}
+
+impl Order {
+    /// Whether a late payment was given back; `None` = there is none of this reference.
+    fn late_of(&self, reference: &[u8]) -> Option<bool> {
+        let last = self.told.iter().rev().find(|(_, known)| *known == reference)?;
+        (last.0 != Told::Taken && !reference.is_empty()).then_some(last.0 == Told::Returned)
+    }
 }
 
 /// What a core remembers of time: nothing it decides is dated or numbered earlier.
@@ -257,8 +275,16 @@ impl Model {
             refunded: 0,
         };
         let (buyer, key) = (keep(p.subject), keep(p.key));
-        let order =
-            Order { view, as_placed: view, buyer, key, payment_ref: b"", late: Vec::new(), drawn: false };
+        let order = Order {
+            view,
+            as_placed: view,
+            buyer,
+            key,
+            payment_ref: b"",
+            late: Vec::new(),
+            told: Vec::new(),
+            drawn: false,
+        };
         self.orders.insert(view.order, order);
         Expected::Exactly(Outcome::Placed(view))
     }
@@ -294,6 +320,9 @@ impl Model {
         match (movement, order.view.state) {
             (Movement::Pay, _) => self.pay(now, id, reference, actor),
             (Movement::Cancel, _) => self.cancel(now, id, reference, actor),
+            (Movement::Refund, _) if order.late_of(reference).is_some() => {
+                self.give_back(now, id, reference, actor)
+            }
             (Movement::Refund, OrderState::Paid | OrderState::Refunded)
                 if !reference.is_empty() && reference != order.payment_ref =>
             {
@@ -308,8 +337,25 @@ impl Model {
         }
     }
 
+    /// A late payment is ticked off, once.
+    fn give_back(&mut self, now: UnixMillis, id: OrderId, reference: &[u8], actor: &str) -> Expected {
+        let is_back = self.orders[&id].late_of(reference).expect("asked before");
+        if !is_back {
+            let lsn = self.number(id.item().owner(self.owners.len()), now);
+            let order = self.orders.get_mut(&id).expect("found before");
+            order.told.push((Told::Returned, keep(reference)));
+            order.view.state_lsn = lsn;
+            let row = audit_row(lsn, now, AuditAction::LatePaymentReturned, actor);
+            self.audit.push(AuditRow { item: Some(id.item()), order: Some(id), ..row });
+        }
+        Expected::Exactly(Outcome::Moved(self.orders[&id].view))
+    }
+
     fn pay(&mut self, now: UnixMillis, id: OrderId, reference: &[u8], actor: &str) -> Expected {
         let order = &self.orders[&id];
+        if order.late_of(reference) == Some(true) {
+            return refused(Refusal::AlreadyRefunded);
+        }
         let item = id.item();
         let too_late = order.view.pay_by_ms.0 != 0 && now >= order.view.pay_by_ms;
         match order.view.state {
@@ -344,6 +390,7 @@ impl Model {
             let lsn = self.number(id.item().owner(self.owners.len()), now);
             let order = self.orders.get_mut(&id).expect("found before");
             order.late.push((keep(reference), lsn));
+            order.told.push((Told::Late, keep(reference)));
             order.view.state_lsn = lsn;
             lsn
         });
@@ -356,6 +403,7 @@ impl Model {
         (order.view.state, order.view.state_lsn) = (to, lsn);
         if !reference.is_empty() || to == OrderState::Paid {
             order.payment_ref = keep(reference);
+            order.told.push((Told::Taken, keep(reference)));
         }
         if to == OrderState::Refunded {
             order.view.refunded = order.view.quantity.get();

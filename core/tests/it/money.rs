@@ -360,6 +360,90 @@ fn a_late_payment_takes_units_again_while_there_are_some_and_the_cap_allows() {
     assert_kept(&engine);
 }
 
+/// A late payment whose money went back is ticked off: in every state in which one can be noted, once, under
+/// its own reference, and whatever comes of it is known after a replay and from a snapshot.
+#[test]
+fn a_late_payment_that_went_back_is_ticked_off() {
+    use OrderState::{Cancelled, Expired, Held, Paid, Pending, Refunded};
+    let open = |engine: &Engine| engine.shards[0].late_payments_after(None, 0, 9).len();
+    for state in [Held, Pending, Paid, Cancelled, Expired, Refunded] {
+        let (mut engine, order) = order_in(state);
+        let before = engine.shards[0].item(item()).expect("made");
+        let piles = (before.available, before.held, before.sold);
+        for late in [&b"pi_8"[..], b"pi_9"] {
+            assert!(word(pay(&mut engine, LATE, order, late)).ends_with("noted"), "{}", state.name());
+        }
+        assert!(word(refund(&mut engine, order, b"pi_8", b"back_8", Some(1))).contains("quantity"));
+        assert_eq!(word(refund(&mut engine, order, b"pi_8", b"back_8", None)), state.name());
+        assert_eq!(open(&engine), 1, "the other one is open");
+        assert_kept(&engine);
+        // Again: once. Under another reference: it was given back already; nor can that name the other one.
+        let facts = engine.log.facts.len();
+        for again in [&b"back_8"[..], b""] {
+            assert_eq!(word(refund(&mut engine, order, b"pi_8", again, None)), state.name());
+        }
+        assert_eq!(word(refund(&mut engine, order, b"pi_8", b"back_7", None)), "AlreadyRefunded");
+        assert_eq!(word(refund(&mut engine, order, b"pi_9", b"back_8", None)), "KeyReused");
+        // Its money is gone: it pays for nothing, and must not go back once more.
+        assert_eq!(word(pay(&mut engine, LATE, order, b"pi_8")), "AlreadyRefunded");
+        assert_eq!(word(pay_again(&mut engine, LATE, order, b"pi_8")), "AlreadyRefunded");
+        assert_eq!(engine.log.facts.len(), facts, "nothing of it was a fact");
+        assert_eq!(word(refund(&mut engine, order, b"pi_9", b"", None)), state.name());
+        assert_eq!(open(&engine), 0);
+        let told: Vec<_> = engine.shards[0]
+            .money(order)
+            .iter()
+            .rev()
+            .take(2)
+            .map(|row| (row.kind, row.reference.to_vec()))
+            .collect();
+        assert_eq!(told, [(MoneyKind::LateReturned, vec![]), (MoneyKind::LateReturned, b"back_8".to_vec())]);
+        let after = engine.shards[0].item(item()).expect("made");
+        assert_eq!((after.available, after.held, after.sold), piles, "no unit moved");
+        assert_kept(&engine);
+    }
+}
+
+/// A payment that was taken after all is the order's own: it is refunded with the units.
+#[test]
+fn a_late_payment_that_was_taken_is_refunded_as_the_order_s() {
+    let (mut engine, order) = order_in(OrderState::Expired);
+    for late in [&b"pi_1"[..], b"pi_2"] {
+        pay(&mut engine, LATE, order, late);
+    }
+    assert_eq!(word(refund(&mut engine, order, b"pi_1", b"", None)), "expired");
+    assert_eq!(word(pay_again(&mut engine, LATE, order, b"pi_2")), "paid");
+    assert!(engine.shards[0].late_payments_after(None, 0, 9).is_empty(), "one went back, one was taken");
+    assert_eq!(word(refund(&mut engine, order, b"pi_1", b"", None)), "paid");
+    assert_eq!(word(refund(&mut engine, order, b"pi_2", b"re", None)), "refunded");
+    assert_eq!(word(refund(&mut engine, order, b"pi_1", b"re", None)), "AlreadyRefunded");
+    assert_kept(&engine);
+}
+
+/// When an order was cancelled or expired is known for good, also if it was taken again since.
+#[test]
+fn the_end_of_an_order_is_known() {
+    let ended = |engine: &Engine, order| {
+        let money = engine.shards[0].money(order);
+        let times = money.iter().filter(|row| row.kind == MoneyKind::Ended).map(|row| row.at_ms);
+        times.collect::<Vec<_>>()
+    };
+    for (state, at_ms) in [(OrderState::Cancelled, NOW), (OrderState::Expired, LATE)] {
+        let (mut engine, order) = order_in(state);
+        assert_eq!(ended(&engine, order), [at_ms], "{}", state.name());
+        assert_kept(&engine);
+        cancel(&mut engine, order);
+        pay_again(&mut engine, UnixMillis(LATE.0 + 1), order, b"pi_1");
+        refund(&mut engine, order, b"pi_1", b"re_1", None);
+        assert_eq!(ended(&engine, order), [at_ms], "{}", state.name());
+        assert_kept(&engine);
+    }
+    for state in [OrderState::Held, OrderState::Paid, OrderState::Refunded] {
+        let (engine, order) = order_in(state);
+        assert_eq!(ended(&engine, order), [], "{}", state.name());
+    }
+}
+
 #[test]
 fn a_later_price_rewrites_nothing() {
     let mut engine = with(Payment::OnOrder, 10);

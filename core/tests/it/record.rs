@@ -80,6 +80,7 @@ pub(crate) fn keep_fact(fact: &Fact<'_>) -> Fact<'static> {
         | Fact::OrderMoved { .. }
         | Fact::OrderRefunded { .. }
         | Fact::PaymentLate { .. }
+        | Fact::LatePaymentReturned { .. }
         | Fact::HoldExtended { .. }
         | Fact::OrderImported { .. } => keep_order_fact(fact),
     }
@@ -102,6 +103,10 @@ fn keep_order_fact(fact: &Fact<'_>) -> Fact<'static> {
         Fact::PaymentLate { at_ms, order, payment_ref, actor } => {
             let (payment_ref, actor) = (keep(payment_ref), keep_str(actor));
             Fact::PaymentLate { at_ms, order, payment_ref, actor }
+        }
+        Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, actor } => {
+            let (payment_ref, refund_ref, actor) = (keep(payment_ref), keep(refund_ref), keep_str(actor));
+            Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, actor }
         }
         Fact::HoldExtended { at_ms, order, quantity, state, pay_by_ms, actor } => {
             Fact::HoldExtended { at_ms, order, quantity, state, pay_by_ms, actor: keep_str(actor) }

@@ -43,10 +43,11 @@ fn place_shows(facts: &Facts, at: usize) -> bool {
         Fact::OrderPlaced { .. } => true,
         Fact::OrderMoved { order: moved, .. }
         | Fact::OrderRefunded { order: moved, .. }
+        | Fact::LatePaymentReturned { order: moved, .. }
         | Fact::PaymentLate { order: moved, .. } => {
             let again = |(_, fact): &(Lsn, Fact<'_>)| {
                 matches!(fact, Fact::OrderMoved { order, .. } | Fact::OrderRefunded { order, .. }
-                    | Fact::PaymentLate { order, .. } if *order == moved)
+                    | Fact::PaymentLate { order, .. } | Fact::LatePaymentReturned { order, .. } if *order == moved)
             };
             !facts[at + 1..].iter().any(again)
         }

@@ -1,10 +1,12 @@
-//! Throw-away servers: Postgres and Redis in temporary directories, gone without a trace.
+//! Throw-away servers: Postgres and Redis in temporary directories, gone without a trace; and what a test
+//! needs of its machine ([`Need`]).
 //!
 //! For comparison runs and for tests. They use the distribution's own binaries and listen
 //! on the loopback interface only, behind a password. Each lives in a directory of its own
 //! with a warden ([`warden`]) that ends the server and removes the directory when this
 //! process ends, in whatever way.
 
+mod need;
 mod postgres;
 mod redis;
 mod warden;
@@ -12,6 +14,7 @@ mod warden;
 use std::io;
 use std::time::Duration;
 
+pub use need::{Missing, Need, skip};
 pub use postgres::{ClusterOptions, PostgresCluster, StopMode};
 pub use redis::{RedisOptions, RedisServer, connect as redis_connect};
 pub use warden::{Warden, free_port, random, tail};

@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 use stampede_net::http::batch::{Decoder, Format, Record, Step, lines};
+use stampede_net::http::conn::Left;
 use stampede_net::http::problem::Code;
 
 /// Bytes of the header of a binary body, and of a record before its texts.
@@ -23,7 +24,7 @@ impl Reader {
         !matches!(self, Self::Usual(Decoder::Binary(_)))
     }
 
-    fn next<'a>(&'a mut self, piece: &'a [u8], left: usize) -> Step<'a> {
+    fn next<'a>(&'a mut self, piece: &'a [u8], left: Left) -> Step<'a> {
         match self {
             Self::Usual(decoder) => decoder.next(piece, left),
             Self::ByRules(reader) => reader.next_by_rules(piece, left),
@@ -42,10 +43,16 @@ pub fn check(data: &[u8]) {
     if format == Format::Binary && how & 2 == 0 {
         fit(&mut body);
     }
-    let whole = steps(Reader::Usual(Decoder::new(format)), &body, body.len());
-    assert_eq!(steps(Reader::Usual(Decoder::new(format)), &body, cut), whole, "cut into {cut}");
+    let whole = steps(Reader::Usual(Decoder::new(format)), &body, body.len(), false);
+    assert_eq!(steps(Reader::Usual(Decoder::new(format)), &body, cut, false), whole, "cut into {cut}");
+    let in_chunks = steps(Reader::Usual(Decoder::new(format)), &body, body.len(), true);
+    assert_eq!(steps(Reader::Usual(Decoder::new(format)), &body, cut, true), in_chunks, "in chunks of {cut}");
+    // What is refused is refused, at the end of its chunks at the latest; all else is the same.
+    let refused = |seen: &[String]| seen.last().is_some_and(|last| last.starts_with("refused"));
+    assert_eq!(refused(&in_chunks), refused(&whole), "in chunks and not: {in_chunks:?} {whole:?}");
+    assert!(refused(&whole) || in_chunks == whole, "in chunks and not: {in_chunks:?} {whole:?}");
     if format == Format::Lines {
-        let by_rules = steps(Reader::ByRules(lines::Reader::default()), &body, body.len());
+        let by_rules = steps(Reader::ByRules(lines::Reader::default()), &body, body.len(), false);
         assert_eq!(by_rules, whole, "by the rules, and as usual");
     }
 }
@@ -59,12 +66,15 @@ fn fit(body: &mut Vec<u8>) {
     body[8..12].copy_from_slice(&(records as u32).to_le_bytes());
 }
 
-/// Every record of a body that comes `cut` bytes at a time, as text, with where it ends.
-fn steps(mut reader: Reader, body: &[u8], cut: usize) -> Vec<String> {
+/// Every record of a body that comes `cut` bytes at a time, as text, with where it ends. In chunks it is
+/// not known that all has come until more is wanted.
+fn steps(mut reader: Reader, body: &[u8], cut: usize, chunked: bool) -> Vec<String> {
     let (mut seen, mut at, mut come, is_lines) = (Vec::new(), 0, 0, reader.is_lines());
+    let mut is_over = !chunked;
     while at < body.len() {
         let piece = &body[at..come];
-        match reader.next(piece, body.len() - at) {
+        let left = if is_over { Left::Bytes(body.len() - at) } else { Left::Unknown };
+        match reader.next(piece, left) {
             Step::Record(record, len) => {
                 assert!(0 < len && len <= piece.len(), "{len} bytes taken of {}", piece.len());
                 if let Ok(record) = &record
@@ -80,7 +90,8 @@ fn steps(mut reader: Reader, body: &[u8], cut: usize) -> Vec<String> {
                 at += len;
             }
             Step::NeedMore => {
-                assert!(come < body.len(), "all has come, and more is wanted");
+                assert!(come < body.len() || !is_over, "all has come, and more is wanted");
+                is_over |= come == body.len();
                 come = (come + cut).min(body.len());
             }
             Step::Refused(problem) => {
@@ -89,6 +100,9 @@ fn steps(mut reader: Reader, body: &[u8], cut: usize) -> Vec<String> {
                 return seen;
             }
         }
+    }
+    if let Reader::Usual(decoder) = &reader {
+        seen.extend(decoder.finish().err().map(|problem| format!("refused {:?}", problem.detail)));
     }
     seen
 }

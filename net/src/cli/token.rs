@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use stampede_core::limits::UNIX_MILLIS_MAX;
 
 use super::args::SettingsArgs;
 use super::failure::Failure;
@@ -29,7 +30,7 @@ pub(super) struct TokenArgs {
     #[arg(long)]
     lvl: Option<u8>,
     /// When the account was opened, in Unix seconds
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_since)]
     since: Option<u64>,
     /// Whom it is for [default: the first of identity.audience]
     #[arg(long, value_name = "TEXT")]
@@ -92,6 +93,14 @@ fn mint(args: &TokenArgs, settings: &Settings, key: &KeyText, now_s: u64) -> any
         iss: args.iss.as_ref().or(rules.issuer.first()).map(String::as_str),
     };
     Ok(MintKey::parse(&key.kid, &key.alg, key.material.reveal())?.mint(&claims)?)
+}
+
+fn parse_since(text: &str) -> Result<u64, String> {
+    let since = text.parse::<u64>().map_err(|_| "must be Unix seconds".to_owned())?;
+    match since <= UNIX_MILLIS_MAX / 1_000 {
+        true => Ok(since),
+        false => Err("is in milliseconds, it seems: must be Unix seconds".to_owned()),
+    }
 }
 
 fn parse_ttl(text: &str) -> Result<u64, String> {

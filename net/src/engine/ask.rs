@@ -7,6 +7,7 @@ use stampede_core::command::{ItemPatch, ItemView, Movement, OrderView, Outcome, 
 use stampede_core::fact::Switch;
 use stampede_core::item::ItemSpec;
 use stampede_core::money::MoneyRow;
+use stampede_core::place::Place;
 use stampede_core::shard::OrderFilter;
 use stampede_core::state_row::AuditRow;
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, ShortBytes, Subject, UnixMillis};
@@ -14,6 +15,7 @@ use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, ShortBytes
 use super::batch::Chunk;
 use super::books::BooksReply;
 pub use super::busy::Busy;
+use crate::http::cursor::Age;
 use crate::http::draw::DrawPage;
 
 /// A connection of a core, safe against reuse of its place.
@@ -115,12 +117,16 @@ pub enum RareAsk {
     FollowBlock(Subject, bool),
     /// An item, as the merchant sees it.
     Item(ItemId),
-    /// Items with numbers above this one, so many at most.
-    Items(u32, usize),
+    /// Items with numbers above this one, so many at most; `true`: below it (0 = all), the highest first.
+    Items(u32, usize, bool),
+    /// Items behind this place of the list for buyers, so many at most.
+    Listed(Option<Place>, usize),
     /// An order, whoever's it is.
     Order(OrderId),
     /// A buyer's orders, of one item or all: above this number, so many at most.
     OrdersOf(BuyerHash, Option<ItemId>, u64, usize),
+    /// A buyer's orders, the newest first: behind this one, so many at most.
+    NewestOf(BuyerHash, Option<Age>, usize),
     /// Orders that a filter takes: behind this number, so many at most.
     Orders(OrderFilter, u64, usize),
     /// The draw of an item: its entries above this number, so many at most.
@@ -207,12 +213,14 @@ pub enum RareReply {
     Stale(OwnedItem),
     /// An item.
     Item(Option<OwnedItem>),
-    /// Items, ascending.
+    /// Items, in the order asked for.
     Items(Vec<OwnedItem>),
     /// An order and its buyer.
     Order(Option<OwnedOrder>),
-    /// Orders and their buyers, ascending.
+    /// Orders and their buyers, in the order asked for.
     Orders(Vec<OwnedOrder>),
+    /// The buyer has more orders than can be put in another order.
+    TooManyOrders,
     /// The same in the order asked for, and the last order that was looked at, if others follow.
     OrdersPage(Vec<OwnedOrder>, Option<OrderId>),
     /// A draw and a page of its entries.

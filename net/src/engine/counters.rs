@@ -55,8 +55,12 @@ counts! {
     Hops = "hops",
     /// Tokens whose signature was looked at: those that the core had not seen before.
     TokensVerified = "tokens_verified",
+    /// Tokens that were refused unseen, since their address had sent too many that do not count.
+    TokensRefused = "tokens_refused",
     /// Times that a trusted proxy's request was looked at for its client's address and had none.
     AddressesUnknown = "addresses_unknown",
+    /// Connections of trusted proxies that were closed since they did not begin with a PROXY header.
+    ProxyHeadersBad = "proxy_headers_bad",
     /// Connections accepted.
     Accepted = "connections_accepted",
     /// Times that the system let no connection in: no descriptor or memory left, or not allowed.

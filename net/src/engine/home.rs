@@ -27,7 +27,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
 use self::open_batches::Taken;
@@ -49,6 +48,7 @@ use crate::http::answer::{self, Manner};
 use crate::http::body::check_media;
 use crate::http::conn::Next;
 use crate::http::problem::{Code, Problem};
+use crate::http::proxy_header::Flaw;
 use crate::http::route::{Listener, Route};
 use stampede_core::command::Outcome;
 
@@ -112,7 +112,7 @@ impl Home {
         if self.connections.open() == 0 && !std::mem::replace(&mut self.has_drained, true) {
             self.shared.one_has_drained();
         }
-        self.shared.all_have_drained() || self.has_drained && planted(Bug::EndsAlone)
+        self.shared.all_have_drained()
     }
 
     /// Tells everybody whether the system lets connections in to this core: the error number if not.
@@ -146,6 +146,28 @@ impl Home {
     pub fn leave(&mut self, listener: Listener, peer: IpAddr) {
         if !self.is_uncounted(listener, peer) {
             self.keeper.leave(&self.shared.secret, peer);
+        }
+    }
+
+    /// A trusted proxy has named the client whose connection to the buyers' listener this is: from here on it
+    /// is as if the client had connected itself. False if that has too many connections.
+    pub fn hand_over(&mut self, client: &mut Client, to: IpAddr) -> bool {
+        let fits = self.enter(client.conn.listener(), to);
+        if fits {
+            client.peer = to;
+        }
+        fits
+    }
+
+    /// A trusted proxy has begun a connection with something else than a PROXY header. That is an alarm: its
+    /// buyers are shut out.
+    pub fn note_no_header(&mut self, proxy: IpAddr, flaw: Flaw) {
+        self.count(Count::ProxyHeadersBad);
+        if self.headerless_proxy.replace(proxy) != Some(proxy) {
+            self.shared.alarm_once(format!(
+                "the trusted proxy {proxy} begins connections without a PROXY header ({flaw}), which are closed. Have it send \
+                 one (send-proxy-v2, health checks included: check-send-proxy), or take identity.proxy_protocol out"
+            ));
         }
     }
 
@@ -199,7 +221,7 @@ impl Home {
             client.closing = true;
         }
         let owes = !idle || client.owed_batches > 0;
-        if client.conn.take_continue(owes && !planted(Bug::ContinueOvertakes)) {
+        if client.conn.take_continue(owes) {
             client.out.extend_from_slice(answer::CONTINUE);
         }
         self.connections.served(client.token);
@@ -331,7 +353,7 @@ impl Home {
         let manner = caller.manner;
         let owner = item.owner(self.mesh.cores());
         self.needs_flush = true;
-        if owner == self.core && (!self.contended || planted(Bug::OwnFirst)) {
+        if owner == self.core && !self.contended {
             let reply = self.owner.answer(self.now.sale, &ask);
             let number = self.connections.open_slot(caller.token, manner, call);
             self.deliver(owner, ReplyTo::Slot(caller.token, number), reply);
@@ -417,6 +439,7 @@ impl Home {
             | RareReply::Draw(None) => (Lsn::ZERO, Shown::Problem(Code::NotFound.problem())),
             RareReply::Items(_)
             | RareReply::Orders(_)
+            | RareReply::TooManyOrders
             | RareReply::OrdersPage(..)
             | RareReply::Audit(_)
             | RareReply::Followed => (Lsn::ZERO, Shown::Done),
@@ -522,7 +545,6 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Decides records of a chunk; it goes back when all were, or when there is no room for the next.
     fn decide_chunk(&mut self, home: usize, to: ReplyTo, mut chunk: Box<Chunk>, most: usize) -> usize {
-        let most = if planted(Bug::ChunkUncut) { usize::MAX } else { most };
         let decided = self.owner.decide_chunk(self.now, &mut chunk, most);
         if chunk.is_decided() || chunk.busy.is_some() {
             self.mesh.reply(home, to, Reply::Batch(chunk));
@@ -595,8 +617,7 @@ impl Connections {
 }
 
 fn shown_outcome(outcome: Outcome, call: Call) -> (Lsn, Shown) {
-    let early = planted(Bug::ShownEarly) && matches!(outcome, Outcome::Replayed(_));
-    let accepted_is_enough = call == Call::Buy(true) || early;
+    let accepted_is_enough = call == Call::Buy(true);
     let after = if accepted_is_enough { Lsn::ZERO } else { outcome.shown_after() };
     match outcome {
         Outcome::Placed(view) | Outcome::Moved(view) => (after, Shown::Order { view, replay: false }),

@@ -10,7 +10,6 @@ use stampede_core::command::{Command, Movement, Outcome, Purchase, Refusal};
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{ACTOR_POSTGRES, Switch};
 use stampede_core::limits::OWNER_BATCH_MAX;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::shard::{Ahead, Shard};
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 use stampede_persist::log::queue::Producer;
@@ -316,8 +315,12 @@ impl Owner {
         };
         match *ask {
             RareAsk::Item(item) => RareReply::Item(self.shard.item(item).map(|item| OwnedItem::new(&item))),
-            RareAsk::Items(after, limit) => RareReply::Items(
-                self.shard.items_after(after, limit).map(|item| OwnedItem::new(&item)).collect(),
+            RareAsk::Items(after, limit, newest) => RareReply::Items(match newest {
+                true => self.shard.items_before(after, limit).map(|item| OwnedItem::new(&item)).collect(),
+                false => self.shard.items_after(after, limit).map(|item| OwnedItem::new(&item)).collect(),
+            }),
+            RareAsk::Listed(behind, limit) => RareReply::Items(
+                self.shard.items_listed(behind, limit).map(|item| OwnedItem::new(&item)).collect(),
             ),
             RareAsk::Order(id) => RareReply::Order(self.shard.order(id).map(order)),
             RareAsk::OrderPage(id, buyer) => {
@@ -328,6 +331,12 @@ impl Owner {
             RareAsk::OrdersOf(buyer, item, after, limit) => {
                 let orders = self.shard.orders_of(buyer, item, after, limit);
                 RareReply::Orders(orders.into_iter().map(order).collect())
+            }
+            RareAsk::NewestOf(buyer, behind, limit) => {
+                let orders = self.shard.newest_orders_of(buyer, behind, limit);
+                orders.map_or(RareReply::TooManyOrders, |orders| {
+                    RareReply::Orders(orders.into_iter().map(order).collect())
+                })
             }
             RareAsk::Orders(ref filter, after, limit) => {
                 let page = self.shard.orders_page(filter, after, limit);
@@ -355,7 +364,7 @@ impl Owner {
             }
             RareAsk::FollowBlock(ref subject, blocked) => {
                 // Owner 0 decided it, and may have decided the contrary while this waited in line.
-                if self.shard.index() > 0 || planted(Bug::BlockUndone) {
+                if self.shard.index() > 0 {
                     self.shard.follow_block(subject.as_bytes(), blocked);
                 }
                 RareReply::Followed

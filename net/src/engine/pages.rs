@@ -121,12 +121,12 @@ fn item_view<'a>(
     }
 }
 
-/// The page of all items, as their gauges show them now.
-pub fn list(items: &[OwnedItem], has_more: bool, shared: &Shared, now: UnixMillis) -> Page {
+/// A page of the list for buyers, as their gauges show the items now.
+pub fn list(items: &[OwnedItem], next_after: Option<&str>, shared: &Shared, now: UnixMillis) -> Page {
     let views: Vec<_> = items.iter().map(|item| (item.get(), version(shared, item))).collect();
     let shown = views.iter().filter_map(|(view, version)| {
         let gauge = shared.catalogue.find(view.item)?;
         Some(item_view(view, *version, shows(gauge, now)))
     });
-    Page::list(shown, has_more, log_number(shared))
+    Page::list(shown, next_after, log_number(shared))
 }

@@ -12,10 +12,10 @@ use stampede_core::types::{Lsn, OrderId, UnixMillis};
 use super::ask::{OwnedAudit, OwnedMoney, OwnedOrder};
 use super::busy::Busy;
 use super::shown::{Call, Moment, Shown, order_view, shown_as};
-use crate::http::answer::{self, Date, Manner, OrderHeaders, ShownState, Status};
+use crate::http::answer::{self, Cache, Date, Manner, Media, OrderHeaders, ShownState, Status};
 use crate::http::draw::DrawFace;
 use crate::http::field::Field;
-use crate::http::json_out::Object;
+use crate::http::json_out::{self, Object};
 use crate::http::page::AdminItemView;
 use crate::http::problem::{Code, Problem};
 
@@ -33,16 +33,20 @@ pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, mome
         Shown::AdminOrder(owned) => {
             answer::json(out, Status::Ok, manner, date, |object| admin_order(object, owned, moment.shown));
         }
-        Shown::Orders(rows, has_more) => {
+        Shown::Orders(rows, has_more, next_after) => {
             let views = rows.iter().map(|row| order_view(&row.order, moment.shown));
-            answer::order_list(out, views, *has_more, manner, date);
+            answer::order_list(out, views, (*has_more, next_after.as_deref()), manner, date);
         }
         Shown::OrdersPage(rows, next_after) => {
             admin_orders(out, rows, *next_after, manner, moment);
         }
         Shown::AdminItem(item, created) => {
             let status = if *created { Status::Created } else { Status::Ok };
-            answer::json(out, status, manner, date, |object| admin_item(object, &item.get(), moment));
+            let item = item.get();
+            // What `If-Match` of a later change names.
+            answer::Answer::begin(out, status, Cache::Never, manner, date)
+                .tag(item.shown_lsn)
+                .body(Media::Json, |out| json_out::object(out, |object| admin_item(object, &item, moment)));
         }
         Shown::AdminItems(items, has_more) => answer::json(out, Status::Ok, manner, date, |object| {
             object.array("items", |array| {
@@ -98,18 +102,24 @@ fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
     let paid = !matches!(owned.order.state, OrderState::Cancelled);
     last(MoneyKind::Payment, "payment_ref", if paid { "paid_at_ms" } else { "payment_told_at_ms" });
     last(MoneyKind::Refund, "refund_ref", "refunded_at_ms");
+    last(MoneyKind::Ended, "", "ended_at_ms");
     for (kind, name) in [(MoneyKind::Refund, "refunds"), (MoneyKind::LatePayment, "late_payments")] {
         if money().any(|row| row.kind == kind) {
             object.array(name, |array| {
                 for row in money().filter(|row| row.kind == kind) {
-                    array.object(|object| money_row(object, &row));
+                    let of = |back: &MoneyRow<'_>| {
+                        back.kind == MoneyKind::LateReturned && back.reference_hash == row.reference_hash
+                    };
+                    let back = money().find(of).filter(|_| kind == MoneyKind::LatePayment);
+                    array.object(|object| money_row(object, &row, back.as_ref()));
                 }
             });
         }
     }
 }
 
-fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>) {
+/// A refund, or a late payment and what is known of its return.
+fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>, back: Option<&MoneyRow<'_>>) {
     let name = if row.kind == MoneyKind::Refund { "refund_ref" } else { "payment_ref" };
     if !row.reference.is_empty() {
         object.bytes(name, row.reference);
@@ -121,6 +131,12 @@ fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>) {
         object.number("at_ms", row.at_ms.0);
     }
     object.number("lsn", row.lsn.0);
+    if let Some(back) = back {
+        if !back.reference.is_empty() {
+            object.bytes("refund_ref", back.reference);
+        }
+        object.number("refunded_at_ms", back.at_ms.0);
+    }
 }
 
 /// `{"orders":[…],"has_more":…}`, with `next_after` where there are more: a page of filtered orders may be

@@ -4,7 +4,6 @@
 
 use stampede_core::command::OrderView;
 use stampede_core::item::OrderState;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
 use super::ask::{OrderOf, OwnedAudit, OwnedItem, OwnedOrder};
@@ -86,8 +85,8 @@ pub enum Shown {
     },
     /// An order and its buyer, for the merchant.
     AdminOrder(Box<OwnedOrder>),
-    /// A buyer's orders, ascending; `true`: there are more.
-    Orders(Vec<OwnedOrder>, bool),
+    /// A buyer's orders; whether there are more; and the cursor, where the last order's id is none.
+    Orders(Vec<OwnedOrder>, bool, Option<String>),
     /// Orders with their buyers, for the merchant, and behind which one the list goes on, if it does.
     OrdersPage(Vec<OwnedOrder>, Option<OrderId>),
     /// An item, for the merchant; `true`: it was made by this request.
@@ -133,7 +132,7 @@ pub struct Moment<'a> {
 
 /// An order as its reader may see it: `accepted` until the fact that placed it may be shown.
 pub(super) fn order_view(view: &OrderView, shown: Lsn) -> answer::OrderView {
-    let hidden = view.lsn > shown && !planted(Bug::ReadEarly);
+    let hidden = view.lsn > shown;
     let state = if hidden { ShownState::Accepted } else { ShownState::Durable(view.state) };
     shown_as(view, state)
 }

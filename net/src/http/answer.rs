@@ -141,11 +141,11 @@ pub fn order(
     answer.body(Media::Json, |out| json_out::object(out, |object| view.fill(object)));
 }
 
-/// `{"orders":[…],"has_more":…}`
+/// `{"orders":[…],"has_more":…}`, with `next_after` where the list goes on behind that.
 pub fn order_list(
     out: &mut Vec<u8>,
     orders: impl IntoIterator<Item = OrderView>,
-    has_more: bool,
+    (has_more, next_after): (bool, Option<&str>),
     manner: Manner,
     date: &Date,
 ) {
@@ -156,5 +156,8 @@ pub fn order_list(
             }
         });
         object.boolean("has_more", has_more);
+        if let Some(next_after) = next_after {
+            object.text("next_after", next_after);
+        }
     });
 }

@@ -16,6 +16,7 @@ mod usual;
 pub use record::{Purchase, Record, Step};
 
 use crate::http::body::check_media;
+use crate::http::conn::Left;
 use crate::http::field::Name;
 use crate::http::head::Head;
 use crate::http::problem::{Code, Problem};
@@ -74,12 +75,23 @@ impl Decoder {
         }
     }
 
-    /// What stands at the start of `piece`, which is what has come of the `left` bytes of the
-    /// body that are not taken yet. Not called once none is left.
-    pub fn next<'a>(&'a mut self, piece: &'a [u8], left: usize) -> Step<'a> {
+    /// What stands at the start of `piece`, which is what has come of what is `left` of the body.
+    /// Not called once nothing is left.
+    pub fn next<'a>(&'a mut self, piece: &'a [u8], left: Left) -> Step<'a> {
         match self {
             Self::Binary(reader) => reader.next(piece, left),
             Self::Lines(reader) => reader.next(piece, left),
+        }
+    }
+
+    /// The body is over.
+    ///
+    /// # Errors
+    /// `bad_request` if it had to hold more: only of one in chunks is that not seen at its beginning.
+    pub fn finish(&self) -> Result<(), Problem> {
+        match self {
+            Self::Binary(reader) => reader.finish(),
+            Self::Lines(_) => Ok(()),
         }
     }
 }
@@ -90,27 +102,32 @@ mod tests {
 
     use super::*;
 
-    /// Every step through a body whose bytes come `cut` at a time, as text.
-    fn read(format: Format, body: &[u8], cut: usize) -> Vec<String> {
+    /// Every step through a body whose bytes come `cut` at a time, as text. In chunks nobody knows that all
+    /// has come until it is asked for more.
+    fn read(format: Format, body: &[u8], cut: usize, chunked: bool) -> Vec<String> {
         let (mut decoder, mut seen, mut at, mut come) = (Decoder::new(format), Vec::new(), 0, 0);
+        let mut is_over = !chunked;
         while at < body.len() {
-            match decoder.next(&body[at..come], body.len() - at) {
+            let left = if is_over { Left::Bytes(body.len() - at) } else { Left::Unknown };
+            match decoder.next(&body[at..come], left) {
                 Step::Record(record, len) => {
                     seen.push(format!("{record:?}"));
                     at += len;
                 }
                 Step::Skip(len) => at += len,
                 Step::NeedMore => {
-                    assert!(come < body.len(), "all has come, and more is wanted");
+                    assert!(come < body.len() || !is_over, "all has come, and more is wanted");
+                    is_over |= come == body.len();
                     come = (come + cut).min(body.len());
                 }
                 Step::Refused(problem) => {
                     seen.push(format!("refused {:?}", problem.detail));
-                    break;
+                    return seen;
                 }
             }
             assert!(at <= come, "more was taken than has come");
         }
+        seen.extend(decoder.finish().err().map(|problem| format!("refused {:?}", problem.detail)));
         seen
     }
 
@@ -148,7 +165,13 @@ mod tests {
             spoils.iter().for_each(|(at, byte)| { let at = at.index(body.len()); body[at] = *byte; });
             let len = body.len();
             for body in [&body[..], &body[..keep.index(len) + 1]] {
-                prop_assert_eq!(read(format, body, cut), read(format, body, body.len()));
+                let [whole, chunked] = [false, true].map(|chunked| read(format, body, body.len(), chunked));
+                prop_assert_eq!(read(format, body, cut, false), &whole[..]);
+                prop_assert_eq!(read(format, body, cut, true), &chunked[..]);
+                // What is said of a whole body is said of the one in chunks, at its end at the latest.
+                let is_refused = |seen: &[String]| seen.last().is_some_and(|last| last.starts_with("refused"));
+                prop_assert_eq!(is_refused(&chunked), is_refused(&whole));
+                prop_assert!(is_refused(&whole) || whole == chunked, "{whole:?} {chunked:?}");
             }
         }
     }

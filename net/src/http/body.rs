@@ -185,6 +185,9 @@ pub fn item_patch<'a>(body: &'a [u8], name: &'a mut String) -> Result<ItemPatch<
 /// in milliseconds.
 const SECONDS_OF_OUR_TIME: std::ops::Range<u64> = 946_684_800..7_258_118_400;
 
+/// What is wrong with such a time.
+pub(crate) const IN_SECONDS: &str = "is in seconds, it seems: must be Unix milliseconds";
+
 /// Whether a time was meant in seconds, though it is to be in milliseconds.
 pub(crate) fn in_seconds(time: u64) -> bool {
     SECONDS_OF_OUR_TIME.contains(&time)
@@ -195,9 +198,7 @@ fn put_field(patch: &mut ItemPatch<'_>, field: &'static str, value: Value<'_>) -
     let narrow = || number(u64::from(u32::MAX), "must be an integer from 0 to 4294967295").map(|n| n as u32);
     let time = || match number(UNIX_MILLIS_MAX, "must be Unix milliseconds, before the year 10000")? {
         // In January or February 1970 no sale was open.
-        seconds if in_seconds(seconds) => {
-            Err(invalid(field, "is in seconds, it seems: must be Unix milliseconds"))
-        }
+        seconds if in_seconds(seconds) => Err(invalid(field, IN_SECONDS)),
         ms => Ok(UnixMillis(ms)),
     };
     match field {
@@ -339,7 +340,10 @@ pub fn extend(body: &[u8]) -> Result<UnixMillis, Problem> {
     let mut pay_by_ms = None;
     fields(body, &["pay_by_ms"], |_, value| {
         pay_by_ms = value.as_u64().filter(|&time| time <= UNIX_MILLIS_MAX);
-        Ok(())
+        match pay_by_ms {
+            Some(time) if in_seconds(time) => Err(invalid("pay_by_ms", IN_SECONDS)),
+            _ => Ok(()),
+        }
     })?;
     pay_by_ms.map(UnixMillis).ok_or(invalid("pay_by_ms", RULE))
 }

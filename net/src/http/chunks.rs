@@ -11,8 +11,6 @@
 //! read as strictly as a head: two readers that disagree on where a chunk ends disagree on where the
 //! next request begins. Next: [`crate::http::conn`], which lends the bytes.
 
-use stampede_core::planted::{Bug, planted};
-
 use crate::http::chars::{hex_value, is_token};
 use crate::http::limits::{CHUNK_DIGITS_MAX, CHUNK_EXTENSION_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX};
 use crate::http::problem::{Code, Problem};
@@ -29,6 +27,16 @@ pub(crate) struct Chunks {
     extension_bytes: usize,
     /// Lines and bytes of the trailer so far.
     trailer: (usize, usize),
+}
+
+/// What [`Chunks::take`] took.
+pub(crate) struct Taken {
+    /// Bytes: all, unless the body is over or broken.
+    pub(crate) taken: usize,
+    /// How many of them are body.
+    pub(crate) kept: usize,
+    /// 400, 413 or 431, where the next byte is none that can follow. Nothing may be taken behind it.
+    pub(crate) broken: Option<Problem>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,11 +81,7 @@ impl Chunks {
     }
 
     /// Takes `bytes`, which follow what was taken before, and moves what is body to their front.
-    /// Returns how many bytes were taken (all, unless the body is over), and how many of them are body.
-    ///
-    /// # Errors
-    /// 400, 413 or 431 where the body is none that is taken. The connection has to be closed then.
-    pub(crate) fn take(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), Problem> {
+    pub(crate) fn take(&mut self, bytes: &mut [u8]) -> Taken {
         let (mut taken, mut kept) = (0, 0);
         while taken < bytes.len() && !self.is_over() {
             if let Stage::Data { left } = self.stage {
@@ -90,18 +94,20 @@ impl Chunks {
                     left => Stage::Data { left },
                 };
             } else {
-                self.stage = self.after(bytes[taken])?;
+                match self.after(bytes[taken]) {
+                    Ok(stage) => self.stage = stage,
+                    Err(problem) => return Taken { taken, kept, broken: Some(problem) },
+                }
                 taken += 1;
             }
         }
-        Ok((taken, kept))
+        Taken { taken, kept, broken: None }
     }
 
     /// Where one more byte leads that is no data.
     fn after(&mut self, byte: u8) -> Result<Stage, Problem> {
         Ok(match (self.stage, byte) {
             (Stage::Size { digits, size }, _) => return self.after_size(byte, digits, size),
-            (Stage::Extension { size }, b'\n') if planted(Bug::LaxChunks) => begin(size),
             (Stage::Extension { size }, b'\r') => Stage::SizeEnd { size },
             (Stage::Extension { size }, _) => {
                 self.extension_bytes += 1;
@@ -130,7 +136,6 @@ impl Chunks {
             }
             (None, b';') if digits > 0 => Ok(Stage::Extension { size }),
             (None, b'\r') if digits > 0 => Ok(Stage::SizeEnd { size }),
-            (None, b'\n') if digits > 0 && planted(Bug::LaxChunks) => Ok(begin(size)),
             _ => Err(malformed("the size of a chunk is malformed")),
         }
     }
@@ -193,9 +198,12 @@ mod tests {
         let (mut chunks, mut body, mut left) = (Chunks::new(64), Vec::new(), 0);
         for piece in raw.as_bytes().chunks(cut) {
             let mut piece = piece.to_vec();
-            let took = chunks.take(&mut piece).map_err(|problem| problem.code.status().number())?;
-            body.extend_from_slice(&piece[..took.1]);
-            left += piece.len() - took.0;
+            let took = chunks.take(&mut piece);
+            if let Some(problem) = took.broken {
+                return Err(problem.code.status().number());
+            }
+            body.extend_from_slice(&piece[..took.kept]);
+            left += piece.len() - took.taken;
         }
         assert_eq!(chunks.len(), body.len());
         let end = if chunks.is_over() { "." } else { "…" };
@@ -262,8 +270,15 @@ mod tests {
 
     #[test]
     fn where_no_body_can_be_an_empty_one_is_taken() {
-        assert!(Chunks::new(0).take(&mut b"0\r\n\r\n".to_vec()).is_ok());
-        let refused = Chunks::new(0).take(&mut b"1\r\n".to_vec());
-        assert_eq!(refused.map_err(|problem| problem.code), Err(Code::BadRequest));
+        assert!(Chunks::new(0).take(&mut b"0\r\n\r\n".to_vec()).broken.is_none());
+        let refused = Chunks::new(0).take(&mut b"1\r\n".to_vec()).broken;
+        assert_eq!(refused.map(|problem| problem.code), Some(Code::BadRequest));
+    }
+
+    #[test]
+    fn what_came_before_a_broken_chunk_is_body() {
+        let (mut chunks, mut bytes) = (Chunks::new(9), b"1\r\na\r\n2\r\nbcx".to_vec());
+        let Taken { taken, kept, broken } = chunks.take(&mut bytes);
+        assert_eq!((taken, &bytes[..kept], broken.is_some()), (11, &b"abc"[..], true));
     }
 }

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! A body in chunks is taken out of them as they come ([`crate::http::chunks`]): when the last one
-//! is there, the request looks like any other. The body of a batch alone is not gathered: its request is handed out with its head, and the
-//! body is taken piece by piece from `piece` and `take`. One that nobody takes is thrown away.
+//! is there, the request looks like any other. The body of a batch alone is not gathered: its
+//! request is handed out with its head, and the body is taken piece by piece from `piece` and
+//! `take`, chunked or not. One that nobody takes is thrown away.
 //!
 //! ```text
 //!   Head ──empty line──▶ Begun ──▶ Stream ──all taken──▶ Head, or Done if the request closes
@@ -24,10 +25,8 @@
 //!
 //! Next: [`crate::http::line`] and [`crate::http::head`], which hold the rules.
 
-use stampede_core::planted::{Bug, planted};
-
 use crate::http::chars::is_token;
-use crate::http::chunks::Chunks;
+use crate::http::chunks::{Chunks, Taken};
 use crate::http::head::{Found, Head, Length};
 use crate::http::limits::{
     BATCH_BUFFER_BYTES, BATCH_MS_MAX, BODY_BYTES_MAX, BODY_MS_MAX, CONN_BUFFER_BYTES, HEAD_BYTES,
@@ -58,8 +57,17 @@ pub struct Request<'a> {
     pub route: Result<Route, Problem>,
     /// Its body; empty without one.
     pub body: &'a [u8],
-    /// Bytes of a body that comes piece by piece (see [`Conn::piece`]); `None` where `body` is all.
-    pub streamed: Option<usize>,
+    /// How much of a body is to come piece by piece (see [`Conn::piece`]); `None` where `body` is all.
+    pub streamed: Option<Left>,
+}
+
+/// How much of a body was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// So many bytes, come or not.
+    Bytes(usize),
+    /// Nobody knows: it comes in chunks, and the last one has not come.
+    Unknown,
 }
 
 /// One connection's reading side. Owns at most one buffer of
@@ -96,10 +104,10 @@ enum Stage {
     Chunked(Box<Chunked>),
     /// A request of so many bytes was handed out.
     Given { total: usize },
-    /// The head of a batch was handed out; so many bytes of body follow it.
-    Begun { head_len: usize, left: usize, closes: bool },
-    /// The body of a batch is taken piece by piece; so many bytes are not taken yet.
-    Stream { left: usize, closes: bool },
+    /// The head of a batch was handed out; its body follows.
+    Begun { head_len: usize, rest: Rest, closes: bool },
+    /// The body of a batch is taken piece by piece.
+    Stream { rest: Rest, closes: bool },
     /// Nothing more is taken.
     Done,
 }
@@ -109,6 +117,59 @@ enum Stage {
 struct Chunked {
     located: Located,
     chunks: Chunks,
+}
+
+/// What was not taken of the body of a batch.
+#[derive(Debug)]
+enum Rest {
+    /// So many bytes, come or not.
+    Bytes(usize),
+    /// What its chunks hold.
+    Chunks(Box<Unpacked>),
+}
+
+/// A body that is taken out of its chunks as they come: it lies at the front of the buffer.
+#[derive(Debug)]
+struct Unpacked {
+    chunks: Chunks,
+    /// Bytes that were taken out, and that nobody has taken yet.
+    ready: usize,
+    /// Why nothing can be taken behind those.
+    broken: Option<Problem>,
+}
+
+impl Rest {
+    /// A body of at most so many bytes, of which nothing has come.
+    fn chunked(bytes_max: usize) -> Self {
+        Self::Chunks(Box::new(Unpacked { chunks: Chunks::new(bytes_max), ready: 0, broken: None }))
+    }
+
+    const fn left(&self) -> Left {
+        match self {
+            Self::Bytes(left) => Left::Bytes(*left),
+            Self::Chunks(body) if body.chunks.is_over() => Left::Bytes(body.ready),
+            Self::Chunks(_) => Left::Unknown,
+        }
+    }
+}
+
+impl Unpacked {
+    /// Takes the body out of what came of its chunks behind the `ready` bytes; returns how many bytes that
+    /// leaves. They are body, and behind the last chunk whatever follows it.
+    fn unpack(&mut self, bytes: &mut [u8]) -> usize {
+        if self.broken.is_some() {
+            return self.ready;
+        }
+        let (from, end) = (self.ready, bytes.len());
+        let Taken { taken, kept, broken } = self.chunks.take(&mut bytes[from..]);
+        self.ready += kept;
+        self.broken = broken;
+        if broken.is_some() {
+            return self.ready;
+        }
+        bytes.copy_within(from + taken..end, from + kept);
+        end - (taken - kept)
+    }
 }
 
 /// A head that has ended.
@@ -220,7 +281,9 @@ impl Conn {
     #[expect(clippy::should_implement_trait, reason = "it lends from the connection, which Iterator cannot")]
     pub fn next(&mut self) -> Next<'_> {
         self.consume();
-        self.skip_stream();
+        if let Err(problem) = self.end_stream() {
+            return Next::Reject(problem);
+        }
         let mut found = Found::new();
         match self.find(&mut found) {
             Ok(true) => {}
@@ -244,16 +307,22 @@ impl Conn {
         let body_len = match body_len {
             Ok(len) => len,
             Err(problem) => {
-                self.stage = Stage::after_doubt(head_len);
+                self.stage = Stage::Done;
                 return Next::Reject(problem);
             }
         };
         let come = self.end - self.start - head_len;
-        let streamed = place.as_ref().is_some_and(|place| place.is_batch(head.method)).then_some(body_len);
-        self.awaits_continue = head.expects_continue && body_len > 0 && come == 0;
-        if streamed.is_some() {
+        let rest =
+            place.as_ref().filter(|place| place.is_batch(head.method)).map(|place| match found.length {
+                Length::Chunked => Rest::chunked(place.body_bytes_max(head.method)),
+                Length::Absent | Length::Bytes(_) => Rest::Bytes(body_len),
+            });
+        let streamed = rest.as_ref().map(Rest::left);
+        let follows = streamed.map_or(body_len > 0, |left| left != Left::Bytes(0));
+        self.awaits_continue = head.expects_continue && follows && come == 0;
+        if let Some(rest) = rest {
             self.since_ms = self.now_ms;
-            self.stage = Stage::Begun { head_len, left: body_len, closes: head.manner().closes() };
+            self.stage = Stage::Begun { head_len, rest, closes: head.manner().closes() };
         } else if come < body_len {
             self.since_ms = self.now_ms;
             let located = Located { line: found.line, line_len: found.line_len, head_len };
@@ -272,10 +341,17 @@ impl Conn {
         Next::Request(Request { head, route, body, streamed })
     }
 
-    /// What has come of the body of a batch and was not taken; empty for any other request.
+    /// What has come of the body of a batch and was not taken; empty for any other request. The request
+    /// ends with the following call to `next`, not before: until then [`Conn::finish`] alone cuts it off.
     pub fn piece(&mut self) -> &[u8] {
         self.consume();
-        &self.buf[self.start..self.end.min(self.start + self.left())]
+        let come = self.end - self.start;
+        let len = match &self.stage {
+            Stage::Stream { rest: Rest::Bytes(left), .. } => come.min(*left),
+            Stage::Stream { rest: Rest::Chunks(body), .. } => body.ready,
+            _ => 0,
+        };
+        &self.buf[self.start..self.start + len]
     }
 
     /// Takes so many bytes off the front of [`Conn::piece`].
@@ -285,17 +361,31 @@ impl Conn {
     pub fn take(&mut self, len: usize) {
         let come = self.piece().len();
         assert!(len <= come, "more taken than has come");
-        if let Stage::Stream { left, .. } = &mut self.stage {
-            *left -= len;
+        if let Stage::Stream { rest, .. } = &mut self.stage {
+            match rest {
+                Rest::Bytes(left) => *left -= len,
+                Rest::Chunks(body) => body.ready -= len,
+            }
             self.start += len;
         }
     }
 
-    /// Bytes of a batch's body that were not taken, come or not.
-    pub const fn left(&self) -> usize {
+    /// How much of a batch's body was not taken; nothing for any other request.
+    pub fn left(&mut self) -> Left {
+        self.consume();
         match &self.stage {
-            Stage::Begun { left, .. } | Stage::Stream { left, .. } => *left,
-            _ => 0,
+            Stage::Stream { rest, .. } => rest.left(),
+            _ => Left::Bytes(0),
+        }
+    }
+
+    /// Why nothing comes behind the [`Conn::piece`] of a batch in chunks: these are malformed, or hold
+    /// too much. Answer this once the piece is taken, and close.
+    pub fn broken(&mut self) -> Option<Problem> {
+        self.consume();
+        match &self.stage {
+            Stage::Stream { rest: Rest::Chunks(body), .. } => body.broken,
+            _ => None,
         }
     }
 
@@ -304,12 +394,23 @@ impl Conn {
         matches!(&self.stage, Stage::Begun { .. } | Stage::Stream { .. })
     }
 
-    /// Throws away what has come of a body that nobody takes.
-    fn skip_stream(&mut self) {
-        while self.is_streaming() && !self.piece().is_empty() {
-            self.take(self.end.min(self.start + self.left()) - self.start);
+    /// Ends a batch whose body was taken, and throws away what has come of one that nobody takes. An
+    /// error ends what is read.
+    fn end_stream(&mut self) -> Result<(), Problem> {
+        let come = self.piece().len();
+        self.take(come);
+        if let Some(problem) = self.broken() {
+            self.stage = Stage::Done;
+            return Err(problem);
         }
-        self.consume();
+        if let Stage::Stream { rest, closes } = &self.stage
+            && rest.left() == Left::Bytes(0)
+        {
+            self.since_ms = self.now_ms;
+            self.stage = if *closes { Stage::Done } else { Stage::Head(Scan::default()) };
+            self.consume();
+        }
+        Ok(())
     }
 
     /// When the present wait is over, in monotonic milliseconds: then close without
@@ -406,28 +507,34 @@ impl Conn {
     }
 
     fn consume(&mut self) {
-        match self.stage {
+        match &mut self.stage {
             Stage::Given { total } => {
-                self.start += total;
+                self.start += *total;
                 self.since_ms = self.now_ms;
                 self.stage = Stage::Head(Scan::default());
             }
-            Stage::Begun { head_len, left, closes } => {
-                self.start += head_len;
-                self.stage = Stage::Stream { left, closes };
+            Stage::Begun { head_len, rest, closes } => {
+                self.start += *head_len;
+                let rest = std::mem::replace(rest, Rest::Bytes(0));
+                self.stage = Stage::Stream { rest, closes: *closes };
+                self.unpack();
             }
-            Stage::Stream { left: 0, closes } => {
-                self.since_ms = self.now_ms;
-                self.stage = if closes { Stage::Done } else { Stage::Head(Scan::default()) };
-            }
+            Stage::Stream { .. } => self.unpack(),
             Stage::Done => self.start = self.end,
-            Stage::Head(_) | Stage::Body { .. } | Stage::Chunked(_) | Stage::Stream { .. } => {}
+            Stage::Head(_) | Stage::Body { .. } | Stage::Chunked(_) => {}
         }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
             if self.buf.len() > CONN_BUFFER_BYTES && !self.is_streaming() {
                 self.buf = Vec::new();
             }
+        }
+    }
+
+    /// Takes the body of a batch out of what came of its chunks.
+    fn unpack(&mut self) {
+        if let Stage::Stream { rest: Rest::Chunks(body), .. } = &mut self.stage {
+            self.end = self.start + body.unpack(&mut self.buf[self.start..self.end]);
         }
     }
 
@@ -472,26 +579,24 @@ impl Conn {
         match Found::parse(bytes, line, line_len) {
             Ok(parsed) => *found = parsed,
             Err(problem) => {
-                self.stage = Stage::after_doubt(head_len);
+                self.stage = Stage::Done;
                 return Err(problem);
             }
         }
         Ok(true)
     }
 
-    /// A head has ended whose body comes in chunks; returns whether all of them are there. An error
-    /// ends what is read.
+    /// A head has ended whose body comes in chunks; returns whether all of them are there, or are to be
+    /// taken piece by piece. An error ends what is read.
     fn begin_chunks(&mut self, found: &Found) -> Result<bool, Problem> {
         let head = found.head(&self.buf[self.start..self.start + found.head_len]);
         let place = Place::find(self.listener, head.path);
         let come = self.end - self.start - found.head_len;
-        let is_batch = place.as_ref().is_some_and(|place| place.is_batch(head.method));
+        if place.as_ref().is_some_and(|place| place.is_batch(head.method)) {
+            return Ok(true);
+        }
         let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
         let chunks = Chunks::new(if head.method.has_body() { bytes_max } else { 0 });
-        if is_batch {
-            self.stage = Stage::Done;
-            return Err(Code::LengthRequired.problem());
-        }
         self.since_ms = self.now_ms;
         self.awaits_continue = head.expects_continue && come == 0;
         let located =
@@ -506,9 +611,12 @@ impl Conn {
         let Stage::Chunked(body) = &mut self.stage else { return Ok(true) };
         let Chunked { located, chunks } = &mut **body;
         let from = self.start + located.head_len + chunks.len();
-        let taken = chunks.take(&mut self.buf[from..self.end]);
+        let Taken { taken, kept, broken } = chunks.take(&mut self.buf[from..self.end]);
         let is_over = chunks.is_over();
-        let (taken, kept) = taken.inspect_err(|_| self.stage = Stage::Done)?;
+        if let Some(problem) = broken {
+            self.stage = Stage::Done;
+            return Err(problem);
+        }
         self.buf.copy_within(from + taken..self.end, from + kept);
         self.end -= taken - kept;
         Ok(is_over)
@@ -532,16 +640,6 @@ impl Conn {
                 }
                 scan.find_end(&self.buf[self.start..self.end], self.head_bytes as usize)
             }
-        }
-    }
-}
-
-impl Stage {
-    /// What follows a refusal for what a head of so many bytes says: nothing.
-    fn after_doubt(head_len: usize) -> Self {
-        match planted(Bug::GoesOnAfterDoubt) {
-            true => Self::Given { total: head_len },
-            false => Self::Done,
         }
     }
 }
@@ -592,7 +690,7 @@ impl Scan {
             return Err(line::endless(window));
         }
         let bare = lf == self.line_at || window[lf - 1] != b'\r';
-        if bare && !planted(Bug::BareLineFeed) {
+        if bare {
             return Err(malformed("a line feed without a carriage return"));
         }
         let content = &window[self.line_at..if bare { lf } else { lf - 1 }];
@@ -613,10 +711,6 @@ const NO_REQUEST_LINE: Problem = malformed("the request line is malformed");
 fn body_len(head: &Head<'_>, length: Length, place: Option<&Place>) -> Result<usize, Problem> {
     let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
     match length {
-        // Of a batch it has to be known beforehand how much is to come.
-        Length::Absent if place.is_some_and(|place| place.is_batch(head.method)) => {
-            Err(Code::LengthRequired.problem())
-        }
         Length::Absent | Length::Chunked => Ok(0),
         Length::Bytes(len) if len > 0 && !head.method.has_body() => {
             Err(malformed("a body where none can be"))

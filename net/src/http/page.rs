@@ -100,9 +100,13 @@ impl Page {
         Self::render(tag, |object| view.fill(object))
     }
 
-    /// The page of many items, by the log with this number. Its tag names the last fact among
-    /// theirs, with a hash of all.
-    pub fn list<'v>(views: impl IntoIterator<Item = ItemView<'v>>, has_more: bool, log: u32) -> Self {
+    /// The page of many items, by the log with this number, and behind which cursor the list goes on, if it
+    /// does. Its tag names the last fact among theirs, with a hash of all.
+    pub fn list<'v>(
+        views: impl IntoIterator<Item = ItemView<'v>>,
+        next_after: Option<&str>,
+        log: u32,
+    ) -> Self {
         let mut tags = ListTag::new(log);
         let mut page = Self::render(None, |object| {
             object.array("items", |array| {
@@ -111,9 +115,13 @@ impl Page {
                     array.object(|object| view.fill(object));
                 }
             });
-            object.boolean("has_more", has_more);
+            object.boolean("has_more", next_after.is_some());
+            if let Some(next_after) = next_after {
+                object.text("next_after", next_after);
+            }
         });
-        page.tag = tags.finish(if has_more { "more" } else { "all" });
+        // The cursor follows from the last entry, which is in the hash.
+        page.tag = tags.finish(if next_after.is_some() { "more" } else { "all" });
         page
     }
 

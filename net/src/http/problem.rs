@@ -69,8 +69,6 @@ codes! {
     NotFound = NotFound "not_found" "There is nothing here.",
     /// The path exists, but not for this method.
     MethodNotAllowed = MethodNotAllowed "method_not_allowed" "This method is not allowed here.",
-    /// A body was to be expected and its length was not given.
-    LengthRequired = LengthRequired "length_required" "Content-Length is required.",
     /// The body is longer than this call takes.
     BodyTooLarge = BodyTooLarge "body_too_large" "The body is too large.",
     /// The target is longer than 2 KiB.

@@ -26,7 +26,7 @@ pub(crate) struct Query<'a> {
 }
 
 /// What a lenient query can be asked for.
-const KNOWN: [&str; 3] = ["limit", "after", "wait_ms"];
+const KNOWN: [&str; 4] = ["limit", "after", "wait_ms", "order"];
 
 impl<'a> Query<'a> {
     /// Splits a query (without the question mark); an empty one has no parameters.

@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use stampede_core::types::OrderId;
+use stampede_core::types::{Lsn, OrderId};
 
 use crate::http::limits::IDLE_MS;
 use crate::http::status::Status;
@@ -214,6 +214,12 @@ impl<'o> Answer<'o> {
             Some(tag) => self.push(&["ETag: W/", tag, "\r\n"]),
             None => self,
         }
+    }
+
+    /// A strong entity tag: the LSN that made the thing what it is.
+    pub fn tag(self, lsn: Lsn) -> Self {
+        let mut digits = itoa::Buffer::new();
+        self.push(&["ETag: \"", digits.format(lsn.0), "\"\r\n"])
     }
 
     /// `Location: /v1/orders/{id}`

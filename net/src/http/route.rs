@@ -13,7 +13,9 @@ use stampede_core::item::OrderState;
 use stampede_core::limits::{ITEM_ID_MAX, UNIX_MILLIS_MAX};
 use stampede_core::types::{ItemId, OrderId, Subject};
 
+use crate::http::body::{IN_SECONDS, in_seconds};
 use crate::http::chars::decimal;
+use crate::http::cursor::{self, Age};
 use crate::http::head::Head;
 use crate::http::limits::{
     BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BOOKS_ORDERS_MAX, BUY_BODY_BYTES_MAX, BUYER_LIST_DEFAULT,
@@ -40,7 +42,7 @@ pub enum Route {
     /// `GET /v1/time`
     Time,
     /// `GET /v1/items?limit=&after=`
-    Items(ItemsQuery),
+    Items(ListQuery),
     /// `GET /v1/items/{id}`
     Item(ItemId),
     /// `GET /v1/items/{id}/challenge`
@@ -51,7 +53,7 @@ pub enum Route {
     Draw(DrawQuery),
     /// `POST /v1/items/{id}/orders`
     Buy(ItemId),
-    /// `GET /v1/orders?limit=&after=`
+    /// `GET /v1/orders?order=&limit=&after=`
     Orders(OrdersQuery),
     /// `GET /v1/orders/{id}?wait_ms=`
     Order {
@@ -66,7 +68,7 @@ pub enum Route {
     Site(SiteCall),
     /// `PUT /admin/items/{id}`
     PutItem(ItemId),
-    /// `GET /admin/items?limit=&after=`
+    /// `GET /admin/items?order=&limit=&after=`
     AdminItems(ItemsQuery),
     /// `GET /admin/items/{id}`
     AdminItem(ItemId),
@@ -153,13 +155,35 @@ impl Route {
     }
 }
 
-/// Which of all items.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// Which of all items, for the merchant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ItemsQuery {
-    /// At most so many: 1 to 100, for the merchant to 1000; 100 if not said.
+    /// At most so many: 1 to 1000, 100 if not said.
     pub limit: u16,
     /// Only those behind this one.
     pub after: Option<ItemId>,
+    /// The highest number first.
+    pub newest: bool,
+}
+
+/// Which page of the list for buyers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ListQuery {
+    /// At most so many: 1 to 100, 100 if not said.
+    pub limit: u16,
+    /// Where it begins.
+    pub after: ListAfter,
+}
+
+/// Behind what a page of the list for buyers begins.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ListAfter {
+    /// With the first item.
+    Start,
+    /// Behind this place.
+    Place(stampede_core::place::Place),
+    /// Behind this item, wherever it stands now.
+    Item(ItemId),
 }
 
 /// Which of the entries in an item's draw.
@@ -191,8 +215,17 @@ pub struct BooksQuery {
 pub struct OrdersQuery {
     /// At most so many: 1 to 200, 50 if not said.
     pub limit: u16,
-    /// Only those behind this one.
-    pub after: Option<OrderId>,
+    /// In which order, and behind what.
+    pub after: OrdersAfter,
+}
+
+/// In which order a buyer's orders come, and behind what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OrdersAfter {
+    /// By number, behind this one.
+    Oldest(Option<OrderId>),
+    /// The newest first, behind this one.
+    Newest(Option<Age>),
 }
 
 /// Which of all orders.
@@ -441,10 +474,10 @@ impl Place {
             Self::Audit if read => return audit(query),
             Self::Blocked if read => return blocklist(query),
             Self::Time if read => Route::Time,
-            Self::Items if read => return items(query, PUBLIC_LIST_MAX).map(Route::Items),
+            Self::Items if read => return listed(query),
             Self::Item(item) if read => Route::Item(item),
             Self::ItemChallenge(item) if read => Route::Challenge(item),
-            Self::AdminItems if read => return items(query, MERCHANT_LIST_MAX).map(Route::AdminItems),
+            Self::AdminItems if read => return admin_items(query),
             Self::AdminItemVerb(item, ItemVerb::Books) if read => return books(item, query),
             Self::AdminItem(item) if read => Route::AdminItem(item),
             Self::AdminItem(item) if method == Method::Put => Route::PutItem(item),
@@ -564,10 +597,18 @@ fn order_verb(verb: &str) -> Option<OrderVerb> {
     })
 }
 
-fn items(query: &Query<'_>, limit_max: u16) -> Result<ItemsQuery, Problem> {
+fn listed(query: &Query<'_>) -> Result<Route, Problem> {
     query.only(&["limit", "after"])?;
-    let limit = query.limit(PUBLIC_LIST_MAX, limit_max)?;
-    Ok(ItemsQuery { limit, after: query.parsed("after", item)? })
+    let limit = query.limit(PUBLIC_LIST_MAX, PUBLIC_LIST_MAX)?;
+    let after =
+        |text: &str| cursor::place(text).map(ListAfter::Place).or_else(|| item(text).map(ListAfter::Item));
+    Ok(Route::Items(ListQuery { limit, after: query.parsed("after", after)?.unwrap_or(ListAfter::Start) }))
+}
+
+fn admin_items(query: &Query<'_>) -> Result<Route, Problem> {
+    query.only(&["limit", "after", "order"])?;
+    let limit = query.limit(PUBLIC_LIST_MAX, MERCHANT_LIST_MAX)?;
+    Ok(Route::AdminItems(ItemsQuery { limit, after: query.parsed("after", item)?, newest: newest(query)? }))
 }
 
 fn books(item: ItemId, query: &Query<'_>) -> Result<Route, Problem> {
@@ -579,9 +620,13 @@ fn books(item: ItemId, query: &Query<'_>) -> Result<Route, Problem> {
 }
 
 fn orders(query: &Query<'_>) -> Result<Route, Problem> {
-    query.only(&["limit", "after"])?;
+    query.only(&["limit", "after", "order"])?;
     let limit = query.limit(BUYER_LIST_DEFAULT, BUYER_LIST_MAX)?;
-    Ok(Route::Orders(OrdersQuery { limit, after: query.parsed("after", order)? }))
+    let after = match newest(query)? {
+        true => OrdersAfter::Newest(query.parsed("after", cursor::age)?),
+        false => OrdersAfter::Oldest(query.parsed("after", order)?),
+    };
+    Ok(Route::Orders(OrdersQuery { limit, after }))
 }
 
 fn draw(item: ItemId, query: &Query<'_>) -> Result<Route, Problem> {
@@ -636,8 +681,8 @@ fn admin_orders(query: &Query<'_>) -> Result<Route, Problem> {
 /// A time in Unix milliseconds; 0 if it is not said.
 fn time(query: &Query<'_>, name: &'static str) -> Result<u64, Problem> {
     let ms = query.parsed(name, |text| number(text, UNIX_MILLIS_MAX))?.unwrap_or(0);
-    match crate::http::body::in_seconds(ms) {
-        true => Err(Problem::invalid_field(name, "is in seconds, it seems: must be Unix milliseconds")),
+    match in_seconds(ms) {
+        true => Err(Problem::invalid_field(name, IN_SECONDS)),
         false => Ok(ms),
     }
 }

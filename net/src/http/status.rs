@@ -45,8 +45,6 @@ statuses! {
     MethodNotAllowed = 405 "Method Not Allowed",
     /// 409
     Conflict = 409 "Conflict",
-    /// 411
-    LengthRequired = 411 "Length Required",
     /// 412
     PreconditionFailed = 412 "Precondition Failed",
     /// 413

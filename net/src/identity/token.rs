@@ -10,15 +10,15 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use stampede_core::limits::UNIX_MILLIS_MAX;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Subject, UnixMillis};
 
-use super::buyer::Buyer;
+use super::buyer::{Buyer, stranger};
 use super::key::{Algorithm, IdentityKey};
 use super::numeric_date::{Round, millis};
 use super::rules::TokenRules;
 use crate::http::json::{FieldsError, Others, Value, each_field};
 use crate::http::limits::TOKEN_BYTES_MAX;
+use crate::http::problem::Problem;
 use crate::http::subject::subject;
 
 /// Room for a decoded header; a longer one belongs to no token of ours.
@@ -54,6 +54,17 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether anybody could have made the token, or it never counts. A buyer's own that has expired is no
+    /// junk: it is remembered, so that it is verified once.
+    pub const fn is_junk(self) -> bool {
+        !matches!(self, Self::Expired | Self::NotYet)
+    }
+
+    /// What its sender is told.
+    pub const fn problem(self) -> Problem {
+        stranger(self.detail())
+    }
+
     /// In words, for the answer.
     pub const fn detail(self) -> &'static str {
         match self {
@@ -81,9 +92,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether the token counts at this time.
-    pub const fn holds_at(&self, now: UnixMillis) -> bool {
-        self.from_ms <= now.0 && now.0 < self.until_ms
+    /// Whom the token names, if it counts at this time.
+    ///
+    /// # Errors
+    /// [`Reason::Expired`] or [`Reason::NotYet`].
+    pub fn at(&self, now: UnixMillis) -> Result<Buyer, Reason> {
+        match () {
+            () if now.0 >= self.until_ms => Err(Reason::Expired),
+            () if now.0 < self.from_ms => Err(Reason::NotYet),
+            () => Ok(self.buyer.clone()),
+        }
     }
 }
 
@@ -92,6 +110,21 @@ impl Verdict {
 /// # Errors
 /// Why it does not count.
 pub fn verify(
+    keys: &[IdentityKey],
+    rules: &TokenRules,
+    token: &[u8],
+    now: UnixMillis,
+) -> Result<Verdict, Reason> {
+    let verdict = verify_for_good(keys, rules, token, now)?;
+    verdict.at(now)?;
+    Ok(verdict)
+}
+
+/// Verifies all of a token but that it counts now: it may be too late for it, or too early.
+///
+/// # Errors
+/// Why it does not count at any time.
+pub(super) fn verify_for_good(
     keys: &[IdentityKey],
     rules: &TokenRules,
     token: &[u8],
@@ -115,7 +148,7 @@ pub fn verify(
     judge(read_claims(decode(claims, &mut room)?, rules)?, rules, now)
 }
 
-/// Whether the claims hold, and from when to when.
+/// Whether the claims can hold, and from when to when. A life that is over was not too long.
 fn judge(claims: Claims, rules: &TokenRules, now: UnixMillis) -> Result<Verdict, Reason> {
     let from_ms = claims.nbf_ms.saturating_sub(rules.nbf_leeway_ms);
     let until_ms = claims.exp_ms.saturating_add(rules.exp_leeway_ms);
@@ -125,10 +158,8 @@ fn judge(claims: Claims, rules: &TokenRules, now: UnixMillis) -> Result<Verdict,
     let life_ms = claims.exp_ms.saturating_sub(lives_from_ms);
     match () {
         () if !claims.issuer_fits => Err(Reason::Issuer),
-        () if !claims.audience_fits && !planted(Bug::AudienceUnread) => Err(Reason::Audience),
-        () if now.0 >= until_ms => Err(Reason::Expired),
-        () if now.0 < from_ms => Err(Reason::NotYet),
-        () if life_ms > life_max_ms && !planted(Bug::LifeUnbounded) => Err(Reason::TooLong),
+        () if !claims.audience_fits => Err(Reason::Audience),
+        () if now.0 < until_ms && life_ms > life_max_ms => Err(Reason::TooLong),
         () => Ok(Verdict { buyer: claims.buyer, from_ms, until_ms }),
     }
 }
@@ -187,7 +218,12 @@ fn read_claims(claims: &[u8], rules: &TokenRules) -> Result<Claims, Reason> {
             2 => nbf_ms = read_time(value, Round::Up)?,
             3 => level = value.as_u64().and_then(|level| u8::try_from(level).ok()).ok_or(Reason::Claims)?,
             4 => since_s = Some(read_since(value)?),
-            5 => iat_ms = Some(read_time(value, Round::Down)?),
+            5 => {
+                // In milliseconds it would bound no life.
+                let at_ms = read_time(value, Round::Down)?;
+                iat_ms = Some(at_ms).filter(|&at_ms| at_ms <= UNIX_MILLIS_MAX);
+                iat_ms.ok_or(Reason::TooLong)?;
+            }
             // What no rule asks for may be anything.
             6 if !audience_fits => audience_fits = names_one_of(value, &rules.audience)?,
             7 if !issuer_fits => {

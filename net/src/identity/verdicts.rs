@@ -3,14 +3,14 @@
 //! One table for all connections of the core, since behind a proxy the requests of many buyers come over one
 //! connection. A token is known by a keyed 128-bit hash: nobody can choose tokens that share a set, or one
 //! that passes for another. Bounded: [`VERDICTS_MAX`] tokens, in sets of [`WAYS`]; in a full set the one that
-//! was shown longest ago makes way. Only tokens that count get in, so junk displaces nobody. What was
-//! verified with other keys is forgotten: a table belongs to one [`super::Identity`].
+//! was shown longest ago makes way. Only tokens with our signature get in, so junk displaces nobody; one that
+//! has expired is remembered as well, since its buyer shows it again and again, and is the first to make way.
+//! What was verified with other keys is forgotten: a table belongs to one [`super::Identity`].
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{HashSecret, UnixMillis};
 
 use super::buyer::Buyer;
-use super::token::Verdict;
+use super::token::{Reason, Verdict};
 use crate::http::limits::VERDICTS_MAX;
 
 /// Tokens of one set; their hashes fill a cache line.
@@ -49,8 +49,13 @@ impl VerdictCache {
         self.sets.fill(FREE);
     }
 
-    /// Whom this token names, if it was verified by this identity and its times hold.
-    pub(super) fn get(&mut self, identity: u64, token: &[u8], now: UnixMillis) -> Option<Buyer> {
+    /// Whom this token names, or that it does not count now; `None` if this identity has not verified it.
+    pub(super) fn get(
+        &mut self,
+        identity: u64,
+        token: &[u8],
+        now: UnixMillis,
+    ) -> Option<Result<Buyer, Reason>> {
         if self.sets.is_empty() {
             return None;
         }
@@ -63,13 +68,12 @@ impl VerdictCache {
         let set = &mut self.sets[hash[0] as usize & (SETS - 1)];
         let way = set.hashes.iter().position(|known| *known == hash)?;
         set.shown[way] = self.looks;
-        let verdict = set.verdicts[way].as_ref()?;
-        verdict.holds_at(now).then(|| verdict.buyer.clone())
+        set.verdicts[way].as_ref().map(|verdict| verdict.at(now))
     }
 
     /// Remembers a token that this identity has verified at `now`.
     pub(super) fn put(&mut self, identity: u64, token: &[u8], verdict: Verdict, now: UnixMillis) {
-        if self.identity != identity || planted(Bug::OneVerdict) {
+        if self.identity != identity {
             self.forget();
             self.identity = identity;
         }
@@ -80,11 +84,14 @@ impl VerdictCache {
         self.looks += 1;
         let set = &mut self.sets[hash[0] as usize & (SETS - 1)];
         let own = set.hashes.iter().position(|known| *known == hash);
-        let is_over =
-            |verdict: &Option<Verdict>| verdict.as_ref().is_none_or(|verdict| verdict.until_ms <= now.0);
-        let over = || set.verdicts.iter().position(is_over);
-        let oldest = || (0..WAYS).min_by_key(|&way| set.shown[way]).unwrap_or(0);
-        let way = own.or_else(over).unwrap_or_else(oldest);
+        // Free places first, then those of tokens that have expired, then that of whoever came longest ago.
+        let counts = |verdict: &Verdict| verdict.until_ms > now.0;
+        let cost = |way: usize| (set.verdicts[way].as_ref().map(counts), set.shown[way]);
+        let cheapest = (0..WAYS).min_by_key(|&way| cost(way)).filter(|&way| {
+            // One that has expired displaces none that counts.
+            counts(&verdict) || cost(way).0 != Some(true)
+        });
+        let Some(way) = own.or(cheapest) else { return };
         (set.hashes[way], set.shown[way], set.verdicts[way]) = (hash, self.looks, Some(verdict));
     }
 }
@@ -113,7 +120,7 @@ mod tests {
     }
 
     fn name(cache: &mut VerdictCache, token: &str, now: UnixMillis) -> Option<String> {
-        let buyer = cache.get(1, token.as_bytes(), now)?;
+        let buyer = cache.get(1, token.as_bytes(), now)?.ok()?;
         Some(String::from_utf8(buyer.subject.as_bytes().to_vec()).expect("a name"))
     }
 
@@ -161,6 +168,29 @@ mod tests {
         let mut cache = cache();
         cache.put(1, b"t", verdict("bob"), NOW);
         cache.put(1, b"t", Verdict { until_ms: 9_000, ..verdict("bob") }, NOW);
-        assert!(cache.get(1, b"t", UnixMillis(8_000)).is_some());
+        assert!(cache.get(1, b"t", UnixMillis(8_000)).is_some_and(|known| known.is_ok()));
+    }
+
+    #[test]
+    fn a_token_out_of_its_time_is_known_and_displaces_no_other() {
+        let mut cache = cache();
+        let before = Verdict { from_ms: 1_500, ..verdict("early") };
+        cache.put(1, b"early", before, NOW);
+        assert_eq!(cache.get(1, b"early", NOW), Some(Err(Reason::NotYet)));
+        assert_eq!(name(&mut cache, "early", UnixMillis(1_500)).as_deref(), Some("early"));
+        assert_eq!(cache.get(1, b"early", UnixMillis(2_000)), Some(Err(Reason::Expired)));
+        let mut cache = self::cache();
+        for n in 0..4 * VERDICTS_MAX {
+            cache.put(1, &n.to_le_bytes(), verdict("bob"), NOW);
+        }
+        let count = |cache: &mut VerdictCache| {
+            (0..4 * VERDICTS_MAX).filter(|n| cache.get(1, &n.to_le_bytes(), NOW).is_some()).count()
+        };
+        let known = count(&mut cache);
+        for n in 0..4 * VERDICTS_MAX {
+            let over = Verdict { until_ms: NOW.0, ..verdict("late") };
+            cache.put(1, &(!n).to_le_bytes(), over, NOW);
+        }
+        assert_eq!(count(&mut cache), known);
     }
 }

@@ -1,21 +1,22 @@
-//! Log = Postgres: every stock row and every order, at the cursor.
+//! Log = Postgres: every stock row, every order, every late payment and refund, at the cursor.
 //!
 //! A difference is only suspected at first. It counts when it is there again past everything that
 //! was to be seen meanwhile; one of a stock row, when it lasts as long as there is patience, since
 //! the exporter follows what others edit. Next: [`stampede_persist::export::look`].
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use stampede_core::item::OrderState;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::record::OrderRecord;
 use stampede_core::types::{ItemId, Lsn, OrderId};
-use stampede_persist::export::look::{self, AsideLook, Looker, OrderLook, StockLook, StockNumbers};
+use stampede_persist::export::look::{
+    self, AsideLook, Looker, OrderLook, PaymentLook, StockLook, StockNumbers,
+};
 use stampede_persist::export::refill::REFILLED;
 use stampede_persist::export::{Database, text};
 use stampede_persist::log::books::ItemTotals;
-use stampede_persist::log::replica::Replica;
+use stampede_persist::log::replica::{Payment, Replica};
 
 use super::fields::Fields;
 use super::follow::Follower;
@@ -59,6 +60,7 @@ pub(super) fn look(
         if matches!(wanted, Ok(true)) {
             comparison.missing_rows();
             comparison.missing_texts();
+            comparison.missing_payments();
         }
         let Comparison { trouble, looked, cursor, .. } = comparison;
         if let Some(trouble) = trouble {
@@ -146,7 +148,7 @@ struct One<'a> {
 }
 
 impl Looker for One<'_> {
-    fn cursor(&mut self, cursor: Lsn) -> bool {
+    fn cursor(&mut self, cursor: Lsn, _: Lsn) -> bool {
         self.cursor = cursor;
         true
     }
@@ -159,6 +161,8 @@ impl Looker for One<'_> {
         }
     }
     fn range_done(&mut self) {}
+    fn payment(&mut self, _: &PaymentLook<'_>) {}
+    fn payments_done(&mut self) {}
     fn astray(&mut self, _: &OrderLook<'_>) {}
 }
 
@@ -171,6 +175,14 @@ struct Comparison<'a> {
     cursor: Lsn,
     aside: HashSet<i64>,
     aside_moves: HashSet<i64>,
+    /// Late payments and refunds that were set aside, by order and fact.
+    aside_payments: HashSet<(u64, u64)>,
+    /// Up to this fact they were exported by a program that wrote none.
+    payments_after: Lsn,
+    /// How many are missing for that reason.
+    unwritten_payments: u64,
+    /// Those of the range that were seen.
+    seen_payments: BTreeSet<(OrderId, Lsn)>,
     /// Where the database was filled from a snapshot, which knows no texts: after the one LSN, up to
     /// the other.
     refilled: Vec<(Lsn, Lsn)>,
@@ -181,6 +193,8 @@ struct Comparison<'a> {
     /// The last order that was compared, and where the range ends.
     done: u64,
     end: u64,
+    /// Behind which order the range begins, and before which it ends.
+    payments_range: (u64, u64),
     seen: u64,
     trouble: Option<Trouble>,
     looked: Looked,
@@ -201,11 +215,16 @@ impl<'a> Comparison<'a> {
             cursor: Lsn::ZERO,
             aside: HashSet::new(),
             aside_moves: HashSet::new(),
+            aside_payments: HashSet::new(),
+            payments_after: Lsn::ZERO,
+            unwritten_payments: 0,
+            seen_payments: BTreeSet::new(),
             refilled: Vec::new(),
             without_texts: 0,
             stocked: HashSet::new(),
             done: 0,
             end: 0,
+            payments_range: (0, 0),
             seen: 0,
             trouble: None,
             looked: Looked::default(),
@@ -240,6 +259,41 @@ impl<'a> Comparison<'a> {
                 )
             });
         }
+    }
+
+    fn missing_payments(&mut self) {
+        let many = self.unwritten_payments;
+        if many > 0 {
+            self.known(|| {
+                format!("{many} late payments and refunds were exported before there was a stock_payment")
+            });
+        }
+    }
+
+    /// Late payments and refunds of the range that Postgres passed over.
+    fn passed_over_payments(&mut self) {
+        let seen = std::mem::take(&mut self.seen_payments);
+        let (first, end) = self.payments_range;
+        let all = self.log.replica().payments(first, end).filter(|key| !seen.contains(key));
+        let missing: Vec<(OrderId, Lsn)> = all.collect();
+        for (order, lsn) in missing {
+            if self.aside_payments.contains(&(order.get(), lsn.0)) {
+                self.known(|| {
+                    format!("order {order}: what LSN {lsn} told of its money lies in stampede_set_aside")
+                });
+            } else if lsn <= self.payments_after {
+                self.unwritten_payments += 1;
+            } else {
+                let what = format!("order {order}: stock_payment lacks what LSN {lsn} told of its money");
+                self.payment_differs(order, what);
+            }
+        }
+    }
+
+    /// Certain once it is found again, as a difference of an order is.
+    fn payment_differs(&mut self, order: OrderId, what: String) {
+        let mismatch = Mismatch::new(order.item(), Place::Postgres, self.cursor, what);
+        self.differs(Mismatch { stray: Some(order.get().cast_signed()), ..mismatch });
     }
 
     /// Orders come before stock rows, and the first of them before the others.
@@ -325,8 +379,8 @@ impl<'a> Comparison<'a> {
 }
 
 impl Looker for Comparison<'_> {
-    fn cursor(&mut self, cursor: Lsn) -> bool {
-        self.cursor = cursor;
+    fn cursor(&mut self, cursor: Lsn, payments_after: Lsn) -> bool {
+        (self.cursor, self.payments_after) = (cursor, payments_after);
         if cursor == Lsn::ZERO || cursor < self.log.lsn() {
             return false;
         }
@@ -343,6 +397,7 @@ impl Looker for Comparison<'_> {
         match (aside.kind, id) {
             ("order", Some(id)) => drop(self.aside.insert(id)),
             ("order_move", Some(id)) => drop(self.aside_moves.insert(id)),
+            ("payment", _) => self.aside_payments.extend(payment_aside(aside.what)),
             (REFILLED, _) => self.refilled.extend(refilled(aside.what)),
             _ => {}
         }
@@ -371,6 +426,7 @@ impl Looker for Comparison<'_> {
     fn range(&mut self, after: i64, end: i64) {
         self.done = u64::try_from(after).unwrap_or(0);
         self.end = u64::try_from(end).unwrap_or(0);
+        self.payments_range = (self.done, self.end);
     }
 
     fn order(&mut self, row: &OrderLook<'_>) {
@@ -386,6 +442,39 @@ impl Looker for Comparison<'_> {
 
     fn range_done(&mut self) {
         self.passed_over(self.end);
+    }
+
+    fn payment(&mut self, row: &PaymentLook<'_>) {
+        let lsn = Lsn(row.lsn.cast_unsigned());
+        let replica = self.log.replica();
+        let found = self.named(row.order).and_then(|order| Some((order, replica.payment(order, lsn)?)));
+        let Some((order, payment)) = found else {
+            let (order, lsn) = (row.order, row.lsn);
+            return self.known(|| {
+                format!(
+                    "row {order}, {lsn} of stock_payment is none of this log: somebody else's, or of a log before it"
+                )
+            });
+        };
+        let same = same_payment(order, payment, row, replica);
+        self.seen_payments.insert((order, lsn));
+        if same {
+            return;
+        }
+        if self.aside_payments.contains(&(order.get(), lsn.0)) {
+            self.known(|| {
+                format!("order {order}: in the place of what LSN {lsn} told stands a row of somebody else")
+            });
+        } else {
+            self.payment_differs(
+                order,
+                format!("order {order}: stock_payment has another row of LSN {lsn} than the log"),
+            );
+        }
+    }
+
+    fn payments_done(&mut self) {
+        self.passed_over_payments();
     }
 
     fn astray(&mut self, row: &OrderLook<'_>) {
@@ -450,6 +539,16 @@ fn same(record: &OrderRecord<'_>, row: &OrderLook<'_>, replica: &Replica) -> boo
         && same_price(record, row)
 }
 
+/// Whether a row of `stock_payment` says what the log says.
+fn same_payment(order: OrderId, payment: &Payment, row: &PaymentLook<'_>, replica: &Replica) -> bool {
+    i64::from(order.item().get()) == row.sid
+        && payment.kind.name() == row.kind
+        && payment.units == row.quantity.cast_unsigned()
+        && payment.at_ms.0.cast_signed() == row.at_ms
+        && hash(replica, row.payment_ref) == Some(payment.payment_ref_hash)
+        && hash(replica, row.refund_ref) == Some(payment.refund_ref_hash)
+}
+
 /// An order of an older program has no price in the database.
 fn same_price(record: &OrderRecord<'_>, row: &OrderLook<'_>) -> bool {
     let (minor, currency) = (record.price.minor.cast_signed(), record.price.currency());
@@ -467,16 +566,21 @@ fn same_but_for_texts(
 ) -> bool {
     let no_key = row.key.is_empty() && record.lsn > after && record.lsn <= upto;
     let paid_later = record.state == OrderState::Paid && record.state_lsn > upto;
-    let no_payment = row.payment_ref.is_empty()
-        && record.state_lsn > after
-        && record.lsn <= upto
-        && (!paid_later || planted(Bug::PaymentForgiven));
+    let no_payment =
+        row.payment_ref.is_empty() && record.state_lsn > after && record.lsn <= upto && !paid_later;
     let known = OrderRecord {
         key_hash: if no_key { 0 } else { record.key_hash },
         payment_ref_hash: if no_payment { 0 } else { record.payment_ref_hash },
         ..*record
     };
     same(&known, row, replica)
+}
+
+/// Order and fact of a payment that was set aside.
+fn payment_aside(what: &str) -> Option<(u64, u64)> {
+    let mut words = what.split(' ');
+    let mut number = |name: &str| words.next()?.strip_prefix(name)?.parse().ok();
+    Some((number("order_id=")?, number("lsn=")?))
 }
 
 /// The range in a row that says that the database was filled.

@@ -27,7 +27,6 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{
     CpuSet, disable_transparent_huge_pages, sched_setaffinity, transparent_huge_pages_are_disabled,
 };
-use stampede_core::planted::{Bug, planted};
 
 use super::door::Door;
 use super::kernel::Kernel;
@@ -308,7 +307,7 @@ impl SmallPages {
     fn begin() -> Self {
         // A kernel that does not know of it has no huge pages either.
         let before = transparent_huge_pages_are_disabled().unwrap_or(true);
-        if !before && !planted(Bug::HugePagesLocked) {
+        if !before {
             let _unknown = disable_transparent_huge_pages(true);
         }
         Self { before }
@@ -337,9 +336,6 @@ fn pin(cpu: usize) {
 /// has nothing to do sleeps in rings of its own, where nothing of ours would wake it. It waits for its
 /// work outside: an executor that has run keeps a descriptor for ever (glommio 0.9).
 fn on_ring(core: usize, until: Instant, acquired: &Acquired, work: &Receiver<Work>) -> io::Result<()> {
-    if planted(Bug::AcquiresLate) {
-        tell(acquired, Ok(()));
-    }
     let (kernel, executor) = match ring_and_executor(core, until) {
         Ok(both) => both,
         Err(lack) => {
@@ -382,7 +378,7 @@ fn executor() -> io::Result<LocalExecutor> {
         .blocking_thread_pool_placement(PoolPlacement::Custom(Vec::new()))
         .ring_depth(EXECUTOR_RING_ENTRIES)
         .io_memory(EXECUTOR_IO_BYTES)
-        .preempt_timer(if planted(Bug::GivesWay) { Duration::from_millis(100) } else { PREEMPT_AFTER });
+        .preempt_timer(PREEMPT_AFTER);
     let Some(executor) = quietly(move || builder.make()) else {
         return Err(ring::refusal().unwrap_or_else(|| io::Error::other("the executor has given up")));
     };

@@ -8,6 +8,9 @@
 //!     └── the client asked to close or has closed; an error ───────┘
 //! ```
 //!
+//! Where a proxy has to say whose connection it is ([`crate::http::proxy_header`]), that is read first, before
+//! any byte is a request's; a connection that begins otherwise is cut off.
+//!
 //! At most one send is under way, and at most one operation that receives. While the home cannot
 //! take more (answers wait, or are not read), what still comes in is held and receiving is
 //! stopped: so no more is held than one turn of the loop brings.
@@ -17,10 +20,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::Shutdown;
 
+use super::admit::farewell;
 use super::kernel::{Kernel, Place};
 use super::limits::{LINGER_MS, WRITE_MS_MAX};
+use crate::engine::counters::Count;
 use crate::engine::home::{Client, Home};
 use crate::http::conn::Conn;
+use crate::http::limits::HEAD_MS_MAX;
+use crate::http::problem::Code;
+use crate::http::proxy_header::{ProxyHeader, Source};
 use crate::http::route::Listener;
 
 /// Buffers for requests that are kept for the connections that need one next.
@@ -58,9 +66,18 @@ enum Receiving {
     Stopping,
 }
 
+/// The header of a proxy that is to come first.
+struct Greeting {
+    header: ProxyHeader,
+    /// When it has to be there, in monotonic milliseconds.
+    until_ms: u64,
+}
+
 /// One connection.
 pub(super) struct Link {
     client: Client,
+    /// `None` once it has come, or where none is to come.
+    greeting: Option<Box<Greeting>>,
     /// `None` once it was closed.
     socket: Option<OwnedFd>,
     listener: Listener,
@@ -94,8 +111,13 @@ impl Link {
         let shared = home.shared();
         let conn = Conn::new(listener, home.mono_ms()).with_idle_ms(shared.idle_ms());
         let conn = conn.with_head_bytes(shared.head_bytes());
+        let greeting = shared.identity.expects_proxy_header(listener, peer).then(|| {
+            let until_ms = home.mono_ms() + HEAD_MS_MAX;
+            Box::new(Greeting { header: ProxyHeader::default(), until_ms })
+        });
         Self {
             client: Client::new(token, conn, peer),
+            greeting,
             socket: Some(socket),
             listener,
             door,
@@ -147,11 +169,37 @@ impl Link {
         if self.stage != Stage::Serving {
             return;
         }
+        let Some(bytes) = self.greet(bytes, home) else { return };
         if self.held.is_empty() && self.may_take(home) {
             let taken = self.feed(bytes, home);
             self.held.extend_from_slice(&bytes[taken..]);
         } else {
             self.held.extend_from_slice(bytes);
+        }
+    }
+
+    /// What there is behind the header of a proxy; `None` while that is to come, and where something else has.
+    fn greet<'b>(&mut self, bytes: &'b [u8], home: &mut Home) -> Option<&'b [u8]> {
+        let Some(greeting) = &mut self.greeting else { return Some(bytes) };
+        match greeting.header.take(bytes) {
+            Ok((_, None)) => None,
+            Ok((taken, Some(source))) => {
+                self.greeting = None;
+                if let Source::Client(ip) = source
+                    && !home.hand_over(&mut self.client, ip)
+                {
+                    home.count(Count::TurnedAway);
+                    self.client.conn.finish();
+                    self.client.out.extend_from_slice(&farewell(Code::RateLimited));
+                    self.out_is_full = home.serve(&mut self.client);
+                }
+                Some(&bytes[taken..])
+            }
+            Err(flaw) => {
+                home.note_no_header(self.client.peer, flaw);
+                self.cut_off();
+                None
+            }
         }
     }
 
@@ -298,7 +346,9 @@ impl Link {
             return if self.out_is_full { Turn::Again } else { Turn::Wait };
         }
         let owed = !home.connections.is_idle(token);
-        home.connections.set_deadline(token, if owed { u64::MAX } else { self.client.conn.deadline_ms() });
+        let greeted_ms = self.greeting.as_ref().map_or(u64::MAX, |greeting| greeting.until_ms);
+        let deadline_ms = if owed { u64::MAX } else { self.client.conn.deadline_ms() };
+        home.connections.set_deadline(token, deadline_ms.min(greeted_ms));
         if home.connections.take_quiet(token) {
             self.client.conn.shrink();
             self.held = Vec::new();

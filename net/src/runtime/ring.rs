@@ -598,4 +598,4 @@ fn free(memory: *mut u8, bytes: usize) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

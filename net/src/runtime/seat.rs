@@ -23,7 +23,6 @@ use std::task::{Wake, Waker};
 
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{SockFilter, SockRef};
-use stampede_core::planted::{Bug, planted};
 
 use super::admit::{GONE_BEFORE_TAKEN, admit, farewell};
 use super::door::Door;
@@ -147,11 +146,7 @@ impl<K: Kernel> Seat<K> {
     }
 
     async fn serve_on(&mut self) -> io::Result<()> {
-        while self.turn()? == Going::On {
-            if planted(Bug::GivesWay) {
-                futures_lite::future::yield_now().await;
-            }
-        }
+        while self.turn()? == Going::On {}
         Ok(())
     }
 
@@ -269,7 +264,7 @@ impl<K: Kernel> Seat<K> {
         let entrance = &mut self.entrances[door as usize];
         (entrance.accepting, entrance.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
         let is_failure = !GONE_BEFORE_TAKEN.contains(&error) && error != libc::EAGAIN;
-        if entrance.socket.is_some() && is_failure && !planted(Bug::AcceptsUnseen) {
+        if entrance.socket.is_some() && is_failure {
             entrance.failure = Some(error);
             self.home.count(Count::AcceptFailures);
             self.home.accept_fails(Some(error));

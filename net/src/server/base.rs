@@ -62,6 +62,7 @@ fn gate(settings: &Settings) -> anyhow::Result<Gate> {
         rules: GateRules {
             buyer_per_s: limits.buyer_per_s,
             ip_per_s: limits.ip_per_s,
+            bad_tokens_per_s: limits.bad_tokens_per_s,
             connections_per_ip: limits.connections_per_ip,
             suspicious_accounts: gate.suspicious_accounts,
             suspicious_asks_per_min: gate.suspicious_asks_per_min,
@@ -80,9 +81,6 @@ fn weakened(settings: &Settings) -> Vec<String> {
     }
     if settings.log.allow_tmpfs {
         weakened.push("log.allow_tmpfs: the log may lie in memory; a power cut loses it".into());
-    }
-    if cfg!(feature = "planted") {
-        weakened.push("built with planted bugs, for tests alone: this program must not sell".into());
     }
     weakened
 }

@@ -23,8 +23,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown};
 use socket2::Socket;
-use stampede_core::planted::{Bug, planted};
 
+use crate::http::proxy_header::{HEADER_BYTES_MAX, ProxyHeader};
 use crate::http::route::{Listener, Route};
 
 /// Clients at a time.
@@ -46,8 +46,15 @@ pub(super) trait Answers: Send + 'static {
     fn answer(&self, route: Option<Route>, out: &mut Vec<u8>);
 }
 
-/// A listening socket, and who connects to it.
-pub(super) type Door = (Listener, Socket);
+/// A listening socket.
+pub(super) struct Door {
+    /// Who connects to it.
+    pub(super) listener: Listener,
+    pub(super) socket: Socket,
+    /// Whether proxies may put a header of the PROXY protocol before a request. Whose connection it is means
+    /// nothing here, so that it is skipped, whoever has sent it.
+    pub(super) skips_proxy_headers: bool,
+}
 
 /// The running stand-in. Its sockets are closed when it is dropped.
 pub(super) struct StandIn {
@@ -68,7 +75,7 @@ impl StandIn {
     /// # Errors
     /// No descriptor or no thread is left.
     pub(super) fn start(name: &str, doors: Vec<Door>, answers: impl Answers) -> io::Result<Self> {
-        for (_, socket) in &doors {
+        for Door { socket, .. } in &doors {
             // `accept` must come back when a core was quicker. Nothing else of ours blocks on these sockets:
             // to make them non-blocking would have a ring's `accept` fail, which shares them.
             socket.set_read_timeout(Some(ACCEPT_TIME))?;
@@ -116,7 +123,10 @@ struct Desk<A> {
 struct Client {
     socket: OwnedFd,
     listener: Listener,
+    /// Bytes that came, behind the header of a proxy.
     asked: Vec<u8>,
+    /// The header of a proxy that may come first.
+    header: Option<ProxyHeader>,
     /// What is still to be written; `None` = the request is still read.
     answer: Option<Vec<u8>>,
     until: Instant,
@@ -154,7 +164,7 @@ impl<A: Answers> Desk<A> {
             next_end.unwrap_or(PATIENCE).min(if is_open && !on_duty { Duration::ZERO } else { PATIENCE });
         let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(1 + watched.len() + self.clients.len());
         polled.push(PollFd::new(&doors.bell, PollFlags::IN));
-        polled.extend(watched.iter().map(|(_, socket)| PollFd::new(socket, PollFlags::IN)));
+        polled.extend(watched.iter().map(|door| PollFd::new(&door.socket, PollFlags::IN)));
         polled.extend(self.clients.iter().map(|client| {
             let waits_for = if client.answer.is_some() { PollFlags::OUT } else { PollFlags::IN };
             PollFd::from_borrowed_fd(client.socket.as_fd(), waits_for)
@@ -171,7 +181,7 @@ impl<A: Answers> Desk<A> {
             .iter()
             .zip(&happened)
             .filter(|(_, happened)| **happened)
-            .filter_map(|((listener, socket), _)| Some((*listener, next_connection(socket)?)))
+            .filter_map(|(door, _)| Client::accept(door))
             .collect();
         let known = &happened[watched.len()..];
         drop(sockets);
@@ -180,24 +190,15 @@ impl<A: Answers> Desk<A> {
         is_open
     }
 
-    fn take_in(&mut self, (listener, socket): (Listener, OwnedFd)) {
+    fn take_in(&mut self, newcomer: Client) {
         if self.clients.len() >= CLIENTS_MAX {
             self.clients.remove(0);
         }
-        let until = Instant::now() + CLIENT_TIME;
-        self.clients.push(Client { socket, listener, asked: Vec::new(), answer: None, until });
+        self.clients.push(newcomer);
     }
 
     fn see_to_clients(&mut self, happened: &[bool]) {
         let (answers, now, mut number) = (&self.answers, Instant::now(), 0);
-        if planted(Bug::ServesInTurn) && self.clients.len() > 1 {
-            self.clients[1..].iter_mut().for_each(|client| client.until = now + CLIENT_TIME);
-            let first = &mut self.clients[0];
-            if first.until <= now || first.go_on(answers) == Stay::No {
-                self.clients.remove(0);
-            }
-            return;
-        }
         self.clients.retain_mut(|client| {
             let happened = happened.get(number).copied().unwrap_or(true);
             number += 1;
@@ -207,6 +208,28 @@ impl<A: Answers> Desk<A> {
 }
 
 impl Client {
+    /// A connection that waits at a door, if there is one.
+    fn accept(door: &Door) -> Option<Self> {
+        let socket = next_connection(&door.socket)?;
+        let header = door.skips_proxy_headers.then(ProxyHeader::default);
+        let until = Instant::now() + CLIENT_TIME;
+        Some(Self { socket, listener: door.listener, asked: Vec::new(), header, answer: None, until })
+    }
+
+    /// Keeps what came, but the header of a proxy. Bytes that are none of one are a request's.
+    fn keep(&mut self, bytes: &[u8]) {
+        self.asked.extend_from_slice(bytes);
+        let Some(header) = &mut self.header else { return };
+        match header.take(bytes) {
+            Ok((_, None)) => {}
+            Ok((taken, Some(_))) => {
+                self.header = None;
+                self.asked.drain(..self.asked.len() - bytes.len() + taken);
+            }
+            Err(_) => self.header = None,
+        }
+    }
+
     fn go_on(&mut self, answers: &impl Answers) -> Stay {
         if self.answer.is_none() {
             match self.read() {
@@ -228,12 +251,14 @@ impl Client {
         loop {
             match recv(&self.socket, &mut part[..], RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Ok(true),
-                Ok((_, len)) => self.asked.extend_from_slice(&part[..len]),
+                Ok((_, len)) => self.keep(&part[..len]),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(false),
                 Err(error) => return Err(error),
             }
-            if self.asked.len() >= REQUEST_BYTES_MAX || self.asked.windows(4).any(|end| end == b"\r\n\r\n") {
+            let is_whole = || self.asked.windows(4).any(|end| end == b"\r\n\r\n");
+            let len_max = REQUEST_BYTES_MAX + self.header.as_ref().map_or(0, |_| HEADER_BYTES_MAX);
+            if self.asked.len() >= len_max || self.header.is_none() && is_whole() {
                 return Ok(true);
             }
         }
@@ -299,9 +324,14 @@ mod tests {
     }
 
     fn open() -> (StandIn, SocketAddr) {
+        at(Listener::Merchant, false)
+    }
+
+    fn at(listener: Listener, skips_proxy_headers: bool) -> (StandIn, SocketAddr) {
         let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("a free port");
         let address = socket.local_addr().expect("an address").as_socket().expect("of IP");
-        let stand_in = StandIn::start("stand-in", vec![(Listener::Merchant, socket)], Always);
+        let door = Door { listener, socket, skips_proxy_headers };
+        let stand_in = StandIn::start("stand-in", vec![door], Always);
         (stand_in.expect("it starts"), address)
     }
 
@@ -336,6 +366,34 @@ mod tests {
         let mut said = String::new();
         last.read_to_string(&mut said).expect("it answers");
         assert_eq!(said, "health");
+    }
+
+    #[test]
+    fn the_header_of_a_proxy_is_skipped_where_one_may_come() {
+        let (_stand_in, address) = at(Listener::Public, true);
+        let local: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x04xxxx";
+        let headers: [&[u8]; 4] =
+            [b"", b"PROXY UNKNOWN\r\n", b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n", local];
+        for header in headers {
+            for (line, expected) in [("GET /readyz", "health"), ("POST /readyz", "other")] {
+                let mut stream = connect(address);
+                stream.set_nodelay(true).expect("a socket");
+                // In two pieces, cut within the header if there is one.
+                let sent = [header, format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()].concat();
+                let (first, rest) = sent.split_at(7);
+                stream.write_all(first).expect("it reads");
+                stream.write_all(rest).expect("it reads");
+                let mut said = String::new();
+                stream.read_to_string(&mut said).expect("it answers");
+                assert_eq!(said, expected, "{}", header.escape_ascii());
+            }
+        }
+        let (_stand_in, address) = open();
+        let mut stream = connect(address);
+        stream.write_all(b"PROXY UNKNOWN\r\nGET /readyz HTTP/1.1\r\n\r\n").expect("it reads");
+        let mut said = String::new();
+        stream.read_to_string(&mut said).expect("it answers");
+        assert_eq!(said, "other", "where none may come it is no health check");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 
 use super::sockets::Sockets;
-use super::stand_in::{Answers, StandIn};
+use super::stand_in::{Answers, Door, StandIn};
 use crate::engine::clock::wall;
 use crate::engine::reasons::Reason;
 use crate::http::answer::{self, Manner, Media, Status};
@@ -21,6 +21,8 @@ use crate::http::route::{Listener, Route};
 /// What is answered while no core runs.
 pub(super) struct Starting<'a> {
     sockets: &'a Sockets,
+    /// Whether proxies begin connections of buyers with a header.
+    proxy_protocol: bool,
     /// Set (Relaxed: words for people) by whoever starts the server, read by the stand-in.
     takes_over: Arc<AtomicBool>,
     stand_in: RefCell<Option<StandIn>>,
@@ -31,16 +33,21 @@ impl<'a> Starting<'a> {
     ///
     /// # Errors
     /// No descriptor or no thread is left.
-    pub(super) fn begin(sockets: &'a Sockets) -> anyhow::Result<Self> {
-        let starting = Self { sockets, takes_over: Arc::default(), stand_in: RefCell::new(None) };
+    pub(super) fn begin(sockets: &'a Sockets, proxy_protocol: bool) -> anyhow::Result<Self> {
+        let starting =
+            Self { sockets, proxy_protocol, takes_over: Arc::default(), stand_in: RefCell::new(None) };
         starting.open()?;
         Ok(starting)
     }
 
     fn open(&self) -> anyhow::Result<()> {
         let shared = self.sockets.share().context("the listening sockets cannot be shared")?;
-        let mut doors = vec![(Listener::Merchant, shared.merchant)];
-        doors.extend(shared.public.into_iter().map(|socket| (Listener::Public, socket)));
+        let door = |listener, socket| {
+            let skips_proxy_headers = self.proxy_protocol && listener == Listener::Public;
+            Door { listener, socket, skips_proxy_headers }
+        };
+        let mut doors = vec![door(Listener::Merchant, shared.merchant)];
+        doors.extend(shared.public.into_iter().map(|socket| door(Listener::Public, socket)));
         let stand_in = StandIn::start("stampede-start", doors, Said(self.takes_over.clone()));
         *self.stand_in.borrow_mut() = Some(stand_in.context("cannot answer health checks")?);
         Ok(())

@@ -24,9 +24,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
 use socket2::Socket;
-use stampede_core::planted::{Bug, planted};
 
-use super::stand_in::{Answers, StandIn};
+use super::stand_in::{Answers, Door, StandIn};
 use crate::engine::clock::{Look, show_ms};
 use crate::engine::home::ops;
 use crate::engine::pulse::{Finding, Judge, LOOK_MS};
@@ -69,8 +68,8 @@ impl Drop for Watch {
 /// # Errors
 /// When a thread cannot be started.
 pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Watch> {
-    let doors = vec![(Listener::Merchant, merchant)];
-    let health = StandIn::start("stampede-health", doors, ForCore0(shared.clone()))?;
+    let door = Door { listener: Listener::Merchant, socket: merchant, skips_proxy_headers: false };
+    let health = StandIn::start("stampede-health", vec![door], ForCore0(shared.clone()))?;
     let is_over = Arc::new(AtomicBool::new(false));
     let findings = Arc::new(ArrayQueue::new(FINDINGS_PER_CORE * shared.pulse.cores()));
     let (state, found, over) = (shared.clone(), findings.clone(), is_over.clone());
@@ -117,12 +116,6 @@ impl Looks {
     /// One look; whether a core will not come back. Takes no lock.
     fn look(&mut self) -> bool {
         let elapsed = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
-        if planted(Bug::StaysSilent) {
-            return false;
-        }
-        if planted(Bug::TellsFirst) {
-            drop(self.shared.alarms());
-        }
         let (shared, findings, mut is_hopeless) = (&self.shared, &self.findings, false);
         self.judge.look(&shared.pulse, elapsed.as_millis() as u64, |core, finding| {
             if finding.is_stall() {

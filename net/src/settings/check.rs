@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use stampede_core::limits::CORES_MAX;
-use stampede_core::planted::{Bug, planted};
 
 use stampede_persist::export::{ConnectOptions, ExportError};
 
@@ -53,6 +52,7 @@ pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
             admin_connections: reader.int("limits.admin_connections", limits::ADMIN_CONNECTIONS)? as u32,
             buyer_per_s: reader.int("limits.buyer_per_s", limits::PER_TIME)? as u32,
             ip_per_s: reader.int("limits.ip_per_s", limits::PER_TIME)? as u32,
+            bad_tokens_per_s: reader.int("limits.bad_tokens_per_s", limits::PER_TIME)? as u32,
             connections_per_ip: reader.int("limits.connections_per_ip", limits::CONNECTIONS_PER_IP)? as u32,
             idle_ms: reader.int("limits.idle_ms", limits::IDLE_MS)? as u32,
             head_bytes: reader.bytes("limits.head_bytes", limits::HEAD_BYTES, 1)? as u32,
@@ -182,9 +182,7 @@ impl Reader<'_> {
     fn postgres(&self) -> Result<Option<PostgresSettings>, SettingsError> {
         let new_shop = self.bool("postgres.new_shop")?;
         let url = self.secret("postgres.url", is_postgres_url)?;
-        if let Some(url) = &url
-            && !planted(Bug::UrlUnchecked)
-        {
+        if let Some(url) = &url {
             // The exporter's own reader: what passes here is what it takes.
             ConnectOptions::new(url.reveal()).check().map_err(|error| self.unusable_url(error))?;
         }
@@ -290,7 +288,17 @@ impl Reader<'_> {
         let (cookie, rules) = (cookie.to_owned(), self.token_rules()?);
         let name = "identity.address_header";
         let address_header = AddressHeader::find(self.text(name)?).ok_or_else(|| self.wrong(name))?;
-        Ok(IdentitySettings { mode, keys, trusted_proxies, address_header, cookie, rules, cors_origins })
+        let proxy_protocol = self.bool("identity.proxy_protocol")?;
+        Ok(IdentitySettings {
+            mode,
+            keys,
+            trusted_proxies,
+            address_header,
+            proxy_protocol,
+            cookie,
+            rules,
+            cors_origins,
+        })
     }
 
     fn token_rules(&self) -> Result<TokenRules, SettingsError> {
@@ -408,6 +416,12 @@ impl Reader<'_> {
                 if !(identity.rules.audience.is_empty() && identity.rules.issuer.is_empty()) =>
             {
                 "identity.audience and identity.issuer do nothing with identity.mode = header. Take them out"
+            }
+            IdentityMode::Header if identity.proxy_protocol => {
+                "identity.proxy_protocol does not go with identity.mode = header: a balancer that passes bytes on would let anybody name buyers. Take it out, and have the gateway send identity.address_header"
+            }
+            IdentityMode::Jwt if identity.proxy_protocol && !trusts_some => {
+                "identity.proxy_protocol needs identity.trusted_proxies: the header counts from proxies that are named, and from nobody else. Name the balancer's addresses"
             }
             IdentityMode::Jwt if keys_needed && identity.keys.is_empty() => {
                 "no key to check the buyers' tokens with. Set identity.keys in the settings file or STAMPEDE_IDENTITY_KEYS (kid:HS256:secret), or try the engine with serve --demo"

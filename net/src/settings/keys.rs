@@ -184,6 +184,15 @@ pub const KEYS: &[Key] = &[
         meaning: "The header in which trusted proxies say whose request it is. Name the one that your proxy always sets itself: one that it passes on as it came could be the client's own.",
     },
     Key {
+        name: "identity.proxy_protocol",
+        flag: None,
+        default: "false",
+        demo: None,
+        secret: false,
+        allowed: "true or false",
+        meaning: "Whether trusted proxies begin each connection to listen with a header of the PROXY protocol, version 1 or 2 (HAProxy: send-proxy-v2, nginx stream: proxy_protocol on). Then one without it is closed. Needs identity.trusted_proxies, and identity.mode = jwt.",
+    },
+    Key {
         name: "identity.cookie",
         flag: None,
         default: "stampede_session",
@@ -299,6 +308,15 @@ pub const KEYS: &[Key] = &[
         secret: false,
         allowed: "0 to 1000000",
         meaning: "The same from one address (an IPv6 /64 is one address); tokens that do not count are charged to it as well, before the next one is verified; 0 = no limit.",
+    },
+    Key {
+        name: "limits.bad_tokens_per_s",
+        flag: None,
+        default: "20",
+        demo: None,
+        secret: false,
+        allowed: "0 to 1000000",
+        meaning: "Most tokens a second from one address that do not count, per core, three seconds' worth at once; beyond that its tokens are answered 429 before their signature is looked at, but those that were verified before, and one in 64. A token that has only expired is not one of them. 0 = no limit.",
     },
     Key {
         name: "limits.connections_per_ip",

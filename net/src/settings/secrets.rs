@@ -142,6 +142,7 @@ pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
             let identity = Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?;
             let rules = settings.identity.rules.clone();
             let identity = identity.with_cookie(&settings.identity.cookie).with_rules(rules);
+            let identity = identity.with_proxy_protocol(settings.identity.proxy_protocol);
             Ok(identity.with_address_header(header).with_origins(origins))
         }
     }

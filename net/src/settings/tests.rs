@@ -256,6 +256,13 @@ fn identity_rules() {
     assert_eq!(serving(&format!("{open}trusted_proxies = ['10.0.0.0/8']")), "fine");
     assert!(serving(&format!("identity.mode='header'\n{key}")).contains("does nothing"));
     assert_eq!(serving(&format!("identity.trusted_proxies = ['10.0.0.0/8']\n{key}")), "fine");
+    let proxied = "proxy_protocol = true\n";
+    let named = "trusted_proxies = ['10.0.0.0/8']\n";
+    let under = |lines: &str| serving(&format!("[identity]\n{lines}{key}"));
+    assert_eq!(under(&format!("{proxied}{named}")), "fine");
+    assert!(under(proxied).contains("needs identity.trusted_proxies"), "{}", under(proxied));
+    let header = serving(&format!("[identity]\nmode = 'header'\n{proxied}{named}"));
+    assert!(header.contains("would let anybody name buyers"), "{header}");
     assert_eq!(serving(&format!("identity.cookie = 'shop-token_2'\n{key}")), "fine");
     for name in ["", "a b", "a;b", "a=b", "ä", &"c".repeat(65)] {
         let error = serving(&format!("identity.cookie = '{name}'\n{key}"));
@@ -423,6 +430,7 @@ fn bounds_in_words_are_true() {
     for (name, range) in [
         ("limits.buyer_per_s", &limits::PER_TIME),
         ("limits.ip_per_s", &limits::PER_TIME),
+        ("limits.bad_tokens_per_s", &limits::PER_TIME),
         ("limits.connections_per_ip", &limits::CONNECTIONS_PER_IP),
         ("limits.idle_ms", &limits::IDLE_MS),
         ("gate.ticket_ms", &limits::TICKET_MS),

@@ -89,6 +89,8 @@ pub struct IdentitySettings {
     pub trusted_proxies: Vec<IpNet>,
     /// The header in which those proxies say whose request it is.
     pub address_header: AddressHeader,
+    /// Whether those proxies begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// The cookie that may carry a token; counts in jwt mode.
     pub cookie: String,
     /// What a token has to say; counts in jwt mode.
@@ -139,6 +141,8 @@ pub struct LimitSettings {
     pub buyer_per_s: u32,
     /// Most requests a second from one address, per core; 0 = no limit.
     pub ip_per_s: u32,
+    /// Most tokens a second from one address that do not count, per core; 0 = no limit.
+    pub bad_tokens_per_s: u32,
     /// Most open public connections from one address, per core; 0 = no limit.
     pub connections_per_ip: u32,
     /// How long a connection may say nothing, in milliseconds.

@@ -28,9 +28,11 @@ pub(crate) const NARROW: (u32, u32) = (320, 640);
 /// Under this name the protocol hands out elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-const SWITCHES: [&str; 9] = [
+const SWITCHES: [&str; 10] = [
     "--headless=new",
     "--no-sandbox",
+    // A container has little shared memory.
+    "--disable-dev-shm-usage",
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",

@@ -1,12 +1,12 @@
 //! The server's reader against the second one: the same requests, in the same bytes, or none.
 
-use stampede_net::http::conn::{Conn, Next, Request};
+use stampede_net::http::conn::{Conn, Left, Next, Request};
 use stampede_net::http::field::{Field, Name};
 use stampede_net::http::limits::CONN_BUFFER_BYTES_MAX;
 use stampede_net::http::line::Version;
 use stampede_net::http::route::Listener;
 
-use crate::reader::{Message, Reading, read};
+use crate::reader::{Message, Reading, Side, read};
 
 /// What the server's reader makes of a stream, in the words of the second reader.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,18 +45,28 @@ enum Kept {
 /// # Errors
 /// In what the two disagree, or the server with itself when the stream is cut.
 pub(crate) fn check(bytes: &[u8], cuts: &[usize]) -> Result<usize, String> {
-    let whole = stream(bytes, &[]);
-    let cut = stream(bytes, cuts);
+    // Batches come to the shop's listener, and are taken piece by piece.
+    if bytes.windows(BATCH.len()).any(|part| part == BATCH) {
+        check_on(Side::Shop, bytes, cuts)?;
+    }
+    check_on(Side::Buyers, bytes, cuts)
+}
+
+const BATCH: &[u8] = b"/v1/orders/batch";
+
+fn check_on(side: Side, bytes: &[u8], cuts: &[usize]) -> Result<usize, String> {
+    let whole = stream(side, bytes, &[]);
+    let cut = stream(side, bytes, cuts);
     if cut != whole {
         return Err(format!("cut at {cuts:?} it is {cut:?}, whole {whole:?}"));
     }
-    agree(bytes, &whole)
+    agree(side, bytes, &whole)
 }
 
-fn agree(bytes: &[u8], stream: &Stream) -> Result<usize, String> {
+fn agree(side: Side, bytes: &[u8], stream: &Stream) -> Result<usize, String> {
     let mut at = 0;
     for (number, taken) in stream.requests.iter().enumerate() {
-        match read(&bytes[at..]) {
+        match read(side, &bytes[at..]) {
             Reading::Whole(message, len) => {
                 let expected = kept(&message, &taken.fields);
                 if *taken != expected {
@@ -68,7 +78,7 @@ fn agree(bytes: &[u8], stream: &Stream) -> Result<usize, String> {
         }
     }
     let ended = stream.requests.last().is_some_and(|taken| taken.closes);
-    let end = read(&bytes[at..]);
+    let end = read(side, &bytes[at..]);
     let agreed = match end {
         _ if ended => !stream.rejected && stream.finished,
         Reading::Whole(..) => false,
@@ -83,8 +93,9 @@ fn agree(bytes: &[u8], stream: &Stream) -> Result<usize, String> {
     Err(format!("from byte {at} on: {end:?} to the second; here rejected={rejected} mid-request={mid}"))
 }
 
-fn stream(bytes: &[u8], cuts: &[usize]) -> Stream {
-    let mut conn = Conn::new(Listener::Public, 0);
+fn stream(side: Side, bytes: &[u8], cuts: &[usize]) -> Stream {
+    let listener = if side == Side::Shop { Listener::Merchant } else { Listener::Public };
+    let (mut conn, mut open) = (Conn::new(listener, 0), None);
     let mut stream = Stream { requests: Vec::new(), rejected: false, mid_request: false, finished: false };
     let mut from = 0;
     for to in cuts.iter().copied().chain([bytes.len()]) {
@@ -94,7 +105,7 @@ fn stream(bytes: &[u8], cuts: &[usize]) -> Stream {
             assert!(taken > 0, "a connection that wants more takes something");
             assert!(conn.buffer_bytes() <= CONN_BUFFER_BYTES_MAX, "a buffer without bound");
             piece = &piece[taken..];
-            drain(&mut conn, &mut stream);
+            drain(&mut conn, &mut open, &mut stream);
         }
         from = to;
     }
@@ -103,14 +114,29 @@ fn stream(bytes: &[u8], cuts: &[usize]) -> Stream {
     stream
 }
 
-fn drain(conn: &mut Conn, stream: &mut Stream) {
+/// Takes all that is there. `open`: a batch whose body has not all come; it counts when it has.
+fn drain(conn: &mut Conn, open: &mut Option<Taken>, stream: &mut Stream) {
     loop {
+        if let Some(mut batch) = open.take() {
+            batch.body.extend_from_slice(conn.piece());
+            let come = conn.piece().len();
+            conn.take(come);
+            if conn.left() == Left::Bytes(0) {
+                stream.requests.push(batch);
+            } else if conn.broken().is_none() {
+                *open = Some(batch);
+                return;
+            }
+        }
         match conn.next() {
             Next::NeedMore => return,
             Next::Reject(_) => stream.rejected = true,
             Next::Request(request) => {
                 assert!(!stream.rejected, "a request behind a refusal");
-                stream.requests.push(taken(&request));
+                match request.streamed {
+                    Some(_) => *open = Some(taken(&request)),
+                    None => stream.requests.push(taken(&request)),
+                }
             }
         }
     }

@@ -8,6 +8,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use stampede_testkit::{Missing, Need};
+
 /// Longest wait for a boundary: a thread that sleeps is then held in its sleep.
 const BOUNDARY_WAIT: Duration = Duration::from_millis(300);
 /// Longest wait for the kernel to stop a thread that was told to stop.
@@ -155,7 +157,7 @@ impl Quota {
     ///
     /// # Errors
     /// Why neither can be had.
-    pub(crate) fn on(pid: u32) -> Result<Self, String> {
+    pub(crate) fn on(pid: u32) -> Result<Self, Missing> {
         let name = format!("stampede-test-{pid}");
         let attempts = [
             ("/sys/fs/cgroup/cpu", vec![("cpu.cfs_period_us", "500000"), ("cpu.cfs_quota_us", "20000")]),
@@ -180,7 +182,7 @@ impl Quota {
                 }
             }
         }
-        Err(format!("no processor quota can be set here ({why})"))
+        Err(Missing::new(Need::Cgroup, format!("no processor quota can be set here ({why})")))
     }
 }
 

@@ -59,12 +59,20 @@ const FIELDS: usize = 64;
 const TARGET: usize = 2 * 1024;
 const SMALL_BODY: usize = 4 * 1024;
 const BODY: usize = 64 * 1024;
+const BATCH: usize = 8 << 20;
 /// No request line that is taken is longer: the longest method, two spaces, the longest target,
 /// a version, and the line end, with room to spare.
 const LINE: usize = TARGET + 64;
 
-/// Reads what stands at the beginning of `bytes`, sent by a buyer.
-pub(crate) fn read(bytes: &[u8]) -> Reading {
+/// Whose listener the bytes come to: that says how large a body may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    Buyers,
+    Shop,
+}
+
+/// Reads what stands at the beginning of `bytes`.
+pub(crate) fn read(side: Side, bytes: &[u8]) -> Reading {
     // RFC 9112 2.2: a server should ignore at least one empty line before the request line.
     // House rule: exactly one.
     let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
@@ -72,13 +80,13 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
         [] | [b'\r'] | [b'\r', b'\n'] => return Reading::Nothing,
         _ => {}
     }
-    match read_from(&bytes[skipped..]) {
+    match read_from(side, &bytes[skipped..]) {
         Reading::Whole(message, len) => Reading::Whole(message, skipped + len),
         other => other,
     }
 }
 
-fn read_from(bytes: &[u8]) -> Reading {
+fn read_from(side: Side, bytes: &[u8]) -> Reading {
     // The first byte of a method is a token's.
     if !tchar(bytes[0]) {
         return Reading::Refused("no method begins here");
@@ -104,7 +112,7 @@ fn read_from(bytes: &[u8]) -> Reading {
         return Reading::Refused("the head is too long");
     }
     match lines[1..end].iter().map(|line| field(line)).collect::<Result<Vec<_>, _>>() {
-        Ok(fields) => framed(line, fields, &bytes[head_len..], head_len),
+        Ok(fields) => framed(side, line, fields, &bytes[head_len..], head_len),
         Err(reason) => Reading::Refused(reason),
     }
 }
@@ -261,7 +269,7 @@ fn tchar(byte: u8) -> bool {
 }
 
 /// RFC 9112 6: how long the body is, and what else a whole head has to have.
-fn framed(line: Line, fields: Vec<(String, Vec<u8>)>, rest: &[u8], head_len: usize) -> Reading {
+fn framed(side: Side, line: Line, fields: Vec<(String, Vec<u8>)>, rest: &[u8], head_len: usize) -> Reading {
     let Line { method, minor, path, query } = line;
     let mut message = Message { method, minor, path, query, fields, body: Vec::new(), closes: false };
     if message.fields.len() > FIELDS {
@@ -275,7 +283,7 @@ fn framed(line: Line, fields: Vec<(String, Vec<u8>)>, rest: &[u8], head_len: usi
     if expect.len() > 1 || !expect.into_iter().all(continues) {
         return Reading::Refused("an expectation that is not met");
     }
-    let body = match body_len(&message) {
+    let body = match body_len(side, &message) {
         Ok(Framing::Length(len)) => Ok(rest.get(..len).map(|body| (body.to_vec(), len))),
         Ok(Framing::Chunks(most)) => chunked(rest, most),
         Err(reason) => Err(reason),
@@ -315,9 +323,13 @@ enum Framing {
 /// RFC 9112 6.3: no word of a body, no body. House rules: chunked is the only transfer coding, once,
 /// in HTTP/1.1, and never beside a length; a length stands once, without sign or leading
 /// zero; methods that carry nothing have no body.
-fn body_len(message: &Message) -> Result<Framing, &'static str> {
+fn body_len(side: Side, message: &Message) -> Result<Framing, &'static str> {
     let carries = ["POST", "PUT", "PATCH"].contains(&message.method.as_str());
-    let most = if small_bodies(&message.path) { SMALL_BODY } else { BODY };
+    let most = match side {
+        Side::Buyers if small_bodies(&message.path) => SMALL_BODY,
+        Side::Shop if message.path == "/v1/orders/batch" && message.method == "POST" => BATCH,
+        Side::Buyers | Side::Shop => BODY,
+    };
     let (codings, lengths) = (message.values("transfer-encoding"), message.values("content-length"));
     if !codings.is_empty() {
         let chunked = matches!(codings[..], [coding] if coding.eq_ignore_ascii_case(b"chunked"));

@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     pub(crate) buyer_per_s: u32,
     /// Requests from one address in a second.
     pub(crate) ip_per_s: u32,
+    /// Tokens from one address in a second that do not count.
+    pub(crate) bad_tokens_per_s: u32,
     /// How buyers are told apart.
     pub(crate) identity: Identity,
     /// The merchant's token.
@@ -71,6 +73,7 @@ impl Default for Setup {
         Self {
             buyer_per_s: 1_000_000,
             ip_per_s: 1_000_000,
+            bad_tokens_per_s: 1_000_000,
             identity: Identity::header(IpAddr::V4(Ipv4Addr::LOCALHOST), vec![]).expect("loopback"),
             admin_token: String::new(),
             ticket_keys: vec![SealKey::new(1, &[7; 32]).expect("long enough")],
@@ -100,10 +103,11 @@ impl Base {
         let started =
             data.recover(&mut Empty).expect("new").start(wakers.collect(), |reason| panic!("{reason}"));
         let started = started.expect("started");
+        let gate = gate(cores, rules(&setup), setup.ticket_keys);
         let shared = Arc::new(Shared::new(Parts {
             clock: SaleClock::start(UnixMillis(0), Begin::AtTheLog),
             identity: setup.identity,
-            gate: gate(cores, (setup.buyer_per_s, setup.ip_per_s), setup.ticket_keys),
+            gate,
             admin_token: setup.admin_token,
             secret,
             catalogue: Arc::new(Catalogue::new(cores)),
@@ -158,15 +162,20 @@ impl Rig {
 }
 
 /// Every limit is on.
-fn gate(cores: usize, (buyer_per_s, ip_per_s): (u32, u32), ticket_keys: Vec<SealKey>) -> Gate {
+fn rules(setup: &Setup) -> GateRules {
+    GateRules {
+        buyer_per_s: setup.buyer_per_s,
+        ip_per_s: setup.ip_per_s,
+        bad_tokens_per_s: setup.bad_tokens_per_s,
+        connections_per_ip: 1_000,
+        suspicious_accounts: 8,
+        suspicious_asks_per_min: 60,
+    }
+}
+
+fn gate(cores: usize, rules: GateRules, ticket_keys: Vec<SealKey>) -> Gate {
     Gate {
-        rules: GateRules {
-            buyer_per_s,
-            ip_per_s,
-            connections_per_ip: 1_000,
-            suspicious_accounts: 8,
-            suspicious_asks_per_min: 60,
-        },
+        rules,
         tickets: Tickets::new(ticket_keys, 60_000),
         challenges: Challenges::new(cores, &[9; 64], 60_000, 16),
     }

@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
+use stampede_testkit::{Missing, Need};
+
 use super::seccomp::Filter;
 
 /// Who the program is.
@@ -60,12 +62,11 @@ impl Sandbox {
         unsafe { command.pre_exec(move || sandbox.enter().and_then(|()| sandbox.install_filter())) };
     }
 
-    /// Whether this machine lets us make it; what is said if not.
-    pub(crate) fn can_be_made(&self) -> Result<(), String> {
+    /// Whether this machine lets us make it.
+    pub(crate) fn can_be_made(&self) -> Result<(), Missing> {
         let mut command = Command::new("true");
         self.put_over(&mut command);
-        let failed = |error: io::Error| format!("this machine does not let us make the sandbox: {error}");
-        command.status().map(drop).map_err(failed)
+        command.status().map(drop).map_err(|error| Missing::new(Need::Mounts, error))
     }
 }
 
@@ -112,21 +113,6 @@ pub(crate) fn become_user(user: User) -> io::Result<()> {
     // SAFETY: as above.
     let user = unsafe { libc::setresuid(number, number, number) };
     if [groups, group, user] == [0; 3] { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Says that this machine cannot do something, and fails where it must be able to: where `CI` is set, and
-/// we are root with all of root's rights. A container keeps some of them from its root.
-pub(crate) fn skipped(why: &str) {
-    println!("SKIPPED: {why}");
-    assert!(!is_mighty() || std::env::var_os("CI").is_none(), "cannot be skipped here: {why}");
-}
-
-fn is_mighty() -> bool {
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .is_some_and(|caps| caps & CAP_SYS_ADMIN != 0)
 }
 
 /// A user that nobody else is.

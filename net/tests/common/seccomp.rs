@@ -25,42 +25,60 @@ impl Filter {
         Self::of(&[(calls, RET_KILL)])
     }
 
-    /// What Docker's and containerd's default profile refuses on x86-64: io_uring, and the calls that
-    /// look into the machine or change it. `clone3` is said not to be there, so that the C library
-    /// takes the older call.
+    /// What Docker's and containerd's default profile refuses on x86-64: io_uring, the calls that
+    /// look into the machine or change it, processes in namespaces of their own, addresses that do not vary.
+    /// `clone3` is said not to be there, so that the C library takes the older call.
     #[allow(dead_code, reason = "not every test program is put into a container")]
     #[rustfmt::skip]
     pub(crate) fn like_dockers() -> Self {
         let refused = [
             libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register,
             libc::SYS_acct, libc::SYS_add_key, libc::SYS_bpf, libc::SYS_clock_adjtime, libc::SYS_clock_settime,
-            libc::SYS_delete_module, libc::SYS_finit_module, libc::SYS_fsconfig, libc::SYS_fsmount,
-            libc::SYS_fsopen, libc::SYS_fspick, libc::SYS_get_mempolicy, libc::SYS_init_module, libc::SYS_kcmp,
-            libc::SYS_kexec_load, libc::SYS_keyctl, libc::SYS_mbind, libc::SYS_mount,
-            libc::SYS_move_mount, libc::SYS_move_pages, libc::SYS_open_by_handle_at, libc::SYS_open_tree,
-            libc::SYS_perf_event_open, libc::SYS_pivot_root, libc::SYS_quotactl, libc::SYS_reboot,
-            libc::SYS_request_key, libc::SYS_set_mempolicy, libc::SYS_setns, libc::SYS_settimeofday,
-            libc::SYS_swapoff, libc::SYS_swapon, libc::SYS_syslog, libc::SYS_umount2, libc::SYS_unshare,
-            libc::SYS_userfaultfd, libc::SYS_vhangup,
+            libc::SYS_delete_module, libc::SYS_fanotify_init, libc::SYS_finit_module, libc::SYS_fsconfig,
+            libc::SYS_fsmount, libc::SYS_fsopen, libc::SYS_fspick, libc::SYS_get_mempolicy, libc::SYS_init_module,
+            libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_kcmp, libc::SYS_kexec_file_load, libc::SYS_kexec_load,
+            libc::SYS_keyctl, libc::SYS_mbind, libc::SYS_mount, libc::SYS_mount_setattr, libc::SYS_move_mount,
+            libc::SYS_move_pages, libc::SYS_open_by_handle_at, libc::SYS_open_tree, libc::SYS_perf_event_open,
+            libc::SYS_pidfd_getfd, libc::SYS_pivot_root, libc::SYS_process_madvise, libc::SYS_quotactl,
+            libc::SYS_reboot, libc::SYS_request_key, libc::SYS_set_mempolicy, libc::SYS_setns,
+            libc::SYS_settimeofday, libc::SYS_swapoff, libc::SYS_swapon, libc::SYS_syslog, libc::SYS_umount2,
+            libc::SYS_unshare, libc::SYS_userfaultfd, libc::SYS_vhangup,
         ];
         let errno = |number: i32| RET_ERRNO | number as u32;
-        Self::of(&[(&refused, errno(libc::EPERM)), (&[libc::SYS_clone3], errno(libc::ENOSYS))])
+        let rules = [(&refused[..], errno(libc::EPERM)), (&[libc::SYS_clone3], errno(libc::ENOSYS))];
+        let mut steps = Self::judging(&rules);
+        // Besides the question which it is (all ones): Linux's own, those of old Unixes, and their old address space.
+        let kinds = [0, 0x8, 0x2_0000, 0x2_0008, u32::MAX];
+        let mut by_kind: Vec<_> =
+            kinds.iter().flat_map(|kind| [jump(libc::BPF_JEQ, 1, *kind), end(RET_ALLOW)]).collect();
+        by_kind.push(end(errno(libc::EPERM)));
+        steps.extend(by_argument(libc::SYS_personality, by_kind));
+        let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNET;
+        let apart = vec![
+            jump(libc::BPF_JSET, 1, namespaces.cast_unsigned()), end(errno(libc::EPERM)), end(RET_ALLOW),
+        ];
+        steps.extend(by_argument(libc::SYS_clone, apart));
+        steps.push(end(RET_ALLOW));
+        Self(steps)
     }
 
     /// Answers some calls with that.
     fn of(rules: &[(&[libc::c_long], u32)]) -> Self {
-        let step = |code: u32, miss: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: miss, k };
-        let end = |answer: u32| step(libc::BPF_RET | libc::BPF_K, 0, answer);
+        let mut steps = Self::judging(rules);
+        steps.push(end(RET_ALLOW));
+        Self(steps)
+    }
+
+    /// The steps that answer some calls, and go on with the others.
+    fn judging(rules: &[(&[libc::c_long], u32)]) -> Vec<libc::sock_filter> {
         let mut steps = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
         for (calls, answer) in rules {
             for call in *calls {
-                let number = u32::try_from(*call).expect("a number of a system call");
-                steps.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, number));
-                steps.push(end(*answer));
+                steps.extend([jump(libc::BPF_JEQ, 1, number(*call)), end(*answer)]);
             }
         }
-        steps.push(end(RET_ALLOW));
-        Self(steps)
+        steps
     }
 
     /// Has a command run under it.
@@ -83,4 +101,35 @@ impl Filter {
         let second = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program, none, none) };
         if first == 0 && second == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
+}
+
+fn step(code: u32, miss: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf: miss, k }
+}
+
+/// The end of it.
+fn end(answer: u32) -> libc::sock_filter {
+    step(libc::BPF_RET | libc::BPF_K, 0, answer)
+}
+
+/// Passes over so many steps where the test fails.
+fn jump(test: u32, miss: u8, k: u32) -> libc::sock_filter {
+    step(libc::BPF_JMP | test | libc::BPF_K, miss, k)
+}
+
+/// Has a call judged by the lower half of its first argument; what is judged has to end each way.
+fn by_argument(call: libc::c_long, judge: Vec<libc::sock_filter>) -> Vec<libc::sock_filter> {
+    // Behind the call's number, the architecture and the instruction's address.
+    const FIRST_ARGUMENT: u32 = 16;
+    let length = u8::try_from(judge.len() + 1).expect("a short judge");
+    let mut steps = vec![
+        jump(libc::BPF_JEQ, length, number(call)),
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, FIRST_ARGUMENT),
+    ];
+    steps.extend(judge);
+    steps
+}
+
+fn number(call: libc::c_long) -> u32 {
+    u32::try_from(call).expect("a number of a system call")
 }

@@ -19,6 +19,8 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use stampede_testkit::{Missing, Need};
+
 fn main() -> ExitCode {
     let only = std::env::var("DISK_ONLY").unwrap_or_default();
     let (mut passed, mut skipped, mut failed) = (0, 0, 0);
@@ -30,8 +32,17 @@ fn main() -> ExitCode {
                 println!("passed  {:52} {:4.1}s", case.name, began.elapsed().as_secs_f64());
             }
             Ok(Err(why)) => {
-                skipped += 1;
-                println!("SKIPPED {}: {why}", case.name);
+                let missing = Missing::new(Need::FileSystems, why);
+                if missing.may_be_missing() {
+                    skipped += 1;
+                    println!("SKIPPED {}: {missing}", case.name);
+                } else {
+                    failed += 1;
+                    println!(
+                        "FAILED  {}: STAMPEDE_SKIP_OK does not name what is missing: {missing}",
+                        case.name
+                    );
+                }
             }
             Err(_) => {
                 failed += 1;

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use stampede_core::command::{Command, Outcome, Purchase, Ticket};
+use stampede_core::command::{Command, Movement, Outcome, Purchase, Ticket};
 use stampede_core::fact::{ACTOR_POSTGRES, Fact, Switch};
-use stampede_core::types::{ItemId, Lsn, Quantity, UnixMillis};
+use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_net::server::export::{Ready, attach_before_sale};
 use stampede_net::server::recover::{Intake, Replayed};
 use stampede_net::server::replay::{Replay, Shards};
@@ -150,6 +150,27 @@ impl Life {
         }
         self.write()?;
         Ok(sold)
+    }
+
+    /// The shop tells of two payments and a refund of every order, whatever becomes of them.
+    pub(crate) fn pay(&mut self) -> Judged<()> {
+        let orders: Vec<OrderId> = self
+            .replayed
+            .shards()
+            .iter()
+            .flat_map(|shard| shard.orders_after(None, 0, 100))
+            .map(|owned| owned.order.order)
+            .collect();
+        let actor = "merchant";
+        for order in orders {
+            for payment_ref in [&b"first"[..], b"second"] {
+                let movement = Movement::Pay;
+                self.decide(order.item(), &Command::Move { order, movement, payment_ref, actor });
+            }
+            let (payment_ref, refund_ref, units) = (&b""[..], &b"back"[..], Some(Quantity::ONE));
+            self.decide(order.item(), &Command::Refund { order, payment_ref, refund_ref, units, actor });
+        }
+        self.write()
     }
 
     /// The merchant tries to put an item on sale, then the exporter asks for a pause; whether the

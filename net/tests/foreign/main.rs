@@ -16,7 +16,7 @@ use postgres::{Client, NoTls};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use stampede_core::types::{ItemId, Lsn};
-use stampede_persist::export::look::{AsideLook, Looker, OrderLook, StockLook, look};
+use stampede_persist::export::look::{AsideLook, Looker, OrderLook, PaymentLook, StockLook, look};
 use stampede_persist::export::{ConnectOptions, Database, migrate};
 use stampede_persist::log::control::read_control;
 use stampede_persist::log::mirror::{Advance, Mirror};
@@ -39,17 +39,17 @@ struct Databases {
 const LOOSEN: &str = "
 DO $$ DECLARE c record; BEGIN
     FOR c IN SELECT conrelid::regclass AS tab, conname FROM pg_constraint
-        WHERE contype IN ('c', 'n') AND conrelid IN ('stock'::regclass, 'stock_order'::regclass) LOOP
+        WHERE contype IN ('c', 'n') AND conrelid IN ('stock'::regclass, 'stock_order'::regclass, 'stock_payment'::regclass) LOOP
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.tab, c.conname);
     END LOOP;
     FOR c IN SELECT attrelid::regclass AS tab, attname FROM pg_attribute
-        WHERE attnum > 0 AND attnotnull AND attname <> 'id'
-            AND attrelid IN ('stock'::regclass, 'stock_order'::regclass) LOOP
+        WHERE attnum > 0 AND attnotnull AND attname NOT IN ('id', 'order_id', 'lsn')
+            AND attrelid IN ('stock'::regclass, 'stock_order'::regclass, 'stock_payment'::regclass) LOOP
         EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', c.tab, c.attname);
     END LOOP;
 END $$";
 
-const EMPTY: &str = "DELETE FROM stock; DELETE FROM stock_order; DELETE FROM stampede_blocked; \
+const EMPTY: &str = "DELETE FROM stock; DELETE FROM stock_order; DELETE FROM stock_payment; DELETE FROM stampede_blocked; \
      DELETE FROM stampede_item; DELETE FROM stampede_cursor; DELETE FROM stampede_set_aside";
 
 impl Databases {
@@ -118,6 +118,7 @@ fn judge(databases: &mut Databases, shop: &Shop) -> Judged<(usize, u64, u64)> {
     life.export()?;
     shop.edits.iter().for_each(|edit| sql(client, edit));
     life.sell("late")?;
+    life.pay()?;
     life.export()?;
     look_at(dir, &url)?;
     let digest = life.digest();
@@ -159,7 +160,7 @@ fn reopen(dir: &Path, url: &str, digest: u64) -> Judged<()> {
 struct Onlooker;
 
 impl Looker for Onlooker {
-    fn cursor(&mut self, _: Lsn) -> bool {
+    fn cursor(&mut self, _: Lsn, _: Lsn) -> bool {
         true
     }
     fn aside(&mut self, _: &AsideLook<'_>) {}
@@ -167,6 +168,8 @@ impl Looker for Onlooker {
     fn range(&mut self, _: i64, _: i64) {}
     fn order(&mut self, _: &OrderLook<'_>) {}
     fn range_done(&mut self) {}
+    fn payment(&mut self, _: &PaymentLook<'_>) {}
+    fn payments_done(&mut self) {}
     fn astray(&mut self, _: &OrderLook<'_>) {}
 }
 

@@ -86,7 +86,7 @@ const STOCK: [(&str, Kind); 22] = [
     ("update_time", Time),
 ];
 
-const ORDERS: [(&str, Kind); 16] = [
+const ORDERS: [(&str, Kind); 17] = [
     ("id", Big),
     ("sid", Big),
     ("name", Text),
@@ -103,6 +103,18 @@ const ORDERS: [(&str, Kind); 16] = [
     ("currency", Text),
     ("refund_ref", Text),
     ("refunded", Int),
+    ("end_time", Time),
+];
+
+const PAYMENTS: [(&str, Kind); 8] = [
+    ("order_id", Big),
+    ("lsn", Big),
+    ("sid", Big),
+    ("kind", Text),
+    ("payment_ref", Text),
+    ("refund_ref", Text),
+    ("quantity", Int),
+    ("create_time", Time),
 ];
 
 const STATES: [&str; 9] =
@@ -305,12 +317,32 @@ fn order(
     row
 }
 
+/// What was told of the money of an order that may be there: under an LSN that the engine may come to use.
+fn payment() -> impl Strategy<Value = Row> {
+    let which = prop::sample::select(ITEMS.to_vec());
+    (which, 1..15_i64, 1..60_i64, odd_columns(&PAYMENTS)).prop_map(|(id, seq, lsn, odd)| {
+        let mut row = Row::new(
+            "stock_payment",
+            vec![
+                ("order_id", ((id << 32) + seq).to_string()),
+                ("lsn", lsn.to_string()),
+                ("sid", id.to_string()),
+                ("kind", quoted("late_payment")),
+                ("payment_ref", quoted("theirs")),
+                ("create_time", "'2024-05-01 12:00:00+00'".to_owned()),
+            ],
+        );
+        odd.iter().for_each(|(column, value)| row.set(column, value));
+        row
+    })
+}
+
 /// An order of no item in the shop, and a buyer who may not buy.
 fn strays() -> impl Strategy<Value = Vec<Row>> {
     let stray = (3..9_i64, 1..9_u32, odd_columns(&ORDERS))
         .prop_map(|(id, seq, odd)| order(id, seq, ("paid", 1, "NULL"), &odd));
     let blocked = odd_text().prop_map(|buyer| Row::new("stampede_blocked", vec![("buyer", buyer)]));
-    prop::collection::vec(prop_oneof![1 => stray, 1 => blocked], 0..3)
+    prop::collection::vec(prop_oneof![1 => stray, 1 => blocked, 2 => payment()], 0..4)
 }
 
 /// What somebody does by SQL while the engine runs.
@@ -323,9 +355,14 @@ fn edit() -> impl Strategy<Value = String> {
     });
     let new_order = (which.clone(), 1..40_u32, odd_columns(&ORDERS))
         .prop_map(|(id, seq, odd)| order(id, seq, ("confirmed", 1, "NULL"), &odd).insert());
+    let new_payment = payment().prop_map(|row| row.insert());
+    let of_payment = odd_column(&PAYMENTS)
+        .prop_map(|(column, value)| format!("UPDATE stock_payment SET {column} = {value}"));
     let gone = which.clone().prop_map(|id| format!("DELETE FROM stock WHERE id = {id}"));
     let orders_gone = which.prop_map(|id| format!("DELETE FROM stock_order WHERE id >> 32 = {id}"));
-    prop_oneof![4 => of_stock, 4 => of_order, 2 => new_order, 1 => gone, 1 => orders_gone]
+    prop_oneof![
+        4 => of_stock, 4 => of_order, 2 => new_order, 1 => gone, 1 => orders_gone, 1 => new_payment, 1 => of_payment
+    ]
 }
 
 /// A case.

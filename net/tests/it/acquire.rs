@@ -12,8 +12,9 @@ use stampede_net::doctor::limits::MEMLOCK_PER_CORE_BYTES;
 use stampede_net::doctor::probe::usable_cpus;
 use stampede_net::runtime::{Cores, NoTransport};
 use stampede_net::settings::TransportChoice;
+use stampede_testkit::{Missing, Need, skip};
 
-use crate::server::sandbox::{User, become_user, skipped, stranger};
+use crate::server::sandbox::{User, become_user, stranger};
 use crate::server::wait_for;
 
 /// Says what the process is for; without it there is nothing to do.
@@ -108,8 +109,8 @@ fn rings() -> Vec<String> {
 fn can_be_tried() -> bool {
     match Cores::acquire(TransportChoice::Ring, &usable_cpus()[..1]) {
         Ok(_) if geteuid().is_root() => return true,
-        Ok(_) => skipped("not root, so that no process can be another user's"),
-        Err(none) => skipped(&none.to_string()),
+        Ok(_) => skip(&Missing::new(Need::Root, "no process can be another user's")),
+        Err(none) => skip(&Missing::new(Need::Ring, none)),
     }
     false
 }

@@ -11,9 +11,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::{SockFilter, SockRef};
+use stampede_testkit::{Missing, Need, skip};
 
 use crate::e2e_talk::{Http, item};
-use crate::server::sandbox::skipped;
 use crate::server::{Bed, PATIENCE, Server, TOKEN, free_address, get, pause, wait_for};
 
 /// How long the servers of these tests are lame ducks.
@@ -134,7 +134,7 @@ fn refused(address: SocketAddr) -> bool {
 #[test]
 fn e2e_drain_whoever_got_in_is_answered() {
     if let Err(error) = can_filter() {
-        return skipped(&format!("this user may not filter what comes in at a socket: {error}"));
+        return skip(&Missing::new(Need::SocketFilter, error));
     }
     for _ in 0..3 {
         let mut bed = Bed::new();
@@ -174,14 +174,14 @@ fn e2e_drain_whoever_got_in_is_answered() {
 // ---- behind load balancers ----
 
 /// A load balancer of the test's own; killed when dropped.
-struct Balancer {
+pub(crate) struct Balancer {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     log: PathBuf,
 }
 
 impl Balancer {
-    fn start(program: &str, args: &[&str], dir: &Path, address: SocketAddr) -> Self {
+    pub(crate) fn start(program: &str, args: &[&str], dir: &Path, address: SocketAddr) -> Self {
         let path = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"]
             .iter()
             .map(|dir| Path::new(dir).join(program))

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::e2e_talk::{Http, Talk, item};
-use crate::server::{Bed, Server, wait_for};
+use base64::Engine as _;
+use stampede_net::identity::mint::{Claims, MintKey};
+
+use crate::e2e_talk::{Http, Talk, item, now_ms};
+use crate::server::{Bed, Server, TOKEN, wait_for};
 
 fn stat(server: &Server, name: &str) -> u64 {
     Talk::with(server).say("shop GET /admin/stats").json()["totals"][name].as_u64().unwrap()
@@ -103,5 +106,82 @@ fn e2e_a_client_that_has_said_everything_still_gets_its_answers() {
             assert_eq!(answer.status, 201, "{answer:?}");
         }
         assert!(door.read(false).is_none());
+    }
+}
+
+/// As it is without any setting: junk from one address is not all verified, whom the core knows passes, and a
+/// newcomer at the same address gets in while the junk goes on.
+#[test]
+fn e2e_invalid_tokens_are_charged_to_their_address() {
+    let material = base64::prelude::BASE64_STANDARD.encode([7; 32]);
+    let mut bed = Bed::new().set("identity.mode", "jwt").set("identity.keys", &format!("k:HS256:{material}"));
+    bed.cores = "1";
+    let mut server = bed.start();
+    let (key, other) = (MintKey::hs256("k", &[7; 32]).unwrap(), MintKey::hs256("k", &[8; 32]).unwrap());
+    let exp_s = now_ms() / 1_000 + 3_600;
+    let header = |key: &MintKey, sub: &str| {
+        format!("Authorization: Bearer {}", key.mint(&Claims { sub, exp_s, ..Claims::default() }).unwrap())
+    };
+    let mut http = Http::to(server.public);
+    let known = header(&key, "ann");
+    assert_eq!(http.call("GET /v1/orders", &[&known], "").status, 200);
+    let mut junk = |from: usize| {
+        let request = |n| http.request("GET /v1/orders", &[&header(&other, &format!("eve{}", from + n))], "");
+        let requests: String = (0..50).map(request).collect();
+        http.send(&requests);
+        (0..50).map(|_| http.read(false).expect("an answer")).collect::<Vec<_>>()
+    };
+    let answers: Vec<_> = (0..20).flat_map(|round| junk(round * 50)).collect();
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 401).collect();
+    assert!(refused.len() > 500, "{} of 1000", refused.len());
+    for answer in &refused {
+        assert_eq!(answer.brief(), "429 rate_limited");
+        assert!(answer.header("Retry-After").is_some_and(|s| s.parse::<u64>().is_ok_and(|s| s > 0)));
+    }
+    assert_eq!(stat(&server, "tokens_verified"), 1 + 1_000 - refused.len() as u64);
+    assert_eq!(stat(&server, "tokens_refused"), refused.len() as u64);
+    let mut buyer = Http::to(server.public);
+    assert_eq!(buyer.call("GET /v1/orders", &[&known], "").status, 200);
+    let (newcomer, mut from) = (header(&key, "bob"), 1_000);
+    wait_for("a newcomer's turn", || {
+        from += 50;
+        junk(from);
+        (buyer.call("GET /v1/orders", &[&newcomer], "").status == 200).then_some(())
+    });
+    assert!(server.said().contains("127.0.0.1 sends tokens that do not count"), "{}", server.said());
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// A head of 20 KiB is a shop's cookies where the setting allows for them, on both listeners, and 431 where not;
+/// what is behind it is the next request, or nothing.
+#[test]
+fn e2e_heads_are_as_long_as_the_setting_allows() {
+    let cookies = format!("Cookie: a={}", "c".repeat(20 << 10));
+    let shop = format!("Authorization: Bearer {TOKEN}");
+    for (setting, status, kept) in
+        [(None, 431, false), (Some("16KiB"), 431, false), (Some("32KiB"), 200, true)]
+    {
+        let mut bed = Bed::new();
+        if let Some(bytes) = setting {
+            bed = bed.set("limits.head_bytes", bytes);
+        }
+        let server = bed.start();
+        let calls = [(server.public, "GET /v1/time"), (server.admin, "GET /admin/items")];
+        for (address, call) in calls {
+            let mut door = Http::to(address);
+            let answer = door.call(call, &[&shop, &cookies], "");
+            assert_eq!(answer.status, status, "{call} with {setting:?}: {answer:?}");
+            assert_eq!(answer.header("Connection").is_none_or(|said| said != "close"), kept, "{answer:?}");
+            if kept {
+                assert_eq!(door.call(call, &[&shop], "").status, 200);
+            } else {
+                assert!(answer.brief().contains("headers_too_large"), "{answer:?}");
+                door.try_send(&door.request(call, &[&shop], ""));
+                assert!(door.read(false).is_none(), "a request behind a head that was refused");
+            }
+        }
+        // One byte more than the setting is too long whatever it is.
+        let longest = format!("Cookie: a={}", "c".repeat(32 << 10));
+        assert_eq!(Http::to(server.public).call("GET /v1/time", &[&longest], "").status, 431);
     }
 }

@@ -17,8 +17,16 @@ fn order(talk: &mut Talk<'_>, name: &str) -> Value {
 fn money_of(order: &Value) -> Value {
     let mut order = order.clone();
     let fields = order.as_object_mut().expect("an object");
-    for other in ["order_id", "item_id", "created_at_ms", "pay_by_ms", "lsn", "paid_at_ms", "refunded_at_ms"]
-    {
+    for other in [
+        "order_id",
+        "item_id",
+        "created_at_ms",
+        "pay_by_ms",
+        "lsn",
+        "paid_at_ms",
+        "refunded_at_ms",
+        "ended_at_ms",
+    ] {
         fields.remove(other);
     }
     for list in ["refunds", "late_payments"] {
@@ -106,6 +114,71 @@ fn e2e_payments_and_refunds_are_told_apart_and_read_back() {
     assert_eq!(server.stop(), Some(0));
 }
 
+/// A late payment that the shop gave back is ticked off: once, with its key or reference, and for good.
+#[test]
+fn e2e_a_late_payment_that_went_back_is_ticked_off() {
+    let mut bed = Bed::new();
+    let server = bed.start();
+    let mut talk = Talk::with(&server);
+    let plain = item(10, 5, "on_order", 0);
+    talk.check(&format!(
+        r#"
+        shop  PUT /admin/items/1 {plain}                                  -> 201 open 10=10+0+0
+        alice POST /v1/items/1/orders {{"quantity":3}} #a                   -> 201 confirmed x3 $a
+        bob   POST /v1/items/1/orders {{"quantity":1}} #b                   -> 201 confirmed x1 $b
+        shop  POST /admin/orders/$a/pay {{"payment_ref":"pi_1"}}            -> 200 paid x3 $a
+        shop  POST /admin/orders/$a/pay {{"payment_ref":"pi_9"}}            -> 409 already_paid
+        bob   POST /v1/orders/$b/cancel                                   -> 200 cancelled x1 $b
+        shop  POST /admin/orders/$b/pay {{"payment_ref":"pi_b"}}            -> 409 hold_expired
+        shop  GET /admin/orders?late_payments=true                        -> 200 2 orders
+        shop  POST /admin/orders/$a/refund {{"payment_ref":"pi_7"}}         -> 409 other_payment
+        shop  POST /admin/orders/$b/refund {{"payment_ref":"pi_7"}}         -> 409 not_refundable
+        shop  POST /admin/orders/$a/refund {{"payment_ref":"pi_9","quantity":1}} #x -> 422 invalid_field field=quantity
+        shop  POST /admin/orders/$a/refund {{"payment_ref":"pi_9"}} #back   -> 200 paid x3 $a
+        shop  POST /admin/orders/$a/refund {{"payment_ref":"pi_9"}} #back   -> 200 paid x3 $a
+        shop  POST /admin/orders/$a/refund {{"payment_ref":"pi_9"}} #other  -> 409 already_refunded
+        shop  POST /admin/orders/$a/refund {{"payment_ref":"pi_1"}} #back   -> 422 idempotency_key_reused
+        shop  GET /admin/orders?late_payments=true                        -> 200 1 orders
+        shop  POST /admin/orders/$b/refund {{"payment_ref":"pi_b","refund_ref":"re_b"}} -> 200 cancelled x1 $b
+        shop  GET /admin/orders?late_payments=true                        -> 200 0 orders
+        // The provider tells of the payment once more: its money is gone.
+        shop  POST /admin/orders/$b/pay {{"payment_ref":"pi_b"}}            -> 409 already_refunded
+        shop  POST /admin/orders/$b/pay {{"payment_ref":"pi_b","take_again":true}} -> 409 already_refunded
+        shop  GET /admin/items/1                                          -> 200 open 10=7+0+3
+        "#
+    ));
+    let before = [order(&mut talk, "$a"), order(&mut talk, "$b")];
+    let late = |order: &Value| order["late_payments"][0].clone();
+    assert_eq!(
+        (&late(&before[0])["payment_ref"], &late(&before[0])["refund_ref"]),
+        (&json!("pi_9"), &json!("back"))
+    );
+    assert_eq!(
+        (&late(&before[1])["payment_ref"], &late(&before[1])["refund_ref"]),
+        (&json!("pi_b"), &json!("re_b"))
+    );
+    assert!(before.iter().all(|order| late(order)["refunded_at_ms"].as_u64().is_some()), "{before:?}");
+    assert!(before[0]["ended_at_ms"].is_null(), "{}", before[0]);
+    let times = ["created_at_ms", "ended_at_ms"].map(|name| before[1][name].as_u64().expect(name));
+    assert!(times[0] <= times[1], "{}", before[1]);
+    assert!(before[0]["refunds"].is_null(), "no unit of the order went back: {}", before[0]);
+    let audit = talk.say("shop GET /admin/audit?order=newest").body;
+    assert!(audit.contains("late_payment_returned"), "{audit}");
+    let orders = talk.into_orders();
+    server.kill();
+    let server = bed.start();
+    let mut talk = Talk::resume(&server, orders);
+    assert_eq!([order(&mut talk, "$a"), order(&mut talk, "$b")], before);
+    talk.check(
+        r#"
+        shop  GET /admin/orders?late_payments=true                        -> 200 0 orders
+        shop  POST /admin/orders/$a/refund {"payment_ref":"pi_9"} #back   -> 200 paid x3 $a
+        shop  POST /admin/orders/$a/refund {"payment_ref":"pi_1"}         -> 200 refunded x3 $a
+        "#,
+    );
+    assert_eq!(server.stop(), Some(0));
+}
+
 /// Each merchant's call twice with one key: it counts once, also when it is sent again after a crash.
 #[test]
 fn e2e_every_merchants_call_counts_once() {
@@ -158,6 +231,55 @@ fn e2e_every_merchants_call_counts_once() {
         shop  PUT /admin/items/9 {held} +If-Match:"1"            -> 404 not_found
         "#
     ));
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// Whoever reads or changes an item is told the tag that `If-Match` of the next change names.
+#[test]
+fn e2e_items_tell_the_tag_of_their_settings() {
+    let mut bed = Bed::new();
+    let server = bed.start();
+    let mut talk = Talk::with(&server);
+    let tag_of = |talk: &mut Talk<'_>, call: &str| {
+        let answer = talk.say(&format!("shop {call}"));
+        let tag = answer.header("ETag").unwrap_or_else(|| panic!("{call}: {}", answer.head)).to_owned();
+        assert_eq!(tag, format!("\"{}\"", answer.json()["settings_lsn"]), "{call}");
+        tag
+    };
+    let mut tags = vec![tag_of(&mut talk, &format!("PUT /admin/items/1 {}", item(10, 5, "on_order", 0)))];
+    for call in [
+        r#"PUT /admin/items/1 {"cap":4}"#,
+        "POST /admin/items/1/pause",
+        "POST /admin/items/1/resume",
+        r#"POST /admin/items/1/mismatch {"reason":"a_test"}"#,
+        "POST /admin/items/1/resume",
+        r#"PUT /admin/items/1 {"price_minor":3}"#,
+    ] {
+        let (seen, call) = (tags.last().expect("one"), call.to_owned());
+        let named = if call.starts_with("PUT") { format!("{call} +If-Match:{seen}") } else { call };
+        let tag = tag_of(&mut talk, &named);
+        assert!(!tags.contains(&tag), "{named}: {tag} names two states of it: {tags:?}");
+        tags.push(tag);
+    }
+    // Stock is no setting: an order and a restock leave the tag alone.
+    let last = tags.last().expect("one").clone();
+    talk.check(r#"alice POST /v1/items/1/orders {"quantity":1} -> 201 confirmed x1 $a"#);
+    assert_eq!(tag_of(&mut talk, r#"POST /admin/items/1/restock {"add":1}"#), last);
+    assert_eq!(tag_of(&mut talk, "GET /admin/items/1"), last);
+    assert!(talk.say("shop GET /admin/items").header("ETag").is_none(), "a list has no one tag");
+    drop(talk);
+    server.kill();
+    let server = bed.start();
+    let mut talk = Talk::with(&server);
+    assert_eq!(tag_of(&mut talk, "GET /admin/items/1"), last);
+    talk.check(&format!(
+        r#"
+        shop  PUT /admin/items/1 {{"cap":3}} +If-Match:{}   -> 412 precondition_failed
+        shop  PUT /admin/items/1 {{"cap":3}} +If-Match:{last} -> 200 open 11=10+0+1
+        "#,
+        tags[0],
+    ));
+    assert_ne!(tag_of(&mut talk, "POST /admin/items/1/close"), last);
     assert_eq!(server.stop(), Some(0));
 }
 

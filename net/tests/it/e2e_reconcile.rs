@@ -205,6 +205,50 @@ fn e2e_reconcile_finds_what_was_changed_in_postgres_and_stops_that_item_alone() 
 
 /// What was there before the engine: an item with an order, an order of something else, and a rule
 /// that refuses a buyer.
+/// Late payments and refunds stand in a table of their own, which is compared like the orders.
+#[test]
+fn e2e_reconcile_compares_late_payments_and_refunds() {
+    let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    let sql = |text: &str| cluster.psql("postgres", text).unwrap().trim().to_owned();
+    let mut bed = Bed::new().flag("--postgres", &cluster.url());
+    let server = bed.start();
+    let mut talk = Talk::with(&server);
+    talk.check(&format!(
+        r#"
+        shop  PUT /admin/items/1 {}                                  -> 201 open 10=10+0+0
+        ann   POST /v1/items/1/orders {{"quantity":3}} #k              -> 201 confirmed x3 $a
+        shop  POST /admin/orders/$a/pay {{"payment_ref":"pi_1"}}       -> 200 paid x3 $a
+        shop  POST /admin/orders/$a/pay {{"payment_ref":"pi_2"}}       -> 409 already_paid
+        shop  POST /admin/orders/$a/refund {{"quantity":1}} #part      -> 200 paid x3 $a
+        shop  POST /admin/orders/$a/refund {{"payment_ref":"pi_2"}}    -> 200 paid x3 $a
+        "#,
+        item(10, 5, "on_order", 0)
+    ));
+    const ROWS: &str = "SELECT string_agg(concat_ws(' ', kind, payment_ref, refund_ref, quantity), ', ' ORDER BY lsn) \
+         FROM stock_payment WHERE sid = 1 AND create_time > now() - interval '1 hour'";
+    let rows = "late_payment pi_2 0, refund part 1, late_payment_returned pi_2 0";
+    wait_for("the rows", || (sql(ROWS) == rows).then_some(()));
+    is_equal(&bed);
+    // A row that a log before this one left is none of its business.
+    sql(
+        "INSERT INTO stock_payment SELECT order_id, 77777, sid, kind, payment_ref, refund_ref, quantity, create_time \
+         FROM stock_payment LIMIT 1",
+    );
+    let known = is_equal(&bed)["known"].to_string();
+    assert!(known.contains("77777 of stock_payment is none of this log"), "{known}");
+    for (edit, what) in [
+        ("UPDATE stock_payment SET quantity = 2 WHERE kind = 'refund'", "stock_payment has another row"),
+        ("DELETE FROM stock_payment WHERE kind = 'late_payment'", "stock_payment lacks"),
+    ] {
+        sql(&format!("CREATE TABLE kept AS TABLE stock_payment; {edit}"));
+        let (code, said) = reconcile(&bed, &["--no-pause"]);
+        assert!(code == Some(1) && said.contains(what), "{edit}: {code:?}, {said}");
+        sql("TRUNCATE stock_payment; INSERT INTO stock_payment TABLE kept; DROP TABLE kept");
+        is_equal(&bed);
+    }
+    assert_eq!(server.stop(), Some(0));
+}
+
 fn put_by_hand(cluster: &PostgresCluster) {
     let id = order(20, 7);
     let sql = format!(

@@ -5,9 +5,10 @@ use std::ffi::CString;
 use std::process::Command;
 
 use rustix::process::geteuid;
+use stampede_testkit::{Missing, Need, skip};
 
 use crate::e2e_talk::{Talk, item};
-use crate::server::sandbox::{Sandbox, User, skipped, stranger};
+use crate::server::sandbox::{Sandbox, User, stranger};
 use crate::server::seccomp::Filter;
 use crate::server::{Bed, Server, wait_for};
 use crate::transport::transports;
@@ -155,7 +156,7 @@ fn e2e_sandbox_without_proc_and_sys() {
         for transport in transports() {
             let sandbox = Sandbox { hidden: hidden.to_vec(), ..Sandbox::default() };
             if let Err(why) = sandbox.can_be_made() {
-                return skipped(&why);
+                return skip(&why);
             }
             let what = format!("{transport} without {hidden:?}");
             let bed = within(&transport, sandbox);
@@ -171,7 +172,7 @@ fn e2e_sandbox_like_dockers_default_without_proc_and_sys() {
     let hidden = vec![c"/proc", c"/sys"];
     let sandbox = Sandbox { hidden, filter: Some(Filter::like_dockers()), ..Sandbox::default() };
     if let Err(why) = sandbox.can_be_made() {
-        return skipped(&why);
+        return skip(&why);
     }
     let bed = within("auto", sandbox);
     assert!(line_about(&doctor(&bed), "io_uring").starts_with("warn"));
@@ -187,7 +188,7 @@ fn e2e_sandbox_where_the_kernel_has_io_uring_switched_off() {
         vec![(CString::new(says_two.to_str().unwrap()).unwrap(), c"/proc/sys/kernel/io_uring_disabled")];
     bed.sandbox.covered = covered;
     if let Err(why) = bed.sandbox.can_be_made() {
-        return skipped(&why);
+        return skip(&why);
     }
     let line = line_about(&doctor(&bed), "io_uring");
     assert!(line.starts_with("warn") && line.contains("kernel.io_uring_disabled = 2"), "{line}");
@@ -202,6 +203,15 @@ fn in_a_container() {
     let command = std::env::var("STAMPEDE_CONTAINED").expect("STAMPEDE_CONTAINED, a command");
     let mut shell = Command::new("sh");
     shell.args(["-c", &command]);
+    // What cargo tells a test: a cargo in there would build anew whatever asks for it.
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "CARGO_CRATE_NAME", "OUT_DIR"];
+    // The same of what `.cargo/config.toml` sets.
+    let set = ["stampede-glommio-compat.h", "/.cargo/include"];
+    for (name, value) in std::env::vars() {
+        if told.iter().any(|told| name.starts_with(told)) || set.iter().any(|set| value.ends_with(set)) {
+            shell.env_remove(name);
+        }
+    }
     Filter::like_dockers().put_over(&mut shell);
     let status = shell.status().expect("a shell");
     assert!(status.success(), "{command}: {status}");
@@ -210,7 +220,7 @@ fn in_a_container() {
 /// A bed of one core that is another user's; `None` = this cannot be tried, and it was said.
 fn as_user(transport: &str, user: User) -> Option<Bed> {
     if !geteuid().is_root() {
-        skipped("not root, so that no process can be another user's");
+        skip(&Missing::new(Need::Root, "no process can be another user's"));
         return None;
     }
     let mut bed = Bed::new().set("transport", transport).user(user);
@@ -221,7 +231,7 @@ fn as_user(transport: &str, user: User) -> Option<Bed> {
 #[test]
 fn e2e_sandbox_a_second_server_of_a_user_with_little_memory_to_lock() {
     if !transports().contains(&"ring".to_owned()) {
-        return skipped("no ring here");
+        return;
     }
     let user = User { number: stranger(), memlock_bytes: ROOM_FOR_ONE, threads_max: libc::RLIM_INFINITY };
     let Some(mut first) = as_user("ring", user) else { return };
@@ -245,7 +255,7 @@ fn e2e_sandbox_a_second_server_of_a_user_with_little_memory_to_lock() {
 #[test]
 fn e2e_sandbox_two_servers_of_a_user_share_what_it_may_lock() {
     if !transports().contains(&"ring".to_owned()) {
-        return skipped("no ring here");
+        return;
     }
     let user = User { number: stranger(), memlock_bytes: ROOM_FOR_HUGE, threads_max: libc::RLIM_INFINITY };
     let Some(mut first) = as_user("ring", user) else { return };

@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use stampede_testkit::{Missing, Need, skip};
+
 use crate::hold::held::Held;
-use crate::hold::skip;
 use crate::server::{Bed, Server, get, wait_for};
 use crate::transport::put_on_sale;
 
@@ -25,7 +26,7 @@ pub(crate) fn held_while_starting(server: &Server) -> Option<Held> {
     let held = match Held::take(server.pid(), 0) {
         Ok(held) => held,
         Err(why) => {
-            skip("ptrace", &why);
+            skip(&Missing::new(Need::Ptrace, why));
             return None;
         }
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::e2e_talk::{Talk, item};
 use crate::hold::held::Held;
-use crate::hold::{may_trace, thread_named};
+use crate::hold::{Broken, may_trace, thread_named};
 use crate::server::{Bed, Server, get, wait_for};
 
 /// A shop of which only the database is left: item 5 is sold out, item 6 has two units.
@@ -133,6 +133,20 @@ fn e2e_waiting_a_core_that_stands_still_is_seen_and_ends_the_process() {
     });
     drop(held);
     assert_eq!(server.wait_for_exit().code(), Some(76), "{}", server.said());
+}
+
+/// One that ends by itself is missed at once: nothing would be sold on its share of the connections later.
+#[test]
+fn e2e_waiting_a_core_that_ends_by_itself_ends_the_process() {
+    let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
+    cluster.stop(StopMode::Fast).unwrap();
+    for core in ["stampede-wait-1", "stampede-wait-0"] {
+        let bed = Bed::new().flag("--postgres", &cluster.url());
+        let Some(mut server) = waiting(&bed) else { return };
+        let _broken = Broken::wait_of(&server, core);
+        assert_eq!(server.wait_for_exit().code(), Some(76), "{core}: {}", server.said());
+        assert!(server.said().contains("a core has ended by itself"), "{core}: {}", server.said());
+    }
 }
 
 #[test]

@@ -84,7 +84,8 @@ impl Shop {
     fn answers(&mut self, rig: &mut Rig) -> Vec<Answer> {
         let deadline = Instant::now() + PATIENCE;
         let owed = |shop: &Self, rig: &Rig| {
-            !rig.homes[0].connections.is_idle(shop.client.token) || shop.client.conn.is_mid_request()
+            let unread = shop.client.conn.is_mid_request() && !shop.client.is_closing();
+            !rig.homes[0].connections.is_idle(shop.client.token) || unread
         };
         while owed(self, rig) {
             pump(rig);
@@ -238,6 +239,22 @@ fn request(call: &str, media: &str, body: &[u8]) -> Vec<u8> {
 
 fn batch(media: &str, body: &[u8]) -> Vec<u8> {
     request("POST /v1/orders/batch", media, body)
+}
+
+/// A batch whose body comes in chunks.
+fn batch_in(media: &str, chunks: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST /v1/orders/batch HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Type: {media}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    [head.as_bytes(), chunks].concat()
+}
+
+/// A body in chunks of so many bytes, with what may surround it and means nothing.
+fn chunked(body: &[u8], size: usize) -> Vec<u8> {
+    let chunk = |part: &[u8]| [format!("{:x};a=b\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
+    let end = b"0\r\nContent-Length: 7\r\n\r\n".to_vec();
+    body.chunks(size).map(chunk).chain([end]).flatten().collect()
 }
 
 /// What a record asks for.
@@ -553,7 +570,7 @@ fn engine_batch_refused_whole_touches_nothing() {
     let mut other_length = batch(BINARY, &binary);
     let at = other_length.len() - binary.len() + 8;
     other_length[at] = 2;
-    let cases: [(Vec<u8>, &str); 10] = [
+    let cases: [(Vec<u8>, &str); 16] = [
         (good.replace(TOKEN, "wrong").into(), "401 unauthenticated"),
         (good.replace(LINES, "application/json").into(), "415 unsupported_media_type"),
         (
@@ -562,8 +579,17 @@ fn engine_batch_refused_whole_touches_nothing() {
         ),
         (batch(LINES, b""), "400 bad_request"),
         (good.replace("Content-Length: ", "Content-Length: 999999").into(), "413 body_too_large"),
-        (good.replace("Content-Length", "X-Length").into(), "411 length_required"),
-        (good.replace("Content-Length: ", "Transfer-Encoding: chunked\r\nX: ").into(), "411 length_required"),
+        (good.replace("Content-Length", "X-Length").into(), "400 bad_request"),
+        (good.replace("Content-Length: ", "Transfer-Encoding: chunked\r\nX: ").into(), "400 bad_request"),
+        (
+            good.replace("Content-Type", "Transfer-Encoding: chunked\r\nContent-Type").into(),
+            "400 bad_request",
+        ),
+        (batch_in(LINES, b"0\r\n\r\n"), "400 bad_request"),
+        (batch_in(BINARY, b"4\r\nSBAT\r\n0\r\n\r\n"), "400 bad_request"),
+        (batch_in(BINARY, &chunked(&binary[..16], 5)), "400 bad_request"),
+        (batch_in(LINES, b"800001\r\n"), "413 body_too_large"),
+        (batch_in(LINES, &[b"1;", &[b'x'; 2_000][..]].concat()), "400 bad_request"),
         (good.replace("/batch", "/batch?x=1").into(), "400 bad_request"),
         (batch(BINARY, b"SBAT"), "400 bad_request"),
         (other_length, "400 bad_request"),
@@ -587,6 +613,153 @@ fn engine_batch_refused_whole_touches_nothing() {
         }
     }
     assert_eq!(shop.sold(&mut rig, item), 0);
+}
+
+/// In chunks a batch is what it is with a length, cut before any byte, and what is behind it is the
+/// next request.
+#[test]
+fn engine_batch_in_chunks_is_the_same_whatever_the_cut() {
+    for media in [LINES, BINARY] {
+        let mut rig = rig(2);
+        let mut shop = Shop::new(&mut rig);
+        let fields = r#""stock":1000,"cap":1"#;
+        let [here, there] = [0, 1].map(|owner| shop.put_item(&mut rig, owner, 0, fields));
+        let of = |key: &'static str| {
+            [(here, "a"), (there, "b"), (there, "c")].map(|(item, buyer)| Want::Buy(item, buyer, 1, key))
+        };
+        let (wants, again) = (body_of(media, &of("k")), body_of(media, &of("k")));
+        let first = shop.batch(&mut rig, media, &wants, usize::MAX);
+        assert_eq!(briefs(&first), ["201", "201", "201"]);
+        for size in [1, 7, 1_000] {
+            let bytes = [batch_in(media, &chunked(&again, size)), batch(media, &again)].concat();
+            let cuts = if size == 7 { 5 } else { 61 };
+            for at in (0..bytes.len()).step_by(cuts) {
+                shop.send(&mut rig, &bytes[..at], usize::MAX);
+                shop.send(&mut rig, &bytes[at..], usize::MAX);
+                let answers = shop.answers(&mut rig);
+                assert_eq!(answers.len(), 2, "cut at {at}");
+                for answer in answers {
+                    let records = answer.records(media);
+                    assert_eq!(briefs(&records), ["201 again"; 3], "cut at {at}");
+                    assert!(records.iter().zip(&first).all(|(again, first)| again.order == first.order));
+                }
+            }
+            shop.send(&mut rig, &bytes, 1);
+            assert_eq!(shop.answers(&mut rig).len(), 2, "byte by byte");
+        }
+        assert_eq!(shop.sold(&mut rig, here) + shop.sold(&mut rig, there), 3);
+    }
+}
+
+/// A batch of the largest size in chunks: its answers wait for the last chunk, and what is above it
+/// is not taken.
+#[test]
+fn engine_batch_in_chunks_keeps_the_bounds() {
+    let mut rig = rig(1);
+    let mut shop = Shop::new(&mut rig);
+    let item = shop.put_item(&mut rig, 0, 0, r#""stock":100000,"cap":1"#);
+    let names: Vec<String> = (0..BATCH_RECORDS_MAX + 1).map(|n| format!("buyer-{n}")).collect();
+    let wants: Vec<_> = names.iter().map(|name| Want::Buy(item, name, 1, "k")).collect();
+    for media in [LINES, BINARY] {
+        let mut shop = Shop::new(&mut rig);
+        let bytes = batch_in(media, &chunked(&body_of(media, &wants[..BATCH_RECORDS_MAX]), 30_000));
+        let (most, last) = bytes.split_at(bytes.len() - 1);
+        shop.send(&mut rig, most, 10_000);
+        (0..4).for_each(|_| pump(&mut rig));
+        shop.serve(&mut rig);
+        assert!(shop.out.is_empty() && shop.client.conn.is_mid_request(), "an answer before the end");
+        shop.send(&mut rig, last, 1);
+        let answer = shop.answers(&mut rig).remove(0);
+        assert_eq!(answer.records(media).len(), BATCH_RECORDS_MAX);
+        assert!(!shop.client.is_closing());
+    }
+    let mut shop = Shop::new(&mut rig);
+    shop.send(&mut rig, &batch_in(LINES, &chunked(&body_of(LINES, &wants), 30_000)), 10_000);
+    let answer = shop.answers(&mut rig).remove(0);
+    assert!(answer.head.contains("\r\nConnection: close\r\n") && shop.client.is_closing(), "{}", answer.head);
+    assert_eq!(answer.records(LINES).len(), BATCH_RECORDS_MAX);
+    assert_eq!(Shop::new(&mut rig).sold(&mut rig, item), BATCH_RECORDS_MAX as u64);
+}
+
+/// What is wrong with chunks, or with how much they hold, is told when it shows: the connection closes,
+/// nothing behind it is done, and a retry finds what was decided before.
+#[test]
+fn engine_batch_in_broken_chunks_is_refused_where_they_break() {
+    let mut rig = rig(1);
+    let mut shop = Shop::new(&mut rig);
+    let item = shop.put_item(&mut rig, 0, 0, r#""stock":100,"cap":1"#);
+    let wants = ["a", "b"].map(|name| Want::Buy(item, name, 1, "k"));
+    let (lines, binary) = (body_of(LINES, &wants), body_of(BINARY, &wants));
+    let unended = |body: &[u8]| chunked(body, 30).split_last_chunk::<24>().unwrap().0.to_vec();
+    let mut more = binary.clone();
+    more.extend_from_slice(b"more");
+    let cases = [
+        (batch_in(LINES, &[&unended(&lines)[..], b"x"].concat()), "400"),
+        (batch_in(LINES, &[&unended(&lines)[..], b"2\n{}"].concat()), "400"),
+        (batch_in(LINES, &[&unended(&lines)[..], b"0\r\nX: \0"].concat()), "400"),
+        (batch_in(LINES, &[&unended(&lines)[..], b"7fffff\r\n"].concat()), "413"),
+        (batch_in(LINES, &[&unended(&lines)[..], b"0\r\n", &b"X: y\r\n".repeat(65)].concat()), "431"),
+        (batch_in(BINARY, &chunked(&more, 30)), "400"),
+        (batch_in(BINARY, &chunked(&binary[..binary.len() - 1], 30)), "400"),
+        (batch_in(BINARY, &chunked(&binary[..binary.len() - 48], 30)), "400"),
+    ];
+    let canary = batch(LINES, format!("{{\"item_id\":{item},\"buyer\":\"canary\"}}").as_bytes());
+    for (number, (bytes, status)) in cases.into_iter().enumerate() {
+        for cut in [1, 40, usize::MAX] {
+            let mut shop = Shop::new(&mut rig);
+            shop.send(&mut rig, &[&bytes[..], &canary].concat(), cut);
+            let answers = shop.answers(&mut rig);
+            assert_eq!(answers.len(), 1, "case {number}");
+            let head = &answers[0].head;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "case {number}: {head}");
+            assert!(head.contains("\r\nConnection: close\r\n") && shop.client.is_closing(), "{head}");
+        }
+    }
+    let mut shop = Shop::new(&mut rig);
+    let records = shop.batch(&mut rig, LINES, &lines, usize::MAX);
+    assert!(records.iter().all(|record| record.brief == "201 again"), "{records:?}");
+    assert_eq!(shop.sold(&mut rig, item), 2);
+}
+
+/// A client that waits is told to go on, in chunks as well, and an empty body is no batch.
+#[test]
+fn engine_batch_in_chunks_may_be_announced() {
+    let mut rig = rig(1);
+    let mut shop = Shop::new(&mut rig);
+    let item = shop.put_item(&mut rig, 0, 0, r#""stock":100,"cap":1"#);
+    let body = chunked(&body_of(LINES, &[Want::Buy(item, "ann", 1, "k")]), 9);
+    let head = String::from_utf8(batch_in(LINES, b"")).unwrap();
+    let head = head.replace("Host", "Expect: 100-continue\r\nHost");
+    shop.send(&mut rig, head.as_bytes(), 5);
+    assert_eq!(std::mem::take(&mut shop.out), b"HTTP/1.1 100 Continue\r\n\r\n");
+    shop.send(&mut rig, &body, 5);
+    assert_eq!(briefs(&shop.answers(&mut rig).remove(0).records(LINES)), ["201"]);
+    // Who does not wait is not told, and who is refused is not either.
+    shop.send(&mut rig, &[head.as_bytes(), &body].concat(), usize::MAX);
+    assert_eq!(briefs(&shop.answers(&mut rig).remove(0).records(LINES)), ["201 again"]);
+    shop.send(&mut rig, head.replace(TOKEN, "wrong").as_bytes(), usize::MAX);
+    assert!(shop.answers(&mut rig).remove(0).head.starts_with("HTTP/1.1 401 "));
+}
+
+/// The last batch of a connection waits for another core, and its buffer is given back meanwhile, as the
+/// runtime does: it is answered all the same.
+#[test]
+fn engine_batch_that_closes_is_answered_though_it_waits() {
+    for in_chunks in [false, true] {
+        let mut rig = rig(2);
+        let mut shop = Shop::new(&mut rig);
+        let item = shop.put_item(&mut rig, 1, 0, r#""stock":100,"cap":1"#);
+        let body = body_of(LINES, &[Want::Buy(item, "ann", 1, "k")]);
+        let bytes = if in_chunks { batch_in(LINES, &chunked(&body, 9)) } else { batch(LINES, &body) };
+        let bytes = String::from_utf8(bytes).unwrap().replace("Host", "Connection: close\r\nHost");
+        shop.send(&mut rig, bytes.as_bytes(), usize::MAX);
+        let buffer = shop.client.conn.take_buffer();
+        let buffer = buffer.and_then(|buffer| shop.client.conn.put_buffer(buffer));
+        assert!(buffer.is_none());
+        let records = shop.answers(&mut rig).remove(0).records(LINES);
+        assert_eq!(briefs(&records), ["201"], "in chunks: {in_chunks}");
+        assert!(shop.client.is_closing());
+    }
 }
 
 /// A connection that ends in the middle: nothing is decided of what did not come in whole, and a

@@ -1,4 +1,4 @@
-//! The merchant's lists: one shape (`limit`, `after`, `has_more`), filters, the newest first, over several cores.
+//! Lists: one shape (`limit`, `after`, `has_more`), filters, the newest first, over several cores.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -59,12 +59,23 @@ impl Shop {
         order["order_id"].as_str().expect("an id").to_owned()
     }
 
-    /// All entries of a list, page by page, and how many pages there were. `key` names a row's cursor.
     fn walk(&mut self, call: &str, rows: &str, key: &str) -> (Vec<String>, usize) {
+        let admin = format!("Authorization: Bearer {TOKEN}\r\n");
+        self.walk_on(Listener::Merchant, call, &admin, (rows, key))
+    }
+
+    /// All entries of a list, page by page, and how many pages there were. `key` names a row's cursor.
+    fn walk_on(
+        &mut self,
+        listener: Listener,
+        call: &str,
+        lines: &str,
+        (rows, key): (&str, &str),
+    ) -> (Vec<String>, usize) {
         let (mut seen, mut after, mut pages) = (Vec::new(), String::new(), 0);
         loop {
             let joint = if call.contains('?') { '&' } else { '?' };
-            let (status, page) = self.shop(&format!("{call}{joint}limit=3{after}"), "");
+            let (status, page) = self.ask(listener, &format!("{call}{joint}limit=3{after}"), lines, "");
             assert_eq!(status, 200, "{call}: {page}");
             let text = |row: &Value| row[key].as_str().map_or_else(|| row[key].to_string(), str::to_owned);
             seen.extend(page[rows].as_array().expect("rows").iter().map(text));
@@ -167,6 +178,8 @@ fn engine_lists_of_items_blocked_buyers_and_changes_say_whether_there_is_more() 
     items.push(shop.rig.item.get().to_string());
     items.sort_unstable_by_key(|item| item.parse::<u32>().unwrap());
     assert_eq!(shop.walk("GET /admin/items", "items", "id").0, items);
+    items.reverse();
+    assert_eq!(shop.walk("GET /admin/items?order=newest", "items", "id").0, items);
     let (status, page) = shop.ask(Listener::Public, "GET /v1/items?limit=7", "", "");
     assert_eq!((status, page["has_more"].as_bool()), (200, Some(true)));
     let (_, page) = shop.ask(Listener::Public, "GET /v1/items?limit=8", "", "");
@@ -192,4 +205,104 @@ fn engine_lists_of_items_blocked_buyers_and_changes_say_whether_there_is_more() 
     assert!(oldest.len() >= 15, "{oldest:?}");
     newest.reverse();
     assert_eq!(newest, oldest);
+}
+
+const PAST: u64 = 1_000_000_000_000;
+const FUTURE: u64 = 200_000_000_000_000;
+
+impl Shop {
+    fn put(&mut self, item: u32, opens: u64, closes: u64) {
+        let body =
+            format!(r#"{{"name":"x","stock":9,"cap":9,"opens_at_ms":{opens},"closes_at_ms":{closes}}}"#);
+        assert_eq!(self.shop(&format!("PUT /admin/items/{item}"), &body).0, 201);
+    }
+
+    /// A page of the list for buyers, and where it goes on.
+    fn listed(&mut self, query: &str) -> (Vec<u64>, Option<String>) {
+        let (status, page) = self.ask(Listener::Public, &format!("GET /v1/items?{query}"), "", "");
+        assert_eq!(status, 200, "{query}: {page}");
+        let ids =
+            page["items"].as_array().expect("items").iter().map(|item| item["id"].as_u64().expect("an id"));
+        let next = page["next_after"].as_str().map(str::to_owned);
+        assert_eq!(page["has_more"].as_bool(), Some(next.is_some()), "{page}");
+        (ids.collect(), next)
+    }
+}
+
+/// What is on sale comes first, by when it opened; then what is upcoming, the soonest first; then what is
+/// over, the last first. Whoever goes on behind a cursor misses nothing that was not moved.
+#[test]
+fn engine_lists_show_first_what_is_on_sale() {
+    let mut shop = Shop::open();
+    let rigs = u64::from(shop.rig.item.get());
+    for item in 21..=26 {
+        shop.put(item, PAST + 100 - u64::from(item), FUTURE);
+    }
+    for item in [31, 32, 33] {
+        shop.put(item, FUTURE - 1_000 - u64::from(item), FUTURE);
+    }
+    for item in [11, 12, 13] {
+        shop.put(item, PAST, FUTURE + u64::from(item));
+        assert_eq!(shop.shop(&format!("POST /admin/items/{item}/close"), "").0, 200);
+    }
+    assert_eq!(shop.shop("POST /admin/items/24/pause", "").0, 200);
+    let whole = [26, 25, 24, 23, 22, 21, 33, 32, 31, 13, 12, 11];
+    let in_order = |seen: Vec<String>| -> Vec<u64> {
+        let ids = seen.iter().map(|id| id.parse().expect("an id"));
+        ids.filter(|&id| id != rigs).collect()
+    };
+    let (walked, pages) = shop.walk_on(Listener::Public, "GET /v1/items", "", ("items", "id"));
+    assert_eq!((in_order(walked), pages), (whole.to_vec(), 5));
+    // The item that a page ended with is closed, and so is one behind it: all others come once.
+    let (mut seen, next) = shop.listed("limit=4");
+    let last = seen.last().copied().expect("a page");
+    for item in [last, 21] {
+        assert_eq!(shop.shop(&format!("POST /admin/items/{item}/close"), "").0, 200);
+    }
+    let mut next = next;
+    while let Some(after) = next {
+        let page = shop.listed(&format!("limit=2&after={after}"));
+        seen.extend(page.0);
+        next = page.1;
+    }
+    seen.retain(|&id| id != rigs);
+    let times = |id: u64| seen.iter().filter(|&&seen| seen == id).count();
+    for id in whole {
+        assert_eq!(times(id), if id == last { 2 } else { 1 }, "item {id} in {seen:?}");
+    }
+    // An item's id stands for where it is now; behind one that there is not, the list begins.
+    assert_eq!(shop.listed("limit=2&after=33").0, [32, 31]);
+    assert_eq!(shop.listed("limit=3&after=2147483647"), shop.listed("limit=3"));
+    for bad in ["after=s1", "after=x", "after=s1-0", "after=-1", "after=e1-1-1", "limit=101"] {
+        let (status, _) = shop.ask(Listener::Public, &format!("GET /v1/items?{bad}"), "", "");
+        assert_eq!(status, 400, "{bad}");
+    }
+}
+
+#[test]
+fn engine_lists_of_own_orders_come_newest_first() {
+    let mut shop = Shop::open();
+    for item in 21..=26 {
+        shop.put(item, 0, FUTURE);
+    }
+    let mut orders = Vec::new();
+    for item in [25, 21, 26, 23, 21, 25, 22, 24, 21, 26] {
+        orders.push(shop.buy(item, "ann"));
+        shop.buy(item, "bob");
+        let now_ms = shop.rig.homes[0].read_clock().sale;
+        while shop.rig.homes[0].read_clock().sale == now_ms {}
+    }
+    let ann = "X-Buyer: ann\r\n";
+    let rows = ("orders", "order_id");
+    let newest = shop.walk_on(Listener::Public, "GET /v1/orders?order=newest", ann, rows).0;
+    assert!(newest.iter().eq(orders.iter().rev()), "{newest:?} of {orders:?}");
+    orders.sort_unstable_by_key(|order| order.parse::<u64>().expect("a number"));
+    for call in ["GET /v1/orders", "GET /v1/orders?order=oldest"] {
+        assert_eq!(shop.walk_on(Listener::Public, call, ann, rows).0, orders, "{call}");
+    }
+    let (status, page) = shop.ask(Listener::Public, "GET /v1/orders?order=newest", "X-Buyer: eve\r\n", "");
+    assert_eq!((status, page["orders"].as_array().map(Vec::len)), (200, Some(0)));
+    for bad in ["order=up", "order=newest&after=4294967297", "order=newest&after=1-1", "after=1-4294967297"] {
+        assert_eq!(shop.ask(Listener::Public, &format!("GET /v1/orders?{bad}"), ann, "").0, 400, "{bad}");
+    }
 }

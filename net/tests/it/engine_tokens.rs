@@ -33,10 +33,21 @@ fn junk(number: usize) -> String {
     format!("{}.{}", good.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1)
 }
 
+/// One that expired a minute ago.
+fn expired(sub: &str) -> String {
+    let key = MintKey::parse("k", "EdDSA", ED_PRIVATE).unwrap();
+    key.mint(&Claims { sub, exp_s: now_s() - 60, ..Claims::default() }).unwrap()
+}
+
 fn rig(ip_per_s: u32) -> Rig {
+    limited(ip_per_s, Setup::default().bad_tokens_per_s)
+}
+
+fn limited(ip_per_s: u32, bad_tokens_per_s: u32) -> Rig {
     let key = IdentityKey::parse("k", "EdDSA", ED_PUBLIC).unwrap();
     let identity = Identity::jwt(vec![key], vec!["10.0.0.0/8".parse().unwrap()]).unwrap();
-    Rig::on(Base::made(1, Setup { ip_per_s, identity, ..Setup::default() }), 1, |_, _| {})
+    let setup = Setup { ip_per_s, bad_tokens_per_s, identity, ..Setup::default() };
+    Rig::on(Base::made(1, setup), 1, |_, _| {})
 }
 
 fn from(rig: &mut Rig, peer: &str) -> Client {
@@ -147,6 +158,82 @@ fn engine_tokens_junk_of_one_address_is_nobody_elses() {
     let stranger = token("cid");
     assert_eq!(ask(&mut rig, &mut proxy, "GET /v1/orders", &via(&stranger, "192.0.2.3")), 429);
     assert_eq!(ask(&mut rig, &mut proxy, "GET /v1/orders", &via(&stranger, "192.0.2.4")), 200);
+}
+
+/// Where no address has a rate, failures have a budget of their own. The clock of the rig stands still.
+#[test]
+fn engine_tokens_junk_has_a_budget_where_no_address_has() {
+    let (good, known) = (token("bob"), token("ann"));
+    let mut rig = limited(0, 20);
+    let mut eve = from(&mut rig, "192.0.2.1");
+    assert_eq!(look(&mut rig, &mut eve, &known), 200);
+    let statuses: Vec<u16> = (0..1_000).map(|number| look(&mut rig, &mut eve, &junk(number))).collect();
+    // Three seconds' worth, and then about one in 64.
+    assert_eq!(statuses[..60], [401; 60]);
+    let refused = statuses.iter().filter(|&&status| status == 429).count();
+    assert!((880..940).contains(&refused), "{refused}");
+    assert_eq!(verified(&rig), 1 + 1_000 - refused as u64);
+    while look(&mut rig, &mut eve, &junk(1)) != 429 {}
+    let said = String::from_utf8_lossy(&eve.out).into_owned();
+    assert!(said.contains("Retry-After: 1 ") && said.contains("rate_limited"), "{said}");
+    // Whom this core knows needs nobody's leave, and another address has its own budget.
+    assert_eq!(look(&mut rig, &mut eve, &known), 200);
+    let mut bob = from(&mut rig, "192.0.2.2");
+    assert_eq!(look(&mut rig, &mut bob, &good), 200);
+    // Behind a proxy it is the client's address that pays.
+    let mut proxy = from(&mut rig, "10.0.0.1");
+    let via =
+        |token: &str, client: &str| format!("Authorization: Bearer {token}\r\nX-Forwarded-For: {client}\r\n");
+    let of_one = (0..200).filter(|&number| {
+        ask(&mut rig, &mut proxy, "GET /v1/orders", &via(&junk(number), "192.0.2.3")) == 429
+    });
+    assert!(of_one.count() > 100);
+    assert_eq!(ask(&mut rig, &mut proxy, "GET /v1/orders", &via(&token("cid"), "192.0.2.4")), 200);
+    let shared = rig.homes[0].shared().clone();
+    let alarms = shared.alarms();
+    assert_eq!(alarms.len(), 1, "one a minute: {alarms:?}");
+    assert!(alarms[0].contains("192.0.2.1") && alarms[0].contains("identity.trusted_proxies"), "{alarms:?}");
+    assert!(shared.counters[0].get(Count::TokensRefused) > 900);
+}
+
+/// Behind a proxy that is not named all buyers are one address: junk among them delays a newcomer and keeps
+/// nobody out.
+#[test]
+fn engine_tokens_junk_locks_no_newcomer_out() {
+    let mut rig = limited(0, 20);
+    let mut proxy = from(&mut rig, "192.0.2.1");
+    let junk: Vec<String> = (0..64).map(junk).collect();
+    assert_eq!(junk.iter().filter(|junk| look(&mut rig, &mut proxy, junk) == 401).count() / 10, 6);
+    // However much junk comes between two tries: in step with what is let off, too.
+    for between in [1, 7, 8, 63] {
+        let good = token(&format!("b{between}"));
+        let mut number = 0;
+        let tries = (1..1_500).find(|_| {
+            for _ in 0..between {
+                number += 1;
+                look(&mut rig, &mut proxy, &junk[number % junk.len()]);
+            }
+            look(&mut rig, &mut proxy, &good) == 200
+        });
+        assert!(tries.is_some(), "{between} between two tries keep a newcomer out");
+        assert_eq!(look(&mut rig, &mut proxy, &good), 200, "it is known from now on");
+    }
+}
+
+/// Sessions that have lapsed are no junk: at the beginning of a sale there are thousands of them.
+#[test]
+fn engine_tokens_that_have_expired_use_up_nothing() {
+    let mut rig = limited(0, 20);
+    let mut proxy = from(&mut rig, "192.0.2.1");
+    let lapsed: Vec<String> = (0..200).map(|n| expired(&format!("b{n}"))).collect();
+    for _ in 0..3 {
+        for token in &lapsed {
+            assert_eq!(look(&mut rig, &mut proxy, token), 401);
+            assert!(String::from_utf8_lossy(&proxy.out).contains("the token has expired"));
+        }
+    }
+    assert_eq!(verified(&rig), 200, "each is verified once");
+    assert_eq!(look(&mut rig, &mut proxy, &token("bob")), 200);
 }
 
 /// A trusted proxy that does not say whose requests it sends makes all buyers one address: that is an alarm.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
+use stampede_testkit::{Missing, Need, skip};
 
 #[path = "../common/hold.rs"]
 pub(crate) mod held;
@@ -120,22 +121,34 @@ pub(crate) fn thread_named(server: &Server, name: &str) -> u32 {
     threads.iter().find(|(_, known)| known == name).unwrap_or_else(|| panic!("{name} of {threads:?}")).0
 }
 
-/// A machine that cannot do what a test needs: said aloud, and red where tests must not be left out
-/// (`CI` is set; `STAMPEDE_SKIP_OK` names what that machine is known to lack).
-pub(crate) fn skip(what: &str, why: &str) {
-    let known = std::env::var("STAMPEDE_SKIP_OK").unwrap_or_default();
-    let may_skip = std::env::var_os("CI").is_none() || known.split(',').any(|known| known == what);
-    assert!(may_skip, "{what} is needed, and STAMPEDE_SKIP_OK does not name it: {why}");
-    println!("SKIPPED: {why}");
-}
-
 /// Whether this machine lets us trace; said aloud if not.
 pub(crate) fn may_trace(server: &Server) -> bool {
     let taken = Held::take(thread_named(server, "stampede-core-1"), 0);
     if let Err(why) = &taken {
-        skip("ptrace", why);
+        skip(&Missing::new(Need::Ptrace, why));
     }
     taken.is_ok()
+}
+
+/// strace at a thread, whose next wait in the kernel fails, as none should.
+pub(crate) struct Broken(std::process::Child);
+
+impl Broken {
+    pub(crate) fn wait_of(server: &Server, thread: &str) -> Self {
+        const WAITS: &str = "epoll_wait,epoll_pwait,epoll_pwait2,io_uring_enter";
+        let (trace, inject) = (format!("trace={WAITS}"), format!("inject={WAITS}:error=EBADF"));
+        let mut strace = std::process::Command::new("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
+        strace.args(["-p", &thread_named(server, thread).to_string()]);
+        Self(strace.spawn().expect("strace is missing: make deps installs it"))
+    }
+}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        let _gone_already = self.0.kill();
+        let _ended = self.0.wait();
+    }
 }
 
 fn server_on(transport: &str) -> (Bed, Server) {
@@ -162,7 +175,11 @@ fn hold_any_thread_anywhere_and_every_core_serves_afterwards() {
                 for _ in 0..if is_core { HOLDS_PER_CORE } else { 1 } {
                     let boundaries = draws.below(BOUNDARIES);
                     println!("{name} at boundary {boundaries}");
-                    Held::keep(thread, boundaries, HOLD).expect("it was traced before");
+                    if let Err(why) = Held::keep(thread, boundaries, HOLD) {
+                        // What has only helped to start ends some time after it.
+                        let is_gone = threads_of(server.pid()).iter().all(|(known, _)| *known != thread);
+                        assert!(is_gone, "it was traced before: {why}");
+                    }
                     every_core_answers(&server);
                 }
             }
@@ -299,7 +316,7 @@ fn hold_by_a_quota_and_every_core_serves_under_it_and_afterwards() {
         let (_bed, server) = server_on(&transport);
         let quota = match Quota::on(server.pid()) {
             Ok(quota) => quota,
-            Err(why) => return skip("cgroup", &why),
+            Err(why) => return skip(&why),
         };
         for _ in 0..6 {
             let said = ask(server.public, "/v1/time").expect("an answer");
@@ -308,5 +325,21 @@ fn hold_by_a_quota_and_every_core_serves_under_it_and_afterwards() {
         drop(quota);
         every_core_answers(&server);
         assert_eq!(server.stop(), Some(0), "on {transport}");
+    }
+}
+
+/// Half a server is worse than none: the process ends, and is started again.
+#[test]
+fn hold_not_on_when_a_core_ends_by_itself() {
+    for transport in transports() {
+        for core in ["stampede-core-1", "stampede-core-0"] {
+            let (_bed, mut server) = server_on(&transport);
+            if !may_trace(&server) {
+                return;
+            }
+            let _broken = Broken::wait_of(&server, core);
+            assert_eq!(server.wait_for_exit().code(), Some(76), "{core} on {transport}: {}", server.said());
+            assert!(server.said().contains("a core has ended by itself"), "{}", server.said());
+        }
     }
 }

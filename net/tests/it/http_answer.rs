@@ -248,9 +248,9 @@ fn orders() {
 #[test]
 fn lists() {
     let order = view(ShownState::Durable(OrderState::Held), 9);
-    let empty = text(|out| answer::order_list(out, [], false, Manner::KEEP, &date()));
+    let empty = text(|out| answer::order_list(out, [], (false, None), Manner::KEEP, &date()));
     assert_eq!(parts(&empty).1, "{\"orders\":[],\"has_more\":false}");
-    let two = text(|out| answer::order_list(out, [order, order], true, Manner::KEEP, &date()));
+    let two = text(|out| answer::order_list(out, [order, order], (true, None), Manner::KEEP, &date()));
     let body = parts(&two).1;
     assert!(
         body.starts_with("{\"orders\":[{\"order_id\":\"4294967298\"")
@@ -315,7 +315,7 @@ fn pages() {
     let listed = |versions: [u64; 2]| {
         Page::list(
             [item_view(&spec(), "open", versions[0]), item_view(&spec(), "ended", versions[1])],
-            false,
+            None,
             0xA,
         )
     };
@@ -332,7 +332,7 @@ fn pages() {
     // What is not durable has no tag, and a list with it has none.
     let unsettled = ItemView { version: None, ..item_view(&spec(), "open", 3) };
     assert_eq!(tag(&Page::item(&unsettled)), None);
-    assert_eq!(tag(&Page::list([item_view(&spec(), "open", 3), unsettled], false, 0xA)), None);
+    assert_eq!(tag(&Page::list([item_view(&spec(), "open", 3), unsettled], None, 0xA)), None);
     assert!(
         body.starts_with("{\"items\":[{\"id\":7,")
             && body.ends_with("}],\"has_more\":false,\"now_ms\":1700000000123}")

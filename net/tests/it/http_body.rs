@@ -326,7 +326,9 @@ fn payments_and_empty_bodies() {
     assert_eq!(show(body::cancel(b"")), "\"\"");
     assert_eq!(show(body::cancel(br#"{"payment_ref":"p"}"#)), "\"p\"");
     assert_eq!(show(body::extend(br#"{"pay_by_ms":7}"#)), "UnixMillis(7)");
-    for body in ["{}", r#"{"pay_by_ms":"7"}"#, r#"{"pay_by_ms":253402300800000}"#] {
+    for body in
+        ["{}", r#"{"pay_by_ms":"7"}"#, r#"{"pay_by_ms":253402300800000}"#, r#"{"pay_by_ms":1764086400}"#]
+    {
         assert_eq!(show(body::extend(body.as_bytes())), "invalid_field pay_by_ms", "{body}");
     }
     for (body, expected) in

@@ -1,8 +1,8 @@
 //! Bytes in, requests out: cut anywhere, bounded in memory and time, never a panic.
 
 use proptest::prelude::*;
-use stampede_net::http::conn::{Conn, Next};
-use stampede_net::http::limits::{CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX};
+use stampede_net::http::conn::{Conn, Left, Next};
+use stampede_net::http::limits::{BATCH_BODY_BYTES_MAX, CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX};
 use stampede_net::http::route::Listener;
 
 /// A purchase that must not come out behind anything that closes the connection.
@@ -247,18 +247,21 @@ proptest! {
 #[test]
 fn the_body_of_a_batch_is_handed_out_in_pieces() {
     let body: Vec<u8> = (0..10_000u32).flat_map(u32::to_le_bytes).collect();
-    let head = format!("POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = |framing: &str| format!("POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
     let next = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
-    let stream = [head.as_bytes(), &body, next].concat();
-    for takes in [true, false] {
+    let sized = [head(&format!("Content-Length: {}", body.len())).as_bytes(), &body, next].concat();
+    let packed = [head("Transfer-Encoding: chunked").as_bytes(), &chunked(&body, 777), next].concat();
+    for (takes, stream) in [(true, &sized), (false, &sized), (true, &packed), (false, &packed)] {
+        let left = if stream == &packed { Left::Unknown } else { Left::Bytes(body.len()) };
         for cut in [1, 7, 4_096, 70_000] {
             let mut conn = Conn::new(Listener::Merchant, 0);
             let (mut seen, mut taken, mut rest) = (Vec::new(), Vec::new(), &stream[..]);
             loop {
-                if takes && conn.is_streaming() && conn.left() > 0 {
+                if takes && conn.is_streaming() && conn.left() != Left::Bytes(0) {
                     // As records do, whole tens of bytes are taken until the last ones.
                     let (left, piece) = (conn.left(), conn.piece());
-                    let len = if piece.len() == left { left } else { piece.len() / 10 * 10 };
+                    let is_all = left == Left::Bytes(piece.len());
+                    let len = if is_all { piece.len() } else { piece.len() / 10 * 10 };
                     taken.extend_from_slice(&piece[..len]);
                     conn.take(len);
                     if len > 0 {
@@ -275,10 +278,42 @@ fn the_body_of_a_batch_is_handed_out_in_pieces() {
                 rest = &rest[len..];
                 assert!(conn.buffer_bytes() <= 72 * 1024);
             }
-            let expected = [("/v1/orders/batch".to_owned(), Some(body.len())), ("/healthz".to_owned(), None)];
+            let expected = [("/v1/orders/batch".to_owned(), Some(left)), ("/healthz".to_owned(), None)];
             assert_eq!(seen, expected, "cut into {cut}");
             assert!(taken == if takes { &body[..] } else { &[] }, "cut into {cut}");
             assert!(!conn.is_mid_request() && !conn.is_finished());
+        }
+    }
+}
+
+/// In chunks of so many bytes.
+fn chunked(body: &[u8], size: usize) -> Vec<u8> {
+    let chunk = |part: &[u8]| [format!("{:x};x=y\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
+    let end = b"0\r\nX: y\r\n\r\n".to_vec();
+    body.chunks(size).map(chunk).chain([end]).flatten().collect()
+}
+
+/// What came before a broken chunk is handed out, and what is wrong behind it, wherever it is cut.
+#[test]
+fn a_batch_in_broken_chunks_is_told_so_behind_what_came() {
+    let head = "POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let too_much = format!("3\r\nabc\r\n{:x}\r\n", BATCH_BODY_BYTES_MAX - 2);
+    for (body, status) in [("3\r\nabc\r\nx", 400), ("3\r\nabcd", 400), (&*too_much, 413)] {
+        let stream = format!("{head}{body}GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        for cut in 1..stream.len() {
+            let (mut conn, mut taken, mut told) = (Conn::new(Listener::Merchant, 0), Vec::new(), None);
+            for piece in stream.as_bytes().chunks(cut) {
+                conn.feed(piece, 0);
+                if conn.is_streaming() || matches!(conn.next(), Next::Request(_)) {
+                    taken.extend_from_slice(conn.piece());
+                    let come = conn.piece().len();
+                    conn.take(come);
+                    told = told.or(conn.broken());
+                }
+            }
+            let told = told.map(|problem| problem.code.status().number());
+            assert_eq!((&taken[..], told), (&b"abc"[..], Some(status)), "{body:?}, {cut} bytes at a time");
+            assert!(matches!(conn.next(), Next::Reject(_)) && conn.is_finished());
         }
     }
 }
@@ -289,11 +324,11 @@ fn a_batch_that_closes_ends_with_its_body() {
     let head = "POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     let mut conn = Conn::new(Listener::Merchant, 0);
     conn.feed(head.as_bytes(), 1_000);
-    assert!(matches!(conn.next(), Next::Request(request) if request.streamed == Some(3)));
+    assert!(matches!(conn.next(), Next::Request(request) if request.streamed == Some(Left::Bytes(3))));
     assert!(conn.take_continue(false) && !conn.take_continue(false));
     assert_eq!(conn.deadline_ms(), 31_000);
     conn.feed(b"ab", 2_000);
-    assert_eq!((conn.piece().to_vec(), conn.left()), (b"ab".to_vec(), 3));
+    assert_eq!((conn.piece().to_vec(), conn.left()), (b"ab".to_vec(), Left::Bytes(3)));
     conn.take(2);
     assert!(conn.is_mid_request() && !conn.is_finished());
     conn.feed(b"cGET / HTTP/1.1\r\n\r\n", 3_000);

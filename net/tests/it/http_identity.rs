@@ -292,6 +292,28 @@ fn claims_of_tokens() {
     )));
 }
 
+/// Every time in a token is in seconds: one in milliseconds is refused, whichever it is, and one in
+/// seconds counts.
+#[test]
+fn times_of_tokens_are_in_seconds() {
+    let show = |times: &str| {
+        let claims = format!(r#"{{"sub":"bob",{times}}}"#);
+        shown(&hs().sign(GOOD_HEADER.as_bytes(), claims.as_bytes()))
+    };
+    let seconds = r#""exp":1700000060,"nbf":1700000000,"iat":1700000000,"since":1600000000"#;
+    assert_eq!(show(seconds), "bob level 0 since 1600000000");
+    for name in ["exp", "nbf", "iat", "since"] {
+        let start = seconds.find(name).expect("a claim") + name.len() + 2;
+        let (before, after) = (&seconds[..start + 10], &seconds[start + 10..]);
+        for more in ["000", "000.5", "123"] {
+            let times = format!("{before}{more}{after}");
+            assert!(is_stranger(&show(&times)), "{times}");
+        }
+        let times = format!("{before}.75{after}");
+        assert_eq!(show(&times), "bob level 0 since 1600000000", "{times}");
+    }
+}
+
 /// Claims as issuers write them, and the rules that an operator sets.
 #[test]
 fn rules_of_tokens() {
@@ -539,6 +561,27 @@ fn addresses_of_clients() {
     assert_eq!(seen("10.0.0.1", "X-Forwarded-For: 2001:db8::1\r\n"), "2001:db8::1");
     assert_eq!(seen("::ffff:10.0.0.1", "X-Forwarded-For: 9.9.9.9\r\n"), "9.9.9.9");
     assert_eq!(seen("10.0.0.1", "X-Forwarded-For:\r\n"), "10.0.0.1");
+}
+
+#[test]
+fn proxy_headers_are_expected_of_named_proxies_alone() {
+    let nets = || vec!["10.0.0.0/8".parse().expect("a network")];
+    let key = IdentityKey::hs256("k", SECRET).expect("a key");
+    let tokens = Identity::jwt(vec![key], nets()).expect("a key");
+    let expects = |identity: &Identity, listener, peer: &str| {
+        identity.expects_proxy_header(listener, peer.parse().expect("an address"))
+    };
+    assert!(!expects(&tokens, Listener::Public, "10.0.0.1"), "only on request");
+    let tokens = tokens.with_proxy_protocol(true);
+    assert!(expects(&tokens, Listener::Public, "10.0.0.1"));
+    assert!(expects(&tokens, Listener::Public, "::ffff:10.0.0.1"));
+    assert!(!expects(&tokens, Listener::Merchant, "10.0.0.1"));
+    for stranger in ["192.0.2.1", "127.0.0.1", "::1"] {
+        assert!(!expects(&tokens, Listener::Public, stranger), "{stranger}");
+    }
+    // Whoever passes bytes on would let anybody name buyers.
+    let gateway = Identity::header("0.0.0.0".parse().expect("an address"), nets()).expect("a gateway");
+    assert!(!expects(&gateway.with_proxy_protocol(true), Listener::Public, "10.0.0.1"));
 }
 
 /// Who counts as the client behind a trusted proxy; with a `?` where it is not known and the proxy counts.

@@ -38,8 +38,12 @@ fn public_routes() {
         &[
             ("GET /v1/time", "Time"),
             ("HEAD /v1/time", "Time"),
-            ("GET /v1/items", "Items(ItemsQuery { limit: 100, after: None })"),
-            ("GET /v1/items?limit=5&after=7", "Items(ItemsQuery { limit: 5, after: Some(ItemId(7)) })"),
+            ("GET /v1/items", "Items(ListQuery { limit: 100, after: Start })"),
+            (
+                "GET /v1/items?after=s12-7",
+                "Items(ListQuery { limit: 100, after: Place(Live(UnixMillis(12), ItemId(7))) })",
+            ),
+            ("GET /v1/items?limit=5&after=7", "Items(ListQuery { limit: 5, after: Item(ItemId(7)) })"),
             ("GET /v1/items/7", "Item(ItemId(7))"),
             ("GET /v1/items/7/draw", "Draw(DrawQuery { item: ItemId(7), limit: 1000, after: None })"),
             (
@@ -50,11 +54,15 @@ fn public_routes() {
             ("POST /v1/items/7/orders", "Buy(ItemId(7))"),
             ("POST /v1/items/7/ticket", "Ticket(ItemId(7))"),
             ("GET /v1/items/7/challenge", "Challenge(ItemId(7))"),
-            ("GET /v1/orders", "Orders(OrdersQuery { limit: 50, after: None })"),
-            ("GET /v1/orders?limit=1", "Orders(OrdersQuery { limit: 1, after: None })"),
+            ("GET /v1/orders", "Orders(OrdersQuery { limit: 50, after: Oldest(None) })"),
+            (
+                "GET /v1/orders?order=newest&after=12-4294967297",
+                "Orders(OrdersQuery { limit: 50, after: Newest(Some((UnixMillis(12), OrderId(4294967297)))) })",
+            ),
+            ("GET /v1/orders?limit=1", "Orders(OrdersQuery { limit: 1, after: Oldest(None) })"),
             (
                 "GET /v1/orders?after=4294967297&limit=200",
-                "Orders(OrdersQuery { limit: 200, after: Some(OrderId(4294967297)) })",
+                "Orders(OrdersQuery { limit: 200, after: Oldest(Some(OrderId(4294967297))) })",
             ),
             ("GET /v1/orders/4294967297", "Order { order: OrderId(4294967297), wait_ms: 0 }"),
             (
@@ -136,7 +144,11 @@ fn merchant_routes() {
         Listener::Merchant,
         &[
             ("PUT /admin/items/7", "PutItem(ItemId(7))"),
-            ("GET /admin/items", "AdminItems(ItemsQuery { limit: 100, after: None })"),
+            ("GET /admin/items", "AdminItems(ItemsQuery { limit: 100, after: None, newest: false })"),
+            (
+                "GET /admin/items?order=newest&after=7",
+                "AdminItems(ItemsQuery { limit: 100, after: Some(ItemId(7)), newest: true })",
+            ),
             ("GET /admin/items/7", "AdminItem(ItemId(7))"),
             ("POST /admin/items/7/restock", "Restock(ItemId(7))"),
             ("POST /admin/items/7/pause", "PauseItem(ItemId(7))"),
@@ -384,8 +396,8 @@ fn queries_that_the_call_does_not_take() {
             ("GET /v1/orders/4294967297?wait_ms=18446744073709551617", "bad_request wait_ms"),
         ],
     );
-    let all = "Orders(OrdersQuery { limit: 50, after: None })";
-    let first = "Orders(OrdersQuery { limit: 1, after: None })";
+    let all = "Orders(OrdersQuery { limit: 50, after: Oldest(None) })";
+    let first = "Orders(OrdersQuery { limit: 1, after: Oldest(None) })";
     check(
         Listener::Public,
         &[
@@ -397,7 +409,7 @@ fn queries_that_the_call_does_not_take() {
             ("GET /v1/orders?&limit=1&", first),
             ("GET /v1/orders?wait_ms=1&limit=1", first),
             ("GET /v1/time?x=1", "Time"),
-            ("GET /v1/items?_=1", "Items(ItemsQuery { limit: 100, after: None })"),
+            ("GET /v1/items?_=1", "Items(ListQuery { limit: 100, after: Start })"),
             ("GET /v1/items/7?utm_campaign=11|{}[]^\\`", "Item(ItemId(7))"),
             ("HEAD /v1/items/7/draw?_=ä", "Draw(DrawQuery { item: ItemId(7), limit: 1000, after: None })"),
             ("GET /v1/items/7/challenge?%", "Challenge(ItemId(7))"),
@@ -450,7 +462,6 @@ fn codes_are_unique_and_have_the_status_of_the_contract() {
         ),
         (404, "not_found"),
         (405, "method_not_allowed"),
-        (411, "length_required"),
         (413, "body_too_large"),
         (414, "target_too_long"),
         (431, "headers_too_large"),

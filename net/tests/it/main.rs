@@ -21,6 +21,7 @@ mod e2e_metrics;
 mod e2e_money;
 mod e2e_output;
 mod e2e_postgres;
+mod e2e_proxy;
 mod e2e_reconcile;
 mod e2e_refuse;
 mod e2e_sale;

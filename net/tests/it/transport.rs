@@ -13,6 +13,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use stampede_net::doctor::probe::usable_cpus;
 use stampede_net::runtime::Cores;
 use stampede_net::settings::TransportChoice;
+use stampede_testkit::{Missing, Need, skip};
 
 use crate::e2e_talk::{Talk, item};
 use crate::server::{Bed, PATIENCE, Server, wait_for};
@@ -24,7 +25,7 @@ pub(crate) fn transports() -> Vec<String> {
     }
     let ring = Cores::acquire(TransportChoice::Ring, &usable_cpus()[..1]);
     if let Err(error) = &ring {
-        println!("SKIPPED on the ring, which this kernel lacks: {error}");
+        skip(&Missing::new(Need::Ring, error));
     }
     ring.is_ok().then_some("ring").into_iter().chain(["epoll"]).map(str::to_owned).collect()
 }
@@ -313,7 +314,7 @@ fn a_slow_reader_gets_thousands_of_answers_in_order() {
 fn crowd(server: &Server, number: usize) -> Option<Vec<TcpStream>> {
     let files_max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if files_max < (number + number / 2) as u64 {
-        println!("SKIPPED: {number} connections, with {files_max} files at most");
+        skip(&Missing::new(Need::Files, format!("{number} connections, with {files_max} files at most")));
         return None;
     }
     let crowd: Vec<TcpStream> = (0..number).map(|_| connect(server)).collect();

@@ -59,13 +59,20 @@ pub(crate) struct Order {
     pub(crate) price: Price,
     /// What was told of its money: kind, reference, units, time.
     money: Vec<(MoneyKind, Box<[u8]>, u32, u64)>,
+    /// Payments that came too late and neither were taken nor went back since.
+    late: BTreeSet<Box<[u8]>>,
     pub(crate) created: u64,
     pub(crate) pay_by: u64,
+    /// When it was cancelled or expired; 0 = not since the engine knows it.
+    pub(crate) ended: u64,
     pub(crate) lsn: u64,
     pub(crate) state_lsn: u64,
     /// It was there before the engine.
     pub(crate) imported: bool,
 }
+
+/// What was told of money beside a payment: kind, the payment's reference, the refund's, units, time.
+pub(crate) type Told = (MoneyKind, Box<[u8]>, Box<[u8]>, u32, u64);
 
 #[derive(Default)]
 pub(crate) struct Book {
@@ -74,6 +81,8 @@ pub(crate) struct Book {
     pub(crate) items: BTreeMap<u32, Item>,
     pub(crate) orders: BTreeMap<u64, Order>,
     pub(crate) blocked: BTreeSet<Box<[u8]>>,
+    /// By order and fact.
+    pub(crate) payments: BTreeMap<(u64, u64), Told>,
     pub(crate) last_ms: u64,
     /// The sale clock when this life began: nothing is dated earlier.
     pub(crate) life_began_ms: u64,
@@ -218,6 +227,7 @@ impl Book {
                 self.moved(lsn, at, order.get(), (from, to), quantity.get().into())?;
                 if to == OrderState::Paid || !payment_ref.is_empty() {
                     self.told(order.get(), (MoneyKind::Payment, payment_ref.into(), 0, at))?;
+                    self.orders.get_mut(&order.get()).expect("just told").late.remove(payment_ref);
                 }
                 let buyer = self.orders[&order.get()].buyer.clone();
                 let mine = self.of_item(order.item().get()).filter(|(_, other)| other.buyer == buyer);
@@ -241,10 +251,24 @@ impl Book {
                 let row = self.orders.get_mut(&id).expect("just seen");
                 (row.refunded, row.state_lsn) = (is.2, lsn);
                 self.told(id, (MoneyKind::Refund, refund_ref.into(), units.get(), at))?;
+                let told = (MoneyKind::Refund, [].into(), refund_ref.into(), units.get(), at);
+                self.payments.insert((id, lsn), told);
             }
             Fact::PaymentLate { order, payment_ref, .. } => {
                 self.told(order.get(), (MoneyKind::LatePayment, payment_ref.into(), 0, at))?;
-                self.orders.get_mut(&order.get()).expect("just told").state_lsn = lsn;
+                let row = self.orders.get_mut(&order.get()).expect("just told");
+                row.state_lsn = lsn;
+                row.late.insert(payment_ref.into());
+                let told = (MoneyKind::LatePayment, payment_ref.into(), [].into(), 0, at);
+                self.payments.insert((order.get(), lsn), told);
+            }
+            Fact::LatePaymentReturned { order, payment_ref, refund_ref, .. } => {
+                self.told(order.get(), (MoneyKind::LateReturned, refund_ref.into(), 0, at))?;
+                let row = self.orders.get_mut(&order.get()).expect("just told");
+                ensure!(row.late.remove(payment_ref), "I20 a payment goes back that was not late, or twice");
+                row.state_lsn = lsn;
+                let told = (MoneyKind::LateReturned, payment_ref.into(), refund_ref.into(), 0, at);
+                self.payments.insert((order.get(), lsn), told);
             }
             Fact::HoldExtended { order, pay_by_ms, .. } => {
                 let row = self.orders.get_mut(&order.get()).ok_or("I7 an order that was never placed")?;
@@ -315,8 +339,10 @@ impl Book {
             state,
             price,
             money: Vec::new(),
+            late: BTreeSet::new(),
             created: at,
             pay_by: pay_by_ms.0,
+            ended: 0,
             lsn,
             state_lsn: lsn,
             imported: false,
@@ -352,8 +378,10 @@ impl Book {
             state,
             price: money.price,
             money: Vec::new(),
+            late: BTreeSet::new(),
             created: ours.2,
             pay_by: ours.3,
+            ended: 0,
             lsn,
             state_lsn: lsn,
             imported: true,
@@ -389,6 +417,10 @@ impl Book {
         let expires = to == OrderState::Expired;
         ensure!(!expires || (order.pay_by != 0 && at >= order.pay_by), "I8 expires before its time");
         (order.state, order.state_lsn) = (to, lsn);
+        if matches!(to, OrderState::Cancelled | OrderState::Expired) {
+            order.ended = at;
+            order.money.push((MoneyKind::Ended, [].into(), 0, at));
+        }
         ensure!(self.available(item) >= 0, "I1 oversold: {} units available", self.available(item));
         Ok(())
     }
@@ -396,7 +428,9 @@ impl Book {
     /// Memory = log: the shards hold what the books say, no more and no less (I8).
     pub(crate) fn compare<'s>(&self, shards: impl Iterator<Item = &'s Shard>) -> Result<(), Red> {
         let (mut items, mut orders) = (0, 0);
+        let mut late = Vec::new();
         for shard in shards {
+            late.extend(shard.late_payments_after(None, 0, usize::MAX).iter().map(|o| o.order.order.get()));
             for view in shard.items_after(0, usize::MAX) {
                 let id = view.item.get();
                 let row = self.items.get(&id).ok_or_else(|| format!("I7 phantom item {id}"))?;
@@ -437,6 +471,10 @@ impl Book {
                 ensure!(known == row.money, "I20 order {id}: told {:?}, known {known:?}", row.money);
             }
         }
+        late.sort_unstable();
+        let open = self.orders.iter().filter(|(_, order)| !order.late.is_empty());
+        let open: Vec<u64> = open.map(|(id, _)| *id).collect();
+        ensure!(late == open, "I20 late payments are open of {open:?}, listed are {late:?}");
         ensure!(items == self.items.len(), "I8 {items} items in memory, {} in the log", self.items.len());
         ensure!(
             orders == self.orders.len(),

@@ -318,6 +318,7 @@ fn gate(cores: usize) -> Gate {
         rules: GateRules {
             buyer_per_s: 0,
             ip_per_s: 0,
+            bad_tokens_per_s: 0,
             connections_per_ip: 0,
             suspicious_accounts: 8,
             suspicious_asks_per_min: 60,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use stampede_net::engine::shared::Shared;
 use stampede_net::server::export::Port;
 use stampede_persist::export::limits::FACTS_PER_BATCH_MAX;
+use stampede_persist::export::text::escape;
 use stampede_persist::export::{ExportStatus, Exporter, ExporterOptions, LogId, Step as Exported};
 use stampede_persist::log::dir::Stepped;
 
@@ -261,9 +262,21 @@ impl Desk {
                     (i64::from(row.record.quantity), row.record.state.as_str(), row.record.create_time_ms);
                 let ours = (order.quantity as i64, order.state.name(), order.created as i64);
                 ensure!(ours == theirs, "I6 order {id}: the log says {ours:?}, the database {theirs:?}");
+                let (ended, told) = (row.end_time_ms, order.ended);
+                ensure!(ended == told as i64, "I20 order {id}: ended at {told}, the database has {ended}");
                 let buyer = row.record.buyer.as_bytes() == &*order.buyer;
                 ensure!(buyer, "I6 order {id} is of {} in the database", row.record.buyer);
             }
+            for ((id, lsn), (kind, payment_ref, refund_ref, units, at)) in &book.payments {
+                let row = tables.payments.get(&(*id as i64, *lsn as i64));
+                let row = row.ok_or_else(|| format!("I20 order {id}: the database lacks LSN {lsn}"))?;
+                let ours = (kind.name(), escape(payment_ref), escape(refund_ref), *units as i32, *at as i64);
+                let texts = (row.payment_ref.clone(), row.refund_ref.clone());
+                let theirs = (&*row.kind, texts.0, texts.1, row.quantity, row.create_time_ms);
+                ensure!(ours == theirs, "I20 order {id}: told {ours:?}, the database has {theirs:?}");
+            }
+            let (rows, told) = (tables.payments.len(), book.payments.len());
+            ensure!(rows == told, "I6 {rows} late payments and refunds in the database, {told} in the log");
             let (rows, orders) = (tables.orders.len(), book.orders.len());
             ensure!(rows == orders, "I6 {rows} orders in the database, {orders} in the log");
             for (id, item) in &book.items {

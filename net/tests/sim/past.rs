@@ -142,6 +142,7 @@ impl Past {
                     has_null: false,
                 },
                 update_time_ms: order.created as i64,
+                end_time_ms: 0,
                 lsn: 0,
             });
         }

@@ -160,7 +160,11 @@ impl<'a> Torture<'a> {
             keep(world);
             return Err(());
         };
+        let must_be_there = skipped.as_ref().is_err_and(|missing| !missing.may_be_missing());
         let verdict = match (&skipped, report.reached) {
+            (Err(why), _) if must_be_there => {
+                format!("RED, STAMPEDE_SKIP_OK does not name what is missing: {why}")
+            }
             (Err(why), _) => format!("SKIPPED: {why}"),
             (Ok(()), Reached::Not) => "fine, but the step was not reached".to_owned(),
             (Ok(()), Reached::Yes) => "fine".to_owned(),
@@ -171,6 +175,10 @@ impl<'a> Torture<'a> {
             self.rounds, fault.name
         );
         self.table.add(fault.name, &report, skipped.err());
+        if must_be_there {
+            keep(world);
+            return Err(());
+        }
         Ok(world)
     }
 

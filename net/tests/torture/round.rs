@@ -10,6 +10,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use stampede_testkit::Missing;
 
 use crate::dice::Dice;
 use crate::fault::{Crowded, Fault};
@@ -77,7 +78,7 @@ pub(crate) struct Report {
 ///
 /// # Errors
 /// Why this fault cannot be made here; the sale was judged all the same.
-pub(crate) fn play(world: &mut World, fault: &Fault, size: Size, seed: u64) -> (Report, Result<(), String>) {
+pub(crate) fn play(world: &mut World, fault: &Fault, size: Size, seed: u64) -> (Report, Result<(), Missing>) {
     let mut dice = Dice::new(seed);
     let mut sale = Sale::new(world.next_item(), size.stock, dice.next(), size.per_s, size.connections);
     sale.keep_alive = fault.crowded != Crowded::WithoutKeepAlive;
@@ -154,7 +155,7 @@ impl Round<'_> {
 
     /// Strikes at a system call and waits until the server has died of it; then starts it
     /// again. Where the sale ends first, it is killed.
-    pub(crate) fn die_of(&mut self, strike: &Strike) -> Result<Reached, String> {
+    pub(crate) fn die_of(&mut self, strike: &Strike) -> Result<Reached, Missing> {
         let tracer = self.strike(strike)?;
         let died = self.comes_about(|world| world.server_mut().exited().is_some());
         drop(tracer);
@@ -176,7 +177,7 @@ impl Round<'_> {
     }
 
     /// Strikes at a system call whose failure the server has to survive.
-    pub(crate) fn survive(&mut self, strike: &Strike) -> Result<Reached, String> {
+    pub(crate) fn survive(&mut self, strike: &Strike) -> Result<Reached, Missing> {
         let tracer = self.strike(strike)?;
         let log = self.strike_log();
         let met =
@@ -185,7 +186,7 @@ impl Round<'_> {
         Ok(if met { Reached::Yes } else { Reached::Not })
     }
 
-    pub(crate) fn strike(&self, strike: &Strike) -> Result<Tracer, String> {
+    pub(crate) fn strike(&self, strike: &Strike) -> Result<Tracer, Missing> {
         Tracer::attach(self.world.server(), strike, &self.strike_log())
     }
 

@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::path::Path;
 
+use stampede_testkit::{Missing, Need};
+
 use crate::mount::{Kind, Place};
 use crate::round::{Reached, Round};
 use crate::sale::{Sale, wait_for_sold};
@@ -17,9 +19,10 @@ const BYTES: u64 = 512 << 20;
 const SALE_S: f64 = 3.0;
 
 /// A shop of its own on a small file system, beside the round's.
-pub(crate) fn fill(round: &mut Round<'_>) -> Result<Reached, String> {
+pub(crate) fn fill(round: &mut Round<'_>) -> Result<Reached, Missing> {
     let place = Place::new();
-    let root = place.mount_image(Kind::Ext4, &place.path("image"), BYTES)?;
+    let mounted = place.mount_image(Kind::Ext4, &place.path("image"), BYTES);
+    let root = mounted.map_err(|why| Missing::new(Need::FileSystems, why))?;
     let mut bed = Bed::new();
     bed.dir = root.join("data");
     let mut server = bed.start();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use stampede_testkit::Missing;
+
 use crate::fault::FAULTS;
 use crate::round::{Reached, Report};
 
@@ -14,7 +16,7 @@ struct Row {
     noticed: u32,
     orders: u64,
     acked: u64,
-    skipped: Option<String>,
+    skipped: Option<Missing>,
 }
 
 /// Rows by the fault's name.
@@ -24,7 +26,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn add(&mut self, fault: &'static str, report: &Report, skipped: Option<String>) {
+    pub(crate) fn add(&mut self, fault: &'static str, report: &Report, skipped: Option<Missing>) {
         let row = self.rows.entry(fault).or_default();
         row.rounds += 1;
         row.reached += u32::from(report.reached == Reached::Yes);

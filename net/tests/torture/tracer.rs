@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use stampede_testkit::{Missing, Need};
 
 use crate::server::{Server, wait_for};
 
@@ -54,7 +55,7 @@ impl Tracer {
     ///
     /// # Errors
     /// Why it cannot: no strace, or no right to trace.
-    pub(crate) fn attach(server: &Server, strike: &Strike, log: &Path) -> Result<Self, String> {
+    pub(crate) fn attach(server: &Server, strike: &Strike, log: &Path) -> Result<Self, Missing> {
         let thread = thread_of(server, strike.thread)
             .unwrap_or_else(|| panic!("the server has no thread {}", strike.thread));
         let mut command = Command::new("strace");
@@ -63,15 +64,17 @@ impl Tracer {
         let errors = File::create(&said).expect("a file beside the data");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         die_with_us(&mut command);
-        let child = command.spawn().map_err(|error| format!("strace: {error}"))?;
+        let child =
+            command.spawn().map_err(|error| Missing::new(Need::Ptrace, format!("strace: {error}")))?;
         let mut tracer = Self { child };
         let status = format!("/proc/{}/task/{thread}/status", server.pid());
         wait_for("strace to take hold", || {
             if tracer.child.try_wait().expect("our own child").is_some() {
                 // Without a complaint it has struck at once, and the thread is gone.
                 let complaint = read(&said);
-                let struck = complaint.trim().is_empty();
-                return Some(if struck { Ok(()) } else { Err(format!("strace: {}", complaint.trim())) });
+                let complaint = complaint.trim();
+                let why = || Missing::new(Need::Ptrace, format!("strace: {complaint}"));
+                return Some(if complaint.is_empty() { Ok(()) } else { Err(why()) });
             }
             let held = read(Path::new(&status))
                 .lines()

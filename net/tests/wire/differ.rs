@@ -35,14 +35,16 @@ impl Dice {
 
 const METHODS: [&str; 12] =
     ["GET", "POST", "POST", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "get", "G!T"];
-const TARGETS: [&str; 28] = [
+const TARGETS: [&str; 30] = [
     "/",
     "/v1/time",
     "/v1/items/7/orders",
+    "/v1/orders/batch",
     "/v1/items/7/orders?x=1",
     "/v1/items/07/ticket",
     "/v1/items/7/ticket",
     "/v1/orders/4294967297/cancel",
+    "/v1/orders/batch",
     "/sale/7",
     "/a%20b",
     "/a%2",
@@ -131,7 +133,7 @@ fn request(dice: &mut Dice, out: &mut Vec<u8>) {
     }
     let usual = !dice.one_in(4);
     let method = if usual { dice.pick(&METHODS[..4]) } else { dice.pick(&METHODS) };
-    let target = if usual { dice.pick(&TARGETS[..6]) } else { dice.pick(&TARGETS) };
+    let target = if usual { dice.pick(&TARGETS[..7]) } else { dice.pick(&TARGETS) };
     let version = if usual { "HTTP/1.1" } else { dice.pick(&VERSIONS) };
     let mut head = format!("{method} {target} {version}\r\n");
     let mut lines: Vec<String> = Vec::new();

@@ -149,6 +149,10 @@ pub(crate) fn batches() -> Vec<Case> {
         format!("POST /v1/orders/batch HTTP/1.1¶Host: a¶{fields}Content-Length: {}¶¶{body}", body.len())
     };
     let buy = r#"{"item_id":13,"buyer":"gw"}"#;
+    let chunked = |fields: &str, body: &str| {
+        let fields = format!("{token}{fields}Transfer-Encoding: chunked¶");
+        format!("POST /v1/orders/batch HTTP/1.1¶Host: a¶{fields}¶{body}")
+    };
     let rows = [
         (post(&format!("{token}{lines}"), buy), "200 sold_out"),
         (post(&format!("{token}{lines}"), "{"), "200 bad_json"),
@@ -171,11 +175,33 @@ pub(crate) fn batches() -> Vec<Case> {
         ),
         (post(&format!("{token}{lines}Transfer-Encoding: chunked¶"), buy), "400 bad_request, closes"),
         (post(&format!("{token}{lines}"), buy).replace("batch", "batch?x=1"), "400 bad_request, closes"),
+        (chunked(lines, "0¶¶"), "400 bad_request, closes"),
+        (format!("POST /v1/orders/batch HTTP/1.1¶Host: a¶{token}{lines}¶"), "400 bad_request, closes"),
+        (chunked(lines, &format!("{:x}¶{buy}¶0¶¶", buy.len())), "200 sold_out"),
         (
-            format!("POST /v1/orders/batch HTTP/1.1¶Host: a¶{token}{lines}Transfer-Encoding: chunked¶¶0¶¶"),
-            "411 length_required, closes",
+            chunked(lines, &format!("00{:X};a=\"b c\"¶{buy}¶000;x¶Content-Length: 9¶¶", buy.len())),
+            "200 sold_out",
         ),
-        (format!("POST /v1/orders/batch HTTP/1.1¶Host: a¶{token}{lines}¶"), "411 length_required, closes"),
+        (chunked(lines, &format!("9¶{}¶{:x}¶{}¶0¶¶", &buy[..9], buy.len() - 9, &buy[9..])), "200 sold_out"),
+        (chunked(lines, "1¶{¶0¶¶"), "200 bad_json"),
+        (
+            chunked(&format!("{lines}Expect: 100-continue¶"), &format!("{:x}¶{buy}¶0¶¶", buy.len())),
+            "200 sold_out",
+        ),
+        (chunked(lines, "800001¶"), "413 body_too_large, closes"),
+        (chunked(lines, "-1¶"), "400 bad_request, closes"),
+        (chunked(lines, "1 ¶{¶0¶¶"), "400 bad_request, closes"),
+        (chunked(lines, "1¶{x¶0¶¶"), "400 bad_request, closes"),
+        (chunked(lines, "1‹0a›{¶0¶¶"), "400 bad_request, closes"),
+        (chunked(lines, "1¶{¶0¶X y¶¶"), "400 bad_request, closes"),
+        (chunked(lines, &format!("1;{}¶{{¶0¶¶", "x".repeat(1_025))), "400 bad_request, closes"),
+        (chunked(lines, &format!("1¶{{¶0¶{}¶", "X: y¶".repeat(65))), "431 headers_too_large, closes"),
+        (chunked("Content-Type: application/vnd.stampede.batch¶", "4¶SBAT¶0¶¶"), "400 bad_request, closes"),
+        (chunked("", &format!("{:x}¶{buy}¶0¶¶", buy.len())), "415 unsupported_media_type, closes"),
+        (chunked(&format!("{lines}Transfer-Encoding: chunked¶"), "0¶¶"), "501 not_implemented, closes"),
+        (chunked(lines, "0¶¶").replace(": chunked", ": gzip, chunked"), "501 not_implemented, closes"),
+        (chunked(lines, "0¶¶").replace("HTTP/1.1", "HTTP/1.0"), "400 bad_request, closes"),
+        (chunked(lines, "0¶¶").replace(&token, ""), "401 unauthenticated, closes"),
         (read("/v1/orders/batch", &token), "405 method_not_allowed"),
         (read("/v1/orders/batch/", &token), "404 not_found"),
     ];

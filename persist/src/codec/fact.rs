@@ -33,6 +33,7 @@ const HOLD_EXTENDED: u16 = 17;
 const ORDER_IMPORTED_WITH_MONEY: u16 = 18;
 const STOCK_ADJUSTED_BY_KEY: u16 = 19;
 const ITEM_SWITCHED_BY_KEY: u16 = 20;
+const LATE_PAYMENT_RETURNED: u16 = 21;
 
 /// The stable number of a fact's kind, as the record header holds it. Items that never had a
 /// draw keep the shorter kinds.
@@ -51,6 +52,7 @@ pub fn fact_kind(fact: &Fact<'_>) -> u16 {
         Fact::OrderMoved { .. } => ORDER_MOVED,
         Fact::OrderRefunded { .. } => ORDER_REFUNDED,
         Fact::PaymentLate { .. } => PAYMENT_LATE,
+        Fact::LatePaymentReturned { .. } => LATE_PAYMENT_RETURNED,
         Fact::HoldExtended { .. } => HOLD_EXTENDED,
         Fact::BuyerBlocked { .. } => BUYER_BLOCKED,
         Fact::OrderImported { money, .. } if *money != ImportedMoney::NONE => ORDER_IMPORTED_WITH_MONEY,
@@ -112,6 +114,7 @@ pub fn encode(fact: &Fact<'_>, out: &mut [u8]) -> usize {
         Fact::OrderPlaced { .. }
         | Fact::OrderRefunded { .. }
         | Fact::PaymentLate { .. }
+        | Fact::LatePaymentReturned { .. }
         | Fact::HoldExtended { .. }
         | Fact::OrderMoved { .. }
         | Fact::EntryDrawn { .. }
@@ -157,6 +160,12 @@ fn encode_order(fact: &Fact<'_>, w: &mut Writer<'_>) {
         Fact::PaymentLate { order, payment_ref, actor, .. } => {
             w.u64(order.get());
             w.payment_ref(payment_ref);
+            w.actor(actor);
+        }
+        Fact::LatePaymentReturned { order, payment_ref, refund_ref, actor, .. } => {
+            w.u64(order.get());
+            w.payment_ref(payment_ref);
+            w.payment_ref(refund_ref);
             w.actor(actor);
         }
         Fact::HoldExtended { order, quantity, state, pay_by_ms, actor, .. } => {
@@ -229,6 +238,13 @@ pub fn decode(kind: u16, payload: &[u8]) -> Result<Fact<'_>, DecodeError> {
             at_ms: r.time("at_ms")?,
             order: r.order()?,
             payment_ref: r.payment_ref()?,
+            actor: r.actor()?,
+        },
+        LATE_PAYMENT_RETURNED => Fact::LatePaymentReturned {
+            at_ms: r.time("at_ms")?,
+            order: r.order()?,
+            payment_ref: r.payment_ref()?,
+            refund_ref: r.payment_ref()?,
             actor: r.actor()?,
         },
         HOLD_EXTENDED => Fact::HoldExtended {

@@ -19,7 +19,6 @@
 //!
 //! Next: [`super::exporter`].
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 pub use super::claim::{Claim, DatabaseId, LogClaim, Nonce};
@@ -278,7 +277,6 @@ fn takes_over(claim: &LogClaim, row: &CursorRow) -> Result<bool, AttachError> {
     }
     match claim.held {
         None => Ok(true),
-        Some(_) if planted(Bug::FenceDropped) => Ok(true),
         // The database went back to before this process was given it, and nobody was given it since.
         Some(held) if row.epoch < held.epoch && was_before(held, row) => Ok(true),
         Some(held) => Err(AttachError::Fenced { ours: held.epoch, theirs: row.epoch }),
@@ -286,7 +284,7 @@ fn takes_over(claim: &LogClaim, row: &CursorRow) -> Result<bool, AttachError> {
 }
 
 fn was_before(held: Claim, row: &CursorRow) -> bool {
-    row.touched_us < held.since_us || planted(Bug::GivenSinceIgnored)
+    row.touched_us < held.since_us
 }
 
 /// The facts up to the cursor are those of this log. A row without a hash was written by a program
@@ -298,7 +296,7 @@ fn check_history(claim: &LogClaim, row: &CursorRow, chain_at: ChainAt<'_>) -> Re
         return moved.map_or(Ok(()), |held| Err(refused(held).into()));
     };
     let ours = chain_at(row.lsn).map_err(AttachFailure::Log)?;
-    if ours == theirs || planted(Bug::HashNotCompared) {
+    if ours == theirs {
         return Ok(());
     }
     let short =
@@ -307,7 +305,7 @@ fn check_history(claim: &LogClaim, row: &CursorRow, chain_at: ChainAt<'_>) -> Re
 }
 
 fn check_range(claim: &LogClaim, cursor: Lsn) -> Result<(), AttachError> {
-    if cursor.next() < claim.first_retained && !planted(Bug::OldBackupTaken) {
+    if cursor.next() < claim.first_retained {
         return Err(AttachError::Behind { cursor, first_retained: claim.first_retained });
     }
     if cursor > claim.durable {

@@ -11,6 +11,7 @@ use stampede_core::money::{MoneyKind, MoneyRow, Price};
 use stampede_core::record::OrderRecord;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
+use super::payments::PaymentRow;
 use super::text;
 use crate::log::block::ChainHash;
 
@@ -40,6 +41,8 @@ pub(crate) struct OrderRow {
     pub(crate) refund_ref: Text,
     /// Units given back; 0 = none, or unchanged.
     pub(crate) refunded: u32,
+    /// When it was cancelled or expired; zero = not, or unchanged.
+    pub(crate) ended_at_ms: UnixMillis,
     /// Unknown = not known, or unchanged.
     pub(crate) price: Price,
 }
@@ -131,6 +134,18 @@ pub(crate) struct BlockedRow {
     pub(crate) lsn: Lsn,
 }
 
+/// Something that was told of an order's money and does not stand in the order's row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PaymentLine {
+    pub(crate) order: OrderId,
+    pub(crate) lsn: Lsn,
+    pub(crate) kind: MoneyKind,
+    pub(crate) at_ms: UnixMillis,
+    pub(crate) units: u32,
+    pub(crate) payment_ref: Text,
+    pub(crate) refund_ref: Text,
+}
+
 #[derive(Clone, Copy)]
 enum Place {
     New(u32),
@@ -151,9 +166,13 @@ pub(crate) struct Batch {
     pub(crate) imported: Vec<OrderRow>,
     /// Orders from before the batch, or imported in it, that moved in it.
     pub(crate) moved: Vec<OrderRow>,
+    /// Late payments and refunds, in the order of their facts.
+    pub(crate) payments: Vec<PaymentLine>,
     pub(crate) items: Vec<ItemChange>,
     pub(crate) blocked: Vec<BlockedRow>,
     text: Vec<u8>,
+    /// The late payments of the order that was restored last, by hash.
+    late_of_last: Vec<(u64, Text)>,
     /// Built at the first move only: a batch of new orders alone needs no table.
     places: HashMap<OrderId, Place>,
     placed: usize,
@@ -169,6 +188,7 @@ impl Batch {
         self.new.clear();
         self.imported.clear();
         self.moved.clear();
+        self.payments.clear();
         self.items.clear();
         self.blocked.clear();
         self.text.clear();
@@ -225,13 +245,17 @@ impl Batch {
                     payment_ref: Text::default(),
                     refund_ref: Text::default(),
                     refunded: 0,
+                    ended_at_ms: UnixMillis(0),
                     price,
                 };
                 self.new.push(row);
                 self.item(lsn, order.item()).delta.shift(Pile::Available, state.pile(), quantity);
             }
             Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, .. } => {
-                self.move_order(lsn, at_ms, order, (quantity, to, UnixMillis(0)), payment_ref);
+                let row = self.move_order(lsn, at_ms, order, (quantity, to, UnixMillis(0)), payment_ref);
+                if matches!(to, OrderState::Cancelled | OrderState::Expired) {
+                    row.ended_at_ms = at_ms;
+                }
                 self.item(lsn, order.item()).delta.shift(from.pile(), to.pile(), quantity);
             }
             Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, .. } => {
@@ -242,6 +266,8 @@ impl Batch {
                 if refund_ref.len > 0 {
                     row.refund_ref = refund_ref;
                 }
+                let (kind, units_back, payment_ref) = (MoneyKind::Refund, units.get(), Text::default());
+                self.note_payment(order, (kind, lsn, at_ms), units_back, (payment_ref, refund_ref));
                 self.item(lsn, order.item()).delta.shift(Pile::Sold, Pile::Available, units);
             }
             Fact::HoldExtended { at_ms, order, quantity, state, pay_by_ms, .. } => {
@@ -279,6 +305,7 @@ impl Batch {
                     payment_ref: self.push_text(payment_ref),
                     refund_ref: self.push_text(money.refund_ref),
                     refunded: money.refunded,
+                    ended_at_ms: UnixMillis(0),
                     price: money.price,
                 };
                 self.imported.push(row);
@@ -287,8 +314,17 @@ impl Batch {
                 change.delta.shift_units(Pile::Available, state.pile(), quantity.get() - money.refunded);
                 change.import = Some(Import::Open);
             }
-            // A payment that came too late changes no row.
-            Fact::PaymentLate { .. } | Fact::DrawHeld { .. } | Fact::ClockMark { .. } => {}
+            // A payment that came too late changes no order.
+            Fact::PaymentLate { at_ms, order, payment_ref, .. } => {
+                let payment_ref = self.push_text(payment_ref);
+                let kind = MoneyKind::LatePayment;
+                self.note_payment(order, (kind, lsn, at_ms), 0, (payment_ref, Text::default()));
+            }
+            Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, .. } => {
+                let references = (self.push_text(payment_ref), self.push_text(refund_ref));
+                self.note_payment(order, (MoneyKind::LateReturned, lsn, at_ms), 0, references);
+            }
+            Fact::DrawHeld { .. } | Fact::ClockMark { .. } => {}
         }
     }
 
@@ -309,21 +345,65 @@ impl Batch {
             payment_ref: Text::default(),
             refund_ref: Text::default(),
             refunded: record.refunded,
+            ended_at_ms: UnixMillis(0),
             price: record.price,
         };
         self.new.push(row);
+        self.late_of_last.clear();
     }
 
     /// Adds a payment or a refund of the order that was added last.
     pub(crate) fn restore_money(&mut self, money: &MoneyRow<'_>) {
-        let reference = self.push_text(money.reference);
-        if let Some(row) = self.new.last_mut().filter(|row| row.id == money.order) {
-            match money.kind {
-                MoneyKind::Payment => row.payment_ref = reference,
-                MoneyKind::Refund => row.refund_ref = reference,
-                MoneyKind::LatePayment | MoneyKind::Extension => {}
+        let (reference, none) = (self.push_text(money.reference), Text::default());
+        let Some(row) = self.new.last_mut().filter(|row| row.id == money.order) else { return };
+        let references = match money.kind {
+            MoneyKind::Payment => {
+                row.payment_ref = reference;
+                return;
             }
+            MoneyKind::Refund => {
+                // One without a reference leaves that of the one before it, as its fact does.
+                row.refund_ref = reference.some().unwrap_or(row.refund_ref);
+                (none, reference)
+            }
+            MoneyKind::LatePayment => {
+                self.late_of_last.push((money.reference_hash, reference));
+                (reference, none)
+            }
+            MoneyKind::LateReturned => {
+                let late = self.late_of_last.iter().find(|(hash, _)| *hash == money.reference_hash);
+                (late.map_or(none, |(_, text)| *text), reference)
+            }
+            MoneyKind::Ended => {
+                row.ended_at_ms = money.at_ms;
+                return;
+            }
+            MoneyKind::Extension => return,
+        };
+        // What an order brought along from a database has no time: it is no fact of this log.
+        if money.at_ms.0 != 0 {
+            self.note_payment(money.order, (money.kind, money.lsn, money.at_ms), money.units, references);
         }
+    }
+
+    fn note_payment(
+        &mut self,
+        order: OrderId,
+        (kind, lsn, at_ms): (MoneyKind, Lsn, UnixMillis),
+        units: u32,
+        (payment_ref, refund_ref): (Text, Text),
+    ) {
+        self.payments.push(PaymentLine { order, lsn, kind, at_ms, units, payment_ref, refund_ref });
+    }
+
+    /// The same rows for a store.
+    pub(crate) fn payment_rows(&self) -> Vec<PaymentRow<'_>> {
+        let row = |line: &PaymentLine| {
+            let PaymentLine { order, lsn, kind, at_ms, units, payment_ref, refund_ref } = *line;
+            let (payment_ref, refund_ref) = (self.str(payment_ref), self.str(refund_ref));
+            PaymentRow { order, lsn, kind, payment_ref, refund_ref, units, at_ms }
+        };
+        self.payments.iter().map(row).collect()
     }
 
     fn push_text(&mut self, bytes: &[u8]) -> Text {
@@ -438,6 +518,7 @@ impl Batch {
                     payment_ref,
                     refund_ref: Text::default(),
                     refunded: 0,
+                    ended_at_ms: UnixMillis(0),
                     price: Price::UNKNOWN,
                 });
                 return &mut self.moved[at];

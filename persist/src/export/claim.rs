@@ -4,7 +4,6 @@
 
 use std::fmt;
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use crate::log::identity::LogId;
@@ -52,7 +51,7 @@ impl fmt::Debug for Nonce {
 impl Nonce {
     /// The name of the process that has drawn this number.
     pub fn new(drawn: u128) -> Self {
-        Self(if planted(Bug::SameNonce) { 0 } else { drawn })
+        Self(drawn)
     }
 
     /// Seeds what may differ from process to process.

@@ -14,7 +14,6 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use stampede_core::planted::{Bug, planted};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -264,9 +263,8 @@ impl Drop for Link {
 /// A commit counts as exported, so it has to be synced; locks and statements have limits,
 /// so that the server gives up before we do. They hold for this transaction alone.
 fn transaction_settings(call_wait_max: Duration) -> String {
-    let local = if planted(Bug::SettingsLeftBehind) { "SESSION" } else { "LOCAL" };
     format!(
-        "SET {local} lock_timeout = {}; SET {local} statement_timeout = {}; SET LOCAL client_min_messages = warning; \
+        "SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL client_min_messages = warning; \
          SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'",
         LOCK_WAIT_MAX.min(call_wait_max / 2).as_millis(),
         call_wait_max.as_millis(),

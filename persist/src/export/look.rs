@@ -80,19 +80,42 @@ pub struct OrderLook<'a> {
     pub lsn: i64,
 }
 
+/// A row of `stock_payment`. Texts are as [`super::text`] writes them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PaymentLook<'a> {
+    /// The order's id.
+    pub order: i64,
+    /// The fact.
+    pub lsn: i64,
+    /// The item that it names.
+    pub sid: i64,
+    /// What was told.
+    pub kind: &'a str,
+    /// The late payment's reference; empty = none.
+    pub payment_ref: &'a str,
+    /// The refund's own reference; empty = none.
+    pub refund_ref: &'a str,
+    /// Units given back.
+    pub quantity: i32,
+    /// When it was told, in milliseconds since 1970; -1 = not a finite time.
+    pub at_ms: i64,
+}
+
 /// A row that Postgres refused and the exporter set aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AsideLook<'a> {
-    /// `order`, `order_move` or `stock`.
+    /// `order`, `order_move`, `payment`, `stock` and so on.
     pub kind: &'a str,
-    /// The row, in short; that of an order begins with `id=`.
+    /// The row, in short; that of an order begins with `id=`, that of a payment with `order_id=` and `lsn=`.
     pub what: &'a str,
 }
 
-/// Who looks. Called in this order: the cursor, what was set aside, stock rows by id, orders by id.
+/// Who looks. Called in this order: the cursor, what was set aside, stock rows by id, and of each range
+/// of orders these by id, then their payments by order and LSN.
 pub trait Looker {
-    /// How far the log was exported (zero = never). False: not now; nothing more is visited.
-    fn cursor(&mut self, cursor: Lsn) -> bool;
+    /// How far the log was exported (zero = never), and up to where without rows of `stock_payment`.
+    /// False: not now; nothing more is visited.
+    fn cursor(&mut self, cursor: Lsn, payments_after: Lsn) -> bool;
     /// A row that was set aside.
     fn aside(&mut self, aside: &AsideLook<'_>);
     /// An item that has a stock row or books.
@@ -103,6 +126,10 @@ pub trait Looker {
     fn order(&mut self, order: &OrderLook<'_>);
     /// All of them were visited.
     fn range_done(&mut self);
+    /// The next payment or refund of an order in the range.
+    fn payment(&mut self, payment: &PaymentLook<'_>);
+    /// All of these were visited, too.
+    fn payments_done(&mut self);
     /// In a look at some items: an order that names one of them and has an id of another item or
     /// of none.
     fn astray(&mut self, order: &OrderLook<'_>);
@@ -138,8 +165,8 @@ impl Looking<'_> {
     fn all(&mut self, log_id: LogId, only: Option<&[ItemId]>) -> Result<bool, ExportError> {
         let log_id = log_id.to_string();
         let cursor = self.database.run(async |link| link.query(CURSOR, &[&log_id]).await)?;
-        let cursor = cursor.first().map_or(Lsn::ZERO, |row| Lsn(as_u64(row.get(0))));
-        if !self.looker.cursor(cursor) {
+        let cursor = cursor.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
+        if !self.looker.cursor(Lsn(as_u64(cursor.0)), Lsn(as_u64(cursor.1))) {
             return Ok(false);
         }
         self.asides()?;
@@ -195,8 +222,9 @@ impl Looking<'_> {
     }
 
     /// Orders with ids above `after` and below `end`.
-    fn orders(&mut self, mut after: i64, end: i64) -> Result<(), ExportError> {
-        self.looker.range(after, end);
+    fn orders(&mut self, first: i64, end: i64) -> Result<(), ExportError> {
+        self.looker.range(first, end);
+        let mut after = first;
         loop {
             let params = (&after, &end);
             let page = self
@@ -204,10 +232,27 @@ impl Looking<'_> {
                 .run(async |link| link.query(ORDERS, &[params.0, params.1, &PAGE_ROWS]).await)?;
             let Some(last) = page.last() else {
                 self.looker.range_done();
-                return Ok(());
+                return self.payments(first, end);
             };
             after = last.get(0);
             page.iter().for_each(|row| self.looker.order(&order_of(row)));
+        }
+    }
+
+    /// Payments of orders with ids above `after` and below `end`.
+    fn payments(&mut self, after: i64, end: i64) -> Result<(), ExportError> {
+        let mut done = (after, i64::MAX);
+        loop {
+            let (order, lsn) = done;
+            let page = self
+                .database
+                .run(async |link| link.query(PAYMENTS, &[&order, &lsn, &end, &PAGE_ROWS]).await)?;
+            let Some(last) = page.last() else {
+                self.looker.payments_done();
+                return Ok(());
+            };
+            done = (last.get(0), last.get(1));
+            page.iter().for_each(|row| self.looker.payment(&payment_of(row)));
         }
     }
 }
@@ -231,6 +276,20 @@ fn order_of(row: &Row) -> OrderLook<'_> {
     }
 }
 
+fn payment_of(row: &Row) -> PaymentLook<'_> {
+    let text = |at: usize| row.get::<_, Option<&str>>(at).unwrap_or_default();
+    PaymentLook {
+        order: row.get(0),
+        lsn: row.get(1),
+        sid: row.get::<_, Option<i64>>(2).unwrap_or_default(),
+        kind: text(3),
+        payment_ref: text(4),
+        refund_ref: text(5),
+        quantity: row.get::<_, Option<i32>>(6).unwrap_or_default(),
+        at_ms: row.get::<_, Option<i64>>(7).unwrap_or(-1),
+    }
+}
+
 fn stock_of(row: &Row) -> Option<StockLook> {
     let numbers = |at: usize| {
         let column = |offset: usize| row.get::<_, Option<i64>>(at + offset);
@@ -249,7 +308,7 @@ fn stock_of(row: &Row) -> Option<StockLook> {
     Some(StockLook { item: item_of(row.get(0))?, row: numbers(1), books })
 }
 
-const CURSOR: &str = "SELECT lsn FROM stampede_cursor WHERE log_id = $1";
+const CURSOR: &str = "SELECT lsn, payments_after FROM stampede_cursor WHERE log_id = $1";
 
 const ASIDES: &str = "SELECT id, kind, what FROM stampede_set_aside WHERE id > $1 ORDER BY id LIMIT $2";
 
@@ -265,3 +324,7 @@ const ASTRAY: &str = "SELECT id, sid, buyer, quantity, state, coalesce(idem_key,
 const ORDERS: &str = "SELECT id, sid, buyer, quantity, state, coalesce(idem_key, ''), coalesce(payment_ref, ''), lsn, \
      coalesce(refund_ref, ''), refunded, price_minor, coalesce(currency, '') \
      FROM stock_order WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3";
+
+const PAYMENTS: &str = "SELECT order_id, lsn, sid, kind, payment_ref, refund_ref, quantity, \
+     CASE WHEN isfinite(create_time) THEN (extract(epoch FROM create_time) * 1000)::bigint END \
+     FROM stock_payment WHERE (order_id, lsn) > ($1, $2) AND order_id < $3 ORDER BY order_id, lsn LIMIT $4";

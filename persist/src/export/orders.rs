@@ -42,6 +42,8 @@ pub struct Order<'a> {
     pub refund_ref: Option<&'a [u8]>,
     /// Units given back; 0 = none, or unchanged.
     pub refunded: u32,
+    /// When it was cancelled or expired; `None` = not, or unchanged.
+    pub ended_at_ms: Option<UnixMillis>,
     /// What a unit costs; `None` = not known, or unchanged.
     pub price: Option<Price>,
     /// The idempotency key, if there was one.
@@ -131,6 +133,7 @@ impl<'a> Iterator for OrdersIter<'a> {
             payment_ref: row.payment_ref.some().map(|text| batch.bytes(text)),
             refund_ref: row.refund_ref.some().map(|text| batch.bytes(text)),
             refunded: row.refunded,
+            ended_at_ms: Some(row.ended_at_ms).filter(|at| at.0 > 0),
             price: row.price.known(),
             key: row.key.some().map(|text| batch.bytes(text)),
             lsn: row.lsn,

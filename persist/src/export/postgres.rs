@@ -5,6 +5,7 @@
 //! postgres/session.rs  tables, identity, cursor
 //! postgres/stock.rs    books and stock rows
 //! postgres/orders.rs   orders and the blocklist; rows.rs: their binary format
+//! postgres/payments.rs late payments and refunds
 //! postgres/pages.rs    what preheating reads
 //! ```
 //!
@@ -22,11 +23,12 @@ use super::error::ExportError;
 use super::link::{ConnectOptions, Link, Runner};
 use super::store::{
     Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord,
-    Orders, SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated, Wire,
+    Orders, PaymentRow, PaymentsPut, SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated, Wire,
 };
 
 mod orders;
 mod pages;
+mod payments;
 mod rows;
 mod session;
 mod stock;
@@ -110,8 +112,8 @@ impl Store for Link {
     async fn lock_migrations(&mut self) -> Result<(), ExportError> {
         session::lock_migrations(self).await
     }
-    async fn table_in_the_way(&mut self) -> Result<Option<String>, ExportError> {
-        session::table_in_the_way(self).await
+    async fn table_in_the_way(&mut self, found: i32) -> Result<Option<String>, ExportError> {
+        session::table_in_the_way(self, found).await
     }
     async fn make_identity(&mut self) -> Result<(), ExportError> {
         self.execute_batch(session::IDENTITY).await
@@ -193,6 +195,9 @@ impl Store for Link {
     }
     async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Updated, ExportError> {
         orders::update(self, orders).await
+    }
+    async fn put_payments(&mut self, rows: &[PaymentRow<'_>]) -> Result<PaymentsPut, ExportError> {
+        payments::put(self, rows).await
     }
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError> {
         orders::block(self, buyers).await

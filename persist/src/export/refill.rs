@@ -18,7 +18,6 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::record::OrderRecord;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId};
@@ -33,8 +32,8 @@ use super::orders::Orders;
 use super::settle::{self, Touch};
 use super::store::{Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, SetAside, Store};
 use super::write::{
-    Written, attempt, blocked_aside, halve, put_spec_carefully, set_aside_rows, settle_carefully, update,
-    write_set_aside, write_set_aside_carefully,
+    Written, attempt, blocked_aside, halve, put_payments, put_payments_carefully, put_spec_carefully,
+    set_aside_rows, settle_carefully, update, write_set_aside, write_set_aside_carefully,
 };
 use crate::feed::{FeedError, History};
 
@@ -282,7 +281,8 @@ impl<'a, C: Connect> Refill<'a, C> {
 
     /// Writes the orders of the batch, and empties it.
     fn write_orders(&mut self) -> Result<(), RefillError> {
-        if !self.batch.new.is_empty() || !self.batch.imported.is_empty() || !self.batch.moved.is_empty() {
+        let Batch { new, imported, moved, payments, .. } = &self.batch;
+        if !(new.is_empty() && imported.is_empty() && moved.is_empty() && payments.is_empty()) {
             let (batch, names) = (&self.batch, &self.names);
             let written = carefully(self.database, &self.key, &async |store, careful| {
                 put_orders(store, batch, names, careful).await
@@ -350,9 +350,7 @@ impl<'a, C: Connect> Refill<'a, C> {
             })?;
             self.done.set_aside += written.set_aside.len() as u64;
             self.done.paused.extend(written.settled.tampered);
-            if !planted(Bug::RefillDropsVoid) {
-                self.done.void.extend(written.settled.void);
-            }
+            self.done.void.extend(written.settled.void);
         }
         Ok(())
     }
@@ -544,6 +542,12 @@ async fn put_orders<S: Store>(
         put_new(store, Orders::new(batch, &batch.imported, names), &mut written).await?;
         update(store, batch, Orders::new(batch, &batch.moved, names), &mut written).await?;
     }
+    let payments = batch.payment_rows();
+    if careful {
+        put_payments_carefully(store, &payments, &mut written).await?;
+    } else {
+        put_payments(store, &payments, &mut written).await?;
+    }
     write_set_aside(store, &written.set_aside).await?;
     if written.replaced.is_empty() { Ok(written) } else { Err(Part::Foreign(written.replaced)) }
 }
@@ -558,9 +562,7 @@ async fn put_new(
         return Ok(());
     }
     let mut foreign = store.refill_orders(orders).await?;
-    if !planted(Bug::RefillPassesOver) {
-        written.replaced.append(&mut foreign);
-    }
+    written.replaced.append(&mut foreign);
     Ok(())
 }
 

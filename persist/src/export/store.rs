@@ -16,6 +16,7 @@ use super::claim::{Claim, DatabaseId, Nonce};
 use super::error::ExportError;
 pub use super::ledger::{Ledger, StockRow};
 pub use super::orders::{Order, Orders, OrdersIter};
+pub use super::payments::{PaymentRow, PaymentsPut};
 use crate::log::block::ChainHash;
 
 /// How to come to a database, and what the export needs of the world besides: the time, the
@@ -148,7 +149,7 @@ pub struct BlockedBuyer<'a> {
 pub struct SetAside {
     /// The fact that made the row.
     pub lsn: Lsn,
-    /// `order`, `order_move`, `stock`, `item` or `blocked`.
+    /// `order`, `order_move`, `payment`, `stock`, `item` or `blocked`.
     pub kind: &'static str,
     /// The row, as text.
     pub what: String,
@@ -278,8 +279,8 @@ pub trait Store {
     async fn schema_version(&mut self) -> Result<i32, ExportError>;
     /// Waits until nobody else is migrating, and keeps others from it until the end of the transaction.
     async fn lock_migrations(&mut self) -> Result<(), ExportError>;
-    /// The name of a table that is there although none of ours is.
-    async fn table_in_the_way(&mut self) -> Result<Option<String>, ExportError>;
+    /// The name of a table that is there although ours of this version (0 = none) are not that far.
+    async fn table_in_the_way(&mut self, found: i32) -> Result<Option<String>, ExportError>;
     /// Makes the row that says which version the tables have, and draws the database's identity.
     async fn make_identity(&mut self) -> Result<(), ExportError>;
     /// Brings the tables from version `from` to the next; the row still says `from` then.
@@ -345,6 +346,8 @@ pub trait Store {
     async fn refill_orders(&mut self, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError>;
     /// Writes state, time of change, deadline and payment reference (where there is one) of orders.
     async fn update_orders(&mut self, orders: Orders<'_>) -> Result<Updated, ExportError>;
+    /// Writes what was told of money. A row that is there already stays as it is.
+    async fn put_payments(&mut self, rows: &[PaymentRow<'_>]) -> Result<PaymentsPut, ExportError>;
     /// Enters buyers in the blocklist, anew where they are in it: an entry made by hand says the same,
     /// and is the engine's from then on. Refused if one of them was not written.
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Result<(), ExportError>;

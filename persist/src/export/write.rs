@@ -1,4 +1,4 @@
-//! One batch, one transaction: cursor, orders, blocklist, stock rows.
+//! One batch, one transaction: cursor, orders, payments, blocklist, stock rows.
 //!
 //! The cursor goes first and fences: if it is not where this process left it, nothing is
 //! written. Orders are facts and always go in. In the ordinary way a refused row fails
@@ -8,7 +8,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use stampede_core::item::ItemSpec;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
 use super::batch::{Batch, BlockedRow, OrderRow, SpecRow};
@@ -18,7 +17,9 @@ use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN, REFILL_ORDERS};
 use super::orders::Orders;
 use super::settle::{self, Replay, Settled, Touch};
-use super::store::{Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, SetAside, Store, Updated};
+use super::store::{
+    Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, PaymentRow, PaymentsPut, SetAside, Store, Updated,
+};
 
 /// How a batch is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +70,7 @@ pub(super) async fn write(
     ahead: &mut dyn FnMut() -> bool,
 ) -> Result<Written, WriteError> {
     store.begin(if manner.careful { Begin::Careful } else { Begin::Ordinary }).await?;
-    if !planted(Bug::CursorOutside) {
-        move_cursor(store, key, batch).await?;
-    }
-    if planted(Bug::CursorBefore) {
-        store.commit().await?;
-        store.begin(Begin::Ordinary).await?;
-    }
+    move_cursor(store, key, batch).await?;
     let mut written = Written { facts: batch.facts as u64, ..Written::default() };
     let stand_ins = if manner.careful {
         put_specs_carefully(store, batch, &mut written).await?
@@ -88,6 +83,12 @@ pub(super) async fn write(
         write_orders_carefully(store, batch, ledgers, &mut written).await?;
     } else {
         write_orders(store, batch, ledgers, &mut written, ahead).await?;
+    }
+    let payments = batch.payment_rows();
+    if manner.careful {
+        put_payments_carefully(store, &payments, &mut written).await?;
+    } else {
+        put_payments(store, &payments, &mut written).await?;
     }
     let (on, off): (Vec<&BlockedRow>, Vec<_>) = batch.blocked.iter().partition(|row| row.blocked);
     if manner.careful {
@@ -102,11 +103,6 @@ pub(super) async fn write(
         write_set_aside_carefully(store, &written.set_aside).await?;
     } else {
         write_set_aside(store, &written.set_aside).await?;
-    }
-    if planted(Bug::CursorOutside) {
-        store.commit().await?;
-        store.begin(Begin::Ordinary).await?;
-        move_cursor(store, key, batch).await?;
     }
     Ok(written)
 }
@@ -148,7 +144,7 @@ async fn put_imported(
     orders: Orders<'_>,
     written: &mut Written,
 ) -> Result<(), ExportError> {
-    if orders.is_empty() || planted(Bug::ImportedLeftOut) {
+    if orders.is_empty() {
         return Ok(());
     }
     let foreign = store.refill_orders(orders).await?;
@@ -222,9 +218,64 @@ fn set_aside_swallowed(
 ) {
     let swallowed: HashSet<OrderId> = swallowed.into_iter().collect();
     let rows = orders.rows().iter().filter(|row| swallowed.contains(&row.id));
-    if !planted(Bug::SwallowedUnseen) {
-        written.set_aside.extend(rows.map(|row| aside(batch, row, kind, SWALLOWED.to_owned())));
+    written.set_aside.extend(rows.map(|row| aside(batch, row, kind, SWALLOWED.to_owned())));
+}
+
+/// Writes what was told of money, once for each fact.
+pub(super) async fn put_payments(
+    store: &mut impl Store,
+    rows: &[PaymentRow<'_>],
+    written: &mut Written,
+) -> Result<(), ExportError> {
+    if rows.is_empty() {
+        return Ok(());
     }
+    let PaymentsPut { foreign, swallowed } = store.put_payments(rows).await?;
+    written.rows += (rows.len() - foreign.len() - swallowed.len()) as u64;
+    for (left_out, reason) in [(foreign, FOREIGN_PAYMENT), (swallowed, SWALLOWED)] {
+        let left_out: HashSet<(OrderId, Lsn)> = left_out.into_iter().collect();
+        let rows = rows.iter().filter(|row| left_out.contains(&(row.order, row.lsn)));
+        written.set_aside.extend(rows.map(|row| payment_aside(row, reason.to_owned())));
+    }
+    Ok(())
+}
+
+/// The same with savepoints: what is refused is halved until the row stands alone.
+pub(super) async fn put_payments_carefully(
+    store: &mut impl Store,
+    rows: &[PaymentRow<'_>],
+    written: &mut Written,
+) -> Result<(), ExportError> {
+    let mut open: Vec<&[PaymentRow<'_>]> = rows.chunks(CAREFUL_ROWS_MAX).rev().collect();
+    while let Some(rows) = open.pop() {
+        let done = attempt(store, async |store| put_payments(store, rows, written).await).await?;
+        match (done, rows) {
+            (Ok(()), _) => {}
+            (Err(reason), [row]) => written.set_aside.push(payment_aside(row, reason)),
+            (Err(_), rows) => {
+                let (first, second) = rows.split_at(rows.len() / 2);
+                open.extend([second, first]);
+            }
+        }
+    }
+    Ok(())
+}
+
+const FOREIGN_PAYMENT: &str =
+    "stock_payment holds a row of somebody else under this order and LSN; it stands as it is";
+
+fn payment_aside(row: &PaymentRow<'_>, reason: String) -> SetAside {
+    let what = format!(
+        "order_id={} lsn={} kind={} payment_ref={} refund_ref={} quantity={} create_time_ms={}",
+        row.order,
+        row.lsn,
+        row.kind.name(),
+        row.payment_ref,
+        row.refund_ref,
+        row.units,
+        row.at_ms.0
+    );
+    SetAside { lsn: row.lsn, kind: "payment", what, reason, item: None, order: None }
 }
 
 /// Does one thing under a savepoint. The inner error says why the database refused it, for the row's

@@ -133,7 +133,9 @@ impl Books {
             Fact::OrderRefunded { order, quantity, units, refunded, .. } => {
                 self.refund(order, quantity, (units.get(), refunded.get()))
             }
-            Fact::PaymentLate { order, .. } | Fact::HoldExtended { order, .. } => {
+            Fact::PaymentLate { order, .. }
+            | Fact::LatePaymentReturned { order, .. }
+            | Fact::HoldExtended { order, .. } => {
                 let known = self.orders.contains_key(&order);
                 if known { Ok(()) } else { Err(format!("order {order} was never placed")) }
             }

@@ -15,7 +15,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{HashSecret, Lsn, UnixMillis};
 
 use super::choose_snapshot::choose_snapshot;
@@ -166,10 +165,8 @@ impl DataDir {
         repair(&*self.disk, &self.dir, self.control.log_id, found)?;
         // A killed process may have left names that no power cut would spare: what is built upon
         // from here on, and what the control file is about to know, has to be durable.
-        if !planted(Bug::NamesTrusted) {
-            self.disk.sync_dir(&layout::log_dir(&self.dir))?;
-            self.disk.sync_dir(&layout::snapshot_dir(&self.dir))?;
-        }
+        self.disk.sync_dir(&layout::log_dir(&self.dir))?;
+        self.disk.sync_dir(&layout::snapshot_dir(&self.dir))?;
         let control = ControlFile::open(&*self.disk, &self.dir, self.control)?;
         control.update(|control| {
             control.epoch += 1;
@@ -181,11 +178,15 @@ impl DataDir {
         })?;
         // Only now: that they are trimmed may have been written by a process that was killed before it was
         // durable, and a power cut would bring the older control file back, which knows them.
-        let leftovers = list_segments(&*self.disk, &self.dir)?;
-        for number in leftovers.into_iter().filter(|number| *number < self.control.first_segment) {
-            self.disk.remove(&layout::segment_file(&self.dir, number))?;
-        }
+        self.remove_trimmed()?;
         Ok(control)
+    }
+
+    fn remove_trimmed(&self) -> io::Result<()> {
+        let leftovers = list_segments(&*self.disk, &self.dir)?.into_iter();
+        leftovers
+            .filter(|number| *number < self.control.first_segment)
+            .try_for_each(|number| self.disk.remove(&layout::segment_file(&self.dir, number)))
     }
 }
 
@@ -217,9 +218,6 @@ fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         }
         made => made.map(|made| (made, !made))?,
     };
-    if planted(Bug::ParentUnsynced) && parent_is_durable {
-        return Ok(());
-    }
     // Also when it was there: a start that was killed may have made it, or the one above it, and no more.
     if made {
         disk.sync_dir(parent)?;

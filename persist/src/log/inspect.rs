@@ -174,6 +174,11 @@ pub fn describe(fact: &Fact<'_>) -> String {
         Fact::PaymentLate { order, payment_ref, actor, .. } => {
             format!("order {order} by {actor} ref {}", payment_ref.escape_ascii())
         }
+        Fact::LatePaymentReturned { order, payment_ref, refund_ref, actor, .. } => format!(
+            "order {order} payment {} by {actor} ref {}",
+            payment_ref.escape_ascii(),
+            refund_ref.escape_ascii()
+        ),
         Fact::HoldExtended { order, pay_by_ms, actor, .. } => {
             format!("order {order} to {} by {actor}", pay_by_ms.0)
         }

@@ -68,5 +68,9 @@ mod tests {
         for odd in ["1.seg", "000000000000000x.seg", "0000000000000000.seg", "0000000000000001.seg.tmp"] {
             assert_eq!(segment_number(odd), None, "{odd}");
         }
+        let snapshot = name(snapshot_file(Path::new("d"), Lsn(7)));
+        for odd in [&snapshot[1..], &format!("{snapshot}.tmp"), &snapshot.replace('7', "x"), "1.seg"] {
+            assert_eq!(snapshot_lsn(odd), None, "{odd}");
+        }
     }
 }

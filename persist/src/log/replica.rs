@@ -2,7 +2,8 @@
 //! the engine's memory and Postgres against.
 //!
 //! [`super::books`] checks each fact and keeps the piles; here stand the orders, each with all
-//! that its facts say. Pure memory: about 120 bytes and the buyer's name per order. Next:
+//! that its facts say. Pure memory: about 120 bytes and the buyer's name per order, as much
+//! for each late payment and refund. Next:
 //! [`super::mirror`], which feeds it from the files.
 
 use std::collections::BTreeMap;
@@ -23,7 +24,23 @@ pub struct Replica {
     orders: BTreeMap<ItemId, Vec<Row>>,
     /// What a unit costs now: facts of November 2026 and before do not say it.
     prices: BTreeMap<ItemId, Price>,
+    payments: BTreeMap<(OrderId, Lsn), Payment>,
     subjects: Vec<u8>,
+}
+
+/// A late payment, its return, or a refund, as `stock_payment` has it. Its references are hashed, zero = none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Payment {
+    /// What was told.
+    pub kind: MoneyKind,
+    /// When.
+    pub at_ms: UnixMillis,
+    /// Units given back.
+    pub units: u32,
+    /// The late payment's reference.
+    pub payment_ref_hash: u64,
+    /// The refund's own reference.
+    pub refund_ref_hash: u64,
 }
 
 impl std::fmt::Debug for Replica {
@@ -54,7 +71,8 @@ impl Replica {
     /// A copy of nothing; `secret` is that of the log's control file.
     pub fn new(secret: HashSecret) -> Self {
         let (orders, prices) = (BTreeMap::new(), BTreeMap::new());
-        Self { secret, books: Books::default(), orders, prices, subjects: Vec::new() }
+        let payments = BTreeMap::new();
+        Self { secret, books: Books::default(), orders, prices, payments, subjects: Vec::new() }
     }
 
     /// Takes over a row of a snapshot.
@@ -65,6 +83,17 @@ impl Replica {
         self.books.row(row)?;
         match *row {
             StateRow::Money(money) => {
+                let hash = self.hash(money.reference);
+                let hashes = match money.kind {
+                    MoneyKind::Refund => Some((0, hash)),
+                    MoneyKind::LatePayment => Some((hash, 0)),
+                    MoneyKind::LateReturned => Some((money.reference_hash, hash)),
+                    MoneyKind::Payment | MoneyKind::Extension | MoneyKind::Ended => None,
+                };
+                // What an order brought along from a database has no time.
+                if let Some(hashes) = hashes.filter(|_| money.at_ms.0 != 0) {
+                    self.pay((money.order, money.lsn), (money.kind, money.at_ms), money.units, hashes);
+                }
                 let found = self.orders.get_mut(&money.order.item());
                 let found =
                     found.and_then(|rows| find(rows, money.order.seq()).and_then(|at| rows.get_mut(at)));
@@ -122,8 +151,9 @@ impl Replica {
                     }
                 });
             }
-            Fact::OrderRefunded { order, quantity, refunded, refund_ref, .. } => {
+            Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, .. } => {
                 let hash = self.hash(refund_ref);
+                self.pay((order, lsn), (MoneyKind::Refund, at_ms), units.get(), (0, hash));
                 let to = (refunded == quantity).then_some(OrderState::Refunded);
                 self.shift(lsn, order, to, |row| {
                     (row.refunded, row.refund_ref_hash) = (refunded.get(), hash);
@@ -132,7 +162,16 @@ impl Replica {
             Fact::HoldExtended { order, pay_by_ms, .. } => {
                 self.shift(lsn, order, None, |row| row.pay_by_ms = pay_by_ms);
             }
-            Fact::PaymentLate { order, .. } => self.shift(lsn, order, None, |_| {}),
+            Fact::PaymentLate { at_ms, order, payment_ref, .. } => {
+                let hash = self.hash(payment_ref);
+                self.pay((order, lsn), (MoneyKind::LatePayment, at_ms), 0, (hash, 0));
+                self.shift(lsn, order, None, |_| {});
+            }
+            Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, .. } => {
+                let hashes = (self.hash(payment_ref), self.hash(refund_ref));
+                self.pay((order, lsn), (MoneyKind::LateReturned, at_ms), 0, hashes);
+                self.shift(lsn, order, None, |_| {});
+            }
             Fact::EntryDrawn { order, to, pay_by_ms, .. } => {
                 self.shift(lsn, order, Some(to), |row| row.pay_by_ms = pay_by_ms);
             }
@@ -144,6 +183,17 @@ impl Replica {
     /// The keyed hash of a key or reference; zero for none.
     pub fn hash(&self, reference: &[u8]) -> u64 {
         if reference.is_empty() { 0 } else { self.secret.reference(reference) }
+    }
+
+    fn pay(
+        &mut self,
+        (order, lsn): (OrderId, Lsn),
+        (kind, at_ms): (MoneyKind, UnixMillis),
+        units: u32,
+        (payment_ref_hash, refund_ref_hash): (u64, u64),
+    ) {
+        let payment = Payment { kind, at_ms, units, payment_ref_hash, refund_ref_hash };
+        self.payments.insert((order, lsn), payment);
     }
 
     fn place_new(
@@ -234,6 +284,17 @@ impl Replica {
             let done = if item.get() == item_reached { seq_reached } else { 0 };
             rows.get(above(rows, done)).map(|row| self.record(*item, row))
         })
+    }
+
+    /// The late payment or refund that this fact told of this order.
+    pub fn payment(&self, order: OrderId, lsn: Lsn) -> Option<&Payment> {
+        self.payments.get(&(order, lsn))
+    }
+
+    /// The late payments and refunds of orders with numbers above `after` and below `end`, by order and fact.
+    pub fn payments(&self, after: u64, end: u64) -> impl Iterator<Item = (OrderId, Lsn)> {
+        let all = self.payments.keys().copied();
+        all.filter(move |(order, _)| order.get() > after && order.get() < end)
     }
 
     /// An item's orders with sequence numbers above `after`, up to and with `to`.

@@ -205,7 +205,6 @@ fn run_journal(journal: &mut Journal, order: &Order) {
             // The spare-maker nudges; owners see a full log meanwhile.
             let most = if step == Step::NeedsSegment { IDLE_MS_MIN } else { NAP_MS_MAX };
             queue.nap(left.unwrap_or(Duration::MAX).min(Duration::from_millis(most)));
-            lag.rested(!queue.is_empty());
         }
         if order.0.load(Ordering::Acquire) == ABANDON {
             return;

@@ -43,7 +43,7 @@ mod tables;
 pub use outside::{Backup, Outside};
 pub use plan::{Call, Counts, Fault, Plan, at_call, at_nth};
 pub use store::SimStore;
-pub use tables::{Books, OrderLine, Refusal, Rule, SchemaRow, Spec, StockLine, Tables};
+pub use tables::{Books, OrderLine, PaymentLine, Refusal, Rule, SchemaRow, Spec, StockLine, Tables};
 
 use tables::{Mark, Undo};
 

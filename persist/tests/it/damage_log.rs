@@ -168,10 +168,6 @@ pub(crate) fn segment(number: u64) -> PathBuf {
     layout::segment_file(Path::new(DIR), number)
 }
 
-pub(crate) fn snapshot(lsn: u64) -> PathBuf {
-    layout::snapshot_file(Path::new(DIR), Lsn(lsn))
-}
-
 pub(crate) fn control() -> PathBuf {
     Path::new(DIR).join("control")
 }

@@ -3,12 +3,12 @@
 //! Mounts need a mount namespace of their own: the test starts itself again in one, and says
 //! aloud what a machine does not allow.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
 use stampede_persist::disk::Disk as _;
 use stampede_persist::disk::real::RealDisk;
+use stampede_testkit::{Missing, Need, skip};
 
 /// Set in the process that finds everything mounted.
 const PLACE: &str = "STAMPEDE_TEST_OVERLAYS";
@@ -47,18 +47,14 @@ fn an_overlay_upon_memory_is_no_disk() {
     std::fs::create_dir(&place).unwrap();
     let mut unshare = Command::new("unshare");
     unshare.args(["-m", "sh", "-c", SCRIPT, "sh"]).arg(&place).arg(std::env::current_exe().unwrap());
-    let skip = |why: &str| {
-        let line = format!("disk_overlay: skipped, nothing was tested here: {why}\n");
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
-    };
     let output = match unshare.env(PLACE, &place).output() {
-        Err(error) => return skip(&format!("unshare: {error}")),
+        Err(error) => return skip(&Missing::new(Need::Mounts, format!("unshare: {error}"))),
         Ok(output) => output,
     };
     let said = String::from_utf8_lossy(&output.stderr);
     let not_allowed = output.status.code() == Some(77) || said.contains("unshare failed");
     if not_allowed {
-        return skip(&said);
+        return skip(&Missing::new(Need::Mounts, said.trim()));
     }
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && told.contains("1 passed"), "{told}\n{said}");

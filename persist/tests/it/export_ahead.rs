@@ -93,6 +93,7 @@ fn run(n: u64, fault: Option<Fault>, dies: bool) -> u64 {
         }
     }
     let calls = database.calls();
+    assert_eq!(database.counts().injected().is_empty(), fault.is_none(), "{fault:?} at call {n}");
     // The sale goes on meanwhile.
     engine.append(sales(1, 100, 5));
     if dies {

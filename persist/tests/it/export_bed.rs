@@ -349,6 +349,41 @@ pub(crate) fn moved(order: OrderId, quantity: u32, from: OrderState, to: OrderSt
     }
 }
 
+/// A payment of it that came too late.
+pub(crate) fn late(order: OrderId, payment_ref: &'static str) -> Fact<'static> {
+    let (at_ms, payment_ref) = (UnixMillis(T0 + 3_000_000), payment_ref.as_bytes());
+    Fact::PaymentLate { at_ms, order, payment_ref, actor: "merchant" }
+}
+
+/// The same, given back.
+pub(crate) fn late_back(
+    order: OrderId,
+    payment_ref: &'static str,
+    refund_ref: &'static str,
+) -> Fact<'static> {
+    let (payment_ref, refund_ref) = (payment_ref.as_bytes(), refund_ref.as_bytes());
+    let at_ms = UnixMillis(T0 + 5_000_000);
+    Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, actor: "merchant" }
+}
+
+/// Units of it that were given back, the last of so many.
+pub(crate) fn part_back(
+    order: OrderId,
+    quantity: u32,
+    back: (u32, u32),
+    name: &'static str,
+) -> Fact<'static> {
+    Fact::OrderRefunded {
+        at_ms: UnixMillis(T0 + 4_000_000),
+        order,
+        quantity: units(quantity),
+        units: units(back.0),
+        refunded: units(back.1),
+        refund_ref: name.as_bytes(),
+        actor: "merchant",
+    }
+}
+
 /// An entry that was drawn, and if it won is to be paid until a minute later.
 pub(crate) fn drawn(order: OrderId, quantity: u32, to: OrderState) -> Fact<'static> {
     let at_ms = UnixMillis(T0 + 2_000_000);
@@ -390,7 +425,10 @@ pub(crate) fn trace(seed: u64, facts_max: usize) -> Vec<Fact<'static>> {
                     Held | Pending => [Paid, Cancelled, Expired][draw(3) as usize],
                     Paid => Refunded,
                     Entered => [Confirmed, Held, Pending, Lost, Cancelled][draw(5) as usize],
-                    Cancelled | Expired | Refunded | Lost => continue,
+                    Cancelled | Expired | Refunded | Lost => {
+                        facts.push(late(order, leak(format!("late\\{}", facts.len()))));
+                        continue;
+                    }
                 };
                 orders[at].2 = to;
                 facts.push(match from {
@@ -414,8 +452,8 @@ pub(crate) fn trace(seed: u64, facts_max: usize) -> Vec<Fact<'static>> {
 
 /// quantity, state, buyer, payment reference, key, deadline, and money.
 pub(crate) type OrderLine = (i32, String, String, String, String, i64, Money);
-/// price_minor, currency, refund_ref, refunded.
-pub(crate) type Money = (i64, String, String, i32);
+/// price_minor, currency, refund_ref, refunded, end_time.
+pub(crate) type Money = (i64, String, String, i32, i64);
 
 /// What the rows must be, worked out fact by fact, the slow and obvious way.
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -425,7 +463,12 @@ pub(crate) struct Rows {
     /// quantity, state, buyer, payment reference, key, deadline, and price and refunds by order.
     pub(crate) orders: BTreeMap<i64, OrderLine>,
     pub(crate) blocked: Vec<String>,
+    /// What was told of money, by LSN.
+    pub(crate) payments: BTreeMap<i64, PaymentLine>,
 }
+
+/// order, kind, payment reference, refund reference, quantity, time.
+pub(crate) type PaymentLine = (i64, String, String, String, i32, i64);
 
 pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
     let mut rows = Rows::default();
@@ -440,7 +483,8 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
             } += change;
         }
     };
-    for fact in facts {
+    for (at, fact) in facts.iter().enumerate() {
+        let lsn = at as i64 + 1;
         match *fact {
             Fact::ItemCreated { item, granted, .. } => {
                 rows.stock.insert(item.get().into(), (granted as i64, 0, 0));
@@ -450,7 +494,7 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
             }
             Fact::OrderPlaced { order, quantity, state, pay_by_ms, subject, key, price, .. } => {
                 let (units, state_name, pay_by) = (quantity.get() as i32, state.name(), pay_by_ms.0 as i64);
-                let money = (price.minor as i64, price.currency().to_owned(), String::new(), 0);
+                let money = (price.minor as i64, price.currency().to_owned(), String::new(), 0, 0);
                 let row = (units, state_name.into(), text(subject), String::new(), text(key), pay_by, money);
                 assert!(rows.orders.insert(order.get() as i64, row).is_none(), "{order} twice");
                 shift(&mut rows, order.item(), Pile::Available, state.pile(), quantity);
@@ -469,7 +513,7 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
                 let (units, state_name, pay_by) = (quantity.get() as i32, state.name(), pay_by_ms.0 as i64);
                 let (price, back) = (money.price, money.refunded);
                 let told =
-                    (price.minor as i64, price.currency().to_owned(), text(money.refund_ref), back as i32);
+                    (price.minor as i64, price.currency().to_owned(), text(money.refund_ref), back as i32, 0);
                 let row =
                     (units, state_name.into(), text(subject), text(payment_ref), text(key), pay_by, told);
                 assert!(rows.orders.insert(order.get() as i64, row).is_none(), "{order} twice");
@@ -477,16 +521,22 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
                     shift(&mut rows, order.item(), Pile::Available, state.pile(), live);
                 }
             }
-            Fact::OrderMoved { order, quantity, from, to, payment_ref, .. } => {
+            Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, .. } => {
                 let row = rows.orders.get_mut(&(order.get() as i64)).expect("a known order");
                 assert_eq!(row.1, from.name());
                 row.1 = to.name().into();
+                if matches!(to, OrderState::Cancelled | OrderState::Expired) {
+                    row.6.4 = at_ms.0 as i64;
+                }
                 if !payment_ref.is_empty() {
                     row.3 = text(payment_ref);
                 }
                 shift(&mut rows, order.item(), from.pile(), to.pile(), quantity);
             }
-            Fact::OrderRefunded { order, quantity, units, refunded, refund_ref, .. } => {
+            Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, .. } => {
+                let (id, kind, back) = (order.get() as i64, "refund".to_owned(), units.get() as i32);
+                let line = (id, kind, String::new(), text(refund_ref), back, at_ms.0 as i64);
+                rows.payments.insert(lsn, line);
                 let row = rows.orders.get_mut(&(order.get() as i64)).expect("a known order");
                 assert_eq!(row.1, "paid");
                 if refunded == quantity {
@@ -497,6 +547,14 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
                 }
                 row.6.3 = refunded.get() as i32;
                 shift(&mut rows, order.item(), Pile::Sold, Pile::Available, units);
+            }
+            Fact::PaymentLate { at_ms, order, payment_ref, .. } => {
+                let (id, kind) = (order.get() as i64, "late_payment".to_owned());
+                rows.payments.insert(lsn, (id, kind, text(payment_ref), String::new(), 0, at_ms.0 as i64));
+            }
+            Fact::LatePaymentReturned { at_ms, order, payment_ref, refund_ref, .. } => {
+                let (id, kind) = (order.get() as i64, "late_payment_returned".to_owned());
+                rows.payments.insert(lsn, (id, kind, text(payment_ref), text(refund_ref), 0, at_ms.0 as i64));
             }
             Fact::HoldExtended { order, pay_by_ms, .. } => {
                 rows.orders.get_mut(&(order.get() as i64)).expect("a known order").5 = pay_by_ms.0 as i64;
@@ -516,7 +574,6 @@ pub(crate) fn model(facts: &[Fact<'_>]) -> Rows {
             }
             Fact::ItemChanged { .. }
             | Fact::ItemSwitched { .. }
-            | Fact::PaymentLate { .. }
             | Fact::DrawHeld { .. }
             | Fact::ClockMark { .. } => {}
         }
@@ -533,16 +590,22 @@ pub(crate) fn rows(client: &mut Client) -> Rows {
     }
     let orders = "SELECT id, quantity, state, buyer, coalesce(payment_ref, ''), coalesce(idem_key, ''), sid, \
          coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0), coalesce(price_minor, 0), coalesce(currency, ''), \
-         coalesce(refund_ref, ''), refunded FROM stock_order";
+         coalesce(refund_ref, ''), refunded, coalesce((extract(epoch FROM end_time) * 1000)::bigint, 0) FROM stock_order";
     for row in client.query(orders, &[]).expect("orders") {
         let id: i64 = row.get(0);
         assert_eq!(id >> 32, row.get::<_, i64>(6));
-        let money = (row.get(8), row.get(9), row.get(10), row.get(11));
+        let money = (row.get(8), row.get(9), row.get(10), row.get(11), row.get(12));
         let order = (row.get(1), row.get(2), row.get(3), row.get(4), row.get(5), row.get(7), money);
         rows.orders.insert(id, order);
     }
     let blocked = client.query("SELECT buyer FROM stampede_blocked ORDER BY buyer COLLATE \"C\"", &[]);
     rows.blocked = blocked.expect("blocked").iter().map(|row| row.get(0)).collect();
+    for row in client.query(crate::export_shop::PAYMENTS, &[]).expect("payments") {
+        let id: i64 = row.get(0);
+        assert_eq!(id >> 32, row.get::<_, i64>(2));
+        let line = (id, row.get(3), row.get(4), row.get(5), row.get(6), row.get(7));
+        rows.payments.insert(row.get(1), line);
+    }
     rows
 }
 
@@ -552,6 +615,7 @@ pub(crate) fn assert_exported(engine: &FakeEngine, url: &str) {
     let (model, found) = (model(&engine.facts()), rows(&mut client(url)));
     assert_eq!(found.stock, model.stock, "stock rows");
     assert_eq!(found.blocked, model.blocked, "blocked buyers");
+    assert_eq!(found.payments, model.payments, "late payments and refunds");
     assert_eq!(found.orders.len(), model.orders.len(), "number of orders");
     for (id, order) in &model.orders {
         assert_eq!(found.orders.get(id), Some(order), "order {id}");

@@ -298,6 +298,7 @@ fn a_refill_goes_around_what_is_refused_and_tells_of_it() {
 /// What another log has written to the blocklist stays, as long as this one never wrote to the database.
 #[test]
 fn the_blocklist_of_another_log_is_left_alone() {
+    let (mut kept, mut gone) = (0, 0);
     for seed in 1..=20 {
         let case = case(seed);
         migrate(&mut Database::over(case.database.clone()).expect("connected")).expect("migrated");
@@ -305,7 +306,9 @@ fn the_blocklist_of_another_log_is_left_alone() {
         case.refill(2).expect("filled");
         let stays = case.database.look(|tables| tables.blocked.contains_key("theirs"));
         assert_eq!(stays, case.cursor == 0, "seed {seed}: once it is this log's, so is its blocklist");
+        (kept, gone) = (kept + u32::from(stays), gone + u32::from(!stays));
     }
+    assert!(kept > 2 && gone > 2, "{kept} kept, {gone} gone");
 }
 
 /// The last item there can be, and an id just behind those of an item.

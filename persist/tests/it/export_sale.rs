@@ -192,7 +192,15 @@ impl RandomSale {
         let movement =
             [Movement::Pay, Movement::Pay, Movement::Cancel, Movement::Refund][rng.below(4) as usize];
         let reference = format!("pay-{}", rng.below(3));
-        let payment_ref = if movement == Movement::Pay { reference.as_bytes() } else { b"" };
+        // Some give back a part.
+        if movement == Movement::Refund && reference == "pay-0" {
+            let (payment_ref, refund_ref, units) = (&b""[..], reference.as_bytes(), Some(Quantity::ONE));
+            self.decide(&Command::Refund { order, payment_ref, refund_ref, units, actor: "merchant" });
+            return;
+        }
+        // Some name a payment: the order's own, one that came too late, or none of it.
+        let names = movement == Movement::Pay || (movement == Movement::Refund && reference == "pay-1");
+        let payment_ref = if names { reference.as_bytes() } else { b"" };
         self.decide(&Command::Move { order, movement, payment_ref, actor: "merchant" });
     }
 }

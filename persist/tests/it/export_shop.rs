@@ -13,7 +13,9 @@ use stampede_persist::log::block::ChainHash;
 
 use crate::export_bed::{DEADLINE, client};
 use crate::log_sim::Rng;
-use crate::sim_database::{Books, OrderLine, Refusal, Rule, SimDatabase, Spec, StockLine, Tables};
+use crate::sim_database::{
+    Books, OrderLine, PaymentLine, Refusal, Rule, SimDatabase, Spec, StockLine, Tables,
+};
 
 /// Somebody who works in both.
 pub(crate) struct Shop {
@@ -160,7 +162,14 @@ impl Shop {
             refunded: 0,
             has_null: false,
         };
-        self.sim.insert_order(OrderLine { sid: id >> 32, name: None, record, update_time_ms: 1_000, lsn: 0 });
+        self.sim.insert_order(OrderLine {
+            sid: id >> 32,
+            name: None,
+            record,
+            update_time_ms: 1_000,
+            end_time_ms: 0,
+            lsn: 0,
+        });
     }
 
     fn block(&mut self, rng: &mut Rng) {
@@ -274,6 +283,17 @@ fn read(client: &mut Client) -> Tables {
         let line = order_line(&row);
         tables.orders.insert(line.record.id, line);
     }
+    for row in client.query(PAYMENTS, &[]).expect("payments") {
+        let line = PaymentLine {
+            sid: row.get(2),
+            kind: row.get(3),
+            payment_ref: row.get(4),
+            refund_ref: row.get(5),
+            quantity: row.get(6),
+            create_time_ms: row.get(7),
+        };
+        tables.payments.insert((row.get(0), row.get(1)), line);
+    }
     for row in
         client.query("SELECT log_id, epoch, lsn, nonce, chain FROM stampede_cursor", &[]).expect("cursor")
     {
@@ -315,7 +335,10 @@ const BOOKS: &str = "SELECT name, price_minor, currency, opens_at_ms, closes_at_
 const ORDERS: &str = "SELECT id, sid, name, buyer, quantity, state, (extract(epoch FROM create_time) * 1000)::bigint, \
      coalesce((extract(epoch FROM pay_by) * 1000)::bigint, 0), (extract(epoch FROM update_time) * 1000)::bigint, \
      coalesce(payment_ref, ''), coalesce(idem_key, ''), lsn, coalesce(price_minor, 0), \
-     coalesce(currency, ''), coalesce(refund_ref, ''), refunded FROM stock_order";
+     coalesce(currency, ''), coalesce(refund_ref, ''), refunded, \
+     coalesce((extract(epoch FROM end_time) * 1000)::bigint, 0) FROM stock_order";
+pub(crate) const PAYMENTS: &str = "SELECT order_id, lsn, sid, kind, coalesce(payment_ref, ''), coalesce(refund_ref, ''), \
+     quantity, (extract(epoch FROM create_time) * 1000)::bigint FROM stock_payment ORDER BY lsn";
 
 fn spec(row: &Row) -> Spec {
     Spec {
@@ -351,5 +374,6 @@ fn order_line(row: &Row) -> OrderLine {
         refunded: row.get(15),
         has_null: false,
     };
-    OrderLine { sid: row.get(1), name: row.get(2), record, update_time_ms: row.get(8), lsn: row.get(11) }
+    let (sid, name, update_time_ms, lsn) = (row.get(1), row.get(2), row.get(8), row.get(11));
+    OrderLine { sid, name, record, update_time_ms, end_time_ms: row.get(16), lsn }
 }

@@ -14,7 +14,7 @@ use stampede_persist::export::{Alarm, ExportStatus, Exporter, ExporterOptions, N
 use stampede_persist::export::limits::{FENCE_PERIOD, SWEEP_PERIOD};
 
 use crate::export_bed::{FakeEngine, LOG, Rows, created, item, model, moved, order, sales};
-use crate::sim_database::{Call, Fault, Refusal, Rule, SimDatabase, StockLine, Tables, at_nth};
+use crate::sim_database::{Call, Fault, PaymentLine, Refusal, Rule, SimDatabase, StockLine, Tables, at_nth};
 
 pub(crate) fn exporter(engine: &FakeEngine, database: &SimDatabase, process: u128) -> Exporter<SimDatabase> {
     exporter_with(engine, database, process, |_| {})
@@ -82,11 +82,15 @@ pub(crate) fn rows(tables: &Tables) -> Rows {
     }
     for (id, line) in &tables.orders {
         let row = line.record.clone();
-        let money = (row.price_minor, row.currency, row.refund_ref, row.refunded);
+        let money = (row.price_minor, row.currency, row.refund_ref, row.refunded, line.end_time_ms);
         let line = (row.quantity, row.state, row.buyer, row.payment_ref, row.idem_key, row.pay_by_ms, money);
         rows.orders.insert(*id, line);
     }
     rows.blocked = tables.blocked.keys().cloned().collect();
+    for ((order, lsn), line) in &tables.payments {
+        let PaymentLine { kind, payment_ref, refund_ref, quantity, create_time_ms, .. } = line.clone();
+        rows.payments.insert(*lsn, (*order, kind, payment_ref, refund_ref, quantity, create_time_ms));
+    }
     rows
 }
 
@@ -201,6 +205,7 @@ fn run(n: u64, fault: Option<Fault>, dies: bool) -> (Outcome, u64) {
     let facts = engine.durable();
     until_fault(&mut machine, &engine, &database);
     let calls = database.calls();
+    assert_eq!(database.counts().injected().is_empty(), fault.is_none(), "{fault:?} at call {n}");
     if dies {
         machine = exporter(&engine, &database, 3);
     }

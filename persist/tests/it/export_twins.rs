@@ -86,6 +86,7 @@ fn assert_same(sim: &Tables, real: &Tables, place: &str) {
     assert_lines(&sim.stock, &real.stock, &format!("stock, {place}"));
     assert_lines(&sim.books, &real.books, &format!("books, {place}"));
     assert_lines(&sim.orders, &real.orders, &format!("orders, {place}"));
+    assert_lines(&sim.payments, &real.payments, &format!("payments, {place}"));
     assert_lines(&sim.blocked, &real.blocked, &format!("blocked buyers, {place}"));
     assert_eq!(sim.set_aside, real.set_aside, "set aside, {place}");
     assert_eq!(sim, real, "all tables, {place}");
@@ -265,7 +266,7 @@ impl PreheatSink for Facts {
 }
 
 /// Calls that are rare, and the point of it all: without them the comparison says little.
-const TELLING: [Call; 16] = [
+const TELLING: [Call; 17] = [
     Call::RollBack,
     Call::RollBackToSavepoint,
     Call::ReleaseSavepoint,
@@ -278,6 +279,7 @@ const TELLING: [Call; 16] = [
     Call::ClearPauses,
     Call::CopyOrders,
     Call::UpdateOrders,
+    Call::PutPayments,
     Call::Unblock,
     Call::SetAside,
     Call::BlockedPage,

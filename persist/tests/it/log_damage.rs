@@ -12,7 +12,7 @@ use stampede_persist::log::layout;
 use stampede_persist::log::recovery::RecoveryError;
 use stampede_persist::log::verify::verify_on;
 
-use super::log_sale::{DIR, append_next, recover_on, small, step_on};
+use super::log_sale::{DIR, append_next, birth, recover_on, small, step_on};
 use super::log_sim::{Rng, SimDisk};
 
 /// A log of `groups` groups, ended in order or by a kill.
@@ -207,7 +207,8 @@ fn one_damaged_slot_of_the_control_file_is_survived_and_two_are_refused() {
     for slot in [0, 4096] {
         let disk = disk.after_kill();
         disk.edit(control, |bytes| bytes[slot + 20] ^= 4);
-        recover_on(&disk, &small()).unwrap();
+        let (sale, opened) = recover_on(&disk, &small()).unwrap();
+        assert_eq!((sale.lsn().0, opened.control().log_id), (3 * 30, birth().log_id), "slot at {slot}");
     }
     disk.edit(control, |bytes| {
         bytes[20] ^= 4;

@@ -280,6 +280,7 @@ fn bytes_of_segments(disk: &SimDisk) -> u64 {
 fn a_trimmed_segment_that_cannot_be_taken_back_keeps_no_room_for_ever() {
     // Each step of making a spare of it, and of removing it; and of the third one, too.
     for op in [Op::Write, Op::Sync, Op::Rename, Op::SyncDir, Op::Remove] {
+        let mut strikes = 0;
         for nth in 1..=3 {
             let disk = SimDisk::new(8);
             let (mut log, mut next) = covered(&disk, &small());
@@ -288,6 +289,7 @@ fn a_trimmed_segment_that_cannot_be_taken_back_keeps_no_room_for_ever() {
             disk.aim(op, Part::Log, nth, Trouble::Fail(5));
             let first = log.maintenance.trim();
             let struck = disk.take_struck().is_some();
+            strikes += u32::from(struck);
             disk.calm();
             assert_eq!(first.is_err(), struck, "{op:?} {nth}: an error is told");
             let counted = log.status.disk_bytes();
@@ -307,6 +309,42 @@ fn a_trimmed_segment_that_cannot_be_taken_back_keeps_no_room_for_ever() {
             drop(log);
             let (sale, _) = recover_on(&disk.after_kill(), &small()).unwrap();
             assert_eq!(sale.lsn(), Lsn(next - 1), "{op:?} {nth}");
+        }
+        assert!(strikes > 0, "{op:?} is no step of it");
+    }
+}
+
+/// A trim that is killed may have written which segments count, and not have it durable: the next start sees it,
+/// and a power cut in that start brings the older control file back, whose segments must be there.
+#[test]
+fn a_kill_in_a_trim_and_a_power_cut_in_the_next_start_lose_nothing() {
+    let mut cuts = 0;
+    for kill_at in 1.. {
+        let disk = SimDisk::new(kill_at);
+        let (log, next) = covered(&disk, &small());
+        disk.plan(kill_at, Trouble::Crash);
+        let ended = log.maintenance.trim();
+        disk.calm();
+        drop(log);
+        let killed = disk.after_kill();
+        for cut_at in 1.. {
+            let disk = killed.copy();
+            disk.reseed(cut_at);
+            disk.plan(cut_at, Trouble::Crash);
+            let started = step_on(&disk, &small());
+            let is_through = !disk.crashed();
+            drop(started);
+            let (sale, _) = recover_on(&disk.after_crash(), &small())
+                .unwrap_or_else(|error| panic!("killed at {kill_at}, cut at {cut_at}: {error}"));
+            assert_eq!(sale.lsn(), Lsn(next - 1), "killed at {kill_at}, cut at {cut_at}");
+            if is_through {
+                break;
+            }
+            cuts += 1;
+        }
+        if ended.is_ok() {
+            assert!(kill_at > 5 && cuts > 20, "{kill_at} kills, {cuts} cuts");
+            return;
         }
     }
 }

@@ -14,6 +14,7 @@ mod export_bed;
 mod export_flow;
 mod export_identity;
 mod export_outside;
+mod export_payments;
 mod export_pooler;
 mod export_preheat;
 mod export_refill;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::types::Lsn;
 
-use super::open_batches::{Batch, Intake, Lane, Outgoing, Taken};
+use super::open_batches::{Batch, Intake, Lane, NO_RECORD, Outgoing, Taken};
 use super::state::{Called, Caller, Client, Home, OUT_BYTES_MAX};
 use crate::engine::ask::{Ask, Busy, ReplyTo, Token};
 use crate::engine::batch::{BATCHES_MAX, BATCHES_PER_CONNECTION_MAX, BatchAnswers, Chunk, PATIENCE_MS, Want};
@@ -22,8 +22,9 @@ use crate::engine::shown::{Call, Shown};
 use crate::http::answer::{Answer, Cache, Manner, Media, Status};
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format, Purchase, Record, Step, answer};
+use crate::http::conn::Left;
 use crate::http::limits::BATCH_RECORDS_MAX;
-use crate::http::problem::Code;
+use crate::http::problem::{Code, Problem};
 use crate::identity::check_admin;
 
 /// Answers written before the bound of waiting bytes is looked at again.
@@ -38,8 +39,8 @@ impl Home {
         if self.is_closed_for_business() {
             return Err(Code::Draining.problem());
         }
-        if caller.request.streamed.is_none_or(|len| len == 0) {
-            return Err(Code::BadRequest.problem().detail("a batch has at least one record"));
+        if caller.request.streamed.is_none_or(|left| left == Left::Bytes(0)) {
+            return Err(NO_RECORD);
         }
         if Arc::strong_count(&self.batches.alive) > BATCHES_MAX {
             return Err(Code::Overloaded.problem());
@@ -65,7 +66,7 @@ impl Home {
         let Some(mut intake) = client.intake.take() else { return Taken::All };
         let id = intake.batch;
         let Some(mut batch) = self.batches.open.remove(&id) else { return Taken::All };
-        if !client.conn.is_streaming() && client.conn.left() == 0 && client.conn.is_finished() {
+        if client.conn.is_finished() {
             // Cut off in the middle: what came in whole was decided, and nobody waits for it.
             self.batches.give_list(batch.answers);
             return Taken::All;
@@ -91,14 +92,19 @@ impl Home {
         let serving = !self.is_closed_for_business();
         loop {
             let left = client.conn.left();
+            let is_over = left == Left::Bytes(0);
+            if is_over && let Err(problem) = intake.finish(batch) {
+                return self.break_off(intake, client, problem);
+            }
             let is_full = batch.answers.len() == BATCH_RECORDS_MAX;
-            if left == 0 || is_full {
+            let is_above = is_full && !is_over && intake.is_above(client.conn.piece(), left);
+            if is_over || is_above {
                 self.send_all(id, batch);
                 // The next batch of the connection must not overtake what waits for an owner.
                 if batch.missing > 0 {
                     return Taken::Held;
                 }
-                self.complete(batch, intake.manner, left, client);
+                self.complete(batch, intake.manner, is_above, client);
                 return Taken::All;
             }
             if batch.lanes.iter().any(Lane::is_blocked) {
@@ -113,23 +119,33 @@ impl Home {
                 }
                 Step::Skip(len) => client.conn.take(*len),
                 Step::NeedMore => {
+                    if let Some(problem) = client.conn.broken() {
+                        return self.break_off(intake, client, problem);
+                    }
                     self.send_all(id, batch);
                     return Taken::NeedMore;
                 }
                 Step::Refused(problem) => {
-                    self.refuse(client.token, &mut client.out, intake.manner.closing(), *problem);
-                    client.conn.finish();
-                    return Taken::All;
+                    let problem = *problem;
+                    return self.break_off(intake, client, problem);
                 }
             }
         }
     }
 
+    /// Refuses a batch whose body is none. Of one in chunks records may have been decided, as of one
+    /// that is cut off; nobody is told of them.
+    fn break_off(&mut self, intake: &Intake, client: &mut Client, problem: Problem) -> Taken {
+        self.refuse(client.token, &mut client.out, intake.manner.closing(), problem);
+        client.conn.finish();
+        Taken::All
+    }
+
     /// All of the batch was decided, or all that counts: its answers wait for the log, the
     /// connection goes on.
-    fn complete(&mut self, batch: &mut Batch, manner: Manner, left: usize, client: &mut Client) {
-        let manner = if left > 0 { manner.closing() } else { manner };
-        if left > 0 {
+    fn complete(&mut self, batch: &mut Batch, manner: Manner, is_above: bool, client: &mut Client) {
+        let manner = if is_above { manner.closing() } else { manner };
+        if is_above {
             client.conn.finish();
         }
         self.counters().add_many(Count::BatchRecords, batch.answers.len() as u64);

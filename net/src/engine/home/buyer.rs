@@ -1,12 +1,11 @@
 //! What buyers call: pages, purchases, their own orders.
 //!
 //! Order of checks on a purchase, as the contract has it: framing and route are
-//! behind us; body, identity (for a token that has to be verified the address's rate goes before it), blocklist and eligibility, window, rate, ticket, sold out; then
+//! behind us; body, identity (for a token that has to be verified the address's rate and its junk go before it), blocklist and eligibility, window, rate, ticket, sold out; then
 //! the owner.
 
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::command::Refusal;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{BuyerHash, ItemId, OrderId, Subject};
 
 use super::state::{Called, Caller, Home};
@@ -16,10 +15,14 @@ use crate::engine::pages;
 use crate::engine::render::problem_of;
 use crate::engine::shown::{Call, Shown};
 use crate::http::body;
+use crate::http::cursor;
 use crate::http::field::Name;
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{ItemsQuery, OrdersQuery};
+use crate::http::route::{ListQuery, OrdersAfter, OrdersQuery};
 use crate::identity::{Buyer as Known, Recognised, Unverified};
+
+/// After an alarm about junk, how long there is no other, in milliseconds.
+const JUNK_TOLD_MS: u64 = 60_000;
 
 impl Home {
     #[inline]
@@ -37,20 +40,41 @@ impl Home {
         Ok((known.subject, Buyer { hash, level: known.level, since_s: known.since_s, blocked }))
     }
 
-    /// Verifies a token that this core has not seen before, unless its address is over its rate already.
-    /// One that does not count is charged to the address, before the next one is verified.
+    /// Verifies a token that this core has not seen before, unless its address is over its rate already, or
+    /// has sent too much junk. One that does not count is charged to the address, before the next one is
+    /// verified.
     #[cold]
     fn verify(&mut self, token: Unverified<'_>, caller: &Caller<'_>) -> Result<Known, Problem> {
         let limited = |refusal| problem_of(refusal, Call::Other);
-        let address = self.keeper.counts_addresses().then(|| self.address(caller));
-        let now = self.now;
-        if !planted(Bug::JunkUncharged) {
-            self.keeper.check_address(address, now.mono_ms).map_err(limited)?;
+        let (address, now) = (self.address(caller), self.now);
+        self.keeper.check_address(Some(address), now.mono_ms).map_err(limited)?;
+        if let Err(refusal) = self.keeper.may_verify(address, now.mono_ms) {
+            self.tell_of_junk(caller);
+            return Err(limited(refusal));
         }
         self.count(Count::TokensVerified);
-        self.shared.identity.verify(token, now.sale, &mut self.verdicts).inspect_err(|_| {
-            let _over = self.keeper.rate_address(address, now.mono_ms);
+        self.shared.identity.verify(token, now.sale, &mut self.verdicts).map_err(|reason| {
+            let _over = self.keeper.rate_address(Some(address), now.mono_ms);
+            if reason.is_junk() {
+                self.keeper.note_junk(address, now.mono_ms);
+            }
+            reason.problem()
         })
+    }
+
+    /// Tells the merchant of an address that has sent too much junk, but not of each: a flood has many.
+    fn tell_of_junk(&mut self, caller: &Caller<'_>) {
+        self.count(Count::TokensRefused);
+        if self.now.mono_ms < self.junk_untold_ms {
+            return;
+        }
+        self.junk_untold_ms = self.now.mono_ms + JUNK_TOLD_MS;
+        let client = self.shared.identity.client_ip(&caller.request.head, caller.peer);
+        self.shared.alarm_once(format!(
+            "{client} sends tokens that do not count, more than limits.bad_tokens_per_s: most of its tokens that were not \
+             seen before are answered 429. If that is the address of a proxy of yours, name it in \
+             identity.trusted_proxies, so that each client pays for itself"
+        ));
     }
 
     fn identify_hash(&mut self, caller: &Caller<'_>) -> Result<BuyerHash, Problem> {
@@ -114,8 +138,17 @@ impl Home {
 
     pub(super) fn own_orders(&mut self, query: OrdersQuery, caller: &mut Caller<'_>) -> Called {
         let buyer = self.identify_hash(caller)?;
-        let (limit, after) = (usize::from(query.limit), query.after.map_or(0, OrderId::get));
-        self.gather_orders(limit, caller, |limit| RareAsk::OrdersOf(buyer, None, after, limit));
+        let limit = usize::from(query.limit);
+        match query.after {
+            OrdersAfter::Oldest(after) => {
+                let after = after.map_or(0, OrderId::get);
+                let ask = |limit| RareAsk::OrdersOf(buyer, None, after, limit);
+                self.gather_orders((limit, false), caller, ask);
+            }
+            OrdersAfter::Newest(behind) => {
+                self.gather_orders((limit, true), caller, |limit| RareAsk::NewestOf(buyer, behind, limit));
+            }
+        }
         Ok(())
     }
 
@@ -143,7 +176,7 @@ impl Home {
         Shown::Page(self.pages.put(gauge, item, self.now.sale, &shared).clone())
     }
 
-    pub(super) fn list_items(&mut self, query: ItemsQuery, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn list_items(&mut self, query: ListQuery, caller: &mut Caller<'_>) -> Called {
         let (request, manner) = (caller.request, caller.manner);
         if let Some(page) = self.lists.get(query, self.now.mono_ms) {
             let (held, now, date) = (request.head.field(Name::IfNoneMatch), self.now.sale, &self.date);
@@ -151,7 +184,7 @@ impl Home {
             return Ok(());
         }
         self.rate_address(caller)?;
-        self.gather_items(query, false, caller);
+        self.gather_listed(query, caller);
         Ok(())
     }
 
@@ -163,9 +196,11 @@ impl Home {
     }
 
     /// The items have come: keeps their page for a second.
-    pub(super) fn list_reply(&mut self, query: ItemsQuery, items: &[OwnedItem], has_more: bool) -> Shown {
+    pub(super) fn list_reply(&mut self, query: ListQuery, items: &[OwnedItem], has_more: bool) -> Shown {
         let shared = self.shared.clone();
-        let page = pages::list(items, has_more, &shared, self.now.sale);
+        let last = items.last().filter(|_| has_more);
+        let next_after = last.map(|item| cursor::place_text(item.get().place()));
+        let page = pages::list(items, next_after.as_deref(), &shared, self.now.sale);
         self.lists.put(query, self.now.mono_ms, page.clone());
         Shown::Page(page)
     }

@@ -1,26 +1,31 @@
 //! Answers that several owners give: each is asked, and the parts are put together
 //! when the last has come.
 
+use std::cmp::Reverse;
+
 use super::open_gathers::{Gather, Kind};
 use super::state::{Caller, Home};
-use crate::engine::ask::{Ask, Busy, RareAsk, RareReply, Reply, ReplyTo};
+use crate::engine::ask::{Ask, Busy, OwnedOrder, RareAsk, RareReply, Reply, ReplyTo};
 use crate::engine::render::problem_of_busy;
 use crate::engine::shown::Browser;
 use crate::engine::shown::{Call, Shown};
+use crate::http::cursor;
 use crate::http::limits::MERCHANT_LIST_MAX;
-use crate::http::route::{AuditQuery, ItemsQuery};
+use crate::http::problem::Problem;
+use crate::http::route::{AuditQuery, ItemsQuery, ListAfter, ListQuery};
+use stampede_core::gauge::Gauge;
 use stampede_core::shard::OrderFilter;
 use stampede_core::types::{ItemId, Lsn};
 
 impl Home {
     pub(super) fn gather_orders(
         &mut self,
-        limit: usize,
+        (limit, newest): (usize, bool),
         caller: &Caller<'_>,
         ask: impl Fn(usize) -> RareAsk,
     ) {
         // One more than wanted tells whether there are more.
-        self.gather(Kind::Orders { limit }, caller, || ask(limit + 1));
+        self.gather(Kind::Orders { limit, newest }, caller, || ask(limit + 1));
     }
 
     /// A page of the merchant's list of orders: as far as all owners have looked.
@@ -41,14 +46,25 @@ impl Home {
         self.gather(kind, caller, || RareAsk::LatePayments(item, after, limit));
     }
 
-    pub(super) fn gather_items(&mut self, query: ItemsQuery, merchant: bool, caller: &Caller<'_>) {
+    pub(super) fn gather_items(&mut self, query: ItemsQuery, caller: &Caller<'_>) {
         let (after, limit) = (query.after.map_or(0, ItemId::get), usize::from(query.limit));
-        self.gather(Kind::Items { query, merchant }, caller, || RareAsk::Items(after, limit + 1));
+        self.gather(Kind::Items(query), caller, || RareAsk::Items(after, limit + 1, query.newest));
+    }
+
+    pub(super) fn gather_listed(&mut self, query: ListQuery, caller: &Caller<'_>) {
+        let behind = match query.after {
+            ListAfter::Start => None,
+            ListAfter::Place(place) => Some(place),
+            // Behind where it stands now; behind one that there is not, nothing has been seen.
+            ListAfter::Item(item) => self.shared.catalogue.find(item).map(Gauge::place),
+        };
+        let limit = usize::from(query.limit);
+        self.gather(Kind::Listed(query), caller, || RareAsk::Listed(behind, limit + 1));
     }
 
     pub(super) fn gather_sales(&mut self, browser: Browser, caller: &Caller<'_>) {
         let limit = usize::from(MERCHANT_LIST_MAX);
-        self.gather(Kind::Sales(browser), caller, || RareAsk::Items(0, limit));
+        self.gather(Kind::Sales(browser), caller, || RareAsk::Listed(None, limit));
     }
 
     pub(super) fn gather_audit(&mut self, query: AuditQuery, caller: &Caller<'_>) {
@@ -69,8 +85,8 @@ impl Home {
         let missing = self.mesh.cores();
         let slot = (caller.token, number);
         let (orders, items, audit) = (Vec::new(), Vec::new(), Vec::new());
-        let (busy, looked_to) = (None, None);
-        let gather = Gather { slot, kind, missing, busy, orders, looked_to, items, audit };
+        let (busy, too_many, looked_to) = (None, false, None);
+        let gather = Gather { slot, kind, missing, busy, too_many, orders, looked_to, items, audit };
         self.gathers.open.insert(id, gather);
         self.needs_flush = true;
         let here = self.core;
@@ -100,6 +116,7 @@ impl Home {
             Reply::Busy(busy) => gather.busy = Some(busy),
             Reply::Rare(part) => match *part {
                 RareReply::Orders(mut orders) => gather.orders.append(&mut orders),
+                RareReply::TooManyOrders => gather.too_many = true,
                 RareReply::OrdersPage(mut orders, looked_to) => {
                     gather.orders.append(&mut orders);
                     gather.looked_to = [gather.looked_to, looked_to].into_iter().flatten().min();
@@ -122,6 +139,10 @@ impl Home {
         let (token, number) = gather.slot;
         let (after, shown) = match gather.busy {
             Some(busy) => (Lsn::ZERO, Shown::Problem(problem_of_busy(busy))),
+            None if gather.too_many => {
+                let reason = "newest is known of 2,048 orders of a buyer on each core; this one has more";
+                (Lsn::ZERO, Shown::Problem(Problem::invalid_field("order", reason)))
+            }
             None => self.put_together(gather),
         };
         let limits = (after, self.shared.shown_lsn());
@@ -146,31 +167,41 @@ impl Home {
                 let after = orders.iter().map(|owned| owned.order.state_lsn).max().unwrap_or_default();
                 (after, Shown::OrdersPage(orders, next_after))
             }
-            Kind::Orders { limit } => {
-                orders.sort_unstable_by_key(|owned| owned.order.order);
+            Kind::Orders { limit, newest } => {
+                let age = |owned: &OwnedOrder| (owned.order.created_at_ms, owned.order.order);
+                match newest {
+                    true => orders.sort_unstable_by_key(|owned| Reverse(age(owned))),
+                    false => orders.sort_unstable_by_key(|owned| owned.order.order),
+                }
                 let has_more = orders.len() > limit;
                 orders.truncate(limit);
                 let after = orders.iter().map(|owned| owned.order.state_lsn).max().unwrap_or_default();
-                (after, Shown::Orders(orders, has_more))
+                let last = orders.last().filter(|_| newest && has_more);
+                let next_after = last.map(|owned| cursor::age_text(age(owned)));
+                (after, Shown::Orders(orders, has_more, next_after))
             }
-            Kind::Items { query, merchant } => {
+            Kind::Items(ItemsQuery { limit, newest, .. }) => {
                 items.sort_unstable_by_key(|item| item.get().item);
+                if newest {
+                    items.reverse();
+                }
+                let has_more = items.len() > usize::from(limit);
+                items.truncate(usize::from(limit));
+                let after = items.iter().map(|item| item.get().lsn).max().unwrap_or_default();
+                (after, Shown::AdminItems(items, has_more))
+            }
+            Kind::Listed(query) => {
+                items.sort_unstable_by_key(|item| item.get().place());
                 let has_more = items.len() > usize::from(query.limit);
                 items.truncate(usize::from(query.limit));
-                let after = items.iter().map(|item| item.get().lsn).max().unwrap_or_default();
-                match merchant {
-                    true => (after, Shown::AdminItems(items, has_more)),
-                    false => {
-                        let shown = self.shared.shown_lsn();
-                        for item in &mut items {
-                            item.hide_draw(shown);
-                        }
-                        (Lsn::ZERO, self.list_reply(query, &items, has_more))
-                    }
+                let shown = self.shared.shown_lsn();
+                for item in &mut items {
+                    item.hide_draw(shown);
                 }
+                (Lsn::ZERO, self.list_reply(query, &items, has_more))
             }
             Kind::Sales(browser) => {
-                items.sort_unstable_by_key(|item| item.get().item);
+                items.sort_unstable_by_key(|item| item.get().place());
                 (Lsn::ZERO, self.sales_reply(&items, browser))
             }
             Kind::Audit { limit, newest } => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::http::page::Page;
-use crate::http::route::ItemsQuery;
+use crate::http::route::ListQuery;
 
 /// How long a page of items is kept before it is made anew, in milliseconds.
 const LIST_MS: u64 = 1_000;
@@ -14,15 +14,15 @@ const LISTS_MAX: usize = 64;
 #[derive(Default)]
 pub(super) struct Lists {
     /// Each with the moment until which it is shown, in monotonic milliseconds.
-    pages: HashMap<ItemsQuery, (u64, Page)>,
+    pages: HashMap<ListQuery, (u64, Page)>,
 }
 
 impl Lists {
-    pub(super) fn get(&self, query: ItemsQuery, now_ms: u64) -> Option<&Page> {
+    pub(super) fn get(&self, query: ListQuery, now_ms: u64) -> Option<&Page> {
         self.pages.get(&query).filter(|(until_ms, _)| *until_ms > now_ms).map(|(_, page)| page)
     }
 
-    pub(super) fn put(&mut self, query: ItemsQuery, now_ms: u64, page: Page) {
+    pub(super) fn put(&mut self, query: ListQuery, now_ms: u64, page: Page) {
         if self.pages.len() >= LISTS_MAX {
             self.pages.retain(|_, (until_ms, _)| *until_ms > now_ms);
         }

@@ -25,7 +25,7 @@ impl Home {
         let mut scratch = String::new();
         let ask = match route {
             Route::AdminItems(query) => {
-                self.gather_items(query, true, caller);
+                self.gather_items(query, caller);
                 return Ok(());
             }
             Route::AdminOrders(query) => {

@@ -12,6 +12,11 @@ use crate::engine::batch::{BatchAnswers, Chunk, SPARES_MAX};
 use crate::http::answer::Manner;
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format};
+use crate::http::conn::Left;
+use crate::http::problem::{Code, Problem};
+
+pub(super) const NO_RECORD: Problem =
+    Problem::new(Code::BadRequest).detail("a batch has at least one record");
 
 /// A batch whose body is coming in. Owned by its connection.
 pub(super) struct Intake {
@@ -20,6 +25,19 @@ pub(super) struct Intake {
     pub(super) manner: Manner,
     /// Whether records wait because of us, so that the time does not count against the client.
     pub(super) held: bool,
+}
+
+impl Intake {
+    /// The body is over: whether it held what it had to.
+    pub(super) fn finish(&self, batch: &Batch) -> Result<(), Problem> {
+        if batch.answers.is_empty() { Err(NO_RECORD) } else { self.decoder.finish() }
+    }
+
+    /// Whether more follows the last record that is looked at. Of a body in chunks only what has come is
+    /// known; of a binary one the reader says what is wrong with it.
+    pub(super) fn is_above(&self, piece: &[u8], left: Left) -> bool {
+        left != Left::Unknown || !piece.is_empty() && self.decoder.format() == Format::Lines
+    }
 }
 
 /// The answers of a batch that are being written.

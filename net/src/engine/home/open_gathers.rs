@@ -9,16 +9,18 @@ use stampede_core::types::{Lsn, OrderId};
 use crate::engine::ask::{OwnedAudit, OwnedItem, OwnedOrder, Token};
 use crate::engine::busy::Busy;
 use crate::engine::shown::Browser;
-use crate::http::route::ItemsQuery;
+use crate::http::route::{ItemsQuery, ListQuery};
 
 /// What the parts become.
 pub(super) enum Kind {
     /// A buyer's orders.
-    Orders { limit: usize },
+    Orders { limit: usize, newest: bool },
     /// Orders for the merchant.
     OrdersPage { limit: usize, newest: bool },
-    /// Items; `true`: for the merchant.
-    Items { query: ItemsQuery, merchant: bool },
+    /// Items for the merchant.
+    Items(ItemsQuery),
+    /// A page of the list for buyers.
+    Listed(ListQuery),
     /// The page of all sales.
     Sales(Browser),
     /// The audit trail.
@@ -33,6 +35,8 @@ pub(super) struct Gather {
     pub(super) kind: Kind,
     pub(super) missing: usize,
     pub(super) busy: Option<Busy>,
+    /// An owner has more than it can put in the order asked for.
+    pub(super) too_many: bool,
     pub(super) orders: Vec<OwnedOrder>,
     /// The first order up to which an owner has looked, where others follow.
     pub(super) looked_to: Option<OrderId>,

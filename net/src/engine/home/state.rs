@@ -91,6 +91,10 @@ pub struct Home {
     pub(super) verdicts: VerdictCache,
     /// The trusted proxy that last sent a request without a usable address.
     pub(super) silent_proxy: Option<IpAddr>,
+    /// The trusted proxy that last began a connection without a PROXY header.
+    pub(super) headerless_proxy: Option<IpAddr>,
+    /// Until when there is no further alarm about junk, in monotonic milliseconds.
+    pub(super) junk_untold_ms: u64,
     pub(super) clock: Reader,
     pub(super) now: Now,
     pub(super) date: Date,
@@ -137,6 +141,8 @@ impl Home {
             keeper: Keeper::new(core, cores, &shared.gate.rules),
             verdicts: VerdictCache::new(shared.secret),
             silent_proxy: None,
+            headerless_proxy: None,
+            junk_untold_ms: 0,
             now,
             date: shared.date(now.sale.0 / 1000),
             date_s: now.sale.0 / 1000,

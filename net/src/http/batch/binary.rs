@@ -8,6 +8,7 @@ use stampede_core::limits::{IDEMPOTENCY_KEY_BYTES_MAX, SUBJECT_BYTES_MAX};
 use stampede_core::types::{ItemId, OrderId, Quantity};
 
 use super::record::{Purchase, Record, Step, is_key, is_name};
+use crate::http::conn::Left;
 use crate::http::limits::BATCH_RECORDS_MAX;
 use crate::http::problem::{Code, Problem};
 
@@ -50,44 +51,61 @@ impl Layout {
 #[derive(Debug, Default)]
 pub struct Reader {
     layout: Option<Layout>,
+    /// Records that are to come.
+    records: usize,
 }
 
 impl Reader {
     /// See [`super::Decoder::next`].
-    pub fn next<'a>(&mut self, piece: &'a [u8], left: usize) -> Step<'a> {
+    pub fn next<'a>(&mut self, piece: &'a [u8], left: Left) -> Step<'a> {
         let Some(layout) = self.layout else { return self.header(piece, left) };
         match piece.get(..layout.stride()) {
-            Some(record) => Step::Record(parse(record, &layout), record.len()),
+            // Only a body in chunks comes so far: it has no length that could be compared beforehand.
+            _ if self.records == 0 && !piece.is_empty() => Step::Refused(wrong("longer than its records")),
+            None if left == Left::Bytes(piece.len()) => Step::Refused(SHORT),
             None => Step::NeedMore,
+            Some(record) => {
+                self.records -= 1;
+                Step::Record(parse(record, &layout), record.len())
+            }
         }
     }
 
-    fn header<'a>(&mut self, piece: &[u8], left: usize) -> Step<'a> {
+    /// See [`super::Decoder::finish`].
+    pub fn finish(&self) -> Result<(), Problem> {
+        if self.records == 0 { Ok(()) } else { Err(SHORT) }
+    }
+
+    fn header<'a>(&mut self, piece: &[u8], left: Left) -> Step<'a> {
         let Some(header) = piece.first_chunk::<HEADER_BYTES>() else {
-            return if left < HEADER_BYTES { refused("shorter than its header") } else { Step::NeedMore };
+            let is_short = matches!(left, Left::Bytes(left) if left < HEADER_BYTES);
+            return if is_short { Step::Refused(wrong("shorter than its header")) } else { Step::NeedMore };
         };
         let [subject_width, reference_width, ticket_width] = [5, 6, 7].map(|at| usize::from(header[at]));
         let layout = Layout { subject_width, reference_width, ticket_width };
         let records = u32_at(header, 8) as usize;
         if header[..4] != MAGIC || header[4] != VERSION || u32_at(header, 12) != 0 {
-            return refused("not a batch of version 1");
+            return Step::Refused(wrong("not a batch of version 1"));
         }
         if subject_width > SUBJECT_BYTES_MAX || reference_width > IDEMPOTENCY_KEY_BYTES_MAX {
-            return refused("a width is above its bound");
+            return Step::Refused(wrong("a width is above its bound"));
         }
         if !(1..=BATCH_RECORDS_MAX).contains(&records) {
-            return refused("not 1 to 8192 records");
+            return Step::Refused(wrong("not 1 to 8192 records"));
         }
-        if left != HEADER_BYTES + records * layout.stride() {
-            return refused("Content-Length is not that of the records");
+        let bytes = HEADER_BYTES + records * layout.stride();
+        if matches!(left, Left::Bytes(left) if left != bytes) {
+            return Step::Refused(wrong("not as long as its records"));
         }
-        self.layout = Some(layout);
+        (self.layout, self.records) = (Some(layout), records);
         Step::Skip(HEADER_BYTES)
     }
 }
 
-const fn refused<'a>(detail: &'static str) -> Step<'a> {
-    Step::Refused(Problem::new(Code::BadRequest).detail(detail))
+const SHORT: Problem = wrong("shorter than its records");
+
+const fn wrong(detail: &'static str) -> Problem {
+    Problem::new(Code::BadRequest).detail(detail)
 }
 
 fn parse<'a>(record: &'a [u8], layout: &Layout) -> Result<Record<'a>, Code> {
@@ -171,7 +189,7 @@ mod tests {
     fn read(body: &[u8], cut: usize) -> Vec<String> {
         let (mut reader, mut seen, mut at, mut come) = (Reader::default(), Vec::new(), 0, 0);
         while at < body.len() {
-            match reader.next(&body[at..come], body.len() - at) {
+            match reader.next(&body[at..come], Left::Bytes(body.len() - at)) {
                 Step::Record(record, len) => {
                     seen.push(format!("{record:?}"));
                     at += len;

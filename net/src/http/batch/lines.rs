@@ -11,6 +11,7 @@ use stampede_core::types::{ItemId, OrderId, Quantity};
 use super::record::{Purchase, Record, Step, is_key, is_name};
 use super::usual;
 use crate::http::chars::decimal;
+use crate::http::conn::Left;
 use crate::http::json::{FieldsError, Others, Text, Value, each_field};
 use crate::http::limits::BATCH_LINE_BYTES_MAX;
 use crate::http::problem::Code;
@@ -31,7 +32,7 @@ pub struct Reader {
 
 impl Reader {
     /// See [`super::Decoder::next`].
-    pub fn next<'a>(&'a mut self, piece: &'a [u8], left: usize) -> Step<'a> {
+    pub fn next<'a>(&'a mut self, piece: &'a [u8], left: Left) -> Step<'a> {
         // What follows a line that is too long is no line.
         if !self.too_long
             && let Some((record, len)) = usual::read(piece, left)
@@ -43,12 +44,12 @@ impl Reader {
 
     /// The same, slower: also of a usual line by the rules alone. Both give the same steps.
     #[inline(never)]
-    pub fn next_by_rules<'a>(&'a mut self, piece: &'a [u8], left: usize) -> Step<'a> {
+    pub fn next_by_rules<'a>(&'a mut self, piece: &'a [u8], left: Left) -> Step<'a> {
         let window = &piece[..piece.len().min(BATCH_LINE_BYTES_MAX + 1)];
         let (line, len) = match memchr::memchr(b'\n', window) {
             Some(at) => (&piece[..at], at + 1),
             None if piece.len() > BATCH_LINE_BYTES_MAX => return self.read_over(piece),
-            None if piece.len() == left => (piece, piece.len()),
+            None if Left::Bytes(piece.len()) == left => (piece, piece.len()),
             None => return Step::NeedMore,
         };
         if std::mem::take(&mut self.too_long) {
@@ -181,7 +182,7 @@ mod tests {
     fn read(body: &[u8], cut: usize) -> Vec<String> {
         let (mut reader, mut seen, mut at, mut come) = (Reader::default(), Vec::new(), 0, 0);
         while at < body.len() {
-            match reader.next(&body[at..come], body.len() - at) {
+            match reader.next(&body[at..come], Left::Bytes(body.len() - at)) {
                 Step::Record(record, len) => {
                     seen.push(format!("{record:?}"));
                     at += len;

@@ -51,7 +51,8 @@ pub enum Step<'a> {
     Skip(usize),
     /// The next record has not come in whole.
     NeedMore,
-    /// Where records begin cannot be told: the batch is refused, and nothing of it was decided.
+    /// Where records begin cannot be told: the batch is refused. Only of one in chunks can records have come
+    /// before that is seen.
     Refused(Problem),
 }
 

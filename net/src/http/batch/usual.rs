@@ -17,14 +17,15 @@ use stampede_core::limits::{
 use stampede_core::types::{ItemId, OrderId, Quantity};
 
 use super::record::{Purchase, Record};
+use crate::http::conn::Left;
 use crate::http::limits::BATCH_LINE_BYTES_MAX;
 
 /// Most digits of a number here: as many as always fit in 64 bits.
 const DIGITS_MAX: usize = 19;
 
-/// The record at the start of `piece`, which is what has come of the `left` bytes of the body,
+/// The record at the start of `piece`, which is what has come of what is `left` of the body,
 /// and how long its line is, line feed included. `None`: see the module, or it has not all come.
-pub(super) fn read(piece: &[u8], left: usize) -> Option<(Record<'_>, usize)> {
+pub(super) fn read(piece: &[u8], left: Left) -> Option<(Record<'_>, usize)> {
     let mut line = Line { rest: piece };
     let record = match line.kind()? {
         None => line.purchase()?,
@@ -34,7 +35,7 @@ pub(super) fn read(piece: &[u8], left: usize) -> Option<(Record<'_>, usize)> {
     let len = piece.len() - line.rest.len();
     let ended = match line.rest.first() {
         Some(&byte) => (byte == b'\n').then_some(len + 1),
-        None => (piece.len() == left).then_some(len),
+        None => (Left::Bytes(piece.len()) == left).then_some(len),
     };
     (len <= BATCH_LINE_BYTES_MAX).then_some((record, ended?))
 }
@@ -181,7 +182,7 @@ mod tests {
     fn steps(body: &[u8], cut: usize, by_rules: bool) -> Vec<String> {
         let (mut reader, mut seen, mut at, mut come) = (Reader::default(), Vec::new(), 0, 0);
         while at < body.len() {
-            let (piece, left) = (&body[at..come], body.len() - at);
+            let (piece, left) = (&body[at..come], Left::Bytes(body.len() - at));
             let step = if by_rules { reader.next_by_rules(piece, left) } else { reader.next(piece, left) };
             match step {
                 Step::Record(record, len) => {
@@ -317,14 +318,20 @@ mod tests {
         ];
         for line in lines {
             let ended = format!("{line}\n{{");
-            let (record, len) = read(ended.as_bytes(), ended.len() + 9).expect("as usual");
+            let (record, len) = read(ended.as_bytes(), Left::Bytes(ended.len() + 9)).expect("as usual");
             assert_eq!(len, line.len() + 1);
             assert_eq!(
                 steps(line.as_bytes(), 1, true),
                 [format!("{} {:?}", line.len(), Ok::<_, ()>(record))]
             );
-            assert_eq!(read(line.as_bytes(), line.len()), Some((record, line.len())), "the last of a body");
-            assert_eq!(read(line.as_bytes(), line.len() + 1), None, "more may come");
+            assert_eq!(
+                read(line.as_bytes(), Left::Bytes(line.len())),
+                Some((record, line.len())),
+                "the last of all"
+            );
+            for left in [Left::Bytes(line.len() + 1), Left::Unknown] {
+                assert_eq!(read(line.as_bytes(), left), None, "more may come");
+            }
         }
     }
 
@@ -389,7 +396,7 @@ mod tests {
             for body in [format!("{line}\n{usual}\n"), line.clone(), format!("{long}\n{line}\n{usual}")] {
                 assert_eq!(steps(body.as_bytes(), 11, false), steps(body.as_bytes(), 11, true), "{line}");
             }
-            assert_eq!(read(line.as_bytes(), line.len()), None, "{line}");
+            assert_eq!(read(line.as_bytes(), Left::Bytes(line.len())), None, "{line}");
         }
         let hidden = format!("{}{}", " ".repeat(BATCH_LINE_BYTES_MAX), r#"{"item_id":7,"buyer":"ann"}"#);
         for cut in [11, BATCH_LINE_BYTES_MAX, hidden.len()] {
@@ -403,7 +410,12 @@ mod tests {
         for (ticket_bytes, taken) in [(BATCH_LINE_BYTES_MAX - 39, true), (BATCH_LINE_BYTES_MAX - 38, false)] {
             let ticket = "t".repeat(ticket_bytes);
             let body = format!("{{\"item_id\":7,\"buyer\":\"ann\",\"ticket\":\"{ticket}\"}}\n");
-            assert_eq!(read(body.as_bytes(), body.len()).is_some(), taken, "{} bytes", body.len());
+            assert_eq!(
+                read(body.as_bytes(), Left::Bytes(body.len())).is_some(),
+                taken,
+                "{} bytes",
+                body.len()
+            );
             assert_eq!(steps(body.as_bytes(), 777, false), steps(body.as_bytes(), 777, true));
         }
     }

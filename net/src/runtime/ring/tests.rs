@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::SockRef;
+use stampede_testkit::{Missing, Need, skip};
 
 use super::*;
 
@@ -23,6 +24,13 @@ const SMALL: Sizes = Sizes {
 };
 /// Without the mode in which a buffer takes many messages.
 const SINGLE: Sizes = Sizes { incremental_bytes: None, ..SMALL };
+
+/// Whether a ring can be had here; said aloud if not.
+pub(in super::super) fn is_there() -> bool {
+    let missing = Uring::new().err().map(|error| Missing::new(Need::Ring, error));
+    missing.iter().for_each(skip);
+    missing.is_none()
+}
 
 /// A ring that never sleeps for long, and an end to all patience.
 struct Rig {
@@ -121,6 +129,9 @@ fn pour(peer: &mut TcpStream, stream: &[u8], from: usize, at_most: usize) -> usi
 
 #[test]
 fn what_a_short_send_leaves_is_exactly_the_rest() {
+    if !is_there() {
+        return;
+    }
     let mut rig = Rig::new(&SMALL);
     for round in 0..3 {
         let (socket, mut peer) = pair();
@@ -155,6 +166,9 @@ fn what_a_short_send_leaves_is_exactly_the_rest() {
 
 #[test]
 fn sends_that_fit_say_nothing_and_give_their_buffers_back() {
+    if !is_there() {
+        return;
+    }
     let mut rig = Rig::new(&SMALL);
     let mut pairs: Vec<_> = (0..4).map(|_| pair()).collect();
     let mut sent = Vec::new();
@@ -179,6 +193,9 @@ fn sends_that_fit_say_nothing_and_give_their_buffers_back() {
 
 #[test]
 fn a_send_to_a_peer_that_is_gone_fails() {
+    if !is_there() {
+        return;
+    }
     let mut rig = Rig::new(&SMALL);
     let (socket, peer) = pair();
     reset(peer);
@@ -221,6 +238,9 @@ fn a_send_to_a_peer_that_is_gone_fails() {
 
 #[test]
 fn without_buffers_receiving_ends_and_nothing_is_lost() {
+    if !is_there() {
+        return;
+    }
     for sizes in [SMALL, SINGLE] {
         let mut rig = Rig::new(&sizes);
         let (socket, mut peer) = pair();
@@ -257,6 +277,9 @@ fn without_buffers_receiving_ends_and_nothing_is_lost() {
 
 #[test]
 fn what_overflows_the_queue_is_neither_lost_nor_late() {
+    if !is_there() {
+        return;
+    }
     const CROWD: usize = 60;
     let tiny = Sizes { submissions: 8, completions: 16, ..SMALL };
     let mut rig = Rig::new(&tiny);
@@ -306,6 +329,9 @@ fn what_overflows_the_queue_is_neither_lost_nor_late() {
 
 #[test]
 fn receiving_that_is_cancelled_ends_once_and_loses_nothing() {
+    if !is_there() {
+        return;
+    }
     for sizes in [SMALL, SINGLE] {
         let mut rig = Rig::new(&sizes);
         let (socket, mut peer) = pair();
@@ -361,6 +387,9 @@ fn hear(rig: &mut Rig, came: &mut Vec<u8>, cancelled: &mut usize) -> bool {
 
 #[test]
 fn a_number_that_is_used_again_hears_nothing_of_what_was_before() {
+    if !is_there() {
+        return;
+    }
     let mut rig = Rig::new(&SMALL);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     rig.uring.accept(0, listener.as_fd());
@@ -407,6 +436,9 @@ fn a_number_that_is_used_again_hears_nothing_of_what_was_before() {
 
 #[test]
 fn every_chunk_holds_what_was_sent_over_many_rounds_of_the_buffers() {
+    if !is_there() {
+        return;
+    }
     const CROWD: usize = 9;
     for sizes in [SMALL, SINGLE] {
         let mut rig = Rig::new(&sizes);
@@ -451,6 +483,9 @@ fn every_chunk_holds_what_was_sent_over_many_rounds_of_the_buffers() {
 
 #[test]
 fn half_closing_is_told_after_the_last_bytes() {
+    if !is_there() {
+        return;
+    }
     let mut rig = Rig::new(&SMALL);
     for round in 0..50 {
         let (socket, mut peer) = pair();
@@ -483,6 +518,9 @@ fn half_closing_is_told_after_the_last_bytes() {
 
 #[test]
 fn whoever_rings_wakes_it_each_time() {
+    if !is_there() {
+        return;
+    }
     let mut rig = Rig::new(&SMALL);
     let event = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
     rig.uring.watch(event.as_fd()).unwrap();
@@ -504,6 +542,9 @@ fn whoever_rings_wakes_it_each_time() {
 
 #[test]
 fn a_ring_that_serves_can_be_made_and_left_with_work_under_way() {
+    if !is_there() {
+        return;
+    }
     for _ in 0..4 {
         let mut uring = Uring::new().expect("a ring");
         let (socket, _peer) = pair();

@@ -16,8 +16,9 @@ use socket2::SockRef;
 use super::super::epoll::Epoll;
 use super::super::limits::TICK_MS;
 use super::super::listen;
-use super::super::ring::{Sizes, Uring};
+use super::super::ring::{self, Sizes, Uring};
 use super::*;
+use crate::engine::pulse::{Judge, LOOK_MS};
 use crate::rig::Rig;
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -29,7 +30,8 @@ const ROUNDS: u64 = 40;
 /// Runs clients against a core until it has drained: on a ring with and without incremental buffers,
 /// and on epoll.
 fn on_tiny(test: impl Fn(SocketAddr)) {
-    for incremental_bytes in [Some(4 << 10), None] {
+    let on_rings: &[_] = if ring::tests::is_there() { &[Some(4 << 10), None] } else { &[] };
+    for &incremental_bytes in on_rings {
         let sizes = Sizes {
             submissions: 8,
             completions: 16,
@@ -272,8 +274,86 @@ fn without_ticks<K: Kernel>(kernel: impl Fn() -> K + Send + Sync + Copy + 'stati
 
 #[test]
 fn no_wake_is_left_to_the_next_tick() {
-    println!("on a ring");
-    without_ticks(|| Uring::new().expect("a ring"));
+    if ring::tests::is_there() {
+        println!("on a ring");
+        without_ticks(|| Uring::new().expect("a ring"));
+    }
     println!("on epoll");
     without_ticks(|| Epoll::new().expect("an epoll instance"));
+}
+
+/// A core whose loop is turned by hand, and where it listens.
+fn by_hand<K: Kernel>(kernel: K) -> (Seat<K>, SocketAddr, std::sync::Arc<crate::engine::shared::Shared>) {
+    let mut rig = Rig::new(1);
+    let home = rig.homes.pop().expect("one home");
+    let shared = home.shared().clone();
+    let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("a free port");
+    let address = socket.local_addr().expect("an address").as_socket().expect("of IP");
+    let door = Door { listener: Listener::Public, socket, connections_max: 1_000 };
+    (Seat::new(kernel, home, vec![door], TICK_MS).expect("a seat"), address, shared)
+}
+
+fn turn_until<K: Kernel>(seat: &mut Seat<K>, what: &str, mut holds: impl FnMut(&Seat<K>, Going) -> bool) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let going = seat.turn().expect("the loop goes on");
+        if holds(seat, going) {
+            return;
+        }
+        assert!(Instant::now() < until, "{what} does not come");
+    }
+}
+
+fn all_of(mut stream: TcpStream) -> String {
+    let mut said = String::new();
+    stream.read_to_string(&mut said).expect("an end, and no reset");
+    said
+}
+
+fn says_goodbye<K: Kernel>(kernel: impl Fn() -> K) {
+    const ASKED: &[u8] = b"GET /v1/time HTTP/1.1\r\nHost: a\r\n\r\n";
+    // Whoever comes in while the engine closes.
+    let (mut seat, address, shared) = by_hand(kernel());
+    shared.enter(Phase::Closing);
+    let mut late = connect(address, false);
+    late.write_all(ASKED).expect("the kernel has let it in");
+    turn_until(&mut seat, "the end", |_, going| going == Going::Over);
+    seat.say_goodbye();
+    drop(seat);
+    let said = all_of(late);
+    assert!(said.starts_with("HTTP/1.1 503") && said.contains("Connection: close"), "{said:?}");
+
+    // Whoever is answered in the last turn of all.
+    let (mut seat, address, shared) = by_hand(kernel());
+    let mut client = connect(address, false);
+    turn_until(&mut seat, "the connection", |seat, _| seat.links.iter().any(Option::is_some));
+    shared.enter(Phase::Closing);
+    turn_until(&mut seat, "the shut door", |seat, _| seat.closed_at_ms.is_some());
+    let over_at_ms = seat.closed_at_ms.expect("just seen") + LATE_MS;
+    while seat.home.mono_ms() < over_at_ms {
+        thread::yield_now();
+        seat.home.read_clock();
+    }
+    client.write_all(ASKED).expect("it is connected");
+    turn_until(&mut seat, "the end", |_, going| going == Going::Over);
+    seat.say_goodbye();
+    drop(seat);
+    // A ring lets go of its sockets some time after it was dropped: the answer is there before the end is.
+    let mut said = [0; 4_000];
+    let len = client.read(&mut said).expect("an answer");
+    let said = String::from_utf8_lossy(&said[..len]);
+    assert!(said.starts_with("HTTP/1.1 ") && said.contains("\r\n\r\n"), "{said:?}");
+
+    // And nobody waits for a core that has gone.
+    let (mut judge, mut told) = (Judge::new(1), Vec::new());
+    (0..200).for_each(|_| judge.look(&shared.pulse, LOOK_MS, |_, finding| told.push(finding)));
+    assert_eq!(told, []);
+}
+
+#[test]
+fn a_core_that_closes_says_goodbye_and_is_not_missed() {
+    if ring::tests::is_there() {
+        says_goodbye(|| Uring::new().expect("a ring"));
+    }
+    says_goodbye(|| Epoll::new().expect("an epoll instance"));
 }

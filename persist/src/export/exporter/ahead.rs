@@ -13,7 +13,6 @@
 //!
 //! An error of reading ahead is none yet: it comes up again when it is that batch's turn.
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use super::super::batch::Batch;
@@ -65,7 +64,7 @@ impl Intake {
 
     /// A batch that ends at `to` is about to be written, for the first time or once more.
     pub(super) fn begin(&mut self, to: Lsn) {
-        if self.ahead.is_empty() || planted(Bug::AheadDropped) {
+        if self.ahead.is_empty() {
             self.ahead.reset(to);
         }
     }

@@ -10,14 +10,15 @@ use super::super::store::{Order, Orders};
 
 /// The columns in the order in which [`copy_row`] writes them.
 pub(super) const COPY_SQL: &str = "COPY stock_order (id, sid, name, buyer, quantity, state, create_time, pay_by, \
-     update_time, payment_ref, idem_key, lsn, price_minor, currency, refund_ref, refunded) FROM STDIN (FORMAT binary)";
+     update_time, payment_ref, idem_key, lsn, price_minor, currency, refund_ref, refunded, end_time) \
+     FROM STDIN (FORMAT binary)";
 
 /// What a COPY begins with: signature, flags, no extension.
 pub(super) const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What it ends with.
 pub(super) const COPY_TRAILER: &[u8] = b"\xff\xff";
 
-const COLUMNS: i16 = 16;
+const COLUMNS: i16 = 17;
 /// Postgres counts from 2000-01-01, in microseconds.
 const EPOCH_2000_MS: i64 = 946_684_800_000;
 
@@ -51,6 +52,10 @@ pub(super) fn copy_row(buffer: &mut Vec<u8>, order: &Order<'_>) {
     }
     put_bytes(buffer, order.refund_ref);
     put_i32(buffer, order.refunded.cast_signed());
+    match order.ended_at_ms {
+        None => put_bytes(buffer, None),
+        Some(at) => put_i64(buffer, micros(at)),
+    }
 }
 
 fn micros(at: UnixMillis) -> i64 {
@@ -95,6 +100,7 @@ pub(super) struct OrderArrays<'a> {
     pub(super) currency: Vec<Option<String>>,
     pub(super) refund_ref: Vec<Option<&'a str>>,
     pub(super) refunded: Vec<i32>,
+    pub(super) ended_at_ms: Vec<Option<i64>>,
 }
 
 impl<'a> OrderArrays<'a> {
@@ -118,6 +124,7 @@ impl<'a> OrderArrays<'a> {
             arrays.currency.push(order.price.map(|price| price.currency().to_owned()));
             arrays.refund_ref.push(order.refund_ref.map(text));
             arrays.refunded.push(order.refunded.cast_signed());
+            arrays.ended_at_ms.push(order.ended_at_ms.map(|at| at.0.cast_signed()));
         }
         arrays
     }

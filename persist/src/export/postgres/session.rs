@@ -15,6 +15,7 @@ pub(in super::super) const MIGRATIONS: &[&str] = &[
     include_str!("../schema/0001.sql"),
     include_str!("../schema/0002.sql"),
     include_str!("../schema/0003.sql"),
+    include_str!("../schema/0004.sql"),
 ];
 
 /// The key of the advisory lock: "stampede" in ASCII.
@@ -52,9 +53,10 @@ pub(super) async fn traits(link: &mut Link) -> Result<Traits, ExportError> {
 }
 
 /// The tables that are written to.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "stock",
     "stock_order",
+    "stock_payment",
     "stampede_blocked",
     "stampede_cursor",
     "stampede_item",
@@ -78,10 +80,27 @@ pub(super) const IDENTITY: &str = "
     );
     INSERT INTO stampede_schema (version, database_id) VALUES (0, replace(gen_random_uuid()::text, '-', ''));";
 
-pub(super) async fn table_in_the_way(link: &mut Link) -> Result<Option<String>, ExportError> {
-    const FIND: &str = "SELECT name FROM unnest(ARRAY['stock', 'stock_order', 'stampede_cursor', 'stampede_item', \
-         'stampede_blocked', 'stampede_set_aside']) AS name WHERE to_regclass(name) IS NOT NULL ORDER BY name LIMIT 1";
-    Ok(link.query(FIND, &[]).await?.first().map(|row| row.get(0)))
+/// The tables that a version makes which those before it do not have.
+const MADE: [(i32, &[&str]); 2] = [
+    (
+        1,
+        &[
+            "stampede_blocked",
+            "stampede_cursor",
+            "stampede_item",
+            "stampede_set_aside",
+            "stock",
+            "stock_order",
+        ],
+    ),
+    (4, &["stock_payment"]),
+];
+
+pub(super) async fn table_in_the_way(link: &mut Link, found: i32) -> Result<Option<String>, ExportError> {
+    const FIND: &str = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL ORDER BY name LIMIT 1";
+    let made = MADE.iter().filter(|(version, _)| *version > found);
+    let names: Vec<&str> = made.flat_map(|(_, names)| names.iter().copied()).collect();
+    Ok(link.query(FIND, &[&names]).await?.first().map(|row| row.get(0)))
 }
 
 pub(super) async fn migrate_step(link: &mut Link, from: i32) -> Result<(), ExportError> {

@@ -9,7 +9,7 @@ use stampede_persist::export::store::CursorRow;
 use stampede_persist::export::{DatabaseId, LogId, Nonce};
 
 use super::plan::Counts;
-use super::tables::{Books, OrderLine, Refusal, StockLine, Tables};
+use super::tables::{Books, OrderLine, PaymentLine, Refusal, StockLine, Tables};
 use super::{SimDatabase, State};
 
 /// Locks that others hold, constraints that others made.
@@ -67,6 +67,11 @@ impl SimDatabase {
     /// Puts an order there, in place of any.
     pub fn insert_order(&self, line: OrderLine) {
         self.happens("order inserted").tables.orders.insert(line.record.id, line);
+    }
+
+    /// Puts what was told of an order's money there, in place of any.
+    pub fn insert_payment(&self, key: (i64, i64), line: PaymentLine) {
+        self.happens("payment inserted").tables.payments.insert(key, line);
     }
 
     /// Deletes an order; whether there was one.

@@ -41,6 +41,7 @@ pub enum Call {
     InsertOrders,
     RefillOrders,
     UpdateOrders,
+    PutPayments,
     Block,
     Unblock,
     SetAside,

@@ -13,12 +13,14 @@ use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 use stampede_persist::export::store::{
     Begin, BlockedBuyer, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord, Orders,
-    SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated,
+    PaymentRow, PaymentsPut, SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated,
 };
 use stampede_persist::export::{DatabaseId, ExportError, Nonce, SCHEMA_VERSION};
 
 use super::plan::Call;
-use super::tables::{AsideLine, Books, OrderLine, Refusal, SchemaRow, Spec, StockLine, broken_check};
+use super::tables::{
+    AsideLine, Books, OrderLine, PaymentLine, Refusal, SchemaRow, Spec, StockLine, broken_check,
+};
 use super::{SimDatabase, State, Transaction};
 
 type Answer<T> = Result<T, ExportError>;
@@ -360,6 +362,24 @@ impl State {
         Ok(missing)
     }
 
+    fn put_payments(&mut self, rows: &[PaymentRow<'_>]) -> Answer<PaymentsPut> {
+        let mut put = PaymentsPut::default();
+        for row in rows {
+            let (key, line) = PaymentLine::of(row);
+            // Postgres checks the new row before it looks what is there.
+            let hit = self.outside.refusals.iter().find(|refusal| refusal.hits_payment(&line));
+            if let Some((name, deferred)) = hit.map(|refusal| (refusal.name.clone(), refusal.deferred)) {
+                self.refuse("stock_payment", &name, deferred)?;
+            }
+            match self.tables.payments.get(&key) {
+                Some(there) if *there == line => {}
+                Some(_) => put.foreign.push((row.order, row.lsn)),
+                None => self.tables.add_payment(&mut self.undo, key, line),
+            }
+        }
+        Ok(put)
+    }
+
     fn keep(&mut self, row: &SetAside) {
         let order = row.order.map(|order| order.get().cast_signed());
         let line =
@@ -449,7 +469,7 @@ impl Store for SimStore {
     async fn lock_migrations(&mut self) -> Answer<()> {
         self.call(Call::LockMigrations, |_| Ok(())).await
     }
-    async fn table_in_the_way(&mut self) -> Answer<Option<String>> {
+    async fn table_in_the_way(&mut self, _: i32) -> Answer<Option<String>> {
         self.call(Call::TableInTheWay, |_| Ok(None)).await
     }
     async fn make_identity(&mut self) -> Answer<()> {
@@ -611,6 +631,9 @@ impl Store for SimStore {
         let updated = |state: &mut State| state.update_orders(orders);
         let missing = self.call(Call::UpdateOrders, updated).await?;
         Ok(Updated { missing, swallowed: Vec::new() })
+    }
+    async fn put_payments(&mut self, rows: &[PaymentRow<'_>]) -> Answer<PaymentsPut> {
+        self.call(Call::PutPayments, |state| state.put_payments(rows)).await
     }
     async fn block(&mut self, buyers: &[BlockedBuyer<'_>]) -> Answer<()> {
         self.call(Call::Block, |state| {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stampede_persist::export::store::{CursorRow, Order, OrderRecord, Piles, StockRecord, StockRow};
+use stampede_persist::export::store::{
+    CursorRow, Order, OrderRecord, PaymentRow, Piles, StockRecord, StockRow,
+};
 
 /// The settings that `stock` and `stampede_item` both hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -107,6 +109,8 @@ pub struct OrderLine {
     pub name: Option<String>,
     pub record: OrderRecord,
     pub update_time_ms: i64,
+    /// 0 = none.
+    pub end_time_ms: i64,
     pub lsn: i64,
 }
 
@@ -132,6 +136,7 @@ impl OrderLine {
                 has_null: false,
             },
             update_time_ms: order.updated_at_ms.0.cast_signed(),
+            end_time_ms: order.ended_at_ms.map_or(0, |at| at.0.cast_signed()),
             lsn: order.lsn.0.cast_signed(),
         }
     }
@@ -149,6 +154,9 @@ impl OrderLine {
     pub(super) fn keep_of(&mut self, older: &Self) {
         self.name.clone_from(&older.name);
         self.update_time_ms = self.update_time_ms.max(older.update_time_ms);
+        if self.end_time_ms == 0 {
+            self.end_time_ms = older.end_time_ms;
+        }
         if !older.record.idem_key.is_empty() {
             self.record.idem_key.clone_from(&older.record.idem_key);
         }
@@ -168,6 +176,9 @@ impl OrderLine {
         let newer = Self::of(order);
         self.record.state = newer.record.state;
         (self.update_time_ms, self.lsn) = (newer.update_time_ms, newer.lsn);
+        if newer.end_time_ms != 0 {
+            self.end_time_ms = newer.end_time_ms;
+        }
         if order.payment_ref.is_some() {
             self.record.payment_ref = newer.record.payment_ref;
         }
@@ -178,6 +189,31 @@ impl OrderLine {
         if order.pay_by_ms.is_some() {
             self.record.pay_by_ms = newer.record.pay_by_ms;
         }
+    }
+}
+
+/// A row of `stock_payment`, without its key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PaymentLine {
+    pub sid: i64,
+    pub kind: String,
+    pub payment_ref: String,
+    pub refund_ref: String,
+    pub quantity: i32,
+    pub create_time_ms: i64,
+}
+
+impl PaymentLine {
+    pub(super) fn of(row: &PaymentRow<'_>) -> ((i64, i64), Self) {
+        let line = Self {
+            sid: i64::from(row.order.item().get()),
+            kind: row.kind.name().to_owned(),
+            payment_ref: row.payment_ref.to_owned(),
+            refund_ref: row.refund_ref.to_owned(),
+            quantity: row.units.cast_signed(),
+            create_time_ms: row.at_ms.0.cast_signed(),
+        };
+        ((row.order.get().cast_signed(), row.lsn.0.cast_signed()), line)
     }
 }
 
@@ -205,6 +241,8 @@ pub struct Tables {
     pub books: BTreeMap<i64, Books>,
     /// By id.
     pub orders: BTreeMap<i64, OrderLine>,
+    /// By the order's id and the fact.
+    pub payments: BTreeMap<(i64, i64), PaymentLine>,
     /// Actor, since when, LSN; by buyer.
     pub blocked: BTreeMap<String, BlockedLine>,
     /// In the order in which they were kept.
@@ -218,6 +256,7 @@ enum Back {
     Stock(i64, Option<StockLine>),
     Books(i64, Option<Books>),
     Order(i64, Option<OrderLine>),
+    Payment((i64, i64)),
     Blocked(String, Option<BlockedLine>),
     SetAside,
 }
@@ -251,6 +290,7 @@ impl Undo {
                 Back::Stock(key, old) => put(&mut tables.stock, key, old),
                 Back::Books(key, old) => put(&mut tables.books, key, old),
                 Back::Order(key, old) => put(&mut tables.orders, key, old),
+                Back::Payment(key) => drop(tables.payments.remove(&key)),
                 Back::Blocked(key, old) => put(&mut tables.blocked, key, old),
                 Back::SetAside => drop(tables.set_aside.pop()),
             }
@@ -295,6 +335,11 @@ impl Tables {
         undo.0.push(Back::Order(id, self.orders.insert(id, line)));
     }
 
+    pub(super) fn add_payment(&mut self, undo: &mut Undo, key: (i64, i64), line: PaymentLine) {
+        assert!(self.payments.insert(key, line).is_none(), "a row that is there stays");
+        undo.0.push(Back::Payment(key));
+    }
+
     pub(super) fn set_blocked(&mut self, undo: &mut Undo, buyer: &str, line: Option<BlockedLine>) {
         let old = match line {
             Some(line) => self.blocked.insert(buyer.to_owned(), line),
@@ -325,6 +370,8 @@ pub struct Refusal {
 pub enum Rule {
     /// Orders of this buyer.
     Buyer(String),
+    /// Payments with this reference.
+    Payment(String),
     /// A stock row of this item with no more than this many units available.
     CountUpTo { id: i64, count: i64 },
 }
@@ -332,6 +379,10 @@ pub enum Rule {
 impl Refusal {
     pub(super) fn hits_order(&self, line: &OrderLine) -> bool {
         matches!(&self.rule, Rule::Buyer(buyer) if *buyer == line.record.buyer)
+    }
+
+    pub(super) fn hits_payment(&self, line: &PaymentLine) -> bool {
+        matches!(&self.rule, Rule::Payment(reference) if *reference == line.payment_ref)
     }
 
     pub(super) fn hits_stock(&self, id: i64, line: &StockLine) -> bool {

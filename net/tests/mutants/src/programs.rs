@@ -1,16 +1,17 @@
-//! The test programs with the bugs in them: built once, started once per bug and detector.
+//! The test programs with the mutations in them: built once, started once per mutation and detector.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::Read as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use stampede_core::planted::Bug;
 
-use crate::hunters::{Detector, Program};
+use crate::detectors::{Detector, Program};
 
 /// Longest run of a detector; a test that hangs has noticed something, too.
 const RUN_MAX: Duration = Duration::from_secs(300);
@@ -55,8 +56,13 @@ impl fmt::Display for Verdict {
 pub(crate) struct Programs(BTreeMap<&'static str, (PathBuf, PathBuf)>);
 
 impl Programs {
-    /// Builds what these detectors need.
-    pub(crate) fn build(detectors: impl Iterator<Item = &'static Detector>) -> Result<Self, String> {
+    /// Builds what these detectors need, out of the mutated copy of the tree, in cargo's target
+    /// directory `target`.
+    pub(crate) fn build(
+        tree: &Path,
+        target: &Path,
+        detectors: impl Iterator<Item = &'static Detector>,
+    ) -> Result<Self, String> {
         let (mut plain, mut loom) = (Vec::new(), Vec::new());
         for program in detectors.map(|detector| detector.program) {
             let list = if program.is_loom() { &mut loom } else { &mut plain };
@@ -69,45 +75,51 @@ impl Programs {
             if wanted.is_empty() {
                 continue;
             }
-            for (program, file, dir) in build(&wanted, loom)? {
+            for (program, file, dir) in build(tree, target, &wanted, loom)? {
                 programs.insert(program.name(), (file, dir));
             }
         }
         Ok(Self(programs))
     }
 
-    /// Runs a detector, with a bug or without.
-    pub(crate) fn run(&self, detector: &Detector, bug: Option<Bug>) -> Result<Verdict, String> {
+    /// Runs a detector, with the mutation of this name or without any.
+    pub(crate) fn run(&self, detector: &Detector, mutation: Option<&str>) -> Result<Verdict, String> {
         let (program, dir) = &self.0[detector.program.name()];
         let begin = Instant::now();
-        let mut child = Command::new(program)
+        let scratch = Scratch::new()?;
+        let mut command = Command::new(program);
+        command
+            .args(detector.tests)
             .args(detector.args)
-            .envs(detector.env.iter().copied())
-            .env("STAMPEDE_PLANTED", bug.map_or("", Bug::name))
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("{}: {error}", program.display()))?;
-        let mut stdout = child.stdout.take().expect("asked for");
-        let reader = std::thread::spawn(move || {
-            let mut said = Vec::new();
-            // What cannot be read any more was said by a program that was ended.
-            let _read = stdout.read_to_end(&mut said);
-            String::from_utf8_lossy(&said).into_owned()
+            .env("STAMPEDE_MUTATION", mutation.unwrap_or_default());
+        if detector.is_pure {
+            command.env("TMPDIR", &scratch.0);
+        }
+        let child =
+            command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = child.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+        let stdout = child.stdout.take().expect("asked for");
+        let is_red = Arc::new(AtomicBool::new(false));
+        let reader = std::thread::spawn({
+            let is_red = is_red.clone();
+            move || listen(stdout, &is_red)
         });
         let ended = loop {
             if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
                 break Some(status);
             }
-            if begin.elapsed() > RUN_MAX {
-                child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
-                break None;
+            let is_enough = detector.is_pure && is_red.load(Ordering::Relaxed);
+            if is_enough || begin.elapsed() > RUN_MAX {
+                child.kill().map_err(|error| error.to_string())?;
+                let status = child.wait().map_err(|error| error.to_string())?;
+                break is_enough.then_some(status);
             }
             std::thread::park_timeout(Duration::from_millis(20));
         };
         let said = reader.join().map_err(|_| "the reader panicked".to_owned())?;
+        if said.contains("running 0 tests") {
+            return Err(format!("{} names no test of {}", detector.name, detector.program.name()));
+        }
         Ok(match ended {
             None => Verdict::Hung,
             Some(status) if status.success() => Verdict::Green(begin.elapsed().as_secs()),
@@ -116,13 +128,52 @@ impl Programs {
     }
 }
 
+/// A directory for temporary files, gone with this: a program that was ended leaves some.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, String> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("stampede-mutants-{}-{number}", std::process::id()));
+        std::fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Takes all that a program says; notes when a test fails.
+fn listen(stdout: ChildStdout, is_red: &AtomicBool) -> String {
+    let (mut said, mut stdout) = (String::new(), BufReader::new(stdout));
+    let mut line = Vec::new();
+    // What cannot be read any more was said by a program that was ended.
+    while stdout.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+        let text = String::from_utf8_lossy(&line);
+        if red_test(&text).is_some() {
+            is_red.store(true, Ordering::Relaxed);
+        }
+        said.push_str(&text);
+        line.clear();
+    }
+    said
+}
+
+/// The test that failed, by this line.
+fn red_test(line: &str) -> Option<&str> {
+    let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    verdict.starts_with("FAILED").then_some(name)
+}
+
 /// The names of the tests that failed; how the program ended, if it names none.
 fn red_tests(said: &str, ended: &str) -> Vec<String> {
-    let name = |line: &str| {
-        let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
-        verdict.starts_with("FAILED").then(|| format!("`{name}`"))
-    };
-    let mut names: Vec<String> = said.lines().filter_map(name).collect();
+    let mut names: Vec<String> = said.lines().filter_map(red_test).map(|name| format!("`{name}`")).collect();
     if names.is_empty() {
         // The simulation names no test, but the promise that was broken.
         let broken = said.lines().filter_map(|line| line.strip_prefix("RED "));
@@ -136,8 +187,13 @@ fn red_tests(said: &str, ended: &str) -> Vec<String> {
 
 /// Builds all of these at once, as one workspace, so that what they share is built once; cargo
 /// says where each lies.
-fn build(wanted: &[Program], loom: bool) -> Result<Vec<(Program, PathBuf, PathBuf)>, String> {
-    let mut cargo = Command::new(env!("CARGO"));
+fn build(
+    tree: &Path,
+    target: &Path,
+    wanted: &[Program],
+    loom: bool,
+) -> Result<Vec<(Program, PathBuf, PathBuf)>, String> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
     let packages: BTreeSet<_> = wanted.iter().map(|program| program.package()).collect();
     for package in &packages {
@@ -149,16 +205,13 @@ fn build(wanted: &[Program], loom: bool) -> Result<Vec<(Program, PathBuf, PathBu
     for target in wanted.iter().filter_map(|program| program.target()) {
         cargo.args(["--test", target]);
     }
-    let features: Vec<_> = packages.iter().map(|package| format!("{package}/planted")).collect();
-    cargo.args(["--features", &features.join(",")]);
+    cargo.env("CARGO_TARGET_DIR", target);
     if loom {
         // As `make test-loom` does it, in a directory of its own within ours.
-        let dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
         cargo.arg("--release").env("RUSTFLAGS", "--cfg loom").env("CARGO_PROFILE_RELEASE_LTO", "off");
-        cargo.env("CARGO_TARGET_DIR", dir.join("loom"));
+        cargo.env("CARGO_TARGET_DIR", target.join("loom"));
     }
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let output = cargo.current_dir(root).stderr(Stdio::inherit()).output();
+    let output = cargo.current_dir(tree).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| format!("cargo: {error}"))?;
     if !output.status.success() {
         return Err("the test programs cannot be built".to_owned());
