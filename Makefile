@@ -1,21 +1,26 @@
-# The doors of the project: make run, make test, make check, make bench.
+# The targets of the project: make run, make quick, make test, make check, make bench.
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
-.PHONY: help run deps test test-user contained test-contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan tsan \
-	sim rig torture mutants mutants-tree mutants-refresh fuzz fuzz-build fuzz-minimise check bench
+.PHONY: help run quick deps test test-user contained test-contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan tsan \
+	sim rig torture mutants mutants-tree mutants-refresh fuzz fuzz-build fuzz-minimise check advisories bench figures
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
-help: ## show the doors
+help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Without `-p`: a package chosen by name is built with fewer features of its dependencies, and
 # `cargo build --release` would then compile those once more.
 run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
 	$(CARGO) run --release --bin stampede -- serve --demo
+
+# Needs neither root nor a service. The test kit starts Postgres and Redis, so it is left out.
+quick: ## run the unit tests and the core's, in less than two minutes once they are built
+	$(CARGO) test -p stampede-core
+	$(CARGO) test --workspace --exclude stampede-testkit --lib --test docs
 
 deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 	.ci/install-test-deps
@@ -144,15 +149,27 @@ fuzz-minimise: fuzz-build ## put what was found into the corpora, and drop what 
 
 # Programs that `--all-targets` passes over, since they are not run by `cargo test` alone.
 APART := browser disk sim torture
-check: ## format and lints, as the gate wants them
+check: ## format, lints, and what dependencies may bring with them (deny.toml)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy -p stampede-net $(APART:%=--test %) -- -D warnings
 	$(CARGO) clippy -p stampede-fuzz --features libfuzzer --bins -- -D warnings
+	.ci/deny
 
-# Every bench of the workspace in its small mode, in a few minutes; the engine's own comes
-# last, because its table of figures and targets is what docs/BENCHMARKS.md records.
-bench: ## run the benchmarks; results keep date and machine (docs/BENCHMARKS.md)
+advisories: ## ask RustSec's database about the dependencies; fails on what it finds, and without a way to GitHub
+	.ci/deny --strict
+
+ifdef RECORD
+bench: export STAMPEDE_RECORDS := $(CURDIR)/docs/benchmarks
+endif
+
+# Every bench of the workspace in its small mode, in a few minutes; the engine's own comes last, because its
+# table has the targets.
+bench: ## run the benchmarks (docs/BENCHMARKS.md); RECORD=1 keeps the run in docs/benchmarks
 	$(CARGO) bench --workspace --bench core --bench primitives --bench log_speed --bench export_drain --bench generator
 	@date; uname -srm; nproc
 	$(CARGO) bench --workspace --bench serve
+
+# A test fails where they differ.
+figures: ## write the tables of the docs from the records
+	UPDATE_FIGURES=1 $(CARGO) test -q -p stampede-records --test docs the_docs_show

@@ -68,7 +68,7 @@ fn sources(crates: &[&str], parts: &[&str]) -> Vec<Source> {
     sources
 }
 
-pub(crate) const CRATES: [&str; 8] = [
+pub(crate) const CRATES: [&str; 9] = [
     "core",
     "net",
     "net/fuzz",
@@ -76,6 +76,7 @@ pub(crate) const CRATES: [&str; 8] = [
     "persist",
     "loadgen",
     "loadgen/classic",
+    "loadgen/records",
     "loadgen/testkit",
 ];
 const PARTS: [&str; 5] = ["src", "tests", "benches", "examples", "targets"];
