@@ -20,9 +20,9 @@ use stampede_core::admit::{Buyer, admit};
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{Fact, FactSink};
+use stampede_core::fact::Fact;
 use stampede_core::item::OrderState;
-use stampede_core::shard::{Accepted, Ahead, Shard};
+use stampede_core::shard::{Accepted, Ahead, FactSink, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_records::Recorder;
 

@@ -538,3 +538,11 @@ fn bits_of(bits: u64) -> impl Iterator<Item = u32> {
     let some = |bits: u64| (bits != 0).then_some(bits);
     core::iter::successors(some(bits), move |rest| some(rest & (rest - 1))).map(u64::trailing_zeros)
 }
+
+impl ItemView<'_> {
+    /// Where it stands in the list for buyers.
+    pub const fn place(&self) -> Place {
+        let is_over = self.flags & (Rules::CLOSED | Rules::ENDED) != 0;
+        Place::new(self.item, self.spec.opens_at_ms, self.spec.closes_at_ms, is_over)
+    }
+}

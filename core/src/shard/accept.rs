@@ -7,45 +7,20 @@
 //! first fact. Next: [`super::apply`] for the rule.
 
 use alloc::sync::Arc;
-use core::ops::Deref;
 
-use super::Shard;
-use super::apply::{ApplyError, PAY_BY_MS_MAX};
+use super::accepted::{Accepted, FactSink};
+use super::apply::PAY_BY_MS_MAX;
+use super::error::ApplyError;
+use super::state::Shard;
 use crate::catalogue::Catalogue;
 use crate::command::ItemView;
-use crate::fact::{Fact, FactSink};
+use crate::fact::Fact;
 use crate::gauge::Rules;
 use crate::limits::{
     ACTOR_BYTES_MAX, BLOCKED_BUYERS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, ITEMS_MAX, ORDERS_PER_SHARD_MAX,
     PAYMENT_REF_BYTES_MAX, STOCK_MAX, SUBJECT_BYTES_MAX,
 };
 use crate::types::{HashSecret, ItemId, Lsn, UnixMillis};
-
-/// A fact that a shard stands behind: it decided it, or the rule of replay lets it through.
-///
-/// Only a shard makes one, and a [`FactSink`] takes nothing else. It costs nothing: a reference.
-#[derive(Clone, Copy, Debug)]
-pub struct Accepted<'a>(&'a Fact<'a>);
-
-impl<'a> Accepted<'a> {
-    pub(super) const fn new(fact: &'a Fact<'a>) -> Self {
-        Self(fact)
-    }
-
-    /// A fact that no shard has seen, for tests of what is behind the door. The feature is one of
-    /// dev-dependencies alone, so that no program that sells has this.
-    #[cfg(feature = "forged")]
-    pub const fn forged(fact: &'a Fact<'a>) -> Self {
-        Self(fact)
-    }
-}
-
-impl<'a> Deref for Accepted<'a> {
-    type Target = Fact<'a>;
-    fn deref(&self) -> &Fact<'a> {
-        self.0
-    }
-}
 
 impl Shard {
     /// Takes a fact that was made elsewhere: judges it by the rule of replay, appends it, and

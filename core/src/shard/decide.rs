@@ -3,12 +3,12 @@
 //! Each verb judges first, reserves (the stock's compare-and-swap) second, and only
 //! then appends the fact and books it, on a path that cannot fail.
 
-use super::Shard;
-use super::accept::Accepted;
-use super::apply::created_flags;
+use super::accepted::{Accepted, FactSink};
+use super::flags::{created_flags, switched};
+use super::state::Shard;
 use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase, Refusal};
 use crate::draw::{DrawRow, DrawSeed};
-use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_IMPORT, ACTOR_POSTGRES, Fact, FactSink, Switch};
+use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_POSTGRES, Fact, Switch};
 use crate::gauge::Rules;
 use crate::item::{FieldError, ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
@@ -759,17 +759,4 @@ fn judge_begun_draw(current: &ItemSpec<'_>, spec: &ItemSpec<'_>, seed: DrawSeed)
 
 const fn invalid(field: &'static str, reason: &'static str) -> Refusal {
     Refusal::Invalid(FieldError { field, reason })
-}
-
-/// The flags of an item after a switch. An import ends with a switch of its own, whatever others
-/// switch meanwhile.
-pub(super) fn switched(flags: u8, switch: Switch, actor: &str) -> u8 {
-    let done = actor == ACTOR_IMPORT || switch == Switch::Resumed;
-    let flags = if done { flags & !Rules::IMPORTING } else { flags };
-    match switch {
-        Switch::Paused => flags | Rules::PAUSED,
-        Switch::Resumed => flags & !Rules::PAUSED,
-        Switch::Closed => flags | Rules::CLOSED,
-        Switch::Ended => flags | Rules::ENDED,
-    }
 }

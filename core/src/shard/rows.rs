@@ -9,7 +9,8 @@ use core::slice;
 use siphasher::sip::SipHasher13;
 
 use super::apply::{PAY_BY_MS_MAX, check_deadline};
-use super::{ApplyError, Shard};
+use super::error::ApplyError;
+use super::state::Shard;
 use crate::gauge::Rules;
 use crate::item::OrderState;
 use crate::items::{Item, NewItem};

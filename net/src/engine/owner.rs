@@ -350,7 +350,7 @@ impl Owner {
                 RareReply::OrdersPage(late.into_iter().map(order).collect(), looked_to)
             }
             RareAsk::Draw(item, after, limit) => {
-                RareReply::Draw(super::home::draw::read_page(&self.shard, item, after, limit))
+                RareReply::Draw(super::draw_page::read_page(&self.shard, item, after, limit))
             }
             RareAsk::Audit(after, limit, newest) => {
                 let owned = |row| OwnedAudit::new(&row);

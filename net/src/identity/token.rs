@@ -12,13 +12,14 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use stampede_core::limits::UNIX_MILLIS_MAX;
 use stampede_core::types::{Subject, UnixMillis};
 
+use super::buyer::{Buyer, stranger};
 use super::key::{Algorithm, IdentityKey};
 use super::numeric_date::{Round, millis};
 use super::rules::TokenRules;
-use super::{Buyer, stranger, subject};
 use crate::http::json::{FieldsError, Others, Value, each_field};
 use crate::http::limits::TOKEN_BYTES_MAX;
 use crate::http::problem::Problem;
+use crate::http::subject::subject;
 
 /// Room for a decoded header; a longer one belongs to no token of ours.
 const HEADER_BYTES_MAX: usize = 512;

@@ -9,7 +9,7 @@
 
 use stampede_core::types::{HashSecret, UnixMillis};
 
-use super::Buyer;
+use super::buyer::Buyer;
 use super::token::{Reason, Verdict};
 use crate::http::limits::VERDICTS_MAX;
 

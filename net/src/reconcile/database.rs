@@ -20,8 +20,9 @@ use stampede_persist::log::replica::{Payment, Replica};
 
 use super::fields::Fields;
 use super::follow::Follower;
+use super::options::LOOK_EVERY;
 use super::report::{Mismatch, Place, Report};
-use super::{LOOK_EVERY, Trouble};
+use super::trouble::Trouble;
 
 /// Known differences that are named; more are counted.
 const KNOWN_MAX: usize = 20;

@@ -19,6 +19,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Once;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
@@ -27,9 +28,11 @@ use rustix::thread::{
     CpuSet, disable_transparent_huge_pages, sched_setaffinity, transparent_huge_pages_are_disabled,
 };
 
+use super::door::Door;
 use super::kernel::Kernel;
+use super::limits::{START_MAX, TICK_MS};
 use super::seat::Seat;
-use super::{CoreThread, Door, START_MAX, TICK_MS, Transport, epoll, ring};
+use super::{epoll, ring};
 use crate::engine::home::Home;
 use crate::settings::TransportChoice;
 
@@ -54,6 +57,28 @@ const EXECUTOR_MEMLOCK_BYTES: u64 = 512 << 10;
 const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two attempts to get it.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);
+
+/// How bytes come and go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// The private ring.
+    Ring,
+    /// Plain epoll.
+    Epoll,
+}
+
+impl Transport {
+    /// The name, as settings and the log have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// The running thread of a core; the error says why it could not go on.
+pub type CoreThread = JoinHandle<io::Result<()>>;
 
 /// What a core could not get from the system.
 #[derive(Debug)]

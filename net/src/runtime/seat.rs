@@ -24,9 +24,11 @@ use std::task::{Wake, Waker};
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{SockFilter, SockRef};
 
+use super::admit::{GONE_BEFORE_TAKEN, admit, farewell};
+use super::door::Door;
 use super::kernel::{Completion, Kernel, Place};
+use super::limits::{ACCEPT_PAUSE_MS, LATE_MS, SHUT_MS, SWEEP_TICKS, WELL_MS};
 use super::link::{Link, Turn};
-use super::{ACCEPT_PAUSE_MS, Door, LATE_MS, SHUT_MS, SWEEP_TICKS, WELL_MS, farewell};
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
 use crate::engine::shared::Phase;
@@ -261,7 +263,7 @@ impl<K: Kernel> Seat<K> {
     fn accept_ended(&mut self, door: Place, error: i32) {
         let entrance = &mut self.entrances[door as usize];
         (entrance.accepting, entrance.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
-        let is_failure = !super::GONE_BEFORE_TAKEN.contains(&error) && error != libc::EAGAIN;
+        let is_failure = !GONE_BEFORE_TAKEN.contains(&error) && error != libc::EAGAIN;
         if entrance.socket.is_some() && is_failure {
             entrance.failure = Some(error);
             self.home.count(Count::AcceptFailures);
@@ -296,7 +298,7 @@ impl<K: Kernel> Seat<K> {
         let peer = peer.and_then(|peer| std::net::SocketAddr::try_from(peer).ok());
         let Some(peer) = peer.map(|peer| peer.ip()) else { return };
         let room = (entrance.open, entrance.connections_max);
-        if let Some(code) = super::admit(&mut self.home, room, listener, peer) {
+        if let Some(code) = admit(&mut self.home, room, listener, peer) {
             turn_away(&socket, code);
             return;
         }

@@ -16,7 +16,7 @@ use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU};
 use signal_hook::iterator::Signals;
 
-use super::{EXIT_FORCED, Event};
+use super::event::{EXIT_FORCED, Event};
 use crate::output;
 
 /// Those on which it stops in order.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
-use super::Sockets;
+use super::sockets::Sockets;
 use super::stand_in::{Answers, Door, StandIn};
 use crate::engine::clock::wall;
 use crate::engine::reasons::Reason;

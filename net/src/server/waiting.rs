@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use stampede_persist::export::AttachError;
 
+use super::base::Base;
 use super::cores::{self, Cores};
+use super::event::{Event, LAST_STEPS};
 use super::export::{LateAttach, Ready, judge};
 use super::replay::Shards;
+use super::sockets::Sockets;
 use super::starting::Starting;
-use super::{Base, Event, LAST_STEPS, Sockets};
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
 use crate::engine::shared::Shared;

@@ -12,13 +12,14 @@ use stampede_core::limits::CORES_MAX;
 
 use stampede_persist::export::{ConnectOptions, ExportError};
 
+use super::inputs::{Inputs, Loaded};
 use super::keys::{KEYS, Key, limits, position};
 use super::raw::{Raw, RawKey, RawValue, shown};
+use super::raw::{SettingsError, Source};
 use super::units::{CoresText, parse_bytes, parse_cores, parse_int, parse_net};
-use super::{
-    Ack, AdminSettings, GateSettings, IdentityMode, IdentitySettings, Inputs, KeyText, LimitSettings, Loaded,
-    LogSettings, PostgresSettings, Secret, Settings, SettingsError, ShutdownSettings, Source,
-    TransportChoice,
+use super::values::{
+    Ack, AdminSettings, GateSettings, IdentityMode, IdentitySettings, KeyText, LimitSettings, LogSettings,
+    PostgresSettings, Secret, Settings, ShutdownSettings, TransportChoice,
 };
 use crate::engine::clock::Begin;
 use crate::gate::seal::SealKey;

@@ -11,7 +11,7 @@ use stampede_core::money::{MoneyKind, MoneyRow, Price, Reference, tell};
 use stampede_core::record::OrderRecord;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
-use super::store::PaymentRow;
+use super::payments::PaymentRow;
 use super::text;
 use crate::log::block::ChainHash;
 

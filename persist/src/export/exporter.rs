@@ -33,6 +33,7 @@ use super::asks::Asks;
 use super::attach::{AttachError, AttachFailure, Attached, Claim, LogClaim, attach_over};
 use super::backoff::Backoff;
 use super::batch::Batch;
+use super::beside::beside;
 use super::error::ExportError;
 use super::event::{Alarm, ExportEvent, ExportPort};
 use super::ledger::Ledgers;
@@ -53,7 +54,6 @@ mod progress;
 use ahead::Intake;
 use progress::{Finding, Progress};
 
-pub(super) use ahead::beside;
 pub use options::ExporterOptions;
 
 /// Attaching found the cursor where it was left, and it does not move all the same.

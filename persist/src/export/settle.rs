@@ -32,9 +32,6 @@ pub(super) struct Settled {
     pub(super) deferred: Vec<ItemId>,
 }
 
-/// Why a row was not written although nobody refused it.
-pub(super) const SWALLOWED: &str = "a trigger, a rule or a policy of the database swallows what is written";
-
 impl Settled {
     /// Takes in what came of settling some more.
     pub(super) fn append(&mut self, more: Self) {

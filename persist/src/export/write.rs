@@ -11,8 +11,8 @@ use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
 use super::batch::{Batch, BlockedRow, OrderRow, SpecRow};
-use super::error::ExportError;
-use super::exporter::beside;
+use super::beside::beside;
+use super::error::{ExportError, SWALLOWED};
 use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN, REFILL_ORDERS};
 use super::orders::Orders;
@@ -218,7 +218,7 @@ fn set_aside_swallowed(
 ) {
     let swallowed: HashSet<OrderId> = swallowed.into_iter().collect();
     let rows = orders.rows().iter().filter(|row| swallowed.contains(&row.id));
-    written.set_aside.extend(rows.map(|row| aside(batch, row, kind, settle::SWALLOWED.to_owned())));
+    written.set_aside.extend(rows.map(|row| aside(batch, row, kind, SWALLOWED.to_owned())));
 }
 
 /// Writes what was told of money, once for each fact.
@@ -232,7 +232,7 @@ pub(super) async fn put_payments(
     }
     let PaymentsPut { foreign, swallowed } = store.put_payments(rows).await?;
     written.rows += (rows.len() - foreign.len() - swallowed.len()) as u64;
-    for (left_out, reason) in [(foreign, FOREIGN_PAYMENT), (swallowed, settle::SWALLOWED)] {
+    for (left_out, reason) in [(foreign, FOREIGN_PAYMENT), (swallowed, SWALLOWED)] {
         let left_out: HashSet<(OrderId, Lsn)> = left_out.into_iter().collect();
         let rows = rows.iter().filter(|row| left_out.contains(&(row.order, row.lsn)));
         written.set_aside.extend(rows.map(|row| payment_aside(row, reason.to_owned())));
@@ -494,7 +494,7 @@ pub(super) fn set_aside_rows(ledgers: &Ledgers, written: &mut Written, lsn_of: i
     }
     for item in std::mem::take(&mut written.settled.swallowed) {
         let Some(ledger) = ledgers.get(&item) else { continue };
-        written.set_aside.push(stock_aside(lsn_of(item), item, ledger, settle::SWALLOWED.to_owned()));
+        written.set_aside.push(stock_aside(lsn_of(item), item, ledger, SWALLOWED.to_owned()));
     }
 }
 

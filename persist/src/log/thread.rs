@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use stampede_core::types::Lsn;
 
-use super::dir::{DirLock, Stepped};
 use super::journal::{Journal, Step};
 use super::lag::ControlLag;
 use super::limits::IDLE_MS_MIN;
@@ -22,6 +21,7 @@ use super::queue::FactQueue;
 use super::rebuild::Rebuild;
 use super::snapshotter::Snapshotter;
 use super::status::LogStatus;
+use super::stepped::{DirLock, Stepped};
 use super::tail::LogTail;
 
 /// How long the journal may sleep at most when all is settled, in milliseconds.

@@ -19,7 +19,7 @@ use super::block::{BlockHeader, Records};
 use super::books::{Books, DrawRecord, ItemTotals};
 use super::chain::{ChainEnd, ChainReader, Link};
 use super::control::{Control, ControlError, read_control};
-use super::dir::OpenError;
+use super::error::OpenError;
 use super::layout;
 use super::recovery::{RecoveryError, Witness};
 use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};

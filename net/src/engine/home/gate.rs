@@ -8,9 +8,10 @@ use stampede_core::admit::{Buyer, eligible, stock, window};
 use stampede_core::gauge::Gauge;
 use stampede_core::types::{ItemId, Subject};
 
-use super::{Called, Caller, Home};
+use super::state::{Called, Caller, Home};
 use crate::engine::counters::Count;
-use crate::engine::render::{Call, problem_of};
+use crate::engine::render::problem_of;
+use crate::engine::shown::Call;
 use crate::gate::Asker;
 use crate::gate::address::AddressKey;
 use crate::gate::challenge::Posed;

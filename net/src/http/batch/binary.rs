@@ -7,7 +7,7 @@ use stampede_core::command::Movement;
 use stampede_core::limits::{IDEMPOTENCY_KEY_BYTES_MAX, SUBJECT_BYTES_MAX};
 use stampede_core::types::{ItemId, OrderId, Quantity};
 
-use super::{Purchase, Record, Step, is_key, is_name};
+use super::record::{Purchase, Record, Step, is_key, is_name};
 use crate::http::conn::Left;
 use crate::http::limits::BATCH_RECORDS_MAX;
 use crate::http::problem::{Code, Problem};

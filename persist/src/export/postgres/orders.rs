@@ -7,12 +7,11 @@ use futures_util::SinkExt;
 use stampede_core::types::OrderId;
 use tokio_postgres::Row;
 
-use super::super::attach::{as_i64, as_u64};
-use super::super::database::Link;
-use super::super::error::ExportError;
+use super::super::error::{ExportError, SWALLOWED};
 use super::super::limits::COPY_CHUNK_BYTES;
+use super::super::link::Link;
+use super::super::numbers::{as_i64, as_u64};
 use super::super::param::Params;
-use super::super::settle::SWALLOWED;
 use super::super::store::{BlockedBuyer, Inserted, Orders, SetAside, Updated};
 use super::rows::{COPY_HEADER, COPY_SQL, COPY_TRAILER, OrderArrays, copy_row};
 
