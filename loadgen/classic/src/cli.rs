@@ -4,28 +4,28 @@
 //! Next: [`crate::bench`], docs/CLASSICS.md.
 
 mod bare;
+mod common;
 mod kill;
 mod rival;
 
-use std::io::Read;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 pub use bare::BareArgs;
 use clap::{Args, Parser, Subcommand};
+use common::{SERVE_STOCK, contender, engine, seed, stop_at_eof};
+pub use common::{ServeArgs, TierArgs};
 pub use kill::KillArgs;
 pub use rival::{FrontArgs, WorkerArgs};
 
 use crate::bench::{BenchConfig, bench};
-use crate::design::{Contender, ITEM, POOL_DEFAULT, POOL_MAX};
+use crate::design::{Contender, ITEM};
 use crate::http::AppTier;
-use crate::process::{POSTGRES_VARIABLE, REDIS_VARIABLE};
 use crate::shop::{Shop, ShopConfig};
 use crate::table;
 use crate::totals::{make_capped_tables, make_tables};
@@ -140,62 +140,6 @@ pub struct BenchArgs {
     pub seed: Option<u64>,
 }
 
-/// Flags that a comparison and a single design share.
-#[derive(Args, Debug)]
-pub struct TierArgs {
-    /// A Postgres to use instead of a throw-away one, as postgres://user:password@host/database.
-    /// A comparison makes databases of its own there and drops them
-    #[arg(long, value_name = "URL", env = POSTGRES_VARIABLE, hide_env_values = true)]
-    pub postgres: Option<String>,
-    /// A Redis to use instead of a throw-away one, as redis://:password@host:6379/. Only keys
-    /// that begin with stampede:classic: are touched. A comparison uses it for the designs; the
-    /// rivals have one of their own, whose log is as it has to be
-    #[arg(long, value_name = "URL", env = REDIS_VARIABLE, hide_env_values = true)]
-    pub redis: Option<String>,
-    /// Connections of the app tier to Postgres
-    #[arg(long, value_name = "N", default_value_t = POOL_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(POOL_MAX)))]
-    pub pool: u32,
-    /// Purchases that the limited designs admit per second: about what optimistic can sell on one
-    /// row of a small machine, since more would only collide there
-    #[arg(long, value_name = "RATE", value_parser = limit, default_value = "500")]
-    pub limit: u64,
-}
-
-/// Flags of `serve`.
-#[derive(Args, Debug)]
-pub struct ServeArgs {
-    /// The design or the rival
-    #[arg(value_name = "DESIGN", value_parser = contender)]
-    pub design: Contender,
-    /// Where to listen
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7075")]
-    pub listen: SocketAddr,
-    /// Make the two tables anew first, with so many units of item 1; without a --postgres that
-    /// is done in any case
-    #[arg(long, value_name = "N", value_parser = units::count)]
-    pub stock: Option<u64>,
-    /// What it is made of.
-    #[command(flatten)]
-    pub tier: TierArgs,
-    /// End when standard input does, as a comparison wants it
-    #[arg(long, hide = true)]
-    pub until_eof: bool,
-}
-
-fn contender(text: &str) -> Result<Contender, String> {
-    let names = || Contender::all().into_iter().map(Contender::name).collect::<Vec<_>>().join(", ");
-    let found = Contender::from_name(text).filter(|&found| found != Contender::Engine);
-    found.ok_or_else(|| format!("`{text}` is not a design; there are {}", names()))
-}
-
-fn limit(text: &str) -> Result<u64, String> {
-    match units::count(text) {
-        Ok(0) => Err("a limit of 0 would admit nobody; write 1 or more".to_owned()),
-        Ok(limit) => Ok(limit),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     match ClassicArgs::try_parse() {
@@ -273,10 +217,6 @@ fn config(args: &BenchArgs) -> Result<BenchConfig> {
     })
 }
 
-fn seed(given: Option<u64>) -> Result<u64> {
-    given.map_or_else(|| getrandom::u64().context("no random seed; give --seed"), Ok)
-}
-
 /// Those that are as good as they can be: they know caps and keys.
 fn rivals() -> Vec<Contender> {
     let knows_caps =
@@ -300,31 +240,6 @@ fn designs(list: &str) -> Result<Vec<Contender>> {
     }
     Ok(designs)
 }
-
-/// The engine's program: the one that was given, or the one next to this program, if there is one.
-fn engine(given: Option<&Path>, is_left_out: bool, program: &Path) -> Result<Option<PathBuf>> {
-    match (given, is_left_out) {
-        (_, true) => Ok(None),
-        (Some(path), _) if path.is_file() => Ok(Some(path.canonicalize()?)),
-        (Some(path), _) => {
-            Err(UsageError(format!("--engine {}: there is no such file", path.display())).into())
-        }
-        (None, _) => Ok(Some(program.with_file_name("stampede")).filter(|path| path.is_file())),
-    }
-}
-
-/// Sets the flag when standard input ends: then the process that started this one is gone.
-fn stop_at_eof(stop: &Arc<AtomicBool>) {
-    let stop = Arc::clone(stop);
-    thread::spawn(move || {
-        // Whatever comes, or an error: only the end counts.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        stop.store(true, Ordering::Relaxed);
-    });
-}
-
-/// The stock of a served design if nobody says another.
-const SERVE_STOCK: u64 = 100;
 
 fn serve(args: &ServeArgs) -> Result<u8> {
     let design = match args.design {

@@ -12,32 +12,30 @@
 //! nothing is acked meanwhile. Many buyers come several times, each time with another key, and some requests
 //! are sent twice with one key, so that a store which forgets what it sold sells it again.
 //!
-//! What was told comes from the answers, what is there from the database. Next: `kill/count.rs`, which
+//! What was told comes from the answers, what is there from the database. Next: `kill/config.rs`, `kill/count.rs`, which
 //! compares the two; `kill/table.rs`, which shows it.
 
+mod config;
 mod count;
 mod scene;
 mod table;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use serde_json::Value;
-
+pub use config::{Fault, Hurt, KillConfig, Kills};
 pub use count::Counted;
 pub use table::{json, text};
 
 use crate::design::{Contender, ITEM};
 use crate::error::ClassicError;
 use crate::machine::{machine, versions};
+use config::cluster_options;
 use scene::Scene;
 use stampede_loadgen::engine::{Mode, Outcome, RunConfig, Schedule, run};
 use stampede_loadgen::workload::{Workload, mix};
-use stampede_testkit::{ClusterOptions, Image, PostgresCluster};
+use stampede_testkit::{Image, PostgresCluster};
 
 /// Pause between two looks at how far a sale is.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -53,98 +51,6 @@ const BUYERS_PER_UNIT: f64 = 1.5;
 const PURCHASES_PER_UNIT: u64 = 3;
 /// Share of requests that repeat an earlier one with its key.
 const REPEAT: f64 = 0.05;
-
-/// What happens to a store.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fault {
-    /// The process is killed (SIGKILL). What it had given to the system stays.
-    Kill,
-    /// The process is killed, and what its disk had not synced is gone.
-    PowerCut,
-}
-
-impl Fault {
-    /// Both, in the order of the table.
-    pub const ALL: [Self; 2] = [Self::Kill, Self::PowerCut];
-    /// Its name on the command line and in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Kill => "kill -9",
-            Self::PowerCut => "power cut",
-        }
-    }
-    /// The fault with this name, as it is written on the command line.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "kill" => Some(Self::Kill),
-            "power-cut" => Some(Self::PowerCut),
-            _ => None,
-        }
-    }
-}
-
-/// Who is hurt, and how.
-#[derive(Clone)]
-pub struct KillConfig {
-    /// This program, whose subcommands are the parts of a rival.
-    pub program: PathBuf,
-    /// Who.
-    pub contenders: Vec<Contender>,
-    /// What happens to each.
-    pub faults: Vec<Fault>,
-    /// The engine's program.
-    pub engine: Option<PathBuf>,
-    /// Units on sale.
-    pub stock: u64,
-    /// Purchases per second.
-    pub per_s: f64,
-    /// Connections.
-    pub connections: u32,
-    /// How often each.
-    pub rounds: u32,
-    /// Connections of an app tier to its database.
-    pub pool: u32,
-    /// Further lines of the rivals' `redis.conf`.
-    pub redis_settings: Vec<String>,
-    /// What buyers' names follow from, and where in the sale the fault comes.
-    pub seed: u64,
-    /// Set from outside to end early; what is complete is kept.
-    pub stop: Arc<AtomicBool>,
-}
-
-/// What one fault did to one store.
-#[derive(Clone, Debug, Serialize)]
-pub struct Hurt {
-    /// Who.
-    pub name: &'static str,
-    /// What happened.
-    pub fault: Fault,
-    /// Units that were on sale.
-    pub stock: u64,
-    /// Units that were sold when it happened.
-    pub sold_before: i64,
-    /// From the kill until the store was ready again, in milliseconds.
-    pub away_ms: u64,
-    /// What was lost.
-    #[serde(flatten)]
-    pub counted: Counted,
-}
-
-/// What came of it all.
-#[derive(Clone, Default, Debug)]
-pub struct Kills {
-    /// One per contender, fault and round, in the order in which they ran.
-    pub hurts: Vec<Hurt>,
-    /// What could not be run, and why.
-    pub troubles: Vec<String>,
-    /// Whether it was ended from outside.
-    pub interrupted: bool,
-    /// The machine before it began, and how loaded it was.
-    pub machine: Value,
-    /// The versions of the programs that took part.
-    pub versions: Value,
-}
 
 /// Hurts everybody. `tell` hears a line of words per step.
 ///
@@ -189,13 +95,6 @@ fn words(hurt: &Hurt) -> String {
          {over_cap} buyers over the cap",
         fault.name()
     )
-}
-
-/// As a shop would set it: commits wait for the disk.
-fn cluster_options() -> ClusterOptions {
-    let settings = [("synchronous_commit", "on"), ("max_wal_size", "4GB"), ("shared_buffers", "128MB")];
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    ClusterOptions { fsync: true, settings }
 }
 
 /// One store, hurt once.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{engine, seed};
+use super::common::{engine, seed};
 use crate::design::{Contender, Design, POOL_DEFAULT, Rival};
 use crate::kill::{Fault, KillConfig, json, kill, text};
 use stampede_loadgen::clock::unix_ms;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{SERVE_STOCK, ServeArgs, stop_at_eof};
+use super::common::{SERVE_STOCK, ServeArgs, stop_at_eof};
 use crate::design::{ITEM, Rival};
 use crate::process::{POSTGRES_VARIABLE, REDIS_VARIABLE};
 use crate::redis_lua::front::Front;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-use super::{KillConfig, cluster_options};
+use super::config::{KillConfig, cluster_options};
 use crate::design::{Contender, ITEM};
 use crate::error::ClassicError;
 use crate::process::{AppProcess, EngineProcess};

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Hurt, KillConfig, Kills};
+use super::config::{Hurt, KillConfig, Kills};
 use crate::machine::commit;
 use crate::table::write_table;
 use stampede_loadgen::units::show_count;
