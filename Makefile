@@ -1,21 +1,26 @@
-# The doors of the project: make run, make test, make check, make bench.
+# The targets of the project: make run, make quick, make test, make check, make bench.
 # Everything is cargo underneath; CARGO_TARGET_DIR is respected.
 
 .DEFAULT_GOAL := help
-.PHONY: help run deps test test-user contained test-contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan tsan \
-	sim rig torture mutants fuzz fuzz-build fuzz-minimise check bench
+.PHONY: help run quick deps test test-user contained test-contained test-epoll test-browser test-sim test-torture test-disk test-fuzz test-loom test-tsan tsan \
+	sim rig torture mutants mutants-tree mutants-refresh fuzz fuzz-build fuzz-minimise check advisories bench figures
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
-help: ## show the doors
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Without `-p`: a package chosen by name is built with fewer features of its dependencies, and
 # `cargo build --release` would then compile those once more.
 run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
 	$(CARGO) run --release --bin stampede -- serve --demo
+
+# Needs neither root nor a service. The test kit starts Postgres and Redis, so it is left out.
+quick: ## run the unit tests and the core's, in less than two minutes once they are built
+	$(CARGO) test -p stampede-core
+	$(CARGO) test --workspace --exclude stampede-testkit --lib --test docs
 
 deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
 	.ci/install-test-deps
@@ -105,11 +110,17 @@ tsan:
 		TSAN_OPTIONS="suppressions=$(CURDIR)/.ci/tsan-suppressions" CARGO_TARGET_DIR=$(TARGET)/tsan \
 		$(CARGO) test --target $(HOST) -p stampede-core -p stampede-persist --lib
 
-# One bug after the other, in a build of its own, so that no program with bugs lies where
-# the good one should.
-mutants: deps ## plant every known mistake and say which test noticed; BUG= plants one, ALL=1 asks all tests
-	CARGO_TARGET_DIR=$(TARGET)/planted $(CARGO) test -p stampede-net --features planted --test mutants -- \
-		$(if $(ALL),--all) $(BUG)
+# All mutations are patched into a copy of the tree, $(TARGET)/planted/tree, which is built once; one
+# after the other is alive, until one of its hunters notices. No program with mutations lies where the good one should.
+MUTANTS = $(CARGO) run -q -p stampede-mutants --
+mutants: deps ## run the tests against every known mistake; BUG= tries some by name, EACH=1 asks all hunters, ALL=1 all tests
+	$(MUTANTS) run $(TARGET)/planted $(if $(ALL),--all) $(if $(EACH),--each) $(if $(JOBS),--jobs $(JOBS)) $(BUG)
+
+mutants-tree: ## make the mutated copy of the tree, to edit mutations there
+	$(MUTANTS) tree $(TARGET)/planted
+
+mutants-refresh: ## write net/tests/mutants/patches anew from the edited copy
+	$(MUTANTS) refresh $(TARGET)/planted
 
 # Coverage-guided fuzzing with libFuzzer, on the stable compiler: LLVM's pass counts edges and
 # traces comparisons, no sanitizer is on. The flags make another program of every crate, hence a
@@ -137,16 +148,28 @@ fuzz-minimise: fuzz-build ## put what was found into the corpora, and drop what 
 	@$(FUZZ_DIR)/minimise $(FUZZ_BIN) $(TARGET)/fuzz/seeds $(TARGET)/fuzz/found $(FUZZ_TARGETS)
 
 # Programs that `--all-targets` passes over, since they are not run by `cargo test` alone.
-APART := browser disk mutants sim torture
-check: ## format and lints, as the gate wants them
+APART := browser disk sim torture
+check: ## format, lints, and what dependencies may bring with them (deny.toml)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p stampede-net --features planted $(APART:%=--test %) -- -D warnings
+	$(CARGO) clippy -p stampede-net $(APART:%=--test %) -- -D warnings
 	$(CARGO) clippy -p stampede-fuzz --features libfuzzer --bins -- -D warnings
+	.ci/deny
 
-# Every bench of the workspace in its small mode, in a few minutes; the engine's own comes
-# last, because its table of figures and targets is what docs/BENCHMARKS.md records.
-bench: ## run the benchmarks; results keep date and machine (docs/BENCHMARKS.md)
+advisories: ## ask RustSec's database about the dependencies; fails on what it finds, and without a way to GitHub
+	.ci/deny --strict
+
+ifdef RECORD
+bench: export STAMPEDE_RECORDS := $(CURDIR)/docs/benchmarks
+endif
+
+# Every bench of the workspace in its small mode, in a few minutes; the engine's own comes last, because its
+# table has the targets.
+bench: ## run the benchmarks (docs/BENCHMARKS.md); RECORD=1 keeps the run in docs/benchmarks
 	$(CARGO) bench --workspace --bench core --bench primitives --bench log_speed --bench export_drain --bench generator
 	@date; uname -srm; nproc
 	$(CARGO) bench --workspace --bench serve
+
+# A test fails where they differ.
+figures: ## write the tables of the docs from the records
+	UPDATE_FIGURES=1 $(CARGO) test -q -p stampede-records --test docs the_docs_show

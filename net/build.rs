@@ -2,7 +2,7 @@
 //! changes with its content, so that caches may keep it for ever.
 //!
 //! Writes `assets.rs` and the compressed files into the build's own directory;
-//! `src/site/assets.rs` takes them in from there.
+//! `src/http/assets.rs` takes them in from there.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

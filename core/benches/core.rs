@@ -20,10 +20,11 @@ use stampede_core::admit::{Buyer, admit};
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{Fact, FactSink};
+use stampede_core::fact::Fact;
 use stampede_core::item::OrderState;
-use stampede_core::shard::{Accepted, Ahead, Shard};
+use stampede_core::shard::{Accepted, Ahead, FactSink, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_records::Recorder;
 
 const SECRET: HashSecret = HashSecret([5; 16]);
 const NOW: UnixMillis = UnixMillis(1_000);
@@ -217,7 +218,7 @@ fn apply_placed(size: &Size, items: u64) -> f64 {
                 pay_by_ms: UnixMillis(0),
                 subject,
                 key: subject,
-                price: stampede_core::money::Price::UNKNOWN,
+                price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
             };
             shard.apply(Lsn(items + 1 + n), &fact).expect("follows");
         }
@@ -275,18 +276,31 @@ fn main() {
     let full = std::env::args().any(|argument| argument == "--full");
     let size =
         if full { Size { purchases: 1_000_000, rounds: 5 } } else { Size { purchases: 100_000, rounds: 3 } };
-    println!("ns/op, best of {} rounds of {}", size.rounds, size.purchases);
-    for (what, items) in [("one hot item", 1), ("100,000 items", 100_000)] {
-        println!("decide purchase     {what:<14} {:8.1}", decide_purchase(&size, items));
-        for batch in [16, 64, 256] {
-            println!("  {batch:>3} looked ahead  {what:<14} {:8.1}", decide_batch(&size, items, batch));
+    let setting = format!("best of {} rounds of {}", size.rounds, size.purchases);
+    println!("ns/op, {setting}");
+    let mut recorder = Recorder::new("core", env!("CARGO_MANIFEST_DIR")).with_setting(setting);
+    for (what, key, items) in [("one hot item", "hot", 1), ("100,000 items", "many", 100_000)] {
+        let mut line = |verb: &str, figure: &str, ns: f64| {
+            println!("{verb:<20}{what:<14} {ns:8.1}");
+            if !figure.is_empty() {
+                recorder.add(&figure.replace('*', key), vec![ns]);
+            }
+        };
+        line("decide purchase", "decide.*", decide_purchase(&size, items));
+        for (batch, figure) in [(16, ""), (64, "decide.*.ahead"), (256, "")] {
+            line(&format!("  {batch:>3} looked ahead"), figure, decide_batch(&size, items, batch));
         }
-        println!("admit: sold out     {what:<14} {:8.1}", admit_sold_out(&size, items));
-        println!("apply order placed  {what:<14} {:8.1}", apply_placed(&size, items));
+        line("admit: sold out", "admit.*", admit_sold_out(&size, items));
+        line("apply order placed", "apply.*", apply_placed(&size, items));
     }
     let (each, longest) = draw(&size);
     println!("draw, by entry      one item       {each:8.1}");
     println!("draw, longest tick  one item       {longest:8.1}");
+    recorder.add("draw", vec![each]);
+    recorder.add("draw.tick", vec![longest]);
+    if let Some(path) = recorder.finish().expect("the record is written") {
+        println!("recorded in {}", path.display());
+    }
     let orders = std::env::var("STAMPEDE_BENCH_ORDERS").ok().and_then(|orders| orders.parse().ok());
     verbs::run(orders.unwrap_or(if full { 10_000_000 } else { 200_000 }));
 }

@@ -4,11 +4,9 @@
 
 use crate::draw::{DrawSeed, DrawView};
 use crate::fact::Switch;
-use crate::gauge::Rules;
 use crate::item::{ChallengeRule, FieldError, ItemSpec, OrderState, Payment, TicketRule};
 use crate::limits::CURRENCY_BYTES;
 use crate::money::Price;
-use crate::place::Place;
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 /// A request to change something, decided by the owner of the item that it concerns.
@@ -389,12 +387,4 @@ pub struct ItemView<'a> {
     pub shown_lsn: Lsn,
     /// The last fact that changed it.
     pub lsn: Lsn,
-}
-
-impl ItemView<'_> {
-    /// Where it stands in the list for buyers.
-    pub const fn place(&self) -> Place {
-        let is_over = self.flags & (Rules::CLOSED | Rules::ENDED) != 0;
-        Place::new(self.item, self.spec.opens_at_ms, self.spec.closes_at_ms, is_over)
-    }
 }

@@ -7,8 +7,7 @@
 use crate::draw::DrawSeed;
 use crate::item::{ItemSpec, OrderState, coded};
 use crate::money::Price;
-use crate::shard::Accepted;
-use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use crate::types::{ItemId, OrderId, Quantity, UnixMillis};
 
 /// One decided thing. Every fact says when it was decided, on the sale clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -333,14 +332,4 @@ impl Fact<'_> {
             Fact::ClockMark { .. } => "clock_mark",
         }
     }
-}
-
-/// Where decided facts go: the queue to the log, or a list in a test.
-///
-/// Contract: the caller has made sure of room, so `append` cannot fail; the
-/// numbers that one sink hands out only grow. It takes what a shard has accepted and nothing
-/// else, so that a log cannot come to hold a fact that a replay refuses.
-pub trait FactSink {
-    /// Takes the fact and says where it stands in the one total order.
-    fn append(&mut self, fact: Accepted<'_>) -> Lsn;
 }

@@ -20,7 +20,6 @@ use core::mem;
 use hashbrown::HashTable;
 
 use crate::limits::INDEX_PART_ROWS_MAX as PART_ROWS_MAX;
-use crate::planted::{Bug, planted};
 
 /// Most bits of a hash that pick a part: enough for 2^30 rows at half of what a part can have.
 /// A part that cannot be split for want of bits grows like any hash table.
@@ -75,7 +74,7 @@ impl Index {
     /// Adds a row that is not there yet.
     pub(crate) fn insert(&mut self, hash: u64, row: u32, rehash: impl Fn(&u32) -> u64) {
         let mut part = self.part_of(hash);
-        if self.parts[part].rows.len() >= PART_ROWS_MAX && !planted(Bug::ReservesAtOnce) {
+        if self.parts[part].rows.len() >= PART_ROWS_MAX {
             self.split(part, &rehash);
             part = self.part_of(hash);
         }

@@ -17,7 +17,6 @@ use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
 use crate::limits::{CALL_KEYS_PER_ITEM, CURRENCY_BYTES};
 use crate::money::Price;
 use crate::place::Place;
-use crate::planted::{Bug, planted};
 use crate::seqs::Seqs;
 use crate::slab::Slab;
 use crate::state_row::CallRow;
@@ -288,10 +287,7 @@ impl Item {
     /// left them. What pages are told apart by is that LSN: a version begins anew with each
     /// process, and would name two pages.
     pub(crate) fn show(&mut self, lsn: Lsn) {
-        self.shown_lsn = match planted(Bug::TagsByVersion) {
-            true => Lsn(u64::from(self.gauge.version()) + 1),
-            false => lsn,
-        };
+        self.shown_lsn = lsn;
         self.gauge.show(&self.spec(), self.flags, self.epoch);
     }
 
@@ -479,7 +475,7 @@ impl Items {
         let before = row.place();
         change(row);
         let after = row.place();
-        if after != before && !planted(Bug::PlaceKept) {
+        if after != before {
             self.by_place.remove(&before);
             self.by_place.insert(after, slot);
         }
@@ -541,4 +537,12 @@ impl Items {
 fn bits_of(bits: u64) -> impl Iterator<Item = u32> {
     let some = |bits: u64| (bits != 0).then_some(bits);
     core::iter::successors(some(bits), move |rest| some(rest & (rest - 1))).map(u64::trailing_zeros)
+}
+
+impl ItemView<'_> {
+    /// Where it stands in the list for buyers.
+    pub const fn place(&self) -> Place {
+        let is_over = self.flags & (Rules::CLOSED | Rules::ENDED) != 0;
+        Place::new(self.item, self.spec.opens_at_ms, self.spec.closes_at_ms, is_over)
+    }
 }

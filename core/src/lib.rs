@@ -16,8 +16,7 @@
 //! use stampede_core::catalogue::Catalogue;
 //! use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
 //! use stampede_core::draw::DrawSeed;
-//! use stampede_core::fact::FactSink;
-//! use stampede_core::shard::{Accepted, Shard};
+//! use stampede_core::shard::{Accepted, FactSink, Shard};
 //! use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 //!
 //! /// Where a log would be: counts, and applies each fact to a second shard.
@@ -58,7 +57,7 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(any(test, loom, feature = "planted"))]
+#[cfg(any(test, loom))]
 extern crate std;
 
 pub mod admit;
@@ -78,7 +77,6 @@ pub mod money;
 pub mod once;
 mod orders;
 pub mod place;
-pub mod planted;
 mod published;
 pub mod record;
 mod seqs;

@@ -32,6 +32,43 @@ impl Price {
     }
 }
 
+/// A reference, or its keyed hash, that may stand for none.
+pub trait Reference: Copy {
+    /// Whether it is one.
+    fn is_given(self) -> bool;
+}
+
+impl Reference for u64 {
+    fn is_given(self) -> bool {
+        self != 0
+    }
+}
+
+impl Reference for &[u8] {
+    fn is_given(self) -> bool {
+        !self.is_empty()
+    }
+}
+
+/// Of several references of one kind that an order was told, the last one that was given counts: one that
+/// came without leaves what was known. Memory, the copy of the log and the database all follow this rule.
+pub fn tell<R: Reference>(known: &mut R, told: R) {
+    if told.is_given() {
+        *known = told;
+    }
+}
+
+/// The reference of this kind that counts, and its keyed hash, of an order's money, oldest first; empty
+/// and zero = none was given.
+pub fn reference_of<'a>(rows: impl IntoIterator<Item = MoneyRow<'a>>, kind: MoneyKind) -> (&'a [u8], u64) {
+    let (mut reference, mut hash) = (&[][..], 0);
+    for row in rows.into_iter().filter(|row| row.kind == kind) {
+        tell(&mut reference, row.reference);
+        tell(&mut hash, row.reference_hash);
+    }
+    (reference, hash)
+}
+
 /// What happened to the money of an order, or ended the wait for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]

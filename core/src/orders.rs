@@ -32,8 +32,7 @@ use crate::item::OrderState;
 use crate::limits::{
     Bounds, MONEY_ROWS_PER_ORDER_MAX, ORDERS_PER_BUYER_AND_ITEM_MAX, TEXT_BYTES_PER_SHARD_MAX,
 };
-use crate::money::{Late, MoneyKind, MoneyRow, Price};
-use crate::planted::{Bug, planted};
+use crate::money::{Late, MoneyKind, MoneyRow, Price, tell};
 use crate::slab::{Arena, Place, Slab};
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -343,7 +342,7 @@ impl OrderBook {
     /// hold more.
     pub(crate) fn is_used_up(&self, holding: u32, cap: u32) -> bool {
         let bound = u32::from(self.bounds.orders_per_buyer_and_item).max(cap) as usize;
-        self.placed(holding) >= bound && !planted(Bug::OrdersUnbounded)
+        self.placed(holding) >= bound
     }
 
     /// How many orders a buyer has placed of an item.
@@ -461,9 +460,14 @@ impl OrderBook {
         self.live_order(self.orders.get(slot).holding)
     }
 
-    /// Keyed hash of the reference of its payment, or its last refund; zero = none.
+    /// Keyed hash of the reference of its payment, or its refund, that counts ([`tell`]); zero = none.
     pub(crate) fn reference_hash(&self, slot: u32, kind: MoneyKind) -> u64 {
-        self.money(slot).find(|row| row.kind == kind).map_or(0, |row| row.reference_hash)
+        // The newest comes first: whatever was told before it is known already.
+        self.money(slot).filter(|row| row.kind == kind).fold(0, |newer, row| {
+            let mut known = row.reference_hash;
+            tell(&mut known, newer);
+            known
+        })
     }
 
     /// Where a late payment with this hash stands; `None` = there is none, or it was taken since.
@@ -567,8 +571,7 @@ impl OrderBook {
         row.last = slot;
         row.orders = row.orders.saturating_add(1);
         // Only a row of a snapshot has moved before it is inserted.
-        let forgotten = planted(Bug::CapForgotten) && new.state_lsn != new.lsn;
-        if new.state.counts_to_cap() && !forgotten {
+        if new.state.counts_to_cap() {
             row.units += new.quantity.get();
         }
         let orders = &self.orders;
@@ -645,8 +648,6 @@ impl OrderBook {
         order.state_lsn = lsn;
         let holding = self.holdings.get_mut(order.holding);
         match (before.counts_to_cap(), state.counts_to_cap()) {
-            (true, false) if planted(Bug::CapKept) => {}
-            (true, false) if planted(Bug::LoserCounts) && state == OrderState::Lost => {}
             (true, false) => holding.units -= units,
             (false, true) => holding.units += units,
             _ => {}

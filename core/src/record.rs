@@ -12,7 +12,6 @@ use siphasher::sip::SipHasher13;
 use crate::command::{ItemView, OrderView};
 use crate::item::OrderState;
 use crate::money::Price;
-use crate::planted::{Bug, planted};
 use crate::shard::Shard;
 use crate::state_row::StateRow;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
@@ -156,7 +155,6 @@ impl Shard {
         // All of what is left, or as much as the limit lets through.
         let beyond = seqs.after(after).nth(limit as usize);
         let to = match beyond {
-            _ if planted(Bug::WalksNumbers) => last_seq.min(after.saturating_add(limit)).max(after),
             Some(_) => seqs.after(after).take(limit as usize).last().unwrap_or(after),
             None => last_seq.max(after),
         };

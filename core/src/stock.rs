@@ -3,7 +3,6 @@
 //! In the normal way only the owner core takes and gives; every other core reads.
 //! The compare-and-swap makes it safe all the same. Next: [`crate::gauge`].
 
-use crate::planted::{Bug, planted};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Units available for sale. Written by the owner core, read by all.
@@ -23,10 +22,6 @@ impl StockCell {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             let Some(left) = seen.checked_sub(units) else { return false };
-            if planted(Bug::CheckThenAct) {
-                self.0.store(left, Ordering::Release);
-                return true;
-            }
             match self.0.compare_exchange_weak(seen, left, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => seen = now,

@@ -11,7 +11,6 @@
 //! to come. The waker must stay called until a sleep has ended by it, as an eventfd does: a call that
 //! comes between the look and the sleep then ends the sleep at once.
 
-use crate::planted::{Bug, planted};
 use crate::sync::{AtomicBool, Ordering};
 
 /// The flag of one core. Raised by any thread, lowered by the core alone.
@@ -37,13 +36,6 @@ impl WakeFlag {
     /// While it works, between two sleeps, nobody calls the waker: the core is sure to look before it
     /// sleeps. The order of the three steps is the whole point, so that they are in one place.
     pub fn sleep<R>(&self, has_work: impl FnOnce() -> bool, sleep: impl FnOnce(bool) -> R) -> R {
-        if planted(Bug::LooksBeforeLowering) {
-            let may_sleep = !has_work();
-            self.lower();
-            let slept = sleep(may_sleep);
-            self.hold();
-            return slept;
-        }
         self.lower();
         let slept = sleep(!has_work());
         self.hold();

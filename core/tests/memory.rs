@@ -10,8 +10,7 @@ use std::sync::Arc;
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Ticket};
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::FactSink;
-use stampede_core::shard::{Accepted, Shard};
+use stampede_core::shard::{Accepted, FactSink, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 
 struct Counting;

@@ -21,9 +21,6 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output;
-use crate::runtime::Cores;
-use crate::settings::Settings;
-use crate::settings::SettingsError;
 
 mod args;
 mod check_config;
@@ -32,6 +29,7 @@ mod detach;
 mod doctor;
 mod draw;
 mod export;
+mod failure;
 mod log;
 mod migrate;
 mod printer;
@@ -42,15 +40,9 @@ mod token;
 mod version;
 
 use args::SettingsArgs;
+use failure::{EXIT_FAILED, EXIT_NOT_COMPARED, EXIT_SETTINGS, EXIT_USAGE, Failure};
 use printer::Printer;
-
-/// The function that serves on these cores until it is told to stop; its code becomes the process's.
-pub type Serve = fn(&Settings, Cores) -> anyhow::Result<ExitCode>;
-
-const EXIT_FAILED: u8 = 1;
-const EXIT_USAGE: u8 = 2;
-const EXIT_NOT_COMPARED: u8 = 2;
-const EXIT_SETTINGS: u8 = 78;
+pub use serve::Serve;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -108,42 +100,6 @@ enum Command {
     Version,
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
-}
-
-/// Why a command did not do what was asked.
-#[derive(Debug)]
-enum Failure {
-    /// The command line cannot be understood.
-    Usage(String),
-    /// The settings cannot be used.
-    Settings(String),
-    /// It could not be done.
-    Failed(String),
-    /// Nothing could be compared.
-    NotCompared(String),
-    /// The result could not be written.
-    Output(io::Error),
-}
-
-impl Failure {
-    fn settings(error: &SettingsError) -> Self {
-        Self::Settings(error.to_string())
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    /// The outermost text is the problem, what is below it the cause.
-    fn from(error: anyhow::Error) -> Self {
-        let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-        let problem = error.to_string();
-        Self::Failed(if causes.is_empty() { problem } else { format!("{problem} ({})", causes.join(": ")) })
-    }
 }
 
 /// Does what the command line asks for.

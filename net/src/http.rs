@@ -25,6 +25,7 @@
 //! whose body is taken piece by piece; [`proxy_header`] for what a proxy of TCP puts before all of it.
 
 pub mod answer;
+pub mod assets;
 pub mod batch;
 pub mod body;
 pub(crate) mod chars;
@@ -38,9 +39,14 @@ pub(crate) mod json;
 pub mod json_out;
 pub mod limits;
 pub mod line;
+pub mod negotiate;
 pub mod page;
 pub mod problem;
 pub mod proxy_header;
 pub(crate) mod query;
+mod refusal;
+mod response;
 pub mod route;
+mod status;
+pub(crate) mod subject;
 mod templates;

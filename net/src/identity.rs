@@ -8,6 +8,7 @@
 //! [`verdicts`] for those that were verified, [`cookie`] for browsers.
 
 pub mod address;
+mod buyer;
 pub mod cookie;
 pub mod cors;
 pub mod demo;
@@ -22,35 +23,26 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::IpNet;
-use stampede_core::types::{Subject, UnixMillis};
+use stampede_core::types::UnixMillis;
 use subtle::ConstantTimeEq as _;
 
 use crate::http::answer::Cors;
-use crate::http::chars::{decimal, find, text_len};
+use crate::http::chars::{decimal, find};
 use crate::http::field::{Field, Name};
 use crate::http::head::Head;
 use crate::http::limits::TOKEN_BYTES_MAX;
 use crate::http::problem::{Code, Problem};
 use crate::http::route::Listener;
+pub use crate::http::subject::subject;
 use address::{AddressHeader, Client};
+pub use buyer::Buyer;
+use buyer::stranger;
 use cookie::{Origin, shown_origin};
 use cors::Origins;
 use key::IdentityKey;
 use rules::TokenRules;
-use stampede_core::planted::{Bug, planted};
 use token::Reason;
 pub use verdicts::VerdictCache;
-
-/// A buyer whom somebody vouches for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Buyer {
-    /// The opaque name.
-    pub subject: Subject,
-    /// The account's level; 0 if it was not said.
-    pub level: u8,
-    /// When the account was opened, in Unix seconds.
-    pub since_s: Option<u64>,
-}
 
 /// How buyers are told apart, out of checked settings. Shared by all cores.
 #[derive(Debug)]
@@ -164,9 +156,7 @@ impl Identity {
     /// Whether a connection of this peer has to begin with a header of the PROXY protocol: on the buyers'
     /// listener, from a trusted proxy. Nobody else's is looked at.
     pub fn expects_proxy_header(&self, listener: Listener, peer: IpAddr) -> bool {
-        self.proxy_protocol
-            && listener == Listener::Public
-            && (self.is_proxy(peer) || planted(Bug::ProxyAnyPeer))
+        self.proxy_protocol && listener == Listener::Public && self.is_proxy(peer)
     }
 
     /// That header.
@@ -226,11 +216,7 @@ impl Identity {
         }
         let counts = by_token || matches!(self.mode, Mode::Jwt(..));
         let on_purpose = counts && head.field(Name::Authorization) != Field::Absent;
-        if on_purpose || planted(Bug::ForeignPages) || self.origins.name(head) {
-            Ok(())
-        } else {
-            Err(Code::CrossSite.problem())
-        }
+        if on_purpose || self.origins.name(head) { Ok(()) } else { Err(Code::CrossSite.problem()) }
     }
 
     /// Who sends this request, as far as it can be told without looking at a signature. `cache` belongs to
@@ -331,18 +317,6 @@ impl Identity {
     }
 }
 
-/// The subject with these bytes, if it can be one: 1 to 255 bytes of UTF-8 without
-/// control characters.
-#[inline]
-pub fn subject(bytes: &[u8]) -> Option<Subject> {
-    // Most are plain ASCII.
-    if text_len(bytes) == bytes.len() {
-        return Subject::new(bytes);
-    }
-    let text = str::from_utf8(bytes).ok()?;
-    if text.chars().any(char::is_control) { None } else { Subject::new(bytes) }
-}
-
 /// Whether the request shows the merchant's token. The comparison takes the same
 /// time wherever the first difference is; it may betray the length.
 ///
@@ -394,8 +368,4 @@ fn bearer<'a>(head: &Head<'a>) -> Result<&'a [u8], Problem> {
     } else {
         Err(stranger("Authorization is not a bearer token"))
     }
-}
-
-const fn stranger(detail: &'static str) -> Problem {
-    Problem::new(Code::Unauthenticated).detail(detail)
 }

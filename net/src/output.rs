@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, write};
-use stampede_core::planted::{Bug, planted};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait for the thread that writes them.
@@ -107,9 +106,6 @@ pub const EXIT_BROKEN: u8 = 76;
 /// have what the usual way out waits for.
 pub fn exit(code: u8) -> ! {
     flush(LAST_WORDS);
-    if planted(Bug::DumpsCore) && code == EXIT_BROKEN {
-        std::process::abort();
-    }
     // `_exit`, under a name that needs no `unsafe`.
     signal_hook::low_level::exit(i32::from(code))
 }
@@ -180,7 +176,6 @@ fn put(outlet: &OnceLock<Outlet>, stream: Stream, line: &[u8]) {
         line.push(b'\n');
     }
     match outlet.get() {
-        Some(_) if planted(Bug::WaitsForReaders) => assert!(stream.write_waiting(&line), "a line was lost"),
         Some(outlet) => outlet.put(line),
         None => drop(write_all(stream, &line, PATIENCE)),
     }
@@ -195,17 +190,6 @@ fn lose() {
 enum Stream {
     Errors,
     Results,
-}
-
-impl Stream {
-    /// As a good engineer could have written it: see [`Bug::WaitsForReaders`].
-    fn write_waiting(self, line: &[u8]) -> bool {
-        use io::Write as _;
-        match self {
-            Self::Errors => io::stderr().write_all(line).is_ok(),
-            Self::Results => io::stdout().write_all(line).is_ok(),
-        }
-    }
 }
 
 /// The queue in front of a stream.

@@ -25,47 +25,22 @@ pub mod engine;
 pub mod fields;
 pub mod follow;
 pub mod memory;
+mod options;
 pub mod report;
+mod trouble;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId};
+use stampede_core::types::{HashSecret, Lsn, OrderId};
 use stampede_persist::export::Database;
 
 use self::engine::Engine;
 use self::follow::Follower;
+pub use self::options::Options;
 use self::report::{Mismatch, Place, Report};
+pub use self::trouble::Trouble;
 use crate::engine::books::mark;
-
-/// Pause between two looks at something that is not there yet.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// Why a comparison came to no end.
-#[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// Something cannot be read, or is not there in time.
-    #[error("{0}")]
-    Unable(String),
-    /// The log itself is wrong.
-    #[error("the log is wrong: {0}")]
-    LogWrong(String),
-    /// The log was trimmed under the replica: begin anew.
-    #[error("the log was trimmed while it was read, again and again; try once more")]
-    Trimmed,
-}
-
-/// How to compare.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// This item alone; `None` = all.
-    pub item: Option<ItemId>,
-    /// How long to wait for what is under way: the log's and the exporter's progress, an engine
-    /// that starts again, a stock row that somebody has edited and the exporter will follow.
-    pub patience: Duration,
-    /// Whether to pause an item that differs.
-    pub pause: bool,
-}
 
 /// Everything that is compared.
 pub struct Sources<'a> {

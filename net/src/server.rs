@@ -14,73 +14,48 @@
 //! [`signals`] for what signals mean, [`banner`] for what is printed, [`demo`] for what the demo sells.
 
 mod banner;
+mod base;
 mod cores;
 mod demo;
+mod event;
 pub mod export;
 pub mod recover;
 pub mod refill;
 pub mod replay;
 mod signals;
+mod sockets;
 mod stand_in;
 mod starting;
 mod waiting;
 pub mod watch;
 
-use std::io;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use stampede_core::catalogue::Catalogue;
 use stampede_core::shard::Shard;
-use stampede_core::types::{HashSecret, Lsn, UnixMillis};
-use stampede_persist::export::{ExportStatus, ExporterHandle};
+use stampede_core::types::{Lsn, UnixMillis};
+use stampede_persist::export::ExporterHandle;
 use stampede_persist::log::control::Control;
 use stampede_persist::log::dir::Started;
-use stampede_persist::log::queue::FactQueue;
-use stampede_persist::log::status::LogStatus;
 use stampede_persist::log::thread::JournalHandle;
 
+use self::base::Base;
 use self::cores::Cores;
+use self::event::{EXIT_FORCED, Event, LAST_STEPS};
 use self::recover::Replayed;
+use self::sockets::bind;
 use self::starting::Starting;
 use crate::engine::clock::{AHEAD_MS_MAX, Begin, SaleClock, show_ms, wall};
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
 use crate::engine::reasons::{Change, Reason};
-use crate::engine::shared::{Parts, Phase, Shared};
-use crate::gate::challenge::Challenges;
-use crate::gate::ticket::Tickets;
-use crate::gate::{Gate, GateRules};
-use crate::http::route::Listener;
+use crate::engine::shared::{Phase, Shared};
 use crate::output;
-use crate::runtime::{self, Door};
-use crate::settings::{Ack, Settings, secrets};
-
-/// The log could not be written: what was acknowledged is safe, nothing more is sold.
-const EXIT_LOG_FAILED: u8 = 74;
-/// It was told to end at once, or the deadline came.
-const EXIT_FORCED: u8 = 75;
-/// Time kept for the last steps of a shutdown (sync, mark clean) within the deadline.
-const LAST_STEPS: Duration = Duration::from_millis(500);
-/// How long a port may still be held by a server that was killed a moment ago: the kernel
-/// closes the sockets of a ring only after the process is gone.
-const PORT_PATIENCE: Duration = Duration::from_secs(10);
-/// Time between two tries at such a port.
-const PORT_RETRY: Duration = Duration::from_millis(20);
-
-/// Everything that can end the server.
-enum Event {
-    /// A signal on which to stop; see [`signals`].
-    Signal,
-    /// The journal cannot write any more.
-    LogFailed(String),
-    /// A core's thread has ended; `in_order`: because it was told to, with nothing left to do.
-    CoreEnded { in_order: bool },
-}
+use crate::runtime;
+use crate::settings::Settings;
 
 /// Serves on these cores until a signal or a failure. The exit code is 0 after an orderly end.
 ///
@@ -105,66 +80,6 @@ pub fn serve(settings: &Settings, acquired: runtime::Cores) -> anyhow::Result<Ex
     let cores = Cores::start(acquired, settings, sockets, owners, server.shared.clone(), &events)?;
     banner::print(settings, &server.shared);
     Ok(server.run(cores, settings, &inbox))
-}
-
-/// Listening sockets: one per core for buyers, one for the shop.
-struct Sockets {
-    public: Vec<socket2::Socket>,
-    merchant: socket2::Socket,
-}
-
-impl Sockets {
-    /// The same sockets once more, for cores that make way for others.
-    fn share(&self) -> io::Result<Self> {
-        let public = self.public.iter().map(socket2::Socket::try_clone).collect::<Result<_, _>>()?;
-        Ok(Self { public, merchant: self.merchant.try_clone()? })
-    }
-
-    /// The doors of each core. The merchant's requests come in on core 0 alone: see `Home::block`.
-    fn doors(self, settings: &Settings) -> Vec<Vec<Door>> {
-        let mut merchant = Some(self.merchant);
-        let doors = self.public.into_iter().map(|socket| {
-            let connections_max = settings.connections_per_core() as usize;
-            let mut doors = vec![Door { listener: Listener::Public, socket, connections_max }];
-            if let Some(socket) = merchant.take() {
-                let connections_max = settings.limits.admin_connections as usize;
-                doors.push(Door { listener: Listener::Merchant, socket, connections_max });
-            }
-            doors
-        });
-        doors.collect()
-    }
-}
-
-fn bind(settings: &Settings) -> anyhow::Result<Sockets> {
-    let hint = |what: &str, address| {
-        format!("cannot listen on {address} for {what}; stop what uses it, or choose another address")
-    };
-    // Without this first try, a second server would share the port of the first.
-    drop(listen_patiently(settings.listen).with_context(|| hint("buyers", settings.listen))?);
-    let public = settings.cores.iter().map(|_| runtime::listen(settings.listen, true));
-    let public = public.collect::<Result<_, _>>().with_context(|| hint("buyers", settings.listen))?;
-    let merchant = listen_patiently(settings.admin_listen);
-    let merchant = merchant.with_context(|| hint("the merchant API", settings.admin_listen))?;
-    Ok(Sockets { public, merchant })
-}
-
-fn listen_patiently(address: SocketAddr) -> io::Result<socket2::Socket> {
-    let deadline = Instant::now() + PORT_PATIENCE;
-    let mut is_told = false;
-    loop {
-        match runtime::listen(address, false) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                if !std::mem::replace(&mut is_told, true) {
-                    tracing::info!(
-                        "{address} is in use, perhaps by a server that has just been killed; waiting for it"
-                    );
-                }
-                std::thread::sleep(PORT_RETRY);
-            }
-            done => return done,
-        }
-    }
 }
 
 /// Everything that runs.
@@ -323,40 +238,6 @@ impl Server {
     }
 }
 
-/// What the engine that sells and the one that waits for the database have in common.
-struct Base {
-    clock: SaleClock,
-    secret: HashSecret,
-    log: Arc<LogStatus>,
-    queue: Arc<FactQueue>,
-    export: Option<Arc<ExportStatus>>,
-}
-
-impl Base {
-    fn parts(
-        &self,
-        settings: &Settings,
-        catalogue: Arc<Catalogue>,
-        mesh: Arc<Mesh>,
-    ) -> anyhow::Result<Parts> {
-        Ok(Parts {
-            clock: self.clock.clone(),
-            identity: secrets::identity(settings)?,
-            gate: gate(settings)?,
-            admin_token: secrets::admin_token(settings)?.token.reveal().to_owned(),
-            secret: self.secret,
-            catalogue,
-            log: self.log.clone(),
-            queue: self.queue.clone(),
-            export: self.export.clone(),
-            weakened: weakened(settings),
-            ack_durable: settings.ack == Ack::Wal,
-            demo: secrets::demo(settings)?,
-            mesh,
-        })
-    }
-}
-
 /// What came of reaching for the database before the sale.
 enum Reached {
     /// What it alone had is taken over; the alarms that this raised.
@@ -431,25 +312,6 @@ fn take_over(
     Ok(Ok(alarms))
 }
 
-/// The shared half of the gate; the keys of challenges are drawn anew.
-fn gate(settings: &Settings) -> anyhow::Result<Gate> {
-    let mut random = [0; 64];
-    getrandom::fill(&mut random).context("the system gives no random bytes")?;
-    let (limits, gate) = (&settings.limits, &settings.gate);
-    Ok(Gate {
-        rules: GateRules {
-            buyer_per_s: limits.buyer_per_s,
-            ip_per_s: limits.ip_per_s,
-            bad_tokens_per_s: limits.bad_tokens_per_s,
-            connections_per_ip: limits.connections_per_ip,
-            suspicious_accounts: gate.suspicious_accounts,
-            suspicious_asks_per_min: gate.suspicious_asks_per_min,
-        },
-        tickets: Tickets::new(secrets::ticket_keys(settings)?, gate.ticket_ms),
-        challenges: Challenges::new(settings.cores.len(), &random, gate.challenge_ms, gate.pow_bits),
-    })
-}
-
 /// A log whose last fact lies ahead of the wall clock: by how much, and what to do.
 fn skew_at_start(last: UnixMillis, begin: Begin) -> Option<String> {
     let ahead_ms = last.0.saturating_sub(wall().0);
@@ -466,22 +328,6 @@ fn skew_at_start(last: UnixMillis, begin: Begin) -> Option<String> {
              by then may count once more"
         ),
     })
-}
-
-/// What was weakened on the operator's word (I17).
-fn weakened(settings: &Settings) -> Vec<String> {
-    let mut weakened = Vec::new();
-    if settings.ack == Ack::Memory {
-        weakened
-            .push("ack=memory: orders are acknowledged before they are durable; a crash loses them".into());
-    }
-    if settings.log.allow_tmpfs {
-        weakened.push("log.allow_tmpfs: the log may lie in memory; a power cut loses it".into());
-    }
-    if cfg!(feature = "planted") {
-        weakened.push("built with planted bugs, for tests alone: this program must not sell".into());
-    }
-    weakened
 }
 
 /// What it means that this start exports nothing although the log has a database.

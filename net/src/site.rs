@@ -8,12 +8,13 @@
 //! Read in this order: [`words`] (what is said), [`render`] (how it looks), [`html`]
 //! (how it is sent), [`form`] (what comes back), [`assets`] (style and script).
 
-pub mod assets;
 pub mod form;
 pub mod format;
 pub mod html;
 pub mod render;
 pub mod words;
+
+pub use crate::http::assets;
 
 /// The lines of every HTML answer that keep it to itself: nothing from elsewhere is loaded,
 /// run, framed or told.

@@ -20,6 +20,7 @@ use stampede_persist::export::{
 };
 use stampede_persist::feed::{FactFeed, FeedError};
 use stampede_persist::log::block::ChainHash;
+use stampede_records::{Recorder, median};
 use stampede_testkit::{ClusterOptions, PostgresCluster};
 
 const ITEMS: u64 = 8;
@@ -59,7 +60,7 @@ impl MadeUp {
                 pay_by_ms: UnixMillis(0),
                 subject: subject.as_bytes(),
                 key: key.as_bytes(),
-                price: stampede_core::money::Price::UNKNOWN,
+                price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
             },
         );
     }
@@ -129,7 +130,9 @@ fn main() {
     let cluster = PostgresCluster::new(options).expect("a throw-away cluster");
     println!("{orders} orders, {pairs} pairs; rows per second");
     println!("{:>12} {:>12} {:>8}", "drain", "raw COPY", "ratio");
-    let mut ratios = Vec::new();
+    let recorder = Recorder::new("export_drain", env!("CARGO_MANIFEST_DIR"));
+    let mut recorder = recorder.with_setting(format!("{orders} orders, {pairs} pairs"));
+    let (mut ratios, mut drains, mut copies) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 0..pairs {
         let name = format!("pair{pair}");
         cluster.psql("postgres", &format!("CREATE DATABASE {name}")).expect("created");
@@ -140,10 +143,17 @@ fn main() {
         let ratio = rate(drained) / rate(copied);
         println!("{:>12.0} {:>12.0} {:>8.2}", rate(drained), rate(copied), ratio);
         ratios.push(ratio);
+        drains.push(rate(drained));
+        copies.push(rate(copied));
         cluster.psql("postgres", &format!("DROP DATABASE {name}")).expect("dropped");
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("drain / raw COPY, median: {:.2}", ratios[ratios.len() / 2]);
+    println!("drain / raw COPY, median: {:.2}", median(ratios.iter().copied()));
+    recorder.add("drain", ratios);
+    recorder.add("drain.rate", drains);
+    recorder.add("copy.rate", copies);
+    if let Some(path) = recorder.finish().expect("the record is written") {
+        println!("recorded in {}", path.display());
+    }
 }
 
 /// From the first attach to the last commit.

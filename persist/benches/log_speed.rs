@@ -15,6 +15,7 @@ use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::feed::FactFeed as _;
 use stampede_persist::log::dir::{DataDir, LogOptions};
 use stampede_persist::log::rebuild::Rebuild;
+use stampede_records::Recorder;
 
 /// A state that only counts.
 #[derive(Default)]
@@ -31,8 +32,10 @@ impl Rebuild for Count {
     fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
 }
 
-fn rate(what: &str, orders: u64, took: Duration) {
-    println!("{what:<28} {:>10.0} orders/s ({orders} in {took:.2?})", orders as f64 / took.as_secs_f64());
+fn rate(recorder: &mut Recorder, key: &str, what: &str, orders: u64, took: Duration) {
+    let per_s = orders as f64 / took.as_secs_f64();
+    println!("{what:<28} {per_s:>10.0} orders/s ({orders} in {took:.2?})");
+    recorder.add(key, vec![per_s]);
 }
 
 fn main() {
@@ -40,6 +43,8 @@ fn main() {
     let orders: u64 = args.next().map_or(200_000, |arg| arg.parse().expect("a number of orders"));
     let temp = tempfile::tempdir().expect("a temporary directory");
     let dir = args.next().map_or_else(|| temp.path().to_owned(), PathBuf::from);
+    let recorder = Recorder::new("log_speed", env!("CARGO_MANIFEST_DIR"));
+    let mut recorder = recorder.with_setting(format!("{orders} orders"));
     let options = LogOptions { allow_volatile: true, ..LogOptions::default() };
     let opened = DataDir::open(&dir, &options).unwrap().recover(&mut Count::default()).unwrap();
     let started = opened.start(Vec::new(), |reason| panic!("{reason}")).unwrap();
@@ -57,7 +62,7 @@ fn main() {
             pay_by_ms: UnixMillis(0),
             subject: b"buyer-0123456789",
             key: b"key-0123456789abcdef",
-            price: stampede_core::money::Price::UNKNOWN,
+            price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
         }));
         if n % 64 == 0 {
             started.queue.flush();
@@ -67,13 +72,16 @@ fn main() {
     while started.status.durable_lsn() < Lsn(orders) {
         std::thread::yield_now();
     }
-    rate("written and synced", orders, begun.elapsed());
+    rate(&mut recorder, "write", "written and synced", orders, begun.elapsed());
     println!("{:<28} {:>10} groups, {} bytes", "", started.status.groups(), started.status.bytes_written());
     let (mut tail, begun) = (started.journal.tail(Lsn::ZERO), Instant::now());
     while tail.read(Lsn(orders), 1 << 16, &mut |_, _| ()).unwrap() > 0 {}
-    rate("read by a tail", orders, begun.elapsed());
+    rate(&mut recorder, "tail", "read by a tail", orders, begun.elapsed());
     started.journal.shutdown(Duration::from_secs(60)).unwrap();
     let (mut count, begun) = (Count::default(), Instant::now());
     DataDir::open(&dir, &options).unwrap().recover(&mut count).unwrap();
-    rate("recovered", count.0, begun.elapsed());
+    rate(&mut recorder, "recover", "recovered", count.0, begun.elapsed());
+    if let Some(path) = recorder.finish().expect("the record is written") {
+        println!("recorded in {}", path.display());
+    }
 }

@@ -27,6 +27,7 @@ use stampede_persist::log::block::{BlockBuilder, BlockHeader};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::record::Record;
+use stampede_records::Recorder;
 
 /// About the size of a question between cores, and of a reply, in words.
 type Question = [u64; 24];
@@ -41,7 +42,7 @@ fn placed(n: u64) -> Fact<'static> {
         pay_by_ms: UnixMillis(0),
         subject: b"buyer-0123456789",
         key: b"key-0123456789abcdef",
-        price: stampede_core::money::Price::UNKNOWN,
+        price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
     }
 }
 
@@ -134,8 +135,8 @@ fn checks(rounds: u32) -> (f64, f64) {
     (1.0 / crc, 1.0 / sha)
 }
 
-/// Microseconds of one synced write into a zero-filled file, as the journal writes: median, range.
-fn synced_write(dir: &Path, bytes: usize, writes: usize) -> [f64; 3] {
+/// Microseconds of each synced write into a zero-filled file, as the journal writes.
+fn synced_writes(dir: &Path, bytes: usize, writes: usize) -> Vec<f64> {
     const FILE_BYTES: u64 = 64 << 20;
     let disk = RealDisk;
     let path = dir.join("synced");
@@ -144,7 +145,7 @@ fn synced_write(dir: &Path, bytes: usize, writes: usize) -> [f64; 3] {
     file.sync().expect("synced");
     let buffer = AlignedBuffer::new(bytes);
     let places = FILE_BYTES / bytes as u64;
-    let mut took: Vec<f64> = (0..writes as u64)
+    let took = (0..writes as u64)
         .map(|n| {
             let begun = Instant::now();
             file.write_durable(n % places * bytes as u64, buffer.as_slice()).expect("written");
@@ -152,8 +153,7 @@ fn synced_write(dir: &Path, bytes: usize, writes: usize) -> [f64; 3] {
         })
         .collect();
     disk.remove(&path).expect("removed");
-    took.sort_by(f64::total_cmp);
-    [took[writes / 2], took[0], took[writes - 1]]
+    took
 }
 
 /// Nanoseconds for one question and its reply over two rings, both cores awake, in batches.
@@ -218,24 +218,49 @@ fn main() {
     let temp = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.map_or_else(|| temp.path().to_owned(), PathBuf::from);
     let (rounds, writes) = if full { (40, 300) } else { (8, 50) };
-    println!("append, encoded                  {:8.1} ns/fact", append(rounds));
+    let setting =
+        format!("best of {rounds} rounds and more; median of {writes} writes, a fifth of large ones");
+    let mut recorder = Recorder::new("primitives", env!("CARGO_MANIFEST_DIR")).with_setting(setting);
+    let ns = append(rounds);
+    println!("append, encoded                  {ns:8.1} ns/fact");
+    recorder.add("append", vec![ns]);
     for facts in [1, 16, 256, 4_096] {
         let (ns, bytes) = block(rounds * 4, facts);
         println!("block of {facts:>5} facts             {ns:8.1} ns/fact, {bytes:.0} bytes/fact");
+        if facts != 256 {
+            recorder.add(&format!("block.{facts}"), vec![ns]);
+        }
+        if facts == 4_096 {
+            recorder.add("bytes", vec![bytes]);
+        }
     }
     let (crc, sha) = checks(rounds);
     println!("CRC-32C                          {crc:8.2} GB/s");
     println!("SHA-256                          {sha:8.2} GB/s");
+    recorder.add("crc", vec![crc]);
+    recorder.add("sha", vec![sha]);
     for kib in [4, 16, 64, 256, 1_024, 4_096] {
         let writes = if kib > 256 { writes / 5 } else { writes };
-        let [median, least, most] = synced_write(&dir, kib << 10, writes);
-        println!("synced write of {kib:>5} KiB        {median:8.0} us ({least:.0}-{most:.0})");
+        let mut took = synced_writes(&dir, kib << 10, writes);
+        took.sort_by(f64::total_cmp);
+        let [least, most] = [took[0], took[writes - 1]];
+        println!("synced write of {kib:>5} KiB        {:8.0} us ({least:.0}-{most:.0})", took[writes / 2]);
+        // The slowest of many writes is the disk's bad moment; the sums of CAPACITY.md take the median.
+        recorder.add(&format!("sync.{kib}"), vec![took[writes / 2]]);
     }
     // Short rounds, many of them: on a machine that does other things, too, some are left alone.
     let rounds = rounds * 5;
-    println!("cache line there and back        {:8.1} ns", line_round_trip(rounds, 500));
-    for batch in [1, 16, 64, 128] {
+    let ns = line_round_trip(rounds, 500);
+    println!("cache line there and back        {ns:8.1} ns");
+    recorder.add("line", vec![ns]);
+    for (batch, key) in [(1, "hop.1"), (16, ""), (64, "hop"), (128, "")] {
         let ns = hop(rounds, batch, if batch == 1 { 256 } else { 4_096 / batch });
         println!("ask and reply, batches of {batch:>4}   {ns:8.1} ns");
+        if !key.is_empty() {
+            recorder.add(key, vec![ns]);
+        }
+    }
+    if let Some(path) = recorder.finish().expect("the record is written") {
+        println!("recorded in {}", path.display());
     }
 }

@@ -21,6 +21,8 @@ pub mod chain;
 #[cfg(not(loom))]
 mod chain_at;
 #[cfg(not(loom))]
+mod choose_snapshot;
+#[cfg(not(loom))]
 pub mod control;
 #[cfg(not(loom))]
 pub mod cut;
@@ -28,6 +30,8 @@ pub mod cut;
 pub mod detach;
 #[cfg(not(loom))]
 pub mod dir;
+#[cfg(not(loom))]
+mod error;
 #[cfg(not(loom))]
 pub mod history;
 #[cfg(not(loom))]
@@ -48,6 +52,8 @@ pub mod limits;
 pub mod maintenance;
 #[cfg(not(loom))]
 pub mod mirror;
+#[cfg(not(loom))]
+mod options;
 pub mod queue;
 #[cfg(all(test, not(loom)))]
 mod race_tests;
@@ -72,6 +78,8 @@ pub mod snapshot;
 pub mod snapshotter;
 #[cfg(not(loom))]
 pub mod status;
+#[cfg(not(loom))]
+mod stepped;
 mod sync;
 #[cfg(not(loom))]
 pub mod tail;

@@ -7,7 +7,7 @@
 
 use core::hint::black_box;
 
-use super::Shard;
+use super::state::Shard;
 use crate::types::{BuyerHash, ItemId, OrderId};
 
 /// What a decision will look up.

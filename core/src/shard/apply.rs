@@ -5,81 +5,21 @@
 //! this engine, or that the engine had a bug; the caller must not go on.
 
 use alloc::boxed::Box;
-use core::fmt;
 
-use super::decide::switched;
 use super::drawing::EntryDrawn;
-use super::{Shard, placed};
+use super::error::ApplyError;
+use super::flags::{created_flags, switched};
+use super::state::Shard;
 use crate::draw::{DrawRow, DrawSeed};
-use crate::fact::{ACTOR_IMPORT, Fact, ImportedMoney};
+use crate::fact::{Fact, ImportedMoney};
 use crate::gauge::Rules;
 use crate::item::{ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
 use crate::limits::{HOLD_MS_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
 use crate::money::{Late, MoneyKind, MoneyRow, Price};
 use crate::orders::NewOrder;
-use crate::planted::{Bug, planted};
 use crate::state_row::CallRow;
-use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
-
-/// Why a fact cannot follow the ones before it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ApplyError {
-    /// It names an item that was never created.
-    UnknownItem(ItemId),
-    /// It creates an item that exists.
-    ItemExists(ItemId),
-    /// It names an order that was never placed.
-    UnknownOrder(OrderId),
-    /// It places an order whose number is not the item's next.
-    SequenceGap {
-        /// The order.
-        order: OrderId,
-        /// The sequence number that had to come.
-        expected: u32,
-    },
-    /// It moves an order from a state or with a quantity that the order does not have, or
-    /// to a state that cannot follow.
-    WrongState {
-        /// The order.
-        order: OrderId,
-        /// The state that it is in.
-        actual: OrderState,
-    },
-    /// It takes more units than there are: the item would be oversold.
-    Oversold(ItemId),
-    /// It gives or takes units of an item, or places an order of it, in the middle of its draw.
-    Drawing(ItemId),
-    /// A value is out of its range.
-    OutOfRange(&'static str),
-    /// It is numbered at or below the fact before it.
-    OutOfOrder(Lsn),
-    /// A table is full.
-    Full,
-}
-
-impl fmt::Display for ApplyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownItem(item) => write!(f, "item {item} was never created"),
-            Self::ItemExists(item) => write!(f, "item {item} is created twice"),
-            Self::UnknownOrder(order) => write!(f, "order {order} was never placed"),
-            Self::SequenceGap { order, expected } => {
-                write!(f, "order {order} has sequence number {}, expected {expected}", order.seq())
-            }
-            Self::WrongState { order, actual } => {
-                write!(f, "order {order} is {} and cannot move so", actual.name())
-            }
-            Self::Oversold(item) => write!(f, "item {item} would be oversold"),
-            Self::Drawing(item) => write!(f, "item {item} is in the middle of its draw"),
-            Self::OutOfRange(what) => write!(f, "{what} is out of range"),
-            Self::OutOfOrder(lsn) => write!(f, "LSN {lsn} does not follow"),
-            Self::Full => write!(f, "a table is full"),
-        }
-    }
-}
-
-impl core::error::Error for ApplyError {}
+use crate::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 type Applied = Result<(), ApplyError>;
 /// The number of a fact that was booked.
@@ -93,13 +33,6 @@ impl Shard {
     pub fn apply(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Applied {
         if lsn <= self.lsn {
             return Err(ApplyError::OutOfOrder(lsn));
-        }
-        while planted(Bug::ReplayDecides)
-            && let Some(slot) = self.holds.pop_by(fact.at_ms())
-        {
-            if matches!(self.orders.view(slot).state, OrderState::Held | OrderState::Pending) {
-                self.book_move(self.lsn, slot, OrderState::Expired);
-            }
         }
         self.take(fact, || lsn).map(|_| ())
     }
@@ -455,12 +388,6 @@ pub(super) fn check_deadline(created_at_ms: UnixMillis, pay_by_ms: UnixMillis, l
 /// The latest deadline that there can be.
 pub(super) const PAY_BY_MS_MAX: u64 = UNIX_MILLIS_MAX + HOLD_MS_MAX;
 
-/// The flags that an item begins with: one with more to come from Postgres sells nothing before
-/// that is there.
-pub(super) fn created_flags(actor: &str) -> u8 {
-    if actor == ACTOR_IMPORT { Rules::PAUSED | Rules::IMPORTING } else { 0 }
-}
-
 /// An item with a draw has a seed for it.
 fn check_seed(spec: &ItemSpec<'_>, seed: DrawSeed) -> Applied {
     if spec.draw_ms != 0 && seed.is_none() { Err(ApplyError::OutOfRange("seed")) } else { Ok(()) }
@@ -477,4 +404,52 @@ fn can_follow(from: OrderState, to: OrderState) -> bool {
             | (Paid, Refunded)
             | (Entered, Cancelled)
     )
+}
+
+/// The order that a fact places, as a row.
+fn placed<'a>(fact: &Fact<'a>, lsn: Lsn, secret: &HashSecret) -> Option<NewOrder<'a>> {
+    let hash = |reference: &[u8]| if reference.is_empty() { 0 } else { secret.reference(reference) };
+    let row = |id: OrderId,
+               quantity: Quantity,
+               state: OrderState,
+               at: (UnixMillis, UnixMillis),
+               key: &'a [u8],
+               price: Price,
+               subject| NewOrder {
+        id,
+        quantity,
+        state,
+        created_at_ms: at.0,
+        pay_by_ms: at.1,
+        lsn,
+        state_lsn: lsn,
+        key_hash: hash(key),
+        key,
+        price,
+        refunded: 0,
+        entry: matches!(state, OrderState::Entered | OrderState::Lost),
+        drawn: false,
+        buyer: secret.buyer(subject),
+        subject,
+    };
+    match *fact {
+        Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key, price } => {
+            Some(row(order, quantity, state, (at_ms, pay_by_ms), key, price, subject))
+        }
+        Fact::OrderImported {
+            order,
+            quantity,
+            state,
+            created_at_ms,
+            pay_by_ms,
+            subject,
+            key,
+            money: ImportedMoney { price, refunded, .. },
+            ..
+        } => {
+            let new = row(order, quantity, state, (created_at_ms, pay_by_ms), key, price, subject);
+            Some(NewOrder { refunded, ..new })
+        }
+        _ => None,
+    }
 }

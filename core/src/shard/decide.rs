@@ -3,19 +3,18 @@
 //! Each verb judges first, reserves (the stock's compare-and-swap) second, and only
 //! then appends the fact and books it, on a path that cannot fail.
 
-use super::Shard;
-use super::accept::Accepted;
-use super::apply::created_flags;
+use super::accepted::{Accepted, FactSink};
+use super::flags::{created_flags, switched};
+use super::state::Shard;
 use crate::command::{Command, ItemPatch, Movement, OrderView, Outcome, Purchase, Refusal};
 use crate::draw::{DrawRow, DrawSeed};
-use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_IMPORT, ACTOR_POSTGRES, Fact, FactSink, Switch};
+use crate::fact::{ACTOR_BUYER, ACTOR_CLOCK, ACTOR_POSTGRES, Fact, Switch};
 use crate::gauge::Rules;
 use crate::item::{FieldError, ItemSpec, OrderState, Pile};
 use crate::items::NewItem;
 use crate::limits::{HOLD_MS_MAX, STOCK_MAX};
 use crate::money::{Late, MoneyKind, MoneyRow};
 use crate::orders::NewOrder;
-use crate::planted::{Bug, planted};
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
 type Judged<T> = Result<T, Refusal>;
@@ -97,20 +96,11 @@ impl Shard {
 
     fn purchase(&mut self, now: UnixMillis, p: &Purchase<'_>, sink: &mut impl FactSink) -> Judged<Outcome> {
         let key_hash = self.reference(p.key);
-        if planted(Bug::DedupeAfterTaking) {
-            let gauge = self.gauge(p.item).ok_or(Refusal::NotFound)?;
-            let retry = self.orders.holding(p.buyer, p.item).is_some();
-            if retry && !gauge.stock.try_take(u64::from(p.quantity.get())) {
-                return Err(Refusal::SoldOut);
-            }
-        }
         let sale = match self.judge_purchase(now, p, key_hash)? {
             Verdict::Sell(sale) => sale,
             Verdict::Replay(slot) => return Ok(Outcome::Replayed(self.as_placed(slot))),
         };
-        if !planted(Bug::FilterTooLate) {
-            self.enter_holder(sale.item, p.buyer);
-        }
+        self.enter_holder(sale.item, p.buyer);
         let gauge = &self.items.get(sale.item).gauge;
         if sale.state.pile() != Pile::Available && !gauge.stock.try_take(u64::from(p.quantity.get())) {
             return Err(Refusal::SoldOut);
@@ -146,9 +136,6 @@ impl Shard {
                 subject: p.subject,
             },
         );
-        if planted(Bug::FilterTooLate) {
-            self.enter_holder(sale.item, p.buyer);
-        }
         let price = self.items.get(sale.item).price();
         Ok(Outcome::Placed(OrderView { price, ..self.orders.view(slot) }))
     }
@@ -162,7 +149,7 @@ impl Shard {
         if let Some(holding) = holding.filter(|_| key_hash != 0)
             && let Some(order) = self.orders.find_key(holding, key_hash)
         {
-            let same = self.orders.view(order).quantity == p.quantity || planted(Bug::PayloadIgnored);
+            let same = self.orders.view(order).quantity == p.quantity;
             return if same { Ok(Verdict::Replay(order)) } else { Err(Refusal::KeyReused) };
         }
         judge_window(now, item)?;
@@ -250,7 +237,7 @@ impl Shard {
         use OrderState::{Cancelled, Confirmed, Entered, Expired, Held, Lost, Paid, Pending, Refunded};
         let slot = self.orders.find(order).ok_or(Refusal::NotFound)?;
         let seen = self.order_view(slot);
-        let late = expired(&seen, now) && !planted(Bug::LatePayment);
+        let late = expired(&seen, now);
         let same = self.same_payment(slot, by.reference);
         // Its money went back: neither may it be taken, nor given back once more.
         if let Some(Late::Returned(_)) = self.orders.late(slot, self.reference(by.reference)) {
@@ -259,7 +246,7 @@ impl Shard {
         let refusal = match seen.state {
             Paid if same => return Ok(Outcome::Moved(seen)),
             Paid => Refusal::AlreadyPaid,
-            Refunded if same && !planted(Bug::RefundedLooksExpired) => return Err(Refusal::AlreadyRefunded),
+            Refunded if same => return Err(Refusal::AlreadyRefunded),
             Entered => return Err(Refusal::NotDrawn),
             Refunded | Lost => Refusal::HoldExpired,
             Held | Pending if late && !again => Refusal::HoldExpired,
@@ -299,7 +286,6 @@ impl Shard {
         match known {
             Some(lsn) => Outcome::Noted(refusal, lsn),
             None if hash == 0 || !self.orders.has_room_for_row(slot) => Outcome::Refused(refusal),
-            None if planted(Bug::LatePaymentForgotten) => Outcome::Refused(refusal),
             None => {
                 let (payment_ref, actor) = (by.reference, by.actor);
                 let fact = Fact::PaymentLate { at_ms: now, order, payment_ref, actor };
@@ -314,7 +300,7 @@ impl Shard {
     fn cap_bears(&self, seen: &OrderView, slot: u32) -> bool {
         let item = self.items.find(seen.order.item()).expect("an order has its item");
         let units = self.orders.units_of(slot) + seen.quantity.get();
-        units <= self.items.get(item).cap() || planted(Bug::TakenAgainOverCap)
+        units <= self.items.get(item).cap()
     }
 
     /// The table of docs/API.md, "Payments". A refund that names a payment names the order's own, or one
@@ -335,7 +321,7 @@ impl Shard {
         if !matches!(seen.state, OrderState::Paid | OrderState::Refunded) {
             return Err(Refusal::NotCancellable);
         }
-        let named = !by.reference.is_empty() && !planted(Bug::RefundOfAnyPayment);
+        let named = !by.reference.is_empty();
         if named && !self.same_payment(slot, by.reference) {
             return Err(Refusal::OtherPayment);
         }
@@ -477,7 +463,7 @@ impl Shard {
             return Ok(Outcome::Moved(seen));
         }
         let longest = (now.0 + self.items.get(item).hold_ms()).min(seen.created_at_ms.0 + HOLD_MS_MAX);
-        if pay_by_ms < seen.pay_by_ms || (pay_by_ms.0 > longest && !planted(Bug::HoldWithoutEnd)) {
+        if pay_by_ms < seen.pay_by_ms || pay_by_ms.0 > longest {
             return Err(invalid("pay_by_ms", "must be later, and at most the item's hold_ms from now"));
         }
         let (quantity, state) = (seen.quantity, seen.state);
@@ -495,7 +481,7 @@ impl Shard {
     /// something else is refused.
     fn judge_call(&self, item: ItemId, key: &[u8], asked: i64) -> Judged<Option<Lsn>> {
         let key_hash = self.reference(key);
-        let slot = self.items.find(item).filter(|_| key_hash != 0 && !planted(Bug::CallKeysIgnored));
+        let slot = self.items.find(item).filter(|_| key_hash != 0);
         match slot.and_then(|slot| self.items.get(slot).call(key_hash)) {
             Some(call) if call.asked == asked => Ok(Some(call.lsn)),
             Some(_) => Err(Refusal::KeyReused),
@@ -541,8 +527,7 @@ impl Shard {
 
     pub(super) fn expire(&mut self, now: UnixMillis, slot: u32, sink: &mut impl FactSink) -> bool {
         let order = self.orders.view(slot);
-        let waiting =
-            matches!(order.state, OrderState::Held | OrderState::Pending) || planted(Bug::ExpiresTwice);
+        let waiting = matches!(order.state, OrderState::Held | OrderState::Pending);
         if !waiting || !expired(&order, now) {
             return false;
         }
@@ -730,9 +715,7 @@ impl Shard {
 }
 
 fn judge_window(now: UnixMillis, item: &crate::items::Item) -> Judged<()> {
-    let closes_at_ms = item.closes_at_ms();
-    let late = now == closes_at_ms && planted(Bug::ClosesLate);
-    if item.over() || (now >= closes_at_ms && !late) {
+    if item.over() || now >= item.closes_at_ms() {
         Err(Refusal::Ended)
     } else if now < item.opens_at_ms() {
         Err(Refusal::NotOpen { opens_in_ms: item.opens_at_ms().0 - now.0 })
@@ -776,18 +759,4 @@ fn judge_begun_draw(current: &ItemSpec<'_>, spec: &ItemSpec<'_>, seed: DrawSeed)
 
 const fn invalid(field: &'static str, reason: &'static str) -> Refusal {
     Refusal::Invalid(FieldError { field, reason })
-}
-
-/// The flags of an item after a switch. An import ends with a switch of its own, whatever others
-/// switch meanwhile.
-pub(super) fn switched(flags: u8, switch: Switch, actor: &str) -> u8 {
-    let any = planted(Bug::ImportEndsEarly);
-    let done = actor == ACTOR_IMPORT || switch == Switch::Resumed || any;
-    let flags = if done { flags & !Rules::IMPORTING } else { flags };
-    match switch {
-        Switch::Paused => flags | Rules::PAUSED,
-        Switch::Resumed => flags & !Rules::PAUSED,
-        Switch::Closed => flags | Rules::CLOSED,
-        Switch::Ended => flags | Rules::ENDED,
-    }
 }

@@ -6,11 +6,12 @@
 //! entries that are left, and the units that are left, are what they were.
 //! Next: [`crate::draw`].
 
-use super::accept::Accepted;
-use super::apply::ApplyError;
-use super::{Shard, Steps};
+use super::accepted::{Accepted, FactSink};
+use super::error::ApplyError;
+use super::state::Shard;
+use super::steps::Steps;
 use crate::draw::{Drawn, Held, Ranking};
-use crate::fact::{Fact, FactSink};
+use crate::fact::Fact;
 use crate::item::{OrderState, Pile};
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 

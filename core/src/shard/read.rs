@@ -3,7 +3,7 @@
 //! What an answer shows may rest on facts that are not durable yet; the caller
 //! waits for [`OrderView::state_lsn`] or [`ItemView::lsn`] before it shows it (I3).
 
-use super::Shard;
+use super::state::Shard;
 use crate::command::{ItemView, OrderView};
 use crate::draw::DrawEntry;
 use crate::item::OrderState;

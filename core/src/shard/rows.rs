@@ -9,14 +9,14 @@ use core::slice;
 use siphasher::sip::SipHasher13;
 
 use super::apply::{PAY_BY_MS_MAX, check_deadline};
-use super::{ApplyError, Shard};
+use super::error::ApplyError;
+use super::state::Shard;
 use crate::gauge::Rules;
 use crate::item::OrderState;
 use crate::items::{Item, NewItem};
 use crate::limits::STOCK_MAX;
 use crate::money::{MoneyKind, MoneyRow};
 use crate::orders::NewOrder;
-use crate::planted::{Bug, planted};
 use crate::state_row::StateRow;
 use crate::types::{Lsn, UnixMillis};
 
@@ -31,7 +31,7 @@ pub fn rows_of(shards: &[Shard], visit: &mut dyn FnMut(&StateRow<'_>)) {
     for (_, item) in &items {
         item.calls().for_each(|call| visit(&StateRow::Call(*call)));
     }
-    let decides = shards.iter().find(|shard| shard.index == 0 && !planted(Bug::BlocklistForgotten));
+    let decides = shards.iter().find(|shard| shard.index == 0);
     if let Some(shard) = decides {
         let mut subjects: Vec<&[u8]> = shard.blocked.values().map(|s| &**s).collect();
         subjects.sort_unstable();
@@ -85,11 +85,7 @@ impl Shard {
                 drawn: self.orders.is_drawn(slot),
                 subject: self.orders.subject(slot),
             });
-            let forgotten = |row: &MoneyRow<'_>| {
-                planted(Bug::TextsForgotten)
-                    || (planted(Bug::ReturnForgotten) && row.kind == MoneyKind::LateReturned)
-            };
-            let kept = money.iter().filter(|row| !is_bare(row) && !forgotten(row));
+            let kept = money.iter().filter(|row| !is_bare(row));
             kept.for_each(|row| visit(&StateRow::Money(*row)));
         }
     }

@@ -10,9 +10,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::any;
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::command::{Command, Outcome, Purchase, Refusal, Ticket};
-use stampede_core::fact::FactSink;
 use stampede_core::gauge::Gauge;
-use stampede_core::shard::Accepted;
+use stampede_core::shard::{Accepted, FactSink};
 use stampede_core::types::{BuyerHash, ItemId, Lsn, Quantity, UnixMillis};
 
 use crate::trace::{BUYERS, ITEMS, Patch, Step, check, history};

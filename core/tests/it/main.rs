@@ -8,6 +8,7 @@ mod admit;
 mod agree;
 mod bounds;
 mod builds;
+mod circles;
 mod draw;
 mod engine;
 mod host_tuning;

@@ -5,7 +5,7 @@ use stampede_core::command::{Command, ItemPatch, Movement, OrderView, Outcome, P
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, Switch};
 use stampede_core::item::{OrderState, Payment};
-use stampede_core::money::{MoneyKind, Price};
+use stampede_core::money::{MoneyKind, Price, reference_of};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -272,6 +272,29 @@ fn assert_kept(engine: &Engine) {
     assert_eq!((loaded.digest(), replayed.digest()), (engine.shards[0].digest(), engine.shards[0].digest()));
 }
 
+/// A refund without a reference leaves the one that was told before it: live, by replay and from a snapshot.
+#[test]
+fn the_last_reference_that_was_given_counts() {
+    let mut engine = with(Payment::OnOrder, 10);
+    let order = buy(&mut engine, b"ann", 4, b"").order;
+    pay(&mut engine, NOW, order, b"pi_1");
+    let hashes = |engine: &Engine| {
+        let record = engine.shards[0].records(item(), 0, u32::MAX).next().expect("placed");
+        (record.payment_ref_hash, record.refund_ref_hash)
+    };
+    assert_eq!(hashes(&engine), (SECRET.reference(b"pi_1"), 0));
+    for (told, counts) in [(&b"re_1"[..], b"re_1"), (b"re_2", b"re_2")] {
+        assert_eq!(word(refund(&mut engine, order, b"", told, Some(1))), "paid");
+        assert_eq!(hashes(&engine), (SECRET.reference(b"pi_1"), SECRET.reference(counts)));
+        assert_kept(&engine);
+    }
+    assert_eq!(word(refund(&mut engine, order, b"", b"", None)), "refunded");
+    assert_eq!(hashes(&engine), (SECRET.reference(b"pi_1"), SECRET.reference(b"re_2")));
+    let money = engine.shards[0].money(order);
+    assert_eq!(reference_of(money, MoneyKind::Refund), (&b"re_2"[..], SECRET.reference(b"re_2")));
+    assert_kept(&engine);
+}
+
 /// Everything that can be read of every order (I20).
 fn known_of(shard: &stampede_core::shard::Shard) -> Vec<String> {
     let orders = shard.orders_after(None, 0, 100);
@@ -280,7 +303,8 @@ fn known_of(shard: &stampede_core::shard::Shard) -> Vec<String> {
     let told = |owned: &stampede_core::shard::OwnedOrder<'_>| {
         format!("{owned:?} {:?} late {}", shard.money(owned.order.order), late.contains(&owned.order.order))
     };
-    orders.iter().map(told).collect()
+    let records = shard.records(item(), 0, u32::MAX).map(|record| format!("{record:?}"));
+    orders.iter().map(told).chain(records).collect()
 }
 
 #[test]

@@ -6,10 +6,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use stampede_core::fact::{Fact, FactSink, ImportedMoney};
+use stampede_core::fact::{Fact, ImportedMoney};
 use stampede_core::item::ItemSpec;
 use stampede_core::money::MoneyRow;
-use stampede_core::shard::Accepted;
+use stampede_core::shard::{Accepted, FactSink};
 use stampede_core::state_row::{AuditRow, StateRow};
 use stampede_core::types::Lsn;
 

@@ -82,3 +82,24 @@ fn the_tests_that_the_page_on_testing_names_exist() {
 fn the_tests_that_the_feature_table_names_exist() {
     check("FEATURES.md", None, 30);
 }
+
+/// Whether there is a file of that path; a `*` in its name stands for anything.
+fn exists(path: &str) -> bool {
+    let Some((before, after)) = path.split_once('*') else { return root().join(path).exists() };
+    let (dir, begin) = before.rsplit_once('/').unwrap_or((".", before));
+    let entries = fs::read_dir(root().join(dir)).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.any(|name| name.starts_with(begin) && name.ends_with(after))
+}
+
+/// A contributor is sent to files by their path from the root.
+#[test]
+fn the_files_that_contributing_names_exist() {
+    let text = fs::read_to_string(root().join("docs/CONTRIBUTING.md")).expect("the page");
+    let spans = text.split('`').skip(1).step_by(2);
+    let paths: Vec<&str> =
+        spans.filter(|span| span.contains('/') && !span.contains(' ') && !span.contains("SECONDS")).collect();
+    assert!(paths.len() >= 12, "the page names only {paths:?}");
+    let gone: Vec<&&str> = paths.iter().filter(|path| !exists(path)).collect();
+    assert!(gone.is_empty(), "docs/CONTRIBUTING.md names what is not there: {gone:?}");
+}

@@ -19,15 +19,18 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use postgres::NoTls;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::cache;
 use crate::cost::{family_ns, process_ns};
-use crate::design::{Design, ITEM};
+use crate::design::{Contender, ITEM};
 use crate::error::ClassicError;
+use crate::machine::{machine, versions};
 use crate::process::{AppProcess, EngineProcess};
+use crate::rival::{RivalParts, RivalServer};
 use crate::shop::ShopConfig;
 use crate::stats::Figures;
-use crate::totals::{OwnDatabase, Totals, commits_at};
+use crate::totals::{OwnDatabase, Totals, commits_at, make_tables};
 use stampede_loadgen::answer::{Class, Code};
 use stampede_loadgen::engine::{Outcome, RunConfig, run};
 use stampede_loadgen::workload::{Workload, mix};
@@ -47,8 +50,8 @@ const RIDE_OUT: Duration = Duration::from_secs(10);
 pub struct BenchConfig {
     /// The program whose `serve` is the app tier: this one, as a rule.
     pub program: PathBuf,
-    /// The designs, in the order of the table.
-    pub designs: Vec<Design>,
+    /// The designs and rivals, in the order of the table.
+    pub designs: Vec<Contender>,
     /// The engine's program, for the last row.
     pub engine: Option<PathBuf>,
     /// Units on sale.
@@ -67,31 +70,14 @@ pub struct BenchConfig {
     pub limit_per_s: u64,
     /// A Postgres to use; `None`: a throw-away one.
     pub postgres: Option<String>,
-    /// A Redis to use; `None`: a throw-away one.
+    /// A Redis to use for the classic designs; `None`: a throw-away one.
     pub redis: Option<String>,
+    /// Further lines of the rivals' `redis.conf`.
+    pub redis_settings: Vec<String>,
     /// What buyers' names follow from.
     pub seed: u64,
     /// Set from outside to end early; what is complete is kept.
     pub stop: Arc<AtomicBool>,
-}
-
-/// Who takes part.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Contender {
-    /// A classic design.
-    Classic(Design),
-    /// The engine.
-    Engine,
-}
-
-impl Contender {
-    /// Its name in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Classic(design) => design.name(),
-            Self::Engine => "stampede",
-        }
-    }
 }
 
 /// Latencies in nanoseconds; 0 = nothing was measured.
@@ -166,6 +152,10 @@ pub struct Bench {
     pub troubles: Vec<String>,
     /// Whether it was ended from outside.
     pub interrupted: bool,
+    /// The machine before it began, and how loaded it was.
+    pub machine: Value,
+    /// The versions of the programs that took part.
+    pub versions: Value,
 }
 
 /// Compares. `tell` hears a line of words per step. Blocks for up to
@@ -176,9 +166,10 @@ pub struct Bench {
 /// among the [`Bench::troubles`] instead.
 pub fn bench(config: &BenchConfig, tell: &mut dyn FnMut(&str)) -> Result<Bench, ClassicError> {
     let bed = Bed::make(config, tell)?;
-    let classics = config.designs.iter().map(|&design| Contender::Classic(design));
-    let contenders: Vec<_> = classics.chain(config.engine.iter().map(|_| Contender::Engine)).collect();
-    let mut bench = Bench::default();
+    let engine = config.engine.iter().map(|_| Contender::Engine);
+    let contenders: Vec<_> = config.designs.iter().copied().chain(engine).collect();
+    let versions = versions(&bed.postgres_url, config.engine.as_ref());
+    let mut bench = Bench { machine: machine(), versions, ..Bench::default() };
     for round in 0..config.pairs {
         for (index, &contender) in contenders.iter().enumerate() {
             let seed = mix(config.seed ^ (u64::from(round) << 32 | index as u64));
@@ -222,6 +213,7 @@ struct Bed<'a> {
 /// A contender that runs.
 enum Server {
     App(AppProcess),
+    Rival(RivalServer),
     Engine(EngineProcess),
 }
 
@@ -258,7 +250,10 @@ impl<'a> Bed<'a> {
                 postgres.insert(made).url()
             }
         };
-        let needs_redis = config.designs.iter().any(|design| design.needs_redis());
+        let needs_redis = config
+            .designs
+            .iter()
+            .any(|contender| matches!(contender, Contender::Classic(design) if design.needs_redis()));
         let redis_url = match &config.redis {
             Some(url) => {
                 redis_connect(url)?;
@@ -266,7 +261,7 @@ impl<'a> Bed<'a> {
             }
             None if needs_redis => {
                 tell("starting a throw-away Redis");
-                Some(redis.insert(RedisServer::new(RedisOptions::default())?).url())
+                Some(redis.insert(RedisServer::new(&RedisOptions::default())?).url())
             }
             None => None,
         };
@@ -282,9 +277,9 @@ impl<'a> Bed<'a> {
         let database = OwnDatabase::create(&self.postgres_url)?;
         let server = self.start(contender, &database.url)?;
         let before = self.cost(&server)?;
-        // The engine gives each buyer a unit until there are none: as many buyers as units end
-        // its sale exactly. Of the others, nobody knows how many buyers that takes.
-        let buyers = matches!(server, Server::Engine(_)).then_some(self.config.stock);
+        // The engine and the rivals give each buyer a unit until there are none: as many buyers as units
+        // end their sale exactly. Of the others, nobody knows how many buyers that takes.
+        let buyers = matches!(server, Server::Engine(_) | Server::Rival(_)).then_some(self.config.stock);
         let sale = self.run(&server, seed, buyers)?;
         server.settle()?;
         let after_sale = self.cost(&server)?;
@@ -314,6 +309,13 @@ impl<'a> Bed<'a> {
                 let redis = self.redis_url.clone().filter(|_| design.needs_redis());
                 let shop = ShopConfig { design, postgres: database.to_owned(), redis, pool, limit_per_s };
                 Ok(Server::App(AppProcess::start(&self.config.program, &shop, stock)?))
+            }
+            (Contender::Rival(rival), _) => {
+                make_tables(database, stock)?;
+                let (program, root) = (&*self.config.program, &*std::env::temp_dir());
+                let parts =
+                    RivalParts { program, postgres: database, root, settings: &self.config.redis_settings };
+                Ok(Server::Rival(RivalServer::start(rival, parts, stock)?))
             }
             (Contender::Engine, Some(program)) => {
                 Ok(Server::Engine(EngineProcess::start(program, database, stock)?))
@@ -356,12 +358,13 @@ impl<'a> Bed<'a> {
 
     fn cost(&self, server: &Server) -> Result<Cost, ClassicError> {
         let postgres = self.postgres.as_ref().and_then(PostgresCluster::pid).map_or(0, family_ns);
-        let redis = self.redis.as_ref().map_or(0, |redis| process_ns(redis.pid()));
+        let redis = self.redis.as_ref().and_then(RedisServer::pid).map_or(0, process_ns);
         match server {
             Server::App(app) => {
                 let counted = app.figures()?;
                 Ok(Cost { cpu_ns: postgres + redis + counted.cpu_ns, counted: Some(counted) })
             }
+            Server::Rival(rival) => Ok(Cost { cpu_ns: postgres + rival.cpu_ns(), counted: None }),
             Server::Engine(engine) => Ok(Cost { cpu_ns: postgres + engine.cpu_ns(), counted: None }),
         }
     }
@@ -377,6 +380,7 @@ impl Server {
     const fn addr(&self) -> std::net::SocketAddr {
         match self {
             Self::App(app) => app.addr,
+            Self::Rival(rival) => rival.addr,
             Self::Engine(engine) => engine.addr,
         }
     }
@@ -385,6 +389,7 @@ impl Server {
     fn settle(&self) -> Result<(), ClassicError> {
         match self {
             Self::App(_) => Ok(()),
+            Self::Rival(rival) => rival.wait_written(),
             Self::Engine(engine) => engine.wait_exported(),
         }
     }
@@ -392,7 +397,7 @@ impl Server {
     fn is_sold_out(&self) -> bool {
         match self {
             Self::App(app) => app.figures().is_ok_and(|figures| figures.sold_out > 0),
-            Self::Engine(_) => false,
+            Self::Rival(_) | Self::Engine(_) => false,
         }
     }
 }

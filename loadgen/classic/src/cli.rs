@@ -4,27 +4,31 @@
 //! Next: [`crate::bench`], docs/CLASSICS.md.
 
 mod bare;
+mod kill;
+mod rival;
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 pub use bare::BareArgs;
 use clap::{Args, Parser, Subcommand};
+pub use kill::KillArgs;
+pub use rival::{FrontArgs, WorkerArgs};
 
 use crate::bench::{BenchConfig, bench};
-use crate::design::{Design, ITEM, POOL_DEFAULT, POOL_MAX};
+use crate::design::{Contender, ITEM, POOL_DEFAULT, POOL_MAX};
 use crate::http::AppTier;
 use crate::process::{POSTGRES_VARIABLE, REDIS_VARIABLE};
 use crate::shop::{Shop, ShopConfig};
 use crate::table;
-use crate::totals::make_tables;
+use crate::totals::{make_capped_tables, make_tables};
 use stampede_loadgen::clock::unix_ms;
 use stampede_loadgen::printer;
 use stampede_loadgen::program::{self, EXIT_FAILED, EXIT_VIOLATION, UsageError, stop_flag, write_file};
@@ -43,14 +47,22 @@ Designs (docs/CLASSICS.md says where the race of each is):
   limited-local  a token bucket in the process, then optimistic
   cached-delete  stock read from Redis, optimistic, then deleted from Redis
   cached-update  stock read from Redis, optimistic, then changed in Redis (MULTI/EXEC)
+  row-lock       UPDATE ... WHERE count > 0 and the order in one function; cap and idempotency key
 
-It starts a throw-away Postgres and Redis of its own (Debian: postgresql, redis-tools) and leaves
-nothing behind. The engine is `stampede` next to this program; build it with cargo build --release.
+Rivals, which know caps and idempotency keys as the engine does:
+  redis-lua         one Lua script in Redis and a worker to Postgres; log synced once a second
+  redis-lua-always  the same, the log synced before each answer
+  nginx-lua         the same script called by nginx + Lua; log synced once a second
+
+It starts a throw-away Postgres and Redis of its own (Debian: postgresql, redis-tools; for nginx-lua
+nginx, libnginx-mod-http-lua) and leaves nothing behind. The engine is `stampede` next to this program; build it with cargo build --release.
 
 Examples:
   stampede-classic
   stampede-classic --pairs 5 -c 128 --json classic.json
   stampede-classic --designs naive,pessimistic --stock 500 --no-engine
+  stampede-classic --designs rivals --stock 50k --requests 100k --pairs 5 --json rivals.json
+  stampede-classic kill --rounds 3 --json kill.json    # what kill -9 and a power cut lose
   stampede-classic serve naive --stock 100     # then, in another terminal:
   curl http://127.0.0.1:7075/v1/items/1/orders -H 'X-Buyer: alice' -d '{\"quantity\":1}'
 
@@ -74,14 +86,22 @@ pub struct ClassicArgs {
 pub enum ClassicCommand {
     /// Serves one design until Ctrl-C, to try it with curl or with `stampede-loadgen run --no-verify`
     Serve(ServeArgs),
+    /// Kills each store in the middle of a sale, and cuts its power, and counts what is lost
+    Kill(KillArgs),
     /// Serves a constant answer from one thread: the limit to compare with
     Bare(BareArgs),
+    /// The HTTP front of redis-lua alone
+    #[command(hide = true)]
+    Front(FrontArgs),
+    /// Its worker alone
+    #[command(hide = true)]
+    Worker(WorkerArgs),
 }
 
 /// Flags of the comparison.
 #[derive(Args, Debug)]
 pub struct BenchArgs {
-    /// Which designs, separated by commas
+    /// Which designs and rivals, separated by commas; `all`, or `rivals`: row-lock and the rivals
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub designs: String,
     /// Units on sale
@@ -109,6 +129,9 @@ pub struct BenchArgs {
     /// Leave the engine out
     #[arg(long)]
     pub no_engine: bool,
+    /// A further line of the rivals' redis.conf, such as 'io-threads 2'
+    #[arg(long, value_name = "LINE")]
+    pub redis_set: Vec<String>,
     /// Write every round as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -125,7 +148,8 @@ pub struct TierArgs {
     #[arg(long, value_name = "URL", env = POSTGRES_VARIABLE, hide_env_values = true)]
     pub postgres: Option<String>,
     /// A Redis to use instead of a throw-away one, as redis://:password@host:6379/. Only keys
-    /// that begin with stampede:classic: are touched
+    /// that begin with stampede:classic: are touched. A comparison uses it for the designs; the
+    /// rivals have one of their own, whose log is as it has to be
     #[arg(long, value_name = "URL", env = REDIS_VARIABLE, hide_env_values = true)]
     pub redis: Option<String>,
     /// Connections of the app tier to Postgres
@@ -140,9 +164,9 @@ pub struct TierArgs {
 /// Flags of `serve`.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
-    /// The design
-    #[arg(value_name = "DESIGN", value_parser = design)]
-    pub design: Design,
+    /// The design or the rival
+    #[arg(value_name = "DESIGN", value_parser = contender)]
+    pub design: Contender,
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7075")]
     pub listen: SocketAddr,
@@ -158,9 +182,10 @@ pub struct ServeArgs {
     pub until_eof: bool,
 }
 
-fn design(text: &str) -> Result<Design, String> {
-    let names = || Design::ALL.iter().map(|design| design.name()).collect::<Vec<_>>().join(", ");
-    Design::from_name(text).ok_or_else(|| format!("`{text}` is not a design; there are {}", names()))
+fn contender(text: &str) -> Result<Contender, String> {
+    let names = || Contender::all().into_iter().map(Contender::name).collect::<Vec<_>>().join(", ");
+    let found = Contender::from_name(text).filter(|&found| found != Contender::Engine);
+    found.ok_or_else(|| format!("`{text}` is not a design; there are {}", names()))
 }
 
 fn limit(text: &str) -> Result<u64, String> {
@@ -182,7 +207,10 @@ pub fn main() -> ExitCode {
 fn run(args: &ClassicArgs) -> Result<u8> {
     match &args.command {
         Some(ClassicCommand::Serve(args)) => serve(args),
+        Some(ClassicCommand::Kill(args)) => kill::run(args),
         Some(ClassicCommand::Bare(args)) => bare::run(args),
+        Some(ClassicCommand::Front(args)) => rival::front(args),
+        Some(ClassicCommand::Worker(args)) => rival::worker(args),
         None => compare(&args.bench),
     }
 }
@@ -225,13 +253,10 @@ fn config(args: &BenchArgs) -> Result<BenchConfig> {
         return Err(usage("--seconds must be above 0"));
     }
     let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let seed = match args.seed {
-        Some(seed) => seed,
-        None => getrandom::u64().context("no random seed; give --seed")?,
-    };
+    let seed = seed(args.seed)?;
     Ok(BenchConfig {
         designs: designs(&args.designs)?,
-        engine: engine(args, &program)?,
+        engine: engine(args.engine.as_deref(), args.no_engine, &program)?,
         program,
         stock: args.stock,
         refusals: args.requests - args.stock,
@@ -242,18 +267,33 @@ fn config(args: &BenchArgs) -> Result<BenchConfig> {
         limit_per_s: args.tier.limit,
         postgres: args.tier.postgres.clone(),
         redis: args.tier.redis.clone(),
+        redis_settings: args.redis_set.clone(),
         seed,
         stop: stop_flag()?,
     })
 }
 
-fn designs(list: &str) -> Result<Vec<Design>> {
-    if list == "all" {
-        return Ok(Design::ALL.to_vec());
+fn seed(given: Option<u64>) -> Result<u64> {
+    given.map_or_else(|| getrandom::u64().context("no random seed; give --seed"), Ok)
+}
+
+/// Those that are as good as they can be: they know caps and keys.
+fn rivals() -> Vec<Contender> {
+    let knows_caps =
+        |&contender: &Contender| !matches!(contender, Contender::Classic(design) if !design.has_cap());
+    Contender::all().into_iter().filter(knows_caps).collect()
+}
+
+fn designs(list: &str) -> Result<Vec<Contender>> {
+    match list {
+        "all" => return Ok(Contender::all()),
+        "rivals" => return Ok(rivals()),
+        _ => {}
     }
     let mut designs = Vec::new();
     for name in list.split(',').map(str::trim) {
-        let design = design(name).map_err(|error| UsageError(format!("--designs: {error}, or all")))?;
+        let usage = |error| UsageError(format!("--designs: {error}, or all, or rivals"));
+        let design = contender(name).map_err(usage)?;
         if !designs.contains(&design) {
             designs.push(design);
         }
@@ -261,8 +301,9 @@ fn designs(list: &str) -> Result<Vec<Design>> {
     Ok(designs)
 }
 
-fn engine(args: &BenchArgs, program: &std::path::Path) -> Result<Option<PathBuf>> {
-    match (&args.engine, args.no_engine) {
+/// The engine's program: the one that was given, or the one next to this program, if there is one.
+fn engine(given: Option<&Path>, is_left_out: bool, program: &Path) -> Result<Option<PathBuf>> {
+    match (given, is_left_out) {
         (_, true) => Ok(None),
         (Some(path), _) if path.is_file() => Ok(Some(path.canonicalize()?)),
         (Some(path), _) => {
@@ -272,10 +313,27 @@ fn engine(args: &BenchArgs, program: &std::path::Path) -> Result<Option<PathBuf>
     }
 }
 
+/// Sets the flag when standard input ends: then the process that started this one is gone.
+fn stop_at_eof(stop: &Arc<AtomicBool>) {
+    let stop = Arc::clone(stop);
+    thread::spawn(move || {
+        // Whatever comes, or an error: only the end counts.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
 /// The stock of a served design if nobody says another.
 const SERVE_STOCK: u64 = 100;
 
 fn serve(args: &ServeArgs) -> Result<u8> {
+    let design = match args.design {
+        Contender::Classic(design) => design,
+        Contender::Rival(rival) => return rival::serve(args, rival),
+        Contender::Engine => {
+            return Err(UsageError("the engine is served by `stampede serve`".to_owned()).into());
+        }
+    };
     let stop = stop_flag()?;
     let tier = &args.tier;
     let own_postgres = match &tier.postgres {
@@ -283,16 +341,20 @@ fn serve(args: &ServeArgs) -> Result<u8> {
         None => Some(PostgresCluster::new(ClusterOptions { fsync: true, ..ClusterOptions::default() })?),
     };
     let own_redis = match &tier.redis {
-        None if args.design.needs_redis() => Some(RedisServer::new(RedisOptions::default())?),
+        None if design.needs_redis() => Some(RedisServer::new(&RedisOptions::default())?),
         _ => None,
     };
     let postgres = own_postgres.as_ref().map(PostgresCluster::url).or_else(|| tier.postgres.clone());
     let postgres = postgres.context("there is no Postgres")?;
     let redis = own_redis.as_ref().map(RedisServer::url).or_else(|| tier.redis.clone());
     if let Some(stock) = args.stock.or_else(|| own_postgres.as_ref().map(|_| SERVE_STOCK)) {
-        make_tables(&postgres, stock)?;
+        if design.has_cap() {
+            make_capped_tables(&postgres, stock)?;
+        } else {
+            make_tables(&postgres, stock)?;
+        }
     }
-    let shop = ShopConfig { design: args.design, postgres, redis, pool: tier.pool, limit_per_s: tier.limit };
+    let shop = ShopConfig { design, postgres, redis, pool: tier.pool, limit_per_s: tier.limit };
     let shop = Shop::open(&shop)?;
     shop.preheat(ITEM)?;
     let server =
@@ -300,13 +362,7 @@ fn serve(args: &ServeArgs) -> Result<u8> {
     let addr = server.addr()?;
     printer::print_line(&format!("listening on {addr}"));
     if args.until_eof {
-        let stop = Arc::clone(&stop);
-        thread::spawn(move || {
-            // Whatever comes, or an error: only the end counts.
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            stop.store(true, Ordering::Relaxed);
-            AppTier::wake(addr);
-        });
+        stop_at_eof(&stop);
     }
     let signalled = Arc::clone(&stop);
     thread::spawn(move || {

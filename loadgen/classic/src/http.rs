@@ -2,8 +2,8 @@
 //!
 //! It speaks our contract as far as a purchase goes. A connection's thread reads a request,
 //! decides it in the [`Shop`], answers, and reads the next one; requests may be pipelined.
-//! What it does not understand it refuses with a `problem+json`. It keeps no answers for
-//! retries: the classic designs do not know idempotency keys. Next: [`crate::shop`].
+//! What it does not understand it refuses with a `problem+json`. How a purchase is read and answered is
+//! shared with [`crate::redis_lua::front`]. Next: [`crate::shop`].
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -27,7 +27,7 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 const BODY_BYTES_MAX: usize = 4 * 1024;
 /// Most header fields.
 const FIELDS_MAX: usize = 64;
-/// Most bytes of a buyer's name.
+/// Most bytes of a buyer's name and of an idempotency key.
 const BUYER_BYTES_MAX: usize = 64;
 /// How long a connection may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -136,19 +136,20 @@ fn talk(mut stream: TcpStream, shop: &Shop) -> io::Result<()> {
 
 /// A whole request, as far as it matters here.
 #[derive(PartialEq, Eq, Debug)]
-struct Request<'a> {
+pub(crate) struct Request<'a> {
     method: &'a str,
     path: &'a str,
     buyer: Option<&'a str>,
+    key: Option<&'a str>,
     body: &'a [u8],
     /// Whether the client wants no more on this connection.
-    close: bool,
+    pub(crate) close: bool,
     /// How many bytes it took.
-    bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// The first request in the bytes, if it is whole.
-fn read_request(bytes: &[u8]) -> Result<Option<Request<'_>>, Answer> {
+pub(crate) fn read_request(bytes: &[u8]) -> Result<Option<Request<'_>>, Answer> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut head = httparse::Request::new(&mut fields);
     let head_bytes = match head.parse(bytes) {
@@ -158,7 +159,7 @@ fn read_request(bytes: &[u8]) -> Result<Option<Request<'_>>, Answer> {
         Err(httparse::Error::Version) => return Err(refuse(505, "version_not_supported")),
         Err(_) => return Err(refuse(400, "bad_request")),
     };
-    let (mut body_bytes, mut buyer, mut close) = (None, None, head.version == Some(0));
+    let (mut body_bytes, mut buyer, mut key, mut close) = (None, None, None, head.version == Some(0));
     for field in head.headers.iter() {
         let value = str::from_utf8(field.value).map_err(|_| refuse(400, "bad_header"))?.trim();
         match field.name {
@@ -171,6 +172,7 @@ fn read_request(bytes: &[u8]) -> Result<Option<Request<'_>>, Answer> {
                 return Err(refuse(501, "not_implemented"));
             }
             name if name.eq_ignore_ascii_case("x-buyer") => buyer = Some(value),
+            name if name.eq_ignore_ascii_case("idempotency-key") => key = Some(value),
             name if name.eq_ignore_ascii_case("connection") => {
                 close |= value.eq_ignore_ascii_case("close");
             }
@@ -185,7 +187,7 @@ fn read_request(bytes: &[u8]) -> Result<Option<Request<'_>>, Answer> {
     let (Some(method), Some(path)) = (head.method, head.path) else {
         return Err(refuse(400, "bad_request"));
     };
-    Ok(Some(Request { method, path, buyer, body, close, bytes: head_bytes + body_bytes }))
+    Ok(Some(Request { method, path, buyer, key, body, close, bytes: head_bytes + body_bytes }))
 }
 
 /// The body of a purchase. The tutorials sell one unit at a time, and so do we.
@@ -204,17 +206,47 @@ fn answer(shop: &Shop, request: &Request<'_>) -> Answer {
     }
 }
 
-fn purchase(shop: &Shop, request: &Request<'_>, item: u32) -> Answer {
+/// A purchase as a request asks for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) item: u32,
+    pub(crate) buyer: &'a str,
+    /// Empty: none was given.
+    pub(crate) key: &'a str,
+}
+
+/// The purchase that a request asks for, or why it asks for none.
+pub(crate) fn asked<'a>(request: &Request<'a>) -> Result<Asked<'a>, Answer> {
+    match (request.method, route(request.path)) {
+        ("POST", Route::Orders(item)) => asked_of(request, item),
+        (_, Route::Orders(_)) => Err(refuse(405, "method_not_allowed")),
+        _ => Err(refuse(404, "not_found")),
+    }
+}
+
+fn asked_of<'a>(request: &Request<'a>, item: u32) -> Result<Asked<'a>, Answer> {
     match serde_json::from_slice::<Purchase>(request.body) {
         Ok(Purchase { quantity: 1 }) => {}
-        Ok(_) => return refuse(400, "bad_quantity"),
-        Err(_) => return refuse(400, "bad_json"),
+        Ok(_) => return Err(refuse(400, "bad_quantity")),
+        Err(_) => return Err(refuse(400, "bad_json")),
     }
     let sound = |name: &&str| {
         (1..=BUYER_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
     };
-    let Some(buyer) = request.buyer.filter(sound) else { return refuse(401, "unauthenticated") };
-    match shop.buy(item, buyer) {
+    let Some(buyer) = request.buyer.filter(sound) else { return Err(refuse(401, "unauthenticated")) };
+    let key = match request.key {
+        Some(key) if !sound(&key) => return Err(refuse(400, "bad_header")),
+        key => key.unwrap_or(""),
+    };
+    Ok(Asked { item, buyer, key })
+}
+
+fn purchase(shop: &Shop, request: &Request<'_>, item: u32) -> Answer {
+    let Asked { buyer, key, .. } = match asked_of(request, item) {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal,
+    };
+    match shop.buy(item, buyer, key) {
         Ok(bought) => answer_purchase(item, bought),
         Err(error) => {
             tell_once(&error);
@@ -223,16 +255,21 @@ fn purchase(shop: &Shop, request: &Request<'_>, item: u32) -> Answer {
     }
 }
 
-fn answer_purchase(item: u32, bought: Bought) -> Answer {
+/// The answer to a purchase of `item`.
+pub(crate) fn answer_purchase(item: u32, bought: Bought) -> Answer {
+    let order = |order_id: i64, created_at_ms: i64, replay: bool| Answer {
+        status: 201,
+        kind: "application/json",
+        replay,
+        body: format!(
+            "{{\"order_id\":\"{order_id}\",\"item_id\":{item},\"quantity\":1,\
+             \"state\":\"confirmed\",\"created_at_ms\":{created_at_ms}}}"
+        ),
+    };
     match bought {
-        Bought::Order { order_id, created_at_ms } => Answer {
-            status: 201,
-            kind: "application/json",
-            body: format!(
-                "{{\"order_id\":\"{order_id}\",\"item_id\":{item},\"quantity\":1,\
-                 \"state\":\"confirmed\",\"created_at_ms\":{created_at_ms}}}"
-            ),
-        },
+        Bought::Order { order_id, created_at_ms } => order(order_id, created_at_ms, false),
+        Bought::Again { order_id, created_at_ms } => order(order_id, created_at_ms, true),
+        Bought::CapReached => refuse(409, "cap_reached"),
         Bought::SoldOut => refuse(409, "sold_out"),
         Bought::Conflict => refuse(409, "version_conflict"),
         Bought::RateLimited => refuse(429, "rate_limited"),
@@ -241,7 +278,7 @@ fn answer_purchase(item: u32, bought: Bought) -> Answer {
 }
 
 /// The first failure is said; a thousand like it would say no more.
-fn tell_once(error: &ClassicError) {
+pub(crate) fn tell_once(error: &ClassicError) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if !TOLD.swap(true, Ordering::Relaxed) {
         printer::tell(&format!("stampede-classic serve: {error} (further failures are only counted)"));
@@ -267,38 +304,44 @@ fn route(path: &str) -> Route {
 
 /// An answer that has not been written yet.
 #[derive(PartialEq, Eq, Debug)]
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     kind: &'static str,
+    /// Whether it was given before, to the same key.
+    replay: bool,
     body: String,
 }
 
 impl Answer {
     fn json(status: u16, value: impl serde::Serialize) -> Self {
         let body = serde_json::to_string(&value).expect("plain figures have a JSON form");
-        Self { status, kind: "application/json", body }
+        Self { status, kind: "application/json", replay: false, body }
     }
 
-    fn bytes(&self, close: bool) -> Vec<u8> {
-        let Self { status, kind, body } = self;
+    /// As it is sent; `close`: the connection ends after it.
+    pub(crate) fn bytes(&self, close: bool) -> Vec<u8> {
+        let Self { status, kind, replay, body } = self;
+        let replay = if *replay { "Idempotent-Replay: true\r\n" } else { "" };
         let retry = if *status == 429 { "Retry-After: 1\r\n" } else { "" };
         let close = if close { "Connection: close\r\n" } else { "" };
         let (reason, length) = (reason(*status), body.len());
         format!(
-            "HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{retry}{close}\r\n{body}"
+            "HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{retry}{replay}{close}\r\n{body}"
         )
         .into_bytes()
     }
 }
 
-fn refuse(status: u16, code: &'static str) -> Answer {
+/// A refusal with this code.
+pub(crate) fn refuse(status: u16, code: &'static str) -> Answer {
     let body = format!("{{\"status\":{status},\"code\":\"{code}\",\"title\":\"{}\"}}", title(code));
-    Answer { status, kind: "application/problem+json", body }
+    Answer { status, kind: "application/problem+json", replay: false, body }
 }
 
 fn title(code: &str) -> &'static str {
     match code {
         "sold_out" => "Sold out",
+        "cap_reached" => "This buyer has as many as one may have",
         "version_conflict" => "Somebody else was faster; try again",
         "rate_limited" => "Too many buyers at once; try again later",
         "unauthenticated" => "The X-Buyer header must name the buyer, 1 to 64 visible characters",
@@ -321,6 +364,7 @@ const fn reason(status: u16) -> &'static str {
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        503 => "Service Unavailable",
         501 => "Not Implemented",
         505 => "HTTP Version Not Supported",
         _ => "Bad Request",

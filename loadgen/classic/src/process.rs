@@ -1,5 +1,5 @@
-//! The two kinds of server that are measured, each a process of its own: an app tier of ours,
-//! and the engine.
+//! Servers that are measured, each a process of its own: an app tier of ours, and the engine. The third kind
+//! is [`crate::rival`].
 //!
 //! Both end with this process, however it ends: the app tier when its standard input closes,
 //! the engine by its warden ([`stampede_testkit`]). Next: [`crate::bench`].
@@ -37,11 +37,64 @@ pub const POSTGRES_VARIABLE: &str = "STAMPEDE_CLASSIC_POSTGRES";
 /// See [`POSTGRES_VARIABLE`].
 pub const REDIS_VARIABLE: &str = "STAMPEDE_CLASSIC_REDIS";
 
-/// A running app tier.
-pub struct AppProcess {
+/// A process of this program that ends with this one, and the first line that it printed.
+pub struct Helper {
     child: Child,
     /// Closing it ends the process.
     lifeline: Option<ChildStdin>,
+    line: String,
+}
+
+impl Helper {
+    /// Starts it and waits for its first line, which stays empty if it ended before.
+    ///
+    /// # Errors
+    /// [`ClassicError::Process`] if it cannot be started; `what` says what it is.
+    pub fn start(mut command: Command, what: &str) -> Result<Self, ClassicError> {
+        // A group of its own: Ctrl-C at the terminal is for us, and we end it in order.
+        command.arg("--until-eof").stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        let child = command.spawn();
+        let mut child = child.map_err(|error| ClassicError::process(format!("starting {what}"), &error))?;
+        let (lifeline, out) = (child.stdin.take(), child.stdout.take());
+        let mut helper = Self { child, lifeline, line: String::new() };
+        if let Some(out) = out {
+            let _ = BufReader::new(out).read_line(&mut helper.line);
+        }
+        Ok(helper)
+    }
+
+    /// Where it says that it listens.
+    ///
+    /// # Errors
+    /// [`ClassicError::Process`] if it ended before it did; its reason is on standard error.
+    pub fn listens(&self, what: &str) -> Result<SocketAddr, ClassicError> {
+        let addr = self.line.trim().strip_prefix("listening on ").and_then(|addr| addr.parse().ok());
+        addr.ok_or_else(|| ClassicError::process(format!("starting {what}"), "it ended before it listened"))
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it as `kill -9` does, and waits for its end.
+    pub fn kill(&mut self) {
+        // An error means that it has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
+        end(&mut self.child);
+    }
+}
+
+/// A running app tier.
+pub struct AppProcess {
+    helper: Helper,
     /// Where it answers.
     pub addr: SocketAddr,
     client: Client,
@@ -54,29 +107,24 @@ impl AppProcess {
     /// [`ClassicError::Process`] if it ends before that; its reason is on standard error.
     pub fn start(program: &Path, shop: &ShopConfig, stock: u64) -> Result<Self, ClassicError> {
         let mut command = Command::new(program);
-        command.args(["serve", shop.design.name(), "--listen", "127.0.0.1:0", "--until-eof"]);
+        command.args(["serve", shop.design.name(), "--listen", "127.0.0.1:0"]);
         command.args(["--stock", &stock.to_string(), "--pool", &shop.pool.to_string()]);
         command.args(["--limit", &shop.limit_per_s.to_string()]);
         command.env(POSTGRES_VARIABLE, &shop.postgres).env_remove(REDIS_VARIABLE);
         if let Some(redis) = &shop.redis {
             command.env(REDIS_VARIABLE, redis);
         }
-        // A group of its own: Ctrl-C at the terminal is for us, and we end it in order.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
-        let what = || format!("starting the app tier `{}`", shop.design.name());
-        let mut child = command.spawn().map_err(|error| ClassicError::process(what(), &error))?;
-        let lifeline = child.stdin.take();
-        let mut line = String::new();
-        if let Some(out) = child.stdout.take() {
-            let _ = BufReader::new(out).read_line(&mut line);
-        }
-        let addr = line.trim().strip_prefix("listening on ").and_then(|addr| addr.parse().ok());
-        let none = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let at = addr.unwrap_or(none);
-        let client = Client::new(&at.to_string(), LOOK_TIMEOUT);
-        let app = Self { child, lifeline, addr: at, client };
+        let what = format!("the app tier `{}`", shop.design.name());
+        let helper = Helper::start(command, &what)?;
         // On failure the drop waits for its end.
-        addr.map(|_| app).ok_or_else(|| ClassicError::process(what(), "it ended before it listened"))
+        let addr = helper.listens(&what)?;
+        let client = Client::new(&addr.to_string(), LOOK_TIMEOUT);
+        Ok(Self { helper, addr, client })
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.helper.pid()
     }
 
     /// What it counted so far.
@@ -88,13 +136,6 @@ impl AppProcess {
         let response = self.client.request("GET", "/stats", "", &[]);
         let response = response.map_err(|error| ClassicError::process(what(), &error))?;
         serde_json::from_slice(&response.body).map_err(|error| ClassicError::process(what(), &error))
-    }
-}
-
-impl Drop for AppProcess {
-    fn drop(&mut self) {
-        drop(self.lifeline.take());
-        end(&mut self.child);
     }
 }
 
@@ -111,12 +152,64 @@ fn end(child: &mut Child) {
 
 /// A running engine, in a throw-away directory, on one core.
 pub struct EngineProcess {
-    child: Child,
+    /// `None` after it was killed.
+    child: Option<Child>,
+    launch: Launch,
     /// Where buyers are answered.
     pub addr: SocketAddr,
     merchant: Merchant,
     // Last, so that the directory goes when the process is gone.
     _warden: Warden,
+}
+
+/// How the engine is started, the first time and again.
+struct Launch {
+    program: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+    addr: SocketAddr,
+    admin: SocketAddr,
+    token: String,
+    postgres: String,
+}
+
+impl Launch {
+    fn spawn(&self) -> Result<Child, ClassicError> {
+        let fault = |error: std::io::Error| ClassicError::process("starting the engine", &error);
+        let mut command = Command::new(&self.program);
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("STAMPEDE_")) {
+                command.env_remove(name);
+            }
+        }
+        command.args(["serve", "--cores", "1", "--ack", "wal", "--data-dir", "sale"]).current_dir(&self.data);
+        command.args(["--listen", &self.addr.to_string(), "--admin-listen", &self.admin.to_string()]);
+        command.env("STAMPEDE_IDENTITY_MODE", "header").env("STAMPEDE_ADMIN_TOKEN", &self.token);
+        command.env("STAMPEDE_POSTGRES_URL", &self.postgres);
+        let errors = fs::File::options().create(true).append(true).open(&self.log).map_err(fault)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).process_group(0);
+        let mut child = command.spawn().map_err(fault)?;
+        if self.is_ready(&mut child) {
+            return Ok(child);
+        }
+        drop(child.kill());
+        drop(child.wait());
+        let words = stampede_testkit::tail(&fs::read(&self.log).unwrap_or_default());
+        Err(ClassicError::process("starting the engine", &words))
+    }
+
+    fn is_ready(&self, child: &mut Child) -> bool {
+        let mut out = child.stdout.take().map(BufReader::new);
+        let is_ready = out.as_mut().is_some_and(|out| {
+            out.by_ref().lines().map_while(Result::ok).any(|line| line.contains("is ready"))
+        });
+        // Somebody has to read what it prints later.
+        let reader = thread::Builder::new().name("engine-out".to_owned());
+        if let Some(mut out) = out {
+            let _ = reader.spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        }
+        is_ready
+    }
 }
 
 impl EngineProcess {
@@ -126,7 +219,15 @@ impl EngineProcess {
     /// # Errors
     /// [`ClassicError::Process`] with the end of its log.
     pub fn start(program: &Path, postgres: &str, stock: u64) -> Result<Self, ClassicError> {
-        let warden = Warden::new("engine", None)?;
+        Self::start_in(&std::env::temp_dir(), program, postgres, stock)
+    }
+
+    /// The same with its data below the directory `root`.
+    ///
+    /// # Errors
+    /// As [`EngineProcess::start`].
+    pub fn start_in(root: &Path, program: &Path, postgres: &str, stock: u64) -> Result<Self, ClassicError> {
+        let warden = Warden::new_in(root, "engine", None)?;
         let fault = |error: std::io::Error| ClassicError::process("starting the engine", &error);
         let (data, log) = (warden.data_dir(), warden.dir().join("log"));
         fs::create_dir(&data).map_err(fault)?;
@@ -134,41 +235,41 @@ impl EngineProcess {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin_port));
         let token = format!("{:016x}{:016x}", stampede_testkit::random(), stampede_testkit::random());
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("STAMPEDE_")) {
-                command.env_remove(name);
-            }
-        }
-        command.args(["serve", "--cores", "1", "--ack", "wal", "--data-dir", "sale"]).current_dir(&data);
-        command.args(["--listen", &addr.to_string(), "--admin-listen", &admin.to_string()]);
-        command.env("STAMPEDE_IDENTITY_MODE", "header").env("STAMPEDE_ADMIN_TOKEN", &token);
-        command.env("STAMPEDE_POSTGRES_URL", postgres);
-        let errors = fs::File::create(&log).map_err(fault)?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).process_group(0);
-        let child = command.spawn().map_err(fault)?;
+        let (program, postgres) = (program.to_owned(), postgres.to_owned());
         let merchant = Merchant::new(&format!("http://{admin}"), &token);
-        let mut engine = Self { child, addr, merchant, _warden: warden };
-        engine.wait_ready(&log)?;
+        let launch = Launch { program, data, log, addr, admin, token, postgres };
+        let child = Some(launch.spawn()?);
+        let engine = Self { child, launch, addr, merchant, _warden: warden };
         engine.put_item(stock)?;
         Ok(engine)
     }
 
-    fn wait_ready(&mut self, log: &PathBuf) -> Result<(), ClassicError> {
-        let mut out = self.child.stdout.take().map(BufReader::new);
-        let ready = out.as_mut().is_some_and(|out| {
-            out.by_ref().lines().map_while(Result::ok).any(|line| line.contains("is ready"))
-        });
-        // Somebody has to read what it prints later.
-        let reader = thread::Builder::new().name("engine-out".to_owned());
-        if let Some(mut out) = out {
-            let _ = reader.spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+    /// Kills it as `kill -9` does, and waits for its end.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // An error means that it has ended already.
+            drop(child.kill());
+            drop(child.wait());
         }
-        if ready {
-            return Ok(());
-        }
-        let words = stampede_testkit::tail(&fs::read(log).unwrap_or_default());
-        Err(ClassicError::process("starting the engine", &words))
+    }
+
+    /// Starts it again on the data that it has, and waits until it is ready.
+    ///
+    /// # Errors
+    /// [`ClassicError::Process`] with the end of its log.
+    pub fn restart(&mut self) -> Result<(), ClassicError> {
+        self.kill();
+        self.child = Some(self.launch.spawn()?);
+        Ok(())
+    }
+
+    /// Units that are left and units that are sold.
+    ///
+    /// # Errors
+    /// What the merchant API says.
+    pub fn units(&self) -> Result<(i64, i64), ClassicError> {
+        let totals = self.merchant.item(ITEM)?.totals;
+        Ok((totals.available, totals.held + totals.sold))
     }
 
     fn put_item(&self, stock: u64) -> Result<(), ClassicError> {
@@ -202,14 +303,15 @@ impl EngineProcess {
 
     /// CPU time of the process, in nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
-        process_ns(self.child.id())
+        self.child.as_ref().map_or(0, |child| process_ns(child.id()))
     }
 }
 
 impl Drop for EngineProcess {
     fn drop(&mut self) {
+        let Some(child) = &mut self.child else { return };
         // An error means that it has ended already.
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        end(&mut self.child);
+        let _ = kill_process(Pid::from_child(child), Signal::TERM);
+        end(child);
     }
 }

@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use postgres::error::SqlState;
 use postgres::{Client, NoTls, Statement};
 use redis::Connection;
 
@@ -56,6 +57,15 @@ pub enum Bought {
         /// When, in Unix milliseconds.
         created_at_ms: i64,
     },
+    /// The order that this buyer was told of before, to the same key.
+    Again {
+        /// Its number.
+        order_id: i64,
+        /// When, in Unix milliseconds.
+        created_at_ms: i64,
+    },
+    /// The buyer has as many as one may have.
+    CapReached,
     /// No stock left.
     SoldOut,
     /// Another buyer changed the row first.
@@ -89,7 +99,8 @@ impl Shop {
     /// [`ClassicError`] if something is missing or does not answer.
     pub fn open(config: &ShopConfig) -> Result<Self, ClassicError> {
         let url = config.postgres.clone();
-        let database = Pool::new(config.pool, config.pool, move || Database::connect(&url))?;
+        let has_cap = config.design.has_cap();
+        let database = Pool::new(config.pool, config.pool, move || Database::connect(&url, has_cap))?;
         let redis = match (&config.redis, config.design.needs_redis()) {
             (_, false) => None,
             (Some(url), true) => {
@@ -123,11 +134,14 @@ impl Shop {
     ///
     /// # Errors
     /// [`ClassicError`] if the database or Redis refuses; whether an order was placed is then unknown.
-    pub fn buy(&self, item: u32, buyer: &str) -> Result<Bought, ClassicError> {
+    /// Designs without a cap ([`Design::has_cap`]) do not look at the key, which may be empty.
+    pub fn buy(&self, item: u32, buyer: &str, key: &str) -> Result<Bought, ClassicError> {
         count(&self.counters.requests);
-        let bought = self.decide(item, buyer);
+        let bought = self.decide(item, buyer, key);
         count(match bought {
             Ok(Bought::Order { .. }) => &self.counters.winners,
+            Ok(Bought::Again { .. }) => &self.counters.replays,
+            Ok(Bought::CapReached) => &self.counters.capped,
             Ok(Bought::SoldOut) => &self.counters.sold_out,
             Ok(Bought::Conflict) => &self.counters.conflicts,
             Ok(Bought::RateLimited) => &self.counters.rate_limited,
@@ -137,7 +151,7 @@ impl Shop {
         bought
     }
 
-    fn decide(&self, item: u32, buyer: &str) -> Result<Bought, ClassicError> {
+    fn decide(&self, item: u32, buyer: &str, key: &str) -> Result<Bought, ClassicError> {
         if !self.is_admitted()? {
             return Ok(Bought::RateLimited);
         }
@@ -150,6 +164,7 @@ impl Shop {
             Design::CachedDelete | Design::CachedUpdate => {
                 self.in_session(|session| self.cached(session, item, buyer))
             }
+            Design::RowLock => self.in_session(|session| session.row_lock(item, buyer, key)),
         }
     }
 
@@ -242,10 +257,12 @@ struct Database {
     take_one: Statement,
     take_version: Statement,
     insert: Statement,
+    /// There where the tables have it.
+    buy: Option<Statement>,
 }
 
 impl Database {
-    fn connect(url: &str) -> Result<Self, ClassicError> {
+    fn connect(url: &str, has_cap: bool) -> Result<Self, ClassicError> {
         let mut config: postgres::Config = url.parse()?;
         config.connect_timeout(CONNECT_TIMEOUT).application_name("stampede-classic");
         let mut client = config.connect(NoTls)?;
@@ -261,7 +278,9 @@ impl Database {
             "INSERT INTO stock_order (sid, buyer) VALUES ($1, $2) \
              RETURNING id, (extract(epoch FROM create_time) * 1000)::bigint",
         )?;
-        Ok(Self { client, look, lock, write_back, take_one, take_version, insert })
+        let buy = has_cap.then(|| client.prepare("SELECT code, order_id, at_ms FROM buy($1, $2, $3)"));
+        let buy = buy.transpose()?;
+        Ok(Self { client, look, lock, write_back, take_one, take_version, insert, buy })
     }
 }
 
@@ -327,6 +346,37 @@ impl Session<'_> {
             return Ok(Bought::Conflict);
         }
         self.insert_and_commit(item, buyer)
+    }
+
+    /// One function call, which commits by itself. Two purchases of one buyer at once: the second one
+    /// breaks the index, is rolled back, and finds the first one when it tries again.
+    fn row_lock(&mut self, item: u32, buyer: &str, key: &str) -> Result<Bought, ClassicError> {
+        const TRIES: u32 = 3;
+        let mut tried = 0;
+        let row = loop {
+            tried += 1;
+            count(&self.counters.statements);
+            let Database { client, buy, .. } = &mut *self.database;
+            let buy = buy.as_ref().ok_or(ClassicError::Missing("this design needs its function"))?;
+            match client.query_one(buy, &[&i64::from(item), &buyer, &key]) {
+                Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) && tried < TRIES => {}
+                row => break row?,
+            }
+        };
+        let order = || (row.get(1), row.get(2));
+        Ok(match row.get(0) {
+            "order" => {
+                let (order_id, created_at_ms) = order();
+                Bought::Order { order_id, created_at_ms }
+            }
+            "again" => {
+                let (order_id, created_at_ms) = order();
+                Bought::Again { order_id, created_at_ms }
+            }
+            "cap_reached" => Bought::CapReached,
+            "sold_out" => Bought::SoldOut,
+            _ => Bought::NotFound,
+        })
     }
 
     fn look(&mut self, item: u32) -> Result<Option<Row>, ClassicError> {

@@ -48,6 +48,10 @@ counters! {
     winners,
     /// Refused: no stock left.
     sold_out,
+    /// Orders that were told again, to the same key.
+    replays,
+    /// Refused: the buyer has as many as one may have.
+    capped,
     /// Refused: another buyer changed the row between the look and the write.
     conflicts,
     /// Refused by the limiter.

@@ -8,8 +8,11 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, BenchConfig, Percentiles, Row};
+use crate::design::Contender;
+use crate::machine::commit;
 use crate::stats::Figures;
 use stampede_loadgen::units::{show_count, show_ns};
+use stampede_testkit::AppendLog;
 
 const HEAD: [&str; 13] = [
     "design",
@@ -137,7 +140,17 @@ fn write_conditions(text: &mut String, config: &BenchConfig) {
     } else {
         "durable alike: Postgres with fsync and synchronous_commit on; the engine answers after its log is synced"
     };
-    let _ = writeln!(text, "{durable}\n");
+    let _ = writeln!(text, "{durable}");
+    let is_lax = |contender: &Contender| matches!(contender, Contender::Rival(rival) if rival.log == AppendLog::EverySecond);
+    let lax: Vec<_> = config.designs.iter().filter(|contender| is_lax(contender)).map(|c| c.name()).collect();
+    if !lax.is_empty() {
+        let _ = writeln!(
+            text,
+            "NOT durable when they answer, as Redis's log is synced once a second: {}",
+            lax.join(", ")
+        );
+    }
+    text.push('\n');
 }
 
 fn main_line(group: &Group<'_>) -> Vec<String> {
@@ -145,6 +158,7 @@ fn main_line(group: &Group<'_>) -> Vec<String> {
     let statements = group.median(|row| row.statements_per_winner);
     let database = match statements {
         Some(_) => decimals(statements, 2),
+        // Where nobody counts statements: the engine and the rivals.
         None => format!("{} tx", decimals(group.median(|row| row.commits_per_winner), 3)),
     };
     vec![
@@ -182,7 +196,7 @@ fn sale_line(group: &Group<'_>) -> Vec<String> {
 }
 
 /// Columns as wide as their widest cell, the first to the left, the others to the right.
-fn write_table(text: &mut String, lines: &[Vec<String>]) {
+pub(crate) fn write_table(text: &mut String, lines: &[Vec<String>]) {
     let columns = lines.first().map_or(0, Vec::len);
     let widths: Vec<usize> =
         (0..columns).map(|at| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0)).collect();
@@ -199,8 +213,9 @@ fn write_notes(text: &mut String, config: &BenchConfig, bench: &Bench, groups: &
     text.push_str(
         "\nwinners/s: orders per second from the first to the last. p50 to p99.9: all answers of the sale;\n\
          won: its winners. refusals/s: after the sale.\n\
-         db/winner: statements in the sale per order (stampede: committed transactions, its start included).\n\
-         CPU: seconds of the app tier, Postgres and Redis together (stampede: of the engine and Postgres).\n",
+         db/winner: statements in the sale per order (tx: committed transactions, the start included).\n\
+         CPU: seconds of all processes of the service together: app tier or front, nginx, Redis, worker, Postgres\n\
+         (stampede: the engine and Postgres).\n",
     );
     if config.postgres.is_some() || config.redis.is_some() {
         text.push_str("CPU does not hold the servers that were given by URL.\n");
@@ -233,15 +248,13 @@ fn write_notes(text: &mut String, config: &BenchConfig, bench: &Bench, groups: &
 
 /// The comparison with every round, as JSON; all times as their names say.
 pub fn json(config: &BenchConfig, bench: &Bench, began_at_ms: u64) -> Value {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     json!({
-        "format": "stampede-loadgen-classic-1",
+        "format": "stampede-loadgen-classic-2",
         "version": env!("CARGO_PKG_VERSION"),
         "began_at_ms": began_at_ms,
-        "machine": {
-            "kernel": kernel.trim(),
-            "cores": std::thread::available_parallelism().map_or(0, usize::from),
-        },
+        "commit": commit(),
+        "machine": bench.machine,
+        "versions": bench.versions,
         "config": {
             "designs": config.designs.iter().map(|design| design.name()).collect::<Vec<_>>(),
             "engine": config.engine.is_some(),
@@ -254,6 +267,7 @@ pub fn json(config: &BenchConfig, bench: &Bench, began_at_ms: u64) -> Value {
             "limit_per_s": config.limit_per_s,
             "own_postgres": config.postgres.is_none(),
             "own_redis": config.redis.is_none(),
+            "redis_settings": config.redis_settings,
             "seed": config.seed,
         },
         "rows": bench.rows,

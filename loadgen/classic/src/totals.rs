@@ -28,6 +28,41 @@ const SCHEMA: &str = "
     COMMENT ON TABLE stock IS 'made by stampede-classic';
     COMMENT ON TABLE stock_order IS 'made by stampede-classic';";
 
+/// What [`crate::Design::RowLock`] adds: a buyer's order is found by its buyer, and is the only one. All of a
+/// purchase is one function, so that it is one round trip and one commit, and the row of the stock is
+/// locked for no longer than that commit.
+const CAPPED: &str = "
+    ALTER TABLE stock_order ADD COLUMN key text;
+    CREATE UNIQUE INDEX stock_order_buyer ON stock_order (sid, buyer);
+    CREATE FUNCTION buy(item bigint, who text, with_key text, OUT code text, OUT order_id bigint, OUT at_ms bigint)
+    LANGUAGE plpgsql AS $$
+    DECLARE had_key text;
+    BEGIN
+        SELECT o.id, (extract(epoch FROM o.create_time) * 1000)::bigint, o.key INTO order_id, at_ms, had_key
+            FROM stock_order o WHERE o.sid = item AND o.buyer = who;
+        IF FOUND THEN
+            code := CASE WHEN with_key <> '' AND had_key = with_key THEN 'again' ELSE 'cap_reached' END;
+            RETURN;
+        END IF;
+        UPDATE stock s SET count = s.count - 1, sale = s.sale + 1 WHERE s.id = item AND s.count > 0;
+        IF NOT FOUND THEN
+            code := CASE WHEN EXISTS (SELECT FROM stock s WHERE s.id = item) THEN 'sold_out' ELSE 'not_found' END;
+            RETURN;
+        END IF;
+        INSERT INTO stock_order (sid, buyer, key) VALUES (item, who, with_key)
+            RETURNING id, (extract(epoch FROM create_time) * 1000)::bigint INTO order_id, at_ms;
+        code := 'order';
+    END $$;";
+
+/// Makes the two tables anew, and what [`crate::Design::RowLock`] needs besides.
+///
+/// # Errors
+/// As [`make_tables`].
+pub fn make_capped_tables(url: &str, stock: u64) -> Result<(), ClassicError> {
+    make_tables(url, stock)?;
+    Ok(Client::connect(url, NoTls)?.batch_execute(CAPPED)?)
+}
+
 /// Makes the two tables anew, with `stock` units of the one item.
 ///
 /// # Errors
@@ -44,6 +79,7 @@ pub fn make_tables(url: &str, stock: u64) -> Result<(), ClassicError> {
         }
         client.batch_execute(&format!("DROP TABLE IF EXISTS {table}"))?;
     }
+    client.batch_execute("DROP FUNCTION IF EXISTS buy(bigint, text, text)")?;
     client.batch_execute(SCHEMA)?;
     let stock = i64::try_from(stock).map_err(|_| ClassicError::Missing("the stock is too large"))?;
     const PUT: &str = "INSERT INTO stock VALUES ($1, 'a phone', $2, 0, 0)";

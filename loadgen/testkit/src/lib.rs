@@ -6,6 +6,7 @@
 //! with a warden ([`warden`]) that ends the server and removes the directory when this
 //! process ends, in whatever way.
 
+mod image;
 mod need;
 mod postgres;
 mod redis;
@@ -15,9 +16,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use image::Image;
 pub use need::{Missing, Need, skip};
 pub use postgres::{ClusterOptions, PostgresCluster, StopMode};
-pub use redis::{RedisOptions, RedisServer, connect as redis_connect};
+pub use redis::{AppendLog, RedisOptions, RedisServer, connect as redis_connect};
 pub use warden::{Warden, free_port, random, tail};
 
 /// Longest wait for a server to take connections, or to end.

@@ -60,9 +60,17 @@ impl PostgresCluster {
     /// # Errors
     /// See [`ClusterError`]; nothing is left behind.
     pub fn new(options: ClusterOptions) -> Result<Self, ClusterError> {
+        Self::new_in(&std::env::temp_dir(), options)
+    }
+
+    /// The same below the directory `root`, for a server whose disk is to be cut off (see [`crate::Image`]).
+    ///
+    /// # Errors
+    /// See [`ClusterError`]; nothing is left behind.
+    pub fn new_in(root: &Path, options: ClusterOptions) -> Result<Self, ClusterError> {
         let bin = find_bin()?;
         let user = if geteuid().is_root() { Some(find_user()?) } else { None };
-        let warden = Warden::new("pg", user)?;
+        let warden = Warden::new_in(root, "pg", user)?;
         let password = format!("{:016x}", random());
         let mut cluster = Self { bin, user, port: 0, password, options, server: None, warden };
         cluster.init()?;

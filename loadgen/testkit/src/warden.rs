@@ -22,13 +22,12 @@ use rustix::process::Pid;
 
 use crate::{ClusterError, system};
 
-/// Prints who works in `$1/data`.
+/// Prints who works in `$1/data`, by its name: nothing is asked of a disk that may be cut off.
 const PROCESSES: &str = r#"
 processes() {
-    for cwd in /proc/[0-9]*/cwd; do
-        if [ "$cwd" -ef "$1/data" ]; then
-            other=${cwd#/proc/}
-            echo "${other%/cwd}"
+    find /proc -mindepth 2 -maxdepth 2 -name cwd -printf '%h %l\n' | while read -r process cwd; do
+        if [ "$cwd" = "$1/data" ]; then
+            echo "${process#/proc/}"
         fi
     done
 }
@@ -40,11 +39,11 @@ const WARDEN: &str = r#"
 cat > /dev/null
 pid=$(sed -n 1p "$1/data/postmaster.pid" 2> /dev/null)
 shm=$(sed -n 7p "$1/data/postmaster.pid" 2> /dev/null | awk '{print $2}')
-if [ -n "$pid" ] && [ "/proc/$pid/cwd" -ef "$1/data" ]; then
+if [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$1/data" ]; then
     kill -CONT "$pid" 2> /dev/null
     kill -QUIT "$pid" 2> /dev/null
     n=0
-    while [ "/proc/$pid/cwd" -ef "$1/data" ] && [ $n -lt 50 ]; do
+    while [ "$(readlink "/proc/$pid/cwd")" = "$1/data" ] && [ $n -lt 50 ]; do
         sleep 0.1
         n=$((n + 1))
     done
@@ -77,7 +76,15 @@ impl Warden {
     /// # Errors
     /// [`ClusterError::System`]; nothing is left behind.
     pub fn new(kind: &str, user: Option<(u32, u32)>) -> Result<Self, ClusterError> {
-        let dir = make_dir(kind, user)?;
+        Self::new_in(&std::env::temp_dir(), kind, user)
+    }
+
+    /// The same in the directory `root`, for a server whose disk is to be cut off (see [`crate::Image`]).
+    ///
+    /// # Errors
+    /// [`ClusterError::System`]; nothing is left behind.
+    pub fn new_in(root: &Path, kind: &str, user: Option<(u32, u32)>) -> Result<Self, ClusterError> {
+        let dir = make_dir(root, kind, user)?;
         let started = start_shells(&dir, user).map_err(|source| system("starting /bin/sh", source));
         let (shell, remover) = started.inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
         Ok(Self { dir, user, shell, remover })
@@ -153,8 +160,7 @@ fn shell(script: &str, dir: &Path, user: Option<(u32, u32)>) -> Command {
     command
 }
 
-fn make_dir(kind: &str, user: Option<(u32, u32)>) -> Result<PathBuf, ClusterError> {
-    let root = std::env::temp_dir();
+fn make_dir(root: &Path, kind: &str, user: Option<(u32, u32)>) -> Result<PathBuf, ClusterError> {
     let root = root.canonicalize().map_err(|source| system("finding the temporary directory", source))?;
     let dir = root.join(format!("stampede-{kind}-{:08x}", random() as u32));
     DirBuilder::new()

@@ -3,7 +3,6 @@
 mod batch;
 mod blame;
 mod capacity;
-mod circles;
 mod command;
 mod fake;
 mod faults;

@@ -1,5 +1,4 @@
-//! The engine measured from outside, beside the limit of the machine: the table of ratios of
-//! docs/BENCHMARKS.md.
+//! The engine measured from outside, beside the limit of the machine: the ratios of docs/BENCHMARKS.md.
 //!
 //! `cargo bench -p stampede-net --bench serve` runs everything in its small mode. Words behind `--`
 //! choose: `R3` that row alone, `--full` longer legs and more pairs, `--transport X` what is handed
@@ -45,7 +44,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use load::Cpus;
-use table::{Goal, Table};
+use table::Table;
 use words::{Heading, Size, Words};
 
 /// An item with units for everybody, and one that is sold out.
@@ -109,16 +108,24 @@ fn main() -> ExitCode {
         transport: words.transport.clone(),
         spread: words.spread,
     };
-    let mut table = Table::default();
+    let mut table = Table::new(&words);
     let rows = ROWS.iter().filter(|(name, _)| words.wants(name));
     for (name, row) in rows.chain(MORE.iter().filter(|(name, _)| words.wants_more(name))) {
         println!("\n{name}");
         // A row that fails must not take the others with it.
         if catch_unwind(AssertUnwindSafe(|| row(&bench, &mut table))).is_err() {
-            table.add_not_measured(name, "the row failed", Goal::None, "see its words above".to_owned());
+            table.note(format!("{name} failed: see its words above."));
         }
     }
     println!("\n{heading}\n{table}");
+    match table.finish() {
+        Ok(Some(path)) => println!("recorded in {}", path.display()),
+        Ok(None) => {}
+        Err(error) => {
+            eprintln!("serve: the record could not be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
     ExitCode::SUCCESS
 }
 

@@ -1,9 +1,10 @@
 //! What the bench was asked for, and the machine and source that it ran on.
 
 use std::fmt;
-use std::fs;
-use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::time::Duration;
+
+use stampede_records::machine::{self, Machine};
 
 /// How long, how often, how many.
 #[derive(Clone, Copy)]
@@ -60,6 +61,19 @@ impl Words {
         Ok(all)
     }
 
+    /// The sizes in words, for the record.
+    pub(crate) fn setting(&self) -> String {
+        let Size { leg, pairs, orders, .. } = self.size;
+        format!("legs of {leg:?}, {pairs} pairs after one that warms up, {orders} orders")
+    }
+
+    /// What is not as the bench comes, for the record: such runs are no part of its tables.
+    pub(crate) fn variant(&self) -> String {
+        let transport = self.transport.clone().filter(|transport| transport != "auto" && transport != "ring");
+        let spread = self.spread.then(|| "spread".to_owned());
+        transport.into_iter().chain(spread).collect::<Vec<_>>().join("-")
+    }
+
     /// Whether a figure is to run that takes long: all of them in the full mode.
     pub(crate) fn wants_more(&self, row: &str) -> bool {
         if self.rows.is_empty() { self.full } else { self.wants(row) }
@@ -77,49 +91,19 @@ pub(crate) struct Heading<'a>(pub(crate) &'a Words);
 impl fmt::Display for Heading<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Words { size, transport, spread, .. } = self.0;
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let machine = Machine::this();
         let transport = transport.as_deref().unwrap_or("the server's own choice");
         let threads = if *spread { "goes where there is room" } else { "stays on its one processor" };
-        writeln!(f, "{}; {cores} × {}, Linux {}; load before it {}", now(), processor(), kernel(), load())?;
+        let load = machine::load().map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}"));
+        let Machine { processors, kernel, .. } = machine;
+        writeln!(f, "{}; {processors}, Linux {kernel}; load before it {load}", machine::today())?;
         writeln!(
             f,
             "commit {}; buyers' seeds count from 1; legs of {:?}, {} pairs after one that warms up; \
              transport: {transport}; the whole server {threads}",
-            commit(),
+            machine::commit(Path::new(env!("CARGO_MANIFEST_DIR"))),
             size.leg,
             size.pairs
         )
     }
-}
-
-fn now() -> String {
-    httpdate::fmt_http_date(SystemTime::now())
-}
-
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("model name"));
-    let name = line.and_then(|line| line.split_once(':')).map_or("a processor", |(_, name)| name.trim());
-    name.to_owned()
-}
-
-fn kernel() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned())
-}
-
-fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or("?").to_owned()
-}
-
-/// The commit, with a mark if the tree differs from it.
-fn commit() -> String {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let Some(hash) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".to_owned() };
-    let changed = git(&["status", "--porcelain"]).is_some_and(|text| !text.is_empty());
-    if changed { hash + " and changes" } else { hash }
 }

@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 
 use stampede_core::catalogue::Catalogue;
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{Fact, FactSink};
+use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::limits::FACT_BYTES_MAX;
-use stampede_core::shard::Shard;
+use stampede_core::shard::{FactSink, Shard};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::codec;

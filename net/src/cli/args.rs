@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::doctor::probe::usable_cpus;
 use crate::settings::keys::ENV_CONFIG;
 use crate::settings::{Inputs, Loaded, load};

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::Failure;
 use super::args::SettingsArgs;
+use super::failure::Failure;
 use crate::settings::show;
 
 /// Checks the settings as `serve` would and prints them; secrets stay masked.

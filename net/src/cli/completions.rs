@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::Failure;
+use super::failure::Failure;
 
 #[derive(Args)]
 pub(super) struct CompletionsArgs {

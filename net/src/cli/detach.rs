@@ -9,7 +9,7 @@ use clap::Args;
 use stampede_persist::disk::real::RealDisk;
 use stampede_persist::log::detach::{detach, kept_for};
 
-use super::Failure;
+use super::failure::Failure;
 
 const AFTER_HELP: &str = "\
 A log that has a database keeps every fact until the database holds it, also while it is served

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::args::{SettingsArgs, defaults};
-use super::{EXIT_FAILED, Failure};
+use super::failure::{EXIT_FAILED, Failure};
 use crate::doctor::database;
 use crate::doctor::probe::{probe, raise_limits};
 use crate::doctor::{Level, examine};

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use stampede_core::types::ItemId;
 
-use super::{EXIT_FAILED, Failure};
+use super::failure::{EXIT_FAILED, Failure};
 use crate::http::draw::hex;
 use check::{Claim, Counted};
 

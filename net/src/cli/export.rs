@@ -13,8 +13,8 @@ use stampede_persist::export::{ConnectOptions, Database, Nonce};
 use stampede_persist::log::control::read_control;
 use stampede_persist::log::dir::DataDir;
 
-use super::Failure;
 use super::args::SettingsArgs;
+use super::failure::Failure;
 use crate::server::refill::refill;
 use crate::settings::{PostgresSettings, Settings};
 

@@ -12,7 +12,7 @@ use stampede_persist::log::cut::{Cut, cut_import};
 use stampede_persist::log::inspect::inspect;
 use stampede_persist::log::verify::{Verdict, verify};
 
-use super::{EXIT_FAILED, Failure};
+use super::failure::{EXIT_FAILED, Failure};
 
 #[derive(Subcommand)]
 pub(super) enum LogCommand {

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use stampede_persist::export::{ConnectOptions, Database, SCHEMA_VERSION, migrate};
 
-use super::Failure;
 use super::args::SettingsArgs;
+use super::failure::Failure;
 
 /// Migrates, and says from which version to which.
 pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {

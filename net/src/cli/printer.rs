@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::Failure;
+use super::failure::Failure;
 
 /// Where a command's result goes.
 pub(super) struct Printer {

@@ -13,7 +13,7 @@ use stampede_core::types::ItemId;
 use stampede_persist::export::{ConnectOptions, Database};
 
 use super::args::SettingsArgs;
-use super::{EXIT_FAILED, EXIT_NOT_COMPARED, Failure};
+use super::failure::{EXIT_FAILED, EXIT_NOT_COMPARED, Failure};
 use crate::output;
 use crate::reconcile::engine::Engine;
 use crate::reconcile::follow::Follower;

@@ -7,12 +7,15 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use super::args::SettingsArgs;
-use super::{Failure, Serve};
+use super::failure::Failure;
 use crate::doctor::probe::{probe, raise_limits};
 use crate::doctor::{Level, connections_fitting, examine, refusal};
 use crate::output;
 use crate::runtime::Cores;
 use crate::settings::{Settings, secrets};
+
+/// The function that serves on these cores until it is told to stop; its code becomes the process's.
+pub type Serve = fn(&Settings, Cores) -> anyhow::Result<ExitCode>;
 
 /// Serves, or says in one line why not.
 pub(super) fn run(args: &SettingsArgs, serve: Serve) -> Result<ExitCode, Failure> {

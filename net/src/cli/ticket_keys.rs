@@ -5,8 +5,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::Failure;
 use super::args::SettingsArgs;
+use super::failure::Failure;
 use crate::settings::secrets;
 
 /// Makes the key, and says when it counts.

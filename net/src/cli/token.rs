@@ -10,8 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use stampede_core::limits::UNIX_MILLIS_MAX;
 
-use super::Failure;
 use super::args::SettingsArgs;
+use super::failure::Failure;
 use crate::identity::mint::{Claims, MintKey};
 use crate::settings::secrets::{self, DEMO_KEY_FILE};
 use crate::settings::{KeyText, Settings};

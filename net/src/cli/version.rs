@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use stampede_persist::export::SCHEMA_VERSION;
 use stampede_persist::log::block::FORMAT_VERSION;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::doctor::probe::usable_cpus;
 use crate::runtime::Cores;
 use crate::settings::TransportChoice;

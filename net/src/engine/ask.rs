@@ -14,6 +14,7 @@ use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, ShortBytes
 
 use super::batch::Chunk;
 use super::books::BooksReply;
+pub use super::busy::Busy;
 use crate::http::cursor::Age;
 use crate::http::draw::DrawPage;
 
@@ -202,15 +203,6 @@ pub enum Reply {
     Batch(Box<Chunk>),
     /// Anything that is not hot.
     Rare(Box<RareReply>),
-}
-
-/// Why an owner decides nothing at present.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Busy {
-    /// Too many facts wait for the disk.
-    Overloaded,
-    /// The log's disk budget is used up.
-    LogFull,
 }
 
 /// Replies to [`RareAsk`].

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use stampede_core::command::{Movement, Ticket};
 use stampede_core::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity};
 
-use super::ask::Busy;
+use super::busy::Busy;
 use crate::http::batch::Format;
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::problem::Code;

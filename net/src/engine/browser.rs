@@ -4,36 +4,11 @@
 //! which language, travels with the request as [`Browser`].
 
 use super::ask::OrderOf;
-use super::render::{Moment, Shown};
+use super::shown::{Browser, Moment, Shown, order_view};
 use crate::http::answer::{self, Manner, Status};
-use crate::http::field::Field;
-use crate::site::html::{Html, Wants, see_order, send_again};
+use crate::http::negotiate::Wants;
+use crate::site::html::{Html, see_order, send_again};
 use crate::site::render;
-use crate::site::words::Lang;
-use stampede_core::types::ItemId;
-
-/// How a browser is answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Browser {
-    /// In which language.
-    pub lang: Lang,
-    /// The item that it is about, if it is about one.
-    pub item: Option<ItemId>,
-    /// Whether the answer places an order.
-    pub buys: bool,
-    /// Whether this is the demo.
-    pub demo: bool,
-    /// Whether it takes a compressed page.
-    pub gzip: bool,
-}
-
-impl Browser {
-    /// The form of an answer that comes later than the request's head is kept: what the
-    /// client holds already is not known any more.
-    const fn wants(self) -> Wants<'static> {
-        Wants { gzip: self.gzip, held: Field::Absent }
-    }
-}
 
 /// Appends the answer if it is one for browsers alone.
 pub(super) fn write(
@@ -66,7 +41,7 @@ pub(super) fn write(
 fn order_page(page: &OrderOf, browser: Browser, at: &Moment<'_>) -> Html {
     let item = page.item.get();
     let view = render::OrderPage {
-        order: super::render::order_view(&page.order, at.shown),
+        order: order_view(&page.order, at.shown),
         name: item.spec.name,
         price_minor: item.spec.price_minor,
         currency: item.spec.currency,

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::UnixMillis;
 
 /// A difference to the wall clock from which on it is told, in milliseconds.
@@ -90,8 +89,7 @@ impl SaleClock {
     /// Starts the clock at the wall's time, and with [`Begin::AtTheLog`] not before `last`: the
     /// latest time that any fact carries.
     pub fn start(last: UnixMillis, begin: Begin) -> Self {
-        let is_back = planted(Bug::ClockTurnsBack) || begin == Begin::AtTheWall;
-        let last = if is_back { UnixMillis(0) } else { last };
+        let last = if begin == Begin::AtTheWall { UnixMillis(0) } else { last };
         Self::begin(wall(), last, Monotonic::Real(Instant::now()))
     }
 
@@ -125,9 +123,6 @@ impl SaleClock {
 
     /// As [`SaleClock::follow`], with a wall clock that shows `wall`.
     pub fn follow_to(&self, wall: UnixMillis) -> Look {
-        if planted(Bug::ClockNotFollowed) {
-            return Look::Together;
-        }
         let (sale, base_ms) = (self.now().sale, self.hands.base_ms.load(Ordering::Relaxed));
         let (behind_ms, ahead_ms) = (wall.0.saturating_sub(sale.0), sale.0.saturating_sub(wall.0));
         self.hands.base_ms.store(base_ms + behind_ms - ahead_ms.min(SLEW_MS), Ordering::Relaxed);

@@ -11,45 +11,47 @@
 
 mod batch;
 mod buyer;
-pub(super) mod draw;
+mod draw;
 mod gate;
 mod gather;
+mod lists;
 mod merchant;
+mod open_batches;
+mod open_gathers;
 pub(crate) mod ops;
 mod site;
+mod site_pages;
+mod state;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 
-use stampede_core::limits::OWNER_BATCH_MAX;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
-use self::gather::Gathers;
+use self::open_batches::Taken;
+use self::state::{Called, Caller};
+pub use self::state::{Client, Home, OUT_BYTES_MAX};
 use super::ask::{Ask, RareReply, Reply, ReplyTo, Token};
 use super::batch::Chunk;
-use super::clock::{Now, Reader};
+use super::busy::Busy;
+use super::clock::Now;
 use super::counters::{Count, Counters};
 use super::mesh::Endpoint;
 use super::owner::Owner;
-use super::pages::Pages;
-use super::render::{Call, Moment, Shown, problem_of, problem_of_busy, render};
+use super::render::{problem_of, problem_of_busy, render};
 use super::shared::{Phase, Shared};
+use super::shown::{Call, Moment, Shown};
 use super::slots::Connections;
-use super::turns::{Peers, Turns};
-use crate::gate::Keeper;
-use crate::http::answer::{self, Date, Manner};
+use super::turns::Peers;
+use crate::http::answer::{self, Manner};
 use crate::http::body::check_media;
-use crate::http::conn::{Conn, Next, Request};
+use crate::http::conn::Next;
 use crate::http::problem::{Code, Problem};
 use crate::http::proxy_header::Flaw;
 use crate::http::route::{Listener, Route};
-use crate::identity::VerdictCache;
 use stampede_core::command::Outcome;
 
-/// Bytes of answers that may wait for a slow reader before no further request is taken.
-pub const OUT_BYTES_MAX: usize = 256 << 10;
 /// Batches of due holds and windows in one tick; the rest waits for the next.
 const TICK_BATCHES_MAX: usize = 32;
 /// Of these, such as look at rows and find that nothing has to be done with them.
@@ -63,145 +65,7 @@ const CLOCK_MARK_MS: u64 = 60_000;
 /// restart revive one.
 const CLOCK_MARK_TICKETS_MS: u64 = 500;
 
-/// One connection, as far as the home has to know it. Owned by the connection's task.
-pub struct Client {
-    /// Its place in the table.
-    pub token: Token,
-    /// Bytes in.
-    pub conn: Conn,
-    /// Bytes out.
-    pub out: Vec<u8>,
-    /// Where it comes from.
-    pub peer: IpAddr,
-    closing: bool,
-    /// Whether a request has come on it.
-    has_asked: bool,
-    /// A batch that is coming in.
-    intake: Option<batch::Intake>,
-    /// The answers of a batch that are going out.
-    outgoing: Option<batch::Outgoing>,
-    /// Batches that came in whole and whose answers have not gone out.
-    owed_batches: usize,
-}
-
-impl Client {
-    /// A new connection.
-    pub fn new(token: Token, conn: Conn, peer: IpAddr) -> Self {
-        let (intake, outgoing, owed_batches) = (None, None, 0);
-        Self {
-            token,
-            conn,
-            out: Vec::new(),
-            peer,
-            closing: false,
-            has_asked: false,
-            intake,
-            outgoing,
-            owed_batches,
-        }
-    }
-
-    /// Whether to close as soon as `out` is written.
-    pub fn is_closing(&self) -> bool {
-        self.closing
-    }
-}
-
-/// One core.
-pub struct Home {
-    core: usize,
-    shared: Arc<Shared>,
-    owner: Owner,
-    mesh: Endpoint,
-    /// The core's connections.
-    pub connections: Connections,
-    pages: Pages,
-    site: site::SitePages,
-    lists: buyer::Lists,
-    gathers: Gathers,
-    batches: batch::Batches,
-    keeper: Keeper,
-    verdicts: VerdictCache,
-    /// The trusted proxy that last sent a request without a usable address.
-    silent_proxy: Option<IpAddr>,
-    /// The trusted proxy that last began a connection without a PROXY header.
-    headerless_proxy: Option<IpAddr>,
-    /// Until when there is no further alarm about junk, in monotonic milliseconds.
-    junk_untold_ms: u64,
-    clock: Reader,
-    now: Now,
-    date: Date,
-    date_s: u64,
-    released: Lsn,
-    marked_ms: u64,
-    needs_flush: bool,
-    draining_since_ms: Option<u64>,
-    has_drained: bool,
-    turns: Turns,
-    /// Questions that the owner takes in one turn.
-    turn_max: usize,
-    /// Per home: a batch's chunk that the owner has decided in part.
-    cut: Vec<Option<(ReplyTo, Box<Chunk>)>>,
-    /// More questions wait for this core's owner than it took in its last turn. Until they are answered its
-    /// own connections wait in line as well, in the ring from this core to itself.
-    contended: bool,
-}
-
-/// However a core ends, nobody waits for its next turn: that it has ended is told by its thread.
-impl Drop for Home {
-    fn drop(&mut self) {
-        if !planted(Bug::EndsUntold) {
-            self.shared.pulse.end(self.core);
-        }
-    }
-}
-
 impl Home {
-    /// The home of core number `core`.
-    pub fn new(core: usize, owner: Owner, shared: Arc<Shared>) -> Self {
-        let cores = shared.mesh.cores();
-        let mut clock = shared.clock.reader();
-        let now = clock.now();
-        Self {
-            clock,
-            core,
-            owner,
-            mesh: Endpoint::new(shared.mesh.clone(), core),
-            connections: Connections::new(cores),
-            pages: Pages::default(),
-            site: site::SitePages::default(),
-            lists: buyer::Lists::default(),
-            gathers: Gathers::default(),
-            batches: batch::Batches::default(),
-            keeper: Keeper::new(core, cores, &shared.gate.rules),
-            verdicts: VerdictCache::new(shared.secret),
-            silent_proxy: None,
-            headerless_proxy: None,
-            junk_untold_ms: 0,
-            now,
-            date: shared.date(now.sale.0 / 1000),
-            date_s: now.sale.0 / 1000,
-            released: shared.shown_lsn(),
-            marked_ms: now.mono_ms,
-            needs_flush: false,
-            draining_since_ms: None,
-            has_drained: false,
-            turns: Turns::default(),
-            turn_max: OWNER_BATCH_MAX,
-            cut: (0..cores).map(|_| None).collect(),
-            contended: false,
-            shared,
-        }
-    }
-
-    /// The same with an owner that takes so many questions in one turn, at least one: for simulations, whose
-    /// crowds are small.
-    #[must_use]
-    pub fn with_turn_max(mut self, questions: usize) -> Self {
-        self.turn_max = questions.max(1);
-        self
-    }
-
     /// The core's owner, for reading.
     pub fn owner(&self) -> &Owner {
         &self.owner
@@ -248,7 +112,7 @@ impl Home {
         if self.connections.open() == 0 && !std::mem::replace(&mut self.has_drained, true) {
             self.shared.one_has_drained();
         }
-        self.shared.all_have_drained() || self.has_drained && planted(Bug::EndsAlone)
+        self.shared.all_have_drained()
     }
 
     /// Tells everybody whether the system lets connections in to this core: the error number if not.
@@ -289,7 +153,7 @@ impl Home {
     /// is as if the client had connected itself. False if that has too many connections.
     pub fn hand_over(&mut self, client: &mut Client, to: IpAddr) -> bool {
         let fits = self.enter(client.conn.listener(), to);
-        if fits && !planted(Bug::ProxyWordDropped) {
+        if fits {
             client.peer = to;
         }
         fits
@@ -322,8 +186,8 @@ impl Home {
             }
             if client.intake.is_some() {
                 match self.take_records(client) {
-                    batch::Taken::All => continue,
-                    batch::Taken::NeedMore | batch::Taken::Held => break false,
+                    Taken::All => continue,
+                    Taken::NeedMore | Taken::Held => break false,
                 }
             }
             if !self.connections.has_room(client.token) {
@@ -357,7 +221,7 @@ impl Home {
             client.closing = true;
         }
         let owes = !idle || client.owed_batches > 0;
-        if client.conn.take_continue(owes && !planted(Bug::ContinueOvertakes)) {
+        if client.conn.take_continue(owes) {
             client.out.extend_from_slice(answer::CONTINUE);
         }
         self.connections.served(client.token);
@@ -489,7 +353,7 @@ impl Home {
         let manner = caller.manner;
         let owner = item.owner(self.mesh.cores());
         self.needs_flush = true;
-        if owner == self.core && (!self.contended || planted(Bug::OwnFirst)) {
+        if owner == self.core && !self.contended {
             let reply = self.owner.answer(self.now.sale, &ask);
             let number = self.connections.open_slot(caller.token, manner, call);
             self.deliver(owner, ReplyTo::Slot(caller.token, number), reply);
@@ -501,7 +365,7 @@ impl Home {
             self.count(Count::Hops);
         }
         if !self.mesh.ask(owner, to, ask) {
-            self.deliver(owner, to, Reply::Busy(super::ask::Busy::Overloaded));
+            self.deliver(owner, to, Reply::Busy(Busy::Overloaded));
         }
         Ok(())
     }
@@ -681,7 +545,6 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Decides records of a chunk; it goes back when all were, or when there is no room for the next.
     fn decide_chunk(&mut self, home: usize, to: ReplyTo, mut chunk: Box<Chunk>, most: usize) -> usize {
-        let most = if planted(Bug::ChunkUncut) { usize::MAX } else { most };
         let decided = self.owner.decide_chunk(self.now, &mut chunk, most);
         if chunk.is_decided() || chunk.busy.is_some() {
             self.mesh.reply(home, to, Reply::Batch(chunk));
@@ -739,16 +602,6 @@ impl Peers for Asking<'_> {
     }
 }
 
-/// A request, who sent it, and how and where the answer goes.
-struct Caller<'a> {
-    request: &'a Request<'a>,
-    manner: Manner,
-    token: Token,
-    peer: IpAddr,
-    out: &'a mut Vec<u8>,
-    intake: &'a mut Option<batch::Intake>,
-}
-
 impl Connections {
     /// Answers with bytes that `render` appends, at once or behind the answers that are still owed.
     fn answer_bytes(&mut self, caller: &mut Caller<'_>, render: impl FnOnce(&mut Vec<u8>)) {
@@ -763,12 +616,8 @@ impl Connections {
     }
 }
 
-/// A call either has answered, or will, or is refused.
-type Called = Result<(), Problem>;
-
 fn shown_outcome(outcome: Outcome, call: Call) -> (Lsn, Shown) {
-    let early = planted(Bug::ShownEarly) && matches!(outcome, Outcome::Replayed(_));
-    let accepted_is_enough = call == Call::Buy(true) || early;
+    let accepted_is_enough = call == Call::Buy(true);
     let after = if accepted_is_enough { Lsn::ZERO } else { outcome.shown_after() };
     match outcome {
         Outcome::Placed(view) | Outcome::Moved(view) => (after, Shown::Order { view, replay: false }),

@@ -6,8 +6,6 @@
 //! it told last; the watch over the cores asks it ten times a second. A new reason is a new name in
 //! [`Reason`], and the compiler asks for all the rest.
 
-use stampede_core::planted::{Bug, planted};
-
 use super::shared::{Phase, Shared};
 
 /// Durable facts behind which the export may be before readiness says so.
@@ -181,9 +179,6 @@ impl Announcer {
     /// Looks, and tells log and merchant what has changed. Of a core that stands still and of the clock
     /// the watch tells itself, and the end of the process has its line in the log.
     pub fn announce(&mut self, shared: &Shared) {
-        if planted(Bug::StopsUntold) {
-            return;
-        }
         let told_elsewhere = [Reason::CoreStalled, Reason::ClockAhead];
         let holds = |reason: Reason| reason.holds(shared).filter(|_| !told_elsewhere.contains(&reason));
         for change in self.look(shared.log.times_full(), holds) {

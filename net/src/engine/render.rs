@@ -6,110 +6,18 @@
 use stampede_core::command::{ItemView, OrderView, Refusal};
 use stampede_core::gauge::{ItemState, Rules};
 use stampede_core::item::OrderState;
-use stampede_core::money::{MoneyKind, MoneyRow};
-use stampede_core::planted::{Bug, planted};
+use stampede_core::money::{MoneyKind, MoneyRow, reference_of};
 use stampede_core::types::{Lsn, OrderId, UnixMillis};
 
-use super::ask::{Busy, OrderOf, OwnedAudit, OwnedItem, OwnedMoney, OwnedOrder};
-use super::batch::BatchAnswers;
-use super::books::BooksReply;
-use super::browser::Browser;
+use super::ask::{OwnedAudit, OwnedMoney, OwnedOrder};
+use super::busy::Busy;
+use super::shown::{Call, Moment, Shown, order_view, shown_as};
 use crate::http::answer::{self, Cache, Date, Manner, Media, OrderHeaders, ShownState, Status};
-use crate::http::draw::{DrawFace, DrawPage};
+use crate::http::draw::DrawFace;
 use crate::http::field::Field;
 use crate::http::json_out::{self, Object};
-use crate::http::page::{AdminItemView, Page};
+use crate::http::page::AdminItemView;
 use crate::http::problem::{Code, Problem};
-use crate::site::html::Html;
-
-/// What was asked, as far as the answer depends on it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Call {
-    /// A purchase; `true`: answer as soon as it is accepted.
-    Buy(bool),
-    /// Reading one's own order; waits for it to leave `accepted` until this moment
-    /// (monotonic ms; 0 = not at all).
-    ReadOrder(u64),
-    /// Moving an order on.
-    MoveOrder,
-    /// The merchant refunds an order.
-    Refund,
-    /// Reading an item's page.
-    ItemPage,
-    /// Something that a browser asked for: answered with a page.
-    Browser(Browser),
-    /// Anything else: the answer stands by itself.
-    Other,
-}
-
-impl Call {
-    /// Whether it places an order.
-    pub const fn buys(self) -> bool {
-        matches!(self, Self::Buy(_) | Self::Browser(Browser { buys: true, .. }))
-    }
-    /// Whether it moves an order on.
-    pub const fn moves(self) -> bool {
-        matches!(self, Self::MoveOrder | Self::Refund | Self::Browser(Browser { buys: false, .. }))
-    }
-}
-
-/// An answer, as a value.
-pub enum Shown {
-    /// A refusal.
-    Problem(Problem),
-    /// An order; `replay`: it was placed by an earlier request.
-    Order {
-        /// The order.
-        view: OrderView,
-        /// Whether this answer was given before.
-        replay: bool,
-    },
-    /// An order and its buyer, for the merchant.
-    AdminOrder(Box<OwnedOrder>),
-    /// A buyer's orders; whether there are more; and the cursor, where the last order's id is none.
-    Orders(Vec<OwnedOrder>, bool, Option<String>),
-    /// Orders with their buyers, for the merchant, and behind which one the list goes on, if it does.
-    OrdersPage(Vec<OwnedOrder>, Option<OrderId>),
-    /// An item, for the merchant; `true`: it was made by this request.
-    AdminItem(Box<OwnedItem>, bool),
-    /// Items, for the merchant; `true`: there are more.
-    AdminItems(Vec<OwnedItem>, bool),
-    /// A draw and a page of its entries.
-    Draw(Box<DrawPage>),
-    /// An item's books.
-    Books(Box<BooksReply>),
-    /// The audit trail; `true`: there is more.
-    Audit(Vec<OwnedAudit>, bool),
-    /// A sale page, for a client that shows none of it.
-    Page(Page),
-    /// A whole response that was rendered before.
-    Bytes(Vec<u8>),
-    /// A rendered page, for a browser that shows none of it.
-    Html(Box<Html>),
-    /// An order and what it is of, for a browser.
-    OrderPage(Box<OrderOf>),
-    /// A session for a browser that had none: where to send its form once more, and the cookie.
-    SendAgain(String, String),
-    /// The answers of a batch, which are written piece by piece.
-    Batch(Box<BatchAnswers>),
-    /// Done, and nothing more to say.
-    Done,
-}
-
-/// What an answer needs to know of the moment.
-#[derive(Clone, Copy)]
-pub struct Moment<'a> {
-    /// The sale clock.
-    pub now: UnixMillis,
-    /// The `Date` line.
-    pub date: &'a Date,
-    /// Up to where facts may be shown.
-    pub shown: Lsn,
-    /// The durable LSN.
-    pub durable: Lsn,
-    /// The exported LSN; `None` without Postgres.
-    pub exported: Option<Lsn>,
-}
 
 /// Appends the answer.
 pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, moment: &Moment<'_>) {
@@ -184,8 +92,9 @@ fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
     let money = || owned.money.iter().map(OwnedMoney::get).filter(|row| row.lsn <= shown);
     let mut last = |kind, reference: &'static str, at: &'static str| {
         let Some(row) = money().rfind(|row| row.kind == kind) else { return };
-        if !row.reference.is_empty() {
-            object.bytes(reference, row.reference);
+        let (counts, _) = reference_of(money(), kind);
+        if !counts.is_empty() {
+            object.bytes(reference, counts);
         }
         if row.at_ms.0 != 0 {
             object.number(at, row.at_ms.0);
@@ -253,26 +162,6 @@ fn admin_orders(
     });
 }
 
-/// An order as its reader may see it: `accepted` until the fact that placed it may be shown.
-pub(super) fn order_view(view: &OrderView, shown: Lsn) -> answer::OrderView {
-    let hidden = view.lsn > shown && !planted(Bug::ReadEarly);
-    let state = if hidden { ShownState::Accepted } else { ShownState::Durable(view.state) };
-    shown_as(view, state)
-}
-
-fn shown_as(view: &OrderView, state: ShownState) -> answer::OrderView {
-    answer::OrderView {
-        order: view.order,
-        quantity: view.quantity,
-        state,
-        created_at_ms: view.created_at_ms,
-        pay_by_ms: view.pay_by_ms,
-        price: view.price,
-        refunded: if view.state == OrderState::Refunded { view.quantity.get() } else { view.refunded },
-        lsn: view.lsn,
-    }
-}
-
 fn admin_item(object: &mut Object<'_>, item: &ItemView<'_>, moment: &Moment<'_>) {
     AdminItemView {
         item: item.item,
@@ -331,37 +220,7 @@ fn audit(out: &mut Vec<u8>, rows: &[OwnedAudit], has_more: bool, manner: Manner,
 
 /// A refusal of the core, as the client is told.
 pub fn problem_of(refusal: Refusal, call: Call) -> Problem {
-    match refusal {
-        Refusal::NotFound => Code::NotFound.problem(),
-        Refusal::NotEligible => Code::NotEligible.problem(),
-        Refusal::NotOpen { opens_in_ms } => Problem::not_open(opens_in_ms),
-        Refusal::Ended => Code::Ended.problem(),
-        Refusal::Paused => Code::Paused.problem(),
-        Refusal::RateLimited { retry_after_ms } => Problem::rate_limited(retry_after_ms),
-        Refusal::TicketRequired => Code::TicketRequired.problem(),
-        Refusal::TicketInvalid => Code::TicketInvalid.problem(),
-        Refusal::BadQuantity => Code::BadQuantity.problem().detail("more than the cap of this item"),
-        Refusal::SoldOut => Code::SoldOut.problem(),
-        Refusal::CapReached { order: Some(order) } => Problem::cap_reached(order),
-        Refusal::CapReached { order: None } => Code::CapReached.problem(),
-        Refusal::OrdersUsedUp => {
-            Code::CapReached.problem().detail("as many orders of this item as one buyer may place")
-        }
-        Refusal::KeyReused => Code::IdempotencyKeyReused.problem(),
-        Refusal::NotCancellable if call == Call::Refund => Code::NotRefundable.problem(),
-        Refusal::NotCancellable => Code::NotCancellable.problem(),
-        Refusal::HoldExpired => Code::HoldExpired.problem(),
-        Refusal::AlreadyPaid => Code::AlreadyPaid.problem(),
-        Refusal::AlreadyRefunded => Code::AlreadyRefunded.problem(),
-        Refusal::OtherPayment => Code::OtherPayment.problem(),
-        Refusal::NotExtendable => Code::NotExtendable.problem(),
-        Refusal::NotDrawn => Code::NotDrawn.problem(),
-        Refusal::StockInUse { .. } => {
-            Code::StockOutOfRange.problem().detail("fewer units are available than were to be withdrawn")
-        }
-        Refusal::Invalid(error) => Problem::from(error),
-        Refusal::Overloaded => Code::Overloaded.problem(),
-    }
+    Problem::of(refusal, call == Call::Refund)
 }
 
 /// Why nothing is decided at present, as the client is told.
@@ -369,30 +228,5 @@ pub fn problem_of_busy(busy: Busy) -> Problem {
     match busy {
         Busy::Overloaded => Code::Overloaded.problem(),
         Busy::LogFull => Code::LogFull.problem(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use stampede_core::types::{ItemId, OrderId, Quantity};
-
-    /// I3: an order says what it is only when the fact that placed it may be shown.
-    #[test]
-    fn what_is_not_durable_is_shown_as_accepted() {
-        let item = ItemId::new(1).expect("small");
-        let view = OrderView {
-            order: OrderId::new(item, 1),
-            quantity: Quantity::ONE,
-            state: OrderState::Confirmed,
-            created_at_ms: UnixMillis(1),
-            pay_by_ms: UnixMillis(0),
-            lsn: Lsn(7),
-            state_lsn: Lsn(7),
-            price: stampede_core::money::Price::UNKNOWN,
-            refunded: 0,
-        };
-        assert_eq!(order_view(&view, Lsn(6)).state, ShownState::Accepted);
-        assert_eq!(order_view(&view, Lsn(7)).state, ShownState::Durable(OrderState::Confirmed));
     }
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use stampede_core::types::Lsn;
 
 use super::ask::Token;
-use super::render::{Call, Shown};
+use super::shown::{Call, Shown};
 use crate::http::answer::Manner;
 
 /// Answers that one connection may have outstanding; beyond it no further request is taken

@@ -6,8 +6,6 @@
 //! is left of the shares goes on in turn, and the next call begins behind the peer that was served last.
 //! No I/O and no clock. Next: [`super::home`], whose owner serves so.
 
-use stampede_core::planted::{Bug, planted};
-
 /// Those who wait, by number.
 pub trait Peers {
     /// How many there are, waiting or not.
@@ -35,8 +33,7 @@ impl Turns {
             if waiting == 0 || left == 0 {
                 return waiting > 0;
             }
-            let fair = ((left / waiting).max(1), self.next);
-            let (share, first) = if planted(Bug::FirstHomeFirst) { (left, 0) } else { fair };
+            let (share, first) = ((left / waiting).max(1), self.next);
             for peer in (first..count).chain(0..first.min(count)) {
                 if left == 0 {
                     break;

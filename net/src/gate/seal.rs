@@ -20,7 +20,6 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, UnixMillis};
 
 /// Characters of a note.
@@ -104,7 +103,6 @@ impl SealKey {
     }
 
     fn mac(&self, body: &[u8], subject: &[u8]) -> Hmac<Sha256> {
-        let subject = if planted(Bug::TicketForAnyone) { &[] } else { subject };
         let mut mac = self.mac.clone();
         mac.update(body);
         mac.update(&[subject.len() as u8]);
@@ -128,12 +126,7 @@ pub fn open(
     }
     let key = keys.iter().find(|key| key.id == bytes[2])?;
     let mac = key.mac(&bytes[..BODY_BYTES], claim.subject);
-    if planted(Bug::MacByEquals) {
-        let ours = mac.finalize().into_bytes();
-        ours.iter().zip(&bytes[BODY_BYTES..]).all(|(ours, theirs)| ours == theirs).then_some(())?;
-    } else {
-        mac.verify_slice(&bytes[BODY_BYTES..]).ok()?;
-    }
+    mac.verify_slice(&bytes[BODY_BYTES..]).ok()?;
     let note = Note {
         from_ms: UnixMillis(u64_at(&bytes, 12)),
         until_ms: UnixMillis(u64_at(&bytes, 20)),

@@ -11,8 +11,6 @@
 //! read as strictly as a head: two readers that disagree on where a chunk ends disagree on where the
 //! next request begins. Next: [`crate::http::conn`], which lends the bytes.
 
-use stampede_core::planted::{Bug, planted};
-
 use crate::http::chars::{hex_value, is_token};
 use crate::http::limits::{CHUNK_DIGITS_MAX, CHUNK_EXTENSION_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX};
 use crate::http::problem::{Code, Problem};
@@ -110,7 +108,6 @@ impl Chunks {
     fn after(&mut self, byte: u8) -> Result<Stage, Problem> {
         Ok(match (self.stage, byte) {
             (Stage::Size { digits, size }, _) => return self.after_size(byte, digits, size),
-            (Stage::Extension { size }, b'\n') if planted(Bug::LaxChunks) => begin(size),
             (Stage::Extension { size }, b'\r') => Stage::SizeEnd { size },
             (Stage::Extension { size }, _) => {
                 self.extension_bytes += 1;
@@ -139,7 +136,6 @@ impl Chunks {
             }
             (None, b';') if digits > 0 => Ok(Stage::Extension { size }),
             (None, b'\r') if digits > 0 => Ok(Stage::SizeEnd { size }),
-            (None, b'\n') if digits > 0 && planted(Bug::LaxChunks) => Ok(begin(size)),
             _ => Err(malformed("the size of a chunk is malformed")),
         }
     }

@@ -25,8 +25,6 @@
 //!
 //! Next: [`crate::http::line`] and [`crate::http::head`], which hold the rules.
 
-use stampede_core::planted::{Bug, planted};
-
 use crate::http::chars::is_token;
 use crate::http::chunks::{Chunks, Taken};
 use crate::http::head::{Found, Head, Length};
@@ -309,7 +307,7 @@ impl Conn {
         let body_len = match body_len {
             Ok(len) => len,
             Err(problem) => {
-                self.stage = Stage::after_doubt(head_len);
+                self.stage = Stage::Done;
                 return Next::Reject(problem);
             }
         };
@@ -581,7 +579,7 @@ impl Conn {
         match Found::parse(bytes, line, line_len) {
             Ok(parsed) => *found = parsed,
             Err(problem) => {
-                self.stage = Stage::after_doubt(head_len);
+                self.stage = Stage::Done;
                 return Err(problem);
             }
         }
@@ -646,16 +644,6 @@ impl Conn {
     }
 }
 
-impl Stage {
-    /// What follows a refusal for what a head of so many bytes says: nothing.
-    fn after_doubt(head_len: usize) -> Self {
-        match planted(Bug::GoesOnAfterDoubt) {
-            true => Self::Given { total: head_len },
-            false => Self::Done,
-        }
-    }
-}
-
 impl Scan {
     /// The length of an empty line before the request line; `None` while it cannot be
     /// told. One is skipped, not two (RFC 9112 section 2.2).
@@ -702,7 +690,7 @@ impl Scan {
             return Err(line::endless(window));
         }
         let bare = lf == self.line_at || window[lf - 1] != b'\r';
-        if bare && !planted(Bug::BareLineFeed) {
+        if bare {
             return Err(malformed("a line feed without a carriage return"));
         }
         let content = &window[self.line_at..if bare { lf } else { lf - 1 }];

@@ -14,7 +14,6 @@ use crate::http::limits::{HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::http::line::{Line, Method, Version, is_authority};
 use crate::http::problem::{Code, Problem};
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
-use stampede_core::planted::{Bug, planted};
 
 /// The head of a request whose framing holds.
 #[derive(Clone, Copy, Debug)]
@@ -265,7 +264,7 @@ fn length(
     transfer_encoding: Field<'_>,
     version: Version,
 ) -> Result<Length, Problem> {
-    if transfer_encoding != Field::Absent && !planted(Bug::ChunkedTaken) {
+    if transfer_encoding != Field::Absent {
         return match transfer_encoding {
             _ if content_length != Field::Absent => {
                 Err(bad("Content-Length together with Transfer-Encoding"))
@@ -278,11 +277,7 @@ fn length(
                 .detail("chunked is the only transfer coding that is taken")),
         };
     }
-    let length = match content_length {
-        Field::Repeated(last) if planted(Bug::LengthTwice) => Field::Once(last),
-        field => field,
-    };
-    match length {
+    match content_length {
         Field::Absent => Ok(Length::Absent),
         Field::Repeated(_) => Err(bad("Content-Length more than once")),
         Field::Once(digits) => match decimal(digits) {

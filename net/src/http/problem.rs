@@ -4,11 +4,12 @@
 //! a plain value; it never carries bytes of a client into a header. It is
 //! rendered by [`crate::http::answer`].
 
+use stampede_core::command::Refusal;
 use stampede_core::item::FieldError;
 use stampede_core::types::OrderId;
 
-use crate::http::answer::Status;
 use crate::http::limits::FIELD_NAME_BYTES_MAX;
+use crate::http::status::Status;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $status:ident $name:literal $title:literal,)+) => {
@@ -194,9 +195,50 @@ impl Problem {
     pub const fn rate_limited(retry_after_ms: u64) -> Self {
         Self { retry_after_ms: Some(retry_after_ms), ..Self::new(Code::RateLimited) }
     }
+    /// `method_not_allowed`, and the methods of the path.
+    pub const fn not_allowed(methods: &'static str) -> Self {
+        Self { allow: Some(methods), ..Self::new(Code::MethodNotAllowed) }
+    }
     /// `invalid_field`: which, and why.
     pub fn invalid_field(name: &str, reason: &'static str) -> Self {
         Self::new(Code::InvalidField).field(name).detail(reason)
+    }
+}
+
+impl Problem {
+    /// A refusal of the core, as the client is told; `is_refund`: what was asked is a refund.
+    pub fn of(refusal: Refusal, is_refund: bool) -> Self {
+        match refusal {
+            Refusal::NotFound => Code::NotFound.problem(),
+            Refusal::NotEligible => Code::NotEligible.problem(),
+            Refusal::NotOpen { opens_in_ms } => Self::not_open(opens_in_ms),
+            Refusal::Ended => Code::Ended.problem(),
+            Refusal::Paused => Code::Paused.problem(),
+            Refusal::RateLimited { retry_after_ms } => Self::rate_limited(retry_after_ms),
+            Refusal::TicketRequired => Code::TicketRequired.problem(),
+            Refusal::TicketInvalid => Code::TicketInvalid.problem(),
+            Refusal::BadQuantity => Code::BadQuantity.problem().detail("more than the cap of this item"),
+            Refusal::SoldOut => Code::SoldOut.problem(),
+            Refusal::CapReached { order: Some(order) } => Self::cap_reached(order),
+            Refusal::CapReached { order: None } => Code::CapReached.problem(),
+            Refusal::OrdersUsedUp => {
+                Code::CapReached.problem().detail("as many orders of this item as one buyer may place")
+            }
+            Refusal::KeyReused => Code::IdempotencyKeyReused.problem(),
+            Refusal::NotCancellable if is_refund => Code::NotRefundable.problem(),
+            Refusal::NotCancellable => Code::NotCancellable.problem(),
+            Refusal::HoldExpired => Code::HoldExpired.problem(),
+            Refusal::AlreadyPaid => Code::AlreadyPaid.problem(),
+            Refusal::AlreadyRefunded => Code::AlreadyRefunded.problem(),
+            Refusal::OtherPayment => Code::OtherPayment.problem(),
+            Refusal::NotExtendable => Code::NotExtendable.problem(),
+            Refusal::NotDrawn => Code::NotDrawn.problem(),
+            Refusal::StockInUse { .. } => {
+                Code::StockOutOfRange.problem().detail("fewer units are available than were to be withdrawn")
+            }
+            Refusal::Invalid(error) => Self::from(error),
+            Refusal::Overloaded => Code::Overloaded.problem(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use stampede_core::types::Subject;
 
 use crate::http::chars::{hex_value, is_whole_target};
 use crate::http::problem::{Code, Problem};
+use crate::http::subject::subject;
 
 /// Most parameters; no call knows more than nine.
 const PARAMETERS_MAX: usize = 9;
@@ -127,7 +128,7 @@ pub(crate) fn decode_subject(text: &str) -> Option<Subject> {
         *decoded.get_mut(len)? = plain;
         len += 1;
     }
-    crate::identity::subject(&decoded[..len])
+    subject(&decoded[..len])
 }
 
 const fn bad(detail: &'static str) -> Problem {

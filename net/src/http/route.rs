@@ -6,6 +6,7 @@
 //! parameters that it does not know, since links and browsers add their own; all others refuse
 //! them. The paths of the sale page are in [`site`]. Next: [`crate::http::body`].
 
+mod ids;
 pub mod site;
 
 use stampede_core::item::OrderState;
@@ -23,6 +24,7 @@ use crate::http::limits::{
 use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::{Query, decode_query_subject, decode_subject};
+use ids::{item, order};
 use site::{SiteCall, SitePlace};
 
 /// Whose listener a connection came in on.
@@ -489,7 +491,7 @@ impl Place {
             Self::Blocklist(subject) if method == Method::Put => Route::Block(subject),
             Self::Blocklist(subject) if method == Method::Delete => Route::Unblock(subject),
             place if method == Method::Post => place.act()?,
-            place => return Err(not_allowed(place.methods())),
+            place => return Err(Problem::not_allowed(place.methods())),
         };
         query.only(&[])?;
         Ok(route)
@@ -511,7 +513,7 @@ impl Place {
             Self::AdminOrderVerb(order, OrderVerb::Cancel) => Route::AdminCancelOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Extend) => Route::ExtendOrder(order),
             Self::Batch => Route::Batch,
-            place => return Err(not_allowed(place.methods())),
+            place => return Err(Problem::not_allowed(place.methods())),
         })
     }
 
@@ -571,14 +573,6 @@ fn queried_item(query: &Query<'_>, name: &'static str) -> Result<Option<ItemId>,
         }
         _ => query.parsed(name, item),
     }
-}
-
-fn item(id: &str) -> Option<ItemId> {
-    decimal(id.as_bytes()).and_then(ItemId::new)
-}
-
-fn order(id: &str) -> Option<OrderId> {
-    decimal(id.as_bytes()).and_then(OrderId::from_u64)
 }
 
 fn item_verb(verb: &str) -> Option<ItemVerb> {
@@ -724,8 +718,4 @@ fn audit(query: &Query<'_>) -> Result<Route, Problem> {
 
 fn number(text: &str, max: u64) -> Option<u64> {
     decimal(text.as_bytes()).filter(|&value| value <= max)
-}
-
-const fn not_allowed(methods: &'static str) -> Problem {
-    Problem { allow: Some(methods), ..Problem::new(Code::MethodNotAllowed) }
 }

@@ -8,8 +8,10 @@
 
 use std::sync::LazyLock;
 
-use crate::http::answer::{Date, Linger, Manner, Status, begin_shared, date_line, render_problem};
 use crate::http::problem::{Code, Problem};
+use crate::http::refusal::render_problem;
+use crate::http::response::{Date, Linger, Manner, begin_shared, date_line};
+use crate::http::status::Status;
 use stampede_core::types::OrderId;
 
 /// Widest value: an order id in quotes.

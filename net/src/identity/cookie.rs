@@ -10,6 +10,7 @@ use crate::http::field::{Field, Name};
 use crate::http::head::Head;
 use crate::http::limits::TOKEN_BYTES_MAX;
 use crate::http::problem::{Code, Problem};
+use crate::identity::buyer::stranger;
 use crate::identity::cors::Origins;
 
 /// Longest name of the cookie, in bytes.
@@ -30,15 +31,15 @@ pub(super) fn token<'a>(head: &Head<'a>, name: &str, origins: &Origins) -> Resul
     let jar = match head.field(Name::Cookie) {
         Field::Absent => return Ok(None),
         Field::Once(jar) => jar,
-        Field::Repeated(_) => return Err(super::stranger("Cookie more than once")),
+        Field::Repeated(_) => return Err(stranger("Cookie more than once")),
     };
     let mut values = jar.split(|&byte| byte == b';').filter_map(|pair| value_of(pair, name));
     let Some(token) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(super::stranger("the cookie with the token more than once"));
+        return Err(stranger("the cookie with the token more than once"));
     }
     if !(1..=TOKEN_BYTES_MAX).contains(&token.len()) {
-        return Err(super::stranger("the cookie holds no token"));
+        return Err(stranger("the cookie holds no token"));
     }
     if head.method.is_safe() || shown_origin(head) == Origin::Ours || origins.name(head) {
         Ok(Some(token))

@@ -11,6 +11,7 @@ use sha2::Sha256;
 
 use super::key::{Algorithm, KeyError, checked_kid, decode, key_bytes, keyed};
 use crate::http::json_out;
+use crate::http::subject::subject;
 
 /// A key that can sign.
 pub struct MintKey {
@@ -83,7 +84,7 @@ impl MintKey {
     /// # Errors
     /// When the subject is none that would be taken.
     pub fn mint(&self, claims: &Claims<'_>) -> Result<String, MintError> {
-        super::subject(claims.sub.as_bytes()).ok_or(MintError::Subject)?;
+        subject(claims.sub.as_bytes()).ok_or(MintError::Subject)?;
         let mut header = Vec::new();
         json_out::object(&mut header, |object| {
             object.text("alg", self.algorithm().name()).text("typ", "JWT").text("kid", &self.kid);

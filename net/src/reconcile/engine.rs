@@ -7,7 +7,8 @@ use stampede_core::record::RecordDigest;
 use stampede_core::types::{ItemId, Lsn};
 
 use super::fields::Fields;
-use super::{LOOK_EVERY, Trouble};
+use super::options::LOOK_EVERY;
+use super::trouble::Trouble;
 
 /// Longest wait for one answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);

@@ -8,7 +8,8 @@ use stampede_persist::log::control::Control;
 use stampede_persist::log::mirror::{Advance, Mirror, MirrorError};
 use stampede_persist::log::replica::Replica;
 
-use super::{LOOK_EVERY, Trouble};
+use super::options::LOOK_EVERY;
+use super::trouble::Trouble;
 
 /// The replica and where it comes from.
 pub struct Follower {

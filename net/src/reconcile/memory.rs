@@ -10,8 +10,9 @@ use stampede_persist::log::replica::Replica;
 use super::engine::{Engine, Page};
 use super::fields::Fields;
 use super::follow::Follower;
+use super::options::Options;
 use super::report::{Mismatch, Place, Report};
-use super::{Options, Trouble};
+use super::trouble::Trouble;
 
 /// Sequence numbers in one page.
 const PAGE_ORDERS: u32 = 1_000;

@@ -19,6 +19,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Once;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
@@ -26,11 +27,12 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{
     CpuSet, disable_transparent_huge_pages, sched_setaffinity, transparent_huge_pages_are_disabled,
 };
-use stampede_core::planted::{Bug, planted};
 
+use super::door::Door;
 use super::kernel::Kernel;
+use super::limits::{START_MAX, TICK_MS};
 use super::seat::Seat;
-use super::{CoreThread, Door, START_MAX, TICK_MS, Transport, epoll, ring};
+use super::{epoll, ring};
 use crate::engine::home::Home;
 use crate::settings::TransportChoice;
 
@@ -55,6 +57,28 @@ const EXECUTOR_MEMLOCK_BYTES: u64 = 512 << 10;
 const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two attempts to get it.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);
+
+/// How bytes come and go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// The private ring.
+    Ring,
+    /// Plain epoll.
+    Epoll,
+}
+
+impl Transport {
+    /// The name, as settings and the log have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// The running thread of a core; the error says why it could not go on.
+pub type CoreThread = JoinHandle<io::Result<()>>;
 
 /// What a core could not get from the system.
 #[derive(Debug)]
@@ -283,7 +307,7 @@ impl SmallPages {
     fn begin() -> Self {
         // A kernel that does not know of it has no huge pages either.
         let before = transparent_huge_pages_are_disabled().unwrap_or(true);
-        if !before && !planted(Bug::HugePagesLocked) {
+        if !before {
             let _unknown = disable_transparent_huge_pages(true);
         }
         Self { before }
@@ -312,9 +336,6 @@ fn pin(cpu: usize) {
 /// has nothing to do sleeps in rings of its own, where nothing of ours would wake it. It waits for its
 /// work outside: an executor that has run keeps a descriptor for ever (glommio 0.9).
 fn on_ring(core: usize, until: Instant, acquired: &Acquired, work: &Receiver<Work>) -> io::Result<()> {
-    if planted(Bug::AcquiresLate) {
-        tell(acquired, Ok(()));
-    }
     let (kernel, executor) = match ring_and_executor(core, until) {
         Ok(both) => both,
         Err(lack) => {
@@ -357,7 +378,7 @@ fn executor() -> io::Result<LocalExecutor> {
         .blocking_thread_pool_placement(PoolPlacement::Custom(Vec::new()))
         .ring_depth(EXECUTOR_RING_ENTRIES)
         .io_memory(EXECUTOR_IO_BYTES)
-        .preempt_timer(if planted(Bug::GivesWay) { Duration::from_millis(100) } else { PREEMPT_AFTER });
+        .preempt_timer(PREEMPT_AFTER);
     let Some(executor) = quietly(move || builder.make()) else {
         return Err(ring::refusal().unwrap_or_else(|| io::Error::other("the executor has given up")));
     };

@@ -20,8 +20,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::Shutdown;
 
+use super::admit::farewell;
 use super::kernel::{Kernel, Place};
-use super::{LINGER_MS, WRITE_MS_MAX, farewell};
+use super::limits::{LINGER_MS, WRITE_MS_MAX};
 use crate::engine::counters::Count;
 use crate::engine::home::{Client, Home};
 use crate::http::conn::Conn;

@@ -23,11 +23,12 @@ use std::task::{Wake, Waker};
 
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{SockFilter, SockRef};
-use stampede_core::planted::{Bug, planted};
 
+use super::admit::{GONE_BEFORE_TAKEN, admit, farewell};
+use super::door::Door;
 use super::kernel::{Completion, Kernel, Place};
+use super::limits::{ACCEPT_PAUSE_MS, LATE_MS, SHUT_MS, SWEEP_TICKS, WELL_MS};
 use super::link::{Link, Turn};
-use super::{ACCEPT_PAUSE_MS, Door, LATE_MS, SHUT_MS, SWEEP_TICKS, WELL_MS, farewell};
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
 use crate::engine::shared::Phase;
@@ -145,11 +146,7 @@ impl<K: Kernel> Seat<K> {
     }
 
     async fn serve_on(&mut self) -> io::Result<()> {
-        while self.turn()? == Going::On {
-            if planted(Bug::GivesWay) {
-                futures_lite::future::yield_now().await;
-            }
-        }
+        while self.turn()? == Going::On {}
         Ok(())
     }
 
@@ -266,8 +263,8 @@ impl<K: Kernel> Seat<K> {
     fn accept_ended(&mut self, door: Place, error: i32) {
         let entrance = &mut self.entrances[door as usize];
         (entrance.accepting, entrance.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
-        let is_failure = !super::GONE_BEFORE_TAKEN.contains(&error) && error != libc::EAGAIN;
-        if entrance.socket.is_some() && is_failure && !planted(Bug::AcceptsUnseen) {
+        let is_failure = !GONE_BEFORE_TAKEN.contains(&error) && error != libc::EAGAIN;
+        if entrance.socket.is_some() && is_failure {
             entrance.failure = Some(error);
             self.home.count(Count::AcceptFailures);
             self.home.accept_fails(Some(error));
@@ -293,9 +290,7 @@ impl<K: Kernel> Seat<K> {
         if self.home.shared().phase() == Phase::Closing {
             self.home.count(Count::Accepted);
             self.home.count(Count::TurnedAway);
-            if !planted(Bug::CutsNewcomers) {
-                turn_away(&socket, Code::Overloaded);
-            }
+            turn_away(&socket, Code::Overloaded);
             return;
         }
         // The peer may be gone already.
@@ -303,7 +298,7 @@ impl<K: Kernel> Seat<K> {
         let peer = peer.and_then(|peer| std::net::SocketAddr::try_from(peer).ok());
         let Some(peer) = peer.map(|peer| peer.ip()) else { return };
         let room = (entrance.open, entrance.connections_max);
-        if let Some(code) = super::admit(&mut self.home, room, listener, peer) {
+        if let Some(code) = admit(&mut self.home, room, listener, peer) {
             turn_away(&socket, code);
             return;
         }
@@ -361,9 +356,7 @@ impl<K: Kernel> Seat<K> {
 
     /// Sends off the last answers and closes, for which there is no further turn.
     fn say_goodbye(&mut self) {
-        if !planted(Bug::GoesWithoutGoodbye)
-            && let Err(error) = self.kernel.enter(false)
-        {
+        if let Err(error) = self.kernel.enter(false) {
             tracing::debug!("the last submission: {error}");
         }
     }

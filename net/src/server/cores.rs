@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::event::{EXIT_FORCED, EXIT_LOG_FAILED, Event, LAST_STEPS};
+use super::sockets::Sockets;
+use super::watch;
 use super::watch::Watch;
-use super::{EXIT_FORCED, EXIT_LOG_FAILED, Event, LAST_STEPS, Sockets, watch};
 use crate::engine::home::Home;
 use crate::engine::owner::Owner;
 use crate::engine::shared::{Phase, Shared};

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use stampede_core::fact::Switch;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::export::attach::ChainAt;
 use stampede_persist::export::store::Connect;
@@ -114,7 +113,7 @@ pub fn attach_late<C: Connect>(
 /// Whether nothing may be sold before the database is reached: it may hold items and orders that
 /// this log has never seen. A log that it was taken over into sells without it (I18).
 pub fn must_wait(control: &Control, new_shop: bool) -> bool {
-    control.database.is_none() && !new_shop && !planted(Bug::SellsBeforePreheat)
+    control.database.is_none() && !new_shop
 }
 
 fn connect(options: &ConnectOptions) -> Result<Database, AttachError> {
@@ -209,7 +208,7 @@ impl Plan {
     ) -> anyhow::Result<Result<Vec<String>, String>> {
         let report = match ready.preheat(replayed, log, now) {
             Ok(report) => report,
-            Err(PreheatError::Database(error)) if !planted(Bug::PreheatStopsSale) => {
+            Err(PreheatError::Database(error)) => {
                 return Ok(Err(format!("what stands there alone cannot be read: {error}")));
             }
             Err(error) => return Err(error).context("items in Postgres could not be taken over"),

@@ -12,7 +12,6 @@ use std::thread::JoinHandle;
 use stampede_core::catalogue::Catalogue;
 use stampede_core::fact::Fact;
 use stampede_core::limits::{Bounds, FACT_BYTES_MAX};
-use stampede_core::planted::{Bug, planted};
 use stampede_core::shard::{ApplyError, Shard, rows_of};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{HashSecret, ItemId, Lsn};
@@ -105,8 +104,7 @@ pub(super) fn empty(cores: usize, secret: HashSecret) -> Box<dyn Rebuild> {
 }
 
 fn empty_with_bounds(cores: usize, secret: HashSecret, bounds: Bounds) -> Shards {
-    let shards = if planted(Bug::SnapshotOneArena) { 1 } else { cores };
-    Shards::with_bounds(shards, secret, bounds)
+    Shards::with_bounds(cores, secret, bounds)
 }
 
 /// Fills shards from a log, in parallel. Rows of a snapshot come first, on the calling thread.

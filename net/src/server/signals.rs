@@ -15,9 +15,8 @@ use std::sync::mpsc::Sender;
 use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU};
 use signal_hook::iterator::Signals;
-use stampede_core::planted::{Bug, planted};
 
-use super::{EXIT_FORCED, Event};
+use super::event::{EXIT_FORCED, Event};
 use crate::output;
 
 /// Those on which it stops in order.
@@ -41,11 +40,8 @@ const MEANINGLESS: [i32; 10] = [
 /// # Errors
 /// The system refuses to have a signal handled, or gives no thread.
 pub(super) fn watch(events: Sender<Event>) -> anyhow::Result<()> {
-    if !planted(Bug::DiesOfHangup) {
-        MEANINGLESS.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).for_each(ignore);
-    }
-    let hangup = (!planted(Bug::DiesOfHangup)).then_some(SIGHUP);
-    let mut signals = Signals::new(STOPS.into_iter().chain(hangup)).context("cannot handle signals")?;
+    MEANINGLESS.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).for_each(ignore);
+    let mut signals = Signals::new(STOPS.into_iter().chain([SIGHUP])).context("cannot handle signals")?;
     std::thread::Builder::new().name("stampede-signals".to_owned()).spawn(move || {
         let mut stops = 0;
         for signal in signals.forever() {

@@ -23,7 +23,6 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown};
 use socket2::Socket;
-use stampede_core::planted::{Bug, planted};
 
 use crate::http::proxy_header::{HEADER_BYTES_MAX, ProxyHeader};
 use crate::http::route::{Listener, Route};
@@ -200,14 +199,6 @@ impl<A: Answers> Desk<A> {
 
     fn see_to_clients(&mut self, happened: &[bool]) {
         let (answers, now, mut number) = (&self.answers, Instant::now(), 0);
-        if planted(Bug::ServesInTurn) && self.clients.len() > 1 {
-            self.clients[1..].iter_mut().for_each(|client| client.until = now + CLIENT_TIME);
-            let first = &mut self.clients[0];
-            if first.until <= now || first.go_on(answers) == Stay::No {
-                self.clients.remove(0);
-            }
-            return;
-        }
         self.clients.retain_mut(|client| {
             let happened = happened.get(number).copied().unwrap_or(true);
             number += 1;

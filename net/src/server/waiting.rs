@@ -16,14 +16,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use stampede_core::planted::{Bug, planted};
 use stampede_persist::export::AttachError;
 
+use super::base::Base;
 use super::cores::{self, Cores};
+use super::event::{Event, LAST_STEPS};
 use super::export::{LateAttach, Ready, judge};
 use super::replay::Shards;
+use super::sockets::Sockets;
 use super::starting::Starting;
-use super::{Base, Event, LAST_STEPS, Sockets};
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
 use crate::engine::shared::Shared;
@@ -103,7 +104,6 @@ impl Room<'_> {
                     return Ok(Err(ExitCode::SUCCESS));
                 }
                 Ok(Event::LogFailed(reason)) => return Ok(Err(cores::log_failed(shared, &reason))),
-                Ok(Event::CoreEnded { .. }) if planted(Bug::OneLessWaits) => {}
                 Ok(Event::CoreEnded { .. }) => Cores::ended_by_itself(),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }

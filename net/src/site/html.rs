@@ -10,10 +10,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
-use crate::http::field::{Field, Name};
-use crate::http::head::{Head, lists_tag};
+use crate::http::head::lists_tag;
+use crate::http::negotiate::Wants;
 use crate::site::SECURITY;
-use crate::site::assets::takes_gzip;
 use stampede_core::types::OrderId;
 
 /// Who may keep a page.
@@ -83,23 +82,6 @@ impl Html {
     }
 }
 
-/// What a client says about the form of an answer.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Wants<'a> {
-    /// Whether `Accept-Encoding` allows gzip.
-    pub gzip: bool,
-    /// `If-None-Match`.
-    pub held: Field<'a>,
-}
-
-impl<'a> Wants<'a> {
-    /// What this request says.
-    pub fn of(head: &Head<'a>) -> Self {
-        let gzip = head.field(Name::AcceptEncoding).last().is_some_and(takes_gzip);
-        Self { gzip, held: head.field(Name::IfNoneMatch) }
-    }
-}
-
 fn compressed(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     // Into memory nothing can fail.
@@ -128,6 +110,7 @@ pub fn send_again(out: &mut Vec<u8>, (path, cookie): (&str, &str), manner: Manne
 mod tests {
     use super::*;
     use crate::http::answer::date_line;
+    use crate::http::field::Field;
 
     fn shown(html: &Html, held: Field<'_>) -> String {
         let mut out = Vec::new();

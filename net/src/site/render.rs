@@ -6,11 +6,11 @@
 use stampede_core::item::Payment;
 use stampede_core::types::{ItemId, OrderId};
 
-use super::assets::{self, Asset};
 use super::format::{iso, price, utc};
 use super::html::Html;
 use super::words::{Lang, Words};
 use crate::http::answer::{OrderView, Status};
+use crate::http::assets::{self, Asset};
 use crate::http::problem::{Code, Problem};
 
 /// HTML that was made here.

@@ -3,9 +3,9 @@
 //! A language is a value of one struct, so that a text which is missing in one of them
 //! does not compile. `{t}` and `{n}` stand for a time and a number. Next: [`super::render`].
 
-use super::assets::weight;
 use crate::http::field::Field;
 use crate::http::json_out;
+use crate::http::negotiate::weight;
 
 /// The languages that are spoken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

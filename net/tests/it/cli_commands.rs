@@ -12,8 +12,8 @@ use sha2::Sha256;
 /// Runs `stampede` in a directory, with no variable of ours but those given.
 fn stampede(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
-    // A planted bug is meant for the command, too.
-    let ours = |name: &str| name.starts_with("STAMPEDE_") && name != "STAMPEDE_PLANTED";
+    // A mutation is meant for the command, too.
+    let ours = |name: &str| name.starts_with("STAMPEDE_") && name != "STAMPEDE_MUTATION";
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(&name.to_string_lossy())) {
         command.env_remove(name);
     }

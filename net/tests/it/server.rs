@@ -163,8 +163,8 @@ impl Bed {
         command.arg("serve").args(["--cores", self.cores, "--data-dir"]).arg(&self.dir);
         command.args(["--listen", &self.public.to_string(), "--admin-listen", &self.admin.to_string()]);
         command.args(&self.flags).env_clear().envs(self.env.iter().cloned());
-        if let Some(bug) = std::env::var_os("STAMPEDE_PLANTED") {
-            command.env("STAMPEDE_PLANTED", bug);
+        if let Some(mutation) = std::env::var_os("STAMPEDE_MUTATION") {
+            command.env("STAMPEDE_MUTATION", mutation);
         }
         command.stdin(Stdio::null()).stdout(stream()).stderr(stream());
         let files_usual = usual_files();

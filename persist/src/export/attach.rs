@@ -19,11 +19,9 @@
 //!
 //! Next: [`super::exporter`].
 
-use std::fmt;
-
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
+pub use super::claim::{Claim, DatabaseId, LogClaim, Nonce};
 use super::database::Database;
 use super::error::ExportError;
 use super::schema::{self, SchemaError};
@@ -31,92 +29,6 @@ use super::store::{Begin, Connect, CursorRow, Given, Store};
 use crate::feed::FeedError;
 use crate::log::block::ChainHash;
 use crate::log::identity::LogId;
-
-/// The identity of a database: 16 random bytes, drawn when it was first migrated.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DatabaseId(pub [u8; 16]);
-
-impl fmt::Display for DatabaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for DatabaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DatabaseId({self})")
-    }
-}
-
-impl DatabaseId {
-    /// The identity written as 32 hexadecimal digits.
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let number = u128::from_str_radix(text, 16).ok()?;
-        (text.len() == 32).then_some(Self(number.to_be_bytes()))
-    }
-}
-
-/// A random number that names one process, drawn at its start.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Nonce(u128);
-
-impl fmt::Display for Nonce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for Nonce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Nonce({self})")
-    }
-}
-
-impl Nonce {
-    /// The name of the process that has drawn this number.
-    pub fn new(drawn: u128) -> Self {
-        Self(if planted(Bug::SameNonce) { 0 } else { drawn })
-    }
-
-    /// Seeds what may differ from process to process.
-    pub(super) const fn seed(self) -> u64 {
-        self.0 as u64
-    }
-
-    /// The number written as 32 hexadecimal digits.
-    pub fn from_hex(text: &str) -> Option<Self> {
-        u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32).map(Self)
-    }
-}
-
-/// The right to write, as the database has given it to a process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Claim {
-    /// Under this number.
-    pub epoch: u64,
-    /// When, by the database's clock: microseconds since 1970. A row that somebody else has and that
-    /// was touched later was given away since.
-    pub since_us: i64,
-    /// Where this process left the cursor.
-    pub left: Lsn,
-}
-
-/// What the log's side says of itself.
-#[derive(Clone, Copy, Debug)]
-pub struct LogClaim {
-    /// The log.
-    pub log_id: LogId,
-    /// The process.
-    pub nonce: Nonce,
-    /// What the database has given this process; `None` = it was never attached.
-    pub held: Option<Claim>,
-    /// The first LSN that the log still holds (1 in a new log).
-    pub first_retained: Lsn,
-    /// The last durable LSN.
-    pub durable: Lsn,
-    /// The database that this log has exported to so far; `None` = to none.
-    pub database: Option<DatabaseId>,
-}
 
 /// A database that is ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -365,7 +277,6 @@ fn takes_over(claim: &LogClaim, row: &CursorRow) -> Result<bool, AttachError> {
     }
     match claim.held {
         None => Ok(true),
-        Some(_) if planted(Bug::FenceDropped) => Ok(true),
         // The database went back to before this process was given it, and nobody was given it since.
         Some(held) if row.epoch < held.epoch && was_before(held, row) => Ok(true),
         Some(held) => Err(AttachError::Fenced { ours: held.epoch, theirs: row.epoch }),
@@ -373,7 +284,7 @@ fn takes_over(claim: &LogClaim, row: &CursorRow) -> Result<bool, AttachError> {
 }
 
 fn was_before(held: Claim, row: &CursorRow) -> bool {
-    row.touched_us < held.since_us || planted(Bug::GivenSinceIgnored)
+    row.touched_us < held.since_us
 }
 
 /// The facts up to the cursor are those of this log. A row without a hash was written by a program
@@ -385,7 +296,7 @@ fn check_history(claim: &LogClaim, row: &CursorRow, chain_at: ChainAt<'_>) -> Re
         return moved.map_or(Ok(()), |held| Err(refused(held).into()));
     };
     let ours = chain_at(row.lsn).map_err(AttachFailure::Log)?;
-    if ours == theirs || planted(Bug::HashNotCompared) {
+    if ours == theirs {
         return Ok(());
     }
     let short =
@@ -394,22 +305,13 @@ fn check_history(claim: &LogClaim, row: &CursorRow, chain_at: ChainAt<'_>) -> Re
 }
 
 fn check_range(claim: &LogClaim, cursor: Lsn) -> Result<(), AttachError> {
-    if cursor.next() < claim.first_retained && !planted(Bug::OldBackupTaken) {
+    if cursor.next() < claim.first_retained {
         return Err(AttachError::Behind { cursor, first_retained: claim.first_retained });
     }
     if cursor > claim.durable {
         return Err(AttachError::Ahead { cursor, durable: claim.durable });
     }
     Ok(())
-}
-
-/// Numbers of ours fit a signed column by far; a negative one there is nobody's.
-pub(super) fn as_u64(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-pub(super) fn as_i64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

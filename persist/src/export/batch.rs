@@ -7,12 +7,11 @@ use std::collections::HashMap;
 
 use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::{ItemSpec, OrderState, Pile};
-use stampede_core::money::{MoneyKind, MoneyRow, Price};
-use stampede_core::planted::{Bug, planted};
+use stampede_core::money::{MoneyKind, MoneyRow, Price, Reference, tell};
 use stampede_core::record::OrderRecord;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
-use super::store::PaymentRow;
+use super::payments::PaymentRow;
 use super::text;
 use crate::log::block::ChainHash;
 
@@ -264,9 +263,7 @@ impl Batch {
                 let refund_ref = self.push_text(refund_ref);
                 let row = self.move_order(lsn, at_ms, order, (quantity, to, UnixMillis(0)), &[]);
                 row.refunded = refunded.get();
-                if refund_ref.len > 0 {
-                    row.refund_ref = refund_ref;
-                }
+                tell(&mut row.refund_ref, refund_ref);
                 let (kind, units_back, payment_ref) = (MoneyKind::Refund, units.get(), Text::default());
                 self.note_payment(order, (kind, lsn, at_ms), units_back, (payment_ref, refund_ref));
                 self.item(lsn, order.item()).delta.shift(Pile::Sold, Pile::Available, units);
@@ -359,12 +356,11 @@ impl Batch {
         let Some(row) = self.new.last_mut().filter(|row| row.id == money.order) else { return };
         let references = match money.kind {
             MoneyKind::Payment => {
-                row.payment_ref = reference;
+                tell(&mut row.payment_ref, reference);
                 return;
             }
             MoneyKind::Refund => {
-                // One without a reference leaves that of the one before it, as its fact does.
-                row.refund_ref = reference.some().unwrap_or(row.refund_ref);
+                tell(&mut row.refund_ref, reference);
                 (none, reference)
             }
             MoneyKind::LatePayment => {
@@ -394,9 +390,7 @@ impl Batch {
         units: u32,
         (payment_ref, refund_ref): (Text, Text),
     ) {
-        if !planted(Bug::PaymentsLeftOut) {
-            self.payments.push(PaymentLine { order, lsn, kind, at_ms, units, payment_ref, refund_ref });
-        }
+        self.payments.push(PaymentLine { order, lsn, kind, at_ms, units, payment_ref, refund_ref });
     }
 
     /// The same rows for a store.
@@ -531,9 +525,7 @@ impl Batch {
         if pay_by_ms.0 != 0 {
             row.pay_by_ms = pay_by_ms;
         }
-        if payment_ref.len > 0 {
-            row.payment_ref = payment_ref;
-        }
+        tell(&mut row.payment_ref, payment_ref);
         row
     }
 
@@ -556,6 +548,12 @@ impl Batch {
         } else {
             self.blocked[place as usize] = row;
         }
+    }
+}
+
+impl Reference for Text {
+    fn is_given(self) -> bool {
+        self.len > 0
     }
 }
 

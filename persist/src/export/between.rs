@@ -8,15 +8,13 @@
 use std::collections::HashSet;
 use std::fs;
 
-use super::database::Link;
-use super::error::ExportError;
+/// What Postgres is asked: from which port its client calls.
+pub(super) const CLIENT_PORT: &str = "SELECT inet_client_port()";
 
-/// Asks Postgres, and looks for the port among our own sockets.
-pub(super) async fn stands_between(link: &mut Link, target_ports: &[u16]) -> Result<bool, ExportError> {
-    let rows = link.query("SELECT inet_client_port()", &[]).await?;
-    let port: Option<i32> = rows.first().and_then(|row| row.get(0));
-    let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { return Ok(false) };
-    Ok(own_ports(target_ports).is_some_and(|ports| !ports.contains(&port)))
+/// Whether the port from which Postgres is called is none of our own sockets to these ports.
+pub(super) fn stands_between(client_port: Option<i32>, target_ports: &[u16]) -> bool {
+    let Some(port) = client_port.and_then(|port| u16::try_from(port).ok()) else { return false };
+    own_ports(target_ports).is_some_and(|ports| !ports.contains(&port))
 }
 
 /// The local ports of this process's TCP connections to these ports; `None` = the kernel does not say.

@@ -6,7 +6,10 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::attach::DatabaseId;
+use super::claim::DatabaseId;
+
+/// Why a row was not written although nobody refused it.
+pub(super) const SWALLOWED: &str = "a trigger, a rule or a policy of the database swallows what is written";
 
 /// Why a call to Postgres failed.
 #[derive(Debug, thiserror::Error)]

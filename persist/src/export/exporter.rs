@@ -26,7 +26,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn};
 use tokio::sync::watch;
 
@@ -34,6 +33,7 @@ use super::asks::Asks;
 use super::attach::{AttachError, AttachFailure, Attached, Claim, LogClaim, attach_over};
 use super::backoff::Backoff;
 use super::batch::Batch;
+use super::beside::beside;
 use super::error::ExportError;
 use super::event::{Alarm, ExportEvent, ExportPort};
 use super::ledger::Ledgers;
@@ -54,7 +54,6 @@ mod progress;
 use ahead::Intake;
 use progress::{Finding, Progress};
 
-pub(super) use ahead::beside;
 pub use options::ExporterOptions;
 
 /// Attaching found the cursor where it was left, and it does not move all the same.
@@ -269,9 +268,6 @@ impl<C: Connect> Exporter<C> {
             (None, _) => self.begin(attached.cursor),
             (Some(left), _) if left == attached.cursor => {}
             (Some(_), Some(written)) if attached.cursor == self.batch.to => self.deliver(&written),
-            (Some(left), _) if planted(Bug::StandbyStopsSale) => {
-                return self.refuse(AttachError::CursorMoved { left, found: attached.cursor });
-            }
             (Some(left), _) => self.go_on_elsewhere(left, attached.cursor),
         }
         self.status.set_wire(store.wire());
@@ -319,7 +315,7 @@ impl<C: Connect> Exporter<C> {
         if now < self.retry_at {
             return Step::Wait(self.retry_at - now);
         }
-        if !self.tried || planted(Bug::BatchGrows) {
+        if !self.tried {
             if let Err(step) = self.fill(now) {
                 return step;
             }
@@ -336,18 +332,13 @@ impl<C: Connect> Exporter<C> {
         if self.ledgers.len() > LEDGERS_MAX {
             self.ledgers.clear();
         }
-        if planted(Bug::ExportedEarly) {
-            self.port.exported(self.batch.to);
-        }
         self.tried = true;
         self.intake.begin(self.batch.to);
         let mut resting = self.importing_after_batch();
         resting.extend(self.refused.keys());
         let touch_stock = self.stock_may_be_touched(now);
-        let replay = Replay {
-            anew: self.batch.from < self.anew_until,
-            goes_on: self.batch.to < self.anew_until && !planted(Bug::OwnRowsForeign),
-        };
+        let replay =
+            Replay { anew: self.batch.from < self.anew_until, goes_on: self.batch.to < self.anew_until };
         let touch = match (touch_stock, replay.goes_on) {
             (false, _) => Touch::None,
             (true, true) => Touch::Ours,
@@ -389,11 +380,6 @@ impl<C: Connect> Exporter<C> {
 
     fn write_failed(&mut self, error: ExportError, touched_stock: bool, now: Instant) -> Step {
         self.ledgers.clear();
-        if planted(Bug::CommitAssumed)
-            && let Some(written) = self.unconfirmed.take_if(|_| error.drops_connection())
-        {
-            self.deliver(&written);
-        }
         if error.drops_connection() {
             return self.fail(&error);
         }
@@ -404,7 +390,7 @@ impl<C: Connect> Exporter<C> {
             return self.fail(&error);
         }
         match error {
-            ExportError::RowRefused(_) if !self.careful && !planted(Bug::BadRowBlocks) => {
+            ExportError::RowRefused(_) if !self.careful => {
                 self.careful = true;
                 Step::Again
             }

@@ -7,10 +7,10 @@
 use stampede_core::types::{ItemId, Lsn};
 use tokio_postgres::Row;
 
-use super::attach::as_u64;
 use super::database::Database;
 use super::error::ExportError;
-use super::reconcile::item_of;
+use super::numbers::as_u64;
+use super::numbers::item_of;
 use crate::log::identity::LogId;
 
 /// Rows in one page.

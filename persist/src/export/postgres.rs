@@ -18,9 +18,9 @@ use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 use tokio::sync::watch;
 
-use super::attach::{DatabaseId, Nonce};
-use super::database::{ConnectOptions, Link, Runner};
+use super::claim::{DatabaseId, Nonce};
 use super::error::ExportError;
+use super::link::{ConnectOptions, Link, Runner};
 use super::store::{
     Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, Given, Inserted, Ledger, OrderRecord,
     Orders, PaymentRow, PaymentsPut, SetAside, StockRecord, StockRow, Store, Swept, Traits, Updated, Wire,

@@ -6,9 +6,10 @@
 use stampede_core::item::OrderState;
 use stampede_core::types::{ItemId, Lsn};
 
-use super::attach::as_u64;
-use super::database::{Database, Link};
+use super::database::Database;
 use super::error::ExportError;
+use super::link::Link;
+use super::numbers::{as_u64, item_of};
 use crate::log::identity::LogId;
 
 /// Orders of one state, and their units.
@@ -117,9 +118,4 @@ impl Reconciled {
             None => self.orders_astray += totals.orders,
         }
     }
-}
-
-/// The item with this number, if it can be one.
-pub(super) fn item_of(number: i64) -> Option<ItemId> {
-    u64::try_from(number).ok().and_then(ItemId::new)
 }

@@ -18,7 +18,6 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::record::OrderRecord;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId};
@@ -351,9 +350,7 @@ impl<'a, C: Connect> Refill<'a, C> {
             })?;
             self.done.set_aside += written.set_aside.len() as u64;
             self.done.paused.extend(written.settled.tampered);
-            if !planted(Bug::RefillDropsVoid) {
-                self.done.void.extend(written.settled.void);
-            }
+            self.done.void.extend(written.settled.void);
         }
         Ok(())
     }
@@ -565,9 +562,7 @@ async fn put_new(
         return Ok(());
     }
     let mut foreign = store.refill_orders(orders).await?;
-    if !planted(Bug::RefillPassesOver) {
-        written.replaced.append(&mut foreign);
-    }
+    written.replaced.append(&mut foreign);
     Ok(())
 }
 

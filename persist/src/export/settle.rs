@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use stampede_core::item::ItemSpec;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::ItemId;
 
 use super::batch::{Batch, Import, ItemChange};
@@ -33,18 +32,13 @@ pub(super) struct Settled {
     pub(super) deferred: Vec<ItemId>,
 }
 
-/// Why a row was not written although nobody refused it.
-pub(super) const SWALLOWED: &str = "a trigger, a rule or a policy of the database swallows what is written";
-
 impl Settled {
     /// Takes in what came of settling some more.
     pub(super) fn append(&mut self, more: Self) {
         // Field by field, so that one more field cannot be forgotten here.
         let Self { adopted, void, tampered, foreign, swallowed, deferred } = more;
         self.adopted.extend(adopted);
-        if !planted(Bug::VoidAlarmDropped) {
-            self.void.extend(void);
-        }
+        self.void.extend(void);
         self.tampered.extend(tampered);
         self.foreign.extend(foreign);
         self.swallowed.extend(swallowed);
@@ -209,9 +203,7 @@ pub(super) async fn settle(
     let met = meet(store, ledgers, &missed, touch, settled).await?;
     // The rows that were met are locked by us now: a second pass finds them as entered.
     let still = write_rows(store, ledgers, &met).await?;
-    if !planted(Bug::SwallowedUnseen) {
-        settled.swallowed.extend(&still);
-    }
+    settled.swallowed.extend(&still);
     settled.deferred.extend(still);
     Ok(())
 }
@@ -266,10 +258,6 @@ async fn meet(
         let Some(ledger) = ledgers.get_mut(item) else { continue };
         match (free.get(item), there.contains(item)) {
             (Some(row), _) if ledger.row == Some(*row) => met.push(*item),
-            (Some(row), _) if planted(Bug::VersionUnchecked) => {
-                ledger.row = Some(*row);
-                met.push(*item);
-            }
             (Some(row), _) => {
                 match ledger.meet(*row) {
                     Found::Adopted => {}

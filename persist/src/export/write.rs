@@ -8,12 +8,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use stampede_core::item::ItemSpec;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
 use super::batch::{Batch, BlockedRow, OrderRow, SpecRow};
-use super::error::ExportError;
-use super::exporter::beside;
+use super::beside::beside;
+use super::error::{ExportError, SWALLOWED};
 use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN, REFILL_ORDERS};
 use super::orders::Orders;
@@ -71,13 +70,7 @@ pub(super) async fn write(
     ahead: &mut dyn FnMut() -> bool,
 ) -> Result<Written, WriteError> {
     store.begin(if manner.careful { Begin::Careful } else { Begin::Ordinary }).await?;
-    if !planted(Bug::CursorOutside) {
-        move_cursor(store, key, batch).await?;
-    }
-    if planted(Bug::CursorBefore) {
-        store.commit().await?;
-        store.begin(Begin::Ordinary).await?;
-    }
+    move_cursor(store, key, batch).await?;
     let mut written = Written { facts: batch.facts as u64, ..Written::default() };
     let stand_ins = if manner.careful {
         put_specs_carefully(store, batch, &mut written).await?
@@ -110,11 +103,6 @@ pub(super) async fn write(
         write_set_aside_carefully(store, &written.set_aside).await?;
     } else {
         write_set_aside(store, &written.set_aside).await?;
-    }
-    if planted(Bug::CursorOutside) {
-        store.commit().await?;
-        store.begin(Begin::Ordinary).await?;
-        move_cursor(store, key, batch).await?;
     }
     Ok(written)
 }
@@ -156,7 +144,7 @@ async fn put_imported(
     orders: Orders<'_>,
     written: &mut Written,
 ) -> Result<(), ExportError> {
-    if orders.is_empty() || planted(Bug::ImportedLeftOut) {
+    if orders.is_empty() {
         return Ok(());
     }
     let foreign = store.refill_orders(orders).await?;
@@ -230,9 +218,7 @@ fn set_aside_swallowed(
 ) {
     let swallowed: HashSet<OrderId> = swallowed.into_iter().collect();
     let rows = orders.rows().iter().filter(|row| swallowed.contains(&row.id));
-    if !planted(Bug::SwallowedUnseen) {
-        written.set_aside.extend(rows.map(|row| aside(batch, row, kind, settle::SWALLOWED.to_owned())));
-    }
+    written.set_aside.extend(rows.map(|row| aside(batch, row, kind, SWALLOWED.to_owned())));
 }
 
 /// Writes what was told of money, once for each fact.
@@ -246,7 +232,7 @@ pub(super) async fn put_payments(
     }
     let PaymentsPut { foreign, swallowed } = store.put_payments(rows).await?;
     written.rows += (rows.len() - foreign.len() - swallowed.len()) as u64;
-    for (left_out, reason) in [(foreign, FOREIGN_PAYMENT), (swallowed, settle::SWALLOWED)] {
+    for (left_out, reason) in [(foreign, FOREIGN_PAYMENT), (swallowed, SWALLOWED)] {
         let left_out: HashSet<(OrderId, Lsn)> = left_out.into_iter().collect();
         let rows = rows.iter().filter(|row| left_out.contains(&(row.order, row.lsn)));
         written.set_aside.extend(rows.map(|row| payment_aside(row, reason.to_owned())));
@@ -508,7 +494,7 @@ pub(super) fn set_aside_rows(ledgers: &Ledgers, written: &mut Written, lsn_of: i
     }
     for item in std::mem::take(&mut written.settled.swallowed) {
         let Some(ledger) = ledgers.get(&item) else { continue };
-        written.set_aside.push(stock_aside(lsn_of(item), item, ledger, settle::SWALLOWED.to_owned()));
+        written.set_aside.push(stock_aside(lsn_of(item), item, ledger, SWALLOWED.to_owned()));
     }
 }
 

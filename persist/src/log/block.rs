@@ -9,11 +9,13 @@
 //! [`super::segment`].
 
 use sha2::{Digest as _, Sha256};
+use stampede_core::limits::FACT_BYTES_MAX;
 use stampede_core::types::Lsn;
 
+pub use super::identity::ChainHash;
 use super::identity::LogId;
 use super::limits::BLOCK_BYTES_MAX;
-use super::record::{Record, RecordError, read_record, write_record};
+use super::record::{RECORD_HEADER_BYTES, Record, RecordError, read_record, write_record};
 use crate::disk::SECTOR_BYTES;
 
 /// Bytes before the first record.
@@ -40,8 +42,8 @@ pub const fn block_bytes_min(records_len: usize) -> usize {
     BLOCK_HEADER_BYTES + records_len + 1
 }
 
-/// SHA-256 of a block: header and records, without the padding.
-pub type ChainHash = [u8; 32];
+// Every record fits the smallest block, so a segment is filled to its last sector.
+const _: () = assert!(block_bytes_min(RECORD_HEADER_BYTES + FACT_BYTES_MAX) <= SECTOR_BYTES);
 
 /// What a block says about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

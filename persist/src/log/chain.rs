@@ -7,7 +7,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use super::block::{BlockError, BlockHeader, ChainHash, hash_block};
@@ -176,7 +175,7 @@ impl<'d> ChainReader<'d> {
                 header.first_lsn, self.next_lsn
             ));
         }
-        if header.prev_hash != self.chain && !planted(Bug::ChainUnchecked) {
+        if header.prev_hash != self.chain {
             return broken(format!(
                 "the block of LSN {} does not follow the one before it",
                 header.first_lsn

@@ -10,7 +10,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{HashSecret, Lsn};
 
 use super::block::{ChainHash, FORMAT_VERSION, FORMAT_VERSION_MIN};
@@ -335,7 +334,7 @@ impl ControlFile {
         change(&mut next);
         next.generation = inner.current.generation + 1;
         next.encode(inner.slot.as_mut_slice());
-        let slot = if planted(Bug::OneControlSlot) { 0 } else { next.generation % 2 };
+        let slot = next.generation % 2;
         let offset = slot * SLOT_BYTES as u64;
         inner.failed = true;
         inner.file.write_durable(offset, inner.slot.as_slice())?;

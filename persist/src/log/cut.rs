@@ -22,8 +22,9 @@ use stampede_core::types::{HashSecret, Lsn};
 
 use super::block::{BlockHeader, Records};
 use super::chain::{ChainEnd, ChainReader, Link};
+use super::choose_snapshot::choose_snapshot;
 use super::control::{Control, ControlError, ControlFile, read_control};
-use super::dir::{OpenError, choose_snapshot};
+use super::error::OpenError;
 use super::layout;
 use super::recovery::{RecoveryError, TornTail, Witness};
 use super::repair::keep_copy;

@@ -15,98 +15,32 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stampede_core::limits::{CORES_MAX, JOURNAL_SLOTS, OWNER_BATCH_MAX};
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{HashSecret, Lsn, UnixMillis};
 
-use super::control::{Control, ControlError, ControlFile, create_control, read_control};
+use super::choose_snapshot::choose_snapshot;
+use super::control::{Control, ControlFile, create_control, read_control};
+pub use super::error::OpenError;
 use super::identity::LogId;
 use super::index::SegmentIndex;
-use super::journal::{Active, Journal, Waker, resume_bytes};
+use super::journal::{Active, Journal, Waker};
 use super::layout;
-use super::limits::{
-    FREE_BYTES_MIN_DEFAULT, GROUP_BYTES_MAX, LOG_BYTES_MAX_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN, SNAPSHOT_SEGMENTS_DEFAULT,
-};
+use super::limits::GROUP_BYTES_MAX;
 use super::maintenance::Maintenance;
+pub use super::options::LogOptions;
 use super::queue::FactQueue;
 use super::rebuild::Rebuild;
 use super::recovery::{Recovered, RecoveryError, recover};
 use super::repair::{remove_half_made, repair};
 use super::segment::{SegmentReader, create_segment, list_segments};
-use super::shelf::{Prepared, Shelf, ShelfLimits, Spare};
+use super::shelf::{Shelf, ShelfLimits, Spare};
 use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
 use super::status::LogStatus;
+pub use super::stepped::{DirLock, Stepped};
 use super::tail::LogTail;
 use super::thread::JournalHandle;
 use crate::disk::buffer::AlignedBuffer;
 use crate::disk::real::RealDisk;
-use crate::disk::{Disk, DiskLock, LockError, OpenMode, SECTOR_BYTES};
-
-/// How a log is kept.
-#[derive(Clone, Debug)]
-pub struct LogOptions {
-    /// Size of each segment in bytes: 32 KiB to 1 GiB, a multiple of 4096. Counts when the
-    /// directory is made; afterwards the directory's own size stays.
-    pub segment_bytes: u64,
-    /// Disk budget of all segments in bytes, spares included.
-    pub log_bytes_max: u64,
-    /// Free space in bytes below which nothing new is sold.
-    pub free_bytes_min: u64,
-    /// Slots of the queue to the journal; a power of two.
-    pub queue_slots: usize,
-    /// Slots of these that stay free for owners between looking for room and appending.
-    pub queue_reserve: usize,
-    /// Whether a directory in memory is allowed (I17).
-    pub allow_volatile: bool,
-    /// Whether this start has a database to export to. The control file keeps that for all later
-    /// starts: from then on nothing is trimmed that the database does not hold (I11).
-    pub exports: bool,
-    /// Segments beyond the last snapshot after which a new one is wanted.
-    pub snapshot_segments: u64,
-}
-
-impl Default for LogOptions {
-    fn default() -> Self {
-        Self {
-            segment_bytes: SEGMENT_BYTES_DEFAULT,
-            log_bytes_max: LOG_BYTES_MAX_DEFAULT,
-            free_bytes_min: FREE_BYTES_MIN_DEFAULT,
-            queue_slots: JOURNAL_SLOTS,
-            queue_reserve: CORES_MAX * OWNER_BATCH_MAX,
-            allow_volatile: false,
-            exports: false,
-            snapshot_segments: SNAPSHOT_SEGMENTS_DEFAULT,
-        }
-    }
-}
-
-impl LogOptions {
-    /// Spares that have to be ready so that everything queued fits without a new one.
-    fn spares(&self, segment_bytes: u64) -> usize {
-        resume_bytes(self.queue_slots).div_ceil(segment_bytes) as usize
-    }
-    /// The least that [`LogOptions::log_bytes_max`] can be with these other settings.
-    pub fn log_bytes_least(&self) -> u64 {
-        (self.spares(self.segment_bytes) as u64 + 2) * self.segment_bytes
-    }
-    fn check(&self) -> Result<(), OpenError> {
-        let sizes = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
-        if !sizes.contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(SECTOR_BYTES as u64) {
-            return Err(OpenError::Options(
-                "segment_bytes must be a multiple of 4096 from 32 KiB to 1 GiB".into(),
-            ));
-        }
-        if !self.queue_slots.is_power_of_two() || self.queue_reserve >= self.queue_slots {
-            return Err(OpenError::Options("queue_slots must be a power of two above queue_reserve".into()));
-        }
-        if self.log_bytes_max < self.log_bytes_least() {
-            let least = self.log_bytes_least();
-            return Err(OpenError::Options(format!("log_bytes_max must be at least {least} bytes")));
-        }
-        Ok(())
-    }
-}
+use crate::disk::{Disk, DiskLock, LockError, OpenMode};
 
 /// What a new data directory is given at birth: drawn at random by [`DataDir::open`].
 #[derive(Clone, Copy, Debug)]
@@ -115,91 +49,6 @@ pub struct Birth {
     pub log_id: LogId,
     /// The bytes of its hash secret.
     pub hash_secret: [u8; 16],
-}
-
-/// Why a data directory cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// An option is out of its range.
-    #[error("{0}; change the setting")]
-    Options(String),
-    /// Another process runs on it.
-    #[error(
-        "{} is in use by process {}; stop it, or give another data directory",
-        dir.display(),
-        holder_pid.map_or_else(|| "(unknown)".to_owned(), |pid| pid.to_string())
-    )]
-    Locked {
-        /// The directory.
-        dir: PathBuf,
-        /// The other process, if it is known.
-        holder_pid: Option<u32>,
-    },
-    /// It lies in memory.
-    #[error(
-        "{} lies in memory (tmpfs): a power cut would lose acknowledged orders; use a directory on a disk, \
-         or allow tmpfs explicitly",
-        dir.display()
-    )]
-    Volatile {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// It cannot be written to.
-    #[error("cannot write to {}: {source}; make the directory and give it to the user of this process", dir.display())]
-    Unwritable {
-        /// The directory.
-        dir: PathBuf,
-        /// The file system's answer.
-        source: io::Error,
-    },
-    /// It holds segments or snapshots but no control file.
-    #[error(
-        "{} holds a log but no control file; put back `control` from a copy of the same directory, \
-         or use another directory. Nothing was changed",
-        dir.display()
-    )]
-    NoControl {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// Its control file cannot be used.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    /// Its log cannot be recovered.
-    #[error(transparent)]
-    Recovery(#[from] RecoveryError),
-    /// No snapshot is whole, and the log does not go back to the beginning.
-    #[error(
-        "{source}; the log begins at LSN {first_lsn} and no older snapshot reaches that far. Nothing was \
-         changed. Put the snapshot back from a copy"
-    )]
-    Snapshot {
-        /// What is wrong with the newest.
-        source: SnapshotError,
-        /// Where the log begins.
-        first_lsn: Lsn,
-    },
-    /// The log was trimmed and there is no snapshot at all.
-    #[error(
-        "{} has no snapshot, and its log begins at LSN {first_lsn}. Nothing was changed. Put the snapshot \
-         back from a copy",
-        dir.display()
-    )]
-    SnapshotMissing {
-        /// The directory.
-        dir: PathBuf,
-        /// Where the log begins.
-        first_lsn: Lsn,
-    },
-    /// The file system refused.
-    #[error("cannot access {}: {source}; see to the disk or the directory's owner", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// Its answer.
-        source: io::Error,
-    },
 }
 
 /// A data directory that this process alone holds.
@@ -246,7 +95,7 @@ impl DataDir {
         options: &LogOptions,
         birth: &Birth,
     ) -> Result<Self, OpenError> {
-        options.check()?;
+        options.check().map_err(OpenError::Options)?;
         let lock = enter(&*disk, dir, options)?;
         let control = match read_control(&*disk, dir)? {
             Some(control) => control,
@@ -316,13 +165,8 @@ impl DataDir {
         repair(&*self.disk, &self.dir, self.control.log_id, found)?;
         // A killed process may have left names that no power cut would spare: what is built upon
         // from here on, and what the control file is about to know, has to be durable.
-        if !planted(Bug::NamesTrusted) {
-            self.disk.sync_dir(&layout::log_dir(&self.dir))?;
-            self.disk.sync_dir(&layout::snapshot_dir(&self.dir))?;
-        }
-        if planted(Bug::TrimsAtOnce) {
-            self.remove_trimmed()?;
-        }
+        self.disk.sync_dir(&layout::log_dir(&self.dir))?;
+        self.disk.sync_dir(&layout::snapshot_dir(&self.dir))?;
         let control = ControlFile::open(&*self.disk, &self.dir, self.control)?;
         control.update(|control| {
             control.epoch += 1;
@@ -374,9 +218,6 @@ fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         }
         made => made.map(|made| (made, !made))?,
     };
-    if planted(Bug::ParentUnsynced) && parent_is_durable {
-        return Ok(());
-    }
     // Also when it was there: a start that was killed may have made it, or the one above it, and no more.
     if made {
         disk.sync_dir(parent)?;
@@ -425,42 +266,6 @@ fn give_birth(
     Ok(control)
 }
 
-/// The newest snapshot that is whole and that the log goes on from.
-///
-/// # Errors
-/// [`OpenError::Snapshot`] when there is none and the log does not begin at LSN 1.
-pub(super) fn choose_snapshot(
-    disk: &dyn Disk,
-    dir: &Path,
-    control: &Control,
-    warnings: &mut Vec<String>,
-) -> Result<Option<Lsn>, OpenError> {
-    let io = |source| OpenError::Io { path: layout::snapshot_dir(dir), source };
-    let first_lsn = control.first_lsn;
-    let mut first_error = None;
-    for lsn in list_snapshots(disk, dir).map_err(io)?.into_iter().rev() {
-        let checked = read_snapshot(disk, dir, lsn, control.log_id, &mut |_| Ok(()));
-        match checked {
-            Ok(_) if lsn.next() >= first_lsn => {
-                warnings.extend(
-                    first_error.map(|error: SnapshotError| format!("{error}; an older one was used")),
-                );
-                return Ok(Some(lsn));
-            }
-            Ok(_) => {}
-            Err(error) => first_error = first_error.or(Some(error)),
-        }
-    }
-    match first_error {
-        Some(source) if first_lsn > Lsn(1) => Err(OpenError::Snapshot { source, first_lsn }),
-        None if first_lsn > Lsn(1) => Err(OpenError::SnapshotMissing { dir: dir.to_owned(), first_lsn }),
-        other => {
-            warnings.extend(other.map(|error| format!("{error}; the whole log was replayed instead")));
-            Ok(None)
-        }
-    }
-}
-
 /// A recovered log, not yet written to.
 pub struct Opened {
     data: DataDir,
@@ -478,25 +283,6 @@ impl std::fmt::Debug for Opened {
             .field("next_lsn", &self.next_lsn().0)
             .finish_non_exhaustive()
     }
-}
-
-/// A log with its journal as a state machine, for whoever wants to step it himself.
-pub struct Stepped {
-    /// The writer.
-    pub journal: Journal,
-    /// Spares, snapshots, trimming.
-    pub maintenance: Arc<Maintenance>,
-    /// Where facts go in.
-    pub queue: Arc<FactQueue>,
-    /// How far it has come.
-    pub status: Arc<LogStatus>,
-    /// Holds the directory until it is dropped.
-    pub lock: DirLock,
-}
-
-/// Holds a data directory until it is dropped.
-pub struct DirLock {
-    _lock: Box<dyn DiskLock>,
 }
 
 /// A running log.
@@ -615,7 +401,7 @@ impl Opened {
             wakers,
         };
         journal.judge_room();
-        Ok(Stepped { journal, maintenance, queue, status, lock: DirLock { _lock: data.lock } })
+        Ok(Stepped { journal, maintenance, queue, status, lock: DirLock::new(data.lock) })
     }
 }
 
@@ -663,9 +449,4 @@ fn stock_up(
     let shelf =
         Shelf::new(Arc::clone(disk), dir.clone(), limits, Arc::clone(status), ready, in_use, next_number);
     Ok((active, shelf))
-}
-
-/// Whether [`Shelf::prepare`] made one, for callers that loop.
-pub(super) const fn made_one(prepared: Prepared) -> bool {
-    matches!(prepared, Prepared::One)
 }

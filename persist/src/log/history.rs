@@ -8,7 +8,8 @@ use stampede_core::state_row::StateRow;
 use stampede_core::types::{Lsn, UnixMillis};
 
 use super::block::ChainHash;
-use super::dir::{OpenError, Opened};
+use super::dir::Opened;
+use super::error::OpenError;
 use super::layout;
 use super::rebuild::Rebuild;
 use super::snapshot::{SnapshotHeader, list_snapshots, read_snapshot};

@@ -7,7 +7,8 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::block::ChainHash;
+/// SHA-256 of a block ([`super::block`]): header and records, without the padding.
+pub type ChainHash = [u8; 32];
 
 /// The identity of a log: 128 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,7 +9,6 @@
 use std::io;
 use std::sync::Arc;
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use super::block::{BlockBuilder, BlockHeader, ChainHash};
@@ -133,17 +132,7 @@ impl Journal {
         let Some(group) = self.fill() else { return Ok(Step::Idle) };
         // The slots are free as soon as their bytes are copied: the next group gathers while this one syncs.
         self.queue.release(group.next);
-        if planted(Bug::AckBeforeSync) {
-            self.status.set_durable(Lsn(group.next.0 - 1));
-            self.wakers.iter().for_each(|wake| wake());
-        }
-        let mut landed =
-            self.active.file.write_durable(self.active.offset, &self.buffer.as_slice()[..group.bytes]);
-        if landed.is_err() && planted(Bug::RetriedSync) {
-            landed =
-                self.active.file.write_durable(self.active.offset, &self.buffer.as_slice()[..group.bytes]);
-        }
-        landed?;
+        self.active.file.write_durable(self.active.offset, &self.buffer.as_slice()[..group.bytes])?;
         Ok(self.written(&group))
     }
 
@@ -175,9 +164,6 @@ impl Journal {
             let block_end = limit.min(group.bytes + BLOCK_BYTES_MAX);
             let end = self.fill_block(&mut group, block_end);
             if end != BlockEnd::Full {
-                if end == BlockEnd::QueueEmpty && planted(Bug::GroupGoesOn) {
-                    continue;
-                }
                 break;
             }
             assert_eq!(group.bytes, block_end, "only the last block of a group is smaller than can be");

@@ -8,8 +8,6 @@
 
 use std::time::Duration;
 
-use stampede_core::planted::{Bug, planted};
-
 use super::limits::{IDLE_MS_MIN, LAG_MS_MAX};
 
 const IDLE: Duration = Duration::from_millis(IDLE_MS_MIN);
@@ -37,13 +35,6 @@ impl ControlLag {
     /// The control file knows everything that is durable.
     pub(super) fn control_written(&mut self) {
         self.0 = None;
-    }
-
-    /// The journal looked for facts after a rest; whether there are some.
-    pub(super) fn rested(&mut self, facts: bool) {
-        if facts && planted(Bug::ControlLags) {
-            self.0 = None;
-        }
     }
 
     /// How long the control file may still wait, if no fact comes; zero = write it now. `None` =
@@ -90,7 +81,6 @@ mod tests {
                     let (due, next) = (left.map(|left| now + left), arrivals.get(taken).copied());
                     let Some(until) = due.into_iter().chain(next).min() else { return (longest, writes) };
                     now = until;
-                    lag.rested(next == Some(until));
                 }
             }
         }

@@ -1,10 +1,8 @@
 //! The log's own bounds, in one place; those shared with other crates stand in
 //! [`stampede_core::limits`]. Relations are checked when this file compiles.
 
-use stampede_core::limits::{CORES_MAX, FACT_BYTES_MAX, OWNER_BATCH_MAX};
+use stampede_core::limits::{CORES_MAX, OWNER_BATCH_MAX};
 
-use super::block::block_bytes_min;
-use super::record::RECORD_HEADER_BYTES;
 use crate::disk::SECTOR_BYTES;
 
 /// Most bytes of one block, padding included.
@@ -38,8 +36,6 @@ pub const STRAGGLERS_MAX: usize = CORES_MAX * OWNER_BATCH_MAX;
 pub const READ_BYTES: usize = 1 << 20;
 
 const _: () = {
-    // Every record fits the smallest block, so a segment is filled to its last sector.
-    assert!(block_bytes_min(RECORD_HEADER_BYTES + FACT_BYTES_MAX) <= SECTOR_BYTES);
     assert!(BLOCK_BYTES_MAX.is_multiple_of(SECTOR_BYTES) && GROUP_BYTES_MAX.is_multiple_of(BLOCK_BYTES_MAX));
     assert!(SEGMENT_BYTES_MIN.is_multiple_of(SECTOR_BYTES as u64));
     assert!(READ_BYTES >= BLOCK_BYTES_MAX);

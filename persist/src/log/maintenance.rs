@@ -11,10 +11,10 @@ use std::sync::Arc;
 use stampede_core::types::Lsn;
 
 use super::control::{Control, ControlFile};
-use super::dir::{LogOptions, made_one};
 use super::index::SegmentIndex;
+use super::options::LogOptions;
 use super::queue::FactQueue;
-use super::shelf::Shelf;
+use super::shelf::{Prepared, Shelf};
 use super::status::LogStatus;
 use super::tail::LogTail;
 use crate::disk::Disk;
@@ -50,7 +50,7 @@ impl Maintenance {
     /// # Errors
     /// What the file system answers; the log is none the worse for it.
     pub fn prepare_spare(&self) -> io::Result<bool> {
-        let made = self.shelf.prepare().map(made_one);
+        let made = self.shelf.prepare().map(|prepared| prepared == Prepared::One);
         if matches!(made, Ok(true)) {
             self.queue.nudge();
         }

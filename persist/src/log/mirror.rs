@@ -11,7 +11,7 @@ use stampede_core::types::{HashSecret, Lsn};
 use super::block::{BlockHeader, Records};
 use super::chain::{ChainEnd, ChainReader, Link};
 use super::control::{Control, read_control};
-use super::dir::OpenError;
+use super::error::OpenError;
 use super::layout;
 use super::recovery::{RecoveryError, Witness};
 use super::replica::Replica;

@@ -8,8 +8,7 @@
 
 use std::time::Duration;
 
-use stampede_core::fact::FactSink;
-use stampede_core::shard::Accepted;
+use stampede_core::shard::{Accepted, FactSink};
 use stampede_core::types::Lsn;
 
 use super::slots::Slots;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use stampede_core::fact::{Fact, FactSink as _};
+use stampede_core::fact::Fact;
 use stampede_core::item::OrderState;
-use stampede_core::shard::Accepted;
+use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 

@@ -10,7 +10,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{Lsn, UnixMillis};
 
 use super::block::{BlockError, BlockHeader, FORMAT_VERSION, Records, header_is_whole, peek_header};
@@ -216,7 +215,6 @@ impl Witness<'_> {
             _ => {}
         }
         match self.proof_of_damage(end) {
-            _ if planted(Bug::DamageCut) => self.find_torn(end),
             Ok(None) => self.find_torn(end),
             Ok(Some(proof)) => {
                 let reason = format!("{}; {proof}", end.why);

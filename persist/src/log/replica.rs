@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use stampede_core::fact::{Fact, ImportedMoney};
 use stampede_core::item::{ItemSpec, OrderState};
-use stampede_core::money::{MoneyKind, Price};
+use stampede_core::money::{MoneyKind, Price, tell};
 use stampede_core::record::{OrderRecord, RecordDigest};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
@@ -98,8 +98,8 @@ impl Replica {
                 let found =
                     found.and_then(|rows| find(rows, money.order.seq()).and_then(|at| rows.get_mut(at)));
                 match (found, money.kind) {
-                    (Some(row), MoneyKind::Payment) => row.payment_ref_hash = money.reference_hash,
-                    (Some(row), MoneyKind::Refund) => row.refund_ref_hash = money.reference_hash,
+                    (Some(row), MoneyKind::Payment) => tell(&mut row.payment_ref_hash, money.reference_hash),
+                    (Some(row), MoneyKind::Refund) => tell(&mut row.refund_ref_hash, money.reference_hash),
                     _ => {}
                 }
             }
@@ -145,18 +145,15 @@ impl Replica {
             }
             Fact::OrderMoved { order, to, payment_ref, .. } => {
                 let hash = self.hash(payment_ref);
-                self.shift(lsn, order, Some(to), |row| {
-                    if hash != 0 || to == OrderState::Paid {
-                        row.payment_ref_hash = hash;
-                    }
-                });
+                self.shift(lsn, order, Some(to), |row| tell(&mut row.payment_ref_hash, hash));
             }
             Fact::OrderRefunded { at_ms, order, quantity, units, refunded, refund_ref, .. } => {
                 let hash = self.hash(refund_ref);
                 self.pay((order, lsn), (MoneyKind::Refund, at_ms), units.get(), (0, hash));
                 let to = (refunded == quantity).then_some(OrderState::Refunded);
                 self.shift(lsn, order, to, |row| {
-                    (row.refunded, row.refund_ref_hash) = (refunded.get(), hash);
+                    row.refunded = refunded.get();
+                    tell(&mut row.refund_ref_hash, hash);
                 });
             }
             Fact::HoldExtended { order, pay_by_ms, .. } => {

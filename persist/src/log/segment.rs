@@ -9,8 +9,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use stampede_core::planted::{Bug, planted};
-
 use super::block::{BLOCK_HEADER_BYTES, BlockError, BlockHeader, check_block, is_zero, peek_header};
 use super::identity::LogId;
 use super::layout;
@@ -44,9 +42,7 @@ pub fn create_segment(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64) -> i
     file.sync()?;
     drop(file);
     disk.rename(&temp, &name)?;
-    if !planted(Bug::EntryUnsynced) {
-        disk.sync_dir(&layout::log_dir(dir))?;
-    }
+    disk.sync_dir(&layout::log_dir(dir))?;
     disk.open(&name, OpenMode::ReadWrite)
 }
 

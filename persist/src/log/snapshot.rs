@@ -8,7 +8,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{Lsn, UnixMillis};
 
@@ -174,9 +173,7 @@ impl<'d> SnapshotWriter<'d> {
         totals[8..12].copy_from_slice(&self.chunks.to_le_bytes());
         self.file.write(self.at, &chunk_header(CLOSING, self.chunks, &totals))?;
         self.file.write(self.at + CHUNK_HEADER_BYTES as u64, &totals)?;
-        if !planted(Bug::SnapshotUnsynced) {
-            self.file.sync()?;
-        }
+        self.file.sync()?;
         self.disk.rename(&self.temp, &self.name)?;
         self.disk.sync_dir(&layout::snapshot_dir(&self.dir))?;
         let kept = list_snapshots(self.disk, &self.dir)?;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use stampede_core::types::{Lsn, UnixMillis};
 
-use super::dir::{OpenError, choose_snapshot};
+use super::choose_snapshot::choose_snapshot;
+use super::error::OpenError;
 use super::maintenance::Maintenance;
 use super::rebuild::Rebuild;
 use super::snapshot::{SnapshotError, SnapshotHeader, SnapshotWriter, read_snapshot};

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use stampede_core::types::Lsn;
 
-use super::dir::{DirLock, Stepped};
 use super::journal::{Journal, Step};
 use super::lag::ControlLag;
 use super::limits::IDLE_MS_MIN;
@@ -22,6 +21,7 @@ use super::queue::FactQueue;
 use super::rebuild::Rebuild;
 use super::snapshotter::Snapshotter;
 use super::status::LogStatus;
+use super::stepped::{DirLock, Stepped};
 use super::tail::LogTail;
 
 /// How long the journal may sleep at most when all is settled, in milliseconds.
@@ -205,7 +205,6 @@ fn run_journal(journal: &mut Journal, order: &Order) {
             // The spare-maker nudges; owners see a full log meanwhile.
             let most = if step == Step::NeedsSegment { IDLE_MS_MIN } else { NAP_MS_MAX };
             queue.nap(left.unwrap_or(Duration::MAX).min(Duration::from_millis(most)));
-            lag.rested(!queue.is_empty());
         }
         if order.0.load(Ordering::Acquire) == ABANDON {
             return;

@@ -22,7 +22,6 @@
 
 use std::io;
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use super::block::{
@@ -31,7 +30,7 @@ use super::block::{
 };
 use super::chain::ChainEnd;
 use super::identity::LogId;
-use super::limits::{BLOCK_BYTES_MAX, GROUP_BYTES_MAX};
+use super::limits::GROUP_BYTES_MAX;
 use super::record::{RECORD_HEADER_BYTES, read_record};
 use super::segment::SegmentReader;
 use crate::disk::SECTOR_BYTES;
@@ -82,9 +81,6 @@ pub(super) fn look_behind(
         if let Err(damage) = scan.step(reader)? {
             return Ok(Rest::Damaged(damage));
         }
-        if planted(Bug::GroupGoesOn) && scan.ended_small {
-            break;
-        }
     }
     Ok(match reader.first_not_empty(scan.at)? {
         None => Rest::Unfinished(scan.unfinished),
@@ -115,8 +111,6 @@ struct Scan<'a> {
     without_end: Vec<(BlockHeader, Vec<u8>)>,
     /// Where the last sector ends that is not empty.
     unfinished: u64,
-    /// Whether the last block that was seen is smaller than can be.
-    ended_small: bool,
 }
 
 /// A place where a block begins, and what it must say.
@@ -140,7 +134,6 @@ impl<'a> Scan<'a> {
             group: None,
             without_end: Vec::new(),
             unfinished: end.offset,
-            ended_small: false,
         }
     }
 
@@ -195,7 +188,6 @@ impl<'a> Scan<'a> {
         self.lowest = header.last_lsn().next();
         let chain = whole.then(|| hash_block(header, block));
         self.anchor = Anchor { at: self.at, next_lsn: self.lowest, chain };
-        self.ended_small = block.len() < BLOCK_BYTES_MAX;
         Ok(())
     }
 
@@ -277,9 +269,6 @@ impl<'a> Scan<'a> {
     /// that is known holds the beginning of one record at least, by the average over a block.
     fn follows(&self, first: Lsn) -> bool {
         let sectors = (self.at - self.anchor.at) / SECTOR_BYTES as u64;
-        if planted(Bug::GroupGoesOn) && !(self.at - self.anchor.at).is_multiple_of(BLOCK_BYTES_MAX as u64) {
-            return false;
-        }
         let records = first.0.checked_sub(self.anchor.next_lsn.0);
         first >= self.lowest
             && records.is_some_and(|records| (sectors..=sectors * SECTOR_RECORDS_MAX).contains(&records))

@@ -11,7 +11,6 @@
 
 use std::io;
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use super::maintenance::Maintenance;
@@ -24,15 +23,10 @@ impl Maintenance {
         let known = list_snapshots(&*self.disk, &self.dir)?;
         let older = known.iter().rev().find(|lsn| **lsn < newest).copied().unwrap_or(Lsn::ZERO);
         let covered = match self.status.is_full() {
-            _ if planted(Bug::TrimBeforeSnapshot) => self.status.durable_lsn(),
             true => newest,
             false => older,
         };
-        let kept_for = match self.control().keeps_facts_for() {
-            _ if planted(Bug::TrimBeforeExport) => None,
-            kept_for if planted(Bug::ExportsByFlag) => kept_for.filter(|_| self.options.exports),
-            kept_for => kept_for,
-        };
+        let kept_for = self.control().keeps_facts_for();
         Ok(if kept_for.is_some() { covered.min(self.status.exported_lsn()) } else { covered })
     }
 

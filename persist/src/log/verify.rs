@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stampede_core::catalogue::Catalogue;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::shard::Shard;
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{HashSecret, ItemId, Lsn};
@@ -20,7 +19,7 @@ use super::block::{BlockHeader, Records};
 use super::books::{Books, DrawRecord, ItemTotals};
 use super::chain::{ChainEnd, ChainReader, Link};
 use super::control::{Control, ControlError, read_control};
-use super::dir::OpenError;
+use super::error::OpenError;
 use super::layout;
 use super::recovery::{RecoveryError, Witness};
 use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
@@ -244,13 +243,10 @@ impl<'d> Pass<'d> {
                 Err(error) => return wrong(Some(record.lsn), error.to_string()),
             };
             if record.lsn > self.snapshot_lsn {
-                let applied = if planted(Bug::VerifyByOwnRule) {
-                    Ok(())
-                } else {
-                    self.shard
-                        .apply(record.lsn, &fact)
-                        .map_err(|error| format!("a start would refuse it: {error}"))
-                };
+                let applied = self
+                    .shard
+                    .apply(record.lsn, &fact)
+                    .map_err(|error| format!("a start would refuse it: {error}"));
                 if let Err(reason) = self.books.fact(&fact).and(applied) {
                     return wrong(Some(record.lsn), reason);
                 }

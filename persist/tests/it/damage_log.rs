@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stampede_core::draw::{DrawRow, DrawSeed};
-use stampede_core::fact::{Fact, FactSink as _};
+use stampede_core::fact::Fact;
 use stampede_core::item::{ItemSpec, OrderState};
-use stampede_core::shard::Accepted;
+use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::log::block::peek_header;

@@ -191,7 +191,15 @@ fn a_lost_data_directory_is_made_up_for() {
     }]);
     drain(&mut exporter, &engine);
     let found = rows(&mut shop);
-    let wanted = crate::export_bed::model(&engine.facts());
+    let mut wanted = crate::export_bed::model(&engine.facts());
+    // The new log does not know when what it took over had ended; its rows say so as before.
+    for (id, row) in &mut wanted.orders {
+        if let Some(old) = before.orders.get(id).filter(|_| row.6.4 == 0) {
+            row.6.4 = old.6.4;
+        }
+    }
+    assert!(wanted.orders.values().any(|row| row.6.4 != 0), "no order had ended");
     assert_eq!(found.stock, wanted.stock);
-    assert!(found.orders == wanted.orders, "orders differ");
+    let differs = found.orders.iter().find(|(id, row)| wanted.orders.get(id) != Some(row));
+    assert!(found.orders.len() == wanted.orders.len() && differs.is_none(), "{differs:?}");
 }

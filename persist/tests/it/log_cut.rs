@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use stampede_core::catalogue::Catalogue;
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{ACTOR_POSTGRES, Fact, FactSink as _};
+use stampede_core::fact::{ACTOR_POSTGRES, Fact};
 use stampede_core::item::OrderState;
-use stampede_core::shard::{Accepted, Shard};
+use stampede_core::shard::{Accepted, FactSink as _, Shard};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::log::control::{ControlFile, read_control};

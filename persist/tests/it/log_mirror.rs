@@ -7,10 +7,11 @@ use std::sync::Arc;
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Movement, Purchase, Ticket};
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{Fact, FactSink, Switch};
+use stampede_core::fact::{Fact, Switch};
 use stampede_core::item::{OrderState, Payment};
+use stampede_core::money::{MoneyKind, reference_of};
 use stampede_core::record::RecordDigest;
-use stampede_core::shard::{Accepted, Shard};
+use stampede_core::shard::{Accepted, FactSink, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::log::journal::Step;
 use stampede_persist::log::mirror::{Advance, Mirror, MirrorError};
@@ -95,6 +96,17 @@ fn act(rng: &mut Rng, now: UnixMillis, shard: &mut Shard, follow: &mut Follow) {
             actor: "shop",
             key: b"",
         },
+        // A part with a reference, and what is left, with one or without.
+        6 => {
+            let (payment_ref, units, part) = (&b""[..], Some(Quantity::ONE), reference.as_bytes());
+            shard.decide(
+                now,
+                &Command::Refund { order, payment_ref, refund_ref: part, units, actor: "shop" },
+                follow,
+            );
+            let refund_ref = if rng.coin() { key.as_bytes() } else { b"" };
+            Command::Refund { order, payment_ref, refund_ref, units: None, actor: "shop" }
+        }
         _ => Command::Purchase(Purchase {
             item,
             buyer,
@@ -111,6 +123,7 @@ fn act(rng: &mut Rng, now: UnixMillis, shard: &mut Shard, follow: &mut Follow) {
 #[test]
 fn the_replica_agrees_with_the_engine_after_every_fact() {
     let mut states = [0; OrderState::COUNT];
+    let mut left_without = 0;
     for seed in 0..20 {
         let mut rng = Rng(seed);
         let mut shard = Shard::new(0, SECRET, Arc::new(Catalogue::new(1)));
@@ -130,10 +143,16 @@ fn the_replica_agrees_with_the_engine_after_every_fact() {
         while let Some(record) = follow.0.next_order(after) {
             assert_eq!(loaded.order(record.order), Some(record), "seed {seed}");
             states[usize::from(record.state.code())] += 1;
+            let money = shard.money(record.order);
+            let (reference, hash) = reference_of(money.iter().copied(), MoneyKind::Refund);
+            assert_eq!((record.refund_ref_hash != 0, record.refund_ref_hash), (!reference.is_empty(), hash));
+            let last = money.iter().rfind(|row| row.kind == MoneyKind::Refund);
+            left_without += u32::from(hash != 0 && last.is_some_and(|row| row.reference.is_empty()));
             after = record.order.get();
         }
     }
     assert!(states.iter().all(|orders| *orders > 0), "every state was there: {states:?}");
+    assert!(left_without > 0, "no refund without a reference came after one that had one");
 }
 
 /// An item that came from a database, with gaps between its orders' numbers.

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{Fact, FactSink as _};
+use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
-use stampede_core::shard::Accepted;
+use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::disk::Disk;

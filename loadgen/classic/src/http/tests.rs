@@ -53,6 +53,9 @@ fn the_generator_understands_the_answers() {
     assert_eq!((won.code, won.acked.order_id, won.acked.created_at_ms), (Code::Won, 5, 9));
     assert_eq!(meaning(&answer_purchase(1, Bought::SoldOut)).code, Code::SoldOut);
     assert_eq!(meaning(&answer_purchase(1, Bought::RateLimited)).code, Code::RateLimited);
+    assert_eq!(meaning(&answer_purchase(1, Bought::CapReached)).code, Code::CapReached);
+    let again = answer_purchase(1, Bought::Again { order_id: 5, created_at_ms: 9 }).bytes(false);
+    assert!(String::from_utf8_lossy(&again).contains("\r\nIdempotent-Replay: true\r\n"));
     assert!(answer_purchase(1, Bought::RateLimited).bytes(false).windows(14).any(|w| w == b"Retry-After: 1"));
     for code in ["bad_json", "version_conflict"] {
         serde_json::from_str::<serde_json::Value>(&refuse(409, code).body).unwrap();

@@ -19,6 +19,7 @@ fn config() -> BenchConfig {
         limit_per_s: 100,
         postgres: None,
         redis: None,
+        redis_settings: Vec::new(),
         seed: 1,
         stop: Arc::default(),
     }
@@ -74,7 +75,12 @@ fn what_went_wrong_is_said() {
     let wrong = Row { wrong: Some("11 orders".to_owned()), ended: false, ..row("optimistic", 1.0, 1) };
     let engine = Row { counted: None, statements_per_winner: None, ..row("stampede", 1.0, 0) };
     let troubles = vec!["limited: no Redis".to_owned()];
-    let bench = Bench { rows: vec![wrong, engine, row("naive", 1.0, 0)], troubles, interrupted: true };
+    let bench = Bench {
+        rows: vec![wrong, engine, row("naive", 1.0, 0)],
+        troubles,
+        interrupted: true,
+        ..Bench::default()
+    };
     let text = text(&config(), &bench);
     for words in [
         "WRONG: optimistic: 11 orders",

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use stampede_classic::cache::{self, Stock};
 use stampede_classic::limiter::RedisLimiter;
 use stampede_classic::shop::{Bought, Shop, ShopConfig};
-use stampede_classic::totals::{OwnDatabase, Totals, make_tables};
+use stampede_classic::totals::{OwnDatabase, Totals, make_capped_tables, make_tables};
 use stampede_classic::{Design, ITEM};
 use stampede_testkit::{ClusterOptions, PostgresCluster, RedisOptions, RedisServer};
 
@@ -25,7 +25,7 @@ const BUYERS: usize = 8;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// One cluster for all tests of this process; its warden ends it with the process.
-fn cluster_url() -> String {
+pub(crate) fn cluster_url() -> String {
     static CLUSTER: OnceLock<PostgresCluster> = OnceLock::new();
     CLUSTER.get_or_init(|| PostgresCluster::new(ClusterOptions::default()).unwrap()).url()
 }
@@ -40,8 +40,9 @@ struct Bed {
 impl Bed {
     fn new(design: Design, stock: u64) -> Self {
         let database = OwnDatabase::create(&cluster_url()).unwrap();
-        make_tables(&database.url, stock).unwrap();
-        let redis = design.needs_redis().then(|| RedisServer::new(RedisOptions::default()).unwrap());
+        let make = if design.has_cap() { make_capped_tables } else { make_tables };
+        make(&database.url, stock).unwrap();
+        let redis = design.needs_redis().then(|| RedisServer::new(&RedisOptions::default()).unwrap());
         let shop = Shop::open(&ShopConfig {
             design,
             postgres: database.url.clone(),
@@ -77,13 +78,16 @@ impl Bed {
                 let (told, begin) = (&told, &begin);
                 scope.spawn(move || {
                     begin.wait();
-                    while told.load(Ordering::Relaxed) < orders_max {
+                    for visit in 0.. {
+                        if told.load(Ordering::Relaxed) >= orders_max {
+                            break;
+                        }
                         assert!(Instant::now() < deadline, "the sale does not end");
-                        match self.shop.buy(ITEM, &format!("b{buyer}")).unwrap() {
+                        match self.shop.buy(ITEM, &format!("b{buyer}-{visit}"), "").unwrap() {
                             Bought::Order { .. } => drop(told.fetch_add(1, Ordering::Relaxed)),
                             Bought::SoldOut => break,
                             Bought::Conflict | Bought::RateLimited => thread::yield_now(),
-                            Bought::NotFound => panic!("the item is there"),
+                            other => panic!("{other:?} of a new buyer"),
                         }
                     }
                 });
@@ -120,7 +124,9 @@ fn the_other_designs_sell_exactly_what_there_is() {
                 assert_eq!((told, totals.orders), (STOCK, STOCK as i64), "{}", design.name());
                 let figures = bed.shop.counters.figures();
                 assert_eq!((figures.winners, figures.failures), (STOCK, 0), "{figures:?}");
-                assert!(figures.statements >= 4 * STOCK && figures.sold_out >= 1, "{figures:?}");
+                let statements_each = if design.has_cap() { 1 } else { 4 };
+                assert!(figures.statements >= statements_each * STOCK, "{figures:?}");
+                assert!(figures.sold_out >= 1, "{figures:?}");
                 assert_eq!(design.is_cached(), figures.cache_hits > 0, "{figures:?}");
             });
         }
@@ -128,9 +134,39 @@ fn the_other_designs_sell_exactly_what_there_is() {
 }
 
 #[test]
+fn row_lock_knows_keys_and_the_cap() {
+    let bed = Bed::new(Design::RowLock, 3);
+    let buy = |buyer: &str, key: &str| bed.shop.buy(ITEM, buyer, key).unwrap();
+    let Bought::Order { order_id, created_at_ms } = buy("a", "k") else { panic!("there is stock") };
+    assert_eq!(buy("a", "k"), Bought::Again { order_id, created_at_ms });
+    assert_eq!((buy("a", "other"), buy("a", "")), (Bought::CapReached, Bought::CapReached));
+    assert_eq!(bed.shop.buy(9, "z", "").unwrap(), Bought::NotFound);
+    // The same buyer and key in all threads at once: one order, and everybody is told of it.
+    let begin = Barrier::new(BUYERS);
+    let orders: Vec<Bought> = thread::scope(|scope| {
+        let rush = |_| scope.spawn(|| (begin.wait(), buy("b", "k")).1);
+        let threads: Vec<_> = (0..BUYERS).map(rush).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let number = |bought: &Bought| match *bought {
+        Bought::Order { order_id, .. } | Bought::Again { order_id, .. } => order_id,
+        ref other => panic!("{other:?}"),
+    };
+    assert!(orders.iter().all(|bought| number(bought) == number(&orders[0])), "{orders:?}");
+    assert_eq!(
+        orders.iter().filter(|bought| matches!(bought, Bought::Order { .. })).count(),
+        1,
+        "{orders:?}"
+    );
+    assert!(matches!(buy("c", ""), Bought::Order { .. }));
+    assert_eq!((buy("d", ""), buy("a", "k")), (Bought::SoldOut, Bought::Again { order_id, created_at_ms }));
+    assert!(bed.totals().agree(3), "{:?}", bed.totals());
+}
+
+#[test]
 fn the_limiter_in_redis_lets_exactly_so_many_through() {
     const LIMIT: u64 = 20;
-    let server = RedisServer::new(RedisOptions::default()).unwrap();
+    let server = RedisServer::new(&RedisOptions::default()).unwrap();
     let client = redis::Client::open(server.url()).unwrap();
     let admitted = |window: &str| {
         let admitted = AtomicU64::new(0);
@@ -180,9 +216,9 @@ fn deleted_from_the_cache_means_right_after_one_look_at_most() {
     let at_rest = Stock { count: bed.totals().count, version: bed.version() };
     let late_fill = cache::read(&mut bed.redis(), ITEM).unwrap().is_some_and(|cached| cached != at_rest);
     if late_fill {
-        assert_eq!(bed.shop.buy(ITEM, "x").unwrap(), Bought::Conflict);
+        assert_eq!(bed.shop.buy(ITEM, "x", "").unwrap(), Bought::Conflict);
     }
-    assert!(matches!(bed.shop.buy(ITEM, "x").unwrap(), Bought::Order { .. }));
+    assert!(matches!(bed.shop.buy(ITEM, "x", "").unwrap(), Bought::Order { .. }));
     assert_eq!(cache::read(&mut bed.redis(), ITEM).unwrap(), None, "a winner deletes");
 }
 
@@ -192,9 +228,9 @@ fn deleted_from_the_cache_means_right_after_one_look_at_most() {
 fn a_stale_entry_costs_one_buyer_or_the_whole_sale() {
     for (design, conflicts) in [(Design::CachedDelete, 1), (Design::CachedUpdate, 5)] {
         let bed = Bed::new(design, STOCK);
-        assert!(matches!(bed.shop.buy(ITEM, "first").unwrap(), Bought::Order { .. }));
+        assert!(matches!(bed.shop.buy(ITEM, "first", "").unwrap(), Bought::Order { .. }));
         cache::fill(&mut bed.redis(), ITEM, Stock { count: STOCK as i64, version: 0 }).unwrap();
-        let met = (0..5).filter(|_| bed.shop.buy(ITEM, "next").unwrap() == Bought::Conflict).count();
+        let met = (0..5).filter(|_| bed.shop.buy(ITEM, "next", "").unwrap() == Bought::Conflict).count();
         let figures = bed.shop.counters.figures();
         assert_eq!((met, figures.cache_stale), (conflicts, conflicts as u64), "{}", design.name());
         assert!(bed.totals().agree(STOCK), "{}: {:?}", design.name(), bed.totals());
@@ -215,19 +251,19 @@ fn tables_of_somebody_else_are_left_alone() {
 }
 
 /// The command as a user has it, its temporary directories under `dir`.
-fn command(flags: &str, dir: &Path) -> Command {
+pub(crate) fn command(flags: &str, dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede-classic"));
     command.args(flags.split_whitespace()).env("TMPDIR", dir);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-fn words(output: &Output) -> (String, String) {
+pub(crate) fn words(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
 }
 
-fn wait_until(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + WAIT_MAX;
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
@@ -235,7 +271,7 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-fn is_empty(dir: &Path) -> bool {
+pub(crate) fn is_empty(dir: &Path) -> bool {
     std::fs::read_dir(dir).unwrap().next().is_none()
 }
 
@@ -282,7 +318,7 @@ fn the_command_prints_a_row_per_design_and_leaves_nothing() {
 fn servers_given_by_url_are_used_and_left_clean() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
-    let redis = RedisServer::new(RedisOptions::default()).unwrap();
+    let redis = RedisServer::new(&RedisOptions::default()).unwrap();
     let (postgres, cache) = (cluster.url(), redis.url());
     let flags = format!(
         "--designs cached-delete,cached-update --stock 10 --requests 30 -c 4 --pool 4 --no-engine \

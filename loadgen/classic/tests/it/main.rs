@@ -3,3 +3,4 @@
 mod bare_fast;
 mod bare_slow;
 mod classic;
+mod redis_lua;

@@ -7,20 +7,18 @@
 //! once the last of them is durable. Nothing grows with a reader that does not read or an owner
 //! that does not keep up: then no further record is taken. See [`crate::engine::batch`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::types::Lsn;
 
-use super::{Called, Caller, Client, Home, OUT_BYTES_MAX};
+use super::open_batches::{Batch, Intake, Lane, NO_RECORD, Outgoing, Taken};
+use super::state::{Called, Caller, Client, Home, OUT_BYTES_MAX};
 use crate::engine::ask::{Ask, Busy, ReplyTo, Token};
-use crate::engine::batch::{
-    BATCHES_MAX, BATCHES_PER_CONNECTION_MAX, BatchAnswers, Chunk, PATIENCE_MS, SPARES_MAX, Want,
-};
+use crate::engine::batch::{BATCHES_MAX, BATCHES_PER_CONNECTION_MAX, BatchAnswers, Chunk, PATIENCE_MS, Want};
 use crate::engine::counters::Count;
-use crate::engine::render::{Call, Shown};
 use crate::engine::shared::Shared;
+use crate::engine::shown::{Call, Shown};
 use crate::http::answer::{Answer, Cache, Manner, Media, Status};
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format, Purchase, Record, Step, answer};
@@ -29,114 +27,8 @@ use crate::http::limits::BATCH_RECORDS_MAX;
 use crate::http::problem::{Code, Problem};
 use crate::identity::check_admin;
 
-const NO_RECORD: Problem = Problem::new(Code::BadRequest).detail("a batch has at least one record");
 /// Answers written before the bound of waiting bytes is looked at again.
 const ANSWERS_AT_ONCE: usize = 128;
-
-/// A batch whose body is coming in. Owned by its connection.
-pub(super) struct Intake {
-    batch: u32,
-    decoder: Decoder,
-    manner: Manner,
-    /// Whether records wait because of us, so that the time does not count against the client.
-    held: bool,
-}
-
-impl Intake {
-    /// The body is over: whether it held what it had to.
-    fn finish(&self, batch: &Batch) -> Result<(), Problem> {
-        if batch.answers.is_empty() { Err(NO_RECORD) } else { self.decoder.finish() }
-    }
-
-    /// Whether more follows the last record that is looked at. Of a body in chunks only what has come is
-    /// known; of a binary one the reader says what is wrong with it.
-    fn is_above(&self, piece: &[u8], left: Left) -> bool {
-        left != Left::Unknown || !piece.is_empty() && self.decoder.format() == Format::Lines
-    }
-}
-
-/// The answers of a batch that are being written.
-pub(super) struct Outgoing {
-    answers: Box<BatchAnswers>,
-    manner: Manner,
-}
-
-/// How far the taking of records came.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Taken {
-    /// All of the batch, or it was given up.
-    All,
-    /// What has come.
-    NeedMore,
-    /// Not all that has come: owners, or earlier answers, have to go first.
-    Held,
-}
-
-/// Records on their way to one owner.
-#[derive(Default)]
-struct Lane {
-    /// The chunk that is being filled.
-    filling: Option<Box<Chunk>>,
-    /// A chunk that found no room, or not for all of it; it goes before the other.
-    stuck: Option<Box<Chunk>>,
-    /// Whether a chunk is with the owner.
-    under_way: bool,
-}
-
-impl Lane {
-    fn is_blocked(&self) -> bool {
-        let full = self.filling.as_ref().is_some_and(|chunk| chunk.is_full());
-        full && (self.under_way || self.stuck.is_some())
-    }
-}
-
-/// A batch that is open.
-struct Batch {
-    token: Token,
-    format: Format,
-    answers: Vec<RecordAnswer>,
-    /// Records whose answer has not come.
-    missing: usize,
-    after: Lsn,
-    lanes: Vec<Lane>,
-    /// Since when an owner has had no room, in monotonic milliseconds.
-    stuck_since_ms: Option<u64>,
-    open: Arc<()>,
-}
-
-/// All batches of a core.
-#[derive(Default)]
-pub(super) struct Batches {
-    open: HashMap<u32, Box<Batch>>,
-    last: u32,
-    /// Batches that an owner had no room for: asked again when the log has moved on.
-    stuck: Vec<u32>,
-    /// One handle beside this for each batch, up to the last byte of its answers.
-    alive: Arc<()>,
-    #[expect(clippy::vec_box, reason = "the boxes travel to owners and come back")]
-    chunks: Vec<Box<Chunk>>,
-    lists: Vec<Vec<RecordAnswer>>,
-}
-
-impl Batches {
-    fn spare_chunk(&mut self) -> Box<Chunk> {
-        self.chunks.pop().unwrap_or_default()
-    }
-
-    fn give_chunk(&mut self, mut chunk: Box<Chunk>) {
-        if self.chunks.len() < SPARES_MAX {
-            chunk.clear();
-            self.chunks.push(chunk);
-        }
-    }
-
-    fn give_list(&mut self, mut list: Vec<RecordAnswer>) {
-        if self.lists.len() < SPARES_MAX {
-            list.clear();
-            self.lists.push(list);
-        }
-    }
-}
 
 impl Home {
     /// Judges the head of a batch and begins to take its records.

@@ -4,56 +4,25 @@
 //! behind us; body, identity (for a token that has to be verified the address's rate and its junk go before it), blocklist and eligibility, window, rate, ticket, sold out; then
 //! the owner.
 
-use std::collections::HashMap;
-
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::command::Refusal;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{BuyerHash, ItemId, OrderId, Subject};
 
-use super::{Called, Caller, Home};
+use super::state::{Called, Caller, Home};
 use crate::engine::ask::{Ask, Key, OwnedItem, PurchaseAsk, RareAsk};
 use crate::engine::counters::Count;
 use crate::engine::pages;
-use crate::engine::render::{Call, Shown, problem_of};
+use crate::engine::render::problem_of;
+use crate::engine::shown::{Call, Shown};
 use crate::http::body;
 use crate::http::cursor;
 use crate::http::field::Name;
-use crate::http::page::Page;
 use crate::http::problem::{Code, Problem};
 use crate::http::route::{ListQuery, OrdersAfter, OrdersQuery};
 use crate::identity::{Buyer as Known, Recognised, Unverified};
 
-/// How long a page of items is kept before it is made anew, in milliseconds.
-const LIST_MS: u64 = 1_000;
 /// After an alarm about junk, how long there is no other, in milliseconds.
 const JUNK_TOLD_MS: u64 = 60_000;
-/// Pages of items that are kept at once, of 100 items at most: some 2 MiB.
-const LISTS_MAX: usize = 64;
-
-/// The pages of items that were asked for in the last second.
-#[derive(Default)]
-pub(super) struct Lists {
-    /// Each with the moment until which it is shown, in monotonic milliseconds.
-    pages: HashMap<ListQuery, (u64, Page)>,
-}
-
-impl Lists {
-    fn get(&self, query: ListQuery, now_ms: u64) -> Option<&Page> {
-        self.pages.get(&query).filter(|(until_ms, _)| *until_ms > now_ms).map(|(_, page)| page)
-    }
-
-    fn put(&mut self, query: ListQuery, now_ms: u64, page: Page) {
-        if self.pages.len() >= LISTS_MAX {
-            self.pages.retain(|_, (until_ms, _)| *until_ms > now_ms);
-        }
-        // What is asked for most is the first page: those before it give way to it.
-        if self.pages.len() >= LISTS_MAX {
-            self.pages.clear();
-        }
-        self.pages.insert(query, (now_ms + LIST_MS, page));
-    }
-}
 
 impl Home {
     #[inline]
@@ -78,12 +47,8 @@ impl Home {
     fn verify(&mut self, token: Unverified<'_>, caller: &Caller<'_>) -> Result<Known, Problem> {
         let limited = |refusal| problem_of(refusal, Call::Other);
         let (address, now) = (self.address(caller), self.now);
-        if !planted(Bug::JunkUncharged) {
-            self.keeper.check_address(Some(address), now.mono_ms).map_err(limited)?;
-        }
-        if !planted(Bug::JunkForFree)
-            && let Err(refusal) = self.keeper.may_verify(address, now.mono_ms)
-        {
+        self.keeper.check_address(Some(address), now.mono_ms).map_err(limited)?;
+        if let Err(refusal) = self.keeper.may_verify(address, now.mono_ms) {
             self.tell_of_junk(caller);
             return Err(limited(refusal));
         }

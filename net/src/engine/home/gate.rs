@@ -6,12 +6,12 @@
 
 use stampede_core::admit::{Buyer, eligible, stock, window};
 use stampede_core::gauge::Gauge;
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Subject};
 
-use super::{Called, Caller, Home};
+use super::state::{Called, Caller, Home};
 use crate::engine::counters::Count;
-use crate::engine::render::{Call, problem_of};
+use crate::engine::render::problem_of;
+use crate::engine::shown::Call;
 use crate::gate::Asker;
 use crate::gate::address::AddressKey;
 use crate::gate::challenge::Posed;
@@ -125,7 +125,7 @@ impl Home {
     /// of its buyers would be one address.
     pub(super) fn address(&mut self, caller: &Caller<'_>) -> AddressKey {
         let client = self.shared.identity.client(&caller.request.head, caller.peer);
-        if !client.is_known && !planted(Bug::AddressSilent) {
+        if !client.is_known {
             self.count(Count::AddressesUnknown);
             if self.silent_proxy.replace(caller.peer) != Some(caller.peer) {
                 let header = self.shared.identity.address_header().name();

@@ -2,61 +2,20 @@
 //! when the last has come.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 
-use super::{Caller, Home};
-use crate::engine::ask::{
-    Ask, Busy, OwnedAudit, OwnedItem, OwnedOrder, RareAsk, RareReply, Reply, ReplyTo, Token,
-};
-use crate::engine::browser::Browser;
-use crate::engine::render::{Call, Shown, problem_of_busy};
+use super::open_gathers::{Gather, Kind};
+use super::state::{Caller, Home};
+use crate::engine::ask::{Ask, Busy, OwnedOrder, RareAsk, RareReply, Reply, ReplyTo};
+use crate::engine::render::problem_of_busy;
+use crate::engine::shown::Browser;
+use crate::engine::shown::{Call, Shown};
 use crate::http::cursor;
 use crate::http::limits::MERCHANT_LIST_MAX;
 use crate::http::problem::Problem;
 use crate::http::route::{AuditQuery, ItemsQuery, ListAfter, ListQuery};
 use stampede_core::gauge::Gauge;
 use stampede_core::shard::OrderFilter;
-use stampede_core::types::{ItemId, Lsn, OrderId};
-
-/// What the parts become.
-enum Kind {
-    /// A buyer's orders.
-    Orders { limit: usize, newest: bool },
-    /// Orders for the merchant.
-    OrdersPage { limit: usize, newest: bool },
-    /// Items for the merchant.
-    Items(ItemsQuery),
-    /// A page of the list for buyers.
-    Listed(ListQuery),
-    /// The page of all sales.
-    Sales(Browser),
-    /// The audit trail.
-    Audit { limit: usize, newest: bool },
-    /// Nothing but that all have done it; shows after that LSN.
-    Followed(Lsn),
-}
-
-/// An answer that is being gathered.
-struct Gather {
-    slot: (Token, u32),
-    kind: Kind,
-    missing: usize,
-    busy: Option<Busy>,
-    /// An owner has more than it can put in the order asked for.
-    too_many: bool,
-    orders: Vec<OwnedOrder>,
-    /// The first order up to which an owner has looked, where others follow.
-    looked_to: Option<OrderId>,
-    items: Vec<OwnedItem>,
-    audit: Vec<OwnedAudit>,
-}
-
-/// All answers that are being gathered on a core: at most one per outstanding request.
-#[derive(Default)]
-pub(super) struct Gathers {
-    open: HashMap<u32, Gather>,
-    last: u32,
-}
+use stampede_core::types::{ItemId, Lsn};
 
 impl Home {
     pub(super) fn gather_orders(

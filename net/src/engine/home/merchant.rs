@@ -6,9 +6,10 @@ use stampede_core::fact::Switch;
 use stampede_core::shard::OrderFilter;
 use stampede_core::types::{ItemId, Lsn, OrderId, Subject, UnixMillis};
 
-use super::{Called, Caller, Home};
+use super::state::{Called, Caller, Home};
 use crate::engine::ask::{Ask, Key, OwnedItem, OwnedPatch, RareAsk, RefundAsk, Reply, Who};
-use crate::engine::render::{Call, Shown, problem_of, problem_of_busy};
+use crate::engine::render::{problem_of, problem_of_busy};
+use crate::engine::shown::{Call, Shown};
 use crate::http::answer::{self, Status};
 use crate::http::body;
 use crate::http::conn::Request;

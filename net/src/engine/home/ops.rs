@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Caller, Home};
+use super::state::{Caller, Home};
 use crate::engine::books;
 use crate::engine::counters::{Count, Counters};
 use crate::engine::reasons::{Reason, export_lag, is_ready, reasons};

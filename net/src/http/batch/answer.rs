@@ -134,7 +134,7 @@ impl RecordAnswer {
         if refusal == Refusal::SoldOut {
             return Self::code(Code::SoldOut);
         }
-        Self::problem(&crate::engine::render::problem_of(refusal, crate::engine::render::Call::Other))
+        Self::problem(&Problem::of(refusal, false))
     }
 
     /// The same, as the answer to a single request would put it.

@@ -8,7 +8,8 @@ use stampede_core::command::Movement;
 use stampede_core::limits::UNIX_MILLIS_MAX;
 use stampede_core::types::{ItemId, OrderId, Quantity};
 
-use super::{Purchase, Record, Step, is_key, is_name, usual};
+use super::record::{Purchase, Record, Step, is_key, is_name};
+use super::usual;
 use crate::http::chars::decimal;
 use crate::http::conn::Left;
 use crate::http::json::{FieldsError, Others, Text, Value, each_field};

@@ -16,7 +16,7 @@ use stampede_core::limits::{
 };
 use stampede_core::types::{ItemId, OrderId, Quantity};
 
-use super::{Purchase, Record};
+use super::record::{Purchase, Record};
 use crate::http::conn::Left;
 use crate::http::limits::BATCH_LINE_BYTES_MAX;
 

@@ -5,12 +5,12 @@
 
 use stampede_core::types::{ItemId, OrderId};
 
-use super::{item, not_allowed, order};
+use super::ids::{item, order};
+use crate::http::assets::{self, Asset};
 use crate::http::head::Head;
 use crate::http::line::Method;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
-use crate::site::assets::{self, Asset};
 
 /// A call of the sale page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,7 +107,7 @@ impl SitePlace {
             Self::Favicon if read => SiteCall::Favicon,
             Self::Session if post => SiteCall::Session,
             Self::PayOwn(order) if post => SiteCall::PayOwn(order),
-            place => return Err(not_allowed(place.methods())),
+            place => return Err(Problem::not_allowed(place.methods())),
         };
         if post {
             Query::strict(head.query.unwrap_or_default())?.only(&[])?;

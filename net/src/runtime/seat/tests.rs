@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::super::TICK_MS;
 use super::super::epoll::Epoll;
+use super::super::limits::TICK_MS;
 use super::super::listen;
 use super::super::ring::{self, Sizes, Uring};
 use super::*;

@@ -1,7 +1,7 @@
 //! Where the facts of a batch come from, and the batch behind the one that is being written.
 //!
 //! While the database works on a batch, the facts behind it are read and folded in pieces
-//! ([`beside`]), so that it does not wait for them afterwards. One batch at most is read ahead:
+//! ([`beside`](super::super::beside::beside)), so that it does not wait for them afterwards. One batch at most is read ahead:
 //! memory for two. What was read ahead stays when the batch before it fails, whether it is written
 //! again, row by row, or over another connection: facts do not change, and theirs come next either
 //! way. It is never written before the batch in front of it is known to be committed.
@@ -13,10 +13,6 @@
 //!
 //! An error of reading ahead is none yet: it comes up again when it is that batch's turn.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use super::super::batch::Batch;
@@ -68,7 +64,7 @@ impl Intake {
 
     /// A batch that ends at `to` is about to be written, for the first time or once more.
     pub(super) fn begin(&mut self, to: Lsn) {
-        if self.ahead.is_empty() || planted(Bug::AheadDropped) {
+        if self.ahead.is_empty() {
             self.ahead.reset(to);
         }
     }
@@ -110,23 +106,4 @@ fn read(
     open.read(durable, room, &mut |lsn, fact| batch.add(lsn, fact))?;
     *feed = Some(open);
     Ok(())
-}
-
-/// Waits for the work. Each time it has to wait, a piece of something else is done, as long as
-/// the piece says that there is more.
-pub(in super::super) async fn beside<T>(work: impl Future<Output = T>, piece: &mut dyn FnMut() -> bool) -> T {
-    let mut work = pin!(work);
-    let mut more = true;
-    poll_fn(|cx| {
-        let polled = work.as_mut().poll(cx);
-        if polled.is_pending() && more {
-            more = piece();
-            if more {
-                // Whoever drives this looks after the connection first.
-                cx.waker().wake_by_ref();
-            }
-        }
-        polled
-    })
-    .await
 }

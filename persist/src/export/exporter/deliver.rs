@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::{ItemId, Lsn};
 
 use super::super::batch::Import;
@@ -76,7 +75,7 @@ impl<C: Connect> Exporter<C> {
             // One that is paused need not be asked for again, as long as nobody resumes it. Each pause would be one
             // more fact, and so one more batch, in which a row that cannot be mended is met again: without end.
             match change.paused {
-                Some(true) if !planted(Bug::PausesWithoutEnd) => drop(self.pauses_told.insert(change.item)),
+                Some(true) => drop(self.pauses_told.insert(change.item)),
                 Some(_) => drop(self.pauses_told.remove(&change.item)),
                 None => {}
             }

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use stampede_core::planted::{Bug, planted};
 use stampede_core::types::Lsn;
 
 use super::super::error::ExportError;
@@ -17,7 +16,7 @@ impl<C: Connect> Exporter<C> {
     pub(super) fn fill(&mut self, now: Instant) -> Result<(), Step> {
         let sweeps = now >= self.next_sweep && self.stock_may_be_touched(now);
         // What a sweep finds in rows that are another's by now is nothing to ask about.
-        if sweeps || (now >= self.next_fence && !planted(Bug::FenceBySweep)) {
+        if sweeps || now >= self.next_fence {
             self.look_at_fence()?;
         }
         if sweeps {
@@ -90,9 +89,7 @@ impl<C: Connect> Exporter<C> {
     }
 
     fn take_up(&mut self, found: Swept, now: Instant) {
-        if found.dirty && planted(Bug::LockedRowForgotten) {
-            self.behind.remove(&found.item);
-        } else if found.dirty {
+        if found.dirty {
             self.batch.touch(found.item);
         } else {
             self.ask(found.item, found.outside, found.row_version, now);

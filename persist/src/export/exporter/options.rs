@@ -1,9 +1,9 @@
 //! What an exporter is told when it is made.
 
-use super::super::attach::{Claim, DatabaseId, Nonce};
-use super::super::database::ConnectOptions;
+use super::super::claim::{Claim, DatabaseId, Nonce};
 use super::super::error::ExportError;
 use super::super::limits::FACTS_PER_BATCH_MAX;
+use super::super::link::ConnectOptions;
 use crate::log::identity::LogId;
 
 /// What an exporter needs to know.

@@ -6,11 +6,11 @@ use stampede_core::types::ItemId;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
-use super::super::database::Link;
 use super::super::error::ExportError;
+use super::super::link::Link;
 use super::super::store::{OrderRecord, Piles, StockRecord};
 use super::stock::numbers;
-use crate::export::reconcile::item_of;
+use crate::export::numbers::item_of;
 
 pub(super) async fn blocked(
     link: &mut Link,

@@ -2,9 +2,9 @@
 
 use stampede_core::types::{Lsn, OrderId};
 
-use super::super::attach::{as_i64, as_u64};
-use super::super::database::Link;
 use super::super::error::ExportError;
+use super::super::link::Link;
+use super::super::numbers::{as_i64, as_u64};
 use super::super::param::Params;
 use super::super::store::{PaymentRow, PaymentsPut};
 

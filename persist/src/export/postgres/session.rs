@@ -3,9 +3,10 @@
 use stampede_core::types::Lsn;
 use tokio_postgres::Row;
 
-use super::super::attach::{DatabaseId, Nonce, as_i64, as_u64};
-use super::super::database::Link;
+use super::super::claim::{DatabaseId, Nonce};
 use super::super::error::ExportError;
+use super::super::link::Link;
+use super::super::numbers::{as_i64, as_u64};
 use super::super::store::{Begin, CursorKey, CursorMove, CursorRow, Given, Traits};
 use crate::log::block::ChainHash;
 

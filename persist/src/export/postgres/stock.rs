@@ -5,10 +5,10 @@ use stampede_core::item::ItemSpec;
 use stampede_core::types::ItemId;
 use tokio_postgres::Row;
 
-use super::super::database::Link;
 use super::super::error::ExportError;
+use super::super::link::Link;
 use super::super::store::{Ledger, Piles, StockRow, Swept};
-use crate::export::reconcile::item_of;
+use crate::export::numbers::item_of;
 
 /// Locks what can be locked, updates what is as it was left, enters the books.
 pub(super) const SETTLE: &str = "

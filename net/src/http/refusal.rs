@@ -1,0 +1,48 @@
+//! Renders a refusal as `application/problem+json` (RFC 9457).
+//!
+//! Next: [`crate::http::templates`], which copies the frequent ones instead.
+
+use crate::http::json_out::{self, Object};
+use crate::http::problem::{Code, Problem};
+use crate::http::response::{Answer, Cache, Date, Manner, Media};
+
+pub(crate) fn render_problem(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
+    let retry_after_ms = problem.retry_after_ms.or(problem.code.retry_after_ms_default());
+    let mut answer = Answer::begin(out, problem.code.status(), Cache::Never, manner, date);
+    if problem.code == Code::Unauthenticated {
+        answer = answer.header("WWW-Authenticate", "Bearer");
+    }
+    if problem.code == Code::UnsupportedMediaType {
+        // RFC 7694 section 3: which codings of a body are read.
+        answer = answer.header("Accept-Encoding", "identity");
+    }
+    if let Some(methods) = problem.allow {
+        answer = answer.header("Allow", methods);
+    }
+    if let Some(wait_ms) = retry_after_ms {
+        answer = answer.header_number("Retry-After", wait_ms.div_ceil(1_000).max(1));
+    }
+    answer.body(Media::Problem, |out| {
+        json_out::object(out, |object| fill_problem(object, problem, retry_after_ms));
+    });
+}
+
+fn fill_problem(object: &mut Object<'_>, problem: &Problem, retry_after_ms: Option<u64>) {
+    let code = problem.code;
+    object.number("status", code.status().number()).text("code", code.name()).text("title", code.title());
+    if let Some(detail) = problem.detail {
+        object.text("detail", detail);
+    }
+    if let Some(field) = &problem.field {
+        object.text("field", field.as_str());
+    }
+    if let Some(wait_ms) = retry_after_ms {
+        object.number("retry_after_ms", wait_ms);
+    }
+    if let Some(wait_ms) = problem.opens_in_ms {
+        object.number("opens_in_ms", wait_ms);
+    }
+    if let Some(order) = problem.order_id {
+        object.quoted("order_id", order.get());
+    }
+}

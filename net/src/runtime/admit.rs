@@ -1,0 +1,51 @@
+//! Whether a connection is accepted, and what a refused one is told.
+
+use std::net::IpAddr;
+
+use crate::engine::counters::Count;
+use crate::engine::home::Home;
+use crate::http::answer::{self, Manner};
+use crate::http::problem::Code;
+use crate::http::route::Listener;
+
+/// What `accept` answers for a connection that failed before it was taken (accept(2)), or when it was
+/// interrupted: nothing is wrong with us.
+pub(super) const GONE_BEFORE_TAKEN: [i32; 11] = [
+    libc::ECONNABORTED,
+    libc::EINTR,
+    libc::EPROTO,
+    libc::ENETDOWN,
+    libc::ENOPROTOOPT,
+    libc::EHOSTDOWN,
+    libc::ENONET,
+    libc::EHOSTUNREACH,
+    libc::EOPNOTSUPP,
+    libc::ENETUNREACH,
+    libc::ETIMEDOUT,
+];
+
+/// Takes a connection in or says why not: too many, of all or of its address.
+pub(super) fn admit(
+    home: &mut Home,
+    (open, open_max): (usize, usize),
+    listener: Listener,
+    peer: IpAddr,
+) -> Option<Code> {
+    home.count(Count::Accepted);
+    let refused = match () {
+        () if open >= open_max => Some(Code::Overloaded),
+        () if !home.enter(listener, peer) => Some(Code::RateLimited),
+        () => None,
+    };
+    if refused.is_some() {
+        home.count(Count::TurnedAway);
+    }
+    refused
+}
+
+/// What a connection is told that is turned away.
+pub(super) fn farewell(code: Code) -> Vec<u8> {
+    let mut out = Vec::new();
+    answer::problem(&mut out, &code.problem(), Manner::CLOSE, &answer::date_line(0));
+    out
+}

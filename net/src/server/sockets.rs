@@ -1,0 +1,79 @@
+//! Listening sockets, bound before anything is read or written.
+//!
+//! Next: [`super::starting`], which answers at them until cores do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::http::route::Listener;
+use crate::runtime::{self, Door};
+use crate::settings::Settings;
+
+/// How long a port may still be held by a server that was killed a moment ago: the kernel
+/// closes the sockets of a ring only after the process is gone.
+const PORT_PATIENCE: Duration = Duration::from_secs(10);
+/// Time between two tries at such a port.
+const PORT_RETRY: Duration = Duration::from_millis(20);
+
+/// Listening sockets: one per core for buyers, one for the shop.
+pub(super) struct Sockets {
+    pub(super) public: Vec<socket2::Socket>,
+    pub(super) merchant: socket2::Socket,
+}
+
+impl Sockets {
+    /// The same sockets once more, for cores that make way for others.
+    pub(super) fn share(&self) -> io::Result<Self> {
+        let public = self.public.iter().map(socket2::Socket::try_clone).collect::<Result<_, _>>()?;
+        Ok(Self { public, merchant: self.merchant.try_clone()? })
+    }
+
+    /// The doors of each core. The merchant's requests come in on core 0 alone: see `Home::block`.
+    pub(super) fn doors(self, settings: &Settings) -> Vec<Vec<Door>> {
+        let mut merchant = Some(self.merchant);
+        let doors = self.public.into_iter().map(|socket| {
+            let connections_max = settings.connections_per_core() as usize;
+            let mut doors = vec![Door { listener: Listener::Public, socket, connections_max }];
+            if let Some(socket) = merchant.take() {
+                let connections_max = settings.limits.admin_connections as usize;
+                doors.push(Door { listener: Listener::Merchant, socket, connections_max });
+            }
+            doors
+        });
+        doors.collect()
+    }
+}
+
+pub(super) fn bind(settings: &Settings) -> anyhow::Result<Sockets> {
+    let hint = |what: &str, address| {
+        format!("cannot listen on {address} for {what}; stop what uses it, or choose another address")
+    };
+    // Without this first try, a second server would share the port of the first.
+    drop(listen_patiently(settings.listen).with_context(|| hint("buyers", settings.listen))?);
+    let public = settings.cores.iter().map(|_| runtime::listen(settings.listen, true));
+    let public = public.collect::<Result<_, _>>().with_context(|| hint("buyers", settings.listen))?;
+    let merchant = listen_patiently(settings.admin_listen);
+    let merchant = merchant.with_context(|| hint("the merchant API", settings.admin_listen))?;
+    Ok(Sockets { public, merchant })
+}
+
+fn listen_patiently(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let deadline = Instant::now() + PORT_PATIENCE;
+    let mut is_told = false;
+    loop {
+        match runtime::listen(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::info!(
+                        "{address} is in use, perhaps by a server that has just been killed; waiting for it"
+                    );
+                }
+                std::thread::sleep(PORT_RETRY);
+            }
+            done => return done,
+        }
+    }
+}
