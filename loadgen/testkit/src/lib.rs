@@ -13,6 +13,7 @@ mod redis;
 mod warden;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use image::Image;
@@ -61,6 +62,14 @@ pub enum ClusterError {
         program: &'static str,
         /// The end of what it wrote.
         output: String,
+    },
+    /// A process of a server is not seen, so that the server can be neither held nor ended.
+    #[error("process {pid} is not seen to work in {}; is /proc mounted, without hidepid?", dir.display())]
+    Unseen {
+        /// The process.
+        pid: u32,
+        /// Where it should work.
+        dir: PathBuf,
     },
     /// It did not get ready, or did not end, in time.
     #[error("{server} {what} within {} s: {log}; is the machine overloaded?", WAIT_MAX.as_secs())]

@@ -12,9 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use crate::warden::{Warden, free_port, processes_in, random, tail};
+use crate::warden::{Warden, free_port, random, tail};
 use crate::{ClusterError, LOOK_EVERY, PORTS_TRIED_MAX, WAIT_MAX, system};
 
 /// Longest path of a unix socket, with room for its file name.
@@ -148,6 +149,9 @@ impl PostgresCluster {
 
     /// Stops every process of the server in its tracks (SIGSTOP): connections stay open
     /// and nothing answers.
+    ///
+    /// # Panics
+    /// If the server does not run, or one of its processes cannot be stopped.
     pub fn freeze(&self) {
         self.signal_all(Signal::STOP);
         // A process that was forked meanwhile was not seen the first time.
@@ -155,6 +159,9 @@ impl PostgresCluster {
     }
 
     /// Lets a frozen server go on (SIGCONT).
+    ///
+    /// # Panics
+    /// As [`PostgresCluster::freeze`].
     pub fn thaw(&self) {
         self.signal_all(Signal::CONT);
     }
@@ -234,7 +241,7 @@ impl PostgresCluster {
             let mut probe = self.program("pg_isready");
             probe.args(["-q", "-t", "1", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
             if probe.status().is_ok_and(|status| status.success()) {
-                return Ok(());
+                return self.look_whether_it_is_seen();
             }
             if Instant::now() > deadline {
                 return Err(ClusterError::TooSlow {
@@ -247,6 +254,19 @@ impl PostgresCluster {
         }
     }
 
+    /// A server that the warden does not see would outlive us.
+    fn look_whether_it_is_seen(&mut self) -> Result<(), ClusterError> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        let seen = self.warden.processes(server.id());
+        if seen.is_err() {
+            drop(server.kill());
+            drop(server.wait());
+        } else {
+            self.server = Some(server);
+        }
+        seen.map(drop)
+    }
+
     fn end_by(&mut self, signal: Signal) -> Result<(), ClusterError> {
         let Some(server) = self.server.as_mut() else { return Ok(()) };
         // An error means that it has ended already.
@@ -254,7 +274,7 @@ impl PostgresCluster {
         let deadline = Instant::now() + WAIT_MAX;
         loop {
             let ended = matches!(server.try_wait(), Ok(Some(_)) | Err(_));
-            if ended && processes_in(&self.warden.data_dir()).is_empty() {
+            if ended && self.warden.seen()?.is_empty() {
                 self.server = None;
                 return Ok(());
             }
@@ -270,8 +290,13 @@ impl PostgresCluster {
     }
 
     fn signal_all(&self, signal: Signal) {
-        for pid in processes_in(&self.data_dir()) {
-            let _ = kill_process(pid, signal);
+        let first = self.pid().expect("the server runs");
+        for pid in self.warden.processes(first).expect("its processes are seen") {
+            match kill_process(pid, signal) {
+                // One that has ended meanwhile.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => panic!("{signal:?} to process {pid:?} of Postgres: {error}"),
+            }
         }
     }
 
@@ -359,7 +384,7 @@ mod tests {
     #[test]
     fn a_cluster_stops_starts_freezes_and_leaves_nothing() {
         let mut cluster = PostgresCluster::new(ClusterOptions::default()).expect("Postgres is installed");
-        let (dir, data, port) = (cluster.warden.dir().to_owned(), cluster.data_dir(), cluster.port());
+        let (dir, port) = (cluster.warden.dir().to_owned(), cluster.port());
         cluster.psql("postgres", "CREATE TABLE t AS SELECT 7 AS n; CHECKPOINT").expect("psql");
         cluster.kill().expect("killed");
         assert!(cluster.psql("postgres", "SELECT 1").is_err(), "nobody is there");
@@ -372,8 +397,26 @@ mod tests {
         cluster.thaw();
         assert_eq!(cluster.psql("postgres", "SELECT n FROM t").expect("psql"), "7");
         cluster.freeze();
+        let all = cluster.warden.processes(cluster.pid().expect("it runs")).expect("seen");
+        assert!(all.len() > 1, "a server has several processes: {all:?}");
+        assert!(all.iter().all(|pid| state(*pid) == Some('T')), "one is not frozen");
         drop(cluster);
         assert!(!dir.exists(), "{} is still there", dir.display());
-        assert!(processes_in(&data).is_empty());
+        let is_gone = |pid: &Pid| matches!(state(*pid), None | Some('Z' | 'X'));
+        assert!(all.iter().all(is_gone), "one of {all:?} is still there");
+    }
+
+    /// The letter of its state, which everybody may see.
+    fn state(pid: Pid) -> Option<char> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+        stat.rsplit(") ").next()?.chars().next()
+    }
+
+    #[test]
+    #[should_panic(expected = "the server runs")]
+    fn to_freeze_a_server_that_does_not_run_is_an_error() {
+        let mut cluster = PostgresCluster::new(ClusterOptions::default()).expect("Postgres is installed");
+        cluster.kill().expect("killed");
+        cluster.freeze();
     }
 }

@@ -253,21 +253,22 @@ fn find_program() -> Result<PathBuf, ClusterError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::warden::processes_in;
 
     #[test]
     fn a_server_keeps_strangers_out_and_leaves_nothing() {
         let server = RedisServer::new(&RedisOptions::default()).expect("Redis is installed");
-        let (dir, data) = (server.warden.dir().to_owned(), server.data_dir());
+        let dir = server.warden.dir().to_owned();
         let mut to = connect(&server.url()).expect("connects");
         redis::cmd("SET").arg("a").arg(7).exec(&mut to).expect("set");
         assert_eq!(redis::cmd("GET").arg("a").query::<u32>(&mut to).expect("got"), 7);
         let stranger = connect(&format!("redis://127.0.0.1:{}/", server.port()));
         let answer = stranger.and_then(|mut to| redis::cmd("GET").arg("a").query::<u32>(&mut to));
         assert!(answer.is_err(), "a password is needed");
-        assert!(!processes_in(&data).is_empty(), "the warden would not find the server");
+        let pid = server.pid().expect("it runs");
+        server.warden.processes(pid).expect("the warden sees the server");
         drop(server);
-        assert!(!dir.exists() && processes_in(&data).is_empty(), "{} is still there", dir.display());
+        assert!(!dir.exists(), "{} is still there", dir.display());
+        assert!(!fs::exists(format!("/proc/{pid}")).expect("/proc"), "the server is still there");
     }
 
     #[test]
