@@ -13,11 +13,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Instant;
 
 use crate::warden::{random, tail};
-use crate::{ClusterError, LOOK_EVERY, WAIT_MAX, system};
+use crate::{ClusterError, system};
 
 /// Waits for the end of its input, then until the servers on the disk have been cleared away by their
 /// own wardens, then takes the mount away.
@@ -91,19 +89,18 @@ impl Image {
         run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.path()), "xfs_io")
     }
 
-    /// Gives the power back: mounts what was left. Every process must have left the disk.
+    /// Gives the power back: mounts what was left. Whoever still has files open there keeps them, dead.
+    ///
+    /// It is a copy of the disk that is mounted: a mount namespace that somebody made meanwhile has a mount of
+    /// its own, which keeps the file system of the old one in the kernel, shut down as it is.
     ///
     /// # Errors
-    /// [`ClusterError`]; [`ClusterError::TooSlow`] if somebody is still there.
+    /// [`ClusterError`].
     pub fn mount_again(&self) -> Result<(), ClusterError> {
-        let deadline = Instant::now() + WAIT_MAX;
-        // The kernel lets go of the files of a process only a moment after it is gone.
-        while let Err(error) = run(Command::new("umount").arg(self.path()), "umount") {
-            if Instant::now() > deadline {
-                return Err(error);
-            }
-            thread::sleep(LOOK_EVERY);
-        }
+        run(Command::new("umount").arg("-l").arg(self.path()), "umount")?;
+        let copy = self.dir.join("copy");
+        run(Command::new("cp").arg("--sparse=always").arg(self.file()).arg(&copy), "cp")?;
+        fs::rename(&copy, self.file()).map_err(|source| system("taking the copy of a disk", source))?;
         self.mount()
     }
 
@@ -137,7 +134,7 @@ fn run(command: &mut Command, program: &'static str) -> Result<(), ClusterError>
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use super::*;
     use crate::{Missing, Need, skip};
@@ -155,6 +152,14 @@ mod tests {
         image.sync().expect("synced");
         fs::write(root.join("written"), b"lost").expect("written");
         drop(synced);
+        // Somebody with mounts of their own, as a test in a sandbox is.
+        let mut elsewhere = Command::new("unshare");
+        elsewhere
+            .args(["--mount", "sh", "-c", "echo; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut elsewhere = elsewhere.spawn().expect("unshare");
+        elsewhere.stdout.as_mut().expect("asked for").read_exact(&mut [0]).expect("it is there");
         image.cut().expect("cut");
         assert!(fs::write(root.join("more"), b"x").is_err(), "the power is off");
         image.mount_again().expect("mounted");
@@ -162,5 +167,7 @@ mod tests {
         assert!(!root.join("written").exists(), "what was not synced is gone");
         drop(image);
         assert!(!dir.exists());
+        drop(elsewhere.stdin.take());
+        assert!(elsewhere.wait().expect("it ends").success());
     }
 }
