@@ -13,6 +13,7 @@ use std::fs::{self, DirBuilder};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -178,12 +179,27 @@ pub fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// A port of 127.0.0.1 that nobody listens on at this moment.
+/// Ports that the system gives to no connection by itself (`net.ipv4.ip_local_port_range`). In its own range some
+/// client's end may take the port between the look and the start of a server, and hold it for long.
+const PORTS: Range<u16> = 10_000..32_768;
+/// How many of them are tried.
+const PORT_TRIES: usize = 100;
+
+/// A port of 127.0.0.1 that nobody uses at this moment, drawn so that two who look at once find two.
 ///
 /// # Errors
-/// What the system says.
+/// What the system says of the last one that was tried.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let drawn = || PORTS.start + (random() % u64::from(PORTS.end - PORTS.start)) as u16;
+    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|_| port);
+    let mut last = is_free(drawn());
+    for _ in 1..PORT_TRIES {
+        if last.is_ok() {
+            break;
+        }
+        last = is_free(drawn());
+    }
+    last
 }
 
 /// The last few lines, as one.
