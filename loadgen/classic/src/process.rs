@@ -253,13 +253,22 @@ impl EngineProcess {
         }
     }
 
-    /// Starts it again on the data that it has, and waits until it is ready.
+    /// Starts it again on the data that it has, and waits until it is ready. As a supervisor does, it tries again
+    /// while the kernel has not given back the port of the process that was killed.
     ///
     /// # Errors
     /// [`ClassicError::Process`] with the end of its log.
     pub fn restart(&mut self) -> Result<(), ClassicError> {
         self.kill();
-        self.child = Some(self.launch.spawn()?);
+        let deadline = Instant::now() + WAIT_MAX;
+        self.child = loop {
+            match self.launch.spawn() {
+                Ok(child) => break Some(child),
+                Err(error) if error.to_string().contains("cannot listen on") && Instant::now() < deadline => {
+                }
+                Err(error) => return Err(error),
+            }
+        };
         Ok(())
     }
 
