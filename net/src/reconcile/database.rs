@@ -452,7 +452,7 @@ impl Looker for Comparison<'_> {
             let (order, lsn) = (row.order, row.lsn);
             return self.known(|| {
                 format!(
-                    "row {order}, {lsn} of stock_payment is none of this log: somebody else's, or of a log before it"
+                    "row {order}, {lsn} of stock_payment was not written by this log; somebody else, or an earlier log, wrote it"
                 )
             });
         };

@@ -418,10 +418,10 @@ impl Reader<'_> {
                 "identity.audience and identity.issuer do nothing with identity.mode = header. Take them out"
             }
             IdentityMode::Header if identity.proxy_protocol => {
-                "identity.proxy_protocol does not go with identity.mode = header: a balancer that passes bytes on would let anybody name buyers. Take it out, and have the gateway send identity.address_header"
+                "identity.proxy_protocol cannot be used with identity.mode = header: behind a balancer that only passes bytes on, any client could send X-Buyer. Remove it, and let the gateway send identity.address_header"
             }
             IdentityMode::Jwt if identity.proxy_protocol && !trusts_some => {
-                "identity.proxy_protocol needs identity.trusted_proxies: the header counts from proxies that are named, and from nobody else. Name the balancer's addresses"
+                "identity.proxy_protocol needs identity.trusted_proxies: the header is read only from the proxies that are named there. Add the balancer's addresses"
             }
             IdentityMode::Jwt if keys_needed && identity.keys.is_empty() => {
                 "no key to check the buyers' tokens with. Set identity.keys in the settings file or STAMPEDE_IDENTITY_KEYS (kid:HS256:secret), or try the engine with serve --demo"

@@ -316,7 +316,7 @@ pub const KEYS: &[Key] = &[
         demo: None,
         secret: false,
         allowed: "0 to 1000000",
-        meaning: "Most tokens a second from one address that do not count, per core, three seconds' worth at once; beyond that its tokens are answered 429 before their signature is looked at, but those that were verified before, and one in 64. A token that has only expired is not one of them. 0 = no limit.",
+        meaning: "How many invalid tokens one address may send, per second and core; bursts of three seconds' worth are allowed. Above that, a token that this core has not verified before gets 429 before its signature is checked, except about one in 64. Expired tokens are not counted as invalid. 0 = no limit.",
     },
     Key {
         name: "limits.connections_per_ip",

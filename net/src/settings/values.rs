@@ -141,7 +141,7 @@ pub struct LimitSettings {
     pub buyer_per_s: u32,
     /// Most requests a second from one address, per core; 0 = no limit.
     pub ip_per_s: u32,
-    /// Most tokens a second from one address that do not count, per core; 0 = no limit.
+    /// How many invalid tokens one address may send, per second and core; 0 = no limit.
     pub bad_tokens_per_s: u32,
     /// Most open public connections from one address, per core; 0 = no limit.
     pub connections_per_ip: u32,

@@ -235,7 +235,7 @@ fn e2e_reconcile_compares_late_payments_and_refunds() {
          FROM stock_payment LIMIT 1",
     );
     let known = is_equal(&bed)["known"].to_string();
-    assert!(known.contains("77777 of stock_payment is none of this log"), "{known}");
+    assert!(known.contains("77777 of stock_payment was not written by this log"), "{known}");
     for (edit, what) in [
         ("UPDATE stock_payment SET quantity = 2 WHERE kind = 'refund'", "stock_payment has another row"),
         ("DELETE FROM stock_payment WHERE kind = 'late_payment'", "stock_payment lacks"),

@@ -1,8 +1,8 @@
 //! What buyers call: pages, purchases, their own orders.
 //!
-//! Order of checks on a purchase, as the contract has it: framing and route are
-//! behind us; body, identity (for a token that has to be verified the address's rate and its junk go before it), blocklist and eligibility, window, rate, ticket, sold out; then
-//! the owner.
+//! Order of checks on a purchase, as docs/API.md has it. Framing and route were checked before. Then come: body;
+//! identity (before a token is verified, the rate of its address and its budget of invalid tokens); blocklist and
+//! eligibility; window; rate; ticket; sold out. The owner decides last.
 
 use stampede_core::admit::{Buyer, admit};
 use stampede_core::command::Refusal;
@@ -71,9 +71,9 @@ impl Home {
         self.junk_untold_ms = self.now.mono_ms + JUNK_TOLD_MS;
         let client = self.shared.identity.client_ip(&caller.request.head, caller.peer);
         self.shared.alarm_once(format!(
-            "{client} sends tokens that do not count, more than limits.bad_tokens_per_s: most of its tokens that were not \
-             seen before are answered 429. If that is the address of a proxy of yours, name it in \
-             identity.trusted_proxies, so that each client pays for itself"
+            "{client} sends more invalid tokens than limits.bad_tokens_per_s allows. Most tokens from there that this \
+             core has not verified before now get 429. If it is the address of your own proxy, add it to \
+             identity.trusted_proxies: then each client is counted by its own address"
         ));
     }
 
