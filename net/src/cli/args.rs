@@ -40,7 +40,7 @@ pub(super) struct SettingsArgs {
     /// When a purchase is answered: durable (wal) or only decided (memory) [default: wal]
     #[arg(long, value_name = "wal|memory")]
     ack: Option<String>,
-    /// How bytes come and go: over an io_uring of our own or plain epoll [default: auto]
+    /// How connections are served: over a private io_uring, or over epoll [default: auto]
     #[arg(long, value_name = "auto|ring|epoll")]
     transport: Option<String>,
     /// Where the sale clock begins if the log lies ahead of this machine's clock: at the log's last

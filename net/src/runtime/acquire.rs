@@ -58,7 +58,7 @@ const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two attempts to get it.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);
 
-/// How bytes come and go.
+/// How connections are served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transport {
     /// The private ring.
@@ -232,7 +232,7 @@ impl Cores {
         }
     }
 
-    /// How their bytes come and go.
+    /// How their connections are served.
     pub const fn transport(&self) -> Transport {
         self.transport
     }

@@ -47,7 +47,7 @@ impl Cores {
         events: &Sender<Event>,
     ) -> anyhow::Result<Self> {
         let standby = sockets.merchant.try_clone().context("cannot copy the merchant's listening socket")?;
-        tracing::info!(transport = acquired.transport().name(), "bytes come and go");
+        tracing::info!(transport = acquired.transport().name(), "serving connections");
         let mut running = 0;
         let owners = owners.into_iter().zip(sockets.doors(settings));
         for (core, (seat, (owner, doors))) in acquired.into_seats().into_iter().zip(owners).enumerate() {

@@ -136,7 +136,7 @@ pub const KEYS: &[Key] = &[
         demo: None,
         secret: false,
         allowed: "auto, ring or epoll",
-        meaning: "How bytes come and go: over a private io_uring per core (ring), over plain epoll (epoll), or the ring wherever the kernel allows it (auto).",
+        meaning: "How connections are served: over a private io_uring per core (ring), over epoll (epoll), or over the ring wherever the kernel allows it (auto).",
     },
     Key {
         name: "clock",

@@ -28,7 +28,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// When a purchase is answered.
     pub ack: Ack,
-    /// How bytes come and go.
+    /// How connections are served.
     pub transport: TransportChoice,
     /// Where the sale clock begins when the log lies ahead of the wall clock.
     pub clock: Begin,
@@ -60,7 +60,7 @@ pub enum Ack {
     Memory,
 }
 
-/// How bytes come and go.
+/// How connections are served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TransportChoice {
     /// The ring if the kernel has what it needs, else epoll.

@@ -229,6 +229,12 @@ fn e2e_every_merchants_call_counts_once() {
         shop  PUT /admin/items/1 {{"cap":2}} +If-Match:*           -> 200 open 15=14+0+1
         shop  PUT /admin/items/1 {{"cap":2}} +If-Match:"x"         -> 400 bad_header
         shop  PUT /admin/items/9 {held} +If-Match:"1"            -> 404 not_found
+        // A condition that nobody would look at is refused, and nothing is changed.
+        shop  POST /admin/items/1/restock {{"add":5}} +If-Match:"{seen}" -> 400 bad_header
+        shop  POST /admin/items/1/close +If-Match:*              -> 400 bad_header
+        shop  POST /admin/orders/$a/refund +If-Match:"{seen}"     -> 400 bad_header
+        shop  PUT /admin/blocklist/eve +If-Match:"{seen}"         -> 400 bad_header
+        shop  GET /admin/items/1 +If-Match:"{seen}"              -> 200 open 15=14+0+1
         "#
     ));
     assert_eq!(server.stop(), Some(0));

@@ -14,6 +14,7 @@ use crate::http::answer::{self, Status};
 use crate::http::body;
 use crate::http::conn::Request;
 use crate::http::field::{Field, Name};
+use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
 use crate::http::route::{AdminOrdersQuery, BlocklistQuery, Route};
 use crate::identity::{check_admin, subject};
@@ -22,6 +23,7 @@ impl Home {
     pub(super) fn merchant(&mut self, route: Route, caller: &mut Caller<'_>) -> Called {
         let request = caller.request;
         check_admin(&request.head, self.shared.admin_token.as_bytes())?;
+        check_condition(&route, request)?;
         let mut scratch = String::new();
         let ask = match route {
             Route::AdminItems(query) => {
@@ -177,6 +179,15 @@ fn if_match(request: &Request<'_>) -> Result<Option<Lsn>, Problem> {
     let number = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
     let number = str::from_utf8(number).ok().and_then(|digits| digits.parse().ok());
     number.map(|lsn| Some(Lsn(lsn))).ok_or(BAD)
+}
+
+/// Refuses `If-Match` on a change that does not look at it: whoever sends it relies on it.
+fn check_condition(route: &Route, request: &Request<'_>) -> Result<(), Problem> {
+    let is_read = matches!(request.head.method, Method::Get | Method::Head);
+    if is_read || matches!(route, Route::PutItem(_)) || request.head.field(Name::IfMatch) == Field::Absent {
+        return Ok(());
+    }
+    Err(Problem::new(Code::BadHeader).detail("If-Match is supported by PUT /admin/items/{id} only"))
 }
 
 /// The question, the item whose owner is asked, and what the answer depends on.

@@ -156,6 +156,7 @@ static WAITING: Detector = detector("waiting", Program::Net, &["e2e_waiting"]);
 static STARTING: Detector = detector("starting", Program::Net, &["e2e_starting"]);
 static AWAY: Detector = detector("away", Program::Net, &["e2e_a_known_database"]);
 static DRAIN: Detector = detector("drain", Program::Net, &["e2e_drain_a_"]);
+static MONEY: Detector = detector("money", Program::Net, &["e2e_money"]);
 static PROXIED: Detector = detector("proxied", Program::Net, &["e2e_proxy"]);
 static OUTPUT: Detector = detector("output", Program::Net, &["e2e_output"]);
 static SIGNALS: Detector = detector("signals", Program::Net, &["e2e_signals"]);
@@ -176,6 +177,6 @@ pub(crate) fn named(name: &str) -> Option<&'static Detector> {
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
     &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &STARTING, &AWAY, &DRAIN, &PROXIED, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT,
+    &STARTING, &AWAY, &DRAIN, &PROXIED, &MONEY, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT,
     &ACQUIRE, &SANDBOX, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
