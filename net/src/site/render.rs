@@ -70,13 +70,13 @@ impl Markup {
     }
 }
 
-const FRAME: &str = include_str!("../../assets/frame.html");
-const SALE: &str = include_str!("../../assets/sale.html");
-const LIST: &str = include_str!("../../assets/list.html");
-const ROW: &str = include_str!("../../assets/row.html");
-const ORDER: &str = include_str!("../../assets/order.html");
-const NOTICE: &str = include_str!("../../assets/notice.html");
-const CONFIRM: &str = include_str!("../../assets/confirm.html");
+const FRAME: &str = include_str!("../../templates/frame.html");
+const SALE: &str = include_str!("../../templates/sale.html");
+const LIST: &str = include_str!("../../templates/list.html");
+const ROW: &str = include_str!("../../templates/row.html");
+const ORDER: &str = include_str!("../../templates/order.html");
+const NOTICE: &str = include_str!("../../templates/notice.html");
+const CONFIRM: &str = include_str!("../../templates/confirm.html");
 
 /// Longest wait of a notice that came too early before it goes back to the sale, in seconds.
 const EARLY_RENEW_S_MAX: u64 = 300;
