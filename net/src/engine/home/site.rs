@@ -174,7 +174,8 @@ impl Home {
         let upcoming = shown.iter().filter(|(_, shows)| shows.state == ItemState::Upcoming);
         let renew_s =
             upcoming.map(|(_, shows)| shows.renew_s).min().unwrap_or(LIST_RENEW_S).min(LIST_RENEW_S);
-        let views = shown.iter().map(|(item, shows)| sale_view(item, *shows, "", browser.demo));
+        let views =
+            shown.iter().map(|(item, shows)| sale_view(item, *shows, "", (browser.lang, browser.demo)));
         let mut tags = ListTag::new(pages::log_number(&shared));
         for (item, shows) in &shown {
             let version = pages::version(&shared, item);

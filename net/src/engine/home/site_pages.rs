@@ -11,7 +11,7 @@ use crate::engine::ask::OwnedItem;
 use crate::engine::pages;
 use crate::http::page::Version;
 use crate::site::html::Html;
-use crate::site::render::{self, SaleView};
+use crate::site::render::SaleView;
 use crate::site::words::Lang;
 
 /// Items whose pages are kept; with one more, all are dropped and made again.
@@ -105,9 +105,9 @@ pub(super) fn sale_html(
     (lang, demo): (Lang, bool),
 ) -> Html {
     let key = format!("page-{}", shows.key);
-    let view = sale_view(item, shows, &key, demo);
+    let view = sale_view(item, shows, &key, (lang, demo));
     let tag = tag(view.item, version, shows).map(|tag| format!("\"{tag}-{}-{}\"", shows.key, lang.tag()));
-    Html::shared(tag, render::sale(&view, lang))
+    Html::shared(tag, view.page())
 }
 
 /// What tells the states of an item's page apart: the fact that made it so, and what changes by itself.
@@ -118,9 +118,15 @@ pub(super) fn tag(item: ItemId, version: Option<Version>, shows: Shows) -> Optio
     Some(format!("{log:08x}-{item}-{lsn}-{state}-{band}-{refresh_ms}-{renew_s}-{waits}"))
 }
 
-pub(super) fn sale_view<'a>(item: &'a OwnedItem, shows: Shows, key: &'a str, demo: bool) -> SaleView<'a> {
+pub(super) fn sale_view<'a>(
+    item: &'a OwnedItem,
+    shows: Shows,
+    key: &'a str,
+    (lang, demo): (Lang, bool),
+) -> SaleView<'a> {
     let view = item.get();
     SaleView {
+        words: lang.words(),
         item: view.item,
         name: item.name(),
         price_minor: view.spec.price_minor,
