@@ -257,6 +257,7 @@ function buttonText(is) {
   if (is === 'open' && draws()) return words.b_draw;
   if (is === 'limited' && stranger) return words.b_sign_in;
   if (is === 'limited' && shutOut) return words.b_not_eligible;
+  if (is === 'held' && order.state === 'pending') return words.b_pending;
   return words[`b_${is}`];
 }
 
@@ -384,7 +385,7 @@ function tick() {
 
 function countDown(left) {
   for (const mark of MARKS) {
-    if (before > mark && left <= mark && before !== Infinity) say(words.say_left.replace('{t}', span(mark * 1000)));
+    if (before > mark && left <= mark && before !== Infinity) say(words.n_early.replace('{t}', span(mark * 1000)));
   }
   // A minute before the start, each client at a moment of its own.
   if (before > 80 && left <= 80 && before !== Infinity) resyncAt = 60 + Math.random() * 20;

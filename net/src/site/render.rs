@@ -84,10 +84,7 @@ impl SaleView<'_> {
     }
 
     fn cap_text(&self) -> String {
-        match self.cap {
-            1 => self.words.cap_one.to_owned(),
-            many => self.words.cap_many.replace("{n}", &many.to_string()),
-        }
+        self.words.cap.replace("{n}", &self.cap.to_string())
     }
 
     fn band_text(&self) -> &'static str {
@@ -102,6 +99,9 @@ impl SaleView<'_> {
     fn button_and_note(&self) -> (&'static str, &'static str) {
         match self.state {
             "open" if self.draws_at_ms.is_some() => (self.words.b_draw, self.words.n_draw),
+            "sold_out" if self.payment == Payment::Hold => {
+                (self.words.b_sold_out, self.words.n_sold_out_hold)
+            }
             state => self.words.of_state(state),
         }
     }
@@ -109,7 +109,7 @@ impl SaleView<'_> {
     /// What happens next, and when.
     fn timer(&self) -> (&'static str, Utc) {
         match (self.state, self.draws_at_ms) {
-            ("open", Some(draws_at_ms)) => (self.words.t_draws, Utc(draws_at_ms)),
+            ("open", Some(draws_at_ms)) => (self.words.draws_at, Utc(draws_at_ms)),
             _ => self.begins_or_ends(),
         }
     }
@@ -193,7 +193,6 @@ pub fn order(page: &OrderPage<'_>, lang: Lang) -> Vec<u8> {
     let words = lang.words();
     let (view, state) = (&page.order, page.order.state.name());
     let (heading, note) = words.of_state(state);
-    let heading = if state == "cancelled" || state == "refunded" { note } else { heading };
     let waits = matches!(state, "held" | "pending");
     let pay_by_ms = Some(view.pay_by_ms.0).filter(|&ms| ms != 0 && waits);
     rendered(&Order {

@@ -92,12 +92,12 @@ impl Words {
             "confirmed" => (self.b_won, self.n_won),
             "paid" => (self.b_won, self.n_paid),
             "held" => (self.b_held, self.n_held),
-            "pending" => (self.b_held, self.n_pending),
+            "pending" => (self.b_pending, self.n_pending),
             "entered" => (self.b_entered, self.n_entered),
             "lost" => (self.b_lost, self.n_lost),
             "expired" => (self.p_late, self.n_expired),
-            "cancelled" => (self.b_ended, self.n_cancelled),
-            _ => (self.b_ended, self.n_refunded),
+            "cancelled" => (self.p_cancelled, self.n_cancelled),
+            _ => (self.p_refunded, self.n_refunded),
         }
     }
 

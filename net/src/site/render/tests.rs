@@ -135,7 +135,9 @@ fn an_order_shows_what_can_be_done() {
     assert!(held.contains("1970-01-01 00:00:20 UTC"));
     assert!(held.contains("content=\"5\""), "it comes back just after the deadline");
     let elsewhere = page(OrderState::Held, false);
-    assert!(!elsewhere.contains("/pay\"") && elsewhere.contains("Pay in the shop"));
+    assert!(!elsewhere.contains("/pay\"") && elsewhere.contains("pay at the shop"));
+    let pending = page(OrderState::Pending, true);
+    assert!(pending.contains("data-state=\"held\"") && !pending.contains("Reserved"), "nothing is, yet");
     let paid = page(OrderState::Paid, true);
     assert!(paid.contains("data-state=\"won\"") && !paid.contains("<form") && !paid.contains("http-equiv"));
     let expired = page(OrderState::Expired, true);
