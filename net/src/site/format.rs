@@ -1,7 +1,7 @@
 //! Prices and times as people read them.
 //!
-//! Pure numbers to text. Times are UTC here: the engine does not know where a reader
-//! lives; the script shows the reader's own time.
+//! Times are in UTC: the engine does not know the reader's time zone. The script shows the
+//! reader's local time.
 
 use std::fmt;
 

@@ -15,15 +15,15 @@ use crate::http::answer::{OrderView, Status};
 use crate::http::assets;
 use crate::http::problem::{Code, Problem};
 
-/// Longest wait of a notice that came too early before it goes back to the sale, in seconds.
+/// Longest time before a "not open yet" notice returns to the sale, in seconds.
 const EARLY_RENEW_S_MAX: u64 = 300;
-/// Seconds after which a page renews itself that waits for an order to be settled.
+/// Without script, a page refreshes after so many seconds while its order is being settled.
 const SETTLE_S: u32 = 3;
-/// Seconds after which it does so while an order waits for its payment.
+/// And while its order waits for a payment.
 const HOLD_S: u32 = 15;
 
 fn rendered(page: &impl Template) -> Vec<u8> {
-    // Into memory nothing can fail.
+    // Writing into memory cannot fail.
     page.render().unwrap_or_default().into_bytes()
 }
 
@@ -63,13 +63,13 @@ pub struct SaleView<'a> {
     pub hold_ms: u64,
     /// Until when the entries of a draw are taken, while they are.
     pub draws_at_ms: Option<u64>,
-    /// How long a script should wait before it asks again, in milliseconds.
+    /// How long the script waits before it reads the item again, in milliseconds.
     pub refresh_ms: u64,
-    /// When a page without script renews itself, in seconds; 0 = not at all.
+    /// When the page refreshes without script, in seconds; 0 = not at all.
     pub renew_s: u32,
     /// The idempotency key of the form.
     pub key: &'a str,
-    /// Whether this is the demo, in which buyers are made up and payments pretended.
+    /// Whether this is the demo, which makes up buyers and payments.
     pub demo: bool,
 }
 
@@ -145,7 +145,7 @@ struct List<'a> {
     sales: Vec<SaleView<'a>>,
 }
 
-/// The page of all sales. It renews itself after so many seconds.
+/// The page of all sales. It refreshes after `renew_s` seconds.
 pub fn list<'v>(sales: impl IntoIterator<Item = SaleView<'v>>, renew_s: u32, lang: Lang) -> Vec<u8> {
     rendered(&List { words: lang.words(), renew_s, sales: sales.into_iter().collect() })
 }
@@ -188,7 +188,7 @@ struct Order<'a> {
     can_retry: bool,
 }
 
-/// The page of an order. Without script: it renews itself while something may happen.
+/// The page of an order. Without script it refreshes for as long as the order may change.
 pub fn order(page: &OrderPage<'_>, lang: Lang) -> Vec<u8> {
     let words = lang.words();
     let (view, state) = (&page.order, page.order.state.name());
@@ -226,7 +226,7 @@ pub fn order(page: &OrderPage<'_>, lang: Lang) -> Vec<u8> {
     })
 }
 
-/// Seconds until just after this moment, but no more than a payment elsewhere may go unseen.
+/// Seconds until just after this moment, at most [`HOLD_S`]: a payment made elsewhere shows by then.
 fn due_s(at_ms: u64, now_ms: u64) -> u32 {
     let left_s = at_ms.saturating_sub(now_ms) / 1_000 + 1;
     left_s.min(u64::from(HOLD_S)) as u32
@@ -244,19 +244,19 @@ pub struct ChallengeView<'a> {
 }
 
 impl ChallengeView<'_> {
-    /// The drawing for `<img>`: as an image it can do nothing but be seen.
+    /// The drawing for `<img>`: no script runs in an image.
     fn base64(&self) -> String {
         use base64::Engine as _;
         base64::prelude::BASE64_STANDARD.encode(self.svg)
     }
 }
 
-/// What a form without script has to ask before it can buy.
+/// What a buyer without script is asked before the order.
 #[derive(Clone, Copy, Debug)]
 pub enum Ask<'a> {
-    /// Nothing more: the ticket is there.
+    /// To confirm; this is the ticket.
     Confirm(&'a str),
-    /// The answer to a challenge; `true`: the last answer was wrong.
+    /// To solve a challenge; `true`: the last answer was wrong.
     Solve(ChallengeView<'a>, bool),
 }
 
@@ -289,14 +289,14 @@ struct Notice<'a> {
     order: Option<OrderId>,
 }
 
-/// The page that says why something was refused, and what to do now.
+/// The page that says why a request was refused, and what to do now.
 pub fn refusal(problem: &Problem, item: Option<ItemId>, lang: Lang) -> Html {
     let words = lang.words();
     let (state, heading, note) = words.of_refusal(problem.code);
     let early = problem.opens_in_ms.map(|left_ms| words.n_early.replace("{t}", &words.span(left_ms)));
     let body = rendered(&Notice {
         words,
-        // One that came too early goes back to the sale when that opens.
+        // A buyer who came too early returns to the sale when it opens.
         renew_s: problem.opens_in_ms.map_or(0, |left_ms| (left_ms / 1_000 + 1).min(EARLY_RENEW_S_MAX) as u32),
         state,
         heading,
@@ -308,7 +308,7 @@ pub fn refusal(problem: &Problem, item: Option<ItemId>, lang: Lang) -> Html {
     Html { retry_after_ms, ..Html::private(problem.code.status(), body) }
 }
 
-/// The page for a browser that was sent a session and did not bring it back.
+/// The page for a browser that does not send back the session's cookie.
 pub fn no_cookie(item: ItemId, lang: Lang) -> Html {
     let words = lang.words();
     let body = rendered(&Notice {

@@ -12,10 +12,10 @@ use crate::http::field::Field;
 use crate::http::negotiate::weight;
 use crate::http::problem::Code;
 
-/// The languages that are spoken.
+/// The languages of the pages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Lang {
-    /// English, and whoever asks for nothing that is spoken.
+    /// English; also for readers who ask for none of these languages.
     English,
     /// Chinese.
     Chinese,
@@ -25,8 +25,8 @@ impl Lang {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::English, Self::Chinese];
 
-    /// The language that `Accept-Language` likes best (RFC 9110 section 12.5.4); of two that
-    /// are liked equally, the one that is named first.
+    /// The language with the highest weight in `Accept-Language` (RFC 9110 section 12.5.4); of
+    /// two with the same weight, the first.
     pub fn choose(accepts: Field<'_>) -> Self {
         let (mut best, mut chosen) = (0, Self::English);
         for entry in accepts.last().unwrap_or_default().split(|&byte| byte == b',') {
@@ -54,7 +54,7 @@ impl Lang {
         self.words().tag
     }
 
-    /// What is said in it.
+    /// Its texts.
     pub const fn words(self) -> &'static Words {
         match self {
             Self::English => &ENGLISH,
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_liked_language_is_spoken() {
+    fn the_language_with_the_highest_weight_is_chosen() {
         assert_eq!(Lang::choose(Field::Absent), Lang::English);
         let chinese = [
             "zh",
