@@ -1,9 +1,11 @@
-//! Prepares the files of the sale page: each is compressed once, and gets a name that
-//! changes with its content, so that caches may keep it for ever.
+//! Prepares the files of the sale page. Each served file is compressed once, and gets a
+//! name that changes with its content, so that caches may keep it for ever. The words of
+//! each language become constants.
 //!
-//! Writes `assets.rs` and the compressed files into the build's own directory;
-//! `src/http/assets.rs` takes them in from there.
+//! Writes `assets.rs`, the compressed files and `words.rs` into the build's own directory;
+//! `src/http/assets.rs` and `src/site/words.rs` take them in from there.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,11 +22,19 @@ const FILES: [(&str, &str, &str); 4] = [
     ("PAGE_SCRIPT", "page.js", "Script"),
     ("ICON", "icon.svg", "Svg"),
 ];
+/// The languages: their name in the code, and their tag, which is also the name of their file.
+const LANGUAGES: [(&str, &str); 2] = [("ENGLISH", "en"), ("CHINESE", "zh-CN")];
 /// Hexadecimal digits of the content's hash in a name.
 const HASH_DIGITS: usize = 12;
+const WORDS_DOC: &str = "\
+    /// Every text in one language, by the name that it has in the language's file. Also `tag`,\n\
+    /// for `<html lang>`, and `for_script`, a JSON object of the texts that the script needs.\n\
+    #[derive(Debug)]\n\
+    #[allow(missing_docs, reason = \"the texts stand in net/templates/words\")]\n";
 
 fn main() -> io::Result<()> {
-    let source = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("assets");
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let source = root.join("assets");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let mut code = String::new();
     for (name, file, media) in FILES {
@@ -48,7 +58,26 @@ fn main() -> io::Result<()> {
         );
         written.map_err(io::Error::other)?;
     }
-    fs::write(out.join("assets.rs"), code)
+    fs::write(out.join("assets.rs"), code)?;
+    fs::write(out.join("words.rs"), words(&root.join("templates/words"))?)
+}
+
+/// The texts as fields of a struct `Words`, and a value of it for each language. A text that
+/// stands in one language only does not compile.
+fn words(dir: &Path) -> io::Result<String> {
+    let (mut names, mut values) = (String::new(), String::new());
+    for (language, tag) in LANGUAGES {
+        let path = dir.join(format!("{tag}.json"));
+        println!("cargo::rerun-if-changed={}", path.display());
+        let file: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_slice(&fs::read(path)?)?;
+        let for_script = serde_json::to_string(&file["script"])?;
+        let texts = file.values().flatten().map(|(name, text)| (name.as_str(), text.as_str()));
+        let texts: Vec<_> = texts.chain([("tag", tag), ("for_script", &for_script)]).collect();
+        names = texts.iter().map(|(name, _)| format!("pub {name}: &'static str,\n")).collect();
+        let fields: String = texts.iter().map(|(name, text)| format!("{name}: {text:?},\n")).collect();
+        values += &format!("static {language}: Words = Words {{\n{fields}}};\n");
+    }
+    Ok(format!("{WORDS_DOC}pub struct Words {{\n{names}}}\n{values}"))
 }
 
 fn compress(content: &[u8], to: &Path) -> io::Result<()> {

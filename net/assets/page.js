@@ -1,5 +1,5 @@
-// The pages beside the sale: the list, an order. Times become the reader's own, and the
-// page renews itself when the server said that something may have changed.
+// The list and the order page. Shows times in the reader's time zone, and reloads the page
+// when the server expects a change.
 
 const lang = document.documentElement.lang;
 for (const time of document.querySelectorAll('time[datetime]')) {
@@ -9,9 +9,9 @@ for (const time of document.querySelectorAll('time[datetime]')) {
 
 const renew = Number(document.querySelector('main').dataset.renew);
 function reload() {
-  // A page that nobody sees can wait until somebody does.
+  // A hidden page waits until somebody looks at it.
   if (document.hidden) document.addEventListener('visibilitychange', reload, { once: true });
   else location.reload();
 }
-// Not everybody at once.
+// With jitter: not all browsers at once.
 if (renew > 0) setTimeout(reload, renew * 1000 + Math.random() * 1000);

@@ -5,10 +5,10 @@
 //                 │        ▼ │     challenge: a sum to solve first
 //                 └─ limited, waiting, challenge, offline
 //
-// What the item and the order are, only the server says; `phase` is what this page is
-// doing meanwhile. Every request that changes something carries the same idempotency
-// key until its order is over, so a double click, a reload, a second tab and a lost
-// answer all lead to the same order.
+// Only the server knows the state of the item and of the order; `phase` is what this page
+// is doing meanwhile. Every purchase carries the same idempotency key until its order is
+// over, so a double click, a reload, a second tab and a lost response all lead to the same
+// order.
 
 const main = document.querySelector('main[data-item]');
 const at = (id) => document.getElementById(id);
@@ -22,7 +22,7 @@ const LIVE = ['accepted', 'entered', 'confirmed', 'held', 'pending', 'paid'];
 const OF_ORDER = { accepted: 'waiting', entered: 'entered', confirmed: 'won', paid: 'won', held: 'held', pending: 'held', lost: 'lost' };
 const TRIES_MAX = 9;
 
-// ---- what is known ----
+// ---- what the page knows ----
 
 let item = {
   state: main.dataset.state, opens_at_ms: +main.dataset.opens, closes_at_ms: +main.dataset.closes,
@@ -31,10 +31,10 @@ let item = {
 let order = null;
 let phase = '';           // sending, challenge, waiting, limited, or nothing
 let until = 0;            // when `limited` ends, on the server's clock
-let stranger = false;     // nobody is signed in, and this page cannot change that
-let shutOut = false;      // the shop does not sell this to the account
+let signedOut = false;    // nobody is signed in, and this page cannot change that
+let notEligible = false;  // the shop does not sell this item to the account
 let offline = !navigator.onLine;
-let aside = '';           // a word about what has just happened,
+let aside = '';           // a message about what has just happened,
 let asideIn = [];         // shown for as long as one of these states lasts
 let ticket = null;
 let challenge = null;
@@ -45,11 +45,11 @@ let bought = false;       // a purchase is under way, or will be tried again
 
 let offset = Date.now() - performance.now();
 let trip = Infinity;
-let heardOnce = false;    // until then the clock of the device is not believed
+let heardOnce = false;    // until then the page does not trust the device's clock
 const now = () => performance.now() + offset;
 
 function heard(serverMs, sent, got) {
-  // Half of the way there and back: the shorter it was, the less this can be wrong.
+  // The error is at most half the round trip, so the shortest round trip counts.
   if (got - sent > trip) return;
   trip = got - sent;
   heardOnce = true;
@@ -72,13 +72,13 @@ async function synchronise() {
   show();
 }
 
-// ---- talking ----
+// ---- requests ----
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const around = (ms) => ms * (0.75 + Math.random() * 0.5);
 const backoff = (tries) => Math.random() * Math.min(30000, 500 * 2 ** tries);
 
-// Status 0: no answer came. It may have been carried out all the same.
+// Status 0: no response. The server may still have carried out the request.
 async function ask(method, path, body, headers = {}) {
   const init = { method, headers: { Accept: 'application/json', ...headers }, cache: 'no-store', credentials: 'same-origin' };
   if (body !== undefined) {
@@ -113,7 +113,7 @@ function store(value) {
   try { localStorage.setItem(PLACE, JSON.stringify(value)); } catch { /* this tab alone remembers */ }
 }
 
-// Read again at each press: another tab may have made it.
+// Read from storage at each press: another tab may have made the key.
 function key() {
   const known = stored();
   if (known.key) return known.key;
@@ -123,7 +123,7 @@ function key() {
   return made;
 }
 
-// The order is over and will not come back: a new try is a new purchase.
+// The order is over for good: the next try is a new purchase, with a new key.
 function forget() {
   store({});
   key();
@@ -138,7 +138,7 @@ function take(it) {
   order = it;
   phase = '';
   bought = false;
-  stranger = false;
+  signedOut = false;
   if (it.state === 'lost') forget();
   else if (isOver(it)) {
     order = null;
@@ -157,7 +157,7 @@ async function readOrder(which) {
   return answer.status === 200;
 }
 
-// The buyer's orders of this item: the one that lives, or the last word about one.
+// Looks for the buyer's order of this item: a live one if there is one, else the last.
 async function findOrder() {
   let last = null;
   let signed = false;
@@ -165,7 +165,7 @@ async function findOrder() {
   for (let page = 0; page < 20; page += 1) {
     const answer = await ask('GET', `/v1/orders?limit=200${after}`);
     if (answer.status === 401 && demo && !signed && !running && ['upcoming', 'open'].includes(item.state)) {
-      // A fresh buyer, long before the first press, when there is time for it.
+      // The demo makes its buyer early, so that the first press does not have to wait for it.
       signed = true;
       if (await signIn()) continue;
     }
@@ -249,29 +249,30 @@ function state() {
   if (had === 'won' || had === 'lost') return had;
   if (offline) return 'offline';
   if (had) return had;
-  if (stranger || shutOut) return 'limited';
+  if (signedOut || notEligible) return 'limited';
   return phase || ofItem();
 }
 
 function buttonText(is) {
   if (is === 'open' && draws()) return words.b_draw;
-  if (is === 'limited' && stranger) return words.b_sign_in;
-  if (is === 'limited' && shutOut) return words.b_not_eligible;
+  if (is === 'limited' && signedOut) return words.b_sign_in;
+  if (is === 'limited' && notEligible) return words.b_not_eligible;
+  if (is === 'held' && order.state === 'pending') return words.b_pending;
   return words[`b_${is}`];
 }
 
 function noteText(is) {
   if (aside) return aside;
   if (is === 'open' && draws()) return words.n_draw;
-  if (is === 'limited' && stranger) return words.n_sign_in;
-  if (is === 'limited' && shutOut) return words.n_not_eligible;
+  if (is === 'limited' && signedOut) return words.n_sign_in;
+  if (is === 'limited' && notEligible) return words.n_not_eligible;
   if (is === 'held') return `${order.state === 'pending' ? words.n_pending : words.n_held}${demo ? '' : ` ${words.pay_shop}`}`;
   if (is === 'won' && order.state === 'paid') return words.n_paid;
   if (is === 'sold_out' && item.payment === 'hold') return words.n_sold_out_hold;
   return words[`n_${is}`];
 }
 
-// ---- showing it ----
+// ---- display ----
 
 function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -316,7 +317,7 @@ function showSeal() {
   if (draw) put(at('seal'), draw.seed ? `${words.draw_seed} ${draw.seed}` : `${words.draw_seal} ${draw.commitment}`);
 }
 
-// What the clock runs towards, and what stands beside it.
+// The moment that the clock counts down to, and its label.
 function goal(is) {
   if (is === 'limited' && until > now()) return [until, words.t_retries];
   if (is === 'held' && order.pay_by_ms) return [order.pay_by_ms, words.t_pays];
@@ -342,7 +343,7 @@ function showTime(is) {
   at('timer').title = new Date(aim[0]).toLocaleString(lang);
 }
 
-// A time in words: "1 min 5 s".
+// A duration in words: "1 min 5 s".
 function span(ms) {
   const left = Math.max(1, Math.ceil(ms / 1000));
   const parts = [
@@ -361,7 +362,7 @@ function remark(text, ...states) {
   asideIn = [state(), ...states];
 }
 
-// ---- time passing ----
+// ---- the countdown ----
 
 const MARKS = [600, 60, 10];
 let before = Infinity;
@@ -374,7 +375,7 @@ function tick() {
     if (left > 0) countDown(left / 1000);
     else if (!opened) {
       opened = true;
-      // Everybody's clock says so at once: what follows must not all come at once.
+      // All pages get here at the same moment; jitter spreads their requests.
       setTimeout(poll, Math.random() * 300);
     }
   } else opened = false;
@@ -384,9 +385,9 @@ function tick() {
 
 function countDown(left) {
   for (const mark of MARKS) {
-    if (before > mark && left <= mark && before !== Infinity) say(words.say_left.replace('{t}', span(mark * 1000)));
+    if (before > mark && left <= mark && before !== Infinity) say(words.n_early.replace('{t}', span(mark * 1000)));
   }
-  // A minute before the start, each client at a moment of its own.
+  // About a minute before the opening, each page at its own random moment.
   if (before > 80 && left <= 80 && before !== Infinity) resyncAt = 60 + Math.random() * 20;
   if (resyncAt && left <= resyncAt) {
     resyncAt = 0;
@@ -414,7 +415,7 @@ async function press() {
   else say(`${buttonText(is)}. ${noteText(is)}`);
 }
 
-// Asks until there is an answer that counts. One at a time.
+// Tries until there is a final response. Never two at a time.
 async function purchase(solution) {
   if (running) return;
   running = true;
@@ -445,7 +446,7 @@ async function purchase(solution) {
   }
 }
 
-// The ticket first, where one is needed; then the order. The answer of whichever decides.
+// Gets a ticket if the item needs one, then orders. Returns the response that decides.
 async function step(solution) {
   if (item.ticket_required && !(ticket && ticket.expires_at_ms > now() + 500)) {
     const answer = await ask('POST', `/v1/items/${id}/ticket`, solution || {});
@@ -460,12 +461,12 @@ async function step(solution) {
 }
 
 async function done(answer) {
-  // The answer of an earlier try shows the order as it was then.
+  // A replayed response shows the order as it was at the first try.
   if (answer.replay && (await readOrder(answer.body.order_id))) return;
   take(answer.body);
 }
 
-// The demo makes a buyer up: once, however many tabs and requests find that there is none.
+// The demo makes up one buyer, even if several tabs and requests find at once that there is none.
 let signing = null;
 function signIn() {
   const once = async () => {
@@ -477,7 +478,7 @@ function signIn() {
   return signing;
 }
 
-// How long to wait before the next try, in ms; below zero: it is settled.
+// How long to wait before the next try, in ms; below zero: do not try again.
 async function refused(answer, tries) {
   const settle = (word = '') => { bought = false; enter('', word); return -1; };
   const { status, code, body } = answer;
@@ -487,8 +488,8 @@ async function refused(answer, tries) {
     enter('waiting');
     return Math.max(answer.again, backoff(tries));
   }
-  if (status === 401) stranger = true;
-  else if (code === 'not_eligible') shutOut = true;
+  if (status === 401) signedOut = true;
+  else if (code === 'not_eligible') notEligible = true;
   else if (code === 'sold_out') { item = { ...item, state: 'sold_out', stock_band: 'none' }; }
   else if (code === 'ended' || code === 'paused') item = { ...item, state: code };
   else if (code === 'not_open') return early(body.opens_in_ms || 0, settle);
@@ -508,7 +509,7 @@ function limit(answer, tries) {
   return wait;
 }
 
-// The server says that it is too early: our clock was wrong, or the sale has been moved.
+// The server says that it is too early: our clock was wrong, or the shop moved the sale.
 function early(opensIn, settle) {
   item = { ...item, state: 'upcoming', opens_at_ms: Math.round(now() + opensIn) };
   opened = false;
@@ -532,7 +533,7 @@ async function pose(word) {
   const answer = await ask('GET', `/v1/items/${id}/challenge`);
   if (answer.status !== 200) return answer;
   challenge = answer.body;
-  // As an image it can do nothing but be seen.
+  // As an image: no script runs in it.
   at('drawing').src = `data:image/svg+xml,${encodeURIComponent(challenge.svg)}`;
   at('answer').value = '';
   at('pow').hidden = !(challenge.pow && crypto.subtle);
@@ -554,7 +555,7 @@ async function solve(answer) {
   await purchase(solution);
 }
 
-// Looks for a number that, behind the challenge, hashes to enough zero bits.
+// The proof of work: looks for a number so that SHA-256 of `challenge:number` begins with enough zero bits.
 async function work() {
   const own = challenge;
   if (!own || at('pow').getAttribute('aria-disabled')) return;
@@ -571,7 +572,7 @@ async function work() {
     const hashes = await Promise.all(Array.from({ length: 512 }, (_, n) => hash(from + n)));
     const found = hashes.findIndex(fits);
     if (found >= 0) { await solve(String(from + found)); return; }
-    // How likely it is that it would have been found by now.
+    // The probability of having found one by now.
     const percent = Math.floor(100 * (1 - Math.exp(-from / 2 ** bits)));
     if (from % 4096 === 0) { remark(words.pow_busy.replace('{n}', percent)); show(); await pause(0); }
   }
@@ -591,7 +592,7 @@ function onMove(element, path) {
   element.addEventListener('click', async () => {
     if (moving || !order) return;
     moving = true;
-    // The button that is about to go takes the focus with it otherwise.
+    // A button that disappears would lose the focus.
     try { await move(path(order.order_id)); } finally { moving = false; }
     if (element.hidden || at('order').hidden) button.focus();
   });
@@ -621,12 +622,12 @@ document.addEventListener('visibilitychange', () => {
     clearTimeout(orderTimer);
     return;
   }
-  stranger = false;
+  signedOut = false;
   setTimeout(poll, Math.random() * 300);
   follow();
   synchronise();
 });
-// Another tab of the same buyer has an order now.
+// Another tab of the same buyer has placed an order.
 addEventListener('storage', (event) => {
   const theirs = event.key === PLACE ? stored().order : '';
   if (theirs && !(order && order.order_id === theirs)) readOrder(theirs);

@@ -1,12 +1,11 @@
-//! The sale page: what a buyer with a browser sees, as values into bytes.
+//! The pages for buyers with a browser: the list of sales, an item, an order, a refusal.
 //!
-//! Pure: no socket, no clock, no engine. Pages are filled templates in which every text
-//! is escaped by its type; what a page may say is in [`words`], in each language. The
-//! calls that lead here are in [`crate::http::route::site`], what the engine answers them
-//! with is the part `site` of its home.
+//! Pure: no socket, no clock, no engine. Pages are templates that escape all that they print;
+//! their texts are in `net/templates/words`, one file for each language. The routes are in
+//! [`crate::http::route::site`]; the file `site` of the engine's home answers them.
 //!
-//! Read in this order: [`words`] (what is said), [`render`] (how it looks), [`html`]
-//! (how it is sent), [`form`] (what comes back), [`assets`] (style and script).
+//! Read in this order: [`words`] (the texts), [`render`] (the pages), [`html`] (how a page is
+//! sent), [`form`] (what a form sends back), [`assets`] (style and script).
 
 pub mod form;
 pub mod format;
@@ -16,11 +15,11 @@ pub mod words;
 
 pub use crate::http::assets;
 
-/// The lines of every HTML answer that keep it to itself: nothing from elsewhere is loaded,
-/// run, framed or told.
+/// The security headers of every HTML response: it loads and runs nothing from other origins,
+/// cannot be framed, and tells other sites nothing of where a buyer came from.
 ///
-/// The referrer stays within the site, rather than nowhere at all: under `no-referrer` a
-/// browser also hides the `Origin` of a form, by which an old one shows that the form is ours.
+/// `same-origin` and not `no-referrer`: under `no-referrer` a browser also hides the `Origin` of
+/// a form, and older browsers have no other header that shows that the form is ours.
 pub const SECURITY: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; \
     style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; \
     base-uri 'none'; frame-ancestors 'none'\r\n\

@@ -1,7 +1,7 @@
-//! Answers to browsers: what was decided, as pages and redirections.
+//! Responses to browsers: outcomes as pages and redirects.
 //!
-//! The JSON of the same values is in [`super::render`]. Which page is asked for, and in
-//! which language, travels with the request as [`Browser`].
+//! [`super::render`] writes the same outcomes as JSON. [`Browser`], which travels with the
+//! request, says which page the browser wants, and in which language.
 
 use super::ask::OrderOf;
 use super::shown::{Browser, Moment, Shown, order_view};
@@ -10,7 +10,7 @@ use crate::http::negotiate::Wants;
 use crate::site::html::{Html, see_order, send_again};
 use crate::site::render;
 
-/// Appends the answer if it is one for browsers alone.
+/// Appends the response; `false` if this outcome has none for browsers.
 pub(super) fn write(
     out: &mut Vec<u8>,
     shown: &Shown,
@@ -51,7 +51,7 @@ fn order_page(page: &OrderOf, browser: Browser, at: &Moment<'_>) -> Html {
     Html::private(Status::Ok, render::order(&view, browser.lang))
 }
 
-/// Appends the answer to a client that asked for a session of the demo.
+/// Appends the response to a client that asked for a demo session.
 pub(super) fn session(
     out: &mut Vec<u8>,
     session: &crate::identity::demo::Session,

@@ -1,7 +1,7 @@
-//! The sale pages of one core: rendered once per change, sent many times.
+//! The JSON pages of items on one core (`/v1/items/{id}`): rendered once per change, sent many times.
 //!
-//! An item's settings come from its owner when its gauge shows a new version; what
-//! changes by itself (state and band) is read from the gauge at each request.
+//! The owner sends an item's settings when the gauge has a new version. State and stock band
+//! change without one, and are read from the gauge at each request.
 
 use std::collections::HashMap;
 
@@ -14,13 +14,13 @@ use super::shared::Shared;
 use crate::http::draw::DrawFace;
 use crate::http::page::{ItemView, Page, Version};
 
-/// Pages kept; with one more, all are dropped and made again as they are asked for.
+/// Most pages in the cache; one more clears it.
 const PAGES_MAX: usize = 4_096;
-/// How often a page should be asked for while the item is on sale, in milliseconds.
+/// How often a client should read the item again while it is on sale, in milliseconds.
 const REFRESH_OPEN_MS: u64 = 2_000;
-/// And while nothing is going to happen soon.
+/// And while no change is near.
 const REFRESH_QUIET_MS: u64 = 15_000;
-/// How long before the opening a page counts as about to change.
+/// How long before the opening a change is near, in milliseconds.
 const SOON_MS: u64 = 60_000;
 
 struct Entry {
@@ -38,7 +38,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// The page of an item as it is now, or `None` if its settings have to be asked for.
+    /// The page of an item as it is now; `None` if the owner has to be asked for its settings.
     pub fn get(&mut self, gauge: &Gauge, now: UnixMillis) -> Option<&Page> {
         let entry = self.entries.get_mut(&gauge.item())?;
         if entry.gauge_version != gauge.version() {
@@ -51,15 +51,15 @@ impl Pages {
         Some(&entry.page)
     }
 
-    /// Takes settings that came from the owner.
+    /// Caches settings that the owner sent, and renders their page.
     pub fn put(&mut self, gauge: &Gauge, mut item: OwnedItem, now: UnixMillis, shared: &Shared) -> &Page {
         if self.entries.len() >= PAGES_MAX {
             self.entries.clear();
         }
         let hides = item.hide_draw(shared.shown_lsn());
         let version = version(shared, &item).filter(|_| !hides);
-        // A page that hides something, or shows what is not durable, counts as one of before, and
-        // is asked for anew.
+        // A page that hides something, or shows what is not durable, gets an older version, so that
+        // the next request asks the owner again.
         let gauge_version = item.get().shown_version.wrapping_sub(u32::from(version.is_none()));
         let shows = shows(gauge, now);
         let page = render(&item, version, shows);
@@ -79,7 +79,7 @@ pub(super) const fn is_soon(opens_in_ms: u64) -> bool {
     opens_in_ms <= SOON_MS
 }
 
-/// How long a client should wait before it asks again, in milliseconds.
+/// How long a client should wait before it reads the item again, in milliseconds.
 pub(super) const fn refresh_ms(state: ItemState, soon: bool) -> u64 {
     let quiet = match state {
         ItemState::Ended => true,
@@ -95,7 +95,7 @@ pub(super) fn version(shared: &Shared, item: &OwnedItem) -> Option<Version> {
     (lsn <= shared.log.durable_lsn()).then(|| Version { log: log_number(shared), lsn })
 }
 
-/// What tells this log's facts from those of another one.
+/// A number that tells this log's facts from another log's.
 pub(super) fn log_number(shared: &Shared) -> u32 {
     (books::mark(&shared.secret) >> 32) as u32
 }
@@ -121,7 +121,7 @@ fn item_view<'a>(
     }
 }
 
-/// A page of the list for buyers, as their gauges show the items now.
+/// A page of the list for buyers, with states and bands from the gauges.
 pub fn list(items: &[OwnedItem], next_after: Option<&str>, shared: &Shared, now: UnixMillis) -> Page {
     let views: Vec<_> = items.iter().map(|item| (item.get(), version(shared, item))).collect();
     let shown = views.iter().filter_map(|(view, version)| {

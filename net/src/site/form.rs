@@ -1,8 +1,7 @@
-//! What a form of ours sends back: `application/x-www-form-urlencoded`, read strictly.
+//! Reads what our forms send: `application/x-www-form-urlencoded`, strictly.
 //!
-//! Each field at most once, none that the form does not have, values of bounded length
-//! and in UTF-8 without control characters. Whatever is malformed is `bad_request`; a
-//! browser that fills in our form sends nothing of the kind.
+//! Each field at most once, no unknown field, values of bounded length in UTF-8 without
+//! control characters. Anything else is `bad_request`; no browser sends it from our form.
 
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 
@@ -24,7 +23,7 @@ pub struct BuyForm {
     pub ticket: Option<String>,
     /// The challenge that was shown.
     pub challenge: Option<String>,
-    /// What the buyer read in it.
+    /// The buyer's answer to it.
     pub answer: Option<String>,
 }
 
@@ -48,14 +47,14 @@ impl BuyForm {
             if slot.is_some() {
                 return Err(bad("a field of the form is repeated").field(name));
             }
-            // A field that was left empty says nothing.
+            // A field left empty counts as absent.
             *slot = Some(value).filter(|value| !value.is_empty());
             Ok(())
         })?;
         Ok(form)
     }
 
-    /// What the buyer makes of the challenge, if there was one.
+    /// The challenge and the buyer's answer, if there was a challenge.
     pub fn solved(&self) -> Option<Solved<'_>> {
         let answer = self.answer.as_deref().unwrap_or_default().trim();
         self.challenge.as_deref().map(|challenge| Solved { challenge, answer })
@@ -87,7 +86,7 @@ fn check_type(content_type: Field<'_>) -> Result<(), Problem> {
 fn each_field(body: &[u8], mut take: impl FnMut(&str, String) -> Result<(), Problem>) -> Result<(), Problem> {
     for pair in body.split(|&byte| byte == b'&').filter(|_| !body.is_empty()) {
         let at = pair.iter().position(|&byte| byte == b'=').ok_or(bad("a field of the form has no value"))?;
-        // Our names need no escapes: one that has any is none of them.
+        // Our names need no escapes: a name with one is not ours.
         let name = str::from_utf8(&pair[..at]).map_err(|_| bad("the form is not UTF-8"))?;
         take(name, decode(&pair[at + 1..])?)?;
     }
@@ -191,9 +190,9 @@ mod tests {
         assert!(parse_as(&format!("Content-Type: {FORM}\r\nContent-Type: {FORM}\r\n"), WHOLE).is_err());
     }
 
-    /// Cut anywhere, a form is a shorter one or refused, and never another's value.
+    /// A form cut anywhere is refused, or has shorter values; never other ones.
     #[test]
-    fn every_truncation_is_a_shorter_form_or_refused() {
+    fn a_form_cut_anywhere_is_shorter_or_refused() {
         let whole = parse(WHOLE).expect("a form");
         let is_part = |part: &Option<String>, of: &Option<String>| match (part, of) {
             (Some(part), Some(of)) => of.starts_with(part.as_str()),

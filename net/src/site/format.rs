@@ -1,7 +1,9 @@
 //! Prices and times as people read them.
 //!
-//! Pure numbers to text. Times are UTC here: the engine does not know where a reader
-//! lives; the script shows the reader's own time.
+//! Times are in UTC: the engine does not know the reader's time zone. The script shows the
+//! reader's local time.
+
+use std::fmt;
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
@@ -43,16 +45,24 @@ fn push_grouped(text: &mut String, number: u64) {
     }
 }
 
-/// A moment as `2026-11-11 20:00:00 UTC`.
-pub fn utc(ms: u64) -> String {
-    let ((year, month, day), (hour, minute, second)) = civil(ms);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+/// A moment, in Unix milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Utc(pub u64);
+
+impl Utc {
+    /// As HTML's `datetime` wants it: `2026-11-11T20:00:00Z`.
+    pub fn iso(self) -> String {
+        let ((year, month, day), (hour, minute, second)) = civil(self.0);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
 }
 
-/// A moment as HTML's `datetime` wants it: `2026-11-11T20:00:00Z`.
-pub fn iso(ms: u64) -> String {
-    let ((year, month, day), (hour, minute, second)) = civil(ms);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+/// As people read it: `2026-11-11 20:00:00 UTC`.
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ((year, month, day), (hour, minute, second)) = civil(self.0);
+        write!(f, "{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    }
 }
 
 type Triple = (u64, u64, u64);
@@ -91,12 +101,12 @@ mod tests {
     /// Against the calendar of another implementation, over leap days and centuries.
     #[test]
     fn times_are_those_of_the_calendar() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(Utc(0).to_string(), "1970-01-01 00:00:00 UTC");
         for day in (0..400 * 366).step_by(17) {
             let s = day * 86_400 + day % 86_400;
             let http = httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(s));
             let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-            let ours = iso(s * 1_000);
+            let ours = Utc(s * 1_000).iso();
             let month: usize = ours[5..7].parse().expect("a month");
             let again = format!("{} {} {} {}", &ours[8..10], months[month - 1], &ours[..4], &ours[11..19]);
             assert_eq!(&http[5..25], again, "{s}");

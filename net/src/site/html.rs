@@ -1,8 +1,8 @@
-//! A rendered page on its way out: with what a cache may do with it.
+//! A rendered page as a response, and who may cache it.
 //!
-//! A page for everybody carries a weak entity tag, may be kept for a second, so that a CDN
-//! takes the crowd, and is compressed once, when it is rendered. A page of one buyer is
-//! never stored and never compressed: lengths must not tell what is in it.
+//! A page for everybody has a weak entity tag and is compressed once, when it is rendered. It
+//! may be cached for a second, so that a CDN can serve the crowd. A page of one buyer is never
+//! stored and never compressed: its length must not tell what is in it.
 
 use std::io::Write as _;
 
@@ -15,13 +15,14 @@ use crate::http::negotiate::Wants;
 use crate::site::SECURITY;
 use stampede_core::types::OrderId;
 
-/// Who may keep a page.
+/// Who may cache a page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Keep {
     /// Everybody, for a second.
     Shared {
-        /// The entity tag with its quotes, without `W/`; `None` where nothing could be told by it.
-        /// It stands for both forms: a weak tag may (RFC 9110 section 8.8.3.3).
+        /// The entity tag with its quotes, without `W/`; `None` while the page shows what is not
+        /// durable. A weak tag may stand for both forms, plain and compressed (RFC 9110 section
+        /// 8.8.3.3).
         tag: Option<String>,
         /// The document compressed with gzip.
         gzip: Vec<u8>,
@@ -33,13 +34,13 @@ pub enum Keep {
 /// A rendered page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Html {
-    /// The status that it comes with.
+    /// The status of the response.
     pub status: Status,
-    /// Who may keep it.
+    /// Who may cache it.
     pub keep: Keep,
     /// The document.
     pub body: Vec<u8>,
-    /// When to come again, in milliseconds, where that is to be said (429, 503).
+    /// When to try again, in milliseconds, for `Retry-After` (429, 503).
     pub retry_after_ms: Option<u64>,
 }
 
@@ -98,8 +99,8 @@ pub fn see_order(out: &mut Vec<u8>, order: OrderId, manner: Manner, date: &Date)
     answer.push(&[SECURITY]).body(Media::Html, |_| {});
 }
 
-/// Appends the answer to a form whose sender had no session: the session, and the request
-/// to send the same form once more (RFC 9110 section 15.4.8). Nothing was done yet.
+/// Appends the response to a form from a browser without a session: a session, and a redirect
+/// that has the browser send the same form again (RFC 9110 section 15.4.8). The form did nothing yet.
 pub fn send_again(out: &mut Vec<u8>, (path, cookie): (&str, &str), manner: Manner, date: &Date) {
     let answer = Answer::begin(out, Status::TemporaryRedirect, Cache::Never, manner, date);
     let answer = answer.push(&["Location: ", path, "\r\nSet-Cookie: ", cookie, "\r\n"]);
@@ -123,7 +124,7 @@ mod tests {
         img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'\r\n";
 
     #[test]
-    fn every_answer_keeps_to_itself() {
+    fn every_response_has_the_security_headers() {
         let mut redirects = [Vec::new(), Vec::new()];
         let order = OrderId::from_u64(7 << 32 | 3).expect("an order");
         see_order(&mut redirects[0], order, Manner::KEEP, &date_line(0));
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pages_for_everybody_are_kept() {
+    fn only_pages_for_everybody_are_cached() {
         let private = shown(&Html::private(Status::Ok, b"secret".to_vec()), Field::Once(b"*"));
         assert!(private.starts_with("HTTP/1.1 200 ") && private.contains("\r\nCache-Control: no-store\r\n"));
         assert!(private.ends_with("secret") && !private.contains("ETag"));
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_answer_says_when_to_come_again() {
+    fn a_busy_response_says_when_to_try_again() {
         let mut html = Html::private(Status::TooManyRequests, Vec::new());
         html.retry_after_ms = Some(1_200);
         assert!(shown(&html, Field::Absent).contains("\r\nRetry-After: 2\r\n"));

@@ -66,7 +66,7 @@ fn drawing_is_won() {
     let order = sale.order();
     sale.wait_for("held");
     assert_eq!(sale.order(), order);
-    browser.wait("document.querySelector('#seal').textContent.includes('seed')");
+    browser.wait("document.querySelector('#seal').textContent.includes('Anyone can now check')");
     sale.look("won");
     browser.click("#pay");
     sale.wait_for("won");

@@ -68,7 +68,7 @@ fn gate_a_challenge_is_answered_by_hand() {
     assert!(zero_bits(&first, WRONG) < POW_BITS, "once in {} runs", 1 << POW_BITS);
     browser.type_into("#answer", WRONG);
     sale.press();
-    browser.wait("document.querySelector('#note').textContent.includes('not right')");
+    browser.wait("document.querySelector('#note').textContent.includes('not correct')");
     sale.wait_for("challenge");
     assert_ne!(posed(&shop), first);
     assert_eq!(browser.value("document.querySelector('#answer').value"), "");
@@ -110,7 +110,7 @@ fn gate_without_scripts_there_are_steps() {
     assert!(zero_bits(&first, WRONG) < POW_BITS, "once in {} runs", 1 << POW_BITS);
     browser.type_into("#answer", WRONG);
     sale.send();
-    browser.wait("document.body.textContent.includes('not right')");
+    browser.wait("document.body.textContent.includes('not correct')");
     let second = browser.attribute("[name=challenge]", "value").expect("a challenge");
     assert_ne!(first, second);
     browser.type_into("#answer", &worked(&second));

@@ -42,7 +42,7 @@ fn holding_ends_and_the_buyer_may_try_again() {
     sale.wait_until_seen("held");
     sale.wait_for("open");
     assert_eq!(sale.order(), None);
-    assert!(browser.text("#note").contains("time to pay was over"), "{}", browser.text("#note"));
+    assert!(browser.text("#note").contains("time to pay has run out"), "{}", browser.text("#note"));
     sale.look("expired");
     shop.change(ITEM, &json!({"hold_ms": 600_000}));
     sale.press();

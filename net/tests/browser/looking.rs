@@ -126,7 +126,7 @@ fn looking_at_it_as_nobody() {
     sale.wait_for("open");
     sale.press();
     sale.wait_for("limited");
-    assert!(sale.is_grey() && sale.button().contains("Sign in"), "{}", sale.button());
+    assert!(sale.is_grey() && sale.button().contains("sign in"), "{}", sale.button());
     sale.look("limited");
     sale.check_console();
 }

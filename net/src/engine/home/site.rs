@@ -1,8 +1,8 @@
-//! What browsers call: the sale page, its forms, and the demo's sessions.
+//! Requests from browsers: the sale pages, their forms, and the demo's sessions.
 //!
 //! The page of an item is rendered once per change and language and sent to everybody; it
-//! holds nothing of a buyer. A form goes the same way to the owner as a call of the API.
-//! Next: [`crate::site`] for what the pages look like.
+//! holds nothing of a buyer. A form takes the same way to the owner as an API request.
+//! Next: [`crate::site`] for the pages themselves.
 
 use stampede_core::gauge::ItemState;
 use stampede_core::item::TicketRule;
@@ -32,20 +32,20 @@ use crate::site::html::Html;
 use crate::site::render::{self, ChallengeView};
 use crate::site::words::Lang;
 
-/// How long the list of sales is kept before it is made anew, in milliseconds.
+/// How long the list of sales is cached, in milliseconds.
 const LIST_MS: u64 = 1_000;
-/// When the list renews itself where nothing opens sooner, in seconds.
+/// When the list refreshes, in seconds, unless a sale opens sooner.
 const LIST_RENEW_S: u32 = 60;
-/// Items that the list shows at most; what can be bought comes first.
+/// Most items in the list; those that can be bought come first.
 const LIST_MAX: usize = 100;
 
 impl Home {
-    /// Answers a call of the sale page; a refusal is a page, too.
+    /// Answers a request for the site. A refusal is a page, too.
     pub(super) fn site(&mut self, call: SiteCall, caller: &mut Caller<'_>) -> Called {
         let (request, manner) = (caller.request, caller.manner);
         let browser = self.browser(call, request);
         let done = match call {
-            // These two are calls of the API, and are answered like one.
+            // These two belong to the API and are answered in JSON.
             SiteCall::Session => return self.demo_session(caller),
             SiteCall::PayOwn(order) => {
                 body::empty(caller.request.body)?;
@@ -81,7 +81,7 @@ impl Home {
         Ok(())
     }
 
-    /// How the browser that made a call is answered.
+    /// How to answer the browser.
     fn browser(&self, call: SiteCall, request: &Request<'_>) -> Browser {
         let (item, buys) = match call {
             SiteCall::Sale(item) => (Some(item), false),
@@ -96,7 +96,7 @@ impl Home {
         Browser { lang, item, buys, demo: self.shared.demo.is_some(), gzip }
     }
 
-    /// Refuses what a page of somebody else has sent: a form with a page, a call of the API as such.
+    /// Refuses a cross-site request: a form with a page, an API request in JSON.
     pub(super) fn refuse_foreign(
         &mut self,
         route: &Route,
@@ -127,14 +127,14 @@ impl Home {
         self.ask(item, Call::Browser(browser), Ask::Rare(Box::new(RareAsk::Item(item))), caller)
     }
 
-    /// The settings of an item have come: keeps them and answers with the page.
+    /// The owner has sent the item's settings: caches them and answers with the page.
     pub(super) fn sale_reply(&mut self, item: OwnedItem, browser: Browser) -> Shown {
         let shared = self.shared.clone();
         let Some(gauge) = shared.catalogue.find(item.get().item) else {
             return Shown::Problem(Code::NotFound.problem());
         };
-        // The item may have changed again meanwhile: then what came is shown once, and the
-        // next request asks anew.
+        // The item may have changed again since: then this page is shown once, and the next
+        // request asks the owner again.
         let shows = Shows::of(gauge, &item, self.now.sale);
         let version = pages::version(&shared, &item);
         let html = sale_html(&item, version, shows, (browser.lang, browser.demo));
@@ -156,7 +156,7 @@ impl Home {
         Ok(())
     }
 
-    /// The items have come: keeps their page for a second.
+    /// The owners have sent the items: caches their page for a second.
     pub(super) fn sales_reply(&mut self, items: &[OwnedItem], browser: Browser) -> Shown {
         let shared = self.shared.clone();
         let now = self.now.sale;
@@ -174,7 +174,8 @@ impl Home {
         let upcoming = shown.iter().filter(|(_, shows)| shows.state == ItemState::Upcoming);
         let renew_s =
             upcoming.map(|(_, shows)| shows.renew_s).min().unwrap_or(LIST_RENEW_S).min(LIST_RENEW_S);
-        let views = shown.iter().map(|(item, shows)| sale_view(item, *shows, "", browser.demo));
+        let views =
+            shown.iter().map(|(item, shows)| sale_view(item, *shows, "", (browser.lang, browser.demo)));
         let mut tags = ListTag::new(pages::log_number(&shared));
         for (item, shows) in &shown {
             let version = pages::version(&shared, item);
@@ -223,7 +224,7 @@ impl Home {
         self.place(item, who, (&purchase, key), Call::Browser(browser), caller)
     }
 
-    /// The ticket, or the page with what has to be done for it.
+    /// The ticket, or the page that asks for what it needs.
     fn step_before(
         &mut self,
         item: ItemId,
@@ -272,7 +273,7 @@ impl Home {
 
     // ---- the demo ----
 
-    /// Pretends a payment of the buyer's own order.
+    /// Simulates the payment of the buyer's own order.
     fn pay_own(&mut self, order: OrderId, call: Call, caller: &mut Caller<'_>) -> Called {
         if self.shared.demo.is_none() {
             return Err(Code::NotFound.problem());
@@ -291,7 +292,7 @@ impl Home {
         Ok(())
     }
 
-    /// A session for somebody who has none, and the request to send the form once more.
+    /// A session for a browser that has none, and a redirect that sends the form again.
     fn lend_session(
         &mut self,
         (item, again): (ItemId, bool),
@@ -305,7 +306,7 @@ impl Home {
         Ok(Shown::SendAgain(format!("/sale/{item}?{AGAIN}"), cookie))
     }
 
-    /// To sign is as dear as to verify: the address pays for it.
+    /// A new session. Signing costs as much as verifying, so it counts for the address's rate.
     fn new_session(&mut self, caller: &Caller<'_>) -> Result<Session, Problem> {
         let address = self.keeper.counts_addresses().then(|| self.address(caller));
         let limited = |refusal| problem_of(refusal, Call::Other);
@@ -317,10 +318,10 @@ impl Home {
     }
 }
 
-/// What comes before an order.
+/// What a purchase with a ticket needs next.
 enum Step {
-    /// Nothing: this is the ticket.
+    /// Nothing more: this is the ticket.
     Ticket(String),
-    /// A page to answer.
+    /// The buyer's answer to this page.
     Page(Html),
 }

@@ -11,15 +11,15 @@ use crate::engine::ask::OwnedItem;
 use crate::engine::pages;
 use crate::http::page::Version;
 use crate::site::html::Html;
-use crate::site::render::{self, SaleView};
+use crate::site::render::SaleView;
 use crate::site::words::Lang;
 
-/// Items whose pages are kept; with one more, all are dropped and made again.
+/// Most items with cached pages; one more clears the cache.
 const PAGES_MAX: usize = 4_096;
-/// For how long two loads of a page share the idempotency key of its form, in milliseconds.
+/// How long the form of a page keeps its idempotency key, in milliseconds.
 pub(super) const KEY_MS: u64 = 600_000;
 
-/// What of a page changes by itself.
+/// The parts of a page that change without a fact.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shows {
     pub(super) state: ItemState,
@@ -27,7 +27,7 @@ pub(super) struct Shows {
     pub(super) refresh_ms: u64,
     pub(super) renew_s: u32,
     pub(super) key: u64,
-    /// When the draw is held that all who buy until then take part in.
+    /// When the draw is held, while it takes entries.
     pub(super) draws_at_ms: Option<u64>,
 }
 
@@ -47,7 +47,8 @@ impl Shows {
     }
 }
 
-/// When a page without script renews itself: seldom at first, then just after the opening.
+/// When a page refreshes without script, in seconds; 0 = not at all. Seldom at first, then just
+/// after the opening.
 pub(super) const fn renew_s(state: ItemState, left_ms: u64) -> u32 {
     match state {
         ItemState::Upcoming if left_ms > 600_000 => 300,
@@ -61,7 +62,7 @@ pub(super) const fn renew_s(state: ItemState, left_ms: u64) -> u32 {
 /// The pages of one item.
 pub(super) struct Entry {
     pub(super) item: OwnedItem,
-    /// What its gauge showed, or less if the item has to be asked for anew.
+    /// The gauge's version; one less if the owner has to be asked again.
     pub(super) gauge_version: u32,
     pub(super) version: Option<Version>,
     pub(super) pages: [Option<(Shows, Html)>; Lang::ALL.len()],
@@ -75,7 +76,7 @@ pub(super) struct SitePages {
 }
 
 impl SitePages {
-    /// The page of an item as it is now, or `None` if its settings have to be asked for.
+    /// The page of an item as it is now; `None` if the owner has to be asked for its settings.
     pub(super) fn sale(&mut self, gauge: &Gauge, now: UnixMillis, lang: Lang, demo: bool) -> Option<&Html> {
         let entry =
             self.sales.get_mut(&gauge.item()).filter(|entry| entry.gauge_version == gauge.version())?;
@@ -91,7 +92,7 @@ impl SitePages {
         if self.sales.len() >= PAGES_MAX {
             self.sales.clear();
         }
-        // What is not durable counts as one of before, and is asked for anew.
+        // Not durable yet: an older version, so that the next request asks the owner again.
         let (id, shown) = (item.get().item, item.get().shown_version);
         let gauge_version = shown.wrapping_sub(u32::from(version.is_none()));
         self.sales.insert(id, Entry { item, gauge_version, version, pages: [None, None] });
@@ -105,12 +106,13 @@ pub(super) fn sale_html(
     (lang, demo): (Lang, bool),
 ) -> Html {
     let key = format!("page-{}", shows.key);
-    let view = sale_view(item, shows, &key, demo);
+    let view = sale_view(item, shows, &key, (lang, demo));
     let tag = tag(view.item, version, shows).map(|tag| format!("\"{tag}-{}-{}\"", shows.key, lang.tag()));
-    Html::shared(tag, render::sale(&view, lang))
+    Html::shared(tag, view.page())
 }
 
-/// What tells the states of an item's page apart: the fact that made it so, and what changes by itself.
+/// The part of the entity tag that an item's page and the list share: the fact that last changed the
+/// item, and what changes without a fact.
 pub(super) fn tag(item: ItemId, version: Option<Version>, shows: Shows) -> Option<String> {
     let Version { log, lsn } = version?;
     let Shows { state, band, refresh_ms, renew_s, draws_at_ms, key: _ } = shows;
@@ -118,9 +120,15 @@ pub(super) fn tag(item: ItemId, version: Option<Version>, shows: Shows) -> Optio
     Some(format!("{log:08x}-{item}-{lsn}-{state}-{band}-{refresh_ms}-{renew_s}-{waits}"))
 }
 
-pub(super) fn sale_view<'a>(item: &'a OwnedItem, shows: Shows, key: &'a str, demo: bool) -> SaleView<'a> {
+pub(super) fn sale_view<'a>(
+    item: &'a OwnedItem,
+    shows: Shows,
+    key: &'a str,
+    (lang, demo): (Lang, bool),
+) -> SaleView<'a> {
     let view = item.get();
     SaleView {
+        words: lang.words(),
         item: view.item,
         name: item.name(),
         price_minor: view.spec.price_minor,
@@ -145,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_without_script_comes_back_just_after_the_opening() {
+    fn a_page_without_script_refreshes_after_the_opening() {
         let upcoming = |left_ms| renew_s(ItemState::Upcoming, left_ms);
         assert_eq!([0, 1, 999, 1_000, 59_999, 60_000].map(upcoming), [1, 1, 1, 2, 60, 61]);
         assert_eq!([60_001, 600_000, 600_001, u64::MAX].map(upcoming), [60, 60, 300, 300]);

@@ -8,10 +8,11 @@ use stampede_core::types::{Lsn, Quantity, UnixMillis};
 
 /// Text that would be markup if anybody forgot.
 const WILD: &str = "<script>\"x\" & 'y'</script>";
-const TAMED: &str = "&lt;script&gt;&quot;x&quot; &amp; &#39;y&#39;&lt;/script&gt;";
+const TAMED: &str = "&#60;script&#62;&#34;x&#34; &#38; &#39;y&#39;&#60;/script&#62;";
 
-fn view(state: &'static str) -> SaleView<'static> {
+fn view(state: &'static str, lang: Lang) -> SaleView<'static> {
     SaleView {
+        words: lang.words(),
         item: ItemId::new(7).expect("an item"),
         name: WILD,
         price_minor: 499_900,
@@ -62,8 +63,8 @@ const STATES: [&str; 5] = ["upcoming", "open", "sold_out", "paused", "ended"];
 fn names_are_text_on_every_page() {
     for lang in Lang::ALL {
         for state in STATES {
-            assert!(text(sale(&view(state), lang)).contains(TAMED));
-            assert!(text(list([view(state)], 60, lang)).contains(TAMED));
+            assert!(text(view(state, lang).page()).contains(TAMED));
+            assert!(text(list([view(state, lang)], 60, lang)).contains(TAMED));
         }
         assert!(text(order(&order_in(OrderState::Held, true), lang)).contains(TAMED));
         let item = ItemId::new(7).expect("an item");
@@ -76,21 +77,21 @@ fn names_are_text_on_every_page() {
 #[test]
 fn the_page_shows_the_state() {
     for state in STATES {
-        let page = text(sale(&view(state), Lang::English));
+        let page = text(view(state, Lang::English).page());
         assert!(page.contains(&format!("<main data-state=\"{state}\" data-item=\"7\"")), "{state}");
         assert_eq!(page.contains(" aria-disabled=\"true\""), state != "open", "{state}");
         assert!(!page.contains(" disabled"), "the button keeps its focus");
     }
-    let draw = SaleView { draws_at_ms: Some(1_794_427_230_000), ..view("open") };
-    assert!(text(sale(&draw, Lang::English)).contains(">Enter the draw</button>"));
-    let free = SaleView { price_minor: 0, ..view("open") };
-    assert!(text(sale(&free, Lang::Chinese)).contains("免费"));
+    let draw = SaleView { draws_at_ms: Some(1_794_427_230_000), ..view("open", Lang::English) };
+    assert!(text(draw.page()).contains(">Enter the draw</button>"));
+    let free = SaleView { price_minor: 0, ..view("open", Lang::Chinese) };
+    assert!(text(free.page()).contains("免费"));
 }
 
 #[test]
 fn pages_say_their_language() {
-    assert!(text(sale(&view("open"), Lang::English)).contains("<html lang=\"en\">"));
-    let chinese = text(sale(&view("open"), Lang::Chinese));
+    assert!(text(view("open", Lang::English).page()).contains("<html lang=\"en\">"));
+    let chinese = text(view("open", Lang::Chinese).page());
     assert!(chinese.contains("<html lang=\"zh-CN\">") && chinese.contains(">立即抢购</button>"));
     assert!(chinese.contains("保留 15 分钟"));
 }
@@ -98,7 +99,7 @@ fn pages_say_their_language() {
 /// What the script and the browser tests hold on to.
 #[test]
 fn the_page_has_what_the_script_looks_for() {
-    let page = text(sale(&view("open"), Lang::English));
+    let page = text(view("open", Lang::English).page());
     let script = String::from_utf8(SCRIPT.plain().to_vec()).expect("text");
     let mut found = 0;
     for (at, _) in script.match_indices("at('") {
@@ -114,10 +115,10 @@ fn the_page_has_what_the_script_looks_for() {
 
 #[test]
 fn only_without_script_the_sale_renews_itself() {
-    let page = text(sale(&view("upcoming"), Lang::English));
+    let page = text(view("upcoming", Lang::English).page());
     assert!(page.contains("<noscript><meta http-equiv=\"refresh\" content=\"60\"></noscript>"));
-    let still = SaleView { renew_s: 0, ..view("open") };
-    assert!(!text(sale(&still, Lang::English)).contains("http-equiv"));
+    let still = SaleView { renew_s: 0, ..view("open", Lang::English) };
+    assert!(!text(still.page()).contains("http-equiv"));
 }
 
 #[test]
@@ -134,7 +135,9 @@ fn an_order_shows_what_can_be_done() {
     assert!(held.contains("1970-01-01 00:00:20 UTC"));
     assert!(held.contains("content=\"5\""), "it comes back just after the deadline");
     let elsewhere = page(OrderState::Held, false);
-    assert!(!elsewhere.contains("/pay\"") && elsewhere.contains("Pay in the shop"));
+    assert!(!elsewhere.contains("/pay\"") && elsewhere.contains("pay at the shop"));
+    let pending = page(OrderState::Pending, true);
+    assert!(pending.contains("data-state=\"held\"") && !pending.contains("Reserved"), "nothing is, yet");
     let paid = page(OrderState::Paid, true);
     assert!(paid.contains("data-state=\"won\"") && !paid.contains("<form") && !paid.contains("http-equiv"));
     let expired = page(OrderState::Expired, true);
@@ -178,11 +181,28 @@ fn a_drawing_is_an_image() {
     assert!(!page.contains("onload"));
 }
 
+/// Every value that a template prints is escaped, which is enough in text and between quotes.
 #[test]
-fn durations_are_words() {
-    let words = Lang::English.words();
-    let spans = [1, 1_000, 61_000, 900_000, 3_600_000, 90_061_000].map(|ms| span(words, ms));
-    assert_eq!(spans, ["1 s", "1 s", "1 min 1 s", "15 min", "1 h", "1 d 1 h"]);
+fn no_template_lets_markup_through() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/templates");
+    let files = std::fs::read_dir(dir).expect("the templates").map(|file| file.expect("a file").path());
+    let mut seen = 0;
+    for file in files.filter(|path| path.is_file()) {
+        // The ending decides how askama escapes.
+        assert_eq!(file.extension().and_then(|ending| ending.to_str()), Some("html"), "{file:?}");
+        let template = std::fs::read_to_string(&file).expect("a template");
+        assert!(!template.contains("{% filter"), "{file:?}");
+        for (at, _) in template.match_indices("{{") {
+            let (before, value) = template.split_at(at);
+            let value = value.split("}}").next().expect("a value");
+            assert!(!value.contains('|'), "{file:?}: a filter may switch the escaping off: {value}");
+            let tag = before.rfind(['<', '>']).map_or("", |at| &before[at..]);
+            let quoted = tag.matches('"').count() % 2 == 1;
+            assert!(!tag.starts_with('<') || quoted, "{file:?}: not in quotes: {value}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "the search has gone blind");
 }
 
 /// The promise of the page: what a visitor loads, all of it, compressed.
@@ -191,7 +211,7 @@ const WIRE_BYTES_MAX: usize = 15_000;
 #[test]
 fn the_page_is_light() {
     for lang in Lang::ALL {
-        let page = Html::shared(None, sale(&view("upcoming"), lang));
+        let page = Html::shared(None, view("upcoming", lang).page());
         let crate::site::html::Keep::Shared { gzip, .. } = page.keep else { panic!("it is for everybody") };
         let sum = gzip.len() + STYLE.gzip().len() + SCRIPT.gzip().len();
         // Each answer has a head besides.
