@@ -1,9 +1,10 @@
 //! Prepares the files of the sale page. Each served file is compressed once, and gets a
 //! name that changes with its content, so that caches may keep it for ever. The words of
-//! each language become constants.
+//! each language become constants. What pages are made of gets one number, so that a cache
+//! never takes the page of an older build for today's.
 //!
-//! Writes `assets.rs`, the compressed files and `words.rs` into the build's own directory;
-//! `src/http/assets.rs` and `src/site/words.rs` take them in from there.
+//! Writes `assets.rs`, the compressed files, `words.rs` and `page_build.rs` into the build's own
+//! directory; `src/http/assets.rs`, `src/site/words.rs` and `src/engine/pages.rs` take them in.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -59,7 +60,29 @@ fn main() -> io::Result<()> {
         written.map_err(io::Error::other)?;
     }
     fs::write(out.join("assets.rs"), code)?;
-    fs::write(out.join("words.rs"), words(&root.join("templates/words"))?)
+    fs::write(out.join("words.rs"), words(&root.join("templates/words"))?)?;
+    fs::write(out.join("page_build.rs"), page_build(&root)?)
+}
+
+/// The first bytes of a hash of all that makes pages: code, templates, words, files.
+fn page_build(root: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    for part in ["src", "templates", "assets"] {
+        println!("cargo::rerun-if-changed={}", root.join(part).display());
+        for path in files(&root.join(part))? {
+            hash.update(fs::read(path)?);
+        }
+    }
+    let [a, b, c, d, ..] = hash.finalize()[..] else { unreachable!("a hash of 32 bytes") };
+    Ok(format!("{:#x}", u32::from_be_bytes([a, b, c, d])))
+}
+
+/// All files below a folder, in an order that stays.
+fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    let below = paths.into_iter().map(|path| if path.is_dir() { files(&path) } else { Ok(vec![path]) });
+    Ok(below.collect::<io::Result<Vec<_>>>()?.concat())
 }
 
 /// The texts as fields of a struct `Words`, and a value of it for each language. A text that

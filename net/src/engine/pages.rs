@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use stampede_core::gauge::{Gauge, ItemState, StockBand};
-use stampede_core::types::{ItemId, UnixMillis};
+use stampede_core::types::{HashSecret, ItemId, UnixMillis};
 
 use super::ask::OwnedItem;
 use super::books;
@@ -95,9 +95,16 @@ pub(super) fn version(shared: &Shared, item: &OwnedItem) -> Option<Version> {
     (lsn <= shared.log.durable_lsn()).then(|| Version { log: log_number(shared), lsn })
 }
 
-/// A number that tells this log's facts from another log's.
+/// A hash of the code and the texts that make the pages of this build.
+const PAGE_BUILD: u32 = include!(concat!(env!("OUT_DIR"), "/page_build.rs"));
+
+/// A number that tells this log's facts, as this build shows them, from any other's.
 pub(super) fn log_number(shared: &Shared) -> u32 {
-    (books::mark(&shared.secret) >> 32) as u32
+    number_of(&shared.secret, PAGE_BUILD)
+}
+
+fn number_of(secret: &HashSecret, build: u32) -> u32 {
+    (books::mark(secret) >> 32) as u32 ^ build
 }
 
 fn render(item: &OwnedItem, version: Option<Version>, shows: (ItemState, StockBand, bool)) -> Page {
@@ -129,4 +136,18 @@ pub fn list(items: &[OwnedItem], next_after: Option<&str>, shared: &Shared, now:
         Some(item_view(view, *version, shows(gauge, now)))
     });
     Page::list(shown, next_after, log_number(shared))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_build_or_another_log_gives_other_tags() {
+        let (ours, other) = (HashSecret([1; 16]), HashSecret([2; 16]));
+        let number = number_of(&ours, PAGE_BUILD);
+        assert_ne!(number, number_of(&ours, PAGE_BUILD + 1));
+        assert_ne!(number, number_of(&other, PAGE_BUILD));
+        assert_ne!(PAGE_BUILD, 0);
+    }
 }

@@ -28,7 +28,8 @@ const NOW_MS_MIN: u64 = 1_000_000_000_000;
 /// The durable fact that has made an item what a page shows of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Version {
-    /// Of which log: another one numbers its facts from one on, too.
+    /// Of which log, shown by which build: another log numbers its facts from one on, too, and another
+    /// build may show them in other words.
     pub log: u32,
     /// Which.
     pub lsn: Lsn,
