@@ -2,18 +2,20 @@
 //!
 //! Four layers, laid over each other in the order default, file, environment,
 //! flag. Here it is only known which names exist; what a value may be is
-//! [`super::check`]'s business. The TOML is walked with its spans rather than
+//! [`super::forms`]' business. The TOML is walked with its spans rather than
 //! read by serde, because every complaint has to name file and line.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{ENV_CONFIG, ENV_PREFIX, KEYS, Key, position};
+use super::forms::{Form, Wrong};
+use super::keys::{ENV_CONFIG, ENV_PREFIX, KEYS, position};
+use super::table::Key;
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +67,50 @@ pub enum RawValue {
     List(Vec<String>),
     /// The tables of `identity.keys`.
     Keys(Vec<RawKey>),
+}
+
+impl RawValue {
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The number within these bounds, written as one or as a text that `parse` reads.
+    pub fn number(&self, parse: fn(&str) -> Option<u64>, range: &RangeInclusive<u64>) -> Option<u64> {
+        let number = match self {
+            Self::Int(number) => u64::try_from(*number).ok(),
+            _ => self.text().and_then(parse),
+        };
+        number.filter(|number| range.contains(number))
+    }
+
+    /// The texts of a list, or of one text, between whose parts are commas or else spaces.
+    pub fn list(&self, commas: bool) -> Option<Vec<&str>> {
+        match self {
+            Self::None => Some(Vec::new()),
+            Self::Text(text) if commas && !text.is_empty() => Some(text.split(',').map(str::trim).collect()),
+            Self::Text(text) => Some(text.split_whitespace().collect()),
+            Self::List(list) => Some(list.iter().map(String::as_str).collect()),
+            _ => None,
+        }
+    }
+}
+
+/// As a complaint shows it.
+impl fmt::Display for RawValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("nothing"),
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Int(number) => write!(f, "{number}"),
+            Self::Bool(truth) => write!(f, "{truth}"),
+            Self::List(list) => write!(f, "{list:?}"),
+            Self::Keys(_) => f.write_str("a list of tables"),
+        }
+    }
 }
 
 /// One table of `identity.keys`.
@@ -130,6 +176,14 @@ pub enum SettingsError {
     Together(String),
 }
 
+impl SettingsError {
+    /// The complaint about a value, which is masked if it is secret.
+    fn value(key: &Key, shown: String, source_of: Source, allowed: String) -> Self {
+        let shown = if key.secret { "***".to_owned() } else { shown };
+        Self::Value { key: key.name.to_owned(), shown, source_of, allowed }
+    }
+}
+
 /// All settings as they were written.
 pub struct Raw {
     /// In the order of [`KEYS`].
@@ -147,6 +201,35 @@ impl Raw {
             _ => (RawValue::Text(key.default.to_owned()), Source::Default),
         };
         Self { values: KEYS.iter().map(value).collect(), warnings: Vec::new() }
+    }
+
+    /// The value of a key, read in its form.
+    ///
+    /// # Errors
+    /// It is not what the form allows.
+    pub fn read<T>(&self, name: &str, form: &Form<T>, cpus: &[usize]) -> Result<T, SettingsError> {
+        let (_, value, source) = self.entry(name);
+        (form.read)(value, cpus).map_err(|wrong| match wrong {
+            Wrong::Value => self.wrong(name),
+            Wrong::Must(allowed) => self.wrong_since(name, allowed),
+            Wrong::Problem(problem) => SettingsError::Together(format!("{name} ({source}): {problem}")),
+        })
+    }
+
+    /// The complaint about the value of a key.
+    pub fn wrong(&self, name: &str) -> SettingsError {
+        self.wrong_since(name, (self.entry(name).0.allowed)())
+    }
+
+    fn wrong_since(&self, name: &str, allowed: String) -> SettingsError {
+        let (key, value, source) = self.entry(name);
+        SettingsError::value(key, value.to_string(), source.clone(), allowed)
+    }
+
+    fn entry(&self, name: &str) -> (&'static Key, &RawValue, &Source) {
+        let index = position(name).expect("the key is in the table");
+        let (value, source) = &self.values[index];
+        (&KEYS[index], value, source)
     }
 
     /// Lays the settings file over what is there.
@@ -285,13 +368,7 @@ impl File<'_> {
     }
 
     fn wrong(&self, key: &Key, shown: &str, at: usize) -> SettingsError {
-        let shown = if key.secret { "***" } else { shown };
-        SettingsError::Value {
-            key: key.name.to_owned(),
-            shown: shown.to_owned(),
-            source_of: self.source(at),
-            allowed: key.allowed.to_owned(),
-        }
+        SettingsError::value(key, shown.to_owned(), self.source(at), (key.allowed)())
     }
 
     fn value(&self, key: &Key, value: &Spanned<DeValue<'_>>, at: usize) -> Result<RawValue, SettingsError> {
@@ -352,18 +429,5 @@ fn suggestion(wrong: &str) -> String {
     match KEYS.iter().find(|key| key.name.rsplit_once('.').is_some_and(|(_, last)| last == wrong)) {
         Some(key) => format!(". Did you mean {}?", key.name),
         None => did_you_mean(wrong, names_to_suggest()),
-    }
-}
-
-/// The value as text for a complaint, masked where it is secret.
-pub fn shown<'a>(key: &Key, value: &'a RawValue) -> Cow<'a, str> {
-    match value {
-        _ if key.secret => "***".into(),
-        RawValue::None => "nothing".into(),
-        RawValue::Text(text) => format!("{text:?}").into(),
-        RawValue::Int(number) => number.to_string().into(),
-        RawValue::Bool(truth) => truth.to_string().into(),
-        RawValue::List(list) => format!("{list:?}").into(),
-        RawValue::Keys(_) => "a list of tables".into(),
     }
 }

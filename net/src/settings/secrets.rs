@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::check::{is_token, ticket_key};
+use super::forms::{is_token, ticket_key};
 use super::{IdentityMode, KeyText, Secret, Settings};
 use crate::gate::seal::SealKey;
 use crate::gate::ticket;
@@ -140,7 +140,7 @@ pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
                 parsed.map_err(|cause| SecretError::Key { kid: key.kid.clone(), cause })
             };
             let identity = Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?;
-            let rules = settings.identity.rules.clone();
+            let rules = settings.identity.rules();
             let identity = identity.with_cookie(&settings.identity.cookie).with_rules(rules);
             let identity = identity.with_proxy_protocol(settings.identity.proxy_protocol);
             Ok(identity.with_address_header(header).with_origins(origins))
@@ -161,7 +161,7 @@ pub fn demo(settings: &Settings) -> Result<Option<Demo>, SecretError> {
     let Some(key) = keys.iter().find(|key| key.kid == DEMO_KID) else { return Ok(None) };
     let key = MintKey::parse(&key.kid, &key.alg, key.material.reveal())
         .map_err(|cause| SecretError::Key { kid: DEMO_KID.to_owned(), cause })?;
-    Ok(Some(Demo::new(key, settings.identity.cookie.clone(), &settings.identity.rules)))
+    Ok(Some(Demo::new(key, settings.identity.cookie.clone(), &settings.identity.rules())))
 }
 
 /// The keys of purchase tickets: the configured ones, or the made ones, of which one is made now if
