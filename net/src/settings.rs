@@ -14,6 +14,7 @@ pub mod forms;
 mod inputs;
 pub mod keys;
 pub mod raw;
+mod raw_value;
 pub mod secrets;
 pub mod show;
 mod table;
@@ -21,9 +22,8 @@ pub mod units;
 mod values;
 
 pub use inputs::{Inputs, Loaded};
-pub use keys::Settings;
+pub use keys::{Key, Settings};
 pub use raw::{SettingsError, Source};
-pub use table::Key;
 pub use values::{Ack, IdentityMode, KeyText, PostgresSettings, Secret, TransportChoice};
 
 /// Reads all places and checks every value: flag before environment before file

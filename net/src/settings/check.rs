@@ -18,7 +18,8 @@ use crate::engine::clock::Begin;
 /// # Errors
 /// The first one that cannot be.
 pub fn check(raw: Raw, inputs: &Inputs<'_>) -> Result<Loaded, SettingsError> {
-    let settings = Settings::read(&raw, &inputs.cpus, inputs.demo)?;
+    let settings = Settings::read(&|name| raw.value(name), &inputs.cpus, inputs.demo)
+        .map_err(|(name, wrong)| raw.refused(name, wrong))?;
     together(&raw, &settings, inputs.serving)?;
     let mut warnings = raw.warnings;
     warnings.extend(worth_a_word(&settings));

@@ -1,6 +1,6 @@
 //! How values are written: for each kind of value what is allowed, how it is read and how it is shown.
 //!
-//! Pure: what a form is used for stands in [`super::keys`]. Next: [`super::raw`], which calls the reader.
+//! Pure: what a form is used for stands in [`super::keys`]. Next: [`super::raw`], where values come from.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use stampede_core::limits::CORES_MAX;
 use stampede_persist::export::{ConnectOptions, ExportError};
 
-use super::raw::{RawKey, RawValue};
+use super::raw_value::{RawKey, RawValue};
 use super::units::{CoresText, parse_bytes, parse_cores, parse_int, parse_net, show_bytes, show_cores};
 use super::values::{KeyText, Secret, TransportChoice};
 use crate::gate::seal::SealKey;

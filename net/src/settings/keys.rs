@@ -10,16 +10,18 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use stampede_persist::log::dir::LogOptions;
 
 use super::forms::*;
-use super::raw::{Raw, SettingsError};
-use super::table::{Key, dotted, option, settings};
-use super::values::{Ack, IdentityMode, KeyText, Secret, TransportChoice};
+use super::raw_value::RawValue;
+use super::table::{dotted, option, settings};
+use super::values::{Ack, IdentityMode, KeyText, PostgresSettings, Secret, TransportChoice};
 use crate::engine::clock::Begin;
 use crate::gate::watch::ACCOUNTS_MAX;
 use crate::http::limits::{HEAD_BYTES, HEAD_BYTES_MAX};
 use crate::identity::address::AddressHeader;
 use crate::identity::cors::Origins;
+use crate::identity::rules::TokenRules;
 
 /// What the names of our environment variables begin with.
 pub const ENV_PREFIX: &str = "STAMPEDE_";
@@ -186,7 +188,81 @@ settings! {
     }
 }
 
+/// One setting.
+pub struct Key {
+    /// Its name in the file, with dots for tables: `limits.connections`.
+    pub name: &'static str,
+    /// The flag of `serve` that sets it.
+    pub flag: Option<&'static str>,
+    /// Its value when nobody sets it, as text; empty = none.
+    pub default: &'static str,
+    /// What `--demo` puts in place of the default.
+    pub demo: Option<&'static str>,
+    /// Whether its value must never be shown, and may come from a file.
+    pub secret: bool,
+    /// What it does.
+    pub meaning: &'static str,
+    /// What is allowed, as the end of the sentence "must be …".
+    pub allowed: fn() -> String,
+    /// The value in force, masked if it is secret.
+    pub show: fn(&Settings) -> String,
+}
+
+impl Key {
+    /// The environment variable that sets it: `STAMPEDE_LIMITS_CONNECTIONS`.
+    pub fn env(&self) -> String {
+        format!("{ENV_PREFIX}{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
 /// Where a key stands in [`KEYS`].
 pub fn position(name: &str) -> Option<usize> {
     KEYS.iter().position(|key| key.name == name)
+}
+
+fn read<'a, T>(
+    value: &dyn Fn(&str) -> &'a RawValue,
+    name: &'static str,
+    form: &Form<T>,
+    cpus: &[usize],
+) -> Result<T, (&'static str, Wrong)> {
+    (form.read)(value(name), cpus).map_err(|wrong| (name, wrong))
+}
+
+impl IdentitySettings {
+    /// What a token has to say; counts in jwt mode.
+    pub fn rules(&self) -> TokenRules {
+        TokenRules {
+            audience: self.audience.clone(),
+            issuer: self.issuer.clone(),
+            nbf_leeway_ms: self.nbf_leeway_s * 1_000,
+            exp_leeway_ms: self.exp_leeway_s * 1_000,
+            life_max_ms: self.token_life_max_s * 1_000,
+        }
+    }
+}
+
+impl Settings {
+    /// Most open public connections of one core: an equal share, rounded up. The kernel
+    /// spreads connections by hash, so one core can be full a little before all are.
+    pub fn connections_per_core(&self) -> u32 {
+        self.limits.connections.div_ceil(self.cores.len() as u32)
+    }
+
+    /// Where orders are exported to, if anywhere.
+    pub fn postgres(&self) -> Option<PostgresSettings> {
+        let new_shop = self.postgres.new_shop;
+        self.postgres.url.clone().map(|url| PostgresSettings { url, new_shop })
+    }
+
+    /// What the log is opened with.
+    pub fn log_options(&self) -> LogOptions {
+        LogOptions {
+            segment_bytes: self.log.segment_bytes,
+            log_bytes_max: self.log.bytes_max,
+            allow_volatile: self.log.allow_tmpfs,
+            exports: self.postgres.url.is_some(),
+            ..LogOptions::default()
+        }
+    }
 }

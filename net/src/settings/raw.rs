@@ -7,15 +7,14 @@
 
 use std::fmt;
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::forms::{Form, Wrong};
-use super::keys::{ENV_CONFIG, ENV_PREFIX, KEYS, position};
-use super::table::Key;
+use super::forms::Wrong;
+use super::keys::{ENV_CONFIG, ENV_PREFIX, KEYS, Key, position};
+use super::raw_value::{RawKey, RawValue};
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,80 +49,6 @@ impl fmt::Display for Source {
             Self::Flag(flag) => write!(f, "flag {flag}"),
         }
     }
-}
-
-/// A value as it was written.
-#[derive(Clone, PartialEq, Eq)]
-pub enum RawValue {
-    /// Nothing.
-    None,
-    /// A text; everything outside the file is one.
-    Text(String),
-    /// A number.
-    Int(i64),
-    /// A truth value.
-    Bool(bool),
-    /// A list of texts.
-    List(Vec<String>),
-    /// The tables of `identity.keys`.
-    Keys(Vec<RawKey>),
-}
-
-impl RawValue {
-    /// The text, if it is one.
-    pub fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The number within these bounds, written as one or as a text that `parse` reads.
-    pub fn number(&self, parse: fn(&str) -> Option<u64>, range: &RangeInclusive<u64>) -> Option<u64> {
-        let number = match self {
-            Self::Int(number) => u64::try_from(*number).ok(),
-            _ => self.text().and_then(parse),
-        };
-        number.filter(|number| range.contains(number))
-    }
-
-    /// The texts of a list, or of one text, between whose parts are commas or else spaces.
-    pub fn list(&self, commas: bool) -> Option<Vec<&str>> {
-        match self {
-            Self::None => Some(Vec::new()),
-            Self::Text(text) if commas && !text.is_empty() => Some(text.split(',').map(str::trim).collect()),
-            Self::Text(text) => Some(text.split_whitespace().collect()),
-            Self::List(list) => Some(list.iter().map(String::as_str).collect()),
-            _ => None,
-        }
-    }
-}
-
-/// As a complaint shows it.
-impl fmt::Display for RawValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("nothing"),
-            Self::Text(text) => write!(f, "{text:?}"),
-            Self::Int(number) => write!(f, "{number}"),
-            Self::Bool(truth) => write!(f, "{truth}"),
-            Self::List(list) => write!(f, "{list:?}"),
-            Self::Keys(_) => f.write_str("a list of tables"),
-        }
-    }
-}
-
-/// One table of `identity.keys`.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct RawKey {
-    /// The key's name.
-    pub kid: String,
-    /// Its algorithm.
-    pub alg: String,
-    /// The shared secret.
-    pub secret: Option<String>,
-    /// The public key.
-    pub public: Option<String>,
 }
 
 /// Why settings cannot be used: one line, with the remedy in it.
@@ -203,17 +128,20 @@ impl Raw {
         Self { values: KEYS.iter().map(value).collect(), warnings: Vec::new() }
     }
 
-    /// The value of a key, read in its form.
-    ///
-    /// # Errors
-    /// It is not what the form allows.
-    pub fn read<T>(&self, name: &str, form: &Form<T>, cpus: &[usize]) -> Result<T, SettingsError> {
-        let (_, value, source) = self.entry(name);
-        (form.read)(value, cpus).map_err(|wrong| match wrong {
+    /// The value of a key.
+    pub fn value(&self, name: &str) -> &RawValue {
+        self.entry(name).1
+    }
+
+    /// Why the value of a key was not taken.
+    pub fn refused(&self, name: &str, wrong: Wrong) -> SettingsError {
+        match wrong {
             Wrong::Value => self.wrong(name),
             Wrong::Must(allowed) => self.wrong_since(name, allowed),
-            Wrong::Problem(problem) => SettingsError::Together(format!("{name} ({source}): {problem}")),
-        })
+            Wrong::Problem(problem) => {
+                SettingsError::Together(format!("{name} ({}): {problem}", self.entry(name).2))
+            }
+        }
     }
 
     /// The complaint about the value of a key.

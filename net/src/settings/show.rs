@@ -2,8 +2,7 @@
 //!
 //! Must never show a secret: the form of a secret value shows that it is set or not set.
 
-use super::keys::KEYS;
-use super::table::Key;
+use super::keys::{KEYS, Key};
 use super::{IdentityMode, Loaded, Settings, Source};
 
 /// One line per setting: name, value in force, where it came from.

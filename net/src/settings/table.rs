@@ -1,34 +1,5 @@
-//! What the table of [`super::keys`] is made of: a [`Key`] for each setting, and the macro that makes
-//! the settings' types, their reader and the list of keys from it.
-
-use super::Settings;
-
-/// One setting.
-pub struct Key {
-    /// Its name in the file, with dots for tables: `limits.connections`.
-    pub name: &'static str,
-    /// The flag of `serve` that sets it.
-    pub flag: Option<&'static str>,
-    /// Its value when nobody sets it, as text; empty = none.
-    pub default: &'static str,
-    /// What `--demo` puts in place of the default.
-    pub demo: Option<&'static str>,
-    /// Whether its value must never be shown, and may come from a file.
-    pub secret: bool,
-    /// What it does.
-    pub meaning: &'static str,
-    /// What is allowed, as the end of the sentence "must be …".
-    pub allowed: fn() -> String,
-    /// The value in force, masked if it is secret.
-    pub show: fn(&Settings) -> String,
-}
-
-impl Key {
-    /// The environment variable that sets it: `STAMPEDE_LIMITS_CONNECTIONS`.
-    pub fn env(&self) -> String {
-        format!("{}{}", super::keys::ENV_PREFIX, self.name.replace('.', "_").to_ascii_uppercase())
-    }
-}
+//! The macro that makes the settings' types, their reader and the list of keys out of the table of
+//! [`super::keys`].
 
 /// Rows of the form `name: Type = "default" flag "--flag" demo "preset" [secret], form;`, of which flag,
 /// demo and secret may be left out. The comment above a row is what it means.
@@ -68,11 +39,18 @@ macro_rules! settings {
 
         impl $Root {
             /// Reads every value by itself.
-            pub(super) fn read(raw: &Raw, cpus: &[usize], demo: bool) -> Result<Self, SettingsError> {
+            ///
+            /// # Errors
+            /// The first key whose value is not taken, and why.
+            pub fn read<'a>(
+                value: &dyn Fn(&str) -> &'a RawValue,
+                cpus: &[usize],
+                demo: bool,
+            ) -> Result<Self, (&'static str, Wrong)> {
                 Ok(Self {
-                    $( $name: raw.read(stringify!($name), &$form, cpus)?, )+
+                    $( $name: read(value, stringify!($name), &$form, cpus)?, )+
                     $( $table: $Table { $(
-                        $in_name: raw.read(dotted!($table $in_name), &$in_form, cpus)?,
+                        $in_name: read(value, dotted!($table $in_name), &$in_form, cpus)?,
                     )+ }, )+
                     demo,
                 })

@@ -1,13 +1,8 @@
-//! What checked settings are made of, and what follows from them.
+//! What checked settings are made of.
 //!
 //! Next: [`super::keys`] for the table of every setting, [`super::check`] for the rules.
 
 use std::fmt;
-
-use stampede_persist::log::dir::LogOptions;
-
-use super::keys::{IdentitySettings, Settings};
-use crate::identity::rules::TokenRules;
 
 /// When a purchase is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,44 +65,6 @@ pub struct PostgresSettings {
     /// Whether the operator vouches that the database holds no items and no orders: then a log
     /// that was never attached to it sells before it is reached.
     pub new_shop: bool,
-}
-
-impl Settings {
-    /// Most open public connections of one core: an equal share, rounded up. The kernel
-    /// spreads connections by hash, so one core can be full a little before all are.
-    pub fn connections_per_core(&self) -> u32 {
-        self.limits.connections.div_ceil(self.cores.len() as u32)
-    }
-
-    /// Where orders are exported to, if anywhere.
-    pub fn postgres(&self) -> Option<PostgresSettings> {
-        let new_shop = self.postgres.new_shop;
-        self.postgres.url.clone().map(|url| PostgresSettings { url, new_shop })
-    }
-
-    /// What the log is opened with.
-    pub fn log_options(&self) -> LogOptions {
-        LogOptions {
-            segment_bytes: self.log.segment_bytes,
-            log_bytes_max: self.log.bytes_max,
-            allow_volatile: self.log.allow_tmpfs,
-            exports: self.postgres.url.is_some(),
-            ..LogOptions::default()
-        }
-    }
-}
-
-impl IdentitySettings {
-    /// What a token has to say; counts in jwt mode.
-    pub fn rules(&self) -> TokenRules {
-        TokenRules {
-            audience: self.audience.clone(),
-            issuer: self.issuer.clone(),
-            nbf_leeway_ms: self.nbf_leeway_s * 1_000,
-            exp_leeway_ms: self.exp_leeway_s * 1_000,
-            life_max_ms: self.token_life_max_s * 1_000,
-        }
-    }
 }
 
 /// A text that must not be shown: `Debug` and `Display` print a mask.
