@@ -84,12 +84,12 @@ fn order(out: &mut Vec<u8>, view: &OrderView, replay: bool, call: Call, manner: 
 /// An order with everything that was told of it (I20), as far as it may be shown.
 fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
     order_view(&owned.order, shown).fill(object);
-    object.bytes("buyer", &owned.subject).bytes_if("idempotency_key", &owned.key);
+    object.bytes("buyer", &owned.subject).nonempty("idempotency_key", &owned.key);
     let money = || owned.money.iter().map(OwnedMoney::get).filter(|row| row.lsn <= shown);
     let mut last = |kind, reference: &'static str, at: &'static str| {
         let Some(row) = money().rfind(|row| row.kind == kind) else { return };
         let (counts, _) = reference_of(money(), kind);
-        object.bytes_if(reference, counts).number_if(at, row.at_ms.0);
+        object.nonempty(reference, counts).nonzero(at, row.at_ms.0);
     };
     let paid = !matches!(owned.order.state, OrderState::Cancelled);
     last(MoneyKind::Payment, "payment_ref", if paid { "paid_at_ms" } else { "payment_told_at_ms" });
@@ -113,10 +113,10 @@ fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
 /// A refund, or a late payment and what is known of its return.
 fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>, back: Option<&MoneyRow<'_>>) {
     let name = if row.kind == MoneyKind::Refund { "refund_ref" } else { "payment_ref" };
-    object.bytes_if(name, row.reference).number_if("quantity", row.units);
-    object.number_if("at_ms", row.at_ms.0).number("lsn", row.lsn.0);
+    object.nonempty(name, row.reference).nonzero("quantity", row.units);
+    object.nonzero("at_ms", row.at_ms.0).number("lsn", row.lsn.0);
     if let Some(back) = back {
-        object.bytes_if("refund_ref", back.reference).number("refunded_at_ms", back.at_ms.0);
+        object.nonempty("refund_ref", back.reference).number("refunded_at_ms", back.at_ms.0);
     }
 }
 
@@ -136,9 +136,7 @@ fn admin_orders(
             }
         });
         object.boolean("has_more", next_after.is_some());
-        if let Some(order) = next_after {
-            object.quoted("next_after", order.get());
-        }
+        object.quoted_if("next_after", next_after.map(OrderId::get));
     });
 }
 
@@ -165,13 +163,9 @@ fn audit(out: &mut Vec<u8>, rows: &[OwnedAudit], has_more: bool, manner: Manner,
                 array.object(|object| {
                     object.number("lsn", row.lsn.0).number("at_ms", row.at_ms.0);
                     object.text("actor", row.actor).text("action", row.action.name());
-                    if let Some(item) = row.item {
-                        object.number("item_id", item.get());
-                    }
-                    if let Some(order) = row.order {
-                        object.quoted("order_id", order.get());
-                    }
-                    object.number_if("units", row.units).bytes_if("buyer", row.subject);
+                    object.number_if("item_id", row.item.map(|item| item.get().into()));
+                    object.quoted_if("order_id", row.order.map(OrderId::get));
+                    object.nonzero("units", row.units).nonempty("buyer", row.subject);
                 });
             }
         });

@@ -52,11 +52,18 @@ impl<'o> Object<'o> {
         }
     }
     /// A string out of such bytes, unless it is empty.
-    pub fn bytes_if(&mut self, name: &'static str, value: &[u8]) -> &mut Self {
+    pub fn nonempty(&mut self, name: &'static str, value: &[u8]) -> &mut Self {
         if value.is_empty() { self } else { self.bytes(name, value) }
     }
+    /// A whole number, if there is one.
+    pub fn number_if(&mut self, name: &'static str, value: Option<u64>) -> &mut Self {
+        match value {
+            Some(value) => self.number(name, value),
+            None => self,
+        }
+    }
     /// A whole number, unless it is 0.
-    pub fn number_if(
+    pub fn nonzero(
         &mut self,
         name: &'static str,
         value: impl itoa::Integer + Default + PartialEq,
@@ -70,6 +77,13 @@ impl<'o> Object<'o> {
         number(self.out, value);
         self.out.push(b'"');
         self
+    }
+    /// Such a number, if there is one.
+    pub fn quoted_if(&mut self, name: &'static str, value: Option<u64>) -> &mut Self {
+        match value {
+            Some(value) => self.quoted(name, value),
+            None => self,
+        }
     }
     /// `true` or `false`.
     pub fn boolean(&mut self, name: &'static str, value: bool) -> &mut Self {

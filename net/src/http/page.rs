@@ -109,10 +109,7 @@ impl Page {
                     array.object(|object| view.fill(object));
                 }
             });
-            object.boolean("has_more", next_after.is_some());
-            if let Some(next_after) = next_after {
-                object.text("next_after", next_after);
-            }
+            object.boolean("has_more", next_after.is_some()).text_if("next_after", next_after);
         });
         // The cursor follows from the last entry, which is in the hash.
         page.tag = tags.finish(if next_after.is_some() { "more" } else { "all" });

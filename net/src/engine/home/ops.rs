@@ -116,10 +116,6 @@ fn texts(object: &mut Object<'_>, name: &'static str, texts: &[impl AsRef<str>])
     object.array(name, |array| texts.iter().for_each(|text| array.text(text.as_ref())));
 }
 
-fn total(shared: &Shared, count: Count) -> u64 {
-    shared.counters.iter().map(|core| core.get(count)).sum()
-}
-
 fn refusals(shared: &Shared) -> impl Iterator<Item = (Code, u64)> {
     let sum = |code: Code| shared.counters.iter().map(|core| core.problem(code)).sum();
     Code::ALL.iter().map(move |&code| (code, sum(code)))
@@ -128,12 +124,12 @@ fn refusals(shared: &Shared) -> impl Iterator<Item = (Code, u64)> {
 fn outcomes(object: &mut Object<'_>, shared: &Shared) {
     object.object("totals", |object| {
         for &count in Count::ALL {
-            object.number(count.name(), total(shared, count));
+            object.number(count.name(), shared.counters.iter().map(|core| core.get(count)).sum::<u64>());
         }
     });
     object.object("refusals", |object| {
         for (code, times) in refusals(shared) {
-            object.number_if(code.name(), times);
+            object.nonzero(code.name(), times);
         }
     });
 }
