@@ -109,7 +109,7 @@ impl Verdict {
 ///
 /// # Errors
 /// Why it does not count at any time.
-pub(super) fn verify(
+pub fn verify(
     keys: &[IdentityKey],
     rules: &TokenRules,
     token: &[u8],
