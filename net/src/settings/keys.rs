@@ -28,7 +28,7 @@ pub const ENV_PREFIX: &str = "STAMPEDE_";
 /// The environment variable that names the settings file, as `--config` does.
 pub const ENV_CONFIG: &str = "STAMPEDE_CONFIG";
 
-/// Requests a second, of a buyer or an address; asks in a minute.
+/// Requests a second of a buyer or an address; requests for tickets in a minute.
 const PER_TIME: RangeInclusive<u64> = 0..=1_000_000;
 /// Bytes of a log segment: at least a few groups of the largest size, at most what the log takes.
 pub const SEGMENT_BYTES: RangeInclusive<u64> = (4 << 20)..=(1 << 30);
@@ -36,7 +36,7 @@ pub const SEGMENT_BYTES: RangeInclusive<u64> = (4 << 20)..=(1 << 30);
 pub const LOG_BYTES: RangeInclusive<u64> = (128 << 20)..=(1 << 50);
 /// The budget must hold the segment in use, its spare, and two to drain.
 pub const SEGMENTS_MIN: u64 = 4;
-/// Milliseconds of the deadline that must be left behind the lame duck, to answer what is owed.
+/// Milliseconds of the deadline that must remain after the lame duck, to answer what is owed.
 pub const AFTER_LAME_DUCK_MS: u64 = 2_000;
 
 settings! {
@@ -105,7 +105,7 @@ settings! {
         cors_origins: Origins = "", origins();
     }
 
-    /// Where orders are exported to; see [`Settings::postgres`].
+    /// Where orders are exported to; see [`Settings::postgres()`].
     postgres: PostgresTable {
         /// Where orders are exported to; none = nowhere, the log keeps them all.
         url: Option<Secret> = "" flag "--postgres" [secret], postgres_url();
@@ -133,8 +133,8 @@ settings! {
         /// Most open connections from one address to the public listener, per core; trusted proxies are
         /// exempt; 0 = no limit.
         connections_per_ip: u32 = "0", number(0..=10_000_000);
-        /// How long a connection may say nothing before it is closed, in milliseconds; each answer tells
-        /// clients (Keep-Alive: timeout). Longer than a proxy in front keeps its own.
+        /// How long a connection may be silent before it is closed, in milliseconds; each answer tells
+        /// clients (Keep-Alive: timeout). Make it longer than a proxy in front keeps its own connections.
         idle_ms: u32 = "75000", number(1_000..=3_600_000);
         /// Longest head of a request, cookies included; a longer one is 431 headers_too_large. A connection
         /// takes so much memory only while a head comes in.
@@ -152,10 +152,11 @@ settings! {
         challenge_ms: u64 = "120000", number(5_000..=3_600_000);
         /// Zero bits of the proof of work that stands beside a drawn challenge: 2^bits hashes on the average.
         pow_bits: u32 = "18", number(8..=32);
-        /// Accounts behind one address within a minute or two from which on it has to solve challenges, where
-        /// an item says challenge = suspicious; 0 = no bound.
+        /// An address with this many accounts within a minute or two has to solve challenges, where an item
+        /// says challenge = suspicious; 0 = no bound.
         suspicious_accounts: u32 = "8", number(0..=ACCOUNTS_MAX.into());
-        /// Asks for tickets from one address within a minute from which on it has to; 0 = no bound.
+        /// An address that asks for this many tickets within a minute has to solve challenges as well; 0 = no
+        /// bound.
         suspicious_asks_per_min: u32 = "60", number(PER_TIME);
     }
 
