@@ -5,6 +5,7 @@ pub mod engine;
 pub mod gate;
 pub mod http;
 pub mod identity;
+mod named;
 pub mod output;
 pub mod reconcile;
 pub mod runtime;

@@ -100,8 +100,8 @@ impl Server {
     ) -> anyhow::Result<Result<(Self, Vec<Owner>), ExitCode>> {
         let cores = settings.cores.len();
         let mut replayed = Replayed::open(&settings.data_dir, &settings.log_options(), cores)?;
-        let export = settings.postgres.as_ref();
-        let export = export.map(|postgres| export::Plan::new(postgres, replayed.control()));
+        let export = settings.postgres();
+        let export = export.map(|postgres| export::Plan::new(&postgres, replayed.control()));
         let mut export = export.transpose()?;
         let attached = export.as_ref().map(|plan| plan.attach_now(&replayed)).transpose()?;
         let clock = SaleClock::start(replayed.last_ms(), settings.clock);
@@ -332,7 +332,7 @@ fn skew_at_start(last: UnixMillis, begin: Begin) -> Option<String> {
 
 /// What it means that this start exports nothing although the log has a database.
 fn kept_unexported(settings: &Settings, control: &Control) -> Option<String> {
-    let kept_for = control.keeps_facts_for().filter(|_| settings.postgres.is_none())?;
+    let kept_for = control.keeps_facts_for().filter(|_| settings.postgres().is_none())?;
     Some(format!(
         "no postgres.url: the log is kept for {kept_for} and nothing is exported; it grows until log.bytes_max, \
          then selling stops. Start with that database, or run `stampede detach`"

@@ -6,24 +6,25 @@
 //! environment, the file's text and the machine's cores come in as [`Inputs`].
 //! Nothing here opens a socket, and nothing prints a secret.
 //!
-//! Next: [`keys`] for the table of every setting, [`check`] for the rules,
-//! [`secrets`] for the two secrets that are made at the first start.
+//! Next: [`keys`] for the table of every setting, [`forms`] for how values are written,
+//! [`check`] for the rules between them, [`secrets`] for the two secrets that are made at the first start.
 
 pub mod check;
+pub mod forms;
 mod inputs;
 pub mod keys;
 pub mod raw;
+mod raw_value;
 pub mod secrets;
 pub mod show;
+mod table;
 pub mod units;
 mod values;
 
 pub use inputs::{Inputs, Loaded};
+pub use keys::{Key, Settings};
 pub use raw::{SettingsError, Source};
-pub use values::{
-    Ack, AdminSettings, GateSettings, IdentityMode, IdentitySettings, KeyText, LimitSettings, LogSettings,
-    PostgresSettings, Secret, Settings, ShutdownSettings, TransportChoice,
-};
+pub use values::{Ack, IdentityMode, KeyText, PostgresSettings, Secret, TransportChoice};
 
 /// Reads all places and checks every value: flag before environment before file
 /// before (with `--demo`) the demo's preset before default.

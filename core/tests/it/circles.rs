@@ -239,6 +239,7 @@ const PERSIST: Floors = &[
 ];
 
 const NET: Floors = &[
+    (&["named"], "values with names"),
     (&["http"], "HTTP without sockets: bytes to requests, answers to bytes"),
     (&["output"], "log lines that wait for nobody"),
     (&["identity"], "who asks"),

@@ -47,12 +47,12 @@ pub(super) fn run(args: &ExportArgs, out: &mut dyn Write) -> Result<ExitCode, Fa
     if let Some(Some(dir)) = &args.from_snapshot {
         settings.data_dir.clone_from(dir);
     }
-    let Some(postgres) = &settings.postgres else {
+    let Some(postgres) = settings.postgres() else {
         let text = "no database is configured. Set postgres.url, STAMPEDE_POSTGRES_URL or --postgres";
         return Err(Failure::Settings(text.to_owned()));
     };
     must_hold_log(&settings.data_dir)?;
-    let done = fill(&settings, postgres)?;
+    let done = fill(&settings, &postgres)?;
     print(&done, out)?;
     Ok(ExitCode::SUCCESS)
 }

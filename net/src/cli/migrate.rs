@@ -12,7 +12,7 @@ use super::failure::Failure;
 /// Migrates, and says from which version to which.
 pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let settings = args.load(false)?.settings;
-    let Some(postgres) = settings.postgres else {
+    let Some(postgres) = settings.postgres() else {
         let text = "no database is configured. Set postgres.url, STAMPEDE_POSTGRES_URL or --postgres";
         return Err(Failure::Settings(text.to_owned()));
     };

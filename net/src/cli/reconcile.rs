@@ -172,7 +172,7 @@ impl Comparing<'_> {
         };
         let mut lost = None;
         let mut database = None;
-        if let Some(postgres) = &self.settings.postgres {
+        if let Some(postgres) = self.settings.postgres() {
             match Database::connect(&ConnectOptions::new(postgres.url.reveal())) {
                 Ok(connected) => database = Some(connected),
                 Err(error) => lost = Some(error.to_string()),
@@ -182,7 +182,7 @@ impl Comparing<'_> {
         let progress = &mut self.progress;
         let mut report = round(&mut sources, &self.options, &mut |text| progress.show(text))?;
         report.unable.extend(lost.map(|reason| format!("Postgres: {reason}")));
-        if self.settings.postgres.is_none()
+        if self.settings.postgres().is_none()
             && let Some(kept_for) = log.control().keeps_facts_for()
         {
             report
@@ -210,7 +210,7 @@ impl Comparing<'_> {
             for text in &report.unable {
                 writeln!(out, "could not compare {text}")?;
             }
-            writeln!(out, "{}", closing(report, self.settings.postgres.is_some()))?;
+            writeln!(out, "{}", closing(report, self.settings.postgres().is_some()))?;
         }
         out.flush()?;
         Ok(match (report.mismatches.is_empty(), report.unable.is_empty()) {

@@ -82,7 +82,7 @@ fn choose<'a>(keys: &'a [KeyText], kid: Option<&str>) -> Result<&'a KeyText, Fai
 }
 
 fn mint(args: &TokenArgs, settings: &Settings, key: &KeyText, now_s: u64) -> anyhow::Result<String> {
-    let rules = &settings.identity.rules;
+    let rules = &settings.identity.rules();
     let claims = Claims {
         sub: &args.sub,
         exp_s: now_s.saturating_add(args.ttl),

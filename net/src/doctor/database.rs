@@ -12,7 +12,7 @@ const CHECK: &str = "postgres";
 
 /// The finding; `None` where no database is configured.
 pub fn ask(settings: &Settings) -> Option<Finding> {
-    let postgres = settings.postgres.as_ref()?;
+    let postgres = settings.postgres()?;
     let options = ConnectOptions::new(postgres.url.reveal());
     let reached = options.target().and_then(|target| Database::connect(&options).map(|_| target));
     Some(judge(reached))

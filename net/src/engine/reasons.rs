@@ -7,67 +7,39 @@
 //! [`Reason`], and the compiler asks for all the rest.
 
 use super::shared::{Phase, Shared};
+use crate::named::named;
 
 /// Durable facts behind which the export may be before readiness says so.
 const EXPORT_LAG_MAX: u64 = 1_000_000;
 
-/// A reason not to be ready.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reason {
-    /// It is not up yet: said by [`crate::server`], since there is no engine while this holds.
-    Starting,
-    /// It goes down.
-    Draining,
-    /// A core stands still.
-    CoreStalled,
-    /// The system lets no connection in.
-    NotAccepting,
-    /// The database was never reached, and may know items and orders.
-    AwaitingDatabase,
-    /// The log has no room for what an ack would promise.
-    LogFull,
-    /// The log cannot be written.
-    LogFailed,
-    /// Stopped for good, until the next start.
-    SellingStopped,
-    /// The sale clock is ahead of the machine's. It is told, and takes nobody out of rotation: no other
-    /// server has this one's stock, and what is wrong is the time.
-    ClockAhead,
-    /// The export is far behind.
-    ExportLag,
+named! {
+    /// A reason not to be ready.
+    pub enum Reason {
+        /// It is not up yet: said by [`crate::server`], since there is no engine while this holds.
+        Starting = "starting",
+        /// It goes down.
+        Draining = "draining",
+        /// A core stands still.
+        CoreStalled = "core_stalled",
+        /// The system lets no connection in.
+        NotAccepting = "not_accepting",
+        /// The database was never reached, and may know items and orders.
+        AwaitingDatabase = "awaiting_database",
+        /// The log has no room for what an ack would promise.
+        LogFull = "log_full",
+        /// The log cannot be written.
+        LogFailed = "log_failed",
+        /// Stopped for good, until the next start.
+        SellingStopped = "selling_stopped",
+        /// The sale clock is ahead of the machine's. It is told, and takes nobody out of rotation: no other
+        /// server has this one's stock, and what is wrong is the time.
+        ClockAhead = "clock_ahead",
+        /// The export is far behind.
+        ExportLag = "export_lag",
+    }
 }
 
 impl Reason {
-    /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 10] = [
-        Self::Starting,
-        Self::Draining,
-        Self::CoreStalled,
-        Self::NotAccepting,
-        Self::AwaitingDatabase,
-        Self::LogFull,
-        Self::LogFailed,
-        Self::SellingStopped,
-        Self::ClockAhead,
-        Self::ExportLag,
-    ];
-
-    /// The stable name, for machines.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Draining => "draining",
-            Self::CoreStalled => "core_stalled",
-            Self::NotAccepting => "not_accepting",
-            Self::AwaitingDatabase => "awaiting_database",
-            Self::LogFull => "log_full",
-            Self::LogFailed => "log_failed",
-            Self::SellingStopped => "selling_stopped",
-            Self::ClockAhead => "clock_ahead",
-            Self::ExportLag => "export_lag",
-        }
-    }
-
     /// What is wrong and what to do, if this reason holds now.
     pub fn holds(self, shared: &Shared) -> Option<String> {
         match self {

@@ -13,10 +13,9 @@ use super::ask::{OwnedAudit, OwnedMoney, OwnedOrder};
 use super::busy::Busy;
 use super::shown::{Call, Moment, Shown, order_view, shown_as};
 use crate::http::answer::{self, Cache, Date, Manner, Media, OrderHeaders, ShownState, Status};
-use crate::http::draw::DrawFace;
 use crate::http::field::Field;
 use crate::http::json_out::{self, Object};
-use crate::http::page::AdminItemView;
+use crate::http::page::fill_admin;
 use crate::http::problem::{Code, Problem};
 
 /// Appends the answer.
@@ -85,20 +84,12 @@ fn order(out: &mut Vec<u8>, view: &OrderView, replay: bool, call: Call, manner: 
 /// An order with everything that was told of it (I20), as far as it may be shown.
 fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
     order_view(&owned.order, shown).fill(object);
-    object.bytes("buyer", &owned.subject);
-    if !owned.key.is_empty() {
-        object.bytes("idempotency_key", &owned.key);
-    }
+    object.bytes("buyer", &owned.subject).nonempty("idempotency_key", &owned.key);
     let money = || owned.money.iter().map(OwnedMoney::get).filter(|row| row.lsn <= shown);
     let mut last = |kind, reference: &'static str, at: &'static str| {
         let Some(row) = money().rfind(|row| row.kind == kind) else { return };
         let (counts, _) = reference_of(money(), kind);
-        if !counts.is_empty() {
-            object.bytes(reference, counts);
-        }
-        if row.at_ms.0 != 0 {
-            object.number(at, row.at_ms.0);
-        }
+        object.nonempty(reference, counts).nonzero(at, row.at_ms.0);
     };
     let paid = !matches!(owned.order.state, OrderState::Cancelled);
     last(MoneyKind::Payment, "payment_ref", if paid { "paid_at_ms" } else { "payment_told_at_ms" });
@@ -122,21 +113,10 @@ fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
 /// A refund, or a late payment and what is known of its return.
 fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>, back: Option<&MoneyRow<'_>>) {
     let name = if row.kind == MoneyKind::Refund { "refund_ref" } else { "payment_ref" };
-    if !row.reference.is_empty() {
-        object.bytes(name, row.reference);
-    }
-    if row.units > 0 {
-        object.number("quantity", row.units);
-    }
-    if row.at_ms.0 != 0 {
-        object.number("at_ms", row.at_ms.0);
-    }
-    object.number("lsn", row.lsn.0);
+    object.nonempty(name, row.reference).nonzero("quantity", row.units);
+    object.nonzero("at_ms", row.at_ms.0).number("lsn", row.lsn.0);
     if let Some(back) = back {
-        if !back.reference.is_empty() {
-            object.bytes("refund_ref", back.reference);
-        }
-        object.number("refunded_at_ms", back.at_ms.0);
+        object.nonempty("refund_ref", back.reference).number("refunded_at_ms", back.at_ms.0);
     }
 }
 
@@ -156,29 +136,13 @@ fn admin_orders(
             }
         });
         object.boolean("has_more", next_after.is_some());
-        if let Some(order) = next_after {
-            object.quoted("next_after", order.get());
-        }
+        object.quoted_if("next_after", next_after.map(OrderId::get));
     });
 }
 
 fn admin_item(object: &mut Object<'_>, item: &ItemView<'_>, moment: &Moment<'_>) {
-    AdminItemView {
-        item: item.item,
-        spec: &item.spec,
-        state: state_of(item, moment.now).name(),
-        draw: item.draw.as_ref().map(|draw| DrawFace { draw_ms: item.spec.draw_ms, view: draw }),
-        granted: item.granted,
-        available: item.available,
-        held: item.held,
-        sold: item.sold,
-        accepted: u64::from(item.accepted),
-        durable_lsn: moment.durable.0,
-        exported_lsn: moment.exported.map(|lsn| lsn.0),
-        version: item.version,
-        settings_lsn: item.shown_lsn.0,
-    }
-    .fill(object);
+    let state = state_of(item, moment.now).name();
+    fill_admin(object, item, state, (moment.durable, moment.exported));
 }
 
 fn state_of(item: &ItemView<'_>, now: UnixMillis) -> ItemState {
@@ -199,18 +163,9 @@ fn audit(out: &mut Vec<u8>, rows: &[OwnedAudit], has_more: bool, manner: Manner,
                 array.object(|object| {
                     object.number("lsn", row.lsn.0).number("at_ms", row.at_ms.0);
                     object.text("actor", row.actor).text("action", row.action.name());
-                    if let Some(item) = row.item {
-                        object.number("item_id", item.get());
-                    }
-                    if let Some(order) = row.order {
-                        object.quoted("order_id", order.get());
-                    }
-                    if row.units != 0 {
-                        object.number("units", row.units);
-                    }
-                    if !row.subject.is_empty() {
-                        object.bytes("buyer", row.subject);
-                    }
+                    object.number_if("item_id", row.item.map(|item| item.get().into()));
+                    object.quoted_if("order_id", row.order.map(OrderId::get));
+                    object.nonzero("units", row.units).nonempty("buyer", row.subject);
                 });
             }
         });

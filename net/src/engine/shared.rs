@@ -1,6 +1,7 @@
 //! What every core reads: settings that are fixed, watermarks, and the few switches of
 //! the whole engine.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
@@ -42,8 +43,8 @@ pub enum Phase {
     Closing = 3,
 }
 
-/// Parts of the engine that all cores share.
-pub struct Shared {
+/// What the engine is put together from.
+pub struct Parts {
     /// The sale clock.
     pub clock: SaleClock,
     /// How buyers are told apart.
@@ -62,8 +63,6 @@ pub struct Shared {
     pub queue: Arc<FactQueue>,
     /// How far the export has come; `None` without Postgres.
     pub export: Option<Arc<ExportStatus>>,
-    /// One set of counters per core.
-    pub counters: Vec<Counters>,
     /// What was weakened on the operator's word (I17), in words; repeated wherever it matters.
     pub weakened: Vec<String>,
     /// Whether answers wait for the log (`--ack wal`) or not (`--ack memory`).
@@ -72,6 +71,13 @@ pub struct Shared {
     pub demo: Option<Demo>,
     /// The rings between cores.
     pub mesh: Arc<Mesh>,
+}
+
+/// What all cores share: the parts, and the switches of the whole engine.
+pub struct Shared {
+    parts: Parts,
+    /// One set of counters per core.
+    pub counters: Vec<Counters>,
     /// Whether every core still turns.
     pub pulse: Pulse,
     /// Whether the system lets connections in.
@@ -95,34 +101,13 @@ pub struct Shared {
     head_bytes: u32,
 }
 
-/// Everything that [`Shared`] is made from but its own switches.
-pub struct Parts {
-    /// See [`Shared::clock`].
-    pub clock: SaleClock,
-    /// See [`Shared::identity`].
-    pub identity: Identity,
-    /// See [`Shared::gate`].
-    pub gate: Gate,
-    /// See [`Shared::admin_token`].
-    pub admin_token: String,
-    /// See [`Shared::secret`].
-    pub secret: HashSecret,
-    /// See [`Shared::catalogue`].
-    pub catalogue: Arc<Catalogue>,
-    /// See [`Shared::log`].
-    pub log: Arc<LogStatus>,
-    /// See [`Shared::queue`].
-    pub queue: Arc<FactQueue>,
-    /// See [`Shared::export`].
-    pub export: Option<Arc<ExportStatus>>,
-    /// What was weakened on the operator's word.
-    pub weakened: Vec<String>,
-    /// See [`Shared::ack_durable`].
-    pub ack_durable: bool,
-    /// See [`Shared::demo`].
-    pub demo: Option<Demo>,
-    /// See [`Shared::mesh`].
-    pub mesh: Arc<Mesh>,
+/// The parts never change, so they are read as if they were fields of this.
+impl Deref for Shared {
+    type Target = Parts;
+    #[inline]
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Shared {
@@ -139,20 +124,8 @@ impl Shared {
     fn with_awaited(parts: Parts, awaited: Option<Mutex<String>>) -> Self {
         let cores = parts.mesh.cores();
         Self {
-            clock: parts.clock,
-            identity: parts.identity,
-            gate: parts.gate,
-            admin_token: parts.admin_token,
-            secret: parts.secret,
-            catalogue: parts.catalogue,
-            log: parts.log,
-            queue: parts.queue,
-            export: parts.export,
+            parts,
             counters: (0..cores).map(|_| Counters::default()).collect(),
-            weakened: parts.weakened,
-            ack_durable: parts.ack_durable,
-            demo: parts.demo,
-            mesh: parts.mesh,
             pulse: Pulse::new(cores),
             accept_errors: AcceptErrors::new(cores),
             phase: AtomicU8::new(Phase::Serving as u8),

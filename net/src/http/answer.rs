@@ -106,10 +106,7 @@ impl OrderView {
         if let Some(price) = self.price.known() {
             object.number("price_minor", price.minor).text("currency", price.currency());
         }
-        if self.refunded > 0 {
-            object.number("refunded_quantity", self.refunded);
-        }
-        object.number("lsn", self.lsn.0);
+        object.nonzero("refunded_quantity", self.refunded).number("lsn", self.lsn.0);
     }
 }
 
@@ -155,9 +152,6 @@ pub fn order_list(
                 array.object(|object| view.fill(object));
             }
         });
-        object.boolean("has_more", has_more);
-        if let Some(next_after) = next_after {
-            object.text("next_after", next_after);
-        }
+        object.boolean("has_more", has_more).text_if("next_after", next_after);
     });
 }

@@ -6,6 +6,8 @@
 //! allocates nothing. What a value means is decided elsewhere: here it is only
 //! read. Next: [`crate::http::problem`] for what a refusal says.
 
+use std::borrow::Cow;
+
 use stampede_core::command::ItemPatch;
 use stampede_core::item::{ChallengeRule, Payment, TicketRule};
 use stampede_core::limits::{PAYMENT_REF_BYTES_MAX, STOCK_MAX, UNIX_MILLIS_MAX};
@@ -66,10 +68,7 @@ pub fn purchase(body: &[u8]) -> Result<Purchase<'_>, Problem> {
     if let Some(quantity) = plain_quantity(body) {
         return Ok(Purchase { quantity, ..purchase });
     }
-    if body.is_empty() {
-        return Ok(purchase);
-    }
-    fields(body, &["quantity", "ticket"], |index, value| {
+    optional_fields(body, &["quantity", "ticket"], |index, value| {
         if index == 0 {
             purchase.quantity = value.as_u64().and_then(Quantity::new).ok_or(Code::BadQuantity.problem())?;
         } else {
@@ -106,10 +105,7 @@ pub struct Solved<'a> {
 /// `bad_json`, `unknown_field`, or `bad_request` when one of the two is missing or of another type.
 pub fn ticket(body: &[u8]) -> Result<Option<Solved<'_>>, Problem> {
     let (mut challenge, mut answer) = (None, None);
-    if body.is_empty() {
-        return Ok(None);
-    }
-    fields(body, &["challenge", "answer"], |index, value| {
+    optional_fields(body, &["challenge", "answer"], |index, value| {
         match (index, value) {
             (0, Value::Text(text)) => challenge = Some(text.raw()),
             (1, Value::Text(text)) => answer = Some(text.raw()),
@@ -168,16 +164,13 @@ pub fn item_patch<'a>(body: &'a [u8], name: &'a mut String) -> Result<ItemPatch<
         }
         field => put_field(&mut patch, field, value),
     })?;
-    patch.name = match given {
-        None => None,
-        Some(text) => Some(match text.plain() {
-            Some(plain) => plain,
-            None => {
-                *name = text.decoded().into_owned();
-                name.as_str()
-            }
-        }),
-    };
+    patch.name = given.map(|text| match text.decoded() {
+        Cow::Borrowed(plain) => plain,
+        Cow::Owned(decoded) => {
+            *name = decoded;
+            name.as_str()
+        }
+    });
     Ok(patch)
 }
 
@@ -201,25 +194,29 @@ fn put_field(patch: &mut ItemPatch<'_>, field: &'static str, value: Value<'_>) -
         seconds if in_seconds(seconds) => Err(invalid(field, IN_SECONDS)),
         ms => Ok(UnixMillis(ms)),
     };
+    let word = value.as_text().and_then(Text::plain);
     match field {
         "price_minor" => patch.price_minor = Some(number(u64::MAX, "must be an integer from 0")?),
-        "currency" => patch.currency = Some(currency(value)?),
+        "currency" => {
+            let code = word.and_then(|text| text.as_bytes().try_into().ok());
+            patch.currency = Some(code.ok_or(invalid(field, "must be three upper-case letters"))?);
+        }
         "stock" => patch.stock = Some(number(STOCK_MAX, "must be an integer from 0 to 2^40")?),
         "opens_at_ms" => patch.opens_at_ms = Some(time()?),
         "closes_at_ms" => patch.closes_at_ms = Some(time()?),
         "cap" => patch.cap = Some(narrow()?),
         "payment" => {
-            let reason = "must be \"on_order\", \"hold\" or \"on_payment\"";
-            patch.payment = Some(word(value, Payment::from_name).ok_or(invalid(field, reason))?);
+            let rule = "must be \"on_order\", \"hold\" or \"on_payment\"";
+            patch.payment = Some(word.and_then(Payment::from_name).ok_or(invalid(field, rule))?);
         }
         "hold_ms" => patch.hold_ms = Some(number(u64::MAX, "must be an integer from 0")?),
         "ticket" => {
-            let reason = "must be \"never\" or \"required\"";
-            patch.ticket = Some(word(value, TicketRule::from_name).ok_or(invalid(field, reason))?);
+            let rule = "must be \"never\" or \"required\"";
+            patch.ticket = Some(word.and_then(TicketRule::from_name).ok_or(invalid(field, rule))?);
         }
         "challenge" => {
-            let reason = "must be \"never\", \"suspicious\" or \"always\"";
-            patch.challenge = Some(word(value, ChallengeRule::from_name).ok_or(invalid(field, reason))?);
+            let rule = "must be \"never\", \"suspicious\" or \"always\"";
+            patch.challenge = Some(word.and_then(ChallengeRule::from_name).ok_or(invalid(field, rule))?);
         }
         "min_level" => patch.min_level = Some(number(255, "must be an integer from 0 to 255")? as u8),
         "min_account_age_s" => patch.min_account_age_s = Some(narrow()?),
@@ -228,15 +225,6 @@ fn put_field(patch: &mut ItemPatch<'_>, field: &'static str, value: Value<'_>) -
         _ => return Err(invalid(field, "is not known")),
     }
     Ok(())
-}
-
-fn currency(value: Value<'_>) -> Result<[u8; 3], Problem> {
-    let code = value.as_text().and_then(Text::plain).and_then(|text| text.as_bytes().try_into().ok());
-    code.ok_or(invalid("currency", "must be three upper-case letters"))
-}
-
-fn word<T>(value: Value<'_>, from_name: impl Fn(&str) -> Option<T>) -> Option<T> {
-    value.as_text().and_then(Text::plain).and_then(from_name)
 }
 
 /// `{"add":n}`, where n may be negative but not zero.
@@ -270,12 +258,12 @@ pub struct Pay {
 /// than 255 bytes, or has control characters, or when the other is no boolean.
 pub fn pay(body: &[u8]) -> Result<Pay, Problem> {
     let (mut payment_ref, mut take_again) = (None, false);
-    fields(body, &["payment_ref", "take_again"], |index, value| {
-        match index {
-            0 => payment_ref = Some(reference("payment_ref", value)?),
-            _ => take_again = boolean("take_again", value)?,
+    fields(body, &["payment_ref", "take_again"], |index, value| match index {
+        0 => reference("payment_ref", value).map(|given| payment_ref = Some(given)),
+        _ => {
+            take_again = value.as_bool().ok_or(invalid("take_again", "must be true or false"))?;
+            Ok(())
         }
-        Ok(())
     })?;
     let payment_ref = payment_ref.ok_or(invalid("payment_ref", REF_RULE))?;
     Ok(Pay { payment_ref, take_again })
@@ -298,19 +286,13 @@ pub struct Refund {
 /// `bad_json`, `unknown_field`; `invalid_field` as for [`pay`]; `bad_quantity`.
 pub fn refund(body: &[u8]) -> Result<Refund, Problem> {
     let mut refund = Refund::default();
-    if body.is_empty() {
-        return Ok(refund);
-    }
-    fields(body, &["payment_ref", "refund_ref", "quantity"], |index, value| {
-        match index {
-            0 => refund.payment_ref = reference("payment_ref", value)?,
-            1 => refund.refund_ref = reference("refund_ref", value)?,
-            _ => {
-                let quantity = value.as_u64().and_then(Quantity::new);
-                refund.quantity = Some(quantity.ok_or(Code::BadQuantity.problem())?);
-            }
+    optional_fields(body, &["payment_ref", "refund_ref", "quantity"], |index, value| match index {
+        0 => reference("payment_ref", value).map(|given| refund.payment_ref = given),
+        1 => reference("refund_ref", value).map(|given| refund.refund_ref = given),
+        _ => {
+            refund.quantity = value.as_u64().and_then(Quantity::new);
+            refund.quantity.map(|_| ()).ok_or(Code::BadQuantity.problem())
         }
-        Ok(())
     })?;
     Ok(refund)
 }
@@ -321,12 +303,8 @@ pub fn refund(body: &[u8]) -> Result<Refund, Problem> {
 /// As [`refund`].
 pub fn cancel(body: &[u8]) -> Result<String, Problem> {
     let mut payment_ref = String::new();
-    if body.is_empty() {
-        return Ok(payment_ref);
-    }
-    fields(body, &["payment_ref"], |_, value| {
-        payment_ref = reference("payment_ref", value)?;
-        Ok(())
+    optional_fields(body, &["payment_ref"], |_, value| {
+        reference("payment_ref", value).map(|given| payment_ref = given)
     })?;
     Ok(payment_ref)
 }
@@ -351,42 +329,29 @@ pub fn extend(body: &[u8]) -> Result<UnixMillis, Problem> {
 const REF_RULE: &str = "must be a string of 1 to 255 bytes without control characters";
 
 fn reference(field: &'static str, value: Value<'_>) -> Result<String, Problem> {
-    let text = value.as_text().ok_or(invalid(field, REF_RULE))?;
-    let reference = text.plain().map_or_else(|| text.decoded().into_owned(), str::to_owned);
-    let fits = (1..=PAYMENT_REF_BYTES_MAX).contains(&reference.len());
-    let clean = !reference.chars().any(char::is_control);
-    if fits && clean { Ok(reference) } else { Err(invalid(field, REF_RULE)) }
+    clean(value, PAYMENT_REF_BYTES_MAX).ok_or(invalid(field, REF_RULE))
 }
 
-fn boolean(field: &'static str, value: Value<'_>) -> Result<bool, Problem> {
-    value.as_bool().ok_or(invalid(field, "must be true or false"))
+/// A text of 1 to so many bytes without control characters.
+fn clean(value: Value<'_>, bytes_max: usize) -> Option<String> {
+    let text = value.as_text()?.decoded().into_owned();
+    let fits = (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control);
+    fits.then_some(text)
 }
 
-const REASON_RULE: &str = "must be a string of 1 to 1000 bytes without control characters";
-/// Longest reason of a mismatch, in bytes.
-const REASON_BYTES_MAX: usize = 1_000;
-
-/// `{"reason":"…"}`: why an item is paused; `scratch` receives it if it was written with escapes.
+/// `{"reason":"…"}`: why an item is paused.
 ///
 /// # Errors
 /// `bad_json`, `unknown_field`; `invalid_field` when it is missing, empty, longer than 1,000
 /// bytes, or has control characters.
-pub fn mismatch<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<&'a str, Problem> {
-    let mut given: Option<Text<'a>> = None;
+pub fn mismatch(body: &[u8]) -> Result<String, Problem> {
+    const BYTES_MAX: usize = 1_000;
+    const RULE: &str = "must be a string of 1 to 1000 bytes without control characters";
+    let mut reason = None;
     fields(body, &["reason"], |_, value| {
-        given = Some(value.as_text().ok_or(invalid("reason", REASON_RULE))?);
-        Ok(())
+        clean(value, BYTES_MAX).ok_or(invalid("reason", RULE)).map(|given| reason = Some(given))
     })?;
-    let text = given.ok_or(invalid("reason", REASON_RULE))?;
-    let reason = match text.plain() {
-        Some(plain) => plain,
-        None => {
-            *scratch = text.decoded().into_owned();
-            scratch.as_str()
-        }
-    };
-    let fits = (1..=REASON_BYTES_MAX).contains(&reason.len()) && !reason.chars().any(char::is_control);
-    if fits { Ok(reason) } else { Err(invalid("reason", REASON_RULE)) }
+    reason.ok_or(invalid("reason", RULE))
 }
 
 /// The body of a call that has nothing to say: none, or `{}`.
@@ -394,7 +359,17 @@ pub fn mismatch<'a>(body: &'a [u8], scratch: &'a mut String) -> Result<&'a str, 
 /// # Errors
 /// `bad_json`, `unknown_field`.
 pub fn empty(body: &[u8]) -> Result<(), Problem> {
-    if body.is_empty() { Ok(()) } else { fields(body, &[], |_, _| Ok(())) }
+    optional_fields(body, &[], |_, _| Ok(()))
+}
+
+/// As [`fields`]; no body at all is `{}`.
+#[inline]
+fn optional_fields<'a>(
+    body: &'a [u8],
+    names: &[&str],
+    take: impl FnMut(usize, Value<'a>) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    if body.is_empty() { Ok(()) } else { fields(body, names, take) }
 }
 
 fn fields<'a>(

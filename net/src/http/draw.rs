@@ -93,10 +93,7 @@ impl DrawPage {
             }
         });
         object.boolean("has_more", self.next_after.is_some());
-        if let Some(next) = self.next_after {
-            object.quoted("next_after", next.get());
-        }
-        object.number("now_ms", now.0);
+        object.quoted_if("next_after", self.next_after.map(OrderId::get)).number("now_ms", now.0);
     }
 }
 

@@ -6,53 +6,47 @@
 
 use crate::http::limits::HEAD_BYTES_MAX;
 
-/// A header field by its name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Name {
-    /// `Accept-Encoding`
-    AcceptEncoding,
-    /// `Accept-Language`
-    AcceptLanguage,
-    /// `Authorization`
-    Authorization,
-    /// `Connection`
-    Connection,
-    /// `Content-Encoding`; see [`crate::http::body::check_media`]
-    ContentEncoding,
-    /// `Content-Length`
-    ContentLength,
-    /// `Content-Type`; see [`crate::http::body::check_media`]
-    ContentType,
-    /// `Cookie`; see [`crate::identity::cookie`]
-    Cookie,
-    /// `Expect`
-    Expect,
-    /// `Host`; given once, or the request was refused
-    Host,
-    /// `Idempotency-Key`; see [`crate::http::head::Head::idempotency_key`]
-    IdempotencyKey,
-    /// `If-Match`
-    IfMatch,
-    /// `If-None-Match`
-    IfNoneMatch,
-    /// `Origin`
-    Origin,
-    /// `Prefer`
-    Prefer,
-    /// `Sec-Fetch-Site`
-    SecFetchSite,
-    /// `Transfer-Encoding`
-    TransferEncoding,
-    /// `X-Buyer`, which counts in header mode alone
-    XBuyer,
-    /// `X-Buyer-Level`, which counts in header mode alone
-    XBuyerLevel,
-    /// `X-Forwarded-For`, which counts from trusted peers alone
-    XForwardedFor,
+macro_rules! names {
+    ($($(#[$note:meta])* $Name:ident = $text:literal,)+) => {
+        /// A header field by its name.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Name { $(#[doc = concat!("`", $text, "`.")] $(#[$note])* $Name,)+ }
+
+        /// Every name, as it is usually written.
+        const NAMES: &[(&str, Name)] = &[$(($text, Name::$Name),)+];
+    };
 }
 
-/// How many names there are.
-const NAMES: usize = Name::XForwardedFor as usize + 1;
+names! {
+    AcceptEncoding = "Accept-Encoding",
+    AcceptLanguage = "Accept-Language",
+    Authorization = "Authorization",
+    Connection = "Connection",
+    /// See [`crate::http::body::check_media`].
+    ContentEncoding = "Content-Encoding",
+    ContentLength = "Content-Length",
+    /// See [`crate::http::body::check_media`].
+    ContentType = "Content-Type",
+    /// See [`crate::identity::cookie`].
+    Cookie = "Cookie",
+    Expect = "Expect",
+    /// Given once, or the request was refused.
+    Host = "Host",
+    /// See [`crate::http::head::Head::idempotency_key`].
+    IdempotencyKey = "Idempotency-Key",
+    IfMatch = "If-Match",
+    IfNoneMatch = "If-None-Match",
+    Origin = "Origin",
+    Prefer = "Prefer",
+    SecFetchSite = "Sec-Fetch-Site",
+    TransferEncoding = "Transfer-Encoding",
+    /// Counts in header mode alone.
+    XBuyer = "X-Buyer",
+    /// Counts in header mode alone.
+    XBuyerLevel = "X-Buyer-Level",
+    /// Counts from trusted peers alone.
+    XForwardedFor = "X-Forwarded-For",
+}
 
 impl Name {
     /// The field of this name, in any case; `None` for one that the server does not know.
@@ -128,7 +122,7 @@ impl<'a> Field<'a> {
 pub(crate) struct Fields {
     given: u32,
     repeated: u32,
-    places: [Place; NAMES],
+    places: [Place; NAMES.len()],
 }
 
 /// Offset and length, in bytes.
@@ -138,11 +132,12 @@ struct Place {
     len: u16,
 }
 
-const _: () = assert!(HEAD_BYTES_MAX <= u16::MAX as usize && NAMES <= 32);
+const _: () = assert!(HEAD_BYTES_MAX <= u16::MAX as usize && NAMES.len() <= 32);
 
 impl Fields {
     /// None was given.
-    pub(crate) const NONE: Self = Self { given: 0, repeated: 0, places: [Place { at: 0, len: 0 }; NAMES] };
+    pub(crate) const NONE: Self =
+        Self { given: 0, repeated: 0, places: [Place { at: 0, len: 0 }; NAMES.len()] };
 
     /// Takes note of a value that stands at `at` in the head.
     pub(crate) fn push(&mut self, name: Name, at: usize, len: usize) {
@@ -166,32 +161,11 @@ impl Fields {
 
 #[cfg(test)]
 mod tests {
-    use super::{Field, Fields, Name};
+    use super::{Field, Fields, NAMES, Name};
 
     #[test]
     fn names_are_found_in_any_case_and_no_others() {
-        let all: [(&str, Name); 19] = [
-            ("Accept-Encoding", Name::AcceptEncoding),
-            ("Accept-Language", Name::AcceptLanguage),
-            ("Authorization", Name::Authorization),
-            ("Connection", Name::Connection),
-            ("Content-Length", Name::ContentLength),
-            ("Content-Type", Name::ContentType),
-            ("Cookie", Name::Cookie),
-            ("Expect", Name::Expect),
-            ("Host", Name::Host),
-            ("Idempotency-Key", Name::IdempotencyKey),
-            ("If-Match", Name::IfMatch),
-            ("If-None-Match", Name::IfNoneMatch),
-            ("Origin", Name::Origin),
-            ("Prefer", Name::Prefer),
-            ("Sec-Fetch-Site", Name::SecFetchSite),
-            ("Transfer-Encoding", Name::TransferEncoding),
-            ("X-Buyer", Name::XBuyer),
-            ("X-Buyer-Level", Name::XBuyerLevel),
-            ("X-Forwarded-For", Name::XForwardedFor),
-        ];
-        for (text, name) in all {
+        for &(text, name) in NAMES {
             for spelled in [text.to_owned(), text.to_lowercase(), text.to_uppercase()] {
                 assert_eq!(Name::find(spelled.as_bytes()), Some(name), "{spelled}");
             }
@@ -201,7 +175,8 @@ mod tests {
                     let mut other = text.as_bytes().to_vec();
                     other[at] = byte;
                     let found = Name::find(&other);
-                    let expected = all.iter().find(|(known, _)| other.eq_ignore_ascii_case(known.as_bytes()));
+                    let expected =
+                        NAMES.iter().find(|(known, _)| other.eq_ignore_ascii_case(known.as_bytes()));
                     assert_eq!(found, expected.map(|(_, name)| *name), "{}", other.escape_ascii());
                 }
             }

@@ -44,6 +44,32 @@ impl<'o> Object<'o> {
     pub fn bytes(&mut self, name: &'static str, value: &[u8]) -> &mut Self {
         self.text(name, &String::from_utf8_lossy(value))
     }
+    /// A string, if there is one.
+    pub fn text_if(&mut self, name: &'static str, value: Option<impl AsRef<str>>) -> &mut Self {
+        match value {
+            Some(value) => self.text(name, value.as_ref()),
+            None => self,
+        }
+    }
+    /// A string out of such bytes, unless it is empty.
+    pub fn nonempty(&mut self, name: &'static str, value: &[u8]) -> &mut Self {
+        if value.is_empty() { self } else { self.bytes(name, value) }
+    }
+    /// A whole number, if there is one.
+    pub fn number_if(&mut self, name: &'static str, value: Option<u64>) -> &mut Self {
+        match value {
+            Some(value) => self.number(name, value),
+            None => self,
+        }
+    }
+    /// A whole number, unless it is 0.
+    pub fn nonzero(
+        &mut self,
+        name: &'static str,
+        value: impl itoa::Integer + Default + PartialEq,
+    ) -> &mut Self {
+        if value == Default::default() { self } else { self.number(name, value) }
+    }
     /// A whole number in quotes, as order ids are shown.
     pub fn quoted(&mut self, name: &'static str, value: u64) -> &mut Self {
         self.name(name);
@@ -51,6 +77,13 @@ impl<'o> Object<'o> {
         number(self.out, value);
         self.out.push(b'"');
         self
+    }
+    /// Such a number, if there is one.
+    pub fn quoted_if(&mut self, name: &'static str, value: Option<u64>) -> &mut Self {
+        match value {
+            Some(value) => self.quoted(name, value),
+            None => self,
+        }
     }
     /// `true` or `false`.
     pub fn boolean(&mut self, name: &'static str, value: bool) -> &mut Self {

@@ -9,6 +9,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use stampede_core::command;
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
@@ -66,14 +67,7 @@ impl ItemView<'_> {
     /// Appends its fields to an object; `now_ms` is not among them.
     pub fn fill(&self, object: &mut Object<'_>) {
         let spec = self.spec;
-        object
-            .number("id", self.item.get())
-            .text("name", spec.name)
-            .number("price_minor", spec.price_minor)
-            .bytes("currency", &spec.currency)
-            .text("state", self.state)
-            .number("opens_at_ms", spec.opens_at_ms.0)
-            .number("closes_at_ms", spec.closes_at_ms.0)
+        begin(object, self.item, spec, self.state)
             .text("stock_band", self.stock_band)
             .number("cap", spec.cap)
             .text("payment", spec.payment.name())
@@ -116,10 +110,7 @@ impl Page {
                     array.object(|object| view.fill(object));
                 }
             });
-            object.boolean("has_more", next_after.is_some());
-            if let Some(next_after) = next_after {
-                object.text("next_after", next_after);
-            }
+            object.boolean("has_more", next_after.is_some()).text_if("next_after", next_after);
         });
         // The cursor follows from the last entry, which is in the hash.
         page.tag = tags.finish(if next_after.is_some() { "more" } else { "all" });
@@ -192,70 +183,54 @@ impl ListTag {
     }
 }
 
-/// What the merchant sees of an item: everything, exact.
-#[derive(Clone, Copy, Debug)]
-pub struct AdminItemView<'a> {
-    /// Which.
-    pub item: ItemId,
-    /// Its settings.
-    pub spec: &'a ItemSpec<'a>,
-    /// `upcoming`, `open`, `sold_out`, `paused` or `ended`.
-    pub state: &'static str,
-    /// Its draw, if it has one.
-    pub draw: Option<DrawFace<'a>>,
-    /// Units granted, withdrawals taken off.
-    pub granted: u64,
-    /// Units that can be sold.
-    pub available: u64,
-    /// Units set aside until they are paid.
-    pub held: u64,
-    /// Units sold.
-    pub sold: u64,
-    /// Orders decided, durable or not.
-    pub accepted: u64,
-    /// The last fact known durable.
-    pub durable_lsn: u64,
-    /// The last fact in Postgres; `None` without one.
-    pub exported_lsn: Option<u64>,
-    /// How often the item has changed.
-    pub version: u64,
-    /// The last fact that changed its settings: what `If-Match` of a later change names.
-    pub settings_lsn: u64,
+/// Appends the fields that buyers and the merchant see alike, in this order, at the beginning.
+fn begin<'o, 'b>(
+    object: &'o mut Object<'b>,
+    item: ItemId,
+    spec: &ItemSpec<'_>,
+    state: &str,
+) -> &'o mut Object<'b> {
+    object
+        .number("id", item.get())
+        .text("name", spec.name)
+        .number("price_minor", spec.price_minor)
+        .bytes("currency", &spec.currency)
+        .text("state", state)
+        .number("opens_at_ms", spec.opens_at_ms.0)
+        .number("closes_at_ms", spec.closes_at_ms.0)
 }
 
-impl AdminItemView<'_> {
-    /// Appends its fields to an object.
-    pub fn fill(&self, object: &mut Object<'_>) {
-        let spec = self.spec;
-        object
-            .number("id", self.item.get())
-            .text("name", spec.name)
-            .number("price_minor", spec.price_minor)
-            .bytes("currency", &spec.currency)
-            .text("state", self.state)
-            .number("opens_at_ms", spec.opens_at_ms.0)
-            .number("closes_at_ms", spec.closes_at_ms.0)
-            .number("cap", spec.cap)
-            .text("payment", spec.payment.name())
-            .number("hold_ms", spec.hold_ms)
-            .text("ticket", spec.ticket.name())
-            .text("challenge", spec.challenge.name())
-            .number("min_level", spec.min_level)
-            .number("min_account_age_s", spec.min_account_age_s)
-            .number("admit_per_s", spec.admit_per_s);
-        if let Some(draw) = &self.draw {
-            draw.fill(object);
-            object.number("entered", draw.view.entered);
-        }
-        object
-            .number("granted", self.granted)
-            .number("available", self.available)
-            .number("held", self.held)
-            .number("sold", self.sold)
-            .number("accepted", self.accepted)
-            .number("durable_lsn", self.durable_lsn)
-            .number_or_null("exported_lsn", self.exported_lsn)
-            .number("version", self.version)
-            .number("settings_lsn", self.settings_lsn);
+/// Appends what the merchant sees of an item: everything, exact. `durable` and `exported` are the last
+/// facts known to be durable and in Postgres; `None` without one.
+pub fn fill_admin(
+    object: &mut Object<'_>,
+    item: &command::ItemView<'_>,
+    state: &'static str,
+    (durable, exported): (Lsn, Option<Lsn>),
+) {
+    let spec = &item.spec;
+    begin(object, item.item, spec, state)
+        .number("cap", spec.cap)
+        .text("payment", spec.payment.name())
+        .number("hold_ms", spec.hold_ms)
+        .text("ticket", spec.ticket.name())
+        .text("challenge", spec.challenge.name())
+        .number("min_level", spec.min_level)
+        .number("min_account_age_s", spec.min_account_age_s)
+        .number("admit_per_s", spec.admit_per_s);
+    if let Some(view) = &item.draw {
+        DrawFace { draw_ms: spec.draw_ms, view }.fill(object);
+        object.number("entered", view.entered);
     }
+    object
+        .number("granted", item.granted)
+        .number("available", item.available)
+        .number("held", item.held)
+        .number("sold", item.sold)
+        .number("accepted", item.accepted)
+        .number("durable_lsn", durable.0)
+        .number_or_null("exported_lsn", exported.map(|lsn| lsn.0))
+        .number("version", item.version)
+        // What `If-Match` of a later change names.
+        .number("settings_lsn", item.shown_lsn.0);
 }

@@ -15,7 +15,7 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $status:ident $name:literal $title:literal,)+) => {
         /// Every reason for which a request is refused.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum Code { $($(#[$doc])* $variant),+ }
+        pub enum Code { $(#[doc = $title] $(#[$doc])* $variant),+ }
 
         impl Code {
             /// All of them.
@@ -37,95 +37,62 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The request cannot be understood, or its framing leaves doubt.
+    /// Its framing may leave doubt.
     BadRequest = BadRequest "bad_request" "The request is malformed.",
-    /// The body is not the strict JSON object that was expected.
     BadJson = BadRequest "bad_json" "The body is not a valid JSON object.",
-    /// The quantity is not an integer from 1 to 1000000.
     BadQuantity = BadRequest "bad_quantity" "The quantity must be an integer from 1 to 1000000.",
-    /// The body has a field that this call does not know.
     UnknownField = BadRequest "unknown_field" "The body has a field that this call does not know.",
-    /// A header has a value that it cannot have.
     BadHeader = BadRequest "bad_header" "A header is malformed or repeated.",
-    /// Nobody vouches for the caller.
     Unauthenticated = Unauthorized "unauthenticated" "A valid token is required.",
-    /// The sale has not begun.
     NotOpen = Forbidden "not_open" "The sale is not open yet.",
-    /// The sale is over.
     Ended = Forbidden "ended" "The sale has ended.",
-    /// A ticket is needed.
     TicketRequired = Forbidden "ticket_required" "A ticket is required.",
-    /// The ticket does not count here.
     TicketInvalid = Forbidden "ticket_invalid" "The ticket is not valid.",
-    /// A challenge has to be solved first.
     ChallengeRequired = Forbidden "challenge_required" "A challenge has to be solved first.",
-    /// The challenge was not solved.
     ChallengeFailed = Forbidden "challenge_failed" "The challenge was not solved.",
-    /// This buyer may not buy this.
     NotEligible = Forbidden "not_eligible" "This account may not buy this item.",
     /// A cookie vouches for the caller, and nothing shows that a page of ours sent the request.
     CrossSite = Forbidden "cross_site" "The request did not come from a page of this site.",
     /// There is no such thing, or not for this caller.
     NotFound = NotFound "not_found" "There is nothing here.",
-    /// The path exists, but not for this method.
     MethodNotAllowed = MethodNotAllowed "method_not_allowed" "This method is not allowed here.",
-    /// The body is longer than this call takes.
     BodyTooLarge = BodyTooLarge "body_too_large" "The body is too large.",
-    /// The target is longer than 2 KiB.
+    /// Longer than 2 KiB.
     TargetTooLong = TargetTooLong "target_too_long" "The request target is too long.",
     /// The head is longer than `limits.head_bytes` or has more than 64 fields.
     HeadersTooLarge = HeadersTooLarge "headers_too_large" "The request head is too large.",
-    /// The body is coded, or of a type that is not read here.
     UnsupportedMediaType = UnsupportedMediaType "unsupported_media_type" "The body is of a type or coding that is not read here.",
-    /// Something else than `100-continue` is expected, or more than that.
     ExpectationFailed = ExpectationFailed "expectation_failed" "Nothing but 100-continue, once, can be expected.",
     /// A method or a transfer coding that this server does not speak.
     NotImplemented = NotImplemented "not_implemented" "This is not implemented.",
-    /// Neither HTTP/1.1 nor HTTP/1.0.
     VersionNotSupported = VersionNotSupported "version_not_supported" "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
-    /// No unit is left.
     SoldOut = Conflict "sold_out" "Sold out.",
-    /// The buyer has had all that one buyer may have.
     CapReached = Conflict "cap_reached" "The limit per buyer is reached.",
-    /// The item is paused.
     Paused = Conflict "paused" "The sale is paused.",
     /// The units went back before the payment came.
     HoldExpired = Conflict "hold_expired" "The hold has expired.",
-    /// The order is past the point where it can be called off.
     NotCancellable = Conflict "not_cancellable" "The order cannot be cancelled any more.",
     /// The first request with this key has not been answered yet.
     IdempotencyKeyRunning = Conflict "idempotency_key_running" "A request with this key is still running.",
-    /// The order was paid with another reference.
     AlreadyPaid = Conflict "already_paid" "The order was paid with another reference.",
-    /// That payment was given back, or all of the order was.
     AlreadyRefunded = Conflict "already_refunded" "This payment was refunded already: nothing is left to be given back.",
-    /// The refund names a payment that is not the order's.
     OtherPayment = Conflict "other_payment" "The order was not paid with this payment.",
     /// The order does not wait for a payment with a deadline.
     NotExtendable = Conflict "not_extendable" "The order does not wait for its payment.",
-    /// The item's settings have changed since the caller has read them.
     PreconditionFailed = PreconditionFailed "precondition_failed" "The item was changed meanwhile; read it again.",
-    /// The order is an entry in a draw that was not held yet.
     NotDrawn = Conflict "not_drawn" "The entry has not been drawn yet.",
-    /// The order is in no state in which it can be refunded.
     NotRefundable = Conflict "not_refundable" "The order cannot be refunded.",
     /// Fewer units are available than were to be withdrawn, or more than can be were to be granted.
     StockOutOfRange = Conflict "stock_out_of_range" "The stock cannot be changed by that much.",
-    /// The key was used for another payload.
     IdempotencyKeyReused = Unprocessable "idempotency_key_reused" "The key was used for another request.",
-    /// A field has a value that it cannot have.
     InvalidField = Unprocessable "invalid_field" "A field has a value that it cannot have.",
-    /// Too many requests from this buyer or address.
     RateLimited = TooManyRequests "rate_limited" "Too many requests.",
-    /// Something went wrong that nobody foresaw.
     Internal = Internal "internal" "An unforeseen error.",
-    /// More work than can be queued.
     Overloaded = Unavailable "overloaded" "Too busy at the moment.",
     /// The log's disk budget is used up.
     LogFull = Unavailable "log_full" "No order can be recorded at the moment.",
     /// The database was never reached, and may hold what is asked for.
     AwaitingDatabase = Unavailable "awaiting_database" "The shop is not open yet: it waits for its database.",
-    /// The server is going down.
     Draining = Unavailable "draining" "The server is shutting down.",
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Next: [`crate::http::templates`], which copies the frequent ones instead.
 
+use stampede_core::types::OrderId;
+
 use crate::http::json_out::{self, Object};
-use crate::http::problem::{Code, Problem};
+use crate::http::problem::{Code, FieldName, Problem};
 use crate::http::response::{Answer, Cache, Date, Manner, Media};
 
 pub(crate) fn render_problem(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
@@ -30,19 +32,10 @@ pub(crate) fn render_problem(out: &mut Vec<u8>, problem: &Problem, manner: Manne
 fn fill_problem(object: &mut Object<'_>, problem: &Problem, retry_after_ms: Option<u64>) {
     let code = problem.code;
     object.number("status", code.status().number()).text("code", code.name()).text("title", code.title());
-    if let Some(detail) = problem.detail {
-        object.text("detail", detail);
-    }
-    if let Some(field) = &problem.field {
-        object.text("field", field.as_str());
-    }
-    if let Some(wait_ms) = retry_after_ms {
-        object.number("retry_after_ms", wait_ms);
-    }
-    if let Some(wait_ms) = problem.opens_in_ms {
-        object.number("opens_in_ms", wait_ms);
-    }
-    if let Some(order) = problem.order_id {
-        object.quoted("order_id", order.get());
-    }
+    object
+        .text_if("detail", problem.detail)
+        .text_if("field", problem.field.as_ref().map(FieldName::as_str))
+        .number_if("retry_after_ms", retry_after_ms)
+        .number_if("opens_in_ms", problem.opens_in_ms)
+        .quoted_if("order_id", problem.order_id.map(OrderId::get));
 }

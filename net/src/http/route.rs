@@ -24,6 +24,7 @@ use crate::http::limits::{
 use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::{Query, decode_query_subject, decode_subject};
+use crate::named::named;
 use ids::{item, order};
 use site::{SiteCall, SitePlace};
 
@@ -346,20 +347,24 @@ pub(crate) enum Place {
     PublicReadyz,
 }
 
-pub(crate) enum ItemVerb {
-    Restock,
-    Pause,
-    Resume,
-    Close,
-    Books,
-    Mismatch,
+named! {
+    pub(crate) enum ItemVerb {
+        Restock = "restock",
+        Pause = "pause",
+        Resume = "resume",
+        Close = "close",
+        Books = "books",
+        Mismatch = "mismatch",
+    }
 }
 
-pub(crate) enum OrderVerb {
-    Pay,
-    Refund,
-    Cancel,
-    Extend,
+named! {
+    pub(crate) enum OrderVerb {
+        Pay = "pay",
+        Refund = "refund",
+        Cancel = "cancel",
+        Extend = "extend",
+    }
 }
 
 impl Place {
@@ -450,12 +455,12 @@ impl Place {
             [Some("admin"), Some("items"), None, ..] => Self::AdminItems,
             [Some("admin"), Some("items"), Some(id), None, _] => Self::AdminItem(item(id)?),
             [Some("admin"), Some("items"), Some(id), Some(verb), None] => {
-                Self::AdminItemVerb(item(id)?, item_verb(verb)?)
+                Self::AdminItemVerb(item(id)?, ItemVerb::from_name(verb)?)
             }
             [Some("admin"), Some("orders"), None, ..] => Self::AdminOrders,
             [Some("admin"), Some("orders"), Some(id), None, _] => Self::AdminOrder(order(id)?),
             [Some("admin"), Some("orders"), Some(id), Some(verb), None] => {
-                Self::AdminOrderVerb(order(id)?, order_verb(verb)?)
+                Self::AdminOrderVerb(order(id)?, OrderVerb::from_name(verb)?)
             }
             _ => return None,
         })
@@ -575,28 +580,6 @@ fn queried_item(query: &Query<'_>, name: &'static str) -> Result<Option<ItemId>,
     }
 }
 
-fn item_verb(verb: &str) -> Option<ItemVerb> {
-    Some(match verb {
-        "restock" => ItemVerb::Restock,
-        "pause" => ItemVerb::Pause,
-        "resume" => ItemVerb::Resume,
-        "close" => ItemVerb::Close,
-        "books" => ItemVerb::Books,
-        "mismatch" => ItemVerb::Mismatch,
-        _ => return None,
-    })
-}
-
-fn order_verb(verb: &str) -> Option<OrderVerb> {
-    Some(match verb {
-        "pay" => OrderVerb::Pay,
-        "refund" => OrderVerb::Refund,
-        "cancel" => OrderVerb::Cancel,
-        "extend" => OrderVerb::Extend,
-        _ => return None,
-    })
-}
-
 fn listed(query: &Query<'_>) -> Result<Route, Problem> {
     query.only(&["limit", "after"])?;
     let limit = query.limit(PUBLIC_LIST_MAX, PUBLIC_LIST_MAX)?;
@@ -642,26 +625,14 @@ fn wait(order: OrderId, query: &Query<'_>) -> Result<Route, Problem> {
 }
 
 fn admin_orders(query: &Query<'_>) -> Result<Route, Problem> {
-    let names = [
-        "item",
-        "buyer",
-        "state",
-        "payment_ref",
-        "from_ms",
-        "to_ms",
-        "order",
-        "late_payments",
-        "limit",
-        "after",
-    ];
-    query.only(&names)?;
+    const FILTERS: [&str; 6] = ["buyer", "state", "payment_ref", "from_ms", "to_ms", "order"];
+    query.only(&[&FILTERS[..], &["item", "late_payments", "limit", "after"]].concat())?;
     let (item, newest) = (queried_item(query, "item")?, newest(query)?);
     if newest && item.is_none() {
         return Err(Problem::invalid_field("order", "newest is known of one item alone: say item, too"));
     }
-    let late_payments = query.parsed("late_payments", flag)?.unwrap_or(false);
-    let filters = ["buyer", "state", "payment_ref", "from_ms", "to_ms", "order"];
-    if late_payments && filters.iter().any(|name| query.get(name).is_some()) {
+    let late_payments = query.parsed("late_payments", |text| text.parse().ok())?.unwrap_or(false);
+    if late_payments && FILTERS.iter().any(|name| query.get(name).is_some()) {
         return Err(Problem::invalid_field("late_payments", "goes with item, limit and after alone"));
     }
     Ok(Route::AdminOrders(Box::new(AdminOrdersQuery {
@@ -703,10 +674,6 @@ fn blocklist(query: &Query<'_>) -> Result<Route, Problem> {
         limit: query.limit(MERCHANT_LIST_DEFAULT, MERCHANT_LIST_MAX)?,
         after: query.parsed("after", decode_query_subject)?,
     }))
-}
-
-fn flag(text: &str) -> Option<bool> {
-    text.parse().ok()
 }
 
 fn audit(query: &Query<'_>) -> Result<Route, Problem> {

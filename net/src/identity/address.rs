@@ -9,38 +9,25 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::http::head::Head;
+use crate::named::named;
 
-/// The header field in which proxies say whose request it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AddressHeader {
-    /// A list of addresses.
-    XForwardedFor,
-    /// A list of elements with `for=` (RFC 7239).
-    Forwarded,
-    /// One address.
-    XRealIp,
-    /// One address, from Cloudflare.
-    CfConnectingIp,
-    /// One address, from Akamai and others.
-    TrueClientIp,
+named! {
+    /// The header in which a trusted proxy says whose request it is.
+    pub enum AddressHeader {
+        /// A list of addresses.
+        XForwardedFor = "X-Forwarded-For",
+        /// A list of elements with `for=` (RFC 7239).
+        Forwarded = "Forwarded",
+        /// One address.
+        XRealIp = "X-Real-IP",
+        /// One address, from Cloudflare.
+        CfConnectingIp = "CF-Connecting-IP",
+        /// One address, from Akamai and others.
+        TrueClientIp = "True-Client-IP",
+    }
 }
 
 impl AddressHeader {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::XForwardedFor, Self::Forwarded, Self::XRealIp, Self::CfConnectingIp, Self::TrueClientIp];
-
-    /// The field's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::XForwardedFor => "X-Forwarded-For",
-            Self::Forwarded => "Forwarded",
-            Self::XRealIp => "X-Real-IP",
-            Self::CfConnectingIp => "CF-Connecting-IP",
-            Self::TrueClientIp => "True-Client-IP",
-        }
-    }
-
     /// The field with this name, in any case.
     pub fn find(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|header| header.name().eq_ignore_ascii_case(name))

@@ -10,35 +10,20 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
+use crate::named::named;
+
 /// Shortest HS256 secret, in bytes (RFC 7518 section 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
 /// Longest name of a key, in bytes.
 pub const KID_BYTES_MAX: usize = 64;
 
-/// The algorithms that are spoken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Algorithm {
-    /// HMAC with SHA-256 (RFC 7518).
-    Hs256,
-    /// Ed25519 (RFC 8037).
-    EdDsa,
-}
-
-impl Algorithm {
-    /// The algorithm with the name that JWT headers use.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "HS256" => Some(Self::Hs256),
-            "EdDSA" => Some(Self::EdDsa),
-            _ => None,
-        }
-    }
-    /// That name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hs256 => "HS256",
-            Self::EdDsa => "EdDSA",
-        }
+named! {
+    /// The algorithms that are spoken, by the names that JWT headers use.
+    pub enum Algorithm {
+        /// HMAC with SHA-256 (RFC 7518).
+        Hs256 = "HS256",
+        /// Ed25519 (RFC 8037).
+        EdDsa = "EdDSA",
     }
 }
 

@@ -125,19 +125,6 @@ impl std::fmt::Debug for MintKey {
 
 fn fill_claims(object: &mut json_out::Object<'_>, claims: &Claims<'_>) {
     object.text("sub", claims.sub).number("exp", claims.exp_s);
-    if let Some(nbf_s) = claims.nbf_s {
-        object.number("nbf", nbf_s);
-    }
-    if let Some(level) = claims.level {
-        object.number("lvl", level);
-    }
-    if let Some(since_s) = claims.since_s {
-        object.number("since", since_s);
-    }
-    if let Some(aud) = claims.aud {
-        object.text("aud", aud);
-    }
-    if let Some(iss) = claims.iss {
-        object.text("iss", iss);
-    }
+    object.number_if("nbf", claims.nbf_s).number_if("lvl", claims.level.map(u64::from));
+    object.number_if("since", claims.since_s).text_if("aud", claims.aud).text_if("iss", claims.iss);
 }

@@ -105,26 +105,11 @@ impl Verdict {
     }
 }
 
-/// Verifies a token.
-///
-/// # Errors
-/// Why it does not count.
-pub fn verify(
-    keys: &[IdentityKey],
-    rules: &TokenRules,
-    token: &[u8],
-    now: UnixMillis,
-) -> Result<Verdict, Reason> {
-    let verdict = verify_for_good(keys, rules, token, now)?;
-    verdict.at(now)?;
-    Ok(verdict)
-}
-
 /// Verifies all of a token but that it counts now: it may be too late for it, or too early.
 ///
 /// # Errors
 /// Why it does not count at any time.
-pub(super) fn verify_for_good(
+pub fn verify(
     keys: &[IdentityKey],
     rules: &TokenRules,
     token: &[u8],

@@ -610,6 +610,22 @@ mod tests {
     use super::super::memory::tests::replica;
     use super::*;
 
+    /// What the exporter wrote of the first order of [`replica`].
+    const GOOD: OrderLook<'_> = OrderLook {
+        id: 7 << 32 | 1,
+        sid: 7,
+        buyer: "buyer\\\\1",
+        quantity: 1,
+        state: "confirmed",
+        key: "key",
+        payment_ref: "",
+        lsn: 2,
+        refund_ref: "",
+        refunded: 0,
+        price_minor: 0,
+        currency: "",
+    };
+
     fn totals() -> ItemTotals {
         ItemTotals { granted: 10, available: 6, held: 1, sold: 3, orders: 4, last_seq: 4 }
     }
@@ -660,21 +676,8 @@ mod tests {
         assert_eq!(refilled("upto=17"), None);
         let replica = replica(2);
         let record = replica.next_order(0).expect("an order");
-        let (id, lsn) = (record.order.get().cast_signed(), record.lsn.0);
-        let row = OrderLook {
-            id,
-            sid: 7,
-            buyer: "buyer\\\\1",
-            quantity: 1,
-            state: "confirmed",
-            key: "",
-            payment_ref: "",
-            lsn: 2,
-            refund_ref: "",
-            refunded: 0,
-            price_minor: 0,
-            currency: "",
-        };
+        let lsn = record.lsn.0;
+        let row = OrderLook { key: "", ..GOOD };
         let same = |row: &OrderLook<'_>, after, upto| {
             same_but_for_texts(&record, row, &replica, (Lsn(after), Lsn(upto)))
         };
@@ -695,21 +698,8 @@ mod tests {
     fn a_reference_of_a_payment_that_the_log_holds_is_missed() {
         let replica = replica(2);
         let placed = replica.next_order(0).expect("an order");
-        let (id, lsn) = (placed.order.get().cast_signed(), placed.lsn.0);
-        let row = OrderLook {
-            id,
-            sid: 7,
-            buyer: "buyer\\\\1",
-            quantity: 1,
-            state: "paid",
-            key: "",
-            payment_ref: "",
-            lsn: 2,
-            refund_ref: "",
-            refunded: 0,
-            price_minor: 0,
-            currency: "",
-        };
+        let lsn = placed.lsn.0;
+        let row = OrderLook { state: "paid", key: "", ..GOOD };
         let upto = lsn + 3;
         let paid_at =
             |at| OrderRecord { state: OrderState::Paid, state_lsn: Lsn(at), payment_ref_hash: 7, ..placed };
@@ -726,37 +716,23 @@ mod tests {
     fn every_field_of_a_row_counts_but_the_exporters_notes() {
         let replica = replica(2);
         let record = replica.next_order(0).expect("an order");
-        let id = record.order.get().cast_signed();
-        let good = OrderLook {
-            id,
-            sid: 7,
-            buyer: "buyer\\\\1",
-            quantity: 1,
-            state: "confirmed",
-            key: "key",
-            payment_ref: "",
-            lsn: 2,
-            refund_ref: "",
-            refunded: 0,
-            price_minor: 0,
-            currency: "",
-        };
-        assert!(same(&record, &good, &replica));
-        assert!(same(&record, &OrderLook { lsn: 77, ..good }, &replica), "the LSN is the exporter's own");
+        assert_eq!(record.order.get().cast_signed(), GOOD.id);
+        assert!(same(&record, &GOOD, &replica));
+        assert!(same(&record, &OrderLook { lsn: 77, ..GOOD }, &replica), "the LSN is the exporter's own");
         let wrong = [
-            (OrderLook { sid: 8, ..good }, "sid"),
-            (OrderLook { buyer: "buyer\\\\2", ..good }, "buyer"),
+            (OrderLook { sid: 8, ..GOOD }, "sid"),
+            (OrderLook { buyer: "buyer\\\\2", ..GOOD }, "buyer"),
             // As the bytes are, and not as they are shown.
-            (OrderLook { buyer: "buyer\\1", ..good }, "buyer"),
-            (OrderLook { quantity: 2, ..good }, "quantity"),
-            (OrderLook { state: "paid", ..good }, "state"),
-            (OrderLook { key: "other", ..good }, "key_hash"),
-            (OrderLook { key: "", ..good }, "key_hash"),
-            (OrderLook { key: "broken\\", ..good }, "key_hash"),
-            (OrderLook { payment_ref: "p", ..good }, "payment_ref_hash"),
-            (OrderLook { refund_ref: "r", ..good }, "refund_ref_hash"),
-            (OrderLook { refunded: 1, ..good }, "refunded"),
-            (OrderLook { price_minor: 5, currency: "EUR", ..good }, "price"),
+            (OrderLook { buyer: "buyer\\1", ..GOOD }, "buyer"),
+            (OrderLook { quantity: 2, ..GOOD }, "quantity"),
+            (OrderLook { state: "paid", ..GOOD }, "state"),
+            (OrderLook { key: "other", ..GOOD }, "key_hash"),
+            (OrderLook { key: "", ..GOOD }, "key_hash"),
+            (OrderLook { key: "broken\\", ..GOOD }, "key_hash"),
+            (OrderLook { payment_ref: "p", ..GOOD }, "payment_ref_hash"),
+            (OrderLook { refund_ref: "r", ..GOOD }, "refund_ref_hash"),
+            (OrderLook { refunded: 1, ..GOOD }, "refunded"),
+            (OrderLook { price_minor: 5, currency: "EUR", ..GOOD }, "price"),
         ];
         for (row, name) in wrong {
             assert!(!same(&record, &row, &replica), "{name}");

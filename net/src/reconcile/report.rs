@@ -7,29 +7,17 @@ use stampede_core::types::{ItemId, Lsn, OrderId};
 use stampede_persist::log::replica::Replica;
 
 use super::fields::Fields;
+use crate::named::named;
 
-/// Who says something.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
-    /// The running engine.
-    Memory,
-    /// The log's files.
-    Log,
-    /// The database.
-    Postgres,
-}
-
-impl Place {
-    /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 3] = [Self::Memory, Self::Log, Self::Postgres];
-
-    /// As it is shown.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Log => "log",
-            Self::Postgres => "Postgres",
-        }
+named! {
+    /// Who says something, in the order in which they are shown.
+    pub enum Place {
+        /// The running engine.
+        Memory = "memory",
+        /// The log's files.
+        Log = "log",
+        /// The database.
+        Postgres = "Postgres",
     }
 }
 

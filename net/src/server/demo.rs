@@ -34,30 +34,23 @@ struct DemoItem {
 /// How long the items stay on sale that are there from the first start on, in milliseconds.
 const OPEN_MS: u64 = 30 * 24 * 3_600_000;
 
+/// One for each buyer, on sale at once.
+const PHONE: DemoItem = DemoItem {
+    name: "Double 11 phone",
+    price_minor: 499_900,
+    stock: 1_000,
+    cap: 1,
+    payment: Payment::OnOrder,
+    hold_ms: 0,
+    opens_in_ms: 0,
+    open_ms: OPEN_MS,
+    draw_ms: 0,
+};
+
 /// The items with the numbers from 1 on.
 const ITEMS: [DemoItem; 3] = [
-    DemoItem {
-        name: "Double 11 phone",
-        price_minor: 499_900,
-        stock: 1_000,
-        cap: 1,
-        payment: Payment::OnOrder,
-        hold_ms: 0,
-        opens_in_ms: 0,
-        open_ms: OPEN_MS,
-        draw_ms: 0,
-    },
-    DemoItem {
-        name: "Red packet",
-        price_minor: 0,
-        stock: 10_000,
-        cap: 1,
-        payment: Payment::OnOrder,
-        hold_ms: 0,
-        opens_in_ms: 0,
-        open_ms: OPEN_MS,
-        draw_ms: 0,
-    },
+    PHONE,
+    DemoItem { name: "Red packet", price_minor: 0, stock: 10_000, ..PHONE },
     DemoItem {
         name: "Railway ticket, window seat",
         price_minor: 55_300,
@@ -66,8 +59,7 @@ const ITEMS: [DemoItem; 3] = [
         payment: Payment::Hold,
         hold_ms: 120_000,
         opens_in_ms: 20_000,
-        open_ms: OPEN_MS,
-        draw_ms: 0,
+        ..PHONE
     },
 ];
 
@@ -76,12 +68,10 @@ const DRAW: DemoItem = DemoItem {
     name: "Concert ticket by lot",
     price_minor: 88_000,
     stock: 20,
-    cap: 1,
-    payment: Payment::OnOrder,
-    hold_ms: 0,
     opens_in_ms: 30_000,
     open_ms: 15 * 60_000,
     draw_ms: 30_000,
+    ..PHONE
 };
 
 impl DemoItem {

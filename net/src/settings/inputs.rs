@@ -5,8 +5,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::keys::Settings;
 use super::raw::Source;
-use super::values::Settings;
 
 /// Everything that settings are made from.
 pub struct Inputs<'a> {

@@ -2,10 +2,9 @@
 //!
 //! Four layers, laid over each other in the order default, file, environment,
 //! flag. Here it is only known which names exist; what a value may be is
-//! [`super::check`]'s business. The TOML is walked with its spans rather than
+//! [`super::forms`]' business. The TOML is walked with its spans rather than
 //! read by serde, because every complaint has to name file and line.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,9 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::forms::Wrong;
 use super::keys::{ENV_CONFIG, ENV_PREFIX, KEYS, Key, position};
+use super::raw_value::{RawKey, RawValue};
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,36 +49,6 @@ impl fmt::Display for Source {
             Self::Flag(flag) => write!(f, "flag {flag}"),
         }
     }
-}
-
-/// A value as it was written.
-#[derive(Clone, PartialEq, Eq)]
-pub enum RawValue {
-    /// Nothing.
-    None,
-    /// A text; everything outside the file is one.
-    Text(String),
-    /// A number.
-    Int(i64),
-    /// A truth value.
-    Bool(bool),
-    /// A list of texts.
-    List(Vec<String>),
-    /// The tables of `identity.keys`.
-    Keys(Vec<RawKey>),
-}
-
-/// One table of `identity.keys`.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct RawKey {
-    /// The key's name.
-    pub kid: String,
-    /// Its algorithm.
-    pub alg: String,
-    /// The shared secret.
-    pub secret: Option<String>,
-    /// The public key.
-    pub public: Option<String>,
 }
 
 /// Why settings cannot be used: one line, with the remedy in it.
@@ -130,6 +101,14 @@ pub enum SettingsError {
     Together(String),
 }
 
+impl SettingsError {
+    /// The complaint about a value, which is masked if it is secret.
+    fn value(key: &Key, shown: String, source_of: Source, allowed: String) -> Self {
+        let shown = if key.secret { "***".to_owned() } else { shown };
+        Self::Value { key: key.name.to_owned(), shown, source_of, allowed }
+    }
+}
+
 /// All settings as they were written.
 pub struct Raw {
     /// In the order of [`KEYS`].
@@ -147,6 +126,38 @@ impl Raw {
             _ => (RawValue::Text(key.default.to_owned()), Source::Default),
         };
         Self { values: KEYS.iter().map(value).collect(), warnings: Vec::new() }
+    }
+
+    /// The value of a key.
+    pub fn value(&self, name: &str) -> &RawValue {
+        self.entry(name).1
+    }
+
+    /// Why the value of a key was not taken.
+    pub fn refused(&self, name: &str, wrong: Wrong) -> SettingsError {
+        match wrong {
+            Wrong::Value => self.wrong(name),
+            Wrong::Must(allowed) => self.wrong_since(name, allowed),
+            Wrong::Problem(problem) => {
+                SettingsError::Together(format!("{name} ({}): {problem}", self.entry(name).2))
+            }
+        }
+    }
+
+    /// The complaint about the value of a key.
+    pub fn wrong(&self, name: &str) -> SettingsError {
+        self.wrong_since(name, (self.entry(name).0.allowed)())
+    }
+
+    fn wrong_since(&self, name: &str, allowed: String) -> SettingsError {
+        let (key, value, source) = self.entry(name);
+        SettingsError::value(key, value.to_string(), source.clone(), allowed)
+    }
+
+    fn entry(&self, name: &str) -> (&'static Key, &RawValue, &Source) {
+        let index = position(name).expect("the key is in the table");
+        let (value, source) = &self.values[index];
+        (&KEYS[index], value, source)
     }
 
     /// Lays the settings file over what is there.
@@ -285,13 +296,7 @@ impl File<'_> {
     }
 
     fn wrong(&self, key: &Key, shown: &str, at: usize) -> SettingsError {
-        let shown = if key.secret { "***" } else { shown };
-        SettingsError::Value {
-            key: key.name.to_owned(),
-            shown: shown.to_owned(),
-            source_of: self.source(at),
-            allowed: key.allowed.to_owned(),
-        }
+        SettingsError::value(key, shown.to_owned(), self.source(at), (key.allowed)())
     }
 
     fn value(&self, key: &Key, value: &Spanned<DeValue<'_>>, at: usize) -> Result<RawValue, SettingsError> {
@@ -352,18 +357,5 @@ fn suggestion(wrong: &str) -> String {
     match KEYS.iter().find(|key| key.name.rsplit_once('.').is_some_and(|(_, last)| last == wrong)) {
         Some(key) => format!(". Did you mean {}?", key.name),
         None => did_you_mean(wrong, names_to_suggest()),
-    }
-}
-
-/// The value as text for a complaint, masked where it is secret.
-pub fn shown<'a>(key: &Key, value: &'a RawValue) -> Cow<'a, str> {
-    match value {
-        _ if key.secret => "***".into(),
-        RawValue::None => "nothing".into(),
-        RawValue::Text(text) => format!("{text:?}").into(),
-        RawValue::Int(number) => number.to_string().into(),
-        RawValue::Bool(truth) => truth.to_string().into(),
-        RawValue::List(list) => format!("{list:?}").into(),
-        RawValue::Keys(_) => "a list of tables".into(),
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::check::{is_token, ticket_key};
+use super::forms::{is_token, ticket_key};
 use super::{IdentityMode, KeyText, Secret, Settings};
 use crate::gate::seal::SealKey;
 use crate::gate::ticket;
@@ -100,8 +100,7 @@ pub fn existing_admin_token(settings: &Settings) -> Result<Secret, SecretError> 
     }
     let path = settings.data_dir.join(ADMIN_TOKEN_FILE);
     let text = std::fs::read_to_string(&path).map_err(|cause| io_error("read", &path, cause))?;
-    let text = text.trim_end();
-    if is_token(text) { Ok(Secret::new(text)) } else { Err(SecretError::Unusable(path)) }
+    token_in(&text, &path)
 }
 
 /// All keys that buyers' tokens may be signed with: the configured ones and, in demo
@@ -125,27 +124,23 @@ pub fn identity_keys(settings: &Settings) -> Result<Vec<KeyText>, SecretError> {
 /// As [`identity_keys`]; and for settings that were loaded without `serving` and have
 /// no key.
 pub fn identity(settings: &Settings) -> Result<Identity, SecretError> {
-    let trusted = settings.identity.trusted_proxies.clone();
-    let header = settings.identity.address_header;
-    let origins = settings.identity.cors_origins.clone();
-    match settings.identity.mode {
-        IdentityMode::Header => {
-            let identity = Identity::header(settings.listen.ip(), trusted)?;
-            Ok(identity.with_address_header(header).with_origins(origins))
-        }
+    let chosen = &settings.identity;
+    let trusted = chosen.trusted_proxies.clone();
+    let identity = match chosen.mode {
+        IdentityMode::Header => Identity::header(settings.listen.ip(), trusted)?,
         IdentityMode::Jwt => {
-            let keys = identity_keys(settings)?;
             let parse = |key: &KeyText| {
                 let parsed = IdentityKey::parse(&key.kid, &key.alg, key.material.reveal());
                 parsed.map_err(|cause| SecretError::Key { kid: key.kid.clone(), cause })
             };
-            let identity = Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?;
-            let rules = settings.identity.rules.clone();
-            let identity = identity.with_cookie(&settings.identity.cookie).with_rules(rules);
-            let identity = identity.with_proxy_protocol(settings.identity.proxy_protocol);
-            Ok(identity.with_address_header(header).with_origins(origins))
+            let keys = identity_keys(settings)?;
+            Identity::jwt(keys.iter().map(parse).collect::<Result<_, _>>()?, trusted)?
+                .with_cookie(&chosen.cookie)
+                .with_rules(chosen.rules())
+                .with_proxy_protocol(chosen.proxy_protocol)
         }
-    }
+    };
+    Ok(identity.with_address_header(chosen.address_header).with_origins(chosen.cors_origins.clone()))
 }
 
 /// What the demo makes its sessions with; `None` without `--demo`, and in header mode, where
@@ -161,7 +156,7 @@ pub fn demo(settings: &Settings) -> Result<Option<Demo>, SecretError> {
     let Some(key) = keys.iter().find(|key| key.kid == DEMO_KID) else { return Ok(None) };
     let key = MintKey::parse(&key.kid, &key.alg, key.material.reveal())
         .map_err(|cause| SecretError::Key { kid: DEMO_KID.to_owned(), cause })?;
-    Ok(Some(Demo::new(key, settings.identity.cookie.clone(), &settings.identity.rules)))
+    Ok(Some(Demo::new(key, settings.identity.cookie.clone(), &settings.identity.rules())))
 }
 
 /// The keys of purchase tickets: the configured ones, or the made ones, of which one is made now if
@@ -207,11 +202,7 @@ pub fn rotate_ticket_keys(data_dir: &Path) -> Result<(u8, Option<u8>), SecretErr
 
 /// The lines of the file, each known to be a key; `None` if there is no file.
 fn read_ticket_keys(path: &Path) -> Result<Option<Vec<String>>, SecretError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(io_error("read", path, cause)),
-    };
+    let Some(text) = read_if_there(path)? else { return Ok(None) };
     let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
     let usable = (1..=ticket::KEYS_MAX).contains(&lines.len());
     let usable = usable && lines.iter().all(|line| ticket_key(line).is_some());
@@ -219,15 +210,22 @@ fn read_ticket_keys(path: &Path) -> Result<Option<Vec<String>>, SecretError> {
 }
 
 fn load_or_make(path: &Path) -> Result<(Secret, Option<String>), SecretError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let text = text.trim_end();
-            let usable = is_token(text).then(|| Secret::new(text));
-            Ok((usable.ok_or_else(|| SecretError::Unusable(path.to_owned()))?, open_to_others(path)))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map(|secret| (secret, None)),
-        Err(cause) => Err(io_error("read", path, cause)),
+    match read_if_there(path)? {
+        Some(text) => Ok((token_in(&text, path)?, open_to_others(path))),
+        None => make(path).map(|secret| (secret, None)),
     }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, SecretError> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).map_err(|cause| io_error("read", path, cause)),
+    }
+}
+
+fn token_in(text: &str, path: &Path) -> Result<Secret, SecretError> {
+    let text = text.trim_end();
+    if is_token(text) { Ok(Secret::new(text)) } else { Err(SecretError::Unusable(path.to_owned())) }
 }
 
 fn make(path: &Path) -> Result<Secret, SecretError> {

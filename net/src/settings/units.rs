@@ -4,9 +4,9 @@
 
 use ipnet::IpNet;
 
-const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+const UNITS: [(&str, u32); 5] = [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
 
-/// Reads a number of bytes: digits, and after them nothing or `KiB` … `TiB`.
+/// Reads a number of bytes: digits, and after them nothing or `KiB` … `PiB`.
 /// `None` for anything else, or above 2^63.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let (digits, shift) = UNITS

@@ -1,5 +1,6 @@
 //! Answers, byte for byte.
 
+use stampede_core::command;
 use stampede_core::draw::{DrawSeed, DrawView, Drawn, HeldView};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::money::Price;
@@ -9,7 +10,7 @@ use stampede_net::http::answer::{
 };
 use stampede_net::http::draw::DrawFace;
 use stampede_net::http::field::Field;
-use stampede_net::http::page::{AdminItemView, ItemView, Page, Version};
+use stampede_net::http::page::{ItemView, Page, Version, fill_admin};
 use stampede_net::http::problem::{Code, Problem};
 
 fn date() -> Date {
@@ -377,23 +378,31 @@ fn a_client_that_has_the_page_gets_304() {
 
 #[test]
 fn the_merchants_item() {
-    let spec = spec();
-    let view = AdminItemView {
-        item: ItemId::new(7).expect("an item id"),
-        spec: &spec,
-        state: "open",
-        draw: None,
-        granted: 10,
-        available: 5,
-        held: 3,
-        sold: 2,
-        accepted: 6,
-        durable_lsn: 99,
-        exported_lsn: None,
-        version: 3,
-        settings_lsn: 4,
+    let item = ItemId::new(7).expect("an item id");
+    let (granted, available, held, sold, accepted, version) = (10, 5, 3, 2, 6, 3);
+    let (shown_lsn, lsn, shown_version, epoch, flags) = (Lsn(4), Lsn(5), 0, 0, 0);
+    let (spec, draw) = (spec(), None);
+    let view = command::ItemView {
+        item,
+        spec,
+        granted,
+        available,
+        held,
+        sold,
+        accepted,
+        draw,
+        flags,
+        epoch,
+        version,
+        shown_version,
+        shown_lsn,
+        lsn,
     };
-    let shown = text(|out| answer::json(out, Status::Ok, Manner::KEEP, &date(), |object| view.fill(object)));
+    let shown = text(|out| {
+        answer::json(out, Status::Ok, Manner::KEEP, &date(), |object| {
+            fill_admin(object, &view, "open", (Lsn(99), None));
+        });
+    });
     let expected = "\"granted\":10,\"available\":5,\"held\":3,\"sold\":2,\"accepted\":6,\"durable_lsn\":99,\
                     \"exported_lsn\":null,\"version\":3,\"settings_lsn\":4}";
     assert!(parts(&shown).1.ends_with(expected), "{shown}");

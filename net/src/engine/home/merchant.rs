@@ -24,34 +24,28 @@ impl Home {
         let request = caller.request;
         check_admin(&request.head, self.shared.admin_token.as_bytes())?;
         check_condition(&route, request)?;
-        let mut scratch = String::new();
-        let ask = match route {
-            Route::AdminItems(query) => {
-                self.gather_items(query, caller);
-                return Ok(());
-            }
-            Route::AdminOrders(query) => {
-                self.admin_orders(&query, caller);
-                return Ok(());
-            }
-            Route::Audit(query) => {
-                self.gather_audit(query, caller);
-                return Ok(());
-            }
-            Route::Stats => {
-                self.stats(caller);
-                return Ok(());
-            }
-            Route::Blocklist(query) => {
-                self.blocklist(&query, caller);
-                return Ok(());
-            }
+        match route {
+            Route::AdminItems(query) => self.gather_items(query, caller),
+            Route::AdminOrders(query) => self.admin_orders(&query, caller),
+            Route::Audit(query) => self.gather_audit(query, caller),
+            Route::Stats => self.stats(caller),
+            Route::Blocklist(query) => self.blocklist(&query, caller),
             Route::Block(who) => return self.block(&who, true, caller),
             Route::Unblock(who) => return self.block(&who, false, caller),
+            ref route => return self.ask_owner(route, caller),
+        }
+        Ok(())
+    }
+
+    /// What the owner of one item decides or tells.
+    fn ask_owner(&mut self, route: &Route, caller: &Caller<'_>) -> Called {
+        let request = caller.request;
+        let (item, call, ask) = match *route {
             Route::AdminItem(item) => (item, Call::Other, RareAsk::Item(item)),
             Route::AdminOrder(order) => (order.item(), Call::Other, RareAsk::Order(order)),
             Route::PutItem(item) => {
-                let patch = body::item_patch(request.body, &mut scratch)?;
+                let mut name = String::new();
+                let patch = body::item_patch(request.body, &mut name)?;
                 (item, Call::Other, RareAsk::PutItem(item, OwnedPatch::new(&patch), if_match(request)?))
             }
             Route::Restock(item) => {
@@ -63,7 +57,7 @@ impl Home {
                 (query.item, Call::Other, RareAsk::Books(query.item, after, limit, query.rows))
             }
             Route::Mismatch(item) => {
-                let reason = body::mismatch(request.body, &mut scratch)?;
+                let reason = body::mismatch(request.body)?;
                 self.shared.alarm_once(format!("item {item} is paused by reconcile: {reason}"));
                 (item, Call::Other, RareAsk::SwitchItem(item, Switch::Paused, Who::Reconcile, Key::none()))
             }
@@ -91,7 +85,6 @@ impl Home {
             Route::AdminCancelOrder(order) => movement(order, Movement::Cancel, body::cancel(request.body)?),
             _ => return Err(Code::NotFound.problem()),
         };
-        let (item, call, ask) = ask;
         self.ask(item, call, Ask::Rare(Box::new(ask)), caller)
     }
 

@@ -1,6 +1,6 @@
 //! Health, readiness, metrics, statistics: how the engine says that it is well.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use super::state::{Caller, Home};
 use crate::engine::books;
@@ -56,33 +56,28 @@ impl Home {
 pub(crate) fn health(out: &mut Vec<u8>, route: &Route, shared: &Shared, manner: Manner, date: &Date) {
     let status = |well: bool| if well { Status::Ok } else { Status::Unavailable };
     match route {
-        Route::Readyz => {
-            let reasons = reasons(shared);
-            let status = status(is_ready(&reasons));
-            answer::json(out, status, manner, date, |object| readiness(object, shared, &reasons));
-        }
-        // Who asks from outside learns no reasons.
-        Route::PublicReadyz => {
-            let ready = is_ready(&reasons(shared));
-            answer::json(out, status(ready), manner, date, |object| {
-                object.boolean("ready", ready);
-            });
-        }
-        Route::PublicHealthz => {
-            let live = shared.pulse.stalled().next().is_none();
-            answer::json(out, status(live), manner, date, |object| {
-                object.boolean("live", live);
-            });
-        }
         Route::Metrics => {
             let text = metrics(shared);
             answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), manner, date);
+        }
+        // Who asks from outside learns no reasons.
+        Route::Readyz | Route::PublicReadyz => {
+            let reasons = reasons(shared);
+            let ready = is_ready(&reasons);
+            answer::json(out, status(ready), manner, date, |object| {
+                object.boolean("ready", ready);
+                if *route == Route::Readyz {
+                    readiness(object, shared, &reasons);
+                }
+            });
         }
         _ => {
             let live = shared.pulse.stalled().next().is_none();
             answer::json(out, status(live), manner, date, |object| {
                 object.boolean("live", live);
-                stalled_cores(object, shared);
+                if *route != Route::PublicHealthz {
+                    stalled_cores(object, shared);
+                }
             });
         }
     }
@@ -98,41 +93,27 @@ fn stalled_cores(object: &mut Object<'_>, shared: &Shared) {
 }
 
 fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[Reason]) {
-    object.boolean("ready", is_ready(reasons));
     texts(object, "reasons", &reasons.iter().map(|reason| reason.name()).collect::<Vec<_>>());
     texts(object, "weakened", &shared.weakened());
     stalled_cores(object, shared);
     texts(object, "filling", &tables::filling(shared));
-    if let Some(error) = shared.log.snapshot_failure() {
-        object.text("snapshot_error", &error);
-    }
-    if let Some(failure) = shared.accept_errors.failure() {
-        object.text("not_accepting", &failure);
-    }
-    if let Some(reason) = shared.selling_stopped() {
-        object.text("selling_stopped", &reason);
-    }
-    if let Some(reason) = shared.awaited() {
-        object.text("awaiting_database", &reason);
-    }
-    if shared.clock.is_ahead() {
-        object.text("clock_ahead", &shared.clock_words());
-    }
-    if let Some(error) = shared.export.as_ref().and_then(|export| export.last_error()) {
-        object.text("export_error", &error);
-    }
-    if let Some(stalled) = shared.export.as_ref().and_then(|export| export.stalled_for()) {
+    let export = shared.export.as_ref();
+    let stalled = export.and_then(|export| export.stalled_for()).map(|stalled| {
         let (seconds, lag) = (stalled.as_secs(), export_lag(shared));
-        object.text("export_stalled", &format!("nothing was exported for {seconds} s, {lag} facts wait"));
-    }
+        format!("nothing was exported for {seconds} s, {lag} facts wait")
+    });
+    object
+        .text_if("snapshot_error", shared.log.snapshot_failure())
+        .text_if("not_accepting", shared.accept_errors.failure())
+        .text_if("selling_stopped", shared.selling_stopped())
+        .text_if("awaiting_database", shared.awaited())
+        .text_if("clock_ahead", shared.clock.is_ahead().then(|| shared.clock_words()))
+        .text_if("export_error", export.and_then(|export| export.last_error()))
+        .text_if("export_stalled", stalled);
 }
 
 fn texts(object: &mut Object<'_>, name: &'static str, texts: &[impl AsRef<str>]) {
     object.array(name, |array| texts.iter().for_each(|text| array.text(text.as_ref())));
-}
-
-fn total(shared: &Shared, count: Count) -> u64 {
-    shared.counters.iter().map(|core| core.get(count)).sum()
 }
 
 fn refusals(shared: &Shared) -> impl Iterator<Item = (Code, u64)> {
@@ -143,12 +124,12 @@ fn refusals(shared: &Shared) -> impl Iterator<Item = (Code, u64)> {
 fn outcomes(object: &mut Object<'_>, shared: &Shared) {
     object.object("totals", |object| {
         for &count in Count::ALL {
-            object.number(count.name(), total(shared, count));
+            object.number(count.name(), shared.counters.iter().map(|core| core.get(count)).sum::<u64>());
         }
     });
     object.object("refusals", |object| {
-        for (code, times) in refusals(shared).filter(|(_, times)| *times > 0) {
-            object.number(code.name(), times);
+        for (code, times) in refusals(shared) {
+            object.nonzero(code.name(), times);
         }
     });
 }
@@ -191,10 +172,8 @@ fn log(object: &mut Object<'_>, shared: &Shared) {
             .number("queued", shared.queue.len())
             .number("sync_us_max", log.sync_us_max())
             .number("sync_us_sum", log.sync_us_sum())
-            .boolean("accepting", log.accepting());
-        if let Some(error) = log.snapshot_failure() {
-            object.text("snapshot_error", &error);
-        }
+            .boolean("accepting", log.accepting())
+            .text_if("snapshot_error", log.snapshot_failure());
     });
 }
 
@@ -211,84 +190,79 @@ fn export(object: &mut Object<'_>, shared: &Shared) {
             .number("set_aside", export.set_aside())
             .number("deferred", export.deferred())
             .number("waits_ms", export.waits_for().as_millis() as u64)
-            .boolean("pooler", export.pooler());
-        if let Some(error) = export.last_error() {
-            object.text("last_error", &error);
-        }
+            .boolean("pooler", export.pooler())
+            .text_if("last_error", export.last_error());
     });
 }
 
 // ---- Prometheus ----
 
+/// Metrics as they are written; one whose name ends in `_total` is a counter, all others are gauges.
 struct Text(String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    fn family(&mut self, name: &str, help: &str) {
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
         let _infallible = writeln!(self.0, "# HELP stampede_{name} {help}\n# TYPE stampede_{name} {kind}");
     }
     fn sample(&mut self, name: &str, labels: &str, value: u64) {
         let _infallible = writeln!(self.0, "stampede_{name}{labels} {value}");
     }
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.family(name, kind, help);
-        self.sample(name, "", value);
+    /// A metric without a label.
+    fn one(&mut self, name: &str, help: &str, value: impl Into<u64>) {
+        self.family(name, help);
+        self.sample(name, "", value.into());
+    }
+    /// A metric with values told apart by a label.
+    fn each<L: Display>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (L, u64)>,
+    ) {
+        self.family(name, help);
+        for (of, value) in values {
+            self.sample(name, &format!("{{{label}=\"{of}\"}}"), value);
+        }
     }
 }
 
 fn metrics(shared: &Shared) -> String {
     let mut text = Text(String::with_capacity(8 << 10));
+    let cores = || shared.counters.iter().enumerate();
     for &count in Count::ALL {
         let name = format!("{}_total", count.name());
-        text.family(&name, "counter", count.help());
-        for (core, counters) in shared.counters.iter().enumerate() {
-            text.sample(&name, &format!("{{core=\"{core}\"}}"), counters.get(count));
-        }
+        text.each(&name, count.help(), "core", cores().map(|(core, counters)| (core, counters.get(count))));
     }
-    text.family("refusals_total", "counter", "Requests refused, by code.");
-    for (code, times) in refusals(shared) {
-        text.sample("refusals_total", &format!("{{code=\"{}\"}}", code.name()), times);
-    }
-    text.family("connections_open", "gauge", "Connections open now, per core.");
-    for (core, counters) in shared.counters.iter().enumerate() {
-        text.sample("connections_open", &format!("{{core=\"{core}\"}}"), counters.open());
-    }
+    let by_code = refusals(shared).map(|(code, times)| (code.name(), times));
+    text.each("refusals_total", "Requests refused, by code.", "code", by_code);
+    let open = cores().map(|(core, counters)| (core, counters.open()));
+    text.each("connections_open", "Connections open now, per core.", "core", open);
     pulse_metrics(&mut text, shared);
     table_metrics(&mut text, shared);
     log_metrics(&mut text, shared);
     export_metrics(&mut text, shared);
-    text.family("not_ready", "gauge", "1 while this reason keeps it from selling, or buyers from it.");
-    for reason in Reason::ALL {
-        let holds = u64::from(reason.holds(shared).is_some());
-        text.sample("not_ready", &format!("{{reason=\"{}\"}}", reason.name()), holds);
-    }
-    text.one("ready", "gauge", "1 if ready to sell.", u64::from(is_ready(&reasons(shared))));
-    let ahead = "How far the sale clock is ahead of this machine's clock.";
-    text.one("clock_ahead_milliseconds", "gauge", ahead, shared.clock.ahead_ms());
-    text.one("alarms", "gauge", "Alarms kept for the merchant.", shared.alarms().len() as u64);
-    let lost = output::lines_lost();
-    text.one(
-        "log_lines_lost_total",
-        "counter",
-        "Lines of the standard error and output that nobody took.",
-        lost,
-    );
-    text.family("weakened", "gauge", "A promise that was weakened by a flag.");
-    for what in shared.weakened() {
-        text.sample("weakened", &format!("{{what={what:?}}}"), 1);
-    }
+    let held = Reason::ALL.iter().map(|reason| (reason.name(), reason.holds(shared).is_some().into()));
+    text.each("not_ready", "1 while this reason keeps it from selling, or buyers from it.", "reason", held);
+    text.one("ready", "1 if ready to sell.", is_ready(&reasons(shared)));
+    let help = "How far the sale clock is ahead of this machine's clock.";
+    text.one("clock_ahead_milliseconds", help, shared.clock.ahead_ms());
+    text.one("alarms", "Alarms kept for the merchant.", shared.alarms().len() as u64);
+    let help = "Lines of the standard error and output that nobody took.";
+    text.one("log_lines_lost_total", help, output::lines_lost());
+    let weakened = shared.weakened().into_iter().map(|what| (what, 1));
+    text.each("weakened", "A promise that was weakened by a flag.", "what", weakened);
     text.0
 }
 
 fn pulse_metrics(text: &mut Text, shared: &Shared) {
-    let pulse = &shared.pulse;
-    text.family("core_stalled_milliseconds", "gauge", "How long the core has not turned; 0 = it turns.");
-    for core in 0..pulse.cores() {
-        text.sample("core_stalled_milliseconds", &format!("{{core=\"{core}\"}}"), pulse.stalled_ms(core));
-    }
-    text.family("core_stalls_total", "counter", "How often the core was found not to turn for a second.");
-    for core in 0..pulse.cores() {
-        text.sample("core_stalls_total", &format!("{{core=\"{core}\"}}"), pulse.stalls(core));
-    }
+    let (pulse, cores) = (&shared.pulse, || 0..shared.pulse.cores());
+    let stalled = cores().map(|core| (core, pulse.stalled_ms(core)));
+    let help = "How long the core has not turned; 0 = it turns.";
+    text.each("core_stalled_milliseconds", help, "core", stalled);
+    let stalls = cores().map(|core| (core, pulse.stalls(core)));
+    text.each("core_stalls_total", "How often the core was found not to turn for a second.", "core", stalls);
 }
 
 /// A metric of every table: its name, what it means, how it is read.
@@ -300,7 +274,7 @@ fn table_metrics(text: &mut Text, shared: &Shared) {
         ("table_max", "What it can hold; what needs more is refused.", |table| table.max),
     ];
     for (name, help, figure) in figures {
-        text.family(name, "gauge", help);
+        text.family(name, help);
         for (core, counters) in shared.counters.iter().enumerate() {
             for fullness in counters.tables() {
                 let labels = format!("{{core=\"{core}\",table=\"{}\"}}", fullness.table);
@@ -312,32 +286,26 @@ fn table_metrics(text: &mut Text, shared: &Shared) {
 
 fn log_metrics(text: &mut Text, shared: &Shared) {
     let log = &shared.log;
-    text.one("log_durable_lsn", "gauge", "The last durable fact.", log.durable_lsn().0);
-    text.one("log_groups_total", "counter", "Groups written and synced.", log.groups());
-    text.one("log_facts_total", "counter", "Facts written.", log.facts());
-    text.one("log_written_bytes_total", "counter", "Bytes written, padding included.", log.bytes_written());
-    text.one("log_disk_bytes", "gauge", "Bytes of all segment files.", log.disk_bytes());
-    text.one("log_queued", "gauge", "Facts that wait for the journal.", shared.queue.len() as u64);
-    text.one("log_sync_max_microseconds", "gauge", "Longest write and sync.", log.sync_us_max());
-    text.one("log_sync_microseconds_total", "counter", "All writes and syncs.", log.sync_us_sum());
-    let failing = u64::from(log.snapshots_fail());
-    text.one("log_snapshots_fail", "gauge", "1 while no snapshot can be made.", failing);
-    text.one("log_accepting", "gauge", "1 while the log takes facts.", u64::from(log.accepting()));
+    text.one("log_durable_lsn", "The last durable fact.", log.durable_lsn().0);
+    text.one("log_groups_total", "Groups written and synced.", log.groups());
+    text.one("log_facts_total", "Facts written.", log.facts());
+    text.one("log_written_bytes_total", "Bytes written, padding included.", log.bytes_written());
+    text.one("log_disk_bytes", "Bytes of all segment files.", log.disk_bytes());
+    text.one("log_queued", "Facts that wait for the journal.", shared.queue.len() as u64);
+    text.one("log_sync_max_microseconds", "Longest write and sync.", log.sync_us_max());
+    text.one("log_sync_microseconds_total", "All writes and syncs.", log.sync_us_sum());
+    text.one("log_snapshots_fail", "1 while no snapshot can be made.", log.snapshots_fail());
+    text.one("log_accepting", "1 while the log takes facts.", log.accepting());
 }
 
 fn export_metrics(text: &mut Text, shared: &Shared) {
     let Some(export) = &shared.export else { return };
-    text.one("export_connected", "gauge", "1 while Postgres is reached.", u64::from(export.connected()));
-    text.one("export_lsn", "gauge", "The last exported fact.", export.exported_lsn().0);
-    text.one("export_lag", "gauge", "Durable facts that are not exported yet.", export_lag(shared));
-    let waits = export.waits_for().as_secs();
-    text.one(
-        "export_waits_seconds",
-        "gauge",
-        "How long facts have waited of which none was exported.",
-        waits,
-    );
-    text.one("export_rows_total", "counter", "Rows of orders written.", export.rows());
-    text.one("export_conflicts_total", "counter", "Stock rows changed by others.", export.conflicts());
-    text.one("export_set_aside_total", "counter", "Rows that Postgres refused.", export.set_aside());
+    text.one("export_connected", "1 while Postgres is reached.", export.connected());
+    text.one("export_lsn", "The last exported fact.", export.exported_lsn().0);
+    text.one("export_lag", "Durable facts that are not exported yet.", export_lag(shared));
+    let help = "How long facts have waited of which none was exported.";
+    text.one("export_waits_seconds", help, export.waits_for().as_secs());
+    text.one("export_rows_total", "Rows of orders written.", export.rows());
+    text.one("export_conflicts_total", "Stock rows changed by others.", export.conflicts());
+    text.one("export_set_aside_total", "Rows that Postgres refused.", export.set_aside());
 }

@@ -185,24 +185,8 @@ mod tests {
         record
     }
 
-    /// Every record of a body whose bytes come `cut` at a time, as text.
     fn read(body: &[u8], cut: usize) -> Vec<String> {
-        let (mut reader, mut seen, mut at, mut come) = (Reader::default(), Vec::new(), 0, 0);
-        while at < body.len() {
-            match reader.next(&body[at..come], Left::Bytes(body.len() - at)) {
-                Step::Record(record, len) => {
-                    seen.push(format!("{record:?}"));
-                    at += len;
-                }
-                Step::Skip(len) => at += len,
-                Step::NeedMore => come = (come + cut).min(body.len()),
-                Step::Refused(problem) => {
-                    seen.push(format!("refused {:?}", problem.detail));
-                    return seen;
-                }
-            }
-        }
-        seen
+        super::super::tests::read(super::super::Format::Binary, body, cut, false)
     }
 
     #[test]

@@ -180,19 +180,7 @@ mod tests {
     use super::*;
 
     fn read(body: &[u8], cut: usize) -> Vec<String> {
-        let (mut reader, mut seen, mut at, mut come) = (Reader::default(), Vec::new(), 0, 0);
-        while at < body.len() {
-            match reader.next(&body[at..come], Left::Bytes(body.len() - at)) {
-                Step::Record(record, len) => {
-                    seen.push(format!("{record:?}"));
-                    at += len;
-                }
-                Step::Skip(len) => at += len,
-                Step::NeedMore => come = (come + cut).min(body.len()),
-                Step::Refused(problem) => panic!("{problem:?}"),
-            }
-        }
-        seen
+        super::super::tests::read(super::super::Format::Lines, body, cut, false)
     }
 
     #[test]
