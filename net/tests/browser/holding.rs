@@ -1,4 +1,4 @@
-//! A unit that is held for a buyer: paid, given back, run out.
+//! A unit that is held for a buyer: paid, given back, expired.
 
 use serde_json::json;
 

@@ -97,7 +97,7 @@ fn commands_that_cannot_do_it_say_why() {
 
 /// `check-config`, `doctor` and `serve` read the URL with the exporter's own reader.
 #[test]
-fn a_postgres_url_that_serve_would_not_take_is_refused_by_all_and_gives_nothing_away() {
+fn a_postgres_url_that_is_invalid_is_refused_by_all_commands() {
     const PIECES: [&str; 4] = ["pa55", "w0rd", "x7y", "q3r"];
     let urls = [
         ("postgres://shop:pa55 w0rd/@:#@127.0.0.1:24032/shop", "more than one @"),

@@ -56,7 +56,7 @@ fn short_of_files(bed: &Bed) -> Option<Server> {
 }
 
 #[test]
-fn e2e_accept_that_fails_is_told_while_it_lasts_and_who_waits_is_let_in_afterwards() {
+fn e2e_accept_that_fails_is_reported_and_later_works_again() {
     for transport in transports() {
         println!("on {transport}");
         let mut bed = Bed::new().set("transport", &transport);

@@ -49,7 +49,7 @@ fn e2e_the_clock_of_these_tests_can_be_set() {
 
 /// Set back, it changes nothing but what the engine says of itself: never backwards.
 #[test]
-fn e2e_a_clock_that_jumps_back_while_the_sale_runs_changes_nothing() {
+fn e2e_a_clock_that_jumps_back_in_mid_sale_changes_nothing() {
     let (bed, file) = bed();
     let mut bed = bed.set("limits.buyer_per_s", "1");
     bed.cores = "1";

@@ -46,7 +46,7 @@ fn wait_until_stopped_selling(server: &mut Server) {
 }
 
 #[test]
-fn e2e_copies_the_later_engine_has_the_database_and_the_earlier_one_stops_by_itself() {
+fn e2e_copies_the_later_engine_gets_the_database() {
     let (cluster, mut first, mut second) = copies();
     let mut old = first.start();
     let new = second.start();
@@ -65,7 +65,7 @@ fn e2e_copies_the_later_engine_has_the_database_and_the_earlier_one_stops_by_its
 }
 
 #[test]
-fn e2e_copies_an_engine_that_sold_on_without_the_database_stays_out_of_it() {
+fn e2e_copies_an_engine_with_other_facts_stays_out() {
     let (mut cluster, mut first, mut second) = copies();
     let mut old = first.start();
     // Cut off from the database the first one sells the last unit, which is in its log alone.

@@ -40,7 +40,7 @@ fn check_log(dir: &Path) {
 }
 
 #[test]
-fn e2e_killed_in_mid_sale_nothing_is_lost_and_everything_is_sold() {
+fn e2e_killed_in_mid_sale_it_loses_nothing_and_sells_all() {
     kill_in_mid_sale(11, "2", "2");
 }
 

@@ -141,7 +141,7 @@ fn fill_and_start(bed: &mut Bed, orders: u64) -> Server {
 
 /// I12, and the way out: a database from before the log begins is refused, filled, and then taken.
 #[test]
-fn e2e_a_database_that_lacks_what_the_log_lost_is_filled_from_a_snapshot() {
+fn e2e_a_database_from_before_the_log_is_filled() {
     let cluster = cluster();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();

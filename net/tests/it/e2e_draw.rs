@@ -158,7 +158,7 @@ fn enter(server: &Server, buyers: u32) {
 }
 
 #[test]
-fn e2e_killed_in_mid_draw_it_goes_on_and_a_wrong_result_is_caught() {
+fn e2e_killed_in_mid_draw_it_continues_and_verifies() {
     const ENTRIES: u32 = 20_000;
     let mut bed = Bed::new();
     bed.cores = "1";

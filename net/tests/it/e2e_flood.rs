@@ -139,7 +139,7 @@ fn e2e_a_crowd_that_does_not_read_is_bounded_and_cut_off() {
 }
 
 #[test]
-fn e2e_few_descriptors_are_said_at_the_start_and_kept_for_the_log() {
+fn e2e_few_descriptors_are_reported_and_kept_for_the_log() {
     // With hardly any there is no start, and one line says why.
     let (code, said) = Bed::new().files(64).start_refused();
     assert_eq!(code, Some(1), "{said}");

@@ -63,7 +63,7 @@ fn e2e_output_that_nobody_takes_ends_and_holds_up_nothing() {
 }
 
 #[test]
-fn e2e_output_says_that_lines_are_missing_as_soon_as_somebody_reads_again() {
+fn e2e_output_reports_lost_lines_once_somebody_reads_again() {
     for kind in [Kind::FullPipe, Kind::FullPipeThatDoesNotWait] {
         let mut bed = Bed::new();
         let mut sink = Sink::new(kind);

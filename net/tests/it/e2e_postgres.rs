@@ -94,7 +94,7 @@ fn alarms(server: &Server) -> String {
 /// What a promoted standby is that lacks the last commits, and a restored copy of the files: the same
 /// database, as it was a moment ago.
 #[test]
-fn e2e_a_postgres_that_lost_its_last_commits_gets_them_again_and_the_sale_goes_on() {
+fn e2e_a_postgres_that_lost_commits_gets_them_again() {
     for restarted in [false, true] {
         let mut cluster = cluster();
         let mut bed = Bed::new().flag("--postgres", &cluster.url());
@@ -137,7 +137,7 @@ fn e2e_a_postgres_that_lost_its_last_commits_gets_them_again_and_the_sale_goes_o
 
 /// A start whose database is reached and then fails at the first look at its rows (I18).
 #[test]
-fn e2e_a_known_database_that_fails_at_a_start_keeps_nobody_from_buying() {
+fn e2e_a_known_database_that_fails_at_a_start_stops_no_sale() {
     let cluster = cluster();
     ask(&cluster, "CREATE ROLE shop LOGIN PASSWORD 'x'");
     ask(&cluster, "CREATE DATABASE shop OWNER shop");
@@ -159,7 +159,7 @@ fn e2e_a_known_database_that_fails_at_a_start_keeps_nobody_from_buying() {
 
 /// A dump is put back while the engine runs and is connected.
 #[test]
-fn e2e_a_dump_that_is_restored_gets_what_it_lacks_and_the_sale_goes_on() {
+fn e2e_a_dump_that_is_restored_gets_what_it_lacks() {
     let cluster = cluster();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();
@@ -289,7 +289,7 @@ fn e2e_a_database_of_another_log_is_refused() {
 /// A shop takes over old orders: created "now", to be paid years ago. Such a row says nothing that
 /// the log could hold.
 #[test]
-fn e2e_an_order_row_that_cannot_be_is_set_aside_and_the_directory_opens() {
+fn e2e_an_order_row_that_is_impossible_is_set_aside() {
     let cluster = cluster();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();

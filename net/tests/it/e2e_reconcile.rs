@@ -133,7 +133,7 @@ const fn order(item: u64, seq: u64) -> u64 {
 }
 
 #[test]
-fn e2e_reconcile_finds_what_was_changed_in_postgres_and_stops_that_item_alone() {
+fn e2e_reconcile_pauses_only_the_item_changed_in_postgres() {
     let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let sql = |text: &str| cluster.psql("postgres", text).unwrap();
@@ -336,7 +336,7 @@ fn log_says(bed: &Bed, item: u64, seq: u64, field: &str) -> String {
 }
 
 #[test]
-fn e2e_reconcile_lives_through_kills_and_says_what_it_cannot_compare() {
+fn e2e_reconcile_survives_kills_and_says_what_it_cannot_compare() {
     let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();
@@ -411,7 +411,7 @@ impl Drop for Watching {
 }
 
 #[test]
-fn e2e_reconcile_tells_memory_from_a_log_that_says_something_else() {
+fn e2e_reconcile_notices_a_log_that_differs_from_memory() {
     let mut bed = Bed::new();
     let server = bed.start();
     open_items(&server);

@@ -97,7 +97,7 @@ fn e2e_sandbox_without_any_part_of_io_uring_is_served_by_epoll() {
 }
 
 #[test]
-fn e2e_sandbox_that_lacks_what_was_asked_for_is_refused_in_a_sentence() {
+fn e2e_sandbox_without_the_chosen_transport_gets_a_reason() {
     for (call, errno) in RING_CALLS.into_iter().flat_map(|call| ERRORS.map(|errno| (call, errno))) {
         let bed = bed("ring", Filter::refusing(&[call], errno));
         is_refused(&bed, &["io_uring"], &format!("call {call}, error {errno}"));
@@ -122,7 +122,7 @@ fn e2e_sandbox_without_the_newer_wait_is_no_hindrance() {
 }
 
 #[test]
-fn e2e_sandbox_without_any_transport_is_refused_with_both_reasons() {
+fn e2e_sandbox_without_any_transport_gets_both_reasons() {
     let calls = [libc::SYS_io_uring_setup, libc::SYS_epoll_create1];
     for errno in ERRORS {
         let bed = bed("auto", Filter::refusing(&calls, errno));
@@ -229,7 +229,7 @@ fn as_user(transport: &str, user: User) -> Option<Bed> {
 }
 
 #[test]
-fn e2e_sandbox_a_second_server_of_a_user_with_little_memory_to_lock() {
+fn e2e_sandbox_a_second_server_with_little_lockable_memory() {
     if !transports().contains(&"ring".to_owned()) {
         return;
     }

@@ -45,7 +45,7 @@ fn wait_until_waiting(server: &Server) -> String {
 }
 
 #[test]
-fn e2e_waiting_nothing_is_sold_before_a_fresh_log_has_seen_its_database() {
+fn e2e_waiting_a_fresh_log_sells_nothing_before_its_database() {
     let mut cluster = old_shop();
     cluster.stop(StopMode::Immediate).unwrap();
     let bed = Bed::new().flag("--postgres", &cluster.url());
@@ -111,7 +111,7 @@ fn waiting(bed: &Bed) -> Option<Server> {
 
 /// The cores that wait are watched as those that sell: by health, a metric, and at last by the end.
 #[test]
-fn e2e_waiting_a_core_that_stands_still_is_seen_and_ends_the_process() {
+fn e2e_waiting_a_stalled_core_ends_the_process() {
     let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     cluster.stop(StopMode::Fast).unwrap();
     let bed = Bed::new().flag("--postgres", &cluster.url());
@@ -150,7 +150,7 @@ fn e2e_waiting_a_core_that_ends_by_itself_ends_the_process() {
 }
 
 #[test]
-fn e2e_waiting_with_a_core_that_is_stuck_ends_within_its_deadline_when_it_is_told_to() {
+fn e2e_waiting_with_a_stuck_core_it_stops_within_its_deadline() {
     let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     cluster.stop(StopMode::Fast).unwrap();
     let bed = Bed::new().flag("--postgres", &cluster.url()).set("shutdown.deadline_ms", "1000");
@@ -226,7 +226,7 @@ fn e2e_waiting_a_database_of_another_log_ends_the_wait() {
 
 /// The operator was wrong: the database did hold a shop. Its rows stand all the same.
 #[test]
-fn e2e_waiting_a_new_shop_sells_at_once_and_rows_of_others_stand() {
+fn e2e_waiting_a_new_shop_sells_at_once_and_keeps_other_rows() {
     let mut cluster = old_shop();
     let before = ask(&cluster, "SELECT * FROM stock_order");
     let stock_before = ask(&cluster, "SELECT * FROM stock WHERE id = 5");

@@ -335,7 +335,7 @@ fn engine_batch_waits_in_line_where_its_own_core_owns_the_item() {
 }
 
 #[test]
-fn engine_batch_answers_in_order_over_both_owners_whatever_the_cut() {
+fn engine_batch_answers_in_order_for_every_cut() {
     let mut rig = rig(2);
     let mut shop = Shop::new(&mut rig);
     let few = shop.put_item(&mut rig, 0, 0, r#""stock":1000,"cap":2"#);
@@ -458,7 +458,7 @@ fn engine_batch_moves_orders_as_the_single_calls_do() {
 /// A line is the same record however its JSON is written: as gateways usually write it, and as
 /// others may. The key of each finds the order that the first way of writing it placed.
 #[test]
-fn engine_batch_lines_are_answered_alike_however_they_are_written() {
+fn engine_batch_lines_mean_the_same_in_every_spelling() {
     let mut rig = rig(2);
     let mut shop = Shop::new(&mut rig);
     let items = [0, 1].map(|owner| shop.put_item(&mut rig, owner, 0, r#""stock":1000,"cap":5"#));

@@ -106,7 +106,7 @@ fn engine_continue_comes_behind_what_is_owed() {
 }
 
 #[test]
-fn engine_continue_is_not_lost_behind_an_answer_that_goes_at_once() {
+fn engine_continue_is_not_lost_after_an_immediate_answer() {
     for waits in [WAITS, CHUNKED_WAITS] {
         let mut line = Line::open();
         let time = "GET /v1/time HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3);

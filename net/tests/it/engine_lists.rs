@@ -168,7 +168,7 @@ fn engine_lists_of_orders_are_filtered_and_come_newest_first() {
 }
 
 #[test]
-fn engine_lists_of_items_blocked_buyers_and_changes_say_whether_there_is_more() {
+fn engine_lists_say_whether_there_is_more() {
     let mut shop = Shop::open();
     let settings = r#"{"name":"x","stock":1,"opens_at_ms":0,"closes_at_ms":200000000000000}"#;
     for item in 21..=27 {

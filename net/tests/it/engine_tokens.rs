@@ -74,7 +74,7 @@ fn verified(rig: &Rig) -> u64 {
 }
 
 #[test]
-fn engine_tokens_of_many_buyers_over_one_connection_are_verified_once() {
+fn engine_tokens_of_many_buyers_on_one_connection_verify_once() {
     let mut rig = rig(0);
     let mut proxy = connect(&mut rig.homes[0]);
     let tokens: Vec<String> = (0..8).map(|n| token(&format!("b{n}"))).collect();
@@ -96,7 +96,7 @@ fn engine_tokens_of_many_buyers_over_one_connection_are_verified_once() {
 }
 
 #[test]
-fn engine_tokens_that_do_not_count_are_charged_before_the_next_is_verified() {
+fn engine_tokens_that_are_invalid_are_charged_to_their_address() {
     let good = token("bob");
     // Every call that asks who the buyer is.
     let calls = [

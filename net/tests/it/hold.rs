@@ -311,7 +311,7 @@ fn hold_the_whole_process_and_nobody_is_blamed() {
 
 /// A processor quota of 20 ms in 500: slow, never dead.
 #[test]
-fn hold_by_a_quota_and_every_core_serves_under_it_and_afterwards() {
+fn hold_by_a_quota_and_every_core_still_serves() {
     for transport in transports() {
         let (_bed, server) = server_on(&transport);
         let quota = match Quota::on(server.pid()) {

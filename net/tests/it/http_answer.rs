@@ -195,7 +195,7 @@ fn parts_if_any(answer: &str, manner: Manner) -> (&str, &str) {
 }
 
 #[test]
-fn a_bodiless_answer_has_the_length_of_the_body_that_it_leaves_out() {
+fn a_bodiless_answer_states_the_length_of_the_omitted_body() {
     let whole = refusal(&Code::SoldOut.problem(), Manner::KEEP);
     let head = refusal(&Code::SoldOut.problem(), BODILESS);
     assert_eq!(whole.split_once("¶¶").map(|(head, _)| format!("{head}¶¶")), Some(head));

@@ -26,7 +26,7 @@ fn ask(owner: &mut Owner, ask: RareAsk) -> Reply {
 
 /// While an owner has much to do, its core's own questions stand in line; what it decides itself does not.
 #[test]
-fn what_owner_0_has_decided_is_not_undone_by_an_earlier_decision_of_its_own() {
+fn owner_0_keeps_its_later_decision_over_an_earlier_one() {
     let base = Base::new(1, 0);
     let mut owner = owner(&base, 0);
     let him = Subject::new(b"him").unwrap();

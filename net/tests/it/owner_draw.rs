@@ -52,7 +52,7 @@ fn with_owner(test: impl FnOnce(Owner)) {
 }
 
 #[test]
-fn an_edit_of_the_stock_row_in_the_middle_of_a_draw_waits_for_its_end() {
+fn a_stock_edit_during_a_draw_waits_for_its_end() {
     with_owner(|mut owner| {
         let edit = RareAsk::FollowPostgres { item: item(), delta: 5, as_of: Lsn(1) };
         owner.answer_outside(DRAWS_AT, edit);

@@ -338,7 +338,7 @@ fn read_one(stream: &mut TcpStream) -> u16 {
 }
 
 #[test]
-fn more_requests_at_once_than_there_are_buffers_for_are_all_answered() {
+fn more_requests_than_buffers_are_all_answered() {
     on_each(&[("limits.connections", "4000")], |server, _| {
         let Some(mut crowd) = crowd(server, 2_000) else { return };
         let request = TIME.replace("\r\n\r\n", &format!("\r\nX-Padding: {}\r\n\r\n", "x".repeat(1_000)));
