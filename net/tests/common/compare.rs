@@ -1,4 +1,4 @@
-//! Compares the server's reader with the second one: both must find the same requests, with the same bytes, or none.
+//! Compares the server's reader with the second one: both must find the same requests, or none.
 
 use stampede_net::http::conn::{Conn, Left, Next, Request};
 use stampede_net::http::field::{Field, Name};

@@ -1,4 +1,4 @@
-//! The built binary from outside: what it prints, where, and its exit code.
+//! The built binary from outside: what it prints, on which stream, and its exit code.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,10 +9,10 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Runs `stampede` in a directory, with no variable of ours but those given.
+/// Runs `stampede` in a directory, without any `STAMPEDE_` variable except those given.
 fn stampede(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
-    // A mutation is meant for the command, too.
+    // A mutation applies to the command, too.
     let ours = |name: &str| name.starts_with("STAMPEDE_") && name != "STAMPEDE_MUTATION";
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(&name.to_string_lossy())) {
         command.env_remove(name);
@@ -27,7 +27,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Expects that exit code, nothing on the standard output, and one line of complaint.
+    /// Expects this exit code, nothing on standard output, and one line of error.
     fn complains(&self, code: i32, expected: &str) {
         let dir = tempfile::tempdir().unwrap();
         let output = stampede(dir.path(), self.args, self.env);
@@ -44,7 +44,7 @@ fn complains(args: &[&str], code: i32, expected: &str) {
     Case { args, env: &[] }.complains(code, expected);
 }
 
-/// Runs it and gives what it printed, expecting success.
+/// Runs it, expects success, and returns the output.
 fn prints(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> String {
     let output = stampede(dir, args, env);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,4 +1,4 @@
-//! End to end: the server is killed or stopped in mid-sale, and started again.
+//! End to end: the server is killed or stopped in mid-sale, and restarted.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use crate::e2e_sale::{STOCK, judge, open_sale, rush, wait_for_sold};
 use crate::e2e_talk::{Talk, item};
 use crate::server::{Bed, wait_for};
 
-/// `kill -9` in the middle of a sale; the next start serves on `cores_after`.
+/// `kill -9` in the middle of a sale; the next start uses `cores_after`.
 fn kill_in_mid_sale(seed: u64, cores_before: &'static str, cores_after: &'static str) {
     let mut bed = Bed::new();
     bed.cores = cores_before;
@@ -21,7 +21,7 @@ fn kill_in_mid_sale(seed: u64, cores_before: &'static str, cores_after: &'static
     });
     assert!(outcome.tally.reconnects > 0, "the crowd has noticed nothing");
     judge(&server, &outcome, None);
-    // Once more without any haste: what was recovered once is recovered again.
+    // Again, without hurry: what was recovered once is recovered again.
     server.kill();
     let server = bed.start();
     judge(&server, &outcome, None);
@@ -29,7 +29,7 @@ fn kill_in_mid_sale(seed: u64, cores_before: &'static str, cores_after: &'static
     check_log(&bed.dir);
 }
 
-/// The log itself agrees.
+/// `log verify` accepts the log.
 fn check_log(dir: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
     let output = command.args(["log", "verify"]).arg(dir).output().unwrap();
@@ -73,7 +73,7 @@ fn e2e_stopped_in_mid_sale_it_owes_nobody_an_answer() {
     check_log(&bed.dir);
 }
 
-/// Everything that was said before a crash holds after it, on another number of cores.
+/// Every response before a crash still holds after it, on another number of cores.
 #[test]
 fn e2e_what_was_said_holds_after_a_crash() {
     let mut bed = Bed::new();
@@ -118,7 +118,7 @@ fn e2e_what_was_said_holds_after_a_crash() {
         bob   POST /v1/items/3/orders {"quantity":1}           -> 403 ended
         "#,
     );
-    // The hold runs on through the crash, and its unit goes back once.
+    // The hold continues through the crash, and its unit goes back once.
     wait_for("the hold's end", || {
         (talk.say("shop GET /admin/items/4").brief() == "200 open 1=1+0+0").then_some(())
     });

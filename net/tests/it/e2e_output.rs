@@ -1,4 +1,4 @@
-//! End to end: nobody takes what the server and its commands print.
+//! End to end: nobody reads what the server and its commands print.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ fn lines_lost(server: &Server) -> u64 {
     sample.expect("the sample").parse().expect("a number")
 }
 
-/// Has it say something until it notices that nobody takes it.
+/// Makes it log something until it notices that nobody reads.
 fn lose_some(server: &Server) {
     let before = lines_lost(server);
     wait_for("a line that is lost", || {
@@ -45,7 +45,7 @@ fn e2e_output_that_nobody_takes_ends_and_holds_up_nothing() {
             "#
         ));
         let orders = talk.into_orders();
-        // Half a request: the deadline has to end this.
+        // Half a request: the deadline must end this.
         let mut half = Http::to(server.public);
         half.send("GET /v1/ti");
         let began = Instant::now();
@@ -108,7 +108,7 @@ fn e2e_output_does_not_hold_up_a_second_signal() {
     }
 }
 
-/// What panics in a process of its own: see below. Fewer lines than are kept for a slow reader, or its last
+/// The process that panics; see below. It prints fewer lines than are kept for a slow reader, or its last
 /// words would be lost with them.
 #[test]
 #[ignore = "only in a process of its own"]
@@ -128,7 +128,7 @@ fn e2e_output_does_not_keep_a_panic_from_ending_the_process() {
     };
     for kind in Kind::ALL {
         let (out, errors) = (Sink::new(kind), Sink::new(kind));
-        // The test harness prints to its standard output and may wait for it; it is not what is tested.
+        // The test harness prints to its standard output and may block on it; that is not what is tested.
         drop(out);
         let mut child = panicking(Stdio::null(), errors.stdio());
         let status = wait_for("its end", || child.try_wait().unwrap());
@@ -139,7 +139,7 @@ fn e2e_output_does_not_keep_a_panic_from_ending_the_process() {
     assert!(said.contains("panicked at") && said.contains("as it was told to"), "{said}");
 }
 
-/// Runs a command with such a stream; its exit code and the rest of what it said.
+/// Runs a command with such a stream; returns its exit code and the rest of its output.
 fn command(args: &[&str], stdout: Option<Kind>, stderr: Option<Kind>) -> (Option<i32>, String) {
     let sinks = [stdout, stderr].map(|kind| kind.map(Sink::new));
     let stdio = |sink: &Option<Sink>| sink.as_ref().map_or_else(Stdio::piped, Sink::stdio);

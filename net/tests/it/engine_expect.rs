@@ -1,5 +1,5 @@
-//! `Expect: 100-continue`: when a waiting client is told to send its body, and that it is never told
-//! before an answer that it is owed, nor forgotten behind one (RFC 9110 section 10.1.1).
+//! `Expect: 100-continue`: when a waiting client is told to send its body; never
+//! before an outstanding response, and never forgotten after one (RFC 9110 section 10.1.1).
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::rig::{Base, Rig, Setup, connect};
 const TOKEN: &str = "token-of-the-test-shop";
 const CONTINUE: &str = "100";
 
-/// A connection to one core of two; the other owns the item, so an answer is owed until that one is let go on.
+/// A connection to one core of two; the other owns the item, so a response is outstanding until that core runs.
 struct Line {
     rig: Rig,
     client: Client,
@@ -33,7 +33,7 @@ impl Line {
         Self { rig, client, seen: Vec::new() }
     }
 
-    /// Sends bytes and serves the connection once; what is owed stays owed until [`Self::settle`].
+    /// Sends bytes and serves the connection once; outstanding responses wait until [`Self::settle`].
     fn send(&mut self, text: &str) -> &mut Self {
         let home = &mut self.rig.homes[0];
         let mut bytes = text.as_bytes();
@@ -47,7 +47,7 @@ impl Line {
         self
     }
 
-    /// Lets both cores go on until nothing is owed.
+    /// Lets both cores run until nothing is outstanding.
     fn settle(&mut self) -> &mut Self {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -118,7 +118,7 @@ fn engine_continue_is_not_lost_after_an_immediate_answer() {
 
 #[test]
 fn engine_continue_is_left_out_where_the_client_did_not_wait() {
-    // The body comes with the head, in the next piece, or while an answer is owed; a part of it is enough.
+    // The body, or part of it, comes with the head, in the next piece, or while a response is outstanding.
     let mut line = Line::open();
     let bought = line.buy("ann", WAITS);
     line.send(&(bought + "{}")).settle();
@@ -136,7 +136,7 @@ fn engine_continue_is_left_out_where_the_client_did_not_wait() {
     line.send(&(first + &second)).send("2").settle();
     line.send("\r\n{}\r\n0\r\n\r\n").settle();
     assert_eq!(line.statuses(), ["201", "201"]);
-    // Nothing is to come, or the client speaks HTTP/1.0.
+    // No body follows, or the client speaks HTTP/1.0.
     for lines in ["Expect: 100-continue\r\n", "Expect: 100-continue\r\nContent-Length: 0\r\n"] {
         let mut line = Line::open();
         let bought = line.buy("ann", lines);
@@ -184,12 +184,12 @@ fn engine_continue_for_a_batch() {
     let record = format!("{record}{}\n", " ".repeat(59 - record.len()));
     line.send(&batch(TOKEN));
     assert_eq!(line.statuses(), [CONTINUE]);
-    // The next one's head comes while the answers to this one are owed.
+    // The next batch's head comes while the answers to this one are outstanding.
     line.send(&record).send(&batch(TOKEN)).settle();
     assert_eq!(line.statuses(), [CONTINUE, "200", CONTINUE]);
     line.send(&record).settle();
     assert_eq!(line.statuses(), [CONTINUE, "200", CONTINUE, "200"]);
-    // One that is refused is not asked for its body.
+    // A refused batch gets no 100 Continue.
     line.send(&batch("none")).settle();
     assert_eq!(line.statuses()[4..], ["401"]);
     assert!(line.client.is_closing());

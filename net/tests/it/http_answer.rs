@@ -1,4 +1,4 @@
-//! Answers, byte for byte.
+//! Responses, byte for byte.
 
 use stampede_core::draw::{DrawSeed, DrawView, Drawn, HeldView};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
@@ -17,13 +17,13 @@ fn date() -> Date {
 }
 
 fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
-    // What stands in the buffer already must not matter.
+    // The previous contents of the buffer must not matter.
     let mut out = b"before".to_vec();
     write(&mut out);
     String::from_utf8(out.split_off(6)).expect("answers are UTF-8").replace("\r\n", "¶")
 }
 
-/// Splits an answer and holds its length against its head.
+/// Splits a response and checks its length against its head.
 fn parts(answer: &str) -> (&str, &str) {
     let (head, body) = answer.split_once("¶¶").expect("a head");
     let length = head.split('¶').find_map(|line| line.strip_prefix("Content-Length: "));
@@ -170,7 +170,7 @@ fn hot_refusals_are_the_slow_ones_but_for_spaces() {
                 Code::RateLimited => Problem::rate_limited(wait_ms),
                 _ => code.problem(),
             };
-            // A detail takes the slow road.
+            // A detail takes the slow path.
             let slow = refusal(&problem.detail("d"), manner);
             let fast = refusal(&problem, manner);
             let (fast_head, fast_body) = parts_if_any(&fast, manner);
@@ -283,7 +283,7 @@ fn spec() -> ItemSpec<'static> {
 }
 
 fn item_view(spec: &ItemSpec<'static>, state: &'static str, version: u64) -> ItemView<'static> {
-    // The view borrows the settings; a test may let them live for ever.
+    // The view borrows the settings; a test may leak them.
     let spec = Box::leak(Box::new(*spec));
     let item = ItemId::new(7).expect("an item id");
     let version = Some(Version { log: 0xA, lsn: Lsn(version) });
@@ -329,7 +329,7 @@ fn pages() {
     };
     assert_eq!(tag(&list), tag(&listed([3, 4])));
     assert_ne!(tag(&list), tag(&listed([2, 4])), "not that of the last one alone");
-    // What is not durable has no tag, and a list with it has none.
+    // A page that is not durable has no tag, and neither has a list with it.
     let unsettled = ItemView { version: None, ..item_view(&spec(), "open", 3) };
     assert_eq!(tag(&Page::item(&unsettled)), None);
     assert_eq!(tag(&Page::list([item_view(&spec(), "open", 3), unsettled], None, 0xA)), None);

@@ -1,5 +1,5 @@
-//! An owner whose tables come to their ends: it says so long before, once, and at the end refuses
-//! what needs more and nothing else.
+//! An owner whose tables fill up: it says so long before, once. When they are full it refuses
+//! what needs more room, and nothing else.
 
 use stampede_core::command::{Command, ItemPatch, Outcome, Refusal, Ticket};
 use stampede_core::draw::DrawSeed;

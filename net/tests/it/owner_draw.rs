@@ -1,4 +1,4 @@
-//! An owner in the middle of a draw: what the database's edit of a stock row comes to, and
+//! An owner in the middle of a draw: an edit of the stock row in the database, and
 //! what a page may show of a result that is not durable.
 
 use stampede_core::command::{Command, ItemPatch, Purchase, Ticket};
@@ -42,7 +42,7 @@ fn enter(shard: &mut Shard, secret: HashSecret, shared: &Shared) {
     log.flush();
 }
 
-/// Runs `test` with the owner of an item whose draw is due and was not held yet.
+/// Runs `test` with the owner of an item whose draw is due and has not been held.
 fn with_owner(test: impl FnOnce(Owner)) {
     let base = Base::new(1, 0);
     let shared = &base.shared;
