@@ -237,7 +237,7 @@ impl Browser {
                 self.save("in-vain", &self.picture());
                 let (text, log) = (self.text("body"), self.log().join("\n"));
                 panic!(
-                    "{}: waited in vain for `{expression}` ({looked:?}) at {}\n{text}\n{log}",
+                    "{}: timed out waiting for `{expression}` ({looked:?}) at {}\n{text}\n{log}",
                     self.name,
                     self.url()
                 );
@@ -351,7 +351,7 @@ impl Drop for Browser {
 
 /// Where axe-core is and the screenshots go: `browser` in the target directory.
 fn below_target() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target directory");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
     let dir = target.join("browser");
     std::fs::create_dir_all(&dir).unwrap();
     dir

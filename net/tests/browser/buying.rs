@@ -99,7 +99,7 @@ fn buying_survives_a_reload_and_shows_in_every_tab() {
 }
 
 #[test]
-fn buying_more_than_the_cap_shows_the_order_that_there_is() {
+fn buying_more_than_the_cap_shows_the_existing_order() {
     let shop = Shop::selling(json!({}));
     let browser = Browser::english("cap");
     let sale = Sale::at(&browser, &shop.sale(ITEM));
@@ -132,7 +132,7 @@ fn buying_by_keyboard_alone() {
         }
         browser.press(keys::TAB);
     }
-    assert!(sale.focus_is_on_the_button(), "ten tabs do not reach the button");
+    assert!(sale.focus_is_on_the_button(), "ten presses of Tab do not reach the button");
     let outline = "getComputedStyle(document.querySelector('#buy')).outlineStyle";
     assert_ne!(browser.value(outline), "none", "the focus cannot be seen");
     browser.screenshot("focus");

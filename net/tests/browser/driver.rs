@@ -60,7 +60,7 @@ impl Driver {
         let script = "chromedriver --port=0 </dev/null 2>/dev/null & read -r _; kill -9 0";
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).process_group(0);
-        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("there is a shell");
+        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
         let mut lines = BufReader::new(shell.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut said = Vec::new();
         let port = lines.by_ref().find_map(|line| {

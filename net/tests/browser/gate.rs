@@ -42,7 +42,7 @@ fn posed(shop: &Shop) -> String {
 }
 
 #[test]
-fn gate_a_ticket_is_nothing_to_see() {
+fn gate_a_ticket_shows_nothing() {
     let shop = shop("never");
     let browser = Browser::english("ticket");
     let sale = Sale::as_buyer(&browser, &shop.sale(ITEM));
@@ -81,7 +81,7 @@ fn gate_a_challenge_is_answered_by_hand() {
 }
 
 #[test]
-fn gate_a_challenge_is_worked_off_by_the_device() {
+fn gate_a_challenge_is_solved_by_the_device() {
     let shop = shop("always");
     let browser = Browser::english("work");
     let sale = Sale::as_buyer(&browser, &shop.sale(ITEM));

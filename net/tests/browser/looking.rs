@@ -73,7 +73,7 @@ fn looking_at_it_without_motion_and_in_the_dark() {
     assert_eq!(moving, json!([]));
     let light = "(colour => colour.match(/[\\d.]+/g).slice(0, 3).every(part => part > 128))
          (getComputedStyle(document.body).backgroundColor)";
-    assert_eq!(browser.value(light), false, "a light page in the dark");
+    assert_eq!(browser.value(light), false, "a light page in dark mode");
     browser.prefer(false, true);
     assert_eq!(browser.value(light), true);
     sale.check_console();

@@ -74,7 +74,7 @@ impl Shop {
                 return sale;
             }
         }
-        panic!("no page comes within twenty seconds");
+        panic!("no page loads within twenty seconds");
     }
 
     fn server(&self) -> &Server {

@@ -83,7 +83,7 @@ fn watching_the_crowd_and_the_limit_pass() {
 }
 
 #[test]
-fn watching_from_a_tab_behind_asks_nothing() {
+fn watching_from_a_background_tab_requests_nothing() {
     let shop = Shop::selling(json!({}));
     shop.put(OTHER, json!({}));
     let browser = Browser::english("hidden");

@@ -58,7 +58,7 @@ fn check_on(side: Side, bytes: &[u8], cuts: &[usize]) -> Result<usize, String> {
     let whole = stream(side, bytes, &[]);
     let cut = stream(side, bytes, cuts);
     if cut != whole {
-        return Err(format!("cut at {cuts:?} it is {cut:?}, whole {whole:?}"));
+        return Err(format!("cut at {cuts:?}: {cut:?}; in one piece: {whole:?}"));
     }
     agree(side, bytes, &whole)
 }
@@ -70,7 +70,9 @@ fn agree(side: Side, bytes: &[u8], stream: &Stream) -> Result<usize, String> {
             Reading::Whole(message, len) => {
                 let expected = kept(&message, &taken.fields);
                 if *taken != expected {
-                    return Err(format!("request {number} is {taken:?}, and {expected:?} to the second"));
+                    return Err(format!(
+                        "request {number} is {taken:?}, but the second reader finds {expected:?}"
+                    ));
                 }
                 at += len;
             }
@@ -132,7 +134,7 @@ fn drain(conn: &mut Conn, open: &mut Option<Taken>, stream: &mut Stream) {
             Next::NeedMore => return,
             Next::Reject(_) => stream.rejected = true,
             Next::Request(request) => {
-                assert!(!stream.rejected, "a request behind a refusal");
+                assert!(!stream.rejected, "a request after a refusal");
                 match request.streamed {
                     Some(_) => *open = Some(taken(&request)),
                     None => stream.requests.push(taken(&request)),

@@ -60,7 +60,7 @@ impl Held {
         let until = Instant::now() + patience;
         while !holds() {
             if Instant::now() >= until {
-                return Err("it does not come to hold".to_owned());
+                return Err("the condition did not become true in time".to_owned());
             }
             self.next_boundary()?;
         }
@@ -128,7 +128,7 @@ fn wait_for_stop(thread: i32, patience: Duration) -> Result<(), String> {
         let waited = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL | libc::WNOHANG) };
         match waited {
             0 if Instant::now() < until => std::thread::park_timeout(Duration::from_millis(1)),
-            0 => return Err(format!("thread {thread} does not stop")),
+            0 => return Err(format!("thread {thread} did not stop")),
             _ if waited == thread && libc::WIFSTOPPED(status) => return Ok(()),
             _ => return Err(format!("thread {thread} is gone")),
         }

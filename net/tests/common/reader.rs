@@ -154,7 +154,7 @@ fn request_line(line: &[u8]) -> Result<Line, &'static str> {
     let ascii = |part| str::from_utf8(part).ok().filter(|text| text.is_ascii()).ok_or("not ASCII");
     let (method, version) = (ascii(method)?, ascii(version)?);
     if method.is_empty() || !method.bytes().all(tchar) {
-        return Err("the method is no token");
+        return Err("the method is not a token");
     }
     let minor = match version {
         "HTTP/1.1" => 1,
@@ -167,7 +167,7 @@ fn request_line(line: &[u8]) -> Result<Line, &'static str> {
         return Err("an unknown method");
     }
     if target.is_empty() || target.len() > TARGET {
-        return Err("no target, or too long a one");
+        return Err("no target, or a target that is too long");
     }
     // The query begins at the first question mark, wherever that is.
     let mut parts = target.splitn(2, |&byte| byte == b'?');
@@ -210,7 +210,7 @@ fn uri_text(text: &str) -> Result<(), &'static str> {
         let pchar = uri_plain(byte) || matches!(byte, b':' | b'@');
         let escape = byte == b'%' && bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(hex));
         if !(pchar || escape || matches!(byte, b'/' | b'?')) {
-            return Err("a character that no URI has");
+            return Err("a character that is not allowed in a URI");
         }
     }
     Ok(())
@@ -251,7 +251,7 @@ fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
     let colon = line.iter().position(|&byte| byte == b':').ok_or("a line without a colon")?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     if name.is_empty() || !name.iter().all(|&byte| tchar(byte)) {
-        return Err("a name that is no token");
+        return Err("a name that is not a token");
     }
     let space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let from = value.iter().position(|byte| !space(byte)).unwrap_or(value.len());
@@ -347,13 +347,13 @@ fn body_len(side: Side, message: &Message) -> Result<Framing, &'static str> {
     };
     let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     if !plain || digits.len() > 1 && digits[0] == b'0' {
-        return Err("a length that is no plain number");
+        return Err("a length that is not a plain number");
     }
     let len = String::from_utf8_lossy(digits).parse::<usize>().unwrap_or(usize::MAX);
     match len {
         0 => Ok(Framing::Length(0)),
-        _ if !carries => Err("a body where none can be"),
-        len if len > most => Err("too long a body"),
+        _ if !carries => Err("a body where none is allowed"),
+        len if len > most => Err("the body is too long"),
         len => Ok(Framing::Length(len)),
     }
 }
@@ -378,11 +378,11 @@ fn chunked(bytes: &[u8], most: usize) -> Result<Option<(Vec<u8>, usize)>, &'stat
         let text = str::from_utf8(&rest[..digits]).unwrap_or_default();
         let size = if digits == 0 { 0 } else { u64::from_str_radix(text, 16).unwrap_or(u64::MAX) };
         if size > (most - body.len()) as u64 {
-            return Err("too long a body");
+            return Err("the body is too long");
         }
         let Some(next) = rest.get(digits) else { return Ok(None) };
         if digits == 0 || !b";\r".contains(next) {
-            return Err("no size of a chunk");
+            return Err("a chunk without a size");
         }
         // chunk-ext: only its length counts
         let line = &rest[digits..];
@@ -437,7 +437,7 @@ fn trailer(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
             return Err("a line of the trailer without a colon");
         }
         if lines > FIELDS || at + end + behind.len().min(2) > TRAILER {
-            return Err("too long a trailer");
+            return Err("the trailer is too long");
         }
         match (ends, line.is_empty()) {
             (false, _) => return Ok(None),

@@ -121,7 +121,7 @@ fn jump(test: u32, miss: u8, k: u32) -> libc::sock_filter {
 fn by_argument(call: libc::c_long, judge: Vec<libc::sock_filter>) -> Vec<libc::sock_filter> {
     // After the call's number, the architecture and the instruction pointer.
     const FIRST_ARGUMENT: u32 = 16;
-    let length = u8::try_from(judge.len() + 1).expect("a short judge");
+    let length = u8::try_from(judge.len() + 1).expect("a short filter");
     let mut steps = vec![
         jump(libc::BPF_JEQ, length, number(call)),
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, FIRST_ARGUMENT),
@@ -131,5 +131,5 @@ fn by_argument(call: libc::c_long, judge: Vec<libc::sock_filter>) -> Vec<libc::s
 }
 
 fn number(call: libc::c_long) -> u32 {
-    u32::try_from(call).expect("a number of a system call")
+    u32::try_from(call).expect("the number of a system call")
 }

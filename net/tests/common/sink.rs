@@ -52,7 +52,8 @@ impl Sink {
             Kind::FullPipe => Self::full_pipe(false),
             Kind::FullPipeThatDoesNotWait => Self::full_pipe(true),
             Kind::FullDisk => {
-                let full = OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+                let full =
+                    OpenOptions::new().write(true).open("/dev/full").expect("it exists on every Linux");
                 Self { writer: full.into(), reader: None }
             }
             Kind::StoppedTerminal => {

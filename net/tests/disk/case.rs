@@ -127,7 +127,7 @@ fn on_layer(run: impl FnOnce(Shop, &Switch)) -> Result<(), String> {
     let switch = Arc::<Switch>::default();
     let session = layer::mount(&place.path("below"), &place.path("top"), switch.clone())?;
     run(Shop::open(&place.path("top")), &switch);
-    session.umount_and_join().map_err(|error| error.to_string()).expect("nobody is in there any more");
+    session.umount_and_join().map_err(|error| error.to_string()).expect("nobody uses it any more");
     Ok(())
 }
 
@@ -135,7 +135,7 @@ fn fails(mode: Mode) -> Result<(), String> {
     on_layer(|mut shop, switch| {
         switch.turn(mode);
         shop.stops_by_itself();
-        assert_eq!(switch.met(), 1, "a failed file is not touched again");
+        assert_eq!(switch.met(), 1, "nothing may touch a failed file again");
         switch.turn(Mode::Sound);
         shop.start();
         shop.close();
@@ -176,8 +176,8 @@ fn hang<'a>(shop: &Shop, switch: &'a Switch) -> Hung<'a> {
         let answer = get(address, path).unwrap_or_default();
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
     }
-    assert_eq!(switch.met(), 1, "nothing is written behind a write that hangs");
-    assert!(!shop.crowd().is_over(), "somebody was told something");
+    assert_eq!(switch.met(), 1, "nothing may be written after a write that hangs");
+    assert!(!shop.crowd().is_over(), "a purchase was answered");
     hung
 }
 
@@ -262,7 +262,7 @@ fn backing_store_full() -> Result<(), String> {
         shop.stops_by_itself();
         // It is read-only by then.
         place.unmount("file");
-        place.mount_again(Kind::Ext4, &base.join("image")).expect("its journal is whole");
+        place.mount_again(Kind::Ext4, &base.join("image")).expect("its journal is intact");
         shop.start();
     }
     wait_for("selling to go on", || {

@@ -63,21 +63,21 @@ struct State {
 
 impl Switch {
     pub(crate) fn turn(&self, mode: Mode) {
-        *self.state.lock().expect("no panic in a lock") = State { mode, met: 0 };
+        *self.state.lock().expect("no panic while the lock is held") = State { mode, met: 0 };
         self.turned.notify_all();
     }
 
     /// How many calls have met the mode since it was set.
     pub(crate) fn met(&self) -> u64 {
-        self.state.lock().expect("no panic in a lock").met
+        self.state.lock().expect("no panic while the lock is held").met
     }
 
     /// The mode that applies to a durable write or a flush; waits while the disk hangs.
     fn meet(&self) -> Mode {
-        let mut state = self.state.lock().expect("no panic in a lock");
+        let mut state = self.state.lock().expect("no panic while the lock is held");
         state.met += 1;
         while state.mode == Mode::Hung {
-            state = self.turned.wait(state).expect("no panic in a lock");
+            state = self.turned.wait(state).expect("no panic while the lock is held");
         }
         state.mode
     }
@@ -155,7 +155,7 @@ impl Inner {
 
 impl Layer {
     fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
-        act(&mut self.inner.lock().expect("no panic in a lock"))
+        act(&mut self.inner.lock().expect("no panic while the lock is held"))
     }
 
     fn child(&self, parent: INodeNo, name: &OsStr) -> io::Result<PathBuf> {

@@ -109,7 +109,7 @@ fn rings() -> Vec<String> {
 fn can_be_tried() -> bool {
     match Cores::acquire(TransportChoice::Ring, &usable_cpus()[..1]) {
         Ok(_) if geteuid().is_root() => return true,
-        Ok(_) => skip(&Missing::new(Need::Root, "no process can be another user's")),
+        Ok(_) => skip(&Missing::new(Need::Root, "no process can run as another user")),
         Err(none) => skip(&Missing::new(Need::Ring, none)),
     }
     false
@@ -142,7 +142,7 @@ fn all_cases() -> Vec<(Case, Vec<String>)> {
 }
 
 #[test]
-fn acquire_at_every_size_it_is_the_transport_or_a_reason() {
+fn acquire_at_every_size_gives_a_transport_or_a_reason() {
     if !can_be_tried() {
         return;
     }

@@ -53,7 +53,7 @@ fn prints(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn what_cannot_be_understood_is_one_line_and_code_2() {
+fn bad_usage_is_one_line_and_code_2() {
     complains(&["serve", "--lsten", "x"], 2, "a similar argument exists: '--listen'");
     complains(&["srve"], 2, "'serve'");
     complains(&["token"], 2, "--sub");
@@ -81,7 +81,7 @@ fn a_refusing_machine_is_one_line_and_code_1() {
 }
 
 #[test]
-fn commands_that_cannot_do_it_say_why() {
+fn commands_that_fail_say_why() {
     complains(&["migrate"], 78, "no database is configured");
     complains(&["migrate", "--postgres", "mysql://u@h/d"], 78, "postgres.url = *** (flag --postgres)");
     // Nobody listens on port 1.
@@ -177,7 +177,7 @@ fn version_names_formats_and_kernel() {
 }
 
 #[test]
-fn check_config_shows_values_places_and_no_secret() {
+fn check_config_shows_values_sources_and_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let secret = "hunter2hunter2hunter2hunter2hunter2hunter2aa";
     let file = format!(
@@ -198,7 +198,7 @@ fn check_config_shows_values_places_and_no_secret() {
 }
 
 #[test]
-fn a_closed_output_is_no_complaint() {
+fn a_closed_output_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
     let (reader, writer) = std::io::pipe().unwrap();
@@ -226,7 +226,7 @@ fn doctor_has_a_line_per_check_and_fails_with_one() {
     assert_eq!(level_of("settings").as_deref(), Some("FAIL"), "{text}");
     assert_eq!(level_of("data_dir").as_deref(), Some("FAIL"), "{text}");
     assert!(output.stderr.is_empty());
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "doctor made something");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "doctor created something");
 }
 
 /// The claims of a token, after its signature was checked by hand.

@@ -96,7 +96,7 @@ fn write_log(dir: &Path, granted: u64, orders: u32) {
 }
 
 #[test]
-fn a_right_log_verifies_and_can_be_inspected() {
+fn a_correct_log_verifies_and_can_be_inspected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     write_log(dir.path(), 10, 3);
@@ -122,7 +122,7 @@ fn an_oversold_log_fails_verification() {
 }
 
 #[test]
-fn detach_asks_first_and_refuses_beside_an_engine() {
+fn detach_asks_first_and_refuses_while_an_engine_runs() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     let (code, told) = stampede(&["detach", path, "--yes"]);

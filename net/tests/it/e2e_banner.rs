@@ -51,7 +51,7 @@ fn e2e_the_printed_lines_work_from_another_directory() {
     assert_eq!(lines.len(), 3, "{lines:?}");
     check(&paste(&lines, &elsewhere));
     let left: Vec<_> = std::fs::read_dir(&elsewhere).unwrap().collect();
-    assert!(left.is_empty(), "a pasted line has made {left:?}");
+    assert!(left.is_empty(), "a pasted line has created {left:?}");
 }
 
 /// A data directory given relative to where the server was started.
@@ -72,7 +72,7 @@ fn e2e_the_printed_lines_do_not_name_a_token_that_was_not_made() {
     let (mut bed, elsewhere) = demo("data");
     let mut server = bed.start();
     let mut lines = printed(&mut server);
-    let place = lines.iter().position(|line| line.starts_with("ADMIN_TOKEN=")).expect("where to put it");
+    let place = lines.iter().position(|line| line.starts_with("ADMIN_TOKEN=")).expect("a place to put it");
     lines[place] = format!("ADMIN_TOKEN={TOKEN}");
     check(&paste(&lines, &elsewhere));
 }

@@ -66,7 +66,7 @@ fn e2e_batch_killed_after_its_answer_gives_the_same_orders() {
 /// Killed with batches under way: their retry gets one order for each purchase,
 /// whatever had become of it.
 #[test]
-fn e2e_batch_killed_in_the_middle_loses_and_doubles_nothing() {
+fn e2e_batch_killed_in_the_middle_loses_and_duplicates_nothing() {
     let mut bed = Bed::new();
     let server = bed.start();
     let (items, body) = (items(), body(items()));

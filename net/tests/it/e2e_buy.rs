@@ -175,7 +175,7 @@ fn e2e_a_hundred_duplicates_at_once_are_one_order() {
 }
 
 #[test]
-fn e2e_nothing_behind_a_malformed_request_is_done() {
+fn e2e_nothing_after_a_malformed_request_is_done() {
     let mut bed = Bed::new();
     let server = bed.start();
     let mut talk = Talk::with(&server);
@@ -193,7 +193,7 @@ fn e2e_nothing_behind_a_malformed_request_is_done() {
 }
 
 #[test]
-fn e2e_pages_come_whole_as_heads_and_not_at_all_when_unchanged() {
+fn e2e_pages_come_by_get_and_head_and_304_when_unchanged() {
     let mut bed = Bed::new();
     let server = bed.start();
     let mut talk = Talk::with(&server);

@@ -99,7 +99,7 @@ fn e2e_a_clock_that_jumps_back_in_mid_sale_changes_nothing() {
 fn is_told_ahead(talk: &mut Talk<'_>) -> bool {
     wait_for("one answer of all", || {
         let ready = talk.say("shop GET /readyz");
-        assert_eq!(ready.status, 200, "a clock takes nobody out of rotation: {}", ready.body);
+        assert_eq!(ready.status, 200, "a clock must not make the engine unready: {}", ready.body);
         let reason = ready.json()["reasons"].as_array().unwrap().iter().any(|reason| reason == "clock_ahead");
         let metrics = talk.say("shop GET /metrics").body;
         let line = metrics.lines().find(|line| line.starts_with("stampede_clock_ahead_milliseconds "));
@@ -144,7 +144,7 @@ fn e2e_a_clock_that_jumps_forward_is_followed() {
 /// Started under a clock that was eight hours ahead: everything opens early, and still does after a restart,
 /// which says so, by how much, and what to do; and doing that helps.
 #[test]
-fn e2e_a_log_that_lies_ahead_is_told_and_there_is_a_way_out() {
+fn e2e_a_log_that_lies_ahead_is_reported_with_a_remedy() {
     let (mut bed, file) = bed();
     set_clock(&file, "+28800s");
     let server = bed.start();

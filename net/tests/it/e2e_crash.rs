@@ -19,7 +19,7 @@ fn kill_in_mid_sale(seed: u64, cores_before: &'static str, cores_after: &'static
         bed.cores = cores_after;
         bed.start()
     });
-    assert!(outcome.tally.reconnects > 0, "the crowd has noticed nothing");
+    assert!(outcome.tally.reconnects > 0, "the buyers have noticed nothing");
     judge(&server, &outcome, None);
     // Again, without hurry: what was recovered once is recovered again.
     server.kill();
@@ -55,7 +55,7 @@ fn e2e_killed_in_mid_sale_and_started_on_more_cores() {
 }
 
 #[test]
-fn e2e_stopped_in_mid_sale_it_owes_nobody_an_answer() {
+fn e2e_stopped_in_mid_sale_it_answers_everybody() {
     let mut bed = Bed::new();
     let server = bed.start();
     open_sale(&server);
@@ -67,7 +67,7 @@ fn e2e_stopped_in_mid_sale_it_owes_nobody_an_answer() {
         assert!(server.said().contains("stopped in order"), "{}", server.said());
         bed.start()
     });
-    assert!(outcome.tally.reconnects > 0, "the crowd has noticed nothing");
+    assert!(outcome.tally.reconnects > 0, "the buyers have noticed nothing");
     judge(&server, &outcome, None);
     assert_eq!(server.stop(), Some(0));
     check_log(&bed.dir);

@@ -37,7 +37,7 @@ fn buy(http: &mut Http, buyer: &str) -> crate::e2e_talk::Answer {
 }
 
 #[test]
-fn e2e_drain_a_lame_duck_says_so_and_sells_on() {
+fn e2e_drain_a_lame_duck_says_so_and_keeps_selling() {
     let mut bed = Bed::new().set("shutdown.lame_duck_ms", LAME_DUCK_MS);
     let mut server = bed.start();
     put_on_sale(&server, 1);
@@ -57,7 +57,7 @@ fn e2e_drain_a_lame_duck_says_so_and_sells_on() {
     for answer in [&placed, &again] {
         assert_eq!((answer.status, answer.header("Connection")), (201, Some("close")), "{answer:?}");
     }
-    assert!(fresh.read(false).is_none() && busy.read(false).is_none(), "closed behind the answer");
+    assert!(fresh.read(false).is_none() && busy.read(false).is_none(), "closed after the response");
     // A client that was idle all the time is served, too.
     assert_eq!(buy(&mut idle, "eve").status, 201);
     assert_eq!(sold(&server), 5);
@@ -68,7 +68,7 @@ fn e2e_drain_a_lame_duck_says_so_and_sells_on() {
 
 /// Requests after the one whose response says `Connection: close` are not decided.
 #[test]
-fn e2e_drain_nothing_is_taken_behind_the_last_answer() {
+fn e2e_drain_nothing_is_taken_after_the_last_answer() {
     let mut bed = Bed::new().set("shutdown.lame_duck_ms", LAME_DUCK_MS);
     let mut server = bed.start();
     put_on_sale(&server, 1);
@@ -83,7 +83,7 @@ fn e2e_drain_nothing_is_taken_behind_the_last_answer() {
     let first = http.read(false).expect("an answer");
     assert_eq!((first.status, first.header("Connection")), (201, Some("close")));
     assert!(http.read(false).is_none());
-    assert_eq!(sold(&server), 1, "an order whose buyer cannot be answered");
+    assert_eq!(sold(&server), 1, "an order whose buyer gets no response");
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
@@ -106,7 +106,7 @@ fn e2e_drain_a_core_without_connections_answers_for_the_others() {
     });
     let before = threads();
     server.terminate();
-    wait_for("shut doors", || refused(server.public).then_some(()));
+    wait_for("closed listeners", || refused(server.public).then_some(()));
     // A core that ended alone would be gone now, or very soon.
     let until = Instant::now() + Duration::from_millis(500);
     while threads() >= before && Instant::now() < until {
@@ -132,7 +132,7 @@ fn refused(address: SocketAddr) -> bool {
 /// One request per connection, again and again until the listener is closed: every accepted connection gets its
 /// response. A connection that was made and is reset would be a lost request.
 #[test]
-fn e2e_drain_whoever_got_in_is_answered() {
+fn e2e_drain_every_accepted_connection_is_answered() {
     if let Err(error) = can_filter() {
         return skip(&Missing::new(Need::SocketFilter, error));
     }
@@ -149,9 +149,9 @@ fn e2e_drain_whoever_got_in_is_answered() {
                         let Ok(mut stream) = TcpStream::connect(address) else { return count };
                         stream.set_read_timeout(Some(PATIENCE)).unwrap();
                         let request = b"GET /v1/time HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n";
-                        stream.write_all(request).expect("a connection that was made takes a request");
+                        stream.write_all(request).expect("an open connection accepts a request");
                         let mut answer = String::new();
-                        stream.read_to_string(&mut answer).expect("a connection that was made is not reset");
+                        stream.read_to_string(&mut answer).expect("an open connection is not reset");
                         assert!(
                             answer.starts_with("HTTP/1.1 200"),
                             "got in, and was not answered: {answer:?}"
@@ -165,7 +165,7 @@ fn e2e_drain_whoever_got_in_is_answered() {
         wait_for("some answers", || (answered.load(Ordering::Relaxed) > 200).then_some(()));
         server.terminate();
         let counts: Vec<u64> =
-            clients.into_iter().map(|client| client.join().expect("a client's claims hold")).collect();
+            clients.into_iter().map(|client| client.join().expect("what the client saw is true")).collect();
         assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
         assert_eq!(server.wait_for_exit().code(), Some(0));
     }
@@ -305,7 +305,8 @@ fn restarts(start: impl FnOnce(&Path, [&Server; 2]) -> Balancer) {
         servers.iter().for_each(&sells);
     }
     stop.store(true, Ordering::Relaxed);
-    let bought: u64 = buyers.into_iter().map(|buyer| buyer.join().expect("every purchase is answered")).sum();
+    let bought: u64 =
+        buyers.into_iter().map(|buyer| buyer.join().expect("every purchase gets a response")).sum();
     assert_eq!(servers.iter().map(sold).sum::<u64>(), bought, "orders, and purchases that were answered");
 }
 

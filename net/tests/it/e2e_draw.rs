@@ -196,7 +196,7 @@ fn e2e_killed_in_mid_draw_it_continues_and_verifies() {
 
 /// The load generator's lottery, from creating its item to the verdict.
 #[test]
-fn e2e_the_lottery_is_a_draw_and_the_judge_understands_it() {
+fn e2e_the_lottery_is_a_draw_that_the_checker_understands() {
     let mut bed = Bed::new();
     let server = bed.start();
     let merchant = server.merchant();
@@ -214,7 +214,7 @@ fn e2e_the_lottery_is_a_draw_and_the_judge_understands_it() {
         ride_out: PATIENCE,
         ..RunConfig::closed(server.public, workload, 2_000)
     };
-    let outcome = engine::run(&config).expect("the crowd gets in");
+    let outcome = engine::run(&config).expect("the buyers can start");
     assert_eq!(outcome.gave_up, None);
     let drawn = wait_for_draw(&server, 1);
     let (entered, steps) = (outcome.tally.by_code[Code::Entered as usize], outcome.tally.step(Step::Draw));

@@ -121,7 +121,7 @@ fn e2e_a_crowd_that_does_not_read_is_bounded_and_cut_off() {
         if deaf.iter().all(|(_, refused)| *refused == REFUSED) {
             break;
         }
-        assert!(round < 20_000, "the server reads on from clients that take nothing");
+        assert!(round < 20_000, "the server keeps reading from clients that do not read");
         assert_eq!(friend.call("GET /v1/time", &[], "").status, 200);
     }
     let grown = server.memory_bytes().saturating_sub(before);

@@ -432,7 +432,7 @@ fn e2e_each_address_has_a_rate() {
 }
 
 #[test]
-fn e2e_each_item_has_an_admission() {
+fn e2e_each_item_has_an_admission_rate() {
     let mut bed = bed();
     let server = bed.start();
     let mut talk = Talk::with(&server);
@@ -452,9 +452,9 @@ fn e2e_each_item_has_an_admission() {
     // Never more than the rate, a tenth of a second's worth at once, and one per core.
     assert!(admitted <= 20 * lasted_ms / 1_000 + 1 + 2 + 2, "{admitted} in {lasted_ms} ms");
     assert!(admitted > 5, "{admitted} in {lasted_ms} ms");
-    assert_eq!(available(&mut talk, 1), 1_000_000 - admitted, "what was refused took nothing");
+    assert_eq!(available(&mut talk, 1), 1_000_000 - admitted, "refused requests use up nothing");
     let free = talk.say(r#"x POST /v1/items/2/orders {"quantity":1}"#);
-    assert_eq!(free.status, 201, "another item is another item");
+    assert_eq!(free.status, 201, "each item has its own rate");
 }
 
 #[test]
@@ -519,14 +519,14 @@ fn assert_stays_up(server: &Server, talk: &mut Talk<'_>) {
 
 /// The generator's buyers go through the whole flow: page, challenge by proof of work, ticket, purchase, wait.
 #[test]
-fn e2e_a_crowd_goes_the_whole_way_through_the_gate() {
+fn e2e_buyers_go_through_the_whole_gate() {
     const STOCK: u64 = 60;
     let mut bed = bed();
     let server = bed.start();
     put(&mut Talk::with(&server), 1, &challenged(STOCK, "always"));
     let workload = Workload { flow: Flow::Whole, ..Workload::purchases(1, 7) };
     let config = RunConfig { connections: 16, ..RunConfig::closed(server.public, workload, 3 * STOCK) };
-    let outcome = engine::run(&config).expect("the crowd gets in");
+    let outcome = engine::run(&config).expect("the buyers can start");
     assert_eq!(outcome.gave_up, None);
     let merchant = server.merchant();
     let history = outcome.history.as_ref();

@@ -33,7 +33,7 @@ fn e2e_half_a_request_is_cut_off_at_its_deadline() {
 }
 
 #[test]
-fn e2e_connections_above_the_limit_are_told_so() {
+fn e2e_connections_above_the_limit_are_turned_away() {
     let mut bed = Bed::new().set("limits.connections", "4");
     bed.cores = "1";
     let server = bed.start();
@@ -64,7 +64,7 @@ fn e2e_connections_above_the_limit_are_told_so() {
 }
 
 #[test]
-fn e2e_whoever_does_not_read_hurts_nobody_else() {
+fn e2e_whoever_does_not_read_delays_nobody_else() {
     const ENOUGH: usize = 64 << 20;
     let mut bed = Bed::new();
     bed.cores = "1";
@@ -83,7 +83,7 @@ fn e2e_whoever_does_not_read_hurts_nobody_else() {
         (sent, refused) = if took { (sent + page.len() + buys.len(), 0) } else { (sent, refused + 1) };
         assert_eq!(friend.call("GET /v1/time", &[], "").status, 200);
     }
-    assert!(sent < ENOUGH, "the server read {sent} bytes of requests whose answers nobody takes");
+    assert!(sent < ENOUGH, "the server read {sent} bytes of requests though nobody reads the responses");
     let grown = server.memory_bytes().saturating_sub(before);
     assert!(grown < 32 << 20, "memory has grown by {grown} bytes");
     let sold = friend.call("POST /v1/items/1/orders", &["X-Buyer: friend"], r#"{"quantity":1}"#);
@@ -91,7 +91,7 @@ fn e2e_whoever_does_not_read_hurts_nobody_else() {
 }
 
 #[test]
-fn e2e_a_client_that_has_said_everything_still_gets_its_answers() {
+fn e2e_a_half_closed_client_still_gets_its_answers() {
     let mut bed = Bed::new();
     let server = bed.start();
     let body = item(100, 100, "on_order", 0);
@@ -177,7 +177,7 @@ fn e2e_heads_are_as_long_as_the_setting_allows() {
             } else {
                 assert!(answer.brief().contains("headers_too_large"), "{answer:?}");
                 door.try_send(&door.request(call, &[&shop], ""));
-                assert!(door.read(false).is_none(), "a request behind a head that was refused");
+                assert!(door.read(false).is_none(), "a request after a refused head");
             }
         }
         // One byte more than the setting is too long, whatever it is.

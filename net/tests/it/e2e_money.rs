@@ -39,7 +39,7 @@ fn money_of(order: &Value) -> Value {
 }
 
 #[test]
-fn e2e_payments_and_refunds_are_told_apart_and_read_back() {
+fn e2e_payments_and_refunds_are_distinct_and_readable() {
     let mut bed = Bed::new();
     let server = bed.start();
     let mut talk = Talk::with(&server);
@@ -242,7 +242,7 @@ fn e2e_every_merchants_call_counts_once() {
 
 /// Every response that shows or changes an item has the tag for the `If-Match` of the next change.
 #[test]
-fn e2e_items_tell_the_tag_of_their_settings() {
+fn e2e_items_show_the_tag_of_their_settings() {
     let mut bed = Bed::new();
     let server = bed.start();
     let mut talk = Talk::with(&server);

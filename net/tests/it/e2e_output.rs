@@ -29,7 +29,7 @@ fn lose_some(server: &Server) {
 }
 
 #[test]
-fn e2e_output_that_nobody_takes_ends_and_holds_up_nothing() {
+fn e2e_output_that_nobody_reads_delays_nothing() {
     for kind in Kind::ALL {
         println!("{kind:?}");
         let mut bed = Bed::new().set("shutdown.deadline_ms", "1500");
@@ -67,7 +67,7 @@ fn e2e_output_reports_lost_lines_once_somebody_reads_again() {
     for kind in [Kind::FullPipe, Kind::FullPipeThatDoesNotWait] {
         let mut bed = Bed::new();
         let mut sink = Sink::new(kind);
-        let mut reader = sink.reader.take().expect("a pipe has one");
+        let mut reader = sink.reader.take().expect("a pipe has a reader");
         bed.sink = Some(sink);
         let server = bed.start();
         lose_some(&server);
@@ -93,7 +93,7 @@ fn e2e_output_reports_lost_lines_once_somebody_reads_again() {
 }
 
 #[test]
-fn e2e_output_does_not_hold_up_a_second_signal() {
+fn e2e_output_does_not_delay_a_second_signal() {
     for kind in [Kind::FullPipe, Kind::StoppedTerminal] {
         let mut bed = Bed::new().set("shutdown.deadline_ms", "600000");
         bed.sink = Some(Sink::new(kind));
@@ -116,7 +116,7 @@ fn e2e_output_panics() {
     output::start().unwrap();
     output::end_on_panic();
     (0..900).for_each(|number| output::say(&format!("line {number}")));
-    std::thread::spawn(|| panic!("as it was told to")).join().unwrap();
+    std::thread::spawn(|| panic!("it ended as told")).join().unwrap();
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn e2e_output_does_not_keep_a_panic_from_ending_the_process() {
     }
     let output = panicking(Stdio::null(), Stdio::piped()).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("panicked at") && said.contains("as it was told to"), "{said}");
+    assert!(said.contains("panicked at") && said.contains("it ended as told"), "{said}");
 }
 
 /// Runs a command with such a stream; returns its exit code and the rest of its output.
@@ -171,7 +171,7 @@ fn e2e_output_of_a_command_that_nobody_reads_changes_no_verdict() {
 #[test]
 fn e2e_output_of_a_command_waits_for_a_slow_reader() {
     let mut sink = Sink::new(Kind::FullPipeThatDoesNotWait);
-    let mut reader = sink.reader.take().expect("a pipe has one");
+    let mut reader = sink.reader.take().expect("a pipe has a reader");
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
     command.args(["completions", "bash"]).env_clear().stdin(Stdio::null());
     let mut child = command.stdout(sink.stdio()).spawn().unwrap();

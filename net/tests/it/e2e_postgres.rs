@@ -47,7 +47,7 @@ fn e2e_killed_in_mid_sale_postgres_gets_every_order_once() {
         server.kill();
         bed.start()
     });
-    assert!(outcome.tally.reconnects > 0, "the crowd has noticed nothing");
+    assert!(outcome.tally.reconnects > 0, "the buyers have noticed nothing");
     judge(&server, &outcome, Some(&cluster.url()));
     check_rows(&cluster);
     assert_eq!(server.stop(), Some(0));
@@ -197,7 +197,7 @@ fn e2e_a_database_that_cannot_work_is_refused_at_the_start() {
 
 /// One buyer whom the database refuses, and an export that makes no progress because of its tables.
 #[test]
-fn e2e_what_the_database_refuses_is_said_and_the_rest_flows() {
+fn e2e_what_the_database_refuses_is_reported() {
     let cluster = cluster();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();

@@ -64,7 +64,7 @@ fn local() -> Vec<u8> {
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it is let in");
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it may connect");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
@@ -78,7 +78,7 @@ fn read_all(stream: &mut TcpStream) -> String {
             Ok(0) => break,
             Ok(len) => said.extend_from_slice(&part[..len]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
-            Err(error) => panic!("no end: {error}"),
+            Err(error) => panic!("the stream does not end: {error}"),
         }
     }
     String::from_utf8(said).expect("text")
@@ -156,7 +156,7 @@ fn e2e_proxy_header_may_come_byte_by_byte() {
 }
 
 #[test]
-fn e2e_proxy_without_its_header_is_closed_and_told() {
+fn e2e_proxy_without_its_header_is_closed_and_reported() {
     for transport in transports() {
         println!("on {transport}");
         let mut bed = bed().set("transport", &transport);
@@ -192,7 +192,7 @@ fn e2e_proxy_without_its_header_is_closed_and_told() {
 }
 
 #[test]
-fn e2e_proxy_header_of_a_stranger_is_no_request() {
+fn e2e_proxy_header_of_a_stranger_is_refused() {
     let beds =
         [bed().set("identity.trusted_proxies", "10.0.0.0/8"), bed().set("identity.proxy_protocol", "false")];
     for mut bed in beds {

@@ -71,7 +71,7 @@ impl Crowd {
     fn go(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let outcome = self.thread.take().expect("it is there").join().unwrap();
-        outcome.expect("the crowd got in");
+        outcome.expect("the buyers could start");
     }
 }
 

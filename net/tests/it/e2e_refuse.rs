@@ -49,7 +49,7 @@ fn e2e_a_second_server_on_one_directory_is_refused() {
     // The first one has noticed nothing.
     assert_eq!(Talk::with(&server).say("shop GET /readyz").status, 200);
     assert_eq!(server.stop(), Some(0));
-    assert_eq!(second.start().stop(), Some(0), "the lock goes with the process");
+    assert_eq!(second.start().stop(), Some(0), "the lock ends with the process");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn e2e_a_taken_port_is_refused() {
 }
 
 #[test]
-fn e2e_a_data_directory_that_cannot_be_is_refused() {
+fn e2e_a_data_directory_that_is_unusable_is_refused() {
     let mut bed = Bed::new();
     let file = bed.beside("file");
     fs::write(&file, "not a directory").unwrap();
@@ -155,7 +155,7 @@ fn e2e_a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn e2e_nobody_holds_up_the_end_beyond_its_deadline() {
+fn e2e_nobody_delays_the_shutdown_beyond_its_deadline() {
     const DEADLINE: Duration = Duration::from_millis(1_500);
     let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let bed = Bed::new().set("shutdown.deadline_ms", "1500");

@@ -47,7 +47,7 @@ pub(crate) fn rush(server: Server, seed: u64, meanwhile: impl FnOnce(Server) -> 
     // A test that fails in the middle must not wait for the buyers' patience.
     let _guard = StopOnDrop(stop);
     let server = meanwhile(server);
-    let outcome = crowd.join().unwrap().expect("the crowd gets in");
+    let outcome = crowd.join().unwrap().expect("the buyers can start");
     assert_eq!(outcome.gave_up, None);
     (server, outcome)
 }
@@ -82,5 +82,9 @@ pub(crate) fn judge(server: &Server, outcome: &Outcome, postgres: Option<&str>) 
         assert_eq!(verdict.postgres_orders, Some(STOCK));
     }
     let history = history.unwrap();
-    assert!(history.count(Class::Refusal) as u64 > STOCK, "there was no crowd: {:?}", outcome.tally.by_code);
+    assert!(
+        history.count(Class::Refusal) as u64 > STOCK,
+        "there were no buyers: {:?}",
+        outcome.tally.by_code
+    );
 }

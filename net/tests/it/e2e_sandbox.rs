@@ -92,7 +92,7 @@ fn e2e_sandbox_without_any_part_of_io_uring_is_served_by_epoll() {
         assert!(line.starts_with("warn"), "{what}: {line}");
         let said = sells(bed, "epoll", &what);
         let lines: Vec<&str> = said.lines().filter(|line| line.contains("io_uring")).collect();
-        assert_eq!(lines.len(), 1, "one line says why: {lines:#?}");
+        assert_eq!(lines.len(), 1, "one line gives the reason: {lines:#?}");
     }
 }
 
@@ -115,7 +115,7 @@ fn e2e_sandbox_without_the_chosen_transport_gets_a_reason() {
 }
 
 #[test]
-fn e2e_sandbox_without_the_newer_wait_is_no_hindrance() {
+fn e2e_sandbox_without_epoll_pwait2_still_sells() {
     for errno in ERRORS {
         sells(bed("epoll", Filter::refusing(&[libc::SYS_epoll_pwait2], errno)), "epoll", "epoll_pwait2");
     }
@@ -134,7 +134,7 @@ fn e2e_sandbox_without_any_transport_gets_both_reasons() {
 
 /// Some profiles kill instead of refusing.
 #[test]
-fn e2e_sandbox_epoll_never_asks_for_io_uring() {
+fn e2e_sandbox_epoll_never_calls_io_uring() {
     let bed = bed("epoll", Filter::killing(&RING_CALLS));
     assert!(line_about(&doctor(&bed), "io_uring").starts_with("ok"));
     sells(bed, "epoll", "killed at the first call for io_uring");

@@ -61,7 +61,7 @@ fn talk_state(held: bool) -> &'static str {
 }
 
 #[test]
-fn e2e_on_payment_stock_goes_to_who_pays_first() {
+fn e2e_on_payment_stock_goes_to_whoever_pays_first() {
     let mut bed = Bed::new();
     let server = bed.start();
     let unpaid = item(1, 1, "on_payment", 0);
@@ -209,7 +209,7 @@ fn check_metrics(text: &str) {
         } else if !line.starts_with('#') {
             let (name, value) = line.rsplit_once(' ').expect("name and value");
             assert!(families.contains(&name.split('{').next().unwrap()), "{line}");
-            value.parse::<u64>().unwrap_or_else(|_| panic!("no number: {line}"));
+            value.parse::<u64>().unwrap_or_else(|_| panic!("not a number: {line}"));
         }
     }
     assert!(
@@ -219,7 +219,7 @@ fn check_metrics(text: &str) {
 }
 
 #[test]
-fn e2e_memory_acks_are_said_wherever_it_matters() {
+fn e2e_memory_acks_are_reported_everywhere() {
     let mut bed = Bed::new().flag("--ack", "memory");
     let mut server = bed.start();
     let mut talk = Talk::with(&server);

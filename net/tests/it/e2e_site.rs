@@ -229,7 +229,7 @@ fn e2e_a_browser_without_cookies_is_told() {
 }
 
 #[test]
-fn e2e_without_the_demo_nobody_is_made_up() {
+fn e2e_without_the_demo_no_buyer_is_invented() {
     use base64::Engine as _;
     let material = base64::prelude::BASE64_STANDARD.encode([7; 32]);
     let bed = Bed::new().set("identity.mode", "jwt").set("identity.keys", &format!("k:HS256:{material}"));
@@ -260,7 +260,7 @@ fn e2e_without_the_demo_nobody_is_made_up() {
 }
 
 #[test]
-fn e2e_pages_for_everybody_can_be_kept() {
+fn e2e_pages_for_everybody_can_be_cached() {
     let mut bed = Bed::new();
     let server = bed.start();
     let soon = now_ms() + 3_600_000;

@@ -31,7 +31,7 @@ pub(crate) fn held_while_starting(server: &Server) -> Option<Held> {
         }
     };
     let starts = || quick(server.admin, "/readyz").is_some_and(|said| said.contains("starting"));
-    held.step_until(Duration::from_secs(40), starts).expect("nobody answers while the log is replayed");
+    held.step_until(Duration::from_secs(40), starts).expect("no response during replay");
     Some(held)
 }
 

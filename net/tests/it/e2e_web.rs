@@ -10,7 +10,7 @@ fn put(server: &Server, id: u32, settings: &str) {
 }
 
 #[test]
-fn e2e_web_bodies_come_in_chunks_or_of_no_length() {
+fn e2e_web_bodies_may_be_chunked_or_missing() {
     let mut bed = Bed::new();
     let server = bed.start();
     put(&server, 1, &item(100, 1, "on_order", 0));
@@ -48,7 +48,7 @@ fn e2e_web_bodies_come_in_chunks_or_of_no_length() {
 }
 
 #[test]
-fn e2e_web_balancers_ask_the_buyers_port() {
+fn e2e_web_balancers_can_check_the_buyers_port() {
     let mut bed = Bed::new();
     let server = bed.start();
     // HAProxy's `option httpchk` without any settings.
@@ -87,7 +87,7 @@ fn e2e_web_links_with_trackers_lead_to_their_pages() {
 }
 
 #[test]
-fn e2e_web_a_connection_may_rest_for_as_long_as_it_was_told() {
+fn e2e_web_a_connection_may_idle_as_long_as_announced() {
     let mut bed = Bed::new();
     let server = bed.start();
     let said = Http::to(server.public).call("GET /v1/time", &[], "");
@@ -103,7 +103,7 @@ fn e2e_web_a_connection_may_rest_for_as_long_as_it_was_told() {
         let mut http = Http::to(address);
         let said = http.call("GET /healthz", &[], "");
         assert_eq!(said.header("Keep-Alive"), Some("timeout=1"));
-        assert!(http.read(false).is_none(), "then it is closed, without a word");
+        assert!(http.read(false).is_none(), "then it is closed without a response");
     }
 }
 

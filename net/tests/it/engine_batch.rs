@@ -57,8 +57,8 @@ impl Shop {
     /// The same for a client that does not read: its output stays.
     fn serve_without_reading(&mut self, rig: &mut Rig) -> bool {
         let full = rig.homes[0].serve(&mut self.client);
-        assert!(self.client.out.len() <= OUT_BYTES_MAX + OUT_BYTES_MAX / 8, "answers without bound");
-        assert!(self.client.conn.buffer_bytes() <= CONN_BUFFER_BYTES_MAX, "a buffer without bound");
+        assert!(self.client.out.len() <= OUT_BYTES_MAX + OUT_BYTES_MAX / 8, "unbounded output");
+        assert!(self.client.conn.buffer_bytes() <= CONN_BUFFER_BYTES_MAX, "an unbounded buffer");
         full
     }
 
@@ -310,7 +310,7 @@ fn briefs(records: &[Record]) -> Vec<&str> {
 /// The gateway's own core owns the item, and buyers of another core wait there: the batch gets its share and no
 /// more.
 #[test]
-fn engine_batch_waits_in_line_where_its_own_core_owns_the_item() {
+fn engine_batch_waits_its_turn_on_its_own_core() {
     const WAITING: usize = 200;
     let mut rig = rig(2);
     let mut shop = Shop::new(&mut rig);
@@ -327,7 +327,7 @@ fn engine_batch_waits_in_line_where_its_own_core_owns_the_item() {
     let (decided, now_ms) = (rig.homes[0].owner().shard().lsn(), rig.homes[0].mono_ms());
     assert!(shop.client.conn.feed(&bytes, now_ms) > 0);
     shop.serve(&mut rig);
-    assert_eq!(rig.homes[0].owner().shard().lsn(), decided, "a batch overtakes who came first");
+    assert_eq!(rig.homes[0].owner().shard().lsn(), decided, "a batch overtakes earlier requests");
     assert!(rig.homes[0].pump(), "more waits than an owner takes in one turn");
     let share = OWNER_BATCH_MAX / 2;
     assert_eq!(rig.homes[0].owner().shard().lsn().0, decided.0 + share as u64);
@@ -543,7 +543,7 @@ fn engine_batch_retried_whole_gives_the_same_orders() {
 
 /// Records beyond the maximum of a batch are ignored, and the connection closes.
 #[test]
-fn engine_batch_lines_beyond_the_bound_are_not_taken() {
+fn engine_batch_lines_beyond_the_bound_are_ignored() {
     let mut rig = rig(1);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 0, 0, r#""stock":100000,"cap":1"#);
@@ -560,7 +560,7 @@ fn engine_batch_lines_beyond_the_bound_are_not_taken() {
 /// If the head or the beginning of a body is doubtful, all of the batch is refused: nothing of it, nor
 /// of what follows it, is done.
 #[test]
-fn engine_batch_refused_whole_touches_nothing() {
+fn engine_batch_refused_whole_changes_nothing() {
     let mut rig = rig(1);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 0, 0, r#""stock":100,"cap":1"#);
@@ -618,7 +618,7 @@ fn engine_batch_refused_whole_touches_nothing() {
 /// A chunked batch, cut before any byte, means the same as with a length, and what follows it is the
 /// next request.
 #[test]
-fn engine_batch_in_chunks_is_the_same_whatever_the_cut() {
+fn engine_batch_in_chunks_is_the_same_for_every_cut() {
     for media in [LINES, BINARY] {
         let mut rig = rig(2);
         let mut shop = Shop::new(&mut rig);
@@ -723,7 +723,7 @@ fn engine_batch_in_broken_chunks_is_refused_where_they_break() {
 
 /// A waiting client gets 100 Continue, also for a chunked body, and an empty body is not a batch.
 #[test]
-fn engine_batch_in_chunks_may_be_announced() {
+fn engine_batch_in_chunks_gets_100_continue() {
     let mut rig = rig(1);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 0, 0, r#""stock":100,"cap":1"#);
@@ -782,7 +782,7 @@ fn engine_batch_cut_off_decides_no_half_record() {
         shop.serve(&mut rig);
         pump(&mut rig);
         shop.serve(&mut rig);
-        assert!(shop.client.is_closing() && shop.out.is_empty(), "nobody waits for an answer");
+        assert!(shop.client.is_closing() && shop.out.is_empty(), "nothing is outstanding");
         rig.homes[0].connections.leave(shop.client.token);
         rig.homes[0].sweep();
         let mut shop = Shop::new(&mut rig);
@@ -794,7 +794,7 @@ fn engine_batch_cut_off_decides_no_half_record() {
 
 /// Core 1 does nothing: two chunks of a batch for it are taken and no more, and nothing is lost.
 #[test]
-fn engine_batch_waits_for_an_owner_that_does_not_keep_up() {
+fn engine_batch_waits_for_a_slow_owner() {
     let mut rig = rig(2);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 1, 0, r#""stock":100000,"cap":1"#);
@@ -809,7 +809,7 @@ fn engine_batch_waits_for_an_owner_that_does_not_keep_up() {
         }
         let taken = shop.client.conn.feed(rest, 0);
         rest = &rest[taken..];
-        assert!(!rest.is_empty(), "all of it was taken without its owner");
+        assert!(!rest.is_empty(), "all of it was accepted although its owner does nothing");
     }
     let taken = request.len() - rest.len();
     assert!(taken <= 2 * CHUNK_RECORDS_MAX * 48 + BATCH_BUFFER_BYTES + 4096, "{taken} bytes were taken");
@@ -828,7 +828,7 @@ fn engine_batch_waits_for_an_owner_that_does_not_keep_up() {
 
 /// A client that sends batches and reads nothing: few are accepted, and its memory stays bounded.
 #[test]
-fn engine_batch_stops_taking_from_who_does_not_read() {
+fn engine_batch_stops_while_the_client_does_not_read() {
     let mut rig = rig(1);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 0, 0, r#""stock":1000000,"cap":1"#);
@@ -853,7 +853,7 @@ fn engine_batch_stops_taking_from_who_does_not_read() {
     }
     let taken = rig.homes[0].shared().counters[0].get(Count::BatchRecords) as usize;
     assert!(taken <= (BATCHES_PER_CONNECTION_MAX + 1) * BATCH_RECORDS_MAX, "{taken} records were taken");
-    assert!(rest.len() > all.len() / 2, "it went on taking");
+    assert!(rest.len() > all.len() / 2, "it continued to accept");
     // It reads again, and gets all of it.
     shop.send(&mut rig, rest, usize::MAX);
     let answers = shop.answers(&mut rig);
@@ -865,7 +865,7 @@ fn engine_batch_stops_taking_from_who_does_not_read() {
 /// So many batches may be open; the next one must come again, and there is room again
 /// when connections close.
 #[test]
-fn engine_batch_above_the_number_of_open_ones_is_busy() {
+fn engine_batch_above_the_limit_of_open_ones_is_refused() {
     let mut rig = rig(1);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 0, 0, r#""stock":100,"cap":1"#);

@@ -62,7 +62,7 @@ fn settle(rig: &mut Rig, clients: &mut [Client], answers: usize) {
 }
 
 #[test]
-fn a_full_ring_is_answered_at_once_and_can_be_asked_again() {
+fn a_full_ring_is_refused_at_once_and_can_be_retried() {
     let mut rig = Rig::new(2);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| connect(&mut rig.homes[0])).collect();
     let item = rig.item;
@@ -87,5 +87,5 @@ fn a_full_ring_is_answered_at_once_and_can_be_asked_again() {
     let replayed =
         |client: &Client| String::from_utf8_lossy(&client.out).matches("Idempotent-Replay").count();
     let again: usize = late_clients.iter().map(replayed).sum();
-    assert_eq!(again, late.len() * BATCH - busy, "who was told to come again had bought nothing");
+    assert_eq!(again, late.len() * BATCH - busy, "a request with 503 had bought nothing");
 }

@@ -39,7 +39,7 @@ impl Line {
         let mut bytes = text.as_bytes();
         while !bytes.is_empty() {
             let taken = self.client.conn.feed(bytes, home.mono_ms());
-            assert!(taken > 0, "a connection takes something");
+            assert!(taken > 0, "the connection accepts the bytes");
             bytes = &bytes[taken..];
             home.serve(&mut self.client);
             self.seen.append(&mut self.client.out);
@@ -62,7 +62,7 @@ impl Line {
             if idle && self.rig.homes.iter().all(|home| !home.has_work()) {
                 return self;
             }
-            assert!(Instant::now() < deadline, "an answer does not come");
+            assert!(Instant::now() < deadline, "a response is missing");
             std::thread::yield_now();
         }
     }
@@ -83,7 +83,7 @@ const WAITS: &str = "Expect: 100-continue\r\nContent-Length: 2\r\n";
 const CHUNKED_WAITS: &str = "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n";
 
 #[test]
-fn engine_continue_comes_behind_what_is_owed() {
+fn engine_continue_comes_after_what_is_outstanding() {
     for (waits, body) in [(WAITS, "{}"), (CHUNKED_WAITS, "2\r\n{}\r\n0\r\n\r\n")] {
         // Both in one piece, and one after the other.
         for together in [true, false] {
@@ -117,7 +117,7 @@ fn engine_continue_is_not_lost_after_an_immediate_answer() {
 }
 
 #[test]
-fn engine_continue_is_left_out_where_the_client_did_not_wait() {
+fn engine_continue_is_left_out_if_the_client_does_not_wait() {
     // The body, or part of it, comes with the head, in the next piece, or while a response is outstanding.
     let mut line = Line::open();
     let bought = line.buy("ann", WAITS);
@@ -150,7 +150,7 @@ fn engine_continue_is_left_out_where_the_client_did_not_wait() {
 }
 
 #[test]
-fn engine_continue_is_not_said_where_the_head_is_refused() {
+fn engine_continue_is_not_sent_if_the_head_is_refused() {
     let table = [
         ("Expect: 100-continue\r\nContent-Length: 99999\r\n", "413"),
         ("Expect: 100-continue\r\nContent-Length: 2\r\nContent-Length: 2\r\n", "400"),

@@ -121,7 +121,7 @@ fn engine_pages_of_other_sites_change_nothing_in_any_mode() {
 }
 
 #[test]
-fn engine_whoever_adds_a_token_on_purpose_may_act_from_anywhere() {
+fn engine_an_authorization_header_counts_from_any_page() {
     let mut shop = rig(jwt());
     let buy = changes(&shop).remove(0);
     for (number, foreign) in FOREIGN.iter().enumerate() {

@@ -144,5 +144,5 @@ fn engine_new_pages_of_the_list_are_charged_to_the_address() {
     // Cached pages cost nothing; with many pages, the most recent one is still there.
     let last = (1..=200).rev().map(|after| format!("/v1/items?limit=100&after={after}"));
     let kept = last.filter(|path| status(&mut rig, path) == "200").count();
-    assert!(kept > 0, "pages that were made are kept");
+    assert!(kept > 0, "rendered pages are cached");
 }

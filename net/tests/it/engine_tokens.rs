@@ -138,7 +138,7 @@ fn engine_tokens_that_are_invalid_are_charged_to_their_address() {
 }
 
 #[test]
-fn engine_tokens_junk_of_one_address_is_nobody_elses() {
+fn engine_tokens_junk_of_one_address_costs_no_other() {
     let mut rig = rig(1);
     let (good, known) = (token("bob"), token("ann"));
     let (mut eve, mut bob) = (from(&mut rig, "192.0.2.1"), from(&mut rig, "192.0.2.2"));
@@ -147,7 +147,7 @@ fn engine_tokens_junk_of_one_address_is_nobody_elses() {
         look(&mut rig, &mut eve, &junk(number));
     }
     assert_eq!(look(&mut rig, &mut bob, &good), 200, "another address");
-    assert_eq!(look(&mut rig, &mut eve, &known), 200, "one that was verified before needs nobody's leave");
+    assert_eq!(look(&mut rig, &mut eve, &known), 200, "a token that was verified before always passes");
     // Behind a proxy the client's address pays.
     let mut proxy = from(&mut rig, "10.0.0.1");
     let via =
@@ -215,7 +215,7 @@ fn engine_tokens_junk_locks_no_newcomer_out() {
             look(&mut rig, &mut proxy, &good) == 200
         });
         assert!(tries.is_some(), "{between} between two tries keep a newcomer out");
-        assert_eq!(look(&mut rig, &mut proxy, &good), 200, "it is known from now on");
+        assert_eq!(look(&mut rig, &mut proxy, &good), 200, "the core knows it from now on");
     }
 }
 

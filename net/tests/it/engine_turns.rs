@@ -178,7 +178,7 @@ fn engine_turns_chunks_are_cut_and_the_exporter_has_its_share() {
         }
         // This asks more of the journal than it has room for.
         while !shared.queue.producer().has_room() {
-            assert!(Instant::now() < deadline, "the journal does not go on");
+            assert!(Instant::now() < deadline, "the journal makes no progress");
             std::thread::yield_now();
         }
     }
@@ -189,7 +189,7 @@ fn engine_turns_chunks_are_cut_and_the_exporter_has_its_share() {
 /// Questions in the ring from a core to itself are answered like all others, and the ring is
 /// empty when nobody asks any more.
 #[test]
-fn engine_turns_a_core_that_waits_in_its_own_line_is_answered() {
+fn engine_turns_a_core_waiting_in_its_own_queue_is_served() {
     const CORES: usize = 4;
     let mut rig = rig(CORES);
     let owner = rig.item.owner(CORES);
@@ -204,7 +204,7 @@ fn engine_turns_a_core_that_waits_in_its_own_line_is_answered() {
         rig.homes[owner].pump();
     }
     let mesh = rig.homes[owner].shared().mesh.clone();
-    assert!(mesh.waiting(owner, owner) > 0, "the owner's own core waits in line");
+    assert!(mesh.waiting(owner, owner) > 0, "the owner's own core waits its turn");
     for _ in 0..WINDOW {
         for home in &mut rig.homes {
             home.pump();

@@ -269,7 +269,7 @@ fn hold_nothing_open_that_a_stopping_server_has_closed() {
     wait_for("the connection", || ask(server.admin, "/healthz").ok());
     server.terminate();
     wait_for("the merchant's address to refuse", || TcpStream::connect(server.admin).err());
-    assert_eq!(server.exited(), None, "it ended: that its address refuses shows nothing");
+    assert_eq!(server.exited(), None, "it has ended, so a refusing address proves nothing");
     drop(half);
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
@@ -291,7 +291,7 @@ fn hold_a_core_for_ever_and_the_process_ends() {
 
 /// If the whole process stood still, however long, no core is stalled.
 #[test]
-fn hold_the_whole_process_and_nobody_is_blamed() {
+fn hold_the_whole_process_and_no_core_is_blamed() {
     let (_bed, server) = server_on(&transports()[0]);
     let pid = rustix::process::Pid::from_raw(server.pid().cast_signed()).expect("a process");
     rustix::process::kill_process(pid, Signal::STOP).expect("it runs");

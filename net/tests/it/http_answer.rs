@@ -159,7 +159,7 @@ fn refusals_say_what_helps() {
 }
 
 #[test]
-fn hot_refusals_are_the_slow_ones_but_for_spaces() {
+fn hot_refusals_equal_the_slow_ones_except_for_spaces() {
     let order = OrderId::from_u64(1 << 32 | 7).expect("an order id");
     let waits = [0, 1, 999, 1_000, 1_001, 65_432, 999_999_999, 1_000_000_000, u64::MAX];
     for (code, wait_ms) in Code::ALL.iter().flat_map(|code| waits.map(|wait_ms| (code, wait_ms))) {

@@ -17,7 +17,7 @@ fn transcript<'a>(listener: Listener, pieces: impl IntoIterator<Item = &'a [u8]>
         let mut rest = piece;
         while !rest.is_empty() {
             let taken = conn.feed(rest, 0);
-            assert!(taken > 0, "a connection that wants more takes something");
+            assert!(taken > 0, "a connection that wants more accepts the bytes");
             assert!(conn.buffer_bytes() <= CONN_BUFFER_BYTES_MAX);
             rest = &rest[taken..];
             drain(&mut conn, &mut shown);
@@ -68,7 +68,7 @@ fn a_request_is_lent_with_its_fields() {
     let raw = b"POST /v1/items/7/orders HTTP/1.1\r\nhOST: a:80\r\nIdempotency-Key: \"k 1\"\r\n\
         Idempotency-KEY2: z\r\nPrefer: wait=5, Respond-Async\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(conn.feed(raw, 0), raw.len());
-    let Next::Request(request) = conn.next() else { panic!("a whole request was fed") };
+    let Next::Request(request) = conn.next() else { panic!("a complete request was fed") };
     assert_eq!((request.head.path, request.head.query), ("/v1/items/7/orders", None));
     assert_eq!(request.body, b"{}");
     assert!(request.head.prefers_async);
@@ -141,7 +141,7 @@ fn an_idle_connection_owns_no_buffer() {
     }
     assert!(matches!(conn.next(), Next::Request(request) if request.body.len() == 60_000));
     assert!(matches!(conn.next(), Next::NeedMore));
-    assert_eq!(conn.buffer_bytes(), 0, "a large buffer goes at once");
+    assert_eq!(conn.buffer_bytes(), 0, "a large buffer is released at once");
     assert!(!conn.space().is_empty());
     assert_eq!(conn.buffer_bytes(), CONN_BUFFER_BYTES);
     conn.shrink();
@@ -149,7 +149,7 @@ fn an_idle_connection_owns_no_buffer() {
 }
 
 #[test]
-fn what_follows_the_last_request_is_thrown_away() {
+fn what_follows_the_last_request_is_discarded() {
     let mut conn = Conn::new(Listener::Public, 0);
     conn.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 0);
     assert!(matches!(conn.next(), Next::Request(_)));
@@ -295,7 +295,7 @@ fn chunked(body: &[u8], size: usize) -> Vec<u8> {
 
 /// What came before a broken chunk is handed out, and the error after it is found, for every cut.
 #[test]
-fn a_batch_in_broken_chunks_is_told_so_behind_what_came() {
+fn a_batch_in_broken_chunks_fails_after_what_came() {
     let head = "POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let too_much = format!("3\r\nabc\r\n{:x}\r\n", BATCH_BODY_BYTES_MAX - 2);
     for (body, status) in [("3\r\nabc\r\nx", 400), ("3\r\nabcd", 400), (&*too_much, 413)] {

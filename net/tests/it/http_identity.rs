@@ -31,7 +31,7 @@ fn with_head<T>(lines: &str, look: impl FnOnce(&Head<'_>) -> T) -> T {
             return look(&request.head);
         }
     }
-    panic!("must be framed well: {raw}")
+    panic!("must be a valid request: {raw}")
 }
 
 fn hs() -> MintKey {
@@ -586,7 +586,7 @@ fn proxy_headers_are_expected_of_named_proxies_alone() {
 
 /// The client behind a trusted proxy; with a `?` if it is not known and the proxy's address counts.
 #[test]
-fn addresses_as_proxies_hand_them_on() {
+fn addresses_as_proxies_pass_them_on() {
     let nets = || vec!["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
     let seen = |header: AddressHeader, lines: &str| {
         let identity = Identity::header("0.0.0.0".parse().expect("an address"), nets()).expect("a gateway");
@@ -705,7 +705,7 @@ fn by_cookie(method: &str, lines: &str) -> String {
         format!("{method} /v1/orders HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 0\r\n{lines}\r\n");
     let mut conn = Conn::new(Listener::Public, 0);
     conn.feed(raw.as_bytes(), 0);
-    let Next::Request(request) = conn.next() else { panic!("must be framed well: {raw}") };
+    let Next::Request(request) = conn.next() else { panic!("must be a valid request: {raw}") };
     let identity = identity().with_cookie("shop");
     match identity.identify(
         &request.head,

@@ -62,16 +62,16 @@ fn a_stock_edit_during_a_draw_waits_for_its_end() {
         owner.tick(DRAWS_AT);
         let seen = owner.shard().item(item()).unwrap();
         assert_eq!((seen.granted, seen.available, seen.sold), (STOCK + 5, 5, STOCK));
-        assert_eq!(seen.flags & Rules::PAUSED, 0, "it could be borne a moment later");
+        assert_eq!(seen.flags & Rules::PAUSED, 0, "it could be accepted a moment later");
         assert_eq!(seen.draw.unwrap().held.unwrap().drawn.units, STOCK);
     });
 }
 
 #[test]
-fn what_came_of_a_draw_is_hidden_until_it_is_durable() {
+fn the_result_of_a_draw_is_hidden_until_it_is_durable() {
     with_owner(|mut owner| {
         let waiting = OwnedItem::new(&owner.shard().item(item()).unwrap()).hide_draw(Lsn::ZERO);
-        assert!(!waiting, "an announcement hides nothing");
+        assert!(!waiting, "an announced draw has nothing to hide");
         owner.tick(DRAWS_AT);
         let seen = owner.shard().item(item()).unwrap();
         let last = seen.draw.unwrap().held.unwrap().lsn;

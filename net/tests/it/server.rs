@@ -206,7 +206,7 @@ impl Bed {
                 Err(said) if said.contains("cannot listen on") && !self.has_served => {
                     (self.public, self.admin) = (free_address(), free_address());
                 }
-                Err(said) => panic!("the server does not start:\n{said}"),
+                Err(said) => panic!("the server did not start:\n{said}"),
             }
         }
         panic!("no free ports");
@@ -442,7 +442,7 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         pause();
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn read_all(stream: &mut TcpStream) -> (String, End) {
             Ok(0) => break End::Closed,
             Ok(len) => said.extend_from_slice(&part[..len]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break End::Reset,
-            Err(error) => panic!("no end: {error}; {} bytes came", said.len()),
+            Err(error) => panic!("the stream does not end: {error}; {} bytes arrived", said.len()),
         }
     };
     (String::from_utf8(said).expect("text"), end)
@@ -98,7 +98,7 @@ pub(crate) fn split(text: &str) -> (Vec<(u16, &str)>, &str) {
 /// The responses in a text that contains nothing else.
 pub(crate) fn whole(text: &str) -> Vec<(u16, &str)> {
     let (answers, rest) = split(text);
-    assert!(rest.is_empty(), "an answer is cut off: {rest:?}");
+    assert!(rest.is_empty(), "a response is cut off: {rest:?}");
     answers
 }
 
@@ -147,7 +147,7 @@ fn while_it_stands<T>(server: &Server, act: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn half_closed_behind_requests_all_are_answered() {
+fn half_closed_after_requests_all_are_answered() {
     on_each(&[], |server, _| {
         for _ in 0..50 {
             let mut stream = connect(server);
@@ -171,7 +171,7 @@ fn half_closed_behind_requests_all_are_answered() {
 }
 
 #[test]
-fn half_closed_within_a_request_only_what_was_whole_is_answered() {
+fn half_closed_in_a_request_only_complete_ones_are_answered() {
     const HALVES: [&str; 4] = [
         "",
         "G",
@@ -193,7 +193,7 @@ fn half_closed_within_a_request_only_what_was_whole_is_answered() {
 }
 
 #[test]
-fn a_reset_right_behind_a_request_hurts_nobody() {
+fn a_reset_right_after_a_request_hurts_nobody() {
     on_each(&[], |server, _| {
         let (mut friend, files) = (connect(server), server.files());
         for round in 0..500 {
@@ -218,7 +218,7 @@ fn a_reset_right_behind_a_request_hurts_nobody() {
 }
 
 #[test]
-fn whoever_asks_to_close_gets_the_answer_whole_and_no_reset() {
+fn connection_close_gets_the_whole_answer_and_no_reset() {
     on_each(&[], |server, _| {
         for round in 0..100 {
             let mut stream = connect(server);
@@ -237,7 +237,7 @@ fn whoever_asks_to_close_gets_the_answer_whole_and_no_reset() {
 }
 
 #[test]
-fn a_refusal_is_not_lost_to_what_was_sent_behind_it() {
+fn a_refusal_is_not_lost_to_data_sent_after_it() {
     on_each(&[], |server, _| {
         let mut taken = 0;
         for round in 0..20 {
@@ -253,7 +253,7 @@ fn a_refusal_is_not_lost_to_what_was_sent_behind_it() {
             assert_eq!((statuses(&said), end), (vec![501], End::Closed));
         }
         // The server reads on for a second; on a machine that stands still meanwhile it may be less.
-        assert!(taken > 10, "only {taken} of 20 clients could say all");
+        assert!(taken > 10, "only {taken} of 20 clients could send everything");
         assert_eq!(total(server, "orders_placed"), 0);
     });
 }
@@ -303,7 +303,7 @@ fn a_slow_reader_gets_thousands_of_answers_in_order() {
             if status == 201 {
                 let order: serde_json::Value = serde_json::from_str(body).unwrap();
                 let id: u64 = order["order_id"].as_str().unwrap().parse().unwrap();
-                assert!(id > last_order, "order {id} is answered behind {last_order}");
+                assert!(id > last_order, "the response for order {id} comes after {last_order}");
                 last_order = id;
             }
         }
@@ -318,7 +318,7 @@ fn crowd(server: &Server, number: usize) -> Option<Vec<TcpStream>> {
         return None;
     }
     let crowd: Vec<TcpStream> = (0..number).map(|_| connect(server)).collect();
-    wait_for("the crowd", || (open(server) >= number as u64).then_some(()));
+    wait_for("all connections", || (open(server) >= number as u64).then_some(()));
     Some(crowd)
 }
 
@@ -352,7 +352,7 @@ fn more_requests_than_buffers_are_all_answered() {
 }
 
 #[test]
-fn more_completions_at_once_than_the_queue_holds_are_all_heard() {
+fn more_completions_than_the_queue_holds_are_all_seen() {
     on_each(&[("limits.connections", "12000")], |server, _| {
         let Some(mut crowd) = crowd(server, 9_000) else { return };
         while_it_stands(server, || {
@@ -386,7 +386,7 @@ fn whoever_is_turned_away_is_told_why() {
 }
 
 #[test]
-fn stopped_amid_hundreds_of_connections_it_answers_what_is_owed() {
+fn a_stop_amid_hundreds_of_connections_answers_all() {
     const EACH: usize = 100;
     const OWED: usize = 20;
     for transport in transports() {

@@ -105,7 +105,7 @@ impl Clients<'_> {
         // In one piece or in several; the server may have closed meanwhile only if we broke off.
         let cut = self.chance.below(text.len() as u64 + 1) as usize;
         for part in [&text[..cut], &text[cut..]] {
-            stream.write_all(part.as_bytes()).expect("the server takes requests");
+            stream.write_all(part.as_bytes()).expect("the server accepts requests");
             if self.chance.below(4) == 0 {
                 thread::yield_now();
             }
@@ -122,7 +122,7 @@ impl Clients<'_> {
                 // A few bytes, then a reset in the middle of the responses.
                 let mut part = vec![0; 1 + self.chance.below(2_000) as usize];
                 if !asked.is_empty() {
-                    let len = stream.read(&mut part).expect("an answer begins");
+                    let len = stream.read(&mut part).expect("a response begins");
                     let text = String::from_utf8_lossy(&part[..len]).into_owned();
                     self.heard(&split(&text).0, asked);
                 }
@@ -178,7 +178,7 @@ fn storm(server: &Server, seed: u64) -> (Told, u64) {
             })
         };
         let threads: Vec<_> = (0..THREADS).map(play).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a client was wronged")).collect()
+        threads.into_iter().map(|thread| thread.join().expect("a client was treated wrongly")).collect()
     });
     let (mut told, mut opened) = (Told::new(), 0);
     for (told_here, opened_here) in threads {

@@ -75,7 +75,7 @@ impl Base {
     /// Kills the cluster and starts it again after `meanwhile`.
     pub(crate) fn outage(&mut self, is_killed: bool, meanwhile: impl FnOnce()) {
         let stopped = if is_killed { self.cluster.kill() } else { self.cluster.stop(StopMode::Immediate) };
-        stopped.expect("the cluster goes down");
+        stopped.expect("the cluster stops");
         meanwhile();
         self.cluster.start().expect("the cluster recovers");
     }

@@ -348,7 +348,7 @@ fn end_sessions(round: &mut Round<'_>) -> Done {
 fn outage(round: &mut Round<'_>, is_killed: bool) -> Done {
     round.reach_somewhere();
     let crowd = &round.crowd;
-    round.world.base.outage(is_killed, || wait_for("the crowd's end", || crowd.is_over().then_some(())));
+    round.world.base.outage(is_killed, || wait_for("the end of the load", || crowd.is_over().then_some(())));
     Ok(Reached::Yes)
 }
 

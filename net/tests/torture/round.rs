@@ -127,7 +127,7 @@ impl Round<'_> {
 
     /// Waits until everybody has a final answer.
     pub(crate) fn see_it_through(&self) {
-        wait_for("the crowd's end", || self.is_through().then_some(()));
+        wait_for("the end of the load", || self.is_through().then_some(()));
     }
 
     fn is_through(&self) -> bool {

@@ -118,8 +118,8 @@ impl Crowd {
 
     fn told(&mut self) -> Told {
         let thread = self.thread.take().expect("it is waited for once");
-        let outcome = thread.join().expect("the crowd does not panic").expect("the crowd gets in");
-        assert_eq!(outcome.gave_up, None, "the crowd gave up");
+        let outcome = thread.join().expect("the buyers do not panic").expect("the buyers can start");
+        assert_eq!(outcome.gave_up, None, "the buyers gave up");
         let mut history = outcome.history.expect("it was kept");
         let baseline = Baseline { granted: self.sale.stock as i64, ..Baseline::default() };
         history.baselines.insert(self.sale.item, baseline);
