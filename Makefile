@@ -12,21 +12,21 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Without `-p`: a package chosen by name is built with fewer features of its dependencies, and
-# `cargo build --release` would then compile those once more.
-run: ## build it and serve the demo on 127.0.0.1:7070 (shop: 7071)
+# Without `-p`: selecting a package enables fewer features of its dependencies, and
+# `cargo build --release` would then compile those again.
+run: ## build the server and serve the demo on 127.0.0.1:7070 (merchant: 7071)
 	$(CARGO) run --release --bin stampede -- serve --demo
 
-# Needs neither root nor a service. The test kit starts Postgres and Redis, so it is left out.
-quick: ## run the unit tests and the core's, in less than two minutes once they are built
+# Needs neither root nor a service. The test kit is left out because it starts Postgres and Redis.
+quick: ## run the unit tests and the tests of the core (two minutes after the build)
 	$(CARGO) test -p stampede-core
 	$(CARGO) test --workspace --exclude stampede-testkit --lib --test docs
 
-deps: ## install what the tests need and the machine lacks (Debian, Ubuntu)
+deps: ## install packages that the tests need (Debian, Ubuntu)
 	.ci/install-test-deps
 
-# docs/TESTING.md says what each part is for.
-test: deps ## run every test: the workspace's, then those that need a program of their own
+# docs/TESTING.md explains each part.
+test: deps ## run all tests
 	STAMPEDE_BEDS=epoll $(CARGO) test --workspace
 	@$(MAKE) --no-print-directory test-user
 	@$(MAKE) --no-print-directory test-contained
@@ -38,69 +38,69 @@ test: deps ## run every test: the workspace's, then those that need a program of
 	@$(MAKE) --no-print-directory test-tsan
 	@$(MAKE) --no-print-directory test-loom
 
-# The end-to-end tests: as root on epoll with all others, then as an ordinary user, whose locked memory is
-# counted, on the ring where there is one. Those of the transports themselves (`transport`) run on both already.
-test-user: ## run only the end-to-end tests, as an ordinary user within Debian's default limits
+# `make test` runs the end-to-end tests as root on epoll, then here as an ordinary user, whose locked memory
+# is limited, on io_uring if there is one. The tests of the transports themselves (`transport`) always run on both.
+test-user: ## run only the end-to-end tests, as an ordinary user with Debian's default limits
 	$(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/.ci/as-user"' test -p stampede-net --test it e2e_
 
-# docs/TESTING.md says what was run so.
-contained: deps ## run a command (RUN='make run') as in a container with Docker's default profile; needs root
+# docs/TESTING.md says what has been run this way.
+contained: deps ## run a command (RUN='make run') in a container like Docker's default; needs root
 	STAMPEDE_CONTAINED='$(or $(RUN),make run)' $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/.ci/in-container"' \
 		test -p stampede-net --test it in_a_container -- --ignored --nocapture
 
-# Enough to know that the container is one, and that what runs in it builds nothing anew.
-test-contained: ## run only a sale in a container
-	@if [ "$$(id -u)" -ne 0 ]; then .ci/skip root "only root makes a container of its own"; \
-	elif ! unshare --mount --pid --ipc --uts --cgroup --fork true; then .ci/skip mounts "no container in this one"; \
+# Shows that the container is one, and that nothing is rebuilt in it.
+test-contained: ## run only one sale in a container
+	@if [ "$$(id -u)" -ne 0 ]; then .ci/skip root "only root can make a container"; \
+	elif ! unshare --mount --pid --ipc --uts --cgroup --fork true; then .ci/skip mounts "no container can be made inside this one"; \
 	else $(MAKE) --no-print-directory contained RUN='! unshare --mount true && $(CARGO) test -p stampede-net --test it e2e_sandbox_like'; fi
 
 test-epoll: ## run only the end-to-end tests, on epoll
 	STAMPEDE_TRANSPORT=epoll $(CARGO) test -p stampede-net --test it e2e_
 
-# Other seeds each day; what it finds is repeated with SEED=… make sim.
-test-sim: ## run only the simulation, a fixed number of histories
+# New seeds each day; `SEED=… make sim` repeats a failure.
+test-sim: ## run only the simulation, with a fixed number of histories
 	$(CARGO) test -p stampede-net --test sim -- --histories 60000
 
-# SEED= with nothing else tells that one history in full.
-sim: ## simulate the whole engine with faults, SECONDS=60 on all cores; SEED=… tells one history
+# With SEED= it runs that one history and prints every step.
+sim: ## simulate the engine with faults for SECONDS=60 on all cores; SEED=… replays one history
 	$(CARGO) test --release -p stampede-net --test sim -- \
 		$(if $(SEED),--seed $(SEED) --histories 1,--seconds $(or $(SECONDS),60))
 
-# Interleavings do not repeat with SEED=, which only draws the conditions; a red run saves what it saw.
-rig: ## cut the power under real threads that write the log, for SECONDS=60; SEED=
+# SEED= repeats the conditions, not the interleaving, so a red run saves what it saw.
+rig: ## cut the power while real threads write the log, for SECONDS=60; SEED=
 	RIG_SECONDS=$(or $(SECONDS),60) RIG_SEED=$(SEED) $(CARGO) test -p stampede-persist --test rig
 
-# A browser under a loaded machine was seen to hang for good, which says nothing of the page:
-# the whole suite gets one more try, said aloud. What is wrong with the page fails twice.
+# On a loaded machine the browser sometimes hangs forever, which says nothing about the page. So the
+# suite is tried a second time, with a message. A fault of the page fails twice.
 test-browser: deps ## run only the tests in a real browser
 	@$(CARGO) test -p stampede-net --test browser || \
-		{ echo "test-browser: failed once, see above; once more"; $(CARGO) test -p stampede-net --test browser; }
+		{ echo "test-browser: failed once, see above; trying again"; $(CARGO) test -p stampede-net --test browser; }
 
-# Real crashes of the real binary, one kind of fault after the other, each once.
-test-torture: deps ## run only the short round of the torture
+# Real crashes of the real binary: each kind of fault once.
+test-torture: deps ## run only the torture, each fault once
 	$(CARGO) test -p stampede-net --test torture
 
-# Faults below the file system need root, loop devices and /dev/fuse; what a machine cannot do is said.
+# Needs root, loop devices and /dev/fuse; without them tests print SKIPPED.
 test-disk: deps ## run only the faults below the file system
 	$(CARGO) test -p stampede-net --test disk
 
-# The released binary, thousands of connections, for as long as you like.
-torture: deps ## kill the released binary for SECONDS=300; SEED= repeats a schedule, ONLY= picks faults by name
+# The release binary with thousands of connections, for as long as you like.
+torture: deps ## kill the release binary again and again for SECONDS=300; SEED= repeats a schedule, ONLY= selects faults
 	$(CARGO) build --release --bin stampede
 	TORTURE_BINARY=$(abspath $(TARGET))/release/stampede TORTURE_SECONDS=$(or $(SECONDS),300) \
 		TORTURE_SEED=$(SEED) TORTURE_ONLY='$(ONLY)' $(CARGO) test -p stampede-net --test torture
 
-# The lock-free parts under loom, which tries their interleavings. `--cfg loom` makes
-# another program of every crate, hence a target directory of its own; optimised,
-# because there are many interleavings; without LTO, because it would not pay.
+# Loom tries the interleavings of the lock-free parts. `--cfg loom` changes every crate, hence a target
+# directory of its own. Optimised, because there are many interleavings; without LTO, because that would
+# take longer than it saves.
 test-loom: ## run only the loom tests
 	RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$(TARGET)/loom \
 		$(CARGO) test --release -p stampede-core -p stampede-persist --lib loom
 
-# Real threads under ThreadSanitizer, where there are too many interleavings for loom: the whole
-# log at work. The compiler takes the option on its stable channel only when told so. The
-# standard library comes without it, hence the list of what is suppressed and why.
-# Where addresses vary by more than 30 bits, it has to start itself again without that.
+# ThreadSanitizer watches real threads where there are too many interleavings for loom: the whole
+# log at work. RUSTC_BOOTSTRAP makes the stable compiler accept the option. The standard library is
+# not instrumented, hence the list of suppressions with reasons. If addresses are randomised by more
+# than 30 bits, ThreadSanitizer has to restart itself without randomisation.
 test-tsan: ## run only the unit tests of core and persist under ThreadSanitizer
 	@if [ "$$(cat /proc/sys/vm/mmap_rnd_bits)" -gt 30 ] && ! setarch -R true; then \
 		.ci/skip personality "ThreadSanitizer needs fixed addresses"; else $(MAKE) --no-print-directory tsan; fi
@@ -110,21 +110,21 @@ tsan:
 		TSAN_OPTIONS="suppressions=$(CURDIR)/.ci/tsan-suppressions" CARGO_TARGET_DIR=$(TARGET)/tsan \
 		$(CARGO) test --target $(HOST) -p stampede-core -p stampede-persist --lib
 
-# All mutations are patched into a copy of the tree, $(TARGET)/planted/tree, which is built once; one
-# after the other is alive, until one of its hunters notices. No program with mutations lies where the good one should.
+# All mutations are patched into a copy of the tree, $(TARGET)/planted/tree, which is built once. Then each is
+# active in turn, until one of its hunters notices. No mutated program is built where the good one belongs.
 MUTANTS = $(CARGO) run -q -p stampede-mutants --
-mutants: deps ## run the tests against every known mistake; BUG= tries some by name, EACH=1 asks all hunters, ALL=1 all tests
+mutants: deps ## check that tests notice every mutation; BUG= selects by name, EACH=1 runs all hunters, ALL=1 all tests
 	$(MUTANTS) run $(TARGET)/planted $(if $(ALL),--all) $(if $(EACH),--each) $(if $(JOBS),--jobs $(JOBS)) $(BUG)
 
 mutants-tree: ## make the mutated copy of the tree, to edit mutations there
 	$(MUTANTS) tree $(TARGET)/planted
 
-mutants-refresh: ## write net/tests/mutants/patches anew from the edited copy
+mutants-refresh: ## rewrite net/tests/mutants/patches from the edited copy
 	$(MUTANTS) refresh $(TARGET)/planted
 
-# Coverage-guided fuzzing with libFuzzer, on the stable compiler: LLVM's pass counts edges and
-# traces comparisons, no sanitizer is on. The flags make another program of every crate, hence a
-# target directory of its own; `--target` keeps them away from build scripts.
+# Coverage-guided fuzzing with libFuzzer on the stable compiler: LLVM's pass counts edges and
+# traces comparisons; no sanitizer is on. The flags change every crate, hence a target directory
+# of its own; `--target` keeps them away from build scripts.
 FUZZ_TARGETS := batch conn json seal log snapshot
 FUZZ_DIR := net/fuzz
 FUZZ_BIN = $(TARGET)/fuzz/$(HOST)/debug
@@ -142,34 +142,34 @@ fuzz: fuzz-build ## run every fuzz target for SECONDS=60 each
 test-fuzz: fuzz-build ## replay the corpora, then fuzz each target for a few seconds
 	@$(FUZZ_DIR)/run $(FUZZ_BIN) $(TARGET)/fuzz/found 3 $(FUZZ_TARGETS)
 
-fuzz-minimise: fuzz-build ## put what was found into the corpora, and drop what adds no coverage
+fuzz-minimise: fuzz-build ## add findings to the corpora, and drop inputs that add no coverage
 	@rm -rf $(TARGET)/fuzz/seeds
 	@$(CARGO) run -q -p stampede-fuzz --bin fuzz-seeds $(TARGET)/fuzz/seeds
 	@$(FUZZ_DIR)/minimise $(FUZZ_BIN) $(TARGET)/fuzz/seeds $(TARGET)/fuzz/found $(FUZZ_TARGETS)
 
-# Programs that `--all-targets` passes over, since they are not run by `cargo test` alone.
+# Programs that `--all-targets` leaves out, because `cargo test` alone does not run them.
 APART := browser disk sim torture
-check: ## format, lints, and what dependencies may bring with them (deny.toml)
+check: ## check format, lints and dependencies (deny.toml)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy -p stampede-net $(APART:%=--test %) -- -D warnings
 	$(CARGO) clippy -p stampede-fuzz --features libfuzzer --bins -- -D warnings
 	.ci/deny
 
-advisories: ## ask RustSec's database about the dependencies; fails on what it finds, and without a way to GitHub
+advisories: ## check dependencies against RustSec's database on GitHub; fails on findings, and if it is out of reach
 	.ci/deny --strict
 
 ifdef RECORD
 bench: export STAMPEDE_RECORDS := $(CURDIR)/docs/benchmarks
 endif
 
-# Every bench of the workspace in its small mode, in a few minutes; the engine's own comes last, because its
+# Every bench of the workspace in its small mode, in a few minutes. The engine's own comes last, because its
 # table has the targets.
-bench: ## run the benchmarks (docs/BENCHMARKS.md); RECORD=1 keeps the run in docs/benchmarks
+bench: ## run the benchmarks (docs/BENCHMARKS.md); RECORD=1 stores the run in docs/benchmarks
 	$(CARGO) bench --workspace --bench core --bench primitives --bench log_speed --bench export_drain --bench generator
 	@date; uname -srm; nproc
 	$(CARGO) bench --workspace --bench serve
 
-# A test fails where they differ.
+# A test fails if they differ.
 figures: ## write the tables of the docs from the records
 	UPDATE_FIGURES=1 $(CARGO) test -q -p stampede-records --test docs the_docs_show

@@ -1,4 +1,4 @@
-//! Without scripts: the whole purchase by forms, and a page that reloads itself.
+//! Without scripts: the whole purchase with forms, and a page that reloads itself.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ fn bare_from_the_countdown_to_the_payment() {
     let sale = Sale::at(&browser, &shop.sale(LATER));
     sale.wait_for("upcoming");
     sale.look("upcoming");
-    // Too early there, too: it costs nothing and says so.
+    // Too early here, too: it has no effect, and the page says so.
     sale.send();
     wait_for("the early form", || (shop.door.count("POST /sale/91") > 0).then_some(()));
     sale.wait_for("upcoming");

@@ -1,6 +1,6 @@
-//! A browser with a profile of its own, as a test sees it: go there, click this, read that.
+//! A browser with its own profile, as a test uses it: go there, click this, read that.
 //!
-//! Whatever cannot be done is a panic that says so. Only [`Browser::wait`] has patience;
+//! An action that fails panics with a message. Only [`Browser::wait`] is patient;
 //! everything else looks once. Next: `sale.rs` for what the sale page promises.
 
 use std::cell::Cell;
@@ -17,15 +17,15 @@ use tempfile::TempDir;
 use crate::driver::{Driver, Refusal};
 use crate::server::PATIENCE;
 
-/// Browsers that run at once: each keeps a core busy while a page loads.
+/// How many browsers run at once: each keeps a core busy while a page loads.
 const BROWSERS_MAX: usize = 2;
-/// Between two looks at a page.
+/// Time between two looks at a page.
 const LOOK_INTERVAL: Duration = Duration::from_millis(25);
-/// The window of a desktop and of the smallest telephone, in CSS pixels.
+/// The window of a desktop and of the smallest phone, in CSS pixels.
 pub(crate) const WIDE: (u32, u32) = (1100, 800);
 pub(crate) const NARROW: (u32, u32) = (320, 640);
 
-/// Under this name the protocol hands out elements.
+/// The protocol returns elements under this name.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 const SWITCHES: [&str; 10] = [
@@ -42,7 +42,7 @@ const SWITCHES: [&str; 10] = [
     "--hide-scrollbars",
 ];
 
-/// Keeps the states that a page has been in, so that none is missed between two looks.
+/// Records the states of a page, so that none is missed between two looks.
 const RECORDER: &str = "window.states = [];
     new MutationObserver(() => {
         const state = document.querySelector('[data-state]')?.dataset.state;
@@ -52,7 +52,7 @@ const RECORDER: &str = "window.states = [];
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static ENDED: Condvar = Condvar::new();
 
-/// The right to run a browser.
+/// The permission to run a browser.
 struct Slot;
 
 impl Slot {
@@ -73,7 +73,7 @@ impl Drop for Slot {
 /// One browser. Dropping it ends it.
 pub(crate) struct Browser {
     path: String,
-    /// What its screenshots are called.
+    /// The prefix of its screenshots.
     name: &'static str,
     /// Whether pages may run scripts.
     scripts: Cell<bool>,
@@ -83,12 +83,12 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// A browser that asks for English pages, as wide as a desktop.
+    /// A browser with English pages and a desktop's width.
     pub(crate) fn english(name: &'static str) -> Self {
         Self::open(name, "en-US")
     }
 
-    /// A browser whose user reads that language.
+    /// A browser whose user reads this language.
     pub(crate) fn open(name: &'static str, language: &str) -> Self {
         let slot = Slot::take();
         let driver = Driver::get();
@@ -106,7 +106,7 @@ impl Browser {
         let id = session["sessionId"].as_str().expect("a session has an id");
         let path = format!("/session/{id}");
         let browser = Self { path, name, scripts: Cell::new(true), _profile: profile, _slot: slot };
-        // Away from the browser's own first page: its scripts complain when they are cut off.
+        // Leaves the browser's own first page, whose scripts complain when they are interrupted.
         browser.go("about:blank");
         browser.log();
         browser.set_up_tab();
@@ -118,7 +118,7 @@ impl Browser {
         self.run_first(RECORDER);
     }
 
-    /// From now on this script runs in each new page of this tab, before the page's own.
+    /// From now on this script runs in each new page of this tab, before the page's own scripts.
     pub(crate) fn run_first(&self, script: &str) {
         self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": script}));
     }
@@ -136,12 +136,12 @@ impl Browser {
         self.try_tell(command, body).unwrap_or_else(|no| panic!("{}: {command}: {no}", self.name))
     }
 
-    /// A command of the browser's own debugging protocol.
+    /// A command of the browser's debugging protocol.
     pub(crate) fn devtools(&self, command: &str, parameters: &Value) -> Value {
         self.tell("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
     }
 
-    /// Goes there and waits until the page is loaded.
+    /// Navigates there and waits until the page is loaded.
     pub(crate) fn go(&self, url: &str) {
         self.tell("/url", &json!({"url": url}));
     }
@@ -163,20 +163,20 @@ impl Browser {
         self.try_find(css).unwrap_or_else(|no| panic!("{}: `{css}`: {no}", self.name))
     }
 
-    /// Clicks into the middle of it, as a finger would.
+    /// Clicks into the middle of it, like a finger.
     pub(crate) fn click(&self, css: &str) {
         self.tell(&format!("{}/click", self.find(css)), &json!({}));
     }
 
-    /// Clicks and waits for the page that comes next. A page that is being left must not be
-    /// looked at: a picture of it may never be finished.
+    /// Clicks and waits for the next page. Do not look at a page that is being left:
+    /// a screenshot of it may never be finished.
     pub(crate) fn click_through(&self, css: &str) {
         self.run("window.isLeft = true", &json!([]));
         self.click(css);
         self.wait("!window.isLeft && document.readyState == 'complete'");
     }
 
-    /// Clicks twice as fast as the browser takes it.
+    /// Double-clicks as fast as the browser accepts it.
     pub(crate) fn double_click(&self, css: &str) {
         let element = self.find(css);
         let id = element.rsplit('/').next().unwrap();
@@ -192,29 +192,29 @@ impl Browser {
         self.tell(&format!("{}/value", self.find(css)), &json!({"text": text}));
     }
 
-    /// Presses and lets go one key, wherever the focus is: a character, or one of [`keys`].
+    /// Presses and releases one key, wherever the focus is: a character, or one of [`keys`].
     pub(crate) fn press(&self, key: &str) {
         let strokes = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
         self.tell("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}));
     }
 
-    /// The text that somebody sees there; empty where the element is hidden.
+    /// The visible text; empty if the element is hidden.
     pub(crate) fn text(&self, css: &str) -> String {
         self.ask(&format!("{}/text", self.find(css))).as_str().unwrap_or_default().to_owned()
     }
 
-    /// Whether there is such an element to be seen.
+    /// Whether there is such an element and it is visible.
     pub(crate) fn shows(&self, css: &str) -> bool {
         self.try_find(css).is_ok_and(|element| self.ask(&format!("{element}/displayed")) == true)
     }
 
-    /// The value of an attribute; `None` where there is no such element or attribute.
+    /// The value of an attribute; `None` if there is no such element or attribute.
     pub(crate) fn attribute(&self, css: &str, name: &str) -> Option<String> {
         let look = "return document.querySelector(arguments[0])?.getAttribute(arguments[1]) ?? null";
         self.run(look, &json!([css, name])).as_str().map(str::to_owned)
     }
 
-    /// Runs a function's body in the page and waits for what it returns, a promise included.
+    /// Runs a function body in the page and waits for its result, also if that is a promise.
     pub(crate) fn run(&self, body: &str, arguments: &Value) -> Value {
         self.tell("/execute/sync", &json!({"script": body, "args": arguments}))
     }
@@ -224,7 +224,7 @@ impl Browser {
         self.run(&format!("return {expression}"), &json!([]))
     }
 
-    /// Looks until the expression holds. A page that changes meanwhile is looked at again.
+    /// Waits until the expression is true. Tolerates that the page changes meanwhile.
     pub(crate) fn wait(&self, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
         let body = json!({"script": format!("return !!({expression})"), "args": []});
@@ -237,7 +237,7 @@ impl Browser {
                 self.save("in-vain", &self.picture());
                 let (text, log) = (self.text("body"), self.log().join("\n"));
                 panic!(
-                    "{}: waited in vain for `{expression}` ({looked:?}) at {}\n{text}\n{log}",
+                    "{}: timed out waiting for `{expression}` ({looked:?}) at {}\n{text}\n{log}",
                     self.name,
                     self.url()
                 );
@@ -246,13 +246,13 @@ impl Browser {
         }
     }
 
-    /// Makes the page as large as that, in CSS pixels.
+    /// Resizes the page, in CSS pixels.
     pub(crate) fn resize(&self, (width, height): (u32, u32)) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// What the user prefers: dark colours, little motion.
+    /// The user's preferences: dark colours, reduced motion.
     pub(crate) fn prefer(&self, dark: bool, still: bool) {
         let features = json!([
             {"name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" }},
@@ -272,7 +272,7 @@ impl Browser {
         self.scripts.get()
     }
 
-    /// Pulls the network cable, or puts it back.
+    /// Pulls the network cable, or plugs it in again.
     pub(crate) fn set_offline(&self, offline: bool) {
         let rate = if offline { 0 } else { -1 };
         let conditions = json!({"offline": offline, "latency": 0, "throughput": rate,
@@ -280,7 +280,7 @@ impl Browser {
         self.tell("/chromium/network_conditions", &json!({"network_conditions": conditions}));
     }
 
-    /// Opens another tab and goes on there.
+    /// Opens another tab and continues there.
     pub(crate) fn open_tab(&self) -> String {
         let tab = self.tell("/window/new", &json!({"type": "tab"}));
         let tab = tab["handle"].as_str().expect("a handle").to_owned();
@@ -289,7 +289,7 @@ impl Browser {
         tab
     }
 
-    /// The tab that everything happens in.
+    /// The current tab.
     pub(crate) fn tab(&self) -> String {
         self.ask("/window").as_str().expect("a handle").to_owned()
     }
@@ -298,7 +298,7 @@ impl Browser {
         self.tell("/window", &json!({"handle": tab}));
     }
 
-    /// What the console has got since it was last asked, as `LEVEL message`.
+    /// New messages on the console since the last call, as `LEVEL message`.
     pub(crate) fn log(&self) -> Vec<String> {
         let entries = self.tell("/se/log", &json!({"type": "browser"}));
         let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().replace("\\n", "\n");
@@ -311,7 +311,7 @@ impl Browser {
         STANDARD.decode(shot["data"].as_str().expect("a picture")).expect("base64")
     }
 
-    /// Draws the whole page into a file that is kept for somebody to look at.
+    /// Takes a screenshot of the whole page and keeps the file.
     pub(crate) fn screenshot(&self, label: &str) {
         self.save(label, &self.picture());
     }
@@ -320,7 +320,7 @@ impl Browser {
         std::fs::write(below_target().join(format!("{}-{label}.png", self.name)), picture).unwrap();
     }
 
-    /// What axe-core finds wrong with the page as it is now, a line for each element.
+    /// What axe-core finds wrong with the current page, one line per element.
     pub(crate) fn violations(&self) -> String {
         let file = below_target().join("axe.min.js");
         let axe = std::fs::read_to_string(&file).unwrap_or_else(|error| {
@@ -333,7 +333,7 @@ impl Browser {
                      `${{rule.id}} (${{rule.impact}}): ${{rule.help}}: ${{node.html}} ${{
                          node.any.concat(node.all).map(check => check.message).join('; ')}}`)).join('\\n'))"
         );
-        // What the page brought has been run by now, or never will be; the checker needs timers.
+        // The page's own scripts have run by now, or never will; axe-core needs timers.
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": false}));
         let found = self.run(&script, &json!([]));
         self.allow_scripts(self.scripts.get());
@@ -349,16 +349,16 @@ impl Drop for Browser {
     }
 }
 
-/// Where the checker lies and the screenshots go: `browser` in the target directory.
+/// Where axe-core is and the screenshots go: `browser` in the target directory.
 fn below_target() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target directory");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
     let dir = target.join("browser");
     std::fs::create_dir_all(&dir).unwrap();
     dir
 }
 
-/// A directory for a browser's profile, named after this process. Those that a killed
-/// process has left are cleared away once.
+/// A directory for a browser's profile, named after this process. Directories left by killed
+/// processes are removed once.
 fn profile() -> TempDir {
     static CLEARED: Once = Once::new();
     CLEARED.call_once(|| {
@@ -373,7 +373,7 @@ fn profile() -> TempDir {
     TempDir::with_prefix_in(format!("profile-{}-", std::process::id()), below_target()).unwrap()
 }
 
-/// Keys that are no characters, as the protocol writes them.
+/// Keys that are not characters, as the protocol encodes them.
 pub(crate) mod keys {
     pub(crate) const TAB: &str = "\u{e004}";
     pub(crate) const ENTER: &str = "\u{e007}";

@@ -1,5 +1,5 @@
-//! A buyer and an item that is sold at once: from the countdown to the order, by impatient
-//! hands, over reloads, in two tabs, by keyboard alone.
+//! A buyer and an item that is sold on order: from the countdown to the order, with impatient
+//! clicks, reloads, two tabs, and the keyboard alone.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::shop::{ITEM, Shop, from_now};
 
 /// How purchases begin on the wire.
 const PURCHASES: &str = "POST /v1/items/90/orders";
-/// Everything that an early click might ask for.
+/// Every request that an early click could cause.
 const ASKED_FOR_AN_ITEM: &str = "POST /v1/items/";
 
 #[test]
@@ -45,7 +45,7 @@ fn buying_the_clock_is_the_servers() {
     let sale = Sale::at(&browser, &shop.sale(ITEM));
     sale.wait_for("upcoming");
     sale.look("upcoming");
-    // By a clock that is two hours ahead the sale is over.
+    // By a clock that is two hours ahead, the sale would be over.
     sale.reload_with_clock_wrong_by(7_200_000);
     sale.wait_for("upcoming");
     browser.wait("document.querySelector('#timer').textContent.match(/59:/)");
@@ -90,7 +90,7 @@ fn buying_survives_a_reload_and_shows_in_every_tab() {
     browser.reload();
     sale.wait_for("won");
     assert_eq!(sale.order(), Some(order.clone()));
-    // The other tab still offers the item, or has noticed; pressing it gives the same order.
+    // The other tab still offers the item, or has noticed; pressing its button gives the same order.
     browser.switch_to(&second);
     other.press();
     other.wait_for("won");
@@ -99,7 +99,7 @@ fn buying_survives_a_reload_and_shows_in_every_tab() {
 }
 
 #[test]
-fn buying_more_than_the_cap_shows_the_order_that_there_is() {
+fn buying_more_than_the_cap_shows_the_existing_order() {
     let shop = Shop::selling(json!({}));
     let browser = Browser::english("cap");
     let sale = Sale::at(&browser, &shop.sale(ITEM));
@@ -111,7 +111,7 @@ fn buying_more_than_the_cap_shows_the_order_that_there_is() {
     other.press();
     other.wait_for("won");
     let order = other.order();
-    // As on another device of the same buyer: nothing is remembered here.
+    // Like another device of the same buyer: nothing is remembered here.
     browser.run("localStorage.clear()", &json!([]));
     browser.switch_to(&first);
     sale.press();
@@ -132,7 +132,7 @@ fn buying_by_keyboard_alone() {
         }
         browser.press(keys::TAB);
     }
-    assert!(sale.focus_is_on_the_button(), "ten tabs do not reach the button");
+    assert!(sale.focus_is_on_the_button(), "ten presses of Tab do not reach the button");
     let outline = "getComputedStyle(document.querySelector('#buy')).outlineStyle";
     assert_ne!(browser.value(outline), "none", "the focus cannot be seen");
     browser.screenshot("focus");

@@ -1,7 +1,7 @@
-//! The door between browser and server: it notes every request, and does on demand what a
-//! bad network does to one.
+//! A proxy between browser and server: it records every request, and on command does to one
+//! what a bad network would do.
 //!
-//! It keeps its address while the server restarts; while there is no server, it hangs up.
+//! It keeps its address while the server restarts; without a server it closes connections.
 //! Next: `sale.rs`.
 
 use std::collections::HashMap;
@@ -13,16 +13,16 @@ use std::thread;
 /// What happens to one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// The server does what was asked, and the connection breaks before the answer comes.
+    /// The server processes the request, and the connection breaks before the response arrives.
     LoseAnswer,
-    /// The answer waits here until [`Door::let_go`].
+    /// The response is held back until [`Door::let_go`].
     HoldAnswer,
-    /// The server never hears of it; this is the answer.
+    /// The server never sees the request; this is the response.
     Answer(String),
 }
 
 impl Fault {
-    /// A refusal that says when to try again.
+    /// A refusal with `Retry-After`.
     pub(crate) fn refusal(status: u16, code: &str, retry_after_s: u64) -> Self {
         let body = format!(
             r#"{{"status":{status},"code":"{code}","title":"Not now","retry_after_ms":{}}}"#,
@@ -41,15 +41,15 @@ struct Books {
     server: Option<SocketAddr>,
     /// Each request as `METHOD path`, and its idempotency key.
     requests: Vec<(String, Option<String>)>,
-    /// The last answer's body to each of them.
+    /// The last response's body to each of them.
     answers: HashMap<String, String>,
-    /// Faults that wait for a request that begins so.
+    /// Faults that wait for a request that begins like this.
     faults: Vec<(String, Fault)>,
-    /// Whether answers that are held may go.
+    /// Whether held responses may go.
     may_go: bool,
 }
 
-/// A listening door.
+/// The proxy.
 pub(crate) struct Door {
     /// Where the browser connects.
     pub(crate) address: SocketAddr,
@@ -57,7 +57,7 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// A door to that server.
+    /// A proxy to this server.
     pub(crate) fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -68,7 +68,7 @@ impl Door {
         thread::spawn(move || {
             for browser in listener.incoming().map_while(Result::ok) {
                 let books = books.clone();
-                // Either side hangs up, or a fault does: the thread ends with it.
+                // Either side closes, or a fault does; then the thread ends.
                 thread::spawn(move || pass(&browser, &books));
             }
         });
@@ -79,33 +79,33 @@ impl Door {
         self.books.0.lock().unwrap()
     }
 
-    /// The server is elsewhere from now on, or nowhere.
+    /// From now on the server has another address, or none.
     pub(crate) fn lead_to(&self, server: Option<SocketAddr>) {
         self.books().server = server;
     }
 
-    /// Does that to the next request that begins so (`METHOD path`).
+    /// Does this to the next request that begins like this (`METHOD path`).
     pub(crate) fn spoil(&self, begins: &str, fault: Fault) {
         self.books().faults.push((begins.to_owned(), fault));
     }
 
-    /// Faults that no request has met yet.
+    /// Faults that no request has triggered yet.
     pub(crate) fn faults_left(&self) -> usize {
         self.books().faults.len()
     }
 
-    /// Lets the held answers go, and those to come.
+    /// Releases held responses, now and from now on.
     pub(crate) fn let_go(&self) {
         self.books().may_go = true;
         self.books.1.notify_all();
     }
 
-    /// The requests so far that begin so.
+    /// The requests so far that begin like this.
     pub(crate) fn count(&self, begins: &str) -> usize {
         self.books().requests.iter().filter(|(request, _)| request.starts_with(begins)).count()
     }
 
-    /// What the server has last answered to this request.
+    /// The server's last response to this request.
     pub(crate) fn last_answer(&self, request: &str) -> String {
         self.books().answers.get(request).unwrap_or_else(|| panic!("no answer to {request}")).clone()
     }
@@ -126,8 +126,8 @@ struct Message {
 }
 
 impl Message {
-    /// Reads one; `None` when there is none any more. `has_body` tells from the head whether
-    /// a stated length is one.
+    /// Reads one message; `None` at the end of the stream. `has_body` decides from the head whether
+    /// a stated length means a body.
     fn read(from: &mut BufReader<&TcpStream>, has_body: impl Fn(&str) -> bool) -> Option<Self> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -154,8 +154,8 @@ impl Message {
     }
 }
 
-/// Serves one request of the browser: one a connection, because Chromium silently repeats a
-/// request that a kept connection loses.
+/// Serves one request of the browser; one per connection, because Chromium silently repeats a
+/// request that fails on a kept connection.
 fn pass(browser: &TcpStream, books: &(Mutex<Books>, Condvar)) -> Option<()> {
     let request = Message::read(&mut BufReader::new(browser), |_| true)?;
     let name = request.first.trim_end_matches(" HTTP/1.1").to_owned();
@@ -179,7 +179,7 @@ fn pass(browser: &TcpStream, books: &(Mutex<Books>, Condvar)) -> Option<()> {
     answer.write(browser)
 }
 
-/// Enters a request into the books: where it goes and what happens to it.
+/// Records a request, and decides where it goes and what happens to it.
 fn note(name: &str, request: &Message, books: &mut Books) -> (Option<SocketAddr>, Option<Fault>) {
     books.requests.push((name.to_owned(), request.field("idempotency-key").map(str::to_owned)));
     let fault = books.faults.iter().position(|(begins, _)| name.starts_with(begins));

@@ -1,4 +1,4 @@
-//! A draw as a buyer meets it: announced, entered, won or lost, with and without scripts.
+//! A draw as a buyer sees it: announced, entered, won or lost, with and without scripts.
 
 use serde_json::json;
 
@@ -7,11 +7,11 @@ use crate::sale::Sale;
 use crate::shop::{ITEM, Shop, from_now};
 
 /// Time until the opening and length of the draw, in milliseconds, for a machine that is
-/// quiet, busy, hardly there. Each gets an item of its own, from this number on.
+/// quiet, busy, or overloaded. Each attempt uses an item of its own, numbered from here.
 const PACES: [(u64, u64); 3] = [(1_500, 4_000), (5_000, 10_000), (12_000, 24_000)];
 const FIRST: u32 = 100;
 
-/// Enters a draw for one unit, and says for which item; nobody else enters.
+/// Enters a draw for one unit and returns the item; nobody else enters.
 fn enter(shop: &Shop, browser: &Browser, payment: &str) -> u32 {
     for (item, (lead_ms, draw_ms)) in (FIRST..).zip(PACES) {
         let hold_ms = if payment == "hold" { 600_000 } else { 0 };
@@ -79,7 +79,7 @@ fn drawing_is_lost() {
     let shop = Shop::demo();
     let browser = Browser::english("not-drawn");
     let item = enter(&shop, &browser, "on_order");
-    // The shop takes the unit back: there is nothing to win.
+    // The shop withdraws the unit: there is nothing to win.
     shop.tell(&format!("POST /admin/items/{item}/restock"), r#"{"add":-1}"#);
     let sale = Sale { browser: &browser };
     sale.wait_for("lost");

@@ -1,8 +1,8 @@
-//! One chromedriver for the binary, and the WebDriver protocol with it: JSON over HTTP.
+//! One chromedriver for this program, and the WebDriver protocol to it: JSON over HTTP.
 //!
-//! It must leave nothing behind, however the tests end: a shell starts it in a process
-//! group of its own, waits for the end of a pipe that only this process holds open, and
-//! then kills the group, the browsers with it. Next: `browser.rs` for what is done with it.
+//! It must leave nothing behind, however the tests end: a shell starts it in its own process
+//! group, waits for the end of a pipe that only this process holds open, and
+//! then kills the group, including the browsers. Next: `browser.rs`, which uses it.
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -16,12 +16,12 @@ use serde_json::Value;
 
 /// Longest time for one command: far beyond a slow page on a loaded machine.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// Browsers whose name may be on the path, the distributions' own first.
+/// Browsers that may be on the path, the distributions' own first.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
-/// What somebody does who lacks a part.
+/// What to do if a part is missing.
 const REMEDY: &str = "`make deps` installs what the browser tests need";
 
-/// What chromedriver says when it does not do what was asked.
+/// The error that chromedriver returns.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     /// The protocol's name of the error, such as `no such element`.
@@ -36,7 +36,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The process that speaks for all browsers.
+/// The process that controls all browsers.
 pub(crate) struct Driver {
     base: String,
     agent: ureq::Agent,
@@ -47,7 +47,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// The one of this process, started by whoever asks first.
+    /// The one of this process, started on first use.
     pub(crate) fn get() -> &'static Self {
         static DRIVER: OnceLock<Driver> = OnceLock::new();
         DRIVER.get_or_init(Self::start)
@@ -60,7 +60,7 @@ impl Driver {
         let script = "chromedriver --port=0 </dev/null 2>/dev/null & read -r _; kill -9 0";
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).process_group(0);
-        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("there is a shell");
+        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
         let mut lines = BufReader::new(shell.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut said = Vec::new();
         let port = lines.by_ref().find_map(|line| {
@@ -69,7 +69,7 @@ impl Driver {
             port
         });
         let port = port.unwrap_or_else(|| panic!("chromedriver does not start: {}", said.join(" ")));
-        // What it says later is of no use, but the pipe must not fill up.
+        // Later output is not needed, but the pipe must not fill up.
         std::thread::spawn(move || lines.for_each(drop));
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(CALL_TIMEOUT));
@@ -81,10 +81,10 @@ impl Driver {
         }
     }
 
-    /// Sends one command; `body` is `None` for those that are asked with GET.
+    /// Sends one command; `body` is `None` for commands that use GET.
     ///
     /// # Errors
-    /// [`Refusal`] as chromedriver words it. A chromedriver that is gone is a panic.
+    /// [`Refusal`] as chromedriver words it. If chromedriver is gone, this panics.
     pub(crate) fn call(&self, path: &str, body: Option<&Value>) -> Result<Value, Refusal> {
         let url = format!("{}{path}", self.base);
         let asked = match body {
@@ -95,10 +95,10 @@ impl Driver {
         read(what, asked)
     }
 
-    /// Ends a session. Never panics: a test that has failed ends its browser, too.
+    /// Ends a session. Never panics, because a failed test ends its browser, too.
     ///
     /// # Errors
-    /// What came in the way.
+    /// Why it could not.
     pub(crate) fn end(&self, session: &str) -> Result<(), String> {
         let asked = self.agent.delete(&format!("{}{session}", self.base)).call();
         let status = asked.map_err(|error| error.to_string())?.status();
@@ -106,13 +106,13 @@ impl Driver {
     }
 }
 
-/// The `value` of an answer; `what` was asked.
+/// The `value` of a response; `what` was the command.
 fn read<'a>(
     what: impl FnOnce() -> &'a str,
     asked: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
 ) -> Result<Value, Refusal> {
     let mut answer = asked.unwrap_or_else(|error| panic!("chromedriver does not answer {}: {error}", what()));
-    // A screenshot may be larger than the client's own bound.
+    // A screenshot may be larger than the client's default limit.
     let body = answer.body_mut().with_config().limit(64 << 20).read_to_string();
     let mut body: Value = serde_json::from_str(&body.expect("an answer's body")).expect("JSON");
     let value = body["value"].take();

@@ -1,4 +1,4 @@
-//! The driver itself, on a page that has one of each: what the other tests rely on.
+//! Tests the driver itself on a page with one of each element: the other tests rely on it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -19,7 +19,7 @@ addEventListener('offline', () => { said.textContent = 'offline'; });
 addEventListener('online', () => { said.textContent = 'online'; });
 </script></body></html>"#;
 
-/// Answers every request with the page, for as long as the tests run.
+/// Answers every request with the page while the tests run.
 fn serve_page() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -76,7 +76,7 @@ fn driving_hands_and_eyes() {
     assert_eq!(browser.text("#said"), "online");
 }
 
-/// A check that finds nothing anywhere would be worth nothing.
+/// A checker that never finds anything would be worthless.
 #[test]
 fn driving_faults_are_seen() {
     let browser = Browser::open("driving-faults", "zh-CN");

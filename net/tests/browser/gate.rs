@@ -1,8 +1,8 @@
-//! The gate as a buyer meets it: a ticket that nobody sees, a sum to solve, a device that
-//! works instead, and all of it without scripts.
+//! Tickets and challenges as a buyer meets them: a ticket without a challenge, a sum to solve, the device's
+//! proof of work instead, and all of it without scripts.
 //!
-//! The sum itself nobody here can read; what is typed is a proof of work, which the same
-//! field takes.
+//! The tests cannot read the sum; they type a proof of work, which the same
+//! field accepts.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -15,7 +15,7 @@ use crate::shop::{ITEM, Shop};
 /// Zero bits of the proof of work: some hundred hashes.
 const POW_BITS: u32 = 8;
 const TICKETS: &str = "POST /v1/items/90/ticket";
-/// No sum of two small numbers.
+/// Not the sum of two small numbers.
 const WRONG: &str = "77777";
 
 fn shop(challenge: &str) -> Shop {
@@ -29,7 +29,7 @@ fn zero_bits(challenge: &str, number: &str) -> u32 {
     u64::from_be_bytes(hash[..8].try_into().unwrap()).leading_zeros()
 }
 
-/// A number that is as good as the sum.
+/// A number that is accepted instead of the sum.
 fn worked(challenge: &str) -> String {
     (0u64..).map(|n| n.to_string()).find(|n| zero_bits(challenge, n) >= POW_BITS).unwrap()
 }
@@ -42,7 +42,7 @@ fn posed(shop: &Shop) -> String {
 }
 
 #[test]
-fn gate_a_ticket_is_nothing_to_see() {
+fn gate_a_ticket_shows_nothing() {
     let shop = shop("never");
     let browser = Browser::english("ticket");
     let sale = Sale::as_buyer(&browser, &shop.sale(ITEM));
@@ -81,7 +81,7 @@ fn gate_a_challenge_is_answered_by_hand() {
 }
 
 #[test]
-fn gate_a_challenge_is_worked_off_by_the_device() {
+fn gate_a_challenge_is_solved_by_the_device() {
     let shop = shop("always");
     let browser = Browser::english("work");
     let sale = Sale::as_buyer(&browser, &shop.sale(ITEM));

@@ -1,4 +1,4 @@
-//! A unit that is held for a buyer: paid, given back, run out.
+//! A unit that is held for a buyer: paid, given back, expired.
 
 use serde_json::json;
 
@@ -48,7 +48,7 @@ fn holding_ends_and_the_buyer_may_try_again() {
     sale.press();
     sale.wait_for("held");
     let keys = shop.door.keys(PURCHASES);
-    assert!(keys.len() >= 2 && keys.first() != keys.last(), "another order has another key: {keys:?}");
+    assert!(keys.len() >= 2 && keys.first() != keys.last(), "a new order has a new key: {keys:?}");
     assert_eq!(shop.orders(ITEM).len(), 2);
     // And given back by the buyer.
     browser.click("#cancel");

@@ -1,4 +1,4 @@
-//! The page as a thing: its languages, its weight, its colours, the list that leads to it.
+//! The page itself: languages, size, colours, and the list that leads to it.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::sale::Sale;
 use crate::server::Bed;
 use crate::shop::{ITEM, Shop, from_now};
 
-/// Page, style and script over the wire, heads included.
+/// Maximum size of page, style and script over the wire, including headers.
 const WIRE_BYTES_MAX: u64 = 15_000;
 
 #[test]
@@ -44,7 +44,7 @@ fn looking_at_its_weight() {
     let bytes: u64 = files.iter().map(|file| file[1].as_u64().unwrap()).sum();
     assert!(files.len() >= 3 && files.iter().all(|file| file[1].as_u64() > Some(0)), "{files:?}");
     assert!(bytes < WIRE_BYTES_MAX, "{bytes} bytes: {files:?}");
-    // Once loaded, the files with a hash in their name come from nowhere.
+    // Once loaded, files with a hash in their name are not requested again.
     browser.reload();
     sale.wait_for("upcoming");
     let again = browser.value(
@@ -73,7 +73,7 @@ fn looking_at_it_without_motion_and_in_the_dark() {
     assert_eq!(moving, json!([]));
     let light = "(colour => colour.match(/[\\d.]+/g).slice(0, 3).every(part => part > 128))
          (getComputedStyle(document.body).backgroundColor)";
-    assert_eq!(browser.value(light), false, "a light page in the dark");
+    assert_eq!(browser.value(light), false, "a light page in dark mode");
     browser.prefer(false, true);
     assert_eq!(browser.value(light), true);
     sale.check_console();
@@ -104,7 +104,7 @@ fn looking_at_a_hostile_name() {
     assert_eq!(browser.text("h1"), name);
     assert_eq!(browser.value("typeof window.evil"), "undefined");
     sale.check_console();
-    // And if something slipped through, the page's policy would stop it.
+    // If something slipped through, the page's policy would stop it.
     let ran = browser.run(
         "const script = document.createElement('script');
          script.textContent = 'window.evil = 1';

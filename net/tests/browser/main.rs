@@ -1,6 +1,6 @@
-//! The sale page in a real browser, headless: one binary of its own, since it needs one.
+//! The sale page in a real headless browser; a program of its own, because it needs a browser.
 //!
-//! Screenshots of every state are kept in `browser` in the target directory.
+//! Screenshots of every state go to `browser` in the target directory.
 
 mod bare;
 mod browser;

@@ -1,18 +1,18 @@
-//! The sale page as its promises have it: states, the button, the live region.
+//! What the sale page promises: states, the button, the live region.
 //!
-//! [`Sale::look`] is what every state has to bear: drawn in light, dark and on the
-//! narrowest telephone, checked for accessibility, for what sticks out and for targets
-//! that a finger misses.
+//! [`Sale::look`] checks every state: rendered in light and dark and on the
+//! narrowest phone, for accessibility, for overflow, and for targets
+//! that are too small for a finger.
 
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, NARROW, WIDE};
 use crate::e2e_talk::now_ms;
 
-/// Smallest width and height of a thing to press, in CSS pixels.
+/// Smallest width and height of a target, in CSS pixels.
 const TARGET_PX_MIN: u32 = 44;
 
-/// Everything of the page that can be pressed; links that stand within a sentence are text.
+/// Everything on the page that can be pressed; links within a sentence count as text.
 const TARGETS: &str = "button, input:not([type=hidden]), select, summary, a[href]";
 
 /// A browser on a sale page.
@@ -27,8 +27,8 @@ impl<'b> Sale<'b> {
         Self { browser }
     }
 
-    /// Goes to the page as a buyer who is known already; others are only at their first
-    /// purchase.
+    /// Goes to the page as a returning buyer; new buyers exist only from their first
+    /// purchase on.
     pub(crate) fn as_buyer(browser: &'b Browser, url: &str) -> Self {
         let sale = Self::at(browser, url);
         let status = browser.value("fetch('/v1/demo/session', { method: 'POST' }).then(it => it.status)");
@@ -36,17 +36,17 @@ impl<'b> Sale<'b> {
         sale
     }
 
-    /// Waits until the page is in that state.
+    /// Waits until the page is in this state.
     pub(crate) fn wait_for(&self, state: &str) {
         self.browser.wait(&format!("document.querySelector('[data-state]')?.dataset.state == '{state}'"));
     }
 
-    /// Waits until it has been in that state, however shortly, since it was loaded.
+    /// Waits until it has been in this state, however briefly, since it was loaded.
     pub(crate) fn wait_until_seen(&self, state: &str) {
         self.browser.wait(&format!("window.states.includes('{state}')"));
     }
 
-    /// The state that it is in.
+    /// The current state.
     pub(crate) fn state(&self) -> String {
         self.browser.attribute("[data-state]", "data-state").expect("the page has a state")
     }
@@ -56,13 +56,13 @@ impl<'b> Sale<'b> {
         self.browser.attribute("[data-state]", "data-order").filter(|order| !order.is_empty())
     }
 
-    /// What is written on the button.
+    /// The text of the button.
     pub(crate) fn button(&self) -> String {
         self.browser.text("#buy")
     }
 
     /// Whether the button says that pressing it does nothing, and never by `disabled`, which
-    /// would throw the focus away.
+    /// would lose the focus.
     pub(crate) fn is_grey(&self) -> bool {
         assert_eq!(self.browser.attribute("#buy", "disabled"), None);
         self.browser.attribute("#buy", "aria-disabled").as_deref() == Some("true")
@@ -81,11 +81,11 @@ impl<'b> Sale<'b> {
         self.browser.value("document.activeElement.id") == "buy"
     }
 
-    /// Draws the page in light, in dark and narrow, and checks each of them.
+    /// Renders the page in light, dark and narrow, and checks each.
     pub(crate) fn look(&self, label: &str) {
         let browser = self.browser;
         for (dark, size, suffix) in [(false, WIDE, "light"), (true, WIDE, "dark"), (true, NARROW, "narrow")] {
-            // Without motion, so that no colour is caught on its way.
+            // Without motion, so that no colour is caught in a transition.
             browser.prefer(dark, true);
             browser.resize(size);
             let label = format!("{label}-{suffix}");
@@ -101,8 +101,8 @@ impl<'b> Sale<'b> {
         browser.resize(WIDE);
     }
 
-    /// What the checker finds. A page without script has no other way to renew itself than
-    /// the one that the checker dislikes, and says so in its text.
+    /// What axe-core finds. A page without script can only refresh itself in the way
+    /// that axe-core objects to, and says so in its text.
     fn violations(&self) -> Vec<String> {
         let found = self.browser.violations();
         let found =
@@ -110,7 +110,7 @@ impl<'b> Sale<'b> {
         found.map(str::to_owned).collect()
     }
 
-    /// What reaches beyond the right edge; nothing as long as the page cannot be scrolled.
+    /// What overflows the right edge; nothing if the page cannot be scrolled.
     fn sticks_out(&self) -> Value {
         self.browser.value(
             "document.documentElement.scrollWidth <= innerWidth ? [] :
@@ -131,8 +131,8 @@ impl<'b> Sale<'b> {
         )
     }
 
-    /// Fails if the console has got anything but refusals and lost connections, which the
-    /// tests bring about themselves: a script's error, a violation of the page's policy.
+    /// Fails if the console has anything but refusals and lost connections, which the
+    /// tests cause themselves: a script's error, a violation of the page's policy.
     pub(crate) fn check_console(&self) {
         let log = self.browser.log();
         let faults: Vec<&String> =
@@ -140,7 +140,7 @@ impl<'b> Sale<'b> {
         assert!(faults.is_empty(), "{faults:#?}");
     }
 
-    /// Loads the page anew with a clock of the computer that is wrong by that much.
+    /// Reloads the page with a computer clock that is wrong by this much.
     pub(crate) fn reload_with_clock_wrong_by(&self, ms: i64) {
         self.browser.run_first(&format!(
             "{{ const now = Date.now; Date.now = () => now() + {ms};

@@ -1,7 +1,7 @@
-//! A demo server behind a door, and what its merchant and its other buyers do meanwhile.
+//! A demo server behind the proxy, and what its merchant and its other buyers do meanwhile.
 //!
-//! Browsers know the door's address alone, so that the server may die and come back. The
-//! items of the tests have numbers of their own; the demo's stay as they are.
+//! Browsers know only the proxy's address, so the server may die and come back. The
+//! tests use item numbers of their own; the demo's items stay as they are.
 
 use serde_json::{Value, json};
 use stampede_loadgen::check::OrderRow;
@@ -20,17 +20,17 @@ pub(crate) const ITEM: u32 = 90;
 pub(crate) struct Shop {
     bed: Bed,
     server: Option<Server>,
-    /// Where browsers come in.
+    /// The address for browsers.
     pub(crate) door: Door,
 }
 
 impl Shop {
-    /// The demo with nothing changed.
+    /// The unchanged demo.
     pub(crate) fn demo() -> Self {
         Self::on(Bed::demo())
     }
 
-    /// A server as that bed has it.
+    /// A server with this bed's settings.
     pub(crate) fn on(mut bed: Bed) -> Self {
         bed.cores = "1";
         let server = bed.start();
@@ -38,15 +38,15 @@ impl Shop {
         Self { bed, server: Some(server), door }
     }
 
-    /// The demo with [`ITEM`] on sale now: 5 units, one for each buyer, sold at once. `change`
-    /// names what is different.
+    /// The demo with [`ITEM`] on sale now: 5 units, one per buyer, sold on order. `change`
+    /// gives the settings that differ.
     pub(crate) fn selling(change: Value) -> Self {
         let shop = Self::demo();
         shop.put(ITEM, change);
         shop
     }
 
-    /// Puts an item on sale, the same way as [`Shop::selling`].
+    /// Puts an item on sale, like [`Shop::selling`].
     pub(crate) fn put(&self, item: u32, change: Value) {
         let now_ms = now_ms();
         let mut body = json!({
@@ -64,8 +64,8 @@ impl Shop {
         self.merchant().put(&format!("/admin/items/{item}"), body).unwrap();
     }
 
-    /// The page of an item before its opening, which comes in some seconds, but not before the
-    /// page is there.
+    /// Opens the page of an item before its opening, which comes in some seconds, but not before the
+    /// page is loaded.
     pub(crate) fn before_the_opening<'b>(&self, browser: &'b Browser, item: u32) -> Sale<'b> {
         for lead_ms in [5_000, 10_000, 20_000] {
             self.change(item, &json!({"opens_at_ms": from_now(lead_ms)}));
@@ -74,7 +74,7 @@ impl Shop {
                 return sale;
             }
         }
-        panic!("no page comes within twenty seconds");
+        panic!("no page loads within twenty seconds");
     }
 
     fn server(&self) -> &Server {
@@ -85,12 +85,12 @@ impl Shop {
         self.server().merchant()
     }
 
-    /// Tells the merchant listener to do something to an item: `pause`, `resume`, `close`.
+    /// Calls an endpoint of the merchant API for an item: `pause`, `resume`, `close`.
     pub(crate) fn act(&self, item: u32, action: &str) {
         self.tell(&format!("POST /admin/items/{item}/{action}"), "");
     }
 
-    /// Any call of the merchant; it has to succeed.
+    /// Any merchant call; it must succeed.
     pub(crate) fn tell(&self, call: &str, body: &str) -> Answer {
         let token = format!("Authorization: Bearer {TOKEN}");
         let answer = Http::to(self.server().admin).call(call, &[&token], body);
@@ -113,7 +113,7 @@ impl Shop {
         self.merchant().orders(item, 0).unwrap()
     }
 
-    /// `kill -9`; the door leads nowhere until [`Shop::start_again`].
+    /// `kill -9`; the proxy leads nowhere until [`Shop::start_again`].
     pub(crate) fn kill(&mut self) {
         self.door.lead_to(None);
         self.server.take().expect("it runs").kill();
@@ -125,7 +125,7 @@ impl Shop {
         self.server = Some(server);
     }
 
-    /// An address as browsers know it.
+    /// The URL of a path, for browsers.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.door.address)
     }
@@ -136,7 +136,7 @@ impl Shop {
     }
 }
 
-/// A moment that many milliseconds from now.
+/// The time so many milliseconds from now.
 pub(crate) fn from_now(ms: u64) -> u64 {
     now_ms() + ms
 }

@@ -1,4 +1,4 @@
-//! What happens to the sale while somebody watches: the shop, the crowd, the network.
+//! What happens during the sale while a buyer watches: the shop, other buyers, the network.
 
 use serde_json::json;
 
@@ -26,7 +26,7 @@ fn watching_it_sell_out() {
     // Units come back: the page notices that, too.
     shop.tell(&format!("POST /admin/items/{ITEM}/restock"), r#"{"add":1}"#);
     sale.wait_for("open");
-    // And what is gone between two looks is said at once, by the answer.
+    // If the stock goes between two looks, the response says so at once.
     let look = format!("GET /v1/items/{ITEM}");
     shop.door.spoil(&look, Fault::HoldAnswer);
     wait_for("a look that takes long", || (shop.door.faults_left() == 0).then_some(()));
@@ -83,7 +83,7 @@ fn watching_the_crowd_and_the_limit_pass() {
 }
 
 #[test]
-fn watching_from_a_tab_behind_asks_nothing() {
+fn watching_from_a_background_tab_requests_nothing() {
     let shop = Shop::selling(json!({}));
     shop.put(OTHER, json!({}));
     let browser = Browser::english("hidden");
@@ -97,7 +97,7 @@ fn watching_from_a_tab_behind_asks_nothing() {
     let front = Sale::at(&browser, &shop.sale(OTHER));
     front.wait_for("open");
     wait_for("four looks in front", || (looks(OTHER) >= 4).then_some(()));
-    // One may have been on its way.
+    // One may have been under way.
     assert!(looks(ITEM) <= before + 1, "{} looks from behind", looks(ITEM) - before);
     browser.switch_to(&first);
     wait_for("a look on coming back", || (looks(ITEM) > before + 1).then_some(()));
@@ -142,7 +142,7 @@ fn watching_an_answer_get_lost_and_the_server_die() {
     sale.check_console();
 }
 
-/// Time passes faster here: the page's clock jumps to just before each mark.
+/// Time runs faster here: the page's clock jumps to just before each mark.
 #[test]
 fn watching_the_time_being_told() {
     let shop = Shop::selling(json!({"opens_at_ms": from_now(1_800_000)}));
@@ -156,10 +156,10 @@ fn watching_the_time_being_told() {
         let probes = shop.door.count("GET /v1/time");
         let sale = Sale::at(&browser, &shop.sale(ITEM));
         sale.wait_for("upcoming");
-        // Another probe would set the clock right.
+        // Another probe would correct the clock.
         wait_for("the server's clock", || (shop.door.count("GET /v1/time") >= probes + 5).then_some(()));
         let live = "document.querySelector('#live').textContent.trim()";
-        // Marks are passed from one second to the next, so there has to be one before.
+        // Marks are passed from one second to the next, so the clock must start before one.
         for _ in 0..2 {
             let second = browser.text("#clock");
             browser.wait(&format!("document.querySelector('#clock').textContent != '{second}'"));

@@ -1,4 +1,4 @@
-//! The server's reader against the second one: the same requests, in the same bytes, or none.
+//! Compares the server's reader with the second one: both must find the same requests, or none.
 
 use stampede_net::http::conn::{Conn, Left, Next, Request};
 use stampede_net::http::field::{Field, Name};
@@ -8,7 +8,7 @@ use stampede_net::http::route::Listener;
 
 use crate::reader::{Message, Reading, Side, read};
 
-/// What the server's reader makes of a stream, in the words of the second reader.
+/// What the server's reader finds in a stream, in the terms of the second reader.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Stream {
     requests: Vec<Taken>,
@@ -17,7 +17,7 @@ struct Stream {
     finished: bool,
 }
 
-/// A request as far as the server keeps it.
+/// A request, as far as the server keeps it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Taken {
     method: String,
@@ -31,7 +31,7 @@ struct Taken {
     fields: Vec<(&'static str, Kept)>,
 }
 
-/// How often a field stood, and its last value.
+/// How often a field occurred, and its last value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Kept {
     Absent,
@@ -39,13 +39,13 @@ enum Kept {
     Repeated(Vec<u8>),
 }
 
-/// Reads a stream, cut before these positions, with both readers. Returns how many requests
-/// were in it.
+/// Reads a stream, cut at these positions, with both readers. Returns how many requests
+/// it contained.
 ///
 /// # Errors
-/// In what the two disagree, or the server with itself when the stream is cut.
+/// How the two differ, or how the server differs from itself when the stream is cut.
 pub(crate) fn check(bytes: &[u8], cuts: &[usize]) -> Result<usize, String> {
-    // Batches come to the shop's listener, and are taken piece by piece.
+    // Batches go to the merchant listener, and are read piece by piece.
     if bytes.windows(BATCH.len()).any(|part| part == BATCH) {
         check_on(Side::Shop, bytes, cuts)?;
     }
@@ -58,7 +58,7 @@ fn check_on(side: Side, bytes: &[u8], cuts: &[usize]) -> Result<usize, String> {
     let whole = stream(side, bytes, &[]);
     let cut = stream(side, bytes, cuts);
     if cut != whole {
-        return Err(format!("cut at {cuts:?} it is {cut:?}, whole {whole:?}"));
+        return Err(format!("cut at {cuts:?}: {cut:?}; in one piece: {whole:?}"));
     }
     agree(side, bytes, &whole)
 }
@@ -70,7 +70,9 @@ fn agree(side: Side, bytes: &[u8], stream: &Stream) -> Result<usize, String> {
             Reading::Whole(message, len) => {
                 let expected = kept(&message, &taken.fields);
                 if *taken != expected {
-                    return Err(format!("request {number} is {taken:?}, and {expected:?} to the second"));
+                    return Err(format!(
+                        "request {number} is {taken:?}, but the second reader finds {expected:?}"
+                    ));
                 }
                 at += len;
             }
@@ -114,7 +116,7 @@ fn stream(side: Side, bytes: &[u8], cuts: &[usize]) -> Stream {
     stream
 }
 
-/// Takes all that is there. `open`: a batch whose body has not all come; it counts when it has.
+/// Takes everything that is there. `open`: a batch whose body is incomplete; it counts once it is complete.
 fn drain(conn: &mut Conn, open: &mut Option<Taken>, stream: &mut Stream) {
     loop {
         if let Some(mut batch) = open.take() {
@@ -132,7 +134,7 @@ fn drain(conn: &mut Conn, open: &mut Option<Taken>, stream: &mut Stream) {
             Next::NeedMore => return,
             Next::Reject(_) => stream.rejected = true,
             Next::Request(request) => {
-                assert!(!stream.rejected, "a request behind a refusal");
+                assert!(!stream.rejected, "a request after a refusal");
                 match request.streamed {
                     Some(_) => *open = Some(taken(&request)),
                     None => stream.requests.push(taken(&request)),

@@ -1,8 +1,8 @@
-//! Holds a single thread of a server still for a while, at a point that is drawn; or slows all of it.
+//! Holds a single thread of a server for a while, at a random point; or slows the whole server.
 //!
-//! SIGSTOP stops a whole process; a virtual processor that is stolen, a quota or a migration stops
-//! one thread, anywhere. ptrace can: it takes hold of the thread, lets it run up to the n-th
-//! boundary of a system call from there (0: wherever it is), and holds it there.
+//! SIGSTOP stops a whole process. A stolen virtual processor, a quota or a migration stops
+//! one thread, anywhere. ptrace can do that: it attaches to the thread, lets it run up to the n-th
+//! system-call boundary from there (0: wherever it is), and holds it there.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use stampede_testkit::{Missing, Need};
 
-/// Longest wait for a boundary: a thread that sleeps is then held in its sleep.
+/// Longest wait for a boundary; a sleeping thread is then held in its sleep.
 const BOUNDARY_WAIT: Duration = Duration::from_millis(300);
-/// Longest wait for the kernel to stop a thread that was told to stop.
+/// Longest wait for the kernel to stop a thread.
 const STOP_WAIT: Duration = Duration::from_secs(20);
 
 /// A thread that is held until this is dropped.
@@ -21,14 +21,14 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Takes hold of a thread at the `boundaries`-th boundary of a system call from now.
+    /// Attaches to a thread and holds it at the `boundaries`-th system-call boundary from now.
     ///
     /// # Errors
     /// Why it cannot: no right to trace, or the thread is gone.
     pub(crate) fn take(thread: u32, boundaries: u64) -> Result<Self, String> {
         let thread = thread.cast_signed();
         ptrace(libc::PTRACE_SEIZE, thread, "seize")?;
-        // From here on dropping it lets the thread go.
+        // From here on, dropping it releases the thread.
         let held = Self { thread };
         ptrace(libc::PTRACE_INTERRUPT, thread, "interrupt")?;
         wait_for_stop(thread, STOP_WAIT)?;
@@ -40,7 +40,7 @@ impl Held {
         Ok(held)
     }
 
-    /// Lets it run up to the next boundary; false if it sleeps instead, and is held in its sleep.
+    /// Lets it run up to the next boundary; returns false if it sleeps instead, and is held in its sleep.
     fn next_boundary(&self) -> Result<bool, String> {
         ptrace(libc::PTRACE_SYSCALL, self.thread, "let run")?;
         let reached = wait_for_stop(self.thread, BOUNDARY_WAIT).is_ok();
@@ -51,23 +51,23 @@ impl Held {
         Ok(reached)
     }
 
-    /// Lets it run from boundary to boundary until something holds, and keeps it there.
+    /// Lets it run from boundary to boundary until the condition is true, and holds it there.
     ///
     /// # Errors
-    /// See [`Held::take`]; or it does not come to hold in that time.
+    /// See [`Held::take`]; or the condition did not become true in time.
     #[allow(dead_code, reason = "torture draws its points")]
     pub(crate) fn step_until(&self, patience: Duration, holds: impl Fn() -> bool) -> Result<(), String> {
         let until = Instant::now() + patience;
         while !holds() {
             if Instant::now() >= until {
-                return Err("it does not come to hold".to_owned());
+                return Err("the condition did not become true in time".to_owned());
             }
             self.next_boundary()?;
         }
         Ok(())
     }
 
-    /// Holds a thread for so long at so many boundaries, one after the other: at each point of its loop.
+    /// Holds a thread for this time at so many boundaries in a row: at each point of its loop.
     ///
     /// # Errors
     /// See [`Held::take`].
@@ -81,7 +81,7 @@ impl Held {
         Ok(())
     }
 
-    /// Holds a thread for so long at such a boundary.
+    /// Holds a thread for this time at one such boundary.
     ///
     /// # Errors
     /// See [`Held::take`].
@@ -93,7 +93,7 @@ impl Held {
     }
 }
 
-/// The hold itself: that so much time passes is the fault.
+/// The hold itself: the time that passes is the fault.
 fn wait(length: Duration) {
     let until = Instant::now() + length;
     while Instant::now() < until {
@@ -104,7 +104,7 @@ fn wait(length: Duration) {
 impl Drop for Held {
     fn drop(&mut self) {
         if ptrace(libc::PTRACE_DETACH, self.thread, "let go").is_err() {
-            // The process has ended, or is about to; it is gone when we have looked at this thread.
+            // The process has ended, or is about to; it is gone once we have waited for this thread.
             let _gone = wait_for_stop(self.thread, STOP_WAIT);
         }
     }
@@ -128,14 +128,14 @@ fn wait_for_stop(thread: i32, patience: Duration) -> Result<(), String> {
         let waited = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL | libc::WNOHANG) };
         match waited {
             0 if Instant::now() < until => std::thread::park_timeout(Duration::from_millis(1)),
-            0 => return Err(format!("thread {thread} does not stop")),
+            0 => return Err(format!("thread {thread} did not stop")),
             _ if waited == thread && libc::WIFSTOPPED(status) => return Ok(()),
             _ => return Err(format!("thread {thread} is gone")),
         }
     }
 }
 
-/// The threads of a process: number and name, as far as the kernel keeps it.
+/// The threads of a process: id and name, as far as the kernel keeps the name.
 pub(crate) fn threads_of(pid: u32) -> Vec<(u32, String)> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let named = threads.filter_map(|thread| {
@@ -145,7 +145,7 @@ pub(crate) fn threads_of(pid: u32) -> Vec<(u32, String)> {
     named.collect()
 }
 
-/// A control group with a processor quota that a process was put into.
+/// A control group with a processor quota, with a process in it.
 pub(crate) struct Quota {
     group: PathBuf,
     home: PathBuf,
@@ -153,10 +153,10 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
-    /// 20 ms in 500, in version 1 or 2 of control groups.
+    /// 20 ms in 500, in cgroup version 1 or 2.
     ///
     /// # Errors
-    /// Why neither can be had.
+    /// Why neither is available.
     pub(crate) fn on(pid: u32) -> Result<Self, Missing> {
         let name = format!("stampede-test-{pid}");
         let attempts = [
@@ -168,7 +168,7 @@ impl Quota {
             let group = Path::new(home).join(&name);
             let made = std::fs::create_dir(&group).and_then(|()| {
                 limits.iter().try_for_each(|(file, limit)| {
-                    // Only a file that is there: elsewhere this is an ordinary directory.
+                    // Only an existing file: elsewhere this would be an ordinary directory.
                     let mut file = std::fs::OpenOptions::new().write(true).open(group.join(file))?;
                     file.write_all(limit.as_bytes())
                 })?;

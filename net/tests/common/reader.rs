@@ -1,20 +1,20 @@
-//! A second reader of requests: slow, plain, and strict to the letter of RFC 9112.
+//! A second reader of requests: slow, plain, and strictly by the letter of RFC 9112.
 //!
-//! It shares nothing with the reader of the server, so that the two can be compared. Each rule
-//! stands here as the grammar has it, over one request at a time; where the server is stricter
-//! than the RFC on purpose (see `net/src/http.rs`), the rule says "house rule". It never looks at
-//! a byte without saying which production it belongs to.
+//! It shares no code with the server's reader, so the two can be compared. Each rule
+//! follows the grammar, for one request at a time. Where the server is deliberately stricter
+//! than the RFC (see `net/src/http.rs`), the rule says "house rule". For every byte
+//! that it reads, it names the production.
 
-/// What the bytes at a place are.
+/// What the bytes at a position are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Reading {
-    /// A request, and so many bytes of it.
+    /// A request of so many bytes.
     Whole(Box<Message>, usize),
-    /// No request, whatever follows.
+    /// Not a request, whatever follows.
     Refused(&'static str),
-    /// The beginning of one.
+    /// The beginning of a request.
     Unfinished {
-        /// Whether its head has ended, so that only its body is awaited.
+        /// Whether the head is complete, so that only the body is missing.
         in_body: bool,
     },
     /// Nothing, or one empty line.
@@ -43,7 +43,7 @@ impl Message {
         named.map(|(_, value)| value.as_slice()).collect()
     }
 
-    /// Whether a field that is a list has this member, its parameters aside.
+    /// Whether a list field has this member, ignoring parameters.
     pub(crate) fn lists(&self, name: &str, member: &str) -> bool {
         let listed = |value: &[u8]| {
             let text = String::from_utf8_lossy(value).to_ascii_lowercase();
@@ -53,25 +53,25 @@ impl Message {
     }
 }
 
-/// House rules: the sizes that are taken.
+/// House rules: the accepted sizes.
 const HEAD: usize = 8 * 1024;
 const FIELDS: usize = 64;
 const TARGET: usize = 2 * 1024;
 const SMALL_BODY: usize = 4 * 1024;
 const BODY: usize = 64 * 1024;
 const BATCH: usize = 8 << 20;
-/// No request line that is taken is longer: the longest method, two spaces, the longest target,
-/// a version, and the line end, with room to spare.
+/// No accepted request line is longer: the longest method, two spaces, the longest target,
+/// a version, and the line end, with some reserve.
 const LINE: usize = TARGET + 64;
 
-/// Whose listener the bytes come to: that says how large a body may be.
+/// The listener that the bytes arrive at: it decides how large a body may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Side {
     Buyers,
     Shop,
 }
 
-/// Reads what stands at the beginning of `bytes`.
+/// Reads what is at the beginning of `bytes`.
 pub(crate) fn read(side: Side, bytes: &[u8]) -> Reading {
     // RFC 9112 2.2: a server should ignore at least one empty line before the request line.
     // House rule: exactly one.
@@ -117,8 +117,8 @@ fn read_from(side: Side, bytes: &[u8]) -> Reading {
     }
 }
 
-/// RFC 9112 2.1: lines end with CRLF. House rule: a bare LF ends nothing. The last piece, which
-/// has no end, is left out; so is whatever stands behind the empty line.
+/// RFC 9112 2.1: lines end with CRLF. House rule: a bare LF ends nothing. The last piece, without
+/// an end, is left out, and so is everything after the empty line.
 fn split_lines(bytes: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
     let mut lines = Vec::new();
     let mut from = 0;
@@ -154,7 +154,7 @@ fn request_line(line: &[u8]) -> Result<Line, &'static str> {
     let ascii = |part| str::from_utf8(part).ok().filter(|text| text.is_ascii()).ok_or("not ASCII");
     let (method, version) = (ascii(method)?, ascii(version)?);
     if method.is_empty() || !method.bytes().all(tchar) {
-        return Err("the method is no token");
+        return Err("the method is not a token");
     }
     let minor = match version {
         "HTTP/1.1" => 1,
@@ -167,12 +167,12 @@ fn request_line(line: &[u8]) -> Result<Line, &'static str> {
         return Err("an unknown method");
     }
     if target.is_empty() || target.len() > TARGET {
-        return Err("no target, or too long a one");
+        return Err("no target, or a target that is too long");
     }
     // The query begins at the first question mark, wherever that is.
     let mut parts = target.splitn(2, |&byte| byte == b'?');
     let (before, query) = (ascii(parts.next().unwrap_or_default())?, parts.next());
-    // House rule: a query may have whatever browsers leave in one (the URL standard), and more.
+    // House rule: a query may contain whatever browsers leave in one (the URL standard), and more.
     if query.is_some_and(|query| query.iter().any(|&byte| byte <= b' ' || byte == 0x7f)) {
         return Err("a space or a control in the query");
     }
@@ -180,8 +180,8 @@ fn request_line(line: &[u8]) -> Result<Line, &'static str> {
     Ok(Line { method: method.to_owned(), minor, path: path.to_owned(), query: query.map(<[u8]>::to_vec) })
 }
 
-/// RFC 9112 3.2: origin-form, absolute-form, or asterisk-form, without its query. What an absolute
-/// form says of the host counts, whatever Host says (3.2.2).
+/// RFC 9112 3.2: origin-form, absolute-form, or asterisk-form, without its query. The host of an absolute
+/// form counts, whatever Host says (3.2.2).
 fn path_of<'t>(method: &str, target: &'t str, has_query: bool) -> Result<&'t str, &'static str> {
     if target == "*" {
         return if method == "OPTIONS" && !has_query { Ok("*") } else { Err("an asterisk") };
@@ -203,14 +203,14 @@ fn path_of<'t>(method: &str, target: &'t str, has_query: bool) -> Result<&'t str
     Ok(if end == rest.len() { "/" } else { &rest[end..] })
 }
 
-/// RFC 3986: pchar, "/" and "?"; percent signs with two digits behind them.
+/// RFC 3986: pchar, "/" and "?"; percent signs followed by two digits.
 fn uri_text(text: &str) -> Result<(), &'static str> {
     let bytes = text.as_bytes();
     for (at, &byte) in bytes.iter().enumerate() {
         let pchar = uri_plain(byte) || matches!(byte, b':' | b'@');
         let escape = byte == b'%' && bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(hex));
         if !(pchar || escape || matches!(byte, b'/' | b'?')) {
-            return Err("a character that no URI has");
+            return Err("a character that is not allowed in a URI");
         }
     }
     Ok(())
@@ -225,8 +225,8 @@ fn hex(byte: &u8) -> bool {
     byte.is_ascii_hexdigit()
 }
 
-/// RFC 9110 7.2: uri-host [ ":" port ]. House rule: a host is not empty, a list's comma, brackets,
-/// quotes and asterisks are in none, and a port has five digits at most.
+/// RFC 9110 7.2: uri-host [ ":" port ]. House rule: a host is not empty and contains no comma, brackets,
+/// quotes or asterisks; a port has five digits at most.
 fn host_and_port(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else { return false };
     let (host_holds, port) = if let Some(rest) = text.strip_prefix('[') {
@@ -251,7 +251,7 @@ fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
     let colon = line.iter().position(|&byte| byte == b':').ok_or("a line without a colon")?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     if name.is_empty() || !name.iter().all(|&byte| tchar(byte)) {
-        return Err("a name that is no token");
+        return Err("a name that is not a token");
     }
     let space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let from = value.iter().position(|byte| !space(byte)).unwrap_or(value.len());
@@ -268,7 +268,7 @@ fn tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// RFC 9112 6: how long the body is, and what else a whole head has to have.
+/// RFC 9112 6: how long the body is, and what else a complete head needs.
 fn framed(side: Side, line: Line, fields: Vec<(String, Vec<u8>)>, rest: &[u8], head_len: usize) -> Reading {
     let Line { method, minor, path, query } = line;
     let mut message = Message { method, minor, path, query, fields, body: Vec::new(), closes: false };
@@ -312,17 +312,17 @@ fn check_host(message: &Message) -> Result<(), &'static str> {
     }
 }
 
-/// How it is told where a body ends.
+/// How the end of a body is found.
 enum Framing {
-    /// After so many bytes.
+    /// By its length in bytes.
     Length(usize),
-    /// With the last chunk; so many bytes at most.
+    /// By the last chunk; the body may have so many bytes at most.
     Chunks(usize),
 }
 
-/// RFC 9112 6.3: no word of a body, no body. House rules: chunked is the only transfer coding, once,
-/// in HTTP/1.1, and never beside a length; a length stands once, without sign or leading
-/// zero; methods that carry nothing have no body.
+/// RFC 9112 6.3: without a header about it there is no body. House rules: chunked is the only transfer coding, once,
+/// in HTTP/1.1, and never with a length; a length occurs once, without sign or leading
+/// zero; methods without content have no body.
 fn body_len(side: Side, message: &Message) -> Result<Framing, &'static str> {
     let carries = ["POST", "PUT", "PATCH"].contains(&message.method.as_str());
     let most = match side {
@@ -347,24 +347,24 @@ fn body_len(side: Side, message: &Message) -> Result<Framing, &'static str> {
     };
     let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     if !plain || digits.len() > 1 && digits[0] == b'0' {
-        return Err("a length that is no plain number");
+        return Err("a length that is not a plain number");
     }
     let len = String::from_utf8_lossy(digits).parse::<usize>().unwrap_or(usize::MAX);
     match len {
         0 => Ok(Framing::Length(0)),
-        _ if !carries => Err("a body where none can be"),
-        len if len > most => Err("too long a body"),
+        _ if !carries => Err("a body where none is allowed"),
+        len if len > most => Err("the body is too long"),
         len => Ok(Framing::Length(len)),
     }
 }
 
-/// House rules: how much may surround a body in chunks.
+/// House rules: the limits for everything around the data of a chunked body.
 const SIZE_DIGITS: usize = 16;
 const EXTENSIONS: usize = 1024;
 const TRAILER: usize = 8 * 1024;
 
-/// RFC 9112 7.1: `*chunk last-chunk trailer-section CRLF`. The body, and how many bytes all of it
-/// takes; `None` where it is not over. House rule: no spaces between a size and what follows it.
+/// RFC 9112 7.1: `*chunk last-chunk trailer-section CRLF`. The body, and the length of the whole in
+/// bytes; `None` if it is incomplete. House rule: no spaces between a size and what follows it.
 fn chunked(bytes: &[u8], most: usize) -> Result<Option<(Vec<u8>, usize)>, &'static str> {
     let (mut body, mut at, mut extensions) = (Vec::new(), 0, 0);
     loop {
@@ -378,13 +378,13 @@ fn chunked(bytes: &[u8], most: usize) -> Result<Option<(Vec<u8>, usize)>, &'stat
         let text = str::from_utf8(&rest[..digits]).unwrap_or_default();
         let size = if digits == 0 { 0 } else { u64::from_str_radix(text, 16).unwrap_or(u64::MAX) };
         if size > (most - body.len()) as u64 {
-            return Err("too long a body");
+            return Err("the body is too long");
         }
         let Some(next) = rest.get(digits) else { return Ok(None) };
         if digits == 0 || !b";\r".contains(next) {
-            return Err("no size of a chunk");
+            return Err("a chunk without a size");
         }
-        // chunk-ext, of which nothing counts but its length
+        // chunk-ext: only its length counts
         let line = &rest[digits..];
         let end = line.iter().position(|&byte| byte == b'\r').unwrap_or(line.len());
         let extension = line[..end].strip_prefix(b";").unwrap_or_default();
@@ -411,7 +411,7 @@ fn chunked(bytes: &[u8], most: usize) -> Result<Option<(Vec<u8>, usize)>, &'stat
     }
 }
 
-/// RFC 9112 7.1.2: `*( field-line CRLF ) CRLF`, of which nothing counts; its length.
+/// RFC 9112 7.1.2: `*( field-line CRLF ) CRLF`. Only its length counts; returns it.
 fn trailer(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
     let (mut at, mut lines) = (0, 0);
     loop {
@@ -437,7 +437,7 @@ fn trailer(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
             return Err("a line of the trailer without a colon");
         }
         if lines > FIELDS || at + end + behind.len().min(2) > TRAILER {
-            return Err("too long a trailer");
+            return Err("the trailer is too long");
         }
         match (ends, line.is_empty()) {
             (false, _) => return Ok(None),
@@ -452,7 +452,7 @@ fn in_a_value(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t') || byte.is_ascii_graphic() || *byte >= 0x80
 }
 
-/// House rule: the paths to a purchase, and those of the sale page, take small bodies.
+/// House rule: the purchase endpoints and the sale page accept only small bodies.
 fn small_bodies(path: &str) -> bool {
     let plain = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

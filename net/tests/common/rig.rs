@@ -1,4 +1,4 @@
-//! A small engine without sockets and executor: homes are driven by hand, the log is real.
+//! A small engine without sockets and executor: the test drives the homes by hand, and the log is real.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use stampede_persist::log::rebuild::Rebuild;
 use stampede_persist::log::thread::JournalHandle;
 use tempfile::TempDir;
 
-/// The log is new: nothing comes out of it.
+/// The log is new: nothing is replayed.
 struct Empty;
 
 impl Rebuild for Empty {
@@ -40,35 +40,35 @@ impl Rebuild for Empty {
     fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
 }
 
-/// What all cores share, over a log of its own.
+/// What all cores share, over a fresh log.
 pub(crate) struct Base {
     pub(crate) shared: Arc<Shared>,
     _journal: JournalHandle,
     _dir: TempDir,
 }
 
-/// What an engine is like beside its number of cores.
+/// The settings of an engine, apart from its number of cores.
 pub(crate) struct Setup {
-    /// Purchases that a buyer may try in a second.
+    /// Purchases per second and buyer.
     pub(crate) buyer_per_s: u32,
-    /// Requests from one address in a second.
+    /// Requests per second and address.
     pub(crate) ip_per_s: u32,
-    /// Tokens from one address in a second that do not count.
+    /// Invalid tokens per second and address.
     pub(crate) bad_tokens_per_s: u32,
-    /// How buyers are told apart.
+    /// How buyers are authenticated.
     pub(crate) identity: Identity,
     /// The merchant's token.
     pub(crate) admin_token: String,
-    /// The keys of tickets; the first seals.
+    /// The keys of tickets; the first one seals.
     pub(crate) ticket_keys: Vec<SealKey>,
-    /// Questions that a ring between two cores holds; `None`: as many as in the product.
+    /// Capacity of a ring between two cores; `None`: as in the product.
     pub(crate) ring_slots: Option<usize>,
     /// Whether answers wait for the log.
     pub(crate) ack_durable: bool,
 }
 
 impl Default for Setup {
-    /// Buyers are named by header, no limit is reached, and nobody is the merchant.
+    /// Buyers are named by a header, no limit is reached, and nobody has the merchant's token.
     fn default() -> Self {
         Self {
             buyer_per_s: 1_000_000,
@@ -84,7 +84,7 @@ impl Default for Setup {
 }
 
 impl Base {
-    /// For so many cores, with a rate per buyer.
+    /// For so many cores, with a rate limit per buyer.
     pub(crate) fn new(cores: usize, buyer_per_s: u32) -> Self {
         Self::made(cores, Setup { buyer_per_s, ..Setup::default() })
     }
@@ -127,23 +127,23 @@ impl Base {
 pub(crate) struct Rig {
     /// One per core.
     pub(crate) homes: Vec<Home>,
-    /// What is on sale; the last core owns it.
+    /// The item on sale; the last core owns it.
     pub(crate) item: ItemId,
     _base: Base,
 }
 
 impl Rig {
-    /// With so many cores, and one item on sale without end. No limit is reached.
+    /// With so many cores, and one item that stays on sale. No limit is reached.
     pub(crate) fn new(cores: usize) -> Self {
         Self::with(cores, 1_000_000, |_, _| {})
     }
 
-    /// The same with a rate per buyer, and with more items that `prepare` puts on sale.
+    /// The same with a rate limit per buyer, and with more items that `prepare` puts on sale.
     pub(crate) fn with(cores: usize, buyer_per_s: u32, prepare: impl Fn(&mut Shard, &Shared)) -> Self {
         Self::on(Base::new(cores, buyer_per_s), cores, prepare)
     }
 
-    /// The same on a base that is there; `prepare` sees the shard of the last core.
+    /// The same on an existing base; `prepare` gets the shard of the last core.
     pub(crate) fn on(base: Base, cores: usize, prepare: impl Fn(&mut Shard, &Shared)) -> Self {
         let shared = &base.shared;
         let item =

@@ -1,7 +1,7 @@
-//! What a program under test is kept from: system calls, directories, root's rights, memory to lock.
+//! What a sandbox takes from a program under test: system calls, directories, root's rights, lockable memory.
 //!
-//! All of it is done between fork and exec, by system calls that allocate nothing. Directories are hidden
-//! in a mount namespace of the program's own.
+//! Everything happens between fork and exec, by system calls that allocate nothing. Directories are hidden
+//! in a mount namespace of the program.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -12,30 +12,30 @@ use stampede_testkit::{Missing, Need};
 
 use super::seccomp::Filter;
 
-/// Who the program is.
+/// The user that the program runs as.
 #[derive(Clone, Copy)]
 pub(crate) struct User {
     pub(crate) number: u32,
-    /// Bytes of memory that it may lock, if we may.
+    /// Bytes of memory that it may lock, if we can set that.
     pub(crate) memlock_bytes: u64,
-    /// Processes and threads that it may have, if we may.
+    /// Processes and threads that it may have, if we can set that.
     pub(crate) threads_max: u64,
 }
 
-/// What is kept from a program; nothing by default.
+/// What the program must do without; nothing by default.
 #[derive(Clone, Default)]
 pub(crate) struct Sandbox {
     pub(crate) filter: Option<Filter>,
-    /// Directories that are empty.
+    /// Directories that appear empty.
     pub(crate) hidden: Vec<&'static CStr>,
-    /// Files that are others, by what they are.
+    /// Files that are replaced by others.
     pub(crate) covered: Vec<(CString, &'static CStr)>,
-    /// An ordinary user, in place of ours.
+    /// An ordinary user, instead of ours.
     pub(crate) user: Option<User>,
 }
 
 impl Sandbox {
-    /// Goes in, for good, but for the filter, which comes last of all: see [`Self::install_filter`].
+    /// Enters the sandbox for good, except for the filter, which comes last: see [`Self::install_filter`].
     pub(crate) fn enter(&self) -> io::Result<()> {
         if !self.hidden.is_empty() || !self.covered.is_empty() {
             own_mounts()?;
@@ -49,12 +49,12 @@ impl Sandbox {
         self.user.map_or(Ok(()), become_user)
     }
 
-    /// Puts the filter over the process.
+    /// Installs the filter for this process.
     pub(crate) fn install_filter(&self) -> io::Result<()> {
         self.filter.as_ref().map_or(Ok(()), Filter::install)
     }
 
-    /// Has a command run in it.
+    /// Makes a command run in the sandbox.
     pub(crate) fn put_over(&self, command: &mut Command) {
         use std::os::unix::process::CommandExt as _;
         let sandbox = self.clone();
@@ -62,7 +62,7 @@ impl Sandbox {
         unsafe { command.pre_exec(move || sandbox.enter().and_then(|()| sandbox.install_filter())) };
     }
 
-    /// Whether this machine lets us make it.
+    /// Whether this machine allows it.
     pub(crate) fn can_be_made(&self) -> Result<(), Missing> {
         let mut command = Command::new("true");
         self.put_over(&mut command);
@@ -70,14 +70,14 @@ impl Sandbox {
     }
 }
 
-/// The calls by which a thread gets mounts of its own; without root in a user namespace of its own.
+/// The calls by which a thread gets its own mount namespace; if it is not root, in its own user namespace.
 fn own_mounts() -> io::Result<()> {
     // SAFETY: changes the namespaces of this process, which has one thread.
     let unshare = |what: i32| unsafe { libc::unshare(what) };
     if unshare(libc::CLONE_NEWNS) != 0 && unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) != 0 {
         return Err(io::Error::last_os_error());
     }
-    // What is mounted here is not seen by others.
+    // Mounts made here are not visible elsewhere.
     mount(None, c"/", None, libc::MS_REC | libc::MS_SLAVE)
 }
 
@@ -88,7 +88,7 @@ fn mount(from: Option<&CStr>, over: &CStr, kind: Option<&CStr>, flags: libc::c_u
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Gives up everything that root may. The C library does it on all threads.
+/// Gives up all of root's rights. The C library does it on all threads.
 pub(crate) fn become_user(user: User) -> io::Result<()> {
     let limits = [(libc::RLIMIT_MEMLOCK, user.memlock_bytes), (libc::RLIMIT_NPROC, user.threads_max)];
     for (resource, most) in limits {
@@ -97,7 +97,7 @@ pub(crate) fn become_user(user: User) -> io::Result<()> {
         if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // Not everybody who is root may raise it.
+        // Not every root user may raise it.
         let most = most.min(limit.rlim_max);
         limit = libc::rlimit { rlim_cur: most, rlim_max: most };
         // SAFETY: reads one structure that is alive.
@@ -115,14 +115,14 @@ pub(crate) fn become_user(user: User) -> io::Result<()> {
     if [groups, group, user] == [0; 3] { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A user that nobody else is.
+/// A user id that nobody else uses.
 pub(crate) fn stranger() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     1_000_000 + std::process::id() % 100_000 * 1_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 1_000
 }
 
-/// Lets everybody look into a directory, and a user write there.
+/// Lets everybody read a directory, and a user write there.
 pub(crate) fn hand_over(dir: &Path, user: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?;

@@ -1,4 +1,4 @@
-//! Refuses system calls to a program under test, as a container's seccomp profile does.
+//! Refuses system calls to a program under test, like a container's seccomp profile.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -9,25 +9,25 @@ const RET_ERRNO: u32 = 0x0005_0000;
 const RET_KILL: u32 = 0x8000_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
 
-/// A filter that lets everything through but some calls.
+/// A filter that allows everything except some calls.
 #[derive(Clone)]
 pub(crate) struct Filter(Vec<libc::sock_filter>);
 
 impl Filter {
-    /// Refuses these calls with that error number.
+    /// Refuses these calls with this error number.
     pub(crate) fn refusing(calls: &[libc::c_long], errno: i32) -> Self {
         Self::of(&[(calls, RET_ERRNO | errno as u32)])
     }
 
-    /// Ends the process at the first of these calls.
+    /// Kills the process at the first of these calls.
     #[allow(dead_code, reason = "not every test program kills")]
     pub(crate) fn killing(calls: &[libc::c_long]) -> Self {
         Self::of(&[(calls, RET_KILL)])
     }
 
-    /// What Docker's and containerd's default profile refuses on x86-64: io_uring, the calls that
-    /// look into the machine or change it, processes in namespaces of their own, addresses that do not vary.
-    /// `clone3` is said not to be there, so that the C library takes the older call.
+    /// What the default profile of Docker and containerd refuses on x86-64: io_uring, calls that
+    /// inspect or change the machine, new namespaces, fixed addresses.
+    /// `clone3` gets ENOSYS, so that the C library uses the older call.
     #[allow(dead_code, reason = "not every test program is put into a container")]
     #[rustfmt::skip]
     pub(crate) fn like_dockers() -> Self {
@@ -47,7 +47,7 @@ impl Filter {
         let errno = |number: i32| RET_ERRNO | number as u32;
         let rules = [(&refused[..], errno(libc::EPERM)), (&[libc::SYS_clone3], errno(libc::ENOSYS))];
         let mut steps = Self::judging(&rules);
-        // Besides the question which it is (all ones): Linux's own, those of old Unixes, and their old address space.
+        // Besides the query (all ones): Linux's own personality, those of old Unixes, and their old address space.
         let kinds = [0, 0x8, 0x2_0000, 0x2_0008, u32::MAX];
         let mut by_kind: Vec<_> =
             kinds.iter().flat_map(|kind| [jump(libc::BPF_JEQ, 1, *kind), end(RET_ALLOW)]).collect();
@@ -63,14 +63,14 @@ impl Filter {
         Self(steps)
     }
 
-    /// Answers some calls with that.
+    /// Answers these calls with this action.
     fn of(rules: &[(&[libc::c_long], u32)]) -> Self {
         let mut steps = Self::judging(rules);
         steps.push(end(RET_ALLOW));
         Self(steps)
     }
 
-    /// The steps that answer some calls, and go on with the others.
+    /// The instructions that answer some calls, and continue with the others.
     fn judging(rules: &[(&[libc::c_long], u32)]) -> Vec<libc::sock_filter> {
         let mut steps = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
         for (calls, answer) in rules {
@@ -81,7 +81,7 @@ impl Filter {
         steps
     }
 
-    /// Has a command run under it.
+    /// Makes a command run under the filter.
     #[allow(dead_code, reason = "the server's bed installs it itself")]
     pub(crate) fn put_over(&self, command: &mut Command) {
         let filter = self.clone();
@@ -89,7 +89,7 @@ impl Filter {
         unsafe { command.pre_exec(move || filter.install()) };
     }
 
-    /// Puts it over this process, for good. Allocates nothing, so that it can be called between fork and
+    /// Installs it for this process, for good. Allocates nothing, so it can be called between fork and
     /// exec.
     pub(crate) fn install(&self) -> io::Result<()> {
         let program = libc::sock_fprog { len: self.0.len() as u16, filter: self.0.as_ptr().cast_mut() };
@@ -107,21 +107,21 @@ fn step(code: u32, miss: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt: 0, jf: miss, k }
 }
 
-/// The end of it.
+/// The final instruction.
 fn end(answer: u32) -> libc::sock_filter {
     step(libc::BPF_RET | libc::BPF_K, 0, answer)
 }
 
-/// Passes over so many steps where the test fails.
+/// Skips so many instructions if the test fails.
 fn jump(test: u32, miss: u8, k: u32) -> libc::sock_filter {
     step(libc::BPF_JMP | test | libc::BPF_K, miss, k)
 }
 
-/// Has a call judged by the lower half of its first argument; what is judged has to end each way.
+/// Tests the lower half of a call's first argument; the steps for it must end in every case.
 fn by_argument(call: libc::c_long, judge: Vec<libc::sock_filter>) -> Vec<libc::sock_filter> {
-    // Behind the call's number, the architecture and the instruction's address.
+    // After the call's number, the architecture and the instruction pointer.
     const FIRST_ARGUMENT: u32 = 16;
-    let length = u8::try_from(judge.len() + 1).expect("a short judge");
+    let length = u8::try_from(judge.len() + 1).expect("a short filter");
     let mut steps = vec![
         jump(libc::BPF_JEQ, length, number(call)),
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, FIRST_ARGUMENT),
@@ -131,5 +131,5 @@ fn by_argument(call: libc::c_long, judge: Vec<libc::sock_filter>) -> Vec<libc::s
 }
 
 fn number(call: libc::c_long) -> u32 {
-    u32::try_from(call).expect("a number of a system call")
+    u32::try_from(call).expect("the number of a system call")
 }

@@ -1,5 +1,5 @@
-//! Streams that nobody takes anything from: what a program under test may find behind its standard
-//! output and error.
+//! Streams that nobody reads: what the standard output and error of a program under test
+//! may lead to.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,16 +9,16 @@ use std::ptr::{null, null_mut};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-/// In which way nobody takes anything.
+/// Why nobody reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// A pipe whose reader has gone away.
+    /// A pipe whose reader is gone.
     DeadReader,
-    /// A pipe that is full, and makes whoever writes wait.
+    /// A full pipe that blocks the writer.
     FullPipe,
-    /// A pipe that is full, and says so.
+    /// A full pipe that returns an error to the writer.
     FullPipeThatDoesNotWait,
-    /// A file on a disk that is full.
+    /// A file on a full disk.
     FullDisk,
     /// A terminal whose output somebody has stopped (Ctrl-S).
     StoppedTerminal,
@@ -41,7 +41,7 @@ impl Kind {
 pub(crate) struct Sink {
     /// What the program writes to.
     writer: OwnedFd,
-    /// The other side, where there is one.
+    /// The other end, if there is one.
     pub(crate) reader: Option<File>,
 }
 
@@ -52,12 +52,13 @@ impl Sink {
             Kind::FullPipe => Self::full_pipe(false),
             Kind::FullPipeThatDoesNotWait => Self::full_pipe(true),
             Kind::FullDisk => {
-                let full = OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+                let full =
+                    OpenOptions::new().write(true).open("/dev/full").expect("it exists on every Linux");
                 Self { writer: full.into(), reader: None }
             }
             Kind::StoppedTerminal => {
                 let (near, far) = terminal();
-                // SAFETY: stops the output of a terminal of ours.
+                // SAFETY: stops the output of our own terminal.
                 let stopped = unsafe { libc::tcflow(std::os::fd::AsRawFd::as_raw_fd(&far), libc::TCOOFF) };
                 assert_eq!(stopped, 0, "{}", io::Error::last_os_error());
                 Self { writer: far, reader: Some(near.into()) }
@@ -79,7 +80,7 @@ impl Sink {
         Self { writer, reader: Some(reader.into()) }
     }
 
-    /// For a child.
+    /// For a child process.
     pub(crate) fn stdio(&self) -> Stdio {
         Stdio::from(self.writer.as_fd().try_clone_to_owned().expect("a descriptor"))
     }
@@ -90,10 +91,10 @@ fn pipe() -> (OwnedFd, OwnedFd) {
     (reader.into(), writer.into())
 }
 
-/// A pseudo-terminal: the side of whoever looks at it, and that of the program.
+/// A pseudo-terminal: the user's side, and the program's side.
 fn terminal() -> (OwnedFd, OwnedFd) {
     let (mut near, mut far) = (-1, -1);
-    // SAFETY: both numbers are ours to be written to; nothing else is asked for.
+    // SAFETY: both numbers are ours to write to; nothing else is asked for.
     let opened = unsafe { libc::openpty(&raw mut near, &raw mut far, null_mut(), null(), null()) };
     assert_eq!(opened, 0, "{}", io::Error::last_os_error());
     // SAFETY: the call has just made this descriptor, and nobody else knows it.

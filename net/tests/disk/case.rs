@@ -1,4 +1,4 @@
-//! The cases: each a sale on a file system of its own, with one fault in the middle.
+//! The cases: each is a sale on a file system of its own, with one fault in the middle.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -14,11 +14,11 @@ use crate::mount::{Kind, Place};
 use crate::sale::{Crowd, Sale, Told, last, wait_for_sold};
 use crate::server::{Bed, Server, binary, get, pause, wait_for};
 
-/// Exit code after a failure of the log.
+/// Exit code after a log failure.
 const EXIT_LOG_FAILED: i32 = 74;
 /// `EXT4_IOC_SHUTDOWN` and `XFS_IOC_GOINGDOWN`: both are `_IOR('X', 125, __u32)`.
 const SHUTDOWN: libc::Ioctl = 0x8004_587D_u32 as libc::Ioctl;
-/// Without writing the file system's own journal first: as a power cut does.
+/// Without writing the file system's own journal first, like a power cut.
 const NO_LOG_FLUSH: u32 = 2;
 /// Size of the images.
 const IMAGE_BYTES: u64 = 640 << 20;
@@ -45,7 +45,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "ext4: its backing store runs full", run: backing_store_full },
 ];
 
-/// A shop on a directory, with its crowd.
+/// A shop on a directory, with its buyers.
 struct Shop {
     bed: Bed,
     server: Option<Server>,
@@ -83,7 +83,7 @@ impl Shop {
         self.server().merchant()
     }
 
-    /// The server has to stop by itself, and to say why.
+    /// The server must stop by itself and give the reason.
     fn stops_by_itself(&mut self) {
         let mut server = self.server.take().expect("it runs");
         let status = server.wait_for_exit();
@@ -101,7 +101,7 @@ impl Shop {
         self.server = Some(self.bed.start());
     }
 
-    /// Everybody gets a final answer, nothing is lost, all is sold; and again after a restart.
+    /// Everybody gets a final answer, nothing is lost, everything is sold; and again after a restart.
     fn close(mut self) {
         let told = self.crowd.take().expect("it buys").finish();
         self.judge(&told);
@@ -127,7 +127,7 @@ fn on_layer(run: impl FnOnce(Shop, &Switch)) -> Result<(), String> {
     let switch = Arc::<Switch>::default();
     let session = layer::mount(&place.path("below"), &place.path("top"), switch.clone())?;
     run(Shop::open(&place.path("top")), &switch);
-    session.umount_and_join().map_err(|error| error.to_string()).expect("nobody is in there any more");
+    session.umount_and_join().map_err(|error| error.to_string()).expect("nobody uses it any more");
     Ok(())
 }
 
@@ -135,17 +135,17 @@ fn fails(mode: Mode) -> Result<(), String> {
     on_layer(|mut shop, switch| {
         switch.turn(mode);
         shop.stops_by_itself();
-        assert_eq!(switch.met(), 1, "a failed file is not touched again");
+        assert_eq!(switch.met(), 1, "nothing may touch a failed file again");
         switch.turn(Mode::Sound);
         shop.start();
         shop.close();
     })
 }
 
-/// A short write is no failure as long as it ends between sectors: the rest is written.
+/// A short write is not a failure if it ends between sectors: the rest is written.
 fn writes_by_sector() -> Result<(), String> {
     on_layer(|shop, switch| {
-        // What gathers while the disk hangs takes more than one sector.
+        // What gathers while the disk hangs is more than one sector.
         let hung = hang(&shop, switch);
         switch.turn(Mode::ShortBySector);
         shop.reach(80);
@@ -156,7 +156,7 @@ fn writes_by_sector() -> Result<(), String> {
     })
 }
 
-/// Lets a hung disk go when it is dropped: a server that waits for it cannot even be killed.
+/// Releases a hung disk on drop: a server that waits for it cannot even be killed.
 struct Hung<'a>(&'a Switch);
 
 impl Drop for Hung<'_> {
@@ -165,8 +165,8 @@ impl Drop for Hung<'_> {
     }
 }
 
-/// Waits until a durable write hangs; the sale stands still then, and what needs no disk is
-/// answered all the same.
+/// Waits until a durable write hangs. Then the sale stands still, but requests that need no disk
+/// still get responses.
 fn hang<'a>(shop: &Shop, switch: &'a Switch) -> Hung<'a> {
     switch.turn(Mode::Hung);
     let hung = Hung(switch);
@@ -176,8 +176,8 @@ fn hang<'a>(shop: &Shop, switch: &'a Switch) -> Hung<'a> {
         let answer = get(address, path).unwrap_or_default();
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
     }
-    assert_eq!(switch.met(), 1, "nothing is written behind a write that hangs");
-    assert!(!shop.crowd().is_over(), "somebody was told something");
+    assert_eq!(switch.met(), 1, "nothing may be written after a write that hangs");
+    assert!(!shop.crowd().is_over(), "a purchase was answered");
     hung
 }
 
@@ -195,7 +195,7 @@ fn hangs_until_power_cut() -> Result<(), String> {
         let hung = hang(&shop, switch);
         let pid = rustix::process::Pid::from_raw(shop.server().pid().cast_signed()).expect("a process");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
-        // What hung is not written; only now the process can be gone.
+        // The hung write is not done; only now can the process end.
         drop(hung);
         shop.server.take().expect("it runs").wait_for_exit();
         switch.turn(Mode::Sound);
@@ -205,7 +205,7 @@ fn hangs_until_power_cut() -> Result<(), String> {
 }
 
 /// The file system forgets what was not synced. Either the server was killed a moment before,
-/// or it has to notice by itself.
+/// or it must notice by itself.
 fn power_cut(kind: Kind, is_killed_first: bool) -> Result<(), String> {
     let place = Place::new();
     let image = place.path("image");
@@ -231,14 +231,14 @@ fn power_cut(kind: Kind, is_killed_first: bool) -> Result<(), String> {
 
 fn shut_down(file: &File) -> Result<(), String> {
     let flags = NO_LOG_FLUSH;
-    // SAFETY: the call reads four bytes at the address, which is that of a u32 that lives on.
+    // SAFETY: the call reads four bytes at this address, which is that of a live u32.
     let done = unsafe { libc::ioctl(file.as_raw_fd(), SHUTDOWN, &raw const flags) };
     if done == 0 { Ok(()) } else { Err(format!("shutdown: {}", std::io::Error::last_os_error())) }
 }
 
-/// The file system believes that it has room, its device has none. Either a write of the log
-/// fails, which is the end of that process, or no spare segment can be made: then selling
-/// stops before an ack that could not be kept, and goes on when there is room.
+/// The file system thinks that it has space, but its device has none. Either a write of the log
+/// fails, which ends the process, or no spare segment can be made: then selling
+/// stops before anything is acknowledged that could not be kept, and continues when there is space.
 fn backing_store_full() -> Result<(), String> {
     let place = Place::new();
     let base = place.mount_memory(2 * IMAGE_BYTES)?;
@@ -260,9 +260,9 @@ fn backing_store_full() -> Result<(), String> {
     place.resize_memory(2 * IMAGE_BYTES);
     if failed {
         shop.stops_by_itself();
-        // It has gone read-only by then.
+        // It is read-only by then.
         place.unmount("file");
-        place.mount_again(Kind::Ext4, &base.join("image")).expect("its journal is whole");
+        place.mount_again(Kind::Ext4, &base.join("image")).expect("its journal is intact");
         shop.start();
     }
     wait_for("selling to go on", || {

@@ -1,7 +1,7 @@
 //! A file system in user space that passes everything on to a directory, and fails writes
-//! or flushes when it is told to, while it is in use.
+//! or flushes on command, while it is in use.
 //!
-//! It knows no more than the server asks of it: files, directories, hard links. Next:
+//! It implements only what the server uses: files, directories, hard links. Next:
 //! `main.rs`, which switches it.
 
 use std::collections::HashMap;
@@ -21,9 +21,9 @@ use fuser::{
     WriteFlags,
 };
 
-/// Attributes are never kept: what lies below is asked each time.
+/// Attributes are never cached: the layer below is asked each time.
 const TTL: Duration = Duration::ZERO;
-/// Bytes after which a short write ends inside a sector.
+/// A short write ends after so many bytes, inside a sector.
 const SHORT_BYTES: usize = 512;
 const SECTOR_BYTES: usize = 4096;
 
@@ -35,19 +35,19 @@ pub(crate) enum Mode {
     Sound,
     /// Writes fail, nothing is written.
     WriteEio,
-    /// There is no room: writes fail.
+    /// Writes fail for lack of space.
     WriteEnospc,
-    /// What is written is written, but the flush behind it fails.
+    /// Writes succeed, but the flush after them fails.
     FlushEio,
     /// A write ends inside a sector.
     ShortInSector,
-    /// A write takes no more than one sector.
+    /// A write accepts no more than one sector.
     ShortBySector,
-    /// Durable writes wait for another mode.
+    /// Durable writes wait until the mode changes.
     Hung,
 }
 
-/// The switch of a layer, shared with whoever turns it.
+/// The switch of a layer, shared with the test.
 #[derive(Default)]
 pub(crate) struct Switch {
     state: Mutex<State>,
@@ -57,33 +57,33 @@ pub(crate) struct Switch {
 #[derive(Default)]
 struct State {
     mode: Mode,
-    /// Durable writes and flushes that met the mode in force.
+    /// How many durable writes and flushes met the current mode.
     met: u64,
 }
 
 impl Switch {
     pub(crate) fn turn(&self, mode: Mode) {
-        *self.state.lock().expect("no panic in a lock") = State { mode, met: 0 };
+        *self.state.lock().expect("no panic while the lock is held") = State { mode, met: 0 };
         self.turned.notify_all();
     }
 
-    /// How many calls have met the mode since it was turned on.
+    /// How many calls have met the mode since it was set.
     pub(crate) fn met(&self) -> u64 {
-        self.state.lock().expect("no panic in a lock").met
+        self.state.lock().expect("no panic while the lock is held").met
     }
 
-    /// The mode that a durable write or a flush meets; waits while the disk hangs.
+    /// The mode that applies to a durable write or a flush; waits while the disk hangs.
     fn meet(&self) -> Mode {
-        let mut state = self.state.lock().expect("no panic in a lock");
+        let mut state = self.state.lock().expect("no panic while the lock is held");
         state.met += 1;
         while state.mode == Mode::Hung {
-            state = self.turned.wait(state).expect("no panic in a lock");
+            state = self.turned.wait(state).expect("no panic while the lock is held");
         }
         state.mode
     }
 }
 
-/// Shows `below` at `at`.
+/// Mounts `below` at `at`.
 ///
 /// # Errors
 /// Why it cannot be mounted here.
@@ -93,7 +93,7 @@ pub(crate) fn mount(below: &Path, at: &Path, switch: Arc<Switch>) -> Result<Back
     let layer = Layer { switch, inner: Mutex::new(Inner::new(below)) };
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("layer".to_owned()), MountOption::DefaultPermissions];
-    // A hung write must not hold up the reads beside it.
+    // A hung write must not delay concurrent reads.
     config.n_threads = Some(4);
     fuser::spawn_mount(layer, at, &config).map_err(|error| format!("/dev/fuse: {error}"))
 }
@@ -103,7 +103,7 @@ struct Layer {
     inner: Mutex<Inner>,
 }
 
-/// Which number stands for which path, and which handle for which file.
+/// Maps inode numbers to paths, and handles to files.
 struct Inner {
     paths: HashMap<u64, PathBuf>,
     numbers: HashMap<PathBuf, u64>,
@@ -137,7 +137,7 @@ impl Inner {
         self.paths.get(&number.0).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// A file has another name now, and whatever had that name before is gone.
+    /// Renames a file; whatever had the new name before is gone.
     fn renamed(&mut self, from: &Path, to: &Path) {
         self.removed(to);
         if let Some(number) = self.numbers.remove(from) {
@@ -155,7 +155,7 @@ impl Inner {
 
 impl Layer {
     fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
-        act(&mut self.inner.lock().expect("no panic in a lock"))
+        act(&mut self.inner.lock().expect("no panic while the lock is held"))
     }
 
     fn child(&self, parent: INodeNo, name: &OsStr) -> io::Result<PathBuf> {
@@ -203,7 +203,7 @@ impl Layer {
         self.with(|inner| inner.files.get(&handle.0).cloned()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// A write; a durable one is flushed before it returns.
+    /// Writes; a durable write is flushed before it returns.
     fn write_below(&self, file: &File, offset: u64, bytes: &[u8], is_durable: bool) -> Result<usize, Errno> {
         let mode = if is_durable { self.switch.meet() } else { Mode::Sound };
         let count = match mode {
@@ -234,7 +234,7 @@ impl Layer {
     }
 }
 
-/// Answers with what came of it.
+/// Sends the result.
 macro_rules! answer {
     ($reply:expr, $done:expr, $then:expr) => {
         match $done {
@@ -326,7 +326,7 @@ impl Filesystem for Layer {
         answer!(reply, done, |reply: ReplyEmpty, ()| reply.ok());
     }
 
-    /// The new name gets a number of its own: whoever made it looks at it once.
+    /// The new name gets its own number, because whoever made it looks at it once.
     fn link(&self, _req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let made = self.with(|inner| inner.path(ino)).and_then(|from| {
             let path = self.child(parent, name)?;
@@ -336,7 +336,7 @@ impl Filesystem for Layer {
         answer!(reply, made, |reply: ReplyEntry, attr| reply.entry(&TTL, &attr, Generation(0)));
     }
 
-    /// Nothing is cached above: the server reads what it has written by another descriptor.
+    /// No caching above: the server reads what it has written through another descriptor.
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let path = self.with(|inner| inner.path(ino));
         let opened = path.and_then(|path| self.open_below(&path, None, flags.0));

@@ -1,9 +1,9 @@
-//! Faults below the file system, under a sale: a power cut on ext4 and XFS, errors of
-//! writes and flushes by a layer in user space, a backing store that runs full.
+//! Faults below the file system, during a sale: a power cut on ext4 and XFS, failing
+//! writes and flushes in a user-space layer, a backing store that runs full.
 //!
-//! Required each time: fail-stop (exit code 74) with no ack beyond the failure, and all
-//! acked orders there once the fault is lifted and the server started again. What this
-//! machine cannot do is said in one line and never counted as passed. Next: `case.rs`.
+//! Required each time: fail-stop (exit code 74), nothing acknowledged after the failure, and all
+//! acknowledged orders present after the fault is gone and the server restarted. What this
+//! machine cannot do is reported in one line and never counted as passed. Next: `case.rs`.
 
 mod case;
 mod layer;

@@ -1,7 +1,7 @@
-//! File systems of our own: images in a temporary directory, mounted through loop devices,
-//! which the kernel frees by itself when the mount goes.
+//! Our own file systems: images in a temporary directory, mounted through loop devices,
+//! which the kernel frees when the mount is gone.
 //!
-//! A warden takes the mounts away when this process ends, in whatever way. Next: the
+//! A warden process unmounts them however this process ends. Next: the
 //! programs that fill, break and cut them.
 
 use std::fs::File;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::server::wait_for;
 
-/// Ends when its standard input does. Innermost mounts come first.
+/// Ends when its standard input does. Unmounts the innermost first.
 const WARDEN: &str = r#"
 cat > /dev/null
 for name in top file base; do
@@ -22,7 +22,7 @@ done
 rm -rf "$1"
 "#;
 
-/// A temporary directory in which things may be mounted, as `top`, `file` and `base`.
+/// A temporary directory with mount points `top`, `file` and `base`.
 pub(crate) struct Place {
     dir: TempDir,
     warden: Child,
@@ -32,7 +32,7 @@ impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new("/bin/sh");
-        // A group of its own: Ctrl-C at the terminal is for us, and the warden sees our end.
+        // A process group of its own: Ctrl-C at the terminal is for us, and the warden sees our end.
         command.args(["-c", WARDEN, "warden"]).arg(dir.path()).current_dir("/").process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let warden = command.spawn().expect("a shell");
@@ -54,7 +54,7 @@ impl Place {
         self.mount_again(kind, image)
     }
 
-    /// Mounts an image that has been mounted before.
+    /// Mounts an image that was mounted before.
     ///
     /// # Errors
     /// What `mount` says.
@@ -77,14 +77,14 @@ impl Place {
         Ok(at)
     }
 
-    /// Gives the file system in memory another size.
+    /// Resizes the file system in memory.
     pub(crate) fn resize_memory(&self, bytes: u64) {
         self.try_resize(bytes).expect("it grows");
     }
 
-    /// Leaves the file system in memory no more room than is used.
+    /// Shrinks the file system in memory to what is in use.
     pub(crate) fn fill_memory(&self) {
-        // Whoever writes meanwhile makes the first answer too small.
+        // Concurrent writes make the first answer too small.
         wait_for("the store to be full", || {
             let stat = rustix::fs::statvfs(self.path("base")).expect("a mount");
             self.try_resize((stat.f_blocks - stat.f_bfree) * stat.f_frsize).ok()
@@ -96,9 +96,9 @@ impl Place {
         run(Command::new("mount").args(["-o", &option]).arg(self.path("base")))
     }
 
-    /// Takes a mount away.
+    /// Unmounts it.
     pub(crate) fn unmount(&self, name: &str) {
-        // The kernel lets go of the files of a process only a moment after it is gone.
+        // The kernel closes the files of a process only a moment after its end.
         wait_for("everybody to leave the mount", || run(Command::new("umount").arg(self.path(name))).ok());
     }
 }
@@ -134,17 +134,17 @@ impl Kind {
 
     const fn options(self) -> &'static [&'static str] {
         match self {
-            // No lazy work that would go on in the background.
+            // No deferred work in the background.
             Self::Ext4 => &["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
             Self::Xfs => &["-q", "-f"],
         }
     }
 }
 
-/// Runs a program of the system.
+/// Runs a system program.
 ///
 /// # Errors
-/// What it says, or that it is not there.
+/// Its error message, or that it is not installed.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;

@@ -1,8 +1,8 @@
-//! What the cores need of the system, at many sizes, as an ordinary user with little memory to lock.
+//! What the cores acquire from the system, at many sizes, as an ordinary user with little lockable memory.
 //!
-//! The kernel counts locked memory by user, so that each case is a process of its own, under a user that
-//! nobody else is. What a case is to do comes in by the environment, what came of it goes out on the
-//! standard output. Changing the user takes root.
+//! The kernel counts locked memory per user, so each case is a process of its own, under a user id that
+//! nobody else uses. The environment tells the process its case; it prints the result on
+//! standard output. Changing the user needs root.
 
 use std::process::Command;
 use std::thread;
@@ -17,17 +17,17 @@ use stampede_testkit::{Missing, Need, skip};
 use crate::server::sandbox::{User, become_user, stranger};
 use crate::server::wait_for;
 
-/// Says what the process is for; without it there is nothing to do.
+/// Tells the process its case; without it there is nothing to do.
 const CASE: &str = "ACQUIRE_CASE";
-/// Processes at the same time: the kernel takes its time to give memory back while it is busy.
+/// Processes at the same time: a busy kernel is slow to release memory.
 const TOGETHER: usize = 12;
 const SIZES: [usize; 5] = [1, 2, 4, 16, 64];
 /// What Debian and systemd let a user lock.
 const DEBIAN_BYTES: u64 = 8 << 20;
-/// What the executor asks for, whatever the kernel charges.
+/// The least that the executor accepts, whatever the kernel charges.
 const EXECUTOR_BYTES: u64 = 512 << 10;
 
-/// What a process is to do, and how much memory it may lock.
+/// The case of a process, and how much memory it may lock.
 #[derive(Clone, Copy)]
 struct Case {
     choice: TransportChoice,
@@ -36,7 +36,7 @@ struct Case {
 }
 
 impl Case {
-    /// What came of it in a process of its own, line by line.
+    /// The result of the case in a process of its own, line by line.
     fn said(&self) -> Vec<String> {
         let name = TransportChoice::ALL.into_iter().find(|(_, choice)| *choice == self.choice).unwrap().0;
         let case = format!("{name} {} {} {}", self.cores, self.memlock_bytes, stranger());
@@ -51,8 +51,8 @@ impl Case {
     }
 }
 
-/// The process of a case. It becomes an ordinary user here, since its program may lie where only root can
-/// reach it. Then it acquires cores a few times, each time leaving nothing behind, and tells what came of it.
+/// The process of a case. It becomes an ordinary user here, because only root may be able to reach its
+/// program. Then it acquires cores a few times, leaves nothing behind each time, and prints the result.
 #[test]
 fn one_case() {
     let Ok(case) = std::env::var(CASE) else { return };
@@ -61,12 +61,12 @@ fn one_case() {
     let (cores, memlock_bytes): (usize, u64) = (words[1].parse().unwrap(), words[2].parse().unwrap());
     let number = words[3].parse().unwrap();
     become_user(User { number, memlock_bytes, threads_max: libc::RLIM_INFINITY }).unwrap();
-    // A process that changed its user may not look at itself otherwise.
+    // A process that changed its user may otherwise not inspect itself.
     // SAFETY: sets a flag of this process.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
     let cpus: Vec<usize> = usable_cpus().into_iter().cycle().take(cores).collect();
     let before = files();
-    // Where there is room, the second time must find it again.
+    // If there was room once, there must be room the second time.
     let rounds = if memlock_bytes >= advised(cores) { 2 } else { 1 };
     for _ in 0..rounds {
         let outcome = Cores::acquire(choice, &cpus);
@@ -76,7 +76,7 @@ fn one_case() {
         drop(outcome);
         assert_eq!(files(), before, "left behind");
     }
-    // The harness's own two; a thread is gone only some time after it was waited for.
+    // The harness's own two; a thread disappears only some time after it was joined.
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     wait_for("all other threads to end", || (threads() <= 2).then_some(()));
 }
@@ -91,7 +91,7 @@ fn tell(outcome: &Result<Cores, NoTransport>) -> String {
     }
 }
 
-/// What this process has open, sockets by kind alone.
+/// The open descriptors of this process; sockets only by kind.
 fn files() -> Vec<String> {
     let files = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     let targets = files.filter_map(|file| std::fs::read_link(file.path()).ok());
@@ -105,22 +105,22 @@ fn rings() -> Vec<String> {
     files().into_iter().filter(|target| target.contains("[io_uring]")).collect()
 }
 
-/// Whether users can be changed and rings be had.
+/// Whether users can be changed and rings are available.
 fn can_be_tried() -> bool {
     match Cores::acquire(TransportChoice::Ring, &usable_cpus()[..1]) {
         Ok(_) if geteuid().is_root() => return true,
-        Ok(_) => skip(&Missing::new(Need::Root, "no process can be another user's")),
+        Ok(_) => skip(&Missing::new(Need::Root, "no process can run as another user")),
         Err(none) => skip(&Missing::new(Need::Ring, none)),
     }
     false
 }
 
-/// What is advised for so many cores.
+/// The advised limit for so many cores.
 fn advised(cores: usize) -> u64 {
     (MEMLOCK_PER_CORE_BYTES * cores as u64).max(EXECUTOR_BYTES)
 }
 
-/// Every size × limit × choice that is worth trying, at the same time.
+/// Every useful combination of size, limit and choice, in parallel.
 fn all_cases() -> Vec<(Case, Vec<String>)> {
     let cases = SIZES.into_iter().flat_map(|cores| {
         let case = move |choice, memlock_bytes| Case { choice, cores, memlock_bytes };
@@ -142,7 +142,7 @@ fn all_cases() -> Vec<(Case, Vec<String>)> {
 }
 
 #[test]
-fn acquire_at_every_size_it_is_the_transport_or_a_reason() {
+fn acquire_at_every_size_gives_a_transport_or_a_reason() {
     if !can_be_tried() {
         return;
     }
@@ -165,8 +165,8 @@ fn acquire_at_every_size_it_is_the_transport_or_a_reason() {
     }
 }
 
-/// How much a core's rings take of what a user may lock, to the next 16 KiB: what docs/CONFIG.md says was
-/// measured with this.
+/// How much of a user's lockable memory a core's rings take, to the next 16 KiB. The figures of docs/CONFIG.md
+/// come from here.
 #[test]
 #[ignore = "measures, and judges nothing"]
 fn acquire_measures_what_the_rings_take() {

@@ -1,4 +1,4 @@
-//! The built binary from outside: what it prints, where, and its exit code.
+//! The built binary from outside: what it prints, on which stream, and its exit code.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,10 +9,10 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Runs `stampede` in a directory, with no variable of ours but those given.
+/// Runs `stampede` in a directory, without any `STAMPEDE_` variable except those given.
 fn stampede(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
-    // A mutation is meant for the command, too.
+    // A mutation applies to the command, too.
     let ours = |name: &str| name.starts_with("STAMPEDE_") && name != "STAMPEDE_MUTATION";
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(&name.to_string_lossy())) {
         command.env_remove(name);
@@ -27,7 +27,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Expects that exit code, nothing on the standard output, and one line of complaint.
+    /// Expects this exit code, nothing on standard output, and one line of error.
     fn complains(&self, code: i32, expected: &str) {
         let dir = tempfile::tempdir().unwrap();
         let output = stampede(dir.path(), self.args, self.env);
@@ -44,7 +44,7 @@ fn complains(args: &[&str], code: i32, expected: &str) {
     Case { args, env: &[] }.complains(code, expected);
 }
 
-/// Runs it and gives what it printed, expecting success.
+/// Runs it, expects success, and returns the output.
 fn prints(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> String {
     let output = stampede(dir, args, env);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -53,7 +53,7 @@ fn prints(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn what_cannot_be_understood_is_one_line_and_code_2() {
+fn bad_usage_is_one_line_and_code_2() {
     complains(&["serve", "--lsten", "x"], 2, "a similar argument exists: '--listen'");
     complains(&["srve"], 2, "'serve'");
     complains(&["token"], 2, "--sub");
@@ -81,7 +81,7 @@ fn a_refusing_machine_is_one_line_and_code_1() {
 }
 
 #[test]
-fn commands_that_cannot_do_it_say_why() {
+fn commands_that_fail_say_why() {
     complains(&["migrate"], 78, "no database is configured");
     complains(&["migrate", "--postgres", "mysql://u@h/d"], 78, "postgres.url = *** (flag --postgres)");
     // Nobody listens on port 1.
@@ -97,7 +97,7 @@ fn commands_that_cannot_do_it_say_why() {
 
 /// `check-config`, `doctor` and `serve` read the URL with the exporter's own reader.
 #[test]
-fn a_postgres_url_that_serve_would_not_take_is_refused_by_all_and_gives_nothing_away() {
+fn a_postgres_url_that_is_invalid_is_refused_by_all_commands() {
     const PIECES: [&str; 4] = ["pa55", "w0rd", "x7y", "q3r"];
     let urls = [
         ("postgres://shop:pa55 w0rd/@:#@127.0.0.1:24032/shop", "more than one @"),
@@ -177,7 +177,7 @@ fn version_names_formats_and_kernel() {
 }
 
 #[test]
-fn check_config_shows_values_places_and_no_secret() {
+fn check_config_shows_values_sources_and_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let secret = "hunter2hunter2hunter2hunter2hunter2hunter2aa";
     let file = format!(
@@ -198,7 +198,7 @@ fn check_config_shows_values_places_and_no_secret() {
 }
 
 #[test]
-fn a_closed_output_is_no_complaint() {
+fn a_closed_output_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
     let (reader, writer) = std::io::pipe().unwrap();
@@ -226,7 +226,7 @@ fn doctor_has_a_line_per_check_and_fails_with_one() {
     assert_eq!(level_of("settings").as_deref(), Some("FAIL"), "{text}");
     assert_eq!(level_of("data_dir").as_deref(), Some("FAIL"), "{text}");
     assert!(output.stderr.is_empty());
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "doctor made something");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "doctor created something");
 }
 
 /// The claims of a token, after its signature was checked by hand.

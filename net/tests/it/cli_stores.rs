@@ -1,4 +1,4 @@
-//! The commands that look into what the engine keeps: a real log, a real database.
+//! The commands that inspect the engine's data: a real log, a real database.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,14 +14,14 @@ use stampede_persist::log::dir::{DataDir, LogOptions};
 use stampede_persist::log::rebuild::Rebuild;
 use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
-/// Exit code and everything that was printed.
+/// Exit code and all output.
 fn stampede(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_stampede")).args(args).output().expect("the binary runs");
     let told = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(told).unwrap())
 }
 
-/// A log needs no state to be made, only facts.
+/// A log can be written without a state, from facts alone.
 struct Nothing;
 
 impl Rebuild for Nothing {
@@ -53,7 +53,7 @@ fn spec() -> ItemSpec<'static> {
     }
 }
 
-/// One item with `granted` units and `orders` orders of one unit, in a log that is shut down.
+/// One item with `granted` units and `orders` orders of one unit each, in a cleanly closed log.
 fn write_log(dir: &Path, granted: u64, orders: u32) {
     let options = LogOptions {
         segment_bytes: 64 << 10,
@@ -96,7 +96,7 @@ fn write_log(dir: &Path, granted: u64, orders: u32) {
 }
 
 #[test]
-fn a_right_log_verifies_and_can_be_inspected() {
+fn a_correct_log_verifies_and_can_be_inspected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     write_log(dir.path(), 10, 3);
@@ -122,7 +122,7 @@ fn an_oversold_log_fails_verification() {
 }
 
 #[test]
-fn detach_asks_first_and_refuses_beside_an_engine() {
+fn detach_asks_first_and_refuses_while_an_engine_runs() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     let (code, told) = stampede(&["detach", path, "--yes"]);
@@ -194,7 +194,7 @@ fn doctor_asks_the_database_itself() {
         let (code, line) = doctor(&url);
         assert!(code == Some(1) && line.starts_with("FAIL") && line.contains(expected), "{code:?} {line}");
     }
-    // One that is away keeps nobody from starting.
+    // A database that is down stops nobody from starting.
     cluster.stop(StopMode::Fast).unwrap();
     let (code, line) = doctor(&url);
     assert!(code == Some(0) && line.starts_with("warn") && line.contains("unreachable"), "{code:?} {line}");

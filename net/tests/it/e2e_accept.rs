@@ -1,5 +1,5 @@
-//! End to end: a system that lets no more connections in, since the process is out of descriptors. Who is
-//! connected is served, and everybody who may ask is told.
+//! End to end: a system that accepts no more connections, because the process is out of descriptors. Connected
+//! clients are served, and the reason is reported everywhere.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,12 +10,12 @@ use crate::e2e_starting::held_while_starting;
 use crate::server::{Bed, PATIENCE, Server, TOKEN, get, wait_for};
 use crate::transport::{connect, put_on_sale, transports};
 
-/// Descriptors that a server has for its cores and for whoever connects.
+/// Descriptors that a server has for its cores and its clients.
 const FILES: u64 = 80;
-/// Connections, more than that.
+/// More connections than that.
 const CROWD: usize = 200;
 
-/// A connection that is there already, and stays.
+/// An existing connection that stays.
 struct Kept(TcpStream);
 
 impl Kept {
@@ -39,8 +39,8 @@ impl Kept {
     }
 }
 
-/// A server that has few descriptors left, which it did not know when it set its bounds; `None` if its threads
-/// cannot be held. (A ring keeps the limit that held when it began to accept.)
+/// A server that has fewer descriptors left than it knew when it set its bounds; `None` if its threads
+/// cannot be held. (A ring keeps the limit from the time when it began to accept.)
 fn short_of_files(bed: &Bed) -> Option<Server> {
     let server = bed.spawn();
     let held = held_while_starting(&server)?;
@@ -56,7 +56,7 @@ fn short_of_files(bed: &Bed) -> Option<Server> {
 }
 
 #[test]
-fn e2e_accept_that_fails_is_told_while_it_lasts_and_who_waits_is_let_in_afterwards() {
+fn e2e_accept_that_fails_is_reported_and_later_works_again() {
     for transport in transports() {
         println!("on {transport}");
         let mut bed = Bed::new().set("transport", &transport);
@@ -82,7 +82,7 @@ fn e2e_accept_that_fails_is_told_while_it_lasts_and_who_waits_is_let_in_afterwar
         let failures =
             metrics.lines().find_map(|line| line.strip_prefix("stampede_accept_failures_total{core=\"0\"} "));
         assert!(failures.expect("a sample").parse::<u64>().expect("a number") > 0);
-        // Most of those that were let in go.
+        // Most of the accepted clients leave.
         let last = waiting.split_off(CROWD - 20);
         drop(waiting);
         for mut stream in last {

@@ -1,4 +1,4 @@
-//! End to end, the lines that a demo prints: pasted into a shell in another directory, they work.
+//! End to end: the command lines that a demo prints work when pasted into a shell in another directory.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +16,7 @@ fn printed(server: &mut Server) -> Vec<String> {
     lines.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
 }
 
-/// Runs them in one shell in `dir`; what they printed.
+/// Runs them in one shell in `dir`; returns their output.
 fn paste(lines: &[String], dir: &Path) -> String {
     let script = lines.join("\n").replace("curl ", "curl -sS ");
     let mut shell = Command::new("sh");
@@ -27,7 +27,7 @@ fn paste(lines: &[String], dir: &Path) -> String {
     text
 }
 
-/// A demo whose data directory has a name that shells would take apart.
+/// A demo whose data directory has a name that needs quoting.
 fn demo(name: &str) -> (Bed, PathBuf) {
     let mut bed = Bed::demo();
     bed.dir = bed.beside(name);
@@ -51,10 +51,10 @@ fn e2e_the_printed_lines_work_from_another_directory() {
     assert_eq!(lines.len(), 3, "{lines:?}");
     check(&paste(&lines, &elsewhere));
     let left: Vec<_> = std::fs::read_dir(&elsewhere).unwrap().collect();
-    assert!(left.is_empty(), "a pasted line has made {left:?}");
+    assert!(left.is_empty(), "a pasted line has created {left:?}");
 }
 
-/// A data directory that is named from where the server was started.
+/// A data directory given relative to where the server was started.
 #[test]
 fn e2e_the_printed_lines_know_where_the_server_was_started() {
     let (mut bed, elsewhere) = demo("unused");
@@ -66,13 +66,13 @@ fn e2e_the_printed_lines_know_where_the_server_was_started() {
     check(&paste(&printed(&mut server), &elsewhere));
 }
 
-/// With a token of the operator's own there is no file to print.
+/// If the operator has set a token, there is no file to name.
 #[test]
 fn e2e_the_printed_lines_do_not_name_a_token_that_was_not_made() {
     let (mut bed, elsewhere) = demo("data");
     let mut server = bed.start();
     let mut lines = printed(&mut server);
-    let place = lines.iter().position(|line| line.starts_with("ADMIN_TOKEN=")).expect("where to put it");
+    let place = lines.iter().position(|line| line.starts_with("ADMIN_TOKEN=")).expect("a place to put it");
     lines[place] = format!("ADMIN_TOKEN={TOKEN}");
     check(&paste(&lines, &elsewhere));
 }

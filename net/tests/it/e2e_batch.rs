@@ -1,5 +1,5 @@
 //! End to end, batches: over a real socket, through a crash, and with the load generator as the
-//! client that checks every answer.
+//! client that checks every response.
 
 use serde_json::Value;
 use stampede_core::types::ItemId;
@@ -41,7 +41,7 @@ fn sold(server: &Server, id: u64) -> u64 {
     Talk::with(server).say(&format!("shop GET /admin/items/{id}")).json()["sold"].as_u64().unwrap()
 }
 
-/// I2 and I5: what a batch was told holds after `kill -9`, and the same batch gets the same orders.
+/// I2 and I5: a batch's answers hold after `kill -9`, and the same batch gets the same orders.
 #[test]
 fn e2e_batch_killed_after_its_answer_gives_the_same_orders() {
     let mut bed = Bed::new();
@@ -63,10 +63,10 @@ fn e2e_batch_killed_after_its_answer_gives_the_same_orders() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// Killed with batches under way: the retry of all of them is told one order for each purchase,
+/// Killed with batches under way: their retry gets one order for each purchase,
 /// whatever had become of it.
 #[test]
-fn e2e_batch_killed_in_the_middle_loses_and_doubles_nothing() {
+fn e2e_batch_killed_in_the_middle_loses_and_duplicates_nothing() {
     let mut bed = Bed::new();
     let server = bed.start();
     let (items, body) = (items(), body(items()));
@@ -77,7 +77,7 @@ fn e2e_batch_killed_in_the_middle_loses_and_doubles_nothing() {
     let headers = headers();
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
     let request = gateway.request("POST /v1/orders/batch", &headers, &body);
-    // All but the last line: the batch cannot have been answered.
+    // All but the last line, so the batch cannot have been answered.
     let last = request.trim_end().rfind('\n').unwrap();
     gateway.send(&request[..last + 5]);
     crate::server::wait_for("some of its orders", || (sold(&server, items[0]) > 0).then_some(()));
@@ -96,7 +96,7 @@ fn e2e_batch_killed_in_the_middle_loses_and_doubles_nothing() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// The client of the load generator in all its modes; it fails on any answer that is out of place.
+/// The load generator's client in all its modes; it fails on any misplaced answer.
 #[test]
 fn e2e_batch_client_finds_every_answer_in_its_place() {
     let mut bed = Bed::new();

@@ -1,4 +1,4 @@
-//! End to end, the buyer's side: every answer of the contract over a real socket.
+//! End to end, the buyer's side: every response of the public API over a real socket.
 
 use stampede_core::types::ItemId;
 use stampede_net::identity::mint::{Claims, MintKey};
@@ -6,7 +6,7 @@ use stampede_net::identity::mint::{Claims, MintKey};
 use crate::e2e_talk::{Answer, Http, Talk, item, now_ms, sale};
 use crate::server::{Bed, wait_for};
 
-/// Items enough that each of two cores owns some.
+/// Enough items that each of two cores owns some.
 const ITEMS: std::ops::RangeInclusive<u64> = 1..=8;
 
 fn put(talk: &mut Talk<'_>, id: u64, body: &str) {
@@ -29,7 +29,7 @@ fn e2e_one_item_from_first_order_to_sold_out_and_back() {
         alice POST /v1/items/1/orders {"quantity":3} #k2        -> 400 bad_quantity
         alice POST /v1/items/1/orders {"quantity":0} #k2        -> 400 bad_quantity
         alice POST /v1/items/1/orders {"quantity":2} #k2        -> 409 cap_reached $a
-        // The same key of somebody else is another key.
+        // The same key of another buyer is a different key.
         bob   POST /v1/items/1/orders {"quantity":1} #k1        -> 201 confirmed x1 $b
         bob   POST /v1/items/1/orders {"quantity":1}            -> 201 confirmed x1 $c
         bob   POST /v1/items/1/orders {"quantity":1}            -> 409 cap_reached $c
@@ -49,7 +49,7 @@ fn e2e_one_item_from_first_order_to_sold_out_and_back() {
         alice POST /v1/orders/$a/cancel                         -> 200 cancelled x1 $a
         alice POST /v1/orders/$a/cancel                         -> 200 cancelled x1 $a
         shop  GET /admin/items/1                                -> 200 open 3=1+0+2
-        // Stock and cap have come back; the key still names the first order.
+        // Stock and cap have been returned; the key still names the first order.
         alice POST /v1/items/1/orders {"quantity":1} #k1        -> 201 confirmed x1 again $a
         alice POST /v1/items/1/orders {"quantity":1} #k3        -> 201 confirmed x1 $d
         carol POST /v1/items/1/orders {"quantity":1} #k2        -> 409 sold_out
@@ -91,7 +91,7 @@ fn e2e_the_window_and_the_switches() {
         "#,
         now_ms() - 1
     ));
-    // A sale that ends by the clock, in the middle of purchases.
+    // A sale that ends by the clock while purchases come in.
     put(&mut talk, 2, &sale(1_000_000, 1, "on_order", 0, 1, now_ms() + 1_500));
     talk.check(r#"alice POST /v1/items/2/orders {"quantity":1} #k -> 201 confirmed x1 $w"#);
     let mut buyer = 0;
@@ -106,7 +106,7 @@ fn e2e_the_window_and_the_switches() {
     let created =
         orders["orders"].as_array().unwrap().iter().map(|row| row["created_at_ms"].as_u64().unwrap());
     assert!(created.max().unwrap() < end_ms, "an order outside the window");
-    // A later end opens it again.
+    // A later end reopens it.
     let later = talk.say(&format!(r#"shop PUT /admin/items/2 {{"closes_at_ms":{}}}"#, now_ms() + hour_ms));
     assert_eq!(later.json()["state"], "open", "{later:?}");
     talk.check(r#"dave POST /v1/items/2/orders {"quantity":1} #k -> 201 confirmed x1 $v"#);
@@ -175,7 +175,7 @@ fn e2e_a_hundred_duplicates_at_once_are_one_order() {
 }
 
 #[test]
-fn e2e_nothing_behind_a_malformed_request_is_done() {
+fn e2e_nothing_after_a_malformed_request_is_done() {
     let mut bed = Bed::new();
     let server = bed.start();
     let mut talk = Talk::with(&server);
@@ -193,12 +193,12 @@ fn e2e_nothing_behind_a_malformed_request_is_done() {
 }
 
 #[test]
-fn e2e_pages_come_whole_as_heads_and_not_at_all_when_unchanged() {
+fn e2e_pages_come_by_get_and_head_and_304_when_unchanged() {
     let mut bed = Bed::new();
     let server = bed.start();
     let mut talk = Talk::with(&server);
     ITEMS.for_each(|id| put(&mut talk, id, &item(1_000, 1, "on_order", 0)));
-    // More connections than one, so that both cores render.
+    // Several connections, so that both cores render.
     for who in ["anon", "a", "b", "c", "d"] {
         talk.check(&format!("{who} GET /v1/items -> 200 8 items"));
         let page = talk.say(&format!("{who} GET /v1/items/3"));

@@ -1,4 +1,4 @@
-//! The engine beside its rivals: as the last row of the comparison, and killed in the middle of a sale.
+//! The engine next to its rivals: as the last row of the comparison, and killed in mid-sale.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ fn e2e_the_engine_is_a_row_of_the_comparison() {
     assert!(row.winners_per_s.is_some() && row.cpu_s_per_1000_winners.is_some_and(|cpu_s| cpu_s > 0.0));
 }
 
-/// As `stampede-classic kill` does it to all stores. A power cut needs root and a loop device: what this
-/// machine cannot do is said and never counted as passed.
+/// Like `stampede-classic kill` for all stores. A power cut needs root and a loop device; what this
+/// machine cannot do is reported and never counted as passed.
 #[test]
 fn e2e_the_engine_killed_in_mid_sale_loses_nothing() {
     let config = KillConfig {

@@ -1,6 +1,6 @@
-//! End to end, a wall clock that is set forward and back by hours (I14): forward it is followed, back it
-//! reopens no sale, revives no ticket and refills no limit; a difference is told. libfaketime stands between the server and the clock of the
-//! wall, and leaves the monotonic one alone.
+//! End to end: a wall clock that is set forward and back by hours (I14). The sale clock follows it forward.
+//! Set back, it reopens no sale, revives no ticket and refills no limit, and the difference is reported.
+//! libfaketime changes the wall clock that the server sees, and leaves the monotonic clock alone.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,7 @@ fn sale_clock(talk: &mut Talk<'_>) -> u64 {
     talk.say("anon GET /v1/time").json()["now_ms"].as_u64().unwrap()
 }
 
-/// The file is looked at: with it an hour ahead at the start, so is the sale.
+/// The file works: if it is an hour ahead at the start, so is the sale.
 #[test]
 fn e2e_the_clock_of_these_tests_can_be_set() {
     let (mut bed, file) = bed();
@@ -47,9 +47,9 @@ fn e2e_the_clock_of_these_tests_can_be_set() {
     assert!(shown > now_ms() + HOUR_MS - 60_000, "{shown}");
 }
 
-/// Set back, it changes nothing but what the engine says of itself: never backwards.
+/// A clock set back changes nothing except what the engine reports.
 #[test]
-fn e2e_a_clock_that_jumps_back_while_the_sale_runs_changes_nothing() {
+fn e2e_a_clock_that_jumps_back_in_mid_sale_changes_nothing() {
     let (bed, file) = bed();
     let mut bed = bed.set("limits.buyer_per_s", "1");
     bed.cores = "1";
@@ -95,11 +95,11 @@ fn e2e_a_clock_that_jumps_back_while_the_sale_runs_changes_nothing() {
     });
 }
 
-/// Whether readiness, metrics and alarms agree that the sale clock is ahead; waits until they do.
+/// Waits until readiness, metrics and alarms agree whether the sale clock is ahead.
 fn is_told_ahead(talk: &mut Talk<'_>) -> bool {
     wait_for("one answer of all", || {
         let ready = talk.say("shop GET /readyz");
-        assert_eq!(ready.status, 200, "a clock takes nobody out of rotation: {}", ready.body);
+        assert_eq!(ready.status, 200, "a clock must not make the engine unready: {}", ready.body);
         let reason = ready.json()["reasons"].as_array().unwrap().iter().any(|reason| reason == "clock_ahead");
         let metrics = talk.say("shop GET /metrics").body;
         let line = metrics.lines().find(|line| line.starts_with("stampede_clock_ahead_milliseconds "));
@@ -108,7 +108,7 @@ fn is_told_ahead(talk: &mut Talk<'_>) -> bool {
     })
 }
 
-/// NTP sets a clock right that was slow, or a machine that slept wakes: the sale follows at once.
+/// NTP corrects a slow clock, or a machine wakes from sleep: the sale follows at once.
 #[test]
 fn e2e_a_clock_that_jumps_forward_is_followed() {
     let (mut bed, file) = bed();
@@ -136,15 +136,15 @@ fn e2e_a_clock_that_jumps_forward_is_followed() {
         (talk.say("ann GET /v1/orders/$h").json()["state"] == "expired").then_some(())
     });
     assert!(!is_told_ahead(&mut talk));
-    // Once more while it runs.
+    // Again, while it runs.
     set_clock(&file, "+2700s");
     wait_for("the opening", || (talk.say("ann POST /v1/items/2/orders {}").status == 201).then_some(()));
 }
 
-/// Started under a clock that was eight hours ahead: everything opens early, and goes on to after a restart,
+/// Started under a clock that was eight hours ahead: everything opens early, and still does after a restart,
 /// which says so, by how much, and what to do; and doing that helps.
 #[test]
-fn e2e_a_log_that_lies_ahead_is_told_and_there_is_a_way_out() {
+fn e2e_a_log_that_lies_ahead_is_reported_with_a_remedy() {
     let (mut bed, file) = bed();
     set_clock(&file, "+28800s");
     let server = bed.start();
@@ -203,7 +203,7 @@ fn e2e_a_clock_set_back_before_a_restart_revives_nothing() {
     let (ticket, until_ms) =
         (issued["ticket"].as_str().unwrap().to_owned(), issued["expires_at_ms"].as_u64().unwrap());
     let buy = format!(r#"ann POST /v1/items/1/orders {{"quantity":1,"ticket":"{ticket}"}}"#);
-    // The time is noted in the log as long as a ticket is out, and a moment longer.
+    // The time is logged while a ticket is valid, and a moment longer.
     wait_for("the time in the log", || {
         let lsn = talk.say("shop GET /admin/items/1").json()["durable_lsn"].as_u64().unwrap();
         (sale_clock(&mut talk) > until_ms + 1_000 && lsn > 3).then_some(())

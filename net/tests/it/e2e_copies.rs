@@ -1,5 +1,5 @@
-//! End to end: two engines on copies of one data directory and one database. The later one has it; the
-//! earlier one stops selling as soon as it notices, and does not come back with other facts.
+//! End to end: two engines on copies of one data directory and one database. The later one gets it. The
+//! earlier one stops selling as soon as it notices, and cannot come back with other facts.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +23,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success());
 }
 
-/// Two beds, one database: an item with one unit was made on the first, then its directory was copied.
+/// Two beds, one database: the first bed creates an item with one unit, then its directory is copied.
 fn copies() -> (PostgresCluster, Bed, Bed) {
     let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let mut first = Bed::new().flag("--postgres", &cluster.url());
@@ -46,7 +46,7 @@ fn wait_until_stopped_selling(server: &mut Server) {
 }
 
 #[test]
-fn e2e_copies_the_later_engine_has_the_database_and_the_earlier_one_stops_by_itself() {
+fn e2e_copies_the_later_engine_gets_the_database() {
     let (cluster, mut first, mut second) = copies();
     let mut old = first.start();
     let new = second.start();
@@ -65,10 +65,10 @@ fn e2e_copies_the_later_engine_has_the_database_and_the_earlier_one_stops_by_its
 }
 
 #[test]
-fn e2e_copies_an_engine_that_sold_on_without_the_database_stays_out_of_it() {
+fn e2e_copies_an_engine_with_other_facts_stays_out() {
     let (mut cluster, mut first, mut second) = copies();
     let mut old = first.start();
-    // Cut off from the database the first one sells the last unit, which is in its log alone.
+    // Cut off from the database, the first one sells the last unit, which is only in its log.
     cluster.stop(StopMode::Immediate).unwrap();
     Talk::with(&old).check(r#"alice POST /v1/items/1/orders {"quantity":1} #a -> 201 confirmed x1 $a"#);
     let process = Pid::from_raw(old.pid() as i32).expect("a process");
@@ -87,7 +87,7 @@ fn e2e_copies_an_engine_that_sold_on_without_the_database_stays_out_of_it() {
         "#,
     );
     assert_eq!(ask(&cluster, "SELECT buyer FROM stock_order"), "bob");
-    // After a restart it is told apart by its facts, again and again.
+    // After a restart its facts give it away, again and again.
     assert_eq!(old.stop(), Some(0));
     for _ in 0..2 {
         let (code, said) = first.start_refused();

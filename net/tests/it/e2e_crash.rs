@@ -1,4 +1,4 @@
-//! End to end: the server is killed or stopped in mid-sale, and started again.
+//! End to end: the server is killed or stopped in mid-sale, and restarted.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use crate::e2e_sale::{STOCK, judge, open_sale, rush, wait_for_sold};
 use crate::e2e_talk::{Talk, item};
 use crate::server::{Bed, wait_for};
 
-/// `kill -9` in the middle of a sale; the next start serves on `cores_after`.
+/// `kill -9` in the middle of a sale; the next start uses `cores_after`.
 fn kill_in_mid_sale(seed: u64, cores_before: &'static str, cores_after: &'static str) {
     let mut bed = Bed::new();
     bed.cores = cores_before;
@@ -19,9 +19,9 @@ fn kill_in_mid_sale(seed: u64, cores_before: &'static str, cores_after: &'static
         bed.cores = cores_after;
         bed.start()
     });
-    assert!(outcome.tally.reconnects > 0, "the crowd has noticed nothing");
+    assert!(outcome.tally.reconnects > 0, "the buyers have noticed nothing");
     judge(&server, &outcome, None);
-    // Once more without any haste: what was recovered once is recovered again.
+    // Again, without hurry: what was recovered once is recovered again.
     server.kill();
     let server = bed.start();
     judge(&server, &outcome, None);
@@ -29,7 +29,7 @@ fn kill_in_mid_sale(seed: u64, cores_before: &'static str, cores_after: &'static
     check_log(&bed.dir);
 }
 
-/// The log itself agrees.
+/// `log verify` accepts the log.
 fn check_log(dir: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
     let output = command.args(["log", "verify"]).arg(dir).output().unwrap();
@@ -40,7 +40,7 @@ fn check_log(dir: &Path) {
 }
 
 #[test]
-fn e2e_killed_in_mid_sale_nothing_is_lost_and_everything_is_sold() {
+fn e2e_killed_in_mid_sale_it_loses_nothing_and_sells_all() {
     kill_in_mid_sale(11, "2", "2");
 }
 
@@ -55,7 +55,7 @@ fn e2e_killed_in_mid_sale_and_started_on_more_cores() {
 }
 
 #[test]
-fn e2e_stopped_in_mid_sale_it_owes_nobody_an_answer() {
+fn e2e_stopped_in_mid_sale_it_answers_everybody() {
     let mut bed = Bed::new();
     let server = bed.start();
     open_sale(&server);
@@ -67,13 +67,13 @@ fn e2e_stopped_in_mid_sale_it_owes_nobody_an_answer() {
         assert!(server.said().contains("stopped in order"), "{}", server.said());
         bed.start()
     });
-    assert!(outcome.tally.reconnects > 0, "the crowd has noticed nothing");
+    assert!(outcome.tally.reconnects > 0, "the buyers have noticed nothing");
     judge(&server, &outcome, None);
     assert_eq!(server.stop(), Some(0));
     check_log(&bed.dir);
 }
 
-/// Everything that was said before a crash holds after it, on another number of cores.
+/// Every response before a crash still holds after it, on another number of cores.
 #[test]
 fn e2e_what_was_said_holds_after_a_crash() {
     let mut bed = Bed::new();
@@ -118,7 +118,7 @@ fn e2e_what_was_said_holds_after_a_crash() {
         bob   POST /v1/items/3/orders {"quantity":1}           -> 403 ended
         "#,
     );
-    // The hold runs on through the crash, and its unit goes back once.
+    // The hold continues through the crash, and its unit goes back once.
     wait_for("the hold's end", || {
         (talk.say("shop GET /admin/items/4").brief() == "200 open 1=1+0+0").then_some(())
     });

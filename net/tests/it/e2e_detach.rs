@@ -10,10 +10,10 @@ use crate::server::{Bed, Server, TOKEN, wait_for};
 /// The item that everybody buys.
 const ITEM: u32 = 1;
 const STOCK: u64 = 1_000_000;
-/// Purchases of one round, one after the other: each is a group of its own in the log, padded to 4 KiB,
-/// so that few of them fill many segments.
+/// Purchases of one round, one after the other: each is a group in the log, padded to 4 KiB,
+/// so a few of them fill many segments.
 const ROUND: u64 = 4_000;
-/// So many bytes of log ask for a snapshot: some more than 16 segments of 4 MiB.
+/// So many bytes of log trigger a snapshot: a little more than 16 segments of 4 MiB.
 const SNAPSHOT_BYTES: u64 = 72 << 20;
 
 fn cluster() -> PostgresCluster {
@@ -29,12 +29,12 @@ fn open_item(server: &Server) {
     assert_eq!(Talk::with(server).say(&put).status, 201);
 }
 
-/// A number out of `GET /admin/stats`.
+/// A number from `GET /admin/stats`.
 fn stat(server: &Server, part: &str, name: &str) -> u64 {
     Talk::with(server).say("shop GET /admin/stats").json()[part][name].as_u64().unwrap()
 }
 
-/// Purchases by buyers whose names nobody else has.
+/// Purchases by buyers with names that nobody else has.
 fn buy(server: &Server, count: u64, tag: u16) {
     let plan = Plan {
         addr: server.admin,
@@ -52,7 +52,7 @@ fn buy(server: &Server, count: u64, tag: u16) {
     assert_eq!(run(&plan).unwrap().winners, count);
 }
 
-/// Sells until a second snapshot covers facts: what stands in the log before the first may go then.
+/// Sells until a second snapshot covers facts: the log before the first may be trimmed then.
 /// Returns how many were sold.
 fn sell_past_two_snapshots(server: &Server) -> u64 {
     let mut sold = 0;
@@ -88,7 +88,7 @@ fn e2e_a_start_without_postgres_keeps_what_postgres_lacks() {
     cluster.stop(StopMode::Immediate).unwrap();
     buy(&server, 1_000, 1);
     server.kill();
-    // The flag is forgotten.
+    // A start without the flag.
     let mut bed = bed.without_flags();
     let mut server = bed.start();
     let sold = 1_000 + sell_past_two_snapshots(&server);
@@ -105,12 +105,12 @@ fn e2e_a_start_without_postgres_keeps_what_postgres_lacks() {
     let mut bed = bed.flag("--postgres", &cluster.url());
     let server = bed.start();
     wait_for_rows(&cluster, &server, sold);
-    // And what is exported may go.
+    // And exported segments may be trimmed.
     wait_for("the log to be trimmed", || (stat(&server, "log", "first_retained_lsn") > 1).then_some(()));
     assert_eq!(server.stop(), Some(0));
 }
 
-/// A command with the bed's settings; its exit code, and everything that it printed.
+/// Runs a command with the bed's settings; returns exit code and output.
 fn command(bed: &Bed, name: &str, args: &[&str]) -> (Option<i32>, String) {
     let output = bed.command(name).args(args).output().expect("the binary runs");
     let told = [output.stdout, output.stderr].concat();
@@ -124,7 +124,7 @@ fn check_refused(bed: &Bed, words: &str) {
     assert!(said.contains(words), "no `{words}` in {said}");
 }
 
-/// Fills the bed's database, starts with it, and has memory, log and Postgres compared.
+/// Fills the bed's database, starts with it, and compares memory, log and Postgres.
 fn fill_and_start(bed: &mut Bed, orders: u64) -> Server {
     let (code, told) = command(bed, "export", &["--from-snapshot"]);
     assert_eq!(code, Some(0), "{told}");
@@ -139,9 +139,9 @@ fn fill_and_start(bed: &mut Bed, orders: u64) -> Server {
     server
 }
 
-/// I12, and the way out: a database from before the log begins is refused, filled, and then taken.
+/// I12 and its remedy: a database from before the beginning of the log is refused, filled, and then accepted.
 #[test]
-fn e2e_a_database_that_lacks_what_the_log_lost_is_filled_from_a_snapshot() {
+fn e2e_a_database_from_before_the_log_is_filled() {
     let cluster = cluster();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();
@@ -157,7 +157,7 @@ fn e2e_a_database_that_lacks_what_the_log_lost_is_filled_from_a_snapshot() {
         item(9, 2, "on_payment", 0)
     ));
     let orders = talk.into_orders();
-    // The backup has all of it: a server that is stopped as soon as it was started may not have exported yet.
+    // The backup must have everything: a server that stops right after its start may not have exported yet.
     wait_for("the export", || (stat(&server, "export", "lag") == 0).then_some(()));
     assert_eq!(server.stop(), Some(0));
     cluster.psql("template1", "CREATE DATABASE old TEMPLATE postgres").unwrap();

@@ -1,4 +1,4 @@
-//! Going down without losing a request: the lame duck, connections that are on their way when the doors
+//! Shutdown without losing a request: the lame duck, connections that arrive while the listeners
 //! close, and restarts behind load balancers. `make deps` installs nginx and HAProxy.
 
 use std::io::{ErrorKind, Read, Write};
@@ -37,7 +37,7 @@ fn buy(http: &mut Http, buyer: &str) -> crate::e2e_talk::Answer {
 }
 
 #[test]
-fn e2e_drain_a_lame_duck_says_so_and_sells_on() {
+fn e2e_drain_a_lame_duck_says_so_and_keeps_selling() {
     let mut bed = Bed::new().set("shutdown.lame_duck_ms", LAME_DUCK_MS);
     let mut server = bed.start();
     put_on_sale(&server, 1);
@@ -45,7 +45,7 @@ fn e2e_drain_a_lame_duck_says_so_and_sells_on() {
     assert_eq!(buy(&mut idle, "ann").header("Connection"), None);
     assert_eq!(buy(&mut busy, "bob").status, 201);
     server.terminate();
-    // Readiness turns first; new connections are taken at both doors.
+    // Readiness changes first; both listeners still accept connections.
     let not_ready = wait_for("draining", || {
         get(server.admin, "/readyz").filter(|answer| answer.starts_with("HTTP/1.1 503"))
     });
@@ -57,8 +57,8 @@ fn e2e_drain_a_lame_duck_says_so_and_sells_on() {
     for answer in [&placed, &again] {
         assert_eq!((answer.status, answer.header("Connection")), (201, Some("close")), "{answer:?}");
     }
-    assert!(fresh.read(false).is_none() && busy.read(false).is_none(), "closed behind the answer");
-    // Who has been idle all the time is served, too.
+    assert!(fresh.read(false).is_none() && busy.read(false).is_none(), "closed after the response");
+    // A client that was idle all the time is served, too.
     assert_eq!(buy(&mut idle, "eve").status, 201);
     assert_eq!(sold(&server), 5);
     let status = server.wait_for_exit();
@@ -66,9 +66,9 @@ fn e2e_drain_a_lame_duck_says_so_and_sells_on() {
     assert!(server.said().contains("stopped in order"), "{}", server.said());
 }
 
-/// Requests that came behind the one whose answer says `Connection: close` are not decided.
+/// Requests after the one whose response says `Connection: close` are not decided.
 #[test]
-fn e2e_drain_nothing_is_taken_behind_the_last_answer() {
+fn e2e_drain_nothing_is_taken_after_the_last_answer() {
     let mut bed = Bed::new().set("shutdown.lame_duck_ms", LAME_DUCK_MS);
     let mut server = bed.start();
     put_on_sale(&server, 1);
@@ -83,11 +83,11 @@ fn e2e_drain_nothing_is_taken_behind_the_last_answer() {
     let first = http.read(false).expect("an answer");
     assert_eq!((first.status, first.header("Connection")), (201, Some("close")));
     assert!(http.read(false).is_none());
-    assert_eq!(sold(&server), 1, "an order whose buyer cannot be answered");
+    assert_eq!(sold(&server), 1, "an order whose buyer gets no response");
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
-/// A core without connections stays until those of the others have their answers.
+/// A core without connections stays until those of the others have their responses.
 #[test]
 fn e2e_drain_a_core_without_connections_answers_for_the_others() {
     let mut bed = Bed::new();
@@ -96,7 +96,7 @@ fn e2e_drain_a_core_without_connections_answers_for_the_others() {
     let threads = || std::fs::read_dir(format!("/proc/{}/task", server.pid())).map_or(0, Iterator::count);
     let mut stream = TcpStream::connect(server.public).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    // All owners are asked for it; half of the head comes before the end, half after it.
+    // All owners are asked for it; half of the head comes before the shutdown, half after it.
     stream.write_all(b"GET /v1/orders HTTP/1.1\r\nHost: shop\r\n").unwrap();
     wait_for("the connection", || {
         let metrics = get(server.admin, "/metrics")?;
@@ -106,8 +106,8 @@ fn e2e_drain_a_core_without_connections_answers_for_the_others() {
     });
     let before = threads();
     server.terminate();
-    wait_for("shut doors", || refused(server.public).then_some(()));
-    // A core that went by itself would be gone now, or very soon.
+    wait_for("closed listeners", || refused(server.public).then_some(()));
+    // A core that ended alone would be gone now, or very soon.
     let until = Instant::now() + Duration::from_millis(500);
     while threads() >= before && Instant::now() < until {
         pause();
@@ -118,7 +118,7 @@ fn e2e_drain_a_core_without_connections_answers_for_the_others() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
 }
 
-/// Whether newcomers can be turned away before the door shuts. Linux 6.18 refuses it to ordinary users.
+/// Whether newcomers can be turned away before the listener closes. Linux 6.18 refuses that to ordinary users.
 fn can_filter() -> std::io::Result<()> {
     let door = std::net::TcpListener::bind("127.0.0.1:0")?;
     let all_pass = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX);
@@ -129,10 +129,10 @@ fn refused(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// One request on a connection of its own, again and again until the door is shut: whoever got in is
-/// answered. A connection that was made and is reset would be a request that is lost.
+/// One request per connection, again and again until the listener is closed: every accepted connection gets its
+/// response. A connection that was made and is reset would be a lost request.
 #[test]
-fn e2e_drain_whoever_got_in_is_answered() {
+fn e2e_drain_every_accepted_connection_is_answered() {
     if let Err(error) = can_filter() {
         return skip(&Missing::new(Need::SocketFilter, error));
     }
@@ -149,9 +149,9 @@ fn e2e_drain_whoever_got_in_is_answered() {
                         let Ok(mut stream) = TcpStream::connect(address) else { return count };
                         stream.set_read_timeout(Some(PATIENCE)).unwrap();
                         let request = b"GET /v1/time HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n";
-                        stream.write_all(request).expect("a connection that was made takes a request");
+                        stream.write_all(request).expect("an open connection accepts a request");
                         let mut answer = String::new();
-                        stream.read_to_string(&mut answer).expect("a connection that was made is not reset");
+                        stream.read_to_string(&mut answer).expect("an open connection is not reset");
                         assert!(
                             answer.starts_with("HTTP/1.1 200"),
                             "got in, and was not answered: {answer:?}"
@@ -165,7 +165,7 @@ fn e2e_drain_whoever_got_in_is_answered() {
         wait_for("some answers", || (answered.load(Ordering::Relaxed) > 200).then_some(()));
         server.terminate();
         let counts: Vec<u64> =
-            clients.into_iter().map(|client| client.join().expect("a client's claims hold")).collect();
+            clients.into_iter().map(|client| client.join().expect("what the client saw is true")).collect();
         assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
         assert_eq!(server.wait_for_exit().code(), Some(0));
     }
@@ -173,7 +173,7 @@ fn e2e_drain_whoever_got_in_is_answered() {
 
 // ---- behind load balancers ----
 
-/// A load balancer of the test's own; killed when dropped.
+/// A load balancer of the test; killed when dropped.
 pub(crate) struct Balancer {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -259,8 +259,8 @@ impl Drop for Balancer {
     }
 }
 
-/// Two engines behind a balancer, each restarted once while buyers buy: every purchase is answered 201, and
-/// every answer is an order.
+/// Two engines behind a balancer, each restarted once while buyers buy: every purchase gets 201, and
+/// every response is an order.
 fn restarts(start: impl FnOnce(&Path, [&Server; 2]) -> Balancer) {
     let bed = || {
         let mut bed = Bed::new().set("shutdown.lame_duck_ms", LAME_DUCK_MS);
@@ -305,7 +305,8 @@ fn restarts(start: impl FnOnce(&Path, [&Server; 2]) -> Balancer) {
         servers.iter().for_each(&sells);
     }
     stop.store(true, Ordering::Relaxed);
-    let bought: u64 = buyers.into_iter().map(|buyer| buyer.join().expect("every purchase is answered")).sum();
+    let bought: u64 =
+        buyers.into_iter().map(|buyer| buyer.join().expect("every purchase gets a response")).sum();
     assert_eq!(servers.iter().map(sold).sum::<u64>(), bought, "orders, and purchases that were answered");
 }
 

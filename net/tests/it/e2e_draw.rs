@@ -1,5 +1,5 @@
 //! End to end: a draw from its announcement to its verification, with crashes in between,
-//! and results that are not right.
+//! and forged results.
 
 use std::io::Write;
 use std::path::Path;
@@ -52,13 +52,13 @@ fn draw_verify(source: &str, flags: &[&str], input: &str) -> Output {
     child.wait_with_output().expect("it ends")
 }
 
-/// What it says on one output or the other, with its exit code.
+/// The output on either stream, with the exit code.
 fn said(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     (output.status.code(), String::from_utf8(text).expect("text"))
 }
 
-/// By the server and by its log: both say that the draw is right, and the same of it.
+/// By the server and by its log: both say that the draw is right, in the same words.
 fn check_verified(server: &Server, dir: &Path, commitment: &str, winners: &str) {
     for source in [format!("http://{}", server.public), dir.display().to_string()] {
         let (code, text) = said(&draw_verify(&source, &["--before", commitment], ""));
@@ -109,14 +109,14 @@ fn e2e_a_draw_is_announced_entered_held_and_verified() {
     assert_eq!(talk.say("shop GET /admin/items/1").json()["entered"], 3);
     let (code, text) = said(&draw_verify(&format!("http://{}", server.public), &[], ""));
     assert_eq!((code, text.as_str()), (Some(1), "stampede: the draw was not held yet.\n"));
-    // The entries outlive a crash.
+    // The entries survive a crash.
     let orders = talk.into_orders();
     server.kill();
     let server = bed.start();
     let mut talk = Talk::resume(&server, orders);
     let drawn = wait_for_draw(&server, 1);
     assert_eq!((&drawn["entries_total"], &drawn["units"]), (&3.into(), &3.into()), "{drawn}");
-    // Three units for entries of one, two and two: one of the larger ones goes without.
+    // Three units for entries of one, two and two: one of the larger ones gets nothing.
     assert_eq!((&drawn["winners"], drawn["has_more"].as_bool()), (&2.into(), Some(false)), "{drawn}");
     check_verified(&server, &bed.dir, &commitment, "2 with 3 units");
     let states = ["alice GET /v1/orders/$a", "bob GET /v1/orders/$c", "carol GET /v1/orders/$d"];
@@ -138,7 +138,7 @@ fn e2e_a_draw_is_announced_entered_held_and_verified() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// Enters that many buyers, pipelined, and waits for every answer.
+/// Enters that many buyers, pipelined, and waits for every response.
 fn enter(server: &Server, buyers: u32) {
     const AT_ONCE: u32 = 50;
     let mut http = Http::to(server.public);
@@ -158,7 +158,7 @@ fn enter(server: &Server, buyers: u32) {
 }
 
 #[test]
-fn e2e_killed_in_mid_draw_it_goes_on_and_a_wrong_result_is_caught() {
+fn e2e_killed_in_mid_draw_it_continues_and_verifies() {
     const ENTRIES: u32 = 20_000;
     let mut bed = Bed::new();
     bed.cores = "1";
@@ -194,9 +194,9 @@ fn e2e_killed_in_mid_draw_it_goes_on_and_a_wrong_result_is_caught() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// The load generator's lottery, from its item to its judge.
+/// The load generator's lottery, from creating its item to the verdict.
 #[test]
-fn e2e_the_lottery_is_a_draw_and_the_judge_understands_it() {
+fn e2e_the_lottery_is_a_draw_that_the_checker_understands() {
     let mut bed = Bed::new();
     let server = bed.start();
     let merchant = server.merchant();
@@ -214,7 +214,7 @@ fn e2e_the_lottery_is_a_draw_and_the_judge_understands_it() {
         ride_out: PATIENCE,
         ..RunConfig::closed(server.public, workload, 2_000)
     };
-    let outcome = engine::run(&config).expect("the crowd gets in");
+    let outcome = engine::run(&config).expect("the buyers can start");
     assert_eq!(outcome.gave_up, None);
     let drawn = wait_for_draw(&server, 1);
     let (entered, steps) = (outcome.tally.by_code[Code::Entered as usize], outcome.tally.step(Step::Draw));
@@ -257,7 +257,7 @@ fn joined(pages: &[Value]) -> String {
     pages.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Whoever touches the pages is found out.
+/// Changed pages are detected.
 fn catch_wrong_results(pages: &[Value]) {
     let caught = |what: &str, change: &dyn Fn(&mut Vec<Value>)| {
         let mut pages = pages.to_vec();

@@ -1,6 +1,6 @@
-//! End to end: floods of connections that want nothing, or never end what they say, or do not
-//! read; and hardly any descriptors. Memory, files and processor time stay bounded, and whoever
-//! is inside is served.
+//! End to end: floods of connections that send nothing, never finish, or do not
+//! read; and hardly any descriptors. Memory, files and processor time stay bounded, and connected
+//! buyers are served.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,13 +11,13 @@ use socket2::{Domain, Socket, Type};
 use crate::e2e_talk::{Http, Talk, item};
 use crate::server::{Bed, PATIENCE, Server, wait_for};
 
-/// Connections that may be open: thousands, and as few as a test's own limit on files allows.
+/// Connections that may be open: thousands, or as few as this test's own file limit allows.
 const PLACES: usize = 3_000;
-/// What one connection may cost the server while it waits, in bytes: a first buffer, its task and
-/// its place in the tables.
+/// What one waiting connection may cost the server, in bytes: a first buffer, its task and
+/// its table entries.
 const WAITING_BYTES: u64 = 12 << 10;
-/// What a client that does not read may cost, in bytes: answers up to their bound, requests up to
-/// theirs, and as much again for how allocators round.
+/// What a client that does not read may cost, in bytes: responses up to their bound, requests up to
+/// theirs, and as much again for the allocator's rounding.
 const DEAF_BYTES: u64 = (2 * (256 + 72)) << 10;
 
 fn total(server: &Server, name: &str) -> u64 {
@@ -35,7 +35,7 @@ fn buy(door: &mut Http, buyer: &str) {
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
-/// A connection that has said something, and will say no more.
+/// A connection that has sent something, and will send no more.
 fn half(server: &Server, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect_timeout(&server.public, PATIENCE).expect("it is let in");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -43,7 +43,7 @@ fn half(server: &Server, text: &str) -> TcpStream {
     stream
 }
 
-/// A connection of a client that will not read, and whose kernel takes little for it.
+/// A connection of a client that will not read, and whose kernel buffers little.
 fn deaf(server: &Server) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4 << 10).unwrap();
@@ -70,7 +70,7 @@ fn e2e_thousands_of_half_open_connections_leave_room_for_buyers() {
     let (began, cpu_before) = (Instant::now(), server.cpu_ms());
     let crowd = PLACES - friends.len();
     let halves: Vec<TcpStream> = (0..crowd).map(|number| half(&server, HALVES[number % 4])).collect();
-    // Full: whoever comes now is told so, again and again; whoever is inside buys.
+    // Full: newcomers are told so, again and again; connected buyers buy.
     for round in 0..20 {
         let answer = Http::to(server.public).read(false).expect("an answer before the end");
         assert_eq!(answer.brief(), "503 overloaded");
@@ -82,8 +82,8 @@ fn e2e_thousands_of_half_open_connections_leave_room_for_buyers() {
     println!("{} waiting connections took {grown} bytes", halves.len());
     assert!(grown < PLACES as u64 * WAITING_BYTES, "memory has grown by {grown} bytes");
     assert!(server.files() < PLACES + 200, "{} files", server.files());
-    // Those that have begun something are cut off at its deadline; those that said nothing stay
-    // for longer. Nobody spins meanwhile.
+    // Unfinished requests are cut off at their deadline; silent connections stay
+    // longer. Nobody spins meanwhile.
     let begun = (crowd - crowd.div_ceil(4)) as u64;
     let overdue = |least: u64| (total(&server, "connections_overdue") >= least).then_some(());
     wait_for("the first deadline", || overdue(1));
@@ -113,7 +113,7 @@ fn e2e_a_crowd_that_does_not_read_is_bounded_and_cut_off() {
     let before = server.memory_bytes();
     let flood = friend.request("GET /v1/items/1", &[], "").repeat(100);
     let mut deaf: Vec<(TcpStream, usize)> = (0..CROWD).map(|_| (deaf(&server), 0)).collect();
-    // Each sends until nothing is taken from it any more, though others are served.
+    // Each sends until the server accepts nothing more, though others are served.
     for round in 0.. {
         for (stream, refused) in deaf.iter_mut().filter(|(_, refused)| *refused < REFUSED) {
             *refused = if stream.write(flood.as_bytes()).is_ok() { 0 } else { *refused + 1 };
@@ -121,14 +121,14 @@ fn e2e_a_crowd_that_does_not_read_is_bounded_and_cut_off() {
         if deaf.iter().all(|(_, refused)| *refused == REFUSED) {
             break;
         }
-        assert!(round < 20_000, "the server reads on from clients that take nothing");
+        assert!(round < 20_000, "the server keeps reading from clients that do not read");
         assert_eq!(friend.call("GET /v1/time", &[], "").status, 200);
     }
     let grown = server.memory_bytes().saturating_sub(before);
     println!("{CROWD} clients that do not read took {grown} bytes");
     assert!(grown < CROWD as u64 * DEAF_BYTES, "memory has grown by {grown} bytes");
     buy(&mut friend, "friend");
-    // Their time comes, and their places are free again.
+    // Their deadline comes, and their places are free again.
     let overdue = |least: u64| (total(&server, "connections_overdue") >= least).then_some(());
     wait_for("the deadlines of writing", || overdue(CROWD as u64 / 2));
     wait_for("the last of them", || overdue(CROWD as u64));
@@ -139,12 +139,12 @@ fn e2e_a_crowd_that_does_not_read_is_bounded_and_cut_off() {
 }
 
 #[test]
-fn e2e_few_descriptors_are_said_at_the_start_and_kept_for_the_log() {
-    // With hardly any there is no start, and one line says why.
+fn e2e_few_descriptors_are_reported_and_kept_for_the_log() {
+    // With hardly any descriptors there is no start, and one line says why.
     let (code, said) = Bed::new().files(64).start_refused();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("only 64 files may be open"), "{said}");
-    // With few, fewer connections are taken than were asked for, and the rest is the log's.
+    // With few, fewer connections are accepted than configured, and the rest is for the log.
     const FILES: u64 = 300;
     let mut bed = Bed::new().files(FILES).set("limits.admin_connections", "16");
     bed.cores = "1";
@@ -160,7 +160,7 @@ fn e2e_few_descriptors_are_said_at_the_start_and_kept_for_the_log() {
     });
     println!("{turned_away} of {} were turned away; {} files are open", flood.len(), server.files());
     assert!((server.files() as u64) < FILES, "{} files", server.files());
-    // The log goes on, into new segments, too.
+    // The log continues, into new segments, too.
     let subject = "x".repeat(40);
     for round in 0..200 {
         for (number, door) in friends.iter_mut().enumerate() {

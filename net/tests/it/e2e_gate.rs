@@ -1,4 +1,4 @@
-//! End to end, the gate: tickets, challenges and limits over real sockets, honest and not.
+//! End to end: tickets, challenges and limits over real sockets, with honest and dishonest clients.
 
 use std::sync::Barrier;
 
@@ -19,7 +19,7 @@ fn bed() -> Bed {
     Bed::new().set("gate.pow_bits", &POW_BITS.to_string())
 }
 
-/// An item's settings with more of them.
+/// An item's settings with some added.
 fn with(body: &str, more: &str) -> String {
     format!("{},{more}}}", body.strip_suffix('}').unwrap())
 }
@@ -81,7 +81,7 @@ fn e2e_a_ticket_is_for_one_buyer_item_and_window() {
         Alice POST /v1/items/1/orders {good}                      -> 403 ticket_invalid
         shop  GET /admin/items/1                                  -> 200 open 5=5+0+0
         alice POST /v1/items/1/orders {good} #k                   -> 201 confirmed x1 $a
-        // A retry needs no ticket, whatever it shows; a new purchase has met the cap.
+        // A retry needs no ticket, whatever it sends; a new purchase exceeds the cap.
         alice POST /v1/items/1/orders {{"quantity":1}} #k         -> 201 confirmed x1 again $a
         alice POST /v1/items/1/orders {other} #k                  -> 201 confirmed x1 again $a
         alice POST /v1/items/1/orders {good}                      -> 409 cap_reached $a
@@ -98,7 +98,7 @@ fn e2e_a_ticket_is_for_one_buyer_item_and_window() {
     ));
     let opens_in_ms = talk.say("alice POST /v1/items/3/ticket {}").json()["opens_in_ms"].as_u64();
     assert!(opens_in_ms.is_some_and(|ms| (hour_ms - 60_000..=hour_ms).contains(&ms)), "{opens_in_ms:?}");
-    // The window of item 2 is moved: what was handed out before does not count any more, and
+    // The window of item 2 is moved: earlier tickets become invalid, and
     // moving it back does not help.
     let kept = talk.say("shop GET /admin/items/2").json()["closes_at_ms"].as_u64().unwrap();
     put(&mut talk, 2, &format!(r#"{{"closes_at_ms":{}}}"#, kept + 1));
@@ -165,7 +165,7 @@ fn e2e_tickets_outlive_a_crash_and_one_change_of_keys() {
     talk.check(&format!("ann POST /v1/items/1/orders {} -> 201 confirmed x1 $a", order(&a)));
     let orders = talk.into_orders();
     server.kill();
-    // The key that was made is kept; a ticket that was used is used up by the cap, not by the gate.
+    // The generated key is kept; a used ticket is limited by the cap, not by the gate.
     bed.cores = "1";
     let server = bed.start();
     let mut talk = Talk::resume(&server, orders);
@@ -199,8 +199,8 @@ fn e2e_tickets_outlive_a_crash_and_one_change_of_keys() {
 #[test]
 fn e2e_a_ticket_expires() {
     let mut bed = bed().set("gate.ticket_ms", "1000");
-    // One core judges the ticket and dates the order by one reading of its clock. Over the hop the
-    // owner's reading is a later one, which may lie behind the end of a ticket that was good.
+    // One core checks the ticket and dates the order by one clock reading. With a hop the
+    // owner's reading is later, and may be after the end of a ticket that was valid.
     bed.cores = "1";
     let server = bed.start();
     let mut talk = Talk::with(&server);
@@ -222,7 +222,7 @@ fn e2e_a_ticket_expires() {
     assert!(created.max().is_none_or(|last| last < until_ms), "bought with an expired ticket");
 }
 
-/// A challenge as it was posed.
+/// A challenge as the server sent it.
 struct Posed {
     text: String,
     svg: String,
@@ -239,7 +239,7 @@ fn pose(talk: &mut Talk<'_>, who: &str, id: u64) -> Result<Posed, Answer> {
     Ok(Posed { text: text("challenge"), svg: text("svg") })
 }
 
-/// The proof of work, as docs/GATE.md tells how to do it.
+/// The proof of work, as docs/GATE.md describes it.
 fn work(challenge: &str) -> String {
     let fits = |number: &u64| {
         let hash = Sha256::digest(format!("{challenge}:{number}"));
@@ -284,7 +284,7 @@ fn e2e_a_challenge_is_answered_once_by_its_buyer() {
         ann POST /v1/items/1/orders {body}                 -> 201 confirmed x1 $a
         "#
     ));
-    // A challenge is no ticket, and none outlives the process.
+    // A challenge is not a ticket, and none survives the process.
     let posed = pose(&mut talk, "eve", 1).unwrap().text;
     talk.check(&format!("eve POST /v1/items/1/orders {} -> 403 ticket_invalid", order(&posed)));
     server.kill();
@@ -336,12 +336,12 @@ fn e2e_a_guesser_is_slowed_down() {
         assert_eq!(guess.brief(), "403 challenge_failed");
         wrong += 1;
     }
-    // Three at once and one in ten seconds, on one connection and so on one core.
+    // Three at once and then one in ten seconds, on one connection and so on one core.
     assert!((3..50).contains(&wrong) && limited == 1_000 - wrong, "{wrong} guesses, {limited} refused");
     talk.check("bob POST /v1/items/1/ticket {} -> 403 challenge_required");
 }
 
-/// Speaks for clients at any address, as a proxy does.
+/// Speaks for clients at any address, like a proxy.
 fn behind_proxy() -> Bed {
     bed().set("identity.trusted_proxies", "127.0.0.1")
 }
@@ -362,10 +362,10 @@ fn e2e_many_accounts_behind_one_address_have_to_solve() {
     assert!(farm[let_in + 2..].iter().all(|said| said == "403 challenge_required"), "{farm:?}");
     assert_eq!(ask(100, "192.0.2.8"), "201", "another address is another address");
     assert_eq!(ask(0, "192.0.2.9"), "201", "and so is another one of the same buyer");
-    // One account that asks without end.
+    // One account that requests without end.
     let often: Vec<String> = (0..80).map(|_| ask(200, "192.0.2.10")).collect();
     assert_eq!(often.iter().filter(|said| *said == "201").count(), 60, "{often:?}");
-    // Eight addresses of one /64 are one.
+    // Eight addresses of one /64 count as one.
     let network: Vec<String> = (0..8).map(|n| ask(300 + n, &format!("2001:db8::{n}"))).collect();
     assert_eq!(network.last().unwrap(), "403 challenge_required", "{network:?}");
 }
@@ -387,7 +387,7 @@ fn e2e_each_buyer_has_a_rate() {
     let mut talk = Talk::with(&server);
     let hour_ms = 3_600_000;
     put(&mut talk, 1, &sale(5, 1, "on_order", 0, now_ms() + hour_ms, now_ms() + 2 * hour_ms));
-    // What comes before the opening uses up nothing.
+    // Requests before the opening use up nothing.
     assert_eq!(let_through(&mut talk, "ann", "", 50), 50);
     put(&mut talk, 1, &format!(r#"{{"opens_at_ms":{}}}"#, now_ms() - 1));
     let through = let_through(&mut talk, "ann", "", 40);
@@ -399,10 +399,10 @@ fn e2e_each_buyer_has_a_rate() {
     assert_eq!(refused.header("Retry-After"), Some("1"));
     assert_eq!(talk.say("ann POST /v1/items/1/ticket {}").brief(), "429 rate_limited");
     assert_eq!(buy(&mut talk, "bob", "").status, 201, "another buyer is another buyer");
-    // What was refused was not touched, and can be repeated.
+    // A refused request changed nothing, and can be repeated.
     let answer = wait_for("the rate", || Some(buy(&mut talk, "ann", "#k")).filter(|a| a.status != 429));
     assert_eq!(answer.brief().split(' ').next(), Some("409"), "{answer:?}");
-    // Reading costs nothing of it.
+    // Reads use up nothing.
     assert!((0..50).all(|_| talk.say("ann GET /v1/orders").status == 200));
 }
 
@@ -422,17 +422,17 @@ fn e2e_each_address_has_a_rate() {
     assert!((6..20).contains(&through(&|_| "192.0.2.7".to_owned())));
     assert!((6..20).contains(&through(&|n| format!("2001:db8:1:1::{n:x}"))), "one /64");
     assert_eq!(through(&|n| format!("2001:db8:2:{n:x}::1")), 40);
-    // The last address that no proxy of ours has added counts, not what the client claims.
+    // The last address that none of our proxies has added counts, not what the client claims.
     assert!((6..20).contains(&through(&|n| format!("203.0.113.{n},192.0.2.99"))));
     assert!((6..20).contains(&through(&|n| format!("not-an-address,{n}"))), "then the proxy's own counts");
-    // What needs no buyer and still costs something counts, too.
+    // Endpoints that need no buyer but cost something count, too.
     let pages =
         (0..40).filter(|_| talk.say("anon GET /v1/items/1/draw +X-Forwarded-For:192.0.2.55").status != 429);
     assert!((6..20).contains(&pages.count()));
 }
 
 #[test]
-fn e2e_each_item_has_an_admission() {
+fn e2e_each_item_has_an_admission_rate() {
     let mut bed = bed();
     let server = bed.start();
     let mut talk = Talk::with(&server);
@@ -449,12 +449,12 @@ fn e2e_each_item_has_an_admission() {
         (now_ms() - begin_ms > 2_000).then_some(())
     });
     let lasted_ms = now_ms() - begin_ms;
-    // Never more than the rate, a tenth of a second's worth at once, and one for each core.
+    // Never more than the rate, a tenth of a second's worth at once, and one per core.
     assert!(admitted <= 20 * lasted_ms / 1_000 + 1 + 2 + 2, "{admitted} in {lasted_ms} ms");
     assert!(admitted > 5, "{admitted} in {lasted_ms} ms");
-    assert_eq!(available(&mut talk, 1), 1_000_000 - admitted, "what was refused took nothing");
+    assert_eq!(available(&mut talk, 1), 1_000_000 - admitted, "refused requests use up nothing");
     let free = talk.say(r#"x POST /v1/items/2/orders {"quantity":1}"#);
-    assert_eq!(free.status, 201, "another item is another item");
+    assert_eq!(free.status, 201, "each item has its own rate");
 }
 
 #[test]
@@ -502,7 +502,7 @@ fn e2e_a_flood_of_addresses_grows_nothing() {
             batch.iter().for_each(|_| drop(http.read(false).expect("an answer")));
         }
     };
-    // Full once: every page of the tables has been touched by keys that are spread over all.
+    // Filled once: keys that are spread over the whole table have touched all its pages.
     flood(1 << 24, (1 << 24) + ADDRESSES);
     let full = server.memory_bytes();
     flood(1 << 25, (1 << 25) + ADDRESSES);
@@ -517,16 +517,16 @@ fn assert_stays_up(server: &Server, talk: &mut Talk<'_>) {
     assert_eq!(answer.brief(), "200 open last");
 }
 
-/// The generator's buyers go the whole way: page, challenge by proof of work, ticket, purchase, wait.
+/// The generator's buyers go through the whole flow: page, challenge by proof of work, ticket, purchase, wait.
 #[test]
-fn e2e_a_crowd_goes_the_whole_way_through_the_gate() {
+fn e2e_buyers_go_through_the_whole_gate() {
     const STOCK: u64 = 60;
     let mut bed = bed();
     let server = bed.start();
     put(&mut Talk::with(&server), 1, &challenged(STOCK, "always"));
     let workload = Workload { flow: Flow::Whole, ..Workload::purchases(1, 7) };
     let config = RunConfig { connections: 16, ..RunConfig::closed(server.public, workload, 3 * STOCK) };
-    let outcome = engine::run(&config).expect("the crowd gets in");
+    let outcome = engine::run(&config).expect("the buyers can start");
     assert_eq!(outcome.gave_up, None);
     let merchant = server.merchant();
     let history = outcome.history.as_ref();

@@ -21,7 +21,7 @@ fn e2e_half_a_request_is_cut_off_at_its_deadline() {
     doors.iter_mut().take(2).for_each(|door| door.send("GET /v1/time HTTP/1.1\r\nHost: a"));
     let half_a_body = "POST /v1/orders/1/cancel HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{";
     doors.iter_mut().skip(2).for_each(|door| door.send(half_a_body));
-    // A buyer is served meanwhile.
+    // Another buyer is served meanwhile.
     assert_eq!(Talk::with(&server).say("anon GET /v1/time").status, 200);
     for mut door in doors {
         let answer = door.read(false);
@@ -33,7 +33,7 @@ fn e2e_half_a_request_is_cut_off_at_its_deadline() {
 }
 
 #[test]
-fn e2e_connections_above_the_limit_are_told_so() {
+fn e2e_connections_above_the_limit_are_turned_away() {
     let mut bed = Bed::new().set("limits.connections", "4");
     bed.cores = "1";
     let server = bed.start();
@@ -54,7 +54,7 @@ fn e2e_connections_above_the_limit_are_told_so() {
         assert_eq!(answer.status, 201, "{answer:?}");
     }
     assert_eq!(stat(&server, "connections_turned_away"), 6);
-    // A place that is given up is free again.
+    // A released place is free again.
     drop(inside.pop());
     wait_for("the free place", || {
         let mut door = Http::to(server.public);
@@ -64,7 +64,7 @@ fn e2e_connections_above_the_limit_are_told_so() {
 }
 
 #[test]
-fn e2e_whoever_does_not_read_hurts_nobody_else() {
+fn e2e_whoever_does_not_read_delays_nobody_else() {
     const ENOUGH: usize = 64 << 20;
     let mut bed = Bed::new();
     bed.cores = "1";
@@ -77,13 +77,13 @@ fn e2e_whoever_does_not_read_hurts_nobody_else() {
     let before = server.memory_bytes();
     let (mut sent, mut refused) = (0, 0);
     let mut friend = Http::to(server.public);
-    // It is over when the server has taken nothing for a while, though others are served.
+    // It ends once the server has accepted nothing for a while, though others are served.
     while refused < 50 && sent < ENOUGH {
         let took = deaf.try_send(&page) && deaf.try_send(&buys);
         (sent, refused) = if took { (sent + page.len() + buys.len(), 0) } else { (sent, refused + 1) };
         assert_eq!(friend.call("GET /v1/time", &[], "").status, 200);
     }
-    assert!(sent < ENOUGH, "the server read {sent} bytes of requests whose answers nobody takes");
+    assert!(sent < ENOUGH, "the server read {sent} bytes of requests though nobody reads the responses");
     let grown = server.memory_bytes().saturating_sub(before);
     assert!(grown < 32 << 20, "memory has grown by {grown} bytes");
     let sold = friend.call("POST /v1/items/1/orders", &["X-Buyer: friend"], r#"{"quantity":1}"#);
@@ -91,7 +91,7 @@ fn e2e_whoever_does_not_read_hurts_nobody_else() {
 }
 
 #[test]
-fn e2e_a_client_that_has_said_everything_still_gets_its_answers() {
+fn e2e_a_half_closed_client_still_gets_its_answers() {
     let mut bed = Bed::new();
     let server = bed.start();
     let body = item(100, 100, "on_order", 0);
@@ -109,8 +109,8 @@ fn e2e_a_client_that_has_said_everything_still_gets_its_answers() {
     }
 }
 
-/// As it is without any setting: junk from one address is not all verified, whom the core knows passes, and a
-/// newcomer at the same address gets in while the junk goes on.
+/// With default settings: one address's junk is not all verified, a token that the core knows passes, and a
+/// newcomer at the same address gets in while the junk continues.
 #[test]
 fn e2e_invalid_tokens_are_charged_to_their_address() {
     let material = base64::prelude::BASE64_STANDARD.encode([7; 32]);
@@ -152,8 +152,8 @@ fn e2e_invalid_tokens_are_charged_to_their_address() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// A head of 20 KiB is a shop's cookies where the setting allows for them, on both listeners, and 431 where not;
-/// what is behind it is the next request, or nothing.
+/// A head of 20 KiB (a shop's cookies) is accepted on both listeners if the setting allows it, otherwise 431;
+/// what follows it is the next request, or ignored.
 #[test]
 fn e2e_heads_are_as_long_as_the_setting_allows() {
     let cookies = format!("Cookie: a={}", "c".repeat(20 << 10));
@@ -177,10 +177,10 @@ fn e2e_heads_are_as_long_as_the_setting_allows() {
             } else {
                 assert!(answer.brief().contains("headers_too_large"), "{answer:?}");
                 door.try_send(&door.request(call, &[&shop], ""));
-                assert!(door.read(false).is_none(), "a request behind a head that was refused");
+                assert!(door.read(false).is_none(), "a request after a refused head");
             }
         }
-        // One byte more than the setting is too long whatever it is.
+        // One byte more than the setting is too long, whatever it is.
         let longest = format!("Cookie: a={}", "c".repeat(32 << 10));
         assert_eq!(Http::to(server.public).call("GET /v1/time", &[&longest], "").status, 431);
     }

@@ -1,10 +1,10 @@
-//! End to end: docs/METRICS.md lists the metrics that the server has, in the words of the server.
+//! End to end: docs/METRICS.md lists the server's metrics, with the server's own texts.
 
 use std::collections::BTreeSet;
 
 use crate::server::{Bed, get};
 
-/// The metrics' rows of the page, as a server with a database (which is down) shows them.
+/// The table rows of the page, from the metrics of a server with a database (which is down).
 fn rows(metrics: &str) -> Vec<String> {
     let mut rows = Vec::new();
     let mut help = "";

@@ -1,5 +1,5 @@
-//! End to end: what the shop tells of payments, and what it can read back of them: after a crash, from a
-//! log of November 2026, beside Postgres. Each call about money is sent twice.
+//! End to end: what the shop reports about payments and can read back: after a crash, from a
+//! log of November 2026, and with Postgres. Each call about money is sent twice.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn order(talk: &mut Talk<'_>, name: &str) -> Value {
     answer.json()
 }
 
-/// The fields of an order that money is about.
+/// The fields of an order that are about money.
 fn money_of(order: &Value) -> Value {
     let mut order = order.clone();
     let fields = order.as_object_mut().expect("an object");
@@ -39,7 +39,7 @@ fn money_of(order: &Value) -> Value {
 }
 
 #[test]
-fn e2e_payments_and_refunds_are_told_apart_and_read_back() {
+fn e2e_payments_and_refunds_are_distinct_and_readable() {
     let mut bed = Bed::new();
     let server = bed.start();
     let mut talk = Talk::with(&server);
@@ -61,7 +61,7 @@ fn e2e_payments_and_refunds_are_told_apart_and_read_back() {
         shop  POST /admin/orders/$a/refund {{"payment_ref":"pi_1"}} #re_2 -> 200 refunded x3 $a
         shop  POST /admin/orders/$a/refund {{"payment_ref":"pi_1"}} #re_2 -> 200 refunded x3 $a
         shop  POST /admin/orders/$a/refund {{"refund_ref":"re_3"}}        -> 409 already_refunded
-        // The shop must not give this money back once more.
+        // The shop must not return this money again.
         shop  POST /admin/orders/$a/pay {{"payment_ref":"pi_1"}}          -> 409 already_refunded
         shop  POST /admin/orders/$a/pay {{"payment_ref":"pi_1"}}          -> 409 already_refunded
         shop  PUT /admin/items/1 {{"price_minor":7}}                      -> 200 open 10=10+0+0
@@ -96,7 +96,7 @@ fn e2e_payments_and_refunds_are_told_apart_and_read_back() {
         assert!(before[0][time].as_u64().is_some(), "{time}: {before:?}");
     }
     assert_eq!(before[1]["late_payments"][0]["payment_ref"], "pi_b");
-    // Nothing of it is gone after a crash.
+    // Nothing of it is lost in a crash.
     let orders = talk.into_orders();
     server.kill();
     let server = bed.start();
@@ -114,7 +114,7 @@ fn e2e_payments_and_refunds_are_told_apart_and_read_back() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// A late payment that the shop gave back is ticked off: once, with its key or reference, and for good.
+/// A late payment that the shop returned is ticked off: once, with its key or reference, and for good.
 #[test]
 fn e2e_a_late_payment_that_went_back_is_ticked_off() {
     let mut bed = Bed::new();
@@ -141,7 +141,7 @@ fn e2e_a_late_payment_that_went_back_is_ticked_off() {
         shop  GET /admin/orders?late_payments=true                        -> 200 1 orders
         shop  POST /admin/orders/$b/refund {{"payment_ref":"pi_b","refund_ref":"re_b"}} -> 200 cancelled x1 $b
         shop  GET /admin/orders?late_payments=true                        -> 200 0 orders
-        // The provider tells of the payment once more: its money is gone.
+        // The provider reports the payment again, but its money was returned.
         shop  POST /admin/orders/$b/pay {{"payment_ref":"pi_b"}}            -> 409 already_refunded
         shop  POST /admin/orders/$b/pay {{"payment_ref":"pi_b","take_again":true}} -> 409 already_refunded
         shop  GET /admin/items/1                                          -> 200 open 10=7+0+3
@@ -179,7 +179,7 @@ fn e2e_a_late_payment_that_went_back_is_ticked_off() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// Each merchant's call twice with one key: it counts once, also when it is sent again after a crash.
+/// Each merchant call twice with one key: it counts once, also when it is sent again after a crash.
 #[test]
 fn e2e_every_merchants_call_counts_once() {
     let mut bed = Bed::new();
@@ -223,13 +223,13 @@ fn e2e_every_merchants_call_counts_once() {
         shop  POST /admin/items/1/restock {{"add":5}} #once        -> 200 open 15=14+0+1
         shop  POST /admin/items/1/pause #p                       -> 200 open 15=14+0+1
         shop  POST /admin/orders/$a/refund {{"quantity":1}} #f     -> 200 paid x2 $a
-        // Two editors: the second one has not seen what the first one did.
+        // Two editors: the second one has not seen the change of the first.
         shop  PUT /admin/items/1 {{"cap":3}} +If-Match:"{seen}"    -> 200 open 15=14+0+1
         shop  PUT /admin/items/1 {{"cap":2}} +If-Match:"{seen}"    -> 412 precondition_failed
         shop  PUT /admin/items/1 {{"cap":2}} +If-Match:*           -> 200 open 15=14+0+1
         shop  PUT /admin/items/1 {{"cap":2}} +If-Match:"x"         -> 400 bad_header
         shop  PUT /admin/items/9 {held} +If-Match:"1"            -> 404 not_found
-        // A condition that nobody would look at is refused, and nothing is changed.
+        // A condition that would be ignored is refused, and nothing changes.
         shop  POST /admin/items/1/restock {{"add":5}} +If-Match:"{seen}" -> 400 bad_header
         shop  POST /admin/items/1/close +If-Match:*              -> 400 bad_header
         shop  POST /admin/orders/$a/refund +If-Match:"{seen}"     -> 400 bad_header
@@ -240,9 +240,9 @@ fn e2e_every_merchants_call_counts_once() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// Whoever reads or changes an item is told the tag that `If-Match` of the next change names.
+/// Every response that shows or changes an item has the tag for the `If-Match` of the next change.
 #[test]
-fn e2e_items_tell_the_tag_of_their_settings() {
+fn e2e_items_show_the_tag_of_their_settings() {
     let mut bed = Bed::new();
     let server = bed.start();
     let mut talk = Talk::with(&server);
@@ -267,7 +267,7 @@ fn e2e_items_tell_the_tag_of_their_settings() {
         assert!(!tags.contains(&tag), "{named}: {tag} names two states of it: {tags:?}");
         tags.push(tag);
     }
-    // Stock is no setting: an order and a restock leave the tag alone.
+    // Stock is not a setting: an order and a restock do not change the tag.
     let last = tags.last().expect("one").clone();
     talk.check(r#"alice POST /v1/items/1/orders {"quantity":1} -> 201 confirmed x1 $a"#);
     assert_eq!(tag_of(&mut talk, r#"POST /admin/items/1/restock {"add":1}"#), last);
@@ -326,8 +326,8 @@ fn e2e_a_hold_is_extended_within_its_bound() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// A data directory as the program of 30 November 2026 left it: everything is read, and what it did not
-/// keep is not made up.
+/// A data directory written by the program of 30 November 2026: everything is read, and what it did not
+/// store is not invented.
 #[test]
 fn e2e_a_log_of_november_is_read() {
     let mut bed = Bed::new();
@@ -356,7 +356,7 @@ fn e2e_a_log_of_november_is_read() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// The files of that directory, without the zeros that a segment ends with.
+/// The files of that directory, without the zeros at the end of a segment.
 fn unpack(dir: &Path) {
     const SEGMENT: &[u8] = include_bytes!("data/log-of-november/0000000000000001.seg");
     const CONTROL: &[u8] = include_bytes!("data/log-of-november/control");

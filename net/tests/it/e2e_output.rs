@@ -1,4 +1,4 @@
-//! End to end: nobody takes what the server and its commands print.
+//! End to end: nobody reads what the server and its commands print.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ fn lines_lost(server: &Server) -> u64 {
     sample.expect("the sample").parse().expect("a number")
 }
 
-/// Has it say something until it notices that nobody takes it.
+/// Makes it log something until it notices that nobody reads.
 fn lose_some(server: &Server) {
     let before = lines_lost(server);
     wait_for("a line that is lost", || {
@@ -29,7 +29,7 @@ fn lose_some(server: &Server) {
 }
 
 #[test]
-fn e2e_output_that_nobody_takes_ends_and_holds_up_nothing() {
+fn e2e_output_that_nobody_reads_delays_nothing() {
     for kind in Kind::ALL {
         println!("{kind:?}");
         let mut bed = Bed::new().set("shutdown.deadline_ms", "1500");
@@ -45,7 +45,7 @@ fn e2e_output_that_nobody_takes_ends_and_holds_up_nothing() {
             "#
         ));
         let orders = talk.into_orders();
-        // Half a request: the deadline has to end this.
+        // Half a request: the deadline must end this.
         let mut half = Http::to(server.public);
         half.send("GET /v1/ti");
         let began = Instant::now();
@@ -63,11 +63,11 @@ fn e2e_output_that_nobody_takes_ends_and_holds_up_nothing() {
 }
 
 #[test]
-fn e2e_output_says_that_lines_are_missing_as_soon_as_somebody_reads_again() {
+fn e2e_output_reports_lost_lines_once_somebody_reads_again() {
     for kind in [Kind::FullPipe, Kind::FullPipeThatDoesNotWait] {
         let mut bed = Bed::new();
         let mut sink = Sink::new(kind);
-        let mut reader = sink.reader.take().expect("a pipe has one");
+        let mut reader = sink.reader.take().expect("a pipe has a reader");
         bed.sink = Some(sink);
         let server = bed.start();
         lose_some(&server);
@@ -93,7 +93,7 @@ fn e2e_output_says_that_lines_are_missing_as_soon_as_somebody_reads_again() {
 }
 
 #[test]
-fn e2e_output_does_not_hold_up_a_second_signal() {
+fn e2e_output_does_not_delay_a_second_signal() {
     for kind in [Kind::FullPipe, Kind::StoppedTerminal] {
         let mut bed = Bed::new().set("shutdown.deadline_ms", "600000");
         bed.sink = Some(Sink::new(kind));
@@ -108,7 +108,7 @@ fn e2e_output_does_not_hold_up_a_second_signal() {
     }
 }
 
-/// What panics in a process of its own: see below. Fewer lines than are kept for a slow reader, or its last
+/// The process that panics; see below. It prints fewer lines than are kept for a slow reader, or its last
 /// words would be lost with them.
 #[test]
 #[ignore = "only in a process of its own"]
@@ -116,7 +116,7 @@ fn e2e_output_panics() {
     output::start().unwrap();
     output::end_on_panic();
     (0..900).for_each(|number| output::say(&format!("line {number}")));
-    std::thread::spawn(|| panic!("as it was told to")).join().unwrap();
+    std::thread::spawn(|| panic!("it ended as told")).join().unwrap();
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn e2e_output_does_not_keep_a_panic_from_ending_the_process() {
     };
     for kind in Kind::ALL {
         let (out, errors) = (Sink::new(kind), Sink::new(kind));
-        // The test harness prints to its standard output and may wait for it; it is not what is tested.
+        // The test harness prints to its standard output and may block on it; that is not what is tested.
         drop(out);
         let mut child = panicking(Stdio::null(), errors.stdio());
         let status = wait_for("its end", || child.try_wait().unwrap());
@@ -136,10 +136,10 @@ fn e2e_output_does_not_keep_a_panic_from_ending_the_process() {
     }
     let output = panicking(Stdio::null(), Stdio::piped()).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("panicked at") && said.contains("as it was told to"), "{said}");
+    assert!(said.contains("panicked at") && said.contains("it ended as told"), "{said}");
 }
 
-/// Runs a command with such a stream; its exit code and the rest of what it said.
+/// Runs a command with such a stream; returns its exit code and the rest of its output.
 fn command(args: &[&str], stdout: Option<Kind>, stderr: Option<Kind>) -> (Option<i32>, String) {
     let sinks = [stdout, stderr].map(|kind| kind.map(Sink::new));
     let stdio = |sink: &Option<Sink>| sink.as_ref().map_or_else(Stdio::piped, Sink::stdio);
@@ -171,7 +171,7 @@ fn e2e_output_of_a_command_that_nobody_reads_changes_no_verdict() {
 #[test]
 fn e2e_output_of_a_command_waits_for_a_slow_reader() {
     let mut sink = Sink::new(Kind::FullPipeThatDoesNotWait);
-    let mut reader = sink.reader.take().expect("a pipe has one");
+    let mut reader = sink.reader.take().expect("a pipe has a reader");
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
     command.args(["completions", "bash"]).env_clear().stdin(Stdio::null());
     let mut child = command.stdout(sink.stdio()).spawn().unwrap();

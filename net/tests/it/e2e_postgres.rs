@@ -1,4 +1,4 @@
-//! End to end with a real Postgres: exactly once into it, without it, and its edits.
+//! End to end with a real Postgres: exactly-once export, sales without it, and its edits.
 
 use std::process::Command;
 
@@ -47,7 +47,7 @@ fn e2e_killed_in_mid_sale_postgres_gets_every_order_once() {
         server.kill();
         bed.start()
     });
-    assert!(outcome.tally.reconnects > 0, "the crowd has noticed nothing");
+    assert!(outcome.tally.reconnects > 0, "the buyers have noticed nothing");
     judge(&server, &outcome, Some(&cluster.url()));
     check_rows(&cluster);
     assert_eq!(server.stop(), Some(0));
@@ -70,7 +70,7 @@ fn e2e_without_postgres_the_sale_goes_on_and_is_exported_later() {
     assert_eq!(outcome.tally.reconnects, 0, "buyers must not notice");
     judge(&server, &outcome, None);
     assert_eq!(Talk::with(&server).say("shop GET /readyz").status, 200);
-    // A start without Postgres sells all the same.
+    // A start without Postgres still sells.
     server.kill();
     let server = bed.start();
     judge(&server, &outcome, None);
@@ -91,10 +91,10 @@ fn alarms(server: &Server) -> String {
     Talk::with(server).say("shop GET /admin/stats").json()["alarms"].to_string()
 }
 
-/// What a promoted standby is that lacks the last commits, and a restored copy of the files: the same
+/// A promoted standby that lacks the last commits, or a restored copy of the files: the same
 /// database, as it was a moment ago.
 #[test]
-fn e2e_a_postgres_that_lost_its_last_commits_gets_them_again_and_the_sale_goes_on() {
+fn e2e_a_postgres_that_lost_commits_gets_them_again() {
     for restarted in [false, true] {
         let mut cluster = cluster();
         let mut bed = Bed::new().flag("--postgres", &cluster.url());
@@ -108,7 +108,7 @@ fn e2e_a_postgres_that_lost_its_last_commits_gets_them_again_and_the_sale_goes_o
         let copied = Command::new("cp").arg("-a").arg(&data).arg(&standby).status().expect("cp runs");
         assert!(copied.success());
         cluster.start().unwrap();
-        // The standby lacks the claim of this process, too, if it began after the copy was made.
+        // If this process attached after the copy was made, the standby lacks its claim, too.
         let server = if restarted {
             assert_eq!(server.stop(), Some(0));
             bed.start()
@@ -121,7 +121,7 @@ fn e2e_a_postgres_that_lost_its_last_commits_gets_them_again_and_the_sale_goes_o
         std::fs::remove_dir_all(&data).unwrap();
         std::fs::rename(&standby, &data).unwrap();
         cluster.start().unwrap();
-        // Nobody sells a thing: it is noticed all the same.
+        // Nothing is sold, and it is noticed all the same.
         wait_for_row(&cluster, "SELECT count(*) FROM stock_order", "2");
         Talk::with(&server).check(r#"cid POST /v1/items/1/orders {"quantity":1} #c -> 201 confirmed x1 $c"#);
         wait_for_row(&cluster, "SELECT count(*), count(DISTINCT buyer) FROM stock_order", "3|3");
@@ -129,7 +129,7 @@ fn e2e_a_postgres_that_lost_its_last_commits_gets_them_again_and_the_sale_goes_o
         ready(&server);
         let alarms = alarms(&server);
         assert!(alarms.contains("what it lacks is exported again"), "{alarms}");
-        // After a restart there is nothing to be said of it.
+        // After a restart there is nothing left to report.
         assert_eq!(server.stop(), Some(0));
         ready(&bed.start());
     }
@@ -137,7 +137,7 @@ fn e2e_a_postgres_that_lost_its_last_commits_gets_them_again_and_the_sale_goes_o
 
 /// A start whose database is reached and then fails at the first look at its rows (I18).
 #[test]
-fn e2e_a_known_database_that_fails_at_a_start_keeps_nobody_from_buying() {
+fn e2e_a_known_database_that_fails_at_a_start_stops_no_sale() {
     let cluster = cluster();
     ask(&cluster, "CREATE ROLE shop LOGIN PASSWORD 'x'");
     ask(&cluster, "CREATE DATABASE shop OWNER shop");
@@ -157,9 +157,9 @@ fn e2e_a_known_database_that_fails_at_a_start_keeps_nobody_from_buying() {
     });
 }
 
-/// A dump is put back while the engine runs and is connected.
+/// A dump is restored while the engine runs and is connected.
 #[test]
-fn e2e_a_dump_that_is_restored_gets_what_it_lacks_and_the_sale_goes_on() {
+fn e2e_a_dump_that_is_restored_gets_what_it_lacks() {
     let cluster = cluster();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();
@@ -195,9 +195,9 @@ fn e2e_a_database_that_cannot_work_is_refused_at_the_start() {
     assert!(said.contains("keeps texts in LATIN1") && said.contains("createdb"), "{said}");
 }
 
-/// One buyer whom the database does not take, and an export that stands still because of its tables.
+/// One buyer whom the database refuses, and an export that makes no progress because of its tables.
 #[test]
-fn e2e_what_the_database_refuses_is_said_and_the_rest_flows() {
+fn e2e_what_the_database_refuses_is_reported() {
     let cluster = cluster();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();
@@ -214,7 +214,7 @@ fn e2e_what_the_database_refuses_is_said_and_the_rest_flows() {
     wait_for_row(&cluster, "SELECT buyer FROM stock_order", "ann");
     wait_for_row(&cluster, "SELECT count, held, sale FROM stock", "7|0|2");
     assert!(alarms(&server).contains("buyer=evil"), "{}", alarms(&server));
-    // A table that is gone is nobody's row: it is said at once, and how long it has been.
+    // A missing table is no single row's fault: it is reported at once, with how long it has lasted.
     ask(&cluster, "ALTER TABLE stock_order RENAME TO away");
     Talk::with(&server).check(r#"bob POST /v1/items/1/orders {"quantity":1} #c -> 201 confirmed x1 $c"#);
     wait_for("the alarm", || alarms(&server).contains("stock_order").then_some(()));
@@ -257,7 +257,7 @@ fn e2e_stock_rows_that_were_there_before_are_on_sale() {
     wait_for_row(&cluster, "SELECT count, held, sale FROM stock WHERE id = 5", "9|0|1");
 }
 
-/// Seven units more, put in with SQL while the sale runs.
+/// SQL adds seven units while the sale runs.
 fn edit_by_hand(cluster: &PostgresCluster, server: &Server) {
     ask(cluster, "UPDATE stock SET count = count + 7 WHERE id = 5");
     let mut talk = Talk::with(server);
@@ -278,7 +278,7 @@ fn e2e_a_database_of_another_log_is_refused() {
     let (code, said) = other.start_refused();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("stampede: this database must not be used with this log"), "{said}");
-    // And the log does not take to another database.
+    // Nor does the log accept another database.
     let elsewhere = self::cluster();
     let bed = bed.without_flags().flag("--postgres", &elsewhere.url());
     let (code, said) = bed.start_refused();
@@ -286,10 +286,10 @@ fn e2e_a_database_of_another_log_is_refused() {
     assert!(said.contains("stampede: this database must not be used with this log"), "{said}");
 }
 
-/// A shop takes over old orders: created "now", to be paid years ago. Such a row says nothing that
-/// the log could hold.
+/// A shop takes over old orders: created "now", to be paid years ago. The log cannot hold
+/// such a row.
 #[test]
-fn e2e_an_order_row_that_cannot_be_is_set_aside_and_the_directory_opens() {
+fn e2e_an_order_row_that_is_impossible_is_set_aside() {
     let cluster = cluster();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();
@@ -314,7 +314,7 @@ fn e2e_an_order_row_that_cannot_be_is_set_aside_and_the_directory_opens() {
     );
     let alarms = talk.say("shop GET /admin/stats").json()["alarms"].to_string();
     assert!(alarms.contains("stock row 5") && alarms.contains(&odd.to_string()), "{alarms}");
-    // A table that has lost a constraint, and a time that is none.
+    // A table that has lost a constraint, and an invalid time.
     ask(
         &cluster,
         "ALTER TABLE stock_order ALTER buyer DROP NOT NULL; \
@@ -323,7 +323,7 @@ fn e2e_an_order_row_that_cannot_be_is_set_aside_and_the_directory_opens() {
     let compared = bed.command("reconcile").output().expect("the binary runs");
     assert!(compared.status.success(), "{compared:?}");
     next.kill();
-    // Without the database as well, and the log is right.
+    // Without the database as well, and `log verify` accepts the log.
     let verified =
         Command::new(env!("CARGO_BIN_EXE_stampede")).args(["log", "verify"]).arg(&bed.dir).output();
     let verified = verified.expect("the binary runs");

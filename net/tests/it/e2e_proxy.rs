@@ -1,5 +1,5 @@
-//! End to end: proxies of TCP that say with the PROXY protocol whose connection it is, on each transport and
-//! behind HAProxy. `make deps` installs that.
+//! End to end: TCP proxies that name the client with the PROXY protocol, on each transport and
+//! behind HAProxy. `make deps` installs HAProxy.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use crate::server::{Bed, PATIENCE, Server, free_address, get, wait_for};
 use crate::transport::transports;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Answered without a buyer; costs its address one of `limits.ip_per_s`.
+/// Needs no buyer; costs the address one of `limits.ip_per_s`.
 const DRAW: &str = "GET /v1/items/1/draw HTTP/1.1\r\nHost: shop\r\n";
 /// Costs nothing.
 const TIME: &str = "GET /v1/time HTTP/1.1\r\nHost: shop\r\n";
@@ -48,7 +48,7 @@ fn line(address: &str) -> Vec<u8> {
     format!("PROXY {family} {address} {own} 50412 7070\r\n").into_bytes()
 }
 
-/// Version 2, with something behind the addresses that nobody needs.
+/// Version 2, with unneeded data after the addresses.
 fn binary(address: &str) -> Vec<u8> {
     let (family, addresses) = match address.parse::<Ipv4Addr>() {
         Ok(ip) => (0x11, [&ip.octets()[..], &[127, 0, 0, 1]].concat()),
@@ -64,13 +64,13 @@ fn local() -> Vec<u8> {
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it is let in");
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it may connect");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
 
-/// All that comes back. What is closed with something unread is reset.
+/// Everything that comes back. A connection closed with unread data is reset.
 fn read_all(stream: &mut TcpStream) -> String {
     let (mut said, mut part) = (Vec::new(), [0; 4096]);
     loop {
@@ -78,7 +78,7 @@ fn read_all(stream: &mut TcpStream) -> String {
             Ok(0) => break,
             Ok(len) => said.extend_from_slice(&part[..len]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
-            Err(error) => panic!("no end: {error}"),
+            Err(error) => panic!("the stream does not end: {error}"),
         }
     }
     String::from_utf8(said).expect("text")
@@ -88,7 +88,7 @@ fn statuses(said: &str) -> Vec<u16> {
     said.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].parse().expect("a status")).collect()
 }
 
-/// One request on a connection of its own, behind these bytes.
+/// One request on a connection of its own, after these bytes.
 fn ask(server: &Server, header: &[u8], request: &str) -> Vec<u16> {
     let mut stream = connect(server.public);
     let _reset = stream.write_all(&[header, request.as_bytes(), b"Connection: close\r\n\r\n"].concat());
@@ -101,7 +101,7 @@ fn e2e_proxy_gives_the_address_of_all_limits() {
         println!("on {transport}");
         let mut bed = bed().set("transport", &transport).set("limits.ip_per_s", "1");
         let server = start(&mut bed);
-        // Of forty connections, how many are within their rate.
+        // How many of forty connections are within their rate.
         let through = |header: &dyn Fn(usize) -> Vec<u8>, request: &dyn Fn(usize) -> String| {
             (0..40).filter(|&n| ask(&server, &header(n), &request(n)) != [429]).count()
         };
@@ -117,12 +117,12 @@ fn e2e_proxy_gives_the_address_of_all_limits() {
             assert!((6..20).contains(&through(&|n| make(&format!("{one}{n:x}")), &plain)), "one /64");
             assert_eq!(through(&|n| make(&format!("{many}:{n:x}::1")), &plain), 40);
         }
-        // The client behind it is no proxy: what it says itself does not count.
+        // The client behind it is not a proxy: its own header does not count.
         let claims = |n: usize| format!("{DRAW}X-Forwarded-For: 203.0.113.{n}\r\n");
         assert!((6..20).contains(&through(&|_| line("192.0.2.99"), &claims)));
-        // The client behind it is a proxy that we trust: its header counts.
+        // The client behind it is a trusted proxy: its header counts.
         assert_eq!(through(&|_| line("10.0.0.5"), &claims), 40);
-        // Where the header names nobody, it is the proxy's own connection.
+        // If the header names nobody, it is the proxy's own connection.
         let nobody = |n: usize| if n.is_multiple_of(2) { local() } else { b"PROXY UNKNOWN\r\n".to_vec() };
         assert!((6..20).contains(&through(&nobody, &plain)));
         assert_eq!(server.stop(), Some(0));
@@ -137,7 +137,7 @@ fn e2e_proxy_header_may_come_byte_by_byte() {
         let server = start(&mut bed);
         let requests = format!("{TIME}\r\n{TIME}Connection: close\r\n\r\n");
         for header in [line("192.0.2.7"), line("2001:db8::7"), binary("192.0.2.7"), local()] {
-            // All in one; then the header in pieces, with the first byte of the request in its last.
+            // All in one piece; then the header in pieces, the last with the first byte of the request.
             let mut stream = connect(server.public);
             stream.write_all(&[&header, requests.as_bytes()].concat()).unwrap();
             assert_eq!(statuses(&read_all(&mut stream)), [200, 200]);
@@ -156,12 +156,12 @@ fn e2e_proxy_header_may_come_byte_by_byte() {
 }
 
 #[test]
-fn e2e_proxy_without_its_header_is_closed_and_told() {
+fn e2e_proxy_without_its_header_is_closed_and_reported() {
     for transport in transports() {
         println!("on {transport}");
         let mut bed = bed().set("transport", &transport);
         let mut server = start(&mut bed);
-        // Who says nothing at all is no news: a balancer that looks whether the port is open.
+        // A silent connection is not reported: it may be a balancer's port check.
         drop(connect(server.public));
         let bad: [&[u8]; 5] = [
             b"",
@@ -174,7 +174,7 @@ fn e2e_proxy_without_its_header_is_closed_and_told() {
             assert_eq!(ask(&server, header, DRAW), Vec::<u16>::new(), "{}", header.escape_ascii());
         }
         assert_eq!(total(&server, "proxy_headers_bad"), bad.len() as u64);
-        // One that does not end is cut off at its deadline.
+        // An unfinished header is cut off at its deadline.
         let mut slow = connect(server.public);
         slow.write_all(b"PROXY TCP4 192.0.2.7 ").unwrap();
         assert_eq!(read_all(&mut slow), "");
@@ -182,7 +182,7 @@ fn e2e_proxy_without_its_header_is_closed_and_told() {
         let told = "the trusted proxy 127.0.0.1 begins connections without a PROXY header (there is none)";
         assert!(server.said().contains(told), "{}", server.said());
         assert!(alarms.contains(told), "{alarms}");
-        // The shop's own listener takes none.
+        // The merchant listener accepts none.
         let mut stream = connect(server.admin);
         stream.write_all(&line("192.0.2.7")).unwrap();
         assert_eq!(statuses(&read_all(&mut stream)), [400]);
@@ -192,7 +192,7 @@ fn e2e_proxy_without_its_header_is_closed_and_told() {
 }
 
 #[test]
-fn e2e_proxy_header_of_a_stranger_is_no_request() {
+fn e2e_proxy_header_of_a_stranger_is_refused() {
     let beds =
         [bed().set("identity.trusted_proxies", "10.0.0.0/8"), bed().set("identity.proxy_protocol", "false")];
     for mut bed in beds {
@@ -237,7 +237,7 @@ fn e2e_proxy_connections_count_by_client() {
 
 // ---- behind HAProxy ----
 
-/// In TCP mode, with a health check of HTTP on the buyers' port.
+/// In TCP mode, with an HTTP health check on the buyers' port.
 fn haproxy(dir: &Path, server: &Server, word: &str) -> Balancer {
     let address = free_address();
     let config = format!(
@@ -255,7 +255,7 @@ fn haproxy(dir: &Path, server: &Server, word: &str) -> Balancer {
     Balancer::start("haproxy", &["-db", "-f", path.to_str().unwrap()], dir, address)
 }
 
-/// One request of a client at another address of this machine; `None` if nobody answers.
+/// One request of a client at another address of this machine; `None` if nobody responds.
 fn ask_from(client: Ipv4Addr, balancer: SocketAddr) -> Option<u16> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
@@ -275,7 +275,7 @@ fn e2e_proxy_behind_haproxy_each_client_is_itself() {
         let dir = tempfile::tempdir().unwrap();
         let balancer = haproxy(dir.path(), &server, word);
         let client = |n: u8| Ipv4Addr::new(127, 0, 1, n);
-        // Its health checks go through as well: else it would not send anybody here.
+        // Its health checks pass as well: otherwise it would send nobody here.
         let checks = total(&server, "requests");
         wait_for("health checks", || (total(&server, "requests") > checks + 5).then_some(()));
         let answers: Vec<_> = (0..40).map(|n| ask_from(client(n + 2), balancer.address)).collect();

@@ -1,5 +1,5 @@
-//! End to end: `stampede reconcile` beside a sale with a real Postgres. Equal while all is well,
-//! and each kind of difference planted by hand: it stops its own item and nothing else.
+//! End to end: `stampede reconcile` during a sale with a real Postgres. Equal while all is well;
+//! each kind of planted difference pauses its own item and nothing else.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -40,7 +40,7 @@ fn open_items(server: &Server) {
     }
 }
 
-/// Buyers that come until it is dropped.
+/// Buyers that keep buying until it is dropped.
 struct Crowd {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Outcome, engine::RunError>>>,
@@ -71,7 +71,7 @@ impl Crowd {
     fn go(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let outcome = self.thread.take().expect("it is there").join().unwrap();
-        outcome.expect("the crowd got in");
+        outcome.expect("the buyers could start");
     }
 }
 
@@ -117,7 +117,7 @@ fn state(server: &Server, number: u32) -> String {
     answer.json()["state"].as_str().expect("a state").to_owned()
 }
 
-/// The order that a mismatch names, and who does not agree with the log.
+/// The order that a mismatch names, and who differs from the log.
 fn found(report: &Value) -> Vec<(u64, String, Option<u64>)> {
     let mismatches = report["mismatches"].as_array().expect("a list");
     let number = |value: &Value| value.as_str().map(|id| id.parse().expect("a number"));
@@ -133,7 +133,7 @@ const fn order(item: u64, seq: u64) -> u64 {
 }
 
 #[test]
-fn e2e_reconcile_finds_what_was_changed_in_postgres_and_stops_that_item_alone() {
+fn e2e_reconcile_pauses_only_the_item_changed_in_postgres() {
     let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let sql = |text: &str| cluster.psql("postgres", text).unwrap();
@@ -153,8 +153,8 @@ fn e2e_reconcile_finds_what_was_changed_in_postgres_and_stops_that_item_alone() 
     assert!(known.contains(&format!("order {refused} was refused by Postgres")), "{known}");
     assert!(known.contains("row 78 of stock_order is of no item that is on sale"), "{known}");
     check_drawn(&server, &bed);
-    // An edit that the engine can follow is none of its business, however fresh: of an item that
-    // is sold, and of one that nobody buys, at whose row the exporter looks but once a second.
+    // An edit that the engine can follow is not a mismatch, however recent: of an item that
+    // is sold, and of one that nobody buys, whose row the exporter checks only once a second.
     sql("UPDATE stock SET count = count + 7 WHERE id IN (6, 20)");
     is_equal(&bed);
     sql(&format!(
@@ -190,7 +190,7 @@ fn e2e_reconcile_finds_what_was_changed_in_postgres_and_stops_that_item_alone() 
     assert!(report["mismatches"].as_array().unwrap().iter().all(|one| one["paused"] == true), "{report:#}");
     let states: Vec<String> = (1..=ITEMS).map(|number| state(&server, number)).collect();
     assert_eq!(states, ["paused", "paused", "paused", "paused", "paused", "open", "open", "open"]);
-    // The others sell on.
+    // The others continue to sell.
     let sold = orders_of(&server, 6);
     wait_for_orders(&server, 6, sold + 20);
     let mut talk = Talk::with(&server);
@@ -203,9 +203,9 @@ fn e2e_reconcile_finds_what_was_changed_in_postgres_and_stops_that_item_alone() 
     assert_eq!(server.stop(), Some(0));
 }
 
-/// What was there before the engine: an item with an order, an order of something else, and a rule
+/// Rows from before the engine: an item with an order, an order of something else, and a rule
 /// that refuses a buyer.
-/// Late payments and refunds stand in a table of their own, which is compared like the orders.
+/// Late payments and refunds have a table of their own, which is compared like the orders.
 #[test]
 fn e2e_reconcile_compares_late_payments_and_refunds() {
     let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
@@ -229,7 +229,7 @@ fn e2e_reconcile_compares_late_payments_and_refunds() {
     let rows = "late_payment pi_2 0, refund part 1, late_payment_returned pi_2 0";
     wait_for("the rows", || (sql(ROWS) == rows).then_some(()));
     is_equal(&bed);
-    // A row that a log before this one left is none of its business.
+    // A row left by an earlier log is ignored.
     sql(
         "INSERT INTO stock_payment SELECT order_id, 77777, sid, kind, payment_ref, refund_ref, quantity, create_time \
          FROM stock_payment LIMIT 1",
@@ -291,10 +291,10 @@ fn check_drawn(server: &Server, bed: &Bed) {
     is_equal(bed);
 }
 
-/// Puts right what was changed, and sells on.
+/// Corrects the changes, and sells again.
 fn mend(cluster: &PostgresCluster, server: &Server, bed: &Bed) {
     let sql = |text: &str| cluster.psql("postgres", text).unwrap();
-    // One at a time, to see that the first of two was named, and that --item looks at one alone.
+    // One at a time, to see that the first of two was named, and that --item checks only one.
     sql(&format!("UPDATE stock_order SET quantity = quantity - 1 WHERE id = {}", order(1, 5)));
     let (code, text) = reconcile(bed, &["--item", "1", "--no-pause"]);
     assert_eq!(code, Some(1), "{text}");
@@ -313,7 +313,7 @@ fn mend(cluster: &PostgresCluster, server: &Server, bed: &Bed) {
     );
     sql(&restored);
     let (code, report) = report(bed, &["--no-pause"]);
-    // The key cannot be told from its hash: that is what is left.
+    // The key cannot be computed from its hash: that difference remains.
     assert_eq!(
         (code, found(&report)),
         (Some(1), vec![(2, "postgres".to_owned(), Some(order(2, 3)))]),
@@ -328,7 +328,7 @@ fn mend(cluster: &PostgresCluster, server: &Server, bed: &Bed) {
     wait_for_orders(server, 1, sold + 5);
 }
 
-/// A field of an order, out of the report that names it.
+/// A field of an order, from the report that names it.
 fn log_says(bed: &Bed, item: u64, seq: u64, field: &str) -> String {
     let (_, report) = report(bed, &["--item", &item.to_string(), "--no-pause"]);
     assert_eq!(found(&report)[0].2, Some(order(item, seq)), "{report:#}");
@@ -336,14 +336,14 @@ fn log_says(bed: &Bed, item: u64, seq: u64, field: &str) -> String {
 }
 
 #[test]
-fn e2e_reconcile_lives_through_kills_and_says_what_it_cannot_compare() {
+fn e2e_reconcile_survives_kills_and_says_what_it_cannot_compare() {
     let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let mut bed = Bed::new().flag("--postgres", &cluster.url());
     let server = bed.start();
     open_items(&server);
     let crowd = Crowd::come(&server, 32);
     wait_for_orders(&server, 6, 30);
-    // The server is killed and started again beside it; it never sees a mismatch.
+    // The server is killed and restarted meanwhile; the command never reports a mismatch.
     let watching = Watching::start(&bed, &["--watch", "1", "--json", "--patience", "20"]);
     wait_for("a comparison", || (!watching.printed().is_empty()).then_some(()));
     server.kill();
@@ -357,7 +357,7 @@ fn e2e_reconcile_lives_through_kills_and_says_what_it_cannot_compare() {
         let report: Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(found(&report), [], "{report:#}");
     }
-    // kill -9 of the comparison itself, at any moment.
+    // kill -9 of the command itself, at any moment.
     drop(watching);
     for _ in 0..3 {
         drop(Watching::start(&bed, &[]));
@@ -377,7 +377,7 @@ fn e2e_reconcile_lives_through_kills_and_says_what_it_cannot_compare() {
     assert!(text.starts_with("stampede: the engine at http://127.0.0.1:"), "{text}");
 }
 
-/// A comparison that goes on until it is killed.
+/// A comparison that continues until it is killed.
 struct Watching {
     child: Child,
     printed: Arc<Mutex<Vec<String>>>,
@@ -411,7 +411,7 @@ impl Drop for Watching {
 }
 
 #[test]
-fn e2e_reconcile_tells_memory_from_a_log_that_says_something_else() {
+fn e2e_reconcile_notices_a_log_that_differs_from_memory() {
     let mut bed = Bed::new();
     let server = bed.start();
     open_items(&server);
@@ -421,7 +421,7 @@ fn e2e_reconcile_tells_memory_from_a_log_that_says_something_else() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("memory and log; no Postgres is configured, equal: 8 items, "), "{text}");
     assert_eq!(text.matches("  equal\n").count(), 8, "{text}");
-    // Of another engine nothing is said, however much it differs.
+    // About another engine it says nothing, however much it differs.
     let stranger = Bed::new().start();
     let (code, text) = reconcile(&bed, &["--url", &format!("http://{}", stranger.admin)]);
     assert_eq!(code, Some(2), "{text}");
@@ -434,7 +434,7 @@ fn e2e_reconcile_tells_memory_from_a_log_that_says_something_else() {
         (talk.say("shop GET /admin/items/7").json()["held"] == 0).then_some(())
     });
     assert_eq!(server.stop(), Some(0));
-    // The same log, but for the buyers of two orders.
+    // The same log, except for the buyers of two orders.
     let other = bed.beside("other");
     copy(&bed.dir, &other);
     doctor(&other, |fact| match *fact {
@@ -449,13 +449,13 @@ fn e2e_reconcile_tells_memory_from_a_log_that_says_something_else() {
         }
         _ => None,
     });
-    // First the log is the odd one, then the engine's memory.
+    // First the log is the odd one out, then the engine's memory.
     for (serves, reads) in [(bed.dir.clone(), other.clone()), (other.clone(), bed.dir.clone())] {
         bed.dir.clone_from(&serves);
         let server = bed.start();
         bed.dir.clone_from(&reads);
         check_forged(&bed, &server);
-        // What is damaged is no log to compare with.
+        // A damaged log cannot be compared.
         if serves == other {
             check_damaged(&bed);
         }
@@ -503,7 +503,7 @@ fn encoded(fact: &Fact<'_>) -> Vec<u8> {
     bytes[..len].to_vec()
 }
 
-/// Rewrites a log's facts in place; its checksums and its chain are right afterwards.
+/// Rewrites facts of a log in place, with correct checksums and chain.
 fn doctor(dir: &Path, forge: impl Fn(&Fact<'_>) -> Option<Vec<u8>>) {
     let control = read_control(&stampede_persist::disk::real::RealDisk, dir).unwrap().unwrap();
     let mut chain = control.first_chain;

@@ -1,4 +1,4 @@
-//! End to end: starts that must not be, and ends that are asked for twice.
+//! End to end: starts that must be refused, and shutdowns that are requested twice.
 
 use std::fs;
 use std::net::TcpListener;
@@ -25,8 +25,8 @@ fn sell_three(bed: &mut Bed) {
     server.kill();
 }
 
-/// Starts a server on the bed; it has to refuse in one line that says all of `words`, and
-/// leave the directory as it was.
+/// Starts a server on the bed; it must refuse in one line that contains all of `words`, and
+/// leave the directory unchanged.
 fn check_refused(bed: &Bed, words: &[&str]) {
     let before = log_files(bed);
     let (code, said) = bed.start_refused();
@@ -46,10 +46,10 @@ fn e2e_a_second_server_on_one_directory_is_refused() {
     let (code, said) = second.start_refused();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(&format!("{}", server.pid())) && said.contains("stampede: "), "{said}");
-    // The first has noticed nothing.
+    // The first one has noticed nothing.
     assert_eq!(Talk::with(&server).say("shop GET /readyz").status, 200);
     assert_eq!(server.stop(), Some(0));
-    assert_eq!(second.start().stop(), Some(0), "the lock goes with the process");
+    assert_eq!(second.start().stop(), Some(0), "the lock ends with the process");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn e2e_a_taken_port_is_refused() {
 }
 
 #[test]
-fn e2e_a_data_directory_that_cannot_be_is_refused() {
+fn e2e_a_data_directory_that_is_unusable_is_refused() {
     let mut bed = Bed::new();
     let file = bed.beside("file");
     fs::write(&file, "not a directory").unwrap();
@@ -107,13 +107,13 @@ fn e2e_a_damaged_log_is_refused_with_file_and_offset() {
     Talk::with(&server).check("shop GET /admin/items/1 -> 200 open 10=7+0+3");
 }
 
-/// Everything in the data directory but the lock, which names its last holder.
+/// Everything in the data directory except the lock, which names its last holder.
 fn log_files(bed: &Bed) -> Vec<(PathBuf, Vec<u8>)> {
     let files = if bed.dir.exists() { contents(&bed.dir) } else { Vec::new() };
     files.into_iter().filter(|(path, _)| !path.ends_with("LOCK")).collect()
 }
 
-/// Where the first record of a block is, and how long a block is at least.
+/// Where the first record of a block is, and the minimum length of a block.
 const RECORD_AT: usize = 128;
 const SECTOR_BYTES: usize = 4_096;
 
@@ -123,7 +123,7 @@ fn flip(file: &Path, whole: &[u8], at: usize) {
     fs::write(file, flipped).unwrap();
 }
 
-/// The segment in which the orders are: the first of the log.
+/// The segment with the orders: the first of the log.
 fn largest_file(bed: &Bed) -> PathBuf {
     let files = log_files(bed);
     let used = |content: &[u8]| content.iter().any(|&byte| byte != 0);
@@ -137,7 +137,7 @@ fn largest_file(bed: &Bed) -> PathBuf {
 fn e2e_a_second_signal_ends_it_at_once() {
     let mut bed = Bed::new().set("shutdown.deadline_ms", "600000");
     let mut server = bed.start();
-    // Half a request keeps the server from an end in order.
+    // Half a request prevents a clean shutdown.
     let mut door = Http::to(server.public);
     door.send("GET /v1/ti");
     wait_for("the connection", || {
@@ -155,7 +155,7 @@ fn e2e_a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn e2e_nobody_holds_up_the_end_beyond_its_deadline() {
+fn e2e_nobody_delays_the_shutdown_beyond_its_deadline() {
     const DEADLINE: Duration = Duration::from_millis(1_500);
     let cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     let bed = Bed::new().set("shutdown.deadline_ms", "1500");
@@ -164,7 +164,7 @@ fn e2e_nobody_holds_up_the_end_beyond_its_deadline() {
     let body = item(10, 1, "on_order", 0);
     let mut talk = Talk::with(&server);
     talk.check(&format!("shop PUT /admin/items/1 {body} -> 201 open 10=10+0+0"));
-    // Half a request, a client that stays, and a database that does not answer.
+    // Half a request, a client that stays, and a database that does not respond.
     let mut half = Http::to(server.public);
     half.send("GET /v1/ti");
     cluster.freeze();

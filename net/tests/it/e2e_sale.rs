@@ -1,4 +1,4 @@
-//! A whole sale for the end-to-end tests: the load generator's crowd, faults in the middle,
+//! A whole sale for the end-to-end tests: the load generator's buyers, faults in the middle,
 //! and the checker's verdict at the end.
 
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::server::{PATIENCE, Server, wait_for};
 pub(crate) const ITEM: u32 = 1;
 /// Its units.
 pub(crate) const STOCK: u64 = 500;
-/// Purchases, each by another buyer; some come twice.
+/// Purchases, each by another buyer; some are sent twice.
 const PURCHASES: u64 = 2_000;
-/// How fast they come, so that there is a middle to do something in.
+/// Their rate, slow enough that something can be done in the middle.
 const PER_S: f64 = 2_000.0;
 const CONNECTIONS: u32 = 50;
 
@@ -30,7 +30,7 @@ pub(crate) fn open_sale(server: &Server) {
     Talk::with(server).check(&opened);
 }
 
-/// Lets the crowd in and calls `meanwhile` beside it; returns when everybody has a final answer.
+/// Starts the buyers and calls `meanwhile`; returns when everybody has a final answer.
 pub(crate) fn rush(server: Server, seed: u64, meanwhile: impl FnOnce(Server) -> Server) -> (Server, Outcome) {
     eprintln!("seed {seed}");
     let stop = Arc::new(AtomicBool::new(false));
@@ -44,10 +44,10 @@ pub(crate) fn rush(server: Server, seed: u64, meanwhile: impl FnOnce(Server) -> 
         ..RunConfig::closed(server.public, workload, PURCHASES)
     };
     let crowd = std::thread::spawn(move || engine::run(&config));
-    // A test that fails in the middle must not wait for the crowd's patience.
+    // A test that fails in the middle must not wait for the buyers' patience.
     let _guard = StopOnDrop(stop);
     let server = meanwhile(server);
-    let outcome = crowd.join().unwrap().expect("the crowd gets in");
+    let outcome = crowd.join().unwrap().expect("the buyers can start");
     assert_eq!(outcome.gave_up, None);
     (server, outcome)
 }
@@ -60,7 +60,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Waits until the shop sees that many units sold.
+/// Waits until the merchant API shows that many units sold.
 pub(crate) fn wait_for_sold(server: &Server, units: i64) {
     let merchant = server.merchant();
     wait_for("the sale's middle", || (merchant.item(ITEM).unwrap().totals.sold >= units).then_some(()));
@@ -76,11 +76,15 @@ pub(crate) fn judge(server: &Server, outcome: &Outcome, postgres: Option<&str>) 
     assert!(verdict.is_fine(), "{verdict}: {:#?}", verdict.violations);
     let totals = merchant.item(ITEM).unwrap().totals;
     assert_eq!((totals.granted, totals.sold), (STOCK as i64, STOCK as i64));
-    // Some buyers asked twice and were told twice.
+    // Some buyers asked twice and got two responses.
     assert!(verdict.orders == STOCK && verdict.acks >= STOCK, "{verdict}");
     if postgres.is_some() {
         assert_eq!(verdict.postgres_orders, Some(STOCK));
     }
     let history = history.unwrap();
-    assert!(history.count(Class::Refusal) as u64 > STOCK, "there was no crowd: {:?}", outcome.tally.by_code);
+    assert!(
+        history.count(Class::Refusal) as u64 > STOCK,
+        "there were no buyers: {:?}",
+        outcome.tally.by_code
+    );
 }

@@ -1,5 +1,5 @@
 //! End to end: sandboxes that refuse system calls, hide `/proc` and `/sys`, or leave little to an ordinary
-//! user. A start, or a sentence; never a panic.
+//! user. The server starts, or gives a reason in one sentence; it never panics.
 
 use std::ffi::CString;
 use std::process::Command;
@@ -13,14 +13,14 @@ use crate::server::seccomp::Filter;
 use crate::server::{Bed, Server, wait_for};
 use crate::transport::transports;
 
-/// What profiles answer to a call that they do not let through.
+/// The errors that profiles return for a refused call.
 const ERRORS: [i32; 2] = [libc::EPERM, libc::ENOSYS];
-/// All that io_uring is made of.
+/// All system calls of io_uring.
 const RING_CALLS: [libc::c_long; 3] =
     [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
-/// More than the rings of one server of one core take, and less than those of two.
+/// More than the rings of one server with one core take, and less than those of two.
 const ROOM_FOR_ONE: u64 = 512 << 10;
-/// Three huge pages, and more than the rings of one core take, but not of two.
+/// Three huge pages: more than the rings of one core take, but not of two.
 const ROOM_FOR_HUGE: u64 = (6 << 20) + (320 << 10);
 
 fn bed(transport: &str, filter: Filter) -> Bed {
@@ -34,7 +34,7 @@ fn within(transport: &str, sandbox: Sandbox) -> Bed {
     bed
 }
 
-/// What `doctor` says in the same sandbox, line by line.
+/// The output of `doctor` in the same sandbox, line by line.
 fn doctor(bed: &Bed) -> String {
     let mut command: Command = bed.command("doctor");
     command.args(["--cores", bed.cores]);
@@ -46,13 +46,13 @@ fn doctor(bed: &Bed) -> String {
     said
 }
 
-/// Its line about one thing.
+/// Its line about one subject.
 fn line_about(said: &str, check: &str) -> String {
     let line = said.lines().find(|line| line.split_whitespace().nth(1) == Some(check));
     line.unwrap_or_else(|| panic!("no line about {check}: {said}")).to_owned()
 }
 
-/// It starts, says which way it took, and sells.
+/// It starts, logs its transport, and sells.
 fn sells(mut bed: Bed, transport: &str, what: &str) -> String {
     let mut server = bed.start();
     sells_on(&mut server);
@@ -74,7 +74,7 @@ fn sells_on(server: &mut Server) {
     ));
 }
 
-/// It ends at once, with exit code 1 and a sentence, and has not touched its directory.
+/// It ends at once, with exit code 1 and one sentence, and has not touched its directory.
 fn is_refused(bed: &Bed, words: &[&str], what: &str) {
     let (code, said) = bed.start_refused();
     let in_words = said.contains("stampede: ") && !said.contains("panicked") && !said.contains("is ready");
@@ -92,12 +92,12 @@ fn e2e_sandbox_without_any_part_of_io_uring_is_served_by_epoll() {
         assert!(line.starts_with("warn"), "{what}: {line}");
         let said = sells(bed, "epoll", &what);
         let lines: Vec<&str> = said.lines().filter(|line| line.contains("io_uring")).collect();
-        assert_eq!(lines.len(), 1, "one line says why: {lines:#?}");
+        assert_eq!(lines.len(), 1, "one line gives the reason: {lines:#?}");
     }
 }
 
 #[test]
-fn e2e_sandbox_that_lacks_what_was_asked_for_is_refused_in_a_sentence() {
+fn e2e_sandbox_without_the_chosen_transport_gets_a_reason() {
     for (call, errno) in RING_CALLS.into_iter().flat_map(|call| ERRORS.map(|errno| (call, errno))) {
         let bed = bed("ring", Filter::refusing(&[call], errno));
         is_refused(&bed, &["io_uring"], &format!("call {call}, error {errno}"));
@@ -115,14 +115,14 @@ fn e2e_sandbox_that_lacks_what_was_asked_for_is_refused_in_a_sentence() {
 }
 
 #[test]
-fn e2e_sandbox_without_the_newer_wait_is_no_hindrance() {
+fn e2e_sandbox_without_epoll_pwait2_still_sells() {
     for errno in ERRORS {
         sells(bed("epoll", Filter::refusing(&[libc::SYS_epoll_pwait2], errno)), "epoll", "epoll_pwait2");
     }
 }
 
 #[test]
-fn e2e_sandbox_without_any_transport_is_refused_with_both_reasons() {
+fn e2e_sandbox_without_any_transport_gets_both_reasons() {
     let calls = [libc::SYS_io_uring_setup, libc::SYS_epoll_create1];
     for errno in ERRORS {
         let bed = bed("auto", Filter::refusing(&calls, errno));
@@ -132,9 +132,9 @@ fn e2e_sandbox_without_any_transport_is_refused_with_both_reasons() {
     }
 }
 
-/// Some profiles do not refuse but kill.
+/// Some profiles kill instead of refusing.
 #[test]
-fn e2e_sandbox_epoll_never_asks_for_io_uring() {
+fn e2e_sandbox_epoll_never_calls_io_uring() {
     let bed = bed("epoll", Filter::killing(&RING_CALLS));
     assert!(line_about(&doctor(&bed), "io_uring").starts_with("ok"));
     sells(bed, "epoll", "killed at the first call for io_uring");
@@ -195,7 +195,7 @@ fn e2e_sandbox_where_the_kernel_has_io_uring_switched_off() {
     sells(bed, "epoll", "switched off");
 }
 
-/// Not a test: runs what `STAMPEDE_CONTAINED` says, with the calls refused that Docker's default profile
+/// Not a test: runs the command in `STAMPEDE_CONTAINED`, and refuses the calls that Docker's default profile
 /// refuses. `make contained` puts the rest of a container around it.
 #[test]
 #[ignore = "runs a command that it is given"]
@@ -203,9 +203,9 @@ fn in_a_container() {
     let command = std::env::var("STAMPEDE_CONTAINED").expect("STAMPEDE_CONTAINED, a command");
     let mut shell = Command::new("sh");
     shell.args(["-c", &command]);
-    // What cargo tells a test: a cargo in there would build anew whatever asks for it.
+    // The variables that cargo sets for a test: a cargo in there would rebuild whatever depends on them.
     let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "CARGO_CRATE_NAME", "OUT_DIR"];
-    // The same of what `.cargo/config.toml` sets.
+    // Likewise those from `.cargo/config.toml`.
     let set = ["stampede-glommio-compat.h", "/.cargo/include"];
     for (name, value) in std::env::vars() {
         if told.iter().any(|told| name.starts_with(told)) || set.iter().any(|set| value.ends_with(set)) {
@@ -217,7 +217,7 @@ fn in_a_container() {
     assert!(status.success(), "{command}: {status}");
 }
 
-/// A bed of one core that is another user's; `None` = this cannot be tried, and it was said.
+/// A bed of one core for another user; `None` = this machine cannot do it, and that was reported.
 fn as_user(transport: &str, user: User) -> Option<Bed> {
     if !geteuid().is_root() {
         skip(&Missing::new(Need::Root, "no process can be another user's"));
@@ -229,7 +229,7 @@ fn as_user(transport: &str, user: User) -> Option<Bed> {
 }
 
 #[test]
-fn e2e_sandbox_a_second_server_of_a_user_with_little_memory_to_lock() {
+fn e2e_sandbox_a_second_server_with_little_lockable_memory() {
     if !transports().contains(&"ring".to_owned()) {
         return;
     }
@@ -244,14 +244,14 @@ fn e2e_sandbox_a_second_server_of_a_user_with_little_memory_to_lock() {
     assert!(line_about(&doctor(&second), "memlock").starts_with("warn"));
     let said = sells(second, "epoll", "a second one");
     assert_eq!(said.lines().filter(|line| line.contains("memlock")).count(), 1, "one line says why: {said}");
-    // What the first one held is given back some time after its end, and longer after it while other
-    // tests give back theirs.
+    // The first one's memory is released some time after its end, and later while other
+    // tests release theirs.
     assert_eq!(server.stop(), Some(0));
     wait_for("room", || line_about(&doctor(&third), "memlock").starts_with("ok").then_some(()));
     sells(first, "ring", "the first one again");
 }
 
-/// What a server locks is what its rings take, not the huge pages that its memory may lie in.
+/// A server locks what its rings take, not whole huge pages around its memory.
 #[test]
 fn e2e_sandbox_two_servers_of_a_user_share_what_it_may_lock() {
     if !transports().contains(&"ring".to_owned()) {

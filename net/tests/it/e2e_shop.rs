@@ -1,4 +1,4 @@
-//! End to end, the shop's side: payment, stock, blocklist, and how the engine says that it is well.
+//! End to end, the merchant's side: payment, stock, blocklist, and the health endpoints.
 
 use crate::e2e_talk::{Http, Talk, item};
 use crate::server::{Bed, TOKEN, wait_for};
@@ -13,7 +13,7 @@ fn e2e_a_hold_is_paid_or_goes_back_exactly_once() {
         r#"
         shop  PUT /admin/items/1 {held}                     -> 201 open 1=1+0+0
         alice POST /v1/items/1/orders {{"quantity":1}} #k   -> 201 held x1 $a
-        // Whoever comes from now on may wait as long as the test takes.
+        // Later buyers may wait as long as the test takes.
         shop  PUT /admin/items/1 {{"hold_ms":3600000}}      -> 200 {}
         "#,
         talk_state(true)
@@ -40,7 +40,7 @@ fn e2e_a_hold_is_paid_or_goes_back_exactly_once() {
         shop  GET /admin/items/1                                   -> 200 open 1=1+0+0
         shop  POST /admin/orders/$a/refund                         -> 409 not_refundable
         shop  POST /admin/orders/4294967299/pay {{"payment_ref":"x"}} -> 404 not_found
-        // The cap has come back to both.
+        // Both have got the cap back.
         alice POST /v1/items/1/orders {{"quantity":1}} #k2           -> 201 held x1 $c
         alice POST /v1/orders/$c/cancel                            -> 200 cancelled x1 $c
         bob   POST /v1/items/1/orders {{"quantity":1}} #again        -> 201 held x1 $d
@@ -55,13 +55,13 @@ fn e2e_a_hold_is_paid_or_goes_back_exactly_once() {
     ));
 }
 
-/// How an item with one unit stands while that unit is held.
+/// The state of an item with one unit while that unit is held.
 fn talk_state(held: bool) -> &'static str {
     if held { "sold_out 1=0+1+0" } else { "open 1=1+0+0" }
 }
 
 #[test]
-fn e2e_on_payment_stock_goes_to_who_pays_first() {
+fn e2e_on_payment_stock_goes_to_whoever_pays_first() {
     let mut bed = Bed::new();
     let server = bed.start();
     let unpaid = item(1, 1, "on_payment", 0);
@@ -163,7 +163,7 @@ fn e2e_the_shop_sees_everything_and_nobody_else_does() {
         shop  POST /admin/items/1/pause                   -> 200 paused 7=6+0+1
         shop  GET /healthz                                -> 200
         shop  GET /readyz                                 -> 200
-        // On the public listener there is no back office.
+        // The public listener has no merchant API.
         alice GET /admin/items                            -> 404 not_found
         alice GET /metrics                                -> 404 not_found
         alice GET /healthz                                -> 200
@@ -200,7 +200,7 @@ fn audit_and_stats(talk: &mut Talk<'_>) {
     assert!(stats["log"]["durable_lsn"].as_u64() >= Some(4) && stats["cores"].as_array().unwrap().len() == 2);
 }
 
-/// Every line is a comment or `name{labels} number`, and every sample has its family.
+/// Every line is a comment or `name{labels} number`, and every sample belongs to a family.
 fn check_metrics(text: &str) {
     let mut families = Vec::new();
     for line in text.lines() {
@@ -209,7 +209,7 @@ fn check_metrics(text: &str) {
         } else if !line.starts_with('#') {
             let (name, value) = line.rsplit_once(' ').expect("name and value");
             assert!(families.contains(&name.split('{').next().unwrap()), "{line}");
-            value.parse::<u64>().unwrap_or_else(|_| panic!("no number: {line}"));
+            value.parse::<u64>().unwrap_or_else(|_| panic!("not a number: {line}"));
         }
     }
     assert!(
@@ -219,7 +219,7 @@ fn check_metrics(text: &str) {
 }
 
 #[test]
-fn e2e_memory_acks_are_said_wherever_it_matters() {
+fn e2e_memory_acks_are_reported_everywhere() {
     let mut bed = Bed::new().flag("--ack", "memory");
     let mut server = bed.start();
     let mut talk = Talk::with(&server);
@@ -234,7 +234,7 @@ fn e2e_memory_acks_are_said_wherever_it_matters() {
     assert!(ready["weakened"][0].as_str().unwrap().contains("ack=memory"), "{ready}");
     let metrics = talk.say("shop GET /metrics").body;
     assert!(metrics.contains("stampede_weakened{what=\"ack=memory"), "{metrics}");
-    // How full its tables are, and that none is near its end.
+    // How full its tables are, and that none is nearly full.
     assert_eq!(ready["filling"].as_array().map(Vec::len), Some(0), "{ready}");
     assert!(metrics.contains("stampede_table_used{core=\"0\",table=\"orders\"}"), "{metrics}");
     let stats = talk.say("shop GET /admin/stats").json();

@@ -22,7 +22,7 @@ fn e2e_signals_that_mean_nothing_leave_it_selling() {
 }
 
 #[test]
-fn e2e_signals_to_stop_let_it_stop_in_order() {
+fn e2e_signals_to_stop_shut_it_down_cleanly() {
     for number in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGXCPU, libc::SIGPWR] {
         let mut server = Bed::new().start();
         server.signal(number);

@@ -1,9 +1,9 @@
-//! The sale page over plain HTTP, as a browser without script uses it.
+//! The sale page over plain HTTP, as a browser without scripts uses it.
 
 use crate::e2e_talk::{Answer, Http, item, now_ms, sale};
 use crate::server::{Bed, Server, wait_for};
 
-/// A browser without script: it keeps the cookie and follows where it is sent.
+/// A browser without scripts: it keeps the cookie and follows redirects.
 struct Browser {
     http: Http,
     cookie: Option<String>,
@@ -36,7 +36,7 @@ impl Browser {
         self.call(&format!("GET {path}"), &[], "")
     }
 
-    /// Sends a form from a page of the server's own; once more where that is asked for.
+    /// Sends a form from a page of the server's own, and repeats it if asked to.
     fn send(&mut self, path: &str, body: &str) -> Answer {
         let own = [FORM, "Sec-Fetch-Site: same-origin"];
         let answer = self.call(&format!("POST {path}"), &own, body);
@@ -49,7 +49,7 @@ impl Browser {
         }
     }
 
-    /// The page that the answer to a form leads to.
+    /// The page after a form was sent.
     fn follow(&mut self, answer: &Answer) -> Answer {
         assert_eq!(answer.status, 303, "{answer:?}");
         let place = answer.header("Location").expect("a place").to_owned();
@@ -99,7 +99,7 @@ fn e2e_the_demo_can_be_bought_from_without_script() {
     let order = browser.follow(&bought);
     assert_eq!((order.status, state(&order)), (200, "won"), "{order:?}");
     is_private(&order);
-    // A reload sends the form again, a second tab the same one.
+    // A reload sends the form again; a second tab sends the same one.
     let again = browser.send("/sale/1", &form);
     assert_eq!(again.header("Location"), bought.header("Location"));
     assert_eq!(state(&browser.follow(&again)), "won");
@@ -108,14 +108,14 @@ fn e2e_the_demo_can_be_bought_from_without_script() {
     assert_eq!(other.status, 409);
     let place = bought.header("Location").unwrap().to_owned();
     assert!(other.body.contains(&format!("href=\"{place}\"")), "{}", other.body);
-    // Nobody else sees the order.
+    // Nobody else can see the order.
     let mut stranger = Browser::to(&server);
     let hidden = stranger.get(&place);
     assert_eq!(hidden.status, 401);
     is_private(&hidden);
     stranger.send("/sale/2", "key=k");
     assert_eq!(stranger.get(&place).status, 404);
-    // The page for everybody holds nothing of all this.
+    // The public page contains nothing of all this.
     let now = browser.get("/sale/1");
     assert_eq!((state(&now), now.body.contains(place.rsplit('/').next().unwrap())), ("open", false));
 }
@@ -134,21 +134,21 @@ fn e2e_a_held_order_is_paid_given_back_or_too_late() {
     assert!(held.body.contains("id=\"pay\"") && held.body.contains("<noscript><meta http-equiv=\"refresh\""));
     let cancelled = browser.send(&format!("{place}/cancel"), "");
     assert_eq!(state(&browser.follow(&cancelled)), "cancelled");
-    // Once more, under the key that the page of the dead order offers.
+    // Again, with the key that the page of the expired order offers.
     let key = field(&browser.get(&place), "key");
     let bought = browser.send("/sale/20", &format!("key={key}"));
     assert_ne!(bought.header("Location"), Some(place.as_str()));
     let place = bought.header("Location").unwrap().to_owned();
-    // Not for somebody else.
+    // Not for another buyer.
     let mut stranger = Browser::to(&server);
     stranger.send("/sale/1", "key=k");
     assert_eq!(stranger.send(&format!("{place}/pay"), "").status, 404);
     let paid = browser.send(&format!("{place}/pay"), "");
     assert_eq!(state(&browser.follow(&paid)), "won");
-    // Twice is once.
+    // Twice counts once.
     assert_eq!(browser.send(&format!("{place}/pay"), "").status, 303);
     assert_eq!(browser.send(&format!("{place}/cancel"), "").status, 409);
-    // And one that nobody pays.
+    // And one that nobody pays for.
     let bought = browser.send("/sale/21", "key=k");
     let place = bought.header("Location").unwrap().to_owned();
     wait_for("the hold's end", || (state(&browser.get(&place)) == "expired").then_some(()));
@@ -196,7 +196,7 @@ fn e2e_foreign_forms_do_nothing() {
         let refused = browser.call("POST /sale/20", &lines, "key=k");
         assert_eq!((refused.status, state(&refused)), (403, "limited"), "{lines:?}");
     }
-    // Nor through the API, where the body could be sent as a form, or as plain text.
+    // Nor through the API, where the body could be sent as a form or as plain text.
     for (media, refusal) in
         [(FORM, "403 cross_site"), ("Content-Type: text/plain", "415 unsupported_media_type")]
     {
@@ -205,7 +205,7 @@ fn e2e_foreign_forms_do_nothing() {
     }
     assert_eq!(browser.call("POST /sale/20", &[FORM, &host], "key=k").status, 303);
     assert_eq!(browser.get("/v1/orders").brief(), "200 2 orders");
-    // A form that is none of ours.
+    // A form that is not ours.
     for body in ["key=k&quantity=9", "key", "key=%zz", "key=a&key=b"] {
         assert_eq!(browser.send("/sale/20", body).status, 400, "{body}");
     }
@@ -229,7 +229,7 @@ fn e2e_a_browser_without_cookies_is_told() {
 }
 
 #[test]
-fn e2e_without_the_demo_nobody_is_made_up() {
+fn e2e_without_the_demo_no_buyer_is_invented() {
     use base64::Engine as _;
     let material = base64::prelude::BASE64_STANDARD.encode([7; 32]);
     let bed = Bed::new().set("identity.mode", "jwt").set("identity.keys", &format!("k:HS256:{material}"));
@@ -241,7 +241,7 @@ fn e2e_without_the_demo_nobody_is_made_up() {
     let refused = browser.send("/sale/1", "key=k");
     assert_eq!((refused.status, state(&refused)), (401, "limited"));
     assert!(refused.header("Set-Cookie").is_none());
-    // A shop that has signed its buyer in by the cookie.
+    // A shop that has signed its buyer in with the cookie.
     let key = stampede_net::identity::mint::MintKey::hs256("k", &[7; 32]).unwrap();
     let exp_s = now_ms() / 1_000 + 600;
     let claims = stampede_net::identity::mint::Claims { sub: "alice", exp_s, ..Default::default() };
@@ -260,7 +260,7 @@ fn e2e_without_the_demo_nobody_is_made_up() {
 }
 
 #[test]
-fn e2e_pages_for_everybody_can_be_kept() {
+fn e2e_pages_for_everybody_can_be_cached() {
     let mut bed = Bed::new();
     let server = bed.start();
     let soon = now_ms() + 3_600_000;
@@ -273,7 +273,7 @@ fn e2e_pages_for_everybody_can_be_kept() {
         assert!(first.header("Set-Cookie").is_none());
         assert_eq!(first.header("Vary"), Some("Accept-Language, Accept-Encoding"));
     }
-    // The second time it is there already.
+    // The second time it is cached.
     let page = browser.get("/sale/1");
     let tag = format!("If-None-Match: {}", page.header("ETag").unwrap());
     let fresh = browser.call("GET /sale/1", &[&tag], "");
@@ -282,12 +282,12 @@ fn e2e_pages_for_everybody_can_be_kept() {
     assert!(page.body.contains("<noscript><meta http-equiv=\"refresh\" content=\"300\"></noscript>"));
     let head = browser.call("HEAD /sale/1", &[], "");
     assert_eq!(head.header("Content-Length"), page.header("Content-Length"));
-    // The other language is another page, under another tag.
+    // The other language is another page with another tag.
     browser.lang = "zh-CN,zh;q=0.9,en;q=0.8";
     let chinese = browser.call("GET /sale/1", &[&tag], "");
     assert!(chinese.status == 200 && chinese.body.contains("<html lang=\"zh-CN\">"));
     assert!(chinese.body.contains("尚未开售"));
-    // What changes shows at once.
+    // A change shows at once.
     put(&server, 1, &sale(5, 1, "on_order", 0, now_ms() - 1_000, soon));
     assert_eq!(state(&browser.get("/sale/1")), "open");
     assert_eq!(
@@ -340,25 +340,25 @@ fn e2e_a_ticket_is_one_step_more() {
     assert_eq!(state(&browser.follow(&bought)), "won");
     let again = browser.send("/sale/20", &form);
     assert_eq!(again.header("Location"), bought.header("Location"));
-    // A challenge: a drawing, and a new one after a wrong answer.
+    // A challenge: a picture, and a new one after a wrong answer.
     let page = browser.send("/sale/21", "key=k");
     assert!(page.body.contains("src=\"data:image/svg+xml;base64,"), "{page:?}");
     let challenge = field(&page, "challenge");
     let wrong = browser.send("/sale/21", &format!("key=k&challenge={challenge}&answer=x"));
     assert_eq!((wrong.status, state(&wrong)), (200, "challenge"));
     assert_ne!(field(&wrong, "challenge"), challenge);
-    // The work that a device can do instead is taken, too.
+    // The device's proof of work is accepted instead.
     let challenge = field(&wrong, "challenge");
     let bits = browser.get("/v1/items/21/challenge").json()["pow"]["bits"].as_u64().unwrap() as u32;
     let answer = solve(&challenge, bits);
     let bought = browser.send("/sale/21", &format!("key=k&challenge={challenge}&answer={answer}"));
     assert_eq!(state(&browser.follow(&bought)), "won");
-    // A ticket that is none.
+    // An invalid ticket.
     let forged = browser.send("/sale/20", "key=k2&ticket=forged");
     assert!(matches!(forged.status, 403 | 409), "{forged:?}");
 }
 
-/// The least number that, behind the challenge, hashes to so many zero bits.
+/// The smallest number that, appended to the challenge, gives a hash with so many zero bits.
 fn solve(challenge: &str, bits: u32) -> u64 {
     use sha2::Digest as _;
     let zeros = |n: u64| {
@@ -379,7 +379,7 @@ fn e2e_a_new_draw_is_made_when_the_last_is_over() {
         ids.map(|item| item["id"].as_u64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(draws(&server), [4]);
-    // The shop's own items stand in nobody's way.
+    // The shop's own items do not get in its way.
     put(&server, 5, &item(5, 1, "on_order", 0));
     assert_eq!(server.stop(), Some(0));
     let server = bed.start();
@@ -393,7 +393,7 @@ fn e2e_a_new_draw_is_made_when_the_last_is_over() {
     assert_eq!(draws(&server), [6, 4]);
 }
 
-/// The first to ask for a page has it made, and gets it as small as everybody after.
+/// The first request for a page renders it, and gets it compressed like everybody after.
 #[test]
 fn e2e_the_first_page_is_compressed_too() {
     let mut bed = Bed::new();
@@ -401,7 +401,7 @@ fn e2e_the_first_page_is_compressed_too() {
     put(&server, 1, &item(5, 1, "on_order", 0));
     for path in ["/sale/1", "/"] {
         for encodings in ["gzip, br", "identity", "gzip, br"] {
-            // HEAD, because this client reads text.
+            // HEAD, because this client reads only text.
             let mut http = Http::to(server.public);
             let accept = format!("Accept-Encoding: {encodings}");
             let answer = http.call(&format!("HEAD {path}"), &[&accept], "");

@@ -1,4 +1,4 @@
-//! End to end: a start that takes long, as health checks and clients see it.
+//! End to end: a long start, as health checks and clients see it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use crate::hold::held::Held;
 use crate::server::{Bed, Server, get, wait_for};
 use crate::transport::put_on_sale;
 
-/// An answer that comes soon, if one does.
+/// A response that comes soon, or none.
 pub(crate) fn quick(address: SocketAddr, path: &str) -> Option<String> {
     let soon = Duration::from_millis(500);
     let mut stream = TcpStream::connect_timeout(&address, soon).ok()?;
@@ -21,7 +21,7 @@ pub(crate) fn quick(address: SocketAddr, path: &str) -> Option<String> {
     Some(said)
 }
 
-/// Holds the thread that replays in mid-start, for as long as anybody likes; `None` where none can be held.
+/// Holds the replay thread in mid-start, for as long as needed; `None` if threads cannot be held.
 pub(crate) fn held_while_starting(server: &Server) -> Option<Held> {
     let held = match Held::take(server.pid(), 0) {
         Ok(held) => held,
@@ -31,7 +31,7 @@ pub(crate) fn held_while_starting(server: &Server) -> Option<Held> {
         }
     };
     let starts = || quick(server.admin, "/readyz").is_some_and(|said| said.contains("starting"));
-    held.step_until(Duration::from_secs(40), starts).expect("nobody answers while the log is replayed");
+    held.step_until(Duration::from_secs(40), starts).expect("no response during replay");
     Some(held)
 }
 
@@ -43,7 +43,7 @@ fn e2e_starting_health_answers_and_says_why_it_is_not_ready() {
     assert_eq!(server.stop(), Some(0));
     let server = bed.spawn();
     let Some(held) = held_while_starting(&server) else { return };
-    // Clients that say nothing keep nobody from an answer, at neither address.
+    // Silent clients prevent no response, on neither listener.
     let silent: Vec<TcpStream> = (0..200)
         .map(|number| TcpStream::connect(if number % 2 == 0 { server.admin } else { server.public }).unwrap())
         .collect();
@@ -62,7 +62,7 @@ fn e2e_starting_health_answers_and_says_why_it_is_not_ready() {
     wait_for("it to be ready", || {
         get(server.admin, "/readyz").filter(|said| said.starts_with("HTTP/1.1 200"))
     });
-    // From here on cores answer, every time.
+    // From here on cores respond, every time.
     for _ in 0..50 {
         at(server.public, "/v1/items/1", &["HTTP/1.1 200"]);
         at(server.admin, "/healthz", &["HTTP/1.1 200"]);

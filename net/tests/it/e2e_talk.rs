@@ -1,7 +1,7 @@
-//! How the end-to-end tests speak with a server: a plain client, and scripts of lines.
+//! How the end-to-end tests talk to a server: a plain client, and scripts of lines.
 //!
 //! A script's line is `who METHOD path [body] [#key] [+Header:value] -> answer`. `shop`
-//! asks the merchant listener, `anon` sends no identity, anybody else is the buyer of
+//! calls the merchant listener, `anon` sends no identity, anybody else is the buyer of
 //! that name. `$x` after an answer names its order; later lines may use it.
 
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ impl Answer {
         self.json()["order_id"].as_str().map(str::to_owned)
     }
 
-    /// The answer in a few words; order ids are not among them.
+    /// The response in a few words, without order ids.
     pub(crate) fn brief(&self) -> String {
         let (mut words, body) = (vec![self.status.to_string()], self.json());
         let text = |name: &str| body[name].as_str().map(str::to_owned);
@@ -88,7 +88,7 @@ impl Http {
         self.stream.write_all(text.as_bytes()).expect("the server takes requests");
     }
 
-    /// Sends as much as the server takes without waiting; `false` once it takes nothing.
+    /// Sends as much as the server accepts without blocking; `false` once it accepts nothing.
     pub(crate) fn try_send(&mut self, text: &str) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let sent = self.stream.write(text.as_bytes());
@@ -102,7 +102,7 @@ impl Http {
         self.read(call.starts_with("HEAD")).expect("an answer")
     }
 
-    /// The next response; `None` when the connection is over.
+    /// The next response; `None` if the connection is closed.
     pub(crate) fn read(&mut self, of_head: bool) -> Option<Answer> {
         let head_end = loop {
             match self.buffer.windows(4).position(|part| part == b"\r\n\r\n") {
@@ -140,7 +140,7 @@ impl Http {
     }
 }
 
-/// A conversation of several people with one server. Each keeps a connection.
+/// A conversation of several people with one server. Each has one connection.
 pub(crate) struct Talk<'s> {
     server: &'s Server,
     people: HashMap<String, Http>,
@@ -152,7 +152,7 @@ impl<'s> Talk<'s> {
         Self { server, people: HashMap::new(), orders: HashMap::new() }
     }
 
-    /// What everybody remembers of their orders.
+    /// The names of everybody's orders.
     pub(crate) fn into_orders(self) -> HashMap<String, String> {
         self.orders
     }
@@ -162,7 +162,7 @@ impl<'s> Talk<'s> {
         Self { server, people: HashMap::new(), orders }
     }
 
-    /// Says every line of a script and compares every answer.
+    /// Sends every line of a script and compares every response.
     pub(crate) fn check(&mut self, script: &str) {
         let lines = script.lines().map(str::trim);
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with("//")) {
@@ -173,7 +173,7 @@ impl<'s> Talk<'s> {
         }
     }
 
-    /// Says one line, without an expected answer.
+    /// Sends one line, without an expected response.
     pub(crate) fn say(&mut self, question: &str) -> Answer {
         let mut question = question.to_owned();
         for (name, id) in &self.orders {
@@ -200,8 +200,8 @@ impl<'s> Talk<'s> {
         self.people.entry(who).or_insert_with(|| Http::to(address)).call(&call, &headers, &body)
     }
 
-    /// The answer in a few words, with the order's name; gives it the name that was expected
-    /// if that is a new one.
+    /// The response in a few words, with the order's name; a new order gets the expected
+    /// name.
     fn brief(&mut self, answer: &Answer, expected: &str) -> String {
         let Some(id) = answer.order_id() else { return answer.brief() };
         let hoped = expected.rsplit(' ').next().filter(|name| name.starts_with('$'));
@@ -222,7 +222,7 @@ pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-/// The body that puts an item on sale at once, for an hour.
+/// The body that puts an item on sale now, for an hour.
 pub(crate) fn item(stock: u64, cap: u32, payment: &str, hold_ms: u64) -> String {
     let now_ms = now_ms();
     sale(stock, cap, payment, hold_ms, now_ms - 1_000, now_ms + 3_600_000)

@@ -1,5 +1,5 @@
-//! End to end: a database that was away at the first start of a fresh data directory. What it knows is
-//! not sold once more, and what is in it stands.
+//! End to end: a database that was down at the first start of a fresh data directory. What it has sold is
+//! not sold again, and its rows stay.
 
 use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
@@ -28,7 +28,7 @@ fn old_shop() -> PostgresCluster {
     let exported = || ask(&cluster, "SELECT buyer, state FROM stock_order") == "old-buyer|paid";
     wait_for("the order to be exported", || exported().then_some(()));
     assert_eq!(server.stop(), Some(0));
-    // What the refusal of another log tells an operator whose data directory is lost.
+    // What the refusal of a foreign log tells an operator whose data directory is lost.
     ask(&cluster, "DELETE FROM stampede_cursor");
     cluster
 }
@@ -37,7 +37,7 @@ fn ask(cluster: &PostgresCluster, sql: &str) -> String {
     cluster.psql("postgres", sql).unwrap().trim().to_owned()
 }
 
-/// A server that is up and not ready, and what it says of that.
+/// A server that is up and not ready, and its reasons.
 fn wait_until_waiting(server: &Server) -> String {
     wait_for("the server to wait for its database", || {
         get(server.admin, "/readyz").filter(|answer| answer.contains("awaiting_database"))
@@ -45,7 +45,7 @@ fn wait_until_waiting(server: &Server) -> String {
 }
 
 #[test]
-fn e2e_waiting_nothing_is_sold_before_a_fresh_log_has_seen_its_database() {
+fn e2e_waiting_a_fresh_log_sells_nothing_before_its_database() {
     let mut cluster = old_shop();
     cluster.stop(StopMode::Immediate).unwrap();
     let bed = Bed::new().flag("--postgres", &cluster.url());
@@ -83,7 +83,7 @@ fn e2e_waiting_nothing_is_sold_before_a_fresh_log_has_seen_its_database() {
     });
     assert_eq!(ask(&cluster, "SELECT buyer, state FROM stock_order WHERE sid = 5"), "old-buyer|paid");
     assert_eq!(ask(&cluster, "SELECT count(*) FROM stampede_set_aside"), "0");
-    // From here on the sale goes on without the database, also over a restart.
+    // From here on the sale continues without the database, also after a restart.
     server.kill();
     cluster.stop(StopMode::Immediate).unwrap();
     let mut bed = bed;
@@ -101,17 +101,17 @@ fn e2e_waiting_ends_when_it_is_told_to() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// A server that waits for a database that is away, if its threads can be held.
+/// A server that waits for a database that is down, if its threads can be held.
 fn waiting(bed: &Bed) -> Option<Server> {
     let mut server = bed.spawn();
-    // What tells is started after the cores.
+    // The thread that reports starts after the cores.
     server.wait_until_told("awaiting_database");
     may_trace(&server).then_some(server)
 }
 
-/// The cores that wait are watched as those that sell: by health, a metric, and at last by the end.
+/// The waiting cores are watched like selling ones: by health, a metric, and finally by ending the process.
 #[test]
-fn e2e_waiting_a_core_that_stands_still_is_seen_and_ends_the_process() {
+fn e2e_waiting_a_stalled_core_ends_the_process() {
     let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     cluster.stop(StopMode::Fast).unwrap();
     let bed = Bed::new().flag("--postgres", &cluster.url());
@@ -135,7 +135,7 @@ fn e2e_waiting_a_core_that_stands_still_is_seen_and_ends_the_process() {
     assert_eq!(server.wait_for_exit().code(), Some(76), "{}", server.said());
 }
 
-/// One that ends by itself is missed at once: nothing would be sold on its share of the connections later.
+/// A core that ends by itself is noticed at once: its share of the connections could never buy later.
 #[test]
 fn e2e_waiting_a_core_that_ends_by_itself_ends_the_process() {
     let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
@@ -150,7 +150,7 @@ fn e2e_waiting_a_core_that_ends_by_itself_ends_the_process() {
 }
 
 #[test]
-fn e2e_waiting_with_a_core_that_is_stuck_ends_within_its_deadline_when_it_is_told_to() {
+fn e2e_waiting_with_a_stuck_core_it_stops_within_its_deadline() {
     let mut cluster = PostgresCluster::new(ClusterOptions::default()).unwrap();
     cluster.stop(StopMode::Fast).unwrap();
     let bed = Bed::new().flag("--postgres", &cluster.url()).set("shutdown.deadline_ms", "1000");
@@ -184,14 +184,14 @@ fn e2e_waiting_a_core_that_does_not_make_way_ends_the_process() {
     assert!(matches!(code, Some(75 | 76)), "{code:?} {}", server.said());
 }
 
-/// While what the database alone has is taken over, no core runs, and health answers all the same.
+/// During preheat no core runs, and health checks get responses all the same.
 #[test]
 fn e2e_waiting_health_answers_while_the_database_is_taken_over() {
     let mut cluster = old_shop();
     cluster.stop(StopMode::Immediate).unwrap();
     let bed = Bed::new().flag("--postgres", &cluster.url());
     let Some(server) = waiting(&bed) else { return };
-    // The main thread makes the old cores go, and then takes over.
+    // The main thread stops the old cores, and then preheats.
     let held = Held::take(server.pid(), 0).unwrap();
     cluster.start().unwrap();
     let says = |path: &str, what: &str| {
@@ -224,9 +224,9 @@ fn e2e_waiting_a_database_of_another_log_ends_the_wait() {
     assert!(said.contains("this database must not be used with this log"), "{said}");
 }
 
-/// The operator was wrong: the database did hold a shop. Its rows stand all the same.
+/// The operator was wrong: the database did hold a shop. Its rows stay all the same.
 #[test]
-fn e2e_waiting_a_new_shop_sells_at_once_and_rows_of_others_stand() {
+fn e2e_waiting_a_new_shop_sells_at_once_and_keeps_other_rows() {
     let mut cluster = old_shop();
     let before = ask(&cluster, "SELECT * FROM stock_order");
     let stock_before = ask(&cluster, "SELECT * FROM stock WHERE id = 5");
@@ -253,7 +253,7 @@ fn e2e_waiting_a_new_shop_sells_at_once_and_rows_of_others_stand() {
     let alarms = Talk::with(&server).say("shop GET /admin/stats").json()["alarms"].to_string();
     assert!(alarms.contains("row of somebody else"), "{alarms}");
     assert_eq!(server.stop(), Some(0));
-    // Attached by now: the flag has no meaning any more, and the start says so.
+    // Attached by now: the flag has no effect any more, and the start says so.
     let mut server = bed.start();
     assert!(server.said().contains("postgres.new_shop has no meaning any more"), "{}", server.said());
     assert!(!get(server.admin, "/readyz").unwrap().contains("postgres.new_shop"));

@@ -1,5 +1,5 @@
-//! What real clients, proxies and balancers send, to the real program: bodies in chunks or of no
-//! length, links with trackers, health checks on the buyers' port, connections that rest.
+//! What real clients, proxies and balancers send to the real program: chunked bodies and no
+//! body, links with tracking parameters, health checks on the buyers' port, idle connections.
 
 use crate::e2e_talk::{Http, Talk, item};
 use crate::server::{Bed, Server};
@@ -10,7 +10,7 @@ fn put(server: &Server, id: u32, settings: &str) {
 }
 
 #[test]
-fn e2e_web_bodies_come_in_chunks_or_of_no_length() {
+fn e2e_web_bodies_may_be_chunked_or_missing() {
     let mut bed = Bed::new();
     let server = bed.start();
     put(&server, 1, &item(100, 1, "on_order", 0));
@@ -25,7 +25,7 @@ fn e2e_web_bodies_come_in_chunks_or_of_no_length() {
         head("chunks", chunked) + "5;x=y\r\n{\"qua\r\n9\r\nntity\":1}\r\n0\r\nX: y\r\n\r\n",
         head("length", "Content-Length: 14\r\n") + "{\"quantity\":1}",
     ];
-    // On one connection, one behind the other, and all at once.
+    // On one connection, one after the other, and all at once.
     for request in &requests {
         http.send(request);
         assert_eq!(http.read(false).expect("an answer").brief(), "201 confirmed x1", "{request}");
@@ -35,7 +35,7 @@ fn e2e_web_bodies_come_in_chunks_or_of_no_length() {
     for _ in &requests {
         assert_eq!(http.read(false).expect("an answer").brief(), "201 confirmed x1");
     }
-    // Where it cannot be told how long a body is, the connection ends.
+    // If the length of a body is unclear, the connection ends.
     for doubt in
         ["Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: gzip, chunked\r\n"]
     {
@@ -48,10 +48,10 @@ fn e2e_web_bodies_come_in_chunks_or_of_no_length() {
 }
 
 #[test]
-fn e2e_web_balancers_ask_the_buyers_port() {
+fn e2e_web_balancers_can_check_the_buyers_port() {
     let mut bed = Bed::new();
     let server = bed.start();
-    // HAProxy's `option httpchk` as it is without any setting.
+    // HAProxy's `option httpchk` without any settings.
     let mut http = Http::to(server.public);
     http.send("OPTIONS / HTTP/1.0\r\n\r\n");
     let answer = http.read(false).expect("an answer");
@@ -87,7 +87,7 @@ fn e2e_web_links_with_trackers_lead_to_their_pages() {
 }
 
 #[test]
-fn e2e_web_a_connection_may_rest_for_as_long_as_it_was_told() {
+fn e2e_web_a_connection_may_idle_as_long_as_announced() {
     let mut bed = Bed::new();
     let server = bed.start();
     let said = Http::to(server.public).call("GET /v1/time", &[], "");
@@ -103,7 +103,7 @@ fn e2e_web_a_connection_may_rest_for_as_long_as_it_was_told() {
         let mut http = Http::to(address);
         let said = http.call("GET /healthz", &[], "");
         assert_eq!(said.header("Keep-Alive"), Some("timeout=1"));
-        assert!(http.read(false).is_none(), "then it is closed, without a word");
+        assert!(http.read(false).is_none(), "then it is closed without a response");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Batches through the whole engine without sockets: in both formats, cut anywhere, over two
-//! owners, with readers and owners that stand still.
+//! owners, with stalled readers and owners.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ fn rig(cores: usize) -> Rig {
     Rig::on(Base::made(cores, setup), cores, |_, _| {})
 }
 
-/// A connection of the shop, and all that it was answered.
+/// A connection of the merchant, and everything that came back.
 struct Shop {
     client: Client,
     out: Vec<u8>,
@@ -46,7 +46,7 @@ impl Shop {
         Self { client, out: Vec::new() }
     }
 
-    /// Lets the home serve and takes its answers, as the runtime does.
+    /// Lets the home serve and takes its output, like the runtime.
     fn serve(&mut self, rig: &mut Rig) {
         while self.serve_without_reading(rig) {
             self.out.append(&mut self.client.out);
@@ -54,15 +54,15 @@ impl Shop {
         self.out.append(&mut self.client.out);
     }
 
-    /// The same for a client that does not read: what it is owed stays.
+    /// The same for a client that does not read: its output stays.
     fn serve_without_reading(&mut self, rig: &mut Rig) -> bool {
         let full = rig.homes[0].serve(&mut self.client);
-        assert!(self.client.out.len() <= OUT_BYTES_MAX + OUT_BYTES_MAX / 8, "answers without bound");
-        assert!(self.client.conn.buffer_bytes() <= CONN_BUFFER_BYTES_MAX, "a buffer without bound");
+        assert!(self.client.out.len() <= OUT_BYTES_MAX + OUT_BYTES_MAX / 8, "unbounded output");
+        assert!(self.client.conn.buffer_bytes() <= CONN_BUFFER_BYTES_MAX, "an unbounded buffer");
         full
     }
 
-    /// Sends the bytes, `cut` at a time, and lets all cores work while they do not fit.
+    /// Sends the bytes in pieces of `cut`, and lets all cores work while they do not fit.
     fn send(&mut self, rig: &mut Rig, bytes: &[u8], cut: usize) {
         let deadline = Instant::now() + PATIENCE;
         let mut rest = bytes;
@@ -80,7 +80,7 @@ impl Shop {
         self.serve(rig);
     }
 
-    /// Works until nothing is owed, and gives all answers.
+    /// Works until nothing is outstanding, and returns all answers.
     fn answers(&mut self, rig: &mut Rig) -> Vec<Answer> {
         let deadline = Instant::now() + PATIENCE;
         let owed = |shop: &Self, rig: &Rig| {
@@ -111,7 +111,7 @@ impl Shop {
         answer.records(media)
     }
 
-    /// An item of the owner number `owner` that is on sale, and how it is paid.
+    /// An item on sale of owner number `owner`, and how it is paid.
     fn put_item(&mut self, rig: &mut Rig, owner: usize, nth: usize, fields: &str) -> u32 {
         let cores = rig.homes.len();
         let of_owner = |item: &ItemId| item.owner(cores) == owner && *item != rig.item;
@@ -141,7 +141,7 @@ struct Answer {
     body: Vec<u8>,
 }
 
-/// What became of a record, in few words: `201`, `409 sold_out`, `201 again`.
+/// The answer to a record in few words: `201`, `409 sold_out`, `201 again`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Record {
     brief: String,
@@ -241,7 +241,7 @@ fn batch(media: &str, body: &[u8]) -> Vec<u8> {
     request("POST /v1/orders/batch", media, body)
 }
 
-/// A batch whose body comes in chunks.
+/// A batch with a chunked body.
 fn batch_in(media: &str, chunks: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST /v1/orders/batch HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {TOKEN}\r\n\
@@ -250,14 +250,14 @@ fn batch_in(media: &str, chunks: &[u8]) -> Vec<u8> {
     [head.as_bytes(), chunks].concat()
 }
 
-/// A body in chunks of so many bytes, with what may surround it and means nothing.
+/// A body in chunks of so many bytes, with optional parts that mean nothing.
 fn chunked(body: &[u8], size: usize) -> Vec<u8> {
     let chunk = |part: &[u8]| [format!("{:x};a=b\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
     let end = b"0\r\nContent-Length: 7\r\n\r\n".to_vec();
     body.chunks(size).map(chunk).chain([end]).flatten().collect()
 }
 
-/// What a record asks for.
+/// The contents of a record.
 #[derive(Clone)]
 enum Want<'a> {
     Buy(u32, &'a str, u32, &'a str),
@@ -310,7 +310,7 @@ fn briefs(records: &[Record]) -> Vec<&str> {
 /// The gateway's own core owns the item, and buyers of another core wait there: the batch gets its share and no
 /// more.
 #[test]
-fn engine_batch_waits_in_line_where_its_own_core_owns_the_item() {
+fn engine_batch_waits_its_turn_on_its_own_core() {
     const WAITING: usize = 200;
     let mut rig = rig(2);
     let mut shop = Shop::new(&mut rig);
@@ -327,7 +327,7 @@ fn engine_batch_waits_in_line_where_its_own_core_owns_the_item() {
     let (decided, now_ms) = (rig.homes[0].owner().shard().lsn(), rig.homes[0].mono_ms());
     assert!(shop.client.conn.feed(&bytes, now_ms) > 0);
     shop.serve(&mut rig);
-    assert_eq!(rig.homes[0].owner().shard().lsn(), decided, "a batch overtakes who came first");
+    assert_eq!(rig.homes[0].owner().shard().lsn(), decided, "a batch overtakes earlier requests");
     assert!(rig.homes[0].pump(), "more waits than an owner takes in one turn");
     let share = OWNER_BATCH_MAX / 2;
     assert_eq!(rig.homes[0].owner().shard().lsn().0, decided.0 + share as u64);
@@ -335,7 +335,7 @@ fn engine_batch_waits_in_line_where_its_own_core_owns_the_item() {
 }
 
 #[test]
-fn engine_batch_answers_in_order_over_both_owners_whatever_the_cut() {
+fn engine_batch_answers_in_order_for_every_cut() {
     let mut rig = rig(2);
     let mut shop = Shop::new(&mut rig);
     let few = shop.put_item(&mut rig, 0, 0, r#""stock":1000,"cap":2"#);
@@ -455,10 +455,10 @@ fn engine_batch_moves_orders_as_the_single_calls_do() {
     }
 }
 
-/// A line is the same record however its JSON is written: as gateways usually write it, and as
-/// others may. The key of each finds the order that the first way of writing it placed.
+/// A line is the same record however its JSON is written: in the usual form of gateways, or in
+/// any other. The key of each finds the order that the first form placed.
 #[test]
-fn engine_batch_lines_are_answered_alike_however_they_are_written() {
+fn engine_batch_lines_mean_the_same_in_every_spelling() {
     let mut rig = rig(2);
     let mut shop = Shop::new(&mut rig);
     let items = [0, 1].map(|owner| shop.put_item(&mut rig, owner, 0, r#""stock":1000,"cap":5"#));
@@ -492,7 +492,7 @@ fn engine_batch_lines_are_answered_alike_however_they_are_written() {
     assert_eq!(items.map(|item| shop.sold(&mut rig, item)), [2, 1]);
 }
 
-/// I3: no byte of the answers leaves before the last order among them is durable.
+/// I3: no byte of the answers leaves before the last order in the batch is durable.
 #[test]
 fn engine_batch_answers_wait_for_the_log() {
     let mut rig = rig(1);
@@ -516,7 +516,7 @@ fn engine_batch_answers_wait_for_the_log() {
     }
 }
 
-/// A whole batch of the largest size, and the same once more: every order is the same (I5).
+/// A batch of the largest size, sent twice: every order is the same (I5).
 #[test]
 fn engine_batch_retried_whole_gives_the_same_orders() {
     let mut rig = rig(2);
@@ -541,9 +541,9 @@ fn engine_batch_retried_whole_gives_the_same_orders() {
     assert_eq!(shop.sold(&mut rig, items[0]) + shop.sold(&mut rig, items[1]), BATCH_RECORDS_MAX as u64);
 }
 
-/// Records beyond the last that a batch may have are not looked at, and the connection closes.
+/// Records beyond the maximum of a batch are ignored, and the connection closes.
 #[test]
-fn engine_batch_lines_beyond_the_bound_are_not_taken() {
+fn engine_batch_lines_beyond_the_bound_are_ignored() {
     let mut rig = rig(1);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 0, 0, r#""stock":100000,"cap":1"#);
@@ -557,10 +557,10 @@ fn engine_batch_lines_beyond_the_bound_are_not_taken() {
     assert_eq!(Shop::new(&mut rig).sold(&mut rig, item), BATCH_RECORDS_MAX as u64);
 }
 
-/// What the head or the beginning of a body gives doubt about is refused whole: nothing of it, nor
-/// what is behind it, is done.
+/// If the head or the beginning of a body is doubtful, all of the batch is refused: nothing of it, nor
+/// of what follows it, is done.
 #[test]
-fn engine_batch_refused_whole_touches_nothing() {
+fn engine_batch_refused_whole_changes_nothing() {
     let mut rig = rig(1);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 0, 0, r#""stock":100,"cap":1"#);
@@ -615,10 +615,10 @@ fn engine_batch_refused_whole_touches_nothing() {
     assert_eq!(shop.sold(&mut rig, item), 0);
 }
 
-/// In chunks a batch is what it is with a length, cut before any byte, and what is behind it is the
+/// A chunked batch, cut before any byte, means the same as with a length, and what follows it is the
 /// next request.
 #[test]
-fn engine_batch_in_chunks_is_the_same_whatever_the_cut() {
+fn engine_batch_in_chunks_is_the_same_for_every_cut() {
     for media in [LINES, BINARY] {
         let mut rig = rig(2);
         let mut shop = Shop::new(&mut rig);
@@ -651,8 +651,8 @@ fn engine_batch_in_chunks_is_the_same_whatever_the_cut() {
     }
 }
 
-/// A batch of the largest size in chunks: its answers wait for the last chunk, and what is above it
-/// is not taken.
+/// A chunked batch of the largest size: its answers wait for the last chunk, and what exceeds the size
+/// is not accepted.
 #[test]
 fn engine_batch_in_chunks_keeps_the_bounds() {
     let mut rig = rig(1);
@@ -681,8 +681,8 @@ fn engine_batch_in_chunks_keeps_the_bounds() {
     assert_eq!(Shop::new(&mut rig).sold(&mut rig, item), BATCH_RECORDS_MAX as u64);
 }
 
-/// What is wrong with chunks, or with how much they hold, is told when it shows: the connection closes,
-/// nothing behind it is done, and a retry finds what was decided before.
+/// Errors in chunks, or in how much they hold, are reported when they show: the connection closes,
+/// nothing after them is done, and a retry finds what was decided before.
 #[test]
 fn engine_batch_in_broken_chunks_is_refused_where_they_break() {
     let mut rig = rig(1);
@@ -721,9 +721,9 @@ fn engine_batch_in_broken_chunks_is_refused_where_they_break() {
     assert_eq!(shop.sold(&mut rig, item), 2);
 }
 
-/// A client that waits is told to go on, in chunks as well, and an empty body is no batch.
+/// A waiting client gets 100 Continue, also for a chunked body, and an empty body is not a batch.
 #[test]
-fn engine_batch_in_chunks_may_be_announced() {
+fn engine_batch_in_chunks_gets_100_continue() {
     let mut rig = rig(1);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 0, 0, r#""stock":100,"cap":1"#);
@@ -734,14 +734,14 @@ fn engine_batch_in_chunks_may_be_announced() {
     assert_eq!(std::mem::take(&mut shop.out), b"HTTP/1.1 100 Continue\r\n\r\n");
     shop.send(&mut rig, &body, 5);
     assert_eq!(briefs(&shop.answers(&mut rig).remove(0).records(LINES)), ["201"]);
-    // Who does not wait is not told, and who is refused is not either.
+    // A client that does not wait gets none, and neither does one that is refused.
     shop.send(&mut rig, &[head.as_bytes(), &body].concat(), usize::MAX);
     assert_eq!(briefs(&shop.answers(&mut rig).remove(0).records(LINES)), ["201 again"]);
     shop.send(&mut rig, head.replace(TOKEN, "wrong").as_bytes(), usize::MAX);
     assert!(shop.answers(&mut rig).remove(0).head.starts_with("HTTP/1.1 401 "));
 }
 
-/// The last batch of a connection waits for another core, and its buffer is given back meanwhile, as the
+/// The last batch of a connection waits for another core, and its buffer is returned meanwhile, as the
 /// runtime does: it is answered all the same.
 #[test]
 fn engine_batch_that_closes_is_answered_though_it_waits() {
@@ -762,8 +762,8 @@ fn engine_batch_that_closes_is_answered_though_it_waits() {
     }
 }
 
-/// A connection that ends in the middle: nothing is decided of what did not come in whole, and a
-/// retry finds what was.
+/// A connection that ends in the middle: incomplete records are not decided, and a
+/// retry finds what was decided.
 #[test]
 fn engine_batch_cut_off_decides_no_half_record() {
     for media in [LINES, BINARY] {
@@ -773,16 +773,16 @@ fn engine_batch_cut_off_decides_no_half_record() {
         let wants: Vec<_> = ["a", "b", "c", "d"].iter().map(|name| Want::Buy(item, name, 1, "k")).collect();
         let body = body_of(media, &wants);
         let whole = batch(media, &body);
-        // Half of the third record is missing, and all of the fourth.
+        // Half of the third record is missing, and the whole fourth.
         let record_len = if media == LINES { body.len() / 4 } else { 48 };
         shop.send(&mut rig, &whole[..whole.len() - record_len - record_len / 2], 20);
-        // Each core once for the question, and once more for what waited behind it.
+        // Each core once for the question, and again for what waited behind it.
         (0..2).for_each(|_| pump(&mut rig));
         shop.client.conn.finish();
         shop.serve(&mut rig);
         pump(&mut rig);
         shop.serve(&mut rig);
-        assert!(shop.client.is_closing() && shop.out.is_empty(), "nobody waits for an answer");
+        assert!(shop.client.is_closing() && shop.out.is_empty(), "nothing is outstanding");
         rig.homes[0].connections.leave(shop.client.token);
         rig.homes[0].sweep();
         let mut shop = Shop::new(&mut rig);
@@ -792,9 +792,9 @@ fn engine_batch_cut_off_decides_no_half_record() {
     }
 }
 
-/// Core 1 does nothing: of a batch for it two chunks are taken and no more, and nothing is lost.
+/// Core 1 does nothing: two chunks of a batch for it are taken and no more, and nothing is lost.
 #[test]
-fn engine_batch_waits_for_an_owner_that_does_not_keep_up() {
+fn engine_batch_waits_for_a_slow_owner() {
     let mut rig = rig(2);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 1, 0, r#""stock":100000,"cap":1"#);
@@ -809,11 +809,11 @@ fn engine_batch_waits_for_an_owner_that_does_not_keep_up() {
         }
         let taken = shop.client.conn.feed(rest, 0);
         rest = &rest[taken..];
-        assert!(!rest.is_empty(), "all of it was taken without its owner");
+        assert!(!rest.is_empty(), "all of it was accepted although its owner does nothing");
     }
     let taken = request.len() - rest.len();
     assert!(taken <= 2 * CHUNK_RECORDS_MAX * 48 + BATCH_BUFFER_BYTES + 4096, "{taken} bytes were taken");
-    // The home alone gets no further.
+    // The home alone makes no progress.
     for _ in 0..3 {
         rig.homes[0].pump();
         rig.homes[0].tick();
@@ -826,9 +826,9 @@ fn engine_batch_waits_for_an_owner_that_does_not_keep_up() {
     assert!(records.windows(2).all(|pair| pair[0].order + 1 == pair[1].order));
 }
 
-/// A client that sends batches and reads nothing: few are taken, and its memory stays bounded.
+/// A client that sends batches and reads nothing: few are accepted, and its memory stays bounded.
 #[test]
-fn engine_batch_stops_taking_from_who_does_not_read() {
+fn engine_batch_stops_while_the_client_does_not_read() {
     let mut rig = rig(1);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 0, 0, r#""stock":1000000,"cap":1"#);
@@ -853,7 +853,7 @@ fn engine_batch_stops_taking_from_who_does_not_read() {
     }
     let taken = rig.homes[0].shared().counters[0].get(Count::BatchRecords) as usize;
     assert!(taken <= (BATCHES_PER_CONNECTION_MAX + 1) * BATCH_RECORDS_MAX, "{taken} records were taken");
-    assert!(rest.len() > all.len() / 2, "it went on taking");
+    assert!(rest.len() > all.len() / 2, "it continued to accept");
     // It reads again, and gets all of it.
     shop.send(&mut rig, rest, usize::MAX);
     let answers = shop.answers(&mut rig);
@@ -862,10 +862,10 @@ fn engine_batch_stops_taking_from_who_does_not_read() {
     assert_eq!(shop.sold(&mut rig, item), 12 * BATCH_RECORDS_MAX as u64);
 }
 
-/// As many batches may be open as the bound says; the next is told to come again, and room comes
-/// back when connections go.
+/// So many batches may be open; the next one must come again, and there is room again
+/// when connections close.
 #[test]
-fn engine_batch_above_the_number_of_open_ones_is_busy() {
+fn engine_batch_above_the_limit_of_open_ones_is_refused() {
     let mut rig = rig(1);
     let mut shop = Shop::new(&mut rig);
     let item = shop.put_item(&mut rig, 0, 0, r#""stock":100,"cap":1"#);

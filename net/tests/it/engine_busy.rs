@@ -1,5 +1,5 @@
-//! Peak shaving: an owner that does not keep up is not asked without end. What finds its ring
-//! full is told to come again, and nothing was touched.
+//! Backpressure: a slow owner does not get questions without limit. Requests that find its ring
+//! full get 503, and nothing has changed.
 
 use std::time::{Duration, Instant};
 
@@ -23,13 +23,13 @@ fn requests(item: ItemId, client: usize) -> String {
     (0..BATCH).map(one).collect()
 }
 
-/// The status of each answer that has come.
+/// The status of each response so far.
 fn statuses(out: &[u8]) -> Vec<u16> {
     let text = String::from_utf8_lossy(out).into_owned();
     text.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].parse().unwrap()).collect()
 }
 
-/// Sends and lets core 1 answer only once everything has been asked.
+/// Sends, and lets core 1 answer only after everything was sent.
 fn ask_all(rig: &mut Rig, clients: &mut [Client], requests: impl Fn(usize) -> String) {
     for (number, client) in clients.iter_mut().enumerate() {
         client.out.clear();
@@ -62,7 +62,7 @@ fn settle(rig: &mut Rig, clients: &mut [Client], answers: usize) {
 }
 
 #[test]
-fn a_full_ring_is_answered_at_once_and_can_be_asked_again() {
+fn a_full_ring_is_refused_at_once_and_can_be_retried() {
     let mut rig = Rig::new(2);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| connect(&mut rig.homes[0])).collect();
     let item = rig.item;
@@ -76,7 +76,7 @@ fn a_full_ring_is_answered_at_once_and_can_be_asked_again() {
     let turned_away = clients.iter().find(|client| client.out.windows(5).any(|part| part == b" 503 "));
     let told = String::from_utf8_lossy(&turned_away.expect("one of them").out).into_owned();
     assert!(told.contains("\r\nRetry-After: 1\r\n") && told.contains("\"overloaded\""), "{told}");
-    // Nothing was touched: the very same requests again, and who was turned away buys.
+    // Nothing has changed: the very same requests again, and the refused ones buy.
     let is_busy = |statuses: &Vec<u16>| statuses.contains(&503);
     let late: Vec<usize> = (0..CLIENTS).filter(|&client| is_busy(&first[client])).collect();
     let mut late_clients: Vec<Client> = clients.drain(late[0]..).collect();
@@ -87,5 +87,5 @@ fn a_full_ring_is_answered_at_once_and_can_be_asked_again() {
     let replayed =
         |client: &Client| String::from_utf8_lossy(&client.out).matches("Idempotent-Replay").count();
     let again: usize = late_clients.iter().map(replayed).sum();
-    assert_eq!(again, late.len() * BATCH - busy, "who was told to come again had bought nothing");
+    assert_eq!(again, late.len() * BATCH - busy, "a request with 503 had bought nothing");
 }

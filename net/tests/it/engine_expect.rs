@@ -1,5 +1,5 @@
-//! `Expect: 100-continue`: when a waiting client is told to send its body, and that it is never told
-//! before an answer that it is owed, nor forgotten behind one (RFC 9110 section 10.1.1).
+//! `Expect: 100-continue`: when a waiting client is told to send its body; never
+//! before an outstanding response, and never forgotten after one (RFC 9110 section 10.1.1).
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::rig::{Base, Rig, Setup, connect};
 const TOKEN: &str = "token-of-the-test-shop";
 const CONTINUE: &str = "100";
 
-/// A connection to one core of two; the other owns the item, so an answer is owed until that one is let go on.
+/// A connection to one core of two; the other owns the item, so a response is outstanding until that core runs.
 struct Line {
     rig: Rig,
     client: Client,
@@ -33,13 +33,13 @@ impl Line {
         Self { rig, client, seen: Vec::new() }
     }
 
-    /// Sends bytes and serves the connection once; what is owed stays owed until [`Self::settle`].
+    /// Sends bytes and serves the connection once; outstanding responses wait until [`Self::settle`].
     fn send(&mut self, text: &str) -> &mut Self {
         let home = &mut self.rig.homes[0];
         let mut bytes = text.as_bytes();
         while !bytes.is_empty() {
             let taken = self.client.conn.feed(bytes, home.mono_ms());
-            assert!(taken > 0, "a connection takes something");
+            assert!(taken > 0, "the connection accepts the bytes");
             bytes = &bytes[taken..];
             home.serve(&mut self.client);
             self.seen.append(&mut self.client.out);
@@ -47,7 +47,7 @@ impl Line {
         self
     }
 
-    /// Lets both cores go on until nothing is owed.
+    /// Lets both cores run until nothing is outstanding.
     fn settle(&mut self) -> &mut Self {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -62,7 +62,7 @@ impl Line {
             if idle && self.rig.homes.iter().all(|home| !home.has_work()) {
                 return self;
             }
-            assert!(Instant::now() < deadline, "an answer does not come");
+            assert!(Instant::now() < deadline, "a response is missing");
             std::thread::yield_now();
         }
     }
@@ -83,7 +83,7 @@ const WAITS: &str = "Expect: 100-continue\r\nContent-Length: 2\r\n";
 const CHUNKED_WAITS: &str = "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n";
 
 #[test]
-fn engine_continue_comes_behind_what_is_owed() {
+fn engine_continue_comes_after_what_is_outstanding() {
     for (waits, body) in [(WAITS, "{}"), (CHUNKED_WAITS, "2\r\n{}\r\n0\r\n\r\n")] {
         // Both in one piece, and one after the other.
         for together in [true, false] {
@@ -106,7 +106,7 @@ fn engine_continue_comes_behind_what_is_owed() {
 }
 
 #[test]
-fn engine_continue_is_not_lost_behind_an_answer_that_goes_at_once() {
+fn engine_continue_is_not_lost_after_an_immediate_answer() {
     for waits in [WAITS, CHUNKED_WAITS] {
         let mut line = Line::open();
         let time = "GET /v1/time HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3);
@@ -117,8 +117,8 @@ fn engine_continue_is_not_lost_behind_an_answer_that_goes_at_once() {
 }
 
 #[test]
-fn engine_continue_is_left_out_where_the_client_did_not_wait() {
-    // The body comes with the head, in the next piece, or while an answer is owed; a part of it is enough.
+fn engine_continue_is_left_out_if_the_client_does_not_wait() {
+    // The body, or part of it, comes with the head, in the next piece, or while a response is outstanding.
     let mut line = Line::open();
     let bought = line.buy("ann", WAITS);
     line.send(&(bought + "{}")).settle();
@@ -136,7 +136,7 @@ fn engine_continue_is_left_out_where_the_client_did_not_wait() {
     line.send(&(first + &second)).send("2").settle();
     line.send("\r\n{}\r\n0\r\n\r\n").settle();
     assert_eq!(line.statuses(), ["201", "201"]);
-    // Nothing is to come, or the client speaks HTTP/1.0.
+    // No body follows, or the client speaks HTTP/1.0.
     for lines in ["Expect: 100-continue\r\n", "Expect: 100-continue\r\nContent-Length: 0\r\n"] {
         let mut line = Line::open();
         let bought = line.buy("ann", lines);
@@ -150,7 +150,7 @@ fn engine_continue_is_left_out_where_the_client_did_not_wait() {
 }
 
 #[test]
-fn engine_continue_is_not_said_where_the_head_is_refused() {
+fn engine_continue_is_not_sent_if_the_head_is_refused() {
     let table = [
         ("Expect: 100-continue\r\nContent-Length: 99999\r\n", "413"),
         ("Expect: 100-continue\r\nContent-Length: 2\r\nContent-Length: 2\r\n", "400"),
@@ -184,12 +184,12 @@ fn engine_continue_for_a_batch() {
     let record = format!("{record}{}\n", " ".repeat(59 - record.len()));
     line.send(&batch(TOKEN));
     assert_eq!(line.statuses(), [CONTINUE]);
-    // The next one's head comes while the answers to this one are owed.
+    // The next batch's head comes while the answers to this one are outstanding.
     line.send(&record).send(&batch(TOKEN)).settle();
     assert_eq!(line.statuses(), [CONTINUE, "200", CONTINUE]);
     line.send(&record).settle();
     assert_eq!(line.statuses(), [CONTINUE, "200", CONTINUE, "200"]);
-    // One that is refused is not asked for its body.
+    // A refused batch gets no 100 Continue.
     line.send(&batch("none")).settle();
     assert_eq!(line.statuses()[4..], ["401"]);
     assert!(line.client.is_closing());

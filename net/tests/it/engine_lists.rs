@@ -1,4 +1,4 @@
-//! Lists: one shape (`limit`, `after`, `has_more`), filters, the newest first, over several cores.
+//! Lists: one shape (`limit`, `after`, `has_more`), filters, newest first, over several cores.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ impl Shop {
         Self { rig: Rig::on(Base::made(CORES, setup), CORES, |_, _| {}) }
     }
 
-    /// One request on a connection of its own; the status and the body of its answer.
+    /// One request on a connection of its own; returns status and body.
     fn ask(&mut self, listener: Listener, call: &str, lines: &str, body: &str) -> (u16, Value) {
         let token = self.rig.homes[0].connections.enter();
         let conn = Conn::new(listener, 0);
@@ -64,7 +64,7 @@ impl Shop {
         self.walk_on(Listener::Merchant, call, &admin, (rows, key))
     }
 
-    /// All entries of a list, page by page, and how many pages there were. `key` names a row's cursor.
+    /// All entries of a list, page by page, and the number of pages. `key` names a row's cursor.
     fn walk_on(
         &mut self,
         listener: Listener,
@@ -168,7 +168,7 @@ fn engine_lists_of_orders_are_filtered_and_come_newest_first() {
 }
 
 #[test]
-fn engine_lists_of_items_blocked_buyers_and_changes_say_whether_there_is_more() {
+fn engine_lists_say_whether_there_is_more() {
     let mut shop = Shop::open();
     let settings = r#"{"name":"x","stock":1,"opens_at_ms":0,"closes_at_ms":200000000000000}"#;
     for item in 21..=27 {
@@ -185,7 +185,7 @@ fn engine_lists_of_items_blocked_buyers_and_changes_say_whether_there_is_more() 
     let (_, page) = shop.ask(Listener::Public, "GET /v1/items?limit=8", "", "");
     assert_eq!((page["items"].as_array().unwrap().len(), page["has_more"].as_bool()), (8, Some(false)));
 
-    // Buyers with names of every kind, each once, in an order that stays.
+    // Buyers with all kinds of names, each once, in a stable order.
     assert_eq!(shop.walk("GET /admin/blocklist", "buyers", "buyer").0, [] as [String; 0]);
     let long = "l".repeat(255);
     let mut names: Vec<String> = (0..6).map(|n| format!("b{n}")).chain([long]).collect();
@@ -217,7 +217,7 @@ impl Shop {
         assert_eq!(self.shop(&format!("PUT /admin/items/{item}"), &body).0, 201);
     }
 
-    /// A page of the list for buyers, and where it goes on.
+    /// A page of the list for buyers, and its cursor.
     fn listed(&mut self, query: &str) -> (Vec<u64>, Option<String>) {
         let (status, page) = self.ask(Listener::Public, &format!("GET /v1/items?{query}"), "", "");
         assert_eq!(status, 200, "{query}: {page}");
@@ -229,8 +229,8 @@ impl Shop {
     }
 }
 
-/// What is on sale comes first, by when it opened; then what is upcoming, the soonest first; then what is
-/// over, the last first. Whoever goes on behind a cursor misses nothing that was not moved.
+/// First what is on sale, by its opening; then what is upcoming, the soonest first; then what is
+/// over, the last one first. A client that follows the cursor misses nothing that was not moved.
 #[test]
 fn engine_lists_show_first_what_is_on_sale() {
     let mut shop = Shop::open();
@@ -253,7 +253,7 @@ fn engine_lists_show_first_what_is_on_sale() {
     };
     let (walked, pages) = shop.walk_on(Listener::Public, "GET /v1/items", "", ("items", "id"));
     assert_eq!((in_order(walked), pages), (whole.to_vec(), 5));
-    // The item that a page ended with is closed, and so is one behind it: all others come once.
+    // The item at the end of a page is closed, and so is a later one: all others come once.
     let (mut seen, next) = shop.listed("limit=4");
     let last = seen.last().copied().expect("a page");
     for item in [last, 21] {
@@ -270,7 +270,7 @@ fn engine_lists_show_first_what_is_on_sale() {
     for id in whole {
         assert_eq!(times(id), if id == last { 2 } else { 1 }, "item {id} in {seen:?}");
     }
-    // An item's id stands for where it is now; behind one that there is not, the list begins.
+    // An item's id stands for its present place; after an unknown id the list begins again.
     assert_eq!(shop.listed("limit=2&after=33").0, [32, 31]);
     assert_eq!(shop.listed("limit=3&after=2147483647"), shop.listed("limit=3"));
     for bad in ["after=s1", "after=x", "after=s1-0", "after=-1", "after=e1-1-1", "limit=101"] {

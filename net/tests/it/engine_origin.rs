@@ -1,5 +1,5 @@
-//! Requests that pages of other sites send, in every identity mode; and what pages of named
-//! origins are told.
+//! CSRF and CORS: requests from pages of other sites, in every identity mode, and the headers that pages of named
+//! origins get.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 const TOKEN: &str = "token-of-the-test-shop";
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// What a browser says of a request that a page of another site has sent.
+/// The headers of a browser's request from a page of another site.
 const FOREIGN: [&str; 7] = [
     "Sec-Fetch-Site: cross-site\r\n",
     "Sec-Fetch-Site: same-site\r\n",
@@ -36,7 +36,7 @@ fn header() -> Identity {
 
 fn jwt() -> Identity {
     let key = IdentityKey::hs256("k", SECRET).expect("a key");
-    // The tests' tokens are good for ever.
+    // The tests' tokens never expire.
     let rules = TokenRules { life_max_ms: u64::MAX, ..TokenRules::default() };
     Identity::jwt(vec![key], vec![]).expect("one key").with_cookie("session").with_rules(rules)
 }
@@ -51,7 +51,7 @@ fn rig(identity: Identity) -> Rig {
     Rig::on(Base::made(1, setup), 1, |_, _| {})
 }
 
-/// The answer to one request.
+/// The response to one request.
 fn ask(rig: &mut Rig, listener: Listener, request: &str) -> String {
     let home = &mut rig.homes[0];
     let now_ms = home.read_clock().mono_ms;
@@ -110,7 +110,7 @@ fn engine_pages_of_other_sites_change_nothing_in_any_mode() {
                 assert_eq!(said.contains("\"cross_site\""), !is_page, "{call}: {said}");
             }
         }
-        // The same buyer from a page of this host, and reading from anywhere.
+        // The same buyer from a page of this host, and reads from anywhere.
         let buy = changes(&rig).remove(0);
         if !who.is_empty() {
             assert_eq!(brief(&act(&mut rig, &buy, &format!("{who}Sec-Fetch-Site: same-origin\r\n"))), "201");
@@ -121,29 +121,29 @@ fn engine_pages_of_other_sites_change_nothing_in_any_mode() {
 }
 
 #[test]
-fn engine_whoever_adds_a_token_on_purpose_may_act_from_anywhere() {
+fn engine_an_authorization_header_counts_from_any_page() {
     let mut shop = rig(jwt());
     let buy = changes(&shop).remove(0);
     for (number, foreign) in FOREIGN.iter().enumerate() {
         let bearer = format!("Authorization: Bearer {}\r\n{foreign}", token(&format!("b{number}")));
         assert_eq!(brief(&act(&mut shop, &buy, &bearer)), "201", "{foreign}");
     }
-    // In header mode nothing is known of that token, so it opens nothing.
+    // In header mode the engine does not read that token, so it has no effect.
     let mut gateway = rig(header());
     let bearer = format!("X-Buyer: bob\r\nAuthorization: Bearer x\r\n{}", FOREIGN[0]);
     assert_eq!(brief(&act(&mut gateway, &buy, &bearer)), "403 cross_site");
-    // The merchant's always counts, and without it a page of another site learns no more than that.
+    // The merchant's token always counts, and without it a page of another site learns no more than that.
     for rig in [&mut shop, &mut gateway] {
         let pause = format!("POST /admin/items/{}/pause", rig.item);
         assert_eq!(brief(&act(rig, &pause, FOREIGN[0])), "403 cross_site");
         let admin = format!("Authorization: Bearer {TOKEN}\r\n{}", FOREIGN[0]);
         assert_eq!(brief(&act(rig, &pause, &admin)), "200");
     }
-    // Nobody's page has sent it: no browser.
+    // No page has sent it: not a browser.
     assert_eq!(brief(&act(&mut gateway, &buy, "X-Buyer: curl\r\n")), "409 paused");
 }
 
-/// The header lines of an answer that speak of origins, sorted.
+/// The CORS headers of a response, sorted.
 fn cors(answer: &str) -> Vec<&str> {
     let head = answer.split_once("\r\n\r\n").map_or(answer, |(head, _)| head);
     let mut lines: Vec<&str> = head.lines().filter(|line| line.starts_with("Access-Control-")).collect();
@@ -190,7 +190,7 @@ fn engine_pages_of_named_origins_may_call_the_api() {
                 format!("{who}Origin: {origin}\r\nSec-Fetch-Site: cross-site\r\nIdempotency-Key: k\r\n");
             let bought = act(&mut rig, &format!("POST {path}"), &from);
             assert_eq!(brief(&bought), "201", "{bought}");
-            // Answers of every kind can be read: hot refusals, others, pages, 304.
+            // All kinds of responses can be read: hot refusals, others, pages, 304.
             let reads = format!("GET /v1/items/{} HTTP/1.1\r\nHost: shop\r\nOrigin: {origin}\r\n", rig.item);
             let others = [
                 bought,
@@ -214,7 +214,7 @@ fn engine_pages_of_named_origins_may_call_the_api() {
                 assert_eq!(kept, answer.contains("\r\nVary: Origin\r\n"), "{answer}");
             }
         }
-        // Nobody else's: no word of origins, and no change.
+        // No other origin: no CORS headers, and no change.
         for origin in
             ["https://evil.example", "null", "https://www.shop.example:444", "http://www.shop.example", "*"]
         {
@@ -227,7 +227,7 @@ fn engine_pages_of_named_origins_may_call_the_api() {
         }
         let twice = format!("{who}Origin: {NAMED}\r\nOrigin: {NAMED}\r\n");
         assert_eq!(brief(&act(&mut rig, &format!("POST {path}"), &twice)), "403 cross_site");
-        // Neither the sale page nor the shop's listener is open to other origins.
+        // Neither the sale page nor the merchant listener is open to other origins.
         for (listener, path) in [(Listener::Public, "/"), (Listener::Merchant, "/admin/items")] {
             let read = format!("GET {path} HTTP/1.1\r\nHost: shop\r\nOrigin: {NAMED}\r\n\r\n");
             assert!(cors(&ask(&mut rig, listener, &read)).is_empty(), "{path}");

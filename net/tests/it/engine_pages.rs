@@ -1,5 +1,5 @@
-//! Entity tags of pages: the same on every core while nothing changes, another as soon as
-//! something does; and what many pages of a list cost whoever asks for them.
+//! Entity tags of pages: the same on every core while nothing changes, a new one as soon as
+//! something does; and what many pages of a list cost the address that requests them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::rig::{Base, Rig, Setup};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a core answers to a request, once everything that it waits for has come.
+/// A core's response to a request, once everything that it waits for has come.
 fn ask(rig: &mut Rig, core: usize, request: &str) -> String {
     ask_on(rig, core, Listener::Public, request)
 }
@@ -41,7 +41,7 @@ fn get(rig: &mut Rig, core: usize, path: &str) -> String {
     ask(rig, core, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
 }
 
-/// The tag of a page, once what made it so is durable: before that it has none.
+/// The tag of a page, once its last fact is durable: before that it has none.
 fn tag(rig: &mut Rig, core: usize, path: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -55,7 +55,7 @@ fn tag(rig: &mut Rig, core: usize, path: &str) -> String {
     }
 }
 
-/// Waits until the clock has gone on by so much.
+/// Waits until the clock has advanced by this much.
 fn wait_ms(rig: &mut Rig, ms: u64) {
     let from = rig.homes[0].read_clock();
     while rig.homes[0].read_clock().mono_ms < from.mono_ms + ms {
@@ -73,7 +73,7 @@ fn engine_a_page_has_one_tag_on_every_core() {
     for path in pages(&rig) {
         let first = tag(&mut rig, 0, &path);
         for core in [1, 2, 0] {
-            // Long enough for the time to be another one, and for lists to be made anew.
+            // Long enough for the time to change, and for lists to be rendered again.
             wait_ms(&mut rig, if core == 0 { 1_002 } else { 2 });
             assert_eq!(tag(&mut rig, core, &path), first, "{path} on core {core}");
             let held = format!("GET {path} HTTP/1.1\r\nHost: a\r\nIf-None-Match: {first}\r\n\r\n");
@@ -99,7 +99,7 @@ fn engine_a_page_that_changes_gets_another_tag_on_every_core() {
         (format!("PUT /admin/items/{item}"), "{\"price_minor\":2}"),
         (format!("POST /admin/items/{item}/pause"), "{}"),
         (format!("POST /admin/items/{item}/resume"), "{}"),
-        // Back to what it was, by another fact.
+        // Back to the same content, by another fact.
         (format!("PUT /admin/items/{item}"), "{\"price_minor\":1}"),
     ] {
         let admin = "Authorization: Bearer token-of-the-test-shop";
@@ -108,7 +108,7 @@ fn engine_a_page_that_changes_gets_another_tag_on_every_core() {
             format!("{call} HTTP/1.1\r\nHost: a\r\n{admin}\r\nContent-Length: {length}\r\n\r\n{body}");
         let done = ask_on(&mut rig, 0, Listener::Merchant, &request);
         assert!(done.starts_with("HTTP/1.1 200 "), "{done}");
-        // Lists are made anew each second.
+        // Lists are rendered again each second.
         wait_ms(&mut rig, 1_001);
         let now = tags(&mut rig);
         for (page, tag) in now.iter().enumerate() {
@@ -118,7 +118,7 @@ fn engine_a_page_that_changes_gets_another_tag_on_every_core() {
     }
 }
 
-/// Another log numbers its facts from one on, too: its pages have other tags.
+/// Another log also numbers its facts from one: its pages have other tags.
 #[test]
 fn engine_tags_of_two_logs_differ() {
     let (mut one, mut other) = (Rig::new(1), Rig::new(1));
@@ -127,8 +127,8 @@ fn engine_tags_of_two_logs_differ() {
     }
 }
 
-/// The limit of an address holds for pages of the list that nobody has asked for in the last
-/// second, and for no others.
+/// The limit per address applies to pages of the list that nobody has requested in the last
+/// second, and to no others.
 #[test]
 fn engine_new_pages_of_the_list_are_charged_to_the_address() {
     let base = Base::made(1, Setup { ip_per_s: 20, ..Setup::default() });
@@ -141,8 +141,8 @@ fn engine_new_pages_of_the_list_are_charged_to_the_address() {
         assert!(said == "200" || said == "429", "{said}");
     }
     assert!(refused > 100, "only {refused} of 200 pages were refused");
-    // What is kept costs nothing; with many pages, the one that was asked for last is still there.
+    // Cached pages cost nothing; with many pages, the most recent one is still there.
     let last = (1..=200).rev().map(|after| format!("/v1/items?limit=100&after={after}"));
     let kept = last.filter(|path| status(&mut rig, path) == "200").count();
-    assert!(kept > 0, "pages that were made are kept");
+    assert!(kept > 0, "rendered pages are cached");
 }

@@ -1,4 +1,4 @@
-//! What a token costs: verified once per core, however connections carry it; junk is paid for by its address.
+//! The cost of tokens: each is verified once per core, on whatever connection; an address pays for its junk.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::rig::{Base, Rig, Setup, connect};
 /// RFC 8032 section 7.1, test 1: the private key, and the public one.
 const ED_PRIVATE: &str = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
 const ED_PUBLIC: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
-/// Requests that an address may make at once at one a second.
+/// Requests that an address may make at once, at a rate of one per second.
 const BURST: u64 = 6;
 
 fn token(sub: &str) -> String {
@@ -27,13 +27,13 @@ fn now_s() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A token of which the signature is another's.
+/// A token with another token's signature.
 fn junk(number: usize) -> String {
     let (good, other) = (token(&format!("eve{number}")), token("mallory"));
     format!("{}.{}", good.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1)
 }
 
-/// One that expired a minute ago.
+/// A token that expired a minute ago.
 fn expired(sub: &str) -> String {
     let key = MintKey::parse("k", "EdDSA", ED_PRIVATE).unwrap();
     key.mint(&Claims { sub, exp_s: now_s() - 60, ..Claims::default() }).unwrap()
@@ -55,7 +55,7 @@ fn from(rig: &mut Rig, peer: &str) -> Client {
     Client::new(token, Conn::new(Listener::Public, 0), peer.parse::<IpAddr>().unwrap())
 }
 
-/// Sends one request and gives the status of its answer.
+/// Sends one request and returns the status of its response.
 fn ask(rig: &mut Rig, client: &mut Client, call: &str, lines: &str) -> u16 {
     let text = format!("{call} HTTP/1.1\r\nHost: shop\r\n{lines}\r\n");
     let now_ms = rig.homes[0].mono_ms();
@@ -74,7 +74,7 @@ fn verified(rig: &Rig) -> u64 {
 }
 
 #[test]
-fn engine_tokens_of_many_buyers_over_one_connection_are_verified_once() {
+fn engine_tokens_of_many_buyers_on_one_connection_verify_once() {
     let mut rig = rig(0);
     let mut proxy = connect(&mut rig.homes[0]);
     let tokens: Vec<String> = (0..8).map(|n| token(&format!("b{n}"))).collect();
@@ -96,9 +96,9 @@ fn engine_tokens_of_many_buyers_over_one_connection_are_verified_once() {
 }
 
 #[test]
-fn engine_tokens_that_do_not_count_are_charged_before_the_next_is_verified() {
+fn engine_tokens_that_are_invalid_are_charged_to_their_address() {
     let good = token("bob");
-    // Every call that asks who the buyer is.
+    // Every endpoint that needs to know the buyer.
     let calls = [
         "GET /v1/orders",
         "GET /v1/orders/4294967297",
@@ -138,7 +138,7 @@ fn engine_tokens_that_do_not_count_are_charged_before_the_next_is_verified() {
 }
 
 #[test]
-fn engine_tokens_junk_of_one_address_is_nobody_elses() {
+fn engine_tokens_junk_of_one_address_costs_no_other() {
     let mut rig = rig(1);
     let (good, known) = (token("bob"), token("ann"));
     let (mut eve, mut bob) = (from(&mut rig, "192.0.2.1"), from(&mut rig, "192.0.2.2"));
@@ -147,8 +147,8 @@ fn engine_tokens_junk_of_one_address_is_nobody_elses() {
         look(&mut rig, &mut eve, &junk(number));
     }
     assert_eq!(look(&mut rig, &mut bob, &good), 200, "another address");
-    assert_eq!(look(&mut rig, &mut eve, &known), 200, "one that was verified before needs nobody's leave");
-    // Behind a proxy it is the client's address that pays.
+    assert_eq!(look(&mut rig, &mut eve, &known), 200, "a token that was verified before always passes");
+    // Behind a proxy the client's address pays.
     let mut proxy = from(&mut rig, "10.0.0.1");
     let via =
         |token: &str, client: &str| format!("Authorization: Bearer {token}\r\nX-Forwarded-For: {client}\r\n");
@@ -160,7 +160,7 @@ fn engine_tokens_junk_of_one_address_is_nobody_elses() {
     assert_eq!(ask(&mut rig, &mut proxy, "GET /v1/orders", &via(&stranger, "192.0.2.4")), 200);
 }
 
-/// Where no address has a rate, failures have a budget of their own. The clock of the rig stands still.
+/// If addresses have no rate limit, failures have their own budget. The rig's clock stands still.
 #[test]
 fn engine_tokens_junk_has_a_budget_where_no_address_has() {
     let (good, known) = (token("bob"), token("ann"));
@@ -176,11 +176,11 @@ fn engine_tokens_junk_has_a_budget_where_no_address_has() {
     while look(&mut rig, &mut eve, &junk(1)) != 429 {}
     let said = String::from_utf8_lossy(&eve.out).into_owned();
     assert!(said.contains("Retry-After: 1 ") && said.contains("rate_limited"), "{said}");
-    // Whom this core knows needs nobody's leave, and another address has its own budget.
+    // A token that this core knows passes, and another address has its own budget.
     assert_eq!(look(&mut rig, &mut eve, &known), 200);
     let mut bob = from(&mut rig, "192.0.2.2");
     assert_eq!(look(&mut rig, &mut bob, &good), 200);
-    // Behind a proxy it is the client's address that pays.
+    // Behind a proxy the client's address pays.
     let mut proxy = from(&mut rig, "10.0.0.1");
     let via =
         |token: &str, client: &str| format!("Authorization: Bearer {token}\r\nX-Forwarded-For: {client}\r\n");
@@ -196,15 +196,14 @@ fn engine_tokens_junk_has_a_budget_where_no_address_has() {
     assert!(shared.counters[0].get(Count::TokensRefused) > 900);
 }
 
-/// Behind a proxy that is not named all buyers are one address: junk among them delays a newcomer and keeps
-/// nobody out.
+/// Behind an unnamed proxy all buyers share one address: junk delays a newcomer but locks nobody out.
 #[test]
 fn engine_tokens_junk_locks_no_newcomer_out() {
     let mut rig = limited(0, 20);
     let mut proxy = from(&mut rig, "192.0.2.1");
     let junk: Vec<String> = (0..64).map(junk).collect();
     assert_eq!(junk.iter().filter(|junk| look(&mut rig, &mut proxy, junk) == 401).count() / 10, 6);
-    // However much junk comes between two tries: in step with what is let off, too.
+    // However much junk comes between two attempts, also in step with the tokens that pass.
     for between in [1, 7, 8, 63] {
         let good = token(&format!("b{between}"));
         let mut number = 0;
@@ -216,11 +215,11 @@ fn engine_tokens_junk_locks_no_newcomer_out() {
             look(&mut rig, &mut proxy, &good) == 200
         });
         assert!(tries.is_some(), "{between} between two tries keep a newcomer out");
-        assert_eq!(look(&mut rig, &mut proxy, &good), 200, "it is known from now on");
+        assert_eq!(look(&mut rig, &mut proxy, &good), 200, "the core knows it from now on");
     }
 }
 
-/// Sessions that have lapsed are no junk: at the beginning of a sale there are thousands of them.
+/// Expired tokens do not count as junk: at the beginning of a sale there are thousands of them.
 #[test]
 fn engine_tokens_that_have_expired_use_up_nothing() {
     let mut rig = limited(0, 20);
@@ -236,7 +235,7 @@ fn engine_tokens_that_have_expired_use_up_nothing() {
     assert_eq!(look(&mut rig, &mut proxy, &token("bob")), 200);
 }
 
-/// A trusted proxy that does not say whose requests it sends makes all buyers one address: that is an alarm.
+/// A trusted proxy that sends no client addresses gives all buyers one address: that is an alarm.
 #[test]
 fn engine_tokens_a_proxy_without_addresses_is_an_alarm() {
     let mut rig = rig(1_000);

@@ -1,5 +1,5 @@
-//! Fair shares: whoever waits for an owner under load is answered as often as all others, whichever core
-//! its connection is on, and whatever the others send.
+//! Fair shares: under load, everybody who waits for an owner is served equally often, on whichever core
+//! the connection is, and whatever the others send.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ fn rig(cores: usize) -> Rig {
     Rig::on(Base::made(cores, setup), cores, |_, _| {})
 }
 
-/// A connection that always has as many requests under way as it may.
+/// A connection that always has the maximum of requests under way.
 struct Buyer {
     client: Client,
     sent: usize,
@@ -36,7 +36,7 @@ impl Buyer {
         Self { client: connect(&mut rig.homes[core]), sent: 0, answered: 0 }
     }
 
-    /// Takes answers, and sends so many requests at most.
+    /// Takes responses, and sends at most so many requests.
     fn go_on(&mut self, rig: &mut Rig, core: usize) {
         let (home, item) = (&mut rig.homes[core], rig.item);
         home.serve(&mut self.client);
@@ -69,7 +69,7 @@ fn ratio(served: &[usize]) -> f64 {
     *most as f64 / (*least).max(1) as f64
 }
 
-/// All homes have more open at one owner than it takes in a turn, the owner's own core among them.
+/// All homes, including the owner's own, have more questions open at one owner than it takes in a turn.
 fn shares(cores: usize, turns: usize) -> Vec<usize> {
     let mut rig = rig(cores);
     let mut buyers: Vec<Buyer> = (0..cores).map(|core| Buyer::new(&mut rig, core)).collect();
@@ -129,8 +129,8 @@ fn chunk(item: ItemId, number: usize) -> Box<Chunk> {
     chunk
 }
 
-/// A gateway streams chunks on core 0, buyers ask one by one on the others, the exporter has changes of the
-/// database to tell: a share each.
+/// A gateway streams chunks on core 0, buyers ask one by one on the others, the exporter has changes from the
+/// database: each gets one share.
 #[test]
 fn engine_turns_chunks_are_cut_and_the_exporter_has_its_share() {
     const CORES: usize = 4;
@@ -176,9 +176,9 @@ fn engine_turns_chunks_are_cut_and_the_exporter_has_its_share() {
                 };
             }
         }
-        // What this asks of the journal is more than it has room for.
+        // This asks more of the journal than it has room for.
         while !shared.queue.producer().has_room() {
-            assert!(Instant::now() < deadline, "the journal does not go on");
+            assert!(Instant::now() < deadline, "the journal makes no progress");
             std::thread::yield_now();
         }
     }
@@ -186,10 +186,10 @@ fn engine_turns_chunks_are_cut_and_the_exporter_has_its_share() {
     assert!(ratio(&served) <= RATIO_MAX, "chunks, two homes, the exporter: {served:?}");
 }
 
-/// Questions that went into the ring from a core to itself are answered like all others, and the ring is
+/// Questions in the ring from a core to itself are answered like all others, and the ring is
 /// empty when nobody asks any more.
 #[test]
-fn engine_turns_a_core_that_waits_in_its_own_line_is_answered() {
+fn engine_turns_a_core_waiting_in_its_own_queue_is_served() {
     const CORES: usize = 4;
     let mut rig = rig(CORES);
     let owner = rig.item.owner(CORES);
@@ -204,7 +204,7 @@ fn engine_turns_a_core_that_waits_in_its_own_line_is_answered() {
         rig.homes[owner].pump();
     }
     let mesh = rig.homes[owner].shared().mesh.clone();
-    assert!(mesh.waiting(owner, owner) > 0, "the owner's own core waits in line");
+    assert!(mesh.waiting(owner, owner) > 0, "the owner's own core waits its turn");
     for _ in 0..WINDOW {
         for home in &mut rig.homes {
             home.pump();

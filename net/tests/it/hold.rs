@@ -1,9 +1,9 @@
-//! Threads that stand still for a while, anywhere: afterwards every core serves, and meanwhile
-//! somebody says so.
+//! Threads that are held for a while, anywhere: afterwards every core serves, and meanwhile
+//! the engine reports it.
 //!
-//! An executor that parked a thread which had been held at the wrong moment put a core to sleep for
-//! ever. So each thread of a server under load is held at drawn points, and then every core is asked.
-//! On both transports. What the watch over the cores says is tested here, too.
+//! An executor that parked a thread which had been held at the wrong moment put a core to sleep
+//! forever. So each thread of a server under load is held at random points, and then every core is asked,
+//! on both transports. This file also tests the watchdog.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,17 +20,17 @@ use self::held::{Held, Quota, threads_of};
 use crate::server::{Bed, PATIENCE, Server, wait_for};
 use crate::transport::{put_on_sale, transports};
 
-/// Longer than any executor's or scheduler's slice, shorter than a stall.
+/// Longer than the time slice of any executor or scheduler, shorter than a stall.
 const HOLD: Duration = Duration::from_millis(300);
 /// How often each thread of a core is held, per transport.
 const HOLDS_PER_CORE: u32 = 10;
 /// How long an idle core is held at each boundary, and at how many: several rounds of its loop.
 const IDLE_HOLD: Duration = Duration::from_millis(150);
 const IDLE_BOUNDARIES: u64 = 30;
-/// Boundaries of system calls that a hold may be away from where the thread is found.
+/// How many system-call boundaries a hold may be away from where the thread is.
 const BOUNDARIES: u64 = 12;
 
-/// Draws by a seed that is printed; `HOLD_SEED` repeats them.
+/// Random draws from a seed that is printed; `HOLD_SEED` repeats them.
 struct Draws(u64);
 
 impl Draws {
@@ -49,7 +49,7 @@ impl Draws {
     }
 }
 
-/// One request on a connection of its own; its answer's head and body.
+/// One request on a connection of its own; returns head and body of the response.
 pub(crate) fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -59,10 +59,10 @@ pub(crate) fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(said)
 }
 
-/// Asks until each core has answered somebody: the kernel spreads connections by their ports.
+/// Asks until each core has responded once: the kernel distributes connections by port.
 fn every_core_answers(server: &Server) {
     let accepted = || -> Vec<u64> {
-        // For a moment after a stall the stand-in may still answer in core 0's place.
+        // For a moment after a stall the stand-in may still respond for core 0.
         let stats = wait_for("core 0 to answer", || server.merchant().get("/admin/stats").ok());
         let cores = stats["cores"].as_array().expect("a list").iter();
         cores.map(|core| core["requests"].as_u64().expect("a number")).collect()
@@ -77,7 +77,7 @@ fn every_core_answers(server: &Server) {
     });
 }
 
-/// Buyers who go on buying, each order on a connection of its own every now and then, while `act` runs.
+/// Buyers who keep buying, sometimes on a new connection, while `act` runs.
 fn under_load(server: &Server, act: impl FnOnce()) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -92,7 +92,7 @@ fn under_load(server: &Server, act: impl FnOnce()) {
                 }
             });
         }
-        // The buyers end with it, also where it panics.
+        // The buyers stop with it, also if it panics.
         struct End<'a>(&'a AtomicBool);
         impl Drop for End<'_> {
             fn drop(&mut self) {
@@ -104,7 +104,7 @@ fn under_load(server: &Server, act: impl FnOnce()) {
     });
 }
 
-/// A purchase; a server that has ended is for others to notice.
+/// A purchase; whether the server is alive is checked elsewhere.
 fn buy(public: SocketAddr, buyer: &str) {
     let Ok(mut stream) = TcpStream::connect_timeout(&public, PATIENCE) else { return };
     let _set = stream.set_read_timeout(Some(PATIENCE));
@@ -121,7 +121,7 @@ pub(crate) fn thread_named(server: &Server, name: &str) -> u32 {
     threads.iter().find(|(_, known)| known == name).unwrap_or_else(|| panic!("{name} of {threads:?}")).0
 }
 
-/// Whether this machine lets us trace; said aloud if not.
+/// Whether this machine allows tracing; reported if not.
 pub(crate) fn may_trace(server: &Server) -> bool {
     let taken = Held::take(thread_named(server, "stampede-core-1"), 0);
     if let Err(why) = &taken {
@@ -130,7 +130,7 @@ pub(crate) fn may_trace(server: &Server) -> bool {
     taken.is_ok()
 }
 
-/// strace at a thread, whose next wait in the kernel fails, as none should.
+/// strace on a thread, whose next wait in the kernel fails, as none should.
 pub(crate) struct Broken(std::process::Child);
 
 impl Broken {
@@ -176,7 +176,7 @@ fn hold_any_thread_anywhere_and_every_core_serves_afterwards() {
                     let boundaries = draws.below(BOUNDARIES);
                     println!("{name} at boundary {boundaries}");
                     if let Err(why) = Held::keep(thread, boundaries, HOLD) {
-                        // What has only helped to start ends some time after it.
+                        // Threads that only helped to start end some time after it.
                         let is_gone = threads_of(server.pid()).iter().all(|(known, _)| *known != thread);
                         assert!(is_gone, "it was traced before: {why}");
                     }
@@ -189,9 +189,9 @@ fn hold_any_thread_anywhere_and_every_core_serves_afterwards() {
     }
 }
 
-/// What an idle core does by itself must go on, too: holds expire without anybody asking. It is held at
-/// each point of its loop in turn, for longer than the 100 ms after which an executor of glommio
-/// takes a task's time for over: so also between its arming that timer and its first look at it.
+/// What an idle core does by itself must continue, too: holds expire without a request. The core is held at
+/// each point of its loop in turn, for longer than the 100 ms after which a glommio executor
+/// ends a task's time slice: so also between arming that timer and the first look at it.
 #[test]
 fn hold_an_idle_core_and_its_time_goes_on() {
     for transport in transports() {
@@ -203,7 +203,7 @@ fn hold_an_idle_core_and_its_time_goes_on() {
             let thread = thread_named(&server, core);
             Held::walk(thread, IDLE_BOUNDARIES, IDLE_HOLD).expect("it was traced before");
         }
-        // Nobody has asked anything since: that a core turns is seen in its own count of switches.
+        // Nobody has sent a request since: the core's own count of context switches shows that it runs.
         for core in ["stampede-core-0", "stampede-core-1"] {
             let thread = thread_named(&server, core);
             let switches = || {
@@ -259,17 +259,17 @@ fn hold_a_core_for_long_and_health_says_so_from_another_thread() {
     }
 }
 
-/// The watch has a handle of the merchant's listening socket: it must not keep it open.
+/// The watchdog has a handle of the merchant's listening socket, and must not keep it open.
 #[test]
 fn hold_nothing_open_that_a_stopping_server_has_closed() {
     let (_bed, mut server) = server_on(&transports()[0]);
-    // A request that is under way keeps the server from ending.
+    // A request under way keeps the server from ending.
     let mut half = TcpStream::connect_timeout(&server.admin, PATIENCE).unwrap();
     half.write_all(b"GET /admin/items HTTP/1.1\r\nHost: a\r\n").unwrap();
     wait_for("the connection", || ask(server.admin, "/healthz").ok());
     server.terminate();
     wait_for("the merchant's address to refuse", || TcpStream::connect(server.admin).err());
-    assert_eq!(server.exited(), None, "it ended: that its address refuses shows nothing");
+    assert_eq!(server.exited(), None, "it has ended, so a refusing address proves nothing");
     drop(half);
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
@@ -289,9 +289,9 @@ fn hold_a_core_for_ever_and_the_process_ends() {
     assert_eq!(status.code(), Some(76), "{status}");
 }
 
-/// A whole process that stood still, however long, has no core that is stalled.
+/// If the whole process stood still, however long, no core is stalled.
 #[test]
-fn hold_the_whole_process_and_nobody_is_blamed() {
+fn hold_the_whole_process_and_no_core_is_blamed() {
     let (_bed, server) = server_on(&transports()[0]);
     let pid = rustix::process::Pid::from_raw(server.pid().cast_signed()).expect("a process");
     rustix::process::kill_process(pid, Signal::STOP).expect("it runs");
@@ -311,7 +311,7 @@ fn hold_the_whole_process_and_nobody_is_blamed() {
 
 /// A processor quota of 20 ms in 500: slow, never dead.
 #[test]
-fn hold_by_a_quota_and_every_core_serves_under_it_and_afterwards() {
+fn hold_by_a_quota_and_every_core_still_serves() {
     for transport in transports() {
         let (_bed, server) = server_on(&transport);
         let quota = match Quota::on(server.pid()) {
@@ -328,7 +328,7 @@ fn hold_by_a_quota_and_every_core_serves_under_it_and_afterwards() {
     }
 }
 
-/// Half a server is worse than none: the process ends, and is started again.
+/// Half a server is worse than none: the process ends, and is restarted.
 #[test]
 fn hold_not_on_when_a_core_ends_by_itself() {
     for transport in transports() {

@@ -1,4 +1,4 @@
-//! Answers, byte for byte.
+//! Responses, byte for byte.
 
 use stampede_core::command;
 use stampede_core::draw::{DrawSeed, DrawView, Drawn, HeldView};
@@ -18,13 +18,13 @@ fn date() -> Date {
 }
 
 fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
-    // What stands in the buffer already must not matter.
+    // The previous contents of the buffer must not matter.
     let mut out = b"before".to_vec();
     write(&mut out);
     String::from_utf8(out.split_off(6)).expect("answers are UTF-8").replace("\r\n", "¶")
 }
 
-/// Splits an answer and holds its length against its head.
+/// Splits a response and checks its length against its head.
 fn parts(answer: &str) -> (&str, &str) {
     let (head, body) = answer.split_once("¶¶").expect("a head");
     let length = head.split('¶').find_map(|line| line.strip_prefix("Content-Length: "));
@@ -160,7 +160,7 @@ fn refusals_say_what_helps() {
 }
 
 #[test]
-fn hot_refusals_are_the_slow_ones_but_for_spaces() {
+fn hot_refusals_equal_the_slow_ones_except_for_spaces() {
     let order = OrderId::from_u64(1 << 32 | 7).expect("an order id");
     let waits = [0, 1, 999, 1_000, 1_001, 65_432, 999_999_999, 1_000_000_000, u64::MAX];
     for (code, wait_ms) in Code::ALL.iter().flat_map(|code| waits.map(|wait_ms| (code, wait_ms))) {
@@ -171,7 +171,7 @@ fn hot_refusals_are_the_slow_ones_but_for_spaces() {
                 Code::RateLimited => Problem::rate_limited(wait_ms),
                 _ => code.problem(),
             };
-            // A detail takes the slow road.
+            // A detail takes the slow path.
             let slow = refusal(&problem.detail("d"), manner);
             let fast = refusal(&problem, manner);
             let (fast_head, fast_body) = parts_if_any(&fast, manner);
@@ -196,7 +196,7 @@ fn parts_if_any(answer: &str, manner: Manner) -> (&str, &str) {
 }
 
 #[test]
-fn a_bodiless_answer_has_the_length_of_the_body_that_it_leaves_out() {
+fn a_bodiless_answer_states_the_length_of_the_omitted_body() {
     let whole = refusal(&Code::SoldOut.problem(), Manner::KEEP);
     let head = refusal(&Code::SoldOut.problem(), BODILESS);
     assert_eq!(whole.split_once("¶¶").map(|(head, _)| format!("{head}¶¶")), Some(head));
@@ -284,7 +284,7 @@ fn spec() -> ItemSpec<'static> {
 }
 
 fn item_view(spec: &ItemSpec<'static>, state: &'static str, version: u64) -> ItemView<'static> {
-    // The view borrows the settings; a test may let them live for ever.
+    // The view borrows the settings; a test may leak them.
     let spec = Box::leak(Box::new(*spec));
     let item = ItemId::new(7).expect("an item id");
     let version = Some(Version { log: 0xA, lsn: Lsn(version) });
@@ -330,7 +330,7 @@ fn pages() {
     };
     assert_eq!(tag(&list), tag(&listed([3, 4])));
     assert_ne!(tag(&list), tag(&listed([2, 4])), "not that of the last one alone");
-    // What is not durable has no tag, and a list with it has none.
+    // A page that is not durable has no tag, and neither has a list with it.
     let unsettled = ItemView { version: None, ..item_view(&spec(), "open", 3) };
     assert_eq!(tag(&Page::item(&unsettled)), None);
     assert_eq!(tag(&Page::list([item_view(&spec(), "open", 3), unsettled], None, 0xA)), None);

@@ -190,7 +190,7 @@ fn item(body: &str) -> String {
     let mut name = String::new();
     match body::item_patch(body.as_bytes(), &mut name) {
         Ok(patch) => {
-            // Only what was given, so that the table stays readable.
+            // Only the given fields, so that the table stays readable.
             let all = format!("{patch:?}");
             let inner = all.trim_start_matches("ItemPatch { ").trim_end_matches(" }");
             let given: Vec<&str> = inner.split(", ").filter(|field| !field.ends_with(": None")).collect();

@@ -5,11 +5,11 @@ use stampede_net::http::conn::{Conn, Left, Next};
 use stampede_net::http::limits::{BATCH_BODY_BYTES_MAX, CONN_BUFFER_BYTES, CONN_BUFFER_BYTES_MAX};
 use stampede_net::http::route::Listener;
 
-/// A purchase that must not come out behind anything that closes the connection.
+/// A purchase that must not come out after anything that closes the connection.
 const CANARY: &[u8] =
     b"POST /v1/items/9/orders HTTP/1.1\r\nHost: canary\r\nContent-Length: 14\r\n\r\n{\"quantity\":1}";
 
-/// What comes out of a connection that gets these pieces, as text.
+/// The requests from a connection that gets these pieces, as text.
 fn transcript<'a>(listener: Listener, pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut conn = Conn::new(listener, 0);
     let mut shown = Vec::new();
@@ -17,7 +17,7 @@ fn transcript<'a>(listener: Listener, pieces: impl IntoIterator<Item = &'a [u8]>
         let mut rest = piece;
         while !rest.is_empty() {
             let taken = conn.feed(rest, 0);
-            assert!(taken > 0, "a connection that wants more takes something");
+            assert!(taken > 0, "a connection that wants more accepts the bytes");
             assert!(conn.buffer_bytes() <= CONN_BUFFER_BYTES_MAX);
             rest = &rest[taken..];
             drain(&mut conn, &mut shown);
@@ -68,7 +68,7 @@ fn a_request_is_lent_with_its_fields() {
     let raw = b"POST /v1/items/7/orders HTTP/1.1\r\nhOST: a:80\r\nIdempotency-Key: \"k 1\"\r\n\
         Idempotency-KEY2: z\r\nPrefer: wait=5, Respond-Async\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(conn.feed(raw, 0), raw.len());
-    let Next::Request(request) = conn.next() else { panic!("a whole request was fed") };
+    let Next::Request(request) = conn.next() else { panic!("a complete request was fed") };
     assert_eq!((request.head.path, request.head.query), ("/v1/items/7/orders", None));
     assert_eq!(request.body, b"{}");
     assert!(request.head.prefers_async);
@@ -141,7 +141,7 @@ fn an_idle_connection_owns_no_buffer() {
     }
     assert!(matches!(conn.next(), Next::Request(request) if request.body.len() == 60_000));
     assert!(matches!(conn.next(), Next::NeedMore));
-    assert_eq!(conn.buffer_bytes(), 0, "a large buffer goes at once");
+    assert_eq!(conn.buffer_bytes(), 0, "a large buffer is released at once");
     assert!(!conn.space().is_empty());
     assert_eq!(conn.buffer_bytes(), CONN_BUFFER_BYTES);
     conn.shrink();
@@ -149,7 +149,7 @@ fn an_idle_connection_owns_no_buffer() {
 }
 
 #[test]
-fn what_follows_the_last_request_is_thrown_away() {
+fn what_follows_the_last_request_is_discarded() {
     let mut conn = Conn::new(Listener::Public, 0);
     conn.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 0);
     assert!(matches!(conn.next(), Next::Request(_)));
@@ -165,7 +165,7 @@ fn what_follows_the_last_request_is_thrown_away() {
     assert!(conn.buffer_bytes() <= CONN_BUFFER_BYTES);
 }
 
-/// Requests that are right, and what has to come out of them.
+/// Valid requests, and what must come out of them.
 fn valid_request() -> impl Strategy<Value = (Vec<u8>, String)> {
     let headers = proptest::collection::vec(("[A-Za-z][A-Za-z0-9-]{0,12}x9", "[!-~]{0,30}"), 0..12);
     let body = proptest::collection::vec(any::<u8>(), 0..300);
@@ -188,7 +188,7 @@ fn valid_request() -> impl Strategy<Value = (Vec<u8>, String)> {
     })
 }
 
-/// Cuts at these places, which need not be in order or in range.
+/// Cuts at these positions, which need not be in order or in range.
 fn cut<'a>(raw: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(raw.len() + 1)).collect();
     places.sort_unstable();
@@ -242,8 +242,8 @@ proptest! {
     }
 }
 
-/// The body of a batch comes piece by piece, whatever the cut; what is behind it is the next
-/// request, and a body that nobody takes is thrown away.
+/// The body of a batch comes piece by piece, for every cut; what follows it is the next
+/// request, and a body that nobody takes is discarded.
 #[test]
 fn the_body_of_a_batch_is_handed_out_in_pieces() {
     let body: Vec<u8> = (0..10_000u32).flat_map(u32::to_le_bytes).collect();
@@ -258,7 +258,7 @@ fn the_body_of_a_batch_is_handed_out_in_pieces() {
             let (mut seen, mut taken, mut rest) = (Vec::new(), Vec::new(), &stream[..]);
             loop {
                 if takes && conn.is_streaming() && conn.left() != Left::Bytes(0) {
-                    // As records do, whole tens of bytes are taken until the last ones.
+                    // Like records, whole tens of bytes are taken, except at the end.
                     let (left, piece) = (conn.left(), conn.piece());
                     let is_all = left == Left::Bytes(piece.len());
                     let len = if is_all { piece.len() } else { piece.len() / 10 * 10 };
@@ -293,9 +293,9 @@ fn chunked(body: &[u8], size: usize) -> Vec<u8> {
     body.chunks(size).map(chunk).chain([end]).flatten().collect()
 }
 
-/// What came before a broken chunk is handed out, and what is wrong behind it, wherever it is cut.
+/// What came before a broken chunk is handed out, and the error after it is found, for every cut.
 #[test]
-fn a_batch_in_broken_chunks_is_told_so_behind_what_came() {
+fn a_batch_in_broken_chunks_fails_after_what_came() {
     let head = "POST /v1/orders/batch HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let too_much = format!("3\r\nabc\r\n{:x}\r\n", BATCH_BODY_BYTES_MAX - 2);
     for (body, status) in [("3\r\nabc\r\nx", 400), ("3\r\nabcd", 400), (&*too_much, 413)] {
@@ -338,7 +338,7 @@ fn a_batch_that_closes_ends_with_its_body() {
     assert!(conn.is_finished());
 }
 
-/// A head may have as many bytes as the setting says and not one more, however it is cut, and the buffer
+/// A head may have as many bytes as the setting says and not one more, for every cut, and the buffer
 /// keeps its bound.
 #[test]
 fn a_head_is_as_long_as_the_setting_says() {

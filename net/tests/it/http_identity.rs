@@ -1,4 +1,4 @@
-//! Tokens, headers of gateways, the merchant's token, idempotency keys.
+//! Tokens, gateway headers, the merchant's token, idempotency keys.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 const ED_PRIVATE: &str = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
 const ED_PUBLIC: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
 
-/// Parses a request with these header lines, and hands over its head.
+/// Parses a request with these header lines, and passes on its head.
 fn with_head<T>(lines: &str, look: impl FnOnce(&Head<'_>) -> T) -> T {
     let raw = format!("GET /v1/time HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
     let mut conn = Conn::new(Listener::Public, 0);
@@ -31,7 +31,7 @@ fn with_head<T>(lines: &str, look: impl FnOnce(&Head<'_>) -> T) -> T {
             return look(&request.head);
         }
     }
-    panic!("must be framed well: {raw}")
+    panic!("must be a valid request: {raw}")
 }
 
 fn hs() -> MintKey {
@@ -106,7 +106,7 @@ fn signatures_are_those_of_the_rfcs() {
     let payload = b"{\"iss\":\"joe\",\r\n \"exp\":1300819380,\r\n \"http://example.com/is_root\":true}";
     let token = key.sign(header, payload);
     assert!(token.ends_with(".dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"), "{token}");
-    // Taken, but for its missing subject.
+    // Valid, except for its missing subject.
     let identity = Identity::jwt(vec![IdentityKey::parse("k", "HS256", secret).expect("a key")], vec![]);
     let line = format!("Authorization: Bearer {token}\r\n");
     let outcome =
@@ -213,7 +213,7 @@ fn headers_of_tokens() {
     for header in bad {
         assert!(is_stranger(&shown(&hs().sign(header.as_bytes(), payload.as_bytes()))), "{header}");
     }
-    // The public key as an HMAC secret: the oldest game.
+    // The public key as an HMAC secret: the oldest trick.
     let public = MintKey::parse("k2", "HS256", ED_PUBLIC).expect("32 bytes");
     for header in [r#"{"alg":"HS256","kid":"k2"}"#, r#"{"alg":"EdDSA","kid":"k2"}"#] {
         assert!(is_stranger(&shown(&public.sign(header.as_bytes(), payload.as_bytes()))), "{header}");
@@ -292,8 +292,8 @@ fn claims_of_tokens() {
     )));
 }
 
-/// Every time in a token is in seconds: one in milliseconds is refused, whichever it is, and one in
-/// seconds counts.
+/// Every time in a token is in seconds: in milliseconds it is refused, whichever it is, and in
+/// seconds it is accepted.
 #[test]
 fn times_of_tokens_are_in_seconds() {
     let show = |times: &str| {
@@ -377,7 +377,7 @@ fn rules_of_tokens() {
     );
     assert_eq!(at(5_000_000, r#""exp":5001,"iat":1500"#), YES);
     assert_eq!(at(10_000, r#""exp":100,"iat":50"#), YES, "issued a little later than now");
-    // What was verified is remembered with its leeways.
+    // A verified token is remembered with its leeways.
     let claims = br#"{"sub":"bob","aud":"app","iss":"https://id.example","exp":100}"#;
     let line = format!("Authorization: Bearer {}\r\n", hs().sign(GOOD_HEADER.as_bytes(), claims));
     let mut remembers = cache();
@@ -385,7 +385,7 @@ fn rules_of_tokens() {
         let outcome = identify_at(&ruled, &line, now_ms, &mut remembers);
         assert_eq!(!is_stranger(&outcome), taken, "{now_ms}: {outcome}");
     }
-    // A kid with the slashes of PHP.
+    // A kid with PHP's escaped slashes.
     let key = |kid: &str| IdentityKey::hs256(kid, SECRET).expect("a key");
     let two = Identity::jwt(vec![key("keys/1"), key("k9")], vec![]).expect("two keys");
     let token = hs().sign(br#"{"alg":"HS256","kid":"keys\/1"}"#, br#"{"sub":"bob","exp":1700000060}"#);
@@ -433,7 +433,7 @@ fn a_remembered_verdict_ends_with_the_token() {
     assert_eq!(at(NOW_S * 1_000 - 30_000), "bob level 0", "within the leeway");
     assert!(is_stranger(&at(NOW_S * 1_000 - 30_001)), "the clock was put back");
     assert_eq!(at(NOW_S * 1_000), "bob level 0");
-    // Another token on the same connection is another buyer; a bad one is nobody.
+    // Another token on the same connection is another buyer; an invalid one is nobody.
     let other = hs().mint(&claims("eve")).expect("claims");
     assert_eq!(
         identify_at(&identity, &format!("Authorization: Bearer {other}\r\n"), NOW_S * 1_000, &mut cache),
@@ -485,7 +485,7 @@ fn keys() {
         Identity::jwt(vec![key(), key()], vec![]).err(),
         Some(IdentityError::KidTwice("k1".to_owned()))
     );
-    // One key alone needs no name in the token.
+    // A single key needs no `kid` in the token.
     let alone = Identity::jwt(vec![key()], vec![]).expect("a key");
     let token = hs().sign(br#"{"alg":"HS256"}"#, br#"{"sub":"bob","exp":1700000001}"#);
     let line = format!("Authorization: Bearer {token}\r\n");
@@ -579,14 +579,14 @@ fn proxy_headers_are_expected_of_named_proxies_alone() {
     for stranger in ["192.0.2.1", "127.0.0.1", "::1"] {
         assert!(!expects(&tokens, Listener::Public, stranger), "{stranger}");
     }
-    // Whoever passes bytes on would let anybody name buyers.
+    // A proxy that passes bytes on would let anybody name buyers.
     let gateway = Identity::header("0.0.0.0".parse().expect("an address"), nets()).expect("a gateway");
     assert!(!expects(&gateway.with_proxy_protocol(true), Listener::Public, "10.0.0.1"));
 }
 
-/// Who counts as the client behind a trusted proxy; with a `?` where it is not known and the proxy counts.
+/// The client behind a trusted proxy; with a `?` if it is not known and the proxy's address counts.
 #[test]
-fn addresses_as_proxies_hand_them_on() {
+fn addresses_as_proxies_pass_them_on() {
     let nets = || vec!["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
     let seen = |header: AddressHeader, lines: &str| {
         let identity = Identity::header("0.0.0.0".parse().expect("an address"), nets()).expect("a gateway");
@@ -599,7 +599,7 @@ fn addresses_as_proxies_hand_them_on() {
     };
     use AddressHeader as H;
     let table: &[(H, &[&str], &str)] = &[
-        // HAProxy adds a line, others add to the last one; all lines are one list.
+        // HAProxy adds a line, others append to the last one; all lines form one list.
         (H::XForwardedFor, &["9.9.9.9", "10.7.7.7"], "9.9.9.9"),
         (H::XForwardedFor, &["8.8.8.8, 9.9.9.9", "10.7.7.7, 10.6.6.6"], "9.9.9.9"),
         (H::XForwardedFor, &["8.8.8.8", "9.9.9.9", "10.7.7.7", "10.6.6.6"], "9.9.9.9"),
@@ -630,7 +630,7 @@ fn addresses_as_proxies_hand_them_on() {
         for name in [header.name().to_owned(), header.name().to_lowercase()] {
             assert_eq!(seen(*header, &lines(&name, values)), *expected, "{name}: {values:?}");
         }
-        // Another header than the one that was chosen says nothing.
+        // Headers other than the chosen one are ignored.
         for other in AddressHeader::ALL.iter().filter(|other| *other != header) {
             assert_eq!(seen(*other, &lines(header.name(), values)), "10.0.0.1?", "{header:?} for {other:?}");
         }
@@ -699,13 +699,13 @@ fn idempotency_keys() {
     );
 }
 
-/// Who a request with these lines is, by a token that may come in the cookie `shop`.
+/// The buyer of a request with these lines, whose token may be in the cookie `shop`.
 fn by_cookie(method: &str, lines: &str) -> String {
     let raw =
         format!("{method} /v1/orders HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 0\r\n{lines}\r\n");
     let mut conn = Conn::new(Listener::Public, 0);
     conn.feed(raw.as_bytes(), 0);
-    let Next::Request(request) = conn.next() else { panic!("must be framed well: {raw}") };
+    let Next::Request(request) = conn.next() else { panic!("must be a valid request: {raw}") };
     let identity = identity().with_cookie("shop");
     match identity.identify(
         &request.head,
@@ -739,14 +739,14 @@ fn a_token_may_come_in_the_cookie() {
         format!("Cookie: xshop={token}\r\n"),
         format!("Cookie: shop={token}; shop={token}\r\n"),
         format!("Cookie: shop={token}\r\nCookie: shop={token}\r\n"),
-        // What is said on purpose counts, even if it is wrong.
+        // An explicit header counts, even if it is wrong.
         format!("Authorization: Basic x\r\nCookie: shop={token}\r\n"),
     ] {
         assert_eq!(by_cookie("GET", &lines), "unauthenticated", "{lines}");
     }
     let both = format!("Authorization: Bearer {other}\r\nCookie: shop={token}\r\n");
     assert_eq!(by_cookie("GET", &both), "eve");
-    // Without the setting, a cookie is nothing.
+    // Without the setting, a cookie is ignored.
     assert!(is_stranger(&identify(&format!("Cookie: shop={token}\r\n"))));
 }
 

@@ -6,7 +6,7 @@ use stampede_net::http::problem::Code;
 use stampede_net::http::route::site::SiteCall;
 use stampede_net::http::route::{Listener, Route};
 
-/// The route of a request, as text: what it is, or the code and what helps.
+/// The route of a request, as text: its kind, or the error code and details.
 fn route(listener: Listener, request: &str) -> String {
     let (method, _) = request.split_once(' ').expect("method and target");
     let length = if matches!(method, "POST" | "PUT" | "PATCH") { "Content-Length: 0\r\n" } else { "" };
@@ -297,7 +297,7 @@ fn paths_that_do_not_exist() {
     for path in merchant {
         assert_eq!(route(Listener::Merchant, &format!("GET {path}")), "not_found", "{path}");
     }
-    // An id that is a number, and no item's, is told so; a call that does not exist is not found.
+    // A number that is no item's id gets an error that says so; an unknown path is not found.
     for id in ["0", "2147483648", "4294967296", "18446744073709551616", "99999999999999999999999"] {
         for call in
             ["GET /v1/items/#", "POST /v1/items/#/orders", "POST /v1/items/#/ticket", "GET /v1/items/#/draw"]
@@ -452,7 +452,7 @@ fn codes_are_unique_and_have_the_status_of_the_contract() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), Code::ALL.len());
-    // API.md, "Errors".
+    // docs/API.md, "Errors".
     let contract: &[(u16, &str)] = &[
         (400, "bad_request bad_json bad_quantity unknown_field bad_header"),
         (401, "unauthenticated"),

@@ -1,4 +1,4 @@
-//! The blocklist is decided by owner 0, and followed by the others: in the order of the decisions.
+//! The blocklist: owner 0 decides, and the other owners follow in the order of its decisions.
 
 use stampede_core::command::Outcome;
 use stampede_core::shard::Shard;
@@ -10,7 +10,7 @@ use crate::rig::Base;
 
 const NOW: UnixMillis = UnixMillis(1_000);
 
-/// An owner of this number, which nobody else asks.
+/// The owner with this number, which nobody else asks.
 fn owner(base: &Base, index: usize) -> Owner {
     let shared = &base.shared;
     Owner::new(
@@ -24,9 +24,9 @@ fn ask(owner: &mut Owner, ask: RareAsk) -> Reply {
     owner.answer(NOW, &Ask::Rare(Box::new(ask)))
 }
 
-/// While an owner has much to do, its core's own questions stand in line; what it decides itself does not.
+/// While an owner has much to do, its own core's questions wait their turn; its own decisions do not.
 #[test]
-fn what_owner_0_has_decided_is_not_undone_by_an_earlier_decision_of_its_own() {
+fn owner_0_keeps_its_later_decision_over_an_earlier_one() {
     let base = Base::new(1, 0);
     let mut owner = owner(&base, 0);
     let him = Subject::new(b"him").unwrap();
@@ -36,7 +36,7 @@ fn what_owner_0_has_decided_is_not_undone_by_an_earlier_decision_of_its_own() {
         assert!(matches!(decided, Reply::Outcome(Outcome::Done { .. })));
         let decided = ask(&mut owner, RareAsk::Block(him.clone(), blocked));
         assert!(matches!(decided, Reply::Outcome(Outcome::Done { .. })));
-        // The follow-ups come in behind both.
+        // The updates arrive after both.
         for follows in [!blocked, blocked] {
             ask(&mut owner, RareAsk::FollowBlock(him.clone(), follows));
             assert_eq!(owner.shard().is_blocked(buyer), blocked, "after the one that follows {follows}");

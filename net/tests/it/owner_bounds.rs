@@ -1,5 +1,5 @@
-//! An owner whose tables come to their ends: it says so long before, once, and at the end refuses
-//! what needs more and nothing else.
+//! An owner whose tables fill up: it says so long before, once. When they are full it refuses
+//! what needs more room, and nothing else.
 
 use stampede_core::command::{Command, ItemPatch, Outcome, Refusal, Ticket};
 use stampede_core::draw::DrawSeed;
@@ -47,7 +47,7 @@ fn buy(owner: &mut Owner, base: &Base, buyer: u64) -> Outcome {
 }
 
 #[test]
-fn a_table_that_fills_is_an_alarm_long_before_its_end_and_its_end_is_a_refusal() {
+fn a_table_that_fills_raises_an_alarm_and_then_refuses() {
     let base = Base::new(1, 0);
     let shared = &base.shared;
     let mut owner = Owner::new(put_on_sale(&base), shared.queue.producer(), shared.clone());

@@ -1,4 +1,4 @@
-//! An owner in the middle of a draw: what the database's edit of a stock row comes to, and
+//! An owner in the middle of a draw: an edit of the stock row in the database, and
 //! what a page may show of a result that is not durable.
 
 use stampede_core::command::{Command, ItemPatch, Purchase, Ticket};
@@ -42,7 +42,7 @@ fn enter(shard: &mut Shard, secret: HashSecret, shared: &Shared) {
     log.flush();
 }
 
-/// Runs `test` with the owner of an item whose draw is due and was not held yet.
+/// Runs `test` with the owner of an item whose draw is due and has not been held.
 fn with_owner(test: impl FnOnce(Owner)) {
     let base = Base::new(1, 0);
     let shared = &base.shared;
@@ -52,7 +52,7 @@ fn with_owner(test: impl FnOnce(Owner)) {
 }
 
 #[test]
-fn an_edit_of_the_stock_row_in_the_middle_of_a_draw_waits_for_its_end() {
+fn a_stock_edit_during_a_draw_waits_for_its_end() {
     with_owner(|mut owner| {
         let edit = RareAsk::FollowPostgres { item: item(), delta: 5, as_of: Lsn(1) };
         owner.answer_outside(DRAWS_AT, edit);
@@ -62,16 +62,16 @@ fn an_edit_of_the_stock_row_in_the_middle_of_a_draw_waits_for_its_end() {
         owner.tick(DRAWS_AT);
         let seen = owner.shard().item(item()).unwrap();
         assert_eq!((seen.granted, seen.available, seen.sold), (STOCK + 5, 5, STOCK));
-        assert_eq!(seen.flags & Rules::PAUSED, 0, "it could be borne a moment later");
+        assert_eq!(seen.flags & Rules::PAUSED, 0, "it could be accepted a moment later");
         assert_eq!(seen.draw.unwrap().held.unwrap().drawn.units, STOCK);
     });
 }
 
 #[test]
-fn what_came_of_a_draw_is_hidden_until_it_is_durable() {
+fn the_result_of_a_draw_is_hidden_until_it_is_durable() {
     with_owner(|mut owner| {
         let waiting = OwnedItem::new(&owner.shard().item(item()).unwrap()).hide_draw(Lsn::ZERO);
-        assert!(!waiting, "an announcement hides nothing");
+        assert!(!waiting, "an announced draw has nothing to hide");
         owner.tick(DRAWS_AT);
         let seen = owner.shard().item(item()).unwrap();
         let last = seen.draw.unwrap().held.unwrap().lsn;

@@ -1,8 +1,8 @@
-//! A running server for tests: the built binary, on ports and in a directory of its own.
+//! A running server for tests: the built binary, with its own ports and directory.
 //!
-//! A [`Bed`] keeps directory, ports and settings over restarts; a [`Server`] is one
+//! A [`Bed`] keeps directory, ports and settings across restarts; a [`Server`] is one
 //! process on it, killed when dropped and when the test's thread dies. Nothing here
-//! judges. Next: `e2e_talk.rs` for how tests speak with it.
+//! checks results. Next: `e2e_talk.rs` for how tests talk to it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -30,11 +30,11 @@ use self::sink::Sink;
 
 /// The merchant's token on every bed.
 pub(crate) const TOKEN: &str = "token-of-the-test-shop";
-/// Longest wait for anything: far beyond what a loaded machine needs.
+/// Longest wait for anything: far longer than a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 /// What a tick of `/proc` is on Linux, in milliseconds.
 const MS_PER_TICK: u64 = 10;
-/// Starts that may find a port taken by somebody else.
+/// Attempts to start when another program has taken a port.
 const STARTS_MAX: usize = 5;
 
 /// Everything about a server that outlives its process.
@@ -42,23 +42,23 @@ pub(crate) struct Bed {
     home: TempDir,
     /// The data directory.
     pub(crate) dir: PathBuf,
-    /// How many cores serve, as the flag says it.
+    /// How many cores serve, as in the flag.
     pub(crate) cores: &'static str,
     public: SocketAddr,
     admin: SocketAddr,
     flags: Vec<String>,
     env: Vec<(String, String)>,
-    /// How many files it may have open; as many as we may if `None`.
+    /// How many files it may have open; as many as possible if `None`.
     files_max: Option<u64>,
     /// Where its output goes; to us if `None`.
     pub(crate) sink: Option<Sink>,
-    /// What it is kept from.
+    /// Its sandbox.
     pub(crate) sandbox: Sandbox,
-    /// The program, if it is not the one that was built.
+    /// The program, if not the one that was built.
     program: Option<PathBuf>,
-    /// A command that runs the server as its own last words, such as a tracer; empty = none.
+    /// A command that runs the server as its last argument, such as a tracer; empty = none.
     pub(crate) wrap: Vec<String>,
-    /// Whether clients know its addresses already.
+    /// Whether clients already know its addresses.
     has_served: bool,
 }
 
@@ -85,14 +85,14 @@ impl Bed {
         };
         let bed =
             bed.set("identity.mode", "header").set("log.segment_bytes", "4MiB").set("admin.token", TOKEN);
-        // `make test-epoll` has every server use that transport, `make test` those that do not choose.
+        // `make test-epoll` makes every server use that transport, `make test` those that do not choose one.
         match std::env::var("STAMPEDE_TRANSPORT").or_else(|_| std::env::var("STAMPEDE_BEDS")) {
             Ok(transport) => bed.set("transport", &transport),
             Err(_) => bed,
         }
     }
 
-    /// The demo sale: buyers are told apart by the demo's own tokens.
+    /// The demo sale, with buyers authenticated by the demo's own tokens.
     pub(crate) fn demo() -> Self {
         Self::new().set("identity.mode", "jwt").switch("--demo")
     }
@@ -111,7 +111,7 @@ impl Bed {
         self
     }
 
-    /// Adds a flag.
+    /// Adds a flag with a value.
     pub(crate) fn flag(mut self, flag: &str, value: &str) -> Self {
         self.flags.extend([flag.to_owned(), value.to_owned()]);
         self
@@ -123,13 +123,13 @@ impl Bed {
         self
     }
 
-    /// Takes all added flags away.
+    /// Removes all added flags.
     pub(crate) fn without_flags(mut self) -> Self {
         self.flags.clear();
         self
     }
 
-    /// Lets it have so many files open, as `ulimit -n` does.
+    /// Sets the limit on open files, like `ulimit -n`.
     pub(crate) fn files(mut self, files_max: u64) -> Self {
         self.files_max = Some(files_max);
         self
@@ -141,19 +141,19 @@ impl Bed {
         self
     }
 
-    /// A directory beside the data directory, gone with the bed.
+    /// A directory next to the data directory, removed with the bed.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     #[allow(dead_code, reason = "only the torture keeps what went red")]
-    /// Leaves everything where it is when the bed goes, and says where.
+    /// Keeps everything when the bed is dropped, and says where.
     pub(crate) fn keep(&mut self) -> PathBuf {
         self.home.disable_cleanup(true);
         self.home.path().to_path_buf()
     }
 
-    /// Starts a process and does not wait until it is ready.
+    /// Starts a process without waiting until it is ready.
     pub(crate) fn spawn(&self) -> Server {
         let stream = || self.sink.as_ref().map_or_else(Stdio::piped, Sink::stdio);
         let program = self.program.clone().unwrap_or_else(binary);
@@ -169,12 +169,12 @@ impl Bed {
         command.stdin(Stdio::null()).stdout(stream()).stderr(stream());
         let files_usual = usual_files();
         let (files_max, sandbox) = (self.files_max, self.sandbox.clone());
-        // SAFETY: between fork and exec only system calls are made that are safe to make there, and
+        // SAFETY: between fork and exec only async-signal-safe system calls are made, and
         // nothing is allocated.
         unsafe {
             command.pre_exec(move || {
                 sandbox.enter()?;
-                // Another user would not get it any more.
+                // Another user could not raise it any more.
                 rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
                 let limit =
                     files_max.map_or(files_usual, |most| Rlimit { current: Some(most), maximum: Some(most) });
@@ -206,13 +206,13 @@ impl Bed {
                 Err(said) if said.contains("cannot listen on") && !self.has_served => {
                     (self.public, self.admin) = (free_address(), free_address());
                 }
-                Err(said) => panic!("the server does not start:\n{said}"),
+                Err(said) => panic!("the server did not start:\n{said}"),
             }
         }
         panic!("no free ports");
     }
 
-    /// Waits until the server has said that it uses the transport that was asked for, if one was.
+    /// Waits until the server has logged the transport that was asked for, if one was.
     fn prove_transport(&self, server: &mut Server) {
         let chosen = self.env.iter().find(|(name, _)| name == "STAMPEDE_TRANSPORT");
         let chosen = chosen.map(|(_, chosen)| chosen.clone()).or(std::env::var("STAMPEDE_TRANSPORT").ok());
@@ -221,7 +221,7 @@ impl Bed {
         wait_for("the transport", || server.said().contains(&line).then_some(()));
     }
 
-    /// Has it run as an ordinary user: all that the user needs is made hers.
+    /// Runs it as an ordinary user, who becomes the owner of everything needed.
     pub(crate) fn user(mut self, user: User) -> Self {
         let program = self.beside("stampede");
         std::fs::copy(binary(), &program).expect("a program that everybody can read");
@@ -230,7 +230,7 @@ impl Bed {
         self
     }
 
-    /// Another command with the same settings, beside a server or without one.
+    /// Another command with the same settings, with or without a running server.
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command =
             Command::new(self.program.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_stampede").into()));
@@ -240,7 +240,7 @@ impl Bed {
         command
     }
 
-    /// Starts a server that is expected to refuse: its exit code and everything that it said.
+    /// Starts a server that is expected to refuse; returns its exit code and output.
     pub(crate) fn start_refused(&self) -> (Option<i32>, String) {
         let mut server = self.spawn();
         let status = server.wait_for_exit();
@@ -251,9 +251,9 @@ impl Bed {
 /// One process. Dropping it kills it.
 pub(crate) struct Server {
     child: Child,
-    /// Where buyers connect.
+    /// The address for buyers.
     pub(crate) public: SocketAddr,
-    /// Where the shop connects.
+    /// The address for the merchant.
     pub(crate) admin: SocketAddr,
     said: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
@@ -275,7 +275,7 @@ impl Server {
         }
     }
 
-    /// What it has printed so far; all of it once it has ended.
+    /// Its output so far; all of it once it has ended.
     pub(crate) fn said(&mut self) -> String {
         if self.status.is_some() {
             self.readers.drain(..).for_each(|reader| reader.join().unwrap());
@@ -283,7 +283,7 @@ impl Server {
         self.said.lock().unwrap().clone()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().unwrap();
@@ -291,12 +291,12 @@ impl Server {
         self.status
     }
 
-    /// Its process number.
+    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// `kill -9`, and no trace of it left.
+    /// `kill -9`, and waits until it is gone.
     pub(crate) fn kill(mut self) {
         assert_eq!(self.exited(), None, "it ended by itself:\n{}", self.said());
         self.child.kill().unwrap();
@@ -314,7 +314,7 @@ impl Server {
         assert_eq!(unsafe { libc::kill(self.pid().cast_signed(), number) }, 0, "signal {number}");
     }
 
-    /// Waits until log, merchant and metrics have all been told that this reason holds, each once.
+    /// Waits until log, alarms and metrics have each reported this reason once.
     pub(crate) fn wait_until_told(&mut self, reason: &str) {
         let text = format!("not ready, {reason}: ");
         let alarms = wait_for("the alarm", || {
@@ -339,15 +339,15 @@ impl Server {
         self.wait_for_exit().code()
     }
 
-    /// The shop's view of it.
+    /// An item as the merchant API shows it.
     pub(crate) fn merchant(&self) -> Merchant {
         Merchant::new(&format!("http://{}", self.admin), TOKEN)
     }
 
-    /// Processor time that it has used, in milliseconds.
+    /// Its processor time, in milliseconds.
     pub(crate) fn cpu_ms(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // The name, which may hold spaces, ends with the last bracket; then come 11 fields to `utime`.
+        // The name may contain spaces and ends with the last bracket; then 11 fields precede `utime`.
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
         ticks * MS_PER_TICK
@@ -379,8 +379,8 @@ impl Drop for Server {
     }
 }
 
-/// How many files a server may have open when it starts, as we found it. Crowds of clients are ours, so
-/// that we take as many as we can get.
+/// The limit on open files for a server at its start, as we found it. The tests' many clients are ours, so
+/// we raise our own limit as far as possible.
 fn usual_files() -> Rlimit {
     static FOUND: OnceLock<Rlimit> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -391,7 +391,7 @@ fn usual_files() -> Rlimit {
     })
 }
 
-/// The server under test: the one that was built with the tests, or the one that
+/// The server under test: the one built with the tests, or the one that
 /// `TORTURE_BINARY` names.
 pub(crate) fn binary() -> PathBuf {
     std::env::var_os("TORTURE_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_stampede").into(), PathBuf::from)
@@ -407,7 +407,7 @@ fn listen_to(pipe: impl Read + Send + 'static, said: Arc<Mutex<String>>) -> Join
     })
 }
 
-/// Asks once, on a connection of its own; `None` if nobody answers.
+/// Asks once, on a connection of its own; `None` without a response.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -418,8 +418,8 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
     Some(answer)
 }
 
-/// An address on the loopback interface that nobody listens on, below the ports that the
-/// system gives to clients, so that it is still free after a restart.
+/// A free address on the loopback interface, below the ports that the
+/// system gives to clients, so it is still free after a restart.
 pub(crate) fn free_address() -> SocketAddr {
     const FIRST: u16 = 12_000;
     const SPAN: u16 = 20_000;
@@ -435,24 +435,24 @@ pub(crate) fn free_address() -> SocketAddr {
     }
 }
 
-/// Looks until there is something, for at most [`PATIENCE`].
+/// Polls until there is something, for at most [`PATIENCE`].
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         pause();
     }
 }
 
-/// Leaves the processor to the server between two looks.
+/// Yields the processor to the server between two polls.
 pub(crate) fn pause() {
     thread::park_timeout(Duration::from_millis(2));
 }
 
-/// Every file below a directory with its length and content, to tell whether anything changed.
+/// Every file below a directory with its length and contents, to detect changes.
 pub(crate) fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -1,7 +1,7 @@
-//! The real server on each transport: connections that end, break, stand still or come in crowds.
+//! The real server on each transport: connections that end, break or stall, and many at once.
 //!
-//! Every test runs on the private ring and on epoll, and the two have to say the
-//! same. Next: `transport_storm.rs` for all of it at once, at random.
+//! Every test runs on the private ring and on epoll, and both must give the same
+//! result. Next: `transport_storm.rs` for all of it at once, at random.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,7 +18,7 @@ use stampede_testkit::{Missing, Need, skip};
 use crate::e2e_talk::{Talk, item};
 use crate::server::{Bed, PATIENCE, Server, wait_for};
 
-/// The transports that this kernel has, or the one that the environment names.
+/// The transports that this kernel has, or the one that the environment selects.
 pub(crate) fn transports() -> Vec<String> {
     if let Ok(chosen) = std::env::var("STAMPEDE_TRANSPORT") {
         return vec![chosen];
@@ -30,7 +30,7 @@ pub(crate) fn transports() -> Vec<String> {
     ring.is_ok().then_some("ring").into_iter().chain(["epoll"]).map(str::to_owned).collect()
 }
 
-/// Runs a test on a server of one core, with a large item on sale, once per transport.
+/// Runs a test on a server with one core and a large item on sale, once per transport.
 fn on_each(settings: &[(&str, &str)], test: impl Fn(&Server, &str)) {
     for transport in transports() {
         println!("on {transport}");
@@ -66,7 +66,7 @@ pub(crate) fn connect(server: &Server) -> TcpStream {
     stream
 }
 
-/// Everything that still comes, and how it ended.
+/// Everything that still arrives, and how the stream ended.
 pub(crate) fn read_all(stream: &mut TcpStream) -> (String, End) {
     let (mut said, mut part) = (Vec::new(), [0; 16 << 10]);
     let end = loop {
@@ -74,13 +74,13 @@ pub(crate) fn read_all(stream: &mut TcpStream) -> (String, End) {
             Ok(0) => break End::Closed,
             Ok(len) => said.extend_from_slice(&part[..len]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break End::Reset,
-            Err(error) => panic!("no end: {error}; {} bytes came", said.len()),
+            Err(error) => panic!("the stream does not end: {error}; {} bytes arrived", said.len()),
         }
     };
     (String::from_utf8(said).expect("text"), end)
 }
 
-/// The answers in a text, each whole, as status and body; and what is left behind the last.
+/// The complete responses in a text, as status and body; and the rest after the last one.
 pub(crate) fn split(text: &str) -> (Vec<(u16, &str)>, &str) {
     let (mut answers, mut rest) = (Vec::new(), text);
     while let Some((head, behind)) = rest.split_once("\r\n\r\n") {
@@ -95,10 +95,10 @@ pub(crate) fn split(text: &str) -> (Vec<(u16, &str)>, &str) {
     (answers, rest)
 }
 
-/// The answers in a text that holds nothing else.
+/// The responses in a text that contains nothing else.
 pub(crate) fn whole(text: &str) -> Vec<(u16, &str)> {
     let (answers, rest) = split(text);
-    assert!(rest.is_empty(), "an answer is cut off: {rest:?}");
+    assert!(rest.is_empty(), "a response is cut off: {rest:?}");
     answers
 }
 
@@ -134,7 +134,7 @@ fn signal(server: &Server, signal: Signal) {
     kill_process(Pid::from_raw(server.pid() as i32).unwrap(), signal).unwrap();
 }
 
-/// Stops the server, has things happen to it, and lets it go on: they all come at once.
+/// Stops the server, makes things happen to it, and continues it: they all arrive at once.
 fn while_it_stands<T>(server: &Server, act: impl FnOnce() -> T) -> T {
     signal(server, Signal::STOP);
     let stat = format!("/proc/{}/stat", server.pid());
@@ -147,7 +147,7 @@ fn while_it_stands<T>(server: &Server, act: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn half_closed_behind_requests_all_are_answered() {
+fn half_closed_after_requests_all_are_answered() {
     on_each(&[], |server, _| {
         for _ in 0..50 {
             let mut stream = connect(server);
@@ -156,7 +156,7 @@ fn half_closed_behind_requests_all_are_answered() {
             let (said, end) = read_all(&mut stream);
             assert_eq!((statuses(&said), end), (vec![200], End::Closed));
         }
-        // More purchases than may be outstanding, with the end right behind them.
+        // More purchases than may be outstanding, immediately followed by the end.
         for crowd in (58..150).step_by(3) {
             let mut stream = connect(server);
             let buys: String = (0..crowd).map(|number| buy("a", &format!("{crowd}-{number}"))).collect();
@@ -171,7 +171,7 @@ fn half_closed_behind_requests_all_are_answered() {
 }
 
 #[test]
-fn half_closed_within_a_request_only_what_was_whole_is_answered() {
+fn half_closed_in_a_request_only_complete_ones_are_answered() {
     const HALVES: [&str; 4] = [
         "",
         "G",
@@ -193,7 +193,7 @@ fn half_closed_within_a_request_only_what_was_whole_is_answered() {
 }
 
 #[test]
-fn a_reset_right_behind_a_request_hurts_nobody() {
+fn a_reset_right_after_a_request_hurts_nobody() {
     on_each(&[], |server, _| {
         let (mut friend, files) = (connect(server), server.files());
         for round in 0..500 {
@@ -206,7 +206,7 @@ fn a_reset_right_behind_a_request_hurts_nobody() {
         assert_eq!(statuses(&read_all(&mut friend).0), [200]);
         wait_for("the places", || (open(server) <= 1).then_some(()));
         wait_for("the descriptors", || (server.files() <= files).then_some(()));
-        // Whoever comes back with a key gets its one order.
+        // Whoever retries with a key gets that key's one order.
         let buys: String = (0..500).map(|round| buy("a", &round.to_string())).collect();
         let mut stream = connect(server);
         stream.write_all(buys.as_bytes()).unwrap();
@@ -218,7 +218,7 @@ fn a_reset_right_behind_a_request_hurts_nobody() {
 }
 
 #[test]
-fn whoever_asks_to_close_gets_the_answer_whole_and_no_reset() {
+fn connection_close_gets_the_whole_answer_and_no_reset() {
     on_each(&[], |server, _| {
         for round in 0..100 {
             let mut stream = connect(server);
@@ -237,14 +237,14 @@ fn whoever_asks_to_close_gets_the_answer_whole_and_no_reset() {
 }
 
 #[test]
-fn a_refusal_is_not_lost_to_what_was_sent_behind_it() {
+fn a_refusal_is_not_lost_to_data_sent_after_it() {
     on_each(&[], |server, _| {
         let mut taken = 0;
         for round in 0..20 {
             let mut stream = connect(server);
             let refused = "POST /v1/items/1/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n";
             stream.write_all(refused.as_bytes()).unwrap();
-            // Nobody reads it as a request.
+            // The server does not read it as a request.
             let behind = buy("b", "never").repeat(2_000 + round);
             let mut writer = stream.try_clone().unwrap();
             let writing = thread::spawn(move || writer.write_all(behind.as_bytes()).is_ok());
@@ -253,14 +253,14 @@ fn a_refusal_is_not_lost_to_what_was_sent_behind_it() {
             assert_eq!((statuses(&said), end), (vec![501], End::Closed));
         }
         // The server reads on for a second; on a machine that stands still meanwhile it may be less.
-        assert!(taken > 10, "only {taken} of 20 clients could say all");
+        assert!(taken > 10, "only {taken} of 20 clients could send everything");
         assert_eq!(total(server, "orders_placed"), 0);
     });
 }
 
 #[test]
 fn a_slow_reader_gets_thousands_of_answers_in_order() {
-    // More answers than sockets take without being read.
+    // More responses than sockets hold without being read.
     const REQUESTS: usize = 40_000;
     on_each(&[], |server, _| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -303,14 +303,14 @@ fn a_slow_reader_gets_thousands_of_answers_in_order() {
             if status == 201 {
                 let order: serde_json::Value = serde_json::from_str(body).unwrap();
                 let id: u64 = order["order_id"].as_str().unwrap().parse().unwrap();
-                assert!(id > last_order, "order {id} is answered behind {last_order}");
+                assert!(id > last_order, "the response for order {id} comes after {last_order}");
                 last_order = id;
             }
         }
     });
 }
 
-/// So many connections, each let in; `None`, said aloud, where so many files may not be open.
+/// So many accepted connections; `None`, with a message, if so many files may not be open.
 fn crowd(server: &Server, number: usize) -> Option<Vec<TcpStream>> {
     let files_max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if files_max < (number + number / 2) as u64 {
@@ -318,7 +318,7 @@ fn crowd(server: &Server, number: usize) -> Option<Vec<TcpStream>> {
         return None;
     }
     let crowd: Vec<TcpStream> = (0..number).map(|_| connect(server)).collect();
-    wait_for("the crowd", || (open(server) >= number as u64).then_some(()));
+    wait_for("all connections", || (open(server) >= number as u64).then_some(()));
     Some(crowd)
 }
 
@@ -338,7 +338,7 @@ fn read_one(stream: &mut TcpStream) -> u16 {
 }
 
 #[test]
-fn more_requests_at_once_than_there_are_buffers_for_are_all_answered() {
+fn more_requests_than_buffers_are_all_answered() {
     on_each(&[("limits.connections", "4000")], |server, _| {
         let Some(mut crowd) = crowd(server, 2_000) else { return };
         let request = TIME.replace("\r\n\r\n", &format!("\r\nX-Padding: {}\r\n\r\n", "x".repeat(1_000)));
@@ -352,14 +352,14 @@ fn more_requests_at_once_than_there_are_buffers_for_are_all_answered() {
 }
 
 #[test]
-fn more_completions_at_once_than_the_queue_holds_are_all_heard() {
+fn more_completions_than_the_queue_holds_are_all_seen() {
     on_each(&[("limits.connections", "12000")], |server, _| {
         let Some(mut crowd) = crowd(server, 9_000) else { return };
         while_it_stands(server, || {
             crowd.iter_mut().for_each(|stream| stream.write_all(TIME.as_bytes()).unwrap());
         });
         crowd.iter_mut().for_each(|stream| assert_eq!(read_one(stream), 200));
-        // The same with the end of all of them.
+        // The same when all of them end.
         while_it_stands(server, || drop(crowd));
         wait_for("the places", || (open(server) <= 1).then_some(()));
     });
@@ -386,7 +386,7 @@ fn whoever_is_turned_away_is_told_why() {
 }
 
 #[test]
-fn stopped_amid_hundreds_of_connections_it_answers_what_is_owed() {
+fn a_stop_amid_hundreds_of_connections_answers_all() {
     const EACH: usize = 100;
     const OWED: usize = 20;
     for transport in transports() {

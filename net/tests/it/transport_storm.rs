@@ -1,9 +1,9 @@
 //! Thousands of connections that open and end at every point, at random, on each transport.
 //!
-//! A few threads play clients for some seconds: they connect, say a part, a whole or several
-//! requests, read or do not, and close, half-close or reset. Afterwards the server has the
-//! descriptors and the memory of before, nobody's place is taken, whoever was told of an order
-//! has it, and nobody has more than the cap. The seed is printed; `STORM_SEED` repeats it.
+//! A few threads play clients for some seconds: they connect, send part of a request or several
+//! requests, read or do not, and close, half-close or reset. Afterwards the server has as many
+//! descriptors and as much memory as before, all places are free, every acknowledged order
+//! exists, and nobody has more than the cap. The seed is printed; `STORM_SEED` repeats it.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -18,14 +18,14 @@ use crate::transport::{End, buy, connect, open, read_all, reset, split, total, t
 /// How long clients come, per transport.
 const STORM: Duration = Duration::from_secs(6);
 const THREADS: u64 = 4;
-/// Connections that a thread keeps open beside the one that acts.
+/// Connections that a thread keeps open besides its active one.
 const KEPT: usize = 100;
 const BUYERS: u64 = 2_000;
 const CAP: u64 = 3;
-/// What memory may have grown by when all are gone, in bytes.
+/// How much memory may have grown when all are gone, in bytes.
 const GROWN_BYTES_MAX: u64 = 48 << 20;
 
-/// xorshift: the storm's only source of chance.
+/// xorshift: the storm's only source of random numbers.
 struct Chance(u64);
 
 impl Chance {
@@ -37,7 +37,7 @@ impl Chance {
     }
 }
 
-/// What a client was told: by buyer and key the order's id.
+/// What clients were told: order id by buyer and key.
 type Told = HashMap<(String, String), String>;
 
 /// One thread's clients.
@@ -63,7 +63,7 @@ impl Clients<'_> {
         }
     }
 
-    /// Takes note of the answers to a connection's requests.
+    /// Records the responses to a connection's requests.
     fn heard(&mut self, answers: &[(u16, &str)], asked: &[Option<(String, String)>]) {
         assert!(answers.len() <= asked.len(), "{} answers to {} requests", answers.len(), asked.len());
         for ((status, body), asked) in answers.iter().zip(asked) {
@@ -105,7 +105,7 @@ impl Clients<'_> {
         // In one piece or in several; the server may have closed meanwhile only if we broke off.
         let cut = self.chance.below(text.len() as u64 + 1) as usize;
         for part in [&text[..cut], &text[cut..]] {
-            stream.write_all(part.as_bytes()).expect("the server takes requests");
+            stream.write_all(part.as_bytes()).expect("the server accepts requests");
             if self.chance.below(4) == 0 {
                 thread::yield_now();
             }
@@ -119,10 +119,10 @@ impl Clients<'_> {
             1 => drop(stream),
             2 => self.keep(stream),
             3 => {
-                // A few bytes, then a reset in the middle of the answers.
+                // A few bytes, then a reset in the middle of the responses.
                 let mut part = vec![0; 1 + self.chance.below(2_000) as usize];
                 if !asked.is_empty() {
-                    let len = stream.read(&mut part).expect("an answer begins");
+                    let len = stream.read(&mut part).expect("a response begins");
                     let text = String::from_utf8_lossy(&part[..len]).into_owned();
                     self.heard(&split(&text).0, asked);
                 }
@@ -132,7 +132,7 @@ impl Clients<'_> {
                 if way == 4 {
                     self.slowly(&mut stream, asked.len());
                 }
-                // Everything that was whole is answered; then the end, and no reset.
+                // Every complete request gets a response; then the end, and no reset.
                 stream.shutdown(Shutdown::Write).expect("the server is there");
                 if way == 4 {
                     return;
@@ -153,7 +153,7 @@ impl Clients<'_> {
         }
     }
 
-    /// Lets a connection stand for a while; ends another for it.
+    /// Keeps a connection open for a while, and ends another one in its place.
     fn keep(&mut self, stream: TcpStream) {
         self.kept.push(stream);
         if self.kept.len() > KEPT {
@@ -178,7 +178,7 @@ fn storm(server: &Server, seed: u64) -> (Told, u64) {
             })
         };
         let threads: Vec<_> = (0..THREADS).map(play).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a client was wronged")).collect()
+        threads.into_iter().map(|thread| thread.join().expect("a client was treated wrongly")).collect()
     });
     let (mut told, mut opened) = (Told::new(), 0);
     for (told_here, opened_here) in threads {
@@ -191,7 +191,7 @@ fn storm(server: &Server, seed: u64) -> (Told, u64) {
     (told, opened)
 }
 
-/// Who has what by the shop's books: everyone told of an order has it, nobody more than the cap.
+/// Compares with the merchant API: every acknowledged order exists, nobody has more than the cap.
 fn judge(server: &Server, told: &Told) {
     let mut shop = Talk::with(server);
     let mut owners: HashMap<String, String> = HashMap::new();
@@ -205,7 +205,7 @@ fn judge(server: &Server, told: &Told) {
     }
     for ((buyer, key), id) in told {
         assert_eq!(owners.get(id), Some(buyer), "{buyer} was told of order {id}");
-        // The same key names the same order for ever.
+        // The same key always names the same order.
         let again = shop.say(&format!("{buyer} POST /v1/items/1/orders {{\"quantity\":1}} #{key}"));
         assert_eq!(again.order_id().as_ref(), Some(id));
     }
@@ -223,7 +223,7 @@ fn connections_that_come_and_go_at_random_leave_nothing_behind() {
         let mut bed = Bed::new().set("transport", &transport);
         bed.cores = "2";
         let server = bed.start();
-        // No more units than are bought: room for the orders of all is made ahead.
+        // Units for no more than are bought: space for all their orders is allocated ahead.
         let body = item(2 * BUYERS * CAP, CAP as u32, "on_order", 0);
         assert_eq!(Talk::with(&server).say(&format!("shop PUT /admin/items/1 {body}")).status, 201);
         wait_for("rest", || (open(&server) <= 1).then_some(()));
@@ -236,7 +236,7 @@ fn connections_that_come_and_go_at_random_leave_nothing_behind() {
         );
         assert!(opened > 1_000 && told.len() > 100);
         wait_for("the places", || (open(&server) <= 1).then_some(()));
-        // A segment of the log more or less, and the connection that asks.
+        // One log segment more or less, and the connection that asks.
         wait_for("the descriptors", || (server.files() <= files + 4).then_some(()));
         let grown = server.memory_bytes().saturating_sub(memory);
         println!("memory has grown by {grown} bytes");

@@ -1,8 +1,8 @@
-//! Which mutation is alive in this process: the one that the environment variable
-//! `STAMPEDE_MUTATION` names. This module is in the mutated copy of the tree alone, where every
-//! mutation asks it; whoever makes the copy adds the list `NAMES`.
+//! Selects the active mutation of this process, by the environment variable
+//! `STAMPEDE_MUTATION`. This module exists only in the mutated copy of the tree, where every
+//! mutation asks it. The program that makes the copy appends the list `NAMES`.
 
-/// Whether this mutation is alive. A name that is no mutation's does not compile.
+/// Whether this mutation is active. An unknown name does not compile.
 #[macro_export]
 macro_rules! mutated {
     ($name:literal) => {{
@@ -14,7 +14,7 @@ macro_rules! mutated {
 /// The place of a name in the list.
 ///
 /// # Panics
-/// When it is not in there.
+/// If the name is not in the list.
 pub const fn number(name: &str) -> usize {
     let (mut at, name) = (0, name.as_bytes());
     while at < NAMES.len() {
@@ -31,16 +31,16 @@ pub const fn number(name: &str) -> usize {
     panic!("no mutation has this name")
 }
 
-/// Whether the mutation of this number is alive.
+/// Whether the mutation with this number is active.
 ///
 /// # Panics
-/// When the variable names no mutation: a typing error must not look like a mutation that escaped.
+/// If the variable names no mutation: a typing error must not look like a mutation that escaped.
 pub fn is_alive(number: usize) -> bool {
     static ALIVE: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
     let alive = *ALIVE.get_or_init(|| {
         let name = std::env::var("STAMPEDE_MUTATION").ok().filter(|name| !name.is_empty())?;
         let number = NAMES.iter().position(|known| *known == name);
-        Some(number.unwrap_or_else(|| panic!("STAMPEDE_MUTATION={name} is no mutation")))
+        Some(number.unwrap_or_else(|| panic!("STAMPEDE_MUTATION={name} is not a mutation")))
     });
     alive == Some(number)
 }

@@ -1,5 +1,5 @@
-//! The database under torture: a throw-away cluster, a door in front of it, and the
-//! exporter's own role, whose password can be made wrong.
+//! The database under torture: a throw-away cluster, a proxy in front of it, and the
+//! exporter's own role, whose password the tests can change.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::proxy::Proxy;
 /// The exporter's role.
 const ROLE: &str = "feed";
 const PASSWORD: &str = "as-it-should-be";
-/// How long a connection of ours may take.
+/// Time limit for one of our own connections.
 const CONNECT: Duration = Duration::from_secs(20);
 
-/// A cluster and the door to it.
+/// A cluster and its proxy.
 pub(crate) struct Base {
     pub(crate) cluster: PostgresCluster,
     pub(crate) proxy: Proxy,
@@ -30,7 +30,7 @@ impl Base {
         base
     }
 
-    /// A fresh database; its name.
+    /// Creates a fresh database and returns its name.
     pub(crate) fn database(&mut self) -> String {
         self.databases += 1;
         let name = format!("shop{}", self.databases);
@@ -38,7 +38,7 @@ impl Base {
         name
     }
 
-    /// The database as the exporter reaches it: through the door.
+    /// The database URL of the exporter, which leads through the proxy.
     pub(crate) fn url_for_export(&self, database: &str) -> String {
         format!("postgresql://{ROLE}:{PASSWORD}@127.0.0.1:{}/{database}", self.proxy.port())
     }
@@ -48,14 +48,14 @@ impl Base {
         self.cluster.psql(database, sql).expect("psql").trim().to_owned()
     }
 
-    /// A session of somebody else, beside the exporter.
+    /// A session of another client, next to the exporter's.
     pub(crate) fn session(&self, database: &str) -> Client {
         let mut config: postgres::Config = self.cluster.url_of(database).parse().expect("a URL");
         config.connect_timeout(CONNECT);
         config.connect(NoTls).expect("a session")
     }
 
-    /// Ends every session of the exporter; how many there were.
+    /// Ends every session of the exporter; returns how many there were.
     pub(crate) fn terminate_sessions(&self) -> u64 {
         let sql = format!(
             "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}') AS ended"
@@ -63,7 +63,7 @@ impl Base {
         self.sql("postgres", &sql).parse().expect("a number")
     }
 
-    /// Changes what the exporter's password ought to be.
+    /// Changes the exporter's password in the database.
     pub(crate) fn lock_out(&self, is_out: bool) {
         let password = if is_out { "somebody changed it" } else { PASSWORD };
         self.sql("postgres", &format!("ALTER ROLE {ROLE} PASSWORD '{password}'"));
@@ -72,10 +72,10 @@ impl Base {
         }
     }
 
-    /// Stops the cluster without a goodbye and starts it again after `meanwhile`.
+    /// Kills the cluster and starts it again after `meanwhile`.
     pub(crate) fn outage(&mut self, is_killed: bool, meanwhile: impl FnOnce()) {
         let stopped = if is_killed { self.cluster.kill() } else { self.cluster.stop(StopMode::Immediate) };
-        stopped.expect("the cluster goes down");
+        stopped.expect("the cluster stops");
         meanwhile();
         self.cluster.start().expect("the cluster recovers");
     }

@@ -1,6 +1,6 @@
-//! Chance out of a seed: the same seed, the same schedule.
+//! Random numbers from a seed: the same seed gives the same schedule.
 
-/// A stream of numbers (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom
+/// A stream of random numbers (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom
 /// number generators", 2014).
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
@@ -18,7 +18,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from `from` to `to`, both included.
+    /// A number from `from` to `to`, both inclusive.
     pub(crate) const fn among(&mut self, from: u64, to: u64) -> u64 {
         from + self.next() % (to - from + 1)
     }
@@ -28,7 +28,7 @@ impl Dice {
         these[(self.next() % these.len() as u64) as usize]
     }
 
-    /// Another order.
+    /// These in a random order.
     pub(crate) fn shuffle<T>(&mut self, these: &mut [T]) {
         for at in (1..these.len()).rev() {
             these.swap(at, self.among(0, at as u64) as usize);

@@ -1,7 +1,7 @@
 //! The faults of a round, one function each, and the list of them all.
 //!
-//! A fault waits for its moment, strikes, and leaves a server that serves. What has to hold
-//! afterwards is for the round's judge. Next: `round.rs`.
+//! A fault waits for its moment, strikes, and leaves a running server behind. The round's checker
+//! decides afterwards what must hold. Next: `round.rs`.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use crate::server::{get, wait_for};
 use crate::small;
 use crate::tracer::Strike;
 
-/// What kind of crowd a fault needs.
+/// What kind of load a fault needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Crowded {
     Plain,
-    /// A second crowd that fills the log, so that segments are rolled and snapshots made.
+    /// A second load that fills the log, so that segments roll and snapshots are made.
     WithBallast,
     /// A connection for every request.
     WithoutKeepAlive,
-    /// Somebody changes the stock, so that nobody may give units back meanwhile.
+    /// Somebody changes the stock, so buyers must not return units meanwhile.
     Edited,
 }
 
-/// What a fault comes to, or why it cannot be made on this machine.
+/// The result of a fault, or why this machine cannot make it.
 type Done = Result<Reached, Missing>;
 
 /// One kind of fault.
@@ -141,7 +141,7 @@ fn kill_before_write(round: &mut Round<'_>) -> Done {
     round.die_of(&strike(JOURNAL, "pwrite64", KILL, at))
 }
 
-/// The first thing that the journal does after a sync is to wake the cores, by a `write`.
+/// After a sync the journal first wakes the cores, by a `write`.
 fn kill_after_sync(round: &mut Round<'_>) -> Done {
     round.reach(5);
     let at = round.dice.among(1, 30);
@@ -227,14 +227,14 @@ fn fail_control(round: &mut Round<'_>) -> Done {
     round.die_of(&Strike { file, ..strike(JOURNAL, "pwrite64", "error=EIO", 1) })
 }
 
-/// A spare that cannot be made is no failure of the log: it is made anew.
+/// A spare that cannot be made is not a failure of the log: it is made again.
 fn fail_segment(round: &mut Round<'_>) -> Done {
     round.reach(5);
     let call = round.dice.pick(&["fallocate", "pwrite64", "fsync", "rename"]);
     round.survive(&strike(SPARES, call, "error=EIO", 1))
 }
 
-/// A snapshot that cannot be made costs nothing but the room of the log that it would have freed.
+/// A failed snapshot costs only the log space that it would have freed.
 fn fail_snapshot(round: &mut Round<'_>) -> Done {
     round.reach(5);
     let call = round.dice.pick(&["fsync", "rename"]);
@@ -261,7 +261,7 @@ fn terminate_twice(round: &mut Round<'_>) -> Done {
     Ok(Reached::Yes)
 }
 
-/// A server that nobody takes a word from sells, warns, and ends in order all the same.
+/// A server whose output nobody reads still sells, warns, and shuts down gracefully.
 fn unheard(round: &mut Round<'_>, kind: Kind) -> Done {
     round.reach_somewhere();
     round.kill();
@@ -270,7 +270,7 @@ fn unheard(round: &mut Round<'_>, kind: Kind) -> Done {
     for _ in 0..20 {
         round.world.server().signal(libc::SIGHUP);
     }
-    // Warnings in mid-sale, where there is one left.
+    // Warnings in mid-sale, if there are any left.
     round.world.base.terminate_sessions();
     let lost = || {
         let metrics = get(round.world.server().admin, "/metrics").expect("it answers");
@@ -307,7 +307,7 @@ fn stop_server(round: &mut Round<'_>) -> Done {
     Ok(Reached::Yes)
 }
 
-/// Threads are held one by one, each at a drawn boundary of a system call, in the middle of the sale.
+/// Holds threads one by one, each at a random system call, in the middle of the sale.
 fn hold_threads(round: &mut Round<'_>) -> Done {
     round.reach(5);
     let pid = round.world.server().pid();
@@ -317,7 +317,7 @@ fn hold_threads(round: &mut Round<'_>) -> Done {
         let boundaries = round.dice.among(0, 12);
         let length_ms = round.dice.among(120, 600);
         let held = Held::keep(*thread, boundaries, Duration::from_millis(length_ms));
-        // One that has ended meanwhile is not missing.
+        // A thread that has ended meanwhile is skipped.
         let is_there = threads_of(pid).iter().any(|(known, _)| known == thread);
         held.or_else(|why| if is_there { Err(why) } else { Ok(()) })
             .map_err(|why| Missing::new(Need::Ptrace, format!("{name}: {why}")))?;
@@ -348,7 +348,7 @@ fn end_sessions(round: &mut Round<'_>) -> Done {
 fn outage(round: &mut Round<'_>, is_killed: bool) -> Done {
     round.reach_somewhere();
     let crowd = &round.crowd;
-    round.world.base.outage(is_killed, || wait_for("the crowd's end", || crowd.is_over().then_some(())));
+    round.world.base.outage(is_killed, || wait_for("the end of the load", || crowd.is_over().then_some(())));
     Ok(Reached::Yes)
 }
 
@@ -360,7 +360,7 @@ fn freeze(round: &mut Round<'_>) -> Done {
     Ok(Reached::Yes)
 }
 
-/// Waits until the armed door has cut, or the exporter has nothing left to commit.
+/// Waits until the armed proxy has cut, or the exporter has nothing left to commit.
 fn wait_for_cut(round: &mut Round<'_>, cut: Cut) -> Reached {
     round.reach_somewhere();
     let before = round.world.base.proxy.cuts();
@@ -383,7 +383,7 @@ fn cut(round: &mut Round<'_>, cut: Cut) -> Done {
     Ok(reached)
 }
 
-/// Neither the exporter nor its next life knows that the rows are in.
+/// Neither the exporter nor its next process knows that the rows are in.
 fn cut_and_kill(round: &mut Round<'_>) -> Done {
     let reached = wait_for_cut(round, Cut::AfterCommit);
     round.world.base.proxy.arm(Cut::Nowhere);
@@ -411,7 +411,7 @@ fn wrong_password(round: &mut Round<'_>) -> Done {
 }
 
 /// Waits until the row is in Postgres, changes it, and waits until the shop sees the change;
-/// whether anything was left to sell then.
+/// returns whether anything was left to sell then.
 fn edit(round: &mut Round<'_>, units: i64) -> bool {
     let item = round.sale.item;
     round.reach(10);
@@ -429,7 +429,7 @@ fn edit(round: &mut Round<'_>, units: i64) -> bool {
     totals.available > 0
 }
 
-/// A withdrawal that comes when all is sold takes nothing away, and the row says so again.
+/// A withdrawal after everything is sold removes nothing, and the row is restored.
 fn is_void(round: &Round<'_>, units: i64, totals: &Totals) -> bool {
     let row = format!("SELECT count, held, sale FROM stock WHERE id = {}", round.sale.item);
     let sold = totals.granted;
@@ -448,8 +448,8 @@ fn withdraw(round: &mut Round<'_>) -> Done {
     Ok(Reached::Yes)
 }
 
-/// The row is put back with the engine's numbers, and the item is paused until somebody says
-/// what was meant.
+/// The row is restored to the engine's numbers, and the item stays paused until somebody
+/// resumes it.
 fn delete(round: &mut Round<'_>) -> Done {
     let item = round.sale.item;
     round.reach(10);
@@ -465,7 +465,7 @@ fn delete(round: &mut Round<'_>) -> Done {
     assert!(alarms.contains(&format!("item {item} ")), "{alarms}");
     let resumed = round.post(&format!("/admin/items/{item}/resume"), "");
     assert!(resumed.starts_with("HTTP/1.1 200"), "{resumed}");
-    // Buyers who came while it was paused were told so, and do not come back.
+    // Buyers who came while it was paused got that response, and do not come back.
     round.sells_out = false;
     Ok(Reached::Yes)
 }
@@ -490,7 +490,7 @@ fn few_descriptors(round: &mut Round<'_>) -> Done {
     Ok(Reached::Yes)
 }
 
-/// A clear refusal: hardly a connection would fit.
+/// The start is refused clearly: there would be room for hardly any connection.
 fn few_descriptors_at_start(round: &mut Round<'_>) -> Done {
     round.reach_somewhere();
     round.kill();

@@ -1,10 +1,10 @@
-//! The real thing under kills: the built server with a real Postgres, a crowd of buyers, a
-//! fault per round, a restart without a hand, and the history checker at the end of each.
+//! Torture: the built server with a real Postgres and a load of buyers, one
+//! fault per round, an automatic restart, and the history checker at the end of each round.
 //!
-//! `TORTURE_SECONDS` is how long (without it: every kind of fault once), `TORTURE_SEED`
-//! repeats a schedule, `TORTURE_ONLY` keeps the faults whose names contain it,
-//! `TORTURE_BINARY` names the server. Red = exit code 1, data directory and logs kept and
-//! named. Next: `fault.rs` for the faults, `round.rs` for a round.
+//! `TORTURE_SECONDS` is how long it runs (without it: every kind of fault once), `TORTURE_SEED`
+//! repeats a schedule, `TORTURE_ONLY` selects faults whose names contain it,
+//! `TORTURE_BINARY` is the server. A failure exits with code 1, keeps data directory and logs, and
+//! names them. Next: `fault.rs` for the faults, `round.rs` for a round.
 
 mod base;
 mod dice;
@@ -36,14 +36,14 @@ use round::{Reached, Size, play};
 use table::Table;
 use world::World;
 
-/// Rounds after which a fresh directory and database are taken.
+/// After so many rounds a fresh directory and database are used.
 const ROUNDS_PER_WORLD: u32 = 12;
-/// A round of the short run: every fault once within a minute or so.
+/// A round of the short run: all faults together take about a minute.
 const SHORT: Size = Size { stock: 300, per_s: 1_500.0, connections: 200 };
 /// A round of the long run.
 const LONG: Size = Size { stock: 2_000, per_s: 5_000.0, connections: 2_000 };
 
-/// What was asked for.
+/// The options of this run.
 struct Plan {
     length: Option<Duration>,
     seed: u64,
@@ -107,7 +107,7 @@ impl<'a> Torture<'a> {
         Self { plan, dice, began: Instant::now(), table, rounds: 0, rounds_planned: u32::MAX }
     }
 
-    /// Worlds, one after the other, until the time is up.
+    /// Runs worlds, one after the other, until the time is up.
     fn run(&mut self) -> Result<(), ()> {
         let mut schedule: Vec<&Fault> = Vec::new();
         let mut base = Some(Base::new());
@@ -129,8 +129,8 @@ impl<'a> Torture<'a> {
         Ok(())
     }
 
-    /// Every kind of fault once, in an order by chance. Of those that wait for a snapshot a
-    /// short run takes one, since that takes a while.
+    /// Every kind of fault once, in random order. A short run takes only one of the faults that
+    /// wait for a snapshot, because that takes a while.
     fn schedule(&mut self) -> Vec<&'static Fault> {
         let mut schedule = self.plan.faults.clone();
         self.dice.shuffle(&mut schedule);
@@ -182,7 +182,7 @@ impl<'a> Torture<'a> {
         Ok(world)
     }
 
-    /// All sales of a world once more, after everything that came later.
+    /// Checks all sales of a world again, after everything that came later.
     fn close(&mut self, mut world: World) -> Result<Base, ()> {
         let at = self.began.elapsed().as_secs_f64();
         let mut place = None;
@@ -205,7 +205,7 @@ impl<'a> Torture<'a> {
     }
 }
 
-/// Names what is left for somebody to look at.
+/// Names the files that are kept for inspection.
 fn keep(mut world: World) {
     println!("torture: data directory and logs are kept in {}", world.keep().display());
 }

@@ -1,7 +1,7 @@
-//! A door between the exporter and Postgres that can cut a connection at its COMMIT:
-//! before the server has seen it, or after it was carried out and before the answer.
+//! A proxy between the exporter and Postgres that can cut a connection at its COMMIT:
+//! before the server sees it, or after it is executed but before the response.
 //!
-//! It reads the frames of the wire protocol from the client's side and changes none of
+//! It parses the frames of the wire protocol from the client's side and changes none of
 //! them. Next: `fault.rs`, which arms it.
 
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 
 /// Version 3.0 of the protocol, in a startup message.
 const PROTOCOL: u32 = 196_608;
-/// A request for TLS, which is answered by one byte and followed by a startup message.
+/// A request for TLS: the response is one byte, then the client sends a startup message.
 const TLS_REQUEST: u32 = 80_877_103;
 const COMMIT: &[u8] = b"COMMIT";
 
@@ -25,8 +25,8 @@ pub(crate) enum Cut {
     AfterCommit = 2,
 }
 
-/// All values are written by one thread and read by others; Relaxed would do, since nothing
-/// else is published by them.
+/// One thread writes all values and others read them; Relaxed would do, because nothing
+/// else is published through them.
 #[derive(Default)]
 struct State {
     armed: AtomicU8,
@@ -35,7 +35,7 @@ struct State {
     over: AtomicBool,
 }
 
-/// The door. Dropping it closes it.
+/// The proxy. Dropping it closes it.
 pub(crate) struct Proxy {
     address: SocketAddr,
     state: Arc<State>,
@@ -43,7 +43,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A door to the Postgres on this port of the loopback interface.
+    /// A proxy to the Postgres on this port of the loopback interface.
     pub(crate) fn new(target: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -84,7 +84,7 @@ fn listen(listener: &TcpListener, state: &Arc<State>) {
         if state.over.load(Ordering::SeqCst) {
             return;
         }
-        // Nobody there: the client's connection is closed, as the kernel would refuse it.
+        // Nobody is there: the client's connection is closed, as the kernel would refuse it.
         let target = (Ipv4Addr::LOCALHOST, state.target.load(Ordering::SeqCst));
         if let Ok(server) = TcpStream::connect(target) {
             join(client, server, state);
@@ -92,7 +92,7 @@ fn listen(listener: &TcpListener, state: &Arc<State>) {
     }
 }
 
-/// Two threads that end when either side does.
+/// Two threads that both end when either side does.
 fn join(client: TcpStream, server: TcpStream, state: &Arc<State>) {
     let _speed = (client.set_nodelay(true), server.set_nodelay(true));
     let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else { return };
@@ -131,8 +131,8 @@ fn ask(client: &TcpStream, server: &TcpStream, state: &State, doomed: &AtomicBoo
     part(client, server);
 }
 
-/// From the server to the client. The answer to a COMMIT that is cut proves that it was
-/// carried out, and goes no further.
+/// From the server to the client. The response to a cut COMMIT proves that it was
+/// executed, and is not passed on.
 fn answer(server: &TcpStream, client: &TcpStream, state: &State, doomed: &AtomicBool) {
     let mut bytes = [0; 16 * 1024];
     let (mut from, mut to) = (server, client);
@@ -152,12 +152,12 @@ fn answer(server: &TcpStream, client: &TcpStream, state: &State, doomed: &Atomic
 #[derive(Default)]
 struct Frames {
     rest: Vec<u8>,
-    /// Whether the startup message is over: frames begin with their kind from then on.
+    /// Whether the startup message is over. After it, frames begin with their kind.
     started: bool,
 }
 
 impl Frames {
-    /// Takes bytes in; whether a COMMIT ended among them.
+    /// Adds bytes; returns whether a COMMIT ended among them.
     fn push(&mut self, bytes: &[u8]) -> bool {
         self.rest.extend_from_slice(bytes);
         let mut commits = false;

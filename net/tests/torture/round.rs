@@ -1,6 +1,6 @@
-//! One round: a fresh sale, a crowd, a fault in the middle of it, the checker at the end.
+//! One round: a fresh sale with its load, a fault in the middle, the checker at the end.
 //!
-//! It knows how a server is brought down and up again; what is done to it is in
+//! It stops and restarts the server; what happens to the server meanwhile is in
 //! `fault.rs`.
 
 use std::io::{Read as _, Write as _};
@@ -19,7 +19,7 @@ use crate::server::{PATIENCE, TOKEN, wait_for};
 use crate::tracer::{Strike, Tracer};
 use crate::world::World;
 
-/// How big the rounds are.
+/// The size of the rounds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) stock: u64,
@@ -27,43 +27,43 @@ pub(crate) struct Size {
     pub(crate) connections: u32,
 }
 
-/// Connections of the crowd that does nothing but fill the log, each with one order at a time.
+/// Connections of the load that only fills the log, each with one order at a time.
 const BALLAST_CONNECTIONS: u32 = 12;
 /// Units of an item that is never sold out.
 const BALLAST_STOCK: u64 = 400_000;
-/// How long a sale takes whose stock somebody edits, in seconds.
+/// How long a sale lasts if somebody edits its stock, in seconds.
 const EDITED_SALE_S: f64 = 3.0;
-/// Longest wait for a step of the server: snapshots come after many segments.
+/// Longest wait for a step of the server: snapshots need many segments.
 const STEP_WAIT: Duration = Duration::from_secs(30);
-/// Looks at a server whose crowd is through: it settles its control file a moment later.
+/// Number of checks of a server after its load has ended: it updates its control file a moment later.
 const LOOKS_AT_REST: u32 = 200;
-/// Exit code after a failure of the log.
+/// Exit code after a log failure.
 const EXIT_LOG_FAILED: i32 = 74;
 
-/// Whether the fault came about.
+/// Whether the fault happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reached {
     Yes,
-    /// The sale was over before the server came to that step; it was killed instead.
+    /// The sale ended before the server came to that step; it was killed instead.
     Not,
 }
 
-/// A sale with its crowd, while it lasts.
+/// A sale and its load while it runs.
 pub(crate) struct Round<'a> {
     pub(crate) world: &'a mut World,
     pub(crate) sale: Sale,
     pub(crate) crowd: Crowd,
-    /// A second crowd that fills segment after segment.
+    /// A second load that fills segment after segment.
     ballast: Option<Crowd>,
     pub(crate) dice: Dice,
     pub(crate) outages: u32,
-    /// Units that were granted in the end.
+    /// Units granted at the end.
     pub(crate) granted: u64,
-    /// Whether everything has to be sold in the end.
+    /// Whether everything has to be sold at the end.
     pub(crate) sells_out: bool,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report {
     pub(crate) reached: Reached,
@@ -74,20 +74,20 @@ pub(crate) struct Report {
     pub(crate) noticed: bool,
 }
 
-/// Plays one round. A broken promise panics.
+/// Runs one round. A broken promise panics.
 ///
 /// # Errors
-/// Why this fault cannot be made here; the sale was judged all the same.
+/// Why this fault cannot be made here; the sale was checked all the same.
 pub(crate) fn play(world: &mut World, fault: &Fault, size: Size, seed: u64) -> (Report, Result<(), Missing>) {
     let mut dice = Dice::new(seed);
     let mut sale = Sale::new(world.next_item(), size.stock, dice.next(), size.per_s, size.connections);
     sale.keep_alive = fault.crowded != Crowded::WithoutKeepAlive;
-    // Every third sale has buyers who call their order off.
+    // In every third sale buyers cancel orders.
     if dice.among(1, 3) == 1 && fault.crowded != Crowded::Edited {
         sale.cancel = 0.1;
     }
     if fault.crowded == Crowded::Edited {
-        // Slow enough that somebody with a database client finds it in its middle.
+        // Slow enough that somebody with a database client can act in its middle.
         sale.per_s = Some(sale.purchases as f64 / EDITED_SALE_S);
     }
     sale.open(world.server());
@@ -119,7 +119,7 @@ impl Round<'_> {
         wait_for_sold(self.world.server(), &self.crowd, self.sale.stock * percent / 100);
     }
 
-    /// Waits until a moment by chance in the sale's middle.
+    /// Waits until a random moment in the middle of the sale.
     pub(crate) fn reach_somewhere(&mut self) {
         let percent = self.dice.among(5, 70);
         self.reach(percent);
@@ -127,7 +127,7 @@ impl Round<'_> {
 
     /// Waits until everybody has a final answer.
     pub(crate) fn see_it_through(&self) {
-        wait_for("the crowd's end", || self.is_through().then_some(()));
+        wait_for("the end of the load", || self.is_through().then_some(()));
     }
 
     fn is_through(&self) -> bool {
@@ -139,13 +139,13 @@ impl Round<'_> {
         self.outages += 1;
     }
 
-    /// Starts it again, without a hand.
+    /// Starts it again, as a supervisor would.
     pub(crate) fn start(&mut self) {
         assert!(self.world.server.is_none(), "it runs");
         self.world.server = Some(self.world.bed.start());
     }
 
-    /// Waits for the end of a server that was told to end; how it ended, and what it said.
+    /// Waits for the end of a server that was told to stop; returns how it ended, and its output.
     pub(crate) fn gone(&mut self) -> (ExitStatus, String) {
         let mut server = self.world.server.take().expect("the server runs");
         let status = server.wait_for_exit();
@@ -153,8 +153,8 @@ impl Round<'_> {
         (status, server.said())
     }
 
-    /// Strikes at a system call and waits until the server has died of it; then starts it
-    /// again. Where the sale ends first, it is killed.
+    /// Strikes at a system call and waits until the server has died of it; then restarts
+    /// it. If the sale ends first, the server is killed.
     pub(crate) fn die_of(&mut self, strike: &Strike) -> Result<Reached, Missing> {
         let tracer = self.strike(strike)?;
         let died = self.comes_about(|world| world.server_mut().exited().is_some());
@@ -176,7 +176,7 @@ impl Round<'_> {
         Ok(reached)
     }
 
-    /// Strikes at a system call whose failure the server has to survive.
+    /// Strikes at a system call whose failure the server must survive.
     pub(crate) fn survive(&mut self, strike: &Strike) -> Result<Reached, Missing> {
         let tracer = self.strike(strike)?;
         let log = self.strike_log();
@@ -195,13 +195,13 @@ impl Round<'_> {
     }
 
     /// Whether nothing is left that could bring the server to a step. A server at rest still
-    /// settles its control file, and a ballast goes on and on.
+    /// updates its control file, and a ballast load never ends.
     fn is_worn_out(&self) -> bool {
         self.is_through() && self.ballast.as_ref().is_none_or(Crowd::is_over)
     }
 
-    /// Waits for something that the crowd has to bring about; false when nothing is left that
-    /// could, or when it takes too long.
+    /// Waits for something that the load must cause; false if nothing is left that
+    /// could, or if it takes too long.
     fn comes_about(&mut self, mut it: impl FnMut(&mut World) -> bool) -> bool {
         let deadline = std::time::Instant::now() + STEP_WAIT;
         let mut looks_left = LOOKS_AT_REST;
@@ -231,7 +231,7 @@ impl Round<'_> {
         answer
     }
 
-    /// Lets the crowds come to their end, and holds what they were told against the books and
+    /// Lets the loads finish, and compares what they were told with the totals and
     /// the database.
     fn judge(self, reached: Reached) -> Report {
         let Self { world, sale, crowd, ballast, outages, granted, sells_out, .. } = self;
@@ -265,8 +265,8 @@ impl Round<'_> {
     }
 }
 
-/// Waits until the stock's row is what the shop says: the exporter leaves a row that somebody
-/// holds locked (a session of its own that is just dying, say) for later, and orders go on.
+/// Waits until the stock row agrees with the merchant API: the exporter postpones a row that somebody
+/// has locked (for example a dying session of its own), while orders continue.
 fn wait_for_stock_row(world: &World, item: u32) {
     let merchant = world.server().merchant();
     let row = format!("SELECT count, held, sale FROM stock WHERE id = {item}");

@@ -1,7 +1,7 @@
-//! A sale for programs that hurt the server while it runs: the load generator's crowd on
+//! A sale for tests that injure the server while it runs: the load generator's buyers on
 //! one item, and the checker's verdict at the end.
 //!
-//! It judges and does no harm. Next: `round.rs` of the torture, which uses it.
+//! It only checks. Next: `round.rs` of the torture, which uses it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,35 +19,35 @@ use stampede_loadgen::workload::{Fates, Workload};
 
 use crate::server::{PATIENCE, Server, pause, wait_for};
 
-/// How long one attempt of a buyer may take: shorter than the longest fault, so that buyers
-/// do come again while it lasts.
+/// Time limit for one attempt of a buyer: shorter than the longest fault, so that buyers
+/// retry during it.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// How long the item stays on sale, in milliseconds.
 const OPEN_MS: u64 = 3_600_000;
 
-/// What is sold, and how big the crowd is.
+/// What is sold, and how large the load is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sale {
     /// The item.
     pub(crate) item: u32,
     /// Its units.
     pub(crate) stock: u64,
-    /// Names the buyers and their keys.
+    /// The seed for buyers and keys.
     pub(crate) seed: u64,
     /// Purchases, of two thirds as many buyers.
     pub(crate) purchases: u64,
-    /// Purchases a second; `None`: one after the other on each connection.
+    /// Purchases per second; `None`: one after the other on each connection.
     pub(crate) per_s: Option<f64>,
     /// Connections.
     pub(crate) connections: u32,
     /// Whether a connection carries more than one request.
     pub(crate) keep_alive: bool,
-    /// Share of winners who call their order off.
+    /// Share of winners who cancel their order.
     pub(crate) cancel: f64,
 }
 
 impl Sale {
-    /// Three purchases for each unit, over that many connections.
+    /// Three purchases per unit, over that many connections.
     pub(crate) fn new(item: u32, stock: u64, seed: u64, per_s: f64, connections: u32) -> Self {
         let (purchases, per_s) = (3 * stock, Some(per_s));
         Self { item, stock, seed, purchases, per_s, connections, keep_alive: true, cancel: 0.0 }
@@ -66,7 +66,7 @@ impl Sale {
             .expect("the item is put on sale");
     }
 
-    /// Lets the crowd in.
+    /// Starts the buyers.
     pub(crate) fn start(self, public: SocketAddr) -> Crowd {
         let stop = Arc::new(AtomicBool::new(false));
         let users = u32::try_from(self.purchases * 2 / 3).ok();
@@ -92,7 +92,7 @@ impl Sale {
     }
 }
 
-/// Buyers at work. Dropping it sends them away.
+/// Buyers at work. Dropping it stops them.
 pub(crate) struct Crowd {
     sale: Sale,
     stop: Arc<AtomicBool>,
@@ -110,7 +110,7 @@ impl Crowd {
         self.told()
     }
 
-    /// Sends everybody away who has none yet.
+    /// Stops everybody who has no final answer yet.
     pub(crate) fn send_away(mut self) -> Told {
         self.stop.store(true, Ordering::Relaxed);
         self.told()
@@ -118,8 +118,8 @@ impl Crowd {
 
     fn told(&mut self) -> Told {
         let thread = self.thread.take().expect("it is waited for once");
-        let outcome = thread.join().expect("the crowd does not panic").expect("the crowd gets in");
-        assert_eq!(outcome.gave_up, None, "the crowd gave up");
+        let outcome = thread.join().expect("the buyers do not panic").expect("the buyers can start");
+        assert_eq!(outcome.gave_up, None, "the buyers gave up");
         let mut history = outcome.history.expect("it was kept");
         let baseline = Baseline { granted: self.sale.stock as i64, ..Baseline::default() };
         history.baselines.insert(self.sale.item, baseline);
@@ -139,7 +139,7 @@ impl Drop for Crowd {
     }
 }
 
-/// What a crowd was told.
+/// What the buyers were told.
 pub(crate) struct Told {
     pub(crate) sale: Sale,
     pub(crate) history: History,
@@ -154,20 +154,20 @@ impl Told {
         let books = JudgeConfig::books(&merchant, self.sale.item);
         let verdict = verify::judge(&JudgeConfig { postgres, history, export_wait: PATIENCE, ..books });
         let verdict = verdict.expect("a verdict");
-        // Where units came back late nobody can say whether they should have been sold; whatever can be
-        // judged is.
+        // If units came back late, nobody can say whether they should have been sold. Everything else is
+        // checked.
         let holds = matches!(verdict.ruling(), Ruling::Fine | Ruling::Inconclusive);
         assert!(holds, "{verdict}: {:#?}", verdict.violations);
         verdict
     }
 }
 
-/// Units sold so far; `None` while the server does not answer.
+/// Units sold so far; `None` while the server does not respond.
 pub(crate) fn sold(server: &Server, item: u32) -> Option<i64> {
     server.merchant().item(item).ok().map(|page| page.totals.sold)
 }
 
-/// Waits until that many units are sold, or the crowd is through.
+/// Waits until that many units are sold, or the load has ended.
 pub(crate) fn wait_for_sold(server: &Server, crowd: &Crowd, units: u64) {
     wait_for("the sale's middle", || {
         let there = sold(server, crowd.sale.item).is_some_and(|sold| sold >= units as i64);
@@ -175,7 +175,7 @@ pub(crate) fn wait_for_sold(server: &Server, crowd: &Crowd, units: u64) {
     });
 }
 
-/// Lets a fault last: its length is part of the fault, and nothing is expected to have
+/// Waits out a fault: its length is part of the fault, and nothing is expected to have
 /// happened when it is over.
 pub(crate) fn last(length: Duration) {
     let until = std::time::Instant::now() + length;

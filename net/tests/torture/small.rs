@@ -1,5 +1,5 @@
-//! A file system that somebody else fills in mid-sale: selling stops before an ack that
-//! could not be kept, and goes on when there is room again.
+//! A file system that somebody else fills in mid-sale: selling stops before anything is acknowledged that
+//! could not be kept, and continues when there is space again.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::sale::{Sale, wait_for_sold};
 use crate::server::{Bed, get, wait_for};
 use crate::world::verify_log;
 
-/// Size of the file system: little more than what the log and its reserve of free space need.
+/// Size of the file system: little more than the log and its reserve of free space need.
 const BYTES: u64 = 512 << 20;
 
 /// How long its sale takes, in seconds.
 const SALE_S: f64 = 3.0;
 
-/// A shop of its own on a small file system, beside the round's.
+/// A separate shop on a small file system, next to the round's.
 pub(crate) fn fill(round: &mut Round<'_>) -> Result<Reached, Missing> {
     let place = Place::new();
     let mounted = place.mount_image(Kind::Ext4, &place.path("image"), BYTES);
@@ -26,7 +26,7 @@ pub(crate) fn fill(round: &mut Round<'_>) -> Result<Reached, Missing> {
     let mut bed = Bed::new();
     bed.dir = root.join("data");
     let mut server = bed.start();
-    // Slow enough that the server looks at the free space several times while it lasts.
+    // Slow enough that the server checks the free space several times meanwhile.
     let per_s = Some(round.sale.purchases as f64 / SALE_S);
     let sale = Sale { item: 1, seed: round.dice.next(), per_s, ..round.sale };
     sale.open(&server);
@@ -62,7 +62,7 @@ pub(crate) fn fill(round: &mut Round<'_>) -> Result<Reached, Missing> {
     Ok(if was_in_time { Reached::Yes } else { Reached::Not })
 }
 
-/// A file of all the room that is left.
+/// A file that fills all the remaining space.
 fn take_all_room(path: &Path) {
     let file = File::create(path).expect("a file");
     loop {

@@ -1,4 +1,4 @@
-//! The table at the end: fault by rounds, orders checked, and what could not be done.
+//! The table at the end: rounds per fault, orders checked, and faults that could not be made.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,8 +41,8 @@ impl Table {
         self.rows.values().map(of).sum()
     }
 
-    /// Whether the faults of a long enough run were felt: a crowd that never loses a connection
-    /// was somewhere else.
+    /// Whether the faults of a long enough run had an effect: if buyers never lose a connection,
+    /// the faults missed them.
     pub(crate) fn was_felt(&self) -> bool {
         let outages = self.sum(|row| u64::from(row.outages));
         outages < 10 || self.sum(|row| u64::from(row.noticed)) >= outages / 4

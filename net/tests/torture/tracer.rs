@@ -1,8 +1,8 @@
-//! Faults at named system calls: strace on one thread of the server, which kills the
-//! process at the n-th call of a kind, or has that call fail.
+//! Faults at chosen system calls: strace on one thread of the server, which kills the
+//! process at the n-th call of a kind, or makes that call fail.
 //!
 //! It works because the journal, its helpers and the exporter are plain threads with plain
-//! system calls; what the cores ask of io_uring escapes it. Next: `fault.rs`.
+//! system calls; requests of the cores to io_uring cannot be caught. Next: `fault.rs`.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -14,7 +14,7 @@ use stampede_testkit::{Missing, Need};
 
 use crate::server::{Server, wait_for};
 
-/// Letters of a thread's name that the kernel keeps.
+/// How many letters of a thread's name the kernel keeps.
 const NAME_BYTES_MAX: usize = 15;
 
 /// Where to strike, and how.
@@ -26,14 +26,14 @@ pub(crate) struct Strike {
     pub(crate) file: Option<PathBuf>,
     /// The system call.
     pub(crate) call: &'static str,
-    /// What happens, in strace's words: `signal=SIGKILL`, `error=EIO`, `retval=0`.
+    /// What happens, in strace's syntax: `signal=SIGKILL`, `error=EIO`, `retval=0`.
     pub(crate) effect: &'static str,
-    /// At which such call from now on, from 1.
+    /// At which such call, counted from 1 from now on.
     pub(crate) at: u64,
 }
 
 impl Strike {
-    /// The words for strace.
+    /// The arguments for strace.
     pub(crate) fn words(&self) -> Vec<String> {
         let Self { call, effect, at, .. } = self;
         let mut words = vec!["-qq".to_owned(), "-e".to_owned(), format!("trace={call}")];
@@ -45,13 +45,13 @@ impl Strike {
     }
 }
 
-/// strace at work. Dropping it lets the thread go.
+/// A running strace. Dropping it releases the thread.
 pub(crate) struct Tracer {
     child: Child,
 }
 
 impl Tracer {
-    /// Takes hold of a thread.
+    /// Attaches to a thread.
     ///
     /// # Errors
     /// Why it cannot: no strace, or no right to trace.
@@ -70,7 +70,7 @@ impl Tracer {
         let status = format!("/proc/{}/task/{thread}/status", server.pid());
         wait_for("strace to take hold", || {
             if tracer.child.try_wait().expect("our own child").is_some() {
-                // Without a complaint it has struck at once, and the thread is gone.
+                // Without an error message it has struck at once, and the thread is gone.
                 let complaint = read(&said);
                 let complaint = complaint.trim();
                 let why = || Missing::new(Need::Ptrace, format!("strace: {complaint}"));
@@ -87,13 +87,13 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // strace lets its threads go in order on this one.
+        // strace detaches cleanly on this signal.
         let _gone_already = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _ended = self.child.wait();
     }
 }
 
-/// The parent's end ends the child, too.
+/// The child dies with its parent.
 pub(crate) fn die_with_us(command: &mut Command) {
     // SAFETY: between fork and exec only prctl is called, which allocates nothing and is
     // safe to call there.

@@ -1,5 +1,5 @@
-//! What outlives a round: a data directory with its database and its server, and what all
-//! crowds were told so far.
+//! What outlives a round: a data directory with its database and server, and everything that
+//! buyers were told so far.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,13 +8,13 @@ use crate::base::Base;
 use crate::sale::Told;
 use crate::server::{Bed, Server, binary};
 
-/// A shop that goes through several rounds.
+/// A shop that lasts for several rounds.
 pub(crate) struct World {
     pub(crate) bed: Bed,
     pub(crate) base: Base,
     pub(crate) database: String,
     pub(crate) server: Option<Server>,
-    /// What crowds were told, round after round.
+    /// What buyers were told, round after round.
     told: Vec<Told>,
     items: u32,
 }
@@ -42,7 +42,7 @@ impl World {
         self.server.as_mut().expect("the server runs")
     }
 
-    /// The database without the door, for the judge.
+    /// The database without the proxy, for the checker.
     pub(crate) fn url(&self) -> String {
         self.base.cluster.url_of(&self.database)
     }
@@ -51,7 +51,7 @@ impl World {
         self.base.sql(&self.database, sql)
     }
 
-    /// A file beside the data directory.
+    /// A file next to the data directory.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.bed.beside(name)
     }
@@ -60,8 +60,8 @@ impl World {
         self.told.push(told);
     }
 
-    /// Judges every sale of this world once more, after all that came later, and has the log
-    /// itself checked; gives back the database cluster.
+    /// Checks every sale of this world again, after all that came later, and has the log
+    /// itself verified; returns the database cluster.
     pub(crate) fn close(mut self) -> (Base, u64) {
         let mut orders = 0;
         for told in &self.told {
@@ -73,7 +73,7 @@ impl World {
         (self.base, orders)
     }
 
-    /// Leaves everything where it is, for somebody to look at; where that is.
+    /// Keeps everything in place for inspection; returns where.
     pub(crate) fn keep(&mut self) -> PathBuf {
         let place = self.bed.keep();
         if let Some(server) = &mut self.server {
@@ -86,7 +86,7 @@ impl World {
     }
 }
 
-/// The log itself agrees.
+/// `log verify` accepts the log.
 pub(crate) fn verify_log(dir: &Path) {
     let output = Command::new(binary()).args(["log", "verify"]).arg(dir).output().expect("the binary runs");
     let said = [output.stdout, output.stderr].concat();

@@ -1,5 +1,5 @@
-//! The detectors: the tests, all of them part of `make test`, that are run against a mutation. A
-//! patch names those that are meant to notice it.
+//! The detectors: tests from `make test` that `make mutants` runs against a mutation. A
+//! patch names the detectors that must notice it.
 
 /// A test program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,7 +16,7 @@ pub(crate) enum Program {
     Net,
     /// Power cuts under the log's real threads.
     Rig,
-    /// Instructions counted.
+    /// Constant time, by counted instructions.
     ConstantTime,
     /// The table of raw requests and the two readers.
     Wire,
@@ -99,15 +99,15 @@ impl Program {
 /// A way to run a test program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Detector {
-    /// As patches call it.
+    /// The name that patches use.
     pub(crate) name: &'static str,
     pub(crate) program: Program,
-    /// What the names of its tests contain; none = the whole program.
+    /// Filters for the names of its tests; none = the whole program.
     pub(crate) tests: &'static [&'static str],
-    /// What else it is called with.
+    /// Further arguments.
     pub(crate) args: &'static [&'static str],
-    /// Whether it starts no other process and depends on no clock but its own: it may run beside
-    /// others, and may be ended as soon as one test has failed.
+    /// Whether it starts no other process and depends on no clock but its own. Then it may run in
+    /// parallel with others, and may be killed as soon as one test has failed.
     pub(crate) is_pure: bool,
 }
 
@@ -169,7 +169,7 @@ static FOREIGN: Detector = detector("foreign", Program::Foreign, &[]);
 static STEPS: Detector = detector("steps", Program::ConstantTime, &[]);
 static LOOM: Detector = pure("loom", Program::CoreLoom, &["loom"]);
 
-/// The detector of this name.
+/// The detector with this name.
 pub(crate) fn named(name: &str) -> Option<&'static Detector> {
     DETECTORS.iter().find(|detector| detector.name == name).copied()
 }

@@ -1,4 +1,4 @@
-//! One mutation after the other: which detectors notice it.
+//! Runs one mutation after the other: which detectors notice it?
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,17 +10,17 @@ use crate::detectors::{DETECTORS, Detector, named};
 use crate::patch::Patch;
 use crate::programs::{Programs, Verdict};
 
-/// Which mutations, asked of whom.
+/// Which mutations to try, and with which detectors.
 pub(crate) struct Plan {
     mutations: Vec<Patch>,
-    /// Whether all detectors are asked, not only those that hunt it.
+    /// Whether all detectors run, not only the hunters of a mutation.
     all: bool,
-    /// Whether the others are still asked when one has noticed it.
+    /// Whether the others still run after one has noticed it.
     each: bool,
     jobs: usize,
 }
 
-/// A mutation and what each of its detectors says.
+/// A mutation and the verdict of each of its detectors.
 type Row<'a> = (&'a Patch, Vec<(&'static str, Verdict)>);
 
 impl Plan {
@@ -52,7 +52,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Who is asked about a mutation.
+    /// The detectors that run against a mutation.
     fn asked(&self, mutation: &Patch) -> Result<Vec<&'static Detector>, String> {
         if self.all {
             return Ok(DETECTORS.to_vec());
@@ -68,10 +68,10 @@ fn names(mutations: &[Patch]) -> String {
     mutations.iter().map(|mutation| format!("  {:<22} {}\n", mutation.name, mutation.mistake)).collect()
 }
 
-/// Runs the plan on the mutated copy `tree`, built in `target`; whether all were noticed.
+/// Runs the plan on the mutated copy `tree`, built in `target`. Returns whether all were noticed.
 ///
 /// # Errors
-/// A detector is red without a mutation, or a program cannot be built or started.
+/// A detector fails without a mutation, or a program cannot be built or started.
 pub(crate) fn hunt(plan: &Plan, tree: &Path, target: &Path) -> Result<bool, String> {
     let mut needed: BTreeMap<&'static str, &'static Detector> = BTreeMap::new();
     for mutation in &plan.mutations {
@@ -109,7 +109,7 @@ pub(crate) fn hunt(plan: &Plan, tree: &Path, target: &Path) -> Result<bool, Stri
     Ok(print_table(&rows) == 0)
 }
 
-/// Does something with each of these, so many at a time, in order; stops at the first error.
+/// Calls `work` for each of these in order, `jobs` at a time; stops at the first error.
 fn each<'a, T: Sync, R: Send>(
     jobs: usize,
     all: &'a [T],
@@ -134,7 +134,7 @@ fn each<'a, T: Sync, R: Send>(
     done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
-/// Runs a detector, beside others if it is pure.
+/// Runs a detector, in parallel with others if it is pure.
 fn run(
     programs: &Programs,
     detector: &Detector,
@@ -150,17 +150,17 @@ fn run(
     }
 }
 
-/// Without a mutation, everything has to be green.
+/// Fails if a detector fails without a mutation.
 fn check_sober(programs: &Programs, detector: &Detector, turns: &RwLock<()>) -> Result<(), String> {
     let verdict = run(programs, detector, None, turns)?;
     if let Verdict::Red(tests) = &verdict {
-        return Err(format!("{} is red without any mutation: {}", detector.name, tests.join(", ")));
+        return Err(format!("{} fails without any mutation: {}", detector.name, tests.join(", ")));
     }
     println!("without a mutation: {:<10} {verdict}", detector.name);
     Ok(())
 }
 
-/// Prints what was seen; returns how many escaped.
+/// Prints the results; returns how many mutations escaped.
 fn print_table(rows: &[Row<'_>]) -> usize {
     let mut escaped = 0;
     println!("\n| mutation | the mistake | caught by |\n|---|---|---|");

@@ -1,10 +1,10 @@
-//! Mutation tests: mistakes of ours, each kept as a patch, and the tests that have to notice them.
+//! Mutation tests: mistakes, each kept as a patch, and the tests that must notice them.
 //!
 //! `make mutants` copies the tree, applies all patches to the copy and builds it once. Each
-//! mutation is alive in a run of its own, in the same test programs that `make test` runs. Before
-//! that, all of them must be green without a mutation, or red would mean nothing. The table at the
-//! end names the first test that each detector saw fail; a mutation that nobody noticed ends the
-//! run red. docs/CONTRIBUTING.md says how to add one.
+//! mutation is active in a run of its own, in the same test programs that `make test` runs. First
+//! all of them must pass without a mutation; otherwise a failure would mean nothing. The table at the
+//! end names the first test that failed in each detector. If a mutation was not noticed, the
+//! run fails. docs/CONTRIBUTING.md says how to add one.
 //!
 //! Next: [`patch`] for how a mutation is kept, [`merge`] and [`tree`] for the copy, [`refresh`]
 //! for the way back, [`hunt`] for the run.
@@ -41,19 +41,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what is asked; whether all went well.
+/// Runs the command; returns whether it succeeded.
 fn command(args: &[String]) -> Result<bool, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).ok_or("no workspace")?;
     let [command, dir, rest @ ..] = args else { return Err(USAGE.to_owned()) };
-    // Cargo is started elsewhere.
+    // Cargo runs in another directory, so the path must be absolute.
     let dir = std::path::absolute(dir).map_err(|error| error.to_string())?;
     match (command.as_str(), rest) {
         ("tree", []) => make_tree(root, &dir).map(|tree| tree.is_some()),
         ("refresh", []) => {
             let changed = refresh(root, &dir.join("tree"))?;
-            println!("mutants: {} patches written anew", changed.len());
+            println!("mutants: {} patches rewritten", changed.len());
             changed.iter().for_each(|name| println!("  {name}"));
-            // The copy is as the patches are: it counts as not edited from here on.
+            // Copy and patches are equal now, so the copy counts as unedited.
             tree::remember(&dir)?;
             Ok(true)
         }
@@ -69,7 +69,7 @@ fn command(args: &[String]) -> Result<bool, String> {
     }
 }
 
-/// Makes the copy; says which hunks found no place, and gives `None` if there are such.
+/// Makes the copy. Prints the hunks that do not apply, and returns `None` if there are any.
 fn make_tree(root: &Path, dir: &Path) -> Result<Option<PathBuf>, String> {
     let (tree, misfits) = Workspace::load(root)?.copy_to(dir)?;
     for misfit in &misfits {

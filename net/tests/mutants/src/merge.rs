@@ -1,15 +1,14 @@
 //! Applies the hunks of many patches to one source file, all at once.
 //!
-//! Each hunk is made against the source and looked up there by its own lines, near the place that
-//! it names, so that it follows when code above it grows or shrinks. What it changes must be
-//! nobody else's: two mutations of the same line, or of two lines with none between them, are
-//! told. Pure text. Next: [`crate::tree`].
+//! Each hunk was made against the source and is found there by its own lines, near the line number that
+//! it names, so it still applies when code above it grows or shrinks. Two mutations of the same line,
+//! or of adjacent lines, are an error. Only text, no files. Next: [`crate::tree`].
 
 use std::ops::Range;
 
 use crate::patch::{CONTEXT, Hunk, Line};
 
-/// A hunk that does not fit, and the line near which it was looked for.
+/// A hunk that does not apply, and the reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Misfit {
     pub(crate) name: String,
@@ -17,7 +16,7 @@ pub(crate) struct Misfit {
     pub(crate) why: String,
 }
 
-/// Lines of the source that give way to others.
+/// Lines of the source that are replaced by others.
 struct Edit<'a> {
     old: Range<usize>,
     new: Vec<&'a str>,
@@ -25,7 +24,7 @@ struct Edit<'a> {
     hunk: &'a Hunk,
 }
 
-/// The text with all hunks applied that fit, and those that do not. Each comes with its patch's name.
+/// The text with all applicable hunks applied, and the hunks that do not apply. Each hunk comes with its patch's name.
 pub(crate) fn merge(source: &str, hunks: &[(&str, &Hunk)]) -> (String, Vec<Misfit>) {
     let lines: Vec<&str> = source.lines().collect();
     let (mut edits, mut misfits) = (Vec::new(), Vec::new());
@@ -40,7 +39,7 @@ pub(crate) fn merge(source: &str, hunks: &[(&str, &Hunk)]) -> (String, Vec<Misfi
     for edit in edits {
         let beside = edit.old.start == done && !last.is_empty() && edit.name != last;
         if edit.old.start < done || beside {
-            let why = format!("{last} changes the same lines, or the ones beside them");
+            let why = format!("{last} changes the same or adjacent lines");
             misfits.push(misfit(edit.name, edit.hunk, &why));
             continue;
         }
@@ -61,8 +60,8 @@ fn misfit(name: &str, hunk: &Hunk, why: &str) -> Misfit {
     Misfit { name: name.to_owned(), hunk: hunk.clone(), why: why.to_owned() }
 }
 
-/// Where the hunk's first line stands: where all its old lines are, as near as can be to where it
-/// says; with less context, if that is the only such place.
+/// Where the hunk's first line is: where all its old lines are, as close as possible to its line number.
+/// If there is no such place, it tries with less context, and accepts only a unique match.
 fn place(lines: &[&str], hunk: &Hunk) -> Option<usize> {
     let old: Vec<&str> = hunk.lines.iter().filter_map(old_text).collect();
     let is_same = |line: &&Line| matches!(line, Line::Same(_));
@@ -95,7 +94,7 @@ fn old_text(line: &Line) -> Option<&str> {
     }
 }
 
-/// What a hunk changes, without its context.
+/// The changes of a hunk, without its context.
 fn edits_at<'a>(at: usize, name: &'a str, hunk: &'a Hunk) -> Vec<Edit<'a>> {
     let mut edits: Vec<Edit<'a>> = Vec::new();
     let (mut at, mut goes_on) = (at, false);

@@ -1,8 +1,8 @@
-//! A mutation as it is kept: `patches/<name>.patch`, two lines that say what the mistake is and
-//! which detectors hunt it, then a diff against the product's source.
+//! The file of a mutation, `patches/<name>.patch`: two lines with the mistake and
+//! the detectors that hunt it, then a diff against the product's source.
 //!
 //! ```text
-//! Mistake: stock is looked at, then taken, in two steps
+//! Mistake: stock is checked, then taken, in two steps
 //! Hunters: loom
 //! ---
 //! --- a/core/src/stock.rs
@@ -10,15 +10,15 @@
 //! @@ -23,6 +23,10 @@
 //! ```
 //!
-//! Each patch is made against the source as it is, not against what other patches leave, so that
-//! one can be added or deleted without touching the others. Next: [`crate::merge`].
+//! Each patch is made against the unpatched source, so one can be added or deleted
+//! without changing the others. Next: [`crate::merge`].
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
 /// Lines of context on either side of a change.
 pub(crate) const CONTEXT: usize = 3;
-/// What ends the header.
+/// The line that ends the header.
 const RULE: &str = "---";
 
 /// A line of a hunk.
@@ -66,7 +66,7 @@ impl Patch {
     /// Reads a patch file; a new one may end after its first two lines.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Says what is wrong with the file.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self, String> {
         let (header, diff) = text.split_once("\n---\n").unwrap_or((text, ""));
         let field = |key: &str| {
@@ -90,14 +90,14 @@ impl Patch {
 /// All patches of a directory, by name.
 ///
 /// # Errors
-/// What cannot be read, or is wrong with one of them.
+/// A file cannot be read or parsed.
 pub(crate) fn load(dir: &Path) -> Result<Vec<Patch>, String> {
     let mut patches = Vec::new();
     let entries = std::fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     for entry in entries {
         let path = entry.map_err(|error| error.to_string())?.path();
         let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let name = file.strip_suffix(".patch").ok_or_else(|| format!("{} is no patch", path.display()))?;
+        let name = file.strip_suffix(".patch").ok_or_else(|| format!("{} is not a patch", path.display()))?;
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         patches.push(Patch::parse(name, &text)?);
     }
@@ -108,7 +108,7 @@ pub(crate) fn load(dir: &Path) -> Result<Vec<Patch>, String> {
 /// Reads a unified diff.
 ///
 /// # Errors
-/// Which line is none of one.
+/// A line that is not part of a diff.
 pub(crate) fn parse_diff(diff: &str) -> Result<Vec<Hunk>, String> {
     let mut hunks: Vec<Hunk> = Vec::new();
     let mut path = None;
@@ -123,7 +123,7 @@ pub(crate) fn parse_diff(diff: &str) -> Result<Vec<Hunk>, String> {
             hunks.push(Hunk { path, at, lines: Vec::new() });
         } else {
             let hunk = hunks.last_mut().ok_or_else(|| format!("not a line of a diff: {line}"))?;
-            // An editor may have taken the blank of an empty line.
+            // An editor may have removed the space of an empty line.
             let (mark, rest) = line.split_at_checked(1).unwrap_or((" ", ""));
             hunk.lines.push(match mark {
                 " " => Line::Same(rest.to_owned()),
@@ -136,14 +136,14 @@ pub(crate) fn parse_diff(diff: &str) -> Result<Vec<Hunk>, String> {
     Ok(hunks)
 }
 
-/// The first line, from 0, of a range such as `23,6 +23,10 @@`. One without lines names the line before it.
+/// The first line, from 0, of a range such as `23,6 +23,10 @@`. An empty range names the line before it.
 fn first_line(range: &str) -> Option<usize> {
     let (first, count) = range.split(' ').next()?.split_once(',').unwrap_or((range.split(' ').next()?, "1"));
     let first: usize = first.parse().ok()?;
     if count == "0" { Some(first) } else { first.checked_sub(1) }
 }
 
-/// Writes a unified diff, as `git apply` takes it; the hunks are in order.
+/// Writes a unified diff for `git apply`; the hunks are in order.
 fn diff_text(hunks: &[Hunk]) -> String {
     let mut text = String::new();
     let (mut path, mut shift) = ("", 0_isize);

@@ -1,4 +1,4 @@
-//! The test programs with the mutations in them: built once, started once per mutation and detector.
+//! The test programs that contain the mutations: built once, started once per mutation and detector.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,20 +13,20 @@ use serde_json::Value;
 
 use crate::detectors::{Detector, Program};
 
-/// Longest run of a detector; a test that hangs has noticed something, too.
+/// Longest run of a detector. A hanging test counts as having noticed the mutation.
 const RUN_MAX: Duration = Duration::from_secs(300);
-/// Tests named in a cell of the table.
+/// How many tests a cell of the table names.
 const NAMED_MAX: usize = 1;
-/// Characters kept of what the simulation says.
+/// How many characters of the simulation's message are kept.
 const BROKEN_CHARS: usize = 60;
 
-/// What a detector says.
+/// The result of a detector.
 pub(crate) enum Verdict {
-    /// All tests passed, this many seconds.
+    /// All tests passed; how many seconds they took.
     Green(u64),
-    /// Something failed: which tests, as far as they could say.
+    /// Something failed; the names of the failed tests, as far as they are known.
     Red(Vec<String>),
-    /// It did not come to an end.
+    /// It did not end in time.
     Hung,
 }
 
@@ -52,11 +52,11 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Where each program lies, and the directory that it expects to be started in.
+/// The path of each program, and the directory in which it must be started.
 pub(crate) struct Programs(BTreeMap<&'static str, (PathBuf, PathBuf)>);
 
 impl Programs {
-    /// Builds what these detectors need, out of the mutated copy of the tree, in cargo's target
+    /// Builds what these detectors need from the mutated copy of the tree, in cargo's target
     /// directory `target`.
     pub(crate) fn build(
         tree: &Path,
@@ -82,7 +82,7 @@ impl Programs {
         Ok(Self(programs))
     }
 
-    /// Runs a detector, with the mutation of this name or without any.
+    /// Runs a detector with this mutation, or without any.
     pub(crate) fn run(&self, detector: &Detector, mutation: Option<&str>) -> Result<Verdict, String> {
         let (program, dir) = &self.0[detector.program.name()];
         let begin = Instant::now();
@@ -128,7 +128,7 @@ impl Programs {
     }
 }
 
-/// A directory for temporary files, gone with this: a program that was ended leaves some.
+/// A directory for temporary files, removed on drop, because a killed program leaves some behind.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -149,11 +149,11 @@ impl Drop for Scratch {
     }
 }
 
-/// Takes all that a program says; notes when a test fails.
+/// Reads all output of a program, and records when a test fails.
 fn listen(stdout: ChildStdout, is_red: &AtomicBool) -> String {
     let (mut said, mut stdout) = (String::new(), BufReader::new(stdout));
     let mut line = Vec::new();
-    // What cannot be read any more was said by a program that was ended.
+    // A read fails when the program was killed.
     while stdout.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
         let text = String::from_utf8_lossy(&line);
         if red_test(&text).is_some() {
@@ -165,17 +165,17 @@ fn listen(stdout: ChildStdout, is_red: &AtomicBool) -> String {
     said
 }
 
-/// The test that failed, by this line.
+/// The name of the failed test, if this line of output reports one.
 fn red_test(line: &str) -> Option<&str> {
     let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
     verdict.starts_with("FAILED").then_some(name)
 }
 
-/// The names of the tests that failed; how the program ended, if it names none.
+/// The names of the failed tests, or how the program ended if it names none.
 fn red_tests(said: &str, ended: &str) -> Vec<String> {
     let mut names: Vec<String> = said.lines().filter_map(red_test).map(|name| format!("`{name}`")).collect();
     if names.is_empty() {
-        // The simulation names no test, but the promise that was broken.
+        // The simulation names the broken promise instead of a test.
         let broken = said.lines().filter_map(|line| line.strip_prefix("RED "));
         names.extend(broken.map(|line| line.chars().take(BROKEN_CHARS).collect()));
     }
@@ -185,8 +185,8 @@ fn red_tests(said: &str, ended: &str) -> Vec<String> {
     names
 }
 
-/// Builds all of these at once, as one workspace, so that what they share is built once; cargo
-/// says where each lies.
+/// Builds all of these at once, so that shared crates are built once. Cargo reports the path
+/// of each program.
 fn build(
     tree: &Path,
     target: &Path,
@@ -207,7 +207,7 @@ fn build(
     }
     cargo.env("CARGO_TARGET_DIR", target);
     if loom {
-        // As `make test-loom` does it, in a directory of its own within ours.
+        // Like `make test-loom`, in a subdirectory of our target directory.
         cargo.arg("--release").env("RUSTFLAGS", "--cfg loom").env("CARGO_PROFILE_RELEASE_LTO", "off");
         cargo.env("CARGO_TARGET_DIR", target.join("loom"));
     }
@@ -220,12 +220,12 @@ fn build(
     let messages: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let find = |program: &Program| {
         let found = messages.iter().find_map(|message| place_of(*program, message));
-        found.ok_or_else(|| format!("cargo did not say where {} lies", program.name()))
+        found.ok_or_else(|| format!("cargo did not report the path of {}", program.name()))
     };
     wanted.iter().map(|program| find(program).map(|(file, dir)| (*program, file, dir))).collect()
 }
 
-/// The program's file and its package's directory, if this message of cargo is about it.
+/// The program's path and its package's directory, if this message from cargo is about it.
 fn place_of(program: Program, message: &Value) -> Option<(PathBuf, PathBuf)> {
     let target = &message["target"];
     let is_target = match program.target() {

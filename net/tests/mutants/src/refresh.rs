@@ -1,8 +1,8 @@
-//! Writes the patches anew from the mutated copy of the tree, after somebody has edited it there.
+//! Rewrites the patches from the mutated copy of the tree, after somebody has edited that copy.
 //!
-//! What differs between the product and the copy is split by the mutation that it names, as
-//! `mutated!("name")` or, where a change has no switch, in a comment `// mutation: name`. So each
-//! change names one, and a line that nobody changes stands between two mutations.
+//! Each difference between product and copy names its mutation, as `mutated!("name")` or, if the
+//! change has no switch, in a comment `// mutation: name`. So every change must name exactly one,
+//! with at least one unchanged line between two mutations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,10 +11,11 @@ use std::process::Command;
 use crate::patch::{CONTEXT, Hunk, Line, parse_diff};
 use crate::tree::{HOME, SWITCH, SWITCH_NAME, UNPLACED, Workspace, files, read};
 
-/// Writes the patch files; returns the names of those that changed.
+/// Writes the patch files. Returns the names of the changed ones.
 ///
 /// # Errors
-/// What cannot be split; nothing was written then. Or the patches do not give the copy back.
+/// A change belongs to no mutation or to several (then nothing was written), or the new patches do not
+/// reproduce the copy.
 pub(crate) fn refresh(root: &Path, tree: &Path) -> Result<Vec<String>, String> {
     let mut workspace = Workspace::load(root)?;
     let mut by_name = split(&workspace, tree)?;
@@ -22,7 +23,7 @@ pub(crate) fn refresh(root: &Path, tree: &Path) -> Result<Vec<String>, String> {
     for patch in workspace.mutations.iter_mut().chain([&mut workspace.switch]) {
         let hunks = by_name.remove(&patch.name);
         patch.hunks = hunks.ok_or_else(|| {
-            format!("nothing in the copy names {0}; if it is to go, delete {0}.patch", patch.name)
+            format!("nothing in the copy names {0}; to remove that mutation, delete {0}.patch", patch.name)
         })?;
     }
     if let Some(name) = by_name.keys().next() {
@@ -41,16 +42,16 @@ pub(crate) fn refresh(root: &Path, tree: &Path) -> Result<Vec<String>, String> {
     }
     for (path, text) in texts {
         if read(&tree.join(&path))? != text {
-            return Err(format!("the patches do not give {path} back as it is in the copy"));
+            return Err(format!("the patches do not reproduce {path} of the copy"));
         }
     }
     Ok(changed)
 }
 
-/// The changes of the copy by the mutation that each names.
+/// The changes in the copy, by mutation.
 fn split(workspace: &Workspace, tree: &Path) -> Result<BTreeMap<String, Vec<Hunk>>, String> {
     let (mut by_name, mut faults) = (BTreeMap::<String, Vec<Hunk>>::new(), Vec::new());
-    // Mutations are made in the product alone.
+    // Only product code has mutations.
     let is_product = |path: &String| path.contains("/src/") && !path.starts_with(HOME) && path != SWITCH;
     let mut paths: Vec<String> = files(tree)?.into_iter().filter(is_product).collect();
     paths.sort();
@@ -79,7 +80,7 @@ fn split(workspace: &Workspace, tree: &Path) -> Result<BTreeMap<String, Vec<Hunk
     Ok(by_name)
 }
 
-/// The changes of a file, each without context. `at` is where the first old line is, or would be.
+/// The changes of a file, without context. `at` is where the first old line is, or would be.
 fn changes(path: &str, product: &Path, copy: &Path) -> Result<Vec<Hunk>, String> {
     let mut git = Command::new("git");
     git.args(["diff", "--no-index", "--no-color", "--no-ext-diff", "-U0", "--"]).arg(product).arg(copy);
@@ -98,7 +99,7 @@ fn owner(change: &Hunk) -> Result<String, String> {
     let mut names = BTreeSet::new();
     for text in added {
         if UNPLACED.iter().any(|mark| text.starts_with(mark)) {
-            return Err("a hunk that found no place is still to be worked in".to_owned());
+            return Err("a hunk that did not apply still has to be merged by hand".to_owned());
         }
         names.extend(names_in(text));
     }
@@ -110,7 +111,7 @@ fn owner(change: &Hunk) -> Result<String, String> {
              the copy anew if the product has changed since"
         )),
         (Some(one), Some(other)) => {
-            Err(format!("it names {one} and {other}: leave a line between the two that nobody changes"))
+            Err(format!("it names {one} and {other}: leave an unchanged line between the two"))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What has to hold of the patches, without a build; and how they are applied and written anew.
+//! Checks all patches without a build, and tests how patches are applied and rewritten.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,11 +30,11 @@ fn all_patches_apply_together() {
 }
 
 #[test]
-fn each_patch_has_a_mistake_of_its_own_and_hunters() {
+fn each_patch_has_its_own_mistake_and_hunters() {
     let workspace = workspace();
     let mut mistakes = BTreeSet::new();
     for patch in &workspace.mutations {
-        assert!(mistakes.insert(&patch.mistake), "{}: another mutation is this mistake, too", patch.name);
+        assert!(mistakes.insert(&patch.mistake), "{}: another mutation has the same mistake", patch.name);
         for hunter in &patch.hunters {
             assert!(named(hunter).is_some(), "{}: there is no detector {hunter:?}", patch.name);
         }
@@ -45,7 +45,7 @@ fn each_patch_has_a_mistake_of_its_own_and_hunters() {
 }
 
 #[test]
-fn each_patch_switches_its_own_mutation_alone() {
+fn each_patch_asks_only_its_own_switch() {
     let workspace = workspace();
     for patch in workspace.mutations.iter().chain([&workspace.switch]) {
         let text = read(&workspace.file_of(&patch.name)).expect("it was read before");
@@ -54,12 +54,17 @@ fn each_patch_switches_its_own_mutation_alone() {
         assert_eq!(names, BTreeSet::from([patch.name.as_str()]), "{}.patch", patch.name);
         let is_switched = added.iter().any(|line| line.contains("mutated!("));
         assert!(is_switched || patch.name == "switch", "{}.patch never asks its switch", patch.name);
-        assert_eq!(text, patch.text(), "{}.patch is not as `make mutants-refresh` writes it", patch.name);
+        assert_eq!(
+            text,
+            patch.text(),
+            "{}.patch differs from what `make mutants-refresh` would write",
+            patch.name
+        );
     }
 }
 
 #[test]
-fn the_product_has_no_mutation_in_it() {
+fn the_product_contains_no_mutation() {
     let marks = ["mutated!(", "// mutation: ", "planted"];
     for krate in ["core", "persist", "net"] {
         for path in files(&root().join(krate).join("src")).expect("the sources") {
@@ -71,7 +76,7 @@ fn the_product_has_no_mutation_in_it() {
 }
 
 #[test]
-fn the_tests_that_detectors_name_exist() {
+fn every_test_named_by_a_detector_exists() {
     for detector in DETECTORS {
         let place = root().join(detector.program.sources());
         assert!(place.exists(), "{}: there is no {}", detector.name, place.display());
@@ -88,7 +93,7 @@ fn the_tests_that_detectors_name_exist() {
     }
 }
 
-/// The tests of a file, as the test program calls them: by module and function.
+/// The tests of a file by module and function, as the test program names them.
 fn tests_of(path: &str, text: &str) -> Vec<String> {
     let module = path.trim_end_matches(".rs").replace('/', "::");
     let (mut inner, mut is_test, mut found) = (String::new(), false, Vec::new());
@@ -108,7 +113,7 @@ fn tests_of(path: &str, text: &str) -> Vec<String> {
 
 const SOURCE: &str = "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n";
 
-/// What becomes of a source when these diffs are applied, and who does not fit.
+/// The source with these diffs applied, and the names of the patches that do not apply.
 fn applied(source: &str, diffs: &[(&str, &str)]) -> (String, Vec<String>) {
     let parsed: Vec<_> = diffs
         .iter()
@@ -128,7 +133,7 @@ fn patches_apply_within_the_context_of_each_other() {
     let (text, misfits) = applied(SOURCE, &[("one", E_TO_X), ("two", AFTER_F)]);
     assert_eq!((text.as_str(), misfits.len()), ("a\nb\nc\nd\nx\nf\ny\ng\nh\ni\nj\n", 0));
     let (other, _) = applied(SOURCE, &[("two", AFTER_F), ("one", E_TO_X)]);
-    assert_eq!(other, text, "the order is nothing");
+    assert_eq!(other, text, "the order makes no difference");
 }
 
 #[test]
@@ -136,7 +141,7 @@ fn a_hunk_follows_code_that_has_moved() {
     let source = format!("new\nlines\n{SOURCE}");
     let (text, misfits) = applied(&source, &[("one", E_TO_X)]);
     assert_eq!((text.contains("d\nx\nf"), misfits.len()), (true, 0));
-    // A changed line at the rim of the context does no harm, if the rest is there once.
+    // A changed line at the edge of the context does no harm if the rest is unique.
     let (text, misfits) = applied(&SOURCE.replace("b\n", "B\n"), &[("one", E_TO_X)]);
     assert_eq!((text.contains("d\nx\nf"), misfits.len()), (true, 0));
     let twice = format!("{SOURCE}{SOURCE}").replace("b\n", "B\n");
@@ -145,13 +150,13 @@ fn a_hunk_follows_code_that_has_moved() {
 }
 
 #[test]
-fn a_hunk_whose_lines_are_gone_is_told() {
+fn a_hunk_whose_lines_are_gone_is_reported() {
     let (text, misfits) = applied(&SOURCE.replace("e\n", "E\n"), &[("one", E_TO_X)]);
     assert_eq!((text, misfits), (SOURCE.replace("e\n", "E\n"), vec!["one".to_owned()]));
 }
 
 #[test]
-fn two_mutations_of_the_same_lines_are_told() {
+fn two_mutations_of_the_same_lines_are_reported() {
     let other = "@@ -2,7 +2,7 @@\n b\n c\n d\n-e\n+z\n f\n g\n h\n";
     let beside = "@@ -3,6 +3,7 @@\n c\n d\n e\n+z\n f\n g\n h\n";
     for second in [other, beside] {
@@ -194,10 +199,10 @@ fn edited_workspace() -> (TempDir, std::path::PathBuf) {
 }
 
 #[test]
-fn edits_of_the_copy_become_patches_and_come_back() {
+fn edits_of_the_copy_become_patches_and_can_be_restored() {
     let (dir, tree) = edited_workspace();
     let edited = Workspace::load(dir.path()).expect("read").copy_to(&dir.path().join("target"));
-    assert!(edited.is_err_and(|error| error.contains("mutants-refresh")), "an edit is not written over");
+    assert!(edited.is_err_and(|error| error.contains("mutants-refresh")), "an edit is not overwritten");
     assert_eq!(refresh(dir.path(), &tree), Ok(vec!["one".into(), "two".into(), "switch".into()]));
     assert_eq!(refresh(dir.path(), &tree), Ok(Vec::new()), "written once, they are as they are");
     let workspace = Workspace::load(dir.path()).expect("read");
@@ -212,7 +217,7 @@ fn edits_of_the_copy_become_patches_and_come_back() {
 }
 
 #[test]
-fn edits_that_belong_to_nobody_or_to_two_are_refused() {
+fn edits_of_no_mutation_or_of_two_are_refused() {
     for (edit, says) in [("x\n", "names no mutation"), ("mutated!(\"one\") mutated!(\"two\")\n", "two")] {
         let (dir, tree) = edited_workspace();
         let text = read(&tree.join("core/src/x.rs")).expect("text").replace("f\n", edit);
@@ -229,7 +234,7 @@ fn edits_that_belong_to_nobody_or_to_two_are_refused() {
 }
 
 #[test]
-fn what_finds_no_place_waits_in_the_copy() {
+fn a_hunk_that_does_not_apply_stays_in_the_copy() {
     let (dir, tree) = edited_workspace();
     refresh(dir.path(), &tree).expect("patches");
     fs::remove_dir_all(dir.path().join("target")).expect("the copy");
@@ -239,5 +244,5 @@ fn what_finds_no_place_waits_in_the_copy() {
     assert_eq!(misfits.len(), 1);
     let text = read(&tree.join("core/src/x.rs")).expect("text");
     assert!(text.contains("<<<<<<< two") && text.contains("mutated!(\"one\")"), "{text}");
-    assert!(refresh(dir.path(), &tree).is_err_and(|error| error.contains("still to be worked in")));
+    assert!(refresh(dir.path(), &tree).is_err_and(|error| error.contains("still has to be merged by hand")));
 }

@@ -1,8 +1,8 @@
-//! The mutated copy of the tree: every file of the workspace, the patches applied to them all
-//! together, and the switch that says which mutation is alive. One build of it has them all.
+//! The mutated copy of the tree: every file of the workspace with all patches applied, and
+//! the switch that selects the active mutation. One build of it contains all mutations.
 //!
-//! A file is written only if it changes, so that cargo builds again what has changed. A copy that
-//! somebody has edited is left alone: `make mutants-refresh` takes the edits into the patches.
+//! A file is written only if it changes, so that cargo rebuilds only what has changed. A copy that
+//! somebody has edited is not overwritten: `make mutants-refresh` moves the edits into the patches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -14,15 +14,15 @@ use std::path::{Path, PathBuf};
 use crate::merge::{Misfit, merge};
 use crate::patch::{self, Hunk, Patch};
 
-/// Where the mutations are kept, from the root of the workspace.
+/// The directory of the mutations, from the root of the workspace.
 pub(crate) const HOME: &str = "net/tests/mutants";
-/// What the copy held when it was made: beside it, a line for each file.
+/// The file next to the copy that records its contents when it was made, one line per file.
 const NOTE: &str = "tree.made";
-/// The module that the copy has more, from its root.
+/// The extra module of the copy, from its root.
 pub(crate) const SWITCH: &str = "core/src/mutated.rs";
-/// The patch that builds the switch in and has a program say so. It is no mutation.
+/// The patch that adds the switch and makes a program say so. It is not a mutation.
 pub(crate) const SWITCH_NAME: &str = "switch";
-/// What begins and ends a hunk that found no place, in the copy.
+/// The marks in the copy around a hunk that did not apply.
 pub(crate) const UNPLACED: [&str; 2] = ["<<<<<<< ", ">>>>>>> "];
 
 /// The workspace with its patches.
@@ -40,7 +40,7 @@ impl Workspace {
     /// Reads the patches of the workspace at `root`.
     ///
     /// # Errors
-    /// What is wrong with one of them.
+    /// One of them cannot be read or parsed.
     pub(crate) fn load(root: &Path) -> Result<Self, String> {
         let mutations = patch::load(&root.join(HOME).join("patches"))?;
         let switch = Patch::parse(SWITCH_NAME, &read(&root.join(HOME).join("switch.patch"))?)?;
@@ -53,7 +53,7 @@ impl Workspace {
         self.root.join(dir).join(format!("{name}.patch"))
     }
 
-    /// The source files that patches change, with all patches applied, and the hunks that do not fit.
+    /// The patched source files, and the hunks that do not apply.
     ///
     /// # Errors
     /// A file that a patch names cannot be read.
@@ -73,7 +73,7 @@ impl Workspace {
         Ok((texts, misfits))
     }
 
-    /// The switch with the names of all mutations.
+    /// The source of the switch, with the names of all mutations.
     fn switch_text(&self) -> Result<String, String> {
         let mut text = read(&self.root.join(HOME).join("switch.rs"))?;
         text.push_str("const NAMES: &[&str] = &[\n");
@@ -82,12 +82,12 @@ impl Workspace {
         Ok(text)
     }
 
-    /// Makes the copy in `dir/tree`, or brings it up to date; returns its root and how many hunks
-    /// found no place. Those stand in the copy as text, between [`UNPLACED`], for somebody to work
-    /// in by hand.
+    /// Makes the copy in `dir/tree`, or updates it. Returns its root and the hunks that
+    /// did not apply. Those are in the copy as text, between the marks [`UNPLACED`], to be merged
+    /// by hand.
     ///
     /// # Errors
-    /// The copy was edited, or the file system refuses something.
+    /// The copy was edited, or a file cannot be read or written.
     pub(crate) fn copy_to(&self, dir: &Path) -> Result<(PathBuf, Vec<Misfit>), String> {
         let tree = dir.join("tree");
         if let Some(edited) = edited(dir)? {
@@ -98,7 +98,7 @@ impl Workspace {
         }
         forget(dir)?;
         let (mut texts, mut misfits) = self.mutated()?;
-        // From the end on, so that none is put into another.
+        // From the end of the file, so that none is inserted into another.
         misfits.sort_by_key(|misfit| std::cmp::Reverse(misfit.hunk.at));
         misfits.iter().for_each(|misfit| show_unplaced(&mut texts, misfit));
         texts.insert(SWITCH.to_owned(), self.switch_text()?);
@@ -120,12 +120,12 @@ impl Workspace {
 /// Reads a text file.
 ///
 /// # Errors
-/// The file and what the system says.
+/// The path and the system's error.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The files below a directory as paths from there, without what git and cargo keep; none if it is not there.
+/// The files below a directory, as relative paths, without those of git and cargo; none if it does not exist.
 ///
 /// # Errors
 /// A directory cannot be read.
@@ -139,7 +139,7 @@ pub(crate) fn files(root: &Path) -> Result<Vec<String>, String> {
         for entry in names {
             let path = entry.map_err(|error| error.to_string())?.path();
             let is_apart = [".git", "target"].iter().any(|name| path.file_name() == Some(OsStr::new(name)));
-            // Every target directory of cargo has this file.
+            // Cargo puts this file into every target directory.
             if is_apart || path.join("CACHEDIR.TAG").exists() {
                 continue;
             }
@@ -153,10 +153,10 @@ pub(crate) fn files(root: &Path) -> Result<Vec<String>, String> {
     Ok(found)
 }
 
-/// Notes what the copy holds, to know later whether somebody has edited it.
+/// Records the contents of the copy, to detect later whether somebody has edited it.
 ///
 /// # Errors
-/// A file cannot be read, or the note cannot be written.
+/// A file cannot be read, or the record cannot be written.
 pub(crate) fn remember(dir: &Path) -> Result<(), String> {
     let mut text = String::new();
     for path in files(&dir.join("tree"))? {
@@ -165,7 +165,7 @@ pub(crate) fn remember(dir: &Path) -> Result<(), String> {
     fs::write(dir.join(NOTE), text).map_err(|error| format!("{NOTE}: {error}"))
 }
 
-/// A copy that is half made is nobody's work.
+/// Deletes the record: a half-made copy has no edits.
 fn forget(dir: &Path) -> Result<(), String> {
     match fs::remove_file(dir.join(NOTE)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("{NOTE}: {error}")),
@@ -173,7 +173,7 @@ fn forget(dir: &Path) -> Result<(), String> {
     }
 }
 
-/// A file of the copy that is not as it was made; none if nothing is known of a copy.
+/// A file of the copy that was edited since; `None` also if there is no record.
 fn edited(dir: &Path) -> Result<Option<String>, String> {
     let Ok(note) = fs::read_to_string(dir.join(NOTE)) else { return Ok(None) };
     let known: BTreeSet<&str> = note.lines().collect();
@@ -192,7 +192,7 @@ fn hash(path: &Path) -> Result<u64, String> {
     Ok(hasher.finish())
 }
 
-/// Writes `text`, or else what `from` holds, unless it is there already.
+/// Writes `text`, or the contents of `from`, unless the file is the same already.
 fn write_if_other(from: &Path, text: Option<&str>, to: &Path) -> io::Result<()> {
     let bytes = text.map_or_else(|| fs::read(from), |text| Ok(text.as_bytes().to_vec()))?;
     if fs::read(to).is_ok_and(|there| there == bytes) {
@@ -208,7 +208,7 @@ fn write_if_other(from: &Path, text: Option<&str>, to: &Path) -> io::Result<()> 
     }
 }
 
-/// Puts a hunk that found no place where it was looked for, as text that does not compile.
+/// Inserts a hunk that did not apply near its line number, as text that does not compile.
 fn show_unplaced(texts: &mut Texts, misfit: &Misfit) {
     let text = texts.entry(misfit.hunk.path.clone()).or_default();
     let at = text.lines().take(misfit.hunk.at).map(|line| line.len() + 1).sum();
