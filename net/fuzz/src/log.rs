@@ -25,7 +25,7 @@ use stampede_persist::log::rebuild::Rebuild;
 use stampede_persist::log::record::{Record, read_record};
 use stampede_persist::log::verify::verify_on;
 
-use crate::disk::MemoryDisk;
+use crate::sim_disk::SimDisk;
 
 const DIR: &str = "/data";
 const LOG: LogId = LogId(*b"a log of a test!");
@@ -193,14 +193,14 @@ fn spoilt(edits: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (before, after)
 }
 
-fn segment_of(disk: &MemoryDisk) -> Vec<u8> {
-    disk.get(&layout::segment_file(Path::new(DIR), SEGMENT)).expect("a segment")
+fn segment_of(disk: &SimDisk) -> Vec<u8> {
+    disk.file(&layout::segment_file(Path::new(DIR), SEGMENT)).expect("a segment")
 }
 
 /// How many facts a log has whose first segment is this; `None` if something is wrong with it.
 fn verdict(segment: &[u8]) -> Option<u64> {
     let disk = good_log().copy();
-    disk.put(&layout::segment_file(Path::new(DIR), SEGMENT), segment.to_vec());
+    disk.put(&layout::segment_file(Path::new(DIR), SEGMENT), segment);
     let verdict = verify_on(&disk, Path::new(DIR)).ok()?;
     verdict.wrong.is_none().then_some(verdict.facts)
 }
@@ -218,14 +218,14 @@ impl Rebuild for Anything {
     fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
 }
 
-fn good_log() -> &'static MemoryDisk {
-    static LOG: OnceLock<MemoryDisk> = OnceLock::new();
+fn good_log() -> &'static SimDisk {
+    static LOG: OnceLock<SimDisk> = OnceLock::new();
     LOG.get_or_init(write_log)
 }
 
 /// A small log that was ended in order, all of it durable.
-fn write_log() -> MemoryDisk {
-    let disk = MemoryDisk::default();
+fn write_log() -> SimDisk {
+    let disk = SimDisk::new(0);
     let options = LogOptions {
         segment_bytes: 32 << 10,
         log_bytes_max: 4 << 20,

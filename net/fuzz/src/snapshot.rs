@@ -14,8 +14,8 @@ use stampede_persist::log::identity::LogId;
 use stampede_persist::log::layout;
 use stampede_persist::log::snapshot::{SnapshotHeader, SnapshotWriter, read_snapshot};
 
-use crate::disk::MemoryDisk;
 use crate::log::{item, spec};
+use crate::sim_disk::SimDisk;
 
 const DIR: &str = "/data";
 const HEADER: SnapshotHeader =
@@ -109,8 +109,8 @@ fn repair(file: &mut [u8]) {
 
 /// The rows of a snapshot file, encoded anew; `None` if it is none.
 fn read(file: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let (disk, dir) = (MemoryDisk::default(), Path::new(DIR));
-    disk.put(&layout::snapshot_file(dir, HEADER.lsn), file.to_vec());
+    let (disk, dir) = (SimDisk::new(0), Path::new(DIR));
+    disk.put(&layout::snapshot_file(dir, HEADER.lsn), file);
     let mut rows = Vec::new();
     let header = read_snapshot(&disk, dir, HEADER.lsn, HEADER.log_id, &mut |row| {
         rows.push(encoded(row));
@@ -129,14 +129,14 @@ fn encoded(row: &StateRow<'_>) -> Vec<u8> {
 
 /// The file of a snapshot with these rows.
 fn written(rows: &[Vec<u8>]) -> Vec<u8> {
-    let (disk, dir) = (MemoryDisk::default(), Path::new(DIR));
+    let (disk, dir) = (SimDisk::new(0), Path::new(DIR));
     let mut writer = SnapshotWriter::create(&disk, dir, &HEADER).expect("memory takes it");
     for row in rows {
         let row = decode_row(row).expect("a row");
         writer.row(&row).expect("memory takes it");
     }
     writer.finish().expect("memory takes it");
-    disk.get(&layout::snapshot_file(dir, HEADER.lsn)).expect("a snapshot")
+    disk.file(&layout::snapshot_file(dir, HEADER.lsn)).expect("a snapshot")
 }
 
 fn good() -> &'static Vec<u8> {

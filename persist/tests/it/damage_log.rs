@@ -11,6 +11,7 @@
 //! nothing, or, only where the files are exactly what a power cut before the ack could
 //! have left, a cut there.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use stampede_core::item::{ItemSpec, OrderState};
 use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
+use stampede_persist::disk::Disk as _;
 use stampede_persist::log::block::peek_header;
 use stampede_persist::log::control::read_control;
 use stampede_persist::log::dir::{Birth, DataDir, LogOptions, Opened, Stepped};
@@ -28,8 +30,8 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::layout;
 use stampede_persist::log::rebuild::Rebuild;
 
-use super::damage_disk::{Image, PlateDisk};
 use super::log_sale::{DIR, birth, item, small, spec};
+use super::sim_disk::SimDisk;
 
 pub(crate) const SECTOR: usize = 4096;
 /// The smallest unit that a disk writes whole.
@@ -136,6 +138,25 @@ impl Rebuild for Seen {
     }
 }
 
+/// The files of a directory.
+pub(crate) type Image = BTreeMap<PathBuf, Arc<Vec<u8>>>;
+
+/// A disk on which the data directory holds these files, all of them durable.
+pub(crate) fn disk_with(image: &Image) -> SimDisk {
+    let (disk, dir) = (SimDisk::new(0), Path::new(DIR));
+    for dir in [dir.to_owned(), layout::log_dir(dir), layout::snapshot_dir(dir), layout::torn_dir(dir)] {
+        disk.create_dir(&dir).unwrap();
+    }
+    image.iter().for_each(|(file, bytes)| disk.put(file, bytes));
+    disk.take_changes();
+    disk
+}
+
+/// The files that stand there now.
+pub(crate) fn image_of(disk: &SimDisk) -> Image {
+    disk.files().into_iter().map(|(file, bytes)| (file, Arc::new(bytes))).collect()
+}
+
 /// What is done between the groups.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Plan {
@@ -173,11 +194,11 @@ pub(crate) fn control() -> PathBuf {
 }
 
 /// Opens and recovers an image.
-pub(crate) fn open(disk: &PlateDisk) -> Result<(Seen, Opened), String> {
+pub(crate) fn open(disk: &SimDisk) -> Result<(Seen, Opened), String> {
     open_as(disk, false)
 }
 
-fn open_as(disk: &PlateDisk, other_log: bool) -> Result<(Seen, Opened), String> {
+fn open_as(disk: &SimDisk, other_log: bool) -> Result<(Seen, Opened), String> {
     let log_id = LogId(*b"some other log!!");
     let birth = if other_log { Birth { log_id, ..birth() } } else { birth() };
     let mut seen = Seen::default();
@@ -187,13 +208,13 @@ fn open_as(disk: &PlateDisk, other_log: bool) -> Result<(Seen, Opened), String> 
     Ok((seen, opened))
 }
 
-fn start(disk: &PlateDisk, plan: &Plan) -> Stepped {
+fn start(disk: &SimDisk, plan: &Plan) -> Stepped {
     open_as(disk, plan.other_log).unwrap().1.start_stepped(Vec::new()).unwrap()
 }
 
 /// Writes the log. The third group begins its second life.
 pub(crate) fn write(plan: &Plan) -> Written {
-    let disk = PlateDisk::new(Image::new());
+    let disk = disk_with(&Image::new());
     let (mut log, mut next, mut history) = (start(&disk, plan), 1, Vec::new());
     for last in GROUPS {
         if next == 13 {
@@ -222,11 +243,11 @@ pub(crate) fn write(plan: &Plan) -> Written {
         if last == 19 && plan.settled {
             log.journal.settle(false);
         }
-        history.push(disk.image());
+        history.push(image_of(&disk));
     }
     if plan.clean {
         log.journal.settle(true);
-        history.push(disk.image());
+        history.push(image_of(&disk));
     }
     Written { history }
 }
@@ -272,12 +293,12 @@ pub(crate) enum Outcome {
 /// When an acked fact is lost that need not be, when a refusal names no file or changed one,
 /// when what an unfinished write could have left is refused.
 pub(crate) fn judge(intact: &Image, damaged: &Image, what: &dyn Fn() -> String) -> Outcome {
-    let disk = PlateDisk::new(damaged.clone());
-    let excuse = last_lsn_if_unfinished(intact, damaged);
+    let disk = disk_with(damaged);
+    let excuse = last_lsn_if_unfinished(intact, damaged, &disk);
     match open(&disk) {
         Err(text) => {
             let what = what();
-            assert!(!disk.was_changed(), "{what}: the refusal changed something: {text}");
+            assert!(disk.take_changes() == 0, "{what}: the refusal changed something: {text}");
             assert!(text.contains(DIR), "{what}: the refusal names no file: {text}");
             assert!(excuse.is_none(), "{what}: an unfinished write may leave this, yet: {text}");
             let places = [" byte ", "both slots", "no control file", "no snapshot", "another log"];
@@ -299,11 +320,10 @@ pub(crate) fn judge(intact: &Image, damaged: &Image, what: &dyn Fn() -> String) 
 /// The LSN up to which the log reaches if the damaged files are what a power cut before the last
 /// acks could have left: some group's units are as written or empty, nothing stands behind it,
 /// everything else is intact, and the control file does not know better.
-pub(crate) fn last_lsn_if_unfinished(intact: &Image, damaged: &Image) -> Option<u64> {
-    let known = read_control(&PlateDisk::new(damaged.clone()), Path::new(DIR)).ok()??.durable_lsn.0;
-    let in_order = read_control(&PlateDisk::new(damaged.clone()), Path::new(DIR)).ok()??.clean;
+fn last_lsn_if_unfinished(intact: &Image, damaged: &Image, disk: &SimDisk) -> Option<u64> {
+    let control = read_control(disk, Path::new(DIR)).ok()??;
     let same = |path: &PathBuf| intact.get(path) == damaged.get(path);
-    if in_order
+    if control.clean
         || intact.keys().any(|path| path.starts_with("/data/log") && *path != segment(2) && !same(path))
     {
         return None;
@@ -312,7 +332,7 @@ pub(crate) fn last_lsn_if_unfinished(intact: &Image, damaged: &Image) -> Option<
     if was.len() != is.len() {
         return None;
     }
-    let last = groups(intact).into_iter().filter(|g| g.segment == 2 && g.first > known);
+    let last = groups(intact).into_iter().filter(|g| g.segment == 2 && g.first > control.durable_lsn.0);
     for group in last {
         let (from, to) = (group.offset, group.offset + group.len);
         let mut units = (from..to).step_by(UNIT).map(|at| (&was[at..at + UNIT], &is[at..at + UNIT]));

@@ -19,8 +19,8 @@ use stampede_persist::log::block::ChainHash;
 use crate::export_bed::{self, FakeEngine, LOG, Rows, client, cluster, fresh_database, model};
 use crate::export_sale::RandomSale;
 use crate::export_sim::{drain, exporter, rows};
-use crate::log_sim::Rng;
 use crate::sim_database::{Fault, SimDatabase, StockLine, at_call};
+use crate::sim_disk::Rng;
 
 /// A log as it stands: facts, and a snapshot up to the `snapshot`-th.
 struct Told {

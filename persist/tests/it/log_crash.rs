@@ -11,7 +11,7 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::verify::verify_on;
 
 use super::log_sale::{DIR, Sale, append_next, birth, recover_on, small, step_on};
-use super::log_sim::{Rng, SimDisk, Trouble};
+use super::sim_disk::{Rng, SimDisk, Trouble};
 
 /// What was promised and what was begun.
 #[derive(Default, Clone, Copy, Debug)]

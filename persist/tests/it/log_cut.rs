@@ -18,8 +18,8 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::rebuild::Rebuild;
 use stampede_persist::log::verify::verify_on;
 
-use crate::log_sale::{CloneDisk as _, DIR, birth, small, spec};
-use crate::log_sim::{SimDisk, Trouble};
+use crate::log_sale::{DIR, birth, small, spec};
+use crate::sim_disk::{SimDisk, Trouble};
 
 /// The shop's own item, and one that stands in Postgres.
 const OURS: u64 = 1;
@@ -52,7 +52,7 @@ impl Rebuild for State {
 
 fn open(disk: &SimDisk) -> Result<(State, Opened), OpenError> {
     let mut state = State::new();
-    let dir = DataDir::open_on(disk.shared(), Path::new(DIR), &small(), &birth())?;
+    let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &small(), &birth())?;
     let opened = dir.recover(&mut state)?;
     Ok((state, opened))
 }

@@ -13,7 +13,7 @@ use stampede_persist::log::recovery::RecoveryError;
 use stampede_persist::log::verify::verify_on;
 
 use super::log_sale::{DIR, append_next, birth, recover_on, small, step_on};
-use super::log_sim::{Rng, SimDisk};
+use super::sim_disk::{Rng, SimDisk};
 
 /// A log of `groups` groups, ended in order or by a kill.
 fn logged(groups: u64, clean: bool) -> SimDisk {

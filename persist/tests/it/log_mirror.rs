@@ -18,7 +18,7 @@ use stampede_persist::log::mirror::{Advance, Mirror, MirrorError};
 use stampede_persist::log::replica::Replica;
 
 use super::log_sale::{DIR, Sale, append_next, item, small, step_on};
-use super::log_sim::{Rng, SimDisk};
+use super::sim_disk::{Rng, SimDisk};
 
 const SECRET: HashSecret = HashSecret([3; 16]);
 

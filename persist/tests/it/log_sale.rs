@@ -10,11 +10,12 @@ use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRu
 use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
-use stampede_persist::disk::Disk;
 use stampede_persist::log::dir::{Birth, DataDir, LogOptions, OpenError, Opened, Stepped};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::rebuild::Rebuild;
+
+use super::sim_disk::SimDisk;
 
 /// Where the simulated disk keeps the log.
 pub(crate) const DIR: &str = "/data";
@@ -183,26 +184,16 @@ pub(crate) fn birth() -> Birth {
 }
 
 /// Opens and recovers the log of a simulated disk.
-pub(crate) fn recover_on(disk: &impl CloneDisk, options: &LogOptions) -> Result<(Sale, Opened), OpenError> {
+pub(crate) fn recover_on(disk: &SimDisk, options: &LogOptions) -> Result<(Sale, Opened), OpenError> {
     let mut sale = Sale::default();
-    let dir = DataDir::open_on(disk.shared(), Path::new(DIR), options, &birth())?;
+    let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), options, &birth())?;
     let opened = dir.recover(&mut sale)?;
     assert_eq!(opened.next_lsn(), sale.lsn().next(), "the state has seen the whole log");
     Ok((sale, opened))
 }
 
 /// As [`recover_on`], and starts it to be stepped by hand.
-pub(crate) fn step_on(disk: &impl CloneDisk, options: &LogOptions) -> Result<(Sale, Stepped), OpenError> {
+pub(crate) fn step_on(disk: &SimDisk, options: &LogOptions) -> Result<(Sale, Stepped), OpenError> {
     let (sale, opened) = recover_on(disk, options)?;
     Ok((sale, opened.start_stepped(Vec::new())?))
-}
-
-/// A disk that can be shared.
-pub(crate) trait CloneDisk {
-    fn shared(&self) -> Arc<dyn Disk>;
-}
-impl CloneDisk for super::log_sim::SimDisk {
-    fn shared(&self) -> Arc<dyn Disk> {
-        Arc::new(self.clone())
-    }
 }

@@ -12,7 +12,7 @@ use stampede_persist::log::segment::list_segments;
 use stampede_persist::log::snapshot::list_snapshots;
 
 use super::log_sale::{DIR, Sale, append_next, recover_on, small, step_on};
-use super::log_sim::{Op, Part, SimDisk, Trouble};
+use super::sim_disk::{Op, Part, SimDisk, Trouble};
 
 /// Sells `facts` facts, or until the log does not accept any more; returns whether it still does.
 fn sell(log: &mut Stepped, next: &mut u64, facts: u64) -> bool {

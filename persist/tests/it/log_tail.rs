@@ -6,7 +6,7 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::rebuild::Rebuild as _;
 
 use super::log_sale::{Sale, append_next, small, step_on};
-use super::log_sim::{Rng, SimDisk};
+use super::sim_disk::{Rng, SimDisk};
 
 #[test]
 fn it_follows_across_segments_while_the_journal_writes() {
