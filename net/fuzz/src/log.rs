@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use stampede_core::catalogue::Catalogue;
+use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Ticket};
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
-use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::limits::FACT_BYTES_MAX;
-use stampede_core::shard::{FactSink, Shard};
+use stampede_core::shard::{Accepted, FactSink, Shard};
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 use stampede_persist::codec;
 use stampede_persist::disk::SECTOR_BYTES;
 use stampede_persist::log::block::{BLOCK_HEADER_BYTES, BlockBuilder, BlockHeader, Records, check_block};
@@ -29,6 +29,7 @@ use crate::sim_disk::SimDisk;
 
 const DIR: &str = "/data";
 const LOG: LogId = LogId(*b"a log of a test!");
+const SECRET: HashSecret = HashSecret([9; 16]);
 const SEGMENT: u64 = 1;
 /// Groups of the log that is spoilt, one block each, and the facts of each.
 const GROUPS: u64 = 3;
@@ -234,14 +235,14 @@ fn write_log() -> SimDisk {
         queue_reserve: 16,
         ..LogOptions::default()
     };
-    let birth = Birth { log_id: LOG, hash_secret: [9; 16] };
+    let birth = Birth { log_id: LOG, hash_secret: SECRET.0 };
     let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options, &birth).expect("opened");
     let opened = dir.recover(&mut Anything).expect("new");
     let mut log = opened.start_stepped(Vec::new()).expect("started");
-    let mut shard = Shard::new(0, HashSecret([9; 16]), Arc::new(Catalogue::new(1)));
+    let mut shard = shard();
     for group in 0..GROUPS {
         for fact in 0..FACTS {
-            append(&mut shard, &mut log.queue.producer(), group * FACTS + fact);
+            decide(&mut shard, &mut log.queue.producer(), group * FACTS + fact);
         }
         assert!(matches!(log.journal.step(), Step::Wrote { facts: FACTS }));
     }
@@ -249,54 +250,43 @@ fn write_log() -> SimDisk {
     disk
 }
 
-/// The item of the small log.
-pub(crate) fn item() -> ItemId {
-    ItemId::new(7).expect("a number")
+fn shard() -> Shard {
+    Shard::new(0, SECRET, Arc::new(Catalogue::new(1)))
 }
 
-/// Its settings.
-pub(crate) fn spec() -> ItemSpec<'static> {
-    ItemSpec {
-        name: "phone",
-        price_minor: 100,
-        currency: *b"CNY",
-        opens_at_ms: UnixMillis(1),
-        closes_at_ms: UnixMillis(1 << 40),
-        cap: 1,
-        payment: Payment::OnOrder,
-        hold_ms: 0,
-        ticket: TicketRule::Never,
-        challenge: ChallengeRule::Never,
-        min_level: 0,
-        min_account_age_s: 0,
-        admit_per_s: 0,
-        draw_ms: 0,
+/// The state after so many facts of the small log.
+pub(crate) fn state_after(facts: u64) -> Shard {
+    /// Numbers facts, and forgets them.
+    struct Count(u64);
+    impl FactSink for Count {
+        fn append(&mut self, _: Accepted<'_>) -> Lsn {
+            self.0 += 1;
+            Lsn(self.0)
+        }
     }
+    let (mut shard, mut count) = (shard(), Count(0));
+    (0..facts).for_each(|number| decide(&mut shard, &mut count, number));
+    shard
 }
 
-fn append(shard: &mut Shard, producer: &mut impl FactSink, number: u64) {
-    let at_ms = UnixMillis(1_000 + number);
-    let fact = match number {
-        0 => Fact::ItemCreated {
-            at_ms,
-            item: item(),
-            spec: spec(),
-            granted: 1_000,
-            seed: DrawSeed::NONE,
-            actor: "shop",
-        },
-        number => Fact::OrderPlaced {
-            at_ms,
-            order: OrderId::new(item(), number as u32),
-            quantity: Quantity::ONE,
-            state: OrderState::Confirmed,
-            pay_by_ms: UnixMillis(0),
-            subject: b"ann",
-            key: b"k",
-            price: stampede_core::money::Price::UNKNOWN,
-        },
+/// Decides the fact with this number: first a merchant puts an item on sale, then Ann buys of it.
+fn decide(shard: &mut Shard, sink: &mut impl FactSink, number: u64) {
+    let (now, item) = (UnixMillis(1_000 + number), ItemId::new(7).expect("a number"));
+    let patch = ItemPatch {
+        name: Some("phone"),
+        price_minor: Some(100),
+        stock: Some(1_000),
+        opens_at_ms: Some(UnixMillis(1)),
+        closes_at_ms: Some(UnixMillis(1 << 40)),
+        cap: Some(1_000),
+        ..ItemPatch::default()
     };
-    shard.accept(&fact, producer).expect("a fact that can follow");
+    let put = Command::PutItem { item, patch, seed: DrawSeed::NONE, actor: "shop" };
+    let (subject, key) = (b"ann".as_slice(), [b'k', number as u8]);
+    let (buyer, quantity, ticket) = (SECRET.buyer(subject), Quantity::ONE, Ticket::Good);
+    let buy = Command::Purchase(Purchase { item, buyer, subject, quantity, key: &key, ticket });
+    let outcome = shard.decide(now, if number == 0 { &put } else { &buy }, sink);
+    assert!(matches!(outcome, Outcome::Done { .. } | Outcome::Placed(_)), "{outcome:?}");
 }
 
 /// Inputs out of the small log: each of its records for the game of records, and a few edits.

@@ -6,15 +6,14 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use stampede_core::item::OrderState;
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::codec::{ROW_BYTES_MAX, decode_row, encode_row};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::layout;
 use stampede_persist::log::snapshot::{SnapshotHeader, SnapshotWriter, read_snapshot};
 
-use crate::log::{item, spec};
+use crate::log::state_after;
 use crate::sim_disk::SimDisk;
 
 const DIR: &str = "/data";
@@ -144,39 +143,11 @@ fn good() -> &'static Vec<u8> {
     GOOD.get_or_init(|| written(&good_rows()))
 }
 
+/// An item, three orders, and who put it on sale.
 fn good_rows() -> Vec<Vec<u8>> {
-    let first = StateRow::Item {
-        item: item(),
-        spec: spec(),
-        granted: 1_000,
-        flags: 0,
-        epoch: 0,
-        draw: None,
-        version: 1,
-        last_seq: 3,
-        lsn: Lsn(4),
-    };
-    let order = |seq: u32| {
-        let lsn = Lsn(u64::from(seq) + 1);
-        encoded(&StateRow::Order {
-            order: OrderId::new(item(), seq),
-            quantity: Quantity::ONE,
-            state: OrderState::Confirmed,
-            created_at_ms: UnixMillis(1_000),
-            pay_by_ms: UnixMillis(0),
-            lsn,
-            state_lsn: lsn,
-            key_hash: 0,
-            payment_ref_hash: 0,
-            entry: false,
-            drawn: false,
-            subject: b"ann",
-            key: b"",
-            price: stampede_core::money::Price::UNKNOWN,
-            refunded: 0,
-        })
-    };
-    [vec![encoded(&first)], (1..=3).map(order).collect()].concat()
+    let mut rows = Vec::new();
+    state_after(4).rows(&mut |row| rows.push(encoded(row)));
+    rows
 }
 
 /// Inputs out of a good snapshot.

@@ -15,12 +15,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stampede_core::draw::{DrawRow, DrawSeed};
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ItemSpec, OrderState};
+use stampede_core::sample::{self, Item, Order};
 use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{Lsn, OrderId, UnixMillis};
 use stampede_persist::disk::Disk as _;
 use stampede_persist::log::block::peek_header;
 use stampede_persist::log::control::read_control;
@@ -30,7 +31,7 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::layout;
 use stampede_persist::log::rebuild::Rebuild;
 
-use super::log_sale::{DIR, birth, item, small, spec};
+use super::log_sale::{DIR, birth, item, small};
 use super::sim_disk::SimDisk;
 
 pub(crate) const SECTOR: usize = 4096;
@@ -48,24 +49,26 @@ pub(crate) fn options() -> LogOptions {
 
 /// Hands out the fact of an LSN; `branch` makes another history of the same shape.
 pub(crate) fn with_fact<R>(lsn: u64, branch: u8, visit: impl FnOnce(&Fact<'_>) -> R) -> R {
-    let at_ms = UnixMillis(1000 + lsn);
-    let (seed, actor) = (DrawSeed([7; 32]), "m".repeat(64));
-    let name = format!("{branch}{}", "n".repeat(199));
-    let spec = ItemSpec { draw_ms: 60_000, ..spec(&name) };
+    let (actor, name) = ("m".repeat(64), format!("{branch}{}", "n".repeat(199)));
+    let subject = format!("buyer-{branch}-{lsn}-{}", "x".repeat(40));
+    let item = Item { at_ms: UnixMillis(1000 + lsn), actor: &actor, ..item_with(&name) };
+    let order = order(orders_up_to(lsn), Lsn(lsn));
     match lsn {
-        1 => visit(&Fact::ItemCreated { at_ms, item: item(), spec, granted: 1000, seed, actor: &actor }),
-        2..=12 | 21.. => visit(&Fact::ItemChanged { at_ms, item: item(), spec, seed, actor: &actor }),
-        _ => visit(&Fact::OrderPlaced {
-            at_ms,
-            order: OrderId::new(item(), orders_up_to(lsn)),
-            quantity: Quantity::ONE,
-            state: OrderState::Entered,
-            pay_by_ms: UnixMillis(0),
-            subject: format!("buyer-{branch}-{lsn}-{}", "x".repeat(40)).as_bytes(),
-            key: &[b'k'; 64],
-            price: stampede_core::money::Price::UNKNOWN,
-        }),
+        1 => visit(&item.created()),
+        2..=12 | 21.. => visit(&item.changed()),
+        _ => visit(&Order { subject: subject.as_bytes(), key: &[b'k'; 64], ..order }.placed()),
     }
+}
+
+/// The item, with a draw that all its orders enter.
+fn item_with(name: &str) -> Item<'_> {
+    let spec = ItemSpec { draw_ms: 60_000, ..sample::spec(name) };
+    Item { spec, seed: DrawSeed([7; 32]), ..Item::new(item(), 1000) }
+}
+
+fn order(seq: u32, lsn: Lsn) -> Order<'static> {
+    let (at_ms, state) = (UnixMillis(1000 + lsn.0), OrderState::Entered);
+    Order { at_ms, state, subject: b"somebody", ..Order::new(OrderId::new(item(), seq)) }
 }
 
 fn orders_up_to(lsn: u64) -> u32 {
@@ -103,37 +106,10 @@ impl Rebuild for Seen {
         Ok(())
     }
     fn rows(&self, visit: &mut dyn FnMut(StateRow<'_>)) {
-        let spec = ItemSpec { draw_ms: 60_000, ..spec("n") };
-        visit(StateRow::Item {
-            item: item(),
-            spec,
-            granted: 1000,
-            flags: 0,
-            epoch: 0,
-            draw: Some(DrawRow { seed: DrawSeed([7; 32]), drawn: None }),
-            version: 1,
-            last_seq: orders_up_to(self.lsn),
-            lsn: Lsn(self.lsn),
-        });
+        visit(item_with("n").row(orders_up_to(self.lsn), Lsn(self.lsn)));
         for seq in 1..=orders_up_to(self.lsn) {
             let lsn = Lsn(u64::from(seq) + 12);
-            visit(StateRow::Order {
-                order: OrderId::new(item(), seq),
-                quantity: Quantity::ONE,
-                state: OrderState::Entered,
-                created_at_ms: UnixMillis(1000 + lsn.0),
-                pay_by_ms: UnixMillis(0),
-                lsn,
-                state_lsn: lsn,
-                key_hash: 0,
-                payment_ref_hash: 0,
-                entry: true,
-                drawn: false,
-                subject: b"somebody",
-                key: b"",
-                price: stampede_core::money::Price::UNKNOWN,
-                refunded: 0,
-            });
+            visit(order(seq, lsn).row(lsn));
         }
     }
 }

@@ -1,16 +1,17 @@
 //! A database that is filled from the beginning of a log with a past: another one in the place of one
 //! that was lost, an old backup of it, or the same one whose cursor is gone.
 
-use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, ImportedMoney, Switch};
+use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::OrderState::{Cancelled, Confirmed, Held, Paid};
 use stampede_core::item::{OrderState, Pile};
+use stampede_core::sample::{Item, Order};
 use stampede_core::types::UnixMillis;
 use stampede_persist::export::{Alarm, DatabaseId, Exporter, Nonce};
 use std::time::Duration;
 
 use crate::export_bed::{
-    self, FakeEngine, adjusted, assert_exported, client, cluster, created, exporter_to, fresh_database, item,
-    model, moved, order, placed, rows, sales, spec,
+    self, FakeEngine, T0, adjusted, assert_exported, client, cluster, created, exporter_to, fresh_database,
+    item, model, moved, order, order_in, placed, rows, sales, spec,
 };
 use crate::export_sim;
 use crate::sim_database::{SimDatabase, StockLine};
@@ -18,29 +19,13 @@ use crate::sim_database::{SimDatabase, StockLine};
 const CREATED_MS: u64 = 1_700_000_000_123;
 
 fn imported_item(id: u64, granted: u64, actor: &'static str) -> Fact<'static> {
-    let Fact::ItemCreated { at_ms, seed, .. } = created(id, granted) else { unreachable!("it is one") };
-    Fact::ItemCreated { at_ms, item: item(id), spec: spec("imported"), granted, seed, actor }
+    Item { at_ms: UnixMillis(T0), spec: spec("imported"), actor, ..Item::new(item(id), granted) }.created()
 }
 
 fn imported(id: u64, seq: u32, state: OrderState) -> Fact<'static> {
-    let Fact::OrderPlaced { order, quantity, subject, key, .. } = placed(id, seq, state) else {
-        unreachable!("it is one")
-    };
     let pay_by_ms = UnixMillis(if state.pile() == Pile::Held { CREATED_MS + 60_000 } else { 0 });
-    let at_ms = UnixMillis(CREATED_MS + 1_000);
-    let created_at_ms = UnixMillis(CREATED_MS);
-    Fact::OrderImported {
-        at_ms,
-        order,
-        quantity,
-        state,
-        created_at_ms,
-        pay_by_ms,
-        subject,
-        key,
-        payment_ref: b"",
-        money: ImportedMoney::NONE,
-    }
+    let order = Order { at_ms: UnixMillis(CREATED_MS), pay_by_ms, ..order_in(id, seq, state) };
+    order.imported(UnixMillis(CREATED_MS + 1_000))
 }
 
 fn switched(id: u64, switch: Switch, actor: &'static str) -> Fact<'static> {

@@ -4,12 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
-use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::sample::{Item, Order, item_id};
 use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 use stampede_persist::log::dir::{Birth, DataDir, LogOptions, OpenError, Opened, Stepped};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::queue::FactQueue;
@@ -23,26 +22,7 @@ pub(crate) const DIR: &str = "/data";
 pub(crate) const GRANTED: u64 = 1 << 30;
 
 pub(crate) fn item() -> ItemId {
-    ItemId::new(7).unwrap()
-}
-
-pub(crate) fn spec(name: &str) -> ItemSpec<'_> {
-    ItemSpec {
-        name,
-        price_minor: 100,
-        currency: *b"CNY",
-        opens_at_ms: UnixMillis(1),
-        closes_at_ms: UnixMillis(1 << 40),
-        cap: 1,
-        payment: Payment::OnOrder,
-        hold_ms: 0,
-        ticket: TicketRule::Never,
-        challenge: ChallengeRule::Never,
-        min_level: 0,
-        min_account_age_s: 0,
-        admit_per_s: 0,
-        draw_ms: 0,
-    }
+    item_id(7)
 }
 
 fn subject(seq: u32) -> String {
@@ -60,21 +40,11 @@ pub(crate) fn append_next(queue: &Arc<FactQueue>, next: &mut u64) {
 pub(crate) fn with_fact<R>(lsn: u64, visit: impl FnOnce(&Fact<'_>) -> R) -> R {
     let at_ms = UnixMillis(1000 + lsn);
     if lsn == 1 {
-        let spec = spec("phone");
-        let (seed, actor) = (DrawSeed::NONE, "shop");
-        return visit(&Fact::ItemCreated { at_ms, item: item(), spec, granted: GRANTED, seed, actor });
+        return visit(&Item { at_ms, ..Item::new(item(), GRANTED) }.created());
     }
     let seq = lsn as u32 - 1;
-    visit(&Fact::OrderPlaced {
-        at_ms,
-        order: OrderId::new(item(), seq),
-        quantity: Quantity::ONE,
-        state: OrderState::Confirmed,
-        pay_by_ms: UnixMillis(0),
-        subject: subject(seq).as_bytes(),
-        key: b"",
-        price: stampede_core::money::Price::UNKNOWN,
-    })
+    let (order, subject) = (OrderId::new(item(), seq), subject(seq));
+    visit(&Order { at_ms, subject: subject.as_bytes(), ..Order::new(order) }.placed())
 }
 
 /// The state: how many facts it has seen, from rows or one by one.
@@ -130,38 +100,12 @@ impl Rebuild for Sale {
         if !self.has_item {
             return;
         }
-        let (spec, lsn) = (spec("phone"), self.lsn());
-        let last_seq = self.orders;
-        visit(StateRow::Item {
-            item: item(),
-            spec,
-            granted: GRANTED,
-            flags: 0,
-            epoch: 0,
-            draw: None,
-            version: 1,
-            last_seq,
-            lsn,
-        });
+        visit(Item::new(item(), GRANTED).row(self.orders, self.lsn()));
         for seq in 1..=self.orders {
-            let lsn = Lsn(u64::from(seq) + 1);
-            visit(StateRow::Order {
-                order: OrderId::new(item(), seq),
-                quantity: Quantity::ONE,
-                state: OrderState::Confirmed,
-                created_at_ms: UnixMillis(1000 + lsn.0),
-                pay_by_ms: UnixMillis(0),
-                lsn,
-                state_lsn: lsn,
-                key_hash: 0,
-                payment_ref_hash: 0,
-                entry: false,
-                drawn: false,
-                subject: subject(seq).as_bytes(),
-                key: b"",
-                price: stampede_core::money::Price::UNKNOWN,
-                refunded: 0,
-            });
+            let (lsn, subject) = (Lsn(u64::from(seq) + 1), subject(seq));
+            let order = Order::new(OrderId::new(item(), seq));
+            let at_ms = UnixMillis(1000 + lsn.0);
+            visit(Order { at_ms, subject: subject.as_bytes(), ..order }.row(lsn));
         }
     }
 }

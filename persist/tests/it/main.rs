@@ -34,6 +34,9 @@ mod log_run;
 mod log_sale;
 mod log_space;
 mod log_tail;
+#[path = "../../../core/tests/it/record.rs"]
+#[allow(dead_code, reason = "shared with the tests of the core, which keep rows as well")]
+mod record;
 #[path = "../common/sim_database.rs"]
 mod sim_database;
 #[path = "../common/sim_disk.rs"]
