@@ -1,7 +1,7 @@
-//! The reader of the log: what it reads it would write again, and nothing that was changed is
-//! read as something else.
+//! The reader of the log: it reads only what it would write the same way, and changed bytes never pass
+//! for something else.
 //!
-//! The first byte says which of five games is played with the rest.
+//! The first byte chooses one of five checks for the rest.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -31,11 +31,11 @@ const DIR: &str = "/data";
 const LOG: LogId = LogId(*b"a log of a test!");
 const SECRET: HashSecret = HashSecret([9; 16]);
 const SEGMENT: u64 = 1;
-/// Groups of the log that is spoilt, one block each, and the facts of each.
+/// Groups of the log to be edited, one block each, and the facts in each.
 const GROUPS: u64 = 3;
 const FACTS: u64 = 4;
 
-/// Plays the game.
+/// Runs the check.
 ///
 /// # Panics
 /// When the reader breaks a promise.
@@ -58,7 +58,7 @@ fn check_raw(data: &[u8]) {
     walk(&block);
 }
 
-/// Walks a block if it is one. Returns how many records were good.
+/// Reads a block, if it is one. Returns how many records were good.
 fn walk(block: &[u8]) -> Option<u32> {
     let header = check_block(block, LOG, SEGMENT).ok()?;
     let mut good = 0;
@@ -72,7 +72,7 @@ fn walk(block: &[u8]) -> Option<u32> {
     Some(good)
 }
 
-/// What is a fact is written as it was read.
+/// A fact is written as it was read.
 fn check_fact(record: &Record<'_>) -> bool {
     let Ok(fact) = codec::decode(record.kind, record.payload) else { return false };
     assert_eq!(codec::fact_kind(&fact), record.kind, "a fact of another kind");
@@ -82,8 +82,8 @@ fn check_fact(record: &Record<'_>) -> bool {
     true
 }
 
-/// Payloads, each behind its kind and its length: those that are facts make a block, which is
-/// read as it was written, and not at all with any bit flipped.
+/// Payloads, each after its kind and its length. Those that are facts make a block: it is read as it
+/// was written, and refused with any bit flipped.
 fn check_records(mut data: &[u8]) {
     let mut out = vec![0; SECTOR_BYTES];
     let mut builder = BlockBuilder::new(&mut out);

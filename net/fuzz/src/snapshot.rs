@@ -1,7 +1,7 @@
-//! The reader of snapshots: what it reads it would write again, and nothing that was changed is
-//! read as something else.
+//! The reader of snapshots: it reads only what it would write the same way, and changed bytes never
+//! pass for something else.
 //!
-//! The first byte says which of four games is played with the rest.
+//! The first byte chooses one of four checks for the rest.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -20,7 +20,7 @@ const DIR: &str = "/data";
 const HEADER: SnapshotHeader =
     SnapshotHeader { log_id: LogId(*b"a log of a test!"), lsn: Lsn(40), last_ms: UnixMillis(7_000) };
 
-/// Plays the game.
+/// Runs the check.
 ///
 /// # Panics
 /// When the reader breaks a promise.
@@ -34,8 +34,8 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Rows behind their lengths: those that are rows make a snapshot, which is read as it was
-/// written, and not at all with a bit flipped.
+/// Rows, each after its length. Those that are rows make a snapshot: it is read as it was written, and
+/// refused with a bit flipped.
 fn check_rows(mut data: &[u8]) {
     let mut rows = Vec::new();
     let mut salt = 0usize;

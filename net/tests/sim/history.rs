@@ -1,7 +1,20 @@
-//! One history: lives of the engine between crashes, with a crowd that buys and a world
-//! that breaks things; then peace, in which everything has to come out right.
+//! One history: lives of the engine between crashes, with buyers, a merchant and faults; then peace,
+//! without faults, in which all sums have to be right.
 //!
-//! Single-threaded. Every choice comes out of one generator: same seed, same history.
+//! Single-threaded. One generator makes every choice: the same seed gives the same history.
+//! Where each promise is checked:
+//!
+//! | promise | file |
+//! |---|---|
+//! | I1, I4, I7, I8, I14, I20 | `book.rs`, which reads the log; `ledger.rs` for the rows in Postgres |
+//! | I2, I3, I5, I7 | `shop.rs`, which remembers what clients were told |
+//! | I2, I8, I14 | `history/recovery.rs`: starts that succeed |
+//! | I9, I13, I17, I18 | `history/refusals.rs`: starts that have to be refused |
+//! | I10 | `history/trouble.rs`, `history/durable.rs` |
+//! | I11 | `history/durable.rs` |
+//! | I3, I6, I12, I18 | `history/exported.rs`, `history/operator.rs`, `ledger.rs` |
+//! | I15 | `history/answers.rs` |
+//! | I16, I19 | `history/peace.rs` |
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,7 +52,7 @@ const BEGAN_MS: u64 = 1_790_000_000_000;
 const HOUR_MS: u64 = 3_600_000;
 const BUYERS: u16 = 6;
 
-/// What came of a life.
+/// How a life ended.
 enum End {
     Dead,
     /// It went through its steps.
@@ -60,7 +73,7 @@ pub(crate) struct History<'c> {
     rolls: bool,
     /// Nothing breaks any more.
     peaceful: bool,
-    /// The process ends in the middle of what it does.
+    /// The process ends at the next opportunity.
     dies: bool,
     /// The database, in histories that have one.
     desk: Option<Desk>,
@@ -72,17 +85,17 @@ pub(crate) struct History<'c> {
     writer: Writer,
     step: Step,
     slow: u32,
-    /// The LSN before a group that may have landed elsewhere, and whether it was the last.
+    /// The LSN before a group that may have gone to a wrong place.
     misdirected: Option<u64>,
-    /// Up to where the log was said to be durable.
+    /// The highest LSN that was reported as durable.
     durable: u64,
     /// The durable LSN before the group that was written last.
     last_group: u64,
-    /// Digest of the live state at a crash at which everything was durable, and that LSN.
+    /// The digest of the live state when everything was durable, and the LSN.
     expected: Option<(u64, u64)>,
     /// The log was damaged: a refusal to start is an end.
     damaged: bool,
-    /// Per home and owner: turns of the owner in a row that left all of the home's questions where they were.
+    /// For each home and owner: turns of the owner in a row that answered none of the home's questions.
     passed_over: Vec<usize>,
 }
 
@@ -107,7 +120,7 @@ pub(crate) fn run(
     (ended, history.trace)
 }
 
-/// What it came to; a panic is red.
+/// Runs it; a panic is an error.
 pub(crate) fn caught(play: impl FnOnce() -> Result<(), Red>) -> Result<(), Red> {
     catch_unwind(AssertUnwindSafe(play)).unwrap_or_else(|panic| {
         let at = crate::PANICKED_AT.with_borrow(Clone::clone);
@@ -241,7 +254,7 @@ impl<'c> History<'c> {
         Ok(End::Alive)
     }
 
-    /// Ends a life that is over, one way or the other. `true`: the log is damaged, nothing follows.
+    /// Ends a life. `true`: the log is damaged, and the history ends here.
     fn bury(&mut self) -> Result<bool, Red> {
         self.after_step()?;
         self.links.clear();

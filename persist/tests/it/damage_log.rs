@@ -1,15 +1,13 @@
-//! The log that is damaged in every way: 30 records over two segments, and the judge
-//! of what comes of it.
+//! The log for the damage tests, 30 records over two segments, and the checker of each opening.
 //!
 //! ```text
 //! segment 1   [1] [2 … 12: two sectors] [13] [14] [15] [16] [17]      full
 //! segment 2   [18 19] [20 … 30: two sectors]                          five sectors empty
 //! ```
 //!
-//! Each bracket is a group. All of it was acked. The judge knows nothing of the rules
-//! of recovery: it takes the whole log, or a refusal that names the file and changes
-//! nothing, or, only where the files are exactly what a power cut before the ack could
-//! have left, a cut there.
+//! Each bracket is a group, and all were acknowledged. The checker does not know the rules of
+//! recovery. It accepts the whole log; or a refusal that names the file and changes nothing; or a cut,
+//! but only where the files are exactly what a power cut before the acknowledgement could have left.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,7 +45,7 @@ pub(crate) fn options() -> LogOptions {
     LogOptions { queue_slots: 16, queue_reserve: 1, ..small() }
 }
 
-/// Hands out the fact of an LSN; `branch` makes another history of the same shape.
+/// Passes on the fact of an LSN; another `branch` is another history of the same shape.
 pub(crate) fn with_fact<R>(lsn: u64, branch: u8, visit: impl FnOnce(&Fact<'_>) -> R) -> R {
     let (actor, name) = ("m".repeat(64), format!("{branch}{}", "n".repeat(199)));
     let subject = format!("buyer-{branch}-{lsn}-{}", "x".repeat(40));
@@ -75,8 +73,8 @@ fn orders_up_to(lsn: u64) -> u32 {
     (lsn.clamp(12, 20) - 12) as u32
 }
 
-/// The state: how far it knows the log, and whether some fact is not the one that was written.
-/// It refuses nothing, so that whatever is refused was seen by the log itself.
+/// The state: its last LSN, and whether some fact is not the one that was written. It refuses
+/// nothing, so each refusal comes from the log itself.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) lsn: u64,
@@ -136,21 +134,21 @@ pub(crate) fn image_of(disk: &SimDisk) -> Image {
 /// What is done between the groups.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Plan {
-    /// Ended in order: the control file knows everything.
+    /// Shut down in order: the control file is up to date.
     pub(crate) clean: bool,
-    /// The control file learns of everything but the last group; otherwise of the first segment only.
+    /// The control file is updated before the last group; otherwise only after the first segment.
     pub(crate) settled: bool,
     /// A snapshot of the first segment.
     pub(crate) snapshot: bool,
     /// A second snapshot, and the first segment trimmed.
     pub(crate) trimmed: bool,
-    /// Another history of the same log from its second life on.
+    /// Another history from the second start on.
     pub(crate) branch: u8,
     /// Another log.
     pub(crate) other_log: bool,
 }
 
-/// A log and how it came to be: the files after each group, the last one being the log itself.
+/// The files after each group; the last image is the log itself.
 pub(crate) struct Written {
     pub(crate) history: Vec<Image>,
 }
@@ -228,7 +226,7 @@ pub(crate) fn write(plan: &Plan) -> Written {
     Written { history }
 }
 
-/// Where a group stands.
+/// The place of a group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
     pub(crate) segment: u64,
@@ -263,11 +261,11 @@ pub(crate) enum Outcome {
     Cut,
 }
 
-/// Opens a damaged image and judges what comes of it. `intact` is the same log undamaged.
+/// Opens a damaged image and checks the outcome. `intact` is the same log undamaged.
 ///
 /// # Panics
-/// When an acked fact is lost that need not be, when a refusal names no file or changed one,
-/// when what an unfinished write could have left is refused.
+/// If an acknowledged fact is lost without need, if a refusal names no file or changed one, or if a
+/// state that an unfinished write could have left is refused.
 pub(crate) fn judge(intact: &Image, damaged: &Image, what: &dyn Fn() -> String) -> Outcome {
     let disk = disk_with(damaged);
     let excuse = last_lsn_if_unfinished(intact, damaged, &disk);

@@ -1,6 +1,6 @@
-//! A log of 30 records over two segments, damaged in every way that we can name: every bit
-//! flipped, every length cut, every sector zeroed, every pair of sectors swapped, every older
-//! file put back. See [`super::damage_log`] for the log and the judge.
+//! A log of 30 records over two segments, damaged exhaustively: every bit flipped, every file cut to
+//! every length, every sector zeroed, every pair of sectors swapped, every older file restored. See
+//! [`super::damage_log`] for the log and the checker.
 //!
 //! Each test prints how many trials ended how.
 

@@ -1,5 +1,5 @@
-//! A small sale to log: one item, orders with numbers, and a state that knows when
-//! something is missing, doubled or out of order.
+//! A small sale for tests of the log: one item, numbered orders, and a state that notices missing,
+//! repeated or misplaced facts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,14 +29,14 @@ fn subject(seq: u32) -> String {
     format!("buyer-{seq}-{}", "x".repeat(seq as usize % 40))
 }
 
-/// Appends the fact that belongs to the next LSN: the item first, then its orders.
+/// Appends the fact of the next LSN: the item first, then its orders.
 pub(crate) fn append_next(queue: &Arc<FactQueue>, next: &mut u64) {
     let lsn = with_fact(*next, |fact| queue.producer().append(Accepted::forged(fact)));
     assert_eq!(lsn, Lsn(*next), "the ticket is the LSN");
     *next += 1;
 }
 
-/// Hands out the fact that belongs to an LSN.
+/// Passes on the fact of an LSN.
 pub(crate) fn with_fact<R>(lsn: u64, visit: impl FnOnce(&Fact<'_>) -> R) -> R {
     let at_ms = UnixMillis(1000 + lsn);
     if lsn == 1 {
@@ -56,7 +56,7 @@ pub(crate) struct Sale {
 }
 
 impl Sale {
-    /// The LSN up to which it knows everything.
+    /// Its last LSN.
     pub(crate) fn lsn(&self) -> Lsn {
         Lsn(u64::from(self.has_item) + u64::from(self.orders))
     }
@@ -136,7 +136,7 @@ pub(crate) fn recover_on(disk: &SimDisk, options: &LogOptions) -> Result<(Sale, 
     Ok((sale, opened))
 }
 
-/// As [`recover_on`], and starts it to be stepped by hand.
+/// As [`recover_on`], and starts the log without threads, for tests that step it.
 pub(crate) fn step_on(disk: &SimDisk, options: &LogOptions) -> Result<(Sale, Stepped), OpenError> {
     let (sale, opened) = recover_on(disk, options)?;
     Ok((sale, opened.start_stepped(Vec::new())?))

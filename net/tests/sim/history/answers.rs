@@ -1,4 +1,4 @@
-//! Connections and their answers: one to each request (I15), and to each core its turn.
+//! Connections and responses: one for each request (I15); and no owner passes over a home.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,7 @@ impl History<'_> {
         self.links.push(Link { core, client, calls: VecDeque::new() });
     }
 
-    /// The connection is gone, with the answers that were under way.
+    /// Drops the connection, with the responses under way.
     pub(super) fn cut(&mut self, at: usize, listener: Listener) {
         let link = self.links.swap_remove(at);
         self.life().homes[link.core].connections.leave(link.client.token);
@@ -63,7 +63,7 @@ impl History<'_> {
         self.serve(at)
     }
 
-    /// The core serves a connection; what comes out reaches the client.
+    /// The core serves a connection, and the client reads the output.
     pub(super) fn serve(&mut self, at: usize) -> Result<(), Red> {
         self.step = Step::Serve;
         let life = self.life.as_mut().expect("called in a life");

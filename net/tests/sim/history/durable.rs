@@ -1,4 +1,4 @@
-//! The journal and those who tidy behind it: a failed write is not durable (I10), trimming is late (I11).
+//! The journal, snapshots and trimming: a failed write is not durable (I10), trimming is late (I11).
 
 use stampede_net::server::replay::Shards;
 use stampede_persist::log::journal::Step as Wrote;
@@ -33,7 +33,7 @@ impl History<'_> {
 
     pub(super) fn spare(&mut self) {
         self.step = Step::Spare;
-        // Without room, or with an error, there is none; the journal waits.
+        // Without room, or after an error, there is no spare, and the journal waits.
         let _none = self.life().log.maintenance.prepare_spare();
     }
 
@@ -52,7 +52,7 @@ impl History<'_> {
         Ok(())
     }
 
-    /// The facts that a snapshot covers may not be read again: the books take them first.
+    /// Facts that a snapshot covers may be gone later: the book reads them first.
     pub(super) fn snapshot(&mut self) -> Result<(), Red> {
         self.step = Step::Snapshot;
         let life = self.life.as_ref().expect("called in a life");

@@ -1,4 +1,5 @@
-//! The exporter: durable first (I3), never to a database that is behind the log (I12), and in the end everything (I18).
+//! The exporter: only durable facts (I3), never to a database that is behind the log (I12), and in the
+//! end all of them (I18).
 
 use stampede_persist::export::Step as Exported;
 
@@ -7,18 +8,18 @@ use crate::book::{Red, ensure};
 use crate::coverage::Step;
 use crate::ledger::Desk;
 
-/// Steps of the exporter after which everything must stand in the database, and steps without
-/// any change after which it does.
+/// Steps of the exporter within which everything has to be in the database; and steps without any
+/// change after which it is.
 const DRAIN_STEPS_MAX: usize = 400;
 const QUIET_EXPORTS: usize = 30;
 
 impl History<'_> {
-    /// The exporter takes a step; what it tells the engine lies in the engine's inboxes.
+    /// The exporter takes a step; the engine finds its messages in its inboxes.
     pub(super) fn export(&mut self) -> Result<(), Red> {
         let (Some(desk), Some(life)) = (&mut self.desk, &mut self.life) else { return Ok(()) };
         let Some(exporter) = &mut life.exporter else { return Ok(()) };
         self.step = Step::Export;
-        // Now and then the process ends at one of the calls, in or behind a transaction.
+        // Now and then the process ends at a call, in or after a transaction.
         let ends = !self.peaceful && self.rng.below(16) == 0;
         let before = desk.injected();
         if ends {
@@ -48,7 +49,7 @@ impl History<'_> {
         self.trace.note("database", &[fault as u64], || fault.name().to_owned());
     }
 
-    /// Until everything is exported, whatever somebody else did is followed, and nothing moves.
+    /// Exports until everything is there, foreign edits are followed, and nothing changes any more.
     pub(super) fn drain(&mut self) -> Result<(), Red> {
         if self.desk.is_none() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! The end of a history: nothing breaks any more, and everything has to come out right.
+//! The end of a history, without faults: the system comes to rest (I16), everything is sold under demand
+//! (I19), and log, memory and database agree.
 
 use stampede_net::http::route::Listener;
 
@@ -12,7 +13,7 @@ use crate::shop::{Call, Fate, Intent};
 const QUIET_ROUNDS_MAX: usize = 64;
 
 impl History<'_> {
-    /// Nothing breaks any more: whatever is open gets its answer, and the sums must come out.
+    /// No more faults: each open request gets its response, and the sums have to be right.
     pub(super) fn peace(&mut self) -> Result<(), Red> {
         self.disk.calm();
         self.disk.set_free_bytes(1 << 40);
@@ -65,7 +66,7 @@ impl History<'_> {
         Ok(())
     }
 
-    /// Lets everybody act until nothing moves any more.
+    /// Lets everybody act until nothing changes any more.
     pub(super) fn settle(&mut self) -> Result<(), Red> {
         for _ in 0..QUIET_ROUNDS_MAX {
             (0..self.cores).for_each(|core| self.tick(core));

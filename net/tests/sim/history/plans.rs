@@ -26,7 +26,7 @@ impl Plan {
 }
 
 impl History<'_> {
-    /// One or two items: little stock, every kind of payment, windows that may end in mid-history.
+    /// One or two items: small stock, every kind of payment, windows that may end during the history.
     pub(super) fn plan_items(&mut self) {
         for _ in 0..1 + self.rng.below(2) {
             let id = 1 + self.rng.below(40) as u32;
@@ -53,7 +53,7 @@ impl History<'_> {
         }
     }
 
-    /// In some histories the database holds items and orders from before, and the log knows nothing of them.
+    /// In some histories the database holds older items and orders that the log has never seen.
     pub(super) fn begin_with_a_past(&mut self) {
         let Some(desk) = &mut self.desk else { return };
         // The database knows nothing of a draw.

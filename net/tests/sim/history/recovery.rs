@@ -6,7 +6,7 @@ use crate::coverage::Step;
 use crate::engine::recover;
 
 impl History<'_> {
-    /// Opens, recovers, judges and starts. `false`: it refused, or died on the way.
+    /// Opens, recovers, checks and starts. `false`: it refused, or died in between.
     pub(super) fn boot(&mut self) -> Result<bool, Red> {
         self.step = Step::Boot;
         let mut book = std::mem::take(&mut self.book);
@@ -55,7 +55,7 @@ impl History<'_> {
         Ok(false)
     }
 
-    /// After a write went astray what is left may be short, by the group that was written last.
+    /// After a misdirected write the last group may be missing.
     pub(super) fn recovered_enough(&mut self, durable: u64) -> Result<bool, Red> {
         if durable < self.durable && self.misdirected.is_some_and(|before| durable >= before) {
             self.cover.unwitnessed += 1;
@@ -71,7 +71,7 @@ impl History<'_> {
         Ok(true)
     }
 
-    /// Everything that was decided is durable: what a replay must give.
+    /// If everything decided is durable: notes the state that a replay has to give.
     pub(super) fn note_end_of_life(&mut self) -> Result<(), Red> {
         self.step = Step::Rest;
         let Some(life) = &self.life else { return Ok(()) };
@@ -79,7 +79,7 @@ impl History<'_> {
         if life.log.queue.is_empty() && life.log.status.failure().is_none() && self.misdirected.is_none() {
             life.audit(&mut self.book)?;
             if self.book.lsn != durable {
-                // A read went astray.
+                // A read was misdirected.
                 return Ok(());
             }
             self.book.compare(life.homes.iter().map(|home| home.owner().shard()))?;

@@ -6,7 +6,7 @@ use crate::coverage::{Fault, Step};
 use crate::engine::{Start, recover};
 
 impl History<'_> {
-    /// A start was refused: that is right only if something was wrong with the disk.
+    /// A start was refused: right only if something was wrong with the disk, or the database is awaited.
     pub(super) fn refused(&mut self, refusal: &str) -> Result<(), Red> {
         self.cover.refusals += 1;
         self.trace.note("refused", &[], || refusal.to_owned());
@@ -35,7 +35,7 @@ impl History<'_> {
         Ok(())
     }
 
-    /// A bit of a copy turns over: either the copy is refused, or nothing that counts is missing.
+    /// Flips a bit of a copy: either the copy is refused, or nothing durable is missing.
     pub(super) fn try_damage(&mut self) -> Result<(), Red> {
         let copy = self.disk.copy();
         let Some((file, byte)) = copy.flip() else { return Ok(()) };
@@ -49,7 +49,7 @@ impl History<'_> {
             Ok(recovery) => {
                 let durable = recovery.replayed.durable().0;
                 let lost = durable < self.durable;
-                // The group that was written last has no witness until the control file has it.
+                // Nothing can prove the last group before the control file notes it.
                 let floor = recovery.witnessed.max(self.last_group).min(self.durable);
                 let witnessed = durable >= floor;
                 ensure!(witnessed, "I9 byte {byte} of {file}: recovered up to {durable} of {}", self.durable);

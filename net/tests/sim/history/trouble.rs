@@ -6,7 +6,7 @@ use crate::coverage::{Fault, Step};
 use crate::engine::FREE_BYTES_MIN;
 use crate::sim_disk::{Op, Part, Struck, Trouble};
 
-/// Operations that trouble is aimed at; the first two are durable writes.
+/// Operations to aim a fault at; the first two are durable writes.
 const AIMS: &[(Op, Part)] = &[
     (Op::WriteDurable, Part::Log),
     (Op::WriteDurable, Part::Control),
@@ -23,7 +23,7 @@ const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
 impl History<'_> {
-    /// What the disk will do to the next life.
+    /// Plans the disk's faults of the next life.
     pub(super) fn plan_trouble(&mut self) {
         let first = if self.book.lsn == 0 { 45 } else { 10 };
         let in_ops = 1 + self.rng.below(first + 40);
@@ -60,7 +60,7 @@ impl History<'_> {
         }
     }
 
-    /// What trouble did since the last look.
+    /// Notes the faults since the last call.
     pub(super) fn after_step(&mut self) -> Result<(), Red> {
         if let Some(at) = self.disk.take_struck() {
             self.note_trouble(at);
@@ -71,7 +71,7 @@ impl History<'_> {
 
     pub(super) fn note_trouble(&mut self, (trouble, op, part): Struck) {
         let (fault, at) = (fault_of(trouble), (op, part));
-        // A crash is counted when it is known how the process ended.
+        // `bury` counts a crash, when it knows how the process ended.
         let Some(fault) = fault else { return };
         if matches!(trouble, Trouble::Short | Trouble::Misdirect) && op != Op::WriteDurable {
             return;
