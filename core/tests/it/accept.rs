@@ -106,7 +106,7 @@ proptest! {
     /// Every fact that was accepted can be replayed; one that was not has left nothing behind,
     /// neither in the log nor in memory.
     #[test]
-    fn what_is_accepted_can_be_replayed_and_what_is_not_leaves_no_trace(
+    fn accepted_facts_replay_and_refused_ones_leave_no_trace(
         facts in prop::collection::vec(fact(), 1..40),
     ) {
         let (mut shard, mut log) = (shard(), Recorder::default());

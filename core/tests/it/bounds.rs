@@ -258,7 +258,7 @@ fn a_full_table_of_orders_refuses_purchases_and_nothing_else() {
 }
 
 #[test]
-fn full_tables_of_names_items_and_blocked_buyers_refuse_what_needs_more() {
+fn full_tables_refuse_only_what_needs_another_row() {
     const CHUNK: u64 = 1 << 16;
     let bounds = Bounds { items: 2, subject_bytes: 2 * CHUNK, blocked: 1, ..Bounds::DEFAULT };
     let mut owner = Owner::new(bounds);

@@ -125,7 +125,7 @@ fn boots(image: &Image, whole: &Image, group: &[Placed], what: &str) {
 }
 
 #[test]
-fn every_subset_of_the_sectors_of_a_torn_group_of_any_shape_boots() {
+fn every_subset_of_sectors_of_a_torn_group_boots() {
     for shape in SHAPES {
         let mut log = Log::begin();
         let group = log.add_group(shape);
@@ -139,7 +139,7 @@ fn every_subset_of_the_sectors_of_a_torn_group_of_any_shape_boots() {
 }
 
 #[test]
-fn every_subset_of_the_units_of_a_torn_group_of_small_blocks_boots() {
+fn every_subset_of_units_of_torn_small_blocks_boots() {
     let mut log = Log::begin();
     let group = log.add_group(&[25, 14]);
     let (from, bytes) = (group[0].offset, &log.image[&segment(1)]);
@@ -195,7 +195,7 @@ fn a_lost_sector_of_a_durable_group_of_any_shape_is_refused() {
 }
 
 #[test]
-fn a_changed_byte_in_the_last_group_of_any_shape_is_never_taken_for_a_torn_write() {
+fn a_changed_byte_in_the_last_group_is_no_torn_write() {
     for shape in SHAPES {
         let mut log = Log::begin();
         let group = log.add_group(shape);
@@ -208,7 +208,7 @@ fn a_changed_byte_in_the_last_group_of_any_shape_is_never_taken_for_a_torn_write
 }
 
 #[test]
-fn sectors_of_the_last_group_of_any_shape_that_changed_places_are_refused() {
+fn swapped_sectors_of_the_last_group_are_refused() {
     for shape in SHAPES {
         let mut log = Log::begin();
         let group = log.add_group(shape);

@@ -83,7 +83,7 @@ fn check(machine: &mut Exporter<SimDatabase>, engine: &FakeEngine, database: &Si
 }
 
 #[test]
-fn a_database_in_the_place_of_a_lost_one_gets_what_was_taken_over_from_that() {
+fn a_new_database_gets_what_was_imported_from_the_lost_one() {
     for facts_max in BATCHES {
         let (engine, database) = (FakeEngine::with(past()), SimDatabase::new(1));
         check(&mut sim(&engine, &database, 1, facts_max), &engine, &database);
@@ -97,7 +97,7 @@ fn a_database_in_the_place_of_a_lost_one_gets_what_was_taken_over_from_that() {
 }
 
 #[test]
-fn postgres_in_the_place_of_a_lost_one_gets_what_was_taken_over_from_that() {
+fn a_new_postgres_gets_what_was_imported_from_the_lost_one() {
     for facts_max in [5, 1_000] {
         let url = cluster().url_of(&fresh_database());
         let engine = FakeEngine::with(past());
@@ -131,7 +131,7 @@ fn an_import_that_is_still_under_way_leaves_the_stock_row_alone() {
 }
 
 #[test]
-fn a_backup_from_before_the_import_is_brought_to_what_the_log_took_over() {
+fn a_backup_from_before_the_import_is_caught_up() {
     for facts_max in BATCHES {
         let (engine, database) = (FakeEngine::with(past()), SimDatabase::new(1));
         let done = SimDatabase::new(2);
@@ -156,7 +156,7 @@ fn a_backup_from_before_the_import_is_brought_to_what_the_log_took_over() {
 }
 
 #[test]
-fn rows_of_the_log_itself_are_known_again_when_its_cursor_is_lost() {
+fn without_its_cursor_the_log_s_own_rows_are_recognized() {
     for (facts_max, knows_database) in [(1, true), (5, true), (5, false), (1_000, false)] {
         let (engine, database) = (FakeEngine::with([created(3, 50), created(1, 100)]), SimDatabase::new(1));
         engine.append(sales(1, 1, 40));
@@ -178,7 +178,7 @@ fn rows_of_the_log_itself_are_known_again_when_its_cursor_is_lost() {
 }
 
 #[test]
-fn items_that_were_taken_over_are_known_again_when_the_cursor_is_lost() {
+fn without_its_cursor_imported_items_are_recognized() {
     for facts_max in BATCHES {
         let (engine, database) = (FakeEngine::with(past()), SimDatabase::new(1));
         export_sim::drain(&mut sim(&engine, &database, 1, 1_000), &engine, &database);
@@ -194,7 +194,7 @@ fn items_that_were_taken_over_are_known_again_when_the_cursor_is_lost() {
 
 /// The same on a real server, in the smallest pieces.
 #[test]
-fn postgres_knows_the_rows_of_the_log_again_when_its_cursor_is_lost() {
+fn without_its_cursor_rows_in_postgres_are_recognized() {
     let database = fresh_database();
     let url = cluster().url_of(&database);
     let engine = FakeEngine::with([created(1, 100)]);

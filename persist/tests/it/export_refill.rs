@@ -170,7 +170,7 @@ impl Case {
 }
 
 #[test]
-fn whatever_a_database_lacks_comes_from_the_snapshot_and_the_facts_after_it() {
+fn a_refill_is_the_snapshot_and_the_facts_after_it() {
     for seed in 1..=60 {
         let case = case(seed);
         let lacking = case.told.claim(case.told.snapshot + 1, 2);

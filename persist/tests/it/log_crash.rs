@@ -222,7 +222,7 @@ fn ack_one_below(disk: &SimDisk, dir: &Path) -> u64 {
 }
 
 #[test]
-fn a_directory_above_that_cannot_be_synced_is_no_reason_not_to_start() {
+fn a_parent_directory_that_cannot_be_synced_stops_no_start() {
     use std::io::ErrorKind::{InvalidInput, Other, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     let options = small();
     let start = |disk: &SimDisk, dir: &str| {
