@@ -20,8 +20,8 @@ use stampede_core::admit::{Buyer, admit};
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Refusal, Ticket};
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::Fact;
-use stampede_core::item::OrderState;
+use stampede_core::money::Price;
+use stampede_core::sample::Order;
 use stampede_core::shard::{Accepted, Ahead, FactSink, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_records::Recorder;
@@ -210,16 +210,9 @@ fn apply_placed(size: &Size, items: u64) -> f64 {
             let item = nth_item(n, items);
             let seq = &mut seqs[item.get() as usize];
             *seq += 1;
-            let fact = Fact::OrderPlaced {
-                at_ms: NOW,
-                order: OrderId::new(item, *seq),
-                quantity: Quantity::ONE,
-                state: OrderState::Confirmed,
-                pay_by_ms: UnixMillis(0),
-                subject,
-                key: subject,
-                price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
-            };
+            let price = Price { minor: 499_900, currency: *b"CNY" };
+            let (order, key) = (OrderId::new(item, *seq), subject);
+            let fact = Order { at_ms: NOW, subject, key, price, ..Order::new(order) }.placed();
             shard.apply(Lsn(items + 1 + n), &fact).expect("follows");
         }
         size.purchases

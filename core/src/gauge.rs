@@ -264,32 +264,13 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use crate::item::Payment;
+    use crate::sample::spec;
     use crate::sync::race;
     use loom::sync::Arc;
 
     /// All probes of a buyer on one bit, which keeps the model small.
     const ANN: BuyerHash = BuyerHash([0, 0]);
     const BOB: BuyerHash = BuyerHash([0, 0x1_0080_4020_1008]);
-
-    fn spec() -> ItemSpec<'static> {
-        ItemSpec {
-            name: "the last one",
-            price_minor: 1,
-            currency: *b"EUR",
-            opens_at_ms: UnixMillis(1),
-            closes_at_ms: UnixMillis(2),
-            cap: 1,
-            payment: Payment::OnOrder,
-            hold_ms: 0,
-            ticket: TicketRule::Never,
-            challenge: ChallengeRule::Never,
-            min_level: 0,
-            min_account_age_s: 0,
-            admit_per_s: 0,
-            draw_ms: 0,
-        }
-    }
 
     /// An item with one unit left, whose filter holds Ann.
     fn gauge() -> Arc<Gauge> {
@@ -331,7 +312,7 @@ mod loom_tests {
             let sell_and_end = move || {
                 owner.holders().expect("a filter").insert(BOB);
                 assert!(owner.stock.try_take(1));
-                owner.show(&spec(), Rules::ENDED, 1);
+                owner.show(&spec("the last one"), Rules::ENDED, 1);
             };
             race(sell_and_end, move || {
                 if gauge.rules().over() {

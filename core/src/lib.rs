@@ -79,6 +79,8 @@ mod orders;
 pub mod place;
 mod published;
 pub mod record;
+#[cfg(any(test, feature = "forged"))]
+pub mod sample;
 mod seqs;
 pub mod shard;
 mod slab;

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
-use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
-use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
-use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::item::ItemSpec;
+use stampede_core::money::Price;
+use stampede_core::sample::{Item, Order, spec};
+use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 use stampede_persist::export::{
     ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, LogId, Nonce, Step,
 };
@@ -41,47 +42,27 @@ impl MadeUp {
     fn visit(lsn: u64, visit: &mut dyn FnMut(Lsn, &Fact<'_>)) {
         let id = |number: u64| ItemId::new(1 + number % ITEMS).expect("small");
         if lsn <= ITEMS {
-            let (item, at_ms) = (id(lsn - 1), UnixMillis(1));
-            let (seed, actor) = (DrawSeed::NONE, "bench");
-            let fact = Fact::ItemCreated { at_ms, item, spec: SPEC, granted: 1 << 30, seed, actor };
+            let closes_at_ms = UnixMillis(4_000_000_000_000);
+            let spec = ItemSpec { price_minor: PRICE.minor, closes_at_ms, ..spec("phone") };
+            let fact = Item { spec, actor: "bench", ..Item::new(id(lsn - 1), 1 << 30) }.created();
             return visit(Lsn(lsn), &fact);
         }
         let number = lsn - ITEMS - 1;
         // Subjects in no order, as people arrive.
         let subject = format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let key = format!("k-{number}");
-        visit(
-            Lsn(lsn),
-            &Fact::OrderPlaced {
-                at_ms: UnixMillis(1_800_000_000_000 + number / 1_000),
-                order: OrderId::new(id(number), 1 + (number / ITEMS) as u32),
-                quantity: Quantity::ONE,
-                state: OrderState::Confirmed,
-                pay_by_ms: UnixMillis(0),
-                subject: subject.as_bytes(),
-                key: key.as_bytes(),
-                price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
-            },
-        );
+        let order = Order {
+            at_ms: UnixMillis(1_800_000_000_000 + number / 1_000),
+            subject: subject.as_bytes(),
+            key: key.as_bytes(),
+            price: PRICE,
+            ..Order::new(OrderId::new(id(number), 1 + (number / ITEMS) as u32))
+        };
+        visit(Lsn(lsn), &order.placed());
     }
 }
 
-const SPEC: ItemSpec<'static> = ItemSpec {
-    name: "phone",
-    price_minor: 499_900,
-    currency: *b"CNY",
-    opens_at_ms: UnixMillis(0),
-    closes_at_ms: UnixMillis(4_000_000_000_000),
-    cap: 1,
-    payment: Payment::OnOrder,
-    hold_ms: 0,
-    ticket: TicketRule::Never,
-    challenge: ChallengeRule::Never,
-    min_level: 0,
-    min_account_age_s: 0,
-    admit_per_s: 0,
-    draw_ms: 0,
-};
+const PRICE: Price = Price { minor: 499_900, currency: *b"CNY" };
 
 impl FactFeed for MadeUp {
     fn chain(&mut self) -> Result<ChainHash, FeedError> {

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use stampede_core::fact::Fact;
-use stampede_core::item::OrderState;
+use stampede_core::money::Price;
+use stampede_core::sample::Order;
 use stampede_core::shard::Accepted;
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 use stampede_persist::feed::FactFeed as _;
 use stampede_persist::log::dir::{DataDir, LogOptions};
 use stampede_persist::log::rebuild::Rebuild;
@@ -54,16 +55,14 @@ fn main() {
             started.queue.flush();
             std::thread::yield_now();
         }
-        started.queue.append(Accepted::forged(&Fact::OrderPlaced {
+        let order = Order {
             at_ms: UnixMillis(1_700_000_000_000 + n),
-            order: OrderId::new(item, n as u32),
-            quantity: Quantity::ONE,
-            state: OrderState::Confirmed,
-            pay_by_ms: UnixMillis(0),
             subject: b"buyer-0123456789",
             key: b"key-0123456789abcdef",
-            price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
-        }));
+            price: Price { minor: 499_900, currency: *b"CNY" },
+            ..Order::new(OrderId::new(item, n as u32))
+        };
+        started.queue.append(Accepted::forged(&order.placed()));
         if n % 64 == 0 {
             started.queue.flush();
         }

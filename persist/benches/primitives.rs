@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 use sha2::{Digest as _, Sha256};
 use stampede_core::fact::Fact;
-use stampede_core::item::OrderState;
 use stampede_core::limits::{CORES_MAX, JOURNAL_SLOTS, OWNER_BATCH_MAX};
+use stampede_core::money::Price;
+use stampede_core::sample::{Order, item_id};
 use stampede_core::shard::Accepted;
-use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{Lsn, OrderId, UnixMillis};
 use stampede_persist::codec;
 use stampede_persist::disk::buffer::AlignedBuffer;
 use stampede_persist::disk::real::RealDisk;
@@ -34,16 +35,14 @@ type Question = [u64; 24];
 type Reply = [u64; 12];
 
 fn placed(n: u64) -> Fact<'static> {
-    Fact::OrderPlaced {
+    let order = Order {
         at_ms: UnixMillis(1_700_000_000_000 + n),
-        order: OrderId::new(ItemId::new(1).expect("valid"), n as u32 + 1),
-        quantity: Quantity::ONE,
-        state: OrderState::Confirmed,
-        pay_by_ms: UnixMillis(0),
         subject: b"buyer-0123456789",
         key: b"key-0123456789abcdef",
-        price: stampede_core::money::Price { minor: 499_900, currency: *b"CNY" },
-    }
+        price: Price { minor: 499_900, currency: *b"CNY" },
+        ..Order::new(OrderId::new(item_id(1), n as u32 + 1))
+    };
+    order.placed()
 }
 
 /// Best of the rounds, in nanoseconds per operation.

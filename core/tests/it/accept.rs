@@ -1,37 +1,30 @@
 //! What was made elsewhere goes into the log by the rule of replay, or not at all.
 
 use proptest::prelude::*;
-use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{Fact, Switch};
-use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::item::{ItemSpec, OrderState, Payment};
 use stampede_core::limits::{STOCK_MAX, UNIX_MILLIS_MAX};
+use stampede_core::sample::{self, Item, Order, item_id};
 use stampede_core::shard::{Shard, Trial};
-use stampede_core::types::{ItemId, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{OrderId, Quantity, UnixMillis};
 
 use crate::engine::empty_shards;
 use crate::record::{Recorder, keep, keep_row, keep_str};
 
-fn item(id: u64) -> ItemId {
-    ItemId::new(id).expect("valid")
-}
-
 fn spec(name: &str, closes_at_ms: u64, hold_ms: u64) -> ItemSpec<'static> {
     ItemSpec {
-        name: keep_str(name),
-        price_minor: 1,
-        currency: *b"CNY",
-        opens_at_ms: UnixMillis(100),
         closes_at_ms: UnixMillis(closes_at_ms),
+        opens_at_ms: UnixMillis(100),
         cap: 2,
         payment: Payment::Hold,
         hold_ms,
-        ticket: TicketRule::Never,
-        challenge: ChallengeRule::Never,
-        min_level: 0,
-        min_account_age_s: 0,
-        admit_per_s: 0,
-        draw_ms: 0,
+        ..sample::spec(keep_str(name))
     }
+}
+
+fn created_item(id: u64, granted: u64, spec: ItemSpec<'static>) -> Fact<'static> {
+    let (item, at_ms) = (item_id(id), UnixMillis(50));
+    Item { at_ms, spec, actor: "postgres", ..Item::new(item, granted) }.created()
 }
 
 /// Times near each other, and the odd ones.
@@ -54,18 +47,17 @@ fn imported() -> impl Strategy<Value = Fact<'static>> {
     let units = prop_oneof![6 => 1..4_u64, 1 => Just(1_000_000)];
     (order, units, state(), (time(), time()), (text(70), text(70), text(70))).prop_map(
         |((id, seq), units, state, (created_at_ms, pay_by_ms), (subject, key, payment_ref))| {
-            Fact::OrderImported {
-                at_ms: UnixMillis(120),
-                order: OrderId::new(item(id), seq),
+            let order = Order {
+                at_ms: created_at_ms,
                 quantity: Quantity::new(units).expect("in range"),
                 state,
-                created_at_ms,
                 pay_by_ms,
                 subject,
                 key,
                 payment_ref,
-                money: stampede_core::fact::ImportedMoney::NONE,
-            }
+                ..Order::new(OrderId::new(item_id(id), seq))
+            };
+            order.imported(UnixMillis(120))
         },
     )
 }
@@ -75,20 +67,15 @@ fn fact() -> impl Strategy<Value = Fact<'static>> {
     let created = (1..3_u64, granted, prop::sample::select(vec!["phone", "", "a\nb"]), 90..200_u64, 0..2_u64);
     prop_oneof![
         8 => imported(),
-        3 => created.prop_map(|(id, granted, name, closes, hold)| Fact::ItemCreated {
-            at_ms: UnixMillis(50),
-            item: item(id),
-            spec: spec(name, closes, hold),
-            granted,
-            seed: DrawSeed::NONE,
-            actor: "postgres",
+        3 => created.prop_map(|(id, granted, name, closes, hold)| {
+            created_item(id, granted, spec(name, closes, hold))
         }),
         1 => (1..3_u64, prop::sample::select(vec![0, 1, -3, i64::MAX, i64::MIN])).prop_map(|(id, delta)| {
-            Fact::StockAdjusted { at_ms: UnixMillis(60), item: item(id), delta, actor: "postgres", key: b"" }
+            Fact::StockAdjusted { at_ms: UnixMillis(60), item: item_id(id), delta, actor: "postgres", key: b"" }
         }),
         1 => (1..3_u64, time()).prop_map(|(id, at_ms)| Fact::ItemSwitched {
             at_ms,
-            item: item(id),
+            item: item_id(id),
             switch: Switch::Paused,
             actor: "postgres",
             key: b"",
@@ -119,7 +106,7 @@ proptest! {
     /// Every fact that was accepted can be replayed; one that was not has left nothing behind,
     /// neither in the log nor in memory.
     #[test]
-    fn what_is_accepted_can_be_replayed_and_what_is_not_leaves_no_trace(
+    fn accepted_facts_replay_and_refused_ones_leave_no_trace(
         facts in prop::collection::vec(fact(), 1..40),
     ) {
         let (mut shard, mut log) = (shard(), Recorder::default());
@@ -143,10 +130,8 @@ proptest! {
     #[test]
     fn a_trial_judges_as_the_shard_does(orders in prop::collection::vec(imported(), 1..30)) {
         let (mut shard, mut log, mut trial) = (shard(), Recorder::default(), Trial::new());
-        let (at_ms, item, seed) = (UnixMillis(50), item(1), DrawSeed::NONE);
-        let (spec, granted, actor) = (spec("phone", 1_000, 5), 20, "postgres");
-        let created = Fact::ItemCreated { at_ms, item, spec, granted, seed, actor };
-        for fact in [created].iter().chain(&orders) {
+        let item = item_id(1);
+        for fact in [created_item(1, 20, spec("phone", 1_000, 5))].iter().chain(&orders) {
             prop_assert_eq!(trial.take(fact), shard.accept(fact, &mut log).map(|_| ()), "{:?}", fact);
             let piles = |item: Option<stampede_core::command::ItemView<'_>>| {
                 item.map(|item| (item.available, item.held, item.sold, item.accepted))
@@ -160,28 +145,15 @@ proptest! {
 #[test]
 fn an_order_to_be_paid_before_it_was_placed_is_not_appended() {
     let (mut shard, mut log) = (shard(), Recorder::default());
-    let created = Fact::ItemCreated {
-        at_ms: UnixMillis(50),
-        item: item(1),
-        spec: spec("phone", 1_000, 5),
-        granted: 5,
-        seed: DrawSeed::NONE,
-        actor: "postgres",
-    };
+    let created = created_item(1, 5, spec("phone", 1_000, 5));
     shard.accept(&created, &mut log).expect("a good item");
-    let order = Fact::OrderImported {
-        at_ms: UnixMillis(50),
-        order: OrderId::new(item(1), 1),
-        quantity: Quantity::ONE,
+    let order = Order {
+        at_ms: UnixMillis(40),
         state: OrderState::Paid,
-        created_at_ms: UnixMillis(40),
         pay_by_ms: UnixMillis(40),
-        subject: b"ann",
-        key: b"",
-        payment_ref: b"",
-        money: stampede_core::fact::ImportedMoney::NONE,
+        ..Order::new(OrderId::new(item_id(1), 1))
     };
-    let refused = shard.accept(&order, &mut log).expect_err("it cannot be replayed");
+    let refused = shard.accept(&order.imported(UnixMillis(50)), &mut log).expect_err("it cannot be replayed");
     assert_eq!(refused.to_string(), "pay_by_ms is out of range");
     assert_eq!(log.facts.len(), 1, "the item alone");
 }

@@ -11,6 +11,7 @@ use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{OrderState, Payment};
 use stampede_core::limits::{Bounds, INDEX_PART_ROWS_MAX, ORDERS_PER_BUYER_AND_ITEM_MAX, TICK_STEPS_MAX};
+use stampede_core::sample::Order;
 use stampede_core::shard::Shard;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
@@ -176,16 +177,8 @@ fn a_log_with_more_orders_of_a_buyer_still_opens() {
         for number in 1..=ITEMS {
             lsn = lsn.next();
             let subject: &[u8] = if seq % 2 == 0 || number == 7 { b"ann" } else { b"bob" };
-            let placed = Fact::OrderPlaced {
-                at_ms: NOW,
-                order: OrderId::new(item(number), seq),
-                quantity: Quantity::ONE,
-                state: OrderState::Confirmed,
-                pay_by_ms: UnixMillis(0),
-                subject,
-                key: &seq.to_be_bytes(),
-                price: stampede_core::money::Price::UNKNOWN,
-            };
+            let (order, key) = (OrderId::new(item(number), seq), seq.to_be_bytes());
+            let placed = Order { at_ms: NOW, subject, key: &key, ..Order::new(order) }.placed();
             owner.shard.apply(lsn, &placed).expect("an older engine decided it");
         }
     }
@@ -265,7 +258,7 @@ fn a_full_table_of_orders_refuses_purchases_and_nothing_else() {
 }
 
 #[test]
-fn full_tables_of_names_items_and_blocked_buyers_refuse_what_needs_more() {
+fn full_tables_refuse_only_what_needs_another_row() {
     const CHUNK: u64 = 1 << 16;
     let bounds = Bounds { items: 2, subject_bytes: 2 * CHUNK, blocked: 1, ..Bounds::DEFAULT };
     let mut owner = Owner::new(bounds);
@@ -287,18 +280,7 @@ fn full_tables_of_names_items_and_blocked_buyers_refuse_what_needs_more() {
 fn an_item_whose_order_numbers_run_out_says_so() {
     let mut owner = Owner::new(Bounds::DEFAULT);
     owner.create(1, 9, Payment::OnOrder);
-    let imported = Fact::OrderImported {
-        at_ms: NOW,
-        order: OrderId::new(item(1), u32::MAX - 1),
-        quantity: Quantity::ONE,
-        state: OrderState::Confirmed,
-        created_at_ms: NOW,
-        pay_by_ms: UnixMillis(0),
-        subject: b"ann",
-        key: b"",
-        payment_ref: b"",
-        money: stampede_core::fact::ImportedMoney::NONE,
-    };
+    let imported = Order { at_ms: NOW, ..Order::new(OrderId::new(item(1), u32::MAX - 1)) }.imported(NOW);
     owner.shard.apply(Lsn(2), &imported).expect("fits");
     owner.log.facts.resize(2, (Lsn(0), Fact::ClockMark { at_ms: NOW }));
     assert_eq!(owner.placed(1, b"bob").order.seq(), u32::MAX);

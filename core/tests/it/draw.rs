@@ -100,7 +100,7 @@ fn draw(engine: &mut Engine, restart_after: Option<usize>) -> usize {
 }
 
 #[test]
-fn a_large_draw_goes_in_small_steps_and_survives_a_restart_in_any_of_them() {
+fn a_large_draw_takes_small_steps_and_survives_a_restart() {
     const ENTRIES: u32 = 40_000;
     let entered = || {
         let mut engine = with_draw(100, Payment::OnOrder);
@@ -124,7 +124,7 @@ fn a_large_draw_goes_in_small_steps_and_survives_a_restart_in_any_of_them() {
 }
 
 #[test]
-fn the_draw_waits_for_a_paused_item_and_its_holds_begin_when_it_is_drawn() {
+fn the_draw_of_a_paused_item_waits_and_so_do_its_holds() {
     const DAY_MS: u64 = 24 * 3_600_000;
     let mut engine = with_draw(2, Payment::Hold);
     let orders: Vec<_> =
@@ -193,7 +193,7 @@ fn a_draw_of_a_closed_item_has_nothing_to_win() {
 }
 
 #[test]
-fn a_draw_is_announced_before_its_opening_and_stays_where_it_is_after() {
+fn a_draw_is_set_before_the_opening_and_never_moved_after() {
     let invalid = |outcome: Outcome| match outcome {
         Outcome::Refused(Refusal::Invalid(error)) => error.field,
         outcome => panic!("not refused: {outcome:?}"),

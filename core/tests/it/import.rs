@@ -2,9 +2,9 @@
 //! any other.
 
 use stampede_core::command::{Command, Outcome, Purchase, Refusal, Ticket};
-use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
-use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::item::{ItemSpec, OrderState, Payment};
+use stampede_core::sample::{self, Item, Order, item_id};
 use stampede_core::shard::{ApplyError, Shard};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
@@ -15,46 +15,34 @@ use crate::record::Recorder;
 const ITEM: u64 = 3;
 
 fn item() -> ItemId {
-    ItemId::new(ITEM).expect("valid")
+    item_id(ITEM)
 }
 
 fn shard_with(granted: u64) -> Shard {
     let mut shard = empty_shards(1).remove(0);
     let spec = ItemSpec {
-        name: "taken over",
-        price_minor: 1,
-        currency: *b"CNY",
         opens_at_ms: UnixMillis(100),
         closes_at_ms: UnixMillis(10_000),
         cap: 2,
         payment: Payment::Hold,
         hold_ms: 500,
-        ticket: TicketRule::Never,
-        challenge: ChallengeRule::Never,
-        min_level: 0,
-        min_account_age_s: 0,
-        admit_per_s: 0,
-        draw_ms: 0,
+        ..sample::spec("taken over")
     };
-    let (at_ms, seed, actor) = (UnixMillis(50), DrawSeed::NONE, "postgres");
-    let created = Fact::ItemCreated { at_ms, item: item(), spec, granted, seed, actor };
-    shard.apply(Lsn(1), &created).expect("the first fact");
+    let created = Item { at_ms: UnixMillis(50), spec, actor: "postgres", ..Item::new(item(), granted) };
+    shard.apply(Lsn(1), &created.created()).expect("the first fact");
     shard
 }
 
 fn imported(seq: u32, state: OrderState, pay_by_ms: u64) -> Fact<'static> {
-    Fact::OrderImported {
-        at_ms: UnixMillis(120),
-        order: OrderId::new(item(), seq),
-        quantity: Quantity::ONE,
+    let order = Order {
+        at_ms: UnixMillis(110),
         state,
-        created_at_ms: UnixMillis(110),
         pay_by_ms: UnixMillis(pay_by_ms),
         subject: b"Ann",
         key: b"k",
-        payment_ref: b"",
-        money: stampede_core::fact::ImportedMoney::NONE,
-    }
+        ..Order::new(OrderId::new(item(), seq))
+    };
+    order.imported(UnixMillis(120))
 }
 
 fn buy(shard: &mut Shard, key: &[u8]) -> Outcome {

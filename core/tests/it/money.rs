@@ -331,7 +331,7 @@ fn payments_and_refunds_are_kept_apart_and_can_be_read() {
 }
 
 #[test]
-fn a_part_is_refunded_once_for_each_reference_and_never_more_than_is_left() {
+fn each_reference_refunds_once_and_never_more_than_is_left() {
     let mut engine = with(Payment::OnOrder, 10);
     let order = buy(&mut engine, b"ann", 4, b"").order;
     pay(&mut engine, NOW, order, b"pi_1");
@@ -359,7 +359,7 @@ fn a_part_is_refunded_once_for_each_reference_and_never_more_than_is_left() {
 }
 
 #[test]
-fn a_late_payment_takes_units_again_while_there_are_some_and_the_cap_allows() {
+fn a_late_payment_takes_units_again_within_stock_and_cap() {
     let mut engine = with(Payment::Hold, 4);
     let order = buy(&mut engine, b"ann", 3, b"1").order;
     engine.tick(0, LATE, 9);
@@ -498,7 +498,7 @@ fn facts_without_a_price_are_read_with_their_item_s() {
 
 /// Of an order in a snapshot of November 2026 the hashes are known, and no more.
 #[test]
-fn a_payment_of_which_only_the_hash_is_known_is_still_the_order_s() {
+fn a_payment_known_only_by_its_hash_still_matches_its_order() {
     let (engine, order) = order_in(OrderState::Paid);
     let mut loaded = Engine::new(1);
     engine.shards[0].rows(&mut |row| {

@@ -7,7 +7,6 @@
 
 pub mod batch;
 pub mod conn;
-pub mod disk;
 pub mod json;
 pub mod log;
 pub mod seal;
@@ -17,3 +16,6 @@ pub mod snapshot;
 mod compare;
 #[path = "../../tests/common/reader.rs"]
 mod reader;
+#[path = "../../../persist/tests/common/sim_disk.rs"]
+#[allow(dead_code, reason = "shared with the tests of the log, which need other parts of it")]
+mod sim_disk;

@@ -1,19 +1,19 @@
-//! The reader of the log: what it reads it would write again, and nothing that was changed is
-//! read as something else.
+//! The reader of the log: it reads only what it would write the same way, and changed bytes never pass
+//! for something else.
 //!
-//! The first byte says which of five games is played with the rest.
+//! The first byte chooses one of five checks for the rest.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use stampede_core::catalogue::Catalogue;
+use stampede_core::command::{Command, ItemPatch, Outcome, Purchase, Ticket};
 use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
-use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::limits::FACT_BYTES_MAX;
-use stampede_core::shard::{FactSink, Shard};
+use stampede_core::shard::{Accepted, FactSink, Shard};
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 use stampede_persist::codec;
 use stampede_persist::disk::SECTOR_BYTES;
 use stampede_persist::log::block::{BLOCK_HEADER_BYTES, BlockBuilder, BlockHeader, Records, check_block};
@@ -25,16 +25,17 @@ use stampede_persist::log::rebuild::Rebuild;
 use stampede_persist::log::record::{Record, read_record};
 use stampede_persist::log::verify::verify_on;
 
-use crate::disk::MemoryDisk;
+use crate::sim_disk::SimDisk;
 
 const DIR: &str = "/data";
 const LOG: LogId = LogId(*b"a log of a test!");
+const SECRET: HashSecret = HashSecret([9; 16]);
 const SEGMENT: u64 = 1;
-/// Groups of the log that is spoilt, one block each, and the facts of each.
+/// Groups of the log to be edited, one block each, and the facts in each.
 const GROUPS: u64 = 3;
 const FACTS: u64 = 4;
 
-/// Plays the game.
+/// Runs the check.
 ///
 /// # Panics
 /// When the reader breaks a promise.
@@ -57,7 +58,7 @@ fn check_raw(data: &[u8]) {
     walk(&block);
 }
 
-/// Walks a block if it is one. Returns how many records were good.
+/// Reads a block, if it is one. Returns how many records were good.
 fn walk(block: &[u8]) -> Option<u32> {
     let header = check_block(block, LOG, SEGMENT).ok()?;
     let mut good = 0;
@@ -71,7 +72,7 @@ fn walk(block: &[u8]) -> Option<u32> {
     Some(good)
 }
 
-/// What is a fact is written as it was read.
+/// A fact is written as it was read.
 fn check_fact(record: &Record<'_>) -> bool {
     let Ok(fact) = codec::decode(record.kind, record.payload) else { return false };
     assert_eq!(codec::fact_kind(&fact), record.kind, "a fact of another kind");
@@ -81,8 +82,8 @@ fn check_fact(record: &Record<'_>) -> bool {
     true
 }
 
-/// Payloads, each behind its kind and its length: those that are facts make a block, which is
-/// read as it was written, and not at all with any bit flipped.
+/// Payloads, each after its kind and its length. Those that are facts make a block: it is read as it
+/// was written, and refused with any bit flipped.
 fn check_records(mut data: &[u8]) {
     let mut out = vec![0; SECTOR_BYTES];
     let mut builder = BlockBuilder::new(&mut out);
@@ -193,14 +194,14 @@ fn spoilt(edits: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (before, after)
 }
 
-fn segment_of(disk: &MemoryDisk) -> Vec<u8> {
-    disk.get(&layout::segment_file(Path::new(DIR), SEGMENT)).expect("a segment")
+fn segment_of(disk: &SimDisk) -> Vec<u8> {
+    disk.file(&layout::segment_file(Path::new(DIR), SEGMENT)).expect("a segment")
 }
 
 /// How many facts a log has whose first segment is this; `None` if something is wrong with it.
 fn verdict(segment: &[u8]) -> Option<u64> {
     let disk = good_log().copy();
-    disk.put(&layout::segment_file(Path::new(DIR), SEGMENT), segment.to_vec());
+    disk.put(&layout::segment_file(Path::new(DIR), SEGMENT), segment);
     let verdict = verify_on(&disk, Path::new(DIR)).ok()?;
     verdict.wrong.is_none().then_some(verdict.facts)
 }
@@ -218,14 +219,14 @@ impl Rebuild for Anything {
     fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
 }
 
-fn good_log() -> &'static MemoryDisk {
-    static LOG: OnceLock<MemoryDisk> = OnceLock::new();
+fn good_log() -> &'static SimDisk {
+    static LOG: OnceLock<SimDisk> = OnceLock::new();
     LOG.get_or_init(write_log)
 }
 
 /// A small log that was ended in order, all of it durable.
-fn write_log() -> MemoryDisk {
-    let disk = MemoryDisk::default();
+fn write_log() -> SimDisk {
+    let disk = SimDisk::new(0);
     let options = LogOptions {
         segment_bytes: 32 << 10,
         log_bytes_max: 4 << 20,
@@ -234,14 +235,14 @@ fn write_log() -> MemoryDisk {
         queue_reserve: 16,
         ..LogOptions::default()
     };
-    let birth = Birth { log_id: LOG, hash_secret: [9; 16] };
+    let birth = Birth { log_id: LOG, hash_secret: SECRET.0 };
     let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options, &birth).expect("opened");
     let opened = dir.recover(&mut Anything).expect("new");
     let mut log = opened.start_stepped(Vec::new()).expect("started");
-    let mut shard = Shard::new(0, HashSecret([9; 16]), Arc::new(Catalogue::new(1)));
+    let mut shard = shard();
     for group in 0..GROUPS {
         for fact in 0..FACTS {
-            append(&mut shard, &mut log.queue.producer(), group * FACTS + fact);
+            decide(&mut shard, &mut log.queue.producer(), group * FACTS + fact);
         }
         assert!(matches!(log.journal.step(), Step::Wrote { facts: FACTS }));
     }
@@ -249,54 +250,43 @@ fn write_log() -> MemoryDisk {
     disk
 }
 
-/// The item of the small log.
-pub(crate) fn item() -> ItemId {
-    ItemId::new(7).expect("a number")
+fn shard() -> Shard {
+    Shard::new(0, SECRET, Arc::new(Catalogue::new(1)))
 }
 
-/// Its settings.
-pub(crate) fn spec() -> ItemSpec<'static> {
-    ItemSpec {
-        name: "phone",
-        price_minor: 100,
-        currency: *b"CNY",
-        opens_at_ms: UnixMillis(1),
-        closes_at_ms: UnixMillis(1 << 40),
-        cap: 1,
-        payment: Payment::OnOrder,
-        hold_ms: 0,
-        ticket: TicketRule::Never,
-        challenge: ChallengeRule::Never,
-        min_level: 0,
-        min_account_age_s: 0,
-        admit_per_s: 0,
-        draw_ms: 0,
+/// The state after so many facts of the small log.
+pub(crate) fn state_after(facts: u64) -> Shard {
+    /// Numbers facts, and forgets them.
+    struct Count(u64);
+    impl FactSink for Count {
+        fn append(&mut self, _: Accepted<'_>) -> Lsn {
+            self.0 += 1;
+            Lsn(self.0)
+        }
     }
+    let (mut shard, mut count) = (shard(), Count(0));
+    (0..facts).for_each(|number| decide(&mut shard, &mut count, number));
+    shard
 }
 
-fn append(shard: &mut Shard, producer: &mut impl FactSink, number: u64) {
-    let at_ms = UnixMillis(1_000 + number);
-    let fact = match number {
-        0 => Fact::ItemCreated {
-            at_ms,
-            item: item(),
-            spec: spec(),
-            granted: 1_000,
-            seed: DrawSeed::NONE,
-            actor: "shop",
-        },
-        number => Fact::OrderPlaced {
-            at_ms,
-            order: OrderId::new(item(), number as u32),
-            quantity: Quantity::ONE,
-            state: OrderState::Confirmed,
-            pay_by_ms: UnixMillis(0),
-            subject: b"ann",
-            key: b"k",
-            price: stampede_core::money::Price::UNKNOWN,
-        },
+/// Decides the fact with this number: first a merchant puts an item on sale, then Ann buys of it.
+fn decide(shard: &mut Shard, sink: &mut impl FactSink, number: u64) {
+    let (now, item) = (UnixMillis(1_000 + number), ItemId::new(7).expect("a number"));
+    let patch = ItemPatch {
+        name: Some("phone"),
+        price_minor: Some(100),
+        stock: Some(1_000),
+        opens_at_ms: Some(UnixMillis(1)),
+        closes_at_ms: Some(UnixMillis(1 << 40)),
+        cap: Some(1_000),
+        ..ItemPatch::default()
     };
-    shard.accept(&fact, producer).expect("a fact that can follow");
+    let put = Command::PutItem { item, patch, seed: DrawSeed::NONE, actor: "shop" };
+    let (subject, key) = (b"ann".as_slice(), [b'k', number as u8]);
+    let (buyer, quantity, ticket) = (SECRET.buyer(subject), Quantity::ONE, Ticket::Good);
+    let buy = Command::Purchase(Purchase { item, buyer, subject, quantity, key: &key, ticket });
+    let outcome = shard.decide(now, if number == 0 { &put } else { &buy }, sink);
+    assert!(matches!(outcome, Outcome::Done { .. } | Outcome::Placed(_)), "{outcome:?}");
 }
 
 /// Inputs out of the small log: each of its records for the game of records, and a few edits.

@@ -1,27 +1,26 @@
-//! The reader of snapshots: what it reads it would write again, and nothing that was changed is
-//! read as something else.
+//! The reader of snapshots: it reads only what it would write the same way, and changed bytes never
+//! pass for something else.
 //!
-//! The first byte says which of four games is played with the rest.
+//! The first byte chooses one of four checks for the rest.
 
 use std::path::Path;
 use std::sync::OnceLock;
 
-use stampede_core::item::OrderState;
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{Lsn, UnixMillis};
 use stampede_persist::codec::{ROW_BYTES_MAX, decode_row, encode_row};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::layout;
 use stampede_persist::log::snapshot::{SnapshotHeader, SnapshotWriter, read_snapshot};
 
-use crate::disk::MemoryDisk;
-use crate::log::{item, spec};
+use crate::log::state_after;
+use crate::sim_disk::SimDisk;
 
 const DIR: &str = "/data";
 const HEADER: SnapshotHeader =
     SnapshotHeader { log_id: LogId(*b"a log of a test!"), lsn: Lsn(40), last_ms: UnixMillis(7_000) };
 
-/// Plays the game.
+/// Runs the check.
 ///
 /// # Panics
 /// When the reader breaks a promise.
@@ -35,8 +34,8 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Rows behind their lengths: those that are rows make a snapshot, which is read as it was
-/// written, and not at all with a bit flipped.
+/// Rows, each after its length. Those that are rows make a snapshot: it is read as it was written, and
+/// refused with a bit flipped.
 fn check_rows(mut data: &[u8]) {
     let mut rows = Vec::new();
     let mut salt = 0usize;
@@ -109,8 +108,8 @@ fn repair(file: &mut [u8]) {
 
 /// The rows of a snapshot file, encoded anew; `None` if it is none.
 fn read(file: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let (disk, dir) = (MemoryDisk::default(), Path::new(DIR));
-    disk.put(&layout::snapshot_file(dir, HEADER.lsn), file.to_vec());
+    let (disk, dir) = (SimDisk::new(0), Path::new(DIR));
+    disk.put(&layout::snapshot_file(dir, HEADER.lsn), file);
     let mut rows = Vec::new();
     let header = read_snapshot(&disk, dir, HEADER.lsn, HEADER.log_id, &mut |row| {
         rows.push(encoded(row));
@@ -129,14 +128,14 @@ fn encoded(row: &StateRow<'_>) -> Vec<u8> {
 
 /// The file of a snapshot with these rows.
 fn written(rows: &[Vec<u8>]) -> Vec<u8> {
-    let (disk, dir) = (MemoryDisk::default(), Path::new(DIR));
+    let (disk, dir) = (SimDisk::new(0), Path::new(DIR));
     let mut writer = SnapshotWriter::create(&disk, dir, &HEADER).expect("memory takes it");
     for row in rows {
         let row = decode_row(row).expect("a row");
         writer.row(&row).expect("memory takes it");
     }
     writer.finish().expect("memory takes it");
-    disk.get(&layout::snapshot_file(dir, HEADER.lsn)).expect("a snapshot")
+    disk.file(&layout::snapshot_file(dir, HEADER.lsn)).expect("a snapshot")
 }
 
 fn good() -> &'static Vec<u8> {
@@ -144,39 +143,11 @@ fn good() -> &'static Vec<u8> {
     GOOD.get_or_init(|| written(&good_rows()))
 }
 
+/// An item, three orders, and who put it on sale.
 fn good_rows() -> Vec<Vec<u8>> {
-    let first = StateRow::Item {
-        item: item(),
-        spec: spec(),
-        granted: 1_000,
-        flags: 0,
-        epoch: 0,
-        draw: None,
-        version: 1,
-        last_seq: 3,
-        lsn: Lsn(4),
-    };
-    let order = |seq: u32| {
-        let lsn = Lsn(u64::from(seq) + 1);
-        encoded(&StateRow::Order {
-            order: OrderId::new(item(), seq),
-            quantity: Quantity::ONE,
-            state: OrderState::Confirmed,
-            created_at_ms: UnixMillis(1_000),
-            pay_by_ms: UnixMillis(0),
-            lsn,
-            state_lsn: lsn,
-            key_hash: 0,
-            payment_ref_hash: 0,
-            entry: false,
-            drawn: false,
-            subject: b"ann",
-            key: b"",
-            price: stampede_core::money::Price::UNKNOWN,
-            refunded: 0,
-        })
-    };
-    [vec![encoded(&first)], (1..=3).map(order).collect()].concat()
+    let mut rows = Vec::new();
+    state_after(4).rows(&mut |row| rows.push(encoded(row)));
+    rows
 }
 
 /// Inputs out of a good snapshot.

@@ -153,51 +153,23 @@ fn take(side: &mut Peekable<impl Iterator<Item = Fields>>, order: u64) -> Option
 
 #[cfg(test)]
 pub(super) mod tests {
-    use stampede_core::draw::DrawSeed;
-    use stampede_core::fact::Fact;
-    use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
-    use stampede_core::types::{HashSecret, Quantity, UnixMillis};
+    use stampede_core::sample::{Item, Order, item_id};
+    use stampede_core::types::HashSecret;
 
     use super::*;
 
     fn item() -> ItemId {
-        ItemId::new(7).expect("an item")
+        item_id(7)
     }
 
     /// An item with orders 1 to `orders`, each of its own buyer.
     pub(in crate::reconcile) fn replica(orders: u32) -> Replica {
-        let spec = ItemSpec {
-            name: "phone",
-            price_minor: 1,
-            currency: *b"CNY",
-            opens_at_ms: UnixMillis(1),
-            closes_at_ms: UnixMillis(9),
-            cap: 1,
-            payment: Payment::OnOrder,
-            hold_ms: 0,
-            ticket: TicketRule::Never,
-            challenge: ChallengeRule::Never,
-            min_level: 0,
-            min_account_age_s: 0,
-            admit_per_s: 0,
-            draw_ms: 0,
-        };
         let mut replica = Replica::new(HashSecret([1; 16]));
-        let (at_ms, seed, actor) = (UnixMillis(2), DrawSeed::NONE, "shop");
-        let created = Fact::ItemCreated { at_ms, item: item(), spec, granted: 10, seed, actor };
-        replica.fact(Lsn(1), &created).expect("it fits");
+        replica.fact(Lsn(1), &Item::new(item(), 10).created()).expect("it fits");
         for seq in 1..=orders {
             let subject = format!("buyer\\{seq}");
-            let placed = Fact::OrderPlaced {
-                at_ms,
-                order: OrderId::new(item(), seq),
-                quantity: Quantity::ONE,
-                state: OrderState::Confirmed,
-                pay_by_ms: UnixMillis(0),
-                subject: subject.as_bytes(),
-                key: b"key",
-                price: stampede_core::money::Price::UNKNOWN,
-            };
+            let order = Order::new(OrderId::new(item(), seq));
+            let placed = Order { subject: subject.as_bytes(), key: b"key", ..order }.placed();
             replica.fact(Lsn(u64::from(seq) + 1), &placed).expect("it fits");
         }
         replica

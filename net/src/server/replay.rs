@@ -229,56 +229,24 @@ impl Rebuild for Replay<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stampede_core::draw::DrawSeed;
-    use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
-    use stampede_core::types::{OrderId, Quantity, UnixMillis};
+    use stampede_core::item::ItemSpec;
+    use stampede_core::sample::{Item, Order, item_id, spec};
+    use stampede_core::types::OrderId;
 
     const SECRET: HashSecret = HashSecret([1; 16]);
 
-    fn item(number: u64) -> ItemId {
-        ItemId::new(number).expect("small")
-    }
-
     fn placed(order: OrderId) -> Fact<'static> {
-        let (state, pay_by_ms) = (OrderState::Confirmed, UnixMillis(0));
-        let (subject, key) = (b"alice", b"");
-        Fact::OrderPlaced {
-            at_ms: UnixMillis(1),
-            order,
-            quantity: Quantity::ONE,
-            state,
-            pay_by_ms,
-            subject,
-            key,
-            price: stampede_core::money::Price::UNKNOWN,
-        }
+        Order { subject: b"alice", ..Order::new(order) }.placed()
     }
 
     fn created(item: ItemId) -> Fact<'static> {
-        let spec = ItemSpec {
-            name: "one of many",
-            price_minor: 1,
-            currency: *b"CNY",
-            opens_at_ms: UnixMillis(0),
-            closes_at_ms: UnixMillis(1_000),
-            cap: 99,
-            payment: Payment::OnOrder,
-            hold_ms: 0,
-            ticket: TicketRule::Never,
-            challenge: ChallengeRule::Never,
-            min_level: 0,
-            min_account_age_s: 0,
-            admit_per_s: 0,
-            draw_ms: 0,
-        };
-        let (at_ms, seed, actor) = (UnixMillis(0), DrawSeed::NONE, "shop");
-        Fact::ItemCreated { at_ms, item, spec, granted: 99, seed, actor }
+        Item { spec: ItemSpec { cap: 99, ..spec("one of many") }, ..Item::new(item, 99) }.created()
     }
 
     /// An order of an item that was never created: no shard can take it.
     #[test]
     fn a_fact_that_cannot_be_is_told_with_its_lsn() {
-        let fact = placed(OrderId::new(item(7), 1));
+        let fact = placed(OrderId::new(item_id(7), 1));
         let mut state = Shards::new(2, SECRET);
         let mut replay = Replay::new(&mut state);
         let applied = replay.fact(Lsn(41), &fact).and_then(|()| replay.finish());
@@ -300,7 +268,7 @@ mod tests {
             snapshot.fact(Lsn(lsn), fact).expect("a snapshot has room for what the owners have");
         };
         // An item for each owner, with as many orders as it has room for.
-        let items = (0..OWNERS).map(|owner| (1..).map(item).find(|item| item.owner(OWNERS) == owner));
+        let items = (0..OWNERS).map(|owner| (1..).map(item_id).find(|item| item.owner(OWNERS) == owner));
         for item in items.flatten() {
             both(&created(item));
             for seq in 1..=10 {

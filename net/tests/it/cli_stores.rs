@@ -4,12 +4,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
-use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::sample::{Item, Order, item_id};
 use stampede_core::shard::Accepted;
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{Lsn, OrderId};
 use stampede_persist::log::dir::{DataDir, LogOptions};
 use stampede_persist::log::rebuild::Rebuild;
 use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
@@ -34,26 +33,7 @@ impl Rebuild for Nothing {
     fn rows(&self, _: &mut dyn FnMut(StateRow<'_>)) {}
 }
 
-fn spec() -> ItemSpec<'static> {
-    ItemSpec {
-        name: "phone",
-        price_minor: 100,
-        currency: *b"CNY",
-        opens_at_ms: UnixMillis(1),
-        closes_at_ms: UnixMillis(1_000),
-        cap: 1,
-        payment: Payment::OnOrder,
-        hold_ms: 0,
-        ticket: TicketRule::Never,
-        challenge: ChallengeRule::Never,
-        min_level: 0,
-        min_account_age_s: 0,
-        admit_per_s: 0,
-        draw_ms: 0,
-    }
-}
-
-/// One item with `granted` units and `orders` orders of one unit each, in a cleanly closed log.
+/// One item with `granted` units and `orders` orders of one unit, in a log that is shut down.
 fn write_log(dir: &Path, granted: u64, orders: u32) {
     let options = LogOptions {
         segment_bytes: 64 << 10,
@@ -65,31 +45,11 @@ fn write_log(dir: &Path, granted: u64, orders: u32) {
     };
     let opened = DataDir::open(dir, &options).unwrap().recover(&mut Nothing).unwrap();
     let log = opened.start(Vec::new(), |reason| panic!("{reason}")).unwrap();
-    let item = ItemId::new(7).unwrap();
-    let at_ms = UnixMillis(10);
-    let (seed, actor) = (DrawSeed::NONE, "shop");
-    log.queue.append(Accepted::forged(&Fact::ItemCreated {
-        at_ms,
-        item,
-        spec: spec(),
-        granted,
-        seed,
-        actor,
-    }));
+    let item = item_id(7);
+    log.queue.append(Accepted::forged(&Item::new(item, granted).created()));
     for seq in 1..=orders {
-        let order = OrderId::new(item, seq);
-        let (quantity, state) = (Quantity::ONE, OrderState::Confirmed);
-        let (subject, key, pay_by_ms) = (b"alice".as_slice(), b"".as_slice(), UnixMillis(0));
-        log.queue.append(Accepted::forged(&Fact::OrderPlaced {
-            at_ms,
-            order,
-            quantity,
-            state,
-            pay_by_ms,
-            subject,
-            key,
-            price: stampede_core::money::Price::UNKNOWN,
-        }));
+        let order = Order { subject: b"alice", ..Order::new(OrderId::new(item, seq)) };
+        log.queue.append(Accepted::forged(&order.placed()));
     }
     log.queue.flush();
     log.journal.shutdown(Duration::from_secs(20)).unwrap();

@@ -2,8 +2,9 @@
 
 use stampede_core::command;
 use stampede_core::draw::{DrawSeed, DrawView, Drawn, HeldView};
-use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::item::{ItemSpec, OrderState, Payment, TicketRule};
 use stampede_core::money::Price;
+use stampede_core::sample;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_net::http::answer::{
     self, Date, Linger, Manner, Media, OrderHeaders, OrderView, ShownState, Status, date_line,
@@ -266,20 +267,12 @@ fn lists() {
 
 fn spec() -> ItemSpec<'static> {
     ItemSpec {
-        name: "Phone \"X\"",
         price_minor: 199_900,
-        currency: *b"CNY",
-        opens_at_ms: UnixMillis(1),
         closes_at_ms: UnixMillis(2),
-        cap: 1,
         payment: Payment::Hold,
         hold_ms: 900_000,
         ticket: TicketRule::Required,
-        challenge: ChallengeRule::Never,
-        min_level: 0,
-        min_account_age_s: 0,
-        admit_per_s: 0,
-        draw_ms: 0,
+        ..sample::spec("Phone \"X\"")
     }
 }
 

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stampede_core::fact::Fact;
-use stampede_core::item::OrderState;
+use stampede_core::sample::{Order, item_id};
 use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{Lsn, OrderId, UnixMillis};
 
 use super::dir::{DataDir, LogOptions, Started};
 use super::journal::Waker;
@@ -73,16 +73,9 @@ fn own(queue: &Arc<FactQueue>, status: &LogStatus, owner: u64, until: Instant) {
             producer.flush();
             std::thread::yield_now();
         }
-        let lsn = producer.append(Accepted::forged(&Fact::OrderPlaced {
-            at_ms: UnixMillis(seq),
-            order: OrderId::new(ItemId::new(owner + 1).unwrap(), seq as u32),
-            quantity: Quantity::ONE,
-            state: OrderState::Confirmed,
-            pay_by_ms: UnixMillis(0),
-            subject: subject.as_bytes(),
-            key: &[],
-            price: stampede_core::money::Price::UNKNOWN,
-        }));
+        let order = OrderId::new(item_id(owner + 1), seq as u32);
+        let order = Order { at_ms: UnixMillis(seq), subject: subject.as_bytes(), ..Order::new(order) };
+        let lsn = producer.append(Accepted::forged(&order.placed()));
         if seq % 16 == 0 {
             producer.flush();
         }

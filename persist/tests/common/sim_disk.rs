@@ -1,10 +1,9 @@
-//! A simulated disk: a live image and a durable one, kept apart.
+//! The simulated disk: a live image and a durable one, kept apart.
 //!
-//! What was written and not synced lives in the live image alone. At a crash a random
-//! subset of the unsynced sectors lands, and a random prefix of the unsynced directory
-//! changes. It can crash, fail, tear, misdirect or write short at any operation, and read
-//! wrongly. Deterministic: same seed, same disk. Sectors are shared between images, so
-//! that a crash copies no file.
+//! Unsynced writes are in the live image alone. A crash keeps a random subset of the unsynced
+//! sectors and a random prefix of the unsynced directory changes. The disk can crash, fail, tear,
+//! misdirect or shorten a write at any operation, and misdirect a read. It is deterministic: the same
+//! seed gives the same disk. Copies share sectors, so a crash copies no file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -18,7 +17,7 @@ mod inode;
 
 use inode::Inode;
 
-/// Where a write that tears inside a sector may be cut: what a medium writes at once.
+/// A write that tears inside a sector is cut at a multiple of this: what a medium writes atomically.
 const ATOM_BYTES: usize = 512;
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -41,14 +40,14 @@ impl Rng {
     }
 }
 
-/// Which of a file's unsynced sectors land at a power cut. One is drawn for each file.
+/// Which of a file's unsynced sectors survive a power cut. One sector is drawn for each file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Landing {
-    /// Each as a coin falls, some in part.
+    /// A random subset; some sectors in part.
     Any,
     /// Those before the drawn one.
     Before,
-    /// The drawn one and those behind it.
+    /// The drawn one and those after it.
     From,
     AllButOne,
     OnlyOne,
@@ -58,20 +57,20 @@ pub(crate) enum Landing {
 /// What happens at a chosen operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Trouble {
-    /// The power goes: the operation may have landed in part, nothing works afterwards.
+    /// The power fails: part of the operation may be on disk, and every later operation fails.
     Crash,
     /// The operation fails with this error; the disk works on.
     Fail(i32),
-    /// A durable write lands in part and reports this error; the disk works on.
+    /// Part of a durable write reaches the disk, and it reports this error; the disk works on.
     Tear(i32),
-    /// A durable write says that it is done and landed in other sectors of a file; other
-    /// operations do what they should.
+    /// A durable write reports success but went to other sectors of some file; other
+    /// operations work normally.
     Misdirect,
-    /// A durable write takes only a part at first; other operations do what they should.
+    /// A durable write takes only a part at first; other operations work normally.
     Short,
 }
 
-/// What a process does to a disk, as far as it changes something.
+/// The operations that change a disk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Op {
     Create,
@@ -104,13 +103,13 @@ impl Part {
     }
 }
 
-/// Trouble, and what it struck.
+/// A fault, and the operation that it hit.
 pub(crate) type Struck = (Trouble, Op, Part);
 
 #[derive(Clone)]
 enum DirOp {
     Link(String, usize),
-    /// A directory stands among the names with a slash at its end.
+    /// Among the names, a directory ends with a slash.
     MakeDir(String),
     Unlink(String),
     Rename(String, String),
@@ -162,13 +161,13 @@ struct Sim {
     ops: u64,
     trouble: Option<(u64, Trouble)>,
     aimed: Option<(Op, Part, u64, Trouble)>,
-    /// The trouble that struck last, and the operation.
+    /// The last fault, and the operation that it hit.
     struck: Option<Struck>,
-    /// The operation at which the power went.
+    /// The operation at which the power failed.
     death: Option<(Op, Part)>,
     crashed: bool,
     reads: u64,
-    /// Directories that cannot be synced, and what the file system says.
+    /// Directories whose sync fails, and the error.
     unsynced_dirs: BTreeMap<String, ErrorKind>,
     misread: Option<u64>,
     misreads: u64,
@@ -176,10 +175,10 @@ struct Sim {
     volatile: bool,
     fine_tears: bool,
     locked: bool,
-    /// Writes and syncs that came to each file after one of its writes or syncs had failed.
+    /// Writes and syncs of files after one of their writes or syncs had failed.
     after_failure: u64,
     failed_inodes: BTreeSet<usize>,
-    /// Changes that were made by anybody since the last look.
+    /// Changes since the last call of `take_changes`.
     changes: u64,
 }
 
@@ -232,12 +231,12 @@ impl SimDisk {
     pub(crate) fn aim(&self, op: Op, part: Part, nth: u64, trouble: Trouble) {
         self.sim().aimed = Some((op, part, nth, trouble));
     }
-    /// Plans no trouble any more.
+    /// Cancels all planned trouble.
     pub(crate) fn calm(&self) {
         let mut sim = self.sim();
         (sim.trouble, sim.aimed, sim.misread) = (None, None, None);
     }
-    /// Plans a read that gives other sectors than were asked for, counted from now on.
+    /// Plans a read that returns the wrong sectors; the number counts from now on.
     pub(crate) fn plan_misread(&self, in_reads: u64) {
         let mut sim = self.sim();
         sim.misread = Some(sim.reads + in_reads);
@@ -246,11 +245,11 @@ impl SimDisk {
     pub(crate) fn misreads(&self) -> u64 {
         self.sim().misreads
     }
-    /// The trouble that struck last, once.
+    /// Takes the last fault.
     pub(crate) fn take_struck(&self) -> Option<Struck> {
         self.sim().struck.take()
     }
-    /// The operation at which the power went.
+    /// The operation at which the power failed.
     pub(crate) fn death(&self) -> Option<(Op, Part)> {
         self.sim().death
     }
@@ -258,7 +257,7 @@ impl SimDisk {
     pub(crate) fn reads(&self) -> u64 {
         self.sim().reads
     }
-    /// Each sync of this directory fails so.
+    /// Makes each sync of this directory fail with this error.
     pub(crate) fn refuse_sync_dir(&self, dir: &str, kind: ErrorKind) {
         self.sim().unsynced_dirs.insert(dir.to_owned(), kind);
     }
@@ -272,15 +271,15 @@ impl SimDisk {
     pub(crate) fn set_free_bytes(&self, bytes: u64) {
         self.sim().free_bytes = bytes;
     }
-    /// Whether the disk says that it lies in memory.
+    /// Sets whether the disk reports that it lies in memory.
     pub(crate) fn set_volatile(&self, volatile: bool) {
         self.sim().volatile = volatile;
     }
-    /// Whether a crash may tear a sector in the middle, at 512 bytes.
+    /// Sets whether a crash may tear a sector, at a multiple of 512 bytes.
     pub(crate) fn set_fine_tears(&self, fine: bool) {
         self.sim().fine_tears = fine;
     }
-    /// Writes and syncs on a file after one failed on it: must stay zero (I10).
+    /// Writes and syncs of a file after one of them failed: has to stay zero (I10).
     pub(crate) fn writes_after_failure(&self) -> u64 {
         self.sim().after_failure
     }
@@ -296,8 +295,8 @@ impl SimDisk {
         after
     }
 
-    /// The disk after the process was killed: the kernel still has everything, but what was not
-    /// durable is not durable yet, and a later power cut may take it.
+    /// The disk after the process was killed: the kernel still has everything, but unsynced writes are
+    /// still not durable, and a later power cut may lose them.
     pub(crate) fn after_kill(&self) -> Self {
         let after = self.copy();
         after.kill();
@@ -314,19 +313,19 @@ impl SimDisk {
         self.cut_as(Landing::Any);
     }
 
-    /// Draws what is random from now on anew.
+    /// Restarts the random choices from this seed.
     pub(crate) fn reseed(&self, seed: u64) {
         self.sim().rng = Rng(seed);
     }
 
-    /// As [`SimDisk::cut`]; what was written and not synced lands in this way.
+    /// As [`SimDisk::cut`], with this choice of unsynced sectors.
     pub(crate) fn cut_as(&self, landing: Landing) {
         self.kill();
         let sim = &mut *self.sim();
         let rng = &mut sim.rng;
         let landed = rng.below(sim.pending.len() as u64 + 1) as usize;
         sim.pending[..landed].iter().for_each(|op| op.apply(&mut sim.durable_names));
-        // What lies in a directory whose own entry is lost is lost with it.
+        // A directory whose own entry is lost takes its files with it.
         let is_lost = |path: &&String| path.ends_with('/') && !sim.durable_names.contains_key(*path);
         let lost: Vec<_> = sim.names.keys().filter(is_lost).cloned().collect();
         sim.durable_names.retain(|path, _| !lost.iter().any(|dir| path.starts_with(dir)));
@@ -351,7 +350,7 @@ impl SimDisk {
         let files = sim.names.iter().filter(|(path, _)| !path.ends_with('/'));
         files.map(|(path, inode)| (path.into(), sim.inodes[*inode].bytes())).collect()
     }
-    /// The files that are there otherwise than in `before`, a copy of this disk from earlier, by name.
+    /// The files that differ from `before`, an earlier copy of this disk, by name.
     pub(crate) fn files_changed_since(&self, before: &Self) -> BTreeMap<PathBuf, Vec<u8>> {
         let (sim, before) = (self.sim(), before.sim());
         let is_same = |path: &String, inode: &usize| {
@@ -366,7 +365,7 @@ impl SimDisk {
         let sim = self.sim();
         sim.names.get(text(path)).map(|inode| sim.inodes[*inode].bytes())
     }
-    /// Changes a file's bytes behind everybody's back.
+    /// Changes a file's bytes directly, past all operations.
     pub(crate) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut sim = self.sim();
         let inode = sim.names[text(path)];
@@ -374,7 +373,7 @@ impl SimDisk {
         change(&mut bytes);
         sim.inodes[inode] = Inode::durable(&bytes);
     }
-    /// Flips one bit of what a random file holds, behind everybody's back; the file and the byte.
+    /// Flips one bit of a random file directly; returns the file and the byte.
     pub(crate) fn flip(&self) -> Option<(String, u64)> {
         let sim = &mut *self.sim();
         let rng = &mut sim.rng;
@@ -389,13 +388,13 @@ impl SimDisk {
         Arc::make_mut(inode.sectors[sector].as_mut()?)[at] ^= 1 << bit;
         Some((name.clone(), (sector * SECTOR_BYTES + at) as u64))
     }
-    /// Removes a file behind everybody's back.
+    /// Removes a file directly.
     pub(crate) fn lose(&self, path: &Path) {
         let mut sim = self.sim();
         sim.names.remove(text(path)).expect("a file to lose");
         sim.durable_names.remove(text(path));
     }
-    /// Puts a file there behind everybody's back.
+    /// Puts a durable file there directly.
     pub(crate) fn put(&self, path: &Path, bytes: &[u8]) {
         let mut sim = self.sim();
         let inode = sim.inodes.len();
@@ -406,7 +405,7 @@ impl SimDisk {
 }
 
 impl Sim {
-    /// Counts an operation that changes something; `Some` = trouble strikes now.
+    /// Counts an operation that changes something; `Some` = this one fails.
     fn strike(&mut self, op: Op, part: Part) -> io::Result<Option<Trouble>> {
         if self.crashed {
             return Err(dead());
@@ -434,7 +433,7 @@ impl Sim {
         }
     }
 
-    /// An operation that lands whole or not at all.
+    /// An atomic operation.
     fn whole(&mut self, op: Op, path: &str) -> io::Result<()> {
         match self.strike(op, Part::of(path))? {
             None | Some(Trouble::Misdirect | Trouble::Short) => Ok(()),
@@ -453,7 +452,7 @@ impl Sim {
         if self.crashed { Err(dead()) } else { Ok(()) }
     }
 
-    /// Writes to another place of a file than was asked for.
+    /// Writes to a wrong place of some file.
     fn misdirect(&mut self, inode: usize, offset: usize, bytes: &[u8]) {
         let target = if self.rng.coin() { inode } else { self.rng.below(self.inodes.len() as u64) as usize };
         let places = (self.inodes[target].len / SECTOR_BYTES).saturating_sub(bytes.len() / SECTOR_BYTES);
@@ -579,7 +578,7 @@ struct SimFile {
 }
 
 impl SimFile {
-    /// Counts a write or sync of this file, and notes one that comes after a failure.
+    /// Counts a write or sync of this file, and whether it comes after a failure.
     fn touch(&self, sim: &mut Sim, op: Op) -> io::Result<Option<Trouble>> {
         assert!(self.writable, "a file opened for reading is not written");
         sim.changes += 1;
@@ -593,7 +592,7 @@ impl SimFile {
         Ok(trouble)
     }
 
-    /// A write that becomes durable later: it lands in the live image, whatever is reported.
+    /// A write that a later sync makes durable: it changes the live image, whatever it reports.
     fn write_live(&self, change: impl FnOnce(&mut Inode)) -> io::Result<()> {
         let mut sim = self.disk.sim();
         let trouble = self.touch(&mut sim, Op::Write)?;
@@ -605,7 +604,7 @@ impl SimFile {
         }
     }
 
-    /// Takes a part of what it is given first, as the kernel may.
+    /// Takes only a part at first, as the kernel may.
     fn write_short(&self, sim: &mut Sim, offset: usize, bytes: &[u8]) -> io::Result<()> {
         let (mut first, cut) = (true, ATOM_BYTES << sim.rng.below(5));
         let inode = &mut sim.inodes[self.inode];
@@ -628,7 +627,9 @@ impl DiskFile for SimFile {
             offset.is_multiple_of(SECTOR_BYTES) && bytes.len().is_multiple_of(SECTOR_BYTES),
             "whole sectors"
         );
-        assert!(offset + bytes.len() <= sim.inodes[self.inode].len, "inside the file");
+        // A control file of which somebody has cut off one of its two slots is made whole again.
+        let inside = offset + bytes.len() <= sim.inodes[self.inode].len;
+        assert!(inside || self.part == Part::Control, "inside the file");
         match trouble {
             Some(Trouble::Fail(errno)) => return Err(io::Error::from_raw_os_error(errno)),
             Some(Trouble::Misdirect) => {

@@ -1,25 +1,26 @@
-//! The log that is damaged in every way: 30 records over two segments, and the judge
-//! of what comes of it.
+//! The log for the damage tests, 30 records over two segments, and the checker of each opening.
 //!
 //! ```text
 //! segment 1   [1] [2 … 12: two sectors] [13] [14] [15] [16] [17]      full
 //! segment 2   [18 19] [20 … 30: two sectors]                          five sectors empty
 //! ```
 //!
-//! Each bracket is a group. All of it was acked. The judge knows nothing of the rules
-//! of recovery: it takes the whole log, or a refusal that names the file and changes
-//! nothing, or, only where the files are exactly what a power cut before the ack could
-//! have left, a cut there.
+//! Each bracket is a group, and all were acknowledged. The checker does not know the rules of
+//! recovery. It accepts the whole log; or a refusal that names the file and changes nothing; or a cut,
+//! but only where the files are exactly what a power cut before the acknowledgement could have left.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stampede_core::draw::{DrawRow, DrawSeed};
+use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ItemSpec, OrderState};
+use stampede_core::sample::{self, Item, Order};
 use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{Lsn, OrderId, UnixMillis};
+use stampede_persist::disk::Disk as _;
 use stampede_persist::log::block::peek_header;
 use stampede_persist::log::control::read_control;
 use stampede_persist::log::dir::{Birth, DataDir, LogOptions, Opened, Stepped};
@@ -28,8 +29,8 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::layout;
 use stampede_persist::log::rebuild::Rebuild;
 
-use super::damage_disk::{Image, PlateDisk};
-use super::log_sale::{DIR, birth, item, small, spec};
+use super::log_sale::{DIR, birth, item, small};
+use super::sim_disk::SimDisk;
 
 pub(crate) const SECTOR: usize = 4096;
 /// The smallest unit that a disk writes whole.
@@ -44,34 +45,36 @@ pub(crate) fn options() -> LogOptions {
     LogOptions { queue_slots: 16, queue_reserve: 1, ..small() }
 }
 
-/// Hands out the fact of an LSN; `branch` makes another history of the same shape.
+/// Passes on the fact of an LSN; another `branch` is another history of the same shape.
 pub(crate) fn with_fact<R>(lsn: u64, branch: u8, visit: impl FnOnce(&Fact<'_>) -> R) -> R {
-    let at_ms = UnixMillis(1000 + lsn);
-    let (seed, actor) = (DrawSeed([7; 32]), "m".repeat(64));
-    let name = format!("{branch}{}", "n".repeat(199));
-    let spec = ItemSpec { draw_ms: 60_000, ..spec(&name) };
+    let (actor, name) = ("m".repeat(64), format!("{branch}{}", "n".repeat(199)));
+    let subject = format!("buyer-{branch}-{lsn}-{}", "x".repeat(40));
+    let item = Item { at_ms: UnixMillis(1000 + lsn), actor: &actor, ..item_with(&name) };
+    let order = order(orders_up_to(lsn), Lsn(lsn));
     match lsn {
-        1 => visit(&Fact::ItemCreated { at_ms, item: item(), spec, granted: 1000, seed, actor: &actor }),
-        2..=12 | 21.. => visit(&Fact::ItemChanged { at_ms, item: item(), spec, seed, actor: &actor }),
-        _ => visit(&Fact::OrderPlaced {
-            at_ms,
-            order: OrderId::new(item(), orders_up_to(lsn)),
-            quantity: Quantity::ONE,
-            state: OrderState::Entered,
-            pay_by_ms: UnixMillis(0),
-            subject: format!("buyer-{branch}-{lsn}-{}", "x".repeat(40)).as_bytes(),
-            key: &[b'k'; 64],
-            price: stampede_core::money::Price::UNKNOWN,
-        }),
+        1 => visit(&item.created()),
+        2..=12 | 21.. => visit(&item.changed()),
+        _ => visit(&Order { subject: subject.as_bytes(), key: &[b'k'; 64], ..order }.placed()),
     }
+}
+
+/// The item, with a draw that all its orders enter.
+fn item_with(name: &str) -> Item<'_> {
+    let spec = ItemSpec { draw_ms: 60_000, ..sample::spec(name) };
+    Item { spec, seed: DrawSeed([7; 32]), ..Item::new(item(), 1000) }
+}
+
+fn order(seq: u32, lsn: Lsn) -> Order<'static> {
+    let (at_ms, state) = (UnixMillis(1000 + lsn.0), OrderState::Entered);
+    Order { at_ms, state, subject: b"somebody", ..Order::new(OrderId::new(item(), seq)) }
 }
 
 fn orders_up_to(lsn: u64) -> u32 {
     (lsn.clamp(12, 20) - 12) as u32
 }
 
-/// The state: how far it knows the log, and whether some fact is not the one that was written.
-/// It refuses nothing, so that whatever is refused was seen by the log itself.
+/// The state: its last LSN, and whether some fact is not the one that was written. It refuses
+/// nothing, so each refusal comes from the log itself.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) lsn: u64,
@@ -101,59 +104,51 @@ impl Rebuild for Seen {
         Ok(())
     }
     fn rows(&self, visit: &mut dyn FnMut(StateRow<'_>)) {
-        let spec = ItemSpec { draw_ms: 60_000, ..spec("n") };
-        visit(StateRow::Item {
-            item: item(),
-            spec,
-            granted: 1000,
-            flags: 0,
-            epoch: 0,
-            draw: Some(DrawRow { seed: DrawSeed([7; 32]), drawn: None }),
-            version: 1,
-            last_seq: orders_up_to(self.lsn),
-            lsn: Lsn(self.lsn),
-        });
+        visit(item_with("n").row(orders_up_to(self.lsn), Lsn(self.lsn)));
         for seq in 1..=orders_up_to(self.lsn) {
             let lsn = Lsn(u64::from(seq) + 12);
-            visit(StateRow::Order {
-                order: OrderId::new(item(), seq),
-                quantity: Quantity::ONE,
-                state: OrderState::Entered,
-                created_at_ms: UnixMillis(1000 + lsn.0),
-                pay_by_ms: UnixMillis(0),
-                lsn,
-                state_lsn: lsn,
-                key_hash: 0,
-                payment_ref_hash: 0,
-                entry: true,
-                drawn: false,
-                subject: b"somebody",
-                key: b"",
-                price: stampede_core::money::Price::UNKNOWN,
-                refunded: 0,
-            });
+            visit(order(seq, lsn).row(lsn));
         }
     }
+}
+
+/// The files of a directory.
+pub(crate) type Image = BTreeMap<PathBuf, Arc<Vec<u8>>>;
+
+/// A disk on which the data directory holds these files, all of them durable.
+pub(crate) fn disk_with(image: &Image) -> SimDisk {
+    let (disk, dir) = (SimDisk::new(0), Path::new(DIR));
+    for dir in [dir.to_owned(), layout::log_dir(dir), layout::snapshot_dir(dir), layout::torn_dir(dir)] {
+        disk.create_dir(&dir).unwrap();
+    }
+    image.iter().for_each(|(file, bytes)| disk.put(file, bytes));
+    disk.take_changes();
+    disk
+}
+
+/// The files that stand there now.
+pub(crate) fn image_of(disk: &SimDisk) -> Image {
+    disk.files().into_iter().map(|(file, bytes)| (file, Arc::new(bytes))).collect()
 }
 
 /// What is done between the groups.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Plan {
-    /// Ended in order: the control file knows everything.
+    /// Shut down in order: the control file is up to date.
     pub(crate) clean: bool,
-    /// The control file learns of everything but the last group; otherwise of the first segment only.
+    /// The control file is updated before the last group; otherwise only after the first segment.
     pub(crate) settled: bool,
     /// A snapshot of the first segment.
     pub(crate) snapshot: bool,
     /// A second snapshot, and the first segment trimmed.
     pub(crate) trimmed: bool,
-    /// Another history of the same log from its second life on.
+    /// Another history from the second start on.
     pub(crate) branch: u8,
     /// Another log.
     pub(crate) other_log: bool,
 }
 
-/// A log and how it came to be: the files after each group, the last one being the log itself.
+/// The files after each group; the last image is the log itself.
 pub(crate) struct Written {
     pub(crate) history: Vec<Image>,
 }
@@ -173,11 +168,11 @@ pub(crate) fn control() -> PathBuf {
 }
 
 /// Opens and recovers an image.
-pub(crate) fn open(disk: &PlateDisk) -> Result<(Seen, Opened), String> {
+pub(crate) fn open(disk: &SimDisk) -> Result<(Seen, Opened), String> {
     open_as(disk, false)
 }
 
-fn open_as(disk: &PlateDisk, other_log: bool) -> Result<(Seen, Opened), String> {
+fn open_as(disk: &SimDisk, other_log: bool) -> Result<(Seen, Opened), String> {
     let log_id = LogId(*b"some other log!!");
     let birth = if other_log { Birth { log_id, ..birth() } } else { birth() };
     let mut seen = Seen::default();
@@ -187,13 +182,13 @@ fn open_as(disk: &PlateDisk, other_log: bool) -> Result<(Seen, Opened), String> 
     Ok((seen, opened))
 }
 
-fn start(disk: &PlateDisk, plan: &Plan) -> Stepped {
+fn start(disk: &SimDisk, plan: &Plan) -> Stepped {
     open_as(disk, plan.other_log).unwrap().1.start_stepped(Vec::new()).unwrap()
 }
 
 /// Writes the log. The third group begins its second life.
 pub(crate) fn write(plan: &Plan) -> Written {
-    let disk = PlateDisk::new(Image::new());
+    let disk = disk_with(&Image::new());
     let (mut log, mut next, mut history) = (start(&disk, plan), 1, Vec::new());
     for last in GROUPS {
         if next == 13 {
@@ -222,16 +217,16 @@ pub(crate) fn write(plan: &Plan) -> Written {
         if last == 19 && plan.settled {
             log.journal.settle(false);
         }
-        history.push(disk.image());
+        history.push(image_of(&disk));
     }
     if plan.clean {
         log.journal.settle(true);
-        history.push(disk.image());
+        history.push(image_of(&disk));
     }
     Written { history }
 }
 
-/// Where a group stands.
+/// The place of a group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
     pub(crate) segment: u64,
@@ -266,18 +261,18 @@ pub(crate) enum Outcome {
     Cut,
 }
 
-/// Opens a damaged image and judges what comes of it. `intact` is the same log undamaged.
+/// Opens a damaged image and checks the outcome. `intact` is the same log undamaged.
 ///
 /// # Panics
-/// When an acked fact is lost that need not be, when a refusal names no file or changed one,
-/// when what an unfinished write could have left is refused.
+/// If an acknowledged fact is lost without need, if a refusal names no file or changed one, or if a
+/// state that an unfinished write could have left is refused.
 pub(crate) fn judge(intact: &Image, damaged: &Image, what: &dyn Fn() -> String) -> Outcome {
-    let disk = PlateDisk::new(damaged.clone());
-    let excuse = last_lsn_if_unfinished(intact, damaged);
+    let disk = disk_with(damaged);
+    let excuse = last_lsn_if_unfinished(intact, damaged, &disk);
     match open(&disk) {
         Err(text) => {
             let what = what();
-            assert!(!disk.was_changed(), "{what}: the refusal changed something: {text}");
+            assert!(disk.take_changes() == 0, "{what}: the refusal changed something: {text}");
             assert!(text.contains(DIR), "{what}: the refusal names no file: {text}");
             assert!(excuse.is_none(), "{what}: an unfinished write may leave this, yet: {text}");
             let places = [" byte ", "both slots", "no control file", "no snapshot", "another log"];
@@ -299,11 +294,10 @@ pub(crate) fn judge(intact: &Image, damaged: &Image, what: &dyn Fn() -> String) 
 /// The LSN up to which the log reaches if the damaged files are what a power cut before the last
 /// acks could have left: some group's units are as written or empty, nothing stands behind it,
 /// everything else is intact, and the control file does not know better.
-pub(crate) fn last_lsn_if_unfinished(intact: &Image, damaged: &Image) -> Option<u64> {
-    let known = read_control(&PlateDisk::new(damaged.clone()), Path::new(DIR)).ok()??.durable_lsn.0;
-    let in_order = read_control(&PlateDisk::new(damaged.clone()), Path::new(DIR)).ok()??.clean;
+fn last_lsn_if_unfinished(intact: &Image, damaged: &Image, disk: &SimDisk) -> Option<u64> {
+    let control = read_control(disk, Path::new(DIR)).ok()??;
     let same = |path: &PathBuf| intact.get(path) == damaged.get(path);
-    if in_order
+    if control.clean
         || intact.keys().any(|path| path.starts_with("/data/log") && *path != segment(2) && !same(path))
     {
         return None;
@@ -312,7 +306,7 @@ pub(crate) fn last_lsn_if_unfinished(intact: &Image, damaged: &Image) -> Option<
     if was.len() != is.len() {
         return None;
     }
-    let last = groups(intact).into_iter().filter(|g| g.segment == 2 && g.first > known);
+    let last = groups(intact).into_iter().filter(|g| g.segment == 2 && g.first > control.durable_lsn.0);
     for group in last {
         let (from, to) = (group.offset, group.offset + group.len);
         let mut units = (from..to).step_by(UNIT).map(|at| (&was[at..at + UNIT], &is[at..at + UNIT]));

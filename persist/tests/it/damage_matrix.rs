@@ -1,6 +1,6 @@
-//! A log of 30 records over two segments, damaged in every way that we can name: every bit
-//! flipped, every length cut, every sector zeroed, every pair of sectors swapped, every older
-//! file put back. See [`super::damage_log`] for the log and the judge.
+//! A log of 30 records over two segments, damaged exhaustively: every bit flipped, every file cut to
+//! every length, every sector zeroed, every pair of sectors swapped, every older file restored. See
+//! [`super::damage_log`] for the log and the checker.
 //!
 //! Each test prints how many trials ended how.
 
@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stampede_persist::log::verify::verify_on;
 
-use super::damage_disk::{Image, PlateDisk};
 use super::damage_log::{
-    Outcome, Plan, RECORDS, SECTOR, Written, control, groups, judge, open, segment, write,
+    Image, Outcome, Plan, RECORDS, SECTOR, Written, control, disk_with, groups, judge, open, segment, write,
 };
 use super::log_sale::DIR;
 
@@ -129,7 +128,7 @@ fn the_log_has_the_shape_that_is_drawn() {
     assert_eq!(found, [&first[..], &second[..]].concat());
     for (name, plan) in shapes() {
         let image = write(&plan).image().clone();
-        assert_eq!(open(&PlateDisk::new(image)).unwrap().0.lsn, RECORDS, "{name}");
+        assert_eq!(open(&disk_with(&image)).unwrap().0.lsn, RECORDS, "{name}");
     }
 }
 
@@ -274,7 +273,7 @@ fn verify_names_the_same_places() {
     for (file, sectors) in [(segment(1), 8), (segment(2), 3)] {
         // A bit of the header, of the records and of the padding of each sector.
         for at in (0..sectors * 4).map(|n| n * SECTOR / 4 + 17) {
-            let disk = PlateDisk::new(changed(&intact, &file, |bytes| bytes[at] ^= 1));
+            let disk = disk_with(&changed(&intact, &file, |bytes| bytes[at] ^= 1));
             let refused = open(&disk).map(drop).unwrap_err();
             let found = verify_on(&disk, DIR.as_ref()).unwrap().wrong;
             let found =

@@ -5,30 +5,21 @@
 //! here, block by block, behind a log that the journal has begun. See [`super::damage_torn`] for
 //! the groups that it writes now.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use stampede_core::types::Lsn;
 use stampede_persist::codec;
 use stampede_persist::log::block::{BlockBuilder, BlockHeader, ChainHash, check_block, hash_block};
-use stampede_persist::log::dir::{DataDir, LogOptions, OpenError, Opened, Stepped};
+use stampede_persist::log::dir::LogOptions;
 use stampede_persist::log::journal::Step;
 use stampede_persist::log::limits::BLOCK_BYTES_MAX;
 use stampede_persist::log::record::Record;
 
-use super::damage_disk::{Image, PlateDisk};
-use super::damage_log::{SECTOR, UNIT, segment};
-use super::log_sale::{DIR, Sale, append_next, birth, small, with_fact};
+use super::damage_log::{Image, SECTOR, UNIT, disk_with, image_of, segment};
+use super::log_sale::{append_next, birth, recover_on, small, step_on, with_fact};
 
 fn options() -> LogOptions {
     LogOptions { segment_bytes: 64 << 10, ..small() }
-}
-
-fn recover(disk: &PlateDisk) -> Result<(Sale, Opened), OpenError> {
-    let mut sale = Sale::default();
-    let data = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options(), &birth())?;
-    let opened = data.recover(&mut sale)?;
-    Ok((sale, opened))
 }
 
 /// A block of a group: where it stands in the segment, its length, its last LSN.
@@ -51,11 +42,11 @@ struct Log {
 impl Log {
     /// One fact, written by the journal; the control file knows of none.
     fn begin() -> Self {
-        let disk = PlateDisk::new(Image::new());
-        let mut log: Stepped = recover(&disk).unwrap().1.start_stepped(Vec::new()).unwrap();
+        let disk = disk_with(&Image::new());
+        let (_, mut log) = step_on(&disk, &options()).unwrap();
         append_next(&log.queue, &mut 1);
         assert_eq!(log.journal.step(), Step::Wrote { facts: 1 });
-        let image = disk.image();
+        let image = image_of(&disk);
         let bytes = image[&segment(1)].to_vec();
         let header = check_block(&bytes, birth().log_id, 1).unwrap();
         Self { image, header, offset: header.block_len(), chain: hash_block(&header, &bytes) }
@@ -118,10 +109,10 @@ fn boots(image: &Image, whole: &Image, group: &[Placed], what: &str) {
     let (end, last) =
         landed.last().map_or((group[0].offset, 1), |block| (block.offset + block.len, block.last));
     let traces = is[end..].iter().any(|byte| *byte != 0);
-    let disk = PlateDisk::new(image.clone());
-    let (sale, opened) = recover(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let disk = disk_with(image);
+    let (sale, opened) = recover_on(&disk, &options()).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(sale.lsn(), Lsn(last), "{what}");
-    let now = disk.image();
+    let now = image_of(&disk);
     let copies: Vec<_> = now.iter().filter(|(path, _)| path.starts_with("/data/torn")).collect();
     assert_eq!((copies.len(), opened.warnings().len()), (usize::from(traces), usize::from(traces)), "{what}");
     for (_, copy) in copies {
@@ -129,12 +120,12 @@ fn boots(image: &Image, whole: &Image, group: &[Placed], what: &str) {
         assert!(is[end + copy.len()..].iter().all(|byte| *byte == 0), "{what}: nothing was left out");
     }
     drop(opened);
-    let (again, opened) = recover(&disk).unwrap();
+    let (again, opened) = recover_on(&disk, &options()).unwrap();
     assert_eq!((again.lsn(), opened.warnings().len()), (Lsn(last), 0), "{what}: cut once");
 }
 
 #[test]
-fn every_subset_of_the_sectors_of_a_torn_group_of_any_shape_boots() {
+fn every_subset_of_sectors_of_a_torn_group_boots() {
     for shape in SHAPES {
         let mut log = Log::begin();
         let group = log.add_group(shape);
@@ -148,7 +139,7 @@ fn every_subset_of_the_sectors_of_a_torn_group_of_any_shape_boots() {
 }
 
 #[test]
-fn every_subset_of_the_units_of_a_torn_group_of_small_blocks_boots() {
+fn every_subset_of_units_of_torn_small_blocks_boots() {
     let mut log = Log::begin();
     let group = log.add_group(&[25, 14]);
     let (from, bytes) = (group[0].offset, &log.image[&segment(1)]);
@@ -166,14 +157,14 @@ fn every_subset_of_the_units_of_a_torn_group_of_small_blocks_boots() {
 
 /// Opens a damaged image of which everything was durable: it is refused, or all is there.
 fn is_not_cut(image: &Image, last: u64, what: &str) -> bool {
-    let disk = PlateDisk::new(image.clone());
-    match recover(&disk) {
+    let disk = disk_with(image);
+    match recover_on(&disk, &options()) {
         Ok((sale, _)) => {
             assert_eq!(sale.lsn(), Lsn(last), "{what}: durable facts were cut");
             false
         }
         Err(error) => {
-            assert!(!disk.was_changed(), "{what}: the refusal changed something");
+            assert!(disk.take_changes() == 0, "{what}: the refusal changed something");
             assert!(error.to_string().contains(" byte "), "{what}: names no place: {error}");
             true
         }
@@ -204,7 +195,7 @@ fn a_lost_sector_of_a_durable_group_of_any_shape_is_refused() {
 }
 
 #[test]
-fn a_changed_byte_in_the_last_group_of_any_shape_is_never_taken_for_a_torn_write() {
+fn a_changed_byte_in_the_last_group_is_no_torn_write() {
     for shape in SHAPES {
         let mut log = Log::begin();
         let group = log.add_group(shape);
@@ -217,7 +208,7 @@ fn a_changed_byte_in_the_last_group_of_any_shape_is_never_taken_for_a_torn_write
 }
 
 #[test]
-fn sectors_of_the_last_group_of_any_shape_that_changed_places_are_refused() {
+fn swapped_sectors_of_the_last_group_are_refused() {
     for shape in SHAPES {
         let mut log = Log::begin();
         let group = log.add_group(shape);

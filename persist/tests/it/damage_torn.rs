@@ -3,15 +3,15 @@
 //! of 512 bytes of a small one, each prefix. See [`super::damage_log`] for the log.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
-use stampede_persist::log::dir::{DataDir, LogOptions};
+use stampede_persist::log::dir::LogOptions;
 use stampede_persist::log::journal::Step;
 
-use super::damage_disk::{Image, PlateDisk};
-use super::damage_log::{Plan, RECORDS, SECTOR, UNIT, groups, open, segment, write};
-use super::log_sale::{DIR, Sale, append_next, birth, small};
+use super::damage_log::{
+    Image, Plan, RECORDS, SECTOR, UNIT, disk_with, groups, image_of, open, segment, write,
+};
+use super::log_sale::{append_next, recover_on, small, step_on};
 
 /// The image in which, of the places from `offset` on, only those landed that `landed` names.
 fn landed(image: &Image, offset: usize, places: usize, unit: usize, landed: impl Fn(usize) -> bool) -> Image {
@@ -25,15 +25,15 @@ fn landed(image: &Image, offset: usize, places: usize, unit: usize, landed: impl
 }
 
 /// Opens a log whose last group, from LSN 20 on, was never acked.
-fn boots(image: Image, whole: &Image, what: &str) -> u64 {
+fn boots(image: &Image, whole: &Image, what: &str) -> u64 {
     let is_whole = image[&segment(2)] == whole[&segment(2)];
     let traces = image[&segment(2)][SECTOR..].iter().any(|byte| *byte != 0);
     let cut = image[&segment(2)][SECTOR..].to_vec();
-    let disk = PlateDisk::new(image);
+    let disk = disk_with(image);
     let (seen, opened) = open(&disk).unwrap_or_else(|text| panic!("{what}: {text}"));
     assert_eq!(seen.lsn, if is_whole { RECORDS } else { 19 }, "{what}");
     let copies: Vec<_> =
-        disk.image().into_iter().filter(|(path, _)| path.starts_with("/data/torn")).collect();
+        image_of(&disk).into_iter().filter(|(path, _)| path.starts_with("/data/torn")).collect();
     assert_eq!(copies.len(), usize::from(traces && !is_whole), "{what}: a copy of what was cut");
     assert_eq!(copies.len(), opened.warnings().len(), "{what}");
     for (path, copy) in &copies {
@@ -56,17 +56,17 @@ fn every_subset_of_an_unacked_groups_units_boots() {
         // Sectors first, then units: nine of the sixteen hold something.
         for subset in 0..1_u32 << (last.len / SECTOR) {
             let image = landed(&whole, last.offset, 2, SECTOR, |sector| subset >> sector & 1 == 1);
-            boots(image, &whole, &format!("sectors {subset:#b}"));
+            boots(&image, &whole, &format!("sectors {subset:#b}"));
             booted += 1;
         }
         for subset in 0..1_u32 << 9 {
             let image = landed(&whole, last.offset, 16, UNIT, |unit| unit < 9 && subset >> unit & 1 == 1);
-            boots(image, &whole, &format!("units {subset:#b}"));
+            boots(&image, &whole, &format!("units {subset:#b}"));
             booted += 1;
         }
         for prefix in (0..=last.len).step_by(UNIT) {
             let image = landed(&whole, last.offset, 16, UNIT, |unit| unit * UNIT < prefix);
-            boots(image, &whole, &format!("the first {prefix} bytes"));
+            boots(&image, &whole, &format!("the first {prefix} bytes"));
             booted += 1;
         }
     }
@@ -76,24 +76,16 @@ fn every_subset_of_an_unacked_groups_units_boots() {
 
 /// One acked fact, then a group of many sectors; the group's bytes and where they stand.
 fn large_group(options: &LogOptions, facts: u64) -> (Image, usize) {
-    let disk = PlateDisk::new(Image::new());
-    let opened = recover(&disk, options).1;
-    let mut log = opened.start_stepped(Vec::new()).unwrap();
+    let disk = disk_with(&Image::new());
+    let (_, mut log) = step_on(&disk, options).unwrap();
     let mut next = 1;
     append_next(&log.queue, &mut next);
     assert_eq!(log.journal.step(), Step::Wrote { facts: 1 });
     (0..facts).for_each(|_| append_next(&log.queue, &mut next));
     assert_eq!(log.journal.step(), Step::Wrote { facts });
-    let image = disk.image();
+    let image = image_of(&disk);
     let len = image[&segment(1)].iter().rposition(|byte| *byte != 0).unwrap() + 1 - SECTOR;
     (image, len.div_ceil(SECTOR))
-}
-
-fn recover(disk: &PlateDisk, options: &LogOptions) -> (Sale, stampede_persist::log::dir::Opened) {
-    let mut sale = Sale::default();
-    let data = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), options, &birth()).unwrap();
-    let opened = data.recover(&mut sale).unwrap();
-    (sale, opened)
 }
 
 #[test]
@@ -110,13 +102,13 @@ fn every_subset_of_the_sectors_of_a_larger_group_boots() {
         }
         let mut damaged = image.clone();
         damaged.insert(segment(1), Arc::new(bytes));
-        let disk = PlateDisk::new(damaged);
-        let (sale, opened) = recover(&disk, &options);
+        let disk = disk_with(&damaged);
+        let (sale, opened) = recover_on(&disk, &options).unwrap();
         let is_all = subset + 1 == 1 << sectors;
         assert_eq!(sale.lsn().0, if is_all { 1 + facts } else { 1 }, "{subset:#b}");
         assert_eq!(opened.warnings().len(), usize::from(!is_all && subset != 0), "{subset:#b}");
         drop(opened);
-        assert_eq!(recover(&disk, &options).1.warnings().len(), 0, "{subset:#b}: cut once");
+        assert_eq!(recover_on(&disk, &options).unwrap().1.warnings().len(), 0, "{subset:#b}: cut once");
         all += 1;
     }
     let line = format!("damage: torn tails of {facts} records in {sectors} sectors: {all} booted\n");

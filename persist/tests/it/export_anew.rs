@@ -1,16 +1,17 @@
 //! A database that is filled from the beginning of a log with a past: another one in the place of one
 //! that was lost, an old backup of it, or the same one whose cursor is gone.
 
-use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, ImportedMoney, Switch};
+use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, Switch};
 use stampede_core::item::OrderState::{Cancelled, Confirmed, Held, Paid};
 use stampede_core::item::{OrderState, Pile};
+use stampede_core::sample::{Item, Order};
 use stampede_core::types::UnixMillis;
 use stampede_persist::export::{Alarm, DatabaseId, Exporter, Nonce};
 use std::time::Duration;
 
 use crate::export_bed::{
-    self, FakeEngine, adjusted, assert_exported, client, cluster, created, exporter_to, fresh_database, item,
-    model, moved, order, placed, rows, sales, spec,
+    self, FakeEngine, T0, adjusted, assert_exported, client, cluster, created, exporter_to, fresh_database,
+    item, model, moved, order, order_in, placed, rows, sales, spec,
 };
 use crate::export_sim;
 use crate::sim_database::{SimDatabase, StockLine};
@@ -18,29 +19,13 @@ use crate::sim_database::{SimDatabase, StockLine};
 const CREATED_MS: u64 = 1_700_000_000_123;
 
 fn imported_item(id: u64, granted: u64, actor: &'static str) -> Fact<'static> {
-    let Fact::ItemCreated { at_ms, seed, .. } = created(id, granted) else { unreachable!("it is one") };
-    Fact::ItemCreated { at_ms, item: item(id), spec: spec("imported"), granted, seed, actor }
+    Item { at_ms: UnixMillis(T0), spec: spec("imported"), actor, ..Item::new(item(id), granted) }.created()
 }
 
 fn imported(id: u64, seq: u32, state: OrderState) -> Fact<'static> {
-    let Fact::OrderPlaced { order, quantity, subject, key, .. } = placed(id, seq, state) else {
-        unreachable!("it is one")
-    };
     let pay_by_ms = UnixMillis(if state.pile() == Pile::Held { CREATED_MS + 60_000 } else { 0 });
-    let at_ms = UnixMillis(CREATED_MS + 1_000);
-    let created_at_ms = UnixMillis(CREATED_MS);
-    Fact::OrderImported {
-        at_ms,
-        order,
-        quantity,
-        state,
-        created_at_ms,
-        pay_by_ms,
-        subject,
-        key,
-        payment_ref: b"",
-        money: ImportedMoney::NONE,
-    }
+    let order = Order { at_ms: UnixMillis(CREATED_MS), pay_by_ms, ..order_in(id, seq, state) };
+    order.imported(UnixMillis(CREATED_MS + 1_000))
 }
 
 fn switched(id: u64, switch: Switch, actor: &'static str) -> Fact<'static> {
@@ -98,7 +83,7 @@ fn check(machine: &mut Exporter<SimDatabase>, engine: &FakeEngine, database: &Si
 }
 
 #[test]
-fn a_database_in_the_place_of_a_lost_one_gets_what_was_taken_over_from_that() {
+fn a_new_database_gets_what_was_imported_from_the_lost_one() {
     for facts_max in BATCHES {
         let (engine, database) = (FakeEngine::with(past()), SimDatabase::new(1));
         check(&mut sim(&engine, &database, 1, facts_max), &engine, &database);
@@ -112,7 +97,7 @@ fn a_database_in_the_place_of_a_lost_one_gets_what_was_taken_over_from_that() {
 }
 
 #[test]
-fn postgres_in_the_place_of_a_lost_one_gets_what_was_taken_over_from_that() {
+fn a_new_postgres_gets_what_was_imported_from_the_lost_one() {
     for facts_max in [5, 1_000] {
         let url = cluster().url_of(&fresh_database());
         let engine = FakeEngine::with(past());
@@ -146,7 +131,7 @@ fn an_import_that_is_still_under_way_leaves_the_stock_row_alone() {
 }
 
 #[test]
-fn a_backup_from_before_the_import_is_brought_to_what_the_log_took_over() {
+fn a_backup_from_before_the_import_is_caught_up() {
     for facts_max in BATCHES {
         let (engine, database) = (FakeEngine::with(past()), SimDatabase::new(1));
         let done = SimDatabase::new(2);
@@ -171,7 +156,7 @@ fn a_backup_from_before_the_import_is_brought_to_what_the_log_took_over() {
 }
 
 #[test]
-fn rows_of_the_log_itself_are_known_again_when_its_cursor_is_lost() {
+fn without_its_cursor_the_log_s_own_rows_are_recognized() {
     for (facts_max, knows_database) in [(1, true), (5, true), (5, false), (1_000, false)] {
         let (engine, database) = (FakeEngine::with([created(3, 50), created(1, 100)]), SimDatabase::new(1));
         engine.append(sales(1, 1, 40));
@@ -193,7 +178,7 @@ fn rows_of_the_log_itself_are_known_again_when_its_cursor_is_lost() {
 }
 
 #[test]
-fn items_that_were_taken_over_are_known_again_when_the_cursor_is_lost() {
+fn without_its_cursor_imported_items_are_recognized() {
     for facts_max in BATCHES {
         let (engine, database) = (FakeEngine::with(past()), SimDatabase::new(1));
         export_sim::drain(&mut sim(&engine, &database, 1, 1_000), &engine, &database);
@@ -209,7 +194,7 @@ fn items_that_were_taken_over_are_known_again_when_the_cursor_is_lost() {
 
 /// The same on a real server, in the smallest pieces.
 #[test]
-fn postgres_knows_the_rows_of_the_log_again_when_its_cursor_is_lost() {
+fn without_its_cursor_rows_in_postgres_are_recognized() {
     let database = fresh_database();
     let url = cluster().url_of(&database);
     let engine = FakeEngine::with([created(1, 100)]);

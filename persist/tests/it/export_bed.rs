@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use crc32c::crc32c;
 use postgres::{Client, NoTls};
-use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, Pile, TicketRule};
 use stampede_core::limits::FACT_BYTES_MAX;
 use stampede_core::money::Price;
+use stampede_core::sample::{self, Item, Order, item_id};
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::codec;
 use stampede_persist::export::{
@@ -28,7 +28,7 @@ use stampede_testkit::{ClusterOptions, PostgresCluster};
 pub(crate) const LOG: LogId = LogId([7; 16]);
 /// Longest wait for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-const T0: u64 = 1_800_000_000_000;
+pub(crate) const T0: u64 = 1_800_000_000_000;
 
 /// The one cluster of this test binary. Its warden removes it when the process ends.
 pub(crate) fn cluster() -> &'static PostgresCluster {
@@ -262,7 +262,7 @@ pub(crate) fn drain(exporter: &mut Exporter, engine: &FakeEngine) {
 }
 
 pub(crate) fn item(id: u64) -> ItemId {
-    ItemId::new(id).expect("an item id")
+    item_id(id)
 }
 
 pub(crate) fn order(item_id: u64, seq: u32) -> OrderId {
@@ -279,9 +279,7 @@ fn leak(text: String) -> &'static str {
 
 pub(crate) fn spec(name: &'static str) -> ItemSpec<'static> {
     ItemSpec {
-        name,
         price_minor: 499_900,
-        currency: *b"CNY",
         opens_at_ms: UnixMillis(T0),
         closes_at_ms: UnixMillis(T0 + 3_600_000),
         cap: 2,
@@ -292,31 +290,43 @@ pub(crate) fn spec(name: &'static str) -> ItemSpec<'static> {
         min_level: 3,
         min_account_age_s: 86_400,
         admit_per_s: 1_000,
-        draw_ms: 0,
+        ..sample::spec(name)
     }
 }
 
 pub(crate) fn created(id: u64, granted: u64) -> Fact<'static> {
-    let spec = spec(leak(format!("phone {id} 手机")));
-    let (at_ms, seed) = (UnixMillis(T0), DrawSeed::NONE);
-    Fact::ItemCreated { at_ms, item: item(id), spec, granted, seed, actor: "merchant" }
+    created_by(id, granted, "merchant")
 }
 
-pub(crate) fn placed_by(order: OrderId, quantity: u32, state: OrderState, buyer: String) -> Fact<'static> {
-    Fact::OrderPlaced {
+pub(crate) fn created_by(id: u64, granted: u64, actor: &'static str) -> Fact<'static> {
+    let spec = spec(leak(format!("phone {id} 手机")));
+    Item { at_ms: UnixMillis(T0), spec, actor, ..Item::new(item(id), granted) }.created()
+}
+
+fn order_by(order: OrderId, quantity: u32, state: OrderState, buyer: String) -> Order<'static> {
+    Order {
         at_ms: UnixMillis(T0 + u64::from(order.seq())),
-        order,
         quantity: units(quantity),
         state,
         pay_by_ms: UnixMillis(if state == OrderState::Held { T0 + 60_000 } else { 0 }),
         subject: leak(buyer).as_bytes(),
         key: leak(format!("key-{order}")).as_bytes(),
         price: Price { minor: 1_999, currency: *b"EUR" },
+        ..Order::new(order)
     }
 }
 
+pub(crate) fn placed_by(order: OrderId, quantity: u32, state: OrderState, buyer: String) -> Fact<'static> {
+    order_by(order, quantity, state, buyer).placed()
+}
+
+/// An order of one unit, of a buyer of its own.
+pub(crate) fn order_in(id: u64, seq: u32, state: OrderState) -> Order<'static> {
+    order_by(order(id, seq), 1, state, format!("buyer-{id}-{seq}"))
+}
+
 pub(crate) fn placed(id: u64, seq: u32, state: OrderState) -> Fact<'static> {
-    placed_by(order(id, seq), 1, state, format!("buyer-{id}-{seq}"))
+    order_in(id, seq, state).placed()
 }
 
 /// `n` confirmed orders of one unit, from `seq` on.

@@ -51,7 +51,7 @@ fn parted() -> (SimDatabase, FakeEngine, FakeEngine, Exporter<SimDatabase>) {
 }
 
 #[test]
-fn of_two_engines_on_copies_of_one_directory_only_the_later_one_writes() {
+fn of_two_engines_on_copies_only_the_later_one_writes() {
     let (database, first, second, mut old) = parted();
     let error = refusal(&mut old, &first, &database);
     assert_eq!(error, AttachError::Fenced { ours: 1, theirs: 2 });
@@ -59,7 +59,7 @@ fn of_two_engines_on_copies_of_one_directory_only_the_later_one_writes() {
 }
 
 #[test]
-fn an_engine_whose_facts_the_database_does_not_hold_stays_out_after_a_restart() {
+fn an_engine_with_other_facts_is_refused_after_a_restart() {
     let (database, first, second, old) = parted();
     drop(old);
     // Its log goes far beyond the cursor: only the hash can tell.
@@ -82,7 +82,7 @@ fn an_engine_whose_facts_the_database_does_not_hold_stays_out_after_a_restart() 
 }
 
 #[test]
-fn a_copy_that_has_sold_nothing_of_its_own_may_take_over_and_an_older_one_may_not() {
+fn a_copy_without_sales_may_take_over_but_an_older_one_not() {
     let (database, _, second, _) = parted();
     let equal = FakeEngine::with(second.facts());
     let mut machine = process(&equal, &database, 6);
@@ -94,7 +94,7 @@ fn a_copy_that_has_sold_nothing_of_its_own_may_take_over_and_an_older_one_may_no
 }
 
 #[test]
-fn an_engine_that_sells_nothing_notices_that_another_has_its_place() {
+fn an_idle_engine_notices_that_another_one_took_over() {
     let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
     let mut old = process(&engine, &database, 1);
     export_sim::drain(&mut old, &engine, &database);
@@ -112,7 +112,7 @@ fn an_engine_that_sells_nothing_notices_that_another_has_its_place() {
 }
 
 #[test]
-fn an_answer_to_the_attach_that_is_lost_does_not_fence_its_own_process() {
+fn a_lost_answer_to_an_attach_does_not_fence_its_own_process() {
     for fault in [Fault::Dies, Fault::DiesAfter, Fault::Stalls, Fault::StallsAfter] {
         let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
         export_sim::drain(&mut process(&engine, &database, 1), &engine, &database);
@@ -158,7 +158,7 @@ fn moves(engine: &FakeEngine) -> Vec<(Lsn, Lsn)> {
 }
 
 #[test]
-fn a_database_that_went_back_gets_what_it_lacks_while_the_sale_goes_on() {
+fn a_restored_database_is_caught_up_while_the_sale_goes_on() {
     let cursors = [0, 1, 11, 11, 16];
     for (stage, cursor) in cursors.into_iter().enumerate() {
         for sells in [false, true] {
@@ -201,7 +201,7 @@ fn a_database_that_went_back_gets_what_it_lacks_while_the_sale_goes_on() {
 
 /// A batch that may be committed, one that was read ahead, and a database that went back meanwhile.
 #[test]
-fn a_database_that_goes_back_at_any_call_of_a_batch_gets_what_it_lacks() {
+fn a_database_restored_at_any_call_of_a_batch_is_caught_up() {
     let mut calls = 0;
     for at in 1..100 {
         for fault in [Fault::Dies, Fault::DiesAfter] {
@@ -223,7 +223,7 @@ fn a_database_that_goes_back_at_any_call_of_a_batch_gets_what_it_lacks() {
 }
 
 #[test]
-fn a_database_that_comes_forward_again_is_gone_on_from_where_it_is() {
+fn a_database_that_moved_forward_again_is_continued_there() {
     // The standby is given up, and the former primary comes back with all that it had.
     let (engine, database, mut machine, backups) = stages();
     let whole = database.back_up();
@@ -255,7 +255,7 @@ fn a_database_that_went_back_and_holds_other_facts_is_refused() {
 }
 
 #[test]
-fn a_database_that_went_back_further_than_the_log_reaches_is_refused() {
+fn a_database_older_than_the_log_reaches_is_refused() {
     let (engine, database, mut machine, backups) = stages();
     engine.0.lock().expect("lock").first = 13;
     database.restore(&backups[2]);
@@ -271,7 +271,7 @@ fn a_database_that_went_back_further_than_the_log_reaches_is_refused() {
 }
 
 #[test]
-fn a_database_that_went_back_and_was_given_to_another_engine_is_left_to_it() {
+fn a_restored_database_of_another_engine_is_left_to_it() {
     let cursors = 1..5;
     for stage in cursors {
         let (engine, database, mut machine, backups) = stages();
@@ -287,7 +287,7 @@ fn a_database_that_went_back_and_was_given_to_another_engine_is_left_to_it() {
 }
 
 #[test]
-fn a_cursor_without_a_hash_that_was_moved_is_refused_while_it_runs() {
+fn a_moved_cursor_without_a_hash_is_refused_at_run_time() {
     for lsn in [3, 18] {
         let (engine, database, mut machine, _) = stages();
         assert!(database.edit_cursor(LOG, |row| (row.lsn, row.chain) = (Lsn(lsn), None)));
@@ -319,7 +319,7 @@ fn tables_that_are_gone_are_waited_for_and_not_made_again() {
 }
 
 #[test]
-fn a_cursor_of_the_former_program_is_taken_and_gets_its_hash_with_the_next_batch() {
+fn an_older_cursor_gets_its_hash_with_the_next_batch() {
     let (engine, database) = (FakeEngine::with([created(1, 100)]), SimDatabase::new(1));
     export_sim::drain(&mut process(&engine, &database, 1), &engine, &database);
     // Before there was a nonce and a hash, the epoch was the directory's own count of starts.
@@ -334,7 +334,7 @@ fn a_cursor_of_the_former_program_is_taken_and_gets_its_hash_with_the_next_batch
 }
 
 #[test]
-fn tables_of_version_1_become_those_of_today_and_keep_their_cursor() {
+fn tables_of_version_1_are_migrated_and_keep_their_cursor() {
     let database = fresh_database();
     let url = cluster().url_of(&database);
     let mut shop = client(&url);

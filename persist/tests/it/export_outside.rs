@@ -195,7 +195,7 @@ fn a_deleted_row_comes_back_and_the_item_stops() {
 /// The engine answers each pause with a fact, also if the item is paused already. Asked again in the batch
 /// of that fact, the two would fill the log between them.
 #[test]
-fn a_row_that_cannot_be_mended_is_paused_once_and_not_without_end() {
+fn a_row_that_cannot_be_mended_pauses_its_item_once() {
     let mut bed = bed();
     // It is no row of the engine's any more, and cannot be put back: its id is taken.
     bed.sql("ALTER TABLE stock ALTER count DROP NOT NULL");

@@ -1,7 +1,7 @@
 //! Rows that stand in Postgres and nowhere else become facts, and are not written again.
 
-use stampede_core::fact::{ACTOR_IMPORT, ACTOR_POSTGRES, Fact, ImportedMoney};
-use stampede_core::item::{ItemSpec, OrderState, Payment};
+use stampede_core::fact::{ACTOR_POSTGRES, Fact};
+use stampede_core::item::{OrderState, Payment};
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
 use stampede_persist::export::{
     Attached, ConnectOptions, Database, HalfTaken, LogClaim, LogId, Nonce, PreheatReport, PreheatSink,
@@ -12,6 +12,7 @@ use crate::export_bed::{
     FakeEngine, LOG, client, cluster, drain, exporter_to, fresh_database, item, moved, order, rows, sales,
     trace,
 };
+use crate::record::keep_fact;
 
 /// Takes facts as an engine with this log would.
 struct Taker {
@@ -35,55 +36,8 @@ impl PreheatSink for Taker {
         false
     }
     fn take(&mut self, fact: &Fact<'_>) -> Result<(), String> {
-        self.engine.append([keep(fact)]);
+        self.engine.append([keep_fact(fact)]);
         Ok(())
-    }
-}
-
-fn bytes(bytes: &[u8]) -> &'static [u8] {
-    Box::leak(bytes.to_vec().into_boxed_slice())
-}
-
-/// The kinds of facts that preheating makes, with a life of their own.
-fn keep(fact: &Fact<'_>) -> Fact<'static> {
-    match *fact {
-        Fact::ItemCreated { at_ms, item, spec, granted, seed, actor } => {
-            let actor = if actor == ACTOR_IMPORT { ACTOR_IMPORT } else { ACTOR_POSTGRES };
-            let name: &'static str = Box::leak(spec.name.to_owned().into_boxed_str());
-            let spec = ItemSpec { name, ..spec };
-            Fact::ItemCreated { at_ms, item, spec, granted, seed, actor }
-        }
-        Fact::OrderImported {
-            at_ms,
-            order,
-            quantity,
-            state,
-            created_at_ms,
-            pay_by_ms,
-            subject,
-            key,
-            payment_ref,
-            money,
-        } => Fact::OrderImported {
-            at_ms,
-            order,
-            quantity,
-            state,
-            created_at_ms,
-            pay_by_ms,
-            subject: bytes(subject),
-            key: bytes(key),
-            payment_ref: bytes(payment_ref),
-            money: ImportedMoney { refund_ref: bytes(money.refund_ref), ..money },
-        },
-        Fact::BuyerBlocked { at_ms, subject, blocked, .. } => {
-            Fact::BuyerBlocked { at_ms, subject: bytes(subject), blocked, actor: ACTOR_POSTGRES }
-        }
-        Fact::ItemSwitched { at_ms, item, switch, actor, .. } => {
-            let actor = if actor == ACTOR_IMPORT { ACTOR_IMPORT } else { ACTOR_POSTGRES };
-            Fact::ItemSwitched { at_ms, item, switch, actor, key: b"" }
-        }
-        other => panic!("not a fact of preheating: {other:?}"),
     }
 }
 

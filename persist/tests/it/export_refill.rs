@@ -19,8 +19,8 @@ use stampede_persist::log::block::ChainHash;
 use crate::export_bed::{self, FakeEngine, LOG, Rows, client, cluster, fresh_database, model};
 use crate::export_sale::RandomSale;
 use crate::export_sim::{drain, exporter, rows};
-use crate::log_sim::Rng;
 use crate::sim_database::{Fault, SimDatabase, StockLine, at_call};
+use crate::sim_disk::Rng;
 
 /// A log as it stands: facts, and a snapshot up to the `snapshot`-th.
 struct Told {
@@ -170,7 +170,7 @@ impl Case {
 }
 
 #[test]
-fn whatever_a_database_lacks_comes_from_the_snapshot_and_the_facts_after_it() {
+fn a_refill_is_the_snapshot_and_the_facts_after_it() {
     for seed in 1..=60 {
         let case = case(seed);
         let lacking = case.told.claim(case.told.snapshot + 1, 2);

@@ -361,7 +361,7 @@ fn blocks(buyer: &'static str, blocked: bool) -> Fact<'static> {
 }
 
 #[test]
-fn wherever_one_row_is_refused_or_swallowed_the_rest_flows_and_it_is_noticed() {
+fn one_row_refused_or_dropped_is_noticed_and_the_rest_flows() {
     for swallows in [false, true] {
         for orders in [5, 3_000] {
             for (table, event, condition, kind) in PLACES {
@@ -413,7 +413,7 @@ fn wherever_one_row_is_refused_or_swallowed_the_rest_flows_and_it_is_noticed() {
 }
 
 #[test]
-fn a_line_about_a_refused_row_that_is_refused_itself_is_left_to_the_alarm() {
+fn a_refused_note_about_a_refused_row_still_has_its_alarm() {
     let database = fresh_database();
     let url = cluster().url_of(&database);
     let engine = FakeEngine::with([created(1, 100)]);
@@ -430,7 +430,7 @@ fn a_line_about_a_refused_row_that_is_refused_itself_is_left_to_the_alarm() {
 }
 
 #[test]
-fn a_cursor_that_does_not_move_is_told_and_not_tried_without_a_pause() {
+fn a_stuck_cursor_raises_an_alarm_and_is_retried_with_pauses() {
     let database = fresh_database();
     let engine = FakeEngine::with([created(1, 100)]);
     let mut machine = exporter(&engine, &database);

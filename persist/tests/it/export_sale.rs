@@ -14,7 +14,7 @@ use stampede_persist::codec::fact::{decode, encode, fact_kind};
 use stampede_persist::export::ExportEvent;
 
 use crate::export_bed::item;
-use crate::log_sim::Rng;
+use crate::sim_disk::Rng;
 
 const SECRET: HashSecret = HashSecret(*b"a test's secret!");
 /// Items that may come to be.

@@ -12,10 +12,10 @@ use stampede_persist::export::store::{CursorRow, OrderRecord, Piles, StockRow};
 use stampede_persist::log::block::ChainHash;
 
 use crate::export_bed::{DEADLINE, client};
-use crate::log_sim::Rng;
 use crate::sim_database::{
     Books, OrderLine, PaymentLine, Refusal, Rule, SimDatabase, Spec, StockLine, Tables,
 };
+use crate::sim_disk::Rng;
 
 /// Somebody who works in both.
 pub(crate) struct Shop {

@@ -13,7 +13,7 @@ use stampede_persist::export::{Alarm, ExportStatus, Exporter, ExporterOptions, N
 
 use stampede_persist::export::limits::{FENCE_PERIOD, SWEEP_PERIOD};
 
-use crate::export_bed::{FakeEngine, LOG, Rows, created, item, model, moved, order, sales};
+use crate::export_bed::{FakeEngine, LOG, Rows, created, created_by, item, model, moved, order, sales};
 use crate::sim_database::{Call, Fault, PaymentLine, Refusal, Rule, SimDatabase, StockLine, Tables, at_nth};
 
 pub(crate) fn exporter(engine: &FakeEngine, database: &SimDatabase, process: u128) -> Exporter<SimDatabase> {
@@ -168,15 +168,6 @@ fn refusal(name: &str, rule: Rule) -> Refusal {
 
 fn blocked(buyer: &'static str, blocked: bool) -> Fact<'static> {
     Fact::BuyerBlocked { at_ms: UnixMillis(1), subject: buyer.as_bytes(), blocked, actor: "merchant" }
-}
-
-fn created_by(id: u64, granted: u64, by: &'static str) -> Fact<'static> {
-    match created(id, granted) {
-        Fact::ItemCreated { at_ms, item, spec, granted, seed, .. } => {
-            Fact::ItemCreated { at_ms, item, spec, granted, seed, actor: by }
-        }
-        other => other,
-    }
 }
 
 /// Until whatever was put off has had its turn.

@@ -20,8 +20,8 @@ use stampede_persist::export::{
 use crate::export_bed::{FakeEngine, LOG, client, cluster, created, fresh_database, sales};
 use crate::export_sale::{ITEMS, RandomSale};
 use crate::export_shop::Shop;
-use crate::log_sim::Rng;
 use crate::sim_database::{Call, SimDatabase, Tables};
+use crate::sim_disk::Rng;
 
 /// For so long more histories are begun after the first.
 const MORE: Duration = Duration::from_secs(8);

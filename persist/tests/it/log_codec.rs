@@ -319,7 +319,7 @@ fn kinds_are_what_they_were() {
 
 /// A name of up to 200 bytes is written as it always was; of a longer one there is one spelling, too.
 #[test]
-fn names_of_old_keep_their_bytes_and_longer_ones_have_one_spelling() {
+fn old_names_keep_their_bytes_and_longer_ones_one_encoding() {
     let mut parts = Parts {
         numbers: [1; 8],
         subject: b"s".to_vec(),

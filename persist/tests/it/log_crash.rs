@@ -11,7 +11,7 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::verify::verify_on;
 
 use super::log_sale::{DIR, Sale, append_next, birth, recover_on, small, step_on};
-use super::log_sim::{Rng, SimDisk, Trouble};
+use super::sim_disk::{Rng, SimDisk, Trouble};
 
 /// What was promised and what was begun.
 #[derive(Default, Clone, Copy, Debug)]
@@ -222,7 +222,7 @@ fn ack_one_below(disk: &SimDisk, dir: &Path) -> u64 {
 }
 
 #[test]
-fn a_directory_above_that_cannot_be_synced_is_no_reason_not_to_start() {
+fn a_parent_directory_that_cannot_be_synced_stops_no_start() {
     use std::io::ErrorKind::{InvalidInput, Other, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     let options = small();
     let start = |disk: &SimDisk, dir: &str| {

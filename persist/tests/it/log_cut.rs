@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stampede_core::catalogue::Catalogue;
-use stampede_core::draw::DrawSeed;
 use stampede_core::fact::{ACTOR_POSTGRES, Fact};
 use stampede_core::item::OrderState;
+use stampede_core::sample::{Item, Order, item_id};
 use stampede_core::shard::{Accepted, FactSink as _, Shard};
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{HashSecret, Lsn, OrderId, UnixMillis};
 use stampede_persist::log::control::{ControlFile, read_control};
 use stampede_persist::log::cut::{CutError, cut_import_on};
 use stampede_persist::log::dir::{DataDir, OpenError, Opened, Stepped};
@@ -18,16 +18,12 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::rebuild::Rebuild;
 use stampede_persist::log::verify::verify_on;
 
-use crate::log_sale::{CloneDisk as _, DIR, birth, small, spec};
-use crate::log_sim::{SimDisk, Trouble};
+use crate::log_sale::{DIR, birth, small};
+use crate::sim_disk::{SimDisk, Trouble};
 
 /// The shop's own item, and one that stands in Postgres.
 const OURS: u64 = 1;
 const THEIRS: u64 = 2;
-
-fn item(id: u64) -> ItemId {
-    ItemId::new(id).expect("an item")
-}
 
 /// The engine's state, with one core.
 struct State(Shard);
@@ -52,43 +48,30 @@ impl Rebuild for State {
 
 fn open(disk: &SimDisk) -> Result<(State, Opened), OpenError> {
     let mut state = State::new();
-    let dir = DataDir::open_on(disk.shared(), Path::new(DIR), &small(), &birth())?;
+    let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &small(), &birth())?;
     let opened = dir.recover(&mut state)?;
     Ok((state, opened))
 }
 
 fn created(id: u64, actor: &'static str) -> Fact<'static> {
-    let (at_ms, item, seed) = (UnixMillis(10), item(id), DrawSeed::NONE);
-    Fact::ItemCreated { at_ms, item, spec: spec("phone"), granted: 1_000, seed, actor }
+    Item { at_ms: UnixMillis(10), actor, ..Item::new(item_id(id), 1_000) }.created()
 }
 
 fn placed(seq: u32) -> Fact<'static> {
-    Fact::OrderPlaced {
-        at_ms: UnixMillis(20),
-        order: OrderId::new(item(OURS), seq),
-        quantity: Quantity::ONE,
-        state: OrderState::Confirmed,
-        pay_by_ms: UnixMillis(0),
-        subject: b"alice",
-        key: b"k",
-        price: stampede_core::money::Price::UNKNOWN,
-    }
+    let order = Order::new(OrderId::new(item_id(OURS), seq));
+    Order { at_ms: UnixMillis(20), subject: b"alice", key: b"k", ..order }.placed()
 }
 
 /// Paid, and to be paid before it was placed.
 fn imported(seq: u32, pay_by_ms: u64) -> Fact<'static> {
-    Fact::OrderImported {
-        at_ms: UnixMillis(30),
-        order: OrderId::new(item(THEIRS), seq),
-        quantity: Quantity::ONE,
+    let order = Order {
+        at_ms: UnixMillis(25),
         state: OrderState::Paid,
-        created_at_ms: UnixMillis(25),
         pay_by_ms: UnixMillis(pay_by_ms),
         subject: b"bob",
-        key: b"",
-        payment_ref: b"",
-        money: stampede_core::fact::ImportedMoney::NONE,
-    }
+        ..Order::new(OrderId::new(item_id(THEIRS), seq))
+    };
+    order.imported(UnixMillis(30))
 }
 
 /// One start that writes these facts, whatever a shard thinks of them.

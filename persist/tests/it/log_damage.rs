@@ -13,7 +13,7 @@ use stampede_persist::log::recovery::RecoveryError;
 use stampede_persist::log::verify::verify_on;
 
 use super::log_sale::{DIR, append_next, birth, recover_on, small, step_on};
-use super::log_sim::{Rng, SimDisk};
+use super::sim_disk::{Rng, SimDisk};
 
 /// A log of `groups` groups, ended in order or by a kill.
 fn logged(groups: u64, clean: bool) -> SimDisk {
@@ -80,7 +80,7 @@ fn a_flipped_bit_anywhere_in_the_durable_part_is_refused() {
 }
 
 #[test]
-fn a_flipped_bit_in_the_very_last_block_is_noticed_through_the_control_file() {
+fn the_control_file_reveals_a_flipped_bit_in_the_last_block() {
     let disk = logged(3, true);
     let last = 2 * 4096;
     disk.edit(&segment(1), |bytes| bytes[last + 200] ^= 1);
@@ -98,7 +98,7 @@ fn a_later_block_alone_proves_that_an_earlier_one_was_durable() {
 }
 
 #[test]
-fn the_last_block_of_a_killed_engine_is_refused_when_damaged_and_cut_when_it_did_not_land() {
+fn a_damaged_last_block_is_refused_and_one_not_landed_is_cut() {
     let disk = logged(5, false);
     disk.edit(&segment(1), |bytes| bytes[4 * 4096 + 300] ^= 1);
     assert_eq!(damaged_file("no unfinished write leaves this", &disk), segment(1));
@@ -201,7 +201,7 @@ fn a_missing_control_file_is_refused_when_there_is_a_log() {
 }
 
 #[test]
-fn one_damaged_slot_of_the_control_file_is_survived_and_two_are_refused() {
+fn a_control_file_survives_one_damaged_slot_but_not_two() {
     let disk = logged(3, true);
     let control = Path::new("/data/control");
     for slot in [0, 4096] {

@@ -104,7 +104,7 @@ fn reloaded(shard: &Shard) -> Shard {
 }
 
 #[test]
-fn a_draw_goes_on_from_a_log_and_from_a_snapshot_wherever_it_stood() {
+fn a_draw_goes_on_after_any_step_from_log_or_snapshot() {
     let (mut whole, mut log) = entered();
     let winners = finish(&mut whole, &mut log);
     assert!((3..=7).contains(&winners.len()), "{winners:?}");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use stampede_persist::log::journal::{Step, Waker};
 
 use super::log_sale::{Sale, append_next, recover_on, small};
-use super::log_sim::{Rng, SimDisk, Trouble};
+use super::sim_disk::{Rng, SimDisk, Trouble};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use stampede_core::catalogue::Catalogue;
 use stampede_core::command::{Command, ItemPatch, Movement, Purchase, Ticket};
 use stampede_core::draw::DrawSeed;
-use stampede_core::fact::{Fact, Switch};
+use stampede_core::fact::Switch;
 use stampede_core::item::{OrderState, Payment};
 use stampede_core::money::{MoneyKind, reference_of};
 use stampede_core::record::RecordDigest;
+use stampede_core::sample::{Item, Order, item_id, spec};
 use stampede_core::shard::{Accepted, FactSink, Shard};
 use stampede_core::types::{HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_persist::log::journal::Step;
@@ -18,7 +19,7 @@ use stampede_persist::log::mirror::{Advance, Mirror, MirrorError};
 use stampede_persist::log::replica::Replica;
 
 use super::log_sale::{DIR, Sale, append_next, item, small, step_on};
-use super::log_sim::{Rng, SimDisk};
+use super::sim_disk::{Rng, SimDisk};
 
 const SECRET: HashSecret = HashSecret([3; 16]);
 
@@ -157,26 +158,22 @@ fn the_replica_agrees_with_the_engine_after_every_fact() {
 
 /// An item that came from a database, with gaps between its orders' numbers.
 fn import(shard: &mut Shard, follow: &mut Follow) {
-    let item = ItemId::new(9).unwrap();
-    let spec = super::log_sale::spec("old");
-    let at_ms = UnixMillis(20);
-    let mut facts =
-        vec![Fact::ItemCreated { at_ms, item, spec, granted: 9, seed: DrawSeed::NONE, actor: "postgres" }];
+    let item = item_id(9);
+    let old = Item { at_ms: UnixMillis(20), spec: spec("old"), actor: "postgres", ..Item::new(item, 9) };
+    let mut facts = vec![old.created()];
     let states =
         [(2, OrderState::Paid), (5, OrderState::Held), (7, OrderState::Entered), (60, OrderState::Lost)];
     for (seq, state) in states {
-        facts.push(Fact::OrderImported {
-            at_ms,
-            order: OrderId::new(item, seq),
-            quantity: Quantity::ONE,
+        let order = Order {
+            at_ms: UnixMillis(5),
             state,
-            created_at_ms: UnixMillis(5),
             pay_by_ms: UnixMillis(if state == OrderState::Held { 900_000 } else { 0 }),
             subject: b"al\\ice\xff",
             key: b"key",
             payment_ref: b"ref",
-            money: stampede_core::fact::ImportedMoney::NONE,
-        });
+            ..Order::new(OrderId::new(item, seq))
+        };
+        facts.push(order.imported(UnixMillis(20)));
     }
     for fact in &facts {
         let lsn = follow.append(Accepted::forged(fact));

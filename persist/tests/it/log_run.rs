@@ -113,7 +113,7 @@ impl Rebuild for Full {
 }
 
 #[test]
-fn a_snapshot_that_fails_is_told_with_its_reason_until_one_is_made() {
+fn a_failed_snapshot_is_reported_until_one_succeeds() {
     let dir = tempfile::tempdir().unwrap();
     let (_, opened) = open(dir.path());
     let mut started = opened.start(Vec::new(), |reason| panic!("{reason}")).unwrap();

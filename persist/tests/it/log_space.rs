@@ -12,7 +12,7 @@ use stampede_persist::log::segment::list_segments;
 use stampede_persist::log::snapshot::list_snapshots;
 
 use super::log_sale::{DIR, Sale, append_next, recover_on, small, step_on};
-use super::log_sim::{Op, Part, SimDisk, Trouble};
+use super::sim_disk::{Op, Part, SimDisk, Trouble};
 
 /// Sells `facts` facts, or until the log does not accept any more; returns whether it still does.
 fn sell(log: &mut Stepped, next: &mut u64, facts: u64) -> bool {
@@ -132,7 +132,7 @@ fn sell_and_trim(log: &mut Stepped, next: &mut u64) -> usize {
 /// A log that has a database keeps its facts for it, whatever a later start is told: what one
 /// forgotten flag let go would be in neither of the two.
 #[test]
-fn a_start_without_a_database_keeps_what_the_database_of_the_log_lacks() {
+fn a_start_without_its_database_keeps_what_that_one_lacks() {
     for attached in [false, true] {
         let disk = SimDisk::new(6);
         let mut next = 1;
@@ -195,7 +195,7 @@ fn a_detached_log_keeps_its_facts_for_nobody() {
 }
 
 #[test]
-fn the_log_is_kept_back_to_the_older_snapshot_which_can_stand_in_for_the_newer() {
+fn the_log_reaches_back_to_the_older_snapshot() {
     let disk = SimDisk::new(5);
     let (_, mut log) = step_on(&disk, &small()).unwrap();
     let mut next = 1;
@@ -277,7 +277,7 @@ fn bytes_of_segments(disk: &SimDisk) -> u64 {
 }
 
 #[test]
-fn a_trimmed_segment_that_cannot_be_taken_back_keeps_no_room_for_ever() {
+fn a_trimmed_segment_that_cannot_be_recycled_frees_its_room() {
     // Each step of making a spare of it, and of removing it; and of the third one, too.
     for op in [Op::Write, Op::Sync, Op::Rename, Op::SyncDir, Op::Remove] {
         let mut strikes = 0;
@@ -317,7 +317,7 @@ fn a_trimmed_segment_that_cannot_be_taken_back_keeps_no_room_for_ever() {
 /// A trim that is killed may have written which segments count, and not have it durable: the next start sees it,
 /// and a power cut in that start brings the older control file back, whose segments must be there.
 #[test]
-fn a_kill_in_a_trim_and_a_power_cut_in_the_next_start_lose_nothing() {
+fn a_kill_in_a_trim_then_a_power_cut_at_start_lose_nothing() {
     let mut cuts = 0;
     for kill_at in 1.. {
         let disk = SimDisk::new(kill_at);

@@ -6,7 +6,7 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::rebuild::Rebuild as _;
 
 use super::log_sale::{Sale, append_next, small, step_on};
-use super::log_sim::{Rng, SimDisk};
+use super::sim_disk::{Rng, SimDisk};
 
 #[test]
 fn it_follows_across_segments_while_the_journal_writes() {
@@ -72,7 +72,7 @@ fn it_begins_anywhere_and_says_when_that_was_trimmed() {
 /// The hash at every LSN is that of its block, wherever a batch ends, however the tail came there, and
 /// also where that block was trimmed.
 #[test]
-fn the_chain_is_known_at_every_lsn_up_to_the_one_before_the_first() {
+fn the_chain_is_known_at_every_lsn_from_before_the_first_on() {
     let disk = SimDisk::new(24);
     let (_, mut log) = step_on(&disk, &small()).unwrap();
     let (mut next, mut ends) = (1, Vec::new());

@@ -1,7 +1,6 @@
 //! Integration tests of the durable half: the log on simulated and real disks, the
 //! export on throw-away clusters. One binary; each module holds one subject.
 
-mod damage_disk;
 mod damage_log;
 mod damage_matrix;
 mod damage_shapes;
@@ -33,10 +32,13 @@ mod log_failstop;
 mod log_mirror;
 mod log_run;
 mod log_sale;
-#[path = "../common/sim_disk.rs"]
-#[allow(dead_code, reason = "shared with the simulation of the engine, which needs other parts of it")]
-mod log_sim;
 mod log_space;
 mod log_tail;
+#[path = "../../../core/tests/it/record.rs"]
+#[allow(dead_code, reason = "shared with the tests of the core, which keep rows as well")]
+mod record;
 #[path = "../common/sim_database.rs"]
 mod sim_database;
+#[path = "../common/sim_disk.rs"]
+#[allow(dead_code, reason = "shared with the simulation of the engine, which needs other parts of it")]
+mod sim_disk;

@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stampede_core::draw::DrawSeed;
 use stampede_core::fact::Fact;
-use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
+use stampede_core::sample::{Item, Order, item_id};
 use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
-use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
+use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 use stampede_persist::codec;
 use stampede_persist::log::queue::Producer;
 use stampede_persist::log::rebuild::Rebuild;
@@ -21,26 +20,7 @@ pub(crate) const ITEMS: u32 = 4;
 const GRANTED: u64 = 1 << 30;
 
 pub(crate) fn item(number: u32) -> ItemId {
-    ItemId::new(u64::from(number) + 1).expect("small numbers are items")
-}
-
-fn spec() -> ItemSpec<'static> {
-    ItemSpec {
-        name: "phone",
-        price_minor: 100,
-        currency: *b"CNY",
-        opens_at_ms: UnixMillis(1),
-        closes_at_ms: UnixMillis(1 << 40),
-        cap: 1,
-        payment: Payment::OnOrder,
-        hold_ms: 0,
-        ticket: TicketRule::Never,
-        challenge: ChallengeRule::Never,
-        min_level: 0,
-        min_account_age_s: 0,
-        admit_per_s: 0,
-        draw_ms: 0,
-    }
+    item_id(u64::from(number) + 1)
 }
 
 /// A fact as the log holds it: kind and payload.
@@ -105,9 +85,7 @@ impl Seller {
 
     /// Puts the item on sale.
     pub(crate) fn open_item(&mut self) {
-        let (item, spec, seed) = (item(self.number), spec(), DrawSeed::NONE);
-        let at_ms = UnixMillis(1);
-        self.append(&Fact::ItemCreated { at_ms, item, spec, granted: GRANTED, seed, actor: "shop" });
+        self.append(&Item::new(item(self.number), GRANTED).created());
     }
 
     /// Sells one unit to a new buyer.
@@ -117,20 +95,17 @@ impl Seller {
         let salt = self.rng.next();
         let pad = "x".repeat((salt % 30) as usize);
         let (subject, key) = (format!("b{}-{seq}-{salt:x}{pad}", self.number), format!("k{salt:x}{pad}"));
-        self.append(&Fact::OrderPlaced {
+        let order = Order {
             at_ms: UnixMillis(1000 + u64::from(seq)),
-            order: OrderId::new(item(self.number), seq),
-            quantity: Quantity::ONE,
-            state: OrderState::Confirmed,
-            pay_by_ms: UnixMillis(0),
             subject: subject.as_bytes(),
             key: key.as_bytes(),
-            price: stampede_core::money::Price::UNKNOWN,
-        })
+            ..Order::new(OrderId::new(item(self.number), seq))
+        };
+        self.append(&order.placed())
     }
 }
 
-struct Order {
+struct Sold {
     lsn: Lsn,
     at_ms: UnixMillis,
     subject: Vec<u8>,
@@ -142,7 +117,7 @@ pub(crate) struct Shop {
     /// What everything is held against; the engine's own snapshots do without.
     book: Option<Arc<Book>>,
     items: BTreeMap<ItemId, Lsn>,
-    orders: BTreeMap<OrderId, Order>,
+    orders: BTreeMap<OrderId, Sold>,
 }
 
 impl Shop {
@@ -164,7 +139,7 @@ impl Shop {
         let twice = match *fact {
             Fact::ItemCreated { item, .. } => self.items.insert(item, lsn).is_some(),
             Fact::OrderPlaced { order, at_ms, subject, .. } => {
-                let row = Order { lsn, at_ms, subject: subject.to_vec() };
+                let row = Sold { lsn, at_ms, subject: subject.to_vec() };
                 self.orders.insert(order, row).is_some()
             }
             _ => return Err(format!("unexpected {}", fact.kind_name())),
@@ -183,7 +158,7 @@ impl Rebuild for Shop {
                 return if known { Ok(()) } else { Err("more items than were appended".to_owned()) };
             }
             StateRow::Order { order, lsn, created_at_ms, subject, .. } => {
-                let row = Order { lsn, at_ms: created_at_ms, subject: subject.to_vec() };
+                let row = Sold { lsn, at_ms: created_at_ms, subject: subject.to_vec() };
                 if self.orders.insert(order, row).is_some() {
                     return Err(format!("order {order} comes twice"));
                 }
@@ -212,36 +187,11 @@ impl Rebuild for Shop {
         for item in self.items.keys() {
             let last_seq = self.last_seq(item.get() - 1);
             let last = self.orders.get(&OrderId::new(*item, last_seq)).map_or(Lsn(1), |order| order.lsn);
-            visit(StateRow::Item {
-                item: *item,
-                spec: spec(),
-                granted: GRANTED,
-                flags: 0,
-                epoch: 0,
-                draw: None,
-                version: 1,
-                last_seq,
-                lsn: last,
-            });
+            visit(Item::new(*item, GRANTED).row(last_seq, last));
         }
         for (order, row) in &self.orders {
-            visit(StateRow::Order {
-                order: *order,
-                quantity: Quantity::ONE,
-                state: OrderState::Confirmed,
-                created_at_ms: row.at_ms,
-                pay_by_ms: UnixMillis(0),
-                lsn: row.lsn,
-                state_lsn: row.lsn,
-                key_hash: 0,
-                payment_ref_hash: 0,
-                entry: false,
-                drawn: false,
-                subject: &row.subject,
-                key: b"",
-                price: stampede_core::money::Price::UNKNOWN,
-                refunded: 0,
-            });
+            let kept = Order { at_ms: row.at_ms, subject: &row.subject, ..Order::new(*order) };
+            visit(kept.row(row.lsn));
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use stampede_net::http::route::Listener;
 
-use super::{BUYERS, HOUR_MS, History, Plan};
+use super::plans::Plan;
+use super::{BUYERS, HOUR_MS, History};
 use crate::book::Red;
 use crate::shop::{Call, Fate, Intent};
 

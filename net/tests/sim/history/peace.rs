@@ -1,14 +1,19 @@
-//! The end of a history: nothing breaks any more, and everything has to come out right.
+//! The end of a history, without faults: the system comes to rest (I16), everything is sold under demand
+//! (I19), and log, memory and database agree.
 
 use stampede_net::http::route::Listener;
 
-use super::{DRAIN_STEPS_MAX, History, Plan, QUIET_EXPORTS, QUIET_ROUNDS_MAX};
+use super::History;
+use super::plans::Plan;
 use crate::book::{Red, ensure};
 use crate::ledger::Desk;
 use crate::shop::{Call, Fate, Intent};
 
+/// Rounds after which a system at peace must be quiet.
+const QUIET_ROUNDS_MAX: usize = 64;
+
 impl History<'_> {
-    /// Nothing breaks any more: whatever is open gets its answer, and the sums must come out.
+    /// No more faults: each open request gets its response, and the sums have to be right.
     pub(super) fn peace(&mut self) -> Result<(), Red> {
         self.disk.calm();
         self.disk.set_free_bytes(1 << 40);
@@ -61,7 +66,7 @@ impl History<'_> {
         Ok(())
     }
 
-    /// Lets everybody act until nothing moves any more.
+    /// Lets everybody act until nothing changes any more.
     pub(super) fn settle(&mut self) -> Result<(), Red> {
         for _ in 0..QUIET_ROUNDS_MAX {
             (0..self.cores).for_each(|core| self.tick(core));
@@ -113,34 +118,6 @@ impl History<'_> {
             self.settle()?;
         }
         Err(format!("I16 k{at} gets no answer"))
-    }
-
-    pub(super) fn count_database(&mut self) {
-        if let Some(desk) = &self.desk {
-            self.cover.database(&desk.database.counts());
-        }
-    }
-
-    /// Until everything is exported, whatever somebody else did is followed, and nothing moves.
-    pub(super) fn drain(&mut self) -> Result<(), Red> {
-        if self.desk.is_none() {
-            return Ok(());
-        }
-        let mut quiet = 0;
-        for _ in 0..DRAIN_STEPS_MAX {
-            let before = (self.durable, self.desk.as_ref().map_or(0, Desk::cursor));
-            self.export()?;
-            self.settle()?;
-            let desk = self.desk.as_ref().expect("looked above");
-            let after = (self.durable, desk.cursor());
-            quiet = if before == after && after.0 == after.1 { quiet + 1 } else { 0 };
-            if quiet == QUIET_EXPORTS {
-                return Ok(());
-            }
-        }
-        let status = self.life().exporter.as_ref().and_then(|exporter| exporter.status().last_error());
-        let cursor = self.desk.as_ref().map_or(0, Desk::cursor);
-        Err(format!("I18 {cursor} of {} is exported, and no more: {status:?}", self.durable))
     }
 
     /// More buyers than units: then everything is sold (I19).

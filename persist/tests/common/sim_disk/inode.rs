@@ -17,19 +17,23 @@ pub(super) struct Inode {
     pub(super) len: usize,
     pub(super) sectors: Vec<Sector>,
     pub(super) durable_len: usize,
-    /// Of each sector that was written and not synced: what is there durably.
+    /// For each unsynced sector: its durable content.
     pub(super) unsynced: BTreeMap<usize, Sector>,
 }
 
 impl Inode {
     pub(super) fn durable(bytes: &[u8]) -> Self {
-        let mut inode = Self::default();
-        inode.write(0, bytes);
-        inode.sync();
-        inode
+        let sector = |bytes: &[u8]| {
+            let mut whole = [0; SECTOR_BYTES];
+            let holds_something = bytes != &whole[..bytes.len()];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            holds_something.then(|| Arc::new(whole))
+        };
+        let sectors = bytes.chunks(SECTOR_BYTES).map(sector).collect();
+        Self { len: bytes.len(), sectors, durable_len: bytes.len(), unsynced: BTreeMap::new() }
     }
 
-    /// Whether each sector is the same as in a copy from earlier, without a look at the bytes.
+    /// Whether each sector is shared with an earlier copy; does not compare bytes.
     pub(super) fn is_shared_with(&self, other: &Self) -> bool {
         let same = |(one, other): (&Sector, &Sector)| match (one, other) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -101,7 +105,7 @@ impl Inode {
         }
     }
 
-    /// A power cut: of each unsynced sector either state is there, or a part of both.
+    /// A power cut: each unsynced sector has its old content, its new one, or a part of both.
     pub(super) fn cut(&mut self, rng: &mut Rng, fine_tears: bool, landing: Landing) {
         if self.unsynced.is_empty() && self.len == self.durable_len {
             return;
