@@ -30,7 +30,7 @@ const CLASSIC: &str = "stampede-classic";
 const CONNECTIONS: u32 = 64;
 /// Ticks per second in which /proc counts CPU time (USER_HZ, which is fixed on Linux).
 const TICKS_PER_S: f64 = 100.0;
-/// The known pattern: each answer after the delay, and, if there are stalls, one in each second.
+/// The known pattern: each response after the delay, and, if there are stalls, one in each second.
 const DELAY: Duration = Duration::from_millis(20);
 const STALL: Duration = Duration::from_millis(150);
 const EVERY: Duration = Duration::from_secs(1);
@@ -242,7 +242,7 @@ fn ours(server: &Server, cpus: Cpus, leg: Duration, flags: &[String]) -> (Value,
 /// G2 and G3: the same server, the same rate, the same connections; the largest error of each run.
 fn percentiles(size: &Size, cpus: Cpus, figure: &str, stall: Duration) -> Vec<f64> {
     println!(
-        "\n{figure}: latencies in ms at {RATE}/s, {SLOW_CONNECTIONS} connections; each answer after {DELAY:?}, \
+        "\n{figure}: latencies in ms at {RATE}/s, {SLOW_CONNECTIONS} connections; each response after {DELAY:?}, \
          a stall of {stall:?} every {EVERY:?}"
     );
     print!("{:<28}", "");

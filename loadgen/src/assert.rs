@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::answer::{Class, Code};
+use crate::meaning::{Class, Code};
 use crate::record::{AssertionRecord, LATENCY_NAMES, Latency, Record};
 use crate::units;
 

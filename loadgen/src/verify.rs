@@ -38,7 +38,7 @@ const REST_WAIT: Duration = Duration::from_secs(60);
 pub enum VerifyError {
     /// The merchant API does not respond.
     #[error("cannot reach {url}: {cause}; is the merchant API up and the address right?")]
-    Ask {
+    Unreachable {
         /// The URL.
         url: String,
         /// Why.
@@ -54,9 +54,9 @@ pub enum VerifyError {
         /// The body's beginning.
         body: String,
     },
-    /// It answers with something that is not in the contract.
+    /// Its response is not in the contract.
     #[error("{url} returned an unexpected response: {what}")]
-    Answer {
+    Unexpected {
         /// The URL.
         url: String,
         /// What is wrong.
@@ -75,7 +75,7 @@ pub enum VerifyError {
         /// Last durable LSN.
         durable: u64,
     },
-    /// Postgres does not answer as it should.
+    /// Postgres does not respond as it should.
     #[error("cannot read from Postgres: {0}")]
     Postgres(String),
     /// Buyers' requests cannot be made with these settings.
@@ -132,7 +132,7 @@ impl Merchant {
         Self { base, prefix, authorization, client }
     }
 
-    /// Asks for a page of JSON.
+    /// Requests a page of JSON.
     ///
     /// # Errors
     /// [`VerifyError`] if it does not come.
@@ -153,18 +153,19 @@ impl Merchant {
         let url = format!("{}{path}", self.base);
         let client = self.client.as_ref().map_err(|&cause| cause.to_owned());
         let path = format!("{}{path}", self.prefix);
-        let asked = client.and_then(|client| {
+        let exchanged = client.and_then(|client| {
             client.request(method, &path, headers, body).map_err(|error| error.to_string())
         });
-        let Response { status, body } = match asked {
+        let Response { status, body } = match exchanged {
             Ok(response) => response,
-            Err(cause) => return Err(VerifyError::Ask { url, cause }),
+            Err(cause) => return Err(VerifyError::Unreachable { url, cause }),
         };
         if !(200..300).contains(&status) {
             let body = String::from_utf8_lossy(&body).chars().take(200).collect();
             return Err(VerifyError::Refused { url, status, body });
         }
-        serde_json::from_slice(&body).map_err(|error| VerifyError::Answer { url, what: error.to_string() })
+        serde_json::from_slice(&body)
+            .map_err(|error| VerifyError::Unexpected { url, what: error.to_string() })
     }
 
     /// The item's page.
@@ -176,7 +177,7 @@ impl Merchant {
         let page = self.get(&path)?;
         let figure = |name: &str| {
             let what = || format!("no integer `{name}`");
-            page[name].as_i64().ok_or_else(|| VerifyError::Answer { url: path.clone(), what: what() })
+            page[name].as_i64().ok_or_else(|| VerifyError::Unexpected { url: path.clone(), what: what() })
         };
         let count = |name: &str| figure(name).map(|figure| u64::try_from(figure).unwrap_or(0));
         Ok(ItemPage {
@@ -204,7 +205,7 @@ impl Merchant {
         let mut orders = Vec::new();
         loop {
             let path = format!("/admin/orders?item={item}&limit={PAGE_ORDERS}{}", after_query(after));
-            let wrong = |what: String| VerifyError::Answer { url: path.clone(), what };
+            let wrong = |what: String| VerifyError::Unexpected { url: path.clone(), what };
             let page: OrdersPage =
                 serde_json::from_value(self.get(&path)?).map_err(|e| wrong(e.to_string()))?;
             let rows: Result<Vec<_>, _> = page.orders.into_iter().map(OrderJson::row).collect();
@@ -247,7 +248,7 @@ impl Merchant {
 
     fn first_after(&self, item: u32, after: u64) -> Result<Option<u64>, VerifyError> {
         let path = format!("/admin/orders?item={item}&limit=1{}", after_query(after));
-        let wrong = |what: String| VerifyError::Answer { url: path.clone(), what };
+        let wrong = |what: String| VerifyError::Unexpected { url: path.clone(), what };
         let page: OrdersPage = serde_json::from_value(self.get(&path)?).map_err(|e| wrong(e.to_string()))?;
         let first = page.orders.into_iter().next().map(OrderJson::row).transpose().map_err(&wrong)?;
         match first {
@@ -317,7 +318,7 @@ impl OrderJson {
 
 /// What to verify, and where the evidence is.
 #[derive(Clone, Copy)]
-pub struct JudgeConfig<'a> {
+pub struct VerifyConfig<'a> {
     /// The merchant API, if its token is known; else only what clients can see is checked.
     pub merchant: Option<&'a Merchant>,
     /// The run, if its buyers' orders may be requested again; looked at only without a merchant.
@@ -334,14 +335,14 @@ pub struct JudgeConfig<'a> {
     pub export_wait: Duration,
 }
 
-impl<'a> JudgeConfig<'a> {
+impl<'a> VerifyConfig<'a> {
     /// What the merchant says of one item and nothing else: a start to add to.
-    pub const fn books(merchant: &'a Merchant, item: u32) -> Self {
+    pub const fn of_merchant(merchant: &'a Merchant, item: u32) -> Self {
         let (merchant, items, export_wait) = (Some(merchant), Items::one(item), EXPORT_WAIT);
         Self { merchant, run: None, postgres: None, items, history: None, stock: None, export_wait }
     }
     /// What clients of a run were told and can request again, without the merchant.
-    pub const fn clients(run: &'a RunConfig, history: &'a History) -> Self {
+    pub const fn of_clients(run: &'a RunConfig, history: &'a History) -> Self {
         let (run, items, history, export_wait) = (Some(run), history.items, Some(history), EXPORT_WAIT);
         Self { merchant: None, run, postgres: None, items, history, stock: None, export_wait }
     }
@@ -351,7 +352,7 @@ impl<'a> JudgeConfig<'a> {
 ///
 /// # Errors
 /// [`VerifyError`] if the evidence cannot be had. A broken promise is a [`Verdict`], not an error.
-pub fn judge(config: &JudgeConfig<'_>) -> Result<Verdict, VerifyError> {
+pub fn verify(config: &VerifyConfig<'_>) -> Result<Verdict, VerifyError> {
     let mut left = 0;
     let mut verify_item = |item: u32| {
         let history = config.history.map(|history| history.of_item(item));
@@ -380,7 +381,7 @@ pub fn judge(config: &JudgeConfig<'_>) -> Result<Verdict, VerifyError> {
 }
 
 fn verify_merchant(
-    config: &JudgeConfig<'_>,
+    config: &VerifyConfig<'_>,
     merchant: &Merchant,
     item: u32,
     history: Option<&History>,
@@ -403,7 +404,7 @@ fn verify_merchant(
 }
 
 fn verify_clients(
-    config: &JudgeConfig<'_>,
+    config: &VerifyConfig<'_>,
     item: u32,
     history: Option<&History>,
     left: &mut usize,

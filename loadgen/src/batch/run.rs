@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::shape::{Batch, Format, Mode, Trouble};
-use crate::answer::{Class, Code};
 use crate::engine::{self, Outcome, RunConfig, RunError, Step};
+use crate::meaning::{Class, Code};
 use crate::workload::{Target, Workload};
 
 /// How long one request may take.

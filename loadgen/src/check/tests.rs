@@ -334,7 +334,7 @@ fn seen_by_clients(plant: impl FnOnce(&mut Sale, &mut Vec<Recalled>, &mut Public
 #[test]
 fn clients_alone_see_a_fair_sale_and_say_what_they_did_not_ask() {
     let (names, verdict) = seen_by_clients(|_, _, _| {});
-    assert_eq!((names.as_str(), verdict.acks, verdict.recalled, verdict.has_books), ("", 6, 5, false));
+    assert_eq!((names.as_str(), verdict.acks, verdict.recalled, verdict.has_orders), ("", 6, 5, false));
     assert_eq!(
         verdict.to_string(),
         "fine as far as clients can see: 6 acks held against each other, 5 orders asked back; \

@@ -40,7 +40,7 @@ pub struct Verdict {
     /// Rows of Postgres that were compared.
     pub postgres_orders: Option<u64>,
     /// Whether the merchant's totals and orders were looked at; without them it is what clients can see.
-    pub has_books: bool,
+    pub has_orders: bool,
     /// Acked orders that were requested again as their buyers.
     pub recalled: u64,
     /// What was not looked at, and why or how it could be, each a few words.
@@ -77,7 +77,7 @@ impl Verdict {
         self.orders += other.orders;
         self.acks += other.acks;
         self.recalled += other.recalled;
-        self.has_books |= other.has_books;
+        self.has_orders |= other.has_orders;
         if let Some(rows) = other.postgres_orders {
             *self.postgres_orders.get_or_insert(0) += rows;
         }
@@ -114,7 +114,7 @@ impl fmt::Display for Verdict {
         }
         match self.ruling() {
             Ruling::Broken | Ruling::NothingLetIn => {}
-            _ if self.has_books => write!(f, "fine: {orders} orders, {acks} acks held against them")?,
+            _ if self.has_orders => write!(f, "fine: {orders} orders, {acks} acks held against them")?,
             _ => write!(
                 f,
                 "fine as far as clients can see: {acks} acks held against each other, \

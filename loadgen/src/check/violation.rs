@@ -68,7 +68,7 @@ pub enum Broken {
         /// The cap.
         cap: u32,
     },
-    /// I5: one key, answers that contradict each other.
+    /// I5: one key, responses that contradict each other.
     AnswersDiffer {
         /// The key.
         key: String,

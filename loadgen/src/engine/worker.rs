@@ -1,7 +1,7 @@
 //! One thread of the generator: its connections, its schedule, its loop.
 //!
 //! ```text
-//!  Pace ── due ──▶ Conn ─▶ server ─── answer ──▶ way ─┬─▶ decided: the end, and perhaps a fate
+//!  Pace ── due ──▶ Conn ─▶ server ─ response ─▶ flow ─┬─▶ decided: the end, and perhaps a fate
 //!                   ▲  │                              ├─▶ the next step of the flow ──┐
 //!                   │  └─ lost, timed out ─▶ doubt ───┴─▶ the same once more ────────┤
 //!                   └──────────────────────── waiting ◀──────────────────────────────┘
@@ -33,10 +33,10 @@ use super::refusal::LastRefusal;
 use super::solver::{Desk, Pool};
 use super::step::Step;
 use super::tally::Tally;
-use crate::answer::{Acked, Class, Code};
 use crate::batch::{Checker, Trouble};
 use crate::clock::nanos;
 use crate::history::History;
+use crate::meaning::{Acked, Class, Code};
 use crate::nap;
 use crate::request::Requests;
 use crate::response::Reader;
@@ -223,7 +223,7 @@ impl<'a> Worker<'a> {
                 self.sweep();
             }
         }
-        self.close_books()
+        self.finish()
     }
 
     fn begin(&mut self) {
@@ -247,7 +247,7 @@ impl<'a> Worker<'a> {
     }
 
     /// What is still open when the loop ends: unknowns stay unknown, backlog was never sent.
-    fn close_books(mut self) -> Share {
+    fn finish(mut self) -> Share {
         let left: Vec<Op> = self.conns.iter_mut().flat_map(|conn| conn.under_way.drain(..)).collect();
         let waiting = self.lanes.iter_mut().flat_map(|queue| queue.waiting.drain());
         let solving = self.solving.drain().map(|(_, op)| op);
@@ -393,7 +393,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Takes every whole answer out of the inbox, keeps the rest, and sends what is due next.
+    /// Takes every whole response out of the inbox, keeps the rest, and sends what is due next.
     fn handle_bytes(&mut self, index: usize, filled: usize) {
         self.now_ns = self.read_clock();
         let was_full = self.room(index) == 0;
@@ -406,13 +406,13 @@ impl<'a> Worker<'a> {
                 Err(error) => return self.lose(index, Code::BadAnswer, Some(&io::Error::other(error))),
             };
             let Some(op) = self.conns[index].under_way.pop_front() else {
-                let error = io::Error::other("an answer came to which there is no request");
+                let error = io::Error::other("a response came to which there is no request");
                 return self.lose(index, Code::BadAnswer, Some(&error));
             };
             self.under_way -= 1;
             self.conns[index].losses = 0;
             self.silent_since_ns = self.now_ns;
-            self.handle_answer(op, head, at);
+            self.handle_response(op, head, at);
             at += head.head_bytes + head.body_bytes;
             if head.close || !self.keeps_alive(index) {
                 return self.retire(index);
@@ -457,7 +457,7 @@ impl<'a> Worker<'a> {
         self.config.keep_alive || self.conns[index].lane == Lane::Shop
     }
 
-    /// Ends a connection after its last answer: one per request, or the server wished it.
+    /// Ends a connection after its last response: one per request, or the server wished it.
     fn retire(&mut self, index: usize) {
         if self.keeps_alive(index) || !self.conns[index].under_way.is_empty() {
             return self.lose(index, Code::Reset, None);
@@ -682,7 +682,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// No answer for longer than the patience, and each connection lost again and again since:
+    /// No response for longer than the patience, and each connection lost again and again since:
     /// a server that accepts and hangs up is as gone as one that refuses.
     fn is_hopeless(&self) -> bool {
         let patience_ns = nanos(self.config.ride_out.max(self.config.timeout));

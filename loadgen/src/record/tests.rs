@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::answer::Class;
 use crate::check::Ruling;
+use crate::meaning::Class;
 
 fn counts(pairs: &[(&str, u64)]) -> Counts {
     pairs.iter().map(|&(name, count)| (name.to_owned(), count)).collect()

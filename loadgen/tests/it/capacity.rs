@@ -14,7 +14,7 @@ use crate::fake::{Fake, Fault};
 const DELAY: Duration = Duration::from_millis(40);
 const CONNECTIONS: u32 = 4;
 
-/// By Little's law 4 connections with answers after 40 ms carry 100 requests a second. Nothing else
+/// By Little's law 4 connections with responses after 40 ms carry 100 requests a second. Nothing else
 /// limits it here: no latency in a second of overload comes near the objective.
 #[test]
 fn the_limit_of_a_few_slow_connections_is_found() {

@@ -47,7 +47,7 @@ fn routes() {
 
 #[test]
 fn the_generator_understands_the_answers() {
-    use stampede_loadgen::answer::{Code, meaning_of};
+    use stampede_loadgen::meaning::{Code, meaning_of};
     let meaning = |answer: &Answer| meaning_of(answer.status, false, answer.body.as_bytes());
     let won = meaning(&answer_purchase(1, Bought::Order { order_id: 5, created_at_ms: 9 }));
     assert_eq!((won.code, won.acked.order_id, won.acked.created_at_ms), (Code::Won, 5, 9));

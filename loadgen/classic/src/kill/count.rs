@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 
 use crate::design::CAP;
-use stampede_loadgen::answer::Class;
 use stampede_loadgen::engine::Outcome;
+use stampede_loadgen::meaning::Class;
 
 /// What one fault did. An order *stands* if a buyer was told of it or the database has it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use stampede_classic::bare::{ANSWER_BYTES, Bare, Manner, Running};
-use stampede_loadgen::answer::Code;
 use stampede_loadgen::engine::{RunConfig, run};
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::workload::Workload;
 
 const REQUEST: &str = "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use stampede_classic::bare::{Manner, Running, Stall};
-use stampede_loadgen::answer::Code;
 use stampede_loadgen::engine::{Mode, RunConfig, Schedule, run};
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::workload::Workload;
 
 fn start(manner: Manner) -> Running {

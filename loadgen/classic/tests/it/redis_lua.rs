@@ -16,8 +16,8 @@ use stampede_classic::redis_lua::nginx::Nginx;
 use stampede_classic::redis_lua::{Keys, at_hand, preheat, redis_options};
 use stampede_classic::rival::start_worker;
 use stampede_classic::totals::{OwnDatabase, Totals, make_tables};
-use stampede_loadgen::answer::{Class, Code, Meaning, meaning_of};
 use stampede_loadgen::engine::{Outcome, RunConfig, run};
+use stampede_loadgen::meaning::{Class, Code, Meaning, meaning_of};
 use stampede_loadgen::workload::Workload;
 use stampede_testkit::{AppendLog, Missing, Need, RedisServer, redis_connect, skip};
 
