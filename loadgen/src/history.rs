@@ -43,7 +43,7 @@ pub struct Entry {
     pub doubted: bool,
 }
 
-/// How an item stood before a run, which answers only for what came later.
+/// How an item stood before a run, which is responsible only for what came later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {

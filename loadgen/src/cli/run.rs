@@ -84,7 +84,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8> {
     Ok(args.output.conclude(record, &outcome))
 }
 
-/// How each item stands before the run, which answers only for what comes later.
+/// How each item stands before the run, which is responsible only for what comes later.
 fn stand_before(shop: &Merchant, items: Items) -> Result<BTreeMap<u32, Baseline>> {
     let stand = |item| {
         let baseline = shop.baseline(item).with_context(|| format!("item {item} cannot be verified"))?;
