@@ -119,7 +119,7 @@ pub struct Row {
     pub winners_per_s: Option<f64>,
     /// Refusals per second after the sale.
     pub refusals_per_s: Option<f64>,
-    /// Latencies of all answers of the sale.
+    /// Latencies of all responses of the sale.
     pub sale: Percentiles,
     /// Latencies of its winners alone.
     pub winners: Percentiles,

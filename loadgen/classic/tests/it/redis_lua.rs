@@ -93,7 +93,7 @@ fn acked(outcome: &Outcome) -> HashSet<u64> {
     entries.iter().filter(|e| e.code.class() == Class::Winner).map(|entry| entry.order_id).collect()
 }
 
-/// One purchase: the status, what it means, and the whole answer.
+/// One purchase: the status, what it means, and the whole response.
 fn post(addr: SocketAddr, item: u32, buyer: &str, key: &str, body: &str) -> (u16, Meaning, String) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(addr).unwrap();
