@@ -40,11 +40,11 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// and the delay before it.
 const RATE: u32 = 500;
 const SLOW_CONNECTIONS: u32 = 100;
-/// The quantiles that are held against each other.
+/// The quantiles that are compared.
 const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
-/// How many of them are judged: up to p99.
-const JUDGED: usize = 4;
+/// How many of them are checked: up to p99.
+const CHECKED: usize = 4;
 /// wrk2 throws away what it measured in its first ten seconds (its calibration).
 const WRK2_CALIBRATION: Duration = Duration::from_secs(10);
 
@@ -343,10 +343,10 @@ fn show(name: &str, values: &[f64; QUANTILES.len() + 1]) {
 }
 
 /// How far the quantiles up to p99 are from the true ones, at most, as a share. Those beyond are shown and not
-/// judged: in a run of some seconds they are single hiccups of the machine.
+/// checked: in a run of some seconds they are single hiccups of the machine.
 fn error(measured: &[f64; QUANTILES.len() + 1], truth: &[f64; QUANTILES.len() + 1]) -> f64 {
     let error = |(measured, truth): (&f64, &f64)| (measured / truth - 1.0).abs();
-    measured.iter().zip(truth).take(JUDGED).map(error).fold(0.0, f64::max)
+    measured.iter().zip(truth).take(CHECKED).map(error).fold(0.0, f64::max)
 }
 
 /// A program in PATH.

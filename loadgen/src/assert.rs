@@ -1,6 +1,6 @@
 //! What is asserted of a run: `p99<5ms`, `errors<0.1%`, `winners==1000`.
 //!
-//! Text to a checked value, and the value held against a [`Record`]; it decides no exit
+//! Text to a checked value, and the value compared with a [`Record`]; it decides no exit
 //! code. A metric that measured nothing never holds, since it shows nothing. Next:
 //! [`crate::record`] for the figures.
 
@@ -14,7 +14,7 @@ use crate::units;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AssertError {
     /// It has no comparison.
-    #[error("`{0}` compares nothing; write METRIC OP VALUE with < <= > >= or ==, for example 'p99<5ms'")]
+    #[error("`{0}` is not an assertion; write METRIC OP VALUE with < <= > >= or ==, for example 'p99<5ms'")]
     Shape(String),
     /// There is no such metric.
     #[error(
@@ -23,7 +23,7 @@ pub enum AssertError {
     )]
     Metric(String),
     /// The value does not suit the metric.
-    #[error("`{text}` is no value for {metric}; write {wanted}")]
+    #[error("`{text}` is not a value for {metric}; write {wanted}")]
     Value {
         /// The value as it was given.
         text: String,
@@ -348,11 +348,11 @@ mod tests {
     #[test]
     fn nonsense_gets_one_line_that_helps() {
         for (text, words) in [
-            ("", "compares nothing"),
-            ("p99", "compares nothing"),
-            ("p99=5ms", "compares nothing"),
-            ("<5ms", "compares nothing"),
-            ("p99<", "compares nothing"),
+            ("", "is not an assertion"),
+            ("p99", "is not an assertion"),
+            ("p99=5ms", "is not an assertion"),
+            ("<5ms", "is not an assertion"),
+            ("p99<", "is not an assertion"),
             ("p98<5ms", "is no metric; take p50 p75"),
             ("winner.p99<5ms", "is no metric"),
             ("winners.errors<1", "is no metric"),

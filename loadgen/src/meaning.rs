@@ -79,9 +79,9 @@ codes! {
     BadJson = "bad_json",
     /// Refused: malformed quantity.
     BadQuantity = "bad_quantity",
-    /// Refused: the hold went back before the payment came.
+    /// Refused: the hold expired before the payment.
     HoldExpired = "hold_expired",
-    /// Refused: too late to call the order off.
+    /// Refused: too late to cancel the order.
     NotCancellable = "not_cancellable",
     /// Refused: paid already, under another reference.
     AlreadyPaid = "already_paid",

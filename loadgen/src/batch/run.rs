@@ -113,7 +113,7 @@ pub enum BatchError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// A connection failed or was silent for too long.
-    #[error("{unanswered} purchases were not answered: {why}")]
+    #[error("{unanswered} purchases got no response: {why}")]
     Lost {
         /// How many.
         unanswered: u64,

@@ -35,7 +35,7 @@ pub struct Verdict {
     pub violations_total: u64,
     /// Orders of the merchant's list that were looked at.
     pub orders: u64,
-    /// Acks that were held against them, or with each other where there is no list.
+    /// Acks that were compared with them, or with each other where there is no list.
     pub acks: u64,
     /// Rows of Postgres that were compared.
     pub postgres_orders: Option<u64>,
@@ -92,7 +92,7 @@ impl Verdict {
             self.violations.push(Violation { item: None, broken });
         }
     }
-    /// Notes something that cannot be judged: the promise, then why.
+    /// Notes something that could not be verified: the promise, then why.
     pub(super) fn open(&mut self, words: String) {
         self.undecided.push(words);
     }
@@ -114,11 +114,11 @@ impl fmt::Display for Verdict {
         }
         match self.ruling() {
             Ruling::Broken | Ruling::NothingLetIn => {}
-            _ if self.has_orders => write!(f, "fine: {orders} orders, {acks} acks held against them")?,
+            _ if self.has_orders => write!(f, "fine: {orders} orders, {acks} acks compared with them")?,
             _ => write!(
                 f,
-                "fine as far as clients can see: {acks} acks held against each other, \
-                 {recalled} orders asked back"
+                "fine as far as clients can see: {acks} acks compared with each other, \
+                 {recalled} orders requested again"
             )?,
         }
         self.postgres_orders.map_or(Ok(()), |rows| write!(f, "; {rows} rows of Postgres compared"))?;

@@ -10,7 +10,7 @@ use super::window::Window;
 /// A broken promise, and of which item.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
-    /// The item, where several were judged.
+    /// The item, where several were checked.
     pub item: Option<u32>,
     /// What was broken.
     pub broken: Broken,

@@ -145,7 +145,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Asks to be told when the socket takes bytes again, or not to be.
+    /// Has epoll report when the socket takes bytes again, or not.
     pub(crate) fn want_write(&self, epoll: BorrowedFd<'_>, token: u64, want: bool) -> io::Result<()> {
         let out = if want { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
         let flags = epoll::EventFlags::IN | out;

@@ -4,7 +4,7 @@
 //!  State ─▶ Challenge ─▶ Solve ─▶ Ticket ──▶ Purchase ──▶ Wait ──▶ decided ──▶ Pay | Cancel
 //!    │          ▲                   │  ▲         ▲                    │   ▲     (a winner's fate)
 //!    │          │                   │  │         │            entered └▶ Draw
-//!    └──────────┴───────────────────┴──┴─────────┘  what the item does not ask for is left out
+//!    └──────────┴───────────────────┴──┴─────────┘  what the item does not require is left out
 //! ```
 //!
 //! Pure values: bytes in, the next step out; no socket, no clock. Next: `engine/worker.rs`, and

@@ -100,7 +100,7 @@ impl Pool {
     pub(crate) fn threads() -> usize {
         std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
     }
-    /// Asks for an answer, which comes to the desk under this number.
+    /// Takes a puzzle; its answer comes to the desk under this number.
     pub(crate) fn submit(&self, number: u64, puzzle: Puzzle, desk: &Arc<Desk>) {
         let job = Job { number, puzzle, desk: Arc::clone(desk) };
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);

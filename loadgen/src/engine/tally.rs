@@ -40,7 +40,7 @@ pub struct Tally {
     /// How long its threads were ready to run and waited for a processor, in nanoseconds; `None` if the
     /// kernel does not count it.
     pub queued_ns: Option<u64>,
-    /// How long they slept beyond what they had asked for, in nanoseconds.
+    /// How long they overslept, in nanoseconds.
     pub overslept_ns: u64,
     /// The longest time for which one of them did not look at its connections, in nanoseconds.
     pub stall_ns_max: u64,

@@ -42,7 +42,6 @@ use crate::nap;
 use crate::request::Requests;
 use crate::response::Reader;
 use crate::workload::{Flow, Workload, mix};
-use sockets::RECEIVE_BYTES;
 
 /// Connections of a thread to the merchant API, if payments are reported.
 const SHOP_CONNECTIONS: usize = 16;
@@ -52,6 +51,8 @@ const SLEEP_NS_MAX: u64 = 100_000_000;
 const BELL: u64 = u64::MAX;
 /// Events taken per wait.
 const EVENTS_MAX: usize = 256;
+/// Bytes received per call.
+const RECEIVE_BYTES: usize = 256 * 1024;
 
 /// What a thread tells while it runs: written by its worker once per wake, read by the progress line;
 /// Relaxed, since each figure stands for itself.

@@ -32,7 +32,7 @@ const CURVE_POINTS: u32 = 12;
 const CURVE_TENS_MAX: u32 = 6;
 
 impl Record {
-    /// The record of a run, judged or not; command line, stock and assertions are added by the caller.
+    /// The record of a run, verified or not; command line, stock and assertions are added by the caller.
     pub fn new(config: &RunConfig, outcome: &Outcome, verdict: Option<&Verdict>) -> Self {
         let tally = &outcome.tally;
         let statuses = tally.by_status.iter().enumerate().filter(|&(_, &count)| count > 0);

@@ -288,7 +288,7 @@ pub struct VerdictRecord {
     pub has_books: bool,
     /// Orders of the merchant's list that were looked at.
     pub orders: u64,
-    /// Acks that were held against them, or against each other.
+    /// Acks that were compared with them, or with each other.
     pub acks: u64,
     /// Acked orders that were requested again as their buyers.
     pub recalled: u64,

@@ -108,7 +108,7 @@ pub(crate) fn sample() -> Record {
         verdict: Some(VerdictRecord {
             ruling: Ruling::Fine,
             fine: true,
-            words: "fine: 900 orders, 900 acks held against them".to_owned(),
+            words: "fine: 900 orders, 900 acks compared with them".to_owned(),
             has_books: true,
             orders: 900,
             acks: 900,

@@ -3,7 +3,7 @@
 //!
 //! A figure means the same in both only if machine, version and settings are the same; hence the
 //! warnings. With several runs a side the medians are compared, and a difference within what runs of one
-//! side differ by is called noise; with one run a side nobody knows, and that is said. It judges no run.
+//! side differ by is called noise; with one run a side nobody knows, and that is said. It is informational.
 //! Next: [`crate::record`].
 
 use std::fmt::Write as _;
@@ -290,7 +290,7 @@ fn generator(a: &[Record], b: &[Record]) -> [Figure; 2] {
     ]
 }
 
-/// What stands in the way of comparing, one line each.
+/// What makes the two hard to compare, one line each.
 fn warnings(a: &[Record], b: &[Record]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut differs = |name: &str, a: &str, b: &str| {
@@ -299,7 +299,7 @@ fn warnings(a: &[Record], b: &[Record]) -> Vec<String> {
             lines.push(line);
         }
     };
-    // Everything is held against the first run of the first side; another seed is what makes runs of
+    // Everything is compared with the first run of the first side; another seed is what makes runs of
     // one side differ.
     let first = &a[0];
     for (other, is_same_side) in a[1..].iter().map(|r| (r, true)).chain(b.iter().map(|r| (r, false))) {

@@ -32,7 +32,7 @@ pub enum VerifyError {
         what: String,
     },
     /// The item does not come to rest.
-    #[error("item {0} keeps changing; verify when the sale is at rest")]
+    #[error("item {0} keeps changing; verify when the sale is over")]
     Restless(u32),
     /// The export does not catch up.
     #[error(

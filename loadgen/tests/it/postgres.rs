@@ -13,7 +13,7 @@ use crate::fake::{Fake, Fault, ITEM, TOKEN};
 
 const STOCK: u64 = 20;
 
-/// The columns that are judged, as in the engine's schema.
+/// The columns that are checked, as in the engine's schema.
 const SCHEMA: &str = "
     CREATE TABLE stock (id bigint PRIMARY KEY, count bigint NOT NULL, held bigint NOT NULL, sale bigint NOT NULL);
     CREATE TABLE stock_order (id bigint PRIMARY KEY, sid bigint NOT NULL, buyer text NOT NULL,

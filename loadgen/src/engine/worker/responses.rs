@@ -113,7 +113,7 @@ impl Worker<'_> {
         }
     }
 
-    /// The end of a refused purchase, unless it only could not ask again about an order that it may have.
+    /// The end of a refused purchase, unless it only could not retry an order that it may have.
     fn refuse(&mut self, op: Op, code: Code) {
         if op.doubted && code == Code::RateLimited {
             return self.doubt(op, code);

@@ -7,15 +7,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-use super::Worker;
+use super::{RECEIVE_BYTES, Worker};
 use crate::engine::conn::{Lane, Phase};
 use crate::meaning::Code;
 use crate::workload::mix;
 
 /// First and longest pause before a retry or a reconnect, in nanoseconds.
 const PAUSE_NS: (u64, u64) = (10_000_000, 500_000_000);
-/// Bytes received per call.
-pub(super) const RECEIVE_BYTES: usize = 256 * 1024;
 
 impl Worker<'_> {
     pub(super) fn handle_opened(&mut self, index: usize) {
@@ -45,7 +43,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Sends what the socket did not take before, and asks to be told about room for the rest.
+    /// Sends what the socket did not take before, and asks epoll to report room for the rest.
     pub(super) fn flush(&mut self, index: usize) {
         let conn = &mut self.conns[index];
         let sent = conn.send(&conn.unsent).and_then(|count| {
