@@ -18,7 +18,7 @@ pub enum AssertError {
     Shape(String),
     /// There is no such metric.
     #[error(
-        "`{0}` is no metric; take p50 p75 p90 p95 p99 p99.9 p99.99 max or mean (also winners.p99, refusals.p99), \
+        "`{0}` is not a metric; take p50 p75 p90 p95 p99 p99.9 p99.99 max or mean (also winners.p99, refusals.p99), \
          errors, winners, an outcome such as sold_out, rate or lag"
     )]
     Metric(String),
@@ -353,10 +353,10 @@ mod tests {
             ("p99=5ms", "is not an assertion"),
             ("<5ms", "is not an assertion"),
             ("p99<", "is not an assertion"),
-            ("p98<5ms", "is no metric; take p50 p75"),
-            ("winner.p99<5ms", "is no metric"),
-            ("winners.errors<1", "is no metric"),
-            ("latency<5ms", "is no metric"),
+            ("p98<5ms", "is not a metric; take p50 p75"),
+            ("winner.p99<5ms", "is not a metric"),
+            ("winners.errors<1", "is not a metric"),
+            ("latency<5ms", "is not a metric"),
             ("p99<5", "a time with its unit"),
             ("p99<5%", "a time with its unit"),
             ("p99<=>5ms", "a time with its unit"),

@@ -106,7 +106,7 @@ fn flags_that_make_no_sense_get_one_line() {
         ("--get / --slo p99<5ms -R 5", 2, "capacity chooses the rate"),
         ("--get / --slo p99<5ms --closed", 2, "capacity chooses the rate"),
         ("--get / --slo p99<5ms -d 5s", 2, "capacity chooses the rate"),
-        ("--get / --slo p98<5ms", 2, "is no metric"),
+        ("--get / --slo p98<5ms", 2, "is not a metric"),
         ("--get / --slo p99<5ms --from 10 --to 5", 2, "at most --to"),
         ("--get / --slo p99<5ms --step-time 1ms", 2, "--step-time has to be"),
         ("--get / --slo p99<5ms --precision 0", 2, "--precision has to be"),
