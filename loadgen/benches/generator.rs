@@ -30,7 +30,7 @@ const CLASSIC: &str = "stampede-classic";
 const CONNECTIONS: u32 = 64;
 /// Ticks per second in which /proc counts CPU time (USER_HZ, which is fixed on Linux).
 const TICKS_PER_S: f64 = 100.0;
-/// The known pattern: each answer after the delay, and, if there are stalls, one in each second.
+/// The known pattern: each response after the delay, and, if there are stalls, one in each second.
 const DELAY: Duration = Duration::from_millis(20);
 const STALL: Duration = Duration::from_millis(150);
 const EVERY: Duration = Duration::from_secs(1);
@@ -40,11 +40,11 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// and the delay before it.
 const RATE: u32 = 500;
 const SLOW_CONNECTIONS: u32 = 100;
-/// The quantiles that are held against each other.
+/// The quantiles that are compared.
 const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
-/// How many of them are judged: up to p99.
-const JUDGED: usize = 4;
+/// How many of them are checked: up to p99.
+const CHECKED: usize = 4;
 /// wrk2 throws away what it measured in its first ten seconds (its calibration).
 const WRK2_CALIBRATION: Duration = Duration::from_secs(10);
 
@@ -242,7 +242,7 @@ fn ours(server: &Server, cpus: Cpus, leg: Duration, flags: &[String]) -> (Value,
 /// G2 and G3: the same server, the same rate, the same connections; the largest error of each run.
 fn percentiles(size: &Size, cpus: Cpus, figure: &str, stall: Duration) -> Vec<f64> {
     println!(
-        "\n{figure}: latencies in ms at {RATE}/s, {SLOW_CONNECTIONS} connections; each answer after {DELAY:?}, \
+        "\n{figure}: latencies in ms at {RATE}/s, {SLOW_CONNECTIONS} connections; each response after {DELAY:?}, \
          a stall of {stall:?} every {EVERY:?}"
     );
     print!("{:<28}", "");
@@ -343,10 +343,10 @@ fn show(name: &str, values: &[f64; QUANTILES.len() + 1]) {
 }
 
 /// How far the quantiles up to p99 are from the true ones, at most, as a share. Those beyond are shown and not
-/// judged: in a run of some seconds they are single hiccups of the machine.
+/// checked: in a run of some seconds they are single hiccups of the machine.
 fn error(measured: &[f64; QUANTILES.len() + 1], truth: &[f64; QUANTILES.len() + 1]) -> f64 {
     let error = |(measured, truth): (&f64, &f64)| (measured / truth - 1.0).abs();
-    measured.iter().zip(truth).take(JUDGED).map(error).fold(0.0, f64::max)
+    measured.iter().zip(truth).take(CHECKED).map(error).fold(0.0, f64::max)
 }
 
 /// A program in PATH.

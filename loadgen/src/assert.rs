@@ -1,12 +1,12 @@
 //! What is asserted of a run: `p99<5ms`, `errors<0.1%`, `winners==1000`.
 //!
-//! Text to a checked value, and the value held against a [`Record`]; it decides no exit
+//! Text to a checked value, and the value compared with a [`Record`]; it decides no exit
 //! code. A metric that measured nothing never holds, since it shows nothing. Next:
 //! [`crate::record`] for the figures.
 
 use std::fmt;
 
-use crate::answer::{Class, Code};
+use crate::meaning::{Class, Code};
 use crate::record::{AssertionRecord, LATENCY_NAMES, Latency, Record};
 use crate::units;
 
@@ -14,16 +14,16 @@ use crate::units;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AssertError {
     /// It has no comparison.
-    #[error("`{0}` compares nothing; write METRIC OP VALUE with < <= > >= or ==, for example 'p99<5ms'")]
+    #[error("`{0}` is not an assertion; write METRIC OP VALUE with < <= > >= or ==, for example 'p99<5ms'")]
     Shape(String),
     /// There is no such metric.
     #[error(
-        "`{0}` is no metric; take p50 p75 p90 p95 p99 p99.9 p99.99 max or mean (also winners.p99, refusals.p99), \
+        "`{0}` is not a metric; take p50 p75 p90 p95 p99 p99.9 p99.99 max or mean (also winners.p99, refusals.p99), \
          errors, winners, an outcome such as sold_out, rate or lag"
     )]
     Metric(String),
     /// The value does not suit the metric.
-    #[error("`{text}` is no value for {metric}; write {wanted}")]
+    #[error("`{text}` is not a value for {metric}; write {wanted}")]
     Value {
         /// The value as it was given.
         text: String,
@@ -348,15 +348,15 @@ mod tests {
     #[test]
     fn nonsense_gets_one_line_that_helps() {
         for (text, words) in [
-            ("", "compares nothing"),
-            ("p99", "compares nothing"),
-            ("p99=5ms", "compares nothing"),
-            ("<5ms", "compares nothing"),
-            ("p99<", "compares nothing"),
-            ("p98<5ms", "is no metric; take p50 p75"),
-            ("winner.p99<5ms", "is no metric"),
-            ("winners.errors<1", "is no metric"),
-            ("latency<5ms", "is no metric"),
+            ("", "is not an assertion"),
+            ("p99", "is not an assertion"),
+            ("p99=5ms", "is not an assertion"),
+            ("<5ms", "is not an assertion"),
+            ("p99<", "is not an assertion"),
+            ("p98<5ms", "is not a metric; take p50 p75"),
+            ("winner.p99<5ms", "is not a metric"),
+            ("winners.errors<1", "is not a metric"),
+            ("latency<5ms", "is not a metric"),
             ("p99<5", "a time with its unit"),
             ("p99<5%", "a time with its unit"),
             ("p99<=>5ms", "a time with its unit"),

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 pub use search::{End, Limits, Search, Seen};
 use serde_json::{Value, json};
 
-use crate::answer::Class;
 use crate::assert::{Assertion, Checked};
 use crate::engine::{self, Mode, Outcome, RunConfig, RunError, Schedule};
+use crate::meaning::Class;
 use crate::record::{KeptUp, Latency, Record};
 use crate::workload::mix;
 
@@ -56,7 +56,7 @@ pub struct Probe {
     pub seen: Seen,
     /// Whether what was due was sent and answered.
     pub reached: bool,
-    /// Answers per second.
+    /// Responses per second.
     pub achieved_per_s: f64,
     /// Share of the time for which the generator's threads were busy.
     pub busy_share: f64,
@@ -142,7 +142,7 @@ fn is_reached(record: &Record, outcome: &Outcome, per_s: f64) -> bool {
 
 /// Waits until a single request is answered promptly again; `false` after [`REST_MAX`].
 ///
-/// All answers of the last try are in or given up by then: that is how a run ends. What the
+/// All responses of the last try are in or given up by then: that is how a run ends. What the
 /// server still does for requests that were given up is what is waited for here.
 fn rest(plan: &Plan, number: u64) -> Result<bool, RunError> {
     let mut config = plan.config.clone();

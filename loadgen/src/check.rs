@@ -13,8 +13,8 @@ mod window;
 
 use std::collections::HashMap;
 
-use crate::answer::{Class, Code};
 use crate::history::{Entry, History};
+use crate::meaning::{Class, Code};
 use crate::workload::ItemPicker;
 
 pub use evidence::{Evidence, OrderRow, PostgresRows, Public, Recalled, State, Totals};
@@ -25,7 +25,7 @@ pub use window::Window;
 
 /// Weighs the evidence: what the merchant says where that is known, else what buyers can see.
 pub fn check(evidence: &Evidence<'_>) -> Verdict {
-    let mut verdict = Verdict { has_books: evidence.orders.is_some(), ..Verdict::default() };
+    let mut verdict = Verdict { has_orders: evidence.orders.is_some(), ..Verdict::default() };
     match (evidence.totals, evidence.orders) {
         (Some(totals), Some(orders)) => {
             check_merchant(evidence, &MerchantData { totals, orders }, &mut verdict);
@@ -92,7 +92,7 @@ fn check_clients(history: &History, public: &Public<'_>, verdict: &mut Verdict) 
     }
 }
 
-/// I1, as far as acks show it: `acked` has each order once, in the order of the answers.
+/// I1, as far as acks show it: `acked` has each order once, in the order of the responses.
 fn check_acked_units(acked: &[&Entry], stock: Option<u64>, verdict: &mut Verdict) {
     let Some(stock) = stock.and_then(|stock| i64::try_from(stock).ok()) else { return };
     let out: i64 = acked.iter().map(|entry| i64::from(entry.quantity)).sum();
@@ -221,7 +221,7 @@ fn winners(history: &History) -> impl Iterator<Item = &Entry> {
     history.entries().iter().filter(|entry| entry.code.class() == Class::Winner)
 }
 
-/// I5: all answers for one key name one order, and once the ack was in nobody is told that there is
+/// I5: all responses for one key name one order, and once the ack was in nobody is told that there is
 /// none. A rate, a block or a token that ran out is told before the key is looked at, and says nothing
 /// of the order; whether a retry still needs window and ticket, servers see differently.
 fn check_keys(history: &History, verdict: &mut Verdict) {
@@ -233,7 +233,7 @@ fn check_keys(history: &History, verdict: &mut Verdict) {
             let how = format!("answered with order {} and with order {}", first.order_id, entry.order_id);
             verdict.add(Broken::AnswersDiffer { key: key(), how });
         } else if (first.quantity, first.created_low) != (entry.quantity, entry.created_low) {
-            let how = format!("order {} has another quantity or time in the second answer", entry.order_id);
+            let how = format!("order {} has another quantity or time in the second response", entry.order_id);
             verdict.add(Broken::AnswersDiffer { key: key(), how });
         }
     }
@@ -251,7 +251,7 @@ fn check_keys(history: &History, verdict: &mut Verdict) {
     }
     if before_the_sale > 0 {
         verdict.open(format!(
-            "one key, one answer: {before_the_sale} retries of orders were turned away for the window or a ticket"
+            "one key, one response: {before_the_sale} retries of orders were turned away for the window or a ticket"
         ));
     }
     check_orders_shared(history, verdict);
@@ -308,7 +308,7 @@ fn check_phantoms(history: &History, orders: &[OrderRow], verdict: &mut Verdict)
     }
     if maybe > 0 {
         verdict.open(format!(
-            "no phantom: {maybe} orders are of keys that were refused after a request without an answer"
+            "no phantom: {maybe} orders are of keys that were refused after a request without a response"
         ));
     }
 }

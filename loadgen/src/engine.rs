@@ -66,7 +66,7 @@ pub struct Outcome {
     pub began_at_ms: u64,
 }
 
-/// Runs it to its end: all requests made, all answers in or given up.
+/// Runs it to its end: all requests made, all responses in or given up.
 ///
 /// Blocks the caller. At most `duration + ride_out + 2 × timeout`, if there is a duration.
 ///

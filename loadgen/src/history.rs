@@ -9,8 +9,8 @@ use std::io::{self, BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::answer::{Class, Code};
 use crate::check::Window;
+use crate::meaning::{Class, Code};
 use crate::workload::{ITEMS_MAX, ItemPicker, Items, Names};
 
 const FORMAT: &str = "stampede-history-4";
@@ -43,7 +43,7 @@ pub struct Entry {
     pub doubted: bool,
 }
 
-/// How an item stood before a run, which answers only for what came later.
+/// How an item stood before a run, which is responsible only for what came later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
@@ -117,7 +117,7 @@ impl History {
         self.entries.extend(other.entries);
         self.refused.extend(other.refused);
     }
-    /// How many different orders clients were told about. A winner whose first answer was
+    /// How many different orders clients were told about. A winner whose first response was
     /// lost shows as a replay among the outcomes, and once here.
     pub fn orders_acked(&self) -> usize {
         let acked = self.entries.iter().filter(|entry| entry.code.class() == Class::Winner);

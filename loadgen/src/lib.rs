@@ -13,7 +13,6 @@
 //! Where to read next: [`workload`] for what is requested, [`engine`] for how,
 //! [`check`] for what must hold.
 
-pub mod answer;
 pub mod assert;
 pub mod batch;
 pub mod capacity;
@@ -23,6 +22,7 @@ pub mod client;
 pub mod clock;
 pub mod engine;
 pub mod history;
+pub mod meaning;
 pub mod nap;
 pub mod printer;
 pub mod program;

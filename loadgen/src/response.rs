@@ -1,19 +1,19 @@
-//! Where an answer begins and ends: a strict reader of HTTP/1.1 responses.
+//! Where a response begins and ends: a strict reader of HTTP/1.1 responses.
 //!
 //! Pure bytes to value; it owns no socket and allocates only when a head changes.
 //! A body has a `Content-Length` or comes in chunks; one that only the end of the
-//! connection ends is an error. Next: [`crate::answer`] for what a body means.
+//! connection ends is an error. Next: [`crate::meaning`] for what a body means.
 
 use memchr::memmem;
 
-/// Most bytes of one answer, head and body, if nobody says otherwise; a longer one is an error.
+/// Most bytes of one response, head and body, if nobody says otherwise; a longer one is an error.
 pub const RESPONSE_BYTES_MAX: usize = 1 << 20;
-/// Most header fields of one answer.
+/// Most header fields of one response.
 const HEADERS_MAX: usize = 64;
-/// Longest answer that is remembered whole, in bytes.
+/// Longest response that is remembered whole, in bytes.
 const REMEMBERED_BYTES_MAX: usize = 1024;
 
-/// The head of an answer, as far as a client needs it.
+/// The head of a response, as far as a client needs it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
     /// The status.
@@ -28,20 +28,20 @@ pub struct Head {
     pub replay: bool,
 }
 
-/// Bytes that are not an answer.
+/// Bytes that are not a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ResponseError {
     /// Not HTTP/1.x at all, or a malformed head.
-    #[error("the answer is not HTTP/1.1")]
+    #[error("the response is not HTTP/1.1")]
     Malformed,
     /// No usable length.
-    #[error("the answer has no single valid Content-Length")]
+    #[error("the response has no single valid Content-Length")]
     Length,
     /// Sent in chunks that are not chunks.
-    #[error("the answer's chunks are malformed")]
+    #[error("the response's chunks are malformed")]
     Chunked,
     /// Longer than the reader takes.
-    #[error("the answer is too long")]
+    #[error("the response is too long")]
     TooLong,
 }
 
@@ -62,7 +62,7 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// A reader; `heads_only` for the answers to `HEAD`, which announce bodies that never come.
+    /// A reader; `heads_only` for the responses to `HEAD`, which announce bodies that never come.
     pub fn new(heads_only: bool) -> Self {
         Self { heads_only, ..Self::default() }
     }
@@ -90,10 +90,10 @@ impl Reader {
         }
         body
     }
-    /// The head of the answer at the start of `bytes` if all of the answer is there, `None` if more is needed.
+    /// The head of the response at the start of `bytes` if all of the response is there, `None` if more is needed.
     ///
     /// # Errors
-    /// [`ResponseError`] as soon as the bytes cannot become an answer.
+    /// [`ResponseError`] as soon as the bytes cannot become a response.
     pub fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, ResponseError> {
         let head = match self.head {
             Some(head) if bytes.starts_with(&self.remembered) => head,
@@ -250,7 +250,7 @@ mod tests {
             let head = reader.read(GOOD).unwrap().unwrap();
             assert_eq!((head.status, head.body_bytes, head.close, head.replay), (409, 3, false, true));
             assert_eq!(head.head_bytes + head.body_bytes, GOOD.len());
-            // A remembered head must not leak into an answer that differs.
+            // A remembered head must not leak into a response that differs.
             let other =
                 reader.read(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             assert!(other.unwrap().is_some_and(|head| head.status == 201 && head.close && !head.replay));

@@ -1,7 +1,7 @@
 //! Samples the stock: reads the merchant API four times a second during a run.
 //!
 //! On a thread of its own that can disturb nothing: when the pages do not come it gives
-//! up in silence, and the end of a run does not wait for an answer that hangs. Next:
+//! up in silence, and the end of a run does not wait for a response that hangs. Next:
 //! [`crate::record::Stock`], which keeps what was seen.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};

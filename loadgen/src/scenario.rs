@@ -141,9 +141,9 @@ impl Scenario {
                  gone within seconds. Many fingers tap twice."
             }
             Self::Railway => {
-                "Eight trains with 500 seats each, the popular ones asked for far more often (Zipf). A seat is\n\
+                "Eight trains with 500 seats each, the popular ones requested far more often (Zipf). A seat is\n\
                  held for three seconds: most pay, some pay too late (hold_expired), some call it off, some\n\
-                 forget. Seats that come back are sold again to those who still ask."
+                 forget. Seats that come back are sold again to those who still try."
             }
             Self::Lottery => {
                 "One hundred units, twenty thousand accounts of ten levels; only level 5 and above may take part\n\

@@ -233,7 +233,7 @@ impl Workload {
     pub const fn is_purchase(&self) -> bool {
         matches!(self.target, Target::Purchase { .. })
     }
-    /// Whether answers have no bodies.
+    /// Whether responses have no bodies.
     pub fn is_head(&self) -> bool {
         matches!(&self.target, Target::Raw { method, .. } if method == "HEAD")
     }
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_crowd_is_used_whole() {
+    fn a_bounded_set_of_users_is_used_whole() {
         let names = Names { seed: 1, users: Some(10) };
         let mut seen = [0; 10];
         (0..1000).for_each(|purchase| seen[names.buyer_number(purchase) as usize] += 1);

@@ -1,6 +1,6 @@
 //! The limit to compare with: a server in one thread that does nothing but answer.
 //!
-//! One receive, one send, one constant answer per request; it parses only as far as
+//! One receive, one send, one constant response per request; it parses only as far as
 //! it must to count requests. Requests that came together are answered together, in one
 //! send; a connection whose request says `Connection: close` is closed after the response,
 //! and one that brought its request along has never been in epoll's set. It makes no system
@@ -9,8 +9,8 @@
 //! against what is true:
 //!
 //! ```text
-//!  request ──▶ at once ─────────────────────────▶ answer     (no flags: the limit)
-//!          ──▶ queue in the order of leaving ───▶ answer     (--delay, --stall --every)
+//!  request ──▶ at once ─────────────────────────▶ response    (no flags: the limit)
+//!          ──▶ queue in the order of leaving ───▶ response    (--delay, --stall --every)
 //! ```
 //!
 //! Never for anything but measuring. Next: `bare/requests.rs`, [`stampede_loadgen::engine`].
@@ -30,22 +30,20 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
-use socket2::{Domain, Protocol, Socket, Type};
 use stampede_loadgen::nap;
 
 use self::requests::Requests;
+use crate::listener::listen;
 
-/// Bytes of an answer by default: about those of a refusal as sold out.
-pub const ANSWER_BYTES: usize = 230;
+/// Bytes of a response by default: about those of a refusal as sold out.
+pub const RESPONSE_BYTES: usize = 230;
 /// Most bytes of one request, head and body.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4096;
 const EVENTS_MAX: usize = 256;
 /// The token of the listener among those of the connections.
 const LISTENER: u64 = u64::MAX;
 
-/// Most answers that wait to leave; a connection that asks for more is closed.
+/// Most responses that wait to leave; a connection that asks for more is closed.
 const WAITING_MAX: usize = 1 << 20;
 /// Longest sleep, in nanoseconds: the wish to stop is seen this soon.
 const NAP_NS_MAX: u64 = 100_000_000;
@@ -59,17 +57,17 @@ pub struct Stall {
     pub every: Duration,
 }
 
-/// When answers leave; by default at once.
+/// When responses leave; by default at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Manner {
-    /// Each answer leaves this long after its request.
+    /// Each response leaves this long after its request.
     pub delay: Duration,
     /// What would leave meanwhile leaves at the end of the stall, on all connections alike.
     pub stall: Option<Stall>,
 }
 
 impl Manner {
-    /// When the answer to a request leaves; both times since the server began. Never decreases
+    /// When the response to a request leaves; both times since the server began. Never decreases
     /// from one request to a later one, so that a queue in the order of arrival is one of leaving.
     fn leaves_ns(&self, arrived_ns: u64) -> u64 {
         let due_ns = arrived_ns + nanos(self.delay);
@@ -90,7 +88,7 @@ fn nanos(length: Duration) -> u64 {
 /// A bound server that has not begun to answer.
 pub struct Bare {
     listener: TcpListener,
-    answer: Vec<u8>,
+    response: Vec<u8>,
     manner: Manner,
 }
 
@@ -102,7 +100,7 @@ struct Client {
     partial: Vec<u8>,
 }
 
-/// Answers of one client that leave together.
+/// Responses of one client that leave together.
 struct Waiting {
     leaves_ns: u64,
     index: usize,
@@ -125,10 +123,10 @@ impl Running {
     /// # Errors
     /// What the system says when it has no port.
     pub fn start(manner: Manner) -> io::Result<Self> {
-        Self::of(Bare::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ANSWER_BYTES)?.with_manner(manner))
+        Self::of(Bare::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), RESPONSE_BYTES)?.with_manner(manner))
     }
 
-    /// Lets this one answer.
+    /// Starts this one.
     ///
     /// # Errors
     /// What the system says.
@@ -158,30 +156,25 @@ struct Floor {
     /// In the order of leaving: see [`Manner::leaves_ns`].
     waiting: VecDeque<Waiting>,
     inbox: Vec<u8>,
-    /// The answer, as often as it was ever sent at once.
+    /// The response, as often as it was ever sent at once.
     outbox: Vec<u8>,
 }
 
 impl Bare {
-    /// Binds. An answer has `answer_bytes` bytes in all, but at least its head's.
+    /// Binds. A response has `response_bytes` bytes in all, but at least its head's.
     ///
     /// # Errors
     /// What the system says when the address cannot be bound.
-    pub fn bind(addr: SocketAddr, answer_bytes: usize) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        // Every connection inherits it: one call for all.
-        socket.set_tcp_nodelay(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(Self { listener: socket.into(), answer: answer(answer_bytes), manner: Manner::default() })
+    pub fn bind(addr: SocketAddr, response_bytes: usize) -> io::Result<Self> {
+        let listener = listen(addr)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, response: response(response_bytes), manner: Manner::default() })
     }
 
-    /// The same server with these bytes as its whole answer, head included.
+    /// The same server with these bytes as its whole response, head included.
     #[must_use]
-    pub fn answering(self, answer: Vec<u8>) -> Self {
-        Self { answer, ..self }
+    pub fn with_response(self, response: Vec<u8>) -> Self {
+        Self { response, ..self }
     }
 
     /// The same server, slow in this manner.
@@ -220,7 +213,7 @@ impl Bare {
         let mut events = [quiet; EVENTS_MAX];
         while !stop.load(Ordering::Relaxed) {
             let count = nap::wait(&epoll, &mut events, floor.nap())?;
-            floor.send_due(&self.answer);
+            floor.send_due(&self.response);
             for event in &events[..count] {
                 let data = event.data;
                 if data.u64() == LISTENER {
@@ -254,7 +247,7 @@ impl Bare {
             None => false,
             Some(Requests { count: 0, .. }) => true,
             Some(Requests { count, closes, .. }) if self.manner.is_prompt() => {
-                send_all(client, &self.answer, count, outbox) && !closes
+                send_all(client, &self.response, count, outbox) && !closes
             }
             Some(Requests { count, closes, .. }) => {
                 let arrived_ns = nanos(began.elapsed());
@@ -306,7 +299,7 @@ impl Floor {
     }
 
     /// Sends what leaves by now, if its client is still there.
-    fn send_due(&mut self, answer: &[u8]) {
+    fn send_due(&mut self, response: &[u8]) {
         if self.waiting.is_empty() {
             return;
         }
@@ -315,7 +308,7 @@ impl Floor {
             let Some(due) = self.waiting.pop_front() else { return };
             let client = self.clients[due.index].as_ref().filter(|client| client.serial == due.serial);
             let Some(client) = client else { continue };
-            if !send_all(client, answer, due.count, &mut self.outbox) || due.closes {
+            if !send_all(client, response, due.count, &mut self.outbox) || due.closes {
                 self.leave(due.index);
             }
         }
@@ -337,24 +330,24 @@ fn receive(client: &mut Client, inbox: &mut [u8]) -> Option<Requests> {
     (client.partial.len() <= REQUEST_BYTES_MAX).then_some(requests)
 }
 
-/// Sends so many answers or tells that it cannot: a client that does not read is not worth a buffer here.
-fn send_all(client: &Client, answer: &[u8], count: usize, outbox: &mut Vec<u8>) -> bool {
-    let bytes = answer.len() * count;
+/// Sends so many responses or tells that it cannot: a client that does not read is not worth a buffer here.
+fn send_all(client: &Client, response: &[u8], count: usize, outbox: &mut Vec<u8>) -> bool {
+    let bytes = response.len() * count;
     while outbox.len() < bytes {
-        outbox.extend_from_slice(answer);
+        outbox.extend_from_slice(response);
     }
     send(client.socket.as_fd(), &outbox[..bytes], SendFlags::NOSIGNAL) == Ok(bytes)
 }
 
-fn answer(bytes: usize) -> Vec<u8> {
+fn response(bytes: usize) -> Vec<u8> {
     let head = |body: usize| {
         format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {body}\r\n\r\n")
             .into_bytes()
     };
     let body = bytes.saturating_sub(head(bytes).len());
-    let mut answer = head(body);
-    answer.resize(answer.len() + body, b' ');
-    answer
+    let mut response = head(body);
+    response.resize(response.len() + body, b' ');
+    response
 }
 
 #[cfg(test)]
@@ -362,13 +355,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_has_the_length_asked_for() {
-        assert!(answer(230).len().abs_diff(230) <= 2);
-        assert!(answer(0).ends_with(b"Content-Length: 0\r\n\r\n"));
+    fn a_response_has_the_requested_length() {
+        assert!(response(230).len().abs_diff(230) <= 2);
+        assert!(response(0).ends_with(b"Content-Length: 0\r\n\r\n"));
     }
 
     #[test]
-    fn answers_leave_when_they_should_and_in_order() {
+    fn responses_leave_on_time_and_in_order() {
         let ms = Duration::from_millis;
         let manner = Manner { delay: ms(5), stall: Some(Stall { length: ms(100), every: ms(1_000) }) };
         for (arrived_ms, leaves_ms) in

@@ -31,8 +31,8 @@ use crate::rival::{RivalParts, RivalServer};
 use crate::shop::ShopConfig;
 use crate::stats::Figures;
 use crate::totals::{OwnDatabase, Totals, commits_at, make_tables};
-use stampede_loadgen::answer::{Class, Code};
 use stampede_loadgen::engine::{Outcome, RunConfig, run};
+use stampede_loadgen::meaning::{Class, Code};
 use stampede_loadgen::workload::{Workload, mix};
 use stampede_testkit::{ClusterOptions, PostgresCluster, RedisOptions, RedisServer, redis_connect};
 
@@ -119,7 +119,7 @@ pub struct Row {
     pub winners_per_s: Option<f64>,
     /// Refusals per second after the sale.
     pub refusals_per_s: Option<f64>,
-    /// Latencies of all answers of the sale.
+    /// Latencies of all responses of the sale.
     pub sale: Percentiles,
     /// Latencies of its winners alone.
     pub winners: Percentiles,

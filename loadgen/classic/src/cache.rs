@@ -41,7 +41,7 @@ pub fn fill(redis: &mut Connection, item: u32, stock: Stock) -> RedisResult<()> 
     set.exec(redis)
 }
 
-/// Forgets the item, so that the next reader asks the database.
+/// Forgets the item, so the next reader goes to the database.
 ///
 /// # Errors
 /// What Redis says.

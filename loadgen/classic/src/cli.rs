@@ -88,7 +88,7 @@ pub enum ClassicCommand {
     Serve(ServeArgs),
     /// Kills each store in the middle of a sale, and cuts its power, and counts what is lost
     Kill(KillArgs),
-    /// Serves a constant answer from one thread: the limit to compare with
+    /// Serves a constant response from one thread: the limit to compare with
     Bare(BareArgs),
     /// The HTTP front of redis-lua alone
     #[command(hide = true)]

@@ -75,7 +75,7 @@ impl Rival {
         },
         Self {
             name: "redis-lua-always",
-            about: "the same, the log synced before each answer",
+            about: "the same, the log synced before each response",
             is_nginx: false,
             log: AppendLog::Always,
         },

@@ -13,9 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::ClassicError;
+use crate::listener::listen;
 use crate::shop::{Bought, Shop};
 use stampede_loadgen::printer;
 
@@ -31,8 +31,6 @@ const FIELDS_MAX: usize = 64;
 const BUYER_BYTES_MAX: usize = 64;
 /// How long a connection may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4_096;
 /// Stack of a connection's thread.
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -48,11 +46,7 @@ impl AppTier {
     /// # Errors
     /// What the system says when the address cannot be bound.
     pub fn bind(addr: SocketAddr, shop: Shop) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(Self { listener: socket.into(), shop: Arc::new(shop) })
+        Ok(Self { listener: listen(addr)?, shop: Arc::new(shop) })
     }
 
     /// Where it listens.
@@ -106,15 +100,14 @@ impl Drop for Open {
 }
 
 fn talk(mut stream: TcpStream, shop: &Shop) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(SILENCE_MAX))?;
     let mut inbox = Vec::with_capacity(HEAD_BYTES_MAX);
     loop {
         match read_request(&inbox) {
             Ok(Some(request)) => {
-                let answer = answer(shop, &request);
+                let response = respond(shop, &request);
                 let (used, close) = (request.bytes, request.close);
-                stream.write_all(&answer.bytes(close))?;
+                stream.write_all(&response.bytes(close))?;
                 inbox.drain(..used);
                 if close {
                     return Ok(());
@@ -149,7 +142,7 @@ pub(crate) struct Request<'a> {
 }
 
 /// The first request in the bytes, if it is whole.
-pub(crate) fn read_request(bytes: &[u8]) -> Result<Option<Request<'_>>, Answer> {
+pub(crate) fn read_request(bytes: &[u8]) -> Result<Option<Request<'_>>, Response> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut head = httparse::Request::new(&mut fields);
     let head_bytes = match head.parse(bytes) {
@@ -193,40 +186,40 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Option<Request<'_>>, Answer> 
 /// The body of a purchase. The tutorials sell one unit at a time, and so do we.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Purchase {
+struct PurchaseBody {
     quantity: u32,
 }
 
-fn answer(shop: &Shop, request: &Request<'_>) -> Answer {
+fn respond(shop: &Shop, request: &Request<'_>) -> Response {
     match (request.method, route(request.path)) {
-        ("GET", Route::Stats) => Answer::json(200, shop.counters.figures()),
-        ("POST", Route::Orders(item)) => purchase(shop, request, item),
+        ("GET", Route::Stats) => Response::json(200, shop.counters.figures()),
+        ("POST", Route::Orders(item)) => buy(shop, request, item),
         (_, Route::Nowhere) => refuse(404, "not_found"),
         _ => refuse(405, "method_not_allowed"),
     }
 }
 
-/// A purchase as a request asks for it.
+/// The purchase in a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct Purchase<'a> {
     pub(crate) item: u32,
     pub(crate) buyer: &'a str,
     /// Empty: none was given.
     pub(crate) key: &'a str,
 }
 
-/// The purchase that a request asks for, or why it asks for none.
-pub(crate) fn asked<'a>(request: &Request<'a>) -> Result<Asked<'a>, Answer> {
+/// The purchase in a request, or the refusal if there is none.
+pub(crate) fn purchase_in<'a>(request: &Request<'a>) -> Result<Purchase<'a>, Response> {
     match (request.method, route(request.path)) {
-        ("POST", Route::Orders(item)) => asked_of(request, item),
+        ("POST", Route::Orders(item)) => purchase_of(request, item),
         (_, Route::Orders(_)) => Err(refuse(405, "method_not_allowed")),
         _ => Err(refuse(404, "not_found")),
     }
 }
 
-fn asked_of<'a>(request: &Request<'a>, item: u32) -> Result<Asked<'a>, Answer> {
-    match serde_json::from_slice::<Purchase>(request.body) {
-        Ok(Purchase { quantity: 1 }) => {}
+fn purchase_of<'a>(request: &Request<'a>, item: u32) -> Result<Purchase<'a>, Response> {
+    match serde_json::from_slice::<PurchaseBody>(request.body) {
+        Ok(PurchaseBody { quantity: 1 }) => {}
         Ok(_) => return Err(refuse(400, "bad_quantity")),
         Err(_) => return Err(refuse(400, "bad_json")),
     }
@@ -238,16 +231,16 @@ fn asked_of<'a>(request: &Request<'a>, item: u32) -> Result<Asked<'a>, Answer> {
         Some(key) if !sound(&key) => return Err(refuse(400, "bad_header")),
         key => key.unwrap_or(""),
     };
-    Ok(Asked { item, buyer, key })
+    Ok(Purchase { item, buyer, key })
 }
 
-fn purchase(shop: &Shop, request: &Request<'_>, item: u32) -> Answer {
-    let Asked { buyer, key, .. } = match asked_of(request, item) {
-        Ok(asked) => asked,
+fn buy(shop: &Shop, request: &Request<'_>, item: u32) -> Response {
+    let Purchase { buyer, key, .. } = match purchase_of(request, item) {
+        Ok(purchase) => purchase,
         Err(refusal) => return refusal,
     };
     match shop.buy(item, buyer, key) {
-        Ok(bought) => answer_purchase(item, bought),
+        Ok(bought) => response_to_purchase(item, bought),
         Err(error) => {
             tell_once(&error);
             refuse(500, "internal")
@@ -255,9 +248,9 @@ fn purchase(shop: &Shop, request: &Request<'_>, item: u32) -> Answer {
     }
 }
 
-/// The answer to a purchase of `item`.
-pub(crate) fn answer_purchase(item: u32, bought: Bought) -> Answer {
-    let order = |order_id: i64, created_at_ms: i64, replay: bool| Answer {
+/// The response to a purchase of `item`.
+pub(crate) fn response_to_purchase(item: u32, bought: Bought) -> Response {
+    let order = |order_id: i64, created_at_ms: i64, replay: bool| Response {
         status: 201,
         kind: "application/json",
         replay,
@@ -302,9 +295,9 @@ fn route(path: &str) -> Route {
     }
 }
 
-/// An answer that has not been written yet.
+/// A response that has not been written yet.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     status: u16,
     kind: &'static str,
     /// Whether it was given before, to the same key.
@@ -312,7 +305,7 @@ pub(crate) struct Answer {
     body: String,
 }
 
-impl Answer {
+impl Response {
     fn json(status: u16, value: impl serde::Serialize) -> Self {
         let body = serde_json::to_string(&value).expect("plain figures have a JSON form");
         Self { status, kind: "application/json", replay: false, body }
@@ -333,9 +326,9 @@ impl Answer {
 }
 
 /// A refusal with this code.
-pub(crate) fn refuse(status: u16, code: &'static str) -> Answer {
+pub(crate) fn refuse(status: u16, code: &'static str) -> Response {
     let body = format!("{{\"status\":{status},\"code\":\"{code}\",\"title\":\"{}\"}}", title(code));
-    Answer { status, kind: "application/problem+json", replay: false, body }
+    Response { status, kind: "application/problem+json", replay: false, body }
 }
 
 fn title(code: &str) -> &'static str {

@@ -12,7 +12,7 @@
 //! nothing is acked meanwhile. Many buyers come several times, each time with another key, and some requests
 //! are sent twice with one key, so that a store which forgets what it sold sells it again.
 //!
-//! What was told comes from the answers, what is there from the database. Next: `kill/config.rs`, `kill/count.rs`, which
+//! What was told comes from the responses, what is there from the database. Next: `kill/config.rs`, `kill/count.rs`, which
 //! compares the two; `kill/table.rs`, which shows it.
 
 mod config;

@@ -1,4 +1,4 @@
-//! What the engine is compared with: the classic flash-sale designs, as the field's tutorials build
+//! What the engine is compared with: the classic flash-sale designs, as tutorials build
 //! them one after another; Redis with a Lua script, as everybody builds it in the end; and a server that
 //! does nothing.
 //!
@@ -28,6 +28,7 @@ mod error;
 pub mod http;
 pub mod kill;
 pub mod limiter;
+mod listener;
 mod machine;
 pub mod pool;
 pub mod process;

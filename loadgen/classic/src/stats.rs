@@ -60,11 +60,11 @@ counters! {
     failures,
     /// Statements sent to the database, BEGIN, COMMIT and ROLLBACK included.
     statements,
-    /// Looks into the cache that found the item.
+    /// Lookups in the cache that found the item.
     cache_hits,
-    /// Looks into the cache that did not, so that the database was asked.
+    /// Lookups in the cache that did not, and went to the database.
     cache_misses,
-    /// Looks into the cache that found stock, of a version that the database no longer had
+    /// Lookups in the cache that found stock, of a version that the database no longer had
     /// when the purchase came to write.
     cache_stale,
 }

@@ -233,17 +233,45 @@ macro_rules! designs {
 macro_rules! sales {
     ($($design:literal),*) => { &[$(
         plain(concat!($design, ".winners"), "1/s", "sales"),
-        plain(concat!($design, ".p99"), "ms", "p99 of all answers of the sale"),
-        plain(concat!($design, ".cpu"), "ms", "CPU of the whole service per order"),
+        plain(concat!($design, ".refusals"), "1/s", "refusals after the sale"),
+        plain(concat!($design, ".p50"), "ms", "p50 of all responses of the sale"),
+        plain(concat!($design, ".p99"), "ms", "p99 of all responses of the sale"),
+        plain(concat!($design, ".p999"), "ms", "p99.9 of all responses of the sale"),
+        plain(concat!($design, ".won.p50"), "ms", "p50 of the winners"),
+        plain(concat!($design, ".won.p99"), "ms", "p99 of the winners"),
         plain(concat!($design, ".oversold"), "orders", "sold beyond the stock"),
+        plain(concat!($design, ".undersold"), "units", "left although buyers were told that it is sold out"),
+        plain(concat!($design, ".statements"), "per order", "statements to Postgres"),
+        plain(concat!($design, ".commits"), "per order", "transactions of Postgres"),
+        plain(concat!($design, ".cpu"), "ms", "CPU of the whole service per order"),
+        plain(concat!($design, ".refused.cpu"), "ms", "CPU of the whole service per refusal"),
+        plain(concat!($design, ".purchases"), "requests", "purchases until the item was sold out"),
+        plain(concat!($design, ".won"), "orders", "orders until the item was sold out"),
+        plain(concat!($design, ".conflicts"), "requests", "purchases that met a newer version"),
+        plain(concat!($design, ".limited"), "requests", "purchases that the rate limiter refused"),
+        plain(concat!($design, ".hits"), "lookups", "lookups that the cache answered"),
+        plain(concat!($design, ".misses"), "lookups", "lookups that went to the database"),
+        plain(concat!($design, ".stale"), "lookups", "hits whose version the database no longer had"),
     )*] };
 }
 macro_rules! losses {
     ($($design:literal),*) => { &[$(
+        plain(concat!($design, ".kill.acked"), "orders", "orders that buyers were told of"),
         plain(concat!($design, ".kill.lost"), "orders", "acknowledged orders that a kill -9 of the store lost"),
-        plain(concat!($design, ".kill.oversold"), "orders", "units sold beyond the stock after a kill -9"),
+        plain(concat!($design, ".kill.oversold"), "orders", "units sold beyond the stock after a kill -9 of the store"),
+        plain(concat!($design, ".kill.undersold"), "units", "units gone without an order after a kill -9 of the store"),
+        plain(concat!($design, ".kill.over-cap"), "buyers", "buyers with more than one unit after a kill -9 of the store"),
+        plain(concat!($design, ".kill.two-orders"), "keys", "keys that named two orders after a kill -9 of the store"),
+        plain(concat!($design, ".kill.unknown"), "requests", "purchases that nobody could decide"),
+        plain(concat!($design, ".kill.away"), "s", "time until the store was ready after a kill -9 of the store"),
+        plain(concat!($design, ".power-cut.acked"), "orders", "orders that buyers were told of"),
         plain(concat!($design, ".power-cut.lost"), "orders", "acknowledged orders that a power cut lost"),
         plain(concat!($design, ".power-cut.oversold"), "orders", "units sold beyond the stock after a power cut"),
+        plain(concat!($design, ".power-cut.undersold"), "units", "units gone without an order after a power cut"),
+        plain(concat!($design, ".power-cut.over-cap"), "buyers", "buyers with more than one unit after a power cut"),
+        plain(concat!($design, ".power-cut.two-orders"), "keys", "keys that named two orders after a power cut"),
+        plain(concat!($design, ".power-cut.unknown"), "requests", "purchases that nobody could decide"),
+        plain(concat!($design, ".power-cut.away"), "s", "time until the store was ready after a power cut"),
     )*] };
 }
 
@@ -289,8 +317,8 @@ pub fn figure(bench: &str, key: &str) -> &'static Figure {
 mod tests {
     use super::*;
 
-    const ALL: [&str; 7] =
-        ["serve", "core", "primitives", "log_speed", "export_drain", "generator", "classic"];
+    const ALL: [&str; 8] =
+        ["serve", "core", "primitives", "log_speed", "export_drain", "generator", "classic", "kill"];
 
     #[test]
     fn no_key_stands_twice() {

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 
 use crate::series::Records;
 use crate::tables::rivals::Language;
-use crate::tables::{bench, capacity, rivals};
+use crate::tables::{bench, capacity, classics, rivals};
 
 /// Pages with blocks, from the root of the source tree.
-pub const PAGES: [&str; 4] = ["README.md", "docs/README.zh-CN.md", "docs/BENCHMARKS.md", "docs/CAPACITY.md"];
+pub const PAGES: [&str; 5] =
+    ["README.md", "docs/README.zh-CN.md", "docs/BENCHMARKS.md", "docs/CAPACITY.md", "docs/CLASSICS.md"];
 /// Where the records are.
 pub const RECORDS: &str = "docs/benchmarks";
 const BEGIN: &str = "<!-- figures: ";
@@ -32,6 +33,7 @@ fn block(records: &Records, name: &str) -> Option<String> {
     let (page, what) = name.split_once(' ')?;
     Some(match (page, what) {
         ("capacity", what) => return capacity::block(records, what),
+        ("classics", what) => return classics::block(records, what),
         ("rivals", "English") => rivals::designs(records, Language::English),
         ("rivals", "Chinese") => rivals::designs(records, Language::Chinese),
         ("serve", "transports") => bench::transports(records),

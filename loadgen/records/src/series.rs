@@ -55,6 +55,12 @@ impl Records {
         self.0.iter().filter(|record| record.bench == bench && record.variant == variant).collect()
     }
 
+    /// The newest run of a bench that measured a figure. Rows of one table that have to come from one run come from it.
+    #[must_use]
+    pub fn newest_with(&self, bench: &str, key: &str) -> Option<&Record> {
+        self.runs(bench, "").into_iter().rfind(|run| run.value(key).is_some())
+    }
+
     /// What the runs of a bench as it comes say of a figure.
     #[must_use]
     pub fn spread(&self, bench: &str, key: &str) -> Option<Spread> {

@@ -1,10 +1,11 @@
 //! The tables of the docs, as Markdown, from records alone.
 //!
-//! Next: [`bench`] for the engine's ratios and the runs behind them, [`capacity`] for what is computed from prices,
-//! [`rivals`] for the designs of the field.
+//! Next: [`bench`] for the engine's ratios and the runs that gave them, [`capacity`] for what is computed from prices,
+//! [`classics`] for the classic designs and the rivals, [`rivals`] for their short table in the README.
 
 pub(crate) mod bench;
 pub(crate) mod capacity;
+pub(crate) mod classics;
 pub(crate) mod rivals;
 
 use std::fmt::Write as _;
@@ -20,14 +21,15 @@ fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String
     text
 }
 
-/// Median and range.
+/// Median and range, with two digits.
 fn with_range(spread: &Spread) -> String {
-    let Spread { median, low, high, .. } = *spread;
-    let number = crate::number;
-    if low == high {
-        return number(median);
-    }
-    format!("{} ({}–{})", number(median), number(low), number(high))
+    ranged([spread.median, spread.low, spread.high], crate::number)
+}
+
+/// Median and range in the words of `show`; the median alone if the range says nothing more.
+fn ranged(spread: [f64; 3], show: impl Fn(f64) -> String) -> String {
+    let [median, low, high] = spread.map(show);
+    if low == high { median } else { format!("{median} ({low}–{high})") }
 }
 
 /// Rounded for a reader: two digits of millions, three digits of thousands.

@@ -169,29 +169,45 @@ fn a_recorder_writes_only_where_it_is_told() {
 
 /// As `stampede-classic --json` and `stampede-classic kill --json` write it, but for fields that no table shows.
 const SALES: &str = r#"{"format": "stampede-loadgen-classic-2", "version": "0.1.0", "began_at_ms": 1796065000000,
-    "commit": "0123456789ab+", "machine": {"kernel": "6.18", "cores": 2, "cpu": "a processor", "load1": 0.3}, "rows": [
-    {"name": "redis-lua", "winners_per_s": 20000.0, "sale": {"p50_ns": 1, "p99_ns": 3000000, "p999_ns": 9},
-     "cpu_s_per_1000_winners": 0.12, "oversold": 0},
-    {"name": "stampede", "winners_per_s": 30000.0, "sale": {"p50_ns": 1, "p99_ns": 2000000, "p999_ns": 9},
-     "cpu_s_per_1000_winners": 0.05, "oversold": 0},
-    {"name": "redis-lua", "winners_per_s": 22000.0, "sale": {"p50_ns": 1, "p99_ns": 5000000, "p999_ns": 9},
-     "cpu_s_per_1000_winners": null, "oversold": 0}]}"#;
+    "commit": "0123456789ab+", "machine": {"kernel": "6.18", "cores": 2, "cpu": "a processor", "load1": 0.3},
+    "versions": {"postgres": "15.18 (Debian)", "redis": null},
+    "config": {"designs": ["redis-lua"], "stock": 20000, "refusals": 1000, "connections": 64, "pairs": 2, "limit_per_s": 500}, "rows": [
+    {"name": "redis-lua", "winners_per_s": 20000.0, "refusals_per_s": 100000.0, "sale": {"p50_ns": 1, "p99_ns": 3000000, "p999_ns": 9},
+     "winners": {"p50_ns": 1, "p99_ns": 3000000, "p999_ns": 9}, "statements_per_winner": null, "commits_per_winner": 0.005,
+     "cpu_s_per_1000_winners": 0.12, "cpu_s_per_1000_refusals": 0.009, "counted": null, "oversold": 0, "undersold": 0},
+    {"name": "stampede", "winners_per_s": 30000.0, "refusals_per_s": 200000.0, "sale": {"p50_ns": 1, "p99_ns": 2000000, "p999_ns": 9},
+     "winners": {"p50_ns": 1, "p99_ns": 2000000, "p999_ns": 9}, "statements_per_winner": null, "commits_per_winner": 0.002,
+     "cpu_s_per_1000_winners": 0.05, "cpu_s_per_1000_refusals": 0.005, "counted": null, "oversold": 0, "undersold": 0},
+    {"name": "redis-lua", "winners_per_s": 22000.0, "refusals_per_s": 110000.0, "sale": {"p50_ns": 1, "p99_ns": 5000000, "p999_ns": 9},
+     "winners": {"p50_ns": 1, "p99_ns": 5000000, "p999_ns": 9}, "statements_per_winner": null, "commits_per_winner": 0.005,
+     "cpu_s_per_1000_winners": null, "cpu_s_per_1000_refusals": 0.009, "counted": null, "oversold": 0, "undersold": 0}]}"#;
 const KILLS: &str = r#"{"format": "stampede-classic-kill-1", "version": "0.1.0", "began_at_ms": 1796065000000, "commit": null,
-    "machine": {"kernel": "6.18", "cores": 2, "cpu": null, "load1": null}, "rows": [
-    {"name": "redis-lua", "fault": "power-cut", "lost": 1, "oversold": 310}, {"name": "redis-lua", "fault": "power-cut", "lost": 0, "oversold": 1290},
-    {"name": "redis-lua", "fault": "kill", "lost": 0, "oversold": 0}, {"name": "stampede", "fault": "kill", "lost": 0, "oversold": 0}]}"#;
+    "machine": {"kernel": "6.18", "cores": 2, "cpu": null, "load1": null},
+    "config": {"stock": 3000, "per_s": 1000.0, "connections": 64, "rounds": 2}, "rows": [
+    {"name": "redis-lua", "fault": "power-cut", "acked": 3310, "lost": 1, "oversold": 310, "undersold": 0, "over_cap": 9, "changed": 0,
+     "unknown": 0, "away_ms": 400},
+    {"name": "redis-lua", "fault": "power-cut", "acked": 4290, "lost": 0, "oversold": 1290, "undersold": 0, "over_cap": 0, "changed": 2,
+     "unknown": 0, "away_ms": 200},
+    {"name": "redis-lua", "fault": "kill", "acked": 3000, "lost": 0, "oversold": 0, "undersold": 0, "over_cap": 0, "changed": 0,
+     "unknown": 0, "away_ms": 200},
+    {"name": "stampede", "fault": "kill", "acked": 3000, "lost": 0, "oversold": 0, "undersold": 0, "over_cap": 0, "changed": 0,
+     "unknown": 0, "away_ms": 2000}]}"#;
+
+/// The lines of a block that name one of these.
+fn lines(records: &Records, block: &str, names: &[&str]) -> Vec<String> {
+    let marked = format!("<!-- figures: {block} -->\n<!-- figures: end -->");
+    let (page, _) = render(&marked, records).expect("rendered");
+    let named = |line: &&str| names.iter().any(|name| line.contains(name));
+    page.lines().filter(named).map(str::to_owned).collect()
+}
 
 #[test]
 fn a_comparison_is_a_record_and_the_readmes_table() {
     let files = [SALES, KILLS].map(|text| parse(text).expect("sound"));
     assert_eq!((files[0].date.as_str(), files[0].load_before), ("2026-11-30", Some(0.3)));
     let records = Records::of(files.to_vec());
-    let (page, _) =
-        render("<!-- figures: rivals English -->\n<!-- figures: end -->", &records).expect("rendered");
-    let rows: Vec<&str> =
-        page.lines().filter(|line| line.starts_with("| ") && line.contains(" ms |")).collect();
     assert_eq!(
-        rows,
+        lines(&records, "rivals English", &[" ms |"]),
         [
             "| Redis + Lua, worker to Postgres, AOF `everysec` | 21,000 | 4.00 ms | 120 µs | 0 / 0 | 1 / 1,290 |",
             "| **Stampede** | 30,000 | 2.00 ms | 50 µs | 0 / 0 | - |"
@@ -199,4 +215,55 @@ fn a_comparison_is_a_record_and_the_readmes_table() {
     );
     let unknown = SALES.replace("redis-lua", "somebody");
     assert!(parse(&unknown).expect_err("unknown").contains("no figure somebody.winners"));
+}
+
+#[test]
+fn the_page_of_designs_shows_one_run_and_its_rounds() {
+    let records = Records::of([SALES, KILLS].map(|text| parse(text).expect("sound")).to_vec());
+    assert_eq!(
+        lines(&records, "classics rivals", &["`redis-lua`", "Measured"]),
+        [
+            "| `redis-lua` | 21,000 (20,000–22,000) | 105,000 | 0.0 µs | 4.00 ms (3.00 ms–5.00 ms) | 0.0 µs | 4.00 ms | 0 | 0 \
+             | 0.0050 tx | 0.12 ms | 9.0 µs |",
+            "20,000 units, closed loop over 64 connections, then 1,000 refusals; medians of 2 rounds. Measured 2026-11-30 at \
+             commit 0123456 on 2 × a processor, Linux 6.18, Postgres 15.18, load before 0.3: `stampede-classic --designs \
+             redis-lua --stock 20000 --requests 21000 -c 64 --pairs 2`",
+        ]
+    );
+    assert_eq!(
+        lines(&records, "classics rivals-compared", &["`redis-lua`"]),
+        ["| `redis-lua` | 1.43 | 0.50 | 0.42 | 0.56 |"]
+    );
+    // The worst of each column, but the median of the time away.
+    assert_eq!(
+        lines(&records, "classics losses", &["power cut"]),
+        ["| `redis-lua` | power cut | 4,290 | 1 | 1,290 | 0 | 9 | 2 | 0 | 0.30 (0.20–0.40) s |"]
+    );
+    assert_eq!(lines(&records, "classics designs", &["Not measured yet."]).len(), 1);
+}
+
+/// What of a page is not written from records.
+fn prose(page: &str) -> String {
+    let text = fs::read_to_string(root().join(page)).expect(page);
+    let mut blocks = text.split("<!-- figures: ");
+    let first = blocks.next().unwrap_or_default().to_owned();
+    // After the begin of a block comes its table; after its end comes prose again.
+    blocks.filter_map(|part| part.strip_prefix("end -->")).fold(first, |prose, part| prose + part)
+}
+
+/// A time in a sentence is a figure that no run brings up to date.
+#[test]
+fn measured_times_stand_in_rendered_blocks_only() {
+    for page in ["docs/BENCHMARKS.md", "docs/CAPACITY.md", "docs/CLASSICS.md"] {
+        let prose = prose(page);
+        for line in prose.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let is_time = |pair: &&[&str]| {
+                let unit = pair[1].trim_end_matches(|sign: char| sign.is_ascii_punctuation());
+                pair[0].ends_with(|digit: char| digit.is_ascii_digit()) && ["ns", "µs", "ms"].contains(&unit)
+            };
+            let time = words.windows(2).find(is_time);
+            assert!(time.is_none(), "{page} says {time:?} outside of a block: {line}");
+        }
+    }
 }

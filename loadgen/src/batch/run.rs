@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::shape::{Batch, Format, Mode, Trouble};
-use crate::answer::{Class, Code};
 use crate::engine::{self, Outcome, RunConfig, RunError, Step};
+use crate::meaning::{Class, Code};
 use crate::workload::{Target, Workload};
 
 /// How long one request may take.
@@ -113,7 +113,7 @@ pub enum BatchError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// A connection failed or was silent for too long.
-    #[error("{unanswered} purchases were not answered: {why}")]
+    #[error("{unanswered} purchases got no response: {why}")]
     Lost {
         /// How many.
         unanswered: u64,

@@ -59,13 +59,13 @@ impl Batch {
     }
 }
 
-/// Why the server is not asked any further.
+/// Why no further request is sent.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Trouble {
     /// Something does not add up.
     #[error("a promise was broken: {0}")]
     Broken(String),
     /// The server did not take a batch.
-    #[error("the server answered {0}")]
+    #[error("the server responded with {0}")]
     Refused(String),
 }

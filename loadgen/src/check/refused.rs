@@ -1,9 +1,9 @@
 //! Whether a run tried anything: a server that refuses everybody breaks no promise.
 //!
-//! Next: [`crate::answer::Code::is_let_in`], which tells a refusal before the sale from one by the sale.
+//! Next: [`crate::meaning::Code::is_let_in`], which tells a refusal before the sale from one by the sale.
 
-use crate::answer::{CODES, Code};
 use crate::history::History;
+use crate::meaning::{CODES, Code};
 
 /// Outcomes that are named in words; the rest is left out.
 const NAMED_MAX: usize = 3;

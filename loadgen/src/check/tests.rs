@@ -152,7 +152,7 @@ fn key_answered_twice_differently() {
     };
     assert_eq!(named(time), "answers_differ");
     assert_eq!(named(|sale| sale.history.push(entry(0, Code::SoldOut, 0, 950))), "answers_differ");
-    // A refusal that was asked for before the win was known proves nothing.
+    // A refusal whose request left before the win was known proves nothing.
     assert_eq!(named(|sale| sale.history.push(entry(4, Code::SoldOut, 0, 20))), "");
 }
 
@@ -311,7 +311,7 @@ fn postgres_differs() {
     assert_eq!(named(extra), "postgres_differs");
 }
 
-/// What is left of a fair sale when nobody asks the merchant; each order was asked back.
+/// What is left of a fair sale when nobody asks the merchant; each order was requested again.
 fn seen_by_clients(plant: impl FnOnce(&mut Sale, &mut Vec<Recalled>, &mut Public<'_>)) -> (String, Verdict) {
     let mut sale = fair();
     let mut recalled: Vec<_> = winners(&sale.history)
@@ -334,10 +334,10 @@ fn seen_by_clients(plant: impl FnOnce(&mut Sale, &mut Vec<Recalled>, &mut Public
 #[test]
 fn clients_alone_see_a_fair_sale_and_say_what_they_did_not_ask() {
     let (names, verdict) = seen_by_clients(|_, _, _| {});
-    assert_eq!((names.as_str(), verdict.acks, verdict.recalled, verdict.has_books), ("", 6, 5, false));
+    assert_eq!((names.as_str(), verdict.acks, verdict.recalled, verdict.has_orders), ("", 6, 5, false));
     assert_eq!(
         verdict.to_string(),
-        "fine as far as clients can see: 6 acks held against each other, 5 orders asked back; \
+        "fine as far as clients can see: 6 acks compared with each other, 5 orders requested again; \
          not checked: the merchant's orders (give --admin)"
     );
 }

@@ -35,12 +35,12 @@ pub struct Verdict {
     pub violations_total: u64,
     /// Orders of the merchant's list that were looked at.
     pub orders: u64,
-    /// Acks that were held against them, or with each other where there is no list.
+    /// Acks that were compared with them, or with each other where there is no list.
     pub acks: u64,
     /// Rows of Postgres that were compared.
     pub postgres_orders: Option<u64>,
     /// Whether the merchant's totals and orders were looked at; without them it is what clients can see.
-    pub has_books: bool,
+    pub has_orders: bool,
     /// Acked orders that were requested again as their buyers.
     pub recalled: u64,
     /// What was not looked at, and why or how it could be, each a few words.
@@ -77,7 +77,7 @@ impl Verdict {
         self.orders += other.orders;
         self.acks += other.acks;
         self.recalled += other.recalled;
-        self.has_books |= other.has_books;
+        self.has_orders |= other.has_orders;
         if let Some(rows) = other.postgres_orders {
             *self.postgres_orders.get_or_insert(0) += rows;
         }
@@ -92,7 +92,7 @@ impl Verdict {
             self.violations.push(Violation { item: None, broken });
         }
     }
-    /// Notes something that cannot be judged: the promise, then why.
+    /// Notes something that could not be verified: the promise, then why.
     pub(super) fn open(&mut self, words: String) {
         self.undecided.push(words);
     }
@@ -114,11 +114,11 @@ impl fmt::Display for Verdict {
         }
         match self.ruling() {
             Ruling::Broken | Ruling::NothingLetIn => {}
-            _ if self.has_books => write!(f, "fine: {orders} orders, {acks} acks held against them")?,
+            _ if self.has_orders => write!(f, "fine: {orders} orders, {acks} acks compared with them")?,
             _ => write!(
                 f,
-                "fine as far as clients can see: {acks} acks held against each other, \
-                 {recalled} orders asked back"
+                "fine as far as clients can see: {acks} acks compared with each other, \
+                 {recalled} orders requested again"
             )?,
         }
         self.postgres_orders.map_or(Ok(()), |rows| write!(f, "; {rows} rows of Postgres compared"))?;

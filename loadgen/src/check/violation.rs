@@ -10,7 +10,7 @@ use super::window::Window;
 /// A broken promise, and of which item.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
-    /// The item, where several were judged.
+    /// The item, where several were checked.
     pub item: Option<u32>,
     /// What was broken.
     pub broken: Broken,
@@ -68,7 +68,7 @@ pub enum Broken {
         /// The cap.
         cap: u32,
     },
-    /// I5: one key, answers that contradict each other.
+    /// I5: one key, responses that contradict each other.
     AnswersDiffer {
         /// The key.
         key: String,

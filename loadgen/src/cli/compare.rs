@@ -33,7 +33,7 @@ pub struct CompareArgs {
     pub json: Option<PathBuf>,
 }
 
-/// Reads all and tells; the exit code, which judges neither side.
+/// Reads all and tells; the exit code, which says nothing about either side.
 pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let side = |one: &Option<PathBuf>, many: &[PathBuf]| -> Result<Vec<(String, Record)>> {
         let files: Vec<&Path> = one.iter().chain(many).map(PathBuf::as_path).collect();

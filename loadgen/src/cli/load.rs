@@ -116,13 +116,13 @@ pub struct LoadArgs {
     /// Share of winners who pay at once, reported to the merchant API; for items with hold or on_payment
     #[arg(long, value_name = "SHARE", value_parser = units::share, default_value = "0", requires = "admin", help_heading = AFTER)]
     pub pay: f64,
-    /// Share of winners who pay a second after their hold went back
+    /// Share of winners who pay a second after their hold expired
     #[arg(long, value_name = "SHARE", value_parser = units::share, default_value = "0", requires = "admin", help_heading = AFTER)]
     pub pay_late: f64,
-    /// Share of winners who call their order off
+    /// Share of winners who cancel their order
     #[arg(long, value_name = "SHARE", value_parser = units::share, default_value = "0", help_heading = AFTER)]
     pub cancel: f64,
-    /// Tell a level of each account, 0 to N-1 (X-Buyer-Level, or `lvl` in the token)
+    /// Send a level for each account, 0 to N-1 (X-Buyer-Level, or `lvl` in the token)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10), help_heading = WHO)]
     pub levels: Option<u8>,
     /// Units per purchase
@@ -134,7 +134,7 @@ pub struct LoadArgs {
     /// One connection per request, as clients without keep-alive do
     #[arg(long, help_heading = RATE)]
     pub no_keepalive: bool,
-    /// What buyers, keys and repeats follow from [default: random, shown in the report]
+    /// The seed of buyers, keys and repeats [default: random, shown in the report]
     #[arg(long, value_name = "N", help_heading = WHO)]
     pub seed: Option<u64>,
     /// How buyers prove who they are

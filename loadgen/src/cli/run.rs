@@ -17,7 +17,7 @@ use crate::record::{Record, without_secrets};
 use crate::sampler::Sampler;
 use crate::scenario::Scenario;
 use crate::units;
-use crate::verify::{JudgeConfig, Merchant, judge};
+use crate::verify::{Merchant, VerifyConfig, verify};
 use crate::workload::Items;
 
 /// Flags of `run`.
@@ -65,7 +65,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8> {
         history.baselines = baselines;
     }
     let verified = items.map(|items| {
-        judge(&JudgeConfig {
+        verify(&VerifyConfig {
             merchant: shop.as_ref(),
             run: Some(&config),
             postgres: load.postgres.as_deref(),
@@ -84,7 +84,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8> {
     Ok(args.output.conclude(record, &outcome))
 }
 
-/// How each item stands before the run, which answers only for what comes later.
+/// How each item stands before the run, which is responsible only for what comes later.
 fn stand_before(shop: &Merchant, items: Items) -> Result<BTreeMap<u32, Baseline>> {
     let stand = |item| {
         let baseline = shop.baseline(item).with_context(|| format!("item {item} cannot be verified"))?;

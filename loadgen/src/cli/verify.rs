@@ -17,7 +17,7 @@ use crate::history::History;
 use crate::printer;
 use crate::program::{UsageError, exit_of};
 use crate::units;
-use crate::verify::{JudgeConfig, judge};
+use crate::verify::{VerifyConfig, verify};
 use crate::workload::{ITEMS_MAX, Items};
 
 /// Flags of `verify`.
@@ -47,12 +47,12 @@ pub struct VerifyArgs {
 pub(super) fn run(args: &VerifyArgs) -> Result<u8> {
     let merchant = merchant(&args.merchant)?;
     let history = args.history.as_deref().map(read_history).transpose()?;
-    let verdict = judge(&JudgeConfig {
+    let verdict = verify(&VerifyConfig {
         postgres: args.postgres.as_deref(),
         items: items(args, history.as_ref())?,
         history: history.as_ref(),
         export_wait: args.export_wait,
-        ..JudgeConfig::books(&merchant, args.item)
+        ..VerifyConfig::of_merchant(&merchant, args.item)
     })?;
     Ok(tell(&verdict))
 }

@@ -82,13 +82,13 @@ pub(crate) struct Conn {
     pub(crate) phase: Phase,
     /// Sent and not answered, oldest first.
     pub(crate) under_way: VecDeque<Op>,
-    /// The beginning of an answer whose end has not come.
+    /// The beginning of a response whose end has not come.
     pub(crate) partial: Vec<u8>,
     /// Bytes that the socket did not take.
     pub(crate) unsent: Vec<u8>,
     /// Since when it has had room.
     pub(crate) free_ns: u64,
-    /// Losses since the last answer.
+    /// Losses since the last response.
     pub(crate) losses: u32,
     /// Whether it stands in the queue of connections with room.
     pub(crate) queued: bool,
@@ -145,14 +145,14 @@ impl Conn {
         Ok(())
     }
 
-    /// Asks to be told when the socket takes bytes again, or not to be.
+    /// Has epoll report when the socket takes bytes again, or not.
     pub(crate) fn want_write(&self, epoll: BorrowedFd<'_>, token: u64, want: bool) -> io::Result<()> {
         let out = if want { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
         let flags = epoll::EventFlags::IN | out;
         Ok(epoll::modify(epoll, self.socket()?, epoll::EventData::new_u64(token), flags)?)
     }
 
-    /// Drops the socket and all bytes; what is under way stays for the caller to judge.
+    /// Drops the socket and all bytes; what is under way stays for the caller to decide.
     pub(crate) fn close(&mut self, phase: Phase) {
         self.socket = None;
         self.partial.clear();

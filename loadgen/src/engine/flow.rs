@@ -4,7 +4,7 @@
 //!  State ─▶ Challenge ─▶ Solve ─▶ Ticket ──▶ Purchase ──▶ Wait ──▶ decided ──▶ Pay | Cancel
 //!    │          ▲                   │  ▲         ▲                    │   ▲     (a winner's fate)
 //!    │          │                   │  │         │            entered └▶ Draw
-//!    └──────────┴───────────────────┴──┴─────────┘  what the item does not ask for is left out
+//!    └──────────┴───────────────────┴──┴─────────┘  what the item does not require is left out
 //! ```
 //!
 //! Pure values: bytes in, the next step out; no socket, no clock. Next: `engine/worker.rs`, and
@@ -12,7 +12,7 @@
 
 use super::solver::Puzzle;
 use super::step::Step;
-use crate::answer::{
+use crate::meaning::{
     Acked, Class, Code, Meaning, is_accepted, is_in_state, meaning_of, meaning_of_step, number_after,
     text_after,
 };
@@ -22,7 +22,7 @@ pub(crate) const WAIT_MS: u64 = 2_000;
 /// Hardest proof of work that is tried: a million hashes or so; beyond it the buyer gives up.
 const POW_BITS_MAX: u32 = 20;
 
-/// What follows an answer.
+/// What follows a response.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
     /// The purchase has come to an end.
@@ -57,19 +57,19 @@ impl Then {
 
 /// A response to a request of a flow.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     pub(crate) replay: bool,
     pub(crate) body: &'a [u8],
 }
 
-/// What follows this answer to `step`; `solved` tells whether a challenge was solved before.
-pub(crate) fn next(step: Step, answer: Answer<'_>, solved: bool) -> Next {
+/// What follows this response to `step`; `solved` tells whether a challenge was solved before.
+pub(crate) fn next(step: Step, response: Response<'_>, solved: bool) -> Next {
     match step {
-        Step::Purchase => after_purchase(answer),
-        Step::Wait => after_wait(answer),
-        _ => match meaning_of_step(answer.status, answer.body) {
-            Code::Ok => after_success(step, answer.body),
+        Step::Purchase => after_purchase(response),
+        Step::Wait => after_wait(response),
+        _ => match meaning_of_step(response.status, response.body) {
+            Code::Ok => after_success(step, response.body),
             Code::ChallengeRequired if step == Step::Ticket && !solved => {
                 Next::Then(Then::step(Step::Challenge))
             }
@@ -119,9 +119,9 @@ fn after_page(body: &[u8]) -> Next {
     }
 }
 
-fn after_purchase(answer: Answer<'_>) -> Next {
-    let meaning = meaning_of(answer.status, answer.replay, answer.body);
-    if meaning.code.class() == Class::Winner && is_accepted(answer.body) {
+fn after_purchase(response: Response<'_>) -> Next {
+    let meaning = meaning_of(response.status, response.replay, response.body);
+    if meaning.code.class() == Class::Winner && is_accepted(response.body) {
         let order_id = meaning.acked.order_id;
         return Next::Then(Then { order_id, ..Then::step(Step::Wait) });
     }
@@ -133,11 +133,11 @@ fn after_purchase(answer: Answer<'_>) -> Next {
 
 /// An order that was only accepted may be gone after a crash: then the purchase is sent again. A
 /// refused request for it says nothing about it.
-fn after_wait(answer: Answer<'_>) -> Next {
-    let meaning = meaning_of(answer.status, answer.replay, answer.body);
+fn after_wait(response: Response<'_>) -> Next {
+    let meaning = meaning_of(response.status, response.replay, response.body);
     match meaning.code {
         Code::NotFound => Next::Then(Then::step(Step::Purchase)),
-        code if code.class() == Class::Winner && is_accepted(answer.body) => {
+        code if code.class() == Class::Winner && is_accepted(response.body) => {
             let order_id = meaning.acked.order_id;
             Next::Then(Then { order_id, ..Then::step(Step::Wait) })
         }
@@ -147,10 +147,10 @@ fn after_wait(answer: Answer<'_>) -> Next {
 }
 
 /// What an entry's own page says of the draw; `None` as long as it was not drawn.
-pub(crate) fn after_draw(answer: Answer<'_>) -> Option<Meaning> {
-    let meaning = meaning_of(answer.status, false, answer.body);
+pub(crate) fn after_draw(response: Response<'_>) -> Option<Meaning> {
+    let meaning = meaning_of(response.status, false, response.body);
     match meaning.code {
-        Code::Entered if is_in_state(answer.body, "lost") => Some(Meaning { code: Code::Lost, ..meaning }),
+        Code::Entered if is_in_state(response.body, "lost") => Some(Meaning { code: Code::Lost, ..meaning }),
         Code::Entered => None,
         _ => Some(meaning),
     }
@@ -167,8 +167,8 @@ fn puzzle(body: &[u8]) -> Option<Puzzle> {
 mod tests {
     use super::*;
 
-    fn ask(step: Step, status: u16, body: &str) -> Next {
-        next(step, Answer { status, replay: false, body: body.as_bytes() }, false)
+    fn after(step: Step, status: u16, body: &str) -> Next {
+        next(step, Response { status, replay: false, body: body.as_bytes() }, false)
     }
     fn then(step: Step) -> Next {
         Next::Then(Then::step(step))
@@ -184,28 +184,30 @@ mod tests {
 
     #[test]
     fn the_page_shows_the_way() {
-        let open = |ticket, challenge| ask(Step::State, 200, &page("open", ticket, challenge));
+        let open = |ticket, challenge| after(Step::State, 200, &page("open", ticket, challenge));
         assert_eq!(open(false, "never"), then(Step::Purchase));
         assert_eq!(open(true, "suspicious"), then(Step::Ticket));
         assert_eq!(open(true, "always"), then(Step::Challenge));
         let drawn =
             page("open", false, "never").replace("\"now_ms\"", "\"draw\":{\"draws_at_ms\":4500},\"now_ms\"");
         let waits = Then { draws_in_ms: 1_000, ..Then::step(Step::Purchase) };
-        assert_eq!(ask(Step::State, 200, &drawn), Next::Then(waits));
+        assert_eq!(after(Step::State, 200, &drawn), Next::Then(waits));
         let early = Then { opens_in_ms: 1_500, ..Then::step(Step::Purchase) };
-        assert_eq!(ask(Step::State, 200, &page("upcoming", false, "never")), Next::Then(early));
-        assert_eq!(ask(Step::State, 200, &page("sold_out", false, "never")), refused(Code::SoldOut));
-        assert_eq!(ask(Step::State, 404, r#"{"code":"not_found"}"#), refused(Code::NotFound));
-        assert_eq!(ask(Step::State, 200, "{}"), Next::Doubt(Code::BadAnswer));
-        assert_eq!(ask(Step::State, 503, r#"{"code":"draining"}"#), Next::Doubt(Code::Draining));
+        assert_eq!(after(Step::State, 200, &page("upcoming", false, "never")), Next::Then(early));
+        assert_eq!(after(Step::State, 200, &page("sold_out", false, "never")), refused(Code::SoldOut));
+        assert_eq!(after(Step::State, 404, r#"{"code":"not_found"}"#), refused(Code::NotFound));
+        assert_eq!(after(Step::State, 200, "{}"), Next::Doubt(Code::BadAnswer));
+        assert_eq!(after(Step::State, 503, r#"{"code":"draining"}"#), Next::Doubt(Code::Draining));
     }
 
     #[test]
     fn an_entry_waits_for_the_draw() {
-        let Next::Decided(meaning) = ask(Step::Purchase, 202, &order("entered")) else { panic!("undecided") };
+        let Next::Decided(meaning) = after(Step::Purchase, 202, &order("entered")) else {
+            panic!("undecided")
+        };
         assert_eq!((meaning.code, meaning.acked.order_id), (Code::Entered, 8));
         let drawn = |status, body: &str| {
-            after_draw(Answer { status, replay: false, body: body.as_bytes() }).map(|meaning| meaning.code)
+            after_draw(Response { status, replay: false, body: body.as_bytes() }).map(|meaning| meaning.code)
         };
         assert_eq!(drawn(200, &order("entered")), None);
         assert_eq!(drawn(200, &order("lost")), Some(Code::Lost));
@@ -216,10 +218,10 @@ mod tests {
     #[test]
     fn a_ticket_is_carried_on_and_a_challenge_is_met_once() {
         let ticket = Then { text: Some("t.1".into()), ..Then::step(Step::Purchase) };
-        assert_eq!(ask(Step::Ticket, 201, r#"{"ticket":"t.1","expires_at_ms":9}"#), Next::Then(ticket));
+        assert_eq!(after(Step::Ticket, 201, r#"{"ticket":"t.1","expires_at_ms":9}"#), Next::Then(ticket));
         let body = r#"{"status":403,"code":"challenge_required"}"#;
-        assert_eq!(ask(Step::Ticket, 403, body), then(Step::Challenge));
-        let again = next(Step::Ticket, Answer { status: 403, replay: false, body: body.as_bytes() }, true);
+        assert_eq!(after(Step::Ticket, 403, body), then(Step::Challenge));
+        let again = next(Step::Ticket, Response { status: 403, replay: false, body: body.as_bytes() }, true);
         assert_eq!(again, refused(Code::ChallengeRequired));
     }
 
@@ -227,25 +229,25 @@ mod tests {
     fn a_proof_of_work_is_found() {
         let body = r#"{"challenge":"abc","svg":"<svg/>","pow":{"bits":9},"expires_at_ms":9}"#;
         let puzzle = Puzzle { challenge: "abc".into(), bits: 9 };
-        assert_eq!(ask(Step::Challenge, 200, body), Next::Solve(puzzle));
+        assert_eq!(after(Step::Challenge, 200, body), Next::Solve(puzzle));
         // Without one, or with one that is too hard, this client cannot go on.
         for body in [r#"{"challenge":"abc"}"#, r#"{"challenge":"abc","pow":{"bits":60}}"#] {
-            assert_eq!(ask(Step::Challenge, 200, body), refused(Code::ChallengeRequired));
+            assert_eq!(after(Step::Challenge, 200, body), refused(Code::ChallengeRequired));
         }
     }
 
     #[test]
     fn only_a_durable_order_is_an_ack() {
         let wait = Then { order_id: 8, ..Then::step(Step::Wait) };
-        assert_eq!(ask(Step::Purchase, 202, &order("accepted")), Next::Then(wait.clone()));
-        assert_eq!(ask(Step::Wait, 200, &order("accepted")), Next::Then(wait));
+        assert_eq!(after(Step::Purchase, 202, &order("accepted")), Next::Then(wait.clone()));
+        assert_eq!(after(Step::Wait, 200, &order("accepted")), Next::Then(wait));
         for (step, status) in [(Step::Purchase, 201), (Step::Wait, 200)] {
-            let Next::Decided(meaning) = ask(step, status, &order("held")) else { panic!("{step:?}") };
+            let Next::Decided(meaning) = after(step, status, &order("held")) else { panic!("{step:?}") };
             assert_eq!((meaning.code, meaning.acked.order_id), (Code::Won, 8));
         }
         // Gone after a crash: sent again with the same key.
-        assert_eq!(ask(Step::Wait, 404, r#"{"code":"not_found"}"#), then(Step::Purchase));
-        assert_eq!(ask(Step::Purchase, 409, r#"{"code":"sold_out"}"#), refused(Code::SoldOut));
-        assert_eq!(ask(Step::Purchase, 500, ""), Next::Doubt(Code::ServerError));
+        assert_eq!(after(Step::Wait, 404, r#"{"code":"not_found"}"#), then(Step::Purchase));
+        assert_eq!(after(Step::Purchase, 409, r#"{"code":"sold_out"}"#), refused(Code::SoldOut));
+        assert_eq!(after(Step::Purchase, 500, ""), Next::Doubt(Code::ServerError));
     }
 }

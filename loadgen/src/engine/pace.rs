@@ -15,7 +15,7 @@ const RECENT: usize = 16;
 pub enum Mode {
     /// The clock: a rate over all threads that no server can slow down.
     Open(Schedule),
-    /// A connection's next request is due when its last answer is in.
+    /// A connection's next request is due when its last response is in.
     Closed,
 }
 

@@ -1,6 +1,6 @@
 //! Remembers the last refusal, so that the same words need not be read a million times.
 
-use crate::answer::Code;
+use crate::meaning::Code;
 
 /// The last refusal of a thread.
 #[derive(Default)]

@@ -101,7 +101,7 @@ impl Schedule {
     }
 }
 
-/// Walks along a schedule; what is asked for must not go back.
+/// Walks along a schedule; the requested times must not decrease.
 #[derive(Clone, Debug)]
 pub(crate) struct Walk {
     schedule: Schedule,

@@ -100,8 +100,8 @@ impl Pool {
     pub(crate) fn threads() -> usize {
         std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
     }
-    /// Asks for an answer, which comes to the desk under this number.
-    pub(crate) fn ask(&self, number: u64, puzzle: Puzzle, desk: &Arc<Desk>) {
+    /// Takes a puzzle; its answer comes to the desk under this number.
+    pub(crate) fn submit(&self, number: u64, puzzle: Puzzle, desk: &Arc<Desk>) {
         let job = Job { number, puzzle, desk: Arc::clone(desk) };
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
         self.more.notify_one();
@@ -151,13 +151,13 @@ mod tests {
         let (pool, desk) = (Pool::default(), Desk::new().unwrap());
         std::thread::scope(|scope| {
             scope.spawn(|| pool.work());
-            pool.ask(7, Puzzle { challenge: "x".into(), bits: 4 }, &desk);
+            pool.submit(7, Puzzle { challenge: "x".into(), bits: 4 }, &desk);
             let mut polled = [rustix::event::PollFd::new(&desk.bell, rustix::event::PollFlags::IN)];
             rustix::event::poll(&mut polled, None).unwrap();
             let solved = desk.take();
             assert!(matches!(&solved[..], [(7, Some(_))]), "{solved:?}");
             // Far beyond what is solved in the time of a test: closing ends it all the same.
-            pool.ask(8, Puzzle { challenge: "y".into(), bits: 32 }, &desk);
+            pool.submit(8, Puzzle { challenge: "y".into(), bits: 32 }, &desk);
             pool.close();
         });
     }

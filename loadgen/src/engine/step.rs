@@ -6,7 +6,7 @@
 use hdrhistogram::Histogram;
 
 use super::histogram::histogram;
-use crate::answer::{CODES, Class, Code};
+use crate::meaning::{CODES, Class, Code};
 
 /// One kind of request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use super::histogram::histogram;
 use super::step::{Step, StepTally};
 use super::timeline::Timeline;
-use crate::answer::{CODES, Class, Code};
+use crate::meaning::{CODES, Class, Code};
 
 /// Statuses that are counted one by one.
 const STATUSES: usize = 600;
@@ -19,7 +19,7 @@ pub struct Tally {
     pub by_code: [u64; CODES],
     /// Attempts that were tried again, by what they met.
     pub tried_again: [u64; CODES],
-    /// Answers by HTTP status.
+    /// Responses by HTTP status.
     pub by_status: Vec<u64>,
     /// Requests sent, retries included.
     pub sent: u64,
@@ -40,7 +40,7 @@ pub struct Tally {
     /// How long its threads were ready to run and waited for a processor, in nanoseconds; `None` if the
     /// kernel does not count it.
     pub queued_ns: Option<u64>,
-    /// How long they slept beyond what they had asked for, in nanoseconds.
+    /// How long they overslept, in nanoseconds.
     pub overslept_ns: u64,
     /// The longest time for which one of them did not look at its connections, in nanoseconds.
     pub stall_ns_max: u64,
@@ -133,7 +133,7 @@ impl Tally {
         }
         all
     }
-    /// Length of the run: from the first due moment to the last, or to the last answer if that came earlier.
+    /// Length of the run: from the first due moment to the last, or to the last response if that came earlier.
     pub fn elapsed_ns(&self) -> u64 {
         let end_ns = if self.over_ns == 0 { self.last_done_ns } else { self.over_ns.min(self.last_done_ns) };
         end_ns.saturating_sub(self.begin_ns).max(1)

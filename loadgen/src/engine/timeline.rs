@@ -6,7 +6,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::answer::{CODES, Code};
+use crate::meaning::{CODES, Code};
 
 /// Most slices of a timeline.
 pub const SLICES_MAX: usize = 256;

@@ -10,10 +10,10 @@ use super::model::{
     TimelineRecord, VerdictRecord, ViolationRecord,
 };
 use super::settings::Settings;
-use crate::answer::{Class, Code};
 use crate::check::Verdict;
 use crate::engine::{Outcome, RunConfig, Slice, Step, Tally, Timeline};
 use crate::history::History;
+use crate::meaning::{Class, Code};
 
 /// A generator that sends this late in one case of a hundred, and not just a few times, is itself the
 /// limit, in nanoseconds.
@@ -32,7 +32,7 @@ const CURVE_POINTS: u32 = 12;
 const CURVE_TENS_MAX: u32 = 6;
 
 impl Record {
-    /// The record of a run, judged or not; command line, stock and assertions are added by the caller.
+    /// The record of a run, verified or not; command line, stock and assertions are added by the caller.
     pub fn new(config: &RunConfig, outcome: &Outcome, verdict: Option<&Verdict>) -> Self {
         let tally = &outcome.tally;
         let statuses = tally.by_status.iter().enumerate().filter(|&(_, &count)| count > 0);
@@ -210,7 +210,7 @@ impl VerdictRecord {
             ruling: verdict.ruling(),
             fine: verdict.is_fine(),
             words: verdict.to_string(),
-            has_books: verdict.has_books,
+            has_books: verdict.has_orders,
             orders: verdict.orders,
             acks: verdict.acks,
             recalled: verdict.recalled,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
 use super::settings::Settings;
-use crate::answer::{Class, Code};
 use crate::check::Ruling;
+use crate::meaning::{Class, Code};
 
 /// What `format` says in every record that this version writes and reads.
 pub const FORMAT: &str = "stampede-loadgen-report-2";
@@ -19,7 +19,7 @@ pub type Counts = BTreeMap<String, u64>;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeptUp {
-    /// There was no target: the closed loop sends as answers come.
+    /// There was no target: the closed loop sends as responses come.
     NoTarget,
     /// It was reached, on time.
     Yes,
@@ -64,9 +64,9 @@ pub struct Record {
     pub machine: Machine,
     /// What was requested.
     pub config: Settings,
-    /// From the first due moment to the last, or to the last answer if that came earlier.
+    /// From the first due moment to the last, or to the last response if that came earlier.
     pub elapsed_ns: u64,
-    /// Answers per second within that time.
+    /// Responses per second within that time.
     pub achieved_per_s: f64,
     /// Whether the target rate was reached.
     pub kept_up: KeptUp,
@@ -84,7 +84,7 @@ pub struct Record {
     pub outcomes: Counts,
     /// Attempts that were tried again with the same key, by what they met.
     pub tried_again: Counts,
-    /// Answers by HTTP status.
+    /// Responses by HTTP status.
     pub statuses: Counts,
     /// How many different orders clients were told about, if that was kept.
     pub orders_acked: Option<u64>,
@@ -288,7 +288,7 @@ pub struct VerdictRecord {
     pub has_books: bool,
     /// Orders of the merchant's list that were looked at.
     pub orders: u64,
-    /// Acks that were held against them, or against each other.
+    /// Acks that were compared with them, or with each other.
     pub acks: u64,
     /// Acked orders that were requested again as their buyers.
     pub recalled: u64,
@@ -359,7 +359,7 @@ impl Record {
     pub fn class_count(&self, class: Class) -> u64 {
         in_class(&self.outcomes, class)
     }
-    /// How many got no answer that settles it: unknown ends, server errors and unsent ones.
+    /// How many got no response that settles it: unknown ends, server errors and unsent ones.
     pub fn errors(&self) -> u64 {
         self.class_count(Class::Unknown) + self.class_count(Class::Unsent)
     }

@@ -5,15 +5,15 @@
 use std::fmt;
 
 use super::model::Record;
-use crate::answer::Code;
+use crate::meaning::Code;
 use crate::units::{show_count, show_ns};
 
 /// Shortest silence that is worth a line, in milliseconds.
 const SILENCE_MS_MIN: u64 = 300;
-/// Requests that have to be waiting: fewer may just be a slow answer.
+/// Requests that have to be waiting: fewer may just be a slow response.
 const WAITING_MIN: u64 = 3;
 
-/// A stretch of a run without any answer, though requests were waiting.
+/// A stretch of a run without any response, though requests were waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Silence {
     /// When it began, in milliseconds from the beginning of the run, to a slice.
@@ -30,7 +30,7 @@ impl fmt::Display for Silence {
         let [from, length] = [from_ms, length_ms].map(|ms| show_ns(ms.saturating_mul(1_000_000)));
         write!(
             f,
-            "no answer for {length} or more, from {from} into the run; {} were waiting",
+            "no response for {length} or more, from {from} into the run; {} were waiting",
             show_count(*waiting)
         )
     }

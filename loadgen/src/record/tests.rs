@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::answer::Class;
 use crate::check::Ruling;
+use crate::meaning::Class;
 
 fn counts(pairs: &[(&str, u64)]) -> Counts {
     pairs.iter().map(|&(name, count)| (name.to_owned(), count)).collect()
@@ -108,7 +108,7 @@ pub(crate) fn sample() -> Record {
         verdict: Some(VerdictRecord {
             ruling: Ruling::Fine,
             fine: true,
-            words: "fine: 900 orders, 900 acks held against them".to_owned(),
+            words: "fine: 900 orders, 900 acks compared with them".to_owned(),
             has_books: true,
             orders: 900,
             acks: 900,

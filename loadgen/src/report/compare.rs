@@ -3,7 +3,7 @@
 //!
 //! A figure means the same in both only if machine, version and settings are the same; hence the
 //! warnings. With several runs a side the medians are compared, and a difference within what runs of one
-//! side differ by is called noise; with one run a side nobody knows, and that is said. It judges no run.
+//! side differ by is called noise; with one run a side nobody knows, and that is said. It is informational.
 //! Next: [`crate::record`].
 
 use std::fmt::Write as _;
@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::html::date;
 use super::text::{show_rate, what_was_run};
-use crate::answer::Class;
 use crate::check::Ruling;
+use crate::meaning::Class;
 use crate::record::{KeptUp, LATENCY_NAMES, Latency, Record};
 use crate::units::{show_count, show_ns};
 
@@ -244,11 +244,11 @@ fn counts(a: &[Record], b: &[Record]) -> Vec<Figure> {
     };
     let of = |class| move |record: &Record| Some(record.class_count(class) as f64);
     let mut figures = vec![
-        figure("rate, answers/s", Unit::PerS, Good::Up, &|record| Some(record.achieved_per_s)),
+        figure("rate, responses/s", Unit::PerS, Good::Up, &|record| Some(record.achieved_per_s)),
         figure("length", Unit::Ns, Good::Neither, &|record| Some(record.elapsed_ns as f64)),
         figure("winners", Unit::Count, Good::Neither, &of(Class::Winner)),
         figure("refusals", Unit::Count, Good::Neither, &of(Class::Refusal)),
-        figure("no clear answer", Unit::Count, Good::Down, &|record| Some(record.errors() as f64)),
+        figure("no clear response", Unit::Count, Good::Down, &|record| Some(record.errors() as f64)),
     ];
     let mut names: Vec<_> = a.iter().chain(b).flat_map(|record| record.outcomes.keys()).collect();
     names.sort_unstable();
@@ -290,7 +290,7 @@ fn generator(a: &[Record], b: &[Record]) -> [Figure; 2] {
     ]
 }
 
-/// What stands in the way of comparing, one line each.
+/// What makes the two hard to compare, one line each.
 fn warnings(a: &[Record], b: &[Record]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut differs = |name: &str, a: &str, b: &str| {
@@ -299,7 +299,7 @@ fn warnings(a: &[Record], b: &[Record]) -> Vec<String> {
             lines.push(line);
         }
     };
-    // Everything is held against the first run of the first side; another seed is what makes runs of
+    // Everything is compared with the first run of the first side; another seed is what makes runs of
     // one side differ.
     let first = &a[0];
     for (other, is_same_side) in a[1..].iter().map(|r| (r, true)).chain(b.iter().map(|r| (r, false))) {
@@ -408,9 +408,9 @@ mod tests {
         b.latency_ns.refusals = None;
         let comparison = Comparison::new(&a, &b);
         let told = |name| (figure(&comparison, name).ratio, figure(&comparison, name).mark);
-        assert_eq!(told("rate, answers/s"), (Some(2.0), Mark::Better));
+        assert_eq!(told("rate, responses/s"), (Some(2.0), Mark::Better));
         assert_eq!((told("p50"), told("p99")), ((Some(0.5), Mark::Better), (Some(3.0), Mark::Worse)));
-        assert_eq!(told("no clear answer"), (Some(5.0), Mark::Worse));
+        assert_eq!(told("no clear response"), (Some(5.0), Mark::Worse));
         assert_eq!(told("outcome reset"), (None, Mark::Open), "nothing cannot be divided by");
         assert_eq!(told("refusals p50"), (None, Mark::Open), "one of them has none");
         assert!(comparison.figures.iter().all(|figure| figure.name != "refusals p99"), "80 are too few");
@@ -447,7 +447,7 @@ mod tests {
         };
         let mark = |a: &[f64], b: &[f64]| {
             let comparison = Comparison::of(&with(a), &with(b));
-            let rate = figure(&comparison, "rate, answers/s");
+            let rate = figure(&comparison, "rate, responses/s");
             (rate.a, rate.b, rate.mark)
         };
         assert_eq!(

@@ -4,11 +4,11 @@
 
 use std::io::{self, Write};
 
-use crate::answer::Class;
+use crate::meaning::Class;
 use crate::record::{Record, TimelineRecord, in_class, in_order, is_supported};
 
 /// Writes it: RFC 4180, times in milliseconds and microseconds. Every outcome of the run has a
-/// column; a latency that was not measured, or that too few answers support, is an empty field.
+/// column; a latency that was not measured, or that too few responses support, is an empty field.
 ///
 /// # Errors
 /// What the writer says.
@@ -52,7 +52,7 @@ pub fn write(record: &Record, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// When a slice ends: the last one with the run, if answers did not come later than that.
+/// When a slice ends: the last one with the run, if responses did not come later than that.
 pub(super) fn slice_end_ms(record: &Record, index: u64) -> u64 {
     let TimelineRecord { slice_ms, slices } = &record.timeline;
     let (begin_ms, end_ms) = (index * slice_ms, (index + 1) * slice_ms);

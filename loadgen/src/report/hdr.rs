@@ -15,8 +15,8 @@ use hdrhistogram::serialization::interval_log::{
     IntervalLogWriter, IntervalLogWriterBuilder, IntervalLogWriterError, Tag,
 };
 
-use crate::answer::Class;
 use crate::engine::Outcome;
+use crate::meaning::Class;
 
 /// Turns nanoseconds into milliseconds.
 const NS_PER_MS: f64 = 1e6;

@@ -2,7 +2,7 @@
 //!
 //! No script, no font and no picture from anywhere: style and charts are in the page, and
 //! its own policy forbids the rest. Everything that is not ours is escaped: header lines
-//! and answers come from strangers. Next: `report/html/charts.rs`.
+//! and responses come from strangers. Next: `report/html/charts.rs`.
 
 mod chart;
 mod charts;
@@ -15,8 +15,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use crate::answer::Class;
 use crate::check::Ruling;
+use crate::meaning::Class;
 use crate::record::{
     KeptUp, LATENCY_NAMES, Latency, Record, StepRecord, VerdictRecord, class_of, in_class, in_order,
 };
@@ -199,7 +199,7 @@ fn cards(page: &mut String, record: &Record) {
     card(page, if raw { "Answered well" } else { "Winners" }, &count(winners), &share(winners));
     card(page, "Refusals", &count(refusals), &share(refusals));
     let errors = record.errors();
-    card(page, "No clear answer", &count(errors), &share(errors));
+    card(page, "No clear response", &count(errors), &share(errors));
     let target = record.config.target_per_s.filter(|_| record.config.shape.is_empty());
     let target = target.map_or_else(
         || format!("over {}", time(record.elapsed_ns)),
@@ -329,7 +329,7 @@ fn figures(record: &Record) -> Vec<(String, String)> {
     rows.extend(lag.map(|lag| ("send lag, max".to_owned(), time(lag.max))));
     rows.extend(record.orders_acked.map(|orders| ("distinct orders acked".to_owned(), count(orders))));
     let statuses =
-        record.statuses.iter().map(|(status, sum)| (format!("answers with status {status}"), count(*sum)));
+        record.statuses.iter().map(|(status, sum)| (format!("responses with status {status}"), count(*sum)));
     rows.extend(statuses);
     rows
 }

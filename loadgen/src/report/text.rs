@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 
-use crate::answer::Class;
 use crate::engine::OWN_SYSTEM;
+use crate::meaning::Class;
 use crate::record::{KeptUp, LATENCY_NAMES, Latency, Record, StepRecord, class_of, in_class, in_order};
 use crate::units::{show_count, show_ns};
 
@@ -64,7 +64,7 @@ pub(super) fn why_gave_up(cause: &str) -> String {
         return format!("GAVE UP: {cause}; the server is not to blame");
     }
     let cause = if cause.is_empty() { "the server closes every connection" } else { cause };
-    format!("GAVE UP: no answer for longer than --ride-out ({cause})")
+    format!("GAVE UP: no response for longer than --ride-out ({cause})")
 }
 
 struct Page<'a> {

@@ -6,20 +6,20 @@
 
 use std::time::Duration;
 
-use crate::answer::{number_after, text_after};
 use crate::check::Recalled;
 use crate::client::{Client, Response};
 use crate::clock::unix_ms;
 use crate::engine::RunConfig;
 use crate::history::{Entry, History};
+use crate::meaning::{number_after, text_after};
 use crate::request::{Framing, RequestError, Requests};
 use crate::workload::{Items, Target, Workload, mix};
 
 /// Most acked orders that are requested again, over all items.
 pub(super) const RECALLED_MAX: usize = 1_000;
-/// How long one answer may take.
+/// How long one response may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Calls in a row without an answer after which no more are made.
+/// Calls in a row without a response after which no more are made.
 const SILENT_MAX: u32 = 3;
 /// How long an order may take to become durable while it is waited for, in milliseconds.
 const WAIT_MS: u64 = 1_000;
@@ -81,20 +81,20 @@ fn recall(buyers: &mut Buyers, history: &History, orders_max: usize, shown: &mut
     for entry in &chosen {
         let Entry { purchase, order_id, quantity, .. } = **entry;
         let found = match buyers.order(purchase, order_id) {
-            Asked::Here { quantity, is_final } => {
+            Lookup::Found { quantity, is_final } => {
                 shown.units_return |= !is_final;
                 Some(quantity)
             }
-            Asked::Missing => None,
-            Asked::NoPage => {
+            Lookup::Missing => None,
+            Lookup::NoPage => {
                 return shown.not_asked.push("acked orders (the server has no order page)".to_owned());
             }
-            Asked::NoAnswer => {
+            Lookup::NoResponse => {
                 silent += 1;
                 if silent < SILENT_MAX {
                     continue;
                 }
-                let words = "the other acked orders (the server no longer answers for them)";
+                let words = "the other acked orders (the server no longer responds)";
                 return shown.not_asked.push(words.to_owned());
             }
         };
@@ -111,15 +111,15 @@ struct Page {
 }
 
 /// What came of requesting an order.
-enum Asked {
+enum Lookup {
     /// It is there; `is_final` if it took its units and keeps them.
-    Here { quantity: u32, is_final: bool },
+    Found { quantity: u32, is_final: bool },
     /// The server says that there is none.
     Missing,
     /// The server does not have that page at all.
     NoPage,
     /// It said nothing that helps.
-    NoAnswer,
+    NoResponse,
 }
 
 /// A client that sends requests as buyers do.
@@ -141,33 +141,33 @@ impl Buyers {
     fn page(&mut self) -> Option<Page> {
         let mut request = Vec::new();
         self.requests.page(0, &mut request);
-        let Response { status, body } = self.ask(&request)?;
+        let Response { status, body } = self.send(&request)?;
         let cap = number_after(&body, b"\"cap\":").filter(|_| status == 200)?;
         let payment = text_after(&body, b"\"payment\":\"").unwrap_or("on_order").to_owned();
         Some(Page { cap: u32::try_from(cap).unwrap_or(u32::MAX), payment })
     }
 
-    fn order(&mut self, purchase: u32, order_id: u64) -> Asked {
+    fn order(&mut self, purchase: u32, order_id: u64) -> Lookup {
         let mut request = Vec::new();
         self.requests.wait(purchase, order_id, WAIT_MS, &mut request);
-        let Some(Response { status, body }) = self.ask(&request) else { return Asked::NoAnswer };
+        let Some(Response { status, body }) = self.send(&request) else { return Lookup::NoResponse };
         let is_named = text_after(&body, b"\"code\":\"") == Some("not_found");
         match status {
             200 => match number_after(&body, b"\"quantity\":").and_then(|units| u32::try_from(units).ok()) {
                 Some(quantity) => {
                     let state = text_after(&body, b"\"state\":\"").unwrap_or("confirmed");
-                    Asked::Here { quantity, is_final: matches!(state, "confirmed" | "paid") }
+                    Lookup::Found { quantity, is_final: matches!(state, "confirmed" | "paid") }
                 }
-                None => Asked::NoPage,
+                None => Lookup::NoPage,
             },
-            404 if is_named => Asked::Missing,
-            404 | 405 | 501 => Asked::NoPage,
-            _ => Asked::NoAnswer,
+            404 if is_named => Lookup::Missing,
+            404 | 405 | 501 => Lookup::NoPage,
+            _ => Lookup::NoResponse,
         }
     }
 
-    /// One request and its answer.
-    fn ask(&self, request: &[u8]) -> Option<Response> {
+    /// One request and its response.
+    fn send(&self, request: &[u8]) -> Option<Response> {
         self.client.exchange(request).ok()
     }
 }

@@ -244,11 +244,7 @@ impl PostgresCluster {
                 return self.look_whether_it_is_seen();
             }
             if Instant::now() > deadline {
-                return Err(ClusterError::TooSlow {
-                    server: "Postgres",
-                    what: "took no connections",
-                    log: self.log_tail(),
-                });
+                return Err(self.too_slow("took no connections"));
             }
             thread::sleep(LOOK_EVERY);
         }
@@ -279,14 +275,14 @@ impl PostgresCluster {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(ClusterError::TooSlow {
-                    server: "Postgres",
-                    what: "did not end",
-                    log: self.log_tail(),
-                });
+                return Err(self.too_slow("did not end"));
             }
             thread::sleep(LOOK_EVERY);
         }
+    }
+
+    fn too_slow(&self, what: &'static str) -> ClusterError {
+        ClusterError::TooSlow { server: "Postgres", what, log: self.log_tail() }
     }
 
     fn signal_all(&self, signal: Signal) {

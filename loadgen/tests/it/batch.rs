@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::Value;
-use stampede_loadgen::answer::Code;
 use stampede_loadgen::assert::Assertion;
 use stampede_loadgen::batch::{BatchError, Format, Load, Mode, Plan, Trouble, run, run_under};
 use stampede_loadgen::engine;
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::record::Record;
 
 const STOCK: u64 = 5_000;

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use stampede_loadgen::answer::Code;
 use stampede_loadgen::engine::{Mode, Outcome, RunConfig, Step, run};
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::record::{KeptUp, Record};
 use stampede_loadgen::report::Report;
 use stampede_loadgen::workload::{Flow, Workload};

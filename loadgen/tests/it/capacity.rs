@@ -14,7 +14,7 @@ use crate::fake::{Fake, Fault};
 const DELAY: Duration = Duration::from_millis(40);
 const CONNECTIONS: u32 = 4;
 
-/// By Little's law 4 connections with answers after 40 ms carry 100 requests a second. Nothing else
+/// By Little's law 4 connections with responses after 40 ms carry 100 requests a second. Nothing else
 /// limits it here: no latency in a second of overload comes near the objective.
 #[test]
 fn the_limit_of_a_few_slow_connections_is_found() {
@@ -106,7 +106,7 @@ fn flags_that_make_no_sense_get_one_line() {
         ("--get / --slo p99<5ms -R 5", 2, "capacity chooses the rate"),
         ("--get / --slo p99<5ms --closed", 2, "capacity chooses the rate"),
         ("--get / --slo p99<5ms -d 5s", 2, "capacity chooses the rate"),
-        ("--get / --slo p98<5ms", 2, "is no metric"),
+        ("--get / --slo p98<5ms", 2, "is not a metric"),
         ("--get / --slo p99<5ms --from 10 --to 5", 2, "at most --to"),
         ("--get / --slo p99<5ms --step-time 1ms", 2, "--step-time has to be"),
         ("--get / --slo p99<5ms --precision 0", 2, "--precision has to be"),

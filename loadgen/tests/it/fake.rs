@@ -36,7 +36,7 @@ pub(crate) enum Fault {
     NoPages,
     /// Stalls everything once, for that long, after so many purchases.
     StallOnce { after: u64, length: Duration },
-    /// Breaks every n-th connection after the decision and before the answer.
+    /// Breaks every n-th connection after the decision and before the response.
     ResetEvery(u64),
     /// Answers every n-th request with 500 after the decision.
     FailEvery(u64),
@@ -189,17 +189,17 @@ fn talk(stream: TcpStream, shop: &Arc<Mutex<Shop>>, is_public: bool, serve: Serv
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader)? {
-        let answer = serve(shop, &request);
+        let response = serve(shop, &request);
         let is_dead = is_public && shop.lock().unwrap().is_dead;
         if is_dead {
-            // The listener goes with the next connection, and before the last answer.
+            // The listener goes with the next connection, and before the last response.
             let addr = writer.local_addr()?;
             while TcpStream::connect(addr).is_ok() {
                 thread::yield_now();
             }
         }
-        match answer {
-            Some(answer) => writer.write_all(answer.as_bytes())?,
+        match response {
+            Some(response) => writer.write_all(response.as_bytes())?,
             None => break,
         }
         if is_dead {
@@ -250,9 +250,9 @@ fn serve_public(shared: &Arc<Mutex<Shop>>, request: &Request) -> Option<String> 
         }
         _ => {}
     }
-    let answer = serve_buyer(&mut shop, request);
+    let response = serve_buyer(&mut shop, request);
     if !is_purchase {
-        return answer;
+        return response;
     }
     shop.decided += 1;
     let decided = shop.decided;
@@ -263,7 +263,7 @@ fn serve_public(shared: &Arc<Mutex<Shop>>, request: &Request) -> Option<String> 
         Fault::DieAfter(n) if decided >= n => {
             shop.die();
             // So that nobody asks anything more on this connection.
-            return answer.map(|answer| answer.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+            return response.map(|response| response.replacen("\r\n", "\r\nConnection: close\r\n", 1));
         }
         Fault::Mute => {
             drop(shop);
@@ -272,7 +272,7 @@ fn serve_public(shared: &Arc<Mutex<Shop>>, request: &Request) -> Option<String> 
         }
         _ => {}
     }
-    answer
+    response
 }
 
 /// What a server has read it decides, though the client has long gone.

@@ -3,13 +3,13 @@
 use std::process::Command;
 use std::time::Duration;
 
-use stampede_loadgen::answer::{Class, Code};
 use stampede_loadgen::check::{Verdict, Violation};
 use stampede_loadgen::engine::{Mode, Outcome, RunConfig, Schedule, run};
+use stampede_loadgen::meaning::{Class, Code};
 use stampede_loadgen::record::Record;
 use stampede_loadgen::report::Report;
 use stampede_loadgen::units::show_ns;
-use stampede_loadgen::verify::{JudgeConfig, Merchant, judge};
+use stampede_loadgen::verify::{Merchant, VerifyConfig, verify};
 use stampede_loadgen::workload::{Auth, Items, Target, Workload};
 
 use crate::fake::{Fake, Fault, ITEM, Setup, TOKEN};
@@ -20,10 +20,10 @@ const DEMAND: u64 = 200;
 fn verdict(fake: &Fake, outcome: &Outcome) -> Verdict {
     let merchant = Merchant::new(&fake.admin, TOKEN);
     let history = outcome.history.as_ref();
-    judge(&JudgeConfig { history, ..JudgeConfig::books(&merchant, ITEM) }).unwrap()
+    verify(&VerifyConfig { history, ..VerifyConfig::of_merchant(&merchant, ITEM) }).unwrap()
 }
 
-/// Runs a sale against a server with a fault and tells what the judge names.
+/// Runs a sale against a server with a fault and tells what the verifier names.
 fn sale(fault: Fault, change: impl FnOnce(&mut RunConfig)) -> (Outcome, String) {
     let fake = Fake::start(STOCK, fault);
     let workload = Workload { repeat: 0.2, ..Workload::purchases(ITEM, 11) };
@@ -124,7 +124,7 @@ fn without_merchant(
     let outcome = run(&config).unwrap();
     let history = outcome.history.as_ref().unwrap();
     let verdict =
-        judge(&JudgeConfig { stock: stock_told, ..JudgeConfig::clients(&config, history) }).unwrap();
+        verify(&VerifyConfig { stock: stock_told, ..VerifyConfig::of_clients(&config, history) }).unwrap();
     let mut names: Vec<_> = verdict.violations.iter().map(Violation::name).collect();
     names.dedup();
     let names = names.join(" ");
@@ -140,7 +140,7 @@ fn without_a_merchant_each_order_is_asked_back() {
     let changes: [fn(&mut RunConfig); 3] = [|_| {}, token, |config| config.keep_alive = false];
     for change in changes {
         let (verdict, names) = without_merchant(Fault::None, Some(STOCK), change);
-        assert_eq!((names.as_str(), verdict.recalled, verdict.has_books), ("", STOCK, false));
+        assert_eq!((names.as_str(), verdict.recalled, verdict.has_orders), ("", STOCK, false));
         assert_eq!(verdict.not_asked, ["the merchant's orders (give --admin)"]);
     }
 }
@@ -151,7 +151,7 @@ fn faults_that_clients_can_see_are_named_without_a_merchant() {
     assert_eq!(named(Fault::LoseAckedOrder, None), "lost_ack");
     assert_eq!(named(Fault::OversellByOne, Some(STOCK)), "oversold");
     assert_eq!(named(Fault::OversellByOne, None), "", "nobody said how many there are");
-    // The second number is not only another answer: no buyer has an order of that number.
+    // The second number is not only another response: no buyer has an order of that number.
     assert!(named(Fault::AnswerTwiceDifferently, None).starts_with("answers_differ above_cap lost_ack"));
     assert!(named(Fault::ForgetKeys, None).contains("answers_differ"));
     let few = |config: &mut RunConfig| config.workload.users = Some(20);
@@ -165,7 +165,7 @@ fn of_many_orders_a_sample_is_asked_back() {
     let target = Target::Purchase { items: Items { first: ITEM, count: 2, zipf: 0.0 } };
     let config = RunConfig::closed(fake.public, Workload { target, ..Workload::purchases(ITEM, 4) }, 1_200);
     let history = run(&config).unwrap().history.unwrap();
-    let verdict = judge(&JudgeConfig::clients(&config, &history)).unwrap();
+    let verdict = verify(&VerifyConfig::of_clients(&config, &history)).unwrap();
     assert_eq!((verdict.is_fine(), verdict.acks, verdict.recalled), (true, 1_200, 1_000));
     let expected = ["the merchant's orders (give --admin)", "200 of the acked orders (a sample was)"];
     assert_eq!(verdict.not_asked, expected);
@@ -182,7 +182,7 @@ fn a_server_without_pages_is_not_accused() {
 }
 
 #[test]
-fn several_items_are_judged_one_by_one() {
+fn several_items_are_checked_one_by_one() {
     for (fault, expected) in
         [(Fault::None, ""), (Fault::OversellByOne, "oversold"), (Fault::Undersell, "undersold")]
     {
@@ -192,12 +192,12 @@ fn several_items_are_judged_one_by_one() {
         let config = RunConfig::closed(fake.public, workload, 400);
         let outcome = run(&config).unwrap();
         let (merchant, history) = (Merchant::new(&fake.admin, TOKEN), outcome.history.unwrap());
-        let books = JudgeConfig {
+        let with_merchant = VerifyConfig {
             items: history.items,
             history: Some(&history),
-            ..JudgeConfig::books(&merchant, ITEM)
+            ..VerifyConfig::of_merchant(&merchant, ITEM)
         };
-        let verdict = judge(&books).unwrap();
+        let verdict = verify(&with_merchant).unwrap();
         let mut names: Vec<_> = verdict.violations.iter().map(Violation::name).collect();
         names.dedup();
         assert_eq!(names.join(" "), expected, "{verdict}");
@@ -207,12 +207,12 @@ fn several_items_are_judged_one_by_one() {
             assert!(verdict.to_string().contains("oversold: item 1: order"), "{verdict}");
         }
         let public =
-            judge(&JudgeConfig { stock: Some(20), ..JudgeConfig::clients(&config, &history) }).unwrap();
+            verify(&VerifyConfig { stock: Some(20), ..VerifyConfig::of_clients(&config, &history) }).unwrap();
         assert_eq!(public.is_fine(), fault != Fault::OversellByOne, "{public}");
     }
 }
 
-/// `verify` judges the items of the history it is given, all of them or none.
+/// `verify` checks the items of the history it is given, all of them or none.
 #[test]
 fn the_command_verifies_the_items_of_a_history() {
     let fake = Fake::with(Setup { items: 3, stock: 5, fault: Fault::OversellByOne, ..Setup::default() });

@@ -1,21 +1,21 @@
-//! A buyer's whole way, and what winners do afterwards, against a server that insists on each step.
+//! A buyer's whole flow, and what winners do afterwards, against a server that insists on each step.
 
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use stampede_loadgen::answer::{Class, Code};
 use stampede_loadgen::check::{Verdict, Violation};
 use stampede_loadgen::engine::{Mode, Outcome, RunConfig, Schedule, ShopSide, Step, run};
+use stampede_loadgen::meaning::{Class, Code};
 use stampede_loadgen::request::Shop;
-use stampede_loadgen::verify::{JudgeConfig, Merchant, judge};
+use stampede_loadgen::verify::{Merchant, VerifyConfig, verify};
 use stampede_loadgen::workload::{Auth, Fate, Fates, Flow, Workload};
 
 use crate::fake::{Fake, Fault, ITEM, Setup, TOKEN};
 
 const SEED: u64 = 77;
 
-fn whole_way() -> Workload {
+fn whole_flow() -> Workload {
     Workload { flow: Flow::Whole, ..Workload::purchases(ITEM, SEED) }
 }
 
@@ -27,11 +27,11 @@ fn config(fake: &Fake, workload: Workload, requests: u64) -> RunConfig {
     config
 }
 
-/// What the books say, and the names of what is broken.
-fn books(fake: &Fake, outcome: &Outcome) -> (Verdict, String) {
+/// The verdict with the merchant's data, and the names of what is broken.
+fn verify_all(fake: &Fake, outcome: &Outcome) -> (Verdict, String) {
     let merchant = Merchant::new(&fake.admin, TOKEN);
     let history = outcome.history.as_ref();
-    let verdict = judge(&JudgeConfig { history, ..JudgeConfig::books(&merchant, ITEM) }).unwrap();
+    let verdict = verify(&VerifyConfig { history, ..VerifyConfig::of_merchant(&merchant, ITEM) }).unwrap();
     let mut names: Vec<_> = verdict.violations.iter().map(Violation::name).collect();
     names.dedup();
     let names = names.join(" ");
@@ -45,8 +45,8 @@ fn step(outcome: &Outcome, step: Step, code: Code) -> u64 {
 
 #[test]
 fn a_ticket_that_needs_a_proof_of_work_is_won_step_by_step() {
-    let tokens = Workload { auth: Auth::Jwt { key: vec![3; 32], kid: None }, ..whole_way() };
-    for workload in [whole_way(), tokens] {
+    let tokens = Workload { auth: Auth::Jwt { key: vec![3; 32], kid: None }, ..whole_flow() };
+    for workload in [whole_flow(), tokens] {
         let fake = Fake::with(Setup { stock: 20, ticket: true, pow_bits: Some(6), ..Setup::default() });
         let outcome = run(&config(&fake, workload, 60)).unwrap();
         let tally = &outcome.tally;
@@ -54,11 +54,11 @@ fn a_ticket_that_needs_a_proof_of_work_is_won_step_by_step() {
         assert_eq!(step(&outcome, Step::State, Code::Ok) + step(&outcome, Step::State, Code::SoldOut), 60);
         let tickets = step(&outcome, Step::Ticket, Code::Ok);
         assert!(tickets >= 20 && step(&outcome, Step::Challenge, Code::Ok) == tickets, "{tickets}");
-        assert_eq!(books(&fake, &outcome).1, "");
+        assert_eq!(verify_all(&fake, &outcome).1, "");
     }
 }
 
-/// Who does not go the way is told so, once for each purchase.
+/// A buyer who skips a step is refused, once for each purchase.
 #[test]
 fn a_purchase_alone_is_refused_where_a_ticket_is_needed() {
     let fake = Fake::with(Setup { ticket: true, ..Setup::default() });
@@ -69,19 +69,19 @@ fn a_purchase_alone_is_refused_where_a_ticket_is_needed() {
 #[test]
 fn an_order_that_is_accepted_first_is_waited_for() {
     let fake = Fake::with(Setup { stock: 20, is_asynchronous: true, ..Setup::default() });
-    let outcome = run(&config(&fake, whole_way(), 50)).unwrap();
+    let outcome = run(&config(&fake, whole_flow(), 50)).unwrap();
     assert_eq!((outcome.tally.count(Code::Won), outcome.tally.total()), (20, 50));
     assert_eq!((step(&outcome, Step::Wait, Code::Won), fake.count("confirmed")), (20, 20));
-    assert_eq!(books(&fake, &outcome).1, "");
+    assert_eq!(verify_all(&fake, &outcome).1, "");
 }
 
 #[test]
 fn who_comes_early_waits_for_the_opening_or_is_refused() {
     let early = Setup { stock: 30, opens_in_ms: 700, ..Setup::default() };
     let fake = Fake::with(early.clone());
-    let outcome = run(&config(&fake, whole_way(), 30)).unwrap();
+    let outcome = run(&config(&fake, whole_flow(), 30)).unwrap();
     assert_eq!((outcome.tally.count(Code::Won), outcome.tally.count(Code::NotOpen)), (30, 0));
-    assert_eq!(books(&fake, &outcome).1, "");
+    assert_eq!(verify_all(&fake, &outcome).1, "");
 
     let fake = Fake::with(early);
     let mut impatient = config(&fake, Workload::purchases(ITEM, SEED), 1);
@@ -114,11 +114,12 @@ fn winners_pay_pay_late_cancel_or_forget() {
     assert_eq!(step(&outcome, Step::Cancel, Code::Ok), cancel);
     assert!(late > 3 && keep > 3, "{late} late, {keep} keep");
     // Everybody had longer than the hold by then: late payers wait a second beyond it.
-    let (_, names) = books(&fake, &outcome);
+    let (_, names) = verify_all(&fake, &outcome);
     assert_eq!((names.as_str(), fake.count("expired") as u64), ("", late + keep));
     // Clients alone do not take sums of acks for units that went out.
     let history = outcome.history.as_ref().unwrap();
-    let seen = judge(&JudgeConfig { stock: Some(10), ..JudgeConfig::clients(&config, history) }).unwrap();
+    let seen =
+        verify(&VerifyConfig { stock: Some(10), ..VerifyConfig::of_clients(&config, history) }).unwrap();
     assert!(seen.is_fine() && seen.to_string().contains("orders may have given units back"), "{seen}");
 }
 
@@ -145,7 +146,7 @@ fn who_would_come_later_is_not_waited_for() {
     assert_eq!(outcome.tally.step(Step::Pay).total(), BUYERS);
 }
 
-/// Late payers of units that were sold again: refused, or the judge says oversold.
+/// Late payers of units that were sold again: refused, or the verifier says oversold.
 #[test]
 fn a_unit_that_came_back_is_sold_once() {
     for (fault, expected) in [(Fault::None, ""), (Fault::SellExpiredHolds, "oversold")] {
@@ -159,7 +160,7 @@ fn a_unit_that_came_back_is_sold_once() {
         assert!(outcome.tally.count(Code::Won) > 10, "units did not come back");
         let paid = step(&outcome, Step::Pay, Code::Ok);
         assert_eq!(paid > 0, fault == Fault::SellExpiredHolds, "{paid} paid");
-        assert_eq!(books(&fake, &outcome).1, expected, "{fault:?}");
+        assert_eq!(verify_all(&fake, &outcome).1, expected, "{fault:?}");
     }
 }
 
@@ -175,7 +176,7 @@ fn stock_that_is_taken_at_the_payment_may_be_gone_by_then() {
         (step(&outcome, Step::Pay, Code::Ok), step(&outcome, Step::Pay, Code::SoldOut)),
         (10, pending)
     );
-    assert_eq!(books(&fake, &outcome).1, "");
+    assert_eq!(verify_all(&fake, &outcome).1, "");
 }
 
 #[test]
@@ -195,7 +196,7 @@ fn double_clicks_buy_once_and_onlookers_are_counted_apart() {
         let fake = Fake::with(Setup { stock: 1_000, fault, ..Setup::default() });
         let workload = Workload { double_click: 0.5, browse: 0.5, ..Workload::purchases(ITEM, SEED) };
         let outcome = run(&config(&fake, workload, 200)).unwrap();
-        let (verdict, names) = books(&fake, &outcome);
+        let (verdict, names) = verify_all(&fake, &outcome);
         assert_eq!(verdict.is_fine(), is_fine, "{names}");
         let looks = outcome.tally.step(Step::Browse).class_count(Class::Winner);
         assert!((50..150).contains(&looks), "{looks} pages were read");

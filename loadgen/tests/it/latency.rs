@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use stampede_classic::bare::{Manner, Running};
-use stampede_loadgen::answer::{Class, Code};
 use stampede_loadgen::engine::{Mode, Outcome, RunConfig, RunError, Schedule, run};
+use stampede_loadgen::meaning::{Class, Code};
 use stampede_loadgen::record::{KeptUp, Record, Silence};
 use stampede_loadgen::report::Report;
 use stampede_loadgen::workload::Workload;
@@ -29,7 +29,7 @@ fn stalled(mode: Mode) -> (Outcome, Silence) {
     let outcome = run(&config).unwrap();
     let record = Record::new(&config, &outcome, None);
     let silence = record.silence().expect("a stall of a second is a silence");
-    assert!(Report::of(record).text(false).contains("silence    no answer for"));
+    assert!(Report::of(record).text(false).contains("silence    no response for"));
     (outcome, silence)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postgres::{Client, NoTls};
 use stampede_loadgen::check::Violation;
 use stampede_loadgen::engine::{RunConfig, run};
-use stampede_loadgen::verify::{JudgeConfig, Merchant, VerifyError, judge};
+use stampede_loadgen::verify::{Merchant, VerifyConfig, VerifyError, verify};
 use stampede_loadgen::workload::Workload;
 use stampede_testkit::{ClusterOptions, PostgresCluster};
 
@@ -13,7 +13,7 @@ use crate::fake::{Fake, Fault, ITEM, TOKEN};
 
 const STOCK: u64 = 20;
 
-/// The columns that are judged, as in the engine's schema.
+/// The columns that are checked, as in the engine's schema.
 const SCHEMA: &str = "
     CREATE TABLE stock (id bigint PRIMARY KEY, count bigint NOT NULL, held bigint NOT NULL, sale bigint NOT NULL);
     CREATE TABLE stock_order (id bigint PRIMARY KEY, sid bigint NOT NULL, buyer text NOT NULL,
@@ -23,7 +23,8 @@ fn names(fake: &Fake, url: &str) -> Result<String, VerifyError> {
     let merchant = Merchant::new(&fake.admin, TOKEN);
     let export_wait = Duration::from_secs(1);
     let postgres = Some(url);
-    let verdict = judge(&JudgeConfig { postgres, export_wait, ..JudgeConfig::books(&merchant, ITEM) })?;
+    let verdict =
+        verify(&VerifyConfig { postgres, export_wait, ..VerifyConfig::of_merchant(&merchant, ITEM) })?;
     let names: Vec<_> = verdict.violations.iter().map(Violation::name).collect();
     Ok(names.join(" "))
 }

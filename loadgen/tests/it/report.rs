@@ -210,9 +210,9 @@ fn bad_assertions_and_files_are_told_before_the_run() {
     let (fake, dir) = (Fake::start(10, Fault::None), tempfile::tempdir().unwrap());
     let path = dir.path().display();
     for (flags, code, expected) in [
-        ("--assert p98<5ms".to_owned(), 2, "`p98` is no metric; take p50 p75"),
-        ("--assert p99<5".to_owned(), 2, "`5` is no value for p99; write a time with its unit"),
-        ("--assert p99".to_owned(), 2, "compares nothing"),
+        ("--assert p98<5ms".to_owned(), 2, "`p98` is not a metric; take p50 p75"),
+        ("--assert p99<5".to_owned(), 2, "`5` is not a value for p99; write a time with its unit"),
+        ("--assert p99".to_owned(), 2, "is not an assertion"),
         (format!("--json {path}/no/such"), 1, "cannot write"),
         (format!("--json {path}/x --csv {path}/x"), 2, "two outputs would go to"),
     ] {

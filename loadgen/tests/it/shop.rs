@@ -138,12 +138,12 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-fn answer(status: u16, extra: &str, body: &str) -> Option<String> {
+fn respond(status: u16, extra: &str, body: &str) -> Option<String> {
     Some(format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{extra}\r\n{body}", body.len()))
 }
 
 pub(crate) fn refused(status: u16, code: &str) -> Option<String> {
-    answer(status, "", &format!(r#"{{"status":{status},"code":"{code}","title":"no"}}"#))
+    respond(status, "", &format!(r#"{{"status":{status},"code":"{code}","title":"no"}}"#))
 }
 
 /// Answers a buyer.
@@ -152,14 +152,14 @@ pub(crate) fn serve_buyer(shop: &mut Shop, request: &Request) -> Option<String> 
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     let item = path.get(2).and_then(|part| part.parse().ok()).filter(|&item| shop.is_item(item));
     match (request.method.as_str(), &path[..], item) {
-        ("GET", ["v1", ..], _) if shop.setup.fault == Fault::NoPages => answer(404, "", "what?"),
-        ("GET", ["v1", "items", _], Some(item)) => answer(200, "", &item_page(shop, item)),
+        ("GET", ["v1", ..], _) if shop.setup.fault == Fault::NoPages => respond(404, "", "what?"),
+        ("GET", ["v1", "items", _], Some(item)) => respond(200, "", &item_page(shop, item)),
         ("GET", ["v1", "items", _, "challenge"], Some(_)) => challenge(shop),
         ("POST", ["v1", "items", _, "ticket"], Some(item)) => ticket(shop, item, request),
         ("POST", ["v1", "items", _, "orders"], Some(item)) => purchase(shop, item, request),
         ("GET", ["v1", "orders", id], _) => own_order(shop, id, request),
         ("POST", ["v1", "orders", id, "cancel"], _) => cancel(shop, id, request),
-        ("GET", [first, ..], _) if *first != "v1" => answer(200, "", "hello"),
+        ("GET", [first, ..], _) if *first != "v1" => respond(200, "", "hello"),
         _ => refused(404, "not_found"),
     }
 }
@@ -196,7 +196,7 @@ fn challenge(shop: &mut Shop) -> Option<String> {
         "challenge": name, "svg": "<svg/>", "pow": { "bits": bits }, "expires_at_ms": now_ms() + 60_000
     });
     shop.challenges.insert(name);
-    answer(200, "", &body.to_string())
+    respond(200, "", &body.to_string())
 }
 
 /// The rule of the contract: SHA-256 of `challenge:answer` begins with so many zero bits.
@@ -221,7 +221,7 @@ fn ticket(shop: &mut Shop, item: u32, request: &Request) -> Option<String> {
     }
     let name = shop.next("ticket");
     shop.tickets.insert(name.clone(), (buyer(request), item));
-    answer(201, "", &json!({ "ticket": name, "expires_at_ms": now_ms() + 60_000 }).to_string())
+    respond(201, "", &json!({ "ticket": name, "expires_at_ms": now_ms() + 60_000 }).to_string())
 }
 
 /// Who asks: by header, or the `sub` of a token whose signature nobody looks at here.
@@ -294,7 +294,7 @@ fn replay(shop: &mut Shop, id: u64) -> Option<String> {
         body["order_id"] = json!((id + 1_000_000).to_string());
     }
     let status = if order.state == "accepted" { 202 } else { 201 };
-    answer(status, "Idempotent-Replay: true\r\n", &body.to_string())
+    respond(status, "Idempotent-Replay: true\r\n", &body.to_string())
 }
 
 fn place(
@@ -323,7 +323,7 @@ fn place(
     shop.version += 1;
     let body = order.json().to_string();
     shop.orders.push(order);
-    answer(if is_async { 202 } else { 201 }, "", &body)
+    respond(if is_async { 202 } else { 201 }, "", &body)
 }
 
 fn decided_state(shop: &Shop) -> &'static str {
@@ -347,7 +347,7 @@ fn own_order(shop: &mut Shop, id: &str, request: &Request) -> Option<String> {
             if order.state == "accepted" {
                 order.state = state;
             }
-            answer(200, "", &order.json().to_string())
+            respond(200, "", &order.json().to_string())
         }
         None => refused(404, "not_found"),
     }
@@ -360,7 +360,7 @@ fn cancel(shop: &mut Shop, id: &str, request: &Request) -> Option<String> {
         Some(order) if matches!(order.state, "paid" | "expired") => refused(409, "not_cancellable"),
         Some(order) => {
             order.state = "cancelled";
-            answer(200, "", &order.json().to_string())
+            respond(200, "", &order.json().to_string())
         }
         None => refused(404, "not_found"),
     }
@@ -373,13 +373,13 @@ pub(crate) fn serve_admin(shop: &mut Shop, request: &Request) -> Option<String> 
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     let item = path.get(2).and_then(|part| part.parse().ok()).filter(|&item| shop.is_item(item));
     match (request.method.as_str(), &path[..], item) {
-        ("GET", ["admin", "items", _], Some(item)) => answer(200, "", &admin_page(shop, item)),
+        ("GET", ["admin", "items", _], Some(item)) => respond(200, "", &admin_page(shop, item)),
         ("PUT", ["admin", "items", _], Some(item)) => {
             // A second sale begins: what was set up stays but for the opening.
             shop.opens_at_ms = request.body["opens_at_ms"].as_u64().unwrap_or(shop.opens_at_ms);
-            answer(200, "", &admin_page(shop, item))
+            respond(200, "", &admin_page(shop, item))
         }
-        ("GET", ["admin", "orders"], _) => answer(200, "", &orders_page(shop, &request.query)),
+        ("GET", ["admin", "orders"], _) => respond(200, "", &orders_page(shop, &request.query)),
         ("POST", ["admin", "orders", id, "pay"], _) => pay(shop, id, request),
         _ => refused(404, "not_found"),
     }
@@ -399,7 +399,7 @@ fn pay(shop: &mut Shop, id: &str, request: &Request) -> Option<String> {
         "pending" if left < order.quantity => return refused(409, "sold_out"),
         _ => (order.state, order.payment_ref) = ("paid", Some(reference)),
     }
-    answer(200, "", &order.json().to_string())
+    respond(200, "", &order.json().to_string())
 }
 
 fn admin_page(shop: &Shop, item: u32) -> String {

@@ -1,6 +1,6 @@
 //! Row 8: heap allocations per request in the whole server: every thread, transport included.
 
-use stampede_loadgen::answer::Code;
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::workload::Workload;
 
 use crate::counting;

@@ -1,7 +1,7 @@
 //! Rows 1, 2, 3 and 12: CPU per request of the server beside that of the limit, which gets the same
 //! requests and sends the same bytes.
 
-use stampede_loadgen::answer::Code;
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::workload::Workload;
 
 use crate::limit::BareProcess;

@@ -1,6 +1,6 @@
 //! Rows 5 and 6: what durability takes from the rate, and what it adds to the latency.
 
-use stampede_loadgen::answer::Code;
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::workload::Workload;
 
 use crate::load::{CONNECTIONS, Leg, Ran, on_cpu};

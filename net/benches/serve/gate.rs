@@ -2,7 +2,7 @@
 //! that was seen before costs beside a buyer who is named by header.
 
 use serde_json::{Value, json};
-use stampede_loadgen::answer::Code;
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::workload::Workload;
 
 use crate::load::{CONNECTIONS, Leg, Serving};

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::json;
-use stampede_loadgen::answer::Code;
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::workload::{Items, Target, Workload};
 
 use crate::load::Leg;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use stampede_loadgen::answer::Code;
 use stampede_loadgen::engine::{self, Mode, RunConfig, Tally};
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::workload::Workload;
 
 /// Connections of a leg, unless a row says otherwise.

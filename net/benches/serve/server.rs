@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use serde_json::{Value, json};
-use stampede_loadgen::answer::Code;
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::request::{Framing, Requests};
 use stampede_loadgen::verify::Merchant;
 use stampede_loadgen::workload::{Auth, Workload};

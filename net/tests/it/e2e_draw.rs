@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use stampede_loadgen::answer::Code;
 use stampede_loadgen::engine::{self, Mode, RunConfig, Step};
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::scenario::Scenario;
-use stampede_loadgen::verify::{self, JudgeConfig};
+use stampede_loadgen::verify::{self, VerifyConfig};
 use stampede_loadgen::workload::{Flow, Items, Workload};
 
 use crate::e2e_talk::{Http, Talk, now_ms};
@@ -231,8 +231,8 @@ fn e2e_the_lottery_is_a_draw_that_the_checker_understands() {
     assert_eq!((&drawn["winners"], steps.by_code[Code::Won as usize]), (&100.into(), 100));
     assert!(steps.by_code[Code::Lost as usize] > 200, "{:?}", steps.by_code);
     let history = outcome.history.as_ref();
-    let verdict =
-        verify::judge(&JudgeConfig { history, ..JudgeConfig::books(&merchant, 1) }).expect("a verdict");
+    let verdict = verify::verify(&VerifyConfig { history, ..VerifyConfig::of_merchant(&merchant, 1) })
+        .expect("a verdict");
     assert!(verdict.is_fine(), "{verdict}: {:#?}", verdict.violations);
     let (code, text) = said(&draw_verify(&format!("http://{}", server.public), &[], ""));
     assert_eq!(code, Some(0), "{text}");

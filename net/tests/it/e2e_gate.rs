@@ -4,7 +4,7 @@ use std::sync::Barrier;
 
 use sha2::{Digest as _, Sha256};
 use stampede_loadgen::engine::{self, RunConfig};
-use stampede_loadgen::verify::{self, JudgeConfig};
+use stampede_loadgen::verify::{self, VerifyConfig};
 use stampede_loadgen::workload::{Flow, Workload};
 
 use crate::e2e_talk::{Answer, Http, Talk, item, now_ms, sale};
@@ -530,8 +530,8 @@ fn e2e_buyers_go_through_the_whole_gate() {
     assert_eq!(outcome.gave_up, None);
     let merchant = server.merchant();
     let history = outcome.history.as_ref();
-    let config = JudgeConfig { history, ..JudgeConfig::books(&merchant, 1) };
-    let verdict = verify::judge(&config).expect("a verdict");
+    let config = VerifyConfig { history, ..VerifyConfig::of_merchant(&merchant, 1) };
+    let verdict = verify::verify(&config).expect("a verdict");
     assert!(verdict.is_fine(), "{verdict}: {:#?}", verdict.violations);
     assert_eq!(verdict.orders, STOCK, "{verdict}");
     let stats = Talk::with(&server).say("shop GET /admin/stats").json();

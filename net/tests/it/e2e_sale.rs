@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use stampede_loadgen::answer::Class;
 use stampede_loadgen::engine::{self, Mode, Outcome, RunConfig};
-use stampede_loadgen::verify::{self, JudgeConfig};
+use stampede_loadgen::meaning::Class;
+use stampede_loadgen::verify::{self, VerifyConfig};
 use stampede_loadgen::workload::Workload;
 
 use crate::e2e_talk::{Talk, item};
@@ -70,9 +70,13 @@ pub(crate) fn wait_for_sold(server: &Server, units: i64) {
 pub(crate) fn judge(server: &Server, outcome: &Outcome, postgres: Option<&str>) {
     let merchant = server.merchant();
     let history = outcome.history.as_ref();
-    let config =
-        JudgeConfig { postgres, history, export_wait: PATIENCE, ..JudgeConfig::books(&merchant, ITEM) };
-    let verdict = verify::judge(&config).expect("a verdict");
+    let config = VerifyConfig {
+        postgres,
+        history,
+        export_wait: PATIENCE,
+        ..VerifyConfig::of_merchant(&merchant, ITEM)
+    };
+    let verdict = verify::verify(&config).expect("a verdict");
     assert!(verdict.is_fine(), "{verdict}: {:#?}", verdict.violations);
     let totals = merchant.item(ITEM).unwrap().totals;
     assert_eq!((totals.granted, totals.sold), (STOCK as i64, STOCK as i64));

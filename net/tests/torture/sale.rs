@@ -10,11 +10,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use stampede_loadgen::answer::Class;
 use stampede_loadgen::check::{Ruling, Verdict};
 use stampede_loadgen::engine::{self, Mode, Outcome, RunConfig, RunError};
 use stampede_loadgen::history::{Baseline, History};
-use stampede_loadgen::verify::{self, JudgeConfig};
+use stampede_loadgen::meaning::Class;
+use stampede_loadgen::verify::{self, VerifyConfig};
 use stampede_loadgen::workload::{Fates, Workload};
 
 use crate::server::{PATIENCE, Server, pause, wait_for};
@@ -151,8 +151,8 @@ impl Told {
     pub(crate) fn judge(&self, server: &Server, postgres: Option<&str>) -> Verdict {
         let merchant = server.merchant();
         let history = Some(&self.history);
-        let books = JudgeConfig::books(&merchant, self.sale.item);
-        let verdict = verify::judge(&JudgeConfig { postgres, history, export_wait: PATIENCE, ..books });
+        let books = VerifyConfig::of_merchant(&merchant, self.sale.item);
+        let verdict = verify::verify(&VerifyConfig { postgres, history, export_wait: PATIENCE, ..books });
         let verdict = verdict.expect("a verdict");
         // If units came back late, nobody can say whether they should have been sold. Everything else is
         // checked.

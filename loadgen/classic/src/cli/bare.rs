@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::bare::{ANSWER_BYTES, Bare, Manner, Stall};
+use crate::bare::{Bare, Manner, RESPONSE_BYTES, Stall};
 use stampede_loadgen::program::{UsageError, stop_flag};
 use stampede_loadgen::{printer, units};
 
@@ -19,13 +19,13 @@ pub struct BareArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7079")]
     pub listen: SocketAddr,
-    /// Bytes of an answer, head included
-    #[arg(long, value_name = "N", default_value_t = ANSWER_BYTES)]
+    /// Bytes of a response, head included
+    #[arg(long, value_name = "N", default_value_t = RESPONSE_BYTES)]
     pub bytes: usize,
     /// Answer with the bytes of this file, head included, instead
     #[arg(long, value_name = "FILE", conflicts_with = "bytes")]
     pub answer: Option<PathBuf>,
-    /// Each answer leaves this long after its request
+    /// Each response leaves this long after its request
     #[arg(long, value_name = "TIME", value_parser = units::time, default_value = "0s")]
     pub delay: Duration,
     /// Answers nothing for this long, again and again (with --every)
@@ -57,8 +57,8 @@ pub(super) fn run(args: &BareArgs) -> Result<u8> {
     let bare = match &args.answer {
         None => bare,
         Some(file) => {
-            let answer = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-            bare.answering(answer)
+            let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            bare.with_response(bytes)
         }
     };
     printer::print_line(&format!("listening on {}", bare.addr()?));

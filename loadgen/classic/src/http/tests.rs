@@ -46,17 +46,19 @@ fn routes() {
 }
 
 #[test]
-fn the_generator_understands_the_answers() {
-    use stampede_loadgen::answer::{Code, meaning_of};
-    let meaning = |answer: &Answer| meaning_of(answer.status, false, answer.body.as_bytes());
-    let won = meaning(&answer_purchase(1, Bought::Order { order_id: 5, created_at_ms: 9 }));
+fn the_generator_understands_the_responses() {
+    use stampede_loadgen::meaning::{Code, meaning_of};
+    let meaning = |response: &Response| meaning_of(response.status, false, response.body.as_bytes());
+    let won = meaning(&response_to_purchase(1, Bought::Order { order_id: 5, created_at_ms: 9 }));
     assert_eq!((won.code, won.acked.order_id, won.acked.created_at_ms), (Code::Won, 5, 9));
-    assert_eq!(meaning(&answer_purchase(1, Bought::SoldOut)).code, Code::SoldOut);
-    assert_eq!(meaning(&answer_purchase(1, Bought::RateLimited)).code, Code::RateLimited);
-    assert_eq!(meaning(&answer_purchase(1, Bought::CapReached)).code, Code::CapReached);
-    let again = answer_purchase(1, Bought::Again { order_id: 5, created_at_ms: 9 }).bytes(false);
+    assert_eq!(meaning(&response_to_purchase(1, Bought::SoldOut)).code, Code::SoldOut);
+    assert_eq!(meaning(&response_to_purchase(1, Bought::RateLimited)).code, Code::RateLimited);
+    assert_eq!(meaning(&response_to_purchase(1, Bought::CapReached)).code, Code::CapReached);
+    let again = response_to_purchase(1, Bought::Again { order_id: 5, created_at_ms: 9 }).bytes(false);
     assert!(String::from_utf8_lossy(&again).contains("\r\nIdempotent-Replay: true\r\n"));
-    assert!(answer_purchase(1, Bought::RateLimited).bytes(false).windows(14).any(|w| w == b"Retry-After: 1"));
+    assert!(
+        response_to_purchase(1, Bought::RateLimited).bytes(false).windows(14).any(|w| w == b"Retry-After: 1")
+    );
     for code in ["bad_json", "version_conflict"] {
         serde_json::from_str::<serde_json::Value>(&refuse(409, code).body).unwrap();
     }

@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 
 use crate::design::CAP;
-use stampede_loadgen::answer::Class;
 use stampede_loadgen::engine::Outcome;
+use stampede_loadgen::meaning::Class;
 
 /// What one fault did. An order *stands* if a buyer was told of it or the database has it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
@@ -33,7 +33,7 @@ pub struct Counted {
     pub left: i64,
 }
 
-/// Compares the answers of a run with the rows of the database: number and buyer of each order.
+/// Compares the responses of a run with the rows of the database: number and buyer of each order.
 pub(super) fn count(outcome: &Outcome, rows: &[(u64, String)], stock: u64, left: i64) -> Counted {
     let mut told: Vec<(u32, u64, String)> = Vec::new();
     let mut unknown = 0;
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn nothing_is_wrong_with_what_is_right() {
-        // The second buyer's answer was lost on the way: the order is there all the same.
+        // The second buyer's response was lost on the way: the order is there all the same.
         let counted = compare(&told(&[(1, 10, "a"), (1, 10, "a")]), &rows(&[(10, "a"), (11, "b")]), 3, 1);
         assert_eq!(counted, Counted { acked: 1, orders: 2, left: 1, ..Counted::default() });
     }

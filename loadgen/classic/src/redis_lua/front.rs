@@ -11,7 +11,7 @@
 //! waits. It keeps nothing of its own, not even that the stock is gone: a winner's retry has to be
 //! told of the order, and only Redis knows it.
 //!
-//! While Redis is away purchases are answered with 503, and those under way, too: whether they have an
+//! While Redis is down purchases are answered with 503, and those under way, too: whether they have an
 //! order is not known. Next: [`super::worker`].
 
 use std::collections::{HashMap, VecDeque};
@@ -27,14 +27,14 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
-use socket2::{Domain, Protocol, Socket, Type};
 use stampede_loadgen::nap;
 
 use super::resp::{CallHead, Reply, Unreadable, command, reply};
 use super::{SCRIPT, order_of, script_hash};
 use crate::design::CAP;
 use crate::error::ClassicError;
-use crate::http::{Answer, answer_purchase, asked, read_request, refuse, tell_once};
+use crate::http::{Response, purchase_in, read_request, refuse, response_to_purchase, tell_once};
+use crate::listener::listen;
 use crate::shop::Bought;
 
 /// Most open connections; one more is closed at once.
@@ -43,8 +43,6 @@ const CONNECTIONS_MAX: usize = 4_096;
 const INBOX_BYTES_MAX: usize = 64 * 1024;
 /// Most items whose calls are kept at hand.
 const ITEMS_MAX: usize = 1_024;
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4_096;
 const EVENTS_MAX: usize = 256;
 const READ_BYTES: usize = 64 * 1024;
 /// Longest sleep: the wish to stop is seen this soon.
@@ -125,8 +123,9 @@ impl Front {
             hash: script_hash(),
         };
         redis.connect().map_err(|error| ClassicError::process("reaching Redis", &error))?;
-        let listener =
-            listen(addr).map_err(|error| ClassicError::process(format!("binding {addr}"), &error))?;
+        let listener = listen(addr)
+            .and_then(without_waiting)
+            .map_err(|error| ClassicError::process(format!("binding {addr}"), &error))?;
         Ok(Self { listener, redis })
     }
 
@@ -180,15 +179,9 @@ impl Front {
     }
 }
 
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    // Every connection inherits it: one call for all.
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+fn without_waiting(listener: TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 impl Source {
@@ -211,9 +204,9 @@ impl Source {
         let mut stream = File::from(socket);
         if let Some(password) = &self.password {
             let user = self.user.as_deref().unwrap_or("default");
-            ask(&mut stream, &["AUTH", user, password])?;
+            exchange(&mut stream, &["AUTH", user, password])?;
         }
-        let hash = ask(&mut stream, &["SCRIPT", "LOAD", SCRIPT])?;
+        let hash = exchange(&mut stream, &["SCRIPT", "LOAD", SCRIPT])?;
         if hash != self.hash {
             return Err(io::Error::other(format!("Redis knows the script as `{hash}`")));
         }
@@ -224,7 +217,7 @@ impl Source {
 }
 
 /// One command and its reply, before the connection is put to use.
-fn ask(stream: &mut File, words: &[&str]) -> io::Result<String> {
+fn exchange(stream: &mut File, words: &[&str]) -> io::Result<String> {
     stream.write_all(&command(words))?;
     let (mut inbox, mut chunk) = (Vec::new(), [0; 512]);
     loop {
@@ -297,36 +290,36 @@ impl Floor<'_> {
         self.next_request(index);
     }
 
-    /// Takes up what a connection asks for, until it has to wait for Redis or for more bytes.
+    /// Takes up the requests of a connection, until it has to wait for Redis or for more bytes.
     fn next_request(&mut self, index: usize) {
         loop {
             let Some(Some(client)) = self.clients.get_mut(index) else { return };
             if client.is_waiting || client.inbox.is_empty() {
                 return;
             }
-            let (answer, used, closes) = match read_request(&client.inbox) {
+            let (response, used, closes) = match read_request(&client.inbox) {
                 Ok(None) => return,
                 // Where the next request would begin is not known any more.
                 Err(refusal) => (refusal, client.inbox.len(), true),
                 Ok(Some(request)) => {
                     let (used, closes) = (request.bytes, request.close);
-                    match (asked(&request), &mut self.link) {
+                    match (purchase_in(&request), &mut self.link) {
                         (Err(refusal), _) => (refusal, used, closes),
                         (Ok(_), None) => (refuse(503, "internal"), used, closes),
-                        (Ok(asked), Some(link)) => {
+                        (Ok(purchase), Some(link)) => {
                             if self.heads.len() >= ITEMS_MAX {
                                 self.heads.clear();
                             }
                             let hash = &self.front.redis.hash;
                             let head = self
                                 .heads
-                                .entry(asked.item)
-                                .or_insert_with(|| CallHead::new(hash, asked.item));
-                            head.call(&mut link.outbox, asked.buyer, asked.key, CAP);
+                                .entry(purchase.item)
+                                .or_insert_with(|| CallHead::new(hash, purchase.item));
+                            head.call(&mut link.outbox, purchase.buyer, purchase.key, CAP);
                             link.calls.push_back(Call {
                                 index,
                                 serial: client.serial,
-                                item: asked.item,
+                                item: purchase.item,
                                 closes,
                             });
                             client.is_waiting = true;
@@ -337,14 +330,14 @@ impl Floor<'_> {
                 }
             };
             client.inbox.drain(..used);
-            self.answer(index, &answer, closes);
+            self.respond(index, &response, closes);
         }
     }
 
-    /// An answer fits into the socket of anybody who reads; who does not is let go.
-    fn answer(&mut self, index: usize, answer: &Answer, closes: bool) {
+    /// A response fits into the socket of any client that reads; one that does not is closed.
+    fn respond(&mut self, index: usize, response: &Response, closes: bool) {
         let Some(client) = &self.clients[index] else { return };
-        let bytes = answer.bytes(closes);
+        let bytes = response.bytes(closes);
         let sent = send(client.socket.as_fd(), &bytes, SendFlags::NOSIGNAL);
         if sent != Ok(bytes.len()) || closes {
             self.leave(index);
@@ -364,7 +357,7 @@ impl Floor<'_> {
         }
     }
 
-    /// One receive from Redis, and the answers that follow from it.
+    /// One receive from Redis, and the responses that follow from it.
     fn hear(&mut self) {
         let Some(link) = &mut self.link else { return };
         match recv(link.socket.as_fd(), &mut self.chunk[..], RecvFlags::empty()) {
@@ -376,28 +369,28 @@ impl Floor<'_> {
         let mut used = 0;
         loop {
             let Some(link) = &mut self.link else { return };
-            let (call, answer) = match reply(&link.inbox[used..]) {
+            let (call, response) = match reply(&link.inbox[used..]) {
                 Ok(None) => break,
                 Err(Unreadable) => return self.lose(),
                 Ok(Some((reply, bytes))) => {
                     let Some(call) = link.calls.pop_front() else { return self.lose() };
                     used += bytes;
-                    let answer = answer_of(call.item, reply);
-                    (call, answer)
+                    let response = response_of(call.item, reply);
+                    (call, response)
                 }
             };
-            self.finish(&call, &answer);
+            self.finish(&call, &response);
         }
         if let Some(link) = &mut self.link {
             link.inbox.drain(..used);
         }
     }
 
-    fn finish(&mut self, call: &Call, answer: &Answer) {
+    fn finish(&mut self, call: &Call, response: &Response) {
         let client = self.clients.get_mut(call.index).and_then(Option::as_mut);
         let Some(client) = client.filter(|client| client.serial == call.serial) else { return };
         client.is_waiting = false;
-        self.answer(call.index, answer, call.closes);
+        self.respond(call.index, response, call.closes);
         self.next_request(call.index);
     }
 
@@ -410,7 +403,7 @@ impl Floor<'_> {
     }
 }
 
-fn answer_of(item: u32, reply: Reply<'_>) -> Answer {
+fn response_of(item: u32, reply: Reply<'_>) -> Response {
     let bought = match reply {
         Reply::Text("sold_out") => Some(Bought::SoldOut),
         Reply::Text("cap_reached") => Some(Bought::CapReached),
@@ -429,5 +422,5 @@ fn answer_of(item: u32, reply: Reply<'_>) -> Answer {
             None
         }
     };
-    bought.map_or_else(|| refuse(503, "internal"), |bought| answer_purchase(item, bought))
+    bought.map_or_else(|| refuse(503, "internal"), |bought| response_to_purchase(item, bought))
 }

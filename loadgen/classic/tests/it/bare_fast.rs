@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use stampede_classic::bare::{ANSWER_BYTES, Bare, Manner, Running};
-use stampede_loadgen::answer::Code;
+use stampede_classic::bare::{Bare, Manner, RESPONSE_BYTES, Running};
 use stampede_loadgen::engine::{RunConfig, run};
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::workload::Workload;
 
 const REQUEST: &str = "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
@@ -91,7 +91,7 @@ fn connections_that_come_and_go_keep_their_answers_apart() {
 #[test]
 fn the_answer_can_be_somebody_elses() {
     let text = "HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n{}";
-    let bare = Bare::bind("127.0.0.1:0".parse().unwrap(), ANSWER_BYTES).unwrap().answering(text.into());
+    let bare = Bare::bind("127.0.0.1:0".parse().unwrap(), RESPONSE_BYTES).unwrap().with_response(text.into());
     let server = Running::of(bare).unwrap();
     let mut stream = connect(&server);
     stream.write_all(LAST.as_bytes()).unwrap();

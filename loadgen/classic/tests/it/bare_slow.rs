@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use stampede_classic::bare::{Manner, Running, Stall};
-use stampede_loadgen::answer::Code;
 use stampede_loadgen::engine::{Mode, RunConfig, Schedule, run};
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::workload::Workload;
 
 fn start(manner: Manner) -> Running {
@@ -29,7 +29,7 @@ fn each_response_is_delayed_and_delays_no_other_connection() {
     let outcome = run(&config).unwrap();
     let all = outcome.tally.latency_all();
     assert_eq!(outcome.tally.count(Code::Ok), 64);
-    assert!(all.min() >= 49_900_000, "an answer came after {} ns", all.min());
+    assert!(all.min() >= 49_900_000, "a response came after {} ns", all.min());
     // 64 answers one after the other would take 3.2 s; 16 at a time take 0.2 s.
     assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
 }
@@ -58,7 +58,7 @@ fn answers_of_a_connection_that_is_gone_go_to_nobody() {
     // It takes the place of the one before and must not get its answer.
     let mut next = TcpStream::connect(slow.addr).unwrap();
     next.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
-    assert!(next.read(&mut bytes).is_err(), "an answer came to which there is no request");
+    assert!(next.read(&mut bytes).is_err(), "a response came to which there is no request");
     next.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     next.write_all(request).unwrap();
     assert!(next.read(&mut bytes).unwrap() > 200);

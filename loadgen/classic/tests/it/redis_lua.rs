@@ -16,8 +16,8 @@ use stampede_classic::redis_lua::nginx::Nginx;
 use stampede_classic::redis_lua::{Keys, at_hand, preheat, redis_options};
 use stampede_classic::rival::start_worker;
 use stampede_classic::totals::{OwnDatabase, Totals, make_tables};
-use stampede_loadgen::answer::{Class, Code, Meaning, meaning_of};
 use stampede_loadgen::engine::{Outcome, RunConfig, run};
+use stampede_loadgen::meaning::{Class, Code, Meaning, meaning_of};
 use stampede_loadgen::workload::Workload;
 use stampede_testkit::{AppendLog, Missing, Need, RedisServer, redis_connect, skip};
 
@@ -93,7 +93,7 @@ fn acked(outcome: &Outcome) -> HashSet<u64> {
     entries.iter().filter(|e| e.code.class() == Class::Winner).map(|entry| entry.order_id).collect()
 }
 
-/// One purchase: the status, what it means, and the whole answer.
+/// One purchase: the status, what it means, and the whole response.
 fn post(addr: SocketAddr, item: u32, buyer: &str, key: &str, body: &str) -> (u16, Meaning, String) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(addr).unwrap();

@@ -279,7 +279,7 @@ fn journal(prices: &Prices<'_>) -> Rendered {
     let _ = write!(
         text,
         "\nIts end is a full queue written as one group: 24,576 ÷ (24,576 × `J` + `S`({:.1} MB)) = {} a second, *{:.0} MB/s*. \
-         SHA-256 is {:.0} % of `J` (`b` ÷ {} GB/s = *{:.0} ns*). A disk that stops is borne for 24,576 ÷ rate: \
+         SHA-256 is {:.0} % of `J` (`b` ÷ {} GB/s = *{:.0} ns*). A stalled disk is tolerated for 24,576 ÷ rate: \
          *{:.1} s* at 40,000 a second, *{:.0} ms* at a million.\n",
         QUEUE_FACTS * bytes / 1e6,
         sum(end),
@@ -298,7 +298,7 @@ fn postgres(prices: &Prices<'_>) -> Rendered {
     let bytes = prices.of("primitives", "bytes")?;
     let (orders, all) = (LOG_BYTES / bytes, 64.0 / prices.purchase()?);
     Ok(format!(
-        "Postgres takes *`X` × the rate of raw COPY = {} to {} rows a second*. A sale above that gathers in the log: *8 GiB ÷ `b` = {} \
+        "Postgres takes *`X` × the rate of raw COPY = {} to {} rows a second*. What is sold above that rate gathers in the log: *8 GiB ÷ `b` = {} \
          orders* before selling stops (`log.bytes_max`). At the {} a second of 64 cores that is *{:.0} seconds of selling*, and \
          *{:.1} to {:.1} minutes* to catch up. No answer waits for it.\n",
         rounded(least),

@@ -1,5 +1,5 @@
-//! The designs of the field beside the engine, for the README: from the newest run of `stampede-classic`, since rows
-//! of one table have to come from one run.
+//! The rivals beside the engine, for the README: from the newest run of `stampede-classic` that measured them, since
+//! rows of one table have to come from one run.
 
 use super::{count, rounded, short, table};
 use crate::series::Records;
@@ -32,8 +32,8 @@ const HEAD: [[&str; 6]; 2] = [
 /// worst of its rounds, from the newest run of `stampede-classic kill`.
 pub(crate) fn designs(records: &Records, language: Language) -> String {
     let language = language as usize;
-    let (sales, kills) = (records.runs("classic", ""), records.runs("kill", ""));
-    let Some(sale) = sales.last() else { return String::new() };
+    let (sale, kills) = (records.newest_with("classic", "redis-lua.winners"), records.runs("kill", ""));
+    let Some(sale) = sale else { return String::new() };
     let rows = DESIGNS.iter().filter_map(|(design, names)| {
         let figure = |name: &str| Some(sale.value(&format!("{design}.{name}"))?.spread()?[0]);
         let worst = |figure: String| Some(count(kills.last()?.value(&figure)?.spread()?[2]));

@@ -5,9 +5,9 @@
 use std::sync::atomic::Ordering;
 
 use super::Worker;
-use crate::answer::Code;
 use crate::engine::conn::Op;
 use crate::engine::step::Step;
+use crate::meaning::Code;
 use crate::response::Head;
 
 impl Worker<'_> {
@@ -44,7 +44,7 @@ impl Worker<'_> {
     }
 
     /// The end of a batch whose response did not come.
-    pub(super) fn end_unanswered(&mut self, op: &Op, code: Code) {
+    pub(super) fn end_without_response(&mut self, op: &Op, code: Code) {
         let pays = op.step == Step::Pay;
         let count = self.batches.as_ref().map_or(0, |batches| batches.records(op.purchase, pays));
         self.end_records(op, code, count);

@@ -3,15 +3,15 @@
 //! The decisions are [`flow`]'s; here they are performed and counted. Next: [`super::super::tally`].
 
 use super::Worker;
-use crate::answer::{
-    Acked, Class, Code, Meaning, meaning_of_status, meaning_of_step, number_after, text_after,
-};
 use crate::clock::nanos;
 use crate::engine::conn::Op;
-use crate::engine::flow::{self, Answer, Next, Then};
+use crate::engine::flow::{self, Next, Response, Then};
 use crate::engine::solver::Puzzle;
 use crate::engine::step::Step;
 use crate::history::Entry;
+use crate::meaning::{
+    Acked, Class, Code, Meaning, meaning_of_status, meaning_of_step, number_after, text_after,
+};
 use crate::response::Head;
 use crate::workload::{Fate, Flow};
 
@@ -25,8 +25,8 @@ const DRAW_SPREAD_NS: u64 = 1_000_000_000;
 const LATE_NS: u64 = 1_000_000_000;
 
 impl Worker<'_> {
-    /// Takes the answer that begins at `at` in the inbox.
-    pub(super) fn handle_answer(&mut self, op: Op, head: Head, at: usize) {
+    /// Takes the response that begins at `at` in the inbox.
+    pub(super) fn handle_response(&mut self, op: Op, head: Head, at: usize) {
         self.tally.status(head.status);
         let body = (at + head.head_bytes, head.body_bytes);
         if self.batches.is_some() {
@@ -54,8 +54,8 @@ impl Worker<'_> {
 
     /// An entry's buyer looks whether it was drawn.
     fn handle_draw(&mut self, op: Op, head: Head, body: (usize, usize)) {
-        let answer = Answer { status: head.status, replay: false, body: self.body(body) };
-        match flow::after_draw(answer) {
+        let response = Response { status: head.status, replay: false, body: self.body(body) };
+        match flow::after_draw(response) {
             None => {
                 let not_before_ns = self.now_ns + self.pause_ns(DRAW_PAUSE_TRIES);
                 self.wait_unless_too_late(Op { not_before_ns, doubt_ns: 0, attempts: 0, ..op });
@@ -95,8 +95,8 @@ impl Worker<'_> {
 
     fn handle_step(&mut self, op: Op, head: Head, body: (usize, usize)) {
         let replay = head.replay || op.replayed;
-        let answer = Answer { status: head.status, replay, body: self.body(body) };
-        match flow::next(op.step, answer, op.solved) {
+        let response = Response { status: head.status, replay, body: self.body(body) };
+        match flow::next(op.step, response, op.solved) {
             Next::Doubt(code) => self.doubt(op, code),
             Next::Then(then) => {
                 self.count_step(&op, Code::Ok);
@@ -113,7 +113,7 @@ impl Worker<'_> {
         }
     }
 
-    /// The end of a refused purchase, unless it only could not ask again about an order that it may have.
+    /// The end of a refused purchase, unless it only could not retry an order that it may have.
     fn refuse(&mut self, op: Op, code: Code) {
         if op.doubted && code == Code::RateLimited {
             return self.doubt(op, code);
@@ -126,7 +126,7 @@ impl Worker<'_> {
         self.jobs += 1;
         let op = Op { step: Step::Solve, ready_ns: self.now_ns, attempts: 0, ..op };
         self.solving.insert(self.jobs, op);
-        self.pool.ask(self.jobs, puzzle, &self.desk);
+        self.pool.submit(self.jobs, puzzle, &self.desk);
     }
 
     /// What was solved since the last time; nobody waits any more for what is not in the list.
@@ -262,7 +262,7 @@ impl Worker<'_> {
     /// The end of a purchase, or of a request beside it.
     pub(super) fn end(&mut self, op: &Op, code: Code, acked: Acked) {
         if self.batches.is_some() {
-            return self.end_unanswered(op, code);
+            return self.end_without_response(op, code);
         }
         if matches!(op.step, Step::Draw | Step::Pay | Step::Cancel | Step::Browse) {
             return self.tally.step_end(op.step, code, self.now_ns.saturating_sub(op.ready_ns));

@@ -6,7 +6,7 @@
 use super::chart::{Chart, Size};
 use super::scale::{Scale, short, short_ns};
 use super::write::{count, time};
-use crate::answer::Class;
+use crate::meaning::Class;
 use crate::record::{Record, SliceLatency, SliceRecord, class_of, in_class, in_order, is_supported};
 use crate::report::csv::slice_end_ms;
 
@@ -96,7 +96,7 @@ fn throughput(record: &Record) -> Figure {
     let heading = if open {
         format!("Answered {rate}/s of {}/s that were due", count(due_per_s.round() as u64))
     } else {
-        format!("Answered {rate}/s, as fast as answers came")
+        format!("Answered {rate}/s, as fast as responses came")
     };
     type Pick = fn(&SliceRecord) -> u64;
     let mut lines: Vec<(&'static str, &str, Pick)> = vec![("c-answered", "answered", answered)];
@@ -156,7 +156,7 @@ fn latency(record: &Record) -> Option<Figure> {
         |p99| format!("99\u{202f}% within {}", time(p99)),
     );
     let heading = format!(
-        "Half within {}, {most}; the slowest answer came {} in, after {}",
+        "Half within {}, {most}; the slowest response came {} in, after {}",
         time(all.p50),
         time((worst_ms * 1e6) as u64),
         time(worst.max)
@@ -239,7 +239,7 @@ struct Band {
     members: Vec<String>,
 }
 
-/// Winners below, then each refusal that is frequent, the other refusals, what got no answer, what never left.
+/// Winners below, then each refusal that is frequent, the other refusals, what got no response, what never left.
 fn bands(record: &Record) -> Vec<Band> {
     let of = |class| -> Vec<(&str, u64)> {
         in_order(&record.outcomes).into_iter().filter(|(name, _)| class_of(name) == class).collect()
@@ -262,7 +262,7 @@ fn bands(record: &Record) -> Vec<Band> {
         add(class, &refusal.0.replace('_', " "), std::slice::from_ref(refusal));
     }
     add("k-rest", "other refusals", &refusals[apart..]);
-    add("k-unknown", "no clear answer", &of(Class::Unknown));
+    add("k-unknown", "no clear response", &of(Class::Unknown));
     add("k-unsent", "never sent", &of(Class::Unsent));
     bands
 }
@@ -303,7 +303,7 @@ fn outcomes(record: &Record) -> Figure {
         }
     });
     let unsent = if drawn_bands.len() < bands.len() { " What never left is not drawn." } else { "" };
-    let caption = format!("Ends per second, stacked; “sold out” is a plain answer, not an error.{unsent}");
+    let caption = format!("Ends per second, stacked; “sold out” is a plain response, not an error.{unsent}");
     Figure { heading, caption, key, drawings }
 }
 

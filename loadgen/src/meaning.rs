@@ -1,7 +1,7 @@
-//! What an answer means: the closed list of everything that can come of a request.
+//! What a response means: the closed list of everything that can come of a request.
 //!
 //! Pure bytes to value; it never waits. Next: [`crate::response`] for where an
-//! answer begins and ends, [`crate::history`] for where it is kept.
+//! response begins and ends, [`crate::history`] for where it is kept.
 
 use memchr::memmem;
 
@@ -79,9 +79,9 @@ codes! {
     BadJson = "bad_json",
     /// Refused: malformed quantity.
     BadQuantity = "bad_quantity",
-    /// Refused: the hold went back before the payment came.
+    /// Refused: the hold expired before the payment.
     HoldExpired = "hold_expired",
-    /// Refused: too late to call the order off.
+    /// Refused: too late to cancel the order.
     NotCancellable = "not_cancellable",
     /// Refused: paid already, under another reference.
     AlreadyPaid = "already_paid",
@@ -93,11 +93,11 @@ codes! {
     OtherRefusal = "other_refusal",
     /// A status of 500 or above without one of the codes above.
     ServerError = "server_error",
-    /// No answer in time.
+    /// No response in time.
     TimedOut = "timed_out",
-    /// The connection broke before the answer.
+    /// The connection broke before the response.
     Reset = "reset",
-    /// What came was not an answer.
+    /// What came was not a response.
     BadAnswer = "bad_answer",
     /// Due, but never sent: the run ended first.
     Unsent = "unsent",
@@ -159,7 +159,7 @@ impl Code {
     }
 }
 
-/// An order as an answer tells it.
+/// An order as a response tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Acked {
     /// Its number; 0 = none was told.
@@ -170,7 +170,7 @@ pub struct Acked {
     pub created_at_ms: u64,
 }
 
-/// The meaning of one answer to a purchase.
+/// The meaning of one response to a purchase.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Meaning {
     /// What came of it.
@@ -179,7 +179,7 @@ pub struct Meaning {
     pub acked: Acked,
 }
 
-/// Reads the answer to a purchase. A success without a readable order is [`Code::BadAnswer`].
+/// Reads the response to a purchase. A success without a readable order is [`Code::BadAnswer`].
 /// A 202 tells an order that is not durable yet, which is not an ack: see [`is_accepted`].
 pub fn meaning_of(status: u16, replay: bool, body: &[u8]) -> Meaning {
     let refused = |code| Meaning { code, acked: Acked::default() };
@@ -209,7 +209,7 @@ pub(crate) fn is_in_state(body: &[u8], state: &str) -> bool {
     text_after(body, b"\"state\":\"") == Some(state)
 }
 
-/// The meaning of an answer to a request around a purchase, where every 2xx is well.
+/// The meaning of a response to a request around a purchase, where every 2xx is well.
 pub fn meaning_of_step(status: u16, body: &[u8]) -> Code {
     match status {
         200..=299 => Code::Ok,
@@ -218,7 +218,7 @@ pub fn meaning_of_step(status: u16, body: &[u8]) -> Code {
     }
 }
 
-/// The meaning of one answer in raw mode, where bodies are not looked at.
+/// The meaning of one response in raw mode, where bodies are not looked at.
 pub const fn meaning_of_status(status: u16) -> Code {
     match status {
         200..=299 => Code::Ok,

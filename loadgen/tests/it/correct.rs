@@ -1,19 +1,19 @@
-//! A correct server is never convicted, whatever it refuses, resets, delays or dies of; and a run
-//! that shows nothing is not called fine.
+//! The verifier never accuses a correct server, whatever it refuses, resets, delays or dies of; and it
+//! does not call a run fine that shows nothing.
 //!
 //! The fake server follows the contract here; every case is drawn from a seed, which a red run
-//! prints (`INNOCENT_SEED=` repeats it). Its counterpart, that each planted fault is named, is in
+//! prints (`CORRECT_SEED=` repeats it). Its counterpart, that each planted fault is named, is in
 //! `faults.rs`.
 
 use std::process::Command;
 use std::time::Duration;
 
-use stampede_loadgen::answer::Code;
 use stampede_loadgen::check::{Ruling, Verdict, Violation};
 use stampede_loadgen::engine::{Mode, Outcome, RunConfig, ShopSide, run};
 use stampede_loadgen::history::Baseline;
+use stampede_loadgen::meaning::Code;
 use stampede_loadgen::request::Shop;
-use stampede_loadgen::verify::{JudgeConfig, Merchant, judge};
+use stampede_loadgen::verify::{Merchant, VerifyConfig, verify};
 use stampede_loadgen::workload::{Fates, Flow, Items, Target, Workload};
 
 use crate::fake::{Fake, Fault, ITEM, Setup, TOKEN};
@@ -63,7 +63,7 @@ fn server(dice: &mut Dice) -> Setup {
     }
 }
 
-fn crowd(dice: &mut Dice, fake: &Fake, setup: &Setup) -> RunConfig {
+fn load(dice: &mut Dice, fake: &Fake, setup: &Setup) -> RunConfig {
     let count = setup.items;
     let workload = Workload {
         target: Target::Purchase { items: Items { first: ITEM, count, zipf: 0.5 } },
@@ -95,13 +95,13 @@ fn crowd(dice: &mut Dice, fake: &Fake, setup: &Setup) -> RunConfig {
 fn verdicts(fake: &Fake, config: &RunConfig, outcome: &Outcome, stock: u64) -> [Verdict; 2] {
     let merchant = Merchant::new(&fake.admin, TOKEN);
     let history = outcome.history.as_ref().unwrap();
-    let books = JudgeConfig {
+    let with_merchant = VerifyConfig {
         items: history.items,
         history: Some(history),
-        ..JudgeConfig::books(&merchant, history.items.first)
+        ..VerifyConfig::of_merchant(&merchant, history.items.first)
     };
-    let clients = JudgeConfig { stock: Some(stock), ..JudgeConfig::clients(config, history) };
-    [judge(&books).unwrap(), judge(&clients).unwrap()]
+    let clients = VerifyConfig { stock: Some(stock), ..VerifyConfig::of_clients(config, history) };
+    [verify(&with_merchant).unwrap(), verify(&clients).unwrap()]
 }
 
 /// How the items stand now.
@@ -117,8 +117,8 @@ fn names(verdict: &Verdict) -> String {
 }
 
 #[test]
-fn a_correct_server_is_never_convicted() {
-    let told = std::env::var("INNOCENT_SEED").ok().map(|seed| seed.parse::<u64>().expect("a number"));
+fn a_correct_server_is_never_accused() {
+    let told = std::env::var("CORRECT_SEED").ok().map(|seed| seed.parse::<u64>().expect("a number"));
     let first = told.unwrap_or(1);
     let cases = if told.is_some() { 1 } else { CASES };
     let mut inconclusive = 0;
@@ -126,7 +126,7 @@ fn a_correct_server_is_never_convicted() {
         let mut dice = Dice(seed);
         let setup = server(&mut dice);
         let fake = Fake::with(setup.clone());
-        let config = crowd(&mut dice, &fake, &setup);
+        let config = load(&mut dice, &fake, &setup);
         let items = config.workload.items().unwrap();
         let before = baselines(&fake, items);
         let mut outcome = run(&config).unwrap();
@@ -135,7 +135,7 @@ fn a_correct_server_is_never_convicted() {
             assert_eq!(
                 names(&verdict),
                 "",
-                "INNOCENT_SEED={seed}: {verdict}\n{setup:#?}\n{:#?}",
+                "CORRECT_SEED={seed}: {verdict}\n{setup:#?}\n{:#?}",
                 verdict.violations
             );
             inconclusive += u32::from(verdict.ruling() == Ruling::Inconclusive);
@@ -144,7 +144,7 @@ fn a_correct_server_is_never_convicted() {
     eprintln!("{cases} cases, {inconclusive} of their verdicts are inconclusive");
 }
 
-/// A sale of `setup` to a crowd that `change` shapes, and what the books say of it.
+/// A sale of `setup` under a load that `change` shapes, and the verdict with the merchant's data.
 fn sale(setup: Setup, change: impl FnOnce(&mut RunConfig)) -> (Outcome, Verdict) {
     let stock = setup.stock;
     let fake = Fake::with(setup);
@@ -154,11 +154,11 @@ fn sale(setup: Setup, change: impl FnOnce(&mut RunConfig)) -> (Outcome, Verdict)
     let before = baselines(&fake, Items::one(ITEM));
     let mut outcome = run(&config).unwrap();
     outcome.history.as_mut().unwrap().baselines.extend(before);
-    let [books, _] = verdicts(&fake, &config, &outcome, stock);
-    (outcome, books)
+    let [verdict, _] = verdicts(&fake, &config, &outcome, stock);
+    (outcome, verdict)
 }
 
-/// The first example: a rate is told before the key is looked at.
+/// The rate limit comes before the key is looked up.
 #[test]
 fn a_rate_after_an_order_contradicts_nothing() {
     let setup = Setup { stock: 100, limit_every: 3, ..Setup::default() };
@@ -167,7 +167,7 @@ fn a_rate_after_an_order_contradicts_nothing() {
     assert!(verdict.is_fine(), "{verdict}");
 }
 
-/// The second one: the server dies behind a 202, before anybody asks for the order.
+/// The server dies after a 202, before anybody requests the order.
 #[test]
 fn a_purchase_that_was_accepted_was_sent() {
     let setup = Setup { stock: 100, is_asynchronous: true, fault: Fault::DieAfter(20), ..Setup::default() };
@@ -188,9 +188,9 @@ fn a_block_after_an_order_contradicts_nothing() {
     assert!(verdict.is_fine(), "{verdict}");
 }
 
-/// A page that says "sold out" was not asked about any key.
+/// A page that says "sold out" says nothing about a key.
 #[test]
-fn a_page_without_stock_is_no_answer_to_a_retry() {
+fn a_sold_out_page_does_not_answer_a_retry() {
     let (outcome, verdict) = sale(Setup { stock: 20, ..Setup::default() }, |config| {
         (config.workload.flow, config.workload.repeat) = (Flow::Whole, 0.5);
     });
@@ -206,9 +206,9 @@ fn a_request_that_is_decided_late_is_no_phantom() {
     assert_eq!(names(&verdict), "", "{verdict}");
 }
 
-/// Whether a server keeps orders for retries after the end differs; that it was not judged is said.
+/// Servers differ in whether they keep orders for retries after the end; the verdict says that this was not checked.
 #[test]
-fn a_retry_behind_the_window_is_left_open() {
+fn a_retry_after_the_window_is_inconclusive() {
     let setup = Setup { stock: 1_000, open_ms: 150, ..Setup::default() };
     let (_, verdict) = sale(setup, |config| {
         config.workload.repeat = 0.5;
@@ -219,7 +219,7 @@ fn a_retry_behind_the_window_is_left_open() {
     assert!(verdict.to_string().contains("turned away for the window"), "{verdict}");
 }
 
-/// One order of an earlier run that was called off does not excuse what this run was told.
+/// A cancelled order of an earlier run does not excuse what this run was told.
 #[test]
 fn an_earlier_run_excuses_nothing() {
     let fake = Fake::with(Setup { stock: 20, fault: Fault::Undersell, ..Setup::default() });
@@ -231,8 +231,8 @@ fn an_earlier_run_excuses_nothing() {
     let before = baselines(&fake, Items::one(ITEM));
     let mut outcome = run(&config).unwrap();
     outcome.history.as_mut().unwrap().baselines.extend(before);
-    let [books, _] = verdicts(&fake, &config, &outcome, 20);
-    assert_eq!(names(&books), "undersold", "{books}");
+    let [verdict, _] = verdicts(&fake, &config, &outcome, 20);
+    assert_eq!(names(&verdict), "undersold", "{verdict}");
 }
 
 /// Units that came back during the run may be what is left; more than these were there all the time.
@@ -251,7 +251,7 @@ fn what_came_back_excuses_as_much_and_no_more() {
 }
 
 #[test]
-fn orders_outside_the_window_are_called_by_name() {
+fn orders_outside_the_window_are_named() {
     let early = Setup { opens_in_ms: 600_000, fault: Fault::IgnoreWindow, ..Setup::default() };
     let late = Setup { open_ms: 0, fault: Fault::IgnoreWindow, ..Setup::default() };
     for setup in [early, late] {
@@ -262,7 +262,7 @@ fn orders_outside_the_window_are_called_by_name() {
 
 /// Nobody got in: that is a failure, and no proof of anything.
 #[test]
-fn a_run_that_nobody_let_in_is_not_fine() {
+fn a_run_in_which_nobody_got_in_is_not_fine() {
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
     std::fs::write(&token, TOKEN).unwrap();
@@ -280,11 +280,11 @@ fn a_run_that_nobody_let_in_is_not_fine() {
         (503, "overloaded"),
     ] {
         let fake = Fake::with(Setup { fault: Fault::TurnAway(status, code), ..Setup::default() });
-        for books in [true, false] {
+        for with_merchant in [true, false] {
             let mut command = Command::new(env!("CARGO_BIN_EXE_stampede-loadgen"));
             command.args(["run", &format!("http://{}", fake.public)]);
             command.args("--item 1 --closed -n 50 -c 4 --ride-out 50ms".split(' '));
-            if books {
+            if with_merchant {
                 command.args(["--admin", &fake.admin, "--admin-token-file"]).arg(&token);
             }
             let output = command.output().unwrap();
