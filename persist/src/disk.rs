@@ -161,6 +161,17 @@ pub fn write_whole(
     Ok(())
 }
 
+/// Removes a file if there is one. Durable after [`Disk::sync_dir`].
+///
+/// # Errors
+/// What the file system answers, except `NotFound`.
+pub fn remove_if_there(disk: &dyn Disk, file: &Path) -> io::Result<()> {
+    match disk.remove(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// A lock that is held until this is dropped.
 pub trait DiskLock: Send {}
 

@@ -15,7 +15,7 @@ use stampede_core::types::{HashSecret, Lsn};
 use super::block::{ChainHash, FORMAT_VERSION, FORMAT_VERSION_MIN};
 use super::identity::LogId;
 use crate::disk::buffer::AlignedBuffer;
-use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
+use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES, remove_if_there};
 
 /// Its name in the data directory.
 pub const CONTROL_NAME: &str = "control";
@@ -278,10 +278,7 @@ pub fn read_control(disk: &dyn Disk, dir: &Path) -> Result<Option<Control>, Cont
 /// What the file system answers.
 pub fn create_control(disk: &dyn Disk, dir: &Path, control: &Control) -> io::Result<()> {
     let (temp, name) = (dir.join(CONTROL_TEMP), dir.join(CONTROL_NAME));
-    match disk.remove(&temp) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_there(disk, &temp)?;
     let mut file = disk.open(&temp, OpenMode::CreateNew)?;
     file.zero_fill(2 * SLOT_BYTES as u64)?;
     let mut slot = vec![0; SLOT_BYTES];

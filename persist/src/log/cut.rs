@@ -33,7 +33,7 @@ use super::snapshot::read_snapshot;
 use crate::codec;
 use crate::disk::buffer::AlignedBuffer;
 use crate::disk::real::RealDisk;
-use crate::disk::{Disk, DiskLock, LockError, OpenMode};
+use crate::disk::{Disk, DiskLock, LockError, OpenMode, remove_if_there};
 
 /// The plan's file, in the data directory.
 const PLAN_NAME: &str = "cut";
@@ -284,10 +284,7 @@ fn parse_plan(text: &str, control: &Control) -> Option<Cut> {
 
 fn write_plan(disk: &dyn Disk, dir: &Path, control: &Control, cut: &Cut) -> io::Result<()> {
     let path = dir.join(PLAN_NAME);
-    match disk.remove(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_there(disk, &path)?;
     let Cut { refused, reason, facts, place } = cut;
     let line =
         format!("{} {refused} {} {} {} {} {reason}\n", control.epoch, facts.0, facts.1, place.0, place.1);

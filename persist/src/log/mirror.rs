@@ -11,12 +11,10 @@ use stampede_core::types::{HashSecret, Lsn};
 use super::block::{BlockHeader, Records};
 use super::chain::{ChainEnd, ChainReader, Link};
 use super::control::{Control, read_control};
-use super::error::OpenError;
 use super::layout;
 use super::recovery::{RecoveryError, Witness};
 use super::replica::Replica;
-use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
-use super::verify::{VerifyError, Wrong};
+use super::verify::{VerifyError, Wrong, load_oldest_snapshot};
 use crate::codec;
 use crate::disk::Disk;
 use crate::disk::real::RealDisk;
@@ -83,7 +81,7 @@ impl<'d> Mirror<'d> {
     pub fn open_on(disk: &'d dyn Disk, dir: &Path) -> Result<Self, MirrorError> {
         let control = read_control(disk, dir).map_err(VerifyError::from)?;
         let control = control.ok_or_else(|| VerifyError::NoLog(dir.to_owned()))?;
-        let chain = ChainReader::new(disk, dir, &control);
+        let (chain, secret) = (ChainReader::new(disk, dir, &control), HashSecret(control.hash_secret));
         let mut mirror = Self {
             disk,
             dir: dir.to_owned(),
@@ -93,40 +91,15 @@ impl<'d> Mirror<'d> {
             end: None,
             block: Vec::new(),
             entering: None,
-            replica: Replica::new(HashSecret(control.hash_secret)),
+            replica: Replica::new(secret),
             lsn: Lsn(control.first_lsn.0 - 1),
         };
         if control.first_lsn > Lsn(1) {
-            mirror.enter_snapshot()?;
+            let (header, replica) =
+                load_oldest_snapshot(disk, dir, &control, || Replica::new(secret), Replica::row)?;
+            (mirror.snapshot_lsn, mirror.lsn, mirror.replica) = (header.lsn, header.lsn, replica);
         }
         Ok(mirror)
-    }
-
-    /// The oldest snapshot that the log goes on from.
-    fn enter_snapshot(&mut self) -> Result<(), MirrorError> {
-        let (first_lsn, log_id) = (self.control.first_lsn, self.control.log_id);
-        let listed = list_snapshots(self.disk, &self.dir);
-        let listed = listed.map_err(|source| {
-            VerifyError::Snapshot(OpenError::Io { path: layout::snapshot_dir(&self.dir), source })
-        })?;
-        let mut first_error = None;
-        for lsn in listed.into_iter().filter(|lsn| lsn.next() >= first_lsn) {
-            let mut replica = Replica::new(HashSecret(self.control.hash_secret));
-            match read_snapshot(self.disk, &self.dir, lsn, log_id, &mut |row| replica.row(row)) {
-                Ok(_) => {
-                    (self.snapshot_lsn, self.lsn, self.replica) = (lsn, lsn, replica);
-                    return Ok(());
-                }
-                Err(error) => first_error = first_error.or(Some(error)),
-            }
-        }
-        Err(MirrorError::Open(match first_error {
-            Some(SnapshotError::Refused { reason, .. }) => {
-                VerifyError::Read(RecoveryError::Refused { lsn: first_lsn, reason })
-            }
-            Some(source) => VerifyError::Snapshot(OpenError::Snapshot { source, first_lsn }),
-            None => VerifyError::Snapshot(OpenError::SnapshotMissing { dir: self.dir.clone(), first_lsn }),
-        }))
     }
 
     /// What the control file said when it was opened.

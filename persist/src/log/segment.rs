@@ -13,7 +13,7 @@ use super::block::{BLOCK_HEADER_BYTES, BlockError, BlockHeader, check_block, is_
 use super::identity::LogId;
 use super::layout;
 use super::limits::READ_BYTES;
-use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
+use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES, remove_if_there};
 
 /// The numbers of the segments in a data directory, ascending.
 ///
@@ -33,17 +33,9 @@ pub fn list_segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<u64>> {
 pub fn create_segment(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64) -> io::Result<Box<dyn DiskFile>> {
     let name = layout::segment_file(dir, number);
     let temp = name.with_extension("seg.tmp");
-    match disk.remove(&temp) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = disk.open(&temp, OpenMode::CreateNew)?;
-    file.zero_fill(bytes)?;
-    file.sync()?;
-    drop(file);
-    disk.rename(&temp, &name)?;
-    disk.sync_dir(&layout::log_dir(dir))?;
-    disk.open(&name, OpenMode::ReadWrite)
+    remove_if_there(disk, &temp)?;
+    let file = disk.open(&temp, OpenMode::CreateNew)?;
+    zero_and_rename(disk, dir, file, bytes, (&temp, &name))
 }
 
 /// Zeroes a trimmed segment's file of `bytes` bytes and gives it a new number, durable with its
@@ -59,13 +51,23 @@ pub fn recycle_segment(
     bytes: u64,
 ) -> io::Result<Box<dyn DiskFile>> {
     let (old, name) = (layout::segment_file(dir, from), layout::segment_file(dir, to));
-    let mut file = disk.open(&old, OpenMode::ReadWrite)?;
+    let file = disk.open(&old, OpenMode::ReadWrite)?;
+    zero_and_rename(disk, dir, file, bytes, (&old, &name))
+}
+
+fn zero_and_rename(
+    disk: &dyn Disk,
+    dir: &Path,
+    mut file: Box<dyn DiskFile>,
+    bytes: u64,
+    (from, to): (&Path, &Path),
+) -> io::Result<Box<dyn DiskFile>> {
     file.zero_fill(bytes)?;
     file.sync()?;
     drop(file);
-    disk.rename(&old, &name)?;
+    disk.rename(from, to)?;
     disk.sync_dir(&layout::log_dir(dir))?;
-    disk.open(&name, OpenMode::ReadWrite)
+    disk.open(to, OpenMode::ReadWrite)
 }
 
 /// Reads blocks out of a segment through a window of its bytes.

@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use super::layout;
 use super::segment::{create_segment, recycle_segment};
 use super::status::LogStatus;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, remove_if_there};
 
 /// What the shelf may use.
 #[derive(Clone, Copy, Debug)]
@@ -210,17 +210,11 @@ impl Shelf {
         }
         // A spare that was made since has taken the name over, and the file is gone.
         let is_ours = self.stock.lock().next_number == to;
-        let removed = if is_ours { self.remove_if_there(to) } else { Ok(()) };
-        let removed = removed.and_then(|()| self.remove_if_there(number));
+        let remove = |number| remove_if_there(&*self.disk, &layout::segment_file(&self.dir, number));
+        let removed = if is_ours { remove(to) } else { Ok(()) };
+        let removed = removed.and_then(|()| remove(number));
         self.stock.lock().making = false;
         removed
-    }
-
-    fn remove_if_there(&self, number: u64) -> io::Result<()> {
-        match self.disk.remove(&layout::segment_file(&self.dir, number)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
     }
 
     /// The number for a recycled segment, which nobody else takes until `making` is reset.

@@ -16,7 +16,7 @@ use super::identity::LogId;
 use super::layout;
 use super::limits::{SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOTS_KEPT};
 use crate::codec::{self, ROW_BYTES_MAX};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, remove_if_there};
 
 const MAGIC: [u8; 8] = *b"STAMPSNP";
 const HEADER_BYTES: usize = 64;
@@ -119,10 +119,7 @@ impl<'d> SnapshotWriter<'d> {
     pub fn create(disk: &'d dyn Disk, dir: &Path, header: &SnapshotHeader) -> io::Result<Self> {
         let name = layout::snapshot_file(dir, header.lsn);
         let temp = name.with_extension("snap.tmp");
-        match disk.remove(&temp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_if_there(disk, &temp)?;
         let mut file = disk.open(&temp, OpenMode::CreateNew)?;
         file.write(0, &encode_header(header))?;
         let chunk = Vec::with_capacity(SNAPSHOT_CHUNK_BYTES_MAX);

@@ -22,7 +22,7 @@ use super::control::{Control, ControlError, read_control};
 use super::error::OpenError;
 use super::layout;
 use super::recovery::{RecoveryError, Witness};
-use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
+use super::snapshot::{SnapshotError, SnapshotHeader, list_snapshots, read_snapshot};
 use crate::codec;
 use crate::disk::Disk;
 use crate::disk::real::RealDisk;
@@ -126,6 +126,35 @@ pub fn verify_on(disk: &dyn Disk, dir: &Path) -> Result<Verdict, VerifyError> {
     Err(VerifyError::Busy)
 }
 
+/// Loads the oldest usable snapshot that the log goes on from, row by row, into a state that
+/// `empty` makes.
+pub(super) fn load_oldest_snapshot<T>(
+    disk: &dyn Disk,
+    dir: &Path,
+    control: &Control,
+    empty: impl Fn() -> T,
+    load: impl Fn(&mut T, &StateRow<'_>) -> Result<(), String>,
+) -> Result<(SnapshotHeader, T), VerifyError> {
+    let first_lsn = control.first_lsn;
+    let listed = list_snapshots(disk, dir);
+    let listed = listed.map_err(|source| OpenError::Io { path: layout::snapshot_dir(dir), source })?;
+    let mut first_error = None;
+    for lsn in listed.into_iter().filter(|lsn| lsn.next() >= first_lsn) {
+        let mut state = empty();
+        match read_snapshot(disk, dir, lsn, control.log_id, &mut |row| load(&mut state, row)) {
+            Ok(header) => return Ok((header, state)),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(match first_error {
+        Some(SnapshotError::Refused { reason, .. }) => {
+            RecoveryError::Refused { lsn: first_lsn, reason }.into()
+        }
+        Some(source) => OpenError::Snapshot { source, first_lsn }.into(),
+        None => OpenError::SnapshotMissing { dir: dir.to_owned(), first_lsn }.into(),
+    })
+}
+
 /// What a restart on one core begins with.
 fn empty_shard(control: &Control) -> Shard {
     Shard::new(0, HashSecret(control.hash_secret), Arc::new(Catalogue::new(1)))
@@ -165,33 +194,16 @@ impl<'d> Pass<'d> {
     }
 
     fn enter_snapshot(&mut self) -> Result<(), VerifyError> {
-        let first_lsn = self.control.first_lsn;
-        let listed = list_snapshots(self.disk, self.dir);
-        let listed =
-            listed.map_err(|source| OpenError::Io { path: layout::snapshot_dir(self.dir), source })?;
-        let mut first_error = None;
-        for lsn in listed.into_iter().filter(|lsn| lsn.next() >= first_lsn) {
-            let (mut shard, mut books) = (empty_shard(&self.control), Books::default());
-            let mut enter = |row: &StateRow<'_>| {
-                shard.load_row(row).map_err(|error| error.to_string())?;
-                books.row(row)
-            };
-            match read_snapshot(self.disk, self.dir, lsn, self.control.log_id, &mut enter) {
-                Ok(header) => {
-                    shard.finish_rows(lsn, header.last_ms);
-                    (self.snapshot_lsn, self.shard, self.books) = (lsn, shard, books);
-                    return Ok(());
-                }
-                Err(error) => first_error = first_error.or(Some(error)),
-            }
-        }
-        Err(match first_error {
-            Some(SnapshotError::Refused { reason, .. }) => {
-                RecoveryError::Refused { lsn: first_lsn, reason }.into()
-            }
-            Some(source) => OpenError::Snapshot { source, first_lsn }.into(),
-            None => OpenError::SnapshotMissing { dir: self.dir.to_owned(), first_lsn }.into(),
-        })
+        let control = self.control;
+        let empty = || (empty_shard(&control), Books::default());
+        let loaded = load_oldest_snapshot(self.disk, self.dir, &control, empty, |(shard, books), row| {
+            shard.load_row(row).map_err(|error| error.to_string())?;
+            books.row(row)
+        });
+        let (SnapshotHeader { lsn, last_ms, .. }, (mut shard, books)) = loaded?;
+        shard.finish_rows(lsn, last_ms);
+        (self.snapshot_lsn, self.shard, self.books) = (lsn, shard, books);
+        Ok(())
     }
 
     fn run(mut self) -> Result<Verdict, VerifyError> {
