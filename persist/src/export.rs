@@ -18,11 +18,9 @@
 //! [`schema`] for the tables, [`preheat`] for the way back, [`store`] for what all of them
 //! ask of a database, [`postgres`] for how Postgres answers.
 
-mod asks;
 pub mod attach;
 mod backoff;
 pub(crate) mod batch;
-mod beside;
 mod between;
 mod claim;
 pub mod database;
@@ -40,6 +38,7 @@ mod param;
 mod payments;
 pub mod postgres;
 pub mod preheat;
+mod questions;
 pub mod refill;
 pub mod schema;
 mod settle;
@@ -49,6 +48,7 @@ mod target;
 pub mod text;
 pub mod thread;
 mod tls;
+mod while_waiting;
 mod write;
 
 pub use crate::log::identity::LogId;

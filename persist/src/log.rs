@@ -70,7 +70,7 @@ pub mod replica;
 #[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]
-mod shelf;
+mod segment_pool;
 mod slots;
 #[cfg(not(loom))]
 pub mod snapshot;

@@ -11,7 +11,6 @@ use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
 use super::batch::{Batch, BlockedRow, OrderRow, SpecRow};
-use super::beside::beside;
 use super::error::{ExportError, SWALLOWED};
 use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN, REFILL_ORDERS};
@@ -20,6 +19,7 @@ use super::settle::{self, Replay, Settled, Touch};
 use super::store::{
     Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, PaymentRow, PaymentsPut, SetAside, Store, Updated,
 };
+use super::while_waiting::beside;
 
 /// How a batch is to be written.
 #[derive(Clone, Copy, Debug)]

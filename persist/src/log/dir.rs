@@ -32,7 +32,7 @@ use super::rebuild::Rebuild;
 use super::recovery::{Recovered, RecoveryError, recover};
 use super::repair::{remove_half_made, repair};
 use super::segment::{SegmentReader, create_segment, list_segments};
-use super::shelf::{Shelf, ShelfLimits, Spare};
+use super::segment_pool::{Shelf, ShelfLimits, Spare};
 use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
 use super::status::LogStatus;
 pub use super::stepped::{DirLock, Stepped};

@@ -18,7 +18,7 @@ use super::index::{SegmentIndex, SegmentStart};
 use super::limits::{BLOCK_BYTES_MAX, GROUP_BYTES_MAX, STRAGGLERS_MAX};
 use super::queue::FactQueue;
 use super::record::{RECORD_HEADER_BYTES, Record};
-use super::shelf::{Shelf, Spare};
+use super::segment_pool::{Shelf, Spare};
 use super::status::LogStatus;
 use crate::disk::buffer::AlignedBuffer;
 use crate::disk::{DiskFile, SECTOR_BYTES};

@@ -14,7 +14,7 @@ use super::control::{Control, ControlFile};
 use super::index::SegmentIndex;
 use super::options::LogOptions;
 use super::queue::FactQueue;
-use super::shelf::{Prepared, Shelf};
+use super::segment_pool::{Prepared, Shelf};
 use super::status::LogStatus;
 use super::tail::LogTail;
 use crate::disk::Disk;

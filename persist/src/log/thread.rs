@@ -1,6 +1,6 @@
 //! The threads around the log: `stampede-journal` and `stampede-spares`.
 //!
-//! Thin loops; what they do is in [`super::journal`] and [`super::shelf`]. When the
+//! Thin loops; what they do is in [`super::journal`] and [`super::segment_pool`]. When the
 //! journal fails or panics, the process is told once and the thread ends; nobody
 //! takes its place. Next: [`super::snapshotter`] for the third thread.
 

@@ -6,7 +6,7 @@
 //! The control file learns where the log begins *before* anything goes, so that a
 //! crash in between leaves leftovers, never a hole. The log is kept back to the
 //! *older* of the two snapshots, so that a damaged newest one costs nothing; only
-//! when room runs out is it cut to the newest. Next: [`super::shelf`], which
+//! when room runs out is it cut to the newest. Next: [`super::segment_pool`], which
 //! takes the files back.
 
 use std::io;
