@@ -1,9 +1,9 @@
-//! Spare segments, made ahead, so that the journal never zero-fills while somebody waits.
+//! Spare segments, made ahead, so that no answer waits until the journal has zero-filled one.
 //!
-//! A helper thread calls [`Shelf::prepare`]; the journal takes from the shelf when
-//! its segment is full. The disk budget and the free-space reserve live here: no
-//! spare, and so no new room, is made beyond them. A spare that fails to be made is
-//! thrown away, never used. Next: [`super::journal`].
+//! The thread `stampede-spares` calls [`SegmentPool::prepare`]; the journal takes a spare
+//! when its segment is full. The disk budget and the free-space reserve are kept here: no
+//! spare, and so no new room, is made beyond them. A spare whose making failed is removed,
+//! never used. Next: [`super::journal`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,14 +18,14 @@ use super::segment::{create_segment, recycle_segment};
 use super::status::LogStatus;
 use crate::disk::{Disk, DiskFile, remove_if_there};
 
-/// What the shelf may use.
+/// The limits of a pool.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ShelfLimits {
+pub(super) struct PoolLimits {
     /// The size of each segment.
     pub(super) segment_bytes: u64,
     /// Spares kept ready.
     pub(super) spares: usize,
-    /// Spares kept when trimmed segments can be had for nothing.
+    /// Most spares kept when trimmed segments are recycled.
     pub(super) spares_max: usize,
     /// Most bytes of all segments.
     pub(super) log_bytes_max: u64,
@@ -39,88 +39,89 @@ pub(super) struct Spare {
     pub(super) file: Box<dyn DiskFile>,
 }
 
-pub(super) struct Shelf {
+pub(super) struct SegmentPool {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    limits: ShelfLimits,
+    limits: PoolLimits,
     status: Arc<LogStatus>,
-    stock: Mutex<Stock>,
-    /// Tells the helper that a spare was taken, or that the end has come.
-    taken: Condvar,
+    state: Mutex<PoolState>,
+    /// Signals that a spare was taken or a segment recycled, or that the pool is closed.
+    changed: Condvar,
 }
 
-struct Stock {
+struct PoolState {
     ready: VecDeque<Spare>,
-    /// Whether the helper is making one right now, outside the lock.
+    /// Whether a spare is being made right now, outside the lock.
     making: bool,
     /// Segments that hold blocks, the active one included.
     in_use: u64,
     next_number: u64,
     closed: bool,
-    /// Segments that were trimmed and could not be taken back; they count as in use.
+    /// Trimmed segments that could not be recycled or removed; they count as in use.
     trimmed: Vec<Trimmed>,
 }
 
-/// A trimmed segment whose file still takes room.
+/// A trimmed segment whose file still takes space.
 struct Trimmed {
     number: u64,
-    /// It was to become the spare with this number, and something failed: it may have that name by now.
+    /// Recycling it as the spare with this number failed: it may have that name by now.
     spoiled: Option<u64>,
 }
 
-/// What [`Shelf::prepare`] did.
+/// What [`SegmentPool::prepare`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Prepared {
     /// Made one spare.
     One,
-    /// Enough are there.
+    /// There are enough.
     Enough,
     /// The budget or the disk allows no more.
     Full,
 }
 
-impl Shelf {
-    /// A shelf that holds `ready` already; `in_use` segments hold blocks.
+impl SegmentPool {
+    /// A pool with the spares `ready`; `in_use` segments hold blocks.
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
-        limits: ShelfLimits,
+        limits: PoolLimits,
         status: Arc<LogStatus>,
         ready: VecDeque<Spare>,
         in_use: u64,
         next_number: u64,
     ) -> Self {
-        let stock = Stock { ready, making: false, in_use, next_number, closed: false, trimmed: Vec::new() };
-        let shelf = Self { disk, dir, limits, status, stock: Mutex::new(stock), taken: Condvar::new() };
-        shelf.report(&shelf.stock.lock());
-        shelf
+        let state =
+            PoolState { ready, making: false, in_use, next_number, closed: false, trimmed: Vec::new() };
+        let pool = Self { disk, dir, limits, status, state: Mutex::new(state), changed: Condvar::new() };
+        pool.report(&pool.state.lock());
+        pool
     }
 
-    fn report(&self, stock: &Stock) {
-        let segments = stock.in_use + stock.ready.len() as u64;
+    fn report(&self, state: &PoolState) {
+        let segments = state.in_use + state.ready.len() as u64;
         self.status.set_disk_bytes(segments * self.limits.segment_bytes);
     }
 
     /// Bytes of the spares that are ready.
     pub(super) fn ready_bytes(&self) -> u64 {
-        self.stock.lock().ready.len() as u64 * self.limits.segment_bytes
+        self.state.lock().ready.len() as u64 * self.limits.segment_bytes
     }
 
     /// Takes the next segment, which from now on counts as in use.
     pub(super) fn take(&self) -> Option<Spare> {
-        let mut stock = self.stock.lock();
-        let spare = stock.ready.pop_front()?;
-        stock.in_use += 1;
-        self.report(&stock);
-        self.taken.notify_all();
+        let mut state = self.state.lock();
+        let spare = state.ready.pop_front()?;
+        state.in_use += 1;
+        self.report(&state);
+        self.changed.notify_all();
         Some(spare)
     }
 
-    /// Looks at the free space and makes at most one spare. Takes as long as zero-filling a
-    /// segment; the journal is not held up meanwhile.
+    /// Checks the free space and makes at most one spare. Takes as long as zero-filling a
+    /// segment; the journal does not wait for it.
     ///
     /// # Errors
-    /// What the file system answers; the log is none the worse, and the next call tries anew.
+    /// What the file system answers; the log is not affected, and the next call tries again.
     pub(super) fn prepare(&self) -> io::Result<Prepared> {
         let free = self.disk.free_bytes(&self.dir)?;
         self.status.set_disk_low(free < self.limits.free_bytes_min);
@@ -129,13 +130,13 @@ impl Shelf {
             Err(why_not) => return Ok(why_not),
         };
         let made = create_segment(&*self.disk, &self.dir, number, self.limits.segment_bytes);
-        let mut stock = self.stock.lock();
-        stock.making = false;
+        let mut state = self.state.lock();
+        state.making = false;
         match made {
             Ok(file) => {
-                stock.next_number = number + 1;
-                stock.ready.push_back(Spare { number, file });
-                self.report(&stock);
+                state.next_number = number + 1;
+                state.ready.push_back(Spare { number, file });
+                self.report(&state);
                 Ok(Prepared::One)
             }
             Err(error) => Err(error),
@@ -143,103 +144,104 @@ impl Shelf {
     }
 
     fn reserve_number(&self, free: u64) -> Result<u64, Prepared> {
-        let mut stock = self.stock.lock();
-        if stock.ready.len() >= self.limits.spares || stock.making || stock.closed {
+        let mut state = self.state.lock();
+        if state.ready.len() >= self.limits.spares || state.making || state.closed {
             return Err(Prepared::Enough);
         }
-        let after = (stock.in_use + stock.ready.len() as u64 + 1) * self.limits.segment_bytes;
+        let after = (state.in_use + state.ready.len() as u64 + 1) * self.limits.segment_bytes;
         if after > self.limits.log_bytes_max || free < self.limits.free_bytes_min + self.limits.segment_bytes
         {
             return Err(Prepared::Full);
         }
-        stock.making = true;
-        Ok(stock.next_number)
+        state.making = true;
+        Ok(state.next_number)
     }
 
-    /// Takes back trimmed segments, and those that it could not take back before: each as a spare if it is
-    /// of use, otherwise its file is removed. What fails counts as in use, for its file takes room, and has
-    /// another turn with the next call. A spare takes as long as zero-filling a segment; the journal is not held up
-    /// meanwhile.
+    /// Recycles trimmed segments, and those for which it failed before: each becomes a spare if the pool has
+    /// room for it, otherwise its file is removed. A segment that fails counts as in use, since its file takes
+    /// space, and is tried again with the next call. A spare takes as long as zero-filling a segment; the
+    /// journal does not wait for it.
     ///
     /// # Errors
-    /// The first thing that the file system answers; all the others had their turn.
-    pub(super) fn give_back(&self, gone: &[u64]) -> io::Result<()> {
-        let mut waiting = std::mem::take(&mut self.stock.lock().trimmed);
+    /// The first error of the file system; all segments were tried.
+    pub(super) fn recycle(&self, gone: &[u64]) -> io::Result<()> {
+        let mut waiting = std::mem::take(&mut self.state.lock().trimmed);
         waiting.extend(gone.iter().map(|number| Trimmed { number: *number, spoiled: None }));
         let mut all = Ok(());
         for mut trimmed in waiting {
-            let done = self.give_back_one(&mut trimmed);
+            let done = self.recycle_one(&mut trimmed);
             if done.is_err() {
-                self.stock.lock().trimmed.push(trimmed);
+                self.state.lock().trimmed.push(trimmed);
             }
             all = all.and(done);
         }
         all
     }
 
-    fn give_back_one(&self, trimmed: &mut Trimmed) -> io::Result<()> {
+    fn recycle_one(&self, trimmed: &mut Trimmed) -> io::Result<()> {
         if let Some(to) = trimmed.spoiled {
             self.remove_spoiled(trimmed.number, to)?;
         } else if let Some(to) = self.number_for_recycled() {
             let made = recycle_segment(&*self.disk, &self.dir, trimmed.number, to, self.limits.segment_bytes);
-            let mut stock = self.stock.lock();
-            stock.making = false;
+            let mut state = self.state.lock();
+            state.making = false;
             // Nothing more is written to a file on which a write or sync failed.
             trimmed.spoiled = Some(to);
             let file = made?;
-            stock.next_number = to + 1;
-            stock.ready.push_back(Spare { number: to, file });
+            state.next_number = to + 1;
+            state.ready.push_back(Spare { number: to, file });
         } else {
             self.disk.remove(&layout::segment_file(&self.dir, trimmed.number))?;
         }
-        let mut stock = self.stock.lock();
-        stock.in_use -= 1;
-        self.report(&stock);
-        self.taken.notify_all();
+        let mut state = self.state.lock();
+        state.in_use -= 1;
+        self.report(&state);
+        self.changed.notify_all();
         Ok(())
     }
 
-    /// Removes a file that was to become the spare with the number `to` and did not, whichever name it has.
+    /// Removes a file whose recycling as the spare with the number `to` failed, whichever of the two names
+    /// it has.
     fn remove_spoiled(&self, number: u64, to: u64) -> io::Result<()> {
         {
-            let mut stock = self.stock.lock();
-            if stock.making {
+            let mut state = self.state.lock();
+            if state.making {
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, "a spare is being made"));
             }
-            stock.making = true;
+            state.making = true;
         }
-        // A spare that was made since has taken the name over, and the file is gone.
-        let is_ours = self.stock.lock().next_number == to;
+        // If a spare with that number was made since, it has replaced the file.
+        let is_ours = self.state.lock().next_number == to;
         let remove = |number| remove_if_there(&*self.disk, &layout::segment_file(&self.dir, number));
         let removed = if is_ours { remove(to) } else { Ok(()) };
         let removed = removed.and_then(|()| remove(number));
-        self.stock.lock().making = false;
+        self.state.lock().making = false;
         removed
     }
 
-    /// The number for a recycled segment, which nobody else takes until `making` is reset.
+    /// The number for a recycled segment; nobody else takes it until `making` is reset.
     fn number_for_recycled(&self) -> Option<u64> {
-        let mut stock = self.stock.lock();
-        if stock.ready.len() >= self.limits.spares_max || stock.making {
+        let mut state = self.state.lock();
+        if state.ready.len() >= self.limits.spares_max || state.making {
             return None;
         }
-        stock.making = true;
-        Some(stock.next_number)
+        state.making = true;
+        Some(state.next_number)
     }
 
-    /// Waits until a spare was taken or given back, or for this long at most. Returns whether the
-    /// shelf is closed.
-    pub(super) fn pause(&self, at_most: Duration) -> bool {
-        let mut stock = self.stock.lock();
-        if !stock.closed {
-            self.taken.wait_for(&mut stock, at_most);
+    /// Waits until a spare was taken or a segment recycled, at most for this long. Returns whether the
+    /// pool is closed.
+    pub(super) fn wait(&self, at_most: Duration) -> bool {
+        let mut state = self.state.lock();
+        if !state.closed {
+            self.changed.wait_for(&mut state, at_most);
         }
-        stock.closed
+        state.closed
     }
 
-    /// Ends the helper thread.
+    /// Closes the pool: its thread ends.
     pub(super) fn close(&self) {
-        self.stock.lock().closed = true;
-        self.taken.notify_all();
+        self.state.lock().closed = true;
+        self.changed.notify_all();
     }
 }

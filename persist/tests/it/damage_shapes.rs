@@ -18,7 +18,7 @@ use stampede_persist::log::record::Record;
 
 use super::damage_disk::{Image, PlateDisk};
 use super::damage_log::{SECTOR, UNIT, segment};
-use super::log_sale::{DIR, Sale, append_next, birth, small, with_fact};
+use super::log_sale::{DIR, Sale, append_next, new_log, small, with_fact};
 
 fn options() -> LogOptions {
     LogOptions { segment_bytes: 64 << 10, ..small() }
@@ -26,7 +26,7 @@ fn options() -> LogOptions {
 
 fn recover(disk: &PlateDisk) -> Result<(Sale, Opened), OpenError> {
     let mut sale = Sale::default();
-    let data = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options(), &birth())?;
+    let data = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options(), &new_log())?;
     let opened = data.recover(&mut sale)?;
     Ok((sale, opened))
 }
@@ -57,7 +57,7 @@ impl Log {
         assert_eq!(log.journal.step(), Step::Wrote { facts: 1 });
         let image = disk.image();
         let bytes = image[&segment(1)].to_vec();
-        let header = check_block(&bytes, birth().log_id, 1).unwrap();
+        let header = check_block(&bytes, new_log().log_id, 1).unwrap();
         Self { image, header, offset: header.block_len(), chain: hash_block(&header, &bytes) }
     }
 

@@ -11,7 +11,7 @@ use stampede_persist::log::journal::Step;
 
 use super::damage_disk::{Image, PlateDisk};
 use super::damage_log::{Plan, RECORDS, SECTOR, UNIT, groups, open, segment, write};
-use super::log_sale::{DIR, Sale, append_next, birth, small};
+use super::log_sale::{DIR, Sale, append_next, new_log, small};
 
 /// The image in which, of the places from `offset` on, only those landed that `landed` names.
 fn landed(image: &Image, offset: usize, places: usize, unit: usize, landed: impl Fn(usize) -> bool) -> Image {
@@ -91,7 +91,7 @@ fn large_group(options: &LogOptions, facts: u64) -> (Image, usize) {
 
 fn recover(disk: &PlateDisk, options: &LogOptions) -> (Sale, stampede_persist::log::dir::Opened) {
     let mut sale = Sale::default();
-    let data = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), options, &birth()).unwrap();
+    let data = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), options, &new_log()).unwrap();
     let opened = data.recover(&mut sale).unwrap();
     (sale, opened)
 }
