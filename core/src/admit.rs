@@ -1,8 +1,8 @@
-//! The home core's verdict: refuse here, or take the hop to the owner.
+//! The home core's check: refuse a purchase here, or send it to the owner.
 //!
-//! Reads the gauge, decides nothing for good. A refusal here must be one that the
-//! owner would give as well: a buyer who may hold an order of the item is always
-//! let through, so that a winner's retry gets the order and not "sold out" (I5).
+//! It only reads the gauge. A refusal here must be one that the owner would give
+//! too: a buyer who may hold an order of the item is always let through, so that
+//! a winner's retry gets the order and not "sold out" (I5).
 //! Next: [`crate::gauge`].
 
 use crate::command::{Refusal, Ticket};
@@ -22,7 +22,7 @@ pub struct Buyer {
     pub blocked: bool,
 }
 
-/// Who may not buy at all: blocked, or an account too low or too young.
+/// Whether the buyer may buy at all: not blocked, and the account's level and age are enough.
 ///
 /// # Errors
 /// [`Refusal::NotEligible`].
@@ -34,15 +34,14 @@ pub fn eligible(now: UnixMillis, gauge: &Gauge, buyer: &Buyer) -> Result<(), Ref
 }
 
 /// Whether a purchase is worth the hop, in the order of checks of the HTTP contract:
-/// eligibility, window, rate, ticket, stock. `rate` and `ticket` are asked in their turn and
-/// only if the checks before them have let the buyer through.
+/// eligibility, window, rate, ticket, stock. `rate` and `ticket` are called in their turn, and
+/// only if all checks before them have passed.
 ///
-/// A buyer who may hold an order of the item is let through all but the first and `rate`; what
-/// `ticket` found goes with the purchase, for the owner to judge once it knows that this is no
-/// retry.
+/// A buyer who may hold an order of the item only has to pass eligibility and `rate`. The result
+/// of `ticket` travels with the purchase: the owner checks it once it knows that this is no retry.
 ///
 /// # Errors
-/// The refusal that the owner would give; or that of `rate`, which is the home's own.
+/// The refusal that the owner would give; or that of `rate`, which is the home core's own.
 #[inline]
 pub fn admit(
     now: UnixMillis,

@@ -48,7 +48,7 @@ impl Audit {
         self.entries.push_back(Entry::new(row));
     }
 
-    /// Notes a fact if a merchant made it.
+    /// Records a fact if a merchant caused it.
     pub(crate) fn note(&mut self, lsn: Lsn, fact: &Fact<'_>) {
         if let Some(row) = audit_row(lsn, fact) {
             self.push(&row);

@@ -1,7 +1,7 @@
-//! From an item's number to its gauge, for every core, without a lock.
+//! Finds the gauge of an item by its number, from any core, without a lock.
 //!
 //! The items of an owner core lie in [`TABLES`] tables, written by that owner alone; items are
-//! never taken out. A table is open-addressed with linear probing and is replaced by one twice
+//! never removed. A table is open-addressed with linear probing and is replaced by one twice
 //! as large when it is three quarters full (readers finish on the old one: see
 //! [`crate::published`]). There are many, so that replacing one moves few items however many
 //! there are. Next: [`crate::shard`].
@@ -58,7 +58,7 @@ impl Table {
         (self.taken.load(Ordering::Relaxed) as usize + 1) * 4 > self.slots.len() * 3
     }
 
-    /// One twice as large with the same items.
+    /// A table twice as large with the same items.
     fn doubled(&self) -> Self {
         let larger = Self::with_slots(self.slots.len() * 2);
         self.slots.iter().filter_map(Published::get).for_each(|gauge| larger.insert(gauge.clone()));
@@ -74,7 +74,7 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// An empty catalogue for that many owner cores.
+    /// An empty catalogue for this many owner cores.
     pub fn new(cores: usize) -> Self {
         Self { tables: (0..cores * TABLES).map(|_| Published::none()).collect(), cores }
     }
@@ -90,7 +90,7 @@ impl Catalogue {
     }
 
     fn table_of(&self, item: ItemId) -> &Published<Table> {
-        // Other bits than those that pick the slot.
+        // Not the bits that pick the slot.
         &self.tables[item.owner(self.cores) * TABLES + (hash(item) >> 24) as usize % TABLES]
     }
 

@@ -1,4 +1,4 @@
-//! What can be asked of an owner, and what it can answer.
+//! The commands to an owner core, and their outcomes.
 //!
 //! "Sold out" is an outcome, not an error; its number never changes. Next: [`crate::shard`].
 
@@ -9,19 +9,19 @@ use crate::limits::CURRENCY_BYTES;
 use crate::money::Price;
 use crate::types::{BuyerHash, ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
-/// A request to change something, decided by the owner of the item that it concerns.
+/// A request to change something, decided by the item's owner.
 #[derive(Clone, Copy, Debug)]
 pub enum Command<'a> {
     /// A buyer buys.
     Purchase(Purchase<'a>),
-    /// The buyer calls an order off; somebody else's order does not exist for them.
+    /// The buyer cancels an order; an order of another buyer is "not found".
     CancelOwn {
         /// Which order.
         order: OrderId,
         /// Who asks.
         buyer: BuyerHash,
     },
-    /// The merchant moves an order on.
+    /// The merchant changes the state of an order.
     Move {
         /// Which order.
         order: OrderId,
@@ -32,7 +32,7 @@ pub enum Command<'a> {
         /// Who asks.
         actor: &'a str,
     },
-    /// The merchant was told of a payment, and wants the order even if its units went back.
+    /// The merchant reports a payment, and wants the order even if its units were given back.
     PayAgain {
         /// Which order.
         order: OrderId,
@@ -41,7 +41,7 @@ pub enum Command<'a> {
         /// Who asks.
         actor: &'a str,
     },
-    /// The merchant gives units of a paid order back, all that are left or some.
+    /// The merchant refunds a paid order, in part or all that remains.
     Refund {
         /// Which order.
         order: OrderId,
@@ -49,7 +49,7 @@ pub enum Command<'a> {
         payment_ref: &'a [u8],
         /// The refund's own reference; empty = none. The same one again is the same refund.
         refund_ref: &'a [u8],
-        /// How many units; `None` = all that are left.
+        /// How many units; `None` = all that remain.
         units: Option<Quantity>,
         /// Who asks.
         actor: &'a str,
@@ -67,7 +67,7 @@ pub enum Command<'a> {
     PutItem {
         /// Which.
         item: ItemId,
-        /// What is to change; all but the defaults is needed to create.
+        /// What to change; a new item needs every setting that has no default.
         patch: ItemPatch<'a>,
         /// Fresh random bytes; kept if the item needs a seed now and has none yet.
         seed: DrawSeed,
@@ -113,9 +113,9 @@ pub enum Command<'a> {
 pub enum Movement {
     /// It was paid.
     Pay,
-    /// It was paid and is reversed.
+    /// Its payment is refunded.
     Refund,
-    /// It is called off before payment.
+    /// It is cancelled before payment.
     Cancel,
 }
 
@@ -132,24 +132,24 @@ pub struct Purchase<'a> {
     pub quantity: Quantity,
     /// The idempotency key; at most 64 bytes, empty = none.
     pub key: &'a [u8],
-    /// What its ticket was found to be.
+    /// The home core's check of its ticket.
     pub ticket: Ticket,
 }
 
-/// What the home core found a purchase's ticket to be. It travels with the purchase, because
-/// the retry of one that was placed needs no ticket, and only the owner knows which one is.
+/// The home core's check of a ticket. It travels with the purchase: the retry of a placed
+/// purchase needs no ticket, and only the owner can tell a retry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ticket {
-    /// A good one, or the item asks for none.
+    /// Valid, or the item needs none.
     Good,
-    /// The item asks for one, and there is none.
+    /// The item needs one, and there is none.
     Missing,
-    /// It does not count here and now.
+    /// Not valid for this buyer and item at this time.
     Invalid,
 }
 
 impl Ticket {
-    /// Whether a purchase may go on with it.
+    /// Whether a purchase may proceed with it.
     ///
     /// # Errors
     /// [`Refusal::TicketRequired`] or [`Refusal::TicketInvalid`].
@@ -169,7 +169,7 @@ pub struct ItemPatch<'a> {
     pub name: Option<&'a str>,
     pub price_minor: Option<u64>,
     pub currency: Option<[u8; CURRENCY_BYTES]>,
-    /// Counts on creation; later it has to be what is granted already.
+    /// The stock of a new item; later it must equal what is granted already.
     pub stock: Option<u64>,
     pub opens_at_ms: Option<UnixMillis>,
     pub closes_at_ms: Option<UnixMillis>,
@@ -209,11 +209,11 @@ impl<'a> ItemPatch<'a> {
             admit_per_s: 0,
             draw_ms: 0,
         };
-        Ok((self.over(&blank), stock))
+        Ok((self.apply_to(&blank), stock))
     }
 
-    /// `spec` with what the patch changes (the payment kind it never changes).
-    pub(crate) fn over(&self, spec: &ItemSpec<'a>) -> ItemSpec<'a> {
+    /// `spec` with the patch applied. The payment kind never changes.
+    pub(crate) fn apply_to(&self, spec: &ItemSpec<'a>) -> ItemSpec<'a> {
         ItemSpec {
             name: self.name.unwrap_or(spec.name),
             price_minor: self.price_minor.unwrap_or(spec.price_minor),
@@ -240,19 +240,18 @@ pub enum Outcome {
     Placed(OrderView),
     /// The same purchase was placed before; this is the order as it was then.
     Replayed(OrderView),
-    /// The order moved on, or already was where it should go.
+    /// The order changed its state, or was in that state already.
     Moved(OrderView),
-    /// Done; shows once that LSN is durable. `changed` is false if nothing had to change.
+    /// Done; may be shown once that LSN is durable. `changed` is false if nothing had to change.
     Done {
-        /// The last fact that concerns what was asked.
+        /// The last fact about what was asked.
         lsn: Lsn,
         /// Whether a fact was decided.
         changed: bool,
     },
     /// Refused; nothing changed.
     Refused(Refusal),
-    /// Refused, and that it was asked for is known from now on: a payment that came too late. Shows
-    /// once that LSN is durable.
+    /// Refused, but recorded: a payment that came too late. May be shown once that LSN is durable.
     Noted(Refusal, Lsn),
 }
 
@@ -278,57 +277,57 @@ pub enum Refusal {
     NotEligible,
     /// The sale begins later.
     NotOpen {
-        /// In so many milliseconds.
+        /// Milliseconds until then.
         opens_in_ms: u64,
     },
     /// The sale is over.
     Ended,
-    /// The merchant has stopped the item for now.
+    /// The merchant has paused the item.
     Paused,
     /// Too many requests: of this buyer, of this address, or for this item.
     RateLimited {
-        /// Until one would be taken.
+        /// Milliseconds until a request would be accepted.
         retry_after_ms: u64,
     },
-    /// The item asks for a ticket, and there is none.
+    /// The item needs a ticket, and there is none.
     TicketRequired,
-    /// The ticket does not count here and now.
+    /// The ticket is not valid for this buyer and item at this time.
     TicketInvalid,
-    /// More units asked for than the cap of the item.
+    /// More units than the cap of the item.
     BadQuantity,
-    /// Not that many units left.
+    /// Fewer units are left.
     SoldOut,
     /// The buyer has used the cap.
     CapReached {
         /// A live order that used it, where one was found quickly.
         order: Option<OrderId>,
     },
-    /// The buyer has placed as many orders of the item as one buyer may, whatever became of them.
+    /// The buyer has placed as many orders of the item as one buyer may, in whatever state they are.
     OrdersUsedUp,
     /// The key was used with another quantity.
     KeyReused,
-    /// The order is past the point where it could be called off.
+    /// The order can no longer be cancelled.
     NotCancellable,
-    /// The units went back before the payment came.
+    /// The units were given back before the payment came.
     HoldExpired,
     /// It was paid under another reference.
     AlreadyPaid,
-    /// That payment was taken and has been given back since; or, of a refund: all is given back.
+    /// That payment was accepted and refunded since; or, for a refund: everything is refunded.
     AlreadyRefunded,
     /// The refund names a payment that is not this order's.
     OtherPayment,
-    /// Not an order that waits for its payment.
+    /// The order does not wait for a payment.
     NotExtendable,
-    /// It is an entry that was not drawn yet.
+    /// It is an entry that has not been drawn yet.
     NotDrawn,
     /// A withdrawal above what is available.
     StockInUse {
         /// Units available.
         available: u64,
     },
-    /// A setting that cannot be.
+    /// An invalid setting.
     Invalid(FieldError),
-    /// A table is full, or the item's draw is being held: nothing was touched, ask again.
+    /// A table is full, or the item's draw is running: nothing changed, try again.
     Overloaded,
 }
 
@@ -366,11 +365,11 @@ pub struct ItemView<'a> {
     pub granted: u64,
     /// Units for sale.
     pub available: u64,
-    /// Units set aside for unpaid orders.
+    /// Units reserved for unpaid orders.
     pub held: u64,
     /// Units sold.
     pub sold: u64,
-    /// Orders accepted, whatever became of them.
+    /// Orders accepted, in whatever state they are.
     pub accepted: u32,
     /// Its draw, if it has one.
     pub draw: Option<DrawView>,
@@ -380,10 +379,10 @@ pub struct ItemView<'a> {
     pub epoch: u32,
     /// How many facts changed it.
     pub version: u64,
-    /// The version that its gauge showed when this was read.
+    /// The version of its gauge when this was read.
     pub shown_version: u32,
-    /// The last fact that changed what a page shows of it, its stock aside: two pages under one
-    /// such LSN show the same, also after restarts and on other machines with this log.
+    /// The last fact that changed what a page shows of it, apart from the stock: two pages with
+    /// the same such LSN show the same, also after restarts and on other machines with this log.
     pub shown_lsn: Lsn,
     /// The last fact that changed it.
     pub lsn: Lsn,

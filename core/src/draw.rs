@@ -1,10 +1,10 @@
 //! The draw of an item: its seed, what is published of it, and the ranks of the entries.
 //!
-//! In the first `draw_ms` of its window such an item takes entries; then they are
-//! worked off in order of rank. The seed is drawn before the opening and kept, its
-//! commitment is published at once, the seed itself when the draw is held: so nobody
-//! can choose it once the entries are known, and everybody can recompute who won.
-//! docs/DRAW.md has the whole protocol. Next: [`crate::shard`], which holds the draw.
+//! For the first `draw_ms` of its window such an item takes entries; then they are
+//! drawn in order of rank. The seed is generated before the opening. Its commitment is
+//! published at once and the seed itself when the draw is held, so nobody can choose
+//! the seed once the entries are known, and everybody can recompute who won.
+//! docs/DRAW.md has the whole protocol. Next: [`crate::shard`], which runs the draw.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 use crate::seqs::Seqs;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
-/// What the commitment hashes first, so that it is good for nothing else.
+/// First input of the commitment's hash, so that no other hash can pass for it.
 const COMMITMENT_TAG: &[u8] = b"stampede-draw-seed-1";
-/// What a rank hashes first. With seed and order it fills one block of SHA-256 (55 bytes).
+/// First input of a rank's hash. With seed and order it fills one block of SHA-256 (55 bytes).
 const RANK_TAG: &[u8] = b"stampede-draw-1";
 
 /// The seed of a draw: 32 random bytes, a secret until the draw is held. All zeros = none.
@@ -33,7 +33,7 @@ impl DrawSeed {
     }
 }
 
-/// Shows nothing of it: a seed must not get into a message by accident.
+/// Hides the seed: it must not get into a message by accident.
 impl fmt::Debug for DrawSeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_none() { "DrawSeed(none)" } else { "DrawSeed(…)" })
@@ -54,12 +54,12 @@ pub fn rank(seed: &DrawSeed, order: OrderId) -> [u8; 32] {
     hash.chain_update(order.get().to_be_bytes()).finalize().into()
 }
 
-/// What a draw came from, fixed when it was held.
+/// The inputs of a draw, fixed when it was held.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Drawn {
     /// When it was held.
     pub at_ms: UnixMillis,
-    /// Units that were there to be won.
+    /// Units that could be won.
     pub units: u64,
     /// Entries that took part.
     pub entries: u32,
@@ -67,17 +67,17 @@ pub struct Drawn {
     pub last_seq: u32,
 }
 
-/// The draw of an item as a snapshot keeps it; its length stands in the item's settings.
+/// The draw of an item as a snapshot keeps it; its length is one of the item's settings.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DrawRow {
     /// The seed.
     pub seed: DrawSeed,
-    /// What it came from, if it was held.
+    /// Its inputs, if it was held.
     pub drawn: Option<Drawn>,
 }
 
 impl DrawRow {
-    /// A draw with this seed that was not held yet, or none without a seed.
+    /// A draw with this seed that was not held yet; `None` without a seed.
     pub fn of(seed: DrawSeed) -> Option<Self> {
         (!seed.is_none()).then_some(Self { seed, drawn: None })
     }
@@ -92,21 +92,21 @@ pub struct DrawView {
     pub commitment: [u8; 32],
     /// Entries that wait to be drawn.
     pub entered: u32,
-    /// What came of it, once it was held.
+    /// Its result so far, once it was held.
     pub held: Option<HeldView>,
 }
 
-/// A draw that was held. As long as [`DrawView::entered`] is not zero it is being worked off.
+/// A draw that was held. Entries are still being drawn while [`DrawView::entered`] is not zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeldView {
-    /// What it came from.
+    /// Its inputs.
     pub drawn: Drawn,
-    /// The seed, a secret no longer.
+    /// The seed, now public.
     pub seed: DrawSeed,
     /// Entries that have won so far.
     pub winners: u32,
-    /// The last fact of the draw so far: what it shows rests on that. Zero after a restart
-    /// from a snapshot, where all is durable.
+    /// The last fact of the draw so far: this may be shown once it is durable. Zero after a
+    /// restart from a snapshot, where everything is durable.
     pub lsn: Lsn,
 }
 
@@ -117,7 +117,7 @@ pub struct DrawEntry {
     pub order: OrderId,
     /// Its units.
     pub quantity: Quantity,
-    /// Whether it won, whatever became of the order later.
+    /// Whether it won, whatever happened to the order later.
     pub won: bool,
 }
 
@@ -125,13 +125,13 @@ pub struct DrawEntry {
 pub(crate) struct Draw {
     pub(crate) seed: DrawSeed,
     commitment: [u8; 32],
-    /// Orders that stand at `entered`.
+    /// Orders in the state `entered`.
     pub(crate) entered: u32,
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<HeldDraw>,
 }
 
-/// A draw that was held, and how far it has been worked off.
-pub(crate) struct Held {
+/// A draw that was held, and its progress.
+pub(crate) struct HeldDraw {
     pub(crate) drawn: Drawn,
     units_won: u64,
     winners: u32,
@@ -143,9 +143,9 @@ impl Draw {
         Self { seed, commitment: commitment(item, &seed), entered: 0, held: None }
     }
 
-    /// The draw that a snapshot kept; its entries are counted as they come.
+    /// The draw in a snapshot; its entries are counted as their rows come.
     pub(crate) fn from_row(item: ItemId, row: &DrawRow) -> Self {
-        let held = row.drawn.map(|drawn| Held::new(drawn, Lsn::ZERO));
+        let held = row.drawn.map(|drawn| HeldDraw::new(drawn, Lsn::ZERO));
         Self { held, ..Self::new(item, row.seed) }
     }
 
@@ -162,19 +162,17 @@ impl Draw {
     }
 }
 
-impl Held {
+impl HeldDraw {
     pub(crate) const fn new(drawn: Drawn, lsn: Lsn) -> Self {
         Self { drawn, units_won: 0, winners: 0, lsn }
     }
 
-    /// Whether an entry of so many units wins, being the next in order of rank.
+    /// Whether an entry of this many units wins, if it is the next by rank.
     pub(crate) fn fits(&self, quantity: Quantity) -> bool {
         u64::from(quantity.get()) <= self.drawn.units - self.units_won
     }
 
-    /// Notes an entry that was drawn before.
-    ///
-    /// Says whether its units were there to be won.
+    /// Records a drawn entry; false if it won more units than were left.
     pub(crate) fn note(&mut self, won: Option<Quantity>, lsn: Lsn) -> bool {
         self.lsn = lsn;
         let Some(quantity) = won else { return true };
@@ -185,21 +183,21 @@ impl Held {
     }
 }
 
-/// Entries that one bucket of a ranking holds on average: what is sorted at once.
+/// Average entries in one bucket of a ranking: what is sorted at once.
 const BUCKET_ENTRIES: u32 = 128;
 /// Most buckets, as a power of two.
 const BUCKET_BITS_MAX: u32 = 16;
 
 /// The entries of a draw in order of rank, gathered and sorted in small steps: a million of
-/// them must not hold up the owner.
+/// them must not block the owner.
 ///
-/// Each falls into a bucket by the first bits of its rank; a bucket is sorted when the one
-/// before it is empty. Of a rank the first 64 bits are kept, which all but always tell two
-/// apart; where they do not, the ranks are computed again.
+/// The first bits of its rank put an entry into a bucket; a bucket is sorted when the one
+/// before it is empty. Only the first 64 bits of a rank are kept. They almost always differ;
+/// where they do not, the ranks are computed again.
 pub(crate) struct Ranking {
     pub(crate) item: ItemId,
     seed: DrawSeed,
-    /// Sequence numbers up to this one were looked at.
+    /// Orders up to this sequence number were looked at.
     seen: u32,
     last_seq: u32,
     /// Shifts the first 64 bits of a rank to the number of its bucket.
@@ -218,8 +216,7 @@ impl Ranking {
         Self { item, seed, seen: 0, last_seq, shift: 64 - bits, buckets, bucket: 0, sorted: false }
     }
 
-    /// Looks at the next of the item's orders, as many as there are steps for; true when all were
-    /// looked at.
+    /// Looks at the item's next orders, one for each step; true when it has seen all.
     pub(crate) fn gather(
         &mut self,
         seqs: &Seqs,
@@ -240,7 +237,7 @@ impl Ranking {
         ahead.next().is_none()
     }
 
-    /// Takes out the entry with the lowest rank, when all were gathered.
+    /// Removes the entry with the lowest rank; to be called once all are gathered.
     pub(crate) fn pop(&mut self) -> Option<OrderId> {
         loop {
             let bucket = self.buckets.get_mut(self.bucket)?;
@@ -290,12 +287,12 @@ mod tests {
     const RANK_HEX: &str = "3f2eb9d61f52e625e0dbe0bfdf8db64a707feac0207f92921ef54d9ac121094c";
 
     #[test]
-    fn a_seed_shows_nothing_of_itself() {
+    fn debug_output_hides_a_seed() {
         assert_eq!(format!("{:?} {:?}", DrawSeed([0xAB; 32]), DrawSeed::NONE), "DrawSeed(…) DrawSeed(none)");
     }
 
     #[test]
-    fn a_ranking_gives_all_entries_in_order_of_rank_whatever_the_steps() {
+    fn entries_come_out_by_rank_whatever_the_step_size() {
         let seed = DrawSeed([9; 32]);
         for entries in [0, 1, 2, 100, 5_000] {
             let mut seqs = Seqs::new();
@@ -315,7 +312,7 @@ mod tests {
     #[test]
     fn a_smaller_entry_may_win_where_a_larger_one_did_not() {
         let drawn = Drawn { at_ms: UnixMillis(1), units: 3, entries: 3, last_seq: 3 };
-        let mut held = Held::new(drawn, Lsn(1));
+        let mut held = HeldDraw::new(drawn, Lsn(1));
         let units = |n| Quantity::new(n).expect("small");
         assert!(held.fits(units(3)) && held.note(Some(units(2)), Lsn(2)));
         assert!(!held.fits(units(2)) && held.note(None, Lsn(3)));

@@ -1,7 +1,7 @@
 //! What falls due, soonest first: a binary heap in chunks.
 //!
-//! `BinaryHeap` lies in one piece and copies all of it when it grows, which holds up a core for
-//! a good part of a second at ten million rows. In chunks growing moves nothing. Next:
+//! `BinaryHeap` lies in one piece and copies all of it when it grows, which blocks a core for
+//! a good part of a second at ten million rows. In chunks, growing moves nothing. Next:
 //! [`crate::slab`].
 
 use crate::slab::Slab;
@@ -10,7 +10,7 @@ use crate::types::UnixMillis;
 /// Something that falls due: when, and the row (order or item) that it concerns.
 pub(crate) type Due = (UnixMillis, u32);
 
-/// Everything that will fall due; the soonest comes out first, of several the lowest row.
+/// Everything that will fall due; the soonest comes out first, and the lowest row of several.
 pub(crate) struct DueHeap {
     rows: Slab<Due>,
 }
@@ -39,7 +39,7 @@ impl DueHeap {
         *self.rows.get_mut(at) = due;
     }
 
-    /// Takes out the row that falls due next, if it does so by `now`.
+    /// Removes the row that falls due next, if it is due by `now`.
     pub(crate) fn pop_by(&mut self, now: UnixMillis) -> Option<u32> {
         let (due, row) = self.peek()?;
         if due > now {
@@ -52,7 +52,7 @@ impl DueHeap {
         Some(row)
     }
 
-    /// Puts a row in at the top, in place of the one that is there, and lets it sink.
+    /// Replaces the row at the top and lets the new one sink to its place.
     fn sink(&mut self, due: Due) {
         let len = self.rows.len() as u32;
         let mut at = 0;
@@ -81,7 +81,7 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
-    fn rows_come_out_in_the_order_in_which_they_fall_due() {
+    fn rows_come_out_in_the_order_they_fall_due() {
         for count in [0_u32, 1, 2, 3, 1_000, 10_000] {
             let mut heap = DueHeap::new();
             let due = |n: u32| UnixMillis(u64::from(n.wrapping_mul(2_654_435_761) % 997));

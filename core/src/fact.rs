@@ -1,8 +1,8 @@
 //! What the log holds: things that were decided, never requests.
 //!
-//! A fact carries all that its readers need — replay, the exporter, an auditor
-//! — so that none of them has to decide anything again. How it is laid out in
-//! bytes is the log's business (`persist`). Next: [`crate::command`].
+//! A fact carries all that its readers (replay, the exporter, an auditor) need, so
+//! that none of them has to decide anything again. Its layout in bytes is the
+//! log's business (`persist`). Next: [`crate::command`].
 
 use crate::draw::DrawSeed;
 use crate::item::{ItemSpec, OrderState, coded};
@@ -74,7 +74,7 @@ pub enum Fact<'a> {
         order: OrderId,
         /// How many units.
         quantity: Quantity,
-        /// The state in which it begins: where its units came to be.
+        /// Its first state, which says where its units are.
         state: OrderState,
         /// When it expires unpaid; zero = never.
         pay_by_ms: UnixMillis,
@@ -85,7 +85,7 @@ pub enum Fact<'a> {
         /// The price of that moment; unknown in facts of November 2026 and before: the item's.
         price: Price,
     },
-    /// An order moved on; a refund is [`Fact::OrderRefunded`].
+    /// An order changed its state; a refund is [`Fact::OrderRefunded`].
     OrderMoved {
         /// When.
         at_ms: UnixMillis,
@@ -103,7 +103,7 @@ pub enum Fact<'a> {
         /// Who moved it: [`ACTOR_BUYER`], [`ACTOR_CLOCK`], or the merchant.
         actor: &'a str,
     },
-    /// Units of a paid order were given back, all or some; with the last of them it is refunded.
+    /// Units of a paid order were refunded, all or some; with the last of them its state is `refunded`.
     OrderRefunded {
         /// When.
         at_ms: UnixMillis,
@@ -111,7 +111,7 @@ pub enum Fact<'a> {
         order: OrderId,
         /// Its units, repeated so that a reader needs no table of orders.
         quantity: Quantity,
-        /// Units given back by this.
+        /// Units of this refund.
         units: Quantity,
         /// Units given back in all, these included.
         refunded: Quantity,
@@ -120,7 +120,7 @@ pub enum Fact<'a> {
         /// Who.
         actor: &'a str,
     },
-    /// A payment came that the order could not take. Nothing changed but that it is known.
+    /// A payment came that the order could not accept. It is recorded, and nothing else changed.
     PaymentLate {
         /// When.
         at_ms: UnixMillis,
@@ -128,10 +128,10 @@ pub enum Fact<'a> {
         order: OrderId,
         /// Its reference.
         payment_ref: &'a [u8],
-        /// Who told.
+        /// Who reported it.
         actor: &'a str,
     },
-    /// A payment that came too late was given back. The order is as it was.
+    /// A payment that came too late was refunded. The order is as it was.
     LatePaymentReturned {
         /// When.
         at_ms: UnixMillis,
@@ -141,10 +141,10 @@ pub enum Fact<'a> {
         payment_ref: &'a [u8],
         /// The refund's own reference; empty = none.
         refund_ref: &'a [u8],
-        /// Who told.
+        /// Who reported it.
         actor: &'a str,
     },
-    /// An unpaid order may be paid longer.
+    /// An unpaid order got more time to pay.
     HoldExtended {
         /// When.
         at_ms: UnixMillis,
@@ -159,8 +159,8 @@ pub enum Fact<'a> {
         /// Who.
         actor: &'a str,
     },
-    /// An item's draw was held: what it came from is fixed, and the seed a secret no longer.
-    /// An [`Fact::EntryDrawn`] for each entry follows, in order of rank.
+    /// An item's draw was held: its inputs are fixed, and the seed is public from now on.
+    /// A [`Fact::EntryDrawn`] for each entry follows, in order of rank.
     DrawHeld {
         /// When; not before the end of the draw phase.
         at_ms: UnixMillis,
@@ -197,9 +197,9 @@ pub enum Fact<'a> {
         /// Who did it.
         actor: &'a str,
     },
-    /// An order that stood in Postgres and nowhere else was taken over before the sale.
+    /// An order that was only in Postgres was imported before the sale.
     OrderImported {
-        /// When it was taken over.
+        /// When it was imported.
         at_ms: UnixMillis,
         /// Which.
         order: OrderId,
@@ -228,7 +228,7 @@ pub enum Fact<'a> {
     },
 }
 
-/// What Postgres knows of the money of an order that is taken over.
+/// What Postgres knows of the money of an imported order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ImportedMoney<'a> {
     /// The price of a unit.
@@ -250,8 +250,8 @@ pub const ACTOR_CLOCK: &str = "clock";
 pub const ACTOR_BUYER: &str = "buyer";
 /// The actor of a change that was found in the database.
 pub const ACTOR_POSTGRES: &str = "postgres";
-/// The actor that creates an item which has more to be taken over from Postgres, its orders above
-/// all. Such an item begins paused; the import's last fact is a switch that says otherwise.
+/// The actor that creates an item whose import goes on, above all with its orders. Such an item
+/// begins paused; the import ends with a switch by the same actor.
 pub const ACTOR_IMPORT: &str = "import";
 
 /// What an item can be switched to.

@@ -1,14 +1,14 @@
 //! Which buyers may hold an order of an item: a lock-free set with false positives.
 //!
 //! The early "sold out" of a home core must never answer a winner's retry. So the
-//! owner enters a buyer here *before* the stock can show zero; a core that reads
-//! zero and does not find the buyer may refuse on its own, and a hit takes the hop
-//! to the exact answer. Buyers are never taken out.
+//! owner enters a buyer here *before* the stock can show zero. A core that reads
+//! zero and does not find the buyer may refuse by itself; on a hit it asks the owner
+//! for the exact answer. Buyers are never removed.
 //!
-//! A filter that is full gets a larger one beside it, and a buyer is looked for in all of them
-//! (P. S. Almeida and others, *Scalable Bloom Filters*, 2007): nothing is entered twice, so that
-//! growing costs no walk over the orders. A large filter consists of parts of 16 KiB that are made
-//! one by one, ahead of their use or when a buyer falls into one. So no step takes longer because
+//! When a filter is full, a larger one is put beside it, and lookups go through all of them
+//! (P. S. Almeida and others, *Scalable Bloom Filters*, 2007): no buyer is entered again, so
+//! growing costs no walk over the orders. A large filter consists of parts of 16 KiB, each made
+//! ahead of its use or when the first buyer falls into it. So no step takes longer because
 //! the stock is large.
 //!
 //! A blocked Bloom filter (Putze, Sanders, Singler, *Cache-, Hash- and
@@ -33,7 +33,7 @@ const PART_LINES: usize = if cfg!(loom) { 1 } else { 256 };
 const BUYERS_MIN: u64 = LINE_BITS / BITS_PER_BUYER;
 /// Most.
 const BUYERS_MAX: u64 = LINES_MAX * BUYERS_MIN;
-/// A filter takes so many times the buyers that it was made for; then 3 % are false positives.
+/// A filter takes this many times the buyers it was made for; then 3 % are false positives.
 const OVERLOAD: u64 = 2;
 /// How much larger the next one is.
 const GROWTH: u64 = 4;
@@ -52,7 +52,7 @@ struct Part([Line; PART_LINES]);
 enum Lines {
     /// All of them, made at once.
     Few(Box<[Line]>),
-    /// Parts, each made when it is needed or before.
+    /// Parts, each made when it is needed or earlier.
     Many(Box<[Published<Part>]>),
 }
 
@@ -91,8 +91,8 @@ impl Filter {
         matches!(self.lines, Lines::Many(_))
     }
 
-    /// Owner only: makes some of the parts that are missing, from the `from`-th on. Says with
-    /// which to go on; `None` when all are there.
+    /// Owner only: makes missing parts, looking at `parts` of them from the `from`-th on. Returns
+    /// where to go on; `None` when all are there.
     pub fn prepare(&self, from: usize, parts: usize) -> Option<usize> {
         let Lines::Many(all) = &self.lines else { return None };
         let end = from.saturating_add(parts).min(all.len());
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_all_it_was_given_and_little_else() {
+    fn finds_every_buyer_and_few_others() {
         let filter = Filter::for_buyers(10_000);
         (0..10_000).for_each(|n| filter.insert(buyer(n)));
         assert!((0..10_000).all(|n| filter.may_contain(buyer(n))));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn is_bounded() {
+    fn sizes_are_bounded_and_parts_made_late() {
         assert_eq!(Filter::for_buyers(0).count, 1);
         let largest = Filter::for_buyers(u64::MAX);
         assert_eq!(largest.count, LINES_MAX);

@@ -13,7 +13,7 @@ use crate::stock::StockCell;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::types::{BuyerHash, ItemId, UnixMillis};
 
-/// The public face of an item. One per item, on cache lines of its own.
+/// The shared state of an item. One per item, on cache lines of its own.
 #[repr(align(64))]
 pub struct Gauge {
     /// Available units.
@@ -44,8 +44,8 @@ impl Rules {
     pub const ENDED: u8 = 4;
     /// Bit 3: its draw was held.
     pub const DRAWN: u8 = 8;
-    /// Bit 4: some of its orders are still to come from Postgres. It is paused, and nobody may
-    /// resume it before they are there.
+    /// Bit 4: its import from Postgres is not complete. It is paused, and nobody may resume it
+    /// before it is.
     pub const IMPORTING: u8 = 16;
 
     pub(crate) fn new(flags: u8, spec: &ItemSpec<'_>) -> Self {
@@ -111,7 +111,7 @@ impl ItemState {
     }
 }
 
-/// How much is left, told roughly.
+/// Roughly how much is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StockBand {
     /// More than a tenth.
@@ -183,7 +183,7 @@ impl Gauge {
     pub fn rules(&self) -> Rules {
         Rules(self.rules.load(Ordering::Acquire))
     }
-    /// Grows with each change that a sale page shows, but for the stock's.
+    /// Grows with each change that a sale page shows, except those of the stock.
     pub fn version(&self) -> u32 {
         self.version.load(Ordering::Acquire)
     }
@@ -214,8 +214,8 @@ impl Gauge {
             () => ItemState::Open,
         }
     }
-    /// Whether the buyer may hold an order of it; `false` is certain for all orders placed
-    /// before the state was read that made the caller ask.
+    /// Whether the buyer may hold an order of it; `false` is certain for all orders that were
+    /// placed before the state that the caller has read.
     pub fn may_hold(&self, buyer: BuyerHash) -> bool {
         self.holders.all().any(|filter| filter.may_contain(buyer))
     }
@@ -282,8 +282,8 @@ mod loom_tests {
         Arc::new(gauge)
     }
 
-    /// A larger filter is put beside the first, the last unit sold, and the stock shows zero: a core
-    /// that sees zero finds the winners of before and the last one.
+    /// A larger filter is put beside the first, the last unit is sold, and the stock shows zero: a
+    /// core that sees zero finds the earlier winners and the last one.
     #[test]
     fn no_winner_is_missed_while_the_filter_grows() {
         loom::model(|| {

@@ -1,10 +1,10 @@
 //! Rows found by hash, in a table of many small parts: none ever has more than
 //! [`PART_ROWS_MAX`] rows, and no call moves more than one part.
 //!
-//! A hash table that grows moves all its rows at once, which holds up a core for a second at
+//! A hash table that grows moves all its rows at once, which blocks a core for a second at
 //! ten million of them. Here a part that is full is split in two, and a directory says which
-//! part has which rows (R. Fagin and others, *Extendible Hashing*, 1979). So what growing costs
-//! at a time does not depend on how large the table is. Next: [`crate::orders`].
+//! part has which rows (R. Fagin and others, *Extendible Hashing*, 1979). So the cost of one
+//! step of growing does not depend on the size of the table. Next: [`crate::orders`].
 //!
 //! ```text
 //! hash: …[ directory ]…[ bucket ]      directory        parts
@@ -26,11 +26,11 @@ use crate::limits::INDEX_PART_ROWS_MAX as PART_ROWS_MAX;
 const DEPTH_MAX: u32 = 19;
 /// The first of them; those below pick the bucket in a part, the top seven are its tag.
 const DEPTH_SHIFT: u32 = 32;
-/// Rows that a part has room for when [`Index::keep_headroom`] leaves it.
+/// Free rows in a part after [`Index::keep_headroom`] has looked at it.
 const HEADROOM_ROWS: usize = 256;
 /// Parts that one call of it looks at.
 const HEADROOM_PARTS: usize = 64;
-/// Parts that it splits at most, however few rows they have.
+/// Most parts that it splits, however few rows they have.
 const HEADROOM_SPLITS: usize = 4;
 
 struct Part {
@@ -47,9 +47,9 @@ pub(crate) struct Index {
     directory: Vec<u32>,
     parts: Vec<Part>,
     depth: u32,
-    /// The part whose room is looked after next.
+    /// The part that [`Self::keep_headroom`] looks at next.
     turn: usize,
-    /// Most rows that a call has moved: tests look at it.
+    /// Most rows that a call has moved, for tests.
     moved_max: usize,
 }
 
@@ -85,7 +85,7 @@ impl Index {
         rows.insert_unique(hash, row, rehash);
     }
 
-    /// Makes the parts for about so many rows, if there are none yet.
+    /// Makes the parts for about this many rows, if there are none yet.
     pub(crate) fn reserve(&mut self, rows: usize) {
         if self.parts.len() > 1 || !self.parts[0].rows.is_empty() {
             return;
@@ -99,7 +99,7 @@ impl Index {
     }
 
     /// Makes room in the next parts if they have little left, or if there are too few of them for
-    /// the `expected` rows; moves no more rows than a part has. Says whether it moved any.
+    /// the `expected` rows; moves no more rows than a part has. Returns whether it moved any.
     pub(crate) fn keep_headroom(&mut self, expected: usize, rehash: impl Fn(&u32) -> u64) -> bool {
         let depth = depth_for(expected);
         let (mut moved, mut made) = (0, 0);
@@ -158,8 +158,8 @@ impl Index {
     }
 }
 
-/// How many bits have to pick a part where so many rows are expected. Three quarters full: some
-/// parts get more than their share.
+/// How many bits have to pick a part for this many expected rows. Parts are planned three
+/// quarters full, since some get more than their share.
 fn depth_for(rows: usize) -> u32 {
     rows.div_ceil(PART_ROWS_MAX * 3 / 4).next_power_of_two().ilog2().min(DEPTH_MAX)
 }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_found_however_large_it_grows_and_no_call_moves_more_than_a_part() {
+    fn growing_keeps_every_row_and_moves_one_part_at_a_time() {
         for rows in [0, 1, 100, PART_ROWS_MAX as u32, 300_000] {
             let index = filled(Index::new(), rows, hash);
             assert!(index.moved_max() <= PART_ROWS_MAX, "{} rows moved at once", index.moved_max());
@@ -205,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_moves_where_room_was_made_before() {
+    fn reserved_room_moves_no_row() {
         let mut index = Index::new();
         index.reserve(300_000);
         assert_eq!(filled(index, 300_000, hash).moved_max(), 0);
     }
 
     #[test]
-    fn room_that_was_made_ahead_part_by_part_is_enough() {
+    fn room_made_ahead_is_enough() {
         let mut index = filled(Index::new(), 10_000, hash);
         while index.keep_headroom(300_000, |&row| hash(row)) {}
         assert!(index.moved_max() <= PART_ROWS_MAX);
@@ -225,9 +225,9 @@ mod tests {
         assert!((0..300_000).all(|row| found(row) == Some(row)));
     }
 
-    /// Numbers may come from outside: rows that no bit tells apart must not split for ever.
+    /// Numbers may come from outside: rows whose hashes are equal must not split for ever.
     #[test]
-    fn rows_that_cannot_be_told_apart_are_kept_all_the_same() {
+    fn rows_with_equal_hashes_are_kept() {
         let same = |row: u32| u64::from(row % 4);
         let index = filled(Index::new(), 3 * PART_ROWS_MAX as u32, same);
         assert!(index.parts.len() <= 1 + DEPTH_MAX as usize && index.depth <= DEPTH_MAX);

@@ -14,7 +14,7 @@ use crate::types::UnixMillis;
 pub enum Payment {
     /// At the order, which is `confirmed` at once.
     OnOrder = 0,
-    /// At the order, which is `held` until `pay_by_ms` and then gives its units back.
+    /// At the order, which is `held` until `pay_by_ms`; unpaid, it then gives its units back.
     Hold = 1,
     /// At the payment; the order is `pending` until then.
     OnPayment = 2,
@@ -87,17 +87,17 @@ coded!(ChallengeRule { Never = "never", Suspicious = "suspicious", Always = "alw
 pub enum OrderState {
     /// Bought; units sold.
     Confirmed = 0,
-    /// Units set aside until it is paid.
+    /// Units reserved until it is paid.
     Held = 1,
     /// No units yet; they are taken when it is paid.
     Pending = 2,
     /// Paid; units sold.
     Paid = 3,
-    /// Called off before payment; units given back.
+    /// Cancelled before payment; units given back.
     Cancelled = 4,
     /// Not paid in time; units given back.
     Expired = 5,
-    /// Paid and then reversed; units given back.
+    /// Paid and refunded; units given back.
     Refunded = 6,
     /// An entry in a draw; no units yet.
     Entered = 7,
@@ -122,17 +122,17 @@ coded!(OrderState {
 pub enum Pile {
     /// None of the order's units are taken.
     Available,
-    /// They are set aside.
+    /// They are reserved.
     Held,
     /// They are sold.
     Sold,
 }
 
 impl OrderState {
-    /// How many states there are; their codes lie below.
+    /// How many states there are; their codes are below it.
     pub const COUNT: usize = 9;
 
-    /// The state in which an order of an item with this payment kind begins.
+    /// The first state of an order of an item with this payment kind.
     pub const fn initial(payment: Payment) -> Self {
         match payment {
             Payment::OnOrder => Self::Confirmed,
@@ -186,7 +186,7 @@ pub struct ItemSpec<'a> {
     pub min_account_age_s: u32,
     /// Purchases admitted per second; 0 = no limit.
     pub admit_per_s: u32,
-    /// How long from the opening on purchases are entries in a draw, in milliseconds; 0 = no draw.
+    /// For how long after the opening purchases are entries in a draw, in milliseconds; 0 = no draw.
     pub draw_ms: u32,
 }
 
@@ -226,7 +226,7 @@ impl ItemSpec<'_> {
     }
 }
 
-/// A setting that cannot be, and why.
+/// An invalid setting, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FieldError {
     /// The field, as HTTP names it.

@@ -1,4 +1,4 @@
-//! The items of a shard, each with its piles: available (in the gauge), held, sold.
+//! The items of a shard, each with its three piles of units: available (in the gauge), held, sold.
 //!
 //! `granted = available + held + sold` is asserted after every change. Knows nothing
 //! of orders. Next: [`crate::shard`].
@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use crate::command::ItemView;
-use crate::draw::{Draw, DrawRow, DrawSeed, DrawView, Held};
+use crate::draw::{Draw, DrawRow, DrawSeed, DrawView, HeldDraw};
 use crate::filter::Filter;
 use crate::gauge::{Gauge, Rules};
 use crate::item::{ChallengeRule, ItemSpec, Payment, Pile, TicketRule};
@@ -22,7 +22,7 @@ use crate::slab::Slab;
 use crate::state_row::CallRow;
 use crate::types::{BuyerHash, ItemId, Lsn, UnixMillis};
 
-/// An item and where it stands.
+/// An item and its present state.
 pub(crate) struct Item {
     pub(crate) gauge: Arc<Gauge>,
     name: Box<str>,
@@ -34,13 +34,13 @@ pub(crate) struct Item {
     pub(crate) sold: u64,
     pub(crate) version: u64,
     pub(crate) lsn: Lsn,
-    /// The last fact that changed what a page shows of it, its stock aside.
+    /// The last fact that changed what a page shows of it, apart from the stock.
     shown_lsn: Lsn,
     pub(crate) last_seq: u32,
     seqs: Seqs,
-    /// The prices of its orders: each with the sequence number from which on it holds.
+    /// The prices of its orders, each with the first sequence number that has it.
     prices: Vec<(u32, Price)>,
-    /// The latest calls that bore a key, oldest first.
+    /// The latest merchant calls with an idempotency key, oldest first.
     calls: VecDeque<CallRow>,
     /// How many more buyers the newest filter of holders takes.
     holders_room: u32,
@@ -88,30 +88,30 @@ impl Item {
         Price { minor: self.price_minor, currency: self.currency }
     }
 
-    /// What a unit of this order costs: as it was when that order was placed.
+    /// What a unit of this order costs: the price at the time when it was placed.
     pub(crate) fn price_of(&self, seq: u32) -> Price {
         let after = self.prices.partition_point(|&(from, _)| from <= seq);
         after.checked_sub(1).map_or(Price::UNKNOWN, |at| self.prices[at].1)
     }
 
-    /// Notes the price of the next order. Orders of one price share an entry.
+    /// Records the price of the next order. Orders with the same price share an entry.
     pub(crate) fn note_price(&mut self, seq: u32, price: Price) {
         if self.prices.last().is_none_or(|&(_, last)| last != price) {
             self.prices.push((seq, price));
         }
     }
 
-    /// The call that bore this key, if it is among the latest.
+    /// The call with this key, if it is among the latest.
     pub(crate) fn call(&self, key_hash: u64) -> Option<&CallRow> {
         self.calls.iter().rev().find(|call| call.key_hash == key_hash)
     }
 
-    /// The latest calls that bore a key, oldest first.
+    /// The latest calls with a key, oldest first.
     pub(crate) fn calls(&self) -> impl Iterator<Item = &CallRow> {
         self.calls.iter()
     }
 
-    /// Notes a call that bore a key.
+    /// Records a call with a key.
     pub(crate) fn note_call(&mut self, call: CallRow) {
         if self.calls.len() == CALL_KEYS_PER_ITEM {
             self.calls.pop_front();
@@ -119,7 +119,7 @@ impl Item {
         self.calls.push_back(call);
     }
 
-    /// Where it stands in the list for buyers. What may change it goes by way of [`Items`].
+    /// Its place in the list for buyers. Whatever may change that goes through [`Items`].
     fn place(&self) -> Place {
         Place::new(self.id(), self.opens_at_ms, self.closes_at_ms, self.over())
     }
@@ -210,7 +210,7 @@ impl Item {
         self.draw_ms != 0 && now.0 >= self.opens_at_ms.0
     }
 
-    /// Whether its draw is to be held: it waits while the item is paused, unless it is over.
+    /// Whether its draw has to be held now: it waits while the item is paused, unless the item is over.
     pub(crate) fn draw_is_due(&self, now: UnixMillis) -> bool {
         let due = self.draws_at_ms().is_some_and(|draws_at| draws_at <= now);
         due && !self.has(Rules::DRAWN) && (self.over() || !self.has(Rules::PAUSED))
@@ -221,13 +221,13 @@ impl Item {
         self.has(Rules::DRAWN) && self.entered() > 0
     }
 
-    /// Whether nothing may give or take its units or touch its entries, so that the draw
-    /// depends on what it came from alone.
+    /// Whether its units and entries must not change now, so that the result of the draw
+    /// depends on its inputs alone.
     pub(crate) fn is_frozen(&self, now: UnixMillis) -> bool {
         self.draw_is_due(now) || self.is_drawing()
     }
 
-    /// Orders that stand at `entered`.
+    /// Orders in the state `entered`.
     pub(crate) fn entered(&self) -> u32 {
         self.draw.as_ref().map_or(0, |draw| draw.entered)
     }
@@ -241,15 +241,15 @@ impl Item {
     }
 
     /// The draw that was held.
-    pub(crate) fn held_draw(&self) -> Option<&Held> {
+    pub(crate) fn held_draw(&self) -> Option<&HeldDraw> {
         self.draw.as_ref().and_then(|draw| draw.held.as_ref())
     }
 
-    pub(crate) fn held_draw_mut(&mut self) -> Option<&mut Held> {
+    pub(crate) fn held_draw_mut(&mut self) -> Option<&mut HeldDraw> {
         self.draw.as_mut().and_then(|draw| draw.held.as_mut())
     }
 
-    /// Keeps the seed; none leaves it as it is.
+    /// Keeps the seed; [`DrawSeed::NONE`] changes nothing.
     pub(crate) fn set_seed(&mut self, seed: DrawSeed) {
         if !seed.is_none() && seed != self.seed() {
             let entered = self.entered();
@@ -259,15 +259,15 @@ impl Item {
         }
     }
 
-    /// Counts orders that came to stand at `entered`, or do so no longer.
+    /// Counts orders that came into the state `entered` (positive) or left it (negative).
     pub(crate) fn count_entered(&mut self, more: i32) {
         let id = self.id();
         let draw = self.draw.get_or_insert_with(|| Box::new(Draw::new(id, DrawSeed::NONE)));
         draw.entered = draw.entered.checked_add_signed(more).expect("each entry is counted once");
     }
 
-    /// Notes that the draw was held.
-    pub(crate) fn set_held(&mut self, lsn: Lsn, held: Held) {
+    /// Records that the draw was held.
+    pub(crate) fn set_held(&mut self, lsn: Lsn, held: HeldDraw) {
         if let Some(draw) = &mut self.draw {
             draw.held = Some(held);
         }
@@ -275,7 +275,7 @@ impl Item {
         self.show(lsn);
     }
 
-    /// Takes new flags and shows them to all cores; being closed begins a new epoch.
+    /// Takes new flags and shows them to all cores; closing the item begins a new epoch.
     fn set_flags(&mut self, lsn: Lsn, flags: u8) {
         let closed = (flags ^ self.flags) & Rules::CLOSED != 0;
         self.epoch = self.epoch.wrapping_add(u32::from(closed));
@@ -284,24 +284,24 @@ impl Item {
     }
 
     /// Shows its settings and flags to all cores, under a new version, as the fact at `lsn` has
-    /// left them. What pages are told apart by is that LSN: a version begins anew with each
-    /// process, and would name two pages.
+    /// left them. Pages are told apart by that LSN: versions start again with each process, and
+    /// one version would name two pages.
     pub(crate) fn show(&mut self, lsn: Lsn) {
         self.shown_lsn = lsn;
         self.gauge.show(&self.spec(), self.flags, self.epoch);
     }
 
-    /// Grants units or takes withdrawn ones out of the sum. The gauge has them already
-    /// (granted) or no longer (withdrawn).
+    /// Sets the sum of all granted units. The gauge has granted units already, and withdrawn
+    /// ones no longer.
     pub(crate) fn set_granted(&mut self, granted: u64) {
         self.granted = granted;
         self.gauge.show_granted(granted);
     }
 
-    /// Moves units from pile to pile. Those that leave `Available` were taken from the
-    /// gauge before, by the compare-and-swap that decided it; those that come back are
+    /// Moves units from one pile to another. Those that leave `Available` were taken from
+    /// the gauge before, by the compare-and-swap that decided it; those that come back are
     /// given to it here.
-    pub(crate) fn repile(&mut self, units: u64, from: Pile, to: Pile) {
+    pub(crate) fn move_units(&mut self, units: u64, from: Pile, to: Pile) {
         if from == to {
             return;
         }
@@ -317,7 +317,7 @@ impl Item {
         }
     }
 
-    /// Notes the fact that changed it, and asserts conservation (I8).
+    /// Records the fact that changed it, and asserts conservation (I8).
     pub(crate) fn touch(&mut self, lsn: Lsn) {
         self.version += 1;
         self.lsn = lsn;
@@ -359,7 +359,7 @@ impl Item {
         self.draws_at_ms().map(|draws_at_ms| draw.view(draws_at_ms))
     }
 
-    /// Puts a filter of holders of at least this size in place, beside those that are there.
+    /// Adds a filter of holders of at least this size, beside those that exist.
     pub(crate) fn add_holders(&mut self, size: u64) {
         let next = self.gauge.holders().map_or(size, |newest| newest.next_size().max(size));
         let filter = Filter::for_buyers(next);
@@ -459,17 +459,17 @@ impl Items {
         slot
     }
 
-    /// Takes new settings of an item; see [`Item::change`].
+    /// Changes the settings of an item; see [`Item::change`].
     pub(crate) fn change(&mut self, slot: u32, lsn: Lsn, spec: &ItemSpec<'_>) {
         self.replace(slot, |item| item.change(lsn, spec));
     }
 
-    /// Takes new flags of an item; see [`Item::set_flags`].
+    /// Changes the flags of an item; see [`Item::set_flags`].
     pub(crate) fn set_flags(&mut self, slot: u32, lsn: Lsn, flags: u8) {
         self.replace(slot, |item| item.set_flags(lsn, flags));
     }
 
-    /// Changes an item and puts it where it then belongs.
+    /// Changes an item and moves it to its new place in the list for buyers.
     fn replace(&mut self, slot: u32, change: impl FnOnce(&mut Item)) {
         let row = self.rows.get_mut(slot);
         let before = row.place();
@@ -481,7 +481,7 @@ impl Items {
         }
     }
 
-    /// Notes the number of an item's next order; it is above those before it.
+    /// Records the number of an item's next order; it is above those before it.
     pub(crate) fn add_order(&mut self, slot: u32, seq: u32) {
         let row = self.rows.get_mut(slot);
         if row.seqs.last() == 0 {
@@ -519,12 +519,12 @@ impl Items {
         let end = first.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_id.range((Bound::Unbounded, end)).rev().map(|(_, &slot)| self.get(slot))
     }
-    /// The items behind this place of the list for buyers, in its order.
-    pub(crate) fn behind(&self, place: Option<Place>) -> impl Iterator<Item = &Item> {
+    /// The items after this place of the list for buyers, in its order; `None` = all.
+    pub(crate) fn after_place(&self, place: Option<Place>) -> impl Iterator<Item = &Item> {
         let from = place.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_place.range((from, Bound::Unbounded)).map(|(_, &slot)| self.get(slot))
     }
-    /// Those with numbers above `after`, in ascending order, but only such as have orders.
+    /// The items that have orders, with numbers above `after`, in ascending order.
     pub(crate) fn with_orders_after(&self, after: u32) -> impl Iterator<Item = &Item> {
         let blocks = self.with_orders.range(after / 64..);
         let ids = blocks.flat_map(|(&block, &bits)| bits_of(bits).map(move |bit| block * 64 + bit));
@@ -533,14 +533,14 @@ impl Items {
     }
 }
 
-/// The places of the bits that are set, ascending.
+/// The positions of the bits that are set, ascending.
 fn bits_of(bits: u64) -> impl Iterator<Item = u32> {
     let some = |bits: u64| (bits != 0).then_some(bits);
     core::iter::successors(some(bits), move |rest| some(rest & (rest - 1))).map(u64::trailing_zeros)
 }
 
 impl ItemView<'_> {
-    /// Where it stands in the list for buyers.
+    /// Its place in the list for buyers.
     pub const fn place(&self) -> Place {
         let is_over = self.flags & (Rules::CLOSED | Rules::ENDED) != 0;
         Place::new(self.item, self.spec.opens_at_ms, self.spec.closes_at_ms, is_over)

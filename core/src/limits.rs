@@ -10,7 +10,7 @@ pub const SUBJECT_BYTES_MAX: usize = 255;
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Longest reference of a payment or a refund, in bytes.
 pub const PAYMENT_REF_BYTES_MAX: usize = 255;
-/// Most bytes that a value on its way between cores holds by itself; a longer one is allocated.
+/// Most bytes of a value between cores that are stored inline; a longer value is allocated.
 pub const INLINE_BYTES_MAX: usize = 62;
 /// Longest item name, in characters.
 pub const ITEM_NAME_CHARS_MAX: usize = 200;
@@ -40,34 +40,34 @@ pub const DRAW_MS_MIN: u32 = 1_000;
 /// See [`DRAW_MS_MIN`].
 pub const DRAW_MS_MAX: u32 = 7 * 24 * 3_600_000;
 
-/// Most items in one engine; beyond it no item is created, `overloaded`.
+/// Most items in one engine; beyond it a new item is refused as `overloaded`.
 pub const ITEMS_MAX: usize = 1 << 21;
 /// Most orders kept by one shard; beyond it purchases are refused as `overloaded`.
 pub const ORDERS_PER_SHARD_MAX: usize = 1 << 30;
 /// Most bytes of buyers' names that one shard keeps, one name for each buyer and item; beyond it
-/// purchases are refused as `overloaded`. They fit a place of 40 bits.
+/// purchases are refused as `overloaded`. A position among them fits 40 bits.
 pub const SUBJECT_BYTES_PER_SHARD_MAX: u64 = 1 << 37;
 /// Most bytes of idempotency keys and references that one shard keeps; beyond it purchases are refused
-/// as `overloaded`. Payments and refunds go on up to twice that, which fits a place of 38 bits.
+/// as `overloaded`. Payments and refunds go on up to twice that; a position then fits 38 bits.
 pub const TEXT_BYTES_PER_SHARD_MAX: u64 = 1 << 37;
-/// Most refunds and late payments that are kept of one order. Beyond it a refund is refused; a payment
-/// that is late, too, is answered as before and leaves no further trace.
+/// Most refunds and late payments recorded for one order. Beyond it a refund is refused; a further late
+/// payment gets the same answer, but is not recorded.
 pub const MONEY_ROWS_PER_ORDER_MAX: usize = 64;
-/// Most orders of one item that a buyer may place, whatever becomes of them, unless the item's cap is
+/// Most orders of one item that a buyer may place, in whatever state they are, unless the item's cap is
 /// larger: then as many as the cap. Beyond it purchases are refused as `cap_reached`. A cancelled order
 /// gives the cap back, but not its memory.
 pub const ORDERS_PER_BUYER_AND_ITEM_MAX: u8 = 64;
-/// Most blocked buyers; beyond it none is blocked any more, `overloaded`.
+/// Most blocked buyers; beyond it blocking is refused as `overloaded`.
 pub const BLOCKED_BUYERS_MAX: usize = 100_000;
-/// Idempotency keys of the shop's calls that are kept of one item, the latest: a call that is sent again
-/// counts once as long as no more than this many came after it.
+/// Latest idempotency keys of merchant calls that are kept for one item: a call that is sent again counts
+/// once, as long as no more than this many came after it.
 pub const CALL_KEYS_PER_ITEM: usize = 64;
 /// How full a table is when it raises an alarm, in percent of its bound.
 pub const ALARM_PERCENT: u64 = 80;
 
-/// How long an owner may be busy with one verb, in microseconds of its processor, however large
-/// its tables are: a purchase, a page of a list, a step of a draw, a tick. `cargo bench -p
-/// stampede-core` measures it; the bounds below are chosen for it.
+/// Most CPU time of one operation of an owner, in microseconds, however large its tables are:
+/// a purchase, a page of a list, a step of a draw, a tick. `cargo bench -p stampede-core`
+/// measures it; the bounds below are chosen for it.
 pub const VERB_CPU_US_MAX: u64 = 2_000;
 /// Most rows in a part of an index, and so the most that one call moves: seven eighths of 4,096.
 pub const INDEX_PART_ROWS_MAX: usize = 3_584;
@@ -82,17 +82,17 @@ pub const FILTER_PARTS_AT_ONCE: usize = 16;
 /// Merchant changes that one shard keeps in memory for the audit trail; the log keeps all.
 pub const AUDIT_ENTRIES_MAX: usize = 10_000;
 
-/// Most cores that serve.
+/// Most cores of one engine.
 pub const CORES_MAX: usize = 64;
 /// Most commands that an owner decides before it looks at its other duties.
 pub const OWNER_BATCH_MAX: usize = 128;
 /// Slots of the queue of facts to the journal; a power of two.
 pub const JOURNAL_SLOTS: usize = 1 << 15;
-/// Most bytes of one encoded fact, without the record's own header: with what else a slot of the
-/// queue to the journal holds, nineteen cache lines.
+/// Most bytes of one encoded fact, without the header of its record. A slot of the queue to the
+/// journal then takes nineteen cache lines.
 pub const FACT_BYTES_MAX: usize = 1_204;
 
-/// The ends of a shard's tables, as parameters: tests set small ones.
+/// The bounds of a shard's tables, as parameters: tests set small ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
     /// See [`ITEMS_MAX`]; each shard has its share of it.
@@ -110,7 +110,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// What serves.
+    /// The bounds of the product.
     pub const DEFAULT: Self = Self {
         items: ITEMS_MAX,
         orders: ORDERS_PER_SHARD_MAX,

@@ -1,8 +1,8 @@
 //! Money on an order: its price, and what is known of its payments and refunds.
 //!
-//! The engine moves no money. It keeps what the shop tells it, each payment and each refund
+//! The engine moves no money. It records what the shop reports, each payment and each refund
 //! under its own reference, so that the shop can always tell which money belongs to which
-//! order and which has to go back. Next: [`crate::shard`] for who decides.
+//! order and which has to be refunded. Next: [`crate::shard`] for who decides.
 
 use crate::item::coded;
 use crate::limits::CURRENCY_BYTES;
@@ -21,7 +21,7 @@ impl Price {
     /// The price of an order that was placed before prices were kept.
     pub const UNKNOWN: Self = Self { minor: 0, currency: [0; CURRENCY_BYTES] };
 
-    /// The same, if it is known.
+    /// This price; `None` if it is not known.
     pub fn known(self) -> Option<Self> {
         (self != Self::UNKNOWN).then_some(self)
     }
@@ -32,9 +32,9 @@ impl Price {
     }
 }
 
-/// A reference, or its keyed hash, that may stand for none.
+/// A reference or its keyed hash; the empty one and zero mean "none".
 pub trait Reference: Copy {
-    /// Whether it is one.
+    /// Whether it is not "none".
     fn is_given(self) -> bool;
 }
 
@@ -50,16 +50,16 @@ impl Reference for &[u8] {
     }
 }
 
-/// Of several references of one kind that an order was told, the last one that was given counts: one that
-/// came without leaves what was known. Memory, the copy of the log and the database all follow this rule.
+/// Of several references of one kind for an order, the last one given counts; "none" leaves the known one
+/// in place. The engine's memory, the replica of the log and the database all follow this rule.
 pub fn tell<R: Reference>(known: &mut R, told: R) {
     if told.is_given() {
         *known = told;
     }
 }
 
-/// The reference of this kind that counts, and its keyed hash, of an order's money, oldest first; empty
-/// and zero = none was given.
+/// The reference of this kind that counts ([`tell`]), and its keyed hash; empty and zero = none was
+/// given. `rows` is an order's money, oldest first.
 pub fn reference_of<'a>(rows: impl IntoIterator<Item = MoneyRow<'a>>, kind: MoneyKind) -> (&'a [u8], u64) {
     let (mut reference, mut hash) = (&[][..], 0);
     for row in rows.into_iter().filter(|row| row.kind == kind) {
@@ -73,34 +73,34 @@ pub fn reference_of<'a>(rows: impl IntoIterator<Item = MoneyRow<'a>>, kind: Mone
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum MoneyKind {
-    /// A payment was taken for it; of a cancelled order: the payment that was called off.
+    /// A payment was accepted for it; for a cancelled order: the payment that was called off.
     Payment = 0,
-    /// Units were given back, and their money.
+    /// Units and their money were given back.
     Refund = 1,
-    /// A payment came that the order could not take: the shop has to give it back.
+    /// A payment came that the order could not accept: the shop has to refund it.
     LatePayment = 2,
-    /// It may be paid longer; the time until which it was to be paid stands for the reference's hash.
+    /// The deadline was extended; the field for the reference's hash holds the old deadline.
     Extension = 3,
-    /// A late payment was given back. The reference is the refund's own; that of the payment stands as
-    /// the hash.
+    /// A late payment was refunded. The reference is the refund's own; the hash is that of the
+    /// payment's reference.
     LateReturned = 4,
     /// The order was cancelled, or expired: when. It has no reference.
     Ended = 5,
 }
 
 impl MoneyKind {
-    /// Whether the hash of a row is not that of its reference.
+    /// Whether the hash of a row is something else than the hash of its reference.
     pub(crate) const fn has_its_own_hash(self) -> bool {
         matches!(self, Self::Extension | Self::LateReturned)
     }
 }
 
-/// Where a payment stands that came too late.
+/// The state of a payment that came too late.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Late<'a> {
-    /// The shop has to give it back.
+    /// The shop has to refund it.
     Open,
-    /// It was given back, under this reference; empty = none.
+    /// It was refunded under this reference; empty = none.
     Returned(&'a [u8]),
 }
 

@@ -1,14 +1,14 @@
-//! Numbers that can be used once, one bit each: whoever uses a number first has used it,
-//! from whatever core, without a lock or a table.
+//! Numbers that can be used once (nonces), one bit each: any core can use a number, only the
+//! first use counts, and there is no lock and no table.
 //!
 //! ```text
-//!  one ring per core       number ─▶ bit of the ring      (number + bits takes it over)
-//!  issued by that core:    clears the bit, then the number is known
-//!  used on any core:       sets the bit; it was set before? then it was used before
+//!  one ring per core       number ─▶ bit of the ring      (number + bits reuses it)
+//!  issued by that core:    clears the bit, then publishes the number
+//!  used on any core:       sets the bit; if it was set before, the number was used before
 //! ```
 //!
-//! A number is forgotten when half a ring of later ones were issued, so that a bit is not taken
-//! over while somebody is about to set it.
+//! A number expires when half a ring of later ones was issued, so that no bit is reused while
+//! another core is about to set it.
 
 use alloc::boxed::Box;
 
@@ -19,7 +19,7 @@ pub struct OnceRing {
     /// The next number. Written by its core (Release: the bit is clear by then), read by all
     /// (Acquire).
     next: AtomicU64,
-    /// Set by whoever uses a number (AcqRel: there is one first), cleared by its core.
+    /// Set by the core that uses a number (AcqRel: exactly one is first), cleared by the ring's core.
     used: Box<[AtomicU64]>,
 }
 
@@ -27,7 +27,7 @@ impl OnceRing {
     /// A ring of `bits`, a multiple of 64; it takes `bits / 8` bytes.
     ///
     /// # Panics
-    /// When it is none.
+    /// When `bits` is zero or no multiple of 64.
     pub fn new(bits: u64) -> Self {
         assert!(bits > 0 && bits.is_multiple_of(64), "whole words");
         Self { next: AtomicU64::new(0), used: (0..bits / 64).map(|_| AtomicU64::new(0)).collect() }
@@ -51,7 +51,7 @@ impl OnceRing {
         number
     }
 
-    /// Uses a number: whether it was issued, still counts, and this is the first time.
+    /// Uses a number. True if it was issued, has not expired, and this is its first use.
     pub fn take(&self, number: u64) -> bool {
         let next = self.next.load(Ordering::Acquire);
         if number >= next || next - number > self.bits() / 2 {
@@ -69,16 +69,16 @@ mod tests {
     const BITS: u64 = 128;
 
     #[test]
-    fn a_number_whose_bit_was_taken_over_does_not_count() {
+    fn a_number_expires_before_its_bit_is_reused() {
         let ring = OnceRing::new(BITS);
         let first = ring.issue();
         assert_eq!((1..BITS / 2).map(|_| ring.issue()).last(), Some(BITS / 2 - 1));
-        assert!(ring.take(first), "the oldest that counts");
+        assert!(ring.take(first), "the oldest that has not expired");
         assert!(!ring.take(first));
         ring.issue();
         assert!(!ring.take(first) && ring.take(first + 1), "one too old, the next is not");
         (0..2).for_each(|_| assert!(ring.issue() > first));
-        assert!(!ring.take(first + 2), "too old, though nobody has used it");
+        assert!(!ring.take(first + 2), "too old, although never used");
         assert!(!ring.take(BITS), "not issued yet");
         assert_eq!((BITS / 2 + 3..=BITS).map(|_| ring.issue()).last(), Some(BITS));
         assert!(ring.take(BITS), "the bit is clear again");
@@ -91,7 +91,7 @@ mod loom_tests {
     use crate::sync::race;
     use loom::sync::Arc;
 
-    /// Two cores that use one number at once, while its own core issues another in the same word.
+    /// Two cores use one number at once, while the ring's core issues another in the same word.
     #[test]
     fn a_number_is_used_once() {
         let mut model = loom::model::Builder::new();
@@ -103,13 +103,13 @@ mod loom_tests {
             let issuer = loom::thread::spawn(move || own.issue());
             let (mine, yours) = race(move || mine.take(number), move || yours.take(number));
             issuer.join().expect("the issuer ends");
-            assert!(mine ^ yours, "once, whoever it was");
+            assert!(mine ^ yours, "exactly one of them");
             assert!(!ring.take(number));
         });
     }
 
-    /// A number that can be seen can be used: whoever learns of it finds the bit clear, although
-    /// an older number had set it.
+    /// A published number can be used: a core that sees it finds the bit clear, although an older
+    /// number had set it.
     #[test]
     fn a_new_number_is_not_taken_for_an_old_one() {
         loom::model(|| {

@@ -1,8 +1,8 @@
 //! The orders of a shard and the ways to find them: by number, by buyer and item
 //! (for the cap), by buyer (for the buyer's list), by idempotency key.
 //!
-//! Compact, because it is what a full sale keeps in memory: an order takes 64
-//! bytes, a buyer's holding of an item 40, and each index 6 to 11 bytes a row. An idempotency key takes
+//! Compact, because a full sale keeps it in memory: an order takes 64 bytes, a holding
+//! (one buyer's orders of one item) 40, and each index 6 to 11 bytes a row. An idempotency key takes
 //! its length and a byte, a payment or a refund 40 bytes and its reference, and so does the end of an
 //! order that is cancelled or expires.
 //! It knows nothing of stock or rules. Next: [`crate::shard`].
@@ -14,9 +14,9 @@
 //!             Order ─previous─▶ Order        Order             by_id ─▶ Order
 //! ```
 //!
-//! What a purchase costs is the memory that it waits for, and each index is a wait. So a buyer
-//! with few items is followed along `next`, and a key is looked for along `previous`; only beyond
-//! [`WALK_MAX`] rows are they entered in `by_holding`, `by_item` and `by_key`, all of them then. And
+//! A purchase spends its time waiting for memory, and each index is one more wait. So the holdings
+//! of a buyer are searched along `next`, and keys along `previous`; only a chain of more than
+//! [`WALK_MAX`] rows is entered, as a whole, in `by_holding`, `by_item` and `by_key`. And
 //! `by_id` keeps the orders of an item side by side: see [`hash_id`].
 //!
 //! Next: [`pages`], the lists of a buyer's orders.
@@ -48,13 +48,13 @@ const ENTRY: u32 = 1 << STATE_BITS;
 const DRAWN: u32 = 2 << STATE_BITS;
 /// Where the units begin.
 const UNITS_SHIFT: u32 = STATE_BITS + 2;
-/// Bits of the units; those above hold what does not fit `key_at`.
+/// Bits of the units; the bits above hold what does not fit `key_at`.
 const UNITS_BITS: u32 = 20;
-/// Where the upper part of the key's place begins.
+/// Where the upper part of the key's position begins.
 const KEY_SHIFT: u32 = UNITS_SHIFT + UNITS_BITS;
-/// Bits of a time in milliseconds; those above hold what does not fit `pay_within_ms`.
+/// Bits of a time in milliseconds; the bits above hold what does not fit `pay_within_ms`.
 const TIME_BITS: u32 = 48;
-/// Orders looked at for the one that used the cap; a buyer who cancelled more gets no hint.
+/// Orders searched for one that used the cap; a buyer who has cancelled more gets no hint.
 const CAP_HINT_STEPS_MAX: usize = 64;
 /// Orders of a holding that a page may have to look at; a longer one is in `long`.
 const CHAIN_MAX: u8 = ORDERS_PER_BUYER_AND_ITEM_MAX;
@@ -66,7 +66,7 @@ struct Order {
     /// The time, and above its [`TIME_BITS`] the upper part of the time to pay within.
     created_at_ms: u64,
     key_hash: u64,
-    /// The lower part of the place of its key.
+    /// The lower part of its key's position.
     key_at: u32,
     /// The last entry of its money.
     money: u32,
@@ -160,7 +160,7 @@ pub(crate) struct NewOrder<'a> {
     pub(crate) key_hash: u64,
     pub(crate) key: &'a [u8],
     pub(crate) price: Price,
-    /// Units given back; their refunds are added behind it.
+    /// Units given back; their refunds are added after it.
     pub(crate) refunded: u32,
     pub(crate) entry: bool,
     pub(crate) drawn: bool,
@@ -194,7 +194,7 @@ pub(crate) struct OrderBook {
     bounds: Bounds,
     /// Rows for which [`Self::keep_headroom`] makes room.
     expected: usize,
-    /// The index whose room is looked after next.
+    /// The index that [`Self::keep_headroom`] looks at next.
     turn: usize,
 }
 
@@ -260,8 +260,8 @@ impl OrderBook {
             && self.texts.bytes() < self.bounds.text_bytes
     }
 
-    /// Whether one more payment or refund can be kept: those of orders that are there go on when no
-    /// order is taken any more.
+    /// Whether one more payment or refund can be kept: those of existing orders go on when no new
+    /// order is accepted any more.
     pub(crate) fn has_room_for_money(&self) -> bool {
         self.texts.bytes() < 2 * self.bounds.text_bytes
             && self.money.len() < self.bounds.orders.saturating_mul(2)
@@ -272,7 +272,7 @@ impl OrderBook {
         Used { orders, buyers, subject_bytes: self.subjects.bytes(), text_bytes: self.texts.bytes() }
     }
 
-    /// Makes room for about so many orders before the first, so that placing them moves nothing.
+    /// Makes room for about this many orders before the first, so that placing them moves nothing.
     pub(crate) fn expect(&mut self, orders: usize) {
         self.orders.reserve(orders);
         self.holdings.reserve(orders);
@@ -280,7 +280,7 @@ impl OrderBook {
         self.by_buyer.reserve(orders);
     }
 
-    /// Tells that about so many more orders will come: room for them is made ahead.
+    /// Announces about this many more orders: room for them is made ahead.
     pub(crate) fn expect_more(&mut self, orders: usize) {
         self.expected = self.expected.max(self.orders.len() + orders);
     }
@@ -337,8 +337,8 @@ impl OrderBook {
         core::iter::successors(Some(first), |&at| some(self.holdings.get(at).next))
     }
 
-    /// Whether the buyer has placed as many orders of the item as there may be, whatever became
-    /// of them: the bound, or one for each unit of a larger `cap`. Only a decision asks: a log may
+    /// Whether the buyer has placed as many orders of the item as allowed, in whatever state they
+    /// are: the bound, or one for each unit of a larger `cap`. Only a decision asks: a log may
     /// hold more.
     pub(crate) fn is_used_up(&self, holding: u32, cap: u32) -> bool {
         let bound = u32::from(self.bounds.orders_per_buyer_and_item).max(cap) as usize;
@@ -387,7 +387,7 @@ impl OrderBook {
         self.by_id.find(hash_id(id), |&slot| self.orders.get(slot).id == id)
     }
 
-    /// The order as it stands, but for its price, which its item knows.
+    /// The order as it is now, without its price, which its item knows.
     pub(crate) fn view(&self, slot: u32) -> OrderView {
         let order = self.orders.get(slot);
         let refunded = if order.money == NONE { 0 } else { self.refunded(slot) };
@@ -439,12 +439,12 @@ impl OrderBook {
         self.money(slot).map(|row| row.units).sum()
     }
 
-    /// Whether one more refund or late payment of the order is kept.
+    /// Whether one more refund or late payment of the order can be kept.
     pub(crate) fn has_room_for_row(&self, slot: u32) -> bool {
         self.has_room_for_money() && self.money(slot).count() < MONEY_ROWS_PER_ORDER_MAX
     }
 
-    /// Until when it was to be paid at first, if it was given more time since.
+    /// Its first deadline, if it got more time since.
     pub(crate) fn first_deadline(&self, slot: u32) -> Option<UnixMillis> {
         let moved = self.money(slot).find(|row| row.kind == MoneyKind::Extension);
         moved.map(|row| UnixMillis(row.reference_hash))
@@ -462,7 +462,7 @@ impl OrderBook {
 
     /// Keyed hash of the reference of its payment, or its refund, that counts ([`tell`]); zero = none.
     pub(crate) fn reference_hash(&self, slot: u32, kind: MoneyKind) -> u64 {
-        // The newest comes first: whatever was told before it is known already.
+        // The newest row comes first, so an older reference counts only where the newer rows have none.
         self.money(slot).filter(|row| row.kind == kind).fold(0, |newer, row| {
             let mut known = row.reference_hash;
             tell(&mut known, newer);
@@ -470,7 +470,7 @@ impl OrderBook {
         })
     }
 
-    /// Where a late payment with this hash stands; `None` = there is none, or it was taken since.
+    /// The state of the late payment with this hash; `None` = there is none, or it was accepted since.
     pub(crate) fn late(&self, slot: u32, payment_hash: u64) -> Option<Late<'_>> {
         let of = |row: &MoneyRow<'_>| payment_hash != 0 && row.reference_hash == payment_hash;
         self.money(slot).filter(of).find_map(|row| match row.kind {
@@ -481,13 +481,13 @@ impl OrderBook {
         })?
     }
 
-    /// Whether a late payment of the order was neither taken nor given back since.
+    /// Whether a late payment of the order was neither accepted nor refunded since.
     pub(crate) fn has_open_late(&self, slot: u32) -> bool {
         let mut late = self.money(slot).filter(|row| row.kind == MoneyKind::LatePayment);
         late.any(|row| self.late(slot, row.reference_hash) == Some(Late::Open))
     }
 
-    /// Notes a payment or refund; units that are given back no longer count against the cap.
+    /// Records a payment or refund; refunded units no longer count against the cap.
     pub(crate) fn add_money(&mut self, slot: u32, row: &MoneyRow<'_>) {
         let place = match row.reference {
             [] => Place { lower: 0, upper: 0 },
@@ -526,14 +526,14 @@ impl OrderBook {
         self.subjects.get(place, holding.subject_len)
     }
 
-    /// Reads the place where this buyer is looked up and booked; what is found means nothing. See
+    /// Reads the memory in which this buyer is looked up and booked; the result means nothing. See
     /// [`crate::shard::Shard::look_ahead`].
-    pub(crate) fn look_at_buyer(&self, buyer: BuyerHash) -> bool {
+    pub(crate) fn prefetch_buyer(&self, buyer: BuyerHash) -> bool {
         self.by_buyer.find(buyer.0[0], |_| false).is_some()
     }
 
-    /// Reads the rows of these orders, then those that they point to.
-    pub(crate) fn look_at_holdings(&self, slots: &[u32]) -> bool {
+    /// Reads the rows of these orders, then the holdings that they point to; the result means nothing.
+    pub(crate) fn prefetch_holdings(&self, slots: &[u32]) -> bool {
         let sum = slots.iter().fold(0, |sum: u32, &slot| sum ^ self.orders.get(slot).holding);
         let units = |&slot: &u32| self.holdings.get(self.orders.get(slot).holding).units;
         slots.iter().fold(sum, |sum, slot| sum ^ units(slot)) != 0
@@ -570,7 +570,7 @@ impl OrderBook {
         let row = self.holdings.get_mut(holding);
         row.last = slot;
         row.orders = row.orders.saturating_add(1);
-        // Only a row of a snapshot has moved before it is inserted.
+        // Only an order in a snapshot may have another state than its first one.
         if new.state.counts_to_cap() {
             row.units += new.quantity.get();
         }
@@ -638,9 +638,9 @@ impl OrderBook {
         self.by_holding.insert(rehash_holding(holdings, at), at, |&at| rehash_holding(holdings, at));
     }
 
-    /// Moves an order on and keeps the cap in step.
+    /// Changes the state of an order and the units that count against the cap.
     pub(crate) fn set_state(&mut self, slot: u32, state: OrderState, lsn: Lsn) {
-        // Those that were given back before do not count any more.
+        // Refunded units do not count any more.
         let refunded = if self.orders.get(slot).money == NONE { 0 } else { self.refunded(slot) };
         let order = self.orders.get_mut(slot);
         let (before, units) = (order.state(), order.quantity().get() - refunded);
@@ -654,7 +654,7 @@ impl OrderBook {
         }
     }
 
-    /// Notes the fact that changed an order without moving it on.
+    /// Records the fact that changed an order, but not its state.
     pub(crate) fn touch(&mut self, slot: u32, lsn: Lsn) {
         let order = self.orders.get_mut(slot);
         order.state_lsn = order.state_lsn.max(lsn);
@@ -666,7 +666,7 @@ impl OrderBook {
         order.set_times(order.created_at_ms(), pay_by_ms);
     }
 
-    /// Marks an entry as drawn and sets its deadline; its state is set beside.
+    /// Marks an entry as drawn and sets its deadline; the caller sets its state.
     pub(crate) fn set_drawn(&mut self, slot: u32, pay_by_ms: UnixMillis) {
         let order = self.orders.get_mut(slot);
         order.units_state |= DRAWN;
@@ -723,8 +723,8 @@ mod tests {
         })
     }
 
-    /// A buyer with ever more items, each with ever more orders: everything is found on either side
-    /// of the bound up to which chains are walked, and nothing else is.
+    /// A buyer with more and more items, each with more and more orders: below and above the length
+    /// up to which chains are walked, everything is found, and nothing else.
     #[test]
     fn chains_are_found_whether_they_are_walked_or_not() {
         let mut book = OrderBook::new(Bounds::DEFAULT);

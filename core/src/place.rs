@@ -1,4 +1,4 @@
-//! Where an item stands in the list for buyers.
+//! The place of an item in the list for buyers.
 //!
 //! ```text
 //!   opens_at_ms, soonest first                        closes_at_ms, last first
@@ -6,10 +6,10 @@
 //! ```
 //!
 //! What is on sale comes first because it has opened before now: an item that opens keeps its place.
-//! It moves once, when it is over, and then behind everything that is not. So whoever goes through the
-//! list page by page, each behind the last place of the one before, meets every item whose window
-//! nobody changes, however long that takes; and only one that ended meanwhile may come twice. Next:
-//! [`crate::items`], which keeps the places.
+//! It moves once, when it is over, to after everything that is not over. So a reader that goes through
+//! the list page by page, each page starting after the last place of the one before, sees every item
+//! whose window does not change, however long that takes; only an item that ended meanwhile may appear
+//! twice. Next: [`crate::items`], which keeps the places.
 
 use core::cmp::Reverse;
 
@@ -30,7 +30,7 @@ impl Place {
         if is_over { Self::Over(Reverse(closes_at_ms), item) } else { Self::Live(opens_at_ms, item) }
     }
 
-    /// Whose it is.
+    /// The item at this place.
     pub const fn item(self) -> ItemId {
         match self {
             Self::Live(_, item) | Self::Over(_, item) => item,

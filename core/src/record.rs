@@ -1,9 +1,9 @@
-//! An order as it is compared: the same record, whether the engine's memory, the log or
-//! Postgres tells it, and a digest of many.
+//! An order as reconciliation compares it: the same record out of the engine's memory, the
+//! log or Postgres, and a digest over many records.
 //!
-//! A digest is a sum, so that it does not depend on the order in which records come. It is
-//! no proof against somebody who forges records on purpose. Next: [`crate::shard`], which
-//! tells the engine's own.
+//! A digest is a sum, so that it does not depend on the order in which records come. It does
+//! not protect against records that were forged on purpose. Next: [`crate::shard`], which
+//! gives the engine's own.
 
 use core::hash::Hasher;
 
@@ -16,7 +16,7 @@ use crate::shard::Shard;
 use crate::state_row::StateRow;
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
-/// One order, everything that its facts say.
+/// One order, with everything that its facts say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OrderRecord<'a> {
     /// Which.
@@ -48,8 +48,8 @@ pub struct OrderRecord<'a> {
 }
 
 impl<'a> OrderRecord<'a> {
-    /// The order in a row of a snapshot, without the references that are rows of their own; `None` =
-    /// the row is something else.
+    /// The order in a row of a snapshot, without the references, which are rows of their own; `None` =
+    /// the row is not an order.
     pub const fn of_row(row: &StateRow<'a>) -> Option<Self> {
         let StateRow::Order {
             order,
@@ -130,7 +130,7 @@ impl RecordDigest {
     }
 }
 
-/// An item's books, and a range of its orders, in one step of its owner.
+/// An item's totals and a range of its orders, read in one step of its owner.
 #[derive(Clone, Copy, Debug)]
 pub struct BooksPage<'a> {
     /// The item.
@@ -146,7 +146,7 @@ pub struct BooksPage<'a> {
 }
 
 impl Shard {
-    /// An item's books and the digest of its orders with sequence numbers above `after`, at
+    /// An item's totals and the digest of its orders with sequence numbers above `after`, at
     /// most `limit` orders. `None` if there is no such item.
     pub fn books_page(&self, item: ItemId, after: u32, limit: u32) -> Option<BooksPage<'_>> {
         let view = self.item(item)?;

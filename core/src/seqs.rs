@@ -1,8 +1,8 @@
 //! The sequence numbers of an item's orders, as runs without a gap.
 //!
-//! Orders that are taken over from a database keep their numbers, and between two of them may
-//! lie a gap of billions. So nothing here or elsewhere counts from one number to the next: who
-//! walks an item's orders walks the numbers that exist, and a walk costs what it yields.
+//! Orders imported from a database keep their numbers, and between two of them may lie a gap
+//! of billions. So no code may count from one number to the next: a walk over an item's orders
+//! visits only the numbers that exist, and costs what it yields.
 //!
 //! The engine numbers its own orders one after the other: they are a single run and take no
 //! memory each. A gap takes 8 bytes. Next: [`crate::items`].
@@ -17,7 +17,7 @@ struct Run {
     last: u32,
 }
 
-/// The runs before the newest, ascending, a gap behind each.
+/// The runs before the newest, ascending, with a gap after each.
 #[derive(Default)]
 struct Older {
     runs: Vec<Run>,
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_comes_back_from_every_place_and_no_other() {
+    fn walks_yield_every_number_and_no_other() {
         let numbers = [3, 4, 5, 9, 1_700_000_000, 1_700_000_001, u32::MAX - 1, u32::MAX];
         for len in 0..=numbers.len() {
             let mut seqs = Seqs::new();

@@ -2,15 +2,15 @@
 //! about them.
 //!
 //! `decide(now, command)` judges, appends the fact and books it; `apply(fact)` books
-//! a fact that was decided before, and refuses one that cannot be; `tick(now)` lets
-//! time pass. All three end in the same booking functions, so that a replay reaches
-//! the same state. The only difference: a decision takes stock first and then
+//! a fact that was decided before, and refuses one that cannot follow; `tick(now)`
+//! lets time pass. All three end in the same booking functions, so that a replay
+//! reaches the same state. The only difference: a decision takes stock first and then
 //! writes the fact, a replay reads the fact and then takes the stock.
 //!
 //! Never here: a clock, a lock, a wait. Next: [`state`](self::state) for what a shard holds,
 //! [`decide`](self::decide) for the rules, [`apply`](self::apply) for replay,
 //! [`accept`](self::accept) for what may go into the log, [`tick`](self::tick) for what falls due,
-//! [`ahead`](self::ahead) for batches, [`read`](self::read) for what can be asked.
+//! [`ahead`](self::ahead) for prefetching, [`read`](self::read) for queries.
 
 mod accept;
 mod accepted;

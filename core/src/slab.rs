@@ -1,5 +1,4 @@
-//! Rows in chunks: growing moves nothing and doubles nothing, and a row's number is its place
-//! for ever.
+//! Rows in chunks: growing moves nothing and doubles nothing, and a row keeps its number for ever.
 
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
@@ -26,7 +25,7 @@ impl<T> Slab<T> {
         self.len
     }
 
-    /// Adds a row and says its number.
+    /// Adds a row and returns its number.
     pub(crate) fn push(&mut self, row: T) -> u32 {
         let slot = self.len;
         self.reserve(1);
@@ -35,7 +34,7 @@ impl<T> Slab<T> {
         slot as u32
     }
 
-    /// Takes out the last row.
+    /// Removes the last row.
     pub(crate) fn pop(&mut self) -> Option<T> {
         self.len = self.len.checked_sub(1)?;
         self.chunks[self.len >> CHUNK_BITS].pop()
@@ -50,8 +49,9 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Makes room for `headroom` more rows, and one chunk at a time for the `expected` ones: the
-    /// kernel clears new memory when it is first written to, which takes longer than a row.
+    /// Makes room for `headroom` more rows, and one chunk at a time for the `expected` ones. It
+    /// writes to the new chunk: the kernel clears memory at its first use, which takes longer
+    /// than adding a row.
     pub(crate) fn keep_headroom(&mut self, headroom: usize, expected: usize) {
         self.reserve(headroom);
         let rows = self.chunks.len() << CHUNK_BITS;
@@ -72,7 +72,7 @@ impl<T> Slab<T> {
     }
 }
 
-/// Short byte strings, packed one behind the other in chunks; never removed.
+/// Short byte strings, packed one after the other in chunks; never removed.
 pub(crate) struct Arena {
     chunks: Vec<Vec<u8>>,
 }
@@ -80,7 +80,7 @@ pub(crate) struct Arena {
 const ARENA_CHUNK_BITS: u32 = 16;
 const ARENA_CHUNK_BYTES: usize = 1 << ARENA_CHUNK_BITS;
 
-/// Where a string lies: 40 bits, in two parts so that a row need not be aligned for it.
+/// The position of a string: 40 bits, in two parts so that a row need not be aligned for it.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) lower: u32,
@@ -94,12 +94,12 @@ impl Arena {
         Self { chunks: Vec::new() }
     }
 
-    /// Bytes that are taken up, whole chunks.
+    /// Bytes in use, counted in whole chunks.
     pub(crate) const fn bytes(&self) -> u64 {
         (self.chunks.len() as u64) << ARENA_CHUNK_BITS
     }
 
-    /// Keeps a string of at most 255 bytes with its length before it, and says where.
+    /// Stores a string of at most 255 bytes with its length before it, and returns its position.
     pub(crate) fn push_text(&mut self, bytes: &[u8]) -> Place {
         self.make_room(1 + bytes.len());
         let place = self.push(&[bytes.len() as u8]);
@@ -107,21 +107,21 @@ impl Arena {
         place
     }
 
-    /// The string that [`Self::push_text`] has kept there.
+    /// The string that [`Self::push_text`] has stored there.
     pub(crate) fn text(&self, place: Place) -> &[u8] {
         let len = usize::from(self.get(place, 1)[0]);
         let start = place.lower as usize & (ARENA_CHUNK_BYTES - 1);
         &self.chunk(place)[start + 1..start + 1 + len]
     }
 
-    /// Has the next so many bytes lie in one piece.
+    /// Makes sure that the next `bytes` bytes lie in one chunk.
     fn make_room(&mut self, bytes: usize) {
         if self.chunks.last().is_none_or(|chunk| chunk.len() + bytes > ARENA_CHUNK_BYTES) {
             self.chunks.push(Vec::with_capacity(ARENA_CHUNK_BYTES));
         }
     }
 
-    /// Keeps a string and says where.
+    /// Stores a string and returns its position.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Place {
         self.make_room(bytes.len());
         let chunk = self.chunks.len() - 1;

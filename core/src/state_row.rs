@@ -1,9 +1,8 @@
 //! The state of a shard as a sorted list of rows: what a snapshot holds.
 //!
-//! Rows leave a shard in the order: items by id, orders by id (each followed by its money), keys of calls
-//! by item and LSN, blocked buyers
-//! by subject, audit entries by LSN; and enter one in the same order. The piles
-//! of an item are not rows: they follow from its orders.
+//! Rows leave a shard in this order, and enter one in the same order: items by id, orders by id
+//! (each followed by its money), keys of calls by item and LSN, blocked buyers by subject, audit
+//! entries by LSN. The piles of an item are not rows: they follow from its orders.
 
 use crate::draw::DrawRow;
 use crate::item::{ItemSpec, OrderState};
@@ -13,7 +12,7 @@ use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 /// One row of a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StateRow<'a> {
-    /// An item and where it stands.
+    /// An item and its present state.
     Item {
         /// Which.
         item: ItemId,
@@ -63,7 +62,7 @@ pub enum StateRow<'a> {
         refunded: u32,
         /// Whether it was placed as an entry in a draw.
         entry: bool,
-        /// Whether it was drawn: an entry that was called off before was not.
+        /// Whether it was drawn: an entry that was cancelled before was not.
         drawn: bool,
         /// The buyer.
         subject: &'a [u8],
@@ -81,7 +80,7 @@ pub enum StateRow<'a> {
     Audit(AuditRow<'a>),
 }
 
-/// A merchant's call about an item that bore an idempotency key.
+/// A merchant's call about an item, with an idempotency key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct CallRow {
     /// About which item.
@@ -90,7 +89,7 @@ pub struct CallRow {
     pub key_hash: u64,
     /// What was asked: the units of a restock, or what an item was switched to.
     pub asked: i64,
-    /// The fact that it came to.
+    /// The fact that it led to.
     pub lsn: Lsn,
 }
 
@@ -105,9 +104,9 @@ pub struct AuditRow<'a> {
     pub action: AuditAction,
     /// To which item; `None` for the blocklist.
     pub item: Option<ItemId>,
-    /// To which order, where it was one.
+    /// To which order, if to one.
     pub order: Option<OrderId>,
-    /// Units granted or added, where it has any.
+    /// Units granted, added or given back; 0 = none.
     pub units: i64,
     /// Who.
     pub actor: &'a str,
@@ -139,7 +138,7 @@ pub enum AuditAction {
     BuyerBlocked = 8,
     /// Took a buyer off the blocklist.
     BuyerUnblocked = 9,
-    /// Gave a late payment back.
+    /// Refunded a late payment.
     LatePaymentReturned = 10,
 }
 

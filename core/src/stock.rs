@@ -1,7 +1,7 @@
 //! The stock of an item: a number that cannot go below zero, whoever takes from it.
 //!
-//! In the normal way only the owner core takes and gives; every other core reads.
-//! The compare-and-swap makes it safe all the same. Next: [`crate::gauge`].
+//! Normally only the owner core takes and gives, and every other core reads. The
+//! compare-and-swap makes it safe in any case. Next: [`crate::gauge`].
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -16,7 +16,7 @@ impl StockCell {
 
     /// Takes `units` if that many are available; otherwise changes nothing.
     ///
-    /// Release on success: whoever reads the lower number (Acquire) also sees what the
+    /// Release on success: a core that reads the lower number (Acquire) also sees what the
     /// owner wrote before, above all the buyer in the [`crate::filter`].
     pub fn try_take(&self, units: u64) -> bool {
         let mut seen = self.0.load(Ordering::Relaxed);

@@ -1,6 +1,4 @@
-//! The one door to atomics, so that loom can take the place of the real ones.
-//!
-//! Nothing else in the crate imports them from elsewhere.
+//! The only place that imports atomics, so that loom can replace them.
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};

@@ -116,38 +116,38 @@ impl Quantity {
     }
 }
 
-/// Up to 255 bytes by value, for what travels between cores: up to [`INLINE_BYTES_MAX`] of them
-/// take no allocation. Most ids are shorter than that, and rings of the largest would be slow.
+/// Up to 255 bytes by value, for what travels between cores. Up to [`INLINE_BYTES_MAX`] of them
+/// need no allocation: most ids are shorter, and rings with room for the longest would be slow.
 #[derive(Clone)]
-pub struct ShortBytes(Held);
+pub struct ShortBytes(Storage);
 
 #[derive(Clone)]
-enum Held {
+enum Storage {
     Inline { len: u8, bytes: [u8; INLINE_BYTES_MAX] },
-    Apart(Box<[u8]>),
+    Boxed(Box<[u8]>),
 }
 
 const _: () = assert!(size_of::<ShortBytes>() == 64, "one cache line");
 
 impl ShortBytes {
     /// No bytes.
-    pub const EMPTY: Self = Self(Held::Inline { len: 0, bytes: [0; INLINE_BYTES_MAX] });
+    pub const EMPTY: Self = Self(Storage::Inline { len: 0, bytes: [0; INLINE_BYTES_MAX] });
 
     /// A copy of these bytes, or `None` if they are more than 255.
     pub fn new(given: &[u8]) -> Option<Self> {
         let len = u8::try_from(given.len()).ok()?;
         if given.len() > INLINE_BYTES_MAX {
-            return Some(Self(Held::Apart(given.into())));
+            return Some(Self(Storage::Boxed(given.into())));
         }
         let mut bytes = [0; INLINE_BYTES_MAX];
         bytes[..given.len()].copy_from_slice(given);
-        Some(Self(Held::Inline { len, bytes }))
+        Some(Self(Storage::Inline { len, bytes }))
     }
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
-            Held::Inline { len, bytes } => &bytes[..usize::from(*len)],
-            Held::Apart(bytes) => bytes,
+            Storage::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Storage::Boxed(bytes) => bytes,
         }
     }
 }
@@ -164,7 +164,7 @@ impl fmt::Debug for ShortBytes {
     }
 }
 
-/// A buyer's opaque name as it stands in the verified token: 1 to 255 bytes.
+/// A buyer's opaque name out of the verified token: 1 to 255 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Subject(ShortBytes);
 
@@ -202,7 +202,7 @@ impl HashSecret {
     pub fn buyer(&self, subject: &[u8]) -> BuyerHash {
         BuyerHash(self.wide(subject))
     }
-    /// The hash by which a verified token is known while the process runs (SipHash-1-3, 128 bits).
+    /// The hash that identifies a verified token while the process runs (SipHash-1-3, 128 bits).
     pub fn token(&self, token: &[u8]) -> [u64; 2] {
         self.wide(token)
     }

@@ -1,50 +1,50 @@
 //! Whether a sleeping core has to be woken: one flag, so that a whole batch costs one wake.
 //!
 //! ```text
-//!  whoever gives work:  push the work ─▶ raise ─▶ was it down? then call the core's waker
-//!  the core:            lower ─▶ look: is there work? ─▶ no: sleep until its waker is called ─▶ hold
-//!                         ▲                           └▶ yes: do not sleep ──────────────────▶ │
-//!                         └───────────────────────────── work ◀────────────────────────────────┘
+//!  a producer:  push the work ─▶ raise ─▶ was it down? then call the core's waker
+//!  the core:    lower ─▶ look: is there work? ─▶ no: sleep until its waker is called ─▶ keep_raised
+//!                 ▲                           └▶ yes: do not sleep ──────────────────▶ │
+//!                 └───────────────────────────── work ◀────────────────────────────────┘
 //! ```
 //!
-//! Work that was pushed before `raise` is seen after the next `lower`, and that next one is sure
-//! to come. The waker must stay called until a sleep has ended by it, as an eventfd does: a call that
-//! comes between the look and the sleep then ends the sleep at once.
+//! Work that was pushed before `raise` is seen after the next `lower`, which is sure to come.
+//! A call of the waker must stay in force until it has ended a sleep, as with an eventfd: a call
+//! between the look and the sleep then ends the sleep at once.
 
 use crate::sync::{AtomicBool, Ordering};
 
 /// The flag of one core. Raised by any thread, lowered by the core alone.
 #[derive(Default)]
 pub struct WakeFlag {
-    /// Set by whoever wakes, cleared by the core before it looks for work. While it is set, the
-    /// core is sure to look again, so that nobody else needs to call its waker. Both are swaps that
-    /// synchronise (AcqRel): either the core's swap comes after and sees what was pushed before,
+    /// Set by the thread that wakes, cleared by the core before it looks for work. While it is set,
+    /// the core is sure to look again, so that nobody else needs to call its waker. Both are swaps
+    /// that synchronise (AcqRel): either the core's swap comes after and sees what was pushed before,
     /// or it came before and the other side sees the flag down and calls the waker.
     pending: AtomicBool,
 }
 
 impl WakeFlag {
-    /// After work was pushed: whether the core's waker must be called.
+    /// To be called after work was pushed; returns whether the core's waker must be called.
     #[must_use]
     pub fn raise(&self) -> bool {
         !self.pending.swap(true, Ordering::AcqRel)
     }
 
     /// The core itself: one sleep. `has_work` says whether work is there; `sleep` is told whether it
-    /// may wait until the waker is called, and comes back after that.
+    /// may wait until the waker is called, and returns after that.
     ///
     /// While it works, between two sleeps, nobody calls the waker: the core is sure to look before it
-    /// sleeps. The order of the three steps is the whole point, so that they are in one place.
+    /// sleeps. Everything depends on the order of the three steps, so they are in one place.
     pub fn sleep<R>(&self, has_work: impl FnOnce() -> bool, sleep: impl FnOnce(bool) -> R) -> R {
         self.lower();
         let slept = sleep(!has_work());
-        self.hold();
+        self.keep_raised();
         slept
     }
 
-    /// From here on nobody needs to call the waker. A swap, too, and no mere store: that would hide from
+    /// From here on nobody needs to call the waker. A swap and not a store: a store would hide from
     /// the next `lower` what others have raised meanwhile.
-    fn hold(&self) {
+    fn keep_raised(&self) {
         self.pending.swap(true, Ordering::AcqRel);
     }
 
@@ -64,7 +64,7 @@ mod tests {
         assert!(flag.raise() && !flag.raise());
         let may_sleep = flag.sleep(|| false, |may_sleep| may_sleep && flag.raise() && !flag.raise());
         assert!(may_sleep);
-        assert!(!flag.raise(), "the core is awake, and looks by itself");
+        assert!(!flag.raise(), "the core is awake and looks by itself");
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod loom_tests {
         waker: Notify,
     }
 
-    /// How much of the work one turn takes.
+    /// How much of the work one turn does.
     #[derive(Clone, Copy)]
     enum Turn {
         All,
@@ -95,8 +95,8 @@ mod loom_tests {
         One,
     }
 
-    /// What two threads push before they raise the flag is found by a core that sleeps whenever it
-    /// finds nothing: a wake that is lost would leave it asleep for ever, which loom reports.
+    /// A core that sleeps whenever it finds nothing finds what two threads push before they raise
+    /// the flag: a lost wake-up would leave it asleep for ever, which loom reports.
     #[test]
     fn no_work_is_slept_over() {
         sleep_over(Turn::All);

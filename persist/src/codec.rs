@@ -2,7 +2,7 @@
 //!
 //! Fixed widths, little endian, stable kind numbers; a variable part is a length
 //! byte and its bytes. Decoding checks every length before it uses it and every
-//! value against its range, refuses what is left over, and never panics: the
+//! value against its range, refuses left-over bytes, and never panics: the
 //! bytes may come from a damaged disk. docs/WAL_FORMAT.md draws the layouts.
 //! Next: [`fact`], [`row`], [`crate::log::block`].
 

@@ -1,10 +1,10 @@
-//! The only door to the file system: one small trait, so that a simulated disk
-//! can tear, lose, reorder, flip and fail.
+//! The only way to the file system: one small trait, so that a simulated disk can
+//! tear, lose and reorder writes, flip bits, and fail.
 //!
 //! Nothing else in the log may name `std::fs`. Every call is synchronous, starts
 //! no thread and does exactly what its contract says; no call retries a failed
 //! sync. Paths are those of the real file system. Next: [`real`] for Linux,
-//! [`crate::log`] for what is kept here.
+//! [`crate::log`] for what is stored with it.
 
 use std::io;
 use std::path::Path;
@@ -53,7 +53,7 @@ pub trait Disk: Send + Sync {
     /// Atomic; durable after [`Disk::sync_dir`] of the directory.
     ///
     /// # Errors
-    /// What the file system answers; the old name then still stands.
+    /// What the file system answers; the file then still has its old name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file. Durable after [`Disk::sync_dir`].
@@ -74,8 +74,8 @@ pub trait Disk: Send + Sync {
     /// What the file system answers.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 
-    /// Whether the directory lies in memory, so that a power cut empties it; also under an overlay, whose upper
-    /// directory can be seen.
+    /// Whether the directory lies in memory, so that a power cut empties it. Also for an overlay, if its
+    /// upper directory can be seen.
     ///
     /// # Errors
     /// What the file system answers.
@@ -85,7 +85,7 @@ pub trait Disk: Send + Sync {
     /// or the process ends. The holder's process id is written into it.
     ///
     /// # Errors
-    /// [`LockError::Held`] at once when another process has it: this never waits.
+    /// [`LockError::Held`] at once if another process has it: this never waits.
     fn lock(&self, file: &Path) -> Result<Box<dyn DiskLock>, LockError>;
 }
 
@@ -135,13 +135,13 @@ pub trait DiskFile: Send {
     fn size(&self) -> io::Result<u64>;
 }
 
-/// Writes all of `bytes`, whole sectors, by calls that each may take only a part: `pwrite` gets
-/// how much is done and what is left, and says how much it took. An interrupted call is made
-/// again; any other error is the end.
+/// Writes all of `bytes`, whole sectors, by calls that may each write only a part: `pwrite` gets
+/// how much is done and the bytes that are left, and returns how many it wrote. An interrupted call
+/// is repeated; any other error ends it.
 ///
 /// # Errors
-/// What `pwrite` answers; `WriteZero` when it takes nothing; and an error when it ends inside a
-/// sector, since what is there then is unknown.
+/// What `pwrite` answers; `WriteZero` when it writes nothing; and an error when it ends inside a
+/// sector, whose content is then unknown.
 pub fn write_whole(
     bytes: &[u8],
     mut pwrite: impl FnMut(usize, &[u8]) -> io::Result<usize>,
@@ -159,6 +159,17 @@ pub fn write_whole(
         }
     }
     Ok(())
+}
+
+/// Removes a file if there is one. Durable after [`Disk::sync_dir`].
+///
+/// # Errors
+/// What the file system answers, except `NotFound`.
+pub fn remove_if_there(disk: &dyn Disk, file: &Path) -> io::Result<()> {
+    match disk.remove(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// A lock that is held until this is dropped.

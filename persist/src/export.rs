@@ -18,11 +18,9 @@
 //! [`schema`] for the tables, [`preheat`] for the way back, [`store`] for what all of them
 //! ask of a database, [`postgres`] for how Postgres answers.
 
-mod asks;
 pub mod attach;
 mod backoff;
 pub(crate) mod batch;
-mod beside;
 mod between;
 mod claim;
 pub mod database;
@@ -40,7 +38,7 @@ mod param;
 mod payments;
 pub mod postgres;
 pub mod preheat;
-pub mod reconcile;
+mod questions;
 pub mod refill;
 pub mod schema;
 mod settle;
@@ -50,6 +48,7 @@ mod target;
 pub mod text;
 pub mod thread;
 mod tls;
+mod while_waiting;
 mod write;
 
 pub use crate::log::identity::LogId;
@@ -60,7 +59,6 @@ pub use event::{Alarm, ExportEvent, ExportPort};
 pub use exporter::{Exporter, ExporterOptions, Step};
 pub use postgres::Postgres;
 pub use preheat::{HalfTaken, LeftAlone, PreheatError, PreheatReport, PreheatSink, preheat};
-pub use reconcile::{ItemRow, Reconciled, StateTotals, reconcile_read};
 pub use schema::{SCHEMA_VERSION, SchemaError, migrate};
 pub use status::ExportStatus;
 pub use thread::ExporterHandle;

@@ -1,4 +1,4 @@
-//! How the exporter gets its facts: a seam, so that it can be tested without a log.
+//! How the exporter gets its facts: a trait, so that it can be tested without a log.
 //!
 //! The product's feed is [`crate::log::tail::LogTail`]; it reads the log's files,
 //! never the memory of the process. Nothing here may hand out a fact that is not
@@ -26,16 +26,16 @@ pub trait FactFeed {
         visit: &mut dyn FnMut(Lsn, &Fact<'_>),
     ) -> Result<usize, FeedError>;
 
-    /// The hash of the block that holds the last fact visited or, before any was, the fact after
-    /// which the feed begins. Two logs that give the same hash for an LSN hold the same facts up to it.
+    /// The hash of the block that holds the last fact visited or, before the first visit, the fact
+    /// after which the feed begins. Two logs with the same hash for an LSN hold the same facts up to it.
     ///
     /// # Errors
     /// See [`FeedError`]; the feed stays where it is.
     fn chain(&mut self) -> Result<ChainHash, FeedError>;
 }
 
-/// What a log that stands still knows of everything that ever happened: a snapshot and the facts
-/// after it. The product's is [`crate::log::history::LogHistory`].
+/// Everything that a stopped log knows: a snapshot and the facts after it. The product's is
+/// [`crate::log::history::LogHistory`].
 pub trait History {
     /// The last fact in the snapshot.
     fn snapshot_lsn(&self) -> Lsn;
@@ -63,7 +63,7 @@ pub trait History {
 /// Why a feed cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
-    /// The wanted fact has left the log.
+    /// The wanted fact was trimmed.
     #[error(
         "the log no longer holds LSN {wanted}: it begins at {first}; restore a newer database, or a data \
          directory that still holds it"
@@ -88,7 +88,7 @@ pub enum FeedError {
         reason: String,
     },
     /// The file system refused.
-    #[error("cannot read {}: {source}; see to the disk, then restart", file.display())]
+    #[error("cannot read {}: {source}; check the disk, then restart", file.display())]
     Io {
         /// The file.
         file: PathBuf,

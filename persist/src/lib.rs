@@ -1,4 +1,4 @@
-//! The durable half: the log, recovery, snapshots and the export to Postgres.
+//! Everything durable: the log, recovery, snapshots and the export to Postgres.
 
 #[cfg(not(any(loom, tsan)))]
 pub mod export;

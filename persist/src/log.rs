@@ -7,10 +7,10 @@
 //! ```
 //!
 //! docs/WAL_FORMAT.md draws every byte and gives the rules of recovery. Nothing
-//! here may answer for a fact before its sync has returned, write again to a
+//! here may call a fact durable before its sync has returned, write again to a
 //! file whose write or sync failed, or remove what a snapshot and Postgres do
-//! not yet hold. Where to read next: [`dir`] is the way in, [`journal`] the
-//! heart, [`recovery`] the way back.
+//! not yet hold. Where to read next: [`dir`] opens a log, [`journal`] writes it,
+//! [`recovery`] reads it at a start.
 
 #[cfg(not(loom))]
 pub mod block;
@@ -70,7 +70,7 @@ pub mod replica;
 #[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]
-mod shelf;
+mod segment_pool;
 mod slots;
 #[cfg(not(loom))]
 pub mod snapshot;

@@ -1,7 +1,7 @@
-//! Pages of a buyer's orders: each costs what it holds and some [`CHAIN_MAX`](super::CHAIN_MAX) orders more.
+//! Pages of a buyer's orders: each reads the orders it returns and about [`CHAIN_MAX`](super::CHAIN_MAX) more.
 //!
-//! `by_item` has the items of a buyer who has many, in ascending order, and `long` the orders of a
-//! holding that has more than may be placed today; only an older log brings one. All others are
+//! `by_item` has the items of a buyer with many of them, in ascending order, and `long` the orders of a
+//! holding with more than may be placed today, which only an older log has. All others are
 //! short chains. Nothing here changes an order. Next: [`super`].
 
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use super::{OrderBook, WALK_MAX};
 use crate::types::{BuyerHash, ItemId};
 
 impl OrderBook {
-    /// Notes an order of a holding with more than [`CHAIN_MAX`](super::CHAIN_MAX).
+    /// Records an order of a holding with more than [`CHAIN_MAX`](super::CHAIN_MAX).
     pub(super) fn note_long(&mut self, holding: u32, slot: u32) {
         if let Some(orders) = self.long.get_mut(&holding) {
             orders.push(slot);
@@ -24,7 +24,7 @@ impl OrderBook {
     /// The slots of a buyer's orders, of one item or of all, with numbers above `after`, in
     /// ascending order, at most `limit`.
     ///
-    /// Looks at no more orders than it returns and two holdings have.
+    /// Reads no more orders than it returns and two holdings have.
     pub(crate) fn of_buyer(
         &self,
         buyer: BuyerHash,

@@ -1,10 +1,10 @@
-//! The one door to the log: a fact goes in after a shard has judged it, and not before.
+//! The only way into the log: a fact is appended after a shard has checked it, never before.
 //!
-//! A decision judges by its own rules and makes the fact itself. What was made elsewhere (an
-//! item or an order that stands in Postgres) comes through [`Shard::accept`], which asks the
-//! rule of replay, the very same code, before the fact is numbered. So a log never holds a
-//! fact that a restart would refuse. [`Trial`] asks that rule about a whole item ahead of its
-//! first fact. Next: [`super::apply`] for the rule.
+//! A decision follows its own rules and makes the fact itself. A fact made elsewhere (an item
+//! or an order out of Postgres) comes through [`Shard::accept`], which checks it with the code
+//! of replay before it gets an LSN. So a log never holds a fact that a restart would refuse.
+//! [`Trial`] checks a whole item in that way before its first fact is appended. Next:
+//! [`super::apply`] for the checks.
 
 use alloc::sync::Arc;
 
@@ -23,11 +23,11 @@ use crate::limits::{
 use crate::types::{HashSecret, ItemId, Lsn, UnixMillis};
 
 impl Shard {
-    /// Takes a fact that was made elsewhere: judges it by the rule of replay, appends it, and
-    /// books it. The sink must have room for one fact.
+    /// Takes a fact that was made elsewhere: checks it as replay does, appends it, and books it.
+    /// The sink must have room for one fact.
     ///
-    /// Of a fact that concerns all shards only shard 0 appends; the others
-    /// [`apply`](Shard::apply) it under the number that it got.
+    /// A fact that concerns all shards is appended by shard 0 alone; the others
+    /// [`apply`](Shard::apply) it under its LSN.
     ///
     /// # Errors
     /// Why a replay would refuse it, or that a table is full. Nothing was appended then, and the
@@ -38,7 +38,7 @@ impl Shard {
         self.take(fact, || sink.append(Accepted::new(fact)))
     }
 
-    /// Appends that this much time has passed. The sink must have room for one fact.
+    /// Appends a mark of the sale clock. The sink must have room for one fact.
     pub fn mark_clock(&mut self, now: UnixMillis, sink: &mut impl FactSink) -> Lsn {
         let now = now.max(self.clock);
         let lsn = sink.append(Accepted::new(&Fact::ClockMark { at_ms: now }));
@@ -46,7 +46,7 @@ impl Shard {
         lsn
     }
 
-    /// Whether there is room for one more item and so many orders of it.
+    /// Whether there is room for one more item with this many orders.
     pub fn has_room_for_item(&self, orders: u64) -> bool {
         let orders_after = (self.orders.len() as u64).saturating_add(orders);
         self.items.len() < ITEMS_MAX / self.catalogue.cores()
@@ -54,12 +54,12 @@ impl Shard {
             && self.orders.has_room()
     }
 
-    /// Whether the import of an item was cut short: it has not ended.
+    /// Whether the import of an item has begun and not ended.
     pub fn is_half_imported(&self, item: ItemId) -> bool {
         self.items.find(item).is_some_and(|slot| self.items.get(slot).has(Rules::IMPORTING))
     }
 
-    /// A replay takes whatever fitted once; what comes anew keeps the bounds of a decision.
+    /// A replay takes what was accepted once; a new fact has to keep the bounds of a decision.
     fn check_room(&self, fact: &Fact<'_>) -> Result<(), ApplyError> {
         let fits = match fact {
             Fact::ItemCreated { .. } => self.has_room_for_item(0),
@@ -70,7 +70,7 @@ impl Shard {
     }
 }
 
-/// Whether every value fits the log's records. What is read from a log fits by itself.
+/// Whether every value fits the log's records. Values read from a log always do.
 fn check_bounds(fact: &Fact<'_>) -> Result<(), &'static str> {
     let ensure = |ok: bool, field| if ok { Ok(()) } else { Err(field) };
     let time = |at: UnixMillis, field| ensure(at.0 <= PAY_BY_MS_MAX, field);
@@ -136,25 +136,25 @@ fn check_bounds(fact: &Fact<'_>) -> Result<(), &'static str> {
     }
 }
 
-/// A trial of one item that is to be taken over: its facts are judged by the rule of replay,
-/// and nothing is kept of an order but what the item's numbers show. So a whole item can be
-/// judged before the first of its facts is appended, however many orders it has.
+/// A trial import of one item: its facts are checked as replay does, and of an order only the
+/// sums in its item are kept. So a whole item can be checked before the first of its facts is
+/// appended, however many orders it has.
 pub struct Trial {
     shard: Shard,
     orders: u64,
 }
 
 impl Trial {
-    /// A trial of nothing yet.
+    /// An empty trial.
     pub fn new() -> Self {
         let catalogue = Arc::new(Catalogue::new(1));
         Self { shard: Shard::new(0, HashSecret([0; 16]), catalogue), orders: 0 }
     }
 
-    /// Judges the next fact.
+    /// Checks the next fact.
     ///
     /// # Errors
-    /// Why [`Shard::accept`] would refuse it after those before.
+    /// Why [`Shard::accept`] would refuse it after the facts before it.
     pub fn take(&mut self, fact: &Fact<'_>) -> Result<(), ApplyError> {
         let lsn = self.shard.lsn.next();
         let Fact::OrderImported { order, state, .. } = *fact else {
@@ -176,7 +176,7 @@ impl Trial {
         self.shard.item(item)
     }
 
-    /// How many orders were judged.
+    /// How many orders were checked.
     pub const fn orders(&self) -> u64 {
         self.orders
     }

@@ -1,4 +1,4 @@
-//! Facts that a shard vouches for: the only ones that a log takes.
+//! Facts that a shard has accepted: the only ones that a log takes.
 //!
 //! Next: [`super::accept`] for how a fact from elsewhere becomes one.
 
@@ -7,7 +7,7 @@ use core::ops::Deref;
 use crate::fact::Fact;
 use crate::types::Lsn;
 
-/// A fact that a shard stands behind: it decided it, or the rule of replay lets it through.
+/// A fact that a shard has decided, or has checked as replay does.
 ///
 /// Only a shard makes one, and a [`FactSink`] takes nothing else. It costs nothing: a reference.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +18,8 @@ impl<'a> Accepted<'a> {
         Self(fact)
     }
 
-    /// A fact that no shard has seen, for tests of what is behind the door. The feature is one of
-    /// dev-dependencies alone, so that no program that sells has this.
+    /// A fact that no shard has seen, for tests of what comes after a shard. Only dev-dependencies
+    /// have the feature, so no program that sells has this.
     #[cfg(feature = "forged")]
     pub const fn forged(fact: &'a Fact<'a>) -> Self {
         Self(fact)
@@ -35,10 +35,10 @@ impl<'a> Deref for Accepted<'a> {
 
 /// Where decided facts go: the queue to the log, or a list in a test.
 ///
-/// Contract: the caller has made sure of room, so `append` cannot fail; the
-/// numbers that one sink hands out only grow. It takes what a shard has accepted and nothing
-/// else, so that a log cannot come to hold a fact that a replay refuses.
+/// Contract: the caller has made sure of room, so `append` cannot fail; the LSNs of one
+/// sink only grow. It takes nothing but what a shard has accepted, so that a log cannot
+/// hold a fact that a replay refuses.
 pub trait FactSink {
-    /// Takes the fact and says where it stands in the one total order.
+    /// Takes the fact and returns its place in the one total order.
     fn append(&mut self, fact: Accepted<'_>) -> Lsn;
 }

@@ -1,8 +1,8 @@
-//! Replay: books facts that were decided before, and refuses one that cannot be.
+//! Replay: books facts that were decided before, and refuses one that cannot follow.
 //!
-//! It never decides again. What it checks is what the decision guaranteed: the same
-//! fact is asserted on two roads. A refusal here means that the log is not a log of
-//! this engine, or that the engine had a bug; the caller must not go on.
+//! It never decides again. It checks what the decision guaranteed, so that every fact
+//! is checked on two independent paths. A refusal here means that the log is not a log
+//! of this engine, or that the engine had a bug; the caller must not go on.
 
 use alloc::boxed::Box;
 
@@ -26,10 +26,10 @@ type Applied = Result<(), ApplyError>;
 type Taken = Result<Lsn, ApplyError>;
 
 impl Shard {
-    /// Books a fact that was decided earlier, by this shard or by one that held its items.
+    /// Books a fact that was decided earlier, by this shard or by one that owned its items.
     ///
     /// # Errors
-    /// If the fact cannot follow the ones before it; the shard must then not be used further.
+    /// If the fact cannot follow the ones before it; the shard must not be used after that.
     pub fn apply(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Applied {
         if lsn <= self.lsn {
             return Err(ApplyError::OutOfOrder(lsn));
@@ -37,8 +37,8 @@ impl Shard {
         self.take(fact, || lsn).map(|_| ())
     }
 
-    /// Judges a fact, has it numbered, and books it, in this order: a fact that is refused gets no
-    /// number, and the shard is as it was.
+    /// Checks a fact, gets its LSN, and books it, in this order: a refused fact gets no LSN and
+    /// leaves the shard as it was.
     pub(super) fn take(&mut self, fact: &Fact<'_>, number: impl FnOnce() -> Lsn) -> Taken {
         let lsn = match *fact {
             Fact::ItemCreated { item, ref spec, granted, seed, actor, .. } => {
@@ -185,7 +185,7 @@ impl Shard {
         Ok(lsn)
     }
 
-    /// Judges all but the stock: the item, and the order as a row that is not numbered yet.
+    /// Checks everything but the stock. Returns the item, and the order as a row without an LSN.
     pub(super) fn judge_placed<'a>(
         &self,
         order: OrderId,
@@ -193,7 +193,7 @@ impl Shard {
     ) -> Result<(u32, NewOrder<'a>), ApplyError> {
         let item = self.known(order.item())?;
         let last_seq = self.items.get(item).last_seq;
-        // An import keeps the numbers that it finds; only their order is sure.
+        // An import keeps the numbers that it finds; it is only sure that they ascend.
         let follows = match fact {
             Fact::OrderImported { .. } => order.seq() > last_seq,
             _ => Some(order.seq()) == last_seq.checked_add(1),
@@ -212,13 +212,13 @@ impl Shard {
             return Err(ApplyError::OutOfRange("refunded"));
         }
         self.check_placed(item, &new, fact)?;
-        // Facts of before prices were kept: it was the item's of that moment.
+        // A fact older than the field: the price was that of the item at the time.
         let old = matches!(fact, Fact::OrderPlaced { .. }) && new.price == Price::UNKNOWN;
         let price = if old { self.items.get(item).price() } else { new.price };
         Ok((item, NewOrder { price, ..new }))
     }
 
-    /// Whether the order may be placed so, in the middle of a draw or before it.
+    /// Checks the order's deadline, and its state against the item's draw.
     fn check_placed(&self, item: u32, new: &NewOrder<'_>, fact: &Fact<'_>) -> Applied {
         let placed = matches!(fact, Fact::OrderPlaced { .. });
         let last_ms = if placed { new.created_at_ms.0 + HOLD_MS_MAX } else { PAY_BY_MS_MAX };
@@ -296,7 +296,7 @@ impl Shard {
         MoneyRow { order, kind: MoneyKind::Refund, at_ms, lsn, units, reference_hash, reference }
     }
 
-    /// What Postgres knew of the money of an order; when it came it did not know.
+    /// Books what Postgres knew of an order's money; it did not know the times.
     fn book_imported_money(&mut self, slot: u32, lsn: Lsn, payment_ref: &[u8], money: &ImportedMoney<'_>) {
         if !payment_ref.is_empty() {
             self.book_payment(slot, (MoneyKind::Payment, lsn, UnixMillis(0)), payment_ref);
@@ -308,7 +308,7 @@ impl Shard {
         }
     }
 
-    /// Notes the key of a call about an item, if it bore one.
+    /// Records the key of a call about an item, if it had one.
     pub(super) fn note_call(&mut self, lsn: Lsn, item: ItemId, key: &[u8], asked: i64) {
         let key_hash = self.reference(key);
         if let Some(slot) = self.items.find(item).filter(|_| key_hash != 0) {
@@ -323,7 +323,7 @@ impl Shard {
         if taken { Ok(()) } else { Err(ApplyError::Oversold(item.id())) }
     }
 
-    // ---- booking that both roads share ----
+    // ---- booking, shared by decisions and replay ----
 
     pub(super) fn book_change(
         &mut self,
@@ -358,12 +358,12 @@ impl Shard {
     pub(super) fn book_switch(&mut self, lsn: Lsn, slot: u32, flags: u8) {
         self.items.set_flags(slot, lsn, flags);
         self.items.get_mut(slot).touch(lsn);
-        // A draw may have waited for this, or no longer hold anything up.
+        // A draw may have waited for this switch, or may no longer delay the holds that wait for it.
         self.expect_draw(slot);
         self.release_postponed();
     }
 
-    /// Follows shard 0, which decided to block or unblock a buyer. Not for replay.
+    /// Follows the decision of shard 0 to block or unblock a buyer. Not for replay.
     pub fn follow_block(&mut self, subject: &[u8], blocked: bool) {
         self.book_block(subject, blocked);
     }
@@ -378,22 +378,22 @@ impl Shard {
     }
 }
 
-/// A deadline lies behind the order, and one that was set with it within the longest hold. An
-/// entry's is set when it is drawn, however late that is.
+/// A deadline lies after the order's time and at or before `last_ms`: within the longest hold
+/// where it was set with the order. An entry's is set when it is drawn, however late that is.
 pub(super) fn check_deadline(created_at_ms: UnixMillis, pay_by_ms: UnixMillis, last_ms: u64) -> Applied {
     let follows = pay_by_ms > created_at_ms && pay_by_ms.0 <= last_ms;
     if pay_by_ms.0 == 0 || follows { Ok(()) } else { Err(ApplyError::OutOfRange("pay_by_ms")) }
 }
 
-/// The latest deadline that there can be.
+/// The latest possible deadline.
 pub(super) const PAY_BY_MS_MAX: u64 = UNIX_MILLIS_MAX + HOLD_MS_MAX;
 
-/// An item with a draw has a seed for it.
+/// An item with a draw needs a seed for it.
 fn check_seed(spec: &ItemSpec<'_>, seed: DrawSeed) -> Applied {
     if spec.draw_ms != 0 && seed.is_none() { Err(ApplyError::OutOfRange("seed")) } else { Ok(()) }
 }
 
-/// The arrows of the picture at [`OrderState`], but for those of a draw.
+/// The arrows in the picture at [`OrderState`], without those of a draw.
 fn can_follow(from: OrderState, to: OrderState) -> bool {
     use OrderState::{Cancelled, Confirmed, Entered, Expired, Held, Paid, Pending, Refunded};
     matches!(

@@ -1,7 +1,7 @@
 //! The rules: what is refused, and what becomes a fact.
 //!
-//! Each verb judges first, reserves (the stock's compare-and-swap) second, and only
-//! then appends the fact and books it, on a path that cannot fail.
+//! Each command is judged first, then reserves (the stock's compare-and-swap), and only
+//! then appends its fact and books it, on a path that cannot fail.
 
 use super::accepted::{Accepted, FactSink};
 use super::flags::{created_flags, switched};
@@ -32,7 +32,7 @@ enum Verdict {
     Replay(u32),
 }
 
-/// Who asks for something about an order's money, and the payment that they name; empty = none.
+/// Who asks for something about an order's money, and the payment's reference; empty = none.
 #[derive(Clone, Copy)]
 struct By<'a> {
     actor: &'a str,
@@ -140,8 +140,8 @@ impl Shard {
         Ok(Outcome::Placed(OrderView { price, ..self.orders.view(slot) }))
     }
 
-    /// Idempotency, window, ticket, cap, stock, in this order: a retry of a purchase that was
-    /// placed gets its order even if the sale is over or its ticket has expired by now.
+    /// Idempotency, window, ticket, cap, stock, in this order: the retry of a placed purchase
+    /// gets its order even if the sale is over or its ticket has expired by now.
     fn judge_purchase(&self, now: UnixMillis, p: &Purchase<'_>, key_hash: u64) -> Judged<Verdict> {
         let slot = self.gauge(p.item).ok_or(Refusal::NotFound)?.slot();
         let item = self.items.get(slot);
@@ -224,8 +224,8 @@ impl Shard {
         }
     }
 
-    /// The table of docs/API.md, "Payments": what becomes of a payment in each state of its order.
-    /// `again`: units that went back are taken once more, while there are some and the cap allows.
+    /// The table of docs/API.md, "Payments": what a payment does in each state of its order.
+    /// `again`: units that were given back are taken once more, if some are left and the cap allows.
     fn pay(
         &mut self,
         now: UnixMillis,
@@ -239,7 +239,7 @@ impl Shard {
         let seen = self.order_view(slot);
         let late = expired(&seen, now);
         let same = self.same_payment(slot, by.reference);
-        // Its money went back: neither may it be taken, nor given back once more.
+        // This payment was refunded: it may neither be accepted nor refunded again.
         if let Some(Late::Returned(_)) = self.orders.late(slot, self.reference(by.reference)) {
             return Err(Refusal::AlreadyRefunded);
         }
@@ -251,13 +251,13 @@ impl Shard {
             Refunded | Lost => Refusal::HoldExpired,
             Held | Pending if late && !again => Refusal::HoldExpired,
             Cancelled | Expired if !again => Refusal::HoldExpired,
-            Cancelled | Expired if !self.cap_bears(&seen, slot) => {
+            Cancelled | Expired if !self.cap_allows(&seen, slot) => {
                 Refusal::CapReached { order: self.orders.live_order_of(slot) }
             }
             Confirmed | Held | Pending | Cancelled | Expired => {
                 let step = Step { slot, to: Paid, payment_ref: by.reference, actor: by.actor };
                 match self.step(now, &step, sink) {
-                    // The order is over: what was paid has to go back, unless it is asked for again.
+                    // The order is over: the payment has to be refunded, unless the merchant asks again.
                     Err(Refusal::SoldOut) if late || matches!(seen.state, Cancelled | Expired) => {
                         Refusal::SoldOut
                     }
@@ -268,7 +268,7 @@ impl Shard {
         Ok(self.note_late_payment(now, (slot, order), by, refusal, sink))
     }
 
-    /// A payment that its order cannot take is a fact, once for each reference.
+    /// A payment that its order cannot accept becomes a fact, once for each reference.
     fn note_late_payment(
         &mut self,
         now: UnixMillis,
@@ -296,15 +296,15 @@ impl Shard {
         }
     }
 
-    /// Whether the buyer may have the units of an order that is over once more.
-    fn cap_bears(&self, seen: &OrderView, slot: u32) -> bool {
+    /// Whether the cap allows the buyer to have the units of a cancelled or expired order again.
+    fn cap_allows(&self, seen: &OrderView, slot: u32) -> bool {
         let item = self.items.find(seen.order.item()).expect("an order has its item");
         let units = self.orders.units_of(slot) + seen.quantity.get();
         units <= self.items.get(item).cap()
     }
 
-    /// The table of docs/API.md, "Payments". A refund that names a payment names the order's own, or one
-    /// that came too late.
+    /// The table of docs/API.md, "Payments". If a refund names a payment, it must be the order's own, or
+    /// one that came too late.
     fn refund(
         &mut self,
         now: UnixMillis,
@@ -337,7 +337,7 @@ impl Shard {
         }
         let left = seen.quantity.get() - seen.refunded;
         if seen.state == OrderState::Refunded {
-            // Without a reference of its own it may be the one that was answered before.
+            // Without a reference of its own it may be a retry of the refund before.
             return if hash == 0 { Ok(Outcome::Moved(seen)) } else { Err(Refusal::AlreadyRefunded) };
         }
         let all = Quantity::new(u64::from(left)).ok_or(Refusal::AlreadyRefunded)?;
@@ -352,12 +352,12 @@ impl Shard {
             ));
         }
         if units < all && !self.orders.has_room_for_row(slot) {
-            return Err(invalid("quantity", "no more parts are kept of one order; refund all that is left"));
+            return Err(invalid("quantity", "this order has too many refunds; refund all that is left"));
         }
         self.book_new_refund(now, slot, (units, refund_ref), by.actor, sink)
     }
 
-    /// Ticks a late payment off: its money went back. The order stays as it is, and so do its units.
+    /// Records that a late payment was refunded. The order and its units stay as they are.
     fn return_late(
         &mut self,
         now: UnixMillis,
@@ -368,7 +368,7 @@ impl Shard {
     ) -> Judged<Outcome> {
         let (seen, hash) = (self.order_view(slot), self.reference(refund_ref));
         if units.is_some() {
-            return Err(invalid("quantity", "a late payment took no units, it is given back whole"));
+            return Err(invalid("quantity", "a late payment took no units: it is refunded as a whole"));
         }
         if let Some(Late::Returned(known)) = self.orders.late(slot, self.reference(by.reference)) {
             let same = hash == 0 || known == refund_ref;
@@ -389,7 +389,7 @@ impl Shard {
         Ok(Outcome::Moved(self.order_view(slot)))
     }
 
-    /// Whether a late payment of the order was given back under this reference.
+    /// Whether a late payment of the order was refunded under this reference.
     fn returned_under(&self, slot: u32, refund_ref: &[u8]) -> bool {
         let same = |row: MoneyRow<'_>| row.kind == MoneyKind::LateReturned && row.reference == refund_ref;
         !refund_ref.is_empty() && self.orders.money(slot).any(same)
@@ -477,8 +477,8 @@ impl Shard {
         self.orders.reference_hash(slot, MoneyKind::Payment) == self.reference(payment_ref)
     }
 
-    /// What a call about an item came to, if it bore a key and was answered before; the same key for
-    /// something else is refused.
+    /// The result of an earlier call with the same key, if there was one. The same key for something
+    /// else is refused.
     fn judge_call(&self, item: ItemId, key: &[u8], asked: i64) -> Judged<Option<Lsn>> {
         let key_hash = self.reference(key);
         let slot = self.items.find(item).filter(|_| key_hash != 0);
@@ -489,8 +489,8 @@ impl Shard {
         }
     }
 
-    /// Moves an order on; takes the stock of a pending one that is paid. Units that would come
-    /// or go in the middle of a draw wait for its end.
+    /// Changes an order's state; takes the stock of a pending one that is paid. While a draw of the
+    /// item runs, no units may come or go.
     fn step(&mut self, now: UnixMillis, step: &Step<'_>, sink: &mut impl FactSink) -> Judged<Outcome> {
         let order = self.orders.view(step.slot);
         let (from, to) = (order.state.pile(), step.to.pile());
@@ -578,13 +578,13 @@ impl Shard {
     ) -> Judged<Outcome> {
         let item = self.items.get(slot);
         let (id, current) = (item.id(), item.spec());
-        let spec = patch.over(&current);
+        let spec = patch.apply_to(&current);
         if patch.payment.is_some_and(|payment| payment != current.payment) {
             return Err(invalid("payment", "cannot change once the item exists"));
         }
-        // What created the item may be sent again; what was meant to change its stock would do nothing.
+        // The request that created the item may be sent again; another stock would be ignored in silence.
         if patch.stock.is_some_and(|stock| stock != item.granted) {
-            return Err(invalid("stock", "counts when the item is created; restock changes it later"));
+            return Err(invalid("stock", "can only be set on creation; use restock to change it"));
         }
         if item.has(Rules::CLOSED) && spec.closes_at_ms != current.closes_at_ms {
             return Err(invalid("closes_at_ms", "the item was closed for good"));
@@ -657,13 +657,13 @@ impl Shard {
         if item.has(Rules::IMPORTING) && switch == Switch::Resumed {
             return Err(invalid(
                 "item",
-                "its orders are not all taken over from Postgres; close it, or restart",
+                "not all of its orders were imported from Postgres; close it, or restart",
             ));
         }
         let flags = switched(item.flags(), switch, actor);
-        // To the exporter a pause by the database is an answer: it is written even if it
-        // changes nothing.
-        // So is a call with a key: it must not count later, when something else was switched meanwhile.
+        // Two switches become facts even if they change nothing: a pause in the name of the database,
+        // which answers the exporter; and a call with a key, whose retry must not count after another
+        // switch.
         if flags == item.flags() && actor != ACTOR_POSTGRES && key.is_empty() {
             return Ok(Outcome::Done { lsn: item.lsn, changed: false });
         }
@@ -730,24 +730,24 @@ fn expired(order: &OrderView, now: UnixMillis) -> bool {
     order.pay_by_ms.0 != 0 && now >= order.pay_by_ms
 }
 
-/// What says when a draw is held.
+/// The settings that say when a draw is held.
 const fn draw_time(spec: &ItemSpec<'_>) -> (UnixMillis, u32) {
     (spec.opens_at_ms, spec.draw_ms)
 }
 
-/// The seed that an item keeps under new settings: the one that it has, or a fresh one. A
-/// draw is announced, with its commitment, before its opening.
+/// The seed of an item under new settings: the one that it has, or a fresh one. A draw must be
+/// announced, with its commitment, before the opening.
 fn judge_draw(now: UnixMillis, spec: &ItemSpec<'_>, kept: DrawSeed, fresh: DrawSeed) -> Judged<DrawSeed> {
     match () {
         () if spec.draw_ms == 0 => Ok(kept),
         () if spec.opens_at_ms <= now => Err(invalid("opens_at_ms", "a draw must be announced before it")),
         () if !kept.is_none() => Ok(kept),
-        () if fresh.is_none() => Err(invalid("draw_ms", "there is no seed for it")),
+        () if fresh.is_none() => Err(invalid("draw_ms", "needs a seed, and none was given")),
         () => Ok(fresh),
     }
 }
 
-/// A draw whose entries are coming in stays where it is.
+/// A draw that takes entries already keeps its time and length.
 fn judge_begun_draw(current: &ItemSpec<'_>, spec: &ItemSpec<'_>, seed: DrawSeed) -> Judged<DrawSeed> {
     const BEGUN: &str = "the draw has begun";
     match () {

@@ -1,21 +1,20 @@
-//! Holding a draw: fixing what it comes from, and drawing its entries in order of rank.
+//! Holding a draw: fixing its inputs, and drawing its entries in order of rank.
 //!
 //! Between the end of the draw phase and the last entry the item is frozen: nothing
 //! gives or takes its units and no entry changes, so that the result follows from
-//! [`Fact::DrawHeld`] alone. What is half done at a crash goes on from there: the
-//! entries that are left, and the units that are left, are what they were.
-//! Next: [`crate::draw`].
+//! [`Fact::DrawHeld`] alone. After a crash a half-done draw goes on where it was: the
+//! remaining entries and units are the same. Next: [`crate::draw`].
 
 use super::accepted::{Accepted, FactSink};
 use super::error::ApplyError;
 use super::state::Shard;
 use super::steps::Steps;
-use crate::draw::{Drawn, Held, Ranking};
+use crate::draw::{Drawn, HeldDraw, Ranking};
 use crate::fact::Fact;
 use crate::item::{OrderState, Pile};
 use crate::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 
-/// An entry that is drawn: what the fact says of it.
+/// A drawn entry, as its fact has it.
 #[derive(Clone, Copy)]
 pub(super) struct EntryDrawn {
     pub(super) at_ms: UnixMillis,
@@ -36,16 +35,16 @@ impl Shard {
         }
     }
 
-    /// Lets the holds go back that waited for the end of a draw; the next ticks put them back.
+    /// Releases the holds that waited for the end of a draw; the next ticks put them back.
     pub(super) fn release_postponed(&mut self) {
-        self.releases |= self.postponed.len() > 0;
+        self.release_all |= self.postponed.len() > 0;
     }
 
-    /// Puts holds back that were let go, as many as there are steps for.
-    pub(super) fn put_back_postponed(&mut self, steps: &mut Steps) {
-        if self.released.len() == 0 && self.releases {
+    /// Puts released holds back among those that fall due, one for each step.
+    pub(super) fn put_back_released(&mut self, steps: &mut Steps) {
+        if self.released.len() == 0 && self.release_all {
             core::mem::swap(&mut self.released, &mut self.postponed);
-            self.releases = false;
+            self.release_all = false;
         }
         while self.released.len() > 0 && steps.take() {
             if let Some(due) = self.released.pop() {
@@ -54,42 +53,28 @@ impl Shard {
         }
     }
 
-    /// Whether holds wait to be put back.
-    pub(super) const fn puts_back(&self) -> bool {
-        self.releases || self.released.len() > 0
+    /// Whether released holds wait to be put back.
+    pub(super) const fn has_released(&self) -> bool {
+        self.release_all || self.released.len() > 0
     }
 
-    /// Holds the draws that are due. One that waits for a paused item is forgotten here and
-    /// expected again when the item is switched.
-    pub(super) fn hold_draws(
-        &mut self,
-        now: UnixMillis,
-        budget: usize,
-        steps: &mut Steps,
-        sink: &mut impl FactSink,
-    ) -> usize {
-        let mut appended = 0;
-        while appended < budget && steps.take() {
-            let Some(slot) = self.draws.pop_by(now) else { break };
-            if self.items.get(slot).draw_is_due(now) {
-                self.hold_draw(now, slot, sink);
-                appended += 1;
-            }
-        }
-        appended
-    }
-
-    fn hold_draw(&mut self, now: UnixMillis, slot: u32, sink: &mut impl FactSink) {
+    /// Begins the item's draw, if it is due. A draw that waits for a paused item is forgotten here
+    /// and expected again when the item is switched.
+    pub(super) fn begin_draw(&mut self, now: UnixMillis, slot: u32, sink: &mut impl FactSink) -> bool {
         let item = self.items.get(slot);
-        let drawn = what_is_drawn(item, now);
+        if !item.draw_is_due(now) {
+            return false;
+        }
+        let drawn = draw_inputs(item, now);
         let Drawn { entries, units, .. } = drawn;
         let fact = Fact::DrawHeld { at_ms: now, item: item.id(), entries, units, seed: item.seed() };
         let lsn = sink.append(Accepted::new(&fact));
         self.note(lsn, now);
         self.book_draw(lsn, slot, drawn);
+        true
     }
 
-    /// Draws entries, of one item after the other; gathers their ranking first, a step at a time.
+    /// Draws entries, one item after the other; gathers their ranking first, a step at a time.
     pub(super) fn draw_entries_due(
         &mut self,
         now: UnixMillis,
@@ -126,7 +111,7 @@ impl Shard {
     fn draw_entry(&mut self, now: UnixMillis, item: u32, order: OrderId, sink: &mut impl FactSink) {
         let slot = self.orders.find(order).expect("a ranked order is there");
         let quantity = self.orders.view(slot).quantity;
-        let (to, pay_by_ms) = self.fate(now, item, quantity);
+        let (to, pay_by_ms) = self.draw_outcome(now, item, quantity);
         let row = self.items.get(item);
         if to.pile() != Pile::Available {
             let taken = row.gauge.stock.try_take(u64::from(quantity.get()));
@@ -139,8 +124,8 @@ impl Shard {
         self.book_entry_drawn(lsn, item, slot, &drawn);
     }
 
-    /// What becomes of an entry that is the next in order of rank, and until when it is to be paid.
-    fn fate(&self, now: UnixMillis, item: u32, quantity: Quantity) -> (OrderState, UnixMillis) {
+    /// The state of the entry that is the next by rank once it is drawn, and its deadline.
+    fn draw_outcome(&self, now: UnixMillis, item: u32, quantity: Quantity) -> (OrderState, UnixMillis) {
         let row = self.items.get(item);
         if row.held_draw().is_some_and(|held| held.fits(quantity)) {
             (OrderState::initial(row.payment()), row.pay_by_ms(now))
@@ -151,7 +136,7 @@ impl Shard {
 
     // ---- replay ----
 
-    /// A draw that was held: what it came from must be what is there now.
+    /// Replays a draw that was held: its inputs must be what is there now.
     pub(super) fn take_draw(
         &mut self,
         number: impl FnOnce() -> Lsn,
@@ -161,7 +146,7 @@ impl Shard {
     ) -> Result<Lsn, ApplyError> {
         let slot = self.items.find(item).ok_or(ApplyError::UnknownItem(item))?;
         let row = self.items.get(slot);
-        let drawn = what_is_drawn(row, at_ms);
+        let drawn = draw_inputs(row, at_ms);
         let same = matches!(*fact, Fact::DrawHeld { entries, units, seed, .. }
             if (entries, units, seed) == (drawn.entries, drawn.units, row.seed()));
         if !same || !row.draw_is_due(at_ms) {
@@ -172,7 +157,7 @@ impl Shard {
         Ok(lsn)
     }
 
-    /// An entry that was drawn. Whether it was its turn is for an auditor to say.
+    /// Replays a drawn entry. Whether it was the next by rank is for an auditor to check.
     pub(super) fn take_entry_drawn(
         &mut self,
         number: impl FnOnce() -> Lsn,
@@ -186,8 +171,8 @@ impl Shard {
         if !fits || !self.items.get(item).is_drawing() {
             return Err(ApplyError::WrongState { order, actual: seen.state });
         }
-        if (drawn.to, drawn.pay_by_ms) != self.fate(drawn.at_ms, item, drawn.quantity) {
-            return Err(ApplyError::OutOfRange("fate of an entry"));
+        if (drawn.to, drawn.pay_by_ms) != self.draw_outcome(drawn.at_ms, item, drawn.quantity) {
+            return Err(ApplyError::OutOfRange("outcome of a drawn entry"));
         }
         self.take_again(item, drawn.quantity.get(), drawn.to.pile())?;
         let lsn = number();
@@ -195,11 +180,11 @@ impl Shard {
         Ok(lsn)
     }
 
-    // ---- booking that both roads share ----
+    // ---- booking, shared by decisions and replay ----
 
     fn book_draw(&mut self, lsn: Lsn, slot: u32, drawn: Drawn) {
         let row = self.items.get_mut(slot);
-        row.set_held(lsn, Held::new(drawn, lsn));
+        row.set_held(lsn, HeldDraw::new(drawn, lsn));
         row.touch(lsn);
         if drawn.entries == 0 {
             self.release_postponed();
@@ -208,7 +193,7 @@ impl Shard {
         }
     }
 
-    /// The stock, if a winner's state needs any, was taken before.
+    /// The stock of a winner was taken before, if its state needs any.
     fn book_entry_drawn(&mut self, lsn: Lsn, item: u32, slot: u32, drawn: &EntryDrawn) {
         self.orders.set_drawn(slot, drawn.pay_by_ms);
         self.book_move(lsn, slot, drawn.to);
@@ -228,8 +213,8 @@ impl Shard {
     }
 }
 
-/// What a draw held at `now` comes from.
-fn what_is_drawn(item: &crate::items::Item, now: UnixMillis) -> Drawn {
+/// The inputs of a draw that is held at `now`.
+fn draw_inputs(item: &crate::items::Item, now: UnixMillis) -> Drawn {
     let units = if item.over() { 0 } else { item.gauge.stock.available() };
     Drawn { at_ms: now, units, entries: item.entered(), last_seq: item.last_seq }
 }

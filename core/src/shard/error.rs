@@ -21,7 +21,7 @@ pub enum ApplyError {
         /// The sequence number that had to come.
         expected: u32,
     },
-    /// It moves an order from a state or with a quantity that the order does not have, or
+    /// It changes an order from a state or with a quantity that the order does not have, or
     /// to a state that cannot follow.
     WrongState {
         /// The order.
@@ -35,7 +35,7 @@ pub enum ApplyError {
     Drawing(ItemId),
     /// A value is out of its range.
     OutOfRange(&'static str),
-    /// It is numbered at or below the fact before it.
+    /// Its LSN is not above that of the fact before it.
     OutOfOrder(Lsn),
     /// A table is full.
     Full,
@@ -51,12 +51,12 @@ impl fmt::Display for ApplyError {
                 write!(f, "order {order} has sequence number {}, expected {expected}", order.seq())
             }
             Self::WrongState { order, actual } => {
-                write!(f, "order {order} is {} and cannot move so", actual.name())
+                write!(f, "order {order} is {}, which does not fit the fact", actual.name())
             }
             Self::Oversold(item) => write!(f, "item {item} would be oversold"),
             Self::Drawing(item) => write!(f, "item {item} is in the middle of its draw"),
             Self::OutOfRange(what) => write!(f, "{what} is out of range"),
-            Self::OutOfOrder(lsn) => write!(f, "LSN {lsn} does not follow"),
+            Self::OutOfOrder(lsn) => write!(f, "LSN {lsn} is not above the one before it"),
             Self::Full => write!(f, "a table is full"),
         }
     }

@@ -5,13 +5,12 @@
 use crate::fact::{ACTOR_IMPORT, Switch};
 use crate::gauge::Rules;
 
-/// The flags that an item begins with: one with more to come from Postgres sells nothing before
-/// that is there.
+/// The flags of a new item: one whose import from Postgres goes on sells nothing before its end.
 pub(super) fn created_flags(actor: &str) -> u8 {
     if actor == ACTOR_IMPORT { Rules::PAUSED | Rules::IMPORTING } else { 0 }
 }
 
-/// The flags of an item after a switch. An import ends with a switch of its own, whatever others
+/// The flags of an item after a switch. An import ends with its own switch, whatever others
 /// switch meanwhile.
 pub(super) fn switched(flags: u8, switch: Switch, actor: &str) -> u8 {
     let done = actor == ACTOR_IMPORT || switch == Switch::Resumed;

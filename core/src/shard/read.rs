@@ -1,7 +1,7 @@
-//! What can be asked of a shard. Nothing here changes anything.
+//! The queries of a shard. Nothing here changes anything.
 //!
-//! What an answer shows may rest on facts that are not durable yet; the caller
-//! waits for [`OrderView::state_lsn`] or [`ItemView::lsn`] before it shows it (I3).
+//! A result may depend on facts that are not durable yet; the caller waits for
+//! [`OrderView::state_lsn`] or [`ItemView::lsn`] before it shows it (I3).
 
 use super::state::Shard;
 use crate::command::{ItemView, OrderView};
@@ -17,7 +17,7 @@ use crate::types::{BuyerHash, ItemId, Lsn, OrderId, UnixMillis};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-/// How many tables [`Shard::fullness`] tells of.
+/// How many tables [`Shard::fullness`] covers.
 pub const TABLES: usize = TABLE_NAMES.len();
 /// Their names, as statistics show them.
 pub const TABLE_NAMES: [&str; 7] =
@@ -35,7 +35,7 @@ pub struct Fullness {
 }
 
 impl Fullness {
-    /// Whether somebody has to be told: long before it takes no more.
+    /// Whether to raise an alarm: well before the table is full.
     pub const fn is_alarming(&self) -> bool {
         self.max > 0 && self.used as u128 * 100 >= self.max as u128 * ALARM_PERCENT as u128
     }
@@ -52,7 +52,7 @@ pub struct OwnedOrder<'a> {
     pub key: &'a [u8],
 }
 
-/// Which orders a page is to hold.
+/// Which orders belong on a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OrderFilter {
     /// Only of this item.
@@ -86,7 +86,7 @@ impl OrderFilter {
 pub struct OrderPage<'a> {
     /// The orders, in the order that was asked for.
     pub orders: Vec<OwnedOrder<'a>>,
-    /// The last order that was looked at, if others follow it.
+    /// The last order that was looked at, if more follow.
     pub looked_to: Option<OrderId>,
 }
 
@@ -106,10 +106,10 @@ impl Shard {
         self.items.before(before).take(limit).map(|item| item.view())
     }
 
-    /// This shard's items in the order of the list for buyers, at most `limit`, behind this place of it
+    /// This shard's items in the order of the list for buyers, at most `limit`, after this place of it
     /// (`None` = from the first).
-    pub fn items_listed(&self, behind: Option<Place>, limit: usize) -> impl Iterator<Item = ItemView<'_>> {
-        self.items.behind(behind).take(limit).map(|item| item.view())
+    pub fn items_listed(&self, after: Option<Place>, limit: usize) -> impl Iterator<Item = ItemView<'_>> {
+        self.items.after_place(after).take(limit).map(|item| item.view())
     }
 
     /// How many items and orders it keeps.
@@ -117,8 +117,7 @@ impl Shard {
         (self.items.len(), self.orders.len())
     }
 
-    /// How full its tables are, each with the number at which it takes no more: every bound whose
-    /// end would refuse something.
+    /// How full its tables are, each with its bound: every bound that can refuse something.
     pub fn fullness(&self) -> [Fullness; TABLES] {
         let used = self.orders.used();
         let orders = self.bounds.orders as u64;
@@ -134,12 +133,12 @@ impl Shard {
         core::array::from_fn(|n| Fullness { table: TABLE_NAMES[n], used: tables[n].0, max: tables[n].1 })
     }
 
-    /// Most rows of an index that one call has moved so far: what growing costs at a time.
+    /// Most rows of an index that one call has moved so far: the cost of one step of growing.
     pub fn rows_moved_max(&self) -> usize {
         self.orders.moved_max()
     }
 
-    /// An order, whoever's it is.
+    /// An order of any buyer.
     pub fn order(&self, order: OrderId) -> Option<OwnedOrder<'_>> {
         self.orders.find(order).map(|slot| self.owned(slot))
     }
@@ -152,7 +151,7 @@ impl Shard {
         rows
     }
 
-    /// Orders with a payment that came too late and was not taken since, with numbers above `after`,
+    /// Orders with a payment that came too late and was not accepted since, with numbers above `after`,
     /// ascending, at most `limit`.
     pub fn late_payments_after(&self, item: Option<ItemId>, after: u64, limit: usize) -> Vec<OwnedOrder<'_>> {
         let late = self.late.iter().filter(|order| order.get() > after);
@@ -180,7 +179,7 @@ impl Shard {
         orders.map(|order| self.orders.find(order).expect("a number that was noted has its order"))
     }
 
-    /// An order of this buyer; somebody else's does not exist.
+    /// An order of this buyer; `None` if it is another buyer's.
     pub fn order_of(&self, buyer: BuyerHash, order: OrderId) -> Option<OrderView> {
         let slot = self.orders.find(order)?;
         (self.orders.buyer(slot) == buyer).then(|| self.order_view(slot))
@@ -199,13 +198,13 @@ impl Shard {
         slots.into_iter().map(|slot| self.owned(slot)).collect()
     }
 
-    /// A buyer's orders in this shard, the newest first (by the time and then the number), behind this one,
-    /// at most `limit`. `None` if the buyer has more than [`SCAN_ORDERS_MAX`] here: they are not kept by
-    /// time, so all have to be looked at.
+    /// A buyer's orders in this shard, the newest first (by time, then number), after the order `last`,
+    /// at most `limit`. `None` if the buyer has more than [`SCAN_ORDERS_MAX`] here: orders are not kept
+    /// by time, so all of them have to be read.
     pub fn newest_orders_of(
         &self,
         buyer: BuyerHash,
-        behind: Option<(UnixMillis, OrderId)>,
+        last: Option<(UnixMillis, OrderId)>,
         limit: usize,
     ) -> Option<Vec<OwnedOrder<'_>>> {
         let slots = self.orders.of_buyer(buyer, None, 0, SCAN_ORDERS_MAX + 1);
@@ -217,7 +216,7 @@ impl Shard {
             (view.created_at_ms, view.order)
         };
         let mut slots: Vec<_> = slots.into_iter().map(|slot| (age(&slot), slot)).collect();
-        slots.retain(|(age, _)| behind.is_none_or(|last| *age < last));
+        slots.retain(|(age, _)| last.is_none_or(|last| *age < last));
         slots.sort_unstable_by(|one, other| other.cmp(one));
         slots.truncate(limit);
         Some(slots.into_iter().map(|(_, slot)| self.owned(slot)).collect())
@@ -234,9 +233,9 @@ impl Shard {
         orders.take(limit).map(|slot| self.owned(slot)).collect()
     }
 
-    /// Orders that a filter takes, behind `after` (0 = from the beginning), at most `limit`.
+    /// Orders that the filter lets through, after the order `after` (0 = from the first), at most `limit`.
     ///
-    /// Looks at [`SCAN_ORDERS_MAX`] orders at most: a page may be empty, and others follow.
+    /// Reads at most [`SCAN_ORDERS_MAX`] orders: a page may be empty although more orders follow.
     pub fn orders_page(&self, filter: &OrderFilter, after: u64, limit: usize) -> OrderPage<'_> {
         let row = filter.item.and_then(|item| self.items.find(item)).map(|slot| self.items.get(slot));
         if filter.newest {
@@ -278,8 +277,8 @@ impl Shard {
         OrderPage { orders, looked_to: None }
     }
 
-    /// Blocked buyers, at most `limit`, behind the one with this subject (empty = from the first). They
-    /// stand in the order of their hashes: each has one place, whoever else comes and goes.
+    /// Blocked buyers, at most `limit`, after the one with this subject (empty = from the first), in the
+    /// order of their hashes: each keeps its place, whoever is added or removed.
     pub fn blocked_after(&self, after: &[u8], limit: usize) -> impl Iterator<Item = &[u8]> {
         use core::ops::Bound;
         let from = match after {
@@ -289,11 +288,10 @@ impl Shard {
         self.blocked.range((from, Bound::Unbounded)).take(limit).map(|(_, subject)| &**subject)
     }
 
-    /// The entries that an item's draw drew, with numbers above `after`, ascending, at most
-    /// `limit`; and if there may be more, the number after which to go on. `None` until the
-    /// draw is over.
+    /// The drawn entries of an item, with numbers above `after`, ascending, at most `limit`; and
+    /// if there may be more, the number after which to go on. `None` until the draw is over.
     ///
-    /// Looks at [`SCAN_ORDERS_MAX`] orders at most: others may lie between.
+    /// Reads at most [`SCAN_ORDERS_MAX`] orders: not all of them need be entries.
     pub fn draw_entries(
         &self,
         item: ItemId,
@@ -337,8 +335,8 @@ impl Shard {
     }
 }
 
-/// Up to which sequence number an item's orders are done for who goes on after the number
-/// `after`. Any number may be asked for, so not by way of `OrderId`.
+/// The last sequence number of an item's orders that a page after the order `after` leaves out.
+/// `after` may be any number, so it is not an `OrderId`.
 fn seqs_done(item: ItemId, after: u64) -> u32 {
     match u64::from(item.get()).cmp(&(after >> 32)) {
         Ordering::Less => u32::MAX,

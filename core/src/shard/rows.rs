@@ -1,6 +1,6 @@
-//! The state of a shard as rows, out and in, and its digest.
+//! Saving a shard's state as rows, loading it from rows, and its digest.
 //!
-//! Out and in again gives the same state: same [`Shard::digest`], same rows.
+//! Loading what was saved gives the same state: same [`Shard::digest`], same rows.
 
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
@@ -20,8 +20,8 @@ use crate::orders::NewOrder;
 use crate::state_row::StateRow;
 use crate::types::{Lsn, UnixMillis};
 
-/// Visits the state of all these shards as one, in the order that [`StateRow`] states: their
-/// items lie in between each other.
+/// Visits the state of all these shards as one, in the order of [`crate::state_row`]: their
+/// items are merged by id.
 pub fn rows_of(shards: &[Shard], visit: &mut dyn FnMut(&StateRow<'_>)) {
     let items = shards.iter().flat_map(|shard| shard.items.after(0).map(move |item| (shard, item)));
     let mut items: Vec<_> = items.collect();
@@ -57,7 +57,7 @@ fn item_row(item: &Item) -> StateRow<'_> {
 }
 
 impl Shard {
-    /// Visits the whole state as rows, in the order that [`StateRow`] states.
+    /// Visits the whole state as rows, in the order of [`crate::state_row`].
     pub fn rows(&self, visit: &mut dyn FnMut(&StateRow<'_>)) {
         rows_of(slice::from_ref(self), visit);
     }
@@ -90,11 +90,11 @@ impl Shard {
         }
     }
 
-    /// Takes in one row of a snapshot; `lsn` and `clock` of the snapshot go to
-    /// [`Self::finish_rows`] afterwards.
+    /// Loads one row of a snapshot. After the last row call [`Self::finish_rows`] with the
+    /// snapshot's LSN and clock.
     ///
     /// # Errors
-    /// If the row cannot follow the ones before it; the shard must then not be used further.
+    /// If the row cannot follow the ones before it; the shard must not be used after that.
     pub fn load_row(&mut self, row: &StateRow<'_>) -> Result<(), ApplyError> {
         match *row {
             StateRow::Item { item, spec, granted, flags, epoch, draw, version, last_seq, lsn } => {
@@ -157,7 +157,7 @@ impl Shard {
         if state.pile() != crate::item::Pile::Available && !item.gauge.stock.try_take(units) {
             return Err(ApplyError::Oversold(order.item()));
         }
-        item.repile(units, crate::item::Pile::Available, state.pile());
+        item.move_units(units, crate::item::Pile::Available, state.pile());
         item.assert_conserved();
         self.items.add_order(slot, order.seq());
         self.load_entry(slot, row)?;
@@ -198,7 +198,7 @@ impl Shard {
         self.note(lsn, clock);
     }
 
-    /// A number that two shards share if they hold the same items, orders and blocked
+    /// A number that is equal for two shards with the same items, orders and blocked
     /// buyers. Digests of shards add up (wrapping), so that the sum does not depend on
     /// how items are spread over cores. The audit trail does not count.
     pub fn digest(&self) -> u64 {
@@ -219,7 +219,7 @@ fn is_bare(row: &MoneyRow<'_>) -> bool {
     row.kind == MoneyKind::Payment && row.reference.is_empty() && row.reference_hash != 0
 }
 
-/// An order's deadline and its marks, each by itself.
+/// Checks an order's deadline and its marks.
 fn check_order(row: &StateRow<'_>) -> Result<(), ApplyError> {
     let StateRow::Order { state, created_at_ms, pay_by_ms, entry, drawn, .. } = *row else { return Ok(()) };
     let entered = state == OrderState::Entered;

@@ -24,14 +24,14 @@ use crate::types::{BuyerHash, HashSecret, ItemId, Lsn, OrderId, Quantity, UnixMi
 /// Orders for which room is kept ahead, so that a purchase rarely allocates.
 const HEADROOM_ORDERS: usize = 16_384;
 
-/// Orders of an item, as many as its stock, for which room is made ahead between requests from its
-/// creation on; at most this many.
+/// Most orders of a new item for which room is made ahead, between requests; otherwise it is as
+/// many as its stock.
 const EXPECTED_MAX: u64 = 1 << 20;
-/// Stock from which on the filter of holders is made ahead, part by part from the item's creation
-/// on, rather than at the first purchase.
+/// From this stock on, the filter of holders is made ahead, part by part after the item's creation;
+/// below it, at the first purchase.
 const HOLDERS_AHEAD_MIN: u64 = 1 << 16;
-/// Buyers for which a smaller item's filter is made at first; most items sell little. Of one
-/// with a draw the stock says nothing about the number of entries.
+/// Most buyers for which a smaller item's first filter is made: most items sell little. If the item
+/// has a draw, its stock says nothing about the number of entries.
 const HOLDERS_FIRST_MAX: u64 = 1 << 12;
 
 /// The state of one owner core.
@@ -41,23 +41,23 @@ pub struct Shard {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) items: Items,
     pub(super) orders: OrderBook,
-    /// Orders with a payment that came too late and was not taken since.
+    /// Orders with a payment that came too late and was not accepted since.
     pub(super) late: BTreeSet<OrderId>,
     pub(super) blocked: BTreeMap<BuyerHash, Box<[u8]>>,
     pub(super) audit: Audit,
     pub(super) holds: DueHeap,
     pub(super) windows: DueHeap,
     pub(super) draws: DueHeap,
-    /// Items whose draw was held and is being worked off, in turn.
+    /// Items whose draw was held and whose entries are being drawn, in turn.
     pub(super) drawing: VecDeque<u32>,
     /// The ranking of the first of them, made when it is needed.
     pub(super) ranking: Option<Ranking>,
     /// Holds that fell due in the middle of a draw and wait for its end.
     pub(super) postponed: Slab<Due>,
-    /// Those for which the wait is over, on their way back among the holds.
+    /// Holds that have waited long enough, to be put back into `holds`.
     pub(super) released: Slab<Due>,
-    /// Whether the wait is over for all that are postponed.
-    pub(super) releases: bool,
+    /// Whether all `postponed` holds have waited long enough.
+    pub(super) release_all: bool,
     /// Items whose filter of holders is being made ahead, and with which part to go on.
     pub(super) preparing: VecDeque<(u32, usize)>,
     pub(super) bounds: Bounds,
@@ -96,7 +96,7 @@ impl Shard {
             ranking: None,
             postponed: Slab::new(),
             released: Slab::new(),
-            releases: false,
+            release_all: false,
             preparing: VecDeque::new(),
             bounds,
             clock: UnixMillis(0),
@@ -129,14 +129,14 @@ impl Shard {
         !self.blocked.is_empty() && self.blocked.contains_key(&buyer)
     }
 
-    /// Makes room for that many orders before a replay, so that no table has to grow under it.
-    /// Memory that is then not used is not touched either.
+    /// Makes room for this many orders before a replay, so that no table grows during it.
+    /// Memory that is not used is not touched.
     pub fn expect_orders(&mut self, orders: usize) {
         self.orders.expect(orders);
     }
 
     /// Makes room for more orders if little is left, so that purchases rarely allocate, and
-    /// goes on with what is made ahead. Called between requests.
+    /// prepares the next parts of filters. Called between requests.
     pub fn keep_headroom(&mut self) {
         self.orders.keep_headroom(HEADROOM_ORDERS);
         if let Some((slot, from)) = self.preparing.pop_front() {
@@ -146,7 +146,7 @@ impl Shard {
         }
     }
 
-    // ---- booking: state follows a fact that stands ----
+    // ---- booking: the state follows a decided fact ----
 
     pub(super) fn note(&mut self, lsn: Lsn, at_ms: UnixMillis) {
         self.clock = self.clock.max(at_ms);
@@ -168,7 +168,7 @@ impl Shard {
         slot
     }
 
-    /// The stock, if the order's state needs any, was taken before.
+    /// The stock was taken before, if the order's state needs any.
     pub(super) fn book_order(&mut self, item: u32, new: &NewOrder<'_>) -> u32 {
         let slot = self.orders.insert(new);
         self.items.get_mut(item).note_price(new.id.seq(), new.price);
@@ -183,14 +183,14 @@ impl Shard {
     pub(super) fn book_units(&mut self, item: u32, order: OrderId, units: u32, state: OrderState, lsn: Lsn) {
         self.items.add_order(item, order.seq());
         let row = self.items.get_mut(item);
-        row.repile(u64::from(units), crate::item::Pile::Available, state.pile());
+        row.move_units(u64::from(units), crate::item::Pile::Available, state.pile());
         if state == OrderState::Entered {
             row.count_entered(1);
         }
         row.touch(lsn);
     }
 
-    /// The order as it stands.
+    /// The order as it is now.
     pub(super) fn order_view(&self, slot: u32) -> OrderView {
         let order = self.orders.view(slot);
         let item = self.items.find(order.order.item()).expect("an order has its item");
@@ -199,20 +199,20 @@ impl Shard {
         OrderView { price, ..order }
     }
 
-    /// The stock, if it moves out of `Available`, was taken before.
+    /// The stock was taken before, if units leave `Available`.
     pub(super) fn book_move(&mut self, lsn: Lsn, slot: u32, to: OrderState) {
         let order = self.orders.view(slot);
         self.orders.set_state(slot, to, lsn);
         let item = self.items.find(order.order.item()).expect("an order has its item");
         let row = self.items.get_mut(item);
-        row.repile(u64::from(order.quantity.get() - order.refunded), order.state.pile(), to.pile());
+        row.move_units(u64::from(order.quantity.get() - order.refunded), order.state.pile(), to.pile());
         if order.state == OrderState::Entered {
             row.count_entered(-1);
         }
         row.touch(lsn);
     }
 
-    /// Notes when an order was cancelled or expired.
+    /// Records when an order was cancelled or expired.
     pub(super) fn book_end(&mut self, slot: u32, to: OrderState, (lsn, at_ms): (Lsn, UnixMillis)) {
         if matches!(to, OrderState::Cancelled | OrderState::Expired) {
             let (order, kind) = (self.orders.view(slot).order, MoneyKind::Ended);
@@ -221,7 +221,7 @@ impl Shard {
         }
     }
 
-    /// Gives units of a paid order back; it stays paid as long as some are left.
+    /// Gives units of a paid order back; it stays paid while some are left.
     pub(super) fn book_refund(
         &mut self,
         slot: u32,
@@ -234,14 +234,14 @@ impl Shard {
         } else {
             let item = self.items.find(refund.order.item()).expect("an order has its item");
             let row = self.items.get_mut(item);
-            row.repile(u64::from(refund.units), crate::item::Pile::Sold, crate::item::Pile::Available);
+            row.move_units(u64::from(refund.units), crate::item::Pile::Sold, crate::item::Pile::Available);
             row.touch(refund.lsn);
             self.orders.touch(slot, refund.lsn);
         }
         self.orders.add_money(slot, refund);
     }
 
-    /// Notes a payment: taken, or too late.
+    /// Records a payment, accepted or too late.
     pub(super) fn book_payment(
         &mut self,
         slot: u32,
@@ -252,7 +252,7 @@ impl Shard {
         self.book_money(slot, &MoneyRow { order, kind, at_ms, lsn, units: 0, reference_hash, reference });
     }
 
-    /// Notes that a late payment was given back.
+    /// Records that a late payment was refunded.
     pub(super) fn book_return(
         &mut self,
         slot: u32,
@@ -281,7 +281,7 @@ impl Shard {
         }
     }
 
-    /// The deadline of an unpaid order is another one: what was due before is looked at in vain.
+    /// Sets a new deadline for an unpaid order. The old one still falls due, and changes nothing then.
     pub(super) fn book_deadline(
         &mut self,
         (lsn, at_ms): (Lsn, UnixMillis),
@@ -289,7 +289,7 @@ impl Shard {
         pay_by_ms: UnixMillis,
     ) {
         let OrderView { order, pay_by_ms: before, .. } = self.orders.view(slot);
-        // Only the first one counts: a retry of the purchase is answered as before.
+        // Only the first deadline is kept: a retry of the purchase gets the same answer as before.
         if self.orders.first_deadline(slot).is_none() {
             let (kind, reference_hash) = (MoneyKind::Extension, before.0);
             let row = MoneyRow { order, kind, at_ms, lsn, units: 0, reference_hash, reference: &[] };
@@ -315,7 +315,7 @@ impl Shard {
         assert!(self.items.get_mut(item).enter_holder(buyer), "a new filter has room");
     }
 
-    /// Puts a filter of holders in place, to be made ahead if it is large.
+    /// Adds a filter of holders; a large one is prepared ahead, part by part.
     pub(super) fn add_holders(&mut self, item: u32, size: u64) {
         let row = self.items.get_mut(item);
         row.add_holders(size);

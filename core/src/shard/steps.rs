@@ -3,12 +3,12 @@
 /// How many more rows a tick looks at.
 pub(super) struct Steps {
     pub(super) left: usize,
-    /// Of its own: a draw that is gathered must not hold up what else is due.
+    /// Orders that draws may gather, counted apart so that a draw does not delay what else is due.
     pub(super) gather: usize,
 }
 
 impl Steps {
-    /// Whether there is one more step; counts it.
+    /// Uses one step; false if none is left.
     pub(super) fn take(&mut self) -> bool {
         let left = self.left.checked_sub(1);
         self.left = left.unwrap_or(0);

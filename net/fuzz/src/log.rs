@@ -17,7 +17,7 @@ use stampede_core::types::{HashSecret, ItemId, Lsn, Quantity, UnixMillis};
 use stampede_persist::codec;
 use stampede_persist::disk::SECTOR_BYTES;
 use stampede_persist::log::block::{BLOCK_HEADER_BYTES, BlockBuilder, BlockHeader, Records, check_block};
-use stampede_persist::log::dir::{Birth, DataDir, LogOptions};
+use stampede_persist::log::dir::{DataDir, LogOptions, NewLog};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::journal::Step;
 use stampede_persist::log::layout;
@@ -235,8 +235,8 @@ fn write_log() -> SimDisk {
         queue_reserve: 16,
         ..LogOptions::default()
     };
-    let birth = Birth { log_id: LOG, hash_secret: SECRET.0 };
-    let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options, &birth).expect("opened");
+    let new_log = NewLog { log_id: LOG, hash_secret: SECRET.0 };
+    let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options, &new_log).expect("opened");
     let opened = dir.recover(&mut Anything).expect("new");
     let mut log = opened.start_stepped(Vec::new()).expect("started");
     let mut shard = shard();
@@ -246,7 +246,7 @@ fn write_log() -> SimDisk {
         }
         assert!(matches!(log.journal.step(), Step::Wrote { facts: FACTS }));
     }
-    log.journal.settle(true);
+    log.journal.write_control(true);
     disk
 }
 

@@ -26,7 +26,7 @@ use stampede_net::server::replay::Shards;
 use stampede_persist::codec;
 use stampede_persist::export::{AttachError, Database, ExportStatus, Nonce, PreheatError};
 use stampede_persist::log::control::Control;
-use stampede_persist::log::dir::{Birth, DataDir, LogOptions, Stepped};
+use stampede_persist::log::dir::{DataDir, LogOptions, NewLog, Stepped};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::rebuild::Rebuild;
 
@@ -150,12 +150,12 @@ pub(crate) struct Recovery {
 
 /// Opens and recovers; the inner error is a refusal, in words.
 pub(crate) fn recover(start: &Start<'_>, book: &mut Book) -> Result<Result<Recovery, String>, Red> {
-    let birth = Birth { log_id: log_id(start.seed), hash_secret: [7; 16] };
+    let new_log = NewLog { log_id: log_id(start.seed), hash_secret: [7; 16] };
     let opened = DataDir::open_on(
         Arc::new(start.disk.clone()),
         Path::new(DIR),
         &options(start.desk.is_some()),
-        &birth,
+        &new_log,
     );
     let data = match opened {
         Ok(data) => data,
@@ -176,8 +176,8 @@ pub(crate) fn recover(start: &Start<'_>, book: &mut Book) -> Result<Result<Recov
 
 /// What `stampede export --from-snapshot` does; what came of it, in words.
 pub(crate) fn refill(start: &Start<'_>, desk: &Desk) -> Result<String, String> {
-    let birth = Birth { log_id: log_id(start.seed), hash_secret: [7; 16] };
-    let data = DataDir::open_on(Arc::new(start.disk.clone()), Path::new(DIR), &options(true), &birth)
+    let new_log = NewLog { log_id: log_id(start.seed), hash_secret: [7; 16] };
+    let data = DataDir::open_on(Arc::new(start.disk.clone()), Path::new(DIR), &options(true), &new_log)
         .map_err(|error| error.to_string())?;
     let database = Database::over(desk.database.clone()).map_err(|error| error.to_string())?;
     let mut process = *data.control();

@@ -1,7 +1,7 @@
-//! A cursor that writes fields and one that reads them, with their checks.
+//! Writes fields into bytes and reads them back, with their checks.
 //!
 //! Writing asserts (the values were checked when they were decided); reading
-//! answers [`DecodeError`]. Next: [`super::fact`].
+//! returns [`DecodeError`]. Next: [`super::fact`].
 
 use stampede_core::draw::DrawSeed;
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
@@ -14,10 +14,10 @@ use stampede_core::types::{ItemId, OrderId, Quantity, UnixMillis};
 
 use super::DecodeError;
 
-/// Latest time in a record: the latest from outside, and a hold on top of it.
+/// Latest time in a record: the latest from outside plus the longest hold.
 const TIME_MS_MAX: u64 = UNIX_MILLIS_MAX + HOLD_MS_MAX;
 
-/// Longest name whose length is one byte, and what stands there for a longer one.
+/// Longest name whose length is one byte, and the mark that a longer one has there.
 const NAME_BYTES_SHORT: usize = 200;
 const NAME_IS_LONG: u8 = 255;
 
@@ -80,7 +80,7 @@ impl<'b> Writer<'b> {
     pub(super) fn key(&mut self, key: &[u8]) {
         self.var(key, IDEMPOTENCY_KEY_BYTES_MAX);
     }
-    /// A field that only the kinds have that say so.
+    /// A field that only the kinds "by key" have.
     pub(super) fn key_if_any(&mut self, key: &[u8]) {
         if !key.is_empty() {
             self.key(key);
@@ -98,7 +98,7 @@ impl<'b> Writer<'b> {
     pub(super) fn actor(&mut self, actor: &str) {
         self.var(actor.as_bytes(), ACTOR_BYTES_MAX);
     }
-    /// The settings, but for those of a draw.
+    /// The settings without those of a draw.
     pub(super) fn spec(&mut self, spec: &ItemSpec<'_>) {
         assert!(spec.check().is_ok(), "decided settings were checked");
         self.u64(spec.price_minor);
@@ -115,7 +115,7 @@ impl<'b> Writer<'b> {
         self.u8(spec.min_level);
         self.name(spec.name);
     }
-    /// One length byte, as ever; a name of more than 200 bytes has 255 there and its length behind it.
+    /// A length byte and the name; a name of more than 200 bytes has 255 there, followed by its length.
     fn name(&mut self, name: &str) {
         let bytes = name.as_bytes();
         assert!(bytes.len() <= ITEM_NAME_BYTES_MAX, "a decided name keeps its bound");
@@ -234,7 +234,7 @@ impl<'a> Reader<'a> {
         let units = self.i64(field)?;
         if units.unsigned_abs() <= STOCK_MAX { Ok(units) } else { Err(DecodeError::Range(field)) }
     }
-    /// The settings, followed by those of a draw where there is one.
+    /// The settings, followed by those of a draw.
     pub(super) fn spec_with_draw(&mut self) -> Read<(ItemSpec<'a>, DrawSeed)> {
         let spec = self.spec()?;
         let (draw_ms, seed) = (self.u32("draw_ms")?, self.seed()?);
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
         spec.check().map_err(|wrong| DecodeError::Range(wrong.field))?;
         if seed.is_none() { Err(DecodeError::Range("seed")) } else { Ok((spec, seed)) }
     }
-    /// What [`Writer::name`] writes, and nothing else.
+    /// Exactly what [`Writer::name`] writes.
     fn name(&mut self) -> Read<&'a str> {
         if self.left.first() != Some(&NAME_IS_LONG) {
             return self.text("name", NAME_BYTES_SHORT);

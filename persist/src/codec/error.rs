@@ -1,9 +1,9 @@
-//! Why bytes are not a fact or a row. Next: [`super::bytes`], which checks them.
+//! Why bytes cannot be decoded. Next: [`super::bytes`], which checks them.
 
-/// Why bytes are not a fact or row.
+/// Why bytes are not a fact or a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The kind number is not one of ours: a newer version wrote it, or it is damaged.
+    /// The kind number is unknown: a newer version wrote it, or it is damaged.
     #[error("kind {0} is unknown; a newer version may have written it")]
     Kind(u16),
     /// The bytes end inside a field.

@@ -1,7 +1,7 @@
 //! A fact's payload in a record of the log.
 //!
-//! The kind number stands in the record's header, not here. Kinds are never
-//! renumbered and a layout is never changed: a new one gets a new number.
+//! The kind number is in the record's header, not here. Kinds are never
+//! renumbered and a layout never changes: a new layout gets a new number.
 //! Next: [`crate::log::block`].
 
 use stampede_core::draw::DrawSeed;
@@ -135,7 +135,7 @@ fn encode_spec(spec: &ItemSpec<'_>, seed: &DrawSeed, w: &mut Writer<'_>) {
     }
 }
 
-/// The facts that concern an order: these come by the million.
+/// The facts about an order: these come by the million.
 fn encode_order(fact: &Fact<'_>, w: &mut Writer<'_>) {
     match *fact {
         Fact::OrderPlaced { order, quantity, state, pay_by_ms, subject, key, price, .. } => {

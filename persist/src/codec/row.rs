@@ -13,21 +13,21 @@ use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 use super::DecodeError;
 use super::bytes::{Reader, Writer};
 
-/// An item as it was kept before it had an epoch; read only.
+/// The old layout of an item, before it had an epoch; read only.
 const ITEM_WITHOUT_EPOCH: u8 = 1;
-/// An order as it was kept before its texts and its price were; read only.
+/// The old layout of an order, before it had its texts and its price; read only.
 const ORDER_WITHOUT_TEXTS: u8 = 2;
 const BLOCKED: u8 = 3;
 const AUDIT: u8 = 4;
 const ITEM: u8 = 5;
 const ITEM_WITH_DRAW: u8 = 6;
-/// The same of a draw; read only.
+/// The same for an order of a draw; read only.
 const ORDER_OF_DRAW_WITHOUT_TEXTS: u8 = 7;
 const ORDER: u8 = 8;
 const MONEY: u8 = 9;
 const CALL: u8 = 10;
 
-/// Bits in use of an item's flags: paused, closed, ended, importing; with a draw also: drawn.
+/// The bits of an item's flags in use: paused, closed, ended, importing; with a draw also: drawn.
 const ITEM_FLAGS_MASK: u8 = Rules::PAUSED | Rules::CLOSED | Rules::ENDED | Rules::IMPORTING;
 /// Marks of an order of a draw: placed as an entry, drawn.
 const ENTRY: u8 = 1;
@@ -92,7 +92,7 @@ const fn flags_mask(draw: bool) -> u8 {
     if draw { ITEM_FLAGS_MASK | Rules::DRAWN } else { ITEM_FLAGS_MASK }
 }
 
-/// What a draw came from is zero until it is held.
+/// The inputs of a draw are zero until it is held.
 fn encode_draw(spec: &ItemSpec<'_>, draw: &DrawRow, w: &mut Writer<'_>) {
     let none = Drawn { at_ms: UnixMillis(0), units: 0, entries: 0, last_seq: 0 };
     let Drawn { at_ms, units, entries, last_seq } = draw.drawn.unwrap_or(none);

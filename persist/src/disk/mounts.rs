@@ -1,8 +1,8 @@
 //! Whether a directory lies in memory, also where an overlay hides it.
 //!
-//! An overlay (the root of most containers is one) keeps what is written in its upper directory, which may
-//! lie on a tmpfs. Its own `statfs` does not tell; `/proc/self/mountinfo` names the upper directory. Decides and
-//! parses only: [`super::real`] asks the system.
+//! An overlay (the root of most containers is one) writes to its upper directory, which may lie on a tmpfs.
+//! Its own `statfs` does not say so; `/proc/self/mountinfo` names the upper directory. This file only decides
+//! and parses: [`super::real`] asks the system.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const VOLATILE_TYPES: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 /// `f_type` of an overlay.
 const OVERLAY_TYPE: u64 = 0x794c_7630;
-/// Overlays upon overlays that are looked through; the kernel allows two.
+/// Most nested overlays to look through; the kernel allows two.
 const LAYERS_MAX: usize = 8;
 
 /// Whether the directory lies in memory. `type_of` gives a directory's `f_type`, `upper_of` the upper
@@ -31,7 +31,7 @@ pub(super) fn lies_in_memory(
         }
         let upper = upper_of(&dir).and_then(|upper| Some((type_of(&upper).ok()?, upper)));
         let Some(upper) = upper else {
-            tracing::warn!(dir = %dir.display(), "it lies on an overlay, and where that keeps its files cannot be seen");
+            tracing::warn!(dir = %dir.display(), "the directory lies on an overlay whose upper directory cannot be seen");
             break;
         };
         (kind, dir) = upper;

@@ -1,6 +1,6 @@
 //! The real file system: Linux calls, each checked.
 //!
-//! Durable writes are `O_DIRECT | O_DSYNC` where the file system takes that (direct
+//! Durable writes are `O_DIRECT | O_DSYNC` where the file system supports that (direct
 //! alone would not be durable), otherwise `pwrite` and `fdatasync`. It must never
 //! ignore a short write nor repeat a failed sync. Next: [`crate::log::segment`].
 
@@ -16,7 +16,7 @@ use super::buffer::{AlignedBuffer, is_aligned};
 use super::mounts::{lies_in_memory, overlay_upper};
 use super::{Disk, DiskFile, DiskLock, LockError, OpenMode, SECTOR_BYTES, write_whole};
 
-/// Mode of files that it makes: order data is nobody else's business.
+/// Mode of new files: order data is only for the owner.
 const FILE_MODE: u32 = 0o600;
 /// Bytes zeroed per call.
 const ZERO_CHUNK_BYTES: usize = 1 << 20;
@@ -125,14 +125,15 @@ fn read_pid(lock: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// A second descriptor for direct writes; `None` where the file system has no such thing.
+/// A second descriptor for direct writes; `None` if the file system does not support them.
 fn open_direct(file: &Path) -> Option<File> {
     let flags = (OFlags::DIRECT | OFlags::DSYNC).bits();
     OpenOptions::new().write(true).custom_flags(flags.cast_signed()).open(file).ok()
 }
 
 impl RealFile {
-    /// Direct, durable, whole. `Ok(false)`: this file takes no direct writes, nothing was written.
+    /// Writes directly, durably and completely. `Ok(false)`: the file does not support direct writes,
+    /// and nothing was written.
     fn write_direct(&self, offset: u64, bytes: &[u8]) -> io::Result<bool> {
         let Some(direct) = &self.direct else { return Ok(false) };
         let mut refused = false;

@@ -232,23 +232,9 @@ impl Batch {
             Fact::StockAdjusted { item, delta, actor, .. } => self.adjust(lsn, item, delta, actor),
             Fact::ItemSwitched { item, switch, actor, .. } => self.switch(lsn, item, switch, actor),
             Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key, price } => {
-                let row = OrderRow {
-                    id: order,
-                    lsn,
-                    created_at_ms: at_ms,
-                    updated_at_ms: at_ms,
-                    pay_by_ms,
-                    quantity: quantity.get(),
-                    state,
-                    buyer: self.push_text(subject),
-                    key: self.push_text(key),
-                    payment_ref: Text::default(),
-                    refund_ref: Text::default(),
-                    refunded: 0,
-                    ended_at_ms: UnixMillis(0),
-                    price,
-                };
-                self.new.push(row);
+                let (buyer, key) = (self.push_text(subject), self.push_text(key));
+                let row = OrderRow::new(order, lsn, at_ms, quantity, state);
+                self.new.push(OrderRow { pay_by_ms, buyer, key, price, ..row });
                 self.item(lsn, order.item()).delta.shift(Pile::Available, state.pile(), quantity);
             }
             Fact::OrderMoved { at_ms, order, quantity, from, to, payment_ref, .. } => {
@@ -291,20 +277,14 @@ impl Batch {
                 ..
             } => {
                 let row = OrderRow {
-                    id: order,
-                    lsn,
-                    created_at_ms,
-                    updated_at_ms: created_at_ms,
                     pay_by_ms,
-                    quantity: quantity.get(),
-                    state,
                     buyer: self.push_text(subject),
                     key: self.push_text(key),
                     payment_ref: self.push_text(payment_ref),
                     refund_ref: self.push_text(money.refund_ref),
                     refunded: money.refunded,
-                    ended_at_ms: UnixMillis(0),
                     price: money.price,
+                    ..OrderRow::new(order, lsn, created_at_ms, quantity, state)
                 };
                 self.imported.push(row);
                 let change = self.item(lsn, order.item());
@@ -330,21 +310,15 @@ impl Batch {
     /// say when it changed last, which was at the latest at `by_ms`.
     pub(crate) fn restore(&mut self, record: &OrderRecord<'_>, key: &[u8], by_ms: UnixMillis) {
         let moved = record.state_lsn != record.lsn;
+        let OrderRecord { order, quantity, state, created_at_ms, state_lsn, .. } = *record;
         let row = OrderRow {
-            id: record.order,
-            lsn: record.state_lsn,
-            created_at_ms: record.created_at_ms,
-            updated_at_ms: if moved { by_ms } else { record.created_at_ms },
+            updated_at_ms: if moved { by_ms } else { created_at_ms },
             pay_by_ms: record.pay_by_ms,
-            quantity: record.quantity.get(),
-            state: record.state,
             buyer: self.push_text(record.subject),
             key: self.push_text(key),
-            payment_ref: Text::default(),
-            refund_ref: Text::default(),
             refunded: record.refunded,
-            ended_at_ms: UnixMillis(0),
             price: record.price,
+            ..OrderRow::new(order, state_lsn, created_at_ms, quantity, state)
         };
         self.new.push(row);
         self.late_of_last.clear();
@@ -502,22 +476,8 @@ impl Batch {
             None => {
                 let at = self.moved.len();
                 self.places.insert(order, Place::Moved(at as u32));
-                self.moved.push(OrderRow {
-                    id: order,
-                    lsn,
-                    created_at_ms: at_ms,
-                    updated_at_ms: at_ms,
-                    pay_by_ms,
-                    quantity: quantity.get(),
-                    state: to,
-                    buyer: Text::default(),
-                    key: Text::default(),
-                    payment_ref,
-                    refund_ref: Text::default(),
-                    refunded: 0,
-                    ended_at_ms: UnixMillis(0),
-                    price: Price::UNKNOWN,
-                });
+                let row = OrderRow::new(order, lsn, at_ms, quantity, to);
+                self.moved.push(OrderRow { pay_by_ms, payment_ref, ..row });
                 return &mut self.moved[at];
             }
         };
@@ -547,6 +507,28 @@ impl Batch {
             self.blocked.push(row);
         } else {
             self.blocked[place as usize] = row;
+        }
+    }
+}
+
+impl OrderRow {
+    /// A row that has no buyer, deadline, texts or money yet.
+    fn new(id: OrderId, lsn: Lsn, at_ms: UnixMillis, quantity: Quantity, state: OrderState) -> Self {
+        Self {
+            id,
+            lsn,
+            created_at_ms: at_ms,
+            updated_at_ms: at_ms,
+            pay_by_ms: UnixMillis(0),
+            quantity: quantity.get(),
+            state,
+            buyer: Text::default(),
+            key: Text::default(),
+            payment_ref: Text::default(),
+            refund_ref: Text::default(),
+            refunded: 0,
+            ended_at_ms: UnixMillis(0),
+            price: Price::UNKNOWN,
         }
     }
 }

@@ -29,20 +29,20 @@ use std::time::{Duration, Instant};
 use stampede_core::types::{ItemId, Lsn};
 use tokio::sync::watch;
 
-use super::asks::Asks;
 use super::attach::{AttachError, AttachFailure, Attached, Claim, LogClaim, attach_over};
 use super::backoff::Backoff;
 use super::batch::Batch;
-use super::beside::beside;
 use super::error::ExportError;
 use super::event::{Alarm, ExportEvent, ExportPort};
 use super::ledger::Ledgers;
 use super::limits::{FACTS_PER_BATCH_MAX, LEDGERS_MAX, STOCK_REST};
 use super::postgres::Postgres;
+use super::questions::Asks;
 use super::schema::migrate_over;
 use super::settle::{Replay, Touch};
 use super::status::ExportStatus;
 use super::store::{Connect, CursorKey, Store};
+use super::while_waiting::beside;
 use super::write::{Manner, WriteError, Written, write};
 
 mod ahead;

@@ -27,13 +27,13 @@ use super::batch::Batch;
 use super::database::Database;
 use super::error::ExportError;
 use super::ledger::{Ledger, Ledgers};
-use super::limits::{CAREFUL_ROWS_MAX, PREHEAT_PAGE_ORDERS, REFILL_ITEMS, REFILL_NAMED_MAX, REFILL_ORDERS};
+use super::limits::{PREHEAT_PAGE_ORDERS, REFILL_ITEMS, REFILL_NAMED_MAX, REFILL_ORDERS};
 use super::orders::Orders;
 use super::settle::{self, Touch};
 use super::store::{Begin, BlockedBuyer, Connect, CursorKey, CursorMove, CursorRow, SetAside, Store};
 use super::write::{
-    Written, attempt, blocked_aside, halve, put_payments, put_payments_carefully, put_spec_carefully,
-    set_aside_rows, settle_carefully, update, write_set_aside, write_set_aside_carefully,
+    Written, attempt, blocked_aside, isolate, move_carefully, put_payments, put_payments_carefully,
+    put_spec_carefully, set_aside_rows, settle_carefully, update, write_set_aside,
 };
 use crate::feed::{FeedError, History};
 
@@ -484,7 +484,7 @@ async fn put_blocked(
             written.set_aside.push(blocked_aside(row.lsn, row.buyer, true, reason));
         }
     }
-    write_set_aside_carefully(store, &written.set_aside).await?;
+    write_set_aside(store, &written.set_aside, careful).await?;
     Ok(written)
 }
 
@@ -505,7 +505,7 @@ async fn strike_blocked(
             written.set_aside.push(blocked_aside(lsn, buyer, false, reason));
         }
     }
-    write_set_aside_carefully(store, &written.set_aside).await?;
+    write_set_aside(store, &written.set_aside, careful).await?;
     Ok(written)
 }
 
@@ -516,39 +516,24 @@ async fn put_orders<S: Store>(
     careful: bool,
 ) -> Result<Written, Part> {
     let mut written = Written::default();
+    let payments = batch.payment_rows();
     if careful {
-        let new = batch.new.chunks(CAREFUL_ROWS_MAX);
-        for rows in new.chain(batch.imported.chunks(CAREFUL_ROWS_MAX)) {
-            let orders = Orders::new(batch, rows, names);
-            halve(store, batch, orders, "order", &mut written, async |store: &mut S, orders, written| {
+        for rows in [&batch.new, &batch.imported] {
+            let rows = (batch, &**rows, names);
+            isolate(store, rows, "order", &mut written, async |store: &mut S, orders, written| {
                 put_new(store, orders, written).await
             })
             .await?;
         }
-        for rows in batch.moved.chunks(CAREFUL_ROWS_MAX) {
-            let orders = Orders::new(batch, rows, names);
-            halve(
-                store,
-                batch,
-                orders,
-                "order_move",
-                &mut written,
-                async |store: &mut S, orders, written| update(store, batch, orders, written).await,
-            )
-            .await?;
-        }
+        move_carefully(store, batch, names, &mut written).await?;
+        put_payments_carefully(store, &payments, &mut written).await?;
     } else {
         put_new(store, Orders::new(batch, &batch.new, names), &mut written).await?;
         put_new(store, Orders::new(batch, &batch.imported, names), &mut written).await?;
         update(store, batch, Orders::new(batch, &batch.moved, names), &mut written).await?;
-    }
-    let payments = batch.payment_rows();
-    if careful {
-        put_payments_carefully(store, &payments, &mut written).await?;
-    } else {
         put_payments(store, &payments, &mut written).await?;
     }
-    write_set_aside(store, &written.set_aside).await?;
+    write_set_aside(store, &written.set_aside, false).await?;
     if written.replaced.is_empty() { Ok(written) } else { Err(Part::Foreign(written.replaced)) }
 }
 
@@ -604,11 +589,7 @@ async fn put_items(
     }
     set_aside_rows(&ledgers, &mut written, |_| lsn);
     settle::note_reasons(store, &written.settled).await?;
-    if careful {
-        write_set_aside_carefully(store, &written.set_aside).await?;
-    } else {
-        write_set_aside(store, &written.set_aside).await?;
-    }
+    write_set_aside(store, &written.set_aside, careful).await?;
     Ok(written)
 }
 

@@ -11,7 +11,6 @@ use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
 use super::batch::{Batch, BlockedRow, OrderRow, SpecRow};
-use super::beside::beside;
 use super::error::{ExportError, SWALLOWED};
 use super::ledger::{Ledger, Ledgers};
 use super::limits::{CAREFUL_ROWS_MAX, COPY_ROWS_MIN, REFILL_ORDERS};
@@ -20,6 +19,7 @@ use super::settle::{self, Replay, Settled, Touch};
 use super::store::{
     Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, PaymentRow, PaymentsPut, SetAside, Store, Updated,
 };
+use super::while_waiting::beside;
 
 /// How a batch is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -79,31 +79,20 @@ pub(super) async fn write(
         HashMap::new()
     };
     settle::enter(store, ledgers, batch, &stand_ins, manner.replay, &mut written.settled).await?;
-    if manner.careful {
-        write_orders_carefully(store, batch, ledgers, &mut written).await?;
-    } else {
-        write_orders(store, batch, ledgers, &mut written, ahead).await?;
-    }
     let payments = batch.payment_rows();
     if manner.careful {
+        write_orders_carefully(store, batch, ledgers, &mut written).await?;
         put_payments_carefully(store, &payments, &mut written).await?;
+        write_blocked_carefully(store, batch, &mut written).await?;
     } else {
+        write_orders(store, batch, ledgers, &mut written, ahead).await?;
         put_payments(store, &payments, &mut written).await?;
-    }
-    let (on, off): (Vec<&BlockedRow>, Vec<_>) = batch.blocked.iter().partition(|row| row.blocked);
-    if manner.careful {
-        write_blocked_carefully(store, batch, &on, &off, &mut written).await?;
-    } else {
-        write_blocked(store, batch, &on, &off).await?;
+        write_blocked(store, batch, &batch.blocked).await?;
     }
     write_stock(store, batch, ledgers, manner, &mut written).await?;
     clear_reasons(store, batch).await?;
     settle::note_reasons(store, &written.settled).await?;
-    if manner.careful {
-        write_set_aside_carefully(store, &written.set_aside).await?;
-    } else {
-        write_set_aside(store, &written.set_aside).await?;
-    }
+    write_set_aside(store, &written.set_aside, manner.careful).await?;
     Ok(written)
 }
 
@@ -329,18 +318,15 @@ pub(super) async fn put_spec_carefully(
     Ok(Some(stand_in))
 }
 
-/// The blocklist, one by one.
+/// As [`write_blocked`], one by one with savepoints.
 async fn write_blocked_carefully(
     store: &mut impl Store,
     batch: &Batch,
-    on: &[&BlockedRow],
-    off: &[&BlockedRow],
     written: &mut Written,
 ) -> Result<(), ExportError> {
-    for row in on.iter().chain(off) {
+    for row in &batch.blocked {
         let one = std::slice::from_ref(row);
-        let (on, off) = if row.blocked { (one, &[][..]) } else { (&[][..], one) };
-        let done = attempt(store, async |store| write_blocked(store, batch, on, off).await).await?;
+        let done = attempt(store, async |store| write_blocked(store, batch, one).await).await?;
         if let Err(reason) = done {
             written.set_aside.push(blocked_aside(row.lsn, batch.str(row.buyer), row.blocked, reason));
         }
@@ -353,12 +339,16 @@ pub(super) fn blocked_aside(lsn: Lsn, buyer: &str, blocked: bool, reason: String
     SetAside { lsn, kind: "blocked", what, reason, item: None, order: None }
 }
 
-/// What was set aside, one by one. A line that is refused as well is in its alarm alone; its fact stays
-/// in the log as long as that does.
-pub(super) async fn write_set_aside_carefully(
+/// Writes rows to `stampede_set_aside`; if `careful`, one by one with savepoints. A row that is refused
+/// there, too, is only in its alarm; its fact stays in the log until that is trimmed.
+pub(super) async fn write_set_aside(
     store: &mut impl Store,
     rows: &[SetAside],
+    careful: bool,
 ) -> Result<(), ExportError> {
+    if !careful {
+        return if rows.is_empty() { Ok(()) } else { store.set_aside(rows).await };
+    }
     for row in rows {
         let one = std::slice::from_ref(row);
         if let Err(reason) = attempt(store, async |store| store.set_aside(one).await).await? {
@@ -368,58 +358,56 @@ pub(super) async fn write_set_aside_carefully(
     Ok(())
 }
 
-/// The same with savepoints: what is refused is halved until the row stands alone.
+/// As [`write_orders`], with savepoints.
 async fn write_orders_carefully<S: Store>(
     store: &mut S,
     batch: &Batch,
     ledgers: &Ledgers,
     written: &mut Written,
 ) -> Result<(), ExportError> {
-    for rows in batch.new.chunks(CAREFUL_ROWS_MAX) {
-        let orders = Orders::new(batch, rows, ledgers);
-        halve(store, batch, orders, "order", written, async |store: &mut S, orders, written| {
-            insert(store, batch, orders, written).await
-        })
-        .await?;
-    }
-    for rows in batch.imported.chunks(CAREFUL_ROWS_MAX) {
-        let orders = Orders::new(batch, rows, ledgers);
-        halve(store, batch, orders, "order", written, async |store: &mut S, orders, written| {
-            put_imported(store, batch, orders, written).await
-        })
-        .await?;
-    }
-    for rows in batch.moved.chunks(CAREFUL_ROWS_MAX) {
-        let orders = Orders::new(batch, rows, ledgers);
-        halve(store, batch, orders, "order_move", written, async |store: &mut S, orders, written| {
-            update(store, batch, orders, written).await
-        })
-        .await?;
-    }
-    Ok(())
+    let (new, imported) = ((batch, &*batch.new, ledgers), (batch, &*batch.imported, ledgers));
+    isolate(store, new, "order", written, async |store: &mut S, orders, written| {
+        insert(store, batch, orders, written).await
+    })
+    .await?;
+    isolate(store, imported, "order", written, async |store: &mut S, orders, written| {
+        put_imported(store, batch, orders, written).await
+    })
+    .await?;
+    move_carefully(store, batch, ledgers, written).await
 }
 
-pub(super) async fn halve<S: Store>(
+/// As [`update`] for all orders of the batch that moved, with savepoints.
+pub(super) async fn move_carefully<S: Store>(
     store: &mut S,
     batch: &Batch,
-    orders: Orders<'_>,
+    ledgers: &Ledgers,
+    written: &mut Written,
+) -> Result<(), ExportError> {
+    let moved = (batch, &*batch.moved, ledgers);
+    isolate(store, moved, "order_move", written, async |store: &mut S, orders, written| {
+        update(store, batch, orders, written).await
+    })
+    .await
+}
+
+/// Writes orders with savepoints: what is refused is halved until the refused row stands alone and is
+/// set aside.
+pub(super) async fn isolate<S: Store>(
+    store: &mut S,
+    (batch, rows, ledgers): (&Batch, &[OrderRow], &Ledgers),
     kind: &'static str,
     written: &mut Written,
-    attempt: impl AsyncFn(&mut S, Orders<'_>, &mut Written) -> Result<(), ExportError>,
+    put: impl AsyncFn(&mut S, Orders<'_>, &mut Written) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
-    let mut open = vec![orders];
+    let chunks = rows.chunks(CAREFUL_ROWS_MAX).rev();
+    let mut open: Vec<Orders<'_>> = chunks.map(|rows| Orders::new(batch, rows, ledgers)).collect();
     while let Some(orders) = open.pop() {
-        store.savepoint().await?;
-        match attempt(store, orders, written).await {
-            Ok(()) => store.release_savepoint().await?,
-            Err(ExportError::RowRefused(reason)) => {
-                store.roll_back_to_savepoint().await?;
-                match orders.rows() {
-                    [row] => written.set_aside.push(aside(batch, row, kind, reason)),
-                    _ => open.extend(orders.halves()),
-                }
-            }
-            Err(other) => return Err(other),
+        let done = attempt(store, async |store: &mut S| put(store, orders, written).await).await?;
+        match (done, orders.rows()) {
+            (Ok(()), _) => {}
+            (Err(reason), [row]) => written.set_aside.push(aside(batch, row, kind, reason)),
+            (Err(_), _) => open.extend(orders.halves()),
         }
     }
     Ok(())
@@ -448,12 +436,13 @@ fn aside(batch: &Batch, row: &OrderRow, kind: &'static str, reason: String) -> S
     SetAside { lsn: row.lsn, kind, what, reason, item: None, order: None }
 }
 
+/// Writes changes of the blocklist.
 async fn write_blocked(
     store: &mut impl Store,
     batch: &Batch,
-    on: &[&BlockedRow],
-    off: &[&BlockedRow],
+    rows: &[BlockedRow],
 ) -> Result<(), ExportError> {
+    let (on, off): (Vec<&BlockedRow>, Vec<_>) = rows.iter().partition(|row| row.blocked);
     if !on.is_empty() {
         let entry = |row: &&BlockedRow| BlockedBuyer {
             buyer: batch.str(row.buyer),
@@ -518,8 +507,8 @@ async fn write_stock_rows(
 }
 
 /// One item under a savepoint: if Postgres refuses its row, the books are entered alone.
-pub(super) async fn settle_carefully(
-    store: &mut impl Store,
+pub(super) async fn settle_carefully<S: Store>(
+    store: &mut S,
     ledgers: &mut Ledgers,
     item: ItemId,
     lsn: Lsn,
@@ -528,19 +517,14 @@ pub(super) async fn settle_carefully(
 ) -> Result<(), ExportError> {
     let before = ledgers.get(&item).cloned();
     let mut settled = Settled::default();
-    store.savepoint().await?;
-    match settle::settle(store, ledgers, &[item], touch, &mut settled).await {
-        Ok(()) => store.release_savepoint().await?,
-        Err(ExportError::RowRefused(reason)) => {
-            store.roll_back_to_savepoint().await?;
-            settled = Settled::default();
-            if let Some(before) = before {
-                written.set_aside.push(stock_aside(lsn, item, &before, reason));
-                ledgers.insert(item, before);
-            }
-            settle::settle(store, ledgers, &[item], Touch::None, &mut settled).await?;
+    let settle = async |store: &mut S| settle::settle(store, ledgers, &[item], touch, &mut settled).await;
+    if let Err(reason) = attempt(store, settle).await? {
+        settled = Settled::default();
+        if let Some(before) = before {
+            written.set_aside.push(stock_aside(lsn, item, &before, reason));
+            ledgers.insert(item, before);
         }
-        Err(other) => return Err(other),
+        settle::settle(store, ledgers, &[item], Touch::None, &mut settled).await?;
     }
     written.settled.append(settled);
     Ok(())
@@ -557,9 +541,4 @@ async fn clear_reasons(store: &mut impl Store, batch: &Batch) -> Result<(), Expo
     let switched: Vec<ItemId> =
         batch.items.iter().filter(|change| change.paused.is_some()).map(|change| change.item).collect();
     if switched.is_empty() { Ok(()) } else { store.clear_pauses(&switched).await }
-}
-
-/// A stock row that stays refused is noted once, not at every attempt.
-pub(super) async fn write_set_aside(store: &mut impl Store, rows: &[SetAside]) -> Result<(), ExportError> {
-    if rows.is_empty() { Ok(()) } else { store.set_aside(rows).await }
 }

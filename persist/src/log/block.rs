@@ -2,11 +2,10 @@
 //!
 //! One group of facts is one write of one or more blocks. Each carries the hash of
 //! the one before it (a chain, so that a sale can be audited), and the highest LSN
-//! known durable when it was written, which is how recovery tells damage from a
-//! tail that never was durable. Each sector can be checked alone, so that a write
-//! that landed in part is told from one that was damaged later ([`super::torn`]).
-//! docs/WAL_FORMAT.md draws it. Building and checking only: no file here. Next:
-//! [`super::segment`].
+//! known to be durable when it was written: by that recovery distinguishes damage
+//! from a tail that was never durable. Each sector can be checked alone, to
+//! distinguish a torn write from later damage ([`super::torn`]). docs/WAL_FORMAT.md
+//! draws it. Building and checking only: no file here. Next: [`super::segment`].
 
 use sha2::{Digest as _, Sha256};
 use stampede_core::limits::FACT_BYTES_MAX;
@@ -27,15 +26,15 @@ pub const FORMAT_VERSION: u16 = 2;
 pub const FORMAT_VERSION_MIN: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"STAMPBLK";
-/// Where the checksum of the sector checksums stands.
+/// Offset of the checksum over the sector checksums.
 const TABLE_CRC_AT: usize = 104;
-/// Where the checksum of the header stands; it covers all before it.
+/// Offset of the header's checksum; it covers everything before it.
 const HEADER_CRC_AT: usize = 108;
-/// Where the checksum of the first sector stands; it covers the whole sector but itself.
+/// Offset of the first sector's checksum; it covers the whole sector except itself.
 const CRC_AT: usize = 124;
 /// Bytes of a sector's checksum.
 const ENTRY_BYTES: usize = 4;
-/// Stands behind the sector checksums: no unit of a disk that a block was written to is all zeros.
+/// Follows the sector checksums, so that no unit of 512 bytes of a written block is all zeros.
 pub const END_MARK: u8 = 0x5A;
 /// The least bytes of a block that holds this many bytes of records, without padding.
 pub const fn block_bytes_min(records_len: usize) -> usize {
@@ -50,9 +49,9 @@ const _: () = assert!(block_bytes_min(RECORD_HEADER_BYTES + FACT_BYTES_MAX) <= S
 pub struct BlockHeader {
     /// The log it belongs to.
     pub log_id: LogId,
-    /// The run of the engine that wrote it; grows by one with each start.
+    /// The start of the engine that wrote it; grows by one with each start.
     pub epoch: u64,
-    /// The segment it was written for: another number marks a block gone astray.
+    /// The segment it was written for: another number marks a misdirected write.
     pub segment: u64,
     /// The LSN of its first record.
     pub first_lsn: Lsn,
@@ -69,7 +68,7 @@ pub struct BlockHeader {
 impl BlockHeader {
     /// Bytes on disk, padding included.
     pub fn block_len(&self) -> usize {
-        // Every sector after the first has its checksum behind the records.
+        // Every sector after the first has its checksum after the records.
         let beyond = block_bytes_min(self.records_len as usize).saturating_sub(SECTOR_BYTES);
         (1 + beyond.div_ceil(SECTOR_BYTES - ENTRY_BYTES)) * SECTOR_BYTES
     }
@@ -77,7 +76,7 @@ impl BlockHeader {
     pub fn records_end(&self) -> usize {
         BLOCK_HEADER_BYTES + self.records_len as usize
     }
-    /// Where the checksums and the mark behind them end and the zeros begin.
+    /// Where the checksums and the mark after them end and the zeros begin.
     pub fn content_end(&self) -> usize {
         self.records_end() + (self.block_len() / SECTOR_BYTES - 1) * ENTRY_BYTES + 1
     }
@@ -87,7 +86,7 @@ impl BlockHeader {
     }
 }
 
-/// Why bytes are not a block of this place.
+/// Why the bytes at a place are not a block of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BlockError {
     /// No block begins here.
@@ -105,7 +104,7 @@ pub enum BlockError {
     /// The file ends inside it.
     #[error("the file ends inside the block")]
     Short,
-    /// A checksum is another, or what should be zero is not.
+    /// A checksum does not match, or the padding is not zero.
     #[error("the block's checksum does not match")]
     Checksum,
     /// It belongs to another log.
@@ -141,7 +140,7 @@ impl<'b> BlockBuilder<'b> {
     pub fn records(&self) -> u32 {
         self.records
     }
-    /// Adds a record; false when it does not fit any more.
+    /// Adds a record; false if it does not fit.
     pub fn push(&mut self, record: &Record<'_>) -> bool {
         let Some(len) = write_record(record, &mut self.out[self.len..self.limit]) else { return false };
         self.len += len;
@@ -196,15 +195,15 @@ fn first_sector_crc(block: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&block[..CRC_AT]), &block[BLOCK_HEADER_BYTES..SECTOR_BYTES])
 }
 
-/// The records' bytes in a sector of the block but the first: what its checksum covers.
+/// The records' bytes in a sector after the first: what its checksum covers.
 fn records_in<'b>(header: &BlockHeader, block: &'b [u8], sector: usize) -> &'b [u8] {
     let (from, to) = (sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
     let end = header.records_end();
     &block[from.min(end)..to.min(end)]
 }
 
-/// Whether the header's own checksum is right: then its lengths can be believed, whatever
-/// became of the rest. `first_sector` begins with the header.
+/// Whether the header's own checksum matches: then its lengths can be trusted, whatever happened
+/// to the rest. `first_sector` begins with the header.
 pub fn header_is_whole(first_sector: &[u8]) -> bool {
     u32_at(first_sector, HEADER_CRC_AT) == crc32c::crc32c(&first_sector[..HEADER_CRC_AT])
 }
@@ -214,8 +213,8 @@ pub fn sector_checks_are_whole(header: &BlockHeader, block: &[u8]) -> bool {
     u32_at(block, TABLE_CRC_AT) == crc32c::crc32c(&block[header.records_end()..header.content_end()])
 }
 
-/// Whether one sector of a block is what was written, as far as its own checksum tells. `block` is
-/// as long as its header says; for sectors but the first, [`sector_checks_are_whole`] comes before.
+/// Whether one sector of a block is what was written, by its own checksum. `block` is as long as its
+/// header says; for every sector after the first, check [`sector_checks_are_whole`] before.
 pub fn sector_is_whole(header: &BlockHeader, block: &[u8], sector: usize) -> bool {
     if sector == 0 {
         return u32_at(block, CRC_AT) == first_sector_crc(block);
@@ -241,7 +240,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// Reads a header without believing it: only magic, version and lengths are checked.
+/// Reads a header without trusting it: only magic, version and lengths are checked.
 ///
 /// # Errors
 /// [`BlockError::None`], [`BlockError::Newer`], [`BlockError::Older`], [`BlockError::Header`] or [`BlockError::Short`].
@@ -273,7 +272,7 @@ pub fn peek_header(bytes: &[u8]) -> Result<BlockHeader, BlockError> {
     if fits && plausible && counted { Ok(header) } else { Err(BlockError::Header) }
 }
 
-/// Checks a block as a whole against its place: checksum, log, segment. `bytes` may go on behind it.
+/// Checks a whole block against its place: checksums, log, segment. `bytes` may be longer than it.
 ///
 /// # Errors
 /// See [`BlockError`].
@@ -314,18 +313,18 @@ pub struct Records<'a> {
 /// Why a checked block's records are not what its header says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RecordsError {
-    /// A record is not one.
+    /// Bytes are not a record.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// A record has another LSN than its place.
-    #[error("a record says LSN {found} where {expected} belongs")]
+    /// A record has the wrong LSN for its place.
+    #[error("a record has LSN {found}, expected {expected}")]
     Order {
-        /// What belongs there.
+        /// The LSN of this place.
         expected: Lsn,
-        /// What it says.
+        /// The LSN of the record.
         found: Lsn,
     },
-    /// The records end before or behind where the header says.
+    /// The records end before or after where the header says.
     #[error("the records do not fill their block")]
     Count,
 }
@@ -336,11 +335,11 @@ impl<'a> Records<'a> {
         let left = &block[BLOCK_HEADER_BYTES..header.records_end()];
         Self { left, len: left.len(), next_lsn: header.first_lsn, left_count: header.records }
     }
-    /// The rest of them: from the record that begins at `position` and follows `after`. A
-    /// `position` at the beginning of the block begins with its first record, whatever `after`.
+    /// The records from `position` on; the one there follows the LSN `after`. A `position` at the
+    /// beginning of the block means its first record, whatever `after` is.
     ///
     /// # Panics
-    /// When no record begins there: `position` is what [`Records::position`] said before.
+    /// When no record begins there: `position` must come from [`Records::position`].
     pub fn from(header: &BlockHeader, block: &'a [u8], position: usize, after: Lsn) -> Self {
         let all = Self::new(header, block);
         if position <= BLOCK_HEADER_BYTES {

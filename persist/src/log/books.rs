@@ -1,5 +1,5 @@
-//! Keeps the books of a sale from its facts alone: a second, slow opinion beside the
-//! engine's own state.
+//! Keeps the books of a sale from its facts alone: a second, independent computation of the
+//! engine's state, slow and simple.
 //!
 //! It knows orders, piles and draws, nothing of time, buyers or caps. Each fact either fits
 //! or is refused with a reason. Next: [`super::verify`], which feeds it.
@@ -20,7 +20,7 @@ pub struct ItemTotals {
     pub granted: u64,
     /// Units that can be bought.
     pub available: u64,
-    /// Units set aside for unpaid orders.
+    /// Units reserved for unpaid orders.
     pub held: u64,
     /// Units sold.
     pub sold: u64,
@@ -30,16 +30,16 @@ pub struct ItemTotals {
     pub last_seq: u32,
 }
 
-/// The draw of an item, as the log tells it.
+/// The draw of an item, as its facts say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DrawRecord {
-    /// The opening, with which its entries begin.
+    /// The opening: entries are taken from then on.
     pub opens_at_ms: UnixMillis,
-    /// How long entries are taken; 0 = the draw was called off before the opening.
+    /// How long entries are taken; 0 = the draw was cancelled before the opening.
     pub draw_ms: u32,
     /// Its seed.
     pub seed: DrawSeed,
-    /// What it came from, once it was held.
+    /// Its inputs, once it was held.
     pub drawn: Option<Drawn>,
     /// Entries that are not drawn.
     pub waiting: u32,
@@ -81,10 +81,10 @@ impl Books {
         (self.items, self.draws)
     }
 
-    /// Takes over a row of a snapshot.
+    /// Loads a row of a snapshot.
     ///
     /// # Errors
-    /// Why it cannot be.
+    /// Why it does not fit.
     pub fn row(&mut self, row: &StateRow<'_>) -> Result<(), String> {
         match *row {
             StateRow::Item { item, granted, last_seq, ref spec, draw, .. } => {
@@ -168,7 +168,7 @@ impl Books {
 
     fn adjust(&mut self, item: ItemId, delta: i64) -> Entry {
         let totals = self.totals(item)?;
-        let short = || format!("item {item} has {} available; {delta} cannot be added", totals.available);
+        let short = || format!("item {item} has {} available and cannot change by {delta}", totals.available);
         let available = totals.available.checked_add_signed(delta).ok_or_else(short)?;
         let granted = totals.granted.checked_add_signed(delta).filter(|units| *units <= STOCK_MAX);
         totals.granted =
@@ -197,7 +197,7 @@ impl Books {
         let before = self.refunded.get(&order).copied().unwrap_or(0);
         if before + units != refunded || refunded > quantity.get() {
             return Err(format!(
-                "order {order} has {before} units given back, not {refunded} with {units} more"
+                "order {order} has {before} units refunded; {units} more do not make {refunded}"
             ));
         }
         if refunded == quantity.get() {
@@ -205,7 +205,7 @@ impl Books {
         } else {
             let known = self.orders.get(&order).ok_or_else(|| format!("order {order} was never placed"))?;
             if (known.0, known.1) != (OrderState::Paid, quantity) {
-                return Err(format!("order {order} is {} and is given back in part", known.0.name()));
+                return Err(format!("order {order} is {} and is refunded in part", known.0.name()));
             }
             self.carry(order, units, Pile::Sold, Pile::Available)?;
         }
@@ -254,7 +254,7 @@ impl Books {
         self.draws.get_mut(&item).ok_or_else(|| format!("item {item} has no draw"))
     }
 
-    /// Counts the entries that wait; an item that has only imported ones has no draw.
+    /// Counts the waiting entries; an item with imported entries alone has no draw.
     fn wait(&mut self, item: ItemId, state: OrderState, more: i32) {
         if let Some(draw) = self.draws.get_mut(&item).filter(|_| state == OrderState::Entered) {
             draw.waiting = draw.waiting.saturating_add_signed(more);
@@ -291,11 +291,11 @@ impl Books {
         if draw.units_won <= units {
             Ok(())
         } else {
-            Err(format!("order {order} won where nothing was left"))
+            Err(format!("order {order} won although not enough units were left"))
         }
     }
 
-    /// Carries the units of an order from one pile to another.
+    /// Moves units of an order from one pile to another.
     fn carry(&mut self, order: OrderId, units: u32, from: Pile, to: Pile) -> Entry {
         let item = order.item();
         let units = u64::from(units);
@@ -303,7 +303,7 @@ impl Books {
         if from != to {
             let source = pile(totals, from);
             *source = source.checked_sub(units).ok_or_else(|| {
-                format!("order {order} takes {units} units of item {item} where fewer are left: oversold")
+                format!("order {order} takes {units} units of item {item}, but fewer are left: oversold")
             })?;
             *pile(totals, to) += units;
         }
@@ -317,9 +317,7 @@ impl Books {
             return Ok(());
         }
         let ItemTotals { granted, available, held, sold, .. } = t;
-        Err(format!(
-            "item {item}: granted {granted} is not available {available} + held {held} + sold {sold}"
-        ))
+        Err(format!("item {item}: granted {granted} != available {available} + held {held} + sold {sold}"))
     }
 }
 

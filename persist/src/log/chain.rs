@@ -1,8 +1,8 @@
 //! Walks the chain of blocks from segment to segment and checks every link.
 //!
-//! A block must have its checksum, log, segment, the LSN that is next, the hash of the
-//! one before, and an epoch that does not fall. Where the chain ends, this says why
-//! and leaves the judgement (torn or damaged?) to [`super::recovery`]. Reads only.
+//! A block must have valid checksums, the right log and segment, the next LSN, the hash of
+//! the block before, and an epoch that does not decrease. Where the chain ends, this says
+//! why and leaves the decision (torn or damaged?) to [`super::recovery`]. Reads only.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub struct ChainEnd {
     pub chain: ChainHash,
     /// The epoch of the last block; 0 = there is none.
     pub epoch: u64,
-    /// The highest LSN that the last block knew to be durable: all blocks of its group say the same.
+    /// The durable LSN in the last block; all blocks of its group say the same.
     pub durable_lsn: Lsn,
     /// Why it ends.
     pub why: EndReason,
@@ -40,11 +40,11 @@ pub struct ChainEnd {
 pub enum EndReason {
     /// The next segment is not there.
     Missing,
-    /// The segment has another size than it should.
+    /// The segment has the wrong size.
     Size(u64),
-    /// No valid block of this place is there.
+    /// No valid block for this place is there.
     Block(BlockError),
-    /// A valid block is there that does not belong to the one before it.
+    /// A valid block is there that does not follow the one before it.
     Broken(String),
 }
 
@@ -64,7 +64,7 @@ impl std::fmt::Display for EndReason {
 pub enum Link<'a> {
     /// A valid block and its bytes.
     Block {
-        /// The segment that it stands in.
+        /// Its segment.
         segment: u64,
         /// Where in it.
         offset: u64,
@@ -110,7 +110,7 @@ impl<'d> ChainReader<'d> {
         }
     }
 
-    /// The file that the reader stands in.
+    /// The file that the reader has reached.
     pub fn file(&self) -> PathBuf {
         layout::segment_file(&self.dir, self.segment)
     }
@@ -171,7 +171,7 @@ impl<'d> ChainReader<'d> {
         let broken = |text: String| Ok(Err(EndReason::Broken(text)));
         if header.first_lsn != self.next_lsn {
             return broken(format!(
-                "a block begins with LSN {} where {} is next",
+                "a block begins with LSN {}, but {} is next",
                 header.first_lsn, self.next_lsn
             ));
         }

@@ -1,9 +1,9 @@
 //! The chain's hash at an LSN: that of the block which holds it.
 //!
 //! A block never changes once it is durable, and carries the hash of the one before it: two logs
-//! that have the same hash at an LSN hold the same facts up to it. The block may be trimmed by
-//! now; where exactly the block behind it is the first that is left, the control file has its
-//! hash. Reads only. Next: [`crate::export::attach`], which compares.
+//! with the same hash at an LSN hold the same facts up to it. The block may be trimmed by now; if
+//! the block right after it is the first that is left, the control file has the hash. Reads only.
+//! Next: [`crate::export::attach`], which compares.
 
 use std::io;
 use std::path::Path;
@@ -16,10 +16,10 @@ use super::identity::LogId;
 use super::segment::{SegmentReader, list_segments};
 use crate::disk::Disk;
 
-/// Bytes read at once: a block is looked at, not what is behind it.
+/// Bytes read at once: only one block is needed.
 const READ_AHEAD_BYTES: usize = 64 << 10;
 
-/// Where a block lies.
+/// The place of a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockPlace {
     /// The number of its segment.
@@ -28,8 +28,8 @@ pub(super) struct BlockPlace {
     pub(super) offset: u64,
 }
 
-/// The hash of the block that holds this durable LSN; of LSN 0, the one that the first block names.
-/// `place` is where that block was read before, if it was. `None` = the log does not hold the LSN.
+/// The hash of the block that holds this durable LSN; for LSN 0, the hash that the first block names as
+/// the one before it. `place` is the place of that block, if known. `None` = the log does not hold the LSN.
 pub(super) fn chain_at(
     disk: &dyn Disk,
     dir: &Path,
@@ -47,43 +47,43 @@ pub(super) fn chain_at(
     };
     let found = match (walk, place) {
         (Walk::Found(hash), _) => Some(hash),
-        // What lies up to the end of that segment is known not to hold it.
-        (Walk::Behind, Some(place)) => search(disk, dir, begin.log_id, lsn, place.segment)?,
-        (Walk::Before | Walk::Behind, _) => search(disk, dir, begin.log_id, lsn, 0)?,
+        // Nothing up to the end of that segment holds it.
+        (Walk::After, Some(place)) => search(disk, dir, begin.log_id, lsn, place.segment)?,
+        (Walk::Before | Walk::After, _) => search(disk, dir, begin.log_id, lsn, 0)?,
     };
     if found.is_some() {
         return Ok(found);
     }
-    // Trimmed while it was looked for.
+    // It may have been trimmed during the search.
     let now = control.current();
     Ok((lsn.next() == now.first_lsn).then_some(now.first_chain))
 }
 
-/// What a walk along the blocks of a segment came to.
+/// The result of a walk along the blocks of a segment.
 enum Walk {
     /// The hash of the block that holds the LSN.
     Found(ChainHash),
-    /// The LSN lies before the place, or nothing does.
+    /// The LSN is before this place, or no block is here.
     Before,
-    /// The LSN lies behind the last block of the segment.
-    Behind,
+    /// The LSN is after the last block of the segment.
+    After,
 }
 
-/// Looks for the block in the last segment that begins at or before the LSN, among those after `above`.
-/// That one alone is walked: of later ones the first block is read, and earlier ones end before it.
+/// Searches the last segment that begins at or before the LSN, among those numbered above `above`. Only
+/// that one is walked: of later segments the first block is read, and earlier ones end before the LSN.
 fn search(disk: &dyn Disk, dir: &Path, log_id: LogId, lsn: Lsn, above: u64) -> io::Result<Option<ChainHash>> {
     let segments = list_segments(disk, dir)?;
     for segment in segments.into_iter().rev().take_while(|segment| *segment > above) {
         match walk_from(disk, dir, log_id, BlockPlace { segment, offset: 0 }, lsn)? {
             Walk::Found(hash) => return Ok(Some(hash)),
             Walk::Before => {}
-            Walk::Behind => return Ok(None),
+            Walk::After => return Ok(None),
         }
     }
     Ok(None)
 }
 
-/// Walks the blocks from a place on to the one that holds the LSN.
+/// Walks the blocks from a place to the one that holds the LSN.
 fn walk_from(disk: &dyn Disk, dir: &Path, log_id: LogId, place: BlockPlace, lsn: Lsn) -> io::Result<Walk> {
     let mut reader = match SegmentReader::open(disk, dir, place.segment) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Walk::Before),
@@ -99,7 +99,7 @@ fn walk_from(disk: &dyn Disk, dir: &Path, log_id: LogId, place: BlockPlace, lsn:
         if header.last_lsn() >= lsn {
             return Ok(Walk::Found(hash_block(&header, block)));
         }
-        end = Walk::Behind;
+        end = Walk::After;
         offset += header.block_len() as u64;
     }
     Ok(end)

@@ -1,4 +1,4 @@
-//! Chooses the snapshot to replay: at a start, for the next snapshot, and for a copy of a log.
+//! Chooses the snapshot to replay: at a start, for the next snapshot, and for `log cut-import`.
 //!
 //! It changes nothing. Next: [`super::snapshot`] for the file.
 
@@ -12,7 +12,7 @@ use super::layout;
 use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
 use crate::disk::Disk;
 
-/// The newest snapshot that is whole and that the log goes on from.
+/// The newest undamaged snapshot that the log continues.
 ///
 /// # Errors
 /// [`OpenError::Snapshot`] when there is none and the log does not begin at LSN 1.
@@ -30,7 +30,7 @@ pub(super) fn choose_snapshot(
         match checked {
             Ok(_) if lsn.next() >= first_lsn => {
                 warnings.extend(
-                    first_error.map(|error: SnapshotError| format!("{error}; an older one was used")),
+                    first_error.map(|error: SnapshotError| format!("{error}; an older snapshot was used")),
                 );
                 return Ok(Some(lsn));
             }

@@ -1,10 +1,10 @@
-//! The control file: a small witness beside the log.
+//! The control file: a small file beside the log with what the log cannot prove itself.
 //!
-//! Two slots of one sector; the newer valid one counts, and the other is
-//! overwritten next, so a torn write costs nothing. It knows what the log alone
-//! cannot prove of itself: how far it was durable when nothing came after, where
-//! it begins, whose it is. It must never claim more than is durable.
-//! docs/WAL_FORMAT.md draws it. Next: [`super::recovery`], which believes it.
+//! That is: how far the log was durable when nothing was written after it, where it
+//! begins, and whose it is. It must never claim more than is durable. It has two slots
+//! of one sector; the newer valid one counts, and the other is overwritten next, so a
+//! torn write loses nothing. docs/WAL_FORMAT.md draws it. Next: [`super::recovery`],
+//! which relies on it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ use stampede_core::types::{HashSecret, Lsn};
 use super::block::{ChainHash, FORMAT_VERSION, FORMAT_VERSION_MIN};
 use super::identity::LogId;
 use crate::disk::buffer::AlignedBuffer;
-use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
+use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES, remove_if_there};
 
 /// Its name in the data directory.
 pub const CONTROL_NAME: &str = "control";
-/// The name under which it is made.
+/// Its name while it is being made.
 const CONTROL_TEMP: &str = "control.tmp";
 const MAGIC: [u8; 8] = *b"STAMPCTL";
 const SLOT_BYTES: usize = SECTOR_BYTES;
-/// Bytes of a slot in use; the checksum stands behind them.
+/// Bytes of a slot in use; the checksum follows them.
 const USED_BYTES: usize = 204;
 
 /// What the control file says.
@@ -35,11 +35,11 @@ pub struct Control {
     pub log_id: LogId,
     /// Grows by one with each start.
     pub epoch: u64,
-    /// An LSN that is durable; later ones may be, too.
+    /// A durable LSN; later ones may be durable, too.
     pub durable_lsn: Lsn,
-    /// The first segment that still counts; lower ones are leftovers of a trim.
+    /// The first segment of the log; lower ones are leftovers of trimming.
     pub first_segment: u64,
-    /// The LSN with which it begins.
+    /// The LSN of its first fact.
     pub first_lsn: Lsn,
     /// The hash that its first block names as the one before it.
     pub first_chain: ChainHash,
@@ -53,19 +53,19 @@ pub struct Control {
     pub hash_secret: [u8; 16],
     /// The identity of the database that it exports to; `None` until one was attached.
     pub database: Option<[u8; 16]>,
-    /// Whether a start was told to export. It stays, whatever later starts are told: what a
-    /// database is to get may not leave the log before (I11). Only [`Control::detach`] takes it back.
+    /// Whether any start was told to export. Later starts cannot change it: a fact may not be trimmed
+    /// before the database has it (I11). Only [`Control::detach`] resets it.
     pub exports: bool,
-    /// Whether the engine shut down in order: the log then ends exactly at `durable_lsn`.
+    /// Whether the engine shut down cleanly: the log then ends exactly at `durable_lsn`.
     pub clean: bool,
 }
 
-/// For whom a log keeps the facts that have not been exported.
+/// For which database a log keeps the facts that are not exported yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeptFor {
-    /// For the database with this identity.
+    /// The database with this identity.
     Database([u8; 16]),
-    /// For a database that a start was told of and that none has reached yet.
+    /// A database that a start was told to export to and that no start has reached yet.
     FirstDatabase,
 }
 
@@ -119,8 +119,8 @@ impl Control {
         }
     }
 
-    /// For whom facts are kept in the log; `None` = for nobody, they may go once a snapshot covers
-    /// them. This alone decides about trimming, never a setting of one start.
+    /// For which database the log keeps facts; `None` = for none, they may be trimmed once a snapshot
+    /// covers them. Trimming depends on this, never on the settings of one start.
     pub const fn keeps_facts_for(&self) -> Option<KeptFor> {
         match self.database {
             Some(database) => Some(KeptFor::Database(database)),
@@ -129,7 +129,7 @@ impl Control {
         }
     }
 
-    /// The log belongs to no database any more.
+    /// From now on the log belongs to no database.
     pub(super) const fn detach(&mut self) {
         (self.database, self.exports) = (None, false);
     }
@@ -202,7 +202,7 @@ enum SlotError {
 /// Why the control file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Neither slot is whole.
+    /// Neither slot is valid.
     #[error(
         "the control file {} is damaged in both slots; put back a copy of the whole data directory, \
          or rebuild from Postgres into a new one",
@@ -226,8 +226,8 @@ pub enum ControlError {
     },
     /// An older version wrote it, which this program does not read any more.
     #[error(
-        "{} has format version {found}; this program reads from {FORMAT_VERSION_MIN} on: let the program \
-         that wrote it drain to Postgres, and begin a new directory",
+        "{} has format version {found}; this program reads version {FORMAT_VERSION_MIN} and newer: let the \
+         program that wrote it export everything to Postgres, and begin a new directory",
         file.display()
     )]
     Older {
@@ -237,7 +237,7 @@ pub enum ControlError {
         found: u16,
     },
     /// The file system refused.
-    #[error("cannot access {}: {source}; see to the disk or the directory's owner", file.display())]
+    #[error("cannot access {}: {source}; check the disk and the directory's owner", file.display())]
     Io {
         /// The file.
         file: PathBuf,
@@ -271,17 +271,14 @@ pub fn read_control(disk: &dyn Disk, dir: &Path) -> Result<Option<Control>, Cont
     newest.map(Some).ok_or(ControlError::Damaged { file })
 }
 
-/// Makes the control file of a new data directory: under another name, synced, renamed, and
-/// the directory synced.
+/// Makes the control file of a new data directory: written under a temporary name, synced and
+/// renamed, and the directory synced.
 ///
 /// # Errors
 /// What the file system answers.
 pub fn create_control(disk: &dyn Disk, dir: &Path, control: &Control) -> io::Result<()> {
     let (temp, name) = (dir.join(CONTROL_TEMP), dir.join(CONTROL_NAME));
-    match disk.remove(&temp) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_there(disk, &temp)?;
     let mut file = disk.open(&temp, OpenMode::CreateNew)?;
     file.zero_fill(2 * SLOT_BYTES as u64)?;
     let mut slot = vec![0; SLOT_BYTES];

@@ -1,15 +1,14 @@
-//! `stampede log cut-import`: the way out for a log that holds a fact which cannot be replayed
-//! and which came from Postgres.
+//! `stampede log cut-import`: repairs a log with a fact from Postgres that cannot be replayed.
 //!
-//! A version up to 0.1.0 appended what it found in Postgres before it asked the rule of replay,
-//! and then could not start again. Such a start wrote nothing else: it preheats before it sells,
-//! so nothing of it was acknowledged to anybody, and Postgres still has it. Cut off is therefore
-//! what that one start wrote, whole, and only if all of it came from Postgres and nothing
-//! follows. A copy is kept. The next start takes over what can be.
+//! Versions up to 0.1.0 appended what they found in Postgres without the checks of replay, and
+//! then could not start again. Such a start wrote nothing else: preheating comes before selling,
+//! so nothing of it was acknowledged to anybody, and Postgres still has it. So everything that
+//! this one start wrote is cut off, but only if all of it came from Postgres and nothing follows.
+//! A copy is kept. The next start imports what can be imported.
 //!
-//! Between the first and the last step of a cut the control file still knows of the facts that
-//! are gone, so that no engine opens the directory; a plan lies beside it, and the next call ends
-//! what was begun. Next: [`super::verify`], which only looks.
+//! Between the first and the last step of a cut the control file still names the removed facts
+//! as durable, so that no engine opens the directory. A plan lies beside it, and the next call
+//! finishes the cut. Next: [`super::verify`], which only reads.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,39 +25,39 @@ use super::choose_snapshot::choose_snapshot;
 use super::control::{Control, ControlError, ControlFile, read_control};
 use super::error::OpenError;
 use super::layout;
-use super::recovery::{RecoveryError, TornTail, Witness};
+use super::recovery::{Evidence, RecoveryError, TornTail};
 use super::repair::keep_copy;
 use super::segment::list_segments;
 use super::snapshot::read_snapshot;
 use crate::codec;
 use crate::disk::buffer::AlignedBuffer;
 use crate::disk::real::RealDisk;
-use crate::disk::{Disk, DiskLock, LockError, OpenMode};
+use crate::disk::{Disk, DiskLock, LockError, OpenMode, remove_if_there};
 
 /// The plan's file, in the data directory.
 const PLAN_NAME: &str = "cut";
 
-/// What is, or was, to be cut off.
+/// What is cut off, or would be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cut {
     /// The fact that cannot be replayed.
     pub refused: Lsn,
     /// Why.
     pub reason: String,
-    /// The first and the last fact that the same start wrote.
+    /// The first and the last fact that the same start has written.
     pub facts: (Lsn, Lsn),
     /// Where they begin: segment and byte.
     pub place: (u64, u64),
 }
 
-/// Why nothing is cut off. Nothing was changed.
+/// Why nothing was cut off. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum CutError {
     /// There is no log.
-    #[error("{} holds no log; give the data directory of an engine", .0.display())]
+    #[error("{} holds no log; name the data directory of an engine", .0.display())]
     NoLog(PathBuf),
     /// An engine runs on it.
-    #[error("{} is in use; stop the engine first", .0.display())]
+    #[error("{} is in use; stop its engine first", .0.display())]
     Locked(PathBuf),
     /// Its control file cannot be read.
     #[error(transparent)]
@@ -66,21 +65,21 @@ pub enum CutError {
     /// Its snapshots cannot be used.
     #[error(transparent)]
     Snapshot(#[from] OpenError),
-    /// The log is damaged besides, or cannot be read.
+    /// The log is also damaged, or cannot be read.
     #[error(transparent)]
     Read(#[from] RecoveryError),
     /// The fact, or another of the same start, did not come from Postgres, or something follows.
-    #[error("LSN {refused} cannot be replayed ({reason}), and {why}: nothing of it may be cut off")]
+    #[error("LSN {refused} cannot be replayed ({reason}), and {why}: nothing may be cut off")]
     NotAnImport {
         /// Which.
         refused: Lsn,
         /// Why it cannot be replayed.
         reason: String,
-        /// Why it is no import that went wrong.
+        /// Why it is not a failed import.
         why: &'static str,
     },
     /// The file system refused.
-    #[error("cannot access {}: {source}; see to the disk or the directory's owner, then do it again", path.display())]
+    #[error("cannot access {}: {source}; check the disk and the directory's owner, then try again", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -89,8 +88,8 @@ pub enum CutError {
     },
 }
 
-/// Looks whether there is such an import in a data directory of the real file system, and with
-/// `really` cuts it off. `None` = every fact can be replayed.
+/// Looks for such an import in a data directory on the real file system, and cuts it off if
+/// `really`. `None` = every fact can be replayed.
 ///
 /// # Errors
 /// See [`CutError`].
@@ -133,10 +132,10 @@ struct Walk {
     epoch: u64,
     /// Where the last start began to write: segment, byte, first fact.
     begin: (u64, u64, Lsn),
-    /// Whether all that it wrote came from Postgres.
+    /// Whether everything that it wrote came from Postgres.
     imports_alone: bool,
     refused: Option<(Lsn, String)>,
-    /// Whether another start wrote after a fact that is refused.
+    /// Whether another start has written after a refused fact.
     followed: bool,
 }
 
@@ -154,7 +153,7 @@ fn find(disk: &dyn Disk, dir: &Path, control: &Control) -> Result<Option<Cut>, C
             Link::End(end) => break end,
         }
     };
-    Witness { disk, dir, control, snapshot_lsn: walk.snapshot_lsn }.judge(&end)?;
+    Evidence { disk, dir, control, snapshot_lsn: walk.snapshot_lsn }.judge(&end)?;
     walk.judge(&end)
 }
 
@@ -217,7 +216,7 @@ impl Walk {
     }
 }
 
-/// Whether preheating makes such facts, and nobody was told anything by it.
+/// Whether preheating makes such facts, so that none was acknowledged to anybody.
 fn came_from_postgres(fact: &Fact<'_>) -> bool {
     match *fact {
         Fact::ItemCreated { actor, .. }
@@ -230,11 +229,11 @@ fn came_from_postgres(fact: &Fact<'_>) -> bool {
 
 // ---- cutting ----
 
-/// Copies, zeros, removes; the control file comes last. Each step may be done again.
+/// Copies, zeroes, removes; updates the control file last. Each step can be repeated.
 fn carry_out(disk: &dyn Disk, dir: &Path, control: Control, cut: &Cut) -> io::Result<()> {
     let (first, begin) = cut.place;
     let segments = list_segments(disk, dir)?;
-    // Copies come before anything is cut: their directory's own name must not be lost, either.
+    // The copies come before any cut; the entry of their directory has to be durable, too.
     disk.create_dir(&layout::torn_dir(dir))?;
     disk.sync_dir(dir)?;
     for segment in segments.iter().copied().filter(|number| (first..=control.last_segment).contains(number)) {
@@ -269,9 +268,9 @@ fn read_plan(disk: &dyn Disk, dir: &Path, control: &Control) -> io::Result<Optio
     Ok(parse_plan(&String::from_utf8_lossy(&bytes[..read]), control))
 }
 
-/// One line: six numbers, and why the fact was refused. What is not whole counts for nothing: no
-/// byte of the log is touched before the plan is durable. The first number is the epoch, which only
-/// a start changes, and no start succeeds before the cut is done.
+/// One line: six numbers, and why the fact was refused. An incomplete plan is ignored: no byte of
+/// the log is changed before the plan is durable. The first number is the epoch, which only a start
+/// changes, and no start succeeds before the cut is done.
 fn parse_plan(text: &str, control: &Control) -> Option<Cut> {
     let mut words = text.strip_suffix('\n')?.splitn(7, ' ');
     let mut number = || words.next()?.parse().ok();
@@ -284,10 +283,7 @@ fn parse_plan(text: &str, control: &Control) -> Option<Cut> {
 
 fn write_plan(disk: &dyn Disk, dir: &Path, control: &Control, cut: &Cut) -> io::Result<()> {
     let path = dir.join(PLAN_NAME);
-    match disk.remove(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_there(disk, &path)?;
     let Cut { refused, reason, facts, place } = cut;
     let line =
         format!("{} {refused} {} {} {} {} {reason}\n", control.epoch, facts.0, facts.1, place.0, place.1);

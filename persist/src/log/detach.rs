@@ -1,8 +1,8 @@
-//! Detaching: on the operator's word a log belongs to no database any more.
+//! `stampede detach`: separates a log from its database.
 //!
-//! Nothing but the control file changes, and only while no engine runs on the directory. The
-//! database is not asked: most of the time it is lost. Its cursor, if it still has one, tells a
-//! later attach how far it came. Next: [`super::trim`], which may let facts go from then on.
+//! Only the control file changes, and only while no engine runs on the directory. The database
+//! is not asked: most of the time it is lost. Its cursor, if there still is one, tells a later
+//! attach how far the export came. Next: [`super::trim`], which may remove facts from then on.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::control::{ControlError, ControlFile, KeptFor, read_control};
 use super::layout;
 use crate::disk::{Disk, LockError};
 
-/// Why a log cannot be detached. Nothing was changed, but where the file system refused.
+/// Why a log cannot be detached. Nothing was changed, except perhaps after [`DetachError::Io`].
 #[derive(Debug, thiserror::Error)]
 pub enum DetachError {
     /// There is no log in the directory.
@@ -36,7 +36,7 @@ pub enum DetachError {
     #[error(transparent)]
     Control(#[from] ControlError),
     /// The file system refused.
-    #[error("cannot access {}: {source}; see to the disk or the directory's owner", dir.display())]
+    #[error("cannot access {}: {source}; check the disk and the directory's owner", dir.display())]
     Io {
         /// The directory.
         dir: PathBuf,
@@ -45,7 +45,7 @@ pub enum DetachError {
     },
 }
 
-/// For whom the log in this directory keeps its facts; `None` = for nobody. Reads only.
+/// For which database the log in this directory keeps its facts; `None` = for none. Reads only.
 ///
 /// # Errors
 /// See [`DetachError`].
@@ -54,13 +54,13 @@ pub fn kept_for(disk: &dyn Disk, dir: &Path) -> Result<Option<KeptFor>, DetachEr
     Ok(control.ok_or_else(|| DetachError::NoLog { dir: dir.to_owned() })?.keeps_facts_for())
 }
 
-/// Has the log in this directory forget its database, durably. Returns for whom it had kept its
-/// facts; `None` = for nobody, and nothing was changed.
+/// Makes the log in this directory forget its database, durably. Returns for which database it had
+/// kept its facts; `None` = for none, and nothing was changed.
 ///
 /// # Errors
 /// See [`DetachError`].
 pub fn detach(disk: &dyn Disk, dir: &Path) -> Result<Option<KeptFor>, DetachError> {
-    // Before the lock, which would be made where there is no log.
+    // Checked before the lock, which would create its file even where there is no log.
     kept_for(disk, dir)?;
     let io = |source| DetachError::Io { dir: dir.to_owned(), source };
     let _lock = disk.lock(&dir.join(layout::LOCK_NAME)).map_err(|error| match error {

@@ -1,4 +1,4 @@
-//! The way in: a data directory is opened, recovered, and started, in this order.
+//! Opens, recovers and starts a data directory, in this order.
 //!
 //! ```text
 //! DataDir::open ──▶ DataDir::recover(rebuild) ──▶ Opened::start(wakers, on_failure) ──▶ Started
@@ -6,9 +6,9 @@
 //!                       then repairs, epoch + 1
 //! ```
 //!
-//! Nothing on disk is changed before recovery has given its verdict, but for the
-//! lock and, in an empty directory, the new identity. See [`super::layout`] for
-//! what lies where, [`super::recovery`] for the verdicts.
+//! Nothing on disk is changed before recovery has decided, except the lock and, in
+//! an empty directory, the new identity. See [`super::layout`] for the files,
+//! [`super::recovery`] for the decisions.
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,7 +32,7 @@ use super::rebuild::Rebuild;
 use super::recovery::{Recovered, RecoveryError, recover};
 use super::repair::{remove_half_made, repair};
 use super::segment::{SegmentReader, create_segment, list_segments};
-use super::shelf::{Shelf, ShelfLimits, Spare};
+use super::segment_pool::{PoolLimits, SegmentPool, Spare};
 use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
 use super::status::LogStatus;
 pub use super::stepped::{DirLock, Stepped};
@@ -42,9 +42,9 @@ use crate::disk::buffer::AlignedBuffer;
 use crate::disk::real::RealDisk;
 use crate::disk::{Disk, DiskLock, LockError, OpenMode};
 
-/// What a new data directory is given at birth: drawn at random by [`DataDir::open`].
+/// What a new log is created with; [`DataDir::open`] draws it at random.
 #[derive(Clone, Copy, Debug)]
-pub struct Birth {
+pub struct NewLog {
     /// The log's identity.
     pub log_id: LogId,
     /// The bytes of its hash secret.
@@ -70,22 +70,22 @@ impl std::fmt::Debug for DataDir {
 }
 
 impl DataDir {
-    /// Locks a data directory on the real file system and reads who it is; makes it if it is new.
+    /// Locks a data directory on the real file system and reads its identity; creates it if it is new.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open(dir: &Path, options: &LogOptions) -> Result<Self, OpenError> {
-        let mut birth = Birth { log_id: LogId([0; 16]), hash_secret: [0; 16] };
+        let mut new_log = NewLog { log_id: LogId([0; 16]), hash_secret: [0; 16] };
         let drawn =
-            getrandom::fill(&mut birth.log_id.0).and_then(|()| getrandom::fill(&mut birth.hash_secret));
+            getrandom::fill(&mut new_log.log_id.0).and_then(|()| getrandom::fill(&mut new_log.hash_secret));
         drawn.map_err(|error| OpenError::Io {
             path: "/dev/urandom".into(),
             source: io::Error::other(error),
         })?;
-        Self::open_on(Arc::new(RealDisk), dir, options, &birth)
+        Self::open_on(Arc::new(RealDisk), dir, options, &new_log)
     }
 
-    /// As [`DataDir::open`], on any disk and with a given birth.
+    /// As [`DataDir::open`], on any disk and with a given identity.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -93,13 +93,13 @@ impl DataDir {
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: &LogOptions,
-        birth: &Birth,
+        new_log: &NewLog,
     ) -> Result<Self, OpenError> {
         options.check().map_err(OpenError::Options)?;
         let lock = enter(&*disk, dir, options)?;
         let control = match read_control(&*disk, dir)? {
             Some(control) => control,
-            None => give_birth(&*disk, dir, options, birth)?,
+            None => create_log(&*disk, dir, options, new_log)?,
         };
         Ok(Self { disk, dir: dir.to_owned(), options: options.clone(), control, lock })
     }
@@ -117,7 +117,7 @@ impl DataDir {
     /// Memory: one block and one chunk. Speed: above a million orders a second.
     ///
     /// # Errors
-    /// See [`OpenError`]; `rebuild` may hold a part of the state then and is of no use.
+    /// See [`OpenError`]; `rebuild` may hold a part of the state then and must not be used.
     pub fn recover(self, rebuild: &mut dyn Rebuild) -> Result<Opened, OpenError> {
         let mut warnings = Vec::new();
         let (snapshot_lsn, snapshot_ms) = self.replay_snapshot(rebuild, &mut warnings)?;
@@ -163,8 +163,8 @@ impl DataDir {
     fn repair(&self, found: &Recovered) -> io::Result<ControlFile> {
         remove_half_made(&*self.disk, &self.dir)?;
         repair(&*self.disk, &self.dir, self.control.log_id, found)?;
-        // A killed process may have left names that no power cut would spare: what is built upon
-        // from here on, and what the control file is about to know, has to be durable.
+        // A killed process may have left directory entries that are not durable. Everything from here
+        // on relies on them, and the control file is about to.
         self.disk.sync_dir(&layout::log_dir(&self.dir))?;
         self.disk.sync_dir(&layout::snapshot_dir(&self.dir))?;
         let control = ControlFile::open(&*self.disk, &self.dir, self.control)?;
@@ -176,8 +176,8 @@ impl DataDir {
                 control.last_segment.max(found.starts.last().map_or(0, |start| start.number));
             control.clean = false;
         })?;
-        // Only now: that they are trimmed may have been written by a process that was killed before it was
-        // durable, and a power cut would bring the older control file back, which knows them.
+        // Only now: the process that trimmed them may have been killed before its control file was durable,
+        // and a power cut would bring the older control file back, which needs them.
         self.remove_trimmed()?;
         Ok(control)
     }
@@ -190,7 +190,7 @@ impl DataDir {
     }
 }
 
-/// Makes the directory and its parts, checks what it lies on, and takes the lock.
+/// Creates the directory and its parts, checks its file system, and takes the lock.
 fn enter(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<Box<dyn DiskLock>, OpenError> {
     let unwritable = |source| OpenError::Unwritable { dir: dir.to_owned(), source };
     make_dir(disk, dir).map_err(unwritable)?;
@@ -208,7 +208,7 @@ fn enter(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<Box<dyn Di
     Ok(lock)
 }
 
-/// Makes a directory and its parents, each durable before the next is made in it.
+/// Creates a directory and its parents, each durable before the next is created in it.
 fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     let Some(parent) = parent_of(dir) else { return Ok(()) };
     let (made, parent_is_durable) = match disk.create_dir(dir) {
@@ -218,7 +218,7 @@ fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         }
         made => made.map(|made| (made, !made))?,
     };
-    // Also when it was there: a start that was killed may have made it, or the one above it, and no more.
+    // Also if it exists: a killed start may have created it, or its parent, without syncing it.
     if made {
         disk.sync_dir(parent)?;
     } else {
@@ -230,12 +230,12 @@ fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the entries durable that a start before this one may have made in a directory.
+/// Makes the entries durable that an earlier start may have created in a directory.
 fn sync_found(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     match disk.sync_dir(dir) {
-        // It may not be read or written, or its file system syncs no directories (`/proc`, some network and
-        // user-space ones): whoever made the way to the data directory was not a start of ours, or was told so.
+        // The directory cannot be read or written, or its file system cannot sync directories (`/proc`, some
+        // network and user-space ones). Then no start of ours created the entry, or that start reported it.
         Err(error)
             if matches!(error.kind(), InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported) =>
         {
@@ -249,11 +249,11 @@ fn parent_of(dir: &Path) -> Option<&Path> {
     dir.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
-fn give_birth(
+fn create_log(
     disk: &dyn Disk,
     dir: &Path,
     options: &LogOptions,
-    birth: &Birth,
+    new_log: &NewLog,
 ) -> Result<Control, OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let empty =
@@ -261,7 +261,7 @@ fn give_birth(
     if !empty {
         return Err(OpenError::NoControl { dir: dir.to_owned() });
     }
-    let control = Control::new(birth.log_id, HashSecret(birth.hash_secret), options.segment_bytes);
+    let control = Control::new(new_log.log_id, HashSecret(new_log.hash_secret), options.segment_bytes);
     create_control(disk, dir, &control).map_err(io)?;
     Ok(control)
 }
@@ -297,7 +297,7 @@ pub struct Started {
 }
 
 impl Opened {
-    /// The control file's content after this start: identity, epoch, database.
+    /// The content of the control file after this start: identity, epoch, database.
     pub fn control(&self) -> Control {
         self.control.current()
     }
@@ -305,7 +305,7 @@ impl Opened {
     pub fn next_lsn(&self) -> Lsn {
         self.found.end.next_lsn
     }
-    /// The latest time of any fact: the sale clock must not begin before it (I14).
+    /// The latest time of any fact: the sale clock must not start before it (I14).
     pub fn last_ms(&self) -> UnixMillis {
         self.last_ms
     }
@@ -321,7 +321,7 @@ impl Opened {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
-    /// Where it lies.
+    /// Its disk and its directory.
     pub(super) fn place(&self) -> (&Arc<dyn Disk>, &Path) {
         (&self.data.disk, &self.data.dir)
     }
@@ -330,7 +330,7 @@ impl Opened {
         let (disk, dir) = (Arc::clone(&self.data.disk), self.data.dir.clone());
         LogTail::new(disk, dir, Arc::clone(&self.control), Arc::clone(&self.status), after)
     }
-    /// Notes which database this log exports to, durably.
+    /// Records durably which database this log exports to.
     ///
     /// # Errors
     /// What the file system answers.
@@ -338,8 +338,8 @@ impl Opened {
         self.control.update(|control| control.database = Some(identity))
     }
 
-    /// Starts the journal's threads. Each waker is called once per durable group; `on_failure`
-    /// once, with the reason, if the log fails: the process must then stop selling and end.
+    /// Starts the journal's threads. Each waker is called once per durable group. If the log fails,
+    /// `on_failure` is called once with the reason: the process must then stop selling and end.
     ///
     /// # Errors
     /// [`OpenError::Io`] when segments cannot be made.
@@ -371,16 +371,16 @@ impl Opened {
         let next_lsn = found.end.next_lsn;
         let index = Arc::new(SegmentIndex::new(found.starts));
         let queue = Arc::new(FactQueue::new(data.options.queue_slots, data.options.queue_reserve, next_lsn));
-        let (active, shelf) = stock_up(&data, &control, &status, found.end.segment, found.end.offset)?;
+        let (active, pool) = open_segments(&data, &control, &status, found.end.segment, found.end.offset)?;
         control.update(|control| control.last_segment = active.number)?;
-        let shelf = Arc::new(shelf);
+        let pool = Arc::new(pool);
         let maintenance = Arc::new(Maintenance {
             disk: Arc::clone(&data.disk),
             dir: data.dir.clone(),
             options: data.options.clone(),
             status: Arc::clone(&status),
             control: Arc::clone(&control),
-            shelf: Arc::clone(&shelf),
+            pool: Arc::clone(&pool),
             index: Arc::clone(&index),
             queue: Arc::clone(&queue),
         });
@@ -395,7 +395,7 @@ impl Opened {
             buffer: AlignedBuffer::new(GROUP_BYTES_MAX.min(segment_bytes as usize)),
             queue: Arc::clone(&queue),
             status: Arc::clone(&status),
-            shelf,
+            pool,
             control,
             index,
             wakers,
@@ -405,14 +405,14 @@ impl Opened {
     }
 }
 
-/// Opens the segment that goes on and gathers the spares that lie ready.
-fn stock_up(
+/// Opens the segment that the journal continues, and the spare segments that are ready.
+fn open_segments(
     data: &DataDir,
     control: &ControlFile,
     status: &Arc<LogStatus>,
     number: u64,
     offset: u64,
-) -> io::Result<(Active, Shelf)> {
+) -> io::Result<(Active, SegmentPool)> {
     let (disk, dir) = (&data.disk, &data.dir);
     let segment_bytes = control.current().segment_bytes;
     let path = layout::segment_file(dir, number);
@@ -427,8 +427,8 @@ fn stock_up(
     for spare in list_segments(&**disk, dir)?.into_iter().filter(|n| *n > number) {
         let path = layout::segment_file(dir, spare);
         let file = disk.open(&path, OpenMode::ReadWrite)?;
-        // The journal goes from a segment to the next number: a spare behind a gap is of no use. Nor is
-        // one that is not empty: recovery relies on zeros behind the end of the log.
+        // The journal goes from one segment to the next number, so a spare after a gap cannot be used; nor
+        // one that is not empty, since recovery relies on zeros after the end of the log.
         let in_turn = file.size()? == segment_bytes && spare == number + ready.len() as u64 + 1;
         if in_turn && SegmentReader::open(&**disk, dir, spare)?.first_not_empty(0)?.is_none() {
             ready.push_back(Spare { number: spare, file });
@@ -437,7 +437,7 @@ fn stock_up(
         }
     }
     let spares = data.options.spares(segment_bytes);
-    let limits = ShelfLimits {
+    let limits = PoolLimits {
         segment_bytes,
         spares,
         spares_max: spares + data.options.snapshot_segments as usize,
@@ -446,7 +446,14 @@ fn stock_up(
     };
     let in_use = number + 1 - control.current().first_segment;
     let next_number = number + ready.len() as u64 + 1;
-    let shelf =
-        Shelf::new(Arc::clone(disk), dir.clone(), limits, Arc::clone(status), ready, in_use, next_number);
-    Ok((active, shelf))
+    let pool = SegmentPool::new(
+        Arc::clone(disk),
+        dir.clone(),
+        limits,
+        Arc::clone(status),
+        ready,
+        in_use,
+        next_number,
+    );
+    Ok((active, pool))
 }

@@ -1,4 +1,4 @@
-//! Why a data directory cannot be opened: the cause and the remedy, for the operator.
+//! Why a data directory cannot be opened, with the cause and the remedy for the operator.
 //!
 //! Next: [`super::dir`], which opens it.
 
@@ -31,7 +31,7 @@ pub enum OpenError {
     },
     /// It lies in memory.
     #[error(
-        "{} lies in memory (tmpfs): a power cut would lose acknowledged orders; use a directory on a disk, \
+        "{} is in memory (tmpfs): a power cut would lose acknowledged orders; use a directory on a disk, \
          or allow tmpfs explicitly",
         dir.display()
     )]
@@ -40,7 +40,7 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// It cannot be written to.
-    #[error("cannot write to {}: {source}; make the directory and give it to the user of this process", dir.display())]
+    #[error("cannot write to {}: {source}; create the directory and make this process's user its owner", dir.display())]
     Unwritable {
         /// The directory.
         dir: PathBuf,
@@ -63,13 +63,13 @@ pub enum OpenError {
     /// Its log cannot be recovered.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// No snapshot is whole, and the log does not go back to the beginning.
+    /// Every snapshot is damaged, and the log does not go back to the beginning.
     #[error(
-        "{source}; the log begins at LSN {first_lsn} and no older snapshot reaches that far. Nothing was \
+        "{source}; the log begins at LSN {first_lsn}, and no other snapshot reaches that far. Nothing was \
          changed. Put the snapshot back from a copy"
     )]
     Snapshot {
-        /// What is wrong with the newest.
+        /// What is wrong with one of them.
         source: SnapshotError,
         /// Where the log begins.
         first_lsn: Lsn,
@@ -87,7 +87,7 @@ pub enum OpenError {
         first_lsn: Lsn,
     },
     /// The file system refused.
-    #[error("cannot access {}: {source}; see to the disk or the directory's owner", path.display())]
+    #[error("cannot access {}: {source}; check the disk and the directory's owner", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,

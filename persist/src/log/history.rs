@@ -1,8 +1,8 @@
-//! All that a recovered log knows, for a database that lacks what the log itself no longer holds.
+//! Everything that a recovered log knows, for a database that lacks facts which were trimmed.
 //!
-//! It begins at the *oldest* snapshot that the log goes on from: only facts carry idempotency keys
-//! and payment references as they are, snapshots have their hashes. Reads only. Next:
-//! [`crate::export::refill`], which it is for.
+//! It begins at the *oldest* snapshot that the log continues: facts have idempotency keys and
+//! payment references as text, older snapshots only as hashes. Reads only. Next:
+//! [`crate::export::refill`], which uses it.
 
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{Lsn, UnixMillis};
@@ -29,8 +29,8 @@ impl std::fmt::Debug for LogHistory<'_> {
 }
 
 impl<'a> LogHistory<'a> {
-    /// The history of a log that was recovered into `state`; `None` = no snapshot is whole that
-    /// the log goes on from, so that the log itself begins at LSN 1.
+    /// The history of a log that was recovered into `state`; `None` = there is no usable snapshot, so
+    /// the log itself begins at LSN 1.
     ///
     /// # Errors
     /// [`OpenError::Io`].
@@ -41,7 +41,7 @@ impl<'a> LogHistory<'a> {
         let known = list_snapshots(&**disk, dir).map_err(io)?;
         let snapshot = known.into_iter().filter(|lsn| lsn.next() >= control.first_lsn).find_map(|lsn| {
             let read = read_snapshot(&**disk, dir, lsn, control.log_id, &mut |_| Ok(()));
-            // A damaged one was told of at recovery, and the next stands in for it.
+            // Recovery has reported a damaged one; the next one is used instead.
             read.ok()
         });
         Ok(snapshot.map(|snapshot| Self { opened, snapshot, state }))

@@ -1,4 +1,4 @@
-//! Which log this is: a number drawn when the data directory is made, in every file.
+//! The identity of a log: a number that is drawn with the data directory and stands in every file.
 //!
 //! It keeps the blocks of two logs apart, on one disk and in one database.
 //! Next: [`super::control`].

@@ -1,4 +1,4 @@
-//! Which LSN each segment begins with, in memory: what trimming needs to know.
+//! The first LSN of each segment, in memory, for trimming.
 //!
 //! Recovery fills it, the journal adds to it, the trimmer takes from its front. It
 //! must never name a segment before its first block is durable.
@@ -32,7 +32,7 @@ impl SegmentIndex {
     pub(super) fn begin_after(&self, lsn: Lsn) -> usize {
         self.0.lock().iter().filter(|start| start.first_lsn > lsn).count()
     }
-    /// The segments of which every fact is at or below `floor`, and the one after them. The
+    /// The segments whose facts are all at or below `floor`, and the segment after them. The
     /// last segment is never among them.
     pub(super) fn covered(&self, floor: Lsn) -> Option<(Vec<u64>, SegmentStart)> {
         let starts = self.0.lock();

@@ -1,7 +1,7 @@
 //! `stampede log inspect`: the files of a log as lines of text.
 //!
-//! It believes nothing and stops at nothing: what cannot be read is printed as such.
-//! No lock, nothing is written. Next: [`super::verify`] for a judgement.
+//! It trusts no byte and does not stop at damage: what cannot be read is printed as such.
+//! It takes no lock and writes nothing. Next: [`super::verify`], which checks a log.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -32,7 +32,7 @@ pub fn inspect(dir: &Path, records: bool, out: &mut dyn Write) -> io::Result<()>
 pub fn inspect_on(disk: &dyn Disk, dir: &Path, records: bool, out: &mut dyn Write) -> io::Result<()> {
     let control = match read_control(disk, dir) {
         Ok(Some(control)) => control,
-        Ok(None) => return writeln!(out, "{}: no control file, so no log", dir.display()),
+        Ok(None) => return writeln!(out, "{}: no control file, so there is no log", dir.display()),
         Err(error) => return writeln!(out, "{error}"),
     };
     print_control(&control, out)?;
@@ -137,7 +137,7 @@ fn print_records(header: &BlockHeader, block: &[u8], out: &mut dyn Write) -> io:
     Ok(())
 }
 
-/// A fact as one line: its kind, time, and what it is about.
+/// A fact as one line: its kind, its time, and its content.
 pub fn describe(fact: &Fact<'_>) -> String {
     let about = match *fact {
         Fact::ItemCreated { item, granted, ref spec, actor, .. } => {

@@ -1,9 +1,9 @@
-//! The journal: takes what is queued, writes it as one group, says that it is durable.
+//! The journal: takes the queued facts, writes them as one group, reports them durable.
 //!
-//! A state machine without threads: [`Journal::step`] does one round. There is no
-//! timer: the next group is what arrived while the last one synced. After a failed
+//! A state machine without threads: [`Journal::step`] does one round. Group commit needs
+//! no timer: the next group is what arrived while the last one synced. After a failed
 //! write or sync it never touches the file again, never moves the watermark, and
-//! never releases who waits (I10). Next: [`super::thread`] for the loop around it,
+//! never releases a waiting answer (I10). Next: [`super::thread`] for the loop around it,
 //! [`super::block`] for what it writes.
 
 use std::io;
@@ -18,16 +18,16 @@ use super::index::{SegmentIndex, SegmentStart};
 use super::limits::{BLOCK_BYTES_MAX, GROUP_BYTES_MAX, STRAGGLERS_MAX};
 use super::queue::FactQueue;
 use super::record::{RECORD_HEADER_BYTES, Record};
-use super::shelf::{Shelf, Spare};
+use super::segment_pool::{SegmentPool, Spare};
 use super::status::LogStatus;
 use crate::disk::buffer::AlignedBuffer;
 use crate::disk::{DiskFile, SECTOR_BYTES};
 use stampede_core::limits::FACT_BYTES_MAX;
 
-/// Wakes a core that may have answers parked; called once per group, after the watermark moved.
+/// Wakes a core that may have answers waiting; called once per group, after the watermark moved.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
-/// What a round came to.
+/// The result of a round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// A group is durable.
@@ -63,7 +63,7 @@ pub struct Journal {
     pub(super) buffer: AlignedBuffer,
     pub(super) queue: Arc<FactQueue>,
     pub(super) status: Arc<LogStatus>,
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) pool: Arc<SegmentPool>,
     pub(super) control: Arc<ControlFile>,
     pub(super) index: Arc<SegmentIndex>,
     pub(super) wakers: Vec<Waker>,
@@ -88,22 +88,22 @@ struct Group {
     first_lsn: Lsn,
 }
 
-/// Bytes that everything queued may need on disk after owners were told to stop: a sector for each
-/// straggler, which holds it; each other waiting fact at its largest, and what blocks take besides.
+/// Disk space that the queue may still need after the owners were told to stop, in bytes: a sector for
+/// each straggler; the largest record for each other waiting fact, and the overhead of their blocks.
 pub(super) fn reserve_bytes(queue_slots: usize) -> u64 {
     let stragglers = queue_slots.min(STRAGGLERS_MAX);
     let records = (queue_slots - stragglers) * (RECORD_HEADER_BYTES + FACT_BYTES_MAX);
     (records + records / 64 + stragglers * SECTOR_BYTES) as u64
 }
 
-/// Room above which a full log accepts again: somewhat more than the reserve, so that it does not
-/// flap. Room comes back in whole segments, which are larger than that.
+/// Space above which a full log accepts again, in bytes: a little more than the reserve, so that it
+/// does not flap. Space comes back in whole segments, which are larger than the difference.
 pub(super) fn resume_bytes(queue_slots: usize) -> u64 {
     reserve_bytes(queue_slots) / 32 * 33
 }
 
 impl Journal {
-    /// Takes what is queued and makes it durable as one group. Takes about one sync.
+    /// Makes the queued facts durable as one group. Takes about as long as one sync.
     pub fn step(&mut self) -> Step {
         if self.status.failure().is_some() {
             return Step::Failed;
@@ -124,13 +124,13 @@ impl Journal {
             if self.queue.is_empty() {
                 return Ok(Step::Idle);
             }
-            match self.shelf.take() {
+            match self.pool.take() {
                 Some(spare) => self.roll(spare)?,
                 None => return Ok(Step::NeedsSegment),
             }
         }
         let Some(group) = self.fill() else { return Ok(Step::Idle) };
-        // The slots are free as soon as their bytes are copied: the next group gathers while this one syncs.
+        // The slots are free as soon as their bytes are copied: the next group arrives while this one syncs.
         self.queue.release(group.next);
         self.active.file.write_durable(self.active.offset, &self.buffer.as_slice()[..group.bytes])?;
         Ok(self.written(&group))
@@ -140,7 +140,7 @@ impl Journal {
         (self.segment_bytes - self.active.offset) as usize
     }
 
-    /// Goes on to the next segment. The control file knows of it before its first block does.
+    /// Goes on to the next segment. The control file names it before its first block is written.
     fn roll(&mut self, spare: Spare) -> io::Result<()> {
         let durable = self.durable;
         self.control.update(|control| {
@@ -152,10 +152,10 @@ impl Journal {
     }
 
     /// Copies queued facts into blocks, as many as fit a group and the segment. The first block that is
-    /// not full is the last: what arrives while it is built is the next group's.
+    /// not full is the last: what arrives while it is built belongs to the next group.
     ///
     /// # Panics
-    /// When a block that is not the last of its group is smaller than can be.
+    /// When a block before the last one of the group is not as large as possible.
     fn fill(&mut self) -> Option<Group> {
         let limit = GROUP_BYTES_MAX.min(self.room_left()) / SECTOR_BYTES * SECTOR_BYTES;
         let first_lsn = self.durable.next();
@@ -166,12 +166,12 @@ impl Journal {
             if end != BlockEnd::Full {
                 break;
             }
-            assert_eq!(group.bytes, block_end, "only the last block of a group is smaller than can be");
+            assert_eq!(group.bytes, block_end, "only the last block of a group is not full");
         }
         (group.bytes > 0).then_some(group)
     }
 
-    /// Adds one block to the group, up to here in the buffer at most.
+    /// Adds one block to the group, which ends at `block_end` in the buffer at the latest.
     fn fill_block(&mut self, group: &mut Group, block_end: usize) -> BlockEnd {
         let mut block = BlockBuilder::new(&mut self.buffer.as_mut_slice()[group.bytes..block_end]);
         let first_lsn = group.next;
@@ -201,7 +201,7 @@ impl Journal {
         end
     }
 
-    /// The group is durable: say so, then wake whoever waits.
+    /// The group is durable: publishes that, then wakes the cores.
     fn written(&mut self, group: &Group) -> Step {
         if self.active.fresh {
             self.active.fresh = false;
@@ -218,9 +218,9 @@ impl Journal {
         Step::Wrote { facts }
     }
 
-    /// Tells owners whether what they accept from now on could still be kept.
+    /// Tells the owners whether there is still room for what they accept from now on.
     pub(super) fn judge_room(&self) {
-        let room = self.room_left() as u64 + self.shelf.ready_bytes();
+        let room = self.room_left() as u64 + self.pool.ready_bytes();
         self.status.set_room_bytes(room);
         let slots = self.queue.capacity();
         let needed = if self.status.accepting() { reserve_bytes(slots) } else { resume_bytes(slots) };
@@ -229,22 +229,22 @@ impl Journal {
     }
 
     /// Whether the control file is behind the log.
-    pub fn is_unsettled(&self) -> bool {
+    pub fn control_is_behind(&self) -> bool {
         self.status.failure().is_none() && self.control.current().durable_lsn != self.durable
     }
 
-    /// Writes the watermark into the control file; called when the journal is idle, and with
-    /// `clean` at the end.
-    pub fn settle(&mut self, clean: bool) -> Step {
+    /// Writes the watermark into the control file; called when the journal is idle, and at the end
+    /// with `clean`.
+    pub fn write_control(&mut self, clean: bool) -> Step {
         if self.status.failure().is_some() {
             return Step::Failed;
         }
         let durable = self.durable;
-        let settled = self.control.update(|control| {
+        let written = self.control.update(|control| {
             control.durable_lsn = durable;
             control.clean = clean;
         });
-        match settled {
+        match written {
             Ok(()) => Step::Idle,
             Err(error) => {
                 self.status.fail(format!("control file: {error}"));

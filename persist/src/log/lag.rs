@@ -1,10 +1,10 @@
-//! When the control file has to learn how far the log has come: a clock's face, without the clock.
+//! When the control file has to be updated with the durable LSN.
 //!
-//! Times are arguments, so that the promise can be tested over all patterns of arrival: whatever
-//! is durable stands in the control file at the latest [`LAG_MS_MAX`] later. The file is written when
-//! the journal was idle for [`IDLE_MS_MIN`] after a group, and, however facts keep coming, half of the
-//! bound after the first group that it does not know: the other half is for the group that is being
-//! written meanwhile, and for the control file's own write. Nothing here writes. Next: [`super::thread`].
+//! The promise: whatever is durable is in the control file at most [`LAG_MS_MAX`] later. The file is
+//! written when the journal was idle for [`IDLE_MS_MIN`] after a group; and if facts keep coming, half
+//! of the bound after the first group that the file does not have. The other half is for the group that
+//! is being written meanwhile, and for the control file's own write. Times are arguments, so that the
+//! promise can be tested over all patterns of arrival. Nothing here writes. Next: [`super::thread`].
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use super::limits::{IDLE_MS_MIN, LAG_MS_MAX};
 const IDLE: Duration = Duration::from_millis(IDLE_MS_MIN);
 const LAG: Duration = Duration::from_millis(LAG_MS_MAX / 2);
 
-/// How far the control file is behind the log, in time. Times are counted from any fixed moment.
+/// For how long the control file has been behind the log. Times count from any fixed moment.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct ControlLag(Option<Behind>);
 
 #[derive(Clone, Copy, Debug)]
 struct Behind {
-    /// When the first group became durable that the control file does not know.
+    /// When the first group became durable that is not in the control file.
     since: Duration,
     /// When the last one did.
     last: Duration,
@@ -32,13 +32,13 @@ impl ControlLag {
         self.0 = Some(Behind { since, last: now });
     }
 
-    /// The control file knows everything that is durable.
+    /// The control file is up to date.
     pub(super) fn control_written(&mut self) {
         self.0 = None;
     }
 
-    /// How long the control file may still wait, if no fact comes; zero = write it now. `None` =
-    /// there is nothing to write.
+    /// How long the control file may still wait if no fact comes; zero = write it now. `None` =
+    /// it is up to date.
     pub(super) fn time_left(&self, now: Duration) -> Option<Duration> {
         let due = self.0.map(|behind| (behind.since + LAG).min(behind.last + IDLE));
         due.map(|due| due.saturating_sub(now))
@@ -49,15 +49,15 @@ impl ControlLag {
 mod tests {
     use super::*;
 
-    /// What a write of a group and one of the control file take: a slow disk.
+    /// The time for a write of the control file; fifty times that of a group.
     const WRITE: Duration = Duration::from_millis(5);
     const STEP: Duration = Duration::from_micros(100);
 
-    /// Plays the journal's loop over facts that arrive at these times; the longest time for which
+    /// Plays the journal's loop over facts that arrive at these times. Returns the longest time for which
     /// something durable was not in the control file, and how often that was written.
     fn play(arrivals: &[Duration]) -> (Duration, usize) {
         let (mut now, mut lag, mut taken) = (Duration::ZERO, ControlLag::default(), 0);
-        // Groups that the control file does not know, by the time they became durable.
+        // When the groups became durable that are not in the control file.
         let mut unknown: Vec<Duration> = Vec::new();
         let (mut longest, mut writes) = (Duration::ZERO, 0);
         loop {
@@ -77,7 +77,7 @@ mod tests {
                 }
                 _ if queued > 0 => {}
                 left => {
-                    // A rest ends when a fact comes, or when it is time.
+                    // It sleeps until a fact comes or the write is due.
                     let (due, next) = (left.map(|left| now + left), arrivals.get(taken).copied());
                     let Some(until) = due.into_iter().chain(next).min() else { return (longest, writes) };
                     now = until;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_soon_when_nothing_comes_and_seldom_when_facts_keep_coming() {
+    fn it_is_written_when_idle_and_else_at_half_the_bound() {
         let ms = Duration::from_millis;
         let mut lag = ControlLag::default();
         assert_eq!(lag.time_left(ms(1)), None);

@@ -1,8 +1,8 @@
-//! Where things lie in a data directory.
+//! The files of a data directory.
 //!
 //! ```text
 //! DIR/LOCK                     held by the running engine, with its process id
-//! DIR/control                  the witness (see `control`)
+//! DIR/control                  how far the log is durable (see `control`)
 //! DIR/log/0000000000000001.seg segments, numbered from 1 (see `segment`)
 //! DIR/snap/00000000000000001234.snap   snapshots, named by their LSN (see `snapshot`)
 //! DIR/torn/                    copies of tails that recovery cut off
@@ -16,7 +16,7 @@ use stampede_core::types::Lsn;
 
 /// The lock file's name.
 pub const LOCK_NAME: &str = "LOCK";
-/// What a file that is being made ends with; such leftovers are removed at start.
+/// The suffix of a file that is being made; leftovers are removed at a start.
 pub const TEMP_SUFFIX: &str = ".tmp";
 const SEGMENT_SUFFIX: &str = ".seg";
 const SNAPSHOT_SUFFIX: &str = ".snap";

@@ -1,4 +1,4 @@
-//! The log's own bounds, in one place; those shared with other crates stand in
+//! The log's own bounds, in one place; those shared with other crates are in
 //! [`stampede_core::limits`]. Relations are checked when this file compiles.
 
 use stampede_core::limits::{CORES_MAX, OWNER_BATCH_MAX};
@@ -21,10 +21,10 @@ pub const LOG_BYTES_MAX_DEFAULT: u64 = 8 << 30;
 pub const FREE_BYTES_MIN_DEFAULT: u64 = 256 << 20;
 /// Default of the segments after which a new snapshot is made.
 pub const SNAPSHOT_SEGMENTS_DEFAULT: u64 = 16;
-/// How long the journal has to be idle before it renews the control file, in milliseconds.
+/// How long the journal has to be idle before it updates the control file, in milliseconds.
 pub const IDLE_MS_MIN: u64 = 2;
-/// How far the control file may lag behind the log, however facts arrive, in milliseconds. It is written
-/// after half of it at the latest: the rest is for the writes that are under way ([`super::lag`]).
+/// How long the control file may lag behind the log, however facts arrive, in milliseconds. Its write
+/// begins after half of that at the latest: the rest is for the writes under way ([`super::lag`]).
 pub const LAG_MS_MAX: u64 = 50;
 /// Snapshots kept.
 pub const SNAPSHOTS_KEPT: usize = 2;

@@ -1,8 +1,8 @@
-//! What has to be done beside the journal: spares, snapshots, trimming.
+//! The work beside the journal: spare segments, snapshots, trimming.
 //!
-//! Each is a call that the caller makes when he likes, from any thread but the
-//! journal's; [`super::thread`] and [`super::snapshotter`] run them in theirs.
-//! Trimming is in [`super::trim`], snapshots are made in [`super::snapshotter`].
+//! Each is a call that can be made at any time, from any thread except the
+//! journal's; [`super::thread`] and [`super::snapshotter`] make them in theirs.
+//! Trimming is in [`super::trim`], snapshots are in [`super::snapshotter`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::control::{Control, ControlFile};
 use super::index::SegmentIndex;
 use super::options::LogOptions;
 use super::queue::FactQueue;
-use super::shelf::{Prepared, Shelf};
+use super::segment_pool::{Prepared, SegmentPool};
 use super::status::LogStatus;
 use super::tail::LogTail;
 use crate::disk::Disk;
@@ -26,7 +26,7 @@ pub struct Maintenance {
     pub(super) options: LogOptions,
     pub(super) status: Arc<LogStatus>,
     pub(super) control: Arc<ControlFile>,
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) pool: Arc<SegmentPool>,
     pub(super) index: Arc<SegmentIndex>,
     pub(super) queue: Arc<FactQueue>,
 }
@@ -45,14 +45,14 @@ impl Maintenance {
         &self.status
     }
 
-    /// Makes a spare segment if one is wanting; true if it did. Takes as long as zero-filling a segment.
+    /// Makes a spare segment if one is needed; true if it did. Takes as long as zero-filling a segment.
     ///
     /// # Errors
-    /// What the file system answers; the log is none the worse for it.
+    /// What the file system answers; the log is not affected.
     pub fn prepare_spare(&self) -> io::Result<bool> {
-        let made = self.shelf.prepare().map(|prepared| prepared == Prepared::One);
+        let made = self.pool.prepare().map(|prepared| prepared == Prepared::One);
         if matches!(made, Ok(true)) {
-            self.queue.nudge();
+            self.queue.unpark();
         }
         made
     }
@@ -68,7 +68,7 @@ impl Maintenance {
         )
     }
 
-    /// Notes which database this log exports to, durably.
+    /// Records durably which database this log exports to.
     ///
     /// # Errors
     /// What the file system answers; the log has failed then.
@@ -81,7 +81,7 @@ impl Maintenance {
         let updated = self.control.update(change);
         if let Err(error) = &updated {
             self.status.fail(format!("control file: {error}"));
-            self.queue.nudge();
+            self.queue.unpark();
         }
         updated
     }

@@ -1,8 +1,8 @@
-//! A replica that follows a log's files and can be stopped at any LSN: what a running engine's
-//! memory, and a database at its cursor, can be compared with.
+//! A replica that follows a log's files and can be stopped at any LSN, to be compared with a
+//! running engine's memory or with a database at its cursor.
 //!
-//! It takes no lock and writes nothing, so it works on a live directory: where the chain ends it
-//! looks again later. It only goes forward. Next: [`super::replica`].
+//! It takes no lock and writes nothing, so it works on a live directory: at the end of the chain
+//! it reads again later. It only goes forward. Next: [`super::replica`].
 
 use std::path::{Path, PathBuf};
 
@@ -11,27 +11,25 @@ use stampede_core::types::{HashSecret, Lsn};
 use super::block::{BlockHeader, Records};
 use super::chain::{ChainEnd, ChainReader, Link};
 use super::control::{Control, read_control};
-use super::error::OpenError;
 use super::layout;
-use super::recovery::{RecoveryError, Witness};
+use super::recovery::{Evidence, RecoveryError};
 use super::replica::Replica;
-use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
-use super::verify::{VerifyError, Wrong};
+use super::verify::{VerifyError, Wrong, load_oldest_snapshot};
 use crate::codec;
 use crate::disk::Disk;
 use crate::disk::real::RealDisk;
 
-/// Blocks read between two chances to say how far it is.
+/// Most blocks that one advance reads, so that the caller can report progress.
 const BLOCKS_PER_STEP: usize = 64;
 
-/// What an advance came to.
+/// How far an advance came.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Advance {
-    /// It stands at the LSN that was asked for.
+    /// To the LSN that was asked for.
     There,
-    /// It stands before it, and there is more to read.
+    /// Not so far, and there is more to read.
     More,
-    /// It stands before it, and nothing more is in the files yet.
+    /// Not so far, and nothing more is in the files yet.
     End,
 }
 
@@ -41,7 +39,7 @@ pub enum MirrorError {
     /// It cannot be read at all.
     #[error(transparent)]
     Open(#[from] VerifyError),
-    /// The log was trimmed past this place meanwhile: begin anew.
+    /// The log was trimmed past this place meanwhile: start again.
     #[error("the log was trimmed while it was read")]
     Trimmed,
     /// A record is wrong.
@@ -57,7 +55,7 @@ pub struct Mirror<'d> {
     snapshot_lsn: Lsn,
     chain: ChainReader<'d>,
     end: Option<ChainEnd>,
-    /// The block that is being entered, and how far: where its next record begins.
+    /// The block that is being entered, and in `entering` where its next record begins.
     block: Vec<u8>,
     entering: Option<(PathBuf, u64, BlockHeader, usize)>,
     replica: Replica,
@@ -65,8 +63,8 @@ pub struct Mirror<'d> {
 }
 
 impl Mirror<'static> {
-    /// A follower of the log in a data directory of the real file system; stands at the oldest
-    /// place that the directory still allows.
+    /// A follower of the log in a data directory on the real file system; begins as early as the
+    /// directory allows.
     ///
     /// # Errors
     /// See [`MirrorError`].
@@ -83,7 +81,7 @@ impl<'d> Mirror<'d> {
     pub fn open_on(disk: &'d dyn Disk, dir: &Path) -> Result<Self, MirrorError> {
         let control = read_control(disk, dir).map_err(VerifyError::from)?;
         let control = control.ok_or_else(|| VerifyError::NoLog(dir.to_owned()))?;
-        let chain = ChainReader::new(disk, dir, &control);
+        let (chain, secret) = (ChainReader::new(disk, dir, &control), HashSecret(control.hash_secret));
         let mut mirror = Self {
             disk,
             dir: dir.to_owned(),
@@ -93,40 +91,15 @@ impl<'d> Mirror<'d> {
             end: None,
             block: Vec::new(),
             entering: None,
-            replica: Replica::new(HashSecret(control.hash_secret)),
+            replica: Replica::new(secret),
             lsn: Lsn(control.first_lsn.0 - 1),
         };
         if control.first_lsn > Lsn(1) {
-            mirror.enter_snapshot()?;
+            let (header, replica) =
+                load_oldest_snapshot(disk, dir, &control, || Replica::new(secret), Replica::row)?;
+            (mirror.snapshot_lsn, mirror.lsn, mirror.replica) = (header.lsn, header.lsn, replica);
         }
         Ok(mirror)
-    }
-
-    /// The oldest snapshot that the log goes on from.
-    fn enter_snapshot(&mut self) -> Result<(), MirrorError> {
-        let (first_lsn, log_id) = (self.control.first_lsn, self.control.log_id);
-        let listed = list_snapshots(self.disk, &self.dir);
-        let listed = listed.map_err(|source| {
-            VerifyError::Snapshot(OpenError::Io { path: layout::snapshot_dir(&self.dir), source })
-        })?;
-        let mut first_error = None;
-        for lsn in listed.into_iter().filter(|lsn| lsn.next() >= first_lsn) {
-            let mut replica = Replica::new(HashSecret(self.control.hash_secret));
-            match read_snapshot(self.disk, &self.dir, lsn, log_id, &mut |row| replica.row(row)) {
-                Ok(_) => {
-                    (self.snapshot_lsn, self.lsn, self.replica) = (lsn, lsn, replica);
-                    return Ok(());
-                }
-                Err(error) => first_error = first_error.or(Some(error)),
-            }
-        }
-        Err(MirrorError::Open(match first_error {
-            Some(SnapshotError::Refused { reason, .. }) => {
-                VerifyError::Read(RecoveryError::Refused { lsn: first_lsn, reason })
-            }
-            Some(source) => VerifyError::Snapshot(OpenError::Snapshot { source, first_lsn }),
-            None => VerifyError::Snapshot(OpenError::SnapshotMissing { dir: self.dir.clone(), first_lsn }),
-        }))
     }
 
     /// What the control file said when it was opened.
@@ -144,10 +117,10 @@ impl<'d> Mirror<'d> {
         self.lsn
     }
 
-    /// Reads on towards `to`, some blocks at most, and never beyond it.
+    /// Reads on towards `to`, a few blocks at most, and never beyond it.
     ///
     /// # Errors
-    /// See [`MirrorError`]; the mirror is of no more use then.
+    /// See [`MirrorError`]; the mirror must not be used after that.
     pub fn advance(&mut self, to: Lsn) -> Result<Advance, MirrorError> {
         for _ in 0..BLOCKS_PER_STEP {
             if self.lsn >= to {
@@ -163,7 +136,7 @@ impl<'d> Mirror<'d> {
 
     /// Takes the next block of the chain; false at its end.
     fn next_block(&mut self) -> Result<bool, MirrorError> {
-        // What was read ahead may be older than what stands there now: an end is looked at twice.
+        // What was read ahead may be outdated: at an end, it is read again.
         if self.take_block()? || self.take_block()? {
             return Ok(true);
         }
@@ -198,7 +171,7 @@ impl<'d> Mirror<'d> {
         if now.first_lsn > self.lsn.next() { Err(MirrorError::Trimmed) } else { Ok(()) }
     }
 
-    /// Enters what is wanted of the block at hand.
+    /// Enters the records of the present block up to `to`.
     fn enter(&mut self, to: Lsn) -> Result<(), MirrorError> {
         let Some((file, offset, header, mut at)) = self.entering.take() else { return Ok(()) };
         let mut records = Records::from(&header, &self.block, at, self.lsn);
@@ -228,7 +201,7 @@ impl<'d> Mirror<'d> {
         Ok(())
     }
 
-    /// Judges the place where the log ends, as recovery would: damage, or just its end?
+    /// Judges the end of the log as recovery would: damage, or just its end.
     ///
     /// # Errors
     /// [`MirrorError::Wrong`] for damage; [`MirrorError::Trimmed`]; files that cannot be read.
@@ -237,9 +210,9 @@ impl<'d> Mirror<'d> {
         self.still_there()?;
         let now = read_control(self.disk, &self.dir).map_err(VerifyError::from)?;
         let control = now.ok_or_else(|| VerifyError::NoLog(self.dir.clone()))?;
-        let witness =
-            Witness { disk: self.disk, dir: &self.dir, control: &control, snapshot_lsn: self.snapshot_lsn };
-        let reason = match witness.judge(end) {
+        let evidence =
+            Evidence { disk: self.disk, dir: &self.dir, control: &control, snapshot_lsn: self.snapshot_lsn };
+        let reason = match evidence.judge(end) {
             Ok(_) => return Ok(()),
             Err(RecoveryError::Damaged { reason, .. }) => reason,
             Err(other) => return Err(VerifyError::Read(other).into()),

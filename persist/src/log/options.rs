@@ -14,8 +14,8 @@ use crate::disk::SECTOR_BYTES;
 /// How a log is kept.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// Size of each segment in bytes: 32 KiB to 1 GiB, a multiple of 4096. Counts when the
-    /// directory is made; afterwards the directory's own size stays.
+    /// Size of each segment in bytes: 32 KiB to 1 GiB, a multiple of 4096. Used when the directory
+    /// is made; afterwards it keeps its size.
     pub segment_bytes: u64,
     /// Disk budget of all segments in bytes, spares included.
     pub log_bytes_max: u64,
@@ -23,14 +23,14 @@ pub struct LogOptions {
     pub free_bytes_min: u64,
     /// Slots of the queue to the journal; a power of two.
     pub queue_slots: usize,
-    /// Slots of these that stay free for owners between looking for room and appending.
+    /// Slots of these that stay free for owners that have checked for room and not yet appended.
     pub queue_reserve: usize,
     /// Whether a directory in memory is allowed (I17).
     pub allow_volatile: bool,
     /// Whether this start has a database to export to. The control file keeps that for all later
     /// starts: from then on nothing is trimmed that the database does not hold (I11).
     pub exports: bool,
-    /// Segments beyond the last snapshot after which a new one is wanted.
+    /// Segments after the last snapshot at which a new one is made.
     pub snapshot_segments: u64,
 }
 
@@ -50,15 +50,15 @@ impl Default for LogOptions {
 }
 
 impl LogOptions {
-    /// Spares that have to be ready so that everything queued fits without a new one.
+    /// Spares that have to be ready so that the whole queue fits without another one.
     pub(super) fn spares(&self, segment_bytes: u64) -> usize {
         resume_bytes(self.queue_slots).div_ceil(segment_bytes) as usize
     }
-    /// The least that [`LogOptions::log_bytes_max`] can be with these other settings.
+    /// The least [`LogOptions::log_bytes_max`] that the other settings allow.
     pub fn log_bytes_least(&self) -> u64 {
         (self.spares(self.segment_bytes) as u64 + 2) * self.segment_bytes
     }
-    /// Whether each option is in its range; if not, which is, and what it may be.
+    /// Checks each option; the error names the first bad one and its range.
     pub(super) fn check(&self) -> Result<(), String> {
         let sizes = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
         if !sizes.contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(SECTOR_BYTES as u64) {

@@ -1,10 +1,10 @@
 //! The queue of facts from the owners to the journal: a ticket is an LSN.
 //!
 //! Many producers, one consumer, bounded, lock-free. The owner knows the LSN of a
-//! fact the moment it decides. It takes what a shard has accepted and nothing else. A producer makes sure of room *before* it decides,
-//! so appending cannot fail. It wakes the journal once per batch, and only if it
-//! sleeps. Nothing here touches a file. Next: [`super::slots`] for the memory
-//! model, [`super::journal`] for the other end.
+//! fact the moment it decides. Only facts that a shard has accepted go in. A producer
+//! makes sure of room *before* it decides, so appending cannot fail. It wakes the
+//! journal once per batch, and only if it sleeps. Nothing here touches a file. Next:
+//! [`super::slots`] for the memory model, [`super::journal`] for the other end.
 
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ use crate::codec;
 /// The queue; shared by all owners and the journal.
 pub struct FactQueue {
     slots: Slots,
-    /// Slots kept free for owners that have looked for room and not yet appended.
+    /// Slots kept free for owners that have checked for room and not yet appended.
     reserve: u64,
-    /// Whether the consumer sleeps or is about to. Written under `nap`, by the consumer (true)
-    /// and by whoever wakes it (false); read without it by producers, after a SeqCst fence that
-    /// pairs with the consumer's: one of the two sees the other.
+    /// Whether the consumer sleeps or is about to. Written under the lock of `unparked`, by the
+    /// consumer (true) and by the thread that wakes it (false); read without the lock by producers,
+    /// after a SeqCst fence that pairs with the consumer's: one of the two sees the other.
     sleeping: AtomicBool,
-    /// Whether somebody wants the consumer to look up although no fact came.
-    nap: Mutex<bool>,
+    /// Whether the consumer has to wake although no fact came.
+    unparked: Mutex<bool>,
     wake: Condvar,
 }
 
 impl FactQueue {
     /// A queue of `slots` (a power of two) whose first fact gets the LSN `first`. Of these,
-    /// `reserve` stay free for owners that are between looking for room and appending:
+    /// `reserve` stay free for owners that have checked for room and not yet appended:
     /// the product uses `JOURNAL_SLOTS` and `CORES_MAX * OWNER_BATCH_MAX`.
     ///
     /// # Panics
@@ -43,7 +43,7 @@ impl FactQueue {
             slots: Slots::new(slots, first.0),
             reserve: reserve as u64,
             sleeping: AtomicBool::new(false),
-            nap: Mutex::new(false),
+            unparked: Mutex::new(false),
             wake: Condvar::new(),
         }
     }
@@ -53,12 +53,12 @@ impl FactQueue {
         self.slots.capacity()
     }
 
-    /// How many slots stay free for owners between looking and appending.
+    /// How many slots stay free for owners that have checked for room and not yet appended.
     pub fn reserve(&self) -> usize {
         self.reserve as usize
     }
 
-    /// How many facts wait, as a figure for people: it may be out of date.
+    /// How many facts wait; may be out of date.
     pub fn len(&self) -> usize {
         let consumed = self.slots.consumed();
         self.slots.claimed().saturating_sub(consumed) as usize
@@ -97,20 +97,21 @@ impl FactQueue {
 
     /// Wakes the journal if it sleeps: once per batch of facts, after them.
     pub fn flush(&self) {
-        // Pairs with the fence in `nap`: either this load sees that the journal is going to
+        // Pairs with the fence in `park`: either this load sees that the journal is going to
         // sleep, or the journal sees the facts appended before this call.
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) {
-            let _nap = self.lock_nap();
+            let _guard = self.lock_unparked();
             self.sleeping.store(false, Ordering::Relaxed);
             self.wake.notify_one();
         }
     }
 
-    /// Makes the journal look up although no fact came: a spare segment is ready, or the end is near.
+    /// Wakes the journal although no fact came: a spare segment is ready, or it has to stop. As with
+    /// `std::thread`, the next [`FactQueue::park`] returns at once if the journal is awake.
     #[cfg_attr(loom, allow(dead_code))]
-    pub(super) fn nudge(&self) {
-        *self.lock_nap() = true;
+    pub(super) fn unpark(&self) {
+        *self.lock_unparked() = true;
         self.sleeping.store(false, Ordering::Relaxed);
         self.wake.notify_one();
     }
@@ -121,42 +122,42 @@ impl FactQueue {
         Lsn(self.slots.consumed())
     }
 
-    /// Looks at the fact with this LSN: kind and payload; `None` while it is not there. For the journal.
+    /// Reads the fact with this LSN: kind and payload; `None` while it is not there. For the journal.
     pub(super) fn peek<R>(&self, lsn: Lsn, read: impl FnOnce(u16, &[u8]) -> R) -> Option<R> {
         self.slots.peek(lsn.0, |slot| read(slot.kind, &slot.bytes[..usize::from(slot.len)]))
     }
 
-    /// Gives back the slots before this LSN. For the journal.
+    /// Frees the slots before this LSN. For the journal.
     pub(super) fn release(&self, until: Lsn) {
         self.slots.release(until.0);
     }
 
-    /// Sleeps until a fact is there, somebody nudges, or the time is over. For the journal.
-    pub(super) fn nap(&self, at_most: Duration) {
-        let mut nudged = self.lock_nap();
+    /// Sleeps until a fact is there, [`FactQueue::unpark`] is called, or the time is over. For the journal.
+    pub(super) fn park(&self, at_most: Duration) {
+        let mut unparked = self.lock_unparked();
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst); // see `flush`
-        let busy = *nudged || self.slots.is_ready(self.slots.consumed());
+        let busy = *unparked || self.slots.is_ready(self.slots.consumed());
         if !busy {
             // Spurious wake-ups do no harm: the journal looks, finds nothing and comes back.
             #[cfg(not(loom))]
-            self.wake.wait_for(&mut nudged, at_most);
+            self.wake.wait_for(&mut unparked, at_most);
             #[cfg(loom)]
             {
-                nudged = self.wake.wait_timeout(nudged, at_most).unwrap().0;
+                unparked = self.wake.wait_timeout(unparked, at_most).unwrap().0;
             }
         }
-        *nudged = false;
+        *unparked = false;
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
     #[cfg(not(loom))]
-    fn lock_nap(&self) -> parking_lot::MutexGuard<'_, bool> {
-        self.nap.lock()
+    fn lock_unparked(&self) -> parking_lot::MutexGuard<'_, bool> {
+        self.unparked.lock()
     }
     #[cfg(loom)]
-    fn lock_nap(&self) -> loom::sync::MutexGuard<'_, bool> {
-        self.nap.lock().unwrap()
+    fn lock_unparked(&self) -> loom::sync::MutexGuard<'_, bool> {
+        self.unparked.lock().unwrap()
     }
 }
 
@@ -199,7 +200,7 @@ mod loom_tests {
         Fact::ClockMark { at_ms: UnixMillis(n) }
     }
 
-    /// Takes whatever is there, then naps; until `n` facts came. Returns their times.
+    /// Takes the facts that are there, else parks, until `n` facts came. Returns their times.
     fn take(queue: &FactQueue, n: usize) -> Vec<u64> {
         let mut seen = Vec::new();
         while seen.len() < n {
@@ -214,14 +215,14 @@ mod loom_tests {
                     queue.release(lsn.next());
                 }
                 // In loom a wait never times out: a lost wake-up would be a deadlock, which it reports.
-                None => queue.nap(Duration::from_secs(1)),
+                None => queue.park(Duration::from_secs(1)),
             }
         }
         seen
     }
 
     #[test]
-    fn two_producers_one_consumer_nothing_lost_torn_or_forgotten() {
+    fn two_producers_lose_no_fact_and_no_wake_up() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn many_producers_keep_every_fact_once_and_in_ticket_order() {
+    fn many_producers_keep_each_fact_in_ticket_order() {
         const PRODUCERS: u64 = 4;
         const EACH: u64 = 20_000;
         let queue = Arc::new(FactQueue::new(256, 128, Lsn(1)));
@@ -335,7 +336,7 @@ mod tests {
                     taken.push(at_ms);
                     queue.release(lsn.next());
                 }
-                None => queue.nap(Duration::from_secs(5)),
+                None => queue.park(Duration::from_secs(5)),
             }
         }
         for (lsn, at_ms) in threads.into_iter().flat_map(|t| t.join().unwrap()) {

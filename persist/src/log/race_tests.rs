@@ -1,8 +1,8 @@
 //! The whole log with all its threads at once: owners, journal, spares, snapshots, tails, readers.
 //!
-//! It asserts little; it is there for ThreadSanitizer (`make test-tsan`), which sees every pair of
-//! accesses that nothing orders, and runs as a plain test as well. What loom explores
-//! exhaustively and small is in [`super::queue`]. Next: [`super::thread`].
+//! It asserts little; it is for ThreadSanitizer (`make test-tsan`), which reports every pair of
+//! unordered accesses, and also runs as a plain test. The small cases that loom explores
+//! exhaustively are in [`super::queue`]. Next: [`super::thread`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn start(dir: &Path, wakes: &Arc<AtomicU64>) -> Started {
     started
 }
 
-/// An owner: looks for room, decides a few, wakes the journal, waits until they are durable.
+/// An owner: checks for room, decides a few facts, wakes the journal, waits until they are durable.
 fn own(queue: &Arc<FactQueue>, status: &LogStatus, owner: u64, until: Instant) {
     let mut producer = queue.producer();
     let subject = format!("buyer-{owner}");
@@ -89,14 +89,14 @@ fn own(queue: &Arc<FactQueue>, status: &LogStatus, owner: u64, until: Instant) {
     producer.flush();
 }
 
-/// A reader of the files and of every figure, as the exporter and the merchant's pages are.
+/// Reads the files and every figure, as the exporter and the merchant's pages do.
 fn follow(log: &Maintenance, status: &LogStatus, until: Instant) -> u64 {
     let (mut tail, mut seen) = (log.tail(Lsn::ZERO), 0);
     while seen < OWNERS * EACH {
         assert!(Instant::now() < until, "followed in time");
         match tail.read(Lsn(u64::MAX), 256, &mut |_, _| ()) {
             Ok(read) => seen += read as u64,
-            // Trimmed away under it: as an exporter it would have held the trimmer back.
+            // Trimmed before it was read: an exporter would have held the trimmer back.
             Err(_) => {
                 let durable = status.durable_lsn();
                 (tail, seen) = (log.tail(durable), durable.0);

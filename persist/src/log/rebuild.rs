@@ -1,7 +1,7 @@
-//! What replays a log: the seam to the engine's state.
+//! The state that a log is replayed into, as a trait.
 //!
-//! Recovery and the snapshotter both feed one of these; neither knows what is
-//! behind it. Next: [`super::recovery`], [`super::snapshotter`].
+//! Recovery and the snapshotter both feed one; neither knows which. Next:
+//! [`super::recovery`], [`super::snapshotter`].
 
 use stampede_core::fact::Fact;
 use stampede_core::state_row::StateRow;
@@ -11,24 +11,24 @@ use stampede_core::types::Lsn;
 ///
 /// Contract: all rows come first, in the order of the snapshot, then facts in LSN
 /// order without gaps. An `Err` says in words why the state refuses (a broken
-/// conservation rule); nothing more is visited then.
+/// conservation rule); nothing follows it.
 pub trait Rebuild {
-    /// Takes over a row of a snapshot.
+    /// Loads a row of a snapshot.
     ///
     /// # Errors
-    /// Why the row cannot be.
+    /// Why the row does not fit.
     fn row(&mut self, row: &StateRow<'_>) -> Result<(), String>;
 
     /// Applies a fact.
     ///
     /// # Errors
-    /// Why the fact cannot be.
+    /// Why the fact does not fit.
     fn fact(&mut self, lsn: Lsn, fact: &Fact<'_>) -> Result<(), String>;
 
-    /// All facts were visited: waits for what is still under way.
+    /// Called after the last fact: waits for work that is still running.
     ///
     /// # Errors
-    /// Why a fact cannot be, if that comes out only now. Nothing on disk has been changed yet.
+    /// Why a fact does not fit, if that is known only now. Nothing on disk was changed so far.
     fn finish(&mut self) -> Result<(), String> {
         Ok(())
     }

@@ -29,12 +29,12 @@ pub struct Record<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RecordError {
     /// The block ends inside it.
-    #[error("a record ends beyond its block")]
+    #[error("a record ends after its block")]
     Short,
     /// Its length is above the bound.
-    #[error("a record says that it has {0} bytes")]
+    #[error("a record claims a length of {0} bytes")]
     Length(u32),
-    /// Its checksum is another.
+    /// Its checksum does not match.
     #[error("a record's checksum does not match")]
     Checksum,
 }

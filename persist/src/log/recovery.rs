@@ -1,11 +1,11 @@
-//! The way back: from the files to the state, or a refusal that changes nothing.
+//! Recovery: reads the log and replays it into the state, or refuses and changes nothing.
 //!
-//! Two verdicts, and no third (I9). Whatever was durable must be there and whole:
-//! otherwise [`RecoveryError::Damaged`] names file and offset, and not a byte is
-//! changed. What was never durable may be torn: [`super::repair`] keeps a copy and
-//! cuts it. What was durable is known from witnesses: a later block, a later
-//! segment, a snapshot, the control file. Where none speaks, the sectors do:
-//! [`super::torn`] tells what an unfinished write can have left. This module only reads.
+//! The end of the log is either torn or damaged (I9). Everything that was durable must be
+//! there and intact: otherwise [`RecoveryError::Damaged`] names file and offset, and not a
+//! byte is changed. A tail that was never durable may be torn: [`super::repair`] keeps a
+//! copy and cuts it off. The evidence that something was durable: a later block, a later
+//! segment, a snapshot, the control file. Without evidence the sectors decide:
+//! [`super::torn`] knows what an unfinished write can leave. This module only reads.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ use super::index::SegmentStart;
 use super::layout;
 use super::rebuild::Rebuild;
 use super::segment::{SegmentReader, list_segments};
-use super::torn::{Damage, Rest, look_behind};
+use super::torn::{Damage, Tail, scan_tail};
 use crate::codec;
 use crate::disk::{Disk, SECTOR_BYTES};
 
 /// Why a log cannot be recovered. Nothing on disk was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
-    /// Something durable is damaged or gone.
+    /// Something durable is damaged or missing.
     #[error(
         "{} is damaged at byte {offset}: {reason}. Nothing was changed. Put the file back from a copy, \
          or see `stampede log verify`",
@@ -44,7 +44,7 @@ pub enum RecoveryError {
     /// A file belongs to another log.
     #[error(
         "{} belongs to another log at byte {offset} ({found}; this directory holds {expected}). Nothing \
-         was changed. Put that log's files back where they came from",
+         was changed. Put that log's files back in their own directory",
         file.display()
     )]
     Foreign {
@@ -74,7 +74,7 @@ pub enum RecoveryError {
     /// A fact or row was read but the state refuses it.
     #[error(
         "LSN {lsn} cannot be replayed: {reason}. Nothing was changed; see `stampede log verify`. If the fact came \
-         from Postgres, `stampede log cut-import` gives the directory back"
+         from Postgres, `stampede log cut-import` repairs the directory"
     )]
     Refused {
         /// The fact, or the snapshot's LSN for a row.
@@ -83,7 +83,7 @@ pub enum RecoveryError {
         reason: String,
     },
     /// The file system refused.
-    #[error("cannot read {}: {source}; see to the disk or the directory's owner", file.display())]
+    #[error("cannot read {}: {source}; check the disk and the directory's owner", file.display())]
     Io {
         /// The file.
         file: PathBuf,
@@ -136,14 +136,14 @@ pub(super) fn recover(
             Link::End(end) => break end,
         }
     };
-    let witness = Witness { disk, dir, control, snapshot_lsn };
-    let torn = witness.judge(&end)?;
+    let evidence = Evidence { disk, dir, control, snapshot_lsn };
+    let torn = evidence.judge(&end)?;
     let proven = control.durable_lsn.max(snapshot_lsn) >= Lsn(end.next_lsn.0 - 1);
     let unproven = if proven { None } else { walk.group };
     Ok(Recovered { end, starts: walk.starts, last_ms: walk.last_ms, torn, unproven, facts: walk.facts })
 }
 
-/// What is gathered on the way.
+/// What the walk over the chain gathers.
 struct Walk {
     snapshot_lsn: Lsn,
     starts: Vec<SegmentStart>,
@@ -162,7 +162,7 @@ impl Walk {
             let (first_lsn, prev_hash) = (header.first_lsn, header.prev_hash);
             self.starts.push(SegmentStart { number: segment, first_lsn, prev_hash });
         }
-        // The first block of a group knows everything before it to be durable.
+        // In the first block of a group, everything before the block is durable.
         if header.durable_lsn.next() == header.first_lsn {
             self.group = Some((segment, offset));
         }
@@ -192,16 +192,16 @@ impl Walk {
     }
 }
 
-/// What proves that something was durable.
-pub(super) struct Witness<'a> {
+/// The evidence that something was durable.
+pub(super) struct Evidence<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) dir: &'a Path,
     pub(super) control: &'a Control,
     pub(super) snapshot_lsn: Lsn,
 }
 
-impl Witness<'_> {
-    /// Whether the end of the chain is the end of the log: a clean one, a torn one, or damage.
+impl Evidence<'_> {
+    /// Judges the end of the chain: the clean end of the log (`None`), a torn tail, or damage.
     pub(super) fn judge(&self, end: &ChainEnd) -> Result<Option<TornTail>, RecoveryError> {
         let file = layout::segment_file(self.dir, end.segment);
         match end.why {
@@ -227,7 +227,7 @@ impl Witness<'_> {
     fn proof_of_damage(&self, end: &ChainEnd) -> io::Result<Option<String>> {
         let next = end.next_lsn;
         let proof = match end.why {
-            EndReason::Broken(_) => Some("blocks are never written so".to_owned()),
+            EndReason::Broken(_) => Some("blocks are never written like that".to_owned()),
             EndReason::Size(_) => Some(format!("every segment has {}", self.control.segment_bytes)),
             _ if self.control.durable_lsn >= next => {
                 Some(format!("the control file knows LSN {} to be durable", self.control.durable_lsn))
@@ -247,8 +247,8 @@ impl Witness<'_> {
         format!("the control file knows segment {} to be in use", self.control.last_segment)
     }
 
-    /// Looks behind the end for a block that was written when this place was durable, or that was
-    /// to be written here and went elsewhere.
+    /// Searches after the end for a block that was written when this place was durable, or that
+    /// belongs here and was written elsewhere.
     fn later_blocks(&self, end: &ChainEnd) -> io::Result<Option<String>> {
         for number in list_segments(self.disk, self.dir)?.into_iter().filter(|n| *n >= end.segment) {
             let from = if number == end.segment { end.offset + SECTOR_BYTES as u64 } else { 0 };
@@ -269,8 +269,8 @@ impl Witness<'_> {
         Ok(None)
     }
 
-    /// How far behind the end there are traces of a write that never finished; damage if there is
-    /// anything else. After a shutdown in order the log is known to end here, and nothing matters.
+    /// How far after the end there are traces of an unfinished write; damage if there is anything
+    /// else. After a clean shutdown the log is known to end here, and what follows is ignored.
     fn find_torn(&self, end: &ChainEnd) -> Result<Option<TornTail>, RecoveryError> {
         if end.why == EndReason::Missing {
             return Ok(None);
@@ -278,33 +278,35 @@ impl Witness<'_> {
         let file = layout::segment_file(self.dir, end.segment);
         let known = self.control.durable_lsn.max(self.snapshot_lsn);
         let rest = SegmentReader::open(self.disk, self.dir, end.segment)
-            .and_then(|mut reader| look_behind(&mut reader, self.control.log_id, end, known));
+            .and_then(|mut reader| scan_tail(&mut reader, self.control.log_id, end, known));
         let torn_end = match rest {
             Err(source) => return Err(RecoveryError::Io { file, source }),
-            Ok(Rest::Unfinished(torn_end)) => torn_end,
-            Ok(Rest::Damaged(_)) if self.ends_in_order(end) => self.control.segment_bytes,
-            Ok(Rest::Damaged(Damage { offset, reason })) => {
+            Ok(Tail::Unfinished(torn_end)) => torn_end,
+            Ok(Tail::Damaged(_)) if self.ended_cleanly(end) => self.control.segment_bytes,
+            Ok(Tail::Damaged(Damage { offset, reason })) => {
                 return Err(RecoveryError::Damaged { file, offset, reason });
             }
         };
         let len = torn_end - end.offset;
-        if len > 0 && !self.ends_in_order(end) {
+        if len > 0 && !self.ended_cleanly(end) {
             let beyond = self.beyond(end).map_err(|source| RecoveryError::Io { file, source })?;
             if let Some((file, offset)) = beyond {
-                let reason = format!("a spare is not empty, and segment {} ends in traces", end.segment);
+                let reason = format!(
+                    "a spare segment is not empty, although segment {} ends in an unfinished write",
+                    end.segment
+                );
                 return Err(RecoveryError::Damaged { file, offset, reason });
             }
         }
         Ok((len > 0).then_some(TornTail { segment: end.segment, offset: end.offset, len }))
     }
 
-    /// Whether the engine shut down in order when the log ended here.
-    fn ends_in_order(&self, end: &ChainEnd) -> bool {
+    /// Whether the engine shut down cleanly when the log ended here.
+    fn ended_cleanly(&self, end: &ChainEnd) -> bool {
         self.control.clean && self.control.durable_lsn.next() == end.next_lsn
     }
 
-    /// Visits every sector from `from` on that is the beginning of a block of this log, as far as
-    /// its header tells.
+    /// Visits every sector from `from` on that begins a block of this log, by its header.
     fn scan(&self, number: u64, from: u64, mut visit: impl FnMut(u64, &BlockHeader)) -> io::Result<()> {
         let mut reader = SegmentReader::open(self.disk, self.dir, number)?;
         let mut offset = from;
@@ -319,8 +321,8 @@ impl Witness<'_> {
         Ok(())
     }
 
-    /// The first sector behind a segment that is not empty. Nothing may be there when a group did not
-    /// finish: a spare is zeros until it is in use, which the control file learns first.
+    /// The first sector after this segment that is not empty. There may be none if a group did not
+    /// finish: a spare is all zeros until it is used, and the control file records its use first.
     fn beyond(&self, end: &ChainEnd) -> io::Result<Option<(PathBuf, u64)>> {
         for number in list_segments(self.disk, self.dir)?.into_iter().filter(|n| *n > end.segment) {
             let mut reader = SegmentReader::open(self.disk, self.dir, number)?;

@@ -1,9 +1,9 @@
 //! What recovery changes on disk, once it has decided that nothing durable is damaged.
 //!
-//! Keeps a copy of a torn tail and zeroes it; writes a last group again of which
-//! nobody knows whether its sync returned (it may stand in the page cache alone,
-//! and after a failed sync asking again proves nothing); removes half-made files.
-//! Each step may be cut short by a crash and is simply done again.
+//! Keeps a copy of a torn tail and zeroes it. Writes the last group again if nothing
+//! proves that its sync returned: it may be in the page cache alone, and after a failed
+//! sync another sync proves nothing. Removes half-made files. A crash may interrupt
+//! each step; the next start repeats it.
 //! Next: [`super::dir`].
 
 use std::io;
@@ -33,23 +33,21 @@ pub(super) fn repair(disk: &dyn Disk, dir: &Path, log_id: LogId, found: &Recover
     Ok(())
 }
 
-/// What was read once may read otherwise the next time (a read that went astray): nothing is
-/// written over before both reads agree.
+/// A second read may differ from the first (a misdirected read): nothing is overwritten unless
+/// both agree.
 fn reads_differ(file: &Path, offset: u64) -> io::Error {
     let file = file.display();
-    io::Error::other(format!(
-        "{file} reads otherwise at byte {offset} than a moment ago; nothing there was changed"
-    ))
+    io::Error::other(format!("two reads of {file} at byte {offset} differ; nothing there was changed"))
 }
 
-/// Whether what is to be cut does not go on from the end that was found.
+/// Whether the bytes to be cut off do not continue the log at the end that was found.
 fn is_torn(bytes: &[u8], log_id: LogId, found: &Recovered) -> bool {
     let end = &found.end;
     let goes_on = |header: BlockHeader| header.prev_hash == end.chain && header.first_lsn == end.next_lsn;
     !check_block(bytes, log_id, end.segment).is_ok_and(goes_on)
 }
 
-/// Whether what is to be written again is the group that was replayed: blocks in a chain, up to
+/// Whether the bytes to be written again are the group that was replayed: a chain of blocks up to
 /// the end that was found.
 fn is_group(bytes: &[u8], segment: u64, log_id: LogId, found: &Recovered) -> bool {
     let (mut at, mut chain) = (0, None);

@@ -1,10 +1,9 @@
-//! A copy of every item's books and orders, made from facts alone: what reconciliation holds
-//! the engine's memory and Postgres against.
+//! A copy of every item's books and orders, made from facts alone: reconciliation compares the
+//! engine's memory and Postgres with it.
 //!
-//! [`super::books`] checks each fact and keeps the piles; here stand the orders, each with all
-//! that its facts say. Pure memory: about 120 bytes and the buyer's name per order, as much
-//! for each late payment and refund. Next:
-//! [`super::mirror`], which feeds it from the files.
+//! [`super::books`] checks each fact and keeps the piles; this file keeps the orders, each with
+//! everything that its facts say. Pure memory: about 120 bytes and the buyer's name per order, as
+//! much for each late payment and refund. Next: [`super::mirror`], which feeds it from the files.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +21,7 @@ pub struct Replica {
     secret: HashSecret,
     books: Books,
     orders: BTreeMap<ItemId, Vec<Row>>,
-    /// What a unit costs now: facts of November 2026 and before do not say it.
+    /// What a unit costs now: older facts (November 2026 and before) lack the price.
     prices: BTreeMap<ItemId, Price>,
     payments: BTreeMap<(OrderId, Lsn), Payment>,
     subjects: Vec<u8>,
@@ -31,7 +30,7 @@ pub struct Replica {
 /// A late payment, its return, or a refund, as `stock_payment` has it. Its references are hashed, zero = none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Payment {
-    /// What was told.
+    /// What was reported.
     pub kind: MoneyKind,
     /// When.
     pub at_ms: UnixMillis,
@@ -75,10 +74,10 @@ impl Replica {
         Self { secret, books: Books::default(), orders, prices, payments, subjects: Vec::new() }
     }
 
-    /// Takes over a row of a snapshot.
+    /// Loads a row of a snapshot.
     ///
     /// # Errors
-    /// Why it cannot be.
+    /// Why it does not fit.
     pub fn row(&mut self, row: &StateRow<'_>) -> Result<(), String> {
         self.books.row(row)?;
         match *row {
@@ -90,7 +89,7 @@ impl Replica {
                     MoneyKind::LateReturned => Some((money.reference_hash, hash)),
                     MoneyKind::Payment | MoneyKind::Extension | MoneyKind::Ended => None,
                 };
-                // What an order brought along from a database has no time.
+                // Money that came with an imported order has no time.
                 if let Some(hashes) = hashes.filter(|_| money.at_ms.0 != 0) {
                     self.pay((money.order, money.lsn), (money.kind, money.at_ms), money.units, hashes);
                 }
@@ -239,7 +238,7 @@ impl Replica {
         };
         self.subjects.extend_from_slice(record.subject);
         let rows = self.orders.entry(record.order.item()).or_default();
-        // Numbers grow, but for orders that come from a database in another order.
+        // Numbers ascend, except perhaps those of imported orders.
         let at = match rows.last() {
             Some(last) if last.seq >= row.seq => rows.partition_point(|other| other.seq < row.seq),
             _ => rows.len(),
@@ -283,7 +282,7 @@ impl Replica {
         })
     }
 
-    /// The late payment or refund that this fact told of this order.
+    /// The late payment or refund of this order that this fact reported.
     pub fn payment(&self, order: OrderId, lsn: Lsn) -> Option<&Payment> {
         self.payments.get(&(order, lsn))
     }
@@ -332,7 +331,7 @@ fn price(spec: &ItemSpec<'_>) -> Price {
     Price { minor: spec.price_minor, currency: spec.currency }
 }
 
-/// Where the order with this number lies: mostly at its number, since there are no gaps.
+/// The position of the order with this number: mostly the number itself, since gaps are rare.
 fn find(rows: &[Row], seq: u32) -> Option<usize> {
     let guess = seq.wrapping_sub(1) as usize;
     match rows.get(guess) {
@@ -341,7 +340,7 @@ fn find(rows: &[Row], seq: u32) -> Option<usize> {
     }
 }
 
-/// Where the orders with numbers above this one begin.
+/// The position where the orders with numbers above this one begin.
 fn above(rows: &[Row], seq: u32) -> usize {
     match find(rows, seq) {
         Some(at) => at + 1,

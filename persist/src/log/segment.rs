@@ -1,10 +1,10 @@
 //! A segment: a file of fixed size, filled from its first sector to its last with blocks.
 //!
-//! It is made under another name, zero-filled, synced, renamed, and its directory
-//! synced, all before the first block goes in: writing it later changes no
-//! metadata. A recycled one is zeroed first, so that a sector holds zeros until it is
-//! written, once: [`super::torn`] relies on that. Nothing here judges what a missing
-//! block means. Next: [`super::chain`].
+//! It is made under a temporary name, zero-filled, synced and renamed, and its directory
+//! synced, all before the first block is written: later writes change no metadata. A
+//! recycled segment is zeroed first, so that a sector holds zeros until it is written,
+//! once: [`super::torn`] relies on that. Nothing here decides what a missing block means.
+//! Next: [`super::chain`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::block::{BLOCK_HEADER_BYTES, BlockError, BlockHeader, check_block, is_
 use super::identity::LogId;
 use super::layout;
 use super::limits::READ_BYTES;
-use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
+use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES, remove_if_there};
 
 /// The numbers of the segments in a data directory, ascending.
 ///
@@ -29,25 +29,17 @@ pub fn list_segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<u64>> {
 /// Makes a segment of zeros, durable with its directory entry.
 ///
 /// # Errors
-/// What the file system answers; a half-made file lies under a temporary name then.
+/// What the file system answers; a half-made file may be left under a temporary name.
 pub fn create_segment(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64) -> io::Result<Box<dyn DiskFile>> {
     let name = layout::segment_file(dir, number);
     let temp = name.with_extension("seg.tmp");
-    match disk.remove(&temp) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = disk.open(&temp, OpenMode::CreateNew)?;
-    file.zero_fill(bytes)?;
-    file.sync()?;
-    drop(file);
-    disk.rename(&temp, &name)?;
-    disk.sync_dir(&layout::log_dir(dir))?;
-    disk.open(&name, OpenMode::ReadWrite)
+    remove_if_there(disk, &temp)?;
+    let file = disk.open(&temp, OpenMode::CreateNew)?;
+    zero_and_rename(disk, dir, file, bytes, (&temp, &name))
 }
 
 /// Zeroes a trimmed segment's file of `bytes` bytes and gives it a new number, durable with its
-/// directory entry. It must not count any more: a crash in between leaves it half zeroed.
+/// directory entry. The log must not need it any more: a crash in between leaves it half zeroed.
 ///
 /// # Errors
 /// What the file system answers.
@@ -59,13 +51,23 @@ pub fn recycle_segment(
     bytes: u64,
 ) -> io::Result<Box<dyn DiskFile>> {
     let (old, name) = (layout::segment_file(dir, from), layout::segment_file(dir, to));
-    let mut file = disk.open(&old, OpenMode::ReadWrite)?;
+    let file = disk.open(&old, OpenMode::ReadWrite)?;
+    zero_and_rename(disk, dir, file, bytes, (&old, &name))
+}
+
+fn zero_and_rename(
+    disk: &dyn Disk,
+    dir: &Path,
+    mut file: Box<dyn DiskFile>,
+    bytes: u64,
+    (from, to): (&Path, &Path),
+) -> io::Result<Box<dyn DiskFile>> {
     file.zero_fill(bytes)?;
     file.sync()?;
     drop(file);
-    disk.rename(&old, &name)?;
+    disk.rename(from, to)?;
     disk.sync_dir(&layout::log_dir(dir))?;
-    disk.open(&name, OpenMode::ReadWrite)
+    disk.open(to, OpenMode::ReadWrite)
 }
 
 /// Reads blocks out of a segment through a window of its bytes.
@@ -89,7 +91,7 @@ impl SegmentReader {
         let path = layout::segment_file(dir, number);
         let file = disk.open(&path, OpenMode::Read)?;
         let size = file.size()?;
-        // A file that is smaller than a window is read at once.
+        // A file smaller than the window is read in one piece.
         let window = vec![0; READ_BYTES.min(size.max(SECTOR_BYTES as u64) as usize)];
         Ok(Self { file, path, number, size, window, window_at: 0, window_len: 0, read_ahead: READ_BYTES })
     }
@@ -109,13 +111,13 @@ impl SegmentReader {
     pub fn set_read_ahead(&mut self, bytes: usize) {
         self.read_ahead = bytes.clamp(BLOCK_HEADER_BYTES, READ_BYTES);
     }
-    /// Forgets what was read ahead: the journal may have written there since.
+    /// Discards what was read ahead: the journal may have written there since.
     pub fn forget(&mut self) {
         self.window_len = 0;
     }
 
-    /// The bytes from `offset` on, at least `wanted` of them unless the file ends before. No block is
-    /// larger than [`READ_BYTES`], which is as much as `wanted` can be.
+    /// The bytes from `offset` on, at least `wanted` of them unless the file ends before. `wanted` may be
+    /// [`READ_BYTES`] at most; no block is larger.
     ///
     /// # Errors
     /// What the file system answers.
@@ -134,7 +136,7 @@ impl SegmentReader {
         Ok(self.window[..self.window_len].get(skip..).unwrap_or(&[]))
     }
 
-    /// Where the first sector from `offset` on begins that does not hold zeros; `None` = there is none.
+    /// The offset of the first sector from `offset` on that is not all zeros; `None` = there is none.
     ///
     /// # Errors
     /// What the file system answers.

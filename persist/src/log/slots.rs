@@ -11,9 +11,9 @@
 //! ```
 //!
 //! The ring never blocks and never allocates after it is made. It must not be
-//! used by two consumers: [`super::queue`] sees to that. Source of the idea: the
-//! stamped slots of Vyukov's bounded queue, without its retry loop, since room is
-//! made sure of beforehand.
+//! used by two consumers: [`super::queue`] makes sure of that. Source: the stamped
+//! slots of Vyukov's bounded queue, without its retry loop, since producers check
+//! for room beforehand.
 
 use stampede_core::limits::FACT_BYTES_MAX;
 
@@ -41,17 +41,17 @@ struct Slot {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == 19 * 64);
 
-/// A counter on cache lines of its own: producers and the consumer do not share one.
+/// A counter on cache lines of its own, so that producers and the consumer share none.
 #[repr(align(128))]
-struct Apart(AtomicU64);
+struct CachePadded(AtomicU64);
 
 pub(super) struct Slots {
-    /// The next ticket. Producers add to it; everybody reads it. SeqCst, so that whoever
-    /// looks for room sees every claim made before in the one order of all claims.
-    claimed: Apart,
+    /// The next ticket. Producers add to it; everybody reads it. SeqCst, so that a producer
+    /// that checks for room sees every claim before it in the one order of all claims.
+    claimed: CachePadded,
     /// The first ticket whose slot is still in use. Written by the consumer (Release: it has
     /// finished with the bytes), read by producers (Acquire) before they reuse the slot.
-    consumed: Apart,
+    consumed: CachePadded,
     ring: Box<[Slot]>,
 }
 
@@ -69,7 +69,11 @@ impl Slots {
             payload: UnsafeCell::new(Payload { kind: 0, len: 0, bytes: [0; FACT_BYTES_MAX] }),
         };
         let ring = (0..slots).map(|_| empty()).collect();
-        Self { claimed: Apart(AtomicU64::new(first)), consumed: Apart(AtomicU64::new(first)), ring }
+        Self {
+            claimed: CachePadded(AtomicU64::new(first)),
+            consumed: CachePadded(AtomicU64::new(first)),
+            ring,
+        }
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -91,7 +95,7 @@ impl Slots {
     /// Claims the next ticket, lets `fill` write its slot, publishes it and returns it.
     ///
     /// # Panics
-    /// When the ring is full: the caller did not make sure of room. Nothing is overwritten,
+    /// When the ring is full: the caller did not check for room. Nothing is overwritten,
     /// but the claimed ticket stays empty for ever, so the process has to end.
     pub(super) fn push(&self, fill: impl FnOnce(&mut Payload)) -> u64 {
         let ticket = self.claimed.0.fetch_add(1, Ordering::SeqCst);
@@ -112,10 +116,10 @@ impl Slots {
         self.slot(ticket).stamp.load(Ordering::Acquire) == ticket
     }
 
-    /// Reads the slot of a ticket that was not yet given back with [`Slots::release`];
-    /// `None` when it is not published. For the one consumer.
+    /// Reads the slot of a ticket that was not freed yet with [`Slots::release`]; `None` if the
+    /// ticket is not published. For the one consumer.
     pub(super) fn peek<R>(&self, ticket: u64, read: impl FnOnce(&Payload) -> R) -> Option<R> {
-        assert!(ticket >= self.consumed(), "a slot that was given back is not read again");
+        assert!(ticket >= self.consumed(), "a freed slot is not read again");
         if !self.is_ready(ticket) {
             return None;
         }
@@ -126,7 +130,7 @@ impl Slots {
         }))
     }
 
-    /// Gives back the slots of all tickets before `until`. For the one consumer.
+    /// Frees the slots of all tickets before `until`. For the one consumer.
     pub(super) fn release(&self, until: u64) {
         debug_assert!(until >= self.consumed());
         self.consumed.0.store(until, Ordering::Release);

@@ -1,7 +1,7 @@
 //! A snapshot: the whole state at one LSN, as sorted rows in checked chunks.
 //!
-//! Written under another name, synced, renamed, and the directory synced; only then
-//! may anything rely on it. The reader believes nothing: each chunk has its number
+//! Written under a temporary name, synced and renamed, and the directory synced; only
+//! then may anything rely on it. The reader trusts no byte: each chunk has its number
 //! and checksum, and the last one the totals. docs/WAL_FORMAT.md draws it.
 //! Next: [`super::snapshotter`], which makes them.
 
@@ -16,7 +16,7 @@ use super::identity::LogId;
 use super::layout;
 use super::limits::{SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOTS_KEPT};
 use crate::codec::{self, ROW_BYTES_MAX};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, remove_if_there};
 
 const MAGIC: [u8; 8] = *b"STAMPSNP";
 const HEADER_BYTES: usize = 64;
@@ -119,10 +119,7 @@ impl<'d> SnapshotWriter<'d> {
     pub fn create(disk: &'d dyn Disk, dir: &Path, header: &SnapshotHeader) -> io::Result<Self> {
         let name = layout::snapshot_file(dir, header.lsn);
         let temp = name.with_extension("snap.tmp");
-        match disk.remove(&temp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_if_there(disk, &temp)?;
         let mut file = disk.open(&temp, OpenMode::CreateNew)?;
         file.write(0, &encode_header(header))?;
         let chunk = Vec::with_capacity(SNAPSHOT_CHUNK_BYTES_MAX);
@@ -133,7 +130,7 @@ impl<'d> SnapshotWriter<'d> {
     /// Adds a row.
     ///
     /// # Errors
-    /// What the file system answers; the snapshot is of no use then.
+    /// What the file system answers; the snapshot must then be dropped.
     pub fn row(&mut self, row: &StateRow<'_>) -> io::Result<()> {
         let mut bytes = [0; ROW_BYTES_MAX];
         let len = codec::encode_row(row, &mut bytes);
@@ -165,7 +162,7 @@ impl<'d> SnapshotWriter<'d> {
     /// [`SNAPSHOTS_KEPT`].
     ///
     /// # Errors
-    /// What the file system answers; the snapshot does not count then.
+    /// What the file system answers; nothing may rely on the snapshot then.
     pub fn finish(mut self) -> io::Result<()> {
         self.write_chunk()?;
         let mut totals = [0; CLOSING_BYTES];
@@ -206,9 +203,8 @@ fn chunk_header(rows: u32, index: u32, payload: &[u8]) -> [u8; CHUNK_HEADER_BYTE
     out
 }
 
-/// Reads a snapshot and checks all of it. Rows are visited as they are found good: to know
-/// that the whole snapshot is good *before* relying on it, call this once with a visitor that
-/// does nothing.
+/// Reads a snapshot and checks all of it. Rows are visited before the rest is checked: to know
+/// beforehand that the whole snapshot is good, call this once with a visitor that does nothing.
 ///
 /// # Errors
 /// See [`SnapshotError`].
@@ -269,7 +265,7 @@ impl SnapshotReader {
             return Err(SnapshotError::Foreign { file: self.file.clone(), found });
         }
         if u64_at(32) != lsn.0 {
-            return Err(self.damaged("it holds another LSN than its name says"));
+            return Err(self.damaged("its LSN is not the one in its name"));
         }
         self.at = HEADER_BYTES as u64;
         Ok(SnapshotHeader { log_id: found, lsn, last_ms: UnixMillis(u64_at(40)) })

@@ -1,8 +1,8 @@
-//! Makes snapshots off-line: the last snapshot and the log after it, replayed beside the
-//! live state by a low-priority thread. The owners never stop for it.
+//! Makes snapshots in the background: a low-priority thread replays the last snapshot and the
+//! log after it into a second state. The owners never stop for it.
 //!
-//! It relies on nothing but durable files, so what it makes is what a restart would
-//! recover. Next: [`super::snapshot`] for the file, [`super::trim`] for what follows.
+//! It reads durable files alone, so it makes what a restart would recover. Next:
+//! [`super::snapshot`] for the file, [`super::trim`] for what follows.
 
 use std::io;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use super::rebuild::Rebuild;
 use super::snapshot::{SnapshotError, SnapshotHeader, SnapshotWriter, read_snapshot};
 use crate::feed::{FactFeed as _, FeedError};
 
-/// How often the thread looks whether there is something to do, in milliseconds.
-const LOOK_MS: u64 = 500;
-/// Most of these looks between two tries after one that failed: each replays the whole state.
-const RETRY_LOOKS_MAX: u32 = 16;
-/// Facts replayed between two looks at whether to stop.
+/// How often the thread checks whether there is something to do, in milliseconds.
+const POLL_MS: u64 = 500;
+/// Most of these checks that are skipped after a failure: each try replays the whole state.
+const RETRY_POLLS_MAX: u32 = 16;
+/// Facts replayed between two checks whether to stop.
 const REPLAY_FACTS_MAX: usize = 1 << 16;
-/// How much less important than the rest (`nice`).
+/// The thread's `nice` value.
 const NICE: i32 = 10;
 
 /// Makes an empty state.
@@ -60,7 +60,7 @@ pub enum SnapshotFailure {
 }
 
 impl Maintenance {
-    /// Whether the log has grown enough beyond the last snapshot for a new one, or is full.
+    /// Whether the log has grown enough since the last snapshot for a new one, or is full.
     pub fn wants_snapshot(&self) -> bool {
         let last = self.status.snapshot_lsn();
         let beyond = self.index.begin_after(last) as u64;
@@ -68,8 +68,8 @@ impl Maintenance {
         of_use && (beyond > self.options.snapshot_segments || self.status.is_full())
     }
 
-    /// Makes a snapshot of everything durable now out of the files, through `state`, which is
-    /// empty. Returns its LSN; no new one is made when nothing is new.
+    /// Makes a snapshot of everything that is durable now, out of the files, through `state`,
+    /// which must be empty. Returns its LSN; if nothing is new, no new snapshot is made.
     ///
     /// # Errors
     /// See [`SnapshotFailure`].
@@ -184,19 +184,19 @@ impl Drop for Snapshotter {
         *self.stop.asked.lock() = true;
         self.stop.wake.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A panic was reported where it happened.
+            // A panic has been reported by its own thread.
             let _ended = thread.join();
         }
     }
 }
 
 fn run(maintenance: &Maintenance, mut empty: Empty, stop: &Stop) {
-    // Where this is not allowed the thread is merely more important than it need be.
+    // If this is not allowed, the thread only has a higher priority than it needs.
     let _niceness = rustix::process::nice(NICE);
-    let (mut pause, mut looks_left) = (1, 0);
-    while !stop.wait(Duration::from_millis(LOOK_MS)) {
-        if looks_left > 0 {
-            looks_left -= 1;
+    let (mut pause, mut polls_left) = (1, 0);
+    while !stop.wait(Duration::from_millis(POLL_MS)) {
+        if polls_left > 0 {
+            polls_left -= 1;
         } else if maintenance.wants_snapshot() {
             match maintenance.snapshot_unless(&mut *empty(), &|| stop.is_asked()) {
                 Ok(lsn) => {
@@ -208,7 +208,7 @@ fn run(maintenance: &Maintenance, mut empty: Empty, stop: &Stop) {
                 Err(error) => {
                     maintenance.status.set_snapshot_failure(Some(error.to_string()));
                     tracing::warn!(%error, "no snapshot could be made; the log is kept");
-                    (looks_left, pause) = (pause, (2 * pause).min(RETRY_LOOKS_MAX));
+                    (polls_left, pause) = (pause, (2 * pause).min(RETRY_POLLS_MAX));
                 }
             }
         }

@@ -24,17 +24,17 @@ pub struct LogStatus {
     /// display (Acquire).
     first_retained: AtomicU64,
     /// Written by the journal, read by owners before they decide a purchase. Relaxed: the reserve
-    /// covers whoever sees it late.
+    /// has room for an owner that sees it late.
     accepting: AtomicBool,
-    /// Written by the spare-maker, read by the journal. Relaxed: a figure of its own.
+    /// Written by the thread that makes spares, read by the journal. Relaxed: a figure of its own.
     disk_low: AtomicBool,
     /// Written once by the journal (the cell synchronises), read by everybody.
     failed: OnceLock<String>,
-    /// Why the last snapshot failed; none if it did not. Written by the snapshotter under the lock
-    /// of the text; the flag is read by whoever looks often (Relaxed: the text has its lock).
+    /// Whether the last snapshot failed, and why. Written by the snapshotter under the lock of the
+    /// text; frequent readers read the flag alone (Relaxed: the text has its lock).
     snapshots_fail: AtomicBool,
     snapshot_failure: Mutex<Option<String>>,
-    /// Figures for people. Each is written by one thread (named in its method) and read by any; Relaxed.
+    /// Figures for display. Each is written by one thread (named in its method) and read by any; Relaxed.
     figures: Figures,
 }
 
@@ -93,7 +93,7 @@ impl LogStatus {
     pub fn snapshots_fail(&self) -> bool {
         self.snapshots_fail.load(Ordering::Relaxed)
     }
-    /// Why, if it did.
+    /// Why the last snapshot failed, if it did.
     pub fn snapshot_failure(&self) -> Option<String> {
         self.snapshots_fail().then(|| self.snapshot_failure.lock().clone()).flatten()
     }
@@ -111,13 +111,12 @@ impl LogStatus {
         self.first_retained.store(lsn.0, Ordering::Release);
     }
 
-    /// Whether purchases may be accepted. False when the log has failed, and *before* an ack could
-    /// not be kept for want of room: an owner then answers 503 `log_full`. What was queued before
-    /// still fits.
+    /// Whether purchases may be accepted. False when the log has failed; and false when room gets
+    /// short, while everything queued still fits: owners then answer 503 `log_full`.
     pub fn accepting(&self) -> bool {
         self.accepting.load(Ordering::Relaxed)
     }
-    /// Whether it refuses for want of room, on the disk or in the budget.
+    /// Whether it refuses because space on the disk or in the budget is short.
     pub fn is_full(&self) -> bool {
         !self.accepting() && self.failure().is_none()
     }
@@ -144,7 +143,7 @@ impl LogStatus {
         self.failed.get().map(String::as_str)
     }
     pub(super) fn fail(&self, reason: String) {
-        // Not for want of room: it does not count as full.
+        // Stored directly, since this does not count as full.
         self.accepting.store(false, Ordering::Relaxed);
         let _first_reason_stays = self.failed.set(reason);
     }
@@ -161,7 +160,7 @@ impl LogStatus {
     pub fn bytes_written(&self) -> u64 {
         self.figures.bytes_written.load(Ordering::Relaxed)
     }
-    /// Bytes of all segment files, spares included. Written under the shelf's lock.
+    /// Bytes of all segment files, spares included. Written under the pool's lock.
     pub fn disk_bytes(&self) -> u64 {
         self.figures.disk_bytes.load(Ordering::Relaxed)
     }
@@ -173,7 +172,7 @@ impl LogStatus {
     pub fn sync_us_max(&self) -> u64 {
         self.figures.sync_us_max.load(Ordering::Relaxed)
     }
-    /// All write-and-syncs since the start, in microseconds. Written by the journal's thread.
+    /// Total time of write-and-sync since the start, in microseconds. Written by the journal's thread.
     pub fn sync_us_sum(&self) -> u64 {
         self.figures.sync_us_sum.load(Ordering::Relaxed)
     }

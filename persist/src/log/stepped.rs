@@ -1,4 +1,4 @@
-//! A log that is ready for writing, in parts that its threads, or a test, drive.
+//! The parts of a log that is ready for writing, to be driven by its threads or by a test.
 //!
 //! Next: [`super::thread`] for the threads, [`super::dir`] for how it is assembled.
 
@@ -10,7 +10,7 @@ use super::queue::FactQueue;
 use super::status::LogStatus;
 use crate::disk::DiskLock;
 
-/// A log with its journal as a state machine, for whoever wants to step it himself.
+/// A log with its journal as a state machine, which the caller steps.
 pub struct Stepped {
     /// The writer.
     pub journal: Journal,

@@ -2,7 +2,7 @@
 //! every order of them (`RUSTFLAGS="--cfg loom"`).
 //!
 //! Nothing else in [`super::queue`] and [`super::slots`] may name `std::sync`. The locks are not
-//! the standard library's, which comes compiled and hides from ThreadSanitizer what it orders.
+//! those of the standard library: it is precompiled, so ThreadSanitizer would not see what they order.
 
 #[cfg(loom)]
 pub(super) use loom::{
@@ -16,7 +16,7 @@ pub(super) use parking_lot::{Condvar, Mutex};
 #[cfg(not(loom))]
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
-// Only what the queue itself does is explored, not how it is shared.
+// Loom explores what the queue itself does, not how it is shared.
 pub(super) use std::sync::Arc;
 
 /// The standard cell behind loom's interface.

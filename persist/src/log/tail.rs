@@ -1,9 +1,9 @@
-//! Follows the log's files behind the journal: where the exporter gets its facts.
+//! Follows the journal through the log's files: the exporter gets its facts from here.
 //!
 //! It reads files, never memory, and never beyond the durable watermark. It goes
 //! from segment to segment as the journal does. Next: [`crate::feed`] for the
-//! contract, [`super::journal`] for who writes ahead of it, [`super::chain_at`] for
-//! the hash of the place where it stands.
+//! contract, [`super::journal`] for the writer, [`super::chain_at`] for the chain's
+//! hash at the place that it has reached.
 
 use std::io;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::feed::{FactFeed, FeedError};
 
 /// Bytes read at once when it is close behind the journal.
 const FOLLOW_BYTES: usize = 64 << 10;
-/// Facts behind the journal from which on it reads in large pieces.
+/// From this many facts behind the journal on it reads in large pieces.
 const FAR_BEHIND: u64 = 1024;
 
 /// A reader of durable facts, in order, each once.
@@ -49,12 +49,12 @@ impl std::fmt::Debug for LogTail {
     }
 }
 
-/// What is at a tail's place.
-enum Place {
+/// The result of a visit to a block.
+enum Visit {
     /// Facts were visited, this many.
     Visited(usize),
-    /// The block lies before the wanted fact, or was read to its end.
-    Passed,
+    /// The block ends before the wanted fact.
+    Skipped,
 }
 
 impl LogTail {
@@ -85,7 +85,7 @@ impl LogTail {
         FeedError::Damaged { file, offset: self.offset, reason }
     }
 
-    /// The wanted fact is not there: because it was trimmed, or because the log is damaged?
+    /// The error for a fact that is not there: it was trimmed, or the log is damaged.
     fn gone(&self, reason: String) -> FeedError {
         let first = self.status.first_retained_lsn();
         if first > self.next { FeedError::Trimmed { wanted: self.next, first } } else { self.damaged(reason) }
@@ -109,8 +109,8 @@ impl LogTail {
         Err(self.gone(format!("no segment holds LSN {}", self.next)))
     }
 
-    /// Goes on to the next segment when this one is at its end.
-    fn turn_page(&mut self) -> Result<(), FeedError> {
+    /// Opens the segment that holds the next fact, if none is open or the open one is at its end.
+    fn open_segment(&mut self) -> Result<(), FeedError> {
         let Some(reader) = &self.reader else { return self.locate() };
         if self.offset < reader.size() {
             return Ok(());
@@ -126,19 +126,19 @@ impl LogTail {
         Ok(())
     }
 
-    /// Visits what is wanted of the block at this place.
+    /// Visits the wanted facts of the block at this place.
     fn visit_block(
         &mut self,
         limit: Lsn,
         max: usize,
         visit: &mut dyn FnMut(Lsn, &Fact<'_>),
-    ) -> Result<Place, FeedError> {
+    ) -> Result<Visit, FeedError> {
         let behind = limit.0.saturating_sub(self.next.0);
-        let reader = self.reader.as_mut().expect("a page was turned before");
+        let reader = self.reader.as_mut().expect("a segment was opened before");
         reader.set_read_ahead(if behind > FAR_BEHIND { READ_BYTES } else { FOLLOW_BYTES });
         let mut block = reader.block_at(self.offset, self.log_id);
         if matches!(block, Ok(Err(_))) {
-            // Read ahead before the journal wrote here: once more, from the file.
+            // The journal may have written here after the read-ahead: read again, from the file.
             reader.forget();
             block = reader.block_at(self.offset, self.log_id);
         }
@@ -166,10 +166,10 @@ impl LogTail {
         if self.next > header.last_lsn() {
             self.offset += header.block_len() as u64;
             if visited == 0 {
-                return Ok(Place::Passed);
+                return Ok(Visit::Skipped);
             }
         }
-        Ok(Place::Visited(visited))
+        Ok(Visit::Visited(visited))
     }
 }
 
@@ -206,8 +206,8 @@ impl FactFeed for LogTail {
         let limit = up_to.min(self.status.durable_lsn());
         let mut visited = 0;
         while self.next <= limit && visited < max {
-            self.turn_page()?;
-            if let Place::Visited(now) = self.visit_block(limit, max - visited, visit)? {
+            self.open_segment()?;
+            if let Visit::Visited(now) = self.visit_block(limit, max - visited, visit)? {
                 visited += now;
             }
         }

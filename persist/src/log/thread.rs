@@ -1,8 +1,8 @@
 //! The threads around the log: `stampede-journal` and `stampede-spares`.
 //!
-//! Thin loops; what they do is in [`super::journal`] and [`super::shelf`]. When the
-//! journal fails or panics, the process is told once and the thread ends; nobody
-//! takes its place. Next: [`super::snapshotter`] for the third thread.
+//! Thin loops; the work is in [`super::journal`] and [`super::segment_pool`]. When the
+//! journal fails or panics, the process is told once and the thread ends for good.
+//! Next: [`super::snapshotter`] for the third thread.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,18 +24,18 @@ use super::status::LogStatus;
 use super::stepped::{DirLock, Stepped};
 use super::tail::LogTail;
 
-/// How long the journal may sleep at most when all is settled, in milliseconds.
-const NAP_MS_MAX: u64 = 1000;
-/// How often the spare-maker looks at the free space, in milliseconds.
-const LOOK_MS: u64 = 500;
+/// Longest sleep of the journal when there is nothing to write, in milliseconds.
+const PARK_MS_MAX: u64 = 1000;
+/// How often the thread `stampede-spares` checks the free space, in milliseconds.
+const POLL_MS: u64 = 500;
 
-/// Told once when the log fails, with the reason.
+/// Called once with the reason when the log fails.
 pub(super) type OnFailure = Box<dyn FnOnce(&str) + Send>;
 
-/// What the journal's thread was told to do. Written by the handle (Release), read by the
-/// thread (Acquire): what the handle did before is seen after. Zero: go on.
+/// How the journal's thread has to stop: zero = not, else [`DRAIN`] or [`ABANDON`]. Written by the
+/// handle (Release), read by the thread (Acquire): it sees what the handle did before.
 #[derive(Debug, Default)]
-struct Order(AtomicU8);
+struct StopSignal(AtomicU8);
 
 const DRAIN: u8 = 1;
 const ABANDON: u8 = 2;
@@ -56,7 +56,7 @@ pub enum ShutdownError {
 
 /// A running log's threads. Dropping it without [`JournalHandle::shutdown`] stops them as a crash would.
 pub struct JournalHandle {
-    order: Arc<Order>,
+    stop: Arc<StopSignal>,
     queue: Arc<FactQueue>,
     status: Arc<LogStatus>,
     maintenance: Arc<Maintenance>,
@@ -75,15 +75,15 @@ impl std::fmt::Debug for JournalHandle {
 impl JournalHandle {
     pub(super) fn spawn(stepped: Stepped, on_failure: OnFailure) -> io::Result<Self> {
         let Stepped { journal, maintenance, queue, status, lock } = stepped;
-        let order = Arc::new(Order::default());
-        let (its_order, named) = (Arc::clone(&order), std::thread::Builder::new());
+        let stop = Arc::new(StopSignal::default());
+        let (its_stop, named) = (Arc::clone(&stop), std::thread::Builder::new());
         let journal_thread = named
             .name("stampede-journal".to_owned())
-            .spawn(move || guard_journal(journal, &its_order, on_failure))?;
+            .spawn(move || guard_journal(journal, &its_stop, on_failure))?;
         let (for_spares, named) = (Arc::clone(&maintenance), std::thread::Builder::new());
         let spares = named.name("stampede-spares".to_owned()).spawn(move || make_spares(&for_spares))?;
         Ok(Self {
-            order,
+            stop,
             queue,
             status,
             maintenance,
@@ -111,8 +111,8 @@ impl JournalHandle {
         self.maintenance.tail(after)
     }
 
-    /// Starts the thread that makes snapshots and trims. `empty` gives a state without rows, into
-    /// which a snapshot and the facts after it are replayed, beside the live one.
+    /// Starts the thread that makes snapshots and trims. `empty` makes an empty state, into which a
+    /// snapshot and the facts after it are replayed.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -124,15 +124,15 @@ impl JournalHandle {
         Ok(())
     }
 
-    /// Writes what is queued, marks the directory clean, and ends the threads. The caller has seen to
-    /// it that nobody appends any more.
+    /// Writes what is queued, marks the directory clean, and ends the threads. The caller must make
+    /// sure that nobody appends any more.
     ///
     /// # Errors
-    /// See [`ShutdownError`]; the threads have ended all the same, unless a write hangs.
+    /// See [`ShutdownError`]; the threads have ended even then, unless a write hangs.
     pub fn shutdown(mut self, within: Duration) -> Result<(), ShutdownError> {
         self.snapshotter = None;
         let deadline = Instant::now() + within;
-        self.give(DRAIN);
+        self.signal(DRAIN);
         while !self.journal_has_ended() && Instant::now() < deadline {
             std::thread::park_timeout(Duration::from_millis(1));
         }
@@ -149,27 +149,27 @@ impl JournalHandle {
         self.journal.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    fn give(&self, order: u8) {
-        self.order.0.store(order, Ordering::Release);
-        self.queue.nudge();
+    fn signal(&self, what: u8) {
+        self.stop.0.store(what, Ordering::Release);
+        self.queue.unpark();
     }
 }
 
 impl Drop for JournalHandle {
     fn drop(&mut self) {
         self.snapshotter = None;
-        self.give(ABANDON);
-        self.maintenance.shelf.close();
+        self.signal(ABANDON);
+        self.maintenance.pool.close();
         for thread in [self.journal.take(), self.spares.take()].into_iter().flatten() {
-            // A panic was reported where it happened.
+            // A panic has been reported by its own thread.
             let _ended = thread.join();
         }
     }
 }
 
-fn guard_journal(mut journal: Journal, order: &Order, on_failure: OnFailure) {
+fn guard_journal(mut journal: Journal, stop: &StopSignal, on_failure: OnFailure) {
     let status = Arc::clone(&journal.status);
-    if catch_unwind(AssertUnwindSafe(|| run_journal(&mut journal, order))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| run_journal(&mut journal, stop))).is_err() {
         status.fail("the journal thread panicked".to_owned());
     }
     if let Some(reason) = status.failure() {
@@ -178,7 +178,7 @@ fn guard_journal(mut journal: Journal, order: &Order, on_failure: OnFailure) {
     }
 }
 
-fn run_journal(journal: &mut Journal, order: &Order) {
+fn run_journal(journal: &mut Journal, stop: &StopSignal) {
     let queue = Arc::clone(&journal.queue);
     let (begin, mut lag) = (Instant::now(), ControlLag::default());
     loop {
@@ -191,22 +191,22 @@ fn run_journal(journal: &mut Journal, order: &Order) {
                 lag.group_written(now);
             }
             Step::Failed => return,
-            Step::Idle if order.0.load(Ordering::Acquire) == DRAIN && queue.is_empty() => {
-                journal.settle(true);
+            Step::Idle if stop.0.load(Ordering::Acquire) == DRAIN && queue.is_empty() => {
+                journal.write_control(true);
                 return;
             }
             Step::Idle | Step::NeedsSegment => {}
         }
         let left = lag.time_left(now);
         if left == Some(Duration::ZERO) {
-            journal.settle(false);
+            journal.write_control(false);
             lag.control_written();
         } else if !matches!(step, Step::Wrote { .. }) {
-            // The spare-maker nudges; owners see a full log meanwhile.
-            let most = if step == Step::NeedsSegment { IDLE_MS_MIN } else { NAP_MS_MAX };
-            queue.nap(left.unwrap_or(Duration::MAX).min(Duration::from_millis(most)));
+            // A new spare unparks this thread; owners see a full log until then.
+            let most = if step == Step::NeedsSegment { IDLE_MS_MIN } else { PARK_MS_MAX };
+            queue.park(left.unwrap_or(Duration::MAX).min(Duration::from_millis(most)));
         }
-        if order.0.load(Ordering::Acquire) == ABANDON {
+        if stop.0.load(Ordering::Acquire) == ABANDON {
             return;
         }
     }
@@ -220,13 +220,13 @@ fn make_spares(maintenance: &Maintenance) {
                 told = false;
                 false
             }
-            Ok(false) => maintenance.shelf.pause(Duration::from_millis(LOOK_MS)),
+            Ok(false) => maintenance.pool.wait(Duration::from_millis(POLL_MS)),
             Err(error) => {
                 if !told {
                     tracing::warn!(%error, "no spare segment could be made; trying again");
                 }
                 told = true;
-                maintenance.shelf.pause(Duration::from_millis(LOOK_MS))
+                maintenance.pool.wait(Duration::from_millis(POLL_MS))
             }
         };
         if closed {

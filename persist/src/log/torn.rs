@@ -1,24 +1,25 @@
-//! Tells a write that landed in part from one that was damaged later, sector by sector.
+//! Distinguishes a torn write from later damage, sector by sector.
 //!
 //! A sector of a segment holds zeros until it is written, once. So a group whose sync
 //! never returned has left each of its sectors either as zeros or as written; on a
-//! disk that writes in smaller units, each unit of 512 bytes. A sector that is
-//! neither was whole once, and was changed: it may have been durable, and is never
-//! cut. What cannot be seen is a sector lost as a whole. Reads only.
+//! disk that writes in smaller units, the same holds for each unit of 512 bytes. A
+//! sector that is neither was complete once and was changed later: it may have been
+//! durable, and is never cut. A sector that was lost as a whole cannot be detected.
+//! Reads only.
 //!
-//! A group is one write of blocks in a chain. The present journal goes on to a further
-//! block only when the one before is as large as can be; older ones also went on after
-//! a smaller block, so blocks of any size are taken here:
+//! A group is one write of blocks in a chain. The present journal adds another block only
+//! after one that is as large as possible; older versions also did after a smaller one,
+//! so blocks of any size are accepted here:
 //!
 //! ```text
 //!  end of the chain
 //!  | block         | a block without its first sector | block  |  zeros to the end of the segment
 //!     its header      its length is unknown; its other    must follow the one before it:
-//!     tells all of    sectors hold records whose LSNs     position, LSN, hash, group
+//!     describes all   sectors hold records whose LSNs     position, LSN, hash, group
 //!     its sectors     must belong here
 //! ```
 //!
-//! Next: [`super::recovery`], which asks.
+//! Next: [`super::recovery`], which uses it.
 
 use std::io;
 
@@ -37,19 +38,19 @@ use crate::disk::SECTOR_BYTES;
 
 /// The smallest unit that any disk writes whole, in bytes.
 const UNIT_BYTES: usize = 512;
-/// More records than a sector can hold the beginnings of.
+/// An upper bound for the records that begin in a sector.
 const SECTOR_RECORDS_MAX: u64 = (SECTOR_BYTES / RECORD_HEADER_BYTES) as u64;
 
-/// What stands in a segment behind the end of the chain.
+/// What a segment holds after the end of the chain.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Rest {
-    /// Zeros, or what a write that never finished can have left, up to this offset.
+pub(super) enum Tail {
+    /// Zeros, or up to this offset what an unfinished write can leave.
     Unfinished(u64),
-    /// Something that no unfinished write leaves.
+    /// Something that no unfinished write can leave.
     Damaged(Damage),
 }
 
-/// A sector that no unfinished write leaves.
+/// A sector that no unfinished write can leave.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Damage {
     /// Where in the segment the sector begins.
@@ -64,60 +65,61 @@ impl Damage {
     }
 }
 
-/// Looks at everything in the segment behind the end of the chain. `known` is the highest LSN that
-/// the control file or a snapshot knows to be durable.
+/// Examines everything in the segment after the end of the chain. `known` is the highest LSN that is
+/// durable by the control file or a snapshot.
 ///
 /// # Errors
 /// What the file system answers.
-pub(super) fn look_behind(
+pub(super) fn scan_tail(
     reader: &mut SegmentReader,
     log_id: LogId,
     end: &ChainEnd,
     known: Lsn,
-) -> io::Result<Rest> {
+) -> io::Result<Tail> {
     let mut scan = Scan::new(log_id, end, known);
     let group_end = reader.size().min(end.offset + GROUP_BYTES_MAX as u64);
     while scan.at < group_end {
         if let Err(damage) = scan.step(reader)? {
-            return Ok(Rest::Damaged(damage));
+            return Ok(Tail::Damaged(damage));
         }
     }
     Ok(match reader.first_not_empty(scan.at)? {
-        None => Rest::Unfinished(scan.unfinished),
+        None => Tail::Unfinished(scan.unfinished),
         Some(offset) => {
-            let reason = format!("the sector at byte {offset} is not empty, and no group reaches so far");
-            Rest::Damaged(Damage::at(offset, reason))
+            let reason =
+                format!("the sector at byte {offset} is not empty, although no group reaches that far");
+            Tail::Damaged(Damage::at(offset, reason))
         }
     })
 }
 
-/// A walk over the place of the group that did not finish.
+/// A walk over the place of the unfinished group.
 struct Scan<'a> {
     log_id: LogId,
     end: &'a ChainEnd,
-    /// The highest LSN that is known to be durable from elsewhere.
+    /// The highest LSN that is durable by the control file or a snapshot.
     known: Lsn,
-    /// The sector that comes next.
+    /// The next sector.
     at: u64,
-    /// Whether a block begins there, if anything stands there at all.
+    /// Whether a block must begin there, if the sector is not empty.
     at_block: bool,
-    /// The last place where a block was known to begin.
+    /// The last place where a block is known to begin.
     anchor: Anchor,
     /// No record from here on has a lower LSN.
     lowest: Lsn,
-    /// What all blocks of the group say alike: durable LSN and epoch.
+    /// The durable LSN and the epoch, which are the same in all blocks of the group.
     group: Option<(Lsn, u64)>,
-    /// Blocks without their last sector, to know that one if it stands elsewhere.
+    /// Blocks that lack their last sector, to recognise it in a wrong place.
     without_end: Vec<(BlockHeader, Vec<u8>)>,
-    /// Where the last sector ends that is not empty.
+    /// Where the last non-empty sector ends.
     unfinished: u64,
 }
 
-/// A place where a block begins, and what it must say.
+/// A place where a block begins, and what must be in it.
 struct Anchor {
     at: u64,
     next_lsn: Lsn,
-    /// The hash of the block before it, if that one is whole.
+    /// The hash of the block before it, if that one is complete.
     chain: Option<ChainHash>,
 }
 
@@ -137,7 +139,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Goes over one sector, or over a block whose header is whole.
+    /// Examines one sector, or a block whose header is intact.
     fn step(&mut self, reader: &mut SegmentReader) -> io::Result<Result<(), Damage>> {
         let (at, size) = (self.at, reader.size());
         let sector = &reader.bytes_at(at, SECTOR_BYTES)?[..SECTOR_BYTES];
@@ -163,7 +165,7 @@ impl<'a> Scan<'a> {
         Ok(self.block(&header, &reader.bytes_at(at, len)?[..len]))
     }
 
-    /// A block of which the first sector landed, at least the part with its header.
+    /// Examines a block whose header was written.
     fn block(&mut self, header: &BlockHeader, block: &[u8]) -> Result<(), Damage> {
         if let Some(sector) = damaged_sector(header, block) {
             let offset = self.at + (sector * SECTOR_BYTES) as u64;
@@ -191,16 +193,16 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// A sector of a block whose first sector is lost, or the place where the first one was.
+    /// Examines a sector of a block whose first sector is lost, or the place of the first one.
     fn lone_sector(&mut self, sector: &[u8]) -> Result<(), Damage> {
         let at = self.at;
         if is_zero(sector) {
-            // Nothing landed here. Most sectors behind an end are so, and looking for records is dear.
+            // Nothing was written here. That is so for most sectors, and a search for records is slow.
             self.at += SECTOR_BYTES as u64;
             self.at_block = false;
             return Ok(());
         }
-        // What stands here can be no further than so many records.
+        // The highest LSN that can be here, with the most records in every sector so far.
         let sectors = (at - self.end.offset) / SECTOR_BYTES as u64 + 1;
         let highest = Lsn(self.end.next_lsn.0 + sectors * SECTOR_RECORDS_MAX);
         let mut records = 0;
@@ -214,14 +216,14 @@ impl<'a> Scan<'a> {
             records += 1;
         }
         let in_part = sector.chunks(UNIT_BYTES).any(is_zero);
-        // Without a lost unit only the last sector of a block holds no whole record.
+        // If no unit is lost, only the last sector of a block holds no complete record.
         let ends_block = sector.iter().rfind(|byte| **byte != 0) == Some(&END_MARK);
         if records == 0 && !in_part && !ends_block {
             let reason = format!("the sector at byte {at} holds neither records nor the end of a block");
             return Err(Damage::at(at, reason));
         }
-        let missed_by = if records == 0 && ends_block { self.missed_by(sector) } else { None };
-        if let Some(first) = missed_by {
+        let owner = if records == 0 && ends_block { self.block_without_this_end(sector) } else { None };
+        if let Some(first) = owner {
             let reason = format!(
                 "the end of the block of LSN {first} stands at byte {at}, where it was never written"
             );
@@ -233,8 +235,8 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// The first LSN of a block that lacks its last sector, which this is.
-    fn missed_by(&mut self, sector: &[u8]) -> Option<Lsn> {
+    /// The first LSN of the block that lacks its last sector, if this sector is the one.
+    fn block_without_this_end(&mut self, sector: &[u8]) -> Option<Lsn> {
         self.without_end.iter_mut().find_map(|(header, block)| {
             let last = block.len() / SECTOR_BYTES - 1;
             block[last * SECTOR_BYTES..].copy_from_slice(sector);
@@ -243,7 +245,7 @@ impl<'a> Scan<'a> {
         })
     }
 
-    /// Why a block with this header was not written here by the group that did not finish.
+    /// Why a block with this header cannot be of the unfinished group at this place.
     fn misplaced(&self, header: &BlockHeader) -> Option<String> {
         let (at, first, end) = (self.at, header.first_lsn, self.end);
         if header.log_id != self.log_id {
@@ -251,7 +253,7 @@ impl<'a> Scan<'a> {
         } else if header.segment != end.segment {
             Some(format!("a block that was written for segment {} stands at byte {at}", header.segment))
         } else if header.durable_lsn >= end.next_lsn {
-            Some(format!("the block at byte {at} knows LSN {} to be durable", header.durable_lsn))
+            Some(format!("in the block at byte {at}, LSN {} is durable already", header.durable_lsn))
         } else if !self.follows(first) {
             Some(format!("the block of LSN {first} stands at byte {at}, where it was never written"))
         } else if self.anchor.at == at && self.anchor.chain.is_some_and(|chain| chain != header.prev_hash) {
@@ -265,8 +267,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Whether a block that begins with this LSN may stand here: every sector since the last place
-    /// that is known holds the beginning of one record at least, by the average over a block.
+    /// Whether a block that begins with this LSN may be here: since the last known place, each
+    /// sector holds the beginning of at least one record, on average over a block.
     fn follows(&self, first: Lsn) -> bool {
         let sectors = (self.at - self.anchor.at) / SECTOR_BYTES as u64;
         let records = first.0.checked_sub(self.anchor.next_lsn.0);
@@ -274,8 +276,8 @@ impl<'a> Scan<'a> {
             && records.is_some_and(|records| (sectors..=sectors * SECTOR_RECORDS_MAX).contains(&records))
     }
 
-    /// Whether the block is of the group that begins at the end of the chain, or of the last one in
-    /// the chain. That one is not unfinished if any LSN of it is known to be durable.
+    /// Whether the block is of the group that begins at the end of the chain, or continues the last
+    /// group in the chain. The latter is finished if any of its LSNs is known to be durable.
     fn is_of_the_group(&self, header: &BlockHeader) -> bool {
         let (says, end) = ((header.durable_lsn, header.epoch), self.end);
         let begins_here = says.0.next() == end.next_lsn;
@@ -284,15 +286,15 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// The LSNs of the records that stand whole in this sector, wherever they begin.
+/// The LSNs of the complete records in this sector, wherever they begin.
 fn whole_records(sector: &[u8]) -> impl Iterator<Item = Lsn> {
     let mut at = 0;
     std::iter::from_fn(move || {
         while at + RECORD_HEADER_BYTES <= sector.len() {
             match read_record(&sector[at..]) {
-                // The sector may begin inside a payload. What comes over HTTP into one has no control characters, and
-                // so not these two zeros: no buyer can write what passes for a record. A subject, key or
-                // reference that was taken over from the database may; whoever writes there is the shop.
+                // The sector may begin inside a payload. Text from HTTP has no control characters, so it cannot
+                // contain these two zeros: no buyer can forge a record. A subject, key or reference imported
+                // from the database can; but there the shop itself writes.
                 Ok((record, len)) if sector[at + 18..at + RECORD_HEADER_BYTES] == [0, 0] => {
                     at += len;
                     return Some(record.lsn);
@@ -304,13 +306,13 @@ fn whole_records(sector: &[u8]) -> impl Iterator<Item = Lsn> {
     })
 }
 
-/// The first sector of a block that is neither as written nor, wholly or in some unit, empty.
+/// The first sector of a block that is not as written although none of its units is empty.
 fn damaged_sector(header: &BlockHeader, block: &[u8]) -> Option<usize> {
     let content = |sector: usize| {
         let end = header.content_end();
         &block[(sector * SECTOR_BYTES).min(end)..((sector + 1) * SECTOR_BYTES).min(end)]
     };
-    // Everything written is not zero in each of its units, so an empty one did not land.
+    // No unit of a written block is all zeros, so an empty unit was not written.
     let in_part = |sector: usize| content(sector).chunks(UNIT_BYTES).any(is_zero);
     let padding = header.content_end();
     if !is_zero(&block[padding..]) {

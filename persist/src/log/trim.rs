@@ -1,13 +1,13 @@
-//! Trimming: a segment goes when a snapshot covers it and Postgres holds it (I11).
+//! Trimming: a segment is removed when a snapshot covers it and Postgres holds it (I11).
 //!
-//! Whether a Postgres has to hold it, the control file says: what the settings of one start say
-//! is forgotten with it, what is gone stays gone.
+//! Whether a Postgres has to hold it is in the control file, not in the settings of one start:
+//! settings change, and removed facts do not come back.
 //!
-//! The control file learns where the log begins *before* anything goes, so that a
-//! crash in between leaves leftovers, never a hole. The log is kept back to the
-//! *older* of the two snapshots, so that a damaged newest one costs nothing; only
-//! when room runs out is it cut to the newest. Next: [`super::shelf`], which
-//! takes the files back.
+//! The control file records the new beginning of the log *before* anything is removed, so
+//! that a crash in between leaves leftovers, never a hole. The log is kept back to the
+//! *older* of the two snapshots, so that a damaged newest one does no harm; only when space
+//! runs out is it trimmed to the newest. Next: [`super::segment_pool`], which recycles the
+//! files.
 
 use std::io;
 
@@ -17,7 +17,7 @@ use super::maintenance::Maintenance;
 use super::snapshot::list_snapshots;
 
 impl Maintenance {
-    /// Up to where facts may leave the log.
+    /// The last LSN that may be trimmed.
     fn trim_floor(&self) -> io::Result<Lsn> {
         let newest = self.status.snapshot_lsn();
         let known = list_snapshots(&*self.disk, &self.dir)?;
@@ -30,15 +30,15 @@ impl Maintenance {
         Ok(if kept_for.is_some() { covered.min(self.status.exported_lsn()) } else { covered })
     }
 
-    /// Lets go of segments that are no longer needed; returns how many went. A file that could not be taken
-    /// back has another turn with each call.
+    /// Removes segments that are no longer needed; returns how many. Each call also tries again the files
+    /// that could not be recycled before.
     ///
     /// # Errors
-    /// What the file system answers. The log has failed if it was the control file; otherwise
-    /// leftovers are removed at the next start.
+    /// What the file system answers. If it was the control file, the log has failed; otherwise the next
+    /// start removes the leftovers.
     pub fn trim(&self) -> io::Result<usize> {
         let Some((gone, first)) = self.index.covered(self.trim_floor()?) else {
-            return self.shelf.give_back(&[]).map(|()| 0);
+            return self.pool.recycle(&[]).map(|()| 0);
         };
         self.update_control(|control| {
             control.first_segment = first.number;
@@ -47,8 +47,8 @@ impl Maintenance {
         })?;
         self.index.forget_before(first.number);
         self.status.set_first_retained(first.first_lsn);
-        let given_back = self.shelf.give_back(&gone);
-        self.queue.nudge();
-        given_back.map(|()| gone.len())
+        let recycled = self.pool.recycle(&gone);
+        self.queue.unpark();
+        recycled.map(|()| gone.len())
     }
 }

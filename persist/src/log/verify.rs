@@ -1,10 +1,10 @@
-//! `stampede log verify`: walks the whole chain, asks the rule of replay about every fact, and
-//! keeps the books of every item beside it.
+//! `stampede log verify`: walks the whole chain, checks every fact as replay does, and also
+//! keeps the books of every item.
 //!
-//! It takes no lock and writes nothing, so it works on a live directory: a block
-//! that is being written is read again, a trim in between begins anew. The first
-//! record that is wrong is reported with its place. Next: [`super::books`] for the
-//! rules, [`super::inspect`] to look at the bytes.
+//! It takes no lock and writes nothing, so it works on a live directory: a block that is
+//! being written is read again, and after a trim it starts again. The first wrong record is
+//! reported with its place. Next: [`super::books`] for the second check, [`super::inspect`]
+//! to see the bytes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,15 +21,15 @@ use super::chain::{ChainEnd, ChainReader, Link};
 use super::control::{Control, ControlError, read_control};
 use super::error::OpenError;
 use super::layout;
-use super::recovery::{RecoveryError, Witness};
-use super::snapshot::{SnapshotError, list_snapshots, read_snapshot};
+use super::recovery::{Evidence, RecoveryError};
+use super::snapshot::{SnapshotError, SnapshotHeader, list_snapshots, read_snapshot};
 use crate::codec;
 use crate::disk::Disk;
 use crate::disk::real::RealDisk;
 
-/// How often it looks at an end that seems damaged: the journal may be writing there.
-const LOOKS_MAX: usize = 5;
-/// How often it begins anew when the log is trimmed under it.
+/// Most reads of an end that seems damaged: the journal may be writing there.
+const READS_MAX: usize = 5;
+/// Most starts, when the log is trimmed while it is read.
 const TRIES_MAX: usize = 5;
 
 /// What a log holds.
@@ -45,7 +45,7 @@ pub struct Verdict {
     pub blocks: u64,
     /// Facts entered in the books.
     pub facts: u64,
-    /// Bytes behind the end that were written but never durable; a running journal may be at it.
+    /// Bytes after the end that were written but never durable; a running journal may be writing them.
     pub torn_bytes: u64,
     /// The totals of each item, up to the first wrong record.
     pub items: BTreeMap<ItemId, ItemTotals>,
@@ -82,12 +82,12 @@ impl std::fmt::Display for Wrong {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// There is no log.
-    #[error("{} holds no log; give the data directory of an engine", .0.display())]
+    #[error("{} holds no log; name the data directory of an engine", .0.display())]
     NoLog(PathBuf),
     /// Its control file cannot be read.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// No snapshot can be used, and the log does not go back to the beginning.
+    /// No snapshot is usable, and the log does not go back to the beginning.
     #[error(transparent)]
     Snapshot(#[from] OpenError),
     /// A file cannot be read.
@@ -98,8 +98,8 @@ pub enum VerifyError {
     Busy,
 }
 
-/// Verifies the log in a data directory of the real file system; read-only, without a lock.
-/// Memory: what the engine needs for the same orders, and about 40 bytes more for each.
+/// Verifies the log in a data directory on the real file system; read-only, without a lock.
+/// Memory: as much as the engine needs for the same orders, and about 40 bytes more for each.
 ///
 /// # Errors
 /// See [`VerifyError`]; what is wrong *in* the log is part of the verdict.
@@ -124,6 +124,35 @@ pub fn verify_on(disk: &dyn Disk, dir: &Path) -> Result<Verdict, VerifyError> {
         }
     }
     Err(VerifyError::Busy)
+}
+
+/// Loads the oldest usable snapshot that the log goes on from, row by row, into a state that
+/// `empty` makes.
+pub(super) fn load_oldest_snapshot<T>(
+    disk: &dyn Disk,
+    dir: &Path,
+    control: &Control,
+    empty: impl Fn() -> T,
+    load: impl Fn(&mut T, &StateRow<'_>) -> Result<(), String>,
+) -> Result<(SnapshotHeader, T), VerifyError> {
+    let first_lsn = control.first_lsn;
+    let listed = list_snapshots(disk, dir);
+    let listed = listed.map_err(|source| OpenError::Io { path: layout::snapshot_dir(dir), source })?;
+    let mut first_error = None;
+    for lsn in listed.into_iter().filter(|lsn| lsn.next() >= first_lsn) {
+        let mut state = empty();
+        match read_snapshot(disk, dir, lsn, control.log_id, &mut |row| load(&mut state, row)) {
+            Ok(header) => return Ok((header, state)),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(match first_error {
+        Some(SnapshotError::Refused { reason, .. }) => {
+            RecoveryError::Refused { lsn: first_lsn, reason }.into()
+        }
+        Some(source) => OpenError::Snapshot { source, first_lsn }.into(),
+        None => OpenError::SnapshotMissing { dir: dir.to_owned(), first_lsn }.into(),
+    })
 }
 
 /// What a restart on one core begins with.
@@ -165,39 +194,22 @@ impl<'d> Pass<'d> {
     }
 
     fn enter_snapshot(&mut self) -> Result<(), VerifyError> {
-        let first_lsn = self.control.first_lsn;
-        let listed = list_snapshots(self.disk, self.dir);
-        let listed =
-            listed.map_err(|source| OpenError::Io { path: layout::snapshot_dir(self.dir), source })?;
-        let mut first_error = None;
-        for lsn in listed.into_iter().filter(|lsn| lsn.next() >= first_lsn) {
-            let (mut shard, mut books) = (empty_shard(&self.control), Books::default());
-            let mut enter = |row: &StateRow<'_>| {
-                shard.load_row(row).map_err(|error| error.to_string())?;
-                books.row(row)
-            };
-            match read_snapshot(self.disk, self.dir, lsn, self.control.log_id, &mut enter) {
-                Ok(header) => {
-                    shard.finish_rows(lsn, header.last_ms);
-                    (self.snapshot_lsn, self.shard, self.books) = (lsn, shard, books);
-                    return Ok(());
-                }
-                Err(error) => first_error = first_error.or(Some(error)),
-            }
-        }
-        Err(match first_error {
-            Some(SnapshotError::Refused { reason, .. }) => {
-                RecoveryError::Refused { lsn: first_lsn, reason }.into()
-            }
-            Some(source) => OpenError::Snapshot { source, first_lsn }.into(),
-            None => OpenError::SnapshotMissing { dir: self.dir.to_owned(), first_lsn }.into(),
-        })
+        let control = self.control;
+        let empty = || (empty_shard(&control), Books::default());
+        let loaded = load_oldest_snapshot(self.disk, self.dir, &control, empty, |(shard, books), row| {
+            shard.load_row(row).map_err(|error| error.to_string())?;
+            books.row(row)
+        });
+        let (SnapshotHeader { lsn, last_ms, .. }, (mut shard, books)) = loaded?;
+        shard.finish_rows(lsn, last_ms);
+        (self.snapshot_lsn, self.shard, self.books) = (lsn, shard, books);
+        Ok(())
     }
 
     fn run(mut self) -> Result<Verdict, VerifyError> {
         let (disk, dir, control) = (self.disk, self.dir, self.control);
         let mut chain = ChainReader::new(disk, dir, &control);
-        let (mut last, mut looks) = (None, 0);
+        let (mut last, mut reads) = (None, 0);
         loop {
             let file = chain.file();
             let link =
@@ -209,12 +221,12 @@ impl<'d> Pass<'d> {
                         return Ok(self.verdict(header.last_lsn(), 0));
                     }
                 }
-                // The journal may have written here while it was read or judged: look again.
+                // The journal may have written here during the read or the judgement: read again.
                 Link::End(end) => {
-                    looks = if last.as_ref() == Some(&end) { looks + 1 } else { 1 };
-                    if looks > 1 {
+                    reads = if last.as_ref() == Some(&end) { reads + 1 } else { 1 };
+                    if reads > 1 {
                         let judged = self.judge(&end)?;
-                        if looks >= LOOKS_MAX || judged.is_ok() {
+                        if reads >= READS_MAX || judged.is_ok() {
                             self.wrong = judged.as_ref().err().cloned();
                             return Ok(self.verdict(Lsn(end.next_lsn.0 - 1), judged.unwrap_or(0)));
                         }
@@ -258,8 +270,8 @@ impl<'d> Pass<'d> {
     /// Judges the end of the chain as recovery would; damage becomes the first wrong record.
     fn judge(&self, end: &ChainEnd) -> Result<Result<u64, Wrong>, VerifyError> {
         let (disk, dir, control) = (self.disk, self.dir, &self.control);
-        let witness = Witness { disk, dir, control, snapshot_lsn: self.snapshot_lsn };
-        let (offset, reason) = match witness.judge(end) {
+        let evidence = Evidence { disk, dir, control, snapshot_lsn: self.snapshot_lsn };
+        let (offset, reason) = match evidence.judge(end) {
             Ok(torn) => return Ok(Ok(torn.map_or(0, |torn| torn.len))),
             Err(RecoveryError::Io { file, source }) => return Err(RecoveryError::Io { file, source }.into()),
             Err(RecoveryError::Damaged { offset, reason, .. }) => (offset, reason),

@@ -23,13 +23,13 @@ use stampede_core::types::{Lsn, OrderId, UnixMillis};
 use stampede_persist::disk::Disk as _;
 use stampede_persist::log::block::peek_header;
 use stampede_persist::log::control::read_control;
-use stampede_persist::log::dir::{Birth, DataDir, LogOptions, Opened, Stepped};
+use stampede_persist::log::dir::{DataDir, LogOptions, NewLog, Opened, Stepped};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::journal::Step;
 use stampede_persist::log::layout;
 use stampede_persist::log::rebuild::Rebuild;
 
-use super::log_sale::{DIR, birth, item, small};
+use super::log_sale::{DIR, new_log, item, small};
 use super::sim_disk::SimDisk;
 
 pub(crate) const SECTOR: usize = 4096;
@@ -174,9 +174,9 @@ pub(crate) fn open(disk: &SimDisk) -> Result<(Seen, Opened), String> {
 
 fn open_as(disk: &SimDisk, other_log: bool) -> Result<(Seen, Opened), String> {
     let log_id = LogId(*b"some other log!!");
-    let birth = if other_log { Birth { log_id, ..birth() } } else { birth() };
+    let new_log = if other_log { NewLog { log_id, ..new_log() } } else { new_log() };
     let mut seen = Seen::default();
-    let data = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options(), &birth);
+    let data = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &options(), &new_log);
     let opened = data.and_then(|data| data.recover(&mut seen)).map_err(|error| error.to_string())?;
     assert_eq!(opened.next_lsn(), Lsn(seen.lsn + 1), "the state has seen the whole log");
     Ok((seen, opened))
@@ -215,12 +215,12 @@ pub(crate) fn write(plan: &Plan) -> Written {
             assert_eq!(log.maintenance.trim().unwrap(), 1);
         }
         if last == 19 && plan.settled {
-            log.journal.settle(false);
+            log.journal.write_control(false);
         }
         history.push(image_of(&disk));
     }
     if plan.clean {
-        log.journal.settle(true);
+        log.journal.write_control(true);
         history.push(image_of(&disk));
     }
     Written { history }

@@ -16,7 +16,7 @@ use stampede_persist::log::limits::BLOCK_BYTES_MAX;
 use stampede_persist::log::record::Record;
 
 use super::damage_log::{Image, SECTOR, UNIT, disk_with, image_of, segment};
-use super::log_sale::{append_next, birth, recover_on, small, step_on, with_fact};
+use super::log_sale::{append_next, new_log, recover_on, small, step_on, with_fact};
 
 fn options() -> LogOptions {
     LogOptions { segment_bytes: 64 << 10, ..small() }
@@ -48,7 +48,7 @@ impl Log {
         assert_eq!(log.journal.step(), Step::Wrote { facts: 1 });
         let image = image_of(&disk);
         let bytes = image[&segment(1)].to_vec();
-        let header = check_block(&bytes, birth().log_id, 1).unwrap();
+        let header = check_block(&bytes, new_log().log_id, 1).unwrap();
         Self { image, header, offset: header.block_len(), chain: hash_block(&header, &bytes) }
     }
 

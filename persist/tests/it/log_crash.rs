@@ -10,7 +10,7 @@ use stampede_persist::log::dir::{DataDir, LogOptions, OpenError, Stepped};
 use stampede_persist::log::journal::Step;
 use stampede_persist::log::verify::verify_on;
 
-use super::log_sale::{DIR, Sale, append_next, birth, recover_on, small, step_on};
+use super::log_sale::{DIR, Sale, append_next, new_log, recover_on, small, step_on};
 use super::sim_disk::{Rng, SimDisk, Trouble};
 
 /// What was promised and what was begun.
@@ -48,7 +48,7 @@ fn run(disk: &SimDisk, rng: &mut Rng, rounds: u64, ledger: &mut Ledger) -> Resul
         }
         match rng.below(12) {
             0 => {
-                log.journal.settle(false);
+                log.journal.write_control(false);
             }
             1 => {
                 log.maintenance.snapshot(&mut Sale::default()).map_err(|e| e.to_string())?;
@@ -62,7 +62,7 @@ fn run(disk: &SimDisk, rng: &mut Rng, rounds: u64, ledger: &mut Ledger) -> Resul
             _ => {}
         }
     }
-    log.journal.settle(true);
+    log.journal.write_control(true);
     Ok(())
 }
 
@@ -208,7 +208,7 @@ fn a_group_of_several_blocks_is_cut_at_the_first_torn_one() {
 /// Opens a log in this directory; what it holds.
 fn open_below(disk: &SimDisk, dir: &Path) -> Result<(Sale, Stepped), OpenError> {
     let mut sale = Sale::default();
-    let data = DataDir::open_on(Arc::new(disk.clone()), dir, &small(), &birth())?;
+    let data = DataDir::open_on(Arc::new(disk.clone()), dir, &small(), &new_log())?;
     let log = data.recover(&mut sale)?.start_stepped(Vec::new())?;
     Ok((sale, log))
 }
@@ -226,7 +226,7 @@ fn a_parent_directory_that_cannot_be_synced_stops_no_start() {
     use std::io::ErrorKind::{InvalidInput, Other, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     let options = small();
     let start = |disk: &SimDisk, dir: &str| {
-        DataDir::open_on(Arc::new(disk.clone()), Path::new(dir), &options, &birth()).map(drop)
+        DataDir::open_on(Arc::new(disk.clone()), Path::new(dir), &options, &new_log()).map(drop)
     };
     for kind in [InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported] {
         let disk = SimDisk::new(26);

@@ -18,7 +18,7 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::rebuild::Rebuild;
 use stampede_persist::log::verify::verify_on;
 
-use crate::log_sale::{DIR, birth, small};
+use crate::log_sale::{DIR, new_log, small};
 use crate::sim_disk::{SimDisk, Trouble};
 
 /// The shop's own item, and one that stands in Postgres.
@@ -30,7 +30,7 @@ struct State(Shard);
 
 impl State {
     fn new() -> Self {
-        Self(Shard::new(0, HashSecret(birth().hash_secret), Arc::new(Catalogue::new(1))))
+        Self(Shard::new(0, HashSecret(new_log().hash_secret), Arc::new(Catalogue::new(1))))
     }
 }
 
@@ -48,7 +48,7 @@ impl Rebuild for State {
 
 fn open(disk: &SimDisk) -> Result<(State, Opened), OpenError> {
     let mut state = State::new();
-    let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &small(), &birth())?;
+    let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), &small(), &new_log())?;
     let opened = dir.recover(&mut state)?;
     Ok((state, opened))
 }
@@ -103,13 +103,13 @@ fn write(log: &mut Stepped) {
 fn bricked(good_orders: u32) -> SimDisk {
     let disk = SimDisk::new(7);
     let mut log = start(&disk, &[created(OURS, "shop"), placed(1), placed(2)]);
-    log.journal.settle(true);
+    log.journal.write_control(true);
     drop(log);
     let mut facts = vec![created(THEIRS, ACTOR_POSTGRES)];
     facts.extend((1..=good_orders).map(|seq| imported(seq, 0)));
     facts.push(imported(good_orders + 1, 25));
     let mut log = start(&disk, &facts);
-    log.journal.settle(true);
+    log.journal.write_control(true);
     drop(log);
     disk
 }
@@ -125,7 +125,7 @@ fn assert_mended(disk: &SimDisk) {
     assert_eq!(state.0.counts(), (1, 2));
     drop(opened);
     let mut log = start(disk, &[placed(3)]);
-    log.journal.settle(true);
+    log.journal.write_control(true);
     drop(log);
     let (state, _) = open(disk).expect("and again");
     assert_eq!(state.0.counts(), (1, 3));
@@ -200,14 +200,14 @@ fn log_cut_import_takes_nothing_that_was_acknowledged() {
     let disk = SimDisk::new(7);
     let mut log =
         start(&disk, &[created(OURS, "shop"), created(THEIRS, ACTOR_POSTGRES), imported(1, 25), placed(1)]);
-    log.journal.settle(true);
+    log.journal.write_control(true);
     drop(log);
     let refused = cut(&disk, true).expect_err("an order of ours");
     assert!(matches!(refused, CutError::NotAnImport { refused: Lsn(3), .. }), "{refused}");
     // And a fact of ours that cannot be is none from Postgres.
     let disk = SimDisk::new(8);
     let mut log = start(&disk, &[created(OURS, "shop"), placed(2)]);
-    log.journal.settle(true);
+    log.journal.write_control(true);
     drop(log);
     assert!(matches!(cut(&disk, true), Err(CutError::NotAnImport { .. })));
 }

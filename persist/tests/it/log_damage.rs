@@ -12,7 +12,7 @@ use stampede_persist::log::layout;
 use stampede_persist::log::recovery::RecoveryError;
 use stampede_persist::log::verify::verify_on;
 
-use super::log_sale::{DIR, append_next, birth, recover_on, small, step_on};
+use super::log_sale::{DIR, append_next, new_log, recover_on, small, step_on};
 use super::sim_disk::{Rng, SimDisk};
 
 /// A log of `groups` groups, ended in order or by a kill.
@@ -28,7 +28,7 @@ fn logged(groups: u64, clean: bool) -> SimDisk {
         log.maintenance.prepare_spare().unwrap();
     }
     if clean {
-        assert_eq!(log.journal.settle(true), Step::Idle);
+        assert_eq!(log.journal.write_control(true), Step::Idle);
     }
     drop(log);
     disk.after_kill()
@@ -208,7 +208,7 @@ fn a_control_file_survives_one_damaged_slot_but_not_two() {
         let disk = disk.after_kill();
         disk.edit(control, |bytes| bytes[slot + 20] ^= 4);
         let (sale, opened) = recover_on(&disk, &small()).unwrap();
-        assert_eq!((sale.lsn().0, opened.control().log_id), (3 * 30, birth().log_id), "slot at {slot}");
+        assert_eq!((sale.lsn().0, opened.control().log_id), (3 * 30, new_log().log_id), "slot at {slot}");
     }
     disk.edit(control, |bytes| {
         bytes[20] ^= 4;

@@ -38,7 +38,7 @@ fn fail_at(seed: u64, op: u64, trouble: Trouble) -> bool {
             Step::Idle => {}
         }
         if round % 5 == 4 {
-            log.journal.settle(false);
+            log.journal.write_control(false);
         }
         assert_eq!(wakes.load(Ordering::Relaxed), groups, "{what}: one wake per durable group");
     }

@@ -9,7 +9,7 @@ use stampede_core::sample::{Item, Order, item_id};
 use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
-use stampede_persist::log::dir::{Birth, DataDir, LogOptions, OpenError, Opened, Stepped};
+use stampede_persist::log::dir::{NewLog, DataDir, LogOptions, OpenError, Opened, Stepped};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::rebuild::Rebuild;
@@ -123,14 +123,14 @@ pub(crate) fn small() -> LogOptions {
     }
 }
 
-pub(crate) fn birth() -> Birth {
-    Birth { log_id: LogId(*b"a log of a test!"), hash_secret: [9; 16] }
+pub(crate) fn new_log() -> NewLog {
+    NewLog { log_id: LogId(*b"a log of a test!"), hash_secret: [9; 16] }
 }
 
 /// Opens and recovers the log of a simulated disk.
 pub(crate) fn recover_on(disk: &SimDisk, options: &LogOptions) -> Result<(Sale, Opened), OpenError> {
     let mut sale = Sale::default();
-    let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), options, &birth())?;
+    let dir = DataDir::open_on(Arc::new(disk.clone()), Path::new(DIR), options, &new_log())?;
     let opened = dir.recover(&mut sale)?;
     assert_eq!(opened.next_lsn(), sale.lsn().next(), "the state has seen the whole log");
     Ok((sale, opened))

@@ -215,7 +215,7 @@ fn the_log_reaches_back_to_the_older_snapshot() {
     disk.edit(&newest, |bytes| bytes[1000] ^= 1);
     let (sale, opened) = recover_on(&disk, &small()).unwrap();
     assert_eq!(sale.lsn(), Lsn(1210));
-    assert!(opened.warnings()[0].contains("older one was used"), "{:?}", opened.warnings());
+    assert!(opened.warnings()[0].contains("older snapshot was used"), "{:?}", opened.warnings());
     drop(opened);
     let older = layout::snapshot_file(Path::new(DIR), Lsn(800));
     disk.edit(&older, |bytes| bytes[1000] ^= 1);

@@ -14,7 +14,7 @@ use stampede_persist::export::{
     ExportEvent, ExportPort, ExportStatus, Exporter, ExporterOptions, Nonce, Step,
 };
 use stampede_persist::feed::{FactFeed, FeedError};
-use stampede_persist::log::dir::{Birth, DataDir, LogOptions, OpenError, Opened};
+use stampede_persist::log::dir::{DataDir, LogOptions, NewLog, OpenError, Opened};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::maintenance::Maintenance;
 use stampede_persist::log::queue::FactQueue;
@@ -124,8 +124,8 @@ fn open_on(
     options: &LogOptions,
     shop: &mut Shop,
 ) -> Result<Opened, OpenError> {
-    let birth = Birth { log_id: LOG, hash_secret: [9; 16] };
-    DataDir::open_on(disk, Path::new(DIR), options, &birth)?.recover(shop)
+    let new_log = NewLog { log_id: LOG, hash_secret: [9; 16] };
+    DataDir::open_on(disk, Path::new(DIR), options, &new_log)?.recover(shop)
 }
 
 /// What a life leaves.

@@ -41,8 +41,8 @@ impl History<'_> {
         match self.rng.below(8) {
             0..3 => {
                 self.step = Step::Settle;
-                if self.life().log.journal.is_unsettled() {
-                    self.life().log.journal.settle(false);
+                if self.life().log.journal.control_is_behind() {
+                    self.life().log.journal.write_control(false);
                 }
             }
             3 => self.spare(),

@@ -163,7 +163,7 @@ impl History<'_> {
             desk.check(&self.book)?;
         }
         self.count_database();
-        self.life().log.journal.settle(true);
+        self.life().log.journal.write_control(true);
         self.note_end_of_life()?;
         let (lsn, digest) = (self.book.lsn, self.expected.map_or(0, |expected| expected.0));
         self.trace.note("end", &[lsn, digest], || format!("LSN {lsn}, digest {digest:x}"));

@@ -1,7 +1,7 @@
 //! Where the facts of a batch come from, and the batch behind the one that is being written.
 //!
 //! While the database works on a batch, the facts behind it are read and folded in pieces
-//! ([`beside`](super::super::beside::beside)), so that it does not wait for them afterwards. One batch at most is read ahead:
+//! ([`beside`](super::super::while_waiting::beside)), so that it does not wait for them afterwards. One batch at most is read ahead:
 //! memory for two. What was read ahead stays when the batch before it fails, whether it is written
 //! again, row by row, or over another connection: facts do not change, and theirs come next either
 //! way. It is never written before the batch in front of it is known to be committed.

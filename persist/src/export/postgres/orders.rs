@@ -13,7 +13,7 @@ use super::super::link::Link;
 use super::super::numbers::{as_i64, as_u64};
 use super::super::param::Params;
 use super::super::store::{BlockedBuyer, Inserted, Orders, SetAside, Updated};
-use super::rows::{COPY_HEADER, COPY_SQL, COPY_TRAILER, OrderArrays, copy_row};
+use super::rows::{COPY_HEADER, COPY_SQL, COPY_TRAILER, OrderArrays, copy_row, orders_sql};
 
 pub(super) async fn copy(link: &mut Link, orders: Orders<'_>) -> Result<(), ExportError> {
     let lost = |error: tokio_postgres::Error| ExportError::of(&error);
@@ -43,21 +43,13 @@ fn all_written(written: u64, sent: usize) -> Result<(), ExportError> {
 }
 
 pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Inserted, ExportError> {
-    // What an order is told by: everything that never changes in it.
-    const INSERT: &str = "
-WITH w AS (
-    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
-        $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::text[],
-        $15::text[], $16::integer[], $17::bigint[])
-        AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn,
-        price_minor, currency, refund_ref, refunded, ended_at_ms)
-), put AS (
-    INSERT INTO stock_order AS o (id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref,
-        idem_key, lsn, price_minor, currency, refund_ref, refunded, end_time)
-    SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created_at_ms / 1000.0),
-        to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn,
-        w.price_minor, w.currency, w.refund_ref, w.refunded, to_timestamp(w.ended_at_ms / 1000.0)
-    FROM w
+    // Two rows are the same order if everything is equal that never changes in an order.
+    const INSERT: &str = concat!(
+        "WITH w AS (SELECT * FROM ",
+        orders_sql!(rows),
+        "), put AS (",
+        orders_sql!(insert_from),
+        "w
     ON CONFLICT (id) DO UPDATE SET sid = excluded.sid, name = excluded.name, buyer = excluded.buyer,
         quantity = excluded.quantity, state = excluded.state, create_time = excluded.create_time,
         pay_by = excluded.pay_by, update_time = excluded.update_time, payment_ref = excluded.payment_ref,
@@ -65,55 +57,31 @@ WITH w AS (
         currency = excluded.currency, refund_ref = excluded.refund_ref, refunded = excluded.refunded,
         end_time = excluded.end_time
     WHERE o.lsn <> 0 AND o.sid = excluded.sid AND o.buyer = excluded.buyer AND o.quantity = excluded.quantity
-        AND CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END
-            = (extract(epoch FROM excluded.create_time) * 1000)::bigint
+        AND ",
+        orders_sql!(created_ms),
+        " = (extract(epoch FROM excluded.create_time) * 1000)::bigint
     RETURNING o.id, o.xmax::text <> '0' AS replaced
 )
-SELECT id, 'replaced' AS fate FROM put WHERE replaced
+SELECT id, 'replaced' AS outcome FROM put WHERE replaced
 UNION ALL SELECT w.id, CASE WHEN EXISTS (SELECT FROM stock_order o WHERE o.id = w.id
-        AND (o.lsn <> 0 AND o.sid = w.sid AND o.buyer = w.buyer AND o.quantity = w.quantity
-            AND CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END
-                = w.created_at_ms) IS NOT TRUE) THEN 'foreign' ELSE 'swallowed' END
-    FROM w WHERE NOT EXISTS (SELECT FROM put WHERE put.id = w.id)";
-    let a = OrderArrays::of(orders);
-    let params: Params<'_> = &[
-        &a.id,
-        &a.sid,
-        &a.name,
-        &a.buyer,
-        &a.quantity,
-        &a.state,
-        &a.created_at_ms,
-        &a.pay_by_ms,
-        &a.updated_at_ms,
-        &a.payment_ref,
-        &a.key,
-        &a.lsn,
-        &a.price_minor,
-        &a.currency,
-        &a.refund_ref,
-        &a.refunded,
-        &a.ended_at_ms,
-    ];
-    let found = link.query(INSERT, params).await?;
-    let of = |fate: &str| order_ids(found.iter().filter(|row| row.get::<_, &str>(1) == fate));
+        AND (o.lsn <> 0 AND o.sid = w.sid AND o.buyer = w.buyer AND o.quantity = w.quantity AND ",
+        orders_sql!(created_ms),
+        " = w.created_at_ms) IS NOT TRUE) THEN 'foreign' ELSE 'swallowed' END
+    FROM w WHERE NOT EXISTS (SELECT FROM put WHERE put.id = w.id)"
+    );
+    let arrays = OrderArrays::of(orders);
+    let found = link.query(INSERT, &arrays.params()).await?;
+    let of = |outcome: &str| order_ids(found.iter().filter(|row| row.get::<_, &str>(1) == outcome));
     Ok(Inserted { replaced: of("replaced"), foreign: of("foreign"), swallowed: of("swallowed") })
 }
 
 /// Never replaces a row of another order; rows that are as new stay as they are.
 pub(super) async fn refill(link: &mut Link, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
-    const REFILL: &str = "
-INSERT INTO stock_order AS o (id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref,
-    idem_key, lsn, price_minor, currency, refund_ref, refunded, end_time)
-SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created_at_ms / 1000.0),
-    to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, w.idem_key, w.lsn,
-        w.price_minor, w.currency, w.refund_ref, w.refunded, to_timestamp(w.ended_at_ms / 1000.0)
-FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[],
-    $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::text[],
-        $15::text[], $16::integer[], $17::bigint[])
-    AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, lsn,
-        price_minor, currency, refund_ref, refunded, ended_at_ms)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, pay_by = excluded.pay_by, 
+    const REFILL: &str = concat!(
+        orders_sql!(insert_from),
+        orders_sql!(rows),
+        "
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, pay_by = excluded.pay_by,
     update_time = greatest(o.update_time, excluded.update_time),
     payment_ref = coalesce(excluded.payment_ref, o.payment_ref), idem_key = coalesce(o.idem_key, excluded.idem_key),
     lsn = excluded.lsn, price_minor = coalesce(o.price_minor, excluded.price_minor),
@@ -121,34 +89,19 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, pay_by = excluded.pay_by,
     refunded = excluded.refunded, end_time = coalesce(excluded.end_time, o.end_time)
 WHERE (o.sid, o.buyer, o.quantity) = (excluded.sid, excluded.buyer, excluded.quantity)
     AND o.lsn < excluded.lsn AND (o.lsn > 0 OR o.state <> excluded.state)
-    AND CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END
-        = (extract(epoch FROM excluded.create_time) * 1000)::bigint";
-    const FOREIGN: &str = "SELECT w.id FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::integer[], \
-             $5::bigint[]) AS w(id, sid, buyer, quantity, created_at_ms) JOIN stock_order o ON o.id = w.id \
-         WHERE (o.sid, o.buyer, o.quantity, \
-                 CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END) \
-             IS DISTINCT FROM (w.sid, w.buyer, w.quantity, w.created_at_ms)";
+    AND ",
+        orders_sql!(created_ms),
+        " = (extract(epoch FROM excluded.create_time) * 1000)::bigint"
+    );
+    const FOREIGN: &str = concat!(
+        "SELECT w.id FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::integer[], $5::bigint[]) \
+             AS w(id, sid, buyer, quantity, created_at_ms) JOIN stock_order o ON o.id = w.id \
+         WHERE (o.sid, o.buyer, o.quantity, ",
+        orders_sql!(created_ms),
+        ") IS DISTINCT FROM (w.sid, w.buyer, w.quantity, w.created_at_ms)"
+    );
     let a = OrderArrays::of(orders);
-    let params: Params<'_> = &[
-        &a.id,
-        &a.sid,
-        &a.name,
-        &a.buyer,
-        &a.quantity,
-        &a.state,
-        &a.created_at_ms,
-        &a.pay_by_ms,
-        &a.updated_at_ms,
-        &a.payment_ref,
-        &a.key,
-        &a.lsn,
-        &a.price_minor,
-        &a.currency,
-        &a.refund_ref,
-        &a.refunded,
-        &a.ended_at_ms,
-    ];
-    link.execute(REFILL, params).await?;
+    link.execute(REFILL, &a.params()).await?;
     let there = link.query("SELECT FROM stock_order WHERE id = ANY($1)", &[&a.id]).await?;
     all_written(there.len() as u64, orders.len())?;
     let params: Params<'_> = &[&a.id, &a.sid, &a.buyer, &a.quantity, &a.created_at_ms];

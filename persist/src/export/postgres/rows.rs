@@ -6,12 +6,45 @@
 
 use stampede_core::types::UnixMillis;
 
+use super::super::param::Param;
 use super::super::store::{Order, Orders};
 
-/// The columns in the order in which [`copy_row`] writes them.
-pub(super) const COPY_SQL: &str = "COPY stock_order (id, sid, name, buyer, quantity, state, create_time, pay_by, \
-     update_time, payment_ref, idem_key, lsn, price_minor, currency, refund_ref, refunded, end_time) \
-     FROM STDIN (FORMAT binary)";
+/// Pieces of SQL about rows of `stock_order`, as literals for `concat!`.
+macro_rules! orders_sql {
+    // The columns, in the order in which `copy_row` writes them.
+    (columns) => {
+        "(id, sid, name, buyer, quantity, state, create_time, pay_by, update_time, payment_ref, idem_key, lsn, \
+         price_minor, currency, refund_ref, refunded, end_time)"
+    };
+    // The parameters of `OrderArrays::params`, as a table `w`.
+    (rows) => {
+        "unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bigint[], \
+             $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::text[], \
+             $15::text[], $16::integer[], $17::bigint[]) \
+         AS w(id, sid, name, buyer, quantity, state, created_at_ms, pay_by_ms, updated_at_ms, payment_ref, idem_key, \
+             lsn, price_minor, currency, refund_ref, refunded, ended_at_ms)"
+    };
+    // Inserts rows of such a table, which follows.
+    (insert_from) => {
+        concat!(
+            "INSERT INTO stock_order AS o ",
+            orders_sql!(columns),
+            " SELECT w.id, w.sid, w.name, w.buyer, w.quantity, w.state, to_timestamp(w.created_at_ms / 1000.0), \
+                 to_timestamp(w.pay_by_ms / 1000.0), to_timestamp(w.updated_at_ms / 1000.0), w.payment_ref, \
+                 w.idem_key, w.lsn, w.price_minor, w.currency, w.refund_ref, w.refunded, \
+                 to_timestamp(w.ended_at_ms / 1000.0) \
+             FROM "
+        )
+    };
+    // When the row `o` was created, in Unix milliseconds; NULL if that is infinite.
+    (created_ms) => {
+        "CASE WHEN isfinite(o.create_time) THEN (extract(epoch FROM o.create_time) * 1000)::bigint END"
+    };
+}
+pub(super) use orders_sql;
+
+pub(super) const COPY_SQL: &str =
+    concat!("COPY stock_order ", orders_sql!(columns), " FROM STDIN (FORMAT binary)");
 
 /// What a COPY begins with: signature, flags, no extension.
 pub(super) const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -104,6 +137,29 @@ pub(super) struct OrderArrays<'a> {
 }
 
 impl<'a> OrderArrays<'a> {
+    /// All columns, in the order of `orders_sql!(rows)`.
+    pub(super) fn params(&self) -> [&dyn Param; COLUMNS as usize] {
+        [
+            &self.id,
+            &self.sid,
+            &self.name,
+            &self.buyer,
+            &self.quantity,
+            &self.state,
+            &self.created_at_ms,
+            &self.pay_by_ms,
+            &self.updated_at_ms,
+            &self.payment_ref,
+            &self.key,
+            &self.lsn,
+            &self.price_minor,
+            &self.currency,
+            &self.refund_ref,
+            &self.refunded,
+            &self.ended_at_ms,
+        ]
+    }
+
     pub(super) fn of(orders: Orders<'a>) -> Self {
         let mut arrays = Self::default();
         let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).expect("a batch holds escaped text only");
