@@ -179,19 +179,8 @@ impl EtcdCluster {
     /// # Errors
     /// What the system says; `Other` with the body when it is refused.
     pub fn post(&self, at: usize, path: &str, body: &str) -> io::Result<String> {
-        self.post_as(at, path, body, "")
-    }
-
-    /// The same with a token of `/v3/auth/authenticate`.
-    ///
-    /// # Errors
-    /// As [`EtcdCluster::post`].
-    pub fn post_as(&self, at: usize, path: &str, body: &str, token: &str) -> io::Result<String> {
-        let head = format!(
-            "POST {path} HTTP/1.0\r\nAuthorization: {token}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        self.ask(at, &format!("{head}{body}"))
+        let length = body.len();
+        self.ask(at, &format!("POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}"))
     }
 
     fn ask(&self, at: usize, request: &str) -> io::Result<String> {

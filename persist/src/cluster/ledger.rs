@@ -70,7 +70,8 @@ pub trait Ledger {
     fn bounds(&mut self) -> Result<(Position, Position), ClusterError>;
 
     /// Removes the blocks up to and with this end of a block, and gives their space back. What was trimmed already
-    /// is left alone. The caller has made sure that nobody needs them.
+    /// is left alone. The caller has made sure that nobody needs them, and trims nothing that it has not been told to be
+    /// added: whether a trimmed block was added can be told only of the last one of the chain.
     ///
     /// # Errors
     /// [`ClusterError::Fenced`] when `leader` does not lead; [`ClusterError::Corrupt`] when no block ends there.

@@ -40,11 +40,21 @@ impl Ledger for EtcdStore {
             [Compare::Is(&lead_key, &mine), Compare::Is(&tail_key, &before), Compare::Absent(&block_key)];
         let then = [Op::Put(&block_key, &value), Op::Put(&tail_key, &after)];
         let or = [Op::Get(&lead_key), Op::Get(&tail_key), Op::Get(&block_key)];
-        let outcome = self.txn(&compares, &then, &or)?;
-        if outcome.held {
-            return Ok(());
+        match self.txn(&compares, &then, &or) {
+            Ok(outcome) if outcome.held => Ok(()),
+            Ok(outcome) => self.judge_refused(&outcome, leader, block),
+            // etcd says so of the last write that it has taken, too: look whether it is that one.
+            Err(ClusterError::OutOfSpace(why)) => {
+                let looked = self.txn(&[], &or, &[])?;
+                match self.judge_refused(&looked, leader, block) {
+                    Err(error) if !matches!(error, ClusterError::Fenced { .. }) => {
+                        Err(ClusterError::OutOfSpace(why))
+                    }
+                    judged => judged,
+                }
+            }
+            Err(error) => Err(error),
         }
-        self.judge_refused(&outcome, leader, block)
     }
 
     fn read(&mut self, from: Position, blocks_max: usize) -> Result<Vec<Block>, ClusterError> {
@@ -154,10 +164,11 @@ impl EtcdStore {
         let key = keys.block(block.first_lsn());
         let there =
             only(outcome, 2, &key)?.map(|row| values::read_block(&key, &row.value, id)).transpose()?;
-        let is_there = there.as_ref() == Some(block);
+        // It may be trimmed and still be the end of the chain.
+        let is_there = there.as_ref() == Some(block) || tail == block.after();
         if found != *leader {
             // A chain that is longer and has no block here was trimmed: nobody can tell any more.
-            let is_trimmed = there.is_none() && tail.lsn >= block.first_lsn();
+            let is_trimmed = there.is_none() && !is_there && tail.lsn >= block.first_lsn();
             return Err(self.fenced(outcome, 0, (!is_trimmed).then_some(is_there))?);
         }
         if is_there {

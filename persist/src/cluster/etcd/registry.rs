@@ -112,7 +112,10 @@ impl Registry for EtcdStore {
             };
             outcome = self.txn(&[compare], &put, &[Op::Get(&key)])?;
         }
-        if let Some((_, old)) = self.presence.replace((node.nonce, lease)) {
+        // The record goes with the new lease now, so the end of the old one takes nothing with it.
+        if let Some((nonce, old)) = self.presence.replace((node.nonce, lease))
+            && nonce == node.nonce
+        {
             self.revoke(old);
         }
         Ok(())
@@ -126,7 +129,7 @@ impl Registry for EtcdStore {
         {
             self.txn(&[Compare::Is(&key, &row.value)], &[Op::Delete(&key)], &[])?;
         }
-        if let Some((_, lease)) = self.presence.take() {
+        if let Some((_, lease)) = self.presence.take_if(|(nonce, _)| *nonce == node.nonce) {
             self.revoke(lease);
         }
         Ok(())

@@ -131,7 +131,7 @@ impl State {
         let used = self.room().used_bytes + block.bytes().len() as u64;
         let quota = self.quota_bytes;
         let keys = self.keys.as_mut().ok_or_else(|| ClusterError::NotFounded("in memory".into()))?;
-        let is_there = keys.blocks.get(&block.first_lsn()) == Some(block);
+        let is_there = keys.blocks.get(&block.first_lsn()) == Some(block) || keys.tail == block.after();
         if keys.leader != *leader {
             let is_trimmed = !is_there && block.first_lsn() <= keys.start.lsn;
             return Err(fenced(&keys.leader, (!is_trimmed).then_some(is_there)));
