@@ -36,11 +36,12 @@ impl Ledger for EtcdStore {
         let mine = values::leader(id, leader);
         let (before, after) = (values::position(id, block.before()), values::position(id, block.after()));
         let value = values::block(id, block);
-        let compares =
-            [Compare::Is(&lead_key, &mine), Compare::Is(&tail_key, &before), Compare::Absent(&block_key)];
+        let leads = Compare::Is(&lead_key, &mine);
+        let is_new = Compare::Absent(&block_key);
+        let fits = Compare::Is(&tail_key, &before);
         let then = [Op::Put(&block_key, &value), Op::Put(&tail_key, &after)];
         let or = [Op::Get(&lead_key), Op::Get(&tail_key), Op::Get(&block_key)];
-        match self.txn(&compares, &then, &or) {
+        match self.txn(&[leads, fits, is_new], &then, &or) {
             Ok(outcome) if outcome.held => Ok(()),
             Ok(outcome) => self.judge_refused(&outcome, leader, block),
             // etcd says so of the last write that it has taken, too: look whether it is that one.
@@ -113,7 +114,8 @@ impl Ledger for EtcdStore {
         let (from, end) = (self.keys.block(Lsn::ZERO), self.keys.block(up_to.lsn.next()));
         // It only deletes: so it is possible when etcd is out of space, too.
         let delete = [Op::DeleteRange(&from, &end)];
-        let outcome = self.txn(&[Compare::Is(&lead_key, &mine)], &delete, &[Op::Get(&lead_key)])?;
+        let leads = [Compare::Is(&lead_key, &mine)];
+        let outcome = self.txn(&leads, &delete, &[Op::Get(&lead_key)])?;
         if !outcome.held {
             return Err(self.fenced(&outcome, 0, None)?);
         }
