@@ -8,3 +8,4 @@ mod model;
 mod proxy;
 mod secured;
 mod suite;
+mod twins;

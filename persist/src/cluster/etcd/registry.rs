@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::client::understood;
 use super::messages::{self, Compare, Op, path};
-use super::store::{EtcdStore, only};
+use super::store::{EtcdStore, Presence, only};
 use super::values::{self, check_texts, corrupt};
 use crate::cluster::block::Position;
 use crate::cluster::error::ClusterError;
+use crate::cluster::ledger::Ledger as _;
 use crate::cluster::limits::{NODES_MAX, PRESENCE_S};
 use crate::cluster::names::{ClusterId, NodeName};
 use crate::cluster::records::{ClusterRecord, LeaderRecord, NodeRecord};
@@ -43,6 +44,7 @@ impl Registry for EtcdStore {
         assert!(to > from, "a level is raised");
         let old = self.read_cluster()?;
         if old.level != from {
+            self.seal(leader)?;
             return Ok(old.level == to);
         }
         let (lead_key, key) = (self.keys.leader.clone(), self.keys.cluster.clone());
@@ -113,10 +115,9 @@ impl Registry for EtcdStore {
             outcome = self.txn(&[compare], &put, &[Op::Get(&key)])?;
         }
         // The record goes with the new lease now, so the end of the old one takes nothing with it.
-        if let Some((nonce, old)) = self.presence.replace((node.nonce, lease))
-            && nonce == node.nonce
-        {
-            self.revoke(old);
+        let presence = Presence { node: node.node.clone(), nonce: node.nonce, lease };
+        if let Some(old) = self.presence.replace(presence).filter(|old| old.is_of(node)) {
+            self.revoke(old.lease);
         }
         Ok(())
     }
@@ -129,8 +130,8 @@ impl Registry for EtcdStore {
         {
             self.txn(&[Compare::Is(&key, &row.value)], &[Op::Delete(&key)], &[])?;
         }
-        if let Some((_, lease)) = self.presence.take_if(|(nonce, _)| *nonce == node.nonce) {
-            self.revoke(lease);
+        if let Some(presence) = self.presence.take_if(|presence| presence.is_of(node)) {
+            self.revoke(presence.lease);
         }
         Ok(())
     }
@@ -186,7 +187,7 @@ impl Registry for EtcdStore {
 impl EtcdStore {
     /// Renews the lease of an earlier call; `false` = there is none, or the record is not there as it should be.
     fn is_kept(&mut self, node: &NodeRecord, key: &[u8], value: &[u8]) -> Result<bool, ClusterError> {
-        let Some((_, lease)) = self.presence.filter(|(nonce, _)| *nonce == node.nonce) else {
+        let Some(lease) = self.presence.as_ref().filter(|old| old.is_of(node)).map(|old| old.lease) else {
             return Ok(false);
         };
         let renewed = self.client.call(path::LEASE_KEEP_ALIVE, &messages::lease(lease))?;

@@ -6,8 +6,8 @@ use super::messages::{self, Compare, Found, KeyValue, Op, Outcome, path};
 use super::options::EtcdOptions;
 use super::values::{self, corrupt};
 use crate::cluster::error::ClusterError;
-use crate::cluster::names::{ClusterId, Nonce};
-use crate::cluster::records::ClusterRecord;
+use crate::cluster::names::{ClusterId, NodeName, Nonce};
+use crate::cluster::records::{ClusterRecord, NodeRecord};
 
 /// A cluster's ledger and registry on etcd. One for each thread; a connection is made when it is needed.
 pub struct EtcdStore {
@@ -16,9 +16,21 @@ pub struct EtcdStore {
     pub(super) quota_bytes: u64,
     /// What this node expects, or what it has found.
     pub(super) id: Option<ClusterId>,
-    /// The lease of what was announced last, and by whom.
-    pub(super) presence: Option<(Nonce, u64)>,
+    pub(super) presence: Option<Presence>,
     name: String,
+}
+
+/// The lease of the node that was announced last.
+pub(super) struct Presence {
+    pub(super) node: NodeName,
+    pub(super) nonce: Nonce,
+    pub(super) lease: u64,
+}
+
+impl Presence {
+    pub(super) fn is_of(&self, record: &NodeRecord) -> bool {
+        self.node == record.node && self.nonce == record.nonce
+    }
 }
 
 impl EtcdStore {

@@ -152,7 +152,7 @@ impl State {
 
     fn trim(&mut self, leader: &LeaderRecord, up_to: Position) -> Result<(), ClusterError> {
         let keys = self.keys_of(leader)?;
-        if up_to.lsn <= keys.start.lsn {
+        if up_to.lsn < keys.start.lsn || up_to == keys.start {
             return Ok(());
         }
         if !keys.blocks.values().any(|block| block.after() == up_to) {
