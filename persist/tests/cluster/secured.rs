@@ -126,6 +126,17 @@ fn certificates_are_verified_both_ways() {
     let (leader, start) = led(&mut node, 1);
     let blocks = append_some(&mut node, &leader, start, 3);
     assert_eq!(chain(&mut node), blocks);
+    // One member that is not trusted is passed over; when none is, that is said.
+    let stranger = one_member(
+        &["--cert-file", "DIR/own.pem", "--key-file", "DIR/own.key"],
+        ["own.pem", "own.key"]
+            .map(|name| (name.to_owned(), std::fs::read(strange.join(name)).expect("a file")))
+            .to_vec(),
+        true,
+    );
+    let mut both = with(own, Some(own));
+    both.endpoints.insert(0, stranger.endpoint(0));
+    assert_eq!(chain(&mut EtcdStore::new(&both).expect("options")), blocks);
     assert_denied(&with(strange, Some(own)));
     assert_denied(&with(own, Some(strange)));
     assert_denied(&with(own, None));

@@ -41,6 +41,8 @@ enum Verdict {
     Elsewhere(String),
     /// So would every member.
     Final(ClusterError),
+    /// This member's certificate, or ours before it, is refused.
+    Untrusted(String),
     /// The token is not good any more.
     LogInAnew(String),
 }
@@ -48,7 +50,7 @@ enum Verdict {
 fn judge(failure: Failure) -> Verdict {
     let (code, words) = match failure {
         Failure::Broken(why) => return Verdict::Elsewhere(why),
-        Failure::Tls(why) => return Verdict::Final(ClusterError::Denied(format!("TLS: {why}"))),
+        Failure::Tls(why) => return Verdict::Untrusted(format!("TLS: {why}")),
         Failure::Said(code, words) => (code, words),
     };
     let denied = |words| Verdict::Final(ClusterError::Denied(words));
@@ -138,7 +140,7 @@ impl Client {
             Ok(None) => Ok(None),
             Ok(Some(bytes)) => understood(messages::read_watch(&bytes)).map(Some),
             Err(Verdict::Final(error)) => Err(error),
-            Err(Verdict::Elsewhere(why) | Verdict::LogInAnew(why)) => {
+            Err(Verdict::Elsewhere(why) | Verdict::LogInAnew(why) | Verdict::Untrusted(why)) => {
                 self.leave_member();
                 Err(ClusterError::Unavailable(why))
             }
@@ -148,6 +150,12 @@ impl Client {
     /// Ends the watch: the next one is begun anew.
     pub(super) fn forget_watch(&mut self) {
         self.watch = None;
+    }
+
+    /// Ends the watch, which etcd has refused: the token may have run out.
+    pub(super) fn forget_login(&mut self) {
+        self.forget_watch();
+        self.token.clear();
     }
 
     fn leave_member(&mut self) {
@@ -190,8 +198,7 @@ struct Calls<'c> {
 
 impl Calls<'_> {
     async fn until(&mut self, deadline: Instant, path: &str, message: &[u8]) -> Result<Bytes, ClusterError> {
-        let mut tried = 0;
-        let mut logins = 0;
+        let (mut tried, mut logins, mut untrusted) = (0, 0, 0);
         loop {
             let attempt = deadline.min(Instant::now() + self.timeouts.attempt);
             let answer = timeout_at(attempt, self.once(path, message)).await;
@@ -208,9 +215,14 @@ impl Calls<'_> {
                     }
                     why
                 }
-                Err(Verdict::Elsewhere(why)) => {
-                    let why = format!("{}: {why}", self.members[*self.at].url());
-                    self.leave_member();
+                Err(Verdict::Elsewhere(why)) => self.go_on(&why),
+                Err(Verdict::Untrusted(why)) => {
+                    // One expired certificate is that member's trouble; all of them are ours.
+                    untrusted += 1;
+                    let why = self.go_on(&why);
+                    if untrusted == self.members.len() {
+                        return Err(ClusterError::Denied(why));
+                    }
                     why
                 }
             };
@@ -222,6 +234,13 @@ impl Calls<'_> {
                 return Err(ClusterError::Unavailable(why));
             }
         }
+    }
+
+    /// Turns to the next member; gives why, with the name of this one.
+    fn go_on(&mut self, why: &str) -> String {
+        let why = format!("{}: {why}", self.members[*self.at].url());
+        self.leave_member();
+        why
     }
 
     /// The token stays: it is good at every member, and a new one costs etcd some 50 ms of processor time.

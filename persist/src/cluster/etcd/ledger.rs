@@ -129,7 +129,11 @@ impl Ledger for EtcdStore {
         let alarms = self.client.call(path::ALARM, &[])?;
         let mut room = Room { quota_bytes: self.quota_bytes, ..Room::default() };
         room.is_out = understood(messages::read_is_out(&alarms))?;
-        for answer in self.client.ask_all(path::STATUS, &[]) {
+        let answers = self.client.ask_all(path::STATUS, &[]);
+        if answers.is_empty() {
+            return Err(ClusterError::Unavailable("no member says how full it is".into()));
+        }
+        for answer in answers {
             let status = understood(messages::read_status(&answer))?;
             room.file_bytes = room.file_bytes.max(status.file_bytes);
             room.used_bytes = room.used_bytes.max(status.used_bytes);

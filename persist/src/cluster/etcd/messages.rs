@@ -135,20 +135,25 @@ pub(super) struct Found {
 /// What became of a transaction. Operations that only write have an empty [`Found`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Outcome {
+    /// Which etcd has answered, by its own number.
+    pub(super) etcd: u64,
     pub(super) revision: u64,
     pub(super) held: bool,
     pub(super) found: Vec<Found>,
 }
 
-fn revision(header: &[u8]) -> Result<u64, Malformed> {
-    let mut revision = 0;
-    each_field(header, |field, value| {
-        if field == 3 {
-            revision = value.number()?;
+/// The number of the etcd that answers, and its revision.
+fn header(bytes: &[u8]) -> Result<(u64, u64), Malformed> {
+    let (mut etcd, mut revision) = (0, 0);
+    each_field(bytes, |field, value| {
+        match field {
+            1 => etcd = value.number()?,
+            3 => revision = value.number()?,
+            _ => {}
         }
         Ok(())
     })?;
-    Ok(revision)
+    Ok((etcd, revision))
 }
 
 fn key_value(bytes: &[u8]) -> Result<KeyValue, Malformed> {
@@ -169,7 +174,7 @@ pub(super) fn read_range(bytes: &[u8]) -> Result<Found, Malformed> {
     let mut found = Found::default();
     each_field(bytes, |field, value| {
         match field {
-            1 => found.revision = revision(value.bytes()?)?,
+            1 => (_, found.revision) = header(value.bytes()?)?,
             2 => found.rows.push(key_value(value.bytes()?)?),
             _ => {}
         }
@@ -182,7 +187,7 @@ pub(super) fn read_txn(bytes: &[u8]) -> Result<Outcome, Malformed> {
     let mut outcome = Outcome::default();
     each_field(bytes, |field, value| {
         match field {
-            1 => outcome.revision = revision(value.bytes()?)?,
+            1 => (outcome.etcd, outcome.revision) = header(value.bytes()?)?,
             2 => outcome.held = value.number()? != 0,
             3 => {
                 let mut found = Found::default();

@@ -162,6 +162,7 @@ impl Registry for EtcdStore {
             if word.is_cancelled {
                 self.client.forget_watch();
                 if word.compact_revision == 0 {
+                    self.client.forget_login();
                     return Err(ClusterError::Unavailable("etcd has ended the watch".into()));
                 }
                 // What lies before was compacted: something may have changed, so the caller has to read.

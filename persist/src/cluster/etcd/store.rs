@@ -17,6 +17,8 @@ pub struct EtcdStore {
     /// What this node expects, or what it has found.
     pub(super) id: Option<ClusterId>,
     pub(super) presence: Option<Presence>,
+    /// Which etcd has answered first.
+    etcd: Option<u64>,
     name: String,
 }
 
@@ -45,6 +47,7 @@ impl EtcdStore {
             quota_bytes: options.quota_bytes,
             id: options.expected,
             presence: None,
+            etcd: None,
             name: options.name.to_string(),
         })
     }
@@ -84,6 +87,11 @@ impl EtcdStore {
     ) -> Result<Outcome, ClusterError> {
         let answer = self.client.call(path::TXN, &messages::txn(compares, then, or))?;
         let outcome = understood(messages::read_txn(&answer))?;
+        if *self.etcd.get_or_insert(outcome.etcd) != outcome.etcd {
+            let said = "the endpoints belong to more than one etcd, or it was made anew from a backup; correct the endpoints, \
+                        or start this node again";
+            return Err(ClusterError::Unusable(said.into()));
+        }
         let expected = if outcome.held { then.len() } else { or.len() };
         if outcome.found.len() == expected {
             Ok(outcome)
