@@ -25,6 +25,7 @@ const ROUND_PAUSE: Duration = Duration::from_millis(20);
 /// Numbers of gRPC.
 mod code {
     pub(super) const INVALID_ARGUMENT: u32 = 3;
+    pub(super) const NOT_FOUND: u32 = 5;
     pub(super) const PERMISSION_DENIED: u32 = 7;
     pub(super) const RESOURCE_EXHAUSTED: u32 = 8;
     pub(super) const FAILED_PRECONDITION: u32 = 9;
@@ -76,7 +77,7 @@ fn judge(failure: Failure) -> Verdict {
                 "etcd takes no request as large as a block ({words}); give its members --max-request-bytes 1572864"
             )))
         }
-        code::INVALID_ARGUMENT | code::OUT_OF_RANGE | code::UNIMPLEMENTED => {
+        code::INVALID_ARGUMENT | code::NOT_FOUND | code::OUT_OF_RANGE | code::UNIMPLEMENTED => {
             Verdict::Final(ClusterError::Unusable(format!("etcd does not take this call: {words}")))
         }
         code::DATA_LOSS => {
