@@ -1,6 +1,8 @@
 //! Everything durable: the log, recovery, snapshots and the export to Postgres.
 
 #[cfg(not(any(loom, tsan)))]
+pub mod cluster;
+#[cfg(not(any(loom, tsan)))]
 pub mod export;
 
 pub mod codec;

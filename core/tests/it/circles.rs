@@ -236,6 +236,7 @@ const PERSIST: Floors = &[
     (&["codec"], "facts and rows as bytes"),
     (&["feed", "log::identity"], "a log as its readers see it"),
     (&["log"], "the log"),
+    (&["cluster"], "who leads, and the log's second home"),
     (&["export"], "the way to Postgres"),
 ];
 

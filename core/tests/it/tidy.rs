@@ -225,6 +225,9 @@ fn strangers_stay_behind_their_seams() {
         source.path.starts_with("persist/src/export") || source.path.starts_with("loadgen/")
     };
     assert_none("a Postgres client outside the exporter", clients.filter(|source| !seam(source)));
+    let http2 = all.iter().filter(|source| uses(source, "h2"));
+    let etcd = |source: &&Source| source.path.starts_with("persist/src/cluster/etcd/");
+    assert_none("the way to etcd outside persist/src/cluster/etcd/", http2.filter(|source| !etcd(source)));
 }
 
 /// Whether the code has a path into that crate, as against a name that only ends like it.

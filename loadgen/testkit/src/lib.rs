@@ -1,4 +1,4 @@
-//! Throw-away servers: Postgres and Redis in temporary directories, gone without a trace; and what a test
+//! Throw-away servers: Postgres, Redis and etcd in temporary directories, gone without a trace; and what a test
 //! needs of its machine ([`Need`]).
 //!
 //! For comparison runs and for tests. They use the distribution's own binaries and listen
@@ -6,6 +6,7 @@
 //! with a warden ([`warden`]) that ends the server and removes the directory when this
 //! process ends, in whatever way.
 
+mod etcd;
 mod image;
 mod need;
 mod postgres;
@@ -16,6 +17,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use etcd::{EtcdCluster, EtcdClusterOptions};
 pub use image::Image;
 pub use need::{Missing, Need, skip};
 pub use postgres::{ClusterOptions, PostgresCluster, StopMode};

@@ -14,6 +14,8 @@ pub(crate) enum Program {
     NetUnits,
     /// The front end's integration tests, with the real server among them.
     Net,
+    /// The cluster's store, in memory and on etcd.
+    Cluster,
     /// Power cuts under the log's real threads.
     Rig,
     /// Constant time, by counted instructions.
@@ -36,6 +38,7 @@ impl Program {
             Self::Core => "core",
             Self::Persist => "persist",
             Self::PersistUnits => "persist, units",
+            Self::Cluster => "cluster",
             Self::Rig => "rig",
             Self::NetUnits => "net, units",
             Self::Net => "net",
@@ -50,7 +53,7 @@ impl Program {
     pub(crate) const fn package(self) -> &'static str {
         match self {
             Self::Core | Self::CoreLoom => "stampede-core",
-            Self::Persist | Self::PersistUnits | Self::Rig => "stampede-persist",
+            Self::Persist | Self::PersistUnits | Self::Cluster | Self::Rig => "stampede-persist",
             Self::NetUnits
             | Self::Net
             | Self::ConstantTime
@@ -64,6 +67,7 @@ impl Program {
     pub(crate) const fn target(self) -> Option<&'static str> {
         match self {
             Self::Core | Self::Persist | Self::Net => Some("it"),
+            Self::Cluster => Some("cluster"),
             Self::Rig => Some("rig"),
             Self::ConstantTime => Some("constant_time"),
             Self::Wire => Some("wire"),
@@ -81,6 +85,7 @@ impl Program {
             Self::CoreLoom => "core/src",
             Self::Persist => "persist/tests/it",
             Self::PersistUnits => "persist/src",
+            Self::Cluster => "persist/tests/cluster",
             Self::Rig => "persist/tests/rig",
             Self::NetUnits => "net/src",
             Self::Net => "net/tests/it",
@@ -125,8 +130,13 @@ static MODEL: Detector = Detector {
     ..pure("core", Program::Core, &[])
 };
 static LOG: Detector = detector("log", Program::Persist, &["log_", "disk_"]);
-static PARTS: Detector = pure("log units", Program::PersistUnits, &["log::lag", "disk::"]);
+static PARTS: Detector = pure("log units", Program::PersistUnits, &["log::lag", "disk::", "cluster::"]);
 static DAMAGE: Detector = pure("damage", Program::Persist, &["damage_"]);
+/// Without what starts an etcd of its own for each test.
+static CLUSTER: Detector = Detector {
+    args: &["--skip", "secured::", "--skip", "faults::"],
+    ..detector("cluster", Program::Cluster, &[])
+};
 static RIG: Detector = detector("rig", Program::Rig, &[]);
 static EXPORT: Detector = detector(
     "export",
@@ -176,7 +186,7 @@ pub(crate) fn named(name: &str) -> Option<&'static Detector> {
 
 /// All of them.
 pub(crate) static DETECTORS: &[&Detector] = &[
-    &MODEL, &LOG, &PARTS, &DAMAGE, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD, &WAITING,
-    &STARTING, &AWAY, &DRAIN, &PROXIED, &MONEY, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED, &ACCEPT,
-    &ACQUIRE, &SANDBOX, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
+    &MODEL, &LOG, &PARTS, &DAMAGE, &CLUSTER, &RIG, &EXPORT, &IDENTITY, &POSTGRES, &UNITS, &HTTP, &HOLD,
+    &WAITING, &STARTING, &AWAY, &DRAIN, &PROXIED, &MONEY, &OUTPUT, &SIGNALS, &TOLD, &URLS, &WATCH, &COMPARED,
+    &ACCEPT, &ACQUIRE, &SANDBOX, &WIRE, &SIM, &DISK, &FOREIGN, &STEPS, &LOOM,
 ];
