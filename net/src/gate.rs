@@ -1,7 +1,7 @@
 //! The gate: keeps useless and dishonest requests away before they cost anything.
 //!
 //! Two halves. [`Gate`] is shared by all cores and holds what must be the same on each: keys,
-//! and which challenges were answered. [`Keeper`] is a core's own: counters that no other
+//! and which challenges were answered. [`CoreLimits`] is a core's own: counters that no other
 //! core reads, so that a limit costs no shared cache line; each states by how much that lets
 //! it be overshot. Nothing here waits, hops, or reads a clock; time and addresses are arguments.
 //!
@@ -86,7 +86,7 @@ pub struct Asker {
 }
 
 /// The half that a core keeps for itself.
-pub struct Keeper {
+pub struct CoreLimits {
     core: u32,
     issued: u64,
     buyers: Option<Limiter>,
@@ -104,7 +104,7 @@ pub struct Keeper {
     watches: (u32, u32),
 }
 
-impl Keeper {
+impl CoreLimits {
     /// The half of core number `core` of `cores`.
     pub fn new(core: usize, cores: usize, rules: &GateRules) -> Self {
         Self {

@@ -20,7 +20,7 @@ use crate::http::draw::DrawPage;
 
 /// A connection of a core, safe against reuse of its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Token {
+pub struct ConnId {
     /// Its place in the core's table.
     pub place: u32,
     /// How often that place was used before.
@@ -31,7 +31,7 @@ pub struct Token {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReplyTo {
     /// The answer of a connection: which one, and which of its requests.
-    Slot(Token, u32),
+    Slot(ConnId, u32),
     /// One part of an answer that several owners give.
     Gather(u32),
     /// A batch, by its number on that core.

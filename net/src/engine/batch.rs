@@ -37,7 +37,7 @@ pub(super) const SPARES_MAX: usize = 8;
 
 /// What is wanted with one record.
 #[derive(Clone, Copy, Debug)]
-pub enum Want {
+pub enum RecordOp {
     /// A purchase that the home has let pass.
     Purchase {
         /// What.
@@ -59,7 +59,7 @@ pub struct RecordAsk {
     /// Its place in the batch.
     pub index: u32,
     /// What is wanted.
-    pub want: Want,
+    pub op: RecordOp,
     /// Where its texts begin.
     at: u32,
     subject_len: u8,
@@ -83,9 +83,9 @@ pub struct Chunk {
 
 impl Chunk {
     /// Adds a record; `subject` is empty for a movement.
-    pub fn push(&mut self, index: u32, want: Want, subject: &[u8], reference: &[u8]) {
+    pub fn push(&mut self, index: u32, op: RecordOp, subject: &[u8], reference: &[u8]) {
         let (subject_len, reference_len) = (subject.len() as u8, reference.len() as u8);
-        self.asks.push(RecordAsk { index, want, at: self.bytes.len() as u32, subject_len, reference_len });
+        self.asks.push(RecordAsk { index, op, at: self.bytes.len() as u32, subject_len, reference_len });
         self.bytes.extend_from_slice(subject);
         self.bytes.extend_from_slice(reference);
     }

@@ -30,9 +30,9 @@ use std::task::Waker;
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
 use self::open_batches::Taken;
-use self::state::{Called, Caller};
+use self::state::{Caller, Handled};
 pub use self::state::{Client, Home, OUT_BYTES_MAX};
-use super::ask::{Ask, RareReply, Reply, ReplyTo, Token};
+use super::ask::{Ask, ConnId, RareReply, Reply, ReplyTo};
 use super::batch::Chunk;
 use super::busy::Busy;
 use super::clock::Now;
@@ -40,11 +40,11 @@ use super::counters::{Count, Counters};
 use super::mesh::Endpoint;
 use super::owner::Owner;
 use super::render::{problem_of, problem_of_busy, render};
+use super::response::{RenderContext, RequestKind, Response};
 use super::shared::{Phase, Shared};
-use super::shown::{Call, Moment, Shown};
 use super::slots::Connections;
 use super::turns::Peers;
-use crate::http::answer::{self, Manner};
+use crate::http::answer::{self, ResponseMode};
 use crate::http::body::check_media;
 use crate::http::conn::Next;
 use crate::http::problem::{Code, Problem};
@@ -139,13 +139,13 @@ impl Home {
     /// Whether one more connection from an address may be open; if so, [`Self::leave`] gives it
     /// back. The shop's own and those of trusted proxies always may.
     pub fn enter(&mut self, listener: Listener, peer: IpAddr) -> bool {
-        self.is_uncounted(listener, peer) || self.keeper.enter(&self.shared.secret, peer)
+        self.is_uncounted(listener, peer) || self.limits.enter(&self.shared.secret, peer)
     }
 
     /// A connection that entered is over.
     pub fn leave(&mut self, listener: Listener, peer: IpAddr) {
         if !self.is_uncounted(listener, peer) {
-            self.keeper.leave(&self.shared.secret, peer);
+            self.limits.leave(&self.shared.secret, peer);
         }
     }
 
@@ -190,23 +190,23 @@ impl Home {
                     Taken::NeedMore | Taken::Held => break false,
                 }
             }
-            if !self.connections.has_room(client.token) {
+            if !self.connections.has_room(client.id) {
                 break false;
             }
-            let (token, peer, listener) = (client.token, client.peer, client.conn.listener());
+            let (conn, peer, listener) = (client.id, client.peer, client.conn.listener());
             // Looked at where it is: it is too large to be moved for every request.
             match &client.conn.next() {
                 Next::NeedMore => break false,
-                Next::Reject(problem) => self.refuse(token, &mut client.out, Manner::CLOSE, *problem),
+                Next::Reject(problem) => self.refuse(conn, &mut client.out, ResponseMode::CLOSE, *problem),
                 Next::Request(request) => {
                     client.has_asked = true;
-                    let manner = request.head.manner();
+                    let mode = request.head.response_mode();
                     let serving = self.shared.phase() == Phase::Serving;
-                    let manner = if serving { manner } else { manner.closing() };
+                    let mode = if serving { mode } else { mode.closing() };
                     let cors = self.shared.cors(listener, &request.head);
-                    let manner = Manner { cors, ..manner };
+                    let mode = ResponseMode { cors, ..mode };
                     let (out, intake) = (&mut client.out, &mut client.intake);
-                    self.request(&mut Caller { request, manner, token, peer, out, intake });
+                    self.request(&mut Caller { request, mode, conn, peer, out, intake });
                     // The body of a batch that was refused is not read, and nothing is taken behind an answer
                     // that says that the connection is closed (RFC 9112 section 9.6).
                     if (client.conn.is_streaming() || !serving) && client.intake.is_none() {
@@ -216,7 +216,7 @@ impl Home {
             }
         };
         let drained = self.drains_idle(client.has_asked) && !client.conn.is_mid_request();
-        let idle = self.connections.is_idle(client.token) && client.outgoing.is_none();
+        let idle = self.connections.is_idle(client.id) && client.outgoing.is_none();
         if (client.conn.is_finished() || drained) && idle {
             client.closing = true;
         }
@@ -224,7 +224,7 @@ impl Home {
         if client.conn.take_continue(owes) {
             client.out.extend_from_slice(answer::CONTINUE);
         }
-        self.connections.served(client.token);
+        self.connections.served(client.id);
         out_is_full && !client.closing
     }
 
@@ -242,70 +242,77 @@ impl Home {
 
     fn collect(&mut self, client: &mut Client) {
         let shown_lsn = self.shared.shown_lsn();
-        let owed = !self.connections.is_idle(client.token);
+        let owed = !self.connections.is_idle(client.id);
         while self.write_answers(client)
-            && let Some((manner, call, shown)) = self.connections.pop(client.token, shown_lsn)
+            && let Some((mode, kind, response)) = self.connections.pop(client.id, shown_lsn)
         {
-            if let Shown::Batch(answers) = shown {
-                self.begin_answers(client, answers, manner);
+            if let Response::Batch(answers) = response {
+                self.begin_answers(client, answers, mode);
                 continue;
             }
-            self.write(&mut client.out, &shown, call, manner);
-            client.closing |= manner.closes();
+            self.write(&mut client.out, &response, kind, mode);
+            client.closing |= mode.closes();
         }
-        if owed && self.connections.is_idle(client.token) {
+        if owed && self.connections.is_idle(client.id) {
             client.conn.answered(self.now.mono_ms);
         }
     }
 
-    fn write(&self, out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner) {
-        let moment = Moment {
+    fn write(&self, out: &mut Vec<u8>, response: &Response, kind: RequestKind, mode: ResponseMode) {
+        let context = RenderContext {
             now: self.now.sale,
             date: &self.date,
             shown: self.shared.shown_lsn(),
             durable: self.shared.log.durable_lsn(),
             exported: self.shared.export.as_ref().map(|export| export.exported_lsn()),
         };
-        match shown {
-            Shown::Problem(problem) => self.counters().refused(problem.code),
-            Shown::Order { replay: true, .. } => self.count(Count::Replayed),
-            Shown::Order { .. } if call.buys() => self.count(Count::Placed),
-            Shown::Order { .. } if call.moves() => self.count(Count::Moved),
+        match response {
+            Response::Problem(problem) => self.counters().refused(problem.code),
+            Response::Order { replay: true, .. } => self.count(Count::Replayed),
+            Response::Order { .. } if kind.buys() => self.count(Count::Placed),
+            Response::Order { .. } if kind.moves() => self.count(Count::Moved),
             _ => {}
         }
-        render(out, shown, call, manner, &moment);
+        render(out, response, kind, mode, &context);
     }
 
     fn request(&mut self, caller: &mut Caller<'_>) {
         self.count(Count::Requests);
         let request = caller.request;
         let done = match &request.route {
-            Ok(route) => self.call(route, caller),
+            Ok(route) => self.dispatch(route, caller),
             Err(problem) => Err(*problem),
         };
         if let Err(problem) = done {
             let body_follows = caller.request.streamed.is_some();
-            let manner = if body_follows { caller.manner.closing() } else { caller.manner };
-            self.refuse(caller.token, caller.out, manner, problem);
+            let mode = if body_follows { caller.mode.closing() } else { caller.mode };
+            self.refuse(caller.conn, caller.out, mode, problem);
         }
     }
 
     /// Answers a request with a refusal, at once or behind the answers that are still owed.
-    fn refuse(&mut self, token: Token, out: &mut Vec<u8>, manner: Manner, problem: Problem) {
-        self.answer(token, out, manner, Call::Other, Shown::Problem(problem));
+    fn refuse(&mut self, conn: ConnId, out: &mut Vec<u8>, mode: ResponseMode, problem: Problem) {
+        self.answer(conn, out, mode, RequestKind::Other, Response::Problem(problem));
     }
 
     /// Answers a request, at once or behind the answers that are still owed.
-    fn answer(&mut self, token: Token, out: &mut Vec<u8>, manner: Manner, call: Call, shown: Shown) {
-        if self.connections.is_idle(token) && !manner.closes() {
-            self.write(out, &shown, call, manner);
+    fn answer(
+        &mut self,
+        conn: ConnId,
+        out: &mut Vec<u8>,
+        mode: ResponseMode,
+        kind: RequestKind,
+        response: Response,
+    ) {
+        if self.connections.is_idle(conn) && !mode.closes() {
+            self.write(out, &response, kind, mode);
         } else {
-            self.connections.queue(token, manner, call, Lsn::ZERO, shown);
+            self.connections.queue(conn, mode, kind, Lsn::ZERO, response);
         }
     }
 
-    fn call(&mut self, route: &Route, caller: &mut Caller<'_>) -> Called {
-        let manner = caller.manner;
+    fn dispatch(&mut self, route: &Route, caller: &mut Caller<'_>) -> Handled {
+        let mode = caller.mode;
         if self.shared.is_waiting() && !route.is_about_the_engine() {
             return Err(Code::AwaitingDatabase.problem());
         }
@@ -320,7 +327,7 @@ impl Home {
         match *route {
             Route::Time => {
                 let (now, date) = (self.now.sale, &self.date);
-                self.connections.answer_bytes(caller, |out| answer::time(out, now, manner, date));
+                self.connections.answer_bytes(caller, |out| answer::time(out, now, mode, date));
                 Ok(())
             }
             Route::Items(query) => self.list_items(query, caller),
@@ -349,18 +356,18 @@ impl Home {
     // ---- questions and replies ----
 
     /// Puts a question to the owner of an item; its reply becomes the answer.
-    fn ask(&mut self, item: ItemId, call: Call, ask: Ask, caller: &Caller<'_>) -> Called {
-        let manner = caller.manner;
+    fn ask(&mut self, item: ItemId, kind: RequestKind, ask: Ask, caller: &Caller<'_>) -> Handled {
+        let mode = caller.mode;
         let owner = item.owner(self.mesh.cores());
         self.needs_flush = true;
         if owner == self.core && !self.contended {
             let reply = self.owner.answer(self.now.sale, &ask);
-            let number = self.connections.open_slot(caller.token, manner, call);
-            self.deliver(owner, ReplyTo::Slot(caller.token, number), reply);
+            let number = self.connections.open_slot(caller.conn, mode, kind);
+            self.deliver(owner, ReplyTo::Slot(caller.conn, number), reply);
             return Ok(());
         }
-        let number = self.connections.open_slot(caller.token, manner, call);
-        let to = ReplyTo::Slot(caller.token, number);
+        let number = self.connections.open_slot(caller.conn, mode, kind);
+        let to = ReplyTo::Slot(caller.conn, number);
         if owner != self.core {
             self.count(Count::Hops);
         }
@@ -372,11 +379,11 @@ impl Home {
 
     fn deliver(&mut self, owner: usize, to: ReplyTo, reply: Reply) {
         match to {
-            ReplyTo::Slot(token, number) => {
-                let Some(call) = self.connections.call(token, number) else { return };
-                let (after, shown) = self.shown(call, reply);
+            ReplyTo::Slot(conn, number) => {
+                let Some(kind) = self.connections.kind_of(conn, number) else { return };
+                let (after, response) = self.response_to(kind, reply);
                 let limits = (after, self.shared.shown_lsn());
-                self.connections.fill(token, number, owner, limits, shown);
+                self.connections.fill(conn, number, owner, limits, response);
             }
             ReplyTo::Gather(id) => self.gathered(id, reply),
             ReplyTo::Batch(id) => {
@@ -388,61 +395,63 @@ impl Home {
         }
     }
 
-    /// What a reply shows, and after which LSN.
-    fn shown(&mut self, call: Call, reply: Reply) -> (Lsn, Shown) {
+    /// The response to a reply, and the LSN that has to be durable first.
+    fn response_to(&mut self, kind: RequestKind, reply: Reply) -> (Lsn, Response) {
         match reply {
-            Reply::Outcome(outcome) => shown_outcome(outcome, call),
-            Reply::Order(None) => (Lsn::ZERO, Shown::Problem(Code::NotFound.problem())),
+            Reply::Outcome(outcome) => outcome_response(outcome, kind),
+            Reply::Order(None) => (Lsn::ZERO, Response::Problem(Code::NotFound.problem())),
             Reply::Order(Some(view)) => {
-                let patient = call != Call::ReadOrder(0);
+                let patient = kind != RequestKind::ReadOrder(0);
                 let placed = view.lsn <= self.shared.shown_lsn();
                 let after = if placed || patient { view.state_lsn } else { Lsn::ZERO };
-                (after, Shown::Order { view, replay: false })
+                (after, Response::Order { view, replay: false })
             }
-            Reply::Busy(busy) => (Lsn::ZERO, Shown::Problem(problem_of_busy(busy))),
-            Reply::Batch(_) => (Lsn::ZERO, Shown::Done),
-            Reply::Rare(rare) => self.shown_rare(call, *rare),
+            Reply::Busy(busy) => (Lsn::ZERO, Response::Problem(problem_of_busy(busy))),
+            Reply::Batch(_) => (Lsn::ZERO, Response::Done),
+            Reply::Rare(rare) => self.rare_response(kind, *rare),
         }
     }
 
-    fn shown_rare(&mut self, call: Call, reply: RareReply) -> (Lsn, Shown) {
-        match (reply, call) {
-            (RareReply::Item(Some(item)), Call::Browser(browser)) => {
+    fn rare_response(&mut self, kind: RequestKind, reply: RareReply) -> (Lsn, Response) {
+        match (reply, kind) {
+            (RareReply::Item(Some(item)), RequestKind::Browser(browser)) => {
                 (Lsn::ZERO, self.sale_reply(item, browser))
             }
-            (reply, _) => self.shown_other(call, reply),
+            (reply, _) => self.other_response(kind, reply),
         }
     }
 
-    fn shown_other(&mut self, call: Call, reply: RareReply) -> (Lsn, Shown) {
+    fn other_response(&mut self, kind: RequestKind, reply: RareReply) -> (Lsn, Response) {
         match reply {
-            RareReply::Item(Some(item)) if call == Call::ItemPage => (Lsn::ZERO, self.page_reply(item)),
-            RareReply::Item(Some(item)) => (item.get().lsn, Shown::AdminItem(Box::new(item), false)),
+            RareReply::Item(Some(item)) if kind == RequestKind::ItemPage => {
+                (Lsn::ZERO, self.page_reply(item))
+            }
+            RareReply::Item(Some(item)) => (item.get().lsn, Response::AdminItem(Box::new(item), false)),
             RareReply::Stale(item) => {
                 let lsn = item.get().shown_lsn;
-                (lsn, Shown::Problem(Code::PreconditionFailed.problem()))
+                (lsn, Response::Problem(Code::PreconditionFailed.problem()))
             }
-            RareReply::Order(Some(order)) => (order.order.state_lsn, Shown::AdminOrder(Box::new(order))),
-            RareReply::Changed(outcome, item) => merchant::shown_change(outcome, item),
+            RareReply::Order(Some(order)) => (order.order.state_lsn, Response::AdminOrder(Box::new(order))),
+            RareReply::Changed(outcome, item) => merchant::change_response(outcome, item),
             RareReply::OrderPage(Some(page)) => {
                 // Before the order may be shown, the page says that it is accepted.
                 let placed = page.order.lsn <= self.shared.shown_lsn();
                 let after = if placed { page.order.state_lsn } else { Lsn::ZERO };
-                (after, Shown::OrderPage(Box::new(page)))
+                (after, Response::OrderPage(Box::new(page)))
             }
-            RareReply::Draw(Some(page)) => (page.after, Shown::Draw(Box::new(page))),
-            RareReply::Books(Some(books)) => (books.as_of, Shown::Books(Box::new(books))),
+            RareReply::Draw(Some(page)) => (page.after, Response::Draw(Box::new(page))),
+            RareReply::Books(Some(books)) => (books.as_of, Response::Books(Box::new(books))),
             RareReply::Item(None)
             | RareReply::Books(None)
             | RareReply::Order(None)
             | RareReply::OrderPage(None)
-            | RareReply::Draw(None) => (Lsn::ZERO, Shown::Problem(Code::NotFound.problem())),
+            | RareReply::Draw(None) => (Lsn::ZERO, Response::Problem(Code::NotFound.problem())),
             RareReply::Items(_)
             | RareReply::Orders(_)
             | RareReply::TooManyOrders
             | RareReply::OrdersPage(..)
             | RareReply::Audit(_)
-            | RareReply::Followed => (Lsn::ZERO, Shown::Done),
+            | RareReply::Followed => (Lsn::ZERO, Response::Done),
         }
     }
 
@@ -605,26 +614,26 @@ impl Peers for Asking<'_> {
 impl Connections {
     /// Answers with bytes that `render` appends, at once or behind the answers that are still owed.
     fn answer_bytes(&mut self, caller: &mut Caller<'_>, render: impl FnOnce(&mut Vec<u8>)) {
-        let manner = caller.manner;
-        if self.is_idle(caller.token) && !manner.closes() {
+        let mode = caller.mode;
+        if self.is_idle(caller.conn) && !mode.closes() {
             render(caller.out);
         } else {
             let mut bytes = Vec::new();
             render(&mut bytes);
-            self.queue(caller.token, manner, Call::Other, Lsn::ZERO, Shown::Bytes(bytes));
+            self.queue(caller.conn, mode, RequestKind::Other, Lsn::ZERO, Response::Bytes(bytes));
         }
     }
 }
 
-fn shown_outcome(outcome: Outcome, call: Call) -> (Lsn, Shown) {
-    let accepted_is_enough = call == Call::Buy(true);
+fn outcome_response(outcome: Outcome, kind: RequestKind) -> (Lsn, Response) {
+    let accepted_is_enough = kind == RequestKind::Buy(true);
     let after = if accepted_is_enough { Lsn::ZERO } else { outcome.shown_after() };
     match outcome {
-        Outcome::Placed(view) | Outcome::Moved(view) => (after, Shown::Order { view, replay: false }),
-        Outcome::Replayed(view) => (after, Shown::Order { view, replay: true }),
-        Outcome::Done { .. } => (after, Shown::Done),
+        Outcome::Placed(view) | Outcome::Moved(view) => (after, Response::Order { view, replay: false }),
+        Outcome::Replayed(view) => (after, Response::Order { view, replay: true }),
+        Outcome::Done { .. } => (after, Response::Done),
         Outcome::Refused(refusal) | Outcome::Noted(refusal, _) => {
-            (after, Shown::Problem(problem_of(refusal, call)))
+            (after, Response::Problem(problem_of(refusal, kind)))
         }
     }
 }

@@ -18,7 +18,7 @@ use super::ask::{
     Ask, Busy, OrderOf, OwnedAudit, OwnedItem, OwnedMoney, OwnedOrder, PurchaseAsk, RareAsk, RareReply,
     Reply, Who,
 };
-use super::batch::{Chunk, RecordAsk, Want};
+use super::batch::{Chunk, RecordAsk, RecordOp};
 use super::books::BooksReply;
 use super::shared::Shared;
 use super::tables::TableWatch;
@@ -118,7 +118,7 @@ impl Owner {
                 return number - from + 1;
             }
             let (ask, subject, reference) = chunk.get(number);
-            let (command, refunds) = command_of(&ask.want, subject, reference);
+            let (command, refunds) = command_of(&ask.op, subject, reference);
             let before = self.shard.lsn();
             let outcome = self.shard.decide(now, &command, &mut self.producer);
             self.note_appended(before);
@@ -129,9 +129,9 @@ impl Owner {
     }
 
     fn look_ahead(&self, asks: &[RecordAsk]) {
-        self.shard.look_ahead(asks.iter().map(|ask| match ask.want {
-            Want::Purchase { item, buyer, .. } => Ahead::Purchase(item, buyer),
-            Want::Move(order, _) => Ahead::Order(order),
+        self.shard.look_ahead(asks.iter().map(|ask| match ask.op {
+            RecordOp::Purchase { item, buyer, .. } => Ahead::Purchase(item, buyer),
+            RecordOp::Move(order, _) => Ahead::Order(order),
         }));
     }
 
@@ -405,12 +405,12 @@ impl Owner {
 }
 
 /// What a record of a batch asks for, and whether that is a refund.
-fn command_of<'a>(want: &Want, subject: &'a [u8], reference: &'a [u8]) -> (Command<'a>, bool) {
-    match *want {
-        Want::Purchase { item, buyer, quantity, ticket } => {
+fn command_of<'a>(op: &RecordOp, subject: &'a [u8], reference: &'a [u8]) -> (Command<'a>, bool) {
+    match *op {
+        RecordOp::Purchase { item, buyer, quantity, ticket } => {
             (Command::Purchase(Purchase { item, buyer, subject, quantity, key: reference, ticket }), false)
         }
-        Want::Move(order, movement) => {
+        RecordOp::Move(order, movement) => {
             let actor = ACTOR_MERCHANT;
             let command = Command::Move { order, movement, payment_ref: reference, actor };
             (command, movement == Movement::Refund)

@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 
 use stampede_core::types::Lsn;
 
-use super::ask::Token;
-use super::shown::{Call, Shown};
-use crate::http::answer::Manner;
+use super::ask::ConnId;
+use super::response::{RequestKind, Response};
+use crate::http::answer::ResponseMode;
 
 /// Answers that one connection may have outstanding; beyond it no further request is taken
 /// from it until one has left.
@@ -22,16 +22,16 @@ const QUIET_SWEEPS: u8 = 4;
 /// One answer, from request to bytes.
 pub struct Slot {
     /// How it has to be written.
-    pub manner: Manner,
+    pub mode: ResponseMode,
     /// What was asked, as far as the answer depends on it.
-    pub call: Call,
+    pub kind: RequestKind,
     state: State,
 }
 
 impl Slot {
     fn give_up(&mut self, mono_ms: u64, shown: Lsn) -> bool {
-        match (self.call, &mut self.state) {
-            (Call::ReadOrder(until_ms), State::Known(after, Shown::Order { view, .. }))
+        match (self.kind, &mut self.state) {
+            (RequestKind::ReadOrder(until_ms), State::Known(after, Response::Order { view, .. }))
                 if until_ms <= mono_ms && view.lsn > shown && *after > shown =>
             {
                 *after = Lsn::ZERO;
@@ -46,12 +46,12 @@ enum State {
     /// The owner has not replied.
     Asked,
     /// It may be shown once that LSN is durable.
-    Known(Lsn, Shown),
+    Known(Lsn, Response),
 }
 
 /// What the core keeps of one connection.
 #[derive(Default)]
-struct Place {
+struct Row {
     generation: u32,
     used: bool,
     slots: VecDeque<Slot>,
@@ -70,7 +70,7 @@ struct Place {
     quiet: bool,
 }
 
-impl Place {
+impl Row {
     fn mark_ready(&mut self, place: u32, ready: &mut VecDeque<u32>) {
         self.ready = true;
         if !std::mem::replace(&mut self.queued, true) {
@@ -82,13 +82,13 @@ impl Place {
 /// All connections of a core.
 #[derive(Default)]
 pub struct Connections {
-    places: Vec<Place>,
+    places: Vec<Row>,
     free: Vec<u32>,
     open: usize,
     /// Places for whose connections something may have happened, each at most once.
     ready: VecDeque<u32>,
     /// Per owner: answers that are known and wait for an LSN, by LSN.
-    parked: Vec<VecDeque<(Lsn, Token)>>,
+    parked: Vec<VecDeque<(Lsn, ConnId)>>,
 }
 
 impl Connections {
@@ -103,9 +103,9 @@ impl Connections {
     }
 
     /// A place for a new connection.
-    pub fn enter(&mut self) -> Token {
+    pub fn enter(&mut self) -> ConnId {
         let place = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place::default());
+            self.places.push(Row::default());
             self.places.len() as u32 - 1
         });
         let row = &mut self.places[place as usize];
@@ -113,98 +113,105 @@ impl Connections {
         (row.overdue, row.held, row.deadline_ms) = (false, false, u64::MAX);
         (row.sweeps, row.quiet) = (0, false);
         self.open += 1;
-        Token { place, generation: row.generation }
+        ConnId { place, generation: row.generation }
     }
 
     /// Gives the place back; replies that are still under way find nobody.
-    pub fn leave(&mut self, token: Token) {
-        let row = &mut self.places[token.place as usize];
-        debug_assert_eq!(row.generation, token.generation);
+    pub fn leave(&mut self, conn: ConnId) {
+        let row = &mut self.places[conn.place as usize];
+        debug_assert_eq!(row.generation, conn.generation);
         row.generation = row.generation.wrapping_add(1);
         row.used = false;
         row.slots.clear();
         row.slots.shrink_to(OUTSTANDING_MAX / 8);
         row.ready = false;
-        self.free.push(token.place);
+        self.free.push(conn.place);
         self.open -= 1;
     }
 
-    fn row(&mut self, token: Token) -> Option<&mut Place> {
-        self.places.get_mut(token.place as usize).filter(|row| row.used && row.generation == token.generation)
+    fn row(&mut self, conn: ConnId) -> Option<&mut Row> {
+        self.places.get_mut(conn.place as usize).filter(|row| row.used && row.generation == conn.generation)
     }
 
     /// Whether the connection owes no answer.
-    pub fn is_idle(&self, token: Token) -> bool {
-        self.places[token.place as usize].slots.is_empty()
+    pub fn is_idle(&self, conn: ConnId) -> bool {
+        self.places[conn.place as usize].slots.is_empty()
     }
 
     /// Whether one more request may be taken from it.
-    pub fn has_room(&self, token: Token) -> bool {
-        let row = &self.places[token.place as usize];
+    pub fn has_room(&self, conn: ConnId) -> bool {
+        let row = &self.places[conn.place as usize];
         row.slots.len() < OUTSTANDING_MAX && !row.held
     }
 
     /// Stops reading from the connection while its batch waits, or goes on.
-    pub fn hold(&mut self, token: Token, held: bool) {
-        if let Some(row) = self.row(token) {
+    pub fn hold(&mut self, conn: ConnId, held: bool) {
+        if let Some(row) = self.row(conn) {
             row.held = held;
         }
     }
 
     /// Whether the connection is still there.
-    pub fn knows(&mut self, token: Token) -> bool {
-        self.row(token).is_some()
+    pub fn knows(&mut self, conn: ConnId) -> bool {
+        self.row(conn).is_some()
     }
 
     /// Opens a slot for an answer that an owner will give; returns its number.
-    pub fn open_slot(&mut self, token: Token, manner: Manner, call: Call) -> u32 {
-        self.push(token, Slot { manner, call, state: State::Asked })
+    pub fn open_slot(&mut self, conn: ConnId, mode: ResponseMode, kind: RequestKind) -> u32 {
+        self.push(conn, Slot { mode, kind, state: State::Asked })
     }
 
     /// Queues an answer that is known.
-    pub fn queue(&mut self, token: Token, manner: Manner, call: Call, after: Lsn, shown: Shown) {
-        self.push(token, Slot { manner, call, state: State::Known(after, shown) });
+    pub fn queue(
+        &mut self,
+        conn: ConnId,
+        mode: ResponseMode,
+        kind: RequestKind,
+        after: Lsn,
+        response: Response,
+    ) {
+        self.push(conn, Slot { mode, kind, state: State::Known(after, response) });
     }
 
-    fn push(&mut self, token: Token, slot: Slot) -> u32 {
-        let row = &mut self.places[token.place as usize];
+    fn push(&mut self, conn: ConnId, slot: Slot) -> u32 {
+        let row = &mut self.places[conn.place as usize];
         row.slots.push_back(slot);
         row.first.wrapping_add(row.slots.len() as u32 - 1)
     }
 
     /// What was asked in a slot that is still open.
-    pub fn call(&mut self, token: Token, number: u32) -> Option<Call> {
-        self.slot(token, number).map(|slot| slot.call)
+    pub fn kind_of(&mut self, conn: ConnId, number: u32) -> Option<RequestKind> {
+        self.slot(conn, number).map(|slot| slot.kind)
     }
 
     /// Fills a slot; it may be shown once `after` is durable, and waits for that in the
     /// queue of `owner`.
     pub fn fill(
         &mut self,
-        token: Token,
+        conn: ConnId,
         number: u32,
         owner: usize,
         (after, durable): (Lsn, Lsn),
-        shown: Shown,
+        response: Response,
     ) {
-        let Some(slot) = self.slot(token, number) else { return };
-        slot.state = State::Known(after, shown);
+        let Some(slot) = self.slot(conn, number) else { return };
+        slot.state = State::Known(after, response);
         if after > durable {
-            self.parked[owner].push_back((after, token));
+            self.parked[owner].push_back((after, conn));
         } else {
-            self.wake(token);
+            self.wake(conn);
         }
     }
 
-    fn slot(&mut self, token: Token, number: u32) -> Option<&mut Slot> {
-        let row = self.row(token)?;
+    fn slot(&mut self, conn: ConnId, number: u32) -> Option<&mut Slot> {
+        let row = self.row(conn)?;
         let index = number.wrapping_sub(row.first) as usize;
         row.slots.get_mut(index)
     }
 
     /// The answer at the head, if it may be shown: everything up to `durable` may.
-    pub fn pop(&mut self, token: Token, durable: Lsn) -> Option<(Manner, Call, Shown)> {
-        let row = self.row(token)?;
+    pub fn pop(&mut self, conn: ConnId, durable: Lsn) -> Option<(ResponseMode, RequestKind, Response)> {
+        let row = self.row(conn)?;
         match row.slots.front()?.state {
             State::Known(after, _) if after <= durable => {}
             _ => return None,
@@ -212,7 +219,7 @@ impl Connections {
         let slot = row.slots.pop_front()?;
         row.first = row.first.wrapping_add(1);
         match slot.state {
-            State::Known(_, shown) => Some((slot.manner, slot.call, shown)),
+            State::Known(_, response) => Some((slot.mode, slot.kind, response)),
             State::Asked => None,
         }
     }
@@ -220,11 +227,11 @@ impl Connections {
     /// Marks the connections ready whose answers have become durable.
     pub fn release(&mut self, durable: Lsn) {
         for owner in 0..self.parked.len() {
-            while let Some(&(after, token)) = self.parked[owner].front()
+            while let Some(&(after, conn)) = self.parked[owner].front()
                 && after <= durable
             {
                 self.parked[owner].pop_front();
-                self.wake(token);
+                self.wake(conn);
             }
         }
     }
@@ -242,12 +249,12 @@ impl Connections {
 
     // ---- the transport ----
 
-    pub(super) fn wake(&mut self, token: Token) {
-        if let Some(row) = self.places.get_mut(token.place as usize)
+    pub(super) fn wake(&mut self, conn: ConnId) {
+        if let Some(row) = self.places.get_mut(conn.place as usize)
             && row.used
-            && row.generation == token.generation
+            && row.generation == conn.generation
         {
-            row.mark_ready(token.place, &mut self.ready);
+            row.mark_ready(conn.place, &mut self.ready);
         }
     }
 
@@ -259,25 +266,25 @@ impl Connections {
     }
 
     /// The next connection that has to be served although it sent nothing.
-    pub fn next_ready(&mut self) -> Option<Token> {
+    pub fn next_ready(&mut self) -> Option<ConnId> {
         while let Some(place) = self.ready.pop_front() {
             let row = &mut self.places[place as usize];
             row.queued = false;
             if std::mem::take(&mut row.ready) {
-                return Some(Token { place, generation: row.generation });
+                return Some(ConnId { place, generation: row.generation });
             }
         }
         None
     }
 
     /// Takes note that the connection was served just now.
-    pub(super) fn served(&mut self, token: Token) {
-        self.places[token.place as usize].ready = false;
+    pub(super) fn served(&mut self, conn: ConnId) {
+        self.places[conn.place as usize].ready = false;
     }
 
     /// When the connection's present wait is over (monotonic ms).
-    pub fn set_deadline(&mut self, token: Token, deadline_ms: u64) {
-        if let Some(row) = self.row(token) {
+    pub fn set_deadline(&mut self, conn: ConnId, deadline_ms: u64) {
+        if let Some(row) = self.row(conn) {
             // The deadline of an idle connection stands still.
             if row.deadline_ms != deadline_ms {
                 row.sweeps = 0;
@@ -288,8 +295,8 @@ impl Connections {
 
     /// True once when the connection has been waiting for so long that its buffers are better
     /// given back.
-    pub fn take_quiet(&mut self, token: Token) -> bool {
-        self.row(token).is_some_and(|row| std::mem::take(&mut row.quiet))
+    pub fn take_quiet(&mut self, conn: ConnId) -> bool {
+        self.row(conn).is_some_and(|row| std::mem::take(&mut row.quiet))
     }
 
     /// Marks the connections overdue, and ready, whose wait is over; returns how many.
@@ -311,7 +318,7 @@ impl Connections {
     }
 
     /// Whether the sweep found it overdue.
-    pub fn is_overdue(&self, token: Token) -> bool {
-        self.places[token.place as usize].overdue
+    pub fn is_overdue(&self, conn: ConnId) -> bool {
+        self.places[conn.place as usize].overdue
     }
 }

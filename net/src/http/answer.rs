@@ -14,7 +14,7 @@ use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
 use crate::http::json_out::{self, Object};
 use crate::http::problem::Problem;
 use crate::http::refusal::render_problem;
-pub use crate::http::response::{Answer, Cache, Cors, Date, Linger, Manner, Media, date_line};
+pub use crate::http::response::{Answer, Cache, Cors, Date, KeepAlive, Media, ResponseMode, date_line};
 pub use crate::http::status::Status;
 use crate::http::templates;
 
@@ -25,43 +25,42 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub fn json(
     out: &mut Vec<u8>,
     status: Status,
-    manner: Manner,
+    mode: ResponseMode,
     date: &Date,
     fill: impl FnOnce(&mut Object<'_>),
 ) {
-    Answer::begin(out, status, Cache::Never, manner, date)
-        .body(Media::Json, |out| json_out::object(out, fill));
+    Answer::begin(out, status, Cache::Never, mode, date).body(Media::Json, |out| json_out::object(out, fill));
 }
 
 /// A response whose body is there already; nobody may keep it.
-pub fn bytes(out: &mut Vec<u8>, status: Status, media: Media, body: &[u8], manner: Manner, date: &Date) {
-    Answer::begin(out, status, Cache::Never, manner, date).body(media, |out| out.extend_from_slice(body));
+pub fn bytes(out: &mut Vec<u8>, status: Status, media: Media, body: &[u8], mode: ResponseMode, date: &Date) {
+    Answer::begin(out, status, Cache::Never, mode, date).body(media, |out| out.extend_from_slice(body));
 }
 
 /// `{"now_ms":…}`
-pub fn time(out: &mut Vec<u8>, now: UnixMillis, manner: Manner, date: &Date) {
-    json(out, Status::Ok, manner, date, |object| {
+pub fn time(out: &mut Vec<u8>, now: UnixMillis, mode: ResponseMode, date: &Date) {
+    json(out, Status::Ok, mode, date, |object| {
         object.number("now_ms", now.0);
     });
 }
 
 /// A refusal, as RFC 9457 has it. Hot ones are copied whole and patched.
-pub fn problem(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
-    if !templates::write(out, problem, manner, date) {
-        render_problem(out, problem, manner, date);
+pub fn problem(out: &mut Vec<u8>, problem: &Problem, mode: ResponseMode, date: &Date) {
+    if !templates::write(out, problem, mode, date) {
+        render_problem(out, problem, mode, date);
     }
 }
 
 /// Where an order stands, as a client sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ShownState {
+pub enum VisibleState {
     /// Decided, not durable yet.
     Accepted,
     /// Durable, and there.
     Durable(OrderState),
 }
 
-impl ShownState {
+impl VisibleState {
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -79,7 +78,7 @@ pub struct OrderView {
     /// Its units.
     pub quantity: Quantity,
     /// Where it stands.
-    pub state: ShownState,
+    pub state: VisibleState,
     /// When it was placed.
     pub created_at_ms: UnixMillis,
     /// When it expires unpaid; zero = never, which is shown as `null`.
@@ -128,10 +127,10 @@ pub fn order(
     status: Status,
     view: &OrderView,
     headers: OrderHeaders,
-    manner: Manner,
+    mode: ResponseMode,
     date: &Date,
 ) {
-    let mut answer = Answer::begin(out, status, Cache::Never, manner, date);
+    let mut answer = Answer::begin(out, status, Cache::Never, mode, date);
     if headers.replay {
         answer = answer.header("Idempotent-Replay", "true");
     }
@@ -146,10 +145,10 @@ pub fn order_list(
     out: &mut Vec<u8>,
     orders: impl IntoIterator<Item = OrderView>,
     (has_more, next_after): (bool, Option<&str>),
-    manner: Manner,
+    mode: ResponseMode,
     date: &Date,
 ) {
-    json(out, Status::Ok, manner, date, |object| {
+    json(out, Status::Ok, mode, date, |object| {
         object.array("orders", |array| {
             for view in orders {
                 array.object(|object| view.fill(object));

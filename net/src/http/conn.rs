@@ -322,7 +322,7 @@ impl Conn {
         self.awaits_continue = head.expects_continue && follows && come == 0;
         if let Some(rest) = rest {
             self.since_ms = self.now_ms;
-            self.stage = Stage::Begun { head_len, rest, closes: head.manner().closes() };
+            self.stage = Stage::Begun { head_len, rest, closes: head.response_mode().closes() };
         } else if come < body_len {
             self.since_ms = self.now_ms;
             let located = Located { line: found.line, line_len: found.line_len, head_len };
@@ -330,7 +330,7 @@ impl Conn {
             return Next::NeedMore;
         } else {
             let total = head_len + body_len;
-            let closes = head.manner().closes();
+            let closes = head.response_mode().closes();
             self.awaits_continue = false;
             self.said_goodbye = closes && come == body_len;
             self.stage = if closes { Stage::Done } else { Stage::Given { total } };

@@ -6,7 +6,7 @@
 use stampede_core::draw::{DrawEntry, DrawView, HeldView};
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
-use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Date, Media, ResponseMode, Status};
 use crate::http::json_out::{self, Object};
 
 /// The draw of an item, for everybody.
@@ -69,9 +69,9 @@ impl DrawPage {
     }
 
     /// Appends a response with the page. One of a draw that is over never changes.
-    pub fn answer(&self, out: &mut Vec<u8>, now: UnixMillis, manner: Manner, date: &Date) {
+    pub fn answer(&self, out: &mut Vec<u8>, now: UnixMillis, mode: ResponseMode, date: &Date) {
         let cache = if self.state() == "drawn" { Cache::ReadLong } else { Cache::Read };
-        let answer = Answer::begin(out, Status::Ok, cache, manner, date);
+        let answer = Answer::begin(out, Status::Ok, cache, mode, date);
         answer.body(Media::Json, |out| json_out::object(out, |object| self.fill(object, now)));
     }
 

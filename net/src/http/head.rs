@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::http::answer::{Linger, Manner};
+use crate::http::answer::{KeepAlive, ResponseMode};
 use crate::http::chars::{decimal, find, is_token, text_len};
 use crate::http::field::{Field, Fields, Name};
 use crate::http::limits::{HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
@@ -24,7 +24,7 @@ pub struct Head<'a> {
     /// In which dialect.
     pub version: Version,
     /// Whether the connection stays open after the answer, and says so.
-    pub linger: Linger,
+    pub keep_alive: KeepAlive,
     /// Whether `Prefer` lists `respond-async` (RFC 7240).
     pub prefers_async: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
@@ -62,8 +62,12 @@ impl<'a> Head<'a> {
     }
 
     /// How the answer has to be written.
-    pub const fn manner(&self) -> Manner {
-        Manner { linger: self.linger, bodiless: matches!(self.method, Method::Head), cors: None }
+    pub const fn response_mode(&self) -> ResponseMode {
+        ResponseMode {
+            keep_alive: self.keep_alive,
+            bodiless: matches!(self.method, Method::Head),
+            cors: None,
+        }
     }
 
     /// The idempotency key: 1 to 255 visible characters, bare or in double quotes
@@ -101,7 +105,7 @@ pub(crate) struct Found {
     pub(crate) head_len: usize,
     /// What it says of the body.
     pub(crate) length: Length,
-    linger: Linger,
+    keep_alive: KeepAlive,
     prefers_async: bool,
     asks_close: bool,
     asks_keep: bool,
@@ -117,7 +121,7 @@ impl Found {
             line_len: 0,
             head_len: 0,
             length: Length::Absent,
-            linger: Linger::Close,
+            keep_alive: KeepAlive::Close,
             prefers_async: false,
             asks_close: false,
             asks_keep: false,
@@ -139,7 +143,7 @@ impl Found {
             bytes,
             method: self.line.method,
             version: self.line.version,
-            linger: self.linger,
+            keep_alive: self.keep_alive,
             prefers_async: self.prefers_async,
             expects_continue: self.expects_continue,
             path: if path.is_empty() { "/" } else { path },
@@ -226,10 +230,10 @@ impl Found {
         self.length = length(field(Name::ContentLength), field(Name::TransferEncoding), version)?;
         check_host(field(Name::Host), version)?;
         self.expects_continue = expects_continue(field(Name::Expect), version)?;
-        self.linger = match (version, self.asks_close, self.asks_keep) {
-            (Version::Http11, false, _) => Linger::Keep,
-            (Version::Http10, false, true) => Linger::KeepSaid,
-            _ => Linger::Close,
+        self.keep_alive = match (version, self.asks_close, self.asks_keep) {
+            (Version::Http11, false, _) => KeepAlive::Keep,
+            (Version::Http10, false, true) => KeepAlive::KeepSaid,
+            _ => KeepAlive::Close,
         };
         Ok(())
     }

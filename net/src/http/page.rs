@@ -12,7 +12,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
-use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Date, Media, ResponseMode, Status};
 use crate::http::draw::DrawFace;
 use crate::http::field::Field;
 use crate::http::head::lists_tag;
@@ -126,10 +126,17 @@ impl Page {
     }
 
     /// Appends a response with the page, or 304 if the client has this version of it.
-    pub fn answer(&self, out: &mut Vec<u8>, held: Field<'_>, now: UnixMillis, manner: Manner, date: &Date) {
+    pub fn answer(
+        &self,
+        out: &mut Vec<u8>,
+        held: Field<'_>,
+        now: UnixMillis,
+        mode: ResponseMode,
+        date: &Date,
+    ) {
         let fresh = held.last().is_some_and(|held| self.is_listed(held));
         let status = if fresh { Status::NotModified } else { Status::Ok };
-        let answer = Answer::begin(out, status, Cache::Read, manner, date).weak_tag(self.tag.as_deref());
+        let answer = Answer::begin(out, status, Cache::Read, mode, date).weak_tag(self.tag.as_deref());
         if fresh { answer.no_body() } else { answer.body(Media::Json, |out| self.write_body(out, now)) }
     }
 

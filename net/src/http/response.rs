@@ -41,10 +41,10 @@ impl Date {
     }
 
     /// What an answer says after which the connection is treated so.
-    fn lines(&self, linger: Linger) -> &[u8] {
-        match linger {
-            Linger::Keep | Linger::KeepSaid => &self.lines[..self.len],
-            Linger::Close => &self.lines[..DATE_BYTES],
+    fn lines(&self, keep_alive: KeepAlive) -> &[u8] {
+        match keep_alive {
+            KeepAlive::Keep | KeepAlive::KeepSaid => &self.lines[..self.len],
+            KeepAlive::Close => &self.lines[..DATE_BYTES],
         }
     }
 }
@@ -98,7 +98,7 @@ pub struct Cors {
 
 /// What happens to the connection after an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Linger {
+pub enum KeepAlive {
     /// It stays open, which needs no word in HTTP/1.1.
     Keep,
     /// It stays open, which HTTP/1.0 wants said.
@@ -109,28 +109,28 @@ pub enum Linger {
 
 /// How an answer is to be written; it depends on the request alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Manner {
+pub struct ResponseMode {
     /// What happens to the connection.
-    pub linger: Linger,
+    pub keep_alive: KeepAlive,
     /// The request was a HEAD: the same head, no body.
     pub bodiless: bool,
     /// What is said to the page of another origin that sent the request, if it may read the answer.
     pub cors: Option<&'static Cors>,
 }
 
-impl Manner {
+impl ResponseMode {
     /// An ordinary answer on a connection that stays.
-    pub const KEEP: Self = Self { linger: Linger::Keep, bodiless: false, cors: None };
+    pub const KEEP: Self = Self { keep_alive: KeepAlive::Keep, bodiless: false, cors: None };
     /// An answer after which the connection is closed.
-    pub const CLOSE: Self = Self { linger: Linger::Close, bodiless: false, cors: None };
+    pub const CLOSE: Self = Self { keep_alive: KeepAlive::Close, bodiless: false, cors: None };
 
     /// The same, closing the connection.
     pub const fn closing(self) -> Self {
-        Self { linger: Linger::Close, ..self }
+        Self { keep_alive: KeepAlive::Close, ..self }
     }
     /// Whether the connection is to be closed.
     pub const fn closes(self) -> bool {
-        matches!(self.linger, Linger::Close)
+        matches!(self.keep_alive, KeepAlive::Close)
     }
 }
 
@@ -181,20 +181,26 @@ impl Media {
 #[derive(Debug)]
 pub struct Answer<'o> {
     out: &'o mut Vec<u8>,
-    manner: Manner,
+    mode: ResponseMode,
 }
 
 impl<'o> Answer<'o> {
     /// Begins with the status, the date, what becomes of the connection, and who may keep it.
-    pub fn begin(out: &'o mut Vec<u8>, status: Status, cache: Cache, manner: Manner, date: &Date) -> Self {
-        begin_shared(out, status, manner, date);
-        match manner.linger {
-            Linger::Keep => {}
-            Linger::KeepSaid => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            Linger::Close => out.extend_from_slice(b"Connection: close\r\n"),
+    pub fn begin(
+        out: &'o mut Vec<u8>,
+        status: Status,
+        cache: Cache,
+        mode: ResponseMode,
+        date: &Date,
+    ) -> Self {
+        begin_shared(out, status, mode, date);
+        match mode.keep_alive {
+            KeepAlive::Keep => {}
+            KeepAlive::KeepSaid => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            KeepAlive::Close => out.extend_from_slice(b"Connection: close\r\n"),
         }
         out.extend_from_slice(cache.lines().as_bytes());
-        Self { out, manner }
+        Self { out, mode }
     }
 
     /// A header whose value is ours: a constant.
@@ -231,12 +237,12 @@ impl<'o> Answer<'o> {
     /// Ends the head and lets `fill` append the body, whose length is put in afterwards.
     pub fn body(self, media: Media, fill: impl FnOnce(&mut Vec<u8>)) {
         const ROOM: &str = "                    ";
-        let Self { out, manner } = self.push(&[media.line(), "Content-Length: ", ROOM, "\r\n\r\n"]);
+        let Self { out, mode } = self.push(&[media.line(), "Content-Length: ", ROOM, "\r\n\r\n"]);
         let body_at = out.len();
         fill(out);
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(out.len() - body_at).as_bytes();
-        if manner.bodiless {
+        if mode.bodiless {
             out.truncate(body_at);
         }
         let room_at = body_at - ROOM.len() - 4;
@@ -265,10 +271,10 @@ impl<'o> Answer<'o> {
 }
 
 /// Appends what differs from request to request in answers that are the same otherwise.
-pub(crate) fn begin_shared(out: &mut Vec<u8>, status: Status, manner: Manner, date: &Date) {
+pub(crate) fn begin_shared(out: &mut Vec<u8>, status: Status, mode: ResponseMode, date: &Date) {
     out.extend_from_slice(status.line().as_bytes());
-    out.extend_from_slice(date.lines(manner.linger));
-    if let Some(cors) = manner.cors {
+    out.extend_from_slice(date.lines(mode.keep_alive));
+    if let Some(cors) = mode.cors {
         out.extend_from_slice(cors.lines.as_bytes());
     }
 }

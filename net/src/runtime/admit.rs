@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
-use crate::http::answer::{self, Manner};
+use crate::http::answer::{self, ResponseMode};
 use crate::http::problem::Code;
 use crate::http::route::Listener;
 
@@ -46,6 +46,6 @@ pub(super) fn admit(
 /// What a connection is told that is turned away.
 pub(super) fn farewell(code: Code) -> Vec<u8> {
     let mut out = Vec::new();
-    answer::problem(&mut out, &code.problem(), Manner::CLOSE, &answer::date_line(0));
+    answer::problem(&mut out, &code.problem(), ResponseMode::CLOSE, &answer::date_line(0));
     out
 }

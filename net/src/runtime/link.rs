@@ -107,7 +107,7 @@ impl Link {
         (listener, door): (Listener, Place),
         peer: IpAddr,
     ) -> Self {
-        let token = home.connections.enter();
+        let id = home.connections.enter();
         let shared = home.shared();
         let conn = Conn::new(listener, home.mono_ms()).with_idle_ms(shared.idle_ms());
         let conn = conn.with_head_bytes(shared.head_bytes());
@@ -116,7 +116,7 @@ impl Link {
             Box::new(Greeting { header: ProxyHeader::default(), until_ms })
         });
         Self {
-            client: Client::new(token, conn, peer),
+            client: Client::new(id, conn, peer),
             greeting,
             socket: Some(socket),
             listener,
@@ -134,7 +134,7 @@ impl Link {
     }
 
     pub(super) fn place(&self) -> Place {
-        self.client.token.place
+        self.client.id.place
     }
 
     /// Lends it the buffers that it needs to be served; [`Link::give_back_input`] and
@@ -221,8 +221,8 @@ impl Link {
         match &self.socket {
             Some(socket) if error == libc::EAGAIN => {
                 (self.resting, self.rested) = (true, 0);
-                kernel.send_rest(self.client.token.place, socket.as_fd(), rest, 0);
-                home.connections.set_deadline(self.client.token, home.mono_ms() + WRITE_MS_MAX);
+                kernel.send_rest(self.client.id.place, socket.as_fd(), rest, 0);
+                home.connections.set_deadline(self.client.id, home.mono_ms() + WRITE_MS_MAX);
             }
             _ => self.cut_off(),
         }
@@ -242,9 +242,9 @@ impl Link {
                 self.rested += len;
                 if self.rested < buffer.len() {
                     self.resting = true;
-                    kernel.send_rest(self.client.token.place, socket.as_fd(), buffer, self.rested);
+                    kernel.send_rest(self.client.id.place, socket.as_fd(), buffer, self.rested);
                     // Only bytes that went off buy time.
-                    home.connections.set_deadline(self.client.token, home.mono_ms() + WRITE_MS_MAX);
+                    home.connections.set_deadline(self.client.id, home.mono_ms() + WRITE_MS_MAX);
                 } else {
                     kernel.put_spare(buffer);
                     self.serve(home);
@@ -278,7 +278,7 @@ impl Link {
 
     /// Whether the home takes further requests.
     fn may_take(&self, home: &Home) -> bool {
-        !self.resting && !self.out_is_full && !self.is_leaving && home.connections.has_room(self.client.token)
+        !self.resting && !self.out_is_full && !self.is_leaving && home.connections.has_room(self.client.id)
     }
 
     /// Feeds and serves as long as bytes are taken; returns how many were.
@@ -299,7 +299,7 @@ impl Link {
 
     /// Sends what there is to say, receives or stops receiving, gives back what is not needed.
     pub(super) fn settle(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
-        if home.connections.is_overdue(self.client.token) {
+        if home.connections.is_overdue(self.client.id) {
             self.cut_off();
         }
         let turn = match self.stage {
@@ -321,7 +321,7 @@ impl Link {
     }
 
     fn settle_serving(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
-        let (token, place) = (self.client.token, self.client.token.place);
+        let (id, place) = (self.client.id, self.client.id.place);
         self.hold_up(kernel);
         let Some(socket) = &self.socket else { return Turn::Wait };
         if self.resting {
@@ -335,21 +335,21 @@ impl Link {
             self.is_leaving = true;
             return Turn::Leave;
         }
-        if self.ended && home.connections.is_idle(token) && !speaks {
+        if self.ended && home.connections.is_idle(id) && !speaks {
             self.stage = Stage::Over;
             return Turn::Wait;
         }
-        let held_up = self.out_is_full || !home.connections.has_room(token) || !self.held.is_empty();
+        let held_up = self.out_is_full || !home.connections.has_room(id) || !self.held.is_empty();
         if held_up || self.client.conn.is_finished() {
             // What is owed makes it ready.
-            home.connections.set_deadline(token, u64::MAX);
+            home.connections.set_deadline(id, u64::MAX);
             return if self.out_is_full { Turn::Again } else { Turn::Wait };
         }
-        let owed = !home.connections.is_idle(token);
+        let owed = !home.connections.is_idle(id);
         let greeted_ms = self.greeting.as_ref().map_or(u64::MAX, |greeting| greeting.until_ms);
         let deadline_ms = if owed { u64::MAX } else { self.client.conn.deadline_ms() };
-        home.connections.set_deadline(token, deadline_ms.min(greeted_ms));
-        if home.connections.take_quiet(token) {
+        home.connections.set_deadline(id, deadline_ms.min(greeted_ms));
+        if home.connections.take_quiet(id) {
             self.client.conn.shrink();
             self.held = Vec::new();
         }
@@ -361,14 +361,14 @@ impl Link {
     fn hold_up(&mut self, kernel: &mut impl Kernel) {
         if !self.held.is_empty() && self.receiving == Receiving::Yes {
             self.receiving = Receiving::Stopping;
-            kernel.stop_receiving(self.client.token.place);
+            kernel.stop_receiving(self.client.id.place);
         }
     }
 
     fn receive(&mut self, kernel: &mut impl Kernel) {
         if let (Receiving::No, false, Some(socket)) = (self.receiving, self.ended, &self.socket) {
             self.receiving = Receiving::Yes;
-            kernel.receive(self.client.token.place, socket.as_fd());
+            kernel.receive(self.client.id.place, socket.as_fd());
         }
     }
 
@@ -387,7 +387,7 @@ impl Link {
         }
         self.stage = Stage::Lingering;
         self.held = Vec::new();
-        home.connections.set_deadline(self.client.token, home.mono_ms() + LINGER_MS);
+        home.connections.set_deadline(self.client.id, home.mono_ms() + LINGER_MS);
     }
 
     /// Ends it at once, whatever is under way.
@@ -404,16 +404,16 @@ impl Link {
             }
             if self.receiving == Receiving::Yes {
                 self.receiving = Receiving::Stopping;
-                kernel.stop_receiving(self.client.token.place);
+                kernel.stop_receiving(self.client.id.place);
             }
-            kernel.close(self.client.token.place, socket);
+            kernel.close(self.client.id.place, socket);
         }
         if self.receiving == Receiving::No && !self.resting { Turn::Over } else { Turn::Wait }
     }
 
     /// The end: nothing is under way for its place any more.
     pub(super) fn end(self, home: &mut Home) -> (Listener, Place, IpAddr) {
-        home.connections.leave(self.client.token);
+        home.connections.leave(self.client.id);
         (self.listener, self.door, self.client.peer)
     }
 }

@@ -333,8 +333,8 @@ impl<K: Kernel> Seat<K> {
     /// Deals with neighbours and the journal, and sends what there is to say.
     fn settle(&mut self) {
         self.pump_again = self.home.has_work() && self.home.pump();
-        while let Some(token) = self.home.connections.next_ready() {
-            self.serve(token.place);
+        while let Some(id) = self.home.connections.next_ready() {
+            self.serve(id.place);
         }
         // What was served just now may have asked.
         if self.home.needs_pump() {

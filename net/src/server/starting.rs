@@ -14,7 +14,7 @@ use super::sockets::Sockets;
 use super::stand_in::{Answers, Door, StandIn};
 use crate::engine::clock::wall;
 use crate::engine::reasons::Reason;
-use crate::http::answer::{self, Manner, Media, Status};
+use crate::http::answer::{self, Media, ResponseMode, Status};
 use crate::http::problem::Code;
 use crate::http::route::{Listener, Route};
 
@@ -88,19 +88,19 @@ impl Answers for Said {
 
     fn answer(&self, route: Option<Route>, out: &mut Vec<u8>) {
         let date = answer::date_line(wall().0 / 1000);
-        let (name, manner) = (Reason::Starting.name(), Manner::CLOSE);
+        let (name, mode) = (Reason::Starting.name(), ResponseMode::CLOSE);
         match route {
             Some(Route::Healthz | Route::PublicHealthz) => {
-                answer::json(out, Status::Ok, manner, &date, |object| {
+                answer::json(out, Status::Ok, mode, &date, |object| {
                     object.boolean("live", true);
                 });
             }
-            Some(Route::Readyz) => answer::json(out, Status::Unavailable, manner, &date, |object| {
+            Some(Route::Readyz) => answer::json(out, Status::Unavailable, mode, &date, |object| {
                 object.boolean("ready", false);
                 object.array("reasons", |array| array.text(name));
                 object.text(name, self.why());
             }),
-            Some(Route::PublicReadyz) => answer::json(out, Status::Unavailable, manner, &date, |object| {
+            Some(Route::PublicReadyz) => answer::json(out, Status::Unavailable, mode, &date, |object| {
                 object.boolean("ready", false);
             }),
             Some(Route::Metrics) => {
@@ -109,9 +109,9 @@ impl Answers for Said {
                      # TYPE stampede_not_ready gauge\nstampede_not_ready{{reason=\"{name}\"}} 1\n\
                      # HELP stampede_ready 1 if ready to sell.\n# TYPE stampede_ready gauge\nstampede_ready 0\n"
                 );
-                answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), manner, &date);
+                answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), mode, &date);
             }
-            _ => answer::problem(out, &Code::Overloaded.problem(), manner, &date),
+            _ => answer::problem(out, &Code::Overloaded.problem(), mode, &date),
         }
     }
 }

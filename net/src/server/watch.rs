@@ -31,7 +31,7 @@ use crate::engine::home::ops;
 use crate::engine::pulse::{Finding, Judge, LOOK_MS};
 use crate::engine::reasons::Announcer;
 use crate::engine::shared::Shared;
-use crate::http::answer::{self, Manner};
+use crate::http::answer::{self, ResponseMode};
 use crate::http::problem::Code;
 use crate::http::route::{Listener, Route};
 use crate::output;
@@ -210,8 +210,8 @@ impl Answers for ForCore0 {
     fn answer(&self, route: Option<Route>, out: &mut Vec<u8>) {
         let date = answer::date_line(self.0.clock.now().sale.0 / 1000);
         match route {
-            Some(route) => ops::health(out, &route, &self.0, Manner::CLOSE, &date),
-            None => answer::problem(out, &Code::Overloaded.problem(), Manner::CLOSE, &date),
+            Some(route) => ops::health(out, &route, &self.0, ResponseMode::CLOSE, &date),
+            None => answer::problem(out, &Code::Overloaded.problem(), ResponseMode::CLOSE, &date),
         }
     }
 }

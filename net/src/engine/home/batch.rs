@@ -13,13 +13,15 @@ use stampede_core::admit::{Buyer, admit};
 use stampede_core::types::Lsn;
 
 use super::open_batches::{Batch, Intake, Lane, NO_RECORD, Outgoing, Taken};
-use super::state::{Called, Caller, Client, Home, OUT_BYTES_MAX};
-use crate::engine::ask::{Ask, Busy, ReplyTo, Token};
-use crate::engine::batch::{BATCHES_MAX, BATCHES_PER_CONNECTION_MAX, BatchAnswers, Chunk, PATIENCE_MS, Want};
+use super::state::{Caller, Client, Handled, Home, OUT_BYTES_MAX};
+use crate::engine::ask::{Ask, Busy, ConnId, ReplyTo};
+use crate::engine::batch::{
+    BATCHES_MAX, BATCHES_PER_CONNECTION_MAX, BatchAnswers, Chunk, PATIENCE_MS, RecordOp,
+};
 use crate::engine::counters::Count;
+use crate::engine::response::{RequestKind, Response};
 use crate::engine::shared::Shared;
-use crate::engine::shown::{Call, Shown};
-use crate::http::answer::{Answer, Cache, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Media, ResponseMode, Status};
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format, Purchase, Record, Step, answer};
 use crate::http::conn::Left;
@@ -32,7 +34,7 @@ const ANSWERS_AT_ONCE: usize = 128;
 
 impl Home {
     /// Judges the head of a batch and begins to take its records.
-    pub(super) fn batch(&mut self, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn batch(&mut self, caller: &mut Caller<'_>) -> Handled {
         let head = &caller.request.head;
         check_admin(head, self.shared.admin_token.as_bytes())?;
         let format = Format::of(head)?;
@@ -47,15 +49,15 @@ impl Home {
         }
         let lanes = (0..self.mesh.cores()).map(|_| Lane::default()).collect();
         let answers = self.batches.lists.pop().unwrap_or_default();
-        let (token, after, open) = (caller.token, Lsn::ZERO, self.batches.alive.clone());
+        let (conn, after, open) = (caller.conn, Lsn::ZERO, self.batches.alive.clone());
         let (missing, stuck_since_ms) = (0, None);
-        let batch = Batch { token, format, answers, missing, after, lanes, stuck_since_ms, open };
+        let batch = Batch { conn, format, answers, missing, after, lanes, stuck_since_ms, open };
         let id = self.batches.last.wrapping_add(1);
         self.batches.last = id;
         self.batches.open.insert(id, Box::new(batch));
         self.count(Count::Batches);
-        let (decoder, manner) = (Decoder::new(format), caller.manner);
-        *caller.intake = Some(Intake { batch: id, decoder, manner, held: false });
+        let (decoder, mode) = (Decoder::new(format), caller.mode);
+        *caller.intake = Some(Intake { batch: id, decoder, mode, held: false });
         Ok(())
     }
 
@@ -79,7 +81,7 @@ impl Home {
             false => Taken::Held,
         };
         intake.held = taken == Taken::Held;
-        self.connections.hold(client.token, intake.held);
+        self.connections.hold(client.id, intake.held);
         if taken != Taken::All {
             self.batches.open.insert(id, batch);
             client.intake = Some(intake);
@@ -104,7 +106,7 @@ impl Home {
                 if batch.missing > 0 {
                     return Taken::Held;
                 }
-                self.complete(batch, intake.manner, is_above, client);
+                self.complete(batch, intake.mode, is_above, client);
                 return Taken::All;
             }
             if batch.lanes.iter().any(Lane::is_blocked) {
@@ -136,24 +138,24 @@ impl Home {
     /// Refuses a batch whose body is none. Of one in chunks records may have been decided, as of one
     /// that is cut off; nobody is told of them.
     fn break_off(&mut self, intake: &Intake, client: &mut Client, problem: Problem) -> Taken {
-        self.refuse(client.token, &mut client.out, intake.manner.closing(), problem);
+        self.refuse(client.id, &mut client.out, intake.mode.closing(), problem);
         client.conn.finish();
         Taken::All
     }
 
     /// All of the batch was decided, or all that counts: its answers wait for the log, the
     /// connection goes on.
-    fn complete(&mut self, batch: &mut Batch, manner: Manner, is_above: bool, client: &mut Client) {
-        let manner = if is_above { manner.closing() } else { manner };
+    fn complete(&mut self, batch: &mut Batch, mode: ResponseMode, is_above: bool, client: &mut Client) {
+        let mode = if is_above { mode.closing() } else { mode };
         if is_above {
             client.conn.finish();
         }
         self.counters().add_many(Count::BatchRecords, batch.answers.len() as u64);
         let (format, answers) = (batch.format, std::mem::take(&mut batch.answers));
-        let shown = BatchAnswers { format, answers, written: 0, _open: batch.open.clone() };
+        let response = BatchAnswers { format, answers, written: 0, _open: batch.open.clone() };
         let limits = (batch.after, self.shared.shown_lsn());
-        let slot = self.connections.open_slot(client.token, manner, Call::Other);
-        self.connections.fill(client.token, slot, self.core, limits, Shown::Batch(Box::new(shown)));
+        let slot = self.connections.open_slot(client.id, mode, RequestKind::Other);
+        self.connections.fill(client.id, slot, self.core, limits, Response::Batch(Box::new(response)));
         client.owed_batches += 1;
     }
 
@@ -171,42 +173,42 @@ impl Home {
             Err(code) => Err(RecordAnswer::code(*code)),
             Ok(_) if !serving => Err(RecordAnswer::code(Code::Draining)),
             Ok(Record::Purchase(purchase)) => {
-                self.judge_purchase(shared, purchase).map(|want| (want, purchase.subject, purchase.key))
+                self.judge_purchase(shared, purchase).map(|op| (op, purchase.subject, purchase.key))
             }
             Ok(Record::Move { order, movement, reference }) => {
-                Ok((Want::Move(*order, *movement), &[][..], *reference))
+                Ok((RecordOp::Move(*order, *movement), &[][..], *reference))
             }
         };
-        let (want, subject, reference) = match judged {
+        let (op, subject, reference) = match judged {
             Ok(wanted) => wanted,
             Err(refused) => return batch.answers[index as usize] = refused,
         };
-        let item = match want {
-            Want::Purchase { item, .. } => item,
-            Want::Move(order, _) => order.item(),
+        let item = match op {
+            RecordOp::Purchase { item, .. } => item,
+            RecordOp::Move(order, _) => order.item(),
         };
         let owner = item.owner(self.mesh.cores());
         batch.missing += 1;
         let chunk = batch.lanes[owner].filling.get_or_insert_with(|| self.batches.spare_chunk());
-        chunk.push(index, want, subject, reference);
+        chunk.push(index, op, subject, reference);
         if chunk.is_full() {
             self.send(id, batch, owner);
         }
     }
 
     /// What a home can say of a purchase by itself, in the order of checks of a single one.
-    fn judge_purchase(&mut self, shared: &Shared, purchase: &Purchase<'_>) -> Result<Want, RecordAnswer> {
+    fn judge_purchase(&mut self, shared: &Shared, purchase: &Purchase<'_>) -> Result<RecordOp, RecordAnswer> {
         let gauge = shared.catalogue.find(purchase.item).ok_or(RecordAnswer::code(Code::NotFound))?;
         let hash = shared.secret.buyer(purchase.subject);
         let blocked = self.owner.shard().is_blocked(hash);
         let buyer = Buyer { hash, level: purchase.level, since_s: purchase.since_s, blocked };
-        let (now, keeper) = (self.now, &mut self.keeper);
-        let rate = || keeper.rate_item(gauge, now.mono_ms);
+        let (now, limits) = (self.now, &mut self.limits);
+        let rate = || limits.rate_item(gauge, now.mono_ms);
         let judge = || shared.gate.tickets.judge(gauge, purchase.ticket, purchase.subject, now.sale);
         match admit(now.sale, gauge, &buyer, rate, judge) {
             Ok(ticket) => {
                 let (item, quantity) = (purchase.item, purchase.quantity);
-                Ok(Want::Purchase { item, buyer: hash, quantity, ticket })
+                Ok(RecordOp::Purchase { item, buyer: hash, quantity, ticket })
             }
             Err(refusal) => {
                 self.count(Count::RefusedEarly);
@@ -283,7 +285,7 @@ impl Home {
         if batch.lanes[owner].stuck.is_none() {
             self.send(id, &mut batch, owner);
         }
-        self.go_on(batch.token);
+        self.go_on(batch.conn);
         self.batches.open.insert(id, batch);
     }
 
@@ -298,35 +300,40 @@ impl Home {
             if batch.missing < missing && self.batches.stuck.last() == Some(&id) {
                 served = self.batches.stuck.len();
             }
-            self.go_on(batch.token);
+            self.go_on(batch.conn);
             self.batches.open.insert(id, batch);
         }
         self.batches.stuck.rotate_left(served);
     }
 
-    fn go_on(&mut self, token: Token) {
-        self.connections.hold(token, false);
-        self.connections.wake(token);
+    fn go_on(&mut self, conn: ConnId) {
+        self.connections.hold(conn, false);
+        self.connections.wake(conn);
     }
 
     /// Gives up batches whose connection is gone; called by the sweep.
     pub(super) fn sweep_batches(&mut self) {
         let connections = &mut self.connections;
-        self.batches.open.retain(|_, batch| connections.knows(batch.token));
+        self.batches.open.retain(|_, batch| connections.knows(batch.conn));
     }
 
     // ---- out ----
 
     /// Begins the answer to a batch.
-    pub(super) fn begin_answers(&mut self, client: &mut Client, answers: Box<BatchAnswers>, manner: Manner) {
+    pub(super) fn begin_answers(
+        &mut self,
+        client: &mut Client,
+        answers: Box<BatchAnswers>,
+        mode: ResponseMode,
+    ) {
         let BatchAnswers { format, answers: list, .. } = &*answers;
         let media = if *format == Format::Binary { Media::Batch } else { Media::Lines };
         let len = answer::body_len(*format, list);
         client.out.reserve(len.min(OUT_BYTES_MAX) + OUT_BYTES_MAX / 8);
-        Answer::begin(&mut client.out, Status::Ok, Cache::Never, manner, &self.date).body_follows(media, len);
+        Answer::begin(&mut client.out, Status::Ok, Cache::Never, mode, &self.date).body_follows(media, len);
         answer::begin(&mut client.out, *format, list.len());
         self.count_answers(list);
-        client.outgoing = Some(Outgoing { answers, manner });
+        client.outgoing = Some(Outgoing { answers, mode });
     }
 
     /// Writes more of the answers that were begun; false if the rest has to wait for the reader.
@@ -341,7 +348,7 @@ impl Home {
             answer::write(&mut client.out, answers.format, &answers.answers[answers.written..until]);
             answers.written = until;
         }
-        client.closing |= outgoing.manner.closes();
+        client.closing |= outgoing.mode.closes();
         client.owed_batches -= 1;
         let list = std::mem::take(&mut answers.answers);
         client.outgoing = None;

@@ -7,8 +7,8 @@ use super::open_gathers::{Gather, Kind};
 use super::state::{Caller, Home};
 use crate::engine::ask::{Ask, Busy, OwnedOrder, RareAsk, RareReply, Reply, ReplyTo};
 use crate::engine::render::problem_of_busy;
-use crate::engine::shown::Browser;
-use crate::engine::shown::{Call, Shown};
+use crate::engine::response::Browser;
+use crate::engine::response::{RequestKind, Response};
 use crate::http::cursor;
 use crate::http::limits::MERCHANT_LIST_MAX;
 use crate::http::problem::Problem;
@@ -78,12 +78,13 @@ impl Home {
     }
 
     fn gather(&mut self, kind: Kind, caller: &Caller<'_>, ask: impl Fn() -> RareAsk) {
-        let call = if let Kind::Sales(browser) = kind { Call::Browser(browser) } else { Call::Other };
-        let number = self.connections.open_slot(caller.token, caller.manner, call);
+        let request =
+            if let Kind::Sales(browser) = kind { RequestKind::Browser(browser) } else { RequestKind::Other };
+        let number = self.connections.open_slot(caller.conn, caller.mode, request);
         let id = self.gathers.last.wrapping_add(1);
         self.gathers.last = id;
         let missing = self.mesh.cores();
-        let slot = (caller.token, number);
+        let slot = (caller.conn, number);
         let (orders, items, audit) = (Vec::new(), Vec::new(), Vec::new());
         let (busy, too_many, looked_to) = (None, false, None);
         let gather = Gather { slot, kind, missing, busy, too_many, orders, looked_to, items, audit };
@@ -136,20 +137,20 @@ impl Home {
     }
 
     fn finish_gather(&mut self, gather: Gather) {
-        let (token, number) = gather.slot;
-        let (after, shown) = match gather.busy {
-            Some(busy) => (Lsn::ZERO, Shown::Problem(problem_of_busy(busy))),
+        let (conn, number) = gather.slot;
+        let (after, response) = match gather.busy {
+            Some(busy) => (Lsn::ZERO, Response::Problem(problem_of_busy(busy))),
             None if gather.too_many => {
                 let reason = "newest is known of 2,048 orders of a buyer on each core; this one has more";
-                (Lsn::ZERO, Shown::Problem(Problem::invalid_field("order", reason)))
+                (Lsn::ZERO, Response::Problem(Problem::invalid_field("order", reason)))
             }
             None => self.put_together(gather),
         };
         let limits = (after, self.shared.shown_lsn());
-        self.connections.fill(token, number, self.core, limits, shown);
+        self.connections.fill(conn, number, self.core, limits, response);
     }
 
-    fn put_together(&mut self, gather: Gather) -> (Lsn, Shown) {
+    fn put_together(&mut self, gather: Gather) -> (Lsn, Response) {
         let Gather { kind, mut orders, looked_to, mut items, mut audit, .. } = gather;
         match kind {
             Kind::OrdersPage { limit, newest } => {
@@ -165,7 +166,7 @@ impl Home {
                 let last = orders.last().map(|owned| owned.order.order);
                 let next_after = if has_more { last } else { looked_to };
                 let after = orders.iter().map(|owned| owned.order.state_lsn).max().unwrap_or_default();
-                (after, Shown::OrdersPage(orders, next_after))
+                (after, Response::OrdersPage(orders, next_after))
             }
             Kind::Orders { limit, newest } => {
                 let age = |owned: &OwnedOrder| (owned.order.created_at_ms, owned.order.order);
@@ -178,7 +179,7 @@ impl Home {
                 let after = orders.iter().map(|owned| owned.order.state_lsn).max().unwrap_or_default();
                 let last = orders.last().filter(|_| newest && has_more);
                 let next_after = last.map(|owned| cursor::age_text(age(owned)));
-                (after, Shown::Orders(orders, has_more, next_after))
+                (after, Response::Orders(orders, has_more, next_after))
             }
             Kind::Items(ItemsQuery { limit, newest, .. }) => {
                 items.sort_unstable_by_key(|item| item.get().item);
@@ -188,7 +189,7 @@ impl Home {
                 let has_more = items.len() > usize::from(limit);
                 items.truncate(usize::from(limit));
                 let after = items.iter().map(|item| item.get().lsn).max().unwrap_or_default();
-                (after, Shown::AdminItems(items, has_more))
+                (after, Response::AdminItems(items, has_more))
             }
             Kind::Listed(query) => {
                 items.sort_unstable_by_key(|item| item.get().place());
@@ -212,9 +213,9 @@ impl Home {
                 let has_more = audit.len() > limit;
                 audit.truncate(limit);
                 let after = audit.iter().map(|entry| entry.get().lsn).max().unwrap_or_default();
-                (after, Shown::Audit(audit, has_more))
+                (after, Response::Audit(audit, has_more))
             }
-            Kind::Followed(lsn) => (lsn, Shown::Done),
+            Kind::Followed(lsn) => (lsn, Response::Done),
         }
     }
 }

@@ -6,10 +6,10 @@ use stampede_core::fact::Switch;
 use stampede_core::shard::OrderFilter;
 use stampede_core::types::{ItemId, Lsn, OrderId, Subject, UnixMillis};
 
-use super::state::{Called, Caller, Home};
+use super::state::{Caller, Handled, Home};
 use crate::engine::ask::{Ask, Key, OwnedItem, OwnedPatch, RareAsk, RefundAsk, Reply, Who};
 use crate::engine::render::{problem_of, problem_of_busy};
-use crate::engine::shown::{Call, Shown};
+use crate::engine::response::{RequestKind, Response};
 use crate::http::answer::{self, Status};
 use crate::http::body;
 use crate::http::conn::Request;
@@ -20,7 +20,7 @@ use crate::http::route::{AdminOrdersQuery, BlocklistQuery, Route};
 use crate::identity::{check_admin, subject};
 
 impl Home {
-    pub(super) fn merchant(&mut self, route: Route, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn merchant(&mut self, route: Route, caller: &mut Caller<'_>) -> Handled {
         let request = caller.request;
         check_admin(&request.head, self.shared.admin_token.as_bytes())?;
         check_condition(&route, request)?;
@@ -48,24 +48,32 @@ impl Home {
             }
             Route::Block(who) => return self.block(&who, true, caller),
             Route::Unblock(who) => return self.block(&who, false, caller),
-            Route::AdminItem(item) => (item, Call::Other, RareAsk::Item(item)),
-            Route::AdminOrder(order) => (order.item(), Call::Other, RareAsk::Order(order)),
+            Route::AdminItem(item) => (item, RequestKind::Other, RareAsk::Item(item)),
+            Route::AdminOrder(order) => (order.item(), RequestKind::Other, RareAsk::Order(order)),
             Route::PutItem(item) => {
                 let patch = body::item_patch(request.body, &mut scratch)?;
-                (item, Call::Other, RareAsk::PutItem(item, OwnedPatch::new(&patch), if_match(request)?))
+                (
+                    item,
+                    RequestKind::Other,
+                    RareAsk::PutItem(item, OwnedPatch::new(&patch), if_match(request)?),
+                )
             }
             Route::Restock(item) => {
                 let add = body::restock(request.body)?;
-                (item, Call::Other, RareAsk::Adjust(item, add, Who::Merchant, key(request)?))
+                (item, RequestKind::Other, RareAsk::Adjust(item, add, Who::Merchant, key(request)?))
             }
             Route::Books(query) => {
                 let (after, limit) = (query.after, u32::from(query.limit));
-                (query.item, Call::Other, RareAsk::Books(query.item, after, limit, query.rows))
+                (query.item, RequestKind::Other, RareAsk::Books(query.item, after, limit, query.rows))
             }
             Route::Mismatch(item) => {
                 let reason = body::mismatch(request.body, &mut scratch)?;
                 self.shared.alarm_once(format!("item {item} is paused by reconcile: {reason}"));
-                (item, Call::Other, RareAsk::SwitchItem(item, Switch::Paused, Who::Reconcile, Key::none()))
+                (
+                    item,
+                    RequestKind::Other,
+                    RareAsk::SwitchItem(item, Switch::Paused, Who::Reconcile, Key::none()),
+                )
             }
             Route::PauseItem(item) => switch(item, Switch::Paused, request)?,
             Route::ResumeItem(item) => switch(item, Switch::Resumed, request)?,
@@ -73,7 +81,7 @@ impl Home {
             Route::PayOrder(order) => {
                 let pay = body::pay(request.body)?;
                 if pay.take_again {
-                    (order.item(), Call::MoveOrder, RareAsk::PayAgain(order, pay.payment_ref))
+                    (order.item(), RequestKind::MoveOrder, RareAsk::PayAgain(order, pay.payment_ref))
                 } else {
                     movement(order, Movement::Pay, pay.payment_ref)
                 }
@@ -82,17 +90,17 @@ impl Home {
                 let body::Refund { payment_ref, refund_ref, quantity } = body::refund(request.body)?;
                 let refund_ref = if refund_ref.is_empty() { key_text(request)? } else { refund_ref };
                 let ask = RefundAsk { payment_ref, refund_ref, units: quantity };
-                (order.item(), Call::Refund, RareAsk::Refund(order, ask))
+                (order.item(), RequestKind::Refund, RareAsk::Refund(order, ask))
             }
             Route::ExtendOrder(order) => {
                 let pay_by_ms = body::extend(request.body)?;
-                (order.item(), Call::MoveOrder, RareAsk::Extend(order, pay_by_ms))
+                (order.item(), RequestKind::MoveOrder, RareAsk::Extend(order, pay_by_ms))
             }
             Route::AdminCancelOrder(order) => movement(order, Movement::Cancel, body::cancel(request.body)?),
             _ => return Err(Code::NotFound.problem()),
         };
-        let (item, call, ask) = ask;
-        self.ask(item, call, Ask::Rare(Box::new(ask)), caller)
+        let (item, kind, ask) = ask;
+        self.ask(item, kind, Ask::Rare(Box::new(ask)), caller)
     }
 
     fn admin_orders(&mut self, query: &AdminOrdersQuery, caller: &Caller<'_>) {
@@ -121,7 +129,7 @@ impl Home {
         let has_more = buyers.len() > limit;
         buyers.truncate(limit);
         let (lsn, mut bytes) = (shard.lsn(), Vec::new());
-        answer::json(&mut bytes, Status::Ok, caller.manner, &self.date, |object| {
+        answer::json(&mut bytes, Status::Ok, caller.mode, &self.date, |object| {
             object.array("buyers", |array| {
                 buyers.iter().for_each(|buyer| {
                     array.object(|object| {
@@ -131,14 +139,14 @@ impl Home {
             });
             object.boolean("has_more", has_more);
         });
-        let number = self.connections.open_slot(caller.token, caller.manner, Call::Other);
+        let number = self.connections.open_slot(caller.conn, caller.mode, RequestKind::Other);
         let limits = (lsn, self.shared.shown_lsn());
-        self.connections.fill(caller.token, number, self.core, limits, Shown::Bytes(bytes));
+        self.connections.fill(caller.conn, number, self.core, limits, Response::Bytes(bytes));
     }
 
     /// Owner 0 decides; the merchant listener is on its core, so that changes of one buyer
     /// reach every core in the order in which they were decided.
-    fn block(&mut self, who: &Subject, blocked: bool, caller: &Caller<'_>) -> Called {
+    fn block(&mut self, who: &Subject, blocked: bool, caller: &Caller<'_>) -> Handled {
         let request = caller.request;
         body::empty(request.body)?;
         let who = subject(who.as_bytes())
@@ -150,7 +158,7 @@ impl Home {
                 self.gather_followers(lsn, caller, || RareAsk::FollowBlock(who.clone(), blocked));
                 Ok(())
             }
-            Reply::Outcome(Outcome::Refused(refusal)) => Err(problem_of(refusal, Call::Other)),
+            Reply::Outcome(Outcome::Refused(refusal)) => Err(problem_of(refusal, RequestKind::Other)),
             Reply::Busy(busy) => Err(problem_of_busy(busy)),
             _ => Err(Code::Internal.problem()),
         }
@@ -191,28 +199,28 @@ fn check_condition(route: &Route, request: &Request<'_>) -> Result<(), Problem> 
 }
 
 /// The question, the item whose owner is asked, and what the answer depends on.
-type Question = (ItemId, Call, RareAsk);
+type Question = (ItemId, RequestKind, RareAsk);
 
 fn switch(item: ItemId, switch: Switch, request: &Request<'_>) -> Result<Question, Problem> {
     body::empty(request.body)?;
-    Ok((item, Call::Other, RareAsk::SwitchItem(item, switch, Who::Merchant, key(request)?)))
+    Ok((item, RequestKind::Other, RareAsk::SwitchItem(item, switch, Who::Merchant, key(request)?)))
 }
 
 fn movement(order: OrderId, movement: Movement, payment_ref: String) -> Question {
-    let call = if movement == Movement::Refund { Call::Refund } else { Call::MoveOrder };
-    (order.item(), call, RareAsk::Move(order, movement, payment_ref))
+    let kind = if movement == Movement::Refund { RequestKind::Refund } else { RequestKind::MoveOrder };
+    (order.item(), kind, RareAsk::Move(order, movement, payment_ref))
 }
 
 /// What the merchant sees of a change: the item as it is now, once the change is durable.
-pub(super) fn shown_change(outcome: Outcome, item: Option<OwnedItem>) -> (Lsn, Shown) {
+pub(super) fn change_response(outcome: Outcome, item: Option<OwnedItem>) -> (Lsn, Response) {
     match (outcome, item) {
         (Outcome::Done { lsn, changed }, Some(item)) => {
             let created = changed && item.get().version == 1;
-            (lsn, Shown::AdminItem(Box::new(item), created))
+            (lsn, Response::AdminItem(Box::new(item), created))
         }
         (Outcome::Refused(refusal) | Outcome::Noted(refusal, _), _) => {
-            (Lsn::ZERO, Shown::Problem(problem_of(refusal, Call::Other)))
+            (Lsn::ZERO, Response::Problem(problem_of(refusal, RequestKind::Other)))
         }
-        (outcome, _) => (outcome.shown_after(), Shown::Done),
+        (outcome, _) => (outcome.shown_after(), Response::Done),
     }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use stampede_core::types::Lsn;
 
-use crate::engine::ask::Token;
+use crate::engine::ask::ConnId;
 use crate::engine::batch::{BatchAnswers, Chunk, SPARES_MAX};
-use crate::http::answer::Manner;
+use crate::http::answer::ResponseMode;
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format};
 use crate::http::conn::Left;
@@ -22,7 +22,7 @@ pub(super) const NO_RECORD: Problem =
 pub(super) struct Intake {
     pub(super) batch: u32,
     pub(super) decoder: Decoder,
-    pub(super) manner: Manner,
+    pub(super) mode: ResponseMode,
     /// Whether records wait because of us, so that the time does not count against the client.
     pub(super) held: bool,
 }
@@ -43,7 +43,7 @@ impl Intake {
 /// The answers of a batch that are being written.
 pub(super) struct Outgoing {
     pub(super) answers: Box<BatchAnswers>,
-    pub(super) manner: Manner,
+    pub(super) mode: ResponseMode,
 }
 
 /// How far the taking of records came.
@@ -77,7 +77,7 @@ impl Lane {
 
 /// A batch that is open.
 pub(super) struct Batch {
-    pub(super) token: Token,
+    pub(super) conn: ConnId,
     pub(super) format: Format,
     pub(super) answers: Vec<RecordAnswer>,
     /// Records whose answer has not come.

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 
 use stampede_core::types::{Lsn, OrderId};
 
-use crate::engine::ask::{OwnedAudit, OwnedItem, OwnedOrder, Token};
+use crate::engine::ask::{ConnId, OwnedAudit, OwnedItem, OwnedOrder};
 use crate::engine::busy::Busy;
-use crate::engine::shown::Browser;
+use crate::engine::response::Browser;
 use crate::http::route::{ItemsQuery, ListQuery};
 
 /// What the parts become.
@@ -31,7 +31,7 @@ pub(super) enum Kind {
 
 /// An answer that is being gathered.
 pub(super) struct Gather {
-    pub(super) slot: (Token, u32),
+    pub(super) slot: (ConnId, u32),
     pub(super) kind: Kind,
     pub(super) missing: usize,
     pub(super) busy: Option<Busy>,

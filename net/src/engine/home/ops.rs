@@ -8,7 +8,7 @@ use crate::engine::counters::{Count, Counters};
 use crate::engine::reasons::{Reason, export_lag, is_ready, reasons};
 use crate::engine::shared::Shared;
 use crate::engine::tables;
-use crate::http::answer::{self, Answer, Cache, Date, Manner, Media, Status};
+use crate::http::answer::{self, Answer, Cache, Date, Media, ResponseMode, Status};
 use crate::http::json_out::Object;
 use crate::http::problem::Code;
 use crate::http::route::Route;
@@ -18,26 +18,26 @@ use stampede_core::shard::Fullness;
 
 impl Home {
     pub(super) fn ops(&mut self, route: &Route, caller: &mut Caller<'_>) {
-        let manner = caller.manner;
+        let mode = caller.mode;
         let (shared, date) = (self.shared.clone(), self.date);
-        self.connections.answer_bytes(caller, |out| health(out, route, &shared, manner, &date));
+        self.connections.answer_bytes(caller, |out| health(out, route, &shared, mode, &date));
     }
 
     /// Says which methods a path takes, and to a page of another origin, what it may send.
     pub(super) fn options(&mut self, methods: &'static str, caller: &mut Caller<'_>) {
-        let (manner, date) = (caller.manner, self.date);
-        let preflight = if manner.cors.is_some() { PREFLIGHT } else { "" };
+        let (mode, date) = (caller.mode, self.date);
+        let preflight = if mode.cors.is_some() { PREFLIGHT } else { "" };
         self.connections.answer_bytes(caller, |out| {
-            let answer = Answer::begin(out, Status::NoContent, Cache::Never, manner, &date);
+            let answer = Answer::begin(out, Status::NoContent, Cache::Never, mode, &date);
             answer.header("Allow", methods).push(&[preflight]).no_body();
         });
     }
 
     pub(super) fn stats(&mut self, caller: &mut Caller<'_>) {
-        let manner = caller.manner;
+        let mode = caller.mode;
         let (shared, date, now) = (self.shared.clone(), self.date, self.now.sale);
         self.connections.answer_bytes(caller, |out| {
-            answer::json(out, Status::Ok, manner, &date, |object| {
+            answer::json(out, Status::Ok, mode, &date, |object| {
                 outcomes(object, &shared);
                 per_core(object, &shared);
                 log(object, &shared);
@@ -53,34 +53,34 @@ impl Home {
 
 /// Answers `/healthz`, `/readyz` or `/metrics`, on whatever thread. They tell what the watch over the
 /// cores has found ([`crate::engine::pulse`]), not that the thread that answers is well.
-pub(crate) fn health(out: &mut Vec<u8>, route: &Route, shared: &Shared, manner: Manner, date: &Date) {
+pub(crate) fn health(out: &mut Vec<u8>, route: &Route, shared: &Shared, mode: ResponseMode, date: &Date) {
     let status = |well: bool| if well { Status::Ok } else { Status::Unavailable };
     match route {
         Route::Readyz => {
             let reasons = reasons(shared);
             let status = status(is_ready(&reasons));
-            answer::json(out, status, manner, date, |object| readiness(object, shared, &reasons));
+            answer::json(out, status, mode, date, |object| readiness(object, shared, &reasons));
         }
         // Who asks from outside learns no reasons.
         Route::PublicReadyz => {
             let ready = is_ready(&reasons(shared));
-            answer::json(out, status(ready), manner, date, |object| {
+            answer::json(out, status(ready), mode, date, |object| {
                 object.boolean("ready", ready);
             });
         }
         Route::PublicHealthz => {
             let live = shared.pulse.stalled().next().is_none();
-            answer::json(out, status(live), manner, date, |object| {
+            answer::json(out, status(live), mode, date, |object| {
                 object.boolean("live", live);
             });
         }
         Route::Metrics => {
             let text = metrics(shared);
-            answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), manner, date);
+            answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), mode, date);
         }
         _ => {
             let live = shared.pulse.stalled().next().is_none();
-            answer::json(out, status(live), manner, date, |object| {
+            answer::json(out, status(live), mode, date, |object| {
                 object.boolean("live", live);
                 stalled_cores(object, shared);
             });

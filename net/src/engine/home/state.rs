@@ -12,7 +12,7 @@ use super::lists::Lists;
 use super::open_batches::{Batches, Intake, Outgoing};
 use super::open_gathers::Gathers;
 use super::site_pages::SitePages;
-use crate::engine::ask::{ReplyTo, Token};
+use crate::engine::ask::{ConnId, ReplyTo};
 use crate::engine::batch::Chunk;
 use crate::engine::clock::{Now, Reader};
 use crate::engine::mesh::Endpoint;
@@ -21,8 +21,8 @@ use crate::engine::pages::Pages;
 use crate::engine::shared::Shared;
 use crate::engine::slots::Connections;
 use crate::engine::turns::Turns;
-use crate::gate::Keeper;
-use crate::http::answer::{Date, Manner};
+use crate::gate::CoreLimits;
+use crate::http::answer::{Date, ResponseMode};
 use crate::http::conn::{Conn, Request};
 use crate::http::problem::Problem;
 use crate::identity::VerdictCache;
@@ -33,7 +33,7 @@ pub const OUT_BYTES_MAX: usize = 256 << 10;
 /// One connection, as far as the home has to know it. Owned by the connection's task.
 pub struct Client {
     /// Its place in the table.
-    pub token: Token,
+    pub id: ConnId,
     /// Bytes in.
     pub conn: Conn,
     /// Bytes out.
@@ -53,10 +53,10 @@ pub struct Client {
 
 impl Client {
     /// A new connection.
-    pub fn new(token: Token, conn: Conn, peer: IpAddr) -> Self {
+    pub fn new(id: ConnId, conn: Conn, peer: IpAddr) -> Self {
         let (intake, outgoing, owed_batches) = (None, None, 0);
         Self {
-            token,
+            id,
             conn,
             out: Vec::new(),
             peer,
@@ -87,7 +87,7 @@ pub struct Home {
     pub(super) lists: Lists,
     pub(super) gathers: Gathers,
     pub(super) batches: Batches,
-    pub(super) keeper: Keeper,
+    pub(super) limits: CoreLimits,
     pub(super) verdicts: VerdictCache,
     /// The trusted proxy that last sent a request without a usable address.
     pub(super) silent_proxy: Option<IpAddr>,
@@ -138,7 +138,7 @@ impl Home {
             lists: Lists::default(),
             gathers: Gathers::default(),
             batches: Batches::default(),
-            keeper: Keeper::new(core, cores, &shared.gate.rules),
+            limits: CoreLimits::new(core, cores, &shared.gate.rules),
             verdicts: VerdictCache::new(shared.secret),
             silent_proxy: None,
             headerless_proxy: None,
@@ -171,12 +171,12 @@ impl Home {
 /// A request, who sent it, and how and where the answer goes.
 pub(super) struct Caller<'a> {
     pub(super) request: &'a Request<'a>,
-    pub(super) manner: Manner,
-    pub(super) token: Token,
+    pub(super) mode: ResponseMode,
+    pub(super) conn: ConnId,
     pub(super) peer: IpAddr,
     pub(super) out: &'a mut Vec<u8>,
     pub(super) intake: &'a mut Option<Intake>,
 }
 
 /// A call either has answered, or will, or is refused.
-pub(super) type Called = Result<(), Problem>;
+pub(super) type Handled = Result<(), Problem>;

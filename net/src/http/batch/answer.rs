@@ -10,7 +10,7 @@ use stampede_core::types::{OrderId, UnixMillis};
 
 use super::Format;
 use super::binary::{HEADER_BYTES, VERSION};
-use crate::http::answer::ShownState;
+use crate::http::answer::VisibleState;
 use crate::http::problem::{Code, Problem};
 
 /// Bytes of a binary answer.
@@ -304,7 +304,7 @@ fn line(out: &mut impl Sink, answer: &RecordAnswer) {
             out.text(",\"quantity\":");
             out.number(u64::from(view.quantity));
             out.text(",\"state\":\"");
-            out.text(ShownState::Durable(view.state).name());
+            out.text(VisibleState::Durable(view.state).name());
             out.text("\",\"created_at_ms\":");
             out.number(view.created_at_ms.0);
             out.text(",\"pay_by_ms\":");

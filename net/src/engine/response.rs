@@ -9,7 +9,7 @@ use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 use super::ask::{OrderOf, OwnedAudit, OwnedItem, OwnedOrder};
 use super::batch::BatchAnswers;
 use super::books::BooksReply;
-use crate::http::answer::{self, Date, ShownState};
+use crate::http::answer::{self, Date, VisibleState};
 use crate::http::draw::DrawPage;
 use crate::http::field::Field;
 use crate::http::negotiate::Wants;
@@ -43,7 +43,7 @@ impl Browser {
 
 /// What was asked, as far as the answer depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Call {
+pub enum RequestKind {
     /// A purchase; `true`: answer as soon as it is accepted.
     Buy(bool),
     /// Reading one's own order; waits for it to leave `accepted` until this moment
@@ -61,7 +61,7 @@ pub enum Call {
     Other,
 }
 
-impl Call {
+impl RequestKind {
     /// Whether it places an order.
     pub const fn buys(self) -> bool {
         matches!(self, Self::Buy(_) | Self::Browser(Browser { buys: true, .. }))
@@ -73,7 +73,7 @@ impl Call {
 }
 
 /// An answer, as a value.
-pub enum Shown {
+pub enum Response {
     /// A refusal.
     Problem(Problem),
     /// An order; `replay`: it was placed by an earlier request.
@@ -117,7 +117,7 @@ pub enum Shown {
 
 /// What an answer needs to know of the moment.
 #[derive(Clone, Copy)]
-pub struct Moment<'a> {
+pub struct RenderContext<'a> {
     /// The sale clock.
     pub now: UnixMillis,
     /// The `Date` line.
@@ -133,11 +133,11 @@ pub struct Moment<'a> {
 /// An order as its reader may see it: `accepted` until the fact that placed it may be shown.
 pub(super) fn order_view(view: &OrderView, shown: Lsn) -> answer::OrderView {
     let hidden = view.lsn > shown;
-    let state = if hidden { ShownState::Accepted } else { ShownState::Durable(view.state) };
+    let state = if hidden { VisibleState::Accepted } else { VisibleState::Durable(view.state) };
     shown_as(view, state)
 }
 
-pub(super) fn shown_as(view: &OrderView, state: ShownState) -> answer::OrderView {
+pub(super) fn shown_as(view: &OrderView, state: VisibleState) -> answer::OrderView {
     answer::OrderView {
         order: view.order,
         quantity: view.quantity,
@@ -170,7 +170,7 @@ mod tests {
             price: stampede_core::money::Price::UNKNOWN,
             refunded: 0,
         };
-        assert_eq!(order_view(&view, Lsn(6)).state, ShownState::Accepted);
-        assert_eq!(order_view(&view, Lsn(7)).state, ShownState::Durable(OrderState::Confirmed));
+        assert_eq!(order_view(&view, Lsn(6)).state, VisibleState::Accepted);
+        assert_eq!(order_view(&view, Lsn(7)).state, VisibleState::Durable(OrderState::Confirmed));
     }
 }
