@@ -74,7 +74,7 @@ pub fn serve(settings: &Settings, acquired: runtime::Cores) -> anyhow::Result<Ex
         Ok(prepared) => prepared,
         Err(code) => return Ok(code),
     };
-    starting.make_way();
+    starting.stop();
     drop(starting);
     let (server, owners) = prepared;
     let cores = Cores::start(acquired, settings, sockets, owners, server.shared.clone(), &events)?;

@@ -1,8 +1,8 @@
-//! Whether every core still turns: a beat per core, and a judge who counts them.
+//! Whether every core still turns: a beat per core, and a detector who counts them.
 //!
-//! A core beats once per turn of its loop, at least at each tick, 50 times a second. The judge looks
+//! A core beats once per turn of its loop, at least at each tick, 50 times a second. The detector looks
 //! ten times a second, from a thread of its own, and adds up the time between *its own looks* since the last
-//! beat, at most [`ELAPSED_MS_MAX`] per look. When the whole process was stopped, or the machine slept, the judge
+//! beat, at most [`ELAPSED_MS_MAX`] per look. When the whole process was stopped, or the machine slept, the detector
 //! stood still, too, and nobody is blamed; under a processor quota its looks are rare, and seconds are seconds
 //! all the same. Pure but for atomics; [`crate::server::watch`] acts on it.
 
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Time between two looks, in milliseconds.
 pub const LOOK_MS: u64 = 100;
-/// Most time that one look counts, in milliseconds: what a judge that gets its share of a processor may be
+/// Most time that one look counts, in milliseconds: what a detector that gets its share of a processor may be
 /// late by.
 pub const ELAPSED_MS_MAX: u64 = 500;
 /// Time without a beat after which a core counts as stalled, in milliseconds.
@@ -23,8 +23,8 @@ const ENDED: u64 = u64::MAX;
 /// The beats of all cores, and how long each has stood still.
 pub struct Pulse(Vec<Beat>);
 
-/// Of one core. The count is written by the core alone (a plain store, Relaxed: the judge only
-/// compares it with what it saw before), `stalled_ms` by the judge alone (Relaxed: shown to people).
+/// Of one core. The count is written by the core alone (a plain store, Relaxed: the detector only
+/// compares it with what it saw before), `stalled_ms` by the detector alone (Relaxed: shown to people).
 #[derive(Default)]
 #[repr(align(128))]
 struct Beat {
@@ -71,7 +71,7 @@ impl Pulse {
     }
 }
 
-/// What the judge finds of one core. Cores that turn as they should are not mentioned.
+/// What the detector finds of one core. Cores that turn as they should are not mentioned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Finding {
     /// It has just been found stalled.
@@ -92,7 +92,7 @@ impl Finding {
 }
 
 /// Adds up the time without a beat, per core.
-pub struct Judge(Vec<Seen>);
+pub struct StallDetector(Vec<Seen>);
 
 #[derive(Clone, Copy, Default)]
 struct Seen {
@@ -100,8 +100,8 @@ struct Seen {
     still_ms: u64,
 }
 
-impl Judge {
-    /// A judge of that many cores. A core that never begins to turn is found stalled, too.
+impl StallDetector {
+    /// A detector of that many cores. A core that never begins to turn is found stalled, too.
     pub fn new(cores: usize) -> Self {
         Self(vec![Seen::default(); cores])
     }
@@ -137,38 +137,38 @@ impl Judge {
 mod tests {
     use super::*;
 
-    fn looks(judge: &mut Judge, pulse: &Pulse, times: usize) -> Vec<(usize, Finding)> {
+    fn looks(detector: &mut StallDetector, pulse: &Pulse, times: usize) -> Vec<(usize, Finding)> {
         let mut told = Vec::new();
-        (0..times).for_each(|_| judge.look(pulse, LOOK_MS, |core, finding| told.push((core, finding))));
+        (0..times).for_each(|_| detector.look(pulse, LOOK_MS, |core, finding| told.push((core, finding))));
         told
     }
 
     #[test]
     fn a_core_that_stands_still_is_told_at_one_second_and_again_when_it_turns() {
-        let (pulse, mut judge) = (Pulse::new(2), Judge::new(2));
+        let (pulse, mut detector) = (Pulse::new(2), StallDetector::new(2));
         pulse.beat(0);
         pulse.beat(1);
-        assert!(looks(&mut judge, &pulse, 1).is_empty());
+        assert!(looks(&mut detector, &pulse, 1).is_empty());
         for _ in 0..9 {
             pulse.beat(1);
-            assert!(looks(&mut judge, &pulse, 1).is_empty());
+            assert!(looks(&mut detector, &pulse, 1).is_empty());
         }
         pulse.beat(1);
-        assert_eq!(looks(&mut judge, &pulse, 1), [(0, Finding::Stalled)]);
+        assert_eq!(looks(&mut detector, &pulse, 1), [(0, Finding::Stalled)]);
         assert_eq!((pulse.stalled_ms(0), pulse.stalls(0), pulse.stalled_ms(1)), (1_000, 1, 0));
         pulse.beat(1);
-        assert_eq!(looks(&mut judge, &pulse, 1), [(0, Finding::StandsStill(1_100))]);
+        assert_eq!(looks(&mut detector, &pulse, 1), [(0, Finding::StandsStill(1_100))]);
         pulse.beat(0);
         pulse.beat(1);
-        assert_eq!(looks(&mut judge, &pulse, 1), [(0, Finding::TurnsAgain(1_100))]);
+        assert_eq!(looks(&mut detector, &pulse, 1), [(0, Finding::TurnsAgain(1_100))]);
         assert_eq!((pulse.stalled_ms(0), pulse.stalls(0)), (0, 1));
     }
 
     #[test]
     fn a_core_that_does_not_come_back_is_hopeless_at_ten_seconds_one_that_ended_never() {
-        let (pulse, mut judge) = (Pulse::new(2), Judge::new(2));
+        let (pulse, mut detector) = (Pulse::new(2), StallDetector::new(2));
         pulse.end(1);
-        let told = looks(&mut judge, &pulse, 100);
+        let told = looks(&mut detector, &pulse, 100);
         assert_eq!(told.iter().filter(|told| told.1 == Finding::Hopeless).count(), 1);
         assert_eq!(told.last(), Some(&(0, Finding::Hopeless)));
         assert!(told.iter().all(|(core, _)| *core == 0), "core 1 has ended in order");
@@ -176,23 +176,23 @@ mod tests {
 
     #[test]
     fn a_judge_that_was_stopped_blames_nobody_for_that_time() {
-        let (pulse, mut judge) = (Pulse::new(1), Judge::new(1));
+        let (pulse, mut detector) = (Pulse::new(1), StallDetector::new(1));
         let mut told = Vec::new();
-        judge.look(&pulse, 60_000, |_, finding| told.push(finding));
+        detector.look(&pulse, 60_000, |_, finding| told.push(finding));
         assert_eq!(told, []);
-        judge.look(&pulse, LOOK_MS, |_, finding| told.push(finding));
+        detector.look(&pulse, LOOK_MS, |_, finding| told.push(finding));
         pulse.beat(0);
-        judge.look(&pulse, 3_600_000, |_, finding| told.push(finding));
+        detector.look(&pulse, 3_600_000, |_, finding| told.push(finding));
         assert_eq!((told, pulse.stalls(0)), (vec![], 0));
     }
 
-    /// A quota of 20 ms in 500 has the judge look every half second.
+    /// A quota of 20 ms in 500 has the detector look every half second.
     #[test]
     fn a_judge_that_looks_rarely_counts_seconds_all_the_same() {
-        let (pulse, mut judge) = (Pulse::new(1), Judge::new(1));
+        let (pulse, mut detector) = (Pulse::new(1), StallDetector::new(1));
         let mut told = Vec::new();
         for _ in 0..20 {
-            judge.look(&pulse, ELAPSED_MS_MAX, |_, finding| told.push(finding));
+            detector.look(&pulse, ELAPSED_MS_MAX, |_, finding| told.push(finding));
         }
         assert_eq!((told.first(), told.last()), (Some(&Finding::Stalled), Some(&Finding::Hopeless)));
         assert_eq!(told.len(), 19);

@@ -91,7 +91,7 @@ pub struct Conn {
     head_bytes: u32,
     awaits_continue: bool,
     /// The client itself asked to close, and has sent nothing behind that.
-    said_goodbye: bool,
+    asked_to_close: bool,
 }
 
 #[derive(Debug)]
@@ -209,7 +209,7 @@ impl Conn {
             idle_ms: IDLE_MS as u32,
             head_bytes: HEAD_BYTES as u32,
             awaits_continue: false,
-            said_goodbye: false,
+            asked_to_close: false,
         }
     }
 
@@ -257,7 +257,7 @@ impl Conn {
         // The client did not wait, or waits no longer: the head is whole, so these are of the body.
         self.awaits_continue &= len == 0;
         if self.is_finished() {
-            self.said_goodbye &= len == 0;
+            self.asked_to_close &= len == 0;
         } else {
             self.end += len;
         }
@@ -267,7 +267,7 @@ impl Conn {
     /// answered `NeedMore`, and all of them once the connection [`Conn::is_finished`].
     pub fn feed(&mut self, bytes: &[u8], now_ms: u64) -> usize {
         if self.is_finished() {
-            self.said_goodbye &= bytes.is_empty();
+            self.asked_to_close &= bytes.is_empty();
             return bytes.len();
         }
         let space = self.space();
@@ -332,7 +332,7 @@ impl Conn {
             let total = head_len + body_len;
             let closes = head.response_mode().closes();
             self.awaits_continue = false;
-            self.said_goodbye = closes && come == body_len;
+            self.asked_to_close = closes && come == body_len;
             self.stage = if closes { Stage::Done } else { Stage::Given { total } };
         }
         let route = Route::at(place, &head);
@@ -442,7 +442,7 @@ impl Conn {
     /// can be closed without waiting for the client to do so. After anything else what is still
     /// under way has to be read first, or a reset would overtake the last answer (RFC 9112 section 9.6).
     pub const fn may_close_at_once(&self) -> bool {
-        self.said_goodbye
+        self.asked_to_close
     }
 
     /// Takes no further request: the server is going down.

@@ -1,7 +1,7 @@
 //! Acquires what the transport needs on all cores, before anything listens; decides which transport it is.
 //!
 //! The only place that chooses. Every core's thread is started, gets its ring or its epoll instance, and
-//! then waits for its work ([`CoreSeat::start`]). Only when all of them have what they need is the
+//! then waits for its work ([`IdleCore::start`]). Only when all of them have what they need is the
 //! choice made, so that no core can lack memory or descriptors that the others already serve with. Nothing
 //! is tried that is not kept: a ring that was made and given back would count against the
 //! user's locked memory for a while longer. Without the ring, nothing of io_uring is called at all.
@@ -28,10 +28,10 @@ use rustix::thread::{
     CpuSet, disable_transparent_huge_pages, sched_setaffinity, transparent_huge_pages_are_disabled,
 };
 
-use super::door::Door;
+use super::core_loop::CoreLoop;
 use super::kernel::Kernel;
 use super::limits::{START_MAX, TICK_MS};
-use super::seat::Seat;
+use super::listen::ListenSocket;
 use super::{epoll, ring};
 use crate::engine::home::Home;
 use crate::settings::TransportChoice;
@@ -142,17 +142,17 @@ impl fmt::Display for NoTransport {
 /// What a core is to do.
 struct Work {
     home: Box<dyn FnOnce() -> Home + Send>,
-    doors: Vec<Door>,
+    sockets: Vec<ListenSocket>,
     started: SyncSender<io::Result<()>>,
 }
 
 /// A core's thread that has what it needs, and waits. Dropped, it ends.
-pub struct CoreSeat {
+pub struct IdleCore {
     inbox: Option<SyncSender<Work>>,
     thread: Option<CoreThread>,
 }
 
-impl CoreSeat {
+impl IdleCore {
     /// Has the core serve. When this returns, it does. The thread ends when the engine drains and its last
     /// connection is gone, or when the engine closes.
     ///
@@ -160,13 +160,13 @@ impl CoreSeat {
     /// No descriptor is left for what wakes the core.
     pub fn start(
         mut self,
-        doors: Vec<Door>,
+        sockets: Vec<ListenSocket>,
         home: impl FnOnce() -> Home + Send + 'static,
     ) -> io::Result<CoreThread> {
         let gone = || io::Error::other("the core's thread has ended before it began");
         let (started, answer) = sync_channel(1);
         let inbox = self.inbox.take().ok_or_else(gone)?;
-        inbox.send(Work { home: Box::new(home), doors, started }).map_err(|_| gone())?;
+        inbox.send(Work { home: Box::new(home), sockets, started }).map_err(|_| gone())?;
         match answer.recv_timeout(START_MAX) {
             Ok(answer) => answer?,
             Err(RecvTimeoutError::Disconnected) => return Err(gone()),
@@ -180,7 +180,7 @@ impl CoreSeat {
     }
 }
 
-impl Drop for CoreSeat {
+impl Drop for IdleCore {
     fn drop(&mut self) {
         // Without an inbox the thread has nothing to wait for.
         drop(self.inbox.take());
@@ -194,7 +194,7 @@ impl Drop for CoreSeat {
 pub struct Cores {
     transport: Transport,
     without_ring: Option<Lack>,
-    seats: Vec<CoreSeat>,
+    cores: Vec<IdleCore>,
 }
 
 impl Cores {
@@ -206,16 +206,16 @@ impl Cores {
         let without_ring = if choice == TransportChoice::Epoll {
             None
         } else {
-            match seats(Transport::Ring, cpus, CORE) {
-                Ok(seats) => return Ok(Self { transport: Transport::Ring, without_ring: None, seats }),
+            match start_threads(Transport::Ring, cpus, CORE) {
+                Ok(cores) => return Ok(Self { transport: Transport::Ring, without_ring: None, cores }),
                 Err(lack) => Some(lack),
             }
         };
         if choice == TransportChoice::Ring {
             return Err(NoTransport { ring: without_ring, epoll: None });
         }
-        match seats(Transport::Epoll, cpus, CORE) {
-            Ok(seats) => Ok(Self { transport: Transport::Epoll, without_ring, seats }),
+        match start_threads(Transport::Epoll, cpus, CORE) {
+            Ok(cores) => Ok(Self { transport: Transport::Epoll, without_ring, cores }),
             Err(lack) => Err(NoTransport { ring: without_ring, epoll: Some(lack) }),
         }
     }
@@ -226,8 +226,8 @@ impl Cores {
     /// # Errors
     /// What is lacking.
     pub fn acquire_to_wait(cpus: &[usize]) -> Result<Self, NoTransport> {
-        match seats(Transport::Epoll, cpus, WAITING_CORE) {
-            Ok(seats) => Ok(Self { transport: Transport::Epoll, without_ring: None, seats }),
+        match start_threads(Transport::Epoll, cpus, WAITING_CORE) {
+            Ok(cores) => Ok(Self { transport: Transport::Epoll, without_ring: None, cores }),
             Err(lack) => Err(NoTransport { ring: None, epoll: Some(lack) }),
         }
     }
@@ -243,8 +243,8 @@ impl Cores {
     }
 
     /// Each of them, in the order of the processors.
-    pub fn into_seats(self) -> Vec<CoreSeat> {
-        self.seats
+    pub fn into_idle_cores(self) -> Vec<IdleCore> {
+        self.cores
     }
 }
 
@@ -252,16 +252,16 @@ impl Cores {
 type Acquired = Sender<Result<(), Lack>>;
 
 /// A thread per processor, with all that this transport needs; if one lacks something, none is left.
-fn seats(transport: Transport, cpus: &[usize], name: &str) -> Result<Vec<CoreSeat>, Lack> {
+fn start_threads(transport: Transport, cpus: &[usize], name: &str) -> Result<Vec<IdleCore>, Lack> {
     let until = Instant::now() + MEMORY_PATIENCE;
     let _small_pages = (transport == Transport::Ring).then(SmallPages::begin);
     let all: Vec<(usize, usize)> = cpus.iter().copied().enumerate().collect();
     // The first executor of a process tries out the kernel, and panics if there is no room for that: it is
     // made while no other core takes any.
     let (first, others) = all.split_at(all.len().min(1));
-    let mut seats = together(transport, until, first, name)?;
-    seats.extend(together(transport, until, others, name)?);
-    Ok(seats)
+    let mut cores = together(transport, until, first, name)?;
+    cores.extend(together(transport, until, others, name)?);
+    Ok(cores)
 }
 
 /// Some of these threads, at the same time.
@@ -270,7 +270,7 @@ fn together(
     until: Instant,
     cores: &[(usize, usize)],
     name: &str,
-) -> Result<Vec<CoreSeat>, Lack> {
+) -> Result<Vec<IdleCore>, Lack> {
     let mut begun = Vec::with_capacity(cores.len());
     for &(core, cpu) in cores {
         let (inbox, work) = sync_channel(1);
@@ -285,16 +285,16 @@ fn together(
         };
         let thread = std::thread::Builder::new().name(name).spawn(run);
         let thread = thread.map_err(|error| Lack { core, part: Part::Thread, error })?;
-        begun.push((core, CoreSeat { inbox: Some(inbox), thread: Some(thread) }, answer));
+        begun.push((core, IdleCore { inbox: Some(inbox), thread: Some(thread) }, answer));
     }
     // All have answered before any of them is let go.
-    let seats = begun.into_iter().map(|(core, seat, answer)| {
+    let cores = begun.into_iter().map(|(core, idle, answer)| {
         let error = || io::Error::other("the thread has ended before it began");
         answer.recv().unwrap_or_else(|_| Err(Lack { core, part: Part::Thread, error: error() }))?;
-        Ok(seat)
+        Ok(idle)
     });
-    let seats: Vec<Result<CoreSeat, Lack>> = seats.collect();
-    seats.into_iter().collect()
+    let cores: Vec<Result<IdleCore, Lack>> = cores.collect();
+    cores.into_iter().collect()
 }
 
 /// While it lives, memory that is touched for the first time comes in small pages. What the executor
@@ -424,9 +424,9 @@ fn patiently<T>(until: Instant, mut attempt: impl FnMut() -> io::Result<T>) -> i
 
 /// Does a core's work, as one task that is polled once.
 async fn serve(kernel: impl Kernel, work: Work) -> io::Result<()> {
-    let Work { home, doors, started } = work;
-    let seat = match Seat::new(kernel, home(), doors, TICK_MS) {
-        Ok(seat) => seat,
+    let Work { home, sockets, started } = work;
+    let core = match CoreLoop::new(kernel, home(), sockets, TICK_MS) {
+        Ok(core) => core,
         Err(error) => {
             // Whoever asked has given up if it cannot be told.
             drop(started.send(Err(error)));
@@ -434,7 +434,7 @@ async fn serve(kernel: impl Kernel, work: Work) -> io::Result<()> {
         }
     };
     drop(started.send(Ok(())));
-    let ended = seat.run().await;
+    let ended = core.run().await;
     if let Err(error) = &ended {
         tracing::error!("a core cannot go on: {error}");
     }

@@ -44,7 +44,7 @@ pub(super) fn admit(
 }
 
 /// What a connection is told that is turned away.
-pub(super) fn farewell(code: Code) -> Vec<u8> {
+pub(super) fn refusal_bytes(code: Code) -> Vec<u8> {
     let mut out = Vec::new();
     answer::problem(&mut out, &code.problem(), ResponseMode::CLOSE, &answer::date_line(0));
     out

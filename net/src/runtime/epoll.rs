@@ -15,7 +15,7 @@
 //! # Fairness
 //! A socket brings at most one buffer a turn; what is left waits for the next turn, behind the others.
 //!
-//! Next: [`super::seat`] for what is done with it.
+//! Next: [`super::core_loop`] for what is done with it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -38,10 +38,10 @@ const RECEIVE_BYTES: usize = 16 << 10;
 /// Connections accepted before anything else gets its turn.
 const ACCEPT_AT_ONCE: usize = 64;
 
-/// What an event is about: the upper half of its data; the lower is a place or the number of a door.
+/// What an event is about: the upper half of its data; the lower is a place or the number of a listening socket.
 const CONNECTION: u64 = 0;
-const DOOR: u64 = 1 << 32;
-const BELL: u64 = 2 << 32;
+const ACCEPTOR: u64 = 1 << 32;
+const WAKE: u64 = 2 << 32;
 
 /// What a connection is watched for.
 const RECEIVES: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
@@ -66,7 +66,7 @@ struct Socket {
 }
 
 /// A listening socket that connections wait at.
-struct Door {
+struct Acceptor {
     number: Place,
     fd: RawFd,
     ready: bool,
@@ -82,7 +82,7 @@ pub(super) struct Epoll {
     epoll: OwnedFd,
     events: Vec<Event>,
     sockets: Vec<Socket>,
-    doors: Vec<Door>,
+    acceptors: Vec<Acceptor>,
     /// Places to receive on in this turn.
     ready: VecDeque<Place>,
     /// Places to receive on in the next turn.
@@ -105,15 +105,15 @@ impl Epoll {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mut events = Vec::with_capacity(EVENTS_MAX);
         // A sandbox may refuse the calls that everything hangs on: known now, not in mid-sale.
-        let bell = eventfd(0, EventfdFlags::CLOEXEC)?;
-        epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN)?;
-        drop(bell);
+        let event = eventfd(0, EventfdFlags::CLOEXEC)?;
+        epoll::add(&epoll, &event, EventData::new_u64(WAKE), EventFlags::IN)?;
+        drop(event);
         epoll::wait(&epoll, spare_capacity(&mut events), Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         Ok(Self {
             epoll,
             events,
             sockets: Vec::new(),
-            doors: Vec::new(),
+            acceptors: Vec::new(),
             ready: VecDeque::new(),
             later: VecDeque::new(),
             happened: VecDeque::new(),
@@ -141,9 +141,11 @@ impl Epoll {
             let number = data as u32;
             match data & !u64::from(u32::MAX) {
                 CONNECTION => self.note_socket(number, flags),
-                DOOR => {
-                    if let Some(door) = self.doors.iter_mut().find(|door| door.number == number) {
-                        door.ready = true;
+                ACCEPTOR => {
+                    if let Some(acceptor) =
+                        self.acceptors.iter_mut().find(|acceptor| acceptor.number == number)
+                    {
+                        acceptor.ready = true;
                     }
                 }
                 _ => self.woken = true,
@@ -217,36 +219,36 @@ impl Epoll {
         }
     }
 
-    /// The next connection at a door that has some; the doors take turns, so that a flood at one keeps
+    /// The next connection at a listening socket that has some; they take turns, so that a flood at one keeps
     /// nobody out of the other.
     fn accept_next(&mut self) -> Option<Completion<Chunk>> {
         loop {
             if self.accepted >= ACCEPT_AT_ONCE {
                 return None;
             }
-            let at = self.doors.iter().position(|door| door.ready)?;
-            let (door, fd) = (self.doors[at].number, self.doors[at].fd);
+            let at = self.acceptors.iter().position(|acceptor| acceptor.ready)?;
+            let (acceptor, fd) = (self.acceptors[at].number, self.acceptors[at].fd);
             match accept_with(borrow(fd), SocketFlags::CLOEXEC) {
                 Ok(socket) => {
                     self.accepted += 1;
-                    self.doors[at..].rotate_left(1);
-                    return Some(Completion::Accepted { door, socket, more: true });
+                    self.acceptors[at..].rotate_left(1);
+                    return Some(Completion::Accepted { acceptor, socket, more: true });
                 }
                 // Gone before it was taken, as if it had not come.
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(Errno::AGAIN) => self.doors[at].ready = false,
+                Err(Errno::AGAIN) => self.acceptors[at].ready = false,
                 Err(error) => {
-                    self.forget_door(door);
-                    return Some(Completion::AcceptEnded { door, error: error.raw_os_error() });
+                    self.forget_acceptor(acceptor);
+                    return Some(Completion::AcceptEnded { acceptor, error: error.raw_os_error() });
                 }
             }
         }
     }
 
-    fn forget_door(&mut self, number: Place) {
-        if let Some(at) = self.doors.iter().position(|door| door.number == number) {
-            let door = self.doors.swap_remove(at);
-            let _closed_already = epoll::delete(&self.epoll, borrow(door.fd));
+    fn forget_acceptor(&mut self, number: Place) {
+        if let Some(at) = self.acceptors.iter().position(|acceptor| acceptor.number == number) {
+            let acceptor = self.acceptors.swap_remove(at);
+            let _closed_already = epoll::delete(&self.epoll, borrow(acceptor.fd));
         }
     }
 
@@ -304,9 +306,9 @@ fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
 
 /// A descriptor that is registered here.
 fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
-    // SAFETY: a number stands in `sockets` or `doors` only from the call that lent the descriptor
-    // until `close` or `close_door` takes it, which strike the number out before or as they close it:
-    // whoever owns it closes it in no other way (`Link`, `Entrance`). Nothing here keeps the result.
+    // SAFETY: a number stands in `sockets` or `acceptors` only from the call that lent the descriptor
+    // until `close` or `close_acceptor` takes it, which strike the number out before or as they close it:
+    // whoever owns it closes it in no other way (`Link`, `Acceptor`). Nothing here keeps the result.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
@@ -360,25 +362,32 @@ impl Kernel for Epoll {
 
     fn watch(&mut self, event: BorrowedFd<'_>) -> io::Result<()> {
         // Edge-triggered: each write to it is told once, and nobody has to read it.
-        Ok(epoll::add(&self.epoll, event, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?)
+        Ok(epoll::add(&self.epoll, event, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?)
     }
 
-    fn accept(&mut self, door: Place, listener: BorrowedFd<'_>) {
+    fn accept(&mut self, acceptor: Place, listener: BorrowedFd<'_>) {
         let ready = || -> Result<(), Errno> {
             let flags = fcntl_getfl(listener)? | OFlags::NONBLOCK;
             fcntl_setfl(listener, flags)?;
-            epoll::add(&self.epoll, listener, EventData::new_u64(DOOR | u64::from(door)), EventFlags::IN)
+            epoll::add(
+                &self.epoll,
+                listener,
+                EventData::new_u64(ACCEPTOR | u64::from(acceptor)),
+                EventFlags::IN,
+            )
         };
         match ready() {
-            Ok(()) => self.doors.push(Door { number: door, fd: listener.as_raw_fd(), ready: false }),
+            Ok(()) => {
+                self.acceptors.push(Acceptor { number: acceptor, fd: listener.as_raw_fd(), ready: false })
+            }
             Err(error) => {
-                self.happened.push_back(Completion::AcceptEnded { door, error: error.raw_os_error() });
+                self.happened.push_back(Completion::AcceptEnded { acceptor, error: error.raw_os_error() });
             }
         }
     }
 
-    fn close_door(&mut self, door: Place, listener: OwnedFd) {
-        self.forget_door(door);
+    fn close_acceptor(&mut self, acceptor: Place, listener: OwnedFd) {
+        self.forget_acceptor(acceptor);
         drop(listener);
     }
 

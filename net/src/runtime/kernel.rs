@@ -2,13 +2,13 @@
 //!
 //! Two things stand behind it: [`super::ring`], a private io_uring, and [`super::epoll`], for
 //! machines where io_uring is missing or refused. Both tell of what has *happened* (bytes came, a
-//! send was short), never of what could be tried, so that [`super::seat`] and [`super::link`] are the
-//! same on both. Next: [`super::seat`].
+//! send was short), never of what could be tried, so that [`super::core_loop`] and [`super::link`] are the
+//! same on both. Next: [`super::core_loop`].
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// Where an operation came from: a place in the table of connections, or the number of a door.
+/// Where an operation came from: a place in the table of connections, or the number of a listening socket.
 pub(super) type Place = u32;
 
 /// Capacity of a send buffer that is kept for the next answers, in bytes.
@@ -18,10 +18,10 @@ const SPARE_MAX: usize = 512;
 
 /// What has happened.
 pub(super) enum Completion<C> {
-    /// A door has a new connection; `more`: it goes on to accept.
-    Accepted { door: Place, socket: OwnedFd, more: bool },
-    /// A door accepts no more; the error number.
-    AcceptEnded { door: Place, error: i32 },
+    /// A listening socket has a new connection; `more`: it goes on accepting.
+    Accepted { acceptor: Place, socket: OwnedFd, more: bool },
+    /// A listening socket accepts no more; the error number.
+    AcceptEnded { acceptor: Place, error: i32 },
     /// Bytes have come in; `more`: it goes on to receive.
     Received { place: Place, chunk: C, more: bool },
     /// Receiving has ended: 0 = the peer sends no more, otherwise the error number.
@@ -70,9 +70,9 @@ pub(super) trait Kernel {
     fn watch(&mut self, event: BorrowedFd<'_>) -> io::Result<()>;
 
     /// Accepts on a listening socket until told otherwise.
-    fn accept(&mut self, door: Place, listener: BorrowedFd<'_>);
-    /// Ends accepting at a door, and closes its socket.
-    fn close_door(&mut self, door: Place, listener: OwnedFd);
+    fn accept(&mut self, acceptor: Place, listener: BorrowedFd<'_>);
+    /// Ends accepting at a listening socket, and closes it.
+    fn close_acceptor(&mut self, acceptor: Place, listener: OwnedFd);
 
     /// Receives on a socket until told otherwise.
     fn receive(&mut self, place: Place, socket: BorrowedFd<'_>);

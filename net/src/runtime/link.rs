@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::Shutdown;
 
-use super::admit::farewell;
+use super::admit::refusal_bytes;
 use super::kernel::{Kernel, Place};
 use super::limits::{LINGER_MS, WRITE_MS_MAX};
 use crate::engine::counters::Count;
@@ -45,7 +45,7 @@ pub(super) enum Stage {
     Over,
 }
 
-/// What has to be done about a connection after [`Link::settle`].
+/// What has to be done about a connection after [`Link::end_turn`].
 pub(super) enum Turn {
     /// Nothing, until something happens.
     Wait,
@@ -67,7 +67,7 @@ enum Receiving {
 }
 
 /// The header of a proxy that is to come first.
-struct Greeting {
+struct AwaitedHeader {
     header: ProxyHeader,
     /// When it has to be there, in monotonic milliseconds.
     until_ms: u64,
@@ -77,11 +77,11 @@ struct Greeting {
 pub(super) struct Link {
     client: Client,
     /// `None` once it has come, or where none is to come.
-    greeting: Option<Box<Greeting>>,
+    awaited_header: Option<Box<AwaitedHeader>>,
     /// `None` once it was closed.
     socket: Option<OwnedFd>,
     listener: Listener,
-    door: Place,
+    acceptor: Place,
     /// Bytes that came in while the home could not take them.
     held: Vec<u8>,
     receiving: Receiving,
@@ -104,23 +104,23 @@ impl Link {
     pub(super) fn new(
         home: &mut Home,
         socket: OwnedFd,
-        (listener, door): (Listener, Place),
+        (listener, acceptor): (Listener, Place),
         peer: IpAddr,
     ) -> Self {
         let id = home.connections.enter();
         let shared = home.shared();
         let conn = Conn::new(listener, home.mono_ms()).with_idle_ms(shared.idle_ms());
         let conn = conn.with_head_bytes(shared.head_bytes());
-        let greeting = shared.identity.expects_proxy_header(listener, peer).then(|| {
+        let awaited_header = shared.identity.expects_proxy_header(listener, peer).then(|| {
             let until_ms = home.mono_ms() + HEAD_MS_MAX;
-            Box::new(Greeting { header: ProxyHeader::default(), until_ms })
+            Box::new(AwaitedHeader { header: ProxyHeader::default(), until_ms })
         });
         Self {
             client: Client::new(id, conn, peer),
-            greeting,
+            awaited_header,
             socket: Some(socket),
             listener,
-            door,
+            acceptor,
             held: Vec::new(),
             receiving: Receiving::No,
             stage: Stage::Serving,
@@ -138,8 +138,8 @@ impl Link {
     }
 
     /// Lends it the buffers that it needs to be served; [`Link::give_back_input`] and
-    /// [`Link::settle`] take them back.
-    pub(super) fn equip(&mut self, kernel: &mut impl Kernel, inputs: &mut Vec<Vec<u8>>) {
+    /// [`Link::end_turn`] take them back.
+    pub(super) fn lend_buffers(&mut self, kernel: &mut impl Kernel, inputs: &mut Vec<Vec<u8>>) {
         if self.client.out.capacity() == 0 {
             self.client.out = kernel.spare();
         }
@@ -169,7 +169,7 @@ impl Link {
         if self.stage != Stage::Serving {
             return;
         }
-        let Some(bytes) = self.greet(bytes, home) else { return };
+        let Some(bytes) = self.take_proxy_header(bytes, home) else { return };
         if self.held.is_empty() && self.may_take(home) {
             let taken = self.feed(bytes, home);
             self.held.extend_from_slice(&bytes[taken..]);
@@ -179,18 +179,18 @@ impl Link {
     }
 
     /// What there is behind the header of a proxy; `None` while that is to come, and where something else has.
-    fn greet<'b>(&mut self, bytes: &'b [u8], home: &mut Home) -> Option<&'b [u8]> {
-        let Some(greeting) = &mut self.greeting else { return Some(bytes) };
-        match greeting.header.take(bytes) {
+    fn take_proxy_header<'b>(&mut self, bytes: &'b [u8], home: &mut Home) -> Option<&'b [u8]> {
+        let Some(awaited_header) = &mut self.awaited_header else { return Some(bytes) };
+        match awaited_header.header.take(bytes) {
             Ok((_, None)) => None,
             Ok((taken, Some(source))) => {
-                self.greeting = None;
+                self.awaited_header = None;
                 if let Source::Client(ip) = source
                     && !home.hand_over(&mut self.client, ip)
                 {
                     home.count(Count::TurnedAway);
                     self.client.conn.finish();
-                    self.client.out.extend_from_slice(&farewell(Code::RateLimited));
+                    self.client.out.extend_from_slice(&refusal_bytes(Code::RateLimited));
                     self.out_is_full = home.serve(&mut self.client);
                 }
                 Some(&bytes[taken..])
@@ -298,12 +298,12 @@ impl Link {
     // ---- the end of a turn ----
 
     /// Sends what there is to say, receives or stops receiving, gives back what is not needed.
-    pub(super) fn settle(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
+    pub(super) fn end_turn(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
         if home.connections.is_overdue(self.client.id) {
             self.cut_off();
         }
         let turn = match self.stage {
-            Stage::Serving => self.settle_serving(home, kernel),
+            Stage::Serving => self.end_turn_serving(home, kernel),
             Stage::Lingering if self.ended => {
                 self.stage = Stage::Over;
                 Turn::Wait
@@ -320,9 +320,9 @@ impl Link {
         if self.stage == Stage::Over { self.close(kernel) } else { turn }
     }
 
-    fn settle_serving(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
+    fn end_turn_serving(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
         let (id, place) = (self.client.id, self.client.id.place);
-        self.hold_up(kernel);
+        self.pause_receiving(kernel);
         let Some(socket) = &self.socket else { return Turn::Wait };
         if self.resting {
             return Turn::Wait;
@@ -346,9 +346,10 @@ impl Link {
             return if self.out_is_full { Turn::Again } else { Turn::Wait };
         }
         let owed = !home.connections.is_idle(id);
-        let greeted_ms = self.greeting.as_ref().map_or(u64::MAX, |greeting| greeting.until_ms);
+        let header_until_ms =
+            self.awaited_header.as_ref().map_or(u64::MAX, |awaited_header| awaited_header.until_ms);
         let deadline_ms = if owed { u64::MAX } else { self.client.conn.deadline_ms() };
-        home.connections.set_deadline(id, deadline_ms.min(greeted_ms));
+        home.connections.set_deadline(id, deadline_ms.min(header_until_ms));
         if home.connections.take_quiet(id) {
             self.client.conn.shrink();
             self.held = Vec::new();
@@ -358,7 +359,7 @@ impl Link {
     }
 
     /// Stops receiving if more has come in than the home takes.
-    fn hold_up(&mut self, kernel: &mut impl Kernel) {
+    fn pause_receiving(&mut self, kernel: &mut impl Kernel) {
         if !self.held.is_empty() && self.receiving == Receiving::Yes {
             self.receiving = Receiving::Stopping;
             kernel.stop_receiving(self.client.id.place);
@@ -414,6 +415,6 @@ impl Link {
     /// The end: nothing is under way for its place any more.
     pub(super) fn end(self, home: &mut Home) -> (Listener, Place, IpAddr) {
         home.connections.leave(self.client.id);
-        (self.listener, self.door, self.client.peer)
+        (self.listener, self.acceptor, self.client.peer)
     }
 }

@@ -49,11 +49,12 @@ impl Cores {
         let standby = sockets.merchant.try_clone().context("cannot copy the merchant's listening socket")?;
         tracing::info!(transport = acquired.transport().name(), "serving connections");
         let mut running = 0;
-        let owners = owners.into_iter().zip(sockets.doors(settings));
-        for (core, (seat, (owner, doors))) in acquired.into_seats().into_iter().zip(owners).enumerate() {
+        let owners = owners.into_iter().zip(sockets.listen_sockets(settings));
+        for (core, (idle, (owner, sockets))) in acquired.into_idle_cores().into_iter().zip(owners).enumerate()
+        {
             let state = shared.clone();
-            let thread = seat
-                .start(doors, move || Home::new(core, owner, state))
+            let thread = idle
+                .start(sockets, move || Home::new(core, owner, state))
                 .with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))?;
             let events = events.clone();
             std::thread::Builder::new().name(format!("stampede-end-{core}")).spawn(move || {
@@ -80,7 +81,7 @@ impl Cores {
     /// The exit code with which the caller ends: a core does not stop, or the log has failed.
     pub(super) fn drain(&mut self, inbox: &Receiver<Event>, deadline: Instant) -> Result<(), ExitCode> {
         self.shared.enter(Phase::Draining);
-        self.watch.leave_the_door();
+        self.watch.close_socket();
         let last_call = deadline.checked_sub(LAST_STEPS).unwrap_or(deadline);
         if self.wait_until(inbox, last_call)? {
             return Ok(());
@@ -95,7 +96,7 @@ impl Cores {
     /// As for [`Self::drain`].
     pub(super) fn close(&mut self, inbox: &Receiver<Event>, until: Instant) -> Result<(), ExitCode> {
         self.shared.enter(Phase::Closing);
-        self.watch.leave_the_door();
+        self.watch.close_socket();
         if self.wait_until(inbox, until)? {
             return Ok(());
         }

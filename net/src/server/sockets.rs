@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::http::route::Listener;
-use crate::runtime::{self, Door};
+use crate::runtime::{self, ListenSocket};
 use crate::settings::Settings;
 
 /// How long a port may still be held by a server that was killed a moment ago: the kernel
@@ -31,19 +31,19 @@ impl Sockets {
         Ok(Self { public, merchant: self.merchant.try_clone()? })
     }
 
-    /// The doors of each core. The merchant's requests come in on core 0 alone: see `Home::block`.
-    pub(super) fn doors(self, settings: &Settings) -> Vec<Vec<Door>> {
+    /// The sockets of each core. The merchant's requests come in on core 0 alone: see `Home::block`.
+    pub(super) fn listen_sockets(self, settings: &Settings) -> Vec<Vec<ListenSocket>> {
         let mut merchant = Some(self.merchant);
-        let doors = self.public.into_iter().map(|socket| {
+        let per_core = self.public.into_iter().map(|socket| {
             let connections_max = settings.connections_per_core() as usize;
-            let mut doors = vec![Door { listener: Listener::Public, socket, connections_max }];
+            let mut sockets = vec![ListenSocket { listener: Listener::Public, socket, connections_max }];
             if let Some(socket) = merchant.take() {
                 let connections_max = settings.limits.admin_connections as usize;
-                doors.push(Door { listener: Listener::Merchant, socket, connections_max });
+                sockets.push(ListenSocket { listener: Listener::Merchant, socket, connections_max });
             }
-            doors
+            sockets
         });
-        doors.collect()
+        per_core.collect()
     }
 }
 

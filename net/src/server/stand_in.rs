@@ -2,7 +2,7 @@
 //! still.
 //!
 //! ```text
-//! doors (listening sockets that cores have, too) ──accept──▶ clients, at most 64, each with a deadline
+//! listening sockets, shared with cores ──accept──▶ clients, at most 64, each with a deadline
 //!                                                              │ head read, or as much of it as there is
 //!                                                              ▼
 //!                                            Answers: health, or 503 ──write──▶ closed
@@ -47,7 +47,7 @@ pub(super) trait Answers: Send + 'static {
 }
 
 /// A listening socket.
-pub(super) struct Door {
+pub(super) struct HealthSocket {
     /// Who connects to it.
     pub(super) listener: Listener,
     pub(super) socket: Socket,
@@ -58,15 +58,16 @@ pub(super) struct Door {
 
 /// The running stand-in. Its sockets are closed when it is dropped.
 pub(super) struct StandIn {
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
     thread: Thread,
 }
 
-struct Doors {
+/// What the thread and its handle share.
+struct Shared {
     /// Empty: it has to end. While a handle of a socket is open, the kernel lets connections in.
-    sockets: Mutex<Vec<Door>>,
-    /// Written to when `sockets` is wanted by somebody else.
-    bell: OwnedFd,
+    sockets: Mutex<Vec<HealthSocket>>,
+    /// Written to when somebody else wants `sockets`.
+    wake_event: OwnedFd,
 }
 
 impl StandIn {
@@ -74,19 +75,17 @@ impl StandIn {
     ///
     /// # Errors
     /// No descriptor or no thread is left.
-    pub(super) fn start(name: &str, doors: Vec<Door>, answers: impl Answers) -> io::Result<Self> {
-        for Door { socket, .. } in &doors {
+    pub(super) fn start(name: &str, sockets: Vec<HealthSocket>, answers: impl Answers) -> io::Result<Self> {
+        for HealthSocket { socket, .. } in &sockets {
             // `accept` must come back when a core was quicker. Nothing else of ours blocks on these sockets:
             // to make them non-blocking would have a ring's `accept` fail, which shares them.
             socket.set_read_timeout(Some(ACCEPT_TIME))?;
         }
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let doors = Arc::new(Doors { sockets: Mutex::new(doors), bell });
-        let its_own = doors.clone();
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || Desk { doors: its_own, answers, clients: Vec::new() }.serve())?;
-        Ok(Self { doors, thread: thread.thread().clone() })
+        let wake_event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let shared = Arc::new(Shared { sockets: Mutex::new(sockets), wake_event });
+        let responder = Responder { shared: shared.clone(), answers, clients: Vec::new() };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || responder.serve())?;
+        Ok(Self { shared, thread: thread.thread().clone() })
     }
 
     /// Wakes it when its duty begins.
@@ -98,9 +97,9 @@ impl StandIn {
     /// answers.
     pub(super) fn leave(&self) {
         // It can only fail when it has been rung often enough.
-        let _full = rustix::io::write(&self.doors.bell, &1u64.to_ne_bytes());
+        let _full = rustix::io::write(&self.shared.wake_event, &1u64.to_ne_bytes());
         self.thread.unpark();
-        self.doors.sockets.lock().clear();
+        self.shared.sockets.lock().clear();
         self.thread.unpark();
     }
 }
@@ -111,9 +110,9 @@ impl Drop for StandIn {
     }
 }
 
-/// The thread's own.
-struct Desk<A> {
-    doors: Arc<Doors>,
+/// The thread: its state and its loop.
+struct Responder<A> {
+    shared: Arc<Shared>,
     answers: A,
     /// Longest there first.
     clients: Vec<Client>,
@@ -139,7 +138,7 @@ enum Stay {
     No,
 }
 
-impl<A: Answers> Desk<A> {
+impl<A: Answers> Responder<A> {
     fn serve(mut self) {
         loop {
             let on_duty = self.answers.is_on_duty();
@@ -152,10 +151,10 @@ impl<A: Answers> Desk<A> {
         }
     }
 
-    /// Waits for something to happen, and sees to it. False: there are no doors any more.
+    /// Waits for something to happen, and sees to it. False: there are no sockets any more.
     fn turn(&mut self, on_duty: bool) -> bool {
-        let doors = self.doors.clone();
-        let sockets = doors.sockets.lock();
+        let shared = self.shared.clone();
+        let sockets = shared.sockets.lock();
         let is_open = !sockets.is_empty();
         let watched = if on_duty { &sockets[..] } else { &[] };
         let now = Instant::now();
@@ -163,8 +162,8 @@ impl<A: Answers> Desk<A> {
         let patience =
             next_end.unwrap_or(PATIENCE).min(if is_open && !on_duty { Duration::ZERO } else { PATIENCE });
         let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(1 + watched.len() + self.clients.len());
-        polled.push(PollFd::new(&doors.bell, PollFlags::IN));
-        polled.extend(watched.iter().map(|door| PollFd::new(&door.socket, PollFlags::IN)));
+        polled.push(PollFd::new(&shared.wake_event, PollFlags::IN));
+        polled.extend(watched.iter().map(|socket| PollFd::new(&socket.socket, PollFlags::IN)));
         polled.extend(self.clients.iter().map(|client| {
             let waits_for = if client.answer.is_some() { PollFlags::OUT } else { PollFlags::IN };
             PollFd::from_borrowed_fd(client.socket.as_fd(), waits_for)
@@ -181,7 +180,7 @@ impl<A: Answers> Desk<A> {
             .iter()
             .zip(&happened)
             .filter(|(_, happened)| **happened)
-            .filter_map(|(door, _)| Client::accept(door))
+            .filter_map(|(socket, _)| Client::accept(socket))
             .collect();
         let known = &happened[watched.len()..];
         drop(sockets);
@@ -208,12 +207,12 @@ impl<A: Answers> Desk<A> {
 }
 
 impl Client {
-    /// A connection that waits at a door, if there is one.
-    fn accept(door: &Door) -> Option<Self> {
-        let socket = next_connection(&door.socket)?;
-        let header = door.skips_proxy_headers.then(ProxyHeader::default);
+    /// A connection that waits at a socket, if there is one.
+    fn accept(from: &HealthSocket) -> Option<Self> {
+        let socket = next_connection(&from.socket)?;
+        let header = from.skips_proxy_headers.then(ProxyHeader::default);
         let until = Instant::now() + CLIENT_TIME;
-        Some(Self { socket, listener: door.listener, asked: Vec::new(), header, answer: None, until })
+        Some(Self { socket, listener: from.listener, asked: Vec::new(), header, answer: None, until })
     }
 
     /// Keeps what came, but the header of a proxy. Bytes that are none of one are a request's.
@@ -330,8 +329,8 @@ mod tests {
     fn at(listener: Listener, skips_proxy_headers: bool) -> (StandIn, SocketAddr) {
         let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("a free port");
         let address = socket.local_addr().expect("an address").as_socket().expect("of IP");
-        let door = Door { listener, socket, skips_proxy_headers };
-        let stand_in = StandIn::start("stand-in", vec![door], Always);
+        let socket = HealthSocket { listener, socket, skips_proxy_headers };
+        let stand_in = StandIn::start("stand-in", vec![socket], Always);
         (stand_in.expect("it starts"), address)
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 
 use super::sockets::Sockets;
-use super::stand_in::{Answers, Door, StandIn};
+use super::stand_in::{Answers, HealthSocket, StandIn};
 use crate::engine::clock::wall;
 use crate::engine::reasons::Reason;
 use crate::http::answer::{self, Media, ResponseMode, Status};
@@ -42,13 +42,13 @@ impl<'a> Starting<'a> {
 
     fn open(&self) -> anyhow::Result<()> {
         let shared = self.sockets.share().context("the listening sockets cannot be shared")?;
-        let door = |listener, socket| {
+        let health_socket = |listener, socket| {
             let skips_proxy_headers = self.proxy_protocol && listener == Listener::Public;
-            Door { listener, socket, skips_proxy_headers }
+            HealthSocket { listener, socket, skips_proxy_headers }
         };
-        let mut doors = vec![door(Listener::Merchant, shared.merchant)];
-        doors.extend(shared.public.into_iter().map(|socket| door(Listener::Public, socket)));
-        let stand_in = StandIn::start("stampede-start", doors, Said(self.takes_over.clone()));
+        let mut sockets = vec![health_socket(Listener::Merchant, shared.merchant)];
+        sockets.extend(shared.public.into_iter().map(|socket| health_socket(Listener::Public, socket)));
+        let stand_in = StandIn::start("stampede-start", sockets, Said(self.takes_over.clone()));
         *self.stand_in.borrow_mut() = Some(stand_in.context("cannot answer health checks")?);
         Ok(())
     }
@@ -63,7 +63,7 @@ impl<'a> Starting<'a> {
     }
 
     /// When this returns it accepts nobody any more: cores may.
-    pub(super) fn make_way(&self) {
+    pub(super) fn stop(&self) {
         self.stand_in.borrow_mut().take();
     }
 }

@@ -60,7 +60,7 @@ impl Room<'_> {
         reason: String,
     ) -> anyhow::Result<Result<Ready, ExitCode>> {
         let deadline = Duration::from_millis(self.settings.shutdown.deadline_ms);
-        self.starting.make_way();
+        self.starting.stop();
         let (mut cores, shared) = self.open(base, reason)?;
         let stop = Arc::new(AtomicBool::new(false));
         let attempts = attempt_in_turn(late, stop.clone())?;

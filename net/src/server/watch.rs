@@ -25,10 +25,10 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 use socket2::Socket;
 
-use super::stand_in::{Answers, Door, StandIn};
+use super::stand_in::{Answers, HealthSocket, StandIn};
 use crate::engine::clock::{Look, show_ms};
 use crate::engine::home::ops;
-use crate::engine::pulse::{Finding, Judge, LOOK_MS};
+use crate::engine::pulse::{Finding, LOOK_MS, StallDetector};
 use crate::engine::reasons::Announcer;
 use crate::engine::shared::Shared;
 use crate::http::answer::{self, ResponseMode};
@@ -52,7 +52,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Closes its handle of the merchant's listening socket: from now on nobody stands in for core 0, and
     /// when core 0 has closed its own, the address refuses.
-    pub(super) fn leave_the_door(&self) {
+    pub(super) fn close_socket(&self) {
         self.health.leave();
     }
 }
@@ -68,8 +68,8 @@ impl Drop for Watch {
 /// # Errors
 /// When a thread cannot be started.
 pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Watch> {
-    let door = Door { listener: Listener::Merchant, socket: merchant, skips_proxy_headers: false };
-    let health = StandIn::start("stampede-health", vec![door], ForCore0(shared.clone()))?;
+    let socket = HealthSocket { listener: Listener::Merchant, socket: merchant, skips_proxy_headers: false };
+    let health = StandIn::start("stampede-health", vec![socket], ForCore0(shared.clone()))?;
     let is_over = Arc::new(AtomicBool::new(false));
     let findings = Arc::new(ArrayQueue::new(FINDINGS_PER_CORE * shared.pulse.cores()));
     let (state, found, over) = (shared.clone(), findings.clone(), is_over.clone());
@@ -100,7 +100,7 @@ pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Watch> 
 /// What the watch looks at, and whom it helps.
 struct Looks {
     shared: Arc<Shared>,
-    judge: Judge,
+    detector: StallDetector,
     looked: Instant,
     findings: Arc<ArrayQueue<(usize, Finding)>>,
     /// Called when a core stands still: health, and the teller.
@@ -109,15 +109,15 @@ struct Looks {
 
 impl Looks {
     fn new(shared: Arc<Shared>, findings: Arc<ArrayQueue<(usize, Finding)>>, helpers: [Thread; 2]) -> Self {
-        let judge = Judge::new(shared.pulse.cores());
-        Self { shared, judge, looked: Instant::now(), findings, helpers }
+        let detector = StallDetector::new(shared.pulse.cores());
+        Self { shared, detector, looked: Instant::now(), findings, helpers }
     }
 
     /// One look; whether a core will not come back. Takes no lock.
     fn look(&mut self) -> bool {
         let elapsed = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
         let (shared, findings, mut is_hopeless) = (&self.shared, &self.findings, false);
-        self.judge.look(&shared.pulse, elapsed.as_millis() as u64, |core, finding| {
+        self.detector.look(&shared.pulse, elapsed.as_millis() as u64, |core, finding| {
             if finding.is_stall() {
                 shared.mesh.wakers()[core].shake();
             }

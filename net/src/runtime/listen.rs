@@ -10,7 +10,7 @@ use crate::http::route::Listener;
 const BACKLOG: i32 = 4096;
 
 /// A listening socket and what it is for.
-pub struct Door {
+pub struct ListenSocket {
     /// Whose connections come in on it.
     pub listener: Listener,
     /// The socket; see [`listen`].

@@ -24,11 +24,11 @@ use std::task::{Wake, Waker};
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{SockFilter, SockRef};
 
-use super::admit::{GONE_BEFORE_TAKEN, admit, farewell};
-use super::door::Door;
+use super::admit::{GONE_BEFORE_TAKEN, admit, refusal_bytes};
 use super::kernel::{Completion, Kernel, Place};
 use super::limits::{ACCEPT_PAUSE_MS, LATE_MS, SHUT_MS, SWEEP_TICKS, WELL_MS};
 use super::link::{Link, Turn};
+use super::listen::ListenSocket;
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
 use crate::engine::shared::Phase;
@@ -44,9 +44,9 @@ pub(super) enum Going {
 }
 
 /// Wakes the core out of its sleep in the kernel.
-struct Bell(OwnedFd);
+struct WakeEvent(OwnedFd);
 
-impl Wake for Bell {
+impl Wake for WakeEvent {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -57,7 +57,7 @@ impl Wake for Bell {
 }
 
 /// A listening socket, until the engine has drained.
-struct Entrance {
+struct Acceptor {
     listener: Listener,
     socket: Option<OwnedFd>,
     connections_max: usize,
@@ -69,20 +69,20 @@ struct Entrance {
     failure: Option<i32>,
 }
 
-impl Entrance {
-    fn new(door: Door) -> Self {
-        let Door { listener, socket, connections_max } = door;
+impl Acceptor {
+    fn new(socket: ListenSocket) -> Self {
+        let ListenSocket { listener, socket, connections_max } = socket;
         let socket = Some(socket.into());
         Self { listener, socket, connections_max, open: 0, accepting: false, again_ms: 0, failure: None }
     }
 }
 
 /// A home, its connections and the kernel's side, on one thread.
-pub(super) struct Seat<K> {
+pub(super) struct CoreLoop<K> {
     home: Home,
     kernel: K,
-    bell: Arc<Bell>,
-    entrances: Vec<Entrance>,
+    wake_event: Arc<WakeEvent>,
+    acceptors: Vec<Acceptor>,
     /// By place; a place is free again when no operation is under way for it.
     links: Vec<Option<Box<Link>>>,
     /// Connections that something has happened to in this turn, each once.
@@ -93,9 +93,9 @@ pub(super) struct Seat<K> {
     again: Vec<Place>,
     /// Buffers for requests, which are kept for the connections that need one next.
     inputs: Vec<Vec<u8>>,
-    /// When the doors are to be shut, in monotonic milliseconds; `None` = the engine does not drain.
+    /// When the sockets are to be shut, in monotonic milliseconds; `None` = the engine does not drain.
     shut_at_ms: Option<u64>,
-    /// When the doors were shut because the engine closes, in monotonic milliseconds.
+    /// When the sockets were shut because the engine closes, in monotonic milliseconds.
     closed_at_ms: Option<u64>,
     tick_ms: u64,
     ticks: u32,
@@ -104,20 +104,25 @@ pub(super) struct Seat<K> {
     pump_again: bool,
 }
 
-impl<K: Kernel> Seat<K> {
-    /// Takes its place: from here on the doors accept, and time passes for the owner every `tick_ms`
+impl<K: Kernel> CoreLoop<K> {
+    /// Takes its place: from here on the sockets accept, and time passes for the owner every `tick_ms`
     /// milliseconds.
-    pub(super) fn new(mut kernel: K, mut home: Home, doors: Vec<Door>, tick_ms: u64) -> io::Result<Self> {
-        let bell = Arc::new(Bell(eventfd(0, EventfdFlags::CLOEXEC)?));
-        home.register_pump(&Waker::from(bell.clone()));
-        kernel.watch(bell.0.as_fd())?;
+    pub(super) fn new(
+        mut kernel: K,
+        mut home: Home,
+        sockets: Vec<ListenSocket>,
+        tick_ms: u64,
+    ) -> io::Result<Self> {
+        let wake_event = Arc::new(WakeEvent(eventfd(0, EventfdFlags::CLOEXEC)?));
+        home.register_pump(&Waker::from(wake_event.clone()));
+        kernel.watch(wake_event.0.as_fd())?;
         kernel.tick_every(tick_ms);
-        let entrances = doors.into_iter().map(Entrance::new).collect();
-        let mut seat = Self {
+        let acceptors = sockets.into_iter().map(Acceptor::new).collect();
+        let mut core = Self {
             home,
             kernel,
-            bell,
-            entrances,
+            wake_event,
+            acceptors,
             links: Vec::new(),
             touched: Vec::new(),
             leaving: Vec::new(),
@@ -130,8 +135,8 @@ impl<K: Kernel> Seat<K> {
             ticked: false,
             pump_again: false,
         };
-        seat.accept();
-        Ok(seat)
+        core.accept();
+        Ok(core)
     }
 
     /// Serves until the engine has drained or closes, or the kernel refuses what it needs. It does not give
@@ -141,7 +146,7 @@ impl<K: Kernel> Seat<K> {
     /// Why it cannot go on.
     pub(super) async fn run(mut self) -> io::Result<()> {
         let ended = self.serve_on().await;
-        self.say_goodbye();
+        self.send_last_answers();
         ended
     }
 
@@ -163,7 +168,7 @@ impl<K: Kernel> Seat<K> {
         if std::mem::take(&mut self.ticked) {
             self.tick();
         }
-        self.settle();
+        self.end_turn();
         Ok(if self.is_over() { Going::Over } else { Going::On })
     }
 
@@ -180,7 +185,7 @@ impl<K: Kernel> Seat<K> {
         match completion {
             Completion::Received { place, chunk, more } => {
                 if let Some(Some(link)) = self.links.get_mut(place as usize) {
-                    link.equip(&mut self.kernel, &mut self.inputs);
+                    link.lend_buffers(&mut self.kernel, &mut self.inputs);
                     link.received(self.kernel.bytes(&chunk), more, &mut self.home);
                     link.give_back_input(&mut self.inputs);
                     self.touch(place);
@@ -190,20 +195,20 @@ impl<K: Kernel> Seat<K> {
                 self.kernel.give_back(chunk);
             }
             Completion::ReceiveEnded { place, error } => {
-                self.with(place, |link, seat| link.receive_ended(error, &mut seat.home));
+                self.with(place, |link, core| link.receive_ended(error, &mut core.home));
             }
             Completion::Unsent { place, rest, error } => {
-                self.with(place, |link, seat| link.unsent(rest, error, &mut seat.kernel, &mut seat.home));
+                self.with(place, |link, core| link.unsent(rest, error, &mut core.kernel, &mut core.home));
             }
             Completion::Sent { place, buffer, result } => {
-                self.with(place, |link, seat| link.sent(buffer, result, &mut seat.kernel, &mut seat.home));
+                self.with(place, |link, core| link.sent(buffer, result, &mut core.kernel, &mut core.home));
             }
-            Completion::Accepted { door, socket, more } => {
-                self.entrances[door as usize].accepting = more;
-                self.admit(door, socket);
+            Completion::Accepted { acceptor, socket, more } => {
+                self.acceptors[acceptor as usize].accepting = more;
+                self.admit(acceptor, socket);
             }
-            Completion::AcceptEnded { door, error } => {
-                self.accept_ended(door, error);
+            Completion::AcceptEnded { acceptor, error } => {
+                self.accept_ended(acceptor, error);
             }
             Completion::Tick { more } => {
                 self.ticked = true;
@@ -211,7 +216,7 @@ impl<K: Kernel> Seat<K> {
                     self.kernel.tick_every(self.tick_ms);
                 }
             }
-            Completion::Woken { more: false } => return self.kernel.watch(self.bell.0.as_fd()),
+            Completion::Woken { more: false } => return self.kernel.watch(self.wake_event.0.as_fd()),
             Completion::Woken { more: true } | Completion::Nothing => {}
         }
         Ok(())
@@ -238,7 +243,7 @@ impl<K: Kernel> Seat<K> {
     /// Lets the home go on with a connection.
     fn serve(&mut self, place: Place) {
         if let Some(Some(link)) = self.links.get_mut(place as usize) {
-            link.equip(&mut self.kernel, &mut self.inputs);
+            link.lend_buffers(&mut self.kernel, &mut self.inputs);
             link.serve(&mut self.home);
             link.give_back_input(&mut self.inputs);
             self.touch(place);
@@ -249,23 +254,23 @@ impl<K: Kernel> Seat<K> {
 
     fn accept(&mut self) {
         let now_ms = self.home.mono_ms();
-        for (number, entrance) in self.entrances.iter_mut().enumerate() {
-            let Some(socket) = &entrance.socket else { continue };
-            if !entrance.accepting && entrance.again_ms <= now_ms {
-                entrance.accepting = true;
+        for (number, acceptor) in self.acceptors.iter_mut().enumerate() {
+            let Some(socket) = &acceptor.socket else { continue };
+            if !acceptor.accepting && acceptor.again_ms <= now_ms {
+                acceptor.accepting = true;
                 self.kernel.accept(number as u32, socket.as_fd());
             }
         }
     }
 
-    /// Notes a failure, and comes back in a moment: unless the door was shut, or one connection was gone
+    /// Notes a failure, and comes back in a moment: unless the socket was closed, or one connection was gone
     /// before it was taken, the system is short of something (descriptors, most likely) or does not allow it.
-    fn accept_ended(&mut self, door: Place, error: i32) {
-        let entrance = &mut self.entrances[door as usize];
-        (entrance.accepting, entrance.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
+    fn accept_ended(&mut self, number: Place, error: i32) {
+        let acceptor = &mut self.acceptors[number as usize];
+        (acceptor.accepting, acceptor.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
         let is_failure = !GONE_BEFORE_TAKEN.contains(&error) && error != libc::EAGAIN;
-        if entrance.socket.is_some() && is_failure {
-            entrance.failure = Some(error);
+        if acceptor.socket.is_some() && is_failure {
+            acceptor.failure = Some(error);
             self.home.count(Count::AcceptFailures);
             self.home.accept_fails(Some(error));
         }
@@ -274,19 +279,19 @@ impl<K: Kernel> Seat<K> {
     /// Whether accepting goes well again: where it fails it does so at each try.
     fn look_at_failures(&mut self) {
         let now_ms = self.home.mono_ms();
-        let failed = self.entrances.iter().any(|entrance| entrance.failure.is_some());
-        for entrance in &mut self.entrances {
-            let is_well = entrance.socket.is_none() || now_ms >= entrance.again_ms + WELL_MS;
-            entrance.failure = entrance.failure.filter(|_| !is_well);
+        let failed = self.acceptors.iter().any(|acceptor| acceptor.failure.is_some());
+        for acceptor in &mut self.acceptors {
+            let is_well = acceptor.socket.is_none() || now_ms >= acceptor.again_ms + WELL_MS;
+            acceptor.failure = acceptor.failure.filter(|_| !is_well);
         }
         if failed {
-            self.home.accept_fails(self.entrances.iter().find_map(|entrance| entrance.failure));
+            self.home.accept_fails(self.acceptors.iter().find_map(|acceptor| acceptor.failure));
         }
     }
 
-    fn admit(&mut self, door: Place, socket: OwnedFd) {
-        let entrance = &mut self.entrances[door as usize];
-        let listener = entrance.listener;
+    fn admit(&mut self, number: Place, socket: OwnedFd) {
+        let acceptor = &mut self.acceptors[number as usize];
+        let listener = acceptor.listener;
         if self.home.shared().phase() == Phase::Closing {
             self.home.count(Count::Accepted);
             self.home.count(Count::TurnedAway);
@@ -297,13 +302,13 @@ impl<K: Kernel> Seat<K> {
         let peer = rustix::net::getpeername(&socket).ok().flatten();
         let peer = peer.and_then(|peer| std::net::SocketAddr::try_from(peer).ok());
         let Some(peer) = peer.map(|peer| peer.ip()) else { return };
-        let room = (entrance.open, entrance.connections_max);
+        let room = (acceptor.open, acceptor.connections_max);
         if let Some(code) = admit(&mut self.home, room, listener, peer) {
             turn_away(&socket, code);
             return;
         }
-        entrance.open += 1;
-        let link = Link::new(&mut self.home, socket, (listener, door), peer);
+        acceptor.open += 1;
+        let link = Link::new(&mut self.home, socket, (listener, number), peer);
         let place = link.place();
         if self.links.len() <= place as usize {
             self.links.resize_with(place as usize + 1, || None);
@@ -316,22 +321,22 @@ impl<K: Kernel> Seat<K> {
     fn depart(&mut self) {
         let mut leaving = std::mem::take(&mut self.leaving);
         for place in leaving.drain(..) {
-            self.with(place, |link, seat| link.depart(&mut seat.home));
+            self.with(place, |link, core| link.depart(&mut core.home));
         }
         self.leaving = leaving;
     }
 
     fn remove(&mut self, place: Place) {
         let Some(link) = self.links[place as usize].take() else { return };
-        let (listener, door, peer) = link.end(&mut self.home);
-        self.entrances[door as usize].open -= 1;
+        let (listener, acceptor, peer) = link.end(&mut self.home);
+        self.acceptors[acceptor as usize].open -= 1;
         self.home.leave(listener, peer);
     }
 
     // ---- the end of a turn ----
 
     /// Deals with neighbours and the journal, and sends what there is to say.
-    fn settle(&mut self) {
+    fn end_turn(&mut self) {
         self.pump_again = self.home.has_work() && self.home.pump();
         while let Some(id) = self.home.connections.next_ready() {
             self.serve(id.place);
@@ -344,7 +349,7 @@ impl<K: Kernel> Seat<K> {
         for place in touched.drain(..) {
             let Some(Some(link)) = self.links.get_mut(place as usize) else { continue };
             link.is_touched = false;
-            match link.settle(&mut self.home, &mut self.kernel) {
+            match link.end_turn(&mut self.home, &mut self.kernel) {
                 Turn::Wait => {}
                 Turn::Again => self.again.push(place),
                 Turn::Leave => self.leaving.push(place),
@@ -355,7 +360,7 @@ impl<K: Kernel> Seat<K> {
     }
 
     /// Sends off the last answers and closes, for which there is no further turn.
-    fn say_goodbye(&mut self) {
+    fn send_last_answers(&mut self) {
         if let Err(error) = self.kernel.enter(false) {
             tracing::debug!("the last submission: {error}");
         }
@@ -384,16 +389,16 @@ impl<K: Kernel> Seat<K> {
         is_over
     }
 
-    /// Drains, the doors last of all: who has connected already is served. Whether all cores have drained.
+    /// Drains, the sockets last of all: who has connected already is served. Whether all cores have drained.
     ///
     /// A listening socket that is closed resets whoever connected to it and was not accepted yet. So it takes
     /// no new connection for a moment, in which those that are on their way arrive and are accepted.
     fn drains(&mut self) -> bool {
         let now_ms = self.home.mono_ms();
         let shut_at_ms = *self.shut_at_ms.get_or_insert_with(|| {
-            self.entrances
+            self.acceptors
                 .iter()
-                .filter_map(|entrance| entrance.socket.as_ref())
+                .filter_map(|acceptor| acceptor.socket.as_ref())
                 .for_each(turn_newcomers_away);
             self.home.connections.wake_all();
             now_ms + SHUT_MS
@@ -406,7 +411,7 @@ impl<K: Kernel> Seat<K> {
         now_ms >= shut_at_ms + LATE_MS && self.home.may_end()
     }
 
-    /// Shuts the doors, and tells whoever was accepted meanwhile that nobody serves here any more. Whether
+    /// Shuts the sockets, and tells whoever was accepted meanwhile that nobody serves here any more. Whether
     /// that is over.
     fn closes(&mut self) -> bool {
         let now_ms = self.home.mono_ms();
@@ -417,9 +422,9 @@ impl<K: Kernel> Seat<K> {
     }
 
     fn shut(&mut self) {
-        for (number, entrance) in self.entrances.iter_mut().enumerate() {
-            if let Some(socket) = entrance.socket.take() {
-                self.kernel.close_door(number as u32, socket);
+        for (number, acceptor) in self.acceptors.iter_mut().enumerate() {
+            if let Some(socket) = acceptor.socket.take() {
+                self.kernel.close_acceptor(number as u32, socket);
             }
         }
     }
@@ -446,7 +451,7 @@ fn turn_newcomers_away(listener: &OwnedFd) {
 
 /// Tells a connection why it is turned away. One attempt: a client that does not take it is cut off.
 fn turn_away(socket: &OwnedFd, code: Code) {
-    let _sent = rustix::net::send(socket, &farewell(code), rustix::net::SendFlags::DONTWAIT);
+    let _sent = rustix::net::send(socket, &refusal_bytes(code), rustix::net::SendFlags::DONTWAIT);
     // What was asked is unread: a socket that is closed so resets, which may overtake the answer.
     let mut thrown_away = [0; 4096];
     let _read = rustix::net::recv(socket, &mut thrown_away[..], rustix::net::RecvFlags::DONTWAIT);
