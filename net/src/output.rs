@@ -40,8 +40,8 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Pause before a stream that takes nothing is tried again although it has room, by its own word.
 const PAUSE: Duration = Duration::from_millis(10);
 
-static ERRORS: OnceLock<Outlet> = OnceLock::new();
-static RESULTS: OnceLock<Outlet> = OnceLock::new();
+static ERRORS: OnceLock<StreamQueue> = OnceLock::new();
+static RESULTS: OnceLock<StreamQueue> = OnceLock::new();
 /// Lines that were dropped. Written by whoever drops one, read for the metric; Relaxed: a figure of its own.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
@@ -50,16 +50,16 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 /// # Errors
 /// The system gives no thread.
 pub fn start() -> io::Result<()> {
-    for (outlet, name, stream) in
+    for (queue, name, stream) in
         [(&ERRORS, "stampede-stderr", Stream::Errors), (&RESULTS, "stampede-stdout", Stream::Results)]
     {
-        if outlet.get().is_none() {
+        if queue.get().is_none() {
             let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-                let outlet = outlet.wait();
-                Pen::new(stream, outlet).write_for_ever()
+                let queue = queue.wait();
+                StreamWriter::new(stream, queue).write_for_ever()
             })?;
             // Whoever came second has started a thread too many, which only waits.
-            let _first_stays = outlet.set(Outlet::new(thread.thread().clone()));
+            let _first_stays = queue.set(StreamQueue::new(thread.thread().clone()));
         }
     }
     Ok(())
@@ -91,7 +91,7 @@ pub fn lines_lost() -> u64 {
 /// Waits until everything was written that was said before, for at most `within`.
 pub fn flush(within: Duration) {
     let until = Instant::now() + within;
-    let quiet = |outlet: &OnceLock<Outlet>| outlet.get().is_none_or(Outlet::is_quiet);
+    let quiet = |queue: &OnceLock<StreamQueue>| queue.get().is_none_or(StreamQueue::is_quiet);
     while !(quiet(&ERRORS) && quiet(&RESULTS)) && Instant::now() < until {
         thread::sleep(LOOK);
     }
@@ -153,9 +153,9 @@ impl io::Write for Line {
 
 /// Shows what is written to it line by line on the standard output, without waiting.
 #[derive(Default)]
-pub struct Shown(Vec<u8>);
+pub struct StdoutLines(Vec<u8>);
 
-impl io::Write for Shown {
+impl io::Write for StdoutLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.extend_from_slice(bytes);
         while let Some(end) = self.0.iter().position(|byte| *byte == b'\n') {
@@ -170,13 +170,13 @@ impl io::Write for Shown {
     }
 }
 
-fn put(outlet: &OnceLock<Outlet>, stream: Stream, line: &[u8]) {
+fn put(queue: &OnceLock<StreamQueue>, stream: Stream, line: &[u8]) {
     let mut line = line[..line.len().min(LINE_BYTES_MAX)].to_vec();
     if line.last() != Some(&b'\n') {
         line.push(b'\n');
     }
-    match outlet.get() {
-        Some(outlet) => outlet.put(line),
+    match queue.get() {
+        Some(queue) => queue.put(line),
         None => drop(write_all(stream, &line, PATIENCE)),
     }
 }
@@ -193,22 +193,22 @@ enum Stream {
 }
 
 /// The queue in front of a stream.
-struct Outlet {
-    queue: ArrayQueue<Vec<u8>>,
+struct StreamQueue {
+    lines: ArrayQueue<Vec<u8>>,
     /// Lines that are neither written nor lost. Added to before a line is queued, taken from when it was
     /// dealt with; read by whoever waits for the end. Relaxed: the queue carries the lines.
     pending: AtomicU64,
     writer: Thread,
 }
 
-impl Outlet {
+impl StreamQueue {
     fn new(writer: Thread) -> Self {
-        Self { queue: ArrayQueue::new(LINES_MAX), pending: AtomicU64::new(0), writer }
+        Self { lines: ArrayQueue::new(LINES_MAX), pending: AtomicU64::new(0), writer }
     }
 
     fn put(&self, line: Vec<u8>) {
         self.pending.fetch_add(1, Ordering::Relaxed);
-        if self.queue.push(line).is_err() {
+        if self.lines.push(line).is_err() {
             self.pending.fetch_sub(1, Ordering::Relaxed);
             lose();
         }
@@ -221,9 +221,9 @@ impl Outlet {
 }
 
 /// What writes to a stream: the only thread that whoever reads may hold up.
-struct Pen<'a> {
+struct StreamWriter<'a> {
     stream: Stream,
-    outlet: &'a Outlet,
+    queue: &'a StreamQueue,
     /// Lines lost up to the last word about them.
     told: u64,
     /// A line was cut off: the next one begins on a line of its own.
@@ -232,14 +232,14 @@ struct Pen<'a> {
     is_stuck: bool,
 }
 
-impl<'a> Pen<'a> {
-    const fn new(stream: Stream, outlet: &'a Outlet) -> Self {
-        Self { stream, outlet, told: 0, is_torn: false, is_stuck: false }
+impl<'a> StreamWriter<'a> {
+    const fn new(stream: Stream, queue: &'a StreamQueue) -> Self {
+        Self { stream, queue, told: 0, is_torn: false, is_stuck: false }
     }
 
     fn write_for_ever(&mut self) -> ! {
         loop {
-            let Some(line) = self.outlet.queue.pop() else {
+            let Some(line) = self.queue.lines.pop() else {
                 thread::park();
                 continue;
             };
@@ -248,7 +248,7 @@ impl<'a> Pen<'a> {
             } else {
                 lose();
             }
-            self.outlet.pending.fetch_sub(1, Ordering::Relaxed);
+            self.queue.pending.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

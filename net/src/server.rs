@@ -52,7 +52,7 @@ use crate::engine::clock::{AHEAD_MS_MAX, Begin, SaleClock, show_ms, wall};
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
 use crate::engine::reasons::{Change, Reason};
-use crate::engine::shared::{Phase, Shared};
+use crate::engine::shared::{EngineState, Phase, Shared};
 use crate::output;
 use crate::runtime;
 use crate::settings::Settings;
@@ -143,18 +143,18 @@ impl Server {
         if settings.demo {
             demo::open_sale(&mut replayed, &queue, clock.now().sale);
         }
-        let mut parts = base.parts(settings, replayed.catalogue().clone(), mesh)?;
+        let state = EngineState::serving(cores);
+        let mut shared = base.shared(settings, replayed.catalogue().clone(), mesh, state)?;
         if sells_unseen {
-            parts.weakened.push(
+            shared.weakened.push(
                 "postgres.new_shop: sells although its database was never reached; what it holds may be sold once more"
                     .to_owned(),
             );
         }
         let kept = kept_unexported(settings, replayed.control());
-        parts.weakened.extend(kept.clone());
-        parts.weakened.extend(skew.as_ref().filter(|_| settings.clock == Begin::AtTheWall).cloned());
-        let shared = Shared::new(parts).with_idle_ms(settings.limits.idle_ms);
-        let shared = Arc::new(shared.with_head_bytes(settings.limits.head_bytes));
+        shared.weakened.extend(kept.clone());
+        shared.weakened.extend(skew.as_ref().filter(|_| settings.clock == Begin::AtTheWall).cloned());
+        let shared = Arc::new(shared);
         alarms.into_iter().for_each(|alarm| shared.alarm(alarm));
         skew.into_iter().for_each(|what| shared.alarm_once(what));
         kept.into_iter().for_each(|what| shared.alarm_once(what));

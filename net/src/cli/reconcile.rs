@@ -105,7 +105,7 @@ pub(super) fn run(args: &ReconcileArgs, out: &mut dyn Write) -> Result<ExitCode,
     let Some(seconds) = args.watch else { return comparing.once(out) };
     // It watches over a sale, whether anybody reads along or not.
     output::start().map_err(|error| not_compared(&error))?;
-    let out = &mut output::Shown::default();
+    let out = &mut output::StdoutLines::default();
     loop {
         let next = Instant::now() + Duration::from_secs(seconds);
         match comparing.once(out) {

@@ -78,7 +78,7 @@ impl Home {
 
     /// Reads the clock and counts a turn of the core; once per wake.
     pub fn read_clock(&mut self) -> Now {
-        self.shared.pulse.beat(self.core);
+        self.shared.state.pulse.beat(self.core);
         self.now = self.clock.now();
         let second = self.now.sale.0 / 1000;
         if second != self.date_s {
@@ -117,7 +117,7 @@ impl Home {
 
     /// Tells everybody whether the system lets connections in to this core: the error number if not.
     pub fn accept_fails(&self, error: Option<i32>) {
-        self.shared.accept_errors.note(self.core, error);
+        self.shared.state.accept_errors.note(self.core, error);
     }
 
     /// Whether questions, facts or replies wait to be sent off by [`Self::pump`].
@@ -126,7 +126,7 @@ impl Home {
     }
 
     fn counters(&self) -> &Counters {
-        &self.shared.counters[self.core]
+        &self.shared.state.counters[self.core]
     }
 
     /// Counts something on this core.

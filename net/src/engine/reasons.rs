@@ -72,7 +72,7 @@ impl Reason {
     pub fn holds(self, shared: &Shared) -> Option<String> {
         match self {
             Self::Starting => None,
-            Self::NotAccepting => shared.accept_errors.failure(),
+            Self::NotAccepting => shared.state.accept_errors.failure(),
             Self::Draining => (shared.phase() != Phase::Serving)
                 .then(|| "the process was told to end; what is owed is answered".to_owned()),
             Self::CoreStalled => stalled(shared),
@@ -114,7 +114,7 @@ pub fn is_ready(reasons: &[Reason]) -> bool {
 }
 
 fn stalled(shared: &Shared) -> Option<String> {
-    let cores: Vec<String> = shared.pulse.stalled().map(|core| core.to_string()).collect();
+    let cores: Vec<String> = shared.state.pulse.stalled().map(|core| core.to_string()).collect();
     (!cores.is_empty()).then(|| format!("core {} stands still; its buyers wait", cores.join(", ")))
 }
 

@@ -21,7 +21,7 @@ impl TableWatch {
     pub fn look(&mut self, shard: &Shard, shared: &Shared) {
         let core = shard.index();
         let fullness = shard.fullness();
-        shared.counters[core].set_tables(&fullness);
+        shared.state.counters[core].set_tables(&fullness);
         for (raised, table) in self.filling.iter_mut().zip(&fullness) {
             let alarming = table.is_alarming();
             if alarming && !*raised {
@@ -52,6 +52,7 @@ fn alarm(core: usize, table: &Fullness) -> String {
 /// The tables of all cores that are near their ends, as `/readyz` names them.
 pub fn filling(shared: &Shared) -> Vec<String> {
     let tables = shared
+        .state
         .counters
         .iter()
         .enumerate()

@@ -34,7 +34,7 @@ use crate::http::limits::{
 };
 use crate::http::line::{self, Line};
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{Listener, Place, Route};
+use crate::http::route::{Listener, Resource, Route};
 
 /// What [`Conn::next`] found.
 #[derive(Debug)]
@@ -299,10 +299,10 @@ impl Conn {
             }
         }
         let head = found.head(&self.buf[self.start..self.start + head_len]);
-        let place = Place::find(self.listener, head.path);
+        let resource = Resource::find(self.listener, head.path);
         let body_len = match &self.stage {
             Stage::Chunked(body) => Ok(body.chunks.len()),
-            _ => body_len(&head, found.length, place.as_ref()),
+            _ => body_len(&head, found.length, resource.as_ref()),
         };
         let body_len = match body_len {
             Ok(len) => len,
@@ -312,11 +312,12 @@ impl Conn {
             }
         };
         let come = self.end - self.start - head_len;
-        let rest =
-            place.as_ref().filter(|place| place.is_batch(head.method)).map(|place| match found.length {
-                Length::Chunked => Rest::chunked(place.body_bytes_max(head.method)),
+        let rest = resource.as_ref().filter(|resource| resource.is_batch(head.method)).map(|resource| {
+            match found.length {
+                Length::Chunked => Rest::chunked(resource.body_bytes_max(head.method)),
                 Length::Absent | Length::Bytes(_) => Rest::Bytes(body_len),
-            });
+            }
+        });
         let streamed = rest.as_ref().map(Rest::left);
         let follows = streamed.map_or(body_len > 0, |left| left != Left::Bytes(0));
         self.awaits_continue = head.expects_continue && follows && come == 0;
@@ -335,7 +336,7 @@ impl Conn {
             self.asked_to_close = closes && come == body_len;
             self.stage = if closes { Stage::Done } else { Stage::Given { total } };
         }
-        let route = Route::at(place, &head);
+        let route = Route::at(resource, &head);
         let body_at = self.start + head_len;
         let body = if streamed.is_some() { &[] } else { &self.buf[body_at..body_at + body_len] };
         Next::Request(Request { head, route, body, streamed })
@@ -567,7 +568,9 @@ impl Conn {
     /// one. An error ends what is read.
     fn find(&mut self, found: &mut Found) -> Result<bool, Problem> {
         let is_untouched = matches!(&self.stage, Stage::Head(scan) if scan.at == 0);
-        if is_untouched && found.plain(&self.buf[self.start..self.end], self.head_bytes as usize).is_some() {
+        if is_untouched
+            && found.parse_common(&self.buf[self.start..self.end], self.head_bytes as usize).is_some()
+        {
             return Ok(true);
         }
         if !self.take_chunks()? {
@@ -590,12 +593,12 @@ impl Conn {
     /// taken piece by piece. An error ends what is read.
     fn begin_chunks(&mut self, found: &Found) -> Result<bool, Problem> {
         let head = found.head(&self.buf[self.start..self.start + found.head_len]);
-        let place = Place::find(self.listener, head.path);
+        let resource = Resource::find(self.listener, head.path);
         let come = self.end - self.start - found.head_len;
-        if place.as_ref().is_some_and(|place| place.is_batch(head.method)) {
+        if resource.as_ref().is_some_and(|resource| resource.is_batch(head.method)) {
             return Ok(true);
         }
-        let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
+        let bytes_max = resource.map_or(BODY_BYTES_MAX, |resource| resource.body_bytes_max(head.method));
         let chunks = Chunks::new(if head.method.has_body() { bytes_max } else { 0 });
         self.since_ms = self.now_ms;
         self.awaits_continue = head.expects_continue && come == 0;
@@ -708,8 +711,8 @@ impl Scan {
 const NO_REQUEST_LINE: Problem = malformed("the request line is malformed");
 
 /// How many bytes of body belong to the request: decided from the head alone.
-fn body_len(head: &Head<'_>, length: Length, place: Option<&Place>) -> Result<usize, Problem> {
-    let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
+fn body_len(head: &Head<'_>, length: Length, resource: Option<&Resource>) -> Result<usize, Problem> {
+    let bytes_max = resource.map_or(BODY_BYTES_MAX, |resource| resource.body_bytes_max(head.method));
     match length {
         Length::Absent | Length::Chunked => Ok(0),
         Length::Bytes(len) if len > 0 && !head.method.has_body() => {

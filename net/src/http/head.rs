@@ -158,14 +158,14 @@ impl Found {
     /// spaces around it. It is gone through once, and says what [`Found::parse`] would say; `None`
     /// stands for any doubt, which the slow way has to settle, in a new place.
     #[inline]
-    pub(crate) fn plain(&mut self, bytes: &[u8], head_bytes: usize) -> Option<()> {
+    pub(crate) fn parse_common(&mut self, bytes: &[u8], head_bytes: usize) -> Option<()> {
         let window = &bytes[..bytes.len().min(head_bytes)];
         self.line_len = text_len(window) + 2;
         if self.line_len > REQUEST_LINE_BYTES_MAX {
             return None;
         }
         let mut rest = window[self.line_len - 2..].strip_prefix(b"\r\n")?;
-        self.line = Line::plain(&window[..self.line_len - 2])?;
+        self.line = Line::parse_common(&window[..self.line_len - 2])?;
         for _ in 0..=HEADERS_MAX {
             let at = window.len() - rest.len();
             if let Some(behind) = rest.strip_prefix(b"\r\n") {

@@ -114,7 +114,7 @@ impl Line {
     /// A request line as nearly all clients write theirs: a path of this server, HTTP/1.1. It says
     /// what [`Line::parse`] would say; `None` stands for any doubt.
     #[inline]
-    pub(crate) fn plain(line: &[u8]) -> Option<Self> {
+    pub(crate) fn parse_common(line: &[u8]) -> Option<Self> {
         let line = line.strip_suffix(b" HTTP/1.1")?;
         let target_at = find(b' ', line)? + 1;
         let method = Method::parse(&line[..target_at - 1])?;

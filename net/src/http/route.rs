@@ -25,7 +25,7 @@ use crate::http::line::Method;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::{Query, decode_query_subject, decode_subject};
 use ids::{item, order};
-use site::{SiteCall, SitePlace};
+use site::{SiteCall, SiteResource};
 
 /// Whose listener a connection came in on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,7 +180,7 @@ pub struct ListQuery {
 pub enum ListAfter {
     /// With the first item.
     Start,
-    /// Behind this place.
+    /// Behind this resource.
     Place(stampede_core::place::Place),
     /// Behind this item, wherever it stands now.
     Item(ItemId),
@@ -274,26 +274,29 @@ pub struct AuditQuery {
 }
 
 impl Route {
-    /// The call that a request is, whose path is the one of a place, or of none.
+    /// The call that a request is, whose path is the one of a resource, or of none.
     ///
     /// # Errors
     /// `not_found`; `method_not_allowed` with the methods that are; `bad_request`
     /// for a query that the call does not take. None of them harms the connection.
-    pub(crate) fn at(place: Option<Place>, head: &Head<'_>) -> Result<Self, Problem> {
-        match place {
+    pub(crate) fn at(resource: Option<Resource>, head: &Head<'_>) -> Result<Self, Problem> {
+        match resource {
             // An asterisk is the target of nothing else.
             None if head.path == "*" => Ok(Self::Options("GET, HEAD, POST, PUT, DELETE, OPTIONS")),
             None => Err(Code::NotFound.problem()),
-            Some(place) if head.method == Method::Options => Ok(Self::Options(place.methods())),
-            Some(Place::ItemOrders(item)) if head.method == Method::Post && head.query.is_none() => {
+            Some(resource) if head.method == Method::Options => Ok(Self::Options(resource.methods())),
+            Some(Resource::ItemOrders(item)) if head.method == Method::Post && head.query.is_none() => {
                 Ok(Self::Buy(item))
             }
-            Some(Place::Site(place)) => place.call(head).map(Self::Site),
-            Some(place) => {
+            Some(Resource::Site(resource)) => resource.call(head).map(Self::Site),
+            Some(resource) => {
                 let query = head.query.unwrap_or_default();
-                let query =
-                    if place.is_lenient(head.method) { Query::lenient(query) } else { Query::strict(query) };
-                place.call(head.method, &query?)
+                let query = if resource.is_lenient(head.method) {
+                    Query::lenient(query)
+                } else {
+                    Query::strict(query)
+                };
+                resource.call(head.method, &query?)
             }
         }
     }
@@ -312,7 +315,7 @@ impl Route {
 }
 
 /// A path that exists, whatever is done with it.
-pub(crate) enum Place {
+pub(crate) enum Resource {
     Time,
     /// A call about an item whose id no item can have.
     ItemBeyond,
@@ -325,7 +328,7 @@ pub(crate) enum Place {
     Orders,
     Order(OrderId),
     OrderCancel(OrderId),
-    Site(SitePlace),
+    Site(SiteResource),
     AdminItems,
     AdminItem(ItemId),
     AdminItemVerb(ItemId, ItemVerb),
@@ -362,8 +365,8 @@ pub(crate) enum OrderVerb {
     Extend,
 }
 
-impl Place {
-    /// The place that a path is on a listener, if it is one.
+impl Resource {
+    /// The resource that a path is on a listener, if it is one.
     pub(crate) fn find(listener: Listener, path: &str) -> Option<Self> {
         if listener == Listener::Public
             && let Some(orders) = Self::find_item_orders(path)
@@ -380,7 +383,7 @@ impl Place {
                 let [verb, end] = rest;
                 Self::find_parts(listener, [version, items, Some("1"), verb, end]).map(|_| Self::ItemBeyond)
             }
-            Listener::Public => SitePlace::find(path).map(Self::Site),
+            Listener::Public => SiteResource::find(path).map(Self::Site),
             Listener::Merchant => None,
         }
     }
@@ -461,7 +464,7 @@ impl Place {
         })
     }
 
-    /// What the method does at this place, with the query's parameters.
+    /// What the method does at this resource, with the query's parameters.
     fn call(self, method: Method, query: &Query<'_>) -> Result<Route, Problem> {
         let read = matches!(method, Method::Get | Method::Head);
         let route = match self {
@@ -490,14 +493,14 @@ impl Place {
             Self::PublicReadyz if read => Route::PublicReadyz,
             Self::Blocklist(subject) if method == Method::Put => Route::Block(subject),
             Self::Blocklist(subject) if method == Method::Delete => Route::Unblock(subject),
-            place if method == Method::Post => place.act()?,
-            place => return Err(Problem::not_allowed(place.methods())),
+            resource if method == Method::Post => resource.act()?,
+            resource => return Err(Problem::not_allowed(resource.methods())),
         };
         query.only(&[])?;
         Ok(route)
     }
 
-    /// What POST does at this place.
+    /// What POST does at this resource.
     fn act(self) -> Result<Route, Problem> {
         Ok(match self {
             Self::ItemTicket(item) => Route::Ticket(item),
@@ -513,7 +516,7 @@ impl Place {
             Self::AdminOrderVerb(order, OrderVerb::Cancel) => Route::AdminCancelOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Extend) => Route::ExtendOrder(order),
             Self::Batch => Route::Batch,
-            place => return Err(Problem::not_allowed(place.methods())),
+            resource => return Err(Problem::not_allowed(resource.methods())),
         })
     }
 
@@ -538,7 +541,7 @@ impl Place {
     /// What `Allow` lists.
     const fn methods(&self) -> &'static str {
         match self {
-            Self::Site(place) => place.methods(),
+            Self::Site(resource) => resource.methods(),
             Self::AdminItem(_) => "GET, HEAD, PUT, OPTIONS",
             Self::Blocklist(_) => "PUT, DELETE, OPTIONS",
             Self::AdminItemVerb(_, ItemVerb::Books) => "GET, HEAD, OPTIONS",

@@ -109,8 +109,8 @@ impl Link {
     ) -> Self {
         let id = home.connections.enter();
         let shared = home.shared();
-        let conn = Conn::new(listener, home.mono_ms()).with_idle_ms(shared.idle_ms());
-        let conn = conn.with_head_bytes(shared.head_bytes());
+        let conn = Conn::new(listener, home.mono_ms()).with_idle_ms(shared.idle_ms);
+        let conn = conn.with_head_bytes(shared.head_bytes);
         let awaited_header = shared.identity.expects_proxy_header(listener, peer).then(|| {
             let until_ms = home.mono_ms() + HEAD_MS_MAX;
             Box::new(AwaitedHeader { header: ProxyHeader::default(), until_ms })

@@ -13,7 +13,7 @@ use stampede_persist::log::status::LogStatus;
 
 use crate::engine::clock::SaleClock;
 use crate::engine::mesh::Mesh;
-use crate::engine::shared::Parts;
+use crate::engine::shared::{EngineState, Shared};
 use crate::gate::challenge::Challenges;
 use crate::gate::ticket::Tickets;
 use crate::gate::{Gate, GateRules};
@@ -29,13 +29,14 @@ pub(super) struct Base {
 }
 
 impl Base {
-    pub(super) fn parts(
+    pub(super) fn shared(
         &self,
         settings: &Settings,
         catalogue: Arc<Catalogue>,
         mesh: Arc<Mesh>,
-    ) -> anyhow::Result<Parts> {
-        Ok(Parts {
+        state: EngineState,
+    ) -> anyhow::Result<Shared> {
+        Ok(Shared {
             clock: self.clock.clone(),
             identity: secrets::identity(settings)?,
             gate: gate(settings)?,
@@ -49,6 +50,9 @@ impl Base {
             ack_durable: settings.ack == Ack::Wal,
             demo: secrets::demo(settings)?,
             mesh,
+            idle_ms: settings.limits.idle_ms,
+            head_bytes: settings.limits.head_bytes,
+            state,
         })
     }
 }

@@ -262,7 +262,7 @@ impl ExportPort for Port {
     }
 
     fn event(&mut self, event: ExportEvent) {
-        let mesh = self.shared.mesh();
+        let mesh = &self.shared.mesh;
         match event {
             ExportEvent::Attached { database, cursor } => {
                 tracing::info!(cursor = cursor.0, "exporting to Postgres");

@@ -27,7 +27,7 @@ use super::sockets::Sockets;
 use super::starting::Starting;
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
-use crate::engine::shared::Shared;
+use crate::engine::shared::{EngineState, Shared};
 use crate::runtime;
 use crate::settings::Settings;
 
@@ -80,9 +80,8 @@ impl Room<'_> {
         // A state of its own: what is in the log is not shown while the database may know more.
         let nothing = Shards::new(count, base.secret);
         let mesh = Arc::new(Mesh::new(count));
-        let parts = base.parts(self.settings, nothing.catalogue.clone(), mesh)?;
-        let shared = Shared::waiting(parts, reason).with_idle_ms(self.settings.limits.idle_ms);
-        let shared = Arc::new(shared.with_head_bytes(self.settings.limits.head_bytes));
+        let state = EngineState::waiting(count, reason);
+        let shared = Arc::new(base.shared(self.settings, nothing.catalogue.clone(), mesh, state)?);
         let doors = self.sockets.share().context("the listening sockets cannot be shared")?;
         let acquired = runtime::Cores::acquire_to_wait(&self.settings.cores)?;
         let owners = nothing.shards.into_iter();

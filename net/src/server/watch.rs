@@ -71,7 +71,7 @@ pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Watch> 
     let socket = HealthSocket { listener: Listener::Merchant, socket: merchant, skips_proxy_headers: false };
     let health = StandIn::start("stampede-health", vec![socket], ForCore0(shared.clone()))?;
     let is_over = Arc::new(AtomicBool::new(false));
-    let findings = Arc::new(ArrayQueue::new(FINDINGS_PER_CORE * shared.pulse.cores()));
+    let findings = Arc::new(ArrayQueue::new(FINDINGS_PER_CORE * shared.state.pulse.cores()));
     let (state, found, over) = (shared.clone(), findings.clone(), is_over.clone());
     let teller = thread::Builder::new().name("stampede-tell".to_owned()).spawn(move || {
         let mut teller = Teller::new(state, found);
@@ -109,7 +109,7 @@ struct Looks {
 
 impl Looks {
     fn new(shared: Arc<Shared>, findings: Arc<ArrayQueue<(usize, Finding)>>, helpers: [Thread; 2]) -> Self {
-        let detector = StallDetector::new(shared.pulse.cores());
+        let detector = StallDetector::new(shared.state.pulse.cores());
         Self { shared, detector, looked: Instant::now(), findings, helpers }
     }
 
@@ -117,7 +117,7 @@ impl Looks {
     fn look(&mut self) -> bool {
         let elapsed = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
         let (shared, findings, mut is_hopeless) = (&self.shared, &self.findings, false);
-        self.detector.look(&shared.pulse, elapsed.as_millis() as u64, |core, finding| {
+        self.detector.look(&shared.state.pulse, elapsed.as_millis() as u64, |core, finding| {
             if finding.is_stall() {
                 shared.mesh.wakers()[core].shake();
             }
@@ -204,7 +204,7 @@ struct ForCore0(Arc<Shared>);
 
 impl Answers for ForCore0 {
     fn is_on_duty(&self) -> bool {
-        self.0.pulse.stalled_ms(MERCHANT_CORE) > 0
+        self.0.state.pulse.stalled_ms(MERCHANT_CORE) > 0
     }
 
     fn answer(&self, route: Option<Route>, out: &mut Vec<u8>) {
@@ -274,7 +274,7 @@ mod tests {
             drop((until, alarms));
             ended.expect("the watch waits for a thread that is held");
         });
-        assert_eq!(shared.pulse.stalls(0), 1);
+        assert_eq!(shared.state.pulse.stalls(0), 1);
         assert!(bell.rung.len() > 80, "it was woken at each look: {}", bell.rung.len());
     }
 }

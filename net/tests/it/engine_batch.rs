@@ -851,7 +851,7 @@ fn engine_batch_stops_taking_from_who_does_not_read() {
         idle = if rest.len() == before { idle + 1 } else { 0 };
         std::thread::yield_now();
     }
-    let taken = rig.homes[0].shared().counters[0].get(Count::BatchRecords) as usize;
+    let taken = rig.homes[0].shared().state.counters[0].get(Count::BatchRecords) as usize;
     assert!(taken <= (BATCHES_PER_CONNECTION_MAX + 1) * BATCH_RECORDS_MAX, "{taken} records were taken");
     assert!(rest.len() > all.len() / 2, "it went on taking");
     // It reads again, and gets all of it.

@@ -69,7 +69,7 @@ pub(crate) fn health(out: &mut Vec<u8>, route: &Route, shared: &Shared, mode: Re
             });
         }
         Route::PublicHealthz => {
-            let live = shared.pulse.stalled().next().is_none();
+            let live = shared.state.pulse.stalled().next().is_none();
             answer::json(out, status(live), mode, date, |object| {
                 object.boolean("live", live);
             });
@@ -79,7 +79,7 @@ pub(crate) fn health(out: &mut Vec<u8>, route: &Route, shared: &Shared, mode: Re
             answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), mode, date);
         }
         _ => {
-            let live = shared.pulse.stalled().next().is_none();
+            let live = shared.state.pulse.stalled().next().is_none();
             answer::json(out, status(live), mode, date, |object| {
                 object.boolean("live", live);
                 stalled_cores(object, shared);
@@ -90,9 +90,9 @@ pub(crate) fn health(out: &mut Vec<u8>, route: &Route, shared: &Shared, mode: Re
 
 /// Names the cores that stand still, if any.
 fn stalled_cores(object: &mut Object<'_>, shared: &Shared) {
-    if shared.pulse.stalled().next().is_some() {
+    if shared.state.pulse.stalled().next().is_some() {
         object.array("stalled_cores", |array| {
-            shared.pulse.stalled().for_each(|core| array.number(core as u64));
+            shared.state.pulse.stalled().for_each(|core| array.number(core as u64));
         });
     }
 }
@@ -106,7 +106,7 @@ fn readiness(object: &mut Object<'_>, shared: &Shared, reasons: &[Reason]) {
     if let Some(error) = shared.log.snapshot_failure() {
         object.text("snapshot_error", &error);
     }
-    if let Some(failure) = shared.accept_errors.failure() {
+    if let Some(failure) = shared.state.accept_errors.failure() {
         object.text("not_accepting", &failure);
     }
     if let Some(reason) = shared.selling_stopped() {
@@ -132,11 +132,11 @@ fn texts(object: &mut Object<'_>, name: &'static str, texts: &[impl AsRef<str>])
 }
 
 fn total(shared: &Shared, count: Count) -> u64 {
-    shared.counters.iter().map(|core| core.get(count)).sum()
+    shared.state.counters.iter().map(|core| core.get(count)).sum()
 }
 
 fn refusals(shared: &Shared) -> impl Iterator<Item = (Code, u64)> {
-    let sum = |code: Code| shared.counters.iter().map(|core| core.problem(code)).sum();
+    let sum = |code: Code| shared.state.counters.iter().map(|core| core.problem(code)).sum();
     Code::ALL.iter().map(move |&code| (code, sum(code)))
 }
 
@@ -155,7 +155,7 @@ fn outcomes(object: &mut Object<'_>, shared: &Shared) {
 
 fn per_core(object: &mut Object<'_>, shared: &Shared) {
     object.array("cores", |array| {
-        for core in &shared.counters {
+        for core in &shared.state.counters {
             array.object(|object| {
                 object.number("connections_open", core.open());
                 for &count in Count::ALL {
@@ -240,7 +240,7 @@ fn metrics(shared: &Shared) -> String {
     for &count in Count::ALL {
         let name = format!("{}_total", count.name());
         text.family(&name, "counter", count.help());
-        for (core, counters) in shared.counters.iter().enumerate() {
+        for (core, counters) in shared.state.counters.iter().enumerate() {
             text.sample(&name, &format!("{{core=\"{core}\"}}"), counters.get(count));
         }
     }
@@ -249,7 +249,7 @@ fn metrics(shared: &Shared) -> String {
         text.sample("refusals_total", &format!("{{code=\"{}\"}}", code.name()), times);
     }
     text.family("connections_open", "gauge", "Connections open now, per core.");
-    for (core, counters) in shared.counters.iter().enumerate() {
+    for (core, counters) in shared.state.counters.iter().enumerate() {
         text.sample("connections_open", &format!("{{core=\"{core}\"}}"), counters.open());
     }
     pulse_metrics(&mut text, shared);
@@ -280,7 +280,7 @@ fn metrics(shared: &Shared) -> String {
 }
 
 fn pulse_metrics(text: &mut Text, shared: &Shared) {
-    let pulse = &shared.pulse;
+    let pulse = &shared.state.pulse;
     text.family("core_stalled_milliseconds", "gauge", "How long the core has not turned; 0 = it turns.");
     for core in 0..pulse.cores() {
         text.sample("core_stalled_milliseconds", &format!("{{core=\"{core}\"}}"), pulse.stalled_ms(core));
@@ -301,7 +301,7 @@ fn table_metrics(text: &mut Text, shared: &Shared) {
     ];
     for (name, help, figure) in figures {
         text.family(name, "gauge", help);
-        for (core, counters) in shared.counters.iter().enumerate() {
+        for (core, counters) in shared.state.counters.iter().enumerate() {
             for fullness in counters.tables() {
                 let labels = format!("{{core=\"{core}\",table=\"{}\"}}", fullness.table);
                 text.sample(name, &labels, figure(&fullness));

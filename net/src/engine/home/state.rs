@@ -117,7 +117,7 @@ pub struct Home {
 /// However a core ends, nobody waits for its next turn: that it has ended is told by its thread.
 impl Drop for Home {
     fn drop(&mut self) {
-        self.shared.pulse.end(self.core);
+        self.shared.state.pulse.end(self.core);
     }
 }
 

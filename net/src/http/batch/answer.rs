@@ -71,7 +71,7 @@ pub enum RecordAnswer {
     /// An order; `replay`: it was placed before.
     Order {
         /// Which, and how it stands.
-        view: Shown,
+        view: OrderFields,
         /// 200, 201 or 202.
         status: u16,
         /// Whether this answer was given before.
@@ -90,7 +90,7 @@ pub enum RecordAnswer {
 
 /// An order in an answer, without what its number tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shown {
+pub struct OrderFields {
     order: OrderId,
     lsn: u64,
     created_at_ms: UnixMillis,
@@ -118,7 +118,7 @@ impl RecordAnswer {
     }
 
     fn order(view: &OrderView, status: u16, replay: bool) -> Self {
-        let view = Shown {
+        let view = OrderFields {
             order: view.order,
             lsn: view.lsn.0,
             created_at_ms: view.created_at_ms,
@@ -426,7 +426,7 @@ mod tests {
         let [lsn, time, quantity] = [u64::MAX, u64::MAX, u64::from(u32::MAX)];
         let (created_at_ms, pay_by_ms) = (UnixMillis(time), UnixMillis(time));
         for state in (0..=u8::MAX).filter_map(OrderState::from_code) {
-            let view = Shown { order, lsn, created_at_ms, pay_by_ms, quantity: quantity as u32, state };
+            let view = OrderFields { order, lsn, created_at_ms, pay_by_ms, quantity: quantity as u32, state };
             let (mut out, answer) = (Vec::new(), RecordAnswer::Order { view, status: 201, replay: true });
             write(&mut out, Format::Lines, &[answer]);
             assert!(out.len() == body_len(Format::Lines, &[answer]) && out.ends_with(b"true}\n"));

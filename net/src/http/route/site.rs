@@ -51,7 +51,7 @@ impl SiteCall {
 }
 
 /// A path of the sale page, whatever is done with it.
-pub(crate) enum SitePlace {
+pub(crate) enum SiteResource {
     List,
     Sale(ItemId),
     Order(OrderId),
@@ -66,7 +66,7 @@ pub(crate) enum SitePlace {
 /// What the form is sent to the second time, behind the question mark.
 pub(crate) const AGAIN: &str = "again=1";
 
-impl SitePlace {
+impl SiteResource {
     pub(super) fn find(path: &str) -> Option<Self> {
         let mut parts = path.strip_prefix('/')?.split('/');
         let parts = [(); 6].map(|()| parts.next());
@@ -90,7 +90,7 @@ impl SitePlace {
         })
     }
 
-    /// What the method does at this place.
+    /// What the method does at this resource.
     pub(super) fn call(self, head: &Head<'_>) -> Result<SiteCall, Problem> {
         let read = matches!(head.method, Method::Get | Method::Head);
         let post = head.method == Method::Post;
@@ -107,7 +107,7 @@ impl SitePlace {
             Self::Favicon if read => SiteCall::Favicon,
             Self::Session if post => SiteCall::Session,
             Self::PayOwn(order) if post => SiteCall::PayOwn(order),
-            place => return Err(Problem::not_allowed(place.methods())),
+            resource => return Err(Problem::not_allowed(resource.methods())),
         };
         if post {
             Query::strict(head.query.unwrap_or_default())?.only(&[])?;

@@ -351,7 +351,7 @@ fn says_goodbye<K: Kernel>(kernel: impl Fn() -> K) {
 
     // And nobody waits for a core that has gone.
     let (mut detector, mut told) = (StallDetector::new(1), Vec::new());
-    (0..200).for_each(|_| detector.look(&shared.pulse, LOOK_MS, |_, finding| told.push(finding)));
+    (0..200).for_each(|_| detector.look(&shared.state.pulse, LOOK_MS, |_, finding| told.push(finding)));
     assert_eq!(told, []);
 }
 
