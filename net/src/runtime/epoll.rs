@@ -378,7 +378,7 @@ impl Kernel for Epoll {
         };
         match ready() {
             Ok(()) => {
-                self.acceptors.push(Acceptor { number: acceptor, fd: listener.as_raw_fd(), ready: false })
+                self.acceptors.push(Acceptor { number: acceptor, fd: listener.as_raw_fd(), ready: false });
             }
             Err(error) => {
                 self.happened.push_back(Completion::AcceptEnded { acceptor, error: error.raw_os_error() });
