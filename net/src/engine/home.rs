@@ -19,7 +19,7 @@ mod lists;
 mod merchant;
 mod open_batches;
 mod open_gathers;
-pub(crate) mod ops;
+mod ops;
 mod owner_turn;
 mod replies;
 mod serve;

@@ -13,6 +13,7 @@ use anyhow::Context;
 use super::sockets::Sockets;
 use super::stand_in::{Answers, HealthSocket, StandIn};
 use crate::engine::clock::wall;
+use crate::engine::metrics::starting_metrics;
 use crate::engine::reasons::Reason;
 use crate::http::answer::{self, Media, ResponseMode, Status};
 use crate::http::problem::Code;
@@ -104,11 +105,7 @@ impl Answers for Said {
                 object.boolean("ready", false);
             }),
             Some(Route::Metrics) => {
-                let text = format!(
-                    "# HELP stampede_not_ready 1 while this reason keeps it from selling, or buyers from it.\n\
-                     # TYPE stampede_not_ready gauge\nstampede_not_ready{{reason=\"{name}\"}} 1\n\
-                     # HELP stampede_ready 1 if ready to sell.\n# TYPE stampede_ready gauge\nstampede_ready 0\n"
-                );
+                let text = starting_metrics();
                 answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), mode, &date);
             }
             _ => answer::problem(out, &Code::Overloaded.problem(), mode, &date),

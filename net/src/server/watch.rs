@@ -27,7 +27,7 @@ use socket2::Socket;
 
 use super::stand_in::{Answers, HealthSocket, StandIn};
 use crate::engine::clock::{Look, show_ms};
-use crate::engine::home::ops;
+use crate::engine::health::health;
 use crate::engine::pulse::{Finding, LOOK_MS, StallDetector};
 use crate::engine::reasons::Announcer;
 use crate::engine::shared::Shared;
@@ -210,7 +210,7 @@ impl Answers for ForCore0 {
     fn answer(&self, route: Option<Route>, out: &mut Vec<u8>) {
         let date = answer::date_line(self.0.clock.now().sale.0 / 1000);
         match route {
-            Some(route) => ops::health(out, &route, &self.0, ResponseMode::CLOSE, &date),
+            Some(route) => health(out, &route, &self.0, ResponseMode::CLOSE, &date),
             None => answer::problem(out, &Code::Overloaded.problem(), ResponseMode::CLOSE, &date),
         }
     }
