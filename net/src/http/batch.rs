@@ -104,7 +104,7 @@ mod tests {
 
     /// Every step through a body whose bytes come `cut` at a time, as text. In chunks nobody knows that all
     /// has come until it is asked for more.
-    fn read(format: Format, body: &[u8], cut: usize, chunked: bool) -> Vec<String> {
+    pub(super) fn read(format: Format, body: &[u8], cut: usize, chunked: bool) -> Vec<String> {
         let (mut decoder, mut seen, mut at, mut come) = (Decoder::new(format), Vec::new(), 0, 0);
         let mut is_over = !chunked;
         while at < body.len() {

@@ -65,14 +65,7 @@ impl ItemView<'_> {
     /// Appends its fields to an object; `now_ms` is not among them.
     pub fn fill(&self, object: &mut Object<'_>) {
         let spec = self.spec;
-        object
-            .number("id", self.item.get())
-            .text("name", spec.name)
-            .number("price_minor", spec.price_minor)
-            .bytes("currency", &spec.currency)
-            .text("state", self.state)
-            .number("opens_at_ms", spec.opens_at_ms.0)
-            .number("closes_at_ms", spec.closes_at_ms.0)
+        fill_common(object, self.item, spec, self.state)
             .text("stock_band", self.stock_band)
             .number("cap", spec.cap)
             .text("payment", spec.payment.name())
@@ -233,14 +226,7 @@ impl AdminItemView<'_> {
     /// Appends its fields to an object.
     pub fn fill(&self, object: &mut Object<'_>) {
         let spec = self.spec;
-        object
-            .number("id", self.item.get())
-            .text("name", spec.name)
-            .number("price_minor", spec.price_minor)
-            .bytes("currency", &spec.currency)
-            .text("state", self.state)
-            .number("opens_at_ms", spec.opens_at_ms.0)
-            .number("closes_at_ms", spec.closes_at_ms.0)
+        fill_common(object, self.item, spec, self.state)
             .number("cap", spec.cap)
             .text("payment", spec.payment.name())
             .number("hold_ms", spec.hold_ms)
@@ -264,4 +250,21 @@ impl AdminItemView<'_> {
             .number("version", self.version)
             .number("settings_lsn", self.settings_lsn);
     }
+}
+
+/// The fields with which both views of an item begin.
+fn fill_common<'o, 'b>(
+    object: &'o mut Object<'b>,
+    item: ItemId,
+    spec: &ItemSpec<'_>,
+    state: &'static str,
+) -> &'o mut Object<'b> {
+    object
+        .number("id", item.get())
+        .text("name", spec.name)
+        .number("price_minor", spec.price_minor)
+        .bytes("currency", &spec.currency)
+        .text("state", state)
+        .number("opens_at_ms", spec.opens_at_ms.0)
+        .number("closes_at_ms", spec.closes_at_ms.0)
 }

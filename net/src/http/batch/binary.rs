@@ -165,6 +165,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::batch::Format;
 
     /// A body with the widths 8, 8 and 0.
     fn body(records: &[[u8; 40]]) -> Vec<u8> {
@@ -185,24 +186,8 @@ mod tests {
         record
     }
 
-    /// Every record of a body whose bytes come `cut` at a time, as text.
     fn read(body: &[u8], cut: usize) -> Vec<String> {
-        let (mut reader, mut seen, mut at, mut come) = (Reader::default(), Vec::new(), 0, 0);
-        while at < body.len() {
-            match reader.next(&body[at..come], Left::Bytes(body.len() - at)) {
-                Step::Record(record, len) => {
-                    seen.push(format!("{record:?}"));
-                    at += len;
-                }
-                Step::Skip(len) => at += len,
-                Step::NeedMore => come = (come + cut).min(body.len()),
-                Step::Refused(problem) => {
-                    seen.push(format!("refused {:?}", problem.detail));
-                    return seen;
-                }
-            }
-        }
-        seen
+        crate::http::batch::tests::read(Format::Binary, body, cut, false)
     }
 
     #[test]

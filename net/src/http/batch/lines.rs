@@ -178,21 +178,10 @@ fn decoded<'a>(text: Text<'a>, scratch: &'a mut String) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::batch::Format;
 
     fn read(body: &[u8], cut: usize) -> Vec<String> {
-        let (mut reader, mut seen, mut at, mut come) = (Reader::default(), Vec::new(), 0, 0);
-        while at < body.len() {
-            match reader.next(&body[at..come], Left::Bytes(body.len() - at)) {
-                Step::Record(record, len) => {
-                    seen.push(format!("{record:?}"));
-                    at += len;
-                }
-                Step::Skip(len) => at += len,
-                Step::NeedMore => come = (come + cut).min(body.len()),
-                Step::Refused(problem) => panic!("{problem:?}"),
-            }
-        }
-        seen
+        crate::http::batch::tests::read(Format::Lines, body, cut, false)
     }
 
     #[test]
