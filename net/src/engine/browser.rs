@@ -1,7 +1,7 @@
-//! Answers to browsers: what was decided, as pages and redirections.
+//! Responses to browsers: pages and redirects.
 //!
-//! The JSON of the same values is in [`super::render`]. Which page is asked for, and in
-//! which language, travels with the request as [`Browser`].
+//! The JSON of the same values is in [`super::render`]. [`Browser`] travels with the request and
+//! says which page it asks for, and in which language.
 
 use super::ask::OrderOf;
 use super::response::{Browser, RenderContext, Response, order_view};
@@ -10,7 +10,7 @@ use crate::http::negotiate::Wants;
 use crate::site::html::{Html, see_order, send_again};
 use crate::site::render;
 
-/// Appends the answer if it is one for browsers alone.
+/// Appends the response if it is one for browsers; returns whether it is.
 pub(super) fn write(
     out: &mut Vec<u8>,
     response: &Response,
@@ -51,7 +51,7 @@ fn order_page(page: &OrderOf, browser: Browser, context: &RenderContext<'_>) -> 
     Html::private(Status::Ok, render::order(&view, browser.lang))
 }
 
-/// Appends the answer to a client that asked for a session of the demo.
+/// Appends the response to a client that asked for a session of the demo.
 pub(super) fn session(
     out: &mut Vec<u8>,
     session: &crate::identity::demo::Session,

@@ -1,7 +1,7 @@
-//! The sale pages of one core: rendered once per change, sent many times.
+//! The JSON of items on one core: rendered once per change, sent many times.
 //!
-//! An item's settings come from its owner when its gauge shows a new version; what
-//! changes by itself (state and band) is read from the gauge at each request.
+//! An item's settings come from its owner when its gauge shows a new version; state and stock band,
+//! which change without one, are read from the gauge at each request.
 
 use std::collections::HashMap;
 
@@ -14,13 +14,13 @@ use super::shared::Shared;
 use crate::http::draw::DrawFace;
 use crate::http::page::{ItemView, Page, Version};
 
-/// Pages kept; with one more, all are dropped and made again as they are asked for.
+/// Pages kept; with one more, all are dropped and rendered again on request.
 const PAGES_MAX: usize = 4_096;
-/// How often a page should be asked for while the item is on sale, in milliseconds.
+/// How often a client should ask for a page while the item is on sale, in milliseconds.
 const REFRESH_OPEN_MS: u64 = 2_000;
-/// And while nothing is going to happen soon.
+/// The same while nothing will happen soon.
 const REFRESH_QUIET_MS: u64 = 15_000;
-/// How long before the opening a page counts as about to change.
+/// How long before the opening a page is about to change, in milliseconds.
 const SOON_MS: u64 = 60_000;
 
 struct Entry {
@@ -38,7 +38,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// The page of an item as it is now, or `None` if its settings have to be asked for.
+    /// The present page of an item, or `None` if its owner has to be asked for the settings.
     pub fn get(&mut self, gauge: &Gauge, now: UnixMillis) -> Option<&Page> {
         let entry = self.entries.get_mut(&gauge.item())?;
         if entry.gauge_version != gauge.version() {
@@ -51,15 +51,15 @@ impl Pages {
         Some(&entry.page)
     }
 
-    /// Takes settings that came from the owner.
+    /// Stores settings that came from the owner.
     pub fn put(&mut self, gauge: &Gauge, mut item: OwnedItem, now: UnixMillis, shared: &Shared) -> &Page {
         if self.entries.len() >= PAGES_MAX {
             self.entries.clear();
         }
         let hides = item.hide_draw(shared.shown_lsn());
         let version = version(shared, &item).filter(|_| !hides);
-        // A page that hides something, or shows what is not durable, counts as one of before, and
-        // is asked for anew.
+        // A page that hides something, or shows what is not durable, is stored as an outdated one, so that
+        // the next request asks the owner again.
         let gauge_version = item.get().shown_version.wrapping_sub(u32::from(version.is_none()));
         let shows = shows(gauge, now);
         let page = render(&item, version, shows);
@@ -68,13 +68,13 @@ impl Pages {
     }
 }
 
-/// State, band, and whether the opening is near.
+/// State, band, and whether the opening is near: what changes without a new version.
 fn shows(gauge: &Gauge, now: UnixMillis) -> (ItemState, StockBand, bool) {
     let soon = is_soon(gauge.opens_at_ms().0.saturating_sub(now.0));
     (gauge.state(now), gauge.band(), soon)
 }
 
-/// Whether an item that opens in so many milliseconds is about to change.
+/// Whether an item that opens in this many milliseconds is about to change.
 pub(super) const fn is_soon(opens_in_ms: u64) -> bool {
     opens_in_ms <= SOON_MS
 }
@@ -89,13 +89,13 @@ pub(super) const fn refresh_ms(state: ItemState, soon: bool) -> u64 {
     if quiet { REFRESH_QUIET_MS } else { REFRESH_OPEN_MS }
 }
 
-/// The durable fact that made an item what its page shows; `None` while that fact is not durable.
+/// The fact behind what an item's page shows; `None` while that fact is not durable.
 pub(super) fn version(shared: &Shared, item: &OwnedItem) -> Option<Version> {
     let lsn = item.get().shown_lsn;
     (lsn <= shared.log.durable_lsn()).then(|| Version { log: log_number(shared), lsn })
 }
 
-/// What tells this log's facts from those of another one.
+/// A number that tells this log's facts from those of another log.
 pub(super) fn log_number(shared: &Shared) -> u32 {
     (books::mark(&shared.secret) >> 32) as u32
 }
@@ -121,7 +121,7 @@ fn item_view<'a>(
     }
 }
 
-/// A page of the list for buyers, as their gauges show the items now.
+/// A page of the list for buyers, with the items as their gauges show them now.
 pub fn list(items: &[OwnedItem], next_after: Option<&str>, shared: &Shared, now: UnixMillis) -> Page {
     let views: Vec<_> = items.iter().map(|item| (item.get(), version(shared, item))).collect();
     let shown = views.iter().filter_map(|(view, version)| {

@@ -1,7 +1,7 @@
-//! From what was decided to bytes: every answer of the engine but the sale pages.
+//! Renders responses as bytes: all of the engine's but the sale pages.
 //!
-//! Rendering happens when an answer is at the head of its connection and may be
-//! shown, so that the numbers in it are of that moment.
+//! A response is rendered when it is the next of its connection and may be shown, so that
+//! the numbers in it are of that moment.
 
 use stampede_core::command::{ItemView, OrderView, Refusal};
 use stampede_core::gauge::{ItemState, Rules};
@@ -19,7 +19,7 @@ use crate::http::json_out::{self, Object};
 use crate::http::page::AdminItemView;
 use crate::http::problem::{Code, Problem};
 
-/// Appends the answer.
+/// Appends the response.
 pub fn render(
     out: &mut Vec<u8>,
     response: &Response,
@@ -49,7 +49,7 @@ pub fn render(
         Response::AdminItem(item, created) => {
             let status = if *created { Status::Created } else { Status::Ok };
             let item = item.get();
-            // What `If-Match` of a later change names.
+            // A later change names it in `If-Match`.
             answer::Answer::begin(out, status, Cache::Never, mode, date)
                 .tag(item.shown_lsn)
                 .body(Media::Json, |out| json_out::object(out, |object| admin_item(object, &item, context)));
@@ -67,8 +67,7 @@ pub fn render(
         Response::Draw(page) => page.answer(out, context.now, mode, date),
         Response::Page(page) => page.answer(out, Field::Absent, context.now, mode, date),
         Response::Bytes(bytes) => out.extend_from_slice(bytes),
-        // Pages are answered above, since only browsers ask for them.
-        // Nor is a batch: the home writes it in pieces.
+        // Pages are rendered above, since only browsers ask for them; a batch is written in pieces by the home.
         Response::Batch(_)
         | Response::Html(_)
         | Response::OrderPage(_)
@@ -89,7 +88,7 @@ fn order(
 ) {
     let (status, shown, location) = match kind {
         RequestKind::Buy(true) => (Status::Accepted, shown_as(view, VisibleState::Accepted), true),
-        // An entry is taken in; what becomes of it is decided later.
+        // An entry in a draw is accepted; its result is decided later.
         RequestKind::Buy(false) if view.state == OrderState::Entered => {
             (Status::Accepted, shown_as(view, VisibleState::Durable(view.state)), true)
         }
@@ -99,7 +98,7 @@ fn order(
     answer::order(out, status, &shown, OrderHeaders { replay, location }, mode, context.date);
 }
 
-/// An order with everything that was told of it (I20), as far as it may be shown.
+/// An order with everything that is known of it (I20), as far as it may be shown.
 fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
     order_view(&owned.order, shown).fill(object);
     object.bytes("buyer", &owned.subject);
@@ -158,7 +157,7 @@ fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>, back: Option<&MoneyRow
 }
 
 /// `{"orders":[…],"has_more":…}`, with `next_after` where there are more: a page of filtered orders may be
-/// empty, and others follow.
+/// empty although more follow.
 fn admin_orders(
     out: &mut Vec<u8>,
     rows: &[OwnedOrder],
@@ -235,12 +234,12 @@ fn audit(out: &mut Vec<u8>, rows: &[OwnedAudit], has_more: bool, mode: ResponseM
     });
 }
 
-/// A refusal of the core, as the client is told.
+/// The problem that the client gets for a refusal.
 pub fn problem_of(refusal: Refusal, kind: RequestKind) -> Problem {
     Problem::of(refusal, kind == RequestKind::Refund)
 }
 
-/// Why nothing is decided at present, as the client is told.
+/// The problem that the client gets while the owner decides nothing.
 pub fn problem_of_busy(busy: Busy) -> Problem {
     match busy {
         Busy::Overloaded => Code::Overloaded.problem(),

@@ -1,8 +1,8 @@
-//! Answers that wait: for an owner's reply, or until what they show is durable (I3).
+//! Responses that wait: for an owner's reply, or until what they show is durable (I3).
 //!
-//! A connection's answers leave in the order of its requests. Each waits in a slot
-//! of its own, as a value; it is rendered when it is at the head and may be shown.
-//! The queues are reused: in steady state nothing is allocated.
+//! A connection's responses leave in the order of its requests. Each waits in a slot of its
+//! own, as a value; it is rendered when it is the next and may be shown. The queues are
+//! reused: in steady state nothing is allocated.
 
 use std::collections::VecDeque;
 
@@ -12,18 +12,18 @@ use super::ask::ConnId;
 use super::response::{RequestKind, Response};
 use crate::http::answer::ResponseMode;
 
-/// Answers that one connection may have outstanding; beyond it no further request is taken
-/// from it until one has left.
+/// Responses that one connection may wait for; with that many no further request is taken from
+/// it until one has left.
 pub const OUTSTANDING_MAX: usize = 64;
 
-/// Sweeps that find a connection waiting before its buffers are given back.
+/// After this many sweeps without activity a connection's buffers are freed.
 const QUIET_SWEEPS: u8 = 4;
 
-/// One answer, from request to bytes.
+/// One response, from the request to its bytes.
 pub struct Slot {
-    /// How it has to be written.
+    /// How to write it.
     pub mode: ResponseMode,
-    /// What was asked, as far as the answer depends on it.
+    /// The kind of request.
     pub kind: RequestKind,
     state: State,
 }
@@ -43,9 +43,9 @@ impl Slot {
 }
 
 enum State {
-    /// The owner has not replied.
+    /// The owner has not replied yet.
     Asked,
-    /// It may be shown once that LSN is durable.
+    /// It may be shown once this LSN is durable.
     Known(Lsn, Response),
 }
 
@@ -57,15 +57,15 @@ struct Row {
     slots: VecDeque<Slot>,
     /// The number of the first slot in the queue.
     first: u32,
-    /// Something has happened for the connection since it was last served.
+    /// Something has happened on the connection since it was last served.
     ready: bool,
-    /// Its place stands in [`Connections::ready`].
+    /// Its place is in [`Connections::ready`].
     queued: bool,
     deadline_ms: u64,
     overdue: bool,
-    /// Its batch waits for owners: nothing is read meanwhile.
+    /// Its batch waits for owners: nothing is read until then.
     held: bool,
-    /// How many sweeps have found it waiting since it last did something.
+    /// Sweeps since it last did something.
     sweeps: u8,
     quiet: bool,
 }
@@ -85,9 +85,9 @@ pub struct Connections {
     places: Vec<Row>,
     free: Vec<u32>,
     open: usize,
-    /// Places for whose connections something may have happened, each at most once.
+    /// Places of connections on which something may have happened, each at most once.
     ready: VecDeque<u32>,
-    /// Per owner: answers that are known and wait for an LSN, by LSN.
+    /// Per owner: connections whose responses wait for an LSN, by LSN.
     parked: Vec<VecDeque<(Lsn, ConnId)>>,
 }
 
@@ -102,7 +102,7 @@ impl Connections {
         self.open
     }
 
-    /// A place for a new connection.
+    /// Gives a new connection a place.
     pub fn enter(&mut self) -> ConnId {
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(Row::default());
@@ -116,7 +116,7 @@ impl Connections {
         ConnId { place, generation: row.generation }
     }
 
-    /// Gives the place back; replies that are still under way find nobody.
+    /// Frees the place; replies that are still under way are dropped.
     pub fn leave(&mut self, conn: ConnId) {
         let row = &mut self.places[conn.place as usize];
         debug_assert_eq!(row.generation, conn.generation);
@@ -133,35 +133,35 @@ impl Connections {
         self.places.get_mut(conn.place as usize).filter(|row| row.used && row.generation == conn.generation)
     }
 
-    /// Whether the connection owes no answer.
+    /// Whether no response is outstanding on the connection.
     pub fn is_idle(&self, conn: ConnId) -> bool {
         self.places[conn.place as usize].slots.is_empty()
     }
 
-    /// Whether one more request may be taken from it.
+    /// Whether one more request may be taken from the connection.
     pub fn has_room(&self, conn: ConnId) -> bool {
         let row = &self.places[conn.place as usize];
         row.slots.len() < OUTSTANDING_MAX && !row.held
     }
 
-    /// Stops reading from the connection while its batch waits, or goes on.
+    /// Stops reading from the connection while its batch waits (`held`), or resumes.
     pub fn hold(&mut self, conn: ConnId, held: bool) {
         if let Some(row) = self.row(conn) {
             row.held = held;
         }
     }
 
-    /// Whether the connection is still there.
+    /// Whether the connection is still open.
     pub fn knows(&mut self, conn: ConnId) -> bool {
         self.row(conn).is_some()
     }
 
-    /// Opens a slot for an answer that an owner will give; returns its number.
+    /// Opens a slot for a response that an owner will give; returns its number.
     pub fn open_slot(&mut self, conn: ConnId, mode: ResponseMode, kind: RequestKind) -> u32 {
         self.push(conn, Slot { mode, kind, state: State::Asked })
     }
 
-    /// Queues an answer that is known.
+    /// Queues a response that is known.
     pub fn queue(
         &mut self,
         conn: ConnId,
@@ -179,13 +179,13 @@ impl Connections {
         row.first.wrapping_add(row.slots.len() as u32 - 1)
     }
 
-    /// What was asked in a slot that is still open.
+    /// The kind of request of a slot that is still open.
     pub fn kind_of(&mut self, conn: ConnId, number: u32) -> Option<RequestKind> {
         self.slot(conn, number).map(|slot| slot.kind)
     }
 
-    /// Fills a slot; it may be shown once `after` is durable, and waits for that in the
-    /// queue of `owner`.
+    /// Fills a slot. The response may be shown once `after` is durable, and waits for that in the queue of
+    /// `owner`.
     pub fn fill(
         &mut self,
         conn: ConnId,
@@ -209,7 +209,7 @@ impl Connections {
         row.slots.get_mut(index)
     }
 
-    /// The answer at the head, if it may be shown: everything up to `durable` may.
+    /// The next response, if it may be shown: everything up to `durable` may.
     pub fn pop(&mut self, conn: ConnId, durable: Lsn) -> Option<(ResponseMode, RequestKind, Response)> {
         let row = self.row(conn)?;
         match row.slots.front()?.state {
@@ -224,7 +224,7 @@ impl Connections {
         }
     }
 
-    /// Marks the connections ready whose answers have become durable.
+    /// Marks connections as ready whose responses have become durable.
     pub fn release(&mut self, durable: Lsn) {
         for owner in 0..self.parked.len() {
             while let Some(&(after, conn)) = self.parked[owner].front()
@@ -236,8 +236,8 @@ impl Connections {
         }
     }
 
-    /// Stops waiting where a reader's patience is over and the order is still not durable:
-    /// it is shown as accepted. Looks at all connections; called by the sweep.
+    /// Ends the wait for orders that are still not durable when the time that the client asked for is
+    /// over: they are shown as accepted. Examines all connections; the sweep calls it.
     pub fn give_up_waiting(&mut self, mono_ms: u64, shown: Lsn) {
         for (place, row) in self.places.iter_mut().enumerate().filter(|(_, row)| row.used) {
             let patience_over = row.slots.iter_mut().any(|slot| slot.give_up(mono_ms, shown));
@@ -258,14 +258,14 @@ impl Connections {
         }
     }
 
-    /// Marks every connection ready: the server is going down.
+    /// Marks every connection as ready: the server is shutting down.
     pub fn wake_all(&mut self) {
         for (place, row) in self.places.iter_mut().enumerate().filter(|(_, row)| row.used) {
             row.mark_ready(place as u32, &mut self.ready);
         }
     }
 
-    /// The next connection that has to be served although it sent nothing.
+    /// The next connection to serve although it sent nothing.
     pub fn next_ready(&mut self) -> Option<ConnId> {
         while let Some(place) = self.ready.pop_front() {
             let row = &mut self.places[place as usize];
@@ -277,15 +277,15 @@ impl Connections {
         None
     }
 
-    /// Takes note that the connection was served just now.
+    /// Notes that the connection was served just now.
     pub(super) fn served(&mut self, conn: ConnId) {
         self.places[conn.place as usize].ready = false;
     }
 
-    /// When the connection's present wait is over (monotonic ms).
+    /// Sets the connection's deadline (monotonic ms).
     pub fn set_deadline(&mut self, conn: ConnId, deadline_ms: u64) {
         if let Some(row) = self.row(conn) {
-            // The deadline of an idle connection stands still.
+            // The deadline of an idle connection does not change.
             if row.deadline_ms != deadline_ms {
                 row.sweeps = 0;
             }
@@ -293,13 +293,12 @@ impl Connections {
         }
     }
 
-    /// True once when the connection has been waiting for so long that its buffers are better
-    /// given back.
+    /// True once when the connection has been idle for so long that its buffers should be freed.
     pub fn take_quiet(&mut self, conn: ConnId) -> bool {
         self.row(conn).is_some_and(|row| std::mem::take(&mut row.quiet))
     }
 
-    /// Marks the connections overdue, and ready, whose wait is over; returns how many.
+    /// Marks connections past their deadline as overdue and ready; returns how many.
     pub fn sweep(&mut self, mono_ms: u64) -> usize {
         let mut overdue = 0;
         for (place, row) in self.places.iter_mut().enumerate().filter(|(_, row)| row.used) {
@@ -317,7 +316,7 @@ impl Connections {
         overdue
     }
 
-    /// Whether the sweep found it overdue.
+    /// Whether the connection is past its deadline.
     pub fn is_overdue(&self, conn: ConnId) -> bool {
         self.places[conn.place as usize].overdue
     }
