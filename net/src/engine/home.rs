@@ -1,13 +1,14 @@
-//! The home's side of a core: from requests to answers.
+//! The home's side of a core: from requests to responses.
 //!
 //! It answers by itself what it can (bad requests, early refusals, pages), asks the
-//! owner for the rest, and lets an answer go only when what it shows is durable
-//! (I3). On its own thread alone; the executor calls in: [`Home::serve`] when bytes
-//! came or answers may go, [`Home::pump`] when the core was woken, [`Home::tick`] a
-//! few times a second.
+//! owner for the rest, and sends a response only when what it shows is durable (I3).
+//! On its own thread alone; the core's loop calls in: [`Home::serve`] when bytes came or
+//! responses may go, [`Home::pump`] when the core was woken, [`Home::tick`] 50 times a
+//! second. This file is what a core does between requests.
 //!
-//! Next: [`buyer`], [`batch`], [`gate`], [`merchant`] and [`site`] for the calls, [`gather`] for answers that
-//! several owners give, [`ops`] for health and metrics.
+//! Next: [`serve`] for a connection, [`replies`] for what owners reply, [`owner_turn`] for the owner; [`buyer`],
+//! [`batch`], [`gate`], [`merchant`] and [`site`] for the endpoints, [`gather`] for responses that several owners
+//! give, [`ops`] for health and metrics.
 
 mod batch;
 mod buyer;
@@ -40,12 +41,12 @@ use super::shared::{Phase, Shared};
 
 /// Batches of due holds and windows in one tick; the rest waits for the next.
 const TICK_BATCHES_MAX: usize = 32;
-/// Of these, such as look at rows and find that nothing has to be done with them.
+/// Of these, batches that examine rows and find nothing to do.
 const TICK_BATCHES_IDLE_MAX: usize = 4;
-/// How often an idle engine notes the time in its log, in milliseconds.
+/// How often an idle engine records the time in its log, in milliseconds.
 const CLOCK_MARK_MS: u64 = 60_000;
-/// The same while tickets are out: by so much at most can a clock that is set back before a
-/// restart revive one.
+/// The same while there are valid tickets: a clock that is set back before a restart can revive an expired
+/// ticket for at most this long.
 const CLOCK_MARK_TICKETS_MS: u64 = 500;
 
 impl Home {
@@ -59,7 +60,7 @@ impl Home {
         &self.shared
     }
 
-    /// Reads the clock and counts a turn of the core; once per wake.
+    /// Reads the clock and counts a turn of the core; called once per turn.
     pub fn read_clock(&mut self) -> Now {
         self.shared.state.pulse.beat(self.core);
         self.now = self.clock.now();
@@ -78,19 +79,19 @@ impl Home {
         self.now.mono_ms
     }
 
-    /// How whoever calls [`Self::pump`] is woken, from any thread.
+    /// Sets how the core is woken, from any thread, to call [`Self::pump`].
     pub fn register_pump(&mut self, waker: &Waker) {
         self.mesh.waker().register(waker);
     }
 
-    /// One sleep of the core: `sleep` is told whether it may wait until the waker is called. To be
-    /// followed by [`Self::read_clock`], and by [`Self::pump`] if [`Self::has_work`].
+    /// One sleep of the core: `sleep` learns whether it may wait until the waker is called. Call
+    /// [`Self::read_clock`] afterwards, and [`Self::pump`] if [`Self::has_work`].
     pub fn sleep<R>(&self, sleep: impl FnOnce(bool) -> R) -> R {
         self.mesh.waker().sleep(|| self.has_work(), sleep)
     }
 
-    /// Whether the core may end. It calls this when its doors are shut; it has drained once no connection is
-    /// left, and may end when all cores have: until then others may ask its owner.
+    /// Whether the core may end; to be called once its listening sockets are closed. It has drained when no
+    /// connection is left, and may end when all cores have drained: until then others may ask its owner.
     pub fn may_end(&mut self) -> bool {
         if self.connections.open() == 0 && !std::mem::replace(&mut self.has_drained, true) {
             self.shared.one_has_drained();
@@ -98,12 +99,12 @@ impl Home {
         self.shared.all_have_drained()
     }
 
-    /// Tells everybody whether the system lets connections in to this core: the error number if not.
+    /// Publishes whether this core can accept connections: the error number if not.
     pub fn accept_fails(&self, error: Option<i32>) {
         self.shared.state.accept_errors.note(self.core, error);
     }
 
-    /// Whether questions, facts or replies wait to be sent off by [`Self::pump`].
+    /// Whether requests, facts or replies wait to be sent by [`Self::pump`].
     pub fn needs_pump(&self) -> bool {
         self.needs_flush
     }
@@ -117,8 +118,8 @@ impl Home {
         self.counters().add(count);
     }
 
-    /// Decides what other cores ask, takes their replies, lets go what has become durable,
-    /// and wakes whoever got something. Returns whether more work waits already.
+    /// Decides what other cores ask, takes their replies, releases responses that have become durable,
+    /// and wakes the cores that got messages. Returns whether more work waits already.
     pub fn pump(&mut self) -> bool {
         let more = self.decide_batch();
         self.take_replies();
@@ -138,7 +139,7 @@ impl Home {
         self.contended
     }
 
-    /// Whether another home has put a question to this owner that is not answered.
+    /// Whether another home waits for this owner.
     fn somebody_waits(&self) -> bool {
         self.contended || (0..self.mesh.cores()).any(|home| self.mesh.has_ask(home))
     }
@@ -166,7 +167,7 @@ impl Home {
         }
     }
 
-    /// Lets time pass: expires what is due, marks connections whose wait is over.
+    /// Does what is due: expires holds, ends windows, records the time.
     pub fn tick(&mut self) {
         let now = self.read_clock();
         let mut idle = 0;
@@ -180,7 +181,7 @@ impl Home {
             self.owner.flush();
         }
         self.retry_batches();
-        // Here and not in `pump`: connections that only come and go do not wake it.
+        // Here and not in `pump`: a connection that only opens and closes does not wake the core.
         self.counters().set_open(self.connections.open());
         let tickets_out = self.shared.gate.tickets.are_out(now.sale);
         let mark_ms = if tickets_out { CLOCK_MARK_TICKETS_MS } else { CLOCK_MARK_MS };
@@ -191,7 +192,7 @@ impl Home {
         self.flush();
     }
 
-    /// Closes connections whose wait is over; once or twice a second.
+    /// Closes connections past their deadline; called twice a second.
     pub fn sweep(&mut self) {
         self.sweep_batches();
         let overdue = self.connections.sweep(self.now.mono_ms);

@@ -3,16 +3,16 @@
 //! One turn:
 //!
 //! ```text
-//!  enter: submit what the last turn left, wait ─▶ completions: bytes in, serve ─▶ pump: neighbours, journal
+//!  enter: submit what the last turn left, wait ─▶ completions: bytes in, serve ─▶ pump: other cores, journal
 //!    ▲                                                                                │
-//!    └──────────── settle: one send per connection that has something to say ◀────────┘
+//!    └──────────── end_turn: one send per connection that has output ◀────────────────┘
 //! ```
 //!
-//! The core sleeps in [`Kernel::enter`] and nowhere else: never in an executor, which knows nothing
-//! of what wakes a core. It is woken there by the network, by a timer that ticks 50 times a second,
-//! and by an event that its neighbours and the journal write to, only while it is about to sleep or
-//! asleep. All three are kept by the kernel until they were taken, so that a thread that is held for
-//! any time at any point finds them afterwards. Each turn is a beat that [`crate::engine::pulse`] counts.
+//! The core sleeps in [`Kernel::enter`] and nowhere else: never in an executor, which does not know what
+//! wakes a core. The network wakes it, a timer that ticks 50 times a second, and an event that other
+//! cores and the journal write to while it is asleep or about to sleep. The kernel keeps all three until
+//! they are taken, so that a thread that is suspended at any point finds them afterwards. Each turn is a
+//! heartbeat that [`crate::engine::pulse`] counts.
 //!
 //! Next: [`super::link`] for one connection, [`super::kernel`] for the system's side.
 
@@ -35,7 +35,7 @@ use crate::engine::shared::Phase;
 use crate::http::problem::Code;
 use crate::http::route::Listener;
 
-/// What a turn came to.
+/// Whether the loop goes on after a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Going {
     On,
@@ -51,7 +51,7 @@ impl Wake for WakeEvent {
         self.wake_by_ref();
     }
     fn wake_by_ref(self: &Arc<Self>) {
-        // It can only fail when the counter is full: then the core has been woken often enough.
+        // It can only fail if the counter is full: then the core was woken often enough.
         let _full = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 }
@@ -65,7 +65,7 @@ struct Acceptor {
     accepting: bool,
     /// When to accept again after it failed.
     again_ms: u64,
-    /// Why accepting failed the last time, unless it has gone well for [`WELL_MS`] since.
+    /// Why accepting failed the last time, unless it has worked for [`WELL_MS`] since.
     failure: Option<i32>,
 }
 
@@ -87,26 +87,25 @@ pub(super) struct CoreLoop<K> {
     links: Vec<Option<Box<Link>>>,
     /// Connections that something has happened to in this turn, each once.
     touched: Vec<Place>,
-    /// Connections whose last answer went off with the submission before.
+    /// Connections whose last response was in the previous submission.
     leaving: Vec<Place>,
-    /// Connections that have more to do as soon as what they said has gone off.
+    /// Connections that have more to do as soon as their output is submitted.
     again: Vec<Place>,
-    /// Buffers for requests, which are kept for the connections that need one next.
+    /// Buffers for requests, kept for reuse.
     inputs: Vec<Vec<u8>>,
-    /// When the sockets are to be shut, in monotonic milliseconds; `None` = the engine does not drain.
+    /// When to close the listening sockets, in monotonic milliseconds; `None` = the engine does not drain.
     shut_at_ms: Option<u64>,
-    /// When the sockets were shut because the engine closes, in monotonic milliseconds.
+    /// When the listening sockets were closed because the engine closes, in monotonic milliseconds.
     closed_at_ms: Option<u64>,
     tick_ms: u64,
     ticks: u32,
     ticked: bool,
-    /// The home has more to do than it did in one go.
+    /// The home has more to do than it did in one call.
     pump_again: bool,
 }
 
 impl<K: Kernel> CoreLoop<K> {
-    /// Takes its place: from here on the sockets accept, and time passes for the owner every `tick_ms`
-    /// milliseconds.
+    /// Starts accepting on these sockets, and ticking every `tick_ms` milliseconds.
     pub(super) fn new(
         mut kernel: K,
         mut home: Home,
@@ -139,8 +138,8 @@ impl<K: Kernel> CoreLoop<K> {
         Ok(core)
     }
 
-    /// Serves until the engine has drained or closes, or the kernel refuses what it needs. It does not give
-    /// way to whoever polls it.
+    /// Serves until the engine has drained or closes, or the kernel refuses what it needs. It never yields to
+    /// the executor that polls it.
     ///
     /// # Errors
     /// Why it cannot go on.
@@ -172,7 +171,7 @@ impl<K: Kernel> CoreLoop<K> {
         Ok(if self.is_over() { Going::Over } else { Going::On })
     }
 
-    /// Submits what is queued, and sleeps until something happens unless there is something to do.
+    /// Submits what is queued, and sleeps until something happens, unless there is something to do already.
     fn sleep(&mut self) -> io::Result<()> {
         if self.pump_again || !self.again.is_empty() || !self.leaving.is_empty() {
             return self.kernel.enter(false);
@@ -250,7 +249,7 @@ impl<K: Kernel> CoreLoop<K> {
         }
     }
 
-    // ---- coming and going ----
+    // ---- connections open and close ----
 
     fn accept(&mut self) {
         let now_ms = self.home.mono_ms();
@@ -263,8 +262,8 @@ impl<K: Kernel> CoreLoop<K> {
         }
     }
 
-    /// Notes a failure, and comes back in a moment: unless the socket was closed, or one connection was gone
-    /// before it was taken, the system is short of something (descriptors, most likely) or does not allow it.
+    /// Notes a failure, and retries in a moment: unless the socket was closed, or one connection failed before it
+    /// was accepted, the system lacks something (most likely descriptors) or does not permit it.
     fn accept_ended(&mut self, number: Place, error: i32) {
         let acceptor = &mut self.acceptors[number as usize];
         (acceptor.accepting, acceptor.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
@@ -276,7 +275,7 @@ impl<K: Kernel> CoreLoop<K> {
         }
     }
 
-    /// Whether accepting goes well again: where it fails it does so at each try.
+    /// Clears failures of sockets that accept again: where accepting fails, it fails at each try.
     fn look_at_failures(&mut self) {
         let now_ms = self.home.mono_ms();
         let failed = self.acceptors.iter().any(|acceptor| acceptor.failure.is_some());
@@ -317,7 +316,7 @@ impl<K: Kernel> CoreLoop<K> {
         self.touch(place);
     }
 
-    /// Goes on with connections whose last answer went off: it is known now whether all of it did.
+    /// Goes on with connections whose last response was submitted: now it is known whether all of it was sent.
     fn depart(&mut self) {
         let mut leaving = std::mem::take(&mut self.leaving);
         for place in leaving.drain(..) {
@@ -335,13 +334,13 @@ impl<K: Kernel> CoreLoop<K> {
 
     // ---- the end of a turn ----
 
-    /// Deals with neighbours and the journal, and sends what there is to say.
+    /// Exchanges messages with other cores and the journal, and sends all output.
     fn end_turn(&mut self) {
         self.pump_again = self.home.has_work() && self.home.pump();
         while let Some(id) = self.home.connections.next_ready() {
             self.serve(id.place);
         }
-        // What was served just now may have asked.
+        // Connections that were served just now may have asked other cores.
         if self.home.needs_pump() {
             self.pump_again |= self.home.pump();
         }
@@ -359,7 +358,7 @@ impl<K: Kernel> CoreLoop<K> {
         self.touched = touched;
     }
 
-    /// Sends off the last answers and closes, for which there is no further turn.
+    /// Submits the last responses and closes, since there is no further turn.
     fn send_last_answers(&mut self) {
         if let Err(error) = self.kernel.enter(false) {
             tracing::debug!("the last submission: {error}");
@@ -389,10 +388,11 @@ impl<K: Kernel> CoreLoop<K> {
         is_over
     }
 
-    /// Drains, the sockets last of all: who has connected already is served. Whether all cores have drained.
+    /// Drains, and closes the listening sockets last: clients that have connected already are served. Returns
+    /// whether all cores have drained.
     ///
-    /// A listening socket that is closed resets whoever connected to it and was not accepted yet. So it takes
-    /// no new connection for a moment, in which those that are on their way arrive and are accepted.
+    /// Closing a listening socket resets connections that were not accepted yet. So it refuses new ones for a
+    /// moment first, in which those that are being established arrive and are accepted.
     fn drains(&mut self) -> bool {
         let now_ms = self.home.mono_ms();
         let shut_at_ms = *self.shut_at_ms.get_or_insert_with(|| {
@@ -407,12 +407,12 @@ impl<K: Kernel> CoreLoop<K> {
             return false;
         }
         self.shut();
-        // What was accepted before comes with the next completions.
+        // Connections that were accepted before come with the next completions.
         now_ms >= shut_at_ms + LATE_MS && self.home.may_end()
     }
 
-    /// Shuts the sockets, and tells whoever was accepted meanwhile that nobody serves here any more. Whether
-    /// that is over.
+    /// Closes the listening sockets, and refuses connections that were accepted meanwhile. Returns whether that is
+    /// over.
     fn closes(&mut self) -> bool {
         let now_ms = self.home.mono_ms();
         if self.closed_at_ms.is_none() {
@@ -430,11 +430,11 @@ impl<K: Kernel> CoreLoop<K> {
     }
 }
 
-/// Has a listening socket drop what asks for a new connection (SYN); what belongs to one that is being made
-/// or is made passes. Who is dropped tries again in a second, and is refused by the closed port.
+/// Has a listening socket drop requests for new connections (SYN); packets of connections that are being
+/// established pass. A dropped client retries in a second, and the closed port refuses it.
 fn turn_newcomers_away(listener: &OwnedFd) {
     const SYN: u32 = 2;
-    // In the words of the kernel's packet filter; byte 13 of a TCP head has the flags.
+    // A program for the kernel's packet filter; byte 13 of a TCP header has the flags.
     let filter = [
         SockFilter::new((libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, 0, 0, 13),
         SockFilter::new((libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, 0, 1, SYN),
@@ -443,16 +443,16 @@ fn turn_newcomers_away(listener: &OwnedFd) {
     ];
     if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
         tracing::info!(
-            "connections that arrive at the moment when this port closes are reset, since the system refuses a \
-             filter for it ({error}); with shutdown.lame_duck_ms a load balancer sends none by then"
+            "connections that arrive while this port closes are reset, since the system refuses a filter for it \
+             ({error}); with shutdown.lame_duck_ms a load balancer stops sending them before"
         );
     }
 }
 
-/// Tells a connection why it is turned away. One attempt: a client that does not take it is cut off.
+/// Tells a connection why it is refused. One attempt: a client that does not read it is cut off.
 fn turn_away(socket: &OwnedFd, code: Code) {
     let _sent = rustix::net::send(socket, &refusal_bytes(code), rustix::net::SendFlags::DONTWAIT);
-    // What was asked is unread: a socket that is closed so resets, which may overtake the answer.
+    // Closing a socket with unread bytes sends a reset, which may overtake the response: so read them.
     let mut thrown_away = [0; 4096];
     let _read = rustix::net::recv(socket, &mut thrown_away[..], rustix::net::RecvFlags::DONTWAIT);
 }

@@ -1,4 +1,4 @@
-//! One connection, as a state machine that is driven by what has happened on its socket.
+//! One connection, as a state machine driven by what happens on its socket.
 //!
 //! ```text
 //!            answers written,               the peer closes,
@@ -8,12 +8,12 @@
 //!     └── the client asked to close or has closed; an error ───────┘
 //! ```
 //!
-//! Where a proxy has to say whose connection it is ([`crate::http::proxy_header`]), that is read first, before
-//! any byte is a request's; a connection that begins otherwise is cut off.
+//! Where a proxy has to name the client ([`crate::http::proxy_header`]), that header is read first; a connection
+//! that begins otherwise is cut off.
 //!
-//! At most one send is under way, and at most one operation that receives. While the home cannot
-//! take more (answers wait, or are not read), what still comes in is held and receiving is
-//! stopped: so no more is held than one turn of the loop brings.
+//! At most one send and one receive are under way. Backpressure: while the home cannot take more
+//! (responses wait, or the client does not read), what still arrives is held and receiving is stopped, so
+//! that no more is held than one turn of the loop brings.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,21 +31,21 @@ use crate::http::problem::Code;
 use crate::http::proxy_header::{ProxyHeader, Source};
 use crate::http::route::Listener;
 
-/// Buffers for requests that are kept for the connections that need one next.
+/// Buffers for requests that are kept for reuse.
 const INPUTS_MAX: usize = 16;
 
 /// Where a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stage {
-    /// Requests come, answers go.
+    /// Requests come, responses go.
     Serving,
-    /// The last answer is written; what still comes in is thrown away.
+    /// The last response is written; what still arrives is discarded.
     Lingering,
-    /// It is closed, and waits for operations that are under way.
+    /// It is closed, and waits for its operations to end.
     Over,
 }
 
-/// What has to be done about a connection after [`Link::end_turn`].
+/// What to do with a connection after [`Link::end_turn`].
 pub(super) enum Turn {
     /// Nothing, until something happens.
     Wait,
@@ -66,37 +66,37 @@ enum Receiving {
     Stopping,
 }
 
-/// The header of a proxy that is to come first.
+/// A proxy's header that has to come first.
 struct AwaitedHeader {
     header: ProxyHeader,
-    /// When it has to be there, in monotonic milliseconds.
+    /// Its deadline, in monotonic milliseconds.
     until_ms: u64,
 }
 
 /// One connection.
 pub(super) struct Link {
     client: Client,
-    /// `None` once it has come, or where none is to come.
+    /// `None` once it has arrived, or if none is expected.
     awaited_header: Option<Box<AwaitedHeader>>,
     /// `None` once it was closed.
     socket: Option<OwnedFd>,
     listener: Listener,
     acceptor: Place,
-    /// Bytes that came in while the home could not take them.
+    /// Bytes that arrived while the home could not take them.
     held: Vec<u8>,
     receiving: Receiving,
     stage: Stage,
     /// The peer will send nothing more.
     ended: bool,
-    /// A send waits in the kernel for the peer to read.
+    /// A send waits in the kernel until the peer reads.
     resting: bool,
-    /// How much of that send's buffer has gone off.
+    /// How much of that send's buffer was sent.
     rested: usize,
-    /// The home stopped because enough waits to be written.
+    /// The home stopped because enough bytes wait to be written.
     out_is_full: bool,
-    /// Its last answer has gone off, and [`Link::depart`] is still to come.
+    /// Its last response is submitted, and [`Link::depart`] is still to come.
     is_leaving: bool,
-    /// It stands in the list of what was touched in this turn.
+    /// It is in the list of connections touched in this turn.
     pub(super) is_touched: bool,
 }
 
@@ -137,7 +137,7 @@ impl Link {
         self.client.id.place
     }
 
-    /// Lends it the buffers that it needs to be served; [`Link::give_back_input`] and
+    /// Lends it the buffers that it needs while it is served; [`Link::give_back_input`] and
     /// [`Link::end_turn`] take them back.
     pub(super) fn lend_buffers(&mut self, kernel: &mut impl Kernel, inputs: &mut Vec<Vec<u8>>) {
         if self.client.out.capacity() == 0 {
@@ -150,7 +150,7 @@ impl Link {
         }
     }
 
-    /// Gives the buffer for requests back, unless a part of one is in it.
+    /// Takes the buffer for requests back, unless it holds a part of a request.
     pub(super) fn give_back_input(&mut self, inputs: &mut Vec<Vec<u8>>) {
         if let Some(input) = self.client.conn.take_buffer()
             && inputs.len() < INPUTS_MAX
@@ -161,7 +161,7 @@ impl Link {
 
     // ---- what happens ----
 
-    /// Bytes have come in.
+    /// Bytes have arrived.
     pub(super) fn received(&mut self, bytes: &[u8], more: bool, home: &mut Home) {
         if !more {
             self.receiving = Receiving::No;
@@ -178,7 +178,7 @@ impl Link {
         }
     }
 
-    /// What there is behind the header of a proxy; `None` while that is to come, and where something else has.
+    /// The bytes after the proxy's header; `None` while that is incomplete, or if something else came.
     fn take_proxy_header<'b>(&mut self, bytes: &'b [u8], home: &mut Home) -> Option<&'b [u8]> {
         let Some(awaited_header) = &mut self.awaited_header else { return Some(bytes) };
         match awaited_header.header.take(bytes) {
@@ -203,7 +203,7 @@ impl Link {
         }
     }
 
-    /// Receiving has ended: by the peer, by us, for want of buffers, or by an error.
+    /// Receiving has ended: by the peer, by us, for lack of buffers, or by an error.
     pub(super) fn receive_ended(&mut self, error: i32, home: &mut Home) {
         self.receiving = Receiving::No;
         match error {
@@ -243,7 +243,7 @@ impl Link {
                 if self.rested < buffer.len() {
                     self.resting = true;
                     kernel.send_rest(self.client.id.place, socket.as_fd(), buffer, self.rested);
-                    // Only bytes that went off buy time.
+                    // Only progress extends the deadline.
                     home.connections.set_deadline(self.client.id, home.mono_ms() + WRITE_MS_MAX);
                 } else {
                     kernel.put_spare(buffer);
@@ -254,7 +254,7 @@ impl Link {
         }
     }
 
-    /// Lets the home go on: with answers that may go, and with what is held.
+    /// Lets the home go on: with responses that may go, and with held bytes.
     pub(super) fn serve(&mut self, home: &mut Home) {
         if self.stage != Stage::Serving || self.resting || self.is_leaving {
             return;
@@ -269,7 +269,7 @@ impl Link {
                 break;
             }
         }
-        // The home may have stopped before the last request that is in the buffer.
+        // The home may have stopped before the last request in the buffer.
         if self.ended && self.held.is_empty() && self.may_take(home) && !self.client.conn.is_finished() {
             self.client.conn.finish();
             self.out_is_full = home.serve(&mut self.client);
@@ -297,7 +297,7 @@ impl Link {
 
     // ---- the end of a turn ----
 
-    /// Sends what there is to say, receives or stops receiving, gives back what is not needed.
+    /// Sends what is written, receives or stops receiving, returns buffers that are not needed.
     pub(super) fn end_turn(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
         if home.connections.is_overdue(self.client.id) {
             self.cut_off();
@@ -327,21 +327,21 @@ impl Link {
         if self.resting {
             return Turn::Wait;
         }
-        let speaks = !self.client.out.is_empty();
-        if speaks {
+        let has_output = !self.client.out.is_empty();
+        if has_output {
             kernel.send(place, socket.as_fd(), std::mem::take(&mut self.client.out));
         }
         if self.client.is_closing() {
             self.is_leaving = true;
             return Turn::Leave;
         }
-        if self.ended && home.connections.is_idle(id) && !speaks {
+        if self.ended && home.connections.is_idle(id) && !has_output {
             self.stage = Stage::Over;
             return Turn::Wait;
         }
-        let held_up = self.out_is_full || !home.connections.has_room(id) || !self.held.is_empty();
-        if held_up || self.client.conn.is_finished() {
-            // What is owed makes it ready.
+        let is_blocked = self.out_is_full || !home.connections.has_room(id) || !self.held.is_empty();
+        if is_blocked || self.client.conn.is_finished() {
+            // The outstanding response will make it ready.
             home.connections.set_deadline(id, u64::MAX);
             return if self.out_is_full { Turn::Again } else { Turn::Wait };
         }
@@ -358,7 +358,7 @@ impl Link {
         Turn::Wait
     }
 
-    /// Stops receiving if more has come in than the home takes.
+    /// Stops receiving if more has arrived than the home takes.
     fn pause_receiving(&mut self, kernel: &mut impl Kernel) {
         if !self.held.is_empty() && self.receiving == Receiving::Yes {
             self.receiving = Receiving::Stopping;
@@ -373,7 +373,7 @@ impl Link {
         }
     }
 
-    /// Its last answer has gone off, but for what [`Link::unsent`] was told.
+    /// Its last response was sent, except for what [`Link::unsent`] got back.
     pub(super) fn depart(&mut self, home: &mut Home) {
         let is_leaving = std::mem::take(&mut self.is_leaving);
         if !is_leaving || self.stage != Stage::Serving || self.resting {
@@ -391,12 +391,12 @@ impl Link {
         home.connections.set_deadline(self.client.id, home.mono_ms() + LINGER_MS);
     }
 
-    /// Ends it at once, whatever is under way.
+    /// Ends it at once.
     fn cut_off(&mut self) {
         self.stage = Stage::Over;
     }
 
-    /// Closes the socket and ends what is under way; says when all has ended.
+    /// Closes the socket and ends all operations; returns [`Turn::Over`] when all have ended.
     fn close(&mut self, kernel: &mut impl Kernel) -> Turn {
         if let Some(socket) = self.socket.take() {
             if self.resting {
@@ -412,7 +412,7 @@ impl Link {
         if self.receiving == Receiving::No && !self.resting { Turn::Over } else { Turn::Wait }
     }
 
-    /// The end: nothing is under way for its place any more.
+    /// The end: no operation is under way for its place any more.
     pub(super) fn end(self, home: &mut Home) -> (Listener, Place, IpAddr) {
         home.connections.leave(self.client.id);
         (self.listener, self.acceptor, self.client.peer)

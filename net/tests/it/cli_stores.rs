@@ -142,7 +142,7 @@ fn detach_asks_first_and_refuses_beside_an_engine() {
     let database = "database abababababababababababababababab";
     let (code, told) = stampede(&["detach", path]);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains(database) && told.contains("Nothing was changed; to do it, add --yes"), "{told}");
+    assert!(told.contains(database) && told.contains("Nothing was changed; add --yes to detach"), "{told}");
     let (code, told) = stampede(&["detach", path, "--yes"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains(database), "{told}");

@@ -1,11 +1,10 @@
 //! `POST /v1/orders/batch`: many purchases and movements in one request of a trusted gateway.
 //!
-//! The head is judged first; what is refused there closes the connection, and no record was
-//! looked at. Then records are taken as they come in, each judged as a single purchase would be
-//! (eligibility, window, the item's rate, ticket, sold out), and sent to their owners in chunks.
-//! Rates per buyer and per address are the gateway's own business. All answers leave together
-//! once the last of them is durable. Nothing grows with a reader that does not read or an owner
-//! that does not keep up: then no further record is taken. See [`crate::engine::batch`].
+//! The head is checked first; a refusal there closes the connection before any record is read. Then
+//! records are taken as they arrive, each checked as a single purchase would be (eligibility, window,
+//! the item's rate, ticket, sold out), and sent to their owners in chunks. The gateway limits its own
+//! buyers and addresses. All answers leave together once the last of them is durable. Backpressure:
+//! while a client does not read or an owner does not keep up, no further record is taken. See [`crate::engine::batch`].
 
 use std::sync::Arc;
 
@@ -29,11 +28,11 @@ use crate::http::limits::BATCH_RECORDS_MAX;
 use crate::http::problem::{Code, Problem};
 use crate::identity::check_admin;
 
-/// Answers written before the bound of waiting bytes is looked at again.
+/// Answers written between two checks of how many bytes wait for the client.
 const ANSWERS_AT_ONCE: usize = 128;
 
 impl Home {
-    /// Judges the head of a batch and begins to take its records.
+    /// Checks the head of a batch and begins to take its records.
     pub(super) fn batch(&mut self, caller: &mut Caller<'_>) -> Handled {
         let head = &caller.request.head;
         check_admin(head, self.shared.admin_token.as_bytes())?;
@@ -112,8 +111,7 @@ impl Home {
             if batch.lanes.iter().any(Lane::is_blocked) {
                 return Taken::Held;
             }
-            // A record stays where it was read: what is copied right behind its parts were written waits
-            // for them.
+            // By reference: a copy right after its parts were written would wait for those writes.
             match &intake.decoder.next(client.conn.piece(), left) {
                 Step::Record(record, len) => {
                     self.take_record(&shared, serving, id, batch, record);
@@ -135,16 +133,16 @@ impl Home {
         }
     }
 
-    /// Refuses a batch whose body is none. Of one in chunks records may have been decided, as of one
-    /// that is cut off; nobody is told of them.
+    /// Refuses a batch with a malformed body. Records of a chunked body may have been decided before that, as
+    /// of a body that is cut off; the client learns nothing about them.
     fn break_off(&mut self, intake: &Intake, client: &mut Client, problem: Problem) -> Taken {
         self.refuse(client.id, &mut client.out, intake.mode.closing(), problem);
         client.conn.finish();
         Taken::All
     }
 
-    /// All of the batch was decided, or all that counts: its answers wait for the log, the
-    /// connection goes on.
+    /// All records are decided, or as many as a batch may have: the answers wait for the log, the connection
+    /// goes on.
     fn complete(&mut self, batch: &mut Batch, mode: ResponseMode, is_above: bool, client: &mut Client) {
         let mode = if is_above { mode.closing() } else { mode };
         if is_above {
@@ -169,17 +167,17 @@ impl Home {
     ) {
         let index = batch.answers.len() as u32;
         batch.answers.push(RecordAnswer::Open);
-        let judged = match record {
+        let checked = match record {
             Err(code) => Err(RecordAnswer::code(*code)),
             Ok(_) if !serving => Err(RecordAnswer::code(Code::Draining)),
             Ok(Record::Purchase(purchase)) => {
-                self.judge_purchase(shared, purchase).map(|op| (op, purchase.subject, purchase.key))
+                self.check_purchase(shared, purchase).map(|op| (op, purchase.subject, purchase.key))
             }
             Ok(Record::Move { order, movement, reference }) => {
                 Ok((RecordOp::Move(*order, *movement), &[][..], *reference))
             }
         };
-        let (op, subject, reference) = match judged {
+        let (op, subject, reference) = match checked {
             Ok(wanted) => wanted,
             Err(refused) => return batch.answers[index as usize] = refused,
         };
@@ -196,16 +194,16 @@ impl Home {
         }
     }
 
-    /// What a home can say of a purchase by itself, in the order of checks of a single one.
-    fn judge_purchase(&mut self, shared: &Shared, purchase: &Purchase<'_>) -> Result<RecordOp, RecordAnswer> {
+    /// The checks of a purchase that the home can do by itself, in the order of a single purchase's.
+    fn check_purchase(&mut self, shared: &Shared, purchase: &Purchase<'_>) -> Result<RecordOp, RecordAnswer> {
         let gauge = shared.catalogue.find(purchase.item).ok_or(RecordAnswer::code(Code::NotFound))?;
         let hash = shared.secret.buyer(purchase.subject);
         let blocked = self.owner.shard().is_blocked(hash);
         let buyer = Buyer { hash, level: purchase.level, since_s: purchase.since_s, blocked };
         let (now, limits) = (self.now, &mut self.limits);
         let rate = || limits.rate_item(gauge, now.mono_ms);
-        let judge = || shared.gate.tickets.judge(gauge, purchase.ticket, purchase.subject, now.sale);
-        match admit(now.sale, gauge, &buyer, rate, judge) {
+        let check = || shared.gate.tickets.check(gauge, purchase.ticket, purchase.subject, now.sale);
+        match admit(now.sale, gauge, &buyer, rate, check) {
             Ok(ticket) => {
                 let (item, quantity) = (purchase.item, purchase.quantity);
                 Ok(RecordOp::Purchase { item, buyer: hash, quantity, ticket })
@@ -223,7 +221,7 @@ impl Home {
         (0..batch.lanes.len()).for_each(|owner| self.send(id, batch, owner));
     }
 
-    /// Sends what waits for an owner, unless a chunk is with it.
+    /// Sends what waits for an owner, unless it has a chunk already.
     fn send(&mut self, id: u32, batch: &mut Batch, owner: usize) {
         let lane = &mut batch.lanes[owner];
         if lane.under_way || !self.mesh.may_ask(owner) {
@@ -249,7 +247,7 @@ impl Home {
         }
     }
 
-    /// Puts the answers of a chunk where they belong, and what is left of it back into its lane.
+    /// Copies the answers of a chunk into the batch, and puts the undecided rest back into its lane.
     fn settle(&mut self, id: u32, batch: &mut Batch, owner: usize, mut chunk: Box<Chunk>) {
         let impatient = |since_ms: u64| self.now.mono_ms >= since_ms + PATIENCE_MS;
         match chunk.busy {
@@ -289,8 +287,8 @@ impl Home {
         self.batches.open.insert(id, batch);
     }
 
-    /// Asks owners again that had no room; called when the log has moved on, and with each tick. A batch that
-    /// got on and is stuck again goes behind those that did not.
+    /// Retries owners that had no room; called when the log has advanced, and with each tick. A batch that
+    /// made progress and is stuck again goes to the end of the line.
     pub(super) fn retry_batches(&mut self) {
         let mut served = 0;
         for id in std::mem::take(&mut self.batches.stuck) {
@@ -311,7 +309,7 @@ impl Home {
         self.connections.wake(conn);
     }
 
-    /// Gives up batches whose connection is gone; called by the sweep.
+    /// Drops batches whose connection is closed; the sweep calls it.
     pub(super) fn sweep_batches(&mut self) {
         let connections = &mut self.connections;
         self.batches.open.retain(|_, batch| connections.knows(batch.conn));
@@ -319,7 +317,7 @@ impl Home {
 
     // ---- out ----
 
-    /// Begins the answer to a batch.
+    /// Begins the response to a batch.
     pub(super) fn begin_answers(
         &mut self,
         client: &mut Client,
@@ -336,7 +334,7 @@ impl Home {
         client.outgoing = Some(Outgoing { answers, mode });
     }
 
-    /// Writes more of the answers that were begun; false if the rest has to wait for the reader.
+    /// Writes more of the answers; false if the rest has to wait for the client to read.
     pub(super) fn write_answers(&mut self, client: &mut Client) -> bool {
         let Some(outgoing) = &mut client.outgoing else { return true };
         let answers = &mut *outgoing.answers;

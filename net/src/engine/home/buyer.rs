@@ -1,4 +1,4 @@
-//! What buyers call: pages, purchases, their own orders.
+//! The buyers' endpoints: items, purchases, their own orders.
 //!
 //! Order of checks on a purchase, as docs/API.md has it. Framing and route were checked before. Then come: body;
 //! identity (before a token is verified, the rate of its address and its budget of invalid tokens); blocklist and
@@ -21,8 +21,8 @@ use crate::http::problem::{Code, Problem};
 use crate::http::route::{ListQuery, OrdersAfter, OrdersQuery};
 use crate::identity::{Buyer as Known, Recognised, Unverified};
 
-/// After an alarm about junk, how long there is no other, in milliseconds.
-const JUNK_TOLD_MS: u64 = 60_000;
+/// Least time between two alarms about invalid tokens, in milliseconds.
+const INVALID_TOKENS_QUIET_MS: u64 = 60_000;
 
 impl Home {
     #[inline]
@@ -40,39 +40,38 @@ impl Home {
         Ok((known.subject, Buyer { hash, level: known.level, since_s: known.since_s, blocked }))
     }
 
-    /// Verifies a token that this core has not seen before, unless its address is over its rate already, or
-    /// has sent too much junk. One that does not count is charged to the address, before the next one is
-    /// verified.
+    /// Verifies a token that this core does not remember, unless its address is over its rate already or has
+    /// sent too many invalid tokens. A token that fails is charged to the address before the next one is verified.
     #[cold]
     fn verify(&mut self, token: Unverified<'_>, caller: &Caller<'_>) -> Result<Known, Problem> {
         let limited = |refusal| problem_of(refusal, RequestKind::Other);
         let (address, now) = (self.address(caller), self.now);
         self.limits.check_address(Some(address), now.mono_ms).map_err(limited)?;
         if let Err(refusal) = self.limits.may_verify(address, now.mono_ms) {
-            self.tell_of_junk(caller);
+            self.report_invalid_tokens(caller);
             return Err(limited(refusal));
         }
         self.count(Count::TokensVerified);
         self.shared.identity.verify(token, now.sale, &mut self.verdicts).map_err(|reason| {
             let _over = self.limits.rate_address(Some(address), now.mono_ms);
             if reason.is_junk() {
-                self.limits.note_junk(address, now.mono_ms);
+                self.limits.note_invalid_token(address, now.mono_ms);
             }
             reason.problem()
         })
     }
 
-    /// Tells the merchant of an address that has sent too much junk, but not of each: a flood has many.
-    fn tell_of_junk(&mut self, caller: &Caller<'_>) {
+    /// Raises an alarm about an address that sends too many invalid tokens; not about each, since a flood has many.
+    fn report_invalid_tokens(&mut self, caller: &Caller<'_>) {
         self.count(Count::TokensRefused);
-        if self.now.mono_ms < self.junk_untold_ms {
+        if self.now.mono_ms < self.invalid_tokens_quiet_ms {
             return;
         }
-        self.junk_untold_ms = self.now.mono_ms + JUNK_TOLD_MS;
+        self.invalid_tokens_quiet_ms = self.now.mono_ms + INVALID_TOKENS_QUIET_MS;
         let client = self.shared.identity.client_ip(&caller.request.head, caller.peer);
         self.shared.alarm_once(format!(
-            "{client} sends more invalid tokens than limits.bad_tokens_per_s allows. Most tokens from there that this \
-             core has not verified before now get 429. If it is the address of your own proxy, add it to \
+            "{client} sends more invalid tokens than limits.bad_tokens_per_s allows. Most new tokens from there now \
+             get 429. If it is the address of your own proxy, add it to \
              identity.trusted_proxies: then each client is counted by its own address"
         ));
     }
@@ -91,7 +90,7 @@ impl Home {
         self.place(item, who, (&purchase, key), kind, caller)
     }
 
-    /// A purchase by a known buyer: checks what can be checked here, then asks the owner.
+    /// A purchase by an identified buyer: checks what can be checked here, then asks the owner.
     pub(super) fn place(
         &mut self,
         item: ItemId,
@@ -108,8 +107,8 @@ impl Home {
         }
         let (now, limits, tickets) = (self.now, &mut self.limits, &self.shared.gate.tickets);
         let rate = || limits.rate_purchase(gauge, asker, now.mono_ms);
-        let judge = || tickets.judge(gauge, purchase.ticket, subject.as_bytes(), now.sale);
-        let ticket = admit(now.sale, gauge, &buyer, rate, judge).map_err(|refusal| {
+        let check = || tickets.check(gauge, purchase.ticket, subject.as_bytes(), now.sale);
+        let ticket = admit(now.sale, gauge, &buyer, rate, check).map_err(|refusal| {
             self.count(Count::RefusedEarly);
             problem_of(refusal, RequestKind::Other)
         })?;
@@ -152,7 +151,7 @@ impl Home {
         Ok(())
     }
 
-    // ---- pages ----
+    // ---- items ----
 
     pub(super) fn item_page(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Handled {
         let (request, mode) = (caller.request, caller.mode);
@@ -167,7 +166,7 @@ impl Home {
         self.ask(item, RequestKind::ItemPage, Ask::Rare(Box::new(RareAsk::Item(item))), caller)
     }
 
-    /// The settings of an item have come: keeps its page and answers with it.
+    /// The settings of an item have arrived: stores its page and responds with it.
     pub(super) fn page_reply(&mut self, item: OwnedItem) -> Response {
         let shared = self.shared.clone();
         let Some(gauge) = shared.catalogue.find(item.get().item) else {
@@ -188,14 +187,14 @@ impl Home {
         Ok(())
     }
 
-    /// Charges the address of somebody who has not said who it is, for what costs every owner work.
+    /// Charges the address of an anonymous client for a request that costs the owners work.
     pub(super) fn rate_address(&mut self, caller: &Caller<'_>) -> Handled {
         let address = self.limits.counts_addresses().then(|| self.address(caller));
         let rate = self.limits.rate_address(address, self.now.mono_ms);
         rate.map_err(|refusal| problem_of(refusal, RequestKind::Other))
     }
 
-    /// The items have come: keeps their page for a second.
+    /// The items have arrived: keeps their page for a second.
     pub(super) fn list_reply(&mut self, query: ListQuery, items: &[OwnedItem], has_more: bool) -> Response {
         let shared = self.shared.clone();
         let last = items.last().filter(|_| has_more);

@@ -1,5 +1,5 @@
-//! The public page of a draw's entries: no identity is asked for. It costs a hop and many
-//! look-ups, so the rate of an address counts for it.
+//! The public list of a draw's entries: no identity is needed. It costs a request to the owner and
+//! many look-ups, so the rate of the address applies.
 
 use stampede_core::types::OrderId;
 

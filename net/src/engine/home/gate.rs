@@ -1,8 +1,8 @@
-//! What buyers call before they buy: challenges and tickets.
+//! The endpoints before a purchase: challenges and tickets.
 //!
-//! Answered by the home core alone. Order of checks: body, identity, blocklist and eligibility,
-//! window, rate, sold out, challenge. Before the opening nothing is handed out and no rate is
-//! used up.
+//! The home core answers them alone. Order of checks: body, identity, blocklist and eligibility,
+//! window, rate, sold out, challenge. Before the opening nothing is issued and no rate is
+//! charged.
 
 use stampede_core::admit::{Buyer, eligible, stock, window};
 use stampede_core::gauge::Gauge;
@@ -57,7 +57,7 @@ impl Home {
         Ok(shared.gate.challenges.pose(self.core, &claim(gauge, subject.as_bytes()), self.now.sale))
     }
 
-    /// A ticket for the buyer who asks, if a challenge that is needed was solved.
+    /// A ticket for the buyer who asks, if no challenge is needed or it was solved.
     pub(super) fn issue(
         &mut self,
         item: ItemId,
@@ -118,13 +118,13 @@ impl Home {
         }
     }
 
-    /// Who asks, as far as limits go; with an address only where one is wanted.
+    /// Who is asking, as far as limits go; with an address only if it is wanted.
     pub(super) fn asker(&mut self, buyer: &Buyer, caller: &Caller<'_>, wants_address: bool) -> Asker {
         Asker { buyer: buyer.hash.0[0], address: wants_address.then(|| self.address(caller)) }
     }
 
-    /// Where the request comes from, as far as limits go. A trusted proxy that does not say is an alarm: all
-    /// of its buyers would be one address.
+    /// The address that the request's limits apply to. A trusted proxy that does not name it raises an alarm:
+    /// all of its buyers would count as one address.
     pub(super) fn address(&mut self, caller: &Caller<'_>) -> AddressKey {
         let client = self.shared.identity.client(&caller.request.head, caller.peer);
         if !client.is_known {
@@ -141,7 +141,7 @@ impl Home {
         AddressKey::new(&self.shared.secret, client.ip)
     }
 
-    /// Answers with an object that is for this buyer and this once.
+    /// Responds with an object for this buyer, to be used once.
     fn answer_once(&mut self, status: Status, caller: &mut Caller<'_>, fill: impl FnOnce(&mut Object<'_>)) {
         let mode = caller.mode;
         let date = self.date;

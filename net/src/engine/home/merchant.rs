@@ -1,5 +1,5 @@
-//! What the shop's back office calls. Every change is decided by an owner, is a fact in
-//! the log, and is answered when that fact is durable.
+//! The merchant API. An owner decides every change; the change is a fact in the log, and the
+//! response waits until that fact is durable.
 
 use stampede_core::command::{Movement, Outcome};
 use stampede_core::fact::Switch;
@@ -121,7 +121,7 @@ impl Home {
         }
     }
 
-    /// Every core knows who is blocked: this one tells, when what it knows is durable.
+    /// Every core has the whole blocklist: this one responds when what it knows is durable.
     fn blocklist(&mut self, query: &BlocklistQuery, caller: &Caller<'_>) {
         let (limit, shard) = (usize::from(query.limit), self.owner.shard());
         let after = query.after.as_ref().map_or(&[][..], Subject::as_bytes);
@@ -144,7 +144,7 @@ impl Home {
         self.connections.fill(caller.conn, number, self.core, limits, Response::Bytes(bytes));
     }
 
-    /// Owner 0 decides; the merchant listener is on its core, so that changes of one buyer
+    /// Owner 0 decides; the merchant API's socket is on its core, so that changes for one buyer
     /// reach every core in the order in which they were decided.
     fn block(&mut self, who: &Subject, blocked: bool, caller: &Caller<'_>) -> Handled {
         let request = caller.request;
@@ -165,18 +165,18 @@ impl Home {
     }
 }
 
-/// The key of a call about an item.
+/// The idempotency key of a request about an item.
 fn key(request: &Request<'_>) -> Result<Key, Problem> {
     Ok(request.head.idempotency_key()?.map_or(Key::none(), Key::new))
 }
 
-/// The key of a refund that has no reference of its own: it tells a retry as well.
+/// The idempotency key, for a refund without a reference of its own: it identifies a retry as well.
 fn key_text(request: &Request<'_>) -> Result<String, Problem> {
     let key = request.head.idempotency_key()?.unwrap_or_default();
     Ok(String::from_utf8_lossy(key).into_owned())
 }
 
-/// `If-Match: "settings_lsn"`: a change is made only to the settings that the caller has seen.
+/// `If-Match: "settings_lsn"`: the change applies only to the settings that the caller has read.
 fn if_match(request: &Request<'_>) -> Result<Option<Lsn>, Problem> {
     const BAD: Problem = Problem::new(Code::BadHeader).detail("If-Match: one settings_lsn, in quotes, or *");
     let value = match request.head.field(Name::IfMatch) {
@@ -189,7 +189,7 @@ fn if_match(request: &Request<'_>) -> Result<Option<Lsn>, Problem> {
     number.map(|lsn| Some(Lsn(lsn))).ok_or(BAD)
 }
 
-/// Refuses `If-Match` on a change that does not look at it: whoever sends it relies on it.
+/// Refuses `If-Match` on a change that ignores it: a client that sends it relies on it.
 fn check_condition(route: &Route, request: &Request<'_>) -> Result<(), Problem> {
     let is_read = matches!(request.head.method, Method::Get | Method::Head);
     if is_read || matches!(route, Route::PutItem(_)) || request.head.field(Name::IfMatch) == Field::Absent {
@@ -198,20 +198,20 @@ fn check_condition(route: &Route, request: &Request<'_>) -> Result<(), Problem> 
     Err(Problem::new(Code::BadHeader).detail("If-Match is supported by PUT /admin/items/{id} only"))
 }
 
-/// The question, the item whose owner is asked, and what the answer depends on.
-type Question = (ItemId, RequestKind, RareAsk);
+/// The item whose owner is asked, the kind of request, and the request itself.
+type ItemRequest = (ItemId, RequestKind, RareAsk);
 
-fn switch(item: ItemId, switch: Switch, request: &Request<'_>) -> Result<Question, Problem> {
+fn switch(item: ItemId, switch: Switch, request: &Request<'_>) -> Result<ItemRequest, Problem> {
     body::empty(request.body)?;
     Ok((item, RequestKind::Other, RareAsk::SwitchItem(item, switch, Who::Merchant, key(request)?)))
 }
 
-fn movement(order: OrderId, movement: Movement, payment_ref: String) -> Question {
+fn movement(order: OrderId, movement: Movement, payment_ref: String) -> ItemRequest {
     let kind = if movement == Movement::Refund { RequestKind::Refund } else { RequestKind::MoveOrder };
     (order.item(), kind, RareAsk::Move(order, movement, payment_ref))
 }
 
-/// What the merchant sees of a change: the item as it is now, once the change is durable.
+/// The response to a change: the item as it is now, once the change is durable.
 pub(super) fn change_response(outcome: Outcome, item: Option<OwnedItem>) -> (Lsn, Response) {
     match (outcome, item) {
         (Outcome::Done { lsn, changed }, Some(item)) => {

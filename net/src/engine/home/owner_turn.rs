@@ -1,4 +1,4 @@
-//! One turn of a core's owner: it serves all who ask it, a share each.
+//! One turn of a core's owner: it serves all homes and the exporter, a share each.
 //!
 //! Next: [`crate::engine::turns`] for the order in which they are served.
 
@@ -10,7 +10,7 @@ use crate::engine::mesh::Endpoint;
 use crate::engine::owner::Owner;
 use crate::engine::turns::Peers;
 
-/// Everybody who asks an owner: the homes, this core's own among them, and behind them the exporter.
+/// The peers of an owner: the homes, including this core's own, and after them the exporter.
 pub(super) struct Asking<'a> {
     pub(super) now: UnixMillis,
     pub(super) owner: &'a mut Owner,
@@ -19,7 +19,7 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Decides records of a chunk; it goes back when all were, or when there is no room for the next.
+    /// Decides records of a chunk; it goes back when all are decided, or when there is no room for the next.
     fn decide_chunk(&mut self, home: usize, to: ReplyTo, mut chunk: Box<Chunk>, most: usize) -> usize {
         let decided = self.owner.decide_chunk(self.now, &mut chunk, most);
         if chunk.is_decided() || chunk.busy.is_some() {

@@ -1,6 +1,6 @@
-//! Asks the owner of an item, and makes responses of its replies.
+//! Asks the owner of an item, and turns its replies into responses.
 //!
-//! A response waits for the LSN that it shows. Next: [`super::gather`] for responses that several owners give.
+//! A response waits until the LSN that it shows is durable. Next: [`super::gather`] for responses of several owners.
 
 use stampede_core::command::Outcome;
 use stampede_core::types::{ItemId, Lsn};
@@ -15,7 +15,7 @@ use crate::engine::response::{RequestKind, Response};
 use crate::http::problem::Code;
 
 impl Home {
-    /// Puts a question to the owner of an item; its reply becomes the answer.
+    /// Asks the owner of an item; its reply becomes the response.
     pub(super) fn ask(&mut self, item: ItemId, kind: RequestKind, ask: Ask, caller: &Caller<'_>) -> Handled {
         let mode = caller.mode;
         let owner = item.owner(self.mesh.cores());
@@ -86,7 +86,7 @@ impl Home {
             RareReply::Order(Some(order)) => (order.order.state_lsn, Response::AdminOrder(Box::new(order))),
             RareReply::Changed(outcome, item) => merchant::change_response(outcome, item),
             RareReply::OrderPage(Some(page)) => {
-                // Before the order may be shown, the page says that it is accepted.
+                // Until the order may be shown, the page says that it is accepted.
                 let placed = page.order.lsn <= self.shared.shown_lsn();
                 let after = if placed { page.order.state_lsn } else { Lsn::ZERO };
                 (after, Response::OrderPage(Box::new(page)))

@@ -1,6 +1,6 @@
-//! One connection: its bytes to requests, requests to where they are handled, responses to bytes.
+//! One connection: takes its requests, passes each to its handler, writes the responses.
 //!
-//! A response goes out at once if none is owed before it, else it waits for its turn in
+//! A response is written at once if no earlier one is outstanding, else it waits in
 //! [`Connections`]. Next: [`super::replies`] for what comes back from owners.
 
 use stampede_core::types::Lsn;
@@ -19,13 +19,13 @@ use crate::http::conn::Next;
 use crate::http::problem::{Code, Problem};
 use crate::http::route::Route;
 
-/// How long purchases are taken when the server drains, and connections that have not asked yet are left
-/// open, in milliseconds.
+/// How long a draining server still takes purchases, and leaves connections open that have not sent a
+/// request yet, in milliseconds.
 const LAST_ORDERS_MS: u64 = 500;
 
 impl Home {
-    /// Takes every complete request and appends every answer that may go. Returns whether it
-    /// stopped because enough is waiting to be written: then call it again after that.
+    /// Takes every complete request and appends every response that may go. Returns whether it
+    /// stopped because enough bytes wait to be written: then call it again once they are.
     pub fn serve(&mut self, client: &mut Client) -> bool {
         let out_is_full = loop {
             self.collect(client);
@@ -43,7 +43,7 @@ impl Home {
                 break false;
             }
             let (conn, peer, listener) = (client.id, client.peer, client.conn.listener());
-            // Looked at where it is: it is too large to be moved for every request.
+            // By reference: it is too large to be moved for every request.
             match &client.conn.next() {
                 Next::NeedMore => break false,
                 Next::Reject(problem) => self.refuse(conn, &mut client.out, ResponseMode::CLOSE, *problem),
@@ -56,8 +56,8 @@ impl Home {
                     let mode = ResponseMode { cors, ..mode };
                     let (out, intake) = (&mut client.out, &mut client.intake);
                     self.request(&mut Caller { request, mode, conn, peer, out, intake });
-                    // The body of a batch that was refused is not read, and nothing is taken behind an answer
-                    // that says that the connection is closed (RFC 9112 section 9.6).
+                    // The body of a refused batch is not read, and nothing is taken after a response that closes
+                    // the connection (RFC 9112 section 9.6).
                     if (client.conn.is_streaming() || !serving) && client.intake.is_none() {
                         client.conn.finish();
                     }
@@ -77,14 +77,14 @@ impl Home {
         out_is_full && !client.closing
     }
 
-    /// Whether an idle connection is to be closed since the server goes down. One that has never asked has
-    /// just come, most likely, and its request is on the way.
+    /// Whether to close an idle connection because the server shuts down. One that has not sent a request yet
+    /// is most likely new, and its request on the way.
     fn drains_idle(&self, has_asked: bool) -> bool {
         self.shared.phase() >= Phase::Draining && (has_asked || self.is_closed_for_business())
     }
 
-    /// Whether purchases are refused since the server goes down: a moment after it began to drain, in which
-    /// whoever got in has asked.
+    /// Whether purchases are refused because the server shuts down: only a moment after it began to drain, so
+    /// that clients that have just connected can send their requests.
     pub(super) fn is_closed_for_business(&self) -> bool {
         self.draining_since_ms.is_some_and(|since_ms| self.now.mono_ms >= since_ms + LAST_ORDERS_MS)
     }
@@ -139,12 +139,12 @@ impl Home {
         }
     }
 
-    /// Answers a request with a refusal, at once or behind the answers that are still owed.
+    /// Responds with a refusal, at once or after the responses that are still outstanding.
     pub(super) fn refuse(&mut self, conn: ConnId, out: &mut Vec<u8>, mode: ResponseMode, problem: Problem) {
         self.answer(conn, out, mode, RequestKind::Other, Response::Problem(problem));
     }
 
-    /// Answers a request, at once or behind the answers that are still owed.
+    /// Responds to a request, at once or after the responses that are still outstanding.
     pub(super) fn answer(
         &mut self,
         conn: ConnId,
@@ -204,7 +204,7 @@ impl Home {
 }
 
 impl Connections {
-    /// Answers with bytes that `render` appends, at once or behind the answers that are still owed.
+    /// Responds with the bytes that `render` appends, at once or after the responses that are still outstanding.
     pub(super) fn answer_bytes(&mut self, caller: &mut Caller<'_>, render: impl FnOnce(&mut Vec<u8>)) {
         let mode = caller.mode;
         if self.is_idle(caller.conn) && !mode.closes() {

@@ -1,7 +1,7 @@
-//! What browsers call: the sale page, its forms, and the demo's sessions.
+//! The endpoints for browsers: the sale page, its forms, and the demo's sessions.
 //!
 //! The page of an item is rendered once per change and language and sent to everybody; it
-//! holds nothing of a buyer. A form goes the same way to the owner as a call of the API.
+//! contains nothing about a buyer. A form takes the same path to the owner as an API request.
 //! Next: [`crate::site`] for what the pages look like.
 
 use stampede_core::gauge::ItemState;
@@ -32,20 +32,20 @@ use crate::site::html::Html;
 use crate::site::render::{self, ChallengeView};
 use crate::site::words::Lang;
 
-/// How long the list of sales is kept before it is made anew, in milliseconds.
+/// How long the list of sales is kept, in milliseconds.
 const LIST_MS: u64 = 1_000;
-/// When the list renews itself where nothing opens sooner, in seconds.
+/// After how long the list refreshes itself if nothing opens sooner, in seconds.
 const LIST_RENEW_S: u32 = 60;
-/// Items that the list shows at most; what can be bought comes first.
+/// Most items on the list; those that can be bought come first.
 const LIST_MAX: usize = 100;
 
 impl Home {
-    /// Answers a call of the sale page; a refusal is a page, too.
+    /// Responds to a request of the sale page; a refusal is a page, too.
     pub(super) fn site(&mut self, call: SiteCall, caller: &mut Caller<'_>) -> Handled {
         let (request, mode) = (caller.request, caller.mode);
         let browser = self.browser(call, request);
         let done = match call {
-            // These two are calls of the API, and are answered like one.
+            // These two are API endpoints, with JSON responses.
             SiteCall::Session => return self.demo_session(caller),
             SiteCall::PayOwn(order) => {
                 body::empty(caller.request.body)?;
@@ -81,7 +81,7 @@ impl Home {
         Ok(())
     }
 
-    /// How the browser that made a call is answered.
+    /// How to respond to the browser that sent a request.
     fn browser(&self, call: SiteCall, request: &Request<'_>) -> Browser {
         let (item, buys) = match call {
             SiteCall::Sale(item) => (Some(item), false),
@@ -96,7 +96,7 @@ impl Home {
         Browser { lang, item, buys, demo: self.shared.demo.is_some(), gzip }
     }
 
-    /// Refuses what a page of somebody else has sent: a form with a page, a call of the API as such.
+    /// Refuses a cross-site request: a form with a page, an API request with a problem.
     pub(super) fn refuse_foreign(
         &mut self,
         route: &Route,
@@ -127,14 +127,14 @@ impl Home {
         self.ask(item, RequestKind::Browser(browser), Ask::Rare(Box::new(RareAsk::Item(item))), caller)
     }
 
-    /// The settings of an item have come: keeps them and answers with the page.
+    /// The settings of an item have arrived: stores them and responds with the page.
     pub(super) fn sale_reply(&mut self, item: OwnedItem, browser: Browser) -> Response {
         let shared = self.shared.clone();
         let Some(gauge) = shared.catalogue.find(item.get().item) else {
             return Response::Problem(Code::NotFound.problem());
         };
-        // The item may have changed again meanwhile: then what came is shown once, and the
-        // next request asks anew.
+        // The item may have changed again meanwhile: then this page is sent once, and the next request asks
+        // the owner again.
         let shows = Shows::of(gauge, &item, self.now.sale);
         let version = pages::version(&shared, &item);
         let html = sale_html(&item, version, shows, (browser.lang, browser.demo));
@@ -156,7 +156,7 @@ impl Home {
         Ok(())
     }
 
-    /// The items have come: keeps their page for a second.
+    /// The items have arrived: keeps their page for a second.
     pub(super) fn sales_reply(&mut self, items: &[OwnedItem], browser: Browser) -> Response {
         let shared = self.shared.clone();
         let now = self.now.sale;
@@ -223,7 +223,7 @@ impl Home {
         self.place(item, who, (&purchase, key), RequestKind::Browser(browser), caller)
     }
 
-    /// The ticket, or the page with what has to be done for it.
+    /// The ticket, or the page with the next step towards it.
     fn step_before(
         &mut self,
         item: ItemId,
@@ -272,7 +272,7 @@ impl Home {
 
     // ---- the demo ----
 
-    /// Pretends a payment of the buyer's own order.
+    /// Simulates the payment of the buyer's own order.
     fn pay_own(&mut self, order: OrderId, kind: RequestKind, caller: &mut Caller<'_>) -> Handled {
         if self.shared.demo.is_none() {
             return Err(Code::NotFound.problem());
@@ -291,7 +291,7 @@ impl Home {
         Ok(())
     }
 
-    /// A session for somebody who has none, and the request to send the form once more.
+    /// A session for a browser that has none, with a redirect to send the form again.
     fn lend_session(
         &mut self,
         (item, again): (ItemId, bool),
@@ -305,7 +305,7 @@ impl Home {
         Ok(Response::SendAgain(format!("/sale/{item}?{AGAIN}"), cookie))
     }
 
-    /// To sign is as dear as to verify: the address pays for it.
+    /// Signing costs as much as verifying: it is charged to the address.
     fn new_session(&mut self, caller: &Caller<'_>) -> Result<Session, Problem> {
         let address = self.limits.counts_addresses().then(|| self.address(caller));
         let limited = |refusal| problem_of(refusal, RequestKind::Other);
@@ -317,10 +317,10 @@ impl Home {
     }
 }
 
-/// What comes before an order.
+/// The next step towards an order.
 enum Step {
-    /// Nothing: this is the ticket.
+    /// Buy, with this ticket.
     Ticket(String),
-    /// A page to answer.
+    /// Show this page.
     Page(Html),
 }

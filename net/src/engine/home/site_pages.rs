@@ -1,6 +1,6 @@
 //! The sale pages that a core has rendered: once per change and language, sent to everybody.
 //!
-//! They hold nothing about a buyer. Next: [`super::site`], which sends them.
+//! They contain nothing about a buyer. Next: [`super::site`], which sends them.
 
 use std::collections::HashMap;
 
@@ -14,12 +14,12 @@ use crate::site::html::Html;
 use crate::site::render::{self, SaleView};
 use crate::site::words::Lang;
 
-/// Items whose pages are kept; with one more, all are dropped and made again.
+/// Items whose pages are kept; with one more, all are dropped and rendered again on request.
 const PAGES_MAX: usize = 4_096;
 /// For how long two loads of a page share the idempotency key of its form, in milliseconds.
 pub(super) const KEY_MS: u64 = 600_000;
 
-/// What of a page changes by itself.
+/// What changes on a page without a new version of the item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shows {
     pub(super) state: ItemState,
@@ -27,7 +27,7 @@ pub(super) struct Shows {
     pub(super) refresh_ms: u64,
     pub(super) renew_s: u32,
     pub(super) key: u64,
-    /// When the draw is held that all who buy until then take part in.
+    /// When the draw is held in which everybody takes part who buys before.
     pub(super) draws_at_ms: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ impl Shows {
     }
 }
 
-/// When a page without script renews itself: seldom at first, then just after the opening.
+/// After how many seconds a page without script refreshes itself: rarely at first, then just after the opening.
 pub(super) const fn renew_s(state: ItemState, left_ms: u64) -> u32 {
     match state {
         ItemState::Upcoming if left_ms > 600_000 => 300,
@@ -61,7 +61,7 @@ pub(super) const fn renew_s(state: ItemState, left_ms: u64) -> u32 {
 /// The pages of one item.
 pub(super) struct Entry {
     pub(super) item: OwnedItem,
-    /// What its gauge showed, or less if the item has to be asked for anew.
+    /// The version that its gauge showed, or an older one if the owner has to be asked again.
     pub(super) gauge_version: u32,
     pub(super) version: Option<Version>,
     pub(super) pages: [Option<(Shows, Html)>; Lang::ALL.len()],
@@ -75,7 +75,7 @@ pub(super) struct SitePages {
 }
 
 impl SitePages {
-    /// The page of an item as it is now, or `None` if its settings have to be asked for.
+    /// The present page of an item, or `None` if its owner has to be asked for the settings.
     pub(super) fn sale(&mut self, gauge: &Gauge, now: UnixMillis, lang: Lang, demo: bool) -> Option<&Html> {
         let entry =
             self.sales.get_mut(&gauge.item()).filter(|entry| entry.gauge_version == gauge.version())?;
@@ -91,7 +91,7 @@ impl SitePages {
         if self.sales.len() >= PAGES_MAX {
             self.sales.clear();
         }
-        // What is not durable counts as one of before, and is asked for anew.
+        // What is not durable is stored as outdated, so that the next request asks the owner again.
         let (id, shown) = (item.get().item, item.get().shown_version);
         let gauge_version = shown.wrapping_sub(u32::from(version.is_none()));
         self.sales.insert(id, Entry { item, gauge_version, version, pages: [None, None] });
@@ -110,7 +110,7 @@ pub(super) fn sale_html(
     Html::shared(tag, render::sale(&view, lang))
 }
 
-/// What tells the states of an item's page apart: the fact that made it so, and what changes by itself.
+/// Identifies a state of an item's page: the fact behind it, and what changes without one.
 pub(super) fn tag(item: ItemId, version: Option<Version>, shows: Shows) -> Option<String> {
     let Version { log, lsn } = version?;
     let Shows { state, band, refresh_ms, renew_s, draws_at_ms, key: _ } = shows;
