@@ -1,4 +1,4 @@
-//! What both engines are built from: the one that sells, and the one that waits for its database.
+//! The common base of two engines: the one that sells, and the one that waits for its database.
 //!
 //! Next: [`super::waiting`] for the second.
 
@@ -57,7 +57,7 @@ impl Base {
     }
 }
 
-/// The shared half of the gate; the keys of challenges are drawn anew.
+/// The shared half of the gate, with new random keys for challenges.
 fn gate(settings: &Settings) -> anyhow::Result<Gate> {
     let mut random = [0; 64];
     getrandom::fill(&mut random).context("the system gives no random bytes")?;
@@ -76,7 +76,7 @@ fn gate(settings: &Settings) -> anyhow::Result<Gate> {
     })
 }
 
-/// What was weakened on the operator's word (I17).
+/// The promises that the settings weaken (I17).
 fn weakened(settings: &Settings) -> Vec<String> {
     let mut weakened = Vec::new();
     if settings.ack == Ack::Memory {
