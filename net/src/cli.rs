@@ -1,9 +1,8 @@
 //! The command line: reads it, runs the command, returns an exit code.
 //!
-//! Every error is one line, `stampede: problem (cause). Remedy.`, on the standard
-//! error; results go to the standard output. The function that serves is passed in
-//! by the binary. Next: one file per command, and
-//! [`args`] for the flags that they share.
+//! Every error is one line, `stampede: problem (cause). Remedy.`, on the standard error; results go to the standard
+//! output. The function that serves is passed in by the binary. Next: one file per command, and [`args`] for the
+//! flags that they share.
 //!
 //! | code | meaning |
 //! |---|---|

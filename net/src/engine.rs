@@ -12,10 +12,10 @@
 //!              └──────────────────────────────┘
 //! ```
 //!
-//! Read in this order: [`ask`] (the messages; [`batch`] for many purchases in one request), [`mesh`] (how they travel),
-//! [`turns`] (in which order), [`owner`] (which decides), [`slots`] (responses that wait), [`home`] (which brings them
-//! together), [`pulse`] (whether every core runs), [`accept_errors`] (whether connections are accepted), [`reasons`] (why
-//! it does not sell).
+//! Read in this order: [`ask`] (the messages; [`batch`] for many purchases in one request), [`mesh`] (how they
+//! travel), [`turns`] (in which order), [`owner`] (which decides), [`slots`] (responses that wait), [`home`] (which
+//! brings them together), [`pulse`] (whether every core runs), [`accept_errors`] (whether connections are
+//! accepted), [`reasons`] (why it does not sell).
 
 pub mod accept_errors;
 pub mod ask;

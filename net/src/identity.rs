@@ -1,10 +1,10 @@
 //! Who sends a request: known by a verified token, or by a header of a trusted gateway.
 //!
-//! A subject is opaque: its bytes are compared and never normalised, so two that look
-//! alike are two buyers. Any doubt is 401. The clock and the peer's address are arguments.
-//! Recognising a token that was verified before is cheap, verifying one is expensive: they
-//! are two calls, so that the caller can check limits between them. Next: [`key`] for keys, [`token`] for what a token must look like,
-//! [`verdicts`] for those that were verified, [`cookie`] for browsers.
+//! A subject is opaque: its bytes are compared and never normalised, so two that look alike are two buyers. Any
+//! doubt is 401. The clock and the peer's address are arguments. Recognising a token that was verified before is
+//! cheap, verifying one is expensive: they are two calls, so that the caller can check limits between them. Next:
+//! [`key`] for keys, [`token`] for what a token must look like, [`verdicts`] for those that were verified,
+//! [`cookie`] for browsers.
 
 pub mod address;
 mod buyer;

@@ -1,8 +1,7 @@
 //! `stampede draw verify`: recomputes the winners of a draw from what was published.
 //!
-//! The source is a server's public address, a data directory, or the pages of
-//! `GET /v1/items/{id}/draw` on the standard input. It shares no code with the engine's draw: this is
-//! a second implementation of docs/DRAW.md. Next:
+//! The source is a server's public address, a data directory, or the pages of `GET /v1/items/{id}/draw` on the
+//! standard input. It shares no code with the engine's draw: this is a second implementation of docs/DRAW.md. Next:
 //! [`check`] for the protocol, [`source`] for where the claim comes from.
 
 mod check;

@@ -8,9 +8,10 @@
 //!                                                      written out piece by piece
 //! ```
 //!
-//! An owner answers a chunk before it gets the next one, so that the records of one item are decided
-//! in the order of the batch. Chunks and lists of answers are reused. Bounds: [`BATCHES_MAX`] per core,
-//! [`BATCHES_PER_CONNECTION_MAX`] per connection; each holds at most 8,192 answers and two chunks per owner. Next: `home/batch.rs`.
+//! An owner answers a chunk before it gets the next one, so that the records of one item are decided in the order
+//! of the batch. Chunks and lists of answers are reused. Bounds: [`BATCHES_MAX`] per core,
+//! [`BATCHES_PER_CONNECTION_MAX`] per connection; each holds at most 8,192 answers and two chunks per owner. Next:
+//! `home/batch.rs`.
 
 use std::sync::Arc;
 

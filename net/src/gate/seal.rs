@@ -12,10 +12,9 @@
 //!   MAC over: bytes 0 to 40, the length of the subject in one byte, the subject
 //! ```
 //!
-//! Numbers are big endian; the 72 bytes travel as 96 characters of base64url, of which every bit
-//! counts, so that no note has two spellings. The MAC is checked, in constant time, before anything
-//! that it covers is read. Next: [`super::ticket`] and
-//! [`super::challenge`].
+//! Numbers are big endian; the 72 bytes travel as 96 characters of base64url, of which every bit counts, so that no
+//! note has two spellings. The MAC is checked, in constant time, before anything that it covers is read. Next:
+//! [`super::ticket`] and [`super::challenge`].
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;

@@ -6,10 +6,10 @@ use crate::http::answer::{Answer, Cache, Date, Media, ResponseMode, Status};
 use crate::http::head::lists_tag;
 use crate::http::negotiate::Wants;
 
-/// One embedded file, twice: as it is, and compressed.
+/// One embedded file, plain and compressed.
 #[derive(PartialEq, Eq)]
 pub struct Asset {
-    /// Where it is served.
+    /// The path at which it is served.
     pub path: &'static str,
     tag: &'static str,
     gzip_tag: &'static str,

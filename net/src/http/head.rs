@@ -15,15 +15,15 @@ use crate::http::line::{Line, Method, Version, is_authority};
 use crate::http::problem::{Code, Problem};
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 
-/// The head of a request whose framing holds.
+/// The head of a request whose framing is valid.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     bytes: &'a [u8],
-    /// What is to be done.
+    /// The method.
     pub method: Method,
-    /// In which dialect.
+    /// The HTTP version.
     pub version: Version,
-    /// Whether the connection stays open after the answer, and says so.
+    /// What happens to the connection after the response.
     pub keep_alive: KeepAlive,
     /// Whether `Prefer` lists `respond-async` (RFC 7240).
     pub prefers_async: bool,
@@ -44,8 +44,8 @@ impl<'a> Head<'a> {
         self.fields.get(name, self.bytes)
     }
 
-    /// The values of all lines with this name, in any case, the last line first. Goes through the whole
-    /// head: for fields that few requests are asked for.
+    /// The values of all lines with this name, in any case, the last line first. Scans the whole
+    /// head: for fields that are rarely needed.
     pub(crate) fn values_from_last(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let lines =
             self.bytes.iter().position(|&byte| byte == b'\n').map_or(&[][..], |at| &self.bytes[at + 1..]);
@@ -61,7 +61,7 @@ impl<'a> Head<'a> {
         if self.authority.is_empty() { self.field(Name::Host).once() } else { Some(self.authority) }
     }
 
-    /// How the answer has to be written.
+    /// How the response has to be written.
     pub const fn response_mode(&self) -> ResponseMode {
         ResponseMode {
             keep_alive: self.keep_alive,
@@ -93,8 +93,8 @@ impl<'a> Head<'a> {
     }
 }
 
-/// What a head says, as places in its bytes. Filled in place and looked at there: it is too large
-/// to be handed on by value for every request.
+/// What a head says, as offsets into its bytes. Filled and read in place: it is too large
+/// to be passed on by value for every request.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// The request line.
@@ -156,7 +156,7 @@ impl Found {
     /// Reads the head at the front of `bytes`, if all of it is there, within `head_bytes`, and written as nearly all
     /// clients write theirs: of each line a name, a colon, one space, printable ASCII without
     /// spaces around it. It is gone through once, and says what [`Found::parse`] would say; `None`
-    /// stands for any doubt, which the slow way has to settle, in a new place.
+    /// stands for any doubt, which the general parser has to settle, with a fresh value.
     #[inline]
     pub(crate) fn parse_common(&mut self, bytes: &[u8], head_bytes: usize) -> Option<()> {
         let window = &bytes[..bytes.len().min(head_bytes)];
@@ -192,7 +192,7 @@ impl Found {
     /// Reads the header lines behind a request line, with the empty line that ends them.
     ///
     /// # Errors
-    /// The problem to answer with before closing.
+    /// The problem to respond with before closing.
     pub(crate) fn parse(bytes: &[u8], line: Line, line_len: usize) -> Result<Self, Problem> {
         let mut found = Self { line, line_len, head_len: bytes.len(), ..Self::new() };
         let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -223,7 +223,7 @@ impl Found {
         }
     }
 
-    /// All lines are read: what they say together.
+    /// All lines are read: checks what they say together.
     fn finish(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         let field = |name| self.fields.get(name, bytes);
         let version = self.line.version;
@@ -273,7 +273,7 @@ fn length(
             _ if content_length != Field::Absent => {
                 Err(bad("Content-Length together with Transfer-Encoding"))
             }
-            // HTTP/1.0 knows none: whoever wrote it may have meant something else (section 6.1).
+            // HTTP/1.0 knows no transfer codings: the sender may have meant something else (section 6.1).
             _ if version == Version::Http10 => Err(bad("Transfer-Encoding in HTTP/1.0")),
             Field::Once(coding) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Length::Chunked),
             _ => Err(Code::NotImplemented

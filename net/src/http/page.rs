@@ -25,12 +25,12 @@ const NOW_MS_MAX: u64 = 9_999_999_999_999;
 /// Smallest time that fills the place.
 const NOW_MS_MIN: u64 = 1_000_000_000_000;
 
-/// The durable fact that has made an item what a page shows of it.
+/// The durable fact that has brought an item into the state that a page shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Version {
-    /// Of which log: another one numbers its facts from one on, too.
+    /// The log: another one numbers its facts from one on, too.
     pub log: u32,
-    /// Which.
+    /// The fact's number in it.
     pub lsn: Lsn,
 }
 
@@ -49,7 +49,7 @@ pub struct ItemView<'a> {
     pub draw: Option<DrawFace<'a>>,
     /// How long a client should wait before it asks again, in milliseconds.
     pub refresh_ms: u64,
-    /// What made it so; `None` = that is not durable: the number may yet be another fact's, so the
+    /// The fact behind this state; `None` = it is not durable: its number may yet become another fact's, so the
     /// page has no tag.
     pub version: Option<Version>,
 }
@@ -78,11 +78,11 @@ impl ItemView<'_> {
     }
 }
 
-/// A body that waits for its time of day.
+/// A rendered body in which only the time of day is filled in later.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     body: Vec<u8>,
-    /// The entity tag with its quotes, without `W/`; `None` where nothing could be told by it.
+    /// The entity tag with its quotes, without `W/`; `None` where it would identify nothing.
     tag: Option<String>,
 }
 
@@ -93,8 +93,8 @@ impl Page {
         Self::render(tag, |object| view.fill(object))
     }
 
-    /// The page of many items, by the log with this number, and behind which cursor the list goes on, if it
-    /// does. Its tag names the last fact among theirs, with a hash of all.
+    /// The page of many items, of the log with this number, with the cursor of the next page, if there
+    /// is one. Its tag names the last fact among theirs, with a hash of all.
     pub fn list<'v>(
         views: impl IntoIterator<Item = ItemView<'v>>,
         next_after: Option<&str>,
@@ -177,7 +177,7 @@ impl ListTag {
         Self { last, entries: DefaultHasher::new(), is_unsettled: false }
     }
 
-    /// One more entry: what made it so, and its own tag.
+    /// Adds an entry: the fact behind its state, and its own tag.
     pub fn add(&mut self, version: Option<Version>, tag: Option<&str>) {
         self.is_unsettled |= tag.is_none();
         tag.hash(&mut self.entries);
@@ -202,11 +202,11 @@ pub struct AdminItemView<'a> {
     pub state: &'static str,
     /// Its draw, if it has one.
     pub draw: Option<DrawFace<'a>>,
-    /// Units granted, withdrawals taken off.
+    /// Units granted, less those withdrawn.
     pub granted: u64,
     /// Units that can be sold.
     pub available: u64,
-    /// Units set aside until they are paid.
+    /// Units held until they are paid.
     pub held: u64,
     /// Units sold.
     pub sold: u64,

@@ -1,4 +1,4 @@
-//! What can be wrong with a request, as the client is told.
+//! Problem codes: everything that can be wrong with a request, as the client is told.
 //!
 //! [`Code`] is closed and stable: clients match on its names. A [`Problem`] is
 //! a plain value; it never carries bytes of a client into a header. It is
@@ -20,7 +20,7 @@ macro_rules! codes {
         impl Code {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            /// The status under which it is answered.
+            /// The status of the response.
             pub const fn status(self) -> Status {
                 match self { $(Self::$variant => Status::$status),+ }
             }
@@ -43,11 +43,11 @@ codes! {
     BadJson = BadRequest "bad_json" "The body is not a valid JSON object.",
     /// The quantity is not an integer from 1 to 1000000.
     BadQuantity = BadRequest "bad_quantity" "The quantity must be an integer from 1 to 1000000.",
-    /// The body has a field that this call does not know.
+    /// The body has a field that this endpoint does not know.
     UnknownField = BadRequest "unknown_field" "The body has a field that this call does not know.",
     /// A header has a value that it cannot have.
     BadHeader = BadRequest "bad_header" "A header is malformed or repeated.",
-    /// Nobody vouches for the caller.
+    /// The caller has no valid token.
     Unauthenticated = Unauthorized "unauthenticated" "A valid token is required.",
     /// The sale has not begun.
     NotOpen = Forbidden "not_open" "The sale is not open yet.",
@@ -55,7 +55,7 @@ codes! {
     Ended = Forbidden "ended" "The sale has ended.",
     /// A ticket is needed.
     TicketRequired = Forbidden "ticket_required" "A ticket is required.",
-    /// The ticket does not count here.
+    /// The ticket is not valid here.
     TicketInvalid = Forbidden "ticket_invalid" "The ticket is not valid.",
     /// A challenge has to be solved first.
     ChallengeRequired = Forbidden "challenge_required" "A challenge has to be solved first.",
@@ -63,23 +63,23 @@ codes! {
     ChallengeFailed = Forbidden "challenge_failed" "The challenge was not solved.",
     /// This buyer may not buy this.
     NotEligible = Forbidden "not_eligible" "This account may not buy this item.",
-    /// A cookie vouches for the caller, and nothing shows that a page of ours sent the request.
+    /// The caller is identified by a cookie, and nothing shows that one of our pages sent the request (CSRF).
     CrossSite = Forbidden "cross_site" "The request did not come from a page of this site.",
     /// There is no such thing, or not for this caller.
     NotFound = NotFound "not_found" "There is nothing here.",
     /// The path exists, but not for this method.
     MethodNotAllowed = MethodNotAllowed "method_not_allowed" "This method is not allowed here.",
-    /// The body is longer than this call takes.
+    /// The body is longer than this endpoint takes.
     BodyTooLarge = BodyTooLarge "body_too_large" "The body is too large.",
     /// The target is longer than 2 KiB.
     TargetTooLong = TargetTooLong "target_too_long" "The request target is too long.",
     /// The head is longer than `limits.head_bytes` or has more than 64 fields.
     HeadersTooLarge = HeadersTooLarge "headers_too_large" "The request head is too large.",
-    /// The body is coded, or of a type that is not read here.
+    /// The body has a content coding, or a type that is not supported here.
     UnsupportedMediaType = UnsupportedMediaType "unsupported_media_type" "The body is of a type or coding that is not read here.",
     /// Something else than `100-continue` is expected, or more than that.
     ExpectationFailed = ExpectationFailed "expectation_failed" "Nothing but 100-continue, once, can be expected.",
-    /// A method or a transfer coding that this server does not speak.
+    /// A method or a transfer coding that this server does not implement.
     NotImplemented = NotImplemented "not_implemented" "This is not implemented.",
     /// Neither HTTP/1.1 nor HTTP/1.0.
     VersionNotSupported = VersionNotSupported "version_not_supported" "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
@@ -89,15 +89,15 @@ codes! {
     CapReached = Conflict "cap_reached" "The limit per buyer is reached.",
     /// The item is paused.
     Paused = Conflict "paused" "The sale is paused.",
-    /// The units went back before the payment came.
+    /// The hold expired before the payment came.
     HoldExpired = Conflict "hold_expired" "The hold has expired.",
-    /// The order is past the point where it can be called off.
+    /// The order can no longer be cancelled.
     NotCancellable = Conflict "not_cancellable" "The order cannot be cancelled any more.",
     /// The first request with this key has not been answered yet.
     IdempotencyKeyRunning = Conflict "idempotency_key_running" "A request with this key is still running.",
     /// The order was paid with another reference.
     AlreadyPaid = Conflict "already_paid" "The order was paid with another reference.",
-    /// That payment was given back, or all of the order was.
+    /// That payment was refunded, or all of the order was.
     AlreadyRefunded = Conflict "already_refunded" "This payment was refunded already: nothing is left to be given back.",
     /// The refund names a payment that is not the order's.
     OtherPayment = Conflict "other_payment" "The order was not paid with this payment.",
@@ -117,7 +117,7 @@ codes! {
     InvalidField = Unprocessable "invalid_field" "A field has a value that it cannot have.",
     /// Too many requests from this buyer or address.
     RateLimited = TooManyRequests "rate_limited" "Too many requests.",
-    /// Something went wrong that nobody foresaw.
+    /// An unexpected error.
     Internal = Internal "internal" "An unforeseen error.",
     /// More work than can be queued.
     Overloaded = Unavailable "overloaded" "Too busy at the moment.",
@@ -125,7 +125,7 @@ codes! {
     LogFull = Unavailable "log_full" "No order can be recorded at the moment.",
     /// The database was never reached, and may hold what is asked for.
     AwaitingDatabase = Unavailable "awaiting_database" "The shop is not open yet: it waits for its database.",
-    /// The server is going down.
+    /// The server is shutting down.
     Draining = Unavailable "draining" "The server is shutting down.",
 }
 
@@ -143,18 +143,18 @@ impl Code {
     }
 }
 
-/// Why a request is refused, with what helps the caller on.
+/// Why a request is refused, with what helps the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Problem {
     /// The reason.
     pub code: Code,
-    /// What exactly, for a human.
+    /// Details for a human.
     pub detail: Option<&'static str>,
     /// Which field.
     pub field: Option<FieldName>,
     /// How long until the sale opens, in milliseconds.
     pub opens_in_ms: Option<u64>,
-    /// When to come again, in milliseconds; 429 and 503 say 1000 where it is `None`.
+    /// When to retry, in milliseconds; 429 and 503 say 1000 where it is `None`.
     pub retry_after_ms: Option<u64>,
     /// The order that used up the cap.
     pub order_id: Option<OrderId>,
@@ -191,7 +191,7 @@ impl Problem {
     pub const fn cap_reached(order: OrderId) -> Self {
         Self { order_id: Some(order), ..Self::new(Code::CapReached) }
     }
-    /// `rate_limited`, and when to come again.
+    /// `rate_limited`, and when to retry.
     pub const fn rate_limited(retry_after_ms: u64) -> Self {
         Self { retry_after_ms: Some(retry_after_ms), ..Self::new(Code::RateLimited) }
     }
@@ -206,7 +206,7 @@ impl Problem {
 }
 
 impl Problem {
-    /// A refusal of the core, as the client is told; `is_refund`: what was asked is a refund.
+    /// The problem for a refusal by the core; `is_refund`: the request was for a refund.
     pub fn of(refusal: Refusal, is_refund: bool) -> Self {
         match refusal {
             Refusal::NotFound => Code::NotFound.problem(),
@@ -262,7 +262,7 @@ pub struct FieldName {
 }
 
 impl FieldName {
-    /// The name, or `None` if it is none that is worth repeating.
+    /// The name, or `None` if it is not fit to be repeated.
     pub fn new(name: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
         if name.is_empty() || name.len() > FIELD_NAME_BYTES_MAX || !name.bytes().all(plain) {

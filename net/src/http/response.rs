@@ -1,7 +1,7 @@
-//! A response as it is written: the head, then the body, whose length is counted.
+//! Writes a response: the head, then the body, whose length is counted.
 //!
 //! It cannot begin without a cache policy ([`Cache`]), and no byte that came from outside reaches its
-//! head. Next: [`crate::http::answer`] for what is said.
+//! head. Next: [`crate::http::answer`] for the contents.
 
 use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,7 +16,7 @@ const DATE_BYTES: usize = 37;
 /// Most bytes of a `Keep-Alive` line with its line end.
 const KEEP_ALIVE_BYTES_MAX: usize = "Keep-Alive: timeout=4294967295\r\n".len();
 
-/// The header lines that all answers of a second share: `Date`, and, where the connection stays,
+/// The header lines that all responses of a second share: `Date`, and, where the connection stays,
 /// `Keep-Alive` with how long a client may leave it unused. Render it once per second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Date {
@@ -40,7 +40,7 @@ impl Date {
         Self { lines, len }
     }
 
-    /// What an answer says after which the connection is treated so.
+    /// The lines of a response after which the connection is treated this way.
     fn lines(&self, keep_alive: KeepAlive) -> &[u8] {
         match keep_alive {
             KeepAlive::Keep | KeepAlive::KeepSaid => &self.lines[..self.len],
@@ -54,8 +54,8 @@ pub fn date_line(unix_s: u64) -> Date {
     Date::new(unix_s, (IDLE_MS / 1_000) as u32)
 }
 
-/// Who may keep an answer, and for how long. A cache keeps what says nothing for as long as it
-/// likes: so every answer says it, and its type asks for it.
+/// Who may cache a response, and for how long. A cache keeps a response without a policy for as long as it
+/// likes: so every response has one, which the types enforce.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cache {
     /// Nobody: it belongs to one reader or to one moment.
@@ -73,7 +73,7 @@ pub enum Cache {
 }
 
 impl Cache {
-    /// Its lines: `Cache-Control`, and where the answer may be kept, `Vary` with what it depends on.
+    /// Its lines: `Cache-Control`, and where the response may be cached, `Vary` with what it depends on.
     pub const fn lines(self) -> &'static str {
         match self {
             Self::Never => "Cache-Control: no-store\r\n",
@@ -88,7 +88,7 @@ impl Cache {
     }
 }
 
-/// What an answer says to a page of another origin that may read it; see
+/// The CORS headers of a response that a page of another origin may read; see
 /// [`crate::identity::cors`].
 #[derive(PartialEq, Eq, Debug)]
 pub struct Cors {
@@ -96,32 +96,32 @@ pub struct Cors {
     pub lines: String,
 }
 
-/// What happens to the connection after an answer.
+/// What happens to the connection after a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeepAlive {
-    /// It stays open, which needs no word in HTTP/1.1.
+    /// It stays open, which is the default of HTTP/1.1.
     Keep,
-    /// It stays open, which HTTP/1.0 wants said.
+    /// It stays open, which has to be said in HTTP/1.0.
     KeepSaid,
     /// It is closed.
     Close,
 }
 
-/// How an answer is to be written; it depends on the request alone.
+/// How a response is to be written; it depends only on the request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ResponseMode {
     /// What happens to the connection.
     pub keep_alive: KeepAlive,
     /// The request was a HEAD: the same head, no body.
     pub bodiless: bool,
-    /// What is said to the page of another origin that sent the request, if it may read the answer.
+    /// The CORS headers, if a page of another origin sent the request and may read the response.
     pub cors: Option<&'static Cors>,
 }
 
 impl ResponseMode {
-    /// An ordinary answer on a connection that stays.
+    /// An ordinary response on a connection that stays open.
     pub const KEEP: Self = Self { keep_alive: KeepAlive::Keep, bodiless: false, cors: None };
-    /// An answer after which the connection is closed.
+    /// A response after which the connection is closed.
     pub const CLOSE: Self = Self { keep_alive: KeepAlive::Close, bodiless: false, cors: None };
 
     /// The same, closing the connection.
@@ -134,7 +134,7 @@ impl ResponseMode {
     }
 }
 
-/// What a body is.
+/// The type of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Media {
     /// `application/json`
@@ -176,7 +176,7 @@ impl Media {
     }
 }
 
-/// A response that is being written. Dropped before its body, it is a broken one.
+/// A response that is being written; incomplete until its body is.
 #[must_use = "a response needs its body, or the word that it has none"]
 #[derive(Debug)]
 pub struct Answer<'o> {
@@ -185,7 +185,7 @@ pub struct Answer<'o> {
 }
 
 impl<'o> Answer<'o> {
-    /// Begins with the status, the date, what becomes of the connection, and who may keep it.
+    /// Begins with the status, the date, what happens to the connection, and who may cache it.
     pub fn begin(
         out: &'o mut Vec<u8>,
         status: Status,
@@ -203,7 +203,7 @@ impl<'o> Answer<'o> {
         Self { out, mode }
     }
 
-    /// A header whose value is ours: a constant.
+    /// A header with a constant value.
     pub fn header(self, name: &'static str, value: &'static str) -> Self {
         self.push(&[name, ": ", value, "\r\n"])
     }
@@ -222,7 +222,7 @@ impl<'o> Answer<'o> {
         }
     }
 
-    /// A strong entity tag: the LSN that made the thing what it is.
+    /// A strong entity tag: the LSN of the last fact that changed the resource.
     pub fn tag(self, lsn: Lsn) -> Self {
         let mut digits = itoa::Buffer::new();
         self.push(&["ETag: \"", digits.format(lsn.0), "\"\r\n"])
@@ -270,7 +270,7 @@ impl<'o> Answer<'o> {
     }
 }
 
-/// Appends what differs from request to request in answers that are the same otherwise.
+/// Appends the header lines that differ from request to request in responses that are the same otherwise.
 pub(crate) fn begin_shared(out: &mut Vec<u8>, status: Status, mode: ResponseMode, date: &Date) {
     out.extend_from_slice(status.line().as_bytes());
     out.extend_from_slice(date.lines(mode.keep_alive));

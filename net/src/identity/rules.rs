@@ -1,4 +1,5 @@
-//! What is required of a token besides its subject: longest life, audience, issuer, and leeway for its times. Next: [`super::token`].
+//! What is required of a token besides its subject: longest life, audience, issuer, and leeway for its times. Next:
+//! [`super::token`].
 
 /// The rules for tokens.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,8 +1,8 @@
 //! What a core asks of the operating system, and what it reports: the trait under the loop.
 //!
-//! Two transports implement it: [`super::ring`], a private io_uring, and [`super::epoll`], for machines
-//! where io_uring is missing or refused. Both report what has *happened* (bytes came, a send was short),
-//! never what could be tried, so that [`super::core_loop`] and [`super::link`] are the same on both. Next: [`super::core_loop`].
+//! Two transports implement it: [`super::ring`], a private io_uring, and [`super::epoll`], for machines where
+//! io_uring is missing or refused. Both report what has *happened* (bytes came, a send was short), never what could
+//! be tried, so that [`super::core_loop`] and [`super::link`] are the same on both. Next: [`super::core_loop`].
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! What became of each record, as bytes: 40 of them each, or a line of JSON.
+//! Encodes the answer to each record: 40 bytes each, or a line of JSON.
 //!
 //! An answer is a small value of fixed size, whatever the format, so that a batch's answers can
 //! wait for the disk in bounded memory. How long all of them are together is counted by the same
@@ -20,7 +20,7 @@ pub const MAGIC: [u8; 4] = *b"SBAN";
 /// Bit 7 of a binary answer's fourth byte: this purchase was placed by an earlier record.
 pub const REPLAY: u8 = 0x80;
 
-/// The line of nearly all answers to a crowd.
+/// The line of the most frequent answer of a sale.
 const SOLD_OUT: &str = "{\"status\":409,\"code\":\"sold_out\"}\n";
 /// More than any line of an answer has.
 const LINE_BYTES_MAX: usize = 256;
@@ -63,14 +63,14 @@ pub fn number(code: Code) -> u8 {
     found.map_or(25, |&(number, _)| number)
 }
 
-/// What became of one record.
+/// The answer to one record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RecordAnswer {
     /// Nothing yet.
     Open,
     /// An order; `replay`: it was placed before.
     Order {
-        /// Which, and how it stands.
+        /// The order and its state.
         view: OrderFields,
         /// 200, 201 or 202.
         status: u16,
@@ -83,7 +83,7 @@ pub enum RecordAnswer {
         code: Code,
         /// The order that used the cap.
         order: Option<OrderId>,
-        /// When to come again, or how long until the opening, in milliseconds; `code` says which.
+        /// When to retry, or how long until the opening, in milliseconds; `code` says which.
         wait_ms: u64,
     },
 }
@@ -102,7 +102,7 @@ pub struct OrderFields {
 const _: () = assert!(size_of::<RecordAnswer>() <= 56, "a batch keeps one for each record");
 
 impl RecordAnswer {
-    /// Of what an owner decided; `refund` says what was asked, for the one refusal that it names.
+    /// The answer to an owner's decision; `refund`: whether the record asked for a refund.
     pub fn of(outcome: &Outcome, refund: bool) -> Self {
         match outcome {
             Outcome::Placed(view) if view.state == OrderState::Entered => Self::order(view, 202, false),
@@ -217,14 +217,14 @@ fn binary(answer: &RecordAnswer) -> [u8; ANSWER_BYTES] {
     out
 }
 
-/// Where a line goes: into its place, or into a sum.
+/// Where a line goes: into the buffer, or only into a count of bytes.
 trait Sink {
     fn text(&mut self, text: &'static str);
     fn number(&mut self, value: u64);
 }
 
-/// One line that is being written. It has room for the longest, so that there is no asking for
-/// room with each of a dozen parts.
+/// One line that is being written. It has room for the longest, so that capacity is not checked
+/// for each of a dozen parts.
 struct Line {
     bytes: [u8; LINE_BYTES_MAX],
     len: usize,

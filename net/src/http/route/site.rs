@@ -12,7 +12,7 @@ use crate::http::line::Method;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 
-/// A call of the sale page.
+/// An endpoint of the sale page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SiteCall {
     /// `GET /`
@@ -22,7 +22,7 @@ pub enum SiteCall {
     /// `POST /sale/{id}`: the form without JavaScript; `again` marks the second try of a
     /// client that was sent a session with the first.
     Buy {
-        /// What.
+        /// The item.
         item: ItemId,
         /// Whether a session was handed out already.
         again: bool,
@@ -44,13 +44,13 @@ pub enum SiteCall {
 }
 
 impl SiteCall {
-    /// Whether the call can be made without saying who calls.
+    /// Whether the endpoint needs no authentication.
     pub const fn is_open(&self) -> bool {
         matches!(self, Self::List | Self::Sale(_) | Self::Asset(_) | Self::Favicon | Self::Session)
     }
 }
 
-/// A path of the sale page, whatever is done with it.
+/// A path of the sale page, whatever the method.
 pub(crate) enum SiteResource {
     List,
     Sale(ItemId),
@@ -63,7 +63,7 @@ pub(crate) enum SiteResource {
     PayOwn(OrderId),
 }
 
-/// What the form is sent to the second time, behind the question mark.
+/// The query of the form's second try.
 pub(crate) const AGAIN: &str = "again=1";
 
 impl SiteResource {
@@ -90,7 +90,7 @@ impl SiteResource {
         })
     }
 
-    /// What the method does at this resource.
+    /// The endpoint of this method at this resource.
     pub(super) fn call(self, head: &Head<'_>) -> Result<SiteCall, Problem> {
         let read = matches!(head.method, Method::Get | Method::Head);
         let post = head.method == Method::Post;

@@ -1,8 +1,8 @@
 //! A core where everything is tiny: what is rare in service happens all the time.
 //!
-//! On epoll, and on a ring with eight submissions, sixteen completions, two receive buffers for dozens of connections, and sockets
-//! that take a few kilobytes: sends are short, receiving starves, the completion queue overflows,
-//! and connections end in the midst of all that. Clients know what they asked, and compare.
+//! On epoll, and on a ring with eight submissions, sixteen completions, two receive buffers for dozens of
+//! connections, and sockets that take a few kilobytes: sends are short, receiving starves, the completion queue
+//! overflows, and connections end in the midst of all that. Clients know what they asked, and compare.
 
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};

@@ -46,7 +46,7 @@ fn numbered(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_came_while_nobody_received_comes_when_somebody_does_and_the_end_behind_it() {
+fn bytes_and_the_end_that_came_early_are_received_later() {
     let (ours, mut peer) = pair();
     let mut kernel = kernel();
     kernel.receive(0, ours.as_fd());
@@ -134,7 +134,7 @@ fn a_socket_that_brings_much_lets_others_have_their_turn() {
 }
 
 #[test]
-fn a_send_that_must_wait_goes_off_as_the_peer_reads_and_ends_when_it_is_closed() {
+fn a_blocked_send_continues_when_the_peer_reads() {
     let (ours, mut peer) = pair();
     SockRef::from(&ours).set_send_buffer_size(1).unwrap();
     SockRef::from(&peer).set_recv_buffer_size(1).unwrap();

@@ -435,7 +435,7 @@ fn a_number_that_is_used_again_hears_nothing_of_what_was_before() {
 }
 
 #[test]
-fn every_chunk_holds_what_was_sent_over_many_rounds_of_the_buffers() {
+fn chunks_hold_what_was_sent_when_buffers_are_reused() {
     if !is_there() {
         return;
     }
