@@ -9,7 +9,7 @@
 //!
 //! Every thread reports its end to one loop; if one ends that should not, the whole
 //! process ends: half a server is worse than none. Next: [`recover`] and [`replay`] for the state,
-//! [`export`](self::export) for Postgres, [`waiting`] for a database that was never
+//! [`export`] for Postgres, [`waiting`] for a database that was never
 //! reached, [`cores`] and [`watch`] for cores and their end, [`starting`] for health checks before they run,
 //! [`signals`], [`banner`] for what is printed, [`demo`] for what the demo sells.
 
