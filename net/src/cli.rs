@@ -1,17 +1,16 @@
-//! The command line: what was asked for, done, and an exit code.
+//! The command line: reads it, runs the command, returns an exit code.
 //!
-//! Every complaint is one line, `stampede: problem (cause). Remedy.`, on the
-//! standard error; results go to the standard output. Nothing here serves: the
-//! binary hands in the function that does. Next: one file per command, and
-//! [`args`] for the flags that they share.
+//! Every error is one line, `stampede: problem (cause). Remedy.`, on the standard error; results go to the standard
+//! output. The function that serves is passed in by the binary. Next: one file per command, and [`args`] for the
+//! flags that they share.
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 0 | done; for `serve`: stopped in order |
-//! | 1 | could not be done, or a check failed (`doctor`, `log verify`, `draw verify`, `reconcile`) |
-//! | 2 | the command line cannot be understood; `reconcile`: something could not be compared |
-//! | 74 | `serve`: the log could not be written; what was acknowledged is safe |
-//! | 75 | `serve`: told to end at once, or the shutdown's deadline came |
+//! | 0 | done; for `serve`: an orderly shutdown |
+//! | 1 | failed, or a check failed (`doctor`, `log verify`, `draw verify`, `reconcile`) |
+//! | 2 | the command line is invalid; `reconcile`: something could not be compared |
+//! | 74 | `serve`: the log could not be written; acknowledged orders are safe |
+//! | 75 | `serve`: told to end at once, or the shutdown took longer than its deadline |
 //! | 78 | the settings cannot be used (`EX_CONFIG` of sysexits.h) |
 
 use std::io::{self, Write};
@@ -46,21 +45,21 @@ pub use serve::Serve;
 
 const EXAMPLES: &str = "\
 Examples:
-  stampede serve --demo                     try it: loopback, a made key, data in ./stampede-demo
+  stampede serve --demo                     try it: loopback, a generated key, data in ./stampede-demo
   stampede doctor                           can this machine run it?
-  stampede check-config --config shop.toml  what would be in force, and from where
+  stampede check-config --config shop.toml  which settings apply, and where each comes from
   stampede serve --config shop.toml         serve
-  stampede token --demo --sub alice         a buyer's token to play with
-  stampede log verify stampede-demo         is everything right that was written?
-  stampede reconcile --config shop.toml     do memory, log and database agree, while it sells?
-  stampede draw verify http://shop --item 4 was the draw right?
+  stampede token --demo --sub alice         a buyer's token for a try
+  stampede log verify stampede-demo         is the log whole and consistent?
+  stampede reconcile --config shop.toml     do memory, log and database agree, during the sale?
+  stampede draw verify http://shop --item 4 was the draw fair?
 
 Every setting is a key of the TOML file and an environment variable (limits.connections is
-STAMPEDE_LIMITS_CONNECTIONS); the common ones are flags. A flag wins over the environment, that
-over the file. docs/CONFIG.md lists them all.
+STAMPEDE_LIMITS_CONNECTIONS); the common ones are flags. Flags override the environment, which
+overrides the file. docs/CONFIG.md lists all settings.
 
-Exit codes: 0 done, 1 failed, 2 command line not understood, 74 the log could not be written,
-75 ended before everything was in order, 78 settings cannot be used.";
+Exit codes: 0 done, 1 failed, 2 invalid command line, 74 the log could not be written,
+75 ended before the shutdown was complete, 78 invalid settings.";
 
 /// Stampede: a flash-sale engine that never oversells and never loses an acknowledged order.
 #[derive(Parser)]
@@ -72,29 +71,29 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve buyers and the shop until SIGTERM
+    /// Serve the buyers' API and the merchant API until SIGTERM
     Serve(SettingsArgs),
-    /// Print every setting in force and where it came from, secrets masked
+    /// Print every setting and where it comes from, with secrets masked
     CheckConfig(SettingsArgs),
-    /// Check whether this machine can run the engine as it is set up
+    /// Check whether this machine can run the engine with these settings
     Doctor(SettingsArgs),
-    /// Create the database's tables, or bring them to the current version
+    /// Create the database's tables, or migrate them to the current version
     Migrate(SettingsArgs),
-    /// Fill a database that lacks what the log no longer holds
+    /// Fill a database that lacks facts that the log no longer holds
     Export(export::ExportArgs),
-    /// Have a log forget its database, so that facts may go that the database lacks
+    /// Detach a log from its database, so that the log no longer keeps facts for it
     Detach(detach::DetachArgs),
-    /// Look into a log, or verify it
+    /// Inspect, verify or repair a log
     #[command(subcommand)]
     Log(log::LogCommand),
-    /// Compare memory, log and Postgres, item by item, while the sale runs
+    /// Compare memory, log and Postgres, item by item, during the sale
     Reconcile(reconcile::ReconcileArgs),
     /// Recompute the result of a draw
     #[command(subcommand)]
     Draw(draw::DrawCommand),
-    /// Make a signed buyer's token
+    /// Make a signed token for a buyer
     Token(token::TokenArgs),
-    /// Make a new key for purchase tickets; the former one stays good beside it
+    /// Make a new key for purchase tickets; the former one stays valid beside it
     RotateTicketKey(SettingsArgs),
     /// Print the versions of the program, its formats, and what the kernel offers
     Version,
@@ -102,7 +101,7 @@ enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-/// Does what the command line asks for.
+/// Runs the command of the command line.
 pub fn run(serve: Serve) -> ExitCode {
     let done = match Cli::try_parse() {
         Ok(cli) => act(cli.command, serve),
@@ -138,7 +137,7 @@ fn act(command: Command, serve: Serve) -> Result<ExitCode, Failure> {
     printer.finish(code)
 }
 
-/// Help and version were asked for; everything else is put on one line.
+/// Prints help and version; any other message of the parser becomes one line.
 fn not_understood(error: &clap::Error) -> Result<ExitCode, Failure> {
     let text = error.render().to_string();
     match error.kind() {
@@ -173,7 +172,7 @@ fn report(failure: &Failure) -> ExitCode {
         Failure::Settings(text) => (EXIT_SETTINGS, text.clone()),
         Failure::Failed(text) => (EXIT_FAILED, text.clone()),
         Failure::NotCompared(text) => (EXIT_NOT_COMPARED, text.clone()),
-        // Whoever read our output has read enough.
+        // The reader of our output has read enough.
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
         Failure::Output(error) => (EXIT_FAILED, format!("cannot write the result ({error})")),
     };

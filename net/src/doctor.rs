@@ -1,8 +1,8 @@
-//! Can this machine run the engine as it is set up? One answer per question.
+//! Can this machine run the engine with these settings? One finding per check.
 //!
-//! [`examine`] is pure: it judges a [`Machine`] that [`probe`](probe::probe)
-//! has looked at, so the tests invent machines. It must never change the
-//! machine; what raises limits is [`probe::raise_limits`], before the look.
+//! [`examine`] is pure: it checks a [`Machine`] that [`probe`](probe::probe) has
+//! described, so tests can invent machines. It must never change the machine;
+//! [`probe::raise_limits`] raises limits before the probe.
 //! `stampede doctor` prints every finding, `stampede serve` refuses to start
 //! on a [`Level::Fail`].
 
@@ -16,14 +16,14 @@ pub mod database;
 pub mod probe;
 mod wall;
 
-/// What the checks ask for.
+/// What the checks require.
 pub mod limits {
-    /// Locked memory that is advised per core, in bytes: what its rings were measured to take on the
-    /// kernel that charges most (docs/CONFIG.md, Limits of the system), and some more.
+    /// Advised locked memory per core, in bytes: what its rings take on the kernel that charges most
+    /// (docs/CONFIG.md, Limits of the system), and some more.
     pub const MEMLOCK_PER_CORE_BYTES: u64 = 512 << 10;
     /// The first kernel with everything that glommio calls.
     pub const KERNEL_MIN: (u32, u32) = (5, 8);
-    /// Files that are open besides connections: log, snapshots, Postgres, libraries.
+    /// Open files besides connections: log, snapshots, Postgres, libraries.
     pub const FILES_RESERVED: u64 = 128;
     /// Files that one core opens for its rings and listeners.
     pub const FILES_PER_CORE: u64 = 16;
@@ -31,9 +31,9 @@ pub mod limits {
     pub const CONNECTIONS_MIN: u64 = 64;
     /// The queue of connections that wait to be accepted, per listener and core.
     pub const LISTEN_BACKLOG: u32 = 4096;
-    /// Segments that a new log lays down before the first order.
+    /// Segments that a new log allocates before the first order.
     pub const SEGMENTS_FREE_MIN: u64 = 3;
-    /// Free disk that the log leaves to others, in bytes; below it selling pauses.
+    /// Free disk space that the log leaves to others, in bytes; with less selling pauses.
     pub const FREE_RESERVE_BYTES: u64 = 256 << 20;
 }
 
@@ -42,24 +42,24 @@ pub mod limits {
 pub enum Level {
     /// As it should be.
     Ok,
-    /// Runs, with the effect that is named.
+    /// It runs, with the effect that the finding names.
     Warn,
-    /// Does not run.
+    /// It does not run.
     Fail,
 }
 
-/// The answer to one question.
+/// The result of one check.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finding {
     /// How bad it is.
     pub level: Level,
-    /// What was looked at, in one word.
+    /// What was checked, in one word.
     pub check: &'static str,
     /// What was found.
     pub problem: String,
-    /// What comes of it; empty when all is well.
+    /// The consequence; empty if all is well.
     pub effect: String,
-    /// What to do about it; empty when all is well.
+    /// What to do about it; empty if all is well.
     pub remedy: String,
 }
 
@@ -94,10 +94,10 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What came of the attempt to get a ring for each core.
+/// The result of the attempt to get a ring for each core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Uring {
-    /// Nobody asked (transport = epoll).
+    /// Not attempted (transport = epoll).
     NotAsked,
     /// It works, on all cores.
     Works,
@@ -106,7 +106,7 @@ pub enum Uring {
         /// 0 when the setting is absent or allows it.
         sysctl: u32,
     },
-    /// The call is not there (ENOSYS).
+    /// The system call does not exist (ENOSYS).
     Missing,
     /// It lacks parts that a core needs.
     TooOld,
@@ -122,18 +122,18 @@ pub enum Uring {
 /// A resource limit of this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limit {
-    /// What holds now; `u64::MAX` = no limit.
+    /// The present limit; `u64::MAX` = none.
     pub soft: u64,
     /// What it can be raised to.
     pub hard: u64,
 }
 
-/// What stands at the data directory's place.
+/// The state of the data directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DirState {
     /// A directory that can be written to.
     Writable,
-    /// Nothing yet, and it can be made.
+    /// It does not exist yet, and can be created.
     Creatable,
     /// It cannot be used; the text says why.
     Unusable(String),
@@ -142,7 +142,7 @@ pub enum DirState {
 /// The disk under the data directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Disk {
-    /// What stands there.
+    /// The data directory.
     pub dir: DirState,
     /// Whether it is in memory (tmpfs, ramfs).
     pub in_memory: bool,
@@ -153,20 +153,20 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Then nothing else about it matters.
+    /// Whether it cannot be used, so that nothing else about it matters.
     const fn is_unusable(&self) -> bool {
         matches!(self.dir, DirState::Unusable(_))
     }
 }
 
-/// All that the checks want to know about a machine.
+/// All that the checks need to know about a machine.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Machine {
     /// The kernel's release: `6.1.0-18-amd64`.
     pub kernel: String,
-    /// What came of the attempt to get rings.
+    /// The result of the attempt to get rings.
     pub uring: Uring,
-    /// Why epoll cannot be had; `None` = it can, or was not asked for.
+    /// Why epoll is not available; `None` = it is, or was not needed.
     pub no_epoll: Option<String>,
     /// Locked memory, in bytes.
     pub memlock: Limit,
@@ -174,7 +174,7 @@ pub struct Machine {
     pub nofile: Limit,
     /// The processors that this process may use.
     pub cpus: Vec<usize>,
-    /// Processors' worth of time that the container may use; `None` = no quota.
+    /// CPU quota of the container, in processors; `None` = no quota.
     pub cpu_quota: Option<f64>,
     /// The disk under the data directory.
     pub disk: Disk,
@@ -188,7 +188,7 @@ pub struct Machine {
     pub overcommit: Option<u32>,
 }
 
-/// Asks every question about this machine and these settings, in a fixed order.
+/// Runs every check for this machine and these settings, in a fixed order.
 pub fn examine(machine: &Machine, settings: &Settings) -> Vec<Finding> {
     vec![
         kernel(machine),
@@ -207,14 +207,14 @@ pub fn examine(machine: &Machine, settings: &Settings) -> Vec<Finding> {
     ]
 }
 
-/// The public connections that the limit on open files leaves room for: never more than
-/// asked for. `serve` lowers `limits.connections` to it, and the finding says so.
+/// The connections of buyers for which the limit on open files has room, at most `limits.connections`.
+/// `serve` lowers that setting to it, and the finding says so.
 pub fn connections_fitting(machine: &Machine, settings: &Settings) -> u32 {
     let asked = u64::from(settings.limits.connections);
     machine.nofile.soft.saturating_sub(files_besides(settings)).min(asked) as u32
 }
 
-/// The findings on which a start has to be refused, as one line; `None` when there are none.
+/// The findings that prevent a start, as one line; `None` if there are none.
 pub fn refusal(findings: &[Finding]) -> Option<String> {
     let failed = findings.iter().filter(|finding| finding.level == Level::Fail);
     let texts: Vec<String> =
@@ -240,19 +240,19 @@ fn kernel(machine: &Machine) -> Finding {
         Level::Fail,
         "kernel",
         format!("Linux {} is older than {major}.{minor}", machine.kernel),
-        "it lacks calls that the engine makes",
+        "it lacks system calls that the engine needs",
         format!("Boot a kernel of {major}.{minor} or newer"),
     )
 }
 
 fn uring(uring: Uring, settings: &Settings) -> Finding {
     let (problem, remedy) = match uring {
-        Uring::NotAsked => return Finding::ok("io_uring", "not asked for (transport = epoll)"),
+        Uring::NotAsked => return Finding::ok("io_uring", "not needed (transport = epoll)"),
         Uring::Works => {
             let cores = settings.cores.len();
             return Finding::ok("io_uring", format!("works, rings for {cores} core(s) were made"));
         }
-        Uring::NoRoom { .. } => return Finding::ok("io_uring", "is there, see memlock"),
+        Uring::NoRoom { .. } => return Finding::ok("io_uring", "available, see memlock"),
         Uring::Forbidden { sysctl } if sysctl > 0 => (
             format!("switched off by the setting kernel.io_uring_disabled = {sysctl}"),
             "Run: sysctl -w kernel.io_uring_disabled=0".to_owned(),
@@ -262,11 +262,11 @@ fn uring(uring: Uring, settings: &Settings) -> Finding {
             "Allow io_uring_setup, io_uring_enter and io_uring_register in the profile (Docker: --security-opt seccomp=FILE, or seccomp=unconfined to try it)".to_owned(),
         ),
         Uring::Missing => (
-            "not there (ENOSYS): the kernel was built without it, or a sandbox or a seccomp profile hides it".to_owned(),
-            "Use a kernel with CONFIG_IO_URING, outside of gVisor and the like".to_owned(),
+            "missing (ENOSYS): the kernel was built without it, or a sandbox or a seccomp profile hides it".to_owned(),
+            "Use a kernel with CONFIG_IO_URING, outside of gVisor and similar sandboxes".to_owned(),
         ),
         Uring::TooOld => (
-            "lacks parts that a core needs, such as timers that repeat (Linux 6.4)".to_owned(),
+            "lacks features that a core needs, such as repeating timers (Linux 6.4)".to_owned(),
             "Boot a newer kernel".to_owned(),
         ),
         Uring::Other(errno @ (libc::EMFILE | libc::ENFILE)) => (
@@ -281,7 +281,7 @@ fn uring(uring: Uring, settings: &Settings) -> Finding {
     without_ring("io_uring", problem, &remedy, settings)
 }
 
-/// What it means that there is no ring: no start where it was insisted on, otherwise epoll.
+/// The finding when there is no ring: a failure if the settings insist on it, otherwise epoll is used.
 fn without_ring(check: &'static str, problem: String, remedy: &str, settings: &Settings) -> Finding {
     match settings.transport {
         TransportChoice::Ring => {
@@ -348,7 +348,13 @@ fn nofile(limit: Limit, settings: &Settings) -> Finding {
     let problem = format!("only {} files may be open, {needed} are needed", limit.soft);
     let remedy = format!("Set LimitNOFILE={needed} (systemd), --ulimit nofile={needed} (Docker)");
     if fitting < limits::CONNECTIONS_MIN {
-        return Finding::new(Level::Fail, "nofile", problem, "hardly a connection would fit", remedy);
+        return Finding::new(
+            Level::Fail,
+            "nofile",
+            problem,
+            "there is room for hardly any connection",
+            remedy,
+        );
     }
     let effect = format!("limits.connections is lowered from {asked} to {fitting}");
     Finding::new(Level::Warn, "nofile", problem, effect, format!("{remedy}, or set limits.connections"))
@@ -365,7 +371,7 @@ fn cores(machine: &Machine, settings: &Settings) -> Finding {
     Finding::new(
         Level::Warn,
         "cores",
-        format!("{served} cores serve, and the container may use {quota:.1} processors' time"),
+        format!("{served} cores are configured, and the container may use the time of {quota:.1} processors"),
         "the kernel stops all of them for parts of every 100 ms",
         format!("Raise the quota (Docker: --cpus) or set cores = {fitting}"),
     )
@@ -375,7 +381,7 @@ fn data_dir(disk: &Disk, settings: &Settings) -> Finding {
     let path = settings.data_dir.display();
     let why = match &disk.dir {
         DirState::Writable => return Finding::ok("data_dir", format!("{path} can be written to")),
-        DirState::Creatable => return Finding::ok("data_dir", format!("{path} will be made")),
+        DirState::Creatable => return Finding::ok("data_dir", format!("{path} will be created")),
         DirState::Unusable(why) => why,
     };
     Finding::new(
@@ -417,7 +423,7 @@ fn space(disk: &Disk, settings: &Settings) -> Finding {
     // A log that is there already holds its segments.
     if disk.free_bytes < least && disk.used_bytes < begins {
         let remedy = format!("Free at least {}, or choose another disk with --data-dir", show_mib(least));
-        return Finding::new(Level::Fail, "disk", problem, "the log cannot even begin", remedy);
+        return Finding::new(Level::Fail, "disk", problem, "the log cannot even be created", remedy);
     }
     let effect = "selling pauses when less than 256 MiB are free, before the budget is used up";
     Finding::new(Level::Warn, "disk", problem, effect, "Free some, or lower log.bytes_max")
@@ -436,8 +442,8 @@ fn clock(source: Option<&str>) -> Finding {
             Level::Warn,
             "clock",
             format!("the kernel takes its time from {name}"),
-            "each look at the clock is a slow system call",
-            "See /sys/devices/system/clocksource/clocksource0/available_clocksource, and choose tsc if it is there",
+            "each clock reading is a slow system call",
+            "See /sys/devices/system/clocksource/clocksource0/available_clocksource, and choose tsc if it is listed",
         ),
     }
 }
@@ -463,7 +469,7 @@ fn backlog(somaxconn: Option<u32>) -> Finding {
             Level::Warn,
             "backlog",
             format!("net.core.somaxconn = {allowed}, {wanted} are wanted"),
-            "a rush of new connections is dropped and tries again a second later",
+            "in a rush, new connections are dropped and retried by the client a second later",
             format!("Run: sysctl -w net.core.somaxconn={wanted}"),
         ),
         Some(allowed) => Finding::ok("backlog", format!("net.core.somaxconn = {allowed}")),
@@ -473,13 +479,13 @@ fn backlog(somaxconn: Option<u32>) -> Finding {
 
 fn memory(overcommit: Option<u32>) -> Finding {
     if overcommit != Some(2) {
-        return Finding::ok("memory", "tables may be reserved ahead of their use");
+        return Finding::ok("memory", "tables may be reserved before they are used");
     }
     Finding::new(
         Level::Warn,
         "memory",
         "vm.overcommit_memory = 2",
-        "tables that are reserved ahead of their use count as used, and a start may run out of memory",
+        "reserved tables count as used memory, and a start may run out of memory",
         "Run: sysctl -w vm.overcommit_memory=0",
     )
 }

@@ -1,9 +1,9 @@
-//! The engine behind the HTTP front end: homes, owners, and what runs between them.
+//! The engine: home cores, owner cores, and the messages between them.
 //!
 //! One [`home::Home`] per core, on that core's thread alone. It answers what it can
-//! by itself, asks the owner core of the item for the rest, and keeps each answer
-//! back until the facts that it shows are durable. No sockets here, no executor,
-//! and no waiting: `runtime` calls in, and bytes come out.
+//! by itself, asks the owner core of the item for the rest, and holds each response
+//! back until the facts that it shows are durable. No sockets, no executor and no
+//! blocking here: `runtime` calls in, and bytes come out.
 //!
 //! ```text
 //! request ─▶ home ──ask──▶ owner ──fact──▶ journal
@@ -12,9 +12,10 @@
 //!              └──────────────────────────────┘
 //! ```
 //!
-//! Read in this order: [`ask`] (what travels; [`batch`] for many purchases in one request), [`mesh`] (how), [`turns`] (in
-//! which order), [`owner`] (who decides), [`slots`] (answers that wait), [`home`] (who brings them together), [`pulse`]
-//! (whether every core turns), [`accept_errors`] (whether connections come in), [`reasons`] (why it does not sell).
+//! Read in this order: [`ask`] (the messages; [`batch`] for many purchases in one request), [`mesh`] (how they
+//! travel), [`turns`] (in which order), [`owner`] (which decides), [`slots`] (responses that wait), [`home`] (which
+//! brings them together), [`pulse`] (whether every core runs), [`accept_errors`] (whether connections are
+//! accepted), [`reasons`] (why it does not sell).
 
 pub mod accept_errors;
 pub mod ask;
@@ -25,15 +26,18 @@ mod busy;
 pub mod clock;
 pub mod counters;
 mod draw_page;
+pub mod health;
 pub mod home;
 pub mod mesh;
+pub mod metrics;
 pub mod owner;
 pub mod pages;
 pub mod pulse;
 pub mod reasons;
 pub mod render;
+pub mod response;
 pub mod shared;
-pub mod shown;
 pub mod slots;
+mod stats;
 pub mod tables;
 pub mod turns;

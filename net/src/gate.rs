@@ -1,13 +1,14 @@
-//! The gate: keeps useless and dishonest requests away before they cost anything.
+//! The gate: tickets, challenges and rate limits, which stop useless and dishonest requests early.
 //!
 //! Two halves. [`Gate`] is shared by all cores and holds what must be the same on each: keys,
-//! and which challenges were answered. [`Keeper`] is a core's own: counters that no other
-//! core reads, so that a limit costs no shared cache line; each states by how much that lets
-//! it be overshot. Nothing here waits, hops, or reads a clock; time and addresses are arguments.
+//! and which challenges were answered. [`CoreLimits`] belongs to one core: counters that no other
+//! core reads, so that a limit costs no shared cache line; each states by how much it can be
+//! exceeded for that reason. Nothing here waits, asks another core or reads a clock; time and
+//! addresses are arguments.
 //!
 //! Read in this order: [`seal`] (what a ticket is made of), [`ticket`], [`challenge`] and its
 //! [`drawing`], then the limits: [`limiter`], [`admission`], [`watch`], [`address`].
-//! docs/GATE.md tells an operator which to use against what.
+//! docs/GATE.md tells operators which to use against what.
 
 pub mod address;
 pub mod admission;
@@ -32,36 +33,35 @@ use limiter::Limiter;
 use ticket::Tickets;
 use watch::Watch;
 
-/// One wrong answer in so many nanoseconds is let pass, and so many at once: enough for a person,
-/// too few to guess (one in a hundred is right by chance).
+/// Time between two wrong answers of a buyer, in nanoseconds; [`WRONG_BURST`] may come at once. That is
+/// enough for a person and too few to guess (one guess in a hundred is right).
 const WRONG_INTERVAL_NS: u64 = 10_000_000_000;
 /// See [`WRONG_INTERVAL_NS`].
 const WRONG_BURST: u64 = 3;
-/// Buyers whose wrong answers are told apart.
+/// Buyers whose wrong answers are counted separately.
 const WRONG_KEYS: usize = 1 << 14;
-/// Addresses whose junk is told apart.
-const JUNK_KEYS: usize = 1 << 16;
-/// Seconds whose junk an address may send at once.
-const JUNK_BURST_S: u64 = 3;
-/// Of the tokens that their addresses could not pay for, one in so many is verified all the same: behind a
-/// proxy that is not named, whoever sends junk shares an address with everybody else, and keeps nobody out
-/// for good.
-const JUNK_MERCY: u64 = 64;
+/// Addresses whose invalid tokens are counted separately.
+const INVALID_KEYS: usize = 1 << 16;
+/// An address may send the invalid tokens of this many seconds at once.
+const INVALID_BURST_S: u64 = 3;
+/// Of the tokens from addresses over their budget, one in this many is verified all the same: behind a proxy
+/// that is not configured, an attacker shares an address with everybody else, and must not lock them out.
+const VERIFIED_ANYWAY: u64 = 64;
 
-/// The rules that an operator sets, checked. Zero switches a limit off.
+/// The operator's rules, checked. Zero switches a limit off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GateRules {
-    /// Requests a second of one buyer.
+    /// Requests per second of one buyer.
     pub buyer_per_s: u32,
-    /// Requests a second from one address.
+    /// Requests per second from one address.
     pub ip_per_s: u32,
-    /// Tokens a second from one address that do not count.
+    /// Invalid tokens per second from one address.
     pub bad_tokens_per_s: u32,
     /// Open connections from one address.
     pub connections_per_ip: u32,
-    /// Accounts behind one address in a minute or two from which on it is suspicious.
+    /// Accounts behind one address within a minute or two that make it suspicious.
     pub suspicious_accounts: u32,
-    /// Asks for a ticket from one address in a minute from which on it is suspicious.
+    /// Requests for tickets from one address within a minute that make it suspicious.
     pub suspicious_asks_per_min: u32,
 }
 
@@ -72,30 +72,30 @@ pub struct Gate {
     pub rules: GateRules,
     /// Seals and opens tickets.
     pub tickets: Tickets,
-    /// Makes challenges and judges answers.
+    /// Makes challenges and checks their answers.
     pub challenges: Challenges,
 }
 
-/// Who asks, as far as limits go.
+/// Who sends a request, as far as limits go.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker {
     /// A keyed hash of the buyer.
     pub buyer: u64,
-    /// Where it comes from; `None` where no rule asks for it.
+    /// The client's address; `None` where no rule needs it.
     pub address: Option<AddressKey>,
 }
 
-/// The half that a core keeps for itself.
-pub struct Keeper {
+/// The half of one core: its counters.
+pub struct CoreLimits {
     core: u32,
     issued: u64,
     buyers: Option<Limiter>,
     addresses: Option<Limiter>,
-    /// Tokens that did not count, by address; `None` until the first.
-    junk: Option<Limiter>,
+    /// Invalid tokens, by address; `None` until the first.
+    invalid_tokens: Option<Limiter>,
     bad_tokens_per_s: u32,
-    /// Tokens that their addresses could not pay for.
-    unpaid: u64,
+    /// Tokens from addresses over their budget.
+    over_budget: u64,
     admission: Admission,
     watch: Option<Watch>,
     wrong: Option<Limiter>,
@@ -104,7 +104,7 @@ pub struct Keeper {
     watches: (u32, u32),
 }
 
-impl Keeper {
+impl CoreLimits {
     /// The half of core number `core` of `cores`.
     pub fn new(core: usize, cores: usize, rules: &GateRules) -> Self {
         Self {
@@ -112,9 +112,9 @@ impl Keeper {
             issued: 0,
             buyers: Limiter::new(rules.buyer_per_s),
             addresses: Limiter::new(rules.ip_per_s),
-            junk: None,
+            invalid_tokens: None,
             bad_tokens_per_s: rules.bad_tokens_per_s,
-            unpaid: 0,
+            over_budget: 0,
             admission: Admission::new(cores),
             watch: None,
             wrong: None,
@@ -124,12 +124,12 @@ impl Keeper {
         }
     }
 
-    /// Whether every request has to say where it comes from.
+    /// Whether requests are limited by address.
     pub fn counts_addresses(&self) -> bool {
         self.addresses.is_some()
     }
 
-    /// Whether one more request of this buyer and address fits their rates.
+    /// Charges one request to this buyer and address, if it is within their rates.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`].
@@ -140,7 +140,7 @@ impl Keeper {
         self.rate_address(asker.address, now_ms)
     }
 
-    /// Whether one more request from this address fits its rate.
+    /// Charges one request to this address, if it is within its rate.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`].
@@ -162,28 +162,30 @@ impl Keeper {
         }
     }
 
-    /// Whether a token from this address may be verified, as far as those before it were junk; charges nothing.
+    /// Whether this address is within its budget of invalid tokens, so that a token may be verified; charges nothing.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`].
     pub fn may_verify(&mut self, address: AddressKey, now_ms: u64) -> Result<(), Refusal> {
-        let Some(Err(retry_after_ms)) = self.junk.as_mut().map(|junk| junk.check(address.0, now_ms)) else {
+        let Some(Err(retry_after_ms)) =
+            self.invalid_tokens.as_mut().map(|invalid_tokens| invalid_tokens.check(address.0, now_ms))
+        else {
             return Ok(());
         };
-        self.unpaid += 1;
-        let is_let_off = mixed(address.0 ^ self.unpaid).is_multiple_of(JUNK_MERCY);
-        if is_let_off { Ok(()) } else { Err(limited(retry_after_ms)) }
+        self.over_budget += 1;
+        let is_lucky = mixed(address.0 ^ self.over_budget).is_multiple_of(VERIFIED_ANYWAY);
+        if is_lucky { Ok(()) } else { Err(limited(retry_after_ms)) }
     }
 
-    /// Notes a token from this address that did not count.
-    pub fn note_junk(&mut self, address: AddressKey, now_ms: u64) {
+    /// Notes an invalid token from this address.
+    pub fn note_invalid_token(&mut self, address: AddressKey, now_ms: u64) {
         let per_s = u64::from(self.bad_tokens_per_s);
         let Some(interval_ns) = limiter::NS_PER_S.checked_div(per_s) else { return };
-        let junk = || Limiter::with(JUNK_KEYS, interval_ns, JUNK_BURST_S * per_s);
-        let _over = self.junk.get_or_insert_with(junk).take(address.0, now_ms);
+        let invalid_tokens = || Limiter::with(INVALID_KEYS, interval_ns, INVALID_BURST_S * per_s);
+        let _over = self.invalid_tokens.get_or_insert_with(invalid_tokens).take(address.0, now_ms);
     }
 
-    /// [`Self::rate`] for a purchase, for which the item's admission counts, too.
+    /// [`Self::rate`] for a purchase, with the item's admission as well.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`].
@@ -200,8 +202,8 @@ impl Keeper {
         self.admission.take(gauge, now_ms).map_err(limited)
     }
 
-    /// Whether a ticket for this item needs a solved challenge from this asker. Notes the ask where
-    /// the item cares for suspects.
+    /// Whether a ticket for this item needs a solved challenge from this buyer and address. Counts the request
+    /// where the item asks only suspicious clients for a challenge.
     pub fn must_solve(&mut self, gauge: &Gauge, asker: Asker, now_ms: u64) -> bool {
         match gauge.rules().challenge() {
             ChallengeRule::Never => false,
@@ -214,7 +216,7 @@ impl Keeper {
         }
     }
 
-    /// Whether this buyer has given too many wrong answers of late to try again.
+    /// Whether this buyer may try again after the recent wrong answers.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`].
@@ -225,7 +227,7 @@ impl Keeper {
 
     /// Notes a wrong answer.
     pub fn note_wrong(&mut self, asker: Asker, now_ms: u64) {
-        // One that is over the limit was refused before it was looked at.
+        // An answer over the limit was refused before it was checked.
         let wrong = || Limiter::with(WRONG_KEYS, WRONG_INTERVAL_NS, WRONG_BURST);
         let _over = self.wrong.get_or_insert_with(wrong).take(asker.buyer, now_ms);
     }
@@ -236,13 +238,13 @@ impl Keeper {
         (self.core, self.issued)
     }
 
-    /// A connection from an address, unless it has too many; give it back with [`Self::leave`].
+    /// Counts a connection from an address, unless it has too many; end it with [`Self::leave`].
     pub fn enter(&mut self, secret: &HashSecret, address: IpAddr) -> bool {
         let most = self.connections_per_ip;
         most == 0 || self.open.enter(AddressKey::new(secret, address), most)
     }
 
-    /// A connection that entered is over.
+    /// A counted connection is closed.
     pub fn leave(&mut self, secret: &HashSecret, address: IpAddr) {
         if self.connections_per_ip != 0 {
             self.open.leave(AddressKey::new(secret, address));
@@ -250,9 +252,9 @@ impl Keeper {
     }
 }
 
-/// A number like a die's: whoever counted its requests would find a place that is never let off, or always.
-/// What comes in holds a keyed hash, so that nobody outside knows what comes out (Steele, Lea, Flood,
-/// *Fast Splittable Pseudorandom Number Generators*, 2014).
+/// A pseudorandom number, so that a client cannot find out by counting which of its tokens are verified. The
+/// seed contains a keyed hash, so that nobody outside can predict it (Steele, Lea, Flood, *Fast Splittable
+/// Pseudorandom Number Generators*, 2014).
 const fn mixed(seed: u64) -> u64 {
     let seed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let seed = (seed ^ (seed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -1,28 +1,25 @@
-//! HTTP/1.1 without sockets: bytes in become requests, answers become bytes out.
+//! HTTP/1.1 without sockets: received bytes become requests, responses become bytes.
 //!
 //! Nothing here can name a socket, an executor or a clock: time comes in as an
 //! argument, so that every rule is tested byte by byte. Header lines that are written
-//! as nearly all clients write them are read in one pass, any others by httparse; every
-//! rule of framing is ours, and where a message leaves any doubt it is refused and the
+//! as nearly all clients write them are parsed in one pass, all others by httparse; every
+//! framing rule is our own, and a message with ambiguous framing is refused and its
 //! connection closed.
 //!
-//! Where the RFCs leave a choice, or their lax reading has been abused, the strict
-//! side is taken: one space between the parts of a request line; at most one empty
-//! line before it; no leading zero in `Content-Length`; no body on GET, HEAD, DELETE,
-//! OPTIONS and TRACE; `chunked` is the only transfer coding, in HTTP/1.1 alone and never beside a
-//! `Content-Length`; the line of a chunk has no spaces before its end, and a bare line feed ends
-//! nothing there either; percent signs are
-//! never decoded in a path, except in a subject; `Expect: 100-continue` is answered,
-//! any other expectation refused. HEAD is GET without the body. Each of the refusals
-//! closes the connection; 404, 405 and what is wrong with a query or a body do not.
-//! Lax are three things that harm no framing: a body of no stated length is empty; the host of a
-//! target in absolute form counts, whatever `Host` says; a query may have any characters but spaces
-//! and controls, and where it belongs to a page or a read of buyers, any parameters.
+//! Where the RFCs leave a choice, or their lax reading has been abused, the strict side is taken: one space between
+//! the parts of a request line; at most one empty line before it; no leading zero in `Content-Length`; no body on
+//! GET, HEAD, DELETE, OPTIONS and TRACE; `chunked` is the only transfer coding, in HTTP/1.1 alone and never beside
+//! a `Content-Length`; the line of a chunk has no spaces before its end, and a bare line feed ends nothing there
+//! either; percent signs are never decoded in a path, except in a subject; `Expect: 100-continue` is answered, any
+//! other expectation refused. HEAD is GET without the body. Each of these refusals closes the connection; 404, 405
+//! and what is wrong with a query or a body do not. Three things that do not affect framing are lax: a body without
+//! a stated length is empty; the host of a target in absolute form wins over `Host`; a query may have any
+//! characters but spaces and controls, and on pages and buyers' reads any parameters.
 //!
 //! Read in this order: [`conn`] (bytes to requests), [`head`] and [`field`] (what a request
-//! says about itself), [`route`] (which call it is), [`body`] (what it carries),
-//! [`problem`] (what can be wrong), [`answer`] (what goes out); [`batch`] for the one call
-//! whose body is taken piece by piece; [`proxy_header`] for what a proxy of TCP puts before all of it.
+//! says about itself), [`route`] (which endpoint it is for), [`body`] (what it carries),
+//! [`problem`] (what can be wrong), [`answer`] (what goes out); [`batch`] for the one endpoint
+//! whose body is read piece by piece; [`proxy_header`] for what a TCP proxy sends before everything else.
 
 pub mod answer;
 pub mod assets;

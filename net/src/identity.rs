@@ -1,11 +1,10 @@
-//! Who is asking: a verified token, or a header from a gateway that is trusted.
+//! Who sends a request: known by a verified token, or by a header of a trusted gateway.
 //!
-//! A subject is opaque: its bytes are compared and never normalised, so two
-//! that look alike are two buyers. Whatever leaves doubt is 401. The clock and
-//! the peer's address are arguments. To recognise a token that was seen before is
-//! cheap, to verify one is dear: two calls, so that whoever asks can look at limits
-//! between them. Next: [`key`] for keys, [`token`] for what a token must look like,
-//! [`verdicts`] for those that were verified, [`cookie`] for browsers.
+//! A subject is opaque: its bytes are compared and never normalised, so two that look alike are two buyers. Any
+//! doubt is 401. The clock and the peer's address are arguments. Recognising a token that was verified before is
+//! cheap, verifying one is expensive: they are two calls, so that the caller can check limits between them. Next:
+//! [`key`] for keys, [`token`] for what a token must look like, [`verdicts`] for those that were verified,
+//! [`cookie`] for browsers.
 
 pub mod address;
 mod buyer;
@@ -44,10 +43,10 @@ use rules::TokenRules;
 use token::Reason;
 pub use verdicts::VerdictCache;
 
-/// How buyers are told apart, out of checked settings. Shared by all cores.
+/// How buyers are identified, from checked settings. Shared by all cores.
 #[derive(Debug)]
 pub struct Identity {
-    /// Every identity of a process has a number of its own: what one has verified counts for no other.
+    /// Unique within the process: tokens that one identity has verified are not valid for another.
     number: u64,
     mode: Mode,
     trusted: Vec<IpNet>,
@@ -57,16 +56,16 @@ pub struct Identity {
     origins: Origins,
 }
 
-/// What a request says of its sender, without a signature looked at.
+/// What is known of a request's sender without checking a signature.
 #[derive(Clone, Debug)]
 pub enum Recognised<'a> {
-    /// Known: named by a gateway, or by a token that was verified before.
+    /// The buyer: named by a gateway, or by a token that was verified before.
     Buyer(Buyer),
-    /// A token that still has to be verified, which is dear: [`Identity::verify`].
+    /// A token that still has to be verified, which is expensive: [`Identity::verify`].
     Unverified(Unverified<'a>),
 }
 
-/// A token of a request that was not seen before. Only [`Identity::recognise`] makes one.
+/// A token that was not verified before. Only [`Identity::recognise`] makes one.
 #[derive(Clone, Copy, Debug)]
 pub struct Unverified<'a>(&'a [u8]);
 
@@ -91,7 +90,7 @@ struct Tokens {
     cookie: Option<String>,
 }
 
-/// Settings of identity that cannot be.
+/// Invalid identity settings.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IdentityError {
     /// No token could ever be verified.
@@ -128,8 +127,8 @@ impl Identity {
         Ok(Self::by(Mode::Jwt(tokens), trusted))
     }
 
-    /// The same, taking the token out of the cookie of this name where a request has no
-    /// `Authorization`. Changes nothing in header mode.
+    /// The same; requests without `Authorization` may carry the token in the cookie of this name.
+    /// Changes nothing in header mode.
     #[must_use]
     pub fn with_cookie(mut self, name: &str) -> Self {
         if let Mode::Jwt(tokens) = &mut self.mode {
@@ -138,7 +137,7 @@ impl Identity {
         self
     }
 
-    /// The same with another header in which trusted proxies say whose request it is.
+    /// The same with another header in which trusted proxies name the client.
     #[must_use]
     pub const fn with_address_header(mut self, header: AddressHeader) -> Self {
         self.address_header = header;
@@ -146,25 +145,25 @@ impl Identity {
     }
 
     /// The same where trusted proxies begin each connection with a header of the PROXY protocol. Changes
-    /// nothing in header mode: whoever passes bytes on would let anybody name buyers.
+    /// nothing in header mode: a proxy that only forwards bytes would let anybody name buyers.
     #[must_use]
     pub const fn with_proxy_protocol(mut self, expected: bool) -> Self {
         self.proxy_protocol = expected && matches!(self.mode, Mode::Jwt(_));
         self
     }
 
-    /// Whether a connection of this peer has to begin with a header of the PROXY protocol: on the buyers'
-    /// listener, from a trusted proxy. Nobody else's is looked at.
+    /// Whether a connection of this peer has to begin with a header of the PROXY protocol: to the buyers' API,
+    /// from a trusted proxy. From any other peer such a header is not read.
     pub fn expects_proxy_header(&self, listener: Listener, peer: IpAddr) -> bool {
         self.proxy_protocol && listener == Listener::Public && self.is_proxy(peer)
     }
 
-    /// That header.
+    /// The header in which trusted proxies name the client.
     pub const fn address_header(&self) -> AddressHeader {
         self.address_header
     }
 
-    /// The same with other rules for what a token has to say. Changes nothing in header mode.
+    /// The same with other rules for tokens. Changes nothing in header mode.
     #[must_use]
     pub fn with_rules(mut self, rules: TokenRules) -> Self {
         if let Mode::Jwt(tokens) = &mut self.mode {
@@ -173,10 +172,10 @@ impl Identity {
         self
     }
 
-    /// Buyers come named by a gateway; `listen` is the address of the public listener.
+    /// A gateway names the buyers in a header; `listen` is the address of the buyers' API.
     ///
     /// # Errors
-    /// When the listener is not loopback and nobody in particular is trusted.
+    /// When that address is not loopback and no proxy is trusted.
     pub fn header(listen: IpAddr, trusted: Vec<IpNet>) -> Result<Self, IdentityError> {
         if trusted.is_empty() && !listen.to_canonical().is_loopback() {
             return Err(IdentityError::NobodyToTrust(listen));
@@ -189,23 +188,23 @@ impl Identity {
         Self { number: next_number(), mode, trusted, address_header, proxy_protocol: false, origins }
     }
 
-    /// The same, where pages of these origins may call the API, too.
+    /// The same; pages of these origins may use the API, too.
     #[must_use]
     pub fn with_origins(self, origins: Origins) -> Self {
         Self { origins, ..self }
     }
 
-    /// What the page of another origin that sent this request is told, if it may read the answer.
+    /// The CORS header lines for the page that sent this request, if it may read the response.
     #[inline]
     pub fn may_read(&self, head: &Head<'_>) -> Option<&'static Cors> {
         self.origins.may_read(head)
     }
 
-    /// The rule for every request that changes something, however its sender is known: not from a
-    /// page of somebody else. A browser sends cookies along with such a page's requests, and a
-    /// gateway names the buyer by them. What passes: requests that no page has sent; pages of this
-    /// host and of the origins that were named; and a token in `Authorization`, where one
-    /// counts (`by_token`, or tokens being how buyers are known), since no page of somebody else can add it.
+    /// CSRF protection for every request that changes something, however its sender is identified: it must
+    /// not come from a foreign page, because browsers attach cookies to such a page's requests, and a gateway
+    /// may name the buyer by them. Allowed are requests that no page has sent; pages of this host and of the
+    /// configured origins; and requests with a token in `Authorization`, where tokens are checked (`by_token`,
+    /// or buyers are identified by tokens), since no foreign page can add one.
     ///
     /// # Errors
     /// `cross_site`.
@@ -219,12 +218,12 @@ impl Identity {
         if on_purpose || self.origins.name(head) { Ok(()) } else { Err(Code::CrossSite.problem()) }
     }
 
-    /// Who sends this request, as far as it can be told without looking at a signature. `cache` belongs to
-    /// the core: a token that it has seen before is not verified again while its times hold.
+    /// Who sends this request, as far as is known without checking a signature. `cache` belongs to the core:
+    /// a token in it is not verified again while it is valid.
     ///
     /// # Errors
-    /// `unauthenticated`, saying why in words that help no forger; `cross_site` for a token in
-    /// a cookie with a change that no page of ours has sent.
+    /// `unauthenticated`, with a reason that does not help a forger; `cross_site` for a token in a cookie
+    /// with a change that none of our pages has sent.
     #[inline]
     pub fn recognise<'a>(
         &self,
@@ -247,11 +246,11 @@ impl Identity {
         }
     }
 
-    /// Verifies a token, and remembers it if it counts, has counted or will. The dear part: a signature of
-    /// EdDSA takes some 50 µs, good or bad.
+    /// Verifies a token, and remembers it if it is valid, was or will be. This is the expensive part: an EdDSA
+    /// signature takes about 50 µs, good or bad.
     ///
     /// # Errors
-    /// Why it does not count.
+    /// Why it is not valid.
     pub fn verify(
         &self,
         Unverified(token): Unverified<'_>,
@@ -265,7 +264,7 @@ impl Identity {
         known
     }
 
-    /// Both in one, for whoever knows of no limits.
+    /// Both in one, for callers without limits.
     ///
     /// # Errors
     /// As for the two.
@@ -283,8 +282,8 @@ impl Identity {
         }
     }
 
-    /// Whose request it is: the last address in the header that counts that is no trusted proxy, if the
-    /// peer is one; else the peer. The peer is the one that the PROXY protocol has named, if it has.
+    /// The client: if the peer is a trusted proxy, the last address in the address header that is not a trusted
+    /// proxy; otherwise the peer. With the PROXY protocol the peer is the address that its header names.
     pub fn client(&self, head: &Head<'_>, peer: IpAddr) -> Client {
         let peer = peer.to_canonical();
         if !self.is_proxy(peer) {
@@ -298,30 +297,30 @@ impl Identity {
         self.client(head, peer).ip
     }
 
-    /// Whether the address of every buyer is expected in a header: tokens say who they are, and proxies
-    /// stand before us.
+    /// Whether requests should name the client's address in a header: buyers are identified by tokens, and
+    /// proxies are configured.
     pub const fn expects_addresses(&self) -> bool {
         matches!(self.mode, Mode::Jwt(_)) && !self.trusted.is_empty()
     }
 
-    /// Named as a proxy, or, where nobody is, on this machine (the listener is loopback then).
+    /// Whether a peer may name buyers: a trusted proxy, or, if none is configured, this machine (the API then
+    /// listens on loopback).
     fn trusts(&self, peer: IpAddr) -> bool {
         let nobody_named = self.trusted.is_empty();
         self.is_proxy(peer) || nobody_named && peer.to_canonical().is_loopback()
     }
 
-    /// Whether a peer is one of the proxies that the operator named.
+    /// Whether a peer is one of the configured proxies.
     pub fn is_proxy(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted.iter().any(|net| net.contains(&peer))
     }
 }
 
-/// Whether the request shows the merchant's token. The comparison takes the same
-/// time wherever the first difference is; it may betray the length.
+/// Checks the token of the merchant API, in constant time except for its length.
 ///
 /// # Errors
-/// `unauthenticated` if it does not, or if no token is configured (empty).
+/// `unauthenticated` if it is not the right one, or if no token is configured (empty).
 pub fn check_admin(head: &Head<'_>, token: &[u8]) -> Result<(), Problem> {
     let shown = bearer(head)?;
     if !token.is_empty() && bool::from(shown.ct_eq(token)) {

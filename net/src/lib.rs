@@ -1,4 +1,4 @@
-//! The HTTP front end and the owner loops.
+//! The server: HTTP, the engine on each core, settings, and the command line.
 pub mod cli;
 pub mod doctor;
 pub mod engine;
@@ -13,7 +13,7 @@ pub mod server;
 pub mod settings;
 pub mod site;
 
-// The engine that tests drive by hand names this crate as the other tests do.
+// The tests' engine (`rig`) names this crate as integration tests do.
 #[cfg(test)]
 extern crate self as stampede_net;
 #[cfg(test)]

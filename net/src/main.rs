@@ -12,12 +12,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = ask_for_huge_pages;
 
-/// Has the allocator ask for huge pages: a purchase looks into tables at random places, and with small
-/// pages half of what that costs is the translation of addresses. Without any to be had, or with
+/// Has the allocator ask for huge pages: a purchase reads tables at random places, and with small pages
+/// half of that cost is address translation. If there are no huge pages, or with
 /// `MIMALLOC_ALLOW_LARGE_OS_PAGES=0` in the environment, pages stay small.
 extern "C" fn ask_for_huge_pages() {
     let option = libmimalloc_sys::mi_option_large_os_pages;
-    // SAFETY: sets a number of the allocator, which is linked in; nothing else has begun to run.
+    // SAFETY: sets an option of the allocator, which is linked in; nothing else runs yet.
     unsafe { libmimalloc_sys::mi_option_set_enabled_default(option, true) };
 }
 

@@ -1,4 +1,4 @@
-//! What the server prints: log lines to the standard error, the banner to the standard output.
+//! What the server prints: log lines on the standard error, the banner on the standard output.
 //!
 //! ```text
 //! any thread ──line──▶ queue, bounded ──▶ one thread per stream ──write──▶ 1, 2
@@ -6,12 +6,12 @@
 //!                                                               no room for 2 s: dropped, counted
 //! ```
 //!
-//! Whoever reads may be slow, stopped or gone, and the disk under a redirected stream may be full. None
-//! of that may hold up a sale or end it: no thread but the stream's own ever writes, and what finds no
-//! room is dropped and counted (`stampede_log_lines_lost_total`). When a line gets through again, the next
-//! one says how many are missing. Every end of the process that is not the return of `main` comes through
-//! here ([`exit`]) and waits at most [`LAST_WORDS`] for what was said before. Commands that print a result are another
-//! matter: they wait for their reader as every command does, see [`crate::cli`].
+//! The reader may be slow, stopped or gone, and the disk under a redirected stream may be full. None of
+//! that may block or end a sale: only the stream's own thread ever writes, and lines without room are
+//! dropped and counted (`stampede_log_lines_lost_total`). When a line gets through again, the next one says
+//! how many are missing. The process ends by returning from `main` or through [`exit`], which waits at most
+//! [`LAST_WORDS`] for earlier lines. Commands that print a result wait for their reader instead, see
+//! [`crate::cli`].
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,53 +29,53 @@ use tracing_subscriber::fmt::MakeWriter;
 const LINES_MAX: usize = 1024;
 /// Longest line, in bytes; the rest of a longer one is cut off.
 const LINE_BYTES_MAX: usize = 8 << 10;
-/// Bytes that a pipe with any room takes at once.
+/// Bytes that a pipe with room always takes at once.
 const PIPE_BYTES: usize = 4096;
-/// Longest wait for whoever reads to make room; after that nobody is waited for until there is some.
+/// Longest wait for the reader to make room; after that lines do not wait until there is room again.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Longest wait for what was said before the process ends.
+/// Longest wait for earlier lines when the process ends.
 pub const LAST_WORDS: Duration = Duration::from_millis(250);
-/// Time between two looks at whether all was written.
+/// Time between two checks whether everything is written.
 const LOOK: Duration = Duration::from_millis(1);
-/// Pause before a stream that takes nothing is tried again although it has room, by its own word.
+/// Pause before the next try at a stream that reports room and takes nothing.
 const PAUSE: Duration = Duration::from_millis(10);
 
-static ERRORS: OnceLock<Outlet> = OnceLock::new();
-static RESULTS: OnceLock<Outlet> = OnceLock::new();
-/// Lines that were dropped. Written by whoever drops one, read for the metric; Relaxed: a figure of its own.
+static ERRORS: OnceLock<StreamQueue> = OnceLock::new();
+static RESULTS: OnceLock<StreamQueue> = OnceLock::new();
+/// Dropped lines. Any thread adds to it, the metric reads it; Relaxed: it stands alone.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Starts the threads that write. From here on [`say`] waits for nobody.
+/// Starts the threads that write. From now on [`say`] never waits.
 ///
 /// # Errors
 /// The system gives no thread.
 pub fn start() -> io::Result<()> {
-    for (outlet, name, stream) in
+    for (queue, name, stream) in
         [(&ERRORS, "stampede-stderr", Stream::Errors), (&RESULTS, "stampede-stdout", Stream::Results)]
     {
-        if outlet.get().is_none() {
+        if queue.get().is_none() {
             let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-                let outlet = outlet.wait();
-                Pen::new(stream, outlet).write_for_ever()
+                let queue = queue.wait();
+                StreamWriter::new(stream, queue).write_for_ever()
             })?;
-            // Whoever came second has started a thread too many, which only waits.
-            let _first_stays = outlet.set(Outlet::new(thread.thread().clone()));
+            // A second caller has started a thread too many, which only waits.
+            let _first_stays = queue.set(StreamQueue::new(thread.thread().clone()));
         }
     }
     Ok(())
 }
 
-/// Says a line on the standard error, without waiting. Before [`start`] it waits for at most two seconds.
+/// Prints a line on the standard error, without waiting. Before [`start`] it waits for at most two seconds.
 pub fn say(line: &str) {
     put(&ERRORS, Stream::Errors, line.as_bytes());
 }
 
-/// Says a line on the standard output, without waiting.
+/// Prints a line on the standard output, without waiting.
 pub fn show(line: &str) {
     put(&RESULTS, Stream::Results, line.as_bytes());
 }
 
-/// Shows on the standard error how something goes, if there is room for it at this moment.
+/// Prints progress on the standard error, if there is room for it at this moment.
 pub fn offer(progress: &str) {
     let errors = io::stderr();
     if has_room(errors.as_fd(), Duration::ZERO) {
@@ -83,38 +83,38 @@ pub fn offer(progress: &str) {
     }
 }
 
-/// Lines that nobody took, since the start.
+/// Lines dropped since the start.
 pub fn lines_lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Waits until everything was written that was said before, for at most `within`.
+/// Waits until all earlier lines are written, for at most `within`.
 pub fn flush(within: Duration) {
     let until = Instant::now() + within;
-    let quiet = |outlet: &OnceLock<Outlet>| outlet.get().is_none_or(Outlet::is_quiet);
+    let quiet = |queue: &OnceLock<StreamQueue>| queue.get().is_none_or(StreamQueue::is_quiet);
     while !(quiet(&ERRORS) && quiet(&RESULTS)) && Instant::now() < until {
         thread::sleep(LOOK);
     }
 }
 
-/// The code of a process that ends because it is broken: a thread panicked or ended that must not, or a core
-/// stood still. It is to be started again. No signal, which would have the kernel write the memory, secrets
-/// and all, to a file.
+/// The exit code of a broken process: a thread panicked or ended unexpectedly, or a core stalled. The process
+/// has to be started again. It is not a signal, since the kernel would then write the memory, with its
+/// secrets, to a file.
 pub const EXIT_BROKEN: u8 = 76;
 
-/// Ends the process with this code after its last words. Nothing else of it runs: a thread that is held may
-/// have what the usual way out waits for.
+/// Ends the process with this code after its last lines. No exit handlers run: a suspended thread may hold
+/// what they would wait for.
 pub fn exit(code: u8) -> ! {
     flush(LAST_WORDS);
     // `_exit`, under a name that needs no `unsafe`.
     signal_hook::low_level::exit(i32::from(code))
 }
 
-/// A thread that panics takes the process with it: half a server is worse than none. What it says goes
-/// the way of all lines, since the usual hook waits for whoever reads.
+/// Makes a panic end the process: half a server is worse than none. The message is printed like all lines,
+/// since the default hook waits for the reader.
 pub fn end_on_panic() {
     std::panic::set_hook(Box::new(|info| {
-        // Room for what comes now: this is the line that must not be lost.
+        // Make room: the next line must not be lost.
         flush(LAST_WORDS);
         let thread = thread::current();
         say(&format!("thread '{}' {info}", thread.name().unwrap_or("without a name")));
@@ -126,10 +126,10 @@ pub fn end_on_panic() {
     }));
 }
 
-/// Gives the subscriber a writer per event, which never fails and never waits.
+/// Gives the log subscriber a writer per event, which never fails and never waits.
 pub struct Lines;
 
-/// Takes whole events.
+/// Writes whole events.
 pub struct Line;
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -151,11 +151,11 @@ impl io::Write for Line {
     }
 }
 
-/// Shows what is written to it line by line on the standard output, without waiting.
+/// Prints on the standard output what is written to it, line by line, without waiting.
 #[derive(Default)]
-pub struct Shown(Vec<u8>);
+pub struct StdoutLines(Vec<u8>);
 
-impl io::Write for Shown {
+impl io::Write for StdoutLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.extend_from_slice(bytes);
         while let Some(end) = self.0.iter().position(|byte| *byte == b'\n') {
@@ -170,13 +170,13 @@ impl io::Write for Shown {
     }
 }
 
-fn put(outlet: &OnceLock<Outlet>, stream: Stream, line: &[u8]) {
+fn put(queue: &OnceLock<StreamQueue>, stream: Stream, line: &[u8]) {
     let mut line = line[..line.len().min(LINE_BYTES_MAX)].to_vec();
     if line.last() != Some(&b'\n') {
         line.push(b'\n');
     }
-    match outlet.get() {
-        Some(outlet) => outlet.put(line),
+    match queue.get() {
+        Some(queue) => queue.put(line),
         None => drop(write_all(stream, &line, PATIENCE)),
     }
 }
@@ -193,22 +193,22 @@ enum Stream {
 }
 
 /// The queue in front of a stream.
-struct Outlet {
-    queue: ArrayQueue<Vec<u8>>,
-    /// Lines that are neither written nor lost. Added to before a line is queued, taken from when it was
-    /// dealt with; read by whoever waits for the end. Relaxed: the queue carries the lines.
+struct StreamQueue {
+    lines: ArrayQueue<Vec<u8>>,
+    /// Lines that are neither written nor lost. Raised before a line is queued, lowered when it is written or
+    /// lost; [`flush`] reads it. Relaxed: the queue carries the lines.
     pending: AtomicU64,
     writer: Thread,
 }
 
-impl Outlet {
+impl StreamQueue {
     fn new(writer: Thread) -> Self {
-        Self { queue: ArrayQueue::new(LINES_MAX), pending: AtomicU64::new(0), writer }
+        Self { lines: ArrayQueue::new(LINES_MAX), pending: AtomicU64::new(0), writer }
     }
 
     fn put(&self, line: Vec<u8>) {
         self.pending.fetch_add(1, Ordering::Relaxed);
-        if self.queue.push(line).is_err() {
+        if self.lines.push(line).is_err() {
             self.pending.fetch_sub(1, Ordering::Relaxed);
             lose();
         }
@@ -220,26 +220,26 @@ impl Outlet {
     }
 }
 
-/// What writes to a stream: the only thread that whoever reads may hold up.
-struct Pen<'a> {
+/// Writes to a stream, on a thread of its own: the only one that a slow reader can block.
+struct StreamWriter<'a> {
     stream: Stream,
-    outlet: &'a Outlet,
-    /// Lines lost up to the last word about them.
+    queue: &'a StreamQueue,
+    /// Lost lines that were reported.
     told: u64,
-    /// A line was cut off: the next one begins on a line of its own.
+    /// A line was cut off: the next one needs a line break first.
     is_torn: bool,
-    /// The last line found no room: the next one is not waited for.
+    /// There was no room for the last line: the next one does not wait.
     is_stuck: bool,
 }
 
-impl<'a> Pen<'a> {
-    const fn new(stream: Stream, outlet: &'a Outlet) -> Self {
-        Self { stream, outlet, told: 0, is_torn: false, is_stuck: false }
+impl<'a> StreamWriter<'a> {
+    const fn new(stream: Stream, queue: &'a StreamQueue) -> Self {
+        Self { stream, queue, told: 0, is_torn: false, is_stuck: false }
     }
 
     fn write_for_ever(&mut self) -> ! {
         loop {
-            let Some(line) = self.outlet.queue.pop() else {
+            let Some(line) = self.queue.lines.pop() else {
                 thread::park();
                 continue;
             };
@@ -248,7 +248,7 @@ impl<'a> Pen<'a> {
             } else {
                 lose();
             }
-            self.outlet.pending.fetch_sub(1, Ordering::Relaxed);
+            self.queue.pending.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -264,12 +264,12 @@ impl<'a> Pen<'a> {
         done.is_ok()
     }
 
-    /// The log says itself that lines are missing in it.
+    /// Reports lost lines in the log itself.
     fn tell_of_losses(&mut self) {
         let lost = lines_lost();
         if self.stream == Stream::Errors && lost > self.told {
             let line =
-                format!("{} log lines were lost before this one: nobody took them\n", lost - self.told);
+                format!("{} log lines were lost before this one: nobody read them\n", lost - self.told);
             if self.write(line.as_bytes()) {
                 self.told = lost;
             }
@@ -277,10 +277,10 @@ impl<'a> Pen<'a> {
     }
 }
 
-/// A line that was not written whole.
+/// A line that was not written completely.
 struct Cut {
     written: usize,
-    /// Nobody has made room, as against a stream that fails.
+    /// There was no room; otherwise the stream failed.
     no_room: bool,
 }
 
@@ -304,7 +304,7 @@ fn write_all(stream: Stream, line: &[u8], patience: Duration) -> Result<(), Cut>
                 until = Instant::now() + patience;
             }
             Err(Errno::INTR) => {}
-            // It has said that it has room, and takes nothing: until the time is up.
+            // It reports room and takes nothing: try until the time is up.
             Err(Errno::AGAIN) if Instant::now() < until => thread::sleep(PAUSE),
             Err(Errno::AGAIN) => return Err(Cut { written, no_room: true }),
             Ok(_) | Err(_) => return Err(Cut { written, no_room: false }),
@@ -313,14 +313,14 @@ fn write_all(stream: Stream, line: &[u8], patience: Duration) -> Result<(), Cut>
     Ok(())
 }
 
-/// Whether a write of [`PIPE_BYTES`] would not have to wait, or fail at once; after a wait of at most so long.
+/// Whether a write of [`PIPE_BYTES`] would not block (it may also fail at once); waits for at most `within`.
 fn has_room(fd: BorrowedFd<'_>, within: Duration) -> bool {
     let within =
         Timespec { tv_sec: within.as_secs().cast_signed(), tv_nsec: i64::from(within.subsec_nanos()) };
     loop {
         match poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&within)) {
             Err(Errno::INTR) => {}
-            // Where nothing can be asked, the write itself says what is wrong.
+            // If polling fails, the write itself reports the error.
             polled => return polled != Ok(0),
         }
     }

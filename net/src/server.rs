@@ -1,17 +1,17 @@
-//! The server: opens the log, starts everything, waits for the end, stops everything.
+//! The server: opens the log, starts everything, waits for the end, stops everything in order.
 //!
 //! ```text
 //! open + lock ─▶ recover into shards ─▶ journal ─▶ Postgres: attach, preheat ─▶ cores ─▶ exporter
-//!                                                  │ away, and never seen: waiting room
+//!                                                  │ down, and never seen: waiting room
 //!                                                                                │
 //! exit ◀─ journal: sync, mark clean ◀─ exporter: drain ◀─ cores: answer, close ◀─┘ SIGTERM
 //! ```
 //!
 //! Every thread reports its end to one loop; if one ends that should not, the whole
-//! process stops: never half alive. Next: [`recover`] and [`replay`] for the state,
-//! [`export`](self::export) for Postgres, [`waiting`] for a database that was never
-//! reached, [`cores`] and [`watch`] for cores and their end, [`starting`] for who answers before they run,
-//! [`signals`] for what signals mean, [`banner`] for what is printed, [`demo`] for what the demo sells.
+//! process ends: half a server is worse than none. Next: [`recover`] and [`replay`] for the state,
+//! [`export`] for Postgres, [`waiting`] for a database that was never
+//! reached, [`cores`] and [`watch`] for cores and their end, [`starting`] for health checks before they run,
+//! [`signals`], [`banner`] for what is printed, [`demo`] for what the demo sells.
 
 mod banner;
 mod base;
@@ -52,12 +52,12 @@ use crate::engine::clock::{AHEAD_MS_MAX, Begin, SaleClock, show_ms, wall};
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
 use crate::engine::reasons::{Change, Reason};
-use crate::engine::shared::{Phase, Shared};
+use crate::engine::shared::{EngineState, Phase, Shared};
 use crate::output;
 use crate::runtime;
 use crate::settings::Settings;
 
-/// Serves on these cores until a signal or a failure. The exit code is 0 after an orderly end.
+/// Serves on these cores until a signal or a failure. The exit code is 0 after an orderly shutdown.
 ///
 /// # Errors
 /// What keeps it from starting, with the remedy.
@@ -74,13 +74,17 @@ pub fn serve(settings: &Settings, acquired: runtime::Cores) -> anyhow::Result<Ex
         Ok(prepared) => prepared,
         Err(code) => return Ok(code),
     };
-    starting.make_way();
+    starting.stop();
     drop(starting);
     let (server, owners) = prepared;
     let cores = Cores::start(acquired, settings, sockets, owners, server.shared.clone(), &events)?;
     banner::print(settings, &server.shared);
     Ok(server.run(cores, settings, &inbox))
 }
+
+/// How a sale is weakened that begins without a database that this log has never seen.
+const SELLS_UNSEEN: &str = "postgres.new_shop: sells although its database was never reached; what it holds may be \
+                            sold once more";
 
 /// Everything that runs.
 struct Server {
@@ -91,7 +95,7 @@ struct Server {
 
 impl Server {
     /// Recovers the state and starts the log and the exporter; the owners are for the cores. The inner error:
-    /// it was told to end while it waited for the database.
+    /// the server was told to end while it waited for the database.
     fn prepare(
         settings: &Settings,
         mesh: Arc<Mesh>,
@@ -106,68 +110,48 @@ impl Server {
         let attached = export.as_ref().map(|plan| plan.attach_now(&replayed)).transpose()?;
         let clock = SaleClock::start(replayed.last_ms(), settings.clock);
         let skew = skew_at_start(replayed.last_ms(), settings.clock);
-        let secret = replayed.secret();
-        let on_failure = {
-            let events = events.clone();
-            move |reason: &str| drop(events.send(Event::LogFailed(reason.to_owned())))
-        };
-        let wakers = mesh.wakers().iter().map(|waker| {
-            let waker = waker.clone();
-            Arc::new(move || waker.wake()) as Arc<dyn Fn() + Send + Sync>
-        });
-        let Started { queue, status, mut journal } = replayed.start_log(wakers.collect(), on_failure)?;
-        journal
-            .start_snapshotter(move || replay::empty(cores, secret))
-            .context("cannot start the snapshot thread")?;
+        let Started { queue, status, journal } = start_log(&mut replayed, &mesh, events)?;
         let base = Base {
-            clock: clock.clone(),
-            secret,
+            clock,
+            secret: replayed.secret(),
             log: status,
             queue: queue.clone(),
             export: export.as_ref().map(export::Plan::status),
         };
-        let (mut sells_unseen, mut alarms) = (false, Vec::new());
-        if let Some((plan, attached)) = export.as_mut().zip(attached) {
-            match reach(plan, attached, &base, &mut replayed, &journal, room)? {
-                Reached::TakenOver(told) => alarms = told,
-                Reached::Away => sells_unseen = replayed.control().database.is_none(),
-                Reached::Ended(code) => {
-                    // The exit code says already if it was the log that failed.
-                    if let Err(error) = journal.shutdown(LAST_STEPS) {
-                        tracing::error!("{error}");
-                    }
-                    return Ok(Err(code));
+        let reached = match export.as_mut().zip(attached) {
+            Some((plan, attached)) => reach(plan, attached, &base, &mut replayed, &journal, room)?,
+            None => Reached::TakenOver(Vec::new()),
+        };
+        let (alarms, sells_unseen) = match reached {
+            Reached::TakenOver(alarms) => (alarms, false),
+            Reached::Away => (Vec::new(), replayed.control().database.is_none()),
+            Reached::Ended(code) => {
+                // The exit code tells already if the log has failed.
+                if let Err(error) = journal.shutdown(LAST_STEPS) {
+                    tracing::error!("{error}");
                 }
+                return Ok(Err(code));
             }
-        }
+        };
         if settings.demo {
-            demo::open_sale(&mut replayed, &queue, clock.now().sale);
+            demo::open_sale(&mut replayed, &queue, base.clock.now().sale);
         }
-        let mut parts = base.parts(settings, replayed.catalogue().clone(), mesh)?;
-        if sells_unseen {
-            parts.weakened.push(
-                "postgres.new_shop: sells although its database was never reached; what it holds may be sold once more"
-                    .to_owned(),
-            );
-        }
+        let state = EngineState::serving(cores);
+        let mut shared = base.shared(settings, replayed.catalogue().clone(), mesh, state)?;
         let kept = kept_unexported(settings, replayed.control());
-        parts.weakened.extend(kept.clone());
-        parts.weakened.extend(skew.as_ref().filter(|_| settings.clock == Begin::AtTheWall).cloned());
-        let shared = Shared::new(parts).with_idle_ms(settings.limits.idle_ms);
-        let shared = Arc::new(shared.with_head_bytes(settings.limits.head_bytes));
+        shared.weakened.extend(sells_unseen.then(|| SELLS_UNSEEN.to_owned()));
+        shared.weakened.extend(kept.clone());
+        shared.weakened.extend(skew.clone().filter(|_| settings.clock == Begin::AtTheWall));
+        let shared = Arc::new(shared);
         alarms.into_iter().for_each(|alarm| shared.alarm(alarm));
-        skew.into_iter().for_each(|what| shared.alarm_once(what));
-        kept.into_iter().for_each(|what| shared.alarm_once(what));
+        skew.into_iter().chain(kept).for_each(|what| shared.alarm_once(what));
         let owners = replayed.into_shards().into_iter();
         let owners = owners.map(|shard| Owner::new(shard, queue.producer(), shared.clone())).collect();
-        let exporter = match export {
-            Some(plan) => Some(plan.start(shared.clone(), journal.maintenance().clone())?),
-            None => None,
-        };
-        Ok(Ok((Self { shared, journal, exporter }, owners)))
+        let exporter = export.map(|plan| plan.start(shared.clone(), journal.maintenance().clone()));
+        Ok(Ok((Self { shared, journal, exporter: exporter.transpose()? }, owners)))
     }
 
-    /// Waits for the end and brings it about in order.
+    /// Waits for a signal or a failure, and shuts down in order.
     fn run(mut self, mut cores: Cores, settings: &Settings, inbox: &Receiver<Event>) -> ExitCode {
         match inbox.recv() {
             Ok(Event::Signal) => {}
@@ -179,7 +163,7 @@ impl Server {
         if let Err(code) = self.be_a_lame_duck(settings, inbox) {
             return code;
         }
-        tracing::info!("stopping: no new purchases, answering what is owed");
+        tracing::info!("stopping: no new purchases, answering open requests");
         if let Err(code) = cores.drain(inbox, deadline) {
             return code;
         }
@@ -196,7 +180,7 @@ impl Server {
         }
     }
 
-    /// Says that it is not ready, and sells on until a load balancer must have noticed.
+    /// Reports that it is not ready, and goes on selling until a load balancer must have noticed.
     fn be_a_lame_duck(&self, settings: &Settings, inbox: &Receiver<Event>) -> Result<(), ExitCode> {
         let during = Duration::from_millis(settings.shutdown.lame_duck_ms);
         if during.is_zero() {
@@ -204,7 +188,7 @@ impl Server {
         }
         tracing::info!(
             lame_duck_ms = settings.shutdown.lame_duck_ms,
-            "stopping: not ready any more, so that a load balancer looks elsewhere; selling on meanwhile"
+            "stopping: not ready any more, so that a load balancer sends new requests elsewhere; still selling"
         );
         self.shared.enter(Phase::LameDuck);
         let until = Instant::now() + during;
@@ -218,7 +202,7 @@ impl Server {
         }
     }
 
-    /// Gives the exporter what is left of the deadline to bring Postgres up to date.
+    /// Gives the exporter the rest of the deadline to bring Postgres up to date.
     fn drain_export(&mut self, deadline: Instant) {
         let Some(exporter) = self.exporter.take() else { return };
         let (log, queue) = (&self.shared.log, &self.shared.queue);
@@ -230,7 +214,7 @@ impl Server {
         }
         if !done() {
             let left = log.durable_lsn().0.saturating_sub(exporter.status().exported_lsn().0);
-            tracing::warn!(facts = left, "Postgres is behind; the next start goes on from there");
+            tracing::warn!(facts = left, "Postgres is not up to date; the next start continues the export");
         }
         if let Err(panic) = exporter.stop() {
             tracing::error!("the exporter had panicked: {panic}");
@@ -238,17 +222,31 @@ impl Server {
     }
 }
 
-/// What came of reaching for the database before the sale.
+/// Starts the journal, which wakes all cores when facts become durable, and the thread that makes snapshots.
+fn start_log(replayed: &mut Replayed, mesh: &Mesh, events: &Sender<Event>) -> anyhow::Result<Started> {
+    let (cores, secret, events) = (mesh.cores(), replayed.secret(), events.clone());
+    let on_failure = move |reason: &str| drop(events.send(Event::LogFailed(reason.to_owned())));
+    let wakers = mesh.wakers().iter().map(|waker| {
+        let waker = waker.clone();
+        Arc::new(move || waker.wake()) as Arc<dyn Fn() + Send + Sync>
+    });
+    let mut started = replayed.start_log(wakers.collect(), on_failure)?;
+    let empty = move || replay::empty(cores, secret);
+    started.journal.start_snapshotter(empty).context("cannot start the snapshot thread")?;
+    Ok(started)
+}
+
+/// The outcome of connecting to the database before the sale.
 enum Reached {
-    /// What it alone had is taken over; the alarms that this raised.
+    /// What only the database had is taken over; with the alarms that this raised.
     TakenOver(Vec<String>),
-    /// The sale begins without it.
+    /// It is down; the sale begins without it.
     Away,
     /// The server was told to end meanwhile.
     Ended(ExitCode),
 }
 
-/// Takes over what the database alone has. Where nothing may be sold before that, it tries until it is done.
+/// Takes over what only the database has. Where nothing may be sold before that, it tries until it succeeds.
 fn reach(
     plan: &mut export::Plan,
     mut attached: Result<export::Ready, String>,
@@ -274,7 +272,9 @@ fn reach(
             Err(reason) => reason,
         };
         if !plan.must_wait(replayed.control()) {
-            tracing::warn!("Postgres: {reason}. The sale goes on; orders are exported when it is back");
+            tracing::warn!(
+                "Postgres: {reason}. The sale goes on; orders are exported once the database is back"
+            );
             return Ok(Reached::Away);
         }
         let late = plan.late_attach(journal.maintenance().clone());
@@ -286,10 +286,10 @@ fn reach(
     }
 }
 
-/// Takes over what only the database has; the alarms that this raises. Last of all the control file learns which database it is:
-/// from then on no other one will do (I12), and this log sells without it (I18). Should the process
-/// end before that, the next start takes over the rest before it sells anything. The inner error: the
-/// database failed meanwhile.
+/// Takes over what only the database has; returns the alarms that this raises. Only at the end the control
+/// file records which database it is: from then on no other is accepted (I12), and this log sells while it is
+/// down (I18). If the process ends earlier, the next start takes over the rest before it sells anything. The
+/// inner error: the database failed meanwhile.
 fn take_over(
     plan: &mut export::Plan,
     ready: export::Ready,
@@ -312,7 +312,7 @@ fn take_over(
     Ok(Ok(alarms))
 }
 
-/// A log whose last fact lies ahead of the wall clock: by how much, and what to do.
+/// By how much the log's last fact lies ahead of the wall clock, and what to do about it; `None` if it does not.
 fn skew_at_start(last: UnixMillis, begin: Begin) -> Option<String> {
     let ahead_ms = last.0.saturating_sub(wall().0);
     let ahead = show_ms(ahead_ms);
@@ -320,17 +320,17 @@ fn skew_at_start(last: UnixMillis, begin: Begin) -> Option<String> {
         Begin::AtTheLog => format!(
             "the log's last fact lies {ahead} ahead of this machine's clock: the sale clock goes on from there, since \
              it never runs backwards. Items open and end that much early, and fresh tokens may count as expired. If \
-             this machine's clock is wrong, set it right, and all is well. If the log was written while it was \
-             wrong, start with --clock wall as long as this is said (docs/CONFIG.md, The clock)"
+             this machine's clock is wrong, correct it. If the clock was wrong when the log was written, start with \
+             --clock wall until this alarm is gone (docs/CONFIG.md, The clock)"
         ),
         Begin::AtTheWall => format!(
-            "clock=wall: the sale clock begins {ahead} before the log's last fact; tickets and holds that had run out \
-             by then may count once more"
+            "clock=wall: the sale clock begins {ahead} before the log's last fact; tickets and holds that had expired \
+             by then may be valid again"
         ),
     })
 }
 
-/// What it means that this start exports nothing although the log has a database.
+/// What it means that this start exports nothing although the log belongs to a database.
 fn kept_unexported(settings: &Settings, control: &Control) -> Option<String> {
     let kept_for = control.keeps_facts_for().filter(|_| settings.postgres().is_none())?;
     Some(format!(

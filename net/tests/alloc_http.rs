@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use stampede_core::item::OrderState;
 use stampede_core::types::{HashSecret, Lsn, OrderId, UnixMillis};
-use stampede_net::http::answer::{self, OrderHeaders, OrderView, ShownState, Status, date_line};
+use stampede_net::http::answer::{self, OrderHeaders, OrderView, Status, VisibleState, date_line};
 use stampede_net::http::body;
 use stampede_net::http::conn::{Conn, Next, Request};
 use stampede_net::http::problem::{Code, Problem};
@@ -59,7 +59,7 @@ fn serve(
     out: &mut Vec<u8>,
 ) {
     let date = date_line(784_111_777);
-    let manner = request.head.manner();
+    let manner = request.head.response_mode();
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let buyer = identity.identify(&request.head, NOW, peer, cache).expect("a good token");
     assert_eq!(buyer.subject.as_bytes(), b"bob");
@@ -70,7 +70,7 @@ fn serve(
     let view = OrderView {
         order,
         quantity: purchase.quantity,
-        state: ShownState::Durable(OrderState::Confirmed),
+        state: VisibleState::Durable(OrderState::Confirmed),
         created_at_ms: NOW,
         pay_by_ms: UnixMillis(0),
         lsn: Lsn(round),

@@ -1,4 +1,4 @@
-//! The flags that several commands share, and the way from them to settings.
+//! The flags that several commands share, and how they become settings.
 
 use std::path::PathBuf;
 
@@ -12,45 +12,45 @@ use crate::settings::{Inputs, Loaded, load};
 /// Where settings come from.
 #[derive(Args)]
 pub(super) struct SettingsArgs {
-    /// The settings file (TOML); without it STAMPEDE_CONFIG, without that none
+    /// The settings file (TOML) [default: the one that STAMPEDE_CONFIG names, if any]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Try it out: loopback only, a made key for buyers' tokens, data in ./stampede-demo
+    /// Try it out: loopback only, a generated key for buyers' tokens, data in ./stampede-demo
     #[arg(long)]
     demo: bool,
-    /// Where buyers connect [default: 127.0.0.1:7070]
+    /// Address of the buyers' API [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// Where the shop's back office connects [default: 127.0.0.1:7071]
+    /// Address of the merchant API [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
-    /// How many cores serve (4), or which ones (0,2-5) [default: all]
+    /// How many cores to use (4), or which ones (0,2-5) [default: all]
     #[arg(long, value_name = "N|LIST")]
     cores: Option<String>,
-    /// Where the log is kept [default: ./stampede-data]
+    /// Directory of the log [default: ./stampede-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// Where orders are exported to; a password is better kept out of sight, in
+    /// The database that orders are exported to; to keep a password out of the process list, use
     /// STAMPEDE_POSTGRES_URL or the file that STAMPEDE_POSTGRES_URL_FILE names
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
-    /// The database holds no items and no orders: sell before it is reached for the first time
+    /// The database is known to be empty: sell before it is reached for the first time
     #[arg(long)]
     new_shop: bool,
-    /// When a purchase is answered: durable (wal) or only decided (memory) [default: wal]
+    /// Acknowledge a purchase when it is durable (wal) or as soon as it is decided (memory) [default: wal]
     #[arg(long, value_name = "wal|memory")]
     ack: Option<String>,
-    /// How connections are served: over a private io_uring, or over epoll [default: auto]
+    /// Serve connections with a private io_uring (ring) or with epoll [default: auto]
     #[arg(long, value_name = "auto|ring|epoll")]
     transport: Option<String>,
-    /// Where the sale clock begins if the log lies ahead of this machine's clock: at the log's last
+    /// Where the sale clock begins if the log is ahead of this machine's clock: at the log's last
     /// fact, or at this machine's clock because the log's times are known to be wrong [default: log]
     #[arg(long, value_name = "log|wall")]
     clock: Option<String>,
 }
 
 impl SettingsArgs {
-    /// Reads and checks the settings; `serving` asks for keys, too.
+    /// Reads and checks the settings; with `serving` keys are required, too.
     pub(super) fn load(&self, serving: bool) -> Result<Loaded, Failure> {
         let inputs = Inputs {
             flags: self.flags(),
@@ -106,7 +106,7 @@ pub(super) fn defaults() -> Result<Loaded, Failure> {
     load(&inputs).map_err(|error| Failure::settings(&error))
 }
 
-/// The variables whose names and values are texts; ours always are.
+/// The variables whose names and values are UTF-8; ours always are.
 fn environment() -> Vec<(String, String)> {
     let texts = std::env::vars_os().map(|(name, value)| (name.into_string(), value.into_string()));
     texts.filter_map(|(name, value)| Some((name.ok()?, value.ok()?))).collect()

@@ -1,4 +1,4 @@
-//! `stampede check-config`: what would be in force, and from where.
+//! `stampede check-config`: which settings apply, and where each comes from.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use super::args::SettingsArgs;
 use super::failure::Failure;
 use crate::settings::show;
 
-/// Checks the settings as `serve` would and prints them; secrets stay masked.
+/// Checks the settings as `serve` would and prints them, with secrets masked.
 pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let loaded = args.load(true)?;
     for line in show::lines(&loaded) {

@@ -11,8 +11,8 @@ use crate::doctor::{Level, examine};
 use crate::runtime::Cores;
 use crate::settings::Loaded;
 
-/// Looks at the machine with the settings that `serve` would use, and without any when
-/// those cannot be used: that is a finding too, not the end of the visit.
+/// Checks the machine with the settings that `serve` would use. If they are invalid, that is a finding, and
+/// the checks go on with the defaults.
 pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let (loaded, mut failed) = match args.load(true) {
         Ok(loaded) => {
@@ -32,7 +32,7 @@ pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, 
     let settings = &loaded.settings;
     let cores = Cores::acquire(settings.transport, &settings.cores);
     let machine = probe(settings, &cores);
-    // What was taken for the attempt is there for others again while the database is asked.
+    // The resources of the attempt are freed before the database is asked.
     drop(cores);
     for finding in examine(&machine, settings).into_iter().chain(database::ask(settings)) {
         failed |= finding.level == Level::Fail;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, 
     Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
 }
 
-/// The same settings without the demand for keys, or the defaults.
+/// The same settings without required keys, or the defaults.
 fn fallback(args: &SettingsArgs) -> Result<Loaded, Failure> {
     args.load(false).or_else(|_| defaults())
 }

@@ -1,8 +1,7 @@
-//! `stampede draw verify`: who has to have won, recomputed from what was published.
+//! `stampede draw verify`: recomputes the winners of a draw from what was published.
 //!
-//! The source is a server's public address, a data directory, or the pages of
-//! `GET /v1/items/{id}/draw` on the standard input. Nothing of the engine's own way of
-//! drawing is used here: it is written from docs/DRAW.md a second time. Next:
+//! The source is a server's public address, a data directory, or the pages of `GET /v1/items/{id}/draw` on the
+//! standard input. It shares no code with the engine's draw: this is a second implementation of docs/DRAW.md. Next:
 //! [`check`] for the protocol, [`source`] for where the claim comes from.
 
 mod check;
@@ -31,7 +30,7 @@ pub(super) struct VerifyArgs {
     /// The item that was drawn
     #[arg(long, value_parser = parse_item, value_name = "N")]
     item: ItemId,
-    /// The commitment that was noted before the opening
+    /// The commitment as noted before the opening
     #[arg(long, value_parser = parse_digest, value_name = "COMMITMENT")]
     before: Option<[u8; 32]>,
 }

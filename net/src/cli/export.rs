@@ -1,5 +1,5 @@
-//! `stampede export --from-snapshot`: fills a database that lacks what the log no longer holds.
-//! The engine must not run: the directory is opened as at a start, and locked.
+//! `stampede export --from-snapshot`: fills a database that lacks facts that the log no longer holds.
+//! The engine must not be running: the directory is opened as at a start, and locked.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,17 +19,17 @@ use crate::server::refill::refill;
 use crate::settings::{PostgresSettings, Settings};
 
 const AFTER_HELP: &str = "\
-For a database that was lost, or restored from an old backup, and that an engine refuses because it
-ends before the log begins. Orders, stock, books and the blocklist come from the snapshot that the
-log goes on from and from the facts after it; then `stampede serve` goes on with this database.
+For a database that was lost or restored from an old backup, and that the engine refuses because it
+ends before the log begins. Orders, stock, totals and the blocklist come from the snapshot at the
+beginning of the log and from the facts after it; then `stampede serve` continues with this database.
 
-Stop the engine first. If it is another database than the log had (a new, empty one), run
-`stampede detach DIR --yes` before. Rows that are not this log's are never replaced: where one is in
-the way, nothing is filled. Killed half-way, it is simply done again.
+Stop the engine first. If it is not the database that the log belonged to (a new, empty one), run
+`stampede detach DIR --yes` before. Rows of another log are never replaced: if there is one,
+nothing is filled. If the command is killed half-way, run it again.
 
 A snapshot holds keyed hashes of idempotency keys and payment references. For orders that were placed
 or paid before the snapshot and after the database's last fact, idem_key and payment_ref stay NULL;
-`stampede reconcile` knows that.";
+`stampede reconcile` takes that into account.";
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
@@ -41,7 +41,7 @@ pub(super) struct ExportArgs {
     settings: SettingsArgs,
 }
 
-/// Fills the database, and says with what.
+/// Fills the database, and reports what it filled in.
 pub(super) fn run(args: &ExportArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let mut settings = args.settings.load(false)?.settings;
     if let Some(Some(dir)) = &args.from_snapshot {
@@ -57,7 +57,7 @@ pub(super) fn run(args: &ExportArgs, out: &mut dyn Write) -> Result<ExitCode, Fa
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opening would make a log where there is none.
+/// Fails where there is no log: opening would make one.
 fn must_hold_log(dir: &Path) -> Result<(), Failure> {
     let control = read_control(&RealDisk, dir).map_err(anyhow::Error::from)?;
     let problem = format!("{} holds no log. Name the engine's data directory", dir.display());
@@ -78,7 +78,7 @@ fn print(done: &Refilled, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(
         out,
         "the database went from LSN {from} to LSN {to}: {orders} orders, {items} items, {blocked} blocked buyers; \
-         `stampede serve` goes on with it"
+         `stampede serve` continues with it"
     )?;
     if *without_texts > 0 {
         writeln!(
@@ -93,7 +93,7 @@ fn print(done: &Refilled, out: &mut dyn Write) -> std::io::Result<()> {
     for (item, units) in void {
         writeln!(
             out,
-            "item {item}: of what somebody withdrew, {units} units were sold already; that part of the withdrawal is void"
+            "item {item}: {units} of the units withdrawn in the database were sold already; that part of the withdrawal is void"
         )?;
     }
     for (item, reason) in paused {

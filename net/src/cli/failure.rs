@@ -9,14 +9,14 @@ pub(super) const EXIT_USAGE: u8 = 2;
 pub(super) const EXIT_NOT_COMPARED: u8 = 2;
 pub(super) const EXIT_SETTINGS: u8 = 78;
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The command line cannot be understood.
+    /// The command line is invalid.
     Usage(String),
-    /// The settings cannot be used.
+    /// The settings are invalid.
     Settings(String),
-    /// It could not be done.
+    /// The command failed.
     Failed(String),
     /// Nothing could be compared.
     NotCompared(String),

@@ -1,6 +1,5 @@
-//! `stampede log inspect` and `stampede log verify`: what the log holds, and
-//! whether it is right. Both only read, and may do so while an engine runs. And `stampede log
-//! cut-import`, which mends one thing.
+//! `stampede log inspect` and `stampede log verify`: what the log holds, and whether it is right. Both
+//! only read, and may run beside an engine. And `stampede log cut-import`, which repairs one thing.
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -16,12 +15,12 @@ use super::failure::{EXIT_FAILED, Failure};
 
 #[derive(Subcommand)]
 pub(super) enum LogCommand {
-    /// Print segments and blocks, and with --records every record
+    /// Print segments and blocks; with --records also every log record
     Inspect(InspectArgs),
-    /// Walk the whole chain and check the books of every item; exit code 1 if anything is wrong
+    /// Check the whole log and the totals of every item; exit code 1 if anything is wrong
     Verify(VerifyArgs),
-    /// Cut off what a start took over from Postgres and no start can replay; exit code 1 if there
-    /// is something to cut off, and --yes is not given
+    /// Cut off facts that a start took over from Postgres and that cannot be replayed; exit code 1 if
+    /// there is something to cut off and --yes is not given
     CutImport(CutImportArgs),
 }
 
@@ -29,7 +28,7 @@ pub(super) enum LogCommand {
 pub(super) struct InspectArgs {
     /// The data directory
     dir: PathBuf,
-    /// Print every record, too
+    /// Also print every log record
     #[arg(long)]
     records: bool,
 }
@@ -42,14 +41,14 @@ pub(super) struct VerifyArgs {
 
 #[derive(Args)]
 pub(super) struct CutImportArgs {
-    /// The data directory; no engine may run on it
+    /// The data directory; no engine may be running on it
     dir: PathBuf,
-    /// Do it: without this, only say what would be cut off
+    /// Cut it off; without this flag only say what would be cut off
     #[arg(long)]
     yes: bool,
 }
 
-/// Reads the log, or mends it.
+/// Reads the log, or repairs it.
 pub(super) fn run(command: &LogCommand, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let mut out = BufWriter::new(out);
     let code = match command {
@@ -88,7 +87,7 @@ fn print_cut(cut: Option<&Cut>, args: &CutImportArgs, out: &mut dyn Write) -> st
     }
 }
 
-/// Otherwise a misspelt directory would look like an empty log.
+/// Fails if this is no directory: a misspelt name would look like an empty log.
 fn must_be_dir(dir: &std::path::Path) -> Result<(), Failure> {
     let problem = format!("{} is not a directory. Name the engine's data directory", dir.display());
     if dir.is_dir() { Ok(()) } else { Err(Failure::Failed(problem)) }

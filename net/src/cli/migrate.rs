@@ -1,5 +1,5 @@
-//! `stampede migrate`: brings the database's tables to the version that this
-//! program knows. Safe to repeat, and to run from two machines at once.
+//! `stampede migrate`: migrates the database's tables to the version of this program. Safe to
+//! repeat, and to run from two machines at once.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use stampede_persist::export::{ConnectOptions, Database, SCHEMA_VERSION, migrate
 use super::args::SettingsArgs;
 use super::failure::Failure;
 
-/// Migrates, and says from which version to which.
+/// Migrates, and reports from which version to which.
 pub(super) fn run(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let settings = args.load(false)?.settings;
     let Some(postgres) = settings.postgres() else {

@@ -1,8 +1,8 @@
 //! The standard output of a command, for its result.
 //!
-//! It waits for a slow reader, also where the stream itself would not. A reader that has gone away
-//! has read enough: the command goes on without it, since what it does, and the verdict that its exit code
-//! gives, are not for that reader alone. Only a command that does nothing but print ends there.
+//! It waits for a slow reader, even on a non-blocking stream. If the reader closes the stream, the command
+//! goes on without output, since its work and its exit code still matter; only a command that does nothing
+//! but print ends there.
 
 use std::io::{self, ErrorKind, StdoutLock, Write};
 use std::os::fd::AsFd;
@@ -15,7 +15,7 @@ use super::failure::Failure;
 /// Where a command's result goes.
 pub(super) struct Printer {
     out: StdoutLock<'static>,
-    /// Whether the command has more to do than to print.
+    /// Whether the command does more than print.
     goes_on: bool,
     /// Nothing is written any more.
     is_over: bool,
@@ -24,13 +24,12 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    /// For a command that is worth its while without a reader, or for one that is not.
+    /// For a command that goes on without a reader (`goes_on`), or for one that only prints.
     pub(super) fn new(goes_on: bool) -> Self {
         Self { out: io::stdout().lock(), goes_on, is_over: false, failed: None }
     }
 
-    /// The command's exit code, or that its result is not where it should be: a failure only where there
-    /// is none that weighs more.
+    /// The command's exit code; an error if its output could not be written and the command itself succeeded.
     pub(super) fn finish(mut self, code: ExitCode) -> Result<ExitCode, Failure> {
         self.flush()?;
         match self.failed {
@@ -72,7 +71,7 @@ impl Write for Printer {
     }
 }
 
-/// Whatever comes of it: the next attempt to write says what is wrong.
+/// Waits until the standard output can take more; the next write reports any error.
 fn wait_for_room() {
     let out = io::stdout();
     let _tried_again = poll(&mut [PollFd::new(&out.as_fd(), PollFlags::OUT)], None);

@@ -1,7 +1,7 @@
 //! `stampede reconcile`: memory = log = Postgres, while the sale runs.
 //!
-//! It reads the log's files beside the engine, asks the engine over its merchant listener, and the
-//! database in one snapshot; [`crate::reconcile`] compares. Here: flags, words, exit codes.
+//! It reads the log's files beside the engine, asks the engine over the merchant API, and the
+//! database in one snapshot; [`crate::reconcile`] compares. Here: flags, output, exit codes.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,9 +21,9 @@ use crate::reconcile::report::{Mismatch, Place, Report};
 use crate::reconcile::{Options, Sources, Trouble, round};
 use crate::settings::{Settings, secrets};
 
-/// How often it begins anew when the log is trimmed under it.
+/// How often it starts again if the log is trimmed meanwhile.
 const TRIES_MAX: usize = 5;
-/// How much it steps back behind the engine for the processor.
+/// Its lower CPU priority than the engine's, as a nice value.
 const NICE: i32 = 5;
 /// Least time between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -32,41 +32,41 @@ const AFTER_HELP: &str = "\
 Give it the settings that the engine was started with (--config, --data-dir, --postgres …), on
 the same machine. It takes no lock and stops nothing. Each item is compared at one LSN: its numbers,
 and every order with buyer, quantity, state, idempotency key and payment reference; memory and log
-also by times and LSNs. An item that differs is paused, as `reconcile` in the audit trail; the others
-sell on. Resume it with POST /admin/items/N/resume when you know why.
+also by times and LSNs. An item that differs is paused, by `reconcile` in the audit trail; the others
+go on selling. Resume it with POST /admin/items/N/resume when you know why.
 
-Not a mismatch: rows that Postgres refused (they lie in stampede_set_aside), rows that are locked,
+Not a mismatch: rows that Postgres refused (they are in stampede_set_aside), locked rows,
 edits of stock.count that the engine takes over within --patience.
 
 Memory: about 120 bytes and the buyer's name per order.
 
-Exit codes: 0 equal, 1 something differs, 2 something could not be compared, 78 settings cannot
-be used.";
+Exit codes: 0 equal, 1 something differs, 2 something could not be compared, 78 invalid
+settings.";
 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct ReconcileArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Where the shop's back office connects, if not at admin_listen on this machine
+    /// Address of the merchant API, if not admin_listen on this machine
     #[arg(long, value_name = "http://HOST:PORT")]
     url: Option<String>,
-    /// This item alone
+    /// Compare only this item
     #[arg(long, value_parser = parse_item, value_name = "N")]
     item: Option<ItemId>,
-    /// Only say what differs; pause nothing
+    /// Only report differences; pause nothing
     #[arg(long)]
     no_pause: bool,
-    /// Compare again and again, so many seconds apart, until interrupted
+    /// Repeat the comparison at this interval until interrupted
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     watch: Option<u64>,
-    /// How long to wait for what is under way
+    /// How long to wait for changes that are under way
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     patience: u64,
     /// Print one JSON object per comparison
     #[arg(long)]
     json: bool,
-    /// A line for every item
+    /// Print a line for every item
     #[arg(long, short)]
     verbose: bool,
 }
@@ -79,7 +79,7 @@ fn parse_item(text: &str) -> Result<ItemId, String> {
 /// Compares once, or until interrupted.
 pub(super) fn run(args: &ReconcileArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let settings = args.settings.load(false)?.settings;
-    // The sale comes first; where that is not allowed it goes on as it is.
+    // The sale comes first; where this is not permitted, the priority stays as it is.
     let _as_it_is = rustix::process::nice(NICE);
     let not_compared = |error: &dyn std::fmt::Display| Failure::NotCompared(error.to_string());
     if !settings.data_dir.is_dir() {
@@ -92,7 +92,7 @@ pub(super) fn run(args: &ReconcileArgs, out: &mut dyn Write) -> Result<ExitCode,
     let patience = Duration::from_secs(args.patience);
     let url = args.url.clone().unwrap_or_else(|| format!("http://{}", reachable(settings.admin_listen)));
     if !url.starts_with("http://") {
-        return Err(Failure::Usage(format!("{url} is not spoken to: only http://")));
+        return Err(Failure::Usage(format!("{url}: only http:// is supported")));
     }
     let mut comparing = Comparing {
         args,
@@ -103,9 +103,9 @@ pub(super) fn run(args: &ReconcileArgs, out: &mut dyn Write) -> Result<ExitCode,
         progress: Progress::new(!args.json),
     };
     let Some(seconds) = args.watch else { return comparing.once(out) };
-    // It watches over a sale, whether anybody reads along or not.
+    // It watches a sale whether anybody reads the output or not.
     output::start().map_err(|error| not_compared(&error))?;
-    let out = &mut output::Shown::default();
+    let out = &mut output::StdoutLines::default();
     loop {
         let next = Instant::now() + Duration::from_secs(seconds);
         match comparing.once(out) {
@@ -117,7 +117,7 @@ pub(super) fn run(args: &ReconcileArgs, out: &mut dyn Write) -> Result<ExitCode,
     }
 }
 
-/// An address that listens everywhere is reached on this machine.
+/// The address to connect to: loopback if the engine listens on all addresses.
 fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         ip if !ip.is_unspecified() => address,
@@ -189,7 +189,7 @@ impl Comparing<'_> {
                 .unable
                 .push(format!("Postgres: the log belongs to {kept_for}, and no postgres.url is set"));
         }
-        // After trouble it is opened anew.
+        // After an error the log is opened again.
         self.log = Some(log);
         Ok(report)
     }
@@ -273,7 +273,7 @@ fn closing(report: &Report, configured: bool) -> String {
     )
 }
 
-/// A line that is written over, on a terminal alone.
+/// A progress line that overwrites itself, only on a terminal.
 struct Progress {
     shown: bool,
     wanted: bool,

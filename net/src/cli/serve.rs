@@ -14,10 +14,10 @@ use crate::output;
 use crate::runtime::Cores;
 use crate::settings::{Settings, secrets};
 
-/// The function that serves on these cores until it is told to stop; its code becomes the process's.
+/// The function that serves on these cores until it is told to stop; it returns the process's exit code.
 pub type Serve = fn(&Settings, Cores) -> anyhow::Result<ExitCode>;
 
-/// Serves, or says in one line why not.
+/// Serves; the error says in one line why it cannot.
 pub(super) fn run(args: &SettingsArgs, serve: Serve) -> Result<ExitCode, Failure> {
     let loaded = args.load(true)?;
     output::start().context("cannot start the threads that write the log lines")?;
@@ -30,14 +30,14 @@ pub(super) fn run(args: &SettingsArgs, serve: Serve) -> Result<ExitCode, Failure
     Ok(serve(&settings, cores)?)
 }
 
-/// Raises limits, gets what the cores need, checks the machine, and lowers the connections to what fits.
+/// Raises limits, acquires what the cores need, checks the machine, and lowers `limits.connections` to what fits.
 fn fit_to_machine(mut settings: Settings) -> Result<(Settings, Cores), Failure> {
     raise_limits();
     let cores = Cores::acquire(settings.transport, &settings.cores);
     let machine = probe(&settings, &cores);
     let findings = examine(&machine, &settings);
     if let Some(reasons) = refusal(&findings) {
-        return Err(Failure::Failed(format!("this machine cannot run it: {reasons}")));
+        return Err(Failure::Failed(format!("this machine cannot run the engine: {reasons}")));
     }
     for finding in findings.iter().filter(|finding| finding.level == Level::Warn) {
         tracing::warn!("{}: {}: {}. {}", finding.check, finding.problem, finding.effect, finding.remedy);
@@ -47,7 +47,7 @@ fn fit_to_machine(mut settings: Settings) -> Result<(Settings, Cores), Failure> 
     Ok((settings, cores))
 }
 
-/// Makes the merchant's token if there is none; the banner says where it is, never what.
+/// Makes the token of the merchant API if there is none; the banner names its file, never the token.
 fn make_token(settings: &Settings) -> Result<(), Failure> {
     let token = secrets::admin_token(settings).map_err(|error| Failure::Failed(error.to_string()))?;
     if let Some(warning) = token.warning {
@@ -56,11 +56,11 @@ fn make_token(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Events go to the standard error; `RUST_LOG` chooses which (default: info and worse).
+/// Log lines go to the standard error; `RUST_LOG` selects them (default: info and above).
 fn start_tracing() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output::Lines);
-    // A line that is lost is counted, not complained about on the stream that lost it.
+    // A lost line is counted, not reported on the stream that lost it.
     let format = format.log_internal_errors(false);
     let _ = format.with_ansi(std::io::stderr().is_terminal()).try_init();
 }

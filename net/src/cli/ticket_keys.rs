@@ -1,4 +1,4 @@
-//! `stampede rotate-ticket-key`: a new key for purchase tickets, beside the one that is in use.
+//! `stampede rotate-ticket-key`: a new key for purchase tickets, beside the one in use.
 //!
 //! Prints numbers, never a key.
 
@@ -9,12 +9,12 @@ use super::args::SettingsArgs;
 use super::failure::Failure;
 use crate::settings::secrets;
 
-/// Makes the key, and says when it counts.
+/// Makes the key, and says from when it is used.
 pub(super) fn rotate(args: &SettingsArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let settings = args.load(false)?.settings;
     if !settings.gate.ticket_keys.is_empty() {
         return Err(Failure::Settings(
-            "gate.ticket_keys is configured, so no key of the data directory is used. Put a new word number:secret before the one that is there, and drop the third".to_owned(),
+            "gate.ticket_keys is configured, so no key of the data directory is used. Put a new number:secret before the present one there, and remove the third".to_owned(),
         ));
     }
     let (new, former) = secrets::rotate_ticket_keys(&settings.data_dir)

@@ -1,4 +1,4 @@
-//! `stampede token`: a signed buyer's token, for trying things out and for tests.
+//! `stampede token`: a signed token for a buyer, for trials and tests.
 //!
 //! Signs with a configured HS256 key, or with the demo's. An EdDSA key is
 //! configured by its public half and cannot sign.
@@ -23,7 +23,7 @@ pub(super) struct TokenArgs {
     /// The buyer: 1 to 255 bytes
     #[arg(long)]
     sub: String,
-    /// How long it is valid: 90s, 30m, 1h, 7d
+    /// How long it is valid, such as 90s, 30m, 1h, 7d
     #[arg(long, default_value = "1h", value_parser = parse_ttl, value_name = "TIME")]
     ttl: u64,
     /// The account's level
@@ -32,10 +32,10 @@ pub(super) struct TokenArgs {
     /// When the account was opened, in Unix seconds
     #[arg(long, value_name = "SECONDS", value_parser = parse_since)]
     since: Option<u64>,
-    /// Whom it is for [default: the first of identity.audience]
+    /// The audience [default: the first of identity.audience]
     #[arg(long, value_name = "TEXT")]
     aud: Option<String>,
-    /// Whom it is from [default: the first of identity.issuer]
+    /// The issuer [default: the first of identity.issuer]
     #[arg(long, value_name = "TEXT")]
     iss: Option<String>,
     /// The key to sign with [default: the first HS256 key]
@@ -55,7 +55,7 @@ pub(super) fn run(args: &TokenArgs, out: &mut dyn Write) -> Result<ExitCode, Fai
 
 fn keys(settings: &Settings) -> Result<Vec<KeyText>, Failure> {
     let mut settings = settings.clone();
-    // A data directory that the demo has used is taken for it without --demo.
+    // A data directory with a demo key works without --demo.
     settings.demo |= settings.identity.keys.is_empty() && settings.data_dir.join(DEMO_KEY_FILE).exists();
     secrets::identity_keys(&settings).map_err(|error| Failure::Failed(error.to_string()))
 }
@@ -99,7 +99,7 @@ fn parse_since(text: &str) -> Result<u64, String> {
     let since = text.parse::<u64>().map_err(|_| "must be Unix seconds".to_owned())?;
     match since <= UNIX_MILLIS_MAX / 1_000 {
         true => Ok(since),
-        false => Err("is in milliseconds, it seems: must be Unix seconds".to_owned()),
+        false => Err("seems to be in milliseconds: must be Unix seconds".to_owned()),
     }
 }
 

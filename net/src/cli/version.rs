@@ -1,4 +1,4 @@
-//! `stampede version`: of the program, of its formats, and what the kernel offers.
+//! `stampede version`: versions of the program and its formats, and what the kernel offers.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::doctor::probe::usable_cpus;
 use crate::runtime::Cores;
 use crate::settings::TransportChoice;
 
-/// Prints it; never fails because of the machine.
+/// Prints the versions; never fails because of the machine.
 pub(super) fn run(out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let cpus = usable_cpus();
     let uring = match Cores::acquire(TransportChoice::Ring, &cpus[..1]) {

@@ -1,9 +1,8 @@
-//! Looks at the machine: the effects behind [`super::examine`].
+//! Describes the machine for [`super::examine`].
 //!
-//! Reads `/proc`, `/sys` and limits; creates and changes nothing, apart from
-//! [`raise_limits`], which lifts soft limits of this process. What cannot be
-//! read is `None`, never an error: a check that cannot look must not stop a
-//! start that would work.
+//! Reads `/proc`, `/sys` and limits; creates and changes nothing, except for
+//! [`raise_limits`], which raises soft limits of this process. What cannot be read is
+//! `None`, never an error: a check without data must not prevent a start that would work.
 
 use std::fs;
 use std::path::Path;
@@ -20,8 +19,8 @@ const RAMFS_MAGIC: u64 = 0x8584_58f6;
 /// `st_blocks` counts in these.
 const STAT_BLOCK_BYTES: u64 = 512;
 
-/// Lifts the soft limits on locked memory and open files to the hard ones. Never fails:
-/// what is too low afterwards is found by the checks.
+/// Raises the soft limits on locked memory and open files to the hard ones. Never fails:
+/// the checks find what is too low afterwards.
 pub fn raise_limits() {
     for resource in [Resource::Memlock, Resource::Nofile] {
         let limit = getrlimit(resource);
@@ -39,8 +38,8 @@ pub fn usable_cpus() -> Vec<usize> {
     if cpus.is_empty() { vec![0] } else { cpus }
 }
 
-/// Looks at everything. What a core needs of the system is not computed: `cores` is what came of
-/// getting it.
+/// Describes the machine. What a core needs of the system is not computed: `cores` is the result of
+/// acquiring it.
 pub fn probe(settings: &Settings, cores: &Result<Cores, NoTransport>) -> Machine {
     Machine {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -58,7 +57,7 @@ pub fn probe(settings: &Settings, cores: &Result<Cores, NoTransport>) -> Machine
     }
 }
 
-/// What came of the rings.
+/// The result of acquiring the rings.
 fn ring(cores: &Result<Cores, NoTransport>) -> Uring {
     let lack = match cores {
         Ok(cores) if cores.transport() == Transport::Ring => return Uring::Works,
@@ -90,8 +89,8 @@ fn number(path: impl AsRef<Path>) -> Option<u32> {
     text(path)?.parse().ok()
 }
 
-/// The smallest quota on the way from this process's control group to the root
-/// (version 2: `cpu.max`), or the one of a container that still runs version 1.
+/// The smallest quota from this process's control group up to the root (version 2: `cpu.max`), or that
+/// of a container with version 1.
 fn cpu_quota() -> Option<f64> {
     let groups = text("/proc/self/cgroup")?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
@@ -136,7 +135,7 @@ fn dir_state(path: &Path, place: &Path) -> DirState {
     }
 }
 
-/// What the files of a directory and of its subdirectories take on the disk.
+/// The disk space of the files in a directory and its subdirectories.
 fn used_bytes(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = fs::read_dir(dir) else { return 0 };

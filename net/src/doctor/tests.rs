@@ -1,4 +1,4 @@
-//! Invented machines, and what is said about them.
+//! Invented machines, and the findings about them.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ fn good_machine() -> Machine {
     }
 }
 
-/// Spoils a good machine and expects exactly one finding that is not well.
+/// Breaks one thing of a good machine and expects exactly one finding that is not ok.
 fn check(spoil: impl FnOnce(&mut Machine), expected: &str) {
     check_with("", spoil, expected);
 }

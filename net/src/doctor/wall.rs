@@ -1,4 +1,4 @@
-//! Asks the kernel whether anybody keeps its clock.
+//! Asks the kernel whether its clock is synchronised.
 //!
 //! The only `unsafe` about time: the C library's `adjtimex` fills a struct behind a pointer.
 

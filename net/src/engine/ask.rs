@@ -1,4 +1,4 @@
-//! What travels between cores: questions to an owner, and its replies.
+//! The messages between cores: requests to an owner, and its replies.
 //!
 //! Values, no references. The hot ones (a purchase and its outcome) are carried
 //! inline; the rest is boxed. Next: [`crate::engine::mesh`].
@@ -18,25 +18,25 @@ pub use super::busy::Busy;
 use crate::http::cursor::Age;
 use crate::http::draw::DrawPage;
 
-/// A connection of a core, safe against reuse of its place.
+/// A connection of a core. Its place in the table may be used again, by another generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Token {
+pub struct ConnId {
     /// Its place in the core's table.
     pub place: u32,
-    /// How often that place was used before.
+    /// How many connections used that place before.
     pub generation: u32,
 }
 
-/// Where a reply belongs, on the core that asked.
+/// Where a reply goes on the core that asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReplyTo {
-    /// The answer of a connection: which one, and which of its requests.
-    Slot(Token, u32),
-    /// One part of an answer that several owners give.
+    /// To a connection, for this one of its requests.
+    Slot(ConnId, u32),
+    /// To a response that several owners give parts of.
     Gather(u32),
-    /// A batch, by its number on that core.
+    /// To a batch, by its number on that core.
     Batch(u32),
-    /// Nobody waits for it.
+    /// Nowhere.
     Nobody,
 }
 
@@ -52,7 +52,7 @@ impl Key {
     /// The key with these bytes.
     ///
     /// # Panics
-    /// When they are more than 255; the HTTP side has checked.
+    /// With more than 255 bytes; the HTTP side has checked.
     pub fn new(bytes: &[u8]) -> Self {
         Self(ShortBytes::new(bytes).expect("a key that was read keeps its bound"))
     }
@@ -62,21 +62,21 @@ impl Key {
     }
 }
 
-/// A question to the owner core of an item.
+/// A request to the owner core of an item.
 pub enum Ask {
     /// A buyer buys.
     Purchase(PurchaseAsk),
-    /// A buyer calls an order off.
+    /// A buyer cancels an order.
     CancelOwn(OrderId, BuyerHash),
     /// A buyer reads an order.
     OrderOf(OrderId, BuyerHash),
-    /// Records of a batch; the chunk comes back with the answers.
+    /// Records of a batch; the chunk comes back with their answers.
     Batch(Box<Chunk>),
     /// Anything that is not hot.
     Rare(Box<RareAsk>),
 }
 
-/// A purchase on its way.
+/// A purchase.
 pub struct PurchaseAsk {
     /// What.
     pub item: ItemId,
@@ -88,74 +88,74 @@ pub struct PurchaseAsk {
     pub quantity: Quantity,
     /// The idempotency key.
     pub key: Key,
-    /// What the home found its ticket to be.
+    /// What the home core found its ticket to be.
     pub ticket: Ticket,
 }
 
-/// Questions that few ask.
+/// Requests that are not frequent.
 pub enum RareAsk {
     /// A merchant creates or changes an item. The name travels beside the patch.
-    /// With an LSN: only if the item's settings are those of that fact.
+    /// With an LSN: only if that fact was the last to change the item's settings.
     PutItem(ItemId, OwnedPatch, Option<Lsn>),
-    /// A merchant grants or withdraws units, or the database did.
+    /// A merchant adds or withdraws units, or somebody did so in the database.
     Adjust(ItemId, i64, Who, Key),
-    /// A merchant, or a tampered row, switches an item.
+    /// A merchant pauses, resumes or closes an item; or a tampered row or a mismatch pauses it.
     SwitchItem(ItemId, Switch, Who, Key),
-    /// A merchant moves an order on.
+    /// A merchant pays, refunds or cancels an order.
     Move(OrderId, Movement, String),
-    /// A merchant was told of a payment, and wants the order even if its units went back.
+    /// A merchant received a payment, and wants the order even if its units were given back.
     PayAgain(OrderId, String),
-    /// A merchant gives units back.
+    /// A merchant refunds units.
     Refund(OrderId, RefundAsk),
     /// A merchant gives a buyer more time to pay.
     Extend(OrderId, UnixMillis),
-    /// Orders with a payment that came too late, of one item or all: above this number, so many at most.
+    /// Orders with a late payment, of one item or all: above this number, at most that many.
     LatePayments(Option<ItemId>, u64, usize),
     /// A merchant blocks or unblocks a buyer. To owner 0.
     Block(Subject, bool),
-    /// Owner 0 has done so; the others follow.
+    /// Owner 0 has done so; the others apply it.
     FollowBlock(Subject, bool),
     /// An item, as the merchant sees it.
     Item(ItemId),
-    /// Items with numbers above this one, so many at most; `true`: below it (0 = all), the highest first.
+    /// Items with numbers above this one, at most that many; `true`: below it (0 = all), the highest first.
     Items(u32, usize, bool),
-    /// Items behind this place of the list for buyers, so many at most.
+    /// Items after this place in the list for buyers, at most that many.
     Listed(Option<Place>, usize),
-    /// An order, whoever's it is.
+    /// An order of any buyer.
     Order(OrderId),
-    /// A buyer's orders, of one item or all: above this number, so many at most.
+    /// A buyer's orders, of one item or all: above this number, at most that many.
     OrdersOf(BuyerHash, Option<ItemId>, u64, usize),
-    /// A buyer's orders, the newest first: behind this one, so many at most.
+    /// A buyer's orders, the newest first: after this one, at most that many.
     NewestOf(BuyerHash, Option<Age>, usize),
-    /// Orders that a filter takes: behind this number, so many at most.
+    /// Orders that match a filter: after this number, at most that many.
     Orders(OrderFilter, u64, usize),
-    /// The draw of an item: its entries above this number, so many at most.
+    /// The draw of an item: its entries above this number, at most that many.
     Draw(ItemId, u64, usize),
-    /// The audit trail above this LSN, so many at most; `true`: below it (0 = all), the newest first.
+    /// The audit trail above this LSN, at most that many; `true`: below it (0 = all), the newest first.
     Audit(Lsn, usize, bool),
     /// The database's row of an item differs: adjust, or pause if that cannot be.
     FollowPostgres {
         /// Which item.
         item: ItemId,
-        /// Units that the row has more.
+        /// How many more units the row has.
         delta: i64,
         /// The exported LSN to which `delta` refers.
         as_of: Lsn,
     },
-    /// Time has passed without a fact: note it in the log.
+    /// Time has passed without a fact: record the time in the log.
     MarkClock,
-    /// A buyer reads an order together with what it is of.
+    /// A buyer reads an order together with its item.
     OrderPage(OrderId, BuyerHash),
-    /// A buyer pays an order of their own; in the demo, where payments are pretended.
+    /// A buyer pays their own order; only in the demo, where payments are simulated.
     PayOwn(OrderId, BuyerHash),
-    /// An item's books, for whoever compares them: its orders above this sequence number, so
-    /// many numbers at most; `true`: each of them, not their digest alone.
+    /// An item's totals and orders, for `stampede reconcile`: orders above this sequence number, at most that
+    /// many numbers; `true`: each order, not only their digest.
     Books(ItemId, u32, u32, bool),
 }
 
-/// What is to be given back.
+/// What a merchant wants to refund.
 pub struct RefundAsk {
-    /// The payment; empty = not said.
+    /// The payment; empty = not given.
     pub payment_ref: String,
     /// The refund's own reference; empty = none.
     pub refund_ref: String,
@@ -166,7 +166,7 @@ pub struct RefundAsk {
 /// Who asks for a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Who {
-    /// The shop's back office.
+    /// The merchant API.
     Merchant,
     /// The exporter, for the database.
     Postgres,
@@ -197,7 +197,7 @@ pub enum Reply {
     Outcome(Outcome),
     /// The order, if it is this buyer's.
     Order(Option<OrderView>),
-    /// Not now: nothing was touched, ask again later.
+    /// Not now: nothing was changed, ask again later.
     Busy(Busy),
     /// The records of a batch, decided as far as there was room.
     Batch(Box<Chunk>),
@@ -209,7 +209,7 @@ pub enum Reply {
 pub enum RareReply {
     /// What was decided about an item, and how it stands now.
     Changed(Outcome, Option<OwnedItem>),
-    /// The item's settings are not those that the caller has seen.
+    /// The item's settings have changed since the caller read them.
     Stale(OwnedItem),
     /// An item.
     Item(Option<OwnedItem>),
@@ -219,17 +219,17 @@ pub enum RareReply {
     Order(Option<OwnedOrder>),
     /// Orders and their buyers, in the order asked for.
     Orders(Vec<OwnedOrder>),
-    /// The buyer has more orders than can be put in another order.
+    /// The buyer has more orders than can be sorted by age.
     TooManyOrders,
-    /// The same in the order asked for, and the last order that was looked at, if others follow.
+    /// Orders and their buyers, in the order asked for, and the last order that was examined, if more follow.
     OrdersPage(Vec<OwnedOrder>, Option<OrderId>),
     /// A draw and a page of its entries.
     Draw(Option<DrawPage>),
     /// Audit entries, in the order asked for.
     Audit(Vec<OwnedAudit>),
-    /// An order and what it is of, if it is this buyer's.
+    /// An order and its item, if it is this buyer's.
     OrderPage(Option<OrderOf>),
-    /// An item's books.
+    /// An item's totals and orders.
     Books(Option<BooksReply>),
     /// Done.
     Followed,
@@ -241,7 +241,7 @@ pub struct OwnedOrder {
     pub order: OrderView,
     /// The buyer's subject.
     pub subject: Box<[u8]>,
-    /// Its idempotency key; empty = none, or not known.
+    /// Its idempotency key; empty = none, or unknown.
     pub key: Box<[u8]>,
     /// Its payments and refunds, oldest first.
     pub money: Vec<OwnedMoney>,
@@ -264,7 +264,7 @@ impl OwnedMoney {
     }
 }
 
-/// An order and what it is of.
+/// An order and its item.
 pub struct OrderOf {
     /// The order.
     pub order: OrderView,
@@ -289,7 +289,7 @@ impl OwnedItem {
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// Hides what came of its draw as long as that is not durable; says whether it was hidden.
+    /// Hides the result of its draw while that is not durable; returns whether it was hidden.
     pub fn hide_draw(&mut self, shown: Lsn) -> bool {
         match &mut self.view.draw {
             Some(draw) if draw.held.is_some_and(|held| held.lsn > shown) => {

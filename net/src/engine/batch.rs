@@ -3,15 +3,15 @@
 //! ```text
 //!  body ─records─▶ filling[owner 0] ─chunk─▶ owner 0 ─▶ answers ┐
 //!                  filling[owner 1] ─chunk─▶ owner 1 ─▶ answers ┴─▶ by index, all of them
-//!                     one chunk at most under way to each            │ highest LSN durable
+//!                     at most one chunk under way to each            │ highest LSN durable
 //!                                                                    ▼
 //!                                                      written out piece by piece
 //! ```
 //!
-//! A chunk under way to an owner is answered before the next one leaves, so that the records of
-//! one item are decided in the order of the batch. Chunks and lists of answers are used again.
-//! Bounds: [`BATCHES_MAX`] a core, [`BATCHES_PER_CONNECTION_MAX`] a connection; each holds
-//! 8,192 answers and two chunks per owner at most. Next: `home/batch.rs`.
+//! An owner answers a chunk before it gets the next one, so that the records of one item are decided in the order
+//! of the batch. Chunks and lists of answers are reused. Bounds: [`BATCHES_MAX`] per core,
+//! [`BATCHES_PER_CONNECTION_MAX`] per connection; each holds at most 8,192 answers and two chunks per owner. Next:
+//! `home/batch.rs`.
 
 use std::sync::Arc;
 
@@ -27,18 +27,18 @@ use crate::http::problem::Code;
 pub const CHUNK_RECORDS_MAX: usize = 1_024;
 /// Batches that may be open on a core, from the first record to the last byte of the answers.
 pub const BATCHES_MAX: usize = 64;
-/// Batches of one connection whose answers may be owed while the next comes in.
+/// Batches of one connection that may wait for their answers while the next one comes in.
 pub const BATCHES_PER_CONNECTION_MAX: usize = 4;
-/// How long an owner without room is asked again before the rest of a batch is refused as
+/// How long a core retries at an owner without room before it refuses the rest of a batch as
 /// `overloaded`, in milliseconds.
 pub const PATIENCE_MS: u64 = 5_000;
-/// Chunks and lists of answers kept for the next batch.
+/// Chunks and lists of answers kept for reuse.
 pub(super) const SPARES_MAX: usize = 8;
 
-/// What is wanted with one record.
+/// What one record asks for.
 #[derive(Clone, Copy, Debug)]
-pub enum Want {
-    /// A purchase that the home has let pass.
+pub enum RecordOp {
+    /// A purchase that passed the checks of the home core.
     Purchase {
         /// What.
         item: ItemId,
@@ -46,46 +46,46 @@ pub enum Want {
         buyer: BuyerHash,
         /// How many.
         quantity: Quantity,
-        /// What the home found its ticket to be.
+        /// What the home core found its ticket to be.
         ticket: Ticket,
     },
-    /// The merchant moves an order on.
+    /// The merchant pays, refunds or cancels an order.
     Move(OrderId, Movement),
 }
 
-/// One record in a chunk; its texts stand in the chunk's bytes.
+/// One record in a chunk; its texts are in the chunk's bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordAsk {
     /// Its place in the batch.
     pub index: u32,
-    /// What is wanted.
-    pub want: Want,
+    /// What it asks for.
+    pub op: RecordOp,
     /// Where its texts begin.
     at: u32,
     subject_len: u8,
     reference_len: u8,
 }
 
-/// Records for one owner, and how far they were decided.
+/// Records for one owner, and the answers so far.
 #[derive(Default)]
 pub struct Chunk {
     asks: Vec<RecordAsk>,
     bytes: Vec<u8>,
-    /// One for each record that was decided, from the first on.
+    /// One for each decided record, from the first on.
     pub answers: Vec<RecordAnswer>,
     /// The highest LSN that must be durable before these answers show.
     pub after: Lsn,
-    /// Why the rest was not decided.
+    /// Why the rest is not decided.
     pub busy: Option<Busy>,
-    /// How many answers were put where they belong.
+    /// How many answers [`Chunk::settle`] has passed on.
     settled: usize,
 }
 
 impl Chunk {
     /// Adds a record; `subject` is empty for a movement.
-    pub fn push(&mut self, index: u32, want: Want, subject: &[u8], reference: &[u8]) {
+    pub fn push(&mut self, index: u32, op: RecordOp, subject: &[u8], reference: &[u8]) {
         let (subject_len, reference_len) = (subject.len() as u8, reference.len() as u8);
-        self.asks.push(RecordAsk { index, want, at: self.bytes.len() as u32, subject_len, reference_len });
+        self.asks.push(RecordAsk { index, op, at: self.bytes.len() as u32, subject_len, reference_len });
         self.bytes.extend_from_slice(subject);
         self.bytes.extend_from_slice(reference);
     }
@@ -105,7 +105,7 @@ impl Chunk {
         self.asks.len() >= CHUNK_RECORDS_MAX
     }
 
-    /// Whether all its records were decided.
+    /// Whether all its records are decided.
     pub fn is_decided(&self) -> bool {
         self.answers.len() == self.asks.len()
     }
@@ -124,7 +124,7 @@ impl Chunk {
         (ask, subject, reference)
     }
 
-    /// Puts the answers that came since the last call where they belong; says how many.
+    /// Copies the answers since the last call to their places in the batch; returns how many.
     pub fn settle(&mut self, answers: &mut [RecordAnswer]) -> usize {
         let from = std::mem::replace(&mut self.settled, self.answers.len());
         for (ask, answer) in self.asks[from..].iter().zip(&self.answers[from..]) {
@@ -133,7 +133,7 @@ impl Chunk {
         self.settled - from
     }
 
-    /// Answers what was not decided with this refusal.
+    /// Answers all undecided records with this refusal.
     pub fn refuse_rest(&mut self, code: Code) {
         self.answers.resize(self.asks.len(), RecordAnswer::code(code));
         self.busy = None;
@@ -154,8 +154,8 @@ pub struct BatchAnswers {
     pub format: Format,
     /// One for each record, in the order of the batch.
     pub answers: Vec<RecordAnswer>,
-    /// How many of them were written.
+    /// How many of them are written.
     pub written: usize,
-    /// Counts as an open batch as long as it lives.
+    /// While it lives, the batch counts as open.
     pub(super) _open: Arc<()>,
 }

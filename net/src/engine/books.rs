@@ -1,7 +1,7 @@
-//! An item's books as its owner has them, for `stampede reconcile`: numbers, a digest of a range
-//! of its orders, and where asked for those orders themselves.
+//! An item's totals as its owner has them, for `stampede reconcile`: units, a digest of a range of its
+//! orders, and those orders themselves where asked for.
 //!
-//! One step of the owner reads all of it, so it is the state after exactly the facts up to
+//! The owner reads all of it in one step, so it is the state after exactly the facts up to
 //! `as_of`; the range bounds the step. Next: [`crate::reconcile`], which compares it.
 
 use stampede_core::record::{OrderRecord, RecordDigest};
@@ -12,20 +12,20 @@ use stampede_persist::export::text;
 use crate::http::json_out::Object;
 use crate::http::limits::BOOKS_ORDERS_MAX;
 
-/// A page of an item's books.
+/// A page of an item's totals and orders.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BooksReply {
     /// Of which item.
     pub item: ItemId,
-    /// Every fact of the item up to this one is in here, none after it.
+    /// Includes every fact of the item up to this one, and none after it.
     pub as_of: Lsn,
     /// Units granted, available, held, sold.
     pub piles: [u64; 4],
     /// The sequence number of its last order.
     pub last_seq: u32,
-    /// The range: numbers above the first, up to and with the second.
+    /// The range of sequence numbers: above the first, up to and including the second.
     pub range: (u32, u32),
-    /// The orders in the range.
+    /// A digest of the orders in the range.
     pub digest: RecordDigest,
     /// Each of them as JSON, where asked for.
     rows: Option<Vec<u8>>,
@@ -73,7 +73,7 @@ impl BooksReply {
     }
 }
 
-/// What tells that an engine and a data directory belong together, and tells nothing else.
+/// A number by which an engine and a data directory recognise that they belong together; it tells nothing else.
 pub fn mark(secret: &HashSecret) -> u64 {
     secret.reference(b"stampede reconcile")
 }

@@ -1,13 +1,13 @@
 //! The sale clock: it follows the wall clock and never runs backwards (I14).
 //!
 //! ```text
-//! sale = base + monotonic          base: raised at once when the wall is ahead (NTP, a VM that slept),
-//!                                  lowered by SLEW_MS per look while the wall is behind
+//! sale = base + monotonic          base: raised at once when the wall clock is ahead (NTP, a VM that slept),
+//!                                  lowered by SLEW_MS per look while the wall clock is behind
 //! ```
 //!
-//! A wall clock that was set back, or a log that was written under one that was ahead, leaves the sale
-//! clock ahead. It then runs a tenth slower until the wall has caught up, and says so: the difference is
-//! a metric, an alarm and a reason in `/readyz`. One thread looks at the wall, ten times a second
+//! If the wall clock was set back, or was ahead when the log was written, the sale clock is ahead. It then
+//! runs a tenth slower until the wall clock has caught up; the difference is a metric, an alarm and a reason
+//! in `/readyz`. One thread compares it with the wall clock ten times a second
 //! ([`crate::server::watch`]); each core reads through a [`Reader`], which never shows less than before.
 
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use stampede_core::types::UnixMillis;
 
-/// A difference to the wall clock from which on it is told, in milliseconds.
+/// Larger differences to the wall clock are reported, in milliseconds.
 pub const AHEAD_MS_MAX: u64 = 1_000;
-/// How much the clock loses per look while the wall is behind, in milliseconds; and so how far two
-/// cores may read it apart.
+/// How much the clock loses per look while the wall clock is behind, in milliseconds; so also the most by
+/// which the readings of two cores differ.
 const SLEW_MS: u64 = 10;
 
-/// Time read once and used for a batch.
+/// The time, read once and used for a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Now {
     /// On the sale clock.
@@ -31,12 +31,12 @@ pub struct Now {
     pub mono_ms: u64,
 }
 
-/// Where the sale clock begins when the log holds later times than the wall clock shows.
+/// Where the sale clock begins if the log holds later times than the wall clock shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Begin {
     /// At the last fact of the log: it never runs backwards.
     AtTheLog,
-    /// At the wall clock: the operator says that the log's times are wrong.
+    /// At the wall clock: the operator declares that the log's times are wrong.
     AtTheWall,
 }
 
@@ -47,21 +47,21 @@ pub struct SaleClock {
     monotonic: Monotonic,
 }
 
-/// Written by the one thread that follows the wall, read by all; Relaxed, since each figure stands
-/// for itself.
+/// Written by the one thread that follows the wall clock, read by all; Relaxed, since neither depends on
+/// anything else.
 #[derive(Debug)]
 struct Hands {
     /// Sale time at monotonic zero.
     base_ms: AtomicU64,
-    /// How far the sale clock was ahead of the wall at the last look.
+    /// How far the sale clock was ahead of the wall clock at the last look.
     ahead_ms: AtomicU64,
 }
 
-/// What tells how much time has passed since the start.
+/// The source of the time since the start.
 #[derive(Clone, Copy, Debug)]
 enum Monotonic {
     Real(Instant),
-    /// Milliseconds; Relaxed, since whoever sets them by hand also makes the calls that read them.
+    /// Milliseconds; Relaxed, since the thread that sets them also makes the calls that read them.
     ByHand(&'static AtomicU64),
 }
 
@@ -74,27 +74,27 @@ impl Monotonic {
     }
 }
 
-/// What a look at the wall clock showed.
+/// The result of a comparison with the wall clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Look {
-    /// No difference worth a word.
+    /// No difference worth reporting.
     Together,
-    /// The wall was ahead by so many milliseconds, more than [`AHEAD_MS_MAX`]: the sale clock has followed.
+    /// The wall clock was ahead by this many milliseconds, more than [`AHEAD_MS_MAX`]: the sale clock has followed.
     Followed(u64),
-    /// The sale clock is ahead by so many milliseconds, more than [`AHEAD_MS_MAX`].
+    /// The sale clock is ahead by this many milliseconds, more than [`AHEAD_MS_MAX`].
     Ahead(u64),
 }
 
 impl SaleClock {
-    /// Starts the clock at the wall's time, and with [`Begin::AtTheLog`] not before `last`: the
-    /// latest time that any fact carries.
+    /// Starts the clock at the wall clock's time, with [`Begin::AtTheLog`] not before `last`, the
+    /// latest time of any fact.
     pub fn start(last: UnixMillis, begin: Begin) -> Self {
         let last = if begin == Begin::AtTheWall { UnixMillis(0) } else { last };
         Self::begin(wall(), last, Monotonic::Real(Instant::now()))
     }
 
-    /// As [`SaleClock::start`], with a wall clock that shows `wall` and a monotonic clock that
-    /// somebody sets: milliseconds since the start, never less than before. For simulations.
+    /// As [`SaleClock::start`], with a wall clock that shows `wall` and a monotonic clock that the caller
+    /// sets: milliseconds since the start, never less than before. For simulations.
     pub fn start_by_hand(wall: UnixMillis, last: UnixMillis, monotonic_ms: &'static AtomicU64) -> Self {
         Self::begin(wall, last, Monotonic::ByHand(monotonic_ms))
     }
@@ -105,18 +105,18 @@ impl SaleClock {
         Self { hands: Arc::new(Hands { base_ms, ahead_ms }), monotonic }
     }
 
-    /// Reads it. Whoever decides by it reads through a [`Reader`].
+    /// Reads it. Decisions use a [`Reader`].
     pub fn now(&self) -> Now {
         let mono_ms = self.monotonic.ms();
         Now { sale: UnixMillis(self.hands.base_ms.load(Ordering::Relaxed) + mono_ms), mono_ms }
     }
 
-    /// A way to read it that never goes back.
+    /// A reader of the clock that never goes back.
     pub fn reader(&self) -> Reader {
         Reader { clock: self.clone(), last: UnixMillis(0) }
     }
 
-    /// Looks at this machine's wall clock and follows it. One thread at a time.
+    /// Compares with this machine's wall clock and follows it. One thread at a time.
     pub fn follow(&self) -> Look {
         self.follow_to(wall())
     }
@@ -139,7 +139,7 @@ impl SaleClock {
         self.hands.ahead_ms.load(Ordering::Relaxed)
     }
 
-    /// Whether that is worth a word.
+    /// Whether that is far enough to be reported.
     pub fn is_ahead(&self) -> bool {
         self.ahead_ms() > AHEAD_MS_MAX
     }
@@ -167,7 +167,7 @@ pub fn wall() -> UnixMillis {
     UnixMillis(wall.as_millis() as u64)
 }
 
-/// A length of time in words: `7h 59m 58s`.
+/// A duration as text: `7h 59m 58s`.
 pub fn show_ms(ms: u64) -> String {
     let seconds = ms / 1_000;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
@@ -183,14 +183,14 @@ pub fn show_ms(ms: u64) -> String {
 mod tests {
     use super::*;
 
-    /// A clock over hands that a test moves.
+    /// A clock that a test sets by hand.
     fn by_hand(wall: u64, last: u64) -> (SaleClock, &'static AtomicU64) {
         let mono: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(0)));
         (SaleClock::start_by_hand(UnixMillis(wall), UnixMillis(last), mono), mono)
     }
 
     #[test]
-    fn a_wall_clock_in_the_past_does_not_turn_the_sale_back() {
+    fn a_wall_clock_in_the_past_does_not_set_the_sale_back() {
         let far = UnixMillis(7_000_000_000_000);
         let clock = SaleClock::start(far, Begin::AtTheLog);
         let first = clock.now();
@@ -208,7 +208,7 @@ mod tests {
         mono.store(100, Ordering::Relaxed);
         assert_eq!(clock.follow_to(UnixMillis(3_610_100)), Look::Followed(3_600_000));
         assert_eq!((reader.now().sale, reader.now().mono_ms), (UnixMillis(3_610_100), 100));
-        // Small steps are followed, too, and not talked about.
+        // Small steps are followed, too, and not reported.
         assert_eq!(clock.follow_to(UnixMillis(3_610_103)), Look::Together);
         assert_eq!(reader.now().sale, UnixMillis(3_610_103));
         assert_eq!(clock.ahead_ms(), 0);
@@ -237,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_lies_ahead_is_known_from_the_start() {
+    fn a_log_from_the_future_is_noticed_at_the_start() {
         let (clock, _) = by_hand(10_000, 28_810_000);
         assert_eq!((clock.now().sale, clock.ahead_ms()), (UnixMillis(28_810_000), 28_800_000));
     }
 
     #[test]
-    fn lengths_are_readable() {
+    fn durations_are_readable() {
         for (ms, words) in [
             (1_500, "1.5s"),
             (61_000, "1m 1s"),

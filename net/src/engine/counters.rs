@@ -1,4 +1,4 @@
-//! What happened, counted per core: written by that core alone, read by whoever asks.
+//! Counters per core: written by that core alone, read by any thread.
 //!
 //! A plain load and store, no read-modify-write: there is one writer. Each core's
 //! counters lie on cache lines of their own.
@@ -18,11 +18,11 @@ macro_rules! counts {
         impl Count {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            /// The name, as statistics show it.
+            /// The name in `/admin/stats`; with `_total` in metrics.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
-            /// What it means, as metrics say it.
+            /// What it means: the help text of the metric.
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$variant => $help.trim_ascii()),+ }
             }
@@ -31,41 +31,41 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Requests taken, whatever became of them.
+    /// Requests received, whatever the response.
     Requests = "requests",
     /// Orders placed.
     Placed = "orders_placed",
-    /// Purchases answered with the order that was placed before.
+    /// Purchases answered with an order that an earlier request had placed.
     Replayed = "orders_replayed",
-    /// Orders that moved on: paid, cancelled, refunded.
+    /// Orders that were paid, cancelled or refunded.
     Moved = "orders_moved",
-    /// Orders that expired unpaid, and windows that ended.
+    /// Unpaid orders that expired, and sale windows that ended.
     Ticked = "ticks_due",
-    /// Purchases refused by the home core, without a hop.
+    /// Purchases refused by the home core, without asking the owner core.
     RefusedEarly = "purchases_refused_early",
-    /// Tickets handed out.
+    /// Tickets issued.
     TicketsIssued = "tickets_issued",
-    /// Challenges handed out.
+    /// Challenges issued.
     ChallengesPosed = "challenges_posed",
-    /// Batches taken.
+    /// Batches received.
     Batches = "batches",
-    /// Records of batches taken.
+    /// Records received in batches.
     BatchRecords = "batch_records",
-    /// Questions to another core.
+    /// Requests from one core to another.
     Hops = "hops",
-    /// Tokens whose signature was looked at: those that the core had not seen before.
+    /// Tokens whose signature was checked: those that the core did not remember.
     TokensVerified = "tokens_verified",
-    /// Tokens that were refused unseen, since their address had sent too many that do not count.
+    /// Tokens refused unchecked, because their address had sent too many invalid ones.
     TokensRefused = "tokens_refused",
-    /// Times that a trusted proxy's request was looked at for its client's address and had none.
+    /// Times that a trusted proxy's request was searched for the client's address and had none.
     AddressesUnknown = "addresses_unknown",
-    /// Connections of trusted proxies that were closed since they did not begin with a PROXY header.
+    /// Connections from trusted proxies closed because they did not begin with a PROXY header.
     ProxyHeadersBad = "proxy_headers_bad",
     /// Connections accepted.
     Accepted = "connections_accepted",
-    /// Times that the system let no connection in: no descriptor or memory left, or not allowed.
+    /// Failed attempts to accept a connection: no descriptor or memory left, or not permitted.
     AcceptFailures = "accept_failures",
-    /// Connections turned away because there were too many.
+    /// Connections refused because too many were open.
     TurnedAway = "connections_turned_away",
     /// Connections closed because a deadline had passed.
     Overdue = "connections_overdue",
@@ -78,7 +78,7 @@ pub struct Counters {
     counts: [AtomicU64; Count::ALL.len()],
     problems: [AtomicU64; Code::ALL.len()],
     open: AtomicU64,
-    /// How full each of the owner's tables is, and its end.
+    /// Of each of the owner's tables: rows used, and the most there can be.
     tables: [[AtomicU64; 2]; TABLES],
 }
 
@@ -94,27 +94,27 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Owner core only: one more.
+    /// The core itself: one more.
     pub fn add(&self, count: Count) {
         self.add_many(count, 1);
     }
-    /// Owner core only: so many more.
+    /// The core itself: `more` more.
     pub fn add_many(&self, count: Count, more: u64) {
         bump(&self.counts[count as usize], more);
     }
-    /// Owner core only: one more refusal of this kind.
+    /// The core itself: one more refusal with this code.
     pub fn refused(&self, code: Code) {
         self.refused_many(code, 1);
     }
-    /// Owner core only: so many more refusals of this kind.
+    /// The core itself: `more` more refusals with this code.
     pub fn refused_many(&self, code: Code, more: u64) {
         bump(&self.problems[code as usize], more);
     }
-    /// Owner core only: how many connections are open now.
+    /// The core itself: how many connections are open now.
     pub fn set_open(&self, open: usize) {
         self.open.store(open as u64, Ordering::Relaxed);
     }
-    /// Owner core only: how full its tables are.
+    /// The core itself: how full its owner's tables are.
     pub fn set_tables(&self, fullness: &[Fullness; TABLES]) {
         for ([used, max], table) in self.tables.iter().zip(fullness) {
             used.store(table.used, Ordering::Relaxed);
@@ -132,7 +132,7 @@ impl Counters {
     pub fn get(&self, count: Count) -> u64 {
         self.counts[count as usize].load(Ordering::Relaxed)
     }
-    /// How often it was the answer.
+    /// How often requests were refused with this code.
     pub fn problem(&self, code: Code) -> u64 {
         self.problems[code as usize].load(Ordering::Relaxed)
     }

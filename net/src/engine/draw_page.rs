@@ -10,7 +10,7 @@ pub(super) fn read_page(shard: &Shard, item: ItemId, after: u64, limit: usize) -
     let seen = shard.item(item)?;
     let view = seen.draw?;
     let (entries, next_after) = shard.draw_entries(item, after, limit).unwrap_or_default();
-    // A commitment must not be shown and then lost; a result rests on the draw alone.
+    // A commitment that was shown must not be lost; a result depends on the draw alone.
     let after = view.held.map_or(seen.lsn, |held| held.lsn);
     Some(DrawPage { item, draw_ms: seen.spec.draw_ms, view, entries, next_after, after })
 }

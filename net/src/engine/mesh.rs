@@ -1,8 +1,7 @@
-//! The rings between cores: one for questions and one for replies per pair.
+//! The rings between cores: per pair one for requests and one for replies.
 //!
-//! Bounded, filled as requests come, and each core is woken once per batch. A home
-//! never has more questions open at an owner than a ring holds, so that an owner
-//! always finds room for its replies. Next: [`crate::engine::home`].
+//! They are bounded, and a core is woken once per batch. A home never has more requests
+//! open at an owner than a ring holds, so that an owner always has room for its replies. Next: [`crate::engine::home`].
 
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -12,7 +11,7 @@ use stampede_core::wake::WakeFlag;
 
 use super::ask::{Ask, RareAsk, Reply, ReplyTo};
 
-/// Questions that all homes together may have open at one owner.
+/// Requests that all homes together may have open at one owner.
 const OPEN_QUESTIONS_MAX: usize = 16_384;
 /// Fewest per pair of cores.
 const RING_SLOTS_MIN: usize = 256;
@@ -21,19 +20,19 @@ const RING_SLOTS_MIN: usize = 256;
 #[derive(Default)]
 pub struct CoreWaker {
     flag: WakeFlag,
-    /// Set once, read without a lock: whoever is held while it wakes a core keeps nobody else from that.
+    /// Set once, read without a lock: a thread that is suspended while it wakes a core blocks no other.
     waker: OnceLock<Waker>,
 }
 
 impl CoreWaker {
-    /// Makes the core look at its rings and at the durable LSN.
+    /// Makes the core check its rings and the durable LSN.
     pub fn wake(&self) {
         if self.flag.raise() {
             self.shake();
         }
     }
 
-    /// Calls the core's waker whatever the flag says: for a core that should be awake, and is not.
+    /// Calls the core's waker whatever the flag says: for a core that should be awake and is not.
     pub fn shake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
@@ -45,7 +44,7 @@ impl CoreWaker {
         self.flag.sleep(has_work, sleep)
     }
 
-    /// The core itself: how it is woken. Once: the first way stays.
+    /// The core itself: sets how it is woken. Call it once: the first waker stays.
     pub fn register(&self, waker: &Waker) {
         let first = self.waker.set(waker.clone());
         debug_assert!(first.is_ok(), "a core is woken in one way");
@@ -63,8 +62,8 @@ pub struct Mesh {
     cores: usize,
     pairs: Vec<Pair>,
     wakers: Vec<Arc<CoreWaker>>,
-    /// Questions from outside the cores, one inbox per core. Unbounded by itself; its users
-    /// are the exporter, with at most one open question per item, and the merchant's clock.
+    /// Requests from threads that are no cores, one inbox per core. Unbounded by itself; its
+    /// user is the exporter, with at most one open request per item.
     outside: Vec<SegQueue<RareAsk>>,
 }
 
@@ -74,7 +73,7 @@ impl Mesh {
         Self::with_slots(cores, (OPEN_QUESTIONS_MAX / cores).max(RING_SLOTS_MIN))
     }
 
-    /// Rings for that many cores, with so many slots each.
+    /// Rings for that many cores, with `slots` slots each.
     pub fn with_slots(cores: usize, slots: usize) -> Self {
         let pair = |_| Pair { asks: ArrayQueue::new(slots), replies: ArrayQueue::new(slots) };
         Self {
@@ -95,13 +94,13 @@ impl Mesh {
         &self.wakers
     }
 
-    /// Puts a question to a core from outside the cores, and wakes it.
+    /// Sends a request to a core from a thread that is no core, and wakes it.
     pub fn ask_from_outside(&self, core: usize, ask: RareAsk) {
         self.outside[core].push(ask);
         self.wakers[core].wake();
     }
 
-    /// How many questions of a home wait for an owner: for tests and simulations.
+    /// How many requests of a home wait for an owner: for tests and simulations.
     pub fn waiting(&self, home: usize, owner: usize) -> usize {
         self.pair(home, owner).asks.len()
     }
@@ -115,9 +114,9 @@ impl Mesh {
 pub struct Endpoint {
     mesh: Arc<Mesh>,
     core: usize,
-    /// Questions open at each owner.
+    /// Open requests at each owner.
     open: Vec<usize>,
-    /// Cores that got something since they were last woken.
+    /// Cores that got messages since they were last woken.
     touched: Vec<bool>,
 }
 
@@ -138,13 +137,13 @@ impl Endpoint {
         &self.mesh.wakers[self.core]
     }
 
-    /// Whether one more question may be put to an owner: then [`Self::ask`] takes it.
+    /// Whether an owner can take one more request: then [`Self::ask`] succeeds.
     pub fn may_ask(&self, owner: usize) -> bool {
         self.open[owner] < self.mesh.pair(self.core, owner).replies.capacity()
     }
 
-    /// Asks an owner, unless too many questions are open there: then it is `false` and the
-    /// question is dropped unasked, for which its buyer gets "busy, come again".
+    /// Sends a request to an owner. Returns `false` and drops it if too many are open there; the
+    /// client is then told to try again.
     pub fn ask(&mut self, owner: usize, to: ReplyTo, ask: Ask) -> bool {
         let pair = self.mesh.pair(self.core, owner);
         if self.open[owner] >= pair.replies.capacity() || pair.asks.push((to, ask)).is_err() {
@@ -155,7 +154,7 @@ impl Endpoint {
         true
     }
 
-    /// Whether questions or replies wait for this core.
+    /// Whether requests or replies wait for this core.
     pub fn has_work(&self) -> bool {
         let pairs = |other| (self.mesh.pair(other, self.core), self.mesh.pair(self.core, other));
         !self.mesh.outside[self.core].is_empty()
@@ -164,30 +163,30 @@ impl Endpoint {
                 .any(|(to, from)| !to.asks.is_empty() || !from.replies.is_empty())
     }
 
-    /// Whether a question of this home waits for this owner.
+    /// Whether a request of this home waits for this owner.
     pub fn has_ask(&self, home: usize) -> bool {
         !self.mesh.pair(home, self.core).asks.is_empty()
     }
 
-    /// Whether a question from outside the cores waits for this owner.
+    /// Whether a request from outside the cores waits for this owner.
     pub fn has_outside(&self) -> bool {
         !self.mesh.outside[self.core].is_empty()
     }
 
-    /// The next question of a home to this owner.
+    /// The next request of a home to this owner.
     pub fn next_ask(&self, home: usize) -> Option<(ReplyTo, Ask)> {
         self.mesh.pair(home, self.core).asks.pop()
     }
 
-    /// The next question from outside the cores.
+    /// The next request from outside the cores.
     pub fn next_outside(&self) -> Option<RareAsk> {
         self.mesh.outside[self.core].pop()
     }
 
-    /// Replies to a home.
+    /// Sends a reply to a home.
     ///
     /// # Panics
-    /// Never: a home has at most as many questions open as its ring of replies holds.
+    /// Never: a home has at most as many requests open as its ring of replies holds.
     pub fn reply(&mut self, home: usize, to: ReplyTo, reply: Reply) {
         let pushed = self.mesh.pair(home, self.core).replies.push((to, reply));
         assert!(pushed.is_ok(), "a home asked more than its ring of replies holds");
@@ -201,7 +200,7 @@ impl Endpoint {
         Some(reply)
     }
 
-    /// Wakes the cores that got something since the last call: once per batch.
+    /// Wakes the cores that got messages since the last call: once per batch.
     pub fn flush(&mut self) {
         for (core, touched) in self.touched.iter_mut().enumerate() {
             if std::mem::take(touched) {

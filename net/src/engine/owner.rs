@@ -1,7 +1,7 @@
-//! The owner's side of a core: it decides, and appends what it decided to the log's queue.
+//! The owner's side of a core: it decides, and appends its decisions to the log's queue.
 //!
-//! It makes sure of room in the queue before it decides, so that a decision cannot
-//! fail half-way; without room nothing is touched. It never waits for the disk.
+//! It reserves room in the queue before it decides, so that a decision cannot fail
+//! half-way; without room it changes nothing. It never waits for the disk.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use super::ask::{
     Ask, Busy, OrderOf, OwnedAudit, OwnedItem, OwnedMoney, OwnedOrder, PurchaseAsk, RareAsk, RareReply,
     Reply, Who,
 };
-use super::batch::{Chunk, RecordAsk, Want};
+use super::batch::{Chunk, RecordAsk, RecordOp};
 use super::books::BooksReply;
 use super::shared::Shared;
 use super::tables::TableWatch;
 use crate::http::batch::answer::RecordAnswer;
 
-/// The actor that the log names for the back office.
+/// The actor in the log for the merchant API.
 const ACTOR_MERCHANT: &str = "merchant";
-/// The actor that the log names for `stampede reconcile`.
+/// The actor in the log for `stampede reconcile`.
 const ACTOR_RECONCILE: &str = "reconcile";
-/// The actor that the log names for pretended payments.
+/// The actor in the log for simulated payments.
 const ACTOR_DEMO: &str = "demo";
 
-/// Records of a chunk that are looked at ahead of their decisions: what they read stays near.
+/// Records of a chunk whose data is prefetched before they are decided.
 const LOOK_AHEAD: usize = 64;
 
 /// One core's shard and its way to the log.
@@ -39,18 +39,17 @@ pub struct Owner {
     shard: Shard,
     producer: Producer,
     shared: Arc<Shared>,
-    /// Facts that may still be appended before the queue has to be asked for room again.
+    /// Facts that may still be appended before the next check for room in the queue.
     room: usize,
-    /// Facts for which the queue keeps room when it says that it has room.
+    /// Facts for which there is room whenever the queue reports room.
     batch: usize,
-    /// Where the seeds of draws come from.
+    /// The source of seeds for draws.
     seeds: fn() -> DrawSeed,
     /// Whether facts were appended since the journal was last woken.
     unflushed: bool,
-    /// Questions of the exporter that could not be answered for want of room; at most two per
-    /// item.
+    /// Requests of the exporter that could not be decided for lack of room; at most two per item.
     unanswered: Vec<RareAsk>,
-    /// The last fact by which the database's edit of an item was followed.
+    /// Per item: the last fact that took over an edit made in the database.
     followed: HashMap<ItemId, Lsn>,
     tables: TableWatch,
 }
@@ -81,7 +80,7 @@ impl Owner {
             followed: HashMap::new(),
             tables: TableWatch::default(),
         };
-        // Nobody is told of tables without an end.
+        // Counters show the limits of the tables from the start.
         owner.tables.look(&owner.shard, &owner.shared);
         owner
     }
@@ -103,8 +102,8 @@ impl Owner {
         }
     }
 
-    /// Decides `most` records of a chunk, from where it stopped before, or fewer where one finds no
-    /// room; then [`Chunk::busy`] says so. Returns how many it looked at.
+    /// Decides up to `most` records of a chunk, from where it stopped before, or fewer if there is no room
+    /// for one; then [`Chunk::busy`] says why. Returns how many it examined.
     pub fn decide_chunk(&mut self, now: UnixMillis, chunk: &mut Chunk, most: usize) -> usize {
         chunk.busy = None;
         let from = chunk.answers.len();
@@ -118,7 +117,7 @@ impl Owner {
                 return number - from + 1;
             }
             let (ask, subject, reference) = chunk.get(number);
-            let (command, refunds) = command_of(&ask.want, subject, reference);
+            let (command, refunds) = command_of(&ask.op, subject, reference);
             let before = self.shard.lsn();
             let outcome = self.shard.decide(now, &command, &mut self.producer);
             self.note_appended(before);
@@ -129,13 +128,13 @@ impl Owner {
     }
 
     fn look_ahead(&self, asks: &[RecordAsk]) {
-        self.shard.look_ahead(asks.iter().map(|ask| match ask.want {
-            Want::Purchase { item, buyer, .. } => Ahead::Purchase(item, buyer),
-            Want::Move(order, _) => Ahead::Order(order),
+        self.shard.look_ahead(asks.iter().map(|ask| match ask.op {
+            RecordOp::Purchase { item, buyer, .. } => Ahead::Purchase(item, buyer),
+            RecordOp::Move(order, _) => Ahead::Order(order),
         }));
     }
 
-    /// Follows the exporter. What cannot be decided for want of room is asked again with each tick.
+    /// Handles a request of the exporter. What cannot be decided for lack of room is retried with each tick.
     pub fn answer_outside(&mut self, now: UnixMillis, ask: RareAsk) {
         if matches!(self.rare(now, &ask), Reply::Busy(_)) {
             self.unanswered.push(ask);
@@ -175,7 +174,7 @@ impl Owner {
         Ok(outcome)
     }
 
-    /// Makes sure that one more fact fits the queue and the disk.
+    /// Makes sure that there is room for one more fact in the queue and on the disk.
     fn make_room(&mut self) -> Result<(), Busy> {
         if !self.shared.accepting() {
             return Err(Busy::LogFull);
@@ -204,7 +203,7 @@ impl Owner {
         }
     }
 
-    /// Lets time pass: holds draws, expires holds, ends windows. Returns how many facts that made.
+    /// Does what is due: holds draws, expires holds, ends windows. Returns how many facts that made.
     pub fn tick(&mut self, now: UnixMillis) -> usize {
         self.shard.keep_headroom();
         self.tables.look(&self.shard, &self.shared);
@@ -220,12 +219,12 @@ impl Owner {
         appended
     }
 
-    /// Whether something is due that the last tick left for the next.
+    /// Whether the last tick left something due for the next.
     pub fn has_more_due(&self, now: UnixMillis) -> bool {
         self.shard.next_due().is_some_and(|due| due <= now)
     }
 
-    // ---- what few ask ----
+    // ---- infrequent requests ----
 
     fn rare(&mut self, now: UnixMillis, ask: &RareAsk) -> Reply {
         let reply = match *ask {
@@ -295,8 +294,8 @@ impl Owner {
         self.decide(now, &Command::Move { order, movement, payment_ref, actor: ACTOR_MERCHANT })
     }
 
-    /// Pays an order of the buyer's own. Looking whose it is and moving it on are one step of
-    /// the one thread that may do either.
+    /// Pays the buyer's own order. The check whose it is and the payment are one step of the one thread
+    /// that may do either.
     fn pay_own(&mut self, now: UnixMillis, order: OrderId, buyer: BuyerHash) -> Reply {
         if self.shard.order_of(buyer, order).is_none() {
             return Reply::Outcome(Outcome::Refused(Refusal::NotFound));
@@ -363,7 +362,7 @@ impl Owner {
                 RareReply::Books(BooksReply::read(&self.shard, item, (after, limit), with_rows))
             }
             RareAsk::FollowBlock(ref subject, blocked) => {
-                // Owner 0 decided it, and may have decided the contrary while this waited in line.
+                // Owner 0 decided it, and may have decided the opposite while this request waited.
                 if self.shard.index() > 0 {
                     self.shard.follow_block(subject.as_bytes(), blocked);
                 }
@@ -381,10 +380,10 @@ impl Owner {
         let adjust = Command::AdjustStock { item, delta, actor: ACTOR_POSTGRES, key: &[] };
         let answer = match self.try_decide(now, &adjust)? {
             Outcome::Refused(Refusal::NotFound) => return Ok(()),
-            // In the middle of its draw an item bears nothing; a moment later it may.
+            // In the middle of its draw an item takes no changes; a moment later it may.
             Outcome::Refused(Refusal::Overloaded) => return Err(Busy::Overloaded),
             Outcome::Refused(_) => {
-                // It cannot be borne: stop the item until somebody has looked.
+                // The change cannot be made: pause the item until somebody has looked into it.
                 let (switch, actor) = (Switch::Paused, ACTOR_POSTGRES);
                 let pause = Command::SwitchItem { item, switch, actor, key: &[] };
                 self.try_decide(now, &pause)?
@@ -404,13 +403,13 @@ impl Owner {
     }
 }
 
-/// What a record of a batch asks for, and whether that is a refund.
-fn command_of<'a>(want: &Want, subject: &'a [u8], reference: &'a [u8]) -> (Command<'a>, bool) {
-    match *want {
-        Want::Purchase { item, buyer, quantity, ticket } => {
+/// The command of a record, and whether it is a refund.
+fn command_of<'a>(op: &RecordOp, subject: &'a [u8], reference: &'a [u8]) -> (Command<'a>, bool) {
+    match *op {
+        RecordOp::Purchase { item, buyer, quantity, ticket } => {
             (Command::Purchase(Purchase { item, buyer, subject, quantity, key: reference, ticket }), false)
         }
-        Want::Move(order, movement) => {
+        RecordOp::Move(order, movement) => {
             let actor = ACTOR_MERCHANT;
             let command = Command::Move { order, movement, payment_ref: reference, actor };
             (command, movement == Movement::Refund)
@@ -418,7 +417,7 @@ fn command_of<'a>(want: &Want, subject: &'a [u8], reference: &'a [u8]) -> (Comma
     }
 }
 
-/// Random bytes for a draw. Without any there is no draw: the owner refuses it.
+/// Random bytes for a draw. Where the system gives none, the owner refuses the draw.
 pub fn fresh_seed() -> DrawSeed {
     let mut seed = DrawSeed::NONE;
     match getrandom::fill(&mut seed.0) {

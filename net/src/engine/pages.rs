@@ -68,13 +68,13 @@ impl Pages {
     }
 }
 
-/// State, band, and whether the opening is near.
+/// State, band, and whether the opening is near: what changes without a new version.
 fn shows(gauge: &Gauge, now: UnixMillis) -> (ItemState, StockBand, bool) {
     let soon = is_soon(gauge.opens_at_ms().0.saturating_sub(now.0));
     (gauge.state(now), gauge.band(), soon)
 }
 
-/// Whether an item that opens in so many milliseconds is about to change.
+/// Whether an item that opens in this many milliseconds is about to change.
 pub(super) const fn is_soon(opens_in_ms: u64) -> bool {
     opens_in_ms <= SOON_MS
 }
@@ -89,7 +89,7 @@ pub(super) const fn refresh_ms(state: ItemState, soon: bool) -> u64 {
     if quiet { REFRESH_QUIET_MS } else { REFRESH_OPEN_MS }
 }
 
-/// The durable fact that made an item what its page shows; `None` while that fact is not durable.
+/// The fact behind what an item's page shows; `None` while that fact is not durable.
 pub(super) fn version(shared: &Shared, item: &OwnedItem) -> Option<Version> {
     let lsn = item.get().shown_lsn;
     (lsn <= shared.log.durable_lsn()).then(|| Version { log: log_number(shared), lsn })

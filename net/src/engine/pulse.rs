@@ -1,21 +1,20 @@
-//! Whether every core still turns: a beat per core, and a judge who counts them.
+//! Whether every core still runs: a heartbeat per core, and a detector of stalls.
 //!
-//! A core beats once per turn of its loop, at least at each tick, 50 times a second. The judge looks
+//! A core beats once per turn of its loop, at least at each tick, 50 times a second. The detector looks
 //! ten times a second, from a thread of its own, and adds up the time between *its own looks* since the last
-//! beat, at most [`ELAPSED_MS_MAX`] per look. When the whole process was stopped, or the machine slept, the judge
-//! stood still, too, and nobody is blamed; under a processor quota its looks are rare, and seconds are seconds
-//! all the same. Pure but for atomics; [`crate::server::watch`] acts on it.
+//! beat, at most [`ELAPSED_MS_MAX`] per look. So no core is blamed when the whole process was stopped or the
+//! machine slept, since the detector stood still, too; and under a processor quota, where looks are rare, a
+//! second is still a second. No I/O and no clock here; [`crate::server::watch`] acts on the findings.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Time between two looks, in milliseconds.
 pub const LOOK_MS: u64 = 100;
-/// Most time that one look counts, in milliseconds: what a judge that gets its share of a processor may be
-/// late by.
+/// Most time that one look counts, in milliseconds: more than a detector with a share of a processor is late.
 pub const ELAPSED_MS_MAX: u64 = 500;
 /// Time without a beat after which a core counts as stalled, in milliseconds.
 const STALLED_MS: u64 = 1_000;
-/// Time without a beat after which it will not come back, in milliseconds.
+/// Time without a beat after which a core is given up, in milliseconds.
 const HOPELESS_MS: u64 = 10_000;
 /// The count of a core that has ended.
 const ENDED: u64 = u64::MAX;
@@ -23,8 +22,8 @@ const ENDED: u64 = u64::MAX;
 /// The beats of all cores, and how long each has stood still.
 pub struct Pulse(Vec<Beat>);
 
-/// Of one core. The count is written by the core alone (a plain store, Relaxed: the judge only
-/// compares it with what it saw before), `stalled_ms` by the judge alone (Relaxed: shown to people).
+/// Of one core. The core alone writes `turns` (a plain store, Relaxed: the detector only compares it with
+/// what it saw before), the detector alone the others (Relaxed: shown to people).
 #[derive(Default)]
 #[repr(align(128))]
 struct Beat {
@@ -34,7 +33,7 @@ struct Beat {
 }
 
 impl Pulse {
-    /// Of so many cores, none of which has turned yet.
+    /// For that many cores, none of which has run yet.
     pub fn new(cores: usize) -> Self {
         Self((0..cores).map(|_| Beat::default()).collect())
     }
@@ -50,12 +49,12 @@ impl Pulse {
         self.0[core].turns.store(ENDED, Ordering::Relaxed);
     }
 
-    /// How long a core has been stalled, in milliseconds; 0 = it turns.
+    /// How long a core has been stalled, in milliseconds; 0 = it runs.
     pub fn stalled_ms(&self, core: usize) -> u64 {
         self.0[core].stalled_ms.load(Ordering::Relaxed)
     }
 
-    /// How often a core was found stalled.
+    /// How often a core has stalled.
     pub fn stalls(&self, core: usize) -> u64 {
         self.0[core].stalls.load(Ordering::Relaxed)
     }
@@ -71,16 +70,16 @@ impl Pulse {
     }
 }
 
-/// What the judge finds of one core. Cores that turn as they should are not mentioned.
+/// What the detector finds about one core. It says nothing about cores that run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Finding {
-    /// It has just been found stalled.
+    /// It has just stalled.
     Stalled,
-    /// It stands still, for so many milliseconds now.
+    /// It is still stalled, for this many milliseconds now.
     StandsStill(u64),
-    /// It turns again, after so many milliseconds.
+    /// It runs again, after this many milliseconds.
     TurnsAgain(u64),
-    /// It has stood still for so long that it will not come back.
+    /// It has been stalled for so long that it is given up.
     Hopeless,
 }
 
@@ -92,7 +91,7 @@ impl Finding {
 }
 
 /// Adds up the time without a beat, per core.
-pub struct Judge(Vec<Seen>);
+pub struct StallDetector(Vec<Seen>);
 
 #[derive(Clone, Copy, Default)]
 struct Seen {
@@ -100,14 +99,14 @@ struct Seen {
     still_ms: u64,
 }
 
-impl Judge {
-    /// A judge of that many cores. A core that never begins to turn is found stalled, too.
+impl StallDetector {
+    /// A detector for that many cores. A core that never begins to run counts as stalled, too.
     pub fn new(cores: usize) -> Self {
         Self(vec![Seen::default(); cores])
     }
 
-    /// One look, `elapsed_ms` after the one before; to be made every [`LOOK_MS`]. Takes no lock.
-    pub fn look(&mut self, pulse: &Pulse, elapsed_ms: u64, mut tell: impl FnMut(usize, Finding)) {
+    /// One look, `elapsed_ms` after the last one; call it every [`LOOK_MS`]. Takes no lock.
+    pub fn look(&mut self, pulse: &Pulse, elapsed_ms: u64, mut report: impl FnMut(usize, Finding)) {
         let elapsed_ms = elapsed_ms.min(ELAPSED_MS_MAX);
         for (core, (seen, beat)) in self.0.iter_mut().zip(&pulse.0).enumerate() {
             let turns = beat.turns.load(Ordering::Relaxed);
@@ -115,21 +114,26 @@ impl Judge {
             let before_ms = seen.still_ms;
             let still_ms = if turned { 0 } else { before_ms + elapsed_ms };
             *seen = Seen { turns, still_ms };
-            let was_stalled = before_ms >= STALLED_MS;
             beat.stalled_ms.store(if still_ms >= STALLED_MS { still_ms } else { 0 }, Ordering::Relaxed);
-            if still_ms >= HOPELESS_MS {
-                if before_ms < HOPELESS_MS {
-                    tell(core, Finding::Hopeless);
-                }
-            } else if still_ms >= STALLED_MS && !was_stalled {
+            let Some(finding) = finding(before_ms, still_ms) else { continue };
+            if finding == Finding::Stalled {
                 beat.stalls.store(beat.stalls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                tell(core, Finding::Stalled);
-            } else if still_ms >= STALLED_MS {
-                tell(core, Finding::StandsStill(still_ms));
-            } else if was_stalled {
-                tell(core, Finding::TurnsAgain(before_ms));
             }
+            report(core, finding);
         }
+    }
+}
+
+/// What is new about a core that has stood still for `still_ms`, and for `before_ms` at the look before.
+const fn finding(before_ms: u64, still_ms: u64) -> Option<Finding> {
+    let (was_stalled, is_stalled) = (before_ms >= STALLED_MS, still_ms >= STALLED_MS);
+    match () {
+        () if still_ms >= HOPELESS_MS && before_ms >= HOPELESS_MS => None,
+        () if still_ms >= HOPELESS_MS => Some(Finding::Hopeless),
+        () if is_stalled && was_stalled => Some(Finding::StandsStill(still_ms)),
+        () if is_stalled => Some(Finding::Stalled),
+        () if was_stalled => Some(Finding::TurnsAgain(before_ms)),
+        () => None,
     }
 }
 
@@ -137,62 +141,62 @@ impl Judge {
 mod tests {
     use super::*;
 
-    fn looks(judge: &mut Judge, pulse: &Pulse, times: usize) -> Vec<(usize, Finding)> {
+    fn looks(detector: &mut StallDetector, pulse: &Pulse, times: usize) -> Vec<(usize, Finding)> {
         let mut told = Vec::new();
-        (0..times).for_each(|_| judge.look(pulse, LOOK_MS, |core, finding| told.push((core, finding))));
+        (0..times).for_each(|_| detector.look(pulse, LOOK_MS, |core, finding| told.push((core, finding))));
         told
     }
 
     #[test]
-    fn a_core_that_stands_still_is_told_at_one_second_and_again_when_it_turns() {
-        let (pulse, mut judge) = (Pulse::new(2), Judge::new(2));
+    fn a_stalled_core_is_reported_after_a_second_and_when_it_runs() {
+        let (pulse, mut detector) = (Pulse::new(2), StallDetector::new(2));
         pulse.beat(0);
         pulse.beat(1);
-        assert!(looks(&mut judge, &pulse, 1).is_empty());
+        assert!(looks(&mut detector, &pulse, 1).is_empty());
         for _ in 0..9 {
             pulse.beat(1);
-            assert!(looks(&mut judge, &pulse, 1).is_empty());
+            assert!(looks(&mut detector, &pulse, 1).is_empty());
         }
         pulse.beat(1);
-        assert_eq!(looks(&mut judge, &pulse, 1), [(0, Finding::Stalled)]);
+        assert_eq!(looks(&mut detector, &pulse, 1), [(0, Finding::Stalled)]);
         assert_eq!((pulse.stalled_ms(0), pulse.stalls(0), pulse.stalled_ms(1)), (1_000, 1, 0));
         pulse.beat(1);
-        assert_eq!(looks(&mut judge, &pulse, 1), [(0, Finding::StandsStill(1_100))]);
+        assert_eq!(looks(&mut detector, &pulse, 1), [(0, Finding::StandsStill(1_100))]);
         pulse.beat(0);
         pulse.beat(1);
-        assert_eq!(looks(&mut judge, &pulse, 1), [(0, Finding::TurnsAgain(1_100))]);
+        assert_eq!(looks(&mut detector, &pulse, 1), [(0, Finding::TurnsAgain(1_100))]);
         assert_eq!((pulse.stalled_ms(0), pulse.stalls(0)), (0, 1));
     }
 
     #[test]
-    fn a_core_that_does_not_come_back_is_hopeless_at_ten_seconds_one_that_ended_never() {
-        let (pulse, mut judge) = (Pulse::new(2), Judge::new(2));
+    fn a_core_is_hopeless_after_ten_seconds_unless_it_has_ended() {
+        let (pulse, mut detector) = (Pulse::new(2), StallDetector::new(2));
         pulse.end(1);
-        let told = looks(&mut judge, &pulse, 100);
+        let told = looks(&mut detector, &pulse, 100);
         assert_eq!(told.iter().filter(|told| told.1 == Finding::Hopeless).count(), 1);
         assert_eq!(told.last(), Some(&(0, Finding::Hopeless)));
         assert!(told.iter().all(|(core, _)| *core == 0), "core 1 has ended in order");
     }
 
     #[test]
-    fn a_judge_that_was_stopped_blames_nobody_for_that_time() {
-        let (pulse, mut judge) = (Pulse::new(1), Judge::new(1));
+    fn a_detector_that_was_stopped_blames_no_core_for_that_time() {
+        let (pulse, mut detector) = (Pulse::new(1), StallDetector::new(1));
         let mut told = Vec::new();
-        judge.look(&pulse, 60_000, |_, finding| told.push(finding));
+        detector.look(&pulse, 60_000, |_, finding| told.push(finding));
         assert_eq!(told, []);
-        judge.look(&pulse, LOOK_MS, |_, finding| told.push(finding));
+        detector.look(&pulse, LOOK_MS, |_, finding| told.push(finding));
         pulse.beat(0);
-        judge.look(&pulse, 3_600_000, |_, finding| told.push(finding));
+        detector.look(&pulse, 3_600_000, |_, finding| told.push(finding));
         assert_eq!((told, pulse.stalls(0)), (vec![], 0));
     }
 
-    /// A quota of 20 ms in 500 has the judge look every half second.
+    /// With a quota of 20 ms in 500 the detector looks every half second.
     #[test]
-    fn a_judge_that_looks_rarely_counts_seconds_all_the_same() {
-        let (pulse, mut judge) = (Pulse::new(1), Judge::new(1));
+    fn a_detector_that_looks_rarely_still_counts_seconds() {
+        let (pulse, mut detector) = (Pulse::new(1), StallDetector::new(1));
         let mut told = Vec::new();
         for _ in 0..20 {
-            judge.look(&pulse, ELAPSED_MS_MAX, |_, finding| told.push(finding));
+            detector.look(&pulse, ELAPSED_MS_MAX, |_, finding| told.push(finding));
         }
         assert_eq!((told.first(), told.last()), (Some(&Finding::Stalled), Some(&Finding::Hopeless)));
         assert_eq!(told.len(), 19);

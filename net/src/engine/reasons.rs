@@ -1,40 +1,40 @@
-//! Why the engine does not sell, or should not be sent buyers: the one list from which readiness, log
-//! lines, alarms and metrics are made.
+//! Why the engine does not sell, or should get no new buyers: the one list behind readiness, log lines,
+//! alarms and metrics.
 //!
-//! Whatever stops selling and whatever lets it go on is told three times, each time once: a log line, an
-//! alarm for the merchant, and `stampede_not_ready{reason="…"}`. [`Announcer`] compares what holds with what
-//! it told last; the watch over the cores asks it ten times a second. A new reason is a new name in
-//! [`Reason`], and the compiler asks for all the rest.
+//! When a reason begins or ends to hold, there is one log line, one alarm for the merchant, and a change of
+//! `stampede_not_ready{reason="…"}`. [`Announcer`] compares what holds with what it announced last; the watch
+//! over the cores calls it ten times a second. To add a reason, add it to [`Reason`]: the compiler asks for
+//! the rest.
 
 use super::shared::{Phase, Shared};
 use crate::named::named;
 
-/// Durable facts behind which the export may be before readiness says so.
+/// Durable facts that may wait for export before this counts as a reason.
 const EXPORT_LAG_MAX: u64 = 1_000_000;
 
 named! {
     /// A reason not to be ready.
     pub enum Reason {
-        /// It is not up yet: said by [`crate::server`], since there is no engine while this holds.
+        /// The server is starting: [`crate::server`] reports it, since there is no engine yet.
         Starting = "starting",
-        /// It goes down.
+        /// It is shutting down.
         Draining = "draining",
-        /// A core stands still.
+        /// A core does not run.
         CoreStalled = "core_stalled",
-        /// The system lets no connection in.
+        /// Connections cannot be accepted.
         NotAccepting = "not_accepting",
         /// The database was never reached, and may know items and orders.
         AwaitingDatabase = "awaiting_database",
-        /// The log has no room for what an ack would promise.
+        /// The log has no room for further orders.
         LogFull = "log_full",
         /// The log cannot be written.
         LogFailed = "log_failed",
-        /// Stopped for good, until the next start.
+        /// Selling was stopped until the next start.
         SellingStopped = "selling_stopped",
-        /// The sale clock is ahead of the machine's. It is told, and takes nobody out of rotation: no other
-        /// server has this one's stock, and what is wrong is the time.
+        /// The sale clock is ahead of the machine's clock. It is reported, but does not make the server unready: no
+        /// other server has its stock, and only the time is wrong.
         ClockAhead = "clock_ahead",
-        /// The export is far behind.
+        /// Many facts wait for export.
         ExportLag = "export_lag",
     }
 }
@@ -44,26 +44,26 @@ impl Reason {
     pub fn holds(self, shared: &Shared) -> Option<String> {
         match self {
             Self::Starting => None,
-            Self::NotAccepting => shared.accept_errors.failure(),
+            Self::NotAccepting => shared.state.accept_errors.failure(),
             Self::Draining => (shared.phase() != Phase::Serving)
-                .then(|| "the process was told to end; what is owed is answered".to_owned()),
+                .then(|| "the server is shutting down; open requests are answered".to_owned()),
             Self::CoreStalled => stalled(shared),
             Self::AwaitingDatabase => shared.awaited().map(|why| {
                 format!(
-                    "Postgres: {why}. It was never reached and may hold items and orders, so nothing is sold before it \
-                     is. If it is known to be empty, start with --new-shop"
+                    "Postgres: {why}. This server has never reached it, and it may hold items and orders, so nothing is sold \
+                     before. If it is known to be empty, start with --new-shop"
                 )
             }),
             Self::LogFull => shared.log.is_full().then(|| full(shared)),
             Self::LogFailed => {
-                shared.log.failure().map(|why| format!("{why}. See to the disk, then start again"))
+                shared.log.failure().map(|why| format!("{why}. Repair the disk, then start again"))
             }
             Self::SellingStopped => shared.selling_stopped(),
             Self::ClockAhead => shared.clock.is_ahead().then(|| shared.clock_words()),
             Self::ExportLag => {
                 let lag = export_lag(shared);
                 (shared.export.is_some() && lag > EXPORT_LAG_MAX)
-                    .then(|| format!("{lag} durable facts are not in Postgres yet; see to the database"))
+                    .then(|| format!("{lag} durable facts are not in Postgres yet; check the database"))
             }
         }
     }
@@ -86,24 +86,25 @@ pub fn is_ready(reasons: &[Reason]) -> bool {
 }
 
 fn stalled(shared: &Shared) -> Option<String> {
-    let cores: Vec<String> = shared.pulse.stalled().map(|core| core.to_string()).collect();
-    (!cores.is_empty()).then(|| format!("core {} stands still; its buyers wait", cores.join(", ")))
+    let cores: Vec<String> = shared.state.pulse.stalled().map(|core| core.to_string()).collect();
+    (!cores.is_empty()).then(|| format!("core {} does not run; its buyers wait", cores.join(", ")))
 }
 
 fn full(shared: &Shared) -> String {
     if shared.log.disk_low() {
-        "hardly any room is left on the file system of the data directory; free some, and it sells again by itself".to_owned()
+        "the file system of the data directory is almost full; once there is space, selling resumes by itself"
+            .to_owned()
     } else {
-        "the log has used up log.bytes_max, or its next segment is not made yet; it sells again by itself as soon as \
-         a snapshot and the export let old segments go"
+        "the log has reached log.bytes_max, or its next segment is not ready yet; selling resumes by itself as soon \
+         as a snapshot and the export allow old segments to be deleted"
             .to_owned()
     }
 }
 
-/// Something that has begun or ended since the last look.
+/// A reason that has begun or ended since the last look.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// With what is wrong.
+    /// It holds now; the text says what is wrong.
     Began(Reason, String),
     /// It does not hold any more.
     Ended(Reason),
@@ -119,7 +120,7 @@ impl Change {
     }
 }
 
-/// What was told last.
+/// What was announced last.
 #[derive(Default)]
 pub struct Announcer {
     told: [bool; Reason::ALL.len()],
@@ -127,7 +128,7 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// What has changed since the last look. A log that was full in between has changed twice.
+    /// What has changed since the last look. A log that was full in between counts as two changes.
     pub fn look(&mut self, times_full: u64, holds: impl Fn(Reason) -> Option<String>) -> Vec<Change> {
         let mut changes = Vec::new();
         let was_full = times_full > std::mem::replace(&mut self.times_full, times_full);
@@ -148,8 +149,8 @@ impl Announcer {
         changes
     }
 
-    /// Looks, and tells log and merchant what has changed. Of a core that stands still and of the clock
-    /// the watch tells itself, and the end of the process has its line in the log.
+    /// Looks, and reports to the log and the merchant what has changed. The watch itself reports stalled cores
+    /// and the clock, and the shutdown has its own line in the log.
     pub fn announce(&mut self, shared: &Shared) {
         let told_elsewhere = [Reason::CoreStalled, Reason::ClockAhead];
         let holds = |reason: Reason| reason.holds(shared).filter(|_| !told_elsewhere.contains(&reason));
@@ -170,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_is_told_once_when_it_begins_and_once_when_it_ends() {
+    fn every_reason_is_announced_once_when_it_begins_and_ends() {
         for reason in Reason::ALL {
             let mut announcer = Announcer::default();
             let begun = |asked: Reason| (asked == reason).then(|| "because".to_owned());
@@ -185,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_full_between_two_looks_is_told_all_the_same() {
+    fn a_log_that_was_full_between_two_looks_is_announced() {
         let mut announcer = Announcer::default();
         let changes = announcer.look(1, |_| None);
         assert!(matches!(&changes[..], [Change::Began(Reason::LogFull, _), Change::Ended(Reason::LogFull)]));
         assert_eq!(announcer.look(1, |_| None), []);
-        // A stop that is seen is not told a second time.
+        // A stop that was seen is not announced again.
         let full = |reason| (reason == Reason::LogFull).then(String::new);
         assert_eq!(announcer.look(2, full).len(), 1);
         assert_eq!(announcer.look(2, |_| None).len(), 1);

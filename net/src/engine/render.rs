@@ -1,7 +1,7 @@
-//! From what was decided to bytes: every answer of the engine but the sale pages.
+//! Renders responses as bytes: all of the engine's but the sale pages.
 //!
-//! Rendering happens when an answer is at the head of its connection and may be
-//! shown, so that the numbers in it are of that moment.
+//! A response is rendered when it is the next of its connection and may be shown, so that
+//! the numbers in it are of that moment.
 
 use stampede_core::command::{ItemView, OrderView, Refusal};
 use stampede_core::gauge::{ItemState, Rules};
@@ -11,77 +11,93 @@ use stampede_core::types::{Lsn, OrderId, UnixMillis};
 
 use super::ask::{OwnedAudit, OwnedMoney, OwnedOrder};
 use super::busy::Busy;
-use super::shown::{Call, Moment, Shown, order_view, shown_as};
-use crate::http::answer::{self, Cache, Date, Manner, Media, OrderHeaders, ShownState, Status};
+use super::response::{RenderContext, RequestKind, Response, order_view, shown_as};
+use crate::http::answer::{self, Cache, Date, Media, OrderHeaders, ResponseMode, Status, VisibleState};
 use crate::http::field::Field;
 use crate::http::json_out::{self, Object};
 use crate::http::page::fill_admin;
 use crate::http::problem::{Code, Problem};
 
-/// Appends the answer.
-pub fn render(out: &mut Vec<u8>, shown: &Shown, call: Call, manner: Manner, moment: &Moment<'_>) {
-    let date = moment.date;
-    if let Call::Browser(browser) = call
-        && super::browser::write(out, shown, browser, manner, moment)
+/// Appends the response.
+pub fn render(
+    out: &mut Vec<u8>,
+    response: &Response,
+    kind: RequestKind,
+    mode: ResponseMode,
+    context: &RenderContext<'_>,
+) {
+    let date = context.date;
+    if let RequestKind::Browser(browser) = kind
+        && super::browser::write(out, response, browser, mode, context)
     {
         return;
     }
-    match shown {
-        Shown::Problem(problem) => answer::problem(out, problem, manner, date),
-        Shown::Order { view, replay } => order(out, view, *replay, call, manner, moment),
-        Shown::AdminOrder(owned) => {
-            answer::json(out, Status::Ok, manner, date, |object| admin_order(object, owned, moment.shown));
+    match response {
+        Response::Problem(problem) => answer::problem(out, problem, mode, date),
+        Response::Order { view, replay } => order(out, view, *replay, kind, mode, context),
+        Response::AdminOrder(owned) => {
+            answer::json(out, Status::Ok, mode, date, |object| admin_order(object, owned, context.shown));
         }
-        Shown::Orders(rows, has_more, next_after) => {
-            let views = rows.iter().map(|row| order_view(&row.order, moment.shown));
-            answer::order_list(out, views, (*has_more, next_after.as_deref()), manner, date);
+        Response::Orders(rows, has_more, next_after) => {
+            let views = rows.iter().map(|row| order_view(&row.order, context.shown));
+            answer::order_list(out, views, (*has_more, next_after.as_deref()), mode, date);
         }
-        Shown::OrdersPage(rows, next_after) => {
-            admin_orders(out, rows, *next_after, manner, moment);
+        Response::OrdersPage(rows, next_after) => {
+            admin_orders(out, rows, *next_after, mode, context);
         }
-        Shown::AdminItem(item, created) => {
+        Response::AdminItem(item, created) => {
             let status = if *created { Status::Created } else { Status::Ok };
             let item = item.get();
-            // What `If-Match` of a later change names.
-            answer::Answer::begin(out, status, Cache::Never, manner, date)
+            // A later change names it in `If-Match`.
+            answer::Answer::begin(out, status, Cache::Never, mode, date)
                 .tag(item.shown_lsn)
-                .body(Media::Json, |out| json_out::object(out, |object| admin_item(object, &item, moment)));
+                .body(Media::Json, |out| json_out::object(out, |object| admin_item(object, &item, context)));
         }
-        Shown::AdminItems(items, has_more) => answer::json(out, Status::Ok, manner, date, |object| {
+        Response::AdminItems(items, has_more) => answer::json(out, Status::Ok, mode, date, |object| {
             object.array("items", |array| {
                 for item in items {
-                    array.object(|object| admin_item(object, &item.get(), moment));
+                    array.object(|object| admin_item(object, &item.get(), context));
                 }
             });
-            object.boolean("has_more", *has_more).number("now_ms", moment.now.0);
+            object.boolean("has_more", *has_more).number("now_ms", context.now.0);
         }),
-        Shown::Books(books) => answer::json(out, Status::Ok, manner, date, |object| books.fill(object)),
-        Shown::Audit(rows, has_more) => audit(out, rows, *has_more, manner, date),
-        Shown::Draw(page) => page.answer(out, moment.now, manner, date),
-        Shown::Page(page) => page.answer(out, Field::Absent, moment.now, manner, date),
-        Shown::Bytes(bytes) => out.extend_from_slice(bytes),
-        // Pages are answered above, since only browsers ask for them.
-        // Nor is a batch: the home writes it in pieces.
-        Shown::Batch(_) | Shown::Html(_) | Shown::OrderPage(_) | Shown::SendAgain(..) | Shown::Done => {
-            answer::json(out, Status::Ok, manner, date, |_| {});
+        Response::Books(books) => answer::json(out, Status::Ok, mode, date, |object| books.fill(object)),
+        Response::Audit(rows, has_more) => audit(out, rows, *has_more, mode, date),
+        Response::Draw(page) => page.answer(out, context.now, mode, date),
+        Response::Page(page) => page.answer(out, Field::Absent, context.now, mode, date),
+        Response::Bytes(bytes) => out.extend_from_slice(bytes),
+        // Pages are rendered above, since only browsers ask for them; a batch is written in pieces by the home.
+        Response::Batch(_)
+        | Response::Html(_)
+        | Response::OrderPage(_)
+        | Response::SendAgain(..)
+        | Response::Done => {
+            answer::json(out, Status::Ok, mode, date, |_| {});
         }
     }
 }
 
-fn order(out: &mut Vec<u8>, view: &OrderView, replay: bool, call: Call, manner: Manner, moment: &Moment<'_>) {
-    let (status, shown, location) = match call {
-        Call::Buy(true) => (Status::Accepted, shown_as(view, ShownState::Accepted), true),
-        // An entry is taken in; what becomes of it is decided later.
-        Call::Buy(false) if view.state == OrderState::Entered => {
-            (Status::Accepted, shown_as(view, ShownState::Durable(view.state)), true)
+fn order(
+    out: &mut Vec<u8>,
+    view: &OrderView,
+    replay: bool,
+    kind: RequestKind,
+    mode: ResponseMode,
+    context: &RenderContext<'_>,
+) {
+    let (status, shown, location) = match kind {
+        RequestKind::Buy(true) => (Status::Accepted, shown_as(view, VisibleState::Accepted), true),
+        // An entry in a draw is accepted; its result is decided later.
+        RequestKind::Buy(false) if view.state == OrderState::Entered => {
+            (Status::Accepted, shown_as(view, VisibleState::Durable(view.state)), true)
         }
-        Call::Buy(false) => (Status::Created, shown_as(view, ShownState::Durable(view.state)), true),
-        _ => (Status::Ok, order_view(view, moment.shown), false),
+        RequestKind::Buy(false) => (Status::Created, shown_as(view, VisibleState::Durable(view.state)), true),
+        _ => (Status::Ok, order_view(view, context.shown), false),
     };
-    answer::order(out, status, &shown, OrderHeaders { replay, location }, manner, moment.date);
+    answer::order(out, status, &shown, OrderHeaders { replay, location }, mode, context.date);
 }
 
-/// An order with everything that was told of it (I20), as far as it may be shown.
+/// An order with everything that is known of it (I20), as far as it may be shown.
 fn admin_order(object: &mut Object<'_>, owned: &OwnedOrder, shown: Lsn) {
     order_view(&owned.order, shown).fill(object);
     object.bytes("buyer", &owned.subject).nonempty("idempotency_key", &owned.key);
@@ -121,18 +137,18 @@ fn money_row(object: &mut Object<'_>, row: &MoneyRow<'_>, back: Option<&MoneyRow
 }
 
 /// `{"orders":[…],"has_more":…}`, with `next_after` where there are more: a page of filtered orders may be
-/// empty, and others follow.
+/// empty although more follow.
 fn admin_orders(
     out: &mut Vec<u8>,
     rows: &[OwnedOrder],
     next_after: Option<OrderId>,
-    manner: Manner,
-    at: &Moment<'_>,
+    mode: ResponseMode,
+    context: &RenderContext<'_>,
 ) {
-    answer::json(out, Status::Ok, manner, at.date, |object| {
+    answer::json(out, Status::Ok, mode, context.date, |object| {
         object.array("orders", |array| {
             for row in rows {
-                array.object(|object| admin_order(object, row, at.shown));
+                array.object(|object| admin_order(object, row, context.shown));
             }
         });
         object.boolean("has_more", next_after.is_some());
@@ -140,9 +156,9 @@ fn admin_orders(
     });
 }
 
-fn admin_item(object: &mut Object<'_>, item: &ItemView<'_>, moment: &Moment<'_>) {
-    let state = state_of(item, moment.now).name();
-    fill_admin(object, item, state, (moment.durable, moment.exported));
+fn admin_item(object: &mut Object<'_>, item: &ItemView<'_>, context: &RenderContext<'_>) {
+    let state = state_of(item, context.now).name();
+    fill_admin(object, item, state, (context.durable, context.exported));
 }
 
 fn state_of(item: &ItemView<'_>, now: UnixMillis) -> ItemState {
@@ -156,8 +172,8 @@ fn state_of(item: &ItemView<'_>, now: UnixMillis) -> ItemState {
     }
 }
 
-fn audit(out: &mut Vec<u8>, rows: &[OwnedAudit], has_more: bool, manner: Manner, date: &Date) {
-    answer::json(out, Status::Ok, manner, date, |object| {
+fn audit(out: &mut Vec<u8>, rows: &[OwnedAudit], has_more: bool, mode: ResponseMode, date: &Date) {
+    answer::json(out, Status::Ok, mode, date, |object| {
         object.array("entries", |array| {
             for row in rows.iter().map(OwnedAudit::get) {
                 array.object(|object| {
@@ -173,12 +189,12 @@ fn audit(out: &mut Vec<u8>, rows: &[OwnedAudit], has_more: bool, manner: Manner,
     });
 }
 
-/// A refusal of the core, as the client is told.
-pub fn problem_of(refusal: Refusal, call: Call) -> Problem {
-    Problem::of(refusal, call == Call::Refund)
+/// The problem that the client gets for a refusal.
+pub fn problem_of(refusal: Refusal, kind: RequestKind) -> Problem {
+    Problem::of(refusal, kind == RequestKind::Refund)
 }
 
-/// Why nothing is decided at present, as the client is told.
+/// The problem that the client gets while the owner decides nothing.
 pub fn problem_of_busy(busy: Busy) -> Problem {
     match busy {
         Busy::Overloaded => Code::Overloaded.problem(),

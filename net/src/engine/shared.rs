@@ -1,7 +1,5 @@
-//! What every core reads: settings that are fixed, watermarks, and the few switches of
-//! the whole engine.
+//! What every core reads: fixed settings, watermarks, and the few switches of the whole engine.
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
@@ -20,38 +18,37 @@ use super::pulse::Pulse;
 use crate::gate::Gate;
 use crate::http::answer::{Cors, Date};
 use crate::http::head::Head;
-use crate::http::limits::{HEAD_BYTES, IDLE_MS};
 use crate::http::route::Listener;
 use crate::identity::Identity;
 use crate::identity::demo::Demo;
 
-/// Alarms kept for the merchant; older ones are in the process's own output.
+/// Alarms kept for the merchant; older ones are only in the log lines.
 const ALARMS_MAX: usize = 100;
 
-/// How far the engine is between start and end.
+/// Where the engine is between start and end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Phase {
     /// Taking requests.
     Serving = 0,
-    /// About to go down: it sells on and takes connections, but says that it is not ready, and closes each
-    /// connection behind its answer, so that a load balancer sends what comes next elsewhere.
+    /// About to shut down: it goes on selling and accepting connections, but reports that it is not ready and
+    /// closes each connection after its answer, so that a load balancer sends the next requests elsewhere.
     LameDuck = 1,
-    /// Going down: in a moment no new connection and no new purchase; what is owed is answered.
+    /// Shutting down: in a moment no new connections and no new purchases; open requests are answered.
     Draining = 2,
-    /// Connections that are still open are cut.
+    /// Connections that are still open are cut off.
     Closing = 3,
 }
 
-/// What the engine is put together from.
-pub struct Parts {
+/// What all cores of an engine share: what it was started with, and what changes meanwhile.
+pub struct Shared {
     /// The sale clock.
     pub clock: SaleClock,
     /// How buyers are told apart.
     pub identity: Identity,
     /// Tickets, challenges, and the rules of limits.
     pub gate: Gate,
-    /// The back office's token.
+    /// The token of the merchant API.
     pub admin_token: String,
     /// The secret under which buyers are hashed.
     pub secret: HashSecret,
@@ -63,7 +60,7 @@ pub struct Parts {
     pub queue: Arc<FactQueue>,
     /// How far the export has come; `None` without Postgres.
     pub export: Option<Arc<ExportStatus>>,
-    /// What was weakened on the operator's word (I17), in words; repeated wherever it matters.
+    /// The promises that the operator weakened (I17), in words; repeated wherever it matters.
     pub weakened: Vec<String>,
     /// Whether answers wait for the log (`--ack wal`) or not (`--ack memory`).
     pub ack_durable: bool,
@@ -71,11 +68,16 @@ pub struct Parts {
     pub demo: Option<Demo>,
     /// The rings between cores.
     pub mesh: Arc<Mesh>,
+    /// How long a connection may stay silent, in milliseconds.
+    pub idle_ms: u32,
+    /// Longest head of a request, in bytes.
+    pub head_bytes: u32,
+    /// What changes while the engine runs.
+    pub state: EngineState,
 }
 
-/// What all cores share: the parts, and the switches of the whole engine.
-pub struct Shared {
-    parts: Parts,
+/// What changes while the engine runs, apart from the log, the export and the items.
+pub struct EngineState {
     /// One set of counters per core.
     pub counters: Vec<Counters>,
     /// Whether every core still turns.
@@ -84,116 +86,70 @@ pub struct Shared {
     pub accept_errors: AcceptErrors,
     /// Written by the signal thread (Release), read by all cores (Acquire).
     phase: AtomicU8,
-    /// Cores that have shut their doors and have no connection left. Counted up once by each core (AcqRel),
-    /// read by all (Acquire): none may go before the last, whose questions it may have to answer.
+    /// Cores that have closed their listening sockets and have no connection left. Each core adds itself once
+    /// (AcqRel), all read it (Acquire): until all have drained, a core may still have to ask another's owner.
     drained: AtomicUsize,
-    /// Whether selling was stopped for a reason that is not the log's. Written by the
+    /// Whether selling was stopped for a reason other than the log. Written by the
     /// exporter's port under the lock of `stopped`, read by owners before they decide;
-    /// Relaxed, since nothing else hangs on it.
+    /// Relaxed, since nothing else depends on it.
     selling_stopped: AtomicBool,
     stopped: Mutex<Option<String>>,
-    /// Why the database could not be reached the last time; `None` = nobody waits for it. An engine
-    /// that was made waiting stays so: another one takes its place.
+    /// Why the last attempt to reach the database failed; `None` = the engine does not wait for it. An engine
+    /// that was made to wait never sells: another one takes its place.
     awaited: Option<Mutex<String>>,
     alarms: Mutex<Vec<String>>,
-    /// How long a connection may say nothing, in milliseconds.
-    idle_ms: u32,
-    head_bytes: u32,
 }
 
-/// The parts never change, so they are read as if they were fields of this.
-impl Deref for Shared {
-    type Target = Parts;
-    #[inline]
-    fn deref(&self) -> &Parts {
-        &self.parts
-    }
-}
-
-impl Shared {
-    /// Puts the parts together; the engine is serving.
-    pub fn new(parts: Parts) -> Self {
-        Self::with_awaited(parts, None)
-    }
-
-    /// The parts of an engine that only says that it waits for the database, and why.
-    pub fn waiting(parts: Parts, reason: String) -> Self {
-        Self::with_awaited(parts, Some(Mutex::new(reason)))
-    }
-
-    fn with_awaited(parts: Parts, awaited: Option<Mutex<String>>) -> Self {
-        let cores = parts.mesh.cores();
+impl EngineState {
+    /// Of an engine with that many cores; it is serving.
+    pub fn serving(cores: usize) -> Self {
         Self {
-            parts,
             counters: (0..cores).map(|_| Counters::default()).collect(),
             pulse: Pulse::new(cores),
             accept_errors: AcceptErrors::new(cores),
             phase: AtomicU8::new(Phase::Serving as u8),
             drained: AtomicUsize::new(0),
-            selling_stopped: AtomicBool::new(awaited.is_some()),
+            selling_stopped: AtomicBool::new(false),
             stopped: Mutex::new(None),
-            awaited,
+            awaited: None,
             alarms: Mutex::new(Vec::new()),
-            idle_ms: IDLE_MS as u32,
-            head_bytes: HEAD_BYTES as u32,
         }
     }
 
-    /// The same, where a connection may say nothing for so many milliseconds.
-    #[must_use]
-    pub fn with_idle_ms(mut self, idle_ms: u32) -> Self {
-        self.idle_ms = idle_ms;
-        self
+    /// Of an engine that sells nothing and waits for the database; the reason says why it cannot be reached.
+    pub fn waiting(cores: usize, reason: String) -> Self {
+        let (selling_stopped, awaited) = (AtomicBool::new(true), Some(Mutex::new(reason)));
+        Self { selling_stopped, awaited, ..Self::serving(cores) }
     }
+}
 
-    /// The same, where a head may have so many bytes.
-    #[must_use]
-    pub fn with_head_bytes(mut self, head_bytes: u32) -> Self {
-        self.head_bytes = head_bytes;
-        self
-    }
-
-    /// Longest head of a request, in bytes.
-    pub const fn head_bytes(&self) -> u32 {
-        self.head_bytes
-    }
-
-    /// How long a connection may say nothing, in milliseconds.
-    pub const fn idle_ms(&self) -> u32 {
-        self.idle_ms
-    }
-
-    /// The lines that all answers of this second share.
+impl Shared {
+    /// The header lines that all answers of this second share.
     pub fn date(&self, unix_s: u64) -> Date {
         Date::new(unix_s, self.idle_ms / 1_000)
     }
 
-    /// What the page of another origin that sent this request is told, if it may read the answer:
-    /// of the buyers' API alone.
+    /// The CORS header lines for the page that sent this request, if it may read the answer: only the
+    /// buyers' API allows that.
     #[inline]
     pub fn cors(&self, listener: Listener, head: &Head<'_>) -> Option<&'static Cors> {
         let cors = self.identity.may_read(head)?;
         (listener == Listener::Public && head.path.starts_with("/v1/")).then_some(cors)
     }
 
-    /// The rings between cores.
-    pub fn mesh(&self) -> &Mesh {
-        &self.mesh
-    }
-
-    /// Up to where facts may be shown (I3): the durable LSN; all of them with `--ack memory`.
+    /// The last fact that may be shown (I3): the durable LSN; any fact with `--ack memory`.
     pub fn shown_lsn(&self) -> Lsn {
         if self.ack_durable { self.log.durable_lsn() } else { Lsn(u64::MAX) }
     }
 
     /// Whether owners may decide.
     pub fn accepting(&self) -> bool {
-        self.log.accepting() && !self.selling_stopped.load(Ordering::Relaxed)
+        self.log.accepting() && !self.state.selling_stopped.load(Ordering::Relaxed)
     }
 
-    /// How far the engine is.
+    /// The present phase.
     pub fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
+        match self.state.phase.load(Ordering::Acquire) {
             0 => Phase::Serving,
             1 => Phase::LameDuck,
             2 => Phase::Draining,
@@ -201,82 +157,86 @@ impl Shared {
         }
     }
 
-    /// One more core has drained: called once by each.
+    /// One more core has drained; each core calls this once.
     pub fn one_has_drained(&self) {
-        if self.drained.fetch_add(1, Ordering::AcqRel) + 1 == self.mesh.cores() {
+        if self.state.drained.fetch_add(1, Ordering::AcqRel) + 1 == self.mesh.cores() {
             self.mesh.wakers().iter().for_each(|waker| waker.wake());
         }
     }
 
-    /// Whether all cores have.
+    /// Whether all cores have drained.
     pub fn all_have_drained(&self) -> bool {
-        self.drained.load(Ordering::Acquire) >= self.mesh.cores()
+        self.state.drained.load(Ordering::Acquire) >= self.mesh.cores()
     }
 
-    /// Goes on to a later phase and wakes every core.
+    /// Enters a later phase and wakes every core.
     pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
+        self.state.phase.store(phase as u8, Ordering::Release);
         self.mesh.wakers().iter().for_each(|waker| waker.wake());
     }
 
-    /// Stops selling for good, for a reason in words; reads stay up.
+    /// Stops selling until the next start; `reason` says why. Reads stay available.
     pub fn stop_selling(&self, reason: String) {
-        let mut stopped = self.stopped.lock();
-        self.selling_stopped.store(true, Ordering::Relaxed);
+        let mut stopped = self.state.stopped.lock();
+        self.state.selling_stopped.store(true, Ordering::Relaxed);
         stopped.get_or_insert(reason);
     }
 
     /// Why selling was stopped, if it was.
     pub fn selling_stopped(&self) -> Option<String> {
-        if self.selling_stopped.load(Ordering::Relaxed) { self.stopped.lock().clone() } else { None }
+        if self.state.selling_stopped.load(Ordering::Relaxed) {
+            self.state.stopped.lock().clone()
+        } else {
+            None
+        }
     }
 
-    /// Whether the database is waited for: then nothing but the engine's own state is told.
+    /// Whether this engine waits for the database: then it answers only requests about its own state.
     pub const fn is_waiting(&self) -> bool {
-        self.awaited.is_some()
+        self.state.awaited.is_some()
     }
 
-    /// Notes why the database could not be reached this time; whether that is another reason.
+    /// Notes why the database could not be reached this time; returns whether the reason is a new one.
     pub fn still_waiting(&self, reason: &str) -> bool {
-        let Some(awaited) = &self.awaited else { return false };
+        let Some(awaited) = &self.state.awaited else { return false };
         let mut known = awaited.lock();
         let is_new = *known != reason;
         reason.clone_into(&mut known);
         is_new
     }
 
-    /// Why the database could not be reached, while it is waited for.
+    /// Why the database could not be reached, while the engine waits for it.
     pub fn awaited(&self) -> Option<String> {
-        self.awaited.as_ref().map(|awaited| awaited.lock().clone())
+        self.state.awaited.as_ref().map(|awaited| awaited.lock().clone())
     }
 
     /// Keeps an alarm for the merchant.
     pub fn alarm(&self, text: String) {
-        let mut alarms = self.alarms.lock();
+        let mut alarms = self.state.alarms.lock();
         if alarms.len() == ALARMS_MAX {
             alarms.remove(0);
         }
         alarms.push(text);
     }
 
-    /// The same, unless it is among those that are kept: for one that is raised again and again.
+    /// Keeps and logs an alarm, unless the same text is kept already: for alarms that are raised again and again.
     pub fn alarm_once(&self, text: String) {
-        if !self.alarms.lock().contains(&text) {
+        if !self.state.alarms.lock().contains(&text) {
             tracing::warn!("alarm: {text}");
             self.alarm(text);
         }
     }
 
-    /// How far the sale clock is ahead of the machine's, and what that means, in words.
+    /// How far the sale clock is ahead of the machine's clock, and what that means, in words.
     pub fn clock_words(&self) -> String {
         format!(
-            "the sale clock is {} ahead of this machine's clock and never runs backwards: until that has caught \
-             up, items open and end early and fresh tokens may count as expired (docs/CONFIG.md, The clock)",
+            "the sale clock is {} ahead of this machine's clock and never runs backwards: until the machine's clock has \
+             caught up, items open and end early and fresh tokens may count as expired (docs/CONFIG.md, The clock)",
             show_ms(self.clock.ahead_ms())
         )
     }
 
-    /// What is weakened now (I17), in words: on the operator's word, and by the way to the database.
+    /// All weakened promises (I17), in words: those that the operator chose, and an unencrypted database connection.
     pub fn weakened(&self) -> Vec<String> {
         let mut weakened = self.weakened.clone();
         if self.export.as_ref().is_some_and(|export| export.clear()) {
@@ -288,14 +248,14 @@ impl Shared {
         weakened
     }
 
-    /// Stands for a thread that is held while it reads or keeps an alarm.
+    /// For tests: a thread that is suspended while it holds the lock of the alarms.
     #[cfg(test)]
     pub(crate) fn hold_alarms(&self) -> impl Drop + '_ {
-        self.alarms.lock()
+        self.state.alarms.lock()
     }
 
-    /// The alarms of late, oldest first.
+    /// The kept alarms, oldest first.
     pub fn alarms(&self) -> Vec<String> {
-        self.alarms.lock().clone()
+        self.state.alarms.lock().clone()
     }
 }

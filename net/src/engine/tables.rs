@@ -1,14 +1,14 @@
-//! What an owner looks after between requests: how full its tables are, and whether snapshots
-//! are made. It tells long before an end is reached, once, and costs a request nothing.
+//! What an owner checks between requests: how full its tables are, and whether snapshots work. It
+//! raises one alarm long before a table is full, and costs requests nothing.
 //!
-//! Where a table ends the owner refuses what would need one more row, as `overloaded`, and goes
-//! on with everything else. Next: [`super::counters`], where the figures are read.
+//! When a table is full, the owner refuses what needs one more row as `overloaded`, and goes on with
+//! everything else. Next: [`super::counters`], which show the figures.
 
 use stampede_core::shard::{Fullness, Shard, TABLES};
 
 use super::shared::Shared;
 
-/// What an owner has raised an alarm about; nothing at first.
+/// What an owner has raised alarms about; nothing at first.
 #[derive(Default)]
 pub struct TableWatch {
     filling: [bool; TABLES],
@@ -16,12 +16,12 @@ pub struct TableWatch {
 }
 
 impl TableWatch {
-    /// Notes how full the owner's tables are, and raises an alarm for each that has come near its
-    /// end since. Core 0 looks after the snapshots.
+    /// Publishes how full the owner's tables are, and raises an alarm for each that has become nearly full
+    /// since. Core 0 also checks the snapshots.
     pub fn look(&mut self, shard: &Shard, shared: &Shared) {
         let core = shard.index();
         let fullness = shard.fullness();
-        shared.counters[core].set_tables(&fullness);
+        shared.state.counters[core].set_tables(&fullness);
         for (raised, table) in self.filling.iter_mut().zip(&fullness) {
             let alarming = table.is_alarming();
             if alarming && !*raised {
@@ -38,7 +38,7 @@ impl TableWatch {
         let failing = shared.log.snapshots_fail();
         if failing && !self.snapshots_failing {
             let why = shared.log.snapshot_failure().unwrap_or_default();
-            shared.alarm_once(format!("no snapshot can be made, so the log only grows: {why}"));
+            shared.alarm_once(format!("snapshots fail, so the log only grows: {why}"));
         }
         self.snapshots_failing = failing;
     }
@@ -46,12 +46,15 @@ impl TableWatch {
 
 fn alarm(core: usize, table: &Fullness) -> String {
     let Fullness { table, used, max } = table;
-    format!("core {core}: the table {table} has {used} of {max}; when it is full, what needs more is refused")
+    format!(
+        "core {core}: the table {table} holds {used} of at most {max} rows; when it is full, requests that need another row are refused"
+    )
 }
 
-/// The tables of all cores that are near their ends, as `/readyz` names them.
+/// The nearly full tables of all cores, as `/readyz` names them.
 pub fn filling(shared: &Shared) -> Vec<String> {
     let tables = shared
+        .state
         .counters
         .iter()
         .enumerate()

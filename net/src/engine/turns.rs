@@ -1,19 +1,19 @@
-//! Who is served next where many wait for one: in turn, a share each.
+//! Fair scheduling: many peers wait for one server, and each gets a share in turn.
 //!
-//! An owner under load has more questions than one turn of its core may take. A loop that begins at
-//! the first peer each time never reaches the last: then it depends on the core that a connection was
-//! put on whether its buyer gets an answer. So each peer that waits has an equal share of the budget, what
-//! is left of the shares goes on in turn, and the next call begins behind the peer that was served last.
-//! No I/O and no clock. Next: [`super::home`], whose owner serves so.
+//! An owner under load has more requests than one turn of its core may take. A loop that begins at the
+//! first peer each time never reaches the last; then a buyer's chance depends on the core that the kernel
+//! put the connection on. So each waiting peer gets an equal share of the budget, unused shares go to the
+//! others in turn, and the next call begins after the peer that was served last. No I/O and no clock. Next:
+//! `home/owner_turn.rs`, which serves like this.
 
-/// Those who wait, by number.
+/// The peers that wait, by number.
 pub trait Peers {
     /// How many there are, waiting or not.
     fn count(&self) -> usize;
-    /// Whether something of this peer waits.
+    /// Whether this peer has something waiting.
     fn waits(&self, peer: usize) -> bool;
-    /// Serves at most `most` (at least one) of what this peer has waiting; returns how much that was, at
-    /// least one where something waited. More than `most` only where one piece cannot be cut.
+    /// Serves up to `most` (at least one) of what this peer has waiting; returns how much, at least one if
+    /// something waited. More than `most` only if one piece cannot be cut.
     fn serve(&mut self, peer: usize, most: usize) -> usize;
 }
 
@@ -24,7 +24,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Serves `budget` at most, in equal shares. Returns whether something still waits.
+    /// Serves at most `budget`, in equal shares. Returns whether something still waits.
     pub fn serve(&mut self, peers: &mut impl Peers, budget: usize) -> bool {
         let mut left = budget;
         loop {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_has_an_equal_share_for_any_number_of_peers() {
+    fn waiting_peers_have_equal_shares_for_any_number_of_peers() {
         for peers in [1, 2, 3, 5, 16, 17, 64, 65, 127, 128, 129, 200] {
             let (mut crowd, mut turns) = (Crowd::new(&vec![1 << 20; peers], 1), Turns::default());
             for _ in 0..1_000 {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_does_not_need_the_others_get() {
+    fn unused_shares_go_to_the_others() {
         let (mut crowd, mut turns) = (Crowd::new(&[3, 0, 1_000, 1_000], 1), Turns::default());
         assert!(turns.serve(&mut crowd, 128));
         assert_eq!(crowd.served.iter().sum::<usize>(), 128);
@@ -110,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_that_cannot_be_cut_keeps_nobody_from_its_turn() {
+    fn a_piece_that_cannot_be_cut_starves_no_peer() {
         let (mut crowd, mut turns) = (Crowd::new(&[1 << 20; 64], 100), Turns::default());
         (0..640).for_each(|_| assert!(turns.serve(&mut crowd, 128)));
         assert!(crowd.ratio() <= 1.1, "{:?}", crowd.served);
     }
 
     #[test]
-    fn a_late_comer_waits_for_one_round_at_most() {
+    fn a_late_peer_waits_for_one_round_at_most() {
         let (mut crowd, mut turns) = (Crowd::new(&[1 << 20; 8], 1), Turns::default());
         crowd.waiting[7] = 0;
         assert!(turns.serve(&mut crowd, 4));

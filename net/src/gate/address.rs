@@ -1,8 +1,8 @@
-//! Where a request comes from, as far as limits go: one key per address.
+//! The client's address as limits use it: one key per address.
 //!
-//! An IPv6 client commands a whole /64 at least, so that is its address here; an IPv4 address
-//! in IPv6 clothes is the IPv4 address. The key is a keyed hash, so that nobody can choose
-//! addresses that share a place in a table.
+//! An IPv6 client owns at least a whole /64, so that is its address here; an IPv4-mapped IPv6
+//! address is the IPv4 address. The key is a keyed hash, so that nobody can choose addresses that
+//! collide in a table.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -32,7 +32,7 @@ fn prefix(address: Ipv6Addr) -> u128 {
     address.to_bits() & (u128::MAX << (128 - IPV6_PREFIX_BITS))
 }
 
-/// Open connections per address, on one core. As large as there are connections.
+/// Open connections per address, on one core; at most one entry per connection.
 #[derive(Default)]
 pub struct OpenByAddress {
     open: HashMap<AddressKey, u32>,
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_counted_to_nothing_and_back() {
+    fn connections_are_counted_up_and_down() {
         let mut open = OpenByAddress::default();
         let (a, b) = (key("192.0.2.1"), key("192.0.2.2"));
         assert!(open.enter(a, 2) && open.enter(a, 2) && !open.enter(a, 2) && open.enter(b, 2));

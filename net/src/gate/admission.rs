@@ -1,9 +1,9 @@
-//! Admission: how many purchases of an item are let through in a second.
+//! Admission: how many purchases of an item are let through per second.
 //!
-//! Each core admits its share of the item's rate, by GCRA as in [`super::limiter`]; connections
-//! are spread over the cores by the kernel, so the shares are used about evenly. All cores
-//! together admit at most `rate × time + rate / 10 + cores` purchases; a crowd that
-//! comes over few cores gets as many shares less.
+//! Each core admits its share of the item's rate, by GCRA as in [`super::limiter`]. The kernel spreads
+//! connections over the cores, so the shares are used about evenly. All cores together admit at most
+//! `rate × time + rate / 10 + cores` purchases; clients whose connections are on few cores get only the
+//! shares of those.
 
 use std::collections::HashMap;
 
@@ -12,9 +12,9 @@ use stampede_core::types::ItemId;
 
 use super::limiter::{NS_PER_S, gcra};
 
-/// The part of a second's purchases that may come at once: one in so many.
+/// One in this many of a second's purchases may come at once.
 const BURST_PART: u64 = 10;
-/// Items whose rate is kept before those that owe nothing are dropped.
+/// Items whose rate is kept; with more, those within their rate are dropped.
 const ITEMS_KEPT: usize = 1 << 16;
 
 /// One core's share of every item's admission.
@@ -63,7 +63,7 @@ mod tests {
         asks.filter(|&(core, ms)| shares[core].take_at(item, per_s, ms).is_ok()).count() as u64
     }
 
-    /// The bound of the head of this file, for a crowd that never stops asking on every core.
+    /// The bound in this file's header, for clients that never stop asking on every core.
     #[test]
     fn all_cores_together_keep_the_rate() {
         for (cores, per_s) in [(1, 1), (1, 100), (2, 10), (4, 1_000), (8, 3), (2, 30_000)] {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn items_that_owe_nothing_are_forgotten() {
+    fn items_within_their_rate_are_forgotten() {
         let mut share = Admission::new(1);
         for id in 1..=2 * ITEMS_KEPT as u64 {
             share.take_at(ItemId::new(id).unwrap(), 1_000, id).unwrap();

@@ -1,10 +1,10 @@
 //! Challenges: a small sum to read off a drawing, or, for a client without a screen, a proof of
-//! work. One use, bound to buyer and item, gone after a few minutes.
+//! work. Valid once, for one buyer and one item, for a few minutes.
 //!
-//! A challenge is a sealed note; its sum follows from the note and a secret, so nothing is kept
-//! of it but one bit: whether it was answered. Whoever sets that bit first, from whatever
-//! core and connection, has answered; right or wrong, there is no second try. The
-//! keys are drawn at the start: no challenge outlives the process.
+//! A challenge is a sealed note; its sum follows from the note and a secret, so only one bit is kept
+//! per challenge: whether it was answered. The first request to set that bit, from any core and
+//! connection, has answered; right or wrong, there is no second try. The keys are random and made at
+//! the start: no challenge outlives the process.
 //!
 //! The bits are those of [`stampede_core::once`], one ring per core.
 //!
@@ -22,16 +22,16 @@ use super::seal::{self, Claim, Note, Purpose, SealKey};
 use crate::http::chars::decimal;
 
 /// Bits of a core's ring: 512 KiB, touched as it is used. Half as many challenges of a core can wait
-/// for their answers; older ones do not count any more.
+/// for their answers; older ones are invalid.
 const RING_BITS: u64 = 1 << 22;
 
-/// Makes challenges and judges answers. Shared by all cores.
+/// Makes challenges and checks answers. Shared by all cores.
 pub struct Challenges {
     /// Alone in a slice, as `seal::open` wants it.
     seal: [SealKey; 1],
     sums: SealKey,
-    /// One per core, made with its first challenge: most sales pose none. A number is used by
-    /// answering its challenge.
+    /// One per core, allocated with its first challenge: most sales need none. Answering a challenge uses up
+    /// its number.
     rings: Vec<OnceLock<OnceRing>>,
     valid_ms: u64,
     pow_bits: u32,
@@ -50,9 +50,9 @@ pub struct Posed {
     pub text: String,
     /// The sum, drawn.
     pub svg: String,
-    /// First moment at which it does not count any more.
+    /// First moment at which it is no longer valid.
     pub until_ms: UnixMillis,
-    /// Zero bits that a proof of work has to show instead.
+    /// Leading zero bits that a proof of work needs instead.
     pub pow_bits: u32,
 }
 
@@ -70,7 +70,7 @@ impl Challenges {
         }
     }
 
-    /// A new challenge; called by `core` alone.
+    /// A new challenge; only `core` calls this with its own number.
     pub fn pose(&self, core: usize, claim: &Claim<'_>, now: UnixMillis) -> Posed {
         let until_ms = UnixMillis(now.0 + self.valid_ms);
         let note = Note {
@@ -87,7 +87,7 @@ impl Challenges {
         }
     }
 
-    /// Whether this is the first answer to a challenge that counts, and right.
+    /// Whether the challenge is valid, and this is its first answer and right.
     pub fn solves(&self, text: &str, answer: &str, claim: &Claim<'_>, now: UnixMillis) -> bool {
         let Some(note) = seal::open(&self.seal, Purpose::Challenge, text, claim, now) else { return false };
         let (core, serial) = note.serial;
@@ -108,7 +108,7 @@ impl Challenges {
     }
 }
 
-/// With how many zero bits the hash of `challenge:answer` begins, up to 64.
+/// The number of leading zero bits of the hash of `challenge:answer`, up to 64.
 fn zero_bits(challenge: &str, answer: &str) -> u32 {
     let mut hash = Sha256::new();
     hash.update(challenge);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_hundred_that_answer_at_once_one_has_answered() {
+    fn of_a_hundred_concurrent_answers_one_counts() {
         let (challenges, ann) = (challenges(), claim("ann"));
         for _ in 0..20 {
             let posed = challenges.pose(0, &ann, NOW);

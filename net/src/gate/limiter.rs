@@ -1,17 +1,17 @@
 //! A rate limit per key in bounded memory: GCRA, one number per key.
 //!
 //! The generic cell rate algorithm (ITU-T I.371) keeps for each key the *theoretical arrival
-//! time* of its next request: a key whose time lies more than the burst ahead of now is over
+//! time* of its next request: a key whose time is ahead of now by more than the burst is over
 //! its rate. Time is an argument. Local to a core: with `cores` of them a key gets at most
 //! `cores × (rate × time + burst)`, if it spreads its requests over all.
 //!
 //! # Memory
 //! The table is an array of sets of eight keys and never grows. A key that comes into a full set
-//! takes the place of the key that is nearest to being in the clear, *and its debt* (the idea of
+//! takes the place of the key with the least debt, *and its debt* (the idea of
 //! Metwally, Agrawal, El Abbadi, *Efficient Computation of Frequent and Top-k Elements*, 2005).
-//! The debts of a set only grow, so whoever was displaced and comes back finds at least
-//! the debt it left: eviction never frees an offender early. The price is paid by strangers, and
-//! only while more keys than [`KEYS_MAX`] are in debt at once.
+//! The debts of a set only grow, so a key that was evicted and comes back finds at least the debt
+//! that it left: eviction never frees an offender early. Newcomers pay for that, and only while more
+//! keys than [`KEYS_MAX`] are in debt at once.
 
 /// Keys that one limiter can tell apart while all of them are in debt.
 pub const KEYS_MAX: usize = 1 << 18;
@@ -26,7 +26,7 @@ const NS_PER_MS: u64 = 1_000_000;
 #[derive(Clone, Copy)]
 struct Set {
     keys: [u64; WAYS],
-    /// Theoretical arrival times, in nanoseconds; a place in the past is as good as free.
+    /// Theoretical arrival times, in nanoseconds; one in the past is as good as free.
     due_ns: [u64; WAYS],
 }
 
@@ -169,8 +169,8 @@ mod tests {
     }
 
     proptest! {
-        /// Sixteen places for two hundred keys: everybody is displaced all the time, and still
-        /// nobody is admitted whom a table without bounds would refuse.
+        /// Sixteen places for two hundred keys: keys are evicted all the time, and still none is admitted that
+        /// an unbounded table would refuse.
         #[test]
         fn eviction_never_frees_an_offender_early(
             requests in prop::collection::vec((0..200u64, 0..30u64), 1..2_000)
@@ -192,9 +192,9 @@ mod tests {
         }
     }
 
-    /// The bound of the head of this file, met by a key that uses all cores and not exceeded.
+    /// The bound in this file's header: a key that uses all cores reaches it and does not exceed it.
     #[test]
-    fn locality_is_overshot_by_the_number_of_cores_and_no_more() {
+    fn a_key_exceeds_its_rate_by_the_number_of_cores_at_most() {
         let (cores, per_s, seconds) = (4u64, 10u32, 30u64);
         let mut limiters: Vec<_> = (0..cores).map(|_| Limiter::new(per_s).unwrap()).collect();
         let asks = (0..seconds * 1_000).flat_map(|ms| (0..cores as usize).map(move |core| (core, ms)));

@@ -1,5 +1,6 @@
-//! Sealed notes: what the engine tells itself through a client's hands. Tickets and challenges
-//! are such notes; nobody else can make one, change one, or show somebody else's.
+//! Sealed notes: messages of the engine to itself that a client carries, authenticated by a MAC and
+//! readable by anybody. Tickets and challenges are such notes; nobody else can make or change one, or
+//! use somebody else's.
 //!
 //! ```text
 //!  0        1        2       3    4       8        12         20         28       40        72
@@ -11,10 +12,9 @@
 //!   MAC over: bytes 0 to 40, the length of the subject in one byte, the subject
 //! ```
 //!
-//! Numbers are big endian; the 72 bytes travel as 96 characters of base64url, of which every bit
-//! counts, so that no note has two spellings. The MAC is looked at before anything that it
-//! covers, in time that does not depend on where it differs. Next: [`super::ticket`] and
-//! [`super::challenge`].
+//! Numbers are big endian; the 72 bytes travel as 96 characters of base64url, of which every bit counts, so that no
+//! note has two spellings. The MAC is checked, in constant time, before anything that it covers is read. Next:
+//! [`super::ticket`] and [`super::challenge`].
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
@@ -31,7 +31,7 @@ const BODY_BYTES: usize = 40;
 const MAC_BYTES: usize = 32;
 const NOTE_BYTES: usize = BODY_BYTES + MAC_BYTES;
 
-/// What a note is for. One purpose never counts for another.
+/// What a note is for. A note is never valid for another purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Purpose {
@@ -41,7 +41,7 @@ pub enum Purpose {
     Challenge = 2,
 }
 
-/// For whom and what a note counts. Not in it, or in it and compared.
+/// For whom and for what a note is valid: the subject is covered by the MAC, the rest is in the note.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
     /// The buyer.
@@ -55,15 +55,15 @@ pub struct Claim<'a> {
 /// What a note says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Note {
-    /// First moment at which it counts, on the sale clock.
+    /// First moment at which it is valid, on the sale clock.
     pub from_ms: UnixMillis,
-    /// First moment at which it does not any more.
+    /// First moment at which it is no longer valid.
     pub until_ms: UnixMillis,
     /// Which core made it, and its number among those of that core.
     pub serial: (u32, u64),
 }
 
-/// A key that seals, with its number.
+/// A key that seals notes, with its number.
 #[derive(Clone)]
 pub struct SealKey {
     id: u8,
@@ -97,7 +97,7 @@ impl SealKey {
         BASE64.encode(bytes)
     }
 
-    /// 32 bytes that follow from a note and that only this key can tell.
+    /// 32 bytes that follow from a note and this key; nobody without the key can derive them.
     pub fn derive(&self, purpose: Purpose, claim: &Claim<'_>, note: &Note) -> [u8; 32] {
         self.mac(&body(self.id, purpose, claim, note), claim.subject).finalize().into_bytes().into()
     }
@@ -111,7 +111,7 @@ impl SealKey {
     }
 }
 
-/// What a note says, if one of the keys sealed it for this purpose and claim, and it counts now.
+/// Reads a note, if one of the keys sealed it for this purpose and claim, and it is valid now.
 /// Allocates nothing.
 pub fn open(
     keys: &[SealKey],
@@ -132,7 +132,7 @@ pub fn open(
         until_ms: UnixMillis(u64_at(&bytes, 20)),
         serial: (u32_at(&bytes, 28), u64_at(&bytes, 32)),
     };
-    // What was sealed is ours; whether it was sealed for this is compared as a whole.
+    // The note is genuine; whether it was made for this purpose and claim is compared as a whole.
     let meant = bytes[..BODY_BYTES] == body(key.id, purpose, claim, &note);
     (meant && note.from_ms <= now && now < note.until_ms).then_some(note)
 }

@@ -1,9 +1,9 @@
-//! Tickets: the purchase address that nobody knows before the sale.
+//! Tickets: a signed permission to buy that nobody can have before the sale.
 //!
 //! A ticket is a sealed note for one buyer, one item, one epoch of that item, and a few minutes.
-//! It is handed out inside the window only, and counts as often as it is shown: what a buyer
-//! may have is for the cap to say. Two keys can be live, so that they can be changed in
-//! mid-sale: the first seals, both open. Next: [`super::seal`] for its bytes.
+//! It is issued only inside the sale window, and may be used any number of times: the cap limits
+//! what a buyer gets. Two keys can be in use, so that keys can be changed during a sale: the first
+//! seals, both open. Next: [`super::seal`] for its bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,10 +14,10 @@ use stampede_core::types::UnixMillis;
 
 use super::seal::{self, Claim, Note, Purpose, SealKey};
 
-/// Keys that may be live at a time.
+/// Most keys in use at a time.
 pub const KEYS_MAX: usize = 2;
-/// How far the clocks of machines that share their keys may differ, in milliseconds: a ticket
-/// counts that much before it was made, but not before the opening.
+/// How far the clocks of machines that share their keys may differ, in milliseconds: a ticket is valid
+/// from this long before it was made, but not before the opening.
 const SKEW_MS: u64 = 2_000;
 
 /// Seals and opens tickets. Shared by all cores.
@@ -25,13 +25,13 @@ const SKEW_MS: u64 = 2_000;
 pub struct Tickets {
     keys: Vec<SealKey>,
     valid_ms: u64,
-    /// When the last of those that are out expires, about. Raised by every core that issues, read by
-    /// the one that notes the time; Relaxed, since nothing else hangs on it.
+    /// About when the last issued ticket expires. Every core that issues raises it, the core that records the
+    /// time reads it; Relaxed, since nothing else depends on it.
     out_until_ms: AtomicU64,
 }
 
-/// How much later than any other a ticket has to expire to be noted: the shared number is written
-/// twice a second at most.
+/// How much later than all others a ticket has to expire to raise that number, which so changes at most
+/// twice a second.
 const NOTED_MS: u64 = 500;
 
 /// A ticket, as the buyer gets it.
@@ -39,7 +39,7 @@ const NOTED_MS: u64 = 500;
 pub struct Issued {
     /// Its text.
     pub text: String,
-    /// First moment at which it does not count any more.
+    /// First moment at which it is no longer valid.
     pub until_ms: UnixMillis,
 }
 
@@ -53,7 +53,7 @@ impl Tickets {
         Self { keys, valid_ms, out_until_ms: AtomicU64::new(0) }
     }
 
-    /// A ticket from now on, within the window of the item at most. `serial` tells tickets apart.
+    /// A ticket that is valid from now on, at most within the window of the item. `serial` tells tickets apart.
     pub fn issue(&self, gauge: &Gauge, claim: &Claim<'_>, serial: (u32, u64), now: UnixMillis) -> Issued {
         let from_ms = UnixMillis(now.0.saturating_sub(SKEW_MS)).max(gauge.opens_at_ms());
         let until_ms = UnixMillis(now.0 + self.valid_ms).min(gauge.closes_at_ms());
@@ -64,15 +64,14 @@ impl Tickets {
         Issued { text, until_ms }
     }
 
-    /// Whether a ticket may be out that counts, or did so a moment ago. As long as this holds the time
-    /// has to be noted in the log often: a clock that is set back before a restart must not revive
-    /// a ticket (I14).
+    /// Whether some ticket is valid, or was a moment ago. While this holds, the log has to record the time
+    /// often: a clock that is set back before a restart must not revive an expired ticket (I14).
     pub fn are_out(&self, now: UnixMillis) -> bool {
         now.0 < self.out_until_ms.load(Ordering::Relaxed) + 4 * NOTED_MS
     }
 
-    /// What a purchase's ticket is worth. Nothing is looked at where the item asks for none.
-    pub fn judge(&self, gauge: &Gauge, shown: Option<&str>, subject: &[u8], now: UnixMillis) -> Ticket {
+    /// Checks a purchase's ticket; only if the item asks for one.
+    pub fn check(&self, gauge: &Gauge, shown: Option<&str>, subject: &[u8], now: UnixMillis) -> Ticket {
         if gauge.rules().ticket() == TicketRule::Never {
             return Ticket::Good;
         }
@@ -85,7 +84,7 @@ impl Tickets {
     }
 }
 
-/// What a note about an item has to claim at present.
+/// What a note about an item has to claim now.
 pub fn claim<'a>(gauge: &Gauge, subject: &'a [u8]) -> Claim<'a> {
     Claim { subject, item: gauge.item(), epoch: gauge.epoch() }
 }

@@ -2,21 +2,21 @@
 //!
 //! Kept per core, over windows of a minute. Accounts of an address are counted by *linear
 //! counting* (Whang, Vander-Zanden, Taylor, 1990) in 64 bits: too few to tell thirty from
-//! thirty-three, enough to tell a household from a farm. The table never grows; a stranger that
-//! comes into a full set takes over what was counted for the least suspicious of it, so that
-//! a flood of addresses makes strangers suspect rather than forgotten offenders clean.
-//! What a suspect has to do is solve a challenge: an honest one loses seconds, not the sale.
+//! thirty-three, enough to tell a household from a bot farm. The table never grows; a new address in
+//! a full set takes over the counts of the least suspicious one there, so that a flood of addresses
+//! makes newcomers suspicious rather than offenders innocent. A suspect has to solve a challenge: an
+//! honest one loses seconds, not the sale.
 //!
-//! With several cores an address can have as many times the bounds as it reaches cores.
+//! With several cores an address can reach the bounds once per core that it is connected to.
 
 use super::address::AddressKey;
 
-/// Addresses that are told apart.
+/// Addresses that are counted separately.
 pub const ADDRESSES_MAX: usize = 1 << 16;
 const WAYS: usize = 8;
-/// How long something is held against an address, in milliseconds; at most twice that.
+/// Length of a window, in milliseconds; what an address did counts for up to two windows.
 const WINDOW_MS: u64 = 60_000;
-/// Most accounts that can be told apart well enough to set a bound.
+/// Largest bound on accounts: more cannot be counted well enough.
 pub const ACCOUNTS_MAX: u32 = 128;
 
 #[derive(Clone, Copy, Default)]
@@ -51,9 +51,9 @@ impl Row {
 /// What one core has seen of addresses.
 pub struct Watch {
     rows: Box<[[Row; WAYS]]>,
-    /// Bits from which on an address has too many accounts; `u32::MAX` = no bound.
+    /// With more bits an address has too many accounts; `u32::MAX` = no bound.
     bits_max: u32,
-    /// Asks in a minute from which on an address asks too often; `u32::MAX` = no bound.
+    /// With more requests in a minute an address asks too often; `u32::MAX` = no bound.
     asks_max: u32,
 }
 
@@ -85,7 +85,7 @@ impl Watch {
     }
 }
 
-/// How many of 64 bits so many accounts set, on the average.
+/// How many of 64 bits this many accounts set on average.
 fn bits_of(accounts: u32) -> u32 {
     let empty = (63f64 / 64f64).powi(accounts.min(ACCOUNTS_MAX) as i32);
     (64.0 * (1.0 - empty)).round() as u32

@@ -1,8 +1,7 @@
-//! Answers: values into the bytes of a response, appended to the caller's buffer.
+//! Renders values as responses, appended to the caller's buffer.
 //!
-//! Every length is counted, never guessed; every answer to a framing doubt says
-//! `Connection: close`; no byte that came from outside ever reaches a header; no answer
-//! can begin without saying who may keep it ([`Cache`]).
+//! Every length is counted, never guessed; every response to ambiguous framing says `Connection: close`; no byte
+//! that came from outside ever reaches a header; no response can begin without saying who may cache it ([`Cache`]).
 //! The time of day comes in as a ready [`Date`], which RFC 9110 section
 //! 6.6.1 wants from a server that has a clock. Hot refusals come out of
 //! [`crate::http::templates`]; pages of items out of [`crate::http::page`].
@@ -14,55 +13,54 @@ use stampede_core::types::{Lsn, OrderId, Quantity, UnixMillis};
 use crate::http::json_out::{self, Object};
 use crate::http::problem::Problem;
 use crate::http::refusal::render_problem;
-pub use crate::http::response::{Answer, Cache, Cors, Date, Linger, Manner, Media, date_line};
+pub use crate::http::response::{Answer, Cache, Cors, Date, KeepAlive, Media, ResponseMode, date_line};
 pub use crate::http::status::Status;
 use crate::http::templates;
 
-/// The interim answer that a waiting client gets before it sends its body.
+/// The interim response that a waiting client gets before it sends its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A response whose body is one JSON object; nobody may keep it.
+/// A response whose body is one JSON object; nobody may cache it.
 pub fn json(
     out: &mut Vec<u8>,
     status: Status,
-    manner: Manner,
+    mode: ResponseMode,
     date: &Date,
     fill: impl FnOnce(&mut Object<'_>),
 ) {
-    Answer::begin(out, status, Cache::Never, manner, date)
-        .body(Media::Json, |out| json_out::object(out, fill));
+    Answer::begin(out, status, Cache::Never, mode, date).body(Media::Json, |out| json_out::object(out, fill));
 }
 
-/// A response whose body is there already; nobody may keep it.
-pub fn bytes(out: &mut Vec<u8>, status: Status, media: Media, body: &[u8], manner: Manner, date: &Date) {
-    Answer::begin(out, status, Cache::Never, manner, date).body(media, |out| out.extend_from_slice(body));
+/// A response whose body is rendered already; nobody may cache it.
+pub fn bytes(out: &mut Vec<u8>, status: Status, media: Media, body: &[u8], mode: ResponseMode, date: &Date) {
+    Answer::begin(out, status, Cache::Never, mode, date).body(media, |out| out.extend_from_slice(body));
 }
 
 /// `{"now_ms":…}`
-pub fn time(out: &mut Vec<u8>, now: UnixMillis, manner: Manner, date: &Date) {
-    json(out, Status::Ok, manner, date, |object| {
+pub fn time(out: &mut Vec<u8>, now: UnixMillis, mode: ResponseMode, date: &Date) {
+    json(out, Status::Ok, mode, date, |object| {
         object.number("now_ms", now.0);
     });
 }
 
-/// A refusal, as RFC 9457 has it. Hot ones are copied whole and patched.
-pub fn problem(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
-    if !templates::write(out, problem, manner, date) {
-        render_problem(out, problem, manner, date);
+/// A refusal as RFC 9457 wants it. Frequent ones are copied whole and patched.
+pub fn problem(out: &mut Vec<u8>, problem: &Problem, mode: ResponseMode, date: &Date) {
+    if !templates::write(out, problem, mode, date) {
+        render_problem(out, problem, mode, date);
     }
 }
 
-/// Where an order stands, as a client sees it.
+/// The state of an order, as a client sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ShownState {
+pub enum VisibleState {
     /// Decided, not durable yet.
     Accepted,
-    /// Durable, and there.
+    /// Durable, in this state.
     Durable(OrderState),
 }
 
-impl ShownState {
-    /// Its name.
+impl VisibleState {
+    /// The state's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -74,21 +72,21 @@ impl ShownState {
 /// An order, as a client sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OrderView {
-    /// Which.
+    /// Its id.
     pub order: OrderId,
     /// Its units.
     pub quantity: Quantity,
-    /// Where it stands.
-    pub state: ShownState,
+    /// Its state.
+    pub state: VisibleState,
     /// When it was placed.
     pub created_at_ms: UnixMillis,
     /// When it expires unpaid; zero = never, which is shown as `null`.
     pub pay_by_ms: UnixMillis,
     /// What a unit of it costs.
     pub price: Price,
-    /// Units given back; shown where there are some.
+    /// Units refunded; shown where there are any.
     pub refunded: u32,
-    /// The fact that placed it.
+    /// The LSN of the fact that placed it.
     pub lsn: Lsn,
 }
 
@@ -110,25 +108,25 @@ impl OrderView {
     }
 }
 
-/// What the head of an answer with an order says besides.
+/// The headers that only a response with an order has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OrderHeaders {
-    /// `Idempotent-Replay: true`: this answer was given before.
+    /// `Idempotent-Replay: true`: this response was given before.
     pub replay: bool,
     /// `Location`: where the order can be read.
     pub location: bool,
 }
 
-/// An answer with one order.
+/// A response with one order.
 pub fn order(
     out: &mut Vec<u8>,
     status: Status,
     view: &OrderView,
     headers: OrderHeaders,
-    manner: Manner,
+    mode: ResponseMode,
     date: &Date,
 ) {
-    let mut answer = Answer::begin(out, status, Cache::Never, manner, date);
+    let mut answer = Answer::begin(out, status, Cache::Never, mode, date);
     if headers.replay {
         answer = answer.header("Idempotent-Replay", "true");
     }
@@ -143,10 +141,10 @@ pub fn order_list(
     out: &mut Vec<u8>,
     orders: impl IntoIterator<Item = OrderView>,
     (has_more, next_after): (bool, Option<&str>),
-    manner: Manner,
+    mode: ResponseMode,
     date: &Date,
 ) {
-    json(out, Status::Ok, manner, date, |object| {
+    json(out, Status::Ok, mode, date, |object| {
         object.array("orders", |array| {
             for view in orders {
                 array.object(|object| view.fill(object));

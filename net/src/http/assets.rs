@@ -2,14 +2,14 @@
 //!
 //! A name changes with the content behind it, so whoever has the file may keep it for ever.
 
-use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Date, Media, ResponseMode, Status};
 use crate::http::head::lists_tag;
 use crate::http::negotiate::Wants;
 
-/// One embedded file, twice: as it is, and compressed.
+/// One embedded file, plain and compressed.
 #[derive(PartialEq, Eq)]
 pub struct Asset {
-    /// Where it is served.
+    /// The path at which it is served.
     pub path: &'static str,
     tag: &'static str,
     gzip_tag: &'static str,
@@ -47,12 +47,12 @@ impl Asset {
 
     /// Appends a response with the file, in the form that `wants` allows, or 304 if the client
     /// has it.
-    pub fn answer(&self, out: &mut Vec<u8>, wants: Wants<'_>, cache: Cache, manner: Manner, date: &Date) {
+    pub fn answer(&self, out: &mut Vec<u8>, wants: Wants<'_>, cache: Cache, mode: ResponseMode, date: &Date) {
         let zipped = wants.gzip;
         let (tag, body) = if zipped { (self.gzip_tag, self.gzip) } else { (self.tag, self.plain) };
         let fresh = wants.held.last().is_some_and(|held| lists_tag(held, Some(tag)));
         let status = if fresh { Status::NotModified } else { Status::Ok };
-        let answer = Answer::begin(out, status, cache, manner, date)
+        let answer = Answer::begin(out, status, cache, mode, date)
             .header("ETag", tag)
             .header("X-Content-Type-Options", "nosniff");
         if fresh {
@@ -76,7 +76,7 @@ mod tests {
             &mut out,
             Wants { gzip: encodings.last().is_some_and(takes_gzip), held },
             Cache::FileForEver,
-            Manner::KEEP,
+            ResponseMode::KEEP,
             &date_line(0),
         );
         let head_end = out.windows(4).position(|part| part == b"\r\n\r\n").expect("a head") + 4;

@@ -1,9 +1,9 @@
-//! Batches of a trusted gateway: records out of a body that comes in pieces, and the answers
-//! back into bytes, in either of two formats.
+//! Batches of a trusted gateway: decodes records from a body that comes in pieces, and encodes the
+//! answers, in either of two formats.
 //!
-//! No socket and no decision here. A record is taken whole or not at all, so that what is read
-//! never depends on how the bytes were cut. One that is malformed but can be told from the next
-//! is an answer of its own; only what leaves the borders of records in doubt refuses the batch.
+//! No socket and no decision here. A record is read whole or not at all, so that what is read
+//! never depends on how the bytes were split. A malformed record whose end is known
+//! gets an answer of its own; only where the record boundaries are in doubt is the batch refused.
 //! docs/BATCH.md draws every byte. Next: [`binary`] and [`lines`] for the two formats,
 //! [`answer`] for what is written back.
 
@@ -102,8 +102,8 @@ mod tests {
 
     use super::*;
 
-    /// Every step through a body whose bytes come `cut` at a time, as text. In chunks nobody knows that all
-    /// has come until it is asked for more.
+    /// Every step through a body whose bytes come `cut` at a time, as text. A chunked body is not known to have
+    /// ended until more is asked for.
     pub(super) fn read(format: Format, body: &[u8], cut: usize, chunked: bool) -> Vec<String> {
         let (mut decoder, mut seen, mut at, mut come) = (Decoder::new(format), Vec::new(), 0, 0);
         let mut is_over = !chunked;

@@ -1,7 +1,7 @@
-//! Classes of bytes, as the RFCs name them.
+//! Character classes, as the RFCs name them.
 //!
-//! One `const fn` per class says what is in it; the classes that every request is full of are
-//! looked up in a table that is made of them when this is compiled.
+//! One `const fn` per class says what is in it; the frequent classes are
+//! looked up in a table that is built from these functions at compile time.
 
 /// RFC 9110 section 5.6.2: what methods and field names are made of.
 pub(crate) const fn is_token(byte: u8) -> bool {
@@ -23,7 +23,7 @@ const LOW: u64 = 0x0101_0101_0101_0101;
 /// The highest.
 const HIGH: u64 = LOW << 7;
 
-/// How many bytes at the front are printable ASCII, spaces among them; eight are looked at at once.
+/// How many bytes at the front are printable ASCII or spaces; eight are checked at once.
 pub(crate) fn text_len(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
@@ -39,7 +39,7 @@ pub(crate) fn text_len(bytes: &[u8]) -> usize {
     words.len() * 8 + tail
 }
 
-/// Where a byte stands first; made for short texts, in which a call costs more than the search.
+/// The first position of a byte; made for short texts, where a call costs more than the search.
 pub(crate) fn find(needle: u8, bytes: &[u8]) -> Option<usize> {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A body that comes in chunks (RFC 9112 section 7.1), taken out of its chunks where it lies.
+//! Decodes a chunked body (RFC 9112 section 7.1) in place.
 //!
 //! ```text
 //!        digits         CRLF          all of it        CRLF
@@ -6,7 +6,7 @@
 //!    └── size 0, CRLF ──▶ Trailer: lines, each dropped ──empty line──▶ Over
 //! ```
 //!
-//! Byte by byte, so that the verdict on a body never depends on how it was cut, and nothing but
+//! Byte by byte, so that the verdict on a body never depends on how it was split into reads, and nothing but
 //! the body is kept. What an extension or a trailer says has no effect; both are bounded, and are
 //! read as strictly as a head: two readers that disagree on where a chunk ends disagree on where the
 //! next request begins. Next: [`crate::http::conn`], which lends the bytes.
@@ -15,13 +15,13 @@ use crate::http::chars::{hex_value, is_token};
 use crate::http::limits::{CHUNK_DIGITS_MAX, CHUNK_EXTENSION_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX};
 use crate::http::problem::{Code, Problem};
 
-/// How far a body has come.
+/// The decoder of one chunked body.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunks {
     stage: Stage,
     /// Bytes of body so far.
     len: usize,
-    /// Most bytes of body that are taken.
+    /// The longest body that is taken, in bytes.
     len_max: usize,
     /// Bytes of extensions so far, of all chunks together.
     extension_bytes: usize,
@@ -29,42 +29,42 @@ pub(crate) struct Chunks {
     trailer: (usize, usize),
 }
 
-/// What [`Chunks::take`] took.
+/// What [`Chunks::take`] consumed.
 pub(crate) struct Taken {
-    /// Bytes: all, unless the body is over or broken.
+    /// Bytes consumed: all, unless the body has ended or is malformed.
     pub(crate) taken: usize,
     /// How many of them are body.
     pub(crate) kept: usize,
-    /// 400, 413 or 431, where the next byte is none that can follow. Nothing may be taken behind it.
+    /// 400, 413 or 431, if the next byte cannot follow. Nothing may be taken after it.
     pub(crate) broken: Option<Problem>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// The size of a chunk: so many digits, and what they come to.
+    /// In the size of a chunk: the number of digits and their value so far.
     Size { digits: usize, size: u64 },
-    /// Behind the semicolon that follows a size.
+    /// In an extension, after the semicolon that follows a size.
     Extension { size: u64 },
-    /// The line feed that ends the line of a size.
+    /// Before the line feed that ends the line of a size.
     SizeEnd { size: u64 },
-    /// So many bytes of this chunk are to come.
+    /// In the data: so many bytes of this chunk are to come.
     Data { left: usize },
-    /// The carriage return behind the data, then the line feed.
+    /// Before the carriage return after the data, then before the line feed.
     DataEnd { returned: bool },
-    /// A line of the trailer is to begin, or the empty line that ends it all.
+    /// Before a line of the trailer, or the empty line that ends the body.
     Trailer,
-    /// In a name of the trailer.
+    /// In the name of a trailer field.
     TrailerName,
-    /// In a value of the trailer.
+    /// In the value of a trailer field.
     TrailerValue,
-    /// The line feed that ends a line of the trailer, or all of it.
+    /// Before the line feed that ends a line of the trailer, or the whole body.
     TrailerEnd { last: bool },
-    /// All of it has come.
+    /// The body has ended.
     Over,
 }
 
 impl Chunks {
-    /// A body of at most so many bytes, of which nothing has come.
+    /// A decoder for a body of at most `bytes_max` bytes.
     pub(crate) const fn new(len_max: usize) -> Self {
         let stage = Stage::Size { digits: 0, size: 0 };
         Self { stage, len: 0, len_max, extension_bytes: 0, trailer: (0, 0) }
@@ -75,12 +75,12 @@ impl Chunks {
         self.len
     }
 
-    /// Whether all of it has come.
+    /// Whether the body has ended.
     pub(crate) const fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)
     }
 
-    /// Takes `bytes`, which follow what was taken before, and moves what is body to their front.
+    /// Consumes `bytes`, which follow what was taken before, and moves what is body to their front.
     pub(crate) fn take(&mut self, bytes: &mut [u8]) -> Taken {
         let (mut taken, mut kept) = (0, 0);
         while taken < bytes.len() && !self.is_over() {
@@ -104,7 +104,7 @@ impl Chunks {
         Taken { taken, kept, broken: None }
     }
 
-    /// Where one more byte leads that is no data.
+    /// The state after one more byte that is not data.
     fn after(&mut self, byte: u8) -> Result<Stage, Problem> {
         Ok(match (self.stage, byte) {
             (Stage::Size { digits, size }, _) => return self.after_size(byte, digits, size),
@@ -169,7 +169,7 @@ impl Chunks {
     }
 }
 
-/// What the line of a chunk's size is followed by.
+/// The state after the line with a chunk's size.
 const fn begin(size: u64) -> Stage {
     match size as usize {
         0 => Stage::Trailer,

@@ -9,18 +9,18 @@
 //!    └──────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A body in chunks is taken out of them as they come ([`crate::http::chunks`]): when the last one
-//! is there, the request looks like any other. The body of a batch alone is not gathered: its
-//! request is handed out with its head, and the body is taken piece by piece from `piece` and
-//! `take`, chunked or not. One that nobody takes is thrown away.
+//! A chunked body is decoded in place as it comes ([`crate::http::chunks`]): when the last chunk
+//! is there, the request looks like any other. Only the body of a batch is not buffered as a whole: its
+//! request is returned with its head, and the body is read piece by piece with `piece` and
+//! `take`, chunked or not. A body that nobody takes is discarded.
 //!
 //! ```text
 //!   Head ──empty line──▶ Begun ──▶ Stream ──all taken──▶ Head, or Done if the request closes
 //! ```
 //!
-//! The verdict on a stream of bytes never depends on how it was cut: each rule
-//! fires at a position in the stream. What follows a refused request is thrown
-//! away unread. Scanning remembers where it stopped, so that a head that comes
+//! The verdict on a stream of bytes never depends on how it was split into reads: each rule
+//! fires at a position in the stream. What follows a refused request is discarded
+//! unread. Scanning remembers where it stopped, so that a head that comes
 //! byte by byte costs no more than one that comes whole.
 //!
 //! Next: [`crate::http::line`] and [`crate::http::head`], which hold the rules.
@@ -34,7 +34,7 @@ use crate::http::limits::{
 };
 use crate::http::line::{self, Line};
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{Listener, Place, Route};
+use crate::http::route::{Listener, Resource, Route};
 
 /// What [`Conn::next`] found.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub enum Next<'a> {
     NeedMore,
     /// A complete request. The following call to `next`, `space` or `feed` consumes it.
     Request(Request<'a>),
-    /// Answer this and close; nothing behind it counts. Comes once.
+    /// Respond with this and close; nothing after it is read. Returned once.
     Reject(Problem),
 }
 
@@ -52,7 +52,7 @@ pub enum Next<'a> {
 pub struct Request<'a> {
     /// Its header fields.
     pub head: Head<'a>,
-    /// Which call it is, or why it is none (404, 405, or 400 for its query);
+    /// Which endpoint it is for, or why for none (404, 405, or 400 for its query);
     /// the connection stays usable in either case.
     pub route: Result<Route, Problem>,
     /// Its body; empty without one.
@@ -61,12 +61,12 @@ pub struct Request<'a> {
     pub streamed: Option<Left>,
 }
 
-/// How much of a body was not taken.
+/// How much of a body was not taken yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Left {
-    /// So many bytes, come or not.
+    /// So many bytes, received or not.
     Bytes(usize),
-    /// Nobody knows: it comes in chunks, and the last one has not come.
+    /// Unknown: it is chunked, and the last chunk has not come.
     Unknown,
 }
 
@@ -85,61 +85,61 @@ pub struct Conn {
     now_ms: u64,
     /// When the present wait began: for a head, a body, or anything at all.
     since_ms: u64,
-    /// How long the client may say nothing, in milliseconds.
+    /// How long the client may be idle, in milliseconds.
     idle_ms: u32,
     /// Longest head, in bytes.
     head_bytes: u32,
     awaits_continue: bool,
     /// The client itself asked to close, and has sent nothing behind that.
-    said_goodbye: bool,
+    asked_to_close: bool,
 }
 
 #[derive(Debug)]
 enum Stage {
     /// A head is awaited, or is coming in.
     Head(Scan),
-    /// The head holds; `total` bytes make the whole request.
+    /// The head is valid; the whole request has `total` bytes.
     Body { located: Located, total: usize },
-    /// The head holds; the body comes in chunks. Behind the head lies what was taken out of them.
+    /// The head is valid; the body is chunked. What was decoded of it lies behind the head.
     Chunked(Box<Chunked>),
-    /// A request of so many bytes was handed out.
+    /// A request of so many bytes was returned.
     Given { total: usize },
-    /// The head of a batch was handed out; its body follows.
+    /// The head of a batch was returned; its body follows.
     Begun { head_len: usize, rest: Rest, closes: bool },
-    /// The body of a batch is taken piece by piece.
+    /// The body of a batch is read piece by piece.
     Stream { rest: Rest, closes: bool },
-    /// Nothing more is taken.
+    /// Nothing more is read.
     Done,
 }
 
-/// A request whose body comes in chunks; apart, so that an idle connection has no room for it.
+/// A request with a chunked body; boxed, so that an idle connection does not pay for it.
 #[derive(Debug)]
 struct Chunked {
     located: Located,
     chunks: Chunks,
 }
 
-/// What was not taken of the body of a batch.
+/// What was not taken yet of the body of a batch.
 #[derive(Debug)]
 enum Rest {
-    /// So many bytes, come or not.
+    /// So many bytes, received or not.
     Bytes(usize),
-    /// What its chunks hold.
+    /// Chunked.
     Chunks(Box<Unpacked>),
 }
 
-/// A body that is taken out of its chunks as they come: it lies at the front of the buffer.
+/// A chunked body that is decoded as it comes; what is decoded lies at the front of the buffer.
 #[derive(Debug)]
 struct Unpacked {
     chunks: Chunks,
-    /// Bytes that were taken out, and that nobody has taken yet.
+    /// Decoded bytes that nobody has taken yet.
     ready: usize,
-    /// Why nothing can be taken behind those.
+    /// Why nothing can be decoded after those.
     broken: Option<Problem>,
 }
 
 impl Rest {
-    /// A body of at most so many bytes, of which nothing has come.
+    /// A body of at most `bytes_max` bytes, of which nothing has come.
     fn chunked(bytes_max: usize) -> Self {
         Self::Chunks(Box::new(Unpacked { chunks: Chunks::new(bytes_max), ready: 0, broken: None }))
     }
@@ -154,8 +154,8 @@ impl Rest {
 }
 
 impl Unpacked {
-    /// Takes the body out of what came of its chunks behind the `ready` bytes; returns how many bytes that
-    /// leaves. They are body, and behind the last chunk whatever follows it.
+    /// Decodes what came of the chunks after the `ready` bytes; returns how many bytes that
+    /// leaves: body, and after the last chunk whatever follows it.
     fn unpack(&mut self, bytes: &mut [u8]) -> usize {
         if self.broken.is_some() {
             return self.ready;
@@ -172,7 +172,7 @@ impl Unpacked {
     }
 }
 
-/// A head that has ended.
+/// A complete head.
 #[derive(Clone, Debug)]
 struct Located {
     line: Line,
@@ -181,7 +181,7 @@ struct Located {
     head_len: usize,
 }
 
-/// How far a head has been looked at, relative to its first byte.
+/// How far a head has been scanned, relative to its first byte.
 #[derive(Debug, Default)]
 struct Scan {
     /// An empty line before the request line was skipped.
@@ -209,11 +209,11 @@ impl Conn {
             idle_ms: IDLE_MS as u32,
             head_bytes: HEAD_BYTES as u32,
             awaits_continue: false,
-            said_goodbye: false,
+            asked_to_close: false,
         }
     }
 
-    /// The same, for a client that may say nothing for so many milliseconds.
+    /// The same, for a client that may be idle for so many milliseconds.
     #[must_use]
     pub const fn with_idle_ms(mut self, idle_ms: u32) -> Self {
         self.idle_ms = idle_ms;
@@ -229,7 +229,7 @@ impl Conn {
         self
     }
 
-    /// Whose listener it came in on.
+    /// The listener that accepted it.
     pub const fn listener(&self) -> Listener {
         self.listener
     }
@@ -247,7 +247,7 @@ impl Conn {
         &mut self.buf[self.end..]
     }
 
-    /// Takes note that the first `len` bytes of [`Conn::space`] were filled at `now_ms`.
+    /// Notes that the first `len` bytes of [`Conn::space`] were filled at `now_ms`.
     ///
     /// # Panics
     /// When `len` is more than the space.
@@ -257,7 +257,7 @@ impl Conn {
         // The client did not wait, or waits no longer: the head is whole, so these are of the body.
         self.awaits_continue &= len == 0;
         if self.is_finished() {
-            self.said_goodbye &= len == 0;
+            self.asked_to_close &= len == 0;
         } else {
             self.end += len;
         }
@@ -267,7 +267,7 @@ impl Conn {
     /// answered `NeedMore`, and all of them once the connection [`Conn::is_finished`].
     pub fn feed(&mut self, bytes: &[u8], now_ms: u64) -> usize {
         if self.is_finished() {
-            self.said_goodbye &= bytes.is_empty();
+            self.asked_to_close &= bytes.is_empty();
             return bytes.len();
         }
         let space = self.space();
@@ -299,10 +299,10 @@ impl Conn {
             }
         }
         let head = found.head(&self.buf[self.start..self.start + head_len]);
-        let place = Place::find(self.listener, head.path);
+        let resource = Resource::find(self.listener, head.path);
         let body_len = match &self.stage {
             Stage::Chunked(body) => Ok(body.chunks.len()),
-            _ => body_len(&head, found.length, place.as_ref()),
+            _ => body_len(&head, found.length, resource.as_ref()),
         };
         let body_len = match body_len {
             Ok(len) => len,
@@ -312,17 +312,18 @@ impl Conn {
             }
         };
         let come = self.end - self.start - head_len;
-        let rest =
-            place.as_ref().filter(|place| place.is_batch(head.method)).map(|place| match found.length {
-                Length::Chunked => Rest::chunked(place.body_bytes_max(head.method)),
+        let rest = resource.as_ref().filter(|resource| resource.is_batch(head.method)).map(|resource| {
+            match found.length {
+                Length::Chunked => Rest::chunked(resource.body_bytes_max(head.method)),
                 Length::Absent | Length::Bytes(_) => Rest::Bytes(body_len),
-            });
+            }
+        });
         let streamed = rest.as_ref().map(Rest::left);
         let follows = streamed.map_or(body_len > 0, |left| left != Left::Bytes(0));
         self.awaits_continue = head.expects_continue && follows && come == 0;
         if let Some(rest) = rest {
             self.since_ms = self.now_ms;
-            self.stage = Stage::Begun { head_len, rest, closes: head.manner().closes() };
+            self.stage = Stage::Begun { head_len, rest, closes: head.response_mode().closes() };
         } else if come < body_len {
             self.since_ms = self.now_ms;
             let located = Located { line: found.line, line_len: found.line_len, head_len };
@@ -330,19 +331,19 @@ impl Conn {
             return Next::NeedMore;
         } else {
             let total = head_len + body_len;
-            let closes = head.manner().closes();
+            let closes = head.response_mode().closes();
             self.awaits_continue = false;
-            self.said_goodbye = closes && come == body_len;
+            self.asked_to_close = closes && come == body_len;
             self.stage = if closes { Stage::Done } else { Stage::Given { total } };
         }
-        let route = Route::at(place, &head);
+        let route = Route::at(resource, &head);
         let body_at = self.start + head_len;
         let body = if streamed.is_some() { &[] } else { &self.buf[body_at..body_at + body_len] };
         Next::Request(Request { head, route, body, streamed })
     }
 
-    /// What has come of the body of a batch and was not taken; empty for any other request. The request
-    /// ends with the following call to `next`, not before: until then [`Conn::finish`] alone cuts it off.
+    /// What was received of the body of a batch and not taken; empty for any other request. The request
+    /// ends with the following call to `next`, not before: until then only [`Conn::finish`] cuts it off.
     pub fn piece(&mut self) -> &[u8] {
         self.consume();
         let come = self.end - self.start;
@@ -354,7 +355,7 @@ impl Conn {
         &self.buf[self.start..self.start + len]
     }
 
-    /// Takes so many bytes off the front of [`Conn::piece`].
+    /// Takes `len` bytes off the front of [`Conn::piece`].
     ///
     /// # Panics
     /// When that many have not come.
@@ -370,7 +371,7 @@ impl Conn {
         }
     }
 
-    /// How much of a batch's body was not taken; nothing for any other request.
+    /// How much of a batch's body was not taken yet; nothing for any other request.
     pub fn left(&mut self) -> Left {
         self.consume();
         match &self.stage {
@@ -379,8 +380,8 @@ impl Conn {
         }
     }
 
-    /// Why nothing comes behind the [`Conn::piece`] of a batch in chunks: these are malformed, or hold
-    /// too much. Answer this once the piece is taken, and close.
+    /// Why nothing comes after the [`Conn::piece`] of a chunked batch: the chunks are malformed, or hold
+    /// too much. Respond with this once the piece is taken, and close.
     pub fn broken(&mut self) -> Option<Problem> {
         self.consume();
         match &self.stage {
@@ -389,12 +390,12 @@ impl Conn {
         }
     }
 
-    /// Whether the body of a batch is being taken.
+    /// Whether the body of a batch is being read.
     pub const fn is_streaming(&self) -> bool {
         matches!(&self.stage, Stage::Begun { .. } | Stage::Stream { .. })
     }
 
-    /// Ends a batch whose body was taken, and throws away what has come of one that nobody takes. An
+    /// Ends a batch whose body was taken, and discards what has come of one that nobody takes. An
     /// error ends what is read.
     fn end_stream(&mut self) -> Result<(), Problem> {
         let come = self.piece().len();
@@ -425,8 +426,8 @@ impl Conn {
         self.since_ms.saturating_add(patience_ms)
     }
 
-    /// Takes note that an answer was written, so that the present wait begins anew:
-    /// the time that the server took is not the client's.
+    /// Notes that a response was written, so that the present wait begins anew:
+    /// the time that the server took does not count against the client.
     pub const fn answered(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.since_ms = now_ms;
@@ -442,10 +443,10 @@ impl Conn {
     /// can be closed without waiting for the client to do so. After anything else what is still
     /// under way has to be read first, or a reset would overtake the last answer (RFC 9112 section 9.6).
     pub const fn may_close_at_once(&self) -> bool {
-        self.said_goodbye
+        self.asked_to_close
     }
 
-    /// Takes no further request: the server is going down.
+    /// Reads no further request: the server is shutting down.
     pub fn finish(&mut self) {
         self.stage = Stage::Done;
         (self.start, self.end) = (0, 0);
@@ -501,7 +502,7 @@ impl Conn {
         })
     }
 
-    /// How many bytes the connection's buffer takes.
+    /// The size of the connection's buffer in bytes.
     pub const fn buffer_bytes(&self) -> usize {
         self.buf.capacity()
     }
@@ -531,7 +532,7 @@ impl Conn {
         }
     }
 
-    /// Takes the body of a batch out of what came of its chunks.
+    /// Decodes what came of a batch's chunks.
     fn unpack(&mut self) {
         if let Stage::Stream { rest: Rest::Chunks(body), .. } = &mut self.stage {
             self.end = self.start + body.unpack(&mut self.buf[self.start..self.end]);
@@ -567,7 +568,9 @@ impl Conn {
     /// one. An error ends what is read.
     fn find(&mut self, found: &mut Found) -> Result<bool, Problem> {
         let is_untouched = matches!(&self.stage, Stage::Head(scan) if scan.at == 0);
-        if is_untouched && found.plain(&self.buf[self.start..self.end], self.head_bytes as usize).is_some() {
+        if is_untouched
+            && found.parse_common(&self.buf[self.start..self.end], self.head_bytes as usize).is_some()
+        {
             return Ok(true);
         }
         if !self.take_chunks()? {
@@ -590,12 +593,12 @@ impl Conn {
     /// taken piece by piece. An error ends what is read.
     fn begin_chunks(&mut self, found: &Found) -> Result<bool, Problem> {
         let head = found.head(&self.buf[self.start..self.start + found.head_len]);
-        let place = Place::find(self.listener, head.path);
+        let resource = Resource::find(self.listener, head.path);
         let come = self.end - self.start - found.head_len;
-        if place.as_ref().is_some_and(|place| place.is_batch(head.method)) {
+        if resource.as_ref().is_some_and(|resource| resource.is_batch(head.method)) {
             return Ok(true);
         }
-        let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
+        let bytes_max = resource.map_or(BODY_BYTES_MAX, |resource| resource.body_bytes_max(head.method));
         let chunks = Chunks::new(if head.method.has_body() { bytes_max } else { 0 });
         self.since_ms = self.now_ms;
         self.awaits_continue = head.expects_continue && come == 0;
@@ -662,7 +665,7 @@ impl Scan {
         }
     }
 
-    /// Looks at what is new of the head, line by line.
+    /// Scans what is new of the head, line by line.
     fn find_end(&mut self, bytes: &[u8], head_bytes: usize) -> Result<Option<Located>, Problem> {
         let window = &bytes[..bytes.len().min(head_bytes)];
         let from = self.at;
@@ -708,8 +711,8 @@ impl Scan {
 const NO_REQUEST_LINE: Problem = malformed("the request line is malformed");
 
 /// How many bytes of body belong to the request: decided from the head alone.
-fn body_len(head: &Head<'_>, length: Length, place: Option<&Place>) -> Result<usize, Problem> {
-    let bytes_max = place.map_or(BODY_BYTES_MAX, |place| place.body_bytes_max(head.method));
+fn body_len(head: &Head<'_>, length: Length, resource: Option<&Resource>) -> Result<usize, Problem> {
+    let bytes_max = resource.map_or(BODY_BYTES_MAX, |resource| resource.body_bytes_max(head.method));
     match length {
         Length::Absent | Length::Chunked => Ok(0),
         Length::Bytes(len) if len > 0 && !head.method.has_body() => {

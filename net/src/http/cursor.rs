@@ -1,4 +1,4 @@
-//! Cursors of lists that are in another order than that of their ids: what `next_after` says, and
+//! Cursors of lists that are not sorted by id: what `next_after` says, and
 //! `after` takes.
 //!
 //! ```text
@@ -7,7 +7,7 @@
 //!   1764086400000-4294967297    behind the order that was created then
 //! ```
 //!
-//! A cursor holds the place itself, not only who stood there: whoever stood there may have gone on.
+//! A cursor holds the position itself, not only the row's id: that row may have moved since.
 
 use core::cmp::Reverse;
 
@@ -20,7 +20,7 @@ use crate::http::chars::decimal;
 /// When an order was created, and which.
 pub type Age = (UnixMillis, OrderId);
 
-/// The text of a place in the list for buyers.
+/// The cursor of a position in the buyers' list of items.
 pub fn place_text(place: Place) -> String {
     match place {
         Place::Live(opens, item) => format!("s{}-{item}", opens.0),
@@ -28,19 +28,19 @@ pub fn place_text(place: Place) -> String {
     }
 }
 
-/// The place that a text stands for.
+/// The position that a cursor stands for.
 pub fn place(text: &str) -> Option<Place> {
     let is_over = text.starts_with('e');
     let (at_ms, item) = split(text.strip_prefix(['s', 'e'])?)?;
     Some(Place::new(ItemId::new(item)?, at_ms, at_ms, is_over))
 }
 
-/// The text of an order's age.
+/// The cursor of an order's age.
 pub fn age_text((at_ms, order): Age) -> String {
     format!("{}-{order}", at_ms.0)
 }
 
-/// The age that a text stands for.
+/// The age that a cursor stands for.
 pub fn age(text: &str) -> Option<Age> {
     let (at_ms, order) = split(text)?;
     Some((at_ms, OrderId::from_u64(order)?))

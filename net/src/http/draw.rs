@@ -1,12 +1,12 @@
-//! What is published of a draw: the `draw` object of an item, and the pages of its entries.
+//! The public view of a draw: the `draw` object of an item, and the pages of its entries.
 //!
-//! Everything here is public. The seed is among it only once the draw is over. The
+//! The seed is shown only once the draw is over. The
 //! protocol is in docs/DRAW.md. Next: [`crate::http::page`].
 
 use stampede_core::draw::{DrawEntry, DrawView, HeldView};
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
 
-use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Date, Media, ResponseMode, Status};
 use crate::http::json_out::{self, Object};
 
 /// The draw of an item, for everybody.
@@ -14,12 +14,12 @@ use crate::http::json_out::{self, Object};
 pub struct DrawFace<'a> {
     /// How long entries are taken, in milliseconds.
     pub draw_ms: u32,
-    /// The rest.
+    /// Its other settings.
     pub view: &'a DrawView,
 }
 
 impl DrawFace<'_> {
-    /// What came of it, once that is final.
+    /// Its outcome, once that is final.
     fn result(&self) -> Option<&HeldView> {
         self.view.held.as_ref().filter(|_| self.view.entered == 0)
     }
@@ -45,15 +45,15 @@ impl DrawFace<'_> {
 /// A page of the entries of a draw; empty until the draw is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DrawPage {
-    /// Of which item.
+    /// The item.
     pub item: ItemId,
     /// How long entries are taken, in milliseconds.
     pub draw_ms: u32,
-    /// How the draw stands.
+    /// The state of the draw.
     pub view: DrawView,
     /// The entries, by number.
     pub entries: Vec<DrawEntry>,
-    /// Where to go on, if there may be more.
+    /// The cursor of the next page, if there may be more.
     pub next_after: Option<OrderId>,
     /// The fact that has to be durable before this may be shown.
     pub after: Lsn,
@@ -69,9 +69,9 @@ impl DrawPage {
     }
 
     /// Appends a response with the page. One of a draw that is over never changes.
-    pub fn answer(&self, out: &mut Vec<u8>, now: UnixMillis, manner: Manner, date: &Date) {
+    pub fn answer(&self, out: &mut Vec<u8>, now: UnixMillis, mode: ResponseMode, date: &Date) {
         let cache = if self.state() == "drawn" { Cache::ReadLong } else { Cache::Read };
-        let answer = Answer::begin(out, Status::Ok, cache, manner, date);
+        let answer = Answer::begin(out, Status::Ok, cache, mode, date);
         answer.body(Media::Json, |out| json_out::object(out, |object| self.fill(object, now)));
     }
 

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::http::answer::{Linger, Manner};
+use crate::http::answer::{KeepAlive, ResponseMode};
 use crate::http::chars::{decimal, find, is_token, text_len};
 use crate::http::field::{Field, Fields, Name};
 use crate::http::limits::{HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
@@ -15,16 +15,16 @@ use crate::http::line::{Line, Method, Version, is_authority};
 use crate::http::problem::{Code, Problem};
 use stampede_core::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 
-/// The head of a request whose framing holds.
+/// The head of a request whose framing is valid.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     bytes: &'a [u8],
-    /// What is to be done.
+    /// The method.
     pub method: Method,
-    /// In which dialect.
+    /// The HTTP version.
     pub version: Version,
-    /// Whether the connection stays open after the answer, and says so.
-    pub linger: Linger,
+    /// What happens to the connection after the response.
+    pub keep_alive: KeepAlive,
     /// Whether `Prefer` lists `respond-async` (RFC 7240).
     pub prefers_async: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
@@ -44,8 +44,8 @@ impl<'a> Head<'a> {
         self.fields.get(name, self.bytes)
     }
 
-    /// The values of all lines with this name, in any case, the last line first. Goes through the whole
-    /// head: for fields that few requests are asked for.
+    /// The values of all lines with this name, in any case, the last line first. Scans the whole
+    /// head: for fields that are rarely needed.
     pub(crate) fn values_from_last(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let lines =
             self.bytes.iter().position(|&byte| byte == b'\n').map_or(&[][..], |at| &self.bytes[at + 1..]);
@@ -61,9 +61,13 @@ impl<'a> Head<'a> {
         if self.authority.is_empty() { self.field(Name::Host).once() } else { Some(self.authority) }
     }
 
-    /// How the answer has to be written.
-    pub const fn manner(&self) -> Manner {
-        Manner { linger: self.linger, bodiless: matches!(self.method, Method::Head), cors: None }
+    /// How the response has to be written.
+    pub const fn response_mode(&self) -> ResponseMode {
+        ResponseMode {
+            keep_alive: self.keep_alive,
+            bodiless: matches!(self.method, Method::Head),
+            cors: None,
+        }
     }
 
     /// The idempotency key: 1 to 255 visible characters, bare or in double quotes
@@ -89,8 +93,8 @@ impl<'a> Head<'a> {
     }
 }
 
-/// What a head says, as places in its bytes. Filled in place and looked at there: it is too large
-/// to be handed on by value for every request.
+/// What a head says, as offsets into its bytes. Filled and read in place: it is too large
+/// to be passed on by value for every request.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// The request line.
@@ -101,7 +105,7 @@ pub(crate) struct Found {
     pub(crate) head_len: usize,
     /// What it says of the body.
     pub(crate) length: Length,
-    linger: Linger,
+    keep_alive: KeepAlive,
     prefers_async: bool,
     asks_close: bool,
     asks_keep: bool,
@@ -117,7 +121,7 @@ impl Found {
             line_len: 0,
             head_len: 0,
             length: Length::Absent,
-            linger: Linger::Close,
+            keep_alive: KeepAlive::Close,
             prefers_async: false,
             asks_close: false,
             asks_keep: false,
@@ -139,7 +143,7 @@ impl Found {
             bytes,
             method: self.line.method,
             version: self.line.version,
-            linger: self.linger,
+            keep_alive: self.keep_alive,
             prefers_async: self.prefers_async,
             expects_continue: self.expects_continue,
             path: if path.is_empty() { "/" } else { path },
@@ -152,16 +156,16 @@ impl Found {
     /// Reads the head at the front of `bytes`, if all of it is there, within `head_bytes`, and written as nearly all
     /// clients write theirs: of each line a name, a colon, one space, printable ASCII without
     /// spaces around it. It is gone through once, and says what [`Found::parse`] would say; `None`
-    /// stands for any doubt, which the slow way has to settle, in a new place.
+    /// stands for any doubt, which the general parser has to settle, with a fresh value.
     #[inline]
-    pub(crate) fn plain(&mut self, bytes: &[u8], head_bytes: usize) -> Option<()> {
+    pub(crate) fn parse_common(&mut self, bytes: &[u8], head_bytes: usize) -> Option<()> {
         let window = &bytes[..bytes.len().min(head_bytes)];
         self.line_len = text_len(window) + 2;
         if self.line_len > REQUEST_LINE_BYTES_MAX {
             return None;
         }
         let mut rest = window[self.line_len - 2..].strip_prefix(b"\r\n")?;
-        self.line = Line::plain(&window[..self.line_len - 2])?;
+        self.line = Line::parse_common(&window[..self.line_len - 2])?;
         for _ in 0..=HEADERS_MAX {
             let at = window.len() - rest.len();
             if let Some(behind) = rest.strip_prefix(b"\r\n") {
@@ -188,7 +192,7 @@ impl Found {
     /// Reads the header lines behind a request line, with the empty line that ends them.
     ///
     /// # Errors
-    /// The problem to answer with before closing.
+    /// The problem to respond with before closing.
     pub(crate) fn parse(bytes: &[u8], line: Line, line_len: usize) -> Result<Self, Problem> {
         let mut found = Self { line, line_len, head_len: bytes.len(), ..Self::new() };
         let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -219,17 +223,17 @@ impl Found {
         }
     }
 
-    /// All lines are read: what they say together.
+    /// All lines are read: checks what they say together.
     fn finish(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         let field = |name| self.fields.get(name, bytes);
         let version = self.line.version;
         self.length = length(field(Name::ContentLength), field(Name::TransferEncoding), version)?;
         check_host(field(Name::Host), version)?;
         self.expects_continue = expects_continue(field(Name::Expect), version)?;
-        self.linger = match (version, self.asks_close, self.asks_keep) {
-            (Version::Http11, false, _) => Linger::Keep,
-            (Version::Http10, false, true) => Linger::KeepSaid,
-            _ => Linger::Close,
+        self.keep_alive = match (version, self.asks_close, self.asks_keep) {
+            (Version::Http11, false, _) => KeepAlive::Keep,
+            (Version::Http10, false, true) => KeepAlive::KeepSaid,
+            _ => KeepAlive::Close,
         };
         Ok(())
     }
@@ -269,7 +273,7 @@ fn length(
             _ if content_length != Field::Absent => {
                 Err(bad("Content-Length together with Transfer-Encoding"))
             }
-            // HTTP/1.0 knows none: whoever wrote it may have meant something else (section 6.1).
+            // HTTP/1.0 knows no transfer codings: the sender may have meant something else (section 6.1).
             _ if version == Version::Http10 => Err(bad("Transfer-Encoding in HTTP/1.0")),
             Field::Once(coding) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Length::Chunked),
             _ => Err(Code::NotImplemented

@@ -1,6 +1,6 @@
-//! Every bound of the HTTP side, by name. Relations are checked when this file compiles.
+//! Every limit of the HTTP code, by name. Relations between them are checked at compile time.
 //!
-//! No number that a client could push against stands anywhere else in [`crate::http`].
+//! There is no limit on what a client sends anywhere else in [`crate::http`].
 
 /// Longest head unless `limits.head_bytes` says otherwise, in bytes: request line, header lines and
 /// the empty line.
@@ -52,7 +52,7 @@ pub const BODY_MS_MAX: u64 = 5_000;
 /// A batch has to be complete this long after its head, in milliseconds; the time that the server
 /// makes it wait does not count.
 pub const BATCH_MS_MAX: u64 = 30_000;
-/// A connection that says nothing is kept for this long unless `limits.idle_ms` says otherwise, in
+/// An idle connection is kept for this long unless `limits.idle_ms` says otherwise, in
 /// milliseconds: longer than the proxies' own 60 s, so that they close first.
 pub const IDLE_MS: u64 = 75_000;
 /// And for this much longer than clients are told: a request that was sent in time may be on its way.
@@ -66,7 +66,7 @@ pub const BUYER_LIST_DEFAULT: u16 = 50;
 pub const BUYER_LIST_MAX: u16 = 200;
 /// Most entries in a page of a draw, and how many when `?limit=` is absent.
 pub const DRAW_LIST_MAX: u16 = 1_000;
-/// Most orders in a page of an item's books: some 200 µs of its owner's core.
+/// Most orders in a page of an item's books: some 200 µs of work for the item's owner core.
 pub const BOOKS_ORDERS_MAX: u16 = 1_000;
 /// Most items in a page of the public list, and how many when `?limit=` is absent.
 pub const PUBLIC_LIST_MAX: u16 = 100;

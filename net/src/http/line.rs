@@ -11,7 +11,7 @@ use crate::http::chars::{find, is_token, is_visible, is_whole_host, is_whole_tar
 use crate::http::limits::{METHOD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::http::problem::{Code, Problem};
 
-/// The methods that this server can tell apart; another one is answered 501.
+/// The methods that this server knows; any other gets 501.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Method {
     /// Read.
@@ -24,7 +24,7 @@ pub enum Method {
     Put,
     /// Remove.
     Delete,
-    /// Asks what can be done.
+    /// Which methods there are.
     Options,
     /// Known, allowed nowhere.
     Patch,
@@ -56,7 +56,7 @@ impl Method {
     }
 }
 
-/// The versions that are spoken.
+/// The versions that are supported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Version {
     /// HTTP/1.0: closes unless asked to keep the connection.
@@ -65,12 +65,12 @@ pub enum Version {
     Http11,
 }
 
-/// A request line that holds, as offsets from its beginning.
+/// A valid request line, as offsets from its beginning.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    /// What is to be done.
+    /// The method.
     pub(crate) method: Method,
-    /// In which dialect.
+    /// The HTTP version.
     pub(crate) version: Version,
     /// The path and query, of whatever form the target was; empty stands for `/`.
     pub(crate) path_and_query: Range<u16>,
@@ -79,7 +79,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// None yet.
+    /// A line that was not parsed yet.
     pub(crate) const NONE: Self =
         Self { method: Method::Trace, version: Version::Http10, path_and_query: 0..0, authority: 0..0 };
 
@@ -114,7 +114,7 @@ impl Line {
     /// A request line as nearly all clients write theirs: a path of this server, HTTP/1.1. It says
     /// what [`Line::parse`] would say; `None` stands for any doubt.
     #[inline]
-    pub(crate) fn plain(line: &[u8]) -> Option<Self> {
+    pub(crate) fn parse_common(line: &[u8]) -> Option<Self> {
         let line = line.strip_suffix(b" HTTP/1.1")?;
         let target_at = find(b' ', line)? + 1;
         let method = Method::parse(&line[..target_at - 1])?;
@@ -130,7 +130,7 @@ impl Line {
     }
 }
 
-/// The verdict on a first line that has gone on for too long without ending.
+/// The problem with a first line that is too long.
 pub(crate) fn endless(begin: &[u8]) -> Problem {
     let method_end = begin.iter().take(METHOD_BYTES_MAX).position(|&byte| byte == b' ');
     match method_end {

@@ -1,9 +1,9 @@
-//! Content negotiation: whether a client takes gzip, and what it already has.
+//! Content negotiation: whether a client accepts gzip, and which version it has cached.
 
 use crate::http::field::{Field, Name};
 use crate::http::head::Head;
 
-/// What a client says about the form of an answer.
+/// What a request says about the form of the response.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wants<'a> {
     /// Whether `Accept-Encoding` allows gzip.

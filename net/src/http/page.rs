@@ -13,7 +13,7 @@ use stampede_core::command;
 use stampede_core::item::ItemSpec;
 use stampede_core::types::{ItemId, Lsn, UnixMillis};
 
-use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Date, Media, ResponseMode, Status};
 use crate::http::draw::DrawFace;
 use crate::http::field::Field;
 use crate::http::head::lists_tag;
@@ -26,13 +26,13 @@ const NOW_MS_MAX: u64 = 9_999_999_999_999;
 /// Smallest time that fills the place.
 const NOW_MS_MIN: u64 = 1_000_000_000_000;
 
-/// The durable fact that has made an item what a page shows of it.
+/// The durable fact that has brought an item into the state that a page shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Version {
-    /// Of which log, shown by which build: another log numbers its facts from one on, too, and another
+    /// The log, and the build that shows it: another log numbers its facts from one on, too, and another
     /// build may show them in other words.
     pub log: u32,
-    /// Which.
+    /// The fact's number in it.
     pub lsn: Lsn,
 }
 
@@ -51,7 +51,7 @@ pub struct ItemView<'a> {
     pub draw: Option<DrawFace<'a>>,
     /// How long a client should wait before it asks again, in milliseconds.
     pub refresh_ms: u64,
-    /// What made it so; `None` = that is not durable: the number may yet be another fact's, so the
+    /// The fact behind this state; `None` = it is not durable: its number may yet become another fact's, so the
     /// page has no tag.
     pub version: Option<Version>,
 }
@@ -80,11 +80,11 @@ impl ItemView<'_> {
     }
 }
 
-/// A body that waits for its time of day.
+/// A rendered body in which only the time of day is filled in later.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     body: Vec<u8>,
-    /// The entity tag with its quotes, without `W/`; `None` where nothing could be told by it.
+    /// The entity tag with its quotes, without `W/`; `None` where it would identify nothing.
     tag: Option<String>,
 }
 
@@ -95,8 +95,8 @@ impl Page {
         Self::render(tag, |object| view.fill(object))
     }
 
-    /// The page of many items, by the log with this number, and behind which cursor the list goes on, if it
-    /// does. Its tag names the last fact among theirs, with a hash of all.
+    /// The page of many items, of the log with this number, with the cursor of the next page, if there
+    /// is one. Its tag names the last fact among theirs, with a hash of all.
     pub fn list<'v>(
         views: impl IntoIterator<Item = ItemView<'v>>,
         next_after: Option<&str>,
@@ -118,10 +118,17 @@ impl Page {
     }
 
     /// Appends a response with the page, or 304 if the client has this version of it.
-    pub fn answer(&self, out: &mut Vec<u8>, held: Field<'_>, now: UnixMillis, manner: Manner, date: &Date) {
+    pub fn answer(
+        &self,
+        out: &mut Vec<u8>,
+        held: Field<'_>,
+        now: UnixMillis,
+        mode: ResponseMode,
+        date: &Date,
+    ) {
         let fresh = held.last().is_some_and(|held| self.is_listed(held));
         let status = if fresh { Status::NotModified } else { Status::Ok };
-        let answer = Answer::begin(out, status, Cache::Read, manner, date).weak_tag(self.tag.as_deref());
+        let answer = Answer::begin(out, status, Cache::Read, mode, date).weak_tag(self.tag.as_deref());
         if fresh { answer.no_body() } else { answer.body(Media::Json, |out| self.write_body(out, now)) }
     }
 
@@ -169,7 +176,7 @@ impl ListTag {
         Self { last, entries: DefaultHasher::new(), is_unsettled: false }
     }
 
-    /// One more entry: what made it so, and its own tag.
+    /// Adds an entry: the fact behind its state, and its own tag.
     pub fn add(&mut self, version: Option<Version>, tag: Option<&str>) {
         self.is_unsettled |= tag.is_none();
         tag.hash(&mut self.entries);

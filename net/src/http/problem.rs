@@ -1,4 +1,4 @@
-//! What can be wrong with a request, as the client is told.
+//! Problem codes: everything that can be wrong with a request, as the client is told.
 //!
 //! [`Code`] is closed and stable: clients match on its names. A [`Problem`] is
 //! a plain value; it never carries bytes of a client into a header. It is
@@ -20,7 +20,7 @@ macro_rules! codes {
         impl Code {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            /// The status under which it is answered.
+            /// The status of the response.
             pub const fn status(self) -> Status {
                 match self { $(Self::$variant => Status::$status),+ }
             }
@@ -51,7 +51,7 @@ codes! {
     ChallengeRequired = Forbidden "challenge_required" "A challenge has to be solved first.",
     ChallengeFailed = Forbidden "challenge_failed" "The challenge was not solved.",
     NotEligible = Forbidden "not_eligible" "This account may not buy this item.",
-    /// A cookie vouches for the caller, and nothing shows that a page of ours sent the request.
+    /// The caller is identified by a cookie, and nothing shows that one of our pages sent the request (CSRF).
     CrossSite = Forbidden "cross_site" "The request did not come from a page of this site.",
     /// There is no such thing, or not for this caller.
     NotFound = NotFound "not_found" "There is nothing here.",
@@ -63,13 +63,13 @@ codes! {
     HeadersTooLarge = HeadersTooLarge "headers_too_large" "The request head is too large.",
     UnsupportedMediaType = UnsupportedMediaType "unsupported_media_type" "The body is of a type or coding that is not read here.",
     ExpectationFailed = ExpectationFailed "expectation_failed" "Nothing but 100-continue, once, can be expected.",
-    /// A method or a transfer coding that this server does not speak.
+    /// A method or a transfer coding that this server does not implement.
     NotImplemented = NotImplemented "not_implemented" "This is not implemented.",
     VersionNotSupported = VersionNotSupported "version_not_supported" "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
     SoldOut = Conflict "sold_out" "Sold out.",
     CapReached = Conflict "cap_reached" "The limit per buyer is reached.",
     Paused = Conflict "paused" "The sale is paused.",
-    /// The units went back before the payment came.
+    /// The hold expired before the payment came.
     HoldExpired = Conflict "hold_expired" "The hold has expired.",
     NotCancellable = Conflict "not_cancellable" "The order cannot be cancelled any more.",
     /// The first request with this key has not been answered yet.
@@ -110,18 +110,18 @@ impl Code {
     }
 }
 
-/// Why a request is refused, with what helps the caller on.
+/// Why a request is refused, with what helps the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Problem {
     /// The reason.
     pub code: Code,
-    /// What exactly, for a human.
+    /// Details for a human.
     pub detail: Option<&'static str>,
     /// Which field.
     pub field: Option<FieldName>,
     /// How long until the sale opens, in milliseconds.
     pub opens_in_ms: Option<u64>,
-    /// When to come again, in milliseconds; 429 and 503 say 1000 where it is `None`.
+    /// When to retry, in milliseconds; 429 and 503 say 1000 where it is `None`.
     pub retry_after_ms: Option<u64>,
     /// The order that used up the cap.
     pub order_id: Option<OrderId>,
@@ -158,7 +158,7 @@ impl Problem {
     pub const fn cap_reached(order: OrderId) -> Self {
         Self { order_id: Some(order), ..Self::new(Code::CapReached) }
     }
-    /// `rate_limited`, and when to come again.
+    /// `rate_limited`, and when to retry.
     pub const fn rate_limited(retry_after_ms: u64) -> Self {
         Self { retry_after_ms: Some(retry_after_ms), ..Self::new(Code::RateLimited) }
     }
@@ -173,7 +173,7 @@ impl Problem {
 }
 
 impl Problem {
-    /// A refusal of the core, as the client is told; `is_refund`: what was asked is a refund.
+    /// The problem for a refusal by the core; `is_refund`: the request was for a refund.
     pub fn of(refusal: Refusal, is_refund: bool) -> Self {
         match refusal {
             Refusal::NotFound => Code::NotFound.problem(),
@@ -229,7 +229,7 @@ pub struct FieldName {
 }
 
 impl FieldName {
-    /// The name, or `None` if it is none that is worth repeating.
+    /// The name, or `None` if it is not fit to be repeated.
     pub fn new(name: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
         if name.is_empty() || name.len() > FIELD_NAME_BYTES_MAX || !name.bytes().all(plain) {

@@ -1,13 +1,13 @@
-//! The header that a proxy of TCP puts before a connection's bytes: PROXY protocol, version 1 and 2.
+//! The header that a TCP proxy puts before a connection's bytes: PROXY protocol, versions 1 and 2.
 //!
 //! ```text
 //!  1:  PROXY TCP4 192.0.2.7 10.0.0.1 50412 7070 CRLF                        107 bytes at most
 //!  2:  signature (12) │ version, command │ family │ length (2) │ addresses │ what else (skipped)
 //! ```
 //!
-//! Byte by byte, so that the verdict never depends on how the header was cut, and nothing behind it is touched.
-//! What leaves doubt is refused: to guess would mean to read somebody's bytes as a proxy's word. Whether a
-//! header is to come at all, and whose counts, is not known here: [`crate::identity::Identity`]. The grammar is
+//! Byte by byte, so that the verdict never depends on how the header was split, and nothing after it is consumed.
+//! Anything ambiguous is refused: to guess would mean to trust a client's bytes as a proxy's. Whether a header is
+//! expected at all, and which proxies are trusted, is decided by [`crate::identity::Identity`]. The grammar is
 //! HAProxy's `doc/proxy-protocol.txt`.
 
 use std::fmt;
@@ -19,35 +19,35 @@ const LINE_BEGIN: &[u8] = b"PROXY ";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Bytes of a header of version 2 before its addresses.
 const FIXED_BYTES: usize = 16;
-/// Longest header of version 2 that is taken, in bytes: as nginx has it. The format knows 65,551.
+/// Longest header of version 2 that is taken, in bytes, as in nginx. The format allows 65,551.
 pub(crate) const HEADER_BYTES_MAX: usize = 4_096;
 /// Source and destination, with their ports.
 const INET_BYTES: usize = 12;
 const INET6_BYTES: usize = 36;
 
-/// Whose connection it is.
+/// Where the connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
-    /// The proxy's own (LOCAL: a health check), or of somebody whom it does not name (UNKNOWN).
+    /// From the proxy itself (LOCAL: a health check), or from a client that it does not name (UNKNOWN).
     Proxy,
-    /// That of a client at this address.
+    /// From a client at this address.
     Client(IpAddr),
 }
 
-/// Why bytes are no header that is taken.
+/// Why a header is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flaw {
-    /// They begin like something else.
+    /// It does not begin like a header.
     Absent,
     /// A line of version 1 that does not end in time.
     LineTooLong,
-    /// A line of version 1 that is not as it has to be.
+    /// A malformed line of version 1.
     Line,
     /// A command, a family or a protocol that does not exist, or not over TCP.
     Kind,
-    /// It says that it is too short for its addresses.
+    /// Its length is too short for its addresses.
     TooShort,
-    /// It says that it is longer than what is taken.
+    /// Its length is more than what is taken.
     TooLong,
 }
 
@@ -64,14 +64,14 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// A header that is coming in.
+/// The parser of one header.
 #[derive(Clone, Debug)]
 pub struct ProxyHeader {
-    /// What counts of it: a line, or the fixed part and the addresses.
+    /// The part that is parsed: a line, or the fixed part and the addresses.
     seen: [u8; LINE_BYTES_MAX],
     len: usize,
     source: Option<Source>,
-    /// Bytes behind the addresses that are still to come and mean nothing to us.
+    /// Bytes after the addresses that are still to come and are skipped.
     skip: usize,
 }
 
@@ -82,10 +82,10 @@ impl Default for ProxyHeader {
 }
 
 impl ProxyHeader {
-    /// Takes what these bytes hold of the header: how many, and whose connection it is once all of it is there.
+    /// Consumes what these bytes hold of the header; returns how many, and the source once the header is complete.
     ///
     /// # Errors
-    /// They are none. Nothing may be taken any more.
+    /// The header is refused. Nothing more may be consumed.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<Source>), Flaw> {
         let mut taken = 0;
         while self.source.is_none() {
@@ -122,9 +122,9 @@ impl ProxyHeader {
             return Err(Flaw::TooLong);
         }
         let wanted = match (command, family) {
-            // Of a connection of the proxy's own, whatever stands behind the command means nothing.
+            // On the proxy's own connection, what follows the command is ignored.
             (0x20, _) => 0,
-            // Over TCP: from nobody in particular, IPv4, IPv6, a UNIX socket.
+            // Over TCP: unspecified, IPv4, IPv6, a UNIX socket.
             (0x21, 0x00 | 0x31) => 0,
             (0x21, 0x11) => INET_BYTES,
             (0x21, 0x21) => INET6_BYTES,
@@ -146,21 +146,21 @@ impl ProxyHeader {
     }
 }
 
-/// The same bytes, if they are the beginning of `word`, or begin with it.
+/// The same bytes, if they are a prefix of `word`, or begin with it.
 fn begins<'b>(bytes: &'b [u8], word: &[u8]) -> Result<&'b [u8], Flaw> {
     let len = bytes.len().min(word.len());
     if bytes[..len] == word[..len] { Ok(bytes) } else { Err(Flaw::Absent) }
 }
 
-/// The client at this address; an address that is none is nobody's.
+/// The client at this address; the unspecified address names no client.
 fn client(ip: IpAddr) -> Source {
     let ip = ip.to_canonical();
     if ip.is_unspecified() { Source::Proxy } else { Source::Client(ip) }
 }
 
-/// What a line says between `PROXY ` and its end; `None` if it is malformed.
+/// Parses a line between `PROXY ` and its end; `None` if it is malformed.
 fn source_of_line(line: &[u8]) -> Option<Source> {
-    // What follows this word has no meaning.
+    // What follows this word is ignored.
     if line == b"UNKNOWN" || line.starts_with(b"UNKNOWN ") {
         return Some(Source::Proxy);
     }

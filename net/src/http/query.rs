@@ -1,11 +1,10 @@
 //! Query strings: named parameters, each at most once.
 //!
-//! A strict query has no parameter that the call does not know, and no character that a URI
-//! cannot have. A lenient one may have any: browsers leave `|`, `{` or UTF-8 as they are (the URL
-//! standard), and trackers add names of their own; they are passed over, whatever they are.
-//! Names are compared as they came. Values are decoded only where a subject is
-//! expected; a bare `+` there is refused, because half of the world means a
-//! space by it. Next: [`crate::http::route`].
+//! A strict query has no parameter that the endpoint does not know, and no character that a URI cannot have. A
+//! lenient one may have any: browsers leave `|`, `{` or UTF-8 as they are (the URL standard), and trackers add
+//! names of their own; unknown ones are ignored. Names are compared as they came. Values are decoded only where a
+//! subject is expected; a bare `+` there is refused, because many clients mean a space by it. Next:
+//! [`crate::http::route`].
 
 use stampede_core::limits::SUBJECT_BYTES_MAX;
 use stampede_core::types::Subject;
@@ -14,18 +13,18 @@ use crate::http::chars::{hex_value, is_whole_target};
 use crate::http::problem::{Code, Problem};
 use crate::http::subject::subject;
 
-/// Most parameters; no call knows more than nine.
+/// Most parameters; no endpoint knows more than nine.
 const PARAMETERS_MAX: usize = 9;
 
 /// The parameters of one request.
 pub(crate) struct Query<'a> {
-    /// Those of a lenient query have names that some call knows.
+    /// Those of a lenient query have names that some endpoint knows.
     pairs: [(&'a str, &'a str); PARAMETERS_MAX],
     len: usize,
     is_lenient: bool,
 }
 
-/// What a lenient query can be asked for.
+/// The parameters that a lenient query can have.
 const KNOWN: [&str; 4] = ["limit", "after", "wait_ms", "order"];
 
 impl<'a> Query<'a> {
@@ -44,7 +43,7 @@ impl<'a> Query<'a> {
         Ok(query)
     }
 
-    /// The same, passing over every parameter that no call knows.
+    /// The same, ignoring every parameter that no endpoint knows.
     pub(crate) fn lenient(bytes: &'a [u8]) -> Result<Self, Problem> {
         let mut query = Self { pairs: [("", ""); PARAMETERS_MAX], len: 0, is_lenient: true };
         let texts = bytes.split(|&byte| byte == b'&').filter_map(|pair| str::from_utf8(pair).ok());
@@ -78,7 +77,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The value of a parameter, as `parse` understands it.
+    /// The value of a parameter, parsed by `parse`.
     pub(crate) fn parsed<T>(
         &self,
         name: &str,

@@ -6,11 +6,11 @@ use stampede_core::types::OrderId;
 
 use crate::http::json_out::{self, Object};
 use crate::http::problem::{Code, FieldName, Problem};
-use crate::http::response::{Answer, Cache, Date, Manner, Media};
+use crate::http::response::{Answer, Cache, Date, Media, ResponseMode};
 
-pub(crate) fn render_problem(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
+pub(crate) fn render_problem(out: &mut Vec<u8>, problem: &Problem, mode: ResponseMode, date: &Date) {
     let retry_after_ms = problem.retry_after_ms.or(problem.code.retry_after_ms_default());
-    let mut answer = Answer::begin(out, problem.code.status(), Cache::Never, manner, date);
+    let mut answer = Answer::begin(out, problem.code.status(), Cache::Never, mode, date);
     if problem.code == Code::Unauthenticated {
         answer = answer.header("WWW-Authenticate", "Bearer");
     }

@@ -1,7 +1,7 @@
-//! A response as it is written: the head, then the body, whose length is counted.
+//! Writes a response: the head, then the body, whose length is counted.
 //!
 //! It cannot begin without a cache policy ([`Cache`]), and no byte that came from outside reaches its
-//! head. Next: [`crate::http::answer`] for what is said.
+//! head. Next: [`crate::http::answer`] for the contents.
 
 use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,7 +16,7 @@ const DATE_BYTES: usize = 37;
 /// Most bytes of a `Keep-Alive` line with its line end.
 const KEEP_ALIVE_BYTES_MAX: usize = "Keep-Alive: timeout=4294967295\r\n".len();
 
-/// The header lines that all answers of a second share: `Date`, and, where the connection stays,
+/// The header lines that all responses of a second share: `Date`, and, where the connection stays,
 /// `Keep-Alive` with how long a client may leave it unused. Render it once per second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Date {
@@ -40,11 +40,11 @@ impl Date {
         Self { lines, len }
     }
 
-    /// What an answer says after which the connection is treated so.
-    fn lines(&self, linger: Linger) -> &[u8] {
-        match linger {
-            Linger::Keep | Linger::KeepSaid => &self.lines[..self.len],
-            Linger::Close => &self.lines[..DATE_BYTES],
+    /// The lines of a response after which the connection is treated this way.
+    fn lines(&self, keep_alive: KeepAlive) -> &[u8] {
+        match keep_alive {
+            KeepAlive::Keep | KeepAlive::KeepSaid => &self.lines[..self.len],
+            KeepAlive::Close => &self.lines[..DATE_BYTES],
         }
     }
 }
@@ -54,8 +54,8 @@ pub fn date_line(unix_s: u64) -> Date {
     Date::new(unix_s, (IDLE_MS / 1_000) as u32)
 }
 
-/// Who may keep an answer, and for how long. A cache keeps what says nothing for as long as it
-/// likes: so every answer says it, and its type asks for it.
+/// Who may cache a response, and for how long. A cache keeps a response without a policy for as long as it
+/// likes: so every response has one, which the types enforce.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cache {
     /// Nobody: it belongs to one reader or to one moment.
@@ -73,7 +73,7 @@ pub enum Cache {
 }
 
 impl Cache {
-    /// Its lines: `Cache-Control`, and where the answer may be kept, `Vary` with what it depends on.
+    /// Its lines: `Cache-Control`, and where the response may be cached, `Vary` with what it depends on.
     pub const fn lines(self) -> &'static str {
         match self {
             Self::Never => "Cache-Control: no-store\r\n",
@@ -88,7 +88,7 @@ impl Cache {
     }
 }
 
-/// What an answer says to a page of another origin that may read it; see
+/// The CORS headers of a response that a page of another origin may read; see
 /// [`crate::identity::cors`].
 #[derive(PartialEq, Eq, Debug)]
 pub struct Cors {
@@ -96,45 +96,45 @@ pub struct Cors {
     pub lines: String,
 }
 
-/// What happens to the connection after an answer.
+/// What happens to the connection after a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Linger {
-    /// It stays open, which needs no word in HTTP/1.1.
+pub enum KeepAlive {
+    /// It stays open, which is the default of HTTP/1.1.
     Keep,
-    /// It stays open, which HTTP/1.0 wants said.
+    /// It stays open, which has to be said in HTTP/1.0.
     KeepSaid,
     /// It is closed.
     Close,
 }
 
-/// How an answer is to be written; it depends on the request alone.
+/// How a response is to be written; it depends only on the request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Manner {
+pub struct ResponseMode {
     /// What happens to the connection.
-    pub linger: Linger,
+    pub keep_alive: KeepAlive,
     /// The request was a HEAD: the same head, no body.
     pub bodiless: bool,
-    /// What is said to the page of another origin that sent the request, if it may read the answer.
+    /// The CORS headers, if a page of another origin sent the request and may read the response.
     pub cors: Option<&'static Cors>,
 }
 
-impl Manner {
-    /// An ordinary answer on a connection that stays.
-    pub const KEEP: Self = Self { linger: Linger::Keep, bodiless: false, cors: None };
-    /// An answer after which the connection is closed.
-    pub const CLOSE: Self = Self { linger: Linger::Close, bodiless: false, cors: None };
+impl ResponseMode {
+    /// An ordinary response on a connection that stays open.
+    pub const KEEP: Self = Self { keep_alive: KeepAlive::Keep, bodiless: false, cors: None };
+    /// A response after which the connection is closed.
+    pub const CLOSE: Self = Self { keep_alive: KeepAlive::Close, bodiless: false, cors: None };
 
     /// The same, closing the connection.
     pub const fn closing(self) -> Self {
-        Self { linger: Linger::Close, ..self }
+        Self { keep_alive: KeepAlive::Close, ..self }
     }
     /// Whether the connection is to be closed.
     pub const fn closes(self) -> bool {
-        matches!(self.linger, Linger::Close)
+        matches!(self.keep_alive, KeepAlive::Close)
     }
 }
 
-/// What a body is.
+/// The type of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Media {
     /// `application/json`
@@ -176,28 +176,34 @@ impl Media {
     }
 }
 
-/// A response that is being written. Dropped before its body, it is a broken one.
+/// A response that is being written; incomplete until its body is.
 #[must_use = "a response needs its body, or the word that it has none"]
 #[derive(Debug)]
 pub struct Answer<'o> {
     out: &'o mut Vec<u8>,
-    manner: Manner,
+    mode: ResponseMode,
 }
 
 impl<'o> Answer<'o> {
-    /// Begins with the status, the date, what becomes of the connection, and who may keep it.
-    pub fn begin(out: &'o mut Vec<u8>, status: Status, cache: Cache, manner: Manner, date: &Date) -> Self {
-        begin_shared(out, status, manner, date);
-        match manner.linger {
-            Linger::Keep => {}
-            Linger::KeepSaid => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            Linger::Close => out.extend_from_slice(b"Connection: close\r\n"),
+    /// Begins with the status, the date, what happens to the connection, and who may cache it.
+    pub fn begin(
+        out: &'o mut Vec<u8>,
+        status: Status,
+        cache: Cache,
+        mode: ResponseMode,
+        date: &Date,
+    ) -> Self {
+        begin_shared(out, status, mode, date);
+        match mode.keep_alive {
+            KeepAlive::Keep => {}
+            KeepAlive::KeepSaid => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            KeepAlive::Close => out.extend_from_slice(b"Connection: close\r\n"),
         }
         out.extend_from_slice(cache.lines().as_bytes());
-        Self { out, manner }
+        Self { out, mode }
     }
 
-    /// A header whose value is ours: a constant.
+    /// A header with a constant value.
     pub fn header(self, name: &'static str, value: &'static str) -> Self {
         self.push(&[name, ": ", value, "\r\n"])
     }
@@ -216,7 +222,7 @@ impl<'o> Answer<'o> {
         }
     }
 
-    /// A strong entity tag: the LSN that made the thing what it is.
+    /// A strong entity tag: the LSN of the last fact that changed the resource.
     pub fn tag(self, lsn: Lsn) -> Self {
         let mut digits = itoa::Buffer::new();
         self.push(&["ETag: \"", digits.format(lsn.0), "\"\r\n"])
@@ -231,12 +237,12 @@ impl<'o> Answer<'o> {
     /// Ends the head and lets `fill` append the body, whose length is put in afterwards.
     pub fn body(self, media: Media, fill: impl FnOnce(&mut Vec<u8>)) {
         const ROOM: &str = "                    ";
-        let Self { out, manner } = self.push(&[media.line(), "Content-Length: ", ROOM, "\r\n\r\n"]);
+        let Self { out, mode } = self.push(&[media.line(), "Content-Length: ", ROOM, "\r\n\r\n"]);
         let body_at = out.len();
         fill(out);
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(out.len() - body_at).as_bytes();
-        if manner.bodiless {
+        if mode.bodiless {
             out.truncate(body_at);
         }
         let room_at = body_at - ROOM.len() - 4;
@@ -264,11 +270,11 @@ impl<'o> Answer<'o> {
     }
 }
 
-/// Appends what differs from request to request in answers that are the same otherwise.
-pub(crate) fn begin_shared(out: &mut Vec<u8>, status: Status, manner: Manner, date: &Date) {
+/// Appends the header lines that differ from request to request in responses that are the same otherwise.
+pub(crate) fn begin_shared(out: &mut Vec<u8>, status: Status, mode: ResponseMode, date: &Date) {
     out.extend_from_slice(status.line().as_bytes());
-    out.extend_from_slice(date.lines(manner.linger));
-    if let Some(cors) = manner.cors {
+    out.extend_from_slice(date.lines(mode.keep_alive));
+    if let Some(cors) = mode.cors {
         out.extend_from_slice(cors.lines.as_bytes());
     }
 }

@@ -1,9 +1,8 @@
-//! Which call a request is: every path of API.md, for both listeners, in one closed enum.
+//! Routing: every endpoint of API.md, of the buyers' API and the merchant API, in one closed enum.
 //!
-//! Paths are compared byte by byte and never normalised, so that no two
-//! spellings reach one call: a percent sign outside of a subject is 404. But for health, the
-//! paths of one listener do not exist on the other. What reads for buyers ignores
-//! parameters that it does not know, since links and browsers add their own; all others refuse
+//! Paths are compared byte by byte and never normalised, so that no two spellings reach one endpoint: a percent
+//! sign outside of a subject is 404. Except for health checks, the paths of one API do not exist on the other.
+//! Reads by buyers ignore unknown parameters, since links and browsers add their own; all other endpoints refuse
 //! them. The paths of the sale page are in [`site`]. Next: [`crate::http::body`].
 
 mod ids;
@@ -26,18 +25,18 @@ use crate::http::problem::{Code, Problem};
 use crate::http::query::{Query, decode_query_subject, decode_subject};
 use crate::named::named;
 use ids::{item, order};
-use site::{SiteCall, SitePlace};
+use site::{SiteCall, SiteResource};
 
-/// Whose listener a connection came in on.
+/// The API whose listener accepted a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Listener {
-    /// Buyers.
+    /// The buyers' API.
     Public,
-    /// The shop's back office.
+    /// The merchant API.
     Merchant,
 }
 
-/// A call, with what its path and query say.
+/// An endpoint, with the parameters from its path and query.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Route {
     /// `GET /v1/time`
@@ -65,7 +64,7 @@ pub enum Route {
     },
     /// `POST /v1/orders/{id}/cancel`
     CancelOrder(OrderId),
-    /// A call of the sale page.
+    /// An endpoint of the sale page.
     Site(SiteCall),
     /// `PUT /admin/items/{id}`
     PutItem(ItemId),
@@ -119,12 +118,12 @@ pub enum Route {
     PublicHealthz,
     /// `GET /readyz` of the public listener: no reasons.
     PublicReadyz,
-    /// `OPTIONS` of a path, or of the server: the methods that it takes.
+    /// `OPTIONS` of a path, or of the server: the methods that it allows.
     Options(&'static str),
 }
 
 impl Route {
-    /// Whether it asks how the engine is, and for nothing that it sells.
+    /// Whether it is a health or monitoring endpoint.
     pub const fn is_about_the_engine(&self) -> bool {
         matches!(
             self,
@@ -139,7 +138,7 @@ impl Route {
         )
     }
 
-    /// Whether the merchant's token is asked for, and nothing else says who calls.
+    /// Whether it is authenticated by the merchant's token alone.
     pub const fn needs_admin_token(&self) -> bool {
         match self {
             Self::PutItem(_) | Self::AdminItems(_) | Self::AdminItem(_) | Self::Restock(_) => true,
@@ -156,18 +155,18 @@ impl Route {
     }
 }
 
-/// Which of all items, for the merchant.
+/// A page of all items, for the merchant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ItemsQuery {
     /// At most so many: 1 to 1000, 100 if not said.
     pub limit: u16,
-    /// Only those behind this one.
+    /// Only those after this one.
     pub after: Option<ItemId>,
     /// The highest number first.
     pub newest: bool,
 }
 
-/// Which page of the list for buyers.
+/// A page of the buyers' list of items.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ListQuery {
     /// At most so many: 1 to 100, 100 if not said.
@@ -176,29 +175,29 @@ pub struct ListQuery {
     pub after: ListAfter,
 }
 
-/// Behind what a page of the list for buyers begins.
+/// Where a page of the buyers' list begins.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ListAfter {
-    /// With the first item.
+    /// At the first item.
     Start,
-    /// Behind this place.
+    /// After this position.
     Place(stampede_core::place::Place),
-    /// Behind this item, wherever it stands now.
+    /// After this item, wherever it stands now.
     Item(ItemId),
 }
 
-/// Which of the entries in an item's draw.
+/// A page of the entries in an item's draw.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DrawQuery {
     /// Which item.
     pub item: ItemId,
     /// At most so many: 1 to 1000, 1000 if not said.
     pub limit: u16,
-    /// Only those behind this one.
+    /// Only those after this one.
     pub after: Option<OrderId>,
 }
 
-/// Which part of an item's books.
+/// A page of an item's books.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BooksQuery {
     /// Which item.
@@ -207,29 +206,29 @@ pub struct BooksQuery {
     pub limit: u16,
     /// Only orders with sequence numbers above this one.
     pub after: u32,
-    /// Whether each order is wanted, not their digest alone.
+    /// Whether to list each order, not only their digest.
     pub rows: bool,
 }
 
-/// Which of a buyer's own orders.
+/// A page of a buyer's own orders.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OrdersQuery {
     /// At most so many: 1 to 200, 50 if not said.
     pub limit: u16,
-    /// In which order, and behind what.
+    /// The sort order and the cursor.
     pub after: OrdersAfter,
 }
 
-/// In which order a buyer's orders come, and behind what.
+/// The sort order of a buyer's orders, with the cursor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OrdersAfter {
-    /// By number, behind this one.
+    /// By number, after this one.
     Oldest(Option<OrderId>),
-    /// The newest first, behind this one.
+    /// The newest first, after this one.
     Newest(Option<Age>),
 }
 
-/// Which of all orders.
+/// A page of all orders, for the merchant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdminOrdersQuery {
     /// Only of this item.
@@ -250,56 +249,59 @@ pub struct AdminOrdersQuery {
     pub late_payments: bool,
     /// At most so many: 1 to 1000, 100 if not said.
     pub limit: u16,
-    /// Only those behind this one.
+    /// Only those after this one.
     pub after: Option<OrderId>,
 }
 
-/// Which blocked buyers.
+/// A page of the blocked buyers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BlocklistQuery {
     /// At most so many: 1 to 1000, 100 if not said.
     pub limit: u16,
-    /// Only those behind this one.
+    /// Only those after this one.
     pub after: Option<Subject>,
 }
 
-/// Which entries of the audit trail.
+/// A page of the audit trail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AuditQuery {
     /// At most so many: 1 to 1000, 100 if not said.
     pub limit: u16,
-    /// Only those behind this LSN; 0 = from the first.
+    /// Only those after this LSN; 0 = from the first.
     pub after: u64,
     /// The newest first.
     pub newest: bool,
 }
 
 impl Route {
-    /// The call that a request is, whose path is the one of a place, or of none.
+    /// The endpoint of a request, whose path is that of `resource`, or of none.
     ///
     /// # Errors
     /// `not_found`; `method_not_allowed` with the methods that are; `bad_request`
-    /// for a query that the call does not take. None of them harms the connection.
-    pub(crate) fn at(place: Option<Place>, head: &Head<'_>) -> Result<Self, Problem> {
-        match place {
+    /// for a query that the endpoint does not take. The connection stays usable after each of them.
+    pub(crate) fn at(resource: Option<Resource>, head: &Head<'_>) -> Result<Self, Problem> {
+        match resource {
             // An asterisk is the target of nothing else.
             None if head.path == "*" => Ok(Self::Options("GET, HEAD, POST, PUT, DELETE, OPTIONS")),
             None => Err(Code::NotFound.problem()),
-            Some(place) if head.method == Method::Options => Ok(Self::Options(place.methods())),
-            Some(Place::ItemOrders(item)) if head.method == Method::Post && head.query.is_none() => {
+            Some(resource) if head.method == Method::Options => Ok(Self::Options(resource.methods())),
+            Some(Resource::ItemOrders(item)) if head.method == Method::Post && head.query.is_none() => {
                 Ok(Self::Buy(item))
             }
-            Some(Place::Site(place)) => place.call(head).map(Self::Site),
-            Some(place) => {
+            Some(Resource::Site(resource)) => resource.call(head).map(Self::Site),
+            Some(resource) => {
                 let query = head.query.unwrap_or_default();
-                let query =
-                    if place.is_lenient(head.method) { Query::lenient(query) } else { Query::strict(query) };
-                place.call(head.method, &query?)
+                let query = if resource.is_lenient(head.method) {
+                    Query::lenient(query)
+                } else {
+                    Query::strict(query)
+                };
+                resource.call(head.method, &query?)
             }
         }
     }
 
-    /// Whether the call can be made without saying who calls.
+    /// Whether the endpoint needs no authentication.
     pub const fn is_open(&self) -> bool {
         match self {
             Self::Healthz | Self::Readyz | Self::Metrics | Self::Time | Self::Items(_) | Self::Item(_) => {
@@ -312,10 +314,10 @@ impl Route {
     }
 }
 
-/// A path that exists, whatever is done with it.
-pub(crate) enum Place {
+/// A path that exists, whatever the method.
+pub(crate) enum Resource {
     Time,
-    /// A call about an item whose id no item can have.
+    /// An item whose id is out of range.
     ItemBeyond,
     Items,
     Item(ItemId),
@@ -326,7 +328,7 @@ pub(crate) enum Place {
     Orders,
     Order(OrderId),
     OrderCancel(OrderId),
-    Site(SitePlace),
+    Site(SiteResource),
     AdminItems,
     AdminItem(ItemId),
     AdminItemVerb(ItemId, ItemVerb),
@@ -335,7 +337,7 @@ pub(crate) enum Place {
     AdminOrderVerb(OrderId, OrderVerb),
     Batch,
     Blocked,
-    /// The blocklist's entry of a name that no buyer has.
+    /// A blocklist entry with a malformed subject.
     NoSubject,
     Blocklist(Subject),
     Stats,
@@ -367,8 +369,8 @@ named! {
     }
 }
 
-impl Place {
-    /// The place that a path is on a listener, if it is one.
+impl Resource {
+    /// The resource at a path of a listener, if there is one.
     pub(crate) fn find(listener: Listener, path: &str) -> Option<Self> {
         if listener == Listener::Public
             && let Some(orders) = Self::find_item_orders(path)
@@ -385,7 +387,7 @@ impl Place {
                 let [verb, end] = rest;
                 Self::find_parts(listener, [version, items, Some("1"), verb, end]).map(|_| Self::ItemBeyond)
             }
-            Listener::Public => SitePlace::find(path).map(Self::Site),
+            Listener::Public => SiteResource::find(path).map(Self::Site),
             Listener::Merchant => None,
         }
     }
@@ -397,13 +399,13 @@ impl Place {
         }
     }
 
-    /// Whether a request here is a batch, whose body is taken piece by piece.
+    /// Whether a request here is a batch, whose body is read piece by piece.
     pub(crate) fn is_batch(&self, method: Method) -> bool {
         method == Method::Post && matches!(self, Self::Batch)
     }
 
-    /// Longest body that is taken here, in bytes. On the way to a purchase and for forms of the
-    /// sale page bodies are kept small.
+    /// The longest body that is taken here, in bytes. For purchases and forms of the
+    /// sale page it is small.
     pub(crate) fn body_bytes_max(&self, method: Method) -> usize {
         match self {
             _ if self.is_batch(method) => BATCH_BODY_BYTES_MAX,
@@ -412,7 +414,7 @@ impl Place {
         }
     }
 
-    /// What a sale asks for by the million, found without taking the path apart.
+    /// The hottest paths of a sale, found without splitting the path.
     fn find_item_orders(path: &str) -> Option<Self> {
         let id = path.strip_prefix("/v1/items/")?.strip_suffix("/orders")?;
         item(id).map(Self::ItemOrders)
@@ -466,7 +468,7 @@ impl Place {
         })
     }
 
-    /// What the method does at this place, with the query's parameters.
+    /// The endpoint of this method at this resource, with the query's parameters.
     fn call(self, method: Method, query: &Query<'_>) -> Result<Route, Problem> {
         let read = matches!(method, Method::Get | Method::Head);
         let route = match self {
@@ -495,14 +497,14 @@ impl Place {
             Self::PublicReadyz if read => Route::PublicReadyz,
             Self::Blocklist(subject) if method == Method::Put => Route::Block(subject),
             Self::Blocklist(subject) if method == Method::Delete => Route::Unblock(subject),
-            place if method == Method::Post => place.act()?,
-            place => return Err(Problem::not_allowed(place.methods())),
+            resource if method == Method::Post => resource.act()?,
+            resource => return Err(Problem::not_allowed(resource.methods())),
         };
         query.only(&[])?;
         Ok(route)
     }
 
-    /// What POST does at this place.
+    /// The endpoint of POST at this resource.
     fn act(self) -> Result<Route, Problem> {
         Ok(match self {
             Self::ItemTicket(item) => Route::Ticket(item),
@@ -518,11 +520,11 @@ impl Place {
             Self::AdminOrderVerb(order, OrderVerb::Cancel) => Route::AdminCancelOrder(order),
             Self::AdminOrderVerb(order, OrderVerb::Extend) => Route::ExtendOrder(order),
             Self::Batch => Route::Batch,
-            place => return Err(Problem::not_allowed(place.methods())),
+            resource => return Err(Problem::not_allowed(resource.methods())),
         })
     }
 
-    /// Whether what is asked for reads for buyers, whose links and browsers add parameters.
+    /// Whether it is a read by buyers, whose links and browsers add parameters.
     fn is_lenient(&self, method: Method) -> bool {
         let reads = matches!(method, Method::Get | Method::Head);
         let is_public = matches!(
@@ -543,7 +545,7 @@ impl Place {
     /// What `Allow` lists.
     const fn methods(&self) -> &'static str {
         match self {
-            Self::Site(place) => place.methods(),
+            Self::Site(resource) => resource.methods(),
             Self::AdminItem(_) => "GET, HEAD, PUT, OPTIONS",
             Self::Blocklist(_) => "PUT, DELETE, OPTIONS",
             Self::AdminItemVerb(_, ItemVerb::Books) => "GET, HEAD, OPTIONS",
@@ -562,8 +564,8 @@ const ITEM_ID_RULE: &str = "must be from 1 to 2147483647";
 const SUBJECT_RULE: &str = "must be 1 to 255 bytes of UTF-8 without control characters, percent-encoded";
 const _: () = assert!(ITEM_ID_MAX == 2_147_483_647);
 
-/// Whether a path is that of an item whose id is a number, and one that no item has: to say that there
-/// is no such item would let whoever has such ids look for the fault elsewhere.
+/// Whether a path names an item by a number that is out of range. A 404
+/// would send a shop that has such ids looking for the fault elsewhere.
 fn is_item_beyond(parts: &[Option<&str>; 5]) -> bool {
     let [Some("v1" | "admin"), Some("items"), Some(id), ..] = *parts else { return false };
     let is_plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
@@ -658,7 +660,7 @@ fn time(query: &Query<'_>, name: &'static str) -> Result<u64, Problem> {
     }
 }
 
-/// Whether the newest are to come first.
+/// Whether to sort the newest first.
 fn newest(query: &Query<'_>) -> Result<bool, Problem> {
     let order = |word: &str| match word {
         "newest" => Some(true),

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use crate::http::problem::{Code, Problem};
 use crate::http::refusal::render_problem;
-use crate::http::response::{Date, Linger, Manner, begin_shared, date_line};
+use crate::http::response::{Date, KeepAlive, ResponseMode, begin_shared, date_line};
 use crate::http::status::Status;
 use stampede_core::types::OrderId;
 
@@ -37,10 +37,11 @@ const HOT: [Code; 10] = [
     Code::Overloaded,
 ];
 
-const LINGERS: [Linger; 3] = [Linger::Keep, Linger::KeepSaid, Linger::Close];
+const KEEP_ALIVES: [KeepAlive; 3] = [KeepAlive::Keep, KeepAlive::KeepSaid, KeepAlive::Close];
 
-static TEMPLATES: LazyLock<Vec<[Template; 3]>> =
-    LazyLock::new(|| HOT.iter().map(|&code| LINGERS.map(|linger| Template::new(code, linger))).collect());
+static TEMPLATES: LazyLock<Vec<[Template; 3]>> = LazyLock::new(|| {
+    HOT.iter().map(|&code| KEEP_ALIVES.map(|keep_alive| Template::new(code, keep_alive))).collect()
+});
 
 struct Template {
     status: Status,
@@ -53,7 +54,7 @@ struct Template {
 }
 
 /// Appends the whole response if there is a template that says all of it.
-pub(crate) fn write(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) -> bool {
+pub(crate) fn write(out: &mut Vec<u8>, problem: &Problem, manner: ResponseMode, date: &Date) -> bool {
     let plain = problem.detail.is_none() && problem.field.is_none() && problem.allow.is_none();
     let Some(index) = HOT.iter().position(|&code| code == problem.code).filter(|_| plain) else {
         return false;
@@ -61,7 +62,7 @@ pub(crate) fn write(out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: 
     if *problem != expected(problem) {
         return false;
     }
-    TEMPLATES[index][manner.linger as usize].write(out, problem, manner, date);
+    TEMPLATES[index][manner.keep_alive as usize].write(out, problem, manner, date);
     true
 }
 
@@ -80,8 +81,8 @@ fn expected(problem: &Problem) -> Problem {
 }
 
 impl Template {
-    fn new(code: Code, linger: Linger) -> Self {
-        let (date, manner) = (date_line(0), Manner { linger, ..Manner::KEEP });
+    fn new(code: Code, keep_alive: KeepAlive) -> Self {
+        let (date, manner) = (date_line(0), ResponseMode { keep_alive, ..ResponseMode::KEEP });
         let mut sample = code.problem();
         let widest = OrderId::from_u64(i64::MAX as u64);
         match code {
@@ -102,7 +103,7 @@ impl Template {
         Self { status, bytes, body_at, value_at, seconds_at }
     }
 
-    fn write(&self, out: &mut Vec<u8>, problem: &Problem, manner: Manner, date: &Date) {
+    fn write(&self, out: &mut Vec<u8>, problem: &Problem, manner: ResponseMode, date: &Date) {
         begin_shared(out, self.status, manner, date);
         let base = out.len();
         let len = if manner.bodiless { self.body_at } else { self.bytes.len() };

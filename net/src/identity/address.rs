@@ -1,9 +1,9 @@
-//! Whose address a request is from: that of the client, as proxies hand it on.
+//! The client's address, as proxies pass it on in a header.
 //!
-//! Only what trusted proxies have written counts. A list is walked from its end, where the nearest proxy
+//! Only what trusted proxies have written is used. A list is read from its end, where the nearest proxy
 //! wrote, as long as the writer is trusted; several lines of one field are one list (RFC 9110 section 5.3).
-//! An address may have a port, brackets, quotes and a zone, as proxies write them. What is no address ends
-//! the walk: then the nearest trusted proxy counts, and the answer says that the client is not known. Next:
+//! An address may have a port, brackets, quotes and a zone, as proxies write them. Anything else ends the
+//! walk: then the last trusted proxy is used, and the result says that the client is unknown. Next:
 //! [`super::Identity::client`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,7 +12,7 @@ use crate::http::head::Head;
 use crate::named::named;
 
 named! {
-    /// The header in which a trusted proxy says whose request it is.
+    /// The header field in which proxies name the client.
     pub enum AddressHeader {
         /// A list of addresses.
         XForwardedFor = "X-Forwarded-For",
@@ -38,13 +38,13 @@ impl AddressHeader {
     }
 }
 
-/// Where a request is from.
+/// The client of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Client {
-    /// The address that counts for limits.
+    /// The address for limits.
     pub ip: IpAddr,
-    /// Whether that is the client's. If not, a trusted proxy has sent the request without a usable address
-    /// in the header that counts, and `ip` is the proxy's.
+    /// Whether that is the client's. If not, a trusted proxy has sent the request without a usable address in
+    /// the address header, and `ip` is the proxy's.
     pub is_known: bool,
 }
 
@@ -78,12 +78,12 @@ pub(super) fn client_behind(
             }
         }
     }
-    // All of them are proxies: one of them asks for itself.
+    // All of them are proxies: the request is a proxy's own.
     Client { ip: client, is_known: seen }
 }
 
-/// The last element of a list and what stands before it. A comma within quotes does not count; an address
-/// needs no escaped quotes, so that they may be misread.
+/// The last element of a list and what is before it. A comma within quotes does not separate; addresses have
+/// no escaped quotes, so those may be misread.
 fn split_last(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
     let mut quoted = false;
     for (at, byte) in list.iter().enumerate().rev() {
@@ -96,7 +96,7 @@ fn split_last(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
     (None, list.trim_ascii())
 }
 
-/// What stands behind `for=` in an element of `Forwarded`, if it is there once.
+/// The value of `for=` in an element of `Forwarded`, if there is exactly one.
 fn for_of(element: &[u8]) -> Option<&[u8]> {
     let mut found = None;
     for pair in element.split(|&byte| byte == b';') {
@@ -131,7 +131,7 @@ fn parse(text: &[u8]) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-/// A port, or a word that hides one (RFC 7239 section 6.3).
+/// A port, or an obfuscated one (RFC 7239 section 6.3).
 fn is_port(text: &str) -> bool {
     let hidden = text.starts_with('_')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));

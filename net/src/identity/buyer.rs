@@ -1,15 +1,15 @@
-//! A verified buyer, and the refusal of a request that nobody vouches for.
+//! An identified buyer, and the refusal of an unauthenticated request.
 
 use stampede_core::types::Subject;
 
 use crate::http::problem::{Code, Problem};
 
-/// A buyer whom somebody vouches for.
+/// An identified buyer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Buyer {
     /// The opaque name.
     pub subject: Subject,
-    /// The account's level; 0 if it was not said.
+    /// The account's level; 0 if not given.
     pub level: u8,
     /// When the account was opened, in Unix seconds.
     pub since_s: Option<u64>,

@@ -1,10 +1,9 @@
-//! A token in a cookie: how a browser shows who its user is, and when that counts.
+//! A token in a cookie, and CSRF protection: when a cookie is accepted.
 //!
-//! A browser sends cookies along with every request, whoever's page caused it. So a
-//! request that changes something counts only if it shows that a page of ours sent it:
-//! by `Sec-Fetch-Site: same-origin`, or by an `Origin` that names the host of the request or
-//! one that the operator has named ([`super::cors`]).
-//! A token in `Authorization` is sent on purpose and needs none of this.
+//! A browser sends cookies with every request, no matter whose page caused it. So a request that changes
+//! something needs a sign that one of our pages sent it: `Sec-Fetch-Site: same-origin`, or an `Origin` that
+//! is the host of the request or a configured one ([`super::cors`]). A token in `Authorization` is sent on
+//! purpose and needs no such sign.
 
 use crate::http::field::{Field, Name};
 use crate::http::head::Head;
@@ -22,11 +21,11 @@ pub fn is_cookie_name(name: &str) -> bool {
     (1..=COOKIE_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain)
 }
 
-/// The token that came in the cookie of this name; `None` when there is none.
+/// The token in the cookie of this name; `None` if there is none.
 ///
 /// # Errors
-/// `unauthenticated` if it came more than once or cannot be a token; `cross_site` if the
-/// request changes something and nothing shows that a page of ours sent it.
+/// `unauthenticated` if there is more than one or it cannot be a token; `cross_site` if the request changes
+/// something and nothing shows that one of our pages sent it.
 pub(super) fn token<'a>(head: &Head<'a>, name: &str, origins: &Origins) -> Result<Option<&'a [u8]>, Problem> {
     let jar = match head.field(Name::Cookie) {
         Field::Absent => return Ok(None),
@@ -53,22 +52,22 @@ fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     Some(value.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(value))
 }
 
-/// Where a request comes from, as far as the client says.
+/// The origin of a request, as the client states it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
     /// A page of this host.
     Ours,
-    /// A page of somebody else, or one that hides who it is.
+    /// A page of another origin, or one that hides its origin.
     Foreign,
-    /// It does not say: no browser, or a very old one.
+    /// Not stated: the client is no browser, or a very old one.
     Unsaid,
 }
 
-/// What `Sec-Fetch-Site` says, which no page can forge; or, where a browser does not send it
-/// (an old one, or any over plain HTTP), what `Origin` says.
+/// Taken from `Sec-Fetch-Site`, which no page can forge; or, where a browser does not send it (an old one,
+/// or any over plain HTTP), from `Origin`.
 ///
-/// The scheme of `Origin` may be either: behind a gateway that ends TLS the engine sees
-/// only the host. Browsers that send `Sec-Fetch-Site` say by it when the scheme differs.
+/// The scheme of `Origin` may be either: behind a gateway that terminates TLS the engine knows only the
+/// host. `Sec-Fetch-Site` tells if the scheme differs.
 pub fn shown_origin(head: &Head<'_>) -> Origin {
     match (head.field(Name::SecFetchSite), head.field(Name::Origin), head.host()) {
         (Field::Once(b"same-origin"), ..) => Origin::Ours,

@@ -1,9 +1,9 @@
-//! Pages of other origins that may call the API (the Fetch standard's CORS).
+//! CORS: pages of other origins that may use the API (Fetch standard).
 //!
-//! A browser keeps a page from reading what another origin answers, and from sending anything
-//! unusual there, unless that origin allows it. The operator names the origins that may. What
-//! they are told is made once, when the server starts. Next: [`crate::identity::cookie`] for
-//! requests that nobody asked a browser's permission for.
+//! A browser keeps a page from reading responses of another origin, and from sending unusual requests
+//! there, unless that origin allows it. The operator configures the allowed origins. Their header lines
+//! are made once, at the start. Next: [`crate::identity::cookie`] for requests that browsers send without
+//! asking.
 
 use std::fmt;
 
@@ -12,16 +12,16 @@ use crate::http::field::Name;
 use crate::http::head::Head;
 use crate::http::line::is_authority;
 
-/// What a page may read of an answer besides the headers that any may.
+/// Response headers that such a page may read besides the ones that any page may.
 const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Idempotent-Replay, Location, Retry-After\r\n";
 
-/// What the answer to a preflight says besides: what such a page may send, and for how long
-/// (in seconds) the browser need not ask again.
+/// Header lines for the response to a preflight request: what such a page may send, and for how long (in
+/// seconds) the browser need not ask again.
 pub const PREFLIGHT: &str = "Access-Control-Allow-Methods: GET, HEAD, POST\r\n\
     Access-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer\r\n\
     Access-Control-Max-Age: 86400\r\n";
 
-/// The origins that were named. They live as long as the process: settings are read once.
+/// The configured origins. They live as long as the process: settings are read once.
 #[derive(Clone, Default, Debug)]
 pub struct Origins {
     named: Vec<(String, &'static Cors)>,
@@ -52,7 +52,7 @@ impl Origins {
         Some(origins)
     }
 
-    /// What the page that sent a request is told, if it may read the answer.
+    /// The CORS header lines for the page that sent a request, if it may read the response.
     #[inline]
     pub fn may_read(&self, head: &Head<'_>) -> Option<&'static Cors> {
         if self.named.is_empty() && self.anybody.is_none() {
@@ -62,7 +62,7 @@ impl Origins {
         self.find(origin).or(self.anybody)
     }
 
-    /// Whether a request comes from a page of one of the named origins.
+    /// Whether a request comes from a page of one of the configured origins.
     pub fn name(&self, head: &Head<'_>) -> bool {
         head.field(Name::Origin).once().is_some_and(|origin| self.find(origin).is_some())
     }

@@ -1,4 +1,4 @@
-//! Sessions of the demo: a made-up buyer, named by a token that the demo's own key signs.
+//! Sessions of the demo: an invented buyer, with a token that the demo's own key signs.
 //!
 //! With `--demo` only. Randomness and the time are arguments.
 
@@ -9,7 +9,7 @@ use stampede_core::types::UnixMillis;
 use super::mint::{Claims, MintError, MintKey};
 use super::rules::TokenRules;
 
-/// How long a session counts, in seconds, unless the rules for tokens say less.
+/// How long a session is valid, in seconds, unless the rules for tokens say less.
 pub const SESSION_S: u64 = 24 * 3_600;
 /// Random bytes in the name of a buyer.
 pub const RANDOM_BYTES: usize = 12;
@@ -19,7 +19,7 @@ pub const RANDOM_BYTES: usize = 12;
 pub struct Demo {
     key: MintKey,
     cookie: String,
-    /// What a token has to say to count here.
+    /// The audience that tokens need here.
     aud: Option<String>,
     iss: Option<String>,
     session_s: u64,
@@ -30,7 +30,7 @@ pub struct Demo {
 pub struct Session {
     /// The buyer: `demo-` and something random.
     pub sub: String,
-    /// The token that names it.
+    /// The buyer's token.
     pub token: String,
     /// The same token as the value of `Set-Cookie`.
     pub cookie: String,
@@ -47,7 +47,7 @@ impl Demo {
     /// A fresh buyer. `random` has to be unguessable.
     ///
     /// # Errors
-    /// When the name is none that would be taken, which it always is.
+    /// Never: the name is always a valid subject.
     pub fn session(&self, random: &[u8; RANDOM_BYTES], now: UnixMillis) -> Result<Session, MintError> {
         let sub = format!("demo-{}", BASE64.encode(random));
         let (aud, iss) = (self.aud.as_deref(), self.iss.as_deref());

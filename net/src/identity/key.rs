@@ -1,7 +1,7 @@
 //! Keys that tokens are verified with.
 //!
-//! A key belongs to one algorithm for good, so that no token can choose how it
-//! is verified (RFC 8725 section 3.1). Next: [`super::token`].
+//! A key belongs to exactly one algorithm, so that no token can choose how it is verified
+//! (RFC 8725 section 3.1). Next: [`super::token`].
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -18,7 +18,7 @@ pub const SECRET_BYTES_MIN: usize = 32;
 pub const KID_BYTES_MAX: usize = 64;
 
 named! {
-    /// The algorithms that are spoken, by the names that JWT headers use.
+    /// The supported algorithms.
     pub enum Algorithm {
         /// HMAC with SHA-256 (RFC 7518).
         Hs256 = "HS256",
@@ -27,19 +27,19 @@ named! {
     }
 }
 
-/// A key in the settings that cannot be one.
+/// An invalid key in the settings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum KeyError {
     /// The name does not fit.
     #[error("a kid must have 1 to 64 visible ASCII characters without quotes and backslashes")]
     Kid,
-    /// The algorithm is not spoken.
+    /// The algorithm is not supported.
     #[error("alg must be \"HS256\" or \"EdDSA\"")]
     Algorithm,
-    /// The material is not readable.
+    /// The material is not base64.
     #[error("the key is not base64. Give the bytes of the secret or of the public key in base64")]
     Base64,
-    /// The secret could be guessed.
+    /// The secret is too short to be safe.
     #[error("an HS256 secret must have at least 32 bytes. Draw one: openssl rand -base64 32")]
     Short,
     /// No Ed25519 public key.
@@ -63,7 +63,7 @@ pub struct IdentityKey {
 
 #[derive(Clone)]
 enum Check {
-    /// The secret has been mixed in already.
+    /// Keyed already.
     Hs256(Box<Hmac<Sha256>>),
     EdDsa(Box<VerifyingKey>),
 }
@@ -103,7 +103,7 @@ impl IdentityKey {
             Check::EdDsa(_) => Algorithm::EdDsa,
         }
     }
-    /// Whether it made this signature over this message.
+    /// Whether this is the key's signature of this message.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.check {
             Check::Hs256(keyed) => {
@@ -154,7 +154,7 @@ pub(super) fn key_bytes(material: &str, label: &str, head: &[u8]) -> Option<[u8;
     der.strip_prefix(head)?.try_into().ok()
 }
 
-/// Base64 as people paste it: either alphabet, padded or not.
+/// Base64 in either alphabet, with or without padding.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let url_safe = text.contains(['-', '_']);

@@ -1,7 +1,7 @@
-//! Signing tokens: for `stampede token`, for demos and for tests.
+//! Signs tokens: for `stampede token`, the demo and tests.
 //!
-//! Whatever is minted here, [`super::token::verify`] takes with the matching
-//! key; the server itself never signs a buyer's token.
+//! [`super::token::verify`] accepts what is signed here, with the matching key. Outside of the
+//! demo the server never signs a buyer's token.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
@@ -24,26 +24,26 @@ enum Signer {
     EdDsa(Box<SigningKey>),
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Claims<'a> {
     /// The buyer; 1 to 255 bytes.
     pub sub: &'a str,
-    /// First Unix second at which it no longer counts.
+    /// First Unix second at which it is no longer valid.
     pub exp_s: u64,
-    /// First Unix second at which it counts; left out if `None`.
+    /// First Unix second at which it is valid; left out if `None`.
     pub nbf_s: Option<u64>,
     /// The account's level; left out if `None`.
     pub level: Option<u8>,
     /// When the account was opened, in Unix seconds; left out if `None`.
     pub since_s: Option<u64>,
-    /// Whom it is for; left out if `None`.
+    /// The audience; left out if `None`.
     pub aud: Option<&'a str>,
-    /// Whom it is from; left out if `None`.
+    /// The issuer; left out if `None`.
     pub iss: Option<&'a str>,
 }
 
-/// A token that nobody would take.
+/// Claims that no verifier would accept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MintError {
     /// The subject does not fit.
@@ -82,7 +82,7 @@ impl MintKey {
     /// Signs a token.
     ///
     /// # Errors
-    /// When the subject is none that would be taken.
+    /// When the subject is invalid.
     pub fn mint(&self, claims: &Claims<'_>) -> Result<String, MintError> {
         subject(claims.sub.as_bytes()).ok_or(MintError::Subject)?;
         let mut header = Vec::new();
@@ -94,7 +94,7 @@ impl MintKey {
         Ok(self.sign(&header, &payload))
     }
 
-    /// Signs whatever stands in the two parts: a test needs tokens that are wrong.
+    /// Signs any header and payload: tests need invalid tokens, too.
     pub fn sign(&self, header: &[u8], payload: &[u8]) -> String {
         let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(payload));
         let signature = match &self.signer {

@@ -1,7 +1,7 @@
 //! Times as tokens carry them: NumericDate of RFC 7519 section 2, seconds since 1970 as any JSON number.
 //!
-//! With a fraction (Python's `time.time()`), with an exponent, negative: all of them are numbers. Read exactly,
-//! without floating point, in milliseconds; what is finer is rounded as the caller wants it.
+//! They may have a fraction (Python's `time.time()`) or an exponent, or be negative. They are read exactly,
+//! without floating point, in milliseconds; the caller chooses how finer parts are rounded.
 
 /// Which way a fraction of a millisecond goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,8 +10,8 @@ pub(super) enum Round {
     Up,
 }
 
-/// Milliseconds since 1970 of a JSON number of seconds; 0 for what is before it, `u64::MAX` for what is
-/// beyond. The text has to be a number as RFC 8259 has it.
+/// Milliseconds since 1970 of a JSON number of seconds; 0 for earlier times, `u64::MAX` for times beyond its
+/// range. The text has to be a number as in RFC 8259.
 pub(super) fn millis(number: &str, round: Round) -> u64 {
     if number.starts_with('-') {
         return 0;
@@ -19,7 +19,7 @@ pub(super) fn millis(number: &str, round: Round) -> u64 {
     let at = number.find(['e', 'E']).unwrap_or(number.len());
     let (mantissa, exponent) = (&number[..at], number.get(at + 1..).unwrap_or_default());
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    // Where the point of the milliseconds stands among the digits.
+    // How many digits are before the point, in milliseconds.
     let point = (whole.len() as i64 + 3).saturating_add(exponent_of(exponent));
     let (mut value, mut rest) = (0u64, false);
     let mut places = 0;
@@ -38,7 +38,7 @@ pub(super) fn millis(number: &str, round: Round) -> u64 {
     if rest && round == Round::Up { value.saturating_add(1) } else { value }
 }
 
-/// The exponent behind `e`; beyond any number that counts it stays where it is.
+/// The exponent after `e`, limited to a value beyond any that matters.
 fn exponent_of(text: &str) -> i64 {
     const FAR: i64 = 1 << 32;
     let digits = text.trim_start_matches(['+', '-']);

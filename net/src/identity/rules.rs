@@ -1,18 +1,18 @@
-//! What a token has to say beside who it is for: until when at most, for whom, by whom, and how exactly its
-//! times are taken. Next: [`super::token`].
+//! What is required of a token besides its subject: longest life, audience, issuer, and leeway for its times. Next:
+//! [`super::token`].
 
-/// The rules that tokens are verified by.
+/// The rules for tokens.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenRules {
-    /// One of these has to be in `aud`; empty: `aud` is not looked at.
+    /// One of these has to be in `aud`; empty: `aud` is not checked.
     pub audience: Vec<String>,
-    /// One of these has to be `iss`; empty: `iss` is not looked at.
+    /// One of these has to be `iss`; empty: `iss` is not checked.
     pub issuer: Vec<String>,
-    /// How long before its `nbf` a token counts already, in milliseconds: the issuer's clock may be ahead.
+    /// How long before its `nbf` a token is valid already, in milliseconds: the issuer's clock may be ahead.
     pub nbf_leeway_ms: u64,
-    /// How long after its `exp` a token still counts, in milliseconds.
+    /// How long after its `exp` a token is still valid, in milliseconds.
     pub exp_leeway_ms: u64,
-    /// Longest life, in milliseconds: from `iat`, where it is given, and from now.
+    /// Longest life, in milliseconds: from `iat` if given, and from now.
     pub life_max_ms: u64,
 }
 

@@ -1,11 +1,11 @@
-//! Tokens that were verified, one table per core: a token that this core has seen before costs a hash.
+//! A cache of verified tokens, one per core: recognising a known token costs a hash.
 //!
-//! One table for all connections of the core, since behind a proxy the requests of many buyers come over one
-//! connection. A token is known by a keyed 128-bit hash: nobody can choose tokens that share a set, or one
-//! that passes for another. Bounded: [`VERDICTS_MAX`] tokens, in sets of [`WAYS`]; in a full set the one that
-//! was shown longest ago makes way. Only tokens with our signature get in, so junk displaces nobody; one that
-//! has expired is remembered as well, since its buyer shows it again and again, and is the first to make way.
-//! What was verified with other keys is forgotten: a table belongs to one [`super::Identity`].
+//! One table for all connections of the core, since behind a proxy the requests of many buyers share a
+//! connection. The key is a keyed 128-bit hash of the token: nobody can choose tokens that collide. Bounded:
+//! [`VERDICTS_MAX`] tokens, in sets of [`WAYS`]; in a full set the least recently used one is evicted. Only
+//! tokens with a valid signature get in, so invalid ones evict nothing; an expired token is kept as well, since
+//! its buyer sends it again and again, and is evicted first. A table belongs to one [`super::Identity`]: tokens
+//! that were verified with other keys are dropped.
 
 use stampede_core::types::{HashSecret, UnixMillis};
 
@@ -21,14 +21,14 @@ const _: () = assert!(SETS.is_power_of_two());
 #[derive(Clone)]
 struct Set {
     hashes: [[u64; 2]; WAYS],
-    /// When each was shown last, by the table's count of looks.
+    /// When each was last used, by the table's count of look-ups.
     shown: [u64; WAYS],
     verdicts: [Option<Verdict>; WAYS],
 }
 
 const FREE: Set = Set { hashes: [[0; 2]; WAYS], shown: [0; WAYS], verdicts: [const { None }; WAYS] };
 
-/// The tokens that a core has verified, and whom they name.
+/// The tokens that a core has verified, with their buyers.
 pub struct VerdictCache {
     secret: HashSecret,
     /// The number of the identity that verified them.
@@ -39,17 +39,17 @@ pub struct VerdictCache {
 }
 
 impl VerdictCache {
-    /// Remembers nothing yet, and takes no room. `secret` must be known to nobody outside.
+    /// An empty cache, which takes no memory. `secret` must be known to nobody outside.
     pub fn new(secret: HashSecret) -> Self {
         Self { secret, identity: 0, sets: Box::default(), looks: 0 }
     }
 
-    /// Forgets all tokens, and keeps the room.
+    /// Forgets all tokens, and keeps the memory.
     pub fn forget(&mut self) {
         self.sets.fill(FREE);
     }
 
-    /// Whom this token names, or that it does not count now; `None` if this identity has not verified it.
+    /// The buyer of this token, or why it is not valid now; `None` if this identity has not verified it.
     pub(super) fn get(
         &mut self,
         identity: u64,
@@ -84,11 +84,11 @@ impl VerdictCache {
         self.looks += 1;
         let set = &mut self.sets[hash[0] as usize & (SETS - 1)];
         let own = set.hashes.iter().position(|known| *known == hash);
-        // Free places first, then those of tokens that have expired, then that of whoever came longest ago.
+        // Free places first, then expired tokens, then the least recently used.
         let counts = |verdict: &Verdict| verdict.until_ms > now.0;
         let cost = |way: usize| (set.verdicts[way].as_ref().map(counts), set.shown[way]);
         let cheapest = (0..WAYS).min_by_key(|&way| cost(way)).filter(|&way| {
-            // One that has expired displaces none that counts.
+            // An expired token evicts no valid one.
             counts(&verdict) || cost(way).0 != Some(true)
         });
         let Some(way) = own.or(cheapest) else { return };
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn many_tokens_are_known_side_by_side_while_their_times_hold() {
+    fn many_tokens_are_known_while_they_are_valid() {
         let mut cache = cache();
         assert_eq!(name(&mut cache, "t1", NOW), None);
         for n in 0..1_000 {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded_and_keeps_who_comes_again() {
+    fn the_table_is_bounded_and_keeps_tokens_in_use() {
         let mut cache = cache();
         cache.put(1, b"regular", verdict("regular"), NOW);
         for n in 0..4 * VERDICTS_MAX {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_keys_verified_does_not_count() {
+    fn what_other_keys_verified_is_not_valid() {
         let mut cache = cache();
         cache.put(1, b"t", verdict("bob"), NOW);
         assert!(cache.get(2, b"t", NOW).is_none());
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_verified_again_takes_its_own_place() {
+    fn a_token_verified_again_keeps_its_place() {
         let mut cache = cache();
         cache.put(1, b"t", verdict("bob"), NOW);
         cache.put(1, b"t", Verdict { until_ms: 9_000, ..verdict("bob") }, NOW);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_out_of_its_time_is_known_and_displaces_no_other() {
+    fn an_expired_token_is_known_and_evicts_no_other() {
         let mut cache = cache();
         let before = Verdict { from_ms: 1_500, ..verdict("early") };
         cache.put(1, b"early", before, NOW);

@@ -1,13 +1,13 @@
-//! Acquires what the transport needs on all cores, before anything listens; decides which transport it is.
+//! Acquires what the transport needs on all cores, before anything listens, and so chooses the transport.
 //!
-//! The only place that chooses. Every core's thread is started, gets its ring or its epoll instance, and
-//! then waits for its work ([`CoreSeat::start`]). Only when all of them have what they need is the
-//! choice made, so that no core can lack memory or descriptors that the others already serve with. Nothing
-//! is tried that is not kept: a ring that was made and given back would count against the
-//! user's locked memory for a while longer. Without the ring, nothing of io_uring is called at all.
+//! The only place that chooses. Every core's thread is started, gets its ring or its epoll instance, and then
+//! waits for its work ([`IdleCore::start`]). The choice is made only when all of them have what they need, so
+//! that no core can lack memory or descriptors while others already serve. Nothing is acquired only to try it:
+//! a ring that was made and freed would count against the user's locked memory for a while longer. Without the
+//! ring, no call of io_uring is made at all.
 //!
 //! ```text
-//! auto: a ring on each core? ── all ──▶ ring         ring: the same, and no other way
+//! auto: a ring on each core? ── all ──▶ ring         ring: the same, without a fallback
 //!             │ one lacks it: all threads end
 //!             ▼
 //!       epoll on each core?  ── all ──▶ epoll, and why
@@ -28,32 +28,31 @@ use rustix::thread::{
     CpuSet, disable_transparent_huge_pages, sched_setaffinity, transparent_huge_pages_are_disabled,
 };
 
-use super::door::Door;
+use super::core_loop::CoreLoop;
 use super::kernel::Kernel;
 use super::limits::{START_MAX, TICK_MS};
-use super::seat::Seat;
+use super::listen::ListenSocket;
 use super::{epoll, ring};
 use crate::engine::home::Home;
 use crate::settings::TransportChoice;
 
-/// What the threads of cores are called, before their number.
+/// Name of the cores' threads, before their number.
 const CORE: &str = "stampede-core";
-/// What those are called that only wait for the database.
+/// Name of the threads that only wait for the database.
 const WAITING_CORE: &str = "stampede-wait";
-/// Entries of each of the executor's three rings. Nothing of ours goes through them, and newer kernels
-/// charge them to the memory that a user may lock.
+/// Entries of each of the executor's three rings. We do not use them, and newer kernels charge them to the
+/// user's locked memory.
 const EXECUTOR_RING_ENTRIES: usize = 16;
-/// Memory that the executor registers for file I/O, of which a front end does none; it takes 64 KiB at
-/// least.
+/// Memory that the executor registers for file I/O, which cores do not do; it takes at least 64 KiB.
 const EXECUTOR_IO_BYTES: usize = 16 << 10;
-/// How long glommio may run a task before it looks for others. There is one task, and an executor
-/// whose time for it is over *before it has begun* takes that for "nothing to do" and sleeps for ever
-/// (glommio 0.9, `run_task_queues`): so never, in practice.
+/// How long glommio may run a task before it looks for others: practically for ever. There is one task, and if
+/// its time is over *before it has begun*, the executor concludes that there is nothing to do and never wakes
+/// (glommio 0.9, `run_task_queues`).
 const PREEMPT_AFTER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
-/// The least limit on locked memory that the executor takes, whatever the kernel charges.
+/// The executor refuses a lower limit on locked memory, whatever the kernel charges.
 const EXECUTOR_MEMLOCK_BYTES: u64 = 512 << 10;
-/// How long locked memory is waited for: the kernel gives back what a server held only some time after
-/// that server has ended, and a restart must not be told that there is none.
+/// How long to wait for locked memory: the kernel frees a server's only some time after that server has
+/// ended, and a restart must not fail for that.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two attempts to get it.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);
@@ -80,14 +79,14 @@ impl Transport {
 /// The running thread of a core; the error says why it could not go on.
 pub type CoreThread = JoinHandle<io::Result<()>>;
 
-/// What a core could not get from the system.
+/// What the system did not give to a core.
 #[derive(Debug)]
 pub struct Lack {
     /// The core, counted from 0.
     pub core: usize,
-    /// What for.
+    /// What it was.
     pub part: Part,
-    /// What the system said.
+    /// The system's error.
     pub error: io::Error,
 }
 
@@ -96,7 +95,7 @@ pub struct Lack {
 pub enum Part {
     /// A thread.
     Thread,
-    /// The ring that its sockets are served by.
+    /// The ring for its sockets.
     Ring,
     /// The executor that polls it.
     Executor,
@@ -116,12 +115,12 @@ impl fmt::Display for Lack {
     }
 }
 
-/// No transport can be had on all cores.
+/// No transport is available on all cores.
 #[derive(Debug)]
 pub struct NoTransport {
-    /// Why not the ring; `None` = it was not asked for.
+    /// Why not the ring; `None` = it was not wanted.
     pub ring: Option<Lack>,
-    /// Why not epoll; `None` = it was not asked for.
+    /// Why not epoll; `None` = it was not wanted.
     pub epoll: Option<Lack>,
 }
 
@@ -133,40 +132,40 @@ impl fmt::Display for NoTransport {
         let lacks = lacks.iter().filter_map(|(name, lack)| lack.as_ref().map(|lack| (name, lack)));
         for (index, (name, lack)) in lacks.enumerate() {
             let comma = if index == 0 { "" } else { "; " };
-            write!(f, "{comma}{name} cannot be had ({lack})")?;
+            write!(f, "{comma}{name} is not available ({lack})")?;
         }
         Ok(())
     }
 }
 
-/// What a core is to do.
+/// What a core has to do.
 struct Work {
     home: Box<dyn FnOnce() -> Home + Send>,
-    doors: Vec<Door>,
+    sockets: Vec<ListenSocket>,
     started: SyncSender<io::Result<()>>,
 }
 
-/// A core's thread that has what it needs, and waits. Dropped, it ends.
-pub struct CoreSeat {
+/// A core's thread that has what it needs and waits for its work. Dropping it ends the thread.
+pub struct IdleCore {
     inbox: Option<SyncSender<Work>>,
     thread: Option<CoreThread>,
 }
 
-impl CoreSeat {
-    /// Has the core serve. When this returns, it does. The thread ends when the engine drains and its last
-    /// connection is gone, or when the engine closes.
+impl IdleCore {
+    /// Starts serving; when this returns, the core serves. The thread ends when the engine drains and its last
+    /// connection is closed, or when the engine closes.
     ///
     /// # Errors
-    /// No descriptor is left for what wakes the core.
+    /// No descriptor is left for the event that wakes the core.
     pub fn start(
         mut self,
-        doors: Vec<Door>,
+        sockets: Vec<ListenSocket>,
         home: impl FnOnce() -> Home + Send + 'static,
     ) -> io::Result<CoreThread> {
         let gone = || io::Error::other("the core's thread has ended before it began");
         let (started, answer) = sync_channel(1);
         let inbox = self.inbox.take().ok_or_else(gone)?;
-        inbox.send(Work { home: Box::new(home), doors, started }).map_err(|_| gone())?;
+        inbox.send(Work { home: Box::new(home), sockets, started }).map_err(|_| gone())?;
         match answer.recv_timeout(START_MAX) {
             Ok(answer) => answer?,
             Err(RecvTimeoutError::Disconnected) => return Err(gone()),
@@ -180,9 +179,9 @@ impl CoreSeat {
     }
 }
 
-impl Drop for CoreSeat {
+impl Drop for IdleCore {
     fn drop(&mut self) {
-        // Without an inbox the thread has nothing to wait for.
+        // Without an inbox the thread ends.
         drop(self.inbox.take());
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
@@ -194,74 +193,74 @@ impl Drop for CoreSeat {
 pub struct Cores {
     transport: Transport,
     without_ring: Option<Lack>,
-    seats: Vec<CoreSeat>,
+    cores: Vec<IdleCore>,
 }
 
 impl Cores {
-    /// One core on each of these processors. The first call for io_uring, and there is no other.
+    /// One core on each of these processors. Only here io_uring is set up.
     ///
     /// # Errors
-    /// What is lacking for each transport that the choice allows.
+    /// What is missing for each allowed transport.
     pub fn acquire(choice: TransportChoice, cpus: &[usize]) -> Result<Self, NoTransport> {
         let without_ring = if choice == TransportChoice::Epoll {
             None
         } else {
-            match seats(Transport::Ring, cpus, CORE) {
-                Ok(seats) => return Ok(Self { transport: Transport::Ring, without_ring: None, seats }),
+            match start_threads(Transport::Ring, cpus, CORE) {
+                Ok(cores) => return Ok(Self { transport: Transport::Ring, without_ring: None, cores }),
                 Err(lack) => Some(lack),
             }
         };
         if choice == TransportChoice::Ring {
             return Err(NoTransport { ring: without_ring, epoll: None });
         }
-        match seats(Transport::Epoll, cpus, CORE) {
-            Ok(seats) => Ok(Self { transport: Transport::Epoll, without_ring, seats }),
+        match start_threads(Transport::Epoll, cpus, CORE) {
+            Ok(cores) => Ok(Self { transport: Transport::Epoll, without_ring, cores }),
             Err(lack) => Err(NoTransport { ring: without_ring, epoll: Some(lack) }),
         }
     }
 
-    /// As many more, on epoll, for an engine that only waits: those that will sell hold their rings already, and
-    /// there may be no memory for as many again.
+    /// As many again, on epoll, for an engine that only waits: the cores that will sell have their rings already,
+    /// and there may be no memory for as many more.
     ///
     /// # Errors
-    /// What is lacking.
+    /// What is missing.
     pub fn acquire_to_wait(cpus: &[usize]) -> Result<Self, NoTransport> {
-        match seats(Transport::Epoll, cpus, WAITING_CORE) {
-            Ok(seats) => Ok(Self { transport: Transport::Epoll, without_ring: None, seats }),
+        match start_threads(Transport::Epoll, cpus, WAITING_CORE) {
+            Ok(cores) => Ok(Self { transport: Transport::Epoll, without_ring: None, cores }),
             Err(lack) => Err(NoTransport { ring: None, epoll: Some(lack) }),
         }
     }
 
-    /// How their connections are served.
+    /// Their transport.
     pub const fn transport(&self) -> Transport {
         self.transport
     }
 
-    /// Why they do without the ring, if they would rather have had it.
+    /// Why they do not use the ring, if it was preferred.
     pub const fn without_ring(&self) -> Option<&Lack> {
         self.without_ring.as_ref()
     }
 
     /// Each of them, in the order of the processors.
-    pub fn into_seats(self) -> Vec<CoreSeat> {
-        self.seats
+    pub fn into_idle_cores(self) -> Vec<IdleCore> {
+        self.cores
     }
 }
 
 /// Whether a core has what it needs.
 type Acquired = Sender<Result<(), Lack>>;
 
-/// A thread per processor, with all that this transport needs; if one lacks something, none is left.
-fn seats(transport: Transport, cpus: &[usize], name: &str) -> Result<Vec<CoreSeat>, Lack> {
+/// A thread per processor, with all that this transport needs; if one lacks something, all are ended.
+fn start_threads(transport: Transport, cpus: &[usize], name: &str) -> Result<Vec<IdleCore>, Lack> {
     let until = Instant::now() + MEMORY_PATIENCE;
     let _small_pages = (transport == Transport::Ring).then(SmallPages::begin);
     let all: Vec<(usize, usize)> = cpus.iter().copied().enumerate().collect();
-    // The first executor of a process tries out the kernel, and panics if there is no room for that: it is
-    // made while no other core takes any.
+    // The first executor of a process probes the kernel, and panics if it lacks memory for that: so it is made
+    // before other cores take any.
     let (first, others) = all.split_at(all.len().min(1));
-    let mut seats = together(transport, until, first, name)?;
-    seats.extend(together(transport, until, others, name)?);
-    Ok(seats)
+    let mut cores = together(transport, until, first, name)?;
+    cores.extend(together(transport, until, others, name)?);
+    Ok(cores)
 }
 
 /// Some of these threads, at the same time.
@@ -270,7 +269,7 @@ fn together(
     until: Instant,
     cores: &[(usize, usize)],
     name: &str,
-) -> Result<Vec<CoreSeat>, Lack> {
+) -> Result<Vec<IdleCore>, Lack> {
     let mut begun = Vec::with_capacity(cores.len());
     for &(core, cpu) in cores {
         let (inbox, work) = sync_channel(1);
@@ -285,20 +284,20 @@ fn together(
         };
         let thread = std::thread::Builder::new().name(name).spawn(run);
         let thread = thread.map_err(|error| Lack { core, part: Part::Thread, error })?;
-        begun.push((core, CoreSeat { inbox: Some(inbox), thread: Some(thread) }, answer));
+        begun.push((core, IdleCore { inbox: Some(inbox), thread: Some(thread) }, answer));
     }
-    // All have answered before any of them is let go.
-    let seats = begun.into_iter().map(|(core, seat, answer)| {
+    // Collected first: all have reported before any of them is dropped.
+    let cores = begun.into_iter().map(|(core, idle, answer)| {
         let error = || io::Error::other("the thread has ended before it began");
         answer.recv().unwrap_or_else(|_| Err(Lack { core, part: Part::Thread, error: error() }))?;
-        Ok(seat)
+        Ok(idle)
     });
-    let seats: Vec<Result<CoreSeat, Lack>> = seats.collect();
-    seats.into_iter().collect()
+    let cores: Vec<Result<IdleCore, Lack>> = cores.collect();
+    cores.into_iter().collect()
 }
 
-/// While it lives, memory that is touched for the first time comes in small pages. What the executor
-/// registers is charged by the page that it lies in: 2 MiB for 64 KiB, three times a core.
+/// While it lives, new memory comes in small pages. The kernel charges what the executor registers by the page:
+/// 2 MiB instead of 64 KiB, three times per core.
 struct SmallPages {
     before: bool,
 }
@@ -322,8 +321,8 @@ impl Drop for SmallPages {
     }
 }
 
-/// Keeps the calling thread on a processor, where that is allowed: a container may not let us choose, and
-/// any processor will do.
+/// Pins the calling thread to a processor, where that is permitted: in some containers it is not, and any
+/// processor will do.
 fn pin(cpu: usize) {
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
@@ -332,9 +331,9 @@ fn pin(cpu: usize) {
     }
 }
 
-/// Serves on a ring, as the one task of an executor. It never gives way: an executor that believes it
-/// has nothing to do sleeps in rings of its own, where nothing of ours would wake it. It waits for its
-/// work outside: an executor that has run keeps a descriptor for ever (glommio 0.9).
+/// Serves on a ring, as the one task of an executor. It never yields: an idle executor sleeps in rings of its
+/// own, where nothing of ours would wake it. It waits for its work outside of the executor: one that has run
+/// keeps a descriptor for ever (glommio 0.9).
 fn on_ring(core: usize, until: Instant, acquired: &Acquired, work: &Receiver<Work>) -> io::Result<()> {
     let (kernel, executor) = match ring_and_executor(core, until) {
         Ok(both) => both,
@@ -359,7 +358,7 @@ fn on_epoll(core: usize, acquired: &Acquired, work: &Receiver<Work>) -> io::Resu
     work.recv().map_or(Ok(()), |work| futures_lite::future::block_on(serve(kernel, work)))
 }
 
-/// The ring comes first: what a sandbox refuses is then refused to us, who can say it.
+/// The ring comes first: what a sandbox refuses is then refused to our code, which can report it.
 fn ring_and_executor(core: usize, until: Instant) -> Result<(ring::Uring, LocalExecutor), Lack> {
     let lack = |part| move |error| Lack { core, part, error };
     let kernel = patiently(until, ring::Uring::new).map_err(lack(Part::Ring))?;
@@ -367,9 +366,8 @@ fn ring_and_executor(core: usize, until: Instant) -> Result<(ring::Uring, LocalE
     Ok((kernel, executor))
 }
 
-/// The thread is pinned already, and file I/O, for which the executor would start another thread, is none
-/// of a front end's business: placed like that, it neither reads `/sys` nor starts threads, at
-/// both of which it would panic.
+/// The thread is pinned already, and cores do no file I/O, for which the executor would start another thread.
+/// With these placements it neither reads `/sys` nor starts threads; it would panic where either fails.
 fn executor() -> io::Result<LocalExecutor> {
     if getrlimit(Resource::Memlock).current.is_some_and(|bytes| bytes < EXECUTOR_MEMLOCK_BYTES) {
         return Err(io::Error::from_raw_os_error(libc::ENOMEM));
@@ -380,7 +378,7 @@ fn executor() -> io::Result<LocalExecutor> {
         .io_memory(EXECUTOR_IO_BYTES)
         .preempt_timer(PREEMPT_AFTER);
     let Some(executor) = quietly(move || builder.make()) else {
-        return Err(ring::refusal().unwrap_or_else(|| io::Error::other("the executor has given up")));
+        return Err(ring::refusal().unwrap_or_else(|| io::Error::other("the executor cannot start")));
     };
     executor.map_err(|error| match error {
         GlommioError::IoError(error) | GlommioError::EnhancedIoError { source: error, .. } => error,
@@ -389,11 +387,11 @@ fn executor() -> io::Result<LocalExecutor> {
 }
 
 thread_local! {
-    /// Whether a panic of this thread is an answer, which nobody has to see.
+    /// Whether a panic of this thread is caught as a result and not reported.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What somebody else's code comes to, or `None` if it panics; nothing is said of it.
+/// The result of foreign code, or `None` if it panics; the panic is not reported.
 fn quietly<T>(run: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -410,7 +408,7 @@ fn quietly<T>(run: impl FnOnce() -> T) -> Option<T> {
     outcome.ok()
 }
 
-/// Tries for a while when there is no memory.
+/// Retries for a while if there is no memory.
 fn patiently<T>(until: Instant, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match attempt() {
@@ -422,27 +420,27 @@ fn patiently<T>(until: Instant, mut attempt: impl FnMut() -> io::Result<T>) -> i
     }
 }
 
-/// Does a core's work, as one task that is polled once.
+/// Serves, as one task that is polled once.
 async fn serve(kernel: impl Kernel, work: Work) -> io::Result<()> {
-    let Work { home, doors, started } = work;
-    let seat = match Seat::new(kernel, home(), doors, TICK_MS) {
-        Ok(seat) => seat,
+    let Work { home, sockets, started } = work;
+    let core = match CoreLoop::new(kernel, home(), sockets, TICK_MS) {
+        Ok(core) => core,
         Err(error) => {
-            // Whoever asked has given up if it cannot be told.
+            // If this fails, nobody waits any more.
             drop(started.send(Err(error)));
             return Ok(());
         }
     };
     drop(started.send(Ok(())));
-    let ended = seat.run().await;
+    let ended = core.run().await;
     if let Err(error) = &ended {
-        tracing::error!("a core cannot go on: {error}");
+        tracing::error!("a core has failed: {error}");
     }
     ended
 }
 
 fn tell(acquired: &Acquired, what: Result<(), Lack>) {
-    // Whoever asked has given up if it cannot be told.
+    // If this fails, nobody waits any more.
     let _told = acquired.send(what);
 }
 
@@ -451,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_of_others_is_an_answer() {
+    fn a_panic_in_foreign_code_is_a_result() {
         assert_eq!(quietly(|| 7), Some(7));
         assert_eq!(quietly(|| -> u32 { panic!("no room") }), None);
         assert!(std::panic::catch_unwind(|| panic!("seen")).is_err() && !QUIET.get());

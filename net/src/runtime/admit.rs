@@ -1,15 +1,15 @@
-//! Whether a connection is accepted, and what a refused one is told.
+//! Whether a connection is accepted, and the response to a refused one.
 
 use std::net::IpAddr;
 
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
-use crate::http::answer::{self, Manner};
+use crate::http::answer::{self, ResponseMode};
 use crate::http::problem::Code;
 use crate::http::route::Listener;
 
-/// What `accept` answers for a connection that failed before it was taken (accept(2)), or when it was
-/// interrupted: nothing is wrong with us.
+/// Errors of `accept` for a connection that failed before it was accepted (accept(2)), or for an interrupted
+/// call: the server itself is fine.
 pub(super) const GONE_BEFORE_TAKEN: [i32; 11] = [
     libc::ECONNABORTED,
     libc::EINTR,
@@ -24,7 +24,7 @@ pub(super) const GONE_BEFORE_TAKEN: [i32; 11] = [
     libc::ETIMEDOUT,
 ];
 
-/// Takes a connection in or says why not: too many, of all or of its address.
+/// Accepts a connection, or returns why not: too many in all, or from its address.
 pub(super) fn admit(
     home: &mut Home,
     (open, open_max): (usize, usize),
@@ -43,9 +43,9 @@ pub(super) fn admit(
     refused
 }
 
-/// What a connection is told that is turned away.
-pub(super) fn farewell(code: Code) -> Vec<u8> {
+/// The response to a refused connection.
+pub(super) fn refusal_bytes(code: Code) -> Vec<u8> {
     let mut out = Vec::new();
-    answer::problem(&mut out, &code.problem(), Manner::CLOSE, &answer::date_line(0));
+    answer::problem(&mut out, &code.problem(), ResponseMode::CLOSE, &answer::date_line(0));
     out
 }

@@ -1,21 +1,21 @@
 //! The transport on plain epoll, for machines where io_uring is missing or refused.
 //!
 //! Docker's default seccomp profile, gVisor and `kernel.io_uring_disabled` refuse io_uring, and older
-//! kernels lack parts of it. This is the same seam ([`Kernel`]) over calls that every kernel has:
-//! readiness comes in, and what was tried on it goes out as something that has happened.
+//! kernels lack parts of it. This implements the same trait ([`Kernel`]) with calls that every kernel has:
+//! readiness comes in, and the results of what was tried on it go out as completions.
 //!
 //! # Readiness
-//! A connection is registered once, edge-triggered, when it first receives. From then on two flags
-//! per connection say what the kernel last told: *readable* until a receive found less than it asked
-//! for, *waiting to write* from a send that was short until the socket takes bytes again. An edge that
-//! comes while nobody receives is kept in the flag, so that receiving can stop and go on without a
-//! system call. A hang-up stays for good: then only a receive that answers 0 or an error ends it.
-//! Listening sockets are level-triggered: while connections wait, every wait ends at once.
+//! A connection is registered once, edge-triggered, when it first receives. From then on two flags per
+//! connection hold what the kernel last reported: *readable* until a receive returns less than it asked for,
+//! *waiting to write* from a short send until the socket takes bytes again. An edge that comes while nothing
+//! receives is kept in the flag, so that receiving can stop and resume without a system call. A hang-up is
+//! final: then only a receive that returns 0 or an error ends receiving. Listening sockets are
+//! level-triggered: while connections wait, every wait ends at once.
 //!
 //! # Fairness
-//! A socket brings at most one buffer a turn; what is left waits for the next turn, behind the others.
+//! A socket brings at most one buffer per turn; the rest waits for the next turn, after the others.
 //!
-//! Next: [`super::seat`] for what is done with it.
+//! Next: [`super::core_loop`] for what is done with it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,15 +33,15 @@ use super::kernel::{Completion, Kernel, Place, Spares};
 
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 1024;
-/// Bytes that one socket brings before others get their turn.
+/// Bytes that one socket brings before the others get their turn.
 const RECEIVE_BYTES: usize = 16 << 10;
 /// Connections accepted before anything else gets its turn.
 const ACCEPT_AT_ONCE: usize = 64;
 
-/// What an event is about: the upper half of its data; the lower is a place or the number of a door.
+/// What an event is about: the upper half of its data; the lower is a place or the number of a listening socket.
 const CONNECTION: u64 = 0;
-const DOOR: u64 = 1 << 32;
-const BELL: u64 = 2 << 32;
+const ACCEPTOR: u64 = 1 << 32;
+const WAKE: u64 = 2 << 32;
 
 /// What a connection is watched for.
 const RECEIVES: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
@@ -57,16 +57,16 @@ struct Socket {
     readable: bool,
     /// The peer has hung up, or the socket has failed.
     hung_up: bool,
-    /// A send that waits for the peer to read, and how much of it has gone off before.
+    /// A send that waits for the peer to read, and how much of it was sent before.
     resting: Option<(Vec<u8>, usize)>,
-    /// The kernel was asked to tell when the socket takes bytes again.
+    /// The kernel was asked to report when the socket takes bytes again.
     asks_for_room: bool,
-    /// It stands in one of the lists of what can be tried.
+    /// It is in one of the lists of sockets to try.
     is_listed: bool,
 }
 
-/// A listening socket that connections wait at.
-struct Door {
+/// A listening socket.
+struct Acceptor {
     number: Place,
     fd: RawFd,
     ready: bool,
@@ -77,12 +77,12 @@ pub(super) struct Chunk {
     len: usize,
 }
 
-/// An epoll instance and what it was told.
+/// An epoll instance and what it has reported.
 pub(super) struct Epoll {
     epoll: OwnedFd,
     events: Vec<Event>,
     sockets: Vec<Socket>,
-    doors: Vec<Door>,
+    acceptors: Vec<Acceptor>,
     /// Places to receive on in this turn.
     ready: VecDeque<Place>,
     /// Places to receive on in the next turn.
@@ -104,16 +104,16 @@ impl Epoll {
     pub(super) fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mut events = Vec::with_capacity(EVENTS_MAX);
-        // A sandbox may refuse the calls that everything hangs on: known now, not in mid-sale.
-        let bell = eventfd(0, EventfdFlags::CLOEXEC)?;
-        epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN)?;
-        drop(bell);
+        // A sandbox may refuse the calls that everything depends on: find out now, not during the sale.
+        let event = eventfd(0, EventfdFlags::CLOEXEC)?;
+        epoll::add(&epoll, &event, EventData::new_u64(WAKE), EventFlags::IN)?;
+        drop(event);
         epoll::wait(&epoll, spare_capacity(&mut events), Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         Ok(Self {
             epoll,
             events,
             sockets: Vec::new(),
-            doors: Vec::new(),
+            acceptors: Vec::new(),
             ready: VecDeque::new(),
             later: VecDeque::new(),
             happened: VecDeque::new(),
@@ -125,7 +125,7 @@ impl Epoll {
         })
     }
 
-    /// How long a wait may last: not at all while there is something to tell.
+    /// How long a wait may last: not at all while there is something to report.
     fn patience(&self, wait: bool) -> Duration {
         let idle = self.happened.is_empty() && self.later.is_empty() && self.ready.is_empty();
         let next_tick =
@@ -133,7 +133,7 @@ impl Epoll {
         if wait && idle { next_tick } else { Duration::ZERO }
     }
 
-    /// Keeps what the kernel has told.
+    /// Stores what the kernel has reported.
     fn note(&mut self) {
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
@@ -141,9 +141,11 @@ impl Epoll {
             let number = data as u32;
             match data & !u64::from(u32::MAX) {
                 CONNECTION => self.note_socket(number, flags),
-                DOOR => {
-                    if let Some(door) = self.doors.iter_mut().find(|door| door.number == number) {
-                        door.ready = true;
+                ACCEPTOR => {
+                    if let Some(acceptor) =
+                        self.acceptors.iter_mut().find(|acceptor| acceptor.number == number)
+                    {
+                        acceptor.ready = true;
                     }
                 }
                 _ => self.woken = true,
@@ -164,7 +166,7 @@ impl Epoll {
         self.list(place);
     }
 
-    /// Has a place tried in this turn, if it receives and has something to bring.
+    /// Lists a place for this turn, if it receives and may have bytes.
     fn list(&mut self, place: Place) {
         let socket = &mut self.sockets[place as usize];
         if socket.receiving && socket.readable && !std::mem::replace(&mut socket.is_listed, true) {
@@ -181,13 +183,13 @@ impl Epoll {
         let socket = &mut self.sockets[row];
         if socket.fd.is_none() {
             epoll::add(&self.epoll, fd, EventData::new_u64(CONNECTION | u64::from(place)), RECEIVES)?;
-            // What has come in before is told at the next wait.
+            // What came before is reported at the next wait.
             *socket = Socket { fd: Some(fd.as_raw_fd()), is_listed: socket.is_listed, ..Socket::default() };
         }
         Ok(socket)
     }
 
-    /// One receive on a place that may have something; `None` = nothing to tell.
+    /// One receive on a place that may have bytes; `None` = nothing to report.
     fn receive_on(&mut self, place: Place) -> Option<Completion<Chunk>> {
         let socket = self.sockets.get_mut(place as usize)?;
         socket.is_listed = false;
@@ -199,7 +201,7 @@ impl Epoll {
                 Some(Completion::ReceiveEnded { place, error: 0 })
             }
             Ok(len) => {
-                // Less than was asked for: all was read, unless an end stands behind it.
+                // Less than was asked for: everything was read, unless a hang-up follows.
                 socket.readable = len == self.received.len() || socket.hung_up;
                 if socket.readable && !std::mem::replace(&mut socket.is_listed, true) {
                     self.later.push_back(place);
@@ -217,36 +219,36 @@ impl Epoll {
         }
     }
 
-    /// The next connection at a door that has some; the doors take turns, so that a flood at one keeps
+    /// The next connection at a listening socket that has some; they take turns, so that a flood at one keeps
     /// nobody out of the other.
     fn accept_next(&mut self) -> Option<Completion<Chunk>> {
         loop {
             if self.accepted >= ACCEPT_AT_ONCE {
                 return None;
             }
-            let at = self.doors.iter().position(|door| door.ready)?;
-            let (door, fd) = (self.doors[at].number, self.doors[at].fd);
+            let at = self.acceptors.iter().position(|acceptor| acceptor.ready)?;
+            let (acceptor, fd) = (self.acceptors[at].number, self.acceptors[at].fd);
             match accept_with(borrow(fd), SocketFlags::CLOEXEC) {
                 Ok(socket) => {
                     self.accepted += 1;
-                    self.doors[at..].rotate_left(1);
-                    return Some(Completion::Accepted { door, socket, more: true });
+                    self.acceptors[at..].rotate_left(1);
+                    return Some(Completion::Accepted { acceptor, socket, more: true });
                 }
-                // Gone before it was taken, as if it had not come.
+                // Gone before it was accepted: ignore it.
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(Errno::AGAIN) => self.doors[at].ready = false,
+                Err(Errno::AGAIN) => self.acceptors[at].ready = false,
                 Err(error) => {
-                    self.forget_door(door);
-                    return Some(Completion::AcceptEnded { door, error: error.raw_os_error() });
+                    self.forget_acceptor(acceptor);
+                    return Some(Completion::AcceptEnded { acceptor, error: error.raw_os_error() });
                 }
             }
         }
     }
 
-    fn forget_door(&mut self, number: Place) {
-        if let Some(at) = self.doors.iter().position(|door| door.number == number) {
-            let door = self.doors.swap_remove(at);
-            let _closed_already = epoll::delete(&self.epoll, borrow(door.fd));
+    fn forget_acceptor(&mut self, number: Place) {
+        if let Some(at) = self.acceptors.iter().position(|acceptor| acceptor.number == number) {
+            let acceptor = self.acceptors.swap_remove(at);
+            let _closed_already = epoll::delete(&self.epoll, borrow(acceptor.fd));
         }
     }
 
@@ -255,13 +257,13 @@ impl Epoll {
         let now = Instant::now();
         let due = now >= *at;
         if due {
-            // A thread that was held for long ticks once, not once for each tick that it missed.
+            // A thread that was suspended for long ticks once, not once for each missed tick.
             *at = now + *every;
         }
         due
     }
 
-    /// Sends what the socket takes of a send that had to wait; it goes on to wait if that is nothing.
+    /// Sends what the socket takes of a waiting send; it goes on waiting if that is nothing.
     fn try_rest(&mut self, place: Place, buffer: Vec<u8>, from: usize) {
         let sent = match self.sockets[place as usize].fd {
             Some(fd) => send_now(borrow(fd), &buffer[from..]),
@@ -281,7 +283,7 @@ impl Epoll {
         self.happened.push_back(Completion::Sent { place, buffer, result });
     }
 
-    /// Has the kernel tell when a socket takes bytes again: at once, if it does already.
+    /// Asks the kernel to report when a socket takes bytes again: at once, if it does already.
     fn ask_for_room(&mut self, place: Place) -> Result<(), Errno> {
         let socket = &mut self.sockets[place as usize];
         if let Some(fd) = socket.fd.filter(|_| !socket.asks_for_room) {
@@ -297,16 +299,16 @@ impl Epoll {
     }
 }
 
-/// Sends what fits.
+/// Sends as much as the socket takes now.
 fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     retry_on_intr(|| send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL))
 }
 
 /// A descriptor that is registered here.
 fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
-    // SAFETY: a number stands in `sockets` or `doors` only from the call that lent the descriptor
-    // until `close` or `close_door` takes it, which strike the number out before or as they close it:
-    // whoever owns it closes it in no other way (`Link`, `Entrance`). Nothing here keeps the result.
+    // SAFETY: a number stands in `sockets` or `acceptors` only from the call that lent the descriptor
+    // until `close` or `close_acceptor` takes it, which strike the number out before or as they close it:
+    // whoever owns it closes it in no other way (`Link`, `Acceptor`). Nothing here keeps the result.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
@@ -323,7 +325,7 @@ impl Kernel for Epoll {
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        // What had its turn before comes behind what has just come in.
+        // Sockets that had their turn come after those with new bytes.
         self.ready.append(&mut self.later);
         self.accepted = 0;
         Ok(())
@@ -359,26 +361,33 @@ impl Kernel for Epoll {
     }
 
     fn watch(&mut self, event: BorrowedFd<'_>) -> io::Result<()> {
-        // Edge-triggered: each write to it is told once, and nobody has to read it.
-        Ok(epoll::add(&self.epoll, event, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?)
+        // Edge-triggered: each write to it is reported once, and nobody has to read it.
+        Ok(epoll::add(&self.epoll, event, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?)
     }
 
-    fn accept(&mut self, door: Place, listener: BorrowedFd<'_>) {
+    fn accept(&mut self, acceptor: Place, listener: BorrowedFd<'_>) {
         let ready = || -> Result<(), Errno> {
             let flags = fcntl_getfl(listener)? | OFlags::NONBLOCK;
             fcntl_setfl(listener, flags)?;
-            epoll::add(&self.epoll, listener, EventData::new_u64(DOOR | u64::from(door)), EventFlags::IN)
+            epoll::add(
+                &self.epoll,
+                listener,
+                EventData::new_u64(ACCEPTOR | u64::from(acceptor)),
+                EventFlags::IN,
+            )
         };
         match ready() {
-            Ok(()) => self.doors.push(Door { number: door, fd: listener.as_raw_fd(), ready: false }),
+            Ok(()) => {
+                self.acceptors.push(Acceptor { number: acceptor, fd: listener.as_raw_fd(), ready: false });
+            }
             Err(error) => {
-                self.happened.push_back(Completion::AcceptEnded { door, error: error.raw_os_error() });
+                self.happened.push_back(Completion::AcceptEnded { acceptor, error: error.raw_os_error() });
             }
         }
     }
 
-    fn close_door(&mut self, door: Place, listener: OwnedFd) {
-        self.forget_door(door);
+    fn close_acceptor(&mut self, acceptor: Place, listener: OwnedFd) {
+        self.forget_acceptor(acceptor);
         drop(listener);
     }
 
@@ -426,7 +435,7 @@ impl Kernel for Epoll {
     }
 
     fn close(&mut self, place: Place, socket: OwnedFd) {
-        // The kernel forgets a socket when its last descriptor is closed: nothing of it comes later.
+        // The kernel forgets a socket when its last descriptor is closed: no event comes later.
         drop(socket);
         self.stop_receiving(place);
         let Some(entry) = self.sockets.get_mut(place as usize) else { return };

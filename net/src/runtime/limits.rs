@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
-/// How often time passes for the owner, in milliseconds.
+/// Time between two ticks of a core, in milliseconds.
 pub(super) const TICK_MS: u64 = 20;
-/// Every so many ticks, deadlines of connections are looked at.
+/// Ticks between two checks of the connections' deadlines.
 pub(super) const SWEEP_TICKS: u32 = 25;
-/// How long connections that are on their way are waited for before a listening socket is closed, in
+/// How long to wait for connections that are being established before closing a listening socket, in
 /// milliseconds.
 pub(super) const SHUT_MS: u64 = 100;
-/// How long completions of what was accepted before may come after a listening socket was closed, in
+/// How long after closing a listening socket earlier accepted connections may still be reported, in
 /// milliseconds.
 pub(super) const LATE_MS: u64 = 2 * TICK_MS;
 /// Pause after a failed accept (no descriptors left), in milliseconds.
 pub(super) const ACCEPT_PAUSE_MS: u64 = 50;
-/// How long accepting has to go without a failure before it counts as well again, in milliseconds.
+/// After this long without a failure, accepting counts as working again, in milliseconds.
 pub(super) const WELL_MS: u64 = 1_000;
-/// Longest wait for a core's thread to begin.
+/// Longest wait for a core's thread to start.
 pub(super) const START_MAX: Duration = Duration::from_secs(30);
-/// How long a closed connection is read on, so that its last answer is not lost to a reset,
-/// in milliseconds.
+/// How long to go on reading from a closed connection, so that its last response is not lost to a
+/// reset, in milliseconds.
 pub(super) const LINGER_MS: u64 = 1_000;
-/// How long a write may stand still, in milliseconds.
+/// How long a write may make no progress, in milliseconds.
 pub(super) const WRITE_MS_MAX: u64 = 30_000;

@@ -1,4 +1,4 @@
-//! One connection, as a state machine that is driven by what has happened on its socket.
+//! One connection, as a state machine driven by what happens on its socket.
 //!
 //! ```text
 //!            answers written,               the peer closes,
@@ -8,19 +8,19 @@
 //!     └── the client asked to close or has closed; an error ───────┘
 //! ```
 //!
-//! Where a proxy has to say whose connection it is ([`crate::http::proxy_header`]), that is read first, before
-//! any byte is a request's; a connection that begins otherwise is cut off.
+//! Where a proxy has to name the client ([`crate::http::proxy_header`]), that header is read first; a connection
+//! that begins otherwise is cut off.
 //!
-//! At most one send is under way, and at most one operation that receives. While the home cannot
-//! take more (answers wait, or are not read), what still comes in is held and receiving is
-//! stopped: so no more is held than one turn of the loop brings.
+//! At most one send and one receive are under way. Backpressure: while the home cannot take more
+//! (responses wait, or the client does not read), what still arrives is held and receiving is stopped, so
+//! that no more is held than one turn of the loop brings.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::Shutdown;
 
-use super::admit::farewell;
+use super::admit::refusal_bytes;
 use super::kernel::{Kernel, Place};
 use super::limits::{LINGER_MS, WRITE_MS_MAX};
 use crate::engine::counters::Count;
@@ -31,21 +31,21 @@ use crate::http::problem::Code;
 use crate::http::proxy_header::{ProxyHeader, Source};
 use crate::http::route::Listener;
 
-/// Buffers for requests that are kept for the connections that need one next.
+/// Buffers for requests that are kept for reuse.
 const INPUTS_MAX: usize = 16;
 
 /// Where a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stage {
-    /// Requests come, answers go.
+    /// Requests come, responses go.
     Serving,
-    /// The last answer is written; what still comes in is thrown away.
+    /// The last response is written; what still arrives is discarded.
     Lingering,
-    /// It is closed, and waits for operations that are under way.
+    /// It is closed, and waits for its operations to end.
     Over,
 }
 
-/// What has to be done about a connection after [`Link::settle`].
+/// What to do with a connection after [`Link::end_turn`].
 pub(super) enum Turn {
     /// Nothing, until something happens.
     Wait,
@@ -66,37 +66,37 @@ enum Receiving {
     Stopping,
 }
 
-/// The header of a proxy that is to come first.
-struct Greeting {
+/// A proxy's header that has to come first.
+struct AwaitedHeader {
     header: ProxyHeader,
-    /// When it has to be there, in monotonic milliseconds.
+    /// Its deadline, in monotonic milliseconds.
     until_ms: u64,
 }
 
 /// One connection.
 pub(super) struct Link {
     client: Client,
-    /// `None` once it has come, or where none is to come.
-    greeting: Option<Box<Greeting>>,
+    /// `None` once it has arrived, or if none is expected.
+    awaited_header: Option<Box<AwaitedHeader>>,
     /// `None` once it was closed.
     socket: Option<OwnedFd>,
     listener: Listener,
-    door: Place,
-    /// Bytes that came in while the home could not take them.
+    acceptor: Place,
+    /// Bytes that arrived while the home could not take them.
     held: Vec<u8>,
     receiving: Receiving,
     stage: Stage,
     /// The peer will send nothing more.
     ended: bool,
-    /// A send waits in the kernel for the peer to read.
+    /// A send waits in the kernel until the peer reads.
     resting: bool,
-    /// How much of that send's buffer has gone off.
+    /// How much of that send's buffer was sent.
     rested: usize,
-    /// The home stopped because enough waits to be written.
+    /// The home stopped because enough bytes wait to be written.
     out_is_full: bool,
-    /// Its last answer has gone off, and [`Link::depart`] is still to come.
+    /// Its last response is submitted, and [`Link::depart`] is still to come.
     is_leaving: bool,
-    /// It stands in the list of what was touched in this turn.
+    /// It is in the list of connections touched in this turn.
     pub(super) is_touched: bool,
 }
 
@@ -104,23 +104,23 @@ impl Link {
     pub(super) fn new(
         home: &mut Home,
         socket: OwnedFd,
-        (listener, door): (Listener, Place),
+        (listener, acceptor): (Listener, Place),
         peer: IpAddr,
     ) -> Self {
-        let token = home.connections.enter();
+        let id = home.connections.enter();
         let shared = home.shared();
-        let conn = Conn::new(listener, home.mono_ms()).with_idle_ms(shared.idle_ms());
-        let conn = conn.with_head_bytes(shared.head_bytes());
-        let greeting = shared.identity.expects_proxy_header(listener, peer).then(|| {
+        let conn = Conn::new(listener, home.mono_ms()).with_idle_ms(shared.idle_ms);
+        let conn = conn.with_head_bytes(shared.head_bytes);
+        let awaited_header = shared.identity.expects_proxy_header(listener, peer).then(|| {
             let until_ms = home.mono_ms() + HEAD_MS_MAX;
-            Box::new(Greeting { header: ProxyHeader::default(), until_ms })
+            Box::new(AwaitedHeader { header: ProxyHeader::default(), until_ms })
         });
         Self {
-            client: Client::new(token, conn, peer),
-            greeting,
+            client: Client::new(id, conn, peer),
+            awaited_header,
             socket: Some(socket),
             listener,
-            door,
+            acceptor,
             held: Vec::new(),
             receiving: Receiving::No,
             stage: Stage::Serving,
@@ -134,12 +134,12 @@ impl Link {
     }
 
     pub(super) fn place(&self) -> Place {
-        self.client.token.place
+        self.client.id.place
     }
 
-    /// Lends it the buffers that it needs to be served; [`Link::give_back_input`] and
-    /// [`Link::settle`] take them back.
-    pub(super) fn equip(&mut self, kernel: &mut impl Kernel, inputs: &mut Vec<Vec<u8>>) {
+    /// Lends it the buffers that it needs while it is served; [`Link::give_back_input`] and
+    /// [`Link::end_turn`] take them back.
+    pub(super) fn lend_buffers(&mut self, kernel: &mut impl Kernel, inputs: &mut Vec<Vec<u8>>) {
         if self.client.out.capacity() == 0 {
             self.client.out = kernel.spare();
         }
@@ -150,7 +150,7 @@ impl Link {
         }
     }
 
-    /// Gives the buffer for requests back, unless a part of one is in it.
+    /// Takes the buffer for requests back, unless it holds a part of a request.
     pub(super) fn give_back_input(&mut self, inputs: &mut Vec<Vec<u8>>) {
         if let Some(input) = self.client.conn.take_buffer()
             && inputs.len() < INPUTS_MAX
@@ -161,7 +161,7 @@ impl Link {
 
     // ---- what happens ----
 
-    /// Bytes have come in.
+    /// Bytes have arrived.
     pub(super) fn received(&mut self, bytes: &[u8], more: bool, home: &mut Home) {
         if !more {
             self.receiving = Receiving::No;
@@ -169,7 +169,7 @@ impl Link {
         if self.stage != Stage::Serving {
             return;
         }
-        let Some(bytes) = self.greet(bytes, home) else { return };
+        let Some(bytes) = self.take_proxy_header(bytes, home) else { return };
         if self.held.is_empty() && self.may_take(home) {
             let taken = self.feed(bytes, home);
             self.held.extend_from_slice(&bytes[taken..]);
@@ -178,19 +178,19 @@ impl Link {
         }
     }
 
-    /// What there is behind the header of a proxy; `None` while that is to come, and where something else has.
-    fn greet<'b>(&mut self, bytes: &'b [u8], home: &mut Home) -> Option<&'b [u8]> {
-        let Some(greeting) = &mut self.greeting else { return Some(bytes) };
-        match greeting.header.take(bytes) {
+    /// The bytes after the proxy's header; `None` while that is incomplete, or if something else came.
+    fn take_proxy_header<'b>(&mut self, bytes: &'b [u8], home: &mut Home) -> Option<&'b [u8]> {
+        let Some(awaited_header) = &mut self.awaited_header else { return Some(bytes) };
+        match awaited_header.header.take(bytes) {
             Ok((_, None)) => None,
             Ok((taken, Some(source))) => {
-                self.greeting = None;
+                self.awaited_header = None;
                 if let Source::Client(ip) = source
                     && !home.hand_over(&mut self.client, ip)
                 {
                     home.count(Count::TurnedAway);
                     self.client.conn.finish();
-                    self.client.out.extend_from_slice(&farewell(Code::RateLimited));
+                    self.client.out.extend_from_slice(&refusal_bytes(Code::RateLimited));
                     self.out_is_full = home.serve(&mut self.client);
                 }
                 Some(&bytes[taken..])
@@ -203,7 +203,7 @@ impl Link {
         }
     }
 
-    /// Receiving has ended: by the peer, by us, for want of buffers, or by an error.
+    /// Receiving has ended: by the peer, by us, for lack of buffers, or by an error.
     pub(super) fn receive_ended(&mut self, error: i32, home: &mut Home) {
         self.receiving = Receiving::No;
         match error {
@@ -221,8 +221,8 @@ impl Link {
         match &self.socket {
             Some(socket) if error == libc::EAGAIN => {
                 (self.resting, self.rested) = (true, 0);
-                kernel.send_rest(self.client.token.place, socket.as_fd(), rest, 0);
-                home.connections.set_deadline(self.client.token, home.mono_ms() + WRITE_MS_MAX);
+                kernel.send_rest(self.client.id.place, socket.as_fd(), rest, 0);
+                home.connections.set_deadline(self.client.id, home.mono_ms() + WRITE_MS_MAX);
             }
             _ => self.cut_off(),
         }
@@ -242,9 +242,9 @@ impl Link {
                 self.rested += len;
                 if self.rested < buffer.len() {
                     self.resting = true;
-                    kernel.send_rest(self.client.token.place, socket.as_fd(), buffer, self.rested);
-                    // Only bytes that went off buy time.
-                    home.connections.set_deadline(self.client.token, home.mono_ms() + WRITE_MS_MAX);
+                    kernel.send_rest(self.client.id.place, socket.as_fd(), buffer, self.rested);
+                    // Only progress extends the deadline.
+                    home.connections.set_deadline(self.client.id, home.mono_ms() + WRITE_MS_MAX);
                 } else {
                     kernel.put_spare(buffer);
                     self.serve(home);
@@ -254,7 +254,7 @@ impl Link {
         }
     }
 
-    /// Lets the home go on: with answers that may go, and with what is held.
+    /// Lets the home go on: with responses that may go, and with held bytes.
     pub(super) fn serve(&mut self, home: &mut Home) {
         if self.stage != Stage::Serving || self.resting || self.is_leaving {
             return;
@@ -269,7 +269,7 @@ impl Link {
                 break;
             }
         }
-        // The home may have stopped before the last request that is in the buffer.
+        // The home may have stopped before the last request in the buffer.
         if self.ended && self.held.is_empty() && self.may_take(home) && !self.client.conn.is_finished() {
             self.client.conn.finish();
             self.out_is_full = home.serve(&mut self.client);
@@ -278,7 +278,7 @@ impl Link {
 
     /// Whether the home takes further requests.
     fn may_take(&self, home: &Home) -> bool {
-        !self.resting && !self.out_is_full && !self.is_leaving && home.connections.has_room(self.client.token)
+        !self.resting && !self.out_is_full && !self.is_leaving && home.connections.has_room(self.client.id)
     }
 
     /// Feeds and serves as long as bytes are taken; returns how many were.
@@ -297,13 +297,13 @@ impl Link {
 
     // ---- the end of a turn ----
 
-    /// Sends what there is to say, receives or stops receiving, gives back what is not needed.
-    pub(super) fn settle(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
-        if home.connections.is_overdue(self.client.token) {
+    /// Sends what is written, receives or stops receiving, returns buffers that are not needed.
+    pub(super) fn end_turn(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
+        if home.connections.is_overdue(self.client.id) {
             self.cut_off();
         }
         let turn = match self.stage {
-            Stage::Serving => self.settle_serving(home, kernel),
+            Stage::Serving => self.end_turn_serving(home, kernel),
             Stage::Lingering if self.ended => {
                 self.stage = Stage::Over;
                 Turn::Wait
@@ -320,36 +320,37 @@ impl Link {
         if self.stage == Stage::Over { self.close(kernel) } else { turn }
     }
 
-    fn settle_serving(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
-        let (token, place) = (self.client.token, self.client.token.place);
-        self.hold_up(kernel);
+    fn end_turn_serving(&mut self, home: &mut Home, kernel: &mut impl Kernel) -> Turn {
+        let (id, place) = (self.client.id, self.client.id.place);
+        self.pause_receiving(kernel);
         let Some(socket) = &self.socket else { return Turn::Wait };
         if self.resting {
             return Turn::Wait;
         }
-        let speaks = !self.client.out.is_empty();
-        if speaks {
+        let has_output = !self.client.out.is_empty();
+        if has_output {
             kernel.send(place, socket.as_fd(), std::mem::take(&mut self.client.out));
         }
         if self.client.is_closing() {
             self.is_leaving = true;
             return Turn::Leave;
         }
-        if self.ended && home.connections.is_idle(token) && !speaks {
+        if self.ended && home.connections.is_idle(id) && !has_output {
             self.stage = Stage::Over;
             return Turn::Wait;
         }
-        let held_up = self.out_is_full || !home.connections.has_room(token) || !self.held.is_empty();
-        if held_up || self.client.conn.is_finished() {
-            // What is owed makes it ready.
-            home.connections.set_deadline(token, u64::MAX);
+        let is_blocked = self.out_is_full || !home.connections.has_room(id) || !self.held.is_empty();
+        if is_blocked || self.client.conn.is_finished() {
+            // The outstanding response will make it ready.
+            home.connections.set_deadline(id, u64::MAX);
             return if self.out_is_full { Turn::Again } else { Turn::Wait };
         }
-        let owed = !home.connections.is_idle(token);
-        let greeted_ms = self.greeting.as_ref().map_or(u64::MAX, |greeting| greeting.until_ms);
+        let owed = !home.connections.is_idle(id);
+        let header_until_ms =
+            self.awaited_header.as_ref().map_or(u64::MAX, |awaited_header| awaited_header.until_ms);
         let deadline_ms = if owed { u64::MAX } else { self.client.conn.deadline_ms() };
-        home.connections.set_deadline(token, deadline_ms.min(greeted_ms));
-        if home.connections.take_quiet(token) {
+        home.connections.set_deadline(id, deadline_ms.min(header_until_ms));
+        if home.connections.take_quiet(id) {
             self.client.conn.shrink();
             self.held = Vec::new();
         }
@@ -357,22 +358,22 @@ impl Link {
         Turn::Wait
     }
 
-    /// Stops receiving if more has come in than the home takes.
-    fn hold_up(&mut self, kernel: &mut impl Kernel) {
+    /// Stops receiving if more has arrived than the home takes.
+    fn pause_receiving(&mut self, kernel: &mut impl Kernel) {
         if !self.held.is_empty() && self.receiving == Receiving::Yes {
             self.receiving = Receiving::Stopping;
-            kernel.stop_receiving(self.client.token.place);
+            kernel.stop_receiving(self.client.id.place);
         }
     }
 
     fn receive(&mut self, kernel: &mut impl Kernel) {
         if let (Receiving::No, false, Some(socket)) = (self.receiving, self.ended, &self.socket) {
             self.receiving = Receiving::Yes;
-            kernel.receive(self.client.token.place, socket.as_fd());
+            kernel.receive(self.client.id.place, socket.as_fd());
         }
     }
 
-    /// Its last answer has gone off, but for what [`Link::unsent`] was told.
+    /// Its last response was sent, except for what [`Link::unsent`] got back.
     pub(super) fn depart(&mut self, home: &mut Home) {
         let is_leaving = std::mem::take(&mut self.is_leaving);
         if !is_leaving || self.stage != Stage::Serving || self.resting {
@@ -387,15 +388,15 @@ impl Link {
         }
         self.stage = Stage::Lingering;
         self.held = Vec::new();
-        home.connections.set_deadline(self.client.token, home.mono_ms() + LINGER_MS);
+        home.connections.set_deadline(self.client.id, home.mono_ms() + LINGER_MS);
     }
 
-    /// Ends it at once, whatever is under way.
+    /// Ends it at once.
     fn cut_off(&mut self) {
         self.stage = Stage::Over;
     }
 
-    /// Closes the socket and ends what is under way; says when all has ended.
+    /// Closes the socket and ends all operations; returns [`Turn::Over`] when all have ended.
     fn close(&mut self, kernel: &mut impl Kernel) -> Turn {
         if let Some(socket) = self.socket.take() {
             if self.resting {
@@ -404,16 +405,16 @@ impl Link {
             }
             if self.receiving == Receiving::Yes {
                 self.receiving = Receiving::Stopping;
-                kernel.stop_receiving(self.client.token.place);
+                kernel.stop_receiving(self.client.id.place);
             }
-            kernel.close(self.client.token.place, socket);
+            kernel.close(self.client.id.place, socket);
         }
         if self.receiving == Receiving::No && !self.resting { Turn::Over } else { Turn::Wait }
     }
 
-    /// The end: nothing is under way for its place any more.
+    /// The end: no operation is under way for its place any more.
     pub(super) fn end(self, home: &mut Home) -> (Listener, Place, IpAddr) {
-        home.connections.leave(self.client.token);
-        (self.listener, self.door, self.client.peer)
+        home.connections.leave(self.client.id);
+        (self.listener, self.acceptor, self.client.peer)
     }
 }

@@ -23,7 +23,7 @@
 //! - Submissions name descriptors by number, and are executed in order. [`Kernel::close`] is one of
 //!   them, so that a number cannot be given to another socket before what was queued for it has begun.
 //!
-//! Next: [`super::seat`] for what is done with completions.
+//! Next: [`super::core_loop`] for what is done with completions.
 
 use std::alloc::{self, Layout};
 use std::io;
@@ -280,9 +280,9 @@ impl Uring {
             _ if op == Op::Accept as u32 && result >= 0 => {
                 // SAFETY: the kernel has just made this descriptor, and told nobody else.
                 let socket = unsafe { OwnedFd::from_raw_fd(result) };
-                Completion::Accepted { door: number, socket, more }
+                Completion::Accepted { acceptor: number, socket, more }
             }
-            _ if op == Op::Accept as u32 => Completion::AcceptEnded { door: number, error: -result },
+            _ if op == Op::Accept as u32 => Completion::AcceptEnded { acceptor: number, error: -result },
             _ if op == Op::Tick as u32 => Completion::Tick { more },
             _ if op == Op::Wake as u32 => Completion::Woken { more },
             _ => Completion::Nothing,
@@ -370,9 +370,9 @@ impl Kernel for Uring {
         self.spares.put(buffer);
     }
 
-    fn accept(&mut self, door: Place, listener: BorrowedFd<'_>) {
+    fn accept(&mut self, acceptor: Place, listener: BorrowedFd<'_>) {
         let entry = opcode::AcceptMulti::new(fd(listener)).flags(libc::SOCK_CLOEXEC).build();
-        self.push(entry.user_data(tag(Op::Accept, door)));
+        self.push(entry.user_data(tag(Op::Accept, acceptor)));
     }
 
     fn receive(&mut self, place: Place, socket: BorrowedFd<'_>) {
@@ -384,8 +384,8 @@ impl Kernel for Uring {
         self.cancel(tag(Op::Receive, place));
     }
 
-    fn close_door(&mut self, door: Place, listener: OwnedFd) {
-        self.cancel(tag(Op::Accept, door));
+    fn close_acceptor(&mut self, acceptor: Place, listener: OwnedFd) {
+        self.cancel(tag(Op::Accept, acceptor));
         self.close_in_turn(listener);
     }
 

@@ -1,5 +1,5 @@
-//! What is printed when the server is ready: where it listens, what was weakened, and in
-//! the demo the first commands to try.
+//! The banner when the server is ready: its addresses, weakened promises, and in the demo the first
+//! commands to try.
 
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use crate::engine::shared::Shared;
 use crate::output;
 use crate::settings::{IdentityMode, Settings, secrets};
 
-/// Shows it on the standard output. Nobody has to be there to read it.
+/// Prints it on the standard output; nobody has to read it.
 pub(super) fn print(settings: &Settings, shared: &Shared) {
     let mut text = String::new();
     write(&mut text, settings, shared).expect("a text grows");
@@ -65,15 +65,15 @@ fn write_first_purchase(
         let token = quoted(&settings.data_dir.join(secrets::ADMIN_TOKEN_FILE));
         writeln!(out, "  curl -H \"Authorization: Bearer $(cat {token})\" {merchant}/admin/items/1")?;
     }
-    writeln!(out, "Ctrl-C stops it; the next start goes on where this one ended.")
+    writeln!(out, "Ctrl-C stops it; the next start continues where this one ended.")
 }
 
-/// A path from the root on.
+/// An absolute path.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// A path from the root on, as one word of a shell.
+/// An absolute path, as one word of a shell.
 fn quoted(path: &Path) -> String {
     let text = absolute(path).display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@".contains(c);

@@ -1,4 +1,4 @@
-//! What both engines are built from: the one that sells, and the one that waits for its database.
+//! The common base of two engines: the one that sells, and the one that waits for its database.
 //!
 //! Next: [`super::waiting`] for the second.
 
@@ -13,7 +13,7 @@ use stampede_persist::log::status::LogStatus;
 
 use crate::engine::clock::SaleClock;
 use crate::engine::mesh::Mesh;
-use crate::engine::shared::Parts;
+use crate::engine::shared::{EngineState, Shared};
 use crate::gate::challenge::Challenges;
 use crate::gate::ticket::Tickets;
 use crate::gate::{Gate, GateRules};
@@ -29,13 +29,14 @@ pub(super) struct Base {
 }
 
 impl Base {
-    pub(super) fn parts(
+    pub(super) fn shared(
         &self,
         settings: &Settings,
         catalogue: Arc<Catalogue>,
         mesh: Arc<Mesh>,
-    ) -> anyhow::Result<Parts> {
-        Ok(Parts {
+        state: EngineState,
+    ) -> anyhow::Result<Shared> {
+        Ok(Shared {
             clock: self.clock.clone(),
             identity: secrets::identity(settings)?,
             gate: gate(settings)?,
@@ -49,11 +50,14 @@ impl Base {
             ack_durable: settings.ack == Ack::Wal,
             demo: secrets::demo(settings)?,
             mesh,
+            idle_ms: settings.limits.idle_ms,
+            head_bytes: settings.limits.head_bytes,
+            state,
         })
     }
 }
 
-/// The shared half of the gate; the keys of challenges are drawn anew.
+/// The shared half of the gate, with new random keys for challenges.
 fn gate(settings: &Settings) -> anyhow::Result<Gate> {
     let mut random = [0; 64];
     getrandom::fill(&mut random).context("the system gives no random bytes")?;
@@ -72,7 +76,7 @@ fn gate(settings: &Settings) -> anyhow::Result<Gate> {
     })
 }
 
-/// What was weakened on the operator's word (I17).
+/// The promises that the settings weaken (I17).
 fn weakened(settings: &Settings) -> Vec<String> {
     let mut weakened = Vec::new();
     if settings.ack == Ack::Memory {

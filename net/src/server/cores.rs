@@ -1,5 +1,5 @@
-//! The cores of an engine, from their start to their end, for the engine that sells and for the one that
-//! waits for its database: each is watched, none ends unnoticed, and nobody waits for one without a deadline.
+//! The cores of an engine, from start to end, for the engine that sells and for the one that waits for its
+//! database: each is watched, none ends unnoticed, and every wait for one has a deadline.
 //!
 //! ```text
 //! start ─▶ serving ── drain(deadline) ──▶ close(until) ─▶ all ended
@@ -34,7 +34,7 @@ pub(super) struct Cores {
 }
 
 impl Cores {
-    /// Has each of the cores that were acquired serve an owner on these sockets, and the watch over them.
+    /// Starts the acquired cores, each with an owner and its sockets, and the watch over them.
     ///
     /// # Errors
     /// What the system lacks or refuses, with the remedy.
@@ -49,11 +49,12 @@ impl Cores {
         let standby = sockets.merchant.try_clone().context("cannot copy the merchant's listening socket")?;
         tracing::info!(transport = acquired.transport().name(), "serving connections");
         let mut running = 0;
-        let owners = owners.into_iter().zip(sockets.doors(settings));
-        for (core, (seat, (owner, doors))) in acquired.into_seats().into_iter().zip(owners).enumerate() {
+        let owners = owners.into_iter().zip(sockets.listen_sockets(settings));
+        for (core, (idle, (owner, sockets))) in acquired.into_idle_cores().into_iter().zip(owners).enumerate()
+        {
             let state = shared.clone();
-            let thread = seat
-                .start(doors, move || Home::new(core, owner, state))
+            let thread = idle
+                .start(sockets, move || Home::new(core, owner, state))
                 .with_context(|| format!("cannot start core {core}; `stampede doctor` says what is wrong"))?;
             let events = events.clone();
             std::thread::Builder::new().name(format!("stampede-end-{core}")).spawn(move || {
@@ -67,20 +68,19 @@ impl Cores {
         Ok(Self { shared, running, watch })
     }
 
-    /// The end of a core that nobody had told to end, or that could not go on: half a server is worse than
-    /// none.
+    /// Ends the process after a core has ended unexpectedly or failed: half a server is worse than none.
     pub(super) fn ended_by_itself() -> ! {
-        tracing::error!("a core has ended by itself; ending the process, so that it is started again");
+        tracing::error!("a core has ended unexpectedly; ending the process, so that it is started again");
         output::exit(output::EXIT_BROKEN)
     }
 
-    /// Has them answer what is owed and end; those that are not done shortly before the deadline are closed.
+    /// Has the cores answer open requests and end; those not done shortly before the deadline are closed.
     ///
     /// # Errors
-    /// The exit code with which the caller ends: a core does not stop, or the log has failed.
+    /// The exit code for the caller: a core does not stop, or the log has failed.
     pub(super) fn drain(&mut self, inbox: &Receiver<Event>, deadline: Instant) -> Result<(), ExitCode> {
         self.shared.enter(Phase::Draining);
-        self.watch.leave_the_door();
+        self.watch.close_socket();
         let last_call = deadline.checked_sub(LAST_STEPS).unwrap_or(deadline);
         if self.wait_until(inbox, last_call)? {
             return Ok(());
@@ -89,13 +89,13 @@ impl Cores {
         self.close(inbox, Instant::now() + LAST_STEPS)
     }
 
-    /// Ends them; whoever is connected has to come again.
+    /// Closes all connections and ends the cores; clients have to connect again.
     ///
     /// # Errors
     /// As for [`Self::drain`].
     pub(super) fn close(&mut self, inbox: &Receiver<Event>, until: Instant) -> Result<(), ExitCode> {
         self.shared.enter(Phase::Closing);
-        self.watch.leave_the_door();
+        self.watch.close_socket();
         if self.wait_until(inbox, until)? {
             return Ok(());
         }
@@ -103,15 +103,15 @@ impl Cores {
         Err(ExitCode::from(EXIT_FORCED))
     }
 
-    /// Whether all have ended by then.
+    /// Waits for the cores; returns whether all have ended by then.
     fn wait_until(&mut self, inbox: &Receiver<Event>, until: Instant) -> Result<bool, ExitCode> {
         while self.running > 0 {
             match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Event::CoreEnded { in_order: true }) => self.running -= 1,
                 Ok(Event::CoreEnded { in_order: false }) => Self::ended_by_itself(),
                 Ok(Event::LogFailed(reason)) => return Err(log_failed(&self.shared, &reason)),
-                // The second one ends the process by itself; the first is why we are here, or is no
-                // reason to hurry more than a deadline does.
+                // A second signal ends the process by itself; the first is why we are here, or changes nothing,
+                // since there is a deadline.
                 Ok(Event::Signal) => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(false),
             }
@@ -120,24 +120,24 @@ impl Cores {
     }
 }
 
-/// Closes whatever is open, and says why: the exit code.
+/// Closes all connections, logs the reason, and returns the exit code.
 pub(super) fn log_failed(shared: &Shared, reason: &str) -> ExitCode {
     shared.enter(Phase::Closing);
     tracing::error!(
-        "the log has failed: {reason}. Every acknowledged order is in it; see to the disk, then start again"
+        "the log has failed: {reason}. Every acknowledged order is in it; repair the disk, then start again"
     );
     ExitCode::from(EXIT_LOG_FAILED)
 }
 
-/// Ends the process when even the orderly end hangs: a disk that never answers holds the journal's thread
-/// for ever, and a core may be held anywhere.
+/// Ends the process if even the shutdown hangs: a disk that never responds blocks the journal's thread for
+/// ever, and a core may hang anywhere.
 pub(super) fn force_end_after(patience: Duration) {
     let started = std::thread::Builder::new().name("stampede-deadline".to_owned()).spawn(move || {
         std::thread::sleep(patience);
-        tracing::error!("the deadline is over; ending at once");
+        tracing::error!("the shutdown's deadline is over; ending at once");
         output::exit(EXIT_FORCED);
     });
     if let Err(error) = started {
-        tracing::warn!("no watch over the shutdown's deadline: {error}");
+        tracing::warn!("the shutdown has no deadline: {error}");
     }
 }

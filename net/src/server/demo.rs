@@ -1,7 +1,6 @@
 //! The demo sale: what is for sale with `--demo`, one item for each way of selling.
 //!
-//! Items are put on sale at a start where they are not there yet. The draw is over soon,
-//! so each start after that makes a new one.
+//! Each start puts on sale what is missing. The draw is soon over, so each start after that makes a new one.
 
 use std::sync::Arc;
 
@@ -27,30 +26,27 @@ struct DemoItem {
     opens_in_ms: u64,
     /// How long it stays open, in milliseconds.
     open_ms: u64,
-    /// In its first so many milliseconds all who ask form one draw; 0 = none.
+    /// All who ask within so many milliseconds of the opening take part in one draw; 0 = no draw.
     draw_ms: u32,
 }
 
-/// How long the items stay on sale that are there from the first start on, in milliseconds.
-const OPEN_MS: u64 = 30 * 24 * 3_600_000;
-
-/// One for each buyer, on sale at once.
-const PHONE: DemoItem = DemoItem {
-    name: "Double 11 phone",
-    price_minor: 499_900,
-    stock: 1_000,
+/// What most of them have in common: one for each buyer, open for thirty days from the first start on.
+const COMMON: DemoItem = DemoItem {
+    name: "",
+    price_minor: 0,
+    stock: 0,
     cap: 1,
     payment: Payment::OnOrder,
     hold_ms: 0,
     opens_in_ms: 0,
-    open_ms: OPEN_MS,
+    open_ms: 30 * 24 * 3_600_000,
     draw_ms: 0,
 };
 
 /// The items with the numbers from 1 on.
 const ITEMS: [DemoItem; 3] = [
-    PHONE,
-    DemoItem { name: "Red packet", price_minor: 0, stock: 10_000, ..PHONE },
+    DemoItem { name: "Double 11 phone", price_minor: 499_900, stock: 1_000, ..COMMON },
+    DemoItem { name: "Red packet", stock: 10_000, ..COMMON },
     DemoItem {
         name: "Railway ticket, window seat",
         price_minor: 55_300,
@@ -59,11 +55,11 @@ const ITEMS: [DemoItem; 3] = [
         payment: Payment::Hold,
         hold_ms: 120_000,
         opens_in_ms: 20_000,
-        ..PHONE
+        ..COMMON
     },
 ];
 
-/// The draw, which takes the next free number behind them.
+/// The draw, which takes the next free number after them.
 const DRAW: DemoItem = DemoItem {
     name: "Concert ticket by lot",
     price_minor: 88_000,
@@ -71,7 +67,7 @@ const DRAW: DemoItem = DemoItem {
     opens_in_ms: 30_000,
     open_ms: 15 * 60_000,
     draw_ms: 30_000,
-    ..PHONE
+    ..COMMON
 };
 
 impl DemoItem {
@@ -92,7 +88,7 @@ impl DemoItem {
     }
 }
 
-/// Puts the demo's items on sale, where they are not there yet.
+/// Puts the demo's missing items on sale.
 pub(super) fn open_sale(replayed: &mut Replayed, queue: &Arc<FactQueue>, now: UnixMillis) {
     for (number, item) in (1..).zip(&ITEMS) {
         let id = ItemId::new(number).filter(|id| replayed.catalogue().find(*id).is_none());
@@ -103,7 +99,7 @@ pub(super) fn open_sale(replayed: &mut Replayed, queue: &Arc<FactQueue>, now: Un
     queue.flush();
 }
 
-/// The number for a new draw; `None` while the last one was not held.
+/// The number for a new draw; `None` while the last one is still to be held.
 fn next_draw(replayed: &mut Replayed, now: UnixMillis) -> Option<ItemId> {
     let catalogue = replayed.catalogue().clone();
     for id in (ITEMS.len() as u64 + 1..).map_while(ItemId::new) {

@@ -1,5 +1,5 @@
-//! Postgres, from the server's side: attach before the sale, preheat, and the port through
-//! which the exporter talks to the engine.
+//! Postgres, from the server's side: attaching before the sale, preheating, and the exporter's interface
+//! to the engine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,15 +25,15 @@ use crate::engine::ask::{Key, RareAsk, Who};
 use crate::engine::shared::Shared;
 use crate::settings::PostgresSettings;
 
-/// What is known of the export before it runs.
+/// The export before it runs.
 pub(super) struct Plan {
     options: ExporterOptions,
     status: Arc<ExportStatus>,
     new_shop: bool,
 }
 
-/// Away, ours, or not to be used.
-pub(super) fn judge(attempt: Result<Ready, AttachError>) -> anyhow::Result<Result<Ready, String>> {
+/// Sorts the result of an attempt: attached, down (the inner error), or a database that must not be used.
+pub(super) fn sort_attempt(attempt: Result<Ready, AttachError>) -> anyhow::Result<Result<Ready, String>> {
     match attempt {
         Ok(ready) => Ok(Ok(ready)),
         Err(AttachError::Database(reason)) => Ok(Err(reason)),
@@ -41,7 +41,7 @@ pub(super) fn judge(attempt: Result<Ready, AttachError>) -> anyhow::Result<Resul
     }
 }
 
-/// A connection that was attached before the sale.
+/// An attached connection, before the sale.
 pub struct Ready<C: Connect = Postgres> {
     database: Database<C>,
     attached: Attached,
@@ -60,7 +60,7 @@ pub fn attach_before_sale<C: Connect>(
     attach_claiming(database, &claim, &mut |lsn| replayed.chain_at(lsn))
 }
 
-/// What a process that was never attached says of its log.
+/// The claim of a process that was not attached before.
 fn claim(control: &Control, durable: Lsn, nonce: Nonce) -> LogClaim {
     let database = control.database.map(DatabaseId);
     LogClaim {
@@ -83,7 +83,7 @@ fn attach_claiming<C: Connect>(
     Ok(Ready { database, attached })
 }
 
-/// What attaching needs while the log runs and nothing is sold yet; tried again and again.
+/// What attaching needs while the log runs and nothing is sold yet, for repeated attempts.
 pub(super) struct LateAttach {
     connect: ConnectOptions,
     nonce: Nonce,
@@ -110,8 +110,8 @@ pub fn attach_late<C: Connect>(
     attach_claiming(database, &claim, &mut |lsn| log.tail(lsn).chain())
 }
 
-/// Whether nothing may be sold before the database is reached: it may hold items and orders that
-/// this log has never seen. A log that it was taken over into sells without it (I18).
+/// Whether nothing may be sold before the database is reached: it may hold items and orders that this log
+/// does not know. A log that has taken them over sells without the database (I18).
 pub fn must_wait(control: &Control, new_shop: bool) -> bool {
     control.database.is_none() && !new_shop
 }
@@ -126,10 +126,10 @@ impl<C: Connect> Ready<C> {
         self.attached.database.0
     }
 
-    /// Takes over what stands in the database and nowhere else.
+    /// Takes over what is only in the database.
     ///
     /// # Errors
-    /// See [`PreheatError`]; doing it again at the next start goes on.
+    /// See [`PreheatError`]; the next start continues.
     pub fn preheat(
         self,
         replayed: &mut Replayed,
@@ -161,7 +161,7 @@ impl Plan {
         options.database = control.database.map(DatabaseId);
         if postgres.new_shop && control.database.is_some() {
             tracing::warn!(
-                "postgres.new_shop has no meaning any more: this data directory was attached to its database; take it away"
+                "postgres.new_shop has no effect any more, since this data directory was attached to its database; remove it"
             );
         }
         Ok(Self { options, status: Arc::default(), new_shop: postgres.new_shop })
@@ -178,7 +178,7 @@ impl Plan {
         if let Ok(database) = &attempt {
             self.status.set_wire(database.wire());
         }
-        judge(attempt.and_then(|database| attach_before_sale(database, replayed, self.options.nonce)))
+        sort_attempt(attempt.and_then(|database| attach_before_sale(database, replayed, self.options.nonce)))
     }
 
     /// See [`must_wait`].
@@ -186,19 +186,18 @@ impl Plan {
         must_wait(control, self.new_shop)
     }
 
-    /// For attempts while the log runs.
+    /// For attempts while the log runs already.
     pub(super) fn late_attach(&self, maintenance: Arc<Maintenance>) -> LateAttach {
         LateAttach { connect: self.options.connect.clone(), nonce: self.options.nonce, maintenance }
     }
 
-    /// This process was attached: its exporter goes on under the same epoch.
+    /// This process is attached: its exporter continues under the same epoch.
     pub(super) fn hold(&mut self, ready: &Ready) {
         self.options.held = Some(ready.attached.claim);
     }
 
-    /// Takes over what stands in Postgres and nowhere else, before the first request.
-    /// What is to be told of rows that were left alone; the inner error: the database failed meanwhile, and
-    /// what was taken stays taken.
+    /// Takes over what is only in Postgres, before the first request. Returns alarms about rows that were left
+    /// alone; the inner error: the database failed meanwhile, and what was taken over stays.
     pub(super) fn preheat(
         &self,
         ready: Ready,
@@ -209,7 +208,7 @@ impl Plan {
         let report = match ready.preheat(replayed, log, now) {
             Ok(report) => report,
             Err(PreheatError::Database(error)) => {
-                return Ok(Err(format!("what stands there alone cannot be read: {error}")));
+                return Ok(Err(format!("what only the database has cannot be read: {error}")));
             }
             Err(error) => return Err(error).context("items in Postgres could not be taken over"),
         };
@@ -262,7 +261,7 @@ impl ExportPort for Port {
     }
 
     fn event(&mut self, event: ExportEvent) {
-        let mesh = self.shared.mesh();
+        let mesh = &self.shared.mesh;
         match event {
             ExportEvent::Attached { database, cursor } => {
                 tracing::info!(cursor = cursor.0, "exporting to Postgres");
@@ -270,7 +269,7 @@ impl ExportPort for Port {
                     self.alarm(format!("the control file cannot be written: {error}"));
                 }
             }
-            // Before anything else: what the database lacks again must not leave the log.
+            // At once: facts that the database lacks again must stay in the log.
             ExportEvent::Moved { found, .. } => self.exported(found),
             ExportEvent::StockChangedOutside { item, delta, seen_version, as_of } => {
                 self.alarm(format!(
@@ -305,7 +304,7 @@ impl Port {
         self.shared.alarm(text);
     }
 
-    /// The watch tells everybody of it.
+    /// The watch announces it.
     fn stop_selling(&self, reason: String) {
         self.shared.stop_selling(reason);
     }

@@ -1,5 +1,5 @@
-//! From the data directory to shards: every item to its owner, whatever the number of cores.
-//! And what else becomes a fact before the first request. Next: [`super::replay`], and
+//! From the data directory to shards: every item to its owner, for any number of cores. Also takes in
+//! what becomes a fact before the first request. Next: [`super::replay`], and
 //! [`super::demo`] for the demo's items.
 
 use std::path::Path;
@@ -24,7 +24,7 @@ use super::replay::{Replay, Shards};
 /// Longest time without room in the log while facts are taken over from the database.
 const FULL_MAX: Duration = Duration::from_secs(5);
 
-/// A data directory and the state that was in it.
+/// A data directory and its state.
 pub struct Replayed {
     opened: Option<Opened>,
     control: Control,
@@ -33,7 +33,7 @@ pub struct Replayed {
 }
 
 impl Replayed {
-    /// Opens the directory, checks it, and replays it into shards for that many cores.
+    /// Opens and checks the directory, and replays it into shards for that many cores.
     pub(super) fn open(dir: &Path, options: &LogOptions, cores: usize) -> anyhow::Result<Self> {
         Self::recover(DataDir::open(dir, options)?, cores, |data, state| {
             data.recover(&mut Replay::new(state))
@@ -43,7 +43,7 @@ impl Replayed {
     /// Checks a directory and replays it into shards for that many cores, by `replay`.
     ///
     /// # Errors
-    /// What `replay` answers.
+    /// The errors of `replay`.
     pub fn recover(
         data: DataDir,
         cores: usize,
@@ -67,7 +67,7 @@ impl Replayed {
         Ok(Self { control: opened.control(), opened: Some(opened), last_ms, state })
     }
 
-    /// What its control file says after this start.
+    /// Its control file, as of this start.
     pub fn control(&self) -> &Control {
         &self.control
     }
@@ -126,7 +126,7 @@ impl Replayed {
         &mut self.state.shards[owner]
     }
 
-    /// The shards, to decide something before they are given to their owners.
+    /// The shards, for decisions before they are given to their owners.
     pub fn shards_mut(&mut self) -> &mut [Shard] {
         &mut self.state.shards
     }
@@ -137,8 +137,8 @@ impl Replayed {
     }
 }
 
-/// Takes facts from Postgres before the cores run: the owner judges each by the rule of replay,
-/// and only what it accepts goes into the log.
+/// Takes facts from Postgres before the cores run: the owner's shard checks each by the rules of replay, and
+/// only accepted facts go into the log.
 pub struct Intake<'a> {
     replayed: &'a mut Replayed,
     log: Producer,
@@ -146,7 +146,7 @@ pub struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    /// Into this state, and into the queue of a journal that runs, which says how it fares.
+    /// Into this state and into the queue of a running journal, whose status shows whether it has room.
     pub fn new(replayed: &'a mut Replayed, queue: &Arc<FactQueue>, status: &'a LogStatus) -> Self {
         Self { replayed, log: queue.producer(), status }
     }
@@ -162,19 +162,19 @@ impl<'a> Intake<'a> {
     }
 }
 
-/// Waits a moment for the journal.
+/// Waits a millisecond for the journal.
 ///
 /// # Errors
-/// It has failed, or has had no room on the disk for [`FULL_MAX`]: nothing is trimmed before the
+/// It has failed, or has had no room on the disk for [`FULL_MAX`]: no old segments are deleted before the
 /// import has ended.
 pub(super) fn wait_for_room(log: &LogStatus, full_since: &mut Option<Instant>) -> Result<(), String> {
-    judge_room(log.failure(), log.is_full(), full_since, Instant::now())?;
+    check_room(log.failure(), log.is_full(), full_since, Instant::now())?;
     std::thread::park_timeout(Duration::from_millis(1));
     Ok(())
 }
 
 /// Whether waiting for room may go on, at this moment.
-fn judge_room(
+fn check_room(
     failure: Option<&str>,
     is_full: bool,
     full_since: &mut Option<Instant>,
@@ -237,16 +237,16 @@ mod tests {
     fn a_log_that_has_failed_ends_the_import_at_once() {
         let mut since = None;
         for is_full in [false, true] {
-            let said = judge_room(Some("the disk is gone"), is_full, &mut since, Instant::now());
+            let said = check_room(Some("the disk is gone"), is_full, &mut since, Instant::now());
             assert_eq!(said, Err("the log has failed: the disk is gone".to_owned()));
         }
     }
 
     #[test]
-    fn a_log_that_stays_full_ends_the_import_and_one_that_is_busy_does_not() {
+    fn a_log_that_stays_full_ends_the_import_a_busy_one_does_not() {
         let begin = Instant::now();
         let mut since = None;
-        let mut look = |is_full, at: Duration| judge_room(None, is_full, &mut since, begin + at);
+        let mut look = |is_full, at: Duration| check_room(None, is_full, &mut since, begin + at);
         // Busy for as long as one likes: the queue is drained as fast as the disk takes it.
         assert_eq!(look(false, Duration::ZERO), Ok(()));
         assert_eq!(look(false, FULL_MAX * 100), Ok(()));

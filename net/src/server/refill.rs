@@ -1,5 +1,5 @@
-//! A database that lacks what the log no longer holds, filled from the data directory: what
-//! `stampede export --from-snapshot` does. No engine may run on the directory.
+//! Fills a database that lacks facts that the log no longer holds from the data directory, for
+//! `stampede export --from-snapshot`. No engine may be running on the directory.
 
 use anyhow::Context;
 use stampede_core::types::Lsn;
@@ -15,7 +15,7 @@ use super::replay::{Replay, Shards};
 /// Recovers the log as a start does and fills the database from it.
 ///
 /// # Errors
-/// What is wrong, with the remedy; what was written by then stays, and doing it again goes on.
+/// What is wrong, with the remedy; what was written by then stays, and a repetition continues.
 pub fn refill<C: Connect>(
     data: DataDir,
     mut database: Database<C>,
@@ -37,9 +37,9 @@ pub fn refill<C: Connect>(
     let state: &dyn Rebuild = &state;
     let history = LogHistory::of(&opened, state)?;
     let history =
-        history.context("the log holds every fact, there is nothing to fill in: start the engine")?;
+        history.context("the log holds every fact, so there is nothing to fill in: start the engine")?;
     let refill = Refill::begin(&mut database, &claim, &history)?;
-    // From now on no other database will do (I12).
+    // From now on no other database is accepted (I12).
     opened.set_database(refill.database().0).context("cannot write the control file")?;
     Ok(refill.run()?)
 }

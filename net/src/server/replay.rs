@@ -1,9 +1,8 @@
-//! Facts to shards, each owner's on a thread of its own: a restart takes as long as the
+//! Replays facts into shards, each owner's on a thread of its own: a restart takes as long as the
 //! slowest owner, or as reading and checking the log, whichever is longer.
 //!
-//! The reader hands facts over in batches; the order of facts within an owner, which is
-//! all that matters to it, stays. A fact that cannot be applied ends the replay before
-//! anything on disk is changed.
+//! The reader passes facts on in batches and keeps their order within an owner, which is all that
+//! matters. A fact that cannot be applied ends the replay before anything on disk is changed.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -22,7 +21,7 @@ use stampede_persist::log::rebuild::Rebuild;
 const BATCH_BYTES: usize = 128 << 10;
 /// Batches that may wait for an owner's thread.
 const BATCHES_WAITING_MAX: usize = 8;
-/// Orders for which room is made ahead of a replay, over all shards.
+/// Most orders for which a replay reserves room in advance, over all shards.
 const EXPECTED_ORDERS_MAX: usize = 1 << 23;
 
 /// The shards of all owners, while they are being filled.
@@ -38,14 +37,14 @@ impl Shards {
         Self::with_bounds(cores, secret, Bounds::DEFAULT)
     }
 
-    /// The same with other ends of their tables.
+    /// The same with other limits of their tables.
     fn with_bounds(cores: usize, secret: HashSecret, bounds: Bounds) -> Self {
         let catalogue = Arc::new(Catalogue::new(cores));
         let shard = |index| Shard::with_bounds(index, secret, catalogue.clone(), bounds);
         Self { shards: (0..cores).map(shard).collect(), catalogue, secret }
     }
 
-    /// Makes room ahead for what so many facts can bring: every order has a fact of its own.
+    /// Reserves room for the orders that this many facts can contain: every order has a fact of its own.
     pub fn expect_facts(&mut self, facts: Lsn) {
         let share = (facts.0 as usize).min(EXPECTED_ORDERS_MAX) / self.shards.len();
         self.shards.iter_mut().for_each(|shard| shard.expect_orders(share));
@@ -97,8 +96,8 @@ impl Rebuild for Shards {
     }
 }
 
-/// Empty shards for the snapshotter: as many as there are owners, so that each holds what one
-/// owner does. Whatever the tables of the owners can keep, a snapshot can.
+/// Empty shards for the snapshotter: one per owner, so that a snapshot can hold whatever the owners' tables
+/// can.
 pub(super) fn empty(cores: usize, secret: HashSecret) -> Box<dyn Rebuild> {
     Box::new(empty_with_bounds(cores, secret, Bounds::DEFAULT))
 }
@@ -114,14 +113,14 @@ pub struct Replay<'a> {
     lanes: Vec<Lane>,
 }
 
-/// The way to one owner's thread, which gives its shard back at the end.
+/// The channel to one owner's thread, which returns its shard at the end.
 struct Lane {
     filling: Batch,
     batches: SyncSender<Batch>,
     thread: JoinHandle<Result<Shard, String>>,
 }
 
-/// Facts one behind the other, as the log encodes them.
+/// Facts in a row, as the log encodes them.
 #[derive(Default)]
 struct Batch {
     bytes: Vec<u8>,
@@ -172,7 +171,7 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         let batch = std::mem::take(&mut lane.filling);
-        // A thread that takes no more has found a fact that cannot be.
+        // A thread that takes no more has found a fact that cannot be applied.
         if lane.batches.send(batch).is_err() { self.end_lanes() } else { Ok(()) }
     }
 
@@ -182,7 +181,7 @@ impl<'a> Replay<'a> {
         let threads: Vec<_> = lanes
             .into_iter()
             .map(|Lane { filling, batches, thread }| {
-                // Not taken: the thread has ended with an error, which is told below.
+                // If this fails, the thread has ended with an error, which is returned below.
                 let _taken = batches.send(filling);
                 thread
             })
@@ -245,7 +244,7 @@ mod tests {
 
     /// An order of an item that was never created: no shard can take it.
     #[test]
-    fn a_fact_that_cannot_be_is_told_with_its_lsn() {
+    fn a_fact_that_cannot_be_applied_is_reported_with_its_lsn() {
         let fact = placed(OrderId::new(item_id(7), 1));
         let mut state = Shards::new(2, SECRET);
         let mut replay = Replay::new(&mut state);
@@ -253,8 +252,8 @@ mod tests {
         assert_eq!(applied, Err("LSN 41: item 7 was never created".to_owned()));
     }
 
-    /// What all owners together can keep is more than one shard can: a snapshot of it is made all
-    /// the same, with its rows in order, and can be loaded.
+    /// All owners together can hold more than one shard can: a snapshot of that still works, has its rows
+    /// in order, and can be loaded.
     #[test]
     fn a_snapshot_takes_what_the_tables_of_all_owners_can() {
         const OWNERS: usize = 4;

@@ -1,13 +1,13 @@
-//! What signals mean to a server.
+//! How the server handles signals.
 //!
 //! | signal | meaning |
 //! |---|---|
-//! | TERM, INT, QUIT, XCPU, PWR | stop in order; the second one of them ends the process at once |
-//! | HUP | a terminal was closed, or somebody expects files to be read again: a log line, and it sells on |
-//! | USR1, USR2, timers, job control of a terminal in the background, a file that may not grow, real-time ones | ignored |
-//! | KILL, STOP, TSTP, those of a broken program (SEGV, ABRT, …) | as everywhere |
+//! | TERM, INT, QUIT, XCPU, PWR | an orderly shutdown; a second one of them ends the process at once |
+//! | HUP | a terminal was closed, or somebody expects a reload: a log line, and it goes on selling |
+//! | USR1, USR2, timers, background job control, file size limit, real-time signals | ignored |
+//! | KILL, STOP, TSTP, signals of a broken program (SEGV, ABRT, …) | the default |
 //!
-//! Left to itself, most of them would end the process in mid-sale, undrained. One `unsafe` call: the
+//! By default most of them would end the process during a sale, without draining. One `unsafe` call: the
 //! standard library cannot ignore a signal.
 
 use std::sync::mpsc::Sender;
@@ -19,9 +19,9 @@ use signal_hook::iterator::Signals;
 use super::event::{EXIT_FORCED, Event};
 use crate::output;
 
-/// Those on which it stops in order.
+/// Signals for an orderly shutdown.
 const STOPS: [i32; 5] = [SIGTERM, SIGINT, SIGQUIT, SIGXCPU, libc::SIGPWR];
-/// Those that would end or stop the process and mean nothing to it; the real-time ones come on top.
+/// Ignored signals, which would end or stop the process by default; besides the real-time ones.
 const MEANINGLESS: [i32; 10] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
@@ -35,10 +35,10 @@ const MEANINGLESS: [i32; 10] = [
     libc::SIGXFSZ,
 ];
 
-/// Decides about all of them, and tells of those on which to stop.
+/// Sets up all handlers, and reports the signals for a shutdown as events.
 ///
 /// # Errors
-/// The system refuses to have a signal handled, or gives no thread.
+/// The system refuses a handler or a thread.
 pub(super) fn watch(events: Sender<Event>) -> anyhow::Result<()> {
     MEANINGLESS.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).for_each(ignore);
     let mut signals = Signals::new(STOPS.into_iter().chain([SIGHUP])).context("cannot handle signals")?;
@@ -46,12 +46,14 @@ pub(super) fn watch(events: Sender<Event>) -> anyhow::Result<()> {
         let mut stops = 0;
         for signal in signals.forever() {
             if signal == SIGHUP {
-                tracing::info!("SIGHUP: it sells on; settings, keys and tokens are read at a start alone");
+                tracing::info!(
+                    "SIGHUP: nothing changes; settings, keys and tokens are read only at the start"
+                );
                 continue;
             }
             stops += 1;
             let told = events.send(Event::Signal).is_ok();
-            // The second one does not wait for anybody.
+            // The second one ends the process at once.
             if stops == 2 && told {
                 output::exit(EXIT_FORCED);
             }
@@ -61,7 +63,7 @@ pub(super) fn watch(events: Sender<Event>) -> anyhow::Result<()> {
 }
 
 fn ignore(signal: i32) {
-    // SAFETY: to ignore a signal runs no code of ours when it comes. It is refused for a number that is no
-    // signal, which leaves everything as it was.
+    // SAFETY: an ignored signal runs no code of ours. The call fails for a number that is no signal, and then
+    // changes nothing.
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }

@@ -1,6 +1,6 @@
-//! Listening sockets, bound before anything is read or written.
+//! The listening sockets, bound before anything else is done.
 //!
-//! Next: [`super::starting`], which answers at them until cores do.
+//! Next: [`super::starting`], which responds on them until the cores do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,41 +9,41 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::http::route::Listener;
-use crate::runtime::{self, Door};
+use crate::runtime::{self, ListenSocket};
 use crate::settings::Settings;
 
-/// How long a port may still be held by a server that was killed a moment ago: the kernel
-/// closes the sockets of a ring only after the process is gone.
+/// How long to wait for a port that a killed server may still hold: the kernel closes the sockets of a
+/// ring only after the process is gone.
 const PORT_PATIENCE: Duration = Duration::from_secs(10);
-/// Time between two tries at such a port.
+/// Time between two attempts at such a port.
 const PORT_RETRY: Duration = Duration::from_millis(20);
 
-/// Listening sockets: one per core for buyers, one for the shop.
+/// Listening sockets: one per core for the buyers' API, one for the merchant API.
 pub(super) struct Sockets {
     pub(super) public: Vec<socket2::Socket>,
     pub(super) merchant: socket2::Socket,
 }
 
 impl Sockets {
-    /// The same sockets once more, for cores that make way for others.
+    /// Duplicates of the same sockets.
     pub(super) fn share(&self) -> io::Result<Self> {
         let public = self.public.iter().map(socket2::Socket::try_clone).collect::<Result<_, _>>()?;
         Ok(Self { public, merchant: self.merchant.try_clone()? })
     }
 
-    /// The doors of each core. The merchant's requests come in on core 0 alone: see `Home::block`.
-    pub(super) fn doors(self, settings: &Settings) -> Vec<Vec<Door>> {
+    /// The sockets of each core. Only core 0 serves the merchant API: see `Home::block`.
+    pub(super) fn listen_sockets(self, settings: &Settings) -> Vec<Vec<ListenSocket>> {
         let mut merchant = Some(self.merchant);
-        let doors = self.public.into_iter().map(|socket| {
+        let per_core = self.public.into_iter().map(|socket| {
             let connections_max = settings.connections_per_core() as usize;
-            let mut doors = vec![Door { listener: Listener::Public, socket, connections_max }];
+            let mut sockets = vec![ListenSocket { listener: Listener::Public, socket, connections_max }];
             if let Some(socket) = merchant.take() {
                 let connections_max = settings.limits.admin_connections as usize;
-                doors.push(Door { listener: Listener::Merchant, socket, connections_max });
+                sockets.push(ListenSocket { listener: Listener::Merchant, socket, connections_max });
             }
-            doors
+            sockets
         });
-        doors.collect()
+        per_core.collect()
     }
 }
 
@@ -51,10 +51,11 @@ pub(super) fn bind(settings: &Settings) -> anyhow::Result<Sockets> {
     let hint = |what: &str, address| {
         format!("cannot listen on {address} for {what}; stop what uses it, or choose another address")
     };
-    // Without this first try, a second server would share the port of the first.
-    drop(listen_patiently(settings.listen).with_context(|| hint("buyers", settings.listen))?);
+    // Without this first attempt, a second server would share the port of the first.
+    drop(listen_patiently(settings.listen).with_context(|| hint("the buyers' API", settings.listen))?);
     let public = settings.cores.iter().map(|_| runtime::listen(settings.listen, true));
-    let public = public.collect::<Result<_, _>>().with_context(|| hint("buyers", settings.listen))?;
+    let public =
+        public.collect::<Result<_, _>>().with_context(|| hint("the buyers' API", settings.listen))?;
     let merchant = listen_patiently(settings.admin_listen);
     let merchant = merchant.with_context(|| hint("the merchant API", settings.admin_listen))?;
     Ok(Sockets { public, merchant })

@@ -1,16 +1,14 @@
-//! A thread that answers health checks where no core does: while the engine starts, and while core 0 stands
-//! still.
+//! A thread that answers health checks while no core does: at the start, and while core 0 is stalled.
 //!
 //! ```text
-//! doors (listening sockets that cores have, too) ──accept──▶ clients, at most 64, each with a deadline
+//! listening sockets, shared with cores ──accept──▶ clients, at most 64, each with a deadline
 //!                                                              │ head read, or as much of it as there is
 //!                                                              ▼
 //!                                            Answers: health, or 503 ──write──▶ closed
 //! ```
 //!
-//! One `poll` over all of them: a client that sends or reads slowly holds up nobody. Where all places are
-//! taken, whoever has been there longest makes room. What is answered is the caller's: [`super::starting`]
-//! and [`super::watch`].
+//! One `poll` over all of them, so that a slow client blocks nobody. If all places are taken, the oldest
+//! client is dropped. [`super::starting`] and [`super::watch`] provide the responses.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,46 +25,47 @@ use socket2::Socket;
 use crate::http::proxy_header::{HEADER_BYTES_MAX, ProxyHeader};
 use crate::http::route::{Listener, Route};
 
-/// Clients at a time.
+/// Most clients at a time.
 const CLIENTS_MAX: usize = 64;
-/// How long a client may take from its connection to its end.
+/// Longest life of a connection.
 const CLIENT_TIME: Duration = Duration::from_secs(1);
-/// Longest wait for anything to happen.
+/// Longest wait in one turn.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long an `accept` may last when a core was quicker.
+/// How long an `accept` may last if a core was faster.
 const ACCEPT_TIME: Duration = Duration::from_millis(10);
-/// Bytes of a request that are read: its first line is all that counts.
+/// Bytes of a request that are read: only its first line matters.
 const REQUEST_BYTES_MAX: usize = 2 << 10;
 
-/// What is said to whom.
+/// The responses.
 pub(super) trait Answers: Send + 'static {
     /// Whether it is the stand-in's turn to accept connections.
     fn is_on_duty(&self) -> bool;
-    /// Writes the answer to one request; `None` is anything but a health check.
+    /// Writes the response to one request; `None` is anything but a health check.
     fn answer(&self, route: Option<Route>, out: &mut Vec<u8>);
 }
 
 /// A listening socket.
-pub(super) struct Door {
-    /// Who connects to it.
+pub(super) struct HealthSocket {
+    /// Which API it belongs to.
     pub(super) listener: Listener,
     pub(super) socket: Socket,
-    /// Whether proxies may put a header of the PROXY protocol before a request. Whose connection it is means
-    /// nothing here, so that it is skipped, whoever has sent it.
+    /// Whether proxies may put a header of the PROXY protocol before a request. The client does not matter here,
+    /// so the header is skipped, whoever sent it.
     pub(super) skips_proxy_headers: bool,
 }
 
 /// The running stand-in. Its sockets are closed when it is dropped.
 pub(super) struct StandIn {
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
     thread: Thread,
 }
 
-struct Doors {
+/// What the thread and its handle share.
+struct Shared {
     /// Empty: it has to end. While a handle of a socket is open, the kernel lets connections in.
-    sockets: Mutex<Vec<Door>>,
-    /// Written to when `sockets` is wanted by somebody else.
-    bell: OwnedFd,
+    sockets: Mutex<Vec<HealthSocket>>,
+    /// Written to when somebody else wants `sockets`.
+    wake_event: OwnedFd,
 }
 
 impl StandIn {
@@ -74,19 +73,17 @@ impl StandIn {
     ///
     /// # Errors
     /// No descriptor or no thread is left.
-    pub(super) fn start(name: &str, doors: Vec<Door>, answers: impl Answers) -> io::Result<Self> {
-        for Door { socket, .. } in &doors {
-            // `accept` must come back when a core was quicker. Nothing else of ours blocks on these sockets:
-            // to make them non-blocking would have a ring's `accept` fail, which shares them.
+    pub(super) fn start(name: &str, sockets: Vec<HealthSocket>, answers: impl Answers) -> io::Result<Self> {
+        for HealthSocket { socket, .. } in &sockets {
+            // `accept` must return if a core was faster. Nothing else blocks on these sockets: making them
+            // non-blocking would make a ring's `accept` fail, which shares them.
             socket.set_read_timeout(Some(ACCEPT_TIME))?;
         }
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let doors = Arc::new(Doors { sockets: Mutex::new(doors), bell });
-        let its_own = doors.clone();
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || Desk { doors: its_own, answers, clients: Vec::new() }.serve())?;
-        Ok(Self { doors, thread: thread.thread().clone() })
+        let wake_event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let shared = Arc::new(Shared { sockets: Mutex::new(sockets), wake_event });
+        let responder = Responder { shared: shared.clone(), answers, clients: Vec::new() };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || responder.serve())?;
+        Ok(Self { shared, thread: thread.thread().clone() })
     }
 
     /// Wakes it when its duty begins.
@@ -94,13 +91,12 @@ impl StandIn {
         &self.thread
     }
 
-    /// Closes its sockets. When this returns it accepts nobody any more; whom it has accepted it still
-    /// answers.
+    /// Closes its sockets. When this returns it accepts no more connections; accepted ones are still answered.
     pub(super) fn leave(&self) {
-        // It can only fail when it has been rung often enough.
-        let _full = rustix::io::write(&self.doors.bell, &1u64.to_ne_bytes());
+        // It can only fail if it was written often enough.
+        let _full = rustix::io::write(&self.shared.wake_event, &1u64.to_ne_bytes());
         self.thread.unpark();
-        self.doors.sockets.lock().clear();
+        self.shared.sockets.lock().clear();
         self.thread.unpark();
     }
 }
@@ -111,9 +107,9 @@ impl Drop for StandIn {
     }
 }
 
-/// The thread's own.
-struct Desk<A> {
-    doors: Arc<Doors>,
+/// The thread: its state and its loop.
+struct Responder<A> {
+    shared: Arc<Shared>,
     answers: A,
     /// Longest there first.
     clients: Vec<Client>,
@@ -123,11 +119,11 @@ struct Desk<A> {
 struct Client {
     socket: OwnedFd,
     listener: Listener,
-    /// Bytes that came, behind the header of a proxy.
+    /// Received bytes, without the proxy's header.
     asked: Vec<u8>,
-    /// The header of a proxy that may come first.
+    /// The proxy's header that may come first.
     header: Option<ProxyHeader>,
-    /// What is still to be written; `None` = the request is still read.
+    /// What is still to be written; `None` = the request is still being read.
     answer: Option<Vec<u8>>,
     until: Instant,
 }
@@ -139,7 +135,7 @@ enum Stay {
     No,
 }
 
-impl<A: Answers> Desk<A> {
+impl<A: Answers> Responder<A> {
     fn serve(mut self) {
         loop {
             let on_duty = self.answers.is_on_duty();
@@ -152,10 +148,10 @@ impl<A: Answers> Desk<A> {
         }
     }
 
-    /// Waits for something to happen, and sees to it. False: there are no doors any more.
+    /// Waits for something to happen, and handles it. False: there are no sockets any more.
     fn turn(&mut self, on_duty: bool) -> bool {
-        let doors = self.doors.clone();
-        let sockets = doors.sockets.lock();
+        let shared = self.shared.clone();
+        let sockets = shared.sockets.lock();
         let is_open = !sockets.is_empty();
         let watched = if on_duty { &sockets[..] } else { &[] };
         let now = Instant::now();
@@ -163,8 +159,8 @@ impl<A: Answers> Desk<A> {
         let patience =
             next_end.unwrap_or(PATIENCE).min(if is_open && !on_duty { Duration::ZERO } else { PATIENCE });
         let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(1 + watched.len() + self.clients.len());
-        polled.push(PollFd::new(&doors.bell, PollFlags::IN));
-        polled.extend(watched.iter().map(|door| PollFd::new(&door.socket, PollFlags::IN)));
+        polled.push(PollFd::new(&shared.wake_event, PollFlags::IN));
+        polled.extend(watched.iter().map(|socket| PollFd::new(&socket.socket, PollFlags::IN)));
         polled.extend(self.clients.iter().map(|client| {
             let waits_for = if client.answer.is_some() { PollFlags::OUT } else { PollFlags::IN };
             PollFd::from_borrowed_fd(client.socket.as_fd(), waits_for)
@@ -174,14 +170,14 @@ impl<A: Answers> Desk<A> {
         let happened: Vec<bool> = polled[1..].iter().map(|one| !could || !one.revents().is_empty()).collect();
         drop(polled);
         if !could {
-            // Interrupted, or not allowed here: everything is tried, with a pause.
+            // Interrupted, or not permitted here: try everything, with a pause.
             thread::sleep(ACCEPT_TIME);
         }
         let newcomers: Vec<_> = watched
             .iter()
             .zip(&happened)
             .filter(|(_, happened)| **happened)
-            .filter_map(|(door, _)| Client::accept(door))
+            .filter_map(|(socket, _)| Client::accept(socket))
             .collect();
         let known = &happened[watched.len()..];
         drop(sockets);
@@ -208,15 +204,15 @@ impl<A: Answers> Desk<A> {
 }
 
 impl Client {
-    /// A connection that waits at a door, if there is one.
-    fn accept(door: &Door) -> Option<Self> {
-        let socket = next_connection(&door.socket)?;
-        let header = door.skips_proxy_headers.then(ProxyHeader::default);
+    /// A connection that waits at a socket, if there is one.
+    fn accept(from: &HealthSocket) -> Option<Self> {
+        let socket = next_connection(&from.socket)?;
+        let header = from.skips_proxy_headers.then(ProxyHeader::default);
         let until = Instant::now() + CLIENT_TIME;
-        Some(Self { socket, listener: door.listener, asked: Vec::new(), header, answer: None, until })
+        Some(Self { socket, listener: from.listener, asked: Vec::new(), header, answer: None, until })
     }
 
-    /// Keeps what came, but the header of a proxy. Bytes that are none of one are a request's.
+    /// Keeps received bytes except for a proxy's header. Anything else is the request.
     fn keep(&mut self, bytes: &[u8]) {
         self.asked.extend_from_slice(bytes);
         let Some(header) = &mut self.header else { return };
@@ -245,7 +241,7 @@ impl Client {
         self.write()
     }
 
-    /// Whether the head is there, or as much as will come of it.
+    /// Whether the head is complete, or no more of it will come.
     fn read(&mut self) -> Result<bool, Errno> {
         let mut part = [0; 512];
         loop {
@@ -275,13 +271,13 @@ impl Client {
             }
         }
         let _gone = shutdown(&self.socket, Shutdown::Write);
-        // What is unread would turn the end into a reset, which may overtake the answer.
+        // Unread bytes would turn the close into a reset, which may overtake the response.
         let _rest = recv(&self.socket, &mut [0; REQUEST_BYTES_MAX][..], RecvFlags::DONTWAIT);
         Stay::No
     }
 }
 
-/// A connection that waits, if there is one: none if a core was quicker, or no descriptor is left.
+/// A waiting connection, if there is one: none if a core was faster, or no descriptor is left.
 fn next_connection(socket: &Socket) -> Option<OwnedFd> {
     let accepted = accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
     if matches!(accepted, Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) {
@@ -330,8 +326,8 @@ mod tests {
     fn at(listener: Listener, skips_proxy_headers: bool) -> (StandIn, SocketAddr) {
         let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("a free port");
         let address = socket.local_addr().expect("an address").as_socket().expect("of IP");
-        let door = Door { listener, socket, skips_proxy_headers };
-        let stand_in = StandIn::start("stand-in", vec![door], Always);
+        let socket = HealthSocket { listener, socket, skips_proxy_headers };
+        let stand_in = StandIn::start("stand-in", vec![socket], Always);
         (stand_in.expect("it starts"), address)
     }
 
@@ -397,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_leaves_has_closed_its_doors() {
+    fn a_stand_in_that_leaves_has_closed_its_sockets() {
         let (stand_in, address) = open();
         assert_eq!(ask(address, "GET /readyz"), "health");
         stand_in.leave();
@@ -406,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn the_calls_that_need_no_core_are_told_from_all_others() {
+    fn health_checks_are_told_from_all_other_requests() {
         let merchant = |asked: &str| route(Listener::Merchant, asked.as_bytes());
         assert_eq!(merchant("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"), Some(Route::Healthz));
         assert_eq!(merchant("GET /readyz HTTP/1.0\r\n\r\n"), Some(Route::Readyz));

@@ -1,8 +1,8 @@
-//! The start, as health checks see it: the log is replayed, or what the database alone has is taken over.
+//! Health checks during the start, while the log is replayed or the database's rows are taken over.
 //!
-//! Either may take minutes, and no core runs yet. Whoever watches over the process must not take that for
-//! one that hangs: `/healthz` answers, `/readyz` and `/metrics` give the reason `starting`, everything else is
-//! 503. Both listeners; the cores take them over when they are ready ([`super::stand_in`]).
+//! Either may take minutes, and no core runs yet. A supervisor must not conclude that the process hangs:
+//! `/healthz` answers, `/readyz` and `/metrics` give the reason `starting`, everything else is 503. This holds
+//! for both APIs, until the cores are ready to take over ([`super::stand_in`]).
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,25 +11,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 
 use super::sockets::Sockets;
-use super::stand_in::{Answers, Door, StandIn};
+use super::stand_in::{Answers, HealthSocket, StandIn};
 use crate::engine::clock::wall;
+use crate::engine::metrics::starting_metrics;
 use crate::engine::reasons::Reason;
-use crate::http::answer::{self, Manner, Media, Status};
+use crate::http::answer::{self, Media, ResponseMode, Status};
 use crate::http::problem::Code;
 use crate::http::route::{Listener, Route};
 
-/// What is answered while no core runs.
+/// Responds while no core runs.
 pub(super) struct Starting<'a> {
     sockets: &'a Sockets,
-    /// Whether proxies begin connections of buyers with a header.
+    /// Whether proxies begin buyers' connections with a PROXY header.
     proxy_protocol: bool,
-    /// Set (Relaxed: words for people) by whoever starts the server, read by the stand-in.
+    /// Set by the starting thread, read by the stand-in (Relaxed: shown to people).
     takes_over: Arc<AtomicBool>,
     stand_in: RefCell<Option<StandIn>>,
 }
 
 impl<'a> Starting<'a> {
-    /// Begins to answer on these sockets.
+    /// Begins to respond on these sockets.
     ///
     /// # Errors
     /// No descriptor or no thread is left.
@@ -42,18 +43,18 @@ impl<'a> Starting<'a> {
 
     fn open(&self) -> anyhow::Result<()> {
         let shared = self.sockets.share().context("the listening sockets cannot be shared")?;
-        let door = |listener, socket| {
+        let health_socket = |listener, socket| {
             let skips_proxy_headers = self.proxy_protocol && listener == Listener::Public;
-            Door { listener, socket, skips_proxy_headers }
+            HealthSocket { listener, socket, skips_proxy_headers }
         };
-        let mut doors = vec![door(Listener::Merchant, shared.merchant)];
-        doors.extend(shared.public.into_iter().map(|socket| door(Listener::Public, socket)));
-        let stand_in = StandIn::start("stampede-start", doors, Said(self.takes_over.clone()));
+        let mut sockets = vec![health_socket(Listener::Merchant, shared.merchant)];
+        sockets.extend(shared.public.into_iter().map(|socket| health_socket(Listener::Public, socket)));
+        let stand_in = StandIn::start("stampede-start", sockets, StartingAnswers(self.takes_over.clone()));
         *self.stand_in.borrow_mut() = Some(stand_in.context("cannot answer health checks")?);
         Ok(())
     }
 
-    /// From now on the database's rows are taken over; it answers again if cores had taken its place.
+    /// From now on the database's rows are taken over; it responds again if cores had taken its place.
     ///
     /// # Errors
     /// As for [`Self::begin`].
@@ -62,56 +63,52 @@ impl<'a> Starting<'a> {
         if self.stand_in.borrow().is_none() { self.open() } else { Ok(()) }
     }
 
-    /// When this returns it accepts nobody any more: cores may.
-    pub(super) fn make_way(&self) {
+    /// Stops responding: when this returns, it accepts no more connections, and cores may.
+    pub(super) fn stop(&self) {
         self.stand_in.borrow_mut().take();
     }
 }
 
-/// What is said meanwhile.
-struct Said(Arc<AtomicBool>);
+/// The responses meanwhile.
+struct StartingAnswers(Arc<AtomicBool>);
 
-impl Said {
+impl StartingAnswers {
     fn why(&self) -> &'static str {
         if self.0.load(Ordering::Relaxed) {
-            "what the database alone has is taken over"
+            "what only the database has is being taken over"
         } else {
-            "the log is replayed"
+            "the log is being replayed"
         }
     }
 }
 
-impl Answers for Said {
+impl Answers for StartingAnswers {
     fn is_on_duty(&self) -> bool {
         true
     }
 
     fn answer(&self, route: Option<Route>, out: &mut Vec<u8>) {
         let date = answer::date_line(wall().0 / 1000);
-        let (name, manner) = (Reason::Starting.name(), Manner::CLOSE);
+        let (name, mode) = (Reason::Starting.name(), ResponseMode::CLOSE);
         match route {
             Some(Route::Healthz | Route::PublicHealthz) => {
-                answer::json(out, Status::Ok, manner, &date, |object| {
+                answer::json(out, Status::Ok, mode, &date, |object| {
                     object.boolean("live", true);
                 });
             }
-            Some(Route::Readyz) => answer::json(out, Status::Unavailable, manner, &date, |object| {
+            Some(Route::Readyz) => answer::json(out, Status::Unavailable, mode, &date, |object| {
                 object.boolean("ready", false);
                 object.array("reasons", |array| array.text(name));
                 object.text(name, self.why());
             }),
-            Some(Route::PublicReadyz) => answer::json(out, Status::Unavailable, manner, &date, |object| {
+            Some(Route::PublicReadyz) => answer::json(out, Status::Unavailable, mode, &date, |object| {
                 object.boolean("ready", false);
             }),
             Some(Route::Metrics) => {
-                let text = format!(
-                    "# HELP stampede_not_ready 1 while this reason keeps it from selling, or buyers from it.\n\
-                     # TYPE stampede_not_ready gauge\nstampede_not_ready{{reason=\"{name}\"}} 1\n\
-                     # HELP stampede_ready 1 if ready to sell.\n# TYPE stampede_ready gauge\nstampede_ready 0\n"
-                );
-                answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), manner, &date);
+                let text = starting_metrics();
+                answer::bytes(out, Status::Ok, Media::Metrics, text.as_bytes(), mode, &date);
             }
-            _ => answer::problem(out, &Code::Overloaded.problem(), manner, &date),
+            _ => answer::problem(out, &Code::Overloaded.problem(), mode, &date),
         }
     }
 }

@@ -1,12 +1,12 @@
-//! The waiting room: a database that this log has never seen is away.
+//! The waiting room: a database that this log has never seen is down.
 //!
 //! It may hold items and orders that the log does not know, so nothing may be sold, created or shown
-//! before they are taken over. Until then an engine without items answers at the doors: `/healthz`,
-//! `/readyz` (`awaiting_database`), `/metrics` and the statistics; everything else is 503
-//! `awaiting_database`. It writes no fact. When the database is reached it makes way for the real one,
-//! whose cores listen on the same sockets: connections are closed, none is refused. Its cores are watched,
-//! and end, as those of an engine that sells ([`super::cores`]). They are served by epoll, whatever the
-//! transport: the rings belong to the cores that will sell. Next: [`super::export`] for what happens then.
+//! before they are taken over. Until then an engine without items responds: `/healthz`, `/readyz`
+//! (`awaiting_database`), `/metrics` and the statistics; everything else is 503 `awaiting_database`. It
+//! writes no fact. When the database is reached, the real engine replaces it, whose cores listen on the
+//! same sockets: connections are closed, none is refused. Its cores are watched and ended like those of an
+//! engine that sells ([`super::cores`]). They use epoll, whatever the transport, since the rings belong to
+//! the cores that will sell. Next: [`super::export`] for what happens then.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,21 +21,21 @@ use stampede_persist::export::AttachError;
 use super::base::Base;
 use super::cores::{self, Cores};
 use super::event::{Event, LAST_STEPS};
-use super::export::{LateAttach, Ready, judge};
+use super::export::{LateAttach, Ready, sort_attempt};
 use super::replay::Shards;
 use super::sockets::Sockets;
 use super::starting::Starting;
 use crate::engine::mesh::Mesh;
 use crate::engine::owner::Owner;
-use crate::engine::shared::Shared;
+use crate::engine::shared::{EngineState, Shared};
 use crate::runtime;
 use crate::settings::Settings;
 
 /// Time between two attempts to reach the database.
 const RETRY: Duration = Duration::from_secs(1);
-/// How soon a signal and an answer of the database are looked at.
+/// Time between two checks for a signal or a result of an attempt.
 const LOOK: Duration = Duration::from_millis(20);
-/// How often the log repeats that the database is still away.
+/// How often a log line repeats that the database is still down.
 const REMIND: Duration = Duration::from_secs(30);
 
 /// What waiting needs of the server.
@@ -48,8 +48,8 @@ pub(super) struct Room<'a> {
 }
 
 impl Room<'_> {
-    /// Answers at the doors until the database is attached; the inner error: the server was told to
-    /// end, or the log has failed.
+    /// Responds until the database is attached; the inner error: the server was told to end, or the log has
+    /// failed.
     ///
     /// # Errors
     /// A database that must not be used with this log, or cores that cannot be started.
@@ -60,7 +60,7 @@ impl Room<'_> {
         reason: String,
     ) -> anyhow::Result<Result<Ready, ExitCode>> {
         let deadline = Duration::from_millis(self.settings.shutdown.deadline_ms);
-        self.starting.make_way();
+        self.starting.stop();
         let (mut cores, shared) = self.open(base, reason)?;
         let stop = Arc::new(AtomicBool::new(false));
         let attempts = attempt_in_turn(late, stop.clone())?;
@@ -77,12 +77,11 @@ impl Room<'_> {
 
     fn open(&self, base: &Base, reason: String) -> anyhow::Result<(Cores, Arc<Shared>)> {
         let count = self.settings.cores.len();
-        // A state of its own: what is in the log is not shown while the database may know more.
+        // A state of its own: the log's state is not shown while the database may know more.
         let nothing = Shards::new(count, base.secret);
         let mesh = Arc::new(Mesh::new(count));
-        let parts = base.parts(self.settings, nothing.catalogue.clone(), mesh)?;
-        let shared = Shared::waiting(parts, reason).with_idle_ms(self.settings.limits.idle_ms);
-        let shared = Arc::new(shared.with_head_bytes(self.settings.limits.head_bytes));
+        let state = EngineState::waiting(count, reason);
+        let shared = Arc::new(base.shared(self.settings, nothing.catalogue.clone(), mesh, state)?);
         let doors = self.sockets.share().context("the listening sockets cannot be shared")?;
         let acquired = runtime::Cores::acquire_to_wait(&self.settings.cores)?;
         let owners = nothing.shards.into_iter();
@@ -111,10 +110,10 @@ impl Room<'_> {
                 Ok(attempt) => attempt,
                 Err(TryRecvError::Empty) => continue,
                 Err(TryRecvError::Disconnected) => {
-                    anyhow::bail!("nobody tries to reach the database any more")
+                    anyhow::bail!("the thread that connects to the database has ended")
                 }
             };
-            let reason = match judge(attempt)? {
+            let reason = match sort_attempt(attempt)? {
                 Ok(ready) => {
                     tracing::info!("Postgres is reached for the first time");
                     return Ok(Ok(ready));
@@ -122,15 +121,15 @@ impl Room<'_> {
                 Err(reason) => reason,
             };
             if shared.still_waiting(&reason) || reminded.elapsed() >= REMIND {
-                tracing::warn!("Postgres: {reason}. Waiting for it, nothing is sold");
+                tracing::warn!("Postgres: {reason}. Waiting for it; nothing is sold until then");
                 reminded = Instant::now();
             }
         }
     }
 }
 
-/// Tries again and again, on a thread of its own, since an attempt may take as long as a dead host
-/// does not answer. It ends by itself soon after it was told to; nobody waits for it.
+/// Tries repeatedly, on a thread of its own, since an attempt takes long if the host is dead. The thread ends
+/// by itself soon after it was told to; nobody waits for it.
 fn attempt_in_turn(
     late: LateAttach,
     stop: Arc<AtomicBool>,
@@ -139,7 +138,7 @@ fn attempt_in_turn(
     let thread = thread::Builder::new().name("stampede-attach".to_owned());
     thread.spawn(move || {
         loop {
-            // The attempt before this one was made a moment ago.
+            // The previous attempt was made a moment ago.
             thread::sleep(RETRY);
             if stop.load(Ordering::Relaxed) {
                 return;

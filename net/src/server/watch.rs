@@ -1,20 +1,19 @@
-//! The watch over the cores and the wall clock, from threads that are no cores.
+//! The watch over the cores and the wall clock, on threads that are no cores.
 //!
 //! ```text
 //! core ──beat per turn──▶ Pulse ◀──look, ten a second── watch: no beat for 1 s: wake it, count it
 //!                           │                             │      no beat for 10 s: end the process
 //!                           │                             ▼
-//!                           │                           teller: alarm, log line, reasons, wall clock
-//!                           └──▶ /healthz, /readyz, /metrics ◀── health: answers while core 0 stands still
+//!                           │                           reporter: alarm, log line, reasons, wall clock
+//!                           └──▶ /healthz, /readyz, /metrics ◀── health: answers while core 0 is stalled
 //! ```
 //!
-//! The watch takes no lock and waits for nobody: a thread may be held while it has a lock, and what helps
-//! against that must not need the same one. So telling, which takes locks, is the teller's.
+//! The watch takes no lock and never waits: a thread may be suspended while it holds a lock, and what helps
+//! against that must not need the same lock. So reporting, which takes locks, is the reporter's.
 //!
-//! The merchant's connections come in on core 0, so that a core 0 that stands still could not even
-//! say so. While it does, the health thread ([`super::stand_in`]) takes the connections that wait at the
-//! merchant's address: it answers the three calls that need no core, and everything else with 503. What
-//! judges is [`crate::engine::pulse`].
+//! Core 0 serves the merchant API, so a stalled core 0 could not even say so. Meanwhile the health thread
+//! ([`super::stand_in`]) takes the connections that wait for the merchant API: it answers the three endpoints
+//! that need no core, and everything else with 503. [`crate::engine::pulse`] detects stalls.
 
 use std::io;
 use std::sync::Arc;
@@ -25,22 +24,22 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 use socket2::Socket;
 
-use super::stand_in::{Answers, Door, StandIn};
+use super::stand_in::{Answers, HealthSocket, StandIn};
 use crate::engine::clock::{Look, show_ms};
-use crate::engine::home::ops;
-use crate::engine::pulse::{Finding, Judge, LOOK_MS};
+use crate::engine::health::health;
+use crate::engine::pulse::{Finding, LOOK_MS, StallDetector};
 use crate::engine::reasons::Announcer;
 use crate::engine::shared::Shared;
-use crate::http::answer::{self, Manner};
+use crate::http::answer::{self, ResponseMode};
 use crate::http::problem::Code;
 use crate::http::route::{Listener, Route};
 use crate::output;
 
-/// The core that the merchant's connections come in on.
+/// The core that serves the merchant API.
 const MERCHANT_CORE: usize = 0;
-/// Time between two looks of the watch, and of the teller.
+/// Time between two looks of the watch, and of the reporter.
 const LOOK: Duration = Duration::from_millis(LOOK_MS);
-/// Findings per core that may wait for the teller.
+/// Findings per core that may wait for the reporter.
 const FINDINGS_PER_CORE: usize = 8;
 
 /// The running watch; it ends when this is dropped.
@@ -50,9 +49,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Closes its handle of the merchant's listening socket: from now on nobody stands in for core 0, and
-    /// when core 0 has closed its own, the address refuses.
-    pub(super) fn leave_the_door(&self) {
+    /// Closes its handle of the merchant API's listening socket: from now on nothing stands in for core 0, and
+    /// once core 0 has closed its own handle, connections are refused.
+    pub(super) fn close_socket(&self) {
         self.health.leave();
     }
 }
@@ -63,30 +62,30 @@ impl Drop for Watch {
     }
 }
 
-/// Starts its threads. `merchant` is a second handle of the merchant's listening socket.
+/// Starts its threads. `merchant` is a second handle of the merchant API's listening socket.
 ///
 /// # Errors
 /// When a thread cannot be started.
 pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Watch> {
-    let door = Door { listener: Listener::Merchant, socket: merchant, skips_proxy_headers: false };
-    let health = StandIn::start("stampede-health", vec![door], ForCore0(shared.clone()))?;
+    let socket = HealthSocket { listener: Listener::Merchant, socket: merchant, skips_proxy_headers: false };
+    let health = StandIn::start("stampede-health", vec![socket], ForCore0(shared.clone()))?;
     let is_over = Arc::new(AtomicBool::new(false));
-    let findings = Arc::new(ArrayQueue::new(FINDINGS_PER_CORE * shared.pulse.cores()));
+    let findings = Arc::new(ArrayQueue::new(FINDINGS_PER_CORE * shared.state.pulse.cores()));
     let (state, found, over) = (shared.clone(), findings.clone(), is_over.clone());
-    let teller = thread::Builder::new().name("stampede-tell".to_owned()).spawn(move || {
-        let mut teller = Teller::new(state, found);
+    let reporter = thread::Builder::new().name("stampede-tell".to_owned()).spawn(move || {
+        let mut reporter = Reporter::new(state, found);
         while !over.load(Ordering::Relaxed) {
-            teller.tell();
+            reporter.report();
             thread::park_timeout(LOOK);
         }
     })?;
-    let (helper, teller, over) = (health.call().clone(), teller.thread().clone(), is_over.clone());
+    let (health_thread, reporter, over) = (health.call().clone(), reporter.thread().clone(), is_over.clone());
     thread::Builder::new().name("stampede-watch".to_owned()).spawn(move || {
-        let mut watch = Looks::new(shared, findings, [helper, teller]);
+        let mut watch = Looks::new(shared, findings, [health_thread, reporter]);
         while !over.load(Ordering::Relaxed) {
             thread::sleep(LOOK);
             if watch.look() {
-                // The teller has a moment for its last line; it may be held up, too.
+                // The reporter has a moment for its last line; it may be blocked, too.
                 thread::sleep(LOOK);
                 output::exit(output::EXIT_BROKEN);
             }
@@ -97,32 +96,32 @@ pub(super) fn start(shared: Arc<Shared>, merchant: Socket) -> io::Result<Watch> 
 
 // ---- the watch ----
 
-/// What the watch looks at, and whom it helps.
+/// The watch itself.
 struct Looks {
     shared: Arc<Shared>,
-    judge: Judge,
+    detector: StallDetector,
     looked: Instant,
     findings: Arc<ArrayQueue<(usize, Finding)>>,
-    /// Called when a core stands still: health, and the teller.
+    /// Woken when a core is stalled: the health thread and the reporter.
     helpers: [Thread; 2],
 }
 
 impl Looks {
     fn new(shared: Arc<Shared>, findings: Arc<ArrayQueue<(usize, Finding)>>, helpers: [Thread; 2]) -> Self {
-        let judge = Judge::new(shared.pulse.cores());
-        Self { shared, judge, looked: Instant::now(), findings, helpers }
+        let detector = StallDetector::new(shared.state.pulse.cores());
+        Self { shared, detector, looked: Instant::now(), findings, helpers }
     }
 
-    /// One look; whether a core will not come back. Takes no lock.
+    /// One look; returns whether a core is given up. Takes no lock.
     fn look(&mut self) -> bool {
         let elapsed = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
         let (shared, findings, mut is_hopeless) = (&self.shared, &self.findings, false);
-        self.judge.look(&shared.pulse, elapsed.as_millis() as u64, |core, finding| {
+        self.detector.look(&shared.state.pulse, elapsed.as_millis() as u64, |core, finding| {
             if finding.is_stall() {
                 shared.mesh.wakers()[core].shake();
             }
             is_hopeless |= finding == Finding::Hopeless;
-            // A teller that is held up tells less.
+            // A blocked reporter misses some findings.
             let _full = findings.push((core, finding));
         });
         if !self.findings.is_empty() {
@@ -132,55 +131,55 @@ impl Looks {
     }
 }
 
-// ---- the teller ----
+// ---- the reporter ----
 
-struct Teller {
+struct Reporter {
     shared: Arc<Shared>,
     findings: Arc<ArrayQueue<(usize, Finding)>>,
     announcer: Announcer,
     was_ahead: bool,
 }
 
-impl Teller {
+impl Reporter {
     fn new(shared: Arc<Shared>, findings: Arc<ArrayQueue<(usize, Finding)>>) -> Self {
-        // The start has told of a log that lies ahead.
+        // The start has reported a log that is ahead.
         let was_ahead = shared.clock.is_ahead();
         Self { shared, findings, announcer: Announcer::default(), was_ahead }
     }
 
-    fn tell(&mut self) {
+    fn report(&mut self) {
         while let Some((core, finding)) = self.findings.pop() {
-            self.tell_of(core, finding);
+            self.report_finding(core, finding);
         }
         self.announcer.announce(&self.shared);
         self.follow_wall();
     }
 
-    fn tell_of(&self, core: usize, finding: Finding) {
+    fn report_finding(&self, core: usize, finding: Finding) {
         match finding {
             Finding::Stalled => {
-                let alarm = format!("core {core} has stood still for a second; requests on it get no answer");
+                let alarm = format!("core {core} has not run for a second; requests on it get no response");
                 tracing::error!("alarm: {alarm}");
                 self.shared.alarm(alarm);
             }
             Finding::StandsStill(_) => {}
             Finding::TurnsAgain(after_ms) => {
-                let alarm = format!("core {core} works again; it had stood still for {after_ms} ms");
+                let alarm = format!("core {core} runs again; it was stalled for {after_ms} ms");
                 tracing::warn!("alarm: {alarm}");
                 self.shared.alarm(alarm);
             }
             Finding::Hopeless => tracing::error!(
-                "core {core} has stood still for ten seconds; ending the process, so that it is started again"
+                "core {core} has not run for ten seconds; ending the process, so that it is started again"
             ),
         }
     }
 
-    /// Has the sale clock follow the wall clock, and tells what an operator should know.
+    /// Has the sale clock follow the wall clock, and reports what an operator should know.
     fn follow_wall(&mut self) {
         match self.shared.clock.follow() {
             Look::Followed(by_ms) => {
                 tracing::warn!(
-                    "this machine's clock is {} ahead of the sale's, which follows it",
+                    "this machine's clock is {} ahead of the sale clock, which follows it",
                     show_ms(by_ms)
                 );
             }
@@ -190,7 +189,7 @@ impl Teller {
                 self.shared.alarm(alarm);
             }
             Look::Together if self.was_ahead => {
-                tracing::info!("the sale clock and this machine's clock are together again");
+                tracing::info!("the sale clock and this machine's clock agree again");
             }
             Look::Ahead(_) | Look::Together => {}
         }
@@ -204,14 +203,14 @@ struct ForCore0(Arc<Shared>);
 
 impl Answers for ForCore0 {
     fn is_on_duty(&self) -> bool {
-        self.0.pulse.stalled_ms(MERCHANT_CORE) > 0
+        self.0.state.pulse.stalled_ms(MERCHANT_CORE) > 0
     }
 
     fn answer(&self, route: Option<Route>, out: &mut Vec<u8>) {
         let date = answer::date_line(self.0.clock.now().sale.0 / 1000);
         match route {
-            Some(route) => ops::health(out, &route, &self.0, Manner::CLOSE, &date),
-            None => answer::problem(out, &Code::Overloaded.problem(), Manner::CLOSE, &date),
+            Some(route) => health(out, &route, &self.0, ResponseMode::CLOSE, &date),
+            None => answer::problem(out, &Code::Overloaded.problem(), ResponseMode::CLOSE, &date),
         }
     }
 }
@@ -224,7 +223,7 @@ mod tests {
     use super::*;
     use crate::rig::Base;
 
-    /// Stands for an eventfd; the first thread that writes to it is held in the call.
+    /// Stands for an eventfd; the first thread that writes to it is suspended in the call.
     struct Bell {
         rung: ArrayQueue<()>,
         held: parking_lot::Mutex<()>,
@@ -240,10 +239,10 @@ mod tests {
         }
     }
 
-    /// A thread that is held may have any lock that threads of the engine take: that of the alarms, or
-    /// that of a core's waker, as whoever wakes it has it.
+    /// A suspended thread may hold any lock that threads of the engine take: that of the alarms, or that of a
+    /// core's waker while it wakes the core.
     #[test]
-    fn whatever_a_held_thread_has_locked_the_watch_wakes_counts_and_ends() {
+    fn the_watch_works_whatever_a_suspended_thread_has_locked() {
         let base = Base::new(1, 1_000);
         let shared = &base.shared;
         let bell = Arc::new(Bell {
@@ -274,7 +273,7 @@ mod tests {
             drop((until, alarms));
             ended.expect("the watch waits for a thread that is held");
         });
-        assert_eq!(shared.pulse.stalls(0), 1);
+        assert_eq!(shared.state.pulse.stalls(0), 1);
         assert!(bell.rung.len() > 80, "it was woken at each look: {}", bell.rung.len());
     }
 }

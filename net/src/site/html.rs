@@ -9,7 +9,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::http::answer::{Answer, Cache, Date, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Date, Media, ResponseMode, Status};
 use crate::http::head::lists_tag;
 use crate::http::negotiate::Wants;
 use crate::site::SECURITY;
@@ -58,7 +58,7 @@ impl Html {
 
     /// Appends a response with the page, in the form that `wants` allows, or 304 if the client
     /// has it.
-    pub fn answer(&self, out: &mut Vec<u8>, wants: Wants<'_>, manner: Manner, date: &Date) {
+    pub fn answer(&self, out: &mut Vec<u8>, wants: Wants<'_>, manner: ResponseMode, date: &Date) {
         let Keep::Shared { tag, gzip } = &self.keep else { return self.answer_private(out, manner, date) };
         let fresh = wants.held.last().is_some_and(|held| lists_tag(held, tag.as_deref()));
         let status = if fresh { Status::NotModified } else { self.status };
@@ -74,7 +74,7 @@ impl Html {
         answer.body(Media::Html, |out| out.extend_from_slice(&self.body));
     }
 
-    fn answer_private(&self, out: &mut Vec<u8>, manner: Manner, date: &Date) {
+    fn answer_private(&self, out: &mut Vec<u8>, manner: ResponseMode, date: &Date) {
         let mut answer = Answer::begin(out, self.status, Cache::Never, manner, date).push(&[SECURITY]);
         if let Some(wait_ms) = self.retry_after_ms {
             answer = answer.header_number("Retry-After", wait_ms.div_ceil(1_000).max(1));
@@ -91,7 +91,7 @@ fn compressed(body: &[u8]) -> Vec<u8> {
 }
 
 /// Appends the redirection after a form: to the page of the order (RFC 9110 section 15.4.4).
-pub fn see_order(out: &mut Vec<u8>, order: OrderId, manner: Manner, date: &Date) {
+pub fn see_order(out: &mut Vec<u8>, order: OrderId, manner: ResponseMode, date: &Date) {
     let (mut item, mut id) = (itoa::Buffer::new(), itoa::Buffer::new());
     let place =
         ["Location: /sale/", item.format(order.item().get()), "/order/", id.format(order.get()), "\r\n"];
@@ -101,7 +101,7 @@ pub fn see_order(out: &mut Vec<u8>, order: OrderId, manner: Manner, date: &Date)
 
 /// Appends the response to a form from a browser without a session: a session, and a redirect
 /// that has the browser send the same form again (RFC 9110 section 15.4.8). The form did nothing yet.
-pub fn send_again(out: &mut Vec<u8>, (path, cookie): (&str, &str), manner: Manner, date: &Date) {
+pub fn send_again(out: &mut Vec<u8>, (path, cookie): (&str, &str), manner: ResponseMode, date: &Date) {
     let answer = Answer::begin(out, Status::TemporaryRedirect, Cache::Never, manner, date);
     let answer = answer.push(&["Location: ", path, "\r\nSet-Cookie: ", cookie, "\r\n"]);
     answer.push(&[SECURITY]).body(Media::Html, |_| {});
@@ -116,7 +116,7 @@ mod tests {
     fn shown(html: &Html, held: Field<'_>) -> String {
         let mut out = Vec::new();
         let wants = Wants { held, gzip: false };
-        html.answer(&mut out, wants, Manner::KEEP, &date_line(0));
+        html.answer(&mut out, wants, ResponseMode::KEEP, &date_line(0));
         String::from_utf8(out).expect("text")
     }
 
@@ -127,8 +127,8 @@ mod tests {
     fn every_response_has_the_security_headers() {
         let mut redirects = [Vec::new(), Vec::new()];
         let order = OrderId::from_u64(7 << 32 | 3).expect("an order");
-        see_order(&mut redirects[0], order, Manner::KEEP, &date_line(0));
-        send_again(&mut redirects[1], ("/sale/7?again=1", "a=b"), Manner::KEEP, &date_line(0));
+        see_order(&mut redirects[0], order, ResponseMode::KEEP, &date_line(0));
+        send_again(&mut redirects[1], ("/sale/7?again=1", "a=b"), ResponseMode::KEEP, &date_line(0));
         let mut answers = redirects.map(|bytes| String::from_utf8(bytes).expect("text")).to_vec();
         assert!(answers[0].starts_with("HTTP/1.1 303 See Other\r\n"));
         assert!(answers[0].contains("\r\nLocation: /sale/7/order/30064771075\r\n"));
@@ -165,7 +165,7 @@ mod tests {
         Html::shared(Some("\"t\"".to_owned()), b"page".to_vec()).answer(
             &mut out,
             wants,
-            Manner::KEEP,
+            ResponseMode::KEEP,
             &date_line(0),
         );
         let body_at = out.windows(4).position(|part| part == b"\r\n\r\n").expect("a head") + 4;
@@ -175,7 +175,12 @@ mod tests {
         std::io::Read::read_to_string(&mut decoder, &mut plain).expect("gzip");
         assert_eq!(plain, "page");
         let mut out = Vec::new();
-        Html::private(Status::Ok, b"secret".to_vec()).answer(&mut out, wants, Manner::KEEP, &date_line(0));
+        Html::private(Status::Ok, b"secret".to_vec()).answer(
+            &mut out,
+            wants,
+            ResponseMode::KEEP,
+            &date_line(0),
+        );
         assert!(out.ends_with(b"secret"));
     }
 

@@ -167,7 +167,7 @@ fn taken(request: &Request<'_>) -> Taken {
         path: head.path.to_owned(),
         query: head.query.map(<[u8]>::to_vec),
         body: request.body.to_vec(),
-        closes: head.manner().closes(),
+        closes: head.response_mode().closes(),
         prefers_async: head.prefers_async,
         expects_continue: head.expects_continue,
         fields: fields

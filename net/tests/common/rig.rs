@@ -14,12 +14,13 @@ use stampede_net::engine::clock::{Begin, SaleClock};
 use stampede_net::engine::home::{Client, Home};
 use stampede_net::engine::mesh::Mesh;
 use stampede_net::engine::owner::Owner;
-use stampede_net::engine::shared::{Parts, Shared};
+use stampede_net::engine::shared::{EngineState, Shared};
 use stampede_net::gate::challenge::Challenges;
 use stampede_net::gate::seal::SealKey;
 use stampede_net::gate::ticket::Tickets;
 use stampede_net::gate::{Gate, GateRules};
 use stampede_net::http::conn::Conn;
+use stampede_net::http::limits::{HEAD_BYTES, IDLE_MS};
 use stampede_net::http::route::Listener;
 use stampede_net::identity::Identity;
 use stampede_persist::log::dir::{DataDir, LogOptions};
@@ -104,7 +105,7 @@ impl Base {
             data.recover(&mut Empty).expect("new").start(wakers.collect(), |reason| panic!("{reason}"));
         let started = started.expect("started");
         let gate = gate(cores, rules(&setup), setup.ticket_keys);
-        let shared = Arc::new(Shared::new(Parts {
+        let shared = Arc::new(Shared {
             clock: SaleClock::start(UnixMillis(0), Begin::AtTheLog),
             identity: setup.identity,
             gate,
@@ -118,7 +119,10 @@ impl Base {
             ack_durable: setup.ack_durable,
             demo: None,
             mesh,
-        }));
+            idle_ms: IDLE_MS as u32,
+            head_bytes: HEAD_BYTES as u32,
+            state: EngineState::serving(cores),
+        });
         Self { shared, _journal: started.journal, _dir: dir }
     }
 }

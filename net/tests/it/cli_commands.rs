@@ -77,7 +77,7 @@ fn settings_that_cannot_be_used_are_one_line_and_code_78() {
 #[test]
 fn a_refusing_machine_is_one_line_and_code_1() {
     let args = ["serve", "--demo", "--data-dir", "/dev/null/here"];
-    complains(&args, 1, "this machine cannot run it: data_dir: /dev/null/here cannot be used");
+    complains(&args, 1, "this machine cannot run the engine: data_dir: /dev/null/here cannot be used");
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn detach_asks_first_and_refuses_while_an_engine_runs() {
     let database = "database abababababababababababababababab";
     let (code, told) = stampede(&["detach", path]);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains(database) && told.contains("Nothing was changed; to do it, add --yes"), "{told}");
+    assert!(told.contains(database) && told.contains("Nothing was changed; add --yes to detach"), "{told}");
     let (code, told) = stampede(&["detach", path, "--yes"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains(database), "{told}");

@@ -59,7 +59,7 @@ fn e2e_a_taken_port_is_refused() {
     let bed = Bed::new().listen(taken);
     let (code, said) = bed.start_refused();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains(&format!("stampede: cannot listen on {taken} for buyers")), "{said}");
+    assert!(said.contains(&format!("stampede: cannot listen on {taken} for the buyers' API")), "{said}");
 }
 
 #[test]

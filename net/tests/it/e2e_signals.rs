@@ -17,7 +17,7 @@ fn e2e_signals_that_mean_nothing_leave_it_selling() {
         assert_eq!(server.exited(), None, "after signal {number}");
     }
     // Whoever expects files to be read again is told that they are not.
-    wait_for("the word about SIGHUP", || server.said().contains("SIGHUP: it sells on").then_some(()));
+    wait_for("the word about SIGHUP", || server.said().contains("SIGHUP: nothing changes").then_some(()));
     assert_eq!(server.stop(), Some(0));
 }
 

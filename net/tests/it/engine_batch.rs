@@ -68,7 +68,7 @@ impl Shop {
         let mut rest = bytes;
         while !rest.is_empty() && !self.client.is_closing() {
             self.serve(rig);
-            if rig.homes[0].connections.has_room(self.client.token) {
+            if rig.homes[0].connections.has_room(self.client.id) {
                 let taken = self.client.conn.feed(&rest[..rest.len().min(cut)], rig.homes[0].mono_ms());
                 assert!(taken > 0, "a connection that wants more takes something");
                 rest = &rest[taken..];
@@ -85,7 +85,7 @@ impl Shop {
         let deadline = Instant::now() + PATIENCE;
         let owed = |shop: &Self, rig: &Rig| {
             let unread = shop.client.conn.is_mid_request() && !shop.client.is_closing();
-            !rig.homes[0].connections.is_idle(shop.client.token) || unread
+            !rig.homes[0].connections.is_idle(shop.client.id) || unread
         };
         while owed(self, rig) {
             pump(rig);
@@ -783,7 +783,7 @@ fn engine_batch_cut_off_decides_no_half_record() {
         pump(&mut rig);
         shop.serve(&mut rig);
         assert!(shop.client.is_closing() && shop.out.is_empty(), "nothing is outstanding");
-        rig.homes[0].connections.leave(shop.client.token);
+        rig.homes[0].connections.leave(shop.client.id);
         rig.homes[0].sweep();
         let mut shop = Shop::new(&mut rig);
         assert_eq!(shop.sold(&mut rig, item), 2, "{media}");
@@ -804,7 +804,7 @@ fn engine_batch_waits_for_a_slow_owner() {
     let mut rest = &request[..];
     loop {
         shop.serve(&mut rig);
-        if !rig.homes[0].connections.has_room(shop.client.token) {
+        if !rig.homes[0].connections.has_room(shop.client.id) {
             break;
         }
         let taken = shop.client.conn.feed(rest, 0);
@@ -818,7 +818,7 @@ fn engine_batch_waits_for_a_slow_owner() {
         rig.homes[0].pump();
         rig.homes[0].tick();
         shop.serve(&mut rig);
-        assert!(!rig.homes[0].connections.has_room(shop.client.token));
+        assert!(!rig.homes[0].connections.has_room(shop.client.id));
     }
     shop.send(&mut rig, rest, usize::MAX);
     let records = shop.answers(&mut rig).remove(0).records(BINARY);
@@ -843,7 +843,7 @@ fn engine_batch_stops_while_the_client_does_not_read() {
     while idle < 100 {
         let waits_to_write = shop.serve_without_reading(&mut rig);
         let before = rest.len();
-        if !waits_to_write && rig.homes[0].connections.has_room(shop.client.token) {
+        if !waits_to_write && rig.homes[0].connections.has_room(shop.client.id) {
             let taken = shop.client.conn.feed(rest, 0);
             rest = &rest[taken..];
         }
@@ -851,7 +851,7 @@ fn engine_batch_stops_while_the_client_does_not_read() {
         idle = if rest.len() == before { idle + 1 } else { 0 };
         std::thread::yield_now();
     }
-    let taken = rig.homes[0].shared().counters[0].get(Count::BatchRecords) as usize;
+    let taken = rig.homes[0].shared().state.counters[0].get(Count::BatchRecords) as usize;
     assert!(taken <= (BATCHES_PER_CONNECTION_MAX + 1) * BATCH_RECORDS_MAX, "{taken} records were taken");
     assert!(rest.len() > all.len() / 2, "it continued to accept");
     // It reads again, and gets all of it.
@@ -881,7 +881,7 @@ fn engine_batch_above_the_limit_of_open_ones_is_refused() {
         answer.head
     );
     for shop in open.drain(..) {
-        rig.homes[0].connections.leave(shop.client.token);
+        rig.homes[0].connections.leave(shop.client.id);
     }
     rig.homes[0].sweep();
     let records = Shop::new(&mut rig).batch(&mut rig, BINARY, &whole[whole.len() - 64..], usize::MAX);

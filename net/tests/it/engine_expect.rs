@@ -58,7 +58,7 @@ impl Line {
             let home = &mut self.rig.homes[0];
             home.serve(&mut self.client);
             self.seen.append(&mut self.client.out);
-            let idle = home.connections.is_idle(self.client.token);
+            let idle = home.connections.is_idle(self.client.id);
             if idle && self.rig.homes.iter().all(|home| !home.has_work()) {
                 return self;
             }

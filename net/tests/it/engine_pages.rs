@@ -33,7 +33,7 @@ fn ask_on(rig: &mut Rig, core: usize, listener: Listener, request: &str) -> Stri
         assert!(Instant::now() < deadline, "no answer to {request}");
         std::thread::yield_now();
     }
-    rig.homes[core].connections.leave(client.token);
+    rig.homes[core].connections.leave(client.id);
     String::from_utf8_lossy(&client.out).into_owned()
 }
 

@@ -70,7 +70,7 @@ fn look(rig: &mut Rig, client: &mut Client, token: &str) -> u16 {
 }
 
 fn verified(rig: &Rig) -> u64 {
-    rig.homes[0].shared().counters[0].get(Count::TokensVerified)
+    rig.homes[0].shared().state.counters[0].get(Count::TokensVerified)
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn engine_tokens_junk_has_a_budget_where_no_address_has() {
     let alarms = shared.alarms();
     assert_eq!(alarms.len(), 1, "one a minute: {alarms:?}");
     assert!(alarms[0].contains("192.0.2.1") && alarms[0].contains("identity.trusted_proxies"), "{alarms:?}");
-    assert!(shared.counters[0].get(Count::TokensRefused) > 900);
+    assert!(shared.state.counters[0].get(Count::TokensRefused) > 900);
 }
 
 /// Behind an unnamed proxy all buyers share one address: junk delays a newcomer but locks nobody out.
@@ -256,5 +256,5 @@ fn engine_tokens_a_proxy_without_addresses_is_an_alarm() {
     let alarms = shared.alarms();
     assert_eq!(alarms.len(), 1, "{alarms:?}");
     assert!(alarms[0].contains("10.0.0.1") && alarms[0].contains("X-Forwarded-For"), "{alarms:?}");
-    assert!(shared.counters[0].get(Count::AddressesUnknown) >= 3);
+    assert!(shared.state.counters[0].get(Count::AddressesUnknown) >= 3);
 }

@@ -7,7 +7,7 @@ use stampede_core::command::Ticket;
 use stampede_core::limits::OWNER_BATCH_MAX;
 use stampede_core::types::{ItemId, Quantity, Subject};
 use stampede_net::engine::ask::{Ask, Key, PurchaseAsk, RareAsk, Reply, ReplyTo, Who};
-use stampede_net::engine::batch::{CHUNK_RECORDS_MAX, Chunk, Want};
+use stampede_net::engine::batch::{CHUNK_RECORDS_MAX, Chunk, RecordOp};
 use stampede_net::engine::home::Client;
 use stampede_net::engine::mesh::Endpoint;
 
@@ -123,7 +123,7 @@ fn chunk(item: ItemId, number: usize) -> Box<Chunk> {
     for index in 0..CHUNK_RECORDS_MAX {
         let name = format!("c{number}-{index}");
         let buyer = stampede_core::types::HashSecret([1; 16]).buyer(name.as_bytes());
-        let want = Want::Purchase { item, buyer, quantity: Quantity::ONE, ticket: Ticket::Good };
+        let want = RecordOp::Purchase { item, buyer, quantity: Quantity::ONE, ticket: Ticket::Good };
         chunk.push(index as u32, want, name.as_bytes(), b"");
     }
     chunk

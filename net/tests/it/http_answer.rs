@@ -7,7 +7,7 @@ use stampede_core::money::Price;
 use stampede_core::sample;
 use stampede_core::types::{ItemId, Lsn, OrderId, Quantity, UnixMillis};
 use stampede_net::http::answer::{
-    self, Date, Linger, Manner, Media, OrderHeaders, OrderView, ShownState, Status, date_line,
+    self, Date, KeepAlive, Media, OrderHeaders, OrderView, ResponseMode, Status, VisibleState, date_line,
 };
 use stampede_net::http::draw::DrawFace;
 use stampede_net::http::field::Field;
@@ -35,24 +35,24 @@ fn parts(answer: &str) -> (&str, &str) {
     (head, body)
 }
 
-fn refusal(problem: &Problem, manner: Manner) -> String {
+fn refusal(problem: &Problem, manner: ResponseMode) -> String {
     text(|out| answer::problem(out, problem, manner, &date()))
 }
 
-const KEEP_SAID: Manner = Manner { linger: Linger::KeepSaid, ..Manner::KEEP };
-const BODILESS: Manner = Manner { bodiless: true, ..Manner::KEEP };
+const KEEP_SAID: ResponseMode = ResponseMode { keep_alive: KeepAlive::KeepSaid, ..ResponseMode::KEEP };
+const BODILESS: ResponseMode = ResponseMode { bodiless: true, ..ResponseMode::KEEP };
 
 #[test]
 fn dates() {
-    let said = |date: Date, manner: Manner| {
+    let said = |date: Date, manner: ResponseMode| {
         let shown = text(|out| answer::problem(out, &Code::SoldOut.problem(), manner, &date));
         shown.split('¶').skip(1).take(2).collect::<Vec<_>>().join("¶")
     };
-    let closing = |unix_s| said(date_line(unix_s), Manner::CLOSE);
+    let closing = |unix_s| said(date_line(unix_s), ResponseMode::CLOSE);
     assert_eq!(closing(784_111_777), "Date: Sun, 06 Nov 1994 08:49:37 GMT¶Connection: close");
     assert_eq!(closing(0), "Date: Thu, 01 Jan 1970 00:00:00 GMT¶Connection: close");
     assert_eq!(closing(u64::MAX), "Date: Fri, 31 Dec 9999 23:59:59 GMT¶Connection: close");
-    let kept = said(date_line(0), Manner::KEEP);
+    let kept = said(date_line(0), ResponseMode::KEEP);
     assert_eq!(kept, "Date: Thu, 01 Jan 1970 00:00:00 GMT¶Keep-Alive: timeout=75");
     for idle_s in [1, 99, 3_600, u32::MAX] {
         let kept = said(Date::new(0, idle_s), KEEP_SAID);
@@ -64,7 +64,7 @@ fn dates() {
 fn a_refusal_byte_for_byte() {
     let problem = Code::BadQuantity.problem();
     assert_eq!(
-        refusal(&problem, Manner::CLOSE),
+        refusal(&problem, ResponseMode::CLOSE),
         "HTTP/1.1 400 Bad Request¶Date: Sun, 06 Nov 1994 08:49:37 GMT¶Connection: close¶\
          Cache-Control: no-store¶Content-Type: application/problem+json¶Content-Length: 104¶¶\
          {\"status\":400,\"code\":\"bad_quantity\",\"title\":\"The quantity must be an integer from 1 to 1000000.\"}"
@@ -72,7 +72,7 @@ fn a_refusal_byte_for_byte() {
     );
     let manner = |manner| refusal(&problem, manner);
     assert!(manner(KEEP_SAID).contains("¶Connection: keep-alive¶"));
-    assert!(!manner(Manner::KEEP).contains("¶Connection"));
+    assert!(!manner(ResponseMode::KEEP).contains("¶Connection"));
     assert!(manner(BODILESS).ends_with("¶¶"));
     assert!(manner(BODILESS.closing()).contains("¶Connection: close¶"));
 }
@@ -80,7 +80,7 @@ fn a_refusal_byte_for_byte() {
 #[test]
 fn refusals_say_what_helps() {
     let check = |problem: Problem, head_has: &[&str], body: &str| {
-        let shown = refusal(&problem, Manner::KEEP);
+        let shown = refusal(&problem, ResponseMode::KEEP);
         let (head, shown_body) = parts(&shown);
         for line in head_has {
             assert!(head.split('¶').any(|shown| shown.trim_end() == *line), "{line} in {head}");
@@ -165,7 +165,7 @@ fn hot_refusals_equal_the_slow_ones_except_for_spaces() {
     let order = OrderId::from_u64(1 << 32 | 7).expect("an order id");
     let waits = [0, 1, 999, 1_000, 1_001, 65_432, 999_999_999, 1_000_000_000, u64::MAX];
     for (code, wait_ms) in Code::ALL.iter().flat_map(|code| waits.map(|wait_ms| (code, wait_ms))) {
-        for manner in [Manner::KEEP, Manner::CLOSE, KEEP_SAID, BODILESS, BODILESS.closing()] {
+        for manner in [ResponseMode::KEEP, ResponseMode::CLOSE, KEEP_SAID, BODILESS, BODILESS.closing()] {
             let problem = match code {
                 Code::NotOpen => Problem::not_open(987),
                 Code::CapReached => Problem::cap_reached(order),
@@ -192,18 +192,18 @@ fn hot_refusals_equal_the_slow_ones_except_for_spaces() {
     }
 }
 
-fn parts_if_any(answer: &str, manner: Manner) -> (&str, &str) {
+fn parts_if_any(answer: &str, manner: ResponseMode) -> (&str, &str) {
     if manner.bodiless { answer.split_once("¶¶").expect("a head") } else { parts(answer) }
 }
 
 #[test]
 fn a_bodiless_answer_states_the_length_of_the_omitted_body() {
-    let whole = refusal(&Code::SoldOut.problem(), Manner::KEEP);
+    let whole = refusal(&Code::SoldOut.problem(), ResponseMode::KEEP);
     let head = refusal(&Code::SoldOut.problem(), BODILESS);
     assert_eq!(whole.split_once("¶¶").map(|(head, _)| format!("{head}¶¶")), Some(head));
 }
 
-fn view(state: ShownState, pay_by_ms: u64) -> OrderView {
+fn view(state: VisibleState, pay_by_ms: u64) -> OrderView {
     OrderView {
         order: OrderId::new(ItemId::new(1).expect("an item id"), 2),
         quantity: Quantity::ONE,
@@ -219,10 +219,11 @@ fn view(state: ShownState, pay_by_ms: u64) -> OrderView {
 #[test]
 fn orders() {
     let headers = OrderHeaders::default();
-    let confirmed = view(ShownState::Durable(OrderState::Confirmed), 0);
+    let confirmed = view(VisibleState::Durable(OrderState::Confirmed), 0);
     let body = "{\"order_id\":\"4294967298\",\"item_id\":1,\"quantity\":1,\"state\":\"confirmed\",\
                 \"created_at_ms\":1700000000123,\"pay_by_ms\":null,\"price_minor\":1999,\"currency\":\"EUR\",\"lsn\":42}";
-    let shown = text(|out| answer::order(out, Status::Created, &confirmed, headers, Manner::KEEP, &date()));
+    let shown =
+        text(|out| answer::order(out, Status::Created, &confirmed, headers, ResponseMode::KEEP, &date()));
     assert_eq!(
         shown,
         format!(
@@ -233,13 +234,15 @@ fn orders() {
         )
     );
     let replay = OrderHeaders { replay: true, ..headers };
-    let replayed = text(|out| answer::order(out, Status::Created, &confirmed, replay, Manner::KEEP, &date()));
+    let replayed =
+        text(|out| answer::order(out, Status::Created, &confirmed, replay, ResponseMode::KEEP, &date()));
     assert_eq!(replayed.replace("Idempotent-Replay: true¶", ""), shown, "the same status and body");
     assert_ne!(replayed, shown);
 
-    let accepted = view(ShownState::Accepted, 5);
+    let accepted = view(VisibleState::Accepted, 5);
     let located = OrderHeaders { location: true, ..headers };
-    let shown = text(|out| answer::order(out, Status::Accepted, &accepted, located, Manner::CLOSE, &date()));
+    let shown =
+        text(|out| answer::order(out, Status::Accepted, &accepted, located, ResponseMode::CLOSE, &date()));
     let (head, body) = parts(&shown);
     assert!(head.contains("HTTP/1.1 202 Accepted¶"));
     assert!(head.contains("¶Location: /v1/orders/4294967298¶"));
@@ -249,19 +252,20 @@ fn orders() {
 
 #[test]
 fn lists() {
-    let order = view(ShownState::Durable(OrderState::Held), 9);
-    let empty = text(|out| answer::order_list(out, [], (false, None), Manner::KEEP, &date()));
+    let order = view(VisibleState::Durable(OrderState::Held), 9);
+    let empty = text(|out| answer::order_list(out, [], (false, None), ResponseMode::KEEP, &date()));
     assert_eq!(parts(&empty).1, "{\"orders\":[],\"has_more\":false}");
-    let two = text(|out| answer::order_list(out, [order, order], (true, None), Manner::KEEP, &date()));
+    let two = text(|out| answer::order_list(out, [order, order], (true, None), ResponseMode::KEEP, &date()));
     let body = parts(&two).1;
     assert!(
         body.starts_with("{\"orders\":[{\"order_id\":\"4294967298\"")
             && body.ends_with("}],\"has_more\":true}")
     );
     assert_eq!(body.matches("},{").count(), 1);
-    let time = text(|out| answer::time(out, UnixMillis(5), Manner::KEEP, &date()));
+    let time = text(|out| answer::time(out, UnixMillis(5), ResponseMode::KEEP, &date()));
     assert_eq!(parts(&time).1, "{\"now_ms\":5}");
-    let plain = text(|out| answer::bytes(out, Status::Ok, Media::Plain, b"ok\n", Manner::KEEP, &date()));
+    let plain =
+        text(|out| answer::bytes(out, Status::Ok, Media::Plain, b"ok\n", ResponseMode::KEEP, &date()));
     assert_eq!(parts(&plain).1, "ok\n");
 }
 
@@ -285,7 +289,7 @@ fn item_view(spec: &ItemSpec<'static>, state: &'static str, version: u64) -> Ite
 }
 
 fn page(page: &Page, held: Field<'_>, now_ms: u64) -> String {
-    text(|out| page.answer(out, held, UnixMillis(now_ms), Manner::KEEP, &date()))
+    text(|out| page.answer(out, held, UnixMillis(now_ms), ResponseMode::KEEP, &date()))
 }
 
 #[test]
@@ -392,7 +396,7 @@ fn the_merchants_item() {
         lsn,
     };
     let shown = text(|out| {
-        answer::json(out, Status::Ok, Manner::KEEP, &date(), |object| {
+        answer::json(out, Status::Ok, ResponseMode::KEEP, &date(), |object| {
             fill_admin(object, &view, "open", (Lsn(99), None));
         });
     });
@@ -412,7 +416,7 @@ fn a_draw_shows_its_seed_when_it_is_over() {
         let draw = Some(DrawFace { draw_ms: 5, view: &view });
         let shown = text(|out| {
             let page = Page::item(&ItemView { draw, ..item_view(&spec, "open", 3) });
-            page.answer(out, Field::Absent, UnixMillis(5), Manner::KEEP, &date());
+            page.answer(out, Field::Absent, UnixMillis(5), ResponseMode::KEEP, &date());
         });
         let from = shown.find("\"draw\":").expect("a draw");
         let to = shown.find(",\"refresh_ms\"").expect("after it");

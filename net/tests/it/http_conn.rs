@@ -42,7 +42,7 @@ fn drain(conn: &mut Conn, shown: &mut Vec<String>) {
                 if !request.body.is_empty() {
                     text += &format!(" body={}", request.body.len());
                 }
-                if request.head.manner().closes() {
+                if request.head.response_mode().closes() {
                     text += " close";
                 }
                 text

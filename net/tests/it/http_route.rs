@@ -14,7 +14,7 @@ fn route(listener: Listener, request: &str) -> String {
     let mut conn = Conn::new(listener, 0);
     assert_eq!(conn.feed(raw.as_bytes(), 0), raw.len());
     let Next::Request(lent) = conn.next() else { panic!("{request} must be framed well") };
-    assert!(!lent.head.manner().closes());
+    assert!(!lent.head.response_mode().closes());
     match lent.route {
         Ok(route) => format!("{route:?}"),
         Err(problem) => {

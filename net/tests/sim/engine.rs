@@ -14,11 +14,12 @@ use stampede_net::engine::clock::SaleClock;
 use stampede_net::engine::home::Home;
 use stampede_net::engine::mesh::Mesh;
 use stampede_net::engine::owner::Owner;
-use stampede_net::engine::shared::{Parts, Shared};
+use stampede_net::engine::shared::{EngineState, Shared};
 use stampede_net::gate::challenge::Challenges;
 use stampede_net::gate::seal::SealKey;
 use stampede_net::gate::ticket::Tickets;
 use stampede_net::gate::{Gate, GateRules};
+use stampede_net::http::limits::{HEAD_BYTES, IDLE_MS};
 use stampede_net::identity::Identity;
 use stampede_net::server::export::{Ready, attach_before_sale, attach_late, must_wait};
 use stampede_net::server::recover::Replayed;
@@ -247,7 +248,7 @@ impl Recovery {
             take_over(ready, waits, &mut self.replayed, &mut log, clock.now().sale)?;
         }
         let export = start.desk.map(|_| Arc::<ExportStatus>::default());
-        let shared = Arc::new(Shared::new(Parts {
+        let shared = Arc::new(Shared {
             clock,
             identity: Identity::header([127, 0, 0, 1].into(), vec![]).expect("loopback"),
             gate: gate(start.cores),
@@ -261,7 +262,10 @@ impl Recovery {
             ack_durable: true,
             demo: None,
             mesh,
-        }));
+            idle_ms: IDLE_MS as u32,
+            head_bytes: HEAD_BYTES as u32,
+            state: EngineState::serving(start.cores),
+        });
         let shards = self.replayed.into_shards().into_iter().enumerate();
         let homes = shards.map(|(core, shard)| {
             let owner = Owner::with_seeds(shard, log.queue.producer(), shared.clone(), draw_seed);

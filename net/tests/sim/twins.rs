@@ -214,7 +214,7 @@ impl Twins {
             life.homes[0].pump();
             if let Some((answer, _)) = Answer::parse(&client.out) {
                 let status = answer.status;
-                life.homes[0].connections.leave(client.token);
+                life.homes[0].connections.leave(client.id);
                 return Ok(status);
             }
             self.write(at)?;

@@ -163,7 +163,7 @@ impl<'r> Line<'r> {
             if full {
                 continue;
             }
-            if !home.connections.has_room(self.client.token) {
+            if !home.connections.has_room(self.client.id) {
                 return;
             }
             let Some(piece) = self.pieces.last_mut() else { return };
@@ -178,12 +178,12 @@ impl<'r> Line<'r> {
     }
 
     fn is_done(&self, rig: &Rig) -> bool {
-        self.pieces.is_empty() && rig.homes[0].connections.is_idle(self.client.token)
+        self.pieces.is_empty() && rig.homes[0].connections.is_idle(self.client.id)
     }
 
     fn close(mut self, rig: &mut Rig) -> Answers {
         self.step(rig);
-        rig.homes[0].connections.leave(self.client.token);
+        rig.homes[0].connections.leave(self.client.id);
         Answers {
             bytes: self.out,
             closes: self.client.is_closing(),

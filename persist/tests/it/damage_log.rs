@@ -29,7 +29,7 @@ use stampede_persist::log::journal::Step;
 use stampede_persist::log::layout;
 use stampede_persist::log::rebuild::Rebuild;
 
-use super::log_sale::{DIR, new_log, item, small};
+use super::log_sale::{DIR, item, new_log, small};
 use super::sim_disk::SimDisk;
 
 pub(crate) const SECTOR: usize = 4096;

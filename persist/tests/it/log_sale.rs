@@ -9,7 +9,7 @@ use stampede_core::sample::{Item, Order, item_id};
 use stampede_core::shard::{Accepted, FactSink as _};
 use stampede_core::state_row::StateRow;
 use stampede_core::types::{ItemId, Lsn, OrderId, UnixMillis};
-use stampede_persist::log::dir::{NewLog, DataDir, LogOptions, OpenError, Opened, Stepped};
+use stampede_persist::log::dir::{DataDir, LogOptions, NewLog, OpenError, Opened, Stepped};
 use stampede_persist::log::identity::LogId;
 use stampede_persist::log::queue::FactQueue;
 use stampede_persist::log::rebuild::Rebuild;

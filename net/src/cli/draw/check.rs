@@ -1,11 +1,11 @@
-//! The protocol of docs/DRAW.md, written a second time: a claim is right or differs somewhere.
+//! The protocol of docs/DRAW.md, implemented a second time: checks a claim and reports the first difference.
 
 use sha2::{Digest, Sha256};
 use stampede_core::types::ItemId;
 
 use crate::http::draw::hex;
 
-/// What somebody says about a draw.
+/// A claim about a draw.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
     pub(super) item: ItemId,
@@ -18,7 +18,7 @@ pub(super) struct Claim {
     pub(super) entries: Vec<Entry>,
 }
 
-/// One entry, and whether it is said to have won.
+/// One entry, and whether the claim says that it has won.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Entry {
     pub(super) order: u64,
@@ -33,7 +33,7 @@ pub(super) struct Counted {
     pub(super) units_won: u64,
 }
 
-/// Compares a claim with what follows from its seed and entries; says the first difference.
+/// Compares a claim with what follows from its seed and entries; the error is the first difference.
 pub(super) fn check(claim: &Claim, before: Option<&[u8; 32]>) -> Result<Counted, String> {
     let commitment: [u8; 32] = Sha256::new()
         .chain_update("stampede-draw-seed-1")
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn every_difference_is_said() {
+    fn every_difference_is_reported() {
         let wrong = |change: fn(&mut Claim), said: &str| {
             let mut claim = right(4);
             change(&mut claim);

@@ -1,4 +1,4 @@
-//! Where the claim about a draw comes from: a server, a data directory, or pages piped in.
+//! Reads a claim about a draw: from a server, a data directory, or the standard input.
 
 use std::io::Read;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(super) fn read(source: &str, item: ItemId) -> Result<Claim, String> {
         "-" => from_stdin(item),
         url if url.starts_with("http://") => from_server(url, item),
         url if url.contains("://") => {
-            Err(format!("{url} is not spoken to: only http://. Pipe the pages in and name - instead"))
+            Err(format!("{url}: only http:// is supported. Pipe the pages in and name - instead"))
         }
         dir => from_log(Path::new(dir), item),
     }
@@ -40,7 +40,7 @@ fn from_server(url: &str, item: ItemId) -> Result<Claim, String> {
         let body: Value = response.body_mut().read_json().map_err(failed)?;
         match pages.add(&body)? {
             Some(next) if next > after => after = next,
-            Some(next) => return Err(format!("{base} goes on after {next}, where it has been")),
+            Some(next) => return Err(format!("{base} returns the same cursor {next} again")),
             None => return pages.claim(),
         }
     }
@@ -62,7 +62,7 @@ fn from_pages(text: &str, item: ItemId) -> Result<Claim, String> {
     pages.claim()
 }
 
-/// The log tells everything itself; what it commits to is what its seed makes.
+/// The log contains the whole draw; the commitment is computed from its seed.
 fn from_log(dir: &Path, item: ItemId) -> Result<Claim, String> {
     if !dir.is_dir() {
         return Err(format!("{} is neither a data directory nor http://HOST:PORT nor -", dir.display()));
@@ -75,7 +75,7 @@ fn from_log(dir: &Path, item: ItemId) -> Result<Claim, String> {
     let record = record.ok_or_else(|| format!("the log has no draw of item {item}"))?;
     let drawn = record.drawn.ok_or_else(|| NOT_HELD.to_owned())?;
     if record.waiting > 0 {
-        return Err(format!("the draw is being worked off: {} entries are left", record.waiting));
+        return Err(format!("the draw is still in progress: {} entries are left", record.waiting));
     }
     let entries = record.entries.iter().map(|entry| Entry {
         order: entry.order.get(),

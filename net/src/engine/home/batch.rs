@@ -1,11 +1,10 @@
 //! `POST /v1/orders/batch`: many purchases and movements in one request of a trusted gateway.
 //!
-//! The head is judged first; what is refused there closes the connection, and no record was
-//! looked at. Then records are taken as they come in, each judged as a single purchase would be
-//! (eligibility, window, the item's rate, ticket, sold out), and sent to their owners in chunks.
-//! Rates per buyer and per address are the gateway's own business. All answers leave together
-//! once the last of them is durable. Nothing grows with a reader that does not read or an owner
-//! that does not keep up: then no further record is taken. See [`crate::engine::batch`].
+//! The head is checked first; a refusal there closes the connection before any record is read. Then
+//! records are taken as they arrive, each checked as a single purchase would be (eligibility, window,
+//! the item's rate, ticket, sold out), and sent to their owners in chunks. The gateway limits its own
+//! buyers and addresses. All answers leave together once the last of them is durable. Backpressure:
+//! while a client does not read or an owner does not keep up, no further record is taken. See [`crate::engine::batch`].
 
 use std::sync::Arc;
 
@@ -13,13 +12,15 @@ use stampede_core::admit::{Buyer, admit};
 use stampede_core::types::Lsn;
 
 use super::open_batches::{Batch, Intake, Lane, NO_RECORD, Outgoing, Taken};
-use super::state::{Called, Caller, Client, Home, OUT_BYTES_MAX};
-use crate::engine::ask::{Ask, Busy, ReplyTo, Token};
-use crate::engine::batch::{BATCHES_MAX, BATCHES_PER_CONNECTION_MAX, BatchAnswers, Chunk, PATIENCE_MS, Want};
+use super::state::{Caller, Client, Handled, Home, OUT_BYTES_MAX};
+use crate::engine::ask::{Ask, Busy, ConnId, ReplyTo};
+use crate::engine::batch::{
+    BATCHES_MAX, BATCHES_PER_CONNECTION_MAX, BatchAnswers, Chunk, PATIENCE_MS, RecordOp,
+};
 use crate::engine::counters::Count;
+use crate::engine::response::{RequestKind, Response};
 use crate::engine::shared::Shared;
-use crate::engine::shown::{Call, Shown};
-use crate::http::answer::{Answer, Cache, Manner, Media, Status};
+use crate::http::answer::{Answer, Cache, Media, ResponseMode, Status};
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format, Purchase, Record, Step, answer};
 use crate::http::conn::Left;
@@ -27,12 +28,12 @@ use crate::http::limits::BATCH_RECORDS_MAX;
 use crate::http::problem::{Code, Problem};
 use crate::identity::check_admin;
 
-/// Answers written before the bound of waiting bytes is looked at again.
+/// Answers written between two checks of how many bytes wait for the client.
 const ANSWERS_AT_ONCE: usize = 128;
 
 impl Home {
-    /// Judges the head of a batch and begins to take its records.
-    pub(super) fn batch(&mut self, caller: &mut Caller<'_>) -> Called {
+    /// Checks the head of a batch and begins to take its records.
+    pub(super) fn batch(&mut self, caller: &mut Caller<'_>) -> Handled {
         let head = &caller.request.head;
         check_admin(head, self.shared.admin_token.as_bytes())?;
         let format = Format::of(head)?;
@@ -47,15 +48,15 @@ impl Home {
         }
         let lanes = (0..self.mesh.cores()).map(|_| Lane::default()).collect();
         let answers = self.batches.lists.pop().unwrap_or_default();
-        let (token, after, open) = (caller.token, Lsn::ZERO, self.batches.alive.clone());
+        let (conn, after, open) = (caller.conn, Lsn::ZERO, self.batches.alive.clone());
         let (missing, stuck_since_ms) = (0, None);
-        let batch = Batch { token, format, answers, missing, after, lanes, stuck_since_ms, open };
+        let batch = Batch { conn, format, answers, missing, after, lanes, stuck_since_ms, open };
         let id = self.batches.last.wrapping_add(1);
         self.batches.last = id;
         self.batches.open.insert(id, Box::new(batch));
         self.count(Count::Batches);
-        let (decoder, manner) = (Decoder::new(format), caller.manner);
-        *caller.intake = Some(Intake { batch: id, decoder, manner, held: false });
+        let (decoder, mode) = (Decoder::new(format), caller.mode);
+        *caller.intake = Some(Intake { batch: id, decoder, mode, held: false });
         Ok(())
     }
 
@@ -79,7 +80,7 @@ impl Home {
             false => Taken::Held,
         };
         intake.held = taken == Taken::Held;
-        self.connections.hold(client.token, intake.held);
+        self.connections.hold(client.id, intake.held);
         if taken != Taken::All {
             self.batches.open.insert(id, batch);
             client.intake = Some(intake);
@@ -104,14 +105,13 @@ impl Home {
                 if batch.missing > 0 {
                     return Taken::Held;
                 }
-                self.complete(batch, intake.manner, is_above, client);
+                self.complete(batch, intake.mode, is_above, client);
                 return Taken::All;
             }
             if batch.lanes.iter().any(Lane::is_blocked) {
                 return Taken::Held;
             }
-            // A record stays where it was read: what is copied right behind its parts were written waits
-            // for them.
+            // By reference: a copy right after its parts were written would wait for those writes.
             match &intake.decoder.next(client.conn.piece(), left) {
                 Step::Record(record, len) => {
                     self.take_record(&shared, serving, id, batch, record);
@@ -133,27 +133,27 @@ impl Home {
         }
     }
 
-    /// Refuses a batch whose body is none. Of one in chunks records may have been decided, as of one
-    /// that is cut off; nobody is told of them.
+    /// Refuses a batch with a malformed body. Records of a chunked body may have been decided before that, as
+    /// of a body that is cut off; the client learns nothing about them.
     fn break_off(&mut self, intake: &Intake, client: &mut Client, problem: Problem) -> Taken {
-        self.refuse(client.token, &mut client.out, intake.manner.closing(), problem);
+        self.refuse(client.id, &mut client.out, intake.mode.closing(), problem);
         client.conn.finish();
         Taken::All
     }
 
-    /// All of the batch was decided, or all that counts: its answers wait for the log, the
-    /// connection goes on.
-    fn complete(&mut self, batch: &mut Batch, manner: Manner, is_above: bool, client: &mut Client) {
-        let manner = if is_above { manner.closing() } else { manner };
+    /// All records are decided, or as many as a batch may have: the answers wait for the log, the connection
+    /// goes on.
+    fn complete(&mut self, batch: &mut Batch, mode: ResponseMode, is_above: bool, client: &mut Client) {
+        let mode = if is_above { mode.closing() } else { mode };
         if is_above {
             client.conn.finish();
         }
         self.counters().add_many(Count::BatchRecords, batch.answers.len() as u64);
         let (format, answers) = (batch.format, std::mem::take(&mut batch.answers));
-        let shown = BatchAnswers { format, answers, written: 0, _open: batch.open.clone() };
+        let response = BatchAnswers { format, answers, written: 0, _open: batch.open.clone() };
         let limits = (batch.after, self.shared.shown_lsn());
-        let slot = self.connections.open_slot(client.token, manner, Call::Other);
-        self.connections.fill(client.token, slot, self.core, limits, Shown::Batch(Box::new(shown)));
+        let slot = self.connections.open_slot(client.id, mode, RequestKind::Other);
+        self.connections.fill(client.id, slot, self.core, limits, Response::Batch(Box::new(response)));
         client.owed_batches += 1;
     }
 
@@ -167,46 +167,46 @@ impl Home {
     ) {
         let index = batch.answers.len() as u32;
         batch.answers.push(RecordAnswer::Open);
-        let judged = match record {
+        let checked = match record {
             Err(code) => Err(RecordAnswer::code(*code)),
             Ok(_) if !serving => Err(RecordAnswer::code(Code::Draining)),
             Ok(Record::Purchase(purchase)) => {
-                self.judge_purchase(shared, purchase).map(|want| (want, purchase.subject, purchase.key))
+                self.check_purchase(shared, purchase).map(|op| (op, purchase.subject, purchase.key))
             }
             Ok(Record::Move { order, movement, reference }) => {
-                Ok((Want::Move(*order, *movement), &[][..], *reference))
+                Ok((RecordOp::Move(*order, *movement), &[][..], *reference))
             }
         };
-        let (want, subject, reference) = match judged {
+        let (op, subject, reference) = match checked {
             Ok(wanted) => wanted,
             Err(refused) => return batch.answers[index as usize] = refused,
         };
-        let item = match want {
-            Want::Purchase { item, .. } => item,
-            Want::Move(order, _) => order.item(),
+        let item = match op {
+            RecordOp::Purchase { item, .. } => item,
+            RecordOp::Move(order, _) => order.item(),
         };
         let owner = item.owner(self.mesh.cores());
         batch.missing += 1;
         let chunk = batch.lanes[owner].filling.get_or_insert_with(|| self.batches.spare_chunk());
-        chunk.push(index, want, subject, reference);
+        chunk.push(index, op, subject, reference);
         if chunk.is_full() {
             self.send(id, batch, owner);
         }
     }
 
-    /// What a home can say of a purchase by itself, in the order of checks of a single one.
-    fn judge_purchase(&mut self, shared: &Shared, purchase: &Purchase<'_>) -> Result<Want, RecordAnswer> {
+    /// The checks of a purchase that the home can do by itself, in the order of a single purchase's.
+    fn check_purchase(&mut self, shared: &Shared, purchase: &Purchase<'_>) -> Result<RecordOp, RecordAnswer> {
         let gauge = shared.catalogue.find(purchase.item).ok_or(RecordAnswer::code(Code::NotFound))?;
         let hash = shared.secret.buyer(purchase.subject);
         let blocked = self.owner.shard().is_blocked(hash);
         let buyer = Buyer { hash, level: purchase.level, since_s: purchase.since_s, blocked };
-        let (now, keeper) = (self.now, &mut self.keeper);
-        let rate = || keeper.rate_item(gauge, now.mono_ms);
-        let judge = || shared.gate.tickets.judge(gauge, purchase.ticket, purchase.subject, now.sale);
-        match admit(now.sale, gauge, &buyer, rate, judge) {
+        let (now, limits) = (self.now, &mut self.limits);
+        let rate = || limits.rate_item(gauge, now.mono_ms);
+        let check = || shared.gate.tickets.check(gauge, purchase.ticket, purchase.subject, now.sale);
+        match admit(now.sale, gauge, &buyer, rate, check) {
             Ok(ticket) => {
                 let (item, quantity) = (purchase.item, purchase.quantity);
-                Ok(Want::Purchase { item, buyer: hash, quantity, ticket })
+                Ok(RecordOp::Purchase { item, buyer: hash, quantity, ticket })
             }
             Err(refusal) => {
                 self.count(Count::RefusedEarly);
@@ -221,7 +221,7 @@ impl Home {
         (0..batch.lanes.len()).for_each(|owner| self.send(id, batch, owner));
     }
 
-    /// Sends what waits for an owner, unless a chunk is with it.
+    /// Sends what waits for an owner, unless it has a chunk already.
     fn send(&mut self, id: u32, batch: &mut Batch, owner: usize) {
         let lane = &mut batch.lanes[owner];
         if lane.under_way || !self.mesh.may_ask(owner) {
@@ -247,7 +247,7 @@ impl Home {
         }
     }
 
-    /// Puts the answers of a chunk where they belong, and what is left of it back into its lane.
+    /// Copies the answers of a chunk into the batch, and puts the undecided rest back into its lane.
     fn settle(&mut self, id: u32, batch: &mut Batch, owner: usize, mut chunk: Box<Chunk>) {
         let impatient = |since_ms: u64| self.now.mono_ms >= since_ms + PATIENCE_MS;
         match chunk.busy {
@@ -283,12 +283,12 @@ impl Home {
         if batch.lanes[owner].stuck.is_none() {
             self.send(id, &mut batch, owner);
         }
-        self.go_on(batch.token);
+        self.go_on(batch.conn);
         self.batches.open.insert(id, batch);
     }
 
-    /// Asks owners again that had no room; called when the log has moved on, and with each tick. A batch that
-    /// got on and is stuck again goes behind those that did not.
+    /// Retries owners that had no room; called when the log has advanced, and with each tick. A batch that
+    /// made progress and is stuck again goes to the end of the line.
     pub(super) fn retry_batches(&mut self) {
         let mut served = 0;
         for id in std::mem::take(&mut self.batches.stuck) {
@@ -298,38 +298,43 @@ impl Home {
             if batch.missing < missing && self.batches.stuck.last() == Some(&id) {
                 served = self.batches.stuck.len();
             }
-            self.go_on(batch.token);
+            self.go_on(batch.conn);
             self.batches.open.insert(id, batch);
         }
         self.batches.stuck.rotate_left(served);
     }
 
-    fn go_on(&mut self, token: Token) {
-        self.connections.hold(token, false);
-        self.connections.wake(token);
+    fn go_on(&mut self, conn: ConnId) {
+        self.connections.hold(conn, false);
+        self.connections.wake(conn);
     }
 
-    /// Gives up batches whose connection is gone; called by the sweep.
+    /// Drops batches whose connection is closed; the sweep calls it.
     pub(super) fn sweep_batches(&mut self) {
         let connections = &mut self.connections;
-        self.batches.open.retain(|_, batch| connections.knows(batch.token));
+        self.batches.open.retain(|_, batch| connections.knows(batch.conn));
     }
 
     // ---- out ----
 
-    /// Begins the answer to a batch.
-    pub(super) fn begin_answers(&mut self, client: &mut Client, answers: Box<BatchAnswers>, manner: Manner) {
+    /// Begins the response to a batch.
+    pub(super) fn begin_answers(
+        &mut self,
+        client: &mut Client,
+        answers: Box<BatchAnswers>,
+        mode: ResponseMode,
+    ) {
         let BatchAnswers { format, answers: list, .. } = &*answers;
         let media = if *format == Format::Binary { Media::Batch } else { Media::Lines };
         let len = answer::body_len(*format, list);
         client.out.reserve(len.min(OUT_BYTES_MAX) + OUT_BYTES_MAX / 8);
-        Answer::begin(&mut client.out, Status::Ok, Cache::Never, manner, &self.date).body_follows(media, len);
+        Answer::begin(&mut client.out, Status::Ok, Cache::Never, mode, &self.date).body_follows(media, len);
         answer::begin(&mut client.out, *format, list.len());
         self.count_answers(list);
-        client.outgoing = Some(Outgoing { answers, manner });
+        client.outgoing = Some(Outgoing { answers, mode });
     }
 
-    /// Writes more of the answers that were begun; false if the rest has to wait for the reader.
+    /// Writes more of the answers; false if the rest has to wait for the client to read.
     pub(super) fn write_answers(&mut self, client: &mut Client) -> bool {
         let Some(outgoing) = &mut client.outgoing else { return true };
         let answers = &mut *outgoing.answers;
@@ -341,7 +346,7 @@ impl Home {
             answer::write(&mut client.out, answers.format, &answers.answers[answers.written..until]);
             answers.written = until;
         }
-        client.closing |= outgoing.manner.closes();
+        client.closing |= outgoing.mode.closes();
         client.owed_batches -= 1;
         let list = std::mem::take(&mut answers.answers);
         client.outgoing = None;

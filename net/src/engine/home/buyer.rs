@@ -1,4 +1,4 @@
-//! What buyers call: pages, purchases, their own orders.
+//! The buyers' endpoints: items, purchases, their own orders.
 //!
 //! Order of checks on a purchase, as docs/API.md has it. Framing and route were checked before. Then come: body;
 //! identity (before a token is verified, the rate of its address and its budget of invalid tokens); blocklist and
@@ -8,12 +8,12 @@ use stampede_core::admit::{Buyer, admit};
 use stampede_core::command::Refusal;
 use stampede_core::types::{BuyerHash, ItemId, OrderId, Subject};
 
-use super::state::{Called, Caller, Home};
+use super::state::{Caller, Handled, Home};
 use crate::engine::ask::{Ask, Key, OwnedItem, PurchaseAsk, RareAsk};
 use crate::engine::counters::Count;
 use crate::engine::pages;
 use crate::engine::render::problem_of;
-use crate::engine::shown::{Call, Shown};
+use crate::engine::response::{RequestKind, Response};
 use crate::http::body;
 use crate::http::cursor;
 use crate::http::field::Name;
@@ -21,8 +21,8 @@ use crate::http::problem::{Code, Problem};
 use crate::http::route::{ListQuery, OrdersAfter, OrdersQuery};
 use crate::identity::{Buyer as Known, Recognised, Unverified};
 
-/// After an alarm about junk, how long there is no other, in milliseconds.
-const JUNK_TOLD_MS: u64 = 60_000;
+/// Least time between two alarms about invalid tokens, in milliseconds.
+const INVALID_TOKENS_QUIET_MS: u64 = 60_000;
 
 impl Home {
     #[inline]
@@ -40,39 +40,38 @@ impl Home {
         Ok((known.subject, Buyer { hash, level: known.level, since_s: known.since_s, blocked }))
     }
 
-    /// Verifies a token that this core has not seen before, unless its address is over its rate already, or
-    /// has sent too much junk. One that does not count is charged to the address, before the next one is
-    /// verified.
+    /// Verifies a token that this core does not remember, unless its address is over its rate already or has
+    /// sent too many invalid tokens. A token that fails is charged to the address before the next one is verified.
     #[cold]
     fn verify(&mut self, token: Unverified<'_>, caller: &Caller<'_>) -> Result<Known, Problem> {
-        let limited = |refusal| problem_of(refusal, Call::Other);
+        let limited = |refusal| problem_of(refusal, RequestKind::Other);
         let (address, now) = (self.address(caller), self.now);
-        self.keeper.check_address(Some(address), now.mono_ms).map_err(limited)?;
-        if let Err(refusal) = self.keeper.may_verify(address, now.mono_ms) {
-            self.tell_of_junk(caller);
+        self.limits.check_address(Some(address), now.mono_ms).map_err(limited)?;
+        if let Err(refusal) = self.limits.may_verify(address, now.mono_ms) {
+            self.report_invalid_tokens(caller);
             return Err(limited(refusal));
         }
         self.count(Count::TokensVerified);
         self.shared.identity.verify(token, now.sale, &mut self.verdicts).map_err(|reason| {
-            let _over = self.keeper.rate_address(Some(address), now.mono_ms);
+            let _over = self.limits.rate_address(Some(address), now.mono_ms);
             if reason.is_junk() {
-                self.keeper.note_junk(address, now.mono_ms);
+                self.limits.note_invalid_token(address, now.mono_ms);
             }
             reason.problem()
         })
     }
 
-    /// Tells the merchant of an address that has sent too much junk, but not of each: a flood has many.
-    fn tell_of_junk(&mut self, caller: &Caller<'_>) {
+    /// Raises an alarm about an address that sends too many invalid tokens; not about each, since a flood has many.
+    fn report_invalid_tokens(&mut self, caller: &Caller<'_>) {
         self.count(Count::TokensRefused);
-        if self.now.mono_ms < self.junk_untold_ms {
+        if self.now.mono_ms < self.invalid_tokens_quiet_ms {
             return;
         }
-        self.junk_untold_ms = self.now.mono_ms + JUNK_TOLD_MS;
+        self.invalid_tokens_quiet_ms = self.now.mono_ms + INVALID_TOKENS_QUIET_MS;
         let client = self.shared.identity.client_ip(&caller.request.head, caller.peer);
         self.shared.alarm_once(format!(
-            "{client} sends more invalid tokens than limits.bad_tokens_per_s allows. Most tokens from there that this \
-             core has not verified before now get 429. If it is the address of your own proxy, add it to \
+            "{client} sends more invalid tokens than limits.bad_tokens_per_s allows. Most new tokens from there now \
+             get 429. If it is the address of your own proxy, add it to \
              identity.trusted_proxies: then each client is counted by its own address"
         ));
     }
@@ -81,37 +80,37 @@ impl Home {
         self.identify(caller).map(|(_, buyer)| buyer.hash)
     }
 
-    pub(super) fn buy(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn buy(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Handled {
         let request = caller.request;
         self.shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
         let purchase = body::purchase(request.body)?;
         let key = request.head.idempotency_key()?.unwrap_or_default();
         let who = self.identify(caller)?;
-        let call = Call::Buy(request.head.prefers_async);
-        self.place(item, who, (&purchase, key), call, caller)
+        let kind = RequestKind::Buy(request.head.prefers_async);
+        self.place(item, who, (&purchase, key), kind, caller)
     }
 
-    /// A purchase by a known buyer: checks what can be checked here, then asks the owner.
+    /// A purchase by an identified buyer: checks what can be checked here, then asks the owner.
     pub(super) fn place(
         &mut self,
         item: ItemId,
         (subject, buyer): (Subject, Buyer),
         (purchase, key): (&body::Purchase<'_>, &[u8]),
-        call: Call,
+        kind: RequestKind,
         caller: &Caller<'_>,
-    ) -> Called {
-        let wants_address = self.keeper.counts_addresses();
+    ) -> Handled {
+        let wants_address = self.limits.counts_addresses();
         let asker = self.asker(&buyer, caller, wants_address);
         let gauge = self.shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
         if self.is_closed_for_business() {
             return Err(Code::Draining.problem());
         }
-        let (now, keeper, tickets) = (self.now, &mut self.keeper, &self.shared.gate.tickets);
-        let rate = || keeper.rate_purchase(gauge, asker, now.mono_ms);
-        let judge = || tickets.judge(gauge, purchase.ticket, subject.as_bytes(), now.sale);
-        let ticket = admit(now.sale, gauge, &buyer, rate, judge).map_err(|refusal| {
+        let (now, limits, tickets) = (self.now, &mut self.limits, &self.shared.gate.tickets);
+        let rate = || limits.rate_purchase(gauge, asker, now.mono_ms);
+        let check = || tickets.check(gauge, purchase.ticket, subject.as_bytes(), now.sale);
+        let ticket = admit(now.sale, gauge, &buyer, rate, check).map_err(|refusal| {
             self.count(Count::RefusedEarly);
-            problem_of(refusal, Call::Other)
+            problem_of(refusal, RequestKind::Other)
         })?;
         let ask = Ask::Purchase(PurchaseAsk {
             item,
@@ -121,22 +120,22 @@ impl Home {
             key: Key::new(key),
             ticket,
         });
-        self.ask(item, call, ask, caller)
+        self.ask(item, kind, ask, caller)
     }
 
-    pub(super) fn cancel_own(&mut self, order: OrderId, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn cancel_own(&mut self, order: OrderId, caller: &mut Caller<'_>) -> Handled {
         body::empty(caller.request.body)?;
         let buyer = self.identify_hash(caller)?;
-        self.ask(order.item(), Call::MoveOrder, Ask::CancelOwn(order, buyer), caller)
+        self.ask(order.item(), RequestKind::MoveOrder, Ask::CancelOwn(order, buyer), caller)
     }
 
-    pub(super) fn own_order(&mut self, order: OrderId, wait_ms: u32, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn own_order(&mut self, order: OrderId, wait_ms: u32, caller: &mut Caller<'_>) -> Handled {
         let buyer = self.identify_hash(caller)?;
         let until_ms = if wait_ms == 0 { 0 } else { self.now.mono_ms + u64::from(wait_ms) };
-        self.ask(order.item(), Call::ReadOrder(until_ms), Ask::OrderOf(order, buyer), caller)
+        self.ask(order.item(), RequestKind::ReadOrder(until_ms), Ask::OrderOf(order, buyer), caller)
     }
 
-    pub(super) fn own_orders(&mut self, query: OrdersQuery, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn own_orders(&mut self, query: OrdersQuery, caller: &mut Caller<'_>) -> Handled {
         let buyer = self.identify_hash(caller)?;
         let limit = usize::from(query.limit);
         match query.after {
@@ -152,35 +151,35 @@ impl Home {
         Ok(())
     }
 
-    // ---- pages ----
+    // ---- items ----
 
-    pub(super) fn item_page(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Called {
-        let (request, manner) = (caller.request, caller.manner);
+    pub(super) fn item_page(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Handled {
+        let (request, mode) = (caller.request, caller.mode);
         let shared = self.shared.clone();
-        let gauge = shared.catalogue.find(item).ok_or(problem_of(Refusal::NotFound, Call::Other))?;
+        let gauge = shared.catalogue.find(item).ok_or(problem_of(Refusal::NotFound, RequestKind::Other))?;
         let (now, date) = (self.now.sale, self.date);
         if let Some(page) = self.pages.get(gauge, now) {
             let held = request.head.field(Name::IfNoneMatch);
-            self.connections.answer_bytes(caller, |out| page.answer(out, held, now, manner, &date));
+            self.connections.answer_bytes(caller, |out| page.answer(out, held, now, mode, &date));
             return Ok(());
         }
-        self.ask(item, Call::ItemPage, Ask::Rare(Box::new(RareAsk::Item(item))), caller)
+        self.ask(item, RequestKind::ItemPage, Ask::Rare(Box::new(RareAsk::Item(item))), caller)
     }
 
-    /// The settings of an item have come: keeps its page and answers with it.
-    pub(super) fn page_reply(&mut self, item: OwnedItem) -> Shown {
+    /// The settings of an item have arrived: stores its page and responds with it.
+    pub(super) fn page_reply(&mut self, item: OwnedItem) -> Response {
         let shared = self.shared.clone();
         let Some(gauge) = shared.catalogue.find(item.get().item) else {
-            return Shown::Problem(Code::NotFound.problem());
+            return Response::Problem(Code::NotFound.problem());
         };
-        Shown::Page(self.pages.put(gauge, item, self.now.sale, &shared).clone())
+        Response::Page(self.pages.put(gauge, item, self.now.sale, &shared).clone())
     }
 
-    pub(super) fn list_items(&mut self, query: ListQuery, caller: &mut Caller<'_>) -> Called {
-        let (request, manner) = (caller.request, caller.manner);
+    pub(super) fn list_items(&mut self, query: ListQuery, caller: &mut Caller<'_>) -> Handled {
+        let (request, mode) = (caller.request, caller.mode);
         if let Some(page) = self.lists.get(query, self.now.mono_ms) {
             let (held, now, date) = (request.head.field(Name::IfNoneMatch), self.now.sale, &self.date);
-            self.connections.answer_bytes(caller, |out| page.answer(out, held, now, manner, date));
+            self.connections.answer_bytes(caller, |out| page.answer(out, held, now, mode, date));
             return Ok(());
         }
         self.rate_address(caller)?;
@@ -188,20 +187,20 @@ impl Home {
         Ok(())
     }
 
-    /// Charges the address of somebody who has not said who it is, for what costs every owner work.
-    pub(super) fn rate_address(&mut self, caller: &Caller<'_>) -> Called {
-        let address = self.keeper.counts_addresses().then(|| self.address(caller));
-        let rate = self.keeper.rate_address(address, self.now.mono_ms);
-        rate.map_err(|refusal| problem_of(refusal, Call::Other))
+    /// Charges the address of an anonymous client for a request that costs the owners work.
+    pub(super) fn rate_address(&mut self, caller: &Caller<'_>) -> Handled {
+        let address = self.limits.counts_addresses().then(|| self.address(caller));
+        let rate = self.limits.rate_address(address, self.now.mono_ms);
+        rate.map_err(|refusal| problem_of(refusal, RequestKind::Other))
     }
 
-    /// The items have come: keeps their page for a second.
-    pub(super) fn list_reply(&mut self, query: ListQuery, items: &[OwnedItem], has_more: bool) -> Shown {
+    /// The items have arrived: keeps their page for a second.
+    pub(super) fn list_reply(&mut self, query: ListQuery, items: &[OwnedItem], has_more: bool) -> Response {
         let shared = self.shared.clone();
         let last = items.last().filter(|_| has_more);
         let next_after = last.map(|item| cursor::place_text(item.get().place()));
         let page = pages::list(items, next_after.as_deref(), &shared, self.now.sale);
         self.lists.put(query, self.now.mono_ms, page.clone());
-        Shown::Page(page)
+        Response::Page(page)
     }
 }

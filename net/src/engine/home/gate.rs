@@ -1,17 +1,17 @@
-//! What buyers call before they buy: challenges and tickets.
+//! The endpoints before a purchase: challenges and tickets.
 //!
-//! Answered by the home core alone. Order of checks: body, identity, blocklist and eligibility,
-//! window, rate, sold out, challenge. Before the opening nothing is handed out and no rate is
-//! used up.
+//! The home core answers them alone. Order of checks: body, identity, blocklist and eligibility,
+//! window, rate, sold out, challenge. Before the opening nothing is issued and no rate is
+//! charged.
 
 use stampede_core::admit::{Buyer, eligible, stock, window};
 use stampede_core::gauge::Gauge;
 use stampede_core::types::{ItemId, Subject};
 
-use super::state::{Called, Caller, Home};
+use super::state::{Caller, Handled, Home};
 use crate::engine::counters::Count;
 use crate::engine::render::problem_of;
-use crate::engine::shown::Call;
+use crate::engine::response::RequestKind;
 use crate::gate::Asker;
 use crate::gate::address::AddressKey;
 use crate::gate::challenge::Posed;
@@ -23,7 +23,7 @@ use crate::http::problem::{Code, Problem};
 
 impl Home {
     /// `GET /v1/items/{id}/challenge`
-    pub(super) fn challenge(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn challenge(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Handled {
         let posed = self.pose(item, caller)?;
         self.answer_once(Status::Ok, caller, |object| {
             object.text("challenge", &posed.text).text("svg", &posed.svg);
@@ -36,7 +36,7 @@ impl Home {
     }
 
     /// `POST /v1/items/{id}/ticket`
-    pub(super) fn ticket(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn ticket(&mut self, item: ItemId, caller: &mut Caller<'_>) -> Handled {
         let solved = body::ticket(caller.request.body)?;
         let issued = self.issue(item, solved, caller)?;
         self.answer_once(Status::Created, caller, |object| {
@@ -50,14 +50,14 @@ impl Home {
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
         let (subject, asker) = self.at_the_gate(gauge, caller)?;
-        self.keeper
+        self.limits
             .may_answer(asker, self.now.mono_ms)
-            .map_err(|refusal| problem_of(refusal, Call::Other))?;
+            .map_err(|refusal| problem_of(refusal, RequestKind::Other))?;
         self.count(Count::ChallengesPosed);
         Ok(shared.gate.challenges.pose(self.core, &claim(gauge, subject.as_bytes()), self.now.sale))
     }
 
-    /// A ticket for the buyer who asks, if a challenge that is needed was solved.
+    /// A ticket for the buyer who asks, if no challenge is needed or it was solved.
     pub(super) fn issue(
         &mut self,
         item: ItemId,
@@ -67,7 +67,7 @@ impl Home {
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
         let (subject, asker) = self.at_the_gate(gauge, caller)?;
-        let must_solve = self.keeper.must_solve(gauge, asker, self.now.mono_ms);
+        let must_solve = self.limits.must_solve(gauge, asker, self.now.mono_ms);
         match solved {
             Some(solved) => self.check_answer(gauge, &subject, asker, solved)?,
             None if must_solve => return Err(Code::ChallengeRequired.problem()),
@@ -75,7 +75,7 @@ impl Home {
         }
         self.count(Count::TicketsIssued);
         let claim = claim(gauge, subject.as_bytes());
-        Ok(shared.gate.tickets.issue(gauge, &claim, self.keeper.serial(), self.now.sale))
+        Ok(shared.gate.tickets.issue(gauge, &claim, self.limits.serial(), self.now.sale))
     }
 
     fn check_answer(
@@ -86,12 +86,14 @@ impl Home {
         solved: Solved<'_>,
     ) -> Result<(), Problem> {
         let now = self.now;
-        self.keeper.may_answer(asker, now.mono_ms).map_err(|refusal| problem_of(refusal, Call::Other))?;
+        self.limits
+            .may_answer(asker, now.mono_ms)
+            .map_err(|refusal| problem_of(refusal, RequestKind::Other))?;
         let claim = claim(gauge, subject.as_bytes());
         if self.shared.gate.challenges.solves(solved.challenge, solved.answer, &claim, now.sale) {
             return Ok(());
         }
-        self.keeper.note_wrong(asker, now.mono_ms);
+        self.limits.note_wrong(asker, now.mono_ms);
         Err(Code::ChallengeFailed.problem())
     }
 
@@ -105,24 +107,24 @@ impl Home {
         let now = self.now;
         let may_ask = eligible(now.sale, gauge, &buyer)
             .and_then(|()| window(now.sale, gauge))
-            .and_then(|()| self.keeper.rate(asker, now.mono_ms))
+            .and_then(|()| self.limits.rate(asker, now.mono_ms))
             .and_then(|()| stock(gauge));
         match may_ask {
             Ok(()) => Ok((subject, asker)),
             Err(refusal) => {
                 self.count(Count::RefusedEarly);
-                Err(problem_of(refusal, Call::Other))
+                Err(problem_of(refusal, RequestKind::Other))
             }
         }
     }
 
-    /// Who asks, as far as limits go; with an address only where one is wanted.
+    /// Who is asking, as far as limits go; with an address only if it is wanted.
     pub(super) fn asker(&mut self, buyer: &Buyer, caller: &Caller<'_>, wants_address: bool) -> Asker {
         Asker { buyer: buyer.hash.0[0], address: wants_address.then(|| self.address(caller)) }
     }
 
-    /// Where the request comes from, as far as limits go. A trusted proxy that does not say is an alarm: all
-    /// of its buyers would be one address.
+    /// The address that the request's limits apply to. A trusted proxy that does not name it raises an alarm:
+    /// all of its buyers would count as one address.
     pub(super) fn address(&mut self, caller: &Caller<'_>) -> AddressKey {
         let client = self.shared.identity.client(&caller.request.head, caller.peer);
         if !client.is_known {
@@ -139,12 +141,12 @@ impl Home {
         AddressKey::new(&self.shared.secret, client.ip)
     }
 
-    /// Answers with an object that is for this buyer and this once.
+    /// Responds with an object for this buyer, to be used once.
     fn answer_once(&mut self, status: Status, caller: &mut Caller<'_>, fill: impl FnOnce(&mut Object<'_>)) {
-        let manner = caller.manner;
+        let mode = caller.mode;
         let date = self.date;
         self.connections.answer_bytes(caller, |out| {
-            Answer::begin(out, status, Cache::Never, manner, &date)
+            Answer::begin(out, status, Cache::Never, mode, &date)
                 .body(Media::Json, |out| json_out::object(out, fill));
         });
     }

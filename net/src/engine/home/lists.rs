@@ -1,19 +1,19 @@
-//! Pages of items, kept for a second so that a crowd of readers asks no owner.
+//! Pages of items, kept for a second so that many readers do not cost the owners work.
 
 use std::collections::HashMap;
 
 use crate::http::page::Page;
 use crate::http::route::ListQuery;
 
-/// How long a page of items is kept before it is made anew, in milliseconds.
+/// How long a page of items is kept, in milliseconds.
 const LIST_MS: u64 = 1_000;
 /// Pages of items that are kept at once, of 100 items at most: some 2 MiB.
 const LISTS_MAX: usize = 64;
 
-/// The pages of items that were asked for in the last second.
+/// The pages of items of the last second.
 #[derive(Default)]
 pub(super) struct Lists {
-    /// Each with the moment until which it is shown, in monotonic milliseconds.
+    /// Each with the moment until which it is valid, in monotonic milliseconds.
     pages: HashMap<ListQuery, (u64, Page)>,
 }
 
@@ -26,7 +26,7 @@ impl Lists {
         if self.pages.len() >= LISTS_MAX {
             self.pages.retain(|_, (until_ms, _)| *until_ms > now_ms);
         }
-        // What is asked for most is the first page: those before it give way to it.
+        // Clients ask for the first page most: dropping all others costs little.
         if self.pages.len() >= LISTS_MAX {
             self.pages.clear();
         }

@@ -1,15 +1,15 @@
-//! What the shop's back office calls. Every change is decided by an owner, is a fact in
-//! the log, and is answered when that fact is durable.
+//! The merchant API. An owner decides every change; the change is a fact in the log, and the
+//! response waits until that fact is durable.
 
 use stampede_core::command::{Movement, Outcome};
 use stampede_core::fact::Switch;
 use stampede_core::shard::OrderFilter;
 use stampede_core::types::{ItemId, Lsn, OrderId, Subject, UnixMillis};
 
-use super::state::{Called, Caller, Home};
+use super::state::{Caller, Handled, Home};
 use crate::engine::ask::{Ask, Key, OwnedItem, OwnedPatch, RareAsk, RefundAsk, Reply, Who};
 use crate::engine::render::{problem_of, problem_of_busy};
-use crate::engine::shown::{Call, Shown};
+use crate::engine::response::{RequestKind, Response};
 use crate::http::answer::{self, Status};
 use crate::http::body;
 use crate::http::conn::Request;
@@ -20,7 +20,7 @@ use crate::http::route::{AdminOrdersQuery, BlocklistQuery, Route};
 use crate::identity::{check_admin, subject};
 
 impl Home {
-    pub(super) fn merchant(&mut self, route: Route, caller: &mut Caller<'_>) -> Called {
+    pub(super) fn merchant(&mut self, route: Route, caller: &mut Caller<'_>) -> Handled {
         let request = caller.request;
         check_admin(&request.head, self.shared.admin_token.as_bytes())?;
         check_condition(&route, request)?;
@@ -38,28 +38,36 @@ impl Home {
     }
 
     /// What the owner of one item decides or tells.
-    fn ask_owner(&mut self, route: &Route, caller: &Caller<'_>) -> Called {
+    fn ask_owner(&mut self, route: &Route, caller: &Caller<'_>) -> Handled {
         let request = caller.request;
-        let (item, call, ask) = match *route {
-            Route::AdminItem(item) => (item, Call::Other, RareAsk::Item(item)),
-            Route::AdminOrder(order) => (order.item(), Call::Other, RareAsk::Order(order)),
+        let (item, kind, ask) = match *route {
+            Route::AdminItem(item) => (item, RequestKind::Other, RareAsk::Item(item)),
+            Route::AdminOrder(order) => (order.item(), RequestKind::Other, RareAsk::Order(order)),
             Route::PutItem(item) => {
                 let mut name = String::new();
                 let patch = body::item_patch(request.body, &mut name)?;
-                (item, Call::Other, RareAsk::PutItem(item, OwnedPatch::new(&patch), if_match(request)?))
+                (
+                    item,
+                    RequestKind::Other,
+                    RareAsk::PutItem(item, OwnedPatch::new(&patch), if_match(request)?),
+                )
             }
             Route::Restock(item) => {
                 let add = body::restock(request.body)?;
-                (item, Call::Other, RareAsk::Adjust(item, add, Who::Merchant, key(request)?))
+                (item, RequestKind::Other, RareAsk::Adjust(item, add, Who::Merchant, key(request)?))
             }
             Route::Books(query) => {
                 let (after, limit) = (query.after, u32::from(query.limit));
-                (query.item, Call::Other, RareAsk::Books(query.item, after, limit, query.rows))
+                (query.item, RequestKind::Other, RareAsk::Books(query.item, after, limit, query.rows))
             }
             Route::Mismatch(item) => {
                 let reason = body::mismatch(request.body)?;
                 self.shared.alarm_once(format!("item {item} is paused by reconcile: {reason}"));
-                (item, Call::Other, RareAsk::SwitchItem(item, Switch::Paused, Who::Reconcile, Key::none()))
+                (
+                    item,
+                    RequestKind::Other,
+                    RareAsk::SwitchItem(item, Switch::Paused, Who::Reconcile, Key::none()),
+                )
             }
             Route::PauseItem(item) => switch(item, Switch::Paused, request)?,
             Route::ResumeItem(item) => switch(item, Switch::Resumed, request)?,
@@ -67,7 +75,7 @@ impl Home {
             Route::PayOrder(order) => {
                 let pay = body::pay(request.body)?;
                 if pay.take_again {
-                    (order.item(), Call::MoveOrder, RareAsk::PayAgain(order, pay.payment_ref))
+                    (order.item(), RequestKind::MoveOrder, RareAsk::PayAgain(order, pay.payment_ref))
                 } else {
                     movement(order, Movement::Pay, pay.payment_ref)
                 }
@@ -76,16 +84,16 @@ impl Home {
                 let body::Refund { payment_ref, refund_ref, quantity } = body::refund(request.body)?;
                 let refund_ref = if refund_ref.is_empty() { key_text(request)? } else { refund_ref };
                 let ask = RefundAsk { payment_ref, refund_ref, units: quantity };
-                (order.item(), Call::Refund, RareAsk::Refund(order, ask))
+                (order.item(), RequestKind::Refund, RareAsk::Refund(order, ask))
             }
             Route::ExtendOrder(order) => {
                 let pay_by_ms = body::extend(request.body)?;
-                (order.item(), Call::MoveOrder, RareAsk::Extend(order, pay_by_ms))
+                (order.item(), RequestKind::MoveOrder, RareAsk::Extend(order, pay_by_ms))
             }
             Route::AdminCancelOrder(order) => movement(order, Movement::Cancel, body::cancel(request.body)?),
             _ => return Err(Code::NotFound.problem()),
         };
-        self.ask(item, call, Ask::Rare(Box::new(ask)), caller)
+        self.ask(item, kind, Ask::Rare(Box::new(ask)), caller)
     }
 
     fn admin_orders(&mut self, query: &AdminOrdersQuery, caller: &Caller<'_>) {
@@ -106,7 +114,7 @@ impl Home {
         }
     }
 
-    /// Every core knows who is blocked: this one tells, when what it knows is durable.
+    /// Every core has the whole blocklist: this one responds when what it knows is durable.
     fn blocklist(&mut self, query: &BlocklistQuery, caller: &Caller<'_>) {
         let (limit, shard) = (usize::from(query.limit), self.owner.shard());
         let after = query.after.as_ref().map_or(&[][..], Subject::as_bytes);
@@ -114,7 +122,7 @@ impl Home {
         let has_more = buyers.len() > limit;
         buyers.truncate(limit);
         let (lsn, mut bytes) = (shard.lsn(), Vec::new());
-        answer::json(&mut bytes, Status::Ok, caller.manner, &self.date, |object| {
+        answer::json(&mut bytes, Status::Ok, caller.mode, &self.date, |object| {
             object.array("buyers", |array| {
                 buyers.iter().for_each(|buyer| {
                     array.object(|object| {
@@ -124,14 +132,14 @@ impl Home {
             });
             object.boolean("has_more", has_more);
         });
-        let number = self.connections.open_slot(caller.token, caller.manner, Call::Other);
+        let number = self.connections.open_slot(caller.conn, caller.mode, RequestKind::Other);
         let limits = (lsn, self.shared.shown_lsn());
-        self.connections.fill(caller.token, number, self.core, limits, Shown::Bytes(bytes));
+        self.connections.fill(caller.conn, number, self.core, limits, Response::Bytes(bytes));
     }
 
-    /// Owner 0 decides; the merchant listener is on its core, so that changes of one buyer
+    /// Owner 0 decides; the merchant API's socket is on its core, so that changes for one buyer
     /// reach every core in the order in which they were decided.
-    fn block(&mut self, who: &Subject, blocked: bool, caller: &Caller<'_>) -> Called {
+    fn block(&mut self, who: &Subject, blocked: bool, caller: &Caller<'_>) -> Handled {
         let request = caller.request;
         body::empty(request.body)?;
         let who = subject(who.as_bytes())
@@ -143,25 +151,25 @@ impl Home {
                 self.gather_followers(lsn, caller, || RareAsk::FollowBlock(who.clone(), blocked));
                 Ok(())
             }
-            Reply::Outcome(Outcome::Refused(refusal)) => Err(problem_of(refusal, Call::Other)),
+            Reply::Outcome(Outcome::Refused(refusal)) => Err(problem_of(refusal, RequestKind::Other)),
             Reply::Busy(busy) => Err(problem_of_busy(busy)),
             _ => Err(Code::Internal.problem()),
         }
     }
 }
 
-/// The key of a call about an item.
+/// The idempotency key of a request about an item.
 fn key(request: &Request<'_>) -> Result<Key, Problem> {
     Ok(request.head.idempotency_key()?.map_or(Key::none(), Key::new))
 }
 
-/// The key of a refund that has no reference of its own: it tells a retry as well.
+/// The idempotency key, for a refund without a reference of its own: it identifies a retry as well.
 fn key_text(request: &Request<'_>) -> Result<String, Problem> {
     let key = request.head.idempotency_key()?.unwrap_or_default();
     Ok(String::from_utf8_lossy(key).into_owned())
 }
 
-/// `If-Match: "settings_lsn"`: a change is made only to the settings that the caller has seen.
+/// `If-Match: "settings_lsn"`: the change applies only to the settings that the caller has read.
 fn if_match(request: &Request<'_>) -> Result<Option<Lsn>, Problem> {
     const BAD: Problem = Problem::new(Code::BadHeader).detail("If-Match: one settings_lsn, in quotes, or *");
     let value = match request.head.field(Name::IfMatch) {
@@ -174,7 +182,7 @@ fn if_match(request: &Request<'_>) -> Result<Option<Lsn>, Problem> {
     number.map(|lsn| Some(Lsn(lsn))).ok_or(BAD)
 }
 
-/// Refuses `If-Match` on a change that does not look at it: whoever sends it relies on it.
+/// Refuses `If-Match` on a change that ignores it: a client that sends it relies on it.
 fn check_condition(route: &Route, request: &Request<'_>) -> Result<(), Problem> {
     let is_read = matches!(request.head.method, Method::Get | Method::Head);
     if is_read || matches!(route, Route::PutItem(_)) || request.head.field(Name::IfMatch) == Field::Absent {
@@ -183,29 +191,29 @@ fn check_condition(route: &Route, request: &Request<'_>) -> Result<(), Problem> 
     Err(Problem::new(Code::BadHeader).detail("If-Match is supported by PUT /admin/items/{id} only"))
 }
 
-/// The question, the item whose owner is asked, and what the answer depends on.
-type Question = (ItemId, Call, RareAsk);
+/// The item whose owner is asked, the kind of request, and the request itself.
+type ItemRequest = (ItemId, RequestKind, RareAsk);
 
-fn switch(item: ItemId, switch: Switch, request: &Request<'_>) -> Result<Question, Problem> {
+fn switch(item: ItemId, switch: Switch, request: &Request<'_>) -> Result<ItemRequest, Problem> {
     body::empty(request.body)?;
-    Ok((item, Call::Other, RareAsk::SwitchItem(item, switch, Who::Merchant, key(request)?)))
+    Ok((item, RequestKind::Other, RareAsk::SwitchItem(item, switch, Who::Merchant, key(request)?)))
 }
 
-fn movement(order: OrderId, movement: Movement, payment_ref: String) -> Question {
-    let call = if movement == Movement::Refund { Call::Refund } else { Call::MoveOrder };
-    (order.item(), call, RareAsk::Move(order, movement, payment_ref))
+fn movement(order: OrderId, movement: Movement, payment_ref: String) -> ItemRequest {
+    let kind = if movement == Movement::Refund { RequestKind::Refund } else { RequestKind::MoveOrder };
+    (order.item(), kind, RareAsk::Move(order, movement, payment_ref))
 }
 
-/// What the merchant sees of a change: the item as it is now, once the change is durable.
-pub(super) fn shown_change(outcome: Outcome, item: Option<OwnedItem>) -> (Lsn, Shown) {
+/// The response to a change: the item as it is now, once the change is durable.
+pub(super) fn change_response(outcome: Outcome, item: Option<OwnedItem>) -> (Lsn, Response) {
     match (outcome, item) {
         (Outcome::Done { lsn, changed }, Some(item)) => {
             let created = changed && item.get().version == 1;
-            (lsn, Shown::AdminItem(Box::new(item), created))
+            (lsn, Response::AdminItem(Box::new(item), created))
         }
         (Outcome::Refused(refusal) | Outcome::Noted(refusal, _), _) => {
-            (Lsn::ZERO, Shown::Problem(problem_of(refusal, Call::Other)))
+            (Lsn::ZERO, Response::Problem(problem_of(refusal, RequestKind::Other)))
         }
-        (outcome, _) => (outcome.shown_after(), Shown::Done),
+        (outcome, _) => (outcome.shown_after(), Response::Done),
     }
 }

@@ -1,15 +1,15 @@
-//! The open batches of a core: what has come in, what owners are deciding, what goes out.
+//! The open batches of a core: coming in, with the owners, going out.
 //!
-//! Next: [`super::batch`], which moves them on.
+//! Next: [`super::batch`], which processes them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use stampede_core::types::Lsn;
 
-use crate::engine::ask::Token;
+use crate::engine::ask::ConnId;
 use crate::engine::batch::{BatchAnswers, Chunk, SPARES_MAX};
-use crate::http::answer::Manner;
+use crate::http::answer::ResponseMode;
 use crate::http::batch::answer::RecordAnswer;
 use crate::http::batch::{Decoder, Format};
 use crate::http::conn::Left;
@@ -22,38 +22,38 @@ pub(super) const NO_RECORD: Problem =
 pub(super) struct Intake {
     pub(super) batch: u32,
     pub(super) decoder: Decoder,
-    pub(super) manner: Manner,
-    /// Whether records wait because of us, so that the time does not count against the client.
+    pub(super) mode: ResponseMode,
+    /// Whether records wait because of the server, so that the time does not count against the client.
     pub(super) held: bool,
 }
 
 impl Intake {
-    /// The body is over: whether it held what it had to.
+    /// At the end of the body: whether it was complete.
     pub(super) fn finish(&self, batch: &Batch) -> Result<(), Problem> {
         if batch.answers.is_empty() { Err(NO_RECORD) } else { self.decoder.finish() }
     }
 
-    /// Whether more follows the last record that is looked at. Of a body in chunks only what has come is
-    /// known; of a binary one the reader says what is wrong with it.
+    /// Whether more follows after the most records that a batch may have. Of a chunked body only what has
+    /// arrived is known; for a binary one the reader reports the error.
     pub(super) fn is_above(&self, piece: &[u8], left: Left) -> bool {
         left != Left::Unknown || !piece.is_empty() && self.decoder.format() == Format::Lines
     }
 }
 
-/// The answers of a batch that are being written.
+/// A batch whose answers are being written.
 pub(super) struct Outgoing {
     pub(super) answers: Box<BatchAnswers>,
-    pub(super) manner: Manner,
+    pub(super) mode: ResponseMode,
 }
 
-/// How far the taking of records came.
+/// How far the records were taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Taken {
-    /// All of the batch, or it was given up.
+    /// All of the batch, or it was aborted.
     All,
-    /// What has come.
+    /// All that has arrived.
     NeedMore,
-    /// Not all that has come: owners, or earlier answers, have to go first.
+    /// Not all that has arrived: owners or earlier responses have to come first.
     Held,
 }
 
@@ -62,7 +62,7 @@ pub(super) enum Taken {
 pub(super) struct Lane {
     /// The chunk that is being filled.
     pub(super) filling: Option<Box<Chunk>>,
-    /// A chunk that found no room, or not for all of it; it goes before the other.
+    /// A chunk for which the owner had no room, or not for all of it; it goes before the other.
     pub(super) stuck: Option<Box<Chunk>>,
     /// Whether a chunk is with the owner.
     pub(super) under_way: bool,
@@ -77,10 +77,10 @@ impl Lane {
 
 /// A batch that is open.
 pub(super) struct Batch {
-    pub(super) token: Token,
+    pub(super) conn: ConnId,
     pub(super) format: Format,
     pub(super) answers: Vec<RecordAnswer>,
-    /// Records whose answer has not come.
+    /// Records without an answer yet.
     pub(super) missing: usize,
     pub(super) after: Lsn,
     pub(super) lanes: Vec<Lane>,
@@ -94,9 +94,9 @@ pub(super) struct Batch {
 pub(super) struct Batches {
     pub(super) open: HashMap<u32, Box<Batch>>,
     pub(super) last: u32,
-    /// Batches that an owner had no room for: asked again when the log has moved on.
+    /// Batches that an owner had no room for: retried when the log has advanced.
     pub(super) stuck: Vec<u32>,
-    /// One handle beside this for each batch, up to the last byte of its answers.
+    /// One more reference to this per batch, until the last byte of its answers is written.
     pub(super) alive: Arc<()>,
     #[expect(clippy::vec_box, reason = "the boxes travel to owners and come back")]
     pub(super) chunks: Vec<Box<Chunk>>,

@@ -1,4 +1,4 @@
-//! Answers that several owners give in parts, until the last part has come.
+//! Responses that several owners give parts of, until the last part has arrived.
 //!
 //! Next: [`super::gather`], which asks for the parts and puts them together.
 
@@ -6,12 +6,12 @@ use std::collections::HashMap;
 
 use stampede_core::types::{Lsn, OrderId};
 
-use crate::engine::ask::{OwnedAudit, OwnedItem, OwnedOrder, Token};
+use crate::engine::ask::{ConnId, OwnedAudit, OwnedItem, OwnedOrder};
 use crate::engine::busy::Busy;
-use crate::engine::shown::Browser;
+use crate::engine::response::Browser;
 use crate::http::route::{ItemsQuery, ListQuery};
 
-/// What the parts become.
+/// What the parts make.
 pub(super) enum Kind {
     /// A buyer's orders.
     Orders { limit: usize, newest: bool },
@@ -25,26 +25,26 @@ pub(super) enum Kind {
     Sales(Browser),
     /// The audit trail.
     Audit { limit: usize, newest: bool },
-    /// Nothing but that all have done it; shows after that LSN.
+    /// A confirmation that all owners have applied a change; shown after this LSN.
     Followed(Lsn),
 }
 
-/// An answer that is being gathered.
+/// A response that is being gathered.
 pub(super) struct Gather {
-    pub(super) slot: (Token, u32),
+    pub(super) slot: (ConnId, u32),
     pub(super) kind: Kind,
     pub(super) missing: usize,
     pub(super) busy: Option<Busy>,
-    /// An owner has more than it can put in the order asked for.
+    /// An owner has more orders than it can sort by age.
     pub(super) too_many: bool,
     pub(super) orders: Vec<OwnedOrder>,
-    /// The first order up to which an owner has looked, where others follow.
+    /// Where the first owner stopped looking, if more orders follow there.
     pub(super) looked_to: Option<OrderId>,
     pub(super) items: Vec<OwnedItem>,
     pub(super) audit: Vec<OwnedAudit>,
 }
 
-/// All answers that are being gathered on a core: at most one per outstanding request.
+/// All responses that are being gathered on a core: at most one per outstanding request.
 #[derive(Default)]
 pub(super) struct Gathers {
     pub(super) open: HashMap<u32, Gather>,

@@ -9,13 +9,13 @@ use stampede_core::item::TicketRule;
 use stampede_core::types::{ItemId, OrderId, Quantity};
 
 use super::site_pages::{Shows, sale_html, sale_view, tag};
-use super::state::{Called, Caller, Home};
+use super::state::{Caller, Handled, Home};
 use crate::engine::ask::{Ask, OwnedItem, RareAsk};
 use crate::engine::browser;
 use crate::engine::pages;
 use crate::engine::render::problem_of;
-use crate::engine::shown::Browser;
-use crate::engine::shown::{Call, Shown};
+use crate::engine::response::Browser;
+use crate::engine::response::{RequestKind, Response};
 use crate::http::answer::{Cache, Status};
 use crate::http::assets::ICON;
 use crate::http::body;
@@ -41,21 +41,21 @@ const LIST_MAX: usize = 100;
 
 impl Home {
     /// Answers a request for the site. A refusal is a page, too.
-    pub(super) fn site(&mut self, call: SiteCall, caller: &mut Caller<'_>) -> Called {
-        let (request, manner) = (caller.request, caller.manner);
+    pub(super) fn site(&mut self, call: SiteCall, caller: &mut Caller<'_>) -> Handled {
+        let (request, mode) = (caller.request, caller.mode);
         let browser = self.browser(call, request);
         let done = match call {
             // These two belong to the API and are answered in JSON.
             SiteCall::Session => return self.demo_session(caller),
             SiteCall::PayOwn(order) => {
                 body::empty(caller.request.body)?;
-                return self.pay_own(order, Call::MoveOrder, caller);
+                return self.pay_own(order, RequestKind::MoveOrder, caller);
             }
             SiteCall::Asset(asset) => {
                 let wants = Wants::of(&request.head);
                 let date = self.date;
                 self.connections.answer_bytes(caller, |out| {
-                    asset.answer(out, wants, Cache::FileForEver, manner, &date);
+                    asset.answer(out, wants, Cache::FileForEver, mode, &date);
                 });
                 Ok(())
             }
@@ -63,7 +63,7 @@ impl Home {
                 let wants = Wants::of(&request.head);
                 let date = self.date;
                 self.connections.answer_bytes(caller, |out| {
-                    ICON.answer(out, wants, Cache::File, manner, &date);
+                    ICON.answer(out, wants, Cache::File, mode, &date);
                 });
                 Ok(())
             }
@@ -75,8 +75,8 @@ impl Home {
             SiteCall::Pay(order) => self.pay_form(order, browser, caller),
         };
         if let Err(problem) = done {
-            let shown = Shown::Problem(problem);
-            self.answer(caller.token, caller.out, manner, Call::Browser(browser), shown);
+            let response = Response::Problem(problem);
+            self.answer(caller.conn, caller.out, mode, RequestKind::Browser(browser), response);
         }
         Ok(())
     }
@@ -102,36 +102,36 @@ impl Home {
         route: &Route,
         problem: Problem,
         caller: &mut Caller<'_>,
-    ) -> Called {
+    ) -> Handled {
         let Route::Site(call @ (SiteCall::Buy { .. } | SiteCall::Cancel(_) | SiteCall::Pay(_))) = *route
         else {
             return Err(problem);
         };
-        let call = Call::Browser(self.browser(call, caller.request));
-        self.answer(caller.token, caller.out, caller.manner, call, Shown::Problem(problem));
+        let kind = RequestKind::Browser(self.browser(call, caller.request));
+        self.answer(caller.conn, caller.out, caller.mode, kind, Response::Problem(problem));
         Ok(())
     }
 
     // ---- pages for everybody ----
 
-    fn sale_page(&mut self, item: ItemId, browser: Browser, caller: &mut Caller<'_>) -> Called {
-        let (request, manner) = (caller.request, caller.manner);
+    fn sale_page(&mut self, item: ItemId, browser: Browser, caller: &mut Caller<'_>) -> Handled {
+        let (request, mode) = (caller.request, caller.mode);
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
         let (now, date) = (self.now.sale, self.date);
         if let Some(html) = self.site.sale(gauge, now, browser.lang, browser.demo) {
             let wants = Wants::of(&request.head);
-            self.connections.answer_bytes(caller, |out| html.answer(out, wants, manner, &date));
+            self.connections.answer_bytes(caller, |out| html.answer(out, wants, mode, &date));
             return Ok(());
         }
-        self.ask(item, Call::Browser(browser), Ask::Rare(Box::new(RareAsk::Item(item))), caller)
+        self.ask(item, RequestKind::Browser(browser), Ask::Rare(Box::new(RareAsk::Item(item))), caller)
     }
 
     /// The owner has sent the item's settings: caches them and answers with the page.
-    pub(super) fn sale_reply(&mut self, item: OwnedItem, browser: Browser) -> Shown {
+    pub(super) fn sale_reply(&mut self, item: OwnedItem, browser: Browser) -> Response {
         let shared = self.shared.clone();
         let Some(gauge) = shared.catalogue.find(item.get().item) else {
-            return Shown::Problem(Code::NotFound.problem());
+            return Response::Problem(Code::NotFound.problem());
         };
         // The item may have changed again since: then this page is shown once, and the next
         // request asks the owner again.
@@ -139,16 +139,16 @@ impl Home {
         let version = pages::version(&shared, &item);
         let html = sale_html(&item, version, shows, (browser.lang, browser.demo));
         self.site.put(item, version);
-        Shown::Html(Box::new(html))
+        Response::Html(Box::new(html))
     }
 
-    fn sales_page(&mut self, browser: Browser, caller: &mut Caller<'_>) -> Called {
-        let (request, manner) = (caller.request, caller.manner);
+    fn sales_page(&mut self, browser: Browser, caller: &mut Caller<'_>) -> Handled {
+        let (request, mode) = (caller.request, caller.mode);
         if let Some((until_ms, html)) = &self.site.lists[browser.lang as usize]
             && *until_ms > self.now.mono_ms
         {
             let (wants, date) = (Wants::of(&request.head), &self.date);
-            self.connections.answer_bytes(caller, |out| html.answer(out, wants, manner, date));
+            self.connections.answer_bytes(caller, |out| html.answer(out, wants, mode, date));
             return Ok(());
         }
         self.rate_address(caller)?;
@@ -157,7 +157,7 @@ impl Home {
     }
 
     /// The owners have sent the items: caches their page for a second.
-    pub(super) fn sales_reply(&mut self, items: &[OwnedItem], browser: Browser) -> Shown {
+    pub(super) fn sales_reply(&mut self, items: &[OwnedItem], browser: Browser) -> Response {
         let shared = self.shared.clone();
         let now = self.now.sale;
         let gauge = |item: &OwnedItem| shared.catalogue.find(item.get().item);
@@ -184,7 +184,7 @@ impl Home {
         let tag = tags.finish(&format!("sales-{renew_s}-{}", browser.lang.tag()));
         let html = Html::shared(tag, render::list(views, renew_s, browser.lang));
         self.site.lists[browser.lang as usize] = Some((self.now.mono_ms + LIST_MS, html.clone()));
-        Shown::Html(Box::new(html))
+        Response::Html(Box::new(html))
     }
 
     // ---- forms ----
@@ -194,16 +194,16 @@ impl Home {
         (item, again): (ItemId, bool),
         browser: Browser,
         caller: &mut Caller<'_>,
-    ) -> Called {
-        let (request, manner) = (caller.request, caller.manner);
+    ) -> Handled {
+        let (request, mode) = (caller.request, caller.mode);
         let form = BuyForm::parse(&request.head, request.body)?;
         let shared = self.shared.clone();
         let gauge = shared.catalogue.find(item).ok_or(Code::NotFound.problem())?;
         let who = match self.identify(caller) {
             Ok(who) => who,
             Err(problem) if problem.code == Code::Unauthenticated && browser.demo => {
-                let shown = self.lend_session((item, again), browser.lang, caller)?;
-                self.answer(caller.token, caller.out, manner, Call::Browser(browser), shown);
+                let response = self.lend_session((item, again), browser.lang, caller)?;
+                self.answer(caller.conn, caller.out, mode, RequestKind::Browser(browser), response);
                 return Ok(());
             }
             Err(problem) => return Err(problem),
@@ -213,15 +213,15 @@ impl Home {
             match self.step_before(item, &form, caller, browser.lang)? {
                 Step::Ticket(given) => ticket = Some(given),
                 Step::Page(html) => {
-                    let shown = Shown::Html(Box::new(html));
-                    self.answer(caller.token, caller.out, manner, Call::Browser(browser), shown);
+                    let response = Response::Html(Box::new(html));
+                    self.answer(caller.conn, caller.out, mode, RequestKind::Browser(browser), response);
                     return Ok(());
                 }
             }
         }
         let purchase = body::Purchase { quantity: Quantity::ONE, ticket: ticket.as_deref() };
         let key = form.key.as_deref().unwrap_or_default().as_bytes();
-        self.place(item, who, (&purchase, key), Call::Browser(browser), caller)
+        self.place(item, who, (&purchase, key), RequestKind::Browser(browser), caller)
     }
 
     /// The ticket, or the page that asks for what it needs.
@@ -251,44 +251,44 @@ impl Home {
         }
     }
 
-    fn order_page(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Called {
+    fn order_page(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Handled {
         let (_, buyer) = self.identify(caller)?;
         let ask = RareAsk::OrderPage(order, buyer.hash);
-        self.ask(order.item(), Call::Browser(browser), Ask::Rare(Box::new(ask)), caller)
+        self.ask(order.item(), RequestKind::Browser(browser), Ask::Rare(Box::new(ask)), caller)
     }
 
-    fn cancel_form(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Called {
+    fn cancel_form(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Handled {
         let request = caller.request;
         form::empty(&request.head, request.body)?;
         let (_, buyer) = self.identify(caller)?;
         let ask = Ask::CancelOwn(order, buyer.hash);
-        self.ask(order.item(), Call::Browser(browser), ask, caller)
+        self.ask(order.item(), RequestKind::Browser(browser), ask, caller)
     }
 
-    fn pay_form(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Called {
+    fn pay_form(&mut self, order: OrderId, browser: Browser, caller: &mut Caller<'_>) -> Handled {
         let request = caller.request;
         form::empty(&request.head, request.body)?;
-        self.pay_own(order, Call::Browser(browser), caller)
+        self.pay_own(order, RequestKind::Browser(browser), caller)
     }
 
     // ---- the demo ----
 
     /// Simulates the payment of the buyer's own order.
-    fn pay_own(&mut self, order: OrderId, call: Call, caller: &mut Caller<'_>) -> Called {
+    fn pay_own(&mut self, order: OrderId, kind: RequestKind, caller: &mut Caller<'_>) -> Handled {
         if self.shared.demo.is_none() {
             return Err(Code::NotFound.problem());
         }
         let (_, buyer) = self.identify(caller)?;
         let ask = RareAsk::PayOwn(order, buyer.hash);
-        self.ask(order.item(), call, Ask::Rare(Box::new(ask)), caller)
+        self.ask(order.item(), kind, Ask::Rare(Box::new(ask)), caller)
     }
 
-    fn demo_session(&mut self, caller: &mut Caller<'_>) -> Called {
-        let (request, manner) = (caller.request, caller.manner);
+    fn demo_session(&mut self, caller: &mut Caller<'_>) -> Handled {
+        let (request, mode) = (caller.request, caller.mode);
         body::empty(request.body)?;
         let session = self.new_session(caller)?;
         let date = self.date;
-        self.connections.answer_bytes(caller, |out| browser::session(out, &session, manner, &date));
+        self.connections.answer_bytes(caller, |out| browser::session(out, &session, mode, &date));
         Ok(())
     }
 
@@ -298,19 +298,19 @@ impl Home {
         (item, again): (ItemId, bool),
         lang: Lang,
         caller: &Caller<'_>,
-    ) -> Result<Shown, Problem> {
+    ) -> Result<Response, Problem> {
         if again {
-            return Ok(Shown::Html(Box::new(render::no_cookie(item, lang))));
+            return Ok(Response::Html(Box::new(render::no_cookie(item, lang))));
         }
         let cookie = self.new_session(caller)?.cookie;
-        Ok(Shown::SendAgain(format!("/sale/{item}?{AGAIN}"), cookie))
+        Ok(Response::SendAgain(format!("/sale/{item}?{AGAIN}"), cookie))
     }
 
     /// A new session. Signing costs as much as verifying, so it counts for the address's rate.
     fn new_session(&mut self, caller: &Caller<'_>) -> Result<Session, Problem> {
-        let address = self.keeper.counts_addresses().then(|| self.address(caller));
-        let limited = |refusal| problem_of(refusal, Call::Other);
-        self.keeper.rate_address(address, self.now.mono_ms).map_err(limited)?;
+        let address = self.limits.counts_addresses().then(|| self.address(caller));
+        let limited = |refusal| problem_of(refusal, RequestKind::Other);
+        self.limits.rate_address(address, self.now.mono_ms).map_err(limited)?;
         let demo = self.shared.demo.as_ref().ok_or(Code::NotFound.problem())?;
         let mut random = [0; RANDOM_BYTES];
         getrandom::fill(&mut random).map_err(|_| Code::Internal.problem())?;

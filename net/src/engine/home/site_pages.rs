@@ -1,6 +1,6 @@
 //! The sale pages that a core has rendered: once per change and language, sent to everybody.
 //!
-//! They hold nothing about a buyer. Next: [`super::site`], which sends them.
+//! They contain nothing about a buyer. Next: [`super::site`], which sends them.
 
 use std::collections::HashMap;
 

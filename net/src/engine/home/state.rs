@@ -1,4 +1,4 @@
-//! The state of a core's home, of a connection, and of a request.
+//! The state of a home core, of a connection, and of a request.
 //!
 //! Next: [`super`] for the loop.
 
@@ -12,7 +12,7 @@ use super::lists::Lists;
 use super::open_batches::{Batches, Intake, Outgoing};
 use super::open_gathers::Gathers;
 use super::site_pages::SitePages;
-use crate::engine::ask::{ReplyTo, Token};
+use crate::engine::ask::{ConnId, ReplyTo};
 use crate::engine::batch::Chunk;
 use crate::engine::clock::{Now, Reader};
 use crate::engine::mesh::Endpoint;
@@ -21,42 +21,42 @@ use crate::engine::pages::Pages;
 use crate::engine::shared::Shared;
 use crate::engine::slots::Connections;
 use crate::engine::turns::Turns;
-use crate::gate::Keeper;
-use crate::http::answer::{Date, Manner};
+use crate::gate::CoreLimits;
+use crate::http::answer::{Date, ResponseMode};
 use crate::http::conn::{Conn, Request};
 use crate::http::problem::Problem;
 use crate::identity::VerdictCache;
 
-/// Bytes of answers that may wait for a slow reader before no further request is taken.
+/// Bytes of responses that may wait for a slow reader; with more no further request is taken.
 pub const OUT_BYTES_MAX: usize = 256 << 10;
 
-/// One connection, as far as the home has to know it. Owned by the connection's task.
+/// One connection, as the home knows it. The core's loop owns it.
 pub struct Client {
     /// Its place in the table.
-    pub token: Token,
+    pub id: ConnId,
     /// Bytes in.
     pub conn: Conn,
     /// Bytes out.
     pub out: Vec<u8>,
-    /// Where it comes from.
+    /// The client's address.
     pub peer: IpAddr,
     pub(super) closing: bool,
-    /// Whether a request has come on it.
+    /// Whether a request has arrived on it.
     pub(super) has_asked: bool,
     /// A batch that is coming in.
     pub(super) intake: Option<Intake>,
     /// The answers of a batch that are going out.
     pub(super) outgoing: Option<Outgoing>,
-    /// Batches that came in whole and whose answers have not gone out.
+    /// Complete batches whose answers are not written yet.
     pub(super) owed_batches: usize,
 }
 
 impl Client {
     /// A new connection.
-    pub fn new(token: Token, conn: Conn, peer: IpAddr) -> Self {
+    pub fn new(id: ConnId, conn: Conn, peer: IpAddr) -> Self {
         let (intake, outgoing, owed_batches) = (None, None, 0);
         Self {
-            token,
+            id,
             conn,
             out: Vec::new(),
             peer,
@@ -87,14 +87,14 @@ pub struct Home {
     pub(super) lists: Lists,
     pub(super) gathers: Gathers,
     pub(super) batches: Batches,
-    pub(super) keeper: Keeper,
+    pub(super) limits: CoreLimits,
     pub(super) verdicts: VerdictCache,
     /// The trusted proxy that last sent a request without a usable address.
     pub(super) silent_proxy: Option<IpAddr>,
     /// The trusted proxy that last began a connection without a PROXY header.
     pub(super) headerless_proxy: Option<IpAddr>,
-    /// Until when there is no further alarm about junk, in monotonic milliseconds.
-    pub(super) junk_untold_ms: u64,
+    /// No further alarm about invalid tokens before this time, in monotonic milliseconds.
+    pub(super) invalid_tokens_quiet_ms: u64,
     pub(super) clock: Reader,
     pub(super) now: Now,
     pub(super) date: Date,
@@ -105,19 +105,19 @@ pub struct Home {
     pub(super) draining_since_ms: Option<u64>,
     pub(super) has_drained: bool,
     pub(super) turns: Turns,
-    /// Questions that the owner takes in one turn.
+    /// Requests that the owner takes in one turn.
     pub(super) turn_max: usize,
-    /// Per home: a batch's chunk that the owner has decided in part.
+    /// Per home: a chunk of a batch that the owner has decided in part.
     pub(super) cut: Vec<Option<(ReplyTo, Box<Chunk>)>>,
-    /// More questions wait for this core's owner than it took in its last turn. Until they are answered its
+    /// More requests wait for this core's owner than it took in its last turn. Until they are answered its
     /// own connections wait in line as well, in the ring from this core to itself.
     pub(super) contended: bool,
 }
 
-/// However a core ends, nobody waits for its next turn: that it has ended is told by its thread.
+/// However a core ends, the watch no longer waits for its next turn; its thread reports the end.
 impl Drop for Home {
     fn drop(&mut self) {
-        self.shared.pulse.end(self.core);
+        self.shared.state.pulse.end(self.core);
     }
 }
 
@@ -138,11 +138,11 @@ impl Home {
             lists: Lists::default(),
             gathers: Gathers::default(),
             batches: Batches::default(),
-            keeper: Keeper::new(core, cores, &shared.gate.rules),
+            limits: CoreLimits::new(core, cores, &shared.gate.rules),
             verdicts: VerdictCache::new(shared.secret),
             silent_proxy: None,
             headerless_proxy: None,
-            junk_untold_ms: 0,
+            invalid_tokens_quiet_ms: 0,
             now,
             date: shared.date(now.sale.0 / 1000),
             date_s: now.sale.0 / 1000,
@@ -159,8 +159,8 @@ impl Home {
         }
     }
 
-    /// The same with an owner that takes so many questions in one turn, at least one: for simulations, whose
-    /// crowds are small.
+    /// The same with an owner that takes this many requests in one turn, at least one: for simulations, whose
+    /// load is small.
     #[must_use]
     pub fn with_turn_max(mut self, questions: usize) -> Self {
         self.turn_max = questions.max(1);
@@ -168,15 +168,15 @@ impl Home {
     }
 }
 
-/// A request, who sent it, and how and where the answer goes.
+/// A request, who sent it, and how and where the response goes.
 pub(super) struct Caller<'a> {
     pub(super) request: &'a Request<'a>,
-    pub(super) manner: Manner,
-    pub(super) token: Token,
+    pub(super) mode: ResponseMode,
+    pub(super) conn: ConnId,
     pub(super) peer: IpAddr,
     pub(super) out: &'a mut Vec<u8>,
     pub(super) intake: &'a mut Option<Intake>,
 }
 
-/// A call either has answered, or will, or is refused.
-pub(super) type Called = Result<(), Problem>;
+/// A handler has responded, or will when owners reply; or it refuses.
+pub(super) type Handled = Result<(), Problem>;

@@ -1,4 +1,4 @@
-//! What became of each record, as bytes: 40 of them each, or a line of JSON.
+//! Encodes the answer to each record: 40 bytes each, or a line of JSON.
 //!
 //! An answer is a small value of fixed size, whatever the format, so that a batch's answers can
 //! wait for the disk in bounded memory. How long all of them are together is counted by the same
@@ -10,7 +10,7 @@ use stampede_core::types::{OrderId, UnixMillis};
 
 use super::Format;
 use super::binary::{HEADER_BYTES, VERSION};
-use crate::http::answer::ShownState;
+use crate::http::answer::VisibleState;
 use crate::http::problem::{Code, Problem};
 
 /// Bytes of a binary answer.
@@ -20,7 +20,7 @@ pub const MAGIC: [u8; 4] = *b"SBAN";
 /// Bit 7 of a binary answer's fourth byte: this purchase was placed by an earlier record.
 pub const REPLAY: u8 = 0x80;
 
-/// The line of nearly all answers to a crowd.
+/// The line of the most frequent answer of a sale.
 const SOLD_OUT: &str = "{\"status\":409,\"code\":\"sold_out\"}\n";
 /// More than any line of an answer has.
 const LINE_BYTES_MAX: usize = 256;
@@ -63,15 +63,15 @@ pub fn number(code: Code) -> u8 {
     found.map_or(25, |&(number, _)| number)
 }
 
-/// What became of one record.
+/// The answer to one record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RecordAnswer {
     /// Nothing yet.
     Open,
     /// An order; `replay`: it was placed before.
     Order {
-        /// Which, and how it stands.
-        view: Shown,
+        /// The order and its state.
+        view: OrderFields,
         /// 200, 201 or 202.
         status: u16,
         /// Whether this answer was given before.
@@ -83,14 +83,14 @@ pub enum RecordAnswer {
         code: Code,
         /// The order that used the cap.
         order: Option<OrderId>,
-        /// When to come again, or how long until the opening, in milliseconds; `code` says which.
+        /// When to retry, or how long until the opening, in milliseconds; `code` says which.
         wait_ms: u64,
     },
 }
 
 /// An order in an answer, without what its number tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shown {
+pub struct OrderFields {
     order: OrderId,
     lsn: u64,
     created_at_ms: UnixMillis,
@@ -102,7 +102,7 @@ pub struct Shown {
 const _: () = assert!(size_of::<RecordAnswer>() <= 56, "a batch keeps one for each record");
 
 impl RecordAnswer {
-    /// Of what an owner decided; `refund` says what was asked, for the one refusal that it names.
+    /// The answer to an owner's decision; `refund`: whether the record asked for a refund.
     pub fn of(outcome: &Outcome, refund: bool) -> Self {
         match outcome {
             Outcome::Placed(view) if view.state == OrderState::Entered => Self::order(view, 202, false),
@@ -118,7 +118,7 @@ impl RecordAnswer {
     }
 
     fn order(view: &OrderView, status: u16, replay: bool) -> Self {
-        let view = Shown {
+        let view = OrderFields {
             order: view.order,
             lsn: view.lsn.0,
             created_at_ms: view.created_at_ms,
@@ -217,14 +217,14 @@ fn binary(answer: &RecordAnswer) -> [u8; ANSWER_BYTES] {
     out
 }
 
-/// Where a line goes: into its place, or into a sum.
+/// Where a line goes: into the buffer, or only into a count of bytes.
 trait Sink {
     fn text(&mut self, text: &'static str);
     fn number(&mut self, value: u64);
 }
 
-/// One line that is being written. It has room for the longest, so that there is no asking for
-/// room with each of a dozen parts.
+/// One line that is being written. It has room for the longest, so that capacity is not checked
+/// for each of a dozen parts.
 struct Line {
     bytes: [u8; LINE_BYTES_MAX],
     len: usize,
@@ -304,7 +304,7 @@ fn line(out: &mut impl Sink, answer: &RecordAnswer) {
             out.text(",\"quantity\":");
             out.number(u64::from(view.quantity));
             out.text(",\"state\":\"");
-            out.text(ShownState::Durable(view.state).name());
+            out.text(VisibleState::Durable(view.state).name());
             out.text("\",\"created_at_ms\":");
             out.number(view.created_at_ms.0);
             out.text(",\"pay_by_ms\":");
@@ -426,7 +426,7 @@ mod tests {
         let [lsn, time, quantity] = [u64::MAX, u64::MAX, u64::from(u32::MAX)];
         let (created_at_ms, pay_by_ms) = (UnixMillis(time), UnixMillis(time));
         for state in (0..=u8::MAX).filter_map(OrderState::from_code) {
-            let view = Shown { order, lsn, created_at_ms, pay_by_ms, quantity: quantity as u32, state };
+            let view = OrderFields { order, lsn, created_at_ms, pay_by_ms, quantity: quantity as u32, state };
             let (mut out, answer) = (Vec::new(), RecordAnswer::Order { view, status: 201, replay: true });
             write(&mut out, Format::Lines, &[answer]);
             assert!(out.len() == body_len(Format::Lines, &[answer]) && out.ends_with(b"true}\n"));

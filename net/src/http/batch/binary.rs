@@ -51,7 +51,7 @@ impl Layout {
 #[derive(Debug, Default)]
 pub struct Reader {
     layout: Option<Layout>,
-    /// Records that are to come.
+    /// Records still to come.
     records: usize,
 }
 
@@ -60,7 +60,7 @@ impl Reader {
     pub fn next<'a>(&mut self, piece: &'a [u8], left: Left) -> Step<'a> {
         let Some(layout) = self.layout else { return self.header(piece, left) };
         match piece.get(..layout.stride()) {
-            // Only a body in chunks comes so far: it has no length that could be compared beforehand.
+            // Only a chunked body gets here: it has no length that could be checked beforehand.
             _ if self.records == 0 && !piece.is_empty() => Step::Refused(wrong("longer than its records")),
             None if left == Left::Bytes(piece.len()) => Step::Refused(SHORT),
             None => Step::NeedMore,
@@ -133,7 +133,7 @@ fn parse<'a>(record: &'a [u8], layout: &Layout) -> Result<Record<'a>, Code> {
             key: reference,
             level: *level,
             since_s: (since_s != 0).then_some(u64::from(since_s)),
-            // One that is not even text is none of ours, and is judged as such.
+            // A ticket that is not even text cannot be one of ours, and is refused as such.
             ticket: (!ticket.is_empty()).then(|| str::from_utf8(ticket).unwrap_or("?")),
         }));
     }
@@ -165,6 +165,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::batch::Format;
 
     /// A body with the widths 8, 8 and 0.
     fn body(records: &[[u8; 40]]) -> Vec<u8> {
@@ -186,7 +187,7 @@ mod tests {
     }
 
     fn read(body: &[u8], cut: usize) -> Vec<String> {
-        super::super::tests::read(super::super::Format::Binary, body, cut, false)
+        crate::http::batch::tests::read(Format::Binary, body, cut, false)
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! JSON lines: one object a line, ended by a line feed; the last line may go without.
 //!
 //! The rules of an object are those of every other body of this server ([`crate::http::body`]).
-//! A line that is too long is one record, which is refused; it is read over, never kept. Most lines
-//! are as gateways usually write them: [`super::usual`] takes those before they come here.
+//! A line that is too long is one record, which is refused; it is skipped, never buffered. Most lines
+//! are as gateways usually write them: [`super::usual`] reads those before they come here.
 
 use stampede_core::command::Movement;
 use stampede_core::limits::UNIX_MILLIS_MAX;
@@ -24,9 +24,9 @@ const KIND: usize = 7;
 /// Reads a body; see the module.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// The line at hand was refused for its length, and its end has not come.
+    /// The current line was refused for its length, and its end has not come.
     too_long: bool,
-    /// A name that was written with escapes, without them.
+    /// Texts that were written with escapes, resolved.
     plain: [String; 2],
 }
 
@@ -58,7 +58,7 @@ impl Reader {
         Step::Record(parse(line, &mut self.plain), len)
     }
 
-    /// A line longer than any may be: all that has come of it goes, and the answer comes with
+    /// A line that is too long: what has come of it is discarded, and the answer comes with
     /// its end.
     fn read_over<'a>(&mut self, piece: &[u8]) -> Step<'a> {
         self.too_long = true;
@@ -80,7 +80,7 @@ struct Given<'a> {
     of: [bool; 2],
 }
 
-/// The places of names in [`Given`].
+/// The indexes of the fields in [`Given`].
 const BUYER: usize = 0;
 const KEY: usize = 1;
 const PAYMENT_REF: usize = 2;
@@ -178,9 +178,10 @@ fn decoded<'a>(text: Text<'a>, scratch: &'a mut String) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::batch::Format;
 
     fn read(body: &[u8], cut: usize) -> Vec<String> {
-        super::super::tests::read(super::super::Format::Lines, body, cut, false)
+        crate::http::batch::tests::read(Format::Lines, body, cut, false)
     }
 
     #[test]

@@ -12,25 +12,25 @@ use crate::http::problem::{Code, Problem};
 pub enum Record<'a> {
     /// A buyer buys.
     Purchase(Purchase<'a>),
-    /// The merchant moves an order on.
+    /// The merchant changes an order's state.
     Move {
-        /// Which.
+        /// The order.
         order: OrderId,
-        /// How.
+        /// The movement.
         movement: Movement,
         /// The payment's reference; empty = none, which a payment cannot have.
         reference: &'a [u8],
     },
 }
 
-/// A purchase, as the gateway vouches for it.
+/// A purchase, authenticated by the gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Purchase<'a> {
-    /// What.
+    /// The item.
     pub item: ItemId,
-    /// Who: 1 to 255 bytes of UTF-8 without control characters.
+    /// The buyer: 1 to 255 bytes of UTF-8 without control characters.
     pub subject: &'a [u8],
-    /// How many.
+    /// Units.
     pub quantity: Quantity,
     /// The idempotency key; empty = none.
     pub key: &'a [u8],
@@ -38,21 +38,21 @@ pub struct Purchase<'a> {
     pub level: u8,
     /// When the account was opened, in Unix seconds; `None` counts as just now.
     pub since_s: Option<u64>,
-    /// The ticket as it was written.
+    /// The ticket as received.
     pub ticket: Option<&'a str>,
 }
 
 /// What comes next in a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step<'a> {
-    /// A whole record of so many bytes, or why it is none.
+    /// A whole record of so many bytes, or why it is refused.
     Record(Result<Record<'a>, Code>, usize),
     /// So many bytes that belong to no record.
     Skip(usize),
-    /// The next record has not come in whole.
+    /// The next record is incomplete.
     NeedMore,
-    /// Where records begin cannot be told: the batch is refused. Only of one in chunks can records have come
-    /// before that is seen.
+    /// The record boundaries are in doubt: the batch is refused. Only in a chunked one can records have come
+    /// before this is noticed.
     Refused(Problem),
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! That is: fields in the order of docs/BATCH.md, no space, no escape, texts of printable ASCII.
-//! Takes good records only. Whatever is written otherwise, or would be refused, is left to
+//! Only valid records are read here. Whatever is written otherwise, or would be refused, is left to
 //! [`super::lines`], so that there is one place that judges; this one never disagrees with it
 //! (`usual_lines_are_read_as_all_others` and the fuzz target `batch`).
 
@@ -40,7 +40,7 @@ pub(super) fn read(piece: &[u8], left: Left) -> Option<(Record<'_>, usize)> {
     (len <= BATCH_LINE_BYTES_MAX).then_some((record, ended?))
 }
 
-/// What was not read of a line, and what follows it.
+/// The rest of a line, and what follows it.
 struct Line<'a> {
     rest: &'a [u8],
 }

@@ -12,7 +12,7 @@ use crate::http::line::Method;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 
-/// A call of the sale page.
+/// An endpoint of the sale page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SiteCall {
     /// `GET /`
@@ -22,7 +22,7 @@ pub enum SiteCall {
     /// `POST /sale/{id}`: the form without JavaScript; `again` marks the second try of a
     /// client that was sent a session with the first.
     Buy {
-        /// What.
+        /// The item.
         item: ItemId,
         /// Whether a session was handed out already.
         again: bool,
@@ -44,14 +44,14 @@ pub enum SiteCall {
 }
 
 impl SiteCall {
-    /// Whether the call can be made without saying who calls.
+    /// Whether the endpoint needs no authentication.
     pub const fn is_open(&self) -> bool {
         matches!(self, Self::List | Self::Sale(_) | Self::Asset(_) | Self::Favicon | Self::Session)
     }
 }
 
-/// A path of the sale page, whatever is done with it.
-pub(crate) enum SitePlace {
+/// A path of the sale page, whatever the method.
+pub(crate) enum SiteResource {
     List,
     Sale(ItemId),
     Order(OrderId),
@@ -63,10 +63,10 @@ pub(crate) enum SitePlace {
     PayOwn(OrderId),
 }
 
-/// What the form is sent to the second time, behind the question mark.
+/// The query of the form's second try.
 pub(crate) const AGAIN: &str = "again=1";
 
-impl SitePlace {
+impl SiteResource {
     pub(super) fn find(path: &str) -> Option<Self> {
         let mut parts = path.strip_prefix('/')?.split('/');
         let parts = [(); 6].map(|()| parts.next());
@@ -90,7 +90,7 @@ impl SitePlace {
         })
     }
 
-    /// What the method does at this place.
+    /// The endpoint of this method at this resource.
     pub(super) fn call(self, head: &Head<'_>) -> Result<SiteCall, Problem> {
         let read = matches!(head.method, Method::Get | Method::Head);
         let post = head.method == Method::Post;
@@ -107,7 +107,7 @@ impl SitePlace {
             Self::Favicon if read => SiteCall::Favicon,
             Self::Session if post => SiteCall::Session,
             Self::PayOwn(order) if post => SiteCall::PayOwn(order),
-            place => return Err(Problem::not_allowed(place.methods())),
+            resource => return Err(Problem::not_allowed(resource.methods())),
         };
         if post {
             Query::strict(head.query.unwrap_or_default())?.only(&[])?;

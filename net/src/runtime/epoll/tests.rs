@@ -46,7 +46,7 @@ fn numbered(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_came_while_nobody_received_comes_when_somebody_does_and_the_end_behind_it() {
+fn bytes_and_the_end_that_came_early_are_received_later() {
     let (ours, mut peer) = pair();
     let mut kernel = kernel();
     kernel.receive(0, ours.as_fd());
@@ -81,16 +81,16 @@ fn what_came_while_nobody_received_comes_when_somebody_does_and_the_end_behind_i
 }
 
 #[test]
-fn a_flood_at_one_door_keeps_nobody_out_of_the_other() {
-    let doors: Vec<_> = (0..2).map(|_| listen(([127, 0, 0, 1], 0).into(), false).unwrap()).collect();
-    let address = |door: &socket2::Socket| door.local_addr().unwrap().as_socket().unwrap();
+fn a_flood_at_one_socket_keeps_nobody_out_of_the_other() {
+    let sockets: Vec<_> = (0..2).map(|_| listen(([127, 0, 0, 1], 0).into(), false).unwrap()).collect();
+    let address = |socket: &socket2::Socket| socket.local_addr().unwrap().as_socket().unwrap();
     let flood: Vec<_> =
-        (0..3 * ACCEPT_AT_ONCE).map(|_| TcpStream::connect(address(&doors[0])).unwrap()).collect();
-    let few: Vec<_> = (0..8).map(|_| TcpStream::connect(address(&doors[1])).unwrap()).collect();
+        (0..3 * ACCEPT_AT_ONCE).map(|_| TcpStream::connect(address(&sockets[0])).unwrap()).collect();
+    let few: Vec<_> = (0..8).map(|_| TcpStream::connect(address(&sockets[1])).unwrap()).collect();
     let mut kernel = kernel();
-    for (number, door) in doors.iter().enumerate() {
-        door.set_nonblocking(true).unwrap();
-        kernel.accept(number as u32, door.as_fd());
+    for (number, socket) in sockets.iter().enumerate() {
+        socket.set_nonblocking(true).unwrap();
+        kernel.accept(number as u32, socket.as_fd());
     }
     let (mut turns, mut accepted) = (0, [0; 2]);
     while accepted[0] + accepted[1] == 0 {
@@ -98,8 +98,8 @@ fn a_flood_at_one_door_keeps_nobody_out_of_the_other() {
         kernel.enter(true).unwrap();
         turns += 1;
         while let Some(completion) = kernel.next() {
-            if let Completion::Accepted { door, .. } = completion {
-                accepted[door as usize] += 1;
+            if let Completion::Accepted { acceptor, .. } = completion {
+                accepted[acceptor as usize] += 1;
             }
         }
     }
@@ -134,7 +134,7 @@ fn a_socket_that_brings_much_lets_others_have_their_turn() {
 }
 
 #[test]
-fn a_send_that_must_wait_goes_off_as_the_peer_reads_and_ends_when_it_is_closed() {
+fn a_blocked_send_continues_when_the_peer_reads() {
     let (ours, mut peer) = pair();
     SockRef::from(&ours).set_send_buffer_size(1).unwrap();
     SockRef::from(&peer).set_recv_buffer_size(1).unwrap();
@@ -219,7 +219,7 @@ fn a_held_thread_finds_afterwards_what_has_happened() {
 }
 
 #[test]
-fn a_door_accepts_all_who_wait_and_none_when_it_is_closed() {
+fn a_socket_accepts_all_who_wait_and_none_once_closed() {
     let listener = super::super::listen(([127, 0, 0, 1], 0).into(), false).unwrap();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
     let crowd: Vec<_> = (0..3 * ACCEPT_AT_ONCE).map(|_| TcpStream::connect(address)).collect();
@@ -227,11 +227,11 @@ fn a_door_accepts_all_who_wait_and_none_when_it_is_closed() {
     kernel.accept(7, listener.as_fd());
     let mut sockets = Vec::new();
     until(&mut kernel, |_, completion| {
-        if let Completion::Accepted { door: 7, socket, more: true } = completion {
+        if let Completion::Accepted { acceptor: 7, socket, more: true } = completion {
             sockets.push(socket);
         }
         sockets.len() == crowd.iter().flatten().count()
     });
-    kernel.close_door(7, listener.into());
+    kernel.close_acceptor(7, listener.into());
     assert!(TcpStream::connect(address).is_err(), "nobody listens");
 }

@@ -413,7 +413,7 @@ fn a_number_that_is_used_again_hears_nothing_of_what_was_before() {
             for completion in rig.turn() {
                 match completion {
                     Completion::ReceiveEnded { place: 1, error: libc::ECANCELED } => ended = true,
-                    Completion::Accepted { door: 0, socket, more: true } => accepted = Some(socket),
+                    Completion::Accepted { acceptor: 0, socket, more: true } => accepted = Some(socket),
                     _ => panic!("not what was submitted"),
                 }
             }
@@ -429,13 +429,13 @@ fn a_number_that_is_used_again_hears_nothing_of_what_was_before() {
     }
     println!("{again} of 200 numbers were used again at once");
     assert!(again > 0);
-    rig.uring.close_door(0, listener.into());
+    rig.uring.close_acceptor(0, listener.into());
     let ended = rig.ticks(2).pop();
-    assert!(matches!(ended, Some(Completion::AcceptEnded { door: 0, error: libc::ECANCELED })));
+    assert!(matches!(ended, Some(Completion::AcceptEnded { acceptor: 0, error: libc::ECANCELED })));
 }
 
 #[test]
-fn every_chunk_holds_what_was_sent_over_many_rounds_of_the_buffers() {
+fn chunks_hold_what_was_sent_when_buffers_are_reused() {
     if !is_there() {
         return;
     }

@@ -1,7 +1,7 @@
 //! What the pages say, and what they never say.
 
 use super::*;
-use crate::http::answer::ShownState;
+use crate::http::answer::VisibleState;
 use crate::site::assets::{SCRIPT, STYLE};
 use stampede_core::item::OrderState;
 use stampede_core::types::{Lsn, Quantity, UnixMillis};
@@ -47,7 +47,7 @@ fn order_in(state: OrderState, demo: bool) -> OrderPage<'static> {
     let order = OrderView {
         order: OrderId::from_u64(7 << 32 | 3).expect("an order"),
         quantity: Quantity::ONE,
-        state: ShownState::Durable(state),
+        state: VisibleState::Durable(state),
         created_at_ms: UnixMillis(1_000),
         pay_by_ms: UnixMillis(20_000),
         lsn: Lsn(1),
@@ -148,7 +148,7 @@ fn an_order_shows_what_can_be_done() {
         }
     }
     let mut accepted = order_in(OrderState::Held, true);
-    accepted.order.state = ShownState::Accepted;
+    accepted.order.state = VisibleState::Accepted;
     let accepted = text(order(&accepted, Lang::English));
     assert!(accepted.contains("data-state=\"waiting\"") && accepted.contains("content=\"3\""));
 }

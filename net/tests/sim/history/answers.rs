@@ -33,7 +33,7 @@ impl History<'_> {
     /// Drops the connection, with the responses under way.
     pub(super) fn cut(&mut self, at: usize, listener: Listener) {
         let link = self.links.swap_remove(at);
-        self.life().homes[link.core].connections.leave(link.client.token);
+        self.life().homes[link.core].connections.leave(link.client.id);
         self.cover.struck(Fault::AnswerLost, self.step, None);
         self.connect(listener, link.core);
         let last = self.links.len() - 1;

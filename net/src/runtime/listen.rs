@@ -1,4 +1,4 @@
-//! Opens listening sockets, each for buyers or for the merchant.
+//! Opens listening sockets, each for the buyers' API or the merchant API.
 
 use std::io;
 
@@ -9,9 +9,9 @@ use crate::http::route::Listener;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// A listening socket and what it is for.
-pub struct Door {
-    /// Whose connections come in on it.
+/// A listening socket of one core.
+pub struct ListenSocket {
+    /// Which API it serves.
     pub listener: Listener,
     /// The socket; see [`listen`].
     pub socket: Socket,
@@ -23,7 +23,7 @@ pub struct Door {
 /// the kernel spreads connections over them.
 ///
 /// # Errors
-/// What the system answers: the address is taken, or not ours.
+/// The system's error: the address is in use, or not one of this machine.
 pub fn listen(address: std::net::SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -3,16 +3,16 @@
 //! One turn:
 //!
 //! ```text
-//!  enter: submit what the last turn left, wait ─▶ completions: bytes in, serve ─▶ pump: neighbours, journal
+//!  enter: submit what the last turn left, wait ─▶ completions: bytes in, serve ─▶ pump: other cores, journal
 //!    ▲                                                                                │
-//!    └──────────── settle: one send per connection that has something to say ◀────────┘
+//!    └──────────── end_turn: one send per connection that has output ◀────────────────┘
 //! ```
 //!
-//! The core sleeps in [`Kernel::enter`] and nowhere else: never in an executor, which knows nothing
-//! of what wakes a core. It is woken there by the network, by a timer that ticks 50 times a second,
-//! and by an event that its neighbours and the journal write to, only while it is about to sleep or
-//! asleep. All three are kept by the kernel until they were taken, so that a thread that is held for
-//! any time at any point finds them afterwards. Each turn is a beat that [`crate::engine::pulse`] counts.
+//! The core sleeps in [`Kernel::enter`] and nowhere else: never in an executor, which does not know what
+//! wakes a core. The network wakes it, a timer that ticks 50 times a second, and an event that other
+//! cores and the journal write to while it is asleep or about to sleep. The kernel keeps all three until
+//! they are taken, so that a thread that is suspended at any point finds them afterwards. Each turn is a
+//! heartbeat that [`crate::engine::pulse`] counts.
 //!
 //! Next: [`super::link`] for one connection, [`super::kernel`] for the system's side.
 
@@ -24,18 +24,18 @@ use std::task::{Wake, Waker};
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{SockFilter, SockRef};
 
-use super::admit::{GONE_BEFORE_TAKEN, admit, farewell};
-use super::door::Door;
+use super::admit::{GONE_BEFORE_TAKEN, admit, refusal_bytes};
 use super::kernel::{Completion, Kernel, Place};
 use super::limits::{ACCEPT_PAUSE_MS, LATE_MS, SHUT_MS, SWEEP_TICKS, WELL_MS};
 use super::link::{Link, Turn};
+use super::listen::ListenSocket;
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
 use crate::engine::shared::Phase;
 use crate::http::problem::Code;
 use crate::http::route::Listener;
 
-/// What a turn came to.
+/// Whether the loop goes on after a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Going {
     On,
@@ -44,20 +44,20 @@ pub(super) enum Going {
 }
 
 /// Wakes the core out of its sleep in the kernel.
-struct Bell(OwnedFd);
+struct WakeEvent(OwnedFd);
 
-impl Wake for Bell {
+impl Wake for WakeEvent {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
     fn wake_by_ref(self: &Arc<Self>) {
-        // It can only fail when the counter is full: then the core has been woken often enough.
+        // It can only fail if the counter is full: then the core was woken often enough.
         let _full = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 }
 
 /// A listening socket, until the engine has drained.
-struct Entrance {
+struct Acceptor {
     listener: Listener,
     socket: Option<OwnedFd>,
     connections_max: usize,
@@ -65,59 +65,63 @@ struct Entrance {
     accepting: bool,
     /// When to accept again after it failed.
     again_ms: u64,
-    /// Why accepting failed the last time, unless it has gone well for [`WELL_MS`] since.
+    /// Why accepting failed the last time, unless it has worked for [`WELL_MS`] since.
     failure: Option<i32>,
 }
 
-impl Entrance {
-    fn new(door: Door) -> Self {
-        let Door { listener, socket, connections_max } = door;
+impl Acceptor {
+    fn new(socket: ListenSocket) -> Self {
+        let ListenSocket { listener, socket, connections_max } = socket;
         let socket = Some(socket.into());
         Self { listener, socket, connections_max, open: 0, accepting: false, again_ms: 0, failure: None }
     }
 }
 
 /// A home, its connections and the kernel's side, on one thread.
-pub(super) struct Seat<K> {
+pub(super) struct CoreLoop<K> {
     home: Home,
     kernel: K,
-    bell: Arc<Bell>,
-    entrances: Vec<Entrance>,
+    wake_event: Arc<WakeEvent>,
+    acceptors: Vec<Acceptor>,
     /// By place; a place is free again when no operation is under way for it.
     links: Vec<Option<Box<Link>>>,
     /// Connections that something has happened to in this turn, each once.
     touched: Vec<Place>,
-    /// Connections whose last answer went off with the submission before.
+    /// Connections whose last response was in the previous submission.
     leaving: Vec<Place>,
-    /// Connections that have more to do as soon as what they said has gone off.
+    /// Connections that have more to do as soon as their output is submitted.
     again: Vec<Place>,
-    /// Buffers for requests, which are kept for the connections that need one next.
+    /// Buffers for requests, kept for reuse.
     inputs: Vec<Vec<u8>>,
-    /// When the doors are to be shut, in monotonic milliseconds; `None` = the engine does not drain.
+    /// When to close the listening sockets, in monotonic milliseconds; `None` = the engine does not drain.
     shut_at_ms: Option<u64>,
-    /// When the doors were shut because the engine closes, in monotonic milliseconds.
+    /// When the listening sockets were closed because the engine closes, in monotonic milliseconds.
     closed_at_ms: Option<u64>,
     tick_ms: u64,
     ticks: u32,
     ticked: bool,
-    /// The home has more to do than it did in one go.
+    /// The home has more to do than it did in one call.
     pump_again: bool,
 }
 
-impl<K: Kernel> Seat<K> {
-    /// Takes its place: from here on the doors accept, and time passes for the owner every `tick_ms`
-    /// milliseconds.
-    pub(super) fn new(mut kernel: K, mut home: Home, doors: Vec<Door>, tick_ms: u64) -> io::Result<Self> {
-        let bell = Arc::new(Bell(eventfd(0, EventfdFlags::CLOEXEC)?));
-        home.register_pump(&Waker::from(bell.clone()));
-        kernel.watch(bell.0.as_fd())?;
+impl<K: Kernel> CoreLoop<K> {
+    /// Starts accepting on these sockets, and ticking every `tick_ms` milliseconds.
+    pub(super) fn new(
+        mut kernel: K,
+        mut home: Home,
+        sockets: Vec<ListenSocket>,
+        tick_ms: u64,
+    ) -> io::Result<Self> {
+        let wake_event = Arc::new(WakeEvent(eventfd(0, EventfdFlags::CLOEXEC)?));
+        home.register_pump(&Waker::from(wake_event.clone()));
+        kernel.watch(wake_event.0.as_fd())?;
         kernel.tick_every(tick_ms);
-        let entrances = doors.into_iter().map(Entrance::new).collect();
-        let mut seat = Self {
+        let acceptors = sockets.into_iter().map(Acceptor::new).collect();
+        let mut core = Self {
             home,
             kernel,
-            bell,
-            entrances,
+            wake_event,
+            acceptors,
             links: Vec::new(),
             touched: Vec::new(),
             leaving: Vec::new(),
@@ -130,18 +134,18 @@ impl<K: Kernel> Seat<K> {
             ticked: false,
             pump_again: false,
         };
-        seat.accept();
-        Ok(seat)
+        core.accept();
+        Ok(core)
     }
 
-    /// Serves until the engine has drained or closes, or the kernel refuses what it needs. It does not give
-    /// way to whoever polls it.
+    /// Serves until the engine has drained or closes, or the kernel refuses what it needs. It never yields to
+    /// the executor that polls it.
     ///
     /// # Errors
     /// Why it cannot go on.
     pub(super) async fn run(mut self) -> io::Result<()> {
         let ended = self.serve_on().await;
-        self.say_goodbye();
+        self.send_last_answers();
         ended
     }
 
@@ -163,11 +167,11 @@ impl<K: Kernel> Seat<K> {
         if std::mem::take(&mut self.ticked) {
             self.tick();
         }
-        self.settle();
+        self.end_turn();
         Ok(if self.is_over() { Going::Over } else { Going::On })
     }
 
-    /// Submits what is queued, and sleeps until something happens unless there is something to do.
+    /// Submits what is queued, and sleeps until something happens, unless there is something to do already.
     fn sleep(&mut self) -> io::Result<()> {
         if self.pump_again || !self.again.is_empty() || !self.leaving.is_empty() {
             return self.kernel.enter(false);
@@ -180,7 +184,7 @@ impl<K: Kernel> Seat<K> {
         match completion {
             Completion::Received { place, chunk, more } => {
                 if let Some(Some(link)) = self.links.get_mut(place as usize) {
-                    link.equip(&mut self.kernel, &mut self.inputs);
+                    link.lend_buffers(&mut self.kernel, &mut self.inputs);
                     link.received(self.kernel.bytes(&chunk), more, &mut self.home);
                     link.give_back_input(&mut self.inputs);
                     self.touch(place);
@@ -190,20 +194,20 @@ impl<K: Kernel> Seat<K> {
                 self.kernel.give_back(chunk);
             }
             Completion::ReceiveEnded { place, error } => {
-                self.with(place, |link, seat| link.receive_ended(error, &mut seat.home));
+                self.with(place, |link, core| link.receive_ended(error, &mut core.home));
             }
             Completion::Unsent { place, rest, error } => {
-                self.with(place, |link, seat| link.unsent(rest, error, &mut seat.kernel, &mut seat.home));
+                self.with(place, |link, core| link.unsent(rest, error, &mut core.kernel, &mut core.home));
             }
             Completion::Sent { place, buffer, result } => {
-                self.with(place, |link, seat| link.sent(buffer, result, &mut seat.kernel, &mut seat.home));
+                self.with(place, |link, core| link.sent(buffer, result, &mut core.kernel, &mut core.home));
             }
-            Completion::Accepted { door, socket, more } => {
-                self.entrances[door as usize].accepting = more;
-                self.admit(door, socket);
+            Completion::Accepted { acceptor, socket, more } => {
+                self.acceptors[acceptor as usize].accepting = more;
+                self.admit(acceptor, socket);
             }
-            Completion::AcceptEnded { door, error } => {
-                self.accept_ended(door, error);
+            Completion::AcceptEnded { acceptor, error } => {
+                self.accept_ended(acceptor, error);
             }
             Completion::Tick { more } => {
                 self.ticked = true;
@@ -211,7 +215,7 @@ impl<K: Kernel> Seat<K> {
                     self.kernel.tick_every(self.tick_ms);
                 }
             }
-            Completion::Woken { more: false } => return self.kernel.watch(self.bell.0.as_fd()),
+            Completion::Woken { more: false } => return self.kernel.watch(self.wake_event.0.as_fd()),
             Completion::Woken { more: true } | Completion::Nothing => {}
         }
         Ok(())
@@ -238,55 +242,55 @@ impl<K: Kernel> Seat<K> {
     /// Lets the home go on with a connection.
     fn serve(&mut self, place: Place) {
         if let Some(Some(link)) = self.links.get_mut(place as usize) {
-            link.equip(&mut self.kernel, &mut self.inputs);
+            link.lend_buffers(&mut self.kernel, &mut self.inputs);
             link.serve(&mut self.home);
             link.give_back_input(&mut self.inputs);
             self.touch(place);
         }
     }
 
-    // ---- coming and going ----
+    // ---- connections open and close ----
 
     fn accept(&mut self) {
         let now_ms = self.home.mono_ms();
-        for (number, entrance) in self.entrances.iter_mut().enumerate() {
-            let Some(socket) = &entrance.socket else { continue };
-            if !entrance.accepting && entrance.again_ms <= now_ms {
-                entrance.accepting = true;
+        for (number, acceptor) in self.acceptors.iter_mut().enumerate() {
+            let Some(socket) = &acceptor.socket else { continue };
+            if !acceptor.accepting && acceptor.again_ms <= now_ms {
+                acceptor.accepting = true;
                 self.kernel.accept(number as u32, socket.as_fd());
             }
         }
     }
 
-    /// Notes a failure, and comes back in a moment: unless the door was shut, or one connection was gone
-    /// before it was taken, the system is short of something (descriptors, most likely) or does not allow it.
-    fn accept_ended(&mut self, door: Place, error: i32) {
-        let entrance = &mut self.entrances[door as usize];
-        (entrance.accepting, entrance.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
+    /// Notes a failure, and retries in a moment: unless the socket was closed, or one connection failed before it
+    /// was accepted, the system lacks something (most likely descriptors) or does not permit it.
+    fn accept_ended(&mut self, number: Place, error: i32) {
+        let acceptor = &mut self.acceptors[number as usize];
+        (acceptor.accepting, acceptor.again_ms) = (false, self.home.mono_ms() + ACCEPT_PAUSE_MS);
         let is_failure = !GONE_BEFORE_TAKEN.contains(&error) && error != libc::EAGAIN;
-        if entrance.socket.is_some() && is_failure {
-            entrance.failure = Some(error);
+        if acceptor.socket.is_some() && is_failure {
+            acceptor.failure = Some(error);
             self.home.count(Count::AcceptFailures);
             self.home.accept_fails(Some(error));
         }
     }
 
-    /// Whether accepting goes well again: where it fails it does so at each try.
+    /// Clears failures of sockets that accept again: where accepting fails, it fails at each try.
     fn look_at_failures(&mut self) {
         let now_ms = self.home.mono_ms();
-        let failed = self.entrances.iter().any(|entrance| entrance.failure.is_some());
-        for entrance in &mut self.entrances {
-            let is_well = entrance.socket.is_none() || now_ms >= entrance.again_ms + WELL_MS;
-            entrance.failure = entrance.failure.filter(|_| !is_well);
+        let failed = self.acceptors.iter().any(|acceptor| acceptor.failure.is_some());
+        for acceptor in &mut self.acceptors {
+            let is_well = acceptor.socket.is_none() || now_ms >= acceptor.again_ms + WELL_MS;
+            acceptor.failure = acceptor.failure.filter(|_| !is_well);
         }
         if failed {
-            self.home.accept_fails(self.entrances.iter().find_map(|entrance| entrance.failure));
+            self.home.accept_fails(self.acceptors.iter().find_map(|acceptor| acceptor.failure));
         }
     }
 
-    fn admit(&mut self, door: Place, socket: OwnedFd) {
-        let entrance = &mut self.entrances[door as usize];
-        let listener = entrance.listener;
+    fn admit(&mut self, number: Place, socket: OwnedFd) {
+        let acceptor = &mut self.acceptors[number as usize];
+        let listener = acceptor.listener;
         if self.home.shared().phase() == Phase::Closing {
             self.home.count(Count::Accepted);
             self.home.count(Count::TurnedAway);
@@ -297,13 +301,13 @@ impl<K: Kernel> Seat<K> {
         let peer = rustix::net::getpeername(&socket).ok().flatten();
         let peer = peer.and_then(|peer| std::net::SocketAddr::try_from(peer).ok());
         let Some(peer) = peer.map(|peer| peer.ip()) else { return };
-        let room = (entrance.open, entrance.connections_max);
+        let room = (acceptor.open, acceptor.connections_max);
         if let Some(code) = admit(&mut self.home, room, listener, peer) {
             turn_away(&socket, code);
             return;
         }
-        entrance.open += 1;
-        let link = Link::new(&mut self.home, socket, (listener, door), peer);
+        acceptor.open += 1;
+        let link = Link::new(&mut self.home, socket, (listener, number), peer);
         let place = link.place();
         if self.links.len() <= place as usize {
             self.links.resize_with(place as usize + 1, || None);
@@ -312,31 +316,31 @@ impl<K: Kernel> Seat<K> {
         self.touch(place);
     }
 
-    /// Goes on with connections whose last answer went off: it is known now whether all of it did.
+    /// Goes on with connections whose last response was submitted: now it is known whether all of it was sent.
     fn depart(&mut self) {
         let mut leaving = std::mem::take(&mut self.leaving);
         for place in leaving.drain(..) {
-            self.with(place, |link, seat| link.depart(&mut seat.home));
+            self.with(place, |link, core| link.depart(&mut core.home));
         }
         self.leaving = leaving;
     }
 
     fn remove(&mut self, place: Place) {
         let Some(link) = self.links[place as usize].take() else { return };
-        let (listener, door, peer) = link.end(&mut self.home);
-        self.entrances[door as usize].open -= 1;
+        let (listener, acceptor, peer) = link.end(&mut self.home);
+        self.acceptors[acceptor as usize].open -= 1;
         self.home.leave(listener, peer);
     }
 
     // ---- the end of a turn ----
 
-    /// Deals with neighbours and the journal, and sends what there is to say.
-    fn settle(&mut self) {
+    /// Exchanges messages with other cores and the journal, and sends all output.
+    fn end_turn(&mut self) {
         self.pump_again = self.home.has_work() && self.home.pump();
-        while let Some(token) = self.home.connections.next_ready() {
-            self.serve(token.place);
+        while let Some(id) = self.home.connections.next_ready() {
+            self.serve(id.place);
         }
-        // What was served just now may have asked.
+        // Connections that were served just now may have asked other cores.
         if self.home.needs_pump() {
             self.pump_again |= self.home.pump();
         }
@@ -344,7 +348,7 @@ impl<K: Kernel> Seat<K> {
         for place in touched.drain(..) {
             let Some(Some(link)) = self.links.get_mut(place as usize) else { continue };
             link.is_touched = false;
-            match link.settle(&mut self.home, &mut self.kernel) {
+            match link.end_turn(&mut self.home, &mut self.kernel) {
                 Turn::Wait => {}
                 Turn::Again => self.again.push(place),
                 Turn::Leave => self.leaving.push(place),
@@ -354,8 +358,8 @@ impl<K: Kernel> Seat<K> {
         self.touched = touched;
     }
 
-    /// Sends off the last answers and closes, for which there is no further turn.
-    fn say_goodbye(&mut self) {
+    /// Submits the last responses and closes, since there is no further turn.
+    fn send_last_answers(&mut self) {
         if let Err(error) = self.kernel.enter(false) {
             tracing::debug!("the last submission: {error}");
         }
@@ -384,16 +388,17 @@ impl<K: Kernel> Seat<K> {
         is_over
     }
 
-    /// Drains, the doors last of all: who has connected already is served. Whether all cores have drained.
+    /// Drains, and closes the listening sockets last: clients that have connected already are served. Returns
+    /// whether all cores have drained.
     ///
-    /// A listening socket that is closed resets whoever connected to it and was not accepted yet. So it takes
-    /// no new connection for a moment, in which those that are on their way arrive and are accepted.
+    /// Closing a listening socket resets connections that were not accepted yet. So it refuses new ones for a
+    /// moment first, in which those that are being established arrive and are accepted.
     fn drains(&mut self) -> bool {
         let now_ms = self.home.mono_ms();
         let shut_at_ms = *self.shut_at_ms.get_or_insert_with(|| {
-            self.entrances
+            self.acceptors
                 .iter()
-                .filter_map(|entrance| entrance.socket.as_ref())
+                .filter_map(|acceptor| acceptor.socket.as_ref())
                 .for_each(turn_newcomers_away);
             self.home.connections.wake_all();
             now_ms + SHUT_MS
@@ -402,12 +407,12 @@ impl<K: Kernel> Seat<K> {
             return false;
         }
         self.shut();
-        // What was accepted before comes with the next completions.
+        // Connections that were accepted before come with the next completions.
         now_ms >= shut_at_ms + LATE_MS && self.home.may_end()
     }
 
-    /// Shuts the doors, and tells whoever was accepted meanwhile that nobody serves here any more. Whether
-    /// that is over.
+    /// Closes the listening sockets, and refuses connections that were accepted meanwhile. Returns whether that is
+    /// over.
     fn closes(&mut self) -> bool {
         let now_ms = self.home.mono_ms();
         if self.closed_at_ms.is_none() {
@@ -417,19 +422,19 @@ impl<K: Kernel> Seat<K> {
     }
 
     fn shut(&mut self) {
-        for (number, entrance) in self.entrances.iter_mut().enumerate() {
-            if let Some(socket) = entrance.socket.take() {
-                self.kernel.close_door(number as u32, socket);
+        for (number, acceptor) in self.acceptors.iter_mut().enumerate() {
+            if let Some(socket) = acceptor.socket.take() {
+                self.kernel.close_acceptor(number as u32, socket);
             }
         }
     }
 }
 
-/// Has a listening socket drop what asks for a new connection (SYN); what belongs to one that is being made
-/// or is made passes. Who is dropped tries again in a second, and is refused by the closed port.
+/// Has a listening socket drop requests for new connections (SYN); packets of connections that are being
+/// established pass. A dropped client retries in a second, and the closed port refuses it.
 fn turn_newcomers_away(listener: &OwnedFd) {
     const SYN: u32 = 2;
-    // In the words of the kernel's packet filter; byte 13 of a TCP head has the flags.
+    // A program for the kernel's packet filter; byte 13 of a TCP header has the flags.
     let filter = [
         SockFilter::new((libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, 0, 0, 13),
         SockFilter::new((libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, 0, 1, SYN),
@@ -438,16 +443,16 @@ fn turn_newcomers_away(listener: &OwnedFd) {
     ];
     if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
         tracing::info!(
-            "connections that arrive at the moment when this port closes are reset, since the system refuses a \
-             filter for it ({error}); with shutdown.lame_duck_ms a load balancer sends none by then"
+            "connections that arrive while this port closes are reset, since the system refuses a filter for it \
+             ({error}); with shutdown.lame_duck_ms a load balancer stops sending them before"
         );
     }
 }
 
-/// Tells a connection why it is turned away. One attempt: a client that does not take it is cut off.
+/// Tells a connection why it is refused. One attempt: a client that does not read it is cut off.
 fn turn_away(socket: &OwnedFd, code: Code) {
-    let _sent = rustix::net::send(socket, &farewell(code), rustix::net::SendFlags::DONTWAIT);
-    // What was asked is unread: a socket that is closed so resets, which may overtake the answer.
+    let _sent = rustix::net::send(socket, &refusal_bytes(code), rustix::net::SendFlags::DONTWAIT);
+    // Closing a socket with unread bytes sends a reset, which may overtake the response: so read them.
     let mut thrown_away = [0; 4096];
     let _read = rustix::net::recv(socket, &mut thrown_away[..], rustix::net::RecvFlags::DONTWAIT);
 }

@@ -1,8 +1,8 @@
 //! A core where everything is tiny: what is rare in service happens all the time.
 //!
-//! On epoll, and on a ring with eight submissions, sixteen completions, two receive buffers for dozens of connections, and sockets
-//! that take a few kilobytes: sends are short, receiving starves, the completion queue overflows,
-//! and connections end in the midst of all that. Clients know what they asked, and compare.
+//! On epoll, and on a ring with eight submissions, sixteen completions, two receive buffers for dozens of
+//! connections, and sockets that take a few kilobytes: sends are short, receiving starves, the completion queue
+//! overflows, and connections end in the midst of all that. Clients know what they asked, and compare.
 
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
@@ -18,7 +18,7 @@ use super::super::limits::TICK_MS;
 use super::super::listen;
 use super::super::ring::{self, Sizes, Uring};
 use super::*;
-use crate::engine::pulse::{Judge, LOOK_MS};
+use crate::engine::pulse::{LOOK_MS, StallDetector};
 use crate::rig::Rig;
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -56,11 +56,11 @@ fn on_one<K: Kernel>(kernel: impl FnOnce() -> K + Send + 'static, test: &impl Fn
         socket.set_send_buffer_size(1).expect("a small buffer");
         let address = socket.local_addr().expect("an address").as_socket().expect("of IP");
         tell.send((address, home.shared().clone())).expect("the test is there");
-        let door = Door { listener: Listener::Public, socket, connections_max: 1_000 };
-        let mut seat = Seat::new(kernel(), home, vec![door], TICK_MS).expect("a seat");
-        while seat.turn().expect("the loop goes on") == Going::On {}
-        seat.say_goodbye();
-        assert!(seat.links.iter().all(Option::is_none), "a place is taken still");
+        let socket = ListenSocket { listener: Listener::Public, socket, connections_max: 1_000 };
+        let mut core = CoreLoop::new(kernel(), home, vec![socket], TICK_MS).expect("a core's loop");
+        while core.turn().expect("the loop goes on") == Going::On {}
+        core.send_last_answers();
+        assert!(core.links.iter().all(Option::is_none), "a place is taken still");
     });
     let (address, shared) = told.recv().expect("the core starts");
     test(address);
@@ -227,21 +227,22 @@ fn without_ticks<K: Kernel>(kernel: impl Fn() -> K + Send + Sync + Copy + 'stati
     let mut rig = Rig::new(2);
     let (item, shared) = (rig.item, rig.homes[0].shared().clone());
     let mut addresses = Vec::new();
-    let mut doors = Vec::new();
+    let mut sockets = Vec::new();
     for _ in 0..2 {
         let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("a free port");
         addresses.push(socket.local_addr().expect("an address").as_socket().expect("of IP"));
-        doors.push(Door { listener: Listener::Public, socket, connections_max: 1_000 });
+        sockets.push(ListenSocket { listener: Listener::Public, socket, connections_max: 1_000 });
     }
     let homes: Vec<Home> = rig.homes.drain(..).collect();
     thread::scope(|scope| {
         let cores: Vec<_> = homes
             .into_iter()
-            .zip(doors)
-            .map(|(home, door)| {
+            .zip(sockets)
+            .map(|(home, socket)| {
                 scope.spawn(move || {
-                    let mut seat = Seat::new(kernel(), home, vec![door], HOUR_MS).expect("a seat");
-                    while seat.turn().expect("the loop goes on") == Going::On {}
+                    let mut core =
+                        CoreLoop::new(kernel(), home, vec![socket], HOUR_MS).expect("a core's loop");
+                    while core.turn().expect("the loop goes on") == Going::On {}
                 })
             })
             .collect();
@@ -283,21 +284,25 @@ fn no_wake_is_left_to_the_next_tick() {
 }
 
 /// A core whose loop is turned by hand, and where it listens.
-fn by_hand<K: Kernel>(kernel: K) -> (Seat<K>, SocketAddr, std::sync::Arc<crate::engine::shared::Shared>) {
+fn by_hand<K: Kernel>(kernel: K) -> (CoreLoop<K>, SocketAddr, std::sync::Arc<crate::engine::shared::Shared>) {
     let mut rig = Rig::new(1);
     let home = rig.homes.pop().expect("one home");
     let shared = home.shared().clone();
     let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("a free port");
     let address = socket.local_addr().expect("an address").as_socket().expect("of IP");
-    let door = Door { listener: Listener::Public, socket, connections_max: 1_000 };
-    (Seat::new(kernel, home, vec![door], TICK_MS).expect("a seat"), address, shared)
+    let socket = ListenSocket { listener: Listener::Public, socket, connections_max: 1_000 };
+    (CoreLoop::new(kernel, home, vec![socket], TICK_MS).expect("a core's loop"), address, shared)
 }
 
-fn turn_until<K: Kernel>(seat: &mut Seat<K>, what: &str, mut holds: impl FnMut(&Seat<K>, Going) -> bool) {
+fn turn_until<K: Kernel>(
+    core: &mut CoreLoop<K>,
+    what: &str,
+    mut holds: impl FnMut(&CoreLoop<K>, Going) -> bool,
+) {
     let until = Instant::now() + PATIENCE;
     loop {
-        let going = seat.turn().expect("the loop goes on");
-        if holds(seat, going) {
+        let going = core.turn().expect("the loop goes on");
+        if holds(core, going) {
             return;
         }
         assert!(Instant::now() < until, "{what} does not come");
@@ -313,31 +318,31 @@ fn all_of(mut stream: TcpStream) -> String {
 fn says_goodbye<K: Kernel>(kernel: impl Fn() -> K) {
     const ASKED: &[u8] = b"GET /v1/time HTTP/1.1\r\nHost: a\r\n\r\n";
     // Whoever comes in while the engine closes.
-    let (mut seat, address, shared) = by_hand(kernel());
+    let (mut core, address, shared) = by_hand(kernel());
     shared.enter(Phase::Closing);
     let mut late = connect(address, false);
     late.write_all(ASKED).expect("the kernel has let it in");
-    turn_until(&mut seat, "the end", |_, going| going == Going::Over);
-    seat.say_goodbye();
-    drop(seat);
+    turn_until(&mut core, "the end", |_, going| going == Going::Over);
+    core.send_last_answers();
+    drop(core);
     let said = all_of(late);
     assert!(said.starts_with("HTTP/1.1 503") && said.contains("Connection: close"), "{said:?}");
 
     // Whoever is answered in the last turn of all.
-    let (mut seat, address, shared) = by_hand(kernel());
+    let (mut core, address, shared) = by_hand(kernel());
     let mut client = connect(address, false);
-    turn_until(&mut seat, "the connection", |seat, _| seat.links.iter().any(Option::is_some));
+    turn_until(&mut core, "the connection", |core, _| core.links.iter().any(Option::is_some));
     shared.enter(Phase::Closing);
-    turn_until(&mut seat, "the shut door", |seat, _| seat.closed_at_ms.is_some());
-    let over_at_ms = seat.closed_at_ms.expect("just seen") + LATE_MS;
-    while seat.home.mono_ms() < over_at_ms {
+    turn_until(&mut core, "the closed listening socket", |core, _| core.closed_at_ms.is_some());
+    let over_at_ms = core.closed_at_ms.expect("just seen") + LATE_MS;
+    while core.home.mono_ms() < over_at_ms {
         thread::yield_now();
-        seat.home.read_clock();
+        core.home.read_clock();
     }
     client.write_all(ASKED).expect("it is connected");
-    turn_until(&mut seat, "the end", |_, going| going == Going::Over);
-    seat.say_goodbye();
-    drop(seat);
+    turn_until(&mut core, "the end", |_, going| going == Going::Over);
+    core.send_last_answers();
+    drop(core);
     // A ring lets go of its sockets some time after it was dropped: the answer is there before the end is.
     let mut said = [0; 4_000];
     let len = client.read(&mut said).expect("an answer");
@@ -345,8 +350,8 @@ fn says_goodbye<K: Kernel>(kernel: impl Fn() -> K) {
     assert!(said.starts_with("HTTP/1.1 ") && said.contains("\r\n\r\n"), "{said:?}");
 
     // And nobody waits for a core that has gone.
-    let (mut judge, mut told) = (Judge::new(1), Vec::new());
-    (0..200).for_each(|_| judge.look(&shared.pulse, LOOK_MS, |_, finding| told.push(finding)));
+    let (mut detector, mut told) = (StallDetector::new(1), Vec::new());
+    (0..200).for_each(|_| detector.look(&shared.state.pulse, LOOK_MS, |_, finding| told.push(finding)));
     assert_eq!(told, []);
 }
 
