@@ -174,7 +174,7 @@ fn the_books_tell_a_draw_and_notice_one_that_cannot_be() {
                 *units = 0;
             }
         },
-        "won where nothing was left",
+        "although not enough units were left",
     );
     wrong(
         |fact| {
