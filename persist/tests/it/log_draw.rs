@@ -182,6 +182,6 @@ fn the_books_tell_a_draw_and_notice_one_that_cannot_be() {
                 *to = OrderState::Pending;
             }
         },
-        "won where nothing",
+        "although not enough units were left",
     );
 }

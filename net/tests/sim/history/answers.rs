@@ -97,7 +97,7 @@ impl History<'_> {
     pub(super) fn pump(&mut self, core: usize) -> Result<(), Red> {
         self.step = Step::Pump;
         let waiting = |life: &Life| -> Vec<usize> {
-            let mesh = life.shared.mesh;
+            let mesh = &life.shared.mesh;
             (0..life.homes.len()).map(|home| mesh.waiting(home, core)).collect()
         };
         let life = self.life();
