@@ -139,7 +139,7 @@ static POSTGRES: Detector =
 static UNITS: Detector = pure(
     "units",
     Program::NetUnits,
-    &["gate::", "clock::", "identity::", "render::", "shown::", "replay::", "recover::"],
+    &["gate::", "clock::", "identity::", "render::", "shown::", "pages::", "replay::", "recover::"],
 );
 static WATCH: Detector = detector(
     "watch",
