@@ -146,7 +146,7 @@ mod tests {
     fn another_build_or_another_log_gives_other_tags() {
         let (ours, other) = (HashSecret([1; 16]), HashSecret([2; 16]));
         let number = number_of(&ours, PAGE_BUILD);
-        assert_ne!(number, number_of(&ours, PAGE_BUILD + 1));
+        assert_ne!(number, number_of(&ours, PAGE_BUILD ^ 1));
         assert_ne!(number, number_of(&other, PAGE_BUILD));
         assert_ne!(PAGE_BUILD, 0);
     }

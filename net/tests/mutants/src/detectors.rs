@@ -149,7 +149,7 @@ static POSTGRES: Detector =
 static UNITS: Detector = pure(
     "units",
     Program::NetUnits,
-    &["gate::", "clock::", "identity::", "render::", "response::", "replay::", "recover::"],
+    &["gate::", "clock::", "identity::", "render::", "response::", "pages::", "replay::", "recover::"],
 );
 static WATCH: Detector = detector(
     "watch",
