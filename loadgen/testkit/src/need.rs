@@ -25,8 +25,6 @@ pub enum Need {
     Ring,
     /// Being root, so that a process can be another user's.
     Root,
-    /// A filter on what comes in at a socket.
-    SocketFilter,
 }
 
 impl Need {
@@ -41,7 +39,6 @@ impl Need {
             Self::Ptrace => "ptrace",
             Self::Ring => "ring",
             Self::Root => "root",
-            Self::SocketFilter => "socket-filter",
         }
     }
 }

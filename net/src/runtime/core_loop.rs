@@ -22,13 +22,12 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use rustix::event::{EventfdFlags, eventfd};
-use socket2::{SockFilter, SockRef};
 
 use super::admit::{GONE_BEFORE_TAKEN, admit, refusal_bytes};
 use super::kernel::{Completion, Kernel, Place};
 use super::limits::{ACCEPT_PAUSE_MS, LATE_MS, SHUT_MS, SWEEP_TICKS, WELL_MS};
 use super::link::{Link, Turn};
-use super::listen::ListenSocket;
+use super::listen::{ListenSocket, refuse_new};
 use crate::engine::counters::Count;
 use crate::engine::home::Home;
 use crate::engine::shared::Phase;
@@ -396,10 +395,7 @@ impl<K: Kernel> CoreLoop<K> {
     fn drains(&mut self) -> bool {
         let now_ms = self.home.mono_ms();
         let shut_at_ms = *self.shut_at_ms.get_or_insert_with(|| {
-            self.acceptors
-                .iter()
-                .filter_map(|acceptor| acceptor.socket.as_ref())
-                .for_each(turn_newcomers_away);
+            self.acceptors.iter().filter_map(|acceptor| acceptor.socket.as_ref()).for_each(refuse_new_ones);
             self.home.connections.wake_all();
             now_ms + SHUT_MS
         });
@@ -430,21 +426,11 @@ impl<K: Kernel> CoreLoop<K> {
     }
 }
 
-/// Has a listening socket drop requests for new connections (SYN); packets of connections that are being
-/// established pass. A dropped client retries in a second, and the closed port refuses it.
-fn turn_newcomers_away(listener: &OwnedFd) {
-    const SYN: u32 = 2;
-    // A program for the kernel's packet filter; byte 13 of a TCP header has the flags.
-    let filter = [
-        SockFilter::new((libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, 0, 0, 13),
-        SockFilter::new((libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, 0, 1, SYN),
-        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0),
-        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX),
-    ];
-    if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
+fn refuse_new_ones(listener: &OwnedFd) {
+    if let Err(error) = refuse_new(listener) {
         tracing::info!(
-            "connections that arrive while this port closes are reset, since the system refuses a filter for it \
-             ({error}); with shutdown.lame_duck_ms a load balancer stops sending them before"
+            "connections that arrive while this port closes are reset, since the system does not let it refuse \
+             them first ({error}); with shutdown.lame_duck_ms a load balancer stops sending them before"
         );
     }
 }

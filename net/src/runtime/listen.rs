@@ -1,6 +1,9 @@
-//! Opens listening sockets, each for the buyers' API or the merchant API.
+//! Opens listening sockets, each for the buyers' API or the merchant API, and prepares them for closing.
+//!
+//! One `unsafe` call: no library has the socket option that [`refuse_new`] sets.
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -33,4 +36,69 @@ pub fn listen(address: std::net::SocketAddr, shared: bool) -> io::Result<Socket>
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+/// Refuses new connections from now on. Those that are established, or about to be, can still be accepted.
+/// Closing a listening socket resets them, so call this a moment before.
+///
+/// It binds the socket to a network interface that does not exist. The kernel compares interfaces only when a
+/// connection begins. As long as other sockets share the address, some new connections get no answer instead of
+/// a refusal; they try again.
+///
+/// # Errors
+/// The system's error: Linux before 5.7 allows this only to root.
+pub(super) fn refuse_new(listener: &impl AsFd) -> io::Result<()> {
+    let interface = libc::c_int::MAX;
+    let (value, len) = ((&raw const interface).cast(), size_of_val(&interface) as libc::socklen_t);
+    let fd = listener.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads `len` bytes at `value`, which is alive for the call.
+    let result = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, value, len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read as _, Write as _};
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Two sockets at one address, like those of two cores.
+    fn pair(ip: impl Into<std::net::IpAddr>) -> (SocketAddr, [TcpListener; 2]) {
+        let first: TcpListener = listen(SocketAddr::new(ip.into(), 0), true).unwrap().into();
+        let address = first.local_addr().unwrap();
+        (address, [first, listen(address, true).unwrap().into()])
+    }
+
+    #[test]
+    fn only_new_connections_are_refused() {
+        for ip in [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).ip(), Ipv6Addr::LOCALHOST.into()] {
+            let (address, listeners) = pair(ip);
+            let mut early: Vec<_> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
+            early.iter_mut().for_each(|client| client.write_all(b"?").unwrap());
+            listeners.iter().for_each(|listener| refuse_new(listener).unwrap());
+            for _ in 0..8 {
+                let error = TcpStream::connect(address).expect_err("refused");
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            }
+            let mut accepted = Vec::new();
+            for listener in &listeners {
+                listener.set_nonblocking(true).unwrap();
+                accepted.extend(std::iter::from_fn(|| listener.accept().ok()));
+            }
+            assert_eq!(accepted.len(), early.len());
+            drop(listeners);
+            for (mut server, _) in accepted {
+                server.set_nonblocking(false).unwrap();
+                let mut byte = [0];
+                server.read_exact(&mut byte).unwrap();
+                server.write_all(b"!").unwrap();
+            }
+            for client in &mut early {
+                let mut byte = [0];
+                client.read_exact(&mut byte).unwrap();
+                assert_eq!(&byte, b"!");
+            }
+        }
+    }
 }

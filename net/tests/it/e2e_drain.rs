@@ -10,9 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use socket2::{SockFilter, SockRef};
-use stampede_testkit::{Missing, Need, skip};
-
 use crate::e2e_talk::{Http, item};
 use crate::server::{Bed, PATIENCE, Server, TOKEN, free_address, get, pause, wait_for};
 
@@ -118,13 +115,6 @@ fn e2e_drain_a_core_without_connections_answers_for_the_others() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
 }
 
-/// Whether newcomers can be turned away before the listener closes. Linux 6.18 refuses that to ordinary users.
-fn can_filter() -> std::io::Result<()> {
-    let door = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let all_pass = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX);
-    SockRef::from(&door).attach_filter(&[all_pass])
-}
-
 fn refused(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
@@ -133,9 +123,6 @@ fn refused(address: SocketAddr) -> bool {
 /// response. A connection that was made and is reset would be a lost request.
 #[test]
 fn e2e_drain_every_accepted_connection_is_answered() {
-    if let Err(error) = can_filter() {
-        return skip(&Missing::new(Need::SocketFilter, error));
-    }
     for _ in 0..3 {
         let mut bed = Bed::new();
         let mut server = bed.start();
@@ -317,9 +304,6 @@ fn e2e_drain_restarts_behind_haproxy_lose_no_request() {
 
 #[test]
 fn e2e_drain_restarts_behind_nginx_lose_no_request() {
-    // Without health checks nginx opens connections until the listener is closed.
-    if let Err(error) = can_filter() {
-        return skip(&Missing::new(Need::SocketFilter, error));
-    }
+    // Without health checks nginx opens connections until the listener refuses them.
     restarts(Balancer::nginx);
 }
