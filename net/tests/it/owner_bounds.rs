@@ -60,7 +60,7 @@ fn a_table_that_fills_raises_an_alarm_and_then_refuses() {
     (0..3).for_each(|_| assert_eq!(owner.tick(NOW), 0));
     let alarms = shared.alarms();
     assert_eq!(alarms.len(), 2, "one for orders and one for buyers, once: {alarms:?}");
-    assert!(alarms[0].contains("core 0: the table orders has 8 of 10"), "{alarms:?}");
+    assert!(alarms[0].contains("core 0: the table orders holds 8 of at most 10 rows"), "{alarms:?}");
     assert_eq!(tables::filling(shared), ["core 0: orders 8 of 10", "core 0: buyers 8 of 10"]);
     for buyer in 8..ORDERS_MAX {
         assert!(matches!(buy(&mut owner, &base, buyer), Outcome::Placed(_)));
