@@ -28,13 +28,27 @@ pub struct ListenSocket {
 /// # Errors
 /// The system's error: the address is in use, or not one of this machine.
 pub fn listen(address: std::net::SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = bind(address, shared)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Fails if somebody listens on the address, also with a shared socket. No client can connect meanwhile: closing
+/// a socket that listens would reset its connections.
+///
+/// # Errors
+/// As [`listen`].
+pub fn check_free(address: std::net::SocketAddr) -> io::Result<()> {
+    bind(address, false).map(drop)
+}
+
+fn bind(address: std::net::SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
@@ -68,6 +82,28 @@ mod tests {
         let first: TcpListener = listen(SocketAddr::new(ip.into(), 0), true).unwrap().into();
         let address = first.local_addr().unwrap();
         (address, [first, listen(address, true).unwrap().into()])
+    }
+
+    #[test]
+    fn a_shared_address_is_not_free() {
+        let (address, listeners) = pair(Ipv4Addr::LOCALHOST);
+        let error = check_free(address).expect_err("in use");
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        drop(listeners);
+        check_free(address).unwrap();
+    }
+
+    /// A restarted engine must not accept a connection that it then resets.
+    #[test]
+    fn the_check_for_a_free_address_accepts_nobody() {
+        let (address, listeners) = pair(Ipv4Addr::new(127, 0, 0, 99));
+        drop(listeners);
+        let checks = std::thread::spawn(move || (0..2_000).for_each(|_| check_free(address).unwrap()));
+        while !checks.is_finished() {
+            let error = TcpStream::connect(address).expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        }
+        checks.join().unwrap();
     }
 
     #[test]

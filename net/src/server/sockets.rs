@@ -51,21 +51,23 @@ pub(super) fn bind(settings: &Settings) -> anyhow::Result<Sockets> {
     let hint = |what: &str, address| {
         format!("cannot listen on {address} for {what}; stop what uses it, or choose another address")
     };
-    // Without this first attempt, a second server would share the port of the first.
-    drop(listen_patiently(settings.listen).with_context(|| hint("the buyers' API", settings.listen))?);
+    // Without this check, a second server would share the port of the first.
+    patiently(settings.listen, runtime::check_free)
+        .with_context(|| hint("the buyers' API", settings.listen))?;
     let public = settings.cores.iter().map(|_| runtime::listen(settings.listen, true));
     let public =
         public.collect::<Result<_, _>>().with_context(|| hint("the buyers' API", settings.listen))?;
-    let merchant = listen_patiently(settings.admin_listen);
+    let merchant = patiently(settings.admin_listen, |address| runtime::listen(address, false));
     let merchant = merchant.with_context(|| hint("the merchant API", settings.admin_listen))?;
     Ok(Sockets { public, merchant })
 }
 
-fn listen_patiently(address: SocketAddr) -> io::Result<socket2::Socket> {
+/// Tries again for a while if the address is in use.
+fn patiently<T>(address: SocketAddr, open: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     let deadline = Instant::now() + PORT_PATIENCE;
     let mut is_told = false;
     loop {
-        match runtime::listen(address, false) {
+        match open(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 if !std::mem::replace(&mut is_told, true) {
                     tracing::info!(
