@@ -1,7 +1,7 @@
 //! The export to Postgres: facts of the log become rows, exactly once.
 //!
-//! One thread tails the log's files and writes batches; each batch is one
-//! transaction that holds the orders, the stock rows and the cursor (the last
+//! One thread tails the log's files and writes batches. Each batch is one
+//! transaction with the orders, the stock rows and the cursor (the last
 //! exported LSN), so a crash on either side repeats nothing and loses nothing.
 //! Nothing here may delay an answer to a buyer, decide anything, or export a
 //! fact that is not durable.
@@ -15,8 +15,8 @@
 //!
 //! Where to read next: [`exporter`] for the loop, [`event`] for what it tells
 //! the engine and what the engine must answer, [`attach`] for when it refuses,
-//! [`schema`] for the tables, [`preheat`] for the way back, [`store`] for what all of them
-//! ask of a database, [`postgres`] for how Postgres answers.
+//! [`schema`] for the tables, [`preheat`] for the import from Postgres, [`store`] for the
+//! calls of all of them to a database, [`postgres`] for their SQL.
 
 pub mod attach;
 mod backoff;

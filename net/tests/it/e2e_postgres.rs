@@ -192,7 +192,7 @@ fn e2e_a_database_that_cannot_work_is_refused_at_the_start() {
     ask(&cluster, "CREATE DATABASE latin TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'");
     let (code, said) = Bed::new().flag("--postgres", &cluster.url_of("latin")).start_refused();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("keeps texts in LATIN1") && said.contains("createdb"), "{said}");
+    assert!(said.contains("has the encoding LATIN1") && said.contains("createdb"), "{said}");
 }
 
 /// One buyer whom the database refuses, and an export that makes no progress because of its tables.

@@ -1,21 +1,20 @@
-//! Whether this log and this database belong together, and who may write (I12, I13).
+//! Whether this log and this database belong together, and which process may write (I12, I13).
 //!
-//! Attaching is the one moment at which a database from the past, from the future, or
-//! another one altogether is told from the right one; every connection goes through it.
-//! It writes nothing but the cursor row. A copy of a data directory carries the same log
-//! identity, so nothing that lies in the directory decides who may write:
+//! Attaching rejects a database from the past, from the future, or of another log; every
+//! connection goes through it. It writes nothing but the cursor row. A copy of a data
+//! directory has the same log identity, so nothing in the directory decides who may write:
 //!
 //! ```text
 //! the row's nonce is ours      the same process comes back: nothing changes
 //! first attach of a process    takes over: the database counts the epoch up, the nonce becomes ours
-//! it was ours, and is not now  given to somebody else since: refused for good, another engine has taken over;
-//!                              as it was before it was ours: the database went back, and is taken once more
+//! it was ours, and is not now  another process got it since: refused for good, another engine has taken over;
+//!                              the row is older than our claim: the database went back, and is taken again
 //! always                       the hash of the log's block at the cursor is as the row has it, or refused
 //! ```
 //!
-//! A database goes back when a standby is promoted that lacks the last commits, or a backup is
-//! restored. Where the hash shows that it holds this log's facts up to an older cursor, and the log
-//! holds what comes after it, the export goes on from there, as it would at a start: nothing is lost.
+//! A database goes back when a standby that lacks the last commits is promoted, or a backup is
+//! restored. If the hash shows that it holds this log's facts up to an older cursor, and the log
+//! holds the facts after it, the export goes on from there, as at a start: nothing is lost.
 //!
 //! Next: [`super::exporter`].
 
@@ -30,10 +29,10 @@ use crate::feed::FeedError;
 use crate::log::block::ChainHash;
 use crate::log::identity::LogId;
 
-/// A database that is ours.
+/// A database that this process may write to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attached {
-    /// Which; belongs into the control file.
+    /// Which; to be kept in the control file.
     pub database: DatabaseId,
     /// The last LSN in it.
     pub cursor: Lsn,
@@ -47,7 +46,7 @@ pub struct Attached {
 pub enum AttachError {
     /// The database lacks facts that the log no longer holds.
     #[error(
-        "the database ends at LSN {cursor}, the log begins at LSN {first_retained}: what lies between is in \
+        "the database ends at LSN {cursor}, the log begins at LSN {first_retained}: the facts in between are in \
          neither (was an old backup restored?); restore a newer backup of the database, or stop the engine and fill \
          this one: stampede export --from-snapshot DIR --postgres URL"
     )]
@@ -83,29 +82,29 @@ pub enum AttachError {
     #[error(
         "the database was written from log {theirs} (up to LSN {lsn}), this is log {ours}; start with the data \
          directory of that log. If it is lost for good, DELETE FROM stampede_cursor and start again: the items and \
-         orders in the database are then taken over"
+         orders in the database are then imported"
     )]
     OtherLog {
         /// This log.
         ours: LogId,
         /// Theirs, in hexadecimal digits.
         theirs: String,
-        /// How far they came.
+        /// How far that log was exported.
         lsn: Lsn,
     },
     /// The database holds other facts than the log, under the same LSNs.
     #[error(
         "the database and this log hold different facts up to LSN {cursor} (chain {theirs}, this log has {ours}): \
          two engines have run on copies of one data directory, and the database was written by the other one; \
-         start the engine on that one's directory and retire this one. What was sold here alone is only in this \
-         log: list it with `stampede log inspect` before you remove it"
+         start the engine on that one's directory and retire this one. Orders that were sold only here are only in \
+         this log: list them with `stampede log inspect` before you remove it"
     )]
     OtherHistory {
         /// The LSN that was compared.
         cursor: Lsn,
-        /// What the database has, in short.
+        /// The hash in the database, shortened.
         theirs: String,
-        /// What this log has, in short.
+        /// The hash in this log, shortened.
         ours: String,
     },
     /// Another process has started on this log since.
@@ -122,9 +121,9 @@ pub enum AttachError {
     /// The cursor is not where this process left it, and the row has no hash that shows what the
     /// database holds.
     #[error(
-        "the database now ends at LSN {found}, this engine had brought it to LSN {left}, and nothing shows that it \
+        "the database now ends at LSN {found}, this engine had exported up to LSN {left}, and nothing proves that it \
          holds this log's facts up to there: somebody has edited stampede_cursor, or restored a backup of an older \
-         program; restart the engine, it exports again what is missing if its log still holds it"
+         program; restart the engine: it exports again what is missing, if its log still holds it"
     )]
     CursorMoved {
         /// Where this process left it.
@@ -138,7 +137,7 @@ pub enum AttachError {
     /// The log cannot be read where the database ends.
     #[error("{0}")]
     Log(String),
-    /// The database cannot be reached or used; this one alone is worth another try.
+    /// The database cannot be reached or used; the only error that is worth another try.
     #[error("{0}")]
     Database(String),
 }
@@ -147,7 +146,7 @@ pub enum AttachError {
 pub type ChainAt<'a> = &'a mut dyn FnMut(Lsn) -> Result<ChainHash, FeedError>;
 
 /// Checks that log and database belong together and takes the right to write. Calling it again
-/// with the same nonce changes nothing. `chain_at` is asked for an LSN that the log holds, or
+/// with the same nonce changes nothing. `chain_at` is called for an LSN that the log holds, or
 /// for the one before the first.
 ///
 /// # Errors
@@ -195,7 +194,7 @@ impl From<SchemaError> for AttachFailure {
     }
 }
 
-/// A database that went away in the middle of it is no reason to refuse it (I18).
+/// A database whose connection was lost during the check is not refused (I18).
 impl From<SchemaError> for AttachError {
     fn from(error: SchemaError) -> Self {
         AttachFailure::from(error).into_error()
@@ -228,7 +227,7 @@ async fn attach_locked(
     claim: &LogClaim,
     chain_at: ChainAt<'_>,
 ) -> Result<Attached, AttachFailure> {
-    // Nobody else can attach between the look and the write; batches are not held up.
+    // Nobody else can attach between the check and the write; batches do not wait for this lock.
     store.lock_attaching().await?;
     let nameless = || ExportError::Other("stampede_schema holds no database identity".to_owned());
     let database = store.identity().await?.ok_or_else(nameless)?;
@@ -240,8 +239,8 @@ async fn attach_locked(
     let Some(row) = rows.iter().find(|row| row.log_id == log_id) else {
         check_unclaimed(claim, &rows)?;
         if claim.database.is_none() {
-            // Books of a log that is gone would be compared with rows that it no longer writes. In the
-            // database of this log they tell which rows are its own, although its cursor is lost.
+            // The books of a lost log would be compared with rows that nobody updates any more. In this
+            // log's own database they are kept: they show which rows are its own, although its cursor is lost.
             store.clear_books().await?;
         }
         let given = store.make_cursor(&log_id, claim.nonce).await?;
@@ -252,7 +251,7 @@ async fn attach_locked(
     check_history(claim, row, chain_at)?;
     let given = match claim.held {
         _ if takes_over => {
-            // Beyond any number that this process knows, so that nobody is given one of them again.
+            // Above every epoch that this process has had, so that no process gets one of them again.
             let above = claim.held.map_or(0, |held| held.epoch);
             store.take_cursor(&log_id, claim.nonce, above).await?
         }
@@ -262,7 +261,7 @@ async fn attach_locked(
     Ok(Attached { database, cursor: row.lsn, claim: given.at(row.lsn) })
 }
 
-/// Whether the database may be begun with: it has no cursor of this log.
+/// Whether this log may begin with the database, which has no cursor of it.
 fn check_unclaimed(claim: &LogClaim, rows: &[CursorRow]) -> Result<(), AttachError> {
     if let Some(row) = rows.first() {
         return Err(AttachError::OtherLog { ours: claim.log_id, theirs: row.log_id.clone(), lsn: row.lsn });
@@ -270,14 +269,14 @@ fn check_unclaimed(claim: &LogClaim, rows: &[CursorRow]) -> Result<(), AttachErr
     check_range(claim, Lsn::ZERO)
 }
 
-/// Whether this process is to take the right to write from whoever had it; `false` = it has it.
+/// Whether this process has to take the right to write from another one; `false` = it has it.
 fn takes_over(claim: &LogClaim, row: &CursorRow) -> Result<bool, AttachError> {
     if row.nonce == Some(claim.nonce) {
         return Ok(false);
     }
     match claim.held {
         None => Ok(true),
-        // The database went back to before this process was given it, and nobody was given it since.
+        // The database went back to a time before this process had it, and no process got it since.
         Some(held) if row.epoch < held.epoch && was_before(held, row) => Ok(true),
         Some(held) => Err(AttachError::Fenced { ours: held.epoch, theirs: row.epoch }),
     }
@@ -287,8 +286,8 @@ fn was_before(held: Claim, row: &CursorRow) -> bool {
     row.touched_us < held.since_us
 }
 
-/// The facts up to the cursor are those of this log. A row without a hash was written by a program
-/// that knew of none, and the next batch enters it; it does not show where this process may go on.
+/// Checks that the facts up to the cursor are those of this log. A row without a hash is from an older
+/// program; the next batch enters the hash. Such a row must be where this process left it.
 fn check_history(claim: &LogClaim, row: &CursorRow, chain_at: ChainAt<'_>) -> Result<(), AttachFailure> {
     let Some(theirs) = row.chain else {
         let moved = claim.held.filter(|held| row.lsn > Lsn::ZERO && row.lsn != held.left);
@@ -319,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_that_goes_away_while_its_tables_are_looked_at_is_not_refused() {
+    fn a_connection_lost_during_the_check_is_no_refusal() {
         let gone = SchemaError::Database(ExportError::Locked("lock timeout".to_owned()));
         assert!(matches!(AttachError::from(gone), AttachError::Database(_)));
         let newer = SchemaError::TooNew { found: 99 };

@@ -1,7 +1,7 @@
 //! How long to wait before the next attempt: doubled each time, capped, with jitter.
 //!
-//! The randomness is an argument, so that a test repeats a run. Engines that lost the
-//! same database do not come back in step.
+//! The randomness is an argument, so that a test can repeat a run. With jitter, engines that
+//! lost the same database do not all come back at once.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Backoff {
         whole / 2 + Duration::from_nanos((whole.as_nanos() as u64 / 2).wrapping_mul(share) >> 32)
     }
 
-    /// Things went well.
+    /// An attempt has succeeded.
     pub(super) const fn reset(&mut self) {
         self.failures = 0;
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_grows_stays_capped_and_repeats() {
+    fn waits_grow_stay_capped_and_repeat() {
         let waits = |seed| {
             let mut backoff = Backoff::new(seed);
             (0..40).map(|_| backoff.next()).collect::<Vec<_>>()

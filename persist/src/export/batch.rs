@@ -1,7 +1,7 @@
-//! Facts folded into the rows that they come to: one row per order, one change per item.
+//! Facts folded into rows: one row per order, one change per item.
 //!
 //! Pure memory: no database, no clock. A batch is kept until its transaction is known to
-//! be committed, so that it can be written again as it is. Next: [`super::write`].
+//! be committed, so that it can be written again unchanged. Next: [`super::write`].
 
 use std::collections::HashMap;
 
@@ -52,19 +52,19 @@ pub(crate) struct OrderRow {
 pub struct Piles {
     /// Available.
     pub count: i64,
-    /// Set aside for orders that are to be paid.
+    /// Reserved for unpaid orders.
     pub held: i64,
     /// Sold.
     pub sale: i64,
 }
 
 impl Piles {
-    /// Takes units from one pile and puts them on another.
+    /// Moves the units of an order from one pile to another.
     pub(crate) fn shift(&mut self, from: Pile, to: Pile, quantity: Quantity) {
         self.shift_units(from, to, quantity.get());
     }
 
-    /// The same of any number of units.
+    /// The same for any number of units.
     pub(crate) fn shift_units(&mut self, from: Pile, to: Pile, units: u32) {
         let units = i64::from(units);
         *self.pile(from) -= units;
@@ -93,12 +93,12 @@ pub(crate) struct SpecRow {
     pub(crate) spec: ItemSpec<'static>,
 }
 
-/// How far an item that was taken over from a database is in the batch.
+/// How far the batch gets in the import of an item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Import {
-    /// More of its orders follow: its numbers are not whole yet.
+    /// More of its orders follow: its numbers are not complete yet.
     Open,
-    /// All of it is there; what the batch did to the item up to then.
+    /// The import ends in the batch; what the batch did to the item up to then.
     Whole(Piles),
 }
 
@@ -116,7 +116,7 @@ pub(crate) struct ItemChange {
     pub(crate) delta: Piles,
     /// Sum of the adjustments by which the engine answered changes made outside.
     pub(crate) answered: Option<i64>,
-    /// The engine answered by a pause.
+    /// The engine answered with a pause.
     pub(crate) answered_by_pause: bool,
     pub(crate) resumed: bool,
     pub(crate) paused: Option<bool>,
@@ -124,7 +124,7 @@ pub(crate) struct ItemChange {
     pub(crate) ended: Option<bool>,
 }
 
-/// A buyer put on the blocklist or taken off it; the last word in the batch.
+/// A buyer put on the blocklist or taken off it: the last change in the batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockedRow {
     pub(crate) buyer: Text,
@@ -134,7 +134,7 @@ pub(crate) struct BlockedRow {
     pub(crate) lsn: Lsn,
 }
 
-/// Something that was told of an order's money and does not stand in the order's row.
+/// A payment or refund that is not in the order's row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PaymentLine {
     pub(crate) order: OrderId,
@@ -157,12 +157,12 @@ enum Place {
 pub(crate) struct Batch {
     pub(crate) from: Lsn,
     pub(crate) to: Lsn,
-    /// The hash of the log's block that holds `to`; right once the batch is filled up.
+    /// The hash of the log's block that holds `to`; set when the batch is full.
     pub(crate) chain: ChainHash,
     pub(crate) facts: usize,
     /// Orders placed in this batch, in the state that they reached in it.
     pub(crate) new: Vec<OrderRow>,
-    /// Orders that came from a database, as they came: in the one they came from the rows are there.
+    /// Imported orders, as they came; in the database that they came from, the rows exist.
     pub(crate) imported: Vec<OrderRow>,
     /// Orders from before the batch, or imported in it, that moved in it.
     pub(crate) moved: Vec<OrderRow>,
@@ -203,7 +203,7 @@ impl Batch {
         self.facts == 0 && self.items.is_empty()
     }
 
-    /// Has the item's stock row looked at, whatever the facts say.
+    /// Makes the batch check the item's stock row, even if no fact concerns it.
     pub(crate) fn touch(&mut self, item: ItemId) {
         let known = self.item_places.get(&item).map(|place| self.items[*place as usize].lsn);
         self.item(known.unwrap_or(self.to), item);
@@ -288,7 +288,7 @@ impl Batch {
                 };
                 self.imported.push(row);
                 let change = self.item(lsn, order.item());
-                // What was given back of it is available.
+                // Its refunded units are available.
                 change.delta.shift_units(Pile::Available, state.pile(), quantity.get() - money.refunded);
                 change.import = Some(Import::Open);
             }
@@ -306,8 +306,8 @@ impl Batch {
         }
     }
 
-    /// Adds an order as a snapshot has it, before its payments ([`Batch::restore_money`]). It does not
-    /// say when it changed last, which was at the latest at `by_ms`.
+    /// Adds an order out of a snapshot, before its payments ([`Batch::restore_money`]). A snapshot does
+    /// not say when the order changed last; it was `by_ms` at the latest.
     pub(crate) fn restore(&mut self, record: &OrderRecord<'_>, key: &[u8], by_ms: UnixMillis) {
         let moved = record.state_lsn != record.lsn;
         let OrderRecord { order, quantity, state, created_at_ms, state_lsn, .. } = *record;
@@ -351,7 +351,7 @@ impl Batch {
             }
             MoneyKind::Extension => return,
         };
-        // What an order brought along from a database has no time: it is no fact of this log.
+        // Money that came with an imported order has no time: it is no fact of this log.
         if money.at_ms.0 != 0 {
             self.note_payment(money.order, (money.kind, money.lsn, money.at_ms), money.units, references);
         }
@@ -367,7 +367,7 @@ impl Batch {
         self.payments.push(PaymentLine { order, lsn, kind, at_ms, units, payment_ref, refund_ref });
     }
 
-    /// The same rows for a store.
+    /// The late payments and refunds as rows for a store.
     pub(crate) fn payment_rows(&self) -> Vec<PaymentRow<'_>> {
         let row = |line: &PaymentLine| {
             let PaymentLine { order, lsn, kind, at_ms, units, payment_ref, refund_ref } = *line;
@@ -402,7 +402,7 @@ impl Batch {
     }
 
     fn spec_row(&mut self, spec: &ItemSpec<'_>) -> SpecRow {
-        // A name holds no control characters and is UTF-8: it goes as it is.
+        // A name is UTF-8 without control characters: it needs no escapes.
         let at = self.text.len() as u32;
         self.text.extend_from_slice(spec.name.as_bytes());
         let name = Text { at, len: spec.name.len() as u32 };
@@ -547,7 +547,7 @@ impl Text {
 }
 
 impl ItemChange {
-    /// A change that changes nothing: the item is only to be looked at.
+    /// A change that changes nothing yet.
     pub(crate) const fn new(item: ItemId) -> Self {
         Self {
             item,

@@ -1,23 +1,23 @@
-//! Whether something stands between us and Postgres: a pooler, a proxy, a translator of addresses.
+//! Detects a pooler, a proxy or an address translation (NAT) between us and Postgres.
 //!
-//! Postgres says from which port its client calls. If that is no port of ours, somebody else called.
-//! Nothing is decided by it: what the export does is right behind a pooler, also in transaction mode;
-//! it is said, so that nobody looks for the pooler's limits and faults in Postgres. Reads `/proc`;
-//! where that is not there, nothing is noticed.
+//! Postgres reports the port of its client. If that is none of our ports, something is in between.
+//! Nothing depends on it: the export is correct through a pooler, also in transaction mode. It is
+//! only reported, so that nobody searches for the pooler's limits and faults in Postgres. Reads
+//! `/proc`; without that, nothing is detected.
 
 use std::collections::HashSet;
 use std::fs;
 
-/// What Postgres is asked: from which port its client calls.
+/// The query for the port of Postgres's client.
 pub(super) const CLIENT_PORT: &str = "SELECT inet_client_port()";
 
-/// Whether the port from which Postgres is called is none of our own sockets to these ports.
+/// Whether the port of Postgres's client belongs to none of our own sockets to these ports.
 pub(super) fn stands_between(client_port: Option<i32>, target_ports: &[u16]) -> bool {
     let Some(port) = client_port.and_then(|port| u16::try_from(port).ok()) else { return false };
     own_ports(target_ports).is_some_and(|ports| !ports.contains(&port))
 }
 
-/// The local ports of this process's TCP connections to these ports; `None` = the kernel does not say.
+/// The local ports of this process's TCP connections to these ports; `None` = `/proc` is not there.
 fn own_ports(target_ports: &[u16]) -> Option<HashSet<u16>> {
     let links =
         fs::read_dir("/proc/self/fd").ok()?.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
@@ -35,7 +35,7 @@ fn own_ports(target_ports: &[u16]) -> Option<HashSet<u16>> {
     known.then(|| ports.collect())
 }
 
-/// The local port in a line of the kernel's table, if the socket is one of these and leads to such a port.
+/// The local port in a line of the kernel's table, if the socket is one of `inodes` and leads to such a port.
 fn port_of(line: &str, target_ports: &[u16], inodes: &HashSet<String>) -> Option<u16> {
     let mut words = line.split_whitespace();
     let mut port = |word| u16::from_str_radix(words.nth(word)?.rsplit_once(':')?.1, 16).ok();

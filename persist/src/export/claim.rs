@@ -1,4 +1,4 @@
-//! Who may write: the identities of database and process, and what the database granted.
+//! Who may write: the identities of the database and the process, and the claim that the database granted.
 //!
 //! Next: [`super::attach`] for the rules.
 
@@ -49,12 +49,12 @@ impl fmt::Debug for Nonce {
 }
 
 impl Nonce {
-    /// The name of the process that has drawn this number.
+    /// The nonce of the process that has drawn this number.
     pub fn new(drawn: u128) -> Self {
         Self(drawn)
     }
 
-    /// Seeds what may differ from process to process.
+    /// A random seed for things that may differ from process to process.
     pub(super) const fn seed(self) -> u64 {
         self.0 as u64
     }
@@ -65,31 +65,31 @@ impl Nonce {
     }
 }
 
-/// The right to write, as the database has given it to a process.
+/// The right to write that the database has given to a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
-    /// Under this number.
+    /// The epoch under which the process may write.
     pub epoch: u64,
-    /// When, by the database's clock: microseconds since 1970. A row that somebody else has and that
-    /// was touched later was given away since.
+    /// When it was given, by the database's clock: microseconds since 1970. If another process has the
+    /// row, and the row was changed later than this, then that process got it later.
     pub since_us: i64,
     /// Where this process left the cursor.
     pub left: Lsn,
 }
 
-/// What the log's side says of itself.
+/// What attaching has to know of the log and the process.
 #[derive(Clone, Copy, Debug)]
 pub struct LogClaim {
     /// The log.
     pub log_id: LogId,
     /// The process.
     pub nonce: Nonce,
-    /// What the database has given this process; `None` = it was never attached.
+    /// The claim that this process has; `None` = it was never attached.
     pub held: Option<Claim>,
     /// The first LSN that the log still holds (1 in a new log).
     pub first_retained: Lsn,
     /// The last durable LSN.
     pub durable: Lsn,
-    /// The database that this log has exported to so far; `None` = to none.
+    /// The database that this log has exported to so far; `None` = none.
     pub database: Option<DatabaseId>,
 }

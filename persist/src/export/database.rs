@@ -1,14 +1,14 @@
-//! A database and what drives the calls to it, outside the exporter's thread.
+//! A database for calls outside the exporter's thread.
 //!
-//! Next: [`super::link`] for the connection to Postgres, [`super::store`] for what is asked of it.
+//! Next: [`super::link`] for the connection to Postgres, [`super::store`] for the calls.
 
 use super::error::ExportError;
 pub use super::link::ConnectOptions;
 use super::postgres::Postgres;
 use super::store::{Connect, Store, Wire};
 
-/// A connection with what drives its calls, for those that are made outside the exporter's
-/// thread: migrations, attaching, preheating, reading back.
+/// A connection and the driver of its calls: for migrations, attaching, preheating, and reading
+/// for comparisons.
 #[derive(Debug)]
 pub struct Database<C: Connect = Postgres> {
     way: C,
@@ -35,7 +35,7 @@ impl<C: Connect> Database<C> {
         Ok(Self { way, store })
     }
 
-    /// What the connection goes over.
+    /// The kind of path that the connection takes.
     pub fn wire(&self) -> Wire {
         self.store.wire()
     }

@@ -1,14 +1,14 @@
 //! What can go wrong with the database, in words: problem, cause, remedy.
 //!
-//! One enum for every call, since the exporter's one question is what to do next; the
-//! methods at the end answer it. No text here may show a password. Next:
-//! [`super::database`], which makes these.
+//! One enum for every call, since the exporter only has to know what to do next, which
+//! the methods at the end say. No text here may show a password. Next:
+//! [`super::link`], where these come from.
 
 use tokio_postgres::error::SqlState;
 
 use super::claim::DatabaseId;
 
-/// Why a row was not written although nobody refused it.
+/// Why a row was not written although Postgres reported no error.
 pub(super) const SWALLOWED: &str = "a trigger, a rule or a policy of the database swallows what is written";
 
 /// Why a call to Postgres failed.
@@ -20,16 +20,16 @@ pub enum ExportError {
     /// TLS was asked for and cannot be set up.
     #[error("TLS to Postgres failed: {0}; check sslmode, the server's certificate and the root certificates")]
     Tls(String),
-    /// Nobody answers there.
+    /// Nothing answers there.
     #[error("Postgres is unreachable at {target}: {reason}; start it, or correct host and port in the URL")]
     Unreachable {
         /// Host and port.
         target: String,
-        /// What the operating system said.
+        /// The operating system's error.
         reason: String,
     },
     /// It is starting up or shutting down.
-    #[error("Postgres at {target} takes no connections now: {reason}; waiting for it")]
+    #[error("Postgres at {target} accepts no connections now: {reason}; waiting for it")]
     NotReady {
         /// Host and port.
         target: String,
@@ -46,7 +46,7 @@ pub enum ExportError {
     },
     /// It asks for a password, and there is none.
     #[error(
-        "Postgres at {target} asks for a password and the URL has none; write it into the URL, best in the file \
+        "Postgres at {target} asks for a password and the URL has none; add it to the URL, preferably in the file \
          that STAMPEDE_POSTGRES_URL_FILE names"
     )]
     PasswordMissing {
@@ -63,7 +63,7 @@ pub enum ExportError {
     },
     /// The user may not do what is needed.
     #[error(
-        "the Postgres user lacks a right: {reason}; let the owner run `stampede migrate`, or GRANT it \
+        "the Postgres user lacks a privilege: {reason}; let the owner run `stampede migrate`, or GRANT it \
          (CREATE on the schema to migrate; SELECT, INSERT, UPDATE, DELETE on the stampede tables to export)"
     )]
     LackingRights {
@@ -71,10 +71,10 @@ pub enum ExportError {
         reason: String,
     },
     /// The connection broke. What was not committed will be written again.
-    #[error("the connection to Postgres was lost: {0}; it is made again by itself")]
+    #[error("the connection to Postgres was lost: {0}; reconnecting")]
     Lost(String),
     /// No answer within the time limit.
-    #[error("Postgres gave no answer for {after_ms} ms; the connection is dropped and made again")]
+    #[error("Postgres gave no answer for {after_ms} ms; the connection is dropped, reconnecting")]
     Stalled {
         /// The limit that ran out.
         after_ms: u64,
@@ -83,15 +83,15 @@ pub enum ExportError {
     #[error("the export was told to stop")]
     Stopping,
     /// Another session holds a lock for too long.
-    #[error("another session holds a lock that the export needs: {0}; it is tried again")]
+    #[error("another session holds a lock that the export needs: {0}; trying again")]
     Locked(String),
-    /// Postgres refuses something for its own sake: a constraint, a trigger, a value.
+    /// Postgres refuses the row itself: a constraint, a trigger, a value.
     #[error("Postgres refused a row: {0}")]
     RowRefused(String),
     /// The database that the log was exported to has lost its tables.
     #[error(
-        "the database has no Stampede tables, although this log was exported to database {database}; if a backup of \
-         it is being restored, the export goes on by itself; otherwise correct the URL, restore one, or see `stampede \
+        "the database has no Stampede tables, although this log was exported to database {database}; if a backup is \
+         being restored, the export goes on by itself; otherwise correct the URL, restore a backup, or see `stampede \
          detach`"
     )]
     Emptied {
@@ -99,22 +99,22 @@ pub enum ExportError {
         database: DatabaseId,
     },
     /// A transaction of another session got in the way.
-    #[error("a conflicting transaction got in the way: {0}; it is tried again")]
+    #[error("a conflicting transaction got in the way: {0}; trying again")]
     Conflict(String),
     /// Anything else that Postgres said.
-    #[error("Postgres said: {0}; see to it, the export is tried again")]
+    #[error("Postgres said: {0}; please fix it, the export keeps trying")]
     Other(String),
 }
 
 impl ExportError {
-    /// Sorts an error of the client by what it means for us.
+    /// Classifies an error of the client.
     pub(super) fn of(error: &tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {
             return Self::Lost(chain(error));
         };
         let code = said.code();
-        // The detail of these is the whole row, times of change included: no two refusals of one
-        // row would read the same, and be known as the same.
+        // Their detail is the whole row with its time of change: two refusals of one row would differ
+        // in it, and could not be recognised as the same.
         let shows_row = matches!(*code, SqlState::CHECK_VIOLATION | SqlState::NOT_NULL_VIOLATION);
         let text = match said.detail().filter(|_| !shows_row) {
             Some(detail) => format!("{} ({detail})", said.message()),
@@ -135,7 +135,7 @@ impl ExportError {
         }
     }
 
-    /// Sorts an error of an attempt to connect.
+    /// Classifies an error of an attempt to connect.
     pub(super) fn of_connect(error: &tokio_postgres::Error, target: &str) -> Self {
         let target = target.to_owned();
         let Some(said) = error.as_db_error() else {
@@ -166,7 +166,7 @@ impl ExportError {
         }
     }
 
-    /// Whether waiting does not help: somebody has to mend the URL, the rights or the server's settings.
+    /// Whether waiting does not help: somebody has to fix the URL, the privileges or the server's settings.
     pub const fn needs_a_hand(&self) -> bool {
         matches!(
             self,
@@ -179,7 +179,7 @@ impl ExportError {
         )
     }
 
-    /// Whether only this connection, or this attempt, is spoilt.
+    /// Whether the connection has to be dropped; otherwise only the transaction has failed.
     pub(super) fn drops_connection(&self) -> bool {
         !matches!(self, Self::RowRefused(_) | Self::Locked(_) | Self::Conflict(_))
     }

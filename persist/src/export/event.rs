@@ -1,32 +1,33 @@
-//! What the exporter asks of the engine and tells it: the seam between the two.
+//! The interface between exporter and engine: what the exporter asks and reports.
 //!
 //! Nothing here may block: the exporter calls it between two transactions.
 //!
 //! # When somebody else changes a stock row
 //! `stock.count` may be edited by hand or by the shop's own programs. The exporter
-//! notices by the row's version and numbers, keeps the edit in the row (`count` shows
-//! it at once), notes the difference as *outside* in its own table in the same
+//! detects that by the row's version and numbers, keeps the edit in the row (`count` shows
+//! it at once), records the difference as *outside* in its own table in the same
 //! transaction, and only then tells the engine:
 //!
 //! 1. [`ExportEvent::StockChangedOutside`] carries the whole difference between the row
 //!    and the facts up to `as_of`.
 //! 2. The item's owner answers **through the log**: it either writes
-//!    `Fact::StockAdjusted { delta, actor: ACTOR_POSTGRES }`, or, when it cannot bear
-//!    the withdrawal, pauses the item by `Fact::ItemSwitched { Paused, actor: ACTOR_POSTGRES }`
-//!    (also when it is paused already). An item that the engine does not know is ignored.
+//!    `Fact::StockAdjusted { delta, actor: ACTOR_POSTGRES }`, or, if not enough units are
+//!    left for the withdrawal, pauses the item by
+//!    `Fact::ItemSwitched { Paused, actor: ACTOR_POSTGRES }` (also if it is paused already).
+//!    An item that the engine does not know is ignored.
 //! 3. The answer comes back through the feed. An adjustment is not added to the row
-//!    again, since it stands there; it only clears *outside*. A pause leaves the
-//!    difference standing: it is told again when the row changes once more or when the
-//!    merchant resumes the item.
+//!    again, since it is there already; it only clears *outside*. A pause leaves
+//!    *outside* as it is: the engine is asked again when the row changes once more or
+//!    when the merchant resumes the item.
 //!
 //! At most one question per item is open, so a difference is never answered twice.
-//! If the process dies in between, *outside* stands in the database: the next process
-//! first exports every fact that was durable when it started, which contains any
-//! answer that was given, and asks again only for what is then left. So at rest either
+//! If the process dies in between, *outside* is in the database: the next process
+//! first exports every fact that was durable when it started, which includes any
+//! answer that was given, and then asks only about what is left. So in the end either
 //! granted is the same on both sides, or the item is paused and an alarm was raised.
 //!
-//! `held` and `sale` are not for others to edit: the engine's numbers win, the item is
-//! paused, an alarm is raised. The same goes for a row that was deleted: it is put back.
+//! `held` and `sale` must not be edited by others: the engine's numbers win, the item is
+//! paused, an alarm is raised. The same holds for a deleted row: it is put back.
 
 use stampede_core::types::{ItemId, Lsn, OrderId};
 
@@ -49,25 +50,25 @@ pub trait ExportPort: Send {
     /// Called once per batch, with numbers that only grow, except after [`ExportEvent::Moved`]:
     /// from then on nothing beyond the smaller number may leave the log.
     fn exported(&mut self, lsn: Lsn);
-    /// Something that the engine has to know.
+    /// An event for the engine.
     fn event(&mut self, event: ExportEvent);
 }
 
 /// What the exporter tells the engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ExportEvent {
-    /// The database was reached and is ours. `database` belongs into the control file.
+    /// The database was attached. `database` has to be kept in the control file.
     Attached {
         /// Which database.
         database: DatabaseId,
-        /// How far it had come.
+        /// How far it was exported before.
         cursor: Lsn,
     },
-    /// The database ends elsewhere than the exporter left it: a standby without the last commits was
-    /// promoted, or a backup restored. It holds this log's facts up to there, and the log what comes
-    /// after; the export goes on from there. [`ExportPort::exported`] follows with `found`.
+    /// The cursor is not where the exporter left it: a standby without the last commits was promoted,
+    /// or a backup was restored. The database holds this log's facts up to `found`, and the log holds
+    /// those after it; the export goes on from there. [`ExportPort::exported`] follows with `found`.
     Moved {
-        /// Where the exporter had brought it.
+        /// Where the exporter left it.
         left: Lsn,
         /// Where it ends.
         found: Lsn,
@@ -80,22 +81,22 @@ pub enum ExportEvent {
         delta: i64,
         /// The row's version when it was seen.
         seen_version: i64,
-        /// The exported LSN to which `delta` refers. An owner that has itself written an
-        /// adjustment by `ACTOR_POSTGRES` after it ignores the event.
+        /// The exported LSN to which `delta` refers. An owner that has written an adjustment by
+        /// `ACTOR_POSTGRES` after it ignores the event.
         as_of: Lsn,
     },
-    /// An item whose rows were tampered with has to stop selling until somebody has looked.
+    /// An item whose rows were tampered with has to stop selling until somebody has checked it.
     PauseItem {
         /// Which item.
         item: ItemId,
         /// Why, for the alarm and the merchant.
         reason: String,
     },
-    /// Something that an operator should see; nothing is lost.
+    /// Something for an operator; nothing is lost.
     Alarm(Alarm),
-    /// The exporter has stopped for good, and this engine must not sell on: another
-    /// database, another log, a database from the past or from the future, or another
-    /// engine that has taken over.
+    /// The exporter has stopped for good, and this engine must stop selling: it is another
+    /// database, or that of another log, or from the past or the future, or another engine
+    /// has taken it over.
     Refused(AttachError),
     /// The exporter has stopped for good because it cannot read the log.
     FeedLost {
@@ -104,18 +105,18 @@ pub enum ExportEvent {
     },
 }
 
-/// Why an operator should look.
+/// Why an operator should check something.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Alarm {
-    /// Postgres refused a row for its own sake, or somebody else's stands in its place; it lies in
+    /// Postgres refused the row, or somebody else's row is in its place; it was put into
     /// `stampede_set_aside`.
-    #[error("a row of LSN {lsn} could not be written ({what}): {reason}; it lies in stampede_set_aside")]
+    #[error("a row of LSN {lsn} could not be written ({what}): {reason}; it is kept in stampede_set_aside")]
     SetAside {
         /// The fact that made the row.
         lsn: Lsn,
         /// The row, in short.
         what: String,
-        /// What Postgres said, or what stands there.
+        /// What Postgres said, or which row is there.
         reason: String,
     },
     /// The row of an order was already there and was written once more.
@@ -132,25 +133,26 @@ pub enum Alarm {
         /// What was found and done.
         reason: String,
     },
-    /// The database ends elsewhere than the exporter left it, and the export goes on from there.
+    /// The cursor is not where the exporter left it, and the export goes on from there.
     #[error(
-        "the database ends at LSN {found}, it had been brought to LSN {left} (a standby without the last commits was \
-         promoted, or a backup restored?); it holds this log's facts up to there, what it lacks is exported again"
+        "the database ends at LSN {found}, although this engine had exported up to LSN {left} (was a standby without \
+         the last commits promoted, or a backup restored?); it holds this log's facts up to there, and what it lacks \
+         is exported again"
     )]
     Moved {
         /// Where it was left.
         left: Lsn,
-        /// Where it ends.
+        /// Where it is.
         found: Lsn,
     },
-    /// Facts wait, and none was exported for a while. Raised once until one is.
-    #[error("nothing was exported to Postgres for {seconds} s, {waiting} facts wait: {reason}")]
+    /// Facts are waiting, and none was exported for a while. Raised once until one is.
+    #[error("nothing was exported to Postgres for {seconds} s, {waiting} facts are waiting: {reason}")]
     Stalled {
         /// For how long.
         seconds: u64,
         /// How many facts wait.
         waiting: u64,
-        /// What went wrong last, with its remedy.
+        /// The last error, with its remedy.
         reason: String,
     },
     /// The database cannot be used at present; the exporter tries again by itself.

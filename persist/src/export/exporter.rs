@@ -1,7 +1,7 @@
-//! The exporter: a machine whose every step is one transaction at most.
+//! The exporter: a state machine; each step is one transaction at most.
 //!
 //! ```text
-//!  Down ──connect, attach──▶ Up ──fold facts──▶ batch ──write──▶ COMMIT ──▶ told, Up
+//!  Down ──connect, attach──▶ Up ──fold facts──▶ batch ──write──▶ COMMIT ──▶ reported, Up
 //!   ▲                        │                    ▲     │           │
 //!   └── wait (back-off) ◀────┴── connection lost ─┴─────┴───────────┘ answer to COMMIT lost:
 //!                                                                     the cursor tells, at attach
@@ -9,17 +9,17 @@
 //!
 //! While the database works on a batch, the next one is read (`exporter/ahead.rs`).
 //! A batch is kept until its COMMIT is known; after a lost connection the cursor in the
-//! database says whether it was. The machine has no thread and no queue of its own
-//! ([`super::thread`] runs it) and never gives up on a database that is merely away (I18),
-//! but stops for good before one that is not ours (I12, I13).
+//! database says whether it was committed. The machine has no thread and no queue of its
+//! own ([`super::thread`] runs it). It never gives up on a database that is down (I18),
+//! but stops for good if the database is not its own (I12, I13).
 //!
 //! ```text
 //! exporter.rs          the steps: connect, write, what follows a failure
-//! exporter/options.rs  what it is told when it is made
+//! exporter/options.rs  its settings
 //! exporter/fill.rs     what goes into a batch
-//! exporter/ahead.rs    the batch behind it, read while the database works
+//! exporter/ahead.rs    the next batch, read while the database works
 //! exporter/deliver.rs  what follows a commit
-//! exporter/progress.rs whether it gets on
+//! exporter/progress.rs whether facts get exported
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -37,13 +37,13 @@ use super::event::{Alarm, ExportEvent, ExportPort};
 use super::ledger::Ledgers;
 use super::limits::{FACTS_PER_BATCH_MAX, LEDGERS_MAX, STOCK_REST};
 use super::postgres::Postgres;
-use super::questions::Asks;
+use super::questions::Questions;
 use super::schema::migrate_over;
 use super::settle::{Replay, Touch};
 use super::status::ExportStatus;
 use super::store::{Connect, CursorKey, Store};
-use super::while_waiting::beside;
-use super::write::{Manner, WriteError, Written, write};
+use super::while_waiting::while_waiting;
+use super::write::{WriteError, WriteMode, Written, write};
 
 mod ahead;
 mod deliver;
@@ -51,16 +51,16 @@ mod fill;
 mod options;
 mod progress;
 
-use ahead::Intake;
+use ahead::BatchReader;
 use progress::{Finding, Progress};
 
 pub use options::ExporterOptions;
 
-/// Attaching found the cursor where it was left, and it does not move all the same.
+/// Attaching found the cursor where it was left, and yet it does not move.
 const CURSOR_STUCK: &str = "the cursor in stampede_cursor does not move: a trigger, a rule or a policy of the database \
-     swallows what is written; remove it, the export is tried again";
+     swallows what is written; remove it, the export keeps trying";
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// A transaction was committed with this many facts (0 = stock rows alone).
@@ -69,7 +69,7 @@ pub enum Step {
     Again,
     /// Everything durable is exported.
     Idle,
-    /// The database is away or busy; nothing to do for this long.
+    /// The database is down or busy; nothing to do for this long.
     Wait(Duration),
     /// Stopped for good; the status and the last event say why.
     Stopped,
@@ -82,37 +82,39 @@ pub struct Exporter<C: Connect = Postgres> {
     port: Box<dyn ExportPort>,
     status: Arc<ExportStatus>,
     store: Option<C::Store>,
-    intake: Intake,
-    /// Up to where the database is known to be; `None` before the first attach.
+    reader: BatchReader,
+    /// The last LSN that the database is known to hold; `None` before the first attach.
     position: Option<Lsn>,
-    /// Questions wait until this is exported: it contains the answers of the process before.
-    barrier: Lsn,
-    /// A database without anything of this log is filled from its beginning up to here, where the log ended
-    /// when that was begun; zero = the database was not empty.
-    anew_until: Lsn,
-    /// The batch whose turn it is.
+    /// The end of the log at the attach. No question is asked before this is exported: up to here, the log
+    /// may hold answers to the process before.
+    answers_until: Lsn,
+    /// If the database was empty at the attach, the end of the log at that time: up to here, facts are
+    /// exported that are older than the database. Zero = it was not empty.
+    history_end: Lsn,
+    /// The batch to be written.
     batch: Batch,
-    /// Somebody has seen the batch: it may be committed, and must stay as it is.
+    /// The batch was sent: it may be committed, and must not change.
     tried: bool,
+    /// The batch holds a row that Postgres refuses: it is written row by row where needed.
     careful: bool,
-    /// Its COMMIT was sent and not answered.
+    /// The batch's COMMIT was sent and not answered.
     unconfirmed: Option<Written>,
     ledgers: Ledgers,
-    asks: Asks,
-    /// Items that the engine was told to pause and has not paused yet.
-    pauses_told: HashSet<ItemId>,
+    questions: Questions,
+    /// Items that the engine was asked to pause, or has paused.
+    pauses_requested: HashSet<ItemId>,
     /// Items whose stock row is behind the facts.
     behind: HashSet<ItemId>,
-    /// Items whose import is exported in part: their stock row stands as it is until all of it is.
+    /// Items whose import is exported in part: their stock row is not touched before its end.
     importing: HashSet<ItemId>,
-    /// Items whose stock row Postgres refuses, until when they are left alone.
+    /// Items whose stock row Postgres refuses, with the time until which it is not touched.
     refused: HashMap<ItemId, Instant>,
     stock_rest_until: Option<Instant>,
     next_sweep: Instant,
-    /// When to look whether this process still has the right to write.
+    /// When to check whether this process still has the right to write.
     next_fence: Instant,
-    /// How often in a row a cursor that is this process's did not move.
-    moved_in_vain: u32,
+    /// How often in a row the cursor did not move.
+    stuck_moves: u32,
     progress: Progress,
     backoff: Backoff,
     retry_at: Instant,
@@ -149,59 +151,59 @@ impl<C: Connect> Exporter<C> {
                 nonce: options.nonce,
             },
             backoff: Backoff::new(options.seed),
-            intake: Intake::new(options.facts_per_batch_max.min(FACTS_PER_BATCH_MAX)),
+            reader: BatchReader::new(options.facts_per_batch_max.min(FACTS_PER_BATCH_MAX)),
             options,
             port,
             status,
             store: None,
             position: None,
-            barrier: Lsn::ZERO,
-            anew_until: Lsn::ZERO,
+            answers_until: Lsn::ZERO,
+            history_end: Lsn::ZERO,
             batch: Batch::default(),
             tried: false,
             careful: false,
             unconfirmed: None,
             ledgers: Ledgers::new(),
-            asks: Asks::default(),
-            pauses_told: HashSet::new(),
+            questions: Questions::default(),
+            pauses_requested: HashSet::new(),
             behind: HashSet::new(),
             importing: HashSet::new(),
             refused: HashMap::new(),
             stock_rest_until: None,
             next_sweep: now,
             next_fence: now,
-            moved_in_vain: 0,
+            stuck_moves: 0,
             progress: Progress::new(),
             retry_at: now,
             stopped: false,
         }
     }
 
-    /// Where it stands.
+    /// Its status.
     pub fn status(&self) -> Arc<ExportStatus> {
         Arc::clone(&self.status)
     }
 
-    /// Does one thing: connects, or writes one batch, or finds nothing to do. Blocks for
-    /// as long as the database takes, at most for `call_wait_max` per call.
+    /// Does one thing: connects, or writes one batch, or finds nothing to do. Blocks as long
+    /// as the database takes, at most `call_wait_max` per call.
     pub fn step(&mut self) -> Step {
         if self.stopped || self.options.connect.stopping() {
             self.disconnect();
             return Step::Stopped;
         }
-        // Before as well: a call may take long, and others look meanwhile.
-        self.look_at_progress();
+        // Also before the step: it may take long, and others read the status meanwhile.
+        self.check_progress();
         let step = match &self.store {
             None => self.step_down(),
             Some(_) => self.step_up(),
         };
         if step != Step::Stopped {
-            self.look_at_progress();
+            self.check_progress();
         }
         step
     }
 
-    fn look_at_progress(&mut self) {
+    fn check_progress(&mut self) {
         let (exported, durable) = (self.status.exported_lsn(), self.port.durable_lsn());
         let finding = self.progress.look(exported, durable, self.now());
         self.status.set_stalled_since(self.progress.since());
@@ -251,7 +253,7 @@ impl<C: Connect> Exporter<C> {
             if let Some(known) = claim.database
                 && store.schema_version().await? == 0
             {
-                // Perhaps a backup is being restored: tables that we make now would be in its way.
+                // Perhaps a backup is being restored: tables made now would be in its way.
                 return Err(ExportError::Emptied { database: known }.into());
             }
             if migrate {
@@ -282,26 +284,26 @@ impl<C: Connect> Exporter<C> {
         Step::Again
     }
 
-    /// The first attach of this process: the facts go on after the cursor.
+    /// The first attach of this process: the facts after the cursor come next.
     fn begin(&mut self, cursor: Lsn) {
         self.position = Some(cursor);
-        self.barrier = self.port.durable_lsn();
-        self.anew_until = if cursor == Lsn::ZERO { self.barrier } else { Lsn::ZERO };
+        self.answers_until = self.port.durable_lsn();
+        self.history_end = if cursor == Lsn::ZERO { self.answers_until } else { Lsn::ZERO };
         self.batch.reset(cursor);
         self.status.set_exported(cursor);
         self.port.exported(cursor);
     }
 
-    /// The database ends elsewhere than this process left it, and holds this log's facts up to there
-    /// (attaching has compared): the facts go on after its cursor, as at a start. Whatever was
-    /// read, asked and put off belongs to rows that are gone.
+    /// The cursor is not where this process left it, and the database holds this log's facts up to
+    /// there (attaching has compared): the facts after it come next, as at a start. Everything that
+    /// was read, asked and put off concerns rows that are gone.
     fn go_on_elsewhere(&mut self, left: Lsn, found: Lsn) {
         self.port.event(ExportEvent::Moved { left, found });
         self.alarm(Alarm::Moved { left, found });
-        self.intake.forget(found);
+        self.reader.restart_after(found);
         (self.tried, self.careful) = (false, false);
-        self.asks = Asks::default();
-        self.pauses_told.clear();
+        self.questions = Questions::default();
+        self.pauses_requested.clear();
         self.behind.clear();
         self.importing.clear();
         self.refused.clear();
@@ -320,7 +322,7 @@ impl<C: Connect> Exporter<C> {
                 return step;
             }
             if self.batch.is_empty() {
-                self.asks.expire(now);
+                self.questions.expire(now);
                 return Step::Idle;
             }
         }
@@ -333,26 +335,28 @@ impl<C: Connect> Exporter<C> {
             self.ledgers.clear();
         }
         self.tried = true;
-        self.intake.begin(self.batch.to);
+        self.reader.prepare_ahead(self.batch.to);
         let mut resting = self.importing_after_batch();
         resting.extend(self.refused.keys());
         let touch_stock = self.stock_may_be_touched(now);
-        let replay =
-            Replay { anew: self.batch.from < self.anew_until, goes_on: self.batch.to < self.anew_until };
-        let touch = match (touch_stock, replay.goes_on) {
+        let replay = Replay {
+            begins_in_history: self.batch.from < self.history_end,
+            ends_in_history: self.batch.to < self.history_end,
+        };
+        let touch = match (touch_stock, replay.ends_in_history) {
             (false, _) => Touch::None,
             (true, true) => Touch::Ours,
             (true, false) => Touch::All,
         };
-        let manner = Manner { careful: self.careful, touch, replay, resting: &resting };
+        let mode = WriteMode { careful: self.careful, touch, replay, resting: &resting };
         let store = self.store.as_mut().expect("only called while connected");
         let (key, batch, ledgers) = (&self.key, &self.batch, &mut self.ledgers);
-        let (unconfirmed, intake, port) = (&mut self.unconfirmed, &mut self.intake, &mut *self.port);
-        let mut ahead = || intake.read_ahead(port);
+        let (unconfirmed, reader, port) = (&mut self.unconfirmed, &mut self.reader, &mut *self.port);
+        let mut ahead = || reader.read_ahead(port);
         let done = self.options.connect.run(async {
-            let written = write(store, key, batch, ledgers, manner, &mut ahead).await?;
+            let written = write(store, key, batch, ledgers, mode, &mut ahead).await?;
             *unconfirmed = Some(written);
-            beside(store.commit(), &mut ahead).await.map_err(WriteError::Database)
+            while_waiting(store.commit(), &mut ahead).await.map_err(WriteError::Database)
         });
         match done {
             Ok(()) => {
@@ -361,21 +365,25 @@ impl<C: Connect> Exporter<C> {
                 self.deliver(&written);
                 Step::Exported(facts)
             }
-            Err(WriteError::Moved) => {
-                self.moved_in_vain += 1;
-                if self.moved_in_vain == 1 {
-                    self.disconnect();
-                    return Step::Again;
-                }
-                // Whoever is to mend it must not wait for our locks meanwhile.
-                let store = self.store.as_mut().expect("it has just answered");
-                let _connection_goes = self.options.connect.run(store.roll_back());
-                self.disconnect();
-                self.report(CURSOR_STUCK.to_owned());
-                self.wait()
-            }
+            Err(WriteError::Moved) => self.cursor_moved(),
             Err(WriteError::Database(error)) => self.write_failed(error, touch_stock, now),
         }
+    }
+
+    /// The cursor is not where it was left, or not this process's: attaching finds out which. If it is
+    /// where it was left, something keeps it from moving.
+    fn cursor_moved(&mut self) -> Step {
+        self.stuck_moves += 1;
+        if self.stuck_moves == 1 {
+            self.disconnect();
+            return Step::Again;
+        }
+        // Releases our locks, for the person who has to fix it.
+        let store = self.store.as_mut().expect("it has just answered");
+        let _connection_goes = self.options.connect.run(store.roll_back());
+        self.disconnect();
+        self.report(CURSOR_STUCK.to_owned());
+        self.wait()
     }
 
     fn write_failed(&mut self, error: ExportError, touched_stock: bool, now: Instant) -> Step {
@@ -383,7 +391,7 @@ impl<C: Connect> Exporter<C> {
         if error.drops_connection() {
             return self.fail(&error);
         }
-        // Postgres has answered: the transaction did not come about.
+        // Postgres has answered with an error: the transaction was not committed.
         self.unconfirmed = None;
         let store = self.store.as_mut().expect("it has just answered");
         if let Err(error) = self.options.connect.run(store.roll_back()) {
@@ -405,7 +413,7 @@ impl<C: Connect> Exporter<C> {
         }
     }
 
-    /// The database is away: drops the connection and waits.
+    /// The database is down: drops the connection and waits.
     fn fail(&mut self, error: &ExportError) -> Step {
         self.disconnect();
         if matches!(error, ExportError::Stopping) {
@@ -415,7 +423,7 @@ impl<C: Connect> Exporter<C> {
         self.wait()
     }
 
-    /// Raises an alarm when the cause is new.
+    /// Raises an alarm if the cause is new.
     fn report(&mut self, reason: String) {
         if self.status.last_error().as_ref() != Some(&reason) {
             self.alarm(Alarm::Unreachable { reason: reason.clone() });

@@ -1,7 +1,7 @@
-//! Rows of `stock` and `stock_order` as anybody may have written them, checked value by value.
+//! Rows of `stock` and `stock_order` that anybody may have written, checked value by value.
 //!
-//! Each row is either values that facts can hold, or a reason. What the values mean together is
-//! not judged here: that asks the rule of replay. Next: [`super::preheat`].
+//! Each row gives either values that facts can hold, or a reason. Whether the values fit together
+//! is not checked here but by the checks of replay. Next: [`super::preheat`].
 
 use stampede_core::fact::{Fact, ImportedMoney};
 use stampede_core::item::{ChallengeRule, ItemSpec, OrderState, Payment, TicketRule};
@@ -51,7 +51,7 @@ impl StockSettings {
         Ok(Self { name, granted, held, sale, paused, closed, ended, spec })
     }
 
-    /// Whether switches belong to it.
+    /// Whether the import of the item needs switches.
     pub(super) const fn is_switched(&self) -> bool {
         self.paused || self.closed || self.ended
     }

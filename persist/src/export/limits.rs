@@ -1,21 +1,21 @@
-//! The exporter's own bounds, by name. Those that cross crates are in the core's `limits`.
+//! The exporter's own bounds, by name. Bounds shared between crates are in the core's `limits`.
 
 use std::time::Duration;
 
-/// Most facts folded into one transaction. Two such batches are in memory at most, one written and one
-/// read ahead: 5 MiB each for rows, and the texts of its facts, at most 512 bytes for an order.
+/// Most facts folded into one transaction. At most two such batches are in memory, one being written and one
+/// read ahead: 5 MiB each for rows, plus the texts of its facts, at most 512 bytes for an order.
 pub const FACTS_PER_BATCH_MAX: usize = 1 << 16;
 /// From this many new orders on, a batch goes by binary COPY instead of an insert over arrays.
 pub const COPY_ROWS_MIN: usize = 2_000;
-/// Facts read ahead at a time while the database works: so few that its connection does not wait.
+/// Facts read ahead at a time while the database works: few enough that its connection does not wait.
 pub const AHEAD_FACTS: usize = 1_024;
 /// Bytes of one message of a COPY: large enough that a message costs nothing per row.
 pub const COPY_CHUNK_BYTES: usize = 1 << 17;
-/// Most rows tried at once when the batch holds one that Postgres refuses.
+/// Most rows tried at once when the batch holds a row that Postgres refuses.
 pub const CAREFUL_ROWS_MAX: usize = 4_096;
 /// Most items whose ledger is kept in memory between batches.
 pub const LEDGERS_MAX: usize = 1 << 16;
-/// Most items that one sweep for outside changes looks into.
+/// Most items that one sweep for outside changes returns.
 pub const SWEEP_ITEMS_MAX: i64 = 1_024;
 /// Items that one page of the preheating holds.
 pub const PREHEAT_PAGE_ITEMS: i64 = 1_000;
@@ -28,9 +28,9 @@ pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long stock rows stay put off after that.
 pub const STOCK_REST: Duration = Duration::from_secs(5);
-/// How long a stock row that Postgres refuses is left alone.
+/// How long a stock row that Postgres refuses is not touched.
 pub const REFUSED_REST: Duration = Duration::from_secs(60);
-/// Longest time between two looks whether another process has taken the database over. A batch looks, too.
+/// Longest time between two checks whether another process has taken over the database. A batch checks, too.
 pub const FENCE_PERIOD: Duration = Duration::from_secs(1);
 /// Least time between two sweeps for outside changes.
 pub const SWEEP_PERIOD: Duration = Duration::from_millis(1_000);
@@ -38,7 +38,7 @@ pub const SWEEP_PERIOD: Duration = Duration::from_millis(1_000);
 pub const SWEEP_SHARE: u32 = 20;
 /// How long the engine has to answer a change that was made outside.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How long facts may wait of which none is exported, until somebody is told.
+/// How long facts may wait without one being exported, before an alarm is raised.
 pub const STALL_MAX: Duration = Duration::from_secs(30);
 /// Pause between two small batches.
 pub const GATHER_WAIT: Duration = Duration::from_millis(5);

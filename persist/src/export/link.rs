@@ -1,11 +1,10 @@
 //! A connection to Postgres on which no call can hang for ever.
 //!
-//! The `postgres` crate's blocking client has no time limits: a server that is stopped
-//! in mid-call (SIGSTOP, a dead disk) would hang the thread for good, since its kernel
+//! The `postgres` crate's blocking client has no time limits: a server that stops in the
+//! middle of a call (SIGSTOP, a dead disk) would hang the thread for good, since its kernel
 //! keeps acknowledging. So the client beneath it, tokio-postgres, is driven here on a
-//! runtime of the calling thread, each call under a deadline and under a stop signal.
-//! No other module of the product opens a connection. Next: [`super::postgres`], which puts its statements
-//! to it.
+//! runtime in the calling thread, each call with a deadline and a stop signal. No other
+//! module of the product opens a connection. Next: [`super::postgres`] for the statements.
 
 use std::fmt;
 use std::future::Future;
@@ -41,7 +40,7 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// Options for this URL, everything else as usual (60 s for a call).
+    /// Options for this URL, with the defaults for the rest (60 s for a call).
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -51,8 +50,8 @@ impl ConnectOptions {
         }
     }
 
-    /// Checks the URL and the certificates that it names without connecting, and says what is weak about
-    /// it; `None` = nothing.
+    /// Checks the URL and the certificates that it names without connecting, and returns a warning if it
+    /// is weak.
     ///
     /// # Errors
     /// [`ExportError::BadUrl`], [`ExportError::Tls`].
@@ -63,13 +62,13 @@ impl ConnectOptions {
         let weak = |target: &Target| {
             let shown = target.shown();
             format!(
-                "the way to Postgres at {shown} may be in clear text; sslmode=verify-full with sslrootcert is the safe one"
+                "the connection to Postgres at {shown} may be in clear text; sslmode=verify-full with sslrootcert is safe"
             )
         };
         Ok((may_be_clear && !target.is_local()).then(|| weak(&target)))
     }
 
-    /// Checks the URL without connecting, and says where it leads, without the password.
+    /// Checks the URL without connecting, and returns its target, without the password.
     ///
     /// # Errors
     /// [`ExportError::BadUrl`].
@@ -96,7 +95,7 @@ pub(super) struct Runner {
     runtime: Runtime,
     call_wait_max: Duration,
     stop: watch::Receiver<bool>,
-    /// Keeps the signal of a runner that nobody stops alive.
+    /// Keeps the channel open, even if nobody else holds a sender.
     stopper: watch::Sender<bool>,
 }
 
@@ -110,7 +109,7 @@ impl Runner {
         Ok(Self { runtime, call_wait_max, stop, stopper })
     }
 
-    /// What ends every call of this runner, now and later.
+    /// The sender that ends every call of this runner, now and later.
     pub(super) fn stopper(&self) -> watch::Sender<bool> {
         self.stopper.clone()
     }
@@ -132,7 +131,7 @@ impl Runner {
         }
     }
 
-    /// Waits for the work, its time limit, or the stop, whichever comes first.
+    /// Runs the work until it ends, its time is over, or the stop comes, whichever is first.
     pub(super) fn run<T, E: From<ExportError>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -161,12 +160,12 @@ impl Runner {
     }
 }
 
-/// One connection to Postgres. Between two transactions nothing of ours stands on the server, no setting and
-/// no prepared statement: a pooler may give the server's end of it to somebody else.
+/// One connection to Postgres. Between two transactions it leaves nothing on the server, no setting and no
+/// prepared statement: a pooler may give the server's connection to somebody else.
 #[derive(Debug)]
 pub struct Link {
     client: Client,
-    /// What each transaction begins with.
+    /// The settings at the beginning of each transaction.
     settings: String,
     wire: Wire,
     driver: JoinHandle<()>,
@@ -183,7 +182,7 @@ impl Link {
         Ok(link)
     }
 
-    /// One attempt after the other, as the mode wants it.
+    /// One attempt after the other, as the `sslmode` says.
     async fn connect_over(target: &Target, tls: &Tls, call_wait_max: Duration) -> Result<Self, ExportError> {
         let mut config = target.config.clone();
         let mut failed = None;
@@ -198,8 +197,8 @@ impl Link {
                 }
                 Err(error) => {
                     let error = ExportError::of_connect(&error, &target.shown());
-                    // Another way helps only where this one was refused; a password that was refused is
-                    // not sent in clear as well.
+                    // The next attempt can only help if the server refused this kind of connection; a
+                    // refused password must not be sent again in clear text.
                     let helps = match &error {
                         ExportError::Tls(_) => true,
                         ExportError::LoginRefused { reason, .. } => reason.contains("pg_hba.conf"),
@@ -215,7 +214,7 @@ impl Link {
         Err(failed.expect("there is always an attempt"))
     }
 
-    /// Begins a transaction with these words.
+    /// Begins a transaction with this statement.
     pub(super) async fn begin(&self, words: &str) -> Result<(), ExportError> {
         self.execute_batch(&format!("{words}; {}", self.settings)).await
     }
@@ -243,7 +242,7 @@ impl Link {
         self.client.query_typed(sql, &typed(params)).await.map_err(|error| ExportError::of(&error))
     }
 
-    /// What it goes over.
+    /// The kind of path that the connection takes.
     pub(super) const fn wire(&self) -> Wire {
         self.wire
     }
@@ -260,8 +259,8 @@ impl Drop for Link {
     }
 }
 
-/// A commit counts as exported, so it has to be synced; locks and statements have limits,
-/// so that the server gives up before we do. They hold for this transaction alone.
+/// A commit counts as exported, so it has to be synced. Locks and statements have time limits,
+/// so that the server gives up before we do. All of it applies to one transaction alone.
 fn transaction_settings(call_wait_max: Duration) -> String {
     format!(
         "SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL client_min_messages = warning; \

@@ -1,7 +1,7 @@
-//! Looks at stock rows and orders for `stampede reconcile`: every row, as it stands, in one
-//! snapshot of the database together with the cursor.
+//! Reads all stock rows and orders for `stampede reconcile`, in one snapshot of the database
+//! together with the cursor.
 //!
-//! Reads only, a page at a time, and judges nothing. Next: [`super::preheat`], which reads the
+//! Reads only, a page at a time, and checks nothing. Next: [`super::preheat`], which reads the
 //! same tables for another purpose.
 
 use stampede_core::types::{ItemId, Lsn};
@@ -9,8 +9,7 @@ use tokio_postgres::Row;
 
 use super::database::Database;
 use super::error::ExportError;
-use super::numbers::as_u64;
-use super::numbers::item_of;
+use super::numbers::{as_u64, item_of};
 use crate::log::identity::LogId;
 
 /// Rows in one page.
@@ -23,7 +22,7 @@ pub struct StockNumbers {
     pub version: i64,
     /// Units available.
     pub count: i64,
-    /// Units set aside.
+    /// Units reserved.
     pub held: i64,
     /// Units sold.
     pub sale: i64,
@@ -45,7 +44,7 @@ pub struct StockLook {
 pub struct StockBooks {
     /// What the facts say: count, held, sale.
     pub facts: [i64; 3],
-    /// Units that others added to `count` and the engine has not taken over.
+    /// Units that others added to `count` and the engine has not adopted.
     pub outside: i64,
     /// The stock row as the exporter last left it; `None` = never written.
     pub left: Option<StockNumbers>,
@@ -89,7 +88,7 @@ pub struct PaymentLook<'a> {
     pub lsn: i64,
     /// The item that it names.
     pub sid: i64,
-    /// What was told.
+    /// Its kind.
     pub kind: &'a str,
     /// The late payment's reference; empty = none.
     pub payment_ref: &'a str,
@@ -97,7 +96,7 @@ pub struct PaymentLook<'a> {
     pub refund_ref: &'a str,
     /// Units given back.
     pub quantity: i32,
-    /// When it was told, in milliseconds since 1970; -1 = not a finite time.
+    /// When it was reported, in milliseconds since 1970; -1 = not a finite time.
     pub at_ms: i64,
 }
 
@@ -110,32 +109,32 @@ pub struct AsideLook<'a> {
     pub what: &'a str,
 }
 
-/// Who looks. Called in this order: the cursor, what was set aside, stock rows by id, and of each range
-/// of orders these by id, then their payments by order and LSN.
+/// A visitor of all rows. Called in this order: the cursor, rows set aside, stock rows by id, and for each
+/// range of orders the orders by id, then their payments by order and LSN.
 pub trait Looker {
     /// How far the log was exported (zero = never), and up to where without rows of `stock_payment`.
-    /// False: not now; nothing more is visited.
+    /// Returns false to stop: nothing more is visited.
     fn cursor(&mut self, cursor: Lsn, payments_after: Lsn) -> bool;
     /// A row that was set aside.
     fn aside(&mut self, aside: &AsideLook<'_>);
     /// An item that has a stock row or books.
     fn stock(&mut self, stock: &StockLook);
-    /// Orders with ids from here to there, both left out, are visited next.
+    /// Orders with ids above `after` and below `end` are visited next.
     fn range(&mut self, after: i64, end: i64);
-    /// The next of them.
+    /// The next order of the range.
     fn order(&mut self, order: &OrderLook<'_>);
-    /// All of them were visited.
+    /// All orders of the range were visited.
     fn range_done(&mut self);
     /// The next payment or refund of an order in the range.
     fn payment(&mut self, payment: &PaymentLook<'_>);
-    /// All of these were visited, too.
+    /// All payments of the range were visited.
     fn payments_done(&mut self);
-    /// In a look at some items: an order that names one of them and has an id of another item or
-    /// of none.
+    /// Only if some items are read: an order that names one of them, but has an id of another item
+    /// or of none.
     fn astray(&mut self, order: &OrderLook<'_>);
 }
 
-/// Looks at all items, or at these alone, ascending. Returns whether the looker wanted to.
+/// Reads all items, or only these, ascending. Returns false if the visitor stopped it.
 /// Memory: one page of rows.
 ///
 /// # Errors
@@ -258,7 +257,7 @@ impl Looking<'_> {
 }
 
 fn order_of(row: &Row) -> OrderLook<'_> {
-    // Somebody may have dropped a NOT NULL: what is NULL shows as nothing, which no order of ours has.
+    // Somebody may have dropped a NOT NULL: NULL becomes an empty value, which no order of ours has.
     let text = |at: usize| row.get::<_, Option<&str>>(at).unwrap_or_default();
     OrderLook {
         id: row.get(0),

@@ -1,8 +1,8 @@
-//! Conversions between Postgres's signed integers and ours.
+//! Conversions between Postgres's signed integers and our unsigned ones.
 
 use stampede_core::types::ItemId;
 
-/// Numbers of ours fit a signed column by far; a negative one there is nobody's.
+/// Our numbers fit a signed column easily; a negative one there is not ours and becomes 0.
 pub(super) fn as_u64(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

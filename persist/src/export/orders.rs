@@ -1,4 +1,4 @@
-//! Orders of a batch as a store is to write them: a view, nothing is copied.
+//! The orders of a batch, as a store writes them: a view, nothing is copied.
 //!
 //! Next: [`super::batch`] for where they come from, [`super::store`] for where they go.
 
@@ -28,17 +28,17 @@ pub struct Order<'a> {
     pub buyer: &'a [u8],
     /// Units.
     pub quantity: u32,
-    /// Its state by now.
+    /// Its state now.
     pub state: OrderState,
-    /// When it was placed; in one that is only to be updated, without meaning.
+    /// When it was placed; meaningless in an order that is only to be updated.
     pub created_at_ms: UnixMillis,
-    /// Until when it is to be paid; `None` = never, or unchanged.
+    /// Its deadline for the payment; `None` = none, or unchanged.
     pub pay_by_ms: Option<UnixMillis>,
     /// When it changed last.
     pub updated_at_ms: UnixMillis,
-    /// Under what it was paid; `None` = not, or unchanged.
+    /// The payment's reference; `None` = none, or unchanged.
     pub payment_ref: Option<&'a [u8]>,
-    /// Under what units were given back last; `None` = not, or unchanged.
+    /// The last refund's reference; `None` = none, or unchanged.
     pub refund_ref: Option<&'a [u8]>,
     /// Units given back; 0 = none, or unchanged.
     pub refunded: u32,
@@ -78,7 +78,7 @@ impl<'a> Orders<'a> {
         [Self { rows: second, ..*self }, Self { rows: first, ..*self }]
     }
 
-    /// The rows themselves, for whoever tells what became of them.
+    /// The rows themselves.
     pub(super) const fn rows(&self) -> &'a [OrderRow] {
         self.rows
     }

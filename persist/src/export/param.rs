@@ -1,15 +1,15 @@
-//! Parameters of statements, each with the type that Postgres is to take it for.
+//! Parameters of statements, each with its Postgres type.
 //!
-//! A statement is sent whole, nameless, with the types of its parameters, and leaves nothing behind on
-//! the server: behind a pooler in transaction mode the next statement may be on another connection of
-//! the server, which knows of no prepared one, and another client on this one, which would meet ours.
-//! Next: [`super::database`], which sends them.
+//! A statement is sent as unnamed text with the types of its parameters, and leaves nothing on the
+//! server. With a pooler in transaction mode, the next statement may go to another connection of the
+//! server, where a prepared one does not exist; and another client may get this connection, where it
+//! would clash with ours. Next: [`super::link`], which sends them.
 
 use tokio_postgres::types::{ToSql, Type};
 
 /// A value that can be sent.
 pub(super) trait Param: Sync {
-    /// What Postgres is to take it for.
+    /// Its Postgres type.
     fn sql_type(&self) -> Type;
     /// The value as the client takes it.
     fn value(&self) -> &(dyn ToSql + Sync);

@@ -1,7 +1,7 @@
-//! Postgres as the export's store: all its SQL, and nothing that decides.
+//! Postgres as the export's store: all its SQL, and no decisions.
 //!
 //! ```text
-//! postgres.rs          which statement answers which call of the seam
+//! postgres.rs          which statement implements which call of the `Store`
 //! postgres/session.rs  tables, identity, cursor
 //! postgres/stock.rs    books and stock rows
 //! postgres/orders.rs   orders and the blocklist; rows.rs: their binary format
@@ -9,7 +9,7 @@
 //! postgres/pages.rs    what preheating reads
 //! ```
 //!
-//! The connection itself is in [`super::database`], the seam in [`super::store`].
+//! The connection itself is in [`super::link`], the trait in [`super::store`].
 
 use std::future::Future;
 use std::time::Instant;
@@ -35,7 +35,7 @@ mod stock;
 
 pub(super) use session::MIGRATIONS;
 
-/// The way to a Postgres database, with the runtime on which its calls are driven.
+/// How to connect to a Postgres database, with the runtime that drives its calls.
 #[derive(Debug)]
 pub struct Postgres {
     options: ConnectOptions,
@@ -53,7 +53,7 @@ impl Postgres {
         Ok(Self { options, runner })
     }
 
-    /// What ends every call, now and later.
+    /// The sender that ends every call, now and later.
     pub(super) fn stopper(&self) -> watch::Sender<bool> {
         self.runner.stopper()
     }
@@ -160,10 +160,10 @@ impl Store for Link {
         stock::recover_books(self, items).await
     }
     async fn stock_rows(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, StockRow)>, ExportError> {
-        stock::look(self, stock::LOOK, items).await
+        stock::look(self, stock::READ, items).await
     }
     async fn lock_stock_rows(&mut self, items: &[ItemId]) -> Result<Vec<(ItemId, StockRow)>, ExportError> {
-        stock::look(self, stock::LOOK_AND_LOCK, items).await
+        stock::look(self, stock::READ_AND_LOCK, items).await
     }
     async fn settle(
         &mut self,
@@ -235,7 +235,7 @@ impl Store for Link {
     ) -> Result<Vec<OrderRecord>, ExportError> {
         pages::orders(self, after, last, rows_max).await
     }
-    async fn muddled_items(&mut self) -> Result<Vec<(i64, i64)>, ExportError> {
-        pages::muddled_items(self).await
+    async fn mismatched_items(&mut self) -> Result<Vec<(i64, i64)>, ExportError> {
+        pages::mismatched_items(self).await
     }
 }

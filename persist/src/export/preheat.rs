@@ -1,16 +1,16 @@
-//! The way back: what stands in Postgres and nowhere else becomes facts, before the sale.
+//! Preheating: imports what is only in Postgres as facts, before the sale.
 //!
 //! A shop puts its items into `stock` by hand (`INSERT INTO stock (id, name, count) …`), or
 //! a data directory was lost and its database was not. Each item that the engine does not
 //! know is handed out as `ItemCreated` (and `ItemSwitched`) by `ACTOR_POSTGRES`, followed by
 //! its orders as `OrderImported`; each blocked buyer as `BuyerBlocked`. When these facts
-//! come back through the feed, the exporter adds nothing to the rows: they are the rows.
+//! come back through the feed, the exporter changes nothing in the rows that they came from.
 //!
-//! An item is taken over as a whole or not at all: only if its numbers agree with its orders,
-//! and only if the rule of replay lets every one of its facts through, which a [`Trial`] asks
-//! before the first is handed out. A row that cannot be is left alone, with an alarm that names
-//! it. While its orders come in the item is paused, so that a crash in between leaves nothing on
-//! sale that Postgres has sold; the next start goes on with what is missing.
+//! An item is imported as a whole or not at all: only if its numbers agree with its orders, and
+//! only if all of its facts pass the checks of replay, which a [`Trial`] makes before the first
+//! fact is handed out. A row that does not pass is left alone, with an alarm that names it. While
+//! its orders come in, the item is paused, so that a crash in between leaves nothing on sale that
+//! Postgres has sold; the next start goes on with what is missing.
 //!
 //! This module reads only, one page at a time, in one snapshot of the database. Next:
 //! [`super::foreign`] for the rows.
@@ -52,7 +52,7 @@ pub trait PreheatSink {
 pub struct HalfTaken {
     /// Units granted.
     pub granted: u64,
-    /// Units held by the orders that are there.
+    /// Units held by the orders imported so far.
     pub held: u64,
     /// Units sold by them.
     pub sold: u64,
@@ -63,11 +63,11 @@ pub struct HalfTaken {
 /// What preheating did.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct PreheatReport {
-    /// Items taken over.
+    /// Items imported.
     pub items: u64,
-    /// Orders taken over.
+    /// Orders imported.
     pub orders: u64,
-    /// Blocked buyers taken over.
+    /// Blocked buyers imported.
     pub blocked: u64,
     /// Rows left alone, and why; at most the first thousand.
     pub left: Vec<LeftAlone>,
@@ -75,7 +75,7 @@ pub struct PreheatReport {
     pub left_total: u64,
 }
 
-/// A row that is not taken over.
+/// A row that was not imported.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LeftAlone {
     /// Which: the table and the key.
@@ -86,21 +86,21 @@ pub struct LeftAlone {
 
 impl std::fmt::Display for LeftAlone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} is not taken over: {}", self.row, self.reason)
+        write!(f, "{} was not imported: {}", self.row, self.reason)
     }
 }
 
 /// Most rows that a report names as left alone.
 const LEFT_MAX: usize = 1_000;
 
-/// Why preheating ended early. Facts that were taken stay taken; doing it again goes on.
+/// Why preheating ended early. The facts so far stay; another call goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum PreheatError {
     /// The database.
     #[error(transparent)]
     Database(#[from] ExportError),
     /// The engine.
-    #[error("an item or order from Postgres was not taken: {0}")]
+    #[error("an item or order from Postgres was not accepted: {0}")]
     Sink(String),
 }
 
@@ -132,14 +132,14 @@ struct Preheating<'a, C: Connect> {
     sink: &'a mut dyn PreheatSink,
     now: UnixMillis,
     report: PreheatReport,
-    /// Items that an order names whose id is of no or another item, each with such an order;
-    /// looked up when first needed.
+    /// Items that are named by an order whose id belongs to another item or to none, each with such
+    /// an order; read when first needed.
     muddled: Option<HashMap<i64, i64>>,
 }
 
 impl<C: Connect> Preheating<'_, C> {
-    /// The blocklist. A database that this log was already exported to may be behind it, so
-    /// there only rows count that somebody has written by hand.
+    /// Imports the blocklist. A database that this log was exported to may be behind the log, so
+    /// there only rows count that were written by hand.
     fn blocked(&mut self, attached: &Attached) -> Result<(), PreheatError> {
         let fresh = attached.cursor == Lsn::ZERO;
         let mut last = String::new();
@@ -209,7 +209,7 @@ impl<C: Connect> Preheating<'_, C> {
         Ok(())
     }
 
-    /// Whether the item can be taken over: its settings, each of its orders, and its numbers
+    /// Whether the item can be imported: checks its settings, each of its orders, and its numbers
     /// against its orders.
     fn judge(&mut self, wanted: &Wanted, has_orders: bool) -> Result<Judged<StockSettings>, PreheatError> {
         let stock = match StockSettings::read(&wanted.row) {
@@ -230,7 +230,7 @@ impl<C: Connect> Preheating<'_, C> {
         let (held, sold) = (item.held, item.sold);
         if (held, sold) != (stock.held, stock.sale) {
             return Ok(Err(format!(
-                "its row says held {} and sale {}, its orders come to {held} and {sold}",
+                "its row says held {} and sale {}, but its orders add up to {held} and {sold}",
                 stock.held, stock.sale
             )));
         }
@@ -241,8 +241,8 @@ impl<C: Connect> Preheating<'_, C> {
         Ok(if fits { Ok(stock) } else { Err("the engine has no room for it".to_owned()) })
     }
 
-    /// Asks the rule of replay about every order; those that are there already must add up to what
-    /// the engine has.
+    /// Checks every order as replay does; those that are imported already must add up to what the
+    /// engine has.
     fn try_orders(&mut self, wanted: &Wanted, trial: &mut Trial) -> Result<Judged<()>, PreheatError> {
         let (mut held, mut sold, mut there) = (0, 0, None);
         let mut page = self.orders(wanted.item, first_order(wanted.item))?;
@@ -270,7 +270,7 @@ impl<C: Connect> Preheating<'_, C> {
         Ok(if wanted.half.is_none_or(same) { Ok(()) } else { Err(CHANGED_SINCE.to_owned()) })
     }
 
-    /// The first fact of an item. One that has more to come begins paused.
+    /// The first fact of an item. If more facts follow, the item begins paused.
     fn created<'s>(&self, item: ItemId, stock: &'s StockSettings, has_orders: bool) -> Fact<'s> {
         let actor = if has_orders || stock.is_switched() { ACTOR_IMPORT } else { ACTOR_POSTGRES };
         // The database knows nothing of a draw.
@@ -329,10 +329,10 @@ impl<C: Connect> Preheating<'_, C> {
         Ok(page.iter().map(|row| (row.id, ImportedOrder::read(row))).collect())
     }
 
-    /// Orders whose id does not name their item make that item one to leave alone.
+    /// Items that have to be left alone, because an order's id and its item do not match.
     fn muddled(&mut self) -> Result<&HashMap<i64, i64>, PreheatError> {
         if self.muddled.is_none() {
-            let muddled = self.database.run(async |store| store.muddled_items().await)?;
+            let muddled = self.database.run(async |store| store.mismatched_items().await)?;
             self.muddled = Some(muddled.into_iter().collect());
         }
         Ok(self.muddled.get_or_insert_default())
@@ -363,10 +363,10 @@ struct Wanted {
     half: Option<HalfTaken>,
 }
 
-/// What came of a look at a row: itself, or why it is left alone.
+/// A row that passed its checks, or why it is left alone.
 type Judged<T> = Result<T, String>;
 
-const CHANGED_SINCE: &str = "only a part of its orders was taken over before a crash, and its rows have changed \
+const CHANGED_SINCE: &str = "only a part of its orders was imported before a crash, and its rows have changed \
      since; it sells nothing: close it, and create another item for the units that are left";
 
 fn stock_row(id: i64) -> String {

@@ -1,18 +1,18 @@
-//! Fills a database that lacks what the log no longer holds: one that was lost, or restored from
-//! an old backup. What it lacks comes from a snapshot and the facts after it.
+//! `stampede export --from-snapshot`: fills a database that lacks facts which the log has trimmed,
+//! because it was lost or restored from an old backup. A snapshot and the facts after it fill it.
 //!
 //! ```text
 //! attach (its cursor is ours now) ─▶ check: no row of anybody else is in the way
 //!   ─▶ orders of the snapshot ─▶ orders of the facts after it ─▶ blocklist ─▶ items, stock rows
-//!   ─▶ the cursor goes to the last fact: only now does an engine take the database
+//!   ─▶ the cursor goes to the last fact: only now an engine accepts the database
 //! ```
 //!
-//! Each arrow is a row of small transactions, each fenced by the cursor. Until the last one the
-//! cursor stays where it was, so an engine refuses the database as it did before, and the same
-//! command goes on where it was killed: every row is written such that twice is once. A row that
-//! is not this log's is never replaced. A snapshot of November 2026 or older has keyed hashes of
-//! idempotency keys and payment references, not the texts: those of orders placed or paid between the
-//! cursor and the snapshot are not known any more, and a row in `stampede_set_aside` says so. No engine may run on the log.
+//! Each arrow is a series of small transactions, each fenced by the cursor. Until the last one the
+//! cursor stays where it was, so an engine still refuses the database, and if the command was
+//! killed, the same command goes on: every write is idempotent. A row that is not this log's is
+//! never replaced. A snapshot of November 2026 or older has keyed hashes of idempotency keys and
+//! payment references, not the texts: those of orders placed or paid between the cursor and the
+//! snapshot are lost, and a row in `stampede_set_aside` says so. No engine may run on the log.
 //! Next: [`crate::feed::History`] for the log's side, `refill/state.rs` for the state at its end.
 
 use std::collections::HashMap;
@@ -44,8 +44,7 @@ use state::{ItemNow, StateNow};
 /// The kind of the row in `stampede_set_aside` that says which texts were lost.
 pub const REFILLED: &str = "refilled";
 
-/// Why a database was not filled. Rows that were written by then are this log's; doing it again
-/// goes on.
+/// Why a database was not filled. The rows written so far are this log's; the same command goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum RefillError {
     /// An engine brings it up to date by itself.
@@ -65,7 +64,7 @@ pub enum RefillError {
     /// Rows of somebody else are in the way.
     #[error(
         "{total} rows in the database are not this log's, and none of them was replaced: {named}; move them out of \
-         the way, or use an empty database, then do it again"
+         the way, or use an empty database, then try again"
     )]
     Foreign {
         /// The first of them, in words.
@@ -74,9 +73,7 @@ pub enum RefillError {
         total: usize,
     },
     /// Somebody else writes to it.
-    #[error(
-        "the cursor was moved by somebody else; stop every engine that uses this database, then do it again"
-    )]
+    #[error("somebody else moved the cursor; stop every engine that uses this database, then try again")]
     Moved,
     /// The snapshot cannot be read.
     #[error("{0}")]
@@ -85,7 +82,7 @@ pub enum RefillError {
     #[error(transparent)]
     Feed(#[from] FeedError),
     /// The database.
-    #[error("{0}; what was written stays, do it again")]
+    #[error("{0}; what was written stays, try again")]
     Database(#[from] ExportError),
 }
 
@@ -104,11 +101,11 @@ pub struct Refilled {
     pub items: u64,
     /// Blocked buyers in the log.
     pub blocked: u64,
-    /// Orders with an idempotency key or a payment reference that only the database could know.
+    /// Orders whose idempotency key or payment reference is lost.
     pub without_texts: u64,
-    /// Rows that Postgres refused; they lie in `stampede_set_aside`.
+    /// Rows that Postgres refused; they are in `stampede_set_aside`.
     pub set_aside: u64,
-    /// Items of which units were withdrawn that are sold already, and how many: that part is void.
+    /// Items from which sold units were withdrawn, and how many: that part is void.
     pub void: Vec<(ItemId, i64)>,
     /// Items that have to stop, and why; the engine is told when it attaches.
     pub paused: Vec<(ItemId, String)>,
@@ -128,8 +125,8 @@ pub struct Refill<'a, C: Connect> {
 }
 
 impl<'a, C: Connect> Refill<'a, C> {
-    /// Takes the database for this log and looks whether it can be filled. Writes nothing but the
-    /// cursor's epoch; the tables have to be there.
+    /// Takes the database for this log and checks whether it can be filled. Writes nothing but the
+    /// cursor's epoch; the tables must exist.
     ///
     /// # Errors
     /// See [`RefillError`].
@@ -141,8 +138,8 @@ impl<'a, C: Connect> Refill<'a, C> {
         let log_id = claim.log_id.to_string();
         let cursors = database.run(async |store| store.lock_cursors().await)?;
         let theirs = cursors.into_iter().find(|row| row.log_id == log_id).and_then(|row| row.chain);
-        // What attaching asks for and is made good here: to begin in time, and to hold the block at
-        // the cursor still. That one cannot be compared: the database's own word stands.
+        // Two checks of attaching cannot pass here: that the log begins in time, and that it still holds
+        // the block at the cursor, so there is no hash to compare. The database's own hash is used.
         let mut chain_at = |_| theirs.map_or_else(|| history.chain(), Ok);
         let attached = attach(database, &LogClaim { first_retained: Lsn(1), ..*claim }, &mut chain_at)?;
         let (cursor, first_retained) = (attached.cursor, claim.first_retained);
@@ -185,9 +182,9 @@ impl<'a, C: Connect> Refill<'a, C> {
         Ok(self.done)
     }
 
-    // ---- looking ----
+    // ---- checking ----
 
-    /// Rows that are not this log's and stand where its own belong.
+    /// Checks that no row of somebody else is where this log's belong.
     fn check(&mut self) -> Result<(), RefillError> {
         let mut foreign = Foreign::default();
         let items: Vec<ItemId> = self.now.items.keys().copied().collect();
@@ -200,7 +197,7 @@ impl<'a, C: Connect> Refill<'a, C> {
         foreign.judge()
     }
 
-    /// A stock row that the exporter has no books of was written by somebody else.
+    /// A stock row without books was written by somebody else, unless its numbers are those of the log.
     fn check_stock(&mut self, items: &[ItemId], foreign: &mut Foreign) -> Result<(), RefillError> {
         let (books, rows) = self.database.run(async |store| -> Result<_, ExportError> {
             Ok((store.load_books(items).await?, store.stock_rows(items).await?))
@@ -218,7 +215,7 @@ impl<'a, C: Connect> Refill<'a, C> {
         Ok(())
     }
 
-    /// Orders with numbers of the item that the log has not given.
+    /// Finds orders of the item whose numbers are not in the log.
     fn check_orders(&mut self, item: ItemId, foreign: &mut Foreign) -> Result<(), RefillError> {
         let number = i64::from(item.get());
         let (mut after, last) = (number << 32, (number << 32) | i64::from(u32::MAX));
@@ -249,7 +246,7 @@ impl<'a, C: Connect> Refill<'a, C> {
                 return Ok(());
             };
             if self.batch.new.len() >= REFILL_ORDERS {
-                // The text is not used: what failed is kept beside it.
+                // The text is not used: `failed` keeps the error itself.
                 self.write_orders().map_err(|error| failed.insert(error).to_string())?;
             }
             self.batch.restore(&record, key, by_ms);
@@ -263,7 +260,7 @@ impl<'a, C: Connect> Refill<'a, C> {
         }
     }
 
-    /// Facts carry keys and references as they are.
+    /// Facts have keys and references as text.
     fn later_orders(&mut self) -> Result<(), RefillError> {
         let (history, to) = (self.history, self.done.to);
         let mut facts = history.facts();
@@ -298,8 +295,8 @@ impl<'a, C: Connect> Refill<'a, C> {
     fn blocklist(&mut self) -> Result<(), RefillError> {
         let (all, by_hand) = (self.blocked_rows(true)?, self.blocked_rows(false)?);
         let gone = all.iter().filter(|buyer| !self.now.blocked.contains_key(*buyer));
-        // Those that somebody has put there by hand are taken over at the next start, and so is what another
-        // log has left in a database that this one never wrote to.
+        // Rows written by hand are imported at the next start, and so are rows that another log has left in
+        // a database to which this log never wrote.
         let ours = self.done.from > Lsn::ZERO;
         let gone = gone.filter(|buyer| ours && by_hand.binary_search(buyer).is_err());
         let gone: Vec<&str> = gone.map(String::as_str).collect();
@@ -317,7 +314,7 @@ impl<'a, C: Connect> Refill<'a, C> {
         for buyers in gone.chunks(REFILL_ITEMS) {
             let to = self.done.to;
             let written = carefully(self.database, fence, &async |store, careful| {
-                Ok(strike_blocked(store, buyers, to, careful).await?)
+                Ok(remove_blocked(store, buyers, to, careful).await?)
             })?;
             self.done.set_aside += written.set_aside.len() as u64;
         }
@@ -364,9 +361,10 @@ impl<'a, C: Connect> Refill<'a, C> {
             lsn: snapshot,
             kind: REFILLED,
             what: format!("after={from} upto={snapshot} orders={without_texts}"),
-            reason: "this database was filled from a snapshot, which has no idempotency keys and payment \
-                     references: those of orders placed or paid after the one LSN, up to the other, are not known"
-                .to_owned(),
+            reason:
+                "this database was filled from a snapshot without idempotency keys and payment references: \
+                     those of orders placed or paid after the first LSN, up to the second, are lost"
+                    .to_owned(),
             item: None,
             order: None,
         };
@@ -376,38 +374,37 @@ impl<'a, C: Connect> Refill<'a, C> {
                 if without_texts > 0 {
                     store.set_aside(&[note]).await?;
                 }
-                if store.move_cursor(key, &end).await? { Ok(()) } else { Err(Part::Moved) }
+                if store.move_cursor(key, &end).await? { Ok(()) } else { Err(TransactionError::Moved) }
             })
             .await
         });
-        done.map_err(|part: Part| part.told())
+        done.map_err(|part: TransactionError| part.into_refill_error())
     }
 }
 
-/// Whether a text of this order is in no log any more, and in a database that ends at `cursor`
-/// neither.
+/// Whether a text of this order is lost: neither in the log nor in a database that ends at `cursor`.
 fn lost_text(record: &OrderRecord<'_>, key: &[u8], cursor: Lsn) -> bool {
     let key = record.key_hash != 0 && key.is_empty() && record.lsn > cursor;
     let payment = record.payment_ref_hash != 0 && record.state_lsn > cursor;
     key || payment
 }
 
-/// Why a transaction did not come about.
+/// Why a transaction was not committed.
 #[derive(Debug)]
-enum Part {
+enum TransactionError {
     Moved,
     Foreign(Vec<OrderId>),
     Database(ExportError),
 }
 
-impl From<ExportError> for Part {
+impl From<ExportError> for TransactionError {
     fn from(error: ExportError) -> Self {
         Self::Database(error)
     }
 }
 
-impl Part {
-    fn told(self) -> RefillError {
+impl TransactionError {
+    fn into_refill_error(self) -> RefillError {
         match self {
             Self::Moved => RefillError::Moved,
             Self::Database(error) => RefillError::Database(error),
@@ -420,21 +417,21 @@ impl Part {
     }
 }
 
-/// One transaction of the fill: it comes about only while the cursor is ours.
+/// One transaction of the fill; it only commits while the cursor is ours.
 async fn transaction<S: Store, T>(
     store: &mut S,
     how: Begin,
     key: &CursorKey,
-    work: impl AsyncFnOnce(&mut S) -> Result<T, Part>,
-) -> Result<T, Part> {
+    work: impl AsyncFnOnce(&mut S) -> Result<T, TransactionError>,
+) -> Result<T, TransactionError> {
     store.begin(how).await?;
-    // Locked until the commit: nobody takes the database over in the middle.
+    // Locked until the commit: nobody can take over the database in between.
     let ours =
         |row: &CursorRow| (&row.log_id, row.epoch, row.nonce) == (&key.log_id, key.epoch, Some(key.nonce));
     let done = match store.lock_cursors().await {
         Ok(rows) if rows.iter().any(ours) => work(store).await,
-        Ok(_) => Err(Part::Moved),
-        Err(error) => Err(Part::Database(error)),
+        Ok(_) => Err(TransactionError::Moved),
+        Err(error) => Err(TransactionError::Database(error)),
     };
     match done {
         Ok(done) => {
@@ -442,19 +439,19 @@ async fn transaction<S: Store, T>(
             Ok(done)
         }
         Err(part) => {
-            // The connection may be gone, and the transaction with it.
+            // This may fail: the connection may be lost, and the transaction with it.
             let _rolled_back = store.roll_back().await;
             Err(part)
         }
     }
 }
 
-/// One transaction of the fill. If the database refuses a row for its own sake, once more in the careful
-/// way: that row is set aside, the rest goes in.
+/// One transaction of the fill. If the database refuses a row, it is done again in the careful way: that
+/// row is set aside, the rest is written.
 fn carefully<C: Connect, T>(
     database: &mut Database<C>,
     key: &CursorKey,
-    work: &impl AsyncFn(&mut C::Store, bool) -> Result<T, Part>,
+    work: &impl AsyncFn(&mut C::Store, bool) -> Result<T, TransactionError>,
 ) -> Result<T, RefillError> {
     let mut attempt = |how: Begin| {
         let careful = how == Begin::Careful;
@@ -462,10 +459,10 @@ fn carefully<C: Connect, T>(
             .run(async |store| transaction(store, how, key, async |store| work(store, careful).await).await)
     };
     match attempt(Begin::Ordinary) {
-        Err(Part::Database(ExportError::RowRefused(_))) => attempt(Begin::Careful),
+        Err(TransactionError::Database(ExportError::RowRefused(_))) => attempt(Begin::Careful),
         other => other,
     }
-    .map_err(Part::told)
+    .map_err(TransactionError::into_refill_error)
 }
 
 async fn put_blocked(
@@ -488,7 +485,7 @@ async fn put_blocked(
     Ok(written)
 }
 
-async fn strike_blocked(
+async fn remove_blocked(
     store: &mut impl Store,
     buyers: &[&str],
     lsn: Lsn,
@@ -514,7 +511,7 @@ async fn put_orders<S: Store>(
     batch: &Batch,
     names: &Ledgers,
     careful: bool,
-) -> Result<Written, Part> {
+) -> Result<Written, TransactionError> {
     let mut written = Written::default();
     let payments = batch.payment_rows();
     if careful {
@@ -534,10 +531,10 @@ async fn put_orders<S: Store>(
         put_payments(store, &payments, &mut written).await?;
     }
     write_set_aside(store, &written.set_aside, false).await?;
-    if written.replaced.is_empty() { Ok(written) } else { Err(Part::Foreign(written.replaced)) }
+    if written.replaced.is_empty() { Ok(written) } else { Err(TransactionError::Foreign(written.replaced)) }
 }
 
-/// Rows that are another order's are noted as `replaced`, which nothing here may be.
+/// Rows of other orders are returned in `replaced`, which must stay empty here.
 async fn put_new(
     store: &mut impl Store,
     orders: Orders<'_>,
@@ -551,8 +548,8 @@ async fn put_new(
     Ok(())
 }
 
-/// Brings books and stock rows to the state at the end. What somebody else has edited since the
-/// exporter left a row is met as always: taken over, or the item has to stop.
+/// Brings books and stock rows to the final state. What somebody else has edited since the exporter
+/// left a row is treated as in a batch: adopted, or the item has to stop.
 async fn put_items(
     store: &mut impl Store,
     items: &[&ItemNow],

@@ -1,8 +1,8 @@
-//! The tables, and how an older set of them becomes the current one.
+//! The version of the tables, and migrations to the current one.
 //!
 //! Migrations are SQL files, applied in order, all in one transaction under an advisory
-//! lock, so that two processes that start at once cannot both apply them. A database that
-//! is newer than this program is refused and left alone. Next: [`super::attach`].
+//! lock, so that two processes that start at once cannot both apply them. A database with
+//! newer tables than this program knows is refused and not changed. Next: [`super::attach`].
 
 use super::database::Database;
 use super::error::ExportError;
@@ -12,10 +12,10 @@ use super::store::{Begin, Connect, Store, Traits};
 /// The version of the tables that this program reads and writes.
 pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
 
-/// Why the tables are not as they have to be.
+/// Why the tables cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// Another program has been here: a newer one.
+    /// A newer program has made them.
     #[error(
         "the database has Stampede's tables in version {found}, this program knows up to {SCHEMA_VERSION}; \
          use the newer program, or another database"
@@ -24,7 +24,7 @@ pub enum SchemaError {
         /// Their version.
         found: i32,
     },
-    /// There are none, or old ones.
+    /// There are none, or they are too old.
     #[error(
         "the database has no current Stampede tables (version {found} of {SCHEMA_VERSION}); run `stampede migrate`"
     )]
@@ -32,7 +32,7 @@ pub enum SchemaError {
         /// Their version; 0 = none.
         found: i32,
     },
-    /// Tables of the same names are there, and they are not ours.
+    /// A table with such a name exists and is not ours.
     #[error(
         "a table named {table} is already there and is not Stampede's; rename it, or use another database"
     )]
@@ -40,7 +40,7 @@ pub enum SchemaError {
         /// Its name.
         table: String,
     },
-    /// It cannot hold what is exported.
+    /// The database cannot hold what is exported.
     #[error("{0}")]
     Unfit(String),
     /// The database itself.
@@ -48,8 +48,8 @@ pub enum SchemaError {
     Database(#[from] ExportError),
 }
 
-/// Brings the tables to the current version; does nothing when they are.
-/// Returns the version found before.
+/// Brings the tables to the current version; does nothing if they have it.
+/// Returns the version before.
 ///
 /// # Errors
 /// See [`SchemaError`]; the database is then as it was.
@@ -102,18 +102,18 @@ pub(super) async fn require_fit(store: &mut impl Store) -> Result<(), SchemaErro
 /// The oldest version whose functions the tables need (`gen_random_uuid`).
 const VERSION_MIN: i32 = 130_000;
 
-/// Why it cannot, and what to do.
+/// Why the export cannot work with this database, and what to do.
 fn unfit(traits: &Traits) -> Option<String> {
     let Traits { version, encoding, odd_tables } = traits;
     if *version < VERSION_MIN {
         let major = version / 10_000;
         return Some(format!("this is PostgreSQL {major}, the export needs 13 or newer; upgrade it"));
     }
-    // SQL_ASCII keeps bytes as they come.
+    // SQL_ASCII stores bytes unchanged.
     if !["UTF8", "SQL_ASCII"].contains(&encoding.as_str()) {
         return Some(format!(
-            "the database keeps texts in {encoding}, which lacks characters that names and buyers may have; use one \
-             in UTF8: createdb -T template0 -E UTF8 NAME"
+            "the database has the encoding {encoding}, which lacks characters that names and buyers may have; use \
+             one in UTF8: createdb -T template0 -E UTF8 NAME"
         ));
     }
     let (table, what) = odd_tables.first()?;
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_told_from_what_can() {
+    fn unfit_databases_are_refused_with_a_reason() {
         let fit = |version, encoding: &str, odd_tables: &[(&str, &str)]| {
             let own = |(table, what): &(&str, &str)| ((*table).to_owned(), (*what).to_owned());
             let odd_tables = odd_tables.iter().map(own).collect();

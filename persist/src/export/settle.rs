@@ -1,9 +1,10 @@
-//! Stock rows: written with a version check, never waiting for somebody else's row lock.
+//! Stock rows: written with a version check, without ever waiting for another session's row lock.
 //!
-//! One call does the ordinary case for all items of a batch: it locks the rows that
-//! can be locked at once, updates those that are as they were left, and enters the books.
-//! What it leaves out is looked at again: changed (adopted), gone (put back), or locked
-//! (left for later; the books know what the row is owed). Next: [`super::ledger`].
+//! One call does the ordinary case for all items of a batch: it locks the rows that can
+//! be locked at once, updates those that are as they were left, and enters the books.
+//! The rows that it leaves out are then handled one by one: changed (adopted), deleted
+//! (put back), or locked (put off; the books know what the row needs). Next:
+//! [`super::ledger`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,27 +16,27 @@ use super::error::ExportError;
 use super::ledger::{Found, Ledger, Ledgers, StockRow};
 use super::store::Store;
 
-/// What came of settling.
+/// The results of settling.
 #[derive(Default, Debug)]
 pub(super) struct Settled {
-    /// Items whose row somebody had changed; with the row's version then.
+    /// Items whose row somebody had changed, with the version of that row.
     pub(super) adopted: Vec<(ItemId, i64)>,
-    /// Items of which units were withdrawn that are sold already, and how many.
+    /// Items from which sold units were withdrawn, and how many.
     pub(super) void: Vec<(ItemId, i64)>,
     /// Items that have to stop, and why.
     pub(super) tampered: Vec<(ItemId, String)>,
-    /// Items whose row is somebody else's and stands as it is, and what it says.
+    /// Items whose row is somebody else's and was left as it is, with what it says.
     pub(super) foreign: Vec<(ItemId, String)>,
-    /// Items whose row the database took without a word and did not write.
+    /// Items whose row the database accepted without an error and did not write.
     pub(super) swallowed: Vec<ItemId>,
-    /// Items whose row is left for later.
+    /// Items whose row is put off.
     pub(super) deferred: Vec<ItemId>,
 }
 
 impl Settled {
-    /// Takes in what came of settling some more.
+    /// Adds further results.
     pub(super) fn append(&mut self, more: Self) {
-        // Field by field, so that one more field cannot be forgotten here.
+        // Field by field, so that a new field cannot be forgotten here.
         let Self { adopted, void, tampered, foreign, swallowed, deferred } = more;
         self.adopted.extend(adopted);
         self.void.extend(void);
@@ -59,20 +60,20 @@ pub(super) async fn load(
     Ok(())
 }
 
-/// What is done with stock rows.
+/// Which stock rows may be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Touch {
-    /// They are left for later; the books are entered.
+    /// None: only the books are entered, the rows are put off.
     None,
-    /// Those that are the exporter's are written. One that may be another's is judged later, when all that
-    /// the log held is exported: until then it may show what the log comes to further on.
+    /// The exporter's own rows. A row that may be somebody else's is put off until everything that the log
+    /// held is exported: it may already show a later state of the log.
     Ours,
-    /// All are written, or told of.
+    /// All rows; what cannot be written is reported.
     All,
 }
 
-/// Makes books for the items that a batch creates and enters what it does to all of them. Their
-/// settings are there. Items that have neither books nor a stock row are left out.
+/// Makes books for the items that a batch creates, and enters the batch's changes in all books. The
+/// settings are written before. Items with neither books nor a stock row are left out.
 pub(super) async fn enter(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
@@ -86,7 +87,7 @@ pub(super) async fn enter(
     recover(store, ledgers, batch, settled).await?;
     for change in batch.items.iter().filter(|change| change.created) {
         if let Some(ledger) = ledgers.get_mut(&change.item) {
-            // Of books that are there already only the row counts: where the exporter left it.
+            // Of existing books only the row is kept: how the exporter left it.
             *ledger = Ledger { row: ledger.row, ..Ledger::new(String::new()) };
         }
     }
@@ -97,7 +98,7 @@ pub(super) async fn enter(
                 let name = stand_ins.get(&change.item).map_or(batch.str(spec.name), String::as_str);
                 name.clone_into(&mut ledger.name);
             }
-            let unasked = if replay.anew { change.answered.unwrap_or(0) } else { 0 };
+            let unasked = if replay.begins_in_history { change.answered.unwrap_or(0) } else { 0 };
             ledger.outside += unasked;
             ledger.apply(change);
         }
@@ -105,18 +106,18 @@ pub(super) async fn enter(
     Ok(())
 }
 
-/// Whether a database is filled from the beginning of a log that has a past: it was lost and made anew,
-/// or its cursor was.
+/// Whether the batch repeats history: the database is empty, or its cursor was lost, and is filled from
+/// the beginning of a log with older facts.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Replay {
-    /// The batch begins in that past: answers in it are to questions that this database knows nothing of.
-    pub(super) anew: bool,
-    /// It ends in that past: a row may show what comes behind it.
-    pub(super) goes_on: bool,
+    /// The batch begins in that history: its answers are to questions about another database.
+    pub(super) begins_in_history: bool,
+    /// The batch ends in that history: a row may already show what comes after it.
+    pub(super) ends_in_history: bool,
 }
 
-/// Items whose import ends in this batch: what their row shows that the log does not say was changed
-/// by somebody since. One without a row was taken over from another database, and its row is made.
+/// Handles items whose import ends in this batch: a difference between their row and the log was made
+/// by somebody since. An item without a row was imported from another database; its row is made later.
 async fn take_over(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
@@ -129,7 +130,7 @@ async fn take_over(
         _ => None,
     };
     let mut came: Vec<_> = batch.items.iter().filter_map(whole).collect();
-    // Where the exporter left the row, it is known as it is.
+    // Without those whose row the exporter has written before: it is known.
     came.retain(|(item, _)| ledgers.get(item).is_some_and(|ledger| ledger.row.is_none()));
     if came.is_empty() {
         return Ok(());
@@ -141,15 +142,15 @@ async fn take_over(
         match ledger.take_over(piles, *row) {
             Found::Adopted => {}
             Found::Void(units) => settled.void.push((item, units)),
-            // Met again at the end, when the books say what the log comes to.
-            Found::Tampered(_) if replay.goes_on => (ledger.row, ledger.outside) = (None, 0),
+            // Compared again at the end of that history, when the books are complete.
+            Found::Tampered(_) if replay.ends_in_history => (ledger.row, ledger.outside) = (None, 0),
             Found::Tampered(reason) | Found::Foreign(reason) => settled.tampered.push((item, reason)),
         }
     }
     Ok(())
 }
 
-/// Somebody emptied the books: they begin again with the stock row, and the item stops.
+/// If somebody has deleted books, they start again with the stock row, and the item stops.
 async fn recover(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
@@ -164,7 +165,9 @@ async fn recover(
     store.recover_books(&lost).await?;
     load(store, ledgers, &lost).await?;
     for item in lost {
-        settled.tampered.push((item, "its row in stampede_item is gone; the books begin again".to_owned()));
+        let reason =
+            "its row in stampede_item was deleted; it starts again with the numbers of the stock row";
+        settled.tampered.push((item, reason.to_owned()));
     }
     Ok(())
 }
@@ -177,10 +180,10 @@ pub(super) async fn put_specs(store: &mut impl Store, batch: &Batch) -> Result<(
     if specs.is_empty() { Ok(()) } else { store.put_specs(&specs).await }
 }
 
-const GONE: &str = "it was deleted by somebody else; it is put back with the engine's numbers, the item is paused: \
+const GONE: &str = "it was deleted by somebody else; it was put back with the engine's numbers, the item is paused: \
      check it, then resume it";
 
-/// Brings the stock rows of these items to what the books say, as far as they may be touched.
+/// Brings the stock rows of these items in line with the books, as far as they may be written.
 pub(super) async fn settle(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
@@ -200,9 +203,9 @@ pub(super) async fn settle(
     if missed.is_empty() {
         return Ok(());
     }
-    let met = meet(store, ledgers, &missed, touch, settled).await?;
-    // The rows that were met are locked by us now: a second pass finds them as entered.
-    let still = write_rows(store, ledgers, &met).await?;
+    let reconciled = reconcile(store, ledgers, &missed, touch, settled).await?;
+    // These rows are locked by us now: the second pass finds them as entered.
+    let still = write_rows(store, ledgers, &reconciled).await?;
     settled.swallowed.extend(&still);
     settled.deferred.extend(still);
     Ok(())
@@ -223,7 +226,7 @@ async fn write_rows(
         return Ok(Vec::new());
     }
     let written: HashMap<ItemId, Option<i64>> = store.settle(&known).await?.into_iter().collect();
-    // In the order of the batch: what is told later must not depend on how a store answers.
+    // In the order of the batch: the reports must not depend on the order in which a store answers.
     let mut missed = Vec::new();
     for item in items {
         match written.get(item) {
@@ -242,9 +245,9 @@ fn note_row(ledgers: &mut Ledgers, item: ItemId, version: i64) {
     }
 }
 
-/// Looks at rows that were left out: adopts what was changed, puts back what is gone.
+/// Handles rows that were left out: adopts changed ones, puts back deleted ones.
 /// Returns the items to be written once more.
-async fn meet(
+async fn reconcile(
     store: &mut impl Store,
     ledgers: &mut Ledgers,
     missed: &[ItemId],
@@ -253,13 +256,13 @@ async fn meet(
 ) -> Result<Vec<ItemId>, ExportError> {
     let free: HashMap<ItemId, StockRow> = store.lock_stock_rows(missed).await?.into_iter().collect();
     let there: HashSet<ItemId> = store.stock_rows(missed).await?.into_iter().map(|(item, _)| item).collect();
-    let (mut met, mut gone) = (Vec::new(), Vec::new());
+    let (mut reconciled, mut gone) = (Vec::new(), Vec::new());
     for item in missed {
         let Some(ledger) = ledgers.get_mut(item) else { continue };
         match (free.get(item), there.contains(item)) {
-            (Some(row), _) if ledger.row == Some(*row) => met.push(*item),
+            (Some(row), _) if ledger.row == Some(*row) => reconciled.push(*item),
             (Some(row), _) => {
-                match ledger.meet(*row) {
+                match ledger.reconcile(*row) {
                     Found::Adopted => {}
                     Found::Void(units) => settled.void.push((*item, units)),
                     Found::Tampered(reason) => settled.tampered.push((*item, reason)),
@@ -273,7 +276,7 @@ async fn meet(
                     }
                 }
                 settled.adopted.push((*item, row.version));
-                met.push(*item);
+                reconciled.push(*item);
             }
             (None, true) => settled.deferred.push(*item),
             (None, false) => {
@@ -285,7 +288,7 @@ async fn meet(
         }
     }
     put_back(store, ledgers, &gone, settled).await?;
-    Ok(met)
+    Ok(reconciled)
 }
 
 async fn put_back(
@@ -308,14 +311,14 @@ async fn put_back(
     if left.is_empty() {
         return Ok(());
     }
-    // Somebody was quicker, or nothing became of it.
+    // Somebody else has made the row meanwhile, or the database has swallowed ours.
     let there: HashSet<ItemId> = store.stock_rows(&left).await?.into_iter().map(|(item, _)| item).collect();
     settled.swallowed.extend(left.iter().filter(|item| !there.contains(item)));
     settled.deferred.extend(left);
     Ok(())
 }
 
-/// A pause that the engine has not confirmed yet outlives this process.
+/// Keeps the reason of a pause in the database until the engine has confirmed the pause, even over a restart.
 pub(super) async fn note_reasons(store: &mut impl Store, settled: &Settled) -> Result<(), ExportError> {
     let reasons: BTreeMap<ItemId, &str> =
         settled.tampered.iter().map(|(item, reason)| (*item, reason.as_str())).collect();

@@ -1,7 +1,7 @@
-//! Where the export stands, for `/readyz`, `/metrics` and the tests.
+//! The status of the export, for `/readyz`, `/metrics` and the tests.
 //!
 //! Written by the exporter's thread alone, read by anybody; `Relaxed` throughout, since
-//! these are figures to look at and nothing is decided by them.
+//! these are figures for display and nothing depends on their order.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -48,9 +48,9 @@ readers! {
     rows,
     /// Stock rows found changed by somebody else.
     conflicts,
-    /// Rows that Postgres refused for their own sake.
+    /// Rows that Postgres refused and that were set aside.
     set_aside,
-    /// Stock rows that are behind the facts at present, as of the last sweep or batch.
+    /// Stock rows that are behind the facts, as of the last batch.
     deferred,
     /// Connections made.
     connects,
@@ -69,24 +69,24 @@ impl ExportStatus {
     pub fn exported_lsn(&self) -> Lsn {
         Lsn(self.exported_lsn.load(Relaxed))
     }
-    /// What went wrong last, with its remedy; `None` while all is well.
+    /// The last error, with its remedy; `None` while there is none.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().clone()
     }
 
-    /// Whether the connection made last goes over a network in clear text.
+    /// Whether the last connection goes over a network in clear text.
     pub fn clear(&self) -> bool {
         self.clear.load(Relaxed)
     }
-    /// Whether a pooler or a proxy stands on the way of the connection made last.
+    /// Whether a pooler or a proxy is in the path of the last connection.
     pub fn pooler(&self) -> bool {
         self.pooler.load(Relaxed)
     }
-    /// For how long facts have waited of which none was exported; zero = none waits.
+    /// For how long facts have been waiting without one being exported; zero = none waits.
     pub fn waits_for(&self) -> Duration {
         self.stalled_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
     }
-    /// The same, if it is so long that somebody should look.
+    /// The same, if it is long enough for an alarm.
     pub fn stalled_for(&self) -> Option<Duration> {
         Some(self.waits_for()).filter(|waits| *waits >= STALL_MAX)
     }
@@ -106,7 +106,7 @@ impl ExportStatus {
     pub(super) fn set_error(&self, error: Option<String>) {
         *self.last_error.lock() = error;
     }
-    /// What the connection made last goes over; says what is new about it.
+    /// Sets the path of the last connection; logs a warning for what is new about it.
     pub fn set_wire(&self, wire: Wire) {
         if wire.clear && !self.clear.swap(wire.clear, Relaxed) {
             tracing::warn!(
@@ -117,8 +117,8 @@ impl ExportStatus {
         if wire.pooler && !self.pooler.swap(wire.pooler, Relaxed) {
             tracing::warn!(
                 target: "stampede::export",
-                "a pooler or a proxy stands between this engine and Postgres; the export is right behind one in session \
-                 or transaction mode, and leaves nothing behind on its connections"
+                "a pooler or a proxy is between this engine and Postgres; the export works through one in session or \
+                 transaction mode, and leaves no state on its connections"
             );
         }
         self.clear.store(wire.clear, Relaxed);

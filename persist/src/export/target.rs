@@ -1,10 +1,10 @@
-//! Where the database is and how it is to be reached, read from libpq's words.
+//! Where the database is and how to connect to it, parsed from libpq's syntax.
 //!
-//! A connection string means here what it means to `psql`: URL or `key=value`, `sslmode`, `sslrootcert`,
-//! and the variables `PGPASSWORD`, `PGUSER`, `PGSSLMODE`, `PGSSLROOTCERT` where it says nothing. What is
-//! not supported is refused by name. No text that is made here holds a piece of the string unless it is
-//! certain to be no piece of a password: an `@` or a blank that was not escaped puts a half of one
-//! where a host or the name of an option is expected. Next: [`super::tls`].
+//! A connection string means what it means to `psql`: URL or `key=value`, `sslmode`, `sslrootcert`, and
+//! for what it leaves out the variables `PGPASSWORD`, `PGUSER`, `PGSSLMODE`, `PGSSLROOTCERT`. Unsupported
+//! options are refused by name. No message may contain a piece of the string that may be part of a
+//! password: an unescaped `@` or blank puts half a password where a host or the name of an option is
+//! expected. Next: [`super::tls`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,17 +18,17 @@ use super::limits::CONNECT_WAIT_MAX;
 /// libpq's modes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum SslMode {
-    /// In clear.
+    /// In clear text.
     Disable,
-    /// In clear; encrypted if the server wants it so.
+    /// In clear text; encrypted if the server insists.
     Allow,
-    /// Encrypted if the server offers it. Nobody is verified.
+    /// Encrypted if the server offers it. The certificate is not verified.
     Prefer,
     /// Encrypted. Verified as with `verify-ca` if there is a root certificate, else not at all.
     Require,
-    /// Encrypted, and the certificate is one of the given authority.
+    /// Encrypted, and the certificate is signed by the given authority.
     VerifyCa,
-    /// The same, and it is made out to the host.
+    /// The same, and the certificate is for this host.
     VerifyFull,
 }
 
@@ -41,16 +41,16 @@ const MODES: [(&str, SslMode); 6] = [
     ("verify-full", SslMode::VerifyFull),
 ];
 
-/// A connection string that was understood.
+/// A parsed connection string.
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) config: Config,
     pub(super) mode: SslMode,
-    /// Whose certificates are good; `None` = nobody said, or the system's.
+    /// The file of trusted root certificates; `None` = not given, or the system's.
     pub(super) roots: Option<PathBuf>,
 }
 
-/// Options of libpq that change nothing here, whatever they say.
+/// Options of libpq that have no effect here, whatever their value.
 const WITHOUT_EFFECT: [&str; 9] = [
     "client_encoding",
     "fallback_application_name",
@@ -80,7 +80,7 @@ const PASSED_ON: [&str; 15] = [
     "load_balance_hosts",
     "sslnegotiation",
 ];
-/// Options that would promise what is not done.
+/// Options that are refused, because they would promise what is not done.
 const UNSUPPORTED: [&str; 14] = [
     "passfile",
     "service",
@@ -121,11 +121,11 @@ impl Target {
         for (name, value) in &pairs {
             match name.as_str() {
                 "sslmode" => mode = Some(value.clone()),
-                // The word of other drivers, which libpq takes in a URL.
+                // The spelling of other drivers, which libpq accepts in a URL.
                 "ssl" if value == "true" => mode = Some("require".to_owned()),
                 "sslrootcert" => roots = Some(value.clone()),
                 "gssencmode" if value == "require" => return Err(bad("gssencmode=require is not supported")),
-                // A standby takes no orders.
+                // A standby cannot be written to.
                 "target_session_attrs" => match value.as_str() {
                     "any" => {}
                     "primary" | "read-write" => pass_on(name, "read-write"),
@@ -153,7 +153,7 @@ impl Target {
         Ok(Self { config, mode, roots })
     }
 
-    /// Host, port and database, for texts.
+    /// Host, port and database, for messages.
     pub(super) fn shown(&self) -> String {
         let host = match self.config.get_hosts().first() {
             Some(Host::Tcp(name)) => name.clone(),
@@ -171,7 +171,7 @@ impl Target {
         if ports.is_empty() { vec![5432] } else { ports.to_vec() }
     }
 
-    /// Whether nobody on a network can listen: every host is this machine.
+    /// Whether every host is this machine, so that nobody on a network can listen.
     pub(super) fn is_local(&self) -> bool {
         let addrs = self.config.get_hostaddrs();
         if !addrs.is_empty() {
@@ -185,7 +185,7 @@ impl Target {
         })
     }
 
-    /// Whether it is reached over Unix sockets alone, where libpq knows of no TLS.
+    /// Whether all hosts are Unix sockets, for which libpq has no TLS.
     pub(super) fn is_unix(&self) -> bool {
         let hosts = self.config.get_hosts();
         !hosts.is_empty() && hosts.iter().all(|host| matches!(host, Host::Unix(_)))
@@ -196,7 +196,7 @@ fn bad(what: &str) -> ExportError {
     ExportError::BadUrl(what.to_owned())
 }
 
-/// Only a name that libpq knows is repeated: any other may be what follows a blank in a password.
+/// Only a name that libpq knows is shown: any other may be what follows a blank in a password.
 fn unknown(name: &str) -> ExportError {
     if UNSUPPORTED.contains(&name) {
         return ExportError::BadUrl(format!("the option {name} is not supported"));
@@ -207,17 +207,17 @@ fn unknown(name: &str) -> ExportError {
     )
 }
 
-/// The client names the option, never its value; anything else that it says may hold a piece of one.
+/// Shows the option that the client names, but nothing else of its error: that may hold a piece of a value.
 fn wrong_value(error: &tokio_postgres::Error) -> ExportError {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     let named = PASSED_ON.iter().find(|name| cause == format!("invalid value for option `{name}`"));
     match named {
-        Some(name) => ExportError::BadUrl(format!("{name} has a value that cannot be")),
-        None => bad("it cannot be read"),
+        Some(name) => ExportError::BadUrl(format!("{name} has an invalid value")),
+        None => bad("it cannot be parsed"),
     }
 }
 
-/// Half a password where a host is expected is not to be printed.
+/// Refuses hosts with odd characters: they may be half a password, which must not be printed.
 fn check_hosts(config: &Config) -> Result<(), ExportError> {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(bad("it names no host"));
@@ -226,7 +226,7 @@ fn check_hosts(config: &Config) -> Result<(), ExportError> {
     let odd = |host: &Host| matches!(host, Host::Tcp(name) if name.is_empty() || !name.bytes().all(named));
     if config.get_hosts().iter().any(odd) {
         return Err(bad(
-            "its host has characters that no host has; in a user or a password write @ as %40, / as %2F, : as %3A, # \
+            "its host has invalid characters; in a user or a password write @ as %40, / as %2F, : as %3A, # \
              as %23, ? as %3F, % as %25",
         ));
     }
@@ -242,7 +242,7 @@ fn tls_of(mode: Option<&str>, roots: Option<String>) -> Result<(SslMode, Option<
         .ok_or_else(|| bad("sslmode must be disable, allow, prefer, require, verify-ca or verify-full"))?;
     if system && mode != SslMode::VerifyFull {
         return Err(bad(
-            "sslrootcert=system needs sslmode=verify-full: anybody can have a certificate of these",
+            "sslrootcert=system needs sslmode=verify-full: anybody can get a certificate from these authorities",
         ));
     }
     let roots = roots.filter(|_| !system).map(PathBuf::from);
@@ -264,7 +264,7 @@ fn pairs_of_url(rest: &str) -> Result<Pairs, ExportError> {
         Ok(())
     };
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    // Where one too many is, nobody can tell what is the host and what a piece of the password.
+    // With two of them it is unclear which part is the host and which the password.
     if rest.matches('@').count() > 1 {
         return Err(bad("it has more than one @: in a user or a password write it as %40"));
     }
@@ -305,7 +305,7 @@ fn pairs_of_url(rest: &str) -> Result<Pairs, ExportError> {
     Ok(pairs)
 }
 
-/// Percent-encoded bytes are what they stand for.
+/// Decodes percent-encoded bytes.
 fn decode(text: &str) -> Result<String, ExportError> {
     let wrong = || bad("it has a % that is not followed by two hexadecimal digits; write % as %25");
     let mut bytes = Vec::with_capacity(text.len());
@@ -339,7 +339,7 @@ fn pairs_of_words(text: &str) -> Result<Pairs, ExportError> {
     Ok(pairs)
 }
 
-/// The value at the beginning, and what is behind it.
+/// The value at the beginning, and the rest after it.
 fn value_of(text: &str) -> Result<(String, &str), ExportError> {
     let (quoted, text) = text.strip_prefix('\'').map_or((false, text), |rest| (true, rest));
     let mut value = String::new();
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_and_words_say_the_same() {
+    fn a_url_and_pairs_mean_the_same() {
         for text in [
             "postgres://shop:p%40ss%2Fw%3A%25@db.example:6432/orders?sslmode=require&connect_timeout=3",
             "postgresql://db.example:6432/orders?user=shop&password=p%40ss/w:%25&sslmode=require",
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_libpq_are_known() {
+    fn the_modes_and_options_of_libpq_are_known() {
         for (word, mode) in MODES {
             let roots = if mode == SslMode::VerifyCa { "&sslrootcert=/ca.pem" } else { "" };
             let target = parse(&format!("postgres://u@h/d?sslmode={word}{roots}")).expect(word);
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_fills_in_what_is_not_said() {
+    fn the_environment_fills_in_what_is_missing() {
         let environment: Environment = |name| {
             let value = match name {
                 "PGPASSWORD" => "word",
@@ -442,10 +442,10 @@ mod tests {
         assert_eq!((empty.config.get_password(), empty.mode), (None, SslMode::Prefer));
     }
 
-    /// Every way in which a password may be put in without its escapes: refused or taken, no three
-    /// characters of it in a row are ever said.
+    /// Passwords without their escapes, in every form: whether the string is refused or accepted, no
+    /// part of the password is shown.
     #[test]
-    fn no_piece_of_a_password_is_in_any_text() {
+    fn no_part_of_a_password_is_in_any_message() {
         let parts = ["Geheim", "Wort", "42xyz"];
         for first in [
             "@", "/", ":", "?", "#", "%", "&", "=", " ", "'", "\\", "[", "]", ",", "\"", "%zz", "@/", "/@",
@@ -456,7 +456,7 @@ mod tests {
                 for text in [
                     format!("postgres://u:{password}@h/d"),
                     format!("postgres://u:{password}@h:5432/d?sslmode=require"),
-                    // Behind an @ stands a host, whatever it looks like.
+                    // What follows an @ is a host, whatever it looks like.
                     format!("postgres://u:{}/d", password.replace('@', "-")),
                     format!("postgres://{password}@h/d"),
                     format!("postgres://h/d?user=u&password={password}"),
@@ -480,12 +480,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn errors_name_what_is_missing() {
         assert!(refused("postgres://u@/d").contains("no host"));
         assert!(refused("postgres://h/d").contains("no user"));
         assert!(refused("http://u@h/d").contains("postgresql://"));
         assert!(refused("postgres://u@h/d?nonsense=1").contains("does not exist"));
-        assert!(refused("postgres://u@h:0x/d").contains("port has a value"));
+        assert!(refused("postgres://u@h:0x/d").contains("port has an invalid value"));
         for (host, local) in
             [("127.0.0.1", true), ("[::1]", true), ("localhost", true), ("db", false), ("10.0.0.1", false)]
         {

@@ -1,9 +1,9 @@
 //! Opaque bytes as text for Postgres, and back, without loss.
 //!
 //! A subject, a key or a payment reference is bytes; a text column holds UTF-8 without
-//! NUL. So: what is valid UTF-8 stays as it is, except that a backslash becomes `\\`, and
-//! NUL and every byte that is not UTF-8 become `\xHH`. Different bytes give different
-//! texts. Nothing else in the export may turn bytes into text.
+//! NUL. So valid UTF-8 stays as it is, except that a backslash becomes `\\`, and NUL and
+//! every byte that is not UTF-8 become `\xHH`. Different bytes give different texts.
+//! Nothing else in the export may turn bytes into text.
 
 /// Appends the text of `bytes`.
 pub fn escape_into(bytes: &[u8], text: &mut Vec<u8>) {
@@ -71,7 +71,7 @@ mod tests {
     use super::{escape, unescape};
 
     #[test]
-    fn a_few_by_hand() {
+    fn known_texts_are_escaped_and_come_back() {
         for (bytes, text) in [
             (&b"alice@example.org"[..], "alice@example.org"),
             ("秒杀".as_bytes(), "秒杀"),
@@ -98,7 +98,7 @@ mod tests {
         }
 
         #[test]
-        fn so_does_one_of_escapes(text in "[\\\\x0-9a-f\u{0}é]{0,20}") {
+        fn a_string_of_escapes_comes_back(text in "[\\\\x0-9a-f\u{0}é]{0,20}") {
             prop_assert_eq!(unescape(&escape(text.as_bytes())), Some(text.into_bytes()));
         }
     }

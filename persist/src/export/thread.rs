@@ -1,6 +1,6 @@
-//! The thread `stampede-exporter`: runs the machine, and is stopped promptly.
+//! The thread `stampede-exporter`: runs the exporter, and can be stopped at any time.
 //!
-//! Nothing is decided here but how long to sleep. Next: [`super::exporter`].
+//! It only decides how long to sleep. Next: [`super::exporter`].
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl ExporterHandle {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When the system has no thread to give.
+    /// When the system cannot start a thread.
     pub fn start(mut exporter: Exporter) -> io::Result<Self> {
         let (stop, status) = (exporter.stopper(), exporter.status());
         let thread =
@@ -33,7 +33,7 @@ impl ExporterHandle {
         Ok(Self { stop, status, thread })
     }
 
-    /// Where it stands.
+    /// Its status.
     pub fn status(&self) -> &Arc<ExportStatus> {
         &self.status
     }
@@ -64,7 +64,7 @@ fn run(exporter: &mut Exporter) {
         match exporter.step() {
             Step::Again => {}
             Step::Exported(facts) if facts >= COPY_ROWS_MIN => {}
-            // What trickles in is worth a moment of gathering: a commit costs the same for more.
+            // After a small batch it waits a moment for more facts: a commit costs the same for them.
             Step::Exported(_) => thread::park_timeout(GATHER_WAIT),
             Step::Idle => thread::park_timeout(IDLE_WAIT),
             Step::Wait(wait) => thread::park_timeout(wait.max(Duration::from_millis(1))),

@@ -1,15 +1,15 @@
 //! TLS to Postgres, with the meaning that libpq gives to its modes.
 //!
 //! ```text
-//! disable                in clear
-//! allow                  in clear; encrypted if the server refuses that
-//! prefer                 encrypted if the server offers it; in clear if it does not, or refuses it
-//! require                encrypted; the certificate is looked at only if there is a root certificate
-//! verify-ca              and is signed by the given authority
-//! verify-full            and is made out to the host; without a root certificate the system's are good
+//! disable                in clear text
+//! allow                  in clear text; encrypted if the server refuses that
+//! prefer                 encrypted if the server offers it; in clear text if it does not, or refuses it
+//! require                encrypted; the certificate is checked only if there is a root certificate
+//! verify-ca              encrypted, and the certificate is signed by the given authority
+//! verify-full            the same, and it is for this host; without a root certificate the system's count
 //! ```
 //!
-//! Next: [`super::target`] for where the words come from, [`super::database`] for the attempts.
+//! Next: [`super::target`] for the parsing, [`super::link`] for the attempts.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -30,7 +30,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::error::ExportError;
 use super::target::{SslMode, Target};
 
-/// What is asked of the server, one after the other, until it takes one.
+/// The modes to try one after the other, until the server accepts one.
 pub(super) fn attempts(target: &Target) -> &'static [Asked] {
     match target.mode {
         _ if target.is_unix() => &[Asked::Disable],
@@ -41,7 +41,7 @@ pub(super) fn attempts(target: &Target) -> &'static [Asked] {
     }
 }
 
-/// What makes a connection encrypted, and remembers whether it has.
+/// Makes encrypted connections, and remembers whether one was made.
 #[derive(Clone)]
 pub(super) struct Tls {
     inner: MakeRustlsConnect,
@@ -49,10 +49,10 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Reads the certificates; `extra` is one more file of them, in place of none in the string.
+    /// Reads the certificates; `extra` is the file to use if the connection string names none.
     pub(super) fn new(target: &Target, extra: Option<&Path>) -> Result<Self, ExportError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        // Fails only when a provider is installed already, which is as good.
+        // Fails only if a provider is installed already, which is fine.
         drop(rustls::crypto::ring::default_provider().install_default());
         let roots = target.roots.as_deref().or(extra);
         let is_full = target.mode == SslMode::VerifyFull;
@@ -74,7 +74,7 @@ impl Tls {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Begins anew.
+    /// Resets that, for the next attempt.
     pub(super) fn forget(&self) {
         self.used.store(false, Ordering::Relaxed);
     }
@@ -97,18 +97,18 @@ fn verifier(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiSer
         store.add(certificate).map_err(|error| unreadable(&error))?;
     }
     if store.is_empty() {
-        return Err(unreadable(&"there is none in it"));
+        return Err(unreadable(&"the file holds none"));
     }
     let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
     builder.build().map_err(|error| unreadable(&error))
 }
 
-/// Judges a server's certificate.
+/// Verifies a server's certificate.
 #[derive(Debug)]
 struct Verifier {
-    /// `None` = any is good.
+    /// `None` = any certificate is accepted.
     roots: Option<Arc<WebPkiServerVerifier>>,
-    /// Whether it has to be made out to the host.
+    /// Whether the certificate has to be for this host.
     name_counts: bool,
     provider: Arc<CryptoProvider>,
 }
@@ -124,7 +124,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
         match roots.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // The name is looked at last: everything else was right.
+            // The name is checked last: everything else was right.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.name_counts => Ok(ServerCertVerified::assertion()),

@@ -1,19 +1,19 @@
-//! Does other work while a call to the database waits.
+//! Does other work while a call to the database is waiting.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 
-/// Waits for the work. Each time it has to wait, a piece of something else is done, as long as
-/// the piece says that there is more.
-pub(super) async fn beside<T>(work: impl Future<Output = T>, piece: &mut dyn FnMut() -> bool) -> T {
-    let mut work = pin!(work);
+/// Drives the call to its end. Each time it has to wait, does one piece of other work, as long as
+/// `do_piece` returns that there is more.
+pub(super) async fn while_waiting<T>(call: impl Future<Output = T>, do_piece: &mut dyn FnMut() -> bool) -> T {
+    let mut call = pin!(call);
     let mut more = true;
     poll_fn(|cx| {
-        let polled = work.as_mut().poll(cx);
+        let polled = call.as_mut().poll(cx);
         if polled.is_pending() && more {
-            more = piece();
+            more = do_piece();
             if more {
-                // Whoever drives this looks after the connection first.
+                // Before the next piece, the runtime drives the connection.
                 cx.waker().wake_by_ref();
             }
         }

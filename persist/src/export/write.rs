@@ -1,8 +1,8 @@
 //! One batch, one transaction: cursor, orders, payments, blocklist, stock rows.
 //!
-//! The cursor goes first and fences: if it is not where this process left it, nothing is
-//! written. Orders are facts and always go in. In the ordinary way a refused row fails
-//! the whole batch; the caller then asks for the careful way, which narrows it down under
+//! The cursor is moved first and fences: if it is not where this process left it, nothing
+//! is written. Orders are facts and are always written. Normally a refused row fails the
+//! whole batch; the caller then repeats it in the careful way, which isolates the row with
 //! savepoints and sets it aside. Next: [`super::settle`] for the stock rows.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -19,22 +19,22 @@ use super::settle::{self, Replay, Settled, Touch};
 use super::store::{
     Begin, BlockedBuyer, CursorKey, CursorMove, Inserted, PaymentRow, PaymentsPut, SetAside, Store, Updated,
 };
-use super::while_waiting::beside;
+use super::while_waiting::while_waiting;
 
 /// How a batch is to be written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner<'a> {
-    /// Row by row where needed, since one is refused.
+pub(super) struct WriteMode<'a> {
+    /// With savepoints, to isolate a row that Postgres refuses.
     pub(super) careful: bool,
-    /// `None` while somebody holds the whole table.
+    /// Which stock rows may be written: none while somebody has locked the whole table.
     pub(super) touch: Touch,
-    /// Whether the batch fills a database anew.
+    /// Whether the batch fills an empty database with older facts.
     pub(super) replay: Replay,
-    /// Items whose stock row is left alone: Postgres refuses it, or the item's import is under way.
+    /// Items whose stock row is not touched: Postgres refuses it, or the item's import is not complete.
     pub(super) resting: &'a HashSet<ItemId>,
 }
 
-/// What a transaction came to; to be told only once it is known to be committed.
+/// The results of a transaction; to be reported only once it is known to be committed.
 #[derive(Default, Debug)]
 pub(super) struct Written {
     pub(super) facts: u64,
@@ -44,10 +44,10 @@ pub(super) struct Written {
     pub(super) replaced: Vec<OrderId>,
 }
 
-/// Why a transaction did not come about.
+/// Why a batch was not written.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// The cursor is not where it was left, or not ours any more.
+    /// The cursor is not where it was left, or no longer ours.
     Moved,
     Database(ExportError),
 }
@@ -58,29 +58,29 @@ impl From<ExportError> for WriteError {
     }
 }
 
-/// Writes the batch up to, not including, its COMMIT. On an error the transaction is
-/// still open, and the books in `ledgers` are void. While the database works on the orders,
-/// `ahead` is done in pieces.
+/// Writes the batch, without its COMMIT. After an error the transaction is still open, and
+/// the books in `ledgers` are invalid. While the database works on the orders, `ahead` is
+/// called to do other work.
 pub(super) async fn write(
     store: &mut impl Store,
     key: &CursorKey,
     batch: &Batch,
     ledgers: &mut Ledgers,
-    manner: Manner<'_>,
+    mode: WriteMode<'_>,
     ahead: &mut dyn FnMut() -> bool,
 ) -> Result<Written, WriteError> {
-    store.begin(if manner.careful { Begin::Careful } else { Begin::Ordinary }).await?;
+    store.begin(if mode.careful { Begin::Careful } else { Begin::Ordinary }).await?;
     move_cursor(store, key, batch).await?;
     let mut written = Written { facts: batch.facts as u64, ..Written::default() };
-    let stand_ins = if manner.careful {
+    let stand_ins = if mode.careful {
         put_specs_carefully(store, batch, &mut written).await?
     } else {
         settle::put_specs(store, batch).await?;
         HashMap::new()
     };
-    settle::enter(store, ledgers, batch, &stand_ins, manner.replay, &mut written.settled).await?;
+    settle::enter(store, ledgers, batch, &stand_ins, mode.replay, &mut written.settled).await?;
     let payments = batch.payment_rows();
-    if manner.careful {
+    if mode.careful {
         write_orders_carefully(store, batch, ledgers, &mut written).await?;
         put_payments_carefully(store, &payments, &mut written).await?;
         write_blocked_carefully(store, batch, &mut written).await?;
@@ -89,10 +89,10 @@ pub(super) async fn write(
         put_payments(store, &payments, &mut written).await?;
         write_blocked(store, batch, &batch.blocked).await?;
     }
-    write_stock(store, batch, ledgers, manner, &mut written).await?;
+    write_stock(store, batch, ledgers, mode, &mut written).await?;
     clear_reasons(store, batch).await?;
     settle::note_reasons(store, &written.settled).await?;
-    write_set_aside(store, &written.set_aside, manner.careful).await?;
+    write_set_aside(store, &written.set_aside, mode.careful).await?;
     Ok(written)
 }
 
@@ -110,23 +110,23 @@ async fn write_orders(
 ) -> Result<(), ExportError> {
     let new = Orders::new(batch, &batch.new, ledgers);
     if new.len() >= COPY_ROWS_MIN {
-        // New since the cursor, which moves in the same transaction: they cannot be there
-        // yet. If somebody has put rows of his own there, the careful way sorts it out.
-        beside(store.copy_orders(new), ahead).await?;
+        // They are new since the cursor, which moves in the same transaction, so they cannot exist
+        // yet. If somebody else has written such rows, the careful way handles it.
+        while_waiting(store.copy_orders(new), ahead).await?;
         written.rows += new.len() as u64;
     } else {
-        beside(insert(store, batch, new, written), ahead).await?;
+        while_waiting(insert(store, batch, new, written), ahead).await?;
     }
     for rows in batch.imported.chunks(REFILL_ORDERS) {
         let imported = Orders::new(batch, rows, ledgers);
-        beside(put_imported(store, batch, imported, written), ahead).await?;
+        while_waiting(put_imported(store, batch, imported, written), ahead).await?;
     }
     let moved = Orders::new(batch, &batch.moved, ledgers);
-    beside(update(store, batch, moved, written), ahead).await
+    while_waiting(update(store, batch, moved, written), ahead).await
 }
 
-/// Writes orders that came from a database, where they are missing: this one may be another one, that
-/// stands in for it. A row of another order stands.
+/// Writes imported orders where they are missing: this database may be a replacement of the one that they
+/// came from. A row of another order is left as it is.
 async fn put_imported(
     store: &mut impl Store,
     batch: &Batch,
@@ -141,8 +141,8 @@ async fn put_imported(
     Ok(())
 }
 
-/// Inserts rows. One of somebody else that is there already stands, and ours is set aside: it may be
-/// another engine's paid order, and nobody could tell afterwards.
+/// Inserts rows. An existing row of somebody else is left as it is, and ours is set aside: that row may be
+/// another engine's paid order, and overwriting it would leave no trace.
 async fn insert(
     store: &mut impl Store,
     batch: &Batch,
@@ -161,22 +161,23 @@ async fn insert(
     Ok(())
 }
 
-/// Orders under whose ids rows of somebody else stand.
+/// Sets aside orders whose ids rows of somebody else have.
 fn set_aside_foreign(batch: &Batch, orders: Orders<'_>, foreign: Vec<OrderId>, written: &mut Written) {
     let foreign: HashSet<OrderId> = foreign.into_iter().collect();
     for row in orders.rows().iter().filter(|row| foreign.contains(&row.id)) {
-        let reason = "stock_order holds a row of somebody else under this id; it stands as it is".to_owned();
+        let reason =
+            "stock_order holds a row of somebody else under this id; it was left as it is".to_owned();
         written.set_aside.push(SetAside { order: Some(row.id), ..aside(batch, row, "order", reason) });
     }
     let items: BTreeSet<ItemId> = foreign.iter().map(|order| order.item()).collect();
     written.settled.tampered.extend(items.into_iter().map(|item| (item, FOREIGN_ORDERS.to_owned())));
 }
 
-const FOREIGN_ORDERS: &str = "stock_order holds rows of somebody else under ids of its orders; they stand as they \
-     are, the engine's orders lie in stampede_set_aside, the item is paused: see which are right before you resume it";
+const FOREIGN_ORDERS: &str = "stock_order holds rows of somebody else under ids of its orders; they were left as they \
+     are, the engine's orders are in stampede_set_aside, the item is paused: check which are right before you resume it";
 
-/// Moves orders that are there; one that is not (set aside, deleted by somebody, or somebody
-/// else's row) is itself set aside.
+/// Updates existing orders. If an order's row is missing (set aside, deleted, or somebody else's),
+/// the update itself is set aside.
 pub(super) async fn update(
     store: &mut impl Store,
     batch: &Batch,
@@ -197,7 +198,7 @@ pub(super) async fn update(
     Ok(())
 }
 
-/// Orders that the database took without a word and did not write.
+/// Sets aside orders that the database accepted without an error and did not write.
 fn set_aside_swallowed(
     batch: &Batch,
     orders: Orders<'_>,
@@ -210,7 +211,7 @@ fn set_aside_swallowed(
     written.set_aside.extend(rows.map(|row| aside(batch, row, kind, SWALLOWED.to_owned())));
 }
 
-/// Writes what was told of money, once for each fact.
+/// Writes late payments and refunds, once for each fact.
 pub(super) async fn put_payments(
     store: &mut impl Store,
     rows: &[PaymentRow<'_>],
@@ -229,7 +230,7 @@ pub(super) async fn put_payments(
     Ok(())
 }
 
-/// The same with savepoints: what is refused is halved until the row stands alone.
+/// The same with savepoints: what is refused is halved until the refused row stands alone.
 pub(super) async fn put_payments_carefully(
     store: &mut impl Store,
     rows: &[PaymentRow<'_>],
@@ -251,7 +252,7 @@ pub(super) async fn put_payments_carefully(
 }
 
 const FOREIGN_PAYMENT: &str =
-    "stock_payment holds a row of somebody else under this order and LSN; it stands as it is";
+    "stock_payment holds a row of somebody else under this order and LSN; it was left as it is";
 
 fn payment_aside(row: &PaymentRow<'_>, reason: String) -> SetAside {
     let what = format!(
@@ -267,8 +268,8 @@ fn payment_aside(row: &PaymentRow<'_>, reason: String) -> SetAside {
     SetAside { lsn: row.lsn, kind: "payment", what, reason, item: None, order: None }
 }
 
-/// Does one thing under a savepoint. The inner error says why the database refused it, for the row's
-/// own sake: then nothing of it was done.
+/// Does one thing under a savepoint. The inner error says why the database refused a row: then all of
+/// it was undone.
 pub(super) async fn attempt<S: Store>(
     store: &mut S,
     work: impl AsyncFnOnce(&mut S) -> Result<(), ExportError>,
@@ -284,8 +285,8 @@ pub(super) async fn attempt<S: Store>(
     }
 }
 
-/// The settings of items, one by one. Books there must be: an item whose settings are refused gets a
-/// name that says nothing, and what it should be is set aside. Returns these names.
+/// Writes the settings of items one by one. Every item needs books, so an item whose settings are refused
+/// gets a placeholder name, and its own name is set aside. Returns the placeholders.
 async fn put_specs_carefully(
     store: &mut impl Store,
     batch: &Batch,
@@ -302,7 +303,7 @@ async fn put_specs_carefully(
     Ok(stand_ins)
 }
 
-/// The settings of an item, as `put_specs_carefully` does it.
+/// Writes the settings of one item, as `put_specs_carefully`.
 pub(super) async fn put_spec_carefully(
     store: &mut impl Store,
     lsn: Lsn,
@@ -462,17 +463,18 @@ async fn write_stock(
     store: &mut impl Store,
     batch: &Batch,
     ledgers: &mut Ledgers,
-    manner: Manner<'_>,
+    mode: WriteMode<'_>,
     written: &mut Written,
 ) -> Result<(), ExportError> {
-    write_stock_rows(store, batch, ledgers, manner, written).await?;
+    write_stock_rows(store, batch, ledgers, mode, written).await?;
     set_aside_rows(ledgers, written, |item| {
         batch.items.iter().find(|change| change.item == item).map_or(batch.to, |change| change.lsn)
     });
     Ok(())
 }
 
-/// Stock rows that are somebody else's, or were swallowed: ours are set aside, and the former stop.
+/// Sets aside our stock rows where there is a row of somebody else, and the item stops; and those that
+/// were swallowed.
 pub(super) fn set_aside_rows(ledgers: &Ledgers, written: &mut Written, lsn_of: impl Fn(ItemId) -> Lsn) {
     for (item, reason) in std::mem::take(&mut written.settled.foreign) {
         let Some(ledger) = ledgers.get(&item) else { continue };
@@ -491,22 +493,22 @@ async fn write_stock_rows(
     store: &mut impl Store,
     batch: &Batch,
     ledgers: &mut Ledgers,
-    manner: Manner<'_>,
+    mode: WriteMode<'_>,
     written: &mut Written,
 ) -> Result<(), ExportError> {
     let items = batch.items.iter().map(|change| change.item);
-    let (resting, items): (Vec<ItemId>, Vec<ItemId>) = items.partition(|item| manner.resting.contains(item));
+    let (resting, items): (Vec<ItemId>, Vec<ItemId>) = items.partition(|item| mode.resting.contains(item));
     settle::settle(store, ledgers, &resting, Touch::None, &mut written.settled).await?;
-    if !manner.careful {
-        return settle::settle(store, ledgers, &items, manner.touch, &mut written.settled).await;
+    if !mode.careful {
+        return settle::settle(store, ledgers, &items, mode.touch, &mut written.settled).await;
     }
-    for change in batch.items.iter().filter(|change| !manner.resting.contains(&change.item)) {
-        settle_carefully(store, ledgers, change.item, change.lsn, manner.touch, written).await?;
+    for change in batch.items.iter().filter(|change| !mode.resting.contains(&change.item)) {
+        settle_carefully(store, ledgers, change.item, change.lsn, mode.touch, written).await?;
     }
     Ok(())
 }
 
-/// One item under a savepoint: if Postgres refuses its row, the books are entered alone.
+/// Settles one item under a savepoint: if Postgres refuses its row, only the books are entered.
 pub(super) async fn settle_carefully<S: Store>(
     store: &mut S,
     ledgers: &mut Ledgers,
@@ -536,7 +538,7 @@ fn stock_aside(lsn: Lsn, item: ItemId, books: &Ledger, reason: String) -> SetAsi
     SetAside { lsn, kind: "stock", what, reason, item: Some(item), order: None }
 }
 
-/// An item that was switched by the engine needs no reminder to pause any more.
+/// Once the engine has paused or resumed an item, the reason to pause it is no longer needed.
 async fn clear_reasons(store: &mut impl Store, batch: &Batch) -> Result<(), ExportError> {
     let switched: Vec<ItemId> =
         batch.items.iter().filter(|change| change.paused.is_some()).map(|change| change.item).collect();

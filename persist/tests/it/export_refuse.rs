@@ -180,7 +180,7 @@ fn what_is_wrong_is_said_in_words() {
     let said = complaint(cluster().url_of("nowhere"), |_| {});
     assert!(said.contains("no such database") && said.contains("createdb"), "{said}");
     let said = complaint(cluster().url_as(&poor, "x", &own), |_| {});
-    assert!(said.contains("lacks a right") && said.contains("GRANT"), "{said}");
+    assert!(said.contains("lacks a privilege") && said.contains("GRANT"), "{said}");
     let said = complaint(cluster().url_of(&own), |options| options.migrate = false);
     assert!(said.contains("run `stampede migrate`"), "{said}");
     let said = complaint(format!("{}?sslmode=require", cluster().url_of(&own)), |_| {});
@@ -459,7 +459,7 @@ fn encoded(encoding: &str) -> String {
 fn a_database_that_cannot_work_is_refused_in_words() {
     for encoding in ["LATIN1", "WIN1252", "EUC_CN"] {
         let said = complaint(cluster().url_of(&encoded(encoding)), |_| {});
-        assert!(said.contains(&format!("keeps texts in {encoding}")) && said.contains("UTF8"), "{said}");
+        assert!(said.contains(&format!("has the encoding {encoding}")) && said.contains("UTF8"), "{said}");
     }
     // This one takes bytes as they come.
     let url = cluster().url_of(&encoded("SQL_ASCII"));

@@ -314,7 +314,7 @@ fn an_export_that_makes_no_progress_raises_an_alarm() {
                 }
             }
             assert_eq!(stalls(&engine), round as usize, "{fault:?}, round {round}: {}", engine.said());
-            assert!(engine.said().contains("3 facts wait: "), "{fault:?}: {}", engine.said());
+            assert!(engine.said().contains("3 facts are waiting: "), "{fault:?}: {}", engine.said());
             database.set_plan(None);
             drain(&mut machine, &engine, &database);
             assert_exported(&engine, &database);
@@ -402,7 +402,9 @@ fn void_units_raise_their_alarm_beside_a_refused_row_as_well() {
         }
         engine.append(sales(1, 1, 30));
         drain(&mut machine, &engine, &database);
-        let void = engine.said().contains("30 units were sold already; that part of the withdrawal is void");
+        let void = engine
+            .said()
+            .contains("withdrew 30 units that were sold already; that part of the withdrawal is void");
         assert!(void, "refused {refused}: {}", engine.said());
     }
 }

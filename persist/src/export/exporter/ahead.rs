@@ -1,17 +1,18 @@
-//! Where the facts of a batch come from, and the batch behind the one that is being written.
+//! Reads facts into the batch to be written, and reads the next batch ahead.
 //!
-//! While the database works on a batch, the facts behind it are read and folded in pieces
-//! ([`beside`](super::super::while_waiting::beside)), so that it does not wait for them afterwards. One batch at most is read ahead:
-//! memory for two. What was read ahead stays when the batch before it fails, whether it is written
-//! again, row by row, or over another connection: facts do not change, and theirs come next either
-//! way. It is never written before the batch in front of it is known to be committed.
+//! While the database works on a batch, the facts after it are read and folded in pieces
+//! ([`while_waiting`](super::super::while_waiting::while_waiting)), so that the database does not
+//! wait for them afterwards. At most one batch is read ahead: memory for two. It is kept when the
+//! batch before it fails, whether that is written again as it is, row by row, or over another
+//! connection: facts do not change, and the same ones come next. It is never written before the
+//! batch before it is known to be committed.
 //!
 //! ```text
-//!  batch  ├── BEGIN … COPY ────────── … COMMIT ──┤ known: the next one's turn, filled up ├── BEGIN …
+//!  batch  ├── BEGIN … COPY ────────── … COMMIT ──┤ known: the next batch, filled up ├── BEGIN …
 //!  ahead          └ piece, piece, piece … full or nothing durable left
 //! ```
 //!
-//! An error of reading ahead is none yet: it comes up again when it is that batch's turn.
+//! An error while reading ahead is ignored: it occurs again when that batch is filled up.
 
 use stampede_core::types::Lsn;
 
@@ -21,32 +22,31 @@ use super::super::limits::AHEAD_FACTS;
 use crate::feed::{FactFeed, FeedError};
 
 /// Reads facts into batches.
-pub(super) struct Intake {
+pub(super) struct BatchReader {
     facts_max: usize,
-    /// Stands behind the last fact of `ahead`, or of the batch whose turn it is.
+    /// Positioned after the last fact of `ahead` or, if that is empty, of the batch to be written.
     feed: Option<Box<dyn FactFeed + Send>>,
-    /// The batch behind the one whose turn it is.
+    /// The batch after the one to be written.
     ahead: Batch,
 }
 
-impl Intake {
-    /// An intake for batches of so many facts.
+impl BatchReader {
+    /// A reader for batches of at most this many facts.
     pub(super) fn new(facts_max: usize) -> Self {
         Self { facts_max, feed: None, ahead: Batch::default() }
     }
 
-    /// Fills up the batch whose turn it is. Nothing may be read ahead.
+    /// Fills up the batch to be written. Nothing may be read ahead.
     ///
     /// # Errors
-    /// A feed that fails has lost its place, and the batch is as it was before its first fact: the
-    /// next call opens a feed anew.
+    /// After an error of the feed the batch is empty, and the next call opens another feed.
     pub(super) fn fill(&mut self, port: &mut dyn ExportPort, batch: &mut Batch) -> Result<(), FeedError> {
-        assert!(self.ahead.is_empty(), "facts would be read past those that were read ahead");
+        assert!(self.ahead.is_empty(), "facts would be read after those that were read ahead");
         read(&mut self.feed, port, batch, self.facts_max).inspect_err(|_| batch.reset(batch.from))?;
         if batch.is_empty() {
             return Ok(());
         }
-        // The feed stands where the batch ends: the batch takes the chain's hash along.
+        // The feed is at the end of the batch, so it knows the chain's hash there.
         let mut feed = match self.feed.take() {
             Some(feed) => feed,
             None => port.open_feed(batch.to)?,
@@ -56,20 +56,20 @@ impl Intake {
         Ok(())
     }
 
-    /// What was read is of no more use: the next fact to be read is the one after `after`.
-    pub(super) fn forget(&mut self, after: Lsn) {
+    /// Drops what was read: the next fact to be read is the one after `after`.
+    pub(super) fn restart_after(&mut self, after: Lsn) {
         self.feed = None;
         self.ahead.reset(after);
     }
 
-    /// A batch that ends at `to` is about to be written, for the first time or once more.
-    pub(super) fn begin(&mut self, to: Lsn) {
+    /// Prepares reading ahead while a batch that ends at `to` is written, for the first time or again.
+    pub(super) fn prepare_ahead(&mut self, to: Lsn) {
         if self.ahead.is_empty() {
             self.ahead.reset(to);
         }
     }
 
-    /// Reads the next few facts. Whether there may be more.
+    /// Reads the next few facts ahead. Returns whether there may be more.
     pub(super) fn read_ahead(&mut self, port: &mut dyn ExportPort) -> bool {
         let before = self.ahead.facts;
         let facts_max = self.facts_max.min(before + AHEAD_FACTS);
@@ -77,8 +77,8 @@ impl Intake {
         read.is_ok() && self.ahead.facts > before && self.ahead.facts < self.facts_max
     }
 
-    /// The batch is committed: what was read ahead takes its place.
-    pub(super) fn turn(&mut self, batch: &mut Batch) {
+    /// The batch is committed: the batch that was read ahead takes its place.
+    pub(super) fn advance(&mut self, batch: &mut Batch) {
         let to = batch.to;
         batch.reset(to);
         if !self.ahead.is_empty() {
@@ -87,7 +87,7 @@ impl Intake {
     }
 }
 
-/// Reads what is durable until the batch holds so many facts.
+/// Reads what is durable until the batch holds this many facts.
 fn read(
     feed: &mut Option<Box<dyn FactFeed + Send>>,
     port: &mut dyn ExportPort,

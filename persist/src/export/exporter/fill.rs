@@ -1,4 +1,4 @@
-//! What goes into a batch: durable facts, and stock rows that are to be looked at.
+//! What goes into a batch: durable facts, and stock rows that have to be checked.
 
 use std::time::Instant;
 
@@ -12,17 +12,17 @@ use super::{Exporter, Step};
 use crate::feed::FeedError;
 
 impl<C: Connect> Exporter<C> {
-    /// Fills the batch up with what is durable, and has rows looked at when it is time.
+    /// Fills up the batch with durable facts and, when it is time, with rows to be checked.
     pub(super) fn fill(&mut self, now: Instant) -> Result<(), Step> {
         let sweeps = now >= self.next_sweep && self.stock_may_be_touched(now);
-        // What a sweep finds in rows that are another's by now is nothing to ask about.
+        // Before a sweep, too: if another process has the database by now, its rows need no questions.
         if sweeps || now >= self.next_fence {
-            self.look_at_fence()?;
+            self.check_fence()?;
         }
         if sweeps {
             self.sweep(now)?;
         }
-        self.intake.fill(&mut *self.port, &mut self.batch).map_err(|error| self.feed_failed(&error))
+        self.reader.fill(&mut *self.port, &mut self.batch).map_err(|error| self.feed_failed(&error))
     }
 
     pub(super) fn feed_failed(&mut self, error: &FeedError) -> Step {
@@ -35,9 +35,9 @@ impl<C: Connect> Exporter<C> {
         self.stop()
     }
 
-    /// Looks for stock rows that nobody's order would bring up: edited while nothing is sold (a
-    /// restock of a sold-out item, most of all), locked when their turn came, left over from a
-    /// process that died. Reads only.
+    /// Searches for stock rows that no order would lead to: edited while nothing is sold (above all a
+    /// restock of a sold-out item), locked when they were to be written, or left over from a process
+    /// that died. Reads only.
     fn sweep(&mut self, now: Instant) -> Result<(), Step> {
         let store = self.store.as_mut().expect("only called while connected");
         let looked =
@@ -60,10 +60,10 @@ impl<C: Connect> Exporter<C> {
         }
     }
 
-    /// An engine that sells nothing writes no batch, and would not notice that another has its place, or
-    /// that the database went back. Looked at by a timer of its own: a sweep waits for others' locks
-    /// and takes as long as there are items.
-    fn look_at_fence(&mut self) -> Result<(), Step> {
+    /// Checks whether this process still has the right to write. An engine that sells nothing writes no
+    /// batch, and would not notice that another one has taken over, or that the database went back. The
+    /// check has its own timer: a sweep waits for others' locks and takes longer with more items.
+    fn check_fence(&mut self) -> Result<(), Step> {
         let store = self.store.as_mut().expect("only called while connected");
         let (key, left) = (&self.key, self.position.unwrap_or(Lsn::ZERO));
         let holds = self
@@ -75,7 +75,7 @@ impl<C: Connect> Exporter<C> {
                 self.next_fence = self.now() + FENCE_PERIOD;
                 Ok(())
             }
-            // Attaching says who has it.
+            // Attaching finds out why.
             Ok(false) => {
                 self.disconnect();
                 Err(Step::Again)
@@ -95,19 +95,19 @@ impl<C: Connect> Exporter<C> {
             self.ask(found.item, found.outside, found.row_version, now);
         }
         if let Some(reason) = found.pause_reason {
-            self.tell_pause(found.item, reason);
+            self.request_pause(found.item, reason);
         }
     }
 }
 
-/// Reads in a transaction, so that the limits of one hold for it, too.
+/// Reads in a transaction, so that its time limits apply.
 async fn in_transaction<S: Store, T>(
     store: &mut S,
     read: impl AsyncFnOnce(&mut S) -> Result<T, ExportError>,
 ) -> Result<T, ExportError> {
     store.begin(Begin::Ordinary).await?;
     let done = read(store).await;
-    // Whatever it says: a transaction that does not end takes its connection along.
+    // If even the rollback fails, the connection cannot be used any more.
     store.roll_back().await.map_err(|error| ExportError::Lost(error.to_string()))?;
     done
 }

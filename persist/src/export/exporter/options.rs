@@ -1,4 +1,4 @@
-//! What an exporter is told when it is made.
+//! The settings of an exporter.
 
 use super::super::claim::{Claim, DatabaseId, Nonce};
 use super::super::error::ExportError;
@@ -6,7 +6,7 @@ use super::super::limits::FACTS_PER_BATCH_MAX;
 use super::super::link::ConnectOptions;
 use crate::log::identity::LogId;
 
-/// What an exporter needs to know.
+/// The settings of an exporter.
 #[derive(Clone, Debug)]
 pub struct ExporterOptions<T = ConnectOptions> {
     /// How to reach the database.
@@ -15,9 +15,9 @@ pub struct ExporterOptions<T = ConnectOptions> {
     pub log_id: LogId,
     /// The process: drawn anew at each start.
     pub nonce: Nonce,
-    /// What the database gave this process when it was attached before; `None` = it was not.
+    /// The claim that this process got at an earlier attach; `None` = there was none.
     pub held: Option<Claim>,
-    /// The database that the log was exported to so far; `None` = to none.
+    /// The database that the log was exported to so far; `None` = none.
     pub database: Option<DatabaseId>,
     /// Whether to bring the tables to the current version first.
     pub migrate: bool,
@@ -28,14 +28,14 @@ pub struct ExporterOptions<T = ConnectOptions> {
 }
 
 impl ExporterOptions {
-    /// Options for this log and this URL, everything else as usual.
+    /// Options for this log and this URL, with the defaults for the rest.
     pub fn new(url: impl Into<String>, log_id: LogId, nonce: Nonce) -> Self {
         Self::over(ConnectOptions::new(url), log_id, nonce)
     }
 }
 
 impl<T> ExporterOptions<T> {
-    /// Options for this log and this way to a database, everything else as usual.
+    /// Options for this log and this way to connect, with the defaults for the rest.
     pub const fn over(connect: T, log_id: LogId, nonce: Nonce) -> Self {
         Self {
             connect,

@@ -1,8 +1,8 @@
-//! Whether the export gets on: since when facts have waited of which none was exported.
+//! Detects a stalled export: facts are waiting, and none is exported for a while.
 //!
-//! A database that is away says so; one that answers and takes nothing, again and again, does not.
-//! Both are an export that stands still, and after [`STALL_MAX`] somebody is told, once. Pure values:
-//! time is an argument. The sale goes on meanwhile (I18).
+//! A database that is down causes errors; one that answers but refuses every batch may not. Either way
+//! the export is stalled, and after [`STALL_MAX`] an alarm is raised, once. Pure values: time is an
+//! argument. The sale goes on meanwhile (I18).
 
 use std::time::{Duration, Instant};
 
@@ -14,45 +14,45 @@ use super::super::limits::STALL_MAX;
 #[derive(Debug)]
 pub(super) struct Progress {
     exported: Lsn,
-    /// Since when facts wait and none was exported; `None` = none waits.
+    /// Since when facts wait and none was exported; `None` = no fact waits.
     since: Option<Instant>,
-    told: bool,
+    reported: bool,
 }
 
-/// What a look came to.
+/// The result of a check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Finding {
-    /// Nothing that is not known already.
+    /// Nothing new.
     Nothing,
-    /// It has stood still for so long, which nobody was told yet.
+    /// It is stalled for this long; not reported so far.
     Stalled(Duration),
-    /// It goes on, which it did not for so long that somebody was told.
+    /// It goes on again after a reported stall.
     GoesOn,
 }
 
 impl Progress {
     pub(super) const fn new() -> Self {
-        Self { exported: Lsn::ZERO, since: None, told: false }
+        Self { exported: Lsn::ZERO, since: None, reported: false }
     }
 
-    /// Since when it stands still, if it does.
+    /// Since when it is stalled, if it is.
     pub(super) const fn since(&self) -> Option<Instant> {
         self.since
     }
 
-    /// How far it is now.
+    /// Checks the progress.
     pub(super) fn look(&mut self, exported: Lsn, durable: Lsn, now: Instant) -> Finding {
-        // A database that went back is progress, too: what it lacks is exported again.
+        // A smaller LSN is progress, too: the database went back, and what it lacks is exported again.
         if exported >= durable || exported != self.exported {
             self.exported = exported;
             self.since = (exported < durable).then_some(now);
-            return if std::mem::take(&mut self.told) { Finding::GoesOn } else { Finding::Nothing };
+            return if std::mem::take(&mut self.reported) { Finding::GoesOn } else { Finding::Nothing };
         }
         let stalled = now.saturating_duration_since(*self.since.get_or_insert(now));
-        if stalled < STALL_MAX || self.told {
+        if stalled < STALL_MAX || self.reported {
             return Finding::Nothing;
         }
-        self.told = true;
+        self.reported = true;
         Finding::Stalled(stalled)
     }
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stall_is_told_once_and_so_is_its_end() {
+    fn a_stall_and_its_end_are_reported_once() {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         let mut progress = Progress::new();

@@ -1,4 +1,4 @@
-//! Orders and the blocklist: binary COPY for many, arrays for few, and what was refused.
+//! Orders, the blocklist, and refused rows: binary COPY for many rows, arrays for few.
 
 use std::pin::pin;
 
@@ -17,7 +17,7 @@ use super::rows::{COPY_HEADER, COPY_SQL, COPY_TRAILER, OrderArrays, copy_row, or
 
 pub(super) async fn copy(link: &mut Link, orders: Orders<'_>) -> Result<(), ExportError> {
     let lost = |error: tokio_postgres::Error| ExportError::of(&error);
-    // The one statement that has to have a name; it is gone with the end of the COPY.
+    // The only prepared statement; it is gone at the end of the COPY.
     let mut sink = pin!(link.client().copy_in::<_, Bytes>(COPY_SQL).await.map_err(lost)?);
     let mut buffer = Vec::with_capacity(COPY_CHUNK_BYTES + 1024);
     buffer.extend_from_slice(COPY_HEADER);
@@ -34,12 +34,12 @@ pub(super) async fn copy(link: &mut Link, orders: Orders<'_>) -> Result<(), Expo
     all_written(written, orders.len())
 }
 
-/// A trigger that returns NULL, a rule or a policy says nothing: only the number of rows tells.
+/// A trigger that returns NULL, a rule or a policy reports no error: only the number of rows shows it.
 fn all_written(written: u64, sent: usize) -> Result<(), ExportError> {
     if written == sent as u64 {
         return Ok(());
     }
-    Err(ExportError::RowRefused(format!("of {sent} rows {written} were written; {SWALLOWED}")))
+    Err(ExportError::RowRefused(format!("only {written} of {sent} rows were written; {SWALLOWED}")))
 }
 
 pub(super) async fn insert(link: &mut Link, orders: Orders<'_>) -> Result<Inserted, ExportError> {
@@ -75,7 +75,7 @@ UNION ALL SELECT w.id, CASE WHEN EXISTS (SELECT FROM stock_order o WHERE o.id = 
     Ok(Inserted { replaced: of("replaced"), foreign: of("foreign"), swallowed: of("swallowed") })
 }
 
-/// Never replaces a row of another order; rows that are as new stay as they are.
+/// Never replaces a row of another order; a row that is at least as new stays as it is.
 pub(super) async fn refill(link: &mut Link, orders: Orders<'_>) -> Result<Vec<OrderId>, ExportError> {
     const REFILL: &str = concat!(
         orders_sql!(insert_from),

@@ -1,4 +1,4 @@
-//! What preheating reads, a page at a time; nothing is judged here.
+//! What preheating reads, a page at a time; nothing is checked here.
 
 use std::cell::Cell;
 
@@ -65,7 +65,7 @@ fn stock_record(row: &Row) -> StockRecord {
     }
 }
 
-/// A column that may be NULL where a shop has changed its tables; that is noted, and no value.
+/// A column that may be NULL if a shop has changed its tables; then `nulls` is set, and the value is empty.
 fn column<'r, T: FromSql<'r> + Default>(row: &'r Row, at: usize, nulls: &Cell<bool>) -> T {
     row.get::<_, Option<T>>(at).unwrap_or_else(|| {
         nulls.set(true);
@@ -80,7 +80,7 @@ pub(super) async fn items_with_orders(link: &mut Link, items: &[ItemId]) -> Resu
     Ok(rows.iter().filter_map(|row| item_of(row.get(0))).collect())
 }
 
-/// A time may be infinite, which no number of milliseconds says.
+/// A time may be infinite, for which there is no number of milliseconds: -1.
 const ORDERS: &str = "SELECT id, quantity, state, \
      CASE WHEN isfinite(create_time) THEN (extract(epoch FROM create_time) * 1000)::bigint \
          WHEN create_time IS NOT NULL THEN -1 END, \
@@ -119,7 +119,7 @@ fn order_record(row: &Row) -> OrderRecord {
     }
 }
 
-pub(super) async fn muddled_items(link: &mut Link) -> Result<Vec<(i64, i64)>, ExportError> {
+pub(super) async fn mismatched_items(link: &mut Link) -> Result<Vec<(i64, i64)>, ExportError> {
     const MUDDLED: &str = "SELECT item, min(id) FROM ( \
              SELECT id, unnest(ARRAY[sid, id >> 32]) AS item FROM stock_order \
              WHERE sid IS DISTINCT FROM id >> 32 OR id & 4294967295 = 0 \

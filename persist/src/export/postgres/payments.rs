@@ -20,8 +20,7 @@ macro_rules! with_rows {
     };
 }
 
-/// A row that is there stays as it is: if it is the same, nothing is to be done, else it is somebody
-/// else's.
+/// An existing row stays as it is: if it is equal, there is nothing to do, else it is somebody else's.
 pub(super) async fn put(link: &mut Link, rows: &[PaymentRow<'_>]) -> Result<PaymentsPut, ExportError> {
     const PUT: &str = with_rows!(
         "INSERT INTO stock_payment (order_id, lsn, sid, kind, payment_ref, refund_ref, quantity, create_time) \

@@ -46,9 +46,9 @@ pub(super) use orders_sql;
 pub(super) const COPY_SQL: &str =
     concat!("COPY stock_order ", orders_sql!(columns), " FROM STDIN (FORMAT binary)");
 
-/// What a COPY begins with: signature, flags, no extension.
+/// The beginning of a COPY: signature, flags, no extension.
 pub(super) const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with.
+/// The end of a COPY.
 pub(super) const COPY_TRAILER: &[u8] = b"\xff\xff";
 
 const COLUMNS: i16 = 17;

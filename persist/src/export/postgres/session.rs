@@ -21,12 +21,12 @@ pub(in super::super) const MIGRATIONS: &[&str] = &[
 /// The key of the advisory lock: "stampede" in ASCII.
 const LOCK_KEY: i64 = i64::from_be_bytes(*b"stampede");
 
-/// The isolation is named, since the server's default may be another one, under which a
-/// version check would fail instead of finding no row.
+/// The isolation level is explicit: the server's default may be another, at which a version
+/// check fails instead of finding no row.
 pub(super) const fn begin(how: Begin) -> &'static str {
     match how {
         Begin::Ordinary => "BEGIN ISOLATION LEVEL READ COMMITTED",
-        // A constraint that is checked at COMMIT would not show which row it is about.
+        // A constraint that is checked at COMMIT would not show which row it refuses.
         Begin::Careful => "BEGIN ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL IMMEDIATE",
         Begin::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     }
@@ -35,7 +35,7 @@ pub(super) const fn begin(how: Begin) -> &'static str {
 pub(super) async fn traits(link: &mut Link) -> Result<Traits, ExportError> {
     const SERVER: &str =
         "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding')";
-    // An order in a table that a crash empties would count as exported, and its fact be trimmed.
+    // An order in a table that a crash empties would count as exported, and its fact would be trimmed.
     const ODD: &str = "SELECT c.relname::text, CASE \
              WHEN c.relkind = 'p' THEN 'a partitioned table' WHEN c.relkind = 'f' THEN 'a foreign table' \
              WHEN c.relkind IN ('v', 'm') THEN 'a view' \
@@ -68,9 +68,9 @@ pub(super) async fn lock_migrations(link: &mut Link) -> Result<(), ExportError> 
     link.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_KEY]).await.map(drop)
 }
 
-/// The one row that says which version the tables have, and which database this is. The
-/// identity is drawn here and not taken from the cluster, so that it survives a dump and
-/// a restore and needs no special right to read.
+/// The one row with the version of the tables and the identity of the database. The identity
+/// is drawn here and not taken from the cluster, so that it survives a dump and a restore and
+/// can be read without a special privilege.
 pub(super) const IDENTITY: &str = "
     CREATE TABLE stampede_schema (
         one         boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -80,7 +80,7 @@ pub(super) const IDENTITY: &str = "
     );
     INSERT INTO stampede_schema (version, database_id) VALUES (0, replace(gen_random_uuid()::text, '-', ''));";
 
-/// The tables that a version makes which those before it do not have.
+/// The tables that each version adds.
 const MADE: [(i32, &[&str]); 2] = [
     (
         1,
@@ -113,8 +113,8 @@ pub(super) async fn set_schema_version(link: &mut Link, version: i32) -> Result<
 }
 
 pub(super) async fn schema_version(link: &mut Link) -> Result<i32, ExportError> {
-    // Not by to_regclass: a session that has looked once may keep "there is none" in its cache
-    // for the rest of the transaction, although another has made the table meanwhile.
+    // Not with to_regclass: a session may cache "there is none" for the rest of the transaction,
+    // although another session has created the table meanwhile.
     const THERE: &str = "SELECT EXISTS (SELECT FROM pg_class \
          WHERE relname = 'stampede_schema' AND relkind = 'r' AND pg_table_is_visible(oid))";
     let rows = link.query(THERE, &[]).await?;
@@ -145,8 +145,8 @@ pub(super) async fn lock_cursors(link: &mut Link) -> Result<Vec<CursorRow>, Expo
     Ok(read.collect())
 }
 
-// A claim is later than whatever was committed to the row before: hence the time of the call, and not
-// that at which its transaction began.
+// A claim must be later than everything that was committed to the row before: so it takes the time of
+// the call, not that of the beginning of its transaction.
 
 pub(super) async fn make_cursor(link: &mut Link, log_id: &str, nonce: Nonce) -> Result<Given, ExportError> {
     const MAKE: &str = "INSERT INTO stampede_cursor (log_id, epoch, lsn, nonce, update_time) \
@@ -196,7 +196,7 @@ fn chain_to_hex(chain: &ChainHash) -> String {
     chain.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The column's own check lets nothing else in than 64 digits.
+/// The column's own check allows nothing but 64 digits.
 fn chain_from_hex(text: &str) -> Option<ChainHash> {
     let mut chain = ChainHash::default();
     for (at, byte) in chain.iter_mut().enumerate() {

@@ -1,5 +1,5 @@
-//! Books and stock rows: the statements, and their arrays and rows. What to do about
-//! what they find is decided in `settle.rs`.
+//! Books and stock rows: the statements, with their arrays and rows. `settle.rs` decides
+//! what to do with the results.
 
 use stampede_core::item::ItemSpec;
 use stampede_core::types::ItemId;
@@ -10,7 +10,7 @@ use super::super::link::Link;
 use super::super::store::{Ledger, Piles, StockRow, Swept};
 use crate::export::numbers::item_of;
 
-/// Locks what can be locked, updates what is as it was left, enters the books.
+/// Locks the rows that can be locked, updates those that are as they were left, enters the books.
 pub(super) const SETTLE: &str = "
 WITH want AS (
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[],
@@ -38,7 +38,7 @@ UPDATE stampede_item l SET count = w.count, held = w.held, sale = w.sale, outsid
     row_sale = CASE WHEN d.id IS NULL THEN w.row_sale ELSE w.sale END
 FROM want w LEFT JOIN done d ON d.id = w.id WHERE l.id = w.id RETURNING l.id, d.version";
 
-/// Enters the books and leaves the stock rows alone.
+/// Enters the books and does not touch the stock rows.
 pub(super) const BOOKS: &str = "
 UPDATE stampede_item l SET count = w.count, held = w.held, sale = w.sale, outside = w.outside, paused = w.paused,
     closed = w.closed, ended = w.ended, row_version = w.row_version, row_count = w.row_count, row_held = w.row_held,
@@ -48,7 +48,7 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]
     AS w(id, count, held, sale, outside, paused, closed, ended, row_version, row_count, row_held, row_sale)
 WHERE l.id = w.id RETURNING l.id, NULL::bigint";
 
-/// Writes rows that are not there from the books, and enters them as left.
+/// Writes missing rows from the books, and enters them as left.
 const PUT: &str = "
 WITH made AS (
     INSERT INTO stock (id, name, count, held, sale, version, price_minor, currency, opens_at_ms, closes_at_ms, cap,
@@ -62,15 +62,15 @@ UPDATE stampede_item l SET row_version = m.version, row_count = l.count + l.outs
     row_sale = l.sale
 FROM made m WHERE l.id = m.id RETURNING l.id, m.version";
 
-/// Rows that somebody else holds locked are left out.
-pub(super) const LOOK_AND_LOCK: &str =
+/// Leaves out rows that another session has locked.
+pub(super) const READ_AND_LOCK: &str =
     "SELECT id, version, count, held, sale FROM stock WHERE id = ANY($1) FOR NO KEY UPDATE SKIP LOCKED";
-pub(super) const LOOK: &str = "SELECT id, version, count, held, sale FROM stock WHERE id = ANY($1)";
+pub(super) const READ: &str = "SELECT id, version, count, held, sale FROM stock WHERE id = ANY($1)";
 
 const LOAD: &str = "SELECT id, name, count, held, sale, outside, paused, closed, ended, row_version, row_count, \
      row_held, row_sale FROM stampede_item WHERE id = ANY($1)";
 
-/// Books that are lost begin again with what the stock row shows.
+/// Lost books start again with the numbers of the stock row.
 const RECOVER: &str = "
 INSERT INTO stampede_item (id, name, count, held, sale, price_minor, currency, opens_at_ms, closes_at_ms, cap, payment,
     hold_ms, ticket, challenge, min_level, min_account_age_s, admit_per_s, paused, closed, ended, row_version,
@@ -240,7 +240,7 @@ fn read_ledger(row: &Row) -> Ledger {
     }
 }
 
-/// Four columns from `at` on; `None` if there is no row behind them.
+/// Four columns from `at` on; `None` if they are NULL: there is no row.
 fn read_stock_row(row: &Row, at: usize) -> Option<StockRow> {
     let column = |offset: usize| row.get::<_, Option<i64>>(at + offset);
     let piles = Piles { count: column(1)?, held: column(2)?, sale: column(3)? };

@@ -1,5 +1,5 @@
-//! The state at the end of the log, as far as a refill writes it at once: items, the blocklist,
-//! and which orders there are. Orders themselves go by, a row at a time.
+//! The state at the end of the log, as far as a refill keeps it in memory: items, the blocklist,
+//! and the numbers of the orders. The orders themselves are written as they are read.
 
 use std::collections::BTreeMap;
 
@@ -46,9 +46,9 @@ impl ItemNow {
         ItemSpec { name: &self.name, ..self.spec }
     }
 
-    /// Its books, without a stock row. What the engine has not answered of an edit outside is left
-    /// behind: which answers are in the snapshot cannot be told any more, and units that are
-    /// granted twice would be worse than an edit that is to be made again.
+    /// Its books, without a stock row. Outside edits that the engine has not answered are dropped: it
+    /// is not known which answers are in the snapshot, and units granted twice would be worse than
+    /// an edit that has to be made again.
     pub(super) fn ledger(&self) -> Ledger {
         Ledger {
             facts: self.piles,
@@ -64,11 +64,11 @@ impl StateNow {
     pub(super) fn of(history: &dyn History) -> Self {
         let mut now = Self::default();
         history.state(&mut |row| now.take(&row));
-        // Where the audit trail does not go back so far: by the snapshot at the latest.
+        // Where the audit trail does not go back far enough: the time of the snapshot.
         for blocked in now.blocked.values_mut().filter(|blocked| blocked.lsn == Lsn::ZERO) {
             (blocked.lsn, blocked.since_ms) = (history.snapshot_lsn(), history.snapshot_ms());
         }
-        // Several shards give their rows one after the other.
+        // Several shards deliver their rows one after the other.
         now.orders.sort_unstable();
         now
     }

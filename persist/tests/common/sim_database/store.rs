@@ -701,7 +701,7 @@ impl Store for SimStore {
         })
         .await
     }
-    async fn muddled_items(&mut self) -> Answer<Vec<(i64, i64)>> {
+    async fn mismatched_items(&mut self) -> Answer<Vec<(i64, i64)>> {
         self.call(Call::MuddledItems, |state| {
             let muddled = state
                 .tables
