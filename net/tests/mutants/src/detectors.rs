@@ -154,7 +154,7 @@ static UNITS: Detector = pure(
 static WATCH: Detector = detector(
     "watch",
     Program::NetUnits,
-    &["watch::tests", "stand_in::", "pulse::", "no_wake_is_left", "a_core_that_closes"],
+    &["watch::tests", "stand_in::", "pulse::", "no_wake_is_left", "a_core_that_closes", "listen::"],
 );
 static COMPARED: Detector = pure("compared", Program::NetUnits, &["reconcile::database"]);
 static ACCEPT: Detector = detector("accept", Program::Net, &["e2e_accept"]);
