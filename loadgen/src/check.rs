@@ -9,7 +9,6 @@ mod evidence;
 mod refused;
 mod verdict;
 mod violation;
-mod window;
 
 use std::collections::HashMap;
 
@@ -21,7 +20,6 @@ pub use evidence::{Evidence, OrderRow, PostgresRows, Public, Recalled, State, To
 pub use refused::nothing_let_in;
 pub use verdict::{Ruling, VIOLATIONS_MAX, Verdict};
 pub use violation::{Broken, Violation};
-pub use window::Window;
 
 /// Weighs the evidence: what the merchant says where that is known, else what buyers can see.
 pub fn check(evidence: &Evidence<'_>) -> Verdict {

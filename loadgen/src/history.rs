@@ -9,8 +9,8 @@ use std::io::{self, BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::Window;
 use crate::meaning::{Class, Code};
+use crate::window::Window;
 use crate::workload::{ITEMS_MAX, ItemPicker, Items, Names};
 
 const FORMAT: &str = "stampede-history-4";

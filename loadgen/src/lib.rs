@@ -34,4 +34,5 @@ pub mod sampler;
 pub mod scenario;
 pub mod units;
 pub mod verify;
+pub mod window;
 pub mod workload;

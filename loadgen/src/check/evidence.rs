@@ -2,8 +2,8 @@
 //!
 //! Plain values. Next: [`super::check`], which weighs them.
 
-use super::window::Window;
 use crate::history::History;
+use crate::window::Window;
 
 /// Where an order stands, as the server or Postgres names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::evidence::Totals;
-use super::window::Window;
+use crate::window::Window;
 
 /// A broken promise, and of which item.
 #[derive(Clone, PartialEq, Eq, Debug)]

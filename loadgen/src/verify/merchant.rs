@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::VerifyError;
-use crate::check::{OrderRow, State, Totals, Window};
+use crate::check::{OrderRow, State, Totals};
 use crate::client::{Client, Response};
 use crate::history::Baseline;
+use crate::window::Window;
 
 /// Orders per page.
 const PAGE_ORDERS: usize = 1_000;

@@ -15,8 +15,6 @@ use mimalloc::MiMalloc;
 
 use crate::server::ServerProcess;
 
-/// The name by which this program is the server.
-pub(crate) const PROGRAM: &str = "stampede";
 /// What stands before a count.
 const WORD: &str = "allocations ";
 

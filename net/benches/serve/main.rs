@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     match called_as().as_str() {
         limit::LOADGEN => return stampede_loadgen::cli::main(),
         limit::CLASSIC => return stampede_classic::cli::main(),
-        counting::PROGRAM => return counting::serve(),
+        server::COUNTING => return counting::serve(),
         _ => {}
     }
     let known: Vec<&str> = ROWS.iter().chain(MORE).map(|(name, _)| *name).collect();

@@ -17,8 +17,10 @@ use stampede_loadgen::workload::{Auth, Workload};
 use tempfile::TempDir;
 
 use crate::load::{Leg, Serving, on_cpu};
-use crate::{Bench, PLENTY, SOLD_OUT, counting, fresh_seed};
+use crate::{Bench, PLENTY, SOLD_OUT, fresh_seed};
 
+/// The name by which this program is the server, with an allocator that counts.
+pub(crate) const COUNTING: &str = "stampede";
 pub(crate) const ADMIN_TOKEN: &str = "a-token-for-the-bench";
 const JWT_SECRET: &[u8; 32] = b"a secret only for these figures!";
 /// Units of the item that nobody can buy out.
@@ -151,7 +153,7 @@ fn command(bench: &Bench, flags: &Flags, dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
     if flags.counting {
         command = Command::new(std::env::current_exe().expect("this program"));
-        command.arg0(counting::PROGRAM);
+        command.arg0(COUNTING);
     }
     command.arg("serve").arg("--data-dir").arg(dir).arg("--cores");
     command.arg(if flags.all_cores { "all".to_owned() } else { format!("{0}-{0}", bench.cpus.server) });

@@ -13,7 +13,7 @@ pub struct Window {
 }
 
 impl Window {
-    pub(super) const fn has(&self, at_ms: u64) -> bool {
+    pub(crate) const fn has(&self, at_ms: u64) -> bool {
         self.opens_at_ms <= at_ms && at_ms < self.closes_at_ms
     }
 }
