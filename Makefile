@@ -149,11 +149,13 @@ fuzz-minimise: fuzz-build ## add findings to the corpora, and drop inputs that a
 
 # Programs that `--all-targets` leaves out, because `cargo test` alone does not run them.
 APART := browser disk sim torture
-check: ## check format, lints and dependencies (deny.toml)
+check: ## check format, lints, dependencies (deny.toml), and that all mutations compile
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy -p stampede-net $(APART:%=--test %) -- -D warnings
 	$(CARGO) clippy -p stampede-fuzz --features libfuzzer --bins -- -D warnings
+	@$(MUTANTS) tree $(TARGET)/mutated
+	cd $(TARGET)/mutated/tree && CARGO_TARGET_DIR=$(abspath $(TARGET)) $(CARGO) check --workspace
 	.ci/deny
 
 advisories: ## check dependencies against RustSec's database on GitHub; fails on findings, and if it is out of reach
