@@ -20,4 +20,4 @@ mod listen;
 mod ring;
 
 pub use self::acquire::{CoreThread, Cores, IdleCore, Lack, NoTransport, Part, Transport};
-pub use self::listen::{ListenSocket, check_free, listen};
+pub use self::listen::{ListenSocket, claim, listen};

@@ -52,8 +52,10 @@ pub(super) fn bind(settings: &Settings) -> anyhow::Result<Sockets> {
         format!("cannot listen on {address} for {what}; stop what uses it, or choose another address")
     };
     // Without this check, a second server would share the port of the first.
-    patiently(settings.listen, runtime::check_free)
-        .with_context(|| hint("the buyers' API", settings.listen))?;
+    drop(
+        patiently(settings.listen, runtime::claim)
+            .with_context(|| hint("the buyers' API", settings.listen))?,
+    );
     let public = settings.cores.iter().map(|_| runtime::listen(settings.listen, true));
     let public =
         public.collect::<Result<_, _>>().with_context(|| hint("the buyers' API", settings.listen))?;
