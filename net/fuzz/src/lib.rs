@@ -14,6 +14,9 @@ pub mod snapshot;
 
 #[path = "../../tests/common/compare.rs"]
 mod compare;
+#[path = "../../../persist/tests/common/forge.rs"]
+#[allow(dead_code, reason = "shared with the tests of the log, which forge otherwise")]
+mod forge;
 #[path = "../../tests/common/reader.rs"]
 mod reader;
 #[path = "../../../persist/tests/common/sim_disk.rs"]

@@ -25,6 +25,7 @@ use stampede_persist::log::rebuild::Rebuild;
 use stampede_persist::log::record::{Record, read_record};
 use stampede_persist::log::verify::verify_on;
 
+use crate::forge::seal_block;
 use crate::sim_disk::SimDisk;
 
 const DIR: &str = "/data";
@@ -132,29 +133,8 @@ fn check_records(mut data: &[u8]) {
 fn check_repaired(edits: &[u8]) {
     let mut block = spoilt(edits).1;
     block.truncate(SECTOR_BYTES);
-    repair_records(&mut block);
-    repair_block(&mut block);
+    seal_block(&mut block);
     walk(&block);
-}
-
-/// Makes the checksums of the records hold, as far as they can be found.
-fn repair_records(block: &mut [u8]) {
-    let mut at = BLOCK_HEADER_BYTES;
-    while let Some(len) = block.get(at..at + 4) {
-        let len = u32::from_le_bytes(len.try_into().expect("four bytes")) as usize;
-        if len > FACT_BYTES_MAX || at + 20 + len > block.len() {
-            return;
-        }
-        let record = &block[at..at + 20 + len];
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&record[..4]), &record[8..]);
-        block[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
-        at += 20 + len;
-    }
-}
-
-fn repair_block(block: &mut [u8]) {
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&block[..124]), &block[BLOCK_HEADER_BYTES..]);
-    block[124..128].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// A whole log, edited: a change where something is durable is always found.
@@ -172,10 +152,7 @@ fn check_spoilt(edits: &[u8]) {
 /// The same with checksums that hold again: the chain finds what is not in the last block.
 fn check_rewritten(edits: &[u8]) {
     let (before, mut after) = spoilt(edits);
-    for block in after[..GROUPS as usize * SECTOR_BYTES].chunks_mut(SECTOR_BYTES) {
-        repair_records(block);
-        repair_block(block);
-    }
+    after[..GROUPS as usize * SECTOR_BYTES].chunks_mut(SECTOR_BYTES).for_each(seal_block);
     let chained = (GROUPS as usize - 1) * SECTOR_BYTES;
     let found = verdict(&after);
     assert!(found.is_none() || before[..chained] == after[..chained], "a forged block was not found");

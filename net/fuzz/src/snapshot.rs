@@ -13,6 +13,7 @@ use stampede_persist::log::identity::LogId;
 use stampede_persist::log::layout;
 use stampede_persist::log::snapshot::{SnapshotHeader, SnapshotWriter, read_snapshot};
 
+use crate::forge::seal_snapshot;
 use crate::log::state_after;
 use crate::sim_disk::SimDisk;
 
@@ -62,7 +63,7 @@ fn check_rows(mut data: &[u8]) {
 /// and what is read is written as it was read.
 fn check_repaired(edits: &[u8]) {
     let mut file = spoilt(edits);
-    repair(&mut file);
+    seal_snapshot(&mut file);
     if let Some(rows) = read(&file) {
         assert_eq!(read(&written(&rows)), Some(rows));
     }
@@ -87,23 +88,6 @@ fn spoilt(edits: &[u8]) -> Vec<u8> {
         }
     }
     file
-}
-
-/// Makes the checksums hold, as far as chunks can be found.
-fn repair(file: &mut [u8]) {
-    if file.len() < 64 {
-        return;
-    }
-    let crc = crc32c::crc32c(&file[..60]);
-    file[60..64].copy_from_slice(&crc.to_le_bytes());
-    let mut at = 64;
-    while let Some(len) = file.get(at..at + 4) {
-        let len = u32::from_le_bytes(len.try_into().expect("four bytes")) as usize;
-        let Some(chunk) = file.get(at..).filter(|rest| rest.len() >= 16 + len) else { return };
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&chunk[..12]), &chunk[16..16 + len]);
-        file[at + 12..at + 16].copy_from_slice(&crc.to_le_bytes());
-        at += 16 + len;
-    }
 }
 
 /// The rows of a snapshot file, encoded anew; `None` if it is none.

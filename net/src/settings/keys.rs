@@ -45,19 +45,19 @@ settings! {
         /// Where buyers connect.
         listen: SocketAddr = "127.0.0.1:7070" flag "--listen",
             address("an address and a port, such as 127.0.0.1:7070 or [::]:7070");
-        /// Where the shop's back office, payment callbacks and metrics connect.
+        /// The merchant API: the shop's back office, payment callbacks and metrics connect here.
         admin_listen: SocketAddr = "127.0.0.1:7071" flag "--admin-listen",
             address("an address and a port other than those of listen");
         /// The processors to serve on, one pinned thread each; a number takes the first ones that the process
         /// may use.
         cores: Vec<usize> = "all" flag "--cores", cores();
-        /// Where the log, the snapshots and the made secrets are kept.
+        /// Where the log, the snapshots and the generated secrets are kept.
         data_dir: PathBuf = "./stampede-data" flag "--data-dir" demo "./stampede-demo", directory();
         /// When a purchase is answered: once it is durable (wal), or before that (memory: a crash loses
         /// acknowledged orders).
         ack: Ack = "wal" flag "--ack", choice(&Ack::ALL);
-        /// How connections are served: over a private io_uring per core (ring), over epoll (epoll), or over
-        /// the ring wherever the kernel allows it (auto).
+        /// How connections are served: over one io_uring per core (ring), over epoll (epoll), or over
+        /// io_uring where the kernel allows it (auto).
         transport: TransportChoice = "auto" flag "--transport", transport();
         /// Where the sale clock begins when the log holds later times than this machine's clock shows: at the
         /// log's last fact (log: never backwards), or at this machine's clock (wall: the log's times are
@@ -72,45 +72,45 @@ settings! {
         mode: IdentityMode = "jwt", choice(&[("jwt", IdentityMode::Jwt), ("header", IdentityMode::Header)]);
         /// The keys that tokens may be signed with; several, so that they can be rotated.
         keys: Vec<KeyText> = "" [secret], identity_keys();
-        /// Whose identity.address_header (X-Forwarded-For) counts, and in header mode whose X-Buyer; needed
-        /// in header mode unless listen is loopback.
+        /// The proxies to trust: the server believes their identity.address_header (X-Forwarded-For), and
+        /// in header mode their X-Buyer; needed in header mode unless listen is loopback.
         trusted_proxies: Vec<IpNet> = "", networks();
-        /// The header in which trusted proxies say whose request it is. Name the one that your proxy always
-        /// sets itself: one that it passes on as it came could be the client's own.
+        /// The header in which trusted proxies give the client's address. Name one that your proxy always
+        /// sets itself: if it passes on the client's own header, the client can forge its address.
         address_header: AddressHeader = "X-Forwarded-For", address_header();
         /// Whether trusted proxies begin each connection to listen with a header of the PROXY protocol,
-        /// version 1 or 2 (HAProxy: send-proxy-v2, nginx stream: proxy_protocol on). Then one without it is
-        /// closed. Needs identity.trusted_proxies, and identity.mode = jwt.
+        /// version 1 or 2 (HAProxy: send-proxy-v2, nginx stream: proxy_protocol on). A connection without
+        /// the header is then closed. Needs identity.trusted_proxies, and identity.mode = jwt.
         proxy_protocol: bool = "false", truth();
         /// The cookie that may carry a buyer's token where a request has no Authorization; counts with
         /// identity.mode = jwt.
         cookie: String = "stampede_session", cookie();
-        /// Whom tokens have to be for: one of these must be the claim aud, or in it; none = aud is not looked
-        /// at, and a token that was made for another service with the same key counts here. For identity.mode
+        /// The audiences to accept: a token's aud claim must be or contain one of these; none = aud is
+        /// ignored, and tokens issued for other services with the same key are accepted. For identity.mode
         /// = jwt.
         audience: Vec<String> = "", texts("aud");
-        /// Whom tokens have to be from: one of these must be the claim iss; none = iss is not looked at. For
+        /// The issuers to accept: a token's iss claim must be one of these; none = iss is ignored. For
         /// identity.mode = jwt.
         issuer: Vec<String> = "", texts("iss");
-        /// How many seconds before its nbf a token counts already: the issuer's clock may be ahead of this
+        /// How many seconds before its nbf a token is accepted: the issuer's clock may be ahead of this
         /// machine's.
         nbf_leeway_s: u64 = "30", number(0..=300);
-        /// How many seconds after its exp a token still counts.
+        /// How many seconds after its exp a token is still accepted.
         exp_leeway_s: u64 = "0", number(0..=300);
-        /// Longest life of a token in seconds, from its iat to its exp, and from now: one that says more is
-        /// refused (an exp in milliseconds would be good for 50,000 years).
+        /// Longest life of a token in seconds, both from its iat and from now to its exp; a longer one is
+        /// refused (an exp in milliseconds by mistake would be valid for 50,000 years).
         token_life_max_s: u64 = "31622400", number(60..=3_155_760_000);
-        /// Whose pages may call the API besides those of its own host, with cookies too; * = those of
-        /// everybody, without cookies.
+        /// The origins whose pages may call the API, with cookies, besides pages of its own host; * = all
+        /// origins, without cookies.
         cors_origins: Origins = "", origins();
     }
 
     /// Where orders are exported to; see [`Settings::postgres()`].
     postgres: PostgresTable {
-        /// Where orders are exported to; none = nowhere, the log keeps them all.
+        /// The database to export orders to; none = no export, the log keeps all orders.
         url: Option<Secret> = "" flag "--postgres" [secret], postgres_url();
-        /// Sell before the database was reached for the first time: it is known to hold no items and no
-        /// orders. Without meaning once this data directory was attached to it.
+        /// Sell before the database was reached for the first time, because it is known to hold no items
+        /// and no orders. Has no effect once this data directory is attached to the database.
         new_shop: bool = "false" flag "--new-shop", truth();
     }
 
@@ -122,8 +122,8 @@ settings! {
         admin_connections: u32 = "256", number(1..=65_536);
         /// Most requests a second of one buyer for purchases, tickets and challenges, per core; 0 = no limit.
         buyer_per_s: u32 = "0", number(PER_TIME);
-        /// The same from one address (an IPv6 /64 is one address); tokens that do not count are charged to it
-        /// as well, before the next one is verified; 0 = no limit.
+        /// The same limit for one address (an IPv6 /64 is one address); invalid tokens count as requests
+        /// too; 0 = no limit.
         ip_per_s: u32 = "0", number(PER_TIME);
         /// How many invalid tokens one address may send, per second and core; bursts of three seconds' worth
         /// are allowed. Above that, a token that this core has not verified before gets 429 before its
@@ -133,30 +133,31 @@ settings! {
         /// Most open connections from one address to the public listener, per core; trusted proxies are
         /// exempt; 0 = no limit.
         connections_per_ip: u32 = "0", number(0..=10_000_000);
-        /// How long a connection may be silent before it is closed, in milliseconds; each answer tells
-        /// clients (Keep-Alive: timeout). Make it longer than a proxy in front keeps its own connections.
+        /// How long a connection may be silent before it is closed, in milliseconds; each response tells
+        /// clients (Keep-Alive: timeout). Make it longer than a proxy in front keeps idle connections.
         idle_ms: u32 = "75000", number(1_000..=3_600_000);
-        /// Longest head of a request, cookies included; a longer one is 431 headers_too_large. A connection
-        /// takes so much memory only while a head comes in.
+        /// Longest head of a request, cookies included; a longer one gets 431 headers_too_large. A
+        /// connection uses this memory only while it receives a head.
         head_bytes: u32 = "8KiB", size(HEAD_BYTES as u64..=HEAD_BYTES_MAX as u64);
     }
 
     /// Tickets, challenges and suspicion.
     gate: GateSettings {
-        /// How long a ticket is good for, in milliseconds.
+        /// How long a ticket is valid, in milliseconds.
         ticket_ms: u64 = "120000", number(1_000..=3_600_000);
-        /// The keys of tickets: the first seals, both open. Needed where several machines share a sale; none
-        /// = one is made and kept in DATA_DIR/ticket.keys.
+        /// The keys of tickets: the first signs new tickets, both are accepted. Needed where several
+        /// machines share a sale; none = the server makes one and keeps it in DATA_DIR/ticket.keys.
         ticket_keys: Vec<Secret> = "" [secret], ticket_keys();
         /// How long a challenge can be answered, in milliseconds.
         challenge_ms: u64 = "120000", number(5_000..=3_600_000);
-        /// Zero bits of the proof of work that stands beside a drawn challenge: 2^bits hashes on the average.
+        /// Zero bits of the proof of work that buyers may solve instead of the picture: 2^bits hashes on
+        /// average.
         pow_bits: u32 = "18", number(8..=32);
-        /// An address with this many accounts within a minute or two has to solve challenges, where an item
-        /// says challenge = suspicious; 0 = no bound.
+        /// An address with this many accounts within a minute or two must solve challenges for items with
+        /// challenge = suspicious; 0 = no limit.
         suspicious_accounts: u32 = "8", number(0..=ACCOUNTS_MAX.into());
-        /// An address that asks for this many tickets within a minute has to solve challenges as well; 0 = no
-        /// bound.
+        /// An address that requests this many tickets within a minute must solve challenges for those
+        /// items, too; 0 = no limit.
         suspicious_asks_per_min: u32 = "60", number(PER_TIME);
     }
 
@@ -167,14 +168,14 @@ settings! {
         /// The log's disk budget: selling pauses (503 log_full) before it is exceeded.
         bytes_max: u64 = "16GiB" demo "1GiB",
             size(LOG_BYTES).and(&format!("at least {SEGMENTS_MIN} segments"));
-        /// Accept a data directory in memory, whose orders a reboot loses.
+        /// Accept a data directory in memory; a reboot loses its orders.
         allow_tmpfs: bool = "false", truth();
     }
 
     /// The merchant listener.
     admin: AdminSettings {
-        /// What the merchant API asks for; none = one is made at the first start and kept in
-        /// DATA_DIR/admin.token.
+        /// The token that the merchant API requires; none = the server makes one at its first start and
+        /// keeps it in DATA_DIR/admin.token.
         token: Option<Secret> = "" [secret], admin_token();
     }
 
@@ -182,8 +183,9 @@ settings! {
     shutdown: ShutdownSettings {
         /// Longest time from SIGTERM to the end of the process, in milliseconds.
         deadline_ms: u64 = "10000", number(100..=600_000);
-        /// How long after SIGTERM it sells on while /readyz says draining and every answer says Connection:
-        /// close, in milliseconds: longer than a load balancer takes to notice. 0 = stop selling at once.
+        /// How long the server continues to sell after SIGTERM, in milliseconds, while /readyz says
+        /// draining and every response says Connection: close. Make it longer than the load balancer takes
+        /// to notice; 0 = stop selling at once.
         lame_duck_ms: u64 = "0", number(0..=300_000)
             .and(&format!("at least {AFTER_LAME_DUCK_MS} below shutdown.deadline_ms"));
     }

@@ -13,14 +13,12 @@ use serde_json::Value;
 use stampede_core::fact::Fact;
 use stampede_loadgen::engine::{self, Mode, Outcome, RunConfig};
 use stampede_loadgen::workload::{Fates, Items, Target, Workload};
-use stampede_persist::codec;
-use stampede_persist::log::block::{BLOCK_HEADER_BYTES, BlockBuilder, BlockHeader, Records, check_block};
-use stampede_persist::log::control::read_control;
+use stampede_persist::log::block::BLOCK_HEADER_BYTES;
 use stampede_persist::log::layout::segment_file;
-use stampede_persist::log::record::Record;
 use stampede_testkit::{ClusterOptions, PostgresCluster, StopMode};
 
 use crate::e2e_talk::{Talk, item, now_ms};
+use crate::forge::{encoded, rewrite_log};
 use crate::server::{Bed, PATIENCE, Server, wait_for};
 
 /// Items that are sold; the last two hold and expire, and wait for payments.
@@ -437,7 +435,7 @@ fn e2e_reconcile_notices_a_log_that_differs_from_memory() {
     // The same log, except for the buyers of two orders.
     let other = bed.beside("other");
     copy(&bed.dir, &other);
-    doctor(&other, |fact| match *fact {
+    rewrite_log(&other, |fact| match *fact {
         Fact::OrderPlaced { at_ms, order, quantity, state, pay_by_ms, subject, key, price }
             if order.item().get() == 2 && [4, 6].contains(&order.seq()) =>
         {
@@ -495,48 +493,4 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(&path, &name).unwrap();
         }
     }
-}
-
-fn encoded(fact: &Fact<'_>) -> Vec<u8> {
-    let mut bytes = [0; 512];
-    let len = codec::encode(fact, &mut bytes);
-    bytes[..len].to_vec()
-}
-
-/// Rewrites facts of a log in place, with correct checksums and chain.
-fn doctor(dir: &Path, forge: impl Fn(&Fact<'_>) -> Option<Vec<u8>>) {
-    let control = read_control(&stampede_persist::disk::real::RealDisk, dir).unwrap().unwrap();
-    let mut chain = control.first_chain;
-    for segment in control.first_segment..=control.last_segment {
-        let path = segment_file(dir, segment);
-        let mut bytes = std::fs::read(&path).unwrap();
-        let mut offset = 0;
-        while offset < bytes.len() {
-            let Ok(header) = check_block(&bytes[offset..], control.log_id, segment) else { break };
-            let old = bytes[offset..offset + header.block_len()].to_vec();
-            let new = &mut bytes[offset..offset + header.block_len()];
-            chain = rebuild(&BlockHeader { prev_hash: chain, ..header }, &old, new, &forge);
-            offset += header.block_len();
-        }
-        std::fs::write(&path, bytes).unwrap();
-    }
-}
-
-fn rebuild(
-    header: &BlockHeader,
-    old: &[u8],
-    new: &mut [u8],
-    forge: &impl Fn(&Fact<'_>) -> Option<Vec<u8>>,
-) -> [u8; 32] {
-    let mut builder = BlockBuilder::new(new);
-    for record in Records::new(header, old) {
-        let record = record.unwrap();
-        let fact = codec::decode(record.kind, record.payload).unwrap();
-        let forged = forge(&fact);
-        let payload = forged.as_deref().unwrap_or(record.payload);
-        assert!(builder.push(&Record { payload, ..record }));
-    }
-    let (len, hash) = builder.finish(*header);
-    assert_eq!(len, header.block_len());
-    hash
 }

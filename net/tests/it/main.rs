@@ -41,6 +41,9 @@ mod engine_origin;
 mod engine_pages;
 mod engine_tokens;
 mod engine_turns;
+#[path = "../../../persist/tests/common/forge.rs"]
+#[allow(dead_code, reason = "shared with the tests of the log, which forge otherwise")]
+mod forge;
 mod hold;
 mod http_answer;
 mod http_body;

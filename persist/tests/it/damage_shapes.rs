@@ -8,14 +8,12 @@
 use std::sync::Arc;
 
 use stampede_core::types::Lsn;
-use stampede_persist::codec;
-use stampede_persist::log::block::{BlockBuilder, BlockHeader, ChainHash, check_block, hash_block};
+use stampede_persist::log::block::{BlockHeader, ChainHash, check_block, hash_block};
 use stampede_persist::log::dir::LogOptions;
 use stampede_persist::log::journal::Step;
-use stampede_persist::log::limits::BLOCK_BYTES_MAX;
-use stampede_persist::log::record::Record;
 
 use super::damage_log::{Image, SECTOR, UNIT, disk_with, image_of, segment};
+use super::forge::{encoded, seal_block, write_block};
 use super::log_sale::{append_next, new_log, recover_on, small, step_on, with_fact};
 
 fn options() -> LogOptions {
@@ -63,18 +61,11 @@ impl Log {
 
     fn add_block(&mut self, bytes: &mut [u8], durable_lsn: Lsn, facts: u64) -> Placed {
         let (offset, first_lsn) = (self.offset, self.header.last_lsn().next());
-        let room = (bytes.len() - offset).min(BLOCK_BYTES_MAX);
-        let mut block = BlockBuilder::new(&mut bytes[offset..offset + room]);
-        for lsn in (first_lsn.0..).take(facts as usize) {
-            let mut payload = [0; 480];
-            let (kind, len) =
-                with_fact(lsn, |fact| (codec::fact_kind(fact), codec::encode(fact, &mut payload)));
-            assert!(block.push(&Record { lsn: Lsn(lsn), kind, payload: &payload[..len] }), "it fits");
-        }
         let header = BlockHeader { first_lsn, durable_lsn, prev_hash: self.chain, ..self.header };
-        let (len, hash) = block.finish(header);
-        self.header = check_block(&bytes[offset..], self.header.log_id, 1).unwrap();
-        (self.offset, self.chain) = (offset + len, hash);
+        let facts = (first_lsn.0..).take(facts as usize).map(|lsn| with_fact(lsn, encoded));
+        (self.header, self.chain) = write_block(&mut bytes[offset..], header, facts);
+        let len = self.header.block_len();
+        self.offset = offset + len;
         Placed { offset, len, last: self.header.last_lsn().0 }
     }
 }
@@ -122,6 +113,24 @@ fn boots(image: &Image, whole: &Image, group: &[Placed], what: &str) {
     drop(opened);
     let (again, opened) = recover_on(&disk, &options()).unwrap();
     assert_eq!((again.lsn(), opened.warnings().len()), (Lsn(last), 0), "{what}: cut once");
+}
+
+#[test]
+fn sealing_a_block_restores_every_checksum() {
+    for shape in SHAPES {
+        let mut log = Log::begin();
+        for Placed { offset, len, .. } in log.add_group(shape) {
+            let whole = &log.image[&segment(1)][offset..offset + len];
+            let records_end = check_block(whole, new_log().log_id, 1).unwrap().records_end();
+            let mut block = whole.to_vec();
+            // The first record's checksum, those of the header, and all that follows the records.
+            for checksums in [132..136, 104..112, 124..128, records_end..len] {
+                block[checksums].fill(0xA5);
+            }
+            seal_block(&mut block);
+            assert!(block == whole, "{shape:?}: the block at {offset}");
+        }
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use stampede_persist::log::layout;
 use stampede_persist::log::recovery::RecoveryError;
 use stampede_persist::log::verify::verify_on;
 
+use super::forge::seal_block;
 use super::log_sale::{DIR, append_next, new_log, recover_on, small, step_on};
 use super::sim_disk::{Rng, SimDisk};
 
@@ -167,7 +168,7 @@ fn another_logs_segment_is_refused_as_such() {
     disk.edit(&segment(1), |bytes| {
         // Another identity, with a checksum that matches it.
         bytes[16] ^= 1;
-        seal(bytes);
+        seal_block(bytes);
     });
     let error = refusal("foreign", &disk);
     assert!(matches!(error, OpenError::Recovery(RecoveryError::Foreign { .. })), "{error}");
@@ -179,10 +180,26 @@ fn a_forged_block_breaks_the_chain() {
     disk.edit(&segment(1), |bytes| {
         // A change that its own checksum covers up: the next block knows better.
         bytes[113] = 1;
-        seal(bytes);
+        seal_block(bytes);
     });
     let error = refusal("forged", &disk).to_string();
     assert!(error.contains("does not follow the one before it"), "{error}");
+}
+
+#[test]
+fn a_block_that_miscounts_its_records_is_refused() {
+    for (miscounted, reason) in
+        [(29, "the records do not fill their block"), (31, "a record ends after its block")]
+    {
+        let disk = logged(5, false);
+        disk.edit(&segment(1), |bytes| {
+            assert_eq!(bytes[64], 30, "a group of thirty records");
+            bytes[64] = miscounted;
+            seal_block(bytes);
+        });
+        let error = refusal("miscounted", &disk).to_string();
+        assert!(error.contains(reason), "{miscounted}: {error}");
+    }
 }
 
 #[test]
@@ -215,14 +232,6 @@ fn a_control_file_survives_one_damaged_slot_but_not_two() {
         bytes[4096 + 20] ^= 4;
     });
     assert!(matches!(refusal("both slots", &disk), OpenError::Control(_)));
-}
-
-/// Gives a block of one sector the checksums that fit what it says.
-fn seal(bytes: &mut [u8]) {
-    let header = crc32c::crc32c(&bytes[..108]);
-    bytes[108..112].copy_from_slice(&header.to_le_bytes());
-    let sector = crc32c::crc32c_append(crc32c::crc32c(&bytes[..124]), &bytes[128..4096]);
-    bytes[124..128].copy_from_slice(&sector.to_le_bytes());
 }
 
 /// Whatever becomes of the sector that was being written when the power went, the control file

@@ -23,6 +23,9 @@ mod export_shop;
 mod export_sim;
 mod export_tls;
 mod export_twins;
+#[path = "../common/forge.rs"]
+#[allow(dead_code, reason = "shared with the tests of the front end and with fuzzing, which forge otherwise")]
+mod forge;
 mod log_codec;
 mod log_crash;
 mod log_cut;
