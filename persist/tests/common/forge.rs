@@ -89,18 +89,18 @@ pub(crate) fn seal_block(bytes: &mut [u8]) {
     block[content_end - 1] = END_MARK;
     for (sector, at) in (records_end..content_end - 1).step_by(4).enumerate() {
         let from = ((sector + 1) * SECTOR_BYTES).min(records_end);
-        put_crc(block, at, &[from..(from + SECTOR_BYTES).min(records_end)]);
+        put_crc(block, at, &[(from, (from + SECTOR_BYTES).min(records_end))]);
     }
-    put_crc(block, 104, &[records_end..content_end]);
-    put_crc(block, 108, &[0..108]);
-    put_crc(block, 124, &[0..124, BLOCK_HEADER_BYTES..SECTOR_BYTES]);
+    put_crc(block, 104, &[(records_end, content_end)]);
+    put_crc(block, 108, &[(0, 108)]);
+    put_crc(block, 124, &[(0, 124), (BLOCK_HEADER_BYTES, SECTOR_BYTES)]);
 }
 
 /// Makes the checksums of the records hold, as far as records can be found.
 fn seal_records(mut bytes: &mut [u8]) {
     while let Some(len) = length(bytes).filter(|len| *len <= FACT_BYTES_MAX) {
         let Some((record, rest)) = bytes.split_at_mut_checked(RECORD_HEADER_BYTES + len) else { return };
-        put_crc(record, 4, &[0..4, 8..record.len()]);
+        put_crc(record, 4, &[(0, 4), (8, record.len())]);
         bytes = rest;
     }
 }
@@ -108,10 +108,10 @@ fn seal_records(mut bytes: &mut [u8]) {
 /// Makes the checksums of a snapshot hold again after an edit, as far as its chunks can be found.
 pub(crate) fn seal_snapshot(file: &mut [u8]) {
     let Some((header, mut bytes)) = file.split_at_mut_checked(64) else { return };
-    put_crc(header, 60, &[0..60]);
+    put_crc(header, 60, &[(0, 60)]);
     while let Some(len) = length(bytes) {
         let Some((chunk, rest)) = bytes.split_at_mut_checked(16 + len) else { return };
-        put_crc(chunk, 12, &[0..12, 16..chunk.len()]);
+        put_crc(chunk, 12, &[(0, 12), (16, chunk.len())]);
         bytes = rest;
     }
 }
@@ -121,8 +121,8 @@ fn length(bytes: &[u8]) -> Option<usize> {
     Some(u32::from_le_bytes(len.try_into().expect("four bytes")) as usize)
 }
 
-/// Puts the checksum of these parts of `bytes` at `at`.
-fn put_crc(bytes: &mut [u8], at: usize, parts: &[std::ops::Range<usize>]) {
-    let crc = parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, &bytes[part.clone()]));
+/// Puts the checksum of these parts of `bytes`, each from a byte until before another, at `at`.
+fn put_crc(bytes: &mut [u8], at: usize, parts: &[(usize, usize)]) {
+    let crc = parts.iter().fold(0, |crc, &(from, to)| crc32c::crc32c_append(crc, &bytes[from..to]));
     bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
 }
