@@ -110,6 +110,8 @@ impl Ledger for EtcdStore {
     fn trim(&mut self, leader: &LeaderRecord, up_to: Position) -> Result<(), ClusterError> {
         let id = self.cluster_id()?;
         let (lead_key, mine) = (self.keys.leader.clone(), values::leader(id, leader));
+        // Whoever does not lead hears that first.
+        self.seal(leader)?;
         self.check_end(up_to)?;
         let (from, end) = (self.keys.block(Lsn::ZERO), self.keys.block(up_to.lsn.next()));
         // It only deletes: so it is possible when etcd is out of space, too.
